@@ -1,0 +1,1 @@
+"""What all processes agree on: pydantic models and arithmetic, no I/O and no torch."""

@@ -1,0 +1,57 @@
+"""What a prepared corpus says of itself: the manifest beside its token files."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig
+
+MANIFEST_NAME = "manifest.json"
+CORPUS_FORMAT = 1
+"""Raised when the files or the rules that make them change: an older corpus is then built anew."""
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+class SplitFacts(BaseModel):
+    """One split of a prepared corpus."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    documents: int
+    sentences: int
+    tokens: int
+    bytes: int
+    """UTF-8 bytes of the text, one more a sentence where the tokenizer ends sentences."""
+
+
+class CorpusManifest(BaseModel):
+    """A prepared corpus: written last, so a folder without it is half-made and swept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = CORPUS_FORMAT
+    hash: str
+    """sha256 over source text, tokenizer and rules; the folder's name is its first 16 digits."""
+    corpus: CorpusConfig
+    tokenizer: TokenizerConfig
+    title: str
+    """For people: `57 State of the Union addresses`."""
+    source_hash: str
+    """sha256 of the source as it was read."""
+    vocab_size: int
+    token_dtype: Literal["uint16", "uint32"]
+    eos_id: int | None
+    """The token that ends a sentence; None where sentences have no end token."""
+    pad_id: int
+    eos_text: Literal["\n", " "]
+    """What stands between two sentences when text is shown: a line break, or a space where sentences were split from running text."""
+    splits: dict[Split, SplitFacts]
+    bigram: dict[str, float]
+    """Loss in nats per token of an absolute-discount bigram model of the training split, by `{split}.{data_mode}.{context_length or 0}`."""
+    source_loss: float | None = None
+    """Entropy of a generated source in nats per token: the floor of any model's loss."""
+    created: float

@@ -1,0 +1,67 @@
+"""What a config gives before anything runs: parameters, steps, memory, disk, time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
+
+from rnnlm_tui.contract.config import ModelConfig, RunConfig
+
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterCount:
+    """Trained parameters by part; a tied output matrix counts once, in `embedding`."""
+
+    embedding: int
+    layers: tuple[int, ...]
+    output: int
+
+    @property
+    def total(self) -> int:
+        return self.embedding + sum(self.layers) + self.output
+
+
+def parameter_count(model: ModelConfig, vocab_size: int) -> ParameterCount:
+    """Parameters of the network that `engine.model` builds from the same numbers."""
+    widths = [model.embedding_dim] + [model.hidden_size] * model.num_layers
+    layers = tuple(inputs * hidden + hidden * hidden + hidden for inputs, hidden in pairwise(widths))
+    matrix = 0 if model.tie_weights else model.hidden_size * vocab_size
+    return ParameterCount(embedding=vocab_size * model.embedding_dim, layers=layers, output=matrix + vocab_size)
+
+
+def flops_per_token(model: ModelConfig, vocab_size: int) -> int:
+    """Floating-point operations of one training token: 6 for each weight of a matrix product (2 forward, 4 backward)."""
+    count = parameter_count(model, vocab_size)
+    biases = model.num_layers * model.hidden_size
+    return 6 * (sum(count.layers) - biases + model.hidden_size * vocab_size)
+
+
+def steps_per_epoch(config: RunConfig, train_tokens: int, train_sentences: int) -> int:
+    """Optimizer updates of one pass, as `engine.batches` cuts it; the last step of a pass may be smaller."""
+    training = config.training
+    if training.data_mode == "stream":
+        return max(1, ceil(max(1, (train_tokens - 1) // training.batch_size) / training.bptt))
+    return max(1, ceil(train_sentences / training.batch_size))
+
+
+def total_steps(config: RunConfig, per_epoch: int) -> int:
+    """Steps of the whole run: `max_steps` where given, else the epochs' worth."""
+    return config.training.max_steps or config.training.epochs * per_epoch
+
+
+def checkpoint_bytes(model: ModelConfig, vocab_size: int) -> int:
+    """Size of one checkpoint: weights and AdamW's two moments, float32."""
+    return 3 * FLOAT_BYTES * parameter_count(model, vocab_size).total
+
+
+def training_memory_bytes(config: RunConfig, vocab_size: int) -> int:
+    """Weights, gradients and moments, the activations that backward needs, and the logits with their gradient."""
+    training, model = config.training, config.model
+    length = training.bptt if training.data_mode == "stream" else training.context_length - 1
+    positions = training.batch_size * length
+    states = positions * (model.embedding_dim + model.num_layers * model.hidden_size) * 4
+    logits = positions * vocab_size * 3
+    return FLOAT_BYTES * (4 * parameter_count(model, vocab_size).total + states + logits)

@@ -1,0 +1,147 @@
+"""What a run reports: one frozen row for each kind of fact, and the words for figures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+EventKind = Literal[
+    "started", "preparing", "running", "paused", "resumed", "stopping", "stopped", "finished", "failed",
+    "checkpoint", "best", "evaluation", "sample", "setting", "note",
+]  # fmt: skip
+"""`started` opens an attempt; `stopped`, `finished` and `failed` end one; `running` follows `preparing` and a pause; `resumed` opens a later attempt; the rest are facts."""
+
+METRIC_COLUMNS: tuple[str, ...] = ("loss", "grad_norm", "learning_rate", "tokens_per_second")
+"""The columns of a step's row that charts draw and that the roll-ups keep n, min, max and sum of."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """One optimizer update."""
+
+    attempt: int
+    step: int
+    """1-based."""
+    tokens_seen: int
+    """Non-padding training tokens so far in the whole run."""
+    epoch: float
+    """Passes over the training set so far."""
+    loss: float
+    """Mean cross-entropy per non-padding token, nats; NaN or inf is kept as such (flagged in the database)."""
+    grad_norm: float
+    """L2 norm before clipping."""
+    learning_rate: float
+    tokens_per_second: float
+    """Non-padding tokens over training time of this step."""
+    active_seconds: float
+    """Training time of the run so far, without evaluation, checkpoints and pauses."""
+    time: float
+    """Wall clock, Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRow:
+    """One evaluation of one set."""
+
+    attempt: int
+    step: int
+    split: Literal["validation", "test"]
+    name: str
+    """`validation`, `test`, or `first 1,024 test sentences`: what exactly was evaluated."""
+    loss: float
+    tokens: int
+    bits_per_byte: float
+    seconds: float
+    time: float
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the token-weighted mean loss."""
+        return perplexity(self.loss)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRow:
+    """A continuation of a prompt."""
+
+    attempt: int
+    step: int
+    prompt: str
+    text: str
+    """The continuation alone, without the prompt."""
+    tokens: int
+    seed: int | None
+    """None when greedy."""
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """A fact in the run's log."""
+
+    attempt: int
+    step: int
+    kind: EventKind
+    text: str
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class HardwareRow:
+    """The machine at one moment; None where it can't be told. Bytes, percent, watts, degrees Celsius."""
+
+    time: float
+    cpu_percent: float
+    """Of all cores."""
+    process_cpu_percent: float
+    """Of all cores, this worker alone."""
+    memory_used: int
+    memory_total: int
+    process_memory: int
+    disk_free: int
+    gpu_name: str | None = None
+    gpu_percent: float | None = None
+    gpu_memory_used: int | None = None
+    gpu_memory_own: int | None = None
+    gpu_memory_total: int | None = None
+    gpu_watts: float | None = None
+    gpu_celsius: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRow:
+    """One checkpoint on disk, as the index knows it."""
+
+    attempt: int
+    step: int
+    epoch: float
+    tokens_seen: int
+    train_loss: float
+    validation_loss: float | None
+    """Of the evaluation at the same step; None when there was none."""
+    bytes: int
+    path: str
+    """Relative to the run directory."""
+    best: bool
+    last: bool
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the building of a corpus is."""
+
+    phase: Literal["reading", "tokenizer", "encoding", "baseline", "checking"]
+    done: int
+    """Bytes of text."""
+    total: int
+    """Bytes of text; 0 when unknown."""
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss), infinite where that overflows a float."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf

@@ -1,0 +1,162 @@
+"""A run's status, derived and never stored, and the summary that `show --json` prints: a contract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from rnnlm_tui.contract.metrics import EventKind
+
+RunStatus = Literal["draft", "preparing", "running", "paused", "stopped", "finished", "failed", "crashed", "stalled", "lost"]
+
+LIVING: frozenset[str] = frozenset({"preparing", "running", "paused", "stalled"})
+"""Statuses in which a worker holds the run."""
+
+RESUMABLE: frozenset[str] = frozenset({"stopped", "failed", "crashed"})
+"""Statuses from which `resume` starts a new attempt."""
+
+HEARTBEAT_SECONDS = 1.0
+"""A living worker writes its heartbeat this often, at a pause as well."""
+
+STALE_SECONDS = 60.0
+"""A heartbeat, or a last step while running, older than this is stale."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusFacts:
+    """All that a status is derived from."""
+
+    lock_held: bool
+    same_host: bool
+    """The last worker ran on this host in this boot, so that its lock can be seen from here."""
+    last_state: EventKind | None
+    """The newest of the events that tell a state: started, preparing, running, paused, resumed, stopping, stopped, finished, failed. None: never started."""
+    heartbeat_age: float | None
+    """Seconds since the worker's heartbeat; None: there was none."""
+    step_age: float | None = None
+    """Seconds since the newest step, evaluation or checkpoint ended; None: not known."""
+
+
+def derive_status(facts: StatusFacts) -> RunStatus:
+    """DESIGN.md section 3: lock and heartbeat decide; what can't be known is never shown as success."""
+    if facts.last_state is None and not facts.lock_held:
+        return "draft"
+    if facts.last_state in ("stopped", "finished", "failed"):
+        return facts.last_state
+    fresh = facts.heartbeat_age is not None and facts.heartbeat_age <= STALE_SECONDS
+    if not facts.lock_held:
+        if facts.same_host:
+            return "crashed"
+        return _living_status(facts) if fresh else "lost"
+    if not fresh and facts.heartbeat_age is not None:
+        return "stalled"
+    return _living_status(facts)
+
+
+def _living_status(facts: StatusFacts) -> RunStatus:
+    if facts.last_state == "paused":
+        return "paused"
+    if facts.last_state in (None, "started", "resumed", "preparing"):
+        return "preparing"
+    return "stalled" if facts.step_age is not None and facts.step_age > STALE_SECONDS else "running"
+
+
+class Figures(BaseModel):
+    """A frozen group of figures in the JSON contract."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+class TrainFigures(Figures):
+    loss: float | None = None
+    """Of the newest steps, smoothed; nats per token."""
+    perplexity: float | None = None
+    grad_norm: float | None = None
+    learning_rate: float | None = None
+
+
+class EvaluationFigures(Figures):
+    name: str | None = None
+    step: int | None = None
+    loss: float | None = None
+    perplexity: float | None = None
+    bits_per_byte: float | None = None
+    best_step: int | None = None
+    best_perplexity: float | None = None
+
+
+class BaselineFigures(Figures):
+    """An absolute-discount bigram model on the same tokens."""
+
+    name: str = "bigram"
+    perplexity: float | None = None
+    """On the test set."""
+    validation_perplexity: float | None = None
+
+
+class SourceFigures(Figures):
+    """The entropy of a generated source: the floor that no model can pass."""
+
+    perplexity: float | None = None
+
+
+class CheckpointFigures(Figures):
+    best: int | None = None
+    """Step of the best checkpoint on disk by validation loss."""
+    last: int | None = None
+    """Step of the newest checkpoint on disk."""
+    count: int = 0
+    bytes: int = 0
+
+
+class ModelFigures(Figures):
+    cell_type: str
+    num_layers: int
+    hidden_size: int
+    tie_weights: bool
+    parameters: int | None = None
+
+
+class PreparingFigures(Figures):
+    phase: str
+    done: int
+    total: int
+
+
+class RunSummary(Figures):
+    """One run in figures: `show --json` prints one, `runs --json` a list, `train --follow --json` ends with one."""
+
+    run: str
+    status: RunStatus
+    attempt: int = 0
+    step: int = 0
+    max_steps: int | None = None
+    epoch: float = 0.0
+    epochs: float | None = None
+    tokens_seen: int = 0
+    pid: int | None = None
+    host: str | None = None
+    device: str | None = None
+    started: str | None = None
+    """ISO 8601, UTC, of the first attempt."""
+    updated: float | None = None
+    """Unix seconds of the newest fact; the creation where there is none."""
+    active_seconds: float = 0.0
+    preset: str = ""
+    corpus: str = ""
+    model: ModelFigures
+    train: TrainFigures = TrainFigures()
+    validation: EvaluationFigures = EvaluationFigures()
+    test: EvaluationFigures = EvaluationFigures()
+    baseline: BaselineFigures = BaselineFigures()
+    source: SourceFigures = SourceFigures()
+    tokens_per_second: float | None = None
+    eta_seconds: float | None = None
+    checkpoints: CheckpointFigures = CheckpointFigures()
+    preparing: PreparingFigures | None = None
+    parent: str | None = None
+    """`run@step` that this run started from."""
+    message: str | None = None
+    """Why it failed, crashed or stalled, in one line."""

@@ -1,0 +1,215 @@
+"""From raw values (a TOML file, `--set`, a form) to a RunConfig, or every problem at once."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from rnnlm_tui.contract.config import SECTIONS, ModelConfig, RunConfig, ScheduleConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.errors import ConfigError, Problem, near_names
+
+Raw = dict[str, object]
+"""A config as TOML gives it: sections of plain values."""
+SectionT = TypeVar("SectionT", bound=BaseModel)
+
+
+def section_model(section: str) -> type[BaseModel]:
+    """The pydantic model behind a section's name."""
+    return cast(type[BaseModel], RunConfig.model_fields[section].annotation)
+
+
+def field_paths() -> tuple[str, ...]:
+    """Every field's dotted path, in the order of the form."""
+    return tuple(f"{section}.{name}" for section in SECTIONS for name in section_model(section).model_fields)
+
+
+def config_to_raw(config: RunConfig) -> Raw:
+    """Plain values of a config; None is left out, as TOML has no word for it."""
+    return cast(Raw, config.model_dump(mode="json", exclude_none=True))
+
+
+def parse_config(raw: Mapping[str, object]) -> RunConfig:
+    """Validate raw values; fields left out take their defaults.
+
+    Raises:
+        ConfigError: with all problems, each with its full field path, the allowed range and a near spelling.
+    """
+    problems: list[Problem] = []
+    config: RunConfig | None = None
+    try:
+        config = RunConfig.model_validate(dict(raw))
+    except ValidationError as error:
+        problems.extend(_problem(details) for details in error.errors(include_url=False))
+    problems.extend(_cross_field_problems(raw if config is None else config_to_raw(config)))
+    if problems or config is None:
+        raise ConfigError(problems)
+    return config
+
+
+def merge(base: RunConfig, changes: Mapping[str, object]) -> Raw:
+    """Raw values of `base` with `changes` (dotted path to value; None clears an optional field) laid over them."""
+    raw = config_to_raw(base)
+    for path, value in changes.items():
+        section, _, name = path.partition(".")
+        if not name:
+            raw[section] = value
+            continue
+        values = raw.setdefault(section, {})
+        if not isinstance(values, dict):
+            continue
+        if value is None:
+            values.pop(name, None)
+        else:
+            values[name] = value
+    return raw
+
+
+def overlay(base: RunConfig, raw: Mapping[str, object]) -> Raw:
+    """Raw values of `base` with a (possibly partial) config file laid over them, section by section."""
+    merged = config_to_raw(base)
+    for section, values in raw.items():
+        below = merged.get(section)
+        merged[section] = {**below, **values} if isinstance(below, dict) and isinstance(values, Mapping) else values
+    return merged
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
+    """`key=value` texts (TOML values; a bare word is text) as dotted path to value; an empty value clears a field.
+
+    Raises:
+        ConfigError: an assignment without `=` or to an unknown key, all of them at once.
+    """
+    known = field_paths()
+    changes: dict[str, object] = {}
+    problems: list[Problem] = []
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        path = path.strip()
+        if not equals:
+            problems.append(Problem(path, "has no value", "write it as key=value"))
+        elif path not in known:
+            problems.append(Problem(path, "is no config key", near_names(path, known) or _by_last_word(path, known)))
+        else:
+            changes[path] = parse_value(path, text)
+    if problems:
+        raise ConfigError(problems)
+    return changes
+
+
+def parse_value(path: str, text: str) -> object:
+    """One typed value from a person's text: a TOML value, with whole numbers taken as floats where the field is one; else the text itself."""
+    text = text.strip()
+    if not text:
+        return None
+    if _takes_text(path):
+        return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
+    plain = text.replace(",", "") if text.replace(",", "").isdigit() and not text.startswith(",") else text
+    plain = {"yes": "true", "no": "false", "on": "true", "off": "false"}.get(plain.lower(), plain)
+    for candidate in (plain, _exponent_as_toml(plain)):
+        try:
+            return cast(object, tomllib.loads(f"value = {candidate}")["value"])
+        except tomllib.TOMLDecodeError:
+            continue
+    return text
+
+
+def _takes_text(path: str) -> bool:
+    section, _, name = path.partition(".")
+    if section not in SECTIONS or name not in section_model(section).model_fields:
+        return True
+    annotation = section_model(section).model_fields[name].annotation
+    return annotation is str or annotation == (str | None)
+
+
+def _exponent_as_toml(text: str) -> str:
+    mantissa, letter, exponent = text.partition("e")
+    if letter and mantissa.endswith("."):
+        return f"{mantissa}0e{exponent}"
+    return f"0{text}" if text.startswith(".") else text
+
+
+def _by_last_word(path: str, known: Iterable[str]) -> str:
+    name = path.rpartition(".")[2]
+    same = [candidate for candidate in known if candidate.rpartition(".")[2] == name]
+    return "did you mean " + " or ".join(f'"{candidate}"' for candidate in same) + "?" if same else "`rnnlm-tui config show` lists them"
+
+
+def _problem(details: ErrorDetails) -> Problem:
+    location = [str(part) for part in details["loc"]]
+    path = ".".join(location)
+    value = details.get("input")
+    kind = details["type"]
+    context = details.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = field_paths() if len(location) > 1 else SECTIONS
+        return Problem(path, "is no config key", near_names(path, known) or _by_last_word(path, field_paths()))
+    bounds = {"greater_than": "above", "greater_than_equal": "at least", "less_than": "below", "less_than_equal": "at most"}
+    if kind in bounds:
+        limit = next(iter(context.values()))
+        return Problem(path, f"is {value!r}, must be {bounds[kind]} {_plain(limit)}", allowed_range(path))
+    if kind == "literal_error":
+        allowed = str(context.get("expected", "")).replace(" or ", ", ").replace("'", "").split(", ")
+        return Problem(path, f"is {value!r}, must be one of {', '.join(allowed)}", near_names(str(value), allowed))
+    if kind == "string_pattern_mismatch":
+        return Problem(path, f"is {value!r}, must be auto, cpu, mps, cuda or cuda:N")
+    if kind == "finite_number":
+        return Problem(path, f"is {value!r}, must be a finite number", allowed_range(path))
+    wanted = {
+        "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number", "bool_type": "true or false",
+        "string_type": "text", "tuple_type": "a list of texts", "model_type": "a section of keys", "model_attributes_type": "a section of keys", "dict_type": "a section of keys",
+    }.get(kind)  # fmt: skip
+    if wanted:
+        return Problem(path, f"is {_shown(value)}, must be {wanted}", allowed_range(path))
+    return Problem(path, f"is {_shown(value)}: {details['msg'][:1].lower()}{details['msg'][1:]}", allowed_range(path))
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _plain(number: object) -> str:
+    return f"{number:,}" if isinstance(number, int) and number < 10**12 else f"{number:g}" if isinstance(number, float) else str(number)
+
+
+def allowed_range(path: str) -> str:
+    """`1 … 65,536`, `above 0, at most 1`: a number field's bounds in words; empty for other fields."""
+    section, _, name = path.partition(".")
+    if section not in SECTIONS or name not in section_model(section).model_fields:
+        return ""
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    found = {key: getattr(item, key) for item in section_model(section).model_fields[name].metadata for key in words if getattr(item, key, None) is not None}
+    if "ge" in found and "le" in found:
+        return f"{_plain(found['ge'])} … {_plain(found['le'])}"
+    return ", ".join(f"{words[key]} {_plain(found[key])}" for key in ("gt", "ge", "lt", "le") if key in found and not (key == "lt" and found[key] >= 2**63))
+
+
+def _cross_field_problems(raw: Mapping[str, object]) -> Iterator[Problem]:
+    """Problems between fields; each check runs when its own section is valid, whatever is wrong elsewhere."""
+
+    def valid(section: str, model: type[SectionT]) -> SectionT | None:
+        try:
+            return model.model_validate(raw.get(section, {}))
+        except ValidationError:
+            return None
+
+    model, schedule, training, tokenizer = (
+        valid("model", ModelConfig),
+        valid("schedule", ScheduleConfig),
+        valid("training", TrainingConfig),
+        valid("tokenizer", TokenizerConfig),
+    )
+    if model and model.tie_weights and model.embedding_dim != model.hidden_size:
+        yield Problem(
+            "model.tie_weights", f"needs embedding_dim = hidden_size, they are {model.embedding_dim:,} and {model.hidden_size:,}", "make them equal, or untie"
+        )
+    if schedule and training and training.max_steps is not None and 0 < training.max_steps <= schedule.warmup_steps:
+        yield Problem("schedule.warmup_steps", f"is {schedule.warmup_steps:,}, must be below the run's {training.max_steps:,} steps")
+    if tokenizer and tokenizer.kind == "pretrained" and tokenizer.name is None:
+        yield Problem("tokenizer.name", "is empty, a pretrained tokenizer needs a local folder or a hub name")
+    if tokenizer and tokenizer.kind == "bpe" and tokenizer.vocab_size < 260:
+        yield Problem("tokenizer.vocab_size", f"is {tokenizer.vocab_size:,}, must be at least 260 for bpe", "256 bytes and the special tokens come first")

@@ -1,0 +1,1 @@
+"""The torch engine: models, training, generation; nothing of processes or terminals."""

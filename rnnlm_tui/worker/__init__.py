@@ -1,0 +1,1 @@
+"""The processes that hold torch: the training worker and the sampler."""
