@@ -1,0 +1,17 @@
+"""What every test has: a home of its own, no network, one thread for torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty RNNLM_TUI_HOME, inherited by every process that the test starts."""
+    path = tmp_path / "home"
+    monkeypatch.setenv("RNNLM_TUI_HOME", str(path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return path
