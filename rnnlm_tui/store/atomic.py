@@ -1,0 +1,99 @@
+"""Files and folders that are there whole or not at all, private to their owner, and on the disk when a call returns."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from rnnlm_tui.errors import StorageError
+
+PRIVATE_DIRECTORY = 0o700
+PRIVATE_FILE = 0o600
+TEMPORARY_PREFIX = ".tmp-"
+"""What is half-made begins so: no run, checkpoint or corpus may have such a name."""
+
+_HINTS = {
+    errno.ENOSPC: "free some space on this disk and try again",
+    errno.EDQUOT: "your disk quota is used up: free some space and try again",
+    errno.EACCES: "set RNNLM_TUI_HOME to a folder that you may write to",
+    errno.EROFS: "set RNNLM_TUI_HOME to a folder that you may write to",
+    errno.ENOTDIR: "a file stands where a folder is needed: move it, or set RNNLM_TUI_HOME to another folder",
+}
+
+
+@contextmanager
+def storage_errors(doing: str, path: Path) -> Iterator[None]:
+    """Turn an OSError inside the block into a StorageError: `can't <doing> <path>: <why>`."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"can't {doing} {path}: {error.strerror or error}", hint=_HINTS.get(error.errno or 0, "")) from error
+
+
+def make_private_directory(path: Path) -> None:
+    """Create a folder and its missing parents with mode 0700, whatever the umask; one that exists is left as it is.
+
+    Raises:
+        StorageError: it can't be created.
+    """
+    with storage_errors("create the folder", path):
+        for folder in (*reversed(path.parents), path):
+            if folder.is_dir():
+                continue
+            try:
+                folder.mkdir(mode=PRIVATE_DIRECTORY)
+            except FileExistsError:
+                if not folder.is_dir():
+                    raise
+            else:
+                folder.chmod(PRIVATE_DIRECTORY)
+
+
+def open_private(path: Path, flags: int) -> int:
+    """`os.open` with `flags` and O_CREAT; a file that is new gets mode 0600, whatever the umask."""
+    try:
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+    except FileExistsError:
+        return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+    os.fchmod(descriptor, PRIVATE_FILE)
+    return descriptor
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write a file so that readers and a crash see the old text or the new one, never a part; mode 0600, fsynced.
+
+    Raises:
+        StorageError: it can't be written; the old file is untouched.
+    """
+    with storage_errors("write", path):
+        descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=f"-{path.name}", dir=path.parent)
+        try:
+            os.fchmod(descriptor, PRIVATE_FILE)
+            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                Path(temporary).unlink()
+            raise
+        fsync_directory(path.parent)
+
+
+def fsync_file(path: Path) -> None:
+    """Wait until the file's bytes are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_directory(path: Path) -> None:
+    """Wait until the folder's entries are on the disk: new names and renames survive a power cut from then on."""
+    fsync_file(path)

@@ -1,0 +1,204 @@
+"""RunDatabase: the one writer of a run's database, held by its worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time as clock
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple
+from pathlib import Path
+from threading import RLock
+from types import TracebackType
+
+from rnnlm_tui.contract.metrics import METRIC_COLUMNS, CheckpointRow, EvaluationRow, EventRow, HardwareRow, Progress, SampleRow, StepRow
+from rnnlm_tui.store.atomic import open_private, storage_errors
+from rnnlm_tui.store.retention import best_step
+from rnnlm_tui.store.schema import BUSY_SECONDS, ROLLUP_STEPS, STATE_EVENTS, TABLES, check_version, database_errors, storable, without_nonfinite
+
+# A bucket is always computed anew from its rows: right after a repeated batch and after a resume as well, and 1,024 rows take half a millisecond.
+_ROLL_UP = f"""
+INSERT OR REPLACE INTO rollups
+SELECT :bucket, whole.last_step, newest.tokens_seen, newest.epoch, newest.active_seconds, newest.time, whole.nonfinite_rows, {
+    ", ".join(f"whole.{name}_{part}" for name in METRIC_COLUMNS for part in ("n", "min", "max", "sum"))
+}
+FROM (
+    SELECT max(step) AS last_step, count(nonfinite) AS nonfinite_rows, {
+    ", ".join(f"count({name}) AS {name}_n, min({name}) AS {name}_min, max({name}) AS {name}_max, sum({name}) AS {name}_sum" for name in METRIC_COLUMNS)
+}
+    FROM steps WHERE superseded = 0 AND step > :bucket * {ROLLUP_STEPS} AND step <= (:bucket + 1) * {ROLLUP_STEPS}
+) AS whole JOIN steps AS newest ON newest.step = whole.last_step AND newest.superseded = 0
+"""
+
+
+class RunDatabase:
+    """Writes run.db; opening creates the file and its tables where they are missing. One process only; its threads may share it.
+
+    Every method commits before it returns.
+
+    Raises (every method):
+        DatabaseError: the file is damaged or made by a newer version.
+        StorageError: it can't be written, as on a full disk; the call changed nothing and may be repeated.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._turn = RLock()
+        with storage_errors("open", path):
+            os.close(open_private(path, os.O_RDWR))
+        with database_errors(path):
+            self._connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            try:
+                self._prepare()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _prepare(self) -> None:
+        execute = self._connection.execute
+        execute("PRAGMA mmap_size = 0")
+        version = int(execute("PRAGMA user_version").fetchone()[0])
+        if version or execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            check_version(version, self.path)
+        execute("PRAGMA journal_mode = WAL")
+        execute("PRAGMA synchronous = NORMAL")
+        execute("PRAGMA journal_size_limit = 4194304")
+        if not version:
+            self._connection.executescript(f"BEGIN IMMEDIATE; {TABLES} COMMIT;")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._turn, database_errors(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def close(self) -> None:
+        """Fold the log into the database and close it; a second call does nothing."""
+        with self._turn, database_errors(self.path):
+            self._connection.close()
+
+    def __enter__(self) -> RunDatabase:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def begin_attempt(self, pid: int, host: str, boot_id: str, device: str, start_step: int, environment: Mapping[str, object]) -> int:
+        """Open a new attempt that goes on after `start_step` (0 from the beginning); returns its number, from 1.
+
+        What earlier attempts wrote of later steps stays in the file as superseded and leaves the curves; checkpoints of later steps leave the
+        index. Also sets the meta keys pid, host, boot_id, device and heartbeat.
+        """
+        now = clock.time()
+        with self._transaction() as connection:
+            attempt = int(connection.execute("SELECT coalesce(max(attempt), 0) + 1 FROM attempts").fetchone()[0])
+            row = (attempt, pid, host, boot_id, device, start_step, json.dumps(dict(environment), default=str), now)
+            connection.execute("INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            for table in ("steps", "evaluations", "samples"):
+                connection.execute(f"UPDATE {table} SET superseded = 1 WHERE step > ? AND superseded = 0", (start_step,))
+            connection.execute("DELETE FROM rollups WHERE bucket >= ?", (start_step // ROLLUP_STEPS,))
+            connection.execute(_ROLL_UP, {"bucket": start_step // ROLLUP_STEPS})
+            connection.execute("DELETE FROM checkpoints WHERE step > ?", (start_step,))
+            _mark_checkpoints(connection)
+            connection.execute("DELETE FROM progress")
+            for key, value in {"pid": pid, "host": host, "boot_id": boot_id, "device": device, "heartbeat": now}.items():
+                _set_meta(connection, key, str(value))
+        return attempt
+
+    def add_steps(self, rows: Sequence[StepRow]) -> None:
+        """Add steps and bring their roll-ups up to date, in one transaction. A step of the same attempt is written over."""
+        if not rows:
+            return
+        with self._transaction() as connection:
+            connection.executemany("INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)", map(_step_values, rows))
+            for bucket in sorted({(row.step - 1) // ROLLUP_STEPS for row in rows}):
+                connection.execute(_ROLL_UP, {"bucket": bucket})
+
+    def add_evaluation(self, row: EvaluationRow) -> None:
+        """Add an evaluation; the same set at the same step of the same attempt is written over."""
+        (loss, bits), lost = without_nonfinite(("loss", "bits_per_byte"), (row.loss, row.bits_per_byte))
+        values = (row.attempt, row.step, row.split, row.name, loss, row.tokens, bits, row.seconds, row.time, lost)
+        with self._transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO evaluations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)", values)
+
+    def add_sample(self, row: SampleRow) -> None:
+        """Add a continuation of a prompt."""
+        values = (row.attempt, row.step, storable(row.prompt), storable(row.text), row.tokens, row.seed, row.time)
+        with self._transaction() as connection:
+            connection.execute("INSERT INTO samples VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, 0)", values)
+
+    def add_event(self, row: EventRow) -> None:
+        """Add a fact to the run's log."""
+        values = (row.attempt, row.step, row.kind, storable(row.text), row.time, row.kind in STATE_EVENTS)
+        with self._transaction() as connection:
+            connection.execute("INSERT INTO events VALUES (NULL, ?, ?, ?, ?, ?, ?)", values)
+
+    def add_hardware(self, row: HardwareRow) -> None:
+        """Add the machine's figures of one moment."""
+        with self._transaction() as connection:
+            connection.execute(f"INSERT INTO hardware VALUES (NULL{', ?' * len(astuple(row))})", astuple(row))
+
+    def put_checkpoint(self, row: CheckpointRow) -> None:
+        """Index a checkpoint; `best` and `last` of all rows are worked out anew, whatever `row` says."""
+        (train, validation), lost = without_nonfinite(("train_loss", "validation_loss"), (row.train_loss, row.validation_loss))
+        values = (row.step, row.attempt, row.epoch, row.tokens_seen, train, validation, row.bytes, row.path, row.time, lost)
+        with self._transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?)", values)
+            _mark_checkpoints(connection)
+
+    def remove_checkpoint(self, step: int) -> None:
+        """Take a checkpoint out of the index; one that isn't there is no error."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM checkpoints WHERE step = ?", (step,))
+            _mark_checkpoints(connection)
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Set one fact of the run."""
+        with self._transaction() as connection:
+            _set_meta(connection, key, value)
+
+    def heartbeat(self, time: float) -> None:
+        """Say that the worker lived at `time` (Unix seconds)."""
+        self.set_meta("heartbeat", repr(time))
+
+    def set_progress(self, progress: Progress | None) -> None:
+        """Say how far the corpus is; None: it is ready."""
+        with self._transaction() as connection:
+            if progress is None:
+                connection.execute("DELETE FROM progress")
+            else:
+                connection.execute("INSERT OR REPLACE INTO progress VALUES (1, ?, ?, ?)", astuple(progress))
+
+    def journal_command(self, id: str, verb: str, arguments_json: str, result_json: str) -> None:
+        """Keep a command and its answer; an id that is known keeps its first answer."""
+        values = (storable(id), verb, storable(arguments_json), storable(result_json), clock.time())
+        with self._transaction() as connection:
+            connection.execute("INSERT OR IGNORE INTO commands VALUES (?, ?, ?, ?, ?)", values)
+
+    def journalled(self, id: str) -> str | None:
+        """The answer that a command of this id got, as JSON; None for a new one."""
+        with self._turn, database_errors(self.path):
+            found = self._connection.execute("SELECT result FROM commands WHERE id = ?", (storable(id),)).fetchall()
+        return str(found[0][0]) if found else None
+
+
+def _step_values(row: StepRow) -> tuple[float | str | None, ...]:
+    measured, lost = without_nonfinite(METRIC_COLUMNS, (row.loss, row.grad_norm, row.learning_rate, row.tokens_per_second))
+    return (row.attempt, row.step, row.tokens_seen, row.epoch, *measured, row.active_seconds, row.time, lost)
+
+
+def _set_meta(connection: sqlite3.Connection, key: str, value: str) -> None:
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, storable(value)))
+
+
+def _mark_checkpoints(connection: sqlite3.Connection) -> None:
+    best = best_step(connection.execute("SELECT step, validation_loss FROM checkpoints").fetchall())
+    connection.execute("UPDATE checkpoints SET best = (step IS ?), last = (step = (SELECT max(step) FROM checkpoints))", (best,))

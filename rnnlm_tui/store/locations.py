@@ -1,0 +1,42 @@
+"""Where everything lies: the data home and its folders. Asking for a path creates nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from platformdirs import user_data_path
+
+HOME_VARIABLE = "RNNLM_TUI_HOME"
+"""Environment variable that names the data home; empty counts as not set."""
+
+
+def home() -> Path:
+    """The data home: `RNNLM_TUI_HOME`, else the user's data directory for `rnnlm-tui`. Always absolute."""
+    chosen = os.environ.get(HOME_VARIABLE, "")
+    return Path(chosen).expanduser().absolute() if chosen else user_data_path("rnnlm-tui", appauthor=False)
+
+
+def runs_dir() -> Path:
+    """One folder for each run."""
+    return home() / "runs"
+
+
+def corpora_dir() -> Path:
+    """One folder for each prepared corpus, named by its hash."""
+    return home() / "corpora"
+
+
+def trash_dir() -> Path:
+    """Deleted runs, until they are purged."""
+    return home() / "trash"
+
+
+def state_file() -> Path:
+    """What the app remembers from one start to the next."""
+    return home() / "app-state.json"
+
+
+def history_file() -> Path:
+    """The prompts that were typed, one JSON object a line."""
+    return home() / "prompt-history.jsonl"

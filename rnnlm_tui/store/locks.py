@@ -1,0 +1,157 @@
+"""RunLock: the flock that a worker holds for its whole life, and how others look at it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+
+from rnnlm_tui.errors import RunStateError
+from rnnlm_tui.store.atomic import open_private, storage_errors
+
+PATIENCE_SECONDS = 2.0
+"""How long a worker asks again: probes share the lock for some microseconds, and a killed worker's child may hold it a moment longer."""
+_RETRY_SECONDS = 0.02
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def host_name() -> str:
+    """This machine's name."""
+    return socket.gethostname()
+
+
+def boot_id() -> str:
+    """Changes with every start of the machine, so that a pid from before a restart is never taken for a living one."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        import psutil  # only where the kernel has no boot id, macOS for one
+
+        return f"booted-{psutil.boot_time():.0f}"
+
+
+@dataclass(frozen=True, slots=True)
+class LockInfo:
+    """Who holds a lock, as the holder wrote it into the file."""
+
+    pid: int
+    started: float
+    """Unix seconds."""
+    boot_id: str
+    host: str
+
+    @classmethod
+    def of_this_process(cls) -> LockInfo:
+        """This process, started now."""
+        return cls(pid=os.getpid(), started=time.time(), boot_id=boot_id(), host=host_name())
+
+
+@dataclass(frozen=True, slots=True)
+class LockState:
+    """What a look at a lock file told; all but `held` are None for a lock that was never taken, or whose text is damaged."""
+
+    held: bool
+    pid: int | None = None
+    started: float | None = None
+    boot_id: str | None = None
+    host: str | None = None
+
+
+class RunLock:
+    """A run's lock, free until `acquire`. The kernel frees it with the process, however that ends; the file stays."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    def acquire(self, info: LockInfo | None = None, *, patience: float = PATIENCE_SECONDS) -> None:
+        """Take the lock and write `info` (this process when left out) into the file.
+
+        Raises:
+            RunStateError: another worker holds it, with its pid and since when.
+            StorageError: the file can't be opened or locked.
+        """
+        info = info or LockInfo.of_this_process()
+        with storage_errors("lock", self.path):
+            descriptor = open_private(self.path, os.O_RDWR)
+            try:
+                if not _lock_exclusively(descriptor, patience):
+                    raise RunStateError(_held_message(self.path, _parse(os.pread(descriptor, 4096, 0), held=True)), hint="one worker at a time may train a run")
+                text = json.dumps(asdict(info)).encode() + b"\n"
+                os.pwrite(descriptor, text, 0)
+                os.ftruncate(descriptor, len(text))
+            except BaseException:
+                os.close(descriptor)
+                raise
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Free the lock; a second call does nothing."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> RunLock:
+        if self._descriptor is None:
+            self.acquire()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.release()
+
+
+def read_lock(path: Path) -> LockState:
+    """Look at a lock without keeping it: shared for a moment, so that probes never meet each other.
+
+    Raises:
+        StorageError: the file is there and can't be opened or locked.
+    """
+    with storage_errors("look at", path):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return LockState(held=False)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                held = False
+            except BlockingIOError:
+                held = True
+            return _parse(os.pread(descriptor, 4096, 0), held=held)
+        finally:
+            os.close(descriptor)
+
+
+def _lock_exclusively(descriptor: int, patience: float) -> bool:
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return True
+
+
+def _parse(text: bytes, *, held: bool) -> LockState:
+    try:
+        values = json.loads(text.partition(b"\n")[0])
+        return LockState(held, int(values["pid"]), float(values["started"]), str(values["boot_id"]), str(values["host"]))
+    except (ValueError, KeyError, TypeError):
+        return LockState(held)
+
+
+def _held_message(path: Path, state: LockState) -> str:
+    name = path.parent.name
+    if state.pid is None or state.started is None:
+        return f"{name} is running: another process holds {path}"
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state.started))
+    where = "" if state.host in (None, host_name()) else f" on {state.host}"
+    return f"{name} is running as pid {state.pid}{where} since {since}"

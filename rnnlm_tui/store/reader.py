@@ -1,0 +1,207 @@
+"""RunReader: everything that an app or a command reads of a run, live or ended, without ever writing."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from rnnlm_tui.contract.metrics import METRIC_COLUMNS, CheckpointRow, EvaluationRow, EventRow, HardwareRow, Progress, SampleRow, StepRow
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.schema import all_rows, check_version, database_errors, with_nonfinite
+from rnnlm_tui.store.series import RAW_LIMIT, SeriesBuilder, SeriesTable, empty_table
+
+READ_BUSY_SECONDS = 2.0
+
+_STEP = "attempt, step, tokens_seen, epoch, loss, grad_norm, learning_rate, tokens_per_second, active_seconds, time, nonfinite"
+_EVENT = "attempt, step, kind, text, time"
+_HARDWARE = (
+    "time, cpu_percent, process_cpu_percent, memory_used, memory_total, process_memory, disk_free, "
+    "gpu_name, gpu_percent, gpu_memory_used, gpu_memory_own, gpu_memory_total, gpu_watts, gpu_celsius"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """One life of a worker on the run."""
+
+    attempt: int
+    pid: int
+    host: str
+    boot_id: str
+    device: str
+    start_step: int
+    """It went on after this step; 0 from the beginning."""
+    environment: dict[str, object]
+    """Versions, threads and settings, as the worker reported them."""
+    started: float
+    """Unix seconds."""
+
+
+class RunReader:
+    """Reads one run's database and follows it: `data_version` tells whether anything is new, the rest read it.
+
+    A database that isn't there yet, or has no tables yet, reads as empty; one that is replaced is opened anew. Superseded rows never show.
+
+    Raises (every method):
+        DatabaseError: the file is damaged or made by a newer version.
+        StorageError: it can't be opened.
+    """
+
+    def __init__(self, run: RunDirectory, *, raw_limit: int = RAW_LIMIT) -> None:
+        self.run = run
+        self._raw_limit = raw_limit
+        self._connection: sqlite3.Connection | None = None
+        self._inode: tuple[int, int] | None = None
+        self._openings = 0
+        self._series = SeriesBuilder(raw_limit)
+
+    def close(self) -> None:
+        """Close the file; the next call opens it again."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection, self._inode = None, None
+
+    def __enter__(self) -> RunReader:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def data_version(self) -> int:
+        """A number that changes with every commit of the writer, and when the file is replaced; 0 while there is no database."""
+        rows = self._rows("PRAGMA data_version")
+        return (self._openings << 40) + int(rows[0][0]) if rows else 0
+
+    def meta(self) -> dict[str, str]:
+        """The run's facts by key: created, parent, max_steps, parameters, heartbeat and so on."""
+        return dict(self._rows("SELECT key, value FROM meta"))
+
+    def attempts(self) -> list[AttemptRow]:
+        """The lives of workers on this run, the first one first."""
+        rows = self._rows("SELECT attempt, pid, host, boot_id, device, start_step, environment, started FROM attempts ORDER BY attempt")
+        return [
+            AttemptRow(attempt, pid, host, boot, device, start_step, environment=json.loads(environment), started=started)
+            for attempt, pid, host, boot, device, start_step, environment, started in rows
+        ]
+
+    def series(self, max_buckets: int = 2048) -> SeriesTable:
+        """The run's curves in at most `max_buckets` buckets; the same object while nothing is new. Costs what is new, not what there is."""
+        with self._reading() as connection:
+            if connection is None:
+                return empty_table()
+            connection.execute("BEGIN")
+            try:
+                return self._series.update(connection, max_buckets)
+            finally:
+                connection.execute("COMMIT")
+
+    def last_step(self) -> StepRow | None:
+        """The newest step."""
+        rows = self.recent_steps(1)
+        return rows[-1] if rows else None
+
+    def recent_steps(self, n: int) -> list[StepRow]:
+        """The newest `n` steps, the oldest of them first."""
+        newest = "(SELECT last_step FROM rollups ORDER BY bucket DESC LIMIT 1)"
+        rows = self._rows(f"SELECT {_STEP} FROM steps WHERE superseded = 0 AND step <= {newest} ORDER BY step DESC LIMIT ?", (n,))
+        return [_step(row) for row in reversed(rows)]
+
+    def steps_since(self, step: int = 0, *, chunk: int = 4_096) -> Iterator[StepRow]:
+        """Every step after `step` in order; `chunk` rows are read at a time and none held open between."""
+        while rows := self._rows(f"SELECT {_STEP} FROM steps WHERE superseded = 0 AND step > ? ORDER BY step LIMIT ?", (step, chunk)):
+            yield from map(_step, rows)
+            step = rows[-1][1]
+
+    def evaluations(self) -> list[EvaluationRow]:
+        """Every evaluation, the first one first."""
+        query = (
+            "SELECT attempt, step, split, name, loss, tokens, bits_per_byte, seconds, time, nonfinite FROM evaluations WHERE superseded = 0 ORDER BY step, id"
+        )
+        found = []
+        for attempt, step, split, name, loss, tokens, bits, seconds, time, lost in self._rows(query):
+            loss, bits = with_nonfinite(("loss", "bits_per_byte"), (loss, bits), lost)
+            found.append(EvaluationRow(attempt, step, split, name, loss, tokens, bits, seconds, time))
+        return found
+
+    def samples(self, limit: int | None = None) -> list[SampleRow]:
+        """The newest continuations, the newest first."""
+        query = "SELECT attempt, step, prompt, text, tokens, seed, time FROM samples WHERE superseded = 0 ORDER BY id DESC LIMIT ?"
+        return [SampleRow(*row) for row in self._rows(query, (_limit(limit),))]
+
+    def events(self, limit: int | None = None) -> list[EventRow]:
+        """The run's log, the newest first."""
+        return [EventRow(*row) for row in self._rows(f"SELECT {_EVENT} FROM events ORDER BY id DESC LIMIT ?", (_limit(limit),))]
+
+    def last_state(self) -> EventRow | None:
+        """The newest event that tells a state (started, running, paused, finished and the like); None when the run never started."""
+        rows = self._rows(f"SELECT {_EVENT} FROM events WHERE state = 1 ORDER BY id DESC LIMIT 1")
+        return EventRow(*rows[0]) if rows else None
+
+    def hardware(self, limit: int | None = None) -> list[HardwareRow]:
+        """The newest figures of the machine, the oldest of them first."""
+        rows = self._rows(f"SELECT {_HARDWARE} FROM hardware ORDER BY id DESC LIMIT ?", (_limit(limit),))
+        return [HardwareRow(*row) for row in reversed(rows)]
+
+    def checkpoints(self) -> list[CheckpointRow]:
+        """The indexed checkpoints by step."""
+        query = "SELECT attempt, step, epoch, tokens_seen, train_loss, validation_loss, bytes, path, best, last, time, nonfinite FROM checkpoints ORDER BY step"
+        found = []
+        for attempt, step, epoch, tokens, train, validation, size, path, best, last, time, lost in self._rows(query):
+            train, validation = with_nonfinite(("train_loss", "validation_loss"), (train, validation), lost)
+            found.append(CheckpointRow(attempt, step, epoch, tokens, train, validation, size, path, bool(best), bool(last), time))
+        return found
+
+    def progress(self) -> Progress | None:
+        """How far the corpus is while it is built."""
+        rows = self._rows("SELECT phase, done, total FROM progress")
+        return Progress(*rows[0]) if rows else None
+
+    def _rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with self._reading() as connection:
+            return [] if connection is None else all_rows(connection, query, values)
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection | None]:
+        path = self.run.database_path
+        try:
+            found = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            self.close()
+            yield None
+            return
+        with database_errors(path):
+            if self._connection is None or self._inode != (found.st_dev, found.st_ino):
+                self._open((found.st_dev, found.st_ino))
+            yield self._connection
+
+    def _open(self, inode: tuple[int, int]) -> None:
+        self.close()
+        path = self.run.database_path
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=READ_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA mmap_size = 0")
+            version = int(all_rows(connection, "PRAGMA user_version")[0][0])
+            if not version and not all_rows(connection, "SELECT 1 FROM sqlite_master LIMIT 1"):
+                connection.close()
+                return
+            check_version(version, path)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection, self._inode = connection, inode
+        self._openings += 1
+        self._series = SeriesBuilder(self._raw_limit)
+
+
+def _limit(limit: int | None) -> int:
+    return -1 if limit is None else limit
+
+
+def _step(row: tuple[Any, ...]) -> StepRow:
+    loss, norm, rate, speed = with_nonfinite(METRIC_COLUMNS, row[4:8], row[10])
+    return StepRow(row[0], row[1], row[2], row[3], loss, norm, rate, speed, row[8], row[9])

@@ -1,0 +1,165 @@
+"""Creating, listing, finding and deleting runs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import time
+from pathlib import Path
+
+import tomli_w
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.validation import config_to_raw, parse_config
+from rnnlm_tui.errors import RunNameError, RunStateError, UnknownRunError, near_names
+from rnnlm_tui.store.atomic import TEMPORARY_PREFIX, fsync_directory, make_private_directory, storage_errors, write_text_atomically
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.locations import runs_dir, trash_dir
+from rnnlm_tui.store.locks import RunLock
+from rnnlm_tui.store.names import ADJECTIVES, ANIMALS
+from rnnlm_tui.store.run_directory import RUN_NAME, RunDirectory, check_run_name
+
+_ABANDONED_SECONDS = 3_600.0
+"""A half-made run older than this was left by a process that died, and is swept."""
+_SHOWN_NAMES = 8
+
+
+def suggest_name() -> str:
+    """A free name such as `plain-otter`. Drawn from the system, so that no seeded generator moves."""
+    draw = secrets.SystemRandom()
+    for _ in range(64):
+        name = f"{draw.choice(ADJECTIVES)}-{draw.choice(ANIMALS)}"
+        if not os.path.lexists(runs_dir() / name):
+            return name
+    return f"{draw.choice(ADJECTIVES)}-{draw.choice(ANIMALS)}-{secrets.token_hex(3)}"
+
+
+def create_run(config: RunConfig, name: str | None = None, parent: str | None = None) -> RunDirectory:
+    """Create a run that nothing trains yet: its folder appears whole, with config.toml and run.db, or not at all.
+
+    Args:
+        config: frozen into config.toml.
+        name: made up when None.
+        parent: `run@step` that its weights start from.
+
+    Raises:
+        RunNameError: the name is impossible or taken.
+        ConfigError: the config has problems between its fields.
+        StorageError: the folder can't be written.
+    """
+    parse_config(config_to_raw(config))
+    if name is not None:
+        _refuse_taken(check_run_name(name))
+    make_private_directory(runs_dir())
+    _sweep_abandoned(runs_dir())
+    half_made = runs_dir() / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    make_private_directory(half_made)
+    try:
+        _fill(RunDirectory(half_made), config, parent)
+        return _put_in_place(half_made, name)
+    except BaseException:
+        shutil.rmtree(half_made, ignore_errors=True)
+        raise
+
+
+def list_runs() -> list[RunDirectory]:
+    """All runs, the newest first. Looks at no database: quick with hundreds of runs."""
+    found = [(run.created(), run.name, run) for run in map(RunDirectory, _run_paths())]
+    return [run for _, _, run in sorted(found, key=lambda entry: entry[:2], reverse=True)]
+
+
+def find_run(name_or_prefix: str) -> RunDirectory:
+    """The run of that name, else the only one whose name begins so.
+
+    Raises:
+        UnknownRunError: none, with near names, or several, listed.
+    """
+    shown = _shown(name_or_prefix)
+    names = sorted(path.name for path in _run_paths())
+    if name_or_prefix in names:
+        return RunDirectory(runs_dir() / name_or_prefix)
+    matches = [name for name in names if name.startswith(name_or_prefix)] if name_or_prefix else []
+    if len(matches) == 1:
+        return RunDirectory(runs_dir() / matches[0])
+    if matches:
+        more = f" and {len(matches) - _SHOWN_NAMES} more" if len(matches) > _SHOWN_NAMES else ""
+        raise UnknownRunError(f"{shown} begins the names of {len(matches)} runs: {', '.join(matches[:_SHOWN_NAMES])}{more}", hint="type more of the name")
+    hint = near_names(name_or_prefix[:64], names) or ("`rnnlm-tui runs` lists them" if names else "there are no runs yet: `rnnlm-tui train` starts one")
+    raise UnknownRunError(f"no run {shown}", hint=hint)
+
+
+def delete_run(run: RunDirectory) -> Path:
+    """Move a run to the trash; returns where it lies now.
+
+    Raises:
+        RunStateError: a worker holds it.
+        StorageError: it can't be moved.
+    """
+    make_private_directory(trash_dir())
+    lock = RunLock(run.lock_path)
+    try:
+        lock.acquire(patience=0.2)
+    except RunStateError as error:
+        raise RunStateError(f"{error.message}: it can't be deleted", hint=f"`rnnlm-tui stop {run.name}` first") from error
+    try:
+        with storage_errors("delete", run.path):
+            target = trash_dir() / f"{run.name}.{time.strftime('%Y%m%dT%H%M%S')}.{secrets.token_hex(2)}"
+            run.path.rename(target)
+            fsync_directory(runs_dir())
+            fsync_directory(trash_dir())
+            return target
+    finally:
+        lock.release()
+
+
+def _shown(name: str) -> str:
+    """In quotes, short, and with nothing in it that a terminal would act on."""
+    short = name if len(name) <= 64 else name[:64] + "…"
+    return f'"{short}"' if short.isprintable() else repr(short)
+
+
+def _run_paths() -> list[Path]:
+    try:
+        with os.scandir(runs_dir()) as entries:
+            folders = [Path(entry.path) for entry in entries if RUN_NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [path for path in folders if (path / "config.toml").exists()]
+
+
+def _refuse_taken(name: str) -> None:
+    if os.path.lexists(runs_dir() / name):
+        raise RunNameError(f'there is already a run "{name}"', hint="choose another name, or leave it out and one is made up")
+
+
+def _fill(run: RunDirectory, config: RunConfig, parent: str | None) -> None:
+    write_text_atomically(run.config_path, tomli_w.dumps(config_to_raw(config)))
+    with RunDatabase(run.database_path) as database:
+        database.set_meta("created", repr(time.time()))
+        if parent is not None:
+            database.set_meta("parent", parent)
+
+
+def _put_in_place(half_made: Path, name: str | None) -> RunDirectory:
+    while True:
+        chosen = name if name is not None else suggest_name()
+        _refuse_taken(chosen)
+        with storage_errors("create", runs_dir() / chosen):
+            try:
+                half_made.rename(runs_dir() / chosen)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                    raise
+                continue  # taken in this very moment: refused by name, or another is made up
+            fsync_directory(runs_dir())
+            return RunDirectory(runs_dir() / chosen)
+
+
+def _sweep_abandoned(folder: Path) -> None:
+    oldest = time.time() - _ABANDONED_SECONDS
+    with storage_errors("look into", folder), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(TEMPORARY_PREFIX) and entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < oldest:
+                shutil.rmtree(entry.path, ignore_errors=True)

@@ -1,0 +1,131 @@
+"""run.db's tables and version, and how sqlite3's errors become ours."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rnnlm_tui.contract.metrics import METRIC_COLUMNS, EventKind
+from rnnlm_tui.errors import DatabaseError, StorageError
+
+SCHEMA_VERSION = 1
+"""Kept in `PRAGMA user_version`; 0 is a file without tables."""
+ROLLUP_STEPS = 1_024
+"""Steps of one roll-up: bucket b holds steps b·1,024 + 1 to (b + 1)·1,024."""
+BUSY_SECONDS = 10.0
+STATE_EVENTS: frozenset[EventKind] = frozenset({"started", "preparing", "running", "paused", "resumed", "stopping", "stopped", "finished", "failed"})
+"""Kinds of events that tell a run's state."""
+
+_rollup_columns = "".join(f", {name}_n INTEGER NOT NULL, {name}_min REAL, {name}_max REAL, {name}_sum REAL" for name in METRIC_COLUMNS)
+
+# Steps are keyed with the step first: the newest, a range and a bucket are then one walk along the table, whatever the attempt.
+# A number that is NaN or infinite is NULL (SQLite has no NaN), and `nonfinite` says which it was; it is NULL where all are finite.
+# `superseded` marks what an attempt wrote after the step that a later one resumed from: kept, and no longer part of the run's curve.
+TABLES = f"""
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE attempts (
+    attempt INTEGER PRIMARY KEY, pid INTEGER NOT NULL, host TEXT NOT NULL, boot_id TEXT NOT NULL, device TEXT NOT NULL,
+    start_step INTEGER NOT NULL, environment TEXT NOT NULL, started REAL NOT NULL);
+CREATE TABLE steps (
+    attempt INTEGER NOT NULL, step INTEGER NOT NULL, tokens_seen INTEGER NOT NULL, epoch REAL NOT NULL,
+    loss REAL, grad_norm REAL, learning_rate REAL, tokens_per_second REAL,
+    active_seconds REAL NOT NULL, time REAL NOT NULL, nonfinite TEXT, superseded INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (step, attempt)) WITHOUT ROWID;
+CREATE TABLE rollups (
+    bucket INTEGER PRIMARY KEY, last_step INTEGER NOT NULL, tokens_seen INTEGER NOT NULL, epoch REAL NOT NULL,
+    active_seconds REAL NOT NULL, time REAL NOT NULL, nonfinite_rows INTEGER NOT NULL{_rollup_columns});
+CREATE TABLE evaluations (
+    id INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, step INTEGER NOT NULL, split TEXT NOT NULL, name TEXT NOT NULL, loss REAL, tokens INTEGER NOT NULL,
+    bits_per_byte REAL, seconds REAL NOT NULL, time REAL NOT NULL, nonfinite TEXT, superseded INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (attempt, step, split, name));
+CREATE TABLE samples (
+    id INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, step INTEGER NOT NULL, prompt TEXT NOT NULL, text TEXT NOT NULL, tokens INTEGER NOT NULL,
+    seed INTEGER, time REAL NOT NULL, superseded INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, step INTEGER NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL, time REAL NOT NULL, state INTEGER NOT NULL);
+CREATE INDEX state_events ON events (state, id);
+CREATE TABLE hardware (
+    id INTEGER PRIMARY KEY, time REAL NOT NULL, cpu_percent REAL, process_cpu_percent REAL, memory_used INTEGER, memory_total INTEGER,
+    process_memory INTEGER, disk_free INTEGER, gpu_name TEXT, gpu_percent REAL, gpu_memory_used INTEGER, gpu_memory_own INTEGER,
+    gpu_memory_total INTEGER, gpu_watts REAL, gpu_celsius REAL);
+CREATE TABLE checkpoints (
+    step INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, epoch REAL NOT NULL, tokens_seen INTEGER NOT NULL, train_loss REAL, validation_loss REAL,
+    bytes INTEGER NOT NULL, path TEXT NOT NULL, best INTEGER NOT NULL, last INTEGER NOT NULL, time REAL NOT NULL, nonfinite TEXT);
+CREATE TABLE commands (id TEXT PRIMARY KEY, verb TEXT NOT NULL, arguments TEXT NOT NULL, result TEXT NOT NULL, time REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE progress (only INTEGER PRIMARY KEY CHECK (only = 1), phase TEXT NOT NULL, done INTEGER NOT NULL, total INTEGER NOT NULL);
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+
+
+def check_version(version: int, path: Path) -> None:
+    """Refuse a database that another version of rnnlm-tui made.
+
+    Raises:
+        DatabaseError: the schema is not the one of this version.
+    """
+    if version > SCHEMA_VERSION:
+        message = f"{path} was made by a newer version of rnnlm-tui: its schema is {version}, this version reads {SCHEMA_VERSION}"
+        raise DatabaseError(message, hint="update rnnlm-tui; the file was not changed")
+    if version < SCHEMA_VERSION:
+        raise DatabaseError(f"{path} has the schema {version}, which no version of rnnlm-tui wrote", hint=_damage_hint(path))
+
+
+@contextmanager
+def database_errors(path: Path) -> Iterator[None]:
+    """Turn sqlite3's errors inside the block into DatabaseError (damaged) or StorageError (full, locked, not writable)."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise StorageError(f"can't write {path}: {error}", hint="free some space on this disk") from error
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise StorageError(f"{path} is locked by another program", hint="close what else has it open") from error
+        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+            raise StorageError(f"can't open {path}: {error}", hint="look at the owner and the permissions of its folder") from error
+        raise DatabaseError(f"{path} is damaged: {error}", hint=_damage_hint(path)) from error
+
+
+def _damage_hint(path: Path) -> str:
+    name = path.parent.name
+    return f"the checkpoints beside it are not touched: `rnnlm-tui sample {name}@last` still works; keep the file, and move it aside to look into it"
+
+
+def all_rows(connection: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    """Every row at once: an open cursor would freeze `data_version` and let the log grow."""
+    cursor = connection.execute(query, values)
+    try:
+        return cursor.fetchall()
+    finally:
+        cursor.close()
+
+
+def one_row(connection: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> tuple[Any, ...]:
+    """The one row of a query that always gives one."""
+    return all_rows(connection, query, values)[0]
+
+
+def without_nonfinite(names: Sequence[str], values: Sequence[float | None]) -> tuple[list[float | None], str | None]:
+    """The values with None for each that is NaN or infinite, and the text that says which: `{"loss": "nan"}`, None where all are finite."""
+    if all(value is None or math.isfinite(value) for value in values):
+        return list(values), None
+    lost = {name: str(float(value)) for name, value in zip(names, values, strict=True) if value is not None and not math.isfinite(value)}
+    return [None if name in lost else value for name, value in zip(names, values, strict=True)], json.dumps(lost)
+
+
+def with_nonfinite(names: Sequence[str], values: Sequence[float | None], text: str | None) -> list[Any]:
+    """The inverse of `without_nonfinite`."""
+    if text is None:
+        return list(values)
+    lost = json.loads(text)
+    return [float(lost[name]) if name in lost else value for name, value in zip(names, values, strict=True)]
+
+
+def storable(text: str) -> str:
+    """The text with lone surrogates escaped: SQLite keeps UTF-8 only."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
