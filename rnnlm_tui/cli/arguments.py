@@ -1,0 +1,25 @@
+"""The arguments and options that several verbs share, declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or the beginning of one.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
+PresetOption = Annotated[
+    str | None, typer.Option("--preset", metavar="NAME", help="Start from this preset: demo (the default), elman or book.", show_default=False)
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="A TOML file laid over the preset; what it leaves out stays as it is.", show_default=False)
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one field, such as training.seed=3; may be repeated.", show_default=False)
+]
+AsciiOption = Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters alone.")]
+FpsOption = Annotated[float, typer.Option("--fps", metavar="N", help="Repaints a second at most.")]
+FPS = 2.0
+"""Repaints a second that an SSH link carries with ease."""
+NoMouseOption = Annotated[bool, typer.Option("--no-mouse", help="Leave the mouse to the terminal.")]

@@ -1,0 +1,87 @@
+"""Findings of `doctor` that ask other processes: torch, the graphics driver, the login manager."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from rnnlm_tui.contract.words import memory_size
+
+if TYPE_CHECKING:
+    from rnnlm_tui.cli.checks import Finding
+
+TORCH_SECONDS = 120
+"""A first import from a cold disk may take a minute."""
+
+TORCH_QUESTION = """
+import json, torch
+cuda = torch.cuda.is_available()
+print(json.dumps({
+    "version": torch.__version__, "threads": torch.get_num_threads(), "mps": torch.backends.mps.is_available(),
+    "cuda": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if cuda else [],
+}))
+"""
+
+
+def torch_finding(python: str) -> Finding:
+    """torch's version and devices, asked in a process of its own, since importing it costs seconds and memory."""
+    from rnnlm_tui.cli.checks import Finding
+
+    hint = "pip install --force-reinstall torch; worker logs show the whole message"
+    try:
+        answer = subprocess.run([python, "-c", TORCH_QUESTION], capture_output=True, text=True, timeout=TORCH_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return Finding("torch", "bad", f"did not answer within {TORCH_SECONDS} s", hint)
+    if answer.returncode != 0:
+        return Finding("torch", "bad", f"can't be imported: {(answer.stderr.strip().splitlines() or ['no message'])[-1]}", hint)
+    known = cast(dict[str, object], json.loads(answer.stdout))
+    cuda = cast(list[str], known["cuda"])
+    devices = [f"cuda:{index} ({name})" for index, name in enumerate(cuda)] + (["mps"] if known["mps"] else []) + [f"cpu, {known['threads']} threads"]
+    return Finding("torch", "ok", f"{known['version']}, trains on {', '.join(devices)}")
+
+
+def graphics_findings() -> list[Finding]:
+    """The machine as the app's first screen describes it."""
+    from rnnlm_tui.cli.checks import Finding
+    from rnnlm_tui.supervisor.machine import describe_machine
+
+    machine = describe_machine()
+    found = [
+        Finding("machine", "ok", f"{machine.host}, {machine.cpu_count} cores, {memory_size(machine.memory_free)} of {memory_size(machine.memory_total)} free")
+    ]
+    if machine.gpu_name:
+        memory = f", {memory_size(machine.gpu_memory_total)}" if machine.gpu_memory_total else ""
+        found.append(Finding("GPU", "ok", f"{machine.gpu_name}{memory}"))
+    else:
+        found.append(Finding("GPU", "note", "none that the NVIDIA driver knows; training runs on the processor"))
+    return found
+
+
+def login_finding() -> Finding:
+    """Whether the login manager kills what a user leaves running, a training run too."""
+    from getpass import getuser
+
+    from rnnlm_tui.cli.checks import Finding
+
+    if not Path("/run/systemd/system").exists():
+        return Finding("logging out", "ok", "no systemd here that could end a run when you log out")
+    settings = [Path("/etc/systemd/logind.conf"), *sorted(Path("/etc/systemd/logind.conf.d").glob("*.conf"))]
+    kills = kills_user_processes([path.read_text(errors="replace") for path in settings if path.is_file() and os.access(path, os.R_OK)])
+    lingers = (Path("/var/lib/systemd/linger") / getuser()).exists()
+    if kills and not lingers:
+        return Finding("logging out", "note", "systemd's KillUserProcesses=yes ends your runs when you log out", "loginctl enable-linger")
+    return Finding("logging out", "ok", "runs go on when you log out")
+
+
+def kills_user_processes(files: list[str]) -> bool:
+    """The last word of logind's configuration files on KillUserProcesses; distributions leave it off."""
+    kills = False
+    for text in files:
+        for raw in text.splitlines():
+            key, _, value = raw.partition("=")
+            if key.strip() == "KillUserProcesses":
+                kills = value.strip().lower() in ("yes", "true", "on", "1")
+    return kills

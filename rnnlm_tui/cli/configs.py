@@ -1,0 +1,116 @@
+"""`config show` and `config presets`, and a RunConfig from a preset, a file and `--set`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rnnlm_tui.cli.arguments import ConfigOption, JsonOption, PresetOption, SetOption
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.config import RunConfig
+    from rnnlm_tui.contract.validation import Raw
+
+
+def config_show(
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's name, or the beginning of one; without it, a preset.", show_default=False)] = None,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Put each field's meaning and range beside it.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Show the config of a run or a preset as TOML."""
+    from rnnlm_tui.cli.config_text import config_toml
+    from rnnlm_tui.cli.output import line, print_json
+    from rnnlm_tui.errors import InputError
+
+    if run is not None and (preset is not None or config is not None):
+        raise InputError("a run brings its own config", hint="leave out either RUN or --preset and --config")
+    shown = build_config(preset, config, assignments, base=_config_of(run) if run is not None else None)
+    if json:
+        print_json(shown.model_dump(mode="json"))
+    else:
+        line(config_toml(shown, explain=explain).rstrip("\n"))
+
+
+def config_presets(json: JsonOption = False) -> None:
+    """List the presets."""
+    from rnnlm_tui.cli.output import print_json, table
+    from rnnlm_tui.contract.presets import PRESET_SUMMARIES, PRESETS
+
+    if json:
+        print_json([{"preset": name, "summary": PRESET_SUMMARIES[name], "config": PRESETS[name].model_dump(mode="json")} for name in PRESETS])
+    else:
+        table(("preset", "what it is"), [(name, PRESET_SUMMARIES[name]) for name in PRESETS])
+
+
+def build_config(preset: str | None, file: Path | None, assignments: Sequence[str] | None, *, base: RunConfig | None = None) -> RunConfig:
+    """The config that a preset (or `base`), a TOML file over it and `key=value` texts over both give.
+
+    Raises:
+        InputError: no such preset; a file that can't be read.
+        ConfigError: every problem of the file and of the assignments at once.
+    """
+    from rnnlm_tui.contract.presets import preset as find_preset
+    from rnnlm_tui.contract.validation import overlay, parse_assignments, parse_config
+    from rnnlm_tui.errors import ConfigError, Problem
+
+    written = read_config_file(file) if file is not None else {}
+    name = preset if preset is not None else written.get("preset", "demo")
+    start = base if base is not None else find_preset(name if isinstance(name, str) else "demo")
+    raw = overlay(start, written)
+    if preset is not None:
+        raw["preset"] = preset
+    problems: list[Problem] = []
+    for assignment in assignments or ():
+        try:
+            raw = _laid_over(raw, parse_assignments([assignment]))
+        except ConfigError as error:
+            problems.extend(error.problems)
+    try:
+        config = parse_config(raw)
+    except ConfigError as error:
+        problems.extend(error.problems)
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def read_config_file(path: Path) -> Raw:
+    """The plain values of a TOML file.
+
+    Raises:
+        InputError: missing, not a file, not UTF-8, or not TOML (with the line).
+    """
+    import tomllib
+
+    from rnnlm_tui.errors import InputError
+
+    try:
+        return dict(tomllib.loads(path.read_bytes().decode("utf-8-sig")))
+    except OSError as error:
+        raise InputError(f"can't read the config file {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"the config file {path} is not UTF-8 (byte {error.start:,})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"the config file {path} is not TOML: {error}", hint="`rnnlm-tui config show` prints one to start from") from None
+
+
+def _laid_over(raw: Raw, changes: dict[str, object]) -> Raw:
+    changed = dict(raw)
+    for path, value in changes.items():
+        section, _, name = path.partition(".")
+        values = changed.get(section, {})
+        if isinstance(values, dict):
+            changed[section] = {key: kept for key, kept in {**values, name: value}.items() if kept is not None}
+    return changed
+
+
+def _config_of(run: str) -> RunConfig:
+    from rnnlm_tui.store.runs import find_run
+
+    return find_run(run).read_config()

@@ -1,0 +1,173 @@
+"""Following a run: its progress in plain lines or JSON objects until it ends, its figures and a sample at the end."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rnnlm_tui.cli.output import facts, json_text, line, note
+from rnnlm_tui.cli.summaries import model_words, progress_words, result_lines, status_words
+from rnnlm_tui.contract.words import duration, figure, short_count
+from rnnlm_tui.errors import EXIT_INTERRUPTED, RunStateError, WorkerError
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.metrics import EvaluationRow, SampleRow
+    from rnnlm_tui.contract.status import RunSummary
+    from rnnlm_tui.store.run_directory import RunDirectory
+    from rnnlm_tui.supervisor.monitor import RunSnapshot
+
+POLL_SECONDS = 0.25
+"""A look costs microseconds while nothing is new."""
+LINE_SECONDS = 5.0
+"""A line of progress this often at most; evaluations are always told."""
+BEGIN_SECONDS = 30.0
+"""A resumed worker has this long to open its attempt."""
+
+ENDED: dict[str, int] = {
+    "finished": 0,
+    "stopped": RunStateError.exit_code,
+    "failed": WorkerError.exit_code,
+    "crashed": WorkerError.exit_code,
+    "lost": WorkerError.exit_code,
+}
+"""Statuses that end the following, and the exit code of each."""
+
+
+def follow_run(directory: RunDirectory, *, json: bool, attempt: int = 0) -> int:
+    """Follow until the run ends and return the exit code; `attempt` is the first one whose end counts.
+
+    Ctrl-C leaves the run to itself, says how to come back and returns 130.
+    """
+    from rnnlm_tui.supervisor.monitor import RunMonitor
+
+    teller: JsonTeller | PlainTeller = JsonTeller() if json else PlainTeller()
+    monitor = RunMonitor(directory)
+    give_up = time.monotonic() + BEGIN_SECONDS
+    try:
+        snapshot = monitor.snapshot()
+        while True:
+            summary = snapshot.summary
+            if summary.status in ENDED and (summary.attempt >= attempt or time.monotonic() > give_up):
+                teller.end(snapshot)
+                return ENDED[summary.status]
+            teller.tell(snapshot)
+            time.sleep(POLL_SECONDS)
+            snapshot = monitor.poll() or snapshot
+    except KeyboardInterrupt:
+        name = directory.name
+        note(f"left; {name} goes on. Come back with `rnnlm-tui follow {name}` or `rnnlm-tui open {name}`, stop it with `rnnlm-tui stop {name}`")
+        return EXIT_INTERRUPTED
+
+
+class JsonTeller:
+    """One RunSummary a line whenever its step or status has changed; the last line is the run's end."""
+
+    def __init__(self) -> None:
+        self._told: tuple[object, ...] = ()
+        self._next_line = 0.0
+
+    def tell(self, snapshot: RunSnapshot) -> None:
+        """A line where the status or an evaluation is new, or where the last line is old."""
+        summary = snapshot.summary
+        news = (summary.status, summary.validation.step, summary.test.step)
+        now = time.monotonic()
+        if news != self._told or now >= self._next_line:
+            self._told, self._next_line = news, now + LINE_SECONDS
+            self._print(summary)
+
+    def end(self, snapshot: RunSnapshot) -> None:
+        """The last line."""
+        self._print(snapshot.summary)
+
+    def _print(self, summary: RunSummary) -> None:
+        print(json_text(summary.model_dump(mode="json")), flush=True)
+
+
+class PlainTeller:
+    """Lines for people and logs: no colour, no cursor movement, each line complete."""
+
+    def __init__(self) -> None:
+        self._status = ""
+        self._step = -1
+        self._evaluations: set[tuple[int, int, str]] | None = None
+        self._next_line = 0.0
+
+    def tell(self, snapshot: RunSnapshot) -> None:
+        """What is new since the last call, progress at most every LINE_SECONDS."""
+        summary = snapshot.summary
+        now = time.monotonic()
+        status = summary.status
+        if status != self._status:
+            self._status = status
+            self._next_line = now + LINE_SECONDS
+            line(_arrival(summary))
+        elif now >= self._next_line and (summary.step != self._step or status == "preparing"):
+            self._next_line = now + LINE_SECONDS
+            line(f"{summary.run}: {status_words(summary)}" if status == "preparing" else _progress(summary))
+        self._step = summary.step
+        self._tell_evaluations(snapshot)
+
+    def end(self, snapshot: RunSnapshot) -> None:
+        """The figures, a sample and what to do next."""
+        self._tell_evaluations(snapshot)
+        summary = snapshot.summary
+        line()
+        line(f"{summary.run} {summary.status} at step {progress_words(summary)}, after {duration(summary.active_seconds)} of training")
+        facts(result_lines(summary))
+        newest = _newest_sample(snapshot)
+        if newest is not None:
+            line()
+            line(newest.prompt + newest.text)
+        line()
+        if summary.message:
+            note(summary.message)
+        if summary.status == "finished":
+            note(f'`rnnlm-tui sample {summary.run} "We must"` goes on from a prompt, `rnnlm-tui open {summary.run}` shows the charts')
+        elif summary.checkpoints.count:
+            note(f"`rnnlm-tui resume {summary.run}` goes on from step {summary.checkpoints.last:,}")
+
+    def _tell_evaluations(self, snapshot: RunSnapshot) -> None:
+        known = {(row.attempt, row.step, row.name): row for row in snapshot.evaluations}
+        if self._evaluations is None:
+            self._evaluations = set(known) if snapshot.summary.status not in ("preparing", "draft") and len(known) > 1 else set()
+        for key in sorted(set(known) - self._evaluations, key=lambda key: (known[key].time, key)):
+            line(_evaluation(known[key]))
+            sample = _newest_sample(snapshot, known[key].step)
+            if sample is not None and known[key].split == "validation":
+                line(f"{'':9}{_one_line(sample.prompt + sample.text, 110)}")
+        self._evaluations |= set(known)
+
+
+def _arrival(summary: RunSummary) -> str:
+    if summary.status == "running":
+        parameters = f", {summary.model.parameters:,} parameters" if summary.model.parameters else ""
+        steps = f", {summary.max_steps:,} steps" if summary.max_steps else ""
+        device = f" on {summary.device}" if summary.device else ""
+        return f"{summary.run}: running, {model_words(summary)}{parameters}{steps}{device}"
+    return f"{summary.run}: {status_words(summary)}" + (f" ({summary.message})" if summary.message else "")
+
+
+def _progress(summary: RunSummary) -> str:
+    left = f"  {duration(summary.eta_seconds)} left" if summary.eta_seconds is not None else ""
+    rate = f"  {short_count(summary.tokens_per_second)} tok/s" if summary.tokens_per_second else ""
+    return f"step {progress_words(summary)}  loss {figure(summary.train.loss, 3)}  ppl {figure(summary.train.perplexity)}{rate}{left}"
+
+
+def _evaluation(row: EvaluationRow) -> str:
+    return f"step {row.step:,}  {row.name} perplexity {figure(row.perplexity)}  {figure(row.bits_per_byte, 2)} bits a byte"
+
+
+def _newest_sample(snapshot: RunSnapshot, step: int | None = None) -> SampleRow | None:
+    """The first prompt's continuation at `step`, or at the newest step that has one."""
+    rows = [row for row in snapshot.samples if step is None or row.step == step]
+    if not rows:
+        return None
+    newest = max(row.step for row in rows)
+    at_newest = [row for row in rows if row.step == newest]
+    prompts = snapshot.config.evaluation.prompts
+    return min(at_newest, key=lambda row: prompts.index(row.prompt) if row.prompt in prompts else len(prompts))
+
+
+def _one_line(text: str, width: int) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= width else flat[: width - 1] + "…"

@@ -1,0 +1,88 @@
+"""What the verbs print: JSON, plain tables, lines for people; stdout for what was asked, stderr for the rest."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+
+def interactive() -> bool:
+    """True where a full-screen app can run: input and output are a terminal that can place a cursor."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+def print_json(value: object, *, indent: int | None = 2) -> None:
+    """One JSON value on stdout."""
+    print(json_text(value, indent=indent), flush=True)
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """The value as JSON in ASCII, which every terminal and every pipe takes; figures that are not finite become null."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def note(text: str) -> None:
+    """A line for people, on stderr: progress and what to do next."""
+    print(shown(text), file=sys.stderr, flush=True)
+
+
+def line(text: str = "") -> None:
+    """A line of what was asked, on stdout."""
+    print(shown(text), flush=True)
+
+
+def shown(text: str) -> str:
+    """The text as this output may show it: no control byte reaches a terminal, and no character that its encoding lacks."""
+    from rnnlm_tui.contract.words import visible
+
+    return encodable(visible(text))
+
+
+def encodable(text: str) -> str:
+    """The text with characters that stdout's encoding lacks replaced, so that a plain `LANG=C` never raises."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_ASCII_TWINS).encode(encoding, "backslashreplace").decode(encoding)
+    return text
+
+
+_ASCII_TWINS = str.maketrans(
+    {"–": "-", "—": "-", "…": "...", "×": "x", "≈": "~", "★": "*", "▸": ">", "●": "*", "‖": "=", "✓": "+", "✗": "x", "◌": "~", "○": "o", "“": '"', "”": '"', "·": "-"}
+)  # fmt: skip
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> None:
+    """Columns side by side, two spaces apart, `right` ones aligned right; no rules, so that `awk` and eyes both read it."""
+    lines = [tuple(head), *(tuple(row) for row in rows)]
+    widths = [max(len(cells[column]) for cells in lines) for column in range(len(head))]
+    to_right = set(right)
+    for cells in lines:
+        line(
+            "  ".join(
+                cell.rjust(width) if column in to_right else cell.ljust(width) for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+            ).rstrip()
+        )
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> None:
+    """Labels and values in two columns; a pair without a value is left out."""
+    kept = [(label, value) for label, value in pairs if value]
+    width = max((len(label) for label, _ in kept), default=0)
+    for label, value in kept:
+        line(f"{label:<{width}}  {value}")
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in cast(dict[str, object], value).items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in cast(Sequence[object], value)]
+    return value

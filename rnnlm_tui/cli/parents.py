@@ -1,0 +1,51 @@
+"""`train --from RUN@CHECKPOINT`: where the weights come from, and what they allow to change."""
+
+from __future__ import annotations
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.validation import config_to_raw
+from rnnlm_tui.errors import ConfigError, InputError, Problem
+
+FREE: frozenset[str] = frozenset({"model.dropout", "model.initialization"})
+"""Fields of the model section that say nothing of the shape of its weights."""
+
+
+def config_of_parent(address: str) -> tuple[str, RunConfig]:
+    """The address with the run's whole name and the checkpoint's step, and that run's config.
+
+    Raises:
+        UnknownRunError, UnknownCheckpointError: no such run or checkpoint.
+        CheckpointError: a checkpoint that is damaged.
+    """
+    from rnnlm_tui.cli.sample import split_address
+    from rnnlm_tui.store.checkpoints import resolve_checkpoint, verify_checkpoint
+
+    directory, which = split_address(address)
+    if which is None:
+        raise InputError(
+            f'--from "{address}" names no checkpoint', hint=f"write {directory.name}@best, @last or @STEP; `rnnlm-tui checkpoints {directory.name}` lists them"
+        )
+    path = resolve_checkpoint(directory, which)
+    verify_checkpoint(path)
+    return f"{directory.name}@{int(path.name.rpartition('-')[2])}", directory.read_config()
+
+
+def check_fits_parent(config: RunConfig, parent: RunConfig) -> None:
+    """Raise ConfigError, naming every field, where the parent's weights and vocabulary can't serve the config."""
+    sections = ("model", "tokenizer") if parent.tokenizer.kind in ("byte", "pretrained") else ("model", "tokenizer", "corpus")
+    problems = []
+    for section in sections:
+        wanted, had = _values(config, section), _values(parent, section)
+        for name in sorted({*wanted, *had}):
+            path = f"{section}.{name}"
+            if path not in FREE and wanted.get(name) != had.get(name):
+                problems.append(
+                    Problem(path, f"is {wanted.get(name)!r}, the checkpoint was trained with {had.get(name)!r}", "a new run without --from can have it")
+                )
+    if problems:
+        raise ConfigError(problems)
+
+
+def _values(config: RunConfig, section: str) -> dict[str, object]:
+    values = config_to_raw(config)[section]
+    return dict(values) if isinstance(values, dict) else {}

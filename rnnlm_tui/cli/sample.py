@@ -1,0 +1,138 @@
+"""The verb `sample`: text from a checkpoint, streamed as it is drawn."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rnnlm_tui.cli.arguments import JsonOption
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.requests import SampleDone, SampleRequest, SampleSettings
+    from rnnlm_tui.store.run_directory import RunDirectory
+
+_FROM_RUN = "(default: the run's)"
+
+
+def sample(
+    run: Annotated[str, typer.Argument(metavar="RUN[@STEP]", help="A run, with @best (the default), @last or @STEP.", show_default=False)],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to go on from; - reads it from standard input.", show_default=False)],
+    temperature: Annotated[float | None, typer.Option(help="Below 1 safer, above 1 wilder.", show_default=_FROM_RUN)] = None,
+    top_k: Annotated[int | None, typer.Option(help="Draw from the k likeliest tokens; 0: off.", show_default=_FROM_RUN)] = None,
+    top_p: Annotated[float | None, typer.Option(help="Draw from the fewest tokens that hold this probability; 1: off.", show_default=_FROM_RUN)] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Tokens to generate.", show_default=_FROM_RUN)] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed draws the same text.", show_default=_FROM_RUN)] = None,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest token; needs no seed.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Continue a prompt with a checkpoint's model."""
+    import asyncio
+
+    from rnnlm_tui.cli.output import note, print_json
+
+    directory, which = split_address(run)
+    changes = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "max_new_tokens": max_new_tokens, "seed": seed, "greedy": True if greedy else None}
+    settings = sample_settings(directory, changes)
+    request = sample_request(directory, which, _read_prompt(prompt), settings)
+    done = asyncio.run(_draw(request, stream=not json))
+    address = f"{directory.name}@{step_of(request)}"
+    if json:
+        print_json(sample_json(request, done, directory.name))
+        return
+    rate = f"{done.tokens / done.seconds:,.0f} tok/s, " if done.seconds > 0 else ""
+    note(f"{done.tokens} tokens, {rate}{done.bits_per_token:.1f} bits a token, {'greedy' if settings.greedy else f'seed {settings.seed}'}, from {address}")
+
+
+def split_address(address: str) -> tuple[RunDirectory, str | None]:
+    """`RUN@WHICH` as the run and what stands behind the @, if anything does."""
+    from rnnlm_tui.store.runs import find_run
+
+    name, at, which = address.rpartition("@")
+    return find_run(name if at else address), (which if at else None)
+
+
+def sample_settings(directory: RunDirectory, changes: dict[str, float | int | bool | None]) -> SampleSettings:
+    """The run's sampling settings with the changes that are not None.
+
+    Raises:
+        ConfigError: every value out of range.
+    """
+    from rnnlm_tui.contract.requests import SampleSettings
+    from rnnlm_tui.contract.validation import merge, parse_config
+
+    wanted = {f"sampling.{name}": value for name, value in changes.items() if value is not None}
+    return SampleSettings(**parse_config(merge(directory.read_config(), wanted)).sampling.model_dump())
+
+
+def sample_request(directory: RunDirectory, which: str | None, prompt: str, settings: SampleSettings) -> SampleRequest:
+    """The request for a sampler; without `which` the best checkpoint, or the last where none is best.
+
+    Raises:
+        UnknownCheckpointError: no such checkpoint, with those there are.
+        InputError: a prompt that is too long.
+    """
+    from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS, SampleRequest
+    from rnnlm_tui.errors import InputError, UnknownCheckpointError
+    from rnnlm_tui.store.checkpoints import resolve_checkpoint
+
+    if len(prompt) > MAX_PROMPT_CHARACTERS:
+        raise InputError(f"the prompt has {len(prompt):,} characters, at most {MAX_PROMPT_CHARACTERS:,} are taken")
+    try:
+        path = resolve_checkpoint(directory, which or "best")
+    except UnknownCheckpointError:
+        if which is not None:
+            raise
+        path = resolve_checkpoint(directory, "last")
+    return SampleRequest(id="1", checkpoint=str(path), prompt=prompt, settings=settings)
+
+
+def sample_json(request: SampleRequest, done: SampleDone, run: str) -> dict[str, object]:
+    """The JSON contract of `sample`: `text` is the continuation alone, `seed` null when greedy."""
+    settings = request.settings
+    return {
+        "run": run, "checkpoint": step_of(request), "prompt": request.prompt, "text": done.text, "tokens": done.tokens, "reason": done.reason,
+        "seed": None if settings.greedy else settings.seed, "greedy": settings.greedy, "temperature": settings.temperature, "top_k": settings.top_k,
+        "top_p": settings.top_p, "max_new_tokens": settings.max_new_tokens, "bits_per_token": done.bits_per_token, "seconds": done.seconds,
+        "path": request.checkpoint,
+    }  # fmt: skip
+
+
+def step_of(request: SampleRequest) -> int:
+    """The step in the name of a request's checkpoint."""
+    return int(request.checkpoint.rpartition("-")[2])
+
+
+def _read_prompt(prompt: str) -> str:
+    from rnnlm_tui.errors import InputError
+
+    text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError("the prompt is not UTF-8", hint="check the terminal's encoding, `rnnlm-tui doctor` shows it") from None
+    return text
+
+
+async def _draw(request: SampleRequest, *, stream: bool) -> SampleDone:
+    from rnnlm_tui.cli.output import shown
+    from rnnlm_tui.contract.requests import SampleDone
+    from rnnlm_tui.errors import WorkerError
+    from rnnlm_tui.supervisor.sampler_client import SamplerClient
+
+    client = SamplerClient()
+    await client.start()
+    try:
+        if stream:
+            print(shown(request.prompt), end="", flush=True)
+        async for part in client.generate(request):
+            if isinstance(part, SampleDone):
+                if stream:
+                    print(flush=True)
+                return part
+            if stream:
+                print(shown(part.text), end="", flush=True)
+    finally:
+        await client.close()
+    raise WorkerError("the sampler ended before its text did")

@@ -1,0 +1,123 @@
+"""The verbs that steer a run: `pause`, `resume`, `stop`, `checkpoint`, `evaluate`, `set`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rnnlm_tui.cli.arguments import JsonOption, RunArgument
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.commands import CommandResult, Verb
+    from rnnlm_tui.contract.config import RunConfig
+
+QUICK_SECONDS = 30.0
+"""A worker answers between two steps; a step on a slow machine may take seconds."""
+SAVING_SECONDS = 300.0
+"""A checkpoint is on disk before it is answered."""
+EVALUATING_SECONDS = 3600.0
+"""An evaluation reads a whole set."""
+
+
+def pause(run: RunArgument, json: JsonOption = False) -> None:
+    """Pause a run between two steps."""
+    _steer(run, "pause", QUICK_SECONDS, json, "{run} is paused at step {step:,}: `rnnlm-tui resume {run}` goes on")
+
+
+def resume(
+    run: RunArgument,
+    follow: Annotated[bool, typer.Option("--follow", help="Print its progress until it ends.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Go on with a paused, stopped, crashed or failed run."""
+    from rnnlm_tui.cli.output import line, print_json
+    from rnnlm_tui.contract.status import RESUMABLE
+    from rnnlm_tui.store.runs import find_run
+    from rnnlm_tui.supervisor.control_client import resume as resume_run
+    from rnnlm_tui.supervisor.monitor import summarize
+
+    directory = find_run(run)
+    before = summarize(directory)
+    pid = resume_run(directory)
+    if follow:
+        from rnnlm_tui.cli.follow import follow_run
+
+        raise typer.Exit(follow_run(directory, json=json, attempt=before.attempt + (before.status in RESUMABLE)))
+    if json:
+        print_json(summarize(directory).model_dump(mode="json"))
+    else:
+        line(f"{directory.name} goes on, worker {pid}: `rnnlm-tui follow {directory.name}` shows how")
+
+
+def stop(run: RunArgument, json: JsonOption = False) -> None:
+    """Stop a run; returns when its checkpoint is on disk."""
+    _steer(run, "stop", SAVING_SECONDS, json, "{run} stopped at step {step:,}, saved in {checkpoint}: `rnnlm-tui resume {run}` goes on from there")
+
+
+def checkpoint(run: RunArgument, json: JsonOption = False) -> None:
+    """Save a checkpoint now; returns when it is on disk."""
+    _steer(run, "checkpoint", SAVING_SECONDS, json, "{run} saved {checkpoint}")
+
+
+def evaluate(run: RunArgument, json: JsonOption = False) -> None:
+    """Evaluate a run now; returns with the figures."""
+    _steer(run, "evaluate", EVALUATING_SECONDS, json, "{run} at step {step:,}: {text}")
+
+
+def change(
+    run: RunArgument,
+    assignments: Annotated[
+        list[str], typer.Argument(metavar="KEY=VALUE...", help="optimizer.learning_rate=1e-3, evaluation.every=…, checkpoint.every=…", show_default=False)
+    ],
+    json: JsonOption = False,
+) -> None:
+    """Change the learning rate and the like while it runs."""
+    from rnnlm_tui.cli.output import line, print_json
+    from rnnlm_tui.store.runs import find_run
+    from rnnlm_tui.supervisor.control_client import send
+
+    directory = find_run(run)
+    changes = settings(directory.read_config(), assignments)
+    results = [send(directory, "set", timeout=QUICK_SECONDS, path=path, value=value) for path, value in changes.items()]
+    if json:
+        print_json(
+            [{"run": directory.name, "path": path, "value": value, "step": result.step} for (path, value), result in zip(changes.items(), results, strict=True)]
+        )
+    else:
+        for (path, value), result in zip(changes.items(), results, strict=True):
+            line(f"{directory.name}: {path} is {value:g} from step {result.step + 1:,} on")
+
+
+def settings(config: RunConfig, assignments: list[str]) -> dict[str, float]:
+    """The changes that a living run takes, validated as the config's fields are.
+
+    Raises:
+        ConfigError: every assignment that is malformed, out of range or to a field that can't change.
+    """
+    from rnnlm_tui.contract.commands import SETTABLE
+    from rnnlm_tui.contract.validation import merge, parse_assignments, parse_config
+    from rnnlm_tui.errors import ConfigError, Problem
+
+    changes = parse_assignments(assignments)
+    fixed = [Problem(path, "can't change while a run goes on", f"these can: {', '.join(SETTABLE)}") for path in changes if path not in SETTABLE]
+    if fixed:
+        raise ConfigError(fixed)
+    parse_config(merge(config, changes))
+    empty = [Problem(path, "has no value", "write it as key=value") for path, value in changes.items() if not isinstance(value, int | float)]
+    if empty:
+        raise ConfigError(empty)
+    return {path: float(value) for path, value in changes.items() if isinstance(value, int | float)}
+
+
+def _steer(run: str, verb: Verb, timeout: float, json: bool, words: str) -> None:
+    from rnnlm_tui.cli.output import line, print_json
+    from rnnlm_tui.store.runs import find_run
+    from rnnlm_tui.supervisor.control_client import send
+
+    directory = find_run(run)
+    result: CommandResult = send(directory, verb, timeout=timeout)
+    if json:
+        print_json({"run": directory.name, **result.model_dump(mode="json", exclude={"id", "ok", "error", "hint"})})
+    else:
+        line(words.format(run=directory.name, step=result.step, checkpoint=result.checkpoint, text=result.text))

@@ -1,0 +1,105 @@
+"""A run's summary in words: a row of `runs`, the figures of `show`, the end of a run that was followed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from time import time
+
+from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.words import NOTHING, age, duration, figure, file_size, short_count
+
+RUN_COLUMNS: tuple[str, ...] = ("name", "status", "step", "done", "val ppl", "tok/s", "time", "age", "model", "preset")
+RUN_COLUMNS_RIGHT: tuple[int, ...] = (2, 3, 4, 5, 6, 7)
+
+
+def run_cells(summary: RunSummary) -> tuple[str, ...]:
+    """One row of `runs`, in the order of RUN_COLUMNS."""
+    return (
+        summary.run,
+        status_words(summary),
+        f"{summary.step:,}",
+        f"{share_done(summary):.0%}" if summary.max_steps else NOTHING,
+        figure(summary.validation.best_perplexity or summary.validation.perplexity),
+        short_count(summary.tokens_per_second) if summary.tokens_per_second else NOTHING,
+        duration(summary.active_seconds),
+        age(time() - summary.updated) if summary.updated else NOTHING,
+        model_words(summary),
+        summary.preset,
+    )
+
+
+def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
+    """Labels and values of `show`."""
+    yield "run", summary.run
+    yield "status", status_words(summary) + (f": {summary.message}" if summary.message else "")
+    yield "step", progress_words(summary)
+    yield "time left", f"≈ {duration(summary.eta_seconds)}" if summary.eta_seconds is not None and summary.status == "running" else ""
+    yield (
+        "trained for",
+        f"{duration(summary.active_seconds)}, {summary.tokens_seen:,} tokens, epoch {summary.epoch:.1f}"
+        + (f" of {summary.epochs:g}" if summary.epochs else ""),
+    )
+    yield "model", f"{model_words(summary)}, {summary.model.parameters:,} parameters" if summary.model.parameters else model_words(summary)
+    yield "corpus", summary.corpus
+    yield "device", summary.device or ""
+    yield from result_lines(summary)
+    yield "tokens/s", f"{summary.tokens_per_second:,.0f}" if summary.tokens_per_second else ""
+    yield "checkpoints", _checkpoint_words(summary)
+    yield "started", summary.started or ""
+    yield "started from", summary.parent or ""
+    yield "worker", f"pid {summary.pid} on {summary.host}, attempt {summary.attempt}" if summary.pid else ""
+
+
+def result_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
+    """The figures that say how good the model is, each beside what it is to be read against."""
+    train, validation, test, baseline, source = summary.train, summary.validation, summary.test, summary.baseline, summary.source
+    yield "train", f"perplexity {figure(train.perplexity)}, loss {figure(train.loss, 3)}" if train.perplexity is not None else ""
+    if validation.perplexity is not None:
+        best = f", best {figure(validation.best_perplexity)} at step {validation.best_step:,}" if validation.best_step is not None else ""
+        at = f" at step {validation.step:,}" if validation.step is not None else ""
+        yield validation.name or "validation", f"perplexity {figure(validation.perplexity)}{_bits(validation.bits_per_byte)}{at}{best}"
+    if test.perplexity is not None:
+        yield test.name or "test", f"perplexity {figure(test.perplexity)}{_bits(test.bits_per_byte)}"
+    if baseline.perplexity is not None:
+        yield "to beat", f"perplexity {figure(baseline.perplexity)}, a {baseline.name} model on the same test tokens"
+    if source.perplexity is not None:
+        yield "floor", f"perplexity {figure(source.perplexity, 2)}, the entropy of the source itself"
+
+
+def status_words(summary: RunSummary) -> str:
+    """`running`, `lost contact`, `preparing, encoding 62 %`."""
+    if summary.status == "lost":
+        return "lost contact"
+    if summary.status == "preparing" and summary.preparing is not None:
+        part = f" {summary.preparing.done / summary.preparing.total:.0%}" if summary.preparing.total else ""
+        return f"preparing, {summary.preparing.phase}{part}"
+    return summary.status
+
+
+def progress_words(summary: RunSummary) -> str:
+    """`1,500 / 4,328 (35%)`."""
+    return f"{summary.step:,} / {summary.max_steps:,} ({share_done(summary):.0%})" if summary.max_steps else f"{summary.step:,}"
+
+
+def share_done(summary: RunSummary) -> float:
+    """Steps done of those planned, 0 to 1."""
+    return min(1.0, summary.step / summary.max_steps) if summary.max_steps else 0.0
+
+
+def model_words(summary: RunSummary) -> str:
+    """`Elman 2×192 tied`."""
+    model = summary.model
+    return f"{model.cell_type.capitalize()} {model.num_layers}×{model.hidden_size}" + (" tied" if model.tie_weights else "")
+
+
+def _bits(bits_per_byte: float | None) -> str:
+    return f", {figure(bits_per_byte, 2)} bits a byte" if bits_per_byte is not None else ""
+
+
+def _checkpoint_words(summary: RunSummary) -> str:
+    kept = summary.checkpoints
+    if not kept.count:
+        return "none yet"
+    best = f"best {kept.best:,}, " if kept.best is not None else ""
+    last = f"last {kept.last:,}, " if kept.last is not None else ""
+    return f"{best}{last}{kept.count} kept, {file_size(kept.bytes)}"
