@@ -1,0 +1,91 @@
+"""One Elman layer: h_t = tanh(x_t W + h_(t-1) U + b), one bias, with a fast recurrence on CPU and cuDNN's on a GPU."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional as F
+
+
+class ElmanLayer(nn.RNN):
+    """An `nn.RNN` of one layer, time first, without the second bias.
+
+    `nn.RNN` adds two biases whose sum alone matters. Here `bias_hh_l0` is a buffer of zeros: the fused kernels still get
+    their four tensors, and neither the state dict, the optimizer nor the parameter count sees it. The weights are not
+    drawn here but by `engine.initialization`, and the global generator is left alone.
+    """
+
+    weight_ih_l0: nn.Parameter
+    weight_hh_l0: nn.Parameter
+    bias_ih_l0: nn.Parameter
+    bias_hh_l0: Tensor
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size, num_layers=1, nonlinearity="tanh", batch_first=False)
+        del self.bias_hh_l0
+        self.register_buffer("bias_hh_l0", torch.zeros(hidden_size), persistent=False)
+        self._init_flat_weights()
+
+    def reset_parameters(self) -> None:
+        """Leave the memory as it is: whoever builds the layer fills it."""
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        """Zeros of shape (B, H), on the layer's device."""
+        return self.weight_hh_l0.new_zeros(batch_size, self.hidden_size)
+
+    def forward(self, inputs_TBE: Tensor, state_BH: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Run over T time steps.
+
+        Returns:
+            hidden_TBH and the state after the last step, shape (B, H).
+        """
+        if inputs_TBE.device.type != "cpu":
+            hidden_TBH, state_1BH = super().forward(inputs_TBE, state_BH.unsqueeze(0))
+            return hidden_TBH, state_1BH.squeeze(0)
+        gates_TBH = F.linear(inputs_TBE, self.weight_ih_l0, self.bias_ih_l0)
+        hidden_TBH = cast(Tensor, _Recurrence.apply(gates_TBH, state_BH, self.weight_hh_l0))  # type: ignore[no-untyped-call]
+        return hidden_TBH, hidden_TBH[-1]
+
+    def step(self, input_BE: Tensor, state_BH: Tensor) -> tuple[Tensor, Tensor]:
+        """One time step: hidden_BH and the state after it, which are the same here."""
+        hidden_BH = torch.tanh(torch.addmm(F.linear(input_BE, self.weight_ih_l0, self.bias_ih_l0), state_BH, self.weight_hh_l0.t()))
+        return hidden_BH, hidden_BH
+
+
+class _Recurrence(torch.autograd.Function):
+    """h_t = tanh(g_t + h_(t-1) U) with its gradient by hand.
+
+    Autograd would record three operations a step and add up U's gradient T times; here a step costs two
+    operations each way, and U's gradient is one matrix product over all steps.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, gates_TBH: Tensor, state_BH: Tensor, weight_HH: Tensor) -> Tensor:
+        hidden_TBH = torch.empty_like(gates_TBH, memory_format=torch.contiguous_format)
+        transposed_HH = weight_HH.t()
+        previous_BH = state_BH
+        for gate_BH, hidden_BH in zip(gates_TBH.unbind(0), hidden_TBH.unbind(0), strict=True):
+            torch.addmm(gate_BH, previous_BH, transposed_HH, out=hidden_BH)
+            previous_BH = hidden_BH.tanh_()
+        ctx.save_for_backward(hidden_TBH, state_BH, weight_HH)
+        return hidden_TBH
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad_TBH: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        hidden_TBH, state_BH, weight_HH = cast(tuple[Tensor, Tensor, Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
+        gates_grad_TBH = torch.empty_like(hidden_TBH)
+        hiddens, grads, gates_grads = hidden_TBH.unbind(0), grad_TBH.unbind(0), gates_grad_TBH.unbind(0)
+        total_BH = grads[-1]
+        for t in range(len(hiddens) - 1, 0, -1):
+            torch.ops.aten.tanh_backward.grad_input(total_BH, hiddens[t], grad_input=gates_grads[t])
+            total_BH = torch.addmm(grads[t - 1], gates_grads[t], weight_HH)
+        torch.ops.aten.tanh_backward.grad_input(total_BH, hiddens[0], grad_input=gates_grads[0])
+        state_grad_BH = gates_grads[0] @ weight_HH
+        weight_grad_HH = gates_grads[0].t() @ state_BH
+        if len(hiddens) > 1:
+            weight_grad_HH.addmm_(gates_grad_TBH[1:].flatten(0, 1).t(), hidden_TBH[:-1].flatten(0, 1))
+        return gates_grad_TBH, state_grad_BH, weight_grad_HH

@@ -1,0 +1,178 @@
+"""A model and a training state as files in the Hugging Face layout: safetensors and JSON, never pickle."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rnnlm_tui import __version__
+from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.trainer import Trainer, TrainingState
+from rnnlm_tui.errors import CheckpointError, InputError
+
+MODEL_TYPE = "rnnlm"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
+"""Suffixes of files that could run code when read; they are never opened."""
+
+
+def write_model(directory: Path, model: RecurrentLanguageModel, codec_files: Path, *, generation: Mapping[str, object] | None = None) -> None:
+    """Write config.json, model.safetensors and generation_config.json, and copy the tokenizer files of the folder `codec_files`.
+
+    Args:
+        generation: first settings for sampling (temperature, top_k, top_p, max_new_tokens, do_sample).
+
+    Raises:
+        OSError: the disk is full or a file can't be written; what was written is the caller's to remove.
+    """
+    config: dict[str, object] = {
+        "architectures": [type(model).__name__],
+        "model_type": MODEL_TYPE,
+        "cell_type": model.cell_type,
+        "vocab_size": model.vocab_size,
+        "embedding_dim": model.embedding_dim,
+        "hidden_size": model.hidden_size,
+        "num_layers": model.num_layers,
+        "dropout": model.dropout,
+        "tie_word_embeddings": model.tie_weights,
+        "pad_token_id": model.pad_id,
+        "initialization": model.initialization,
+        "dtype": "float32",
+        "rnnlm_version": __version__,
+    }
+    _write_json(directory / "config.json", config)
+    _write_json(directory / "generation_config.json", {"pad_token_id": model.pad_id, **(generation or {})})
+    save_file({name: _plain(parameter) for name, parameter in model.named_parameters()}, directory / "model.safetensors", metadata={"format": "pt"})
+    for name in TOKENIZER_FILES:
+        shutil.copyfile(codec_files / name, directory / name)
+
+
+def write_training_state(directory: Path, trainer: Trainer) -> None:
+    """Write training_state.safetensors and training_state.json: all that `load_training_state` needs beside the weights.
+
+    Raises:
+        OSError: the disk is full or a file can't be written.
+    """
+    state = trainer.state_dict()
+    save_file({name: _plain(tensor) for name, tensor in state.tensors.items()}, directory / "training_state.safetensors", metadata={"format": "pt"})
+    _write_json(directory / "training_state.json", state.values)
+
+
+def load_model(directory: Path, device: torch.device | str = "cpu") -> RecurrentLanguageModel:
+    """The model of a checkpoint directory, ready to sample (evaluation mode) on `device`.
+
+    Raises:
+        CheckpointError: a file is missing, not readable, of another kind or of other shapes.
+    """
+    config = _read_json(directory, "config.json")
+    if config.get("model_type") != MODEL_TYPE:
+        raise CheckpointError(f'{directory / "config.json"} describes a model of type "{config.get("model_type")}", only "{MODEL_TYPE}" can be loaded')
+    names = ("vocab_size", "embedding_dim", "hidden_size", "num_layers")
+    try:
+        vocab_size, embedding_dim, hidden_size, num_layers = (_whole_number(config[name]) for name in names)
+        pad_id = None if config.get("pad_token_id") is None else _whole_number(config["pad_token_id"])
+        dropout = float(str(config.get("dropout", 0.0)))
+        tied, cell = bool(config.get("tie_word_embeddings")), str(config.get("cell_type"))
+        model = RecurrentLanguageModel(
+            vocab_size=vocab_size,
+            embedding_dim=embedding_dim,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            cell_type=cell,
+            dropout=dropout,
+            tie_weights=tied,
+            pad_id=pad_id,
+        )
+    except (KeyError, ValueError, InputError) as error:
+        raise CheckpointError(f"{directory / 'config.json'} is not a model's description: {error}") from error
+    load_weights(directory, model)
+    model.initialization = str(config.get("initialization", model.initialization))
+    return model.to(device).eval()
+
+
+def load_weights(directory: Path, model: RecurrentLanguageModel) -> None:
+    """Copy the weights of a checkpoint directory into a model of the same shape.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or a name or shape differs; the model is then as before.
+    """
+    tensors = _read_tensors(directory, "model.safetensors")
+    parameters = dict(model.named_parameters())
+    different = sorted(parameters.keys() ^ tensors.keys())
+    if different:
+        where = "only in the file" if different[0] in tensors else "missing in the file"
+        raise CheckpointError(f"{directory / 'model.safetensors'} belongs to another model: {different[0]} is {where}")
+    for name, parameter in parameters.items():
+        if parameter.shape != tensors[name].shape:
+            shapes = f"{name} has shape {tuple(tensors[name].shape)}, the model's {tuple(parameter.shape)}"
+            raise CheckpointError(f"{directory / 'model.safetensors'} belongs to another model: {shapes}")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[name])
+
+
+def load_training_state(directory: Path, trainer: Trainer) -> None:
+    """Weights, optimizer, schedule, data position, carried state, random generators and counters of a checkpoint, into a fresh trainer.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or belongs to another model or other data.
+    """
+    values = _read_json(directory, "training_state.json")
+    tensors = _read_tensors(directory, "training_state.safetensors")
+    load_weights(directory, trainer.model)
+    try:
+        trainer.load_state_dict(TrainingState(tensors, values))
+    except (KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{directory / 'training_state.json'} is not a training state: {error!r}") from error
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """On the CPU, in memory of its own: safetensors refuses tensors that share some."""
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
+def _whole_number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{value!r} is not a whole number")
+    return value
+
+
+def _write_json(path: Path, values: Mapping[str, object]) -> None:
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _read_json(directory: Path, name: str) -> dict[str, object]:
+    _refuse_pickles(directory, name)
+    try:
+        values = json.loads((directory / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{directory / name} can't be read: {error}") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{directory / name} holds no JSON object")
+    return cast(dict[str, object], values)
+
+
+def _read_tensors(directory: Path, name: str) -> dict[str, Tensor]:
+    _refuse_pickles(directory, name)
+    try:
+        return load_file(directory / name)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{directory / name} can't be read: {error}") from error
+
+
+def _refuse_pickles(directory: Path, name: str) -> None:
+    if directory.is_file():
+        kind = "a pickle, which could run code, and is never opened" if directory.suffix in PICKLES else "a file, not a checkpoint directory"
+        raise CheckpointError(f"{directory} is {kind}")
+    if not (directory / name).exists():
+        pickles = sorted(path.name for path in directory.glob("*") if path.suffix in PICKLES) if directory.is_dir() else []
+        found = f"; {pickles[0]} beside it is a pickle, which could run code, and is never opened" if pickles else ""
+        raise CheckpointError(f"{directory} has no {name}{found}", hint="a checkpoint is a directory with config.json and model.safetensors")

@@ -1,0 +1,105 @@
+"""Where to compute: devices by name, threads, seeds, exact mode, and the memory there is."""
+
+from __future__ import annotations
+
+import os
+import random
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+
+from rnnlm_tui.errors import DeviceError
+
+CUBLAS_WORKSPACE = ":4096:8"
+"""CUBLAS_WORKSPACE_CONFIG for exact mode; cuBLAS reads it when CUDA starts."""
+
+
+def available_devices() -> tuple[str, ...]:
+    """Names of the devices of this machine, the preferred first: cuda:0 ..., mps, cpu."""
+    gpus = tuple(f"cuda:{index}" for index in range(torch.cuda.device_count())) if torch.cuda.is_available() else ()
+    return gpus + (("mps",) if torch.backends.mps.is_available() else ()) + ("cpu",)
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of a name: `auto` (CUDA, else MPS, else CPU), `cpu`, `mps`, `cuda` (the first GPU) or `cuda:N`.
+
+    Raises:
+        DeviceError: no such device on this machine, with those that there are.
+    """
+    available = available_devices()
+    wanted = {"auto": available[0], "cuda": "cuda:0"}.get(name, name)
+    if wanted not in available:
+        raise DeviceError(
+            f'no device "{name}" on this machine, there are {", ".join(reversed(available))}', hint="set training.device to one of them, or to auto"
+        )
+    return torch.device(wanted)
+
+
+def describe(device: torch.device) -> str:
+    """For people: `cuda:0 NVIDIA H100`, `cpu, 2 threads`."""
+    if device.type == "cuda":
+        return f"{device} {torch.cuda.get_device_name(device)}"
+    if device.type == "cpu":
+        threads = torch.get_num_threads()
+        return f"cpu, {threads} thread{'s' if threads != 1 else ''}"
+    return str(device)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: its affinity, and the quota of its container where there is one."""
+    with suppress(AttributeError):
+        return min(len(os.sched_getaffinity(0)), _quota() or 1 << 20)
+    return os.cpu_count() or 1
+
+
+def _quota() -> int | None:
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return max(1, round(int(quota) / int(period)))
+    except (OSError, ValueError):
+        return None  # no such file, or "max": no quota
+
+
+def set_threads(threads: int) -> int:
+    """Compute with that many CPU threads, 0: as many as usable cores; returns the number."""
+    count = threads or usable_cores()
+    torch.set_num_threads(count)
+    return count
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of Python, NumPy and torch, those of all GPUs included."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def set_exactness(deterministic: bool) -> None:
+    """Exact mode: operations with one result only, in full float32. Otherwise whatever is fastest, TF32 on a GPU included."""
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = False
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("highest" if deterministic else "high")
+        torch.backends.cudnn.allow_tf32 = not deterministic
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a new process could still take on the device."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else int(psutil.virtual_memory().available)
+
+
+def check_memory(needed: int, device: torch.device) -> None:
+    """
+    Raises:
+        DeviceError: `needed` bytes are more than there is.
+    """
+    free = free_memory(device)
+    if needed > free:
+        message = f"training needs about {needed / 2**30:.1f} GiB of memory, {device} has {free / 2**30:.1f} GiB free"
+        raise DeviceError(message, hint="a smaller training.batch_size, model or vocabulary needs less")

@@ -1,0 +1,50 @@
+"""The initial weights, drawn on the CPU from a generator of their own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from rnnlm_tui.errors import InputError
+
+
+@torch.no_grad()
+def initialize(parameters: Iterable[tuple[str, nn.Parameter]], *, kind: str, seed: int, pad_id: int | None) -> None:
+    """Fill the parameters in their order; the same seed gives the same weights on every device.
+
+    `default`: every matrix uniform in ±1/sqrt(its width of input), recurrent biases likewise, the output bias zero, the
+    padding token's vector zero. `book`: Xavier uniform for every matrix, the embedding included; U(0, 1) for every vector.
+
+    Raises:
+        InputError: another kind.
+    """
+    if kind not in ("default", "book"):
+        raise InputError(f'no initialization "{kind}", there are default, book')
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in parameters:
+        values = torch.empty(parameter.shape, dtype=parameter.dtype)
+        if kind == "book":
+            _draw_book(values, generator)
+        else:
+            _draw_default(name, values, generator)
+            if name == "embedding.weight" and pad_id is not None:
+                values[pad_id] = 0
+        parameter.copy_(values)
+
+
+def _draw_book(values: Tensor, generator: torch.Generator) -> None:
+    if values.dim() >= 2:
+        nn.init.xavier_uniform_(values, generator=generator)
+    else:
+        values.uniform_(0, 1, generator=generator)
+
+
+def _draw_default(name: str, values: Tensor, generator: torch.Generator) -> None:
+    if name == "output.bias":
+        values.zero_()
+        return
+    bound = 1 / math.sqrt(values.shape[-1])
+    values.uniform_(-bound, bound, generator=generator)

@@ -1,0 +1,74 @@
+"""Cross-entropy of a vocabulary head that ignores padding and never holds all logits at once."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional as F
+
+IGNORED = -100
+"""The target of a position that doesn't count."""
+
+CHUNK_LOGITS = 8_000_000
+"""Logits that are held at once: a chunk of rows this large keeps the matrix products busy (measured)."""
+
+
+def mean_loss(hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, targets_N: Tensor) -> Tensor:
+    """Mean cross-entropy in nats over the targets that are not `IGNORED`; differentiable, a scalar tensor.
+
+    The gradient is made together with the loss, chunk of rows by chunk of rows, so that memory holds `CHUNK_LOGITS`
+    numbers instead of N x V, twice. NaN where no target counts.
+    """
+    return cast(Tensor, _LinearCrossEntropy.apply(hidden_NH, weight_VH, bias_V, targets_N))  # type: ignore[no-untyped-call]
+
+
+@torch.no_grad()
+def token_losses(hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, targets_N: Tensor) -> Tensor:
+    """Cross-entropy of each target in nats, shape (N,), zero where it is `IGNORED`; without gradient."""
+    losses_N = hidden_NH.new_empty(hidden_NH.shape[0])
+    rows = rows_per_chunk(weight_VH.shape[0])
+    for start in range(0, hidden_NH.shape[0], rows):
+        chunk = slice(start, start + rows)
+        logits_RV = F.linear(hidden_NH[chunk], weight_VH, bias_V)
+        losses_N[chunk] = F.cross_entropy(logits_RV, targets_N[chunk], ignore_index=IGNORED, reduction="none")
+    return losses_N
+
+
+def rows_per_chunk(vocab_size: int) -> int:
+    """Rows of logits that are held at once for this vocabulary."""
+    return max(64, CHUNK_LOGITS // vocab_size)
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, targets_N: Tensor) -> Tensor:
+        counted_N1 = (targets_N != IGNORED).unsqueeze(1)
+        share_N1 = counted_N1.to(hidden_NH.dtype) / counted_N1.sum()
+        safe_N1 = targets_N.clamp(min=0).unsqueeze(1)
+        hidden_grad_NH = torch.empty_like(hidden_NH)
+        weight_grad_VH, bias_grad_V1 = torch.zeros_like(weight_VH), bias_V.new_zeros(bias_V.shape[0], 1)
+        loss = hidden_NH.new_zeros(())
+        rows = rows_per_chunk(weight_VH.shape[0])
+        for start in range(0, hidden_NH.shape[0], rows):
+            chunk = slice(start, start + rows)
+            share_R1, target_R1 = share_N1[chunk], safe_N1[chunk]
+            log_p_RV = torch.log_softmax(torch.addmm(bias_V, hidden_NH[chunk], weight_VH.t()), dim=-1)
+            loss -= torch.dot(log_p_RV.gather(1, target_R1).squeeze(1), share_R1.squeeze(1))
+            # p - onehot, in the memory of the log-probabilities.
+            grad_RV = log_p_RV.exp_()
+            grad_RV.scatter_add_(1, target_R1, grad_RV.new_full((1, 1), -1.0).expand_as(target_R1))
+            torch.mul(grad_RV @ weight_VH, share_R1, out=hidden_grad_NH[chunk])
+            weighted_RH = hidden_NH[chunk] * share_R1
+            weight_grad_VH.addmm_(grad_RV.t(), weighted_RH)
+            bias_grad_V1.addmm_(grad_RV.t(), share_R1)
+        ctx.save_for_backward(hidden_grad_NH, weight_grad_VH, bias_grad_V1.squeeze(1))
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        hidden_grad_NH, weight_grad_VH, bias_grad_V = cast(tuple[Tensor, Tensor, Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
+        return hidden_grad_NH.mul_(grad), weight_grad_VH.mul_(grad), bias_grad_V.mul_(grad), None

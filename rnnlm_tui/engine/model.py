@@ -1,0 +1,130 @@
+"""The recurrent language model: embedding, recurrent layers, vocabulary head; `forward` for training, `step` for generation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rnnlm_tui.engine.cells import CELLS
+from rnnlm_tui.engine.cells.elman import ElmanLayer
+from rnnlm_tui.engine.initialization import initialize
+from rnnlm_tui.engine.loss import mean_loss
+from rnnlm_tui.errors import InputError, near_names
+
+State = tuple[Tensor, ...]
+"""The recurrent state: one tensor of shape (B, H) a layer."""
+
+
+class RecurrentLanguageModel(nn.Module):
+    """Predicts each next token from all tokens before it.
+
+    The state is explicit: whoever calls keeps it, and may carry it from one window to the next. The weights are
+    `embedding.weight`, `layers.N.*`, `output.weight` (the embedding itself when tied) and `output.bias`.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        embedding_dim: int,
+        hidden_size: int,
+        num_layers: int,
+        cell_type: str = "elman",
+        dropout: float = 0.0,
+        tie_weights: bool = False,
+        pad_id: int | None = None,
+        initialization: str = "default",
+        seed: int = 0,
+    ) -> None:
+        """Build the model on the CPU, with weights drawn by `seed`; the global generators are left alone.
+
+        Args:
+            pad_id: the padding token, whose embedding gets no gradient; None where no input is padding.
+
+        Raises:
+            InputError: an unknown cell or initialization, or tied weights of two widths.
+        """
+        super().__init__()
+        if cell_type not in CELLS:
+            raise InputError(f'no cell "{cell_type}", there are {", ".join(CELLS)}', hint=near_names(cell_type, CELLS))
+        if tie_weights and embedding_dim != hidden_size:
+            raise InputError(f"tied weights need embedding_dim = hidden_size, they are {embedding_dim:,} and {hidden_size:,}")
+        self.vocab_size, self.embedding_dim, self.hidden_size, self.num_layers = vocab_size, embedding_dim, hidden_size, num_layers
+        self.cell_type, self.dropout, self.tie_weights = cell_type, dropout, tie_weights
+        self.pad_id, self.initialization = pad_id, initialization
+        self.embedding = nn.utils.skip_init(nn.Embedding, vocab_size, embedding_dim, padding_idx=pad_id)  # type: ignore[no-untyped-call]
+        widths = [embedding_dim] + [hidden_size] * num_layers
+        self.layers = nn.ModuleList(CELLS[cell_type](inputs, outputs) for inputs, outputs in pairwise(widths))
+        self.output = nn.utils.skip_init(nn.Linear, hidden_size, vocab_size)  # type: ignore[no-untyped-call]
+        if tie_weights:
+            self.output.weight = self.embedding.weight
+        initialize(self.named_parameters(), kind=initialization, seed=seed, pad_id=pad_id)
+
+    def initial_state(self, batch_size: int) -> State:
+        """Zeros for B streams or sentences, on the model's device."""
+        return tuple(layer.initial_state(batch_size) for layer in self._cells)
+
+    def num_parameters(self) -> int:
+        """Trained numbers; a tied matrix counts once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def forward(self, tokens_BT: Tensor, state: State, targets_BT: Tensor | None = None, rows_N: Tensor | None = None) -> tuple[Tensor, State]:
+        """Logits for every position, or the mean loss where targets are given; the state after the last position.
+
+        The loss is made here, not outside, so that only what is needed of the logits ever exists.
+
+        Args:
+            targets_BT: next tokens; -100 where a position doesn't count.
+            rows_N: places of the targets that count in `targets_BT.t().flatten()`; only these reach the head. None: all do.
+
+        Returns:
+            logits_BTV, or the mean loss in nats per counted target (a scalar); and the state.
+        """
+        hidden_TBH, state = self._hidden(tokens_BT, state)
+        if targets_BT is None:
+            return F.linear(hidden_TBH.transpose(0, 1), self.output.weight, self.output.bias), state
+        hidden_NH, targets_N = hidden_TBH.flatten(0, 1), targets_BT.t().flatten()
+        if rows_N is not None:
+            hidden_NH, targets_N = hidden_NH.index_select(0, rows_N), targets_N.index_select(0, rows_N)
+        return mean_loss(hidden_NH, self.output.weight, self.output.bias, targets_N), state
+
+    def hidden(self, tokens_BT: Tensor, state: State) -> tuple[Tensor, State]:
+        """What the head would see, hidden_BTH, and the state after the last position."""
+        hidden_TBH, state = self._hidden(tokens_BT, state)
+        return hidden_TBH.transpose(0, 1), state
+
+    def step(self, token_B: Tensor, state: State) -> tuple[Tensor, State]:
+        """One token for generation, never with dropout: logits_BV and the state after it."""
+        features_BE = F.embedding(token_B, self.embedding.weight)
+        after: list[Tensor] = []
+        for layer, before in zip(self._cells, state, strict=True):
+            features_BE, state_BH = layer.step(features_BE, before)
+            after.append(state_BH)
+        return F.linear(features_BE, self.output.weight, self.output.bias), tuple(after)
+
+    @property
+    def _cells(self) -> Iterable[ElmanLayer]:
+        return cast(Iterable[ElmanLayer], self.layers)
+
+    def _hidden(self, tokens_BT: Tensor, state: State) -> tuple[Tensor, State]:
+        # Time first: each step of the recurrence then reads one block of memory.
+        features_TBE = self._drop(self.embedding(tokens_BT.t()))
+        after: list[Tensor] = []
+        for layer, before in zip(self._cells, state, strict=True):
+            features_TBE, state_BH = layer(features_TBE, before)
+            features_TBE = self._drop(features_TBE)
+            after.append(state_BH)
+        return features_TBE, tuple(after)
+
+    def _drop(self, features: Tensor) -> Tensor:
+        return F.dropout(features, self.dropout, self.training) if self.dropout else features
+
+
+def detached(state: State) -> State:
+    """The state without its history, and with zeros for what is not finite, so that a bad step does not outlive itself."""
+    return tuple(torch.nan_to_num(tensor.detach(), nan=0.0, posinf=0.0, neginf=0.0) for tensor in state)

@@ -1,0 +1,44 @@
+"""AdamW on fused kernels, and gradient clipping that reports the norm before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+FUSED_DEVICES = frozenset({"cpu", "cuda", "mps"})
+"""Device types with a fused AdamW."""
+
+
+def adamw(
+    parameters: Iterable[nn.Parameter], *, learning_rate: float, weight_decay: float = 0.01, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8
+) -> torch.optim.AdamW:
+    """AdamW over all parameters, every one of them decayed; one kernel a step where the device has it."""
+    kept = list(parameters)
+    fused = all(parameter.device.type in FUSED_DEVICES for parameter in kept)
+    return torch.optim.AdamW(kept, lr=learning_rate, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=fused)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The rate of the next update."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+    """Scale the gradients down to an L2 norm of `max_norm` (0: leave them); returns the norm before, a scalar tensor, without waiting for a GPU."""
+    kept = list(parameters)
+    gradients = [parameter.grad for parameter in kept if parameter.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if max_norm > 0:
+        nn.utils.clip_grads_with_norm_(kept, max_norm, norm)
+    return norm
+
+
+def update_when_finite(optimizer: torch.optim.AdamW, norm: Tensor) -> None:
+    """One update, left out on the device itself when the norm is NaN or inf; the optimizer's own count then stays too."""
+    # The fused kernel's switch, the one that gradient scaling uses: no answer has to travel back from a GPU.
+    optimizer.found_inf = (~torch.isfinite(norm)).to(torch.float32)  # type: ignore[attr-defined]
+    optimizer.step()

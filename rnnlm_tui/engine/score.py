@@ -1,0 +1,62 @@
+"""The token-weighted loss of a model on held-out text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rnnlm_tui.engine.batches import Batch
+from rnnlm_tui.engine.loss import token_losses
+from rnnlm_tui.engine.model import RecurrentLanguageModel
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What an evaluation found."""
+
+    loss: float
+    """Sum of token losses over number of tokens, nats; perplexity is its exp."""
+    tokens: int
+    """Targets that counted."""
+    seconds: float
+
+
+def evaluate(model: RecurrentLanguageModel, batches: Iterable[Batch]) -> Score:
+    """Mean loss of all counted targets, without dropout; the model's mode and all random generators stay as they are.
+
+    A batch that `continues` the one before takes its state, every other starts from zero.
+    """
+    began = time.perf_counter()
+    was_training = model.training
+    model.eval()
+    try:
+        sums, tokens = _sums(model, batches)
+        # Each batch is summed in float32 on the device, the batches in float64: one wait for a GPU in the whole pass.
+        total = float(torch.stack(sums).cpu().double().sum()) if sums else float("nan")
+    finally:
+        model.train(was_training)
+    return Score(loss=total / tokens if tokens else float("nan"), tokens=tokens, seconds=time.perf_counter() - began)
+
+
+@torch.inference_mode()
+def _sums(model: RecurrentLanguageModel, batches: Iterable[Batch]) -> tuple[list[Tensor], int]:
+    device = model.output.weight.device
+    sums: list[Tensor] = []
+    tokens = 0
+    state = model.initial_state(0)
+    for on_cpu in batches:
+        batch = on_cpu.to(device)
+        if not batch.continues:
+            state = model.initial_state(batch.inputs_BT.shape[0])
+        hidden_BTH, state = model.hidden(batch.inputs_BT, state)
+        hidden_NH, targets_N = hidden_BTH.transpose(0, 1).flatten(0, 1), batch.targets_BT.t().flatten()
+        if batch.rows_N is not None:
+            hidden_NH, targets_N = hidden_NH.index_select(0, batch.rows_N), targets_N.index_select(0, batch.rows_N)
+        if batch.tokens:
+            sums.append(token_losses(hidden_NH, model.output.weight, model.output.bias, targets_N).sum())
+        tokens += batch.tokens
+    return sums, tokens

@@ -1,0 +1,201 @@
+"""The training loop's one step, and everything that a resume needs to go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from rnnlm_tui.engine.batches import Batch, Batches
+from rnnlm_tui.engine.failures import explained
+from rnnlm_tui.engine.model import RecurrentLanguageModel, State, detached
+from rnnlm_tui.engine.optim import adamw, clip_gradients, set_learning_rate, update_when_finite
+from rnnlm_tui.engine.random_state import pack_random_state, unpack_random_state
+from rnnlm_tui.engine.schedule import learning_rate
+from rnnlm_tui.errors import CheckpointError
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """One optimizer update. The tensors are scalars on the device: reading them waits for it."""
+
+    step: int
+    """1-based."""
+    epoch: float
+    """Passes over the training set so far."""
+    tokens: int
+    """Non-padding targets of this step."""
+    tokens_seen: int
+    """Of the whole run."""
+    loss: Tensor
+    """Mean over the counted targets, nats."""
+    grad_norm: Tensor
+    """L2 norm before clipping; when it is not finite the update was left out."""
+    learning_rate: float
+    seconds: float
+    """Training time of this step."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingState:
+    """All of a trainer but the weights, split the way files want it."""
+
+    tensors: Mapping[str, Tensor]
+    values: Mapping[str, object]
+    """Plain JSON."""
+
+
+class Trainer:
+    """Trains a model on seekable batches; `train_step` while `should_continue`."""
+
+    def __init__(
+        self,
+        model: RecurrentLanguageModel,
+        batches: Batches,
+        *,
+        max_steps: int,
+        learning_rate: float,
+        weight_decay: float = 0.01,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        max_grad_norm: float = 0.0,
+        schedule: str = "constant",
+        warmup_steps: int = 0,
+        final_fraction: float = 0.0,
+    ) -> None:
+        """The model is trained where it lies; move it to its device first.
+
+        Args:
+            max_steps: exactly this many updates.
+            learning_rate: the peak of the schedule.
+            max_grad_norm: gradients are scaled down to this norm; 0 clips nothing.
+            schedule: `constant` or `cosine`, both after `warmup_steps` of linear rise.
+        """
+        self.model, self.batches, self.max_steps, self.max_grad_norm = model, batches, max_steps, max_grad_norm
+        self.peak_rate, self.schedule, self.warmup_steps, self.final_fraction = learning_rate, schedule, warmup_steps, final_fraction
+        self.device = model.output.weight.device
+        self.optimizer = adamw(model.parameters(), learning_rate=learning_rate, weight_decay=weight_decay, beta1=beta1, beta2=beta2, eps=eps)
+        self.parameters = list(model.parameters())
+        self.step, self.tokens_seen, self.active_seconds = 0, 0, 0.0
+        self.epoch, self.index = 0, 0
+        self.state: State = ()
+        model.train()
+
+    @property
+    def should_continue(self) -> bool:
+        """Updates are left to do."""
+        return self.step < self.max_steps
+
+    @property
+    def epochs_done(self) -> float:
+        """Passes over the training set so far."""
+        return self.epoch + self.index / self.batches.steps_per_epoch
+
+    @property
+    def next_learning_rate(self) -> float:
+        """The rate of the next update."""
+        shape = {"kind": self.schedule, "warmup_steps": self.warmup_steps, "total_steps": self.max_steps, "final_fraction": self.final_fraction}
+        return learning_rate(self.step + 1, peak=self.peak_rate, **shape)  # type: ignore[arg-type]
+
+    def set_learning_rate(self, peak: float) -> None:
+        """Another peak from the next update on; the schedule's shape stays."""
+        self.peak_rate = peak
+
+    def train_step(self) -> StepResult:
+        """One update, without waiting for a GPU.
+
+        Raises:
+            RnnlmError: out of memory, or exact mode met an operation that has no exact version; nothing was updated.
+        """
+        began = time.perf_counter()
+        batch = self.batches.batch(self.epoch, self.index)
+        rate = self.next_learning_rate
+        set_learning_rate(self.optimizer, rate)
+        try:
+            loss, norm = self._update(batch.to(self.device))
+        except RuntimeError as error:
+            explanation = explained(error, tuple(batch.inputs_BT.shape))
+            if explanation is None:
+                raise
+            raise explanation from error
+        self.step += 1
+        self.index += 1
+        if self.index == self.batches.steps_per_epoch:
+            self.epoch, self.index = self.epoch + 1, 0
+        self.tokens_seen += batch.tokens
+        seconds = time.perf_counter() - began
+        self.active_seconds += seconds
+        return StepResult(self.step, self.epochs_done, batch.tokens, self.tokens_seen, loss, norm, rate, seconds)
+
+    def state_dict(self) -> TrainingState:
+        """Everything but the weights: optimizer, schedule, data position, carried state, random generators, counters."""
+        tensors: dict[str, Tensor] = {f"carried.{number}": tensor for number, tensor in enumerate(self.state)}
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{name}.{key}"] = value
+        random_tensors, random_values = pack_random_state(self.device)
+        values: dict[str, object] = {
+            "step": self.step,
+            "epoch": self.epoch,
+            "index": self.index,
+            "tokens_seen": self.tokens_seen,
+            "active_seconds": self.active_seconds,
+            "peak_learning_rate": self.peak_rate,
+            "data": dict(self.batches.facts),
+            "random": random_values,
+        }
+        return TrainingState({**tensors, **random_tensors}, values)
+
+    def load_state_dict(self, state: TrainingState) -> None:
+        """Go on from a state; load the weights first. The global random generators are set as well.
+
+        Raises:
+            CheckpointError: the state belongs to other batches or another model; nothing was changed.
+        """
+        self._check_data(state.values["data"])
+        optimizer_state = self._optimizer_state(state.tensors)
+        carried = [state.tensors[f"carried.{number}"] for number in range(len(self.model.layers)) if f"carried.{number}" in state.tensors]
+        numbers = state.values
+        self.step, self.epoch, self.index = int(str(numbers["step"])), int(str(numbers["epoch"])), int(str(numbers["index"]))
+        self.tokens_seen, self.active_seconds = int(str(numbers["tokens_seen"])), float(str(numbers["active_seconds"]))
+        self.peak_rate = float(str(numbers["peak_learning_rate"]))
+        self.state = tuple(tensor.to(self.device) for tensor in carried)
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": optimizer_state, "param_groups": groups})
+        unpack_random_state(state.tensors, state.values["random"], self.device)
+
+    def _update(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        state = self.state if batch.continues and self.state else self.model.initial_state(batch.inputs_BT.shape[0])
+        loss, state = self.model(batch.inputs_BT, state, batch.targets_BT, batch.rows_N)
+        loss.backward()
+        norm = clip_gradients(self.parameters, self.max_grad_norm)
+        update_when_finite(self.optimizer, norm)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.state = detached(state)
+        return loss.detach(), norm
+
+    def _check_data(self, saved: object) -> None:
+        facts = dict(self.batches.facts)
+        if isinstance(saved, Mapping) and dict(saved) == facts:
+            return
+        then = saved if isinstance(saved, Mapping) else {}
+        differences = [f"{key} was {then.get(key)}, is {value}" for key, value in facts.items() if then.get(key) != value]
+        raise CheckpointError(
+            f"this checkpoint belongs to other training data: {', '.join(differences)}", hint="resume with the same settings, or start a new run from it"
+        )
+
+    def _optimizer_state(self, tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+        """Each parameter's state by its place in the optimizer."""
+        state: dict[int, dict[str, Tensor]] = {}
+        for place, (name, parameter) in enumerate(self.model.named_parameters()):
+            prefix = f"optimizer.{name}."
+            own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            wrong = [key for key, value in own.items() if value.dim() and value.shape != parameter.shape]
+            if wrong:
+                raise CheckpointError(f"the optimizer's {wrong[0]} of {name} has shape {tuple(own[wrong[0]].shape)}, the model's {tuple(parameter.shape)}")
+            if own:
+                state[place] = own
+        return state
