@@ -1,0 +1,156 @@
+"""The one table of actions: it feeds bindings, footer, help, palette and the README's key table.
+
+An action is written here once. A screen shows and binds what the table gives for its pane; the method `action_<id>` stands
+on the screen, or on the app where `on_app` says so. A test fails when an action has no method or a key two meanings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from textual.binding import Binding, BindingType
+
+Pane = Literal["runs", "config", "train", "checkpoints", "prompt"]
+"""A screen of the frame. `runs` lists all runs, the other four are about one run."""
+
+PANES: tuple[Pane, ...] = ("runs", "config", "train", "checkpoints", "prompt")
+PANE_TITLES: dict[Pane, str] = {"runs": "Runs", "config": "Config", "train": "Train", "checkpoints": "Checkpoints", "prompt": "Prompt"}
+
+Group = Literal["screen", "charts", "everywhere"]
+"""Where help lists an action: under "This screen", "Charts" or "Everywhere"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something a person can do, with everything that is said of it."""
+
+    id: str
+    """Its name in the code and in a user's keymap: the method is `action_<id>`."""
+    keys: tuple[str, ...]
+    """Textual's names of its keys; the first is the one that is shown."""
+    verb: str
+    """What the footer says, at most ten letters, so that 80 columns hold eight actions."""
+    help: str
+    """What help and the key table say, in lower case."""
+    panes: tuple[Pane, ...] = ()
+    """The screens it works on; empty: every screen of the frame."""
+    wide_verb: str = ""
+    """What the footer says where there is room; empty: the verb."""
+    group: Group = "screen"
+    on_app: bool = False
+    """The method stands on the app and not on the screen."""
+    footer: bool = True
+    """Stands in the footer, in the table's order as far as there is room."""
+    palette: str = ""
+    """Its title in the command palette; empty: not in the palette."""
+    shown: str = ""
+    """The keys as people read them, where the first key's own sign is not enough."""
+
+    @property
+    def label(self) -> str:
+        """The keys as people read them: `space`, `^p`, `+ - 0`."""
+        return self.shown or key_label(self.keys[0])
+
+    @property
+    def textual_action(self) -> str:
+        """The action in Textual's spelling."""
+        return f"{'app' if self.on_app else 'screen'}.{self.id}"
+
+    def works_on(self, pane: Pane) -> bool:
+        """Whether the action belongs to this screen of the frame."""
+        return not self.panes or pane in self.panes
+
+
+_SIGNS = {
+    "question_mark": "?", "plus": "+", "minus": "-", "equals_sign": "=", "slash": "/", "left": "←", "right": "→", "up": "↑", "down": "↓",
+    "escape": "esc", "left_square_bracket": "[", "right_square_bracket": "]", "less_than_sign": "<", "greater_than_sign": ">",
+}  # fmt: skip
+
+
+def key_label(key: str) -> str:
+    """A key as people read it: `^p` for ctrl+p, `F5`, `S`, `?`."""
+    if key.startswith("ctrl+"):
+        return f"^{key.removeprefix('ctrl+')}"
+    if key.startswith("shift+"):
+        return f"⇧{key_label(key.removeprefix('shift+'))}"
+    if len(key) > 1 and key[0] == "f" and key[1:].isdigit():
+        return key.upper()
+    return _SIGNS.get(key, key)
+
+
+ACTIONS: tuple[Action, ...] = (
+    # runs
+    Action("open_selected", ("enter",), "Open", "open the run; with no runs yet, start the demo", ("runs",)),
+    Action("new_run", ("n",), "New", "configure a new run", ("runs",), wide_verb="New run", palette="New run"),
+    Action("start_demo", ("f5",), "Demo", "start the demo", ("runs",), wide_verb="Start demo", footer=False, palette="Start the demo"),
+    Action("sort_runs", ("o",), "Sort", "sort by age, perplexity, name or status", ("runs",)),
+    Action("delete_run", ("d",), "Delete", "delete the run, after asking", ("runs",), palette="Delete this run"),
+    # train
+    Action("pause", ("space",), "Pause", "pause, go on; resume a stopped run", ("train",), on_app=True, palette="Pause or resume training"),
+    Action("sample", ("s",), "Sample", "sample now", ("train",), wide_verb="Sample now", on_app=True, palette="Sample now"),
+    Action("checkpoint", ("c",), "Save", "save a checkpoint now", ("train", "checkpoints"), wide_verb="Checkpoint", on_app=True, palette="Save a checkpoint now"),
+    Action("evaluate", ("e",), "Evaluate", "evaluate now", ("train",), on_app=True, palette="Evaluate now"),
+    Action("stop", ("S",), "Stop", "stop at a checkpoint, keep everything", ("train",), on_app=True, palette="Stop training at a checkpoint"),
+    Action("log_scale", ("l", "y"), "Log", "log or linear y", ("train",), group="charts", palette="Charts: log or linear y", shown="l y"),
+    Action("next_axis", ("x",), "Axis", "x axis: step, tokens, epoch, time", ("train",), group="charts", palette="Charts: next x axis"),
+    Action("smoother", ("plus", "equals_sign"), "Smooth", "smoother, rougher, raw", ("train",), group="charts", palette="Charts: smoother", shown="+ - 0"),
+    Action("rougher", ("minus",), "Rough", "less smoothing", ("train",), group="charts", footer=False, palette="Charts: less smoothing"),
+    Action("raw", ("0",), "Raw", "no smoothing", ("train",), group="charts", footer=False, palette="Charts: no smoothing"),
+    Action("next_chart", ("tab",), "Panel", "next chart", ("train",), group="charts", footer=False),
+    Action("previous_chart", ("shift+tab",), "Panel", "the chart before", ("train",), group="charts", footer=False),
+    Action("whole_range", ("a",), "All", "all of y, with the first fall", ("train",), group="charts", footer=False, palette="Charts: show the first fall"),
+    Action("alone", ("z",), "Alone", "this chart alone", ("train",), group="charts", footer=False, palette="Charts: this chart alone"),
+    Action("cursor_right", ("right",), "Cursor", "cursor: values at a step", ("train",), group="charts", footer=False, shown="← →"),
+    Action("cursor_left", ("left",), "Cursor", "cursor to the left", ("train",), group="charts", footer=False),
+    # config
+    Action("start_draft", ("f5",), "Start", "start this run", ("config",), palette="Start the run of this config"),
+    Action("reset_field", ("u",), "Reset", "put this field's value back", ("config",)),
+    Action("choose_preset", ("P",), "Preset", "start from a preset", ("config",), palette="Choose a preset"),
+    Action("next_problem", ("g",), "Problem", "go to the next problem", ("config",)),
+    # checkpoints
+    Action("choose_checkpoint", ("enter",), "Prompt", "sample from this checkpoint", ("checkpoints",)),
+    Action("verify_checkpoint", ("v",), "Verify", "check its files against their hashes", ("checkpoints",)),
+    # prompt
+    Action("generate", ("enter",), "Generate", "continue the prompt", ("prompt",)),
+    Action("new_seed", ("ctrl+r",), "New seed", "draw with another seed", ("prompt",), palette="Prompt: new seed"),
+    Action("next_checkpoint", ("ctrl+k",), "Checkpoint", "sample from the next checkpoint", ("prompt",), palette="Prompt: next checkpoint"),
+    # everywhere
+    Action("show_config", ("1",), "Config", "the config", group="everywhere", on_app=True, footer=False, palette="Go to config"),
+    Action("show_train", ("2",), "Train", "training", group="everywhere", on_app=True, footer=False, palette="Go to training"),
+    Action("show_checkpoints", ("3",), "Checkpoints", "the checkpoints", group="everywhere", on_app=True, footer=False, palette="Go to checkpoints"),
+    Action("show_prompt", ("4",), "Prompt", "the prompt", group="everywhere", on_app=True, footer=False, palette="Go to the prompt"),
+    Action("show_runs", ("r",), "Runs", "all runs", group="everywhere", on_app=True, footer=False, palette="Go to all runs"),
+    Action("command_palette", ("ctrl+p",), "Palette", "palette: every command", group="everywhere", on_app=True, footer=False),
+    Action("keys", ("question_mark", "f1"), "Keys", "these keys", group="everywhere", on_app=True, footer=False, palette="Keys and marks"),
+    Action("leave_field", ("escape",), "Leave field", "leave a text field; then letters act", group="everywhere", footer=False),
+    Action("leave", ("q",), "Leave", "leave, training goes on", group="everywhere", on_app=True, palette="Leave"),
+)  # fmt: skip
+"""Every action of the app, in the order of footers and help."""
+
+
+def action(identifier: str) -> Action:
+    """The action of that id; a KeyError for an unknown one."""
+    return next(entry for entry in ACTIONS if entry.id == identifier) if identifier in {entry.id for entry in ACTIONS} else _unknown(identifier)
+
+
+def _unknown(identifier: str) -> Action:
+    raise KeyError(identifier)
+
+
+def actions_for(pane: Pane, actions: Iterable[Action] = ACTIONS) -> tuple[Action, ...]:
+    """What works on this screen, in the order of the table."""
+    return tuple(entry for entry in actions if entry.works_on(pane))
+
+
+def bindings_for(pane: Pane) -> list[BindingType]:
+    """The pane's key bindings; each has its action's id, so that a user's keymap can move it."""
+    return [
+        Binding(",".join(entry.keys), entry.textual_action, entry.verb, show=False, id=entry.id) for entry in actions_for(pane) if entry.id != "command_palette"
+    ]
+
+
+def key_table() -> list[tuple[str, str, str]]:
+    """Rows of the README's key table: keys, screens, what they do."""
+    return [(entry.label, ", ".join(PANE_TITLES[pane] for pane in entry.panes) or "everywhere", entry.help) for entry in ACTIONS]

@@ -1,0 +1,342 @@
+"""The app: wires screens, actions, the watching thread and the services together, and does nothing else.
+
+Screens reach it as `self.lab`; what they may ask is `Laboratory` in `screens/pane.py`. Data flows one way: the watcher's
+thread polls the open run's monitor, one `SnapshotChanged` message sets `snapshot` here and on the screen that shows, and
+that screen's one watcher repaints what changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from inspect import isawaitable
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from rnnlm_tui.contract.status import LIVING
+from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.tui import hangup, remembered, steering
+from rnnlm_tui.tui.actions import PANES, Pane
+from rnnlm_tui.tui.commands import ActionCommands
+from rnnlm_tui.tui.messages import MachineSeen, Notice, Noticed, RunsChanged, SnapshotChanged
+from rnnlm_tui.tui.screens.checkpoints import CheckpointsScreen
+from rnnlm_tui.tui.screens.config import ConfigScreen
+from rnnlm_tui.tui.screens.help import HelpScreen
+from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.screens.prompt import PromptScreen
+from rnnlm_tui.tui.screens.quit import QuitScreen
+from rnnlm_tui.tui.screens.runs import RunsScreen
+from rnnlm_tui.tui.screens.train import TrainScreen
+from rnnlm_tui.tui.services import Services
+from rnnlm_tui.tui.theme import THEME
+from rnnlm_tui.tui.watch import Watcher
+from rnnlm_tui.tui.widgets.content import plain
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.commands import Verb
+    from rnnlm_tui.contract.config import RunConfig
+    from rnnlm_tui.contract.status import RunSummary
+    from rnnlm_tui.store.run_directory import RunDirectory
+    from rnnlm_tui.supervisor.machine import MachineFacts
+    from rnnlm_tui.supervisor.monitor import RunSnapshot
+    from rnnlm_tui.supervisor.sampler_client import SamplerClient
+
+ResultT = TypeVar("ResultT")
+
+
+class RnnlmApp(App[int]):
+    """One terminal's view of the laboratory. Leaving it never stops a run."""
+
+    CSS_PATH = "app.tcss"
+    TITLE = "rnnlm-tui"
+    COMMANDS = {ActionCommands}  # noqa: RUF012 (Textual declares it so)
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {
+        "runs": RunsScreen,
+        "config": ConfigScreen,
+        "train": TrainScreen,
+        "checkpoints": CheckpointsScreen,
+        "prompt": PromptScreen,
+    }
+    DEFAULT_MODE = "runs"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+q", "leave", "Leave", show=False, priority=True, id="leave_now"),
+        Binding("ctrl+c", "help_quit", show=False, system=True),
+    ]
+
+    def __init__(
+        self,
+        run: RunDirectory | None = None,
+        pane: Pane | None = None,
+        *,
+        ascii_only: bool = False,
+        fps: float = 2.0,
+        services: Services | None = None,
+        settings: dict[str, object] | None = None,
+    ) -> None:
+        if pane is not None or run is not None:
+            vars(self)["DEFAULT_MODE"] = pane or "train"  # before Textual makes the first screen, so that no other is built and thrown away
+        super().__init__()
+        self.run_directory = run
+        self.snapshot: RunSnapshot | None = None
+        self.summaries: tuple[RunSummary, ...] | None = None
+        self.machine: MachineFacts | None = None
+        self.draft: RunConfig | None = None
+        self.selected_checkpoint: str | None = None
+        self.sampler: SamplerClient | None = None
+        self.ascii_only = ascii_only
+        self.services = services or Services()
+        self.settings: dict[str, object] = settings if settings is not None else {}
+        self.animation_level = "none"
+        self._sampler_lock = asyncio.Lock()
+        self._watcher = Watcher(self.services, self.post_message, fps=fps)
+        self.register_theme(THEME)
+        self.theme = THEME.name
+
+    # what Textual calls
+
+    async def on_mount(self) -> None:
+        hangup.leave_on_hangup(self.leave_at_once)
+        if not self.is_headless:
+            self.set_interval(hangup.CHECK_SECONDS, self._leave_without_terminal)
+        self._watcher.want_list(True)
+        self.run_worker(self._watcher.loop, thread=True, group="watch", exit_on_error=True)
+        if self.run_directory is not None:
+            self._watcher.open(self.run_directory)
+        self.set_title()
+
+    def on_unmount(self) -> None:
+        self._watcher.close()
+
+    async def action_quit(self) -> None:
+        """Textual's own way out: ours."""
+        self.leave_at_once()
+
+    def action_help_quit(self) -> None:
+        """ctrl+c, which people press to leave: say how, for a run must not end by it."""
+        self.say("q leaves, training goes on")
+
+    def on_snapshot_changed(self, message: SnapshotChanged) -> None:
+        if self.run_directory is None or message.snapshot.summary.run != self.run_directory.name:
+            return
+        first = self.snapshot is None
+        self.snapshot = message.snapshot
+        screen = self.pane_screen
+        if screen is not None:
+            screen.snapshot = message.snapshot
+        if first:
+            self.set_title()
+        if message.snapshot.checkpoints and self.sampler is None and not self._sampler_lock.locked():
+            self.run_worker(self._warm_quietly(), group="sampler", exit_on_error=True)
+
+    def on_runs_changed(self, message: RunsChanged) -> None:
+        self.summaries = message.summaries
+        if self.pane_screen is not None:
+            self.pane_screen.show_runs(message.summaries)
+
+    def on_machine_seen(self, message: MachineSeen) -> None:
+        self.machine = message.machine
+        if self.pane_screen is not None:
+            self.pane_screen.show_machine(message.machine)
+
+    def on_noticed(self, message: Noticed) -> None:
+        self._show(message.notice)
+
+    # what screens ask
+
+    @property
+    def pane_screen(self) -> PaneScreen | None:
+        """The pane that shows, under whatever lies over it."""
+        stack = self.screen_stack
+        return stack[0] if stack and isinstance(stack[0], PaneScreen) else None
+
+    def open_pane(self, pane: Pane) -> None:
+        if pane in ("train", "checkpoints") and self.run_directory is None:
+            self.say("no run is open: choose one with enter, or n for a new one")
+            return
+        if self.current_mode != pane:
+            while len(self.screen_stack) > 1:
+                self.pop_screen()
+            self.switch_mode(pane)
+        self.remember(pane)
+
+    def open_run(self, run: RunDirectory, pane: Pane = "train") -> None:
+        if self.run_directory is None or run.path != self.run_directory.path:
+            self.run_directory = run
+            self.snapshot = None
+            self.selected_checkpoint = None
+            self._watcher.open(run)
+            if self.pane_screen is not None:
+                self.pane_screen.snapshot = None
+        self.draft = None
+        self.open_pane(pane)
+
+    def close_run(self) -> None:
+        """No run is open any more: it was deleted, or a new one is being configured."""
+        self.run_directory = self.snapshot = self.selected_checkpoint = None
+        self._watcher.open(None)
+        self.set_title()
+
+    def start_run(self, config: RunConfig, name: str | None = None) -> None:
+        self.say("starting…")
+        self.in_thread(partial(self.services.start, config, name), self._started)
+
+    def _started(self, run: RunDirectory) -> None:
+        self.open_run(run)
+        self.say(f"{run.name} started")
+
+    def send(self, verb: Verb, **arguments: object) -> None:
+        run = self.run_directory
+        if run is None:
+            self.say("no run is open")
+            return
+        self.say(steering.BEGINNINGS.get(verb, f"{verb}…"))
+        self.in_thread(partial(self.services.send, run, verb, **arguments), lambda result: self._told(steering.outcome(verb, result)))
+
+    def resume(self) -> None:
+        """Go on with a run that is paused, or start its next attempt."""
+        run = self.run_directory
+        if run is not None:
+            self.say("going on…")
+            self.in_thread(partial(self.services.resume, run), lambda _pid: self._told(Notice(f"{run.name} goes on", "done")))
+
+    def in_thread(self, work: Callable[[], ResultT], then: Callable[[ResultT], Awaitable[None] | None] | None = None) -> None:
+        async def run() -> None:
+            try:
+                result = await asyncio.to_thread(work)
+            except (RnnlmError, OSError) as error:
+                self.say_error(error)
+                return
+            if then is not None and isawaitable(following := then(result)):
+                await following
+
+        self.run_worker(run(), group="services", exit_on_error=True)
+
+    async def warm_sampler(self) -> SamplerClient:
+        async with self._sampler_lock:
+            if self.sampler is None:
+                sampler = self.services.sampler()
+                await sampler.start()
+                self.sampler = sampler
+        return self.sampler
+
+    async def _warm_quietly(self) -> None:
+        try:
+            await self.warm_sampler()
+        except RnnlmError as error:
+            self.say_error(error)
+
+    def say(self, text: str, *, trouble: bool = False) -> None:
+        self._show(Notice(text, "trouble" if trouble else "fact"))
+
+    def say_error(self, error: RnnlmError | OSError) -> None:
+        message, hint = (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
+        self.notify(plain(f"{message}\n{hint}".strip(), limit=600), severity="error", timeout=12, markup=False)
+
+    def _told(self, notice: Notice) -> None:
+        self._watcher.look_now()
+        self._show(notice)
+
+    def _show(self, notice: Notice) -> None:
+        if self.pane_screen is not None and self.pane_screen.is_mounted:
+            self.pane_screen.show_notice(notice)
+        else:
+            self.notify(plain(notice.text, limit=200), timeout=5, markup=False)
+
+    # the actions that work everywhere, by the names of the action table
+
+    def action_show_runs(self) -> None:
+        self.open_pane("runs")
+
+    def action_show_config(self) -> None:
+        self.open_pane("config")
+
+    def action_show_train(self) -> None:
+        self.open_pane("train")
+
+    def action_show_checkpoints(self) -> None:
+        self.open_pane("checkpoints")
+
+    def action_show_prompt(self) -> None:
+        self.open_pane("prompt")
+
+    def action_keys(self) -> None:
+        if self.pane_screen is not None:
+            self.push_screen(HelpScreen(self.pane_screen.PANE, ascii_only=self.ascii_only))
+
+    def action_pause(self) -> None:
+        status = self.snapshot.summary.status if self.snapshot else None
+        if status in ("running", "stalled"):
+            self.send("pause")
+        elif status in steering.GOING_ON:
+            self.resume()
+        elif status is not None:
+            self.say(steering.WHY_NOT.get(status, f"the run is {status}"))
+
+    def action_sample(self) -> None:
+        self.send("sample")
+
+    def action_checkpoint(self) -> None:
+        self.send("checkpoint")
+
+    def action_evaluate(self) -> None:
+        self.send("evaluate")
+
+    def action_stop(self) -> None:
+        self.send("stop")
+
+    def action_leave(self) -> None:
+        living = [summary for summary in self.known_summaries() if summary.status in LIVING]
+        if living:
+            self.push_screen(QuitScreen(living, self.run_directory.name if self.run_directory else None), self._left)
+        else:
+            self.leave_at_once()
+
+    def known_summaries(self) -> tuple[RunSummary, ...]:
+        """All runs, the open one at its newest."""
+        others = tuple(summary for summary in self.summaries or () if self.snapshot is None or summary.run != self.snapshot.summary.run)
+        return others if self.snapshot is None else (self.snapshot.summary, *others)
+
+    def _left(self, choice: str | None) -> None:
+        if choice == "leave":
+            self.leave_at_once()
+        elif choice == "stop" and self.run_directory is not None:
+            self.say(steering.BEGINNINGS["stop"])
+            self.in_thread(partial(self.services.send, self.run_directory, "stop"), lambda _result: self.leave_at_once())
+
+    def leave_at_once(self) -> None:
+        """Out, now; what is remembered is on disk already."""
+        self._watcher.close()
+        self.exit(0)
+
+    def _leave_without_terminal(self) -> None:
+        if hangup.terminal_is_gone():
+            self.leave_at_once()
+
+    def remember(self, pane: Pane) -> None:
+        """Keep run and pane for the next start."""
+        self.settings["pane"] = pane
+        self.settings["run"] = self.run_directory.name if self.run_directory else ""
+        self.set_title()
+        self.in_thread(partial(remembered.keep, dict(self.settings)))
+
+    def set_title(self) -> None:
+        """The terminal's title."""
+        self.sub_title = self.run_directory.name if self.run_directory else ""
+
+
+def run_app(run: RunDirectory | None = None, pane: str | None = None, *, ascii: bool = False, fps: float = 2.0, mouse: bool = True) -> int:
+    """Run the app on this terminal until it is left; the exit code.
+
+    Without a run it opens where it was left, or on the list of runs.
+    """
+    settings = remembered.recall()
+    place: Pane | None = next((known for known in PANES if known == pane), None)
+    if run is None and place is None:
+        run, place = remembered.last_place(settings)
+    app = RnnlmApp(run, place, ascii_only=ascii, fps=fps, settings=settings)
+    code = app.run(mouse=mouse)
+    return code if code is not None else app.return_code or 0

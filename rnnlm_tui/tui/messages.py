@@ -1,0 +1,63 @@
+"""The messages inside the app: what the monitor saw, what the machine is, what came of a command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from textual.message import Message
+
+from rnnlm_tui.contract.status import RunSummary
+
+if TYPE_CHECKING:
+    from rnnlm_tui.supervisor.machine import MachineFacts
+    from rnnlm_tui.supervisor.monitor import RunSnapshot
+
+NoticeKind = Literal["done", "fact", "trouble"]
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One calm line about what just happened."""
+
+    text: str
+    kind: NoticeKind = "fact"
+    hint: str = ""
+    """The next thing to do; may be empty."""
+
+
+class SnapshotChanged(Message):
+    """The open run has something new."""
+
+    def __init__(self, snapshot: RunSnapshot) -> None:
+        super().__init__()
+        self.snapshot = snapshot
+        """All there is to show of the open run, frozen."""
+
+
+class RunsChanged(Message):
+    """The list of runs has something new."""
+
+    def __init__(self, summaries: Sequence[RunSummary]) -> None:
+        super().__init__()
+        self.summaries = tuple(summaries)
+        """All runs, newest first."""
+
+
+class MachineSeen(Message):
+    """What this machine is and has free."""
+
+    def __init__(self, machine: MachineFacts) -> None:
+        super().__init__()
+        self.machine = machine
+        """Facts of now."""
+
+
+class Noticed(Message):
+    """Something happened that one line tells."""
+
+    def __init__(self, notice: Notice) -> None:
+        super().__init__()
+        self.notice = notice
+        """The line."""

@@ -1,0 +1,47 @@
+"""What lies over a pane: a box in the middle, and everything below it in one grey."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
+from rich.style import Style
+from textual.screen import ModalScreen, Screen
+from textual.widgets import Static
+
+from rnnlm_tui.tui.widgets.palette import BACKGROUND, ink
+
+ResultT = TypeVar("ResultT")
+
+GREY = "#4e4e4e"
+"""What lies below an overlay: one of the 256, for a blend would fall beside them."""
+
+
+class GreyScreen:
+    """Another screen, with every colour taken out."""
+
+    def __init__(self, screen: Screen[object]) -> None:
+        self._screen = screen
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        grey, bare = ink(GREY, background=BACKGROUND), ink(GREY, background=BACKGROUND)
+        underlined = grey + Style(underline=True)
+        for text, style, control in console.render(self._screen._compositor, options):
+            yield Segment(text, underlined if style is not None and style.underline else bare, control)
+
+
+class Overlay(ModalScreen[ResultT]):
+    """A modal screen over greyed-out cells; `q` closes it as `esc` does, for escape waits."""
+
+    DEFAULT_CSS = """
+    Overlay { align: center middle; background: #121212 50%; }
+    """
+
+    def render(self) -> RenderableType:
+        below = [screen for screen in self.app.screen_stack if screen is not self]
+        return GreyScreen(below[-1]) if below else super().render()
+
+
+class OverlayText(Static):
+    """The lines of an overlay."""

@@ -1,0 +1,224 @@
+"""The frame that every pane stands in, and how a pane reaches the app.
+
+A pane is a subclass of `PaneScreen`:
+
+    class CheckpointsScreen(PaneScreen):
+        PANE = "checkpoints"
+        BINDINGS = bindings_for("checkpoints")
+
+        def compose_body(self) -> ComposeResult:        # 21 lines at 80x24, the full width
+            yield CheckpointTable(id="table")
+
+        def show_snapshot(self, snapshot: RunSnapshot | None) -> None:   # inside one batch_update
+            ...
+
+        def action_choose_checkpoint(self) -> None:     # the methods of its actions in tui/actions.py
+            self.lab.selected_checkpoint = ...
+            self.lab.open_pane("prompt")
+
+* Line 1 is identity, line 2 the panes, the last line the footer: all made here. Override `identity()` for another line 1.
+* `snapshot` is the open run as it is now (None: no run is open, or nothing has been read of it yet). It is set only while the
+  pane shows, and again as soon as it comes back: `show_snapshot` is the one watcher.
+* Keys come from the action table; letters typed into a text field are text, and `esc` leaves the field (`action_leave_field`,
+  overridden where esc has something to stop first). Set `FIRST_FOCUS` to the selector that takes the focus on arrival.
+* The footer lists the pane's actions as far as there is room; override `footer_entries()` to change words or leave some out,
+  and call `refresh_footer()` when that depends on anything but snapshot and focus.
+* `self.lab` is the app (`Laboratory` below): `self.lab.run_directory`, `.machine`, `.sampler`, `.draft`, `.selected_checkpoint`,
+  `.ascii_only`, `.start_run()`, `.send()`, `.open_run()`, `.open_pane()`, `.say()`, `.say_error()`, `.services`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, cast
+
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.content import Content
+from textual.events import Resize, ScreenResume
+from textual.geometry import Size
+from textual.reactive import reactive
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Static
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.tui.actions import Action, Pane, actions_for
+from rnnlm_tui.tui.messages import Notice
+from rnnlm_tui.tui.widgets.frame import FooterLine, IdentityLine, PanesLine
+from rnnlm_tui.tui.widgets.identity import run_identity
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.commands import Verb
+    from rnnlm_tui.store.run_directory import RunDirectory
+    from rnnlm_tui.supervisor.machine import MachineFacts
+    from rnnlm_tui.supervisor.monitor import RunSnapshot
+    from rnnlm_tui.supervisor.sampler_client import SamplerClient
+    from rnnlm_tui.tui.services import Services
+
+MINIMUM = Size(60, 15)
+"""Below this a screen says one sentence and nothing else."""
+
+ResultT = TypeVar("ResultT")
+
+
+class Laboratory(Protocol):
+    """What a screen may ask of the app."""
+
+    run_directory: RunDirectory | None
+    """The open run; None before one is opened."""
+    snapshot: RunSnapshot | None
+    """The open run as it is now; None until it has been read."""
+    summaries: tuple[RunSummary, ...] | None
+    """All runs, newest first; None until they have been read."""
+    machine: MachineFacts | None
+    """What this machine is; None for the first moment."""
+    draft: RunConfig | None
+    """The config being edited and not yet started."""
+    selected_checkpoint: str | None
+    """Directory of the checkpoint chosen for sampling, relative to the run's directory; None: the best one."""
+    sampler: SamplerClient | None
+    """The one sampler, started in the background; None until it is asked for."""
+    services: Services
+    """Store and supervisor; its methods block, so call them through `in_thread`."""
+    ascii_only: bool
+    """Marks, panels and charts in ASCII."""
+    settings: dict[str, object]
+    """What is kept until the next start: plain JSON values; screens read and write their own keys."""
+
+    def start_run(self, config: RunConfig, name: str | None = None) -> None:
+        """Create the run, launch its worker and open it on the train pane; what goes wrong is said."""
+
+    def send(self, verb: Verb, **arguments: object) -> None:
+        """One command to the open run's worker; its outcome becomes one calm line."""
+
+    def open_run(self, run: RunDirectory, pane: Pane = "train") -> None:
+        """Make this the open run and go to the pane."""
+
+    def close_run(self) -> None:
+        """No run is open any more."""
+
+    def open_pane(self, pane: Pane) -> None:
+        """Go to a pane of the open run, or to the runs."""
+
+    def say(self, text: str, *, trouble: bool = False) -> None:
+        """One line in the footer's place for some seconds; text from outside is made harmless."""
+
+    def say_error(self, error: RnnlmError | OSError) -> None:
+        """An error's message and hint, until they have been read."""
+
+    def in_thread(self, work: Callable[[], ResultT], then: Callable[[ResultT], Awaitable[None] | None] | None = None) -> None:
+        """Run `work` in a thread, then `then` with its result back here; an RnnlmError is said."""
+
+    async def warm_sampler(self) -> SamplerClient:
+        """The sampler, started if it is not yet."""
+
+
+class PaneScreen(Screen[None]):
+    """The base of all panes: identity, panes line, body, footer."""
+
+    PANE: ClassVar[Pane]
+    FIRST_FOCUS: ClassVar[str] = ""
+    """Selector of what takes the focus when the pane is first shown; empty: nothing, so letters act at once."""
+    AUTO_FOCUS = ""
+
+    snapshot: reactive[RunSnapshot | None] = reactive(None, init=False)
+    """The open run as it is now; the one thing that a pane watches."""
+
+    def compose(self) -> ComposeResult:
+        yield IdentityLine(id="identity")
+        yield PanesLine(self.PANE, id="panes")
+        with Container(id="body"):
+            yield from self.compose_body()
+        yield FooterLine(id="footer")
+        yield Static(id="too-small")
+
+    # what a pane gives
+
+    def compose_body(self) -> ComposeResult:
+        """The pane's own widgets."""
+        return ()
+
+    def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
+        """Show the run as it is now; called inside one batch_update, on every change and when the pane comes back."""
+
+    def show_runs(self, summaries: tuple[RunSummary, ...]) -> None:
+        """The list of runs has something new; the runs, and panes that show a list of them, override this."""
+
+    def show_machine(self, machine: MachineFacts) -> None:  # noqa: ARG002 (for panes that show it)
+        """What the machine is became known, or has changed."""
+        self.refresh_frame()
+
+    def identity(self, width: int) -> Content:
+        """Line 1 between the app's name and the device, in at most `width` columns."""
+        return run_identity(self.lab.run_directory.name if self.lab.run_directory else None, self.snapshot, width, ascii_only=self.lab.ascii_only)
+
+    def footer_entries(self) -> Sequence[tuple[Action, str]]:
+        """The footer's actions with the verb for each (empty: the table's), most wanted first."""
+        return [(entry, "") for entry in actions_for(self.PANE) if entry.footer]
+
+    # what the frame does
+
+    @property
+    def lab(self) -> Laboratory:
+        """The app."""
+        return cast(Laboratory, self.app)
+
+    @property
+    def run_path(self) -> Path | None:
+        """Directory of the open run."""
+        return self.lab.run_directory.path if self.lab.run_directory else None
+
+    def on_mount(self) -> None:
+        self._fit(self.app.size)
+        if self.FIRST_FOCUS:
+            self.query_one(self.FIRST_FOCUS, Widget).focus()
+
+    def on_screen_resume(self, _event: ScreenResume) -> None:
+        self._fit(self.app.size)
+        self.snapshot = self.lab.snapshot
+        self.refresh_all()
+
+    def on_resize(self, event: Resize) -> None:
+        self._fit(event.size)
+        self.refresh_frame()
+
+    def watch_snapshot(self) -> None:
+        if self.is_current and self.is_mounted:
+            self.refresh_all()
+
+    def refresh_all(self) -> None:
+        """Frame and body, in one go."""
+        with self.app.batch_update():
+            self.show_snapshot(self.snapshot)
+            self.refresh_frame()
+
+    def refresh_frame(self) -> None:
+        """Line 1 and the footer."""
+        if not self.query("#identity"):
+            return
+        self.query_one(IdentityLine).show(self.identity, self.lab.machine)
+        self.refresh_footer()
+
+    def refresh_footer(self) -> None:
+        """The footer, after something that its words depend on."""
+        self.query_one(FooterLine).show(self.footer_entries())
+
+    def show_notice(self, notice: Notice) -> None:
+        """One line in the footer's place."""
+        self.query_one(FooterLine).show_notice(notice)
+
+    def action_leave_field(self) -> None:
+        """`esc`: out of the text field, so that letters act again."""
+        self.set_focus(None)
+
+    def _fit(self, size: Size) -> None:
+        small = size.width < MINIMUM.width or size.height < MINIMUM.height
+        self.set_class(small, "-too-small")
+        if small:
+            self.query_one("#too-small", Static).update(
+                f"rnnlm-tui needs {MINIMUM.width}×{MINIMUM.height} cells, this terminal has {size.width}×{size.height}."
+            )

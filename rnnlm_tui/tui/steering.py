@@ -1,0 +1,60 @@
+"""What is said of commands to a worker: while they go, what came of them, and why some can't be."""
+
+from __future__ import annotations
+
+from rnnlm_tui.contract.commands import CommandResult, Verb
+from rnnlm_tui.contract.metrics import EventKind
+from rnnlm_tui.contract.status import RunStatus
+from rnnlm_tui.tui.messages import Notice
+
+BEGINNINGS: dict[str, str] = {
+    "pause": "pausing after this step…", "resume": "going on…", "stop": "saving a checkpoint, then stopping…", "checkpoint": "saving a checkpoint…",
+    "evaluate": "evaluating…", "sample": "sampling…", "set": "changing…", "snapshot": "taking a snapshot…",
+}  # fmt: skip
+"""Said at once, for some answers take seconds."""
+
+GOING_ON: frozenset[RunStatus] = frozenset({"paused", "stopped", "failed", "crashed", "draft"})
+"""Statuses from which space goes on."""
+
+WHY_NOT: dict[RunStatus, str] = {
+    "finished": "the run is finished: start a new one with n, on the runs",
+    "preparing": "the corpus is still being prepared: S stops it",
+    "lost": "the run is on another machine that does not answer",
+}
+"""Why space does nothing."""
+
+PAUSE_VERBS: dict[RunStatus, str] = {
+    "running": "Pause",
+    "stalled": "Pause",
+    "paused": "Go on",
+    "stopped": "Resume",
+    "failed": "Retry",
+    "crashed": "Resume",
+    "draft": "Start",
+}
+"""What space does in each status, for the footer; a status that is not here leaves space out."""
+
+
+def outcome(verb: Verb, result: CommandResult) -> Notice:
+    """One line about what came of a command."""
+    if not result.ok:
+        return Notice(result.error or f"{verb} was refused", "trouble", result.hint)
+    at = f"step {result.step:,}"
+    said = {
+        "pause": f"paused at {at}",
+        "resume": f"going on from {at}",
+        "stop": f"stopped at {at}, the checkpoint is on disk",
+        "checkpoint": f"checkpoint saved at {at}",
+        "evaluate": f"{at}: {result.text}" if result.text else f"evaluated at {at}",
+        "sample": f"sampled at {at}",
+        "set": f"changed at {at}",
+    }.get(verb, f"{verb}: done at {at}")
+    return Notice(said, "done")
+
+
+def event_sign(kind: EventKind) -> str:
+    """The mark of an event in lists and under charts."""
+    return {
+        "checkpoint": "c", "best": "★", "evaluation": "e", "resumed": "↻", "paused": "‖", "sample": "s", "setting": "Δ",
+        "failed": "✗", "finished": "✓", "stopped": "■",
+    }.get(kind, "·")  # fmt: skip

@@ -1,0 +1,111 @@
+"""The thread that looks at run directories for the app: the open run a few times a second, the list of runs less often."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.tui.messages import MachineSeen, Notice, Noticed, RunsChanged, SnapshotChanged
+
+if TYPE_CHECKING:
+    from textual.message import Message
+
+    from rnnlm_tui.contract.status import RunSummary
+    from rnnlm_tui.store.run_directory import RunDirectory
+    from rnnlm_tui.tui.services import Monitor, Services
+
+RUNS_SECONDS = 2.0
+"""Between two looks at the list of runs."""
+MACHINE_SECONDS = 60.0
+"""Between two looks at the machine's memory and disk."""
+
+
+class Watcher:
+    """Polls in its own thread and posts what changed; nothing is posted while nothing changes."""
+
+    def __init__(self, services: Services, post: Callable[[Message], object], *, fps: float) -> None:
+        self._services = services
+        self._post = post
+        self._seconds = 1.0 / fps
+        self._wake = threading.Event()
+        self._closing = False
+        self._run: RunDirectory | None = None
+        self._monitor: Monitor | None = None
+        self._monitored: RunDirectory | None = None
+        self._list_wanted = True
+        self._summaries: tuple[RunSummary, ...] | None = None
+        self._complaint = ""
+
+    def open(self, run: RunDirectory | None) -> None:
+        """Watch this run from now on, at once."""
+        self._run = run
+        self._wake.set()
+
+    def want_list(self, wanted: bool) -> None:
+        """Whether anything on the screen shows the list of runs."""
+        self._list_wanted = wanted
+        if wanted:
+            self._wake.set()
+
+    def look_now(self) -> None:
+        """Look at once, for a command was just answered."""
+        self._wake.set()
+
+    def close(self) -> None:
+        """End the thread within the time of one look."""
+        self._closing = True
+        self._wake.set()
+
+    def loop(self) -> None:
+        """The thread: look, post, wait for the next turn or to be woken."""
+        next_list = next_machine = 0.0
+        while not self._closing:
+            woken = self._wake.is_set()
+            self._wake.clear()
+            now = monotonic()
+            self._look_at_run()
+            if self._list_wanted and (woken or now >= next_list):
+                self._look_at_list()
+                next_list = monotonic() + RUNS_SECONDS
+            if now >= next_machine:
+                self._guarded(lambda: self._post(MachineSeen(self._services.machine())))
+                next_machine = monotonic() + MACHINE_SECONDS
+            self._wake.wait(self._seconds)
+
+    def _look_at_run(self) -> None:
+        run = self._run
+        if run is not self._monitored:
+            self._monitor, self._monitored = None, run
+        if run is None:
+            return
+
+        def look() -> None:
+            if self._monitor is None:
+                self._monitor = self._services.monitor(run)
+            snapshot = self._monitor.poll()
+            if snapshot is not None and run is self._run:
+                self._post(SnapshotChanged(snapshot))
+
+        self._guarded(look)
+
+    def _look_at_list(self) -> None:
+        def look() -> None:
+            summaries = tuple(self._services.summaries())
+            if summaries != self._summaries:
+                self._summaries = summaries
+                self._post(RunsChanged(summaries))
+
+        self._guarded(look)
+
+    def _guarded(self, look: Callable[[], object]) -> None:
+        """A run that can't be read is said once, and looked at again: its disk may come back."""
+        try:
+            look()
+        except (RnnlmError, OSError) as error:
+            text, hint = (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
+            if text != self._complaint:
+                self._complaint = text
+                self._post(Noticed(Notice(text, "trouble", hint)))

@@ -1,0 +1,159 @@
+"""The three lines that frame every pane: identity at the top, panes below it, keys at the bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from textual import events
+from textual.content import Content
+from textual.timer import Timer
+from textual.widget import Widget
+from textual.widgets import Static
+
+from rnnlm_tui.tui.actions import PANE_TITLES, Action, Pane
+from rnnlm_tui.tui.actions import action as find_action
+from rnnlm_tui.tui.messages import Notice
+from rnnlm_tui.tui.widgets.content import from_outside
+from rnnlm_tui.tui.widgets.identity import machine_label
+from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, GOOD, TEXT, TRAIN
+
+if TYPE_CHECKING:
+    from rnnlm_tui.supervisor.machine import MachineFacts
+
+WIDE = 120
+"""From this width on the footer has room for whole words."""
+NOTICE_SECONDS = 5.0
+"""How long a notice stands in the footer's place."""
+
+
+class Line(Static):
+    """One row that is repainted only when its text changed."""
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__("", id=id, classes=classes)
+        self._shown: Content | None = None
+
+    def put(self, content: Content) -> None:
+        """Show this, if it is not what stands there already."""
+        if self._shown is None or content != self._shown or content.spans != self._shown.spans:
+            self._shown = content
+            self.update(content, layout=False)
+
+
+class IdentityLine(Line):
+    """Line 1: the app, the run, and at the right the device."""
+
+    def show(self, identity: Callable[[int], Content], machine: MachineFacts | None) -> None:
+        """`identity` is asked for what fits between the app's name and the device."""
+        width = self.app.size.width
+        device = machine_label(machine, wide=width >= WIDE)
+        name = Content.assemble((" rnnlm-tui  ", f"bold {DIM}"))
+        room = width - name.cell_length - device.cell_length - 3
+        middle = identity(max(8, room)).truncate(max(8, room), ellipsis=True)
+        gap = max(1, width - name.cell_length - middle.cell_length - device.cell_length - 1)
+        self.put(Content.assemble(name, middle, " " * gap, device, " "))
+
+
+class PanesLine(Line):
+    """Line 2: the panes with their digits, the one that shows underlined; at the right what works everywhere. A click goes there."""
+
+    LEFT: tuple[Pane, ...] = ("config", "train", "checkpoints", "prompt")
+
+    def __init__(self, pane: Pane, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._pane = pane
+        self._places: list[tuple[range, str]] = []
+
+    def on_resize(self) -> None:
+        left = [self._entry(find_action(f"show_{pane}"), PANE_TITLES[pane], pane == self._pane) for pane in self.LEFT]
+        right = [self._entry(find_action("show_runs"), "Runs", self._pane == "runs")]
+        right += [self._entry(find_action(name), find_action(name).verb, False) for name in ("command_palette", "keys")]
+        self._places = []
+        start = Content("  ").join(content for content, _ in left)
+        end = Content("  ").join(content for content, _ in right)
+        gap = max(2, self.size.width - start.cell_length - end.cell_length - 2)
+        self.put(Content.assemble(" ", start, " " * gap, end, " "))
+        column = 1
+        for content, target in left:
+            self._places.append((range(column, column + content.cell_length), target))
+            column += content.cell_length + 2
+        column = 1 + start.cell_length + gap
+        for content, target in right:
+            self._places.append((range(column, column + content.cell_length), target))
+            column += content.cell_length + 2
+
+    def _entry(self, entry: Action, title: str, here: bool) -> tuple[Content, str]:
+        if here:
+            return Content.styled(f"{entry.label} {title}", f"bold underline {TRAIN}"), entry.textual_action
+        return Content.assemble((entry.label, TEXT), (f" {title}", DIM)), entry.textual_action
+
+    async def on_click(self, event: events.Click) -> None:
+        for columns, target in self._places:
+            if event.x in columns:
+                await self.run_action(target)
+
+
+class FooterLine(Line):
+    """The last line: the keys that matter here, or for some seconds what just happened."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._entries: tuple[tuple[Action, str], ...] = ()
+        self._places: list[tuple[range, str]] = []
+        self._notice: Notice | None = None
+        self._timer: Timer | None = None
+
+    def on_resize(self) -> None:
+        self._draw()
+
+    def show(self, entries: Sequence[tuple[Action, str]]) -> None:
+        """Actions with the verb for each (empty: the table's); what does not fit is left out from the end, but leaving stays."""
+        self._entries = tuple(entries)
+        self._draw()
+
+    def show_notice(self, notice: Notice) -> None:
+        """One line for some seconds, then the keys again."""
+        self._notice = notice
+        if self._timer is not None:
+            self._timer.stop()
+        self._timer = self.set_timer(NOTICE_SECONDS, self._end_notice)
+        self._draw()
+
+    def _end_notice(self) -> None:
+        self._notice, self._timer = None, None
+        self._draw()
+
+    def _draw(self) -> None:
+        width = self.size.width or self.app.size.width
+        self._places = []
+        if self._notice is not None:
+            sign, colour = {"done": ("✓", GOOD), "fact": ("·", DIM), "trouble": ("✗", BAD)}[self._notice.kind]
+            hint = f"  {self._notice.hint}" if self._notice.hint else ""
+            line = Content.assemble((f" {sign} ", f"bold {colour}"), from_outside(self._notice.text).stylize(TEXT), from_outside(hint).stylize(DIM))
+            self.put(line.truncate(width, ellipsis=True))
+            return
+        wide = width >= WIDE
+        gap = 3 if wide else 2
+        items = [
+            (entry, Content.assemble((entry.label, f"bold {BRIGHT}"), (f" {verb or (entry.wide_verb if wide else '') or entry.verb}", DIM)))
+            for entry, verb in self._entries
+        ]
+        while len(items) > 1 and sum(item.cell_length + gap for _, item in items) - gap > width - 2:
+            del items[-2]
+        column = 1
+        for entry, item in items:
+            self._places.append((range(column, column + item.cell_length), entry.textual_action))
+            column += item.cell_length + gap
+        self.put(Content.assemble(" ", Content(" " * gap).join(item for _, item in items)))
+
+    async def on_click(self, event: events.Click) -> None:
+        for columns, target in self._places:
+            if event.x in columns:
+                await self.run_action(target)
+
+
+def plain(widget: Widget) -> str:
+    """What a line says, for tests and screen readers."""
+    shown = getattr(widget, "_shown", None)
+    return shown.plain if isinstance(shown, Content) else ""

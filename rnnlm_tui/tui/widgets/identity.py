@@ -1,0 +1,108 @@
+"""Line 1 in words: which run, how it is, for how long, what it is; what gives way first when the line is narrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from time import time
+from typing import TYPE_CHECKING
+
+from textual.content import Content
+
+from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.tui.widgets import palette
+from rnnlm_tui.tui.widgets.content import from_outside, plain
+from rnnlm_tui.tui.widgets.figures import age, count, duration, short
+from rnnlm_tui.tui.widgets.status_line import status_content
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.config import RunConfig
+    from rnnlm_tui.supervisor.machine import MachineFacts
+    from rnnlm_tui.supervisor.monitor import RunSnapshot
+
+CELL_NAMES = {"elman": "Elman", "gru": "GRU", "lstm": "LSTM"}
+"""Cells as people write them."""
+
+
+def run_identity(name: str | None, snapshot: RunSnapshot | None, width: int, *, ascii_only: bool = False) -> Content:
+    """Name, status, duration and what the run is, in at most `width` columns: corpus and seed go first, then "params", "tied", size, cell."""
+    if name is None:
+        return Content.styled("no run open", palette.DIM)
+    if snapshot is None:
+        return Content.assemble(from_outside(name, newlines="show").stylize(f"bold {palette.BRIGHT}"), (" opening…", palette.DIM))
+    summary = snapshot.summary
+    state = Content.assemble(" ", status_content(summary.status, ascii_only=ascii_only, bold=True), (how_long(summary), palette.TEXT))
+    shown = from_outside(name, newlines="show", limit=max(4, width - state.cell_length)).stylize(f"bold {palette.BRIGHT}")
+    start = shown + state
+    for gap, what in _what_it_is(summary, snapshot.config):
+        whole = Content.assemble(start, " " * gap, what)
+        if whole.cell_length <= width:
+            return whole
+    return start
+
+
+def how_long(summary: RunSummary) -> str:
+    """What stands after the status word: the training time, how long nothing happened, when it ended."""
+    since = None if summary.updated is None else max(0.0, time() - summary.updated)
+    if summary.status == "stalled":
+        return f" no step for {duration(since)}"
+    if summary.status == "lost":
+        return f" since {duration(since)}"
+    if summary.status == "draft":
+        return ", not started"
+    if summary.status == "preparing":
+        return ""
+    ended = f", {age(since)} ago" if summary.status in ("stopped", "finished", "failed", "crashed") and since is not None and since >= 10 else ""
+    return f" {duration(summary.active_seconds)}{ended}"
+
+
+def model_name(summary: RunSummary) -> str:
+    """`Elman 2×192`."""
+    model = summary.model
+    return f"{CELL_NAMES.get(model.cell_type, model.cell_type)} {model.num_layers}×{model.hidden_size}"
+
+
+def corpus_name(source: str) -> str:
+    """A built-in corpus by its name, a file by the last part of its path; harmless."""
+    return plain(source.rstrip("/").rpartition("/")[2] or source, limit=24, newlines="show")
+
+
+def _what_it_is(summary: RunSummary, config: RunConfig) -> Iterator[tuple[int, Content]]:
+    model = model_name(summary)
+    parameters, tied = summary.model.parameters, summary.model.tie_weights
+    dim, text = palette.DIM, palette.TEXT
+    dot = (" · ", dim)
+    corpus = corpus_name(config.corpus.source)
+    tokenizer = {"bpe": "BPE", "word": "words", "character": "characters", "byte": "bytes", "pretrained": "pretrained"}[config.tokenizer.kind]
+    vocabulary = (
+        Content.assemble((f"{tokenizer} ", dim), (count(config.tokenizer.vocab_size), text))
+        if config.tokenizer.kind == "bpe"
+        else Content.styled(tokenizer, dim)
+    )
+    if parameters is None:
+        yield 3, Content.assemble((model, text), (" tied" if tied else "", dim), dot, (corpus, dim))
+        yield 2, Content.styled(model, dim)
+        return
+    exact = Content.assemble((count(parameters), text), (" params", dim))
+    seed = Content.assemble((f"{summary.preset or config.preset} · seed ", dim), (str(config.training.seed), text))
+    yield 3, Content.assemble((model, text), (" tied embedding" if tied else "", dim), dot, exact, dot, vocabulary, dot, (corpus, dim), dot, seed)
+    yield 3, Content.assemble((model, text), (" tied" if tied else "", dim), dot, exact, dot, (corpus, dim))
+    yield 3, Content.assemble((model, text), (" tied" if tied else "", dim), dot, exact)
+    yield 2, Content.styled(f"{model}{' tied' if tied else ''} · {short(parameters)}", dim)
+    yield 2, Content.styled(f"{model} · {short(parameters)}", dim)
+    yield 2, Content.styled(model, dim)
+
+
+def machine_label(machine: MachineFacts | None, *, wide: bool) -> Content:
+    """`gpu1 · L4`, with the maker's name where there is room; a machine without a GPU says its cores."""
+    if machine is None:
+        return Content("")
+    host = from_outside(machine.host.partition(".")[0], limit=20, newlines="show").stylize(palette.DIM)
+    return Content.assemble(host, (" · ", palette.DIM), (device_name(machine, wide=wide), palette.TEXT))
+
+
+def device_name(machine: MachineFacts, *, wide: bool) -> str:
+    """The GPU, else how many cores."""
+    if machine.gpu_name:
+        name = plain(machine.gpu_name, limit=28, newlines="show")
+        return name if wide else name.removeprefix("NVIDIA ").removeprefix("GeForce ").partition(" ")[0]
+    return f"CPU {machine.cpu_count}" + (" cores" if wide else "")

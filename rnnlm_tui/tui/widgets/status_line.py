@@ -1,0 +1,32 @@
+"""A run's status in words with its coloured sign: `● running`, and how bad news colours what stands around it."""
+
+from __future__ import annotations
+
+from textual.content import Content
+
+from rnnlm_tui.contract.status import RunStatus
+from rnnlm_tui.tui.widgets import palette
+
+
+def status_glyph(status: RunStatus, *, ascii_only: bool = False) -> Content:
+    """The coloured sign alone, one column wide."""
+    sign, colour = palette.glyph(status, ascii_only)
+    return Content.styled(sign, f"bold {colour}" if status in ("paused", "crashed", "stalled", "lost") else colour)
+
+
+def status_word(status: RunStatus, *, bold: bool = False) -> Content:
+    """The word; only what lives and what is trouble has a colour."""
+    colour = {"running": palette.TRAIN, "preparing": palette.TRAIN, "stalled": palette.WARN}.get(status, palette.word_colour(status))
+    return Content.styled(palette.STATUS_WORDS[status], f"bold {colour}" if bold and colour != palette.TEXT else colour)
+
+
+def status_content(status: RunStatus, *, ascii_only: bool = False, bold: bool = False) -> Content:
+    """Sign and word."""
+    return Content.assemble(status_glyph(status, ascii_only=ascii_only), " ", status_word(status, bold=bold))
+
+
+def progress_colour(status: RunStatus) -> str:
+    """The colour of a run's bar."""
+    return {"running": palette.TRAIN, "preparing": palette.TRAIN, "stalled": palette.WARN, "failed": palette.BAD, "crashed": palette.BAD}.get(
+        status, palette.BASELINE
+    )
