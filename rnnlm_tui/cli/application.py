@@ -1,4 +1,4 @@
-"""The typer application, made from the table of verbs, with its help in families."""
+"""The typer application made from the table of verbs: help in families, a verb's module loaded when it is used."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from contextlib import AbstractContextManager
 from typing import Annotated, Protocol, cast
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from rnnlm_tui.cli.arguments import FPS, AsciiOption, FpsOption, NoMouseOption
-from rnnlm_tui.cli.start import open_app
-from rnnlm_tui.cli.verbs import FAMILIES, VERBS
+from rnnlm_tui.cli.verbs import FAMILIES, VERBS, Verb
 
 HELP = """Train, watch and sample recurrent language models in one terminal.
 
@@ -22,28 +21,11 @@ EPILOG = """Exit codes: 0 done, 1 failed, 2 wrong input (nothing was done), 3 th
 5 files can't be read, written or trusted, 130 interrupted (a run that was followed goes on)."""
 
 
-def build() -> typer.Typer:
-    """A fresh application with every verb."""
-    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-    application = typer.Typer(
-        cls=GroupInFamilies,
-        help=HELP,
-        epilog=EPILOG,
-        context_settings=settings,
-        invoke_without_command=True,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-    )
+def build() -> TyperGroup:
+    """A fresh application, to be called with arguments; it leaves by SystemExit or an RnnlmError."""
+    application = typer.Typer(cls=VerbGroup, help=HELP, epilog=EPILOG, context_settings=_settings(), invoke_without_command=True, rich_markup_mode=None)
     application.callback()(start)
-    groups: dict[str, typer.Typer] = {}
-    for verb in VERBS:
-        group, _, name = verb.name.rpartition(" ")
-        if group and group not in groups:
-            groups[group] = typer.Typer(help="Show a config, or the presets that one starts from.", no_args_is_help=True, rich_markup_mode=None)
-            application.add_typer(groups[group], name=group)
-        parent = groups[group] if group else application
-        parent.command(name, help=verb.call.__doc__, context_settings=settings)(verb.call)
-    return application
+    return cast(TyperGroup, typer.main.get_command(application))
 
 
 def start(
@@ -58,8 +40,23 @@ def start(
         from rnnlm_tui import __version__
 
         typer.echo(f"rnnlm-tui {__version__}")
-    elif context.invoked_subcommand is None:
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        from rnnlm_tui.cli.start import open_app
+
         open_app(None, ascii_only=ascii_only, fps=fps, mouse=not no_mouse)
+
+
+def command_of(verb: Verb) -> TyperCommand:
+    """The typer command behind a verb."""
+    function = verb.load()
+    holder = typer.Typer(rich_markup_mode=None, add_completion=False)
+    holder.command(verb.name.rpartition(" ")[2], help=function.__doc__, context_settings=_settings())(function)
+    return cast(TyperCommand, typer.main.get_command(holder))
+
+
+def _settings() -> dict[str, object]:
+    return {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class _Formatter(Protocol):
@@ -68,8 +65,23 @@ class _Formatter(Protocol):
     def write_dl(self, rows: Sequence[tuple[str, str]]) -> None: ...
 
 
-class GroupInFamilies(TyperGroup):
-    """A group whose help lists its verbs under the headings of their families."""
+class VerbGroup(TyperGroup):
+    """The verbs: each is built when it is asked for, and the help lists them under the headings of their families."""
+
+    def list_commands(self, ctx: object) -> list[str]:  # noqa: ARG002  typer's signature
+        """The first words of the verbs, in the table's order."""
+        return list(dict.fromkeys(verb.name.partition(" ")[0] for verb in VERBS))
+
+    def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | TyperGroup | None:
+        """The command of that name, or the group of the verbs that begin with it; near names are suggested from `commands`."""
+        self.commands.update({name: TyperCommand(name) for name in self.list_commands(ctx)})
+        verbs = [verb for verb in VERBS if verb.name.partition(" ")[0] == cmd_name]
+        if not verbs:
+            return None
+        if verbs[0].name == cmd_name:
+            return command_of(verbs[0])
+        commands = {verb.name.rpartition(" ")[2]: command_of(verb) for verb in verbs}
+        return TyperGroup(name=cmd_name, commands=dict(commands), help=" ".join(verb.summary for verb in verbs), no_args_is_help=True, rich_markup_mode=None)
 
     def format_commands(self, ctx: object, formatter: object) -> None:  # noqa: ARG002  typer's signature
         """Write one section a family, their columns in line."""

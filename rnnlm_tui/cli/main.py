@@ -28,7 +28,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         from rnnlm_tui.cli.application import build
 
-        build()(args=list(arguments), prog_name="rnnlm-tui")
+        build()(list(arguments), prog_name="rnnlm-tui")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except RnnlmError as error:

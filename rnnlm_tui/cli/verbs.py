@@ -1,11 +1,11 @@
-"""The table of verbs: what the command line can do, in the order of its help; the README's table is tested against it."""
+"""The table of verbs: what the command line can do, in the order of its help; nothing is imported before a verb is used."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from rnnlm_tui.cli import configs, doctor, plan, runs, sample, start, steer, train
+from importlib import import_module
+from typing import cast
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,36 +16,38 @@ class Verb:
     """As it is typed; `config show` is the verb `show` of the group `config`."""
     family: str
     """The heading in the help under which it stands."""
-    call: Callable[..., None]
-    """The function behind it: its parameters are the options, its docstring's first line the help."""
+    target: str
+    """`module.function` below `rnnlm_tui.cli`: the function's parameters are the verb's arguments and options."""
+    summary: str
+    """One line for the help and the README, at most 60 letters, so that 80 columns hold it."""
 
-    @property
-    def summary(self) -> str:
-        """The first line of the docstring."""
-        return (self.call.__doc__ or "").partition("\n")[0]
+    def load(self) -> Callable[..., None]:
+        """The function behind it."""
+        module, _, function = self.target.rpartition(".")
+        return cast(Callable[..., None], getattr(import_module(f"rnnlm_tui.cli.{module}"), function))
 
 
 VERBS: tuple[Verb, ...] = (
-    Verb("open", "Watch", start.open_run),
-    Verb("runs", "Watch", runs.runs),
-    Verb("show", "Watch", runs.show),
-    Verb("follow", "Watch", train.follow),
-    Verb("metrics", "Watch", runs.metrics),
-    Verb("checkpoints", "Watch", runs.checkpoints),
-    Verb("train", "Train", train.train),
-    Verb("pause", "Train", steer.pause),
-    Verb("resume", "Train", steer.resume),
-    Verb("stop", "Train", steer.stop),
-    Verb("checkpoint", "Train", steer.checkpoint),
-    Verb("evaluate", "Train", steer.evaluate),
-    Verb("set", "Train", steer.change),
-    Verb("delete", "Train", runs.delete),
-    Verb("sample", "Sample", sample.sample),
-    Verb("estimate", "Plan", plan.estimate),
-    Verb("corpus", "Plan", plan.corpus),
-    Verb("config show", "Plan", configs.config_show),
-    Verb("config presets", "Plan", configs.config_presets),
-    Verb("doctor", "Plan", doctor.doctor),
+    Verb("open", "Watch", "start.open_run", "Open the app on a run."),
+    Verb("runs", "Watch", "runs.runs", "List the runs, newest first."),
+    Verb("show", "Watch", "runs.show", "Show a run's figures."),
+    Verb("follow", "Watch", "train.follow", "Print a run's progress until it ends; Ctrl-C only leaves."),
+    Verb("metrics", "Watch", "runs.metrics", "Write out metrics: the newest, or all as CSV or JSON."),
+    Verb("checkpoints", "Watch", "runs.checkpoints", "List a run's checkpoints, best and last marked."),
+    Verb("train", "Train", "train.train", "Start a training run."),
+    Verb("pause", "Train", "steer.pause", "Pause a run between two steps."),
+    Verb("resume", "Train", "steer.resume", "Go on with a paused, stopped, crashed or failed run."),
+    Verb("stop", "Train", "steer.stop", "Stop a run; returns when its checkpoint is on disk."),
+    Verb("checkpoint", "Train", "steer.checkpoint", "Save a checkpoint now; returns when it is on disk."),
+    Verb("evaluate", "Train", "steer.evaluate", "Evaluate a run now; returns with the figures."),
+    Verb("set", "Train", "steer.change", "Change the learning rate and the like while a run goes on."),
+    Verb("delete", "Train", "runs.delete", "Move a run that is not running to the trash."),
+    Verb("sample", "Sample", "sample.sample", "Continue a prompt with a checkpoint's model."),
+    Verb("estimate", "Plan", "plan.estimate", "Tell a run's parameters, steps, memory, disk and time."),
+    Verb("corpus", "Plan", "plan.corpus", "List the corpora, built in and prepared."),
+    Verb("config show", "Plan", "configs.config_show", "Show the config of a run or a preset as TOML."),
+    Verb("config presets", "Plan", "configs.config_presets", "List the presets."),
+    Verb("doctor", "Plan", "doctor.doctor", "Check this machine, terminal and installation."),
 )
 
 FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(verb.family for verb in VERBS))

@@ -1,0 +1,55 @@
+"""The arithmetic of a config, against figures worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from rnnlm_tui.contract.config import ModelConfig, RunConfig, TrainingConfig
+from rnnlm_tui.contract.estimates import checkpoint_bytes, flops_per_token, parameter_count, steps_per_epoch, total_steps, training_memory_bytes
+from rnnlm_tui.contract.presets import BOOK, DEMO
+
+
+def test_the_book_model_has_its_published_number_of_parameters() -> None:
+    assert parameter_count(BOOK.model, 32_011).total == 8_292_619
+
+
+def test_the_demo_model_counts_its_tied_matrix_once() -> None:
+    count = parameter_count(DEMO.model, 2_048)
+    assert (count.embedding, count.layers, count.output) == (393_216, (73_920, 73_920), 2_048)
+    assert count.total == 543_104
+
+
+def test_a_first_layer_reads_the_embedding_and_later_ones_the_hidden_state() -> None:
+    count = parameter_count(ModelConfig(embedding_dim=3, hidden_size=5, num_layers=3, tie_weights=False), 7)
+    assert count.layers == (3 * 5 + 5 * 5 + 5, 5 * 5 + 5 * 5 + 5, 5 * 5 + 5 * 5 + 5)
+    assert count.embedding == 21
+    assert count.output == 5 * 7 + 7
+
+
+def test_work_a_token_counts_products_and_not_biases() -> None:
+    model = ModelConfig(embedding_dim=3, hidden_size=5, num_layers=1, tie_weights=False)
+    assert flops_per_token(model, 7) == 6 * (3 * 5 + 5 * 5 + 5 * 7)
+
+
+@pytest.mark.parametrize(("tokens", "steps"), [(2, 1), (21, 1), (701, 1), (702, 1), (721, 2), (701 + 700, 2), (380_320, 544)])
+def test_a_stream_is_cut_into_whole_lanes_and_a_last_short_step(tokens: int, steps: int) -> None:
+    assert steps_per_epoch(DEMO, tokens, 0) == steps
+
+
+def test_sentences_are_cut_into_batches() -> None:
+    assert steps_per_epoch(BOOK, 0, 22_034_911) == 172_148
+    assert steps_per_epoch(BOOK, 0, 1) == 1
+
+
+def test_max_steps_means_exactly_that_many() -> None:
+    assert total_steps(RunConfig(training=TrainingConfig(max_steps=7)), 100) == 7
+    assert total_steps(RunConfig(training=TrainingConfig(epochs=3)), 100) == 300
+
+
+def test_a_checkpoint_holds_weights_and_two_moments() -> None:
+    assert checkpoint_bytes(DEMO.model, 2_048) == 12 * 543_104
+
+
+def test_a_larger_batch_needs_more_memory() -> None:
+    wide = RunConfig(training=TrainingConfig(batch_size=40))
+    assert training_memory_bytes(wide, 2_048) > training_memory_bytes(DEMO, 2_048) > checkpoint_bytes(DEMO.model, 2_048)

@@ -1,0 +1,148 @@
+"""The promises of parse_config and its helpers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from rnnlm_tui.contract.config import SECTIONS, RunConfig
+from rnnlm_tui.contract.presets import PRESETS
+from rnnlm_tui.contract.validation import allowed_range, config_to_raw, field_paths, merge, overlay, parse_assignments, parse_config, parse_value, section_model
+from rnnlm_tui.errors import ConfigError
+
+
+def problems_of(changes: dict[str, object]) -> dict[str, str]:
+    """Path to the whole words of each problem that `changes` bring."""
+    with pytest.raises(ConfigError) as caught:
+        parse_config(merge(RunConfig(), changes))
+    return {problem.path: str(problem) for problem in caught.value.problems}
+
+
+def test_sections_are_those_of_the_json_contract() -> None:
+    assert SECTIONS == ("corpus", "tokenizer", "model", "optimizer", "schedule", "training", "evaluation", "checkpoint", "sampling")
+    assert {"model.cell_type", "training.max_steps", "training.seed", "training.deterministic"} <= set(field_paths())
+
+
+@pytest.mark.parametrize("path", field_paths())
+def test_every_field_says_what_it_is(path: str) -> None:
+    section, _, name = path.partition(".")
+    field = section_model(section).model_fields[name]
+    assert field.title
+    assert field.description
+    assert field.description.endswith((".", "?"))
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_preset_survives_the_way_through_a_file(name: str) -> None:
+    assert parse_config(config_to_raw(PRESETS[name])) == PRESETS[name]
+    assert PRESETS[name].preset == name
+
+
+def test_every_problem_is_told_at_once_with_its_path() -> None:
+    found = problems_of({"training.batch_size": 0, "optimizer.learning_rate": -1.0, "model.hiden_size": 3, "training.seed": "x", "training.deterministic": 1})
+    assert set(found) >= {"training.batch_size", "optimizer.learning_rate", "model.hiden_size", "training.seed", "training.deterministic"}
+    assert "at least 1" in found["training.batch_size"]
+    assert 'did you mean "model.hidden_size"' in found["model.hiden_size"]
+    assert "true or false" in found["training.deterministic"]
+
+
+@pytest.mark.parametrize("value", [0, -3, 10**10, 1.5, math.nan, math.inf, "many", True, [], {}])
+def test_an_impossible_batch_size_is_refused_by_name(value: object) -> None:
+    assert "training.batch_size" in problems_of({"training.batch_size": value})
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_figures_that_are_not_finite_are_refused(value: float) -> None:
+    assert "optimizer.learning_rate" in problems_of({"optimizer.learning_rate": value})
+
+
+def test_a_section_that_is_no_section_is_one_problem() -> None:
+    assert "a section of keys" in problems_of({"model": 3})["model"]
+
+
+def test_an_unknown_section_suggests_a_known_one() -> None:
+    assert 'did you mean "training"' in problems_of({"trainin": {"seed": 1}})["trainin"]
+
+
+def test_fields_that_contradict_each_other_are_told_beside_other_problems() -> None:
+    found = problems_of({"model.embedding_dim": 64, "training.max_steps": 10, "tokenizer.vocab_size": 100, "sampling.top_p": 0})
+    assert set(found) == {"model.tie_weights", "schedule.warmup_steps", "tokenizer.vocab_size", "sampling.top_p"}
+
+
+def test_a_pretrained_tokenizer_needs_a_name() -> None:
+    assert "tokenizer.name" in problems_of({"tokenizer.kind": "pretrained"})
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "value"),
+    [
+        ("training.seed", "3", 3),
+        ("training.epochs", "1,000", 1000),
+        ("optimizer.learning_rate", "1e-3", 0.001),
+        ("optimizer.learning_rate", "3.e-4", 0.0003),
+        ("optimizer.learning_rate", ".5", 0.5),
+        ("training.deterministic", "yes", True),
+        ("training.deterministic", "off", False),
+        ("corpus.source", "1984", "1984"),
+        ("corpus.source", '"my text.txt"', "my text.txt"),
+        ("corpus.source", "it's.txt", "it's.txt"),
+        ("training.max_steps", "", None),
+        ("evaluation.prompts", '["a", "b"]', ["a", "b"]),
+        ("model.cell_type", "elman", "elman"),
+    ],
+)
+def test_text_becomes_the_value_that_a_person_means(path: str, text: str, value: object) -> None:
+    assert parse_value(path, text) == value
+    assert type(parse_value(path, text)) is type(value)
+
+
+def test_a_whole_number_serves_where_a_float_is_wanted() -> None:
+    assert parse_config(merge(RunConfig(), parse_assignments(["optimizer.learning_rate=1", "sampling.temperature=2"]))).sampling.temperature == 2.0
+
+
+def test_assignments_name_every_unknown_key() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_assignments(["trainig.seed=1", "seed=2", "training.seed"])
+    text = str(caught.value)
+    assert "3 problems" in text
+    assert 'did you mean "training.seed"' in text
+    assert "write it as key=value" in text
+
+
+def test_an_empty_value_clears_an_optional_field() -> None:
+    config = parse_config(merge(RunConfig(), {"training.max_steps": 500}))
+    assert parse_config(merge(config, parse_assignments(["training.max_steps="]))).training.max_steps is None
+
+
+def test_a_partial_file_leaves_the_rest_as_it_is() -> None:
+    config = parse_config(overlay(PRESETS["elman"], {"training": {"seed": 5}}))
+    assert config.training.seed == 5
+    assert config.training.batch_size == PRESETS["elman"].training.batch_size
+    assert config.model == PRESETS["elman"].model
+
+
+def test_merging_leaves_the_base_untouched() -> None:
+    base = RunConfig()
+    before = base.model_dump()
+    merge(base, {"training.seed": 9})["training"] = {}
+    assert base.model_dump() == before
+
+
+def test_prompts_are_a_list_of_texts() -> None:
+    assert "evaluation.prompts" in "".join(problems_of({"evaluation.prompts": "one text"}))
+    assert "evaluation.prompts" in "".join(problems_of({"evaluation.prompts": ["ok", 3]}))
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("training.batch_size", "1 … 65,536"),
+        ("optimizer.learning_rate", "above 0, at most 1"),
+        ("training.seed", "at least 0"),
+        ("corpus.source", ""),
+        ("no.field", ""),
+    ],
+)
+def test_ranges_are_told_in_words(path: str, words: str) -> None:
+    assert allowed_range(path) == words

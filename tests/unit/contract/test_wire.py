@@ -1,0 +1,45 @@
+"""One JSON object a line: what comes back is what went in, and nothing else is taken."""
+
+from __future__ import annotations
+
+import pytest
+
+from rnnlm_tui.contract.commands import Command, CommandResult
+from rnnlm_tui.contract.requests import CancelRequest, LoadRequest, SampleDone, SamplePiece, SampleRequest, SampleSettings
+from rnnlm_tui.contract.wire import decode_line, encode_line
+from rnnlm_tui.errors import InputError
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Command(id="1", verb="set", path="optimizer.learning_rate", value=1e-3),
+        CommandResult(id="1", ok=False, error="no", hint="yes"),
+        SampleRequest(id="a", checkpoint="/x", prompt="two\nlines \x1b[31m “ü”", settings=SampleSettings(seed=2**63 - 1)),
+        SamplePiece(id="a", text="\r\n\u2028", tokens=3),
+        CancelRequest(id="a"),
+    ],
+)
+def test_a_message_survives_the_wire_on_one_line(message: Command | CommandResult | SampleRequest | SamplePiece | CancelRequest) -> None:
+    line = encode_line(message)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert decode_line(line, type(message)) == message
+
+
+def test_the_kind_decides_between_models() -> None:
+    load = LoadRequest(id="a", checkpoint="/x")
+    assert decode_line(encode_line(load), SampleRequest, CancelRequest, LoadRequest) == load
+
+
+@pytest.mark.parametrize("line", [b"", b"\n", b"{", b"[]", b"null", b"\xff\xfe", b'{"id": "1"}', b'{"id": "1", "verb": "dance"}', b'{"id": "", "verb": "pause"}',
+                                  b'{"id": "1", "verb": "pause", "extra": 1}'])  # fmt: skip
+def test_what_is_no_command_is_refused_with_a_reason(line: bytes) -> None:
+    with pytest.raises(InputError, match="not a valid message"):
+        decode_line(line, Command)
+
+
+def test_a_done_is_no_piece() -> None:
+    done = SampleDone(id="a", reason="stop", text="x", tokens=1, prompt_tokens=1, seconds=0.1, first_token_seconds=0.1, bits_per_token=2.0)
+    with pytest.raises(InputError):
+        decode_line(encode_line(done), SamplePiece)
