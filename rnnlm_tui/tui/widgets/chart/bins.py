@@ -1,0 +1,105 @@
+"""Points to dot columns: lowest, highest and mean value of each, in one pass that leaves the work to C, and the moving average over them."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rnnlm_tui.tui.widgets.chart.data import ChartSeries
+
+VIRTUAL_POINTS = 1000
+"""A smoothing weight is meant for this many points over the whole x range, so that a curve doesn't depend on how finely its points are rolled up."""
+
+NAN = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """The points of one dot column."""
+
+    column: int
+    mean: float
+    """NaN: a gap."""
+    low: float
+    high: float
+    count: int
+    first: int
+    """Index of the first point in it; the last is first + count - 1."""
+    infinite: int = 0
+    """How many of them are infinite."""
+
+
+def bins_of(series: ChartSeries, start: float, end: float, columns: int, lead: int = 0) -> list[Bin]:
+    """The non-empty dot columns of [start, end], the first at `start` and the last at `end`; `lead` more columns on the left (numbered below 0) and one on each side for the lines that come in."""
+    x, mean = series.x, series.mean
+    low, high = series.low or mean, series.high or mean
+    size = min(len(x), len(mean), len(low), len(high))
+    width = (end - start) / max(columns - 1, 1)
+    bins: list[Bin] = []
+    if not size or not width > 0:
+        return bins
+    first = bisect_left(x, start - (lead + 0.5) * width, 0, size)
+    if first:
+        bins.append(_bin(series.geometric, mean, low, high, first - 1, first, min(math.floor((x[first - 1] - start) / width + 0.5), -lead - 1)))
+    while first < size:
+        column = math.floor((x[first] - start) / width + 0.5)
+        if column > columns - 1:
+            bins.append(_bin(series.geometric, mean, low, high, first, first + 1, column))
+            break
+        after = first + 1
+        if after < size and x[after] < start + (column + 0.5) * width:
+            after = bisect_left(x, start + (column + 0.5) * width, after, size)
+        bins.append(_bin(series.geometric, mean, low, high, first, after, column))
+        first = after
+    return bins
+
+
+def _bin(geometric: bool, mean: Sequence[float], low: Sequence[float], high: Sequence[float], first: int, after: int, column: int) -> Bin:
+    if after == first + 1 and math.isfinite(mean[first] + low[first] + high[first]):
+        return Bin(column, mean[first], low[first], high[first], 1, first)
+    means = mean[first:after]
+    lows, highs = (means if low is mean else low[first:after]), (means if high is mean else high[first:after])
+    total, bottom, top = sum(means), min(lows), max(highs)
+    infinite = 0
+    if not math.isfinite(total + bottom + top):
+        infinite = sum(map(math.isinf, means))
+        rows = [row for row in zip(means, lows, highs, strict=True) if math.isfinite(sum(row))]
+        if not rows:
+            return Bin(column, NAN, NAN, NAN, after - first, first, infinite)
+        means, lows, highs = zip(*rows, strict=True)
+        total, bottom, top = sum(means), min(lows), max(highs)
+    average = math.exp(sum(map(math.log, means)) / len(means)) if geometric and bottom > 0 else total / len(means)
+    return Bin(column, average, bottom, top, after - first, first, infinite)
+
+
+def lead_of(smoothing: float, whole: float, shown: float, columns: int) -> int:
+    """How many columns on the left of a zoomed view still weigh in the average at its left edge."""
+    if smoothing <= 0 or shown >= whole:
+        return 0
+    reach = 5 / -math.log(smoothing) / VIRTUAL_POINTS * whole  # what lies further weighs under 1 %
+    return min(math.ceil(reach / shown * columns), 2000)
+
+
+def smoothed(bins: Sequence[Bin], smoothing: float, columns_of_range: float, geometric: bool) -> list[tuple[int, float]]:
+    """(column, exponential moving average) of each bin, NaN for a gap, after which the average starts anew.
+
+    `smoothing` between 0 (none) and 1 is the weight of the past from one of VIRTUAL_POINTS points to the next; `columns_of_range` the dot columns that the whole x range has at this zoom.
+    """
+    curve: list[tuple[int, float]] = []
+    per_column = smoothing ** (VIRTUAL_POINTS / max(columns_of_range, 1.0)) if smoothing > 0 else 0.0
+    total = weight = 0.0
+    before = bins[0].column if bins else 0
+    logs = geometric and all(not bin.low <= 0 for bin in bins)
+    for bin in bins:
+        if bin.mean != bin.mean:
+            curve.append((bin.column, NAN))
+            total = weight = 0.0
+            continue
+        value = math.log(bin.mean) if logs else bin.mean
+        keep = per_column ** (bin.column - before)
+        total, weight = total * keep + value * bin.count, weight * keep + bin.count
+        before = bin.column
+        curve.append((bin.column, math.exp(total / weight) if logs else total / weight))
+    return curve

@@ -1,0 +1,76 @@
+"""What a chart shows: series with their raw band, baselines, marks; frozen values that a caller builds anew for every change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+MarksStyle = Literal["braille", "block", "ascii"]
+"""Signs that dots are drawn with: 2×4, 2×2 or 1×1 to a cell."""
+
+XFormat = Literal["count", "duration", "clock"]
+"""How x is written: a count (`2k`), seconds as a time span (`5 min`), Unix seconds as the local time (`14:30`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChartSeries:
+    """One curve. `x` ascends; `mean`, `low` and `high` have its length; NaN is a gap, infinity counts as off scale."""
+
+    name: str
+    """In the legend; empty: only the value stands there."""
+    colour: str
+    """Hex value of the palette."""
+    x: Sequence[float]
+    mean: Sequence[float]
+    low: Sequence[float] | None = None
+    """Lowest value of each bucket; None: the bucket is one point."""
+    high: Sequence[float] | None = None
+    current: str = ""
+    """The newest value as the legend shows it, a mark included (`58.1 ★`)."""
+    marker: str = ""
+    """One letter that stands at the curve's end and in the legend, so that the series is known without colour."""
+    smooth: bool = True
+    """Raw points as a dim band with their moving average over it; False: the points themselves, connected."""
+    geometric: bool = False
+    """Average logarithms: for perplexities, which are the exponential of an average."""
+    y_format: Callable[[float], str] | None = None
+    """Writes the value at the cursor; None: about three digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """A dotted level with its name."""
+
+    value: float
+    label: str
+    """As it is shown, figure included: `bigram 73.0`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A sign above the bottom edge; of two in one cell the later one is seen."""
+
+    x: float
+    glyph: str
+    colour: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChartData:
+    """All that one chart shows."""
+
+    title: str
+    series: tuple[ChartSeries, ...]
+    baselines: tuple[Baseline, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    x_end: float | None = None
+    """The planned end: the empty part up to it is the time left. None: a round value past the newest point."""
+    x_label: str = "step"
+    log_y: bool = False
+    y_from_zero: bool = False
+    note: str = ""
+    """What an empty chart says under `no points yet`: what will come and when."""
+    x_format: XFormat = "count"
+    y_unit: str = ""
+    """Behind each y tick: ` %`."""

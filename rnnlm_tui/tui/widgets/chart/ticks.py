@@ -1,0 +1,134 @@
+"""Tick values that people would choose, and their labels: `80`, `1k`, `4e-3`, `15 %`, `5 min`, `14:30`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+
+from rnnlm_tui.tui.widgets import figures
+from rnnlm_tui.tui.widgets.chart.data import XFormat
+from rnnlm_tui.tui.widgets.chart.limits import Limits, nice
+
+LOG_LEVELS: tuple[tuple[float, ...], ...] = ((1,), (2, 5), (3, 7), (1.5, 4, 6, 8), (1.2, 2.5, 9))
+"""Mantissas on a log axis, the most welcome first."""
+SPANS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800)
+"""Seconds between ticks of time."""
+
+
+def y_ticks(limits: Limits, rows: int) -> list[float]:
+    """Values for an axis of `rows` text rows, ascending: labels leave a row free between them where the axis has five rows or more."""
+    apart = 2 if rows >= 5 else 1
+    if limits.log:
+        return _log_ticks(limits, rows, apart)
+    most = max((rows - 1) // apart, 1)
+    span = limits.high - limits.low
+    if limits.low == 0:
+        steps = [limits.high / parts for parts in range(min(most, 6), 0, -1) if is_round(limits.high / parts)]
+        step = steps[0] if steps else nice(span / most)
+    else:
+        step = nice(span / most)
+    first, last = math.ceil(limits.low / step - 1e-6), math.floor(limits.high / step + 1e-6)
+    return [number * step for number in range(first, last + 1)]
+
+
+def is_round(value: float) -> bool:
+    """Whether a step has one of the mantissas 1, 1.5, 2, 2.5, 3, 4, 5."""
+    mantissa = value / 10.0 ** math.floor(math.log10(value)) if value > 0 else 0.0
+    return any(abs(mantissa - good) < 1e-6 for good in (1, 1.5, 2, 2.5, 3, 4, 5, 10))
+
+
+def _log_ticks(limits: Limits, rows: int, apart: int) -> list[float]:
+    low, high = math.log(limits.low), math.log(limits.high)
+    cell = (high - low) / max(rows - 0.25, 1)
+    chosen: list[tuple[int, float]] = []
+    decades = range(math.floor(math.log10(limits.low)), math.ceil(math.log10(limits.high)) + 1)
+    for level in LOG_LEVELS:
+        for value in (mantissa * 10.0**decade for decade in decades for mantissa in level):
+            if limits.low * (1 - 1e-9) <= value <= limits.high * (1 + 1e-9):
+                row = math.floor((high - math.log(value)) / cell)
+                if all(abs(row - other) >= apart for other, _ in chosen):
+                    chosen.append((row, value))
+        if level == LOG_LEVELS[0] and len(chosen) > rows // apart:
+            break
+    if len(chosen) >= 2:
+        return sorted(value for _, value in chosen)
+    step = nice((limits.high - limits.low) / max((rows - 1) // apart, 1))
+    return [number * step for number in range(math.ceil(limits.low / step - 1e-6), math.floor(limits.high / step + 1e-6) + 1)]
+
+
+def y_labels(values: Sequence[float], log: bool, unit: str = "") -> list[str]:
+    """Labels with the same number of decimals, as few as tell them apart."""
+    if not values:
+        return []
+    largest = max(abs(value) for value in values)
+    smallest = min((abs(value) for value in values if value), default=1.0)
+    step = min((b - a for a, b in pairwise(values)), default=smallest)
+    if largest < 0.0095 or (log and smallest < 0.0095):
+        return [(figures.scientific(value) if value else "0") + unit for value in values]
+    if log:
+        return [f"{value:.10g}" + unit if 0.01 <= value < 1000 else figures.short(value) + unit for value in map(_clean, values)]
+    if largest >= 1000:
+        if step / largest < 0.002:
+            return [f"{value:,.0f}" + unit for value in values]
+        size, letter = next((size, letter) for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")) if largest >= size)
+        return [(fixed([value / size], step / size)[0] + letter if value else "0") + unit for value in values]
+    return [text + unit for text in fixed(values, step)]
+
+
+def fixed(values: Sequence[float], step: float) -> list[str]:
+    """Decimals as the step needs; a whole number stands without."""
+    decimals = next((digits for digits in range(7) if abs(step * 10**digits - round(step * 10**digits)) < 1e-6 * 10**digits * step + 1e-9), 7)
+    texts = [f"{value:.{decimals}f}" for value in values]
+    return [text.split(".")[0] if "." in text and not text.split(".")[1].strip("0") else text for text in texts]
+
+
+def x_ticks(start: float, end: float, width: int, form: XFormat = "count") -> list[tuple[float, str]]:
+    """(value, label) for an axis of `width` cells, ascending, far enough apart to be read."""
+    span = end - start
+    if not span > 0 or width < 4:
+        return []
+    apart = max(8, min(12, width // 3))
+    if form == "count":
+        step = nice(span / width * apart)
+        while max(len(x_text(value, form, step)) for value in (start, end)) + 4 > step / span * width and step < span:
+            step = nice(step * 1.01)
+    else:
+        step = next((float(seconds) for seconds in SPANS if seconds / span * width >= apart), nice(span / width * apart))
+    shift = _local_offset(end) if form == "clock" else 0
+    first, last = math.ceil((start + shift) / step - 1e-6), math.floor((end + shift) / step + 1e-6)
+    return [(number * step - shift, x_text(number * step - shift, form, step)) for number in range(first, last + 1)]
+
+
+def x_text(value: float, form: XFormat, step: float) -> str:
+    """The label of a tick where ticks are `step` apart."""
+    if form == "clock":
+        return time.strftime("%H:%M:%S" if step < 60 else "%H:%M" if step < 86400 else "%d %b", time.localtime(value))
+    if form == "duration":
+        if not value:
+            return "0"
+        for seconds, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+            if value >= seconds and (value % seconds == 0 or step % seconds == 0 or unit == "s"):
+                return f"{value / seconds:.10g} {unit}"
+        return figures.duration(value)
+    if abs(value) >= 1000 and step >= 100:
+        return y_labels([value - step, value], False)[-1] if step >= 1 else figures.count(value)
+    return fixed([value], step)[0] if abs(value) < 1000 else figures.count(value)
+
+
+def x_at(value: float, form: XFormat) -> str:
+    """The x of the cursor, in full: `2,140`, `1 min 39 s`, `14:31:07`."""
+    if form == "clock":
+        return time.strftime("%H:%M:%S", time.localtime(value))
+    if form == "duration":
+        return figures.duration(value)
+    return figures.count(value) if value == round(value) or abs(value) >= 1000 else f"{value:.2f}"
+
+
+def _local_offset(value: float) -> int:
+    return time.localtime(value).tm_gmtoff
+
+
+def _clean(value: float) -> float:
+    return float(f"{value:.6g}")

@@ -1,0 +1,163 @@
+"""Numbers as people read them: `3,751`, `27.6k`, `8.1e-4`, `24 s left ±3`, `1 min 39 s`, `4.1 / 23 GiB`, `39 MB`, `2 h`."""
+
+from __future__ import annotations
+
+import math
+
+NOTHING = "–"
+"""Stands where there is no figure (yet)."""
+
+GIB = 2**30
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+def count(value: float | None) -> str:
+    """A whole number with thousands separators: `3,751`."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    return _infinite(value) or f"{round(value):,}"
+
+
+def short(value: float | None) -> str:
+    """Three significant digits with k, M, G or T: `543k`, `27.6k`, `1.2M`, `15k`, `812`."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    if sign := _infinite(value):
+        return sign
+    for index, letter in enumerate(("", "k", "M", "G", "T")):
+        scaled = value / 1000**index
+        if abs(scaled) < 999.5 or letter == "T":
+            break
+    if abs(scaled) >= 99.95 or (not letter and abs(scaled) >= 9.995):
+        return f"{scaled:,.0f}{letter}"
+    text = f"{scaled:.1f}" if letter or abs(scaled) >= 9.995 else f"{scaled:.2f}"
+    return (text.rstrip("0").rstrip(".") if letter else text) + letter
+
+
+def figure(value: float | None) -> str:
+    """A loss, a perplexity or another measured number in about three digits: `2,003`, `443`, `58.1`, `3.93`, `0.41`, `8.1e-4`."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    if sign := _infinite(value):
+        return sign
+    size = abs(value)
+    if size >= 1e6:
+        return scientific(value)
+    if size >= 99.95:
+        return f"{value:,.0f}"
+    if size >= 9.995:
+        return f"{value:.1f}"
+    if size >= 0.00995 or size == 0:
+        return f"{value:.2f}"
+    return scientific(value)
+
+
+def scientific(value: float | None, digits: int = 1) -> str:
+    """`8.1e-4`, `4e-3`: short for a learning rate."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    if sign := _infinite(value):
+        return sign
+    if value == 0:
+        return "0"
+    mantissa, exponent = f"{value:.{digits}e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(exponent)}"
+
+
+def percent(fraction: float | None) -> str:
+    """`79 %` of a fraction between 0 and 1; never `100 %` before the end."""
+    if fraction is None or math.isnan(fraction):
+        return NOTHING
+    return f"{99 if 0.99 < fraction < 1 else round(fraction * 100)} %"
+
+
+def change(value: float | None) -> str:
+    """A difference with its sign: `−14.9`, `+0.3`."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    return f"{'−' if value < 0 else '+'}{figure(abs(value))}"
+
+
+def duration(seconds: float | None) -> str:
+    """`24 s`, `1 min 39 s`, `2 h 05 min`, `3 d 04 h`; `0.4 s` under two seconds, where the tenth matters."""
+    if seconds is None or not math.isfinite(seconds):
+        return NOTHING
+    seconds = max(0.0, seconds)
+    if 0 < seconds < 1.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < MINUTE:
+        return f"{whole} s"
+    if whole < HOUR:
+        return f"{whole // MINUTE} min {whole % MINUTE:02d} s"
+    if whole < DAY:
+        return f"{whole // HOUR} h {whole % HOUR // MINUTE:02d} min"
+    return f"{whole // DAY} d {whole % DAY // HOUR:02d} h"
+
+
+def about(seconds: float | None) -> str:
+    """An estimate: `≈ 2 min 05 s`."""
+    return NOTHING if seconds is None or not math.isfinite(seconds) else f"≈ {duration(round(seconds))}"
+
+
+def time_left(seconds: float | None, margin: float | None = None) -> tuple[str, str]:
+    """The time left and its margin apart, since only the first is bright: (`24 s left`, `±3`); the margin in the unit that stands last in the first."""
+    if seconds is None or not math.isfinite(seconds):
+        return "time left unknown", ""
+    left = f"{duration(round(seconds))} left"
+    if margin is None or not math.isfinite(margin):
+        return left, ""
+    unit = 1 if seconds < HOUR else MINUTE if seconds < DAY else HOUR
+    rounded = round(margin / unit)
+    return left, f"±{rounded}" if rounded else ""
+
+
+def age(seconds: float | None) -> str:
+    """How long ago, in one short figure: `now`, `40 s`, `5 min`, `2 h`, `1 d`."""
+    if seconds is None or not math.isfinite(seconds):
+        return NOTHING
+    if seconds < 10:
+        return "now"
+    if seconds < MINUTE:
+        return f"{int(seconds)} s"
+    if seconds < HOUR:
+        return f"{int(seconds // MINUTE)} min"
+    if seconds < DAY:
+        return f"{int(seconds // HOUR)} h"
+    return f"{int(seconds // DAY)} d"
+
+
+def gib(size: float | None) -> str:
+    """Memory as a bare number of GiB: `0.6`, `4.7`, `23`."""
+    if size is None or math.isnan(size):
+        return NOTHING
+    value = size / GIB
+    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+
+
+def memory(size: float | None) -> str:
+    """Memory: `0.6 GiB`, `312 MiB` under a tenth of a GiB."""
+    if size is None or math.isnan(size):
+        return NOTHING
+    return f"{size / 2**20:.0f} MiB" if size < 0.095 * GIB else f"{gib(size)} GiB"
+
+
+def memory_of(used: float | None, total: float | None) -> str:
+    """`4.1 / 23 GiB`."""
+    return f"{gib(used)} / {gib(total)} GiB"
+
+
+def disk(size: float | None) -> str:
+    """Bytes on disk in powers of 1,000, as disks are sold: `39 MB`, `212 GB`, `1.2 TB`."""
+    if size is None or math.isnan(size):
+        return NOTHING
+    value, unit = float(size), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 999.5 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:.1f} {unit}" if value < 9.95 and unit != "B" else f"{value:.0f} {unit}"
+
+
+def _infinite(value: float) -> str:
+    return ("∞" if value > 0 else "−∞") if math.isinf(value) else ""

@@ -1,0 +1,270 @@
+"""The frame of every panel: a thin round border, the title at the left of its top edge, the legend with the current values at the right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style as RichStyle
+from textual.color import Color
+from textual.containers import Container
+from textual.content import Content
+from textual.geometry import Region, Size
+from textual.reactive import reactive
+from textual.strip import Strip
+from textual.style import Style
+from textual.widget import Widget
+
+from rnnlm_tui.tui.widgets.palette import BORDER, BRIGHT, DIM, FOCUS, TEXT, ink
+
+Label = Content | str
+ROUND = ("╭", "─", "╮", "│", "╰", "╯")
+ASCII = ("+", "-", "+", "|", "+", "+")
+
+
+def segments_of(content: Label, colour: str = DIM, *, bold: bool = False) -> list[Segment]:
+    """One line of content as segments that all have a style; what the content leaves open is `colour`."""
+    if isinstance(content, str):
+        return [Segment(content, ink(colour, bold=bold))] if content else []
+    base = Style(foreground=Color.parse(colour), bold=bold)
+    return [Segment(text, style or ink(colour)) for text, style, _ in content.render_segments(base) if text]
+
+
+def width_of(segments: Iterable[Segment]) -> int:
+    """Cells that the segments take."""
+    return sum(cell_len(text) for text, _, _ in segments)
+
+
+def padded(segments: Sequence[Segment], width: int) -> Strip:
+    """A strip of exactly `width` cells: cut or filled with styled blanks."""
+    used = width_of(segments)
+    if used < width:
+        return Strip([*segments, Segment(" " * (width - used), ink(TEXT))], width)
+    return Strip(segments, used).crop(0, width) if used > width else Strip(segments, width)
+
+
+def title_segments(title: Label, focused: bool) -> list[Segment]:
+    """A title: bold, in the focus' colour when focused; what follows its first comma is dim (`Perplexity, log`)."""
+    if isinstance(title, Content):
+        return segments_of(title, FOCUS if focused else BRIGHT)
+    head, comma, rest = title.partition(", ")
+    return [*segments_of(head, FOCUS if focused else BRIGHT, bold=True), *segments_of(comma + rest, DIM)]
+
+
+def top_edge(width: int, title: Sequence[Segment], legend: Sequence[Segment], colour: str, glyphs: tuple[str, ...] = ROUND) -> Strip:
+    """`╭─ title ──── legend ─╮`; a legend that would touch the title is left out, a title that finds no room is cut with `…`."""
+    line, style = glyphs[1], ink(colour)
+    if width < 2:
+        return padded([Segment(line * width, style)] if width else [], width)
+    used_title, used_legend = width_of(title), width_of(legend)
+    if used_legend and used_legend + 2 + (used_title + 2 if used_title else 0) + 5 > width:
+        legend, used_legend = [], 0
+    room = width - 6 - (used_legend + 3 if used_legend else 0)
+    if used_title > room:
+        cut = list(Strip(title).crop(0, max(room - 1, 0))) if room > 1 else []
+        title = [*cut, Segment("…", cut[-1].style)] if cut else []
+        used_title = width_of(title)
+    head = [Segment(f"{glyphs[0]}{line} ", style), *title, Segment(" ", style)] if used_title else [Segment(glyphs[0], style)]
+    tail = [Segment(" ", style), *legend, Segment(f" {line}{glyphs[2]}", style)] if used_legend else [Segment(glyphs[2], style)]
+    return Strip([*head, Segment(line * (width - width_of(head) - width_of(tail)), style), *tail], width).simplify()
+
+
+def bottom_edge(width: int, labels: Sequence[tuple[int, Sequence[Segment]]], colour: str, glyphs: tuple[str, ...] = ROUND) -> Strip:
+    """`╰── text ── text ──╯`: labels of (first column, segments) with a blank on each side; one that would touch the one before it or a corner is left out."""
+    line, style = glyphs[1], ink(colour)
+    if width < 2:
+        return padded([Segment(line * width, style)] if width else [], width)
+    parts, at = [Segment(glyphs[4], style)], 1
+    for column, label in sorted(labels, key=lambda item: item[0]):
+        used = width_of(label)
+        if not used or column - 1 < at or column + used + 1 > width - 1:
+            continue
+        if column - 1 > at:
+            parts.append(Segment(line * (column - 1 - at), style))
+        parts += [Segment(" ", style), *label, Segment(" ", style)]
+        at = column + used + 1
+    return Strip([*parts, Segment(line * (width - 1 - at) + glyphs[5], style)], width).simplify()
+
+
+class Panel(Widget):
+    """A panel that draws itself line by line and asks for a repaint of the rows that changed, and of no others.
+
+    A subclass gives the lines of its inside by `content_line` and calls `redraw()` when what it shows has changed.
+    """
+
+    DEFAULT_CSS = "Panel { width: 1fr; height: 1fr; }"
+
+    panel_title: reactive[Label] = reactive("", init=False, repaint=False)
+    """At the left of the top edge."""
+    legend: reactive[Label] = reactive("", init=False, repaint=False)
+    """At the right of the top edge: the current values."""
+    bottom: reactive[Label] = reactive("", init=False, repaint=False)
+    """Text in the bottom edge."""
+    highlighted: reactive[bool] = reactive(False, init=False, repaint=False)
+    """Shows the focus' colour without having the focus."""
+    ascii_only: reactive[bool] = reactive(False, init=False, repaint=False)
+    """Draws with ASCII alone."""
+
+    def __init__(self, *, title: Label = "", legend: Label = "", name: str | None = None, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(name=name, id=id, classes=classes)
+        self._drawn_strips: list[Strip] = []
+        self._drawn_for = Size(0, 0)
+        self.set_reactive(Panel.panel_title, title)
+        self.set_reactive(Panel.legend, legend)
+
+    def content_line(self, y: int, width: int) -> Strip:  # noqa: ARG002
+        """Row `y` (from 0) of the inside, `width` cells: what lies between the border and one column of padding at each side."""
+        return padded([], width)
+
+    def prepare(self, width: int, height: int) -> None:
+        """Called before the lines of an inside of `width` × `height` cells are asked for: the place for work that all lines share."""
+
+    def legend_within(self, room: int) -> Label:
+        """The legend for `room` cells; one that doesn't fit is left out."""
+        return self.legend if width_of(segments_of(self.legend)) <= room else ""
+
+    def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002
+        """Labels in the bottom edge of a panel of `width` cells: (first column, segments)."""
+        return [(3, segments_of(self.bottom))] if self.bottom else []
+
+    @property
+    def inner_size(self) -> Size:
+        """Cells of the inside."""
+        return Size(max(self.size.width - 4, 0), max(self.size.height - 2, 0))
+
+    @property
+    def shows_focus(self) -> bool:
+        """Whether the border stands in the focus' colour."""
+        return self.has_focus or self.highlighted
+
+    def redraw(self) -> None:
+        """Draw all lines anew and have those repainted that differ from what stands on the screen."""
+        if not self.is_attached or not self.size:
+            self._drawn_for = Size(0, 0)
+            return
+        old, old_size = self._drawn_strips, self._drawn_for
+        self._draw()
+        if old_size != self.size:
+            self.refresh()
+            return
+        for y, (before, after) in enumerate(zip(old, self._drawn_strips, strict=True)):
+            if before != after:
+                self.refresh(Region(0, y, self.size.width, 1))
+
+    def render_line(self, y: int) -> Strip:
+        """Textual asks for row `y` of the whole panel."""
+        if self._drawn_for != self.size:
+            self._draw()
+        if y >= len(self._drawn_strips):
+            return Strip.blank(self.size.width, ink(TEXT)).apply_style(self._under)
+        return self._drawn_strips[y].apply_style(self._under)
+
+    @property
+    def _under(self) -> RichStyle:
+        """What segments that name no background stand on."""
+        return RichStyle(color=TEXT, bgcolor=self.background_colors[1].rich_color)
+
+    def _draw(self) -> None:
+        width, height = self.size
+        inner = self.inner_size
+        self.prepare(*inner)
+        glyphs, colour = ASCII if self.ascii_only else ROUND, FOCUS if self.shows_focus else BORDER
+        title = title_segments(self.panel_title, self.shows_focus)
+        room = width - 7 - (width_of(title) + 2 if title else 0)
+        lines = [top_edge(width, title, segments_of(self.legend_within(max(room, 0))), colour, glyphs)]
+        lines += [self._framed(y, inner.width, glyphs[3], colour) for y in range(inner.height)]
+        lines.append(bottom_edge(width, self.bottom_labels(width), colour, glyphs))
+        self._drawn_strips, self._drawn_for = lines[:height], self.size
+
+    def _framed(self, y: int, width: int, side: str, colour: str) -> Strip:
+        style = ink(colour)
+        if self.size.width < 4:
+            return padded([Segment(side * min(self.size.width, 2), style)], self.size.width)
+        return Strip([Segment(f"{side} ", style), *padded(list(self.content_line(y, width)), width), Segment(f" {side}", style)], self.size.width)
+
+    def on_mount(self) -> None:
+        """Take the app's choice of signs."""
+        if getattr(self.app, "ascii_only", False):
+            self.ascii_only = True
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        """The border tells the focus."""
+        super().watch_has_focus(has_focus)
+        self.redraw()
+
+    def watch_panel_title(self) -> None:
+        self.redraw()
+
+    def watch_legend(self) -> None:
+        self.redraw()
+
+    def watch_bottom(self) -> None:
+        self.redraw()
+
+    def watch_highlighted(self) -> None:
+        self.redraw()
+
+    def watch_ascii_only(self) -> None:
+        self.redraw()
+
+
+class TitledContainer(Container):
+    """A container of real widgets in the same frame: title at the left and legend at the right of its top edge, the focus' colour while something in it has the focus."""
+
+    DEFAULT_CSS = f"""
+    TitledContainer {{
+        border: round {BORDER}; padding: 0 1;
+        &:focus-within, &.-highlighted {{ border: round {FOCUS}; }}
+        &.-ascii {{ border: ascii {BORDER}; }}
+        &.-ascii:focus-within, &.-ascii.-highlighted {{ border: ascii {FOCUS}; }}
+    }}
+    """
+
+    panel_title: reactive[Label] = reactive("", init=False, repaint=False)
+    """At the left of the top edge."""
+    legend: reactive[Label] = reactive("", init=False, repaint=False)
+    """At the right of the top edge."""
+
+    def __init__(
+        self, *children: Widget, title: Label = "", legend: Label = "", name: str | None = None, id: str | None = None, classes: str | None = None
+    ) -> None:
+        super().__init__(*children, name=name, id=id, classes=classes)
+        self.set_reactive(TitledContainer.panel_title, title)
+        self.set_reactive(TitledContainer.legend, legend)
+
+    @property
+    def shows_focus(self) -> bool:
+        """Whether the border stands in the focus' colour."""
+        return self.has_focus or self.has_focus_within or self.has_class("-highlighted")
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """The top edge is drawn here, since Textual gives an edge only one label."""
+        strips = super().render_lines(crop)
+        if crop.y == 0 and strips:
+            strips[0] = self._edge().crop(crop.x, crop.right)
+        return strips
+
+    def _edge(self) -> Strip:
+        focused = self.shows_focus
+        glyphs, colour = ASCII if self.has_class("-ascii") else ROUND, FOCUS if focused else BORDER
+        edge = top_edge(self.outer_size.width, title_segments(self.panel_title, focused), segments_of(self.legend), colour, glyphs)
+        background = self.background_colors[0]
+        edge = edge.apply_style(RichStyle(color=TEXT, bgcolor=background.rich_color))
+        for line_filter in self.get_line_filters():
+            edge = edge.apply_filter(line_filter, background)
+        return edge
+
+    def on_mount(self) -> None:
+        """Take the app's choice of signs."""
+        self.set_class(bool(getattr(self.app, "ascii_only", False)), "-ascii")
+
+    def watch_panel_title(self) -> None:
+        self._repaint_edge()
+
+    def watch_legend(self) -> None:
+        self._repaint_edge()
+
+    def _repaint_edge(self) -> None:
+        left, top = self.content_offset
+        self.refresh(Region(-left, -top, self.outer_size.width, 1))
