@@ -54,4 +54,6 @@ class CorpusManifest(BaseModel):
     """Loss in nats per token of an absolute-discount bigram model of the training split, by `{split}.{data_mode}.{context_length or 0}`."""
     source_loss: float | None = None
     """Entropy of a generated source in nats per token: the floor of any model's loss."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of the text, a sentence each: lines that were cut, words outside the vocabulary."""
     created: float

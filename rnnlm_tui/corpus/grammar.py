@@ -1,0 +1,141 @@
+"""The built-in source `elman`: sentences of a number-agreement grammar with relative clauses, and its exact entropy.
+
+In the manner of Elman (1990, 1991): nouns and verbs agree in number across relative clauses, verbs differ in whether they
+take an object. The grammar is a probabilistic context-free one; its relative clauses stop at a depth, so every expectation
+is a finite sum, and each sentence has one derivation, so the entropy of derivations is the entropy of sentences.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate
+from random import Random
+
+MAX_DEPTH = 2
+"""Relative clauses inside relative clauses: a noun at this depth takes none."""
+
+END = "."
+"""The last word of every sentence."""
+
+_RELATIVE = (0.35, 0.2, 0.0)
+"""Probability that a common noun takes a relative clause, by the noun's depth."""
+
+_LEXICON: Mapping[str, tuple[tuple[tuple[str, str], float], ...]] = {
+    "noun": (
+        (("boy", "boys"), 0.26), (("girl", "girls"), 0.22), (("dog", "dogs"), 0.18), (("cat", "cats"), 0.14), (("woman", "women"), 0.12), (("man", "men"), 0.08),
+    ),
+    "transitive": ((("chases", "chase"), 0.45), (("feeds", "feed"), 0.35), (("follows", "follow"), 0.2)),
+    "either": ((("sees", "see"), 0.6), (("hears", "hear"), 0.4)),
+    "intransitive": ((("walks", "walk"), 0.5), (("lives", "live"), 0.3), (("sleeps", "sleep"), 0.2)),
+}  # fmt: skip
+_NAMES = (("john", 0.6), ("mary", 0.4))
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One expansion of a symbol: its probability and what it becomes, symbols and words in order."""
+
+    probability: float
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """A probabilistic context-free grammar without cycles. A part that is no key of `rules` is a word."""
+
+    start: str
+    rules: Mapping[str, tuple[Rule, ...]]
+
+    def words(self) -> list[str]:
+        """Every word, sorted."""
+        return sorted({part for rules in self.rules.values() for rule in rules for part in rule.parts} - set(self.rules))
+
+    def entropy(self) -> float:
+        """Entropy of one sentence in nats: expected uses of each symbol times the entropy of its choice, summed."""
+        return sum(count * _choice_entropy(self.rules[symbol]) for symbol, count in self._expected_uses().items())
+
+    def expected_words(self) -> float:
+        """Mean number of words in a sentence, the final full stop included."""
+        uses = self._expected_uses()
+        return sum(
+            count * rule.probability * sum(part not in self.rules for part in rule.parts) for symbol, count in uses.items() for rule in self.rules[symbol]
+        )
+
+    def sample(self, seed: int) -> Iterator[str]:
+        """Endless sentences, words separated by spaces; the same seed gives the same sentences on every machine."""
+        draw = Random(seed).random
+        choices = {symbol: (list(accumulate(rule.probability for rule in rules))[:-1], rules) for symbol, rules in self.rules.items()}
+        while True:
+            words: list[str] = []
+            pending = [self.start]
+            while pending:
+                part = pending.pop()
+                choice = choices.get(part)
+                if choice is None:
+                    words.append(part)
+                else:
+                    pending.extend(reversed(choice[1][bisect(choice[0], draw())].parts))
+            yield " ".join(words)
+
+    def _expected_uses(self) -> dict[str, float]:
+        """How often each symbol is expanded in a sentence, on average."""
+
+        @cache
+        def order(symbol: str) -> int:
+            """Longest way down to words; every symbol stands above what it becomes."""
+            return 1 + max((order(part) for rule in self.rules[symbol] for part in rule.parts if part in self.rules), default=0)
+
+        uses = dict.fromkeys(sorted(self.rules, key=order, reverse=True), 0.0)
+        uses[self.start] = 1.0
+        for symbol, count in uses.items():
+            for rule in self.rules[symbol]:
+                for part in rule.parts:
+                    if part in uses:
+                        uses[part] += count * rule.probability
+        return uses
+
+
+def elman_grammar() -> Grammar:
+    """The grammar of the source `elman`."""
+    rules: dict[str, tuple[Rule, ...]] = {"S": tuple(Rule(0.5, (f"NP-{number}-0", f"VP-{number}-0", END)) for number in ("s", "p"))}
+    for index, number in enumerate(("s", "p")):
+        for kind, words in _LEXICON.items():
+            rules[f"{kind}-{number}"] = tuple(Rule(probability, (forms[index],)) for forms, probability in words)
+        rules[f"gap-{number}"] = (Rule(0.6, (f"transitive-{number}",)), Rule(0.4, (f"either-{number}",)))
+    rules["name"] = tuple(Rule(probability, (name,)) for name, probability in _NAMES)
+    for depth in range(MAX_DEPTH + 1):
+        for number in ("s", "p"):
+            rules[f"NP-{number}-{depth}"] = _noun_phrase(number, depth)
+            rules[f"VP-{number}-{depth}"] = (
+                Rule(0.4, (f"transitive-{number}", f"object-{depth}")),
+                Rule(0.2, (f"either-{number}", f"object-{depth}")),
+                Rule(0.15, (f"either-{number}",)),
+                Rule(0.25, (f"intransitive-{number}",)),
+            )
+            if _RELATIVE[depth] > 0:
+                rules[f"RC-{number}-{depth}"] = (
+                    Rule(0.6, ("who", f"VP-{number}-{depth + 1}")),
+                    Rule(0.2, ("who", f"NP-s-{depth + 1}", "gap-s")),
+                    Rule(0.2, ("who", f"NP-p-{depth + 1}", "gap-p")),
+                )
+        rules[f"object-{depth}"] = (Rule(0.5, (f"NP-s-{depth}",)), Rule(0.5, (f"NP-p-{depth}",)))
+    return Grammar("S", rules)
+
+
+def _noun_phrase(number: str, depth: int) -> tuple[Rule, ...]:
+    named = 0.2 if number == "s" else 0.0
+    relative = _RELATIVE[depth] * (1 - named)
+    candidates = (
+        Rule(named, ("name",)),
+        Rule(relative, ("the", f"noun-{number}", f"RC-{number}-{depth}")),
+        Rule(1 - named - relative, ("the", f"noun-{number}")),
+    )
+    return tuple(rule for rule in candidates if rule.probability > 0)
+
+
+def _choice_entropy(rules: tuple[Rule, ...]) -> float:
+    return -sum(rule.probability * math.log(rule.probability) for rule in rules if rule.probability > 0)

@@ -1,0 +1,105 @@
+"""The baseline: a bigram model with absolute discounting, interpolated with the unigram, in numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tokens = NDArray[np.uint16] | NDArray[np.uint32]
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Contexts and the tokens that follow them, of equal length."""
+
+_CHUNK = 1 << 22
+
+
+def stream_pairs(tokens: Tokens, limit: int | None = None) -> Iterator[Pairs]:
+    """Every token of a stream but the first, with the one before it: what a model in stream mode predicts."""
+    count = len(tokens) if limit is None else min(limit, len(tokens))
+    for start in range(0, count - 1, _CHUNK):
+        part = tokens[start : min(start + _CHUNK, count - 1) + 1].astype(np.int64)
+        yield part[:-1], part[1:]
+
+
+def sentence_pairs(tokens: Tokens, offsets: NDArray[np.uint64], context_length: int, limit: int | None = None) -> Iterator[Pairs]:
+    """Every token but the first among the first `context_length` of each sentence: what a model in sentence mode predicts.
+
+    Args:
+        offsets: where each sentence begins, and the end of the last one: one more than there are sentences.
+    """
+    sentences = len(offsets) - 1
+    if limit is not None:
+        sentences = min(sentences, max(1, int(np.searchsorted(offsets, limit, side="right")) - 1))
+    first = 0
+    while first < sentences:
+        last = min(sentences, max(first + 1, int(np.searchsorted(offsets, int(offsets[first]) + _CHUNK, side="right")) - 1))
+        bounds = offsets[first : last + 1].astype(np.int64)
+        part = tokens[bounds[0] : bounds[-1]].astype(np.int64)
+        place = np.arange(len(part)) - np.repeat(bounds[:-1] - bounds[0], np.diff(bounds))
+        target = np.flatnonzero((place >= 1) & (place < context_length))
+        yield part[target - 1], part[target]
+        first = last
+
+
+class BigramModel:
+    """P(w | v) = max(n(v,w) - D, 0) / n(v) + D * N(v) / n(v) * P(w), with N(v) the number of different tokens seen behind v.
+
+    P(w) is discounted in the same way and interpolated with the uniform distribution. Each D is n1 / (n1 + 2 n2), from the
+    numbers of pairs (tokens) that were seen once and twice.
+    """
+
+    def __init__(self, pairs: Iterable[Pairs], vocab_size: int) -> None:
+        self.vocab_size = vocab_size
+        keys = np.empty(0, np.int64)
+        counts = np.empty(0, np.int64)
+        unigram = np.zeros(vocab_size, np.int64)
+        contexts = np.zeros(vocab_size, np.int64)
+        for before, after in pairs:
+            unigram += np.bincount(after, minlength=vocab_size)
+            contexts += np.bincount(before, minlength=vocab_size)
+            keys, counts = _merged(keys, counts, *np.unique(before * vocab_size + after, return_counts=True))
+        self._keys, self._counts = keys, counts
+        self.discount = _discount(counts)
+        followers = np.bincount(keys // vocab_size, minlength=vocab_size)
+        total = np.maximum(contexts, 1)
+        self._context_total = total
+        self._backoff = np.where(contexts > 0, self.discount * followers / total, 1.0)
+        unigram_discount = _discount(unigram[unigram > 0])
+        seen = max(int(unigram.sum()), 1)
+        kept = np.maximum(unigram - unigram_discount, 0) / seen
+        self._unigram = kept + (1.0 - kept.sum()) / vocab_size
+
+    def probabilities(self, before: NDArray[np.int64], after: NDArray[np.int64]) -> NDArray[np.float64]:
+        """P(after | before), element by element; above zero for every pair."""
+        wanted = before * self.vocab_size + after
+        place = np.minimum(np.searchsorted(self._keys, wanted), max(len(self._keys) - 1, 0))
+        counts = np.where(self._keys[place] == wanted, self._counts[place], 0) if len(self._keys) else np.zeros(len(wanted))
+        result: NDArray[np.float64] = np.maximum(counts - self.discount, 0) / self._context_total[before] + self._backoff[before] * self._unigram[after]
+        return result
+
+    def loss(self, pairs: Iterable[Pairs]) -> float:
+        """Mean cross-entropy in nats per predicted token; 0 where nothing is predicted."""
+        total, count = 0.0, 0
+        for before, after in pairs:
+            total -= float(np.log(self.probabilities(before, after)).sum())
+            count += len(after)
+        return total / count if count else 0.0
+
+
+def _discount(counts: NDArray[np.int64]) -> float:
+    once, twice = int((counts == 1).sum()), int((counts == 2).sum())
+    return min(max(once / (once + 2 * twice), 0.01), 0.99) if once + twice else 0.01
+
+
+def _merged(
+    keys: NDArray[np.int64], counts: NDArray[np.int64], more_keys: NDArray[np.int64], more_counts: NDArray[np.intp]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Two sorted tables of counts as one."""
+    if not len(keys):
+        return more_keys, more_counts.astype(np.int64)
+    both = np.concatenate([keys, more_keys])
+    united, places = np.unique(both, return_inverse=True)
+    sums = np.zeros(len(united), np.int64)
+    np.add.at(sums, places, np.concatenate([counts, more_counts]))
+    return united, sums

@@ -1,0 +1,205 @@
+"""Where text comes from: the built-in sources, files and folders, each as a stream of documents of sentences."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from rnnlm_tui.contract.config import CorpusConfig
+from rnnlm_tui.contract.corpora import Split
+from rnnlm_tui.corpus import presidents, python_docs
+from rnnlm_tui.corpus.grammar import Grammar, elman_grammar
+from rnnlm_tui.corpus.text_files import MAX_LINE_BYTES, LineReader, check_source_path, hash_files, is_jsonl, text_files
+from rnnlm_tui.errors import CorpusError, near_names
+
+BUILT_IN: tuple[str, ...] = ("presidents", "python-docs", "elman")
+
+Advance = Callable[[int], None]
+"""Told how many more bytes of the source were read."""
+
+_SPLIT_STEMS: dict[str, Split] = {"train": "train", "valid": "validation", "validation": "validation", "dev": "validation", "test": "test"}
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text that is never split between training, validation and test where there are enough of its kind."""
+
+    split: Split
+    """`train` may still give documents or lines to sets that the source does not bring itself."""
+    sentences: Iterable[str]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A text that can be read any number of times."""
+
+    title: str
+    eos_text: Literal["\n", " "]
+    size: int
+    """Bytes that reading it takes; 0 when unknown."""
+    fingerprint: Callable[[Advance], str]
+    documents: Callable[[Advance], Iterator[Document]]
+    grammar: Grammar | None = None
+    tokenized: bool | None = None
+    """Whether words are already set apart by spaces; None: to be seen from the text."""
+    notes: list[str] = field(default_factory=list)
+    """What a person should know; complete once the documents have been read."""
+
+
+def open_source(corpus: CorpusConfig) -> Source:
+    """The source that the config names; nothing of it is read yet.
+
+    Raises:
+        CorpusError: no such built-in source, file or folder, or one of a kind that holds no text.
+    """
+    source = _open(corpus.source, corpus)
+    if corpus.test_source is None:
+        return source
+    return _with_test(source, _open(corpus.test_source, corpus))
+
+
+def _open(name: str, corpus: CorpusConfig) -> Source:
+    if name == "presidents":
+        return _presidents()
+    if name == "python-docs":
+        return _python_docs()
+    if name == "elman":
+        return _elman(corpus)
+    path = Path(name).expanduser().absolute()
+    if name == "news" and not path.exists():
+        raise CorpusError(
+            'the corpus "news" is not on this machine: it is a folder with train.txt and test.txt, one sentence a line',
+            hint="unpack the book's archive and give the folder: --set corpus.source=PATH",
+        )
+    near = near_names(name, BUILT_IN)
+    if near and not path.exists():
+        raise CorpusError(f'no built-in corpus, file or folder "{name}"', hint=near)
+    check_source_path(path)
+    return _folder(path, corpus.text_field) if path.is_dir() else _files(path.name, [(path, "train")], corpus.text_field)
+
+
+def _presidents() -> Source:
+    addresses = presidents.find_addresses()
+
+    def documents(advance: Advance) -> Iterator[Document]:
+        for address in addresses:
+            yield Document("test" if address.is_test else "train", presidents.read_sentences(address))
+            advance(address.path.stat().st_size)
+
+    return Source(
+        title=f"{len(addresses)} State of the Union addresses",
+        eos_text=" ",
+        size=sum(address.path.stat().st_size for address in addresses),
+        fingerprint=lambda _: presidents.fingerprint(addresses),
+        documents=documents,
+        tokenized=False,
+    )
+
+
+def _python_docs() -> Source:
+    topics = python_docs.read_topics()
+
+    def documents(advance: Advance) -> Iterator[Document]:
+        for text in topics:
+            yield Document("train", python_docs.sentences(text))
+            advance(len(text.encode()))
+
+    return Source(
+        title="the Python language reference",
+        eos_text=" ",
+        size=sum(len(text.encode()) for text in topics),
+        fingerprint=lambda _: hashlib.sha256("\0".join(topics).encode()).hexdigest(),
+        documents=documents,
+        tokenized=False,
+    )
+
+
+def _elman(corpus: CorpusConfig) -> Source:
+    grammar = elman_grammar()
+
+    def documents(advance: Advance) -> Iterator[Document]:
+        def generated() -> Iterator[str]:
+            for sentence in islice(grammar.sample(corpus.seed), corpus.sentences):
+                advance(len(sentence) + 1)
+                yield sentence
+
+        yield Document("train", generated())
+
+    return Source(
+        title=f"{corpus.sentences:,} sentences of a number-agreement grammar",
+        eos_text="\n",
+        size=0,
+        fingerprint=lambda _: hashlib.sha256(f"{grammar}\n{corpus.seed}\n{corpus.sentences}".encode()).hexdigest(),
+        documents=documents,
+        grammar=grammar,
+        tokenized=True,
+    )
+
+
+def _folder(folder: Path, text_field: str) -> Source:
+    paths, others = text_files(folder)
+    stems = {path: _SPLIT_STEMS.get(path.name.split(".")[0].lower()) for path in paths if path.parent == folder}
+    named = {split for split in stems.values() if split}
+    if {"train", "test"} <= named:
+        chosen = [(path, split) for path, split in stems.items() if split]
+        others += len(paths) - len(chosen)
+    else:
+        chosen = [(path, "train") for path in paths]
+    source = _files(folder.name or str(folder), chosen, text_field)
+    if others:
+        source.notes.append(f"{others:,} other file{'s' if others != 1 else ''} of the folder left out")
+    return source
+
+
+def _files(title: str, files: list[tuple[Path, Split]], text_field: str) -> Source:
+    paths = [path for path, _ in files]
+    notes: list[str] = []
+
+    def documents(advance: Advance) -> Iterator[Document]:
+        cut = 0
+        for path, split in files:
+            reader = LineReader(path, advance)
+            if is_jsonl(path):
+                for text in reader.records(text_field):
+                    yield Document(split, reader.split_lines(text))
+            else:
+                yield Document(split, reader.lines())
+            cut += reader.cut_lines
+        if cut:
+            notes.append(f"{cut:,} line{'s' if cut != 1 else ''} longer than {MAX_LINE_BYTES:,} bytes cut into several sentences")
+
+    return Source(
+        title=title if len(files) == 1 else f"{title}, {len(files):,} files",
+        eos_text="\n",
+        size=sum(path.stat().st_size for path in paths),
+        fingerprint=partial(hash_files, paths),
+        documents=documents,
+        notes=notes,
+    )
+
+
+def _with_test(source: Source, test: Source) -> Source:
+    """`source` with all of `test` as its test set, in place of one that it may bring itself."""
+
+    def documents(advance: Advance) -> Iterator[Document]:
+        for document in source.documents(advance):
+            if document.split != "test":
+                yield document
+        for document in test.documents(advance):
+            yield Document("test", document.sentences)
+
+    def fingerprint(advance: Advance) -> str:
+        return hashlib.sha256(f"{source.fingerprint(advance)}\n{test.fingerprint(advance)}".encode()).hexdigest()
+
+    return replace(
+        source,
+        size=source.size + test.size if source.size and test.size else 0,
+        fingerprint=fingerprint,
+        documents=documents,
+        grammar=source.grammar if test.grammar else None,
+    )

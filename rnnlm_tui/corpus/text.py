@@ -1,0 +1,154 @@
+"""Text to token ids and back, from a folder that holds tokenizer.json and tokenizer_config.json: a corpus or a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, cast
+
+from tokenizers import Tokenizer
+
+from rnnlm_tui.corpus.tokenizers import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, vocabulary_size
+from rnnlm_tui.errors import TokenizerError
+
+_REPLACEMENT = "\ufffd"
+_KEPT_TOKENS = 8
+_HELD_TOKENS = 64
+
+
+class TextCodec:
+    """Encodes prompts and decodes tokens as the corpus was encoded.
+
+    Raises:
+        TokenizerError: the folder's tokenizer files are missing or damaged.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        try:
+            self._tokenizer = Tokenizer.from_str((directory / TOKENIZER_NAME).read_text(encoding="utf-8"))
+            config = json.loads((directory / TOKENIZER_CONFIG_NAME).read_text(encoding="utf-8"))
+            eos, pad, eos_text, kind = (config[key] for key in ("eos_token", "pad_token", "rnnlm_eos_text", "rnnlm_kind"))
+        except OSError as error:
+            raise TokenizerError(f"{directory} has no tokenizer that can be read: {error.strerror or error}") from error
+        except Exception as error:  # the library raises plain Exception for a damaged file
+            raise TokenizerError(f"the tokenizer in {directory} is damaged: {error}") from error
+        if eos_text not in ("\n", " "):
+            raise TokenizerError(f"the tokenizer in {directory} is damaged: rnnlm_eos_text is {eos_text!r}")
+        self.eos_text = cast(Literal["\n", " "], eos_text)
+        """What an end token looks like in text."""
+        self.kind = str(kind)
+        self.vocab_size = vocabulary_size(self._tokenizer)
+        self.eos_id = self._id(eos, directory)
+        """None where the corpus does not end its sentences with a token."""
+        self.pad_id = cast(int, self._id(pad, directory))
+        self._tokenizer.encode_special_tokens = True  # text that reads "<eos>" is text
+        unk = config.get("unk_token")
+        self._unk_id: int | None = None if unk is None else self._tokenizer.token_to_id(unk)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text inside a sentence: nothing is added in front or behind."""
+        return list(self._tokenizer.encode(_without_surrogates(text), add_special_tokens=False).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of tokens; end tokens become `eos_text`, padding nothing."""
+        return self.eos_text.join(self._decode_sentence(sentence) for sentence in self._sentences(ids))
+
+    def prompt_ids(self, prompt: str, *, after_end: bool = True) -> list[int]:
+        """What the model reads before it goes on: an end token (`after_end`, where there is one) and the prompt.
+
+        The end token tells a model that was trained on a stream that a sentence begins; one that was trained on separate
+        sentences never saw it in front and takes `after_end=False`. Spaces at the prompt's end are left out where words
+        bring their own.
+
+        Raises:
+            TokenizerError: an empty prompt for a corpus without end tokens, so that there is nothing to start from.
+        """
+        ids = self.encode(prompt if self.kind in ("byte", "character") else prompt.rstrip())
+        if after_end and self.eos_id is not None:
+            ids.insert(0, self.eos_id)
+        if not ids:
+            if self.eos_id is None:
+                raise TokenizerError("an empty prompt gives this model nothing to go on from: its corpus has no end token", hint="write at least one word")
+            ids = [self.eos_id]
+        return ids
+
+    def incremental(self, after: Sequence[int] = ()) -> IncrementalDecoder:
+        """A decoder for tokens that come one by one behind the ids `after` (the prompt's), which are shown already."""
+        return IncrementalDecoder(self, after)
+
+    def unknown_characters(self, text: str) -> list[str]:
+        """What of the text is outside the vocabulary, each once, in order: characters, or words for a word vocabulary."""
+        lone = [character for character in text if "\ud800" <= character <= "\udfff"]
+        unknown = []
+        if self._unk_id is not None:
+            plain = _without_surrogates(text)
+            encoding = self._tokenizer.encode(plain, add_special_tokens=False)
+            unknown = [
+                plain[start:end].strip() or plain[start:end]
+                for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
+                if index == self._unk_id
+            ]
+        return list(dict.fromkeys(lone + [piece for piece in unknown if piece]))
+
+    def _sentences(self, ids: Sequence[int]) -> list[list[int]]:
+        sentences: list[list[int]] = [[]]
+        for index in ids:
+            if index == self.eos_id:
+                sentences.append([])
+            elif index != self.pad_id:
+                sentences[-1].append(int(index))
+        return sentences
+
+    def _decode_sentence(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False)) if ids else ""
+
+    def _id(self, token: object, directory: Path) -> int | None:
+        if token is None:
+            return None
+        found = self._tokenizer.token_to_id(token["content"] if isinstance(token, dict) else str(token))
+        if found is None:
+            raise TokenizerError(f"the tokenizer in {directory} is damaged: {token} is not in its vocabulary")
+        return int(found)
+
+
+class IncrementalDecoder:
+    """Text of tokens as they come: all pieces together are what `TextCodec.decode` gives; never half a character.
+
+    Cost of a token does not grow with the length of the text: it decodes the last few tokens only.
+    """
+
+    def __init__(self, codec: TextCodec, after: Sequence[int] = ()) -> None:
+        self._codec = codec
+        self._context = codec._sentences(after)[-1][-_KEPT_TOKENS:]
+        """Tokens of this sentence that are shown already; they decide how the next one is spaced."""
+        self._held: list[int] = []
+        """Tokens that end inside a character."""
+
+    def push(self, token: int) -> str:
+        """The text that this token completes; empty while a character is unfinished."""
+        if token == self._codec.eos_id:
+            return self.flush() + self._codec.eos_text
+        if token == self._codec.pad_id:
+            return ""
+        self._held.append(int(token))
+        text = self._new_text()
+        if text.endswith(_REPLACEMENT) and len(self._held) < _HELD_TOKENS:
+            return ""
+        self._context = [*self._context, *self._held][-_KEPT_TOKENS:]
+        self._held = []
+        return text
+
+    def flush(self) -> str:
+        """What is held back, with a replacement sign for half a character; then a sentence begins."""
+        text = self._new_text() if self._held else ""
+        self._context, self._held = [], []
+        return text
+
+    def _new_text(self) -> str:
+        shown = self._codec._decode_sentence(self._context)
+        return self._codec._decode_sentence([*self._context, *self._held])[len(shown) :]
+
+
+def _without_surrogates(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if any("\ud800" <= character <= "\udfff" for character in text) else text

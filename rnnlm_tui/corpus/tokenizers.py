@@ -1,0 +1,250 @@
+"""Builds every kind of tokenizer as one `tokenizers.Tokenizer`, and saves it with what a reader of text must know."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TokenizerKind
+from rnnlm_tui.errors import TokenizerError
+
+PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
+
+BPE_TRAINING_BYTES = 256 * 2**20
+"""Merges are learned from this much of the training split at most; more changes nothing that can be measured."""
+
+TOKENIZER_NAME = "tokenizer.json"
+TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
+
+Lines = Callable[[], Iterator[list[str]]]
+"""Starts a pass over the training split: its sentences in batches."""
+
+_WORDS = r" ?\p{L}+(?:['’]\p{L}+)*| ?\p{N}+(?:[.,]\p{N}+)*| ?<\p{L}+>| ?[^\s\p{L}\p{N}]"
+"""A word, a number, an <unk> or a sign, each with the space before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltTokenizer:
+    """A tokenizer and its special tokens."""
+
+    tokenizer: Tokenizer
+    kind: TokenizerKind
+    pad: str
+    eos: str | None
+    """None where sentences have no end token."""
+    unk: str | None = None
+
+    @property
+    def vocab_size(self) -> int:
+        return vocabulary_size(self.tokenizer)
+
+    @property
+    def pad_id(self) -> int:
+        return cast(int, self.tokenizer.token_to_id(self.pad))
+
+    @property
+    def eos_id(self) -> int | None:
+        return None if self.eos is None else self.tokenizer.token_to_id(self.eos)
+
+    @property
+    def unk_id(self) -> int | None:
+        return None if self.unk is None else self.tokenizer.token_to_id(self.unk)
+
+    def save(self, folder: Path, eos_text: Literal["\n", " "]) -> None:
+        """Write tokenizer.json and tokenizer_config.json, which Hugging Face's AutoTokenizer reads too."""
+        self.tokenizer.save(str(folder / TOKENIZER_NAME))
+        config = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": False,
+            "padding_side": "right",
+            "eos_token": self.eos,
+            "pad_token": self.pad,
+            "unk_token": self.unk,
+            "rnnlm_eos_text": eos_text,
+            "rnnlm_kind": self.kind,
+        }
+        (folder / TOKENIZER_CONFIG_NAME).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def build_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, lines: Lines, *, tokenized: bool | None) -> BuiltTokenizer:
+    """The tokenizer that the config asks for, trained on the training split where it has to be.
+
+    Args:
+        lines: starts a pass over the training split.
+        tokenized: whether words are set apart by spaces already; None: seen from the text.
+
+    Raises:
+        TokenizerError: a vocabulary that the text can't fill, or a pretrained tokenizer that can't be loaded or doesn't fit.
+    """
+    if config.kind == "pretrained":
+        built = _pretrained(config)
+    elif config.kind == "bpe":
+        built = _bpe(config, lines)
+    elif config.kind == "byte":
+        built = _byte(config)
+    elif config.kind == "character":
+        built = _character(config, lines)
+    else:
+        built = _word(config, lines, looks_tokenized(lines) if tokenized is None else tokenized)
+    _fold_prompts_too(built.tokenizer, corpus)
+    return built
+
+
+def vocabulary_size(tokenizer: Tokenizer) -> int:
+    """Rows that a model needs: `len(tokenizer)`, or one more than the highest id where ids have holes."""
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    return max(len(vocabulary), max(vocabulary.values(), default=-1) + 1)
+
+
+def looks_tokenized(lines: Lines) -> bool:
+    """Whether punctuation stands apart (or is missing), as in Penn Treebank text; judged by the first 10,000 sentences."""
+    count = ended = commas = 0
+    for batch in lines():
+        for line in batch:
+            count += 1
+            ended += re.search(r"\w[.!?;:\"')]+$", line) is not None
+            commas += re.search(r"\w,(?:\s|$)", line) is not None
+        if count >= 10_000:
+            break
+    return max(ended, commas) < 0.1 * count
+
+
+def _specials(config: TokenizerConfig, *, unk: bool = False) -> list[str]:
+    return [PAD] + ([EOS] if config.end_of_sentence else []) + ([UNK] if unk else [])
+
+
+def _finish(tokenizer: Tokenizer, config: TokenizerConfig, *, unk: bool = False) -> BuiltTokenizer:
+    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in _specials(config, unk=unk)])
+    return BuiltTokenizer(tokenizer, config.kind, PAD, EOS if config.end_of_sentence else None, UNK if unk else None)
+
+
+def _bpe(config: TokenizerConfig, lines: Lines) -> BuiltTokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=config.vocab_size, special_tokens=_specials(config), initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
+    )
+    tokenizer.train_from_iterator(_at_most(lines(), BPE_TRAINING_BYTES), trainer=trainer)
+    learned = vocabulary_size(tokenizer)
+    if learned != config.vocab_size:
+        raise TokenizerError(
+            f"the training text gives a BPE vocabulary of {learned:,} types, tokenizer.vocab_size asks for {config.vocab_size:,}",
+            hint=f"set tokenizer.vocab_size to {learned:,} or less, or take more text",
+        )
+    return _finish(tokenizer, config)
+
+
+def _byte(config: TokenizerConfig) -> BuiltTokenizer:
+    names = [*_specials(config), *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = Tokenizer(models.BPE(vocab={name: index for index, name in enumerate(names)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return _finish(tokenizer, config)
+
+
+def _character(config: TokenizerConfig, lines: Lines) -> BuiltTokenizer:
+    counts: Counter[str] = Counter()
+    for batch in lines():
+        counts.update("".join(batch))
+    names = [*_specials(config, unk=True), *_most_frequent(counts, config.vocab_size - len(_specials(config, unk=True)))]
+    tokenizer = Tokenizer(models.BPE(vocab={name: index for index, name in enumerate(names)}, merges=[], unk_token=UNK))
+    tokenizer.decoder = decoders.Fuse()
+    return _finish(tokenizer, config, unk=True)
+
+
+def _word(config: TokenizerConfig, lines: Lines, tokenized: bool) -> BuiltTokenizer:
+    tokenizer = Tokenizer(models.WordLevel(vocab={UNK: 0}, unk_token=UNK))
+    if tokenized:
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    else:  # a word keeps the space before it, so that decoding gives the text back
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(Regex(r"\s+"), " "), normalizers.Prepend(" ")])
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_WORDS), "isolated")
+        tokenizer.decoder = decoders.Sequence([decoders.Replace(UNK, f" {UNK}"), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    counts: Counter[str] = Counter()
+    specials = _specials(config, unk=True)
+    normalize, split = tokenizer.normalizer, tokenizer.pre_tokenizer
+    for batch in lines():
+        for line in batch:
+            text = normalize.normalize_str(line) if normalize is not None else line
+            counts.update(piece for piece, _ in split.pre_tokenize_str(text))
+    for name in specials:
+        counts.pop(name, None)
+    names = [*specials, *_most_frequent(counts, config.vocab_size - len(specials))]
+    tokenizer.model = models.WordLevel(vocab={name: index for index, name in enumerate(names)}, unk_token=UNK)
+    return _finish(tokenizer, config, unk=True)
+
+
+def _most_frequent(counts: Counter[str], limit: int) -> list[str]:
+    if limit < 1:
+        raise TokenizerError("tokenizer.vocab_size leaves no room beside the special tokens", hint="take at least 4")
+    return sorted(counts, key=lambda name: (-counts[name], name))[:limit]
+
+
+def _pretrained(config: TokenizerConfig) -> BuiltTokenizer:
+    name = config.name or ""
+    _refuse_by_kind(Path(name).expanduser(), name)
+    from transformers import AutoTokenizer
+
+    try:
+        loaded: Any = AutoTokenizer.from_pretrained(str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name)
+    except Exception as error:  # the library raises many kinds; each of them means the same to a person
+        reason = str(error).strip().split("\n")[0]
+        raise TokenizerError(
+            f'the tokenizer "{name}" can\'t be loaded: {reason}', hint="give a folder with tokenizer.json, or a name on the hub that this machine can reach"
+        ) from error
+    if not getattr(loaded, "is_fast", False):
+        raise TokenizerError(f'the tokenizer "{name}" has no fast version', hint="it needs a tokenizer.json")
+    if len(loaded) != config.vocab_size:
+        raise TokenizerError(
+            f'the tokenizer "{name}" has {len(loaded):,} types, tokenizer.vocab_size says {config.vocab_size:,}', hint=f"set tokenizer.vocab_size={len(loaded)}"
+        )
+    eos, pad = loaded.eos_token, loaded.pad_token or loaded.eos_token
+    if config.end_of_sentence and eos is None:
+        raise TokenizerError(f'the tokenizer "{name}" has no end token', hint="set tokenizer.end_of_sentence=false")
+    if pad is None:
+        raise TokenizerError(f'the tokenizer "{name}" has neither a padding nor an end token', hint="name one of them in its tokenizer_config.json")
+    tokenizer = Tokenizer.from_str(loaded.backend_tokenizer.to_str())
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return BuiltTokenizer(
+        tokenizer, "pretrained", str(pad), str(eos) if config.end_of_sentence else None, None if loaded.unk_token is None else str(loaded.unk_token)
+    )
+
+
+def _refuse_by_kind(path: Path, name: str) -> None:
+    """A file is no tokenizer folder; a folder without a tokenizer's files is none either. Nothing is opened."""
+    if path.is_file():
+        raise TokenizerError(
+            f'"{name}" is a file, a pretrained tokenizer is a folder with tokenizer.json, or a hub name', hint="pickles and .pt files are never opened"
+        )
+    if path.is_dir() and not any((path / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")):
+        raise TokenizerError(f"the folder {path} holds no tokenizer.json", hint="pickles and .pt files are never opened")
+
+
+def _fold_prompts_too(tokenizer: Tokenizer, corpus: CorpusConfig) -> None:
+    """The corpus is cleaned before; a prompt has to look like it."""
+    steps: list[Any] = []
+    if corpus.mask_digits:
+        steps.append(normalizers.Replace(Regex(r"\d+"), "###"))
+    if corpus.lowercase:
+        steps.append(normalizers.Lowercase())
+    if steps:
+        own = tokenizer.normalizer
+        tokenizer.normalizer = normalizers.Sequence([*steps, *([] if own is None else [own])])
+
+
+def _at_most(batches: Iterator[list[str]], limit: int) -> Iterator[list[str]]:
+    seen = 0
+    for batch in batches:
+        yield batch
+        seen += sum(map(len, batch))
+        if seen >= limit:
+            return
