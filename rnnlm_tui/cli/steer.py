@@ -12,17 +12,10 @@ if TYPE_CHECKING:
     from rnnlm_tui.contract.commands import CommandResult, Verb
     from rnnlm_tui.contract.config import RunConfig
 
-QUICK_SECONDS = 30.0
-"""A worker answers between two steps; a step on a slow machine may take seconds."""
-SAVING_SECONDS = 300.0
-"""A checkpoint is on disk before it is answered."""
-EVALUATING_SECONDS = 3600.0
-"""An evaluation reads a whole set."""
-
 
 def pause(run: RunArgument, json: JsonOption = False) -> None:
     """Pause a run between two steps."""
-    _steer(run, "pause", QUICK_SECONDS, json, "{run} is paused at step {step:,}: `rnnlm-tui resume {run}` goes on")
+    _steer(run, "pause", json, "{run} is paused at step {step:,}: `rnnlm-tui resume {run}` goes on")
 
 
 def resume(
@@ -51,18 +44,21 @@ def resume(
 
 
 def stop(run: RunArgument, json: JsonOption = False) -> None:
-    """Stop a run; returns when its checkpoint is on disk."""
-    _steer(run, "stop", SAVING_SECONDS, json, "{run} stopped at step {step:,}, saved in {checkpoint}: `rnnlm-tui resume {run}` goes on from there")
+    """Stop a run at a checkpoint.
+
+    Returns when the checkpoint is on disk.
+    """
+    _steer(run, "stop", json, "{run} stopped at step {step:,}, saved in {checkpoint}: `rnnlm-tui resume {run}` goes on from there")
 
 
 def checkpoint(run: RunArgument, json: JsonOption = False) -> None:
     """Save a checkpoint now; returns when it is on disk."""
-    _steer(run, "checkpoint", SAVING_SECONDS, json, "{run} saved {checkpoint}")
+    _steer(run, "checkpoint", json, "{run} saved {checkpoint}")
 
 
 def evaluate(run: RunArgument, json: JsonOption = False) -> None:
     """Evaluate a run now; returns with the figures."""
-    _steer(run, "evaluate", EVALUATING_SECONDS, json, "{run} at step {step:,}: {text}")
+    _steer(run, "evaluate", json, "{run} at step {step:,}: {text}")
 
 
 def change(
@@ -79,7 +75,7 @@ def change(
 
     directory = find_run(run)
     changes = settings(directory.read_config(), assignments)
-    results = [send(directory, "set", timeout=QUICK_SECONDS, path=path, value=value) for path, value in changes.items()]
+    results = [send(directory, "set", path=path, value=value) for path, value in changes.items()]
     if json:
         print_json(
             [{"run": directory.name, "path": path, "value": value, "step": result.step} for (path, value), result in zip(changes.items(), results, strict=True)]
@@ -110,13 +106,13 @@ def settings(config: RunConfig, assignments: list[str]) -> dict[str, float]:
     return {path: float(value) for path, value in changes.items() if isinstance(value, int | float)}
 
 
-def _steer(run: str, verb: Verb, timeout: float, json: bool, words: str) -> None:
+def _steer(run: str, verb: Verb, json: bool, words: str) -> None:
     from rnnlm_tui.cli.output import line, print_json
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.supervisor.control_client import send
 
     directory = find_run(run)
-    result: CommandResult = send(directory, verb, timeout=timeout)
+    result: CommandResult = send(directory, verb)
     if json:
         print_json({"run": directory.name, **result.model_dump(mode="json", exclude={"id", "ok", "error", "hint"})})
     else:

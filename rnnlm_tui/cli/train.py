@@ -77,9 +77,11 @@ def start_run(config: RunConfig, name: str | None, parent: str | None, base: Run
     from rnnlm_tui.cli.parents import check_fits_parent
     from rnnlm_tui.store.runs import create_run
     from rnnlm_tui.supervisor.launch import launch
+    from rnnlm_tui.supervisor.preflight import check_before_start
 
     if base is not None:
         check_fits_parent(config, base)
+    check_before_start(config)
     directory = create_run(config, name, parent)
     launch(directory)
     return directory
