@@ -82,8 +82,12 @@ def database_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        if code == sqlite3.SQLITE_FULL:
             raise StorageError(f"can't write {path}: {error}", hint="free some space on this disk") from error
+        if code == sqlite3.SQLITE_IOERR:
+            raise StorageError(
+                f"can't read or write {path}: {error}", hint="look at this disk: its free space, its errors, and what stands at that path"
+            ) from error
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise StorageError(f"{path} is locked by another program", hint="close what else has it open") from error
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):

@@ -1,0 +1,54 @@
+"""Rows for the store's tests: plausible figures, everything overridable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventKind, EventRow, SampleRow, StepRow
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run
+
+STARTED = 1_760_000_000.0
+
+
+def new_run(name: str = "plain-otter") -> RunDirectory:
+    """A run of the demo preset."""
+    return create_run(RunConfig(), name)
+
+
+def begin(database: RunDatabase, start_step: int = 0) -> int:
+    """A new attempt."""
+    return database.begin_attempt(4711, "host", "boot", "cpu", start_step, {"threads": 2})
+
+
+def step_row(step: int, attempt: int = 1, *, loss: float = 5.0, grad_norm: float = 0.5, learning_rate: float = 1e-3, speed: float = 20_000.0) -> StepRow:
+    """Step `step` of an attempt: 700 tokens and 0.05 s each, 1,000 steps an epoch."""
+    return StepRow(attempt, step, step * 700, step / 1000, loss, grad_norm, learning_rate, speed, step * 0.05, STARTED + attempt * 1e6 + step)
+
+
+def evaluation_row(step: int, attempt: int = 1, *, loss: float = 4.0) -> EvaluationRow:
+    """An evaluation of the validation set."""
+    return EvaluationRow(attempt, step, "validation", "validation", loss, 20_000, loss / 3, 1.5, STARTED + step)
+
+
+def sample_row(step: int, attempt: int = 1, *, text: str = " is strong.") -> SampleRow:
+    """A continuation of a prompt."""
+    return SampleRow(attempt, step, "The state of the Union", text, 4, 7, STARTED + step)
+
+
+def event_row(kind: EventKind, step: int = 0, *, text: str = "") -> EventRow:
+    """A fact in the log."""
+    return EventRow(1, step, kind, text, STARTED + step)
+
+
+def checkpoint_row(step: int, *, validation_loss: float | None = None, train_loss: float = 4.5) -> CheckpointRow:
+    """A checkpoint's index row; its marks are for the database to set."""
+    return CheckpointRow(1, step, step / 1000, step * 700, train_loss, validation_loss, 1_000, f"checkpoints/step-{step:09d}", False, False, STARTED + step)
+
+
+def write_model(folder: Path) -> None:
+    """What stands for a model's files."""
+    (folder / "config.json").write_text('{"model_type": "rnnlm"}', encoding="utf-8")
+    (folder / "model.safetensors").write_bytes(bytes(range(256)) * 40)

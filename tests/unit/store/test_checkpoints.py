@@ -1,0 +1,251 @@
+"""Checkpoints: whole or not at all, whatever happens while one is written."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.errors import CheckpointError, StorageError, UnknownCheckpointError
+from rnnlm_tui.store.checkpoints import (
+    Phase,
+    list_checkpoints,
+    newest_valid,
+    remove_checkpoint,
+    resolve_checkpoint,
+    sweep_temporary,
+    verify_checkpoint,
+    write_checkpoint,
+    write_snapshot,
+)
+from rnnlm_tui.store.run_directory import RunDirectory
+from tests.unit.store.rows import new_run, write_model
+
+
+@pytest.fixture
+def run() -> RunDirectory:
+    return new_run()
+
+
+def write(run: RunDirectory, step: int, validation_loss: float | None = None) -> Path:
+    return write_checkpoint(run, step, write_model, None, {"attempt": 1, "validation_loss": validation_loss})
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_checkpoint_holds_its_files_and_a_manifest_of_them(run: RunDirectory) -> None:
+    path = write_checkpoint(run, 1_500, write_model, "step-000001000", {"epoch": 1.5, "train_loss": 4.25, "device": "cpu", "rates": [1, 2]})
+    assert path == run.checkpoints_path / "step-000001500"
+    assert names(path) == ["config.json", "manifest.json", "model.safetensors"]
+    manifest = verify_checkpoint(path)
+    assert (manifest.kind, manifest.run, manifest.step, manifest.parent) == ("checkpoint", "plain-otter", 1_500, "step-000001000")
+    assert manifest.facts == {"epoch": 1.5, "train_loss": 4.25, "device": "cpu", "rates": [1, 2]}
+    assert manifest.files["model.safetensors"].size == 10_240
+    assert {"rnnlm_tui", "python"} <= set(manifest.versions)
+    assert names(run.checkpoints_path) == ["step-000001500"]
+
+
+def test_a_checkpoint_is_private_whatever_the_umask(run: RunDirectory) -> None:
+    old = os.umask(0)
+    try:
+        path = write(run, 1)
+    finally:
+        os.umask(old)
+    assert {entry.stat().st_mode & 0o777 for entry in path.iterdir()} == {0o600}
+    assert {path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777} == {0o700}
+
+
+def test_a_loss_that_is_not_a_number_makes_no_invalid_manifest(run: RunDirectory) -> None:
+    path = write_checkpoint(run, 1, write_model, None, {"train_loss": math.nan, "validation_loss": math.inf})
+    json.loads((path / "manifest.json").read_text(encoding="utf-8"), parse_constant=lambda word: pytest.fail(word))
+    assert verify_checkpoint(path).step == 1
+    assert list_checkpoints(run)[0].validation_loss is None
+
+
+def test_checkpoints_are_listed_by_step_with_their_facts(run: RunDirectory) -> None:
+    for step in (1_000, 500, 2_000_000_000):
+        write(run, step, 4.0)
+    (run.checkpoints_path / "step-000000007").mkdir()
+    (run.checkpoints_path / "notes").mkdir()
+    entries = list_checkpoints(run)
+    assert [entry.step for entry in entries] == [500, 1_000, 2_000_000_000]
+    assert {entry.validation_loss for entry in entries} == {4.0}
+    assert entries[0].bytes == sum(path.stat().st_size for path in entries[0].path.iterdir() if path.name != "manifest.json")
+
+
+def test_best_last_and_a_step_are_resolved(run: RunDirectory) -> None:
+    for step, loss in ((500, 5.0), (1_000, 4.0), (1_500, 4.5)):
+        write(run, step, loss)
+    found = {which: resolve_checkpoint(run, which).name for which in ("best", "last", "500", "1,000")}
+    assert found == {"best": "step-000001000", "last": "step-000001500", "500": "step-000000500", "1,000": "step-000001000"}
+
+
+@pytest.mark.parametrize("which", ["501", "", "latest", "-1", "../500", "5e2", "9" * 300, "\x1b[31m", "٥٠٠"])
+def test_an_unknown_checkpoint_is_refused_with_those_that_exist(run: RunDirectory, which: str) -> None:
+    write(run, 500)
+    with pytest.raises(UnknownCheckpointError, match="there are best, last and 500") as caught:
+        resolve_checkpoint(run, which)
+    assert caught.value.message.isprintable()
+
+
+def test_a_near_spelling_is_suggested_and_an_unevaluated_best_leads_to_the_last(run: RunDirectory) -> None:
+    with pytest.raises(UnknownCheckpointError, match="plain-otter has no checkpoint yet"):
+        resolve_checkpoint(run, "last")
+    write(run, 500)
+    with pytest.raises(UnknownCheckpointError) as caught:
+        resolve_checkpoint(run, "lst")
+    assert caught.value.hint == 'did you mean "last"?'
+    with pytest.raises(UnknownCheckpointError, match="none is the best") as caught:
+        resolve_checkpoint(run, "best")
+    assert caught.value.hint == "use plain-otter@last"
+
+
+def test_a_step_that_is_written_again_replaces_the_first(run: RunDirectory) -> None:
+    write(run, 500, 5.0)
+    path = write(run, 500, 4.0)
+    assert verify_checkpoint(path).facts["validation_loss"] == 4.0
+    assert names(run.checkpoints_path) == ["step-000000500"]
+
+
+@pytest.mark.parametrize("damage", ["flipped", "shorter", "longer", "missing", "no manifest", "half a manifest", "linked", "moved"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(run: RunDirectory, damage: str) -> None:
+    good, bad = write(run, 500), write(run, 1_000)
+    model, manifest = bad / "model.safetensors", bad / "manifest.json"
+    data = bytearray(model.read_bytes())
+    if damage == "flipped":
+        data[777] ^= 1
+        model.write_bytes(data)
+    elif damage == "shorter":
+        model.write_bytes(data[:-1])
+    elif damage == "longer":
+        model.write_bytes(data + b"\0")
+    elif damage == "missing":
+        model.unlink()
+    elif damage == "no manifest":
+        manifest.unlink()
+    elif damage == "half a manifest":
+        manifest.write_bytes(manifest.read_bytes()[:100])
+    elif damage == "linked":
+        model.unlink()
+        model.symlink_to(good / "model.safetensors")
+    elif damage == "moved":
+        manifest.write_bytes((good / "manifest.json").read_bytes())
+    path, damaged = newest_valid(run)
+    assert path == good
+    assert [entry.step for entry in damaged] == [1_000]
+    assert "step-000001000" in damaged[0].problem
+
+
+def test_without_a_valid_checkpoint_there_is_none(run: RunDirectory) -> None:
+    assert newest_valid(run) == (None, [])
+    (write(run, 500) / "model.safetensors").write_bytes(b"")
+    path, damaged = newest_valid(run)
+    assert path is None
+    assert len(damaged) == 1
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "model.bin", "state.PKL", "optimizer.pth", "rng.npy"])
+def test_a_pickle_is_refused_by_kind_and_nothing_is_written(run: RunDirectory, name: str) -> None:
+    def write_files(folder: Path) -> None:
+        write_model(folder)
+        (folder / name).write_bytes(b"\x80\x04.")
+
+    with pytest.raises(CheckpointError, match="pickle"):
+        write_checkpoint(run, 1, write_files, None, {})
+    assert names(run.checkpoints_path) == []
+
+
+def test_folders_and_links_have_no_place_in_a_checkpoint(run: RunDirectory) -> None:
+    with pytest.raises(CheckpointError, match="not a plain file"):
+        write_checkpoint(run, 1, lambda folder: (folder / "more").mkdir(), None, {})
+    with pytest.raises(CheckpointError, match="not a plain file"):
+        write_checkpoint(run, 1, lambda folder: (folder / "link.json").symlink_to("/etc/passwd"), None, {})
+    assert list_checkpoints(run) == []
+
+
+def test_a_full_disk_leaves_older_checkpoints_and_no_part(run: RunDirectory) -> None:
+    write(run, 500)
+
+    def full(folder: Path) -> None:
+        write_model(folder)
+        raise OSError(28, "No space left on device")
+
+    for step in (500, 1_000):
+        with pytest.raises(StorageError, match=r"can't write the checkpoint .*No space left"):
+            write_checkpoint(run, step, full, None, {})
+    assert names(run.checkpoints_path) == ["step-000000500"]
+    verify_checkpoint(run.checkpoints_path / "step-000000500")
+
+
+CRASH = """
+import os, signal, sys
+from pathlib import Path
+from rnnlm_tui.store.checkpoints import write_checkpoint
+from rnnlm_tui.store.run_directory import RunDirectory
+def write_files(folder):
+    (folder / "model.safetensors").write_bytes(b"new" * 1000)
+def at(phase):
+    if phase == sys.argv[3]:
+        os.kill(os.getpid(), signal.SIGKILL)
+write_checkpoint(RunDirectory(Path(sys.argv[1])), int(sys.argv[2]), write_files, None, {"new": True}, at=at)
+"""
+
+
+@pytest.mark.parametrize("step", [500, 1_000])
+@pytest.mark.parametrize("phase", ["begin", "files", "synced", "manifest", "aside", "renamed"])
+def test_a_worker_killed_in_any_phase_leaves_the_old_or_the_new_checkpoint_whole(run: RunDirectory, phase: Phase, step: int) -> None:
+    write(run, 500)
+    ended = subprocess.run([sys.executable, "-c", CRASH, str(run.path), str(step), phase], check=False)
+    assert ended.returncode == (-signal.SIGKILL if (phase, step) != ("aside", 1_000) else 0)
+    sweep_temporary(run)
+    path, damaged = newest_valid(run)
+    assert damaged == []
+    assert path is not None
+    arrived = phase == "renamed" or (phase, step) == ("aside", 1_000)
+    assert path.name == f"step-{step if arrived else 500:09d}"
+    assert ("new" in verify_checkpoint(path).facts) == arrived
+    assert names(run.checkpoints_path) == sorted({"step-000000500", path.name})
+
+
+def test_a_removed_checkpoint_is_gone_and_a_missing_one_no_error(run: RunDirectory) -> None:
+    write(run, 500)
+    write(run, 1_000)
+    remove_checkpoint(run, 500)
+    remove_checkpoint(run, 500)
+    assert names(run.checkpoints_path) == ["step-000001000"]
+
+
+def test_sweeping_touches_nothing_that_is_whole(run: RunDirectory) -> None:
+    write(run, 500)
+    snapshot = write_snapshot(run, 7, write_model)
+    (run.checkpoints_path / ".tmp-a").mkdir()
+    (run.snapshots_path / ".tmp-b").write_text("", encoding="utf-8")
+    (run.path / ".tmp-c").write_text("", encoding="utf-8")
+    sweep_temporary(run)
+    assert names(run.checkpoints_path) == ["step-000000500"]
+    assert names(run.snapshots_path) == [snapshot.name]
+    assert names(run.path) == ["checkpoints", "config.toml", "run.db", "snapshots"]
+
+
+def test_sweeping_a_run_without_checkpoints_does_nothing(run: RunDirectory) -> None:
+    sweep_temporary(run)
+    assert names(run.path) == ["config.toml", "run.db"]
+
+
+def test_the_newest_two_snapshots_stay_and_each_has_a_path_of_its_own(run: RunDirectory) -> None:
+    paths = []
+    for mtime, step in enumerate([10, 10, 20, 5]):
+        paths.append(write_snapshot(run, step, write_model))
+        os.utime(paths[-1], (1_760_000_000 + mtime, 1_760_000_000 + mtime))
+    assert len(set(paths)) == 4
+    assert set(run.snapshots_path.iterdir()) == set(paths[-2:])
+    assert verify_checkpoint(paths[-1]).kind == "snapshot"
+    assert list_checkpoints(run) == []

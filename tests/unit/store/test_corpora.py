@@ -1,0 +1,62 @@
+"""Finding prepared corpora by their manifests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig
+from rnnlm_tui.contract.corpora import CorpusManifest, SplitFacts
+from rnnlm_tui.store.corpora import find_corpus, list_corpora
+
+
+def prepare(home: Path, name: str, *, created: float = 1.0, corpus: CorpusConfig | None = None, tokenizer: TokenizerConfig | None = None) -> CorpusManifest:
+    facts = SplitFacts(documents=1, sentences=2, tokens=3, bytes=4)
+    manifest = CorpusManifest(
+        hash=name, corpus=corpus or CorpusConfig(), tokenizer=tokenizer or TokenizerConfig(), title="57 addresses", source_hash="s", vocab_size=2_048,
+        token_dtype="uint16", eos_id=1, pad_id=0, eos_text=" ", splits={"train": facts, "validation": facts, "test": facts}, bigram={}, created=created,
+    )  # fmt: skip
+    folder = home / "corpora" / name
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(manifest.model_dump_json(), encoding="utf-8")
+    return manifest
+
+
+def test_without_a_home_there_are_no_corpora() -> None:
+    assert list_corpora() == []
+    assert find_corpus(CorpusConfig(), TokenizerConfig()) is None
+
+
+def test_the_newest_comes_first_and_what_is_half_made_or_damaged_is_left_out(home: Path) -> None:
+    old, new = prepare(home, "a", created=1.0), prepare(home, "b", created=2.0)
+    prepare(home, ".tmp-c", created=3.0)
+    prepare(home, "d")
+    (home / "corpora" / "d" / "manifest.json").write_text("{", encoding="utf-8")
+    (home / "corpora" / "e").mkdir()
+    text = (home / "corpora" / "a" / "manifest.json").read_text(encoding="utf-8")
+    prepare(home, "f")
+    (home / "corpora" / "f" / "manifest.json").write_text(text.replace('"format":1', '"format":999'), encoding="utf-8")
+    assert list_corpora() == [new, old]
+
+
+def test_the_newest_of_the_same_settings_is_found(home: Path) -> None:
+    prepare(home, "a", created=1.0)
+    new = prepare(home, "b", created=2.0)
+    prepare(home, "c", created=3.0, corpus=CorpusConfig(lowercase=True))
+    assert find_corpus(CorpusConfig(), TokenizerConfig()) == new
+
+
+def test_only_fields_that_matter_are_compared(home: Path) -> None:
+    presidents = prepare(home, "a", tokenizer=TokenizerConfig(kind="byte"))
+    elman = prepare(home, "b", corpus=CorpusConfig(source="elman"))
+    assert find_corpus(CorpusConfig(seed=3, sentences=100), TokenizerConfig(kind="byte", vocab_size=9)) == presidents
+    assert find_corpus(CorpusConfig(source="elman"), TokenizerConfig(name="ignored")) == elman
+    assert find_corpus(CorpusConfig(source="elman", seed=3), TokenizerConfig()) is None
+    assert find_corpus(CorpusConfig(), TokenizerConfig(kind="byte", end_of_sentence=False)) is None
+
+
+@pytest.mark.parametrize("tokenizer", [TokenizerConfig(), TokenizerConfig(kind="word"), TokenizerConfig(kind="byte")])
+def test_another_tokenizer_is_another_corpus(home: Path, tokenizer: TokenizerConfig) -> None:
+    prepare(home, "a", tokenizer=TokenizerConfig(kind="character"))
+    assert find_corpus(CorpusConfig(), tokenizer) is None

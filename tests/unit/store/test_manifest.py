@@ -1,0 +1,76 @@
+"""Manifests: tricks in them, and what is no checkpoint at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.errors import CheckpointError
+from rnnlm_tui.store.checkpoints import write_checkpoint
+from rnnlm_tui.store.manifest import read_manifest, verify_checkpoint
+from tests.unit.store.rows import new_run, write_model
+
+Values = dict[str, object]
+
+
+@pytest.fixture
+def checkpoint() -> Path:
+    return write_checkpoint(new_run(), 500, write_model, None, {})
+
+
+def edit(checkpoint: Path, change: Callable[[Values], None]) -> None:
+    path = checkpoint / "manifest.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    change(values)
+    path.write_text(json.dumps(values), encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["../secret.json", "/etc/passwd", "a/b.json", "", ".", "..", "manifest.json", "a\0b", "x" * 300])
+def test_a_path_trick_in_a_manifest_is_refused_before_the_path_is_read(checkpoint: Path, name: str) -> None:
+    edit(checkpoint, lambda values: values.update(files={name: {"size": 0, "sha256": "0" * 64}}))
+    with pytest.raises(CheckpointError, match="impossible file"):
+        verify_checkpoint(checkpoint)
+
+
+def test_a_pickle_named_by_a_manifest_is_refused_unopened(checkpoint: Path) -> None:
+    edit(checkpoint, lambda values: values.update(files={"model.pt": {"size": 0, "sha256": "0" * 64}}))
+    with pytest.raises(CheckpointError, match=r"model\.pt is refused unopened"):
+        verify_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "training_state.safetensors", "tokenizer.json"])
+def test_a_file_that_was_put_there_later_is_refused(checkpoint: Path, name: str) -> None:
+    (checkpoint / name).write_bytes(b"")
+    with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
+        verify_checkpoint(checkpoint)
+
+
+def test_a_note_beside_the_files_is_let_be(checkpoint: Path) -> None:
+    (checkpoint / "README.md").write_text("mine", encoding="utf-8")
+    assert verify_checkpoint(checkpoint).step == 500
+
+
+@pytest.mark.parametrize("value", ["", "[]", "{}", "null", '{"format": 1}', "\x00", "nothing"])
+def test_a_manifest_that_is_none_is_named(checkpoint: Path, value: str) -> None:
+    (checkpoint / "manifest.json").write_text(value, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"manifest\.json is damaged"):
+        read_manifest(checkpoint)
+
+
+@pytest.mark.parametrize("more", [{}, {"new_field": 1}])
+def test_a_newer_format_is_told_apart_from_damage(checkpoint: Path, more: Values) -> None:
+    edit(checkpoint, lambda values: values.update({"format": 2, **more}))
+    with pytest.raises(CheckpointError, match=r"newer version of rnnlm-tui \(format 2\)") as caught:
+        verify_checkpoint(checkpoint)
+    assert caught.value.hint == "update rnnlm-tui"
+
+
+def test_what_is_no_checkpoint_is_refused_by_kind(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(b"PK")
+    (tmp_path / "file").write_bytes(b"")
+    for name, why in {"model.pt": "pickle", "file": "is a folder", "none": "no checkpoint", ".": r"no manifest\.json"}.items():
+        with pytest.raises(CheckpointError, match=why):
+            verify_checkpoint(tmp_path / name)

@@ -1,0 +1,163 @@
+"""The reader: a database that is missing, empty, replaced, damaged, or busy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.errors import DatabaseError, StorageError
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from tests.unit.store.rows import begin, event_row, new_run, sample_row, step_row
+
+
+def everything_is_empty(reader: RunReader) -> bool:
+    lists = [reader.evaluations(), reader.samples(), reader.events(), reader.hardware(), reader.checkpoints(), reader.attempts(), reader.recent_steps(9)]
+    ones = [reader.last_step(), reader.last_state(), reader.progress()]
+    return not any(lists) and ones == [None, None, None] and not list(reader.steps_since()) and len(reader.series()) == 0
+
+
+def test_a_fresh_run_reads_as_empty_with_its_facts() -> None:
+    with RunReader(new_run()) as reader:
+        assert everything_is_empty(reader)
+        assert set(reader.meta()) == {"created"}
+        assert reader.data_version() > 0
+
+
+@pytest.mark.parametrize("prepare", ["no folder", "no file", "empty file"])
+def test_a_database_that_is_not_there_yet_reads_as_empty_until_it_comes(tmp_path: Path, prepare: str) -> None:
+    run = RunDirectory(tmp_path / "plain-otter")
+    reader = RunReader(run)
+    if prepare != "no folder":
+        run.path.mkdir()
+    if prepare == "empty file":
+        run.database_path.touch()
+    assert everything_is_empty(reader)
+    assert reader.meta() == {}
+    assert reader.data_version() == 0
+    assert run.path.exists() == (prepare != "no folder")
+    run.path.mkdir(exist_ok=True)
+    with RunDatabase(run.database_path) as database:
+        database.add_steps([step_row(1)])
+    assert reader.data_version() > 0
+    assert reader.last_step() == step_row(1)
+    reader.close()
+
+
+def test_the_version_changes_with_every_commit_and_only_then() -> None:
+    run = new_run()
+    with RunDatabase(run.database_path) as database, RunReader(run) as reader:
+        versions = [reader.data_version()]
+        for step in range(1, 5):
+            database.add_steps([step_row(step)])
+            versions.append(reader.data_version())
+        assert len(set(versions)) == 5
+        assert (reader.last_step(), reader.series().step[-1], reader.data_version()) == (step_row(4), 4, versions[-1])
+
+
+def test_a_replaced_database_is_opened_anew(tmp_path: Path) -> None:
+    run = new_run()
+    with RunReader(run) as reader:
+        with RunDatabase(run.database_path) as database:
+            database.add_steps([step_row(step) for step in range(1, 6)])
+        version = reader.data_version()
+        assert len(reader.series()) == 5
+        shutil.move(run.database_path, tmp_path / "aside.db")
+        for name in ("run.db-wal", "run.db-shm"):
+            run.path.joinpath(name).unlink(missing_ok=True)
+        assert reader.data_version() == 0
+        assert len(reader.series()) == 0
+        with RunDatabase(run.database_path) as database:
+            database.add_steps([step_row(1)])
+        assert reader.data_version() not in (0, version)
+        assert len(reader.series()) == 1
+
+
+def test_a_reader_never_writes() -> None:
+    run = new_run()
+    with RunReader(run) as reader:
+        reader.meta()
+        connection = reader._connection
+        assert connection is not None
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            connection.execute("DELETE FROM meta")
+
+
+def test_a_reader_leaves_no_transaction_or_cursor_open_so_that_the_log_can_be_folded_in() -> None:
+    run = new_run()
+    with RunDatabase(run.database_path) as database, RunReader(run) as reader:
+        database.add_steps([step_row(step) for step in range(1, 3_000)])
+        rows = reader.steps_since(chunk=10)
+        next(rows)
+        reader.series(), reader.meta(), reader.last_step()
+        busy, logged, folded = database._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        assert (busy, logged, folded) == (0, 0, 0)
+        assert next(rows).step == 2
+
+
+def test_recent_steps_come_oldest_first() -> None:
+    run = new_run()
+    with RunDatabase(run.database_path) as database, RunReader(run) as reader:
+        database.add_steps([step_row(step) for step in range(1, 10)])
+        assert [row.step for row in reader.recent_steps(3)] == [7, 8, 9]
+        assert len(reader.recent_steps(100)) == 9
+
+
+def test_newest_events_and_samples_come_first_and_as_many_as_asked() -> None:
+    run = new_run()
+    with RunDatabase(run.database_path) as database, RunReader(run) as reader:
+        for step in range(5):
+            database.add_event(event_row("note", step))
+            database.add_sample(sample_row(step))
+        assert [row.step for row in reader.events(2)] == [4, 3]
+        assert [row.step for row in reader.samples(2)] == [4, 3]
+        assert len(reader.samples()) == len(reader.events()) == 5
+
+
+def test_a_newer_schema_is_named_with_what_to_do() -> None:
+    run = new_run()
+    with sqlite3.connect(run.database_path) as raw:
+        raw.execute("PRAGMA user_version = 2")
+    raw.close()
+    with RunReader(run) as reader, pytest.raises(DatabaseError, match=r"plain-otter/run\.db was made by a newer version") as caught:
+        reader.data_version()
+    assert caught.value.hint.startswith("update rnnlm-tui")
+
+
+@pytest.mark.parametrize("damage", ["random", "text", "truncated", "zeroed pages"])
+def test_a_damaged_file_is_named_with_what_still_works(damage: str) -> None:
+    run = new_run()
+    with RunDatabase(run.database_path) as database:
+        begin(database)
+        database.add_steps([step_row(step) for step in range(1, 3_000)])
+    whole = run.database_path.read_bytes()
+    half = len(whole) // 2
+    content = {
+        "random": os.urandom(9_000),
+        "text": b"metrics, once\n" * 999,
+        "truncated": whole[:half],
+        "zeroed pages": whole[:4096] + bytes(len(whole) - 4096),
+    }
+    run.database_path.write_bytes(content[damage])
+    with RunReader(run) as reader, pytest.raises(DatabaseError, match=r"plain-otter/run\.db is damaged") as caught:
+        reader.meta(), list(reader.steps_since()), reader.series()
+    assert "plain-otter@last" in caught.value.hint
+
+
+def test_a_folder_in_the_databases_place_is_a_storage_error() -> None:
+    run = new_run()
+    run.database_path.unlink()
+    run.database_path.mkdir()
+    with RunReader(run) as reader, pytest.raises(StorageError, match=r"can't read or write .*run\.db"):
+        reader.meta()
+
+
+def test_a_run_in_a_folder_with_odd_characters_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RNNLM_TUI_HOME", str(tmp_path / "what? 100% #1 ü"))
+    with RunReader(new_run()) as reader:
+        assert "created" in reader.meta()

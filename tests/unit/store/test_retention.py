@@ -1,0 +1,30 @@
+"""Which checkpoints stay."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from rnnlm_tui.store.retention import best_step, to_remove
+from tests.unit.store.rows import checkpoint_row
+
+LOSSES: list[tuple[int, float | None]] = [(500, 5.0), (1000, 3.0), (1500, None), (2000, math.nan), (2500, 4.0), (3000, 3.0)]
+
+
+@pytest.mark.parametrize(("keep", "removed"), [(2, [500, 1500, 2000]), (3, [500, 1500]), (5, [500]), (6, []), (9, []), (0, [500, 1500, 2000, 2500, 3000])])
+def test_the_newest_and_the_best_stay_in_whatever_order_rows_come(keep: int, removed: list[int]) -> None:
+    rows = [checkpoint_row(step, validation_loss=loss) for step, loss in LOSSES]
+    assert to_remove(rows, keep) == removed
+    assert to_remove(rows[::-1], keep) == removed
+
+
+def test_without_an_evaluation_only_the_newest_stay() -> None:
+    assert to_remove([checkpoint_row(step) for step in (1, 2, 3)], 2) == [1]
+    assert to_remove([], 2) == []
+
+
+def test_the_best_is_finite_and_the_earliest_of_equals() -> None:
+    assert best_step(LOSSES) == 1000
+    assert best_step([(1, math.nan), (2, math.inf), (3, None)]) is None
+    assert best_step([(1, -math.inf), (2, 1.0)]) == 2

@@ -1,0 +1,80 @@
+"""A run's folder: its name, its paths, its config."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.errors import RunNameError, StorageError
+from rnnlm_tui.store.run_directory import RunDirectory, check_run_name
+from rnnlm_tui.store.runs import create_run
+from tests.unit.store.rows import new_run
+
+IMPOSSIBLE_NAMES = ["", ".", "..", "../x", "/abs", "a/b", "-rf", ".hidden", "a\0b", "a b", "a\n", "ü", "x" * 65, "x" * 300, "\x1b[31m"]
+
+
+@pytest.mark.parametrize("name", ["a", "plain-otter", "0", "A.b_c-9", "x" * 64])
+def test_a_possible_name_is_returned(name: str) -> None:
+    assert check_run_name(name) == name
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE_NAMES)
+def test_an_impossible_name_is_refused_with_the_rule_and_no_control_character(name: str) -> None:
+    with pytest.raises(RunNameError, match=r"1 to 64 of") as caught:
+        check_run_name(name)
+    assert str(caught.value).replace("\n", "").isprintable()
+    assert len(caught.value.message) < 200
+
+
+def test_the_paths_are_those_of_the_design(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "plain-otter")
+    assert run.name == "plain-otter"
+    paths = [run.config_path, run.database_path, run.lock_path, run.log_path, run.checkpoints_path]
+    assert [path.name for path in paths] == ["config.toml", "run.db", "worker.lock", "worker.log", "checkpoints"]
+    assert all(path.parent == run.path for path in paths)
+    assert not run.path.exists()
+
+
+def test_a_short_run_folder_holds_its_own_socket() -> None:
+    run = RunDirectory(Path("/srv/runs/plain-otter"))
+    assert run.socket_path == run.path / "control.sock"
+
+
+def test_a_long_run_folder_gets_a_short_private_socket_path_of_its_own(tmp_path: Path) -> None:
+    long = RunDirectory(tmp_path / ("x" * 60) / ("y" * 60))
+    other = RunDirectory(tmp_path / ("x" * 60) / ("z" * 60))
+    assert len(os.fsencode(long.socket_path)) <= 107
+    assert long.socket_path != other.socket_path
+    assert long.socket_path == RunDirectory(long.path).socket_path
+    existed = long.socket_path.parent.exists()
+    try:
+        assert long.make_socket_directory() == long.socket_path
+        assert long.socket_path.parent.stat().st_mode & 0o777 == 0o700
+    finally:
+        if not existed:
+            shutil.rmtree(long.socket_path.parent)
+
+
+def test_the_config_comes_back_as_it_was_frozen() -> None:
+    config = RunConfig.model_validate({"corpus": {"source": 'odd "name"\\ü'}, "training": {"max_steps": 1_200}, "evaluation": {"prompts": ["a\nb", ""]}})
+    assert create_run(config, "other").read_config() == config
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe", b"[model", b"model = 3", b"[model]\nhidden_size = 0", b"[modell]\n"])
+def test_a_damaged_config_is_named(text: bytes) -> None:
+    run = new_run()
+    run.config_path.write_bytes(text)
+    with pytest.raises(StorageError, match=r"plain-otter/config\.toml"):
+        run.read_config()
+
+
+def test_a_missing_config_is_named() -> None:
+    run = new_run()
+    run.config_path.unlink()
+    with pytest.raises(StorageError, match=r"can't read .*config\.toml"):
+        run.read_config()
+    assert run.created() == 0.0

@@ -1,0 +1,165 @@
+"""Creating, listing, finding and deleting runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.contract.config import ModelConfig, RunConfig
+from rnnlm_tui.errors import ConfigError, RunNameError, RunStateError, StorageError, UnknownRunError
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.locations import runs_dir, trash_dir
+from rnnlm_tui.store.locks import RunLock
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RUN_NAME
+from rnnlm_tui.store.runs import create_run, delete_run, find_run, list_runs, suggest_name
+from tests.unit.store.rows import new_run
+from tests.unit.store.test_run_directory import IMPOSSIBLE_NAMES
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o277])
+def umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    old = os.umask(request.param)
+    yield
+    os.umask(old)
+
+
+def test_a_run_has_its_config_its_database_and_its_facts() -> None:
+    run = create_run(RunConfig(), "plain-otter", parent="other@500")
+    assert run.path == runs_dir() / "plain-otter"
+    assert sorted(path.name for path in run.path.iterdir()) == ["config.toml", "run.db"]
+    meta = RunReader(run).meta()
+    assert meta["parent"] == "other@500"
+    assert float(meta["created"]) == pytest.approx(run.created(), abs=60)
+
+
+@pytest.mark.usefixtures("umask")
+def test_folders_are_0700_and_files_0600_whatever_the_umask(home: Path) -> None:
+    run = new_run()
+    with RunDatabase(run.database_path) as database, RunReader(run) as reader, RunLock(run.lock_path):
+        database.set_meta("a", "b")
+        reader.meta()
+        found = {path: path.stat().st_mode & 0o777 for path in (home, *home.rglob("*"))}
+    assert {path.name for path in found} >= {"run.db", "run.db-wal", "run.db-shm", "config.toml", "worker.lock"}
+    assert all(mode == (0o700 if path.is_dir() else 0o600) for path, mode in found.items()), found
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE_NAMES)
+def test_an_impossible_name_creates_nothing(home: Path, name: str) -> None:
+    with pytest.raises(RunNameError):
+        create_run(RunConfig(), name)
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE_NAMES)
+def test_an_impossible_name_finds_nothing_and_shows_no_control_character(name: str) -> None:
+    new_run()
+    with pytest.raises(UnknownRunError) as caught:
+        find_run(name)
+    assert caught.value.message.isprintable()
+
+
+def test_a_taken_name_is_refused_and_the_first_run_stays() -> None:
+    first = new_run()
+    before = first.config_path.read_bytes()
+    with pytest.raises(RunNameError, match='already a run "plain-otter"'):
+        create_run(RunConfig(preset="elman"), "plain-otter")
+    assert first.config_path.read_bytes() == before
+    assert [path.name for path in runs_dir().iterdir()] == ["plain-otter"]
+
+
+def test_a_config_with_problems_between_fields_creates_nothing(home: Path) -> None:
+    with pytest.raises(ConfigError, match="tie_weights"):
+        create_run(RunConfig(model=ModelConfig(embedding_dim=8)))
+    assert not home.exists()
+
+
+def test_a_failure_half_way_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(database: RunDatabase, key: str, value: str) -> None:
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(RunDatabase, "set_meta", broken)
+    with pytest.raises(StorageError, match="full"):
+        new_run()
+    assert list(runs_dir().iterdir()) == []
+
+
+def test_a_home_that_is_a_file_is_refused_with_the_place(home: Path) -> None:
+    home.write_text("", encoding="utf-8")
+    with pytest.raises(StorageError, match="can't create the folder"):
+        new_run()
+    assert list_runs() == []
+
+
+def test_a_made_up_name_is_possible_and_free() -> None:
+    names = {create_run(RunConfig()).name for _ in range(5)} | {suggest_name()}
+    assert len(names) == 6
+    assert all(RUN_NAME.fullmatch(name) and "-" in name for name in names)
+
+
+def test_the_newest_run_comes_first_and_other_things_are_no_runs() -> None:
+    for age, name in enumerate(["new", "middle", "old"]):
+        os.utime(new_run(name).config_path, (1_760_000_000 - age, 1_760_000_000 - age))
+    (runs_dir() / ".tmp-half").mkdir()
+    (runs_dir() / "empty").mkdir()
+    (runs_dir() / "file").write_text("", encoding="utf-8")
+    (runs_dir() / "link").symlink_to(runs_dir() / "old")
+    assert [run.name for run in list_runs()] == ["new", "middle", "old"]
+
+
+def test_without_a_home_there_are_no_runs() -> None:
+    assert list_runs() == []
+    with pytest.raises(UnknownRunError) as caught:
+        find_run("x")
+    assert "rnnlm-tui train" in caught.value.hint
+
+
+def test_a_run_is_found_by_its_name_before_longer_ones_and_by_a_unique_prefix() -> None:
+    for name in ("otter", "otter-2", "heron"):
+        new_run(name)
+    assert find_run("otter").name == "otter"
+    assert find_run("h").name == "heron"
+
+
+def test_a_prefix_of_several_lists_them() -> None:
+    for name in ("otter-1", "otter-2"):
+        new_run(name)
+    with pytest.raises(UnknownRunError, match="otter-1, otter-2"):
+        find_run("ott")
+
+
+def test_a_misspelt_name_suggests_the_near_one() -> None:
+    new_run("plain-otter")
+    with pytest.raises(UnknownRunError) as caught:
+        find_run("plian-otter")
+    assert caught.value.hint == 'did you mean "plain-otter"?'
+
+
+def test_a_deleted_run_lies_whole_in_the_trash_and_its_name_is_free() -> None:
+    run = new_run()
+    place = delete_run(run)
+    assert place.parent == trash_dir()
+    assert (place / "run.db").exists()
+    assert list_runs() == []
+    assert delete_run(new_run()) != place
+
+
+def test_a_living_run_is_not_deleted() -> None:
+    run = new_run()
+    with RunLock(run.lock_path), pytest.raises(RunStateError, match="running as pid"):
+        delete_run(run)
+    assert run.database_path.exists()
+
+
+def test_what_a_dead_process_left_half_made_is_swept_and_what_is_young_is_not() -> None:
+    new_run("first")
+    old, young = runs_dir() / ".tmp-old", runs_dir() / ".tmp-young"
+    for folder in (old, young):
+        folder.mkdir()
+    os.utime(old, (1_000_000_000, 1_000_000_000))
+    new_run("second")
+    assert not old.exists()
+    assert young.exists()

@@ -1,0 +1,176 @@
+"""The curves: equal to a computation by hand, at a cost that doesn't grow with the run."""
+
+from __future__ import annotations
+
+import math
+import random
+import sqlite3
+from collections.abc import Iterator
+
+import pytest
+
+from rnnlm_tui.contract.metrics import METRIC_COLUMNS, StepRow
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.series import SeriesTable, bucket_width
+from tests.unit.store.rows import begin, new_run, step_row
+
+
+@pytest.fixture
+def run() -> RunDirectory:
+    return new_run()
+
+
+@pytest.fixture
+def database(run: RunDirectory) -> Iterator[RunDatabase]:
+    with RunDatabase(run.database_path) as opened:
+        yield opened
+
+
+def by_hand(rows: dict[int, StepRow], width: int) -> list[tuple[float, ...]]:
+    """Each bucket's place, count of non-finite rows, and (low, high, mean) of each column, from the rows themselves."""
+    buckets: dict[int, list[StepRow]] = {}
+    for step in sorted(rows):
+        buckets.setdefault((step - 1) // width, []).append(rows[step])
+    return [_bucket_by_hand(buckets[bucket]) for bucket in sorted(buckets)]
+
+
+def _bucket_by_hand(rows: list[StepRow]) -> tuple[float, ...]:
+    last = rows[-1]
+    entry: list[float] = [last.step, last.tokens_seen, last.epoch, last.active_seconds, last.time]
+    entry.append(sum(any(not math.isfinite(getattr(row, name)) for name in METRIC_COLUMNS) for row in rows))
+    for name in METRIC_COLUMNS:
+        values = [value for value in (getattr(row, name) for row in rows) if math.isfinite(value)]
+        entry += [min(values), max(values), math.fsum(values) / len(values)] if values else [math.nan] * 3
+    return tuple(entry)
+
+
+def entries(table: SeriesTable) -> list[tuple[float, ...]]:
+    bands = [values for name in METRIC_COLUMNS for values in (table.columns[name].low, table.columns[name].high, table.columns[name].mean)]
+    return list(zip(table.step, table.tokens, table.epoch, table.active, table.time, table.nonfinite, *bands, strict=True))
+
+
+def assert_same(table: SeriesTable, rows: dict[int, StepRow]) -> None:
+    wanted = by_hand(rows, table.width)
+    found = entries(table)
+    assert len(found) == len(wanted)
+    for one, other in zip(found, wanted, strict=True):
+        assert one == pytest.approx(other, rel=1e-12, abs=0, nan_ok=True)
+
+
+def _random_row(draw: random.Random, step: int, attempt: int) -> StepRow:
+    def value(scale: float) -> float:
+        return draw.choice([math.nan, math.inf, -math.inf]) if draw.random() < 0.03 else draw.uniform(0, scale)
+
+    return step_row(step, attempt, loss=value(9), grad_norm=value(2), learning_rate=value(1e-3), speed=value(3e4))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_series_followed_live_through_resumes_equals_a_computation_by_hand(run: RunDirectory, database: RunDatabase, seed: int) -> None:
+    draw = random.Random(seed)
+    buckets, raw_limit = draw.choice([(7, 1_500), (64, 2_500), (500, 10_000), (500, 0)])
+    live: dict[int, StepRow] = {}
+    widths = set()
+    with RunReader(run, raw_limit=raw_limit) as reader:
+        step = 0
+        for attempt_end in (draw.randint(1, 3_000) for _ in range(4)):
+            step = draw.randint(max(0, step - 1_500), step)
+            attempt = begin(database, step)
+            live = {number: row for number, row in live.items() if number <= step}
+            assert_same(reader.series(buckets), live)
+            end = step + attempt_end
+            while step < end:
+                batch = [_random_row(draw, number, attempt) for number in range(step + 1, step + draw.randint(2, 400)) if draw.random() < 0.9]
+                database.add_steps(batch)
+                live |= {row.step: row for row in batch}
+                step = max(live, default=0) if batch else step
+                table = reader.series(buckets)
+                widths.add(table.width)
+                assert len(table) <= buckets
+                assert_same(table, live)
+    with RunReader(run, raw_limit=raw_limit) as fresh:
+        assert_same(fresh.series(buckets), live)
+    assert all(width & (width - 1) == 0 for width in widths)
+
+
+def test_a_bucket_without_a_finite_value_is_a_gap(run: RunDirectory, database: RunDatabase) -> None:
+    database.add_steps([step_row(1), step_row(2, loss=math.nan), step_row(3)])
+    with RunReader(run) as reader:
+        table = reader.series()
+    assert table.width == 1
+    assert [math.isnan(value) for value in table.columns["loss"].mean] == [False, True, False]
+    assert list(table.nonfinite) == [0, 1, 0]
+
+
+def test_the_same_table_comes_back_while_nothing_is_new_and_an_old_one_never_changes(run: RunDirectory, database: RunDatabase) -> None:
+    with RunReader(run) as reader:
+        empty = reader.series()
+        assert (len(empty), empty.width, set(empty.columns)) == (0, 1, set(METRIC_COLUMNS))
+        database.add_steps([step_row(step) for step in range(1, 10)])
+        table = reader.series(4)
+        database.heartbeat(1.0)
+        assert reader.series(4) is table
+        before = entries(table)
+        database.add_steps([step_row(10)])
+        assert reader.series(4) is not table
+        assert entries(table) == before
+
+
+def test_following_a_run_reads_only_what_is_new(run: RunDirectory, database: RunDatabase) -> None:
+    database.add_steps([step_row(step) for step in range(1, 2_001)])
+    with RunReader(run) as reader:
+        reader.series()
+        queries: list[str] = []
+        assert reader._connection is not None
+        reader._connection.set_trace_callback(queries.append)
+        database.add_steps([step_row(step) for step in range(2_001, 2_004)])
+        assert reader.series().step[-1] == 2_003
+    assert len(queries) < 20
+
+
+def test_beyond_the_limit_roll_ups_are_read_and_no_step(run: RunDirectory, database: RunDatabase) -> None:
+    rows = {step: step_row(step, loss=float(step)) for step in range(1, 9_001)}
+    database.add_steps(list(rows.values()))
+    with sqlite3.connect(run.database_path) as other:
+        other.execute("UPDATE steps SET loss = 0")
+    other.close()
+    with RunReader(run, raw_limit=8_999) as reader, RunReader(run, raw_limit=9_000) as raw:
+        table = reader.series()
+        assert table.width == 1_024
+        assert_same(table, rows)
+        assert (raw.series().width, max(raw.series().columns["loss"].high)) == (8, 0.0)
+
+
+def test_a_run_of_five_million_steps_is_a_few_buckets(run: RunDirectory, database: RunDatabase) -> None:
+    last = 5_000_000
+    buckets = range((last - 1) // 1_024 + 1)
+    rollups = ((bucket, min(last, (bucket + 1) * 1_024), bucket, 0.5, 1.0, 2.0, 0, *(1_024, 1.0, 9.0, 1_024 * 4.0) * 4) for bucket in buckets)
+    with sqlite3.connect(run.database_path) as other:
+        other.executemany(f"INSERT INTO rollups VALUES ({', '.join('?' * 23)})", rollups)
+    other.close()
+    database.add_steps([step_row(last)])
+    with RunReader(run) as reader:
+        table = reader.series()
+    assert table.width == 4_096
+    assert len(table) == 1_221
+    assert table.step[0] == 4_096
+    assert (table.columns["loss"].low[0], table.columns["loss"].high[0], table.columns["loss"].mean[0]) == (1.0, 9.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("last", "buckets", "width"),
+    [
+        (0, 2_048, 1),
+        (1, 2_048, 1),
+        (2_048, 2_048, 1),
+        (2_049, 2_048, 2),
+        (4_096, 2_048, 2),
+        (262_144, 2_048, 128),
+        (262_145, 2_048, 1_024),
+        (10**9, 2_048, 2**19),
+        (9, 1, 16),
+    ],
+)
+def test_the_width_is_the_least_power_of_two_that_fits(last: int, buckets: int, width: int) -> None:
+    assert bucket_width(last, buckets, 262_144) == width

@@ -1,0 +1,76 @@
+"""What the app remembers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.errors import StorageError
+from rnnlm_tui.store import state
+from rnnlm_tui.store.locations import history_file, state_file
+from rnnlm_tui.store.state import append_history, load_history, load_state, save_state
+
+
+def test_the_state_comes_back_and_is_private(home: Path) -> None:
+    assert load_state() == {}
+    assert not home.exists()
+    save_state({"run": "plain-otter", "log_y": True, "width": [1, None, "ü"]})
+    save_state({"run": "brisk-heron"})
+    assert load_state() == {"run": "brisk-heron"}
+    assert state_file().stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null", b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_state_counts_as_none_and_is_written_over(home: Path, content: bytes) -> None:
+    home.mkdir()
+    state_file().write_bytes(content)
+    assert load_state() == {}
+    save_state({"a": 1})
+    assert load_state() == {"a": 1}
+
+
+def test_a_home_that_cannot_be_written_is_a_storage_error(home: Path) -> None:
+    home.write_text("", encoding="utf-8")
+    assert load_state() == {}
+    assert load_history() == []
+    with pytest.raises(StorageError):
+        save_state({})
+    with pytest.raises(StorageError):
+        append_history("x")
+
+
+def test_prompts_come_back_oldest_first_and_as_many_as_asked() -> None:
+    assert load_history() == []
+    prompts = ["one", "two\nlines", "ü\0\ud800\x1b[31m", "one"]
+    for prompt in prompts:
+        append_history(prompt)
+    assert load_history() == prompts
+    assert load_history(2) == prompts[-2:]
+    assert load_history(0) == []
+    assert history_file().stat().st_mode & 0o777 == 0o600
+
+
+def test_a_prompt_right_after_itself_and_an_empty_one_are_not_kept_twice() -> None:
+    for prompt in ("a", "a", "", "  \n", "b", "a"):
+        append_history(prompt)
+    assert load_history() == ["a", "b", "a"]
+
+
+def test_a_damaged_line_loses_only_itself(home: Path) -> None:
+    append_history("before")
+    with history_file().open("ab") as file:
+        file.write(b'{"prompt": 3}\n\xff\n["x"]\n{"prompt": "ha')
+    append_history("after")
+    append_history("later")
+    assert load_history() == ["before", "after", "later"]
+
+
+def test_a_long_history_keeps_its_newest_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "_MOST_HISTORY_BYTES", 1_000)
+    monkeypatch.setattr(state, "KEPT_PROMPTS", 20)
+    for number in range(100):
+        append_history(f"prompt {number}")
+    assert history_file().stat().st_size < 1_200
+    assert load_history()[-1] == "prompt 99"
+    assert len(load_history()) >= 10
