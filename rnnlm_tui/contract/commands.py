@@ -44,3 +44,8 @@ class CommandResult(_Message):
     """checkpoint, stop, snapshot: the directory that was written, relative to the run directory."""
     text: str = ""
     """sample: the continuation; evaluate: the figures in words."""
+
+
+def setting_value(path: str, value: float) -> float | int:
+    """A `set` command's number as the config field at `path` wants it: whole for the intervals."""
+    return int(value) if path.endswith(".every") and value.is_integer() else value

@@ -1,0 +1,70 @@
+"""Starts a training worker that outlives whoever started it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+
+from rnnlm_tui.errors import RunStateError, WorkerError
+from rnnlm_tui.store.locks import read_lock
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.supervisor.processes import child_environment, last_lines, python_command
+
+START_SECONDS = 60.0
+"""Longest wait for a worker to take its lock; a cold disk under a loaded machine has been seen to need ten."""
+
+WORKER_SETTINGS = {
+    "GOMP_SPINCOUNT": "1000",  # torch's threads spin at every barrier and lose most of their speed beside a busy neighbour otherwise
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # must be set before CUDA starts for exact mode
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+def launch(run: RunDirectory) -> int:
+    """Start a worker on the run, in a session of its own and with its output in the run's log; returns its pid.
+
+    Returns once the worker holds the run's lock.
+
+    Raises:
+        RunStateError: another worker has the run.
+        WorkerError: the worker ended before it had the lock, with its last words; or it did not come up in time.
+    """
+    held = read_lock(run.lock_path)
+    if held.held:
+        raise RunStateError(f"{run.name} is running as pid {held.pid}", hint=f"rnnlm-tui show {run.name}")
+    log = os.open(run.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        before = os.fstat(log).st_size
+        process = subprocess.Popen(
+            python_command("rnnlm_tui.worker.train", str(run.path)),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=child_environment(WORKER_SETTINGS),
+            start_new_session=True,
+        )
+    finally:
+        os.close(log)
+    # Waits for the worker's end in the background, so that no zombie stays while the app lives.
+    threading.Thread(target=process.wait, name=f"reaper-{process.pid}", daemon=True).start()
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        state = read_lock(run.lock_path)
+        if state.held and state.pid == process.pid:
+            return process.pid
+        if process.poll() is not None:
+            raise _failure(run, process.returncode, before)
+        time.sleep(0.02)
+    process.kill()
+    raise WorkerError(f"the worker of {run.name} did not start within {START_SECONDS:.0f} s", hint=f"its log: {run.log_path}")
+
+
+def _failure(run: RunDirectory, code: int, log_size_before: int) -> WorkerError | RunStateError:
+    written = max(0, run.log_path.stat().st_size - log_size_before)
+    words = [line for line in last_lines(run.log_path, 20, max_bytes=min(65_536, written)) if line.strip()] if written else []
+    if code == RunStateError.exit_code and words:
+        return RunStateError(words[0])
+    said = "\n".join(words[-5:]) or f"exit code {code}"
+    return WorkerError(f"the worker of {run.name} ended at its start: {said}", hint=f"its log: {run.log_path}")

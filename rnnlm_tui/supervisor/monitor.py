@@ -1,0 +1,215 @@
+"""Follows runs: one frozen snapshot of everything a view shows, built only when something changed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, SampleRow
+from rnnlm_tui.contract.status import STALE_SECONDS, ModelFigures, RunStatus, RunSummary, StatusFacts, derive_status
+from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.store.locks import LockState, host_name, read_lock
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import list_runs
+from rnnlm_tui.store.series import SeriesTable
+from rnnlm_tui.supervisor.processes import last_lines
+from rnnlm_tui.supervisor.summary import RECENT_STEPS, RunFacts, estimate_remaining, summarize_facts
+
+EVENTS = 200
+SAMPLES = 48
+HARDWARE = 300
+"""Ten minutes of readings."""
+LOG_LINES = 200
+
+SLOW_STEPS = 20
+"""A run is stalled when no step ended for so many times its usual step, for three times its longest evaluation, and for STALE_SECONDS."""
+SLOW_EVALUATIONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class RunSnapshot:
+    """Everything that views show of a run at one moment."""
+
+    summary: RunSummary
+    config: RunConfig
+    series: SeriesTable
+    evaluations: tuple[EvaluationRow, ...]
+    """The first one first."""
+    samples: tuple[SampleRow, ...]
+    """The newest first."""
+    events: tuple[EventRow, ...]
+    """The newest first."""
+    checkpoints: tuple[CheckpointRow, ...]
+    """By step."""
+    hardware: tuple[HardwareRow, ...]
+    """The oldest first."""
+    log_tail: tuple[str, ...]
+    """The last lines of the worker's own output."""
+    eta_margin: float | None
+    """Seconds by which `summary.eta_seconds` may be off; None where there is no ETA."""
+
+
+@dataclass(slots=True)
+class _Age:
+    """Seconds since a stamp of the wall clock: by the monotonic clock from the moment it was first seen, so that clock jumps don't count."""
+
+    stamp: float | None = None
+    age_when_seen: float = 0.0
+    seen: float = 0.0
+
+    def of(self, stamp: float | None) -> float | None:
+        if stamp is None:
+            return None
+        if stamp != self.stamp:
+            self.stamp, self.age_when_seen, self.seen = stamp, max(0.0, time.time() - stamp), time.monotonic()
+        return self.age_when_seen + time.monotonic() - self.seen
+
+
+class RunMonitor:
+    """Follows one run. `poll` costs a few system calls while nothing changes.
+
+    Raises (every method):
+        RnnlmError: the run's config or database can't be read.
+    """
+
+    def __init__(self, run: RunDirectory, *, max_buckets: int = 2048) -> None:
+        self.run = run
+        self._max_buckets = max_buckets
+        self._reader = RunReader(run)
+        self._config: RunConfig | None = None
+        self._seen: tuple[object, ...] = ()
+        self._heartbeat_age, self._fact_age = _Age(), _Age()
+        self._facts: RunFacts | None = None
+        self._snapshot: RunSnapshot | None = None
+
+    def poll(self) -> RunSnapshot | None:
+        """The new snapshot, or None when nothing that a view shows has changed since the last one."""
+        lock = read_lock(self.run.lock_path)
+        seen = (self._reader.data_version(), lock.held, lock.pid, self._log_stamp())
+        if seen == self._seen and self._facts is not None and self._status(self._facts, lock) == self._facts.status:
+            return None
+        self._seen = seen
+        snapshot = self._build(lock)
+        if snapshot == self._snapshot:
+            return None
+        self._snapshot = snapshot
+        return snapshot
+
+    def snapshot(self) -> RunSnapshot:
+        """The snapshot of now."""
+        new = self.poll()
+        if new is not None:
+            return new
+        assert self._snapshot is not None  # a first poll always gives one
+        return self._snapshot
+
+    def summary(self) -> RunSummary:
+        """The figures alone, without curves and logs."""
+        return summarize_facts(self._read_facts(read_lock(self.run.lock_path)))
+
+    def close(self) -> None:
+        """Close the database's file."""
+        self._reader.close()
+
+    def _build(self, lock: LockState) -> RunSnapshot:
+        facts = self._read_facts(lock)
+        self._facts = facts
+        eta = estimate_remaining(facts)
+        return RunSnapshot(
+            summary=summarize_facts(facts),
+            config=facts.config,
+            series=self._reader.series(self._max_buckets),
+            evaluations=tuple(facts.evaluations),
+            samples=tuple(self._reader.samples(SAMPLES)),
+            events=tuple(self._reader.events(EVENTS)),
+            checkpoints=tuple(facts.checkpoints),
+            hardware=tuple(self._reader.hardware(HARDWARE)),
+            log_tail=last_lines(self.run.log_path, LOG_LINES),
+            eta_margin=None if eta is None else eta.margin,
+        )
+
+    def _read_facts(self, lock: LockState) -> RunFacts:
+        if self._config is None:
+            self._config = self.run.read_config()
+        reader = self._reader
+        attempts = reader.attempts()
+        facts = RunFacts(
+            name=self.run.name,
+            config=self._config,
+            status="draft",
+            meta=reader.meta(),
+            attempt=attempts[-1].attempt if attempts else 0,
+            started=attempts[0].started if attempts else None,
+            pid=lock.pid if lock.held else None,
+            recent=reader.recent_steps(RECENT_STEPS),
+            evaluations=reader.evaluations(),
+            checkpoints=reader.checkpoints(),
+            last_state=reader.last_state(),
+            progress=reader.progress(),
+        )
+        return replace(facts, status=self._status(facts, lock))
+
+    def _status(self, facts: RunFacts, lock: LockState) -> RunStatus:
+        heartbeat = facts.meta.get("heartbeat")
+        host = facts.meta.get("host")
+        newest = _newest_fact(facts)
+        step_age = self._fact_age.of(newest)
+        return derive_status(
+            StatusFacts(
+                lock_held=lock.held,
+                same_host=host is None or host == host_name(),
+                last_state=None if facts.last_state is None else facts.last_state.kind,
+                heartbeat_age=self._heartbeat_age.of(None if heartbeat is None else float(heartbeat)),
+                step_age=step_age if step_age is not None and step_age > _patience(facts) else None,
+            )
+        )
+
+    def _log_stamp(self) -> tuple[int, int]:
+        try:
+            found = self.run.log_path.stat()
+        except OSError:
+            return (0, 0)
+        return (found.st_size, found.st_mtime_ns)
+
+
+def _newest_fact(facts: RunFacts) -> float | None:
+    """Wall clock of the newest sign that the loop moves: a step, an evaluation, a checkpoint, a change of state."""
+    times = [rows[-1].time for rows in (facts.recent, facts.evaluations, facts.checkpoints) if rows]
+    times += [facts.last_state.time] if facts.last_state is not None else []
+    return max(times, default=None)
+
+
+def _patience(facts: RunFacts) -> float:
+    """Seconds without any such sign after which a run counts as stalled."""
+    steps = facts.recent
+    usual = (steps[-1].active_seconds - steps[0].active_seconds) / max(1, len(steps) - 1) if steps else 0.0
+    longest = max((row.seconds for row in facts.evaluations[-10:]), default=0.0)
+    return max(STALE_SECONDS, SLOW_STEPS * usual, SLOW_EVALUATIONS * longest)
+
+
+def summarize(run: RunDirectory) -> RunSummary:
+    """The figures of one run, as `show --json` prints them.
+
+    Raises:
+        RnnlmError: its config or database can't be read.
+    """
+    monitor = RunMonitor(run)
+    try:
+        return monitor.summary()
+    finally:
+        monitor.close()
+
+
+def summaries() -> list[RunSummary]:
+    """The figures of all runs, the newest first; a run that can't be read has the status `lost` and says why."""
+    return [_summary_or_problem(run) for run in list_runs()]
+
+
+def _summary_or_problem(run: RunDirectory) -> RunSummary:
+    try:
+        return summarize(run)
+    except RnnlmError as error:
+        unknown = ModelFigures(cell_type="unknown", num_layers=0, hidden_size=0, tie_weights=False)
+        return RunSummary(run=run.name, status="lost", model=unknown, message=error.message)

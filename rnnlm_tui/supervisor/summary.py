@@ -1,0 +1,218 @@
+"""RunSummary and ETA from what a run's database says: the figures of lists, the identity line and the JSON contract."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from statistics import fmean
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, Progress, StepRow, perplexity
+from rnnlm_tui.contract.status import (
+    BaselineFigures,
+    CheckpointFigures,
+    EvaluationFigures,
+    ModelFigures,
+    PreparingFigures,
+    RunStatus,
+    RunSummary,
+    SourceFigures,
+    TrainFigures,
+)
+
+RECENT_STEPS = 400
+"""Rates and the ETA come from the newest steps, this many at most."""
+SMOOTHED_STEPS = 50
+"""The training loss of the summary is the mean of the newest steps, this many at most."""
+RATE_PARTS = 5
+"""The recent steps are cut into so many parts; their spread is the margin of the ETA."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What one look at a run's database and lock gave."""
+
+    name: str
+    config: RunConfig
+    status: RunStatus
+    meta: Mapping[str, str]
+    attempt: int
+    started: float | None
+    """Unix seconds of the first attempt."""
+    pid: int | None
+    """Of the living worker."""
+    recent: Sequence[StepRow]
+    """The newest steps, the oldest of them first."""
+    evaluations: Sequence[EvaluationRow]
+    checkpoints: Sequence[CheckpointRow]
+    last_state: EventRow | None
+    progress: Progress | None
+
+
+@dataclass(frozen=True, slots=True)
+class Eta:
+    """Seconds to the end and how far off that may be."""
+
+    seconds: float
+    margin: float
+
+
+def estimate_remaining(facts: RunFacts) -> Eta | None:
+    """Time that is left: steps at the rate of the recent ones by their training clock, and the evaluations to come at their usual cost.
+
+    None where it can't be told: nothing trains, no maximum, too few steps.
+    """
+    steps = [row for row in facts.recent if math.isfinite(row.active_seconds)]
+    max_steps = _number(facts.meta, "max_steps")
+    if facts.status not in ("running", "paused") or max_steps is None or len(steps) < 3:
+        return None
+    done = steps[-1].step
+    left = max(0, int(max_steps) - done)
+    rate = (steps[-1].active_seconds - steps[0].active_seconds) / max(1, done - steps[0].step)
+    evaluations = _evaluation_seconds(facts, left, done)
+    return Eta(left * rate + evaluations, left * _rate_spread(steps))
+
+
+def _rate_spread(steps: Sequence[StepRow]) -> float:
+    """Standard error of the seconds a step, from the parts of the recent steps."""
+    size = max(2, len(steps) // RATE_PARTS)
+    parts = [steps[start : start + size] for start in range(0, len(steps) - 1, size)]
+    rates = [(part[-1].active_seconds - part[0].active_seconds) / (part[-1].step - part[0].step) for part in parts if len(part) > 1]
+    if len(rates) < 2:
+        return 0.0
+    mean = fmean(rates)
+    return math.sqrt(sum((rate - mean) ** 2 for rate in rates) / (len(rates) - 1) / len(rates))
+
+
+def _evaluation_seconds(facts: RunFacts, left: int, done: int) -> float:
+    """What the evaluations still to come take together, as the ones so far did; the test at the end by its number of sentences' share is unknown and left out."""
+    if not facts.evaluations:
+        return 0.0
+    by_step: dict[int, float] = {}
+    for row in facts.evaluations:
+        by_step[row.step] = by_step.get(row.step, 0.0) + row.seconds
+    every = facts.config.evaluation.every
+    coming = (done + left) // every - done // every if every else 0
+    return fmean(list(by_step.values())[-10:]) * (coming + (1 if left else 0))
+
+
+def summarize_facts(facts: RunFacts) -> RunSummary:
+    """The figures of one run."""
+    meta, config = facts.meta, facts.config
+    last = facts.recent[-1] if facts.recent else None
+    eta = estimate_remaining(facts)
+    source_loss = _number(meta, "source_loss")
+    max_steps = _number(meta, "max_steps")
+    living = facts.status in ("preparing", "running", "paused", "stalled")
+    return RunSummary(
+        run=facts.name,
+        status=facts.status,
+        attempt=facts.attempt,
+        step=last.step if last else 0,
+        max_steps=int(max_steps) if max_steps is not None else config.training.max_steps,
+        epoch=last.epoch if last else 0.0,
+        epochs=_number(meta, "epochs"),
+        tokens_seen=last.tokens_seen if last else 0,
+        pid=facts.pid if living else None,
+        host=meta.get("host"),
+        device=meta.get("device") or None,
+        started=None if facts.started is None else datetime.fromtimestamp(facts.started, UTC).isoformat(timespec="seconds"),
+        updated=_updated(facts),
+        active_seconds=last.active_seconds if last else 0.0,
+        preset=config.preset,
+        corpus=meta.get("corpus_title") or config.corpus.source,
+        model=ModelFigures(
+            cell_type=config.model.cell_type,
+            num_layers=config.model.num_layers,
+            hidden_size=config.model.hidden_size,
+            tie_weights=config.model.tie_weights,
+            parameters=None if "parameters" not in meta else int(float(meta["parameters"])),
+        ),
+        train=_train_figures(facts.recent),
+        validation=_evaluation_figures([row for row in facts.evaluations if row.split == "validation"]),
+        test=_evaluation_figures([row for row in facts.evaluations if row.split == "test"]),
+        baseline=BaselineFigures(
+            perplexity=_perplexity(_number(meta, "baseline_loss")), validation_perplexity=_perplexity(_number(meta, "baseline_validation_loss"))
+        ),
+        source=SourceFigures(perplexity=_perplexity(source_loss)),
+        tokens_per_second=_tokens_per_second(facts.recent) if facts.status == "running" or not living else None,
+        eta_seconds=None if eta is None else eta.seconds,
+        checkpoints=CheckpointFigures(
+            best=next((row.step for row in facts.checkpoints if row.best), None),
+            last=next((row.step for row in facts.checkpoints if row.last), None),
+            count=len(facts.checkpoints),
+            bytes=sum(row.bytes for row in facts.checkpoints),
+        ),
+        preparing=None
+        if facts.status != "preparing" or facts.progress is None
+        else PreparingFigures(phase=facts.progress.phase, done=facts.progress.done, total=facts.progress.total),
+        parent=meta.get("parent"),
+        message=_message(facts),
+    )
+
+
+def _train_figures(recent: Sequence[StepRow]) -> TrainFigures:
+    if not recent:
+        return TrainFigures()
+    losses = [row.loss for row in recent[-SMOOTHED_STEPS:] if math.isfinite(row.loss)]
+    loss = fmean(losses) if losses else None
+    return TrainFigures(loss=loss, perplexity=_perplexity(loss), grad_norm=recent[-1].grad_norm, learning_rate=recent[-1].learning_rate)
+
+
+def _evaluation_figures(rows: Sequence[EvaluationRow]) -> EvaluationFigures:
+    """Of the newest evaluation; the best is taken among those that measured the same set."""
+    if not rows:
+        return EvaluationFigures()
+    newest = rows[-1]
+    finite = [row for row in rows if row.name == newest.name and math.isfinite(row.loss)]
+    best = min(finite, key=lambda row: row.loss, default=None)
+    return EvaluationFigures(
+        name=newest.name,
+        step=newest.step,
+        loss=newest.loss,
+        perplexity=_perplexity(newest.loss),
+        bits_per_byte=newest.bits_per_byte,
+        best_step=None if best is None else best.step,
+        best_perplexity=None if best is None else best.perplexity,
+    )
+
+
+def _tokens_per_second(recent: Sequence[StepRow]) -> float | None:
+    if len(recent) < 2:
+        return None
+    rows = recent[-SMOOTHED_STEPS:]
+    seconds = rows[-1].active_seconds - rows[0].active_seconds
+    return (rows[-1].tokens_seen - rows[0].tokens_seen) / seconds if seconds > 0 else None
+
+
+def _updated(facts: RunFacts) -> float | None:
+    times = [row.time for row in (facts.recent[-1:] or [])]
+    times += [row.time for row in list(facts.evaluations)[-1:]]
+    times += [facts.last_state.time] if facts.last_state is not None else []
+    created = _number(facts.meta, "created")
+    return max(times, default=created)
+
+
+def _message(facts: RunFacts) -> str | None:
+    if facts.status == "failed":
+        return facts.meta.get("message") or (facts.last_state.text if facts.last_state else None)
+    if facts.status == "crashed":
+        return "its worker ended without a word: it was killed, or the machine went down"
+    if facts.status == "stalled":
+        return "its worker holds the run and has done no step for a while"
+    if facts.status == "lost":
+        return f"its worker ran on {facts.meta.get('host', 'another host')}, and nothing was heard of it since"
+    return None
+
+
+def _perplexity(loss: float | None) -> float | None:
+    return None if loss is None or math.isnan(loss) else perplexity(loss)
+
+
+def _number(meta: Mapping[str, str], key: str) -> float | None:
+    try:
+        return float(meta[key])
+    except (KeyError, ValueError):
+        return None

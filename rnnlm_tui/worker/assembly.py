@@ -1,0 +1,256 @@
+"""Puts one attempt's TrainingRun together: device, corpus, model, the weights or the checkpoint it goes on from."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.corpora import CorpusManifest
+from rnnlm_tui.contract.estimates import total_steps
+from rnnlm_tui.contract.metrics import EventRow, Progress
+from rnnlm_tui.corpus.text import TextCodec
+from rnnlm_tui.corpus.token_store import PreparedCorpus, prepare_corpus
+from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
+from rnnlm_tui.engine.batches import Batches, SentenceBatches, StreamBatches
+from rnnlm_tui.engine.checkpoint import load_training_state, load_weights
+from rnnlm_tui.engine.device import describe, resolve_device, seed_everything, set_exactness, set_threads
+from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.errors import CheckpointError, CorpusError
+from rnnlm_tui.store.checkpoints import Manifest, resolve_checkpoint, verify_checkpoint
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import find_run
+from rnnlm_tui.worker.commands import Steering
+from rnnlm_tui.worker.evaluating import Evaluator
+from rnnlm_tui.worker.hardware import HardwareProbe
+from rnnlm_tui.worker.inbox import Inbox
+from rnnlm_tui.worker.reporter import Reporter
+from rnnlm_tui.worker.saving import Saver
+from rnnlm_tui.worker.training import SETTINGS_KEY, TrainingRun
+
+SAME_FACTS = ("device", "threads", "torch", "deterministic")
+"""Facts of a checkpoint's manifest that must be the same for a resume to be bit-exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What an attempt has at hand before anything heavy is imported."""
+
+    run: RunDirectory
+    config: RunConfig
+    database: RunDatabase
+    number: int
+    checkpoint: Path | None
+    """The newest valid checkpoint, from which it goes on."""
+    inbox: Inbox
+    steering: Steering
+
+    def note(self, step: int, text: str) -> None:
+        """Add a fact to the run's log."""
+        self.database.add_event(EventRow(self.number, step, "note", text, time.time()))
+
+
+def prepare(config: RunConfig, root: Path, progress: Callable[[Progress], None]) -> PreparedCorpus:
+    """The corpus of a config below `root`, built where it isn't there yet.
+
+    Raises:
+        CorpusError, TokenizerError: a source or tokenizer that can't be used.
+        whatever `progress` raises, to leave.
+    """
+    return prepare_corpus(config.corpus, config.tokenizer, config.training, root, progress)
+
+
+def set_up_torch(config: RunConfig, probe: HardwareProbe) -> torch.device:
+    """Threads, exactness and device of this process; the probe watches the GPU that trains.
+
+    Raises:
+        DeviceError: no such device on this machine.
+    """
+    set_threads(config.training.threads)
+    set_exactness(config.training.deterministic)
+    device = resolve_device(config.training.device)
+    if device.type == "cuda":
+        probe.watch_gpu(str(torch.cuda.get_device_properties(device).uuid))
+    return device
+
+
+def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> TrainingRun:
+    """The run, ready to train from its start step.
+
+    Raises:
+        CorpusError: the corpus is not the one that the run began with, or too short.
+        CheckpointError: the checkpoint or the parent's weights don't fit this config.
+    """
+    config, database = attempt.config, attempt.database
+    _check_corpus(attempt, corpus.manifest)
+    sentences = config.training.data_mode == "sentences"
+    model = RecurrentLanguageModel(
+        vocab_size=corpus.vocab_size,
+        embedding_dim=config.model.embedding_dim,
+        hidden_size=config.model.hidden_size,
+        num_layers=config.model.num_layers,
+        cell_type=config.model.cell_type,
+        dropout=config.model.dropout,
+        tie_weights=config.model.tie_weights,
+        pad_id=corpus.pad_id if sentences else None,
+        initialization=config.model.initialization,
+        seed=config.training.seed,
+    )
+    with RunReader(attempt.run) as reader:
+        meta = reader.meta()
+        evaluations = reader.evaluations()
+    parent = meta.get("parent")
+    if attempt.checkpoint is None and parent:
+        _load_parent(attempt, parent, model, corpus.path)
+    model.to(device)
+    batches = _batches(config, corpus)
+    trainer = _trainer(config, model, batches)
+    seed_everything(config.training.seed)
+    facts = _facts(config, corpus.manifest, device)
+    if attempt.checkpoint is not None:
+        load_training_state(attempt.checkpoint, trainer)
+        _tell_differences(attempt, verify_checkpoint(attempt.checkpoint), facts, trainer.step)
+    _describe(attempt, corpus, model, trainer, device)
+    evaluator = Evaluator(
+        config=config,
+        corpus=corpus,
+        codec=TextCodec(corpus.path),
+        model=model,
+        database=database,
+        attempt=attempt.number,
+        check_stop=attempt.inbox.check_stop,
+    )
+    before = parent if attempt.checkpoint is None else attempt.checkpoint.name
+    saver = Saver(attempt.run, config, database, attempt.number, tokenizer_files=corpus.path, facts=facts, parent=before)
+    reporter = Reporter(database.add_steps, attempt.number, active_seconds=trainer.active_seconds, asynchronous=device.type != "cpu")
+    measured = [row.loss for row in evaluations if row.step == trainer.step and row.split == "validation"]
+    return TrainingRun(
+        config,
+        database,
+        attempt.number,
+        inbox=attempt.inbox,
+        steering=attempt.steering,
+        trainer=trainer,
+        reporter=reporter,
+        evaluator=evaluator,
+        saver=saver,
+        settings=json.loads(meta.get(SETTINGS_KEY, "{}")),
+        saved_path="" if attempt.checkpoint is None else str(attempt.checkpoint.relative_to(attempt.run.path)),
+        validation_loss=measured[-1] if measured and trainer.step else None,
+    )
+
+
+def _batches(config: RunConfig, corpus: PreparedCorpus) -> Batches:
+    training = config.training
+    if training.data_mode == "stream":
+        return StreamBatches(corpus.tokens("train"), training.batch_size, training.bptt)
+    return SentenceBatches(
+        corpus.tokens("train"),
+        corpus.offsets("train"),
+        training.batch_size,
+        training.context_length,
+        corpus.pad_id,
+        shuffle=training.shuffle,
+        seed=training.seed,
+    )
+
+
+def _trainer(config: RunConfig, model: RecurrentLanguageModel, batches: Batches) -> Trainer:
+    optimizer, schedule = config.optimizer, config.schedule
+    return Trainer(
+        model,
+        batches,
+        max_steps=total_steps(config, batches.steps_per_epoch),
+        learning_rate=optimizer.learning_rate,
+        weight_decay=optimizer.weight_decay,
+        beta1=optimizer.beta1,
+        beta2=optimizer.beta2,
+        eps=optimizer.eps,
+        max_grad_norm=optimizer.max_grad_norm,
+        schedule=schedule.kind,
+        warmup_steps=schedule.warmup_steps,
+        final_fraction=schedule.final_fraction,
+    )
+
+
+def _check_corpus(attempt: Attempt, manifest: CorpusManifest) -> None:
+    """A resumed run needs the very tokens that it began with."""
+    with RunReader(attempt.run) as reader:
+        known = reader.meta().get("corpus_hash")
+    if known is not None and known != manifest.hash and attempt.checkpoint is not None:
+        raise CorpusError(
+            f"the corpus has changed since this run began: its hash was {known[:16]}, it is {manifest.hash[:16]}",
+            hint="bring the old text back, or start a new run with --from",
+        )
+    attempt.database.set_meta("corpus_hash", manifest.hash)
+
+
+def _load_parent(attempt: Attempt, parent: str, model: RecurrentLanguageModel, tokenizer_files: Path) -> None:
+    name, _, which = parent.partition("@")
+    checkpoint = resolve_checkpoint(find_run(name), which or "last")
+    verify_checkpoint(checkpoint)
+    theirs, ours = _vocabulary(checkpoint), _vocabulary(tokenizer_files)
+    if theirs != ours:
+        raise CheckpointError(
+            f"{parent} has another vocabulary ({len(theirs):,} types) than this corpus ({len(ours):,})",
+            hint=f"keep its corpus and tokenizer, or set tokenizer.kind=pretrained, tokenizer.name={checkpoint} and tokenizer.vocab_size={len(theirs)}",
+        )
+    try:
+        load_weights(checkpoint, model)
+    except CheckpointError as error:
+        raise CheckpointError(f"{parent} has another shape than this config: {error.message}", hint="give the model section the parent's values") from error
+    attempt.note(0, f"starts from the weights of {parent}")
+
+
+def _vocabulary(folder: Path) -> dict[str, int]:
+    tokenizer: Tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_NAME))
+    return dict(tokenizer.get_vocab(with_added_tokens=True))
+
+
+def _facts(config: RunConfig, manifest: CorpusManifest, device: torch.device) -> dict[str, object]:
+    return {
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "deterministic": config.training.deterministic,
+        "corpus_hash": manifest.hash,
+        "preset": config.preset,
+    }
+
+
+def _tell_differences(attempt: Attempt, manifest: Manifest, facts: dict[str, object], step: int) -> None:
+    differences = [f"{name} was {manifest.facts.get(name)}, is {facts[name]}" for name in SAME_FACTS if manifest.facts.get(name) != facts[name]]
+    if differences:
+        attempt.note(step, f"goes on within rounding, not bit for bit: {', '.join(differences)}")
+
+
+def _describe(attempt: Attempt, corpus: PreparedCorpus, model: RecurrentLanguageModel, trainer: Trainer, device: torch.device) -> None:
+    """What readers want to know of the run before its first step."""
+    manifest, training = corpus.manifest, attempt.config.training
+    mode = f"{training.data_mode}.{training.context_length if training.data_mode == 'sentences' else 0}"
+    facts: dict[str, object] = {
+        "device": describe(device),
+        "threads": torch.get_num_threads(),
+        "max_steps": trainer.max_steps,
+        "steps_per_epoch": trainer.batches.steps_per_epoch,
+        "epochs": trainer.max_steps / trainer.batches.steps_per_epoch,
+        "parameters": model.num_parameters(),
+        "vocab_size": corpus.vocab_size,
+        "corpus_title": manifest.title,
+        "eos_text": manifest.eos_text,
+        "baseline_loss": manifest.bigram.get(f"test.{mode}"),
+        "baseline_validation_loss": manifest.bigram.get(f"validation.{mode}"),
+        "source_loss": manifest.source_loss,
+    }
+    for key, value in facts.items():
+        if value is not None:
+            attempt.database.set_meta(key, str(value))

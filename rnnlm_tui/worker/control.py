@@ -1,0 +1,258 @@
+"""The worker's control socket: a thread that reads commands, hands them to the trainer and writes the answers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from typing import get_args
+
+from pydantic_core import from_json
+
+from rnnlm_tui.contract.commands import MAX_REQUEST_BYTES, Command, CommandResult, Verb
+from rnnlm_tui.contract.wire import decode_line, encode_line
+from rnnlm_tui.errors import InputError, near_names
+
+MAX_CONNECTIONS = 64
+"""Beyond these the connection that has been silent longest is dropped, so that half-open ones can't lock a person out."""
+MAX_UNSENT_BYTES = 1 << 20
+"""A reader that lets more answers pile up is dropped."""
+IDLE_SECONDS = 60.0
+"""A connection without a command in work is dropped after this silence."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingCommand:
+    """A command that waits for the trainer, and the way back to who sent it."""
+
+    command: Command
+    answer: Callable[[CommandResult], None]
+    """To be called once, from any thread."""
+
+
+@dataclass(eq=False, slots=True)
+class _Connection:
+    socket: socket.socket
+    received: bytearray = field(default_factory=bytearray)
+    unsent: bytearray = field(default_factory=bytearray)
+    in_work: int = 0
+    """Commands of this connection that aren't answered yet."""
+    reading: bool = True
+    """False after its end of file or a refused line: what is in work is answered, then it is closed."""
+    last_heard: float = field(default_factory=time.monotonic)
+
+
+class ControlServer:
+    """Serves a Unix socket from a thread of its own, so that a slow or silent client never delays a step.
+
+    `status` commands are answered at once with `status(command)`; all others go to `deliver(pending)`. Both are called in
+    the server's thread. Only processes of the same user are heard.
+    """
+
+    def __init__(self, path: Path, *, status: Callable[[Command], CommandResult], deliver: Callable[[PendingCommand], None]) -> None:
+        self._path = path
+        self._status = status
+        self._deliver = deliver
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._outbox: SimpleQueue[tuple[_Connection, bytes]] = SimpleQueue()
+        self._selector = selectors.DefaultSelector()
+        self._connections: set[_Connection] = set()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="control", daemon=True)
+
+    def start(self) -> None:
+        """Bind and serve. The caller holds the run's lock, so a socket file that is already there is left over and goes."""
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path.unlink(missing_ok=True)
+        self._listener.bind(str(self._path))
+        self._path.chmod(0o600)
+        self._listener.listen(128)
+        for waiting in (self._listener, self._wake_receiver, self._wake_sender):
+            waiting.setblocking(False)
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._selector.register(self._wake_receiver, selectors.EVENT_READ)
+        self._thread.start()
+
+    def retire(self) -> None:
+        """Remove the socket's file, while the run's lock is still held: a later worker may then put its own there."""
+        self._path.unlink(missing_ok=True)
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Send the answers that wait, for about a second at most, then close everything. Call `retire` first."""
+        self._closing.set()
+        self._wake()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # a full or closed pipe wakes the thread as well
+            self._wake_sender.send(b"w")
+
+    def _serve(self) -> None:
+        deadline: float | None = None
+        while deadline is None or (time.monotonic() < deadline and any(one.unsent for one in self._connections)):
+            for key, events in self._selector.select(timeout=5.0 if deadline is None else 0.1):
+                connection = key.data
+                if key.fileobj is self._listener:
+                    self._accept()
+                elif key.fileobj is self._wake_receiver:
+                    with contextlib.suppress(OSError):
+                        self._wake_receiver.recv(4096)
+                elif isinstance(connection, _Connection):
+                    if events & selectors.EVENT_READ:
+                        self._read(connection)
+                    if events & selectors.EVENT_WRITE and connection in self._connections:
+                        self._write(connection)
+            while not self._outbox.empty():
+                connection, line = self._outbox.get()
+                connection.in_work -= 1
+                self._send(connection, line)
+            self._drop_idle()
+            if deadline is None and self._closing.is_set():
+                deadline = time.monotonic() + 1.0
+        for connection in list(self._connections):
+            self._drop(connection)
+        self._selector.close()
+        for used in (self._listener, self._wake_receiver, self._wake_sender):
+            used.close()
+
+    def _accept(self) -> None:
+        try:
+            accepted, _ = self._listener.accept()
+        except OSError:  # gone again, or no descriptor left: the listener stays readable and the next turn tries again
+            return
+        if not _same_user(accepted):
+            accepted.close()
+            return
+        accepted.setblocking(False)
+        if len(self._connections) >= MAX_CONNECTIONS:
+            self._drop(min(self._connections, key=lambda one: (one.in_work > 0, one.last_heard)))
+        connection = _Connection(accepted)
+        self._connections.add(connection)
+        self._selector.register(accepted, selectors.EVENT_READ, connection)
+
+    def _read(self, connection: _Connection) -> None:
+        try:
+            received = connection.socket.recv(65_536)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._drop(connection)
+            return
+        connection.last_heard = time.monotonic()
+        connection.received += received
+        while connection.reading and (end := connection.received.find(b"\n")) >= 0:
+            line = bytes(connection.received[:end])
+            del connection.received[: end + 1]
+            self._hear(connection, line)
+        if connection.reading and len(connection.received) > MAX_REQUEST_BYTES:
+            self._refuse(connection, b"", f"the line is longer than {MAX_REQUEST_BYTES:,} bytes")
+        if not received:
+            connection.reading = False
+        self._settle(connection)
+
+    def _hear(self, connection: _Connection, line: bytes) -> None:
+        if len(line) > MAX_REQUEST_BYTES:
+            self._refuse(connection, b"", f"the line is longer than {MAX_REQUEST_BYTES:,} bytes")
+            return
+        if not line.strip():
+            return
+        try:
+            command = decode_line(line, Command)
+        except InputError as error:
+            self._refuse(connection, line, error.message)
+            return
+        if command.verb == "status":
+            self._send(connection, encode_line(self._status(command)))
+            return
+        connection.in_work += 1
+        self._deliver(PendingCommand(command, lambda result: self._answer(connection, result)))
+
+    def _answer(self, connection: _Connection, result: CommandResult) -> None:
+        self._outbox.put((connection, encode_line(result)))
+        self._wake()
+
+    def _refuse(self, connection: _Connection, line: bytes, problem: str) -> None:
+        """Say what was wrong and hear this connection no more; its commands in work are still answered."""
+        identifier, hint = _of_refused(line)
+        connection.reading = False
+        connection.received.clear()
+        self._send(connection, encode_line(CommandResult(id=identifier, ok=False, error=problem, hint=hint)))
+
+    def _send(self, connection: _Connection, line: bytes) -> None:
+        if connection not in self._connections:
+            return
+        connection.unsent += line
+        if len(connection.unsent) > MAX_UNSENT_BYTES:
+            self._drop(connection)
+            return
+        self._write(connection)
+
+    def _write(self, connection: _Connection) -> None:
+        try:
+            while connection.unsent:
+                del connection.unsent[: connection.socket.send(connection.unsent)]
+        except BlockingIOError:
+            pass  # the selector calls again when the reader has caught up
+        except OSError:
+            self._drop(connection)
+            return
+        self._settle(connection)
+
+    def _settle(self, connection: _Connection) -> None:
+        """Wait for what this connection can still do; close it when that is nothing."""
+        if connection not in self._connections:
+            return
+        events = (selectors.EVENT_READ if connection.reading else 0) | (selectors.EVENT_WRITE if connection.unsent else 0)
+        if not connection.reading and not connection.unsent and not connection.in_work:
+            self._drop(connection)
+            return
+        registered = connection.socket.fileno() in self._selector.get_map()
+        if events and registered:
+            self._selector.modify(connection.socket, events, connection)
+        elif events:
+            self._selector.register(connection.socket, events, connection)
+        elif registered:
+            self._selector.unregister(connection.socket)
+
+    def _drop(self, connection: _Connection) -> None:
+        self._connections.discard(connection)
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(connection.socket)
+        connection.socket.close()
+
+    def _drop_idle(self) -> None:
+        oldest = time.monotonic() - IDLE_SECONDS
+        for connection in [one for one in self._connections if not one.in_work and one.last_heard < oldest]:
+            self._drop(connection)
+
+
+def _same_user(accepted: socket.socket) -> bool:
+    """Whether the other end belongs to this user; where the system can't say, the 0700 directory has to do."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True
+    _pid, uid, _gid = struct.unpack("3i", accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return bool(uid == os.geteuid())
+
+
+def _of_refused(line: bytes) -> tuple[str, str]:
+    """The id of a refused line where it has one, and a hint when its verb is unknown."""
+    try:
+        value = from_json(line)
+    except ValueError:
+        return "", "send one JSON object a line"
+    if not isinstance(value, dict):
+        return "", "send one JSON object a line"
+    verb = value.get("verb")
+    verbs: tuple[str, ...] = get_args(Verb)
+    hint = "" if verb in verbs else near_names(str(verb), verbs) or f"verbs are {', '.join(verbs)}"
+    return str(value.get("id", ""))[:64], hint

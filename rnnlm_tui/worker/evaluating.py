@@ -1,0 +1,144 @@
+"""Evaluations and samples of a run: what is measured when, under which name, and stored."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.corpora import Split
+from rnnlm_tui.contract.metrics import EvaluationRow, EventRow, SampleRow
+from rnnlm_tui.corpus.text import TextCodec
+from rnnlm_tui.corpus.token_store import PreparedCorpus
+from rnnlm_tui.engine.batches import evaluation_batches
+from rnnlm_tui.engine.generate import generate
+from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.score import evaluate
+from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.store.database import RunDatabase
+
+ItemT = TypeVar("ItemT")
+
+
+class Evaluator:
+    """Measures and samples a model without touching its training: own state, own generator.
+
+    Args:
+        check_stop: called between batches and tokens; raises to leave the evaluation.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: RunConfig,
+        corpus: PreparedCorpus,
+        codec: TextCodec,
+        model: RecurrentLanguageModel,
+        database: RunDatabase,
+        attempt: int,
+        check_stop: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._corpus = corpus
+        self._codec = codec
+        self._model = model
+        self._database = database
+        self._attempt = attempt
+        self._check_stop = check_stop
+
+    def during_run(self, step: int) -> tuple[EvaluationRow, ...]:
+        """The configured split, cut to `max_sentences`, and the validation set where that is another: it alone selects the best."""
+        splits: list[Split] = [self._config.evaluation.split]
+        if "validation" not in splits:
+            splits.append("validation")
+        return tuple(self._measure(split, step, self._config.evaluation.max_sentences) for split in splits)
+
+    def at_end(self, step: int) -> tuple[EvaluationRow, ...]:
+        """The whole test set, and the whole validation set where the run only saw a part of it."""
+        whole: list[Split] = ["validation", "test"] if self._is_cut("validation", self._config.evaluation.max_sentences) else ["test"]
+        return tuple(self._measure(split, step, 0) for split in whole)
+
+    def continue_prompts(self, step: int, prompts: Iterable[str] | None = None) -> tuple[SampleRow, ...]:
+        """Continuations of `prompts` (None: the configured ones) with the config's sampling settings, stored.
+
+        A prompt that this vocabulary can't write becomes a note of the run.
+        """
+        rows = []
+        for prompt in self._config.evaluation.prompts if prompts is None else prompts:
+            try:
+                rows.append(self._continue(prompt, step))
+            except RnnlmError as error:
+                text = f'no continuation of "{prompt}": {error.message}'
+                self._database.add_event(EventRow(self._attempt, step, "note", text, time.time()))
+        return tuple(rows)
+
+    def continue_prompt(self, prompt: str, step: int) -> SampleRow:
+        """The continuation of one prompt, stored.
+
+        Raises:
+            InputError: a prompt that this vocabulary can't write.
+        """
+        return self._continue(prompt, step)
+
+    def _measure(self, split: Split, step: int, max_sentences: int) -> EvaluationRow:
+        corpus, training = self._corpus, self._config.training
+        batches = evaluation_batches(
+            corpus.tokens(split),
+            corpus.offsets(split),
+            data_mode=training.data_mode,
+            context_length=training.context_length,
+            pad_id=corpus.pad_id,
+            max_sentences=max_sentences,
+        )
+        score = evaluate(self._model, self._watched(batches))
+        row = EvaluationRow(
+            attempt=self._attempt,
+            step=step,
+            split="test" if split == "test" else "validation",
+            name=f"first {max_sentences:,} {split} sentences" if self._is_cut(split, max_sentences) else split,
+            loss=score.loss,
+            tokens=score.tokens,
+            bits_per_byte=score.loss / math.log(2) / corpus.bytes_per_token(split),
+            seconds=score.seconds,
+            time=time.time(),
+        )
+        self._database.add_evaluation(row)
+        return row
+
+    def _is_cut(self, split: Split, max_sentences: int) -> bool:
+        return 0 < max_sentences < self._corpus.manifest.splits[split].sentences
+
+    def _continue(self, prompt: str, step: int) -> SampleRow:
+        settings = self._config.sampling
+        prompt_ids = self._codec.prompt_ids(prompt, after_end=self._config.training.data_mode == "stream")
+        decoder = self._codec.incremental(prompt_ids)
+        pieces, tokens = [], 0
+        drawn = generate(
+            self._model,
+            prompt_ids,
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.temperature,
+            top_k=settings.top_k,
+            top_p=settings.top_p,
+            greedy=settings.greedy,
+            seed=settings.seed,
+        )
+        for one in self._watched(drawn):
+            pieces.append(decoder.push(one.token))
+            tokens += 1
+        pieces.append(decoder.flush())
+        row = SampleRow(self._attempt, step, prompt, "".join(pieces), tokens, None if settings.greedy else settings.seed, time.time())
+        self._database.add_sample(row)
+        return row
+
+    def _watched(self, items: Iterable[ItemT]) -> Iterator[ItemT]:
+        for item in items:
+            self._check_stop()
+            yield item
+
+
+def in_words(row: EvaluationRow) -> str:
+    """`validation perplexity 57.30, 1.672 bits per byte`."""
+    return f"{row.name} perplexity {row.perplexity:,.2f}, {row.bits_per_byte:.3f} bits per byte"

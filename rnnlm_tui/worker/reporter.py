@@ -1,0 +1,105 @@
+"""Turns steps into committed rows, in batches at most a quarter of a second late."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import torch
+
+from rnnlm_tui.contract.metrics import StepRow
+from rnnlm_tui.engine.trainer import StepResult
+
+REPORT_SECONDS = 0.25
+"""Rows wait at most this long, so that losses are fetched from a GPU a few times a second and not at every step."""
+
+SMOOTHED_STEPS = 50
+"""The training loss that a checkpoint is labelled with is the mean of so many steps."""
+
+
+class Reporter:
+    """Collects the results of steps and commits their rows.
+
+    Args:
+        commit: stores the rows in one transaction.
+        active_seconds: training time of the run before this attempt.
+        asynchronous: steps return before the device has done them (CUDA, MPS): their time is then that of the whole batch
+            of rows, fetch included, shared out by tokens.
+    """
+
+    def __init__(
+        self,
+        commit: Callable[[Sequence[StepRow]], None],
+        attempt: int,
+        *,
+        active_seconds: float = 0.0,
+        asynchronous: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._commit = commit
+        self._attempt = attempt
+        self._asynchronous = asynchronous
+        self._clock = clock
+        self._waiting: list[tuple[StepResult, float]] = []
+        self._committed_at = -math.inf
+        self._recent: deque[float] = deque(maxlen=SMOOTHED_STEPS)
+        self.active_seconds = active_seconds
+        """Training time of the run up to the newest committed row."""
+        self.non_finite_steps = 0
+        """Newest committed steps in a row whose loss or gradient was not finite."""
+        self.non_finite_total = 0
+        """All such steps of this attempt."""
+
+    @property
+    def train_loss(self) -> float:
+        """Mean loss of the newest committed steps, nats per token; NaN before there are any."""
+        return sum(self._recent) / len(self._recent) if self._recent else math.nan
+
+    def step(self, result: StepResult) -> None:
+        """Take one step's result; commits when a row has waited long enough."""
+        self._waiting.append((result, time.time()))
+        if self._clock() - self._committed_at >= REPORT_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit every row that waits."""
+        if not self._waiting:
+            return
+        results = [result for result, _ in self._waiting]
+        before = self._clock()
+        figures = torch.stack([torch.stack([result.loss, result.grad_norm]) for result in results]).tolist()  # one fetch for all
+        seconds = self._seconds(results, fetch_seconds=self._clock() - before)
+        rows = []
+        for (result, ended), (loss, grad_norm), spent in zip(self._waiting, figures, seconds, strict=True):
+            self.active_seconds += spent
+            finite = math.isfinite(loss) and math.isfinite(grad_norm)
+            self.non_finite_steps = 0 if finite else self.non_finite_steps + 1
+            self.non_finite_total += not finite
+            if finite:
+                self._recent.append(loss)
+            rows.append(
+                StepRow(
+                    attempt=self._attempt,
+                    step=result.step,
+                    tokens_seen=result.tokens_seen,
+                    epoch=result.epoch,
+                    loss=loss,
+                    grad_norm=grad_norm,
+                    learning_rate=result.learning_rate,
+                    tokens_per_second=result.tokens / spent if spent > 0 else math.nan,
+                    active_seconds=self.active_seconds,
+                    time=ended,
+                )
+            )
+        self._waiting.clear()
+        self._committed_at = self._clock()
+        self._commit(rows)
+
+    def _seconds(self, results: Sequence[StepResult], *, fetch_seconds: float) -> list[float]:
+        if not self._asynchronous:
+            return [result.seconds for result in results]
+        total = sum(result.seconds for result in results) + fetch_seconds
+        tokens = sum(result.tokens for result in results)
+        return [total * result.tokens / tokens if tokens else total / len(results) for result in results]

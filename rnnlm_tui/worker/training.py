@@ -1,0 +1,267 @@
+"""The training loop of one attempt, read aloud: commands, a step, its report, an evaluation, a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Literal
+
+from rnnlm_tui.contract.commands import setting_value
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.metrics import EventKind, EventRow
+from rnnlm_tui.contract.validation import merge, parse_config
+from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.errors import RnnlmError, RunStateError, StorageError
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.worker.commands import Steering
+from rnnlm_tui.worker.evaluating import Evaluator, in_words
+from rnnlm_tui.worker.inbox import Inbox, StopRequested
+from rnnlm_tui.worker.reporter import Reporter
+from rnnlm_tui.worker.saving import Saver
+
+PAUSE_SECONDS = 0.5
+"""At a pause the inbox is waited on in turns of this length."""
+
+NON_FINITE_LIMIT = 20
+"""So many steps in a row whose loss or gradient is not finite end the run; none of them changed a weight."""
+
+SETTINGS_KEY = "settings"
+"""Meta key of what `set` changed, as JSON, so that a later attempt goes on with it."""
+
+Ending = Literal["finished", "stopped"]
+
+
+class TrainingRun:
+    """Trains until the last step or a stop; commands act through it, between two steps.
+
+    Args:
+        settings: what `set` changed in earlier attempts, dotted path to value.
+        saved_path: the checkpoint that this attempt went on from, relative to the run directory; empty when it starts at step 0.
+        validation_loss: of an evaluation at the start step by an earlier attempt; None: there was none.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        database: RunDatabase,
+        attempt: int,
+        *,
+        inbox: Inbox,
+        steering: Steering,
+        trainer: Trainer,
+        reporter: Reporter,
+        evaluator: Evaluator,
+        saver: Saver,
+        settings: Mapping[str, float],
+        saved_path: str,
+        validation_loss: float | None,
+    ) -> None:
+        self._config = config
+        self._database = database
+        self._attempt = attempt
+        self._inbox = inbox
+        self._steering = steering
+        self._trainer = trainer
+        self._reporter = reporter
+        self._evaluator = evaluator
+        self._saver = saver
+        self._status: Literal["running", "paused", "stopping"] = "running"
+        self._saved_path = saved_path
+        self._saved_step = trainer.step if saved_path else -1
+        self._validation_loss = validation_loss
+        self._evaluated_step = -1 if validation_loss is None else trainer.step
+        self._non_finite_told = 0
+        self._settings: dict[str, float] = {}
+        for path, value in settings.items():
+            self._apply(path, value)
+
+    @property
+    def status(self) -> str:
+        """running, paused or stopping."""
+        return self._status
+
+    @property
+    def step(self) -> int:
+        """Updates done."""
+        return self._trainer.step
+
+    def train(self) -> Ending:
+        """Train to the last step, evaluate on the test set; or leave early by a stop, with everything saved.
+
+        Raises:
+            RnnlmError: out of memory, no finite loss any more, a full disk at the end.
+        """
+        try:
+            return self._train()
+        except RnnlmError:
+            self._reporter.flush()
+            raise
+
+    def _train(self) -> Ending:
+        self._event("running", f"from step {self.step:,} of {self._trainer.max_steps:,}")
+        if self.step and self._evaluated_step != self.step and self._due(self._config.evaluation.every):
+            self._evaluate_unless_stopped()  # the attempt before was stopped in this very evaluation
+        while self._trainer.should_continue:
+            self._heed_commands()
+            if self._status == "stopping":
+                return "stopped"
+            self._reporter.step(self._trainer.train_step())
+            self._check_finite()
+            if self._due(self._config.evaluation.every):
+                self._evaluate_unless_stopped()
+            if self._due(self._config.checkpoint.every):
+                self._save_if_possible()
+        return self._finish()
+
+    def pause(self) -> None:
+        """Train no further until `resume`; commands are heeded."""
+        if self._status == "running":
+            self._reporter.flush()
+            self._status = "paused"
+            self._event("paused", "")
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        if self._status == "paused":
+            self._status = "running"
+            self._event("running", "after a pause")
+
+    def stop(self) -> str:
+        """Save and leave; the checkpoint's directory relative to the run's, empty when no step was done.
+
+        Raises:
+            StorageError: it can't be saved; the run goes on as before.
+        """
+        self._inbox.stop_waits = False
+        before, self._status = self._status, "stopping"
+        try:
+            return self._save()
+        except StorageError:
+            self._status = before
+            raise
+
+    def checkpoint(self) -> str:
+        """Save now; the checkpoint's directory relative to the run's."""
+        if not self.step:
+            raise RunStateError("there is nothing to save before the first step")
+        return self._save()
+
+    def snapshot(self) -> str:
+        """Write the weights alone; the directory relative to the run's."""
+        return self._saver.snapshot(self._trainer.model, self.step)
+
+    def evaluate(self) -> str:
+        """Evaluate now; the figures in words."""
+        try:
+            return self._evaluate()
+        except StopRequested:
+            raise RunStateError("the evaluation was left: a stop came") from None
+
+    def sample(self, prompt: str | None) -> str:
+        """The continuation of `prompt`, or of the configured prompts, a line each."""
+        try:
+            if prompt is not None:
+                row = self._evaluator.continue_prompt(prompt, self.step)
+                self._event("sample", f"{row.tokens:,} tokens after a prompt")
+                return row.text
+            rows = self._evaluator.continue_prompts(self.step)
+        except StopRequested:
+            raise RunStateError("the sample was left: a stop came") from None
+        self._event("sample", f"{len(rows)} continuations")
+        return "\n".join(row.prompt + row.text for row in rows)
+
+    def set(self, path: str, value: float) -> None:
+        """Change a setting from the next step on, and for later attempts.
+
+        Raises:
+            ConfigError: a value out of its range; nothing changed.
+        """
+        section, _, name = path.partition(".")
+        before = getattr(getattr(self._config, section), name)
+        self._apply(path, value)
+        self._database.set_meta(SETTINGS_KEY, json.dumps(self._settings))
+        self._event("setting", f"{path} {before:g} → {value:g}")
+
+    def _apply(self, path: str, value: float) -> None:
+        self._config = parse_config(merge(self._config, {path: setting_value(path, value)}))
+        self._settings[path] = value
+        if path == "optimizer.learning_rate":
+            self._trainer.set_learning_rate(value)
+        self._saved_step = -1  # the state on disk is no longer all of it
+
+    def _heed_commands(self) -> None:
+        """Carry out what waits; at a pause, wait for more until it ends."""
+        while self._status != "stopping":
+            pending = self._inbox.take(wait=PAUSE_SECONDS if self._status == "paused" else 0.0)
+            if pending is not None:
+                self._steering.carry_out(pending)
+            elif self._status == "running":
+                return
+
+    def _finish(self) -> Ending:
+        """The last evaluation, the last checkpoint, the test set."""
+        while True:
+            self._heed_commands()
+            if self._status == "stopping":
+                return "stopped"
+            try:
+                self._reporter.flush()
+                if self._evaluated_step != self.step:
+                    self._evaluate()
+                self._save()
+                for row in self._evaluator.at_end(self.step):
+                    self._event("evaluation", in_words(row))
+            except StopRequested:
+                continue
+            return "finished"
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and self.step % every == 0
+
+    def _evaluate_unless_stopped(self) -> None:
+        try:
+            self._evaluate()
+        except StopRequested:
+            self._event("note", "the evaluation was left: a stop came")
+
+    def _evaluate(self) -> str:
+        self._reporter.flush()
+        rows = self._evaluator.during_run(self.step)
+        for row in rows:
+            self._event("evaluation", in_words(row))
+        self._evaluated_step = self.step
+        self._validation_loss = next(row.loss for row in rows if row.split == "validation")
+        if self._saved_step == self.step:
+            self._saver.label(self.step, self._validation_loss)
+        self._evaluator.continue_prompts(self.step)
+        return "; ".join(in_words(row) for row in rows)
+
+    def _save_if_possible(self) -> None:
+        """A periodic checkpoint that can't be written is told and tried again when the next is due; training goes on."""
+        try:
+            self._save()
+        except StorageError as error:
+            self._event("note", f"no checkpoint: {error.message}")
+
+    def _save(self) -> str:
+        self._reporter.flush()
+        if self.step and self._saved_step != self.step:
+            self._trainer.active_seconds = self._reporter.active_seconds
+            validation_loss = self._validation_loss if self._evaluated_step == self.step else None
+            row = self._saver.save(self._trainer, train_loss=self._reporter.train_loss, validation_loss=validation_loss)
+            self._saved_step, self._saved_path = self.step, row.path
+        return self._saved_path if self.step else ""
+
+    def _check_finite(self) -> None:
+        if self._reporter.non_finite_total > self._non_finite_told:
+            self._non_finite_told = self._reporter.non_finite_total
+            self._event("note", "the loss or the gradient was not finite: the update was left out")
+        if self._reporter.non_finite_steps >= NON_FINITE_LIMIT:
+            raise RnnlmError(
+                f"the loss or the gradient was not finite for {self._reporter.non_finite_steps} steps up to step {self.step:,}; the last checkpoint is kept",
+                hint="lower optimizer.learning_rate, or set optimizer.max_grad_norm, in a new run",
+            )
+
+    def _event(self, kind: EventKind, text: str) -> None:
+        self._database.add_event(EventRow(self._attempt, self.step, kind, text, time.time()))
