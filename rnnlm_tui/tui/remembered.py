@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.store import locations
+from rnnlm_tui.store.state import load_state, save_state
 from rnnlm_tui.tui.actions import PANES, Pane
 
 if TYPE_CHECKING:
@@ -14,23 +14,14 @@ if TYPE_CHECKING:
 
 
 def recall() -> dict[str, object]:
-    """What was kept; nothing where the file is missing or not ours."""
-    try:
-        kept = json.loads(locations.state_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return cast(dict[str, object], kept) if isinstance(kept, dict) else {}
+    """What was kept; nothing where the file is missing or damaged."""
+    return load_state()
 
 
 def keep(settings: dict[str, object]) -> None:
     """Write it down, whole or not at all. A home that nobody wrote to yet stays untouched until there is a run to remember."""
-    path = locations.state_file()
-    if not path.parent.exists() and not settings.get("run"):
-        return
-    from rnnlm_tui.store.atomic import write_text_atomically
-
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_text_atomically(path, json.dumps(settings, indent=1, sort_keys=True) + "\n")
+    if settings.get("run") or locations.state_file().parent.exists():
+        save_state(settings)
 
 
 def last_place(settings: dict[str, object]) -> tuple[RunDirectory | None, Pane | None]:

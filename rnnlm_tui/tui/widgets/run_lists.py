@@ -1,0 +1,140 @@
+"""The two lists at the left of a wide train screen: the other runs, and what happened in this one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from textual.content import Content
+from textual.strip import Strip
+
+from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.tui.widgets import palette
+from rnnlm_tui.tui.widgets.content import from_outside
+from rnnlm_tui.tui.widgets.figures import count, figure, percent
+from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
+from rnnlm_tui.tui.widgets.status_line import status_glyph, status_word
+from rnnlm_tui.tui.widgets.train_data import held_out, level_to_beat
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.metrics import EventRow
+    from rnnlm_tui.supervisor.monitor import RunSnapshot
+
+
+class OtherRuns(Panel):
+    """All runs in two lines each: name and perplexity, status and how far."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(title="Runs", legend=Content.styled("val ppl", palette.DIM), id=id)
+        self._runs: tuple[RunSummary, ...] = ()
+        self._open = ""
+
+    def show(self, runs: Sequence[RunSummary], open_run: str) -> None:
+        """Newest first; the open one is bright."""
+        if (tuple(runs), open_run) != (self._runs, self._open):
+            self._runs, self._open = tuple(runs), open_run
+            self.redraw()
+
+    def content_line(self, y: int, width: int) -> Strip:
+        """Line `y`."""
+        index, second = divmod(y, 2)
+        most = self.inner_size.height // 2
+        if index >= len(self._runs) or index >= most:
+            return padded([], width)
+        if index == most - 1 and len(self._runs) > most:
+            text = f"  {len(self._runs) - most + 1} more, r" if not second else ""
+            return padded(segments_of(text, palette.DIM), width)
+        run = self._runs[index]
+        return padded(segments_of(self._second(run, width) if second else self._first(run, width), palette.TEXT), width)
+
+    def _first(self, run: RunSummary, width: int) -> Content:
+        best = min((entry.validation.best_perplexity for entry in self._runs if entry.validation.best_perplexity is not None), default=None)
+        star = best is not None and run.validation.best_perplexity == best
+        sign = "*" if self.ascii_only else "★"
+        value = figure(run.validation.best_perplexity) + (sign if star else " ")
+        name = from_outside(run.run, newlines="show", limit=max(4, width - 4 - len(value)))
+        styled = name.stylize(f"bold {palette.BRIGHT}" if run.run == self._open else palette.TEXT)
+        left = Content.assemble(status_glyph(run.status, ascii_only=self.ascii_only), " ", styled)
+        gap = " " * max(1, width - left.cell_length - len(value))
+        return Content.assemble(left, gap, (value, f"bold {palette.VALIDATION}" if star else palette.TEXT))
+
+    def _second(self, run: RunSummary, width: int) -> Content:
+        share = percent(run.step / run.max_steps if run.max_steps else None) + " "
+        word = status_word(run.status) if run.status in ("failed", "crashed", "stalled") else Content.styled(palette.STATUS_WORDS[run.status], palette.DIM)
+        return Content.assemble("  ", word, " " * max(1, width - 2 - word.cell_length - len(share)), (share, palette.DIM))
+
+
+Entry = tuple[int, float, str, str, str]
+"""Step, time, sign, its colour, text."""
+
+
+def entries_of(snapshot: RunSnapshot) -> list[Entry]:
+    """What happened, newest first: from evaluations, checkpoints and the log, one line each."""
+    level = level_to_beat(snapshot)
+    found: list[Entry] = []
+    best = float("inf")
+    beaten = False
+    for row in held_out(snapshot):
+        value = figure(row.perplexity)
+        if level is not None and not beaten and level[0] != "source" and row.perplexity < level[1]:
+            beaten = True
+            found.append((row.step, row.time + 2e-3, "▼", palette.GOOD, f"beats {level[0]}"))
+        if row.loss < best and row.step > 0:
+            best = row.loss
+            found.append((row.step, row.time, "★", palette.VALIDATION, f"{value} best"))
+        else:
+            found.append((row.step, row.time, "e", palette.DIM, f"val {value}"))
+    found = _last_best_only(found)
+    last = max((row.step for row in snapshot.checkpoints), default=0)
+    found += [(row.step, row.time, "c", palette.TEXT, "saved last" if row.step == last else "saved") for row in snapshot.checkpoints]
+    found += [entry for event in snapshot.events if (entry := _event(event)) is not None]
+    return sorted(found, key=lambda entry: (entry[0], entry[1]), reverse=True)
+
+
+def _last_best_only(found: list[Entry]) -> list[Entry]:
+    """A falling curve is best each time; only the newest best keeps its star."""
+    stars = [index for index, entry in enumerate(found) if entry[2] == "★"]
+    return [
+        (step, time, "e", palette.DIM, f"val {text.removesuffix(' best')}") if sign == "★" and index != stars[-1] else (step, time, sign, colour, text)
+        for index, (step, time, sign, colour, text) in enumerate(found)
+    ]
+
+
+def _event(event: EventRow) -> Entry | None:
+    signs = {
+        "started": ("·", palette.DIM, "started"), "resumed": ("↻", palette.WARN, "resumed"), "paused": ("‖", palette.WARN, "paused"),
+        "stopped": ("■", palette.DIM, "stopped"), "finished": ("✓", palette.GOOD, "finished"), "failed": ("✗", palette.BAD, "failed"),
+        "setting": ("Δ", palette.BRIGHT, ""), "note": ("·", palette.DIM, ""),
+    }  # fmt: skip
+    if event.kind not in signs:
+        return None
+    sign, colour, word = signs[event.kind]
+    return event.step, event.time, sign, colour, word or event.text
+
+
+class EventsPanel(Panel):
+    """The log of the run, newest first, by step."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(title="Events", legend=Content.styled("step", palette.DIM), id=id)
+        self._entries: list[Entry] = []
+
+    def show(self, snapshot: RunSnapshot | None) -> None:
+        """What happened."""
+        entries = [] if snapshot is None else entries_of(snapshot)
+        if entries != self._entries:
+            self._entries = entries
+            self.redraw()
+
+    def content_line(self, y: int, width: int) -> Strip:
+        """One event."""
+        if y >= len(self._entries):
+            return padded([], width)
+        step, _, sign, colour, text = self._entries[y]
+        plain = {"★": "*", "▼": "v", "↻": "r", "‖": "=", "■": "-", "✓": "+", "✗": "x", "Δ": "d", "·": "."}
+        digits = max(5, len(count(self._entries[0][0])))
+        line = Content.assemble(
+            (count(step).rjust(digits), palette.DIM), " ", (plain.get(sign, sign) if self.ascii_only else sign, colour), " ",
+            from_outside(text, newlines="space", limit=max(1, width - digits - 3)).stylize(palette.TEXT if sign in "★c" else palette.BASELINE),
+        )  # fmt: skip
+        return padded(segments_of(line, palette.TEXT), width)

@@ -1,0 +1,148 @@
+"""What the model writes: the newest continuation of each prompt, older ones dim; or, when the run is in trouble, the fact and the last log line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import localtime, strftime
+from typing import TYPE_CHECKING
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.strip import Strip
+
+from rnnlm_tui.tui.widgets import palette
+from rnnlm_tui.tui.widgets.content import from_outside
+from rnnlm_tui.tui.widgets.figures import count
+from rnnlm_tui.tui.widgets.frame import Line
+from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
+from rnnlm_tui.tui.widgets.status_line import status_glyph
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.metrics import SampleRow
+    from rnnlm_tui.supervisor.monitor import RunSnapshot
+
+INDENT = 7
+"""Columns of `@3,700 `."""
+LONGEST = 2_000
+"""Characters of a sample that are looked at: more never stand in a panel."""
+TROUBLE = ("stalled", "failed", "crashed", "lost")
+SENTENCES = {
+    "stalled": "The process lives but makes no step.",
+    "failed": "The run failed.",
+    "crashed": "The worker ended without a word; space goes on from the last checkpoint.",
+    "lost": "The run is on another machine that does not answer.",
+}
+
+
+def lines_below(snapshot: RunSnapshot, width: int, height: int, *, ascii_only: bool) -> list[Content]:
+    """At most `height` lines of `width` cells: trouble first, then samples."""
+    trouble = trouble_lines(snapshot, width, ascii_only=ascii_only)
+    if trouble and height <= 2:
+        return trouble[:height]
+    room = height - len(trouble) - (1 if trouble else 0)
+    samples = sample_lines(snapshot, width, room)
+    return [*trouble, *([Content("")] if trouble and samples else []), *samples]
+
+
+def trouble_lines(snapshot: RunSnapshot, width: int, *, ascii_only: bool) -> list[Content]:
+    """One sentence of fact and the last log line; nothing for a run that is well."""
+    summary = snapshot.summary
+    if summary.status not in TROUBLE:
+        return []
+    fact = summary.message or SENTENCES[summary.status]
+    if summary.status == "stalled" and summary.updated is not None and not summary.message:
+        pid = f" (pid {summary.pid})" if summary.pid else ""
+        fact = f"The process{pid} lives but made no step since {strftime('%H:%M:%S', localtime(summary.updated))}."
+    colour = palette.BAD if summary.status in ("failed", "crashed") else palette.TEXT
+    first = Content.assemble(status_glyph(summary.status, ascii_only=ascii_only), " ", from_outside(fact, newlines="space").stylize(colour))
+    last = next((line for line in reversed(snapshot.log_tail) if line.strip()), "")
+    second = Content.assemble(("Last log line: ", palette.DIM), from_outside(last.strip(), newlines="space").stylize(palette.TEXT)) if last else Content("")
+    return [first.truncate(width, ellipsis=True), second.truncate(width, ellipsis=True)]
+
+
+def sample_lines(snapshot: RunSnapshot, width: int, height: int) -> list[Content]:
+    """The newest sample of each prompt in full, older ones in a line each, as far as there is room."""
+    groups = grouped(snapshot.samples, snapshot.config.evaluation.prompts)
+    if height <= 0:
+        return []
+    if not groups:
+        when = (
+            f"the first come with the evaluation at step {snapshot.config.evaluation.every:,}" if snapshot.config.evaluation.every else "they come at the end"
+        )
+        return [Content.styled(f"no samples yet, {when}, or with s", palette.DIM).truncate(width, ellipsis=True)]
+    groups = groups[: max(1, height // 2)]
+    each = height // len(groups)
+    gap = 1 if each >= 5 else 0
+    older = 0 if each < 3 else 1 if each < 5 else 2
+    lines: list[Content] = []
+    for group in groups:
+        block = [line for row in group[1 : 1 + older] for line in one_sample(row, width, 1, old=True)]
+        newest = one_sample(group[0], width, each - gap - len(block))
+        lines += [*newest, *block, *([Content("")] * gap)]
+    return lines[:height]
+
+
+def grouped(samples: Sequence[SampleRow], prompts: Sequence[str]) -> list[list[SampleRow]]:
+    """Samples by prompt, in the order of the config, then others; the newest of each first."""
+    found: dict[str, list[SampleRow]] = {prompt: [] for prompt in prompts}
+    for row in sorted(samples, key=lambda row: (row.step, row.time), reverse=True):
+        found.setdefault(row.prompt, []).append(row)
+    return [rows for rows in found.values() if rows]
+
+
+def one_sample(row: SampleRow, width: int, height: int, *, old: bool = False) -> list[Content]:
+    """`@3,700 The state of the Union is strong…`, hanging by the step's width; the prompt bold."""
+    text, prompt = palette.DIM if old else palette.TEXT, palette.DIM if old else f"bold {palette.BRIGHT}"
+    whole = Content.assemble(from_outside(row.prompt, newlines="space").stylize(prompt), from_outside(row.text[:LONGEST], newlines="space").stylize(text))
+    step = f"@{count(row.step)} "
+    indent = max(INDENT, len(step))
+    wrapped = whole.wrap(max(8, width - indent))
+    shown = [line.rstrip() for line in wrapped[:height]]
+    if len(wrapped) > height and shown:
+        shown[-1] = Content.assemble(shown[-1].truncate(max(8, width - indent) - 1), ("…", text))
+    return [Content.assemble((step.ljust(indent) if index == 0 else " " * indent, palette.DIM), line) for index, line in enumerate(shown)]
+
+
+class SampleLines(Vertical):
+    """Samples without a frame, for narrow terminals."""
+
+    DEFAULT_CSS = "SampleLines { overflow: hidden; }"
+    MOST = 24
+
+    def compose(self) -> ComposeResult:
+        for _ in range(self.MOST):
+            yield Line()
+
+    def show(self, snapshot: RunSnapshot | None, size: tuple[int, int], *, ascii_only: bool) -> None:
+        """Fill `size` cells."""
+        width, height = size
+        found = [] if snapshot is None else lines_below(snapshot, width - 2, min(height, self.MOST), ascii_only=ascii_only)
+        for index, line in enumerate(self.query(Line)):
+            line.put(Content.assemble(" ", found[index]) if index < len(found) else Content(""))
+
+
+class SamplesPanel(Panel):
+    """Samples in a frame; the legend says how they were drawn."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(title="Samples", id=id)
+        self._snapshot: RunSnapshot | None = None
+        self._inside: list[Content] = []
+
+    def show(self, snapshot: RunSnapshot | None) -> None:
+        """The run's samples."""
+        self._snapshot = snapshot
+        if snapshot is not None:
+            sampling = snapshot.config.sampling
+            drawn = "greedy" if sampling.greedy else f"T {sampling.temperature:g} · top-p {sampling.top_p:g} · seed {sampling.seed}"
+            self.set_reactive(Panel.legend, Content.styled(drawn, palette.DIM))
+        self.redraw()
+
+    def prepare(self, width: int, height: int) -> None:
+        """Lines for this size."""
+        self._inside = [] if self._snapshot is None else lines_below(self._snapshot, width, height, ascii_only=self.ascii_only)
+
+    def content_line(self, y: int, width: int) -> Strip:
+        """One line."""
+        return padded(segments_of(self._inside[y], palette.TEXT) if y < len(self._inside) else [], width)

@@ -1,0 +1,203 @@
+"""The charts' data from a snapshot: which curves, against which x, with which level to beat."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from rnnlm_tui.tui.widgets import palette
+from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, Mark, XFormat
+from rnnlm_tui.tui.widgets.figures import figure, scientific, short
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.metrics import EvaluationRow
+    from rnnlm_tui.store.series import SeriesTable
+    from rnnlm_tui.supervisor.monitor import RunSnapshot
+
+Axis = Literal["step", "tokens", "epoch", "time"]
+AXES: tuple[Axis, ...] = ("step", "tokens", "epoch", "time")
+MOST_LOSS = 700.0
+"""exp of more is no float any more."""
+
+
+def places_on(series: SeriesTable, axis: Axis) -> Sequence[float]:
+    """x of every bucket."""
+    return {"step": series.step, "tokens": series.tokens, "epoch": series.epoch, "time": series.active}[axis]
+
+
+def place_of(series: SeriesTable, axis: Axis, step: float) -> float:
+    """x of a step that has no bucket of its own, between its neighbours."""
+    if axis == "step" or not len(series.step):
+        return step
+    places = places_on(series, axis)
+    index = bisect_left(series.step, step)
+    if index >= len(series.step):
+        return places[-1]
+    before_step, before = (series.step[index - 1], places[index - 1]) if index else (0.0, 0.0)
+    span = series.step[index] - before_step
+    return before + (places[index] - before) * ((step - before_step) / span if span > 0 else 1.0)
+
+
+def planned_end(snapshot: RunSnapshot, axis: Axis) -> float | None:
+    """x of the run's planned end, None where that is not known. A run that ended early keeps it: the empty part is what was not trained."""
+    summary, series = snapshot.summary, snapshot.series
+    if summary.max_steps is None or not summary.max_steps:
+        return None
+    if axis == "step":
+        return float(summary.max_steps)
+    if axis == "epoch" and summary.epochs is not None:
+        return float(summary.epochs)
+    if not summary.step or not len(series.step):
+        return None
+    return places_on(series, axis)[-1] * summary.max_steps / series.step[-1]
+
+
+def exponentials(losses: Sequence[float]) -> list[float]:
+    """Perplexities of losses; a gap stays a gap."""
+    exp = math.exp
+    return [exp(loss) if loss < MOST_LOSS else math.inf if loss == loss else math.nan for loss in losses]
+
+
+def perplexity_data(snapshot: RunSnapshot, axis: Axis, log: bool = True) -> ChartData:
+    """Training and held-out perplexity, the level to beat, checkpoints, the best one, and where the run was resumed."""
+    return _learning(snapshot, axis, "Perplexity", log, exponentials)
+
+
+def loss_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
+    """The same in nats."""
+    return _learning(snapshot, axis, "Loss", False, lambda losses: losses)
+
+
+def speed_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
+    """Training tokens a second."""
+    return _one(snapshot, axis, "Tokens/s", "tokens_per_second", short(snapshot.summary.tokens_per_second), from_zero=True)
+
+
+def gradient_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
+    """The gradient's norm before clipping, and the clip."""
+    clip = snapshot.config.optimizer.max_grad_norm
+    levels = (Baseline(clip, f"clip {clip:g}"),) if clip > 0 else ()
+    return _one(snapshot, axis, "Gradient norm", "grad_norm", figure(snapshot.summary.train.grad_norm), from_zero=True, baselines=levels)
+
+
+def rate_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
+    """The learning rate."""
+    return _one(snapshot, axis, "Learning rate", "learning_rate", scientific(snapshot.summary.train.learning_rate), from_zero=True, smooth=False)
+
+
+def score_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
+    """Bits a byte on held-out text: the figure that compares across tokenizers."""
+    rows = held_out(snapshot)
+    curve = ChartSeries(
+        name="val",
+        colour=palette.VALIDATION,
+        x=[place_of(snapshot.series, axis, row.step) for row in rows],
+        mean=[row.bits_per_byte for row in rows],
+        current=figure(rows[-1].bits_per_byte) if rows else "",
+        smooth=False,
+    )
+    return _chart(snapshot, axis, "Bits per byte", (curve,))
+
+
+def held_out(snapshot: RunSnapshot) -> list[EvaluationRow]:
+    """The evaluations that a run is judged by, one a step, in the order of steps."""
+    latest = {row.step: row for row in snapshot.evaluations if row.split == snapshot.config.evaluation.split}
+    return [latest[step] for step in sorted(latest)]
+
+
+def level_to_beat(snapshot: RunSnapshot) -> tuple[str, float] | None:
+    """The floor of a generated source, else the bigram model's perplexity on the set that the run is judged by."""
+    summary = snapshot.summary
+    if summary.source.perplexity is not None:
+        return "source", summary.source.perplexity
+    baseline = summary.baseline
+    value = baseline.validation_perplexity if snapshot.config.evaluation.split == "validation" else baseline.perplexity
+    return (baseline.name, value) if value is not None else None
+
+
+def _learning(snapshot: RunSnapshot, axis: Axis, title: str, log: bool, of: Callable[[Sequence[float]], Sequence[float]]) -> ChartData:
+    series, summary = snapshot.series, snapshot.summary
+    band, rows = series.columns["loss"], held_out(snapshot)
+    nats = title == "Loss"
+    best = min((row.loss for row in rows), default=None)
+    star = " ★" if rows and rows[-1].loss == best and not nats else ""
+    train = ChartSeries(
+        name="train",
+        colour=palette.TRAIN,
+        x=places_on(series, axis),
+        mean=of(band.mean),
+        low=of(band.low) if series.width > 1 else None,
+        high=of(band.high) if series.width > 1 else None,
+        current=figure(summary.train.loss if nats else summary.train.perplexity) if len(series.step) else "",
+        geometric=not nats,
+    )
+    judged = ChartSeries(
+        name="val" if snapshot.config.evaluation.split == "validation" else "test",
+        colour=palette.VALIDATION,
+        x=[place_of(series, axis, row.step) for row in rows],
+        mean=of([row.loss for row in rows]),
+        current=f"{figure(rows[-1].loss if nats else rows[-1].perplexity)}{star}" if rows else "",
+        smooth=False,
+    )
+    level = level_to_beat(snapshot)
+    levels = () if level is None else (Baseline(math.log(level[1]) if nats else level[1], f"{level[0]} {figure(math.log(level[1]) if nats else level[1])}"),)
+    return _chart(snapshot, axis, title, (train, judged) if rows else (train,), baselines=levels, log=log, marks=() if nats else marks(snapshot, axis))
+
+
+def marks(snapshot: RunSnapshot, axis: Axis) -> tuple[Mark, ...]:
+    """`c` where a checkpoint lies, ★ at the best one, ↻ where the run was resumed."""
+    place = partial(place_of, snapshot.series, axis)
+    resumed = [Mark(place(event.step), "↻", palette.WARN) for event in snapshot.events if event.kind == "resumed" and event.attempt > 1]
+    saved = [Mark(place(row.step), "c", palette.TEXT) for row in snapshot.checkpoints if not row.best]
+    best = [Mark(place(row.step), "★", palette.VALIDATION) for row in snapshot.checkpoints if row.best]
+    return (*saved, *resumed, *best)
+
+
+def _one(
+    snapshot: RunSnapshot, axis: Axis, title: str, column: str, current: str, *, from_zero: bool, smooth: bool = True, baselines: tuple[Baseline, ...] = ()
+) -> ChartData:
+    series = snapshot.series
+    band = series.columns[column]
+    wide = series.width > 1
+    write = {"tokens_per_second": short, "learning_rate": scientific}.get(column)
+    curve = ChartSeries(
+        name="",
+        colour=palette.TRAIN,
+        x=places_on(series, axis),
+        mean=band.mean,
+        low=band.low if wide else None,
+        high=band.high if wide else None,
+        current=current if len(series.step) else "",
+        smooth=smooth,
+        y_format=write,
+    )
+    return _chart(snapshot, axis, title, (curve,), from_zero=from_zero, baselines=baselines)
+
+
+def _chart(
+    snapshot: RunSnapshot,
+    axis: Axis,
+    title: str,
+    series: tuple[ChartSeries, ...],
+    *,
+    baselines: tuple[Baseline, ...] = (),
+    marks: tuple[Mark, ...] = (),
+    log: bool = False,
+    from_zero: bool = False,
+) -> ChartData:
+    x_format: XFormat = "duration" if axis == "time" else "count"
+    return ChartData(
+        title=title,
+        series=series,
+        baselines=baselines,
+        marks=marks,
+        x_end=planned_end(snapshot, axis),
+        x_label=axis,
+        log_y=log,
+        y_from_zero=from_zero,
+        note="the first steps come when the corpus is ready" if snapshot.summary.status == "preparing" else "",
+        x_format=x_format,
+    )

@@ -1,0 +1,260 @@
+"""Invented runs for the app's tests: snapshots that look like a real demo, and services that remember what was asked of them."""
+
+from __future__ import annotations
+
+import math
+import random
+from array import array
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rnnlm_tui.contract.commands import CommandResult
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.metrics import METRIC_COLUMNS, CheckpointRow, EvaluationRow, EventKind, EventRow, HardwareRow, SampleRow
+from rnnlm_tui.contract.presets import DEMO
+from rnnlm_tui.contract.status import (
+    BaselineFigures,
+    CheckpointFigures,
+    EvaluationFigures,
+    ModelFigures,
+    PreparingFigures,
+    RunStatus,
+    RunSummary,
+    SourceFigures,
+    TrainFigures,
+)
+from rnnlm_tui.errors import RnnlmError, UnknownRunError
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.series import Band, SeriesTable
+from rnnlm_tui.supervisor.monitor import RunSnapshot
+from rnnlm_tui.tui.services import Services
+
+MOST, EPOCHS = 4_754, 8
+TEXTS = (
+    ("The state of the Union", " is strong, and the Congress must act on the program of the American people. We have a great responsibility to the free nations of the world, and I ask you to join me"),
+    ("My fellow Americans,", " we are now in the second year of a new effort to bring down the cost of health care, and we will not let our children pay for it. Last year we made more than"),
+    ("We must", " work together to reduce the deficit and strengthen the security of the nation. That is why I propose tonight that the Congress raise the minimum"),
+)  # fmt: skip
+START = 1_764_000_000.0
+"""Unix seconds at which the invented runs started."""
+
+
+def train_loss(step: float) -> float:
+    """A curve from ln V down to 3.9."""
+    return 3.86 + 3.7 * math.exp(-step / 120) + 1.35 * math.exp(-step / 900)
+
+
+def make_series(steps: int, width: int = 4) -> SeriesTable:
+    """The curves of so many steps, the same each time."""
+    noise = random.Random(7)
+    buckets = range(width, steps + 1, width) if steps else range(0)
+    step = array("d", buckets)
+    tokens = array("d", (700.0 * at for at in step))
+    epoch = array("d", (at * EPOCHS / MOST for at in step))
+    active = array("d", (at * 0.0264 for at in step))
+    mean = array("d", (train_loss(at) + noise.gauss(0, 0.03) for at in step))
+    spread = array("d", (abs(noise.gauss(0.06, 0.03)) for _ in step))
+    speed = array("d", ((27_600 if not 0.42 < at / MOST < 0.44 else 14_000) + noise.gauss(0, 300) for at in step))
+    norm = array("d", (0.4 + 1.2 * math.exp(-at / 150) + abs(noise.gauss(0, 0.02)) for at in step))
+    rate = array("d", (3e-3 * min(1, at / 100) * (0.51 + 0.49 * math.cos(math.pi * at / MOST)) for at in step))
+
+    def band(middle: array[float], by: array[float] | float) -> Band:
+        sides = by if isinstance(by, array) else array("d", [by] * len(middle))
+        return Band(array("d", (m - s for m, s in zip(middle, sides, strict=True))), array("d", (m + s for m, s in zip(middle, sides, strict=True))), middle)
+
+    bands = (band(mean, spread), band(norm, 0.03), band(rate, 0.0), band(speed, 400.0))
+    return SeriesTable(
+        width,
+        step,
+        tokens,
+        epoch,
+        active,
+        array("d", (START + at for at in active)),
+        array("d", [0.0] * len(step)),
+        dict(zip(METRIC_COLUMNS, bands, strict=True)),
+    )
+
+
+def make_summary(name: str = "plain-otter", status: RunStatus = "running", step: int = 3_751, **changes: object) -> RunSummary:
+    """A run's figures; everything can be changed."""
+    best = step // 100 * 100
+    loss = train_loss(best) + 0.13 * min(1, best / 900)
+    facts: dict[str, object] = {
+        "run": name, "status": status, "attempt": 1, "step": step, "max_steps": MOST, "epoch": step * EPOCHS / MOST, "epochs": float(EPOCHS), "tokens_seen": 700 * step,
+        "pid": 41_207, "host": "gpu1", "device": "cuda", "started": "2026-11-25T13:00:00Z", "updated": START + 99, "active_seconds": step * 0.0264, "preset": "demo", "corpus": "57 State of the Union addresses",
+        "model": ModelFigures(cell_type="elman", num_layers=2, hidden_size=192, tie_weights=True, parameters=543_488),
+        "train": TrainFigures(loss=3.93, perplexity=50.9, grad_norm=0.41, learning_rate=8.1e-4) if step else TrainFigures(),
+        "validation": EvaluationFigures(name="validation", step=best, loss=loss, perplexity=math.exp(loss), bits_per_byte=1.67, best_step=best, best_perplexity=math.exp(loss)) if step else EvaluationFigures(),
+        "baseline": BaselineFigures(perplexity=74.1, validation_perplexity=73.0),
+        "tokens_per_second": 27_600.0 if status == "running" else 0.0 if status == "stalled" else None,
+        "eta_seconds": (MOST - step) * 0.0239 if status == "running" else None,
+        "checkpoints": CheckpointFigures(best=best, last=step, count=6, bytes=39_000_000) if step else CheckpointFigures(),
+    }  # fmt: skip
+    return RunSummary.model_validate({**facts, **changes})
+
+
+def make_hardware(*, gpu: bool = True, count: int = 40, busy: float = 71) -> tuple[HardwareRow, ...]:
+    """The machine, oldest first."""
+    gib = 2**30
+    noise = random.Random(3)
+    rows = []
+    for index in range(count):
+        level = busy if index == count - 1 else max(0.0, min(100.0, busy + noise.gauss(0, 6)))
+        card: dict[str, object] = {
+            "gpu_name": "NVIDIA L4", "gpu_percent": level, "gpu_memory_used": int(4.7 * gib), "gpu_memory_own": int(0.6 * gib), "gpu_memory_total": 23 * gib,
+            "gpu_watts": 48.0, "gpu_celsius": 61.0,
+        }  # fmt: skip
+        rows.append(
+            HardwareRow(
+                time=START + 2 * index,
+                cpu_percent=12.0 if gpu else level,
+                process_cpu_percent=11.0 if gpu else level * 0.9,
+                memory_used=int(9.1 * gib),
+                memory_total=62 * gib,
+                process_memory=int(0.9 * gib),
+                disk_free=212 * 10**9,
+                **(card if gpu else {}),  # type: ignore[arg-type]
+            )  # fmt: skip
+        )
+    return tuple(rows)
+
+
+def make_snapshot(
+    status: RunStatus = "running", step: int = 3_751, *, name: str = "plain-otter", gpu: bool = True, config: RunConfig = DEMO, **changes: object
+) -> RunSnapshot:
+    """A whole demo run at that step."""
+    summary = make_summary(name, status, step, **changes)
+    steps = [at for at in range(100, step + 1, 100)]
+    evaluations = tuple(
+        EvaluationRow(1, at, "validation", "validation", train_loss(at) + 0.13 * min(1, at / 900), 20_000, 1.67 + math.exp(-at / 600), 0.4, START + at * 0.0264)
+        for at in steps
+    )
+    sampled = [at for at in (1_000, 2_000, 3_700) if at <= step]
+    samples = tuple(SampleRow(1, at, prompt, text, 40, 7, START + at * 0.0264) for at in reversed(sampled) for prompt, text in TEXTS)
+    saved = [at for at in (1_000, 2_000, 3_000, 3_500, 3_700, 3_750) if at <= step]
+    checkpoints = tuple(
+        CheckpointRow(1, at, at * EPOCHS / MOST, 700 * at, train_loss(at), train_loss(at) + 0.13, 6_500_000, f"checkpoints/step-{at:09d}", at == (3_700 if step >= 3_700 else saved[-1]), at == saved[-1], START + at * 0.0264)
+        for at in saved
+    )  # fmt: skip
+    kinds: list[tuple[int, EventKind, str]] = [(0, "started", "started")]
+    if step > 1_512:
+        kinds += [(1_512, "paused", "paused"), (1_512, "resumed", "resumed"), (1_512, "setting", "learning rate 3e-3 → 2.5e-3")]
+    events = tuple(EventRow(1 if at < 1_512 or kind == "paused" else 2, at, kind, text, START + at) for at, kind, text in reversed(kinds))
+    return RunSnapshot(
+        summary, config, make_series(step), evaluations, samples, events, checkpoints,
+        make_hardware(gpu=gpu, busy=0 if status == "stalled" else 71) if step else (), ("evaluation at 3,751",), 3.0 if status == "running" else None,
+    )  # fmt: skip
+
+
+@dataclass
+class FakeMachine:
+    """What describe_machine gives, in the same shape."""
+
+    host: str = "gpu1"
+    cpu_count: int = 8
+    memory_total: int = 62 * 2**30
+    memory_free: int = int(52.9 * 2**30)
+    disk_free: int = 212 * 10**9
+    gpu_name: str | None = "NVIDIA L4"
+    gpu_memory_total: int | None = 23 * 2**30
+    gpu_memory_free: int | None = int(18.9 * 2**30)
+    home: str = "~/.local/share/rnnlm-tui"
+
+
+def preparing(step: int = 0) -> RunSnapshot:
+    """A run that builds its corpus."""
+    return make_snapshot("preparing", step, preparing=PreparingFigures(phase="encoding", done=900_000, total=1_880_000), train=TrainFigures(), eta_seconds=None)
+
+
+def elman() -> RunSnapshot:
+    """A run with a known floor."""
+    return make_snapshot(source=SourceFigures(perplexity=40.2))
+
+
+@dataclass
+class FakeSampler:
+    """A sampler that starts and never draws."""
+
+    started: bool = False
+    closed: bool = False
+
+    async def start(self) -> None:
+        self.started = True
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class FakeServices(Services):
+    """Store and supervisor that keep what was asked of them."""
+
+    runs: list[RunSummary] = field(default_factory=list)
+    snapshots: dict[str, RunSnapshot] = field(default_factory=dict)
+    sent: list[tuple[str, str, dict[str, object]]] = field(default_factory=list)
+    started: list[tuple[RunConfig, str | None]] = field(default_factory=list)
+    resumed: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    refuse: RnnlmError | None = None
+    machine_facts: FakeMachine = field(default_factory=FakeMachine)
+
+    def run(self, name: str) -> RunDirectory:
+        return RunDirectory(Path("/nowhere/runs") / name)
+
+    def monitor(self, run: RunDirectory) -> FakeMonitor:  # type: ignore[override]
+        return FakeMonitor(self, run.name)
+
+    def summaries(self) -> list[RunSummary]:
+        return list(self.runs)
+
+    def machine(self) -> FakeMachine:  # type: ignore[override]
+        return self.machine_facts
+
+    def sampler(self) -> FakeSampler:  # type: ignore[override]
+        return FakeSampler()
+
+    def find(self, name: str) -> RunDirectory:
+        if name not in {run.run for run in self.runs}:
+            raise UnknownRunError(f'no run "{name}"')
+        return self.run(name)
+
+    def start(self, config: RunConfig, name: str | None) -> RunDirectory:
+        if self.refuse is not None:
+            raise self.refuse
+        self.started.append((config, name))
+        snapshot = make_snapshot("preparing", 0, name=name or "calm-badger")
+        self.runs.insert(0, snapshot.summary)
+        self.snapshots[snapshot.summary.run] = snapshot
+        return self.run(snapshot.summary.run)
+
+    def send(self, run: RunDirectory, verb: str, **arguments: object) -> CommandResult:
+        if self.refuse is not None:
+            raise self.refuse
+        self.sent.append((run.name, verb, arguments))
+        return CommandResult(id="1", ok=True, step=3_752)
+
+    def resume(self, run: RunDirectory) -> int:
+        if self.refuse is not None:
+            raise self.refuse
+        self.resumed.append(run.name)
+        return 4_711
+
+    def delete(self, run: RunDirectory) -> None:
+        self.deleted.append(run.name)
+        self.runs = [summary for summary in self.runs if summary.run != run.name]
+
+
+@dataclass
+class FakeMonitor:
+    """Hands out what the services hold, once for each change."""
+
+    services: FakeServices
+    name: str
+    last: RunSnapshot | None = None
+
+    def poll(self) -> RunSnapshot | None:
+        snapshot = self.services.snapshots.get(self.name)
+        if snapshot is self.last:
+            return None
+        self.last = snapshot
+        return snapshot
