@@ -17,15 +17,24 @@ HELP = """Train, watch and sample recurrent language models in one terminal.
 Without a verb the app opens. A run belongs to the machine and not to the terminal: training goes on when you leave,
 and after a crash `resume` goes on from the last verified checkpoint."""
 
-EPILOG = """Exit codes: 0 done, 1 failed, 2 wrong input (nothing was done), 3 the run is not in a state for it, 4 a worker failed,
-5 files can't be read, written or trusted, 130 interrupted (a run that was followed goes on)."""
+EXIT_CODES: tuple[tuple[int, str], ...] = (
+    (0, "done"),
+    (1, "failed"),
+    (2, "wrong input, nothing was done"),
+    (3, "the run is not in a state for it, or was stopped while it was followed"),
+    (4, "a worker failed, died or does not answer"),
+    (5, "files can't be read, written or trusted"),
+    (130, "interrupted; a run that was followed goes on"),
+)
+"""What an exit code means, in the order of the help and the README."""
 
 
-def build() -> TyperGroup:
+def build() -> VerbGroup:
     """A fresh application, to be called with arguments; it leaves by SystemExit or an RnnlmError."""
-    application = typer.Typer(cls=VerbGroup, help=HELP, epilog=EPILOG, context_settings=_settings(), invoke_without_command=True, rich_markup_mode=None)
+    epilog = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES) + "."
+    application = typer.Typer(cls=VerbGroup, help=HELP, epilog=epilog, context_settings=_settings(), invoke_without_command=True, rich_markup_mode=None)
     application.callback()(start)
-    return cast(TyperGroup, typer.main.get_command(application))
+    return cast(VerbGroup, typer.main.get_command(application))
 
 
 def start(

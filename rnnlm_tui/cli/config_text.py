@@ -19,12 +19,12 @@ def config_toml(config: RunConfig, *, explain: bool = False) -> str:
 
 
 def field_help(path: str) -> str:
-    """A field's description with its unit and range: `Streams or sentences a step. 1 … 65,536 sequences`."""
+    """A field's description with its range and unit: `Streams or sentences a step. (1 … 65,536 sequences)`."""
     section, _, name = path.partition(".")
     field = section_model(section).model_fields[name]
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     limits = " ".join(part for part in (allowed_range(path), str(extra.get("unit", ""))) if part)
-    return f"{field.description or ''} {limits}".strip()
+    return f"{field.description or ''} ({limits})" if limits else field.description or ""
 
 
 def _explained(section: str, values: object) -> str:

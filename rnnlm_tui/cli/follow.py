@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.run_directory import RunDirectory
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.5
 """A look costs microseconds while nothing is new."""
 LINE_SECONDS = 5.0
 """A line of progress this often at most; evaluations are always told."""
@@ -41,7 +41,7 @@ def follow_run(directory: RunDirectory, *, json: bool, attempt: int = 0) -> int:
     from rnnlm_tui.supervisor.monitor import RunMonitor
 
     teller: JsonTeller | PlainTeller = JsonTeller() if json else PlainTeller()
-    monitor = RunMonitor(directory)
+    monitor = RunMonitor(directory, max_buckets=16)
     give_up = time.monotonic() + BEGIN_SECONDS
     try:
         snapshot = monitor.snapshot()

@@ -17,7 +17,9 @@ _FROM_RUN = "(default: the run's)"
 
 
 def sample(
-    run: Annotated[str, typer.Argument(metavar="RUN[@STEP]", help="A run, with @best (the default), @last or @STEP.", show_default=False)],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN[@best|@last|@STEP]", help="A run and which of its checkpoints; @best where nothing is said.", show_default=False)
+    ],
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to go on from; - reads it from standard input.", show_default=False)],
     temperature: Annotated[float | None, typer.Option(help="Below 1 safer, above 1 wilder.", show_default=_FROM_RUN)] = None,
     top_k: Annotated[int | None, typer.Option(help="Draw from the k likeliest tokens; 0: off.", show_default=_FROM_RUN)] = None,

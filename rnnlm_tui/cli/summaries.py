@@ -89,6 +89,8 @@ def share_done(summary: RunSummary) -> float:
 def model_words(summary: RunSummary) -> str:
     """`Elman 2×192 tied`."""
     model = summary.model
+    if not model.num_layers:
+        return NOTHING
     return f"{model.cell_type.capitalize()} {model.num_layers}×{model.hidden_size}" + (" tied" if model.tie_weights else "")
 
 

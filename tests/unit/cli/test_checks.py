@@ -1,0 +1,103 @@
+"""What `doctor` finds in an environment that the test makes up."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.cli.check_machine import kills_user_processes, torch_finding
+from rnnlm_tui.cli.checks import Finding, filesystem_of, home_findings, is_network, nearest_existing, terminal_findings
+
+
+def colours(**environment: str) -> Finding:
+    found = terminal_findings(environment, "utf-8", os.terminal_size((80, 24)), True)
+    return next(finding for finding in found if finding.check == "colours")
+
+
+@pytest.mark.parametrize(
+    ("environment", "verdict", "words"),
+    [
+        ({"TERM": "xterm-256color", "COLORTERM": "truecolor"}, "ok", "16 million"),
+        ({"TERM": "xterm-direct"}, "ok", "16 million"),
+        ({"TERM": "xterm-256color", "SSH_CONNECTION": "a"}, "ok", "256 (over SSH"),
+        ({"TERM": "tmux-256color", "TMUX": "/tmp/x"}, "ok", "256 (in tmux"),
+        ({"TERM": "screen", "TMUX": "/tmp/x"}, "note", "16 (in tmux"),
+        ({"TERM": "linux"}, "note", "16 ("),
+        ({"TERM": "dumb"}, "note", "none"),
+        ({}, "note", "none"),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, "note", "NO_COLOR"),
+    ],
+)
+def test_colours_follow_from_the_environment(environment: dict[str, str], verdict: str, words: str) -> None:
+    finding = colours(**environment)
+    assert finding.verdict == verdict
+    assert words in finding.fact
+
+
+def test_sixteen_colours_in_tmux_come_with_the_line_that_helps() -> None:
+    assert "tmux-256color" in colours(TERM="screen", TMUX="x").hint
+
+
+@pytest.mark.parametrize(("encoding", "verdict"), [("utf-8", "ok"), ("UTF8", "ok"), ("ascii", "note"), ("iso8859-1", "note"), ("", "note")])
+def test_braille_needs_utf_8(encoding: str, verdict: str) -> None:
+    found = terminal_findings({"TERM": "xterm"}, encoding, os.terminal_size((80, 24)), True)
+    assert found[-1].verdict == verdict
+    assert ("--ascii" in found[-1].hint) == (verdict == "note")
+
+
+def test_a_small_or_missing_terminal_is_told() -> None:
+    assert terminal_findings({}, "utf-8", os.terminal_size((40, 10)), True)[0].verdict == "bad"
+    assert terminal_findings({}, "utf-8", os.terminal_size((40, 10)), False)[0].verdict == "note"
+
+
+def test_the_filesystem_is_that_of_the_longest_mount_point(tmp_path: Path) -> None:
+    mounts = {"/": "ext4", str(tmp_path): "nfs4", str(tmp_path / "a" / "b"): "xfs"}
+    assert filesystem_of(tmp_path / "a", mounts) == "nfs4"
+    assert filesystem_of(tmp_path / "a" / "b" / "c", mounts) == "xfs"
+    assert filesystem_of(Path("/usr"), mounts) == "ext4"
+
+
+@pytest.mark.parametrize(("kind", "network"), [("nfs4", True), ("fuse.sshfs", True), ("cifs", True), ("ext4", False), ("overlay", False), ("", False)])
+def test_network_filesystems_are_known(kind: str, network: bool) -> None:
+    assert is_network(kind) is network
+
+
+def test_looking_at_the_home_creates_nothing(home: Path) -> None:
+    found = list(home_findings())
+    assert not home.exists()
+    assert [finding.check for finding in found] == ["home", "filesystem", "disk"]
+    assert str(home) in found[0].fact
+
+
+def test_a_home_below_a_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("RNNLM_TUI_HOME", str(tmp_path / "file" / "home"))
+    found = list(home_findings())
+    assert [finding.verdict for finding in found] == ["bad"]
+    assert nearest_existing(tmp_path / "file" / "home") == tmp_path / "file"
+
+
+@pytest.mark.parametrize(
+    ("files", "kills"),
+    [
+        ([], False),
+        (["#KillUserProcesses=yes"], False),
+        (["[Login]\nKillUserProcesses=yes\n"], True),
+        (["KillUserProcesses=yes", "KillUserProcesses = no"], False),
+    ],
+)
+def test_the_last_word_on_killing_counts(files: list[str], kills: bool) -> None:
+    assert kills_user_processes(files) is kills
+
+
+def test_a_python_without_torch_is_told_without_a_traceback(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'Traceback' >&2\necho \"ModuleNotFoundError: No module named 'torch'\" >&2\nexit 1\n")
+    python.chmod(0o755)
+    finding = torch_finding(str(python))
+    assert finding.verdict == "bad"
+    assert "No module named 'torch'" in finding.fact
+    assert "torch" not in sys.modules

@@ -1,0 +1,170 @@
+"""Following a run, with a monitor that plays a script."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.cli import follow
+from rnnlm_tui.cli.follow import ENDED, follow_run
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.metrics import EvaluationRow, SampleRow
+from rnnlm_tui.contract.status import BaselineFigures, CheckpointFigures, EvaluationFigures, ModelFigures, RunStatus, RunSummary, TrainFigures
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.series import SeriesTable
+from rnnlm_tui.supervisor import monitor
+from rnnlm_tui.supervisor.monitor import RunSnapshot
+
+RUN = RunDirectory(Path("/nowhere/brisk-heron"))
+
+
+def summary(status: RunStatus, step: int = 0, attempt: int = 1, **more: object) -> RunSummary:
+    figures: dict[str, object] = {
+        "model": ModelFigures(cell_type="elman", num_layers=2, hidden_size=192, tie_weights=True, parameters=543_104),
+        "train": TrainFigures(loss=4.0, perplexity=54.6),
+        "test": EvaluationFigures(name="test", perplexity=56.4, bits_per_byte=1.67),
+        "baseline": BaselineFigures(perplexity=73.0),
+        "checkpoints": CheckpointFigures(last=step, count=1),
+        "max_steps": 100,
+        "eta_seconds": 61.0,
+        **more,
+    }
+    return RunSummary.model_validate({"run": "brisk-heron", "status": status, "step": step, "attempt": attempt, **figures})
+
+
+def snapshot(shown: RunSummary, evaluations: Sequence[EvaluationRow] = (), samples: Sequence[SampleRow] = ()) -> RunSnapshot:
+    return RunSnapshot(shown, RunConfig(), SeriesTable.__new__(SeriesTable), tuple(evaluations), tuple(samples), (), (), (), (), None)
+
+
+def evaluation(step: int) -> EvaluationRow:
+    return EvaluationRow(1, step, "validation", "validation", 4.1, 1000, 1.7, 0.5, float(step))
+
+
+def sample(step: int, prompt: str = "We must", text: str = " go on.") -> SampleRow:
+    return SampleRow(1, step, prompt, text, 3, 7, float(step))
+
+
+def play(monkeypatch: pytest.MonkeyPatch, script: Sequence[RunSnapshot | BaseException | None]) -> None:
+    """Let each look at the run see the next of the script."""
+    steps = iter(script)
+
+    class Scripted:
+        def __init__(self, run: RunDirectory, *, max_buckets: int) -> None:
+            assert run == RUN
+
+        def snapshot(self) -> RunSnapshot:
+            found = self.poll()
+            assert found is not None
+            return found
+
+        def poll(self) -> RunSnapshot | None:
+            found = next(steps)
+            if isinstance(found, BaseException):
+                raise found
+            return found
+
+    monkeypatch.setattr(monitor, "RunMonitor", Scripted)
+    monkeypatch.setattr(follow, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(follow, "LINE_SECONDS", 0.0)
+
+
+@pytest.mark.parametrize(("status", "code"), [("finished", 0), ("stopped", 3), ("failed", 4), ("crashed", 4), ("lost", 4)])
+def test_the_exit_code_tells_how_the_run_ended(status: RunStatus, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    play(monkeypatch, [snapshot(summary("running", 5)), None, snapshot(summary(status, 9))])
+    assert follow_run(RUN, json=False) == code
+    assert ENDED[status] == code
+
+
+@pytest.mark.parametrize("status", ["preparing", "paused", "stalled", "running"])
+def test_a_run_that_may_go_on_is_followed_on(status: RunStatus, monkeypatch: pytest.MonkeyPatch) -> None:
+    play(monkeypatch, [snapshot(summary(status)), snapshot(summary("finished", 100))])
+    assert follow_run(RUN, json=True) == 0
+
+
+def test_every_line_of_json_is_an_object_and_the_last_one_is_the_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    play(monkeypatch, [snapshot(summary("preparing")), snapshot(summary("running", 5)), None, None, snapshot(summary("finished", 100))])
+    follow_run(RUN, json=True)
+    out, err = capsys.readouterr()
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert err == ""
+    assert [line["status"] for line in lines][:2] == ["preparing", "running"]
+    last = lines[-1]
+    assert last == summary("finished", 100).model_dump(mode="json")
+    assert (last["run"], last["status"], last["step"]) == ("brisk-heron", "finished", 100)
+    assert last["test"]["perplexity"] == 56.4
+    assert last["baseline"]["perplexity"] == 73.0
+
+
+def test_plain_lines_tell_progress_evaluations_figures_and_a_sample(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [evaluation(50)]
+    play(
+        monkeypatch,
+        [
+            snapshot(summary("preparing")),
+            snapshot(summary("running", 5)),
+            snapshot(summary("running", 50), rows, [sample(50)]),
+            snapshot(summary("running", 60), rows, [sample(50)]),
+            snapshot(summary("finished", 100), [*rows, evaluation(100)], [sample(100, text=" do better."), sample(50)]),
+        ],
+    )
+    assert follow_run(RUN, json=False) == 0
+    out, err = capsys.readouterr()
+    assert "brisk-heron: running, Elman 2×192 tied, 543,104 parameters, 100 steps" in out
+    assert "step 60 / 100 (60%)  loss 4.000  ppl 54.6" in out
+    assert "1 min 01 s left" in out
+    assert out.count("step 50  validation perplexity") == 1
+    assert "We must go on." in out
+    assert "test" in out
+    assert "perplexity 56.4, 1.67 bits a byte" in out
+    assert "perplexity 73.0, a bigram model" in out
+    assert out.rstrip().endswith("We must do better.")
+    assert "rnnlm-tui sample brisk-heron" in err
+
+
+def test_what_was_evaluated_before_is_not_told_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    old = [evaluation(10), evaluation(20)]
+    play(monkeypatch, [snapshot(summary("running", 25), old), snapshot(summary("finished", 100), [*old, evaluation(30)])])
+    follow_run(RUN, json=False)
+    out = capsys.readouterr().out
+    assert "step 20  " not in out
+    assert "step 30  " in out
+
+
+def test_ctrl_c_leaves_the_run_and_says_how_to_come_back(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    play(monkeypatch, [snapshot(summary("running", 5)), KeyboardInterrupt()])
+    assert follow_run(RUN, json=True) == 130
+    err = capsys.readouterr().err
+    assert "brisk-heron goes on" in err
+    assert "rnnlm-tui follow brisk-heron" in err
+    assert "rnnlm-tui stop brisk-heron" in err
+
+
+def test_the_end_of_an_earlier_attempt_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    play(monkeypatch, [snapshot(summary("stopped", 50, attempt=1)), snapshot(summary("running", 60, attempt=2)), snapshot(summary("finished", 100, attempt=2))])
+    assert follow_run(RUN, json=True, attempt=2) == 0
+
+
+def test_a_worker_that_never_opens_its_attempt_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "BEGIN_SECONDS", -1.0)
+    play(monkeypatch, [snapshot(summary("crashed", 50, attempt=1))])
+    assert follow_run(RUN, json=True, attempt=2) == 4
+
+
+def test_a_failed_run_says_why_and_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    play(monkeypatch, [snapshot(summary("failed", 50, message="out of memory\x1b[0m"))])
+    assert follow_run(RUN, json=False) == 4
+    err = capsys.readouterr().err
+    assert "out of memory" in err
+    assert "\x1b" not in err
+    assert "rnnlm-tui resume brisk-heron" in err
+
+
+def test_generated_text_can_not_steer_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = sample(100, prompt="\x1b]0;title\x07", text="\x9b31m\r")
+    play(monkeypatch, [snapshot(summary("running")), snapshot(summary("finished", 100), [evaluation(100)], [hostile])])
+    follow_run(RUN, json=False)
+    out = capsys.readouterr().out
+    assert not set("\x1b\x07\x9b\r") & set(out)

@@ -1,0 +1,117 @@
+"""Every way a command can end: an exit code and words on stderr, never a traceback."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui import __version__
+from rnnlm_tui.cli import verbs
+from rnnlm_tui.cli.application import build
+from rnnlm_tui.cli.main import main, run
+from rnnlm_tui.cli.verbs import FAMILIES, VERBS, Verb
+from rnnlm_tui.errors import CheckpointError, ConfigError, Problem, RnnlmError, RunStateError, UnknownRunError, WorkerError
+
+
+def answer_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Make `rnnlm-tui doctor` raise."""
+
+    def fail() -> None:
+        raise error
+
+    def load(self: Verb) -> object:
+        return fail
+
+    monkeypatch.setattr(verbs.Verb, "load", load)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RnnlmError("m"), 1),
+        (ConfigError([Problem("a", "b")]), 2),
+        (UnknownRunError("m", hint="did you mean"), 2),
+        (RunStateError("m"), 3),
+        (WorkerError("m"), 4),
+        (CheckpointError("m"), 5),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_an_error_is_words_on_stderr_and_its_exit_code(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer_with(monkeypatch, error)
+    assert run(["doctor"]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Traceback" not in err
+    if isinstance(error, RnnlmError):
+        assert f"rnnlm-tui: {error.message}\n" in err
+        assert error.hint in err
+
+
+def test_a_fault_of_the_program_is_one_sentence_and_a_file_with_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    answer_with(monkeypatch, ZeroDivisionError("by \x1b[31m"))
+    assert run(["doctor"]) == 1
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1
+    assert "Traceback" not in err
+    assert "\x1b" not in err
+    found = re.search(r"the traceback is in (\S+)", err)
+    assert found is not None
+    log = Path(found[1])
+    assert "ZeroDivisionError" in log.read_text()
+    log.unlink()
+
+
+def test_version_and_help_leave_with_success(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--version"])
+    assert capsys.readouterr().out == f"rnnlm-tui {__version__}\n"
+    assert run(["--help"]) == 0
+    assert run(["-h"]) == 0
+    assert run(["--ascii", "--version"]) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [["shwo"], ["show"], ["show", "a", "b"], ["train", "--bogus"], ["config"], ["config", "shwo"], ["sample", "a", "b", "--seed", "x"]]
+)
+def test_a_command_that_does_not_exist_is_wrong_input(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    assert out + err
+
+
+def test_a_verb_with_a_slip_suggests_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["shwo"])
+    assert "Did you mean 'show'" in capsys.readouterr().err
+
+
+def test_help_lists_every_verb_under_its_family_with_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["--help"])
+    out = capsys.readouterr().out
+    for family in FAMILIES:
+        assert f"\n{family}:\n" in out
+    for verb in VERBS:
+        assert re.search(rf"^  {verb.name} +{re.escape(verb.summary)}$", out, re.MULTILINE)
+    for code in ("0", "1", "2", "3", "4", "5", "130"):
+        assert re.search(rf"\b{code} ", out.partition("Exit codes:")[2])
+
+
+def test_the_table_of_verbs_is_the_command_line() -> None:
+    application = build()
+    assert set(application.list_commands(None)) == {verb.name.partition(" ")[0] for verb in VERBS}
+    for verb in VERBS:
+        assert len(verb.summary) <= 60
+        first = (verb.load().__doc__ or "").partition("\n")[0]
+        assert first, verb.name
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_every_verb_has_a_help_of_its_own(verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*verb.name.split(), "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "--help" in out
+    assert (verb.load().__doc__ or "").partition("\n")[0] in " ".join(out.split())

@@ -1,0 +1,220 @@
+"""The verbs about runs on disk, against real run folders; their JSON is a contract."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.cli.main import run
+from rnnlm_tui.cli.parents import check_fits_parent
+from rnnlm_tui.cli.sample import sample_json, sample_request, sample_settings, split_address
+from rnnlm_tui.cli.steer import settings
+from rnnlm_tui.contract.config import RunConfig, SamplingConfig
+from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, StepRow
+from rnnlm_tui.contract.presets import PRESETS
+from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS, SampleDone, SampleSettings
+from rnnlm_tui.contract.validation import merge, parse_config
+from rnnlm_tui.errors import ConfigError, InputError, UnknownCheckpointError, UnknownRunError
+from rnnlm_tui.store.checkpoints import write_checkpoint
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run, list_runs
+
+SHOW_KEYS = {
+    "run", "status", "attempt", "step", "max_steps", "epoch", "tokens_seen", "pid", "started", "tokens_per_second", "eta_seconds",
+    "train.loss", "train.perplexity", "validation.perplexity", "test.perplexity", "test.bits_per_byte", "baseline.perplexity", "source.perplexity",
+    "checkpoints.best", "checkpoints.last",
+}  # fmt: skip
+
+
+def step_row(step: int, loss: float = 4.0) -> StepRow:
+    return StepRow(1, step, 700 * step, step / 100, loss, 0.5, 1e-3, 20_000.0, 0.035 * step, 1_000.0 + step)
+
+
+def put_config(folder: Path) -> None:
+    (folder / "config.json").write_text("{}")
+
+
+def trained_run(name: str = "brisk-heron", config: RunConfig | None = None) -> RunDirectory:
+    """A run that did three steps and finished, with two checkpoints."""
+    directory = create_run(config or RunConfig(), name)
+    with RunDatabase(directory.database_path) as database:
+        database.begin_attempt(1, "box", "boot", "cpu", 0, {})
+        database.add_steps([step_row(1), step_row(2, math.nan), step_row(3)])
+        database.add_evaluation(EvaluationRow(1, 3, "validation", "validation", 4.1, 1000, 1.7, 0.5, 1_003.0))
+        database.add_event(EventRow(1, 3, "finished", "", 1_004.0))
+        for step, loss in ((2, 4.1), (3, 4.3)):
+            path = write_checkpoint(directory, step, put_config, None, {"validation_loss": loss})
+            relative = str(path.relative_to(directory.path))
+            database.put_checkpoint(CheckpointRow(1, step, 0.1, 700 * step, 4.0, loss, 2, relative, best=False, last=False, time=1_003.0))
+        database.set_meta("max_steps", "3")
+    return directory
+
+
+def json_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> object:
+    """What a verb prints with --json; nothing else may stand on stdout."""
+    assert run([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def has_key(value: object, dotted: str) -> bool:
+    for part in dotted.split("."):
+        if not isinstance(value, dict) or part not in value:
+            return False
+        value = value[part]
+    return True
+
+
+def test_show_and_runs_keep_the_json_contract(capsys: pytest.CaptureFixture[str]) -> None:
+    trained_run()
+    create_run(RunConfig(), "plain-otter")
+    shown = json_of(["show", "brisk"], capsys)
+    assert [key for key in sorted(SHOW_KEYS) if not has_key(shown, key)] == []
+    assert isinstance(shown, dict)
+    assert (shown["run"], shown["status"], shown["step"], shown["max_steps"]) == ("brisk-heron", "finished", 3, 3)
+    assert shown["validation"]["perplexity"] == pytest.approx(math.exp(4.1))
+    listed = json_of(["runs"], capsys)
+    assert isinstance(listed, list)
+    assert {item["run"]: item["status"] for item in listed} == {"brisk-heron": "finished", "plain-otter": "draft"}
+    assert shown in listed
+
+
+def test_runs_and_show_speak_to_people_without_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["runs"]) == 0
+    assert "rnnlm-tui train" in capsys.readouterr().out
+    trained_run()
+    assert run(["runs"]) == 0
+    assert "Elman 2×192 tied" in capsys.readouterr().out
+    assert run(["show", "brisk-heron"]) == 0
+    out = capsys.readouterr().out
+    assert "status       finished" in out
+    assert "3 / 3 (100%)" in out
+    assert "perplexity 60.3" in out
+
+
+def test_metrics_are_all_there_as_csv(capsys: pytest.CaptureFixture[str]) -> None:
+    trained_run()
+    assert run(["metrics", "brisk-heron", "--csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["step"] for row in rows] == ["1", "2", "3"]
+    assert [row["loss"] for row in rows] == ["4.0", "nan", "4.0"]
+    assert set(rows[0]) == {"attempt", "step", "tokens_seen", "epoch", "loss", "grad_norm", "learning_rate", "tokens_per_second", "active_seconds", "time"}
+
+
+def test_metrics_as_json_have_null_where_a_loss_was_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
+    trained_run()
+    found = json_of(["metrics", "brisk-heron"], capsys)
+    assert isinstance(found, list)
+    assert [row["loss"] for row in found] == [4.0, None, 4.0]
+    create_run(RunConfig(), "plain-otter")
+    assert json_of(["metrics", "plain-otter"], capsys) == []
+    evaluations = json_of(["metrics", "brisk-heron", "--evaluations"], capsys)
+    assert isinstance(evaluations, list)
+    assert evaluations[0]["perplexity"] == pytest.approx(60.34, abs=0.01)
+
+
+def test_metrics_for_people_are_the_newest(capsys: pytest.CaptureFixture[str]) -> None:
+    trained_run()
+    assert run(["metrics", "brisk-heron"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert run(["metrics", "brisk-heron", "--csv", "--json"]) == 2
+
+
+def test_checkpoints_are_listed_newest_first_with_their_marks(capsys: pytest.CaptureFixture[str]) -> None:
+    directory = trained_run()
+    found = json_of(["checkpoints", "brisk-heron"], capsys)
+    assert isinstance(found, list)
+    assert [(row["step"], row["best"], row["last"]) for row in found] == [(3, False, True), (2, True, False)]
+    assert all(Path(row["path"]).is_dir() and Path(row["path"]).is_relative_to(directory.path) for row in found)
+    assert run(["checkpoints", "brisk-heron"]) == 0
+    assert "★ best" in capsys.readouterr().out
+
+
+def test_delete_wants_the_whole_name_and_moves_to_the_trash(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    trained_run()
+    assert run(["delete", "brisk"]) == 2
+    assert [found.name for found in list_runs()] == ["brisk-heron"]
+    assert run(["delete", "brisk-heron"]) == 0
+    assert list_runs() == []
+    assert (home / "trash").is_dir()
+
+
+@pytest.mark.parametrize("verb", ["show", "metrics", "checkpoints", "follow", "pause", "resume", "stop", "checkpoint", "evaluate", "open", "delete"])
+def test_an_unknown_run_suggests_near_names(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    create_run(RunConfig(), "brisk-heron")
+    assert run([verb, "brisk-hern"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "brisk-heron" in err
+
+
+@pytest.mark.parametrize("verb", ["pause", "stop", "checkpoint", "evaluate"])
+def test_a_run_that_is_not_running_can_not_be_steered(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    trained_run()
+    assert run([verb, "brisk-heron"]) == 3
+    assert "finished" in capsys.readouterr().err
+
+
+def test_a_finished_run_can_not_be_resumed(capsys: pytest.CaptureFixture[str]) -> None:
+    trained_run()
+    assert run(["resume", "brisk-heron"]) == 3
+    assert "--from brisk-heron@last" in capsys.readouterr().err
+
+
+def test_sampling_starts_from_the_settings_of_the_run() -> None:
+    directory = trained_run(config=RunConfig(sampling=SamplingConfig(temperature=0.5, seed=3)))
+    assert sample_settings(directory, {"top_k": 5, "seed": None}) == SampleSettings(temperature=0.5, seed=3, top_k=5)
+    with pytest.raises(ConfigError) as caught:
+        sample_settings(directory, {"temperature": 0.0, "top_p": 2.0})
+    assert {problem.path for problem in caught.value.problems} == {"sampling.temperature", "sampling.top_p"}
+
+
+def test_a_sample_is_drawn_from_the_best_checkpoint_unless_it_is_told() -> None:
+    trained_run()
+    for address, step in (("brisk-heron", 2), ("brisk@best", 2), ("brisk@last", 3), ("brisk-heron@3", 3)):
+        directory, which = split_address(address)
+        assert sample_request(directory, which, "x", SampleSettings()).checkpoint.endswith(f"step-{step:09d}")
+
+
+def test_a_checkpoint_or_run_that_is_not_there_names_those_that_are() -> None:
+    trained_run()
+    directory, which = split_address("brisk-heron@4")
+    with pytest.raises(UnknownCheckpointError, match="best, last and 2, 3"):
+        sample_request(directory, which, "x", SampleSettings())
+    with pytest.raises(UnknownRunError):
+        split_address("plain@best")
+
+
+def test_a_prompt_that_is_too_long_is_refused() -> None:
+    directory = trained_run()
+    with pytest.raises(InputError, match="at most 20,000"):
+        sample_request(directory, None, "x" * (MAX_PROMPT_CHARACTERS + 1), SampleSettings())
+
+
+def test_a_sample_keeps_the_json_contract() -> None:
+    directory = trained_run()
+    done = SampleDone(id="1", reason="length", text=" goes on", tokens=2, prompt_tokens=1, seconds=0.1, first_token_seconds=0.1, bits_per_token=4.0)
+    seeded = sample_json(sample_request(directory, "best", "It", SampleSettings(seed=1)), done, directory.name)
+    assert {"text", "tokens", "seed", "checkpoint"} <= set(seeded)
+    assert (seeded["text"], seeded["tokens"], seeded["seed"], seeded["checkpoint"]) == (" goes on", 2, 1, 2)
+    assert sample_json(sample_request(directory, "best", "It", SampleSettings(greedy=True)), done, directory.name)["seed"] is None
+
+
+def test_a_child_keeps_the_shape_and_vocabulary_of_its_parent() -> None:
+    parent = PRESETS["demo"]
+    check_fits_parent(parse_config(merge(parent, {"optimizer.learning_rate": 1e-4, "model.dropout": 0.0})), parent)
+    with pytest.raises(ConfigError) as caught:
+        check_fits_parent(parse_config(merge(parent, {"model.num_layers": 3, "tokenizer.vocab_size": 512, "corpus.source": "elman"})), parent)
+    assert {problem.path for problem in caught.value.problems} == {"model.num_layers", "tokenizer.vocab_size", "corpus.source"}
+
+
+def test_only_what_a_living_run_takes_can_be_set() -> None:
+    assert settings(RunConfig(), ["optimizer.learning_rate=1e-3", "checkpoint.every=200"]) == {"optimizer.learning_rate": 1e-3, "checkpoint.every": 200.0}
+    for assignment in ("training.seed=3", "optimizer.learning_rate=0", "optimizer.learning_rate=", "optimizer.lerning_rate=1", "checkpoint.every=a"):
+        with pytest.raises(ConfigError):
+            settings(RunConfig(), [assignment])
