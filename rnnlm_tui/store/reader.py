@@ -7,10 +7,12 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import RLock
 from types import TracebackType
 from typing import Any
 
 from rnnlm_tui.contract.metrics import METRIC_COLUMNS, CheckpointRow, EvaluationRow, EventRow, HardwareRow, Progress, SampleRow, StepRow
+from rnnlm_tui.store.atomic import storage_errors
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.schema import all_rows, check_version, database_errors, with_nonfinite
 from rnnlm_tui.store.series import RAW_LIMIT, SeriesBuilder, SeriesTable, empty_table
@@ -18,6 +20,7 @@ from rnnlm_tui.store.series import RAW_LIMIT, SeriesBuilder, SeriesTable, empty_
 READ_BUSY_SECONDS = 2.0
 
 _STEP = "attempt, step, tokens_seen, epoch, loss, grad_norm, learning_rate, tokens_per_second, active_seconds, time, nonfinite"
+_EVALUATION = "attempt, step, split, name, loss, tokens, bits_per_byte, seconds, time, nonfinite"
 _EVENT = "attempt, step, kind, text, time"
 _HARDWARE = (
     "time, cpu_percent, process_cpu_percent, memory_used, memory_total, process_memory, disk_free, "
@@ -46,6 +49,7 @@ class RunReader:
     """Reads one run's database and follows it: `data_version` tells whether anything is new, the rest read it.
 
     A database that isn't there yet, or has no tables yet, reads as empty; one that is replaced is opened anew. Superseded rows never show.
+    Threads may share a reader; they take turns.
 
     Raises (every method):
         DatabaseError: the file is damaged or made by a newer version.
@@ -58,13 +62,17 @@ class RunReader:
         self._connection: sqlite3.Connection | None = None
         self._inode: tuple[int, int] | None = None
         self._openings = 0
+        self._turn = RLock()
         self._series = SeriesBuilder(raw_limit)
+        self._evaluations: list[EvaluationRow] = []
+        self._newest_evaluation: object = None
 
     def close(self) -> None:
         """Close the file; the next call opens it again."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection, self._inode = None, None
+        with self._turn:
+            if self._connection is not None:
+                self._connection.close()
+            self._connection, self._inode = None, None
 
     def __enter__(self) -> RunReader:
         return self
@@ -118,15 +126,13 @@ class RunReader:
             step = rows[-1][1]
 
     def evaluations(self) -> list[EvaluationRow]:
-        """Every evaluation, the first one first."""
-        query = (
-            "SELECT attempt, step, split, name, loss, tokens, bits_per_byte, seconds, time, nonfinite FROM evaluations WHERE superseded = 0 ORDER BY step, id"
-        )
-        found = []
-        for attempt, step, split, name, loss, tokens, bits, seconds, time, lost in self._rows(query):
-            loss, bits = with_nonfinite(("loss", "bits_per_byte"), (loss, bits), lost)
-            found.append(EvaluationRow(attempt, step, split, name, loss, tokens, bits, seconds, time))
-        return found
+        """Every evaluation by step; read again only when there is a new one or a new attempt."""
+        newest = (self._rows("SELECT max(id), (SELECT max(attempt) FROM attempts) FROM evaluations"), self._openings)
+        if newest != self._newest_evaluation:
+            query = f"SELECT {_EVALUATION} FROM evaluations WHERE superseded = 0 ORDER BY step, id"
+            self._evaluations = [_evaluation(row) for row in self._rows(query)]
+            self._newest_evaluation = newest
+        return list(self._evaluations)
 
     def samples(self, limit: int | None = None) -> list[SampleRow]:
         """The newest continuations, the newest first."""
@@ -168,15 +174,14 @@ class RunReader:
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
         path = self.run.database_path
-        try:
-            found = path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            self.close()
-            yield None
-            return
-        with database_errors(path):
-            if self._connection is None or self._inode != (found.st_dev, found.st_ino):
-                self._open((found.st_dev, found.st_ino))
+        with self._turn, storage_errors("open", path), database_errors(path):
+            try:
+                found = path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                self.close()
+            else:
+                if self._connection is None or self._inode != (found.st_dev, found.st_ino):
+                    self._open((found.st_dev, found.st_ino))
             yield self._connection
 
     def _open(self, inode: tuple[int, int]) -> None:
@@ -200,6 +205,12 @@ class RunReader:
 
 def _limit(limit: int | None) -> int:
     return -1 if limit is None else limit
+
+
+def _evaluation(row: tuple[Any, ...]) -> EvaluationRow:
+    attempt, step, split, name, loss, tokens, bits, seconds, time, lost = row
+    loss, bits = with_nonfinite(("loss", "bits_per_byte"), (loss, bits), lost)
+    return EvaluationRow(attempt, step, split, name, loss, tokens, bits, seconds, time)
 
 
 def _step(row: tuple[Any, ...]) -> StepRow:

@@ -80,6 +80,8 @@ def database_errors(path: Path) -> Iterator[None]:
     """Turn sqlite3's errors inside the block into DatabaseError (damaged) or StorageError (full, locked, not writable)."""
     try:
         yield
+    except sqlite3.ProgrammingError:
+        raise  # ours, and no fault of the file
     except sqlite3.Error as error:
         code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
         if code == sqlite3.SQLITE_FULL:

@@ -83,11 +83,11 @@ class _Columns:
         self.bucket.append(bucket)
         for values, value in zip(self.place, place, strict=True):
             values.append(value)
-        for index, (low, high, mean) in enumerate(self.bands):
-            count, least, greatest, total = measured[4 * index : 4 * index + 4]
-            low.append(math.nan if least is None else least)
-            high.append(math.nan if greatest is None else greatest)
-            mean.append(total / count if count and total is not None else math.nan)
+        numbers = iter([math.nan if value is None else value for value in measured])
+        for low, high, mean in self.bands:
+            low.append(next(numbers))
+            high.append(next(numbers))
+            mean.append(next(numbers))
 
     def last_entry(self) -> str:
         """The last bucket's figures as text: it alone can change without a new bucket."""
@@ -101,13 +101,13 @@ class _Columns:
 
 
 _FROM_STEPS = (
-    f"SELECT max(step), count(nonfinite), {', '.join(f'count({name}), min({name}), max({name}), sum({name})' for name in METRIC_COLUMNS)} "
+    f"SELECT max(step), count(nonfinite), {', '.join(f'min({name}), max({name}), avg({name})' for name in METRIC_COLUMNS)} "
     "FROM steps WHERE superseded = 0 AND step > ? AND step <= ?"
 )
 _PLACE_IN_STEPS = f"SELECT {', '.join(_PLACE)} FROM steps WHERE superseded = 0 AND step = ?"
 _FROM_ROLLUPS = (
     "SELECT max(last_step), sum(nonfinite_rows), "
-    + ", ".join(f"sum({name}_n), min({name}_min), max({name}_max), sum({name}_sum)" for name in METRIC_COLUMNS)
+    + ", ".join(f"min({name}_min), max({name}_max), sum({name}_sum) / sum({name}_n)" for name in METRIC_COLUMNS)
     + " FROM rollups WHERE bucket >= ? AND bucket < ?"
 )
 _PLACE_IN_ROLLUPS = f"SELECT {', '.join(_PLACE)} FROM rollups WHERE bucket = (? - 1) / {ROLLUP_STEPS}"

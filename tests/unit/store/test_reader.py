@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -13,7 +14,7 @@ from rnnlm_tui.errors import DatabaseError, StorageError
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
-from tests.unit.store.rows import begin, event_row, new_run, sample_row, step_row
+from tests.unit.store.rows import begin, evaluation_row, event_row, new_run, sample_row, step_row
 
 
 def everything_is_empty(reader: RunReader) -> bool:
@@ -117,6 +118,42 @@ def test_newest_events_and_samples_come_first_and_as_many_as_asked() -> None:
         assert [row.step for row in reader.events(2)] == [4, 3]
         assert [row.step for row in reader.samples(2)] == [4, 3]
         assert len(reader.samples()) == len(reader.events()) == 5
+
+
+def test_evaluations_follow_new_ones_rewritten_ones_and_a_resume() -> None:
+    run = new_run()
+    with RunDatabase(run.database_path) as database, RunReader(run) as reader:
+        begin(database)
+        seen = []
+        for row in (evaluation_row(5), evaluation_row(9), evaluation_row(9, loss=1.0)):
+            database.add_evaluation(row)
+            seen.append([(found.step, found.loss) for found in reader.evaluations()])
+        reader.evaluations().clear()
+        begin(database, 5)
+        seen.append([(found.step, found.loss) for found in reader.evaluations()])
+        assert seen == [[(5, 4.0)], [(5, 4.0), (9, 4.0)], [(5, 4.0), (9, 1.0)], [(5, 4.0)]]
+
+
+def test_threads_may_share_a_reader_and_one_may_close_it() -> None:
+    run = new_run()
+    problems: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            for _ in range(50):
+                assert reader.series().step[-1] == 9
+                reader.close()
+        except BaseException as error:
+            problems.append(error)
+
+    with RunDatabase(run.database_path) as database, RunReader(run) as reader:
+        database.add_steps([step_row(step) for step in range(1, 10)])
+        threads = [Thread(target=read) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert problems == []
 
 
 def test_a_newer_schema_is_named_with_what_to_do() -> None:
