@@ -71,7 +71,7 @@ def top_edge(width: int, title: Sequence[Segment], legend: Sequence[Segment], co
 
 
 def bottom_edge(width: int, labels: Sequence[tuple[int, Sequence[Segment]]], colour: str, glyphs: tuple[str, ...] = ROUND) -> Strip:
-    """`╰── text ── text ──╯`: labels of (first column, segments) with a blank on each side; one that would touch the one before it or a corner is left out."""
+    """`╰── text ── text ──╯`: labels of (first column, segments) with a blank on each side; one that would touch the one before it or a corner is left out; a label on a background of its own has the blanks on it too."""
     line, style = glyphs[1], ink(colour)
     if width < 2:
         return padded([Segment(line * width, style)] if width else [], width)
@@ -82,7 +82,8 @@ def bottom_edge(width: int, labels: Sequence[tuple[int, Sequence[Segment]]], col
             continue
         if column - 1 > at:
             parts.append(Segment(line * (column - 1 - at), style))
-        parts += [Segment(" ", style), *label, Segment(" ", style)]
+        blank = Segment(" ", label[0].style if label[0].style and label[0].style.bgcolor else style)
+        parts += [blank, *label, blank]
         at = column + used + 1
     return Strip([*parts, Segment(line * (width - 1 - at) + glyphs[5], style)], width).simplify()
 

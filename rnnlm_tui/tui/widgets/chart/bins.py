@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rnnlm_tui.tui.widgets.chart.data import ChartSeries
 
@@ -15,8 +15,7 @@ VIRTUAL_POINTS = 1000
 NAN = math.nan
 
 
-@dataclass(frozen=True, slots=True)
-class Bin:
+class Bin(NamedTuple):
     """The points of one dot column."""
 
     column: int
@@ -24,9 +23,9 @@ class Bin:
     """NaN: a gap."""
     low: float
     high: float
-    count: int
+    points: int
     first: int
-    """Index of the first point in it; the last is first + count - 1."""
+    """Index of the first point in it; the last is first + points - 1."""
     infinite: int = 0
     """How many of them are infinite."""
 
@@ -99,7 +98,7 @@ def smoothed(bins: Sequence[Bin], smoothing: float, columns_of_range: float, geo
             continue
         value = math.log(bin.mean) if logs else bin.mean
         keep = per_column ** (bin.column - before)
-        total, weight = total * keep + value * bin.count, weight * keep + bin.count
+        total, weight = total * keep + value * bin.points, weight * keep + bin.points
         before = bin.column
         curve.append((bin.column, math.exp(total / weight) if logs else total / weight))
     return curve

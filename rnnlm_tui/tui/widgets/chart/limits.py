@@ -10,8 +10,14 @@ from rnnlm_tui.tui.widgets.chart.bins import Bin
 
 STEEP_PART = 0.08
 """The part of the data at its start that may be left out of y."""
+FEW_COLUMNS = 24
+"""Data that is no wider than this many dot columns is shown whole."""
 FENCE = 0.75
 """Values further than this many spans beyond the middle 96 % are outliers."""
+NEAR, NEAR_FROM_ZERO = 0.6, 1.25
+"""A baseline is shown within this many spans of the data; from zero the space is empty anyhow, so a far one costs less."""
+ROOM, FORESIGHT = 0.04, 0.15
+"""Room beyond the data, in spans; more on the side where it has just left the limits, since it will go on that way."""
 STILL = 0.6
 """Limits stay as long as the data lies within them and fills this part of them."""
 
@@ -25,31 +31,22 @@ class Limits:
     log: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the data asks for."""
-
-    low: float
-    high: float
-    steep_until: int
-    """Dot column up to which values above `high` are the first steep fall."""
-
-
-def wanted_range(bands: Sequence[Sequence[Bin]], curves: Sequence[Sequence[tuple[int, float]]], columns: int, log: bool, show_all: bool) -> Wanted | None:
+def wanted_range(
+    bands: Sequence[Sequence[Bin]], curves: Sequence[Sequence[tuple[int, float]]], columns: int, log: bool, show_all: bool
+) -> tuple[float, float] | None:
     """The range of what is seen in columns 0 to columns - 1; None: nothing is seen. `bands` and `curves` are those of one series at the same place."""
-    points = [(bin.column, bin.low, bin.high) for band in bands for bin in band if 0 <= bin.column < columns and bin.mean == bin.mean]
+    points = [(column, low, high) for band in bands for column, mean, low, high, *_ in band if 0 <= column < columns and mean == mean]
     points += [(column, value, value) for curve in curves for column, value in curve if 0 <= column < columns and value == value]
     if log:
         points = [(column, math.log(low if low > 0 else high), math.log(high)) for column, low, high in points if high > 0]
     if not points:
         return None
     back = math.exp if log else float
-    first, last = min(point[0] for point in points), max(point[0] for point in points)
-    bottom, top = min(point[1] for point in points), max(point[2] for point in points)
-    steep_until = first + math.ceil((last - first) * STEEP_PART)
-    rest = sorted(value for point in points if point[0] > steep_until for value in point[1:])
-    if show_all or len(rest) < 16:
-        return Wanted(back(bottom), back(top), -1)
+    places, bottoms, tops = zip(*points, strict=True)
+    steep_until = min(places) + math.ceil((max(places) - min(places)) * STEEP_PART)
+    rest = sorted([low for column, low, _ in points if column > steep_until] + [high for column, _, high in points if column > steep_until])
+    if show_all or max(places) - min(places) < FEW_COLUMNS or len(rest) < FEW_COLUMNS:
+        return back(min(bottoms)), back(max(tops))
     skip = max(3, len(rest) // 50)
     inner_low, inner_high = rest[skip], rest[-1 - skip]
     span = (inner_high - inner_low) or abs(inner_high) * 0.05 or 1.0
@@ -61,25 +58,25 @@ def wanted_range(bands: Sequence[Sequence[Bin]], curves: Sequence[Sequence[tuple
         low = start_low
     if start_high > high and start_high <= high + 0.25 * span:
         high = start_high
-    return Wanted(back(low), back(high), steep_until if start_high > high else -1)
+    return back(low), back(high)
 
 
-def with_baselines(wanted: Wanted, values: Sequence[float], log: bool) -> Wanted:
+def with_baselines(wanted: tuple[float, float], values: Sequence[float], log: bool, from_zero: bool) -> tuple[float, float]:
     """Make room for baselines that are near; one that is far away would press the curves flat."""
-    low, high = wanted.low, wanted.high
+    low, high = wanted
     for value in values:
         if not math.isfinite(value) or (log and value <= 0):
             continue
-        bottom, top, level = (math.log(low), math.log(high), math.log(value)) if log else (low, high, value)
-        span = (top - bottom) or abs(top) * 0.2 or 1.0
-        if bottom - 0.6 * span <= level <= top + 0.6 * span:
+        bottom, top, level = (math.log(low), math.log(high), math.log(value)) if log else (min(low, 0.0) if from_zero else low, high, value)
+        span, near = (top - bottom) or abs(top) * 0.2 or 1.0, NEAR_FROM_ZERO if from_zero and not log else NEAR
+        if bottom - near * span <= level <= top + near * span:
             low, high = min(low, value), max(high, value)
-    return Wanted(low, high, wanted.steep_until)
+    return low, high
 
 
-def settle(wanted: Wanted, log: bool, from_zero: bool, before: Limits | None) -> Limits:
+def settle(wanted: tuple[float, float], log: bool, from_zero: bool, before: Limits | None) -> Limits:
     """Round limits with some room; those from before where they still serve, so that the picture stands still."""
-    low, high = wanted.low, wanted.high
+    low, high = wanted
     if from_zero and not log:
         low = min(low, 0.0)
     if (
@@ -90,15 +87,17 @@ def settle(wanted: Wanted, log: bool, from_zero: bool, before: Limits | None) ->
         and _span(low, high, log) >= STILL * _span(before.low, before.high, log)
     ):
         return before
+    moves = before is not None and before.log == log
+    below, above = (FORESIGHT if before and moves and low < before.low else ROOM), (FORESIGHT if before and moves and high > before.high else ROOM)
     if log:
-        room = 0.06 * math.log(high / low) or 0.1
-        return Limits(_two_digits(low * math.exp(-room), down=True), _two_digits(high * math.exp(room), down=False), True)
+        span = math.log(high / low) or 1.0
+        return Limits(_two_digits(low * math.exp(-below * span), down=True), _two_digits(high * math.exp(above * span), down=False), True)
     span = (high - low) or abs(high) * 0.2 or 1.0
     if from_zero:
         step = nice(high / 6) if high > 0 else 1.0
         return Limits(low if low == 0 else math.floor(low / step) * step, max(math.ceil(high / step - 1e-9), 1) * step, False)
     step = nice(span / 20)
-    bottom, top = math.floor((low - 0.06 * span) / step) * step, math.ceil((high + 0.06 * span) / step) * step
+    bottom, top = math.floor((low - below * span) / step) * step, math.ceil((high + above * span) / step) * step
     return Limits(0.0 if bottom < 0 <= low else bottom, top, False)
 
 

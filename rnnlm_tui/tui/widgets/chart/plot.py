@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
+from functools import partial
 
 from rich.style import Style
 
@@ -84,15 +84,17 @@ def draw(data: ChartData, look: Look, width: int, height: int, memory: Memory) -
         return plot
     least = 0 if width < 12 else 4 if width >= 34 else 3
     plot.label_width = max(least, memory.label_width if least else 0)
+    sub_rows = GRID[look.marks][1]
     for _ in range(2):  # a second time when the labels turn out wider than the room kept for them
         columns = max(width - plot.gutter, 1) * GRID[look.marks][0]
         plot.drawn = [_drawn(series, look, columns) for series in data.series]
         wanted = wanted_range([item.bins for item in plot.drawn], [item.curve for item in plot.drawn], columns, look.log, look.show_all)
         if wanted is None:
             return _empty(plot, data)
-        wanted = with_baselines(wanted, [line.value for line in data.baselines], look.log)
-        steep_until, limits = wanted.steep_until, settle(wanted, look.log, data.y_from_zero, memory.limits)
-        ticks = y_ticks(limits, rows)
+        wanted = with_baselines(wanted, [line.value for line in data.baselines], look.log, data.y_from_zero)
+        limits = settle(wanted, look.log, data.y_from_zero, memory.limits)
+        scale = Scale(limits.low, limits.high, limits.log, rows * sub_rows)
+        ticks = y_ticks(limits, rows, partial(_text_row, scale, sub_rows))
         texts = y_labels(ticks, look.log, data.y_unit)
         longest = max(map(len, texts), default=0)
         if not least or longest <= plot.label_width or longest > width // 3:
@@ -100,14 +102,16 @@ def draw(data: ChartData, look: Look, width: int, height: int, memory: Memory) -
         plot.label_width = longest
     plot.limits = memory.limits = limits
     memory.label_width = plot.label_width
-    sub_rows = GRID[look.marks][1]
-    scale = Scale(limits.low, limits.high, limits.log, rows * sub_rows)
     for value, text in zip(ticks, texts, strict=True):
-        row = round(scale.row(value)) // sub_rows
+        row = _text_row(scale, sub_rows, value)
         if len(text) <= plot.label_width and 0 <= row < rows:
             plot.labels[row] = text
-    _paint(plot, data, look, scale, steep_until, limits, rows, marks_row)
+    _paint(plot, data, look, scale, limits, rows, marks_row)
     return plot
+
+
+def _text_row(scale: Scale, sub_rows: int, value: float) -> int:
+    return round(scale.row(value)) // sub_rows
 
 
 def series_marker(series: ChartSeries, index: int, look: Look) -> str:
@@ -126,7 +130,7 @@ def _drawn(series: ChartSeries, look: Look, columns: int) -> Drawn:
     return Drawn(series, bins, smoothed(bins, smoothing, columns * look.whole / shown, series.geometric))
 
 
-def _paint(plot: Plot, data: ChartData, look: Look, scale: Scale, steep_until: int, limits: Limits, rows: int, marks_row: int) -> None:
+def _paint(plot: Plot, data: ChartData, look: Look, scale: Scale, limits: Limits, rows: int, marks_row: int) -> None:
     raster = Raster(plot.width - plot.gutter, rows, look.marks)
     styles: list[Style] = [ink(TEXT)]
 
@@ -148,7 +152,7 @@ def _paint(plot: Plot, data: ChartData, look: Look, scale: Scale, steep_until: i
     _write_baseline_labels(raster, data, scale, number(ink(DIM)), number(ink(BASELINE)))
     for index, item in enumerate(plot.drawn):
         _write_marker(raster, item, series_marker(item.series, index, look), scale, number(ink(item.series.colour, bold=True)), look)
-    _write_notes(raster, plot, steep_until, limits, number(ink(DIM)))
+    _write_notes(raster, plot, limits, number(ink(DIM)))
     if look.cursor is not None and look.start <= look.cursor <= look.end:
         column = column_of(look.cursor, look, raster.columns) // raster.sub_columns
         line_ink, baseline_ink = number(ink(BRIGHT)), number(ink(BASELINE))
@@ -168,6 +172,8 @@ def column_of(x: float, look: Look, columns: int) -> int:
 def _write_baseline_labels(raster: Raster, data: ChartData, scale: Scale, dim: int, dotted: int) -> None:
     """At the right end, where nothing is drawn; an arrow says that the level lies outside."""
     for line in data.baselines:
+        if not line.label:
+            continue
         dot = round(scale.row(line.value))
         row = min(max(dot // raster.sub_rows, 0), raster.height - 1)
         outside = not 0 <= dot < raster.rows
@@ -196,19 +202,23 @@ def _write_marker(raster: Raster, item: Drawn, marker: str, scale: Scale, style:
         raster.write(row, min(column // raster.sub_columns + 1, raster.width - len(marker)), marker, style)
 
 
-def _write_notes(raster: Raster, plot: Plot, steep_until: int, limits: Limits, dim: int) -> None:
+def _write_notes(raster: Raster, plot: Plot, limits: Limits, dim: int) -> None:
     """`↑ from 2,003` where the steep start leaves the picture, and how many points lie outside the rest."""
     highest, outside, leaves = -math.inf, 0, 0
     for item in plot.drawn:
         high, low = item.series.high or item.series.mean, item.series.low or item.series.mean
+        falling = True
         for bin in item.bins:
             if not 0 <= bin.column < raster.columns:
                 continue
             outside += bin.infinite
-            if bin.high > limits.high and bin.column <= steep_until:
+            if bin.high > limits.high and falling:
                 highest, leaves = max(highest, bin.high), max(leaves, bin.column)
-            elif bin.high > limits.high or bin.low < limits.low:
-                span = range(bin.first, bin.first + bin.count)
+                falling = bin.low > limits.low
+                continue
+            falling = falling and bin.mean != bin.mean
+            if bin.high > limits.high or bin.low < limits.low:
+                span = range(bin.first, bin.first + bin.points)
                 outside += sum(1 for index in span if math.isfinite(high[index]) and (high[index] > limits.high or low[index] < limits.low))
     plot.off_scale = outside
     used = -1
@@ -218,8 +228,10 @@ def _write_notes(raster: Raster, plot: Plot, steep_until: int, limits: Limits, d
             default=leaves // raster.sub_columns,
         )
         text = f"{_arrow(True, raster)} from {figures.count(highest) if highest >= 100 else figures.figure(highest)}"
-        if raster.free(0, used + 1, used + len(text) + 1):
-            raster.write(0, used + 1 + (1 if raster.width > 60 else 0), text, dim)
+        at = used + (2 if raster.width > 60 else 1)
+        row = next((row for row in (0, 1) if raster.free(row, used + 1, at + len(text))), None)
+        if row is not None:
+            raster.write(row, at, text, dim)
     if outside:
         text = f"{outside:,} point{'s' if outside > 1 else ''} off scale"
         for row in (0, 1):
@@ -254,16 +266,3 @@ def _empty(plot: Plot, data: ChartData) -> Plot:
         text = lines[row - top] if top <= row < top + len(lines) else ""
         plot.rows.append([(text.center(plot.width), ink(DIM))])
     return plot
-
-
-def nearest(series: ChartSeries, x: float) -> int | None:
-    """Index of the newest point at or before x, or the first point; None without points."""
-    if not series.x:
-        return None
-    return max(bisect_right(series.x, x) - 1, 0)
-
-
-def curve_at(item: Drawn, column: int) -> float | None:
-    """The curve's value in a dot column, that of the newest column before it where it has none."""
-    at = bisect_left(item.curve, (column + 1, -math.inf)) - 1
-    return item.curve[at][1] if at >= 0 else None

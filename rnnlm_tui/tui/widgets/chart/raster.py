@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rnnlm_tui.tui.widgets.chart.bins import Bin
 from rnnlm_tui.tui.widgets.chart.data import MarksStyle
@@ -22,22 +22,27 @@ GRID: dict[MarksStyle, tuple[int, int]] = {"braille": (2, 4), "block": (2, 2), "
 """Dot columns and rows of a cell."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """Value to dot row (0 at the top)."""
+RUNS = re.compile(rb"\0+|([^\0])(?:\1|\0)*")
+"""Runs of one ink in a row of ink numbers."""
 
-    low: float
-    high: float
-    log: bool
-    rows: int
+
+class Scale:
+    """Value to dot row (0 at the top) on an axis of `rows` dot rows from `high` down to `low`."""
+
+    def __init__(self, low: float, high: float, log: bool, rows: int) -> None:
+        self.log, self.rows = log, rows
+        if log:
+            low, high = math.log(low), math.log(high)
+        self._slope = (rows - 1) / (high - low)
+        self._offset = high * self._slope
 
     def row(self, value: float) -> float:
         """The row, not rounded and perhaps outside; a value that a logarithm can't take lies far below."""
         if self.log:
             if value <= 0:
                 return 4.0 * self.rows
-            return (math.log(self.high) - math.log(value)) / (math.log(self.high) - math.log(self.low)) * (self.rows - 1)
-        return (self.high - value) / (self.high - self.low) * (self.rows - 1)
+            value = math.log(value)
+        return self._offset - self._slope * value
 
 
 def run(first: int, last: int, rows: int) -> int:
@@ -46,47 +51,68 @@ def run(first: int, last: int, rows: int) -> int:
         first, last = last, first
     if last < 0 or first >= rows:
         return 0
-    first, last = max(first, 0), min(last, rows - 1)
+    if first < 0:
+        first = 0
+    if last >= rows:
+        last = rows - 1
     return ((1 << (last - first + 1)) - 1) << first
 
 
 def band_layer(bins: Sequence[Bin], scale: Scale, columns: int) -> list[int]:
     """From lowest to highest in each dot column."""
     layer, row, rows = [0] * columns, scale.row, scale.rows
-    for bin in bins:
-        if 0 <= bin.column < columns and bin.mean == bin.mean:
-            layer[bin.column] |= run(round(row(bin.high)), round(row(bin.low)), rows)
+    for column, mean, low, high, *_ in bins:
+        if 0 <= column < columns and mean == mean:
+            top = round(row(high))
+            layer[column] |= run(top, top if low == high else round(row(low)), rows)
     return layer
 
 
 def curve_layer(curve: Sequence[tuple[int, float]], scale: Scale, columns: int) -> list[int]:
     """A line through the points, broken at NaN; a steep piece is split between its two columns, a point alone is a dot."""
-    layer, rows, limit = [0] * columns, scale.rows, 4 * scale.rows
+    layer, rows, row_of, limit = [0] * columns, scale.rows, scale.row, 4 * scale.rows
     joined, column_before, row_before = False, 0, 0.0
     for column, value in curve:
         if value != value:
             joined = False
             continue
-        row = min(max(scale.row(value), -limit), 2.0 * limit)
-        if not joined:
-            if 0 <= column < columns:
-                layer[column] |= run(round(row), round(row), rows)
-        else:
-            slope = (row - row_before) / max(column - column_before, 1)
-            first = max(column_before, -1)
-            last = round(row_before + slope * (first - column_before))
-            for at in range(first + 1, min(column, columns) + 1):
-                here = round(row_before + slope * (at - column_before))
-                middle = (last + here) // 2 if abs(here - last) > 1 else here
-                if middle != here or abs(here - last) > 1:
-                    if at - 1 >= 0:
-                        layer[at - 1] |= run(last, middle, rows)
-                    middle += 1 if here > last else -1
-                if 0 <= at < columns:
-                    layer[at] |= run(middle, here, rows)
-                last = here
+        row = row_of(value)
+        if not -limit <= row <= limit:
+            row = -limit if row < 0 else limit
+        if joined:
+            _line(layer, column_before, row_before, column, row, columns, rows)
+        elif 0 <= column < columns and 0 <= round(row) < rows:
+            layer[column] |= 1 << round(row)
         joined, column_before, row_before = True, column, row
     return layer
+
+
+def _line(layer: list[int], column: int, row: float, column_after: int, row_after: float, columns: int, rows: int) -> None:
+    """Dots from one point, whose own dot is drawn, to the next one on the right."""
+    last, here = round(row), round(row_after)
+    if column_after == column + 1:
+        _piece(layer, column_after, last, here, columns, rows)
+        return
+    slope = (row_after - row) / max(column_after - column, 1)
+    first = max(column, -1)
+    last = round(row + slope * (first - column))
+    for at in range(first + 1, min(column_after, columns) + 1):
+        here = round(row + slope * (at - column))
+        _piece(layer, at, last, here, columns, rows)
+        last = here
+
+
+def _piece(layer: list[int], column: int, before: int, here: int, columns: int, rows: int) -> None:
+    """The line from row `before` in the column before to row `here` in this one."""
+    if -2 < here - before < 2:
+        if 0 <= here < rows and 0 <= column < columns:
+            layer[column] |= 1 << here
+        return
+    middle = (before + here) // 2
+    if 1 <= column <= columns:
+        layer[column - 1] |= run(before, middle, rows)
+    if 0 <= column < columns:
+        layer[column] |= run(middle + 1 if here > before else middle, here, rows)
 
 
 def dotted_layer(value: float, scale: Scale, columns: int, spacing: int) -> list[int]:
@@ -105,7 +131,7 @@ class Raster:
         self.width, self.height, self.marks = width, height, marks
         self.sub_columns, self.sub_rows = GRID[marks]
         self.signs = [[" "] * width for _ in range(height)]
-        self.inks = [[0] * width for _ in range(height)]
+        self.inks = [bytearray(width) for _ in range(height)]
 
     @property
     def columns(self) -> int:
@@ -167,15 +193,5 @@ class Raster:
 
     def runs(self, row: int) -> list[tuple[str, int]]:
         """A row as (text, ink) runs; empty cells belong to the run before them."""
-        signs, inks = self.signs[row], self.inks[row]
-        if not any(inks):
-            return [(" " * self.width, 0)]
-        found: list[tuple[str, int]] = []
-        start, current = 0, inks[0]
-        for column, ink in enumerate(inks):
-            if ink != current and ink:
-                if column > start:
-                    found.append(("".join(signs[start:column]), current))
-                start, current = column, ink
-        found.append(("".join(signs[start:]), current))
-        return found
+        text = "".join(self.signs[row])
+        return [(text[found.start() : found.end()], self.inks[row][found.start()]) for found in RUNS.finditer(self.inks[row])]

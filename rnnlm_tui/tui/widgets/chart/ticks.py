@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from rnnlm_tui.tui.widgets import figures
@@ -17,11 +17,11 @@ SPANS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 2
 """Seconds between ticks of time."""
 
 
-def y_ticks(limits: Limits, rows: int) -> list[float]:
-    """Values for an axis of `rows` text rows, ascending: labels leave a row free between them where the axis has five rows or more."""
+def y_ticks(limits: Limits, rows: int, row_of: Callable[[float], int]) -> list[float]:
+    """Values for an axis of `rows` text rows, ascending: labels leave a row free between them where the axis has five rows or more. `row_of` tells a value's text row."""
     apart = 2 if rows >= 5 else 1
     if limits.log:
-        return _log_ticks(limits, rows, apart)
+        return _log_ticks(limits, rows, row_of, apart)
     most = max((rows - 1) // apart, 1)
     span = limits.high - limits.low
     if limits.low == 0:
@@ -39,15 +39,13 @@ def is_round(value: float) -> bool:
     return any(abs(mantissa - good) < 1e-6 for good in (1, 1.5, 2, 2.5, 3, 4, 5, 10))
 
 
-def _log_ticks(limits: Limits, rows: int, apart: int) -> list[float]:
-    low, high = math.log(limits.low), math.log(limits.high)
-    cell = (high - low) / max(rows - 0.25, 1)
+def _log_ticks(limits: Limits, rows: int, row_of: Callable[[float], int], apart: int) -> list[float]:
     chosen: list[tuple[int, float]] = []
     decades = range(math.floor(math.log10(limits.low)), math.ceil(math.log10(limits.high)) + 1)
     for level in LOG_LEVELS:
         for value in (mantissa * 10.0**decade for decade in decades for mantissa in level):
             if limits.low * (1 - 1e-9) <= value <= limits.high * (1 + 1e-9):
-                row = math.floor((high - math.log(value)) / cell)
+                row = row_of(value)
                 if all(abs(row - other) >= apart for other, _ in chosen):
                     chosen.append((row, value))
         if level == LOG_LEVELS[0] and len(chosen) > rows // apart:
@@ -89,7 +87,7 @@ def x_ticks(start: float, end: float, width: int, form: XFormat = "count") -> li
     span = end - start
     if not span > 0 or width < 4:
         return []
-    apart = max(8, min(12, width // 3))
+    apart = max(6, min(12, width // 3))
     if form == "count":
         step = nice(span / width * apart)
         while max(len(x_text(value, form, step)) for value in (start, end)) + 4 > step / span * width and step < span:

@@ -1,0 +1,92 @@
+"""What a chart's legend says: the newest values, or those at the cursor."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+
+from textual.content import Content
+
+from rnnlm_tui.tui.widgets import figures
+from rnnlm_tui.tui.widgets.chart.data import ChartData, ChartSeries
+from rnnlm_tui.tui.widgets.chart.plot import Drawn, Look, Plot, column_of, series_marker
+from rnnlm_tui.tui.widgets.chart.raster import GRID
+from rnnlm_tui.tui.widgets.chart.ticks import x_at
+from rnnlm_tui.tui.widgets.palette import BRIGHT, DIM, TEXT
+
+
+def legends(data: ChartData, look: Look, plot: Plot) -> list[Content]:
+    """The legend from its fullest form to its shortest: first the baselines go, then the names, then the later series."""
+    series = data.series
+    if not series:
+        return []
+    dots = ".." if look.marks == "ascii" else "··"
+    lines = [] if look.cursor is not None else [Content.assemble((f"{dots} {line.label}", DIM)) for line in data.baselines if line.label]
+    head = _head(data, look) if look.cursor is not None else []
+    entries = [(_entry(data, look, plot, index, named=True), _entry(data, look, plot, index, named=False)) for index in range(len(series))]
+    full, bare = [entry[0] for entry in entries], [entry[1] for entry in entries]
+    choices = [[*head, *full, *lines], [*head, *full], full, [*bare[:1], *full[1:]], bare, bare[:1]]
+    gap = Content("  ")
+    return [gap.join([part for part in choice if part]) for choice in choices]
+
+
+def nearest(series: ChartSeries, x: float) -> int | None:
+    """Index of the newest point at or before x, or of the first point; None without points."""
+    return max(bisect_right(series.x, x) - 1, 0) if len(series.x) else None
+
+
+def curve_at(item: Drawn, column: int) -> float | None:
+    """The curve's value in a dot column, that of the newest column before it where it has none; None before its start."""
+    at = bisect_left(item.curve, column + 1, key=lambda point: point[0]) - 1
+    return item.curve[at][1] if at >= 0 else None
+
+
+def written(series: ChartSeries, value: float | None) -> str:
+    """A value of the series as its legend shows it."""
+    if value is None or value != value:
+        return figures.NOTHING
+    if series.y_format is not None:
+        return series.y_format(value)
+    return figures.short(value) if abs(value) >= 9999.5 else figures.figure(value)
+
+
+def _head(data: ChartData, look: Look) -> list[Content]:
+    """`at step 2,140  raw 72.6`."""
+    if look.cursor is None:
+        return []
+    parts = [Content.assemble((f"at {data.x_label} ", DIM), (x_at(look.cursor, data.x_format), f"bold {BRIGHT}"))]
+    for series in data.series:
+        at = nearest(series, look.cursor) if series.smooth else None
+        if at is not None:
+            parts.append(Content.assemble(("raw ", DIM), (written(series, series.mean[at]), TEXT)))
+            break
+    return parts
+
+
+def _entry(data: ChartData, look: Look, plot: Plot, index: int, *, named: bool) -> Content:
+    """`━ val 58.1 ★`; the value alone where a chart has one curve without a name."""
+    series = data.series[index]
+    value, place = _value(data, look, plot, index)
+    alone = len(data.series) == 1 and not series.name and not any(line.label for line in data.baselines)
+    parts = [] if alone else [(series_marker(series, index, look) or "━", series.colour)]
+    if named and series.name:
+        parts.append((series.name, DIM))
+    if value:
+        parts.append((value, f"bold {BRIGHT if index == 0 else series.colour}"))
+    if place:
+        parts.append((place, DIM))
+    return Content(" ").join([Content.styled(text, style) for text, style in parts])
+
+
+def _value(data: ChartData, look: Look, plot: Plot, index: int) -> tuple[str, str]:
+    """The value and, where its point lies elsewhere than the cursor, its x as `@2,100`."""
+    series = data.series[index]
+    if look.cursor is None:
+        return series.current, ""
+    at = nearest(series, look.cursor)
+    if at is None or not look.start <= look.cursor <= look.end:
+        return figures.NOTHING, ""
+    cells = max(plot.width - plot.gutter, 1)
+    if series.smooth and index < len(plot.drawn):
+        return written(series, curve_at(plot.drawn[index], column_of(look.cursor, look, cells * GRID[look.marks][0]))), ""
+    away = abs(series.x[at] - look.cursor) > 0.5 * (look.end - look.start) / cells
+    return written(series, series.mean[at]), f"@{x_at(series.x[at], data.x_format)}" if away else ""

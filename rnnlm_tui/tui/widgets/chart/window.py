@@ -1,0 +1,87 @@
+"""The shown part of x: all of it up to the planned end, or a window that is zoomed, moved, or follows the newest point."""
+
+from __future__ import annotations
+
+from rnnlm_tui.tui.widgets.chart.data import ChartData
+from rnnlm_tui.tui.widgets.chart.limits import settle_end
+
+LARGEST_ZOOM = 1000.0
+"""The whole x range over the smallest part that can be shown."""
+AHEAD = 0.8
+"""Where in a following window the newest point stands after a jump; until it reaches the right end the window rests."""
+
+
+def newest(data: ChartData) -> float:
+    """The x of the newest point; 0 without points."""
+    return max((series.x[-1] for series in data.series if len(series.x)), default=0.0)
+
+
+def oldest(data: ChartData) -> float:
+    """The x of the first point; 0 without points."""
+    return min((series.x[0] for series in data.series if len(series.x)), default=0.0)
+
+
+class Window:
+    """Which part of x is shown."""
+
+    def __init__(self) -> None:
+        self.following = True
+        """Whether the newest point is kept in sight."""
+        self._part: tuple[float, float] | None = None
+        self._end: float | None = None
+
+    def whole(self, data: ChartData) -> tuple[float, float]:
+        """From 0, or from the first point where that lies far from 0, to the planned end or a round value past the newest point."""
+        first, last = oldest(data), newest(data)
+        start = 0.0 if 0 <= first <= 0.25 * max(last, data.x_end or last) else first
+        if data.x_end is not None and data.x_end > start:
+            return start, max(data.x_end, last)
+        self._end = settle_end(last, start, self._end)
+        return start, self._end
+
+    def shown(self, data: ChartData) -> tuple[float, float]:
+        """The shown part."""
+        return self._part or self.whole(data)
+
+    def zoom(self, data: ChartData, factor: float, around: float | None) -> None:
+        """Show 1/factor as much: `around` stays where it is; without it the newest point is kept in sight while the window follows, else the middle."""
+        (low, high), (start, end) = self.whole(data), self.shown(data)
+        length = max((end - start) / factor, (high - low) / LARGEST_ZOOM)
+        if length >= high - low:
+            self.reset()
+            return
+        last = newest(data)
+        if around is not None:
+            start = around - (around - start) / (end - start) * length
+        elif self.following or self._part is None:
+            start = last - 0.9 * length
+        else:
+            start = (start + end - length) / 2
+        self._place(data, start, length)
+
+    def pan(self, data: ChartData, share: float) -> None:
+        """Move by a share of its length, to the right where positive; it then follows no longer."""
+        if self._part is not None:
+            start, end = self._part
+            self.following = False
+            self._place(data, start + (end - start) * share, end - start)
+
+    def follow(self, data: ChartData) -> None:
+        """Keep the newest point in sight from now on."""
+        self.following = True
+        self.catch_up(data)
+
+    def catch_up(self, data: ChartData) -> None:
+        """When the newest point has left a following window, jump ahead."""
+        if self._part is not None and self.following and not self._part[0] <= newest(data) <= self._part[1]:
+            length = self._part[1] - self._part[0]
+            self._place(data, newest(data) - AHEAD * length, length)
+
+    def reset(self) -> None:
+        """All of x."""
+        self._part, self.following = None, True
+
+    def _place(self, data: ChartData, start: float, length: float) -> None:
+        low, high = self.whole(data)
+        start = max(min(start, high - length), low)
+        self._part = (start, start + length)
