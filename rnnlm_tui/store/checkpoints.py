@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from rnnlm_tui.errors import CheckpointError, StorageError, UnknownCheckpointError, near_names
 from rnnlm_tui.store.atomic import TEMPORARY_PREFIX, fsync_directory, fsync_file, make_private_directory, storage_errors, write_text_atomically
 from rnnlm_tui.store.manifest import MANIFEST_NAME, Manifest, describe_files, read_manifest, verify_checkpoint
+from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.retention import best_step
 from rnnlm_tui.store.run_directory import RunDirectory
 
@@ -41,6 +42,7 @@ class CheckpointEntry:
     facts: Mapping[str, JsonValue]
     """What the worker wrote into the manifest: attempt, epoch, tokens_seen, train_loss, validation_loss and so on."""
     bytes: int
+    """Of all its files."""
     created: float
     """Unix seconds."""
     parent: str | None
@@ -108,9 +110,10 @@ def list_checkpoints(run: RunDirectory) -> list[CheckpointEntry]:
     for step, path in _folders(run):
         try:
             manifest = read_manifest(path)
-        except StorageError:
-            continue  # newest_valid names it
-        found.append(CheckpointEntry(step, path, manifest.facts, manifest.bytes, manifest.created, manifest.parent))
+            size = manifest.bytes + (path / MANIFEST_NAME).stat().st_size
+        except (StorageError, FileNotFoundError):
+            continue  # damaged, which newest_valid tells, or removed in this moment
+        found.append(CheckpointEntry(step, path, manifest.facts, size, manifest.created, manifest.parent))
     return found
 
 
@@ -130,7 +133,7 @@ def newest_valid(run: RunDirectory) -> tuple[Path | None, list[DamagedCheckpoint
 
 
 def resolve_checkpoint(run: RunDirectory, which: str) -> Path:
-    """The folder of `best`, `last` or a step (`1500`); its files are not verified.
+    """The folder of `best`, `last` or a step (`1500`); its files are not verified. Works from the manifests alone where the database is damaged.
 
     Raises:
         UnknownCheckpointError: there is none, with those that exist.
@@ -142,7 +145,8 @@ def resolve_checkpoint(run: RunDirectory, which: str) -> Path:
         return entries[-1].path
     by_step = {entry.step: entry.path for entry in entries}
     if which == "best":
-        best = best_step((entry.step, entry.validation_loss) for entry in entries)
+        later = _losses_in_index(run)
+        best = best_step((entry.step, later.get(entry.step, entry.validation_loss)) for entry in entries)
         if best is None:
             raise UnknownCheckpointError(f"no checkpoint of {run.name} was evaluated, so none is the best", hint=f"use {run.name}@last")
         return by_step[best]
@@ -249,6 +253,15 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _losses_in_index(run: RunDirectory) -> dict[int, float]:
+    """Validation losses that the index knows, measured after a checkpoint was written as well; none where the database can't be read."""
+    try:
+        with RunReader(run) as reader:
+            return {row.step: row.validation_loss for row in reader.checkpoints() if row.validation_loss is not None}
+    except StorageError:
+        return {}
 
 
 def _folders(run: RunDirectory) -> Iterator[tuple[int, Path]]:

@@ -6,8 +6,6 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -24,8 +22,9 @@ from rnnlm_tui.store.checkpoints import (
     write_checkpoint,
     write_snapshot,
 )
+from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.run_directory import RunDirectory
-from tests.unit.store.rows import new_run, write_model
+from tests.unit.store.rows import checkpoint_row, new_run, write_model
 
 
 @pytest.fixture
@@ -78,7 +77,7 @@ def test_checkpoints_are_listed_by_step_with_their_facts(run: RunDirectory) -> N
     entries = list_checkpoints(run)
     assert [entry.step for entry in entries] == [500, 1_000, 2_000_000_000]
     assert {entry.validation_loss for entry in entries} == {4.0}
-    assert entries[0].bytes == sum(path.stat().st_size for path in entries[0].path.iterdir() if path.name != "manifest.json")
+    assert entries[0].bytes == sum(path.stat().st_size for path in entries[0].path.iterdir())
 
 
 def test_best_last_and_a_step_are_resolved(run: RunDirectory) -> None:
@@ -86,6 +85,17 @@ def test_best_last_and_a_step_are_resolved(run: RunDirectory) -> None:
         write(run, step, loss)
     found = {which: resolve_checkpoint(run, which).name for which in ("best", "last", "500", "1,000")}
     assert found == {"best": "step-000001000", "last": "step-000001500", "500": "step-000000500", "1,000": "step-000001000"}
+
+
+def test_a_loss_that_was_measured_after_the_checkpoint_decides_the_best_too(run: RunDirectory) -> None:
+    for step, loss in ((500, 5.0), (1_000, None)):
+        write(run, step, loss)
+    with RunDatabase(run.database_path) as database:
+        database.put_checkpoint(checkpoint_row(1_000, validation_loss=4.0))
+        database.put_checkpoint(checkpoint_row(1_500, validation_loss=3.0))
+    assert resolve_checkpoint(run, "best").name == "step-000001000"
+    run.database_path.write_bytes(b"damaged" * 1_000)
+    assert resolve_checkpoint(run, "best").name == "step-000000500"
 
 
 @pytest.mark.parametrize("which", ["501", "", "latest", "-1", "../500", "5e2", "9" * 300, "\x1b[31m", "٥٠٠"])
@@ -185,26 +195,32 @@ def test_a_full_disk_leaves_older_checkpoints_and_no_part(run: RunDirectory) -> 
     verify_checkpoint(run.checkpoints_path / "step-000000500")
 
 
-CRASH = """
-import os, signal, sys
-from pathlib import Path
-from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.run_directory import RunDirectory
-def write_files(folder):
-    (folder / "model.safetensors").write_bytes(b"new" * 1000)
-def at(phase):
-    if phase == sys.argv[3]:
-        os.kill(os.getpid(), signal.SIGKILL)
-write_checkpoint(RunDirectory(Path(sys.argv[1])), int(sys.argv[2]), write_files, None, {"new": True}, at=at)
-"""
+def killed_at(phase: Phase, run: RunDirectory, step: int) -> int:
+    """Write a checkpoint in a process of its own that kills itself at `phase`; its exit code."""
+
+    def write_files(folder: Path) -> None:
+        (folder / "model.safetensors").write_bytes(b"new" * 1_000)
+
+    def at(now: Phase) -> None:
+        if now == phase:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            write_checkpoint(run, step, write_files, None, {"new": True}, at=at)
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("step", [500, 1_000])
 @pytest.mark.parametrize("phase", ["begin", "files", "synced", "manifest", "aside", "renamed"])
 def test_a_worker_killed_in_any_phase_leaves_the_old_or_the_new_checkpoint_whole(run: RunDirectory, phase: Phase, step: int) -> None:
     write(run, 500)
-    ended = subprocess.run([sys.executable, "-c", CRASH, str(run.path), str(step), phase], check=False)
-    assert ended.returncode == (-signal.SIGKILL if (phase, step) != ("aside", 1_000) else 0)
+    assert killed_at(phase, run, step) == (-signal.SIGKILL if (phase, step) != ("aside", 1_000) else 0)
     sweep_temporary(run)
     path, damaged = newest_valid(run)
     assert damaged == []
