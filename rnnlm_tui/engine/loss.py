@@ -48,22 +48,21 @@ class _LinearCrossEntropy(torch.autograd.Function):
         counted_N1 = (targets_N != IGNORED).unsqueeze(1)
         share_N1 = counted_N1.to(hidden_NH.dtype) / counted_N1.sum()
         safe_N1 = targets_N.clamp(min=0).unsqueeze(1)
-        hidden_grad_NH = torch.empty_like(hidden_NH)
-        weight_grad_VH, bias_grad_V1 = torch.zeros_like(weight_VH), bias_V.new_zeros(bias_V.shape[0], 1)
+        hidden_grad_NH, weight_grad_VH, bias_grad_V1 = torch.empty_like(hidden_NH), torch.empty_like(weight_VH), bias_V.new_empty(bias_V.shape[0], 1)
         loss = hidden_NH.new_zeros(())
         rows = rows_per_chunk(weight_VH.shape[0])
         for start in range(0, hidden_NH.shape[0], rows):
             chunk = slice(start, start + rows)
             share_R1, target_R1 = share_N1[chunk], safe_N1[chunk]
-            log_p_RV = torch.log_softmax(torch.addmm(bias_V, hidden_NH[chunk], weight_VH.t()), dim=-1)
-            loss -= torch.dot(log_p_RV.gather(1, target_R1).squeeze(1), share_R1.squeeze(1))
-            # p - onehot, in the memory of the log-probabilities.
-            grad_RV = log_p_RV.exp_()
-            grad_RV.scatter_add_(1, target_R1, grad_RV.new_full((1, 1), -1.0).expand_as(target_R1))
-            torch.mul(grad_RV @ weight_VH, share_R1, out=hidden_grad_NH[chunk])
-            weighted_RH = hidden_NH[chunk] * share_R1
-            weight_grad_VH.addmm_(grad_RV.t(), weighted_RH)
-            bias_grad_V1.addmm_(grad_RV.t(), share_R1)
+            p_RV, losses_R1 = _probabilities(torch.addmm(bias_V, hidden_NH[chunk], weight_VH.t()), target_R1)
+            loss += torch.dot(losses_R1.squeeze(1), share_R1.squeeze(1))
+            # The gradient p - onehot, in the memory of p.
+            p_RV.scatter_add_(1, target_R1, p_RV.new_full((1, 1), -1.0).expand_as(target_R1))
+            torch.mul(p_RV @ weight_VH, share_R1, out=hidden_grad_NH[chunk])
+            # beta 0: the first chunk overwrites, whatever the memory held.
+            beta = 0 if start == 0 else 1
+            weight_grad_VH.addmm_(p_RV.t(), hidden_NH[chunk] * share_R1, beta=beta)
+            bias_grad_V1.addmm_(p_RV.t(), share_R1, beta=beta)
         ctx.save_for_backward(hidden_grad_NH, weight_grad_VH, bias_grad_V1.squeeze(1))
         return loss
 
@@ -71,4 +70,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         hidden_grad_NH, weight_grad_VH, bias_grad_V = cast(tuple[Tensor, Tensor, Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
-        return hidden_grad_NH.mul_(grad), weight_grad_VH.mul_(grad), bias_grad_V.mul_(grad), None
+        return hidden_grad_NH * grad, weight_grad_VH * grad, bias_grad_V * grad, None
+
+
+def _probabilities(logits_RV: Tensor, target_R1: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax, in the memory of the logits on a CPU, and the loss of each target.
+
+    One exponential pass instead of log-softmax's two: the log of the normaliser is the largest logit minus the log of
+    the largest probability, and that is at least 1/V, so nothing underflows.
+    """
+    largest_R1, of_target_R1 = logits_RV.amax(1, keepdim=True), logits_RV.gather(1, target_R1)
+    p_RV = torch.softmax(logits_RV, 1, out=logits_RV) if logits_RV.device.type == "cpu" else torch.softmax(logits_RV, 1)
+    return p_RV, largest_R1 - p_RV.amax(1, keepdim=True).log() - of_target_R1

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.cells.elman import ElmanLayer
+from rnnlm_tui.engine.dropout import drop
 from rnnlm_tui.engine.initialization import initialize
 from rnnlm_tui.engine.loss import mean_loss
 from rnnlm_tui.errors import InputError, near_names
@@ -122,7 +123,7 @@ class RecurrentLanguageModel(nn.Module):
         return features_TBE, tuple(after)
 
     def _drop(self, features: Tensor) -> Tensor:
-        return F.dropout(features, self.dropout, self.training) if self.dropout else features
+        return drop(features, self.dropout) if self.dropout and self.training else features
 
 
 def detached(state: State) -> State:

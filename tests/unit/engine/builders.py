@@ -1,0 +1,74 @@
+"""Small models, texts and trainers for the tests of the engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnnlm_tui.engine.batches import Batches, SentenceBatches, StreamBatches
+from rnnlm_tui.engine.device import seed_everything
+from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.trainer import Trainer
+
+VOCAB_SIZE = 23
+
+
+def small_model(
+    *,
+    vocab_size: int = VOCAB_SIZE,
+    width: int = 12,
+    num_layers: int = 2,
+    dropout: float = 0.0,
+    tie_weights: bool = False,
+    pad_id: int | None = None,
+    seed: int = 3,
+) -> RecurrentLanguageModel:
+    return RecurrentLanguageModel(
+        vocab_size=vocab_size,
+        embedding_dim=width,
+        hidden_size=width,
+        num_layers=num_layers,
+        dropout=dropout,
+        tie_weights=tie_weights,
+        pad_id=pad_id,
+        seed=seed,
+    )
+
+
+def text(count: int, seed: int = 0, vocab_size: int = VOCAB_SIZE) -> NDArray[np.uint16]:
+    """Token ids from 1 on: 0 is the padding."""
+    return np.random.default_rng(seed).integers(1, vocab_size, count).astype(np.uint16)
+
+
+def sentences(count: int, seed: int = 0) -> tuple[NDArray[np.uint16], NDArray[np.uint64]]:
+    """Tokens, and the start of each sentence with the end of the last: lengths 2 to 11."""
+    lengths = np.random.default_rng(seed).integers(2, 12, count)
+    offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.uint64)
+    return text(int(offsets[-1]), seed), offsets
+
+
+def batches_of(data_mode: str) -> Batches:
+    """Five steps a pass, the last of them smaller."""
+    if data_mode == "stream":
+        return StreamBatches(text(200), batch_size=4, bptt=10)
+    tokens, offsets = sentences(37)
+    return SentenceBatches(tokens, offsets, batch_size=8, context_length=7, pad_id=0, seed=5)
+
+
+def trainer_of(data_mode: str, *, max_steps: int = 20, dropout: float = 0.2, seed: int = 3) -> Trainer:
+    """A fresh trainer with dropout, clipping and a cosine schedule; seeds the global generators."""
+    seed_everything(seed)
+    model = small_model(dropout=dropout, tie_weights=True, seed=seed)
+    return Trainer(
+        model, batches_of(data_mode), max_steps=max_steps, learning_rate=0.01, max_grad_norm=0.5, schedule="cosine", warmup_steps=3, final_fraction=0.1
+    )
+
+
+def tokenizer_folder(folder: Path) -> Path:
+    """A folder with the two files that a checkpoint copies."""
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text('{"rnnlm_kind": "word"}', encoding="utf-8")
+    return folder

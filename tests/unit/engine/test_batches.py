@@ -1,0 +1,122 @@
+"""Batches: every target at its place, the same in every process, and in the number that was estimated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rnnlm_tui.contract.config import RunConfig, TrainingConfig
+from rnnlm_tui.contract.estimates import steps_per_epoch
+from rnnlm_tui.engine.batches import Batch, Batches, SentenceBatches, StreamBatches, StreamEvaluation, evaluation_batches
+from rnnlm_tui.engine.loss import IGNORED
+from rnnlm_tui.errors import CorpusError
+
+from .builders import batches_of, sentences, text
+
+
+def one_pass(batches: Batches, epoch: int = 0) -> list[Batch]:
+    return [batches.batch(epoch, index) for index in range(batches.steps_per_epoch)]
+
+
+def counted(batches: list[Batch]) -> list[int]:
+    return sorted(int(target) for batch in batches for target in batch.targets_BT.flatten() if target != IGNORED)
+
+
+@pytest.mark.parametrize(("length", "streams", "bptt"), [(101, 4, 5), (200, 4, 10), (57, 7, 100), (9, 8, 1)])
+def test_streams_hold_contiguous_text_with_every_target_once(length: int, streams: int, bptt: int) -> None:
+    tokens = np.arange(length, dtype=np.uint16)
+    windows = one_pass(StreamBatches(tokens, streams, bptt))
+    inputs, targets = (torch.cat(parts, dim=1) for parts in ([w.inputs_BT for w in windows], [w.targets_BT for w in windows]))
+    per_stream = (length - 1) // streams
+    assert torch.equal(inputs.flatten(), torch.arange(streams * per_stream))
+    assert torch.equal(targets, inputs + 1)
+    assert sum(window.tokens for window in windows) == streams * per_stream
+    assert [window.continues for window in windows] == [False] + [True] * (len(windows) - 1)
+    assert [window.starts_epoch for window in windows] == [True] + [False] * (len(windows) - 1)
+
+
+@pytest.mark.parametrize(("length", "streams", "bptt"), [(101, 4, 5), (200, 4, 10), (57, 7, 100), (9, 8, 1)])
+def test_stream_steps_are_those_estimated(length: int, streams: int, bptt: int) -> None:
+    config = RunConfig(training=TrainingConfig(batch_size=streams, bptt=bptt))
+    assert StreamBatches(text(length), streams, bptt).steps_per_epoch == steps_per_epoch(config, length, 1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 8, 37, 100])
+def test_sentence_steps_are_those_estimated(batch_size: int) -> None:
+    tokens, offsets = sentences(37)
+    config = RunConfig(training=TrainingConfig(data_mode="sentences", batch_size=batch_size))
+    assert SentenceBatches(tokens, offsets, batch_size, 7, 0).steps_per_epoch == steps_per_epoch(config, len(tokens), 37)
+
+
+def test_sentences_are_cut_padded_on_the_right_and_in_file_order_without_shuffle() -> None:
+    tokens = np.array([5, 6, 7, 8, 9, 1, 2, 3], dtype=np.uint16)
+    (batch,) = one_pass(SentenceBatches(tokens, np.array([0, 5, 6, 8], dtype=np.uint64), 4, 4, pad_id=0, shuffle=False))
+    # The sentence of one token is skipped; the first is cut at four.
+    assert batch.inputs_BT.tolist() == [[5, 6, 7], [2, 0, 0]]
+    assert batch.targets_BT.tolist() == [[6, 7, 8], [3, IGNORED, IGNORED]]
+    assert batch.tokens == 4
+    assert not batch.continues
+    assert batch.rows_N is not None
+    assert batch.targets_BT.t().flatten()[batch.rows_N].tolist() == [6, 3, 7, 8]
+
+
+def test_shuffling_changes_the_order_each_pass_and_keeps_every_target() -> None:
+    batches = batches_of("sentences")
+    first, second = one_pass(batches, 0), one_pass(batches, 1)
+    assert counted(first) == counted(second)
+    assert first[0].inputs_BT.tolist() != second[0].inputs_BT.tolist()
+    tokens, offsets = sentences(37)
+    assert counted(first) == counted(one_pass(SentenceBatches(tokens, offsets, 8, 7, 0, shuffle=False)))
+
+
+@pytest.mark.parametrize("data_mode", ["stream", "sentences"])
+def test_any_batch_is_the_same_whenever_it_is_asked_for(data_mode: str) -> None:
+    straight = [batch for epoch in range(3) for batch in one_pass(batches_of(data_mode), epoch)]
+    seeking = batches_of(data_mode)
+    for place in (14, 3, 9, 0, 7):
+        batch = seeking.batch(*divmod(place, seeking.steps_per_epoch))
+        assert torch.equal(batch.inputs_BT, straight[place].inputs_BT)
+        assert torch.equal(batch.targets_BT, straight[place].targets_BT)
+
+
+def test_batches_read_memory_mapped_files(tmp_path: Path) -> None:
+    tokens = text(50)
+    tokens.tofile(tmp_path / "train.bin")
+    mapped = np.memmap(tmp_path / "train.bin", dtype=np.uint16, mode="r")
+    assert torch.equal(StreamBatches(mapped, 3, 5).batch(0, 1).inputs_BT, StreamBatches(tokens, 3, 5).batch(0, 1).inputs_BT)
+
+
+def test_too_short_a_text_is_refused_with_the_figures() -> None:
+    with pytest.raises(CorpusError, match="has 20 tokens, 20 streams need at least 21"):
+        StreamBatches(text(20), 20, 35)
+    with pytest.raises(CorpusError, match="two tokens"):
+        SentenceBatches(text(2), np.array([0, 1, 2], dtype=np.uint64), 4, 30, 0)
+    with pytest.raises(CorpusError, match="too few"):
+        StreamEvaluation(text(1))
+
+
+@pytest.mark.parametrize(("length", "streams", "window", "warm_up"), [(2, 4, 3, 2), (50, 4, 7, 3), (101, 16, 128, 4), (997, 5, 16, 0)])
+def test_stream_evaluation_counts_every_target_once_after_the_tokens_before_it(length: int, streams: int, window: int, warm_up: int) -> None:
+    batches = list(StreamEvaluation(np.arange(length, dtype=np.uint16), streams=streams, window=window, warm_up=warm_up))
+    assert counted(batches) == list(range(1, length))
+    for batch in batches:
+        inside = batch.targets_BT != IGNORED
+        assert torch.equal(batch.inputs_BT[inside] + 1, batch.targets_BT[inside])
+        assert batch.tokens == int(inside.sum())
+    if warm_up:
+        # A stream that does not begin the text reads `warm_up` tokens before it counts one.
+        first = batches[0]
+        assert all(int((row == IGNORED).int().argmin()) == min(warm_up, int(start)) for row, start in zip(first.targets_BT, first.inputs_BT[:, 0], strict=True))
+
+
+def test_evaluation_of_the_first_sentences_stops_after_them() -> None:
+    tokens, offsets = sentences(20)
+    end = int(offsets[6])
+    for data_mode, expected in (("stream", end - 1), ("sentences", end - 6)):
+        batches = evaluation_batches(tokens, offsets, data_mode=data_mode, context_length=30, pad_id=0, max_sentences=6)
+        assert sum(batch.tokens for batch in batches) == expected
+        whole = evaluation_batches(tokens, offsets, data_mode=data_mode, context_length=30, pad_id=0)
+        assert sum(batch.tokens for batch in whole) == len(tokens) - (1 if data_mode == "stream" else 20)

@@ -1,0 +1,122 @@
+"""Checkpoint files: what they are called, what they hold, what is refused."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rnnlm_tui.engine.checkpoint import load_model, load_training_state, load_weights, write_model, write_training_state
+from rnnlm_tui.engine.device import seed_everything
+from rnnlm_tui.engine.random_state import pack_random_state, unpack_random_state
+from rnnlm_tui.errors import CheckpointError
+
+from .builders import small_model, tokenizer_folder, trainer_of
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    trainer = trainer_of("stream")
+    for _ in range(3):
+        trainer.train_step()
+    directory = tmp_path / "step-000000003"
+    directory.mkdir()
+    write_model(directory, trainer.model, tokenizer_folder(tmp_path / "codec"), generation={"temperature": 0.8})
+    write_training_state(directory, trainer)
+    return directory
+
+
+def test_a_checkpoint_is_exactly_the_files_of_the_layout(checkpoint: Path) -> None:
+    model = {"config.json", "model.safetensors", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
+    assert {path.name for path in checkpoint.iterdir()} == model | {"training_state.safetensors", "training_state.json"}
+    assert json.loads((checkpoint / "config.json").read_text())["model_type"] == "rnnlm"
+    assert json.loads((checkpoint / "generation_config.json").read_text())["temperature"] == 0.8
+    assert json.loads((checkpoint / "tokenizer_config.json").read_text()) == {"rnnlm_kind": "word"}
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_loaded_model_equals_the_written_one(tied: bool, tmp_path: Path) -> None:
+    model = small_model(tie_weights=tied, dropout=0.25, pad_id=2, num_layers=3)
+    write_model(tmp_path, model, tokenizer_folder(tmp_path / "codec"))
+    before = torch.get_rng_state()
+    loaded = load_model(tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not loaded.training
+    assert (loaded.tie_weights, loaded.dropout, loaded.pad_id, loaded.num_layers) == (tied, 0.25, 2, 3)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), loaded.parameters(), strict=True))
+
+
+def test_a_tied_matrix_is_stored_once(checkpoint: Path) -> None:
+    names = set(load_file(checkpoint / "model.safetensors"))
+    assert "embedding.weight" in names
+    assert "output.weight" not in names
+    assert not any("bias_hh" in name for name in names)
+
+
+def test_random_generators_go_on_where_they_were() -> None:
+    seed_everything(5)
+    random.gauss(0, 1)  # leaves a spare Gaussian behind
+    np.random.standard_normal(3)
+    tensors, values = pack_random_state(torch.device("cpu"))
+    values = json.loads(json.dumps(values))
+
+    def drawn() -> list[float]:
+        return [random.gauss(0, 1), random.random(), float(np.random.standard_normal()), float(np.random.random()), torch.rand(()).item()]
+
+    expected = drawn()
+    seed_everything(6)
+    unpack_random_state(tensors, values, torch.device("cpu"))
+    assert drawn() == expected
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_missing_file_is_named(checkpoint: Path, name: str) -> None:
+    (checkpoint / name).unlink()
+    with pytest.raises(CheckpointError, match=f"has no {name}"):
+        load_model(checkpoint)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"\x00" * 64, b"[1]", b"{"])
+def test_a_damaged_file_is_named(checkpoint: Path, name: str, content: bytes) -> None:
+    (checkpoint / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=name):
+        load_model(checkpoint)
+
+
+@pytest.mark.parametrize("name", ["training_state.json", "training_state.safetensors"])
+def test_a_damaged_training_state_is_named(checkpoint: Path, name: str) -> None:
+    (checkpoint / name).write_text("{}", encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"training_state\.(json|safetensors)"):
+        load_training_state(checkpoint, trainer_of("stream"))
+
+
+def test_pickles_are_refused_by_kind_and_never_opened(tmp_path: Path) -> None:
+    pickled = tmp_path / "model.pt"
+    pickled.write_bytes(b"not even read")
+    with pytest.raises(CheckpointError, match="is a pickle"):
+        load_model(pickled)
+    with pytest.raises(CheckpointError, match=r"model\.pt beside it is a pickle"):
+        load_model(tmp_path)
+
+
+def test_a_model_of_another_kind_is_refused_with_both_kinds(checkpoint: Path) -> None:
+    (checkpoint / "config.json").write_text('{"model_type": "gpt2"}', encoding="utf-8")
+    with pytest.raises(CheckpointError, match='type "gpt2", only "rnnlm"'):
+        load_model(checkpoint)
+    (checkpoint / "config.json").write_text('{"model_type": "rnnlm", "vocab_size": "many"}', encoding="utf-8")
+    with pytest.raises(CheckpointError, match="'many' is not a whole number"):
+        load_model(checkpoint)
+
+
+def test_weights_of_other_names_or_shapes_are_refused_and_change_nothing(checkpoint: Path) -> None:
+    for model, message in ((small_model(tie_weights=False), "output.weight is missing"), (small_model(width=10, tie_weights=True), "has shape")):
+        before = model.embedding.weight.detach().clone()
+        with pytest.raises(CheckpointError, match=message):
+            load_weights(checkpoint, model)
+        assert torch.equal(model.embedding.weight, before)

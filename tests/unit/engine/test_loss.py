@@ -1,0 +1,55 @@
+"""The vocabulary head's loss against torch's, whole and in chunks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rnnlm_tui.engine import loss as loss_module
+from rnnlm_tui.engine.loss import IGNORED, mean_loss, rows_per_chunk, token_losses
+
+
+def head(rows: int, *, dtype: torch.dtype = torch.float64, scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """hidden_NH, weight_VH, bias_V, targets_N with every third target ignored."""
+    generator = torch.Generator().manual_seed(rows)
+    hidden, weight, bias = (torch.randn(*shape, dtype=dtype, generator=generator) * scale for shape in ((rows, 6), (50, 6), (50,)))
+    targets = torch.randint(50, (rows,), generator=generator)
+    targets[::3] = IGNORED
+    return hidden.requires_grad_(), weight.requires_grad_(), bias.requires_grad_(), targets
+
+
+@pytest.mark.parametrize("chunk_logits", [50 * 64, 8_000_000])
+def test_loss_and_gradients_equal_torchs_in_any_number_of_chunks(monkeypatch: pytest.MonkeyPatch, chunk_logits: int) -> None:
+    monkeypatch.setattr(loss_module, "CHUNK_LOGITS", chunk_logits)
+    hidden, weight, bias, targets = head(200)
+    assert (rows_per_chunk(50) < 200) == (chunk_logits < 8_000_000)
+    loss = mean_loss(hidden, weight, bias, targets)
+    expected = F.cross_entropy(F.linear(hidden, weight, bias), targets, ignore_index=IGNORED)
+    torch.testing.assert_close(loss, expected)
+    # Twice the loss: the gradient that comes from above must count.
+    gradients = torch.autograd.grad(2 * loss, [hidden, weight, bias])
+    for gradient, wanted in zip(gradients, torch.autograd.grad(2 * expected, [hidden, weight, bias]), strict=True):
+        torch.testing.assert_close(gradient, wanted)
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_float32_loss_is_exact_to_a_hundred_thousandth_even_for_hopeless_targets(scale: float) -> None:
+    hidden, weight, bias, targets = head(100, dtype=torch.float32, scale=scale)
+    exact = F.cross_entropy(F.linear(hidden.double(), weight.double(), bias.double()), targets, ignore_index=IGNORED)
+    assert mean_loss(hidden, weight, bias, targets).item() == pytest.approx(exact.item(), rel=1e-5)
+
+
+def test_token_losses_are_zero_at_padding_and_sum_to_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss_module, "CHUNK_LOGITS", 1)
+    hidden, weight, bias, targets = head(150)
+    losses = token_losses(hidden, weight, bias, targets)
+    assert not losses[::3].any()
+    assert losses.shape == (150,)
+    torch.testing.assert_close(losses.sum() / (targets != IGNORED).sum(), mean_loss(hidden, weight, bias, targets))
+
+
+def test_loss_without_a_counted_target_is_nan() -> None:
+    hidden, weight, bias, targets = head(4)
+    assert mean_loss(hidden, weight, bias, torch.full_like(targets, IGNORED)).isnan()

@@ -1,0 +1,144 @@
+"""The model: its count, its two faces, its weights, dropout and tying."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from rnnlm_tui.contract.config import ModelConfig
+from rnnlm_tui.contract.estimates import parameter_count
+from rnnlm_tui.contract.presets import BOOK
+from rnnlm_tui.engine.cells import CELLS
+from rnnlm_tui.engine.loss import IGNORED
+from rnnlm_tui.engine.model import RecurrentLanguageModel, detached
+from rnnlm_tui.errors import InputError
+
+from .builders import small_model
+
+
+def built(config: ModelConfig, vocab_size: int, pad_id: int | None = None) -> RecurrentLanguageModel:
+    return RecurrentLanguageModel(vocab_size=vocab_size, pad_id=pad_id, **config.model_dump())
+
+
+def test_book_preset_has_the_books_parameter_count() -> None:
+    assert built(BOOK.model, BOOK.tokenizer.vocab_size, pad_id=32_000).num_parameters() == 8_292_619
+
+
+@pytest.mark.parametrize(("cell_type", "tied", "initialization"), list(product(sorted(CELLS), [False, True], ["default", "book"])))
+def test_built_models_have_the_estimated_count(cell_type: str, tied: bool, initialization: str) -> None:
+    for width, hidden, layers, dropout, vocab_size in product([1, 7], [1, 7, 12], [1, 2, 5], [0.0, 0.3], [2, 31]):
+        embedding = hidden if tied else width
+        values = {"cell_type": cell_type, "embedding_dim": embedding, "hidden_size": hidden, "num_layers": layers}
+        config = ModelConfig.model_validate({**values, "dropout": dropout, "tie_weights": tied, "initialization": initialization})
+        assert built(config, vocab_size, pad_id=0).num_parameters() == parameter_count(config, vocab_size).total
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_step_equals_forward(tied: bool) -> None:
+    model = small_model(tie_weights=tied).eval()
+    tokens = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
+    logits, after = model(tokens, model.initial_state(2))
+    state = model.initial_state(2)
+    for time in range(4):
+        step, state = model.step(tokens[:, time], state)
+        torch.testing.assert_close(step, logits[:, time])
+    torch.testing.assert_close(state, after)
+
+
+def test_windows_with_carried_state_equal_one_pass() -> None:
+    model = small_model().eval()
+    tokens = torch.arange(1, 21).view(2, 10)
+    whole, _ = model(tokens, model.initial_state(2))
+    first, state = model(tokens[:, :3], model.initial_state(2))
+    second, _ = model(tokens[:, 3:], state)
+    torch.testing.assert_close(torch.cat([first, second], dim=1), whole)
+
+
+@pytest.mark.parametrize("selected", [False, True])
+def test_loss_inside_forward_equals_cross_entropy_of_the_logits_without_padding(selected: bool) -> None:
+    model = small_model().double()
+    tokens, targets = torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.tensor([[2, 3, 4], [5, IGNORED, IGNORED]])
+    logits, _ = model(tokens, model.initial_state(2))
+    rows = (targets.t().flatten() != IGNORED).nonzero().squeeze(1) if selected else None
+    loss, _ = model(tokens, model.initial_state(2), targets, rows)
+    expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+    torch.testing.assert_close(loss, expected)
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    for gradient, wanted in zip(gradients, torch.autograd.grad(expected, list(model.parameters())), strict=True):
+        torch.testing.assert_close(gradient, wanted)
+
+
+def test_tied_weights_are_one_matrix_with_a_bias_of_its_own() -> None:
+    model = small_model(tie_weights=True)
+    assert model.output.weight is model.embedding.weight
+    assert "output.bias" in dict(model.named_parameters())
+
+
+def test_same_seed_gives_the_same_weights_and_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    first, second, other = small_model(seed=1), small_model(seed=1), small_model(seed=2)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert not torch.equal(first.embedding.weight, other.embedding.weight)
+
+
+def test_default_weights_have_zero_output_bias_and_zero_padding_vector() -> None:
+    model = small_model(pad_id=4)
+    assert not model.output.bias.any()
+    assert not model.embedding.weight[4].any()
+    assert model.embedding.weight[5].any()
+    assert model.embedding.weight.abs().max() <= 12**-0.5
+
+
+def test_book_weights_are_xavier_matrices_and_positive_vectors() -> None:
+    config = ModelConfig(embedding_dim=64, hidden_size=64, dropout=0.0, tie_weights=False, initialization="book")
+    model = built(config, 500, pad_id=3)
+    for parameter in model.parameters():
+        if parameter.dim() == 2:
+            bound = (6 / (parameter.shape[0] + parameter.shape[1])) ** 0.5
+            assert parameter.abs().max() <= bound
+            assert parameter.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
+        else:
+            assert parameter.min() >= 0
+            assert parameter.mean().item() == pytest.approx(0.5, abs=0.15)
+    assert model.output.bias.max() > 0.9
+
+
+def test_dropout_acts_in_training_alone_and_never_in_steps() -> None:
+    model = small_model(dropout=0.5)
+    tokens = torch.tensor([[1, 2, 3]])
+    noisy, _ = model(tokens, model.initial_state(1))
+    again, _ = model(tokens, model.initial_state(1))
+    assert not torch.equal(noisy, again)
+    step, _ = model.step(tokens[:, 0], model.initial_state(1))
+    model.eval()
+    clean, _ = model(tokens, model.initial_state(1))
+    torch.testing.assert_close(step, clean[:, 0])
+
+
+def test_hidden_is_what_the_head_sees() -> None:
+    model = small_model().eval()
+    tokens = torch.tensor([[1, 2, 3], [3, 2, 1]])
+    hidden, _ = model.hidden(tokens, model.initial_state(2))
+    logits, _ = model(tokens, model.initial_state(2))
+    assert hidden.shape == (2, 3, 12)
+    torch.testing.assert_close(F.linear(hidden, model.output.weight, model.output.bias), logits)
+
+
+def test_impossible_models_are_refused_with_what_is_allowed() -> None:
+    shape = {"vocab_size": 5, "embedding_dim": 4, "hidden_size": 4, "num_layers": 1}
+    with pytest.raises(InputError, match="there are elman"):
+        RecurrentLanguageModel(**shape, cell_type="elmam")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="they are 4 and 6"):
+        RecurrentLanguageModel(**{**shape, "hidden_size": 6}, tie_weights=True)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="there are default, book"):
+        RecurrentLanguageModel(**shape, initialization="ones")  # type: ignore[arg-type]
+
+
+def test_a_bad_state_does_not_outlive_its_step() -> None:
+    (state,) = detached((torch.tensor([[float("nan"), 0.5, float("inf")]], requires_grad=True),))
+    assert state.tolist() == [[0.0, 0.5, 0.0]]
+    assert not state.requires_grad

@@ -1,0 +1,58 @@
+"""AdamW, clipping, and updates that are left out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from rnnlm_tui.engine.optim import adamw, clip_gradients, set_learning_rate, update_when_finite
+
+
+def parameter(values: list[float], gradient: list[float]) -> nn.Parameter:
+    made = nn.Parameter(torch.tensor(values))
+    made.grad = torch.tensor(gradient)
+    return made
+
+
+def test_norm_before_clipping_is_returned_and_gradients_are_scaled_to_the_clip() -> None:
+    first, second = parameter([0.0, 0.0], [3.0, 0.0]), parameter([0.0], [4.0])
+    assert clip_gradients([first, second], 1.0).item() == pytest.approx(5.0)
+    assert first.grad is not None
+    assert second.grad is not None
+    assert torch.cat([first.grad, second.grad]).norm().item() == pytest.approx(1.0, rel=1e-5)
+
+
+def test_clip_of_zero_changes_nothing() -> None:
+    only = parameter([0.0], [7.0])
+    assert clip_gradients([only], 0.0).item() == pytest.approx(7.0)
+    assert only.grad is not None
+    assert only.grad.item() == 7.0
+
+
+def test_updates_equal_the_formula_of_adamw() -> None:
+    only = parameter([1.0], [0.5])
+    optimizer = adamw([only], learning_rate=0.1, weight_decay=0.2, beta1=0.8, beta2=0.9, eps=1e-6)
+    update_when_finite(optimizer, torch.tensor(0.5))
+    # First step: both bias corrections make the mean the gradient and the square its square.
+    assert only.item() == pytest.approx(1.0 * (1 - 0.1 * 0.2) - 0.1 * 0.5 / (0.5 + 1e-6), rel=1e-6)
+
+
+@pytest.mark.parametrize("norm", [float("nan"), float("inf")])
+def test_update_is_left_out_when_the_norm_is_not_finite_and_the_next_one_counts_as_first(norm: float) -> None:
+    bad, fresh = parameter([1.0], [norm]), parameter([1.0], [0.5])
+    optimizer, other = adamw([bad], learning_rate=0.1), adamw([fresh], learning_rate=0.1)
+    update_when_finite(optimizer, torch.tensor(norm))
+    assert bad.item() == 1.0
+    bad.grad = torch.tensor([0.5])
+    update_when_finite(optimizer, torch.tensor(0.5))
+    update_when_finite(other, torch.tensor(0.5))
+    assert bad.item() == fresh.item() != 1.0
+
+
+def test_rate_of_the_next_update_can_be_set() -> None:
+    only = parameter([1.0], [0.5])
+    optimizer = adamw([only], learning_rate=0.1, weight_decay=0.0)
+    set_learning_rate(optimizer, 0.0)
+    update_when_finite(optimizer, torch.tensor(0.5))
+    assert only.item() == 1.0

@@ -1,0 +1,47 @@
+"""Evaluation: token-weighted, over all tokens, and without a trace."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from rnnlm_tui.engine.batches import SentenceEvaluation, StreamEvaluation
+from rnnlm_tui.engine.score import evaluate
+
+from .builders import sentences, small_model, text
+
+
+def test_stream_score_equals_one_pass_over_the_whole_text() -> None:
+    model, tokens = small_model(), text(3_000)
+    ids = torch.from_numpy(tokens.astype("int64")).unsqueeze(0)
+    with torch.no_grad():
+        logits, _ = model(ids[:, :-1], model.initial_state(1))
+    exact = F.cross_entropy(logits[0].double(), ids[0, 1:])
+    score = evaluate(model, StreamEvaluation(tokens, streams=5, window=64, warm_up=64))
+    assert score.tokens == 2_999
+    assert score.loss == pytest.approx(exact.item(), rel=1e-6)
+
+
+def test_sentence_score_weighs_tokens_and_not_batches() -> None:
+    model = small_model()
+    tokens, offsets = sentences(30)
+    total, count = 0.0, 0
+    for start, end in zip(offsets[:-1].astype(int), offsets[1:].astype(int), strict=True):
+        ids = torch.from_numpy(tokens[start : min(end, start + 7)].astype("int64")).unsqueeze(0)
+        with torch.no_grad():
+            logits, _ = model(ids[:, :-1], model.initial_state(1))
+        total, count = total + F.cross_entropy(logits[0], ids[0, 1:], reduction="sum").item(), count + ids.shape[1] - 1
+    for batch_size in (1, 7, 100):
+        score = evaluate(model, SentenceEvaluation(tokens, offsets, context_length=7, pad_id=0, batch_size=batch_size))
+        assert score.tokens == count
+        assert score.loss == pytest.approx(total / count, rel=1e-6)
+
+
+def test_evaluation_leaves_mode_and_generators_as_they_were_and_drops_nothing() -> None:
+    model, tokens = small_model(dropout=0.5).train(), text(300)
+    before = torch.get_rng_state()
+    first, second = (evaluate(model, StreamEvaluation(tokens)) for _ in range(2))
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), before)
+    assert first.loss == second.loss

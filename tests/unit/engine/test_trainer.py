@@ -1,0 +1,176 @@
+"""Training: it learns, it counts, it goes on after a stop as if there had been none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from rnnlm_tui.engine.batches import SentenceBatches, StreamBatches
+from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_training_state
+from rnnlm_tui.engine.device import set_exactness
+from rnnlm_tui.engine.generate import generate
+from rnnlm_tui.engine.score import evaluate
+from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.errors import CheckpointError, RnnlmError
+
+from .builders import batches_of, sentences, small_model, text, tokenizer_folder, trainer_of
+
+MODES = ["stream", "sentences"]
+
+
+def weights(trainer: Trainer) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in trainer.model.parameters()]
+
+
+def assert_bit_equal(first: list[Tensor], second: list[Tensor]) -> None:
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def train(trainer: Trainer, until: int) -> list[float]:
+    losses = []
+    while trainer.should_continue and trainer.step < until:
+        losses.append(trainer.train_step().loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("data_mode", MODES)
+@pytest.mark.parametrize("stop_at", [[7], [5, 12], [1, 2, 19]])
+def test_resumed_run_matches_uninterrupted_run(data_mode: str, stop_at: list[int], tmp_path: Path) -> None:
+    straight = trainer_of(data_mode)
+    losses = train(straight, 20)
+    codec = tokenizer_folder(tmp_path / "codec")
+    trainer = trainer_of(data_mode)
+    resumed_losses = train(trainer, stop_at[0])
+    for place, stop in enumerate(stop_at):
+        directory = tmp_path / f"step-{stop}"
+        directory.mkdir()
+        write_model(directory, trainer.model, codec)
+        write_training_state(directory, trainer)
+        # Another seed: everything must come from the files.
+        trainer = trainer_of(data_mode, seed=99)
+        load_training_state(directory, trainer)
+        assert trainer.step == stop
+        resumed_losses += train(trainer, [*stop_at, 20][place + 1])
+    assert resumed_losses == losses
+    assert_bit_equal(weights(trainer), weights(straight))
+    assert (trainer.step, trainer.tokens_seen, trainer.epochs_done) == (straight.step, straight.tokens_seen, straight.epochs_done)
+    assert_bit_equal([*trainer.state], [*straight.state])
+
+
+@pytest.mark.parametrize("data_mode", MODES)
+def test_samples_and_evaluations_leave_no_trace_in_the_weights(data_mode: str) -> None:
+    quiet, busy = trainer_of(data_mode), trainer_of(data_mode)
+    train(quiet, 20)
+    quiet_weights = weights(quiet)
+    busy = trainer_of(data_mode)
+    for step in (4, 9, 20):
+        train(busy, step)
+        tokens, offsets = sentences(9, seed=1)
+        assert len(list(generate(busy.model, [1, 2], max_new_tokens=5, seed=step))) == 5
+        assert evaluate(busy.model, (SentenceBatches(tokens, offsets, 4, 7, 0).batch(0, index) for index in range(3))).tokens > 0
+        busy.state_dict()
+    assert_bit_equal(weights(busy), quiet_weights)
+
+
+@pytest.mark.parametrize("data_mode", MODES)
+def test_steps_count_tokens_epochs_and_end_exactly_at_max_steps(data_mode: str) -> None:
+    trainer, batches = trainer_of(data_mode, max_steps=12), batches_of(data_mode)
+    results = [trainer.train_step() for _ in iter(lambda: trainer.should_continue, False)]
+    assert [result.step for result in results] == list(range(1, 13))
+    assert batches.steps_per_epoch == 5
+    assert [result.epoch for result in results] == pytest.approx([step / 5 for step in range(1, 13)])
+    expected = [batches.batch(*divmod(place, 5)).tokens for place in range(12)]
+    assert [result.tokens for result in results] == expected
+    assert results[-1].tokens_seen == sum(expected)
+    assert trainer.active_seconds == pytest.approx(sum(result.seconds for result in results))
+
+
+def test_training_learns_a_text_that_repeats_itself() -> None:
+    model = small_model(width=24)
+    tokens = np.tile(np.arange(1, 9, dtype=np.uint16), 60)
+    trainer = Trainer(model, StreamBatches(tokens, 4, 10), max_steps=80, learning_rate=0.02, max_grad_norm=1.0)
+    losses = train(trainer, 80)
+    assert losses[0] > 2.5
+    assert losses[-1] < 0.1
+
+
+def test_state_is_carried_within_a_pass_and_zero_at_its_start() -> None:
+    trainer = trainer_of("stream")
+    train(trainer, 1)
+    carried = [tensor.clone() for tensor in trainer.state]
+    assert any(tensor.any() for tensor in carried)
+    batch = trainer.batches.batch(0, 1)
+    trainer.model.eval()
+    with torch.no_grad():
+        expected, _ = trainer.model(batch.inputs_BT, tuple(carried), batch.targets_BT)
+        from_zero, _ = trainer.model(batch.inputs_BT, trainer.model.initial_state(4), batch.targets_BT)
+    # Without dropout the next step's loss is that of the carried state.
+    assert trainer.train_step().loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert expected.item() != from_zero.item()
+
+
+def test_reported_rate_follows_the_schedule_and_a_new_peak_acts_at_the_next_step() -> None:
+    trainer = trainer_of("stream")
+    assert trainer.train_step().learning_rate == pytest.approx(0.01 / 3)
+    trainer.set_learning_rate(0.04)
+    assert trainer.train_step().learning_rate == pytest.approx(0.04 * 2 / 3)
+    rates = [trainer.train_step().learning_rate for _ in range(18)]
+    assert rates[-1] == pytest.approx(0.004)
+
+
+def test_gradient_norm_is_that_before_clipping() -> None:
+    loose, tight = trainer_of("stream"), trainer_of("stream")
+    tight.max_grad_norm = 1e-4
+    torch.manual_seed(1)
+    first = loose.train_step()
+    torch.manual_seed(1)
+    second = tight.train_step()
+    assert first.grad_norm.item() == second.grad_norm.item() > 1e-3
+
+
+def test_a_step_whose_loss_is_not_finite_changes_no_weight_and_training_goes_on() -> None:
+    trainer = trainer_of("stream")
+    train(trainer, 3)
+    before = weights(trainer)
+    trainer.state = tuple(torch.full_like(tensor, float("nan")) for tensor in trainer.state)
+    bad = trainer.train_step()
+    assert bad.loss.isnan()
+    assert not bad.grad_norm.isfinite()
+    assert_bit_equal(weights(trainer), before)
+    assert trainer.train_step().loss.isfinite()
+    assert not torch.equal(weights(trainer)[0], before[0])
+
+
+def test_resuming_on_other_data_is_refused_with_the_difference_and_changes_nothing() -> None:
+    trainer = trainer_of("stream")
+    train(trainer, 3)
+    state = trainer.state_dict()
+    other = Trainer(small_model(tie_weights=True), StreamBatches(text(200), 5, 10), max_steps=20, learning_rate=0.01)
+    with pytest.raises(CheckpointError, match="batch_size was 4, is 5"):
+        other.load_state_dict(state)
+    assert other.step == 0
+
+
+def test_resuming_another_model_is_refused() -> None:
+    trainer = trainer_of("stream")
+    train(trainer, 3)
+    other = Trainer(small_model(width=10, tie_weights=True), batches_of("stream"), max_steps=20, learning_rate=0.01)
+    with pytest.raises(CheckpointError, match=r"shape \(23, 12\), the model's \(23, 10\)"):
+        other.load_state_dict(trainer.state_dict())
+
+
+def test_exact_mode_trains_and_names_an_operation_that_has_no_exact_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = trainer_of("sentences")
+    set_exactness(True)
+    try:
+        assert trainer.train_step().loss.isfinite()
+        monkeypatch.setattr(type(trainer.model), "forward", lambda *_: torch.zeros(3).put_(torch.tensor([0]), torch.tensor([1.0]), accumulate=False))
+        with pytest.raises(RnnlmError, match=r"put_ has no deterministic version"):
+            trainer.train_step()
+    finally:
+        set_exactness(False)
+    assert trainer.step == 1
