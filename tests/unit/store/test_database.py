@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -219,7 +219,7 @@ def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
         RunDatabase(path)
 
 
-@pytest.mark.parametrize("content", [b"not a database at all" * 100, os.urandom(20_000)])
+@pytest.mark.parametrize("content", [b"not a database at all" * 100, random.Random(0).randbytes(20_000)], ids=["text", "random"])
 def test_a_damaged_file_is_named_and_not_overwritten(run: RunDirectory, content: bytes) -> None:
     run.database_path.write_bytes(content)
     with pytest.raises(DatabaseError, match=r"plain-otter/run\.db is damaged"):

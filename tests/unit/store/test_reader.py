@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 import shutil
 import sqlite3
 from pathlib import Path
@@ -175,7 +175,7 @@ def test_a_damaged_file_is_named_with_what_still_works(damage: str) -> None:
     whole = run.database_path.read_bytes()
     half = len(whole) // 2
     content = {
-        "random": os.urandom(9_000),
+        "random": random.Random(0).randbytes(9_000),
         "text": b"metrics, once\n" * 999,
         "truncated": whole[:half],
         "zeroed pages": whole[:4096] + bytes(len(whole) - 4096),

@@ -21,7 +21,7 @@ def test_the_state_comes_back_and_is_private(home: Path) -> None:
     assert state_file().stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null", b"\xff\xfe", b"[" * 100_000])
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null", b"\xff\xfe", b"[" * 100_000], ids=["empty", "half", "list", "null", "no text", "deep"])
 def test_a_damaged_state_counts_as_none_and_is_written_over(home: Path, content: bytes) -> None:
     home.mkdir()
     state_file().write_bytes(content)
