@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from rnnlm_tui.contract.corpora import Split, SplitFacts
+from rnnlm_tui.corpus.encoders import EncodeLines
 from rnnlm_tui.corpus.sources import Advance
 from rnnlm_tui.corpus.staging import Piece, read_lines
 from rnnlm_tui.corpus.tokenizers import BuiltTokenizer
@@ -31,19 +31,16 @@ def token_dtype(vocab_size: int) -> TokenDtype:
     return "uint16" if vocab_size <= 65_536 else "uint32"
 
 
-def encode_split(built: BuiltTokenizer, pieces: Sequence[Piece], folder: Path, split: Split, advance: Advance) -> Encoded:
+def encode_split(built: BuiltTokenizer, pieces: Sequence[Piece], folder: Path, split: Split, encode: EncodeLines, advance: Advance) -> Encoded:
     """Write `{split}.bin` and `{split}.offsets.bin` (uint64, one more than there are sentences), in constant memory."""
-    tokenizer, eos, unk = built.tokenizer, built.eos_id, built.unk_id
-    tokenizer.encode_special_tokens = True  # text that reads "<eos>" is text
+    eos, unk = built.eos_id, built.unk_id
     dtype = np.dtype(token_dtype(built.vocab_size))
     tokens = sentences = size = unknown = 0
     with (folder / f"{split}.bin").open("wb") as token_file, (folder / f"{split}.offsets.bin").open("wb") as offset_file:
         offset_file.write(np.zeros(1, np.uint64).tobytes())
         for batch in read_lines(pieces):
-            encodings = tokenizer.encode_batch_fast([line.decode() for line in batch], add_special_tokens=False)
-            ids = [encoding.ids for encoding in encodings]
-            lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-            flat = np.fromiter(chain.from_iterable(ids), dtype, int(lengths.sum()))
+            ids, lengths = encode(batch)
+            flat = ids.astype(dtype)
             if unk is not None:
                 unknown += int((flat == unk).sum())
             kept = lengths > 0

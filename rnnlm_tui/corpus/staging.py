@@ -16,7 +16,8 @@ from rnnlm_tui.corpus.sources import Advance, Source
 from rnnlm_tui.errors import CorpusError
 
 _DIGITS = re.compile(r"\d+")
-_BATCH_LINES = 1_024
+_BATCH_LINES = 4_096
+_BATCH_BYTES = 1 << 18
 
 
 @dataclass
@@ -101,7 +102,8 @@ def read_lines(pieces: Sequence[Piece]) -> Iterator[list[bytes]]:
             left = piece.end - piece.start
             while left > 0:
                 batch: list[bytes] = []
-                while left > 0 and len(batch) < _BATCH_LINES:
+                enough = left - _BATCH_BYTES
+                while left > max(0, enough) and len(batch) < _BATCH_LINES:
                     line = file.readline()
                     left -= len(line)
                     batch.append(line[:-1])

@@ -78,18 +78,17 @@ class TextCodec:
         return IncrementalDecoder(self, after)
 
     def unknown_characters(self, text: str) -> list[str]:
-        """What of the text is outside the vocabulary, each once, in order: characters, or words for a word vocabulary."""
-        lone = [character for character in text if "\ud800" <= character <= "\udfff"]
-        unknown = []
+        """What of the text is outside the vocabulary, each once, in order: characters, or words for a word vocabulary.
+
+        A lone surrogate, which is no character, is told as U+FFFD.
+        """
+        plain = _without_surrogates(text)
+        unknown = [_REPLACEMENT] if plain != text else []
         if self._unk_id is not None:
-            plain = _without_surrogates(text)
             encoding = self._tokenizer.encode(plain, add_special_tokens=False)
-            unknown = [
-                plain[start:end].strip() or plain[start:end]
-                for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
-                if index == self._unk_id
-            ]
-        return list(dict.fromkeys(lone + [piece for piece in unknown if piece]))
+            pieces = (plain[start:end] for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True) if index == self._unk_id)
+            unknown.extend(piece.strip() or piece for piece in pieces if piece)
+        return list(dict.fromkeys(unknown))
 
     def _sentences(self, ids: Sequence[int]) -> list[list[int]]:
         sentences: list[list[int]] = [[]]

@@ -17,6 +17,7 @@ from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TrainingCon
 from rnnlm_tui.contract.corpora import CORPUS_FORMAT, MANIFEST_NAME, SPLITS, CorpusManifest, Split
 from rnnlm_tui.corpus.baseline import EVALUATED, baseline_key, baseline_losses
 from rnnlm_tui.corpus.building import building_folder, discard, publish, sweep, write_text_atomically
+from rnnlm_tui.corpus.encoders import line_encoder
 from rnnlm_tui.corpus.encoding import Encoded, encode_split, token_dtype
 from rnnlm_tui.corpus.meter import Meter, ProgressCallback
 from rnnlm_tui.corpus.ngram import Tokens
@@ -129,11 +130,17 @@ def _identity(corpus: CorpusConfig, tokenizer: TokenizerConfig, source_hash: str
         "format": CORPUS_FORMAT,
         "rules": RULES,
         "source": source_hash,
-        "corpus": corpus.model_dump(mode="json"),
-        "tokenizer": tokenizer.model_dump(mode="json"),
+        "corpus": corpus.model_dump(mode="json", exclude=None if "elman" in (corpus.source, corpus.test_source) else {"sentences", "seed"}),
+        "tokenizer": tokenizer.model_dump(mode="json", exclude=_idle_fields(tokenizer)),
         "pretrained": hashlib.sha256(own.read_bytes()).hexdigest() if tokenizer.kind == "pretrained" and own.is_file() else None,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _idle_fields(tokenizer: TokenizerConfig) -> set[str]:
+    """Fields that change nothing for this kind."""
+    idle = set() if tokenizer.kind == "pretrained" else {"name"}
+    return idle | {"vocab_size"} if tokenizer.kind == "byte" else idle
 
 
 def _find(folder: Path, identity: str) -> PreparedCorpus | None:
@@ -167,7 +174,8 @@ def _build(
         built = _tokenizer(config, corpus, pieces["train"], source, progress)
         built.save(here, source.eos_text)
         meter = Meter("encoding", sum(piece.end - piece.start for held in pieces.values() for piece in held), progress)
-        encoded = {split: encode_split(built, pieces[split], here, split, meter.advance) for split in SPLITS}
+        encode = line_encoder(built)
+        encoded = {split: encode_split(built, pieces[split], here, split, encode, meter.advance) for split in SPLITS}
         meter.done()
         for pool in pools.values():
             pool.path.unlink()
@@ -201,7 +209,8 @@ def _build(
 
 
 def _tokenizer(config: TokenizerConfig, corpus: CorpusConfig, pieces: list[Piece], source: Source, progress: ProgressCallback) -> BuiltTokenizer:
-    meter = Meter("tokenizer", sum(piece.end - piece.start for piece in pieces), progress)
+    size = sum(piece.end - piece.start for piece in pieces)
+    meter = Meter("tokenizer", size, progress)
 
     def lines() -> Iterator[list[str]]:
         meter.restart()
@@ -209,7 +218,7 @@ def _tokenizer(config: TokenizerConfig, corpus: CorpusConfig, pieces: list[Piece
             yield [line.decode() for line in batch]
             meter.advance(sum(map(len, batch)) + len(batch))
 
-    built = build_tokenizer(config, corpus, lines, tokenized=source.tokenized)
+    built = build_tokenizer(config, corpus, lines, size=size, tokenized=source.tokenized)
     meter.done()
     return built
 

@@ -17,8 +17,11 @@ from rnnlm_tui.errors import TokenizerError
 
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
 
-BPE_TRAINING_BYTES = 256 * 2**20
-"""Merges are learned from this much of the training split at most; more changes nothing that can be measured."""
+BPE_TRAINING_BYTES = 16 * 2**20
+"""Merges are learned from about this much of the training split, spread over it; a vocabulary of this kind gains nothing from more."""
+
+COUNTED_WORDS = 1_000_000
+"""Different words that are counted; beyond, those that were seen once are forgotten, so that memory stays bounded."""
 
 TOKENIZER_NAME = "tokenizer.json"
 TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
@@ -57,6 +60,10 @@ class BuiltTokenizer:
     def unk_id(self) -> int | None:
         return None if self.unk is None else self.tokenizer.token_to_id(self.unk)
 
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """The ids of each text, nothing added."""
+        return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
     def save(self, folder: Path, eos_text: Literal["\n", " "]) -> None:
         """Write tokenizer.json and tokenizer_config.json, which Hugging Face's AutoTokenizer reads too."""
         self.tokenizer.save(str(folder / TOKENIZER_NAME))
@@ -73,11 +80,12 @@ class BuiltTokenizer:
         (folder / TOKENIZER_CONFIG_NAME).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def build_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, lines: Lines, *, tokenized: bool | None) -> BuiltTokenizer:
+def build_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, lines: Lines, *, size: int, tokenized: bool | None) -> BuiltTokenizer:
     """The tokenizer that the config asks for, trained on the training split where it has to be.
 
     Args:
         lines: starts a pass over the training split.
+        size: bytes of the training split.
         tokenized: whether words are set apart by spaces already; None: seen from the text.
 
     Raises:
@@ -86,7 +94,7 @@ def build_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, lines: Lines,
     if config.kind == "pretrained":
         built = _pretrained(config)
     elif config.kind == "bpe":
-        built = _bpe(config, lines)
+        built = _bpe(config, lines, size)
     elif config.kind == "byte":
         built = _byte(config)
     elif config.kind == "character":
@@ -125,14 +133,14 @@ def _finish(tokenizer: Tokenizer, config: TokenizerConfig, *, unk: bool = False)
     return BuiltTokenizer(tokenizer, config.kind, PAD, EOS if config.end_of_sentence else None, UNK if unk else None)
 
 
-def _bpe(config: TokenizerConfig, lines: Lines) -> BuiltTokenizer:
+def _bpe(config: TokenizerConfig, lines: Lines, size: int) -> BuiltTokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocab_size, special_tokens=_specials(config), initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
     )
-    tokenizer.train_from_iterator(_at_most(lines(), BPE_TRAINING_BYTES), trainer=trainer)
+    tokenizer.train_from_iterator(_every(lines(), max(1, -(-size // BPE_TRAINING_BYTES))), trainer=trainer)
     learned = vocabulary_size(tokenizer)
     if learned != config.vocab_size:
         raise TokenizerError(
@@ -142,8 +150,15 @@ def _bpe(config: TokenizerConfig, lines: Lines) -> BuiltTokenizer:
     return _finish(tokenizer, config)
 
 
+def byte_names() -> list[str]:
+    """What byte-level tokenizers call each byte, by its value: printable ones stand for themselves, the others for signs from U+0100 on."""
+    printable = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)}
+    others = iter(range(0x100, 0x200))
+    return [chr(value) if value in printable else chr(next(others)) for value in range(256)]
+
+
 def _byte(config: TokenizerConfig) -> BuiltTokenizer:
-    names = [*_specials(config), *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    names = [*_specials(config), *byte_names()]
     tokenizer = Tokenizer(models.BPE(vocab={name: index for index, name in enumerate(names)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -168,18 +183,27 @@ def _word(config: TokenizerConfig, lines: Lines, tokenized: bool) -> BuiltTokeni
         tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(Regex(r"\s+"), " "), normalizers.Prepend(" ")])
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_WORDS), "isolated")
         tokenizer.decoder = decoders.Sequence([decoders.Replace(UNK, f" {UNK}"), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
-    counts: Counter[str] = Counter()
     specials = _specials(config, unk=True)
-    normalize, split = tokenizer.normalizer, tokenizer.pre_tokenizer
-    for batch in lines():
-        for line in batch:
-            text = normalize.normalize_str(line) if normalize is not None else line
-            counts.update(piece for piece, _ in split.pre_tokenize_str(text))
+    counts: Counter[str] = Counter()
+    for word, count in _count_words(lines).items():
+        for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(word if tokenized else f" {word}"):
+            counts[piece] += count
     for name in specials:
         counts.pop(name, None)
     names = [*specials, *_most_frequent(counts, config.vocab_size - len(specials))]
     tokenizer.model = models.WordLevel(vocab={name: index for index, name in enumerate(names)}, unk_token=UNK)
     return _finish(tokenizer, config, unk=True)
+
+
+def _count_words(lines: Lines) -> Counter[str]:
+    """How often each run of characters without white space occurs."""
+    counts: Counter[str] = Counter()
+    for batch in lines():
+        for line in batch:
+            counts.update(line.split())
+        if len(counts) > COUNTED_WORDS:
+            counts = Counter({word: count for word, count in counts.items() if count > 1})
+    return counts
 
 
 def _most_frequent(counts: Counter[str], limit: int) -> list[str]:
@@ -241,10 +265,6 @@ def _fold_prompts_too(tokenizer: Tokenizer, corpus: CorpusConfig) -> None:
         tokenizer.normalizer = normalizers.Sequence([*steps, *([] if own is None else [own])])
 
 
-def _at_most(batches: Iterator[list[str]], limit: int) -> Iterator[list[str]]:
-    seen = 0
-    for batch in batches:
-        yield batch
-        seen += sum(map(len, batch))
-        if seen >= limit:
-            return
+def _every(batches: Iterator[list[str]], stride: int) -> Iterator[list[str]]:
+    """Each `stride`-th batch, the first one included."""
+    return (batch for index, batch in enumerate(batches) if index % stride == 0)
