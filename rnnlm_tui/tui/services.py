@@ -8,9 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rnnlm_tui.contract.commands import CommandResult, Verb
     from rnnlm_tui.contract.config import RunConfig
+    from rnnlm_tui.contract.corpora import CorpusManifest
     from rnnlm_tui.contract.status import RunSummary
+    from rnnlm_tui.store.manifest import Manifest
     from rnnlm_tui.store.run_directory import RunDirectory
     from rnnlm_tui.supervisor.estimate import Estimate
     from rnnlm_tui.supervisor.machine import MachineFacts
@@ -91,3 +95,63 @@ class Services:
         from rnnlm_tui.supervisor.sampler_client import SamplerClient
 
         return SamplerClient()
+
+    def create(self, config: RunConfig, name: str | None) -> RunDirectory:
+        """Create a run and start nothing: a draft."""
+        from rnnlm_tui.store.runs import create_run
+
+        return create_run(config, name)
+
+    def suggest_name(self) -> str:
+        """A free name for a new run."""
+        from rnnlm_tui.store.runs import suggest_name
+
+        return suggest_name()
+
+    def corpus(self, config: RunConfig) -> CorpusManifest | None:
+        """The prepared corpus of a config; None where it is still to be built."""
+        from rnnlm_tui.store.corpora import find_corpus
+
+        return find_corpus(config.corpus, config.tokenizer)
+
+    def manifest(self, checkpoint: Path) -> Manifest:
+        """What a checkpoint says of itself; CheckpointError when it can't be read."""
+        from rnnlm_tui.store.manifest import read_manifest
+
+        return read_manifest(checkpoint)
+
+    def verify(self, checkpoint: Path) -> Manifest:
+        """The same after every file was checked against its hash; CheckpointError that names the file."""
+        from rnnlm_tui.store.manifest import verify_checkpoint
+
+        return verify_checkpoint(checkpoint)
+
+    def history(self) -> list[str]:
+        """Prompts of earlier days, oldest first."""
+        from rnnlm_tui.store.state import load_history
+
+        return load_history()
+
+    def remember_prompt(self, prompt: str) -> None:
+        """Keep a prompt for later days."""
+        from rnnlm_tui.store.state import append_history
+
+        append_history(prompt)
+
+    def save_text(self, name: str, text: str) -> Path:
+        """Write text to a new file in the current directory, never over another; its path."""
+        from pathlib import Path
+
+        from rnnlm_tui.errors import StorageError
+
+        for number in range(1, 10_000):
+            path = Path.cwd() / (f"{name}.txt" if number == 1 else f"{name}-{number}.txt")
+            try:
+                with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
+                    file.write(text)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise StorageError(f"can't write {path}: {error.strerror}", hint="start rnnlm-tui in a folder that you may write to") from error
+            return path
+        raise StorageError(f"{Path.cwd()} is full of {name}-N.txt")

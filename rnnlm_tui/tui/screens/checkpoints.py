@@ -1,13 +1,204 @@
-"""The pane Checkpoints."""
+"""The pane Checkpoints: the table of a run's checkpoints, one of them in detail, and what it wrote."""
 
 from __future__ import annotations
 
-from rnnlm_tui.tui.actions import bindings_for
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from time import time
+from typing import TYPE_CHECKING
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.events import Resize
+
+from rnnlm_tui.contract.metrics import CheckpointRow
+from rnnlm_tui.errors import RnnlmError, StorageError
+from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.widgets import figures
+from rnnlm_tui.tui.widgets.checkpoint_detail import CheckpointDetail, DetailPanel, FileFact, SamplesPanel, samples_at
+from rnnlm_tui.tui.widgets.checkpoint_table import CheckpointTable
+from rnnlm_tui.tui.widgets.palette import DIM, TEXT
+from rnnlm_tui.tui.widgets.panel import TitledContainer
+
+if TYPE_CHECKING:
+    from rnnlm_tui.store.manifest import Manifest
+    from rnnlm_tui.supervisor.monitor import RunSnapshot
+
+WIDE_FROM = 110
+AGE_SECONDS = 10.0
+"""Between two looks at the clock for the ages."""
 
 
 class CheckpointsScreen(PaneScreen):
-    """Checkpoints."""
+    """Chooses a checkpoint for sampling, and checks its files."""
 
     PANE = "checkpoints"
     BINDINGS = bindings_for("checkpoints")
+    FIRST_FOCUS = "#checkpoints"
+    DEFAULT_CSS = """
+    #checkpoint-box { height: 9; padding: 0; }
+    #checkpoint-below { height: 1fr; }
+    CheckpointsScreen.-wide #checkpoint-box { height: 32%; }
+    CheckpointsScreen.-short #checkpoint-box { height: 1fr; }
+    CheckpointsScreen.-short #checkpoint-below { display: none; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._details: dict[str, CheckpointDetail] = {}
+        """By directory, for the open run."""
+        self._of: Path | None = None
+
+    def compose_body(self) -> ComposeResult:
+        with TitledContainer(title="Checkpoints", id="checkpoint-box"):
+            yield CheckpointTable(id="checkpoints")
+        with Horizontal(id="checkpoint-below"):
+            yield DetailPanel(id="detail")
+            yield SamplesPanel(id="samples")
+
+    def on_mount(self) -> None:
+        self.set_interval(AGE_SECONDS, self._show_ages)
+
+    def on_resize(self, event: Resize) -> None:
+        wide = event.size.width >= WIDE_FROM
+        self.set_class(wide, "-wide")
+        self.set_class(event.size.height < 20, "-short")
+        self.query_one(CheckpointTable).set_wide(wide)
+
+    def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
+        """The run's checkpoints, newest first."""
+        if self.run_path != self._of:
+            self._of, self._details = self.run_path, {}
+        rows = snapshot.checkpoints if snapshot is not None else ()
+        self.query_one(CheckpointTable).show(rows, time(), dict.fromkeys(self._damaged(rows), "damaged"))
+        box = self.query_one("#checkpoint-box", TitledContainer)
+        if rows and snapshot is not None:
+            keep = snapshot.config.checkpoint.keep_last
+            size, unit = figures.disk(sum(row.bytes for row in rows)).split(" ")
+            box.legend = Content.assemble((f"{len(rows)}", TEXT), (f" kept, newest {keep} and the best · ", DIM), (size, TEXT), (f" {unit}", DIM))
+        else:
+            box.legend = ""
+        self._show_detail()
+
+    def footer_entries(self) -> Sequence[tuple[Action, str]]:
+        """What can be done with a checkpoint, when there is one."""
+        some = bool(self.snapshot and self.snapshot.checkpoints)
+        living = self.snapshot is not None and self.snapshot.summary.status in ("running", "paused")
+        names = [*(["choose_checkpoint", "verify_checkpoint"] if some else []), *(["checkpoint"] if living else []), "leave"]
+        return [(action(name), "") for name in names]
+
+    # the one under the cursor
+
+    @property
+    def chosen(self) -> CheckpointRow | None:
+        """The checkpoint under the cursor."""
+        step = self.query_one(CheckpointTable).step
+        rows = self.snapshot.checkpoints if self.snapshot is not None else ()
+        return next((row for row in rows if row.step == step), None)
+
+    def on_checkpoint_table_highlighted(self, _event: CheckpointTable.Highlighted) -> None:
+        self._show_detail()
+
+    def action_choose_checkpoint(self) -> None:
+        """Sample from it."""
+        row = self.chosen
+        if row is None:
+            self.lab.say("there is no checkpoint yet")
+            return
+        self.lab.selected_checkpoint = row.path
+        self.lab.open_pane("prompt")
+
+    def action_verify_checkpoint(self) -> None:
+        """Read all its files and compare them with their hashes."""
+        row, run = self.chosen, self.run_path
+        if row is None or run is None:
+            self.lab.say("there is no checkpoint yet")
+            return
+        self.lab.say(f"checking step {row.step:,} …")
+        self.run_worker(self._verify(row, run), group="verify", exclusive=True)
+
+    async def _verify(self, row: CheckpointRow, run: Path) -> None:
+        try:
+            manifest = await asyncio.to_thread(self.lab.services.verify, run / row.path)
+        except (StorageError, OSError) as error:
+            await self._damage_found(row, run, error)
+            return
+        self._keep(row.path, run, _detail_of(row, run / row.path, manifest, verified=time()))
+        self.lab.say(f"step {row.step:,}: all {len(manifest.files)} files are as they were written")
+
+    async def _damage_found(self, row: CheckpointRow, run: Path, error: RnnlmError | OSError) -> None:
+        try:
+            manifest = await asyncio.to_thread(self.lab.services.manifest, run / row.path)
+        except (StorageError, OSError):
+            manifest = None
+        damage = (error.message if isinstance(error, RnnlmError) else str(error)).replace(f"{run / row.path}/", "")
+        self._keep(row.path, run, _detail_of(row, run / row.path, manifest, damage=damage))
+        self.lab.say(f"step {row.step:,} is damaged", trouble=True)
+
+    def _keep(self, path: str, run: Path, detail: CheckpointDetail) -> None:
+        if run == self._of:
+            self._details[path] = detail
+            self.refresh_all()
+
+    def _damaged(self, rows: Sequence[CheckpointRow]) -> list[int]:
+        return [row.step for row in rows if row.path in self._details and self._details[row.path].damage]
+
+    def _show_detail(self) -> None:
+        row, run = self.chosen, self.run_path
+        panel = self.query_one(DetailPanel)
+        samples = self.query_one(SamplesPanel)
+        if row is None or run is None:
+            panel.show(None, time())
+            samples.show((), "")
+            return
+        detail = self._details.get(row.path)
+        panel.show(detail or CheckpointDetail(row.step, str(run / row.path)), time())
+        if detail is None:
+            self.run_worker(self._read(row, run), group="manifest", exclusive=True)
+        snapshot = self.snapshot
+        if snapshot is not None:
+            found, note = samples_at(snapshot.samples, row.step)
+            sampling = snapshot.config.sampling
+            how = (
+                Content.styled("greedy", DIM)
+                if sampling.greedy
+                else Content.assemble(("T ", DIM), (f"{sampling.temperature:g}", TEXT), (" · seed ", DIM), (str(sampling.seed), TEXT))
+            )
+            samples.show(found, note, how if found else "")
+
+    async def _read(self, row: CheckpointRow, run: Path) -> None:
+        try:
+            manifest = await asyncio.to_thread(self.lab.services.manifest, run / row.path)
+        except (StorageError, OSError) as error:
+            damage = (error.message if isinstance(error, RnnlmError) else str(error)).replace(f"{run / row.path}/", "")
+            self._keep(row.path, run, _detail_of(row, run / row.path, None, damage=damage))
+        else:
+            self._keep(row.path, run, _detail_of(row, run / row.path, manifest))
+
+    def _show_ages(self) -> None:
+        if self.is_current and self.snapshot is not None:
+            self.query_one(CheckpointTable).show(self.snapshot.checkpoints, time(), dict.fromkeys(self._damaged(self.snapshot.checkpoints), "damaged"))
+
+
+def _detail_of(row: CheckpointRow, path: Path, manifest: Manifest | None, *, verified: float | None = None, damage: str = "") -> CheckpointDetail:
+    if manifest is None:
+        return CheckpointDetail(row.step, str(path), damage=damage)
+    order = ("model.safetensors", "training_state.safetensors", "training_state.json")
+    names = sorted(manifest.files, key=lambda name: (order.index(name) if name in order else len(order), name))
+    versions = manifest.versions | {name: str(manifest.facts[name]) for name in ("torch", "device") if name in manifest.facts}
+    written = [f"rnnlm-tui {versions['rnnlm_tui']}"] if "rnnlm_tui" in versions else []
+    written += [f"torch {versions['torch']}"] if "torch" in versions else []
+    written += [versions["device"]] if "device" in versions else []
+    return CheckpointDetail(
+        step=row.step,
+        path=str(path),
+        files=tuple(FileFact(name, manifest.files[name].size, manifest.files[name].sha256) for name in names),
+        position=f"step {row.step:,}, epoch {row.epoch:.1f}, after {figures.short(row.tokens_seen)} tokens",
+        written_by=", ".join(written),
+        parent=manifest.parent if manifest.parent and "@" in manifest.parent else "",
+        verified=verified,
+        damage=damage,
+    )

@@ -1,13 +1,356 @@
-"""The pane Config."""
+"""The pane Config: the form of a run that is not started yet, or the frozen config of one that is."""
 
 from __future__ import annotations
 
-from rnnlm_tui.tui.actions import bindings_for
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from textual.app import ComposeResult
+from textual.containers import Container, Horizontal
+from textual.content import Content
+from textual.events import Resize, ScreenResume
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.presets import DEMO, PRESET_SUMMARIES, PRESETS
+from rnnlm_tui.errors import ConfigError, Problem, RnnlmError
+from rnnlm_tui.tui.actions import Action, action, bindings_for
+from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.widgets import figures
+from rnnlm_tui.tui.widgets.content import from_outside, plain
+from rnnlm_tui.tui.widgets.estimate_panel import EstimatePanel, room_of
+from rnnlm_tui.tui.widgets.form import ConfigForm
+from rnnlm_tui.tui.widgets.form_draft import Draft, counted, draft_of, field_of
+from rnnlm_tui.tui.widgets.form_fields import edited_value, read_value, section_title
+from rnnlm_tui.tui.widgets.form_sections import SectionList, form_legend
+from rnnlm_tui.tui.widgets.palette import BRIGHT, DIM, TEXT
+from rnnlm_tui.tui.widgets.panel import TitledContainer
+
+if TYPE_CHECKING:
+    from rnnlm_tui.supervisor.estimate import Estimate
+    from rnnlm_tui.supervisor.machine import MachineFacts
+    from rnnlm_tui.supervisor.monitor import RunSnapshot
+
+WIDE_FROM = 110
+"""Columns from which all sections stand in one column, with the figures beside them."""
 
 
 class ConfigScreen(PaneScreen):
-    """Config."""
+    """Edits the draft, starts it, saves it; a run that exists is shown and can be the start of a new one."""
 
     PANE = "config"
+    FIRST_FOCUS = "#field-corpus-source"
     BINDINGS = bindings_for("config")
+    DEFAULT_CSS = """
+    #config-body { layout: vertical; height: 100%; }
+    #config-top { height: 1fr; }
+    #sections { width: 17; }
+    #form-box { width: 1fr; height: 100%; padding: 0; }
+    #gives { height: 6; }
+    ConfigScreen.-wide #config-body { layout: horizontal; }
+    ConfigScreen.-wide #config-top { height: 100%; width: 2fr; }
+    ConfigScreen.-wide #sections { display: none; }
+    ConfigScreen.-wide #gives { width: 40; height: 100%; }
+    ConfigScreen.-short #gives { display: none; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._editing: Draft | None = None
+        """The draft being edited; None while a run's frozen config shows."""
+        self._given: RunConfig | None = None
+        """What the app's draft was when this screen last took or gave it."""
+        self._name = ""
+        self._problems: tuple[Problem, ...] = ()
+        self._estimate: Estimate | None = None
+        self._estimated: RunConfig | None = None
+        self._facts: Mapping[str, str] = {}
+
+    def compose_body(self) -> ComposeResult:
+        with Container(id="config-body"):
+            with Horizontal(id="config-top"):
+                yield SectionList(id="sections")
+                with TitledContainer(id="form-box"):
+                    yield ConfigForm(Draft(DEMO, "preset demo"), id="form")
+            yield EstimatePanel(id="gives")
+
+    # what shows
+
+    @property
+    def form(self) -> ConfigForm:
+        """The form."""
+        return self.query_one("#form", ConfigForm)
+
+    @property
+    def locked(self) -> bool:
+        """Whether a run's frozen config shows."""
+        return self._editing is None
+
+    @property
+    def shown(self) -> Draft | None:
+        """The draft, or the open run's config; None while that is being read."""
+        if self._editing is not None:
+            return self._editing
+        snapshot = self.snapshot
+        return None if snapshot is None else Draft(snapshot.config, plain(snapshot.summary.run, limit=40))
+
+    def on_screen_resume(self, _event: ScreenResume) -> None:
+        self._take_up()
+
+    def on_resize(self, event: Resize) -> None:
+        wide = event.size.width >= WIDE_FROM
+        self.set_class(wide, "-wide")
+        self.set_class(not wide and event.size.height < 20, "-short")
+        self.form.set_wide(wide)
+
+    def show_snapshot(self, snapshot: RunSnapshot | None) -> None:  # noqa: ARG002 (the pane's)
+        """A run's frozen config, when one is open and no draft is."""
+        self._take_up()
+        self._show()
+
+    def show_machine(self, machine: MachineFacts) -> None:
+        """How much memory there is."""
+        super().show_machine(machine)
+        self._show()
+
+    def identity(self, width: int) -> Content:
+        """A draft has a name and no status yet."""
+        draft = self._editing
+        if draft is None:
+            return super().identity(width)
+        name = from_outside(self._name or "new run").stylize(f"bold {BRIGHT}")
+        line = Content.assemble(name, (" ○ ", DIM), ("draft, not started", TEXT))
+        more = Content.assemble(line, ("   preset ", DIM), (plain(draft.base.preset, limit=24), TEXT))
+        return more if more.cell_length <= width and width > 70 else line
+
+    def footer_entries(self) -> Sequence[tuple[Action, str]]:
+        """What can be done with a draft, or with a run that exists."""
+        if self.locked:
+            names = ["next_field", "next_section", "new_from_run", *(["start_draft"] if self._run_status == "draft" else []), "leave"]
+        else:
+            names = [
+                "next_field",
+                "next_section",
+                "edit_field",
+                "reset_field",
+                "choose_preset",
+                *(["next_problem"] if self._problems else []),
+                "save_draft",
+                "start_draft",
+            ]
+        return [(action(name), "") for name in names]
+
+    @property
+    def _run_status(self) -> str:
+        return self.snapshot.summary.status if self.snapshot is not None else ""
+
+    def _take_up(self) -> None:
+        """Whether there is a draft to edit: the app's, or a new one where no run is open."""
+        given = self.lab.draft
+        if given is None and self.lab.run_directory is None:
+            given = self.lab.draft = DEMO
+        if given is None:
+            self._editing = self._given = None
+        elif given is not self._given or self._editing is None:
+            self._begin(draft_of(given))
+
+    def _begin(self, draft: Draft) -> None:
+        self._editing = draft
+        self._give()
+        self._name = ""
+        self.lab.in_thread(self.lab.services.suggest_name, self._named)
+
+    def _named(self, name: str) -> None:
+        self._name = name
+        self.refresh_frame()
+
+    def _give(self) -> None:
+        """The app keeps the draft's nearest valid config, for the other panes and for coming back."""
+        if self._editing is not None:
+            self._given = self.lab.draft = self._editing.nearest_config()
+
+    def _show(self) -> None:
+        draft = self.shown
+        if draft is None or not self.is_mounted:
+            return
+        estimate = self._estimate if self._estimated == draft.nearest_config() else None
+        self._problems = () if self.locked else draft.problems_within(estimate.steps if estimate is not None else None)
+        self.form.show(draft, self._problems, locked=self.locked, facts=self._facts)
+        self._show_titles()
+        config = draft.nearest_config()
+        if config != self._estimated:
+            self._estimated = config
+            self.run_worker(self._work_out(config), group="estimate", exclusive=True)
+        self.query_one(EstimatePanel).show(self._estimate, draft, self._problems, room_of(self.lab.machine), started=self.locked)
+        self.refresh_frame()
+
+    def _show_titles(self) -> None:
+        draft, section, wide = self.shown, self.form.section, self.has_class("-wide")
+        if draft is None:
+            return
+        box = self.query_one("#form-box", TitledContainer)
+        box.panel_title = "Configuration" if wide else section_title(section)
+        box.legend = form_legend(draft, self._problems, None if wide else section, locked=self.locked)
+        self.query_one(SectionList).show(draft, self._problems, section)
+
+    async def _work_out(self, config: RunConfig) -> None:
+        """The figures of a config, worked out in a thread, for they look at disk."""
+        try:
+            estimate, facts = await asyncio.to_thread(partial(_figures_of, self, config))
+        except (RnnlmError, OSError) as error:
+            self.lab.say_error(error)
+            return
+        self._estimate, self._facts = estimate, facts
+        self._show()
+
+    # what the form says
+
+    def on_config_form_changed(self, event: ConfigForm.Changed) -> None:
+        if not self.locked:
+            self._editing = event.draft
+            self._give()
+            self._show()
+
+    def on_config_form_moved(self, _event: ConfigForm.Moved) -> None:
+        self._show_titles()
+
+    def on_section_list_chosen(self, event: SectionList.Chosen) -> None:
+        self.form.open_section(event.section)
+
+    def on_config_form_wanted(self, event: ConfigForm.Wanted) -> None:
+        if self.locked:
+            self.lab.say("a run's config never changes: n makes a new run from it")
+            return
+        field, value = event.row.field, event.row.state.value
+
+        def chosen(answer: str | None) -> None:
+            if answer is not None and (answer or field.kind == "list"):
+                self.form.set_value(field.path, read_value(field, answer))
+
+        if field.kind == "list":
+            self.app.push_screen(TextsScreen(field.title, edited_value(field, value)), chosen)
+        else:
+            self.app.push_screen(ChooseScreen(field.title, [(choice, "") for choice in field.choices], str(value), field.help), chosen)
+
+    # the actions
+
+    def action_next_field(self) -> None:
+        """Down."""
+        self.form.move(1)
+
+    def action_previous_field(self) -> None:
+        """Up."""
+        self.form.move(-1)
+
+    def action_next_section(self) -> None:
+        """The section after this one."""
+        self.form.move_section(1)
+
+    def action_previous_section(self) -> None:
+        """The section before this one."""
+        self.form.move_section(-1)
+
+    def action_edit_field(self) -> None:
+        """Edit, switch or choose."""
+        if self.form.current is None:
+            self.form.move(1)
+        else:
+            self.form.edit()
+
+    def action_next_choice(self) -> None:
+        """The next value of a choice or switch."""
+        self.form.turn(1)
+
+    def action_previous_choice(self) -> None:
+        """The value before."""
+        self.form.turn(-1)
+
+    def action_reset_field(self) -> None:
+        """Put the field back."""
+        self.form.reset()
+
+    def action_next_problem(self) -> None:
+        """Go to the next field that is wrong."""
+        if self._problems:
+            self.form.next_problem()
+        else:
+            self.lab.say("there is no problem")
+
+    def action_choose_preset(self) -> None:
+        """Start again from a preset."""
+        draft = self._editing
+        changes = len(draft.changes) if draft is not None else 0
+        note = f"{counted(changes, 'change')} will be dropped" if changes else ""
+
+        def chosen(name: str | None) -> None:
+            if name:
+                self._editing = Draft(PRESETS[name], f"preset {name}")
+                self._give()
+                if not self._name:
+                    self.lab.in_thread(self.lab.services.suggest_name, self._named)
+                self._show()
+
+        current = draft.base.preset if draft is not None else ""
+        self.app.push_screen(ChooseScreen("Preset", [(name, PRESET_SUMMARIES.get(name, "")) for name in PRESETS], current, note), chosen)
+
+    def action_new_from_run(self) -> None:
+        """A draft of the shown run's config."""
+        if not self.locked or self.snapshot is None:
+            self.lab.say("this is a new run already")
+            return
+        self.lab.draft = None
+        self._begin(Draft(self.snapshot.config, plain(self.snapshot.summary.run, limit=40)))
+        self._show()
+
+    def action_save_draft(self) -> None:
+        """Create the run without starting it."""
+        config = self._ready()
+        if config is not None:
+            self.lab.in_thread(partial(self.lab.services.create, config, self._name or None), self._saved)
+
+    def _saved(self, run: object) -> None:
+        from rnnlm_tui.store.run_directory import RunDirectory
+
+        saved = cast(RunDirectory, run)
+        self.lab.open_run(saved, "config")
+        self.lab.say(f"{saved.name} is saved, F5 starts it")
+
+    def action_start_draft(self) -> None:
+        """Start the draft, or a saved run that never ran."""
+        if self.locked:
+            if self._run_status == "draft":
+                self.lab.resume()
+            else:
+                self.lab.say("this run has started: n makes a new run from it")
+            return
+        config = self._ready()
+        if config is not None:
+            self.lab.start_run(config, self._name or None)
+
+    def _ready(self) -> RunConfig | None:
+        """The draft's config when nothing is wrong; else the form goes to the first problem and says so."""
+        draft = self._editing
+        if draft is None:
+            self.lab.say("this run is saved: n makes a new run from it")
+            return None
+        if self._problems:
+            self.form.go_to(field_of(self._problems[0])) if "." in self._problems[0].path else None
+            self.lab.say(f"{counted(len(self._problems), 'problem')} to mend first, g goes from one to the next", trouble=True)
+            return None
+        try:
+            return draft.config()
+        except ConfigError as error:
+            self.lab.say_error(error)
+            return None
+
+
+def _figures_of(screen: ConfigScreen, config: RunConfig) -> tuple[Estimate, Mapping[str, str]]:
+    services = screen.lab.services
+    estimate = services.estimate(config)
+    corpus = services.corpus(config)
+    facts: dict[str, str] = {}
+    if corpus is not None:
+        facts["corpus.source"] = f"{corpus.title}, {figures.disk(sum(split.bytes for split in corpus.splits.values()))}"
+    return estimate, facts

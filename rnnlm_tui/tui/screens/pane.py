@@ -95,11 +95,20 @@ class Laboratory(Protocol):
     def send(self, verb: Verb, **arguments: object) -> None:
         """One command to the open run's worker; its outcome becomes one calm line."""
 
+    def resume(self) -> None:
+        """Go on with a run that is paused, or start its next attempt; a draft's first one."""
+
     def open_run(self, run: RunDirectory, pane: Pane = "train") -> None:
         """Make this the open run and go to the pane."""
 
     def close_run(self) -> None:
         """No run is open any more."""
+
+    def new_draft(self) -> None:
+        """Configure a new run: no run is open, the config pane shows the draft."""
+
+    def look_now(self) -> None:
+        """Look at the runs at once, for something changed them."""
 
     def open_pane(self, pane: Pane) -> None:
         """Go to a pane of the open run, or to the runs."""

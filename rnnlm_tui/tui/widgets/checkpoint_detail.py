@@ -1,0 +1,190 @@
+"""One checkpoint in detail: its files with size and hash, what a run resumes from, and what it wrote of the prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from rich.cells import cell_len
+from textual.content import Content
+from textual.strip import Strip
+
+from rnnlm_tui.contract.metrics import SampleRow
+from rnnlm_tui.tui.widgets import figures
+from rnnlm_tui.tui.widgets.content import from_outside, plain
+from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, GOOD, TEXT
+from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
+
+
+@dataclass(frozen=True, slots=True)
+class FileFact:
+    """A file of a checkpoint, as its manifest has it."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointDetail:
+    """All that the panel tells of a checkpoint."""
+
+    step: int
+    path: str
+    files: tuple[FileFact, ...] = ()
+    position: str = ""
+    """Where a run resumes: `step 3,700, epoch 6.2, 2,590,000 tokens seen`."""
+    written_by: str = ""
+    """`rnnlm-tui 0.1, torch 2.13, gpu1`."""
+    parent: str = ""
+    verified: float | None = None
+    """Unix seconds of the last check of all hashes; None: not checked in this session."""
+    damage: str = ""
+    """What is wrong with it, in one sentence."""
+
+
+class DetailPanel(Panel):
+    """The files and facts of the chosen checkpoint."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(title="Step", id=id)
+        self._detail: CheckpointDetail | None = None
+        self._rows: list[Content] = []
+
+    def show(self, detail: CheckpointDetail | None, now: float) -> None:
+        """Another checkpoint, or news of the same."""
+        self._detail = detail
+        self.panel_title = "Step" if detail is None else f"Step {detail.step:,}"
+        if detail is None:
+            self.legend = ""
+        elif detail.damage:
+            self.legend = Content.styled("✗ damaged", BAD)
+        elif detail.verified is not None:
+            self.legend = Content.assemble(("✓ ", GOOD), ("verified ", TEXT), (_ago(now - detail.verified), DIM))
+        else:
+            self.legend = ""
+        self.redraw()
+
+    def prepare(self, width: int, height: int) -> None:
+        """All lines at once."""
+        detail = self._detail
+        if detail is None:
+            self._rows = [Content.styled("no checkpoint yet", DIM)]
+            return
+        wide = width >= 50
+        rows = [
+            _file_row(
+                fact,
+                width,
+                "✗" if detail.damage and fact.name in detail.damage else "✓" if detail.verified is not None and not detail.damage else " ",
+                wide=wide,
+            )
+            for fact in detail.files
+        ]
+        if detail.damage:
+            rows += [Content.assemble(("✗ ", BAD), (line.plain, TEXT)) for line in from_outside(detail.damage, newlines="space").wrap(max(10, width - 2))]
+        if height > 14:
+            rows.append(Content(""))
+        facts = (("resumes from", detail.position), ("started from", detail.parent), ("written by", detail.written_by), ("path", detail.path))
+        label = 14
+        for name, value in facts:
+            if value:
+                text = _tail(value, width - label) if name == "path" else _head(value, width - label)
+                rows.append(Content.assemble((name.ljust(label), DIM), (text, TEXT)))
+        self._rows = rows
+
+    def content_line(self, y: int, width: int) -> Strip:
+        """A file, or a fact."""
+        return padded(segments_of(self._rows[y].truncate(width, ellipsis=True)) if y < len(self._rows) else [], width)
+
+
+class SamplesPanel(Panel):
+    """What the model wrote at one step, as far as there is room."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(title="Samples", id=id)
+        self._samples: tuple[SampleRow, ...] = ()
+        self._note = ""
+        self._rows: list[Content] = []
+
+    def show(self, samples: Sequence[SampleRow], note: str, legend: Content | str = "") -> None:
+        """The samples of one step; `note` stands above them, or alone where there are none."""
+        self._samples, self._note = tuple(samples), note
+        self.legend = legend
+        self.redraw()
+
+    def prepare(self, width: int, height: int) -> None:
+        """Every prompt gets its share of the lines."""
+        rows = [Content.styled(plain(self._note, limit=width), DIM)] if self._note else []
+        count = len(self._samples)
+        roomy = height > 14
+        for index, sample in enumerate(self._samples):
+            gap = 1 if roomy and index < count - 1 else 0
+            left = height - len(rows)
+            share = max(1, left // (count - index)) - gap
+            if left <= 0:
+                break
+            prompt = from_outside(sample.prompt, newlines="space", limit=2_000).stylize(f"bold {BRIGHT}")
+            lines = (prompt + from_outside(sample.text, newlines="space", limit=4_000).stylize(TEXT)).wrap(width)
+            if len(lines) > share:
+                lines = lines[:share]
+                lines[-1] = _ellipsis(lines[-1], width)
+            rows += lines + [Content("")] * gap
+        self._rows = rows
+
+    def content_line(self, y: int, width: int) -> Strip:
+        """A line of a sample."""
+        return padded(segments_of(self._rows[y]) if y < len(self._rows) else [], width)
+
+
+def samples_at(samples: Sequence[SampleRow], step: int) -> tuple[tuple[SampleRow, ...], str]:
+    """The samples of a step, or of the nearest step before it with a word about that."""
+    steps = sorted({sample.step for sample in samples if sample.step <= step})
+    if not steps:
+        return (), "no samples up to this step"
+    chosen: dict[str, SampleRow] = {}
+    for sample in sorted((sample for sample in samples if sample.step == steps[-1]), key=lambda sample: sample.time):
+        chosen[sample.prompt] = sample
+    return tuple(chosen.values()), "" if steps[-1] == step else f"at step {steps[-1]:,}"
+
+
+def _file_row(fact: FileFact, width: int, mark: str, *, wide: bool) -> Content:
+    name = fact.name if wide else fact.name.removesuffix(".safetensors").removeprefix("training_")
+    size = figures.disk(fact.size).rjust(8)
+    digest = f"{fact.sha256[:4]}…{fact.sha256[-4:]}" if fact.sha256 else ""
+    room = max(4, width - 2 - len(size) - len(digest) - 3)
+    name = plain(name, limit=room)
+    colour = {"✓": GOOD, "✗": BAD}.get(mark, DIM)
+    return Content.assemble((f"{mark} ", colour), (name + " " * (room - cell_len(name)), TEXT), (size, DIM), "   ", (digest, DIM))
+
+
+def _head(facts: str, room: int) -> str:
+    """As many of the facts, which commas part, as there is room for."""
+    parts = plain(facts, newlines="show").split(", ")
+    while len(parts) > 1 and cell_len(", ".join(parts)) > room:
+        parts.pop()
+    return plain(", ".join(parts), limit=room)
+
+
+def _tail(path: str, room: int) -> str:
+    """The end of a path, which tells more than its beginning."""
+    text = plain(path, newlines="show")
+    if cell_len(text) <= room:
+        return text
+    parts = PurePath(text).parts
+    shown = parts[-1]
+    for part in reversed(parts[:-1]):
+        if cell_len(shown) + cell_len(part) + 3 > room:
+            break
+        shown = f"{part}/{shown}"
+    return plain(f"…/{shown}", limit=max(1, room))
+
+
+def _ellipsis(line: Content, width: int) -> Content:
+    return line.rstrip().truncate(max(1, width - 1)) + Content.styled("…", TEXT)
+
+
+def _ago(seconds: float) -> str:
+    word = figures.age(seconds)
+    return "just now" if word == "now" else f"{word} ago"

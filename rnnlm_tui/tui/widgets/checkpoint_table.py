@@ -1,0 +1,170 @@
+"""The table of a run's checkpoints: step, epoch, validation perplexity, size, age and marks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rich.text import Text
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.widgets import DataTable
+
+from rnnlm_tui.contract.metrics import CheckpointRow, perplexity
+from rnnlm_tui.tui.widgets import figures
+from rnnlm_tui.tui.widgets.palette import BAD, DIM, TEXT, TRAIN, VALIDATION
+
+Cell = tuple[tuple[str, str], ...]
+"""Words with the style of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its head, the cells it takes, and its side."""
+
+    key: str
+    head: str
+    width: int
+    wide: int
+    """Cells where the terminal is wide; 0: not shown there."""
+    left: bool = False
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("cursor", "", 3, 3, left=True), Column("step", "step", 7, 10), Column("epoch", "epoch", 7, 9), Column("val", "val ppl", 9, 11),
+    Column("delta", "Δ best", 8, 10), Column("train", "train", 8, 12), Column("size", "MB", 7, 11), Column("age", "age", 8, 11), Column("mark", "   mark", 21, 24, left=True),
+)  # fmt: skip
+
+
+class CheckpointTable(DataTable[Text]):
+    """Newest first. Enter chooses one for sampling."""
+
+    DEFAULT_CSS = """
+    CheckpointTable { height: 1fr; background: #121212; color: #d0d0d0; overflow-x: hidden; scrollbar-size-vertical: 1; }
+    CheckpointTable:focus { background-tint: #121212 0%; }
+    CheckpointTable > .datatable--header { background: #121212; color: #808080; text-style: none; }
+    CheckpointTable > .datatable--cursor { background: #303030; text-style: bold; }
+    CheckpointTable > .datatable--header-hover { background: #121212; }
+    CheckpointTable > .datatable--hover { background: #121212; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "screen.choose_checkpoint", show=False, id="choose_checkpoint")]
+
+    class Highlighted(Message):
+        """Another checkpoint stands under the cursor."""
+
+        def __init__(self, step: int | None) -> None:
+            super().__init__()
+            self.step = step
+            """Its step; None in an empty table."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id, cursor_type="row", zebra_stripes=False, cell_padding=0, cursor_foreground_priority="renderable")
+        self._rows: tuple[CheckpointRow, ...] = ()
+        self._shown: dict[int, tuple[Cell, ...]] = {}
+        self._damaged: dict[int, str] = {}
+        self._wide = False
+        self._marked: int | None = None
+
+    def on_mount(self) -> None:
+        self._make_columns()
+
+    @property
+    def step(self) -> int | None:
+        """Step of the checkpoint under the cursor."""
+        return self._rows[self.cursor_row].step if 0 <= self.cursor_row < len(self._rows) else None
+
+    def set_wide(self, wide: bool) -> None:
+        """More room for every column."""
+        if wide != self._wide:
+            self._wide = wide
+            step = self.step
+            self.clear(columns=True)
+            self._shown = {}
+            self._make_columns()
+            rows, self._rows = self._rows, ()
+            self.show(rows, self._now, self._damaged)
+            self.go_to(step)
+
+    def show(self, rows: Sequence[CheckpointRow], now: float, damaged: dict[int, str] | None = None) -> None:
+        """Show these checkpoints; only cells that changed are drawn. The cursor stays on its checkpoint, or on the newest where it was."""
+        self._now = now
+        self._damaged = damaged or {}
+        newest_first = tuple(sorted(rows, key=lambda row: row.step, reverse=True))
+        best = min((row.validation_loss for row in newest_first if row.validation_loss is not None), default=None)
+        texts = {row.step: self._cells(row, best, now) for row in newest_first}
+        if [row.step for row in newest_first] != [row.step for row in self._rows]:
+            step, at_top = self.step, self.cursor_row == 0
+            self._rows, self._shown = newest_first, texts
+            self._marked = None
+            with self.prevent(DataTable.RowHighlighted):
+                self.clear()
+                for row in newest_first:
+                    self.add_row(*(self._text(column, cell) for column, cell in zip(COLUMNS, texts[row.step], strict=True)), key=str(row.step))
+            self.go_to(None if at_top else step)
+            return
+        self._rows = newest_first
+        for index, (step, cells) in enumerate(texts.items()):
+            for column, (column_spec, cell) in enumerate(zip(COLUMNS, cells, strict=True)):
+                if column and cell != self._shown[step][column]:
+                    self.update_cell_at((index, column), self._text(column_spec, cell))  # type: ignore[arg-type]
+        self._shown = texts
+
+    def go_to(self, step: int | None) -> None:
+        """The cursor on this checkpoint; on the newest when it is gone."""
+        index = next((index for index, row in enumerate(self._rows) if row.step == step), 0)
+        if self._rows:
+            self.move_cursor(row=index, animate=False)
+            self._mark(index)
+        else:
+            self.post_message(self.Highlighted(None))
+
+    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
+        event.stop()
+        self._mark(event.cursor_row)
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        event.stop()
+
+    def _mark(self, index: int) -> None:
+        """`›` in front of the row under the cursor alone."""
+        if not 0 <= index < len(self._rows):
+            return
+        if self._marked is not None and self._marked != index and self._marked < self.row_count:
+            self.update_cell_at((self._marked, 0), Text(" "))  # type: ignore[arg-type]
+        if self._marked != index:
+            self.update_cell_at((index, 0), Text(" ›", style=f"bold {TRAIN}"))  # type: ignore[arg-type]
+            self._marked = index
+            self.post_message(self.Highlighted(self._rows[index].step))
+
+    def _make_columns(self) -> None:
+        for column in COLUMNS:
+            width = column.wide if self._wide else column.width
+            self.add_column(Text(column.head.rjust(width) if not column.left else column.head), width=width, key=column.key)
+
+    def _text(self, column: Column, cell: Cell) -> Text:
+        return Text.assemble(*cell, justify="left" if column.left else "right", no_wrap=True)
+
+    def _cells(self, row: CheckpointRow, best: float | None, now: float) -> tuple[Cell, ...]:
+        value = None if row.validation_loss is None else perplexity(row.validation_loss)
+        delta = figures.NOTHING if value is None or best is None else _difference(value - perplexity(best))
+        damaged = row.step in self._damaged
+        marks: list[tuple[str, str]] = []
+        for glyph, word, colour, applies in (("✗", "damaged", BAD, damaged), ("★", "best", VALIDATION, row.best), ("▸", "last", TRAIN, row.last)):
+            if applies:
+                marks += [(f"   {glyph} ", colour), (word, BAD if damaged and word == "damaged" else TEXT)]
+        return (
+            ((" ", TEXT),),
+            ((f"{row.step:,}", DIM if damaged else TEXT),),
+            ((f"{row.epoch:.1f}", DIM),),
+            ((figures.figure(value), VALIDATION if row.best else DIM if damaged else TEXT),),
+            ((delta, DIM),),
+            ((f"{row.train_loss:.2f}", DIM if damaged else TEXT),),
+            ((f"{row.bytes / 1e6:.1f}", DIM),),
+            ((figures.age(now - row.time), DIM),),
+            tuple(marks) or ((" ", DIM),),
+        )
+
+
+def _difference(value: float) -> str:
+    return "0.0" if value == 0 else f"+{value:,.1f}" if value < 1e6 else figures.change(value)

@@ -1,0 +1,242 @@
+"""What a config gives before anything runs: parameters, steps, time, memory, disk, and the figures to beat."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from textual.content import Content
+from textual.strip import Strip
+
+from rnnlm_tui.errors import Problem
+from rnnlm_tui.tui.widgets import figures
+from rnnlm_tui.tui.widgets.bars import bar
+from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.form_draft import Draft, counted, field_of, short_message
+from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, shown_value, value_at
+from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, TEXT, THIRD, TRAIN, WARN
+from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
+
+if TYPE_CHECKING:
+    from rnnlm_tui.supervisor.estimate import Estimate
+    from rnnlm_tui.supervisor.machine import MachineFacts
+
+TITLES = {field.path: field.title for field in FORM_FIELDS}
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What the machine has for a run; bytes, None where it can't be told."""
+
+    memory_total: int | None = None
+    memory_used: int | None = None
+    """By others, before this run."""
+    on_gpu: bool = False
+    disk_free: int | None = None
+
+
+class EstimatePanel(Panel):
+    """The figures of one draft; beside the form where there is room for a column, else in four lines below it."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(title="What this gives", id=id)
+        self._estimate: Estimate | None = None
+        self._draft: Draft | None = None
+        self._problems: tuple[Problem, ...] = ()
+        self._room = Room()
+        self._rows: list[Content] = []
+
+    def show(self, estimate: Estimate | None, draft: Draft, problems: Sequence[Problem], room: Room, *, started: bool = False) -> None:
+        """The newest figures of a draft; None while they are worked out."""
+        self._estimate, self._draft, self._problems, self._room = estimate, draft, tuple(problems), room
+        if not self.is_tall:
+            self.legend = self._state_line(started)
+        else:
+            self.legend = "" if started else "live"
+        self.redraw()
+
+    @property
+    def is_tall(self) -> bool:
+        """A column beside the form, and not four lines below it."""
+        return self.inner_size.height > 8
+
+    def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's)
+        """All lines at once."""
+        if self._draft is None:
+            self._rows = []
+        elif self._estimate is None:
+            self._rows = [Content.styled("working it out …", DIM)]
+        else:
+            self._rows = self._column(self._estimate, self._draft, width) if self.is_tall else self._four_lines(self._estimate)
+
+    def content_line(self, y: int, width: int) -> Strip:
+        """One line of the figures."""
+        return padded(segments_of(self._rows[y].truncate(width, ellipsis=True)) if y < len(self._rows) else [], width)
+
+    def _state_line(self, started: bool) -> Content:
+        draft = self._draft
+        if draft is None or started:
+            return Content("")
+        parts = [Content.assemble(("● ", WARN), (f"{len(draft.changes)} changed from ", DIM), _base_name(draft))] if draft.changes else [_base_name(draft)]
+        if self._problems:
+            parts.append(Content.styled(f"✗ {counted(len(self._problems), 'problem')}", BAD))
+        return Content.styled(" · ", DIM).join(parts)
+
+    def _four_lines(self, estimate: Estimate) -> list[Content]:
+        """Four lines of 76 columns."""
+        count = estimate.parameters
+        shares = (count.embedding / count.total, (sum(count.layers) + count.output) / count.total)
+        first = Content.assemble(
+            ("parameters ", DIM), (f"{count.total:,}", f"bold {BRIGHT}"), "   ", bar(20, shares[0], shares[1]), "  ",
+            ("━ ", TRAIN), ("embedding ", DIM), figures.percent(shares[0]), "  ", ("╍ ", THIRD), ("layers ", DIM), figures.percent(sum(count.layers) / count.total),
+        )  # fmt: skip
+        time = _time(estimate)
+        steps = _steps(estimate)
+        memory = Content.assemble(("memory ", DIM), self._memory(estimate))
+        disk = Content.assemble(("disk ", DIM), _disk(estimate))
+        start = Content.assemble(
+            ("start  ", DIM), (f"{estimate.start_loss:.2f}", TEXT), (" = ln V, ppl ", DIM), (f"{math.exp(estimate.start_loss):,.0f}", TEXT)
+        )
+        beat = Content.assemble(("bigram to beat ", DIM), (figures.figure(estimate.baseline_perplexity), TEXT)) if estimate.baseline_perplexity else Content("")
+        return [first, Content.assemble(("time   ", DIM), time, "   ", steps), _columns(memory, disk), _columns(start, beat)]
+
+    def _memory(self, estimate: Estimate) -> Content:
+        total = self._room.memory_total
+        if total is None:
+            return _amount(figures.memory(estimate.memory_bytes))
+        need = figures.gib(estimate.memory_bytes) if estimate.memory_bytes >= 0.095 * figures.GIB else figures.memory(estimate.memory_bytes)
+        return Content.assemble((need, TEXT if estimate.memory_bytes < total else BAD), (f" of {figures.gib(total)} GiB", DIM))
+
+    def _column(self, estimate: Estimate, draft: Draft, width: int) -> list[Content]:
+        """A column of about 36 columns and up to 36 lines."""
+        count, room = estimate.parameters, self._room
+        rows = [_ends(("parameters", DIM), (f"{count.total:,}", f"bold {BRIGHT}"), width)]
+        parts = [("embedding", count.embedding, TRAIN)]
+        if len(count.layers) <= 6:
+            parts += [(f"layer {number}", size, THIRD) for number, size in enumerate(count.layers, start=1)]
+        else:
+            parts.append((f"{len(count.layers)} layers", sum(count.layers), THIRD))
+        parts.append(("bias" if count.output == estimate.vocab_size else "output", count.output, TRAIN))
+        rows += [_part(name, size, count.total, colour, width) for name, size, colour in parts]
+        rows.append(Content(""))
+        rows.append(_spread(Content.styled("time", DIM), _time_figure(estimate), width))
+        rows.append(_right(Content.styled(_calibration(estimate), DIM), width))
+        rows.append(Content(""))
+        rows.append(_spread(Content.styled("GPU memory" if room.on_gpu else "memory", DIM), self._memory(estimate), width))
+        if room.memory_total:
+            others = (room.memory_used or 0) / room.memory_total
+            rows.append(bar(width, estimate.memory_bytes / room.memory_total, others))
+            used = figures.gib(room.memory_used) if room.memory_used is not None else ""
+            rows.append(Content.assemble(("━ ", TRAIN), ("this run", DIM), "  ", ("╍ ", THIRD), ("others ", DIM), (used, TEXT)) if used else Content(""))
+        rows.append(Content(""))
+        rows.append(_spread(Content.styled("disk", DIM), _disk(estimate), width))
+        if room.disk_free is not None:
+            rows.append(_spread(Content.styled("free", DIM), _amount(figures.disk(room.disk_free)), width))
+        rows.append(Content(""))
+        rows += [
+            _ends((name, DIM), (figures.count(value), TEXT), width)
+            for name, value in (("tokens", estimate.train_tokens), ("steps/epoch", estimate.steps_per_epoch), ("steps", estimate.steps))
+        ]
+        rows.append(Content(""))
+        rows.append(_loss_row("loss at start, ln V", estimate.start_loss, width))
+        if estimate.baseline_perplexity:
+            rows.append(_loss_row("bigram to beat", math.log(estimate.baseline_perplexity), width))
+        rows.append(Content(""))
+        return rows + self._changes(draft, width)
+
+    def _changes(self, draft: Draft, width: int) -> list[Content]:
+        rows: list[Content] = []
+        if draft.changes:
+            rows.append(Content.assemble(("● ", WARN), (f"{len(draft.changes)}", BRIGHT), (" changed from ", DIM), _base_name(draft)))
+            for field in FORM_FIELDS:
+                if field.path in draft.changes:
+                    was, now = (plain(shown_value(field, value), limit=12) or "none" for value in (value_at(draft.base, field.path), draft.value(field.path)))
+                    rows.append(Content.assemble(("  " + field.title.ljust(15) + " ", DIM), (f"{was} → ", DIM), (now, BRIGHT)))
+            rows.append(Content(""))
+        if self._problems:
+            rows.append(Content.assemble((f"✗ {counted(len(self._problems), 'problem')}", f"bold {BAD}"), (", start is blocked", DIM)))
+            for problem in self._problems:
+                title = TITLES.get(field_of(problem), problem.path)
+                rows.append(Content.styled(plain(f"  {title} {short_message(problem)}", limit=width), DIM))
+        return rows
+
+
+def room_of(machine: MachineFacts | None) -> Room:
+    """The card's memory where there is a card, else the machine's."""
+    if machine is None:
+        return Room()
+    if machine.gpu_memory_total:
+        return Room(machine.gpu_memory_total, machine.gpu_memory_used, on_gpu=True, disk_free=machine.disk_free)
+    return Room(machine.memory_total, machine.memory_total - machine.memory_free, disk_free=machine.disk_free)
+
+
+def _base_name(draft: Draft) -> Content:
+    kind, _, name = plain(draft.base_name, limit=40).partition(" ")
+    return Content.assemble((f"{kind} ", DIM), (name, TEXT)) if name else Content.styled(kind, TEXT)
+
+
+def _amount(text: str) -> Content:
+    number, _, unit = text.partition(" ")
+    return Content.assemble((number, TEXT), (f" {unit}", DIM))
+
+
+def _disk(estimate: Estimate) -> Content:
+    kept = max(1, round(estimate.disk_bytes / estimate.checkpoint_bytes)) if estimate.checkpoint_bytes else 0
+    amount = _amount(figures.disk(estimate.disk_bytes))
+    return Content.assemble(amount, (f", {counted(kept, 'checkpoint')}", DIM)) if kept else amount
+
+
+def _time_figure(estimate: Estimate) -> Content:
+    return Content.styled(figures.about(estimate.seconds), f"bold {TRAIN}") if estimate.seconds is not None else Content.styled(figures.NOTHING, DIM)
+
+
+def _calibration(estimate: Estimate) -> str:
+    if estimate.seconds is None:
+        return "no run timed here yet"
+    return f"as {plain(estimate.calibrated_by, limit=24)} ran here" if estimate.calibrated_by else "calibrated here"
+
+
+def _time(estimate: Estimate) -> Content:
+    if estimate.seconds is None:
+        return Content.styled(_calibration(estimate), DIM)
+    return Content.assemble(_time_figure(estimate), "   ", (_calibration(estimate), DIM))
+
+
+def _steps(estimate: Estimate) -> Content:
+    if estimate.steps is None:
+        return Content.styled("steps known once the corpus is built", DIM)
+    factors = ""
+    if estimate.steps_per_epoch and estimate.steps % estimate.steps_per_epoch == 0:
+        factors = f" = {estimate.steps // estimate.steps_per_epoch:,} × {estimate.steps_per_epoch:,}"
+    return Content.assemble(("steps ", DIM), (f"{estimate.steps:,}", TEXT), (factors, DIM))
+
+
+def _columns(left: Content, right: Content) -> Content:
+    return Content.assemble(left, " " * max(2, 38 - left.cell_length), right)
+
+
+def _spread(left: Content, right: Content, width: int) -> Content:
+    return Content.assemble(left, " " * max(1, width - left.cell_length - right.cell_length), right)
+
+
+def _ends(left: tuple[str, str], right: tuple[str, str], width: int) -> Content:
+    return _spread(Content.styled(*left), Content.styled(*right), width)
+
+
+def _right(content: Content, width: int) -> Content:
+    return Content.assemble(" " * max(0, width - content.cell_length), content)
+
+
+def _part(name: str, size: int, total: int, colour: str, width: int) -> Content:
+    share = size / total if total else 0.0
+    percent = f"{share:.0%}".replace("%", " %") if share >= 0.01 or not share else f"{share * 100:.1f} %"
+    return Content.assemble(
+        (f" {name}".ljust(11), DIM), bar(max(4, width - 26), share, colour=colour), (f"{size:,}".rjust(9), TEXT), (percent.rjust(6), DIM)
+    )  # fmt: skip
+
+
+def _loss_row(name: str, loss: float, width: int) -> Content:
+    figure = Content.assemble((f"{loss:.2f}", TEXT), ("  ppl ", DIM), (figures.figure(math.exp(loss)).rjust(5), TEXT))
+    return _spread(Content.styled(name, DIM), figure, width)

@@ -1,0 +1,236 @@
+"""The config form: a row for each field in sections, edited by keys alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from textual.app import ComposeResult
+from textual.containers import Vertical, VerticalScroll
+from textual.message import Message
+
+from rnnlm_tui.contract.config import SECTIONS
+from rnnlm_tui.errors import Problem
+from rnnlm_tui.tui.widgets.form_draft import Draft, by_field
+from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, fields_of, value_at
+from rnnlm_tui.tui.widgets.form_idle import idle_fields
+from rnnlm_tui.tui.widgets.form_row import FieldRow, FieldState
+
+
+class FormSection(Vertical):
+    """The rows of one section."""
+
+
+class ConfigForm(VerticalScroll, can_focus=False):
+    """All fields of a draft. Narrow: one section at a time; wide (class `-wide`): all in one column."""
+
+    DEFAULT_CSS = """
+    ConfigForm { height: 1fr; padding: 0 1; scrollbar-size-vertical: 1; }
+    ConfigForm FormSection { height: auto; display: none; }
+    ConfigForm FormSection.-current { display: block; }
+    ConfigForm.-wide FormSection { display: block; margin: 0 0 1 0; }
+    """
+
+    class Changed(Message):
+        """A field has another value."""
+
+        def __init__(self, draft: Draft) -> None:
+            super().__init__()
+            self.draft = draft
+            """The draft with the change."""
+
+    class Moved(Message):
+        """Another field or section has the focus."""
+
+        def __init__(self, section: str) -> None:
+            super().__init__()
+            self.section = section
+            """The section that stands open."""
+
+    class Wanted(Message):
+        """A field wants more than one line: a choice, or a list of texts."""
+
+        def __init__(self, row: FieldRow) -> None:
+            super().__init__()
+            self.row = row
+            """Which."""
+
+    def __init__(self, draft: Draft, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.draft = draft
+        self.section = SECTIONS[0]
+        self.problems: tuple[Problem, ...] = ()
+        self._locked = False
+
+    def compose(self) -> ComposeResult:
+        states = self._states({})
+        for section in SECTIONS:
+            with FormSection(id=f"section-{section}", classes="-current" if section == self.section else None):
+                for index, field in enumerate(fields_of(section)):
+                    yield FieldRow(field, states[field.path], first=index == 0)
+
+    def row(self, path: str) -> FieldRow:
+        """The row of a field."""
+        return self.query_one(f"#field-{path.replace('.', '-')}", FieldRow)
+
+    @property
+    def current(self) -> FieldRow | None:
+        """The row that has the focus, its editor counted in."""
+        focused = self.screen.focused
+        while focused is not None and focused is not self:
+            if isinstance(focused, FieldRow):
+                return focused
+            focused = cast("FieldRow | None", focused.parent)
+        return None
+
+    def show(self, draft: Draft, problems: tuple[Problem, ...], *, locked: bool = False, facts: Mapping[str, str] | None = None) -> None:
+        """Show a draft with its problems; `facts` are words beside fields, by path."""
+        self.draft, self.problems, self._locked = draft, problems, locked
+        for path, state in self._states(facts or {}).items():
+            self.row(path).show(state)
+
+    def set_wide(self, wide: bool) -> None:
+        """All sections in one column, or one at a time."""
+        self.set_class(wide, "-wide")
+        for row in self.query(FieldRow):
+            row.set_class(wide, "-lead")
+
+    def open_section(self, section: str, *, focus: str | None = "first") -> None:
+        """Go to a section and to its first (or last) field."""
+        self.section = section
+        for candidate in self.query(FormSection):
+            candidate.set_class(candidate.id == f"section-{section}", "-current")
+        if focus is not None:
+            fields = fields_of(section)
+            self.screen.set_focus(self.row(fields[0 if focus == "first" else -1].path))
+        self.post_message(self.Moved(section))
+
+    def go_to(self, path: str) -> None:
+        """Go to a field."""
+        section = path.partition(".")[0]
+        if section != self.section:
+            self.open_section(section, focus=None)
+        self.screen.set_focus(self.row(path))
+
+    def move(self, direction: int) -> None:
+        """To the field below (1) or above (-1), over a section's edge as well."""
+        paths = [field.path for field in FORM_FIELDS]
+        row = self.current
+        if row is None:
+            self.go_to(fields_of(self.section)[0].path)
+            return
+        target = paths.index(row.field.path) + direction
+        if 0 <= target < len(paths):
+            self.go_to(paths[target])
+
+    def move_section(self, direction: int) -> None:
+        """To the next (1) or previous (-1) section, around the end."""
+        row = self.current
+        here = SECTIONS.index(row.field.section if row else self.section)
+        self.open_section(SECTIONS[(here + direction) % len(SECTIONS)] if row else self.section)
+
+    def edit(self) -> None:
+        """Enter on a field: switch, or open its editor; a choice or a list asks the screen."""
+        row = self.current
+        if row is None:
+            return
+        if self._locked:
+            self.post_message(self.Wanted(row))
+            return
+        kind = row.field.kind
+        if kind == "switch":
+            self._take(self.draft.with_value(row.field.path, row.state.value is not True))
+        elif kind == "list" or (kind == "choice" and len(row.field.choices) > 1):
+            self.post_message(self.Wanted(row))
+        elif kind != "choice":
+            row.open_editor()
+
+    def turn(self, direction: int) -> None:
+        """Left or right on a choice or switch: the next value."""
+        row = self.current
+        if row is None or self._locked or row.editing:
+            return
+        if row.field.kind == "switch":
+            self._take(self.draft.with_value(row.field.path, row.state.value is not True))
+        elif row.field.kind == "choice":
+            choices = row.field.choices
+            here = choices.index(str(row.state.value)) if row.state.value in choices else 0
+            self._take(self.draft.with_value(row.field.path, choices[(here + direction) % len(choices)]))
+
+    def reset(self) -> None:
+        """Put the focused field's value back."""
+        row = self.current
+        if row is not None and not self._locked:
+            self._take(self.draft.without(row.field.path))
+
+    def next_problem(self) -> None:
+        """Go to the next field with a problem, around the end."""
+        order = [field.path for field in FORM_FIELDS]
+        wrong = sorted(by_field(self.problems), key=lambda path: order.index(path) if path in order else len(order))
+        wrong = [path for path in wrong if path in order]
+        if not wrong:
+            return
+        row = self.current
+        here = order.index(row.field.path) if row else -1
+        self.go_to(next((path for path in wrong if order.index(path) > here), wrong[0]))
+
+    def set_value(self, path: str, value: object) -> None:
+        """A value that the screen chose."""
+        self._take(self.draft.with_value(path, value))
+
+    def on_field_row_edited(self, event: FieldRow.Edited) -> None:
+        event.stop()
+        self._take(self.draft.with_text(event.row.field, event.text))
+
+    async def on_field_row_left(self, event: FieldRow.Left) -> None:
+        event.stop()
+        row = self.current
+        if row is not None:
+            await row.close_editor()
+        if event.section:
+            self.move_section(event.direction)
+        else:
+            self.move(event.direction)
+
+    async def on_field_row_given_up(self, event: FieldRow.GivenUp) -> None:
+        event.stop()
+        row = self.current
+        if row is not None:
+            before = row.value_before
+            await row.close_editor()
+            self._take(self.draft.with_value(row.field.path, before))
+
+    def on_field_row_entered(self, event: FieldRow.Entered) -> None:
+        event.stop()
+        self.edit()
+
+    def on_descendant_focus(self) -> None:
+        row = self.current
+        if row is None:
+            return
+        if row.field.section != self.section:
+            self.section = row.field.section
+            for candidate in self.query(FormSection):
+                candidate.set_class(candidate.id == f"section-{self.section}", "-current")
+        self.post_message(self.Moved(self.section))
+
+    def _take(self, draft: Draft) -> None:
+        if draft != self.draft:
+            self.draft = draft
+            self.post_message(self.Changed(draft))
+
+    def _states(self, facts: Mapping[str, str]) -> dict[str, FieldState]:
+        wrong = by_field(self.problems)
+        idle = idle_fields(self.draft.nearest_config())
+        return {
+            field.path: FieldState(
+                value=self.draft.value(field.path),
+                base=value_at(self.draft.base, field.path),
+                changed=field.path in self.draft.changes,
+                problem=wrong.get(field.path),
+                locked=self._locked,
+                idle=idle.get(field.path, ""),
+                fact=facts.get(field.path, ""),
+            )
+            for field in FORM_FIELDS
+        }

@@ -1,0 +1,122 @@
+"""The config that a form edits: a base, the changes laid over it, and everything that is wrong with them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.presets import PRESETS
+from rnnlm_tui.contract.validation import merge, parse_config
+from rnnlm_tui.errors import ConfigError, Problem
+from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, FormField, read_value, value_at
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A config on its way: values may be wrong until it starts. Immutable, an edit gives a new one."""
+
+    base: RunConfig
+    """What it started from; a changed field says what it was here."""
+    base_name: str
+    """For people: `preset demo`, `plain-otter`."""
+    changes: Mapping[str, object] = field(default_factory=dict)
+    """Raw values by dotted path, only those that differ from the base; None clears an optional field."""
+
+    def value(self, path: str) -> object:
+        """The raw value that a field has now."""
+        return self.changes[path] if path in self.changes else value_at(self.base, path)
+
+    def with_text(self, form_field: FormField, text: str) -> Draft:
+        """The draft after a person wrote `text` into a field."""
+        return self.with_value(form_field.path, read_value(form_field, text))
+
+    def with_value(self, path: str, value: object) -> Draft:
+        """The draft with one field set; the base's own value is no change."""
+        changes = {key: kept for key, kept in self.changes.items() if key != path}
+        if not _same(value, value_at(self.base, path)):
+            changes[path] = value
+        return replace(self, changes=changes)
+
+    def without(self, path: str) -> Draft:
+        """The draft with one field back at the base's value."""
+        return replace(self, changes={key: kept for key, kept in self.changes.items() if key != path})
+
+    def config(self) -> RunConfig:
+        """The config as it would run.
+
+        Raises:
+            ConfigError: with every problem.
+        """
+        return parse_config(merge(self.base, self.changes))
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Everything that is wrong, in the order of the form."""
+        try:
+            self.config()
+        except ConfigError as error:
+            order = {form_field.path: index for index, form_field in enumerate(FORM_FIELDS)}
+            return tuple(sorted(error.problems, key=lambda problem: order.get(field_of(problem), len(order))))
+        return ()
+
+    def problems_within(self, steps: int | None) -> tuple[Problem, ...]:
+        """The same with a warm-up that is longer than a run of so many steps, which only the corpus tells."""
+        problems, path = self.problems(), "schedule.warmup_steps"
+        warmup = self.nearest_config().schedule.warmup_steps
+        if steps is None or steps > warmup or warmup == 0 or path in by_field(problems):
+            return problems
+        return (*problems, Problem(path, f"is {warmup:,}, must be below {steps:,} steps", "the whole run has no more"))
+
+    def nearest_config(self) -> RunConfig:
+        """The config with the wrong fields put back, so that the figures stay alive while one field is being mended."""
+        draft = self
+        for problem in self.problems():
+            draft = draft.without(field_of(problem))
+        try:
+            return draft.config()
+        except ConfigError:
+            return self.base
+
+
+def field_of(problem: Problem) -> str:
+    """The field that a problem belongs to: `evaluation.prompts` for `evaluation.prompts.3`."""
+    return ".".join(problem.path.split(".")[:2])
+
+
+def by_field(problems: Iterable[Problem]) -> dict[str, Problem]:
+    """The first problem of each field."""
+    found: dict[str, Problem] = {}
+    for problem in problems:
+        found.setdefault(field_of(problem), problem)
+    return found
+
+
+def short_message(problem: Problem) -> str:
+    """What is allowed, without the value that stands beside it: `must be below 4,754 steps`."""
+    match = re.match(r"is .*?,? (must be .*)$", problem.message, re.DOTALL)
+    return match[1] if match else problem.message
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 problem`, `3 problems`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _same(value: object, base: object) -> bool:
+    if isinstance(base, tuple) and isinstance(value, list):
+        return list(base) == value
+    if isinstance(value, bool) != isinstance(base, bool):
+        return False
+    return value == base
+
+
+def draft_of(config: RunConfig) -> Draft:
+    """A config as changes to the preset that it names; to itself where there is no such preset."""
+    base = PRESETS.get(config.preset)
+    if base is None:
+        return Draft(config, config.preset or "a config")
+    draft = Draft(base, f"preset {config.preset}")
+    for form_field in FORM_FIELDS:
+        draft = draft.with_value(form_field.path, value_at(config, form_field.path))
+    return draft

@@ -1,0 +1,273 @@
+"""One field of the config form: its label, its value, what is wrong with it, and an editor in its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual.app import RenderResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.events import Click, Key
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Input
+
+from rnnlm_tui.errors import Problem
+from rnnlm_tui.tui.widgets import palette
+from rnnlm_tui.tui.widgets.content import from_outside
+from rnnlm_tui.tui.widgets.form_draft import short_message
+from rnnlm_tui.tui.widgets.form_fields import EMPTY_WORDS, FormField, edited_value, section_title, shown_value
+
+LEAD, MARK, LABEL, CURSOR, BOX = 14, 2, 15, 1, 13
+"""Columns of a row: the section's name where the form is wide, the mark of a change, the label, `›`, the value."""
+
+LABEL_COLOUR = "#a8a8a8"
+"""Between a value and its unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldState:
+    """All that a row shows of its field."""
+
+    value: object
+    base: object
+    changed: bool = False
+    problem: Problem | None = None
+    locked: bool = False
+    """The run exists: nothing can be changed."""
+    idle: str = ""
+    """Why the field does nothing in this config, `sentence mode only`; empty: it does something."""
+    fact: str = ""
+    """What is known of the value: `57 addresses, 1.9 MB`."""
+
+
+class FieldEditor(Input):
+    """The editor in a row's place; enter and the arrows keep what was written, escape puts the old value back."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "leave_to(-1)", show=False),
+        Binding("down", "leave_to(1)", show=False),
+        Binding("escape", "give_up", show=False),
+        Binding("tab", "leave_to_section(1)", show=False),
+        Binding("shift+tab", "leave_to_section(-1)", show=False),
+    ]
+
+    def action_leave_to(self, direction: int) -> None:
+        self.post_message(FieldRow.Left(direction))
+
+    def action_leave_to_section(self, direction: int) -> None:
+        self.post_message(FieldRow.Left(direction, section=True))
+
+    def action_give_up(self) -> None:
+        self.post_message(FieldRow.GivenUp())
+
+
+class FieldRow(Widget, can_focus=True):
+    """A field in one line, its help below while it has the focus."""
+
+    DEFAULT_CSS = """
+    FieldRow { height: 1; layout: horizontal; }
+    FieldRow FieldEditor { height: 1; width: 13; margin: 0 0 0 18; padding: 0 1; border: none; background: #303030; color: #eeeeee; }
+    FieldRow FieldEditor:focus { border: none; background: #303030; background-tint: #303030 0%; }
+    FieldRow FieldEditor.-wide-value { width: 1fr; }
+    FieldRow.-lead FieldEditor { margin: 0 0 0 32; }
+    FieldRow FieldEditor > .input--cursor { background: #5fd7ff; color: #121212; text-style: none; }
+    FieldRow FieldEditor > .input--selection { background: #005f87; color: #eeeeee; }
+    """
+
+    class Edited(Message):
+        """A value was written, on each key; not kept yet."""
+
+        def __init__(self, row: FieldRow, text: str) -> None:
+            super().__init__()
+            self.row = row
+            """Where."""
+            self.text = text
+            """What stands in the editor."""
+
+    class Left(Message):
+        """The editor was left to a neighbour with what was written."""
+
+        def __init__(self, direction: int, *, section: bool = False) -> None:
+            super().__init__()
+            self.direction = direction
+            """-1 up, 1 down."""
+            self.section = section
+            """To the next section and not to the next field."""
+
+    class GivenUp(Message):
+        """The editor was left without a change."""
+
+    class Entered(Message):
+        """Enter, or a second click."""
+
+    def __init__(self, field: FormField, state: FieldState, *, first: bool) -> None:
+        super().__init__(id=f"field-{field.path.replace('.', '-')}")
+        self.field = field
+        self.state = state
+        self._first = first
+        """First of its section: carries the section's name where the form is wide."""
+        self._editor: FieldEditor | None = None
+        self._before: object = None
+
+    @property
+    def editing(self) -> bool:
+        """Whether the editor stands open."""
+        return self._editor is not None
+
+    @property
+    def value_before(self) -> object:
+        """The value when the editor opened."""
+        return self._before
+
+    def show(self, state: FieldState) -> None:
+        """Show another state; nothing is drawn when nothing changed."""
+        if state != self.state:
+            self.state = state
+            self._fit()
+            self.refresh()
+
+    def open_editor(self) -> None:
+        """Put the editor in the value's place, at once: keys that are typed meanwhile are its own."""
+        if self._editor is not None or self.state.locked:
+            return
+        self._before = self.state.value
+        editor = FieldEditor(edited_value(self.field, self.state.value), classes="-wide-value" if self.field.kind == "text" else None)
+        editor.cursor_blink = False
+        self._editor = editor
+        self.mount(editor)
+        self.screen.set_focus(editor)
+
+    async def close_editor(self) -> None:
+        """Take the editor away; the focus comes back to the row."""
+        if self._editor is None:
+            return
+        editor, self._editor = self._editor, None
+        had_focus = editor.has_focus
+        with self.prevent(Input.Changed, Input.Blurred):
+            await editor.remove()
+        if had_focus:
+            self.focus()
+        self._fit()
+        self.refresh()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        if self._editor is not None and event.value != edited_value(self.field, self.state.value):
+            self.post_message(self.Edited(self, event.value))
+
+    async def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        await self.close_editor()
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        """The help shows while the row has the focus."""
+        super().watch_has_focus(has_focus)
+        self._fit()
+        if has_focus:
+            self.call_after_refresh(self.scroll_visible, animate=False)  # once the help has its lines
+
+    def on_descendant_blur(self) -> None:
+        if self._editor is not None:
+            self.run_worker(self.close_editor(), exit_on_error=True)
+
+    def on_key(self, event: Key) -> None:
+        if event.key == "enter" and not self.editing:
+            event.stop()
+            if self.field.kind in ("text", "whole", "number") and not self.state.locked:
+                self.open_editor()
+            else:
+                self.post_message(self.Entered())
+        elif self._editor is not None and event.is_printable and self.has_focus:
+            event.stop()
+            self._editor.post_message(Key(event.key, event.character))
+
+    def on_click(self, event: Click) -> None:
+        if event.chain > 1:
+            self.post_message(self.Entered())
+
+    def on_resize(self) -> None:
+        self._fit()
+
+    @property
+    def _lead(self) -> int:
+        return LEAD if self.has_class("-lead") else 0
+
+    @property
+    def _active(self) -> bool:
+        return self.has_focus or self.editing
+
+    def _fit(self) -> None:
+        """As many lines as the row has to say now."""
+        height = 1 + len(self._help_lines())
+        if self.styles.height is None or self.styles.height.value != height:
+            self.styles.height = height
+        self.refresh()
+
+    def _help_lines(self) -> list[Content]:
+        if not self._active or not self.size.width:
+            return []
+        width = max(20, self.size.width - self._lead - MARK)
+        field, problem = self.field, self.state.problem
+        allowed = ", ".join(field.choices) if len(field.choices) > 1 and not all(choice in field.help for choice in field.choices) else field.allowed
+        whole = f"{field.help} {allowed}".strip()
+        words = [whole] if len(whole) <= width else [field.help, allowed]
+        lines = [Content.styled(text, palette.DIM) for text in words if text]
+        if problem is not None:
+            hint = f"; {problem.hint}" if problem.hint and problem.hint != field.allowed else ""
+            lines.insert(0, Content.styled("✗ ", palette.BAD) + from_outside(problem.message + hint).stylize(palette.BAD))
+        return [wrapped for line in lines for wrapped in line.wrap(width)]
+
+    def render(self) -> RenderResult:
+        lead = (
+            Content.styled((section_title(self.field.section) if self._first else "")[:LEAD].ljust(LEAD), f"bold {palette.BRIGHT}")
+            if self._lead
+            else Content("")
+        )
+        indent = " " * (self._lead + MARK)
+        lines = [(lead + self._line()).truncate(self.size.width, ellipsis=True)]
+        lines += [Content(indent) + line for line in self._help_lines()]
+        return Content("\n").join(lines)
+
+    def _line(self) -> Content:
+        state, active = self.state, self._active
+        label_style = f"bold {palette.BRIGHT}" if active else palette.BASELINE if state.idle else LABEL_COLOUR
+        mark = Content.styled("● ", palette.WARN) if state.changed else Content("  ")
+        cursor = Content.styled("›", f"bold {palette.TRAIN}") if active else Content(" ")
+        return mark + Content.styled(self.field.title[:LABEL].ljust(LABEL), label_style) + cursor + self._box() + self._notes()
+
+    def _box(self) -> Content:
+        state = self.state
+        background = palette.SELECTED if self._active else palette.FIELD
+        colour = palette.BAD if state.problem else palette.DIM if state.idle else f"bold {palette.BRIGHT}" if self._active else palette.TEXT
+        shown = shown_value(self.field, state.value)
+        arrow = "▾" if self.field.kind == "choice" and len(self.field.choices) > 1 and not state.locked else ""
+        if not shown:
+            shown, colour = EMPTY_WORDS.get(self.field.path, "empty"), palette.BAD if state.problem else palette.DIM
+        room = BOX - 1 - (2 if arrow else 0)
+        plain = from_outside(shown).plain.replace("\n", " ")
+        text = plain if len(plain) <= room else f"…{plain[len(plain) - room + 1 :]}" if self.field.kind == "text" else f"{plain[: room - 1]}…"
+        body = Content.styled(f" {text.ljust(room)}", f"{colour} on {background}")
+        return body + Content.styled(f" {arrow}", f"{palette.TEXT} on {background}") if arrow else body
+
+    def _notes(self) -> Content:
+        state = self.state
+        room = max(0, self.size.width - self._lead - MARK - LABEL - CURSOR - BOX - 1)
+        unit = Content.styled(self.field.unit, palette.DIM) if self.field.unit else Content("")
+        note = Content("")
+        if state.problem is not None:
+            note = Content.styled("✗ ", palette.BAD) + from_outside(short_message(state.problem)).stylize(palette.BAD)
+        elif state.changed:
+            was = shown_value(self.field, state.base) or EMPTY_WORDS.get(self.field.path, "empty")
+            note = Content.styled("was ", palette.DIM) + from_outside(was).stylize(palette.DIM)
+        elif state.idle:
+            note = Content.styled(state.idle, palette.DIM)
+        elif state.fact:
+            note = from_outside(state.fact).stylize(palette.DIM)
+        if not note.plain:
+            return Content(" ") + unit
+        gap = 2 if len(unit.plain) + 2 + note.cell_length <= room else 1
+        if not unit.plain or unit.cell_length + gap + note.cell_length > room:
+            return Content(" ") + note.truncate(room, ellipsis=True)
+        return Content(" ") + unit + Content(" " * gap) + note

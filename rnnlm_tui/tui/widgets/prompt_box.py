@@ -1,0 +1,79 @@
+"""The box a prompt is written in: enter sends it, ctrl+j breaks the line, up and down bring earlier prompts."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.events import Key
+from textual.message import Message
+from textual.widgets import TextArea
+
+from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS
+
+MAX_LINES = 4
+"""Lines that the box grows to; a longer prompt scrolls in it."""
+
+
+class PromptBox(TextArea):
+    """A text area of one to four lines without a blinking cursor."""
+
+    DEFAULT_CSS = """
+    PromptBox { height: auto; min-height: 1; max-height: 4; border: none; padding: 0; background: #121212; color: #eeeeee; scrollbar-size: 0 0; }
+    PromptBox:focus { border: none; background-tint: #121212 0%; }
+    PromptBox .text-area--cursor-line { background: #121212; }
+    PromptBox .text-area--cursor { background: #5fd7ff; color: #121212; text-style: none; }
+    PromptBox .text-area--selection { background: #005f87; color: #eeeeee; }
+    PromptBox .text-area--placeholder { color: #808080; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "send", show=False, priority=True),
+        Binding("ctrl+j", "newline", show=False, priority=True),
+        Binding("ctrl+u", "clear", show=False, priority=True),
+        Binding("ctrl+k", "screen.next_checkpoint", show=False, id="next_checkpoint"),
+        Binding("ctrl+y", "screen.copy_text", show=False, id="copy_text"),
+    ]
+
+    class Sent(Message):
+        """Enter on a prompt."""
+
+        def __init__(self, prompt: str) -> None:
+            super().__init__()
+            self.prompt = prompt
+            """The text as written."""
+
+    class Asked(Message):
+        """Up on the first line, or down on the last: an earlier or a later prompt is wanted."""
+
+        def __init__(self, direction: int) -> None:
+            super().__init__()
+            self.direction = direction
+            """-1 earlier, 1 later."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id, compact=True, soft_wrap=True, show_line_numbers=False, tab_behavior="focus", highlight_cursor_line=False, placeholder="")
+        self.cursor_blink = False
+
+    def action_send(self) -> None:
+        """Send the prompt."""
+        self.post_message(self.Sent(self.text))
+
+    def action_newline(self) -> None:
+        """A line break in the prompt."""
+        self.insert("\n")
+
+    def action_clear(self) -> None:
+        """An empty box; ctrl+z brings the text back."""
+        self.clear()
+
+    def put(self, text: str) -> None:
+        """Another text, the cursor at its end."""
+        self.load_text(text[:MAX_PROMPT_CHARACTERS])
+        self.move_cursor(self.document.end)
+
+    def on_key(self, event: Key) -> None:
+        row = self.cursor_location[0]
+        if (event.key == "up" and row == 0) or (event.key == "down" and row == self.document.line_count - 1):
+            event.stop()
+            event.prevent_default()
+            self.post_message(self.Asked(-1 if event.key == "up" else 1))

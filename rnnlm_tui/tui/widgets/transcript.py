@@ -1,0 +1,190 @@
+"""The transcript of a conversation with a model: the newest text at the bottom, with a bar while it lives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.events import MouseScrollDown, MouseScrollUp
+from textual.strip import Strip
+
+from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, TEXT, TRAIN
+from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
+from rnnlm_tui.tui.widgets.wrapped_text import WrappedText
+
+KEPT_ENTRIES = 200
+META_COLOUR = "#626262"
+ROOMY_LINES = 20
+"""From this height on, entries tell their tokens and seed."""
+
+EntryState = Literal["living", "done", "stopped", "failed"]
+
+
+@dataclass(slots=True)
+class Entry:
+    """A prompt and what a model made of it."""
+
+    prompt: str
+    text: str = ""
+    """The continuation, as it came."""
+    state: EntryState = "living"
+    meta: str = ""
+    """`31 tokens · seed 1 · step 3,700`."""
+    error: str = ""
+    """Why it failed, in one sentence."""
+
+    @property
+    def whole(self) -> str:
+        """Prompt and continuation in one."""
+        return self.prompt + self.text
+
+
+class Transcript(Panel, can_focus=True):
+    """Entries from oldest to newest, wrapped; scrolls by keys and wheel. Only rows that changed are drawn."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "scroll_text(1)", show=False),
+        Binding("down", "scroll_text(-1)", show=False),
+        Binding("pageup", "scroll_page(1)", show=False),
+        Binding("pagedown", "scroll_page(-1)", show=False),
+        Binding("home", "scroll_text(1000000)", show=False),
+        Binding("end", "scroll_text(-1000000)", show=False),
+    ]
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(title="Sampling", id=id)
+        self.entries: list[Entry] = []
+        self._wrapped: list[WrappedText] = []
+        self._status = Content("")
+        self._empty: tuple[str, ...] = ()
+        self._above = 0
+        """Lines hidden below the bottom edge: 0 shows the newest."""
+        self._rows: list[Content] = []
+
+    @property
+    def newest(self) -> Entry | None:
+        """The entry at the bottom."""
+        return self.entries[-1] if self.entries else None
+
+    def begin(self, prompt: str) -> Entry:
+        """A new entry at the bottom, alive."""
+        entry = Entry(prompt)
+        self.entries.append(entry)
+        self._wrapped.append(WrappedText(self._text_width, plain(prompt)))
+        del self.entries[:-KEPT_ENTRIES], self._wrapped[:-KEPT_ENTRIES]
+        self._above = 0
+        self.redraw()
+        return entry
+
+    def extend(self, text: str) -> None:
+        """More of the newest entry's text."""
+        if self.entries and text:
+            before = len(self._wrapped[-1])
+            self.entries[-1].text += text
+            self._wrapped[-1].append(plain(text))
+            if self._above:
+                self._above += len(self._wrapped[-1]) - before
+            self.redraw()
+
+    def end(self, state: EntryState, *, meta: str = "", error: str = "") -> None:
+        """The newest entry lives no more."""
+        if self.entries:
+            self.entries[-1].state, self.entries[-1].meta, self.entries[-1].error = state, meta, error
+            self.redraw()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.entries.clear()
+        self._wrapped.clear()
+        self._above = 0
+        self.redraw()
+
+    def show_status(self, status: Content) -> None:
+        """The line at the foot."""
+        if status != self._status or status.spans != self._status.spans:
+            self._status = status
+            self.redraw()
+
+    def show_when_empty(self, *lines: str) -> None:
+        """What stands here before the first entry."""
+        if lines != self._empty:
+            self._empty = lines
+            self.redraw()
+
+    def prepare(self, width: int, height: int) -> None:
+        """The rows that show, gathered from the bottom up."""
+        room = max(0, height - 2)
+        for wrapped in self._wrapped:
+            wrapped.fit(self._text_width)
+        if not self.entries:
+            rows = [Content.styled(plain(line, limit=width), DIM if index else TEXT) for index, line in enumerate(self._empty)]
+            rows = [Content("  ") + row for row in rows]
+        else:
+            rows = self._gather(room, roomy=height >= ROOMY_LINES)
+        self._rows = [Content("")] * (room - len(rows)) + rows[:room] + [Content(""), self._status]
+        self.bottom = f"↓ {self._above} more lines" if self._above else ""
+
+    def _gather(self, room: int, *, roomy: bool) -> list[Content]:
+        total = sum(self._height(index, roomy) for index in range(len(self.entries))) + len(self.entries) - 1
+        self._above = min(self._above, max(0, total - room))
+        rows: list[Content] = []
+        needed = room + self._above
+        for index in range(len(self.entries) - 1, -1, -1):
+            if len(rows) >= needed:
+                break
+            if rows:
+                rows.append(Content(""))
+            rows += reversed(self._entry_rows(index, roomy, needed - len(rows)))
+        return list(reversed(rows[self._above : needed]))
+
+    def _height(self, index: int, roomy: bool) -> int:
+        entry = self.entries[index]
+        return len(self._wrapped[index]) + bool(entry.error) + bool(roomy and entry.meta)
+
+    def _entry_rows(self, index: int, roomy: bool, wanted: int) -> list[Content]:
+        """The last `wanted` rows of an entry."""
+        entry, wrapped = self.entries[index], self._wrapped[index]
+        living, newest = entry.state == "living", index == len(self.entries) - 1
+        prompt_end = len(plain(entry.prompt))
+        bar = Content.styled("▌ ", TRAIN) if living else Content("  ")
+        prompt_style = f"bold {BRIGHT}" if newest else TEXT
+        text_style = TEXT if newest else DIM
+        rows: list[Content] = []
+        for line in range(max(0, len(wrapped) - max(1, wanted)), len(wrapped)):
+            start, end = wrapped.span(line)
+            split = min(max(prompt_end, start), end)
+            row = Content.assemble(bar, (wrapped.text[start:split], prompt_style), (wrapped.text[split:end], text_style))
+            rows.append(row + Content.styled("█", TRAIN) if living and line == len(wrapped) - 1 else row)
+        if entry.error:
+            rows.append(Content.assemble("  ", ("✗ ", BAD), (plain(entry.error, limit=self._text_width - 2, newlines="space"), TEXT)))
+        if roomy and entry.meta:
+            rows.append(Content.assemble("  ", (plain(entry.meta, limit=self._text_width), META_COLOUR)))
+        return rows
+
+    @property
+    def _text_width(self) -> int:
+        return max(10, self.inner_size.width - 5)
+
+    def content_line(self, y: int, width: int) -> Strip:
+        """One of the gathered rows."""
+        return padded(segments_of(self._rows[y]) if y < len(self._rows) else [], width)
+
+    def action_scroll_text(self, lines: int) -> None:
+        """Towards older text by so many lines; negative: towards the newest."""
+        self._above = max(0, self._above + lines)
+        self.redraw()
+
+    def action_scroll_page(self, pages: int) -> None:
+        """The same by pages."""
+        self.action_scroll_text(pages * max(1, self.inner_size.height - 4))
+
+    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
+        event.stop()
+        self.action_scroll_text(3)
+
+    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
+        event.stop()
+        self.action_scroll_text(-3)
