@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.cli.output import facts, json_text, line, note
-from rnnlm_tui.cli.summaries import model_words, progress_words, result_lines, status_words
+from rnnlm_tui.cli.summaries import model_words, perplexity_words, progress_words, result_lines, status_words
 from rnnlm_tui.contract.words import duration, figure, short_count
 from rnnlm_tui.errors import EXIT_INTERRUPTED, RunStateError, WorkerError
 
@@ -30,7 +31,7 @@ ENDED: dict[str, int] = {
     "crashed": WorkerError.exit_code,
     "lost": WorkerError.exit_code,
 }
-"""Statuses that end the following, and the exit code of each."""
+"""Statuses that end the following, and the exit code of each; a failed run brings the code of its own failure."""
 
 
 def follow_run(directory: RunDirectory, *, json: bool, attempt: int = 0) -> int:
@@ -48,8 +49,9 @@ def follow_run(directory: RunDirectory, *, json: bool, attempt: int = 0) -> int:
         while True:
             summary = snapshot.summary
             if summary.status in ENDED and (summary.attempt >= attempt or time.monotonic() > give_up):
-                teller.end(snapshot)
-                return ENDED[summary.status]
+                failure = Failure.of(directory) if summary.status == "failed" else None
+                teller.end(snapshot, failure)
+                return ENDED[summary.status] if failure is None else failure.exit_code
             teller.tell(snapshot)
             time.sleep(POLL_SECONDS)
             snapshot = monitor.poll() or snapshot
@@ -57,6 +59,25 @@ def follow_run(directory: RunDirectory, *, json: bool, attempt: int = 0) -> int:
         name = directory.name
         note(f"left; {name} goes on. Come back with `rnnlm-tui follow {name}` or `rnnlm-tui open {name}`, stop it with `rnnlm-tui stop {name}`")
         return EXIT_INTERRUPTED
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a run failed, as its worker left it in the run's log."""
+
+    message: str
+    hint: str
+    exit_code: int
+
+    @classmethod
+    def of(cls, directory: RunDirectory) -> Failure:
+        """The newest failure of a run."""
+        from rnnlm_tui.store.reader import RunReader
+
+        with RunReader(directory) as reader:
+            meta = reader.meta()
+        code = meta.get("exit_code", "")
+        return cls(meta.get("message", ""), meta.get("hint", ""), int(code) if code.isdecimal() and code != "0" else ENDED["failed"])
 
 
 class JsonTeller:
@@ -75,9 +96,11 @@ class JsonTeller:
             self._told, self._next_line = news, now + LINE_SECONDS
             self._print(summary)
 
-    def end(self, snapshot: RunSnapshot) -> None:
-        """The last line."""
+    def end(self, snapshot: RunSnapshot, failure: Failure | None) -> None:
+        """The last line; why a run failed is said on stderr as well."""
         self._print(snapshot.summary)
+        if failure is not None:
+            note("\n".join(part for part in (failure.message, failure.hint) if part))
 
     def _print(self, summary: RunSummary) -> None:
         print(json_text(summary.model_dump(mode="json")), flush=True)
@@ -107,7 +130,7 @@ class PlainTeller:
         self._step = summary.step
         self._tell_evaluations(snapshot)
 
-    def end(self, snapshot: RunSnapshot) -> None:
+    def end(self, snapshot: RunSnapshot, failure: Failure | None) -> None:
         """The figures, a sample and what to do next."""
         self._tell_evaluations(snapshot)
         summary = snapshot.summary
@@ -119,8 +142,9 @@ class PlainTeller:
             line()
             line(newest.prompt + newest.text)
         line()
-        if summary.message:
-            note(summary.message)
+        why = (failure.message, failure.hint) if failure is not None else (summary.message,)
+        for words in filter(None, why):
+            note(words)
         if summary.status == "finished":
             note(f'`rnnlm-tui sample {summary.run} "We must"` goes on from a prompt, `rnnlm-tui open {summary.run}` shows the charts')
         elif summary.checkpoints.count:
@@ -150,11 +174,11 @@ def _arrival(summary: RunSummary) -> str:
 def _progress(summary: RunSummary) -> str:
     left = f"  {duration(summary.eta_seconds)} left" if summary.eta_seconds is not None else ""
     rate = f"  {short_count(summary.tokens_per_second)} tok/s" if summary.tokens_per_second else ""
-    return f"step {progress_words(summary)}  loss {figure(summary.train.loss, 3)}  ppl {figure(summary.train.perplexity)}{rate}{left}"
+    return f"step {progress_words(summary)}  loss {figure(summary.train.loss, 3)}  ppl {perplexity_words(summary.train.perplexity)}{rate}{left}"
 
 
 def _evaluation(row: EvaluationRow) -> str:
-    return f"step {row.step:,}  {row.name} perplexity {figure(row.perplexity)}  {figure(row.bits_per_byte, 2)} bits a byte"
+    return f"step {row.step:,}  {row.name} perplexity {perplexity_words(row.perplexity)}  {figure(row.bits_per_byte, 2)} bits a byte"
 
 
 def _newest_sample(snapshot: RunSnapshot, step: int | None = None) -> SampleRow | None:

@@ -34,6 +34,7 @@ def estimate_json(config: RunConfig, found: Estimate) -> dict[str, object]:
         "parameters": count.total,
         "parameters_by_part": {"embedding": count.embedding, "layers": list(count.layers), "output": count.output},
         "vocab_size": found.vocab_size,
+        "vocab_exact": found.vocab_exact,
         "train_tokens": found.train_tokens,
         "steps_per_epoch": found.steps_per_epoch,
         "steps": found.steps,
@@ -57,7 +58,7 @@ def _estimate_lines(config: RunConfig, found: Estimate) -> list[tuple[str, str]]
     return [
         ("preset", config.preset),
         ("parameters", f"{count.total:,}  ({parts})"),
-        ("vocabulary", f"{found.vocab_size:,}"),
+        ("vocabulary", f"{found.vocab_size:,}" + ("" if found.vocab_exact else " at most, the text decides")),
         ("tokens", f"{found.train_tokens:,} to train on" if found.train_tokens is not None else unprepared),
         ("steps", f"{found.steps:,}" + (f", {found.steps_per_epoch:,} an epoch" if found.steps_per_epoch else "") if found.steps is not None else unprepared),
         ("time", time),

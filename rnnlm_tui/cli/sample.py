@@ -43,7 +43,8 @@ def sample(
     if json:
         print_json(sample_json(request, done, directory.name))
         return
-    rate = f"{done.tokens / done.seconds:,.0f} tok/s, " if done.seconds > 0 else ""
+    drawing = done.seconds - done.first_token_seconds
+    rate = f"{(done.tokens - 1) / drawing:,.0f} tok/s, " if done.tokens > 1 and drawing > 0 else ""
     note(f"{done.tokens} tokens, {rate}{done.bits_per_token:.1f} bits a token, {'greedy' if settings.greedy else f'seed {settings.seed}'}, from {address}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,10 @@ from rnnlm_tui.cli.arguments import JsonOption, RunArgument
 if TYPE_CHECKING:
     from rnnlm_tui.contract.commands import CommandResult, Verb
     from rnnlm_tui.contract.config import RunConfig
+
+
+BEGIN_SECONDS = 10.0
+"""A worker that has its lock opens its attempt within this time."""
 
 
 def pause(run: RunArgument, json: JsonOption = False) -> None:
@@ -38,7 +43,10 @@ def resume(
 
         raise typer.Exit(follow_run(directory, json=json, attempt=before.attempt + (before.status in RESUMABLE)))
     if json:
-        print_json(summarize(directory).model_dump(mode="json"))
+        deadline = time.monotonic() + BEGIN_SECONDS
+        while (summary := summarize(directory)).status in RESUMABLE and summary.attempt <= before.attempt and time.monotonic() < deadline:
+            time.sleep(0.05)
+        print_json(summary.model_dump(mode="json"))
     else:
         line(f"{directory.name} goes on, worker {pid}: `rnnlm-tui follow {directory.name}` shows how")
 

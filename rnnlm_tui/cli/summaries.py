@@ -19,7 +19,7 @@ def run_cells(summary: RunSummary) -> tuple[str, ...]:
         status_words(summary),
         f"{summary.step:,}",
         f"{share_done(summary):.0%}" if summary.max_steps else NOTHING,
-        figure(summary.validation.best_perplexity or summary.validation.perplexity),
+        perplexity_words(summary.validation.best_perplexity or summary.validation.perplexity),
         short_count(summary.tokens_per_second) if summary.tokens_per_second else NOTHING,
         duration(summary.active_seconds),
         age(time() - summary.updated) if summary.updated else NOTHING,
@@ -53,17 +53,17 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
 def result_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     """The figures that say how good the model is, each beside what it is to be read against."""
     train, validation, test, baseline, source = summary.train, summary.validation, summary.test, summary.baseline, summary.source
-    yield "train", f"perplexity {figure(train.perplexity)}, loss {figure(train.loss, 3)}" if train.perplexity is not None else ""
+    yield "train", f"perplexity {perplexity_words(train.perplexity)}, loss {figure(train.loss, 3)}" if train.perplexity is not None else ""
     if validation.perplexity is not None:
-        best = f", best {figure(validation.best_perplexity)} at step {validation.best_step:,}" if validation.best_step is not None else ""
+        best = f", best {perplexity_words(validation.best_perplexity)} at step {validation.best_step:,}" if validation.best_step is not None else ""
         at = f" at step {validation.step:,}" if validation.step is not None else ""
-        yield validation.name or "validation", f"perplexity {figure(validation.perplexity)}{_bits(validation.bits_per_byte)}{at}{best}"
+        yield validation.name or "validation", f"perplexity {perplexity_words(validation.perplexity)}{_bits(validation.bits_per_byte)}{at}{best}"
     if test.perplexity is not None:
-        yield test.name or "test", f"perplexity {figure(test.perplexity)}{_bits(test.bits_per_byte)}"
+        yield test.name or "test", f"perplexity {perplexity_words(test.perplexity)}{_bits(test.bits_per_byte)}"
     if baseline.perplexity is not None:
-        yield "to beat", f"perplexity {figure(baseline.perplexity)}, a {baseline.name} model on the same test tokens"
+        yield "to beat", f"perplexity {perplexity_words(baseline.perplexity)}, a {baseline.name} model on the same test tokens"
     if source.perplexity is not None:
-        yield "floor", f"perplexity {figure(source.perplexity, 2)}, the entropy of the source itself"
+        yield "floor", f"perplexity {perplexity_words(source.perplexity)}, the entropy of the source itself"
 
 
 def status_words(summary: RunSummary) -> str:
@@ -92,6 +92,11 @@ def model_words(summary: RunSummary) -> str:
     if not model.num_layers:
         return NOTHING
     return f"{model.cell_type.capitalize()} {model.num_layers}×{model.hidden_size}" + (" tied" if model.tie_weights else "")
+
+
+def perplexity_words(value: float | None) -> str:
+    """`58.1`, `3.51`: two decimals where one would hide the difference."""
+    return figure(value, 2 if value is not None and value < 10 else 1)
 
 
 def _bits(bits_per_byte: float | None) -> str:

@@ -57,7 +57,10 @@ def train(
     elif follow or json or not interactive():
         from rnnlm_tui.cli.follow import follow_run
 
-        raise typer.Exit(follow_run(directory, json=json))
+        code = follow_run(directory, json=json)
+        if code == InputError.exit_code:
+            discard(directory)
+        raise typer.Exit(code)
     else:
         from rnnlm_tui.cli.start import open_app
 
@@ -85,3 +88,14 @@ def start_run(config: RunConfig, name: str | None, parent: str | None, base: Run
     directory = create_run(config, name, parent)
     launch(directory)
     return directory
+
+
+def discard(directory: RunDirectory) -> None:
+    """Put a run that could not begin, for wrong input that only its worker could see, out of the way: nothing half-made stays."""
+    from rnnlm_tui.cli.output import note
+    from rnnlm_tui.store.runs import delete_run
+    from rnnlm_tui.supervisor.monitor import summarize
+
+    summary = summarize(directory)
+    if summary.status == "failed" and summary.attempt <= 1 and summary.step == 0:
+        note(f"{directory.name} never began; what is left of it is in the trash: {delete_run(directory)}")

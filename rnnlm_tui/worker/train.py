@@ -115,6 +115,7 @@ class Worker:
         try:
             self._database.set_meta("message", message)
             self._database.set_meta("hint", hint)
+            self._database.set_meta("exit_code", str(code))
             self._event("failed", f"{message}\n{hint}" if hint else message)
         except RnnlmError as second:  # a full disk takes the event as well: the log is what is left
             _say(second)
