@@ -49,7 +49,7 @@ def follow_run(directory: RunDirectory, *, json: bool, attempt: int = 0) -> int:
         while True:
             summary = snapshot.summary
             if summary.status in ENDED and (summary.attempt >= attempt or time.monotonic() > give_up):
-                failure = Failure.of(directory) if summary.status == "failed" else None
+                failure = Failure.of(directory, summary) if summary.status == "failed" else None
                 teller.end(snapshot, failure)
                 return ENDED[summary.status] if failure is None else failure.exit_code
             teller.tell(snapshot)
@@ -70,14 +70,14 @@ class Failure:
     exit_code: int
 
     @classmethod
-    def of(cls, directory: RunDirectory) -> Failure:
+    def of(cls, directory: RunDirectory, summary: RunSummary) -> Failure:
         """The newest failure of a run."""
         from rnnlm_tui.store.reader import RunReader
 
         with RunReader(directory) as reader:
             meta = reader.meta()
         code = meta.get("exit_code", "")
-        return cls(meta.get("message", ""), meta.get("hint", ""), int(code) if code.isdecimal() and code != "0" else ENDED["failed"])
+        return cls(meta.get("message", "") or summary.message or "", meta.get("hint", ""), int(code) if code.isdecimal() and code != "0" else ENDED["failed"])
 
 
 class JsonTeller:

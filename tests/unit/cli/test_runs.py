@@ -14,6 +14,7 @@ from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.parents import check_fits_parent
 from rnnlm_tui.cli.sample import sample_json, sample_request, sample_settings, split_address
 from rnnlm_tui.cli.steer import settings
+from rnnlm_tui.cli.train import discard
 from rnnlm_tui.contract.config import RunConfig, SamplingConfig
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, StepRow
 from rnnlm_tui.contract.presets import PRESETS
@@ -211,6 +212,30 @@ def test_a_child_keeps_the_shape_and_vocabulary_of_its_parent() -> None:
     with pytest.raises(ConfigError) as caught:
         check_fits_parent(parse_config(merge(parent, {"model.num_layers": 3, "tokenizer.vocab_size": 512, "corpus.source": "elman"})), parent)
     assert {problem.path for problem in caught.value.problems} == {"model.num_layers", "tokenizer.vocab_size", "corpus.source"}
+
+
+@pytest.mark.parametrize("told", [[], ["--json"]])
+def test_a_failure_is_told_with_its_hint_and_its_own_exit_code(told: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    directory = create_run(RunConfig(), "brisk-heron")
+    with RunDatabase(directory.database_path) as database:
+        database.begin_attempt(1, "box", "boot", "cpu", 0, {})
+        database.add_event(EventRow(1, 0, "failed", "", 1_004.0))
+        for key, value in (("message", "the disk is full"), ("hint", "free some"), ("exit_code", "5")):
+            database.set_meta(key, value)
+    assert run(["follow", "brisk-heron", *told]) == 5
+    assert "the disk is full\nfree some\n" in capsys.readouterr().err
+
+
+def test_a_run_that_never_began_is_put_out_of_the_way(capsys: pytest.CaptureFixture[str]) -> None:
+    begun = trained_run()
+    never = create_run(RunConfig(), "plain-otter")
+    with RunDatabase(never.database_path) as database:
+        database.begin_attempt(1, "box", "boot", "cpu", 0, {})
+        database.add_event(EventRow(1, 0, "failed", "", 1_004.0))
+    discard(begun)
+    discard(never)
+    assert [found.name for found in list_runs()] == ["brisk-heron"]
+    assert "plain-otter never began" in capsys.readouterr().err
 
 
 def test_only_what_a_living_run_takes_can_be_set() -> None:
