@@ -39,6 +39,8 @@ class Action:
     wide_verb: str = ""
     """What the footer says where there is room; empty: the verb."""
     group: Group = "screen"
+    covered: bool = False
+    """Help and key table tell of it in the row of another action."""
     on_app: bool = False
     """The method stands on the app and not on the screen."""
     footer: bool = True
@@ -52,6 +54,16 @@ class Action:
     def label(self) -> str:
         """The keys as people read them: `space`, `^p`, `+ - 0`."""
         return self.shown or key_label(self.keys[0])
+
+    @property
+    def all_keys(self) -> str:
+        """Every key that does it: `l y`, `? F1`."""
+        return self.shown or " ".join(key_label(key) for key in self.keys)
+
+    @property
+    def short_help(self) -> str:
+        """The help up to its colon, where there is little room."""
+        return self.help.partition(":")[0]
 
     @property
     def textual_action(self) -> str:
@@ -82,36 +94,36 @@ def key_label(key: str) -> str:
 
 ACTIONS: tuple[Action, ...] = (
     # runs
-    Action("open_selected", ("enter",), "Open", "open the run; with no runs yet, start the demo", ("runs",)),
+    Action("open_selected", ("enter",), "Open", "open the run: with none, start the demo", ("runs",)),
     Action("new_run", ("n",), "New", "configure a new run", ("runs",), wide_verb="New run", palette="New run"),
     Action("start_demo", ("f5",), "Demo", "start the demo", ("runs",), wide_verb="Start demo", footer=False, palette="Start the demo"),
-    Action("sort_runs", ("o",), "Sort", "sort by age, perplexity, name or status", ("runs",)),
-    Action("delete_run", ("d",), "Delete", "delete the run, after asking", ("runs",), palette="Delete this run"),
+    Action("sort_runs", ("o",), "Sort", "other order: age, perplexity, name, status", ("runs",)),
+    Action("delete_run", ("d",), "Delete", "delete the run: asks first", ("runs",), palette="Delete this run"),
     # train
-    Action("pause", ("space",), "Pause", "pause, go on; resume a stopped run", ("train",), on_app=True, palette="Pause or resume training"),
+    Action("pause", ("space",), "Pause", "pause or go on: also resumes a stopped run", ("train",), on_app=True, palette="Pause or resume training"),
     Action("sample", ("s",), "Sample", "sample now", ("train",), wide_verb="Sample now", on_app=True, palette="Sample now"),
     Action("checkpoint", ("c",), "Save", "save a checkpoint now", ("train", "checkpoints"), wide_verb="Checkpoint", on_app=True, palette="Save a checkpoint now"),
     Action("evaluate", ("e",), "Evaluate", "evaluate now", ("train",), on_app=True, palette="Evaluate now"),
-    Action("stop", ("S",), "Stop", "stop at a checkpoint, keep everything", ("train",), on_app=True, palette="Stop training at a checkpoint"),
-    Action("log_scale", ("l", "y"), "Log", "log or linear y", ("train",), group="charts", palette="Charts: log or linear y", shown="l y"),
-    Action("next_axis", ("x",), "Axis", "x axis: step, tokens, epoch, time", ("train",), group="charts", palette="Charts: next x axis"),
-    Action("smoother", ("plus", "equals_sign"), "Smooth", "smoother, rougher, raw", ("train",), group="charts", palette="Charts: smoother", shown="+ - 0"),
-    Action("rougher", ("minus",), "Rough", "less smoothing", ("train",), group="charts", footer=False, palette="Charts: less smoothing"),
-    Action("raw", ("0",), "Raw", "no smoothing", ("train",), group="charts", footer=False, palette="Charts: no smoothing"),
+    Action("stop", ("S",), "Stop", "stop, keep everything: saves a checkpoint", ("train",), on_app=True, palette="Stop training at a checkpoint"),
+    Action("log_scale", ("l", "y"), "Log", "log or linear y", ("train",), group="charts", palette="Charts: log or linear y"),
+    Action("next_axis", ("x",), "Axis", "other x axis: step, tokens, epoch, time", ("train",), group="charts", palette="Charts: next x axis"),
+    Action("smoother", ("plus", "equals_sign"), "Smooth", "smoother, less, raw", ("train",), group="charts", palette="Charts: smoother", shown="+ - 0"),
+    Action("rougher", ("minus",), "Rough", "less smoothing", ("train",), group="charts", footer=False, covered=True, palette="Charts: less smoothing"),
+    Action("raw", ("0",), "Raw", "no smoothing", ("train",), group="charts", footer=False, covered=True, palette="Charts: no smoothing"),
     Action("next_chart", ("tab",), "Panel", "next chart", ("train",), group="charts", footer=False),
-    Action("previous_chart", ("shift+tab",), "Panel", "the chart before", ("train",), group="charts", footer=False),
-    Action("whole_range", ("a",), "All", "all of y, with the first fall", ("train",), group="charts", footer=False, palette="Charts: show the first fall"),
+    Action("previous_chart", ("shift+tab",), "Panel", "the chart before", ("train",), group="charts", footer=False, covered=True),
+    Action("whole_range", ("a",), "All", "all of y: with the steep first fall", ("train",), group="charts", footer=False, palette="Charts: show the first fall"),
     Action("alone", ("z",), "Alone", "this chart alone", ("train",), group="charts", footer=False, palette="Charts: this chart alone"),
-    Action("cursor_right", ("right",), "Cursor", "cursor: values at a step", ("train",), group="charts", footer=False, shown="← →"),
-    Action("cursor_left", ("left",), "Cursor", "cursor to the left", ("train",), group="charts", footer=False),
+    Action("cursor_right", ("right",), "Cursor", "values at a step: a cursor on all charts", ("train",), group="charts", footer=False, shown="← →"),
+    Action("cursor_left", ("left",), "Cursor", "cursor to the left", ("train",), group="charts", footer=False, covered=True),
     # config
     Action("next_field", ("down",), "Field", "the next field, the field before", ("config",), shown="↑ ↓"),
-    Action("previous_field", ("up",), "Field", "the field before", ("config",), footer=False),
+    Action("previous_field", ("up",), "Field", "the field before", ("config",), footer=False, covered=True),
     Action("next_section", ("tab",), "Section", "the next section", ("config",)),
-    Action("previous_section", ("shift+tab",), "Section", "the section before", ("config",), footer=False),
+    Action("previous_section", ("shift+tab",), "Section", "the section before", ("config",), footer=False, covered=True),
     Action("edit_field", ("enter",), "Edit", "edit the field, switch it or choose", ("config",)),
     Action("next_choice", ("right",), "Next", "the next choice, the one before", ("config",), footer=False, shown="← →"),
-    Action("previous_choice", ("left",), "Previous", "the choice before", ("config",), footer=False),
+    Action("previous_choice", ("left",), "Previous", "the choice before", ("config",), footer=False, covered=True),
     Action("start_draft", ("f5",), "Start", "start this run", ("config",), wide_verb="Start training", palette="Start the run of this config"),
     Action("reset_field", ("u",), "Reset", "put this field's value back", ("config",), wide_verb="Reset field"),
     Action("choose_preset", ("P",), "Preset", "start from a preset", ("config",), palette="Choose a preset"),
@@ -136,7 +148,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("show_runs", ("r",), "Runs", "all runs", group="everywhere", on_app=True, footer=False, palette="Go to all runs"),
     Action("command_palette", ("ctrl+p",), "Palette", "palette: every command", group="everywhere", on_app=True, footer=False),
     Action("keys", ("question_mark", "f1"), "Keys", "these keys", group="everywhere", on_app=True, footer=False, palette="Keys and marks"),
-    Action("leave_field", ("escape",), "Leave field", "leave a text field; then letters act", group="everywhere", footer=False),
+    Action("leave_field", ("escape",), "Leave field", "leave a text field: then letters act", group="everywhere", footer=False),
     Action("leave", ("q",), "Leave", "leave, training goes on", group="everywhere", on_app=True, palette="Leave"),
 )  # fmt: skip
 """Every action of the app, in the order of footers and help."""
@@ -144,10 +156,9 @@ ACTIONS: tuple[Action, ...] = (
 
 def action(identifier: str) -> Action:
     """The action of that id; a KeyError for an unknown one."""
-    return next(entry for entry in ACTIONS if entry.id == identifier) if identifier in {entry.id for entry in ACTIONS} else _unknown(identifier)
-
-
-def _unknown(identifier: str) -> Action:
+    for entry in ACTIONS:
+        if entry.id == identifier:
+            return entry
     raise KeyError(identifier)
 
 
@@ -165,4 +176,4 @@ def bindings_for(pane: Pane) -> list[BindingType]:
 
 def key_table() -> list[tuple[str, str, str]]:
     """Rows of the README's key table: keys, screens, what they do."""
-    return [(entry.label, ", ".join(PANE_TITLES[pane] for pane in entry.panes) or "everywhere", entry.help) for entry in ACTIONS]
+    return [(entry.all_keys, ", ".join(PANE_TITLES[pane] for pane in entry.panes) or "everywhere", entry.help) for entry in ACTIONS if not entry.covered]

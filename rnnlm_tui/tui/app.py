@@ -17,6 +17,7 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
+from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.contract.status import LIVING
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.tui import hangup, remembered, steering
@@ -108,8 +109,10 @@ class RnnlmApp(App[int]):
             self._watcher.open(self.run_directory)
         self.set_title()
 
-    def on_unmount(self) -> None:
+    async def on_unmount(self) -> None:
         self._watcher.close()
+        if self.sampler is not None:
+            await self.sampler.close()
 
     async def action_quit(self) -> None:
         """Textual's own way out: ours."""
@@ -171,7 +174,8 @@ class RnnlmApp(App[int]):
             self._watcher.open(run)
             if self.pane_screen is not None:
                 self.pane_screen.snapshot = None
-        self.draft = None
+        if pane != "runs":  # there the cursor opens runs as it goes by
+            self.draft = None
         self.open_pane(pane)
 
     def close_run(self) -> None:
@@ -179,6 +183,15 @@ class RnnlmApp(App[int]):
         self.run_directory = self.snapshot = self.selected_checkpoint = None
         self._watcher.open(None)
         self.set_title()
+
+    def new_draft(self) -> None:
+        if self.draft is None:
+            self.draft = DEMO
+        self.close_run()
+        self.open_pane("config")
+
+    def look_now(self) -> None:
+        self._watcher.look_now()
 
     def start_run(self, config: RunConfig, name: str | None = None) -> None:
         self.say("starting…")

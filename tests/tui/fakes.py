@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import random
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from time import time
 
 from rnnlm_tui.contract.commands import CommandResult
 from rnnlm_tui.contract.config import RunConfig
@@ -26,6 +27,7 @@ from rnnlm_tui.contract.status import (
 from rnnlm_tui.errors import RnnlmError, UnknownRunError
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.series import Band, SeriesTable
+from rnnlm_tui.supervisor.machine import MachineFacts
 from rnnlm_tui.supervisor.monitor import RunSnapshot
 from rnnlm_tui.tui.services import Services
 
@@ -35,7 +37,7 @@ TEXTS = (
     ("My fellow Americans,", " we are now in the second year of a new effort to bring down the cost of health care, and we will not let our children pay for it. Last year we made more than"),
     ("We must", " work together to reduce the deficit and strengthen the security of the nation. That is why I propose tonight that the Congress raise the minimum"),
 )  # fmt: skip
-START = 1_764_000_000.0
+START = time() - 99
 """Unix seconds at which the invented runs started."""
 
 
@@ -114,7 +116,7 @@ def make_hardware(*, gpu: bool = True, count: int = 40, busy: float = 71) -> tup
                 process_memory=int(0.9 * gib),
                 disk_free=212 * 10**9,
                 **(card if gpu else {}),  # type: ignore[arg-type]
-            )  # fmt: skip
+            )
         )
     return tuple(rows)
 
@@ -124,7 +126,7 @@ def make_snapshot(
 ) -> RunSnapshot:
     """A whole demo run at that step."""
     summary = make_summary(name, status, step, **changes)
-    steps = [at for at in range(100, step + 1, 100)]
+    steps = list(range(100, step + 1, 100))
     evaluations = tuple(
         EvaluationRow(1, at, "validation", "validation", train_loss(at) + 0.13 * min(1, at / 900), 20_000, 1.67 + math.exp(-at / 600), 0.4, START + at * 0.0264)
         for at in steps
@@ -146,19 +148,11 @@ def make_snapshot(
     )  # fmt: skip
 
 
-@dataclass
-class FakeMachine:
-    """What describe_machine gives, in the same shape."""
-
-    host: str = "gpu1"
-    cpu_count: int = 8
-    memory_total: int = 62 * 2**30
-    memory_free: int = int(52.9 * 2**30)
-    disk_free: int = 212 * 10**9
-    gpu_name: str | None = "NVIDIA L4"
-    gpu_memory_total: int | None = 23 * 2**30
-    gpu_memory_free: int | None = int(18.9 * 2**30)
-    home: str = "~/.local/share/rnnlm-tui"
+def make_machine(*, gpu: bool = True) -> MachineFacts:
+    """A machine with a card, or without."""
+    gib = 2**30
+    facts = MachineFacts(host="gpu1", cpu_count=8, memory_total=62 * gib, memory_free=int(52.9 * gib), disk_free=212 * 10**9)
+    return replace(facts, gpu_name="NVIDIA L4", gpu_memory_total=23 * gib, gpu_memory_used=int(4.1 * gib)) if gpu else facts
 
 
 def preparing(step: int = 0) -> RunSnapshot:
@@ -196,18 +190,18 @@ class FakeServices(Services):
     resumed: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     refuse: RnnlmError | None = None
-    machine_facts: FakeMachine = field(default_factory=FakeMachine)
+    machine_facts: MachineFacts = field(default_factory=make_machine)
 
     def run(self, name: str) -> RunDirectory:
         return RunDirectory(Path("/nowhere/runs") / name)
 
-    def monitor(self, run: RunDirectory) -> FakeMonitor:  # type: ignore[override]
+    def monitor(self, run: RunDirectory) -> FakeMonitor:
         return FakeMonitor(self, run.name)
 
     def summaries(self) -> list[RunSummary]:
         return list(self.runs)
 
-    def machine(self) -> FakeMachine:  # type: ignore[override]
+    def machine(self) -> MachineFacts:
         return self.machine_facts
 
     def sampler(self) -> FakeSampler:  # type: ignore[override]

@@ -16,8 +16,8 @@ from rnnlm_tui.tui.widgets.status_line import status_glyph
 
 LEFT, RIGHT = 42, 26
 """Columns of the two halves."""
-KEY = 9
-"""Columns of a key at the left; at the right they are narrower."""
+KEY, NARROW_KEY = 9, 6
+"""Columns of a key at the left and at the right."""
 MARKS = (("c", "saved"), ("★", "best"), ("▸", "last"), ("↻", "resumed"), ("e", "evaluation"))
 ASCII_MARKS = {"★": "*", "▸": ">", "↻": "r"}
 
@@ -67,42 +67,43 @@ class HelpScreen(Overlay[None]):
         self.query_one("#help-text", OverlayText).update(self._found() if self._search else self._all())
 
     def _all(self) -> Content:
-        left = [*self._group("screen", "This screen", KEY), Content(""), *self._group("everywhere", "Everywhere", KEY)]
-        charts = self._group("charts", "Charts", 6)
+        left = [*self._group("screen", "This screen", KEY, LEFT - 1), Content(""), *self._group("everywhere", "Everywhere", KEY, LEFT - 1)]
+        charts = self._group("charts", "Charts", NARROW_KEY, RIGHT)
         right = [*charts, *([Content("")] if charts else []), *self._signs()]
         height = max(len(left), len(right))
         left += [Content("")] * (height - len(left))
         right += [Content("")] * (height - len(right))
-        rows = [Content.assemble(one.truncate(LEFT, pad=True), other) for one, other in zip(left, right, strict=True)]
+        rows = [Content.assemble(one.truncate(LEFT, pad=True), other.truncate(RIGHT)) for one, other in zip(left, right, strict=True)]
         rows = [Content(""), *rows]
         rows.append(Content.styled(f"stalled = no step for {STALE_SECONDS:.0f} s while the process lives", palette.DIM))
         return Content("\n").join(rows)
 
-    def _group(self, group: Group, title: str, width: int) -> list[Content]:
+    def _group(self, group: Group, title: str, width: int, room: int) -> list[Content]:
         entries = [entry for entry in actions_for(self._pane) if entry.group == group and entry.help]
         if group == "everywhere":
             digits = [entry for entry in entries if entry.keys[0].isdigit()]
             entries = [entry for entry in entries if entry not in digits]
-            first = [self._row(" ".join(entry.label for entry in digits), " ".join(entry.verb for entry in digits), width)]
+            first = [self._row(" ".join(entry.label for entry in digits), " ".join(entry.verb for entry in digits), width, room)]
         else:
             first = []
-            hidden = {"rougher", "raw", "previous_chart", "cursor_left"}
-            entries = [entry for entry in entries if entry.id not in hidden]
-        rows = [*first, *(self._row(entry.label, entry.help, width) for entry in entries)]
+        entries = [entry for entry in entries if not entry.covered]
+        rows = [*first, *(self._row(entry.all_keys, entry.help, width, room) for entry in entries)]
         return [Content.styled(title, f"bold {palette.BRIGHT}"), *rows] if rows else []
 
     @staticmethod
-    def _row(keys: str, help: str, width: int) -> Content:
+    def _row(keys: str, help: str, width: int, room: int) -> Content:
+        if width + len(help) > room:
+            help = help.partition(":")[0]
         return Content.assemble((keys.ljust(width - 1) + " ", f"bold {palette.FOCUS}"), (help, palette.TEXT))
 
     def _found(self) -> Content:
         words = self._search.lower().split()
 
         def fits(entry: Action) -> bool:
-            text = f"{entry.label} {entry.verb} {entry.help} {entry.palette}".lower()
+            text = f"{entry.all_keys} {entry.verb} {entry.help} {entry.palette}".lower()
             return all(word in text for word in words)
 
-        rows = [self._row(entry.label, entry.help, KEY) for entry in actions_for(self._pane) if fits(entry)]
+        rows = [self._row(entry.all_keys, entry.help, KEY, LEFT + RIGHT) for entry in actions_for(self._pane) if fits(entry)]
         return Content("\n").join([Content(""), *(rows or [Content.styled("nothing of that name on this screen", palette.DIM)])])
 
     def _signs(self) -> list[Content]:

@@ -1,19 +1,211 @@
-"""The list of runs, what the chosen one is up to, and the first launch."""
+"""The list of runs, what the one under the cursor is up to, and the first launch. The run under the cursor is the open one: digits go to its panes."""
 
 from __future__ import annotations
 
-from textual.app import ComposeResult
-from textual.widgets import Static
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
-from rnnlm_tui.tui.actions import bindings_for
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.events import Resize
+from textual.geometry import Size
+from textual.timer import Timer
+
+from rnnlm_tui.contract.presets import DEMO
+from rnnlm_tui.contract.status import LIVING, RunSummary
+from rnnlm_tui.store.locations import home
+from rnnlm_tui.tui.actions import Action, action, actions_for, bindings_for
+from rnnlm_tui.tui.screens.confirm import ConfirmScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.widgets import palette
+from rnnlm_tui.tui.widgets.chart import Chart, ChartData
+from rnnlm_tui.tui.widgets.figures import disk
+from rnnlm_tui.tui.widgets.first_launch import FirstLaunch
+from rnnlm_tui.tui.widgets.run_detail import RunDetail
+from rnnlm_tui.tui.widgets.runs_table import RunsTable
+from rnnlm_tui.tui.widgets.status_line import status_glyph
+from rnnlm_tui.tui.widgets.train_data import perplexity_data
+
+if TYPE_CHECKING:
+    from rnnlm_tui.supervisor.estimate import Estimate
+    from rnnlm_tui.supervisor.machine import MachineFacts
+    from rnnlm_tui.supervisor.monitor import RunSnapshot
+
+SETTLE_SECONDS = 0.15
+"""How long the cursor rests on a run before its database is opened: holding a key down opens none."""
+WIDE = 110
 
 
 class RunsScreen(PaneScreen):
-    """All runs."""
+    """All runs, or the first launch."""
 
     PANE = "runs"
+    FIRST_FOCUS = "#runs"
     BINDINGS = bindings_for("runs")
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._settle: Timer | None = None
+        self._estimate: Estimate | None = None
+        self._estimate_wanted = True
+
     def compose_body(self) -> ComposeResult:
-        yield Static(id="first-launch")
+        yield FirstLaunch(id="first-launch")
+        with Vertical(id="runs-list"):
+            yield RunsTable(id="runs")
+            with Horizontal(id="run-below"):
+                yield Chart(id="run-chart")
+                yield RunDetail(id="run-detail")
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self._fit_columns(self.app.size)
+        self.show_runs(self.lab.summaries)
+
+    def on_resize(self, event: Resize) -> None:
+        super().on_resize(event)
+        self._fit_columns(event.size)
+        self.refresh_all()
+
+    # showing
+
+    def show_runs(self, summaries: tuple[RunSummary, ...] | None) -> None:
+        """None: not read yet, so nothing is claimed."""
+        empty = summaries is not None and not summaries
+        self.query_one(FirstLaunch).display = empty
+        self.query_one("#runs-list").display = bool(summaries)
+        if empty:
+            self._show_first_launch()
+        elif summaries:
+            table = self.query_one(RunsTable)
+            table.show(self._fresh(summaries), choose=self.lab.run_directory.name if self.lab.run_directory and table.chosen is None else None)
+            if not table.has_focus and self.focused is None:
+                table.focus()
+            if self.lab.run_directory is None and table.chosen is not None:
+                self._choose(table.chosen.run)
+            self._show_detail(self.snapshot)
+        self.refresh_frame()
+
+    def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
+        self._show_detail(snapshot)
+        if snapshot is not None and self.lab.summaries:
+            self.query_one(RunsTable).show(self._fresh(self.lab.summaries))
+
+    def _show_detail(self, snapshot: RunSnapshot | None) -> None:
+        wide = self.app.size.width >= WIDE
+        chosen = self.query_one(RunsTable).chosen
+        name = chosen.run if chosen is not None else ""
+        shown = snapshot if snapshot is not None and snapshot.summary.run == name else None
+        if wide:
+            self.query_one("#run-chart", Chart).show(perplexity_data(shown, "step") if shown is not None else ChartData("", ()))
+        self.query_one(RunDetail).show(shown, name, with_curve=not wide)
+
+    def show_machine(self, machine: MachineFacts) -> None:
+        super().show_machine(machine)
+        if self.query_one(FirstLaunch).display:
+            self._show_first_launch()
+
+    def identity(self, width: int) -> Content:  # noqa: ARG002 (the frame's signature)
+        summaries = self.lab.summaries
+        if summaries is None:
+            return Content("")
+        if not summaries:
+            return Content.styled("no runs yet", palette.DIM)
+        running = sum(run.status in ("running", "preparing") for run in summaries)
+        count = Content.styled(f"{len(summaries)} run{'s' if len(summaries) != 1 else ''}", palette.DIM)
+        if not running:
+            return count
+        glyph = status_glyph("running", ascii_only=self.lab.ascii_only)
+        return Content.assemble(count, (", ", palette.DIM), glyph, (f" {running} running", f"bold {palette.TRAIN}"))
+
+    def footer_entries(self) -> Sequence[tuple[Action, str]]:
+        if not self.lab.summaries:
+            names = ("open_selected", "new_run", "command_palette", "keys", "leave")
+            words = {"open_selected": "Start demo", "new_run": "New run", "leave": "Quit"}
+            return [(action(name), words.get(name, "")) for name in names]
+        return [(entry, "") for entry in actions_for(self.PANE) if entry.footer]
+
+    def _show_first_launch(self) -> None:
+        self.query_one(FirstLaunch).show(self.lab.machine, self._estimate, home())
+        if self._estimate_wanted:
+            self._estimate_wanted = False
+            self.lab.in_thread(partial(self.lab.services.estimate, DEMO), self._estimated)
+
+    def _estimated(self, estimate: Estimate) -> None:
+        self._estimate = estimate
+        self.query_one(FirstLaunch).show(self.lab.machine, estimate, home())
+
+    def _fresh(self, summaries: Sequence[RunSummary]) -> list[RunSummary]:
+        """The list with the open run at its newest."""
+        newest = self.snapshot.summary if self.snapshot is not None else None
+        return [newest if newest is not None and newest.run == run.run else run for run in summaries]
+
+    def _fit_columns(self, size: Size) -> None:
+        self.query_one("#run-below").set_class(size.width >= WIDE, "-wide")
+        self.query_one(RunsTable).styles.height = min(10 + max(0, size.height - 24) // 5, max(5, size.height - 11))
+
+    # acting
+
+    def on_runs_table_chosen(self, message: RunsTable.Chosen) -> None:
+        self.show_snapshot(self.snapshot)
+        if self._settle is not None:
+            self._settle.stop()
+        self._settle = self.set_timer(SETTLE_SECONDS, partial(self._choose, message.name))
+
+    def on_runs_table_opened(self) -> None:
+        self.action_open_selected()
+
+    def _choose(self, name: str) -> None:
+        self.lab.in_thread(partial(self.lab.services.find, name), lambda run: self.lab.open_run(run, "runs"))
+
+    def action_open_selected(self) -> None:
+        chosen = self.query_one(RunsTable).chosen
+        if chosen is not None and self.lab.summaries:
+            self.lab.in_thread(partial(self.lab.services.find, chosen.run), self.lab.open_run)
+        elif self.lab.summaries is not None:
+            self.action_start_demo()
+
+    def action_start_demo(self) -> None:
+        self.lab.start_run(DEMO)
+
+    def action_new_run(self) -> None:
+        self.lab.new_draft()
+
+    def action_sort_runs(self) -> None:
+        self.query_one(RunsTable).next_sort()
+
+    def action_delete_run(self) -> None:
+        chosen = self.query_one(RunsTable).chosen
+        if chosen is None or not self.lab.summaries:
+            return
+        if chosen.status in LIVING:
+            self.lab.say(f"{chosen.run} is {chosen.status}: stop it first, on its train pane with S")
+            return
+        size = disk(chosen.checkpoints.bytes)
+        question = ConfirmScreen(
+            "Delete this run?",
+            f"{chosen.run}, {chosen.checkpoints.count} checkpoints, {size}",
+            "It goes to the trash, with everything in it.",
+            "keep it",
+            "delete it",
+        )
+        self.app.push_screen(question, partial(self._answered, chosen.run))
+
+    def _answered(self, name: str, delete: bool | None) -> None:
+        if not delete:
+            return
+        services = self.lab.services
+
+        def work() -> str:
+            services.delete(services.find(name))
+            return name
+
+        self.lab.in_thread(work, self._deleted)
+
+    def _deleted(self, name: str) -> None:
+        if self.lab.run_directory is not None and self.lab.run_directory.name == name:
+            self.lab.close_run()
+        self.lab.look_now()
+        self.lab.say(f"{name} is in the trash")

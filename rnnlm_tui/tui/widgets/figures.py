@@ -24,6 +24,8 @@ def short(value: float | None) -> str:
         return NOTHING
     if sign := _infinite(value):
         return sign
+    if value == 0:
+        return "0"
     for index, letter in enumerate(("", "k", "M", "G", "T")):
         scaled = value / 1000**index
         if abs(scaled) < 999.5 or letter == "T":

@@ -67,11 +67,14 @@ class PanesLine(Line):
 
     def on_resize(self) -> None:
         left = [self._entry(find_action(f"show_{pane}"), PANE_TITLES[pane], pane == self._pane) for pane in self.LEFT]
-        right = [self._entry(find_action("show_runs"), "Runs", self._pane == "runs")]
-        right += [self._entry(find_action(name), find_action(name).verb, False) for name in ("command_palette", "keys")]
+        runs = self._entry(find_action("show_runs"), "Runs", self._pane == "runs")
+        palette, keys = (self._entry(find_action(name), find_action(name).verb, False) for name in ("command_palette", "keys"))
         self._places = []
         start = Content("  ").join(content for content, _ in left)
-        end = Content("  ").join(content for content, _ in right)
+        for right in ([runs, palette, keys], [runs, keys], [runs]):
+            end = Content("  ").join(content for content, _ in right)
+            if start.cell_length + end.cell_length + 4 <= self.size.width:
+                break
         gap = max(2, self.size.width - start.cell_length - end.cell_length - 2)
         self.put(Content.assemble(" ", start, " " * gap, end, " "))
         column = 1

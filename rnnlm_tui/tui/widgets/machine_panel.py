@@ -10,6 +10,7 @@ from textual.strip import Strip
 
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.bars import bar
+from rnnlm_tui.tui.widgets.chart.raster import Raster, Scale, curve_layer
 from rnnlm_tui.tui.widgets.figures import disk, gib
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 LITTLE_DISK = 0.1
 """Under this share free, the disk is said even where there is little room."""
+LEAST_HISTORY, MOST_HISTORY = 2, 11
+"""Rows of the curve of the last minutes."""
 TALL = 7
 """Rows of the inside from which every resource has its own line."""
 
@@ -43,7 +46,10 @@ class MachinePanel(Panel):
         if not self._rows:
             self._inside = [Content.styled("nothing measured yet", palette.DIM)]
         elif height >= TALL:
-            self._inside = self._tall(self._rows[-1], width, height)
+            bars = self._tall(self._rows[-1], width)
+            room = min(height - len(bars), MOST_HISTORY)
+            history = self._history(width, room) if room >= LEAST_HISTORY else []
+            self._inside = [*history, *bars]
         else:
             self._inside = self._short(self._rows[-1], width)
 
@@ -74,7 +80,7 @@ class MachinePanel(Panel):
         free = Content.assemble(("free ", palette.DIM), (gib(row.memory_total - row.memory_used), palette.BRIGHT), (" GiB", palette.DIM))
         return [first, memory, _apart(free, self._disk_words(row), width)]
 
-    def _tall(self, row: HardwareRow, width: int, height: int) -> list[Content]:
+    def _tall(self, row: HardwareRow, width: int) -> list[Content]:
         room = max(6, width - 19)
         lines: list[Content] = []
         if row.gpu_percent is not None:
@@ -89,8 +95,8 @@ class MachinePanel(Panel):
             lines.append(self._resource("CPU", room, row.cpu_percent / 100, self._cpu_words(row), width))
             lines.append(self._resource("RAM", room, row.memory_used / max(1, row.memory_total), _of(row.memory_used, row.memory_total), width))
         else:
-            own = min(1.0, row.process_cpu_percent / 100)
-            lines.append(self._resource("CPU", room, own, self._cpu_words(row), width, others=max(0.0, row.cpu_percent / 100 - own)))
+            mine = min(1.0, row.process_cpu_percent / 100)
+            lines.append(self._resource("CPU", room, mine, self._cpu_words(row), width, others=max(0.0, row.cpu_percent / 100 - mine)))
             lines.append(self._shares_of_cpu(row))
             share = row.process_memory / max(1, row.memory_total)
             lines.append(
@@ -105,6 +111,20 @@ class MachinePanel(Panel):
                 Content.assemble(("pwr  ", palette.DIM), (watts, palette.TEXT), (" W   temp ", palette.DIM), (celsius, palette.TEXT), (" °C", palette.DIM))
             )
         return lines
+
+    def _history(self, width: int, height: int) -> list[Content]:
+        """How busy the GPU, or the CPU, was in the last minutes: 0 to 100 %."""
+        gutter = 4
+        raster = Raster(width - gutter, height, "ascii" if self.ascii_only else "braille")
+        values = [row.gpu_percent if row.gpu_percent is not None else row.cpu_percent for row in self._rows][-raster.columns :]
+        points = [(raster.columns - len(values) + index, value) for index, value in enumerate(values)]
+        raster.paint(curve_layer(points, Scale(0.0, 100.0, False, raster.rows), raster.columns), 1, "*")
+        labels = {0: "100", height - 1: "  0"}
+        colours = {0: palette.TEXT, 1: palette.WARN if self._alarm else palette.TRAIN}
+        return [
+            Content.assemble((f"{labels.get(row, ''):<{gutter}}", palette.DIM), *((text, colours[ink]) for text, ink in raster.runs(row)))
+            for row in range(height)
+        ]
 
     def _busy_style(self) -> str:
         return f"bold {palette.WARN if self._alarm else palette.BRIGHT}"

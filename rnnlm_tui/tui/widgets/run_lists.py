@@ -52,7 +52,7 @@ class OtherRuns(Panel):
         star = best is not None and run.validation.best_perplexity == best
         sign = "*" if self.ascii_only else "★"
         value = figure(run.validation.best_perplexity) + (sign if star else " ")
-        name = from_outside(run.run, newlines="show", limit=max(4, width - 4 - len(value)))
+        name = from_outside(run.run, newlines="show", limit=max(4, width - 3 - len(value)))
         styled = name.stylize(f"bold {palette.BRIGHT}" if run.run == self._open else palette.TEXT)
         left = Content.assemble(status_glyph(run.status, ascii_only=self.ascii_only), " ", styled)
         gap = " " * max(1, width - left.cell_length - len(value))

@@ -169,7 +169,7 @@ def _lines(snapshot: RunSnapshot, rows: int, width: int, ascii_only: bool) -> li
         return [first, second, third]
     if width < 150:
         short_epoch = _label("epoch", f"{summary.epoch:.1f}", bold=False, colour=palette.TEXT)
-        places = (1, 23, 34, 45, 61, 75, 87)
+        places = (1, 23, 34, 45, 61, 74, 85)
         return [first, in_columns(places, [validation + stars, perplexity, loss, bits, tokens, rate, short_epoch], width)]
     since = summary.step - summary.validation.best_step if summary.validation.best_step is not None else None
     best = Content.assemble(("best ", palette.DIM), (count(since), palette.TEXT), (" steps ago", palette.DIM)) if since is not None else Content("")

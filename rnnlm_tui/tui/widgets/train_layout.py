@@ -134,8 +134,8 @@ class PlacedLayout(Layout):
 
     def arrange(self, parent: Widget, children: list[Widget], size: Size, greedy: bool = True) -> ArrangeResult:  # noqa: ARG002 (Textual's signature)
         parent.pre_layout(self)
-        shown = [(child, self.places[child.id]) for child in children if child.id in self.places]
-        return [WidgetPlacement(region, NULL_OFFSET, Spacing(0, 0, 0, 0), child) for child, region in shown]
+        found = [(child, self.places.get(child.id or "")) for child in children]
+        return [WidgetPlacement(region, NULL_OFFSET, Spacing(0, 0, 0, 0), child) for child, region in found if region is not None]
 
 
 class Placed(Container):

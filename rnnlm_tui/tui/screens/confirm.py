@@ -1,0 +1,41 @@
+"""A question before something that can't be taken back at once; the harmless answer is the default."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.content import Content
+
+from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
+from rnnlm_tui.tui.widgets import palette
+from rnnlm_tui.tui.widgets.content import from_outside
+from rnnlm_tui.tui.widgets.panel import TitledContainer
+
+
+class ConfirmScreen(Overlay[bool]):
+    """Answers True only for the capital letter D."""
+
+    BINDINGS = [Binding("enter,escape,q", "answer(False)", show=False), Binding("D", "answer(True)", show=False)]  # noqa: RUF012 (Textual declares it so)
+
+    def __init__(self, title: str, fact: str, more: str, keep: str, go_on: str) -> None:
+        super().__init__()
+        self._title, self._fact, self._more, self._keep, self._go_on = title, fact, more, keep, go_on
+
+    def compose(self) -> ComposeResult:
+        with TitledContainer(title=self._title, id="confirm-box", classes="-highlighted"):
+            yield OverlayText(self._text(), id="confirm-text")
+
+    def action_answer(self, answer: bool) -> None:
+        """Close with this answer."""
+        self.dismiss(answer)
+
+    def _text(self) -> Content:
+        lines = [
+            Content(""),
+            Content.assemble("  ", from_outside(self._fact, newlines="space", limit=54).stylize(palette.TEXT)),
+            Content.assemble("  ", from_outside(self._more, newlines="space", limit=54).stylize(palette.DIM)),
+            Content(""),
+            Content.assemble(("› ", palette.FOCUS), ("enter  ", f"bold {palette.FOCUS}"), (self._keep, f"bold {palette.BRIGHT}")),
+            Content.assemble(("  D      ", f"bold {palette.TEXT}"), from_outside(self._go_on, newlines="space").stylize(palette.TEXT)),
+        ]
+        return Content("\n").join(lines)

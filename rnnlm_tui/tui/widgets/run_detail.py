@@ -1,0 +1,156 @@
+"""What the run under the cursor is up to: a small curve, its figures, its newest sample."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rich.segment import Segment
+from textual.content import Content
+from textual.strip import Strip
+
+from rnnlm_tui.tui.widgets import palette, train_data
+from rnnlm_tui.tui.widgets.chart.data import ChartData
+from rnnlm_tui.tui.widgets.chart.plot import Look, Memory, Plot, draw
+from rnnlm_tui.tui.widgets.content import from_outside
+from rnnlm_tui.tui.widgets.figures import change, count, disk, figure, memory, short, time_left
+from rnnlm_tui.tui.widgets.identity import model_name
+from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
+from rnnlm_tui.tui.widgets.samples import sample_lines, trouble_lines
+from rnnlm_tui.tui.widgets.train_figures import TREND_SIGNS, trend
+
+if TYPE_CHECKING:
+    from rnnlm_tui.supervisor.monitor import RunSnapshot
+
+FACTS = 22
+"""Columns of the figures at the right."""
+
+
+def figures_of(snapshot: RunSnapshot, *, ascii_only: bool, wide: bool) -> list[Content]:
+    """Label and value, one a line."""
+    summary = snapshot.summary
+    rows = train_data.held_out(snapshot)
+    going = trend(rows)
+    value = figure(rows[-1].perplexity) if rows else "–"
+    best = bool(rows) and rows[-1].loss <= min(row.loss for row in rows)
+    star = (" *" if ascii_only else " ★") if best else ""
+    sign = TREND_SIGNS[going] if going is not None and summary.status in ("running", "paused") else None
+    level = train_data.level_to_beat(snapshot)
+    found = [
+        _fact("val ppl" if snapshot.config.evaluation.split == "validation" else "test ppl", (f"{value}{star}", f"bold {palette.VALIDATION}"), (f" {sign[1] if ascii_only else sign[0]}" if sign else "", sign[2] if sign else palette.DIM)),
+        _fact(f"vs {level[0]}" if level else "vs bigram", (change(rows[-1].perplexity - level[1]) if level and rows else "–", palette.TEXT)),
+        _fact("bits/byte", (figure(summary.validation.bits_per_byte), palette.TEXT)),
+    ]  # fmt: skip
+    if summary.test.perplexity is not None:
+        found.append(_fact("test ppl", (figure(summary.test.perplexity), palette.TEXT)))
+    hardware = snapshot.hardware[-1] if snapshot.hardware else None
+    if hardware is not None:
+        own = hardware.gpu_memory_own if hardware.gpu_memory_own else hardware.process_memory
+        number, _, unit = memory(own).partition(" ")
+        found.append(_fact("memory", (number, palette.TEXT), (f" {unit}", palette.DIM)))
+    number, _, unit = disk(summary.checkpoints.bytes).partition(" ")
+    found.append(_fact("disk", (number, palette.TEXT), (f" {unit}, {summary.checkpoints.count} checkpoints" if wide else f" {unit}", palette.DIM)))
+    return found
+
+
+def legend_of(snapshot: RunSnapshot, *, wide: bool) -> Content:
+    """`Elman 2×192 · 543k · step 3,751 / 4,754 · 24 s left`."""
+    summary = snapshot.summary
+    parts = [] if wide else [Content.styled(model_name(summary), palette.DIM)]
+    if summary.model.parameters is not None and not wide:
+        parts.append(Content.styled(short(summary.model.parameters), palette.DIM))
+    if summary.max_steps:
+        parts.append(Content.assemble(("step ", palette.DIM), (count(summary.step), palette.TEXT), (f" / {count(summary.max_steps)}", palette.DIM)))
+    if summary.status == "running" and summary.eta_seconds is not None:
+        parts.append(Content.styled(time_left(summary.eta_seconds)[0], f"bold {palette.TRAIN}"))
+    return Content.styled(" · ", palette.DIM).join(parts)
+
+
+def _fact(label: str, *values: tuple[str, str]) -> Content:
+    return Content.assemble((label.ljust(11), palette.DIM), *values)
+
+
+class RunDetail(Panel):
+    """Curve and figures side by side, the newest sample below: for narrow terminals, where a panel of its own for each would be too much."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._snapshot: RunSnapshot | None = None
+        self._memory = Memory()
+        self._plot = Plot(0, 0)
+        self._facts: list[Content] = []
+        self._head = Content("")
+        self._below: list[Content] = []
+        self._chart_rows = 0
+        self._with_curve = True
+
+    def show(self, snapshot: RunSnapshot | None, name: str, *, with_curve: bool = True) -> None:
+        """The run's snapshot; None: it is being read."""
+        if snapshot is None or self._snapshot is None or snapshot.summary.run != self._snapshot.summary.run:
+            self._memory = Memory()
+        self._snapshot, self._with_curve = snapshot, with_curve
+        self.set_reactive(Panel.panel_title, from_outside(name, newlines="show", limit=32).stylize(f"bold {palette.BRIGHT}") if name else "")
+        self.set_reactive(Panel.legend, legend_of(snapshot, wide=not with_curve) if snapshot is not None else Content(""))
+        self.redraw()
+
+    def legend_within(self, room: int) -> Content:
+        """Without the model's size where it does not fit."""
+        if self._snapshot is None:
+            return Content("")
+        whole = legend_of(self._snapshot, wide=not self._with_curve)
+        return whole if whole.cell_length <= room else legend_of(self._snapshot, wide=True)
+
+    def prepare(self, width: int, height: int) -> None:
+        """Curve, figures and sample for this size."""
+        snapshot = self._snapshot
+        self._plot, self._facts, self._below, self._head, self._chart_rows = Plot(0, 0), [], [], Content(""), 0
+        if snapshot is None:
+            return
+        self._facts = figures_of(snapshot, ascii_only=self.ascii_only, wide=not self._with_curve)
+        if not self._with_curve:
+            self._prepare_texts(snapshot, width, height)
+            return
+        below = 2 if height >= 7 else 0
+        self._chart_rows = height - below - (1 if below else 0)
+        trouble = trouble_lines(snapshot, width, ascii_only=self.ascii_only)
+        self._below = (trouble or sample_lines(snapshot, width, below))[:below]
+        data = _bare(train_data.perplexity_data(snapshot, "step"))
+        room = max(10, width - FACTS - 4)
+        line = "=" if self.ascii_only else "━"
+        baseline = f"   {'..' if self.ascii_only else '··'} {data.baselines[0].label}" if data.baselines else ""
+        self._head = Content.assemble((line, palette.VALIDATION), (f" {data.series[-1].name} ppl, log{baseline}", palette.DIM)) if data.series else Content("")
+        end = data.x_end or max((series.x[-1] for series in data.series if len(series.x)), default=1.0)
+        look = Look(0.0, end, end, True, 0.0, False, "ascii" if self.ascii_only else "braille")
+        self._plot = draw(data, look, room, max(1, self._chart_rows - 1), self._memory)
+
+    def _prepare_texts(self, snapshot: RunSnapshot, width: int, height: int) -> None:
+        trouble = trouble_lines(snapshot, width, ascii_only=self.ascii_only)
+        room = max(0, height - len(self._facts) - 1 - (len(trouble) + 1 if trouble else 0))
+        samples = sample_lines(snapshot, width, min(room, 15))
+        self._below = [*trouble, *([Content("")] if trouble else []), *samples, Content(""), *self._facts]
+        self._facts = []
+
+    def content_line(self, y: int, width: int) -> Strip:
+        """A row of curve and figures, or of the sample."""
+        if self._snapshot is None:
+            return padded([], width)
+        if y >= self._chart_rows + (1 if self._chart_rows else 0):
+            index = y - self._chart_rows - (1 if self._chart_rows else 0)
+            return padded(segments_of(self._below[index], palette.TEXT) if index < len(self._below) else [], width)
+        if y >= self._chart_rows:
+            return padded([], width)
+        left = segments_of(self._head, palette.DIM) if y == 0 else self._curve_row(y - 1)
+        room = max(10, width - FACTS - 4)
+        fact = segments_of(self._facts[y], palette.TEXT) if y < len(self._facts) else []
+        return padded([*padded(left, room + 4), *fact], width)
+
+    def _curve_row(self, y: int) -> list[Segment]:
+        plot = self._plot
+        label = [Segment(f"{plot.labels.get(y, ''):>{plot.label_width}} ", palette.ink(palette.DIM))] if plot.gutter else []
+        row = plot.rows[y] if y < len(plot.rows) else []
+        return [*label, *(Segment(text, style) for text, style in row if text)]
+
+
+def _bare(data: ChartData) -> ChartData:
+    """The newest-made curve alone with the level to beat."""
+    return replace(data, series=data.series[-1:], marks=(), note="")
