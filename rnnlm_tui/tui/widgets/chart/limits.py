@@ -10,6 +10,8 @@ from rnnlm_tui.tui.widgets.chart.bins import Bin
 
 STEEP_PART = 0.08
 """The part of the data at its start that may be left out of y."""
+LARGEST_LOG = 230.0
+"""Natural logarithm of the largest limit, so that no arithmetic on limits overflows."""
 FEW_COLUMNS = 24
 """Data that is no wider than this many dot columns is shown whole."""
 FENCE = 0.75
@@ -38,10 +40,10 @@ def wanted_range(
     points = [(column, low, high) for band in bands for column, mean, low, high, *_ in band if 0 <= column < columns and mean == mean]
     points += [(column, value, value) for curve in curves for column, value in curve if 0 <= column < columns and value == value]
     if log:
-        points = [(column, math.log(low if low > 0 else high), math.log(high)) for column, low, high in points if high > 0]
+        points = [(column, max(math.log(low if low > 0 else high), -LARGEST_LOG), min(math.log(high), LARGEST_LOG)) for column, low, high in points if high > 0]
     if not points:
         return None
-    back = math.exp if log else float
+    back = math.exp if log else _bounded
     places, bottoms, tops = zip(*points, strict=True)
     steep_until = min(places) + math.ceil((max(places) - min(places)) * STEEP_PART)
     rest = sorted([low for column, low, _ in points if column > steep_until] + [high for column, _, high in points if column > steep_until])
@@ -116,6 +118,10 @@ def nice(value: float) -> float:
     """The smallest of 1, 2, 2.5, 5 × 10ⁿ that is not below `value` (> 0)."""
     size = 10.0 ** math.floor(math.log10(value))
     return next((factor * size for factor in (1, 2, 2.5, 5) if factor * size >= value * (1 - 1e-9)), 10 * size)
+
+
+def _bounded(value: float) -> float:
+    return min(max(value, -math.exp(LARGEST_LOG)), math.exp(LARGEST_LOG))
 
 
 def _two_digits(value: float, *, down: bool) -> float:

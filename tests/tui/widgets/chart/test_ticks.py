@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_log_ticks_never_touch(low: float, high: float, rows: int) -> None:
     scale = Scale(low, high, True, rows * 4)
     places = sorted(round(scale.row(value)) // 4 for value in ticks(low, high, rows, log=True))
     assert len(places) >= 2
-    assert all(b - a >= 2 for a, b in zip(places, places[1:], strict=False)) or high / low < 1.2
+    assert all(b - a >= 2 for a, b in pairwise(places)) or high / low < 1.2
 
 
 def test_labels_have_as_few_decimals_as_tell_them_apart() -> None:

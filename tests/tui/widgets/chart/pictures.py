@@ -1,0 +1,56 @@
+"""Data and ways of looking at it that the tests of plots and charts share."""
+
+from __future__ import annotations
+
+import math
+from array import array
+
+from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, Mark, MarksStyle
+from rnnlm_tui.tui.widgets.chart.plot import Look, Memory, Plot, draw
+from rnnlm_tui.tui.widgets.palette import TRAIN, VALIDATION
+
+PLANNED = 1000
+
+
+def perplexities(steps: int) -> array[float]:
+    """A falling perplexity with a deterministic ripple."""
+    return array("d", (50 + 100 * math.exp(-step / 250) + 1800 * math.exp(-step / 8) + 6 * math.sin(step * 2.4) for step in range(1, steps + 1)))
+
+
+def training(steps: int, *, log: bool = True, smooth: bool = True) -> ChartData:
+    """A run of PLANNED steps at one of its steps."""
+    x, mean = array("d", range(1, steps + 1)), perplexities(steps)
+    evaluated = array("d", range(50, steps + 1, 50))
+    validation = array("d", (58 + 100 * math.exp(-step / 250) for step in evaluated))
+    return ChartData(
+        "Perplexity",
+        (
+            ChartSeries("train", TRAIN, x, mean, current="50.9", smooth=smooth, geometric=True),
+            ChartSeries("val", VALIDATION, evaluated, validation, current="58.1 ★", smooth=False),
+        ),
+        (Baseline(73.0, "bigram 73.0"),),
+        (Mark(250, "c", "#d0d0d0"), Mark(500, "★", VALIDATION)),
+        x_end=PLANNED,
+        log_y=log,
+    )
+
+
+def line(values: list[float], *, x: list[float] | None = None, smooth: bool = False) -> ChartData:
+    """One curve."""
+    return ChartData(
+        "Line", (ChartSeries("a", TRAIN, array("d", x or range(len(values))), array("d", values), smooth=smooth),), x_end=(x or range(len(values)))[-1]
+    )
+
+
+def look(data: ChartData, *, cursor: float | None = None, marks: MarksStyle = "braille", show_all: bool = False, no_colour: bool = False) -> Look:
+    """All of x."""
+    end = data.x_end or 1.0
+    return Look(0.0, end, end, data.log_y, 0.9, show_all, marks, cursor, no_colour)
+
+
+def picture(
+    data: ChartData, width: int, height: int, *, cursor: float | None = None, marks: MarksStyle = "braille", show_all: bool = False
+) -> tuple[Plot, list[str]]:
+    """The plot and its rows as text, labels left out."""
+    plot = draw(data, look(data, cursor=cursor, marks=marks, show_all=show_all), width, height, Memory())
+    return plot, ["".join(text for text, _ in row) for row in plot.rows]

@@ -1,0 +1,181 @@
+"""Whole pictures: what stands where."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, MarksStyle
+from rnnlm_tui.tui.widgets.chart.plot import Memory, draw
+from rnnlm_tui.tui.widgets.palette import RAW, TRAIN, VALIDATION, ink
+from tests.tui.widgets.chart.pictures import line, look, picture, training
+
+STYLES: tuple[MarksStyle, ...] = ("braille", "block", "ascii")
+
+
+def test_diagonal_is_drawn_dot_for_dot() -> None:
+    data = ChartData("Line", (ChartSeries("a", TRAIN, [0, 7], [0, 7], smooth=False),), x_end=7)
+    plot = draw(data, look(data), 4, 2, Memory())
+    assert plot.limits is not None
+    assert ["".join(text for text, _ in row) for row in plot.rows] == ["  ⡠⠊", "⡠⠊  "]
+
+
+def test_every_row_fills_the_width_and_has_styles() -> None:
+    for width, height in ((96, 14), (24, 7), (5, 2), (1, 1), (40, 3)):
+        for marks in STYLES:
+            plot, rows = picture(training(700), width, height, marks=marks)
+            assert len(rows) == height
+            assert {len(row) + plot.gutter for row in rows} == {width}
+            assert all(style is not None for row in plot.rows for _, style in row)
+
+
+def test_no_room_gives_no_picture_and_no_error() -> None:
+    assert picture(training(10), 0, 0)[1] == []
+    assert picture(training(10), 0, 3)[1] == ["", "", ""]
+
+
+def test_tick_labels_are_aligned_and_stand_once() -> None:
+    plot, _ = picture(training(700), 96, 15)
+    assert len(plot.labels) >= 4
+    values = [float(plot.labels[row]) for row in sorted(plot.labels)]
+    assert values == sorted(values, reverse=True)
+
+
+def test_baseline_is_dotted_with_its_name_in_the_empty_part() -> None:
+    _, rows = picture(training(600), 96, 15)
+    (row,) = [row for row in rows if "bigram 73.0" in row]
+    assert row.endswith("bigram 73.0")
+    assert row.startswith(("⠂⠂", "⠁⠁", "⠄⠄", "⡀⡀"))
+
+
+def test_baseline_name_is_left_out_where_curves_stand() -> None:
+    data = ChartData("Line", (ChartSeries("a", TRAIN, [0, 100], [1, 1], smooth=False),), (Baseline(1.0, "level 1.0"),), x_end=100)
+    assert not any("level" in row for row in picture(data, 60, 9)[1])
+
+
+def test_far_baseline_is_named_with_an_arrow() -> None:
+    data = ChartData("Line", (ChartSeries("a", TRAIN, [0, 50], [900, 800], smooth=False),), (Baseline(3.0, "goal 3.0"),), x_end=100)
+    assert picture(data, 60, 9)[1][-1].endswith("goal 3.0 ↓")
+
+
+def test_steep_start_says_from_where_it_came() -> None:
+    plot, rows = picture(training(700), 96, 15)
+    assert "↑ from 1,7" in rows[0]
+    assert plot.limits is not None
+    assert plot.limits.high < 500
+    assert plot.off_scale == 0
+
+
+def test_show_all_leaves_nothing_out() -> None:
+    plot, rows = picture(training(700), 96, 15, show_all=True)
+    assert plot.limits is not None
+    assert plot.limits.high > 1700
+    assert not any("from" in row for row in rows)
+
+
+def test_outliers_are_counted() -> None:
+    values = [1 + (at % 5) / 10 for at in range(200)]
+    values[90], values[130], values[131] = 1e6, 1e6, math.inf
+    assert picture(line(values, smooth=True), 80, 12)[0].off_scale == 3
+
+
+def test_outlier_note_stands_where_there_is_room() -> None:
+    data = training(700, log=False)
+    first = data.series[0]
+    mean = list(first.mean)
+    mean[400] = 1e7
+    spiked = ChartData(data.title, (ChartSeries("train", TRAIN, first.x, mean),), x_end=1000)
+    assert picture(spiked, 96, 15)[1][0].endswith("1 point off scale")
+
+
+def test_curve_is_bright_over_its_dim_band_and_validation_is_orange() -> None:
+    plot, _ = picture(training(700), 96, 15)
+    styles = {style for row in plot.rows for _, style in row}
+    assert {ink(TRAIN), ink(RAW), ink(VALIDATION)} <= styles
+
+
+def test_gap_in_the_data_is_a_gap_in_the_curve() -> None:
+    _, rows = picture(line([5.0] * 40 + [math.nan] * 40 + [5.0] * 40), 60, 4)
+    (row,) = [row for row in rows if row.strip()]
+    assert "⠉" in row or "⠒" in row or "⠤" in row or "⣀" in row
+    assert " " * 15 in row.strip()
+
+
+def test_marks_stand_in_a_row_of_their_own() -> None:
+    _, rows = picture(training(700), 96, 15)
+    assert rows[-1].count("c") == 1
+    assert rows[-1].count("★") == 1
+    assert set(rows[-1]) == {" ", "c", "★"}
+
+
+def test_small_plot_gives_the_marks_row_to_the_curve() -> None:
+    assert not any("★" in row for row in picture(training(700), 60, 4)[1])
+
+
+def test_cursor_is_a_line_that_leaves_curves_visible() -> None:
+    _, without = picture(training(700), 96, 15)
+    _, rows = picture(training(700), 96, 15, cursor=800)
+    column = rows[0].index("│")
+    assert all(row[column] == "│" for row in rows)
+    _, rows = picture(training(700), 96, 15, cursor=500)
+    column = rows[0].index("│")
+    kept = [after[column] for after in rows if after[column] != "│"]
+    assert kept
+    assert kept[0] in {row[column] for row in without}
+
+
+def test_ascii_picture_is_ascii_alone() -> None:
+    plot, rows = picture(ChartData("P", training(700).series, training(700).baselines, x_end=1000, log_y=True), 96, 15, marks="ascii", cursor=300)
+    assert all(row.isascii() for row in rows)
+    assert all(label.isascii() for label in plot.labels.values())
+    text = "".join(rows)
+    assert all(sign in text for sign in "*o:.|^")
+
+
+def test_markers_name_curves_without_colour() -> None:
+    data = training(700)
+    plot = draw(data, look(data, no_colour=True), 96, 15, Memory())
+    text = "".join(text for row in plot.rows for text, _ in row)
+    assert "T" in text
+    assert "V" in text
+
+
+def test_chosen_marker_stands_at_the_end_of_its_curve() -> None:
+    data = ChartData("Line", (ChartSeries("a", TRAIN, [0, 50], [1, 1], smooth=False, marker="A"),), x_end=100)
+    (row,) = [row for row in picture(data, 60, 3)[1] if "A" in row]
+    assert row.rstrip().endswith("A")
+    assert 25 <= row.index("A") <= 32
+
+
+def test_empty_chart_says_what_will_come() -> None:
+    data = ChartData("Loss", (ChartSeries("train", TRAIN, [], []),), note="the first step is on its way", x_end=100)
+    _, rows = picture(data, 60, 9)
+    assert [row.strip() for row in rows if row.strip()] == ["no points yet", "the first step is on its way"]
+    assert [row.strip() for row in picture(data, 20, 9)[1] if row.strip()] == ["no points yet"]
+
+
+@pytest.mark.parametrize(
+    "values", [[3.0], [3.0, 3.0], [0.0, 0.0], [-1.0, -2.0], [1e-300, 1e300], [-1e308, 1e308], [5e-324, 1.0], [math.inf, 1.0, 2.0], [math.nan] * 3]
+)
+@pytest.mark.parametrize("log", [False, True])
+def test_strange_values_give_a_picture(values: list[float], log: bool) -> None:
+    data = ChartData("Line", (ChartSeries("a", TRAIN, list(range(len(values))), values),), x_end=10, log_y=log, y_from_zero=not log)
+    assert [len(picture(data, 40, 8, marks=marks)[1]) for marks in STYLES] == [8, 8, 8]
+
+
+def test_labels_keep_their_room_when_they_get_shorter() -> None:
+    memory = Memory()
+    wide = ChartData("Line", (ChartSeries("a", TRAIN, [0, 1], [1000, 1500], smooth=False),), x_end=2)
+    first = draw(wide, look(wide), 60, 12, memory).gutter
+    narrow = ChartData("Line", (ChartSeries("a", TRAIN, [0, 1], [1, 2], smooth=False),), x_end=2)
+    assert draw(narrow, look(narrow), 60, 12, memory).gutter == first
+
+
+def test_more_points_of_the_same_curve_give_the_same_picture() -> None:
+    thin = [math.exp(-at / 300) for at in range(1001)]
+    thick = [math.exp(-at / 3000) for at in range(10_001)]
+    few = picture(line(thin), 60, 12)[1]
+    many = picture(line(thick, x=[at / 10 for at in range(10_001)]), 60, 12)[1]
+    same = sum(a == b for one, other in zip(few, many, strict=True) for a, b in zip(one, other, strict=True))
+    assert same >= 0.97 * 60 * 12 - 12 * 5

@@ -1,0 +1,88 @@
+"""Text from outside can't act on a terminal."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+from textual.app import App, ComposeResult
+from textual.widgets import Static
+
+from rnnlm_tui.tui.widgets.content import Newlines, from_outside, plain, visible
+
+HOSTILE = {
+    "ESC": "\x1b[31mred\x1b[0m",
+    "OSC 52": "\x1b]52;c;ZXZpbA==\x07",
+    "OSC 8": "\x1b]8;;http://evil\x1b\\click\x1b]8;;\x1b\\",
+    "DCS": "\x1bP+q544e\x1b\\",
+    "C1 CSI": "\x9b31m",
+    "C1 OSC": "\x9d0;title\x9c",
+    "BEL, BS, DEL": "a\x07b\x08c\x7f",
+    "NUL": "\x00",
+    "CR": "safe\rover",
+    "bidi": "abc\u202edef\u2066x\u2069\u200f",
+    "zero width": "a\u200bb\u200dc\ufeffd\u00ade",
+    "line separators": "a\u2028b\u2029c",
+    "surrogate": "a\ud800b",
+    "tags": "a\U000e0041b",
+    "variation": "❤\ufe0f",
+}
+MARKUP = ["[red]", "[/", "[/red]", "[@click=app.quit]here[/]", "[b]", "\\[", "[link=http://x]y[/link]", "]]", "[$primary]"]
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_nothing_that_acts_is_left(text: str) -> None:
+    for newlines in get_args(Newlines):
+        safe = plain(text, newlines=newlines)
+        assert all(character == "\n" or character.isprintable() for character in safe)
+        assert len(safe) >= len(text.replace("\r\n", "\n"))
+        safe.encode("utf-8")
+
+
+@pytest.mark.parametrize("text", MARKUP)
+def test_markup_is_text(text: str) -> None:
+    content = from_outside(text)
+    assert content.plain == text
+    assert content.spans == []
+
+
+def test_signs_tell_what_was_there() -> None:
+    assert plain("\x1b\x00\x7f\x9b\u202e") == "␛␀␡‹9b›‹202e›"
+    assert visible("\U000e0041") == "‹e0041›"
+
+
+def test_ordinary_text_of_any_script_is_untouched() -> None:
+    for text in ("The state of the Union", "naïve façade — “quotes”", "日本語のテキスト", "Ελληνικά", "עברית العربية", "🚀 100 %", "a\nb"):
+        assert plain(text) == text
+
+
+def test_line_ends_are_kept_joined_or_shown() -> None:
+    assert plain("a\r\nb\nc") == "a\nb\nc"
+    assert plain("a\r\nb\nc\td", newlines="space") == "a b c d"
+    assert plain("a\r\nb\n\t", newlines="show") == "a␍␊b␊␉"
+    assert plain("a\tb") == "a   b"
+
+
+def test_limit_counts_cells_and_says_that_it_cut() -> None:
+    assert plain("abcdef", limit=6) == "abcdef"
+    assert plain("abcdefg", limit=6) == "abcde…"
+    assert plain("日本語", limit=5) == "日本…"
+    assert plain("abc", limit=0) == ""
+    assert plain("\x1b" * 1_000_000, limit=3) == "␛␛…"
+
+
+async def test_hostile_text_reaches_the_screen_as_characters_alone() -> None:
+    class Shown(App[None]):
+        def compose(self) -> ComposeResult:
+            for text in (*HOSTILE.values(), *MARKUP):
+                yield Static(from_outside(text, newlines="show"))
+
+    app = Shown()
+    async with app.run_test(size=(60, 40)) as pilot:
+        await pilot.pause()
+        strips = app.screen._compositor.render_strips()
+        text = "".join(segment.text for strip in strips for segment in strip)
+        assert all(character.isprintable() for character in text)
+        assert "[@click=app.quit]here[/]" in text
+        await pilot.click(offset=(3, len(HOSTILE) + 3))
+        assert app.is_running

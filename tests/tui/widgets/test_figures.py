@@ -1,0 +1,91 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+
+from rnnlm_tui.tui.widgets import figures
+
+
+@pytest.mark.parametrize(
+    ("write", "value", "text"),
+    [
+        (figures.count, 3751, "3,751"),
+        (figures.count, 0, "0"),
+        (figures.short, 27_612, "27.6k"),
+        (figures.short, 543_488, "543k"),
+        (figures.short, 1_234_567, "1.2M"),
+        (figures.short, 15_000, "15k"),
+        (figures.short, 999_960, "1M"),
+        (figures.short, 812, "812"),
+        (figures.short, 9.96, "9.96"),
+        (figures.short, 0, "0"),
+        (figures.figure, 2003.4, "2,003"),
+        (figures.figure, 443.2, "443"),
+        (figures.figure, 58.12, "58.1"),
+        (figures.figure, 3.934, "3.93"),
+        (figures.figure, 0.41, "0.41"),
+        (figures.figure, 8.1e-4, "8.1e-4"),
+        (figures.figure, 99.97, "100"),
+        (figures.figure, 9.996, "10.0"),
+        (figures.figure, 0, "0.00"),
+        (figures.figure, 3.2e9, "3.2e9"),
+        (figures.scientific, 4e-3, "4e-3"),
+        (figures.scientific, 8.14e-4, "8.1e-4"),
+        (figures.scientific, 0, "0"),
+        (figures.percent, 0.789, "79 %"),
+        (figures.percent, 0.999, "99 %"),
+        (figures.percent, 1, "100 %"),
+        (figures.change, -14.9, "−14.9"),
+        (figures.change, 0.3, "+0.30"),
+        (figures.duration, 0, "0 s"),
+        (figures.duration, 0.42, "0.4 s"),
+        (figures.duration, 24, "24 s"),
+        (figures.duration, 59.7, "1 min 00 s"),
+        (figures.duration, 99, "1 min 39 s"),
+        (figures.duration, 7500, "2 h 05 min"),
+        (figures.duration, 273_600, "3 d 04 h"),
+        (figures.duration, -3, "0 s"),
+        (figures.about, 125, "≈ 2 min 05 s"),
+        (figures.age, 3, "now"),
+        (figures.age, 40, "40 s"),
+        (figures.age, 301, "5 min"),
+        (figures.age, 7300, "2 h"),
+        (figures.age, 90_000, "1 d"),
+        (figures.gib, 23 * 2**30, "23"),
+        (figures.memory, 0.6 * 2**30, "0.6 GiB"),
+        (figures.memory, 50 * 2**20, "50 MiB"),
+        (figures.disk, 39_200_000, "39 MB"),
+        (figures.disk, 212e9, "212 GB"),
+        (figures.disk, 1.24e12, "1.2 TB"),
+        (figures.disk, 12, "12 B"),
+        (figures.disk, 999_700, "1.0 MB"),
+    ],
+)
+def test_figure_is_written_as_people_read_it(write: Callable[[float], str], value: float, text: str) -> None:
+    assert write(value) == text
+
+
+def test_memory_of_has_one_unit() -> None:
+    assert figures.memory_of(4.1 * 2**30, 23 * 2**30) == "4.1 / 23 GiB"
+
+
+def test_time_left_has_its_margin_apart() -> None:
+    assert figures.time_left(24.2, 3.1) == ("24 s left", "±3")
+    assert figures.time_left(24.2) == ("24 s left", "")
+    assert figures.time_left(24.2, 0.2) == ("24 s left", "")
+    assert figures.time_left(7500, 300) == ("2 h 05 min left", "±5")
+    assert figures.time_left(None) == ("time left unknown", "")
+
+
+def test_what_is_not_known_is_a_dash_and_infinity_a_sign() -> None:
+    numbers: list[Callable[[float | None], str]] = [figures.count, figures.short, figures.figure, figures.scientific, figures.percent, figures.change]
+    sizes: list[Callable[[float | None], str]] = [figures.gib, figures.memory, figures.disk]
+    times: list[Callable[[float | None], str]] = [figures.duration, figures.about, figures.age]
+    assert {write(value) for write in (*numbers, *sizes, *times) for value in (None, math.nan)} == {"–"}
+    assert {write(math.inf) for write in times} == {"–"}
+    assert figures.figure(math.inf) == figures.short(math.inf) == figures.count(math.inf) == "∞"
+    assert figures.figure(-math.inf) == "−∞"
