@@ -1,0 +1,106 @@
+"""A real terminal for tests and pictures: a program on a pty, and what a person would see of it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import termios
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+
+import pyte
+
+_KEYBOARD_PROTOCOL = re.compile(rb"\x1b\[[<>=?][0-9;]*u")
+"""Kitty's keyboard protocol, which the emulator would show as a letter."""
+_UNFINISHED = re.compile(rb"\x1b(\[[0-9;<>=?]*)?\Z")
+
+
+class Terminal:
+    """Runs a program on a pseudo-terminal of a given size and emulates its screen."""
+
+    def __init__(self, command: Sequence[str], *, columns: int = 80, rows: int = 24, environment: Mapping[str, str] | None = None) -> None:
+        self.columns, self.rows = columns, rows
+        self.screen = pyte.Screen(columns, rows)
+        self._stream = pyte.ByteStream(self.screen)
+        self._held = b""
+        self.received = 0
+        """Bytes that the program wrote."""
+        self.exit_code: int | None = None
+        """Once it ended: its exit code, or minus the signal."""
+        kept = {name: value for name, value in os.environ.items() if name not in ("COLORTERM", "NO_COLOR", "TMUX", "COLUMNS", "LINES")}
+        variables = {**kept, "TERM": "xterm-256color", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **(environment or {})}
+        self.pid, self.descriptor = pty.fork()
+        if self.pid == 0:
+            os.execvpe(command[0], list(command), variables)
+        fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def text(self) -> str:
+        """The screen's rows, joined by newlines."""
+        return "\n".join(self.screen.display)
+
+    def send(self, keys: str) -> None:
+        """Type."""
+        os.write(self.descriptor, keys.encode())
+
+    def read(self, seconds: float) -> bool:
+        """Take in what comes within `seconds`; False when nothing did."""
+        ready, _, _ = select.select([self.descriptor], [], [], seconds)
+        if not ready:
+            return False
+        try:
+            data = os.read(self.descriptor, 65_536)
+        except OSError:
+            data = b""
+        self.received += len(data)
+        whole = self._held + data
+        cut = _UNFINISHED.search(whole)
+        self._held = whole[cut.start() :] if cut else b""
+        self._stream.feed(_KEYBOARD_PROTOCOL.sub(b"", whole[: len(whole) - len(self._held)]))
+        return bool(data)
+
+    def wait_for(self, condition: str | Callable[[], bool], seconds: float = 30.0) -> None:
+        """Read until the text is on the screen, or the condition holds; an AssertionError with the screen when it never does."""
+        deadline = time.monotonic() + seconds
+        while not (condition in self.text if isinstance(condition, str) else condition()):
+            assert time.monotonic() < deadline, f"never came: {condition}\n{self.text}"
+            if not self.read(0.05) and self._ended():
+                assert condition in self.text if isinstance(condition, str) else condition(), f"ended with {self.exit_code} before {condition}\n{self.text}"
+
+    def wait(self, seconds: float = 30.0) -> int:
+        """Read until the program ends; its exit code."""
+        self.wait_for(self._ended, seconds)
+        assert self.exit_code is not None
+        return self.exit_code
+
+    def close(self) -> None:
+        """End the program, as a closed window does."""
+        if not self._ended():
+            os.kill(self.pid, signal.SIGHUP)
+            deadline = time.monotonic() + 5
+            while not self._ended():
+                if time.monotonic() > deadline:
+                    os.kill(self.pid, signal.SIGKILL)
+                self.read(0.05)
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def _ended(self) -> bool:
+        if self.exit_code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.exit_code = os.waitstatus_to_exitcode(status)
+        return self.exit_code is not None
