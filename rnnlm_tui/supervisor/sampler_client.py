@@ -1,0 +1,202 @@
+"""SamplerClient: the sampler process as an app or a command sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from typing import cast
+from uuid import uuid4
+
+from pydantic import BaseModel
+
+from rnnlm_tui import errors
+from rnnlm_tui.contract.requests import CancelRequest, LoadRequest, SampleDone, SampleFailed, SamplePiece, SampleRequest, SamplerReady
+from rnnlm_tui.contract.wire import decode_line, encode_line
+from rnnlm_tui.errors import InputError, RnnlmError, WorkerError
+from rnnlm_tui.supervisor.processes import child_environment, python_command
+
+LINE_BYTES = 64 << 20
+"""Longest line from a sampler: the whole of a long text."""
+START_SECONDS = 60.0
+LEAVE_SECONDS = 2.0
+"""A sampler that goes on after its stdin has ended is killed."""
+
+SAMPLER_SETTINGS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+"""One thread: a training beside it needs the other cores."""
+
+Answer = SamplePiece | SampleDone | SampleFailed | SamplerReady
+
+
+class SamplerClient:
+    """Starts a sampler and asks it; a sampler that died is started again by the next call.
+
+    Args:
+        command: another process that speaks the protocol.
+    """
+
+    def __init__(self, command: Sequence[str] | None = None) -> None:
+        self._command = list(command) if command is not None else python_command("rnnlm_tui.worker.sampler")
+        self._process: asyncio.subprocess.Process | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._waiting: dict[str, asyncio.Queue[Answer | None]] = {}
+        self._last_words: deque[str] = deque(maxlen=20)
+        self._starting = asyncio.Lock()
+
+    @property
+    def alive(self) -> bool:
+        """A sampler is there and its output has not ended."""
+        return self._process is not None and self._process.returncode is None and bool(self._tasks) and not self._tasks[0].done()
+
+    async def start(self) -> None:
+        """Start the sampler and wait for its first line; it imports torch in the background then. Nothing where one lives.
+
+        Raises:
+            WorkerError: it did not come up.
+        """
+        async with self._starting:
+            if self.alive:
+                return
+            await self.close()
+            self._last_words.clear()
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=child_environment(SAMPLER_SETTINGS),
+                limit=LINE_BYTES,
+            )
+            ready = self._waiting.setdefault("", asyncio.Queue())
+            self._tasks = [asyncio.create_task(self._read_answers(self._process)), asyncio.create_task(self._read_last_words(self._process))]
+            try:
+                first = await asyncio.wait_for(ready.get(), START_SECONDS)
+            except TimeoutError:
+                await self.close()
+                raise WorkerError(f"the sampler did not start within {START_SECONDS:.0f} s") from None
+            finally:
+                self._waiting.pop("", None)
+            if not isinstance(first, SamplerReady):
+                raise self._death()
+
+    async def generate(self, request: SampleRequest) -> AsyncIterator[SamplePiece | SampleDone]:
+        """Pieces as they are drawn; the last one is SampleDone. Leaving the iteration cancels the request.
+
+        Raises:
+            RnnlmError: what the sampler says can't be done; WorkerError when it died.
+        """
+        await self.start()
+        answers: asyncio.Queue[Answer | None] = asyncio.Queue()
+        self._waiting[request.id] = answers
+        finished = False
+        try:
+            await self._write(request)
+            while True:
+                answer = await answers.get()
+                if isinstance(answer, SamplePiece):
+                    yield answer
+                    continue
+                finished = True
+                if isinstance(answer, SampleDone):
+                    yield answer
+                    return
+                raise self._death() if answer is None or isinstance(answer, SamplerReady) else as_error(answer)
+        finally:
+            self._waiting.pop(request.id, None)
+            if not finished:
+                await self.cancel(request.id)
+
+    async def cancel(self, id: str) -> None:
+        """Take a request back; its iteration ends with a SampleDone whose reason is `cancelled`."""
+        if self.alive:
+            with contextlib.suppress(WorkerError):  # it died: nothing is drawn any more
+                await self._write(CancelRequest(id=id))
+
+    async def load(self, checkpoint: str) -> None:
+        """Make a checkpoint ready ahead of its first sample.
+
+        Raises:
+            RnnlmError: it can't be used; WorkerError when the sampler died.
+        """
+        await self.start()
+        request = LoadRequest(id=uuid4().hex, checkpoint=checkpoint)
+        answers: asyncio.Queue[Answer | None] = asyncio.Queue()
+        self._waiting[request.id] = answers
+        try:
+            await self._write(request)
+            answer = await answers.get()
+        finally:
+            self._waiting.pop(request.id, None)
+        if isinstance(answer, SampleFailed):
+            raise as_error(answer)
+        if answer is None:
+            raise self._death()
+
+    async def close(self) -> None:
+        """End the sampler; waits for it, and kills it when it lingers."""
+        process = self._process
+        if process is not None and process.returncode is None:
+            if process.stdin is not None:
+                process.stdin.close()
+            try:
+                await asyncio.wait_for(process.wait(), LEAVE_SECONDS)
+            except TimeoutError:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        await self._clear_away()
+
+    async def _clear_away(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        self._process = None
+
+    async def _write(self, message: BaseModel) -> None:
+        process = self._process
+        if process is None or process.stdin is None or not self.alive:
+            raise self._death()
+        try:
+            process.stdin.write(encode_line(message))
+            await process.stdin.drain()
+        except (ConnectionError, RuntimeError) as error:
+            raise self._death() from error
+
+    async def _read_answers(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        try:
+            while line := await process.stdout.readline():
+                try:
+                    answer = cast(Answer, decode_line(line, SamplePiece, SampleDone, SampleFailed, SamplerReady))
+                except InputError:
+                    self._last_words.append(line.decode("utf-8", "replace").rstrip())  # not a message: something printed on stdout
+                    continue
+                if answer.id in self._waiting:
+                    self._waiting[answer.id].put_nowait(answer)
+        finally:
+            for answers in self._waiting.values():
+                answers.put_nowait(None)
+
+    async def _read_last_words(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stderr is not None
+        while line := await process.stderr.readline():
+            self._last_words.append(line.decode("utf-8", "replace").rstrip())
+
+    def _death(self) -> WorkerError:
+        code = None if self._process is None else self._process.returncode
+        words = next((line for line in reversed(self._last_words) if line.strip()), "")
+        how = "" if code is None else f" (exit code {code})"
+        return WorkerError(f"the sampler ended{how}" + (f": {words}" if words else ""), hint="it is started again with the next sample")
+
+
+def as_error(failed: SampleFailed) -> RnnlmError:
+    """The error that a sampler reports, of the kind that its exit code tells."""
+    kinds: dict[int, type[RnnlmError]] = {
+        InputError.exit_code: InputError,
+        errors.RunStateError.exit_code: errors.RunStateError,
+        WorkerError.exit_code: WorkerError,
+        errors.StorageError.exit_code: errors.StorageError,
+    }
+    return kinds.get(failed.exit_code, RnnlmError)(failed.message, hint=failed.hint)
