@@ -1,0 +1,225 @@
+"""The command line from end to end: real processes, a real worker, a small real corpus."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.terminal import Terminal
+
+COMMAND = (sys.executable, "-m", "rnnlm_tui")
+SMALL = (
+    "--preset", "elman", "--set", "corpus.sentences=600", "--set", "model.embedding_dim=16", "--set", "model.hidden_size=16", "--set", "training.batch_size=8",
+    "--set", "schedule.warmup_steps=10", "--set", "evaluation.every=30", "--set", "checkpoint.every=30", "--set", "training.threads=1",
+)  # fmt: skip
+"""A run of some milliseconds a step."""
+ENDLESS = (*SMALL, "--set", "training.max_steps=1000000", "--set", "evaluation.every=0", "--set", "checkpoint.every=0")
+
+
+class Machine:
+    """A home of its own and the command line on it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.environment = {**os.environ, "RNNLM_TUI_HOME": str(home), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+    def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """The finished command, which must leave with `code` and show no traceback."""
+        done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=120, env=self.environment, stdin=subprocess.DEVNULL, check=False)
+        assert done.returncode == code, f"{arguments}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr + done.stdout
+        return done
+
+    def json(self, *arguments: str) -> Any:
+        """What the command prints with --json."""
+        return json.loads(self.run(*arguments, "--json").stdout)
+
+    def until(self, run: str, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The run's summary once the condition holds."""
+        deadline = time.monotonic() + 60
+        while not condition(summary := self.json("show", run)):
+            assert time.monotonic() < deadline, summary
+            assert summary["status"] not in ("failed", "crashed"), summary
+        assert isinstance(summary, dict)
+        return summary
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """One home for this module; what still runs at the end is stopped."""
+    found = Machine(tmp_path_factory.mktemp("machine") / "home")
+    yield found
+    for summary in found.json("runs"):
+        if summary["pid"] is not None:
+            os.kill(summary["pid"], signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def followed(machine: Machine) -> subprocess.CompletedProcess[str]:
+    """The output of a small run that was followed as JSON to its end."""
+    return machine.run("train", *SMALL, "--set", "training.max_steps=60", "--name", "small", "--follow", "--json")
+
+
+def test_a_followed_run_ends_with_its_figures_as_one_object(followed: subprocess.CompletedProcess[str]) -> None:
+    lines = [json.loads(line) for line in followed.stdout.splitlines()]
+    last = lines[-1]
+    assert (last["run"], last["status"], last["step"], last["max_steps"]) == ("small", "finished", 60, 60)
+    assert last["tokens_seen"] > 0
+    for group, name in (("validation", "perplexity"), ("test", "perplexity"), ("test", "bits_per_byte"), ("baseline", "perplexity"), ("source", "perplexity")):
+        assert last[group][name] > 0
+    assert last["source"]["perplexity"] < last["test"]["perplexity"]
+    assert (last["checkpoints"]["last"], last["checkpoints"]["count"]) == (60, 2)
+    assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
+
+
+@pytest.mark.usefixtures("followed")
+def test_the_same_seed_draws_the_same_text_and_another_one_another(machine: Machine) -> None:
+    drawn = [machine.json("sample", "small@best", "the boys", "--seed", seed)["text"] for seed in ("1", "1", "2")]
+    assert drawn[0] == drawn[1] != drawn[2]
+    greedy = machine.json("sample", "sma@last", "the boys", "--greedy", "--max-new-tokens", "5")
+    assert (greedy["seed"], greedy["tokens"], greedy["checkpoint"], greedy["run"]) == (None, 5, 60, "small")
+    plain = machine.run("sample", "small@60", "the boys", "--greedy", "--max-new-tokens", "5")
+    assert plain.stdout == f"the boys{greedy['text']}\n"
+
+
+@pytest.mark.usefixtures("followed")
+def test_metrics_checkpoints_and_corpus_tell_of_the_run(machine: Machine) -> None:
+    assert len(machine.run("metrics", "small", "--csv").stdout.splitlines()) == 61
+    assert [row["step"] for row in machine.json("checkpoints", "small")] == [60, 30]
+    assert [found["source"] for found in machine.json("corpus")["prepared"]] == ["elman"]
+    assert machine.json("estimate", *SMALL)["seconds"] is None or machine.json("estimate", *SMALL)["steps"] > 0
+
+
+@pytest.mark.usefixtures("followed")
+def test_a_run_can_start_from_the_weights_of_another(machine: Machine) -> None:
+    done = machine.run("train", "--from", "small@best", "--set", "training.max_steps=20", "--name", "child", "--follow", "--json")
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert (last["status"], last["parent"], last["step"]) == ("finished", f"small@{machine.json('show', 'small')['checkpoints']['best']}", 20)
+    assert last["validation"]["perplexity"] < 1.5 * machine.json("show", "small")["validation"]["perplexity"]
+    refused = machine.run("train", "--from", "small@best", "--set", "model.num_layers=3", "--follow", code=2)
+    assert "model.num_layers" in refused.stderr
+
+
+def test_a_detached_run_outlives_its_whole_session_and_goes_on_after_a_stop(machine: Machine) -> None:
+    shell = subprocess.Popen(
+        ["sh", "-c", '"$@"; sleep 600', "sh", *COMMAND, "train", *ENDLESS, "--name", "lasting", "--detach"],
+        stdout=subprocess.PIPE, text=True, env=machine.environment, start_new_session=True,
+    )  # fmt: skip
+    assert shell.stdout is not None
+    assert shell.stdout.readline() == "lasting\n"
+    os.killpg(shell.pid, signal.SIGKILL)
+    shell.wait()
+    shell.stdout.close()
+    first = machine.until("lasting", lambda summary: summary["step"] > 0)
+    machine.until("lasting", lambda summary: summary["step"] > first["step"])
+    assert machine.json("pause", "lasting")["status"] == "paused"
+    assert machine.json("show", "lasting")["status"] == "paused"
+    machine.run("resume", "lasting")
+    machine.run("set", "lasting", "optimizer.learning_rate=1e-4")
+    saved = machine.json("checkpoint", "lasting")
+    assert (machine.home / "runs" / "lasting" / saved["checkpoint"] / "manifest.json").exists()
+    assert "perplexity" in machine.json("evaluate", "lasting")["text"]
+    stopped = machine.json("stop", "lasting")
+    assert (machine.home / "runs" / "lasting" / stopped["checkpoint"] / "manifest.json").exists()
+    summary = machine.json("show", "lasting")
+    assert (summary["status"], summary["step"], summary["checkpoints"]["last"]) == ("stopped", stopped["step"], stopped["step"])
+    assert machine.json("resume", "lasting")["attempt"] == 2
+    going = machine.until("lasting", lambda summary: summary["step"] > stopped["step"])
+    assert going["attempt"] == 2
+    machine.run("stop", "lasting")
+
+
+def test_ctrl_c_leaves_a_followed_run_to_itself_and_a_stop_ends_the_following(machine: Machine) -> None:
+    following = subprocess.Popen(
+        [*COMMAND, "train", *ENDLESS, "--name", "watched", "--follow"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=machine.environment
+    )
+    assert following.stdout is not None
+    while "running" not in (line := following.stdout.readline()):
+        assert line, following.communicate()
+    following.send_signal(signal.SIGINT)
+    _, err = following.communicate(timeout=30)
+    assert following.returncode == 130
+    assert "watched goes on" in err
+    summary = machine.json("show", "watched")
+    assert summary["status"] == "running"
+    machine.until("watched", lambda later: later["step"] > summary["step"])
+    machine.run("stop", "watched")
+    again = subprocess.Popen([*COMMAND, "resume", "watched", "--follow", "--json"], stdout=subprocess.PIPE, text=True, env=machine.environment)
+    machine.until("watched", lambda summary: summary["attempt"] == 2 and summary["status"] == "running")
+    machine.run("stop", "watched")
+    out, _ = again.communicate(timeout=30)
+    assert again.returncode == 3
+    assert json.loads(out.splitlines()[-1])["status"] == "stopped"
+
+
+def test_without_a_terminal_a_run_is_followed_in_plain_lines(machine: Machine) -> None:
+    done = machine.run("train", *SMALL, "--set", "training.max_steps=40", "--name", "plain")
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "plain: running, Elman 2×16 tied" in done.stdout
+    assert "plain finished at step 40 / 40 (100%)" in done.stdout
+    assert "to beat" in done.stdout
+    assert done.stdout.rstrip().splitlines()[-1]
+    assert "the boys who" in done.stdout.partition("plain finished")[2]
+
+
+def test_in_a_terminal_the_app_opens_on_the_new_run_and_leaving_it_ends_nothing(machine: Machine) -> None:
+    with Terminal([*COMMAND, "train", *ENDLESS, "--name", "seen"], columns=100, rows=30, environment=machine.environment) as terminal:
+        terminal.wait_for("seen", 60)
+        terminal.wait_for("tok/s", 60)
+        terminal.send("q")
+        terminal.wait_for("Leave rnnlm-tui?")
+        terminal.send("\r")
+        assert terminal.wait() == 0
+    summary = machine.json("show", "seen")
+    assert summary["status"] in ("preparing", "running")
+    machine.until("seen", lambda later: later["step"] > summary["step"])
+    machine.run("stop", "seen")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "training.batch_size=0", "--set", "modle.hidden_size=3"], "2 problems"),
+        (["--preset", "deom"], 'did you mean "demo"'),
+        (["--config", "/nowhere/config.toml"], "can't read the config file"),
+        (["--set", "corpus.source=/nowhere/text.txt"], "/nowhere/text.txt"),
+        (["--set", "training.device=cuda:63"], "cuda:63"),
+        (["--name", "../x"], "../x"),
+        (["--name", "small"], "already a run"),
+        (["--from", "small@7"], "no checkpoint"),
+        (["--from", "nobody@best"], "no run"),
+        (["--follow", "--detach"], "exclude each other"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+@pytest.mark.usefixtures("followed")
+def test_wrong_input_is_told_with_exit_code_2_and_leaves_nothing(machine: Machine, arguments: list[str], words: str) -> None:
+    before = sorted((machine.home / "runs").iterdir())
+    follow = [] if "--follow" in arguments else ["--follow", "--json"]
+    done = machine.run("train", *arguments, *follow, code=2)
+    assert words in done.stderr
+    assert sorted((machine.home / "runs").iterdir()) == before
+
+
+def test_a_text_that_only_the_worker_can_judge_leaves_nothing_either(machine: Machine, tmp_path: Path) -> None:
+    text = tmp_path / "short.txt"
+    text.write_text("a few words\nand a few more\nand that is all\nof it\n")
+    before = sorted((machine.home / "runs").iterdir())
+    done = machine.run("train", "--set", f"corpus.source={text}", "--name", "short", "--follow", code=2)
+    assert "tokenizer.vocab_size" in done.stderr
+    assert sorted((machine.home / "runs").iterdir()) == before
+
+
+def test_doctor_finds_this_machine_well(machine: Machine) -> None:
+    found = {finding["check"]: finding for finding in machine.json("doctor")}
+    assert found["torch"]["verdict"] == "ok"
+    assert str(machine.home) in found["home"]["fact"]
