@@ -1,0 +1,102 @@
+"""Cleaning, and which text becomes training, validation and test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.contract.config import CorpusConfig
+from rnnlm_tui.contract.corpora import Split
+from rnnlm_tui.corpus.sources import Advance, Document, Source
+from rnnlm_tui.corpus.staging import choose_documents, clean, read_lines, split_pools, stage
+from rnnlm_tui.errors import CorpusError
+
+
+def made_of(*documents: tuple[Split, list[str]]) -> Source:
+    def read(_: Advance) -> Iterator[Document]:
+        return (Document(split, sentences) for split, sentences in documents)
+
+    return Source("a text", "\n", 0, lambda _: "", read)
+
+
+def splits_of(source: Source, folder: Path, corpus: CorpusConfig | None = None) -> dict[Split, list[str]]:
+    corpus = corpus or CorpusConfig()
+    pieces = split_pools(stage(source, corpus, folder, lambda _: None), corpus)
+    return {split: [line.decode() for batch in read_lines(held) for line in batch] for split, held in pieces.items()}
+
+
+def test_cleaning_masks_digits_and_folds_case_only_when_asked() -> None:
+    assert clean("In 1990, U2\nsang", CorpusConfig()) == "In 1990, U2 sang"
+    assert clean("In 1990, U2", CorpusConfig(mask_digits=True, lowercase=True)) == "in ###, u###"
+
+
+def test_whole_documents_are_split_off_where_there_are_any(tmp_path: Path) -> None:
+    documents: list[tuple[Split, list[str]]] = [("train", [f"{index} {line}" for line in "abc"]) for index in range(40)]
+    found = splits_of(made_of(*documents), tmp_path)
+    owners = {split: {line.split()[0] for line in lines} for split, lines in found.items()}
+    assert len(owners["validation"]) == 2
+    assert len(owners["test"]) == 2
+    assert not owners["train"] & (owners["validation"] | owners["test"])
+    assert not owners["validation"] & owners["test"]
+    assert sum(map(len, found.values())) == 120
+
+
+def test_the_last_lines_are_split_off_a_single_document(tmp_path: Path) -> None:
+    lines = [f"line {index:03}" for index in range(200)]
+    found = splits_of(made_of(("train", lines)), tmp_path, CorpusConfig(validation_fraction=0.1, test_fraction=0.1))
+    assert found["train"] + found["validation"] + found["test"] == lines
+    assert (len(found["validation"]), len(found["test"])) == (18, 20)
+
+
+def test_validation_never_comes_from_a_test_set_that_the_source_brings(tmp_path: Path) -> None:
+    train, test = [f"train {index}" for index in range(100)], [f"test {index}" for index in range(50)]
+    found = splits_of(made_of(("train", train), ("test", test)), tmp_path)
+    assert found["test"] == test
+    assert found["train"] + found["validation"] == train
+    assert found["validation"]
+
+
+def test_a_validation_set_that_the_source_brings_is_used(tmp_path: Path) -> None:
+    found = splits_of(made_of(("train", ["a"]), ("validation", ["v"]), ("test", ["t"])), tmp_path)
+    assert found == {"train": ["a"], "validation": ["v"], "test": ["t"]}
+
+
+def test_two_documents_still_give_a_whole_one_for_validation(tmp_path: Path) -> None:
+    found = splits_of(made_of(("train", ["a", "b"]), ("train", ["c"]), ("test", ["t"])), tmp_path)
+    assert (found["train"], found["validation"]) == (["a", "b"], ["c"])
+
+
+def test_long_last_lines_are_never_cut(tmp_path: Path) -> None:
+    lines = ["short"] * 10 + ["x" * 200_000, "y" * 150_000]
+    found = splits_of(made_of(("train", lines)), tmp_path)
+    assert found == {"train": ["short"] * 10, "validation": [lines[-2]], "test": [lines[-1]]}
+
+
+def test_one_single_line_can_not_be_split(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="too few lines") as raised:
+        splits_of(made_of(("train", ["all on one line"])), tmp_path)
+    assert "corpus.test_source" in raised.value.hint
+
+
+def test_a_source_without_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="is empty"):
+        splits_of(made_of(("train", [])), tmp_path)
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 51, 1000])
+@pytest.mark.parametrize("fraction", [0.001, 0.05, 0.3, 0.49])
+def test_chosen_documents_are_near_the_fraction_and_leave_some(count: int, fraction: float) -> None:
+    sizes = [100 + index * 37 % 53 for index in range(count)]
+    chosen = choose_documents(sizes, fraction)
+    assert 1 <= len(chosen) < count
+    assert abs(sum(sizes[index] for index in chosen) - fraction * sum(sizes)) <= max(sizes)
+    assert chosen == choose_documents(sizes, fraction)
+
+
+def test_batches_hold_a_bounded_number_of_bytes(tmp_path: Path) -> None:
+    pools = stage(made_of(("train", ["x" * 50_000] * 100), ("test", ["t"]), ("validation", ["v"])), CorpusConfig(), tmp_path, lambda _: None)
+    batches = list(read_lines(split_pools(pools, CorpusConfig())["train"]))
+    assert sum(map(len, batches)) == 100
+    assert max(sum(map(len, batch)) for batch in batches) < 400_000

@@ -1,0 +1,114 @@
+"""Prompts to ids and tokens back to text, whole and piece by piece."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.corpus.text import TextCodec
+from rnnlm_tui.errors import TokenizerError
+
+from .conftest import LINES, Builder
+
+KINDS = ("byte", "character", "bpe", "word")
+
+
+def codec(build: Builder, folder: Path, kind: str, eos_text: str = "\n", *, tokenized: bool = False, eos: bool = True) -> TextCodec:
+    folder.mkdir(exist_ok=True)
+    build(kind, 290, tokenized=tokenized, eos=eos).save(folder, "\n" if eos_text == "\n" else " ")
+    return TextCodec(folder)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_decoding_gives_the_text_back(build: Builder, tmp_path: Path, kind: str) -> None:
+    codec_ = codec(build, tmp_path, kind)
+    for line in LINES:
+        expected = line if kind != "word" else line.replace("  ", " ").replace("\t", " ")
+        assert codec_.decode(codec_.encode(line)) == expected
+
+
+def test_end_tokens_become_their_text_and_padding_nothing(build: Builder, tmp_path: Path) -> None:
+    for eos_text in ("\n", " "):
+        codec_ = codec(build, tmp_path, "word", eos_text)
+        first, second = codec_.encode("He said"), codec_.encode("must go")
+        assert codec_.eos_id is not None
+        assert codec_.decode([*first, codec_.eos_id, *second, codec_.eos_id, codec_.pad_id]) == f"He said{eos_text}must go{eos_text}"
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "tokenized"])
+def test_pieces_together_are_the_whole_text(build: Builder, tmp_path: Path, kind: str) -> None:
+    codec_ = codec(build, tmp_path, "word" if kind == "tokenized" else kind, tokenized=kind == "tokenized")
+    rng = random.Random(4)
+    real = [index for line in LINES for index in [*codec_.encode(line), codec_.eos_id or 0]]
+    for ids in (real, [rng.randrange(codec_.vocab_size) for _ in range(2_000)], codec_.encode(LINES[3])[:-1]):
+        decoder = codec_.incremental()
+        assert "".join([decoder.push(index) for index in ids] + [decoder.flush()]) == codec_.decode(ids)
+
+
+def test_no_piece_holds_half_a_character(build: Builder, tmp_path: Path) -> None:
+    codec_ = codec(build, tmp_path, "byte")
+    decoder = codec_.incremental()
+    pieces = [decoder.push(index) for index in codec_.encode("é🙂!")]
+    assert pieces == ["", "é", "", "", "", "🙂", "!"]
+    assert decoder.push(codec_.encode("é")[0]) == ""
+    assert decoder.flush() == "\ufffd"
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "tokenized"])
+def test_a_continuation_is_spaced_as_if_the_prompt_had_been_decoded_with_it(build: Builder, tmp_path: Path, kind: str) -> None:
+    codec_ = codec(build, tmp_path, "word" if kind == "tokenized" else kind, tokenized=kind == "tokenized")
+    whole, prompt = "The state of the Union", "The state"
+    ids = codec_.prompt_ids(prompt)
+    decoder = codec_.incremental(ids)
+    assert prompt + "".join(decoder.push(index) for index in codec_.encode(whole)[len(codec_.encode(prompt)) :]) == whole
+
+
+def test_a_prompt_starts_where_a_sentence_starts(build: Builder, tmp_path: Path) -> None:
+    codec_ = codec(build, tmp_path, "bpe")
+    assert codec_.prompt_ids("The state ") == [codec_.eos_id, *codec_.encode("The state")]
+    assert codec_.prompt_ids("The state", after_end=False) == codec_.encode("The state")
+    assert codec_.prompt_ids("") == [codec_.eos_id]
+    assert codec_.prompt_ids("", after_end=False) == [codec_.eos_id]
+    assert codec(build, tmp_path, "byte").prompt_ids("a ")[-1] == codec(build, tmp_path, "byte").encode(" ")[0]
+
+
+def test_an_empty_prompt_needs_an_end_token(build: Builder, tmp_path: Path) -> None:
+    codec_ = codec(build, tmp_path, "bpe", eos=False)
+    assert codec_.prompt_ids("The") == codec_.encode("The")
+    with pytest.raises(TokenizerError, match="empty prompt"):
+        codec_.prompt_ids("")
+
+
+def test_what_is_outside_the_vocabulary_is_told_once(build: Builder, tmp_path: Path) -> None:
+    assert codec(build, tmp_path, "character").unknown_characters("Ж and й, Ж") == ["Ж", "й"]
+    assert codec(build, tmp_path, "word").unknown_characters("The xylophone of the xylophone") == ["xylophone"]
+    assert codec(build, tmp_path, "byte").unknown_characters("Ж \ud800") == ["\ufffd"]
+    assert codec(build, tmp_path, "bpe").unknown_characters("Ж 漢") == []
+
+
+def test_any_text_can_be_encoded(build: Builder, tmp_path: Path) -> None:
+    for kind in KINDS:
+        codec_ = codec(build, tmp_path, kind)
+        for text in ("\0\x1b[31m", "\ud83d alone", "<eos><pad>", "\n\n", "e\u0301" * 50):
+            assert codec_.eos_id not in codec_.encode(text)
+            codec_.decode(codec_.encode(text))
+
+
+@pytest.mark.parametrize("damage", ["missing", "config", "tokenizer", "eos", "text"])
+def test_missing_and_damaged_files_are_told(build: Builder, tmp_path: Path, damage: str) -> None:
+    build("byte").save(tmp_path, "\n")
+    config = tmp_path / "tokenizer_config.json"
+    if damage == "missing":
+        config.unlink()
+    elif damage == "config":
+        config.write_text("{}")
+    elif damage == "tokenizer":
+        (tmp_path / "tokenizer.json").write_text('{"version": "1.0", "model"')
+    elif damage == "eos":
+        config.write_text(config.read_text().replace("<eos>", "<nowhere>"))
+    else:
+        config.write_text(config.read_text().replace('"\\n"', '"x"'))
+    with pytest.raises(TokenizerError, match="no tokenizer that can be read" if damage == "missing" else "damaged"):
+        TextCodec(tmp_path)

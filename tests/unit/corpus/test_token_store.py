@@ -1,0 +1,260 @@
+"""Preparing a corpus from end to end: what lies on disk, what is found again, what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.contract.corpora import SPLITS
+from rnnlm_tui.contract.metrics import Progress
+from rnnlm_tui.contract.presets import ELMAN
+from rnnlm_tui.corpus import token_store
+from rnnlm_tui.corpus.ngram import BigramModel, sentence_pairs, stream_pairs
+from rnnlm_tui.corpus.text import TextCodec
+from rnnlm_tui.corpus.token_store import PreparedCorpus, load_prepared, prepare_corpus
+from rnnlm_tui.errors import CorpusError, StorageError, TokenizerError
+
+LINES = [
+    f"{who} {what} the {where}, {number} times."
+    for who in ("Ann", "Bob", "Zoë")
+    for what in ("saw", "left")
+    for where in ("sea", "hill")
+    for number in range(20)
+]
+WORDS = TokenizerConfig(kind="word", vocab_size=1_000)
+
+
+def write(path: Path, lines: list[str] = LINES) -> CorpusConfig:
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return CorpusConfig(source=str(path))
+
+
+def prepare(root: Path, corpus: CorpusConfig, tokenizer: TokenizerConfig = WORDS, training: TrainingConfig | None = None) -> PreparedCorpus:
+    return prepare_corpus(corpus, tokenizer, training or TrainingConfig(), root, lambda _: None)
+
+
+def left_behind(root: Path) -> list[str]:
+    return sorted(path.name for path in root.iterdir()) if root.exists() else []
+
+
+@pytest.mark.parametrize("kind", ["byte", "character", "word", "bpe"])
+@pytest.mark.parametrize("eos", [True, False])
+def test_every_sentence_stands_in_one_split_token_for_token(tmp_path: Path, kind: str, eos: bool) -> None:
+    config = TokenizerConfig.model_validate({"kind": kind, "vocab_size": 300, "end_of_sentence": eos})
+    prepared = prepare(tmp_path / "corpora", write(tmp_path / "a.txt"), config)
+    codec = TextCodec(prepared.path)
+    found = []
+    for split in SPLITS:
+        tokens, offsets, facts = prepared.tokens(split), prepared.offsets(split), prepared.manifest.splits[split]
+        assert (len(tokens), len(offsets)) == (facts.tokens, facts.sentences + 1)
+        assert (int(offsets[0]), int(offsets[-1])) == (0, facts.tokens)
+        sentences = [tokens[int(start) : int(end)].tolist() for start, end in pairwise(offsets)]
+        if eos:
+            assert all(sentence.pop() == prepared.eos_id for sentence in sentences)
+        texts = [codec.decode(sentence) for sentence in sentences]
+        assert facts.bytes == sum(len(text.encode()) for text in texts) + eos * len(texts)
+        assert prepared.bytes_per_token(split) == facts.bytes / facts.tokens
+        found += texts
+    assert found == LINES
+    assert (prepared.vocab_size, prepared.eos_id, prepared.pad_id) == (codec.vocab_size, codec.eos_id, codec.pad_id)
+
+
+def test_a_second_preparation_builds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = write(tmp_path / "a.txt")
+    first = prepare(tmp_path / "corpora", corpus)
+    monkeypatch.setattr(token_store, "_build", None)
+    assert prepare(tmp_path / "corpora", corpus) == first
+    assert load_prepared(first.path) == first
+    assert first.path.name == first.manifest.hash[:16]
+
+
+def test_settings_that_change_nothing_find_the_same_corpus(tmp_path: Path) -> None:
+    corpus = write(tmp_path / "a.txt")
+    first = prepare(tmp_path / "corpora", corpus)
+    assert prepare(tmp_path / "corpora", corpus.model_copy(update={"seed": 5, "sentences": 500})).path == first.path
+    assert prepare(tmp_path / "corpora", corpus, WORDS.model_copy(update={"name": "unused"})).path == first.path
+
+
+def test_a_changed_text_tokenizer_or_rule_makes_another_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, corpus = tmp_path / "corpora", write(tmp_path / "a.txt")
+    paths = {prepare(root, corpus).path, prepare(root, corpus, WORDS.model_copy(update={"vocab_size": 20})).path}
+    paths.add(prepare(root, corpus.model_copy(update={"lowercase": True})).path)
+    write(tmp_path / "a.txt", [*LINES, "One more."])
+    paths.add(prepare(root, corpus).path)
+    monkeypatch.setattr(token_store, "RULES", 99)
+    paths.add(prepare(root, corpus).path)
+    assert len(paths) == 5
+
+
+@pytest.mark.parametrize("damage", ["manifest", "truncated", "missing", "format"])
+def test_a_damaged_corpus_is_refused_and_built_anew(tmp_path: Path, damage: str) -> None:
+    corpus = write(tmp_path / "a.txt")
+    first = prepare(tmp_path / "corpora", corpus)
+    tokens = first.tokens("train").tolist()
+    manifest = first.path / "manifest.json"
+    if damage == "manifest":
+        manifest.write_text("{")
+    elif damage == "truncated":
+        (first.path / "train.bin").write_bytes((first.path / "train.bin").read_bytes()[:-2])
+    elif damage == "missing":
+        (first.path / "tokenizer.json").unlink()
+    else:
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 999}))
+    with pytest.raises(StorageError):
+        load_prepared(first.path)
+    assert prepare(tmp_path / "corpora", corpus).tokens("train").tolist() == tokens
+    assert left_behind(tmp_path / "corpora") == [first.path.name]
+
+
+def test_two_at_once_both_get_a_whole_corpus(tmp_path: Path) -> None:
+    corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: prepare(root, corpus), range(4)))
+    assert len({prepared.path for prepared in found}) == 1
+    assert all(prepared.tokens("test").tolist() == found[0].tokens("test").tolist() for prepared in found)
+    assert left_behind(root) == [found[0].path.name]
+
+
+def test_one_that_loses_the_race_takes_what_the_other_built(tmp_path: Path) -> None:
+    corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
+    first: list[PreparedCorpus] = []
+
+    def other_is_faster(progress: Progress) -> None:
+        if progress.phase == "baseline" and not first:
+            first.append(None)  # type: ignore[arg-type]
+            first[0] = prepare(root, corpus)
+
+    assert prepare_corpus(corpus, WORDS, TrainingConfig(), root, other_is_faster) == first[0]
+    assert left_behind(root) == [first[0].path.name]
+
+
+def test_two_processes_at_once_both_succeed(tmp_path: Path) -> None:
+    corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
+    code = (
+        "import sys; from pathlib import Path; from rnnlm_tui.contract.config import *; from rnnlm_tui.corpus.token_store import prepare_corpus;"
+        "print(prepare_corpus(CorpusConfig(source=sys.argv[1]), TokenizerConfig(kind='byte'), TrainingConfig(), Path(sys.argv[2]), lambda _: None).path)"
+    )
+    command = [sys.executable, "-c", code, corpus.source, str(root)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert outputs[0] == outputs[1]
+    assert len(left_behind(root)) == 1
+
+
+def test_progress_is_in_bytes_and_never_passes_its_total(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    prepare_corpus(write(tmp_path / "a.txt"), WORDS, TrainingConfig(), tmp_path / "corpora", told.append)
+    assert list(dict.fromkeys(progress.phase for progress in told)) == ["checking", "reading", "tokenizer", "encoding", "baseline"]
+    assert all(0 <= progress.done <= progress.total for progress in told)
+    assert told[-1].done == told[-1].total
+    size = (tmp_path / "a.txt").stat().st_size
+    assert {progress.total for progress in told if progress.phase in ("reading", "encoding")} == {size}
+
+
+def test_what_progress_raises_ends_the_building_without_a_trace(tmp_path: Path) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.phase == "encoding":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_corpus(write(tmp_path / "a.txt"), WORDS, TrainingConfig(), tmp_path / "corpora", stop)
+    assert not left_behind(tmp_path / "corpora")
+
+
+def test_the_baseline_is_the_bigram_model_of_the_training_split_in_each_data_mode(tmp_path: Path) -> None:
+    corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
+    stream, sentences = TrainingConfig(), TrainingConfig(data_mode="sentences", context_length=5)
+    prepared = prepare(root, corpus, training=stream)
+    model = BigramModel(stream_pairs(prepared.tokens("train")), prepared.vocab_size)
+    assert prepared.manifest.bigram == {f"{split}.stream.0": model.loss(stream_pairs(prepared.tokens(split))) for split in ("validation", "test")}
+    again = prepare(root, corpus, training=sentences)
+    assert again.path == prepared.path
+    assert set(again.manifest.bigram) == {f"{split}.{mode}" for split in ("validation", "test") for mode in ("stream.0", "sentences.5")}
+    own = BigramModel(sentence_pairs(again.tokens("train"), again.offsets("train"), 5), again.vocab_size)
+    assert again.baseline_loss("test", sentences) == own.loss(sentence_pairs(again.tokens("test"), again.offsets("test"), 5))
+    assert load_prepared(prepared.path) == again
+
+
+def test_elman_knows_the_floor_of_its_loss_where_tokens_are_words(tmp_path: Path) -> None:
+    corpus = ELMAN.corpus.model_copy(update={"sentences": 3_000})
+    prepared = prepare(tmp_path, corpus, ELMAN.tokenizer)
+    assert prepared.manifest.source_loss is not None
+    assert 3.4 < math.exp(prepared.manifest.source_loss) < 3.6
+    assert prepared.manifest.source_loss < prepared.baseline_loss("validation", TrainingConfig())
+    assert prepare(tmp_path, corpus, TokenizerConfig(kind="character")).manifest.source_loss is None
+
+
+def test_text_outside_the_vocabulary_and_cut_lines_are_noted(tmp_path: Path) -> None:
+    corpus = write(tmp_path / "a.txt", [*LINES, " ".join(f"word{index}" for index in range(20_000))])
+    prepared = prepare(tmp_path / "corpora", corpus, TokenizerConfig(kind="word", vocab_size=8))
+    cut, unknown = prepared.manifest.notes
+    assert "cut into several sentences" in cut
+    assert "outside the vocabulary" in unknown
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        (TrainingConfig(batch_size=50_000), "5,040 tokens|bytes, too short for a batch: 50,000 streams need at least 100,000 tokens"),
+        (TrainingConfig(batch_size=3_000), r"training split has [\d,]+ tokens, too short for a batch: 3,000 streams need at least 6,000 tokens"),
+        (TrainingConfig(batch_size=300, data_mode="sentences"), r"training split has 21\d sentences, too short for a batch: a batch holds 300 sentences"),
+    ],
+)
+def test_a_text_shorter_than_a_batch_says_what_it_has_and_needs(tmp_path: Path, training: TrainingConfig, message: str) -> None:
+    corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
+    with pytest.raises(CorpusError, match=message):
+        prepare(root, corpus, training=training)
+    assert not left_behind(root)
+    prepare(root, corpus)
+    with pytest.raises(CorpusError, match="too short for a batch"):
+        prepare(root, corpus, training=training)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [(b"", "is empty"), (b"\n \n", "is empty"), (b"\0\1", "binary"), (b"caf\xe9\n" * 50, "not UTF-8"), (b"a line\n", "too short for a batch")],
+)
+def test_bad_sources_are_refused_and_leave_nothing(tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "a.txt").write_bytes(data)
+    with pytest.raises(CorpusError, match=message):
+        prepare(tmp_path / "corpora", CorpusConfig(source=str(tmp_path / "a.txt")))
+    assert not left_behind(tmp_path / "corpora")
+
+
+def test_a_vocabulary_that_can_not_be_learned_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match="types"):
+        prepare(tmp_path / "corpora", write(tmp_path / "a.txt"), TokenizerConfig(vocab_size=50_000))
+    assert not left_behind(tmp_path / "corpora")
+
+
+def test_large_vocabularies_take_wider_tokens(tmp_path: Path) -> None:
+    lines = [" ".join(f"w{index}" for index in range(start, start + 100)) + " ." for start in range(0, 70_000, 100)]
+    prepared = prepare(tmp_path / "corpora", write(tmp_path / "a.txt", [*lines, *lines]), TokenizerConfig(kind="word", vocab_size=100_000))
+    assert prepared.manifest.token_dtype == "uint32"
+    assert prepared.tokens("train").dtype == np.uint32
+    assert int(prepared.tokens("train").max()) > 65_535
+
+
+def test_the_presidents_demo_has_its_promised_baseline(tmp_path: Path) -> None:
+    prepared = prepare(tmp_path, CorpusConfig(), TokenizerConfig())
+    facts = prepared.manifest.splits
+    assert facts["train"].documents + facts["validation"].documents == 51
+    assert (facts["test"].documents, facts["validation"].documents) == (6, 2)
+    assert prepared.vocab_size == 2_048
+    assert prepared.manifest.eos_text == " "
+    assert 72 < math.exp(prepared.baseline_loss("test", TrainingConfig())) < 74
+
+
+def test_the_corpus_room_never_reaches_torch_or_transformers() -> None:
+    code = "import sys, rnnlm_tui.corpus.token_store, rnnlm_tui.corpus.text; print([name for name in ('torch', 'transformers', 'textual', 'rich') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout.strip() == "[]"

@@ -1,0 +1,162 @@
+"""Every kind of tokenizer: its size, its special tokens, what it gives back, what is refused."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+from tokenizers import pre_tokenizers
+
+from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig
+from rnnlm_tui.corpus import encoders
+from rnnlm_tui.corpus.encoders import line_encoder
+from rnnlm_tui.corpus.tokenizers import EOS, PAD, UNK, BuiltTokenizer, build_tokenizer, byte_names, looks_tokenized
+from rnnlm_tui.errors import TokenizerError
+
+from .conftest import LINES, Builder
+
+PROSE = tuple(
+    f"{name} went to the {place} {count} times, didn't {name}?" for name in ("Ann", "Bob", "Cyd") for place in ("sea", "hill", "shop") for count in range(30)
+)
+
+
+def in_order(built: BuiltTokenizer) -> list[str]:
+    """The vocabulary by id."""
+    vocabulary = built.tokenizer.get_vocab()
+    return sorted(vocabulary, key=vocabulary.__getitem__)
+
+
+def test_bpe_has_exactly_the_vocabulary_that_was_asked_for(build: Builder) -> None:
+    built = build("bpe", 320, lines=PROSE)
+    assert built.vocab_size == 320
+    assert (built.pad_id, built.eos_id, built.unk_id) == (0, 1, None)
+
+
+def test_bpe_is_the_same_each_time(build: Builder) -> None:
+    assert build("bpe", 320, lines=PROSE).tokenizer.to_str() == build("bpe", 320, lines=PROSE).tokenizer.to_str()
+
+
+def test_bpe_that_the_text_can_not_fill_says_what_it_gives(build: Builder) -> None:
+    with pytest.raises(TokenizerError, match=r"gives a BPE vocabulary of \d+ types, tokenizer.vocab_size asks for 5,000"):
+        build("bpe", 5_000)
+
+
+def test_bytes_need_no_text(build: Builder) -> None:
+    assert build("byte", lines=()).vocab_size == 258
+    assert build("byte", lines=(), eos=False).vocab_size == 257
+    assert sorted(byte_names()) == sorted(pre_tokenizers.ByteLevel.alphabet())
+
+
+def test_vocab_size_bounds_words_and_characters_to_the_most_frequent(build: Builder) -> None:
+    words = build("word", 10, lines=("b b b a a c c d e f g h i",), tokenized=True)
+    assert in_order(words) == [PAD, EOS, UNK, "b", "a", "c", "d", "e", "f", "g"]
+    characters = build("character", 5, lines=("abbb", "ac"))
+    assert in_order(characters) == [PAD, EOS, UNK, "b", "a"]
+    with pytest.raises(TokenizerError, match="no room"):
+        build("word", 3, tokenized=True)
+
+
+def test_words_are_split_from_punctuation_in_ordinary_text_only(build: Builder) -> None:
+    assert build("word", lines=("Don't go, Bob.",)).tokenizer.encode("Don't go, Bob.").tokens == [" Don't", " go", ",", " Bob", "."]
+    assert build("word", lines=("the <unk> n.v. sees",), tokenized=True).tokenizer.encode("the <unk> n.v.").tokens == ["the", UNK, "n.v."]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (("the boys see the dog .", "mr. <unk> is chairman of <unk> n.v. the dutch publishing group"), True),
+        (("We came, we saw.", "Then we left, tired.", "No more"), False),
+        ((), False),
+    ],
+)
+def test_tokenized_text_is_recognised(lines: tuple[str, ...], expected: bool) -> None:
+    assert looks_tokenized(lambda: iter([list(lines)])) is expected
+
+
+@pytest.mark.parametrize("kind", ["byte", "character", "bpe", "word"])
+@pytest.mark.parametrize("tokenized", [False, True])
+def test_fast_encoders_give_exactly_what_the_tokenizer_gives(build: Builder, kind: str, tokenized: bool) -> None:
+    built = build(kind, 290, tokenized=tokenized, lines=LINES[:3] + PROSE)
+    texts = [*LINES, *LINES, "  two  in front", "x", "<eos> as text", "a\u00a0b\u2003c\x1cd", "'s 're it's", "…—“q”"]
+    encode = line_encoder(built)
+    for _ in range(2):
+        ids, lengths = encode([text.encode() for text in texts])
+        expected = built.encode(texts)
+        assert lengths.tolist() == [len(line) for line in expected]
+        assert ids.tolist() == [index for line in expected for index in line]
+
+
+def test_the_cache_of_words_stays_bounded(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoders, "KEPT_WORDS", 100)
+    encode = encoders.WordCache(build("word", tokenized=True))
+    for start in range(0, 500, 50):
+        encode([" ".join(f"w{index}" for index in range(start, start + 50)).encode()])
+        assert len(encode._later) <= 150
+    assert encode([b"a zzz"])[1].tolist() == [2]
+
+
+def test_special_tokens_written_in_a_text_are_text(build: Builder) -> None:
+    built = build("bpe", 290, lines=PROSE)
+    ids, _ = line_encoder(built)([b"a <eos> b"])
+    assert built.eos_id not in ids
+
+
+def test_prompts_are_folded_as_the_corpus_was(build: Builder) -> None:
+    for kind in ("word", "bpe", "character"):
+        tokenizer = build(kind, 300, corpus=CorpusConfig(lowercase=True, mask_digits=True), lines=("see you in ###", *PROSE)).tokenizer
+        assert tokenizer.encode("SEE you in 1984").ids == tokenizer.encode("see you in ###").ids
+
+
+def test_the_saved_config_tells_a_reader_what_it_must_know(build: Builder, tmp_path: Path) -> None:
+    build("word", tokenized=True).save(tmp_path, " ")
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert {key: config[key] for key in ("eos_token", "pad_token", "unk_token", "rnnlm_eos_text", "rnnlm_kind", "padding_side")} == {
+        "eos_token": EOS, "pad_token": PAD, "unk_token": UNK, "rnnlm_eos_text": " ", "rnnlm_kind": "word", "padding_side": "right",
+    }  # fmt: skip
+    build("byte", eos=False).save(tmp_path, "\n")
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["eos_token"] is None
+
+
+def pretrained(name: Path | str, vocab_size: int, *, eos: bool = True) -> TokenizerConfig:
+    return TokenizerConfig(kind="pretrained", name=str(name), vocab_size=vocab_size, end_of_sentence=eos)
+
+
+def test_a_local_folder_is_loaded_as_a_pretrained_tokenizer(build: Builder, tmp_path: Path) -> None:
+    own = build("bpe", 300, lines=PROSE)
+    own.save(tmp_path, "\n")
+    loaded = build_tokenizer(pretrained(tmp_path, 300), CorpusConfig(), lambda: iter([]), size=0, tokenized=None)
+    assert (loaded.kind, loaded.vocab_size, loaded.pad_id, loaded.eos_id) == ("pretrained", 300, 0, 1)
+    assert loaded.encode([PROSE[0]]) == own.encode([PROSE[0]])
+    with pytest.raises(TokenizerError, match=r"has 300 types, tokenizer.vocab_size says 2,048") as raised:
+        build_tokenizer(pretrained(tmp_path, 2_048), CorpusConfig(), lambda: iter([]), size=0, tokenized=None)
+    assert raised.value.hint == "set tokenizer.vocab_size=300"
+
+
+def test_padding_of_a_pretrained_tokenizer_falls_back_to_its_end_token(build: Builder, tmp_path: Path) -> None:
+    build("bpe", 300, lines=PROSE).save(tmp_path, "\n")
+    path = tmp_path / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"pad_token": None}))
+    loaded = build_tokenizer(pretrained(tmp_path, 300, eos=False), CorpusConfig(), lambda: iter([]), size=0, tokenized=None)
+    assert (loaded.pad, loaded.eos_id) == (EOS, None)
+    path.write_text(json.dumps(config | {"pad_token": None, "eos_token": None}))
+    for eos, message in ((True, "has no end token"), (False, "neither a padding nor an end token")):
+        with pytest.raises(TokenizerError, match=message):
+            build_tokenizer(pretrained(tmp_path, 300, eos=eos), CorpusConfig(), lambda: iter([]), size=0, tokenized=None)
+
+
+def test_pickles_and_folders_without_a_tokenizer_are_refused_unopened(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.pt").write_bytes(pickle.dumps({"vocabulary": ["a"]}))
+    for name, message in ((tmp_path / "tokenizer.pt", "is a file"), (tmp_path, "holds no tokenizer.json")):
+        with pytest.raises(TokenizerError, match=message) as raised:
+            build_tokenizer(pretrained(name, 300), CorpusConfig(), lambda: iter([]), size=0, tokenized=None)
+        assert "never opened" in raised.value.hint
+
+
+def test_a_pretrained_tokenizer_that_is_nowhere_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TokenizerError, match=r'"nobody/no-such-tokenizer" can\'t be loaded') as raised:
+        build_tokenizer(pretrained("nobody/no-such-tokenizer", 300), CorpusConfig(), lambda: iter([]), size=0, tokenized=None)
+    assert "\n" not in raised.value.message
