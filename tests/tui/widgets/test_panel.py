@@ -11,7 +11,7 @@ from textual.strip import Strip
 from textual.widgets import Button, Static
 
 from rnnlm_tui.tui.widgets.palette import BORDER, FOCUS, TEXT, ink
-from rnnlm_tui.tui.widgets.panel import Panel, TitledContainer, bottom_edge, padded, segments_of, top_edge
+from rnnlm_tui.tui.widgets.panel import Panel, TitledContainer, bottom_edge, changed_span, padded, segments_of, top_edge
 
 
 def top(width: int, title: str, legend: str) -> str:
@@ -58,6 +58,19 @@ def test_padded_is_exactly_as_wide_as_asked() -> None:
             assert all(segment.style is not None for segment in strip)
 
 
+def test_changed_span_is_what_differs_with_wide_characters_whole() -> None:
+    def span(before: str, after: str) -> tuple[int, int]:
+        return changed_span(padded(segments_of(before), 8), padded(segments_of(after), 8))
+
+    assert span("abcdef", "abXYef") == (2, 4)
+    assert span("abcdef", "abcdeX") == (5, 6)
+    assert span("日本語", "日月語") == (2, 4)
+    assert span("ab日", "abcd") == (2, 4)
+    assert span("日本", "月") == (0, 4)
+    assert changed_span(padded(segments_of("ab", TEXT), 4), padded(segments_of("ab", FOCUS), 4)) == (0, 2)
+    assert changed_span(padded(segments_of("ab"), 4), padded(segments_of("ab"), 6)) == (0, 6)
+
+
 class Numbers(Panel):
     """Shows some lines."""
 
@@ -96,7 +109,7 @@ async def test_panel_draws_frame_title_legend_and_lines() -> None:
         assert shown(app)[6] == "╰─ below ────────────────────╯"
 
 
-async def test_changed_line_repaints_its_row_alone() -> None:
+async def test_changed_line_repaints_its_changed_cells_alone() -> None:
     app = Shown()
     async with app.run_test(size=(30, 14)) as pilot:
         await pilot.pause()
@@ -107,7 +120,7 @@ async def test_changed_line_repaints_its_row_alone() -> None:
         app.panel.lines = ("one", "2", "three")
         app.panel.redraw()
         app.panel.legend = "4"
-        assert asked == [(Region(0, 2, 30, 1),), (Region(0, 0, 30, 1),)]
+        assert asked == [(Region(2, 2, 3, 1),), (Region(26, 0, 1, 1),)]
 
 
 async def test_container_holds_widgets_in_the_same_frame_and_follows_the_focus() -> None:
