@@ -11,7 +11,7 @@ Tokens = NDArray[np.uint16] | NDArray[np.uint32]
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Contexts and the tokens that follow them, of equal length."""
 
-_CHUNK = 1 << 22
+_CHUNK = 1 << 20
 
 
 def stream_pairs(tokens: Tokens, limit: int | None = None) -> Iterator[Pairs]:
@@ -100,6 +100,5 @@ def _merged(
         return more_keys, more_counts.astype(np.int64)
     both = np.concatenate([keys, more_keys])
     united, places = np.unique(both, return_inverse=True)
-    sums = np.zeros(len(united), np.int64)
-    np.add.at(sums, places, np.concatenate([counts, more_counts]))
-    return united, sums
+    sums = np.bincount(places, weights=np.concatenate([counts, more_counts]), minlength=len(united))  # exact: far below 2**53
+    return united, sums.astype(np.int64)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,21 +15,11 @@ from rnnlm_tui.corpus.sources import Advance, Source
 from rnnlm_tui.errors import CorpusError
 
 _DIGITS = re.compile(r"\d+")
+MAX_UNITS = 8_192
+"""Documents, or runs of them, that are told apart when some are split off."""
+
 _BATCH_LINES = 4_096
 _BATCH_BYTES = 1 << 18
-
-
-@dataclass
-class Pool:
-    """One plain file: a sentence a line. Keeps 8 bytes of memory a document, whatever their length."""
-
-    path: Path
-    ends: array[int] = field(default_factory=lambda: array("Q"))
-    """Where each document ends, in bytes."""
-
-    @property
-    def bytes(self) -> int:
-        return self.ends[-1] if self.ends else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +30,37 @@ class Piece:
     start: int
     end: int
     documents: int
+
+
+class Pool:
+    """One plain file, a sentence a line, and where its documents end.
+
+    Beyond MAX_UNITS documents neighbours are taken together, twice as many each time, so that memory stays bounded.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.bytes = 0
+        self.documents = 0
+        self._stride = 1
+        self._ends: list[int] = []
+
+    def end_document(self, end: int) -> None:
+        """A document that is not empty ends at this byte."""
+        self.bytes = end
+        self.documents += 1
+        if self.documents % self._stride == 0:
+            self._ends.append(end)
+        if len(self._ends) > MAX_UNITS:
+            self._ends = self._ends[1::2]
+            self._stride *= 2
+
+    def units(self) -> list[Piece]:
+        """The documents, or runs of neighbouring ones, in order."""
+        ends = self._ends if self._ends and self._ends[-1] == self.bytes else [*self._ends, self.bytes]
+        counts = [self._stride] * len(ends)
+        counts[-1] = self.documents - self._stride * (len(ends) - 1)
+        return [Piece(self.path, start, end, count) for (start, end), count in zip(pairwise([0, *ends]), counts, strict=True)]
 
 
 def stage(source: Source, corpus: CorpusConfig, folder: Path, advance: Advance) -> dict[Split, Pool]:
@@ -60,7 +80,7 @@ def stage(source: Source, corpus: CorpusConfig, folder: Path, advance: Advance) 
                 files[document.split].write(f"{line}\n")
                 sizes[document.split] += (len(line) if line.isascii() else len(line.encode())) + 1
             if sizes[document.split] > before:
-                pools[document.split].ends.append(sizes[document.split])
+                pools[document.split].end_document(sizes[document.split])
     if not pools["train"].bytes:
         raise CorpusError(f"{source.title} is empty: there is no text to train on", hint="a sentence is a line that is not empty")
     return pools
@@ -87,10 +107,10 @@ def split_pools(pools: dict[Split, Pool], corpus: CorpusConfig) -> dict[Split, l
     wanted: tuple[tuple[Split, float], ...] = (("test", corpus.test_fraction), ("validation", corpus.validation_fraction))
     fractions = {split: fraction for split, fraction in wanted if split not in given}
     train = given["train"]
-    pieces = _by_documents(train, fractions) if len(train.ends) > len(fractions) else _by_lines(train, fractions)
+    pieces = _by_documents(train, fractions) if train.documents > len(fractions) else _by_lines(train, fractions)
     for split, pool in given.items():
         if split != "train":
-            pieces[split] = [Piece(pool.path, 0, pool.bytes, len(pool.ends))]
+            pieces[split] = [Piece(pool.path, 0, pool.bytes, pool.documents)]
     return pieces
 
 
@@ -126,20 +146,20 @@ def choose_documents(sizes: Iterable[int], fraction: float) -> list[int]:
 
 
 def _by_documents(pool: Pool, fractions: dict[Split, float]) -> dict[Split, list[Piece]]:
-    bounds = list(pairwise([0, *pool.ends]))
-    left = list(range(len(bounds)))
+    units = pool.units()
+    left = list(range(len(units)))
     splits: dict[int, Split] = {}
     for split, fraction in fractions.items():
-        chosen = {left[index] for index in choose_documents((bounds[index][1] - bounds[index][0] for index in left), fraction)}
+        chosen = {left[place] for place in choose_documents((units[index].end - units[index].start for index in left), fraction)}
         splits.update(dict.fromkeys(chosen, split))
         left = [index for index in left if index not in chosen]
     pieces: dict[Split, list[Piece]] = {split: [] for split in SPLITS}
-    for index, (start, end) in enumerate(bounds):
+    for index, unit in enumerate(units):
         held = pieces[splits.get(index, "train")]
-        if held and held[-1].end == start:
-            held[-1] = Piece(pool.path, held[-1].start, end, held[-1].documents + 1)
+        if held and held[-1].end == unit.start:
+            held[-1] = Piece(pool.path, held[-1].start, unit.end, held[-1].documents + unit.documents)
         else:
-            held.append(Piece(pool.path, start, end, 1))
+            held.append(unit)
     return pieces
 
 
@@ -160,7 +180,7 @@ def _by_lines(pool: Pool, fractions: dict[Split, float]) -> dict[Split, list[Pie
                 )
             pieces[split] = [Piece(pool.path, start, end, 1)]
             end = start
-    pieces["train"] = [Piece(pool.path, 0, end, len(pool.ends))]
+    pieces["train"] = [Piece(pool.path, 0, end, pool.documents)]
     return pieces
 
 

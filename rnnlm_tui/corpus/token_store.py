@@ -19,12 +19,13 @@ from rnnlm_tui.corpus.baseline import EVALUATED, baseline_key, baseline_losses
 from rnnlm_tui.corpus.building import building_folder, discard, publish, sweep, write_text_atomically
 from rnnlm_tui.corpus.encoders import line_encoder
 from rnnlm_tui.corpus.encoding import Encoded, encode_split, token_dtype
+from rnnlm_tui.corpus.lengths import check_bytes, check_length
 from rnnlm_tui.corpus.meter import Meter, ProgressCallback
 from rnnlm_tui.corpus.ngram import Tokens
 from rnnlm_tui.corpus.sources import Source, open_source
-from rnnlm_tui.corpus.staging import Piece, Pool, read_lines, split_pools, stage
+from rnnlm_tui.corpus.staging import Piece, read_lines, split_pools, stage
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, BuiltTokenizer, build_tokenizer
-from rnnlm_tui.errors import CorpusError, StorageError
+from rnnlm_tui.errors import StorageError
 
 RULES = 1
 """Raised when cleaning, splitting or tokenizing changes: a corpus made by older rules is then built anew."""
@@ -119,7 +120,7 @@ def prepare_corpus(corpus: CorpusConfig, tokenizer: TokenizerConfig, training: T
     prepared = _find(folder, identity)
     if prepared is None:
         prepared = _build(source, source_hash, identity, corpus, tokenizer, training, folder, progress)
-    _check_length(prepared.manifest, training)
+    check_length(prepared.manifest, training)
     return _with_baseline(prepared, training, progress)
 
 
@@ -169,7 +170,7 @@ def _build(
         meter = Meter("reading", source.size, progress)
         pools = stage(source, corpus, here, meter.advance)
         meter.done()
-        _check_bytes(pools["train"], training)
+        check_bytes(pools["train"].bytes, training)
         pieces = split_pools(pools, corpus)
         built = _tokenizer(config, corpus, pieces["train"], source, progress)
         built.save(here, source.eos_text)
@@ -196,7 +197,7 @@ def _build(
             notes=(*source.notes, *_unknown_notes(encoded)),
             created=time.time(),
         )
-        _check_length(manifest, training)
+        check_length(manifest, training)
         manifest = _with_losses(PreparedCorpus(here, manifest), training, progress)
         (here / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         if not publish(here, folder):
@@ -235,38 +236,6 @@ def _unknown_notes(encoded: dict[Split, Encoded]) -> list[str]:
     if not found.unknown:
         return []
     return [f"{found.unknown / found.facts.tokens:.1%} of the test tokens are outside the vocabulary: perplexities compare only under the same one"]
-
-
-def _check_bytes(pool: Pool, training: TrainingConfig) -> None:
-    """Refuse early what can't fill a batch: no token is shorter than a byte."""
-    wanted = _wanted(training)
-    if pool.bytes < wanted:
-        raise CorpusError(f"the text has {pool.bytes:,} bytes, too short for a batch: {_need(training)}", hint="take more text, or lower training.batch_size")
-
-
-def _check_length(manifest: CorpusManifest, training: TrainingConfig) -> None:
-    train = manifest.splits["train"]
-    have = train.tokens if training.data_mode == "stream" else train.sentences
-    what = "tokens" if training.data_mode == "stream" else "sentences"
-    if have < _wanted(training):
-        raise CorpusError(
-            f"the training split has {have:,} {what}, too short for a batch: {_need(training)}", hint="take more text, or lower training.batch_size"
-        )
-    for split in EVALUATED:
-        if manifest.splits[split].tokens < 2:
-            raise CorpusError(
-                f"the {split} split has {manifest.splits[split].tokens:,} tokens, it needs 2", hint=f"take more text, or raise corpus.{split}_fraction"
-            )
-
-
-def _wanted(training: TrainingConfig) -> int:
-    return training.batch_size * (2 if training.data_mode == "stream" else 1)
-
-
-def _need(training: TrainingConfig) -> str:
-    if training.data_mode == "stream":
-        return f"{training.batch_size:,} streams need at least {_wanted(training):,} tokens"
-    return f"a batch holds {training.batch_size:,} sentences"
 
 
 def _with_baseline(prepared: PreparedCorpus, training: TrainingConfig, progress: ProgressCallback) -> PreparedCorpus:

@@ -9,8 +9,9 @@ import pytest
 
 from rnnlm_tui.contract.config import CorpusConfig
 from rnnlm_tui.contract.corpora import Split
+from rnnlm_tui.corpus import staging
 from rnnlm_tui.corpus.sources import Advance, Document, Source
-from rnnlm_tui.corpus.staging import choose_documents, clean, read_lines, split_pools, stage
+from rnnlm_tui.corpus.staging import Pool, choose_documents, clean, read_lines, split_pools, stage
 from rnnlm_tui.errors import CorpusError
 
 
@@ -93,6 +94,19 @@ def test_chosen_documents_are_near_the_fraction_and_leave_some(count: int, fract
     assert 1 <= len(chosen) < count
     assert abs(sum(sizes[index] for index in chosen) - fraction * sum(sizes)) <= max(sizes)
     assert chosen == choose_documents(sizes, fraction)
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 7, 8, 9, 100])
+def test_many_documents_are_told_apart_in_runs_that_cover_all(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "MAX_UNITS", 4)
+    pool = Pool(tmp_path / "a")
+    for index in range(count):
+        pool.end_document(10 * (index + 1))
+    units = pool.units()
+    assert len(units) <= 5
+    assert [unit.start for unit in units] == [0, *(unit.end for unit in units[:-1])]
+    assert (units[-1].end, sum(unit.documents for unit in units)) == (10 * count, count)
+    assert all(unit.end - unit.start == 10 * unit.documents for unit in units)
 
 
 def test_batches_hold_a_bounded_number_of_bytes(tmp_path: Path) -> None:

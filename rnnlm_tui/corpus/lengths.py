@@ -1,0 +1,49 @@
+"""Refuses a text that is shorter than a batch, with what it has and what is needed."""
+
+from __future__ import annotations
+
+from rnnlm_tui.contract.config import TrainingConfig
+from rnnlm_tui.contract.corpora import CorpusManifest
+from rnnlm_tui.corpus.baseline import EVALUATED
+from rnnlm_tui.errors import CorpusError
+
+
+def check_bytes(size: int, training: TrainingConfig) -> None:
+    """Refuse early, by its bytes, a text that can't fill a batch: no token is shorter than a byte.
+
+    Raises:
+        CorpusError: with what it has and what a batch needs.
+    """
+    wanted = _wanted(training)
+    if size < wanted:
+        raise CorpusError(f"the text has {size:,} bytes, too short for a batch: {_need(training)}", hint="take more text, or lower training.batch_size")
+
+
+def check_length(manifest: CorpusManifest, training: TrainingConfig) -> None:
+    """Refuse a corpus whose training split can't fill a batch, or whose other splits have nothing to predict.
+
+    Raises:
+        CorpusError: with what it has and what is needed.
+    """
+    train = manifest.splits["train"]
+    have = train.tokens if training.data_mode == "stream" else train.sentences
+    what = "tokens" if training.data_mode == "stream" else "sentences"
+    if have < _wanted(training):
+        raise CorpusError(
+            f"the training split has {have:,} {what}, too short for a batch: {_need(training)}", hint="take more text, or lower training.batch_size"
+        )
+    for split in EVALUATED:
+        if manifest.splits[split].tokens < 2:
+            raise CorpusError(
+                f"the {split} split has {manifest.splits[split].tokens:,} tokens, it needs 2", hint=f"take more text, or raise corpus.{split}_fraction"
+            )
+
+
+def _wanted(training: TrainingConfig) -> int:
+    return training.batch_size * (2 if training.data_mode == "stream" else 1)
+
+
+def _need(training: TrainingConfig) -> str:
+    if training.data_mode == "stream":
+        return f"{training.batch_size:,} streams need at least {_wanted(training):,} tokens"
+    return f"a batch holds {training.batch_size:,} sentences"
