@@ -1,0 +1,111 @@
+"""What is refused before a run is created, and what it costs: no torch, no numpy, nothing written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.errors import CorpusError, DeviceError, TokenizerError
+from rnnlm_tui.supervisor import preflight
+from rnnlm_tui.supervisor.preflight import check_before_start, check_corpus, check_device, check_tokenizer
+
+
+def source(path: Path) -> CorpusConfig:
+    return CorpusConfig(source=str(path))
+
+
+@pytest.mark.parametrize("name", ["presidents", "python-docs", "elman"])
+def test_the_built_in_corpora_are_fine(name: str) -> None:
+    check_before_start(RunConfig(corpus=CorpusConfig(source=name)))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "empty"),
+        (b"\n \n\t\n", "empty"),
+        (b"good\nb\xffd\n", "UTF-8"),
+        (b"PK\x03\x04rest", "zip"),
+        (b"\x80\x04\x95rest", "pickle"),
+        (b"a\n", "at most"),
+        (b"text\0with\0zeros\n" * 9, "NUL"),
+    ],
+)
+def test_what_is_no_text_or_too_little_is_refused_by_kind(content: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(content)
+    with pytest.raises(CorpusError, match=words):
+        check_corpus(source(path), 21)
+
+
+def test_a_missing_file_an_empty_folder_and_a_pipe_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "none.txt", tmp_path / "folder", tmp_path / "pipe"):
+        with pytest.raises(CorpusError):
+            check_corpus(source(path), 2)
+
+
+def test_a_missing_test_set_is_refused_too(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"none\.txt"):
+        check_corpus(CorpusConfig(source="elman", test_source=str(tmp_path / "none.txt")), 2)
+
+
+def test_a_long_text_is_only_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(b"a line of text\n" * 300_000 + b"\xff\n")
+    monkeypatch.setattr(preflight, "MAX_READ_BYTES", 100_000)
+    check_corpus(source(path), 2)
+    monkeypatch.setattr(preflight, "MAX_READ_BYTES", 100_000_000)
+    with pytest.raises(CorpusError, match="UTF-8"):
+        check_corpus(source(path), 2)
+
+
+def test_a_short_text_is_enough_for_a_small_batch(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("ten bytes\n")
+    check_corpus(source(path), 10)
+    with pytest.raises(CorpusError, match="10 tokens at most, a batch needs 11"):
+        check_corpus(source(path), 11)
+
+
+def test_a_device_of_another_kind_of_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoCard:
+        there = False
+
+    monkeypatch.setattr(preflight, "GpuProbe", NoCard)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    for device in ("cuda", "cuda:3", "mps"):
+        with pytest.raises(DeviceError, match=device):
+            check_device(device)
+    check_device("auto")
+    check_device("cpu")
+
+
+def test_a_tokenizer_folder_that_is_not_there_is_refused_and_a_hub_name_is_left_to_the_worker(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match="no such folder"):
+        check_tokenizer(TokenizerConfig(kind="pretrained", name=str(tmp_path / "none")))
+    check_tokenizer(TokenizerConfig(kind="pretrained", name=str(tmp_path)))
+    check_tokenizer(TokenizerConfig(kind="pretrained", name="owner/name"))
+
+
+def test_the_check_loads_nothing_heavy_and_writes_nothing(home: Path) -> None:
+    code = (
+        "import sys; from rnnlm_tui.contract.config import RunConfig; from rnnlm_tui.supervisor.preflight import check_before_start; check_before_start(RunConfig())\n"
+        "print(sorted({'torch', 'numpy', 'tokenizers', 'pandas'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout == "[]\n"
+    assert not home.exists()
+
+
+def test_sentences_need_no_whole_batch(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("two words\n")
+    config = RunConfig(corpus=source(path), training=TrainingConfig(data_mode="sentences", batch_size=500))
+    check_before_start(config)
