@@ -7,10 +7,28 @@ from typing import Annotated
 
 import typer
 
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or the beginning of one.", show_default=False)]
+
+def complete_run(incomplete: str) -> list[str]:
+    """The names of runs that begin so, for the shell's completion."""
+    from rnnlm_tui.store.runs import list_runs
+
+    return [run.name for run in list_runs() if run.name.startswith(incomplete)]
+
+
+def complete_preset(incomplete: str) -> list[str]:
+    """The names of presets that begin so, for the shell's completion."""
+    from rnnlm_tui.contract.presets import PRESETS
+
+    return [name for name in PRESETS if name.startswith(incomplete)]
+
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or the beginning of one.", show_default=False, autocompletion=complete_run)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 PresetOption = Annotated[
-    str | None, typer.Option("--preset", metavar="NAME", help="Start from this preset: demo (the default), elman or book.", show_default=False)
+    str | None,
+    typer.Option(
+        "--preset", metavar="NAME", help="Start from this preset: demo (the default), elman or book.", show_default=False, autocompletion=complete_preset
+    ),
 ]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="A TOML file laid over the preset; what it leaves out stays as it is.", show_default=False)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from rnnlm_tui.cli.arguments import JsonOption, RunArgument
+from rnnlm_tui.cli.arguments import JsonOption, RunArgument, complete_run
 
 
 def runs(json: JsonOption = False) -> None:
@@ -100,7 +100,7 @@ def checkpoints(run: RunArgument, json: JsonOption = False) -> None:
     table(("step", "epoch", "val ppl", "size", "age", "mark"), cells, right=range(5))
 
 
-def delete(run: Annotated[str, typer.Argument(metavar="RUN", help="The run's whole name.", show_default=False)]) -> None:
+def delete(run: Annotated[str, typer.Argument(metavar="RUN", help="The run's whole name.", show_default=False, autocompletion=complete_run)]) -> None:
     """Move a run that is not running to the trash."""
     from rnnlm_tui.cli.output import line
     from rnnlm_tui.errors import UnknownRunError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.arguments import JsonOption
+from rnnlm_tui.cli.arguments import JsonOption, complete_run
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.requests import SampleDone, SampleRequest, SampleSettings
@@ -18,7 +18,13 @@ _FROM_RUN = "(default: the run's)"
 
 def sample(
     run: Annotated[
-        str, typer.Argument(metavar="RUN[@best|@last|@STEP]", help="A run and which of its checkpoints; @best where nothing is said.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="RUN[@best|@last|@STEP]",
+            help="A run and which of its checkpoints; @best where nothing is said.",
+            show_default=False,
+            autocompletion=complete_run,
+        ),
     ],
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to go on from; - reads it from standard input.", show_default=False)],
     temperature: Annotated[float | None, typer.Option(help="Below 1 safer, above 1 wilder.", show_default=_FROM_RUN)] = None,

@@ -12,7 +12,9 @@ from rnnlm_tui.cli import verbs
 from rnnlm_tui.cli.application import build
 from rnnlm_tui.cli.main import main, run
 from rnnlm_tui.cli.verbs import FAMILIES, VERBS, Verb
+from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.errors import CheckpointError, ConfigError, Problem, RnnlmError, RunStateError, UnknownRunError, WorkerError
+from rnnlm_tui.store.runs import create_run
 
 
 def answer_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -115,3 +117,21 @@ def test_every_verb_has_a_help_of_its_own(verb: Verb, capsys: pytest.CaptureFixt
     out = capsys.readouterr().out
     assert "--help" in out
     assert (verb.load().__doc__ or "").partition("\n")[0] in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("rnnlm-tui sho", {"show"}),
+        ("rnnlm-tui show bri", {"brisk-heron"}),
+        ("rnnlm-tui train --preset ", {"demo", "elman", "book"}),
+        ("rnnlm-tui config pre", {"presets"}),
+    ],
+)
+def test_the_shell_completes_verbs_runs_and_presets(line: str, words: set[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    create_run(RunConfig(), "brisk-heron")
+    monkeypatch.setenv("_RNNLM_TUI_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
+    assert run([]) == 0
+    assert set(capsys.readouterr().out.split()) == words
