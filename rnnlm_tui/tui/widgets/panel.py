@@ -106,7 +106,7 @@ def _bare(style: RichStyle) -> bool:
 
 def changed_span(before: Strip, after: Strip) -> tuple[int, int]:
     """First cell that differs and the cell behind the last one: what of a row has to go to the terminal."""
-    old, new = _cells(before), _cells(after)
+    old, new = cells_of(before), cells_of(after)
     if len(old) != len(new):
         return 0, len(new)
     differing = [at for at, (one, other) in enumerate(zip(old, new, strict=True)) if one != other]
@@ -118,7 +118,8 @@ def changed_span(before: Strip, after: Strip) -> tuple[int, int]:
     return differing[0], last
 
 
-def _cells(strip: Strip) -> list[tuple[str, RichStyle | None]]:
+def cells_of(strip: Strip) -> list[tuple[str, RichStyle | None]]:
+    """Sign and style of each cell; the right half of a wide character has no sign."""
     cells: list[tuple[str, RichStyle | None]] = []
     for text, style, _ in strip:
         if text.isascii() or cell_len(text) == len(text):
