@@ -111,6 +111,7 @@ class PlainTeller:
 
     def __init__(self) -> None:
         self._status = ""
+        self._said = ""
         self._step = -1
         self._evaluations: set[tuple[int, int, str]] | None = None
         self._next_line = 0.0
@@ -123,10 +124,10 @@ class PlainTeller:
         if status != self._status:
             self._status = status
             self._next_line = now + LINE_SECONDS
-            line(_arrival(summary))
+            self._say(_arrival(summary))
         elif now >= self._next_line and (summary.step != self._step or status == "preparing"):
             self._next_line = now + LINE_SECONDS
-            line(f"{summary.run}: {status_words(summary)}" if status == "preparing" else _progress(summary))
+            self._say(_arrival(summary) if status == "preparing" else _progress(summary))
         self._step = summary.step
         self._tell_evaluations(snapshot)
 
@@ -149,6 +150,11 @@ class PlainTeller:
             note(f'`rnnlm-tui sample {summary.run} "We must"` goes on from a prompt, `rnnlm-tui open {summary.run}` shows the charts')
         elif summary.checkpoints.count:
             note(f"`rnnlm-tui resume {summary.run}` goes on from step {summary.checkpoints.last:,}")
+
+    def _say(self, words: str) -> None:
+        if words != self._said:
+            self._said = words
+            line(words)
 
     def _tell_evaluations(self, snapshot: RunSnapshot) -> None:
         known = {(row.attempt, row.step, row.name): row for row in snapshot.evaluations}

@@ -18,7 +18,7 @@ def run_cells(summary: RunSummary) -> tuple[str, ...]:
         summary.run,
         status_words(summary),
         f"{summary.step:,}",
-        f"{share_done(summary):.0%}" if summary.max_steps else NOTHING,
+        percent(share_done(summary)) if summary.max_steps else NOTHING,
         perplexity_words(summary.validation.best_perplexity or summary.validation.perplexity),
         short_count(summary.tokens_per_second) if summary.tokens_per_second else NOTHING,
         duration(summary.active_seconds),
@@ -71,14 +71,19 @@ def status_words(summary: RunSummary) -> str:
     if summary.status == "lost":
         return "lost contact"
     if summary.status == "preparing" and summary.preparing is not None:
-        part = f" {summary.preparing.done / summary.preparing.total:.0%}" if summary.preparing.total else ""
+        part = f" {percent(summary.preparing.done / summary.preparing.total)}" if summary.preparing.total else ""
         return f"preparing, {summary.preparing.phase}{part}"
     return summary.status
 
 
 def progress_words(summary: RunSummary) -> str:
-    """`1,500 / 4,328 (35%)`."""
-    return f"{summary.step:,} / {summary.max_steps:,} ({share_done(summary):.0%})" if summary.max_steps else f"{summary.step:,}"
+    """`1,500 / 4,328 (35 %)`."""
+    return f"{summary.step:,} / {summary.max_steps:,} ({percent(share_done(summary))})" if summary.max_steps else f"{summary.step:,}"
+
+
+def percent(share: float) -> str:
+    """`35 %`."""
+    return f"{100 * share:.0f} %"
 
 
 def share_done(summary: RunSummary) -> float:

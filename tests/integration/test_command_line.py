@@ -165,7 +165,7 @@ def test_without_a_terminal_a_run_is_followed_in_plain_lines(machine: Machine) -
     done = machine.run("train", *SMALL, "--set", "training.max_steps=40", "--name", "plain")
     assert "\x1b" not in done.stdout + done.stderr
     assert "plain: running, Elman 2×16 tied" in done.stdout
-    assert "plain finished at step 40 / 40 (100%)" in done.stdout
+    assert "plain finished at step 40 / 40 (100 %)" in done.stdout
     assert "to beat" in done.stdout
     assert done.stdout.rstrip().splitlines()[-1]
     assert "the boys who" in done.stdout.partition("plain finished")[2]

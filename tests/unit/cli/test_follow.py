@@ -113,7 +113,7 @@ def test_plain_lines_tell_progress_evaluations_figures_and_a_sample(monkeypatch:
     assert follow_run(RUN, json=False) == 0
     out, err = capsys.readouterr()
     assert "brisk-heron: running, Elman 2×192 tied, 543,104 parameters, 100 steps" in out
-    assert "step 60 / 100 (60%)  loss 4.000  ppl 54.6" in out
+    assert "step 60 / 100 (60 %)  loss 4.000  ppl 54.6" in out
     assert "1 min 01 s left" in out
     assert out.count("step 50  validation perplexity") == 1
     assert "We must go on." in out

@@ -94,7 +94,7 @@ def test_runs_and_show_speak_to_people_without_json(capsys: pytest.CaptureFixtur
     assert run(["show", "brisk-heron"]) == 0
     out = capsys.readouterr().out
     assert "status       finished" in out
-    assert "3 / 3 (100%)" in out
+    assert "3 / 3 (100 %)" in out
     assert "perplexity 60.3" in out
 
 
