@@ -14,6 +14,7 @@ from textual.widgets.option_list import Option
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
 from rnnlm_tui.tui.widgets.palette import BRIGHT, DIM, TEXT, TRAIN
 from rnnlm_tui.tui.widgets.panel import TitledContainer
+from rnnlm_tui.tui.widgets.safe_text import SafeTextArea
 
 
 class ChooseScreen(Overlay[str]):
@@ -80,7 +81,7 @@ class TextsScreen(Overlay[str]):
     def compose(self) -> ComposeResult:
         legend = Content.assemble(("one a line  ", DIM), ("^s", f"bold {TEXT}"), (" keep  ", DIM), ("esc", f"bold {TEXT}"), (" leave them", DIM))
         with TitledContainer(title=self._title, legend=legend, classes="-highlighted"):
-            yield TextArea(self._text, compact=True, tab_behavior="focus", soft_wrap=True)
+            yield SafeTextArea(self._text, compact=True, tab_behavior="focus", soft_wrap=True)
 
     def on_mount(self) -> None:
         area = self.query_one(TextArea)

@@ -17,7 +17,7 @@ from rnnlm_tui.contract.presets import DEMO, PRESET_SUMMARIES, PRESETS
 from rnnlm_tui.errors import ConfigError, Problem, RnnlmError
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
-from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.screens.form_keys import FormKeys
 from rnnlm_tui.tui.widgets import figures
 from rnnlm_tui.tui.widgets.content import from_outside, plain
 from rnnlm_tui.tui.widgets.estimate_panel import EstimatePanel, room_of
@@ -37,7 +37,7 @@ WIDE_FROM = 110
 """Columns from which all sections stand in one column, with the figures beside them."""
 
 
-class ConfigScreen(PaneScreen):
+class ConfigScreen(FormKeys):
     """Edits the draft, starts it, saves it; a run that exists is shown and can be the start of a new one."""
 
     PANE = "config"
@@ -77,11 +77,6 @@ class ConfigScreen(PaneScreen):
             yield EstimatePanel(id="gives")
 
     # what shows
-
-    @property
-    def form(self) -> ConfigForm:
-        """The form."""
-        return self.query_one("#form", ConfigForm)
 
     @property
     def locked(self) -> bool:
@@ -235,41 +230,6 @@ class ConfigScreen(PaneScreen):
             self.app.push_screen(ChooseScreen(field.title, [(choice, "") for choice in field.choices], str(value), field.help), chosen)
 
     # the actions
-
-    def action_next_field(self) -> None:
-        """Down."""
-        self.form.move(1)
-
-    def action_previous_field(self) -> None:
-        """Up."""
-        self.form.move(-1)
-
-    def action_next_section(self) -> None:
-        """The section after this one."""
-        self.form.move_section(1)
-
-    def action_previous_section(self) -> None:
-        """The section before this one."""
-        self.form.move_section(-1)
-
-    def action_edit_field(self) -> None:
-        """Edit, switch or choose."""
-        if self.form.current is None:
-            self.form.move(1)
-        else:
-            self.form.edit()
-
-    def action_next_choice(self) -> None:
-        """The next value of a choice or switch."""
-        self.form.turn(1)
-
-    def action_previous_choice(self) -> None:
-        """The value before."""
-        self.form.turn(-1)
-
-    def action_reset_field(self) -> None:
-        """Put the field back."""
-        self.form.reset()
 
     def action_next_problem(self) -> None:
         """Go to the next field that is wrong."""

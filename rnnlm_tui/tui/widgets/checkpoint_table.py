@@ -48,7 +48,11 @@ class CheckpointTable(DataTable[Text]):
     CheckpointTable > .datatable--header-hover { background: #121212; }
     CheckpointTable > .datatable--hover { background: #121212; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "screen.choose_checkpoint", show=False, id="choose_checkpoint")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "screen.choose_checkpoint", show=False, id="choose_checkpoint"),
+        Binding("home", "scroll_top", show=False),
+        Binding("end", "scroll_bottom", show=False),
+    ]
 
     class Highlighted(Message):
         """Another checkpoint stands under the cursor."""

@@ -193,6 +193,8 @@ def _time_figure(estimate: Estimate) -> Content:
 
 
 def _calibration(estimate: Estimate) -> str:
+    if estimate.steps is None:
+        return "known once the corpus is built"
     if estimate.seconds is None:
         return "no run timed here yet"
     return f"as {plain(estimate.calibrated_by, limit=24)} ran here" if estimate.calibrated_by else "calibrated here"
@@ -206,7 +208,7 @@ def _time(estimate: Estimate) -> Content:
 
 def _steps(estimate: Estimate) -> Content:
     if estimate.steps is None:
-        return Content.styled("steps known once the corpus is built", DIM)
+        return Content("")
     factors = ""
     if estimate.steps_per_epoch and estimate.steps % estimate.steps_per_epoch == 0:
         factors = f" = {estimate.steps // estimate.steps_per_epoch:,} × {estimate.steps_per_epoch:,}"

@@ -21,7 +21,7 @@ class FormSection(Vertical):
     """The rows of one section."""
 
 
-class ConfigForm(VerticalScroll, can_focus=False):
+class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
     """All fields of a draft. Narrow: one section at a time; wide (class `-wide`): all in one column."""
 
     DEFAULT_CSS = """

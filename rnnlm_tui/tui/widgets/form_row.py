@@ -18,6 +18,7 @@ from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.content import from_outside
 from rnnlm_tui.tui.widgets.form_draft import short_message
 from rnnlm_tui.tui.widgets.form_fields import EMPTY_WORDS, FormField, edited_value, section_title, shown_value
+from rnnlm_tui.tui.widgets.safe_text import SafeInput
 
 LEAD, MARK, LABEL, CURSOR, BOX = 14, 2, 15, 1, 13
 """Columns of a row: the section's name where the form is wide, the mark of a change, the label, `›`, the value."""
@@ -42,7 +43,7 @@ class FieldState:
     """What is known of the value: `57 addresses, 1.9 MB`."""
 
 
-class FieldEditor(Input):
+class FieldEditor(SafeInput):
     """The editor in a row's place; enter and the arrows keep what was written, escape puts the old value back."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -165,8 +166,6 @@ class FieldRow(Widget, can_focus=True):
         """The help shows while the row has the focus."""
         super().watch_has_focus(has_focus)
         self._fit()
-        if has_focus:
-            self.call_after_refresh(self.scroll_visible, animate=False)  # once the help has its lines
 
     def on_descendant_blur(self) -> None:
         if self._editor is not None:
@@ -203,6 +202,8 @@ class FieldRow(Widget, can_focus=True):
         height = 1 + len(self._help_lines())
         if self.styles.height is None or self.styles.height.value != height:
             self.styles.height = height
+            if self._active:
+                self.call_after_refresh(self.scroll_visible, animate=False)  # once the help has its lines
         self.refresh()
 
     def _help_lines(self) -> list[Content]:

@@ -7,15 +7,15 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.events import Key
 from textual.message import Message
-from textual.widgets import TextArea
 
 from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS
+from rnnlm_tui.tui.widgets.safe_text import SafeTextArea
 
 MAX_LINES = 4
 """Lines that the box grows to; a longer prompt scrolls in it."""
 
 
-class PromptBox(TextArea):
+class PromptBox(SafeTextArea):
     """A text area of one to four lines without a blinking cursor."""
 
     DEFAULT_CSS = """

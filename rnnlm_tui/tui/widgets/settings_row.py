@@ -16,6 +16,7 @@ from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import ConfigError
 from rnnlm_tui.tui.widgets.form_draft import short_message
 from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, FormField, edited_value, read_value
+from rnnlm_tui.tui.widgets.safe_text import SafeInput
 
 SHOWN: tuple[tuple[str, int], ...] = (("temperature", 8), ("top_p", 6), ("top_k", 6), ("max_new_tokens", 7), ("seed", 8))
 """Fields of the row, each with the cells of its box."""
@@ -25,7 +26,7 @@ OFF: dict[str, object] = {"top_k": 0, "top_p": 1.0}
 IDLE_WHEN_GREEDY = ("top_p", "top_k", "seed")
 
 
-class SettingInput(Input):
+class SettingInput(SafeInput):
     """One setting. Enter and escape go back to the prompt."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

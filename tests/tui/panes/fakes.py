@@ -221,8 +221,8 @@ def make_estimate(config: RunConfig, steps: int | None) -> Estimate:
     vocabulary = config.tokenizer.vocab_size
     count = parameter_count(config.model, vocabulary)
     return Estimate(
-        parameters=count, vocab_size=vocabulary, vocab_exact=True, train_tokens=380_320, steps_per_epoch=594, steps=steps, memory_bytes=600 * 2**20,
-        checkpoint_bytes=6_500_000, disk_bytes=39_000_000, seconds=125.0, calibrated_by="plain-otter", baseline_perplexity=73.0,
+        parameters=count, vocab_size=vocabulary, vocab_exact=True, train_tokens=None if steps is None else 380_320, steps_per_epoch=None if steps is None else 594, steps=steps, memory_bytes=600 * 2**20,
+        checkpoint_bytes=6_500_000, disk_bytes=39_000_000, seconds=None if steps is None else 125.0, calibrated_by="plain-otter", baseline_perplexity=73.0,
     )  # fmt: skip
 
 

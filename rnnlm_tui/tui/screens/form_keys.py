@@ -1,0 +1,50 @@
+"""The keys of a form: from field to field, section to section, and into a field."""
+
+from __future__ import annotations
+
+from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.widgets.form import ConfigForm
+
+
+class FormKeys(PaneScreen):
+    """A screen with a config form on it."""
+
+    @property
+    def form(self) -> ConfigForm:
+        """The form."""
+        return self.query_one("#form", ConfigForm)
+
+    def action_next_field(self) -> None:
+        """Down."""
+        self.form.move(1)
+
+    def action_previous_field(self) -> None:
+        """Up."""
+        self.form.move(-1)
+
+    def action_next_section(self) -> None:
+        """The section after this one."""
+        self.form.move_section(1)
+
+    def action_previous_section(self) -> None:
+        """The section before this one."""
+        self.form.move_section(-1)
+
+    def action_edit_field(self) -> None:
+        """Edit, switch or choose."""
+        if self.form.current is None:
+            self.form.move(1)
+        else:
+            self.form.edit()
+
+    def action_next_choice(self) -> None:
+        """The next value of a choice or switch."""
+        self.form.turn(1)
+
+    def action_previous_choice(self) -> None:
+        """The value before."""
+        self.form.turn(-1)
+
+    def action_reset_field(self) -> None:
+        """Put the field back."""
+        self.form.reset()

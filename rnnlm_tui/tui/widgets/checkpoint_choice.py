@@ -1,0 +1,90 @@
+"""Which weights a prompt is continued from: the last checkpoint, the best, an older one, or a running run's weights of this moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from textual.content import Content
+
+from rnnlm_tui.contract.metrics import CheckpointRow, perplexity
+from rnnlm_tui.tui.widgets import figures
+from rnnlm_tui.tui.widgets.content import from_outside, plain
+from rnnlm_tui.tui.widgets.palette import DIM, TEXT, TRAIN, VALIDATION
+
+NOW = "now"
+"""The choice of the weights of this moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointChoice:
+    """What there is to choose from, and what is chosen."""
+
+    run: str
+    rows: tuple[CheckpointRow, ...]
+    """Last, best, then older ones."""
+    living: bool
+    """A worker holds the run, so that its weights of this moment can be asked for."""
+    wanted: str | None = None
+    """Directory of a checkpoint, `now`, or None for the best one."""
+
+    @classmethod
+    def of(cls, run: str, checkpoints: Sequence[CheckpointRow], wanted: str | None, *, living: bool) -> CheckpointChoice:
+        """In the order of the key that goes through them."""
+        newest_first = sorted(checkpoints, key=lambda row: row.step, reverse=True)
+        marked = [row for row in newest_first if row.last] + [row for row in newest_first if row.best and not row.last]
+        return cls(run, tuple(marked + [row for row in newest_first if not row.last and not row.best]), living, wanted)
+
+    @property
+    def row(self) -> CheckpointRow | None:
+        """The chosen checkpoint: the best one where nothing was chosen or it is gone. None: the weights of this moment, or nothing at all."""
+        if self.wanted == NOW and self.living:
+            return None
+        best = next((row for row in self.rows if row.best), self.rows[0] if self.rows else None)
+        return next((row for row in self.rows if row.path == self.wanted), best)
+
+    @property
+    def possible(self) -> bool:
+        """Whether there is anything to sample from."""
+        return bool(self.rows) or self.living
+
+    def next(self) -> str | None:
+        """What comes after the chosen one; None where there is nothing."""
+        choices = [row.path for row in self.rows] + ([NOW] if self.living else [])
+        if not choices:
+            return None
+        row = self.row
+        return choices[(choices.index(NOW if row is None else row.path) + 1) % len(choices)]
+
+    def legend(self) -> Content:
+        """`plain-otter @best step 3,700, val 58.1`."""
+        row = self.row
+        name = from_outside(self.run, limit=30, newlines="show").stylize(DIM)
+        if row is None:
+            return Content.assemble(name, (" @now", f"bold {TRAIN}"), (" the weights of this moment", DIM)) if self.living else name
+        mark = Content.styled(" @best", f"bold {VALIDATION}") if row.best else Content.styled(" @last", f"bold {TRAIN}") if row.last else Content("")
+        value = "" if row.validation_loss is None else figures.figure(perplexity(row.validation_loss))
+        return Content.assemble(name, mark, (" step ", DIM), (f"{row.step:,}", TEXT), (", val " if value else "", DIM), (value, TEXT))
+
+    def invitation(self) -> tuple[str, ...]:
+        """What stands where no text is yet."""
+        if self.row is not None:
+            return ("Write the beginning of a text; enter lets the model go on.",)
+        if self.living:
+            return ("No checkpoint yet: enter samples from the weights of this moment.", "Training goes on meanwhile.")
+        return (f"{plain(self.run, limit=40)} has no checkpoint to sample from.", "2 shows its training.")
+
+    def row_of_choices(self) -> Content:
+        """`checkpoint  last 3,750  best 3,700  older…  now   ^k next`; empty where there is nothing to choose."""
+        row, parts = self.row, []
+        for candidate in self.rows[:2]:
+            word = "best" if candidate.best else "last" if candidate.last else "step"
+            here = row is not None and candidate.path == row.path
+            parts.append(Content.styled(f"{word} {candidate.step:,}", f"bold underline {VALIDATION if candidate.best else TRAIN}" if here else DIM))
+        if row is not None and row not in self.rows[:2]:
+            parts.append(Content.styled(f"step {row.step:,}", f"bold underline {TEXT}"))
+        elif len(self.rows) > 2:
+            parts.append(Content.styled("older…", DIM))
+        if self.living:
+            parts.append(Content.styled("now", f"bold underline {TRAIN}" if row is None else DIM))
+        return Content.assemble(("checkpoint  ", DIM), Content("  ").join(parts), ("   ^k", f"bold {TEXT}"), (" next", DIM)) if parts else Content("")

@@ -1,0 +1,83 @@
+"""A sample on its way: what was drawn and not shown yet, and the line that tells how far and how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+
+from textual.content import Content
+
+from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleSettings
+from rnnlm_tui.tui.widgets import figures
+from rnnlm_tui.tui.widgets.palette import DIM, GOOD, TEXT, TRAIN
+
+WAKING_SECONDS = 0.5
+"""A first token that takes longer is waited for in words."""
+RATE_SECONDS = 0.2
+"""A speed over less than this is noise."""
+
+
+class SampleProgress:
+    """One request, from its start to its end."""
+
+    def __init__(self, request_id: str, settings: SampleSettings, *, where: str, clock: Callable[[], float] = monotonic) -> None:
+        self.request_id = request_id
+        self.where = where
+        """`step 3,700`, `now`."""
+        self._wanted = settings.max_new_tokens
+        self._seed = None if settings.greedy else settings.seed
+        self._clock = clock
+        self._started = clock()
+        self._first: float | None = None
+        self._tokens = 0
+        self._pieces: list[str] = []
+
+    @property
+    def seed(self) -> str:
+        """`seed 7`, `greedy`."""
+        return "greedy" if self._seed is None else f"seed {self._seed}"
+
+    def take(self, piece: SamplePiece) -> None:
+        """More text, shown with the next look."""
+        if self._first is None:
+            self._first = self._clock()
+        self._pieces.append(piece.text)
+        self._tokens = piece.tokens
+
+    def drain(self) -> str:
+        """What was drawn since the last look."""
+        text = "".join(self._pieces)
+        self._pieces.clear()
+        return text
+
+    def living(self) -> Content:
+        """`● 42 of 100 tokens   2,110 tok/s   first token 38 ms`."""
+        if self._first is None:
+            waiting = self._clock() - self._started > WAKING_SECONDS
+            return Content.assemble(("● ", TRAIN), ("waking the model …" if waiting else "…", DIM))
+        parts = [Content.assemble(("● ", TRAIN), (f"{self._tokens:,}", TEXT), (f" of {self._wanted:,} tokens", DIM))]
+        elapsed = self._clock() - self._first
+        if elapsed > RATE_SECONDS:
+            parts.append(Content.assemble((figures.count(self._tokens / elapsed), TEXT), (" tok/s", DIM)))
+        parts.append(Content.assemble(("first token ", DIM), (f"{(self._first - self._started) * 1000:,.0f}", TEXT), (" ms", DIM)))
+        return Content("   ").join(parts)
+
+    def ended(self, done: SampleDone, *, wide: bool) -> Content:
+        """`✓ 42 of 100 tokens   2,110 tok/s   first token 38 ms   4.1 bits/token`."""
+        stopped = done.reason == "cancelled"
+        words = {"length": f" of {self._wanted:,} tokens", "stop": " tokens, the text ended", "cancelled": f" of {self._wanted:,} tokens, stopped"}[done.reason]
+        rate = done.tokens / done.seconds if done.seconds > 0 else None
+        parts = [
+            Content.assemble(("■ ", DIM) if stopped else ("✓ ", GOOD), (f"{done.tokens:,}", TEXT), (words, DIM)),
+            Content.assemble((figures.count(rate), TEXT), (" tok/s", DIM)),
+            Content.assemble(("first token ", DIM), (f"{done.first_token_seconds * 1000:,.0f}", TEXT), (" ms", DIM)),
+            Content.assemble((f"{done.bits_per_token:.1f}", TEXT), (" bits/token", DIM)),
+        ]
+        if wide:
+            name, _, value = self.seed.partition(" ")
+            parts.append(Content.assemble((name, DIM), (f" {value}" if value else "", TEXT)))
+        return Content("   ").join(parts)
+
+    def meta(self, done: SampleDone) -> str:
+        """`42 tokens · seed 7 · step 3,700`."""
+        return f"{done.tokens:,} token{'' if done.tokens == 1 else 's'} · {self.seed} · {self.where}{' · stopped' if done.reason == 'cancelled' else ''}"

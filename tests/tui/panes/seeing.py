@@ -1,0 +1,63 @@
+"""Looks at the app as a person does: waits for what should show, and reads the screen's cells."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import monotonic
+
+from textual.pilot import Pilot
+
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.tui.actions import Pane
+from rnnlm_tui.tui.app import RnnlmApp
+from tests.tui.panes.fakes import RUN, FakeServices
+
+SNAPSHOTS = Path(__file__).with_name("snapshots")
+PATIENCE_SECONDS = 20.0
+
+
+@asynccontextmanager
+async def opened(
+    services: FakeServices, pane: Pane, *, size: tuple[int, int] = (80, 24), run: RunDirectory | None = RUN
+) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
+    """The app on a pane, settled."""
+    app = RnnlmApp(run, pane, services=services)
+    async with app.run_test(size=size, notifications=True) as pilot:
+        if run is not None and services.snapshots:
+            await until(pilot, lambda: app.snapshot is not None)
+        await until(pilot, lambda: app.machine is not None)
+        await pilot.pause()
+        yield app, pilot
+
+
+async def until(pilot: Pilot[int], condition: Callable[[], bool]) -> None:
+    """Wait for it, at most PATIENCE_SECONDS."""
+    deadline = monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert monotonic() < deadline, f"did not happen within {PATIENCE_SECONDS:.0f} s; the screen shows\n{screen_text(pilot.app)}"
+        await pilot.pause()
+        await asyncio.sleep(0.01)
+
+
+async def until_shown(pilot: Pilot[int], *texts: str) -> None:
+    """Wait until all the texts stand on the screen."""
+    await until(pilot, lambda: all(text in screen_text(pilot.app) for text in texts))
+
+
+def screen_text(app: object) -> str:
+    """The screen's cells, one line a row, without trailing blanks."""
+    assert isinstance(app, RnnlmApp)
+    return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())
+
+
+def assert_looks_like(app: RnnlmApp, name: str) -> None:
+    """The screen is, cell for cell, what stands in snapshots/`name`.txt; UPDATE_SNAPSHOTS=1 writes it anew."""
+    path, seen = SNAPSHOTS / f"{name}.txt", screen_text(app) + "\n"
+    if os.environ.get("UPDATE_SNAPSHOTS"):
+        SNAPSHOTS.mkdir(exist_ok=True)
+        path.write_text(seen, encoding="utf-8")
+    assert seen == path.read_text(encoding="utf-8")

@@ -1,0 +1,289 @@
+"""The config pane: editing a draft by keys alone, and a run's frozen config."""
+
+from __future__ import annotations
+
+from textual.events import Paste
+from textual.pilot import Pilot
+
+from rnnlm_tui.contract.config import SECTIONS, RunConfig
+from rnnlm_tui.contract.presets import DEMO, PRESETS
+from rnnlm_tui.errors import WorkerError
+from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
+from rnnlm_tui.tui.screens.config import ConfigScreen
+from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, fields_of
+from tests.tui.panes.fakes import FakeServices, make_snapshot
+from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+
+
+def pane(app: RnnlmApp) -> ConfigScreen:
+    screen = app.pane_screen
+    assert isinstance(screen, ConfigScreen)
+    return screen
+
+
+def focused(app: RnnlmApp) -> str:
+    row = pane(app).form.current
+    return row.field.path if row is not None else ""
+
+
+async def go(pilot: Pilot[int], path: str) -> None:
+    """To a field, as `g` and the arrows do."""
+    assert isinstance(pilot.app, RnnlmApp)
+    form = pane(pilot.app).form
+    form.go_to(path)
+    await until(pilot, lambda: form.current is not None and form.current.field.path == path)
+
+
+async def write(pilot: Pilot[int], path: str, text: str) -> None:
+    """Edit a field and keep what was written."""
+    await go(pilot, path)
+    await pilot.press("enter", *text, "enter")
+    assert isinstance(pilot.app, RnnlmApp)
+    row = pane(pilot.app).form.row(path)
+    await until(pilot, lambda: not row.editing)
+
+
+async def test_every_field_can_be_reached_with_the_arrow_alone() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        for field in FORM_FIELDS[:-1]:
+            await until(pilot, lambda path=field.path: focused(app) == path)  # type: ignore[misc]
+            await pilot.press("down")
+        await until(pilot, lambda: focused(app) == FORM_FIELDS[-1].path)
+
+
+async def test_tab_goes_through_the_sections_and_around() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        for section in (*SECTIONS[1:], SECTIONS[0]):
+            first = fields_of(section)[0].path
+            await pilot.press("tab")
+            await until(pilot, lambda path=first: focused(app) == path)  # type: ignore[misc]
+        await pilot.press("shift+tab")
+        await until(pilot, lambda: pane(app).form.section == SECTIONS[-1])
+
+
+async def test_a_changed_field_is_marked_and_says_what_it_was_until_it_is_reset() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await write(pilot, "optimizer.learning_rate", "5e-3")
+        await until_shown(pilot, "● peak rate", "was 3e-3", "● 1 changed from preset demo")
+        assert app.draft is not None
+        assert app.draft.optimizer.learning_rate == 5e-3
+        await pilot.press("u")
+        await until(pilot, lambda: "was 3e-3" not in screen_text(app))
+        assert app.draft == DEMO
+
+
+async def test_a_problem_shows_beside_its_field_while_it_is_written_and_is_counted() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await go(pilot, "model.dropout")
+        await pilot.press("enter", *"1.5")
+        await until_shown(pilot, "✗ must be below 1", "✗ 1 problem", "is 1.5, must be below 1")
+        assert app.draft is not None
+        assert app.draft.model.dropout == DEMO.model.dropout
+        await pilot.press("escape")
+        await until(pilot, lambda: "✗ 1 problem" not in screen_text(app))
+
+
+async def test_all_problems_are_counted_and_g_goes_from_one_to_the_next() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await write(pilot, "sampling.temperature", "0")
+        await write(pilot, "model.hidden_size", "wide")
+        await until_shown(pilot, "✗ 2 problems", "must be a whole number")
+        await pilot.press("g")
+        await until_shown(pilot, "must be above 0")
+        assert pane(app).form.section == "sampling"
+        await pilot.press("g")
+        await until(pilot, lambda: pane(app).form.section == "model")
+
+
+async def test_start_is_blocked_by_a_problem_and_goes_to_it() -> None:
+    services = FakeServices()
+    async with opened(services, "config", run=None) as (app, pilot):
+        await write(pilot, "training.batch_size", "0")
+        await go(pilot, "corpus.source")
+        await pilot.press("f5")
+        await until_shown(pilot, "1 problem to mend first")
+        assert pane(app).form.section == "training"
+        assert not [call for call in services.calls if call[0] == "start"]
+
+
+async def test_a_warm_up_longer_than_the_whole_run_blocks_the_start() -> None:
+    services = FakeServices()
+    async with opened(services, "config", run=None) as (_app, pilot):
+        await write(pilot, "schedule.warmup_steps", "6000")
+        await until_shown(pilot, "✗ must be below 4,752 steps")
+        await pilot.press("f5")
+        await until_shown(pilot, "1 problem to mend first")
+
+
+async def test_f5_starts_the_draft_under_the_name_it_shows() -> None:
+    services = FakeServices(make_snapshot("preparing"))
+    async with opened(services, "config", run=None) as (app, pilot):
+        await until_shown(pilot, "calm-badger ○ draft, not started")
+        await write(pilot, "training.seed", "43")
+        await pilot.press("f5")
+        await until(pilot, lambda: app.current_mode == "train")
+        ((_, config, name),) = [call for call in services.calls if call[0] == "start"]
+        assert name == "calm-badger"
+        assert isinstance(config, RunConfig)
+        assert config.training.seed == 43
+
+
+async def test_a_start_that_fails_keeps_the_draft() -> None:
+    services = FakeServices()
+    services.start_failure = WorkerError("the worker ended at its start", hint="its log: x")
+    async with opened(services, "config", run=None) as (app, pilot):
+        await write(pilot, "training.seed", "43")
+        await pilot.press("f5")
+        await until_shown(pilot, "the worker ended at its start")
+        assert app.draft is not None
+        assert app.draft.training.seed == 43
+        assert app.current_mode == "config"
+
+
+async def test_a_draft_can_be_saved_as_a_run_that_is_not_started() -> None:
+    services = FakeServices(make_snapshot("draft"))
+    async with opened(services, "config", run=None) as (_app, pilot):
+        await until_shown(pilot, "calm-badger")
+        await pilot.press("ctrl+s")
+        await until_shown(pilot, "plain-otter ○ draft", "frozen", "F5 Start")
+        assert [call[0] for call in services.calls] == ["create"]
+        await pilot.press("f5")
+        await until(pilot, lambda: ("resume", "plain-otter") in services.calls)
+
+
+async def test_enter_switches_a_switch_and_arrows_turn_a_choice() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await go(pilot, "model.tie_weights")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.draft is not None and not app.draft.model.tie_weights)
+        await go(pilot, "tokenizer.kind")
+        await pilot.press("left")
+        await until(pilot, lambda: app.draft is not None and app.draft.tokenizer.kind == "word")
+
+
+async def test_a_choice_opens_a_small_list_and_escape_leaves_it() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await go(pilot, "schedule.kind")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, ChooseScreen))
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen is app.pane_screen)
+        assert app.draft == DEMO
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, ChooseScreen))
+        await pilot.press("up", "enter")
+        await until(pilot, lambda: app.draft is not None and app.draft.schedule.kind == "constant")
+        await until_shown(pilot, "cosine only")
+
+
+async def test_prompts_are_edited_one_a_line() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await go(pilot, "evaluation.prompts")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, TextsScreen))
+        await pilot.press("enter", *"God [b]", "ctrl+s")
+        await until(pilot, lambda: app.draft is not None and app.draft.evaluation.prompts == (*DEMO.evaluation.prompts, "God [b]"))
+        await until_shown(pilot, "4 texts", "was 3 texts")
+
+
+async def test_an_optional_field_can_be_set_and_emptied_again() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await write(pilot, "training.max_steps", "700")
+        await until_shown(pilot, "was by epochs", "max steps decides")
+        await go(pilot, "training.max_steps")
+        await pilot.press("enter", "backspace", "enter")
+        await until(pilot, lambda: app.draft == DEMO)
+
+
+async def test_a_preset_replaces_the_draft_and_says_what_is_dropped() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await write(pilot, "training.seed", "43")
+        await pilot.press("P")
+        await until_shown(pilot, "1 change will be dropped", "known floor")
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: app.draft == PRESETS["elman"])
+        await until_shown(pilot, "preset elman")
+
+
+async def test_the_parameter_count_follows_what_is_written() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await until_shown(pilot, "543,104")
+        await write(pilot, "model.num_layers", "3")
+        await until_shown(pilot, "617,024")
+        await write(pilot, "model.num_layers", "0")
+        await until_shown(pilot, "✗ 1 problem", "543,104")
+        assert app.is_running
+
+
+async def test_figures_that_only_the_corpus_tells_are_not_invented() -> None:
+    services = FakeServices()
+    services.steps = None
+    async with opened(services, "config", run=None) as (_app, pilot):
+        await until_shown(pilot, "known once the corpus is built")
+
+
+async def test_a_runs_config_is_frozen_and_n_makes_a_new_one_from_it() -> None:
+    config = RunConfig().model_copy(update={"training": RunConfig().training.model_copy(update={"seed": 99})})
+    async with opened(FakeServices(make_snapshot(config=config)), "config") as (app, pilot):
+        await until_shown(pilot, "frozen", "plain-otter ● running")
+        await go(pilot, "training.seed")
+        await pilot.press("enter")
+        await until_shown(pilot, "a run's config never changes")
+        await pilot.press("u", "left", "f5")
+        assert not pane(app).form.draft.changes
+        await pilot.press("n")
+        await until_shown(pilot, "calm-badger ○ draft, not started")
+        await write(pilot, "training.seed", "100")
+        await until_shown(pilot, "1 changed from plain-otter", "was 99")
+
+
+async def test_a_draft_waits_while_other_panes_show() -> None:
+    async with opened(FakeServices(make_snapshot()), "config") as (app, pilot):
+        await until_shown(pilot, "frozen")
+        await pilot.press("n")
+        await until_shown(pilot, "draft, not started")
+        await write(pilot, "training.seed", "7")
+        await pilot.press("2")
+        await until(pilot, lambda: app.current_mode == "train")
+        await pilot.press("1")
+        await until_shown(pilot, "draft, not started", "● 1 changed from plain-otter")
+
+
+async def test_hostile_values_are_shown_and_do_nothing() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await go(pilot, "corpus.source")
+        form = pane(app).form
+        form.set_value("corpus.source", "\x1b]52;c;aGk=\x07[@click=app.quit]x[/]‮")
+        await pilot.press("down")
+        await until_shown(pilot, "was presidents")
+        text = screen_text(app)
+        assert "\x1b" not in text
+        assert "‮" not in text
+        assert app.is_running
+
+
+async def test_what_is_pasted_into_a_field_has_no_control_characters() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await go(pilot, "corpus.source")
+        await pilot.press("enter")
+        row = pane(app).form.row("corpus.source")
+        await until(pilot, lambda: row.editing and app.focused is not row)
+        assert app.focused is not None
+        app.focused.post_message(Paste("/data/\x1b]0;x\x07a.txt\x9b"))
+        await pilot.press("enter")
+        await until(pilot, lambda: app.draft is not None and app.draft.corpus.source == "/data/]0;xa.txt")
+
+
+async def test_resizing_between_narrow_and_wide_keeps_field_and_text() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await go(pilot, "optimizer.eps")
+        await pilot.press("enter", *"1e-6")
+        for size in ((120, 40), (60, 15), (80, 24), (200, 60), (80, 24)):
+            await pilot.resize_terminal(*size)
+            await pilot.pause()
+        await pilot.press("enter")
+        await until(pilot, lambda: app.draft is not None and app.draft.optimizer.eps == 1e-6)
+        row = pane(app).form.current
+        assert row is not None
+        assert row.field.path == "optimizer.eps"

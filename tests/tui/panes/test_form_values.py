@@ -1,0 +1,105 @@
+"""The form's fields and the values in them."""
+
+from __future__ import annotations
+
+import pytest
+
+from rnnlm_tui.contract.config import SECTIONS, RunConfig
+from rnnlm_tui.contract.presets import PRESETS
+from rnnlm_tui.contract.validation import config_to_raw, field_paths, merge, parse_config
+from rnnlm_tui.tui.widgets.form_draft import Draft, draft_of, short_message
+from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, FormField, edited_value, fields_of, number_text, read_value, shown_value, value_at
+from rnnlm_tui.tui.widgets.form_idle import idle_fields
+from rnnlm_tui.tui.widgets.form_row import LABEL
+
+FIELDS = {field.path: field for field in FORM_FIELDS}
+
+
+def test_every_config_field_stands_in_the_form_once_and_in_order() -> None:
+    assert tuple(field.path for field in FORM_FIELDS) == field_paths()
+    assert [path for section in SECTIONS for path in (field.path for field in fields_of(section))] == list(field_paths())
+
+
+@pytest.mark.parametrize("field", FORM_FIELDS, ids=lambda field: field.path)
+def test_every_field_has_a_label_that_fits_a_help_and_its_bounds(field: FormField) -> None:
+    assert 0 < len(field.title) <= LABEL
+    assert field.help
+    assert field.allowed or field.kind not in ("whole", "number")
+    assert field.choices if field.kind == "choice" else not field.choices
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_what_the_editor_shows_reads_back_as_the_same_config(name: str) -> None:
+    config = PRESETS[name]
+    changes = {
+        field.path: read_value(field, edited_value(field, value_at(config, field.path))) for field in FORM_FIELDS if field.kind not in ("switch", "choice")
+    }
+    assert parse_config(merge(config, changes)) == config
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.003, "3e-3"), (0.15, "0.15"), (1e-8, "1e-8"), (1.0, "1.0"), (0.0, "0"), (0.00125, "1.25e-3"), (2.5e7, "2.5e7")])
+def test_numbers_are_short_and_exact(value: float, text: str) -> None:
+    assert number_text(value) == text
+    assert float(text) == value
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "shown"),
+    [("model.hidden_size", 2048, "2,048"), ("training.seed", 20_000, "20000"), ("model.tie_weights", True, "yes"), ("training.max_steps", None, ""), ("evaluation.prompts", ("a",), "1 text")],
+)  # fmt: skip
+def test_values_show_as_people_write_them(path: str, value: object, shown: str) -> None:
+    assert shown_value(FIELDS[path], value) == shown
+
+
+@pytest.mark.parametrize(("path", "text", "value"), [("training.max_steps", "", None), ("training.epochs", "", ""), ("training.batch_size", "1,024", 1024), ("corpus.source", " a.txt ", "a.txt"), ("evaluation.prompts", "one\n\ntwo", ["one", "two"])])  # fmt: skip
+def test_written_text_becomes_a_raw_value(path: str, text: str, value: object) -> None:
+    assert read_value(FIELDS[path], text) == value
+
+
+def test_the_bases_own_value_is_no_change() -> None:
+    draft = Draft(RunConfig(), "preset demo").with_text(FIELDS["optimizer.learning_rate"], "5e-3")
+    assert dict(draft.changes) == {"optimizer.learning_rate": 5e-3}
+    assert not draft.with_text(FIELDS["optimizer.learning_rate"], "0.003").changes
+    assert not Draft(RunConfig(), "x").with_value("evaluation.prompts", list(RunConfig().evaluation.prompts)).changes
+
+
+def test_all_problems_are_found_in_the_forms_order_and_the_rest_stays_alive() -> None:
+    draft = Draft(RunConfig(), "preset demo")
+    for path, text in (("sampling.temperature", "0"), ("model.hidden_size", "wide"), ("optimizer.learning_rate", "1e-3"), ("corpus.source", "")):
+        draft = draft.with_text(FIELDS[path], text)
+    assert [problem.path for problem in draft.problems()] == ["corpus.source", "model.hidden_size", "sampling.temperature"]
+    nearest = draft.nearest_config()
+    assert nearest.optimizer.learning_rate == 1e-3
+    assert nearest.model.hidden_size == RunConfig().model.hidden_size
+
+
+def test_a_problem_between_fields_leaves_a_config_to_show_figures_of() -> None:
+    draft = Draft(RunConfig(), "preset demo").with_value("model.hidden_size", 256)
+    assert [problem.path for problem in draft.problems()] == ["model.tie_weights"]
+    assert draft.nearest_config() == RunConfig()
+
+
+def test_a_warm_up_longer_than_the_run_is_a_problem_once_the_steps_are_known() -> None:
+    draft = Draft(RunConfig(), "preset demo").with_value("schedule.warmup_steps", 6000)
+    assert not draft.problems_within(None)
+    assert not draft.problems_within(6001)
+    (problem,) = draft.problems_within(4752)
+    assert short_message(problem) == "must be below 4,752 steps"
+
+
+def test_a_config_comes_back_as_changes_to_its_preset() -> None:
+    config = parse_config(merge(PRESETS["elman"], {"training.seed": 3, "training.max_steps": 500}))
+    draft = draft_of(config)
+    assert draft.base == PRESETS["elman"]
+    assert dict(draft.changes) == {"training.seed": 3, "training.max_steps": 500}
+    assert draft.config() == config
+    assert draft_of(parse_config(config_to_raw(config) | {"preset": "mine"})).changes == {}
+
+
+def test_idle_fields_are_real_fields_and_follow_the_config() -> None:
+    paths = set(field_paths())
+    for config in PRESETS.values():
+        assert set(idle_fields(config)) <= paths
+    assert "training.bptt" in idle_fields(PRESETS["book"])
+    assert "corpus.sentences" not in idle_fields(PRESETS["elman"])
+    assert "sampling.temperature" in idle_fields(PRESETS["book"])

@@ -1,0 +1,83 @@
+"""The parts of the prompt pane that need no screen."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from rich.cells import cell_len
+
+from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleSettings
+from rnnlm_tui.tui.widgets.checkpoint_choice import NOW, CheckpointChoice
+from rnnlm_tui.tui.widgets.prompt_history import PromptHistory
+from rnnlm_tui.tui.widgets.sample_progress import SampleProgress
+from rnnlm_tui.tui.widgets.wrapped_text import WrappedText
+from tests.tui.panes.fakes import CHECKPOINTS
+
+
+def lines(wrapped: WrappedText) -> list[str]:
+    return [wrapped.text[start:end] for start, end in map(wrapped.span, range(len(wrapped)))]
+
+
+def test_text_breaks_at_words_and_newlines() -> None:
+    text = "The state of the Union is strong, and averyveryverylongwordindeed yes\nnew\n\nend"
+    assert lines(WrappedText(20, text)) == ["The state of the", "Union is strong, and", "averyveryverylongwor", "dindeed yes", "new", "", "end"]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_text_wraps_the_same_however_it_arrives_and_never_beyond_its_width(seed: int) -> None:
+    draw = random.Random(seed)
+    text = "".join(draw.choice("ab  c\nxyz漢é") for _ in range(draw.randrange(200)))
+    width = draw.randrange(3, 14)
+    whole, grown, fitted = WrappedText(width, text), WrappedText(width), WrappedText(40, text)
+    position = 0
+    while position < len(text):
+        step = draw.randrange(1, 6)
+        grown.append(text[position : position + step])
+        position += step
+    fitted.fit(width)
+    assert lines(whole) == lines(grown) == lines(fitted)
+    assert all(cell_len(line.rstrip()) <= width for line in lines(whole))
+    assert "".join("".join(lines(whole)).split()) == "".join(text.split())
+
+
+def test_history_goes_back_and_brings_the_unsent_text_again() -> None:
+    history = PromptHistory()
+    history.load(["one", "two"])
+    assert history.add("three")
+    assert not history.add("three")
+    assert not history.add("  ")
+    assert [history.older("draft"), history.older(""), history.older(""), history.older("")] == ["three", "two", "one", None]
+    assert [history.newer(), history.newer(), history.newer(), history.newer()] == ["two", "three", "draft", None]
+
+
+def test_the_best_checkpoint_is_chosen_and_the_key_goes_last_best_older_now() -> None:
+    choice = CheckpointChoice.of("run", CHECKPOINTS, None, living=True)
+    assert choice.row is not None
+    assert choice.row.best
+    order, wanted = [], CHECKPOINTS[0].path
+    for _ in range(6):
+        following = CheckpointChoice.of("run", CHECKPOINTS, wanted, living=True).next()
+        assert following is not None
+        order.append(following.removeprefix("checkpoints/step-00000"))
+        wanted = following
+    assert order == ["now", "3750", "3700", "3000", "2000", "1000"]
+
+
+def test_a_run_that_ended_offers_no_weights_of_this_moment() -> None:
+    assert CheckpointChoice.of("run", (), None, living=False).next() is None
+    assert not CheckpointChoice.of("run", (), None, living=False).possible
+    assert CheckpointChoice.of("run", CHECKPOINTS, NOW, living=False).row is not None
+    assert CheckpointChoice.of("run", (), None, living=True).possible
+
+
+def test_progress_tells_tokens_speed_and_the_wait_for_the_first_token() -> None:
+    clock = iter((0.0, 1.0, 1.038, 2.038))
+    progress = SampleProgress("1", SampleSettings(max_new_tokens=100), where="step 3,700", clock=lambda: next(clock))
+    assert progress.living().plain == "● waking the model …"
+    progress.take(SamplePiece(id="1", text=" is", tokens=42))
+    assert progress.living().plain == "● 42 of 100 tokens   42 tok/s   first token 1,038 ms"
+    assert (progress.drain(), progress.drain()) == (" is", "")
+    done = SampleDone(id="1", reason="cancelled", text=" is", tokens=42, prompt_tokens=5, seconds=0.02, first_token_seconds=0.038, bits_per_token=4.12)
+    assert progress.ended(done, wide=True).plain == "■ 42 of 100 tokens, stopped   2,100 tok/s   first token 38 ms   4.1 bits/token   seed 7"
+    assert progress.meta(done) == "42 tokens · seed 7 · step 3,700 · stopped"
