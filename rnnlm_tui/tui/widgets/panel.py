@@ -16,6 +16,7 @@ from textual.strip import Strip
 from textual.style import Style
 from textual.widget import Widget
 
+from rnnlm_tui.tui.widgets.content import plain
 from rnnlm_tui.tui.widgets.palette import BORDER, BRIGHT, DIM, FOCUS, TEXT, ink
 
 Label = Content | str
@@ -24,9 +25,9 @@ ASCII = ("+", "-", "+", "|", "+", "+")
 
 
 def segments_of(content: Label, colour: str = DIM, *, bold: bool = False) -> list[Segment]:
-    """One line of content as segments that all have a style; what the content leaves open is `colour`."""
+    """One line of content as segments that all have a style; what the content leaves open is `colour`. Of a string nothing can act on the terminal."""
     if isinstance(content, str):
-        return [Segment(content, ink(colour, bold=bold))] if content else []
+        return [Segment(plain(content, newlines="space"), ink(colour, bold=bold))] if content else []
     base = Style(foreground=Color.parse(colour), bold=bold)
     return [Segment(text, style or ink(colour)) for text, style, _ in content.render_segments(base) if text]
 

@@ -167,6 +167,14 @@ async def test_no_color_draws_panels_and_containers(monkeypatch: pytest.MonkeyPa
         assert len(shown(app)) == 3
 
 
+async def test_title_from_outside_acts_on_nothing() -> None:
+    app = Shown()
+    async with app.run_test(size=(40, 14)) as pilot:
+        app.panel.panel_title = "a\x1b]52;c;eA==\x07b\u202ec\nd"
+        await pilot.pause()
+        assert shown(app)[0].startswith("╭─ a␛]52;c;eA==␇b‹202e›c d ─")
+
+
 async def test_markup_in_titles_is_text() -> None:
     app = Shown()
     async with app.run_test(size=(40, 14)) as pilot:

@@ -47,17 +47,19 @@ def bins_of(series: ChartSeries, start: float, end: float, columns: int, lead: i
         if column > columns - 1:
             bins.append(_bin(series.geometric, mean, low, high, first, first + 1, column))
             break
-        after = first + 1
-        if after < size and x[after] < start + (column + 0.5) * width:
-            after = bisect_left(x, start + (column + 0.5) * width, after, size)
+        after, edge = first + 1, start + (column + 0.5) * width
+        if after < size and x[after] < edge:
+            after = bisect_left(x, edge, after, size)
+        elif math.isfinite((middle := mean[first]) + (bottom := low[first]) + (top := high[first])):
+            bins.append(Bin(column, middle, bottom, top, 1, first))
+            first = after
+            continue
         bins.append(_bin(series.geometric, mean, low, high, first, after, column))
         first = after
     return bins
 
 
 def _bin(geometric: bool, mean: Sequence[float], low: Sequence[float], high: Sequence[float], first: int, after: int, column: int) -> Bin:
-    if after == first + 1 and math.isfinite(mean[first] + low[first] + high[first]):
-        return Bin(column, mean[first], low[first], high[first], 1, first)
     means = mean[first:after]
     lows, highs = (means if low is mean else low[first:after]), (means if high is mean else high[first:after])
     total, bottom, top = sum(means), min(lows), max(highs)
@@ -91,14 +93,13 @@ def smoothed(bins: Sequence[Bin], smoothing: float, columns_of_range: float, geo
     total = weight = 0.0
     before = bins[0].column if bins else 0
     logs = geometric and all(not bin.low <= 0 for bin in bins)
-    for bin in bins:
-        if bin.mean != bin.mean:
-            curve.append((bin.column, NAN))
+    for column, mean, _, _, points, _, _ in bins:
+        if mean != mean:
+            curve.append((column, NAN))
             total = weight = 0.0
             continue
-        value = math.log(bin.mean) if logs else bin.mean
-        keep = per_column ** (bin.column - before)
-        total, weight = total * keep + value * bin.points, weight * keep + bin.points
-        before = bin.column
-        curve.append((bin.column, math.exp(total / weight) if logs else total / weight))
+        keep = per_column if column - before == 1 else per_column ** (column - before)
+        total, weight = total * keep + (math.log(mean) if logs else mean) * points, weight * keep + points
+        before = column
+        curve.append((column, math.exp(total / weight) if logs else total / weight))
     return curve

@@ -259,10 +259,9 @@ def _marks(data: ChartData, look: Look, raster: Raster) -> list[tuple[str, Style
 def _empty(plot: Plot, data: ChartData) -> Plot:
     """No point to draw: say so calmly, and what will come."""
     lines = ["no points yet", *([data.note] if data.note else [])]
-    lines = [line for line in lines if len(line) <= plot.width][-plot.height :]
+    lines = [line for line in lines if len(line) <= plot.width - 2 * plot.gutter][-plot.height :]
     top = max((plot.height - len(lines)) // 2, 0)
-    plot.label_width = 0
     for row in range(plot.height):
         text = lines[row - top] if top <= row < top + len(lines) else ""
-        plot.rows.append([(text.center(plot.width), ink(DIM))])
+        plot.rows.append([(text.center(plot.width)[plot.gutter :], ink(DIM))])
     return plot

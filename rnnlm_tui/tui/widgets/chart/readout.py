@@ -24,7 +24,7 @@ def legends(data: ChartData, look: Look, plot: Plot) -> list[Content]:
     head = _head(data, look) if look.cursor is not None else []
     entries = [(_entry(data, look, plot, index, named=True), _entry(data, look, plot, index, named=False)) for index in range(len(series))]
     full, bare = [entry[0] for entry in entries], [entry[1] for entry in entries]
-    choices = [[*head, *full, *lines], [*head, *full], full, [*bare[:1], *full[1:]], bare, bare[:1]]
+    choices = [[*head, *full, *lines], [*head, *full], full, [*bare[:1], *full[1:]], *(bare[:some] for some in range(len(bare), 0, -1))]
     gap = Content("  ")
     return [gap.join([part for part in choice if part]) for choice in choices]
 
@@ -68,7 +68,7 @@ def _entry(data: ChartData, look: Look, plot: Plot, index: int, *, named: bool) 
     value, place = _value(data, look, plot, index)
     alone = len(data.series) == 1 and not series.name and not any(line.label for line in data.baselines)
     parts = [] if alone else [(series_marker(series, index, look) or "━", series.colour)]
-    if named and series.name:
+    if named and series.name and series.name != series.marker:
         parts.append((series.name, DIM))
     if value:
         parts.append((value, f"bold {BRIGHT if index == 0 else series.colour}"))

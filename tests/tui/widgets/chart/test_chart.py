@@ -76,6 +76,15 @@ async def test_legend_gives_up_baselines_then_names_then_series() -> None:
         assert "50.9" not in rows(app.chart)[0]
 
 
+async def test_legend_shows_as_many_series_as_fit() -> None:
+    curves = tuple(replace(line([1.0, 2.0]).series[0], name=name, marker=name, current=f"{at}.00") for at, name in enumerate("ABCD"))
+    app = Charts(ChartData("Compare", curves, x_end=2))
+    async with app.run_test(size=(42, 8)) as pilot:
+        assert rows(app.chart)[0].endswith("─ A 0.00  B 1.00  C 2.00 ─╮")
+        await pilot.resize_terminal(30, 8)
+        assert rows(app.chart)[0].endswith("A 0.00  B 1.00 ─╮")
+
+
 async def test_showing_the_same_again_repaints_nothing() -> None:
     app = Charts(training(700))
     async with app.run_test(size=(80, 16)):

@@ -152,7 +152,13 @@ def test_empty_chart_says_what_will_come() -> None:
     data = ChartData("Loss", (ChartSeries("train", TRAIN, [], []),), note="the first step is on its way", x_end=100)
     _, rows = picture(data, 60, 9)
     assert [row.strip() for row in rows if row.strip()] == ["no points yet", "the first step is on its way"]
-    assert [row.strip() for row in picture(data, 20, 9)[1] if row.strip()] == ["no points yet"]
+    assert [row.strip() for row in picture(data, 24, 9)[1] if row.strip()] == ["no points yet"]
+
+
+def test_dots_begin_in_the_same_column_before_and_after_the_first_point() -> None:
+    empty = ChartData("Loss", (ChartSeries("train", TRAIN, [], []),), x_end=100)
+    first = ChartData("Loss", (ChartSeries("train", TRAIN, [1], [7.62]),), x_end=100)
+    assert picture(empty, 60, 9)[0].gutter == picture(first, 60, 9)[0].gutter
 
 
 @pytest.mark.parametrize(
