@@ -204,10 +204,11 @@ def summarize(run: RunDirectory) -> RunSummary:
 
 def summaries() -> list[RunSummary]:
     """The figures of all runs, the newest first; a run that can't be read has the status `lost` and says why."""
-    return [_summary_or_problem(run) for run in list_runs()]
+    return [summary_or_problem(run) for run in list_runs()]
 
 
-def _summary_or_problem(run: RunDirectory) -> RunSummary:
+def summary_or_problem(run: RunDirectory) -> RunSummary:
+    """The figures of one run; one that can't be read has the status `lost` and says why."""
     try:
         return summarize(run)
     except RnnlmError as error:

@@ -121,7 +121,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("previous_field", ("up",), "Field", "the field before", ("config",), footer=False, covered=True),
     Action("next_section", ("tab",), "Section", "the next section", ("config",)),
     Action("previous_section", ("shift+tab",), "Section", "the section before", ("config",), footer=False, covered=True),
-    Action("edit_field", ("enter",), "Edit", "edit the field, switch it or choose", ("config",)),
+    Action("edit_field", ("enter",), "Edit", "edit the field: switch it or choose", ("config",)),
     Action("next_choice", ("right",), "Next", "the next choice, the one before", ("config",), footer=False, shown="← →"),
     Action("previous_choice", ("left",), "Previous", "the choice before", ("config",), footer=False, covered=True),
     Action("start_draft", ("f5",), "Start", "start this run", ("config",), wide_verb="Start training", palette="Start the run of this config"),
@@ -132,14 +132,14 @@ ACTIONS: tuple[Action, ...] = (
     Action("new_from_run", ("n",), "New", "a new run from this config", ("config",), wide_verb="New run from it", palette="New run from this config"),
     # checkpoints
     Action("choose_checkpoint", ("enter",), "Prompt", "sample from this checkpoint", ("checkpoints",)),
-    Action("verify_checkpoint", ("v",), "Verify", "check its files against their hashes", ("checkpoints",)),
+    Action("verify_checkpoint", ("v",), "Verify", "check its files: against their hashes", ("checkpoints",)),
     # prompt
     Action("generate", ("enter",), "Generate", "continue the prompt", ("prompt",)),
-    Action("settings", ("tab",), "Settings", "temperature, top-p, top-k, max, seed", ("prompt",)),
+    Action("settings", ("tab",), "Settings", "settings: temperature, top-p, top-k, max, seed", ("prompt",)),
     Action("new_seed", ("ctrl+r",), "New seed", "draw with another seed", ("prompt",), palette="Prompt: new seed"),
     Action("next_checkpoint", ("ctrl+k",), "Checkpoint", "sample from the next checkpoint", ("prompt",), palette="Prompt: next checkpoint"),
     Action("save_text", ("ctrl+s", "w"), "Save", "save the newest text to a file", ("prompt",), palette="Prompt: save the text to a file"),
-    Action("copy_text", ("ctrl+y",), "Copy", "copy the newest text, if the terminal lets it", ("prompt",), palette="Prompt: copy the text"),
+    Action("copy_text", ("ctrl+y",), "Copy", "copy the newest text: if the terminal lets it", ("prompt",), palette="Prompt: copy the text"),
     # everywhere
     Action("show_config", ("1",), "Config", "the config", group="everywhere", on_app=True, footer=False, palette="Go to config"),
     Action("show_train", ("2",), "Train", "training", group="everywhere", on_app=True, footer=False, palette="Go to training"),

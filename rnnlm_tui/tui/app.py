@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
 ResultT = TypeVar("ResultT")
 
+STALLED_SECONDS = 5.0
+"""Between two looks at the clock while a run stands still."""
+
 
 class RnnlmApp(App[int]):
     """One terminal's view of the laboratory. Leaving it never stops a run."""
@@ -92,8 +95,9 @@ class RnnlmApp(App[int]):
         self.services = services or Services()
         self.settings: dict[str, object] = settings if settings is not None else {}
         self.animation_level = "none"
+        self.waiting_notice: Notice | None = None
         self._sampler_lock = asyncio.Lock()
-        self._watcher = Watcher(self.services, self.post_message, fps=fps)
+        self.watcher = Watcher(self.services, self.post_message, fps=fps)
         self.register_theme(THEME)
         self.theme = THEME.name
 
@@ -103,14 +107,14 @@ class RnnlmApp(App[int]):
         hangup.leave_on_hangup(self.leave_at_once)
         if not self.is_headless:
             self.set_interval(hangup.CHECK_SECONDS, self._leave_without_terminal)
-        self._watcher.want_list(True)
-        self.run_worker(self._watcher.loop, thread=True, group="watch", exit_on_error=True)
+        self.set_interval(STALLED_SECONDS, self._tell_the_time)
+        self.run_worker(self.watcher.loop, thread=True, group="watch", exit_on_error=True)
         if self.run_directory is not None:
-            self._watcher.open(self.run_directory)
+            self.watcher.open(self.run_directory)
         self.set_title()
 
     async def on_unmount(self) -> None:
-        self._watcher.close()
+        self.watcher.close()
         if self.sampler is not None:
             await self.sampler.close()
 
@@ -164,24 +168,27 @@ class RnnlmApp(App[int]):
             while len(self.screen_stack) > 1:
                 self.pop_screen()
             self.switch_mode(pane)
-        self.remember(pane)
+        self.remember()
 
     def open_run(self, run: RunDirectory, pane: Pane = "train") -> None:
+        self.choose_run(run)
+        self.draft = None
+        self.open_pane(pane)
+
+    def choose_run(self, run: RunDirectory) -> None:
         if self.run_directory is None or run.path != self.run_directory.path:
             self.run_directory = run
             self.snapshot = None
             self.selected_checkpoint = None
-            self._watcher.open(run)
+            self.watcher.open(run)
             if self.pane_screen is not None:
                 self.pane_screen.snapshot = None
-        if pane != "runs":  # there the cursor opens runs as it goes by
-            self.draft = None
-        self.open_pane(pane)
+        self.remember()
 
     def close_run(self) -> None:
         """No run is open any more: it was deleted, or a new one is being configured."""
         self.run_directory = self.snapshot = self.selected_checkpoint = None
-        self._watcher.open(None)
+        self.watcher.open(None)
         self.set_title()
 
     def new_draft(self) -> None:
@@ -191,7 +198,7 @@ class RnnlmApp(App[int]):
         self.open_pane("config")
 
     def look_now(self) -> None:
-        self._watcher.look_now()
+        self.watcher.look_now()
 
     def start_run(self, config: RunConfig, name: str | None = None) -> None:
         self.say("starting…")
@@ -250,14 +257,14 @@ class RnnlmApp(App[int]):
         self.notify(plain(f"{message}\n{hint}".strip(), limit=600), severity="error", timeout=12, markup=False)
 
     def _told(self, notice: Notice) -> None:
-        self._watcher.look_now()
+        self.watcher.look_now()
         self._show(notice)
 
     def _show(self, notice: Notice) -> None:
-        if self.pane_screen is not None and self.pane_screen.is_mounted:
-            self.pane_screen.show_notice(notice)
-        else:
-            self.notify(plain(notice.text, limit=200), timeout=5, markup=False)
+        """On the pane that shows, or on the one that is about to."""
+        self.waiting_notice = notice
+        if self.pane_screen is not None and self.pane_screen.is_ready:
+            self.pane_screen.take_notice()
 
     # the actions that work everywhere, by the names of the action table
 
@@ -322,16 +329,22 @@ class RnnlmApp(App[int]):
 
     def leave_at_once(self) -> None:
         """Out, now; what is remembered is on disk already."""
-        self._watcher.close()
+        self.watcher.close()
         self.exit(0)
+
+    def _tell_the_time(self) -> None:
+        """Nothing changes in a stalled run but for how long."""
+        if self.snapshot is not None and self.snapshot.summary.status in ("stalled", "lost") and self.pane_screen is not None:
+            self.pane_screen.refresh_frame()
 
     def _leave_without_terminal(self) -> None:
         if hangup.terminal_is_gone():
             self.leave_at_once()
 
-    def remember(self, pane: Pane) -> None:
+    def remember(self) -> None:
         """Keep run and pane for the next start."""
-        self.settings["pane"] = pane
+        self.watcher.want_list(self.current_mode in ("runs", "train"))
+        self.settings["pane"] = self.current_mode
         self.settings["run"] = self.run_directory.name if self.run_directory else ""
         self.set_title()
         self.in_thread(partial(remembered.keep, dict(self.settings)))

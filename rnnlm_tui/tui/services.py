@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rnnlm_tui.tui.run_list import RunList
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -33,6 +35,9 @@ class Monitor(Protocol):
 class Services:
     """The real ones."""
 
+    def __init__(self) -> None:
+        self._list = RunList()
+
     def monitor(self, run: RunDirectory) -> Monitor:
         """A monitor of one run; it must stay in the thread that asked for it."""
         from rnnlm_tui.supervisor.monitor import RunMonitor
@@ -41,9 +46,7 @@ class Services:
 
     def summaries(self) -> list[RunSummary]:
         """All runs in figures, newest first."""
-        from rnnlm_tui.supervisor.monitor import summaries
-
-        return summaries()
+        return self._list.look()
 
     def machine(self) -> MachineFacts:
         """What this machine is and has free."""

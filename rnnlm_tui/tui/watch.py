@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.run_directory import RunDirectory
     from rnnlm_tui.tui.services import Monitor, Services
 
-RUNS_SECONDS = 2.0
-"""Between two looks at the list of runs."""
+RUNS_SECONDS, HIDDEN_RUNS_SECONDS = 2.0, 20.0
+"""Between two looks at the list of runs, where it shows and where it does not."""
 MACHINE_SECONDS = 60.0
 """Between two looks at the machine's memory and disk."""
 
@@ -38,6 +38,8 @@ class Watcher:
         self._list_wanted = True
         self._summaries: tuple[RunSummary, ...] | None = None
         self._complaint = ""
+        self.looks = 0
+        """How often the thread has looked, for whoever waits for it."""
 
     def open(self, run: RunDirectory | None) -> None:
         """Watch this run from now on, at once."""
@@ -67,9 +69,10 @@ class Watcher:
             self._wake.clear()
             now = monotonic()
             self._look_at_run()
-            if self._list_wanted and (woken or now >= next_list):
+            self.looks += 1
+            if now >= next_list or (woken and self._list_wanted):
                 self._look_at_list()
-                next_list = monotonic() + RUNS_SECONDS
+                next_list = monotonic() + (RUNS_SECONDS if self._list_wanted else HIDDEN_RUNS_SECONDS)
             if now >= next_machine:
                 self._guarded(lambda: self._post(MachineSeen(self._services.machine())))
                 next_machine = monotonic() + MACHINE_SECONDS

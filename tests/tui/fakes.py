@@ -192,6 +192,9 @@ class FakeServices(Services):
     refuse: RnnlmError | None = None
     machine_facts: MachineFacts = field(default_factory=make_machine)
 
+    def __post_init__(self) -> None:
+        super().__init__()
+
     def run(self, name: str) -> RunDirectory:
         return RunDirectory(Path("/nowhere/runs") / name)
 

@@ -86,6 +86,8 @@ class Laboratory(Protocol):
     """Store and supervisor; its methods block, so call them through `in_thread`."""
     ascii_only: bool
     """Marks, panels and charts in ASCII."""
+    waiting_notice: Notice | None
+    """What is to be said on the next pane that is ready."""
     settings: dict[str, object]
     """What is kept until the next start: plain JSON values; screens read and write their own keys."""
 
@@ -100,6 +102,9 @@ class Laboratory(Protocol):
 
     def open_run(self, run: RunDirectory, pane: Pane = "train") -> None:
         """Make this the open run and go to the pane."""
+
+    def choose_run(self, run: RunDirectory) -> None:
+        """Make this the open run and stay on the pane; a draft stays too."""
 
     def close_run(self) -> None:
         """No run is open any more."""
@@ -190,6 +195,7 @@ class PaneScreen(Screen[None]):
         self._fit(self.app.size)
         self.snapshot = self.lab.snapshot
         self.refresh_all()
+        self.take_notice()
 
     def on_resize(self, event: Resize) -> None:
         self._fit(event.size)
@@ -216,9 +222,16 @@ class PaneScreen(Screen[None]):
         """The footer, after something that its words depend on."""
         self.query_one(FooterLine).show(self.footer_entries())
 
-    def show_notice(self, notice: Notice) -> None:
-        """One line in the footer's place."""
-        self.query_one(FooterLine).show_notice(notice)
+    @property
+    def is_ready(self) -> bool:
+        """Whether the frame stands, so that something can be shown in it."""
+        return bool(self.query("#footer"))
+
+    def take_notice(self) -> None:
+        """Show what waits to be said, in the footer's place."""
+        notice, self.lab.waiting_notice = self.lab.waiting_notice, None
+        if notice is not None:
+            self.query_one(FooterLine).show_notice(notice)
 
     def action_leave_field(self) -> None:
         """`esc`: out of the text field, so that letters act again."""

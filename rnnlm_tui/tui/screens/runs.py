@@ -26,9 +26,10 @@ from rnnlm_tui.tui.widgets.first_launch import FirstLaunch
 from rnnlm_tui.tui.widgets.run_detail import RunDetail
 from rnnlm_tui.tui.widgets.runs_table import RunsTable
 from rnnlm_tui.tui.widgets.status_line import status_glyph
-from rnnlm_tui.tui.widgets.train_data import perplexity_data
+from rnnlm_tui.tui.widgets.train_data import in_ascii, perplexity_data
 
 if TYPE_CHECKING:
+    from rnnlm_tui.store.run_directory import RunDirectory
     from rnnlm_tui.supervisor.estimate import Estimate
     from rnnlm_tui.supervisor.machine import MachineFacts
     from rnnlm_tui.supervisor.monitor import RunSnapshot
@@ -99,7 +100,8 @@ class RunsScreen(PaneScreen):
         name = chosen.run if chosen is not None else ""
         shown = snapshot if snapshot is not None and snapshot.summary.run == name else None
         if wide:
-            self.query_one("#run-chart", Chart).show(perplexity_data(shown, "step") if shown is not None else ChartData("", ()))
+            data = perplexity_data(shown, "step") if shown is not None else ChartData("", ())
+            self.query_one("#run-chart", Chart).show(in_ascii(data) if self.lab.ascii_only else data)
         self.query_one(RunDetail).show(shown, name, with_curve=not wide)
 
     def show_machine(self, machine: MachineFacts) -> None:
@@ -158,7 +160,13 @@ class RunsScreen(PaneScreen):
         self.action_open_selected()
 
     def _choose(self, name: str) -> None:
-        self.lab.in_thread(partial(self.lab.services.find, name), lambda run: self.lab.open_run(run, "runs"))
+        self.lab.in_thread(partial(self.lab.services.find, name), self._take)
+
+    def _take(self, run: RunDirectory) -> None:
+        """Unless the cursor, or the person, has gone on since."""
+        chosen = self.query_one(RunsTable).chosen
+        if self.is_current and chosen is not None and chosen.run == run.name:
+            self.lab.choose_run(run)
 
     def action_open_selected(self) -> None:
         chosen = self.query_one(RunsTable).chosen

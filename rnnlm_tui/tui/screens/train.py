@@ -94,7 +94,8 @@ class TrainScreen(PaneScreen):
         for name, data in CHARTS.items():
             if name in places:
                 chart = self.query_one(f"#{name}", Chart)
-                chart.show(data(snapshot, self._axis) if snapshot is not None else ChartData("", ()))
+                drawn = data(snapshot, self._axis) if snapshot is not None else ChartData("", ())
+                chart.show(train_data.in_ascii(drawn) if ascii_only else drawn)
                 chart.highlighted = name == self._chosen
         if "machine" in places:
             self._show_machine_panel(snapshot, wide=width >= 110 or places["machine"].width >= 40)

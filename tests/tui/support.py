@@ -1,0 +1,64 @@
+"""What the app's tests share: an app on invented runs, its screen as text, and waiting for a condition."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from time import monotonic
+
+from textual.pilot import Pilot
+
+from rnnlm_tui.supervisor.monitor import RunSnapshot
+from rnnlm_tui.tui.actions import Pane
+from rnnlm_tui.tui.app import RnnlmApp
+from tests.tui.fakes import FakeServices, make_snapshot
+
+DEADLINE = 20.0
+"""Seconds after which a condition that has not come true is a failure."""
+
+
+def with_runs(*snapshots: RunSnapshot) -> FakeServices:
+    """Services that know these runs, the first one the newest."""
+    return FakeServices(runs=[snapshot.summary for snapshot in snapshots], snapshots={snapshot.summary.run: snapshot for snapshot in snapshots})
+
+
+@asynccontextmanager
+async def running_app(
+    services: FakeServices | None = None,
+    *,
+    run: str | None = "plain-otter",
+    pane: Pane | None = None,
+    size: tuple[int, int] = (80, 24),
+    ascii_only: bool = False,
+) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
+    """The app on invented runs, after the first look at them."""
+    services = services if services is not None else with_runs(make_snapshot())
+    app = RnnlmApp(services.run(run) if run is not None else None, pane, ascii_only=ascii_only, fps=20.0, services=services)
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await until(pilot, lambda: app.summaries is not None and app.machine is not None)
+        if run is not None:
+            await until(pilot, lambda: app.snapshot is not None)
+        await pilot.pause()
+        yield app, pilot
+
+
+async def until(pilot: Pilot[int], condition: Callable[[], object]) -> None:
+    """Wait for the condition, with a deadline."""
+    end = monotonic() + DEADLINE
+    while not condition():
+        assert monotonic() < end, f"waited {DEADLINE:g} s in vain; the screen:\n{text_of(pilot.app)}"
+        await pilot.pause()
+        await asyncio.sleep(0.01)
+    await pilot.pause()
+
+
+def lines_of(app: object) -> list[str]:
+    """The screen's cells, a text a line."""
+    assert isinstance(app, RnnlmApp)
+    return [strip.text.rstrip() for strip in app.screen._compositor.render_strips()]
+
+
+def text_of(app: object) -> str:
+    """The screen's cells as one text."""
+    return "\n".join(lines_of(app))

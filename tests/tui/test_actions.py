@@ -1,0 +1,72 @@
+"""The one table of actions: everything that is made from it holds together."""
+
+from __future__ import annotations
+
+import pytest
+from textual.binding import Binding
+
+from rnnlm_tui.tui.actions import ACTIONS, PANES, Action, Pane, action, actions_for, bindings_for, key_label, key_table
+from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.screens.checkpoints import CheckpointsScreen
+from rnnlm_tui.tui.screens.config import ConfigScreen
+from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.screens.prompt import PromptScreen
+from rnnlm_tui.tui.screens.runs import RunsScreen
+from rnnlm_tui.tui.screens.train import TrainScreen
+
+SCREENS: dict[Pane, type[PaneScreen]] = {
+    "runs": RunsScreen,
+    "config": ConfigScreen,
+    "train": TrainScreen,
+    "checkpoints": CheckpointsScreen,
+    "prompt": PromptScreen,
+}
+
+
+@pytest.mark.parametrize("entry", ACTIONS, ids=lambda entry: entry.id)
+def test_every_action_has_a_method_where_it_works(entry: Action) -> None:
+    owners: list[type] = [RnnlmApp] if entry.on_app else [SCREENS[pane] for pane in entry.panes or PANES]
+    assert [owner.__name__ for owner in owners if not hasattr(owner, f"action_{entry.id}")] == []
+
+
+@pytest.mark.parametrize("pane", PANES)
+def test_no_key_has_two_meanings_on_one_screen(pane: Pane) -> None:
+    keys = [key for entry in actions_for(pane) for key in entry.keys]
+    assert sorted(keys) == sorted(set(keys))
+
+
+def test_one_letter_means_one_thing_on_all_screens() -> None:
+    verbs: dict[str, set[str]] = {}
+    for entry in ACTIONS:
+        for key in entry.keys:
+            if len(key) == 1 and key.isalpha():
+                verbs.setdefault(key, set()).add(entry.verb)
+    assert {key: found for key, found in verbs.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize("pane", PANES)
+def test_every_action_of_a_screen_is_bound_under_its_id(pane: Pane) -> None:
+    bound = {binding.id for binding in bindings_for(pane) if isinstance(binding, Binding)}
+    assert bound == {entry.id for entry in actions_for(pane)} - {"command_palette"}
+
+
+def test_every_id_is_there_once_and_has_words() -> None:
+    assert len({entry.id for entry in ACTIONS}) == len(ACTIONS)
+    assert [entry.id for entry in ACTIONS if not (entry.verb and entry.help and entry.keys)] == []
+    assert [entry.id for entry in ACTIONS if len(entry.verb) > 11] == []
+
+
+def test_key_table_names_every_key_that_is_not_told_elsewhere() -> None:
+    table = key_table()
+    assert len(table) == sum(not entry.covered for entry in ACTIONS)
+    assert ("space", "Train", action("pause").help) in table
+
+
+def test_an_unknown_action_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        action("fly")
+
+
+@pytest.mark.parametrize(("key", "label"), [("ctrl+p", "^p"), ("f5", "F5"), ("question_mark", "?"), ("S", "S"), ("shift+left", "⇧←"), ("escape", "esc")])
+def test_keys_are_written_as_people_read_them(key: str, label: str) -> None:
+    assert key_label(key) == label

@@ -1,0 +1,114 @@
+"""The frame: what gives way first on line 1, where digits go, what a terminal that is too small says, names from outside."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from rnnlm_tui.contract.presets import DEMO
+from rnnlm_tui.contract.validation import merge, parse_config
+from rnnlm_tui.tui.actions import PANES, Pane
+from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.widgets.identity import corpus_name, run_identity
+from tests.tui.fakes import make_snapshot, make_summary
+from tests.tui.support import lines_of, running_app, text_of, until, with_runs
+
+HOSTILE = "\x1b]0;owned\x07\x1b[31mred\u202egnp.exe[@click=app.quit]x[/]"
+
+
+def test_identity_drops_corpus_params_tied_size_and_cell_in_that_order() -> None:
+    snapshot = make_snapshot()
+    shown = [run_identity("plain-otter", snapshot, width).plain for width in range(140, 20, -1)]
+    told = list(dict.fromkeys(text.partition("39 s")[2].strip() for text in shown))
+    assert told[:6] == [
+        "Elman 2×192 tied embedding · 543,488 params · BPE 2,048 · presidents · demo · seed 42",
+        "Elman 2×192 tied · 543,488 params · presidents",
+        "Elman 2×192 tied · 543,488 params",
+        "Elman 2×192 tied · 543k",
+        "Elman 2×192 · 543k",
+        "Elman 2×192",
+    ]
+    assert all(text.startswith("plain-otter ● running 1 min 39 s") for text in shown if len(text) > 31)
+
+
+def test_identity_keeps_the_status_whatever_the_name() -> None:
+    text = run_identity("a" * 64, make_snapshot(name="a" * 64), 50)
+    assert text.cell_length <= 50
+    assert "● running 1 min 39 s" in text.plain
+
+
+@pytest.mark.parametrize(("source", "shown"), [("presidents", "presidents"), ("/home/someone/texts/novel.txt", "novel.txt"), ("/home/someone/texts/", "texts")])
+def test_a_corpus_is_named_by_the_last_part_of_its_path(source: str, shown: str) -> None:
+    assert corpus_name(source) == shown
+
+
+def shows(app: RnnlmApp, pane: str) -> bool:
+    return app.current_mode == pane
+
+
+async def test_digits_and_r_go_to_the_panes() -> None:
+    async with running_app() as (app, pilot):
+        for key, pane in (("1", "config"), ("3", "checkpoints"), ("2", "train"), ("r", "runs"), ("2", "train")):
+            await pilot.press(key)
+            await until(pilot, partial(shows, app, pane))
+
+
+@pytest.mark.parametrize("pane", ["train", "checkpoints"])
+async def test_panes_of_a_run_say_so_when_none_is_open(pane: Pane) -> None:
+    services = with_runs()
+    async with running_app(services, run=None) as (app, pilot):
+        await pilot.press({"train": "2", "checkpoints": "3"}[pane])
+        await until(pilot, lambda: "no run is open" in lines_of(app)[-1])
+        assert app.current_mode == "runs"
+
+
+async def test_a_click_on_the_panes_line_goes_there() -> None:
+    async with running_app() as (app, pilot):
+        await pilot.click("#panes", offset=(22, 0))
+        await until(pilot, lambda: app.current_mode == "checkpoints")
+
+
+@pytest.mark.parametrize("size", [(59, 15), (60, 14), (20, 5), (1, 1)])
+async def test_below_60_by_15_one_sentence_is_said(size: tuple[int, int]) -> None:
+    async with running_app(size=size) as (app, pilot):
+        if size[0] > 20:
+            assert " ".join(text_of(app).split()) == f"rnnlm-tui needs 60×15 cells, this terminal has {size[0]}×{size[1]}."
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: "plain-otter" in text_of(app))
+
+
+@pytest.mark.parametrize("pane", PANES)
+async def test_a_resize_storm_raises_nothing(pane: Pane) -> None:
+    async with running_app(pane=pane) as (app, pilot):
+        for width, height in ((80, 24), (10, 3), (200, 60), (60, 15), (61, 15), (120, 40), (1, 1), (300, 90), (59, 60), (80, 15), (120, 20), (80, 24)):
+            await pilot.resize_terminal(width, height)
+        await until(pilot, lambda: len(lines_of(app)) == 24 and "rnnlm-tui" in lines_of(app)[0])
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+@pytest.mark.parametrize("pane", ["runs", "train"])
+async def test_text_from_outside_never_acts_on_the_terminal(pane: Pane, size: tuple[int, int]) -> None:
+    config = parse_config(merge(DEMO, {"corpus.source": HOSTILE.replace("/", "")}))
+    snapshot = make_snapshot("failed", config=config, message=HOSTILE, corpus=HOSTILE, preset=HOSTILE)
+    services = with_runs(snapshot)
+    services.runs.append(make_summary(HOSTILE, "finished", 4_754))
+    async with running_app(services, pane=pane, size=size) as (app, _):
+        text = text_of(app)
+        assert "\x1b" not in text
+        assert "\x07" not in text
+        assert "\u202e" not in text
+        assert all(not segment.style.meta.get("@click") for strip in app.screen._compositor.render_strips() for segment in strip if segment.style)
+
+
+async def test_ascii_needs_no_letter_outside_ascii_but_words() -> None:
+    async with running_app(ascii_only=True) as (app, _):
+        marks = {character for character in text_of(app) if ord(character) > 127}
+        assert marks <= set("×·–−…°±↑≈")
+
+
+async def test_without_colour_the_app_paints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    for pane in PANES:
+        async with running_app(pane=pane, size=(120, 40)) as (app, _):
+            assert "rnnlm-tui" in lines_of(app)[0]

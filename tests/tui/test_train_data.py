@@ -1,0 +1,83 @@
+"""From snapshots to charts: the right curves, on the right x, against the right level."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from rnnlm_tui.contract.metrics import EvaluationRow
+from rnnlm_tui.contract.presets import BOOK, ELMAN
+from rnnlm_tui.contract.status import BaselineFigures, SourceFigures
+from rnnlm_tui.store.series import empty_table
+from rnnlm_tui.tui.widgets import train_data
+from rnnlm_tui.tui.widgets.train_data import AXES, Axis
+from rnnlm_tui.tui.widgets.train_figures import trend
+from tests.tui.fakes import make_series, make_snapshot
+
+
+def test_perplexity_is_the_exponential_of_the_mean_loss() -> None:
+    snapshot = make_snapshot(step=2_000)
+    data = train_data.perplexity_data(snapshot, "step")
+    assert data.series[0].mean[100] == pytest.approx(math.exp(snapshot.series.columns["loss"].mean[100]))
+    assert data.series[1].name == "val"
+    assert data.x_end == 4_754
+
+
+def test_gaps_and_overflows_stay_what_they_are() -> None:
+    gap, huge, one = train_data.exponentials([math.nan, 1e6, 0.0])
+    assert math.isnan(gap)
+    assert huge == math.inf
+    assert one == 1.0
+
+
+def test_a_generated_source_shows_its_floor_and_others_the_bigram_on_the_set_they_are_judged_by() -> None:
+    assert train_data.level_to_beat(make_snapshot()) == ("bigram", 73.0)
+    assert train_data.level_to_beat(make_snapshot(config=ELMAN, source=SourceFigures(perplexity=5.6))) == ("source", 5.6)
+    assert train_data.level_to_beat(make_snapshot(config=BOOK)) == ("bigram", 74.1)
+    assert train_data.level_to_beat(make_snapshot(baseline=BaselineFigures())) is None
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_a_step_between_buckets_lies_between_their_places(axis: Axis) -> None:
+    series = make_series(1_000, width=4)
+    places = train_data.places_on(series, axis)
+    between = train_data.place_of(series, axis, 402)
+    assert places[99] < between < places[100]
+    assert train_data.place_of(series, axis, 5_000) == (5_000 if axis == "step" else places[-1])
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_the_planned_end_lies_past_the_newest_point(axis: Axis) -> None:
+    snapshot = make_snapshot(step=2_000)
+    end = train_data.planned_end(snapshot, axis)
+    assert end is not None
+    assert end > train_data.places_on(snapshot.series, axis)[-1]
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_a_run_without_steps_gives_empty_charts(axis: Axis) -> None:
+    snapshot = make_snapshot("preparing", 0)
+    assert len(snapshot.series) == len(empty_table()) == 0
+    for make in (
+        train_data.loss_data,
+        train_data.perplexity_data,
+        train_data.speed_data,
+        train_data.gradient_data,
+        train_data.rate_data,
+        train_data.score_data,
+    ):
+        assert all(len(series.x) == 0 for series in make(snapshot, axis).series)
+
+
+def test_marks_stand_for_checkpoints_the_best_and_a_resumed_run() -> None:
+    glyphs = [mark.glyph for mark in train_data.marks(make_snapshot(), "step")]
+    assert glyphs.count("★") == 1
+    assert glyphs.count("↻") == 1
+    assert glyphs.count("c") == 5
+
+
+@pytest.mark.parametrize(("losses", "expected"), [([4.0], None), ([4.0, 3.9], "falling"), ([4.0, 4.1], "rising"), ([4.0, 4.0, 4.001], "level")])
+def test_trend_compares_the_newest_evaluation_with_the_two_before(losses: list[float], expected: str | None) -> None:
+    rows = [EvaluationRow(1, 100 * index, "validation", "validation", loss, 1, 1.0, 0.1, 0.0) for index, loss in enumerate(losses)]
+    assert trend(rows) == expected

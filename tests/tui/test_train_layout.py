@@ -1,0 +1,58 @@
+"""The arrangement of the train screen: everything inside the body, nothing over anything else, perplexity last to go."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+from textual.geometry import Region, Size
+
+from rnnlm_tui.tui.widgets.train_layout import arrangement
+
+SIZES = [
+    Size(width, height) for width in (60, 64, 79, 80, 100, 119, 120, 149, 189, 190, 200, 300) for height in (12, 15, 16, 21, 25, 33, 34, 37, 49, 50, 57, 97)
+]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_panels_fill_the_body_without_overlap(size: Size) -> None:
+    places = arrangement(size)
+    body = Region(0, 0, size.width, size.height)
+    assert all(body.contains_region(region) for region in places.values()), places
+    assert all(region.width > 0 and region.height > 0 for region in places.values()), places
+    assert [pair for pair in combinations(places, 2) if places[pair[0]].overlaps(places[pair[1]])] == []
+    assert sum(region.area for region in places.values()) == body.area
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_figures_and_perplexity_are_always_there(size: Size) -> None:
+    places = arrangement(size)
+    assert places["figures"].height in (2, 3)
+    assert places["perplexity"].height >= 6
+
+
+def test_80_by_24_is_as_drawn() -> None:
+    places = arrangement(Size(80, 21))
+    assert {name: region.height for name, region in places.items()} == {"figures": 3, "perplexity": 11, "speed": 5, "machine": 5, "sample-lines": 2}
+    assert places["speed"].width == places["machine"].width == 40
+
+
+def test_120_by_40_is_as_drawn() -> None:
+    places = arrangement(Size(120, 37))
+    assert places["perplexity"] == Region(24, 2, 96, 14)
+    assert places["loss"].size == places["speed"].size == places["gradient"].size == Size(32, 9)
+    assert places["machine"].size == Size(32, 12)
+    assert places["samples"].size == Size(64, 12)
+    assert places["other-runs"].width == places["events"].width == 24
+
+
+def test_200_by_60_shows_every_chart() -> None:
+    places = arrangement(Size(200, 57))
+    assert {"perplexity", "loss", "gradient", "speed", "rate", "score", "machine", "samples", "events", "other-runs"} < set(places)
+    assert places["perplexity"].width == 112
+
+
+def test_a_chart_alone_has_all_the_room() -> None:
+    places = arrangement(Size(80, 21), "speed")
+    assert set(places) == {"figures", "speed"}
+    assert places["speed"].height == 18

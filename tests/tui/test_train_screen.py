@@ -1,0 +1,196 @@
+"""The train screen: what each key does, what each status says, and what never happens."""
+
+from __future__ import annotations
+
+import pytest
+
+from rnnlm_tui.contract.presets import ELMAN
+from rnnlm_tui.contract.status import RunStatus, SourceFigures, TrainFigures
+from rnnlm_tui.errors import RunStateError
+from rnnlm_tui.tui.screens.train import TrainScreen
+from rnnlm_tui.tui.widgets.chart import Chart
+from tests.tui.fakes import make_snapshot, preparing
+from tests.tui.support import lines_of, running_app, text_of, until, with_runs
+
+
+@pytest.mark.parametrize(("key", "verb"), [("space", "pause"), ("s", "sample"), ("c", "checkpoint"), ("e", "evaluate"), ("S", "stop")])
+async def test_a_letter_sends_its_command_to_the_worker(key: str, verb: str) -> None:
+    services = with_runs(make_snapshot())
+    async with running_app(services) as (app, pilot):
+        await pilot.press(key)
+        await until(pilot, lambda: services.sent)
+        assert services.sent == [("plain-otter", verb, {})]
+        await until(pilot, lambda: "3,752" in lines_of(app)[-1])
+
+
+@pytest.mark.parametrize(("status", "verb"), [("paused", "Go on"), ("stopped", "Resume"), ("crashed", "Resume"), ("failed", "Retry")])
+async def test_space_goes_on_with_a_run_that_stands_and_the_footer_says_how(status: RunStatus, verb: str) -> None:
+    services = with_runs(make_snapshot(status))
+    async with running_app(services) as (app, pilot):
+        assert lines_of(app)[-1].startswith(f" space {verb} ")
+        await pilot.press("space")
+        await until(pilot, lambda: services.resumed == ["plain-otter"])
+        assert services.sent == []
+
+
+async def test_a_finished_run_offers_nothing_that_it_can_not_do() -> None:
+    services = with_runs(make_snapshot("finished", 4_754))
+    async with running_app(services) as (app, pilot):
+        assert lines_of(app)[-1] == " l Log  x Axis  + - 0 Smooth  q Leave"
+        await pilot.press("space")
+        await until(pilot, lambda: "finished" in lines_of(app)[-1])
+        assert services.sent == []
+        assert services.resumed == []
+
+
+async def test_a_refused_command_is_told_with_its_hint() -> None:
+    services = with_runs(make_snapshot())
+    services.refuse = RunStateError("plain-otter is not running (status stopped)", hint="resume it first")
+    async with running_app(services) as (app, pilot):
+        await pilot.press("c")
+        await until(pilot, lambda: "resume it first" in text_of(app))
+        assert "is not running" in text_of(app)
+
+
+async def test_x_goes_through_all_axes() -> None:
+    async with running_app() as (app, pilot):
+        units = []
+        for _ in range(5):
+            units.append(lines_of(app)[15].split()[-2])
+            await pilot.press("x")
+        assert units == ["step", "tokens", "epoch", "time", "step"]
+
+
+async def test_l_and_y_change_the_scale_of_the_chosen_chart_alone() -> None:
+    async with running_app() as (app, pilot):
+        assert "Perplexity, log" in text_of(app)
+        await pilot.press("l")
+        assert "Perplexity, log" not in text_of(app)
+        await pilot.press("y")
+        assert "Perplexity, log" in text_of(app)
+        await pilot.press("tab", "l")
+        assert "Tokens/s, log" in text_of(app)
+        assert "Perplexity, log" in text_of(app)
+
+
+async def test_plus_minus_and_0_change_the_smoothing_of_every_chart() -> None:
+    async with running_app() as (app, pilot):
+
+        def smoothings() -> set[float]:
+            return {chart.smoothing for chart in app.screen.query(Chart)}
+
+        await pilot.press("plus")
+        assert smoothings() == {0.98}
+        await pilot.press("plus", "plus", "plus")
+        assert smoothings() == {0.99}
+        await pilot.press("minus")
+        assert smoothings() == {0.98}
+        await pilot.press("0")
+        assert smoothings() == {0.0}
+        await pilot.press("minus")
+        assert smoothings() == {0.0}
+
+
+async def test_the_cursor_stands_at_the_same_step_on_all_charts_and_esc_takes_it_away() -> None:
+    async with running_app(size=(120, 40)) as (app, pilot):
+        await pilot.press("right", "left", "left", "left")
+        places = {chart.cursor for chart in app.screen.query(Chart)}
+        assert len(places) == 1
+        assert 3_500 < (places.pop() or 0) < 3_750
+        assert "at step" in text_of(app)
+        assert "Close cursor" in lines_of(app)[-1]
+        await pilot.press("escape")
+        assert {chart.cursor for chart in app.screen.query(Chart)} == {None}
+        assert "Close cursor" not in lines_of(app)[-1]
+
+
+async def test_a_cursor_needs_a_first_step() -> None:
+    async with running_app(with_runs(preparing())) as (app, pilot):
+        await pilot.press("right", "left")
+        assert {chart.cursor for chart in app.screen.query(Chart)} == {None}
+
+
+async def test_tab_goes_round_the_charts_that_are_shown() -> None:
+    async with running_app(size=(120, 40)) as (app, pilot):
+        seen = []
+        for _ in range(5):
+            seen.append(next(chart.id for chart in app.screen.query(Chart) if chart.highlighted and chart.display))
+            await pilot.press("tab")
+        assert seen == ["perplexity", "loss", "speed", "gradient", "perplexity"]
+        await pilot.press("shift+tab")
+        assert next(chart.id for chart in app.screen.query(Chart) if chart.highlighted) == "perplexity"
+
+
+async def test_z_gives_one_chart_all_the_room_and_back() -> None:
+    async with running_app() as (app, pilot):
+        await pilot.press("tab", "z")
+        assert [chart.id for chart in app.screen.query(Chart) if chart.display] == ["speed"]
+        await pilot.press("tab")
+        assert [chart.id for chart in app.screen.query(Chart) if chart.display] == ["perplexity"]
+        await pilot.press("escape")
+        assert [chart.id for chart in app.screen.query(Chart) if chart.display] == ["perplexity", "speed"]
+
+
+async def test_a_shows_the_first_steep_fall() -> None:
+    async with running_app() as (app, pilot):
+        assert "↑ from" in text_of(app)
+        await pilot.press("a")
+        assert "↑ from" not in text_of(app)
+
+
+async def test_preparing_shows_the_corpus_in_bytes_and_only_what_can_be_done() -> None:
+    async with running_app(with_runs(preparing())) as (app, _):
+        assert "turning text into tokens" in lines_of(app)[2]
+        assert "48 %" in lines_of(app)[2]
+        assert "900 kB of 1.9 MB" in lines_of(app)[2]
+        assert lines_of(app)[-1].startswith(" S Stop")
+
+
+async def test_a_stalled_run_says_the_fact_and_the_last_log_line() -> None:
+    async with running_app(with_runs(make_snapshot("stalled", message="no step since 14:31:07"))) as (app, _):
+        assert lines_of(app)[-3] == " ◌ no step since 14:31:07"
+        assert lines_of(app)[-2] == " Last log line: evaluation at 3,751"
+        assert lines_of(app)[2].endswith("◌ time left unknown")
+        assert "falling" not in lines_of(app)[3]
+
+
+@pytest.mark.parametrize("status", ["failed", "crashed", "lost"])
+async def test_trouble_is_told_in_a_sentence_where_samples_stood(status: RunStatus) -> None:
+    async with running_app(with_runs(make_snapshot(status, message="the loss is not a number at step 3,752"))) as (app, _):
+        assert "the loss is not a number at step 3,752" in lines_of(app)[-3]
+        assert "left" not in lines_of(app)[2].replace("time left unknown", "")
+
+
+async def test_the_elman_source_draws_its_floor() -> None:
+    snapshot = make_snapshot(config=ELMAN, source=SourceFigures(perplexity=48.0))
+    async with running_app(with_runs(snapshot), size=(120, 40)) as (app, _):
+        assert "source 48.0" in text_of(app)
+        assert "bigram" not in text_of(app)
+
+
+async def test_columns_stand_still_while_digits_change() -> None:
+    services = with_runs(make_snapshot(step=3_751))
+    async with running_app(services) as (app, pilot):
+        before = [line.index(word) for line, word in zip(lines_of(app)[3:5], ("ppl", "grad"), strict=True)]
+        services.snapshots["plain-otter"] = make_snapshot(step=900, train=TrainFigures(loss=5.1, perplexity=1_234.5, grad_norm=12.0, learning_rate=1e-10))
+        await until(pilot, lambda: "1,23" in lines_of(app)[3])
+        after = [line.index(word) for line, word in zip(lines_of(app)[3:5], ("ppl", "grad"), strict=True)]
+        assert before == after
+        assert lines_of(app)[2].index("/") == 12
+
+
+async def test_nothing_is_drawn_again_while_nothing_changes() -> None:
+    async with running_app() as (app, pilot):
+        screen = app.screen
+        assert isinstance(screen, TrainScreen)
+        shown: list[object] = []
+        show = screen.show_snapshot
+
+        def counting(snapshot: object) -> None:
+            shown.append(snapshot)
+            show(snapshot)  # type: ignore[arg-type]
+
+        screen.show_snapshot = counting  # type: ignore[method-assign]
+        looks = app.watcher.looks
+        await until(pilot, lambda: app.watcher.looks > looks + 3)
+        assert shown == []
