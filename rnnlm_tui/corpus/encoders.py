@@ -41,32 +41,58 @@ class WordCache:
     def __init__(self, built: BuiltTokenizer) -> None:
         self._built = built
         self._space = " " if built.kind == "bpe" else ""
-        self._first: dict[str, list[int]] = {}
-        self._later: dict[str, list[int]] = {}
+        self._first: dict[str, int] = {}
+        self._later: dict[str, int] = {}
+        """The row of a word that opens a sentence, and of one behind a space."""
+        self._ids: Ids = np.empty(0, np.uint32)
+        self._starts: Lengths = np.empty(0, np.int64)
+        self._lengths: Lengths = np.empty(0, np.int64)
+        """All ids, and where in them those of each row begin and how many they are."""
 
     def __call__(self, lines: Sequence[bytes]) -> tuple[Ids, Lengths]:
-        if len(self._first) + len(self._later) > KEPT_WORDS:
-            self._first, self._later = {}, {}
+        if len(self._lengths) > KEPT_WORDS:
+            self._forget()
         texts = [line.decode() for line in lines]
-        split = [text.split(" ") for text in texts]
-        plain = [words == text.split() for words, text in zip(split, texts, strict=True)]
-        odd = iter(self._built.encode([text for text, is_plain in zip(texts, plain, strict=True) if not is_plain]))
-        self._learn(self._first, {words[0] for words, is_plain in zip(split, plain, strict=True) if is_plain}, "")
-        self._learn(self._later, set(chain.from_iterable(words[1:] for words, is_plain in zip(split, plain, strict=True) if is_plain)), self._space)
-        later = self._later.__getitem__
-        ids: list[list[int]] = []
-        for words, is_plain in zip(split, plain, strict=True):
-            if is_plain:
-                line = list(self._first[words[0]])
-                line.extend(chain.from_iterable(map(later, words[1:])))
-                ids.append(line)
-            else:
-                ids.append(next(odd))
-        return _flat(ids)
+        text = " ".join(texts)
+        if text.split(" ") == text.split():
+            return self._plain(texts)
+        plain = [one.split(" ") == one.split() for one in texts]
+        odd = iter(self._built.encode([one for one, is_plain in zip(texts, plain, strict=True) if not is_plain]))
+        ids, lengths = self._plain([one for one, is_plain in zip(texts, plain, strict=True) if is_plain])
+        known = iter(np.split(ids, np.cumsum(lengths)[:-1]))
+        parts = [next(known) if is_plain else np.array(next(odd), np.uint32) for is_plain in plain]
+        return np.concatenate(parts), np.fromiter(map(len, parts), np.int64, len(parts))
 
-    def _learn(self, known: dict[str, list[int]], words: set[str], before: str) -> None:
+    def _plain(self, texts: Sequence[str]) -> tuple[Ids, Lengths]:
+        """Sentences whose words are separated by single spaces."""
+        if not texts:
+            return np.empty(0, np.uint32), np.empty(0, np.int64)
+        words = " ".join(texts).split(" ")
+        counts = np.fromiter((text.count(" ") + 1 for text in texts), np.int64, len(texts))
+        first = np.cumsum(counts) - counts
+        opening = [words[place] for place in first]
+        self._learn(self._later, set(words), self._space)
+        self._learn(self._first, set(opening), "")
+        rows = np.fromiter(map(self._later.__getitem__, words), np.int64, len(words))
+        rows[first] = np.fromiter(map(self._first.__getitem__, opening), np.int64, len(opening))
+        lengths = self._lengths[rows]
+        ends = np.cumsum(lengths)
+        places = np.arange(ends[-1]) + np.repeat(self._starts[rows] - ends + lengths, lengths)
+        return self._ids[places], np.add.reduceat(lengths, first)
+
+    def _learn(self, known: dict[str, int], words: set[str], before: str) -> None:
         new = list(words - known.keys())
-        known.update(zip(new, self._built.encode([before + word for word in new]), strict=True))
+        if new:
+            ids, lengths = _flat(self._built.encode([before + word for word in new]))
+            known.update(zip(new, range(len(self._lengths), len(self._lengths) + len(new)), strict=True))
+            self._starts = np.concatenate([self._starts, len(self._ids) + np.cumsum(lengths) - lengths])
+            self._lengths = np.concatenate([self._lengths, lengths])
+            self._ids = np.concatenate([self._ids, ids])
+
+    def _forget(self) -> None:
+        self._first.clear()
+        self._later.clear()
+        self._ids, self._starts, self._lengths = np.empty(0, np.uint32), np.empty(0, np.int64), np.empty(0, np.int64)
 
 
 def _byte_encoder(built: BuiltTokenizer) -> EncodeLines:

@@ -81,9 +81,9 @@ def test_fast_encoders_give_exactly_what_the_tokenizer_gives(build: Builder, kin
     built = build(kind, 290, tokenized=tokenized, lines=LINES[:3] + PROSE)
     texts = [*LINES, *LINES, "  two  in front", "x", "<eos> as text", "a\u00a0b\u2003c\x1cd", "'s 're it's", "…—“q”"]
     encode = line_encoder(built)
-    for _ in range(2):
-        ids, lengths = encode([text.encode() for text in texts])
-        expected = built.encode(texts)
+    for chosen in (texts, texts, list(PROSE), texts[-2:], ["  "]):
+        ids, lengths = encode([text.encode() for text in chosen])
+        expected = built.encode(chosen)
         assert lengths.tolist() == [len(line) for line in expected]
         assert ids.tolist() == [index for line in expected for index in line]
 
@@ -93,7 +93,7 @@ def test_the_cache_of_words_stays_bounded(build: Builder, monkeypatch: pytest.Mo
     encode = encoders.WordCache(build("word", tokenized=True))
     for start in range(0, 500, 50):
         encode([" ".join(f"w{index}" for index in range(start, start + 50)).encode()])
-        assert len(encode._later) <= 150
+        assert len(encode._lengths) <= 200
     assert encode([b"a zzz"])[1].tolist() == [2]
 
 
