@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style as RichStyle
-from textual.color import Color
 from textual.containers import Container
 from textual.content import Content
 from textual.geometry import Region, Size
 from textual.reactive import reactive
 from textual.strip import Strip
-from textual.style import Style
 from textual.widget import Widget
 
-from rnnlm_tui.tui.widgets.content import plain
 from rnnlm_tui.tui.widgets.palette import BORDER, BRIGHT, DIM, FOCUS, TEXT, ink
+from rnnlm_tui.tui.widgets.strips import Label, cells_of, changed_span, joined, padded, segments_of, width_of
 
-Label = Content | str
+__all__ = [
+    "Label",
+    "Panel",
+    "TitledContainer",
+    "bottom_edge",
+    "cells_of",
+    "changed_span",
+    "joined",
+    "padded",
+    "segments_of",
+    "title_segments",
+    "top_edge",
+    "width_of",
+]
+
 ROUND = ("╭", "─", "╮", "│", "╰", "╯")
 ASCII = ("+", "-", "+", "|", "+", "+")
-
-
-def segments_of(content: Label, colour: str = DIM, *, bold: bool = False) -> list[Segment]:
-    """One line of content as segments that all have a style; what the content leaves open is `colour`. Of a string nothing can act on the terminal."""
-    if isinstance(content, str):
-        return [Segment(plain(content, newlines="space"), ink(colour, bold=bold))] if content else []
-    base = Style(foreground=Color.parse(colour), bold=bold)
-    return [Segment(text, style or ink(colour)) for text, style, _ in content.render_segments(base) if text]
-
-
-def width_of(segments: Iterable[Segment]) -> int:
-    """Cells that the segments take."""
-    return sum(cell_len(text) for text, _, _ in segments)
-
-
-def padded(segments: Sequence[Segment], width: int) -> Strip:
-    """A strip of exactly `width` cells: cut or filled with styled blanks."""
-    used = width_of(segments)
-    if used < width:
-        return Strip([*segments, Segment(" " * (width - used), ink(TEXT))], width)
-    return Strip(segments, used).crop(0, width) if used > width else Strip(segments, width)
 
 
 def title_segments(title: Label, focused: bool) -> list[Segment]:
@@ -87,51 +77,6 @@ def bottom_edge(width: int, labels: Sequence[tuple[int, Sequence[Segment]]], col
         parts += [blank, *label, blank]
         at = column + used + 1
     return Strip(joined([*parts, Segment(line * (width - 1 - at) + glyphs[5], style)]), width)
-
-
-def joined(segments: Iterable[Segment]) -> list[Segment]:
-    """The same cells in as few segments as can be, since each costs about 25 bytes on its way to the terminal: blanks take the style of what stands before them."""
-    parts: list[tuple[str, RichStyle]] = []
-    for text, style, _ in segments:
-        style = style or ink(TEXT)
-        if parts and (style == parts[-1][1] or (text.isspace() and _bare(style) and _bare(parts[-1][1]))):
-            parts[-1] = (parts[-1][0] + text, parts[-1][1])
-        elif text:
-            parts.append((text, style))
-    return [Segment(text, style) for text, style in parts]
-
-
-def _bare(style: RichStyle) -> bool:
-    return style.bgcolor is None and not (style.reverse or style.underline or style.strike)
-
-
-def changed_span(before: Strip, after: Strip) -> tuple[int, int]:
-    """First cell that differs and the cell behind the last one: what of a row has to go to the terminal."""
-    old, new = cells_of(before), cells_of(after)
-    if len(old) != len(new):
-        return 0, len(new)
-    differing = [at for at, (one, other) in enumerate(zip(old, new, strict=True)) if one != other]
-    if not differing:
-        return 0, len(new)
-    last = differing[-1] + 1
-    while last < len(new) and not (old[last][0] and new[last][0]):  # the right half of a wide character goes with its left half
-        last += 1
-    return differing[0], last
-
-
-def cells_of(strip: Strip) -> list[tuple[str, RichStyle | None]]:
-    """Sign and style of each cell; the right half of a wide character has no sign."""
-    cells: list[tuple[str, RichStyle | None]] = []
-    for text, style, _ in strip:
-        if text.isascii() or cell_len(text) == len(text):
-            cells += [(sign, style) for sign in text]
-            continue
-        for sign in text:
-            width = cell_len(sign)
-            cells += [(sign, style), ("", style)][:width]
-            if not width and cells:  # a combining sign belongs to the character before it
-                cells[-1] = (cells[-1][0] + sign, style)
-    return cells
 
 
 class Panel(Widget):

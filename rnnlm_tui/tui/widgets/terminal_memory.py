@@ -18,7 +18,7 @@ from textual.screen import Screen
 from textual.strip import Strip
 from textual.types import CSSPathType
 
-from rnnlm_tui.tui.widgets.panel import cells_of
+from rnnlm_tui.tui.widgets.strips import cells_of
 
 Cell = tuple[str, Style | None]
 GAP = 12
