@@ -18,6 +18,9 @@ _DIGITS = re.compile(r"\d+")
 MAX_UNITS = 8_192
 """Documents, or runs of them, that are told apart when some are split off."""
 
+COUNTED_DOCUMENTS = 200
+"""From so many documents on, a share of them is a share of the text."""
+
 _BATCH_LINES = 4_096
 _BATCH_BYTES = 1 << 18
 
@@ -131,18 +134,23 @@ def read_lines(pieces: Sequence[Piece]) -> Iterator[list[bytes]]:
 
 
 def choose_documents(sizes: Iterable[int], fraction: float) -> list[int]:
-    """Indices of documents that hold about `fraction` of the bytes, spread evenly, at least one; the same on every machine."""
-    chosen: list[int] = []
+    """Indices of documents that hold about `fraction` of the bytes, spread evenly, at least one; the same on every machine.
+
+    A few documents are weighed, so that their share is met as well as it can be. Many are only counted: weighing them would
+    take the short ones before the long ones.
+    """
     known = list(sizes)
+    weights = known if len(known) < COUNTED_DOCUMENTS else [1] * len(known)
+    chosen: list[int] = []
     seen = taken = 0
-    for index, size in enumerate(known):
-        seen += size
-        if fraction * seen - taken >= size / 2:
+    for index, weight in enumerate(weights):
+        seen += weight
+        if fraction * seen - taken >= weight / 2:
             chosen.append(index)
-            taken += size
+            taken += weight
     if chosen or not known:
         return chosen
-    return [min(range(len(known)), key=lambda index: abs(known[index] - fraction * seen))]
+    return [min(range(len(known)), key=lambda index: abs(weights[index] - fraction * seen))]
 
 
 def _by_documents(pool: Pool, fractions: dict[Split, float]) -> dict[Split, list[Piece]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,8 +93,16 @@ def test_chosen_documents_are_near_the_fraction_and_leave_some(count: int, fract
     sizes = [100 + index * 37 % 53 for index in range(count)]
     chosen = choose_documents(sizes, fraction)
     assert 1 <= len(chosen) < count
-    assert abs(sum(sizes[index] for index in chosen) - fraction * sum(sizes)) <= max(sizes)
+    assert abs(sum(sizes[index] for index in chosen) - fraction * sum(sizes)) <= max(max(sizes), 0.01 * sum(sizes))
     assert chosen == choose_documents(sizes, fraction)
+
+
+def test_short_documents_are_not_preferred_among_many() -> None:
+    rng = random.Random(8)
+    sizes = [rng.choice((20, 100, 500)) for _ in range(6_000)]
+    chosen = choose_documents(sizes, 0.05)
+    assert len(chosen) == 300
+    assert abs(sum(sizes[index] for index in chosen) / 300 - sum(sizes) / 6_000) < 40
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 7, 8, 9, 100])
