@@ -81,7 +81,7 @@ class RunLock:
             descriptor = open_private(self.path, os.O_RDWR)
             try:
                 if not _lock_exclusively(descriptor, patience):
-                    raise RunStateError(_held_message(self.path, _parse(os.pread(descriptor, 4096, 0), held=True)), hint="one worker at a time may train a run")
+                    raise RunStateError(held_message(self.path, _parse(os.pread(descriptor, 4096, 0), held=True)), hint="one worker at a time may train a run")
                 text = json.dumps(asdict(info)).encode() + b"\n"
                 os.pwrite(descriptor, text, 0)
                 os.ftruncate(descriptor, len(text))
@@ -148,7 +148,8 @@ def _parse(text: bytes, *, held: bool) -> LockState:
         return LockState(held)
 
 
-def _held_message(path: Path, state: LockState) -> str:
+def held_message(path: Path, state: LockState) -> str:
+    """`plain-otter is running as pid 4242 since 2026-11-25 13:56:11`, for a lock that is held."""
     name = path.parent.name
     if state.pid is None or state.started is None:
         return f"{name} is running: another process holds {path}"

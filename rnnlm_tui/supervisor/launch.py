@@ -8,7 +8,8 @@ import threading
 import time
 
 from rnnlm_tui.errors import RunStateError, WorkerError
-from rnnlm_tui.store.locks import read_lock
+from rnnlm_tui.store.locks import held_message, read_lock
+from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.supervisor.processes import child_environment, last_lines, python_command
 
@@ -25,15 +26,16 @@ WORKER_SETTINGS = {
 def launch(run: RunDirectory) -> int:
     """Start a worker on the run, in a session of its own and with its output in the run's log; returns its pid.
 
-    Returns once the worker holds the run's lock.
+    Returns once the worker has the run's lock and its attempt stands in the run's log, so that its status tells of this life
+    and not of the one before.
 
     Raises:
         RunStateError: another worker has the run.
-        WorkerError: the worker ended before it had the lock, with its last words; or it did not come up in time.
+        WorkerError: the worker ended before that, with its last words; or it did not come up in time.
     """
     held = read_lock(run.lock_path)
     if held.held:
-        raise RunStateError(f"{run.name} is running as pid {held.pid}", hint=f"rnnlm-tui show {run.name}")
+        raise RunStateError(held_message(run.lock_path, held), hint=f"rnnlm-tui show {run.name}")
     log = os.open(run.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         before = os.fstat(log).st_size
@@ -51,14 +53,23 @@ def launch(run: RunDirectory) -> int:
     threading.Thread(target=process.wait, name=f"reaper-{process.pid}", daemon=True).start()
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        state = read_lock(run.lock_path)
-        if state.held and state.pid == process.pid:
+        ended = process.poll() is not None  # looked at first: what it wrote before its end is then all there
+        if _has_begun(run, process.pid):
             return process.pid
-        if process.poll() is not None:
+        if ended:
             raise _failure(run, process.returncode, before)
         time.sleep(0.02)
     process.kill()
     raise WorkerError(f"the worker of {run.name} did not start within {START_SECONDS:.0f} s", hint=f"its log: {run.log_path}")
+
+
+def _has_begun(run: RunDirectory, pid: int) -> bool:
+    if read_lock(run.lock_path).pid != pid:
+        return False
+    with RunReader(run) as reader:
+        state = reader.last_state()
+        attempts = reader.attempts()
+    return state is not None and bool(attempts) and attempts[-1].pid == pid and attempts[-1].attempt == state.attempt
 
 
 def _failure(run: RunDirectory, code: int, log_size_before: int) -> WorkerError | RunStateError:

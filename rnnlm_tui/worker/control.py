@@ -126,10 +126,14 @@ class ControlServer:
             used.close()
 
     def _accept(self) -> None:
-        try:
-            accepted, _ = self._listener.accept()
-        except OSError:  # gone again, or no descriptor left: the listener stays readable and the next turn tries again
-            return
+        while True:
+            try:
+                accepted, _ = self._listener.accept()
+            except OSError:  # nobody waits any more, or no descriptor is left: the next turn tries again
+                return
+            self._welcome(accepted)
+
+    def _welcome(self, accepted: socket.socket) -> None:
         if not _same_user(accepted):
             accepted.close()
             return

@@ -1,0 +1,27 @@
+"""A text to learn from, and no worker that outlives its test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.store.locks import read_lock
+from rnnlm_tui.store.runs import list_runs
+from tests.integration.runs import kill, write_text
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    """A small text file."""
+    return write_text(tmp_path / "text.txt")
+
+
+@pytest.fixture(autouse=True)
+def no_worker_stays(home: Path) -> Iterator[None]:
+    """Kill what a failed test has left running."""
+    yield
+    for run in list_runs():
+        if read_lock(run.lock_path).held:
+            kill(run)

@@ -1,0 +1,137 @@
+"""Small real runs for the integration tests: a generated text, a tiny model, and waiting for what should happen."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from rnnlm_tui.contract.config import (
+    CheckpointConfig,
+    CorpusConfig,
+    EvaluationConfig,
+    ModelConfig,
+    RunConfig,
+    SamplingConfig,
+    ScheduleConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
+from rnnlm_tui.contract.status import LIVING, RunSummary
+from rnnlm_tui.contract.validation import merge, parse_config
+from rnnlm_tui.store.locks import read_lock
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.supervisor.launch import launch
+from rnnlm_tui.supervisor.monitor import summarize
+
+ValueT = TypeVar("ValueT")
+
+PATIENCE_SECONDS = 90.0
+"""What takes a second alone may take many times as long on a machine that runs the other tests as well."""
+
+ENDLESS = 1_000_000
+"""Steps of a run that only ends because it is told to."""
+
+
+def write_text(path: Path, sentences: int = 800) -> Path:
+    """A text file of short sentences from a small vocabulary, the same each time."""
+    draw = random.Random(7)
+    words = [
+        "the",
+        "a",
+        "cat",
+        "dog",
+        "bird",
+        "saw",
+        "chased",
+        "sat",
+        "on",
+        "mat",
+        "with",
+        "big",
+        "red",
+        "old",
+        "and",
+        "then",
+        "she",
+        "he",
+        "it",
+        "was",
+        "in",
+        "house",
+    ]
+    lines = [" ".join(draw.choices(words, k=draw.randint(4, 11))).capitalize() + "." for _ in range(sentences)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def tiny_config(source: Path, changes: Mapping[str, object] | None = None) -> RunConfig:
+    """A config whose run starts at once and does some hundred steps a second, in exact mode on one thread."""
+    config = RunConfig(
+        corpus=CorpusConfig(source=str(source)),
+        tokenizer=TokenizerConfig(kind="character", vocab_size=64),
+        model=ModelConfig(embedding_dim=24, hidden_size=24, num_layers=2, dropout=0.1),
+        schedule=ScheduleConfig(warmup_steps=5),
+        training=TrainingConfig(max_steps=60, batch_size=4, bptt=16, threads=1, deterministic=True, device="cpu"),
+        evaluation=EvaluationConfig(every=20, prompts=("The cat",)),
+        checkpoint=CheckpointConfig(every=20, keep_last=3),
+        sampling=SamplingConfig(max_new_tokens=12),
+    )
+    return parse_config(merge(config, changes or {}))
+
+
+def start(config: RunConfig, name: str | None = None, parent: str | None = None) -> RunDirectory:
+    """A new run with a living worker."""
+    run = create_run(config, name, parent)
+    launch(run)
+    return run
+
+
+def wait_for(question: Callable[[], ValueT | None], what: str) -> ValueT:
+    """The first answer that is neither None nor False."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        answer = question()
+        if answer is not None and answer is not False:
+            return answer
+        time.sleep(0.01)
+    raise AssertionError(f"waited {PATIENCE_SECONDS:.0f} s for {what}")
+
+
+def wait_until_ended(run: RunDirectory) -> RunSummary:
+    """The figures of a run whose worker has let go of it."""
+    wait_for(lambda: not read_lock(run.lock_path).held, "the worker's end")
+    return summarize(run)
+
+
+def wait_for_step(run: RunDirectory, step: int) -> int:
+    """The newest step once it is at least `step`; fails at once when the run ends before."""
+
+    def newest() -> int | None:
+        with RunReader(run) as reader:
+            row = reader.last_step()
+            state = reader.last_state()
+        assert state is None or state.kind not in ("failed", "stopped"), state
+        return row.step if row is not None and row.step >= step else None
+
+    return wait_for(newest, f"step {step}")
+
+
+def kill(run: RunDirectory) -> None:
+    """`kill -9` the run's worker and wait until its lock is free."""
+    pid = read_lock(run.lock_path).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not read_lock(run.lock_path).held, "the lock of a killed worker")
+
+
+def end(run: RunDirectory) -> None:
+    """Leave nothing of a run behind that still computes."""
+    if summarize(run).status in LIVING:
+        kill(run)

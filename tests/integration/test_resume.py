@@ -1,0 +1,129 @@
+"""A run goes on from its last checkpoint as if nothing had happened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.store.checkpoints import list_checkpoints, resolve_checkpoint
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.supervisor.control_client import resume, send
+from rnnlm_tui.supervisor.monitor import summarize
+from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for_step, wait_until_ended, write_text
+
+STEPS = 600
+
+
+def long_config(text: Path, **changes: object) -> RunConfig:
+    """Long enough to be killed in its midst."""
+    return tiny_config(text, {"training.max_steps": STEPS, "checkpoint.every": 50, "evaluation.every": 100, "evaluation.prompts": [], **changes})
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What two runs must have in common."""
+
+    weights: bytes
+    state: bytes
+    """Optimizer, carried state and random generators."""
+    steps: list[tuple[int, float, int]]
+
+
+def ending_of(run: RunDirectory) -> Ending:
+    """The files of the last step and every row."""
+    assert wait_until_ended(run).status == "finished"
+    last = resolve_checkpoint(run, str(STEPS))
+    with RunReader(run) as reader:
+        steps = [(row.step, row.loss, row.tokens_seen) for row in reader.steps_since()]
+    return Ending((last / "model.safetensors").read_bytes(), (last / "training_state.safetensors").read_bytes(), steps)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Ending:
+    """The ending of a run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RNNLM_TUI_HOME", str(folder / "home"))
+        return ending_of(start(long_config(write_text(folder / "text.txt")), "undisturbed"))
+
+
+def test_resumed_run_matches_uninterrupted_run(text: Path, uninterrupted: Ending) -> None:
+    run = start(long_config(text), "disturbed")
+    wait_for_step(run, 120)
+    kill(run)
+    assert summarize(run).status == "crashed"
+    resume(run)
+    wait_for_step(run, 330)
+    send(run, "stop")
+    assert summarize(run).status == "stopped"
+    resume(run)
+    assert ending_of(run) == uninterrupted
+    assert summarize(run).attempt == 3
+
+
+def test_evaluations_and_samples_leave_the_weights_alone(text: Path, uninterrupted: Ending) -> None:
+    run = start(long_config(text, **{"evaluation.every": 7, "evaluation.prompts": ["The cat", "", "She"], "sampling.max_new_tokens": 3}), "watched")
+    assert ending_of(run) == uninterrupted
+    with RunReader(run) as reader:
+        assert len(reader.samples()) == 3 * (STEPS // 7 + 1)
+
+
+def test_stop_then_resume_goes_on_from_that_very_step(text: Path) -> None:
+    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}))
+    wait_for_step(run, 20)
+    stopped = send(run, "stop")
+    pid = resume(run)
+    wait_for_step(run, stopped.step + 5)
+    assert summarize(run).pid == pid
+    with RunReader(run) as reader:
+        assert [row.start_step for row in reader.attempts()] == [0, stopped.step]
+        steps = [row.step for row in reader.steps_since()]
+        events = [event for event in reversed(reader.events()) if event.attempt == 2]
+    assert steps == list(range(1, len(steps) + 1))
+    assert events[0].kind == "resumed"
+    kill(run)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(text: Path) -> None:
+    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}))
+    wait_for_step(run, 5)
+    good = send(run, "checkpoint")
+    wait_for_step(run, good.step + 5)
+    bad = send(run, "stop")
+    weights = run.path / bad.checkpoint / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    resume(run)
+    wait_for_step(run, good.step + 2)
+    with RunReader(run) as reader:
+        assert reader.attempts()[-1].start_step == good.step
+        notes = [event.text for event in reader.events() if event.kind == "note"]
+    assert any("model.safetensors" in note and f"step {bad.step:,} is damaged" in note for note in notes)
+    kill(run)
+
+
+def test_a_run_from_a_checkpoint_starts_with_its_weights(text: Path) -> None:
+    parent = start(tiny_config(text, {"training.max_steps": 200}), "parent")
+    assert wait_until_ended(parent).status == "finished"
+    child = start(tiny_config(text, {"training.max_steps": 5, "schedule.warmup_steps": 1, "optimizer.learning_rate": 1e-6}), "child", parent="parent@200")
+    summary = wait_until_ended(child)
+    assert summary.status == "finished"
+    assert summary.parent == "parent@200"
+    with RunReader(child) as ours, RunReader(parent) as theirs:
+        assert ours.evaluations()[-1].loss == pytest.approx(theirs.evaluations()[-1].loss, abs=1e-3)
+        assert ours.recent_steps(10)[0].step == 1
+    assert [entry.parent for entry in list_checkpoints(child)] == ["parent@200"]
+
+
+def test_a_parent_of_another_shape_is_refused_in_words(text: Path) -> None:
+    parent = start(tiny_config(text, {"training.max_steps": 10}), "parent")
+    assert wait_until_ended(parent).status == "finished"
+    child = start(tiny_config(text, {"model.hidden_size": 8, "model.embedding_dim": 8}), "child", parent="parent@10")
+    summary = wait_until_ended(child)
+    assert summary.status == "failed"
+    assert "parent@10 has another shape than this config" in str(summary.message)

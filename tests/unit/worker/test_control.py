@@ -1,0 +1,237 @@
+"""The control socket's server, with a real socket and a trainer that is only a list."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.contract.commands import MAX_REQUEST_BYTES, Command, CommandResult
+from rnnlm_tui.contract.wire import encode_line
+from rnnlm_tui.worker.control import MAX_CONNECTIONS, ControlServer, PendingCommand
+
+
+def status(command: Command) -> CommandResult:
+    return CommandResult(id=command.id, ok=True, status="running", step=7)
+
+
+class Trainer:
+    """Answers what is delivered when it is told to."""
+
+    def __init__(self) -> None:
+        self.delivered: list[PendingCommand] = []
+        self.arrived = threading.Condition()
+
+    def deliver(self, pending: PendingCommand) -> None:
+        with self.arrived:
+            self.delivered.append(pending)
+            self.arrived.notify_all()
+
+    def wait(self, count: int) -> list[PendingCommand]:
+        with self.arrived:
+            assert self.arrived.wait_for(lambda: len(self.delivered) >= count, timeout=10)
+        return self.delivered
+
+
+@pytest.fixture
+def trainer() -> Trainer:
+    return Trainer()
+
+
+@pytest.fixture
+def path(tmp_path: Path, trainer: Trainer) -> Iterator[Path]:
+    """The socket of a serving server."""
+    path = tmp_path / "control.sock"
+    server = ControlServer(path, status=status, deliver=trainer.deliver)
+    server.start()
+    yield path
+    server.retire()
+    server.close()
+    assert not path.exists()
+
+
+@contextmanager
+def connected(path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.connect(str(path))  # without a timeout: with one, a full backlog is an error instead of a wait
+        connection.settimeout(10)
+        yield connection
+
+
+def read_line(connection: socket.socket) -> CommandResult:
+    received = b""
+    while not received.endswith(b"\n"):
+        part = connection.recv(65_536)
+        assert part, received
+        received += part
+    return CommandResult.model_validate_json(received)
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Whether the server hangs up; its own words before that are read away."""
+    try:
+        while connection.recv(65_536):
+            pass
+    except ConnectionError:
+        return True
+    return True
+
+
+def test_status_is_answered_while_the_trainer_is_busy(path: Path, trainer: Trainer) -> None:
+    with connected(path) as connection:
+        connection.sendall(encode_line(Command(id="a", verb="status")))
+        assert read_line(connection) == CommandResult(id="a", ok=True, status="running", step=7)
+    assert trainer.delivered == []
+
+
+def test_a_command_is_answered_when_the_trainer_has_acted(path: Path, trainer: Trainer) -> None:
+    with connected(path) as connection:
+        connection.sendall(encode_line(Command(id="a", verb="pause")) + encode_line(Command(id="b", verb="evaluate")))
+        pause, evaluate = trainer.wait(2)
+        evaluate.answer(CommandResult(id="b", ok=True))
+        assert read_line(connection).id == "b"
+        pause.answer(CommandResult(id="a", ok=True))
+        assert read_line(connection).id == "a"
+
+
+def test_a_line_in_pieces_is_one_command(path: Path, trainer: Trainer) -> None:
+    line = encode_line(Command(id="a", verb="pause"))
+    with connected(path) as connection:
+        for start in range(0, len(line), 7):
+            connection.sendall(line[start : start + 7])
+        (pending,) = trainer.wait(1)
+        assert pending.command == Command(id="a", verb="pause")
+
+
+def test_a_sender_who_closed_his_half_still_hears_the_answer(path: Path, trainer: Trainer) -> None:
+    with connected(path) as connection:
+        connection.sendall(encode_line(Command(id="a", verb="checkpoint")))
+        connection.shutdown(socket.SHUT_WR)
+        (pending,) = trainer.wait(1)
+        pending.answer(CommandResult(id="a", ok=True, checkpoint="checkpoints/step-000000001"))
+        assert read_line(connection).checkpoint == "checkpoints/step-000000001"
+        assert is_closed(connection)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b"hello\n", "not a valid message"),
+        (b"[1, 2]\n", "not a valid message"),
+        (b"\xff\xfe\x00\n", "not a valid message"),
+        (b'{"id": "a", "verb": "explode"}\n', "not a valid message"),
+        (b'{"id": "a", "verb": "pause", "extra": 1}\n', "not a valid message"),
+        (b'{"id": "", "verb": "pause"}\n', "not a valid message"),
+        (b'{"id": "a", "verb": "sample", "prompt": "' + b"x" * 30_000 + b'"}\n', "not a valid message"),
+        (b"x" * (MAX_REQUEST_BYTES + 10) + b"\n", "longer than 65,536 bytes"),
+        (b"x" * (MAX_REQUEST_BYTES * 4), "longer than 65,536 bytes"),
+    ],
+)
+def test_what_is_no_command_is_refused_and_hung_up_on(path: Path, trainer: Trainer, line: bytes, problem: str) -> None:
+    with connected(path) as connection:
+        try:
+            connection.sendall(line)
+        except ConnectionError:
+            pass  # hung up in the midst of a line that is far too long
+        else:
+            answer = read_line(connection)
+            assert not answer.ok
+            assert problem in answer.error
+        assert is_closed(connection)
+    assert trainer.delivered == []
+
+
+def test_an_unknown_verb_gets_the_near_one(path: Path) -> None:
+    with connected(path) as connection:
+        connection.sendall(b'{"id": "a", "verb": "paus"}\n')
+        answer = read_line(connection)
+    assert (answer.id, answer.ok) == ("a", False)
+    assert '"pause"' in answer.hint
+
+
+def test_half_a_line_from_somebody_who_leaves_hurts_nobody(path: Path, trainer: Trainer) -> None:
+    with connected(path) as connection:
+        connection.sendall(b'{"id": "a", "ve')
+    with connected(path) as connection:
+        connection.sendall(encode_line(Command(id="b", verb="status")))
+        assert read_line(connection).id == "b"
+    assert trainer.delivered == []
+
+
+def test_a_thousand_silent_connections_lock_nobody_out(path: Path) -> None:
+    silent = []
+    try:
+        for _ in range(1_000):
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.connect(str(path))
+            silent.append(connection)
+            if len(silent) > MAX_CONNECTIONS:
+                silent.pop(0).close()
+        with connected(path) as connection:
+            connection.sendall(encode_line(Command(id="a", verb="status")))
+            assert read_line(connection).id == "a"
+    finally:
+        for connection in silent:
+            connection.close()
+
+
+def test_a_reader_that_never_reads_is_dropped_and_others_are_served(path: Path) -> None:
+    lines = encode_line(Command(id="x" * 64, verb="status")) * 2_000
+    with connected(path) as deaf:
+        deaf.settimeout(0.5)
+        with suppress(OSError):  # dropped, or its own answers block it
+            for _ in range(20):
+                deaf.sendall(lines)
+        with connected(path) as connection:
+            connection.sendall(encode_line(Command(id="a", verb="status")))
+            assert read_line(connection).id == "a"
+
+
+def test_answers_that_wait_are_sent_before_the_server_closes(tmp_path: Path, trainer: Trainer) -> None:
+    server = ControlServer(tmp_path / "s", status=status, deliver=trainer.deliver)
+    server.start()
+    with connected(tmp_path / "s") as connection:
+        connection.sendall(encode_line(Command(id="a", verb="stop")))
+        (pending,) = trainer.wait(1)
+        server.retire()
+        pending.answer(CommandResult(id="a", ok=True, status="stopping"))
+        server.close()
+        assert read_line(connection).status == "stopping"
+        assert is_closed(connection)
+
+
+def test_a_socket_file_left_over_by_a_killed_worker_is_replaced(tmp_path: Path, trainer: Trainer) -> None:
+    left_over = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    left_over.bind(str(tmp_path / "s"))
+    left_over.close()
+    server = ControlServer(tmp_path / "s", status=status, deliver=trainer.deliver)
+    server.start()
+    with connected(tmp_path / "s") as connection:
+        connection.sendall(encode_line(Command(id="a", verb="status")))
+        assert read_line(connection).ok
+    assert (tmp_path / "s").stat().st_mode & 0o077 == 0
+    server.retire()
+    server.close()
+
+
+def test_another_user_is_not_heard(tmp_path: Path, trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnnlm_tui.worker.control.os.geteuid", lambda: 4_242)
+    server = ControlServer(tmp_path / "s", status=status, deliver=trainer.deliver)
+    server.start()
+    with connected(tmp_path / "s") as connection:
+        with suppress(ConnectionError):  # hung up on already
+            connection.sendall(encode_line(Command(id="a", verb="stop")))
+        assert is_closed(connection)
+    assert trainer.delivered == []
+    server.retire()
+    server.close()
+
+
+def test_blank_lines_are_nothing(path: Path) -> None:
+    with connected(path) as connection:
+        connection.sendall(b"\n  \n" + encode_line(Command(id="a", verb="status")))
+        assert read_line(connection).id == "a"

@@ -1,0 +1,62 @@
+"""Signals become commands, in a process of their own so that this one keeps its handlers."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from rnnlm_tui.contract.commands import Command
+from rnnlm_tui.worker.control import PendingCommand
+from rnnlm_tui.worker.inbox import EXIT_KILLED, Inbox, StopRequested
+
+LISTENER = """
+import os, signal, sys
+from rnnlm_tui.worker.inbox import Inbox
+inbox = Inbox()
+inbox.listen_to_signals()
+for number in map(int, sys.argv[1:]):
+    os.kill(os.getpid(), number)
+while (pending := inbox.take()) is not None:
+    print(pending.command.verb, pending.command.id.partition("-")[0], inbox.stop_waits)
+"""
+
+
+def listen(*numbers: signal.Signals) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", LISTENER, *(str(int(number)) for number in numbers)], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_sigterm_is_a_stop_and_sigusr1_a_checkpoint() -> None:
+    heard = listen(signal.SIGUSR1, signal.SIGTERM)
+    assert heard.returncode == 0, heard.stderr
+    assert heard.stdout.splitlines() == ["checkpoint SIGUSR1 True", "stop SIGTERM True"]
+
+
+def test_sighup_is_nothing_to_a_run() -> None:
+    heard = listen(signal.SIGHUP)
+    assert (heard.returncode, heard.stdout) == (0, "")
+
+
+def test_a_second_sigterm_leaves_at_once() -> None:
+    heard = listen(signal.SIGTERM, signal.SIGTERM)
+    assert (heard.returncode, heard.stdout) == (EXIT_KILLED, "")
+
+
+def test_commands_are_taken_in_their_order_and_none_is_waited_for() -> None:
+    inbox = Inbox()
+    for name in ("a", "b"):
+        inbox.deliver(PendingCommand(Command(id=name, verb="pause"), lambda result: None))
+    taken = [inbox.take(), inbox.take(wait=1.0)]
+    assert [pending.command.id for pending in taken if pending is not None] == ["a", "b"]
+    assert inbox.take() is None
+    assert inbox.take(wait=0.001) is None
+
+
+def test_long_work_is_left_when_a_stop_waits() -> None:
+    inbox = Inbox()
+    inbox.check_stop()
+    inbox.deliver(PendingCommand(Command(id="a", verb="stop"), lambda result: None))
+    with pytest.raises(StopRequested):
+        inbox.check_stop()

@@ -1,0 +1,69 @@
+"""While a corpus is prepared its progress is stored and commands are answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.contract.commands import Command, CommandResult, Verb
+from rnnlm_tui.contract.metrics import Progress
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.worker.commands import Steering
+from rnnlm_tui.worker.control import PendingCommand
+from rnnlm_tui.worker.inbox import Inbox, StopRequested
+from rnnlm_tui.worker.preparation import Preparing, ProgressReporter
+
+
+class Preparation:
+    """A run that is being prepared."""
+
+    def __init__(self, run: RunDirectory, database: RunDatabase) -> None:
+        self.run = run
+        self.inbox = Inbox()
+        self.steering = Steering(Preparing(40), database)
+        self.report = ProgressReporter(database, self.inbox, self.steering)
+        self.answers: list[CommandResult] = []
+
+    def ask(self, verb: Verb) -> None:
+        self.inbox.deliver(PendingCommand(Command(id=verb, verb=verb), self.answers.append))
+
+    def stored(self) -> Progress | None:
+        with RunReader(self.run) as reader:
+            return reader.progress()
+
+
+@pytest.fixture
+def preparation(tmp_path: Path) -> Iterator[Preparation]:
+    run = RunDirectory(tmp_path)
+    with RunDatabase(run.database_path) as database:
+        yield Preparation(run, database)
+
+
+def test_a_new_phase_is_stored_at_once_and_the_same_one_now_and_then(preparation: Preparation) -> None:
+    preparation.report(Progress("reading", 0, 100))
+    preparation.report(Progress("reading", 1, 100))
+    assert preparation.stored() == Progress("reading", 0, 100)
+    preparation.report(Progress("encoding", 5, 100))
+    assert preparation.stored() == Progress("encoding", 5, 100)
+
+
+@pytest.mark.parametrize("verb", ["pause", "checkpoint", "evaluate", "sample", "snapshot"])
+def test_what_needs_a_model_has_to_wait(preparation: Preparation, verb: Verb) -> None:
+    preparation.ask(verb)
+    preparation.report(Progress("reading", 0, 100))
+    (answer,) = preparation.answers
+    assert (answer.ok, answer.status, answer.step) == (False, "preparing", 40)
+    assert "still preparing" in answer.error
+
+
+def test_a_stop_leaves_the_preparation_and_is_answered_at_the_end(preparation: Preparation) -> None:
+    preparation.ask("stop")
+    with pytest.raises(StopRequested):
+        preparation.report(Progress("reading", 0, 100))
+    assert preparation.answers == []
+    preparation.steering.answer_stops()
+    assert [(answer.ok, answer.status) for answer in preparation.answers] == [(True, "stopping")]

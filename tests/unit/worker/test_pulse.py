@@ -1,0 +1,69 @@
+"""The heartbeat goes on, beside hardware readings, and ends when it is told to."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.contract.metrics import HardwareRow
+from rnnlm_tui.errors import StorageError
+from rnnlm_tui.worker.hardware import HardwareProbe
+from rnnlm_tui.worker.pulse import Pulse
+
+
+class Sink:
+    """Counts what is written, and refuses some of it."""
+
+    def __init__(self, refuse: int = 0) -> None:
+        self.refuse = refuse
+        self.beats = 0
+        self.readings: list[HardwareRow] = []
+        self.changed = threading.Condition()
+
+    def heartbeat(self, time: float) -> None:
+        with self.changed:
+            self.beats += 1
+            self.changed.notify_all()
+            if 1 < self.beats <= 1 + self.refuse:
+                raise StorageError("the disk is full")
+
+    def add_hardware(self, row: HardwareRow) -> None:
+        with self.changed:
+            self.readings.append(row)
+            self.changed.notify_all()
+
+    def wait(self, *, beats: int, readings: int) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.beats >= beats and len(self.readings) >= readings, timeout=30)
+
+
+def test_it_beats_before_anything_else_and_goes_on(tmp_path: Path) -> None:
+    sink = Sink()
+    pulse = Pulse(sink, HardwareProbe(tmp_path), seconds=0.01)
+    pulse.start()
+    assert sink.beats >= 1
+    sink.wait(beats=6, readings=2)
+    pulse.stop()
+    beats = sink.beats
+    pulse.stop()
+    assert sink.beats == beats
+
+
+def test_a_full_disk_does_not_end_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    sink = Sink(refuse=2)
+    pulse = Pulse(sink, HardwareProbe(tmp_path), seconds=0.01)
+    pulse.start()
+    sink.wait(beats=6, readings=1)
+    pulse.stop()
+    assert capfd.readouterr().err.count("no heartbeat written: the disk is full") == 2
+
+
+def test_a_reading_is_of_this_machine(tmp_path: Path) -> None:
+    row = HardwareProbe(tmp_path).sample()
+    assert 0 < row.memory_used < row.memory_total
+    assert row.process_memory > 10_000_000
+    assert row.disk_free > 0
+    assert 0 <= row.cpu_percent <= 100
+    assert row.gpu_name is None

@@ -1,0 +1,90 @@
+"""Rows are committed in batches, in time, with what really was measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from rnnlm_tui.contract.metrics import StepRow
+from rnnlm_tui.engine.trainer import StepResult
+from rnnlm_tui.worker.reporter import REPORT_SECONDS, Reporter
+
+
+class Clock:
+    """A clock that goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Store:
+    """Remembers the batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[StepRow]] = []
+
+    def __call__(self, rows: Sequence[StepRow]) -> None:
+        self.batches.append(list(rows))
+
+    @property
+    def rows(self) -> list[StepRow]:
+        return [row for batch in self.batches for row in batch]
+
+
+def result(step: int, *, loss: float = 2.0, norm: float = 1.0, tokens: int = 100, seconds: float = 0.5) -> StepResult:
+    return StepResult(step, step / 10, tokens, step * tokens, torch.tensor(loss), torch.tensor(norm), 0.1, seconds)
+
+
+def test_the_first_step_is_told_at_once_and_later_ones_together() -> None:
+    clock, store = Clock(), Store()
+    reporter = Reporter(store, 1, clock=clock)
+    for step in range(1, 6):
+        reporter.step(result(step))
+        clock.now += REPORT_SECONDS / 2.5
+    assert [[row.step for row in batch] for batch in store.batches] == [[1], [2, 3, 4]]
+    reporter.flush()
+    reporter.flush()
+    assert [[row.step for row in batch] for batch in store.batches] == [[1], [2, 3, 4], [5]]
+
+
+def test_rows_hold_speed_and_training_time_of_each_step() -> None:
+    store = Store()
+    reporter = Reporter(store, 3, active_seconds=10.0, clock=Clock())
+    reporter.step(result(1, tokens=100, seconds=0.5))
+    reporter.step(result(2, tokens=50, seconds=0.125))
+    reporter.flush()
+    assert [(row.attempt, row.tokens_per_second, row.active_seconds) for row in store.rows] == [(3, 200.0, 10.5), (3, 400.0, 10.625)]
+    assert reporter.active_seconds == 10.625
+
+
+def test_an_asynchronous_device_is_waited_for_and_its_time_shared_out() -> None:
+    store = Store()
+    reporter = Reporter(store, 1, asynchronous=True, clock=Clock())
+    reporter.step(result(1))
+    reporter.step(result(2, tokens=300, seconds=0.1))
+    reporter.step(result(3, tokens=100, seconds=0.3))
+    reporter.flush()
+    speeds = [row.tokens_per_second for row in store.rows[1:]]
+    assert speeds == [pytest.approx(1_000), pytest.approx(1_000)]
+
+
+def test_losses_that_are_not_finite_are_kept_and_counted() -> None:
+    store = Store()
+    reporter = Reporter(store, 1, clock=Clock())
+    for step, loss, norm in [(1, 2.0, 1.0), (2, math.nan, 1.0), (3, 2.0, math.inf), (4, 4.0, 1.0), (5, math.nan, math.nan)]:
+        reporter.step(result(step, loss=loss, norm=norm))
+    reporter.flush()
+    assert math.isnan(store.rows[1].loss)
+    assert math.isinf(store.rows[2].grad_norm)
+    assert (reporter.non_finite_total, reporter.non_finite_steps) == (3, 1)
+    assert reporter.train_loss == 3.0
+
+
+def test_there_is_no_training_loss_before_the_first_step() -> None:
+    assert math.isnan(Reporter(Store(), 1).train_loss)
