@@ -114,6 +114,7 @@ class PlainTeller:
         self._said = ""
         self._step = -1
         self._evaluations: set[tuple[int, int, str]] | None = None
+        self._sampled = (0, 0)
         self._next_line = 0.0
 
     def tell(self, snapshot: RunSnapshot) -> None:
@@ -130,6 +131,7 @@ class PlainTeller:
             self._say(_arrival(summary) if status == "preparing" else _progress(summary))
         self._step = summary.step
         self._tell_evaluations(snapshot)
+        self._tell_sample(snapshot)
 
     def end(self, snapshot: RunSnapshot, failure: Failure | None) -> None:
         """The figures, a sample and what to do next."""
@@ -159,13 +161,17 @@ class PlainTeller:
     def _tell_evaluations(self, snapshot: RunSnapshot) -> None:
         known = {(row.attempt, row.step, row.name): row for row in snapshot.evaluations}
         if self._evaluations is None:
-            self._evaluations = set(known) if snapshot.summary.status not in ("preparing", "draft") and len(known) > 1 else set()
+            self._evaluations = set(known) if len(known) > 1 else set()
         for key in sorted(set(known) - self._evaluations, key=lambda key: (known[key].time, key)):
             line(_evaluation(known[key]))
-            sample = _newest_sample(snapshot, known[key].step)
-            if sample is not None and known[key].split == "validation":
-                line(f"{'':9}{_one_line(sample.prompt + sample.text, 110)}")
         self._evaluations |= set(known)
+
+    def _tell_sample(self, snapshot: RunSnapshot) -> None:
+        """One line for the first prompt; it comes a moment after its evaluation."""
+        newest = _newest_sample(snapshot)
+        if newest is not None and (newest.attempt, newest.step) != self._sampled:
+            self._sampled = (newest.attempt, newest.step)
+            line(f"{'':9}{_one_line(newest.prompt + newest.text, 110)}")
 
 
 def _arrival(summary: RunSummary) -> str:
@@ -187,15 +193,12 @@ def _evaluation(row: EvaluationRow) -> str:
     return f"step {row.step:,}  {row.name} perplexity {perplexity_words(row.perplexity)}  {figure(row.bits_per_byte, 2)} bits a byte"
 
 
-def _newest_sample(snapshot: RunSnapshot, step: int | None = None) -> SampleRow | None:
-    """The first prompt's continuation at `step`, or at the newest step that has one."""
-    rows = [row for row in snapshot.samples if step is None or row.step == step]
-    if not rows:
-        return None
-    newest = max(row.step for row in rows)
-    at_newest = [row for row in rows if row.step == newest]
+def _newest_sample(snapshot: RunSnapshot) -> SampleRow | None:
+    """The first prompt's continuation at the newest step that has one."""
+    newest = max((row.step for row in snapshot.samples), default=0)
     prompts = snapshot.config.evaluation.prompts
-    return min(at_newest, key=lambda row: prompts.index(row.prompt) if row.prompt in prompts else len(prompts))
+    at_newest = [row for row in snapshot.samples if row.step == newest]
+    return min(at_newest, key=lambda row: prompts.index(row.prompt) if row.prompt in prompts else len(prompts), default=None)
 
 
 def _one_line(text: str, width: int) -> str:
