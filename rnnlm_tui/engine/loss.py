@@ -7,7 +7,6 @@ from typing import cast
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
-from torch.nn import functional as F
 
 IGNORED = -100
 """The target of a position that doesn't count."""
@@ -28,13 +27,13 @@ def mean_loss(hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, targets_N: T
 @torch.no_grad()
 def token_losses(hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, targets_N: Tensor) -> Tensor:
     """Cross-entropy of each target in nats, shape (N,), zero where it is `IGNORED`; without gradient."""
-    losses_N = hidden_NH.new_empty(hidden_NH.shape[0])
+    counted_N1, safe_N1 = (targets_N != IGNORED).unsqueeze(1), targets_N.clamp(min=0).unsqueeze(1)
+    losses_N1 = hidden_NH.new_empty(hidden_NH.shape[0], 1)
     rows = rows_per_chunk(weight_VH.shape[0])
     for start in range(0, hidden_NH.shape[0], rows):
         chunk = slice(start, start + rows)
-        logits_RV = F.linear(hidden_NH[chunk], weight_VH, bias_V)
-        losses_N[chunk] = F.cross_entropy(logits_RV, targets_N[chunk], ignore_index=IGNORED, reduction="none")
-    return losses_N
+        losses_N1[chunk] = _probabilities(torch.addmm(bias_V, hidden_NH[chunk], weight_VH.t()), safe_N1[chunk])[1]
+    return torch.where(counted_N1, losses_N1, 0.0).squeeze(1)
 
 
 def rows_per_chunk(vocab_size: int) -> int:

@@ -14,7 +14,7 @@ from rnnlm_tui.errors import InputError
 
 from .builders import small_model
 
-DRAWS = 20_000
+DRAWS = 5_000
 
 
 def sampler(*, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, greedy: bool = False, seed: int = 1) -> Sampler:
