@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 import stat
 import tomllib
 
 from rnnlm_tui import __version__
+from rnnlm_tui.cli.application import command_of
 from rnnlm_tui.cli.verbs import VERBS
 from rnnlm_tui.contract.validation import field_paths
 from tests.readme import README, ROOT, rendered
@@ -32,6 +34,16 @@ def test_the_two_commands_start_from_a_bare_python() -> None:
     assert "[demo]" in commands[0]
     assert commands[1].endswith("-m pytest")
     assert "[demo,dev]" in commands[1]
+
+
+def test_every_command_that_is_shown_can_be_typed() -> None:
+    shown = re.findall(r"(?:^|\$\(|&& |`)rnnlm-tui ([a-z][^\n`)#|&>]*)", TEXT, re.MULTILINE)
+    assert len(shown) > 10
+    for arguments in map(shlex.split, shown):
+        verb = next((verb for verb in VERBS if verb.name.split() == arguments[: len(verb.name.split())]), None)
+        assert verb is not None, arguments
+        known = {option for parameter in command_of(verb).params for option in parameter.opts} | {"--help"}
+        assert {argument for argument in arguments if argument.startswith("--")} <= known, arguments
 
 
 def test_the_gate_runs_the_command_of_the_readme() -> None:
