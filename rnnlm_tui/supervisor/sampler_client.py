@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import cast
 from uuid import uuid4
 
@@ -80,7 +80,7 @@ class SamplerClient:
             if not isinstance(first, SamplerReady):
                 raise self._death()
 
-    async def generate(self, request: SampleRequest) -> AsyncIterator[SamplePiece | SampleDone]:
+    async def generate(self, request: SampleRequest) -> AsyncGenerator[SamplePiece | SampleDone, None]:
         """Pieces as they are drawn; the last one is SampleDone. Leaving the iteration cancels the request.
 
         Raises:

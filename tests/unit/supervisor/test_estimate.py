@@ -1,0 +1,112 @@
+"""What a config would take, from files alone."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.contract.corpora import CorpusManifest, SplitFacts
+from rnnlm_tui.contract.estimates import flops_per_token
+from rnnlm_tui.contract.metrics import StepRow
+from rnnlm_tui.contract.presets import preset
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.locks import boot_id, host_name
+from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.supervisor.estimate import estimate
+from rnnlm_tui.supervisor.machine import describe_machine
+
+
+def prepare(home: Path, config: RunConfig, *, tokens: int, vocab_size: int) -> None:
+    """Leave the manifest of a prepared corpus."""
+    facts = SplitFacts(documents=1, sentences=tokens // 20, tokens=tokens, bytes=4 * tokens)
+    manifest = CorpusManifest(
+        hash="ab" * 32,
+        corpus=config.corpus,
+        tokenizer=config.tokenizer,
+        title="a text",
+        source_hash="cd" * 32,
+        vocab_size=vocab_size,
+        token_dtype="uint16",
+        eos_id=1,
+        pad_id=0,
+        eos_text=" ",
+        splits={"train": facts, "validation": facts, "test": facts},
+        bigram={"test.stream.0": math.log(73.0)},
+        created=time.time(),
+    )
+    folder = home / "corpora" / manifest.hash[:16]
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(manifest.model_dump_json())
+
+
+def test_the_book_has_its_number_of_parameters() -> None:
+    found = estimate(preset("book"))
+    assert found.parameters.total == 8_292_619
+    assert (found.vocab_size, found.vocab_exact) == (32_011, True)
+    assert found.start_loss == pytest.approx(math.log(32_011))
+    assert found.checkpoint_bytes == 12 * 8_292_619
+
+
+def test_without_a_corpus_steps_are_known_only_where_the_config_says() -> None:
+    found = estimate(RunConfig())
+    assert (found.train_tokens, found.steps_per_epoch, found.steps, found.seconds, found.calibrated_by) == (None, None, None, None, None)
+    assert estimate(RunConfig(training=TrainingConfig(max_steps=300))).steps == 300
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "expected"),
+    [
+        (TokenizerConfig(kind="byte"), (258, True)),
+        (TokenizerConfig(kind="byte", end_of_sentence=False), (257, True)),
+        (TokenizerConfig(kind="word", vocab_size=900), (900, False)),
+    ],
+)
+def test_a_vocabulary_is_exact_or_an_upper_bound(tokenizer: TokenizerConfig, expected: tuple[int, bool]) -> None:
+    found = estimate(RunConfig(tokenizer=tokenizer))
+    assert (found.vocab_size, found.vocab_exact) == expected
+
+
+def test_a_prepared_corpus_gives_steps_and_the_baseline(home: Path) -> None:
+    config = RunConfig(corpus=CorpusConfig(source="python-docs"))
+    prepare(home, config, tokens=70_001, vocab_size=2_000)
+    found = estimate(config)
+    assert (found.train_tokens, found.vocab_size, found.vocab_exact) == (70_001, 2_000, True)
+    assert (found.steps_per_epoch, found.steps) == (100, 800)
+    assert found.baseline_perplexity == pytest.approx(73.0)
+    assert found.seconds is None
+
+
+def test_the_newest_run_of_this_host_tells_the_time(home: Path) -> None:
+    config = RunConfig(training=TrainingConfig(max_steps=300))
+    run = create_run(config, "plain-otter")
+    with RunDatabase(run.database_path) as database:
+        attempt = database.begin_attempt(1, host_name(), boot_id(), "cpu", 0, {})
+        database.add_steps([StepRow(attempt, step, step * 700, 0.0, 3.0, 1.0, 0.01, 7_000.0, step * 0.1, 0.0) for step in range(1, 121)])
+        database.set_meta("vocab_size", "1000")
+    found = estimate(config)
+    expected = 300 * 700 * flops_per_token(config.model, 2_048) / (7_000 * flops_per_token(config.model, 1_000))
+    assert found.calibrated_by == "plain-otter"
+    assert found.seconds == pytest.approx(expected)
+
+
+def test_runs_of_another_host_or_of_a_few_steps_tell_nothing(home: Path) -> None:
+    config = RunConfig(training=TrainingConfig(max_steps=300))
+    for name, host, steps in [("far-otter", "elsewhere", 120), ("short-otter", host_name(), 20)]:
+        with RunDatabase(create_run(config, name).database_path) as database:
+            attempt = database.begin_attempt(1, host, boot_id(), "cpu", 0, {})
+            database.add_steps([StepRow(attempt, step, step * 700, 0.0, 3.0, 1.0, 0.01, 7_000.0, step * 0.1, 0.0) for step in range(1, steps + 1)])
+            database.set_meta("vocab_size", "1000")
+    assert estimate(config).seconds is None
+
+
+def test_the_machine_is_described_before_the_home_exists(home: Path) -> None:
+    machine = describe_machine()
+    assert machine.host == host_name()
+    assert 0 < machine.memory_free <= machine.memory_total
+    assert machine.cpu_count >= 1
+    assert machine.disk_free > 0
+    assert not home.exists()

@@ -1,0 +1,58 @@
+"""Launching: a worker in a session of its own, with its output in the log; or the reason why there is none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from rnnlm_tui.errors import RunStateError, WorkerError
+from rnnlm_tui.store.locks import RunLock, read_lock
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.supervisor.launch import launch
+
+
+def test_it_returns_when_the_attempt_shows(run: RunDirectory) -> None:
+    pid = launch(run)
+    state = read_lock(run.lock_path)
+    assert (state.held, state.pid) == (True, pid)
+    with RunReader(run) as reader:
+        assert reader.attempts()[-1].pid == pid
+        assert reader.last_state() is not None
+
+
+def test_the_worker_is_in_a_session_of_its_own(run: RunDirectory) -> None:
+    pid = launch(run)
+    assert os.getsid(pid) == pid
+    assert os.getsid(pid) != os.getsid(0)
+
+
+def test_torch_threads_are_told_not_to_spin_unless_the_user_says_otherwise(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    launch(run)
+    with RunReader(run) as reader:
+        assert reader.attempts()[-1].environment == {"GOMP_SPINCOUNT": "1000"}
+
+
+def test_a_users_own_setting_stays(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    launch(run)
+    with RunReader(run) as reader:
+        assert reader.attempts()[-1].environment == {"GOMP_SPINCOUNT": "7"}
+
+
+def test_a_run_that_is_held_is_refused_with_pid_and_time(run: RunDirectory) -> None:
+    with RunLock(run.lock_path), pytest.raises(RunStateError, match=rf"plain-otter is running as pid {os.getpid()} since \d{{4}}-"):
+        launch(run)
+
+
+def test_a_worker_that_dies_at_its_start_is_told_with_its_last_words(run: RunDirectory, fake_worker: Callable[[str], None]) -> None:
+    run.log_path.write_text("words of an earlier life\n")
+    fake_worker("dies")
+    with pytest.raises(WorkerError, match="ImportError: libtorch is missing") as caught:
+        launch(run)
+    assert "earlier life" not in caught.value.message
+    assert str(run.log_path) in caught.value.hint
+    assert run.log_path.read_text().startswith("words of an earlier life\n")

@@ -1,0 +1,180 @@
+"""A monitor sees every change of a run once, and derives its status."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventKind, EventRow, Progress, StepRow
+from rnnlm_tui.contract.status import STALE_SECONDS
+from rnnlm_tui.errors import DatabaseError
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.locks import RunLock, boot_id, host_name
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.supervisor.monitor import RunMonitor, summaries, summarize
+
+
+class Worker:
+    """Writes a run's database as a worker would."""
+
+    def __init__(self, run: RunDirectory, database: RunDatabase) -> None:
+        self.database = database
+        self.attempt = database.begin_attempt(4_242, host_name(), boot_id(), "cpu", 0, {})
+        self.lock = RunLock(run.lock_path)
+        database.set_meta("max_steps", "100")
+
+    def event(self, kind: EventKind, at: float | None = None) -> None:
+        self.database.add_event(EventRow(self.attempt, 0, kind, "", time.time() if at is None else at))
+
+    def steps(self, first: int, last: int, *, ended: float | None = None, seconds: float = 0.1) -> None:
+        now = time.time() if ended is None else ended
+        rows = [StepRow(self.attempt, step, step * 50, step / 40, 5.0 - step / 100, 1.0, 0.01, 500.0, step * seconds, now) for step in range(first, last + 1)]
+        self.database.add_steps(rows)
+
+    def evaluation(self, step: int, loss: float, *, seconds: float = 2.0, name: str = "validation") -> None:
+        self.database.add_evaluation(
+            EvaluationRow(self.attempt, step, "test" if name == "test" else "validation", name, loss, 1_000, loss / 3, seconds, time.time())
+        )
+
+
+@pytest.fixture
+def worker(run: RunDirectory) -> Iterator[Worker]:
+    with RunDatabase(run.database_path) as database:
+        worker = Worker(run, database)
+        yield worker
+        worker.lock.release()
+
+
+def test_a_run_that_never_started_is_a_draft(run: RunDirectory) -> None:
+    summary = summarize(run)
+    assert (summary.status, summary.step, summary.attempt, summary.started, summary.train.loss) == ("draft", 0, 0, None, None)
+    assert summary.updated is not None
+
+
+def test_nothing_new_gives_no_snapshot(run: RunDirectory, worker: Worker) -> None:
+    monitor = RunMonitor(run)
+    worker.event("running")
+    assert monitor.poll() is not None
+    assert monitor.poll() is None
+    worker.steps(1, 3)
+    snapshot = monitor.poll()
+    assert snapshot is not None
+    assert (snapshot.summary.step, snapshot.summary.tokens_seen, len(snapshot.series)) == (3, 150, 3)
+    assert monitor.poll() is None
+    assert monitor.snapshot() is snapshot
+
+
+def test_a_heartbeat_alone_is_nothing_that_a_view_shows(run: RunDirectory, worker: Worker) -> None:
+    worker.event("paused")
+    worker.lock.acquire()
+    worker.database.heartbeat(time.time())
+    monitor = RunMonitor(run)
+    assert monitor.snapshot().summary.status == "paused"
+    worker.database.heartbeat(time.time())
+    assert monitor.poll() is None
+
+
+def test_a_line_in_the_log_is_new(run: RunDirectory, worker: Worker) -> None:
+    monitor = RunMonitor(run)
+    assert monitor.snapshot().log_tail == ()
+    run.log_path.write_text("Traceback\nValueError: so it ends\n")
+    snapshot = monitor.poll()
+    assert snapshot is not None
+    assert snapshot.log_tail == ("Traceback", "ValueError: so it ends")
+
+
+def test_preparing_shows_its_progress(run: RunDirectory, worker: Worker) -> None:
+    worker.lock.acquire()
+    worker.event("preparing")
+    worker.database.set_progress(Progress("encoding", 5, 10))
+    summary = summarize(run)
+    assert summary.status == "preparing"
+    assert summary.preparing is not None
+    assert (summary.preparing.phase, summary.preparing.done, summary.preparing.total) == ("encoding", 5, 10)
+    assert summary.pid == os.getpid()
+
+
+def test_a_worker_that_let_go_without_a_word_has_crashed(run: RunDirectory, worker: Worker) -> None:
+    worker.event("running")
+    monitor = RunMonitor(run)
+    worker.lock.acquire()
+    assert monitor.snapshot().summary.status == "running"
+    worker.lock.release()
+    snapshot = monitor.poll()
+    assert snapshot is not None
+    assert snapshot.summary.status == "crashed"
+    assert snapshot.summary.message is not None
+    assert snapshot.summary.pid is None
+
+
+def test_no_step_for_long_is_stalled_and_a_long_evaluation_is_not(run: RunDirectory, worker: Worker) -> None:
+    worker.lock.acquire()
+    long_ago = time.time() - 2 * STALE_SECONDS
+    worker.event("running", at=long_ago)
+    worker.steps(1, 5, ended=long_ago)
+    assert summarize(run).status == "stalled"
+    worker.database.add_evaluation(EvaluationRow(worker.attempt, 5, "validation", "validation", 2.0, 10, 1.0, seconds=STALE_SECONDS, time=long_ago))
+    assert summarize(run).status == "running"
+
+
+def test_slow_steps_are_not_stalled(run: RunDirectory, worker: Worker) -> None:
+    worker.lock.acquire()
+    long_ago = time.time() - 2 * STALE_SECONDS
+    worker.event("running", at=long_ago)
+    worker.steps(1, 5, ended=long_ago, seconds=STALE_SECONDS / 2)
+    assert summarize(run).status == "running"
+
+
+def test_a_clock_that_jumps_does_not_stall_a_run(run: RunDirectory, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker.lock.acquire()
+    worker.event("running")
+    worker.steps(1, 5)
+    worker.database.heartbeat(time.time())
+    monitor = RunMonitor(run)
+    assert monitor.snapshot().summary.status == "running"
+    jumped = time.time() + 86_400
+    monkeypatch.setattr("rnnlm_tui.supervisor.monitor.time.time", lambda: jumped)
+    worker.database.set_meta("device", "cpu")
+    assert monitor.snapshot().summary.status == "running"
+
+
+def test_another_host_that_fell_silent_is_lost(run: RunDirectory) -> None:
+    with RunDatabase(run.database_path) as database:
+        attempt = database.begin_attempt(1, "elsewhere", "another boot", "cpu", 0, {})
+        database.add_event(EventRow(attempt, 0, "running", "", time.time()))
+        assert summarize(run).status == "running"
+        database.heartbeat(time.time() - 2 * STALE_SECONDS)
+    summary = summarize(run)
+    assert summary.status == "lost"
+    assert "elsewhere" in str(summary.message)
+
+
+def test_figures_name_the_newest_and_the_best_evaluation(run: RunDirectory, worker: Worker) -> None:
+    worker.steps(1, 60)
+    for step, loss in [(20, 4.0), (40, 3.0), (60, 3.5)]:
+        worker.evaluation(step, loss)
+    worker.evaluation(60, 3.6, name="test")
+    worker.database.put_checkpoint(CheckpointRow(1, 40, 1.0, 2_000, 3.1, 3.0, 500, "checkpoints/step-000000040", False, False, time.time()))
+    worker.database.put_checkpoint(CheckpointRow(1, 60, 1.5, 3_000, 3.1, 3.5, 700, "checkpoints/step-000000060", False, False, time.time()))
+    worker.database.set_meta("source_loss", "1.0")
+    worker.event("failed")
+    worker.database.set_meta("message", "the disk is full")
+    summary = summarize(run)
+    assert (summary.validation.step, summary.validation.loss, summary.validation.best_step) == (60, 3.5, 40)
+    assert summary.validation.best_perplexity == pytest.approx(20.0855, abs=1e-3)
+    assert (summary.test.name, summary.test.loss) == ("test", 3.6)
+    assert (summary.checkpoints.best, summary.checkpoints.last, summary.checkpoints.count, summary.checkpoints.bytes) == (40, 60, 2, 1_200)
+    assert summary.source.perplexity == pytest.approx(2.71828, abs=1e-4)
+    assert (summary.status, summary.message) == ("failed", "the disk is full")
+
+
+def test_one_unreadable_run_does_not_hide_the_others(run: RunDirectory, home: object) -> None:
+    run.database_path.write_bytes(b"this was a database" * 1_000)
+    with pytest.raises(DatabaseError):
+        summarize(run)
+    (summary,) = summaries()
+    assert (summary.run, summary.status) == ("plain-otter", "lost")
+    assert "damaged" in str(summary.message)

@@ -1,0 +1,81 @@
+"""The ETA: steps by their training clock, and the evaluations that are still to come."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from rnnlm_tui.contract.config import EvaluationConfig, RunConfig
+from rnnlm_tui.contract.metrics import EvaluationRow, StepRow
+from rnnlm_tui.supervisor.summary import RunFacts, estimate_remaining, summarize_facts
+
+
+def step(number: int, active: float, wall: float = 0.0) -> StepRow:
+    return StepRow(1, number, number * 10, number / 100, 3.0, 1.0, 0.01, 100.0, active, wall)
+
+
+def facts(**changes: object) -> RunFacts:
+    known = RunFacts(
+        name="plain-otter",
+        config=RunConfig(evaluation=EvaluationConfig(every=0)),
+        status="running",
+        meta={"max_steps": "200"},
+        attempt=1,
+        started=0.0,
+        pid=1,
+        recent=[step(number, number * 0.5) for number in range(1, 101)],
+        evaluations=[],
+        checkpoints=[],
+        last_state=None,
+        progress=None,
+    )
+    return replace(known, **changes)  # type: ignore[arg-type]
+
+
+def test_even_steps_give_their_time_and_no_margin() -> None:
+    eta = estimate_remaining(facts())
+    assert eta is not None
+    assert eta.seconds == pytest.approx(50.0)
+    assert eta.margin == pytest.approx(0.0, abs=1e-9)
+
+
+def test_uneven_steps_give_a_margin() -> None:
+    times = [0.5 if number < 50 else 1.0 for number in range(100)]
+    rows = [step(number + 1, sum(times[: number + 1])) for number in range(100)]
+    eta = estimate_remaining(facts(recent=rows))
+    assert eta is not None
+    assert 0 < eta.margin < eta.seconds
+
+
+def test_a_pause_and_a_jump_of_the_clock_do_not_count() -> None:
+    rows = [step(number, number * 0.5, wall=86_400.0 if number > 50 else 0.0) for number in range(1, 101)]
+    eta = estimate_remaining(facts(recent=rows))
+    assert eta is not None
+    assert eta.seconds == pytest.approx(50.0)
+
+
+def test_evaluations_to_come_take_what_earlier_ones_took() -> None:
+    config = RunConfig(evaluation=EvaluationConfig(every=40))
+    rows = [EvaluationRow(1, number, "validation", "validation", 3.0, 10, 1.0, 4.0, 0.0) for number in (40, 80)]
+    eta = estimate_remaining(facts(config=config, evaluations=rows))
+    assert eta is not None
+    assert eta.seconds == pytest.approx(50.0 + 4.0 * (3 + 1))  # at 120, 160 and 200, and the test set at the end
+
+
+@pytest.mark.parametrize("changes", [{"status": "stopped"}, {"status": "preparing"}, {"meta": {}}, {"recent": [step(1, 0.5)]}])
+def test_there_is_no_eta_where_nothing_tells(changes: dict[str, object]) -> None:
+    assert estimate_remaining(facts(**changes)) is None
+
+
+def test_speed_is_tokens_over_training_time() -> None:
+    assert summarize_facts(facts()).tokens_per_second == pytest.approx(20.0)
+    assert summarize_facts(facts(status="paused")).tokens_per_second is None
+    assert summarize_facts(facts(status="finished")).tokens_per_second == pytest.approx(20.0)
+
+
+def test_the_training_loss_is_smoothed_over_finite_steps() -> None:
+    rows = [*facts().recent, replace(step(101, 50.5), loss=float("nan"))]
+    summary = summarize_facts(facts(recent=rows))
+    assert summary.train.loss == 3.0
+    assert "NaN" not in summary.model_dump_json()
