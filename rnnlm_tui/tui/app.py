@@ -8,13 +8,14 @@ that screen's one watcher repaints what changed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.filter import LineFilter
 from textual.screen import Screen
 
 from rnnlm_tui.contract.presets import DEMO
@@ -35,6 +36,7 @@ from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.theme import THEME
 from rnnlm_tui.tui.watch import Watcher
+from rnnlm_tui.tui.widgets.ascii_marks import AsciiMarks
 from rnnlm_tui.tui.widgets.content import plain
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
 
 ResultT = TypeVar("ResultT")
 
+FIRST_LOOK_SECONDS = 0.05
+"""Until the frame is painted: what is read before would be painted twice."""
 STALLED_SECONDS = 5.0
 """Between two looks at the clock while a run stands still."""
 
@@ -92,6 +96,7 @@ class RnnlmApp(App[int]):
         self.selected_checkpoint: str | None = None
         self.sampler: SamplerClient | None = None
         self.ascii_only = ascii_only
+        self._ascii_filters = [AsciiMarks()] if ascii_only else []
         self.services = services or Services()
         self.settings: dict[str, object] = settings if settings is not None else {}
         self.animation_level = "none"
@@ -108,10 +113,12 @@ class RnnlmApp(App[int]):
         if not self.is_headless:
             self.set_interval(hangup.CHECK_SECONDS, self._leave_without_terminal)
         self.set_interval(STALLED_SECONDS, self._tell_the_time)
-        self.run_worker(self.watcher.loop, thread=True, group="watch", exit_on_error=True)
+        self.set_timer(FIRST_LOOK_SECONDS, self._start_watching)
         if self.run_directory is not None:
             self.watcher.open(self.run_directory)
-        self.set_title()
+
+    def _start_watching(self) -> None:
+        self.run_worker(self.watcher.loop, thread=True, group="watch", exit_on_error=True)
 
     async def on_unmount(self) -> None:
         self.watcher.close()
@@ -126,16 +133,17 @@ class RnnlmApp(App[int]):
         """ctrl+c, which people press to leave: say how, for a run must not end by it."""
         self.say("q leaves, training goes on")
 
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Every line of every widget passes these."""
+        return [*super().get_line_filters(), *self._ascii_filters]
+
     def on_snapshot_changed(self, message: SnapshotChanged) -> None:
         if self.run_directory is None or message.snapshot.summary.run != self.run_directory.name:
             return
-        first = self.snapshot is None
         self.snapshot = message.snapshot
         screen = self.pane_screen
         if screen is not None:
             screen.snapshot = message.snapshot
-        if first:
-            self.set_title()
         if message.snapshot.checkpoints and self.sampler is None and not self._sampler_lock.locked():
             self.run_worker(self._warm_quietly(), group="sampler", exit_on_error=True)
 
@@ -189,7 +197,6 @@ class RnnlmApp(App[int]):
         """No run is open any more: it was deleted, or a new one is being configured."""
         self.run_directory = self.snapshot = self.selected_checkpoint = None
         self.watcher.open(None)
-        self.set_title()
 
     def new_draft(self) -> None:
         if self.draft is None:
@@ -346,12 +353,7 @@ class RnnlmApp(App[int]):
         self.watcher.want_list(self.current_mode in ("runs", "train"))
         self.settings["pane"] = self.current_mode
         self.settings["run"] = self.run_directory.name if self.run_directory else ""
-        self.set_title()
         self.in_thread(partial(remembered.keep, dict(self.settings)))
-
-    def set_title(self) -> None:
-        """The terminal's title."""
-        self.sub_title = self.run_directory.name if self.run_directory else ""
 
 
 def run_app(run: RunDirectory | None = None, pane: str | None = None, *, ascii: bool = False, fps: float = 2.0, mouse: bool = True) -> int:

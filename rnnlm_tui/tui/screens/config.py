@@ -73,7 +73,7 @@ class ConfigScreen(FormKeys):
             with Horizontal(id="config-top"):
                 yield SectionList(id="sections")
                 with TitledContainer(id="form-box"):
-                    yield ConfigForm(Draft(DEMO, "preset demo"), id="form")
+                    yield ConfigForm(Draft(DEMO, "preset demo"), wide=self.app.size.width >= WIDE_FROM, id="form")
             yield EstimatePanel(id="gives")
 
     # what shows

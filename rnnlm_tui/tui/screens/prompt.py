@@ -93,6 +93,7 @@ class PromptScreen(SamplingScreen):
         if snapshot is not None and not self._configured:
             self._configured = True
             self.settings_row.take(snapshot.config.sampling)
+            self._load_ahead()
         if self.lab.selected_checkpoint is not None:
             self._wanted, self.lab.selected_checkpoint = self.lab.selected_checkpoint, None
         self._show_choice()
@@ -215,8 +216,12 @@ class PromptScreen(SamplingScreen):
             return
         self._wanted = following
         self._show_choice()
+        self._load_ahead()
+
+    def _load_ahead(self) -> None:
+        """Have the chosen checkpoint read before it is needed, so that the first token comes at once."""
         row = self.choice.row if self.choice is not None else None
-        if row is not None and self.run_path is not None and self.lab.sampler is not None:
+        if row is not None and self.run_path is not None:
             self.run_worker(self._load(self.run_path / row.path), group="load", exclusive=True)
 
     async def _load(self, checkpoint: Path) -> None:

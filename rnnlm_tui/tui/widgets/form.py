@@ -55,8 +55,8 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
             self.row = row
             """Which."""
 
-    def __init__(self, draft: Draft, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self, draft: Draft, *, wide: bool = False, id: str | None = None) -> None:
+        super().__init__(id=id, classes="-wide" if wide else None)
         self.draft = draft
         self.section = SECTIONS[0]
         self.problems: tuple[Problem, ...] = ()
@@ -67,7 +67,9 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         for section in SECTIONS:
             with FormSection(id=f"section-{section}", classes="-current" if section == self.section else None):
                 for index, field in enumerate(fields_of(section)):
-                    yield FieldRow(field, states[field.path], first=index == 0)
+                    row = FieldRow(field, states[field.path], first=index == 0)
+                    row.set_class(self.has_class("-wide"), "-lead")
+                    yield row
 
     def row(self, path: str) -> FieldRow:
         """The row of a field."""

@@ -166,6 +166,7 @@ class FieldRow(Widget, can_focus=True):
         """The help shows while the row has the focus."""
         super().watch_has_focus(has_focus)
         self._fit()
+        self.refresh()
 
     def on_descendant_blur(self) -> None:
         if self._editor is not None:
@@ -200,11 +201,11 @@ class FieldRow(Widget, can_focus=True):
     def _fit(self) -> None:
         """As many lines as the row has to say now."""
         height = 1 + len(self._help_lines())
-        if self.styles.height is None or self.styles.height.value != height:
-            self.styles.height = height
-            if self._active:
-                self.call_after_refresh(self.scroll_visible, animate=False)  # once the help has its lines
-        self.refresh()
+        if self.styles.height is not None and self.styles.height.value == height:
+            return
+        self.styles.height = height
+        if self._active:
+            self.call_after_refresh(self.scroll_visible, animate=False)  # once the help has its lines
 
     def _help_lines(self) -> list[Content]:
         if not self._active or not self.size.width:

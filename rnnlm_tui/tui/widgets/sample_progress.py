@@ -66,7 +66,8 @@ class SampleProgress:
         """`✓ 42 of 100 tokens   2,110 tok/s   first token 38 ms   4.1 bits/token`."""
         stopped = done.reason == "cancelled"
         words = {"length": f" of {self._wanted:,} tokens", "stop": " tokens, the text ended", "cancelled": f" of {self._wanted:,} tokens, stopped"}[done.reason]
-        rate = done.tokens / done.seconds if done.seconds > 0 else None
+        drawing = done.seconds - done.first_token_seconds  # the first token waits for the model to be read and the prompt to pass
+        rate = (done.tokens - 1) / drawing if done.tokens > 1 and drawing > 0 else None
         parts = [
             Content.assemble(("■ ", DIM) if stopped else ("✓ ", GOOD), (f"{done.tokens:,}", TEXT), (words, DIM)),
             Content.assemble((figures.count(rate), TEXT), (" tok/s", DIM)),

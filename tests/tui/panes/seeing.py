@@ -22,10 +22,10 @@ PATIENCE_SECONDS = 20.0
 
 @asynccontextmanager
 async def opened(
-    services: FakeServices, pane: Pane, *, size: tuple[int, int] = (80, 24), run: RunDirectory | None = RUN
+    services: FakeServices, pane: Pane, *, size: tuple[int, int] = (80, 24), run: RunDirectory | None = RUN, ascii_only: bool = False
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
     """The app on a pane, settled."""
-    app = RnnlmApp(run, pane, services=services)
+    app = RnnlmApp(run, pane, services=services, ascii_only=ascii_only)
     async with app.run_test(size=size, notifications=True) as pilot:
         if run is not None and services.snapshots:
             await until(pilot, lambda: app.snapshot is not None)

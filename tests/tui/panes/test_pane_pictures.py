@@ -7,14 +7,15 @@ import asyncio
 import pytest
 from textual.pilot import Pilot
 
+from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens import checkpoints
 from rnnlm_tui.tui.screens.config import ConfigScreen
 from tests.tui.panes.fakes import NOW, FakeSampler, FakeServices, make_snapshot
-from tests.tui.panes.seeing import assert_looks_like, opened, until, until_shown
+from tests.tui.panes.seeing import assert_looks_like, opened, screen_text, until, until_shown
 
 SIZES = [(80, 24), (120, 40)]
-TEXT = " is strong, and the Congress must act on the program of the American people. We have a great responsibility to the free nations of the world."
+TEXT = (" is strong, and the Congress must act on the program", " of the American people. We have a great responsibility", " to the free nations of the world.")
 
 
 @pytest.fixture(autouse=True)
@@ -65,12 +66,42 @@ async def test_checkpoints(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 async def test_prompt_with_a_history(size: tuple[int, int]) -> None:
-    services = FakeServices(make_snapshot(), sampler=FakeSampler(words=[TEXT]))
+    services = FakeServices(make_snapshot(), sampler=FakeSampler(words=TEXT))
     async with opened(services, "prompt", size=size) as (app, pilot):
         assert isinstance(app, RnnlmApp)
         for prompt in ("We must", "The state of the Union"):
             await pilot.press("ctrl+u", *prompt, "enter")
-            await until_shown(pilot, f"{prompt} is strong", "✓ 1 of 100 tokens")
+            await until_shown(pilot, f"{prompt} is strong", "✓ 3 of 100 tokens")
         await until(pilot, lambda: len(services.fake_sampler.requests) == 2)
         await settled(pilot)
         assert_looks_like(app, f"prompt-{size[0]}x{size[1]}")
+
+
+@pytest.mark.parametrize("pane", ["config", "checkpoints", "prompt"])
+async def test_in_ascii_no_other_sign_is_drawn(pane: Pane) -> None:
+    async with opened(FakeServices(make_snapshot()), pane, size=(120, 40), ascii_only=True) as (app, pilot):
+        if pane == "prompt":
+            await pilot.press(*"We", "enter")
+            await until_shown(pilot, "We is strong", "+ 3 of 100 tokens")
+        await settled(pilot)
+        assert {sign for sign in screen_text(app) if not sign.isascii()} == set()
+
+
+@pytest.mark.parametrize("pane", ["config", "checkpoints", "prompt"])
+async def test_every_size_draws_something_and_nothing_breaks(pane: Pane) -> None:
+    async with opened(FakeServices(make_snapshot()), pane) as (app, pilot):
+        for size in ((60, 15), (40, 10), (200, 60), (61, 16), (109, 19), (110, 20), (80, 24)):
+            await pilot.resize_terminal(*size)
+            await pilot.pause()
+        await until_shown(pilot, "plain-otter ● running")
+        assert app.is_running
+
+
+async def test_no_colour_draws_every_pane(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with opened(FakeServices(make_snapshot()), "config") as (app, pilot):
+        await pilot.press("3")
+        await until_shown(pilot, "★ best")
+        await pilot.press("4")
+        await until_shown(pilot, "@best")
+        assert app.is_running

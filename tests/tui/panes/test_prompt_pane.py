@@ -29,7 +29,7 @@ async def test_enter_samples_from_the_best_checkpoint_with_the_runs_settings() -
     services = FakeServices(make_snapshot())
     async with opened(services, "prompt") as (app, pilot):
         await pilot.press(*"The Union", "enter")
-        await until_shown(pilot, "The Union is strong.", "✓ 3 of 100 tokens", "150 tok/s", "4.1 bits/token", "@best step 3,700, val 58.1")
+        await until_shown(pilot, "The Union is strong.", "✓ 3 of 100 tokens", "125 tok/s", "4.1 bits/token", "@best step 3,700, val 58.1")
         request = last_request(services)
         assert request.checkpoint == "/runs/plain-otter/checkpoints/step-000003700"
         assert request.prompt == "The Union"

@@ -78,6 +78,6 @@ def test_progress_tells_tokens_speed_and_the_wait_for_the_first_token() -> None:
     progress.take(SamplePiece(id="1", text=" is", tokens=42))
     assert progress.living().plain == "● 42 of 100 tokens   42 tok/s   first token 1,038 ms"
     assert (progress.drain(), progress.drain()) == (" is", "")
-    done = SampleDone(id="1", reason="cancelled", text=" is", tokens=42, prompt_tokens=5, seconds=0.02, first_token_seconds=0.038, bits_per_token=4.12)
-    assert progress.ended(done, wide=True).plain == "■ 42 of 100 tokens, stopped   2,100 tok/s   first token 38 ms   4.1 bits/token   seed 7"
+    done = SampleDone(id="1", reason="cancelled", text=" is", tokens=42, prompt_tokens=5, seconds=0.058, first_token_seconds=0.038, bits_per_token=4.12)
+    assert progress.ended(done, wide=True).plain == "■ 42 of 100 tokens, stopped   2,050 tok/s   first token 38 ms   4.1 bits/token   seed 7"
     assert progress.meta(done) == "42 tokens · seed 7 · step 3,700 · stopped"
