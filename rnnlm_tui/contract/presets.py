@@ -26,7 +26,7 @@ ELMAN = RunConfig(
     model=ModelConfig(embedding_dim=64, hidden_size=64, num_layers=2, dropout=0.0),
     optimizer=OptimizerConfig(learning_rate=5e-3),
     schedule=ScheduleConfig(warmup_steps=50),
-    training=TrainingConfig(epochs=4, batch_size=32, bptt=35),
+    training=TrainingConfig(epochs=8, batch_size=32, bptt=35),
     evaluation=EvaluationConfig(every=100, prompts=("the boys who", "the dog", "the girl who the boys")),
     checkpoint=CheckpointConfig(every=200),
     sampling=SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=40),
