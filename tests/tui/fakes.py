@@ -171,9 +171,13 @@ class FakeSampler:
 
     started: bool = False
     closed: bool = False
+    loaded: str = ""
 
     async def start(self) -> None:
         self.started = True
+
+    async def load(self, checkpoint: str) -> None:
+        self.loaded = checkpoint
 
     async def close(self) -> None:
         self.closed = True
