@@ -18,7 +18,7 @@ from rnnlm_tui.errors import ConfigError, RnnlmError
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.screens.sampling import WIDE_FROM, SamplingScreen
 from rnnlm_tui.tui.widgets.checkpoint_choice import CheckpointChoice
-from rnnlm_tui.tui.widgets.frame import Line
+from rnnlm_tui.tui.widgets.line import Line
 from rnnlm_tui.tui.widgets.palette import BAD, DIM, TEXT
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 from rnnlm_tui.tui.widgets.prompt_box import PromptBox
@@ -96,6 +96,9 @@ class PromptScreen(SamplingScreen):
             self._load_ahead()
         if self.lab.selected_checkpoint is not None:
             self._wanted, self.lab.selected_checkpoint = self.lab.selected_checkpoint, None
+        if self.choice is not None and self.choice.gone:
+            self._wanted = None
+            self.lab.say("the chosen checkpoint is no longer kept: the best one answers now")
         self._show_choice()
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:

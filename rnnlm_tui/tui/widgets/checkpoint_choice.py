@@ -12,8 +12,8 @@ from rnnlm_tui.tui.widgets import figures
 from rnnlm_tui.tui.widgets.content import from_outside, plain
 from rnnlm_tui.tui.widgets.palette import DIM, TEXT, TRAIN, VALIDATION
 
-NOW = "now"
-"""The choice of the weights of this moment."""
+LAST, BEST, NOW = "last", "best", "now"
+"""Choices that follow the run: its newest checkpoint, its best one, its weights of this moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class CheckpointChoice:
     living: bool
     """A worker holds the run, so that its weights of this moment can be asked for."""
     wanted: str | None = None
-    """Directory of a checkpoint, `now`, or None for the best one."""
+    """Directory of a checkpoint, one of LAST, BEST and NOW, or None for the best one."""
 
     @classmethod
     def of(cls, run: str, checkpoints: Sequence[CheckpointRow], wanted: str | None, *, living: bool) -> CheckpointChoice:
@@ -41,7 +41,12 @@ class CheckpointChoice:
         if self.wanted == NOW and self.living:
             return None
         best = next((row for row in self.rows if row.best), self.rows[0] if self.rows else None)
-        return next((row for row in self.rows if row.path == self.wanted), best)
+        return next((row for row in self.rows if row.path == self.wanted or (self.wanted == LAST and row.last)), best)
+
+    @property
+    def gone(self) -> bool:
+        """Whether a certain checkpoint was chosen that is no more."""
+        return self.wanted not in (None, LAST, BEST, NOW) and self.wanted not in {row.path for row in self.rows}
 
     @property
     def possible(self) -> bool:
@@ -50,11 +55,12 @@ class CheckpointChoice:
 
     def next(self) -> str | None:
         """What comes after the chosen one; None where there is nothing."""
-        choices = [row.path for row in self.rows] + ([NOW] if self.living else [])
+        choices = [BEST if row.best else LAST if row.last else row.path for row in self.rows] + ([NOW] if self.living else [])
         if not choices:
             return None
         row = self.row
-        return choices[(choices.index(NOW if row is None else row.path) + 1) % len(choices)]
+        here = len(choices) - 1 if row is None else self.rows.index(row)
+        return choices[(here + 1) % len(choices)]
 
     def legend(self) -> Content:
         """`plain-otter @best step 3,700, val 58.1`."""

@@ -8,11 +8,11 @@ import pytest
 from rich.cells import cell_len
 
 from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleSettings
-from rnnlm_tui.tui.widgets.checkpoint_choice import NOW, CheckpointChoice
+from rnnlm_tui.tui.widgets.checkpoint_choice import LAST, NOW, CheckpointChoice
 from rnnlm_tui.tui.widgets.prompt_history import PromptHistory
 from rnnlm_tui.tui.widgets.sample_progress import SampleProgress
 from rnnlm_tui.tui.widgets.wrapped_text import WrappedText
-from tests.tui.panes.fakes import CHECKPOINTS
+from tests.tui.panes.fakes import CHECKPOINTS, checkpoint
 
 
 def lines(wrapped: WrappedText) -> list[str]:
@@ -61,7 +61,17 @@ def test_the_best_checkpoint_is_chosen_and_the_key_goes_last_best_older_now() ->
         assert following is not None
         order.append(following.removeprefix("checkpoints/step-00000"))
         wanted = following
-    assert order == ["now", "3750", "3700", "3000", "2000", "1000"]
+    assert order == ["now", "last", "best", "3000", "2000", "1000"]
+
+
+def test_last_and_best_follow_the_run_and_a_certain_checkpoint_is_missed_when_it_goes() -> None:
+    later = (*CHECKPOINTS[1:4], checkpoint(4000, 4.2, last=True))
+    assert [CheckpointChoice.of("run", rows, LAST, living=True).row for rows in (CHECKPOINTS, later)] == [CHECKPOINTS[-1], later[-1]]
+    assert not CheckpointChoice.of("run", later, LAST, living=True).gone
+    assert CheckpointChoice.of("run", CHECKPOINTS, CHECKPOINTS[0].path, living=True).row == CHECKPOINTS[0]
+    gone = CheckpointChoice.of("run", later, CHECKPOINTS[0].path, living=True)
+    assert gone.gone
+    assert gone.row == CHECKPOINTS[3]
 
 
 def test_a_run_that_ended_offers_no_weights_of_this_moment() -> None:
