@@ -25,7 +25,7 @@ def rendered(text: str) -> str:
         before, _, rest = text.partition(begin)
         _, found, after = rest.partition(end)
         assert found, f"README.md lacks {end}"
-        text = f"{before}{begin}{part}{end}{after}"
+        text = f"{before}{begin}\n{part}\n{end}{after}"
     return text
 
 
