@@ -103,7 +103,8 @@ class SamplerClient:
                     return
                 raise self._death() if answer is None or isinstance(answer, SamplerReady) else as_error(answer)
         finally:
-            self._waiting.pop(request.id, None)
+            if self._waiting.get(request.id) is answers:  # an iteration left open may end after another began under the same id
+                del self._waiting[request.id]
             if not finished:
                 await self.cancel(request.id)
 

@@ -18,21 +18,34 @@ from rnnlm_tui.errors import InputError, RnnlmError
 
 
 class Mailbox:
-    """Requests in order, and the ids that were taken back."""
+    """Requests in order, and which of them were taken back; from any thread."""
 
     def __init__(self) -> None:
-        self.requests: SimpleQueue[SampleRequest | LoadRequest] = SimpleQueue()
+        self._requests: SimpleQueue[SampleRequest | LoadRequest] = SimpleQueue()
+        self._open: set[str] = set()
         self._cancelled: set[str] = set()
 
+    def put(self, request: SampleRequest | LoadRequest) -> None:
+        """Queue a request."""
+        self._open.add(request.id)
+        self._requests.put(request)
+
+    def get(self) -> SampleRequest | LoadRequest:
+        """Wait for the next request."""
+        return self._requests.get()
+
     def cancel(self, identifier: str) -> None:
-        """From any thread; an id that is not known does nothing."""
-        self._cancelled.add(identifier)
+        """Take a request back, in the queue or in work; one that is done or unknown is no matter."""
+        if identifier in self._open:
+            self._cancelled.add(identifier)
 
     def is_cancelled(self, identifier: str) -> bool:
+        """Whether a request in work should be left."""
         return identifier in self._cancelled
 
     def done(self, identifier: str) -> None:
-        """Forget a finished request's id."""
+        """Forget a finished request."""
+        self._open.discard(identifier)
         self._cancelled.discard(identifier)
 
 
@@ -65,7 +78,7 @@ def read_requests(stream: BinaryIO, mailbox: Mailbox, write: Writer) -> None:
         if isinstance(request, CancelRequest):
             mailbox.cancel(request.id)
         else:
-            mailbox.requests.put(request)
+            mailbox.put(request)
 
 
 def serve(mailbox: Mailbox, write: Writer) -> None:
@@ -74,7 +87,7 @@ def serve(mailbox: Mailbox, write: Writer) -> None:
 
     sampler = Sampler()
     while True:
-        request = mailbox.requests.get()
+        request = mailbox.get()
         try:
             if isinstance(request, LoadRequest):
                 sampler.load(request.checkpoint)

@@ -55,7 +55,7 @@ class Worker:
         self._checkpoint, damaged = newest_valid(run)
         self._step = 0 if self._checkpoint is None else read_manifest(self._checkpoint).step
         self._attempt = database.begin_attempt(os.getpid(), host_name(), boot_id(), "", self._step, _environment())
-        database.set_meta("message", "")
+        self._tell_failure("", "", 0)
         self._event("started" if last is None else "resumed", f"attempt {self._attempt}, pid {os.getpid()}, after step {self._step:,}")
         self._event("preparing", "")
         for one in damaged:
@@ -113,14 +113,16 @@ class Worker:
             message, hint, code = f"{type(error).__name__}: {error}", f"the whole story is in {self._run.log_path}", RnnlmError.exit_code
         self._step = self._steering.steered.step
         try:
-            self._database.set_meta("message", message)
-            self._database.set_meta("hint", hint)
-            self._database.set_meta("exit_code", str(code))
+            self._tell_failure(message, hint, code)
             self._event("failed", f"{message}\n{hint}" if hint else message)
         except RnnlmError as second:  # a full disk takes the event as well: the log is what is left
             _say(second)
         _say(message if not hint else f"{message}\n{hint}")
         return code
+
+    def _tell_failure(self, message: str, hint: str, code: int) -> None:
+        for key, value in {"message": message, "hint": hint, "exit_code": str(code)}.items():
+            self._database.set_meta(key, value)
 
     def _let_go(self, ending: str) -> None:
         self._server.retire()

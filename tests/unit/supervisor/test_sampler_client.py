@@ -66,6 +66,17 @@ async def test_leaving_the_iteration_cancels_the_request(client: SamplerClient) 
     assert (await draw(client, request("next", "b")))[-1].text == " next"
 
 
+async def test_an_id_may_be_used_again_while_its_first_iteration_is_left_open(client: SamplerClient) -> None:
+    left_open = client.generate(request("first"))
+    while not isinstance(await anext(left_open), SampleDone):
+        pass
+    second = client.generate(request("wait second"))
+    assert (await anext(second)).text == " second"
+    await left_open.aclose()
+    await client.cancel("a")
+    assert [answer async for answer in second][-1].text == " second wait"
+
+
 async def test_a_death_is_told_with_the_last_words_and_the_next_call_starts_anew(client: SamplerClient) -> None:
     with pytest.raises(WorkerError, match="the sampler ended"):
         await draw(client, request("die now"))

@@ -1,0 +1,89 @@
+"""A real sampler on the checkpoints of a real run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleRequest, SampleSettings
+from rnnlm_tui.errors import StorageError
+from rnnlm_tui.store.checkpoints import resolve_checkpoint
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.supervisor.control_client import send
+from rnnlm_tui.supervisor.sampler_client import SamplerClient
+from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for_step, wait_until_ended
+
+
+@pytest_asyncio.fixture
+async def client() -> AsyncIterator[SamplerClient]:
+    client = SamplerClient()
+    yield client
+    await client.close()
+
+
+async def draw(client: SamplerClient, checkpoint: Path, prompt: str = "The cat", **settings: object) -> SampleDone:
+    """The whole continuation; the pieces must be the same text."""
+    request = SampleRequest(id=f"{prompt}-{settings}", checkpoint=str(checkpoint), prompt=prompt, settings=SampleSettings.model_validate(settings))
+    pieces: list[str] = []
+    async for answer in client.generate(request):
+        if isinstance(answer, SamplePiece):
+            pieces.append(answer.text)
+        else:
+            assert "".join(pieces) == answer.text
+            return answer
+    raise AssertionError("no end of the sample came")
+
+
+async def test_a_seed_decides_the_text_and_the_run_itself_draws_the_same(text: Path, client: SamplerClient) -> None:
+    config = tiny_config(text)
+    run = start(config)
+    wait_until_ended(run)
+    checkpoint = resolve_checkpoint(run, "40")
+    first = await draw(client, checkpoint, max_new_tokens=200, seed=1)
+    assert (first.tokens, first.reason) == (200, "length")
+    assert first.bits_per_token > 0
+    assert (await draw(client, checkpoint, max_new_tokens=200, seed=1)).text == first.text
+    assert (await draw(client, checkpoint, max_new_tokens=200, seed=2)).text != first.text
+    assert (await draw(client, resolve_checkpoint(run, "60"), max_new_tokens=200, seed=1)).text != first.text
+    greedy = [(await draw(client, checkpoint, max_new_tokens=50, greedy=True, seed=seed)).text for seed in (1, 2)]
+    assert greedy[0] == greedy[1]
+    with RunReader(run) as reader:
+        drawn = next(row for row in reader.samples() if row.step == 40)
+    settings = config.sampling
+    same = await draw(client, checkpoint, temperature=settings.temperature, top_p=settings.top_p, max_new_tokens=settings.max_new_tokens, seed=settings.seed)
+    assert same.text == drawn.text
+    with pytest.raises(StorageError, match="no checkpoint"):
+        await draw(client, run.checkpoints_path / "step-000000001")
+    weights = checkpoint / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4])
+    (checkpoint / "manifest.json").touch()
+    with pytest.raises(StorageError, match=r"model\.safetensors is damaged"):
+        await draw(client, checkpoint)
+    assert (await draw(client, resolve_checkpoint(run, "60"), max_new_tokens=5)).tokens == 5
+
+
+async def test_a_living_run_is_sampled_by_a_snapshot(text: Path, client: SamplerClient) -> None:
+    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}))
+    wait_for_step(run, 5)
+    snapshot = send(run, "snapshot")
+    done = await draw(client, run.path / snapshot.checkpoint, max_new_tokens=20)
+    assert done.tokens == 20
+    wait_for_step(run, snapshot.step + 20)
+    kill(run)
+
+
+async def test_a_long_sample_is_cancelled_at_once(text: Path, client: SamplerClient) -> None:
+    run = start(tiny_config(text, {"training.max_steps": 20}))
+    wait_until_ended(run)
+    request = SampleRequest(id="long", checkpoint=str(resolve_checkpoint(run, "last")), prompt="", settings=SampleSettings(max_new_tokens=1_000_000))
+    answers: list[SamplePiece | SampleDone] = []
+    async for answer in client.generate(request):
+        answers.append(answer)
+        if len(answers) == 1:
+            await client.cancel("long")
+    assert isinstance(answers[-1], SampleDone)
+    assert answers[-1].reason == "cancelled"
+    assert answers[-1].tokens < 1_000_000

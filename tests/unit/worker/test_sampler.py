@@ -1,0 +1,41 @@
+"""The sampler's protocol: lines in, lines out, and taking requests back."""
+
+from __future__ import annotations
+
+import io
+
+from rnnlm_tui.contract.requests import CancelRequest, LoadRequest, SampleFailed, SampleRequest
+from rnnlm_tui.contract.wire import decode_line, encode_line
+from rnnlm_tui.worker.sampler import Mailbox, Writer, read_requests
+
+
+def read(*lines: bytes) -> tuple[Mailbox, list[SampleFailed]]:
+    """What a sampler makes of its stdin."""
+    mailbox, output = Mailbox(), io.BytesIO()
+    read_requests(io.BytesIO(b"".join(lines)), mailbox, Writer(output))
+    return mailbox, [decode_line(line, SampleFailed) for line in output.getvalue().splitlines()]
+
+
+def sample(name: str) -> bytes:
+    return encode_line(SampleRequest(id=name, checkpoint="/c", prompt="We\nmust"))
+
+
+def test_requests_come_in_their_order() -> None:
+    mailbox, failures = read(sample("a"), encode_line(LoadRequest(id="b", checkpoint="/c")), sample("c"))
+    assert [mailbox.get().id for _ in range(3)] == ["a", "b", "c"]
+    assert failures == []
+
+
+def test_only_an_open_request_can_be_taken_back() -> None:
+    mailbox, _ = read(sample("a"), encode_line(CancelRequest(id="a")), encode_line(CancelRequest(id="b")), sample("b"))
+    assert (mailbox.is_cancelled("a"), mailbox.is_cancelled("b")) == (True, False)
+    mailbox.done("a")
+    mailbox.cancel("a")
+    assert not mailbox.is_cancelled("a")
+
+
+def test_what_is_no_request_is_answered_with_why_and_the_rest_is_served() -> None:
+    mailbox, failures = read(b"hello\n", b'{"kind": "explode", "id": "x"}\n', b"\xff\n", sample("a"))
+    assert mailbox.get().id == "a"
+    assert len(failures) == 3
+    assert all(failure.message.startswith("not a valid message") for failure in failures)

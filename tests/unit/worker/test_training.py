@@ -1,0 +1,235 @@
+"""The loop of a run with a real trainer and a disk that can be full: what commands and faults do to it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+
+from rnnlm_tui.contract.commands import Command, CommandResult, Verb
+from rnnlm_tui.contract.config import CheckpointConfig, EvaluationConfig, RunConfig
+from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, SampleRow
+from rnnlm_tui.engine.batches import StreamBatches
+from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.errors import RnnlmError, StorageError
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.worker.commands import Steering
+from rnnlm_tui.worker.control import PendingCommand
+from rnnlm_tui.worker.evaluating import Evaluator
+from rnnlm_tui.worker.inbox import Inbox
+from rnnlm_tui.worker.preparation import Preparing
+from rnnlm_tui.worker.reporter import Reporter
+from rnnlm_tui.worker.saving import Saver
+from rnnlm_tui.worker.training import NON_FINITE_LIMIT, TrainingRun
+
+STEPS = 40
+
+
+class FakeEvaluator:
+    """Every evaluation finds the same loss; `during` is called in its midst."""
+
+    def __init__(self) -> None:
+        self.evaluated: list[int] = []
+        self.tested: list[int] = []
+        self.during: Callable[[], None] = lambda: None
+
+    def during_run(self, step: int) -> tuple[EvaluationRow, ...]:
+        self.during()
+        self.evaluated.append(step)
+        return (EvaluationRow(1, step, "validation", "validation", 3.0, 10, 1.0, 0.1, 0.0),)
+
+    def at_end(self, step: int) -> tuple[EvaluationRow, ...]:
+        self.tested.append(step)
+        return (EvaluationRow(1, step, "test", "test", 3.1, 10, 1.0, 0.1, 0.0),)
+
+    def continue_prompts(self, step: int) -> tuple[SampleRow, ...]:
+        return ()
+
+
+class FakeSaver:
+    """Remembers what was saved; a full disk saves nothing."""
+
+    def __init__(self) -> None:
+        self.saved: list[tuple[int, float | None]] = []
+        self.labelled: list[tuple[int, float]] = []
+        self.disk_full = False
+
+    def save(self, trainer: Trainer, *, train_loss: float, validation_loss: float | None) -> CheckpointRow:
+        if self.disk_full:
+            raise StorageError("can't write the checkpoint: no space left", hint="free some space")
+        self.saved.append((trainer.step, validation_loss))
+        return CheckpointRow(
+            1, trainer.step, 0.0, trainer.tokens_seen, train_loss, validation_loss, 1, f"checkpoints/step-{trainer.step:09d}", False, True, 0.0
+        )
+
+    def label(self, step: int, validation_loss: float) -> None:
+        self.labelled.append((step, validation_loss))
+
+
+class Bench:
+    """A run to be trained in this thread, and commands from others."""
+
+    def __init__(self, directory: Path, database: RunDatabase, *, every: int = 0) -> None:
+        self.directory = RunDirectory(directory)
+        self.inbox, self.evaluator, self.saver = Inbox(), FakeEvaluator(), FakeSaver()
+        self.inbox_answers: list[CommandResult] = []
+        tokens = np.random.default_rng(0).integers(0, 11, 500).astype(np.uint16)
+        model = RecurrentLanguageModel(vocab_size=11, embedding_dim=4, hidden_size=4, num_layers=1)
+        self.trainer = Trainer(model, StreamBatches(tokens, 4, 6), max_steps=STEPS, learning_rate=0.01)
+        self.steering = Steering(Preparing(0), database)
+        config = RunConfig(evaluation=EvaluationConfig(every=every), checkpoint=CheckpointConfig(every=every))
+        self.training = TrainingRun(
+            config,
+            database,
+            1,
+            inbox=self.inbox,
+            steering=self.steering,
+            trainer=self.trainer,
+            reporter=Reporter(database.add_steps, 1),
+            evaluator=cast(Evaluator, self.evaluator),
+            saver=cast(Saver, self.saver),
+            settings={},
+            saved_path="",
+            validation_loss=None,
+        )
+        self.steering.steered = self.training
+
+    def ask(self, verb: Verb, **arguments: object) -> None:
+        command = Command.model_validate({"id": f"{verb}-{len(self.inbox_answers)}-{threading.get_ident()}", "verb": verb, **arguments})
+        self.inbox.deliver(PendingCommand(command, self.inbox_answers.append))
+
+    def events(self) -> list[tuple[str, str]]:
+        with RunReader(self.directory) as reader:
+            return [(event.kind, event.text) for event in reversed(reader.events())]
+
+    def steps(self) -> list[int]:
+        with RunReader(self.directory) as reader:
+            return [row.step for row in reader.steps_since()]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[RunDatabase]:
+    with RunDatabase(RunDirectory(tmp_path).database_path) as database:
+        yield database
+
+
+def test_the_end_evaluates_saves_and_tests_once(tmp_path: Path, database: RunDatabase) -> None:
+    bench = Bench(tmp_path, database, every=20)
+    assert bench.training.train() == "finished"
+    assert bench.evaluator.evaluated == [20, 40]
+    assert bench.saver.saved == [(20, 3.0), (40, 3.0)]
+    assert bench.evaluator.tested == [40]
+    assert bench.steps() == list(range(1, STEPS + 1))
+
+
+def test_without_intervals_it_is_evaluated_and_saved_at_the_end(tmp_path: Path, database: RunDatabase) -> None:
+    bench = Bench(tmp_path, database)
+    assert bench.training.train() == "finished"
+    assert (bench.evaluator.evaluated, bench.saver.saved, bench.evaluator.tested) == ([40], [(40, 3.0)], [40])
+
+
+def test_a_stop_before_the_first_step_saves_nothing(tmp_path: Path, database: RunDatabase) -> None:
+    bench = Bench(tmp_path, database)
+    bench.ask("stop")
+    assert bench.training.train() == "stopped"
+    bench.steering.answer_stops()
+    assert [(answer.ok, answer.checkpoint) for answer in bench.inbox_answers] == [(True, "")]
+    assert bench.saver.saved == []
+
+
+def test_a_stop_in_an_evaluation_leaves_it_and_saves(tmp_path: Path, database: RunDatabase) -> None:
+    bench = Bench(tmp_path, database, every=20)
+
+    def stop_comes() -> None:
+        bench.ask("stop")
+        bench.inbox.check_stop()
+
+    bench.evaluator.during = stop_comes
+    assert bench.training.train() == "stopped"
+    assert bench.evaluator.evaluated == []
+    assert bench.saver.saved == [(20, None)]
+    assert ("note", "the evaluation was left: a stop came") in bench.events()
+
+
+def test_a_stop_in_the_last_evaluation_is_a_stop(tmp_path: Path, database: RunDatabase) -> None:
+    bench = Bench(tmp_path, database)
+
+    def stop_comes() -> None:
+        bench.ask("stop")
+        bench.inbox.check_stop()
+
+    bench.evaluator.during = stop_comes
+    assert bench.training.train() == "stopped"
+    assert bench.saver.saved == [(40, None)]
+    assert bench.evaluator.tested == []
+
+
+def test_a_full_disk_is_told_and_training_goes_on(tmp_path: Path, database: RunDatabase) -> None:
+    bench = Bench(tmp_path, database, every=20)
+    bench.saver.disk_full = True
+    bench.evaluator.during = lambda: setattr(bench.saver, "disk_full", bench.trainer.step < 40)
+    assert bench.training.train() == "finished"
+    assert bench.saver.saved == [(40, 3.0)]
+    assert ("note", "no checkpoint: can't write the checkpoint: no space left") in bench.events()
+
+
+def test_a_stop_that_cannot_be_saved_is_refused_and_training_goes_on(tmp_path: Path, database: RunDatabase) -> None:
+    bench = Bench(tmp_path, database, every=20)
+
+    def stop_comes() -> None:
+        bench.saver.disk_full = bench.trainer.step < 40
+        if bench.saver.disk_full:
+            bench.ask("stop")
+
+    bench.evaluator.during = stop_comes
+    assert bench.training.train() == "finished"
+    assert [(answer.ok, answer.status, answer.hint) for answer in bench.inbox_answers] == [(False, "running", "free some space")]
+
+
+def test_losses_that_stay_not_finite_end_the_run_with_the_reason(tmp_path: Path, database: RunDatabase) -> None:
+    bench = Bench(tmp_path, database)
+    with torch.no_grad():
+        bench.trainer.model.output.bias.fill_(float("nan"))
+    with pytest.raises(RnnlmError, match="not finite for") as caught:
+        bench.training.train()
+    assert "learning_rate" in caught.value.hint
+    assert len(bench.steps()) >= NON_FINITE_LIMIT
+    assert ("note", "the loss or the gradient was not finite: the update was left out") in bench.events()
+    assert bench.saver.saved == []
+
+
+def test_a_pause_holds_until_it_is_resumed(tmp_path: Path, database: RunDatabase) -> None:
+    bench = Bench(tmp_path, database)
+    bench.ask("pause")
+    thread = threading.Thread(target=bench.training.train)
+    thread.start()
+    bench.ask("checkpoint")
+    bench.ask("set", path="optimizer.learning_rate", value=0.5)
+    bench.ask("resume")
+    thread.join(timeout=60)
+    assert not thread.is_alive()
+    pause, checkpoint, change, resume = bench.inbox_answers
+    assert (pause.ok, pause.status, pause.step) == (True, "paused", 0)
+    assert (checkpoint.ok, checkpoint.error) == (False, "there is nothing to save before the first step")
+    assert (change.ok, resume.status) == (True, "running")
+    assert bench.steps()[-1] == STEPS
+    assert ("setting", "optimizer.learning_rate 0.003 → 0.5") in bench.events()
+
+
+def test_an_evaluation_after_the_save_labels_the_checkpoint(tmp_path: Path, database: RunDatabase) -> None:
+    bench = Bench(tmp_path, database)
+    bench.evaluator.during = lambda: None
+    bench.trainer.train_step()
+    assert bench.training.checkpoint() == "checkpoints/step-000000001"
+    assert bench.training.checkpoint() == "checkpoints/step-000000001"
+    assert bench.saver.saved == [(1, None)]
+    assert bench.training.evaluate().startswith("validation perplexity 20.09")
+    assert bench.saver.labelled == [(1, 3.0)]
