@@ -56,7 +56,7 @@ def build_config(preset: str | None, file: Path | None, assignments: Sequence[st
         ConfigError: every problem of the file and of the assignments at once.
     """
     from rnnlm_tui.contract.presets import preset as find_preset
-    from rnnlm_tui.contract.validation import overlay, parse_assignments, parse_config
+    from rnnlm_tui.contract.validation import merge, overlay, parse_assignments, parse_config
     from rnnlm_tui.errors import ConfigError, Problem
 
     written = read_config_file(file) if file is not None else {}
@@ -68,7 +68,7 @@ def build_config(preset: str | None, file: Path | None, assignments: Sequence[st
     problems: list[Problem] = []
     for assignment in assignments or ():
         try:
-            raw = _laid_over(raw, parse_assignments([assignment]))
+            raw = merge(raw, parse_assignments([assignment]))
         except ConfigError as error:
             problems.extend(error.problems)
     try:
@@ -98,16 +98,6 @@ def read_config_file(path: Path) -> Raw:
         raise InputError(f"the config file {path} is not UTF-8 (byte {error.start:,})") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"the config file {path} is not TOML: {error}", hint="`rnnlm-tui config show` prints one to start from") from None
-
-
-def _laid_over(raw: Raw, changes: dict[str, object]) -> Raw:
-    changed = dict(raw)
-    for path, value in changes.items():
-        section, _, name = path.partition(".")
-        values = changed.get(section, {})
-        if isinstance(values, dict):
-            changed[section] = {key: kept for key, kept in {**values, name: value}.items() if kept is not None}
-    return changed
 
 
 def _config_of(run: str) -> RunConfig:

@@ -43,7 +43,7 @@ def sample(
     directory, which = split_address(run)
     changes = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "max_new_tokens": max_new_tokens, "seed": seed, "greedy": True if greedy else None}
     settings = sample_settings(directory, changes)
-    request = sample_request(directory, which, _read_prompt(prompt), settings)
+    request = sample_request(directory, which, read_prompt(prompt), settings)
     done = asyncio.run(_draw(request, stream=not json))
     address = f"{directory.name}@{step_of(request)}"
     if json:
@@ -113,13 +113,18 @@ def step_of(request: SampleRequest) -> int:
     return int(request.checkpoint.rpartition("-")[2])
 
 
-def _read_prompt(prompt: str) -> str:
+def read_prompt(prompt: str) -> str:
+    """The prompt as it was typed, or standard input for `-`, without its last line break.
+
+    Raises:
+        InputError: not UTF-8.
+    """
     from rnnlm_tui.errors import InputError
 
-    text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
     try:
+        text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
         text.encode()
-    except UnicodeEncodeError:
+    except UnicodeError:
         raise InputError("the prompt is not UTF-8", hint="check the terminal's encoding, `rnnlm-tui doctor` shows it") from None
     return text
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from rnnlm_tui.cli.arguments import ConfigOption, JsonOption, PresetOption, RunArgument, SetOption
 
-if TYPE_CHECKING:
-    from rnnlm_tui.contract.config import RunConfig
-    from rnnlm_tui.store.run_directory import RunDirectory
+BEGINNING_SECONDS = 10.0
+"""`--detach` waits this long for the first step at most, so that what only the worker can see to be wrong is told where it was asked for."""
 
 
 def train(
@@ -34,6 +33,7 @@ def train(
     from rnnlm_tui.cli.output import interactive, line, note, print_json
     from rnnlm_tui.errors import InputError
     from rnnlm_tui.supervisor.monitor import summarize
+    from rnnlm_tui.supervisor.start import await_beginning, discard_refused, start_run
 
     if follow and detach:
         raise InputError("--follow and --detach exclude each other", hint="leave out one of them")
@@ -47,24 +47,34 @@ def train(
     else:
         address, base = None, None
         wanted = build_config(preset, config, assignments)
-    directory = start_run(wanted, name, address, base)
+    showing = not (follow or detach or json) and interactive()
+    if showing:
+        from rnnlm_tui.cli.start import check_terminal
+
+        check_terminal()
+    if base is not None:
+        from rnnlm_tui.cli.parents import check_fits_parent
+
+        check_fits_parent(wanted, base)
+    directory = start_run(wanted, name, address)
     if detach:
+        await_beginning(directory, BEGINNING_SECONDS)
         if json:
             print_json(summarize(directory).model_dump(mode="json"))
         else:
             line(directory.name)
             note(f"started; `rnnlm-tui show {directory.name}` tells how it is, `rnnlm-tui open {directory.name}` shows its charts")
-    elif follow or json or not interactive():
-        from rnnlm_tui.cli.follow import follow_run
-
-        code = follow_run(directory, json=json)
-        if code == InputError.exit_code:
-            discard(directory)
-        raise typer.Exit(code)
-    else:
+    elif showing:
         from rnnlm_tui.cli.start import open_app
 
         open_app(directory, "train")
+    else:
+        from rnnlm_tui.cli.follow import follow_run
+
+        code = follow_run(directory, json=json)
+        if discard_refused(directory) is not None:
+            note(f"{directory.name} never began and is in the trash")
+        raise typer.Exit(code)
 
 
 def follow(run: RunArgument, json: JsonOption = False) -> None:
@@ -73,29 +83,3 @@ def follow(run: RunArgument, json: JsonOption = False) -> None:
     from rnnlm_tui.store.runs import find_run
 
     raise typer.Exit(follow_run(find_run(run), json=json))
-
-
-def start_run(config: RunConfig, name: str | None, parent: str | None, base: RunConfig | None) -> RunDirectory:
-    """Create a run and start its worker; with `base`, the parent's config, only what its weights allow may differ."""
-    from rnnlm_tui.cli.parents import check_fits_parent
-    from rnnlm_tui.store.runs import create_run
-    from rnnlm_tui.supervisor.launch import launch
-    from rnnlm_tui.supervisor.preflight import check_before_start
-
-    if base is not None:
-        check_fits_parent(config, base)
-    check_before_start(config)
-    directory = create_run(config, name, parent)
-    launch(directory)
-    return directory
-
-
-def discard(directory: RunDirectory) -> None:
-    """Put a run that could not begin, for wrong input that only its worker could see, out of the way: nothing half-made stays."""
-    from rnnlm_tui.cli.output import note
-    from rnnlm_tui.store.runs import delete_run
-    from rnnlm_tui.supervisor.monitor import summarize
-
-    summary = summarize(directory)
-    if summary.status == "failed" and summary.attempt <= 1 and summary.step == 0:
-        note(f"{directory.name} never began; what is left of it is in the trash: {delete_run(directory)}")

@@ -12,9 +12,8 @@ import pytest
 
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.parents import check_fits_parent
-from rnnlm_tui.cli.sample import sample_json, sample_request, sample_settings, split_address
+from rnnlm_tui.cli.sample import read_prompt, sample_json, sample_request, sample_settings, split_address
 from rnnlm_tui.cli.steer import settings
-from rnnlm_tui.cli.train import discard
 from rnnlm_tui.contract.config import RunConfig, SamplingConfig
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, StepRow
 from rnnlm_tui.contract.presets import PRESETS
@@ -197,6 +196,19 @@ def test_a_prompt_that_is_too_long_is_refused() -> None:
         sample_request(directory, None, "x" * (MAX_PROMPT_CHARACTERS + 1), SampleSettings())
 
 
+def test_a_prompt_comes_from_standard_input_for_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("two\nlines\n"))
+    assert read_prompt("-") == "two\nlines"
+    assert read_prompt("a -") == "a -"
+
+
+def test_a_prompt_that_is_not_utf_8_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8"))
+    for prompt in ("-", "\udcff"):
+        with pytest.raises(InputError, match="not UTF-8"):
+            read_prompt(prompt)
+
+
 def test_a_sample_keeps_the_json_contract() -> None:
     directory = trained_run()
     done = SampleDone(id="1", reason="length", text=" goes on", tokens=2, prompt_tokens=1, seconds=0.1, first_token_seconds=0.1, bits_per_token=4.0)
@@ -224,18 +236,6 @@ def test_a_failure_is_told_with_its_hint_and_its_own_exit_code(told: list[str], 
             database.set_meta(key, value)
     assert run(["follow", "brisk-heron", *told]) == 5
     assert "the disk is full\nfree some\n" in capsys.readouterr().err
-
-
-def test_a_run_that_never_began_is_put_out_of_the_way(capsys: pytest.CaptureFixture[str]) -> None:
-    begun = trained_run()
-    never = create_run(RunConfig(), "plain-otter")
-    with RunDatabase(never.database_path) as database:
-        database.begin_attempt(1, "box", "boot", "cpu", 0, {})
-        database.add_event(EventRow(1, 0, "failed", "", 1_004.0))
-    discard(begun)
-    discard(never)
-    assert [found.name for found in list_runs()] == ["brisk-heron"]
-    assert "plain-otter never began" in capsys.readouterr().err
 
 
 def test_only_what_a_living_run_takes_can_be_set() -> None:
