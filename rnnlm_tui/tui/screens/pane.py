@@ -23,6 +23,7 @@ A pane is a subclass of `PaneScreen`:
   overridden where esc has something to stop first). Set `FIRST_FOCUS` to the selector that takes the focus on arrival.
 * The footer lists the pane's actions as far as there is room; override `footer_entries()` to change words or leave some out,
   and call `refresh_footer()` when that depends on anything but snapshot and focus.
+* Textual calls `on_mount`, `on_resize` and the like of every class in turn, the subclass's first: never call `super().on_…`.
 * `self.lab` is the app (`Laboratory` below): `self.lab.run_directory`, `.machine`, `.sampler`, `.draft`, `.selected_checkpoint`,
   `.ascii_only`, `.start_run()`, `.send()`, `.open_run()`, `.open_pane()`, `.say()`, `.say_error()`, `.services`.
 """
@@ -38,7 +39,7 @@ from textual.containers import Container
 from textual.content import Content
 from textual.events import Resize, ScreenResume
 from textual.geometry import Size
-from textual.reactive import reactive
+from textual.reactive import var
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
@@ -48,6 +49,7 @@ from rnnlm_tui.contract.status import RunSummary
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.tui.actions import Action, Pane, actions_for
 from rnnlm_tui.tui.messages import Notice
+from rnnlm_tui.tui.narrow_updates import NarrowCompositor
 from rnnlm_tui.tui.widgets.frame import FooterLine, IdentityLine, PanesLine
 from rnnlm_tui.tui.widgets.identity import run_identity
 
@@ -139,8 +141,12 @@ class PaneScreen(Screen[None]):
     """Selector of what takes the focus when the pane is first shown; empty: nothing, so letters act at once."""
     AUTO_FOCUS = ""
 
-    snapshot: reactive[RunSnapshot | None] = reactive(None, init=False)
-    """The open run as it is now; the one thing that a pane watches."""
+    snapshot: var[RunSnapshot | None] = var(None, init=False)
+    """The open run as it is now; the one thing that a pane watches. Not a `reactive`, which would repaint every cell of the screen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._compositor = NarrowCompositor()
 
     def compose(self) -> ComposeResult:
         yield IdentityLine(id="identity")
@@ -187,13 +193,17 @@ class PaneScreen(Screen[None]):
         return self.lab.run_directory.path if self.lab.run_directory else None
 
     def on_mount(self) -> None:
-        self._fit(self.app.size)
         if self.FIRST_FOCUS:
             self.query_one(self.FIRST_FOCUS, Widget).focus()
+        self._arrive()
 
     def on_screen_resume(self, _event: ScreenResume) -> None:
+        if self.is_ready:  # the first time it comes before the widgets do
+            self._arrive()
+
+    def _arrive(self) -> None:
         self._fit(self.app.size)
-        self.snapshot = self.lab.snapshot
+        self.set_reactive(PaneScreen.snapshot, self.lab.snapshot)
         self.refresh_all()
         self.take_notice()
 
@@ -202,18 +212,20 @@ class PaneScreen(Screen[None]):
         self.refresh_frame()
 
     def watch_snapshot(self) -> None:
-        if self.is_current and self.is_mounted:
+        if self.is_current:
             self.refresh_all()
 
     def refresh_all(self) -> None:
-        """Frame and body, in one go."""
+        """Frame and body, in one go; before they are there, nothing."""
+        if not self.is_ready:
+            return
         with self.app.batch_update():
             self.show_snapshot(self.snapshot)
             self.refresh_frame()
 
     def refresh_frame(self) -> None:
         """Line 1 and the footer."""
-        if not self.query("#identity"):
+        if not self.is_ready:
             return
         self.query_one(IdentityLine).show(self.identity, self.lab.machine)
         self.refresh_footer()

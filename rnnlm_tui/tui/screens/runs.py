@@ -61,12 +61,10 @@ class RunsScreen(PaneScreen):
                 yield RunDetail(id="run-detail")
 
     def on_mount(self) -> None:
-        super().on_mount()
         self._fit_columns(self.app.size)
         self.show_runs(self.lab.summaries)
 
     def on_resize(self, event: Resize) -> None:
-        super().on_resize(event)
         self._fit_columns(event.size)
         self.refresh_all()
 

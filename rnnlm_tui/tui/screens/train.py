@@ -60,33 +60,34 @@ class TrainScreen(PaneScreen):
         self._smoothing = USUAL_SMOOTHING
 
     def compose_body(self) -> ComposeResult:
-        with Placed(id="placed"):
-            yield TrainFigures(id="figures")
-            for name in CHARTS:
-                yield Chart(id=name)
-            yield MachinePanel(id="machine")
-            yield SampleLines(id="sample-lines")
-            yield SamplesPanel(id="samples")
-            yield OtherRuns(id="other-runs")
-            yield EventsPanel(id="events")
+        yield Placed(
+            TrainFigures(id="figures"),
+            *(Chart(id=name) for name in CHARTS),
+            MachinePanel(id="machine"),
+            SampleLines(id="sample-lines"),
+            SamplesPanel(id="samples"),
+            OtherRuns(id="other-runs"),
+            EventsPanel(id="events"),
+            places=arrangement(body_size(self.app.size)),
+            id="placed",
+        )
 
     def on_mount(self) -> None:
-        super().on_mount()
         kept = self.lab.settings
         self._axis = next((axis for axis in AXES if axis == kept.get("axis")), "step")
         self._smoothing = next((value for value in SMOOTHINGS if value == kept.get("smoothing")), USUAL_SMOOTHING)
         for chart in self.query(Chart):
             chart.set_smoothing(self._smoothing)
-        self._arrange(self.app.size)
 
     def on_resize(self, event: Resize) -> None:
-        super().on_resize(event)
         self._arrange(event.size)
-        self.refresh_all()
+        self.show_snapshot(self.snapshot)
 
     # showing
 
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
+        if snapshot is not None:
+            self._placed.uncover()
         ascii_only, width = self.lab.ascii_only, self.app.size.width
         places = self._placed.places
         if figures := places.get("figures"):
@@ -123,13 +124,14 @@ class TrainScreen(PaneScreen):
         machine = self.lab.machine
         rows = snapshot.hardware if snapshot is not None else ()
         label = machine_label(machine, wide=wide) if machine is not None else Content("")
-        stalled = snapshot is not None and snapshot.summary.status == "stalled"
-        self.query_one(MachinePanel).show(rows, label.stylize(palette.DIM), cores=machine.cpu_count if machine is not None else 0, alarm=stalled)
+        status = snapshot.summary.status if snapshot is not None else None
+        if rows and status not in LIVING:
+            label = Content.styled("as the run ended", palette.DIM)
+        self.query_one(MachinePanel).show(rows, label.stylize(palette.DIM), cores=machine.cpu_count if machine is not None else 0, alarm=status == "stalled")
 
     def _arrange(self, size: Size) -> None:
-        """Places for this size; what has none takes no part in anything."""
-        body = Size(size.width, max(0, size.height - 3))
-        places = arrangement(body, self._chosen if self._alone else None)
+        """Places for this size."""
+        places = arrangement(body_size(size), self._chosen if self._alone else None)
         if self._chosen not in places:
             self._chosen = "perplexity"
         self._placed.place(places)
@@ -163,7 +165,7 @@ class TrainScreen(PaneScreen):
         return self.query_one(f"#{self._chosen}", Chart).cursor
 
     def _shown_charts(self) -> list[str]:
-        return [name for name in CHARTS if name in arrangement(Size(self.app.size.width, self.app.size.height - 3))]
+        return [name for name in CHARTS if name in arrangement(body_size(self.app.size))]
 
     def _step_chart(self, by: int) -> None:
         shown = self._shown_charts()
@@ -243,3 +245,8 @@ class TrainScreen(PaneScreen):
             self._set_cursor(None)
         elif self._alone:
             self.action_alone()
+
+
+def body_size(terminal: Size) -> Size:
+    """What the frame leaves."""
+    return Size(terminal.width, max(0, terminal.height - 3))

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 from textual import events
 from textual.content import Content
 from textual.timer import Timer
-from textual.widget import Widget
-from textual.widgets import Static
 
 from rnnlm_tui.tui.actions import PANE_TITLES, Action, Pane
 from rnnlm_tui.tui.actions import action as find_action
 from rnnlm_tui.tui.messages import Notice
 from rnnlm_tui.tui.widgets.content import from_outside
 from rnnlm_tui.tui.widgets.identity import machine_label
+from rnnlm_tui.tui.widgets.line import Line
 from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, GOOD, TEXT, TRAIN
 
 if TYPE_CHECKING:
@@ -25,20 +24,6 @@ WIDE = 120
 """From this width on the footer has room for whole words."""
 NOTICE_SECONDS = 5.0
 """How long a notice stands in the footer's place."""
-
-
-class Line(Static):
-    """One row that is repainted only when its text changed."""
-
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__("", id=id, classes=classes)
-        self._shown: Content | None = None
-
-    def put(self, content: Content) -> None:
-        """Show this, if it is not what stands there already."""
-        if self._shown is None or content != self._shown or content.spans != self._shown.spans:
-            self._shown = content
-            self.update(content, layout=False)
 
 
 class IdentityLine(Line):
@@ -154,9 +139,3 @@ class FooterLine(Line):
         for columns, target in self._places:
             if event.x in columns:
                 await self.run_action(target)
-
-
-def plain(widget: Widget) -> str:
-    """What a line says, for tests and screen readers."""
-    shown = getattr(widget, "_shown", None)
-    return shown.plain if isinstance(shown, Content) else ""

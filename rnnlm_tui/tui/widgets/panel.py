@@ -14,7 +14,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from rnnlm_tui.tui.widgets.palette import BORDER, BRIGHT, DIM, FOCUS, TEXT, ink
-from rnnlm_tui.tui.widgets.strips import Label, cells_of, changed_span, joined, padded, segments_of, width_of
+from rnnlm_tui.tui.widgets.strips import Label, cells_of, changed_spans, joined, padded, segments_of, width_of
 
 __all__ = [
     "Label",
@@ -22,7 +22,7 @@ __all__ = [
     "TitledContainer",
     "bottom_edge",
     "cells_of",
-    "changed_span",
+    "changed_spans",
     "joined",
     "padded",
     "segments_of",
@@ -139,8 +139,8 @@ class Panel(Widget):
         self._draw()
         for y, (before, after) in enumerate(zip(old, self._drawn_strips, strict=True)):
             if before != after:
-                first, last = changed_span(before, after)
-                self.refresh(Region(first, y, last - first, 1))
+                for first, last in changed_spans(before, after):
+                    self.refresh(Region(first, y, last - first, 1))
 
     def render_line(self, y: int) -> Strip:
         """Textual asks for row `y` of the whole panel."""

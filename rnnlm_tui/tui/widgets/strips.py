@@ -16,6 +16,8 @@ from rnnlm_tui.tui.widgets.content import plain
 from rnnlm_tui.tui.widgets.palette import DIM, TEXT, ink
 
 Label = Content | str
+GAP = 14
+"""Unchanged cells between two changes that are cheaper to jump over than to write again."""
 
 
 def segments_of(content: Label, colour: str = DIM, *, bold: bool = False) -> list[Segment]:
@@ -55,18 +57,22 @@ def _bare(style: RichStyle) -> bool:
     return style.bgcolor is None and not (style.reverse or style.underline or style.strike)
 
 
-def changed_span(before: Strip, after: Strip) -> tuple[int, int]:
-    """First cell that differs and the cell behind the last one: what of a row has to go to the terminal."""
+def changed_spans(before: Strip, after: Strip) -> list[tuple[int, int]]:
+    """What of a row has to go to the terminal: the first cell and the cell behind the last one of each change; changes near to each other share a span."""
     old, new = cells_of(before), cells_of(after)
     if len(old) != len(new):
-        return 0, len(new)
-    differing = [at for at, (one, other) in enumerate(zip(old, new, strict=True)) if one != other]
-    if not differing:
-        return 0, len(new)
-    last = differing[-1] + 1
-    while last < len(new) and not (old[last][0] and new[last][0]):  # the right half of a wide character goes with its left half
-        last += 1
-    return differing[0], last
+        return [(0, len(new))]
+    spans: list[tuple[int, int]] = []
+    for at, (one, other) in enumerate(zip(old, new, strict=True)):
+        if one == other:
+            continue
+        first, last = at, at + 1
+        while last < len(new) and not (old[last][0] and new[last][0]):  # the right half of a wide character goes with its left half
+            last += 1
+        if spans and first - spans[-1][1] < GAP:
+            first = spans.pop()[0]
+        spans.append((first, last))
+    return spans
 
 
 def cells_of(strip: Strip) -> list[tuple[str, RichStyle | None]]:

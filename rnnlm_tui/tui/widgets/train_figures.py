@@ -8,11 +8,11 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 
-from rnnlm_tui.contract.status import RunStatus, RunSummary
+from rnnlm_tui.contract.status import LIVING, RunStatus, RunSummary
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.bars import bar
 from rnnlm_tui.tui.widgets.figures import NOTHING, count, disk, figure, percent, scientific, short, time_left
-from rnnlm_tui.tui.widgets.frame import Line
+from rnnlm_tui.tui.widgets.line import Line
 from rnnlm_tui.tui.widgets.status_line import progress_colour
 from rnnlm_tui.tui.widgets.train_data import held_out
 
@@ -53,7 +53,7 @@ def trend(rows: list[EvaluationRow]) -> Trend | None:
 
 def busy(row: HardwareRow | None, status: RunStatus) -> Content:
     """`GPU 71 %`, or the CPU where there is no GPU."""
-    if row is None:
+    if row is None or status not in LIVING:
         return Content("")
     name, value = ("GPU", row.gpu_percent) if row.gpu_percent is not None else ("CPU", row.cpu_percent)
     return Content.assemble((f"{name} ", palette.DIM), (f"{value:.0f}", f"bold {_alarm(status)}"), (" %", palette.DIM))

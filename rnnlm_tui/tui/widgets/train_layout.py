@@ -9,6 +9,7 @@ from textual.containers import Container
 from textual.geometry import NULL_OFFSET, Region, Size, Spacing
 from textual.layout import ArrangeResult, Layout, WidgetPlacement
 from textual.widget import Widget
+from textual.widgets import Static
 
 WIDE = Size(120, 34)
 """From this body on, runs and events stand at the left and three charts below the perplexity."""
@@ -135,17 +136,27 @@ class PlacedLayout(Layout):
     def arrange(self, parent: Widget, children: list[Widget], size: Size, greedy: bool = True) -> ArrangeResult:  # noqa: ARG002 (Textual's signature)
         parent.pre_layout(self)
         found = [(child, self.places.get(child.id or "")) for child in children]
-        return [WidgetPlacement(region, NULL_OFFSET, Spacing(0, 0, 0, 0), child) for child, region in found if region is not None]
+        placements = [WidgetPlacement(region, NULL_OFFSET, Spacing(0, 0, 0, 0), child) for child, region in found if region is not None]
+        veil = [WidgetPlacement(size.region, NULL_OFFSET, Spacing(0, 0, 0, 0), child, order=1) for child in children if child.id == "veil"]
+        return [*placements, *veil]
 
 
 class Placed(Container):
-    """Children at the places that are set with `place`."""
+    """Children at the places that are set with `place`; covered until there is something to show, for frames without figures are bytes without news."""
 
     DEFAULT_CSS = "Placed { width: 100%; height: 100%; overflow: hidden; }"
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self, *children: Widget, places: Places, id: str | None = None) -> None:
+        self._veil = Static(id="veil")
+        super().__init__(*children, self._veil, id=id)
         self._placed = PlacedLayout()
+        self._placed.places = places
+        for child in children:
+            child.display = child.id in places
+
+    def uncover(self) -> None:
+        """Show the children, which have had their sizes all the time: so they are painted once."""
+        self._veil.display = False
 
     @property
     def layout(self) -> Layout:
@@ -159,7 +170,9 @@ class Placed(Container):
 
     def place(self, places: Places) -> None:
         """Put the children there; what has no place takes no part in anything."""
+        if places == self._placed.places:
+            return
         self._placed.places = places
-        for child in self.children:
+        for child in self.children[:-1]:
             child.display = child.id in places
         self.refresh(layout=True)

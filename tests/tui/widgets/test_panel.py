@@ -11,7 +11,7 @@ from textual.strip import Strip
 from textual.widgets import Button, Static
 
 from rnnlm_tui.tui.widgets.palette import BORDER, FOCUS, TEXT, ink
-from rnnlm_tui.tui.widgets.panel import Panel, TitledContainer, bottom_edge, changed_span, padded, segments_of, top_edge
+from rnnlm_tui.tui.widgets.panel import Panel, TitledContainer, bottom_edge, changed_spans, padded, segments_of, top_edge
 
 
 def top(width: int, title: str, legend: str) -> str:
@@ -58,17 +58,23 @@ def test_padded_is_exactly_as_wide_as_asked() -> None:
             assert all(segment.style is not None for segment in strip)
 
 
-def test_changed_span_is_what_differs_with_wide_characters_whole() -> None:
-    def span(before: str, after: str) -> tuple[int, int]:
-        return changed_span(padded(segments_of(before), 8), padded(segments_of(after), 8))
+def test_changed_spans_are_what_differs_with_wide_characters_whole() -> None:
+    def spans(before: str, after: str, width: int = 8) -> list[tuple[int, int]]:
+        return changed_spans(padded(segments_of(before), width), padded(segments_of(after), width))
 
-    assert span("abcdef", "abXYef") == (2, 4)
-    assert span("abcdef", "abcdeX") == (5, 6)
-    assert span("日本語", "日月語") == (2, 4)
-    assert span("ab日", "abcd") == (2, 4)
-    assert span("日本", "月") == (0, 4)
-    assert changed_span(padded(segments_of("ab", TEXT), 4), padded(segments_of("ab", FOCUS), 4)) == (0, 2)
-    assert changed_span(padded(segments_of("ab"), 4), padded(segments_of("ab"), 6)) == (0, 6)
+    assert spans("abcdef", "abcdef") == []
+    assert spans("abcdef", "abXYef") == [(2, 4)]
+    assert spans("abcdef", "abcdeX") == [(5, 6)]
+    assert spans("日本語", "日月語") == [(2, 4)]
+    assert spans("ab日", "abcd") == [(2, 4)]
+    assert spans("日本", "月") == [(0, 4)]
+    assert changed_spans(padded(segments_of("ab", TEXT), 4), padded(segments_of("ab", FOCUS), 4)) == [(0, 2)]
+    assert changed_spans(padded(segments_of("ab"), 4), padded(segments_of("ab"), 6)) == [(0, 6)]
+
+
+def test_changes_far_from_each_other_are_spans_of_their_own() -> None:
+    before, after = "a" + " " * 40 + "b", "X" + " " * 40 + "Y"
+    assert changed_spans(padded(segments_of(before), 42), padded(segments_of(after), 42)) == [(0, 1), (41, 42)]
 
 
 class Numbers(Panel):

@@ -1,0 +1,70 @@
+"""Every screen of the app as text, compared with the file beside it. RNNLM_TUI_REWRITE=1 writes the files anew; look at the difference before committing it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.supervisor.monitor import RunSnapshot
+from rnnlm_tui.tui.actions import Pane
+from tests.tui import fakes
+from tests.tui.fakes import FakeServices, make_snapshot, make_summary, preparing
+from tests.tui.support import lines_of, running_app, with_runs
+
+PICTURES = Path(__file__).parent / "snapshots"
+SIZES = ((80, 24), (120, 40), (200, 60))
+NOW = fakes.START + 99
+
+
+def several_runs(first: RunSnapshot) -> FakeServices:
+    services = with_runs(first)
+    hour = 3_600
+    services.runs += [
+        make_summary("quiet-marten", "paused", 2_000, updated=NOW - 5.2 * hour, tokens_per_second=9_800.0),
+        make_summary("brisk-heron", "finished", 4_754, updated=NOW - 2.1 * hour, tokens_per_second=11_300.0),
+        make_summary("amber-vole", "failed", 150, updated=NOW - 25 * hour, message="the loss is not a number"),
+        make_summary("stern-crane", "crashed", 2_900, updated=NOW - 26 * hour),
+        make_summary("salty-wren", "lost", 4_200, updated=NOW - 50 * hour),
+    ]
+    return services
+
+
+STATES: dict[str, tuple[Pane, RunSnapshot | None, tuple[str, ...]]] = {
+    "runs-empty": ("runs", None, ()),
+    "runs": ("runs", make_snapshot(), ()),
+    "train": ("train", make_snapshot(), ()),
+    "train-cpu": ("train", make_snapshot(gpu=False), ()),
+    "train-preparing": ("train", preparing(), ()),
+    "train-stalled": ("train", make_snapshot("stalled", updated=NOW - 48, message="no step since 14:31:07, the process (pid 41207) lives"), ()),
+    "train-failed": ("train", make_snapshot("failed", updated=NOW - 400, message="the loss is not a number at step 3,752"), ()),
+    "train-cursor": ("train", make_snapshot(), ("right", "left", "left", "left", "left")),
+    "help": ("train", make_snapshot(), ("question_mark",)),
+    "quit": ("train", make_snapshot(), ("q",)),
+}
+
+
+@pytest.fixture(autouse=True)
+def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ages that are the same each time, and a home that is named the same."""
+    for module in ("identity", "runs_table"):
+        monkeypatch.setattr(f"rnnlm_tui.tui.widgets.{module}.time", lambda: NOW)
+    monkeypatch.setenv("RNNLM_TUI_HOME", "/data/rnnlm-tui")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("name", STATES)
+async def test_screen_is_as_in_its_picture(name: str, size: tuple[int, int]) -> None:
+    pane, snapshot, keys = STATES[name]
+    services = several_runs(snapshot) if snapshot is not None else FakeServices()
+    async with running_app(services, run="plain-otter" if snapshot is not None else None, pane=pane, size=size) as (app, pilot):
+        await pilot.press(*keys)
+        await pilot.pause()
+        lines = lines_of(app)
+    assert len(lines) == size[1]
+    path = PICTURES / f"{name}-{size[0]}x{size[1]}.txt"
+    if os.environ.get("RNNLM_TUI_REWRITE") == "1":
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert lines == path.read_text(encoding="utf-8").splitlines()
