@@ -41,12 +41,12 @@ def main() -> None:
     columns, rows = (int(part) for part in options.size.split("x"))
     with tempfile.TemporaryDirectory(prefix="rnnlm-tui-") as home:
         os.environ["RNNLM_TUI_HOME"] = home
-        from rnnlm_tui.cli.train import start_run
         from rnnlm_tui.contract.config import RunConfig
         from rnnlm_tui.supervisor.control_client import send
         from rnnlm_tui.supervisor.monitor import summarize
+        from rnnlm_tui.supervisor.start import start_run
 
-        run = start_run(RunConfig(), RUN_NAME, None, None)
+        run = start_run(RunConfig(), RUN_NAME)
         while (summary := summarize(run)).step < options.share * (summary.max_steps or 10**9):
             if summary.status not in ("preparing", "running"):
                 sys.exit(f"the run {summary.status}: {summary.message}")

@@ -92,7 +92,7 @@ class ModelConfig(Section):
     hidden_size: int = Field(default=192, ge=1, le=65_536, title="hidden size", description="Width of each recurrent layer.", json_schema_extra=_unit("units"))
     num_layers: int = Field(default=2, ge=1, le=64, title="layers", description="Recurrent layers, one above the other.")
     dropout: float = Field(
-        default=0.15, ge=0, lt=1, title="dropout", description="Share of units dropped after the embedding, between layers and before the output."
+        default=0.1, ge=0, lt=1, title="dropout", description="Share of units dropped after the embedding, between layers and before the output."
     )
     tie_weights: bool = Field(default=True, title="tied embedding", description="Use the embedding as the output matrix; needs embedding = hidden size.")
     initialization: Initialization = Field(
@@ -125,7 +125,7 @@ class ScheduleConfig(Section):
 class TrainingConfig(Section):
     """How the data passes the model."""
 
-    epochs: int = Field(default=8, ge=1, le=1_000_000, title="epochs", description="Passes over the training set, unless max steps says otherwise.")
+    epochs: int = Field(default=5, ge=1, le=1_000_000, title="epochs", description="Passes over the training set, unless max steps says otherwise.")
     max_steps: int | None = Field(
         default=None, ge=1, le=10**9, title="max steps", description="Exactly this many optimizer updates; empty: as many as the epochs give."
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
 
-from rnnlm_tui.contract.config import ModelConfig, RunConfig
+from rnnlm_tui.contract.config import ModelConfig, RunConfig, TrainingConfig
 
 FLOAT_BYTES = 4
 
@@ -45,6 +45,11 @@ def steps_per_epoch(config: RunConfig, train_tokens: int, train_sentences: int) 
     if training.data_mode == "stream":
         return max(1, ceil(max(1, (train_tokens - 1) // training.batch_size) / training.bptt))
     return max(1, ceil(train_sentences / training.batch_size))
+
+
+def smallest_training_split(training: TrainingConfig) -> int:
+    """Tokens (stream mode) or sentences (sentence mode) that the training split must have to fill one batch."""
+    return training.batch_size * (2 if training.data_mode == "stream" else 1)
 
 
 def total_steps(config: RunConfig, per_epoch: int) -> int:

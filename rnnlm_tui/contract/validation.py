@@ -50,21 +50,17 @@ def parse_config(raw: Mapping[str, object]) -> RunConfig:
     return config
 
 
-def merge(base: RunConfig, changes: Mapping[str, object]) -> Raw:
-    """Raw values of `base` with `changes` (dotted path to value; None clears an optional field) laid over them."""
-    raw = config_to_raw(base)
+def merge(base: RunConfig | Mapping[str, object], changes: Mapping[str, object]) -> Raw:
+    """Raw values of `base` with `changes` (dotted path to value) laid over them; None clears a field, a problem where the field needs a value."""
+    raw = config_to_raw(base) if isinstance(base, RunConfig) else dict(base)
     for path, value in changes.items():
         section, _, name = path.partition(".")
         if not name:
             raw[section] = value
             continue
-        values = raw.setdefault(section, {})
-        if not isinstance(values, dict):
-            continue
-        if value is None:
-            values.pop(name, None)
-        else:
-            values[name] = value
+        values = raw.get(section, {})
+        if isinstance(values, Mapping):
+            raw[section] = {**values, name: value}
     return raw
 
 
@@ -162,6 +158,8 @@ def _problem(details: ErrorDetails) -> Problem:
         "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number", "bool_type": "true or false",
         "string_type": "text", "tuple_type": "a list of texts", "model_type": "a section of keys", "model_attributes_type": "a section of keys", "dict_type": "a section of keys",
     }.get(kind)  # fmt: skip
+    if value is None:
+        return Problem(path, f"has no value, must be {wanted or 'one'}", allowed_range(path))
     if wanted:
         return Problem(path, f"is {_shown(value)}, must be {wanted}", allowed_range(path))
     return Problem(path, f"is {_shown(value)}: {details['msg'][:1].lower()}{details['msg'][1:]}", allowed_range(path))

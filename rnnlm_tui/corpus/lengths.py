@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rnnlm_tui.contract.config import TrainingConfig
 from rnnlm_tui.contract.corpora import CorpusManifest
+from rnnlm_tui.contract.estimates import smallest_training_split
 from rnnlm_tui.corpus.baseline import EVALUATED
 from rnnlm_tui.errors import CorpusError
 
@@ -14,7 +15,7 @@ def check_bytes(size: int, training: TrainingConfig) -> None:
     Raises:
         CorpusError: with what it has and what a batch needs.
     """
-    wanted = _wanted(training)
+    wanted = smallest_training_split(training)
     if size < wanted:
         raise CorpusError(f"the text has {size:,} bytes, too short for a batch: {_need(training)}", hint="take more text, or lower training.batch_size")
 
@@ -28,7 +29,7 @@ def check_length(manifest: CorpusManifest, training: TrainingConfig) -> None:
     train = manifest.splits["train"]
     have = train.tokens if training.data_mode == "stream" else train.sentences
     what = "tokens" if training.data_mode == "stream" else "sentences"
-    if have < _wanted(training):
+    if have < smallest_training_split(training):
         raise CorpusError(
             f"the training split has {have:,} {what}, too short for a batch: {_need(training)}", hint="take more text, or lower training.batch_size"
         )
@@ -39,11 +40,7 @@ def check_length(manifest: CorpusManifest, training: TrainingConfig) -> None:
             )
 
 
-def _wanted(training: TrainingConfig) -> int:
-    return training.batch_size * (2 if training.data_mode == "stream" else 1)
-
-
 def _need(training: TrainingConfig) -> str:
     if training.data_mode == "stream":
-        return f"{training.batch_size:,} streams need at least {_wanted(training):,} tokens"
+        return f"{training.batch_size:,} streams need at least {smallest_training_split(training):,} tokens"
     return f"a batch holds {training.batch_size:,} sentences"

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 from rnnlm_tui.contract.config import CorpusConfig
-from rnnlm_tui.contract.corpora import Split
+from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES, Split
 from rnnlm_tui.corpus import presidents, python_docs
 from rnnlm_tui.corpus.grammar import Grammar, elman_grammar
 from rnnlm_tui.corpus.text_files import MAX_LINE_BYTES, LineReader, check_source_path, hash_files, is_jsonl, text_files
 from rnnlm_tui.errors import CorpusError, near_names
-
-BUILT_IN: tuple[str, ...] = ("presidents", "python-docs", "elman")
 
 Advance = Callable[[int], None]
 """Told how many more bytes of the source were read."""
@@ -76,7 +74,7 @@ def _open(name: str, corpus: CorpusConfig) -> Source:
             'the corpus "news" is not on this machine: it is a folder with train.txt and test.txt, one sentence a line',
             hint="unpack the book's archive and give the folder: --set corpus.source=PATH",
         )
-    near = near_names(name, BUILT_IN)
+    near = near_names(name, BUILT_IN_SOURCES)
     if near and not path.exists():
         raise CorpusError(f'no built-in corpus, file or folder "{name}"', hint=near)
     check_source_path(path)

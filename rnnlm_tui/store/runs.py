@@ -12,7 +12,8 @@ from pathlib import Path
 import tomli_w
 
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.validation import config_to_raw, parse_config
+from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
+from rnnlm_tui.contract.validation import config_to_raw, merge, parse_config
 from rnnlm_tui.errors import RunNameError, RunStateError, UnknownRunError, near_names
 from rnnlm_tui.store.atomic import TEMPORARY_PREFIX, fsync_directory, make_private_directory, storage_errors, write_text_atomically
 from rnnlm_tui.store.database import RunDatabase
@@ -40,7 +41,7 @@ def create_run(config: RunConfig, name: str | None = None, parent: str | None = 
     """Create a run that nothing trains yet: its folder appears whole, with config.toml and run.db, or not at all.
 
     Args:
-        config: frozen into config.toml.
+        config: frozen into config.toml, relative paths made absolute.
         name: made up when None.
         parent: `run@step` that its weights start from.
 
@@ -49,7 +50,7 @@ def create_run(config: RunConfig, name: str | None = None, parent: str | None = 
         ConfigError: the config has problems between its fields.
         StorageError: the folder can't be written.
     """
-    parse_config(config_to_raw(config))
+    config = _with_absolute_paths(parse_config(config_to_raw(config)))
     if name is not None:
         _refuse_taken(check_run_name(name))
     make_private_directory(runs_dir())
@@ -132,6 +133,17 @@ def _run_paths() -> list[Path]:
 def _refuse_taken(name: str) -> None:
     if os.path.lexists(runs_dir() / name):
         raise RunNameError(f'there is already a run "{name}"', hint="choose another name, or leave it out and one is made up")
+
+
+def _with_absolute_paths(config: RunConfig) -> RunConfig:
+    """The config with each path that exists made absolute: a run may be resumed from any folder."""
+    given = {
+        "corpus.source": None if config.corpus.source in BUILT_IN_SOURCES else config.corpus.source,
+        "corpus.test_source": config.corpus.test_source,
+        "tokenizer.name": config.tokenizer.name,
+    }
+    paths = {field: Path(text).expanduser() for field, text in given.items() if text is not None}
+    return parse_config(merge(config, {field: str(path.absolute()) for field, path in paths.items() if path.exists()}))
 
 
 def _fill(run: RunDirectory, config: RunConfig, parent: str | None) -> None:

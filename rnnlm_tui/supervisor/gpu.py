@@ -26,6 +26,15 @@ class GpuReading:
     celsius: float | None = None
 
 
+def gpu_count() -> int:
+    """NVIDIA cards that this process may see; 0 where there is no card or no driver."""
+    try:
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetCount())
+    except pynvml.NVMLError:
+        return 0
+
+
 class GpuProbe:
     """Reads one card by its UUID (as torch names it, with or without `GPU-`), or the first one."""
 

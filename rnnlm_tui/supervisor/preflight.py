@@ -6,10 +6,12 @@ import os
 import sys
 from pathlib import Path
 
-from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig
-from rnnlm_tui.corpus.sources import BUILT_IN, open_source
+from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
+from rnnlm_tui.contract.estimates import smallest_training_split
+from rnnlm_tui.corpus.sources import open_source
 from rnnlm_tui.errors import CorpusError, DeviceError, TokenizerError
-from rnnlm_tui.supervisor.gpu import GpuProbe
+from rnnlm_tui.supervisor.gpu import gpu_count
 
 MAX_READ_BYTES = 8_000_000
 """The beginning of a user's text that is looked through: a tenth of a second. The worker reads the rest."""
@@ -25,29 +27,39 @@ def check_before_start(config: RunConfig) -> None:
     """
     check_device(config.training.device)
     check_tokenizer(config.tokenizer)
-    shortest = config.training.batch_size + 1 if config.training.data_mode == "stream" else 2
-    check_corpus(config.corpus, shortest)
+    check_corpus(config.corpus, config.training)
 
 
 def check_device(device: str) -> None:
-    """Raise DeviceError for cuda without any driver, or mps off a Mac."""
-    if device.startswith("cuda") and not (GpuProbe().there or Path("/dev/kfd").exists()):
-        raise DeviceError(f'no device "{device}" on this machine: no graphics driver is loaded', hint="training.device=auto takes the best there is")
+    """Raise DeviceError for cuda without any driver or such a card, or mps off a Mac."""
+    hint = "training.device=auto takes the best there is"
+    if device.startswith("cuda"):
+        cards = gpu_count()
+        if not cards and not Path("/dev/kfd").exists():
+            raise DeviceError(f'no device "{device}" on this machine: no graphics driver is loaded', hint=hint)
+        index = int(device.partition(":")[2] or 0)
+        if cards and index >= cards:
+            raise DeviceError(f'no device "{device}" on this machine: it has {cards}, cuda:0 to cuda:{cards - 1}', hint=hint)
     if device == "mps" and sys.platform != "darwin":
-        raise DeviceError('no device "mps" on this machine: it is a Mac\'s', hint="training.device=auto takes the best there is")
+        raise DeviceError('no device "mps" on this machine: it is a Mac\'s', hint=hint)
 
 
 def check_tokenizer(tokenizer: TokenizerConfig) -> None:
-    """Raise TokenizerError where the name of a pretrained tokenizer is a path to nothing."""
-    name = tokenizer.name or ""
-    if tokenizer.kind == "pretrained" and name.startswith(("/", "./", "../", "~")) and not Path(name).expanduser().is_dir():
-        raise TokenizerError(f"no tokenizer in {name}: there is no such folder", hint="a hub name has the form owner/name")
+    """Raise TokenizerError where the name of a pretrained tokenizer is a path to nothing, or to a folder without one."""
+    if tokenizer.kind != "pretrained" or tokenizer.name is None:
+        return
+    folder = Path(tokenizer.name).expanduser()
+    if folder.is_dir():
+        if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+            raise TokenizerError(f"no tokenizer in {folder}: it has neither tokenizer.json nor tokenizer_config.json")
+    elif tokenizer.name.startswith(("/", "./", "../", "~")):
+        raise TokenizerError(f"no tokenizer in {folder}: there is no such folder", hint="a hub name has the form owner/name")
 
 
-def check_corpus(corpus: CorpusConfig, shortest: int) -> None:
-    """Raise CorpusError where the source can't be opened, its beginning is no text, or all of it is under `shortest` tokens."""
+def check_corpus(corpus: CorpusConfig, training: TrainingConfig) -> None:
+    """Raise CorpusError where the source can't be opened, its beginning is no text, or its training share can't fill a batch."""
     source = open_source(corpus)
-    if corpus.source in BUILT_IN and corpus.test_source is None:
+    if corpus.source in BUILT_IN_SOURCES and corpus.test_source is None:
         return
     read = 0
 
@@ -55,17 +67,24 @@ def check_corpus(corpus: CorpusConfig, shortest: int) -> None:
         nonlocal read
         read += count
 
-    most_tokens = 0
+    sentences = most_tokens = 0
+    own_test = False
     for document in source.documents(advance):
         if document.split == "test":
+            own_test = True
             continue
         for sentence in document.sentences:
+            sentences += 1
             most_tokens += len(os.fsencode(sentence)) + 1  # a token covers a byte at least, and one ends the sentence
             if read > MAX_READ_BYTES:
                 return
-    if not most_tokens:
+    if not sentences:
         raise CorpusError(f"{source.title} is empty: there is no text to train on", hint="a sentence is a line that is not empty")
-    if most_tokens < shortest:
+    share = 1 - corpus.validation_fraction - (0 if own_test else corpus.test_fraction)
+    have, what = (most_tokens, "tokens") if training.data_mode == "stream" else (sentences, "sentences")
+    needed = smallest_training_split(training)
+    if have * share < needed:
         raise CorpusError(
-            f"{source.title} has {most_tokens:,} tokens at most, a batch needs {shortest:,}", hint="take a longer text or a smaller training.batch_size"
+            f"{source.title} leaves {int(have * share):,} {what} at most to train on, a batch needs {needed:,}",
+            hint="take a longer text or a smaller training.batch_size",
         )

@@ -61,13 +61,10 @@ class Services:
         return find_run(name)
 
     def start(self, config: RunConfig, name: str | None) -> RunDirectory:
-        """Create a run and launch its worker; any RnnlmError of the two. A run whose worker can't start stays as a draft to look into."""
-        from rnnlm_tui.store.runs import create_run
-        from rnnlm_tui.supervisor.launch import launch
+        """Create a run and launch its worker; InputError where the config can't run here, and then there is no run."""
+        from rnnlm_tui.supervisor.start import start_run
 
-        run = create_run(config, name)
-        launch(run)
-        return run
+        return start_run(config, name)
 
     def send(self, run: RunDirectory, verb: Verb, **arguments: Any) -> CommandResult:
         """One command to the run's worker, answered after it acted; WorkerError or RunStateError when refused."""

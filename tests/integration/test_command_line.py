@@ -210,11 +210,12 @@ def test_wrong_input_is_told_with_exit_code_2_and_leaves_nothing(machine: Machin
     assert sorted((machine.home / "runs").iterdir()) == before
 
 
-def test_a_text_that_only_the_worker_can_judge_leaves_nothing_either(machine: Machine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["--follow", "--detach"])
+def test_a_text_that_only_the_worker_can_judge_leaves_nothing_either(machine: Machine, tmp_path: Path, ending: str) -> None:
     text = tmp_path / "short.txt"
     text.write_text("a few words\nand a few more\nand that is all\nof it\n")
     before = sorted((machine.home / "runs").iterdir())
-    done = machine.run("train", "--set", f"corpus.source={text}", "--name", "short", "--follow", code=2)
+    done = machine.run("train", "--set", f"corpus.source={text}", "--name", "short", ending, code=2)
     assert "tokenizer.vocab_size" in done.stderr
     assert sorted((machine.home / "runs").iterdir()) == before
 

@@ -146,3 +146,13 @@ def test_prompts_are_a_list_of_texts() -> None:
 )
 def test_ranges_are_told_in_words(path: str, words: str) -> None:
     assert allowed_range(path) == words
+
+
+def test_an_empty_value_clears_only_what_may_be_empty() -> None:
+    assert parse_config(merge(RunConfig(), parse_assignments(["corpus.test_source="]))).corpus.test_source is None
+    with pytest.raises(ConfigError) as refused:
+        parse_config(merge(RunConfig(), parse_assignments(["corpus.source=", "training.batch_size="])))
+    assert [(problem.path, problem.message) for problem in refused.value.problems] == [
+        ("corpus.source", "has no value, must be text"),
+        ("training.batch_size", "has no value, must be a whole number"),
+    ]

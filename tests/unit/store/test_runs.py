@@ -163,3 +163,16 @@ def test_what_a_dead_process_left_half_made_is_swept_and_what_is_young_is_not() 
     new_run("second")
     assert not old.exists()
     assert young.exists()
+
+
+def test_paths_in_a_config_are_frozen_absolute_and_names_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "song.txt").write_text("la la\n")
+    (tmp_path / "elman").mkdir()
+    (tmp_path / "tokens").mkdir()
+    raw = {"corpus": {"source": "song.txt"}, "tokenizer": {"kind": "pretrained", "name": "tokens"}}
+    config = create_run(RunConfig.model_validate(raw)).read_config()
+    assert (config.corpus.source, config.tokenizer.name) == (str(tmp_path / "song.txt"), str(tmp_path / "tokens"))
+    raw = {"corpus": {"source": "elman"}, "tokenizer": {"kind": "pretrained", "name": "owner/name"}}
+    config = create_run(RunConfig.model_validate(raw)).read_config()
+    assert (config.corpus.source, config.tokenizer.name) == ("elman", "owner/name")

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.contract.config import CorpusConfig, DataMode, RunConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.errors import CorpusError, DeviceError, TokenizerError
 from rnnlm_tui.supervisor import preflight
 from rnnlm_tui.supervisor.preflight import check_before_start, check_corpus, check_device, check_tokenizer
+
+TINY = TrainingConfig(batch_size=1)
 
 
 def source(path: Path) -> CorpusConfig:
@@ -40,7 +42,7 @@ def test_what_is_no_text_or_too_little_is_refused_by_kind(content: bytes, words:
     path = tmp_path / "text.txt"
     path.write_bytes(content)
     with pytest.raises(CorpusError, match=words):
-        check_corpus(source(path), 21)
+        check_corpus(source(path), TrainingConfig())
 
 
 def test_a_missing_file_an_empty_folder_and_a_pipe_are_refused(tmp_path: Path) -> None:
@@ -48,37 +50,47 @@ def test_a_missing_file_an_empty_folder_and_a_pipe_are_refused(tmp_path: Path) -
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "none.txt", tmp_path / "folder", tmp_path / "pipe"):
         with pytest.raises(CorpusError):
-            check_corpus(source(path), 2)
+            check_corpus(source(path), TINY)
 
 
 def test_a_missing_test_set_is_refused_too(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"none\.txt"):
-        check_corpus(CorpusConfig(source="elman", test_source=str(tmp_path / "none.txt")), 2)
+        check_corpus(CorpusConfig(source="elman", test_source=str(tmp_path / "none.txt")), TINY)
 
 
 def test_a_long_text_is_only_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes(b"a line of text\n" * 300_000 + b"\xff\n")
     monkeypatch.setattr(preflight, "MAX_READ_BYTES", 100_000)
-    check_corpus(source(path), 2)
+    check_corpus(source(path), TINY)
     monkeypatch.setattr(preflight, "MAX_READ_BYTES", 100_000_000)
     with pytest.raises(CorpusError, match="UTF-8"):
-        check_corpus(source(path), 2)
+        check_corpus(source(path), TINY)
 
 
-def test_a_short_text_is_enough_for_a_small_batch(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("data_mode", "fits", "needs"), [("stream", 4, "9 tokens at most to train on, a batch needs 10"), ("sentences", 1, "0 sentences at most")]
+)
+def test_a_text_whose_training_share_fills_no_batch_is_refused(data_mode: DataMode, fits: int, needs: str, tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
-    path.write_text("ten bytes\n")
-    check_corpus(source(path), 10)
-    with pytest.raises(CorpusError, match="10 tokens at most, a batch needs 11"):
-        check_corpus(source(path), 11)
+    path.write_text("ten bytes\n" if data_mode == "stream" else "one\n")
+    with pytest.raises(CorpusError, match=needs):
+        check_corpus(source(path), TrainingConfig(data_mode=data_mode, batch_size=fits + 1 if data_mode == "stream" else fits))
+    path.write_text("ten bytes\n" * 2)
+    check_corpus(source(path), TrainingConfig(data_mode=data_mode, batch_size=fits))
+
+
+def test_a_test_set_of_its_own_leaves_more_to_train_on(tmp_path: Path) -> None:
+    path, test = tmp_path / "text.txt", tmp_path / "test.txt"
+    path.write_text("a\n" * 21)
+    test.write_text("b\n" * 5)
+    with pytest.raises(CorpusError, match="18 sentences at most to train on, a batch needs 19"):
+        check_corpus(source(path), TrainingConfig(data_mode="sentences", batch_size=19))
+    check_corpus(CorpusConfig(source=str(path), test_source=str(test)), TrainingConfig(data_mode="sentences", batch_size=19))
 
 
 def test_a_device_of_another_kind_of_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    class NoCard:
-        there = False
-
-    monkeypatch.setattr(preflight, "GpuProbe", NoCard)
+    monkeypatch.setattr(preflight, "gpu_count", lambda: 0)
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr(Path, "exists", lambda _: False)
     for device in ("cuda", "cuda:3", "mps"):
@@ -88,9 +100,20 @@ def test_a_device_of_another_kind_of_machine_is_refused(monkeypatch: pytest.Monk
     check_device("cpu")
 
 
+def test_a_card_that_this_machine_lacks_is_refused_with_those_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "gpu_count", lambda: 2)
+    check_device("cuda")
+    check_device("cuda:1")
+    with pytest.raises(DeviceError, match="it has 2, cuda:0 to cuda:1"):
+        check_device("cuda:2")
+
+
 def test_a_tokenizer_folder_that_is_not_there_is_refused_and_a_hub_name_is_left_to_the_worker(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match="no such folder"):
         check_tokenizer(TokenizerConfig(kind="pretrained", name=str(tmp_path / "none")))
+    with pytest.raises(TokenizerError, match=r"neither tokenizer\.json"):
+        check_tokenizer(TokenizerConfig(kind="pretrained", name=str(tmp_path)))
+    (tmp_path / "tokenizer.json").write_text("{}")
     check_tokenizer(TokenizerConfig(kind="pretrained", name=str(tmp_path)))
     check_tokenizer(TokenizerConfig(kind="pretrained", name="owner/name"))
 
@@ -102,10 +125,3 @@ def test_the_check_loads_nothing_heavy_and_writes_nothing(home: Path) -> None:
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout == "[]\n"
     assert not home.exists()
-
-
-def test_sentences_need_no_whole_batch(tmp_path: Path) -> None:
-    path = tmp_path / "text.txt"
-    path.write_text("two words\n")
-    config = RunConfig(corpus=source(path), training=TrainingConfig(data_mode="sentences", batch_size=500))
-    check_before_start(config)

@@ -1,0 +1,57 @@
+"""Starts a run: what can be known to be wrong is refused first, and a run that its worker refused is taken away again."""
+
+from __future__ import annotations
+
+import time
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run, delete_run
+from rnnlm_tui.supervisor.launch import launch
+from rnnlm_tui.supervisor.preflight import check_before_start
+
+_LOOK_SECONDS = 0.1
+
+
+def start_run(config: RunConfig, name: str | None = None, parent: str | None = None) -> RunDirectory:
+    """Create a run and launch its worker.
+
+    Raises:
+        InputError: the config can't run here; no run was created.
+        WorkerError: the worker ended at its start; the run stays as a draft beside its log.
+    """
+    check_before_start(config)
+    run = create_run(config, name, parent)
+    launch(run)
+    return run
+
+
+def await_beginning(run: RunDirectory, seconds: float) -> None:
+    """Wait until a new run's worker trains, or `seconds` have passed: a large corpus takes longer, and the run goes on.
+
+    Raises:
+        InputError: the worker refused what it was given; the run is in the trash.
+    """
+    deadline = time.monotonic() + seconds
+    with RunReader(run) as reader:
+        while time.monotonic() < deadline:
+            state = reader.last_state()
+            if state is not None and state.kind not in ("started", "preparing"):
+                break
+            time.sleep(_LOOK_SECONDS)
+    refusal = discard_refused(run)
+    if refusal is not None:
+        raise refusal
+
+
+def discard_refused(run: RunDirectory) -> InputError | None:
+    """Move a run that failed for its input, before it ever trained, to the trash; what was wrong, or None for any other run."""
+    with RunReader(run) as reader:
+        state, meta = reader.last_state(), reader.meta()
+    refused = state is not None and state.kind == "failed" and state.attempt == 1 and state.step == 0 and meta.get("exit_code") == str(InputError.exit_code)
+    if not refused:
+        return None
+    delete_run(run)
+    return InputError(meta.get("message", "the worker refused the config"), hint=meta.get("hint", ""))

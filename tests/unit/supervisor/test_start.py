@@ -1,0 +1,47 @@
+"""A run that its worker refused is taken away again, and no other."""
+
+from __future__ import annotations
+
+import pytest
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.metrics import EventKind, EventRow
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run, list_runs
+from rnnlm_tui.supervisor.start import await_beginning, discard_refused, start_run
+
+
+def run_that_is(kind: EventKind, *, step: int = 0, exit_code: str = "2") -> RunDirectory:
+    run = create_run(RunConfig(), "plain-otter")
+    with RunDatabase(run.database_path) as database:
+        database.begin_attempt(1, "box", "boot", "cpu", 0, {})
+        database.set_meta("message", "the text is too short")
+        database.set_meta("hint", "take more")
+        database.set_meta("exit_code", exit_code)
+        database.add_event(EventRow(1, step, kind, "", 1_004.0))
+    return run
+
+
+def test_a_run_refused_for_its_input_goes_to_the_trash_with_its_reason() -> None:
+    run = run_that_is("failed")
+    with pytest.raises(InputError, match="the text is too short") as refused:
+        await_beginning(run, 5.0)
+    assert (refused.value.hint, refused.value.exit_code) == ("take more", 2)
+    assert list_runs() == []
+
+
+@pytest.mark.parametrize(
+    "run", [{"kind": "running"}, {"kind": "failed", "step": 3}, {"kind": "failed", "exit_code": "5"}, {"kind": "preparing"}], ids=lambda given: str(given)
+)
+def test_a_run_that_trains_prepares_or_failed_later_stays(run: dict[str, object]) -> None:
+    await_beginning(run_that_is(**run), 0.0)  # type: ignore[arg-type]
+    assert discard_refused(list_runs()[0]) is None
+    assert [found.name for found in list_runs()] == ["plain-otter"]
+
+
+def test_wrong_input_creates_no_run() -> None:
+    with pytest.raises(InputError, match="nowhere"):
+        start_run(RunConfig.model_validate({"corpus": {"source": "/nowhere/text.txt"}}))
+    assert list_runs() == []
