@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import time
-from pathlib import Path
 from uuid import uuid4
 
 from rnnlm_tui.contract.commands import MAX_REQUEST_BYTES, SETTABLE, Command, CommandResult, Verb, setting_value
@@ -85,7 +84,7 @@ def _connect(run: RunDirectory) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(CONNECT_SECONDS)
         try:
-            connection.connect(str(_socket_path(run)))
+            connection.connect(str(run.socket_path))
         except OSError as error:
             connection.close()
             if not read_lock(run.lock_path).held:
@@ -97,10 +96,6 @@ def _connect(run: RunDirectory) -> socket.socket:
             time.sleep(0.05)
         else:
             return connection
-
-
-def _socket_path(run: RunDirectory) -> Path:
-    return run.socket_path
 
 
 def _ask(connection: socket.socket, line: bytes, run: RunDirectory, verb: Verb, seconds: float) -> CommandResult:

@@ -8,13 +8,16 @@ import threading
 import time
 
 from rnnlm_tui.errors import RunStateError, WorkerError
-from rnnlm_tui.store.locks import held_message, read_lock
+from rnnlm_tui.store.locks import LockState, held_message, read_lock
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.supervisor.processes import child_environment, last_lines, python_command
 
 START_SECONDS = 60.0
 """Longest wait for a worker to take its lock; a cold disk under a loaded machine has been seen to need ten."""
+
+LEAVE_SECONDS = 5.0
+"""A worker that has said its last word lets go of the lock within this time."""
 
 WORKER_SETTINGS = {
     "GOMP_SPINCOUNT": "1000",  # torch's threads spin at every barrier and lose most of their speed beside a busy neighbour otherwise
@@ -33,7 +36,7 @@ def launch(run: RunDirectory) -> int:
         RunStateError: another worker has the run.
         WorkerError: the worker ended before that, with its last words; or it did not come up in time.
     """
-    held = read_lock(run.lock_path)
+    held = _wait_for_last_moments(run)
     if held.held:
         raise RunStateError(held_message(run.lock_path, held), hint=f"rnnlm-tui show {run.name}")
     log = os.open(run.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -61,6 +64,20 @@ def launch(run: RunDirectory) -> int:
         time.sleep(0.02)
     process.kill()
     raise WorkerError(f"the worker of {run.name} did not start within {START_SECONDS:.0f} s", hint=f"its log: {run.log_path}")
+
+
+def _wait_for_last_moments(run: RunDirectory) -> LockState:
+    """The lock's state; where the run's last word is an end, after its worker had a moment to leave."""
+    deadline = time.monotonic() + LEAVE_SECONDS
+    while True:
+        state = read_lock(run.lock_path)
+        if not state.held or time.monotonic() >= deadline:
+            return state
+        with RunReader(run) as reader:
+            last = reader.last_state()
+        if last is None or last.kind not in ("stopped", "finished", "failed"):
+            return state
+        time.sleep(0.02)
 
 
 def _has_begun(run: RunDirectory, pid: int) -> bool:

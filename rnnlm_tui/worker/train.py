@@ -27,10 +27,8 @@ from rnnlm_tui.worker.inbox import Inbox, StopRequested
 from rnnlm_tui.worker.preparation import Preparing, ProgressReporter
 from rnnlm_tui.worker.pulse import Pulse
 
-# torch, numpy and tokenizers take seconds to import, and nothing of them may stand up here: they come in `_train`, when the
-# run's log already shows that its worker lives.
-
 RECORDED_PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "transformers")
+"""Whose versions an attempt records; none of them is imported up here, see `_train`."""
 
 
 class Worker:
@@ -51,6 +49,7 @@ class Worker:
             last = reader.last_state()
         if last is not None and last.kind == "finished":
             raise RunStateError(f"{run.name} is finished", hint=f"to go on from its weights: rnnlm-tui train --from {run.name}@last")
+        socket_path = run.make_socket_directory()
         sweep_temporary(run)
         self._checkpoint, damaged = newest_valid(run)
         self._step = 0 if self._checkpoint is None else read_manifest(self._checkpoint).step
@@ -64,15 +63,15 @@ class Worker:
         self._steering = Steering(Preparing(self._step), database)
         self._probe = HardwareProbe(run.path)
         self._pulse = Pulse(database, self._probe)
-        self._server = ControlServer(run.make_socket_directory(), status=self._steering.status, deliver=inbox.deliver)
+        self._server = ControlServer(socket_path, status=self._steering.status, deliver=inbox.deliver)
 
     def work(self) -> int:
         """Train until the run ends one way or another; returns the exit code. Lets go of the lock before stops are answered."""
         self._database.set_meta("socket", str(self._run.socket_path))
         self._pulse.start()
-        self._server.start()
         code, ending = 0, "stopped"
         try:
+            self._server.start()
             ending = self._train()
         except StopRequested:
             pass  # it came before the first step: there is nothing new to save
