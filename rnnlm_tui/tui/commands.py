@@ -27,8 +27,7 @@ class ActionCommands(Provider):
                 yield entry.palette, f"{entry.help}  ({entry.label})", partial(self._run, entry)
         lab = cast(Laboratory, self.app)
         for summary in lab.summaries or ():
-            name = plain(summary.run, limit=64, newlines="show")
-            yield f"Open {name}", f"{summary.status}, {plain(summary.corpus, limit=40, newlines='show')}", partial(self._open, summary.run)
+            yield f"Open {_plain(summary.run, 64)}", f"{summary.status}, {_plain(summary.corpus, 40)}", partial(self._open, summary.run)
 
     def _run(self, entry: Action) -> None:
         self.screen.call_after_refresh(self.screen.run_action, entry.textual_action)
@@ -46,3 +45,8 @@ class ActionCommands(Provider):
         for title, explanation, command in self._entries():
             if (score := matcher.match(title)) > 0:
                 yield Hit(score, matcher.highlight(title), command, help=explanation)
+
+
+def _plain(text: str, limit: int) -> str:
+    """Text from outside for the palette, which reads markup: no sequences and no square brackets."""
+    return plain(text, limit=limit, newlines="show").translate(str.maketrans("[]", "()"))

@@ -1,0 +1,32 @@
+"""What happens when the app itself fails: the traceback goes to a file, and a person reads two lines."""
+
+from __future__ import annotations
+
+import traceback
+from datetime import datetime
+from pathlib import Path
+
+from rnnlm_tui.store.locations import home
+
+MOST_BYTES = 1_000_000
+"""A longer log is started anew."""
+
+
+def keep_traceback(error: BaseException) -> Path | None:
+    """Append the traceback to the app's log in the data home; None where that can't be written."""
+    path = home() / "app.log"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        mode = "a" if not path.exists() or path.stat().st_size < MOST_BYTES else "w"
+        with path.open(mode, encoding="utf-8", errors="backslashreplace") as log:
+            log.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')}\n{''.join(traceback.format_exception(error))}\n")
+        path.chmod(0o600)
+    except OSError:
+        return None
+    return path
+
+
+def sentence(error: BaseException, log: Path | None) -> str:
+    """Two lines for the terminal that the app has left."""
+    where = f"The details are in {log}." if log is not None else "The details could not be written."
+    return f"rnnlm-tui: the app failed ({type(error).__name__}). Runs go on without it; start it again to come back.\n{where}"

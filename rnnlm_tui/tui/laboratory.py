@@ -1,0 +1,170 @@
+"""What screens may ask of the app: runs to open, commands to send, things to say, work for threads. `Laboratory` in `screens/pane.py` is the contract."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from inspect import isawaitable
+from typing import TYPE_CHECKING, TypeVar
+
+from textual.app import App
+
+from rnnlm_tui.contract.presets import DEMO
+from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.tui import remembered, steering
+from rnnlm_tui.tui.actions import Pane
+from rnnlm_tui.tui.messages import Notice
+from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.services import Services
+from rnnlm_tui.tui.watch import Watcher
+from rnnlm_tui.tui.widgets.content import plain
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.commands import Verb
+    from rnnlm_tui.contract.config import RunConfig
+    from rnnlm_tui.contract.status import RunSummary
+    from rnnlm_tui.store.run_directory import RunDirectory
+    from rnnlm_tui.supervisor.machine import MachineFacts
+    from rnnlm_tui.supervisor.monitor import RunSnapshot
+    from rnnlm_tui.supervisor.sampler_client import SamplerClient
+
+ResultT = TypeVar("ResultT")
+
+
+class LaboratoryApp(App[int]):
+    """The part of the app that screens talk to; `app.py` wires it to screens, keys and messages."""
+
+    def __init__(self, run: RunDirectory | None, *, ascii_only: bool, fps: float, services: Services | None, settings: dict[str, object] | None) -> None:
+        super().__init__()
+        self.run_directory = run
+        self.snapshot: RunSnapshot | None = None
+        self.summaries: tuple[RunSummary, ...] | None = None
+        self.machine: MachineFacts | None = None
+        self.draft: RunConfig | None = None
+        self.selected_checkpoint: str | None = None
+        self.sampler: SamplerClient | None = None
+        self.ascii_only = ascii_only
+        self.services = services or Services()
+        self.settings: dict[str, object] = settings if settings is not None else {}
+        self.waiting_notice: Notice | None = None
+        self._sampler_lock = asyncio.Lock()
+        self.watcher = Watcher(self.services, self.post_message, fps=fps)
+
+    @property
+    def pane_screen(self) -> PaneScreen | None:
+        """The pane that shows, under whatever lies over it."""
+        stack = self.screen_stack
+        return stack[0] if stack and isinstance(stack[0], PaneScreen) else None
+
+    def open_pane(self, pane: Pane) -> None:
+        if pane in ("train", "checkpoints") and self.run_directory is None:
+            self.say("no run is open: choose one with enter, or n for a new one")
+            return
+        if self.current_mode != pane:
+            while len(self.screen_stack) > 1:
+                self.pop_screen()
+            self.switch_mode(pane)
+        self.remember()
+
+    def open_run(self, run: RunDirectory, pane: Pane = "train") -> None:
+        self.choose_run(run)
+        self.draft = None
+        self.open_pane(pane)
+
+    def choose_run(self, run: RunDirectory) -> None:
+        if self.run_directory is None or run.path != self.run_directory.path:
+            self.run_directory = run
+            self.snapshot = None
+            self.selected_checkpoint = None
+            self.watcher.open(run)
+            if self.pane_screen is not None:
+                self.pane_screen.snapshot = None
+        self.remember()
+
+    def close_run(self) -> None:
+        """No run is open any more: it was deleted, or a new one is being configured."""
+        self.run_directory = self.snapshot = self.selected_checkpoint = None
+        self.watcher.open(None)
+
+    def new_draft(self) -> None:
+        if self.draft is None:
+            self.draft = DEMO
+        self.close_run()
+        self.open_pane("config")
+
+    def look_now(self) -> None:
+        self.watcher.look_now()
+
+    def start_run(self, config: RunConfig, name: str | None = None) -> None:
+        self.say("starting…")
+        self.in_thread(partial(self.services.start, config, name), self._started)
+
+    def _started(self, run: RunDirectory) -> None:
+        self.open_run(run)
+        self.say(f"{run.name} started")
+
+    def send(self, verb: Verb, **arguments: object) -> None:
+        run = self.run_directory
+        if run is None:
+            self.say("no run is open")
+            return
+        self.say(steering.BEGINNINGS.get(verb, f"{verb}…"))
+        self.in_thread(partial(self.services.send, run, verb, **arguments), lambda result: self._told(steering.outcome(verb, result)))
+
+    def resume(self) -> None:
+        """Go on with a run that is paused, or start its next attempt."""
+        run = self.run_directory
+        if run is not None:
+            self.say("going on…")
+            self.in_thread(partial(self.services.resume, run), lambda _pid: self._told(Notice(f"{run.name} goes on", "done")))
+
+    def in_thread(self, work: Callable[[], ResultT], then: Callable[[ResultT], Awaitable[None] | None] | None = None) -> None:
+        async def run() -> None:
+            try:
+                result = await asyncio.to_thread(work)
+            except (RnnlmError, OSError) as error:
+                self.say_error(error)
+                return
+            if then is not None and isawaitable(following := then(result)):
+                await following
+
+        self.run_worker(run(), group="services", exit_on_error=True)
+
+    async def warm_sampler(self) -> SamplerClient:
+        async with self._sampler_lock:
+            if self.sampler is None:
+                sampler = self.services.sampler()
+                await sampler.start()
+                self.sampler = sampler
+        return self.sampler
+
+    async def _warm_quietly(self) -> None:
+        try:
+            await self.warm_sampler()
+        except RnnlmError as error:
+            self.say_error(error)
+
+    def say(self, text: str, *, trouble: bool = False) -> None:
+        self._show(Notice(text, "trouble" if trouble else "fact"))
+
+    def say_error(self, error: RnnlmError | OSError) -> None:
+        message, hint = (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
+        self.notify(plain(f"{message}\n{hint}".strip(), limit=600), severity="error", timeout=12, markup=False)
+
+    def _told(self, notice: Notice) -> None:
+        self.watcher.look_now()
+        self._show(notice)
+
+    def _show(self, notice: Notice) -> None:
+        """On the pane that shows, or on the one that is about to."""
+        self.waiting_notice = notice
+        if self.pane_screen is not None and self.pane_screen.is_ready:
+            self.pane_screen.take_notice()
+
+    def remember(self) -> None:
+        """Keep run and pane for the next start."""
+        self.watcher.want_list(self.current_mode in ("runs", "train"))
+        self.settings["pane"] = self.current_mode
+        self.settings["run"] = self.run_directory.name if self.run_directory else ""
+        self.in_thread(partial(remembered.keep, dict(self.settings)))

@@ -1,0 +1,19 @@
+"""The command palette in the app's own colours: a box over grey cells, no icon that half of the terminals lack, a cursor that stands still."""
+
+from __future__ import annotations
+
+from rich.console import RenderableType
+from textual.command import CommandInput, CommandPalette
+
+from rnnlm_tui.tui.screens.overlay import GreyScreen
+
+
+class PaletteScreen(CommandPalette):
+    """Textual's palette; what it lists comes from `commands.py`."""
+
+    def on_mount(self) -> None:
+        self.query_one(CommandInput).cursor_blink = False
+
+    def render(self) -> RenderableType:
+        below = [screen for screen in self.app.screen_stack if screen is not self]
+        return GreyScreen(below[-1]) if below else super().render()
