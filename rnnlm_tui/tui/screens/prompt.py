@@ -146,7 +146,7 @@ class PromptScreen(SamplingScreen):
         if self.box.has_focus:
             self._send(self.box.text)
         else:
-            self.box.focus()
+            self.set_focus(self.box)
 
     def _send(self, prompt: str) -> None:
         choice = self.choice
@@ -171,11 +171,11 @@ class PromptScreen(SamplingScreen):
     # the keys
 
     def action_leave_field(self) -> None:
-        """`esc`: stop a running sample, else out of the field; letters act then."""
+        """`esc`: stop a running sample, else out of the settings, else out of the box; letters act then."""
         if self.sampling:
             self.stop()
         else:
-            self.set_focus(self.transcript)
+            self.set_focus(self.box if self.settings_row.has_focus_within else self.transcript)
 
     def action_settings(self) -> None:
         """Into the settings, and on through them back to the prompt."""
@@ -184,8 +184,9 @@ class PromptScreen(SamplingScreen):
         else:
             self.settings_row.focus_first()
 
-    def on_settings_row_done(self, _event: SettingsRow.Done) -> None:
-        self.box.focus()
+    def action_back_to_prompt(self) -> None:
+        """Out of the settings."""
+        self.set_focus(self.box)
 
     def on_settings_row_changed(self, _event: SettingsRow.Changed) -> None:
         self._show_hint()

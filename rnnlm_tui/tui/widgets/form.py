@@ -12,7 +12,7 @@ from textual.message import Message
 from rnnlm_tui.contract.config import SECTIONS
 from rnnlm_tui.errors import Problem
 from rnnlm_tui.tui.widgets.form_draft import Draft, by_field
-from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, fields_of, value_at
+from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, FormField, edited_value, fields_of, value_at
 from rnnlm_tui.tui.widgets.form_idle import idle_fields
 from rnnlm_tui.tui.widgets.form_row import FieldRow, FieldState
 
@@ -67,7 +67,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         for section in SECTIONS:
             with FormSection(id=f"section-{section}", classes="-current" if section == self.section else None):
                 for index, field in enumerate(fields_of(section)):
-                    row = FieldRow(field, states[field.path], first=index == 0)
+                    row = FieldRow(field, states[field.path], self, first=index == 0)
                     row.set_class(self.has_class("-wide"), "-lead")
                     yield row
 
@@ -180,31 +180,14 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         """A value that the screen chose."""
         self._take(self.draft.with_value(path, value))
 
-    def on_field_row_edited(self, event: FieldRow.Edited) -> None:
-        event.stop()
-        self._take(self.draft.with_text(event.row.field, event.text))
+    def written(self, field: FormField, text: str) -> None:
+        """A row's editor has another text; an untouched one is no change, however it is written."""
+        if text != edited_value(field, self.draft.value(field.path)):
+            self._take(self.draft.with_text(field, text))
 
-    async def on_field_row_left(self, event: FieldRow.Left) -> None:
-        event.stop()
-        row = self.current
-        if row is not None:
-            await row.close_editor()
-        if event.section:
-            self.move_section(event.direction)
-        else:
-            self.move(event.direction)
-
-    async def on_field_row_given_up(self, event: FieldRow.GivenUp) -> None:
-        event.stop()
-        row = self.current
-        if row is not None:
-            before = row.value_before
-            await row.close_editor()
-            self._take(self.draft.with_value(row.field.path, before))
-
-    def on_field_row_entered(self, event: FieldRow.Entered) -> None:
-        event.stop()
-        self.edit()
+    def put_back(self, field: FormField, value: object) -> None:
+        """A row's editor was left without a change."""
+        self._take(self.draft.with_value(field.path, value))
 
     def on_descendant_focus(self) -> None:
         row = self.current

@@ -73,10 +73,13 @@ class Draft:
         draft = self
         for problem in self.problems():
             draft = draft.without(field_of(problem))
-        try:
+        if not draft.problems():
             return draft.config()
-        except ConfigError:
-            return self.base
+        kept = replace(self, changes={})  # wrong between fields: take one change after the other, as far as they go together
+        for path, value in draft.changes.items():
+            more = kept.with_value(path, value)
+            kept = kept if more.problems() else more
+        return kept.config()
 
 
 def field_of(problem: Problem) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from textual.app import RenderResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.events import Click, Key
-from textual.message import Message
+from textual.events import Click
 from textual.widget import Widget
 from textual.widgets import Input
 
@@ -18,6 +17,7 @@ from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.content import from_outside
 from rnnlm_tui.tui.widgets.form_draft import short_message
 from rnnlm_tui.tui.widgets.form_fields import EMPTY_WORDS, FormField, edited_value, section_title, shown_value
+from rnnlm_tui.tui.widgets.ordered_keys import OrderedKeys
 from rnnlm_tui.tui.widgets.safe_text import SafeInput
 
 LEAD, MARK, LABEL, CURSOR, BOX = 14, 2, 15, 1, 13
@@ -43,28 +43,57 @@ class FieldState:
     """What is known of the value: `57 addresses, 1.9 MB`."""
 
 
-class FieldEditor(SafeInput):
+class FieldHost(Protocol):
+    """Where rows stand: told of what is written, and asked where to go next."""
+
+    def written(self, field: FormField, text: str) -> None:
+        """A value, on each key."""
+
+    def put_back(self, field: FormField, value: object) -> None:
+        """The value from before the editor opened."""
+
+    def move(self, direction: int) -> None:
+        """To a neighbour: -1 up, 1 down."""
+
+    def move_section(self, direction: int) -> None:
+        """To a neighbouring section."""
+
+    def edit(self) -> None:
+        """Enter, or a second click, on the focused row."""
+
+
+class FieldEditor(OrderedKeys, SafeInput, can_focus=True):
     """The editor in a row's place; enter and the arrows keep what was written, escape puts the old value back."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "leave_to(-1)", show=False),
-        Binding("down", "leave_to(1)", show=False),
+        Binding("enter", "keep", show=False),
+        Binding("up", "keep('up')", show=False),
+        Binding("down", "keep('down')", show=False),
+        Binding("tab", "keep('next')", show=False),
+        Binding("shift+tab", "keep('previous')", show=False),
         Binding("escape", "give_up", show=False),
-        Binding("tab", "leave_to_section(1)", show=False),
-        Binding("shift+tab", "leave_to_section(-1)", show=False),
     ]
 
-    def action_leave_to(self, direction: int) -> None:
-        self.post_message(FieldRow.Left(direction))
+    def __init__(self, row: FieldRow, text: str) -> None:
+        super().__init__(text, classes="-wide-value" if row.field.kind == "text" else None)
+        self._row = row
+        self.cursor_blink = False
 
-    def action_leave_to_section(self, direction: int) -> None:
-        self.post_message(FieldRow.Left(direction, section=True))
+    def action_keep(self, then: str = "") -> None:
+        """Close with what was written, and go on."""
+        self._row.close_editor(self.value)
+        host = self._row.host
+        if then in ("up", "down"):
+            host.move(-1 if then == "up" else 1)
+        elif then:
+            host.move_section(1 if then == "next" else -1)
 
     def action_give_up(self) -> None:
-        self.post_message(FieldRow.GivenUp())
+        """Close without."""
+        self._row.close_editor(None)
 
 
-class FieldRow(Widget, can_focus=True):
+class FieldRow(OrderedKeys, Widget, can_focus=True):
     """A field in one line, its help below while it has the focus."""
 
     DEFAULT_CSS = """
@@ -77,50 +106,21 @@ class FieldRow(Widget, can_focus=True):
     FieldRow FieldEditor > .input--selection { background: #005f87; color: #eeeeee; }
     """
 
-    class Edited(Message):
-        """A value was written, on each key; not kept yet."""
-
-        def __init__(self, row: FieldRow, text: str) -> None:
-            super().__init__()
-            self.row = row
-            """Where."""
-            self.text = text
-            """What stands in the editor."""
-
-    class Left(Message):
-        """The editor was left to a neighbour with what was written."""
-
-        def __init__(self, direction: int, *, section: bool = False) -> None:
-            super().__init__()
-            self.direction = direction
-            """-1 up, 1 down."""
-            self.section = section
-            """To the next section and not to the next field."""
-
-    class GivenUp(Message):
-        """The editor was left without a change."""
-
-    class Entered(Message):
-        """Enter, or a second click."""
-
-    def __init__(self, field: FormField, state: FieldState, *, first: bool) -> None:
+    def __init__(self, field: FormField, state: FieldState, host: FieldHost, *, first: bool) -> None:
         super().__init__(id=f"field-{field.path.replace('.', '-')}")
         self.field = field
         self.state = state
+        self.host = host
         self._first = first
         """First of its section: carries the section's name where the form is wide."""
         self._editor: FieldEditor | None = None
         self._before: object = None
+        """The value when the editor opened."""
 
     @property
     def editing(self) -> bool:
         """Whether the editor stands open."""
         return self._editor is not None
-
-    @property
-    def value_before(self) -> object:
-        """The value when the editor opened."""
-        return self._before
 
     def show(self, state: FieldState) -> None:
         """Show another state; nothing is drawn when nothing changed."""
@@ -130,37 +130,32 @@ class FieldRow(Widget, can_focus=True):
             self.refresh()
 
     def open_editor(self) -> None:
-        """Put the editor in the value's place, at once: keys that are typed meanwhile are its own."""
-        if self._editor is not None or self.state.locked:
-            return
-        self._before = self.state.value
-        editor = FieldEditor(edited_value(self.field, self.state.value), classes="-wide-value" if self.field.kind == "text" else None)
-        editor.cursor_blink = False
-        self._editor = editor
-        self.mount(editor)
-        self.screen.set_focus(editor)
+        """Put the editor in the value's place, at once: keys that follow are its own."""
+        if self._editor is None and not self.state.locked:
+            self._before = self.state.value
+            self._editor = FieldEditor(self, edited_value(self.field, self.state.value))
+            self.mount(self._editor)
+            self.screen.set_focus(self._editor)
 
-    async def close_editor(self) -> None:
-        """Take the editor away; the focus comes back to the row."""
+    def close_editor(self, text: str | None) -> None:
+        """Take the editor away with what was written, or (None) with the value from before; the focus comes back to the row."""
         if self._editor is None:
             return
         editor, self._editor = self._editor, None
-        had_focus = editor.has_focus
-        with self.prevent(Input.Changed, Input.Blurred):
-            await editor.remove()
-        if had_focus:
-            self.focus()
+        if self.screen.focused is editor:
+            self.screen.set_focus(self)
+        editor.remove()
+        if text is None:
+            self.host.put_back(self.field, self._before)
+        elif text != edited_value(self.field, self._before):
+            self.host.written(self.field, text)
         self._fit()
         self.refresh()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
-        if self._editor is not None and event.value != edited_value(self.field, self.state.value):
-            self.post_message(self.Edited(self, event.value))
-
-    async def on_input_submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        await self.close_editor()
+        if event.input is self._editor:
+            self.host.written(self.field, event.value)
 
     def watch_has_focus(self, has_focus: bool) -> None:
         """The help shows while the row has the focus."""
@@ -169,23 +164,12 @@ class FieldRow(Widget, can_focus=True):
         self.refresh()
 
     def on_descendant_blur(self) -> None:
-        if self._editor is not None:
-            self.run_worker(self.close_editor(), exit_on_error=True)
-
-    def on_key(self, event: Key) -> None:
-        if event.key == "enter" and not self.editing:
-            event.stop()
-            if self.field.kind in ("text", "whole", "number") and not self.state.locked:
-                self.open_editor()
-            else:
-                self.post_message(self.Entered())
-        elif self._editor is not None and event.is_printable and self.has_focus:
-            event.stop()
-            self._editor.post_message(Key(event.key, event.character))
+        if self._editor is not None and self.screen.focused is not self._editor and self.app.screen is self.screen:
+            self.close_editor(self._editor.value)
 
     def on_click(self, event: Click) -> None:
         if event.chain > 1:
-            self.post_message(self.Entered())
+            self.host.edit()
 
     def on_resize(self) -> None:
         self._fit()

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
-from textual.events import Key
 from textual.message import Message
 
 from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS
+from rnnlm_tui.tui.widgets.ordered_keys import OrderedKeys
 from rnnlm_tui.tui.widgets.safe_text import SafeTextArea
 
 MAX_LINES = 4
 """Lines that the box grows to; a longer prompt scrolls in it."""
 
 
-class PromptBox(SafeTextArea):
+class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
     """A text area of one to four lines without a blinking cursor."""
 
     DEFAULT_CSS = """
@@ -27,9 +27,11 @@ class PromptBox(SafeTextArea):
     PromptBox .text-area--placeholder { color: #808080; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "send", show=False, priority=True),
-        Binding("ctrl+j", "newline", show=False, priority=True),
-        Binding("ctrl+u", "clear", show=False, priority=True),
+        Binding("enter", "send", show=False),
+        Binding("up", "up_or_earlier", show=False),
+        Binding("down", "down_or_later", show=False),
+        Binding("ctrl+j", "newline", show=False),
+        Binding("ctrl+u", "clear", show=False),
         Binding("ctrl+k", "screen.next_checkpoint", show=False, id="next_checkpoint"),
         Binding("ctrl+y", "screen.copy_text", show=False, id="copy_text"),
     ]
@@ -71,9 +73,16 @@ class PromptBox(SafeTextArea):
         self.load_text(text[:MAX_PROMPT_CHARACTERS])
         self.move_cursor(self.document.end)
 
-    def on_key(self, event: Key) -> None:
-        row = self.cursor_location[0]
-        if (event.key == "up" and row == 0) or (event.key == "down" and row == self.document.line_count - 1):
-            event.stop()
-            event.prevent_default()
-            self.post_message(self.Asked(-1 if event.key == "up" else 1))
+    def action_up_or_earlier(self) -> None:
+        """A line up; from the first line to an earlier prompt."""
+        if self.cursor_location[0] == 0:
+            self.post_message(self.Asked(-1))
+        else:
+            self.action_cursor_up()
+
+    def action_down_or_later(self) -> None:
+        """A line down; from the last line to a later prompt."""
+        if self.cursor_location[0] == self.document.line_count - 1:
+            self.post_message(self.Asked(1))
+        else:
+            self.action_cursor_down()

@@ -16,6 +16,7 @@ from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import ConfigError
 from rnnlm_tui.tui.widgets.form_draft import short_message
 from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, FormField, edited_value, read_value
+from rnnlm_tui.tui.widgets.ordered_keys import OrderedKeys
 from rnnlm_tui.tui.widgets.safe_text import SafeInput
 
 SHOWN: tuple[tuple[str, int], ...] = (("temperature", 8), ("top_p", 6), ("top_k", 6), ("max_new_tokens", 7), ("seed", 8))
@@ -26,22 +27,17 @@ OFF: dict[str, object] = {"top_k": 0, "top_p": 1.0}
 IDLE_WHEN_GREEDY = ("top_p", "top_k", "seed")
 
 
-class SettingInput(SafeInput):
-    """One setting. Enter and escape go back to the prompt."""
+class SettingInput(OrderedKeys, SafeInput, can_focus=True):
+    """One setting. Enter and the arrows go back to the prompt."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,escape,up", "done", show=False),
-        Binding("down", "done", show=False),
+        Binding("enter,up,down", "screen.back_to_prompt", show=False),
         Binding("ctrl+k", "screen.next_checkpoint", show=False, id="next_checkpoint"),
     ]
 
     def __init__(self, name: str, value: str) -> None:
         super().__init__(value, id=f"setting-{name}", name=name)
         self.cursor_blink = False
-
-    def action_done(self) -> None:
-        """Back to the prompt."""
-        self.post_message(SettingsRow.Done())
 
 
 class SettingsRow(Horizontal):
@@ -61,9 +57,6 @@ class SettingsRow(Horizontal):
 
     class Changed(Message):
         """Another setting, or another problem with one."""
-
-    class Done(Message):
-        """Back to the prompt."""
 
     def __init__(self, sampling: SamplingConfig, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -108,7 +101,7 @@ class SettingsRow(Horizontal):
 
     def focus_first(self) -> None:
         """Into the first setting."""
-        self.query_one("#setting-temperature", SettingInput).focus()
+        self.screen.set_focus(self.query_one("#setting-temperature", SettingInput))
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from textual.events import Paste
+from textual.events import Key, Paste
 from textual.pilot import Pilot
 
 from rnnlm_tui.contract.config import SECTIONS, RunConfig
@@ -273,6 +273,15 @@ async def test_what_is_pasted_into_a_field_has_no_control_characters() -> None:
         app.focused.post_message(Paste("/data/\x1b]0;x\x07a.txt\x9b"))
         await pilot.press("enter")
         await until(pilot, lambda: app.draft is not None and app.draft.corpus.source == "/data/]0;xa.txt")
+
+
+async def test_keys_that_come_in_one_go_act_in_their_order() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        keys = [*["tab"] * 5, "down", "enter", *"9000", "backspace", "enter", "down", "down", "enter", *"64", "tab"]
+        for key in keys:
+            app.post_message(Key(key, key if len(key) == 1 else None))
+        await until(pilot, lambda: app.draft is not None and app.draft.training.max_steps == 900 and app.draft.training.batch_size == 64)
+        await until(pilot, lambda: focused(app) == "evaluation.every")
 
 
 async def test_resizing_between_narrow_and_wide_keeps_field_and_text() -> None:

@@ -74,9 +74,9 @@ def test_all_problems_are_found_in_the_forms_order_and_the_rest_stays_alive() ->
 
 
 def test_a_problem_between_fields_leaves_a_config_to_show_figures_of() -> None:
-    draft = Draft(RunConfig(), "preset demo").with_value("model.hidden_size", 256)
+    draft = Draft(RunConfig(), "preset demo").with_value("training.seed", 3).with_value("model.hidden_size", 256)
     assert [problem.path for problem in draft.problems()] == ["model.tie_weights"]
-    assert draft.nearest_config() == RunConfig()
+    assert draft.nearest_config() == parse_config(merge(RunConfig(), {"training.seed": 3}))
 
 
 def test_a_warm_up_longer_than_the_run_is_a_problem_once_the_steps_are_known() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from textual.events import Key
+
 from rnnlm_tui.contract.requests import SampleRequest
 from rnnlm_tui.errors import InputError, WorkerError
 from rnnlm_tui.tui.app import RnnlmApp
@@ -59,6 +61,16 @@ async def test_letters_and_digits_are_text_inside_the_box() -> None:
         await pilot.press(*"q1r?w")
         await until(pilot, lambda: pane(app).box.text == "q1r?w")
         assert app.current_mode == "prompt"
+
+
+async def test_keys_that_come_in_one_go_act_in_their_order() -> None:
+    services = FakeServices(make_snapshot())
+    async with opened(services, "prompt") as (app, pilot):
+        for key in (*"one", "ctrl+u", *"two!", "backspace", "tab", *"1.5", "enter", "ctrl+j", "x", "enter"):
+            app.post_message(Key(key, key if len(key) == 1 else None))
+        await until(pilot, lambda: bool(services.fake_sampler.requests))
+        assert last_request(services).prompt == "two\nx"
+        assert last_request(services).settings.temperature == 1.5
 
 
 async def test_ctrl_j_breaks_the_line_and_ctrl_u_clears() -> None:

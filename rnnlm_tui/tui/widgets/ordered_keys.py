@@ -1,0 +1,30 @@
+"""Keys that act in the order in which they were typed.
+
+Textual runs a key's binding after the key has bubbled from the focused widget to the app, while text goes into a field at
+once, and a key belongs to the widget that had the focus when it was read. On a busy machine, or when keys are sent in one
+go, `tab 5 enter` may so end anywhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual.events import Key
+
+if TYPE_CHECKING:
+    from textual.widget import Widget as Mixed
+else:
+    Mixed = object  # of a widget Textual would take the styles of the first base alone
+
+
+class OrderedKeys(Mixed):
+    """Mixed into what takes the focus: runs bindings before the next key is looked at, and hands on keys that came too late."""
+
+    async def _on_key(self, event: Key) -> None:
+        event.stop()  # nothing above knows more: every binding is tried here
+        target = self.app.focused or self.app.screen
+        if target is not self and (self.app.screen is not self.screen or self.screen.focused is not None):
+            event.prevent_default()
+            target._forward_event(Key(event.key, event.character))
+        elif await self.app._check_bindings(event.key):
+            event.prevent_default()
