@@ -51,4 +51,4 @@ def _stat(path: Path) -> tuple[int, int]:
         found = path.stat()
     except OSError:
         return (0, 0)
-    return (found.st_size, found.st_mtime_ns)
+    return (found.st_size, found.st_mtime_ns) if found.st_size else (0, 0)  # reading a database leaves an empty -wal beside it

@@ -25,7 +25,6 @@ WHY_NOT: dict[RunStatus, str] = {
 
 PAUSE_VERBS: dict[RunStatus, str] = {
     "running": "Pause",
-    "stalled": "Pause",
     "paused": "Go on",
     "stopped": "Resume",
     "failed": "Retry",

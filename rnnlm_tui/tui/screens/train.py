@@ -141,7 +141,7 @@ class TrainScreen(PaneScreen):
         living = status in LIVING
         entries: list[tuple[Action, str]] = []
         for entry in actions_for(self.PANE):
-            if not entry.footer or (entry.id in FROM_WORKER and not living) or (entry.id in FROM_TRAINING and status == "preparing"):
+            if not entry.footer or (entry.id in FROM_WORKER and not living) or (entry.id in FROM_TRAINING and status in ("preparing", "stalled")):
                 continue
             if entry.id == "pause":
                 verb = steering.PAUSE_VERBS.get(status, "") if status else ""

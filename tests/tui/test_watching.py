@@ -1,0 +1,130 @@
+"""The thread that watches, the list of runs that reads only what changed, what is remembered, and how the app fails."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+
+import pytest
+from textual.message import Message
+
+from rnnlm_tui.contract.presets import DEMO
+from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.errors import DatabaseError
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.supervisor import monitor
+from rnnlm_tui.tui import remembered
+from rnnlm_tui.tui.crash import keep_traceback, sentence
+from rnnlm_tui.tui.messages import MachineSeen, Noticed, RunsChanged, SnapshotChanged
+from rnnlm_tui.tui.run_list import RunList
+from rnnlm_tui.tui.watch import Watcher
+from tests.tui.fakes import FakeServices, make_snapshot
+from tests.tui.support import with_runs
+
+DEADLINE = 20.0
+
+
+@contextmanager
+def watching(services: FakeServices) -> Iterator[tuple[Watcher, list[Message]]]:
+    """A watcher in its thread, and what it has posted."""
+    posted: list[Message] = []
+    watcher = Watcher(services, posted.append, fps=200.0)
+    thread = threading.Thread(target=watcher.loop)
+    thread.start()
+    try:
+        yield watcher, posted
+    finally:
+        watcher.close()
+        thread.join(DEADLINE)
+        assert not thread.is_alive()
+
+
+def wait_for_looks(watcher: Watcher, looks: int) -> None:
+    wanted, end = watcher.looks + looks, monotonic() + DEADLINE
+    while watcher.looks < wanted:
+        assert monotonic() < end
+        threading.Event().wait(0.002)
+
+
+def test_a_run_is_posted_once_for_each_change() -> None:
+    services = with_runs(make_snapshot())
+    with watching(services) as (watcher, posted):
+        watcher.open(services.run("plain-otter"))
+        wait_for_looks(watcher, 5)
+        services.snapshots["plain-otter"] = newer = make_snapshot(step=3_900)
+        wait_for_looks(watcher, 5)
+        snapshots = [message.snapshot for message in posted if isinstance(message, SnapshotChanged)]
+        assert len(snapshots) == 2
+        assert snapshots[-1] is newer
+        assert sum(isinstance(message, RunsChanged) for message in posted) == 1
+        assert sum(isinstance(message, MachineSeen) for message in posted) == 1
+
+
+def test_a_run_that_can_not_be_read_is_told_once() -> None:
+    class Broken(FakeServices):
+        def monitor(self, run: object) -> object:  # type: ignore[override]
+            raise DatabaseError("run.db of plain-otter is damaged", hint="it is rebuilt at the next resume")
+
+    services = Broken()
+    with watching(services) as (watcher, posted):
+        watcher.open(services.run("plain-otter"))
+        wait_for_looks(watcher, 10)
+    told = [message.notice for message in posted if isinstance(message, Noticed)]
+    assert [(notice.text, notice.kind) for notice in told] == [("run.db of plain-otter is damaged", "trouble")]
+
+
+def test_a_run_that_ended_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = create_run(DEMO, "calm-badger")
+    read: list[str] = []
+    summary_of = monitor.summary_or_problem
+
+    def counting(found: RunDirectory) -> RunSummary:
+        read.append(found.name)
+        return summary_of(found)
+
+    monkeypatch.setattr(monitor, "summary_or_problem", counting)
+    runs = RunList()
+    assert [summary.run for summary in runs.look()] == ["calm-badger"]
+    runs.look()
+    assert read == ["calm-badger"]
+    run.config_path.write_text(run.config_path.read_text() + "\n")
+    runs.look()
+    assert read == ["calm-badger", "calm-badger"]
+
+
+def test_run_and_pane_are_there_again_at_the_next_start(home: Path) -> None:
+    create_run(DEMO, "calm-badger")
+    remembered.keep({"run": "calm-badger", "pane": "checkpoints", "axis": "tokens"})
+    settings = remembered.recall()
+    run, pane = remembered.last_place(settings)
+    assert run is not None
+    assert (run.name, pane, settings["axis"]) == ("calm-badger", "checkpoints", "tokens")
+    assert remembered.last_place({"run": "gone-goose", "pane": "train"}) == (None, None)
+
+
+def test_looking_at_an_empty_home_creates_nothing(home: Path) -> None:
+    remembered.keep({"run": "", "pane": "runs"})
+    assert remembered.recall() == {}
+    assert not home.exists()
+
+
+def test_a_failure_of_the_app_is_two_lines_and_a_traceback_in_a_file(home: Path) -> None:
+    error = ValueError("\x1b[31mno")
+    log = keep_traceback(error)
+    assert log == home / "app.log"
+    assert "ValueError" in log.read_text()
+    text = sentence(error, log)
+    assert "Runs go on" in text
+    assert len(text.splitlines()) == 2
+    assert "\x1b" not in text
+
+
+def test_the_app_reaches_neither_torch_nor_numpy() -> None:
+    code = "import rnnlm_tui.tui.app, sys; print(sorted({'torch', 'numpy', 'transformers', 'tokenizers'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
