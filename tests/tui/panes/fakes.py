@@ -15,6 +15,7 @@ from rnnlm_tui.contract.estimates import parameter_count
 from rnnlm_tui.contract.metrics import CheckpointRow, SampleRow
 from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.contract.status import CheckpointFigures, EvaluationFigures, ModelFigures, RunStatus, RunSummary
+from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import CheckpointError, RnnlmError
 from rnnlm_tui.store.manifest import FileFacts, Manifest
 from rnnlm_tui.store.run_directory import RunDirectory
@@ -27,6 +28,16 @@ from rnnlm_tui.tui.services import Monitor, Services
 
 NOW = 1_760_000_000.0
 RUN = RunDirectory(Path("/runs/plain-otter"))
+
+
+CONFIG = parse_config(
+    merge(RunConfig(), {
+        "model.embedding_dim": 192, "model.hidden_size": 192, "model.num_layers": 2, "model.dropout": 0.15, "optimizer.learning_rate": 3e-3, "optimizer.weight_decay": 0.01,
+        "optimizer.max_grad_norm": 1.0, "schedule.warmup_steps": 100, "schedule.final_fraction": 0.02, "training.epochs": 8, "training.batch_size": 20, "training.bptt": 35,
+        "tokenizer.vocab_size": 2_048, "evaluation.every": 500, "checkpoint.every": 500, "checkpoint.keep_last": 3, "sampling.temperature": 0.8, "sampling.top_p": 0.95,
+    })
+)  # fmt: skip
+"""Figures that stay when the preset is tuned."""
 
 
 def checkpoint(step: int, loss: float | None, *, best: bool = False, last: bool = False, age: float = 0.0) -> CheckpointRow:
@@ -70,7 +81,7 @@ def make_snapshot(
     samples: Sequence[SampleRow] = SAMPLES,
 ) -> RunSnapshot:
     """A run at one moment."""
-    config = config or RunConfig()
+    config = config or CONFIG
     summary = RunSummary(
         run=name, status=status, attempt=1, step=3751, max_steps=4754, epoch=6.3, epochs=8.0, tokens_seen=2_400_000, active_seconds=99.0, preset=config.preset,
         corpus="presidents", updated=NOW, model=ModelFigures(cell_type="elman", num_layers=2, hidden_size=192, tie_weights=True, parameters=543_488),

@@ -6,12 +6,14 @@ from textual.events import Key, Paste
 from textual.pilot import Pilot
 
 from rnnlm_tui.contract.config import SECTIONS, RunConfig
+from rnnlm_tui.contract.estimates import parameter_count
 from rnnlm_tui.contract.presets import DEMO, PRESETS
+from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import WorkerError
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
 from rnnlm_tui.tui.screens.config import ConfigScreen
-from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, fields_of
+from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, fields_of, number_text
 from tests.tui.panes.fakes import FakeServices, make_snapshot
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
 
@@ -64,12 +66,12 @@ async def test_tab_goes_through_the_sections_and_around() -> None:
 
 async def test_a_changed_field_is_marked_and_says_what_it_was_until_it_is_reset() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
-        await write(pilot, "optimizer.learning_rate", "5e-3")
-        await until_shown(pilot, "● peak rate", "was 3e-3", "● 1 changed from preset demo")
+        await write(pilot, "optimizer.learning_rate", "5.5e-3")
+        await until_shown(pilot, "● peak rate", f"was {number_text(DEMO.optimizer.learning_rate)}", "● 1 changed from preset demo")
         assert app.draft is not None
-        assert app.draft.optimizer.learning_rate == 5e-3
+        assert app.draft.optimizer.learning_rate == 5.5e-3
         await pilot.press("u")
-        await until(pilot, lambda: "was 3e-3" not in screen_text(app))
+        await until(pilot, lambda: "was " not in screen_text(app))
         assert app.draft == DEMO
 
 
@@ -208,11 +210,12 @@ async def test_a_preset_replaces_the_draft_and_says_what_is_dropped() -> None:
 
 async def test_the_parameter_count_follows_what_is_written() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
-        await until_shown(pilot, "543,104")
-        await write(pilot, "model.num_layers", "3")
-        await until_shown(pilot, "617,024")
+        before, deeper = (f"{parameter_count(DEMO.model.model_copy(update=change), DEMO.tokenizer.vocab_size).total:,}" for change in ({}, {"num_layers": 9}))
+        await until_shown(pilot, before)
+        await write(pilot, "model.num_layers", "9")
+        await until_shown(pilot, deeper)
         await write(pilot, "model.num_layers", "0")
-        await until_shown(pilot, "✗ 1 problem", "543,104")
+        await until_shown(pilot, "✗ 1 problem", before)
         assert app.is_running
 
 
@@ -224,7 +227,7 @@ async def test_figures_that_only_the_corpus_tells_are_not_invented() -> None:
 
 
 async def test_a_runs_config_is_frozen_and_n_makes_a_new_one_from_it() -> None:
-    config = RunConfig().model_copy(update={"training": RunConfig().training.model_copy(update={"seed": 99})})
+    config = parse_config(merge(RunConfig(), {"training.seed": 99}))
     async with opened(FakeServices(make_snapshot(config=config)), "config") as (app, pilot):
         await until_shown(pilot, "frozen", "plain-otter ● running")
         await go(pilot, "training.seed")

@@ -33,14 +33,16 @@ async def settled(pilot: Pilot[int]) -> None:
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 async def test_config_with_changes_and_a_problem(size: tuple[int, int]) -> None:
-    async with opened(FakeServices(), "config", size=size, run=None) as (app, pilot):
+    async with opened(FakeServices(make_snapshot()), "config", size=size) as (app, pilot):
         screen = app.pane_screen
         assert isinstance(screen, ConfigScreen)
+        await until_shown(pilot, "frozen")
+        await pilot.press("n")
         await until_shown(pilot, "calm-badger", "543,104")
-        for path, value in (("model.dropout", 0.1), ("schedule.warmup_steps", 6000), ("optimizer.learning_rate", 5e-3)):
+        for path, value in (("model.dropout", 0.25), ("schedule.warmup_steps", 6000), ("optimizer.learning_rate", 5e-3)):
             screen.form.set_value(path, value)
         screen.form.go_to("schedule.warmup_steps")
-        await until_shown(pilot, "3 changed from preset demo", "✗ must be below 4,752 steps", "is 6,000, must be below 4,752 steps")
+        await until_shown(pilot, "3 changed from plain-otter", "✗ must be below 4,752 steps", "is 6,000, must be below 4,752 steps")
         await settled(pilot)
         assert_looks_like(app, f"config-{size[0]}x{size[1]}")
 
