@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -100,4 +99,3 @@ def test_a_python_without_torch_is_told_without_a_traceback(tmp_path: Path) -> N
     finding = torch_finding(str(python))
     assert finding.verdict == "bad"
     assert "No module named 'torch'" in finding.fact
-    assert "torch" not in sys.modules
