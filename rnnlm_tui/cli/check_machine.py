@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from rnnlm_tui.contract.words import memory_size
+from rnnlm_tui.contract.figures import memory
 
 if TYPE_CHECKING:
     from rnnlm_tui.cli.checks import Finding
@@ -49,12 +49,10 @@ def graphics_findings() -> list[Finding]:
     from rnnlm_tui.supervisor.machine import describe_machine
 
     machine = describe_machine()
-    found = [
-        Finding("machine", "ok", f"{machine.host}, {machine.cpu_count} cores, {memory_size(machine.memory_free)} of {memory_size(machine.memory_total)} free")
-    ]
+    found = [Finding("machine", "ok", f"{machine.host}, {machine.cpu_count} cores, {memory(machine.memory_free)} of {memory(machine.memory_total)} free")]
     if machine.gpu_name:
-        memory = f", {memory_size(machine.gpu_memory_total)}" if machine.gpu_memory_total else ""
-        found.append(Finding("GPU", "ok", f"{machine.gpu_name}{memory}"))
+        total = f", {memory(machine.gpu_memory_total)}" if machine.gpu_memory_total else ""
+        found.append(Finding("GPU", "ok", f"{machine.gpu_name}{total}"))
     else:
         found.append(Finding("GPU", "note", "none that the NVIDIA driver knows; training runs on the processor"))
     return found

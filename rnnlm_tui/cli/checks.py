@@ -85,7 +85,7 @@ def home_findings() -> Iterator[Finding]:
     """Where runs are kept: can it be written, is it local, is there room."""
     import psutil
 
-    from rnnlm_tui.contract.words import file_size
+    from rnnlm_tui.contract.figures import disk
     from rnnlm_tui.store.locations import home
 
     place = home()
@@ -108,9 +108,7 @@ def home_findings() -> Iterator[Finding]:
         yield Finding("filesystem", "ok", kind or "unknown")
     free = psutil.disk_usage(str(existing)).free
     enough = free >= LITTLE_DISK
-    yield Finding(
-        "disk", "ok" if enough else "bad", f"{file_size(free)} free", "" if enough else "free some, or set RNNLM_TUI_HOME to a folder on another disk"
-    )
+    yield Finding("disk", "ok" if enough else "bad", f"{disk(free)} free", "" if enough else "free some, or set RNNLM_TUI_HOME to a folder on another disk")
 
 
 def nearest_existing(path: Path) -> Path:

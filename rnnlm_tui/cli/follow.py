@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rnnlm_tui.cli.output import facts, json_text, line, note
 from rnnlm_tui.cli.summaries import model_words, perplexity_words, progress_words, result_lines, status_words
-from rnnlm_tui.contract.words import duration, figure, short_count
+from rnnlm_tui.contract.figures import duration, figure, short
 from rnnlm_tui.errors import EXIT_INTERRUPTED, RunStateError, WorkerError
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def follow_run(directory: RunDirectory, *, json: bool, attempt: int = 0) -> int:
         name = directory.name
         note(f"left; {name} goes on. Come back with `rnnlm-tui follow {name}` or `rnnlm-tui open {name}`, stop it with `rnnlm-tui stop {name}`")
         return EXIT_INTERRUPTED
+    finally:
+        monitor.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,7 @@ def _arrival(summary: RunSummary) -> str:
 
 def _progress(summary: RunSummary) -> str:
     left = f"  {duration(summary.eta_seconds)} left" if summary.eta_seconds is not None else ""
-    rate = f"  {short_count(summary.tokens_per_second)} tok/s" if summary.tokens_per_second else ""
+    rate = f"  {short(summary.tokens_per_second)} tok/s" if summary.tokens_per_second else ""
     return f"step {progress_words(summary)}  loss {figure(summary.train.loss, 3)}  ppl {perplexity_words(summary.train.perplexity)}{rate}{left}"
 
 

@@ -37,9 +37,9 @@ def line(text: str = "") -> None:
 
 def shown(text: str) -> str:
     """The text as this output may show it: no control byte reaches a terminal, and no character that its encoding lacks."""
-    from rnnlm_tui.contract.words import visible
+    from rnnlm_tui.contract.outside_text import safe
 
-    return encodable(visible(text))
+    return encodable(safe(text))
 
 
 def encodable(text: str) -> str:

@@ -49,7 +49,7 @@ def estimate_json(config: RunConfig, found: Estimate) -> dict[str, object]:
 
 
 def _estimate_lines(config: RunConfig, found: Estimate) -> list[tuple[str, str]]:
-    from rnnlm_tui.contract.words import duration, figure, file_size, memory_size
+    from rnnlm_tui.contract.figures import disk, duration, figure, memory
 
     count = found.parameters
     parts = f"embedding {count.embedding:,}, layers {' + '.join(f'{layer:,}' for layer in count.layers)}, output {count.output:,}"
@@ -62,8 +62,8 @@ def _estimate_lines(config: RunConfig, found: Estimate) -> list[tuple[str, str]]
         ("tokens", f"{found.train_tokens:,} to train on" if found.train_tokens is not None else unprepared),
         ("steps", f"{found.steps:,}" + (f", {found.steps_per_epoch:,} an epoch" if found.steps_per_epoch else "") if found.steps is not None else unprepared),
         ("time", time),
-        ("memory", f"{memory_size(found.memory_bytes)} for weights, gradients and activations"),
-        ("disk", f"{file_size(found.disk_bytes)}, {file_size(found.checkpoint_bytes)} a checkpoint"),
+        ("memory", f"{memory(found.memory_bytes)} for weights, gradients and activations"),
+        ("disk", f"{disk(found.disk_bytes)}, {disk(found.checkpoint_bytes)} a checkpoint"),
         ("at the start", f"loss {figure(found.start_loss, 2)}, perplexity {found.vocab_size:,}"),
         ("to beat", f"bigram model, perplexity {figure(found.baseline_perplexity)}" if found.baseline_perplexity is not None else ""),
     ]
@@ -72,7 +72,7 @@ def _estimate_lines(config: RunConfig, found: Estimate) -> list[tuple[str, str]]
 def corpus(json: JsonOption = False) -> None:
     """List the corpora, built in and prepared."""
     from rnnlm_tui.cli.output import line, print_json, table
-    from rnnlm_tui.contract.words import file_size
+    from rnnlm_tui.contract.figures import disk
     from rnnlm_tui.store.corpora import list_corpora
 
     prepared = list_corpora()
@@ -90,7 +90,7 @@ def corpus(json: JsonOption = False) -> None:
         return
     rows = [
         (manifest.corpus.source, f"{manifest.tokenizer.kind} {manifest.vocab_size:,}", *(f"{manifest.splits[split].tokens:,}" for split in ("train", "validation", "test")),
-         file_size(sum(facts.bytes for facts in manifest.splits.values())), manifest.hash[:16])
+         disk(sum(facts.bytes for facts in manifest.splits.values())), manifest.hash[:16])
         for manifest in prepared
     ]  # fmt: skip
     table(("prepared", "tokenizer", "train", "validation", "test", "text", "folder"), rows, right=(2, 3, 4, 5))

@@ -71,8 +71,8 @@ def checkpoints(run: RunArgument, json: JsonOption = False) -> None:
     from time import time
 
     from rnnlm_tui.cli.output import line, print_json, table
+    from rnnlm_tui.contract.figures import NOTHING, age, disk, figure
     from rnnlm_tui.contract.metrics import perplexity
-    from rnnlm_tui.contract.words import NOTHING, age, figure, file_size
     from rnnlm_tui.store.reader import RunReader
     from rnnlm_tui.store.runs import find_run
 
@@ -91,7 +91,7 @@ def checkpoints(run: RunArgument, json: JsonOption = False) -> None:
             f"{row.step:,}",
             f"{row.epoch:.1f}",
             NOTHING if row.validation_loss is None else figure(perplexity(row.validation_loss)),
-            file_size(row.bytes),
+            disk(row.bytes),
             age(time() - row.time),
             " ".join(mark for mark, marked in (("★ best", row.best), ("▸ last", row.last)) if marked),
         )

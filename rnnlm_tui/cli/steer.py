@@ -56,7 +56,13 @@ def stop(run: RunArgument, json: JsonOption = False) -> None:
 
     Returns when the checkpoint is on disk.
     """
-    _steer(run, "stop", json, "{run} stopped at step {step:,}, saved in {checkpoint}: `rnnlm-tui resume {run}` goes on from there")
+    _steer(
+        run,
+        "stop",
+        json,
+        "{run} stopped at step {step:,}, saved in {checkpoint}: `rnnlm-tui resume {run}` goes on from there",
+        unsaved="{run} stopped before its first step: `rnnlm-tui resume {run}` starts it again",
+    )
 
 
 def checkpoint(run: RunArgument, json: JsonOption = False) -> None:
@@ -114,7 +120,8 @@ def settings(config: RunConfig, assignments: list[str]) -> dict[str, float]:
     return {path: float(value) for path, value in changes.items() if isinstance(value, int | float)}
 
 
-def _steer(run: str, verb: Verb, json: bool, words: str) -> None:
+def _steer(run: str, verb: Verb, json: bool, words: str, *, unsaved: str = "") -> None:
+    """Send a verb and say what came of it: `unsaved` in place of `words` where the answer names no checkpoint."""
     from rnnlm_tui.cli.output import line, print_json
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.supervisor.control_client import send
@@ -124,4 +131,5 @@ def _steer(run: str, verb: Verb, json: bool, words: str) -> None:
     if json:
         print_json({"run": directory.name, **result.model_dump(mode="json", exclude={"id", "ok", "error", "hint"})})
     else:
-        line(words.format(run=directory.name, step=result.step, checkpoint=result.checkpoint, text=result.text))
+        said = words if result.checkpoint or not unsaved else unsaved
+        line(said.format(run=directory.name, step=result.step, checkpoint=result.checkpoint, text=result.text))

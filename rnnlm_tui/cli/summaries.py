@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from time import time
 
+from rnnlm_tui.contract.figures import NOTHING, age, disk, duration, figure, short
 from rnnlm_tui.contract.status import RunSummary
-from rnnlm_tui.contract.words import NOTHING, age, duration, figure, file_size, short_count
 
 RUN_COLUMNS: tuple[str, ...] = ("name", "status", "step", "done", "val ppl", "tok/s", "time", "age", "model", "preset")
 RUN_COLUMNS_RIGHT: tuple[int, ...] = (2, 3, 4, 5, 6, 7)
@@ -20,7 +20,7 @@ def run_cells(summary: RunSummary) -> tuple[str, ...]:
         f"{summary.step:,}",
         percent(share_done(summary)) if summary.max_steps else NOTHING,
         perplexity_words(summary.validation.best_perplexity or summary.validation.perplexity),
-        short_count(summary.tokens_per_second) if summary.tokens_per_second else NOTHING,
+        short(summary.tokens_per_second) if summary.tokens_per_second else NOTHING,
         duration(summary.active_seconds),
         age(time() - summary.updated) if summary.updated else NOTHING,
         model_words(summary),
@@ -114,4 +114,4 @@ def _checkpoint_words(summary: RunSummary) -> str:
         return "none yet"
     best = f"best {kept.best:,}, " if kept.best is not None else ""
     last = f"last {kept.last:,}, " if kept.last is not None else ""
-    return f"{best}{last}{kept.count} kept, {file_size(kept.bytes)}"
+    return f"{best}{last}{kept.count} kept, {disk(kept.bytes)}"

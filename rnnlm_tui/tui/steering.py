@@ -42,7 +42,7 @@ def outcome(verb: Verb, result: CommandResult) -> Notice:
     said = {
         "pause": f"paused at {at}",
         "resume": f"going on from {at}",
-        "stop": f"stopped at {at}, the checkpoint is on disk",
+        "stop": f"stopped at {at}, the checkpoint is on disk" if result.checkpoint else "stopped before its first step",
         "checkpoint": f"checkpoint saved at {at}",
         "evaluate": f"{at}: {result.text}" if result.text else f"evaluated at {at}",
         "sample": f"sampled at {at}",

@@ -13,11 +13,11 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.events import Resize
 
+from rnnlm_tui.contract import figures
 from rnnlm_tui.contract.metrics import CheckpointRow
 from rnnlm_tui.errors import RnnlmError, StorageError
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.screens.pane import PaneScreen
-from rnnlm_tui.tui.widgets import figures
 from rnnlm_tui.tui.widgets.checkpoint_detail import CheckpointDetail, DetailPanel, FileFact, SamplesPanel, samples_at
 from rnnlm_tui.tui.widgets.checkpoint_table import CheckpointTable
 from rnnlm_tui.tui.widgets.palette import DIM, TEXT

@@ -12,13 +12,13 @@ from textual.containers import Container, Horizontal
 from textual.content import Content
 from textual.events import Resize, ScreenResume
 
+from rnnlm_tui.contract import figures
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.presets import DEMO, PRESET_SUMMARIES, PRESETS
 from rnnlm_tui.errors import ConfigError, Problem, RnnlmError
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
 from rnnlm_tui.tui.screens.form_keys import FormKeys
-from rnnlm_tui.tui.widgets import figures
 from rnnlm_tui.tui.widgets.content import from_outside, plain
 from rnnlm_tui.tui.widgets.estimate_panel import EstimatePanel, room_of
 from rnnlm_tui.tui.widgets.form import ConfigForm

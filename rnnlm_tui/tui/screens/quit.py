@@ -8,11 +8,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.content import Content
 
+from rnnlm_tui.contract.figures import time_left
 from rnnlm_tui.contract.status import RunSummary
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.content import from_outside
-from rnnlm_tui.tui.widgets.figures import time_left
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 from rnnlm_tui.tui.widgets.status_line import status_content
 

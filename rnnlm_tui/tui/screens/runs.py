@@ -13,6 +13,7 @@ from textual.events import Resize
 from textual.geometry import Size
 from textual.timer import Timer
 
+from rnnlm_tui.contract.figures import disk
 from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.contract.status import LIVING, RunSummary
 from rnnlm_tui.store.locations import home
@@ -21,7 +22,6 @@ from rnnlm_tui.tui.screens.confirm import ConfirmScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
-from rnnlm_tui.tui.widgets.figures import disk
 from rnnlm_tui.tui.widgets.first_launch import FirstLaunch
 from rnnlm_tui.tui.widgets.run_detail import RunDetail
 from rnnlm_tui.tui.widgets.runs_table import RunsTable

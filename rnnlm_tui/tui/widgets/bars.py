@@ -6,7 +6,7 @@ import math
 
 from textual.content import Content
 
-from rnnlm_tui.tui.widgets.figures import count, percent, time_left
+from rnnlm_tui.contract.figures import count, percent, time_left
 from rnnlm_tui.tui.widgets.palette import BORDER, BRIGHT, DIM, FOCUS, THIRD, TRAIN, WARN
 
 OWN, OTHERS, FREE = "━", "╍", "─"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from textual.content import Content
 
+from rnnlm_tui.contract import figures
 from rnnlm_tui.contract.metrics import CheckpointRow, perplexity
-from rnnlm_tui.tui.widgets import figures
 from rnnlm_tui.tui.widgets.content import from_outside, plain
 from rnnlm_tui.tui.widgets.palette import DIM, TEXT, TRAIN, VALIDATION
 

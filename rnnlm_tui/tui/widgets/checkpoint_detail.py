@@ -10,8 +10,8 @@ from rich.cells import cell_len
 from textual.content import Content
 from textual.strip import Strip
 
+from rnnlm_tui.contract import figures
 from rnnlm_tui.contract.metrics import SampleRow
-from rnnlm_tui.tui.widgets import figures
 from rnnlm_tui.tui.widgets.content import from_outside, plain
 from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, GOOD, TEXT
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of

@@ -11,8 +11,8 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import DataTable
 
+from rnnlm_tui.contract import figures
 from rnnlm_tui.contract.metrics import CheckpointRow, perplexity
-from rnnlm_tui.tui.widgets import figures
 from rnnlm_tui.tui.widgets.palette import BAD, DIM, TEXT, TRAIN, VALIDATION
 
 Cell = tuple[tuple[str, str], ...]

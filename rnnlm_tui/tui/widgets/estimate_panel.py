@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 from textual.strip import Strip
 
+from rnnlm_tui.contract import figures
 from rnnlm_tui.errors import Problem
-from rnnlm_tui.tui.widgets import figures
 from rnnlm_tui.tui.widgets.bars import bar
 from rnnlm_tui.tui.widgets.content import plain
 from rnnlm_tui.tui.widgets.form_draft import Draft, counted, field_of, short_message

@@ -9,10 +9,10 @@ from textual.content import Content
 from textual.strip import Strip
 from textual.widget import Widget
 
+from rnnlm_tui.contract.figures import MINUTE, disk, duration, gib
 from rnnlm_tui.contract.presets import PRESET_SUMMARIES
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.content import from_outside
-from rnnlm_tui.tui.widgets.figures import MINUTE, disk, duration, gib
 from rnnlm_tui.tui.widgets.panel import padded, segments_of
 
 if TYPE_CHECKING:

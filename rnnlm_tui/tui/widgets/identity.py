@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
+from rnnlm_tui.contract.figures import age, count, duration, short
 from rnnlm_tui.contract.status import RunSummary
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.content import from_outside, plain
-from rnnlm_tui.tui.widgets.figures import age, count, duration, short
 from rnnlm_tui.tui.widgets.status_line import status_content
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 from textual.strip import Strip
 
+from rnnlm_tui.contract.figures import disk, gib
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.bars import bar
 from rnnlm_tui.tui.widgets.chart.raster import Raster, Scale, curve_layer
-from rnnlm_tui.tui.widgets.figures import disk, gib
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 
 if TYPE_CHECKING:

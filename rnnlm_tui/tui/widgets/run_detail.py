@@ -9,11 +9,11 @@ from rich.segment import Segment
 from textual.content import Content
 from textual.strip import Strip
 
+from rnnlm_tui.contract.figures import change, count, disk, figure, memory, short, time_left
 from rnnlm_tui.tui.widgets import palette, train_data
 from rnnlm_tui.tui.widgets.chart.data import ChartData
 from rnnlm_tui.tui.widgets.chart.plot import Look, Memory, Plot, draw
 from rnnlm_tui.tui.widgets.content import from_outside
-from rnnlm_tui.tui.widgets.figures import change, count, disk, figure, memory, short, time_left
 from rnnlm_tui.tui.widgets.identity import model_name
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.samples import sample_lines, trouble_lines

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 from textual.strip import Strip
 
+from rnnlm_tui.contract.figures import count, figure, percent
 from rnnlm_tui.contract.status import RunSummary
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.content import from_outside
-from rnnlm_tui.tui.widgets.figures import count, figure, percent
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.status_line import status_glyph, status_word
 from rnnlm_tui.tui.widgets.train_data import held_out, level_to_beat

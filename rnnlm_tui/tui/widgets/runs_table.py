@@ -13,11 +13,11 @@ from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 from textual.strip import Strip
 
+from rnnlm_tui.contract.figures import NOTHING, age, change, duration, figure, percent, short
 from rnnlm_tui.contract.status import LIVING, RunSummary
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.bars import bar
 from rnnlm_tui.tui.widgets.content import from_outside
-from rnnlm_tui.tui.widgets.figures import NOTHING, age, change, duration, figure, percent, short
 from rnnlm_tui.tui.widgets.identity import model_name
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.status_line import progress_colour, status_content

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.widgets import Input, TextArea
 from textual.widgets.text_area import Edit, EditResult
 
-from rnnlm_tui.tui.widgets.content import UNSAFE
+from rnnlm_tui.contract.outside_text import UNSAFE
 
 
 def without_controls(text: str, *, keep: str = "\n\t") -> str:

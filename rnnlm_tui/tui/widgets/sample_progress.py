@@ -7,8 +7,8 @@ from time import monotonic
 
 from textual.content import Content
 
+from rnnlm_tui.contract import figures
 from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleSettings
-from rnnlm_tui.tui.widgets import figures
 from rnnlm_tui.tui.widgets.palette import DIM, GOOD, TEXT, TRAIN
 
 WAKING_SECONDS = 0.5
@@ -65,7 +65,7 @@ class SampleProgress:
     def ended(self, done: SampleDone, *, wide: bool) -> Content:
         """`✓ 42 of 100 tokens   2,110 tok/s   first token 38 ms   4.1 bits/token`."""
         stopped = done.reason == "cancelled"
-        words = {"length": f" of {self._wanted:,} tokens", "stop": " tokens, the text ended", "cancelled": f" of {self._wanted:,} tokens, stopped"}[done.reason]
+        words = {"length": f" of {self._wanted:,} tokens", "cancelled": f" of {self._wanted:,} tokens, stopped"}[done.reason]
         drawing = done.seconds - done.first_token_seconds  # the first token waits for the model to be read and the prompt to pass
         rate = (done.tokens - 1) / drawing if done.tokens > 1 and drawing > 0 else None
         parts = [

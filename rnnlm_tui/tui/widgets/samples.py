@@ -11,9 +11,9 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.strip import Strip
 
+from rnnlm_tui.contract.figures import count
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.content import from_outside
-from rnnlm_tui.tui.widgets.figures import count
 from rnnlm_tui.tui.widgets.line import Line
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.status_line import status_glyph

@@ -9,9 +9,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from rnnlm_tui.contract.figures import figure, scientific, short
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, Mark, XFormat
-from rnnlm_tui.tui.widgets.figures import figure, scientific, short
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import EvaluationRow

@@ -8,10 +8,10 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 
+from rnnlm_tui.contract.figures import NOTHING, count, disk, figure, percent, scientific, short, time_left
 from rnnlm_tui.contract.status import LIVING, RunStatus, RunSummary
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.bars import bar
-from rnnlm_tui.tui.widgets.figures import NOTHING, count, disk, figure, percent, scientific, short, time_left
 from rnnlm_tui.tui.widgets.line import Line
 from rnnlm_tui.tui.widgets.status_line import progress_colour
 from rnnlm_tui.tui.widgets.train_data import held_out

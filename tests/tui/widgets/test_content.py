@@ -8,7 +8,8 @@ import pytest
 from textual.app import App, ComposeResult
 from textual.widgets import Static
 
-from rnnlm_tui.tui.widgets.content import Newlines, from_outside, plain, visible
+from rnnlm_tui.contract.outside_text import visible
+from rnnlm_tui.tui.widgets.content import Newlines, from_outside, plain
 
 HOSTILE = {
     "ESC": "\x1b[31mred\x1b[0m",

@@ -66,6 +66,9 @@ def play(monkeypatch: pytest.MonkeyPatch, script: Sequence[RunSnapshot | BaseExc
                 raise found
             return found
 
+        def close(self) -> None:
+            """There is nothing to close."""
+
     monkeypatch.setattr(monitor, "RunMonitor", Scripted)
     monkeypatch.setattr(follow, "POLL_SECONDS", 0.0)
     monkeypatch.setattr(follow, "LINE_SECONDS", 0.0)

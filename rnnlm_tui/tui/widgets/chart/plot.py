@@ -8,7 +8,7 @@ from functools import partial
 
 from rich.style import Style
 
-from rnnlm_tui.tui.widgets import figures
+from rnnlm_tui.contract import figures
 from rnnlm_tui.tui.widgets.chart.bins import Bin, bins_of, lead_of, smoothed
 from rnnlm_tui.tui.widgets.chart.data import ChartData, ChartSeries, MarksStyle
 from rnnlm_tui.tui.widgets.chart.limits import Limits, settle, wanted_range, with_baselines

@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 
 from textual.content import Content
 
-from rnnlm_tui.tui.widgets import figures
+from rnnlm_tui.contract import figures
 from rnnlm_tui.tui.widgets.chart.data import ChartData, ChartSeries
 from rnnlm_tui.tui.widgets.chart.plot import Drawn, Look, Plot, column_of, series_marker
 from rnnlm_tui.tui.widgets.chart.raster import GRID

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from rnnlm_tui.tui.widgets import figures
+from rnnlm_tui.contract import figures
 from rnnlm_tui.tui.widgets.chart.data import XFormat
 from rnnlm_tui.tui.widgets.chart.limits import Limits, nice
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from rnnlm_tui.tui.widgets import figures
+from rnnlm_tui.contract import figures
 
 
 @pytest.mark.parametrize(

@@ -36,12 +36,14 @@ def short(value: float | None) -> str:
     return (text.rstrip("0").rstrip(".") if letter else text) + letter
 
 
-def figure(value: float | None) -> str:
-    """A loss, a perplexity or another measured number in about three digits: `2,003`, `443`, `58.1`, `3.93`, `0.41`, `8.1e-4`."""
+def figure(value: float | None, digits: int | None = None) -> str:
+    """A loss, a perplexity or another measured number: `2,003`, `443`, `58.1`, `3.93`, `0.41`, `8.1e-4`; with `digits` decimals, else in about three digits."""
     if value is None or math.isnan(value):
         return NOTHING
     if sign := _infinite(value):
         return sign
+    if digits is not None and (not value or abs(value) >= 10**-digits):
+        return f"{value:,.{digits}f}"
     size = abs(value)
     if size >= 1e6:
         return scientific(value)
