@@ -130,5 +130,8 @@ class DatabaseError(StorageError):
 
 def near_names(name: str, known: Iterable[str]) -> str:
     """`did you mean "demo"?` for the known names nearest to `name`, or an empty string."""
-    near = get_close_matches(name, list(known), n=3, cutoff=0.6)
+    names = list(known)
+    near = get_close_matches(name, names, n=3, cutoff=0.6)
+    # The beginning of a name, mistyped: `nble` for `noble-heron`.
+    near = near or [candidate for candidate in names if get_close_matches(name, [candidate[: len(name) + 1]], cutoff=0.75)][:3]
     return "did you mean " + " or ".join(f'"{candidate}"' for candidate in near) + "?" if near else ""

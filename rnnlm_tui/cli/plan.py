@@ -94,6 +94,9 @@ def corpus(json: JsonOption = False) -> None:
         for manifest in prepared
     ]  # fmt: skip
     table(("prepared", "tokenizer", "train", "validation", "test", "text", "folder"), rows, right=(2, 3, 4, 5))
+    for manifest in prepared:
+        for remark in manifest.notes:
+            line(f"{manifest.hash[:16]}: {remark}")
 
 
 def _built_in() -> list[dict[str, object]]:

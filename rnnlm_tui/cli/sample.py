@@ -10,6 +10,8 @@ import typer
 from rnnlm_tui.cli.arguments import JsonOption, complete_run
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rnnlm_tui.contract.requests import SampleDone, SampleRequest, SampleSettings
     from rnnlm_tui.store.run_directory import RunDirectory
 
@@ -20,8 +22,8 @@ def sample(
     run: Annotated[
         str,
         typer.Argument(
-            metavar="RUN[@best|@last|@STEP]",
-            help="A run and which of its checkpoints; @best where nothing is said.",
+            metavar="RUN[@best|@last|@STEP|@now]",
+            help="A run and which of its checkpoints; @best where nothing is said, @now for the weights of this moment.",
             show_default=False,
             autocompletion=complete_run,
         ),
@@ -76,7 +78,7 @@ def sample_settings(directory: RunDirectory, changes: dict[str, float | int | bo
 
 
 def sample_request(directory: RunDirectory, which: str | None, prompt: str, settings: SampleSettings) -> SampleRequest:
-    """The request for a sampler; without `which` the best checkpoint, or the last where none is best.
+    """The request for a sampler; without `which` the best checkpoint, or the last where none is best; `now` asks a running worker for its weights.
 
     Raises:
         UnknownCheckpointError: no such checkpoint, with those there are.
@@ -89,12 +91,23 @@ def sample_request(directory: RunDirectory, which: str | None, prompt: str, sett
     if len(prompt) > MAX_PROMPT_CHARACTERS:
         raise InputError(f"the prompt has {len(prompt):,} characters, at most {MAX_PROMPT_CHARACTERS:,} are taken")
     try:
-        path = resolve_checkpoint(directory, which or "best")
+        path = snapshot(directory) if which == "now" else resolve_checkpoint(directory, which or "best")
     except UnknownCheckpointError:
         if which is not None:
             raise
         path = resolve_checkpoint(directory, "last")
     return SampleRequest(id="1", checkpoint=str(path), prompt=prompt, settings=settings)
+
+
+def snapshot(directory: RunDirectory) -> Path:
+    """The folder that a running worker has just written its weights to.
+
+    Raises:
+        RunStateError: nothing trains the run.
+    """
+    from rnnlm_tui.supervisor.control_client import send
+
+    return directory.path / send(directory, "snapshot").checkpoint
 
 
 def sample_json(request: SampleRequest, done: SampleDone, run: str) -> dict[str, object]:
@@ -110,7 +123,7 @@ def sample_json(request: SampleRequest, done: SampleDone, run: str) -> dict[str,
 
 def step_of(request: SampleRequest) -> int:
     """The step in the name of a request's checkpoint."""
-    return int(request.checkpoint.rpartition("-")[2])
+    return int(request.checkpoint.rpartition("step-")[2].partition("-")[0])
 
 
 def read_prompt(prompt: str) -> str:
@@ -136,8 +149,8 @@ async def _draw(request: SampleRequest, *, stream: bool) -> SampleDone:
     from rnnlm_tui.supervisor.sampler_client import SamplerClient
 
     client = SamplerClient()
-    await client.start()
     try:
+        await client.start()
         if stream:
             print(shown(request.prompt), end="", flush=True)
         async for part in client.generate(request):

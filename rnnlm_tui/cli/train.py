@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rnnlm_tui.cli.arguments import ConfigOption, JsonOption, PresetOption, RunArgument, SetOption
+
+if TYPE_CHECKING:
+    from rnnlm_tui.store.run_directory import RunDirectory
 
 BEGINNING_SECONDS = 10.0
 """`--detach` waits this long for the first step at most, so that what only the worker can see to be wrong is told where it was asked for."""
@@ -22,6 +25,7 @@ def train(
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Print its progress until it ends; Ctrl-C leaves, and the run goes on.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Start it, print its name and leave.")] = False,
+    draft: Annotated[bool, typer.Option("--draft", help="Only create it; `resume` starts it.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Start a training run.
@@ -30,13 +34,14 @@ def train(
     is printed until it ends.
     """
     from rnnlm_tui.cli.configs import build_config
-    from rnnlm_tui.cli.output import interactive, line, note, print_json
+    from rnnlm_tui.cli.output import interactive, note
     from rnnlm_tui.errors import InputError
-    from rnnlm_tui.supervisor.monitor import summarize
+    from rnnlm_tui.store.runs import create_run
+    from rnnlm_tui.supervisor.preflight import check_before_start, with_available_corpus
     from rnnlm_tui.supervisor.start import await_beginning, discard_refused, start_run
 
-    if follow and detach:
-        raise InputError("--follow and --detach exclude each other", hint="leave out one of them")
+    if follow + detach + draft > 1:
+        raise InputError("--follow, --detach and --draft exclude each other", hint="leave one of them")
     if parent is not None:
         from rnnlm_tui.cli.parents import config_of_parent
 
@@ -46,8 +51,12 @@ def train(
         wanted = build_config(None, config, assignments, base=base)
     else:
         address, base = None, None
-        wanted = build_config(preset, config, assignments)
-    showing = not (follow or detach or json) and interactive()
+        asked = build_config(preset, config, assignments)
+        chosen = any(assignment.partition("=")[0].strip() == "corpus.source" for assignment in assignments or ())
+        wanted = asked if chosen else with_available_corpus(asked)
+        if wanted != asked:
+            note("the State of the Union addresses need: pip install 'rnnlm-tui[demo]'; this run reads python-docs instead")
+    showing = not (follow or detach or draft or json) and interactive()
     if showing:
         from rnnlm_tui.cli.start import check_terminal
 
@@ -56,14 +65,14 @@ def train(
         from rnnlm_tui.cli.parents import check_fits_parent
 
         check_fits_parent(wanted, base)
+    if draft:
+        check_before_start(wanted)
+        told(create_run(wanted, name, address), "a draft; `rnnlm-tui resume {run}` starts it", json=json)
+        return
     directory = start_run(wanted, name, address)
     if detach:
         await_beginning(directory, BEGINNING_SECONDS)
-        if json:
-            print_json(summarize(directory).model_dump(mode="json"))
-        else:
-            line(directory.name)
-            note(f"started; `rnnlm-tui show {directory.name}` tells how it is, `rnnlm-tui open {directory.name}` shows its charts")
+        told(directory, "started; `rnnlm-tui show {run}` tells how it is, `rnnlm-tui open {run}` shows its charts", json=json)
     elif showing:
         from rnnlm_tui.cli.start import open_app
 
@@ -75,6 +84,18 @@ def train(
         if discard_refused(directory) is not None:
             note(f"{directory.name} never began and is in the trash")
         raise typer.Exit(code)
+
+
+def told(directory: RunDirectory, words: str, *, json: bool) -> None:
+    """The run's name alone, or its summary, on stdout; what one can do with it on stderr."""
+    from rnnlm_tui.cli.output import line, note, print_json
+    from rnnlm_tui.supervisor.monitor import summarize
+
+    if json:
+        print_json(summarize(directory).model_dump(mode="json"))
+    else:
+        line(directory.name)
+        note(words.format(run=directory.name))
 
 
 def follow(run: RunArgument, json: JsonOption = False) -> None:

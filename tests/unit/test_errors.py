@@ -1,0 +1,31 @@
+"""Near spellings are suggested, and the tree of errors tells its exit codes."""
+
+from __future__ import annotations
+
+import pytest
+
+from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError, StorageError, near_names
+
+
+@pytest.mark.parametrize(
+    ("typed", "suggested"),
+    [
+        ("deom", 'did you mean "demo"?'),
+        ("nble", 'did you mean "noble-heron"?'),
+        ("noble-hero", 'did you mean "noble-heron"?'),
+        ("zzz", ""),
+    ],
+)
+def test_a_name_or_its_beginning_is_found_when_mistyped(typed: str, suggested: str) -> None:
+    assert near_names(typed, ["demo", "elman", "noble-heron", "quiet-marten"]) == suggested
+
+
+def test_a_config_error_lists_every_problem_and_is_wrong_input() -> None:
+    error = ConfigError([Problem("a.b", "is 0", "1 … 3"), Problem("c", "is no config key")])
+    assert error.exit_code == InputError.exit_code == 2
+    assert str(error) == "2 problems in the config:\n  a.b: is 0 (1 … 3)\n  c: is no config key"
+
+
+def test_an_error_shows_its_hint_on_a_line_of_its_own() -> None:
+    assert str(StorageError("the disk is full", hint="free some")) == "the disk is full\nfree some"
+    assert (RnnlmError("failed").exit_code, str(RnnlmError("failed"))) == (1, "failed")
