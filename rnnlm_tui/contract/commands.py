@@ -20,7 +20,7 @@ class _Message(BaseModel):
 
 
 class Command(_Message):
-    """A request to a worker. It acts between two steps and is journalled before it is answered."""
+    """A request to a worker. Each one that acts does so between two steps and is journalled before it is answered; `status` only looks."""
 
     id: str = Field(min_length=1, max_length=64, description="Chosen by the sender; a repeated id is answered from the journal and acts once.")
     verb: Verb
@@ -41,7 +41,7 @@ class CommandResult(_Message):
     """running, paused, preparing or stopping: the worker's state after the command."""
     step: int = 0
     checkpoint: str = ""
-    """checkpoint, stop, snapshot: the directory that was written, relative to the run directory."""
+    """checkpoint, snapshot: the directory that was written; stop: the newest checkpoint, empty before the first. Relative to the run directory."""
     text: str = ""
     """sample: the continuation; evaluate: the figures in words."""
 

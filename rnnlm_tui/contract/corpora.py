@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig
+from rnnlm_tui.contract.config import CorpusConfig, DataMode, TokenizerConfig
 
 MANIFEST_NAME = "manifest.json"
 CORPUS_FORMAT = 1
@@ -54,9 +54,14 @@ class CorpusManifest(BaseModel):
     """What stands between two sentences when text is shown: a line break, or a space where sentences were split from running text."""
     splits: dict[Split, SplitFacts]
     bigram: dict[str, float]
-    """Loss in nats per token of an absolute-discount bigram model of the training split, by `{split}.{data_mode}.{context_length or 0}`."""
+    """Loss in nats per token of an absolute-discount bigram model of the training split, by `baseline_key`."""
     source_loss: float | None = None
     """Entropy of a generated source in nats per token: the floor of any model's loss."""
     notes: tuple[str, ...] = ()
     """What a person should know of the text, a sentence each: lines that were cut, words outside the vocabulary."""
     created: float
+
+
+def baseline_key(split: Split, data_mode: DataMode, context_length: int) -> str:
+    """Under which `CorpusManifest.bigram` holds a loss: `test.stream.0`, `validation.sentences.30`."""
+    return f"{split}.{data_mode}.{context_length if data_mode == 'sentences' else 0}"

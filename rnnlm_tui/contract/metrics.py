@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 EventKind = Literal[
-    "started", "preparing", "running", "paused", "resumed", "stopping", "stopped", "finished", "failed",
+    "started", "preparing", "running", "paused", "resumed", "stopped", "finished", "failed",
     "checkpoint", "best", "evaluation", "sample", "setting", "note",
 ]  # fmt: skip
 """`started` opens an attempt; `stopped`, `finished` and `failed` end one; `running` follows `preparing` and a pause; `resumed` opens a later attempt; the rest are facts."""
 
 METRIC_COLUMNS: tuple[str, ...] = ("loss", "grad_norm", "learning_rate", "tokens_per_second")
 """The columns of a step's row that charts draw and that the roll-ups keep n, min, max and sum of."""
+
+SMOOTHED_STEPS = 50
+"""The training loss of a summary and of a checkpoint is the mean of so many newest steps at most."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ class SamplePiece(_Message):
 class SampleDone(_Message):
     kind: Literal["done"] = "done"
     id: str
-    reason: Literal["length", "stop", "cancelled"]
+    reason: Literal["length", "cancelled"]
     text: str
     """The whole continuation, without the prompt."""
     tokens: int

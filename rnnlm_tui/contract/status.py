@@ -23,6 +23,11 @@ HEARTBEAT_SECONDS = 1.0
 STALE_SECONDS = 60.0
 """A heartbeat, or a last step while running, older than this is stale."""
 
+ACTIVITY_KEY = "activity"
+"""Meta key of what a worker does between two steps that may take long."""
+Activity = Literal["evaluating", "sampling", "saving"]
+"""Its values; empty while it trains."""
+
 
 @dataclass(frozen=True, slots=True)
 class StatusFacts:
@@ -30,13 +35,15 @@ class StatusFacts:
 
     lock_held: bool
     same_host: bool
-    """The last worker ran on this host in this boot, so that its lock can be seen from here."""
+    """The last worker ran on this host, so that its lock can be seen from here: a free one is that of a dead worker, after a restart as well."""
     last_state: EventKind | None
-    """The newest of the events that tell a state: started, preparing, running, paused, resumed, stopping, stopped, finished, failed. None: never started."""
+    """The newest of the events that tell a state: started, preparing, running, paused, resumed, stopped, finished, failed. None: never started."""
     heartbeat_age: float | None
     """Seconds since the worker's heartbeat; None: there was none."""
     step_age: float | None = None
     """Seconds since the newest step, evaluation or checkpoint ended; None: not known."""
+    activity: str = ""
+    """What the worker says it does beside training; while it does and its heart beats, no step has to end."""
 
 
 def derive_status(facts: StatusFacts) -> RunStatus:
@@ -45,7 +52,7 @@ def derive_status(facts: StatusFacts) -> RunStatus:
         return "draft"
     if facts.last_state in ("stopped", "finished", "failed"):
         return facts.last_state
-    fresh = facts.heartbeat_age is not None and facts.heartbeat_age <= STALE_SECONDS
+    fresh = _is_fresh(facts)
     if not facts.lock_held:
         if facts.same_host:
             return "crashed"
@@ -60,7 +67,12 @@ def _living_status(facts: StatusFacts) -> RunStatus:
         return "paused"
     if facts.last_state in (None, "started", "resumed", "preparing"):
         return "preparing"
-    return "stalled" if facts.step_age is not None and facts.step_age > STALE_SECONDS else "running"
+    busy = facts.activity != "" and _is_fresh(facts)
+    return "stalled" if facts.step_age is not None and facts.step_age > STALE_SECONDS and not busy else "running"
+
+
+def _is_fresh(facts: StatusFacts) -> bool:
+    return facts.heartbeat_age is not None and facts.heartbeat_age <= STALE_SECONDS
 
 
 class Figures(BaseModel):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnlm_tui.contract.config import TrainingConfig
-from rnnlm_tui.contract.corpora import Split
+from rnnlm_tui.contract.corpora import Split, baseline_key
 from rnnlm_tui.corpus.ngram import BigramModel, Pairs, Tokens, sentence_pairs, stream_pairs
 
 COUNTED_TOKENS = 1 << 25
@@ -18,12 +18,6 @@ EVALUATED: tuple[Split, ...] = ("validation", "test")
 
 Load = Callable[[Split], tuple[Tokens, NDArray[np.uint64]]]
 """Tokens and sentence offsets of a split."""
-
-
-def baseline_key(split: Split, training: TrainingConfig) -> str:
-    """Under which the manifest holds the loss: `test.stream.0`, `validation.sentences.30`."""
-    length = training.context_length if training.data_mode == "sentences" else 0
-    return f"{split}.{training.data_mode}.{length}"
 
 
 def baseline_losses(load: Load, vocab_size: int, training: TrainingConfig) -> dict[str, float]:
@@ -36,4 +30,4 @@ def baseline_losses(load: Load, vocab_size: int, training: TrainingConfig) -> di
         return stream_pairs(tokens, limit)
 
     model = BigramModel(pairs("train", COUNTED_TOKENS), vocab_size)
-    return {baseline_key(split, training): model.loss(pairs(split)) for split in EVALUATED}
+    return {baseline_key(split, training.data_mode, training.context_length): model.loss(pairs(split)) for split in EVALUATED}

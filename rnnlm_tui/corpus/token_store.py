@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TrainingConfig
-from rnnlm_tui.contract.corpora import CORPUS_FORMAT, MANIFEST_NAME, SPLITS, CorpusManifest, Split
-from rnnlm_tui.corpus.baseline import EVALUATED, baseline_key, baseline_losses
+from rnnlm_tui.contract.corpora import CORPUS_FORMAT, MANIFEST_NAME, SPLITS, CorpusManifest, Split, baseline_key
+from rnnlm_tui.corpus.baseline import EVALUATED, baseline_losses
 from rnnlm_tui.corpus.building import building_folder, discard, publish, sweep, write_text_atomically
 from rnnlm_tui.corpus.encoders import line_encoder
 from rnnlm_tui.corpus.encoding import Encoded, encode_split, token_dtype
@@ -65,7 +65,7 @@ class PreparedCorpus:
 
     def baseline_loss(self, split: Split, training: TrainingConfig) -> float:
         """Loss of the bigram model in nats per token in the data mode of `training`."""
-        return self.manifest.bigram[baseline_key(split, training)]
+        return self.manifest.bigram[baseline_key(split, training.data_mode, training.context_length)]
 
 
 def load_prepared(path: Path) -> PreparedCorpus:
@@ -240,7 +240,7 @@ def _unknown_notes(encoded: dict[Split, Encoded]) -> list[str]:
 
 def _with_baseline(prepared: PreparedCorpus, training: TrainingConfig, progress: ProgressCallback) -> PreparedCorpus:
     """With the baseline for this data mode, computed and kept if an earlier run used another."""
-    if all(baseline_key(split, training) in prepared.manifest.bigram for split in EVALUATED):
+    if all(baseline_key(split, training.data_mode, training.context_length) in prepared.manifest.bigram for split in EVALUATED):
         return prepared
     manifest = _with_losses(prepared, training, progress)
     write_text_atomically(prepared.path / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")

@@ -16,7 +16,7 @@ from torch import Tensor
 from rnnlm_tui import __version__
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer, TrainingState
-from rnnlm_tui.errors import CheckpointError, InputError
+from rnnlm_tui.errors import CheckpointError, InputError, StorageError
 
 MODEL_TYPE = "rnnlm"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
@@ -31,7 +31,7 @@ def write_model(directory: Path, model: RecurrentLanguageModel, codec_files: Pat
         generation: first settings for sampling (temperature, top_k, top_p, max_new_tokens, do_sample).
 
     Raises:
-        OSError: the disk is full or a file can't be written; what was written is the caller's to remove.
+        OSError, StorageError: the disk is full or a file can't be written; what was written is the caller's to remove.
     """
     config: dict[str, object] = {
         "architectures": [type(model).__name__],
@@ -50,7 +50,7 @@ def write_model(directory: Path, model: RecurrentLanguageModel, codec_files: Pat
     }
     _write_json(directory / "config.json", config)
     _write_json(directory / "generation_config.json", {"pad_token_id": model.pad_id, **(generation or {})})
-    save_file({name: _plain(parameter) for name, parameter in model.named_parameters()}, directory / "model.safetensors", metadata={"format": "pt"})
+    _write_tensors(directory / "model.safetensors", {name: _plain(parameter) for name, parameter in model.named_parameters()})
     for name in TOKENIZER_FILES:
         shutil.copyfile(codec_files / name, directory / name)
 
@@ -59,10 +59,10 @@ def write_training_state(directory: Path, trainer: Trainer) -> None:
     """Write training_state.safetensors and training_state.json: all that `load_training_state` needs beside the weights.
 
     Raises:
-        OSError: the disk is full or a file can't be written.
+        OSError, StorageError: the disk is full or a file can't be written.
     """
     state = trainer.state_dict()
-    save_file({name: _plain(tensor) for name, tensor in state.tensors.items()}, directory / "training_state.safetensors", metadata={"format": "pt"})
+    _write_tensors(directory / "training_state.safetensors", {name: _plain(tensor) for name, tensor in state.tensors.items()})
     _write_json(directory / "training_state.json", state.values)
 
 
@@ -143,6 +143,14 @@ def _whole_number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"{value!r} is not a whole number")
     return value
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    try:
+        save_file(dict(tensors), path, metadata={"format": "pt"})
+    except SafetensorError as error:  # its word for what is an OSError elsewhere
+        full = "no space" in str(error).lower() or "quota" in str(error).lower()
+        raise StorageError(f"can't write {path}: {error}", hint="free some space on this disk and try again" if full else "") from error
 
 
 def _write_json(path: Path, values: Mapping[str, object]) -> None:

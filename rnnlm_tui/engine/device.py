@@ -1,17 +1,15 @@
-"""Where to compute: devices by name, threads, seeds, exact mode, and the memory there is."""
+"""Where to compute: devices by name, threads, seeds and exact mode."""
 
 from __future__ import annotations
 
 import os
 import random
-from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 
 from rnnlm_tui.errors import DeviceError
+from rnnlm_tui.store.cores import usable_cores
 
 CUBLAS_WORKSPACE = ":4096:8"
 """CUBLAS_WORKSPACE_CONFIG for exact mode; cuBLAS reads it when CUDA starts."""
@@ -48,21 +46,6 @@ def describe(device: torch.device) -> str:
     return str(device)
 
 
-def usable_cores() -> int:
-    """Cores that this process may use: its affinity, and the quota of its container where there is one."""
-    with suppress(AttributeError):
-        return min(len(os.sched_getaffinity(0)), _quota() or 1 << 20)
-    return os.cpu_count() or 1
-
-
-def _quota() -> int | None:
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return max(1, round(int(quota) / int(period)))
-    except (OSError, ValueError):
-        return None  # no such file, or "max": no quota
-
-
 def set_threads(threads: int) -> int:
     """Compute with that many CPU threads, 0: as many as usable cores; returns the number."""
     count = threads or usable_cores()
@@ -87,19 +70,3 @@ def set_exactness(deterministic: bool) -> None:
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("highest" if deterministic else "high")
         torch.backends.cudnn.allow_tf32 = not deterministic
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that a new process could still take on the device."""
-    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else int(psutil.virtual_memory().available)
-
-
-def check_memory(needed: int, device: torch.device) -> None:
-    """
-    Raises:
-        DeviceError: `needed` bytes are more than there is.
-    """
-    free = free_memory(device)
-    if needed > free:
-        message = f"training needs about {needed / 2**30:.1f} GiB of memory, {device} has {free / 2**30:.1f} GiB free"
-        raise DeviceError(message, hint="a smaller training.batch_size, model or vocabulary needs less")

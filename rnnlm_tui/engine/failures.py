@@ -9,10 +9,23 @@ import torch
 from rnnlm_tui.errors import DeviceError, RnnlmError
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device or the machine has no memory left."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text or "out of memory" in text.lower()
+
+
+def explained_aside(error: BaseException, doing: str) -> RnnlmError:
+    """The RnnlmError that says why something beside the training (`sample`, `evaluate`) failed; the training is not touched by it."""
+    if is_out_of_memory(error):
+        return RnnlmError(f"{doing}: out of memory beside the training", hint="the training goes on; fewer tokens or a smaller model need less")
+    return RnnlmError(f"{doing} failed: {type(error).__name__}: {error}", hint="the training goes on; the whole story is in the run's log")
+
+
 def explained(error: RuntimeError, shape: tuple[int, ...]) -> RnnlmError | None:
     """The RnnlmError that says what a RuntimeError of torch means in a step of `shape` (B, T); None for any other."""
     text = str(error)
-    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or "out of memory" in text.lower():
+    if is_out_of_memory(error):
         batch, length = shape
         smaller = f"try training.batch_size = {max(1, batch // 2)}" if batch > 1 else "a smaller model or vocabulary needs less"
         return DeviceError(f"out of memory in a step of {batch:,} x {length:,} tokens", hint=smaller)

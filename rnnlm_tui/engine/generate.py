@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,13 +31,11 @@ def generate(
     top_p: float = 1.0,
     greedy: bool = False,
     seed: int = 0,
-    stop_ids: Collection[int] = (),
 ) -> Iterator[Drawn]:
     """Continue a prompt; each token costs the same, however long the text is, since only the state is carried.
 
     Temperature first, then the `top_k` likeliest (0: off), then the fewest of these that hold `top_p` of their
-    probability (1: off). The same seed gives the same tokens; the global generators are not touched. A token of `stop_ids` is
-    yielded and ends the text.
+    probability (1: off). The same seed gives the same tokens; the global generators are not touched.
 
     Raises:
         InputError: an empty prompt, or an id outside the vocabulary.
@@ -47,18 +45,16 @@ def generate(
         raise InputError(f"token {outside[0]} is outside the vocabulary of {model.vocab_size:,}")
     if not len(prompt_ids):
         raise InputError("the prompt has no tokens, the model needs at least one to start from", hint="type a word")
-    return _tokens(model, list(prompt_ids), max_new_tokens, Sampler(model.output.weight.device, temperature, top_k, top_p, greedy, seed), stop_ids)
+    return _tokens(model, list(prompt_ids), max_new_tokens, Sampler(model.output.weight.device, temperature, top_k, top_p, greedy, seed))
 
 
-def _tokens(model: RecurrentLanguageModel, prompt_ids: list[int], count: int, sampler: Sampler, stop_ids: Collection[int]) -> Iterator[Drawn]:
+def _tokens(model: RecurrentLanguageModel, prompt_ids: list[int], count: int, sampler: Sampler) -> Iterator[Drawn]:
     state = _warmed(model, prompt_ids[:-1])
     token = prompt_ids[-1]
     for _ in range(count):
         logits_V, state = _next_logits(model, token, state)
         token, logprob = sampler.draw(logits_V)
         yield Drawn(token, logprob)
-        if token in stop_ids:
-            return
 
 
 @torch.inference_mode()

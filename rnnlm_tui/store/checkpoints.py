@@ -21,7 +21,7 @@ from rnnlm_tui.store.run_directory import RunDirectory
 
 __all__ = [
     "CheckpointEntry", "DamagedCheckpoint", "Manifest", "Phase", "list_checkpoints", "newest_valid", "remove_checkpoint", "resolve_checkpoint",
-    "sweep_temporary", "verify_checkpoint", "write_checkpoint", "write_snapshot",
+    "set_aside", "sweep_temporary", "verify_checkpoint", "write_checkpoint", "write_snapshot",
 ]  # fmt: skip
 
 Phase = Literal["begin", "files", "synced", "manifest", "aside", "renamed"]
@@ -30,6 +30,7 @@ KEPT_SNAPSHOTS = 2
 """The newest, and the one before it that a sampler may still be reading."""
 _FOLDER = re.compile(r"step-(\d{9,12})")
 _ASIDE_PREFIX = ".old-"
+_DAMAGED_PREFIX = "damaged-"
 _SHOWN_STEPS = 12
 
 
@@ -175,6 +176,24 @@ def remove_checkpoint(run: RunDirectory, step: int) -> None:
         except FileNotFoundError:
             return
         shutil.rmtree(doomed)
+
+
+def set_aside(damaged: DamagedCheckpoint) -> Path:
+    """Rename a damaged checkpoint to `damaged-step-…` beside the others, where a person may look into it; returns its new path.
+
+    It is then no checkpoint any more: not the last one, and none that retention counts.
+
+    Raises:
+        StorageError: it can't be renamed.
+    """
+    path = damaged.path
+    target = path.with_name(f"{_DAMAGED_PREFIX}{path.name}")
+    with storage_errors("set aside", path):
+        if target.exists():
+            target = path.with_name(f"{target.name}-{secrets.token_hex(4)}")
+        path.rename(target)
+        fsync_directory(path.parent)
+    return target
 
 
 def sweep_temporary(run: RunDirectory) -> None:

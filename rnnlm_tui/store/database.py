@@ -14,6 +14,7 @@ from threading import RLock
 from types import TracebackType
 
 from rnnlm_tui.contract.metrics import METRIC_COLUMNS, CheckpointRow, EvaluationRow, EventRow, HardwareRow, Progress, SampleRow, StepRow
+from rnnlm_tui.contract.status import ACTIVITY_KEY
 from rnnlm_tui.store.atomic import open_private, storage_errors
 from rnnlm_tui.store.retention import best_step
 from rnnlm_tui.store.schema import BUSY_SECONDS, ROLLUP_STEPS, STATE_EVENTS, TABLES, check_version, database_errors, storable, without_nonfinite
@@ -95,23 +96,24 @@ class RunDatabase:
         """Open a new attempt that goes on after `start_step` (0 from the beginning); returns its number, from 1.
 
         What earlier attempts wrote of later steps stays in the file as superseded and leaves the curves; checkpoints of later steps leave the
-        index. Also sets the meta keys pid, host, boot_id, device and heartbeat.
+        index. Also sets the meta keys pid, host, boot_id, device, heartbeat and activity.
         """
         now = clock.time()
         with self._transaction() as connection:
             attempt = int(connection.execute("SELECT coalesce(max(attempt), 0) + 1 FROM attempts").fetchone()[0])
             row = (attempt, pid, host, boot_id, device, start_step, json.dumps(dict(environment), default=str), now)
             connection.execute("INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-            for table in ("steps", "evaluations", "samples"):
-                connection.execute(f"UPDATE {table} SET superseded = 1 WHERE step > ? AND superseded = 0", (start_step,))
-            connection.execute("DELETE FROM rollups WHERE bucket >= ?", (start_step // ROLLUP_STEPS,))
-            connection.execute(_ROLL_UP, {"bucket": start_step // ROLLUP_STEPS})
-            connection.execute("DELETE FROM checkpoints WHERE step > ?", (start_step,))
-            _mark_checkpoints(connection)
+            _go_on_after(connection, start_step)
             connection.execute("DELETE FROM progress")
-            for key, value in {"pid": pid, "host": host, "boot_id": boot_id, "device": device, "heartbeat": now}.items():
+            for key, value in {"pid": pid, "host": host, "boot_id": boot_id, "device": device, "heartbeat": now, ACTIVITY_KEY: ""}.items():
                 _set_meta(connection, key, str(value))
         return attempt
+
+    def go_back(self, attempt: int, start_step: int) -> None:
+        """Let an attempt go on after an earlier step than it began with: the checkpoint of that one was found damaged."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE attempts SET start_step = ? WHERE attempt = ?", (start_step, attempt))
+            _go_on_after(connection, start_step)
 
     def add_steps(self, rows: Sequence[StepRow]) -> None:
         """Add steps and bring their roll-ups up to date, in one transaction. A step of the same attempt is written over."""
@@ -193,6 +195,16 @@ class RunDatabase:
 def _step_values(row: StepRow) -> tuple[float | str | None, ...]:
     measured, lost = without_nonfinite(METRIC_COLUMNS, (row.loss, row.grad_norm, row.learning_rate, row.tokens_per_second))
     return (row.attempt, row.step, row.tokens_seen, row.epoch, *measured, row.active_seconds, row.time, lost)
+
+
+def _go_on_after(connection: sqlite3.Connection, step: int) -> None:
+    """Supersede what was written of later steps, and take their checkpoints out of the index."""
+    for table in ("steps", "evaluations", "samples"):
+        connection.execute(f"UPDATE {table} SET superseded = 1 WHERE step > ? AND superseded = 0", (step,))
+    connection.execute("DELETE FROM rollups WHERE bucket >= ?", (step // ROLLUP_STEPS,))
+    connection.execute(_ROLL_UP, {"bucket": step // ROLLUP_STEPS})
+    connection.execute("DELETE FROM checkpoints WHERE step > ?", (step,))
+    _mark_checkpoints(connection)
 
 
 def _set_meta(connection: sqlite3.Connection, key: str, value: str) -> None:

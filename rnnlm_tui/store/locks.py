@@ -26,7 +26,7 @@ def host_name() -> str:
 
 
 def boot_id() -> str:
-    """Changes with every start of the machine, so that a pid from before a restart is never taken for a living one."""
+    """Changes with every start of the machine; recorded with each attempt. Nothing has to compare it: a restart frees every lock."""
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:

@@ -108,11 +108,6 @@ class RunReader:
             finally:
                 connection.execute("COMMIT")
 
-    def last_step(self) -> StepRow | None:
-        """The newest step."""
-        rows = self.recent_steps(1)
-        return rows[-1] if rows else None
-
     def recent_steps(self, n: int) -> list[StepRow]:
         """The newest `n` steps, the oldest of them first."""
         newest = "(SELECT last_step FROM rollups ORDER BY bucket DESC LIMIT 1)"

@@ -66,7 +66,11 @@ def create_run(config: RunConfig, name: str | None = None, parent: str | None = 
 
 
 def list_runs() -> list[RunDirectory]:
-    """All runs, the newest first. Looks at no database: quick with hundreds of runs."""
+    """All runs, the newest first. Looks at no database: quick with hundreds of runs.
+
+    Raises:
+        StorageError: the data home is a file, or may not be read.
+    """
     found = [(run.created(), run.name, run) for run in map(RunDirectory, _run_paths())]
     return [run for _, _, run in sorted(found, key=lambda entry: entry[:2], reverse=True)]
 
@@ -89,6 +93,18 @@ def find_run(name_or_prefix: str) -> RunDirectory:
         raise UnknownRunError(f"{shown} begins the names of {len(matches)} runs: {', '.join(matches[:_SHOWN_NAMES])}{more}", hint="type more of the name")
     hint = near_names(name_or_prefix[:64], names) or ("`rnnlm-tui runs` lists them" if names else "there are no runs yet: `rnnlm-tui train` starts one")
     raise UnknownRunError(f"no run {shown}", hint=hint)
+
+
+def run_named(name: str) -> RunDirectory:
+    """The run of exactly that name, for what another run's file says.
+
+    Raises:
+        UnknownRunError: there is none, with near names.
+    """
+    names = sorted(path.name for path in _run_paths())
+    if name not in names:
+        raise UnknownRunError(f"no run {_shown(name)}", hint=near_names(name[:64], names))
+    return RunDirectory(runs_dir() / name)
 
 
 def delete_run(run: RunDirectory) -> Path:
@@ -122,11 +138,12 @@ def _shown(name: str) -> str:
 
 
 def _run_paths() -> list[Path]:
-    try:
-        with os.scandir(runs_dir()) as entries:
-            folders = [Path(entry.path) for entry in entries if RUN_NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    with storage_errors("look into", runs_dir()):
+        try:
+            with os.scandir(runs_dir()) as entries:
+                folders = [Path(entry.path) for entry in entries if RUN_NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
+        except FileNotFoundError:
+            return []
     return [path for path in folders if (path / "config.toml").exists()]
 
 

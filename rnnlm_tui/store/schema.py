@@ -18,7 +18,7 @@ SCHEMA_VERSION = 1
 ROLLUP_STEPS = 1_024
 """Steps of one roll-up: bucket b holds steps b·1,024 + 1 to (b + 1)·1,024."""
 BUSY_SECONDS = 10.0
-STATE_EVENTS: frozenset[EventKind] = frozenset({"started", "preparing", "running", "paused", "resumed", "stopping", "stopped", "finished", "failed"})
+STATE_EVENTS: frozenset[EventKind] = frozenset({"started", "preparing", "running", "paused", "resumed", "stopped", "finished", "failed"})
 """Kinds of events that tell a run's state."""
 
 _rollup_columns = "".join(f", {name}_n INTEGER NOT NULL, {name}_min REAL, {name}_max REAL, {name}_sum REAL" for name in METRIC_COLUMNS)

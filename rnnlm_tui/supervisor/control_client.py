@@ -9,8 +9,9 @@ from uuid import uuid4
 from rnnlm_tui.contract.commands import MAX_REQUEST_BYTES, SETTABLE, Command, CommandResult, Verb, setting_value
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.contract.wire import decode_line, encode_line
-from rnnlm_tui.errors import InputError, RunStateError, WorkerError, near_names
+from rnnlm_tui.errors import InputError, RunStateError, StorageError, WorkerError, near_names
 from rnnlm_tui.store.locks import read_lock
+from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.supervisor.launch import launch
 from rnnlm_tui.supervisor.monitor import summarize
@@ -84,7 +85,7 @@ def _connect(run: RunDirectory) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(CONNECT_SECONDS)
         try:
-            connection.connect(str(run.socket_path))
+            connection.connect(_socket_path(run))
         except OSError as error:
             connection.close()
             if not read_lock(run.lock_path).held:
@@ -96,6 +97,16 @@ def _connect(run: RunDirectory) -> socket.socket:
             time.sleep(0.05)
         else:
             return connection
+
+
+def _socket_path(run: RunDirectory) -> str:
+    """Where the worker says that it listens; where it has said nothing yet, or the database can't be read, where it is bound to."""
+    try:
+        with RunReader(run) as reader:
+            recorded = reader.meta().get("socket")
+    except StorageError:
+        recorded = None
+    return recorded or str(run.socket_path)
 
 
 def _ask(connection: socket.socket, line: bytes, run: RunDirectory, verb: Verb, seconds: float) -> CommandResult:

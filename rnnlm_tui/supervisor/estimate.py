@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from rnnlm_tui.contract.config import RunConfig, TokenizerConfig
-from rnnlm_tui.contract.corpora import CorpusManifest
+from rnnlm_tui.contract.corpora import CorpusManifest, baseline_key
 from rnnlm_tui.contract.estimates import ParameterCount, checkpoint_bytes, flops_per_token, parameter_count, steps_per_epoch, total_steps, training_memory_bytes
 from rnnlm_tui.contract.metrics import perplexity
 from rnnlm_tui.errors import RnnlmError
@@ -15,6 +15,7 @@ from rnnlm_tui.store.locks import host_name
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import list_runs
+from rnnlm_tui.supervisor.summary import number
 
 CALIBRATION_STEPS = 100
 """A run needs so many steps to tell how fast this machine is."""
@@ -110,7 +111,7 @@ def _baseline(config: RunConfig, manifest: CorpusManifest | None) -> float | Non
     if manifest is None:
         return None
     training = config.training
-    loss = manifest.bigram.get(f"test.{training.data_mode}.{training.context_length if training.data_mode == 'sentences' else 0}")
+    loss = manifest.bigram.get(baseline_key("test", training.data_mode, training.context_length))
     return None if loss is None else perplexity(loss)
 
 
@@ -130,10 +131,11 @@ def _speed(run: RunDirectory) -> _Speed | None:
     with RunReader(run) as reader:
         meta = reader.meta()
         rows = reader.recent_steps(CALIBRATION_STEPS)
-    if meta.get("host") != host_name() or "vocab_size" not in meta or len(rows) < CALIBRATION_STEPS:
+    vocab_size = number(meta.get("vocab_size"))
+    if meta.get("host") != host_name() or vocab_size is None or len(rows) < CALIBRATION_STEPS:
         return None
     seconds = rows[-1].active_seconds - rows[0].active_seconds
     if seconds <= 0:
         return None
-    flops = flops_per_token(run.read_config().model, int(meta["vocab_size"]))
+    flops = flops_per_token(run.read_config().model, int(vocab_size))
     return _Speed(run.name, (rows[-1].tokens_seen - rows[0].tokens_seen) * flops / seconds)

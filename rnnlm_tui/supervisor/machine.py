@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+from rnnlm_tui.store.cores import usable_cores
 from rnnlm_tui.store.locations import home
 from rnnlm_tui.store.locks import host_name
 from rnnlm_tui.supervisor.gpu import GpuProbe
@@ -37,7 +38,7 @@ def describe_machine() -> MachineFacts:
     probe.close()
     return MachineFacts(
         host=host_name(),
-        cpu_count=_usable_cores(),
+        cpu_count=usable_cores(),
         memory_total=int(memory.total),
         memory_free=int(memory.available),
         disk_free=int(psutil.disk_usage(str(_existing(home()))).free),
@@ -45,11 +46,6 @@ def describe_machine() -> MachineFacts:
         gpu_memory_total=gpu.memory_total,
         gpu_memory_used=gpu.memory_used,
     )
-
-
-def _usable_cores() -> int:
-    affinity = getattr(psutil.Process(), "cpu_affinity", None)  # not on macOS
-    return len(affinity()) if affinity is not None else psutil.cpu_count() or 1
 
 
 def _existing(path: Path) -> Path:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, SampleRow
-from rnnlm_tui.contract.status import STALE_SECONDS, ModelFigures, RunStatus, RunSummary, StatusFacts, derive_status
+from rnnlm_tui.contract.status import ACTIVITY_KEY, STALE_SECONDS, ModelFigures, RunStatus, RunSummary, StatusFacts, derive_status
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.store.locks import LockState, host_name, read_lock
 from rnnlm_tui.store.reader import RunReader
@@ -15,7 +15,7 @@ from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.store.series import SeriesTable
 from rnnlm_tui.supervisor.processes import last_lines
-from rnnlm_tui.supervisor.summary import RECENT_STEPS, RunFacts, estimate_remaining, summarize_facts
+from rnnlm_tui.supervisor.summary import RECENT_STEPS, RunFacts, estimate_remaining, number, summarize_facts
 
 EVENTS = 200
 SAMPLES = 48
@@ -152,7 +152,6 @@ class RunMonitor:
         return replace(facts, status=self._status(facts, lock))
 
     def _status(self, facts: RunFacts, lock: LockState) -> RunStatus:
-        heartbeat = facts.meta.get("heartbeat")
         host = facts.meta.get("host")
         newest = _newest_fact(facts)
         step_age = self._fact_age.of(newest)
@@ -161,8 +160,9 @@ class RunMonitor:
                 lock_held=lock.held,
                 same_host=host is None or host == host_name(),
                 last_state=None if facts.last_state is None else facts.last_state.kind,
-                heartbeat_age=self._heartbeat_age.of(None if heartbeat is None else float(heartbeat)),
+                heartbeat_age=self._heartbeat_age.of(number(facts.meta.get("heartbeat"))),
                 step_age=step_age if step_age is not None and step_age > _patience(facts) else None,
+                activity=facts.meta.get(ACTIVITY_KEY, ""),
             )
         )
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from statistics import fmean
 
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, Progress, StepRow, perplexity
+from rnnlm_tui.contract.metrics import SMOOTHED_STEPS, CheckpointRow, EvaluationRow, EventRow, Progress, StepRow, perplexity
 from rnnlm_tui.contract.status import (
     BaselineFigures,
     CheckpointFigures,
@@ -24,8 +24,6 @@ from rnnlm_tui.contract.status import (
 
 RECENT_STEPS = 400
 """Rates and the ETA come from the newest steps, this many at most."""
-SMOOTHED_STEPS = 50
-"""The training loss of the summary is the mean of the newest steps, this many at most."""
 RATE_PARTS = 5
 """The recent steps are cut into so many parts; their spread is the margin of the ETA."""
 
@@ -104,7 +102,7 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
     last = facts.recent[-1] if facts.recent else None
     eta = estimate_remaining(facts)
     source_loss = _number(meta, "source_loss")
-    max_steps = _number(meta, "max_steps")
+    max_steps, parameters = _number(meta, "max_steps"), _number(meta, "parameters")
     living = facts.status in ("preparing", "running", "paused", "stalled")
     return RunSummary(
         run=facts.name,
@@ -128,7 +126,7 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
             num_layers=config.model.num_layers,
             hidden_size=config.model.hidden_size,
             tie_weights=config.model.tie_weights,
-            parameters=None if "parameters" not in meta else int(float(meta["parameters"])),
+            parameters=None if parameters is None else int(parameters),
         ),
         train=_train_figures(facts.recent),
         validation=_evaluation_figures([row for row in facts.evaluations if row.split == "validation"]),
@@ -212,7 +210,13 @@ def _perplexity(loss: float | None) -> float | None:
 
 
 def _number(meta: Mapping[str, str], key: str) -> float | None:
+    return number(meta.get(key))
+
+
+def number(text: str | None) -> float | None:
+    """A finite number of the run's facts; None where there is none, or something else stands there."""
     try:
-        return float(meta[key])
-    except (KeyError, ValueError):
+        value = float(text or "")
+    except ValueError:
         return None
+    return value if math.isfinite(value) else None

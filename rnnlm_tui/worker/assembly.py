@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,23 +11,24 @@ import torch
 from tokenizers import Tokenizer
 
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.corpora import CorpusManifest
+from rnnlm_tui.contract.corpora import CorpusManifest, baseline_key
 from rnnlm_tui.contract.estimates import total_steps
-from rnnlm_tui.contract.metrics import EventRow, Progress
+from rnnlm_tui.contract.metrics import EventRow
 from rnnlm_tui.corpus.text import TextCodec
-from rnnlm_tui.corpus.token_store import PreparedCorpus, prepare_corpus
+from rnnlm_tui.corpus.token_store import PreparedCorpus
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
 from rnnlm_tui.engine.batches import Batches, SentenceBatches, StreamBatches
 from rnnlm_tui.engine.checkpoint import load_training_state, load_weights
 from rnnlm_tui.engine.device import describe, resolve_device, seed_everything, set_exactness, set_threads
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.errors import CheckpointError, CorpusError
-from rnnlm_tui.store.checkpoints import Manifest, resolve_checkpoint, verify_checkpoint
+from rnnlm_tui.errors import CheckpointError, CorpusError, UnknownCheckpointError, UnknownRunError
+from rnnlm_tui.store.checkpoints import resolve_checkpoint
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.manifest import Manifest, read_manifest, verify_checkpoint
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.store.runs import find_run
+from rnnlm_tui.store.runs import run_named
 from rnnlm_tui.worker.commands import Steering
 from rnnlm_tui.worker.evaluating import Evaluator
 from rnnlm_tui.worker.hardware import HardwareProbe
@@ -57,16 +57,6 @@ class Attempt:
     def note(self, step: int, text: str) -> None:
         """Add a fact to the run's log."""
         self.database.add_event(EventRow(self.number, step, "note", text, time.time()))
-
-
-def prepare(config: RunConfig, root: Path, progress: Callable[[Progress], None]) -> PreparedCorpus:
-    """The corpus of a config below `root`, built where it isn't there yet.
-
-    Raises:
-        CorpusError, TokenizerError: a source or tokenizer that can't be used.
-        whatever `progress` raises, to leave.
-    """
-    return prepare_corpus(config.corpus, config.tokenizer, config.training, root, progress)
 
 
 def set_up_torch(config: RunConfig, probe: HardwareProbe) -> torch.device:
@@ -118,7 +108,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     facts = _facts(config, corpus.manifest, device)
     if attempt.checkpoint is not None:
         load_training_state(attempt.checkpoint, trainer)
-        _tell_differences(attempt, verify_checkpoint(attempt.checkpoint), facts, trainer.step)
+        _tell_differences(attempt, read_manifest(attempt.checkpoint), facts, trainer.step)
     _describe(attempt, corpus, model, trainer, device)
     evaluator = Evaluator(
         config=config,
@@ -195,9 +185,7 @@ def _check_corpus(attempt: Attempt, manifest: CorpusManifest) -> None:
 
 
 def _load_parent(attempt: Attempt, parent: str, model: RecurrentLanguageModel, tokenizer_files: Path) -> None:
-    name, _, which = parent.partition("@")
-    checkpoint = resolve_checkpoint(find_run(name), which or "last")
-    verify_checkpoint(checkpoint)
+    checkpoint = parent_checkpoint(parent)
     theirs, ours = _vocabulary(checkpoint), _vocabulary(tokenizer_files)
     if theirs != ours:
         raise CheckpointError(
@@ -209,6 +197,22 @@ def _load_parent(attempt: Attempt, parent: str, model: RecurrentLanguageModel, t
     except CheckpointError as error:
         raise CheckpointError(f"{parent} has another shape than this config: {error.message}", hint="give the model section the parent's values") from error
     attempt.note(0, f"starts from the weights of {parent}")
+
+
+def parent_checkpoint(parent: str) -> Path:
+    """The verified checkpoint that `run@step` names: a run of exactly this name, or none.
+
+    Raises:
+        UnknownCheckpointError: the run or its checkpoint is not there any more, with the checkpoints that are.
+        CheckpointError: it is damaged.
+    """
+    name, _, which = parent.partition("@")
+    try:
+        checkpoint = resolve_checkpoint(run_named(name), which or "last")
+    except (UnknownRunError, UnknownCheckpointError) as error:
+        raise UnknownCheckpointError(f"this run starts from the weights of {parent}, which are gone: {error.message}", hint=error.hint) from error
+    verify_checkpoint(checkpoint)
+    return checkpoint
 
 
 def _vocabulary(folder: Path) -> dict[str, int]:
@@ -236,7 +240,7 @@ def _tell_differences(attempt: Attempt, manifest: Manifest, facts: dict[str, obj
 def _describe(attempt: Attempt, corpus: PreparedCorpus, model: RecurrentLanguageModel, trainer: Trainer, device: torch.device) -> None:
     """What readers want to know of the run before its first step."""
     manifest, training = corpus.manifest, attempt.config.training
-    mode = f"{training.data_mode}.{training.context_length if training.data_mode == 'sentences' else 0}"
+    mode = (training.data_mode, training.context_length)
     facts: dict[str, object] = {
         "device": describe(device),
         "threads": torch.get_num_threads(),
@@ -247,9 +251,10 @@ def _describe(attempt: Attempt, corpus: PreparedCorpus, model: RecurrentLanguage
         "vocab_size": corpus.vocab_size,
         "corpus_title": manifest.title,
         "eos_text": manifest.eos_text,
-        "baseline_loss": manifest.bigram.get(f"test.{mode}"),
-        "baseline_validation_loss": manifest.bigram.get(f"validation.{mode}"),
-        "source_loss": manifest.source_loss,
+        "baseline_loss": manifest.bigram.get(baseline_key("test", *mode)),
+        "baseline_validation_loss": manifest.bigram.get(baseline_key("validation", *mode)),
+        # A sentence's first word is not predicted in sentence mode, so the source's entropy is no floor of that loss.
+        "source_loss": manifest.source_loss if training.data_mode == "stream" else None,
     }
     for key, value in facts.items():
         if value is not None:

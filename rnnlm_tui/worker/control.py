@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from pydantic_core import from_json
 from rnnlm_tui.contract.commands import MAX_REQUEST_BYTES, Command, CommandResult, Verb
 from rnnlm_tui.contract.wire import decode_line, encode_line
 from rnnlm_tui.errors import InputError, near_names
+from rnnlm_tui.store.atomic import storage_errors
 
 MAX_CONNECTIONS = 64
 """Beyond these the connection that has been silent longest is dropped, so that half-open ones can't lock a person out."""
@@ -67,15 +69,22 @@ class ControlServer:
         self._selector = selectors.DefaultSelector()
         self._connections: set[_Connection] = set()
         self._closing = threading.Event()
+        self._bound = False
         self._thread = threading.Thread(target=self._serve, name="control", daemon=True)
 
     def start(self) -> None:
-        """Bind and serve. The caller holds the run's lock, so a socket file that is already there is left over and goes."""
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._path.unlink(missing_ok=True)
-        self._listener.bind(str(self._path))
-        self._path.chmod(0o600)
-        self._listener.listen(128)
+        """Bind and serve. The caller holds the run's lock, so a socket file that is already there is left over and goes.
+
+        Raises:
+            StorageError: the socket can't be made at this path.
+        """
+        with storage_errors("listen at", self._path):
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._path.unlink(missing_ok=True)
+            self._listener.bind(str(self._path))
+            self._bound = True
+            self._path.chmod(0o600)
+            self._listener.listen(128)
         for waiting in (self._listener, self._wake_receiver, self._wake_sender):
             waiting.setblocking(False)
         self._selector.register(self._listener, selectors.EVENT_READ)
@@ -84,7 +93,8 @@ class ControlServer:
 
     def retire(self) -> None:
         """Remove the socket's file, while the run's lock is still held: a later worker may then put its own there."""
-        self._path.unlink(missing_ok=True)
+        if self._bound:
+            self._path.unlink(missing_ok=True)
 
     def close(self, timeout: float = 2.0) -> None:
         """Send the answers that wait, for about a second at most, then close everything. Call `retire` first."""
@@ -92,6 +102,8 @@ class ControlServer:
         self._wake()
         if self._thread.ident is not None:
             self._thread.join(timeout)
+        else:
+            self._close_sockets()
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):  # a full or closed pipe wakes the thread as well
@@ -107,11 +119,8 @@ class ControlServer:
                 elif key.fileobj is self._wake_receiver:
                     with contextlib.suppress(OSError):
                         self._wake_receiver.recv(4096)
-                elif isinstance(connection, _Connection):
-                    if events & selectors.EVENT_READ:
-                        self._read(connection)
-                    if events & selectors.EVENT_WRITE and connection in self._connections:
-                        self._write(connection)
+                elif isinstance(connection, _Connection) and connection in self._connections:
+                    self._attend(connection, events)
             while not self._outbox.empty():
                 connection, line = self._outbox.get()
                 connection.in_work -= 1
@@ -121,9 +130,23 @@ class ControlServer:
                 deadline = time.monotonic() + 1.0
         for connection in list(self._connections):
             self._drop(connection)
+        self._close_sockets()
+
+    def _close_sockets(self) -> None:
         self._selector.close()
         for used in (self._listener, self._wake_receiver, self._wake_sender):
             used.close()
+
+    def _attend(self, connection: _Connection, events: int) -> None:
+        """Read and write what one connection has; whatever goes wrong ends that connection alone."""
+        try:
+            if events & selectors.EVENT_READ:
+                self._read(connection)
+            if events & selectors.EVENT_WRITE and connection in self._connections:
+                self._write(connection)
+        except Exception:
+            traceback.print_exc()  # to the run's log
+            self._drop(connection)
 
     def _accept(self) -> None:
         while True:
@@ -175,11 +198,17 @@ class ControlServer:
         except InputError as error:
             self._refuse(connection, line, error.message)
             return
-        if command.verb == "status":
-            self._send(connection, encode_line(self._status(command)))
-            return
-        connection.in_work += 1
-        self._deliver(PendingCommand(command, lambda result: self._answer(connection, result)))
+        try:
+            if command.verb == "status":
+                self._send(connection, encode_line(self._status(command)))
+            else:
+                connection.in_work += 1
+                self._deliver(PendingCommand(command, lambda result: self._answer(connection, result)))
+        except Exception as error:  # whatever it is, the next request must be heard
+            traceback.print_exc()  # to the run's log
+            connection.in_work -= command.verb != "status"
+            problem = f"the worker could not take {command.verb}: {type(error).__name__}: {error}"
+            self._send(connection, encode_line(CommandResult(id=command.id, ok=False, error=problem, hint="the whole story is in the run's log")))
 
     def _answer(self, connection: _Connection, result: CommandResult) -> None:
         self._outbox.put((connection, encode_line(result)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ from rnnlm_tui.contract.metrics import EvaluationRow, EventRow, SampleRow
 from rnnlm_tui.corpus.text import TextCodec
 from rnnlm_tui.corpus.token_store import PreparedCorpus
 from rnnlm_tui.engine.batches import evaluation_batches
+from rnnlm_tui.engine.failures import explained_aside
 from rnnlm_tui.engine.generate import generate
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.score import evaluate
@@ -63,15 +65,17 @@ class Evaluator:
     def continue_prompts(self, step: int, prompts: Iterable[str] | None = None) -> tuple[SampleRow, ...]:
         """Continuations of `prompts` (None: the configured ones) with the config's sampling settings, stored.
 
-        A prompt that this vocabulary can't write becomes a note of the run.
+        A prompt that this vocabulary can't write, or for which memory is short, becomes a note of the run.
         """
         rows = []
         for prompt in self._config.evaluation.prompts if prompts is None else prompts:
             try:
                 rows.append(self._continue(prompt, step))
             except RnnlmError as error:
-                text = f'no continuation of "{prompt}": {error.message}'
-                self._database.add_event(EventRow(self._attempt, step, "note", text, time.time()))
+                self._leave_out(prompt, step, error)
+            except (RuntimeError, MemoryError) as error:  # torch's: a sample is never worth a run
+                traceback.print_exc()  # to the run's log
+                self._leave_out(prompt, step, explained_aside(error, "sample"))
         return tuple(rows)
 
     def continue_prompt(self, prompt: str, step: int) -> SampleRow:
@@ -81,6 +85,9 @@ class Evaluator:
             InputError: a prompt that this vocabulary can't write.
         """
         return self._continue(prompt, step)
+
+    def _leave_out(self, prompt: str, step: int, error: RnnlmError) -> None:
+        self._database.add_event(EventRow(self._attempt, step, "note", f'no continuation of "{prompt}": {error.message}', time.time()))
 
     def _measure(self, split: Split, step: int, max_sentences: int) -> EvaluationRow:
         corpus, training = self._corpus, self._config.training

@@ -25,21 +25,27 @@ class Inbox:
     def __init__(self) -> None:
         self._queue: SimpleQueue[PendingCommand] = SimpleQueue()  # its put may interrupt itself, so signal handlers can use it
         self._terminated = False
-        self.stop_waits = False
-        """A stop has come and was not carried out yet: long work should end itself soon."""
+        self._stops: set[int] = set()  # the stops in the queue by identity; adding and discarding are atomic
+
+    @property
+    def stop_waits(self) -> bool:
+        """A stop has come and was not taken yet: long work should end itself soon."""
+        return bool(self._stops)
 
     def deliver(self, pending: PendingCommand) -> None:
         """Queue a command; from any thread."""
         if pending.command.verb == "stop":
-            self.stop_waits = True
+            self._stops.add(id(pending))
         self._queue.put(pending)
 
     def take(self, *, wait: float = 0.0) -> PendingCommand | None:
         """The next command, or None when none came within `wait` seconds."""
         try:
-            return self._queue.get(timeout=wait) if wait > 0 else self._queue.get_nowait()
+            pending = self._queue.get(timeout=wait) if wait > 0 else self._queue.get_nowait()
         except Empty:
             return None
+        self._stops.discard(id(pending))
+        return pending
 
     def check_stop(self) -> None:
         """Raises StopRequested when a stop waits."""

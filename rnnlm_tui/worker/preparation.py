@@ -17,10 +17,12 @@ PROGRESS_SECONDS = 0.2
 class Preparing:
     """What commands meet before the first step: a stop leaves, what needs a model has to wait."""
 
-    def __init__(self, step: int) -> None:
+    def __init__(self, step: int, saved: str = "") -> None:
         self.status = "preparing"
         self.step = step
         """Where the attempt will go on."""
+        self.saved = saved
+        """The checkpoint from which it will, relative to the run directory; empty when it begins anew."""
 
     def pause(self) -> None:
         """Refused."""
@@ -30,9 +32,9 @@ class Preparing:
         """Nothing is paused, so there is nothing to do."""
 
     def stop(self) -> str:
-        """Leave at the next report of progress; there is nothing new to save."""
+        """Leave at the next report of progress; there is nothing new to save, and what was saved before is the answer."""
         self.status = "stopping"
-        return ""
+        return self.saved
 
     def checkpoint(self) -> str:
         """Refused."""

@@ -9,14 +9,11 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from rnnlm_tui.contract.metrics import StepRow
+from rnnlm_tui.contract.metrics import SMOOTHED_STEPS, StepRow
 from rnnlm_tui.engine.trainer import StepResult
 
 REPORT_SECONDS = 0.25
 """Rows wait at most this long, so that losses are fetched from a GPU a few times a second and not at every step."""
-
-SMOOTHED_STEPS = 50
-"""The training loss that a checkpoint is labelled with is the mean of so many steps."""
 
 
 class Reporter:
@@ -43,6 +40,7 @@ class Reporter:
         self._asynchronous = asynchronous
         self._clock = clock
         self._waiting: list[tuple[StepResult, float]] = []
+        self._uncommitted: list[StepRow] = []
         self._committed_at = -math.inf
         self._recent: deque[float] = deque(maxlen=SMOOTHED_STEPS)
         self.active_seconds = active_seconds
@@ -64,8 +62,15 @@ class Reporter:
             self.flush()
 
     def flush(self) -> None:
-        """Commit every row that waits."""
+        """Commit every row that waits.
+
+        Raises:
+            StorageError: they can't be stored; they are kept for the next call.
+        """
         if not self._waiting:
+            if self._uncommitted:
+                self._commit(self._uncommitted)
+                self._uncommitted = []
             return
         results = [result for result, _ in self._waiting]
         before = self._clock()
@@ -95,7 +100,9 @@ class Reporter:
             )
         self._waiting.clear()
         self._committed_at = self._clock()
-        self._commit(rows)
+        self._uncommitted += rows
+        self._commit(self._uncommitted)
+        self._uncommitted = []
 
     def _seconds(self, results: Sequence[StepResult], *, fetch_seconds: float) -> list[float]:
         if not self._asynchronous:

@@ -66,7 +66,7 @@ class Sampler:
         whole: list[str] = []
         waiting: list[str] = []
         tokens, logprobs, first, sent = 0, 0.0, 0.0, -math.inf
-        reason: Literal["length", "stop", "cancelled"] = "length"
+        reason: Literal["length", "cancelled"] = "length"
         drawn = generate(
             loaded.model,
             prompt_ids,

@@ -13,15 +13,15 @@ from pathlib import Path
 from rnnlm_tui import __version__
 from rnnlm_tui.contract.metrics import EventKind, EventRow
 from rnnlm_tui.errors import RnnlmError, RunStateError
-from rnnlm_tui.store.checkpoints import newest_valid, sweep_temporary
+from rnnlm_tui.store.checkpoints import list_checkpoints, newest_valid, set_aside, sweep_temporary
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.locations import corpora_dir
 from rnnlm_tui.store.locks import RunLock, boot_id, host_name
 from rnnlm_tui.store.manifest import read_manifest
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.worker.commands import Steering, answer_at_end
-from rnnlm_tui.worker.control import ControlServer
+from rnnlm_tui.worker.commands import Steering
+from rnnlm_tui.worker.control import ControlServer, PendingCommand
 from rnnlm_tui.worker.hardware import HardwareProbe
 from rnnlm_tui.worker.inbox import Inbox, StopRequested
 from rnnlm_tui.worker.preparation import Preparing, ProgressReporter
@@ -35,7 +35,7 @@ class Worker:
     """One attempt on a run whose lock this process holds."""
 
     def __init__(self, run: RunDirectory, lock: RunLock, inbox: Inbox, database: RunDatabase) -> None:
-        """Look at what is there, and open the attempt.
+        """Open the attempt, so that whoever launched it sees it at once: nothing here reads a large file.
 
         Raises:
             RunStateError: the run is finished.
@@ -49,88 +49,118 @@ class Worker:
             last = reader.last_state()
         if last is not None and last.kind == "finished":
             raise RunStateError(f"{run.name} is finished", hint=f"to go on from its weights: rnnlm-tui train --from {run.name}@last")
-        socket_path = run.make_socket_directory()
         sweep_temporary(run)
-        self._checkpoint, damaged = newest_valid(run)
-        self._step = 0 if self._checkpoint is None else read_manifest(self._checkpoint).step
+        newest = list_checkpoints(run)[-1:]
+        self._step = newest[0].step if newest else 0
         self._attempt = database.begin_attempt(os.getpid(), host_name(), boot_id(), "", self._step, _environment())
-        self._tell_failure("", "", 0)
-        self._event("started" if last is None else "resumed", f"attempt {self._attempt}, pid {os.getpid()}, after step {self._step:,}")
-        self._event("preparing", "")
-        for one in damaged:
-            instead = f"step {self._step:,} is used" if self._checkpoint is not None else "there is no other, so it begins anew"
-            self._event("note", f"the checkpoint of step {one.step:,} is damaged, {instead}: {one.problem}")
-        self._steering = Steering(Preparing(self._step), database)
-        self._probe = HardwareProbe(run.path)
-        self._pulse = Pulse(database, self._probe)
-        self._server = ControlServer(socket_path, status=self._steering.status, deliver=inbox.deliver)
+        self._opening: EventKind = "started" if last is None else "resumed"
+        self._steering = Steering(Preparing(self._step, self._relative(newest[0].path) if newest else ""), database)
+        self._pulse: Pulse | None = None
+        self._server: ControlServer | None = None
+        self._failure: RnnlmError | None = None
 
     def work(self) -> int:
         """Train until the run ends one way or another; returns the exit code. Lets go of the lock before stops are answered."""
-        self._database.set_meta("socket", str(self._run.socket_path))
-        self._pulse.start()
         code, ending = 0, "stopped"
         try:
-            self._server.start()
-            ending = self._train()
-        except StopRequested:
-            pass  # it came before the first step: there is nothing new to save
-        except Exception as error:
-            code, ending = self._failed(error), "failed"
-        self._step = self._steering.steered.step
-        try:
+            try:
+                ending = self._train()
+            except StopRequested:
+                pass  # it came before the first step: there is nothing new to save
+            except Exception as error:
+                self._failure = _explained(error, self._run)
+                code, ending = self._failed(self._failure), "failed"
+            self._step = self._steering.steered.step
             if ending != "failed":
                 self._event("finished" if ending == "finished" else "stopped", f"at step {self._step:,}")
-            self._pulse.stop()
         finally:
             self._let_go(ending)
         return code
 
     def _train(self) -> str:
+        probe = self._show_life()
+        checkpoint = self._choose_checkpoint()
         config = self._run.read_config()
         reporter = ProgressReporter(self._database, self._inbox, self._steering)
+        reporter.heed()
         # torch, numpy and tokenizers take seconds to import: only now, when the run's log already shows that its worker lives.
-        from rnnlm_tui.worker.assembly import Attempt, assemble, prepare, set_up_torch
+        from rnnlm_tui.corpus.token_store import prepare_corpus
+        from rnnlm_tui.worker.assembly import Attempt, assemble, set_up_torch
 
-        attempt = Attempt(self._run, config, self._database, self._attempt, self._checkpoint, self._inbox, self._steering)
-        device = set_up_torch(config, self._probe)  # first: a device that isn't there is told before a long preparation
-        corpus = prepare(config, corpora_dir(), reporter)
+        attempt = Attempt(self._run, config, self._database, self._attempt, checkpoint, self._inbox, self._steering)
+        device = set_up_torch(config, probe)  # first: a device that isn't there is told before a long preparation
+        corpus = prepare_corpus(config.corpus, config.tokenizer, config.training, corpora_dir(), reporter)
         self._database.set_progress(None)
         training = assemble(attempt, corpus, device)
         reporter.heed()
         self._steering.steered = training
         return training.train()
 
-    def _failed(self, error: Exception) -> int:
+    def _show_life(self) -> HardwareProbe:
+        """The first events, the heartbeat and the control socket."""
+        self._tell_failure("", "", 0)
+        self._event(self._opening, f"attempt {self._attempt}, pid {os.getpid()}, after step {self._step:,}")
+        self._event("preparing", "")
+        probe = HardwareProbe(self._run.path)
+        self._pulse = Pulse(self._database, probe)
+        self._pulse.start()
+        socket_path = self._run.make_socket_directory()
+        self._server = ControlServer(socket_path, status=self._steering.status, deliver=self._hear)
+        self._server.start()
+        self._database.set_meta("socket", str(socket_path))
+        return probe
+
+    def _choose_checkpoint(self) -> Path | None:
+        """The newest checkpoint whose every byte is right, read through for minutes perhaps; damaged ones that are newer go aside."""
+        checkpoint, damaged = newest_valid(self._run)
+        step = 0 if checkpoint is None else read_manifest(checkpoint).step
+        if step != self._step:
+            self._database.go_back(self._attempt, step)
+            self._step = step
+            self._steering.steered = Preparing(step, "" if checkpoint is None else self._relative(checkpoint))
+        instead = f"step {step:,} is used" if checkpoint is not None else "there is no other, so it begins anew"
+        for one in damaged:
+            aside = set_aside(one)
+            self._event("note", f"the checkpoint of step {one.step:,} is damaged, {instead}: {one.problem}; it is kept as {self._relative(aside)}")
+        return checkpoint
+
+    def _hear(self, pending: PendingCommand) -> None:
+        """A command comes, in the control thread: a stop that was carried out before gets its answer, all else waits for its turn."""
+        if not self._steering.replay(pending):
+            self._inbox.deliver(pending)
+
+    def _relative(self, path: Path) -> str:
+        return str(path.relative_to(self._run.path))
+
+    def _failed(self, error: RnnlmError) -> int:
         """One event with the message, the whole story in the log; returns the exit code."""
         traceback.print_exc()
-        if isinstance(error, RnnlmError):
-            message, hint, code = error.message, error.hint, error.exit_code
-        elif isinstance(error, MemoryError):
-            message, hint, code = "out of memory", "a smaller training.batch_size, model or vocabulary needs less", RnnlmError.exit_code
-        else:
-            message, hint, code = f"{type(error).__name__}: {error}", f"the whole story is in {self._run.log_path}", RnnlmError.exit_code
         self._step = self._steering.steered.step
         try:
-            self._tell_failure(message, hint, code)
-            self._event("failed", f"{message}\n{hint}" if hint else message)
+            self._tell_failure(error.message, error.hint, error.exit_code)
+            self._event("failed", str(error))
         except RnnlmError as second:  # a full disk takes the event as well: the log is what is left
             _say(second)
-        _say(message if not hint else f"{message}\n{hint}")
-        return code
+        _say(error)
+        return error.exit_code
 
     def _tell_failure(self, message: str, hint: str, code: int) -> None:
         for key, value in {"message": message, "hint": hint, "exit_code": str(code)}.items():
             self._database.set_meta(key, value)
 
     def _let_go(self, ending: str) -> None:
-        self._server.retire()
+        if self._pulse is not None:
+            self._pulse.stop()
+        if self._server is not None:
+            self._server.retire()
+        self._steering.end()
         self._database.close()
         self._lock.release()
         self._steering.answer_stops()
         while (pending := self._inbox.take()) is not None:
-            answer_at_end(pending, ending, self._step)
-        self._server.close()
+            self._steering.answer_at_end(pending, ending, self._failure)
+        if self._server is not None:
+            self._server.close()
 
     def _event(self, kind: EventKind, text: str) -> None:
         self._database.add_event(EventRow(self._attempt, self._step, kind, text, time.time()))
@@ -155,6 +185,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     finally:
         lock.release()
+
+
+def _explained(error: Exception, run: RunDirectory) -> RnnlmError:
+    if isinstance(error, RnnlmError):
+        return error
+    if isinstance(error, MemoryError):
+        return RnnlmError("out of memory", hint="a smaller training.batch_size, model or vocabulary needs less")
+    return RnnlmError(f"{type(error).__name__}: {error}", hint=f"the whole story is in {run.log_path}")
 
 
 def _environment() -> dict[str, object]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Literal
 
 from rnnlm_tui.contract.commands import setting_value
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.metrics import EventKind, EventRow
+from rnnlm_tui.contract.status import ACTIVITY_KEY, Activity
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import RnnlmError, RunStateError, StorageError
@@ -86,6 +88,11 @@ class TrainingRun:
         """Updates done."""
         return self._trainer.step
 
+    @property
+    def saved(self) -> str:
+        """The newest checkpoint relative to the run directory; empty when there is none."""
+        return self._saved_path
+
     def train(self) -> Ending:
         """Train to the last step, evaluate on the test set; or leave early by a stop, with everything saved.
 
@@ -118,14 +125,14 @@ class TrainingRun:
         """Train no further until `resume`; commands are heeded."""
         if self._status == "running":
             self._reporter.flush()
+            self._event("paused", "")  # first: a pause that can't be told is refused
             self._status = "paused"
-            self._event("paused", "")
 
     def resume(self) -> None:
         """Go on after a pause."""
         if self._status == "paused":
-            self._status = "running"
             self._event("running", "after a pause")
+            self._status = "running"
 
     def stop(self) -> str:
         """Save and leave; the checkpoint's directory relative to the run's, empty when no step was done.
@@ -133,11 +140,10 @@ class TrainingRun:
         Raises:
             StorageError: it can't be saved; the run goes on as before.
         """
-        self._inbox.stop_waits = False
         before, self._status = self._status, "stopping"
         try:
             return self._save()
-        except StorageError:
+        except BaseException:
             self._status = before
             raise
 
@@ -149,7 +155,8 @@ class TrainingRun:
 
     def snapshot(self) -> str:
         """Write the weights alone; the directory relative to the run's."""
-        return self._saver.snapshot(self._trainer.model, self.step)
+        with self._doing("saving"):
+            return self._saver.snapshot(self._trainer.model, self.step)
 
     def evaluate(self) -> str:
         """Evaluate now; the figures in words."""
@@ -161,11 +168,12 @@ class TrainingRun:
     def sample(self, prompt: str | None) -> str:
         """The continuation of `prompt`, or of the configured prompts, a line each."""
         try:
-            if prompt is not None:
-                row = self._evaluator.continue_prompt(prompt, self.step)
-                self._event("sample", f"{row.tokens:,} tokens after a prompt")
-                return row.text
-            rows = self._evaluator.continue_prompts(self.step)
+            with self._doing("sampling"):
+                if prompt is not None:
+                    row = self._evaluator.continue_prompt(prompt, self.step)
+                    self._event("sample", f"{row.tokens:,} tokens after a prompt")
+                    return row.text
+                rows = self._evaluator.continue_prompts(self.step)
         except StopRequested:
             raise RunStateError("the sample was left: a stop came") from None
         self._event("sample", f"{len(rows)} continuations")
@@ -207,11 +215,13 @@ class TrainingRun:
                 return "stopped"
             try:
                 self._reporter.flush()
+                self._check_finite()  # the last steps were only just fetched
                 if self._evaluated_step != self.step:
                     self._evaluate()
                 self._save()
-                for row in self._evaluator.at_end(self.step):
-                    self._event("evaluation", in_words(row))
+                with self._doing("evaluating"):
+                    for row in self._evaluator.at_end(self.step):
+                        self._event("evaluation", in_words(row))
             except StopRequested:
                 continue
             return "finished"
@@ -225,7 +235,22 @@ class TrainingRun:
         except StopRequested:
             self._event("note", "the evaluation was left: a stop came")
 
+    @contextmanager
+    def _doing(self, activity: Activity) -> Iterator[None]:
+        """Let readers know why no step ends for a while. A full disk is told by what is done, not by what is said of it."""
+        with suppress(StorageError):
+            self._database.set_meta(ACTIVITY_KEY, activity)
+        try:
+            yield
+        finally:
+            with suppress(StorageError):
+                self._database.set_meta(ACTIVITY_KEY, "")
+
     def _evaluate(self) -> str:
+        with self._doing("evaluating"):
+            return self._evaluate_and_sample()
+
+    def _evaluate_and_sample(self) -> str:
         self._reporter.flush()
         rows = self._evaluator.during_run(self.step)
         for row in rows:
@@ -249,7 +274,8 @@ class TrainingRun:
         if self.step and self._saved_step != self.step:
             self._trainer.active_seconds = self._reporter.active_seconds
             validation_loss = self._validation_loss if self._evaluated_step == self.step else None
-            row = self._saver.save(self._trainer, train_loss=self._reporter.train_loss, validation_loss=validation_loss)
+            with self._doing("saving"):
+                row = self._saver.save(self._trainer, train_loss=self._reporter.train_loss, validation_loss=validation_loss)
             self._saved_step, self._saved_path = self.step, row.path
         return self._saved_path if self.step else ""
 

@@ -21,7 +21,8 @@ def main() -> None:
     behaviour, run = sys.argv[1], RunDirectory(Path(sys.argv[2]))
     if behaviour == "dies":
         sys.exit("ImportError: libtorch is missing")
-    inbox = Inbox()
+    inbox, stops = Inbox(), []
+    server = ControlServer(run.socket_path, status=lambda command: CommandResult(id=command.id, ok=True, status="running"), deliver=inbox.deliver)
     with RunLock(run.lock_path), RunDatabase(run.database_path) as database:
         attempt = database.begin_attempt(os.getpid(), host_name(), boot_id(), "cpu", 0, {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT")})
 
@@ -30,30 +31,27 @@ def main() -> None:
 
         event("started")
         event("running")
-        server = ControlServer(run.socket_path, status=lambda command: CommandResult(id=command.id, ok=True, status="running"), deliver=inbox.deliver)
         server.start()
-        while True:
-            pending = inbox.take(wait=60)
-            if pending is None:
-                break
+        while (pending := inbox.take(wait=60)) is not None:
             command = pending.command
             if command.verb == "evaluate":
                 os.kill(os.getpid(), signal.SIGKILL)
             if command.verb == "snapshot":
                 continue  # never answered
+            if command.verb == "stop":  # answered last, as a worker does
+                event("stopped")
+                stops.append(pending)
+                break
+            if command.verb in ("pause", "resume"):  # whoever hears the answer may look at once
+                event("paused" if command.verb == "pause" else "running")
             refused = command.verb == "checkpoint"
             pending.answer(
                 CommandResult(id=command.id, ok=not refused, error="the disk is full" if refused else "", hint="free some", text=command.prompt or "")
             )
-            if command.verb == "pause":
-                event("paused")
-            if command.verb == "resume":
-                event("running")
-            if command.verb == "stop":
-                event("stopped")
-                break
         server.retire()
-        server.close()
+    for pending in stops:
+        pending.answer(CommandResult(id=pending.command.id, ok=True, status="stopping"))
+    server.close()
 
 
 if __name__ == "__main__":

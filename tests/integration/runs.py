@@ -115,10 +115,10 @@ def wait_for_step(run: RunDirectory, step: int) -> int:
 
     def newest() -> int | None:
         with RunReader(run) as reader:
-            row = reader.last_step()
+            rows = reader.recent_steps(1)
             state = reader.last_state()
         assert state is None or state.kind not in ("failed", "stopped"), state
-        return row.step if row is not None and row.step >= step else None
+        return rows[0].step if rows and rows[0].step >= step else None
 
     return wait_for(newest, f"step {step}")
 

@@ -40,6 +40,6 @@ def test_what_is_no_command_is_refused_with_a_reason(line: bytes) -> None:
 
 
 def test_a_done_is_no_piece() -> None:
-    done = SampleDone(id="a", reason="stop", text="x", tokens=1, prompt_tokens=1, seconds=0.1, first_token_seconds=0.1, bits_per_token=2.0)
+    done = SampleDone(id="a", reason="length", text="x", tokens=1, prompt_tokens=1, seconds=0.1, first_token_seconds=0.1, bits_per_token=2.0)
     with pytest.raises(InputError):
         decode_line(encode_line(done), SamplePiece)

@@ -1,4 +1,4 @@
-"""Devices by name, threads, seeds, memory, and what torch's errors mean."""
+"""Devices by name, threads, seeds, and what torch's errors mean."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from rnnlm_tui.engine import device as device_module
-from rnnlm_tui.engine.device import check_memory, describe, free_memory, resolve_device, seed_everything, set_exactness, set_threads, usable_cores
+from rnnlm_tui.engine.device import describe, resolve_device, seed_everything, set_exactness, set_threads
 from rnnlm_tui.engine.failures import explained
 from rnnlm_tui.errors import DeviceError
+from rnnlm_tui.store.cores import usable_cores
 
 
 @pytest.mark.parametrize(
@@ -67,14 +68,6 @@ def test_exact_mode_can_be_switched_on_and_off() -> None:
     assert torch.are_deterministic_algorithms_enabled()
     set_exactness(False)
     assert not torch.are_deterministic_algorithms_enabled()
-
-
-def test_a_need_above_the_free_memory_is_refused_with_both_figures() -> None:
-    cpu = torch.device("cpu")
-    assert free_memory(cpu) > 0
-    check_memory(1, cpu)
-    with pytest.raises(DeviceError, match=r"about 1048576\.0 GiB of memory, cpu has"):
-        check_memory(2**50, cpu)
 
 
 def test_out_of_memory_is_explained_with_the_shape_and_a_smaller_batch() -> None:

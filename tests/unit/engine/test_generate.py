@@ -114,14 +114,6 @@ def test_carried_state_gives_what_a_pass_over_the_whole_prefix_gives() -> None:
         prefix = [*prefix, drawn.token]
 
 
-def test_a_stop_token_is_given_and_ends_the_text() -> None:
-    model = small_model()
-    whole = [drawn.token for drawn in generate(model, [1], max_new_tokens=20, seed=4)]
-    stop = whole[5]
-    stopped = [drawn.token for drawn in generate(model, [1], max_new_tokens=20, seed=4, stop_ids={stop})]
-    assert stopped == whole[: whole.index(stop) + 1]
-
-
 def test_generation_leaves_generators_mode_and_gradients_of_its_caller_alone() -> None:
     model = small_model(dropout=0.5).train()
     before = torch.get_rng_state()

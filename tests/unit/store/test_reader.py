@@ -19,8 +19,8 @@ from tests.unit.store.rows import begin, evaluation_row, event_row, new_run, sam
 
 def everything_is_empty(reader: RunReader) -> bool:
     lists = [reader.evaluations(), reader.samples(), reader.events(), reader.hardware(), reader.checkpoints(), reader.attempts(), reader.recent_steps(9)]
-    ones = [reader.last_step(), reader.last_state(), reader.progress()]
-    return not any(lists) and ones == [None, None, None] and not list(reader.steps_since()) and len(reader.series()) == 0
+    ones = [reader.last_state(), reader.progress()]
+    return not any(lists) and ones == [None, None] and not list(reader.steps_since()) and len(reader.series()) == 0
 
 
 def test_a_fresh_run_reads_as_empty_with_its_facts() -> None:
@@ -46,7 +46,7 @@ def test_a_database_that_is_not_there_yet_reads_as_empty_until_it_comes(tmp_path
     with RunDatabase(run.database_path) as database:
         database.add_steps([step_row(1)])
     assert reader.data_version() > 0
-    assert reader.last_step() == step_row(1)
+    assert reader.recent_steps(1) == [step_row(1)]
     reader.close()
 
 
@@ -58,7 +58,7 @@ def test_the_version_changes_with_every_commit_and_only_then() -> None:
             database.add_steps([step_row(step)])
             versions.append(reader.data_version())
         assert len(set(versions)) == 5
-        assert (reader.last_step(), reader.series().step[-1], reader.data_version()) == (step_row(4), 4, versions[-1])
+        assert (reader.recent_steps(1), reader.series().step[-1], reader.data_version()) == ([step_row(4)], 4, versions[-1])
 
 
 def test_a_replaced_database_is_opened_anew(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_reader_leaves_no_transaction_or_cursor_open_so_that_the_log_can_be_fo
         database.add_steps([step_row(step) for step in range(1, 3_000)])
         rows = reader.steps_since(chunk=10)
         next(rows)
-        reader.series(), reader.meta(), reader.last_step()
+        reader.series(), reader.meta(), reader.recent_steps(1)
         busy, logged, folded = database._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         assert (busy, logged, folded) == (0, 0, 0)
         assert next(rows).step == 2

@@ -91,7 +91,9 @@ def test_a_home_that_is_a_file_is_refused_with_the_place(home: Path) -> None:
     home.write_text("", encoding="utf-8")
     with pytest.raises(StorageError, match="can't create the folder"):
         new_run()
-    assert list_runs() == []
+    with pytest.raises(StorageError, match="can't look into .*: Not a directory") as caught:
+        list_runs()
+    assert "RNNLM_TUI_HOME" in caught.value.hint
 
 
 def test_a_made_up_name_is_possible_and_free() -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.contract.commands import Command, CommandResult, Verb
-from rnnlm_tui.errors import RunStateError, StorageError
+from rnnlm_tui.errors import RnnlmError, RunStateError, StorageError
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.worker.commands import Steering, answer_at_end
+from rnnlm_tui.worker.commands import Steering
 from rnnlm_tui.worker.control import PendingCommand
 
 
@@ -20,6 +20,7 @@ class Run:
     def __init__(self) -> None:
         self.status = "running"
         self.step = 12
+        self.saved = "checkpoints/step-000000010"
         self.done: list[str] = []
 
     def pause(self) -> None:
@@ -39,7 +40,7 @@ class Run:
         raise StorageError("the disk is full", hint="free some space")
 
     def evaluate(self) -> str:
-        return "validation perplexity 9"
+        raise RuntimeError("CUDA out of memory. Tried to allocate 3 GiB")
 
     def sample(self, prompt: str | None) -> str:
         self.done.append(f"sample {prompt}")
@@ -125,9 +126,111 @@ def test_set_suggests_the_near_setting(database: RunDatabase) -> None:
     assert '"optimizer.learning_rate"' in ask(Steering(Run(), database), "set", path="optimizer.learning_rat", value=0.1).hint
 
 
-def test_a_command_after_the_end_came_too_late_unless_it_is_a_stop() -> None:
+def stop(steering: Steering, id: str = "a") -> list[CommandResult]:
+    """The answers to a stop so far, growing."""
     answers: list[CommandResult] = []
-    answer_at_end(PendingCommand(Command(id="a", verb="pause"), answers.append), "finished", 60)
-    answer_at_end(PendingCommand(Command(id="b", verb="stop"), answers.append), "finished", 60)
-    assert [(answer.id, answer.ok, answer.step) for answer in answers] == [("a", False, 60), ("b", True, 60)]
-    assert "finished" in answers[0].error
+    pending = PendingCommand(Command(id=id, verb="stop"), answers.append)
+    if not steering.replay(pending):
+        steering.carry_out(pending)
+    return answers
+
+
+def test_status_needs_no_journal(database: RunDatabase) -> None:
+    steering = Steering(Run(), database)
+    database.close()
+    assert steering.status(Command(id="a", verb="status")) == CommandResult(id="a", ok=True, status="running", step=12)
+
+
+def test_a_stop_of_an_earlier_attempt_is_answered_at_once_and_stops_nothing(database: RunDatabase) -> None:
+    before = Steering(Run(), database)
+    first = stop(before)
+    before.answer_stops()
+    run = Run()
+    now = Steering(run, database)
+    assert stop(now) == first
+    assert run.done == []
+    now.answer_stops()
+    assert len(first) == 1
+
+
+def test_a_stop_that_was_queued_twice_is_answered_twice_and_acts_once(database: RunDatabase) -> None:
+    run = Run()
+    steering = Steering(run, database)
+    first = stop(steering)
+    second: list[CommandResult] = []
+    assert not steering.replay(PendingCommand(Command(id="a", verb="stop"), second.append))  # it waits, as the first one does
+    steering.end()
+    steering.answer_stops()
+    steering.answer_at_end(PendingCommand(Command(id="a", verb="stop"), second.append), "stopped")
+    assert first == second
+    assert run.done == ["stop"]
+
+
+def test_the_journal_is_not_asked_after_its_end(database: RunDatabase) -> None:
+    steering = Steering(Run(), database)
+    steering.end()
+    database.close()
+    assert not steering.replay(PendingCommand(Command(id="a", verb="stop"), lambda result: None))
+
+
+def test_out_of_memory_is_the_answer_to_a_command_and_not_the_end_of_the_run(database: RunDatabase, capfd: pytest.CaptureFixture[str]) -> None:
+    answer = ask(Steering(Run(), database), "evaluate")
+    assert (answer.ok, answer.status, answer.error) == (False, "running", "evaluate: out of memory beside the training")
+    assert "Tried to allocate 3 GiB" in capfd.readouterr().err
+
+
+class FullDisk:
+    """A journal that can't be written, or not even read."""
+
+    def __init__(self, *, readable: bool) -> None:
+        self.readable = readable
+
+    def journalled(self, id: str) -> str | None:
+        if not self.readable:
+            raise StorageError("the disk is gone")
+        return None
+
+    def journal_command(self, id: str, verb: str, arguments_json: str, result_json: str) -> None:
+        raise StorageError("the disk is full", hint="free some space")
+
+
+def test_what_cannot_be_journalled_is_answered_so_and_a_stop_still_stops() -> None:
+    run = Run()
+    steering = Steering(run, FullDisk(readable=True))
+    answer = ask(steering, "pause")
+    assert (answer.ok, answer.error, answer.hint) == (False, "pause was carried out, and could not be journalled: the disk is full", "free some space")
+    answers = stop(steering)
+    steering.answer_stops()
+    assert [(answer.ok, answer.checkpoint) for answer in answers] == [(True, "checkpoints/step-000000012")]
+
+
+def test_what_cannot_be_looked_up_is_not_carried_out() -> None:
+    run = Run()
+    answer = ask(Steering(run, FullDisk(readable=False)), "pause")
+    assert (answer.ok, answer.error) == (False, "nothing was done: the disk is gone")
+    assert run.done == []
+
+
+def at_end(database: RunDatabase, verb: Verb, ending: str, failure: RnnlmError | None = None) -> CommandResult:
+    """The answer to a command that came when the attempt had ended."""
+    answers: list[CommandResult] = []
+    Steering(Run(), database).answer_at_end(PendingCommand(Command(id="a", verb=verb), answers.append), ending, failure)
+    (answer,) = answers
+    return answer
+
+
+def test_a_command_after_the_end_came_too_late(database: RunDatabase) -> None:
+    answer = at_end(database, "pause", "finished")
+    assert (answer.ok, answer.step) == (False, 12)
+    assert "finished" in answer.error
+
+
+def test_a_stop_after_the_end_has_what_it_wanted_and_names_the_last_checkpoint(database: RunDatabase) -> None:
+    answer = at_end(database, "stop", "finished")
+    assert (answer.ok, answer.step, answer.checkpoint) == (True, 12, "checkpoints/step-000000010")
+
+
+def test_a_stop_of_a_run_that_failed_hears_why(database: RunDatabase) -> None:
+    answer = at_end(database, "stop", "failed", StorageError("the disk is full", hint="free some space"))
+    assert (answer.ok, answer.error, answer.hint) == (False, "the run has failed: the disk is full", "free some space")
+    assert answer.checkpoint == "checkpoints/step-000000010"

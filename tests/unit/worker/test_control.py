@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from rnnlm_tui.contract.commands import MAX_REQUEST_BYTES, Command, CommandResult
 from rnnlm_tui.contract.wire import encode_line
+from rnnlm_tui.errors import StorageError
 from rnnlm_tui.worker.control import MAX_CONNECTIONS, ControlServer, PendingCommand
 
 
@@ -235,3 +237,38 @@ def test_blank_lines_are_nothing(path: Path) -> None:
     with connected(path) as connection:
         connection.sendall(b"\n  \n" + encode_line(Command(id="a", verb="status")))
         assert read_line(connection).id == "a"
+
+
+def test_a_request_that_breaks_is_answered_and_the_next_one_heard(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def broken(command: Command) -> CommandResult:
+        if command.id == "broken":
+            raise ValueError("Cannot operate on a closed database.")
+        return status(command)
+
+    def deliver(pending: PendingCommand) -> None:
+        raise KeyError("gone")
+
+    server = ControlServer(tmp_path / "s", status=broken, deliver=deliver)
+    server.start()
+    with connected(tmp_path / "s") as connection:
+        connection.sendall(encode_line(Command(id="broken", verb="status")))
+        answer = read_line(connection)
+        assert (answer.id, answer.ok, answer.error) == ("broken", False, "the worker could not take status: ValueError: Cannot operate on a closed database.")
+        connection.sendall(encode_line(Command(id="b", verb="pause")))
+        assert read_line(connection).error == "the worker could not take pause: KeyError: 'gone'"
+        connection.sendall(encode_line(Command(id="c", verb="status")))
+        assert read_line(connection).ok
+    server.retire()
+    server.close()
+    assert "Cannot operate on a closed database." in capfd.readouterr().err
+
+
+def test_a_path_that_cannot_be_bound_is_an_error_with_the_path(tmp_path: Path, trainer: Trainer) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "kept").touch()
+    server = ControlServer(tmp_path / "s", status=status, deliver=trainer.deliver)
+    with pytest.raises(StorageError, match=re.escape(str(tmp_path / "s"))):
+        server.start()
+    server.retire()
+    server.close()
+    assert (tmp_path / "s" / "kept").exists()

@@ -31,7 +31,7 @@ def listen(*numbers: signal.Signals) -> subprocess.CompletedProcess[str]:
 def test_sigterm_is_a_stop_and_sigusr1_a_checkpoint() -> None:
     heard = listen(signal.SIGUSR1, signal.SIGTERM)
     assert heard.returncode == 0, heard.stderr
-    assert heard.stdout.splitlines() == ["checkpoint SIGUSR1 True", "stop SIGTERM True"]
+    assert heard.stdout.splitlines() == ["checkpoint SIGUSR1 True", "stop SIGTERM False"]
 
 
 def test_sighup_is_nothing_to_a_run() -> None:
@@ -58,5 +58,10 @@ def test_long_work_is_left_when_a_stop_waits() -> None:
     inbox = Inbox()
     inbox.check_stop()
     inbox.deliver(PendingCommand(Command(id="a", verb="stop"), lambda result: None))
+    inbox.deliver(PendingCommand(Command(id="a", verb="stop"), lambda result: None))
     with pytest.raises(StopRequested):
         inbox.check_stop()
+    inbox.take()
+    assert inbox.stop_waits
+    inbox.take()
+    inbox.check_stop()

@@ -24,7 +24,7 @@ class Preparation:
     def __init__(self, run: RunDirectory, database: RunDatabase) -> None:
         self.run = run
         self.inbox = Inbox()
-        self.steering = Steering(Preparing(40), database)
+        self.steering = Steering(Preparing(40, "checkpoints/step-000000040"), database)
         self.report = ProgressReporter(database, self.inbox, self.steering)
         self.answers: list[CommandResult] = []
 
@@ -66,4 +66,4 @@ def test_a_stop_leaves_the_preparation_and_is_answered_at_the_end(preparation: P
         preparation.report(Progress("reading", 0, 100))
     assert preparation.answers == []
     preparation.steering.answer_stops()
-    assert [(answer.ok, answer.status) for answer in preparation.answers] == [(True, "stopping")]
+    assert [(answer.ok, answer.status, answer.checkpoint) for answer in preparation.answers] == [(True, "stopping", "checkpoints/step-000000040")]

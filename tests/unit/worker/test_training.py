@@ -233,3 +233,30 @@ def test_an_evaluation_after_the_save_labels_the_checkpoint(tmp_path: Path, data
     assert bench.saver.saved == [(1, None)]
     assert bench.training.evaluate().startswith("validation perplexity 20.09")
     assert bench.saver.labelled == [(1, 3.0)]
+
+
+def test_an_evaluation_that_breaks_is_the_answer_and_training_goes_on(tmp_path: Path, database: RunDatabase) -> None:
+    bench = Bench(tmp_path, database)
+
+    def breaks() -> None:
+        if bench.trainer.step < STEPS:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")
+
+    bench.evaluator.during = breaks
+    bench.ask("evaluate")
+    assert bench.training.train() == "finished"
+    assert [(answer.ok, answer.error) for answer in bench.inbox_answers] == [(False, "evaluate: out of memory beside the training")]
+
+
+def test_readers_are_told_what_takes_so_long(tmp_path: Path, database: RunDatabase) -> None:
+    bench = Bench(tmp_path, database, every=20)
+
+    def activity() -> str:
+        with RunReader(bench.directory) as reader:
+            return reader.meta().get("activity", "")
+
+    seen: list[str] = []
+    bench.evaluator.during = lambda: seen.append(activity())
+    assert bench.training.train() == "finished"
+    assert seen == ["evaluating", "evaluating"]
+    assert activity() == ""
