@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
 ResultT = TypeVar("ResultT")
 
-FIRST_LOOK_SECONDS = 0.05
-"""Until the frame is painted: what is read before would be painted twice."""
 STALLED_SECONDS = 5.0
 """Between two looks at the clock while a run stands still."""
 
@@ -91,12 +89,9 @@ class RnnlmApp(LaboratoryApp):
         if not self.is_headless:
             self.set_interval(hangup.CHECK_SECONDS, self._leave_without_terminal)
         self.set_interval(STALLED_SECONDS, self._tell_the_time)
-        self.set_timer(FIRST_LOOK_SECONDS, self._start_watching)
+        self.run_worker(self.watcher.loop, thread=True, group="watch", exit_on_error=True)
         if self.run_directory is not None:
             self.watcher.open(self.run_directory)
-
-    def _start_watching(self) -> None:
-        self.run_worker(self.watcher.loop, thread=True, group="watch", exit_on_error=True)
 
     async def on_unmount(self) -> None:
         self.watcher.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.errors import RnnlmError
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 RUNS_SECONDS, HIDDEN_RUNS_SECONDS = 2.0, 20.0
 """Between two looks at the list of runs, where it shows and where it does not."""
+FIRST_LOOK_SECONDS = 0.05
+"""Until the frame is painted: what is read before would be painted twice. Slept here, for a Textual timer that starts late is never called."""
 MACHINE_SECONDS = 60.0
 """Between two looks at the machine's memory and disk."""
 
@@ -63,6 +65,7 @@ class Watcher:
 
     def loop(self) -> None:
         """The thread: look, post, wait for the next turn or to be woken."""
+        sleep(FIRST_LOOK_SECONDS)
         next_list = next_machine = 0.0
         while not self._closing:
             woken = self._wake.is_set()

@@ -180,7 +180,7 @@ def test_closing_the_terminal_ends_the_app() -> None:
 @pytest.mark.parametrize("changes", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"TERM": "linux"}, {"TERM": "screen"}, {"LANG": "C", "LC_ALL": "C"}], ids=str)
 def test_every_terminal_gets_a_picture(changes: dict[str, str]) -> None:
     with terminal("running", changes=changes) as opened:
-        opened.read_until("plain-otter")
+        opened.read_until("tok/s")
         opened.write(b"q")
         opened.read_until("Leave rnnlm-tui?")
         opened.write(b"\r")
