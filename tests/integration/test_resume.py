@@ -103,7 +103,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(text: Path) ->
     with RunReader(run) as reader:
         assert reader.attempts()[-1].start_step == good.step
         notes = [event.text for event in reader.events() if event.kind == "note"]
-    assert any("model.safetensors" in note and f"step {bad.step:,} is damaged" in note for note in notes)
+    aside = f"checkpoints/damaged-step-{bad.step:09d}"
+    assert any("model.safetensors" in note and f"step {bad.step:,} is damaged" in note and aside in note for note in notes)
+    assert (run.path / aside).is_dir()
+    assert resolve_checkpoint(run, "last").name == f"step-{good.step:09d}"
     kill(run)
 
 

@@ -116,3 +116,25 @@ def test_impossible_commands_are_refused_with_the_reason(text: Path) -> None:
     wait_until_ended(run)
     with pytest.raises(RunStateError, match=r"is not running \(status finished\)"):
         send(run, "pause")
+
+
+def test_a_stop_that_is_repeated_in_the_next_attempt_is_answered_and_stops_nothing(text: Path) -> None:
+    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}))
+    wait_for_step(run, 5)
+    line = encode_line(Command(id="same", verb="stop"))
+
+    def ask() -> CommandResult:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(60)
+            connection.connect(str(run.socket_path))
+            connection.sendall(line)
+            with connection.makefile("rb") as answers:
+                return CommandResult.model_validate_json(answers.readline())
+
+    first = ask()
+    resume(run)
+    wait_for_step(run, first.step + 5)
+    assert ask() == first
+    wait_for_step(run, first.step + 50)
+    assert summarize(run).status == "running"
+    kill(run)

@@ -167,7 +167,7 @@ def test_a_finished_run_is_not_resumed(text: Path) -> None:
 def test_a_stop_while_preparing_leaves_a_run_that_can_be_resumed(text: Path) -> None:
     run = start(tiny_config(text, {"training.max_steps": 10}))
     stopped = send(run, "stop")
-    assert stopped.ok
+    assert (stopped.ok, stopped.checkpoint) == (True, "")
     assert summarize(run).status == "stopped"
     resume(run)
     assert wait_until_ended(run).status == "finished"

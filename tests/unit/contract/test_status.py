@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -80,3 +81,11 @@ def test_a_summary_has_the_keys_of_the_json_contract() -> None:
 
 def test_figures_that_are_not_finite_are_null_in_json() -> None:
     assert json.loads(TrainFigures(loss=math.nan, perplexity=math.inf).model_dump_json())["loss"] is None
+
+
+def test_a_worker_that_says_what_it_does_is_not_stalled_while_its_heart_beats() -> None:
+    busy = StatusFacts(lock_held=True, same_host=True, last_state="running", heartbeat_age=0.5, step_age=1e6, activity="evaluating")
+    assert derive_status(busy) == "running"
+    assert derive_status(replace(busy, activity="")) == "stalled"
+    assert derive_status(replace(busy, heartbeat_age=STALE_SECONDS + 1)) == "stalled"
+    assert derive_status(replace(busy, heartbeat_age=None)) == "stalled"

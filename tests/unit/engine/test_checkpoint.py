@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from rnnlm_tui.engine.checkpoint import load_model, load_training_state, load_weights, write_model, write_training_state
 from rnnlm_tui.engine.device import seed_everything
 from rnnlm_tui.engine.random_state import pack_random_state, unpack_random_state
-from rnnlm_tui.errors import CheckpointError
+from rnnlm_tui.errors import CheckpointError, StorageError
 
 from .builders import small_model, tokenizer_folder, trainer_of
 
@@ -120,3 +121,13 @@ def test_weights_of_other_names_or_shapes_are_refused_and_change_nothing(checkpo
         with pytest.raises(CheckpointError, match=message):
             load_weights(checkpoint, model)
         assert torch.equal(model.embedding.weight, before)
+
+
+def test_what_safetensors_cannot_write_is_told_as_a_fault_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object, **named: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("rnnlm_tui.engine.checkpoint.save_file", full)
+    with pytest.raises(StorageError, match=r"can't write .*training_state\.safetensors: .*No space left") as caught:
+        write_training_state(tmp_path, trainer_of("stream"))
+    assert "free some space" in caught.value.hint

@@ -17,6 +17,7 @@ from rnnlm_tui.store.checkpoints import (
     newest_valid,
     remove_checkpoint,
     resolve_checkpoint,
+    set_aside,
     sweep_temporary,
     verify_checkpoint,
     write_checkpoint,
@@ -265,3 +266,18 @@ def test_the_newest_two_snapshots_stay_and_each_has_a_path_of_its_own(run: RunDi
     assert set(run.snapshots_path.iterdir()) == set(paths[-2:])
     assert verify_checkpoint(paths[-1]).kind == "snapshot"
     assert list_checkpoints(run) == []
+
+
+def test_a_damaged_checkpoint_goes_aside_and_is_the_last_no_more(run: RunDirectory) -> None:
+    good, bad = write(run, 500), write(run, 1_000)
+    (bad / "model.safetensors").write_bytes(b"")
+    _, (damaged,) = newest_valid(run)
+    assert set_aside(damaged) == run.checkpoints_path / "damaged-step-000001000"
+    assert resolve_checkpoint(run, "last") == good
+    assert [entry.step for entry in list_checkpoints(run)] == [500]
+    (write(run, 1_000) / "model.safetensors").write_bytes(b"")
+    _, (again,) = newest_valid(run)
+    second = set_aside(again)
+    assert second.name.startswith("damaged-step-000001000-")
+    sweep_temporary(run)
+    assert names(run.checkpoints_path) == sorted(["damaged-step-000001000", second.name, "step-000000500"])

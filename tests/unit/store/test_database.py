@@ -294,3 +294,21 @@ def test_every_committed_step_is_there_after_the_writer_was_killed(run: RunDirec
     assert len(steps) % 10 == 0
     with RunDatabase(run.database_path) as database:
         assert begin(database, len(steps)) == 2
+
+
+def test_an_attempt_may_go_back_to_an_earlier_step_before_it_trains(database: RunDatabase, reader: RunReader) -> None:
+    first = begin(database)
+    database.add_steps([step_row(step, first) for step in range(1, 11)])
+    for step in (4, 8):
+        database.put_checkpoint(checkpoint_row(step))
+    second = begin(database, 8)
+    database.go_back(second, 4)
+    assert reader.recent_steps(1) == [step_row(4, first)]
+    assert [(row.step, row.last) for row in reader.checkpoints()] == [(4, True)]
+    assert [row.start_step for row in reader.attempts()] == [0, 4]
+
+
+def test_an_attempt_begins_with_no_activity_of_the_one_before(database: RunDatabase, reader: RunReader) -> None:
+    database.set_meta("activity", "evaluating")
+    begin(database)
+    assert reader.meta()["activity"] == ""

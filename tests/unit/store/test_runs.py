@@ -15,7 +15,7 @@ from rnnlm_tui.store.locations import runs_dir, trash_dir
 from rnnlm_tui.store.locks import RunLock
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RUN_NAME
-from rnnlm_tui.store.runs import create_run, delete_run, find_run, list_runs, suggest_name
+from rnnlm_tui.store.runs import create_run, delete_run, find_run, list_runs, run_named, suggest_name
 from tests.unit.store.rows import new_run
 from tests.unit.store.test_run_directory import IMPOSSIBLE_NAMES
 
@@ -91,7 +91,7 @@ def test_a_home_that_is_a_file_is_refused_with_the_place(home: Path) -> None:
     home.write_text("", encoding="utf-8")
     with pytest.raises(StorageError, match="can't create the folder"):
         new_run()
-    with pytest.raises(StorageError, match="can't look into .*: Not a directory") as caught:
+    with pytest.raises(StorageError, match=r"can't look into .*: Not a directory") as caught:
         list_runs()
     assert "RNNLM_TUI_HOME" in caught.value.hint
 
@@ -178,3 +178,11 @@ def test_paths_in_a_config_are_frozen_absolute_and_names_are_left(tmp_path: Path
     raw = {"corpus": {"source": "elman"}, "tokenizer": {"kind": "pretrained", "name": "owner/name"}}
     config = create_run(RunConfig.model_validate(raw)).read_config()
     assert (config.corpus.source, config.tokenizer.name) == ("elman", "owner/name")
+
+
+def test_a_run_that_another_one_names_is_found_by_its_whole_name_only() -> None:
+    run = new_run("plain-otter")
+    assert run_named("plain-otter") == run
+    for name in ("plain", "plain-otte", "", "../runs/plain-otter"):
+        with pytest.raises(UnknownRunError):
+            run_named(name)

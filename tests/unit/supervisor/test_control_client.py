@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -104,3 +105,19 @@ def test_a_run_of_another_host_is_resumed_there(run: RunDirectory) -> None:
     ended(run, "running", host="elsewhere")
     with pytest.raises(RunStateError, match="last seen on another host"):
         resume(run)
+
+
+def test_a_worker_is_found_where_it_says_that_it_listens(run: RunDirectory, tmp_path: Path) -> None:
+    launch(run)
+    elsewhere = tmp_path / "s"
+    run.socket_path.rename(elsewhere)
+    with RunDatabase(run.database_path) as database:
+        database.set_meta("socket", str(elsewhere))
+    assert send(run, "status").status == "running"
+
+
+def test_a_run_whose_database_is_damaged_can_still_be_steered(run: RunDirectory) -> None:
+    launch(run)
+    run.database_path.unlink()
+    run.database_path.write_bytes(b"this was a database" * 1_000)
+    assert send(run, "status").status == "running"

@@ -110,3 +110,12 @@ def test_the_machine_is_described_before_the_home_exists(home: Path) -> None:
     assert machine.cpu_count >= 1
     assert machine.disk_free > 0
     assert not home.exists()
+
+
+def test_a_run_whose_facts_are_damaged_tells_nothing(home: Path) -> None:
+    config = RunConfig(training=TrainingConfig(max_steps=300))
+    with RunDatabase(create_run(config, "odd-otter").database_path) as database:
+        attempt = database.begin_attempt(1, host_name(), boot_id(), "cpu", 0, {})
+        database.add_steps([StepRow(attempt, step, step * 700, 0.0, 3.0, 1.0, 0.01, 7_000.0, step * 0.1, 0.0) for step in range(1, 121)])
+        database.set_meta("vocab_size", "many")
+    assert estimate(config).seconds is None

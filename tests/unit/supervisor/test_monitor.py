@@ -178,3 +178,24 @@ def test_one_unreadable_run_does_not_hide_the_others(run: RunDirectory, home: ob
     (summary,) = summaries()
     assert (summary.run, summary.status) == ("plain-otter", "lost")
     assert "damaged" in str(summary.message)
+
+
+def test_an_evaluation_longer_than_any_before_is_no_stall(run: RunDirectory, worker: Worker) -> None:
+    worker.lock.acquire()
+    long_ago = time.time() - 100 * STALE_SECONDS
+    worker.event("running", at=long_ago)
+    worker.steps(1, 5, ended=long_ago)
+    worker.database.heartbeat(time.time())
+    worker.database.set_meta("activity", "evaluating")
+    assert summarize(run).status == "running"
+    worker.database.set_meta("activity", "")
+    assert summarize(run).status == "stalled"
+
+
+@pytest.mark.parametrize("text", ["", "soon", "nan", "inf", "1e999"])
+def test_a_fact_that_is_no_number_is_passed_over(run: RunDirectory, worker: Worker, text: str) -> None:
+    worker.steps(1, 5)
+    for key in ("heartbeat", "max_steps", "parameters", "epochs", "source_loss", "baseline_loss", "created"):
+        worker.database.set_meta(key, text)
+    summary = RunMonitor(run).snapshot().summary
+    assert (summary.step, summary.max_steps, summary.model.parameters, summary.source.perplexity) == (5, None, None, None)

@@ -1,0 +1,12 @@
+"""The one line that the app says of an answered command."""
+
+from __future__ import annotations
+
+from rnnlm_tui.contract.commands import CommandResult
+from rnnlm_tui.tui.steering import outcome
+
+
+def test_a_stop_claims_a_checkpoint_only_where_there_is_one() -> None:
+    saved = CommandResult(id="a", ok=True, step=12, checkpoint="checkpoints/step-000000012")
+    assert outcome("stop", saved).text == "stopped at step 12, the checkpoint is on disk"
+    assert outcome("stop", CommandResult(id="a", ok=True)).text == "stopped before its first step"

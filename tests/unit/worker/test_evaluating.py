@@ -1,0 +1,65 @@
+"""What an evaluation samples, and what a sample that fails does to the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.contract.config import CorpusConfig, ModelConfig, RunConfig, SamplingConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.corpus.text import TextCodec
+from rnnlm_tui.corpus.token_store import prepare_corpus
+from rnnlm_tui.engine.generate import Drawn
+from rnnlm_tui.engine.generate import generate as whole_text
+from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.worker.evaluating import Evaluator
+
+CONFIG = RunConfig(
+    corpus=CorpusConfig(source="elman", sentences=200),
+    tokenizer=TokenizerConfig(kind="word", vocab_size=100),
+    model=ModelConfig(embedding_dim=4, hidden_size=4, num_layers=1),
+    training=TrainingConfig(batch_size=2, bptt=5),
+    sampling=SamplingConfig(max_new_tokens=3),
+)
+
+
+@pytest.fixture
+def evaluator(tmp_path: Path) -> Iterator[Evaluator]:
+    corpus = prepare_corpus(CONFIG.corpus, CONFIG.tokenizer, CONFIG.training, tmp_path / "corpora", lambda progress: None)
+    with RunDatabase(RunDirectory(tmp_path).database_path) as database:
+        yield Evaluator(
+            config=CONFIG,
+            corpus=corpus,
+            codec=TextCodec(corpus.path),
+            model=RecurrentLanguageModel(vocab_size=corpus.vocab_size, embedding_dim=4, hidden_size=4, num_layers=1),
+            database=database,
+            attempt=1,
+            check_stop=lambda: None,
+        )
+
+
+def notes(folder: Path) -> list[str]:
+    with RunReader(RunDirectory(folder)) as reader:
+        return [event.text for event in reader.events() if event.kind == "note"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory. Tried to allocate"), MemoryError()])
+def test_a_sample_without_memory_is_left_out_and_the_others_are_drawn(
+    evaluator: Evaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    calls: list[object] = []
+
+    def generate(*arguments: object, **settings: object) -> Iterator[Drawn]:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise error
+        return whole_text(*arguments, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("rnnlm_tui.worker.evaluating.generate", generate)
+    rows = evaluator.continue_prompts(7, ["the boys", "the dog"])
+    assert [row.prompt for row in rows] == ["the dog"]
+    assert notes(tmp_path) == ['no continuation of "the boys": sample: out of memory beside the training']

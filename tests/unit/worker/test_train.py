@@ -1,0 +1,130 @@
+"""One attempt from its lock to its last event, in this process: what shows first, and how it ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.contract.commands import Command, CommandResult
+from rnnlm_tui.contract.config import CorpusConfig, DataMode, EvaluationConfig, ModelConfig, RunConfig, ScheduleConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.contract.metrics import HardwareRow
+from rnnlm_tui.errors import StorageError
+from rnnlm_tui.store.checkpoints import DamagedCheckpoint, newest_valid
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.locks import RunLock, read_lock
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.worker.control import PendingCommand
+from rnnlm_tui.worker.inbox import Inbox
+from rnnlm_tui.worker.train import Worker
+
+
+def config(data_mode: DataMode = "stream") -> RunConfig:
+    """Two steps on some generated sentences."""
+    return RunConfig(
+        corpus=CorpusConfig(source="elman", sentences=200),
+        tokenizer=TokenizerConfig(kind="word", vocab_size=100),
+        model=ModelConfig(embedding_dim=4, hidden_size=4, num_layers=1),
+        schedule=ScheduleConfig(warmup_steps=0),
+        training=TrainingConfig(data_mode=data_mode, max_steps=2, batch_size=2, bptt=5, context_length=5, threads=1, device="cpu"),
+        evaluation=EvaluationConfig(prompts=()),
+    )
+
+
+@pytest.fixture
+def run(home: Path) -> RunDirectory:
+    return create_run(config(), "plain-otter")
+
+
+@contextmanager
+def worker_of(run: RunDirectory, inbox: Inbox | None = None) -> Iterator[Worker]:
+    """A worker that has opened its attempt."""
+    lock = RunLock(run.lock_path)
+    lock.acquire()
+    try:
+        with RunDatabase(run.database_path) as database:
+            yield Worker(run, lock, inbox or Inbox(), database)
+    finally:
+        lock.release()
+
+
+def kinds(run: RunDirectory) -> list[str]:
+    with RunReader(run) as reader:
+        return [event.kind for event in reversed(reader.events())]
+
+
+def meta(run: RunDirectory) -> dict[str, str]:
+    with RunReader(run) as reader:
+        return reader.meta()
+
+
+def pulses() -> list[str]:
+    """Threads of a pulse that still beats."""
+    return [thread.name for thread in threading.enumerate() if thread.name in ("pulse", "control")]
+
+
+def test_an_attempt_shows_before_its_checkpoints_are_read(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+
+    def look(directory: RunDirectory) -> tuple[Path | None, list[DamagedCheckpoint]]:
+        seen.append(kinds(directory))
+        return newest_valid(directory)
+
+    monkeypatch.setattr("rnnlm_tui.worker.train.newest_valid", look)
+    with worker_of(run) as worker:
+        assert worker.work() == 0
+    assert seen == [["started", "preparing"]]
+    assert kinds(run)[-1] == "finished"
+    assert (meta(run)["socket"], meta(run)["activity"]) == (str(run.socket_path), "")
+
+
+def test_a_socket_that_cannot_be_bound_fails_the_run_with_the_path_and_leaves_nothing_behind(run: RunDirectory) -> None:
+    (run.socket_path / "in the way").mkdir(parents=True)
+    with worker_of(run) as worker:
+        assert worker.work() == StorageError.exit_code
+        assert not read_lock(run.lock_path).held
+    assert kinds(run) == ["started", "preparing", "failed"]
+    assert str(run.socket_path) in meta(run)["message"]
+    assert pulses() == []
+
+
+def test_a_machine_that_cannot_be_read_fails_the_run_in_words(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(path: Path) -> HardwareRow:
+        raise PermissionError(13, "Permission denied", "/proc/stat")
+
+    monkeypatch.setattr("rnnlm_tui.worker.train.HardwareProbe", unreadable)
+    with worker_of(run) as worker:
+        assert worker.work() != 0
+    assert kinds(run)[-1] == "failed"
+    assert "/proc/stat" in meta(run)["message"]
+    assert pulses() == []
+
+
+def test_a_stop_that_waits_when_the_run_fails_hears_why(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    inbox = Inbox()
+    answers: list[CommandResult] = []
+    inbox.deliver(PendingCommand(Command(id="a", verb="stop"), answers.append))
+
+    def unreadable(directory: RunDirectory) -> tuple[Path | None, list[DamagedCheckpoint]]:
+        raise StorageError(f"can't look into {directory.checkpoints_path}: Input/output error", hint="look at this disk")
+
+    monkeypatch.setattr("rnnlm_tui.worker.train.newest_valid", unreadable)
+    with worker_of(run, inbox) as worker:
+        assert worker.work() != 0
+    assert [(answer.ok, answer.status, answer.checkpoint) for answer in answers] == [(False, "failed", "")]
+    assert (answers[0].error.startswith("the run has failed: can't look into"), answers[0].hint) == (True, "look at this disk")
+
+
+@pytest.mark.parametrize(("data_mode", "told"), [("stream", True), ("sentences", False)])
+def test_the_floor_of_a_generated_source_is_told_where_the_loss_can_be_compared_with_it(home: Path, data_mode: DataMode, told: bool) -> None:
+    run = create_run(config(data_mode))
+    with worker_of(run) as worker:
+        assert worker.work() == 0
+    facts = meta(run)
+    assert ("source_loss" in facts) == told
+    assert float(facts["baseline_loss"]) > 0
