@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING
@@ -158,7 +157,7 @@ class CheckpointsScreen(PaneScreen):
         detail = self._details.get(row.path)
         panel.show(detail or CheckpointDetail(row.step, str(run / row.path)), time())
         if detail is None:
-            self.run_worker(partial(self._read, row, run), group="manifest", exclusive=True)
+            self.run_worker(lambda: self._read(row, run), group="manifest", exclusive=True)
         snapshot = self.snapshot
         if snapshot is not None:
             found, note = samples_at(snapshot.samples, row.step)
