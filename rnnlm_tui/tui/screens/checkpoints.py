@@ -8,6 +8,7 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING
 
+from textual import work
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.content import Content
@@ -157,7 +158,7 @@ class CheckpointsScreen(PaneScreen):
         detail = self._details.get(row.path)
         panel.show(detail or CheckpointDetail(row.step, str(run / row.path)), time())
         if detail is None:
-            self.run_worker(lambda: self._read(row, run), group="manifest", exclusive=True)
+            self._read(row, run)
         snapshot = self.snapshot
         if snapshot is not None:
             found, note = samples_at(snapshot.samples, row.step)
@@ -169,6 +170,7 @@ class CheckpointsScreen(PaneScreen):
             )
             samples.show(found, note, how if found else "")
 
+    @work(group="manifest", exclusive=True)
     async def _read(self, row: CheckpointRow, run: Path) -> None:
         try:
             manifest = await asyncio.to_thread(self.lab.services.manifest, run / row.path)
