@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Lock
 from typing import Protocol
 
@@ -82,22 +83,28 @@ class Steering:
         """
         if pending.command.verb != "stop":
             return False
-        with self._turn:
+        known: str | None = None
+        with self._turn, suppress(StorageError):  # where the journal can't be read, it takes its turn
             known = None if self._journal is None or pending.command.id in self._stopped else self._journal.journalled(pending.command.id)
         if known is not None:
             pending.answer(CommandResult.model_validate_json(known))
         return known is not None
 
     def carry_out(self, pending: PendingCommand) -> None:
-        """Act once for this command's id and answer; a repeated id gets the first answer again."""
+        """Act once for this command's id and answer; a repeated id gets the first answer again.
+
+        Where the journal can't be read nothing is done, for it might be the second time; a stop alone may come twice.
+        """
         command, journal = pending.command, self._journal
         if journal is None:
             raise RuntimeError("a command was carried out after the journal's end")
         try:
             known = journal.journalled(command.id)
         except StorageError as error:
-            pending.answer(CommandResult(id=command.id, ok=False, error=f"nothing was done: {error.message}", hint=error.hint))
-            return
+            if command.verb != "stop":
+                pending.answer(CommandResult(id=command.id, ok=False, error=f"nothing was done: {error.message}", hint=error.hint))
+                return
+            known = None
         if known is not None:
             pending.answer(CommandResult.model_validate_json(known))
             return

@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -120,11 +120,13 @@ class ControlServer:
                     with contextlib.suppress(OSError):
                         self._wake_receiver.recv(4096)
                 elif isinstance(connection, _Connection) and connection in self._connections:
-                    self._attend(connection, events)
+                    with self._alone(connection):
+                        self._attend(connection, events)
             while not self._outbox.empty():
                 connection, line = self._outbox.get()
                 connection.in_work -= 1
-                self._send(connection, line)
+                with self._alone(connection):
+                    self._send(connection, line)
             self._drop_idle()
             if deadline is None and self._closing.is_set():
                 deadline = time.monotonic() + 1.0
@@ -138,12 +140,16 @@ class ControlServer:
             used.close()
 
     def _attend(self, connection: _Connection, events: int) -> None:
-        """Read and write what one connection has; whatever goes wrong ends that connection alone."""
+        if events & selectors.EVENT_READ:
+            self._read(connection)
+        if events & selectors.EVENT_WRITE and connection in self._connections:
+            self._write(connection)
+
+    @contextlib.contextmanager
+    def _alone(self, connection: _Connection) -> Iterator[None]:
+        """Whatever goes wrong inside ends this connection alone."""
         try:
-            if events & selectors.EVENT_READ:
-                self._read(connection)
-            if events & selectors.EVENT_WRITE and connection in self._connections:
-                self._write(connection)
+            yield
         except Exception:
             traceback.print_exc()  # to the run's log
             self._drop(connection)

@@ -204,11 +204,14 @@ def test_what_cannot_be_journalled_is_answered_so_and_a_stop_still_stops() -> No
     assert [(answer.ok, answer.checkpoint) for answer in answers] == [(True, "checkpoints/step-000000012")]
 
 
-def test_what_cannot_be_looked_up_is_not_carried_out() -> None:
+def test_what_cannot_be_looked_up_is_not_carried_out_but_a_stop_is() -> None:
     run = Run()
-    answer = ask(Steering(run, FullDisk(readable=False)), "pause")
+    steering = Steering(run, FullDisk(readable=False))
+    answer = ask(steering, "pause")
     assert (answer.ok, answer.error) == (False, "nothing was done: the disk is gone")
     assert run.done == []
+    stop(steering)
+    assert run.done == ["stop"]
 
 
 def at_end(database: RunDatabase, verb: Verb, ending: str, failure: RnnlmError | None = None) -> CommandResult:
