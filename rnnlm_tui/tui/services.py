@@ -31,6 +31,10 @@ class Monitor(Protocol):
         """The run as it is now; None when nothing changed since the last call."""
         ...
 
+    def close(self) -> None:
+        """Let go of the run's files."""
+        ...
+
 
 class Services:
     """The real ones."""

@@ -80,11 +80,13 @@ class Watcher:
                 self._guarded(lambda: self._post(MachineSeen(self._services.machine())))
                 next_machine = monotonic() + MACHINE_SECONDS
             self._wake.wait(self._seconds)
+        self._leave_run()
 
     def _look_at_run(self) -> None:
         run = self._run
         if run is not self._monitored:
-            self._monitor, self._monitored = None, run
+            self._leave_run()
+            self._monitored = run
         if run is None:
             return
 
@@ -96,6 +98,11 @@ class Watcher:
                 self._post(SnapshotChanged(snapshot))
 
         self._guarded(look)
+
+    def _leave_run(self) -> None:
+        if self._monitor is not None:
+            self._monitor.close()
+        self._monitor = None
 
     def _look_at_list(self) -> None:
         def look() -> None:

@@ -193,6 +193,7 @@ class FakeServices(Services):
     started: list[tuple[RunConfig, str | None]] = field(default_factory=list)
     resumed: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
+    closed_monitors: list[str] = field(default_factory=list)
     refuse: RnnlmError | None = None
     machine_facts: MachineFacts = field(default_factory=make_machine)
 
@@ -232,7 +233,7 @@ class FakeServices(Services):
         if self.refuse is not None:
             raise self.refuse
         self.sent.append((run.name, verb, arguments))
-        return CommandResult(id="1", ok=True, step=3_752)
+        return CommandResult(id="1", ok=True, step=3_752, checkpoint="checkpoints/step-000003752" if verb == "stop" else "")
 
     def resume(self, run: RunDirectory) -> int:
         if self.refuse is not None:
@@ -259,3 +260,6 @@ class FakeMonitor:
             return None
         self.last = snapshot
         return snapshot
+
+    def close(self) -> None:
+        self.services.closed_monitors.append(self.name)

@@ -66,6 +66,17 @@ def test_a_run_is_posted_once_for_each_change() -> None:
         assert sum(isinstance(message, MachineSeen) for message in posted) == 1
 
 
+def test_the_files_of_a_run_are_let_go_when_another_is_opened_and_at_the_end() -> None:
+    services = with_runs(make_snapshot())
+    with watching(services) as (watcher, _):
+        watcher.open(services.run("plain-otter"))
+        wait_for_looks(watcher, 5)
+        watcher.open(services.run("brisk-heron"))
+        wait_for_looks(watcher, 5)
+        assert services.closed_monitors == ["plain-otter"]
+    assert services.closed_monitors == ["plain-otter", "brisk-heron"]
+
+
 def test_a_run_that_can_not_be_read_is_told_once() -> None:
     class Broken(FakeServices):
         def monitor(self, run: object) -> object:  # type: ignore[override]

@@ -100,6 +100,9 @@ class FakeMonitor:
         """The next one."""
         return self.snapshots.pop(0) if self.snapshots else None
 
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
 
 @dataclass
 class FakeSampler:
