@@ -88,6 +88,13 @@ class Services:
 
         delete_run(run)
 
+    def demo(self) -> RunConfig:
+        """The demo as it can run here: on another text where the extra `demo` is not installed."""
+        from rnnlm_tui.contract.presets import DEMO
+        from rnnlm_tui.supervisor.preflight import with_available_corpus
+
+        return with_available_corpus(DEMO)
+
     def estimate(self, config: RunConfig) -> Estimate:
         """What a config gives before anything runs."""
         from rnnlm_tui.supervisor.estimate import estimate

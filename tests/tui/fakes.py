@@ -195,6 +195,7 @@ class FakeServices(Services):
     deleted: list[str] = field(default_factory=list)
     closed_monitors: list[str] = field(default_factory=list)
     refuse: RnnlmError | None = None
+    demo_config: RunConfig = DEMO
     machine_facts: MachineFacts = field(default_factory=make_machine)
 
     def __post_init__(self) -> None:
@@ -211,6 +212,9 @@ class FakeServices(Services):
 
     def machine(self) -> MachineFacts:
         return self.machine_facts
+
+    def demo(self) -> RunConfig:
+        return self.demo_config
 
     def sampler(self) -> FakeSampler:  # type: ignore[override]
         return FakeSampler()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from rnnlm_tui.contract.presets import DEMO
+from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.tui.screens.confirm import ConfirmScreen
+from rnnlm_tui.tui.services import Services
 from tests.tui.fakes import FakeServices, make_machine, make_snapshot
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 
@@ -27,6 +31,22 @@ async def test_first_launch_is_calm_and_enter_starts_the_demo() -> None:
         await until(pilot, lambda: app.current_mode == "train" and "preparing" in lines_of(app)[0])
         assert services.started == [(DEMO, None)]
         assert "calm-badger" in lines_of(app)[0]
+
+
+async def test_without_the_demo_extra_the_demo_reads_the_python_reference_and_says_so() -> None:
+    config = parse_config(merge(DEMO, {"corpus.source": "python-docs"}))
+    services = FakeServices(demo_config=config)
+    async with running_app(services, run=None) as (app, pilot):
+        await until(pilot, lambda: "two-layer Elman RNN on the Python language reference" in text_of(app))
+        assert "for the State of the Union: pip install 'rnnlm-tui[demo]'" in text_of(app)
+        assert "57 State of the Union addresses" not in text_of(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: services.started == [(config, None)])
+
+
+def test_the_real_demo_falls_back_where_its_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnnlm_tui.supervisor.preflight.find_spec", lambda _name: None)
+    assert Services().demo().corpus.source == "python-docs"
 
 
 async def test_first_launch_names_a_machine_without_a_card() -> None:

