@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from textual.app import App
 
 from rnnlm_tui.contract.presets import DEMO
-from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.tui import remembered, steering
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.messages import Notice
@@ -96,9 +96,15 @@ class LaboratoryApp(App[int]):
     def look_now(self) -> None:
         self.watcher.look_now()
 
-    def start_run(self, config: RunConfig, name: str | None = None) -> None:
+    def start_run(self, config: RunConfig, name: str | None = None, refused: Callable[[InputError], None] | None = None) -> None:
+        def failed(error: RnnlmError | OSError) -> None:
+            if refused is not None and isinstance(error, InputError):
+                refused(error)
+            else:
+                self.say_error(error)
+
         self.say("starting…")
-        self.in_thread(partial(self.services.start, config, name), self._started)
+        self.in_thread(partial(self.services.start, config, name), self._started, failed)
 
     def _started(self, run: RunDirectory) -> None:
         self.open_run(run)
@@ -119,12 +125,17 @@ class LaboratoryApp(App[int]):
             self.say("going on…")
             self.in_thread(partial(self.services.resume, run), lambda _pid: self._told(Notice(f"{run.name} goes on", "done")))
 
-    def in_thread(self, work: Callable[[], ResultT], then: Callable[[ResultT], Awaitable[None] | None] | None = None) -> None:
+    def in_thread(
+        self,
+        work: Callable[[], ResultT],
+        then: Callable[[ResultT], Awaitable[None] | None] | None = None,
+        failed: Callable[[RnnlmError | OSError], None] | None = None,
+    ) -> None:
         async def run() -> None:
             try:
                 result = await asyncio.to_thread(work)
             except (RnnlmError, OSError) as error:
-                self.say_error(error)
+                (failed or self.say_error)(error)
                 return
             if then is not None and isawaitable(following := then(result)):
                 await following

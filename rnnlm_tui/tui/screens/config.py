@@ -15,12 +15,12 @@ from textual.events import Resize, ScreenResume
 from rnnlm_tui.contract import figures
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.presets import DEMO, PRESET_SUMMARIES, PRESETS
-from rnnlm_tui.errors import ConfigError, Problem, RnnlmError
+from rnnlm_tui.errors import ConfigError, CorpusError, DeviceError, InputError, Problem, RnnlmError, TokenizerError
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
 from rnnlm_tui.tui.screens.form_keys import FormKeys
 from rnnlm_tui.tui.widgets.content import from_outside, plain
-from rnnlm_tui.tui.widgets.estimate_panel import EstimatePanel, room_of
+from rnnlm_tui.tui.widgets.estimate_panel import TITLES, EstimatePanel, room_of
 from rnnlm_tui.tui.widgets.form import ConfigForm
 from rnnlm_tui.tui.widgets.form_draft import Draft, counted, draft_of, field_of
 from rnnlm_tui.tui.widgets.form_fields import edited_value, read_value, section_title
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 WIDE_FROM = 110
 """Columns from which all sections stand in one column, with the figures beside them."""
+
+REFUSED_AT: tuple[tuple[type[InputError], str], ...] = ((CorpusError, "corpus.source"), (TokenizerError, "tokenizer.name"), (DeviceError, "training.device"))
+"""Where it is said that a config can't run on this machine."""
 
 
 class ConfigScreen(FormKeys):
@@ -67,6 +70,8 @@ class ConfigScreen(FormKeys):
         self._estimate: Estimate | None = None
         self._estimated: RunConfig | None = None
         self._facts: Mapping[str, str] = {}
+        self._refused: tuple[RunConfig, Problem] | None = None
+        """The config that was not started, and why: it may start at the next try, for what was missing may be there by then."""
 
     def compose_body(self) -> ComposeResult:
         with Container(id="config-body"):
@@ -171,14 +176,16 @@ class ConfigScreen(FormKeys):
         if draft is None or not self.is_mounted:
             return
         estimate = self._estimate if self._estimated == draft.nearest_config() else None
-        self._problems = () if self.locked else draft.problems_within(estimate.steps if estimate is not None else None)
+        config = draft.nearest_config()
+        blocking = () if self.locked else draft.problems_within(estimate.steps if estimate is not None else None)
+        refusal = self._refused[1] if self._refused is not None and self._refused[0] == config and not self.locked else None
+        self._problems = blocking if refusal is None else (*blocking, refusal)
         self.form.show(draft, self._problems, locked=self.locked, facts=self._facts)
         self._show_titles()
-        config = draft.nearest_config()
         if config != self._estimated:
             self._estimated = config
             self.run_worker(self._work_out(config), group="estimate", exclusive=True)
-        self.query_one(EstimatePanel).show(self._estimate, draft, self._problems, room_of(self.lab.machine), started=self.locked)
+        self.query_one(EstimatePanel).show(self._estimate, draft, blocking, room_of(self.lab.machine), started=self.locked)
         self.refresh_frame()
 
     def _show_titles(self) -> None:
@@ -287,7 +294,19 @@ class ConfigScreen(FormKeys):
             return
         config = self._ready()
         if config is not None:
-            self.lab.start_run(config, self._name or None)
+            self._refused = None
+            self.lab.start_run(config, self._name or None, partial(self._refuse, config))
+
+    def _refuse(self, config: RunConfig, error: InputError) -> None:
+        """No run was created: say why beside the field that it is about."""
+        path = next((path for kind, path in REFUSED_AT if isinstance(error, kind)), None)
+        if path is None or self.locked:
+            self.lab.say_error(error)
+            return
+        self._refused = config, Problem(path, error.message, error.hint)
+        self._show()
+        self.form.go_to(path)
+        self.lab.say(f"not started: {TITLES[path]} says why", trouble=True)
 
     def _ready(self) -> RunConfig | None:
         """The draft's config when nothing is wrong; else the form goes to the first problem and says so."""
@@ -295,9 +314,10 @@ class ConfigScreen(FormKeys):
         if draft is None:
             self.lab.say("this run is saved: n makes a new run from it")
             return None
-        if self._problems:
-            self.form.go_to(field_of(self._problems[0])) if "." in self._problems[0].path else None
-            self.lab.say(f"{counted(len(self._problems), 'problem')} to mend first, g goes from one to the next", trouble=True)
+        blocking = [problem for problem in self._problems if self._refused is None or problem is not self._refused[1]]
+        if blocking:
+            self.form.go_to(field_of(blocking[0])) if "." in blocking[0].path else None
+            self.lab.say(f"{counted(len(blocking), 'problem')} to mend first, g goes from one to the next", trouble=True)
             return None
         try:
             return draft.config()

@@ -46,7 +46,7 @@ from textual.widgets import Static
 
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.status import RunSummary
-from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.tui.actions import Action, Pane, actions_for
 from rnnlm_tui.tui.messages import Notice
 from rnnlm_tui.tui.narrow_updates import NarrowCompositor
@@ -93,8 +93,8 @@ class Laboratory(Protocol):
     settings: dict[str, object]
     """What is kept until the next start: plain JSON values; screens read and write their own keys."""
 
-    def start_run(self, config: RunConfig, name: str | None = None) -> None:
-        """Create the run, launch its worker and open it on the train pane; what goes wrong is said."""
+    def start_run(self, config: RunConfig, name: str | None = None, refused: Callable[[InputError], None] | None = None) -> None:
+        """Create the run, launch its worker and open it on the train pane; a config that can't run here goes to `refused`, all else that goes wrong is said."""
 
     def send(self, verb: Verb, **arguments: object) -> None:
         """One command to the open run's worker; its outcome becomes one calm line."""
@@ -126,8 +126,13 @@ class Laboratory(Protocol):
     def say_error(self, error: RnnlmError | OSError) -> None:
         """An error's message and hint, until they have been read."""
 
-    def in_thread(self, work: Callable[[], ResultT], then: Callable[[ResultT], Awaitable[None] | None] | None = None) -> None:
-        """Run `work` in a thread, then `then` with its result back here; an RnnlmError is said."""
+    def in_thread(
+        self,
+        work: Callable[[], ResultT],
+        then: Callable[[ResultT], Awaitable[None] | None] | None = None,
+        failed: Callable[[RnnlmError | OSError], None] | None = None,
+    ) -> None:
+        """Run `work` in a thread, then `then` with its result back here; an RnnlmError goes to `failed`, or is said."""
 
     async def warm_sampler(self) -> SamplerClient:
         """The sampler, started if it is not yet."""

@@ -56,6 +56,10 @@ class SamplingScreen(PaneScreen):
         try:
             checkpoint = await self._checkpoint(row)
             sampler = await self.lab.warm_sampler()
+            await sampler.start()  # again, where it died since: from here to the request nothing is waited for
+            if self._progress is not progress:
+                return
+            progress.asked = True
             request = SampleRequest(id=progress.request_id, checkpoint=str(checkpoint), prompt=prompt, settings=settings)
             async for answer in sampler.generate(request):
                 if self._progress is not progress:
@@ -107,9 +111,16 @@ class SamplingScreen(PaneScreen):
         self.refresh_footer()
 
     def stop(self) -> None:
-        """Ask the sampler to stop; what was drawn so far comes with its answer."""
-        if self._progress is not None:
-            self.run_worker(self._cancel(self._progress), group="cancel")
+        """Ask the sampler to stop; what was drawn so far comes with its answer. A sampler that was not asked yet never is."""
+        progress = self._progress
+        if progress is None:
+            return
+        if progress.asked:
+            self.run_worker(self._cancel(progress), group="cancel")
+        else:
+            self.transcript.end("stopped", meta=f"{progress.where} · stopped")
+            self.transcript.show_status(progress.given_up())
+            self._rest()
 
     def abandon(self) -> None:
         """Stop, and show nothing more of it."""

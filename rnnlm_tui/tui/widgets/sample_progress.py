@@ -24,6 +24,8 @@ class SampleProgress:
         self.request_id = request_id
         self.where = where
         """`step 3,700`, `now`."""
+        self.asked = False
+        """Whether the sampler has the request; before, there is nothing to take back."""
         self._wanted = settings.max_new_tokens
         self._seed = None if settings.greedy else settings.seed
         self._clock = clock
@@ -61,6 +63,10 @@ class SampleProgress:
             parts.append(Content.assemble((figures.count(self._tokens / elapsed), TEXT), (" tok/s", DIM)))
         parts.append(Content.assemble(("first token ", DIM), (f"{(self._first - self._started) * 1000:,.0f}", TEXT), (" ms", DIM)))
         return Content("   ").join(parts)
+
+    def given_up(self) -> Content:
+        """`■ stopped before the first token`."""
+        return Content.assemble(("■ ", DIM), ("stopped before the first token", DIM))
 
     def ended(self, done: SampleDone, *, wide: bool) -> Content:
         """`✓ 42 of 100 tokens   2,110 tok/s   first token 38 ms   4.1 bits/token`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,8 +117,13 @@ class FakeSampler:
     gate: asyncio.Event | None = None
     """Where given, the text ends only after it is set, or is cancelled."""
 
+    waking: asyncio.Event | None = None
+    """Where given, the sampler is ready only after it is set."""
+
     async def start(self) -> None:
-        """Ready at once."""
+        """Ready at once, or as soon as it may."""
+        if self.waking is not None:
+            await self.waking.wait()
 
     async def close(self) -> None:
         """Nothing to end."""
@@ -161,6 +167,8 @@ class FakeServices(Services):
         self.damaged: dict[str, str] = {}
         self.steps: int | None = 4_752
         self.start_failure: RnnlmError | None = None
+        self.slow_worker: threading.Event | None = None
+        """Where given, a worker answers only after it is set."""
 
     def monitor(self, run: RunDirectory) -> Monitor:
         return FakeMonitor(list(self.snapshots))
@@ -187,6 +195,8 @@ class FakeServices(Services):
 
     def send(self, run: RunDirectory, verb: Verb, **arguments: object) -> CommandResult:
         self.calls.append(("send", verb))
+        if self.slow_worker is not None:
+            self.slow_worker.wait()
         return CommandResult(id="1", ok=True, status="running", step=3_751, checkpoint="snapshots/step-000003751-aa")
 
     def suggest_name(self) -> str:

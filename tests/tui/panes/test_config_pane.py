@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from textual.events import Key, Paste
 from textual.pilot import Pilot
 
@@ -9,10 +11,13 @@ from rnnlm_tui.contract.config import SECTIONS, RunConfig
 from rnnlm_tui.contract.estimates import parameter_count
 from rnnlm_tui.contract.presets import DEMO, PRESETS
 from rnnlm_tui.contract.validation import merge, parse_config
-from rnnlm_tui.errors import WorkerError
+from rnnlm_tui.errors import DeviceError, WorkerError
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
 from rnnlm_tui.tui.screens.config import ConfigScreen
+from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, fields_of, number_text
 from tests.tui.panes.fakes import FakeServices, make_snapshot
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
@@ -141,6 +146,40 @@ async def test_a_start_that_fails_keeps_the_draft() -> None:
         assert app.draft is not None
         assert app.draft.training.seed == 43
         assert app.current_mode == "config"
+
+
+async def test_a_text_that_is_not_there_is_said_at_its_field_and_no_run_is_made(home: Path, tmp_path: Path) -> None:
+    class RealStart(FakeServices):
+        def start(self, config: RunConfig, name: str | None) -> RunDirectory:
+            return Services.start(self, config, name)
+
+    async with opened(RealStart(), "config", run=None) as (app, pilot):
+        await until_shown(pilot, "calm-badger")
+        await write(pilot, "corpus.source", str(tmp_path / "gone.txt"))
+        await go(pilot, "training.epochs")
+        await pilot.press("f5")
+        await until_shown(pilot, "gone.txt does not exist", "✗ not started: source says why")
+        assert app.current_mode == "config"
+        assert focused(app) == "corpus.source"
+        assert list_runs() == []
+        assert not (home / "runs").exists() or not list((home / "runs").iterdir())
+
+
+async def test_a_refused_start_can_be_tried_again_and_is_forgotten_with_the_next_change() -> None:
+    services = FakeServices(make_snapshot("preparing"))
+    services.start_failure = DeviceError('no device "cuda" on this machine', hint="training.device=auto takes the best there is")
+    async with opened(services, "config", run=None) as (app, pilot):
+        await until_shown(pilot, "calm-badger")
+        await write(pilot, "training.device", "cuda")
+        await pilot.press("f5")
+        await until_shown(pilot, 'no device "cuda" on this machine')
+        assert focused(app) == "training.device"
+        await write(pilot, "training.device", "auto")
+        await until(pilot, lambda: 'no device "cuda"' not in screen_text(app))
+        await write(pilot, "training.device", "cuda")
+        services.start_failure = None
+        await pilot.press("f5")
+        await until(pilot, lambda: app.current_mode == "train")
 
 
 async def test_a_draft_can_be_saved_as_a_run_that_is_not_started() -> None:

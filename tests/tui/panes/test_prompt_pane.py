@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 from textual.events import Key
 
@@ -54,6 +55,38 @@ async def test_the_living_text_has_a_bar_and_escape_stops_it_before_it_leaves_th
         await until(pilot, lambda: isinstance(app.focused, Transcript))
         await pilot.press("3")
         await until(pilot, lambda: app.current_mode == "checkpoints")
+
+
+async def test_escape_while_the_sampler_wakes_means_that_it_is_never_asked() -> None:
+    sampler = FakeSampler(waking=asyncio.Event())
+    services = FakeServices(make_snapshot(), sampler=sampler)
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press(*"We", "enter")
+        await until_shown(pilot, "waking the model", "esc Stop")
+        await pilot.press("escape")
+        await until_shown(pilot, "■ stopped before the first token")
+        assert not pane(app).sampling
+        assert sampler.waking is not None
+        sampler.waking.set()
+        await pilot.press("enter")
+        await until_shown(pilot, "We is strong.", "✓ 3 of 100 tokens")
+        assert len(sampler.requests) == 1
+
+
+async def test_escape_while_a_snapshot_is_written_means_that_nothing_is_sampled_from_it() -> None:
+    services = FakeServices(make_snapshot())
+    services.slow_worker = threading.Event()
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press(*"We")
+        while (choice := pane(app).choice) is not None and choice.row is not None:
+            await pilot.press("ctrl+k")
+        await pilot.press("enter")
+        await until(pilot, lambda: ("send", "snapshot") in services.calls)
+        await pilot.press("escape")
+        await until_shown(pilot, "■ stopped before the first token")
+        services.slow_worker.set()
+        await app.workers.wait_for_complete([worker for worker in app.workers if worker.group == "sample"])
+        assert services.fake_sampler.requests == []
 
 
 async def test_letters_and_digits_are_text_inside_the_box() -> None:
