@@ -13,7 +13,7 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.supervisor.control_client import resume, send
 from rnnlm_tui.supervisor.monitor import summarize
-from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for_step, wait_until_ended, write_text
+from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for, wait_for_step, wait_until_ended, write_text
 
 STEPS = 600
 
@@ -99,8 +99,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(text: Path) ->
     content[-1] ^= 1
     weights.write_bytes(content)
     resume(run)
-    wait_for_step(run, good.step + 2)
     with RunReader(run) as reader:
+        wait_for(lambda: any((event.attempt, event.kind) == (2, "running") for event in reader.events()), "the second attempt's first step")
         assert reader.attempts()[-1].start_step == good.step
         notes = [event.text for event in reader.events() if event.kind == "note"]
     aside = f"checkpoints/damaged-step-{bad.step:09d}"
