@@ -8,6 +8,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.tui import crash
 from rnnlm_tui.tui.messages import MachineSeen, Notice, Noticed, RunsChanged, SnapshotChanged
 
 if TYPE_CHECKING:
@@ -114,11 +115,18 @@ class Watcher:
         self._guarded(look)
 
     def _guarded(self, look: Callable[[], object]) -> None:
-        """A run that can't be read is said once, and looked at again: its disk may come back."""
+        """A run that can't be read is said once, and looked at again: its disk may come back. So is a mistake of ours, which must not end the app."""
         try:
             look()
         except (RnnlmError, OSError) as error:
             text, hint = (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
-            if text != self._complaint:
-                self._complaint = text
-                self._post(Noticed(Notice(text, "trouble", hint)))
+            self._complain(text, text, hint)
+        except Exception as error:
+            if type(error).__name__ != self._complaint:
+                log = crash.keep_traceback(error)
+                self._complain(type(error).__name__, f"looking at the runs failed ({type(error).__name__})", f"the details are in {log}" if log else "")
+
+    def _complain(self, about: str, text: str, hint: str) -> None:
+        if about != self._complaint:
+            self._complaint = about
+            self._post(Noticed(Notice(text, "trouble", hint)))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from rnnlm_tui.contract.presets import DEMO
+from rnnlm_tui.contract.status import EvaluationFigures
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.tui.screens.confirm import ConfirmScreen
 from rnnlm_tui.tui.services import Services
-from tests.tui.fakes import FakeServices, make_machine, make_snapshot
+from tests.tui.fakes import START, FakeServices, make_machine, make_snapshot, make_summary
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 
 
@@ -67,9 +68,43 @@ async def test_the_table_shows_status_progress_perplexity_speed_and_age() -> Non
     async with running_app(three_runs(), pane="runs") as (app, _):
         text = text_of(app)
         assert "3 runs, ● 1 running" in lines_of(app)[0]
-        assert "› plain-otter   ● running      ━━━━━─  79 %     55.3   27.6k    now" in text
+        assert "› plain-otter   ● running      ━━━━━─  79 %     55.3   27.6k     now" in text
         assert "✓ finished     ━━━━━━ 100 %     54.5★" in text
         assert "✗ failed" in text
+
+
+LONG = "a" * 64
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+async def test_long_values_touch_no_other_column_and_stand_right_under_their_heads(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = START + 99
+    monkeypatch.setattr("rnnlm_tui.tui.widgets.runs_table.time", lambda: now)
+    perplexities = [999_999.0, 1.5e7, 54.1, None]
+    runs = [
+        make_summary(
+            f"{letter}{LONG[1:]}", status, 999_999, max_steps=1_000_000, active_seconds=active, updated=now - since, tokens_per_second=speed,
+            validation=EvaluationFigures(best_perplexity=perplexity),
+        )
+        for letter, status, active, since, speed, perplexity in zip(
+            "abcd", ("lost", "stopped", "failed", "crashed"), (99, 7_500, 273_600, 3_599), (800, 3_599, 86_399, 34_560_000), (99_940.0, 812.0, None, 999_000.0), perplexities, strict=True
+        )
+    ]  # fmt: skip
+    columns = {"val ppl": ["999,999", "1.5e7", "54.1★", "–"], "age": ["13 min", "59 min", "23 h", "400 d"]}
+    if width > 60:
+        columns["tok/s"] = ["99.9k", "812", "–", "999k"]
+    if width > 110:
+        columns |= {"time": ["1 min 39 s", "2 h 05 min", "3 d 04 h", "59 min 59 s"], "Δ best": ["+999,945", "+1.5e7", "0.0", "–"]}
+    async with running_app(FakeServices(runs=runs), run=None, pane="runs", size=(width, 24)) as (app, pilot):
+        await pilot.press("o", "o")  # by name
+        head, *rows = lines_of(app)[3:8]
+    for name, values in columns.items():
+        end = head.index(name) + len(name)
+        for row, value in zip(rows, values, strict=True):
+            figure = value.removesuffix("★")
+            assert row[:end].endswith(f" {figure}"), f"{name} of {row}"
+            assert row[end + value.endswith("★")] in " │", f"{name} of {row}"
+    assert all(len(line) == width for line in (head, *rows))
 
 
 async def test_the_run_under_the_cursor_is_the_open_one() -> None:

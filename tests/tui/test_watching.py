@@ -24,7 +24,7 @@ from rnnlm_tui.tui.crash import keep_traceback, sentence
 from rnnlm_tui.tui.messages import MachineSeen, Noticed, RunsChanged, SnapshotChanged
 from rnnlm_tui.tui.run_list import RunList
 from rnnlm_tui.tui.watch import Watcher
-from tests.tui.fakes import FakeServices, make_snapshot
+from tests.tui.fakes import FakeMonitor, FakeServices, make_snapshot
 from tests.tui.support import with_runs
 
 DEADLINE = 20.0
@@ -88,6 +88,21 @@ def test_a_run_that_can_not_be_read_is_told_once() -> None:
         wait_for_looks(watcher, 10)
     told = [message.notice for message in posted if isinstance(message, Noticed)]
     assert [(notice.text, notice.kind) for notice in told] == [("run.db of plain-otter is damaged", "trouble")]
+
+
+def test_a_mistake_of_ours_while_looking_is_told_once_and_the_looking_goes_on(home: Path) -> None:
+    class Mistaken(FakeServices):
+        def monitor(self, run: RunDirectory) -> FakeMonitor:
+            raise KeyError("epoch")
+
+    services = Mistaken()
+    with watching(services) as (watcher, posted):
+        watcher.open(services.run("plain-otter"))
+        wait_for_looks(watcher, 10)
+        assert sum(isinstance(message, MachineSeen) for message in posted) == 1
+    told = [message.notice for message in posted if isinstance(message, Noticed)]
+    assert [(notice.text, notice.kind) for notice in told] == [("looking at the runs failed (KeyError)", "trouble")]
+    assert (home / "app.log").read_text().count("Traceback") == 1
 
 
 def test_a_run_that_ended_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:

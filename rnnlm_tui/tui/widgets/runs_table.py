@@ -171,14 +171,18 @@ class RunsTable(Panel, can_focus=True):
         self._top = min(max(self._top, self._row - self._visible + 1), max(most, 0))
 
     def _narrow_columns(self, width: int) -> list[Column]:
-        name = max(10, width - 2 - 15 - 13 - 10 - 8 - 6 - (8 if width >= 74 else 0))
-        columns = [*self._first_columns(name, 6), Column("val ppl", 10, self._perplexity), Column("tok/s", 7, _speed), Column("age", 7, _age)]
-        return [*columns, Column("  preset", width - sum(column.width for column in columns), _preset, left=True)] if width >= 74 else columns
+        preset = 9 if width >= 74 else 0
+        speeds = [Column("tok/s", 7, _speed)] if width >= 64 else []
+        figures = [Column("val ppl ", 10, self._perplexity), *speeds, Column("age", 8, _age)]
+        bars = 6 if speeds else 4
+        name = max(9, width - 2 - 15 - (bars + 6) - sum(column.width for column in figures) - preset)
+        columns = [*self._first_columns(name, bars), *figures]
+        return [*columns, Column("  preset", preset, _preset, left=True)] if preset else columns
 
     def _wide_columns(self, width: int) -> list[Column]:
         columns = [
-            *self._first_columns(14 + max(0, width - 116) // 2, 12), Column("val ppl", 9, self._perplexity), Column("Δ best", 8, self._behind),
-            Column("tok/s", 8, _speed), Column("time", 13, _duration), Column("age", 6, _age), Column("  model", 15, _model, left=True),
+            *self._first_columns(14 + max(0, width - 116) // 2, 10 if width < 120 else 12), Column("val ppl ", 10, self._perplexity), Column("Δ best", 9, self._behind),
+            Column("tok/s", 7, _speed), Column("time", 13, _duration), Column("age", 8, _age), Column("  model", 14 if width < 140 else 20, _model, left=True),
         ]  # fmt: skip
         return [*columns, Column("  preset", max(0, width - sum(column.width for column in columns)), _preset, left=True)]
 
