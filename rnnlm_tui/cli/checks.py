@@ -48,7 +48,7 @@ def python_finding() -> Finding:
 
 def terminal_findings(environment: Mapping[str, str], encoding: str, size: os.terminal_size, is_terminal: bool) -> list[Finding]:
     """Colours, characters and size of the terminal, from its environment."""
-    from rnnlm_tui.cli.start import SMALLEST
+    from rnnlm_tui.tui.sizes import SMALLEST
 
     if not is_terminal:
         found = [Finding("terminal", "note", "none here: the app can't open, every other verb works")]

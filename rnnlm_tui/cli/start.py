@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from rnnlm_tui.cli.arguments import FPS, AsciiOption, FpsOption, NoMouseOption, RunArgument
+from rnnlm_tui.tui.sizes import SMALLEST
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.run_directory import RunDirectory
-
-SMALLEST = (60, 15)
-"""Columns and rows below which the app shows no more than a sentence."""
 
 
 def open_run(run: RunArgument, ascii_only: AsciiOption = False, fps: FpsOption = FPS, no_mouse: NoMouseOption = False) -> None:

@@ -1,4 +1,4 @@
-"""Numbers as people read them: `3,751`, `27.6k`, `8.1e-4`, `24 s left ±3`, `1 min 39 s`, `4.1 / 23 GiB`, `39 MB`, `2 h`."""
+"""Numbers as people read them: `3,751`, `27.6k`, `8.1e-4`, `24 s left ±3`, `1 min 39 s`, `39 MB`, `2 h`."""
 
 from __future__ import annotations
 
@@ -144,11 +144,6 @@ def memory(size: float | None) -> str:
     if size is None or math.isnan(size):
         return NOTHING
     return f"{size / 2**20:.0f} MiB" if size < 0.095 * GIB else f"{gib(size)} GiB"
-
-
-def memory_of(used: float | None, total: float | None) -> str:
-    """`4.1 / 23 GiB`."""
-    return f"{gib(used)} / {gib(total)} GiB"
 
 
 def disk(size: float | None) -> str:

@@ -61,11 +61,6 @@ class Action:
         return self.shown or " ".join(key_label(key) for key in self.keys)
 
     @property
-    def short_help(self) -> str:
-        """The help up to its colon, where there is little room."""
-        return self.help.partition(":")[0]
-
-    @property
     def textual_action(self) -> str:
         """The action in Textual's spelling."""
         return f"{'app' if self.on_app else 'screen'}.{self.id}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rnnlm_tui.contract.commands import CommandResult, Verb
-from rnnlm_tui.contract.metrics import EventKind
 from rnnlm_tui.contract.status import RunStatus
 from rnnlm_tui.tui.messages import Notice
 
@@ -49,11 +48,3 @@ def outcome(verb: Verb, result: CommandResult) -> Notice:
         "set": f"changed at {at}",
     }.get(verb, f"{verb}: done at {at}")
     return Notice(said, "done")
-
-
-def event_sign(kind: EventKind) -> str:
-    """The mark of an event in lists and under charts."""
-    return {
-        "checkpoint": "c", "best": "★", "evaluation": "e", "resumed": "↻", "paused": "‖", "sample": "s", "setting": "Δ",
-        "failed": "✗", "finished": "✓", "stopped": "■",
-    }.get(kind, "·")  # fmt: skip

@@ -68,7 +68,7 @@ async def test_the_table_shows_status_progress_perplexity_speed_and_age() -> Non
     async with running_app(three_runs(), pane="runs") as (app, _):
         text = text_of(app)
         assert "3 runs, ● 1 running" in lines_of(app)[0]
-        assert "› plain-otter   ● running      ━━━━━─  79 %     55.3   27.6k     now" in text
+        assert "› plain-otter  ● running      ━━━━━─  79 %     55.3   27.6k     now  demo" in text
         assert "✓ finished     ━━━━━━ 100 %     54.5★" in text
         assert "✗ failed" in text
 

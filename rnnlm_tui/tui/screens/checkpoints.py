@@ -19,6 +19,7 @@ from rnnlm_tui.contract.metrics import CheckpointRow
 from rnnlm_tui.errors import RnnlmError, StorageError
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.sizes import WIDE_FROM
 from rnnlm_tui.tui.widgets.checkpoint_detail import CheckpointDetail, DetailPanel, FileFact, SamplesPanel, samples_at
 from rnnlm_tui.tui.widgets.checkpoint_table import CheckpointTable
 from rnnlm_tui.tui.widgets.palette import DIM, TEXT
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.manifest import Manifest
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
-WIDE_FROM = 110
 AGE_SECONDS = 10.0
 """Between two looks at the clock for the ages."""
 

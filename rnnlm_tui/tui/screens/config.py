@@ -19,6 +19,7 @@ from rnnlm_tui.errors import ConfigError, CorpusError, DeviceError, InputError, 
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
 from rnnlm_tui.tui.screens.form_keys import FormKeys
+from rnnlm_tui.tui.sizes import WIDE_FROM
 from rnnlm_tui.tui.widgets.content import from_outside, plain
 from rnnlm_tui.tui.widgets.estimate_panel import TITLES, EstimatePanel, room_of
 from rnnlm_tui.tui.widgets.form import ConfigForm
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.estimate import Estimate
     from rnnlm_tui.supervisor.machine import MachineFacts
     from rnnlm_tui.supervisor.monitor import RunSnapshot
-
-WIDE_FROM = 110
-"""Columns from which all sections stand in one column, with the figures beside them."""
 
 REFUSED_AT: tuple[tuple[type[InputError], str], ...] = ((CorpusError, "corpus.source"), (TokenizerError, "tokenizer.name"), (DeviceError, "training.device"))
 """Where it is said that a config can't run on this machine."""

@@ -19,7 +19,6 @@ LEFT, RIGHT = 42, 26
 KEY, NARROW_KEY = 9, 6
 """Columns of a key at the left and at the right."""
 MARKS = (("c", "saved"), ("★", "best"), ("▸", "last"), ("↻", "resumed"), ("e", "evaluation"))
-ASCII_MARKS = {"★": "*", "▸": ">", "↻": "r"}
 
 
 class HelpScreen(Overlay[None]):
@@ -112,12 +111,7 @@ class HelpScreen(Overlay[None]):
         for pair in pairs:
             cells = [Content.assemble(status_glyph(status, ascii_only=self._ascii), (f" {palette.STATUS_WORDS[status]}", palette.DIM)) for status in pair]
             rows.append(Content.assemble(cells[0].truncate(12, pad=True), cells[1]))
-        marks = [
-            Content.assemble(
-                (ASCII_MARKS.get(sign, sign) if self._ascii else sign, palette.VALIDATION if sign == "★" else palette.TEXT), (f" {word}", palette.DIM)
-            )
-            for sign, word in MARKS
-        ]
+        marks = [Content.assemble((sign, palette.VALIDATION if sign == "★" else palette.TEXT), (f" {word}", palette.DIM)) for sign, word in MARKS]
         rows.append(Content("  ").join(marks[:3]))
         rows.append(Content("  ").join(marks[3:]))
         return rows

@@ -50,6 +50,7 @@ from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.tui.actions import Action, Pane, actions_for
 from rnnlm_tui.tui.messages import Notice
 from rnnlm_tui.tui.narrow_updates import NarrowCompositor
+from rnnlm_tui.tui.sizes import SMALLEST
 from rnnlm_tui.tui.widgets.frame import FooterLine, IdentityLine, PanesLine
 from rnnlm_tui.tui.widgets.identity import run_identity
 
@@ -60,9 +61,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.monitor import RunSnapshot
     from rnnlm_tui.supervisor.sampler_client import SamplerClient
     from rnnlm_tui.tui.services import Services
-
-MINIMUM = Size(60, 15)
-"""Below this a screen says one sentence and nothing else."""
 
 ResultT = TypeVar("ResultT")
 
@@ -255,9 +253,8 @@ class PaneScreen(Screen[None]):
         self.set_focus(None)
 
     def _fit(self, size: Size) -> None:
-        small = size.width < MINIMUM.width or size.height < MINIMUM.height
+        width, height = SMALLEST
+        small = size.width < width or size.height < height
         self.set_class(small, "-too-small")
         if small:
-            self.query_one("#too-small", Static).update(
-                f"rnnlm-tui needs {MINIMUM.width}×{MINIMUM.height} cells, this terminal has {size.width}×{size.height}."
-            )
+            self.query_one("#too-small", Static).update(f"rnnlm-tui needs {width}×{height} cells, this terminal has {size.width}×{size.height}.")

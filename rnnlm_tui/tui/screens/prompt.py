@@ -16,7 +16,8 @@ from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.contract.status import LIVING
 from rnnlm_tui.errors import ConfigError, RnnlmError
 from rnnlm_tui.tui.actions import Action, action, bindings_for
-from rnnlm_tui.tui.screens.sampling import WIDE_FROM, SamplingScreen
+from rnnlm_tui.tui.screens.sampling import SamplingScreen
+from rnnlm_tui.tui.sizes import WIDE_FROM
 from rnnlm_tui.tui.widgets.checkpoint_choice import CheckpointChoice
 from rnnlm_tui.tui.widgets.line import Line
 from rnnlm_tui.tui.widgets.palette import BAD, DIM, TEXT

@@ -19,13 +19,14 @@ from rnnlm_tui.store.locations import home
 from rnnlm_tui.tui.actions import Action, action, actions_for, bindings_for
 from rnnlm_tui.tui.screens.confirm import ConfirmScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.sizes import WIDE_FROM
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 from rnnlm_tui.tui.widgets.first_launch import FirstLaunch
 from rnnlm_tui.tui.widgets.run_detail import RunDetail
 from rnnlm_tui.tui.widgets.runs_table import RunsTable
 from rnnlm_tui.tui.widgets.status_line import status_glyph
-from rnnlm_tui.tui.widgets.train_data import in_ascii, perplexity_data
+from rnnlm_tui.tui.widgets.train_data import perplexity_data
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.config import RunConfig
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 SETTLE_SECONDS = 0.15
 """How long the cursor rests on a run before its database is opened: holding a key down opens none."""
-WIDE = 110
 
 
 class RunsScreen(PaneScreen):
@@ -94,13 +94,13 @@ class RunsScreen(PaneScreen):
             self.query_one(RunsTable).show(self._fresh(self.lab.summaries))
 
     def _show_detail(self, snapshot: RunSnapshot | None) -> None:
-        wide = self.app.size.width >= WIDE
+        wide = self.app.size.width >= WIDE_FROM
         chosen = self.query_one(RunsTable).chosen
         name = chosen.run if chosen is not None else ""
         shown = snapshot if snapshot is not None and snapshot.summary.run == name else None
         if wide:
             data = perplexity_data(shown, "step") if shown is not None else ChartData("", ())
-            self.query_one("#run-chart", Chart).show(in_ascii(data) if self.lab.ascii_only else data)
+            self.query_one("#run-chart", Chart).show(data)
         self.query_one(RunDetail).show(shown, name, with_curve=not wide)
 
     def show_machine(self, machine: MachineFacts) -> None:
@@ -149,7 +149,7 @@ class RunsScreen(PaneScreen):
         return [newest if newest is not None and newest.run == run.run else run for run in summaries]
 
     def _fit_columns(self, size: Size) -> None:
-        self.query_one("#run-below").set_class(size.width >= WIDE, "-wide")
+        self.query_one("#run-below").set_class(size.width >= WIDE_FROM, "-wide")
         self.query_one(RunsTable).styles.height = min(10 + max(0, size.height - 24) // 5, max(5, size.height - 11))
 
     # acting

@@ -13,11 +13,11 @@ from rnnlm_tui.contract.metrics import CheckpointRow
 from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleRequest, SampleSettings
 from rnnlm_tui.errors import RnnlmError, RunStateError
 from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.sizes import WIDE_FROM
 from rnnlm_tui.tui.widgets.palette import BAD, DIM
 from rnnlm_tui.tui.widgets.sample_progress import SampleProgress
 from rnnlm_tui.tui.widgets.transcript import Transcript
 
-WIDE_FROM = 110
 LOOK_SECONDS = 0.1
 """Between two looks at what was drawn since: ten a second read as a stream."""
 

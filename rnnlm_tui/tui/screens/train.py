@@ -14,6 +14,7 @@ from rnnlm_tui.contract.status import LIVING, RunSummary
 from rnnlm_tui.tui import steering
 from rnnlm_tui.tui.actions import Action, actions_for, bindings_for
 from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.sizes import WIDE_FROM
 from rnnlm_tui.tui.widgets import palette, train_data
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 from rnnlm_tui.tui.widgets.identity import machine_label
@@ -95,11 +96,10 @@ class TrainScreen(PaneScreen):
         for name, data in CHARTS.items():
             if name in places:
                 chart = self.query_one(f"#{name}", Chart)
-                drawn = data(snapshot, self._axis) if snapshot is not None else ChartData("", ())
-                chart.show(train_data.in_ascii(drawn) if ascii_only else drawn)
+                chart.show(data(snapshot, self._axis) if snapshot is not None else ChartData("", ()))
                 chart.highlighted = name == self._chosen
         if "machine" in places:
-            self._show_machine_panel(snapshot, wide=width >= 110 or places["machine"].width >= 40)
+            self._show_machine_panel(snapshot, wide=width >= WIDE_FROM or places["machine"].width >= 40)
         if region := places.get("sample-lines"):
             self.query_one(SampleLines).show(snapshot, (region.width, region.height), ascii_only=ascii_only)
         if "samples" in places:

@@ -20,9 +20,6 @@ SEED_NAMES = ("seed",)
 EMPTY_WORDS: dict[str, str] = {"training.max_steps": "by epochs", "corpus.test_source": "none", "tokenizer.name": "none"}
 """What an empty optional field means, shown dim in its place."""
 
-OFF_AT_ZERO = ("sampling.top_k", "optimizer.max_grad_norm")
-"""Fields whose 0 switches something off."""
-
 
 @dataclass(frozen=True, slots=True)
 class FormField:

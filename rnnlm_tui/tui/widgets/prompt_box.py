@@ -11,12 +11,9 @@ from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.tui.widgets.ordered_keys import OrderedKeys
 from rnnlm_tui.tui.widgets.safe_text import SafeTextArea
 
-MAX_LINES = 4
-"""Lines that the box grows to; a longer prompt scrolls in it."""
-
 
 class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
-    """A text area of one to four lines without a blinking cursor."""
+    """A text area of one to four lines without a blinking cursor; a longer prompt scrolls in it."""
 
     DEFAULT_CSS = """
     PromptBox { height: auto; min-height: 1; max-height: 4; border: none; padding: 0; background: #121212; color: #eeeeee; scrollbar-size: 0 0; }

@@ -131,10 +131,9 @@ class EventsPanel(Panel):
         if y >= len(self._entries):
             return padded([], width)
         step, _, sign, colour, text = self._entries[y]
-        plain = {"★": "*", "▼": "v", "↻": "r", "‖": "=", "■": "-", "✓": "+", "✗": "x", "Δ": "d", "·": "."}
         digits = max(5, len(count(self._entries[0][0])))
         line = Content.assemble(
-            (count(step).rjust(digits), palette.DIM), " ", (plain.get(sign, sign) if self.ascii_only else sign, colour), " ",
+            (count(step).rjust(digits), palette.DIM), " ", (sign, colour), " ",
             from_outside(text, newlines="space", limit=max(1, width - digits - 3)).stylize(palette.TEXT if sign in "★c" else palette.BASELINE),
         )  # fmt: skip
         return padded(segments_of(line, palette.TEXT), width)

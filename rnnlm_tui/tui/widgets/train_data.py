@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -101,13 +100,6 @@ def score_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
         smooth=False,
     )
     return _chart(snapshot, axis, "Bits per byte", (curve,))
-
-
-def in_ascii(data: ChartData) -> ChartData:
-    """The same with marks that every terminal has."""
-    signs = str.maketrans({"★": "*", "↻": "r"})
-    series = tuple(replace(one, current=one.current.translate(signs)) for one in data.series)
-    return replace(data, series=series, marks=tuple(replace(mark, glyph=mark.glyph.translate(signs)) for mark in data.marks))
 
 
 def held_out(snapshot: RunSnapshot) -> list[EvaluationRow]:

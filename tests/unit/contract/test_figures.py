@@ -69,10 +69,6 @@ def test_figure_is_written_as_people_read_it(write: Callable[[float], str], valu
     assert write(value) == text
 
 
-def test_memory_of_has_one_unit() -> None:
-    assert figures.memory_of(4.1 * 2**30, 23 * 2**30) == "4.1 / 23 GiB"
-
-
 def test_time_left_has_its_margin_apart() -> None:
     assert figures.time_left(24.2, 3.1) == ("24 s left", "±3")
     assert figures.time_left(24.2) == ("24 s left", "")

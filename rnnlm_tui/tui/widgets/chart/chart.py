@@ -15,7 +15,7 @@ from rnnlm_tui.tui.widgets.chart.plot import Look, Memory, Plot, column_of, draw
 from rnnlm_tui.tui.widgets.chart.raster import GRID
 from rnnlm_tui.tui.widgets.chart.readout import legends
 from rnnlm_tui.tui.widgets.chart.ticks import x_at, x_ticks
-from rnnlm_tui.tui.widgets.chart.window import Window, newest, oldest
+from rnnlm_tui.tui.widgets.chart.window import Window
 from rnnlm_tui.tui.widgets.palette import BACKGROUND, BRIGHT, DIM, ink
 from rnnlm_tui.tui.widgets.panel import Label, Panel, padded, segments_of, width_of
 
@@ -115,14 +115,6 @@ class Chart(Panel):
         """How much of x one cell shows."""
         start, end = self.window
         return (end - start) / self._cells
-
-    def cursor_after(self, columns: int) -> float:
-        """The x that many cells from the cursor (or, without one, from the newest point), within what is shown and among the points: a whole number where x counts."""
-        last = newest(self.data)
-        at = (last if self.cursor is None else self.cursor) + columns * self.column_width
-        start, end = self.window
-        at = min(max(at, oldest(self.data), start), last, end)
-        return float(round(at)) if self.data.x_format == "count" and self.column_width >= 0.5 else at
 
     # Drawing
 

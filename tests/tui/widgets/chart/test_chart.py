@@ -153,18 +153,6 @@ async def test_cursor_label_is_inverse_and_pushes_ticks_aside() -> None:
         assert " 600 " not in bottom.text
 
 
-async def test_cursor_moves_by_cells_within_the_points() -> None:
-    app = Charts(training(700))
-    async with app.run_test(size=(80, 16)):
-        chart = app.chart
-        assert chart.cursor_after(0) == 700
-        assert chart.cursor_after(5) == 700
-        assert 680 < chart.cursor_after(-1) < 700
-        chart.cursor = 300
-        assert chart.cursor_after(-1000) == 1
-        assert chart.cursor_after(1) == pytest.approx(300 + chart.column_width, abs=1)
-
-
 async def test_log_choice_outlives_new_data_and_is_said_in_the_title() -> None:
     app = Charts(training(700))
     async with app.run_test(size=(80, 16)):
