@@ -173,7 +173,7 @@ def test_ctrl_c_leaves_a_followed_run_to_itself_and_a_stop_ends_the_following(ma
 def test_without_a_terminal_a_run_is_followed_in_plain_lines(machine: Machine) -> None:
     done = machine.run("train", *SMALL, "--set", "training.max_steps=40", "--name", "plain")
     assert "\x1b" not in done.stdout + done.stderr
-    assert "plain: running, Elman 2×16 tied" in done.stdout
+    assert done.stdout.startswith("plain: ")  # how far it is at the first look depends on the machine
     assert "plain finished at step 40 / 40 (100 %)" in done.stdout
     assert "to beat" in done.stdout
     assert done.stdout.rstrip().splitlines()[-1]
