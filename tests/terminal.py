@@ -31,6 +31,8 @@ class Terminal:
         self._held = b""
         self.received = 0
         """Bytes that the program wrote."""
+        self.raw = bytearray()
+        """The bytes themselves."""
         self.exit_code: int | None = None
         """Once it ended: its exit code, or minus the signal."""
         kept = {name: value for name, value in os.environ.items() if name not in ("COLORTERM", "NO_COLOR", "TMUX", "COLUMNS", "LINES")}
@@ -65,6 +67,7 @@ class Terminal:
         except OSError:
             data = b""
         self.received += len(data)
+        self.raw += data
         whole = self._held + data
         cut = _UNFINISHED.search(whole)
         self._held = whole[cut.start() :] if cut else b""

@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, cast
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.content import Content
-from textual.events import Resize, ScreenResume
+from textual.events import Resize, ScreenResume, ScreenSuspend
 from textual.geometry import Size
 from textual.reactive import var
 from textual.screen import Screen
@@ -149,7 +149,8 @@ class PaneScreen(Screen[None]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._compositor = NarrowCompositor()
+        self._compositor: NarrowCompositor = NarrowCompositor()
+        self._painted_size: Size | None = None
 
     def compose(self) -> ComposeResult:
         yield IdentityLine(id="identity")
@@ -196,11 +197,20 @@ class PaneScreen(Screen[None]):
         return self.lab.run_directory.path if self.lab.run_directory else None
 
     def on_mount(self) -> None:
+        self.app.app_resume_signal.subscribe(self, self._forget_terminal, immediate=True)
         if self.FIRST_FOCUS:
             self.query_one(self.FIRST_FOCUS, Widget).focus()
         self._arrive()
 
+    def on_screen_suspend(self, _event: ScreenSuspend) -> None:
+        self._forget_terminal()
+
+    def _forget_terminal(self, _app: object = None) -> None:
+        """Something else writes to the terminal now, or has: this screen is sent whole the next time."""
+        self._compositor.sent.forget()
+
     def on_screen_resume(self, _event: ScreenResume) -> None:
+        self._forget_terminal()
         if self.is_ready:  # the first time it comes before the widgets do
             self._arrive()
 
@@ -211,6 +221,9 @@ class PaneScreen(Screen[None]):
         self.take_notice()
 
     def on_resize(self, event: Resize) -> None:
+        if event.size != self._painted_size:  # at its start a pane is told its size several times
+            self._painted_size = event.size
+            self._forget_terminal()
         self._fit(event.size)
         self.refresh_frame()
 

@@ -1,0 +1,48 @@
+"""What goes to the terminal of an update: the difference to what it shows, and everything where that is not known."""
+
+from __future__ import annotations
+
+import pyte
+from rich.console import Console
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+
+from rnnlm_tui.tui.narrow_updates import SentRows
+
+CONSOLE = Console(force_terminal=True, color_system="256")
+
+
+def strip_of(text: str, colour: str = "white") -> Strip:
+    return Strip([Segment(text, Style(color=colour))])
+
+
+def test_a_row_that_stands_already_is_not_sent_again() -> None:
+    sent = SentRows()
+    assert "step 3,751" in sent.difference(2, 0, strip_of("step 3,751"), 10, CONSOLE)
+    assert sent.difference(2, 0, strip_of("step 3,751"), 10, CONSOLE) == ""
+
+
+def test_only_changed_cells_are_sent_and_a_colour_is_a_change() -> None:
+    sent = SentRows()
+    sent.difference(0, 0, strip_of("step 3,751   8 s left"), 21, CONSOLE)
+    came = sent.difference(0, 0, strip_of("step 3,752   8 s left"), 21, CONSOLE)
+    assert "2" in came
+    assert "left" not in came
+    assert "left" in sent.difference(0, 17, strip_of("left", "red"), 21, CONSOLE)
+
+
+def test_a_part_of_a_row_of_which_nothing_is_known_leaves_the_rest_alone() -> None:
+    screen = pyte.Screen(12, 2)
+    stream = pyte.Stream(screen)
+    stream.feed("older  words")
+    stream.feed(SentRows().difference(0, 7, strip_of("signs"), 12, CONSOLE))
+    assert screen.display[0] == "older  signs"
+
+
+def test_after_forgetting_and_at_another_width_everything_is_sent() -> None:
+    sent = SentRows()
+    sent.difference(0, 0, strip_of("Runs"), 4, CONSOLE)
+    assert "Runs " in sent.difference(0, 0, strip_of("Runs "), 5, CONSOLE)
+    sent.forget()
+    assert "Runs " in sent.difference(0, 0, strip_of("Runs "), 5, CONSOLE)
