@@ -129,10 +129,11 @@ class PromptScreen(SamplingScreen):
         frame.legend = Content.assemble((f"{len(text):,}", BAD if too_long else TEXT), (" characters", DIM)) if text else ""
 
     def _keys(self) -> Content:
-        choice, wide = self.choice, self.size.width >= WIDE_FROM
-        keys = [("↑", "earlier prompts"), ("^u", "clear"), ("^j", "new line"), *([] if wide else [("^s", "save"), ("^y", "copy")])]
+        """What the footer does not say: the box's own keys while one writes in it, and the checkpoints where there is room or nobody writes."""
+        choice, wide, writing = self.choice, self.size.width >= WIDE_FROM, self.box.has_focus
+        keys = [("↑", "earlier prompts"), ("^u", "clear"), ("^j", "new line"), *([] if wide else [("^s", "save"), ("^y", "copy")])] if writing else []
         right = Content("   ").join(Content.assemble((key, f"bold {TEXT}"), (f" {words}", DIM)) for key, words in keys)
-        if not wide or choice is None:
+        if choice is None or (writing and not wide):
             return Content.assemble("  ", right)
         left = Content.assemble("  ", choice.row_of_choices())
         return Content.assemble(left, " " * max(2, self.size.width - left.cell_length - right.cell_length - 2), right)
@@ -196,6 +197,7 @@ class PromptScreen(SamplingScreen):
         self._show_hint()
 
     def on_descendant_focus(self) -> None:
+        self._show_hint()
         self.refresh_footer()
 
     def on_prompt_box_asked(self, event: PromptBox.Asked) -> None:

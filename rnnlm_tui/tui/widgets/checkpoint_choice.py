@@ -81,7 +81,7 @@ class CheckpointChoice:
         return (f"{plain(self.run, limit=40)} has no checkpoint to sample from.", "2 shows its training.")
 
     def row_of_choices(self) -> Content:
-        """`checkpoint  last 3,750  best 3,700  older…  now   ^k next`; empty where there is nothing to choose."""
+        """`checkpoint  last 3,750  best 3,700  older…  now`; empty where there is nothing to choose."""
         row, parts = self.row, []
         for candidate in self.rows[:2]:
             word = "best" if candidate.best else "last" if candidate.last else "step"
@@ -93,4 +93,4 @@ class CheckpointChoice:
             parts.append(Content.styled("older…", DIM))
         if self.living:
             parts.append(Content.styled("now", f"bold underline {TRAIN}" if row is None else DIM))
-        return Content.assemble(("checkpoint  ", DIM), Content("  ").join(parts), ("   ^k", f"bold {TEXT}"), (" next", DIM)) if parts else Content("")
+        return Content.assemble(("checkpoint  ", DIM), Content("  ").join(parts)) if parts else Content("")

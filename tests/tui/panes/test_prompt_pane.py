@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
+import pytest
 from textual.events import Key
 
 from rnnlm_tui.contract.requests import SampleRequest
@@ -87,6 +88,19 @@ async def test_escape_while_a_snapshot_is_written_means_that_nothing_is_sampled_
         services.slow_worker.set()
         await app.workers.wait_for_complete([worker for worker in app.workers if worker.group == "sample"])
         assert services.fake_sampler.requests == []
+
+
+@pytest.mark.parametrize("width", [80, 120])
+async def test_the_line_under_the_prompt_repeats_no_key_of_the_footer(width: int) -> None:
+    async with opened(FakeServices(make_snapshot()), "prompt", size=(width, 24)) as (app, pilot):
+        await until_shown(pilot, "↑ earlier prompts", "^s", "^y")
+        for _ in range(3):
+            hint, footer = screen_text(app).splitlines()[-2:]
+            keys = {word for line in (hint, footer) for word in line.split() if word.startswith("^")}
+            assert all(f"{hint} {footer}".count(key) == 1 for key in keys)
+            await pilot.press("escape")
+            await pilot.pause()
+        assert "best 3,700" in screen_text(app).splitlines()[-2]
 
 
 async def test_letters_and_digits_are_text_inside_the_box() -> None:
