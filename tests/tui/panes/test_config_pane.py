@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from textual.events import Key, Paste
 from textual.pilot import Pilot
 
@@ -18,6 +19,7 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
 from rnnlm_tui.tui.screens.config import ConfigScreen
 from rnnlm_tui.tui.services import Services
+from rnnlm_tui.tui.widgets import frame
 from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, fields_of, number_text
 from tests.tui.panes.fakes import FakeServices, make_snapshot
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
@@ -54,7 +56,8 @@ async def write(pilot: Pilot[int], path: str, text: str) -> None:
 async def test_every_field_can_be_reached_with_the_arrow_alone() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         for field in FORM_FIELDS[:-1]:
-            await until(pilot, lambda path=field.path: focused(app) == path)  # type: ignore[misc]
+            if focused(app) != field.path:
+                await until(pilot, lambda path=field.path: focused(app) == path)  # type: ignore[misc]
             await pilot.press("down")
         await until(pilot, lambda: focused(app) == FORM_FIELDS[-1].path)
 
@@ -182,7 +185,8 @@ async def test_a_refused_start_can_be_tried_again_and_is_forgotten_with_the_next
         await until(pilot, lambda: app.current_mode == "train")
 
 
-async def test_a_draft_can_be_saved_as_a_run_that_is_not_started() -> None:
+async def test_a_draft_can_be_saved_as_a_run_that_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame, "NOTICE_SECONDS", 0.2)  # the footer comes back after it
     services = FakeServices(make_snapshot("draft"))
     async with opened(services, "config", run=None) as (_app, pilot):
         await until_shown(pilot, "calm-badger")
