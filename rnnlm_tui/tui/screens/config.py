@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from textual import work
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
 from textual.content import Content
@@ -182,7 +183,7 @@ class ConfigScreen(FormKeys):
         self._show_titles()
         if config != self._estimated:
             self._estimated = config
-            self.run_worker(self._work_out(config), group="estimate", exclusive=True)
+            self._work_out(config)
         self.query_one(EstimatePanel).show(self._estimate, draft, blocking, room_of(self.lab.machine), started=self.locked)
         self.refresh_frame()
 
@@ -195,6 +196,7 @@ class ConfigScreen(FormKeys):
         box.legend = form_legend(draft, self._problems, None if wide else section, locked=self.locked)
         self.query_one(SectionList).show(draft, self._problems, section)
 
+    @work(group="estimate", exclusive=True)
     async def _work_out(self, config: RunConfig) -> None:
         """The figures of a config, worked out in a thread, for they look at disk."""
         try:

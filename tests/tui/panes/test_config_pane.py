@@ -21,6 +21,7 @@ from rnnlm_tui.tui.screens.config import ConfigScreen
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.widgets import frame
 from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, fields_of, number_text
+from rnnlm_tui.tui.widgets.form_row import FieldRow
 from tests.tui.panes.fakes import FakeServices, make_snapshot
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
 
@@ -55,11 +56,17 @@ async def write(pilot: Pilot[int], path: str, text: str) -> None:
 
 async def test_every_field_can_be_reached_with_the_arrow_alone() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
-        for field in FORM_FIELDS[:-1]:
-            if focused(app) != field.path:
-                await until(pilot, lambda path=field.path: focused(app) == path)  # type: ignore[misc]
-            await pilot.press("down")
+        visited = [focused(app)]
+
+        def visit(row: FieldRow | None) -> None:
+            visited.extend([row.field.path] if row is not None else [])
+
+        app.screen.watch(app.screen, "focused", visit, init=False)
+        for _ in FORM_FIELDS[1:]:
+            app.post_message(Key("down", None))
         await until(pilot, lambda: focused(app) == FORM_FIELDS[-1].path)
+        await until(pilot, lambda: len(visited) >= len(FORM_FIELDS))
+        assert visited == [field.path for field in FORM_FIELDS]
 
 
 async def test_tab_goes_through_the_sections_and_around() -> None:
@@ -151,14 +158,16 @@ async def test_a_start_that_fails_keeps_the_draft() -> None:
         assert app.current_mode == "config"
 
 
-async def test_a_text_that_is_not_there_is_said_at_its_field_and_no_run_is_made(home: Path, tmp_path: Path) -> None:
+async def test_a_text_that_is_not_there_is_said_at_its_field_and_no_run_is_made(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
     class RealStart(FakeServices):
         def start(self, config: RunConfig, name: str | None) -> RunDirectory:
             return Services.start(self, config, name)
 
     async with opened(RealStart(), "config", run=None) as (app, pilot):
         await until_shown(pilot, "calm-badger")
-        await write(pilot, "corpus.source", str(tmp_path / "gone.txt"))
+        await write(pilot, "corpus.source", "./gone.txt")
         await go(pilot, "training.epochs")
         await pilot.press("f5")
         await until_shown(pilot, "gone.txt does not exist", "✗ not started: source says why")
