@@ -21,6 +21,8 @@ CALIBRATION_STEPS = 100
 """A run needs so many steps to tell how fast this machine is."""
 CALIBRATION_RUNS = 20
 """Only the newest runs are looked at."""
+SIMILAR = 4.0
+"""A run tells the speed of another only where their work a step differs by less than this factor: small steps are overhead for the most part."""
 METRICS_BYTES_PER_STEP = 150
 """A step's row in the database, roll-ups included (measured)."""
 
@@ -59,6 +61,7 @@ class Estimate:
 class _Speed:
     run: str
     flops_per_second: float
+    flops_per_step: float
 
 
 def estimate(config: RunConfig) -> Estimate:
@@ -67,10 +70,9 @@ def estimate(config: RunConfig) -> Estimate:
     vocab_size, exact = (manifest.vocab_size, True) if manifest is not None else _expected_vocabulary(config.tokenizer)
     per_epoch = None if manifest is None else steps_per_epoch(config, manifest.splits["train"].tokens, manifest.splits["train"].sentences)
     steps = config.training.max_steps if per_epoch is None else total_steps(config, per_epoch)
-    speed = None if steps is None else _calibration()
-    seconds = None
-    if steps is not None and speed is not None:
-        seconds = steps * _tokens_per_step(config, manifest, per_epoch) * flops_per_token(config.model, vocab_size) / speed.flops_per_second
+    step_flops = _tokens_per_step(config, manifest, per_epoch) * flops_per_token(config.model, vocab_size)
+    speed = None if steps is None else _calibration(step_flops)
+    seconds = None if steps is None or speed is None else steps * step_flops / speed.flops_per_second
     one = checkpoint_bytes(config.model, vocab_size)
     kept = config.checkpoint.keep_last + 1
     if steps is not None:
@@ -115,27 +117,27 @@ def _baseline(config: RunConfig, manifest: CorpusManifest | None) -> float | Non
     return None if loss is None else perplexity(loss)
 
 
-def _calibration() -> _Speed | None:
-    """Floating-point operations a second of the newest long enough run on this host."""
+def _calibration(step_flops: float) -> _Speed | None:
+    """How fast this host was on the run whose steps are most like one of `step_flops`; the newest of those that are alike."""
+    found: list[tuple[float, _Speed]] = []
     for run in list_runs()[:CALIBRATION_RUNS]:
         try:
             speed = _speed(run)
         except RnnlmError:
             continue  # a run that can't be read tells nothing
         if speed is not None:
-            return speed
-    return None
+            # Rounded to halves of an octave, so that among like runs the newest, which comes first, is taken.
+            found.append((round(2 * abs(math.log2(step_flops / speed.flops_per_step))), speed))
+    distance, nearest = min(found, key=lambda entry: entry[0], default=(math.inf, None))
+    return nearest if distance <= 2 * math.log2(SIMILAR) else None
 
 
 def _speed(run: RunDirectory) -> _Speed | None:
     with RunReader(run) as reader:
         meta = reader.meta()
-        rows = reader.recent_steps(CALIBRATION_STEPS)
+        rows = reader.recent_steps(1)
     vocab_size = number(meta.get("vocab_size"))
-    if meta.get("host") != host_name() or vocab_size is None or len(rows) < CALIBRATION_STEPS:
+    if meta.get("host") != host_name() or vocab_size is None or not rows or rows[0].step < CALIBRATION_STEPS or rows[0].active_seconds <= 0:
         return None
-    seconds = rows[-1].active_seconds - rows[0].active_seconds
-    if seconds <= 0:
-        return None
-    flops = flops_per_token(run.read_config().model, int(vocab_size))
-    return _Speed(run.name, (rows[-1].tokens_seen - rows[0].tokens_seen) * flops / seconds)
+    done = rows[0].tokens_seen * flops_per_token(run.read_config().model, int(vocab_size))
+    return _Speed(run.name, done / rows[0].active_seconds, done / rows[0].step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from pathlib import Path
 
@@ -91,6 +92,22 @@ def test_the_newest_run_of_this_host_tells_the_time(home: Path) -> None:
     expected = 300 * 700 * flops_per_token(config.model, 2_048) / (7_000 * flops_per_token(config.model, 1_000))
     assert found.calibrated_by == "plain-otter"
     assert found.seconds == pytest.approx(expected)
+
+
+def test_a_run_of_another_size_tells_nothing_and_among_like_runs_the_newest_counts(home: Path) -> None:
+    config = RunConfig(training=TrainingConfig(max_steps=300))
+    for age, (name, tokens) in enumerate([("old-otter", 700), ("like-otter", 800), ("tiny-otter", 40)]):
+        run = create_run(config, name)
+        with RunDatabase(run.database_path) as database:
+            attempt = database.begin_attempt(1, host_name(), boot_id(), "cpu", 0, {})
+            database.add_steps([StepRow(attempt, step, step * tokens, 0.0, 3.0, 1.0, 0.01, 7_000.0, step * 0.1, 0.0) for step in range(1, 121)])
+            database.set_meta("vocab_size", "2048")
+        os.utime(run.config_path, (1e9 + age, 1e9 + age))
+    assert estimate(config).calibrated_by == "like-otter"
+    small = RunConfig(training=TrainingConfig(max_steps=300, batch_size=1))
+    assert estimate(small).calibrated_by == "tiny-otter"
+    huge = RunConfig(training=TrainingConfig(max_steps=300, batch_size=2_000))
+    assert (estimate(huge).calibrated_by, estimate(huge).seconds) == (None, None)
 
 
 def test_runs_of_another_host_or_of_a_few_steps_tell_nothing(home: Path) -> None:
