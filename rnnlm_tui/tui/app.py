@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
+from textual.events import Event, Key
 from textual.filter import LineFilter
 from textual.screen import Screen
 
@@ -92,6 +93,12 @@ class RnnlmApp(LaboratoryApp):
         self.run_worker(self.watcher.loop, thread=True, group="watch", exit_on_error=True)
         if self.run_directory is not None:
             self.watcher.open(self.run_directory)
+
+    async def on_event(self, event: Event) -> None:
+        """Textual's way for everything that happens: a key ends what was said before it."""
+        if isinstance(event, Key) and self.pane_screen is not None:
+            self.pane_screen.end_notice()
+        await super().on_event(event)
 
     async def on_unmount(self) -> None:
         self.watcher.close()
@@ -227,8 +234,10 @@ def run_app(run: RunDirectory | None = None, pane: str | None = None, *, ascii: 
     """
     settings = remembered.recall()
     place: Pane | None = next((known for known in PANES if known == pane), None)
-    if run is None and place is None:
+    recalled = run is None and place is None
+    if recalled:
         run, place = remembered.last_place(settings)
     app = RnnlmApp(run, place, ascii_only=ascii, fps=fps, settings=settings)
+    app.prefer_living = recalled and place == "runs"
     code = app.run(mouse=mouse)
     return code if code is not None else app.return_code or 0

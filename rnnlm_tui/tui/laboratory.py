@@ -48,6 +48,7 @@ class LaboratoryApp(App[int]):
         self.services = services or Services()
         self.settings: dict[str, object] = settings if settings is not None else {}
         self.waiting_notice: Notice | None = None
+        self.prefer_living = False
         self._sampler_lock = asyncio.Lock()
         self.watcher = Watcher(self.services, self.post_message, fps=fps)
 
@@ -108,7 +109,7 @@ class LaboratoryApp(App[int]):
 
     def _started(self, run: RunDirectory) -> None:
         self.open_run(run)
-        self.say(f"{run.name} started")
+        self._told(Notice(f"{run.name} started", "done"))
 
     def send(self, verb: Verb, **arguments: object) -> None:
         run = self.run_directory
@@ -119,9 +120,14 @@ class LaboratoryApp(App[int]):
         self.in_thread(partial(self.services.send, run, verb, **arguments), lambda result: self._told(steering.outcome(verb, result)))
 
     def resume(self) -> None:
-        """Go on with a run that is paused, or start its next attempt."""
+        """Go on with a run that is paused, or start its next attempt; a draft's first one as any new run's."""
         run = self.run_directory
-        if run is not None:
+        if run is None:
+            return
+        if self.snapshot is not None and self.snapshot.summary.status == "draft":
+            self.say("starting…")
+            self.in_thread(partial(self.services.start_saved, run), self._started)
+        else:
             self.say("going on…")
             self.in_thread(partial(self.services.resume, run), lambda _pid: self._told(Notice(f"{run.name} goes on", "done")))
 

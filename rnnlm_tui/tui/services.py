@@ -70,6 +70,15 @@ class Services:
 
         return start_run(config, name)
 
+    def start_saved(self, run: RunDirectory) -> RunDirectory:
+        """Launch the worker of a run that was saved and never started; InputError where its config can't run here, and then nothing was started."""
+        from rnnlm_tui.supervisor.control_client import resume
+        from rnnlm_tui.supervisor.preflight import check_before_start
+
+        check_before_start(run.read_config())
+        resume(run)
+        return run
+
     def send(self, run: RunDirectory, verb: Verb, **arguments: Any) -> CommandResult:
         """One command to the run's worker, answered after it acted; WorkerError or RunStateError when refused."""
         from rnnlm_tui.supervisor.control_client import send

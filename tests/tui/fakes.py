@@ -245,6 +245,12 @@ class FakeServices(Services):
         self.resumed.append(run.name)
         return 4_711
 
+    def start_saved(self, run: RunDirectory) -> RunDirectory:
+        if self.refuse is not None:
+            raise self.refuse
+        self.started.append((self.snapshots[run.name].config, run.name))
+        return run
+
     def delete(self, run: RunDirectory) -> None:
         self.deleted.append(run.name)
         self.runs = [summary for summary in self.runs if summary.run != run.name]

@@ -8,6 +8,7 @@ from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.contract.status import EvaluationFigures
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import CorpusError
+from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.confirm import ConfirmScreen
 from rnnlm_tui.tui.services import Services
 from tests.tui.fakes import START, FakeServices, make_machine, make_snapshot, make_summary
@@ -192,3 +193,34 @@ async def test_n_opens_the_config_of_a_new_run() -> None:
         await until(pilot, lambda: app.current_mode == "config")
         assert app.run_directory is None
         assert app.draft is not None
+
+
+async def test_the_cursor_comes_back_to_a_run_that_shows() -> None:
+    async with running_app(three_runs(), pane="runs") as (app, pilot):
+        await pilot.press("down")
+        await until(pilot, lambda: app.run_directory is not None and app.run_directory.name == "brisk-heron")
+        await pilot.press("n")
+        await until(pilot, lambda: app.current_mode == "config" and app.run_directory is None)
+        await pilot.press("r")
+        await until(pilot, lambda: app.run_directory is not None and app.run_directory.name == "brisk-heron" and app.snapshot is not None)
+        assert "› brisk-heron" in text_of(app)
+        assert "val ppl    54.5" in text_of(app)
+
+
+async def test_the_cursor_stands_on_the_run_that_was_just_started() -> None:
+    async with running_app(three_runs(), pane="runs") as (app, pilot):
+        await pilot.press("down", "down", "f5")
+        await until(pilot, lambda: app.current_mode == "train")
+        await pilot.press("r")
+        await until(pilot, lambda: "› calm-badger" in text_of(app) and app.snapshot is not None)
+        assert app.run_directory is not None
+        assert app.run_directory.name == "calm-badger"
+
+
+async def test_where_the_app_opens_as_it_was_left_the_cursor_is_on_a_run_that_trains() -> None:
+    services = three_runs()
+    app = RnnlmApp(services.run("amber-vole"), "runs", fps=20.0, services=services)
+    app.prefer_living = True
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "› plain-otter" in text_of(app))
+        await until(pilot, lambda: app.run_directory is not None and app.run_directory.name == "plain-otter" and app.snapshot is not None)

@@ -88,6 +88,8 @@ class Laboratory(Protocol):
     """Marks, panels and charts in ASCII."""
     waiting_notice: Notice | None
     """What is to be said on the next pane that is ready."""
+    prefer_living: bool
+    """The open run is only the one of the last time: the list of runs begins with one that trains, where there is one."""
     settings: dict[str, object]
     """What is kept until the next start: plain JSON values; screens read and write their own keys."""
 
@@ -260,6 +262,11 @@ class PaneScreen(Screen[None]):
         notice, self.lab.waiting_notice = self.lab.waiting_notice, None
         if notice is not None:
             self.query_one(FooterLine).show_notice(notice)
+
+    def end_notice(self, text: str | None = None) -> None:
+        """What was said is no longer so: the keys stand there again. With a text, only where it is what was said."""
+        if self.is_ready:
+            self.query_one(FooterLine).end_notice(text)
 
     def action_leave_field(self) -> None:
         """`esc`: out of the text field, so that letters act again."""

@@ -16,7 +16,7 @@ from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.contract.status import LIVING
 from rnnlm_tui.errors import ConfigError, RnnlmError
 from rnnlm_tui.tui.actions import Action, action, bindings_for
-from rnnlm_tui.tui.screens.sampling import SamplingScreen
+from rnnlm_tui.tui.screens.sampling import SAMPLE_RUNS, SamplingScreen
 from rnnlm_tui.tui.sizes import WIDE_FROM
 from rnnlm_tui.tui.widgets.checkpoint_choice import CheckpointChoice
 from rnnlm_tui.tui.widgets.line import Line
@@ -158,7 +158,7 @@ class PromptScreen(SamplingScreen):
             self.lab.say(self.settings_row.problem, trouble=True)
             return
         if self.sampling:
-            self.lab.say("a sample runs, esc stops it")
+            self.lab.say(SAMPLE_RUNS)
         elif choice is None:
             self.lab.say("no run is open: r lists the runs")
         elif not choice.possible:
@@ -206,13 +206,18 @@ class PromptScreen(SamplingScreen):
             self.box.put(text)
 
     def action_new_seed(self) -> None:
-        """The next seed, so that the same prompt gives another text."""
+        """The next seed and, with a prompt in the box, at once another text of it."""
+        if self.sampling:
+            self.lab.say(SAMPLE_RUNS)
+            return
         try:
             seed = self.settings_row.settings.seed
         except ConfigError:
             self.lab.say(self.settings_row.problem, trouble=True)
         else:
             self.settings_row.set_seed((seed + 1) % 2**63)
+            if self.box.text:
+                self._send(self.box.text)
 
     def action_next_checkpoint(self) -> None:
         """Last, best, older ones, the weights of this moment, and around again; the sampler loads it ahead of the prompt."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.events import Resize
+from textual.events import Resize, ScreenResume
 from textual.geometry import Size
 from textual.timer import Timer
 
@@ -52,6 +52,8 @@ class RunsScreen(PaneScreen):
         self._demo: RunConfig | None = None
         self._estimate: Estimate | None = None
         self._demo_wanted = True
+        self._expected: str | None = None
+        """The open run, as long as the cursor is not on it yet: it was opened elsewhere, or is so new that the list lacks it."""
 
     def compose_body(self) -> ComposeResult:
         yield FirstLaunch(id="first-launch")
@@ -63,13 +65,22 @@ class RunsScreen(PaneScreen):
 
     def on_mount(self) -> None:
         self._fit_columns(self.app.size)
-        self.show_runs(self.lab.summaries)
+        self._come_back()
+
+    def on_screen_resume(self, _event: ScreenResume) -> None:
+        if self.is_ready:
+            self._come_back()
 
     def on_resize(self, event: Resize) -> None:
         self._fit_columns(event.size)
         self.refresh_all()
 
     # showing
+
+    def _come_back(self) -> None:
+        """The cursor belongs on the open run."""
+        self._expected = self.lab.run_directory.name if self.lab.run_directory is not None else None
+        self.show_runs(self.lab.summaries)
 
     def show_runs(self, summaries: tuple[RunSummary, ...] | None) -> None:
         """None: not read yet, so nothing is claimed."""
@@ -80,13 +91,24 @@ class RunsScreen(PaneScreen):
             self._show_first_launch()
         elif summaries:
             table = self.query_one(RunsTable)
-            table.show(self._fresh(summaries), choose=self.lab.run_directory.name if self.lab.run_directory and table.chosen is None else None)
+            if self.lab.prefer_living:
+                self.lab.prefer_living = False
+                self._expected = next((run.run for run in summaries if run.status in LIVING), self._expected)
+            table.show(self._fresh(summaries), choose=self._expected)
+            if table.chosen is not None and table.chosen.run == self._expected:
+                self._expected = None
             if not table.has_focus and self.focused is None:
                 table.focus()
-            if self.lab.run_directory is None and table.chosen is not None:
-                self._choose(table.chosen.run)
+            self._follow()
             self._show_detail(self.snapshot)
         self.refresh_frame()
+
+    def _follow(self) -> None:
+        """The run under the cursor becomes the open one, unless the cursor is still moving or waits for a run that the list lacks."""
+        chosen = self.query_one(RunsTable).chosen
+        opened = self.lab.run_directory
+        if chosen is not None and self._expected is None and self._settle is None and (opened is None or opened.name != chosen.run):
+            self._choose(chosen.run)
 
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
         self._show_detail(snapshot)
@@ -155,13 +177,18 @@ class RunsScreen(PaneScreen):
     # acting
 
     def on_runs_table_chosen(self, message: RunsTable.Chosen) -> None:
+        self._expected = None
         self.show_snapshot(self.snapshot)
         if self._settle is not None:
             self._settle.stop()
-        self._settle = self.set_timer(SETTLE_SECONDS, partial(self._choose, message.name))
+        self._settle = self.set_timer(SETTLE_SECONDS, partial(self._settled, message.name))
 
     def on_runs_table_opened(self) -> None:
         self.action_open_selected()
+
+    def _settled(self, name: str) -> None:
+        self._settle = None
+        self._choose(name)
 
     def _choose(self, name: str) -> None:
         self.lab.in_thread(partial(self.lab.services.find, name), self._take)

@@ -22,6 +22,10 @@ LOOK_SECONDS = 0.1
 """Between two looks at what was drawn since: ten a second read as a stream."""
 
 
+SAMPLE_RUNS = "a sample runs, esc stops it"
+"""Said to whoever wants another one meanwhile."""
+
+
 class SamplingScreen(PaneScreen):
     """Asks the app's sampler and shows what comes in its transcript."""
 
@@ -108,6 +112,7 @@ class SamplingScreen(PaneScreen):
         if self._ticker is not None:
             self._ticker.stop()
             self._ticker = None
+        self.end_notice(SAMPLE_RUNS)
         self.refresh_footer()
 
     def stop(self) -> None:

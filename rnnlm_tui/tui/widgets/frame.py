@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 WIDE = 120
 """From this width on the footer has room for whole words."""
-NOTICE_SECONDS = 5.0
-"""How long a notice stands in the footer's place."""
+NOTICE_SECONDS = 4.0
+"""How long a notice stands in the footer's place; the next key ends it before."""
 
 
 class IdentityLine(Line):
@@ -105,10 +105,15 @@ class FooterLine(Line):
         self._notice = notice
         if self._timer is not None:
             self._timer.stop()
-        self._timer = self.set_timer(NOTICE_SECONDS, self._end_notice)
+        self._timer = self.set_timer(NOTICE_SECONDS, self.end_notice)
         self._draw()
 
-    def _end_notice(self) -> None:
+    def end_notice(self, text: str | None = None) -> None:
+        """The keys again; with a text, only where the notice says it."""
+        if self._notice is None or (text is not None and text != self._notice.text):
+            return
+        if self._timer is not None:
+            self._timer.stop()
         self._notice, self._timer = None, None
         self._draw()
 

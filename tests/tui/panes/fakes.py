@@ -189,9 +189,11 @@ class FakeServices(Services):
         self.calls.append(("create", config, name))
         return RUN
 
-    def resume(self, run: RunDirectory) -> int:
-        self.calls.append(("resume", run.name))
-        return 1
+    def start_saved(self, run: RunDirectory) -> RunDirectory:
+        if self.start_failure is not None:
+            raise self.start_failure
+        self.calls.append(("start_saved", run.name))
+        return run
 
     def send(self, run: RunDirectory, verb: Verb, **arguments: object) -> CommandResult:
         self.calls.append(("send", verb))

@@ -12,7 +12,7 @@ from rnnlm_tui.contract.config import SECTIONS, RunConfig
 from rnnlm_tui.contract.estimates import parameter_count
 from rnnlm_tui.contract.presets import DEMO, PRESETS
 from rnnlm_tui.contract.validation import merge, parse_config
-from rnnlm_tui.errors import DeviceError, WorkerError
+from rnnlm_tui.errors import CorpusError, DeviceError, WorkerError
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.tui.app import RnnlmApp
@@ -197,13 +197,25 @@ async def test_a_refused_start_can_be_tried_again_and_is_forgotten_with_the_next
 async def test_a_draft_can_be_saved_as_a_run_that_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frame, "NOTICE_SECONDS", 0.2)  # the footer comes back after it
     services = FakeServices(make_snapshot("draft"))
-    async with opened(services, "config", run=None) as (_app, pilot):
+    async with opened(services, "config", run=None) as (app, pilot):
         await until_shown(pilot, "calm-badger")
         await pilot.press("ctrl+s")
         await until_shown(pilot, "plain-otter ○ draft", "frozen", "F5 Start")
         assert [call[0] for call in services.calls] == ["create"]
         await pilot.press("f5")
-        await until(pilot, lambda: ("resume", "plain-otter") in services.calls)
+        await until_shown(pilot, "✓ plain-otter started")
+        assert ("start_saved", "plain-otter") in services.calls
+        assert app.current_mode == "train"
+
+
+async def test_a_saved_draft_that_cannot_start_says_why_and_never_that_it_goes_on() -> None:
+    services = FakeServices(make_snapshot("draft"))
+    services.start_failure = CorpusError("no such file: /texts/speeches.txt")
+    async with opened(services, "config") as (app, pilot):
+        await pilot.press("f5")
+        await until_shown(pilot, "no such file: /texts/speeches.txt")
+        assert "goes on" not in screen_text(app)
+        assert app.current_mode == "config"
 
 
 async def test_enter_switches_a_switch_and_arrows_turn_a_choice() -> None:

@@ -195,6 +195,32 @@ async def test_ctrl_r_takes_another_seed_and_ctrl_k_the_next_checkpoint() -> Non
         assert last_request(services).checkpoint.endswith("step-000003000")
 
 
+async def test_ctrl_r_with_a_prompt_draws_another_text_at_once_each_time() -> None:
+    services = FakeServices(make_snapshot())
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press(*"x", "ctrl+r")
+        await until(pilot, lambda: len(services.fake_sampler.requests) == 1 and not pane(app).sampling)
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: len(services.fake_sampler.requests) == 2)
+        assert [request.settings.seed for request in services.fake_sampler.requests] == [8, 9]
+        assert last_request(services).prompt == "x"
+
+
+async def test_what_is_said_of_a_running_sample_goes_when_the_sample_ends() -> None:
+    services = FakeServices(make_snapshot(), sampler=FakeSampler(gate=asyncio.Event()))
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press(*"x", "enter")
+        await until(pilot, lambda: bool(services.fake_sampler.requests))
+        await pilot.press("enter")
+        await until_shown(pilot, "a sample runs, esc stops it")
+        gate = services.fake_sampler.gate
+        assert gate is not None
+        gate.set()
+        await until(pilot, lambda: not pane(app).sampling)
+        await until_shown(pilot, "enter Generate")
+        assert "a sample runs" not in screen_text(app)
+
+
 async def test_a_running_run_without_checkpoints_is_sampled_from_a_snapshot() -> None:
     services = FakeServices(make_snapshot(checkpoints=()))
     async with opened(services, "prompt") as (_app, pilot):
