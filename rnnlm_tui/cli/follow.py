@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -151,7 +152,8 @@ class PlainTeller:
         for words in filter(None, why):
             note(words)
         if summary.status == "finished":
-            note(f'`rnnlm-tui sample {summary.run} "We must"` goes on from a prompt, `rnnlm-tui open {summary.run}` shows the charts')
+            prompt = shlex.quote(next(iter(snapshot.config.evaluation.prompts), "The"))
+            note(f"`rnnlm-tui sample {summary.run} {prompt}` goes on from a prompt, `rnnlm-tui open {summary.run}` shows the charts")
         elif summary.checkpoints.count:
             note(f"`rnnlm-tui resume {summary.run}` goes on from step {summary.checkpoints.last:,}")
 

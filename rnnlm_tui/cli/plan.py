@@ -54,7 +54,9 @@ def _estimate_lines(config: RunConfig, found: Estimate) -> list[tuple[str, str]]
     count = found.parameters
     parts = f"embedding {count.embedding:,}, layers {' + '.join(f'{layer:,}' for layer in count.layers)}, output {count.output:,}"
     unprepared = "known once the corpus is prepared, at the first start"
-    time = f"≈ {duration(found.seconds)}, as fast as {found.calibrated_by}" if found.seconds is not None else "known after a first run on this machine"
+    time = unprepared if found.steps is None else "known after a run of about this size on this machine"
+    if found.seconds is not None:
+        time = f"≈ {duration(found.seconds)}, as fast as {found.calibrated_by}"
     return [
         ("preset", config.preset),
         ("parameters", f"{count.total:,}  ({parts})"),

@@ -48,6 +48,8 @@ def sample(
     request = sample_request(directory, which, read_prompt(prompt), settings)
     done = asyncio.run(_draw(request, stream=not json))
     address = f"{directory.name}@{step_of(request)}"
+    if done.unknown:
+        note(f"this model has no token for {', '.join(done.unknown)}: it read <unk> instead")
     if json:
         print_json(sample_json(request, done, directory.name))
         return
@@ -116,7 +118,7 @@ def sample_json(request: SampleRequest, done: SampleDone, run: str) -> dict[str,
     return {
         "run": run, "checkpoint": step_of(request), "prompt": request.prompt, "text": done.text, "tokens": done.tokens, "reason": done.reason,
         "seed": None if settings.greedy else settings.seed, "greedy": settings.greedy, "temperature": settings.temperature, "top_k": settings.top_k,
-        "top_p": settings.top_p, "max_new_tokens": settings.max_new_tokens, "bits_per_token": done.bits_per_token, "seconds": done.seconds,
+        "top_p": settings.top_p, "max_new_tokens": settings.max_new_tokens, "bits_per_token": done.bits_per_token, "seconds": done.seconds, "unknown": list(done.unknown),
         "path": request.checkpoint,
     }  # fmt: skip
 

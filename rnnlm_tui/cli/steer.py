@@ -48,7 +48,7 @@ def resume(
             time.sleep(0.05)
         print_json(summary.model_dump(mode="json"))
     else:
-        line(f"{directory.name} goes on, worker {pid}: `rnnlm-tui follow {directory.name}` shows how")
+        line(f"{directory.name} {'starts' if before.status == 'draft' else 'goes on'}, worker {pid}: `rnnlm-tui follow {directory.name}` shows how")
 
 
 def stop(run: RunArgument, json: JsonOption = False) -> None:
@@ -129,7 +129,12 @@ def _steer(run: str, verb: Verb, json: bool, words: str, *, unsaved: str = "") -
     directory = find_run(run)
     result: CommandResult = send(directory, verb)
     if json:
-        print_json({"run": directory.name, **result.model_dump(mode="json", exclude={"id", "ok", "error", "hint"})})
+        from rnnlm_tui.supervisor.monitor import summarize
+
+        summary = summarize(directory)
+        answer = {"run": directory.name, **result.model_dump(mode="json", exclude={"id", "ok", "error", "hint"}), "status": summary.status}
+        figures = {split: getattr(summary, split).model_dump(mode="json") for split in ("validation", "test")} if verb == "evaluate" else {}
+        print_json({**answer, **figures})
     else:
         said = words if result.checkpoint or not unsaved else unsaved
         line(said.format(run=directory.name, step=result.step, checkpoint=result.checkpoint, text=result.text))

@@ -68,6 +68,8 @@ class SampleDone(_Message):
     first_token_seconds: float
     bits_per_token: float
     """Mean surprise of the drawn tokens under the model at temperature 1."""
+    unknown: tuple[str, ...] = ()
+    """Words or characters of the prompt that the model has no token for, so that it read <unk> instead."""
 
 
 class SampleFailed(_Message):

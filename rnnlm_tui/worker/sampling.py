@@ -22,6 +22,8 @@ from rnnlm_tui.store.checkpoints import verify_checkpoint
 from rnnlm_tui.store.manifest import MANIFEST_NAME
 from rnnlm_tui.worker.saving import DATA_MODE_KEY
 
+MAX_UNKNOWN = 8
+"""So many unknown words of a prompt are named; nobody reads more."""
 KEPT_MODELS = 2
 """Checkpoints that stay loaded: two are compared with one another without a wait."""
 PIECE_SECONDS = 0.1
@@ -104,6 +106,7 @@ class Sampler:
             seconds=time.perf_counter() - began,
             first_token_seconds=first,
             bits_per_token=-logprobs / tokens / math.log(2) if tokens else 0.0,
+            unknown=tuple(loaded.codec.unknown_characters(request.prompt)[:MAX_UNKNOWN]),
         )
 
     def _get(self, checkpoint: str) -> _Loaded:

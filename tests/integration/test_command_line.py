@@ -87,6 +87,7 @@ def test_the_same_seed_draws_the_same_text_and_another_one_another(machine: Mach
     assert drawn[0] == drawn[1] != drawn[2]
     greedy = machine.json("sample", "sma@last", "the boys", "--greedy", "--max-new-tokens", "5")
     assert (greedy["seed"], greedy["tokens"], greedy["checkpoint"], greedy["run"]) == (None, 5, 60, "small")
+    assert "no token for Zebra" in machine.run("sample", "small", "the Zebra", "--max-new-tokens", "2").stderr
     plain = machine.run("sample", "small@60", "the boys", "--greedy", "--max-new-tokens", "5")
     assert plain.stdout == f"the boys{greedy['text']}\n"
 
@@ -129,8 +130,10 @@ def test_a_detached_run_outlives_its_whole_session_and_goes_on_after_a_stop(mach
     assert (drawn["tokens"], drawn["checkpoint"] >= first["step"]) == (5, True)
     saved = machine.json("checkpoint", "lasting")
     assert (machine.home / "runs" / "lasting" / saved["checkpoint"] / "manifest.json").exists()
-    assert "perplexity" in machine.json("evaluate", "lasting")["text"]
+    evaluated = machine.json("evaluate", "lasting")
+    assert f"{evaluated['validation']['perplexity']:,.2f}" in evaluated["text"]
     stopped = machine.json("stop", "lasting")
+    assert stopped["status"] == "stopped"
     assert (machine.home / "runs" / "lasting" / stopped["checkpoint"] / "manifest.json").exists()
     summary = machine.json("show", "lasting")
     assert (summary["status"], summary["step"], summary["checkpoints"]["last"]) == ("stopped", stopped["step"], stopped["step"])
