@@ -90,7 +90,7 @@ def key_label(key: str) -> str:
 ACTIONS: tuple[Action, ...] = (
     # runs
     Action("open_selected", ("enter",), "Open", "open the run: with none, start the demo", ("runs",)),
-    Action("new_run", ("n",), "New", "configure a new run", ("runs",), wide_verb="New run", palette="New run"),
+    Action("new_run", ("n",), "New", "configure a new run", ("runs", "prompt"), wide_verb="New run", palette="New run"),
     Action("start_demo", ("f5",), "Demo", "start the demo", ("runs",), wide_verb="Start demo", footer=False, palette="Start the demo"),
     Action("sort_runs", ("o",), "Sort", "other order: age, perplexity, name, status", ("runs",)),
     Action("delete_run", ("d",), "Delete", "delete the run: asks first", ("runs",), palette="Delete this run"),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from rnnlm_tui.contract.presets import DEMO
-from rnnlm_tui.contract.status import EvaluationFigures
+from rnnlm_tui.contract.status import BaselineFigures, EvaluationFigures, RunSummary
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.confirm import ConfirmScreen
 from rnnlm_tui.tui.services import Services
+from rnnlm_tui.tui.widgets.comparable import best_of_comparable
 from tests.tui.fakes import START, FakeServices, make_machine, make_snapshot, make_summary
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 
@@ -224,3 +225,23 @@ async def test_where_the_app_opens_as_it_was_left_the_cursor_is_on_a_run_that_tr
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "› plain-otter" in text_of(app))
         await until(pilot, lambda: app.run_directory is not None and app.run_directory.name == "plain-otter" and app.snapshot is not None)
+
+
+async def test_the_edge_of_the_list_tells_how_many_runs_are_not_seen() -> None:
+    services = with_runs(*(make_snapshot("finished", 4_754, name=f"run-{index:03d}") for index in range(20)))
+    async with running_app(services, run="run-000", pane="runs") as (app, pilot):
+        await pilot.press("o", "o")  # by name
+        assert "─ ↓ 13 more ─" in text_of(app)
+        await pilot.press("end", "pageup", "up", "up")
+        assert "─ ↑ 11 more  ↓ 2 more ─" in text_of(app)
+        await pilot.press("end")
+        assert "─ ↑ 13 more ─" in text_of(app)
+
+
+def test_only_runs_on_the_same_text_in_the_same_tokens_compare() -> None:
+    def scored(name: str, best: float, corpus: str = "speeches", bigram: float = 73.0) -> RunSummary:
+        return make_summary(name, corpus=corpus, validation=EvaluationFigures(best_perplexity=best), baseline=BaselineFigures(validation_perplexity=bigram))
+
+    runs = [scored("a", 55.0), scored("b", 60.0), scored("elman-1", 4.4, "elman"), scored("elman-2", 4.2, "elman"), scored("letters", 3.1, bigram=9.0)]
+    runs.append(make_summary("draft", "draft", 0))
+    assert best_of_comparable(runs) == {"a": 55.0, "b": 55.0, "elman-1": 4.2, "elman-2": 4.2}

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 
-from rnnlm_tui.contract.presets import ELMAN
-from rnnlm_tui.contract.status import RunStatus, SourceFigures, TrainFigures
+from rnnlm_tui.contract.figures import figure
+from rnnlm_tui.contract.metrics import SampleRow
+from rnnlm_tui.contract.presets import DEMO, ELMAN
+from rnnlm_tui.contract.status import EvaluationFigures, RunStatus, SourceFigures, TrainFigures
+from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import RunStateError
 from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.widgets.chart import Chart
+from rnnlm_tui.tui.widgets.samples import grouped, sample_lines
 from tests.tui.fakes import make_snapshot, preparing
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 
@@ -171,10 +178,10 @@ async def test_the_elman_source_draws_its_floor() -> None:
 async def test_columns_stand_still_while_digits_change() -> None:
     services = with_runs(make_snapshot(step=3_751))
     async with running_app(services) as (app, pilot):
-        before = [line.index(word) for line, word in zip(lines_of(app)[3:5], ("ppl", "grad"), strict=True)]
+        before = [line.index(word) for line, word in zip(lines_of(app)[3:5], ("train", "grad"), strict=True)]
         services.snapshots["plain-otter"] = make_snapshot(step=900, train=TrainFigures(loss=5.1, perplexity=1_234.5, grad_norm=12.0, learning_rate=1e-10))
         await until(pilot, lambda: "1,23" in lines_of(app)[3])
-        after = [line.index(word) for line, word in zip(lines_of(app)[3:5], ("ppl", "grad"), strict=True)]
+        after = [line.index(word) for line, word in zip(lines_of(app)[3:5], ("train", "grad"), strict=True)]
         assert before == after
         assert lines_of(app)[2].index("/") == 12
 
@@ -194,3 +201,46 @@ async def test_nothing_is_drawn_again_while_nothing_changes() -> None:
         looks = app.watcher.looks
         await until(pilot, lambda: app.watcher.looks > looks + 3)
         assert shown == []
+
+
+@pytest.mark.parametrize(
+    ("most", "said"), [(4_754, "with the evaluation at step 100"), (270, "at the end, step 270"), (None, "with the evaluation at step 100")]
+)
+def test_the_first_samples_are_announced_for_a_step_that_comes(most: int | None, said: str) -> None:
+    config = parse_config(merge(DEMO, {"evaluation.every": 100 if most != 270 else 500}))
+    snapshot = replace(make_snapshot(step=50, max_steps=most, config=config), samples=())
+    assert f"no samples yet, the first come {said}, or with s" in sample_lines(snapshot, 100, 2)[0].plain
+
+
+def test_of_two_samples_of_a_prompt_at_one_step_only_the_newest_shows() -> None:
+    rows = [SampleRow(1, step, "We must", text, 3, 7, time) for step, text, time in ((10, " a", 1.0), (10, " b", 2.0), (20, " c", 3.0))]
+    assert [[row.text for row in group] for group in grouped(rows, ())] == [[" c", " b"]]
+
+
+def words_of(line: str) -> dict[int, str]:
+    return {column: line[column:].split("  ")[0].rstrip() for column in (1, 28, 43, 60)}
+
+
+async def test_training_and_validation_figures_are_named_and_stand_in_their_columns() -> None:
+    async with running_app() as (app, _):
+        assert words_of(lines_of(app)[3]) == {1: "val 55.3 ★ ▼ falling", 28: "train 50.9", 43: "train loss 3.93", 60: "val bits/byte 1.67"}
+
+
+async def test_after_the_end_the_test_perplexity_stands_where_the_time_left_was() -> None:
+    services = with_runs(make_snapshot("finished", 4_754, test=EvaluationFigures(name="test", perplexity=48.2)))
+    async with running_app(services) as (app, _):
+        assert lines_of(app)[2].endswith("100 %      test 48.2")
+
+
+async def test_without_smoothing_header_and_legend_show_the_newest_value_itself() -> None:
+    async with running_app() as (app, pilot):
+        assert app.snapshot is not None
+        newest = app.snapshot.series.columns["loss"].mean[-1]
+        raw = figure(math.exp(newest))
+        assert raw != "50.9"
+        assert "train 50.9" in lines_of(app)[3]
+        assert "train 50.9" in lines_of(app)[5]
+        await pilot.press("0")
+        await until(pilot, lambda: f"train {raw}" in lines_of(app)[3])
+        assert f"train {raw}" in lines_of(app)[5]
+        assert f"train loss {figure(newest)}" in lines_of(app)[3]

@@ -24,7 +24,7 @@ from rnnlm_tui.tui.widgets.palette import BAD, DIM, TEXT
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 from rnnlm_tui.tui.widgets.prompt_box import PromptBox
 from rnnlm_tui.tui.widgets.prompt_history import PromptHistory
-from rnnlm_tui.tui.widgets.settings_row import SettingsRow
+from rnnlm_tui.tui.widgets.settings_row import SettingInput, SettingsRow
 from rnnlm_tui.tui.widgets.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -101,9 +101,21 @@ class PromptScreen(SamplingScreen):
             self._wanted = None
             self.lab.say("the chosen checkpoint is no longer kept: the best one answers now")
         self._show_choice()
+        self._open_fields(self.run_path is not None)
+
+    def _open_fields(self, there_is_a_run: bool) -> None:
+        """Without a run there is nothing to write for: no field takes the focus, so that letters and digits act."""
+        if self.box.can_focus == there_is_a_run:
+            return
+        self.box.can_focus = there_is_a_run
+        for setting in self.query(SettingInput):
+            setting.can_focus = there_is_a_run
+        self.set_focus(self.box if there_is_a_run else None)
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         """Enter and esc do different things while a sample runs, and letters only outside the text fields."""
+        if self.run_path is None:
+            return [(action(name), "") for name in ("show_runs", "new_run", "leave")]
         writing = self.focused is not None and self.focused is not self.transcript
         entries = [(action("generate"), "" if self.box.has_focus else "Write")]
         if self.sampling or writing:
@@ -131,6 +143,8 @@ class PromptScreen(SamplingScreen):
     def _keys(self) -> Content:
         """What the footer does not say: the box's own keys while one writes in it, and the checkpoints where there is room or nobody writes."""
         choice, wide, writing = self.choice, self.size.width >= WIDE_FROM, self.box.has_focus
+        if self.run_path is None:
+            return Content("")
         keys = [("↑", "earlier prompts"), ("^u", "clear"), ("^j", "new line"), *([] if wide else [("^s", "save"), ("^y", "copy")])] if writing else []
         right = Content("   ").join(Content.assemble((key, f"bold {TEXT}"), (f" {words}", DIM)) for key, words in keys)
         if choice is None or (writing and not wide):
@@ -145,10 +159,16 @@ class PromptScreen(SamplingScreen):
 
     def action_generate(self) -> None:
         """Continue the prompt that stands in the box; from anywhere else first go there."""
-        if self.box.has_focus:
+        if self.run_path is None:
+            self.lab.say("no run is open: r lists the runs")
+        elif self.box.has_focus:
             self._send(self.box.text)
         else:
             self.set_focus(self.box)
+
+    def action_new_run(self) -> None:
+        """Configure a new run."""
+        self.lab.new_draft()
 
     def _send(self, prompt: str) -> None:
         choice = self.choice
@@ -183,7 +203,7 @@ class PromptScreen(SamplingScreen):
         """Into the settings, and on through them back to the prompt."""
         if self.settings_row.has_focus_within:
             self.focus_next()
-        else:
+        elif self.run_path is not None:
             self.settings_row.focus_first()
 
     def action_back_to_prompt(self) -> None:

@@ -92,7 +92,7 @@ class TrainScreen(PaneScreen):
         ascii_only, width = self.lab.ascii_only, self.app.size.width
         places = self._placed.places
         if figures := places.get("figures"):
-            self.query_one(TrainFigures).show(snapshot, rows=figures.height, width=figures.width, ascii_only=ascii_only)
+            self.query_one(TrainFigures).show(snapshot, rows=figures.height, width=figures.width, ascii_only=ascii_only, smooth=self._smoothing > 0)
         for name, data in CHARTS.items():
             if name in places:
                 chart = self.query_one(f"#{name}", Chart)
@@ -213,6 +213,7 @@ class TrainScreen(PaneScreen):
         self.lab.settings["smoothing"] = self._smoothing
         for chart in self.query(Chart):
             chart.set_smoothing(self._smoothing)
+        self.refresh_all()
         self.lab.say(f"smoothing {self._smoothing:g}" if self._smoothing else "no smoothing")
 
     def action_cursor_right(self) -> None:

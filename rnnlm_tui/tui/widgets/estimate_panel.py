@@ -88,9 +88,10 @@ class EstimatePanel(Panel):
         """Four lines of 76 columns."""
         count = estimate.parameters
         shares = (count.embedding / count.total, (sum(count.layers) + count.output) / count.total)
+        layers = sum(count.layers) / count.total
         first = Content.assemble(
             ("parameters ", DIM), (f"{count.total:,}", f"bold {BRIGHT}"), "   ", bar(20, shares[0], shares[1]), "  ",
-            ("━ ", TRAIN), ("embedding ", DIM), figures.percent(shares[0]), "  ", ("╍ ", THIRD), ("layers ", DIM), figures.percent(sum(count.layers) / count.total),
+            ("━ ", TRAIN), ("embedding ", DIM), figures.percent(shares[0]), "  ", ("╍ ", THIRD), ("layers ", DIM), figures.percent(layers) if layers >= 0.005 or not layers else "< 1 %",
         )  # fmt: skip
         time = _time(estimate)
         steps = _steps(estimate)
@@ -99,7 +100,11 @@ class EstimatePanel(Panel):
         start = Content.assemble(
             ("start  ", DIM), (f"{estimate.start_loss:.2f}", TEXT), (" = ln V, ppl ", DIM), (f"{math.exp(estimate.start_loss):,.0f}", TEXT)
         )
-        beat = Content.assemble(("bigram to beat ", DIM), (figures.figure(estimate.baseline_perplexity), TEXT)) if estimate.baseline_perplexity else Content("")
+        beat = (
+            Content.assemble(("test bigram to beat ", DIM), (figures.figure(estimate.baseline_perplexity), TEXT))
+            if estimate.baseline_perplexity
+            else Content("")
+        )
         return [first, Content.assemble(("time   ", DIM), time, "   ", steps), _columns(memory, disk), _columns(start, beat)]
 
     def _memory(self, estimate: Estimate) -> Content:
@@ -142,7 +147,7 @@ class EstimatePanel(Panel):
         rows.append(Content(""))
         rows.append(_loss_row("loss at start, ln V", estimate.start_loss, width))
         if estimate.baseline_perplexity:
-            rows.append(_loss_row("bigram to beat", math.log(estimate.baseline_perplexity), width))
+            rows.append(_loss_row("test bigram", math.log(estimate.baseline_perplexity), width))
         rows.append(Content(""))
         return rows + self._changes(draft, width)
 

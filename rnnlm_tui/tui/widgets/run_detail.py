@@ -22,7 +22,7 @@ from rnnlm_tui.tui.widgets.train_figures import TREND_SIGNS, trend
 if TYPE_CHECKING:
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
-FACTS = 22
+FACTS = 24
 """Columns of the figures at the right."""
 
 
@@ -38,11 +38,13 @@ def figures_of(snapshot: RunSnapshot, *, ascii_only: bool, wide: bool) -> list[C
     level = train_data.level_to_beat(snapshot)
     found = [
         _fact("val ppl" if snapshot.config.evaluation.split == "validation" else "test ppl", (f"{value}{star}", f"bold {palette.VALIDATION}"), (f" {sign[1] if ascii_only else sign[0]}" if sign else "", sign[2] if sign else palette.DIM)),
-        _fact(f"vs {level[0]}" if level else "vs bigram", (change(rows[-1].perplexity - level[1]) if level and rows else "–", palette.TEXT)),
+        _fact(f"vs {train_data.level_name(snapshot)}", (change(rows[-1].perplexity - level[1]) if level and rows else "–", palette.TEXT)),
         _fact("bits/byte", (figure(summary.validation.bits_per_byte), palette.TEXT)),
     ]  # fmt: skip
     if summary.test.perplexity is not None:
         found.append(_fact("test ppl", (figure(summary.test.perplexity), palette.TEXT)))
+        if summary.baseline.perplexity is not None and wide:
+            found.append(_fact("vs test bigram", (change(summary.test.perplexity - summary.baseline.perplexity), palette.TEXT)))
     hardware = snapshot.hardware[-1] if snapshot.hardware else None
     if hardware is not None:
         own = hardware.gpu_memory_own if hardware.gpu_memory_own else hardware.process_memory
@@ -67,7 +69,7 @@ def legend_of(snapshot: RunSnapshot, *, wide: bool) -> Content:
 
 
 def _fact(label: str, *values: tuple[str, str]) -> Content:
-    return Content.assemble((label.ljust(11), palette.DIM), *values)
+    return Content.assemble((label.ljust(15), palette.DIM), *values)
 
 
 class RunDetail(Panel):

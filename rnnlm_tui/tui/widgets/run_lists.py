@@ -11,6 +11,7 @@ from textual.strip import Strip
 from rnnlm_tui.contract.figures import count, figure, percent
 from rnnlm_tui.contract.status import RunSummary
 from rnnlm_tui.tui.widgets import palette
+from rnnlm_tui.tui.widgets.comparable import best_of_comparable
 from rnnlm_tui.tui.widgets.content import from_outside
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.status_line import status_glyph, status_word
@@ -28,11 +29,12 @@ class OtherRuns(Panel):
         super().__init__(title="Runs", legend=Content.styled("val ppl", palette.DIM), id=id)
         self._runs: tuple[RunSummary, ...] = ()
         self._open = ""
+        self._best: dict[str, float] = {}
 
     def show(self, runs: Sequence[RunSummary], open_run: str) -> None:
         """Newest first; the open one is bright."""
         if (tuple(runs), open_run) != (self._runs, self._open):
-            self._runs, self._open = tuple(runs), open_run
+            self._runs, self._open, self._best = tuple(runs), open_run, best_of_comparable(runs)
             self.redraw()
 
     def content_line(self, y: int, width: int) -> Strip:
@@ -48,8 +50,7 @@ class OtherRuns(Panel):
         return padded(segments_of(self._second(run, width) if second else self._first(run, width), palette.TEXT), width)
 
     def _first(self, run: RunSummary, width: int) -> Content:
-        best = min((entry.validation.best_perplexity for entry in self._runs if entry.validation.best_perplexity is not None), default=None)
-        star = best is not None and run.validation.best_perplexity == best
+        star = run.validation.best_perplexity is not None and run.validation.best_perplexity == self._best.get(run.run)
         sign = "*" if self.ascii_only else "★"
         value = figure(run.validation.best_perplexity) + (sign if star else " ")
         name = from_outside(run.run, newlines="show", limit=max(4, width - 3 - len(value)))

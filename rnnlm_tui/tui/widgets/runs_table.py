@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from time import time
 from typing import Literal
 
+from rich.segment import Segment
 from textual.binding import Binding
 from textual.content import Content
 from textual.events import Click, MouseScrollDown, MouseScrollUp
@@ -17,6 +18,7 @@ from rnnlm_tui.contract.figures import NOTHING, age, change, duration, figure, p
 from rnnlm_tui.contract.status import LIVING, RunSummary
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.bars import bar
+from rnnlm_tui.tui.widgets.comparable import best_of_comparable
 from rnnlm_tui.tui.widgets.content import from_outside
 from rnnlm_tui.tui.widgets.identity import model_name
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
@@ -77,7 +79,8 @@ class RunsTable(Panel, can_focus=True):
         self._top = 0
         self._sort: SortKey = "age"
         self._columns: list[Column] = []
-        self._best: float | None = None
+        self._best: dict[str, float] = {}
+        """By a run's name the best perplexity among the runs that it compares with."""
 
     @property
     def chosen(self) -> RunSummary | None:
@@ -89,7 +92,7 @@ class RunsTable(Panel, can_focus=True):
         name = choose or (self.chosen.run if self.chosen else None)
         self._runs = sorted_runs(runs, self._sort)
         self._row = next((index for index, run in enumerate(self._runs) if run.run == name), min(self._row, max(0, len(self._runs) - 1)))
-        self._best = min((run.validation.best_perplexity for run in runs if run.validation.best_perplexity is not None), default=None)
+        self._best = best_of_comparable(runs)
         self._scroll()
         sign = "v" if self.ascii_only else "▾"
         self.set_reactive(Panel.legend, Content.styled(f"sorted by {self._sort} {sign}", palette.DIM))
@@ -120,6 +123,12 @@ class RunsTable(Panel, can_focus=True):
         line = Content.assemble(cursor, line[1:])
         line = line.pad_right(max(0, width - line.cell_length)).stylize_before(f"bold on {palette.SELECTED}")
         return padded(segments_of(line, palette.TEXT), width)
+
+    def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002 (the panel's)
+        """How many runs lie above and below what is seen."""
+        below = len(self._runs) - self._top - self._visible
+        signs = [f"{sign} {hidden} more" for sign, hidden in (("↑", self._top), ("↓", below)) if hidden > 0]
+        return [(3, segments_of("  ".join(signs), palette.DIM))] if signs else []
 
     def action_move(self, by: int) -> None:
         """One run up or down."""
@@ -201,13 +210,14 @@ class RunsTable(Panel, can_focus=True):
 
     def _perplexity(self, run: RunSummary, _room: int) -> Content:
         value = run.validation.best_perplexity
-        if value is not None and value == self._best:
+        if value is not None and value == self._best.get(run.run):
             return Content.styled(f"{figure(value)}{'*' if self.ascii_only else '★'}", f"bold {palette.VALIDATION}")
         return Content.styled(f"{figure(value)} ", palette.TEXT if value is not None else palette.DIM)
 
     def _behind(self, run: RunSummary, _room: int) -> Content:
         value = run.validation.best_perplexity
-        shown = NOTHING if value is None or self._best is None else "0.0" if value == self._best else change(value - self._best)
+        best = self._best.get(run.run)
+        shown = NOTHING if value is None or best is None else "0.0" if value == best else change(value - best)
         return Content.styled(shown, palette.DIM)
 
 

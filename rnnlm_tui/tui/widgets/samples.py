@@ -67,10 +67,7 @@ def sample_lines(snapshot: RunSnapshot, width: int, height: int) -> list[Content
     if height <= 0:
         return []
     if not groups:
-        when = (
-            f"the first come with the evaluation at step {snapshot.config.evaluation.every:,}" if snapshot.config.evaluation.every else "they come at the end"
-        )
-        return [Content.styled(f"no samples yet, {when}, or with s", palette.DIM).truncate(width, ellipsis=True)]
+        return [Content.styled(f"no samples yet, {_first_come(snapshot)}, or with s", palette.DIM).truncate(width, ellipsis=True)]
     groups = groups[: max(1, height // 2)]
     each = height // len(groups)
     gap = 1 if each >= 5 else 0
@@ -83,11 +80,20 @@ def sample_lines(snapshot: RunSnapshot, width: int, height: int) -> list[Content
     return lines[:height]
 
 
+def _first_come(snapshot: RunSnapshot) -> str:
+    every, most = snapshot.config.evaluation.every, snapshot.summary.max_steps
+    if every and (most is None or every <= most):
+        return f"the first come with the evaluation at step {every:,}"
+    return f"the first come at the end, step {count(most)}" if most else "the first come at the end"
+
+
 def grouped(samples: Sequence[SampleRow], prompts: Sequence[str]) -> list[list[SampleRow]]:
-    """Samples by prompt, in the order of the config, then others; the newest of each first."""
+    """Samples by prompt, in the order of the config, then others; the newest of each first, and of several at one step the newest alone."""
     found: dict[str, list[SampleRow]] = {prompt: [] for prompt in prompts}
     for row in sorted(samples, key=lambda row: (row.step, row.time), reverse=True):
-        found.setdefault(row.prompt, []).append(row)
+        rows = found.setdefault(row.prompt, [])
+        if not rows or rows[-1].step != row.step:
+            rows.append(row)
     return [rows for rows in found.values() if rows]
 
 

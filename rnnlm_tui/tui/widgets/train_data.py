@@ -118,6 +118,14 @@ def level_to_beat(snapshot: RunSnapshot) -> tuple[str, float] | None:
     return (baseline.name, value) if value is not None else None
 
 
+def level_name(snapshot: RunSnapshot) -> str:
+    """`val bigram`: the bigram model's figures on the sets differ, so the set is named; a source has one figure."""
+    level = level_to_beat(snapshot)
+    if level is None or level[0] == "source":
+        return "source" if level else "bigram"
+    return f"{'val' if snapshot.config.evaluation.split == 'validation' else 'test'} {level[0]}"
+
+
 def _learning(snapshot: RunSnapshot, axis: Axis, title: str, log: bool, of: Callable[[Sequence[float]], Sequence[float]]) -> ChartData:
     series, summary = snapshot.series, snapshot.summary
     band, rows = series.columns["loss"], held_out(snapshot)
@@ -143,7 +151,11 @@ def _learning(snapshot: RunSnapshot, axis: Axis, title: str, log: bool, of: Call
         smooth=False,
     )
     level = level_to_beat(snapshot)
-    levels = () if level is None else (Baseline(math.log(level[1]) if nats else level[1], f"{level[0]} {figure(math.log(level[1]) if nats else level[1])}"),)
+    levels = (
+        ()
+        if level is None
+        else (Baseline(math.log(level[1]) if nats else level[1], f"{level_name(snapshot)} {figure(math.log(level[1]) if nats else level[1])}"),)
+    )
     return _chart(snapshot, axis, title, (train, judged) if rows else (train,), baselines=levels, log=log, marks=() if nats else marks(snapshot, axis))
 
 

@@ -10,11 +10,12 @@ from textual.content import Content
 
 from rnnlm_tui.contract.figures import NOTHING, count, disk, figure, percent, scientific, short, time_left
 from rnnlm_tui.contract.status import LIVING, RunStatus, RunSummary
+from rnnlm_tui.contract.status import TrainFigures as Training
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.bars import bar
 from rnnlm_tui.tui.widgets.line import Line
 from rnnlm_tui.tui.widgets.status_line import progress_colour
-from rnnlm_tui.tui.widgets.train_data import held_out
+from rnnlm_tui.tui.widgets.train_data import exponentials, held_out
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import EvaluationRow, HardwareRow
@@ -109,6 +110,8 @@ def _time_left(summary: RunSummary, margin: float | None, *, ascii_only: bool) -
     if status == "running" and summary.eta_seconds is not None:
         left, more = time_left(summary.eta_seconds, margin)
         return Content.assemble((left, f"bold {palette.TRAIN}"), (f" {more}" if more else "", palette.DIM))
+    if status in ("finished", "stopped") and summary.test.perplexity is not None:
+        return _label("test", figure(summary.test.perplexity), colour=palette.VALIDATION)
     words = {
         "running": "time left soon", "paused": "paused", "stopped": "stopped", "finished": "finished", "failed": "failed",
         "crashed": "crashed", "lost": "time left unknown", "draft": "not started", "preparing": "starting",
@@ -141,23 +144,37 @@ class TrainFigures(Vertical):
         for index in range(3):
             yield Line(id=f"figures-{index}")
 
-    def show(self, snapshot: RunSnapshot | None, *, rows: int, width: int, ascii_only: bool) -> None:
+    def show(self, snapshot: RunSnapshot | None, *, rows: int, width: int, ascii_only: bool, smooth: bool = True) -> None:
         """The run's figures in `rows` lines of `width` cells."""
-        lines = [Content("")] * rows if snapshot is None else _lines(snapshot, rows, width, ascii_only)
+        lines = [Content("")] * rows if snapshot is None else _lines(snapshot, rows, width, ascii_only, smooth)
         for index, line in enumerate(self.query(Line)):
             line.put(lines[index] if index < len(lines) else Content(""))
 
 
-def _lines(snapshot: RunSnapshot, rows: int, width: int, ascii_only: bool) -> list[Content]:
+def training_figures(snapshot: RunSnapshot, *, smooth: bool) -> Training:
+    """Loss and perplexity of training as the charts show them: smoothed, or those of the newest point alone."""
+    newest = snapshot.series.columns["loss"].mean[-1:]
+    if smooth or not newest or newest[0] != newest[0]:
+        return snapshot.summary.train
+    return snapshot.summary.train.model_copy(update={"loss": newest[0], "perplexity": exponentials(newest)[0]})
+
+
+def _lines(snapshot: RunSnapshot, rows: int, width: int, ascii_only: bool, smooth: bool) -> list[Content]:
     summary = snapshot.summary
     first = progress_line(snapshot, width, ascii_only=ascii_only)
     hardware = snapshot.hardware[-1] if snapshot.hardware else None
     validation, stars = _validation(snapshot, ascii_only=ascii_only)
     speed = summary.tokens_per_second
     tokens = Content.assemble((short(speed), f"bold {_alarm(summary.status)}"), (" tok/s", palette.DIM))
-    perplexity = _label("ppl", figure(summary.train.perplexity))
-    loss = _label("loss", figure(summary.train.loss))
-    bits = _label("bits/byte", figure(summary.validation.bits_per_byte), bold=False, colour=palette.TEXT)
+    train = training_figures(snapshot, smooth=smooth)
+    perplexity = _label("train", figure(train.perplexity))
+    loss = _label("train loss", figure(train.loss))
+    bits = _label(
+        f"{'val' if snapshot.config.evaluation.split == 'validation' else 'test'} bits/byte",
+        figure(summary.validation.bits_per_byte),
+        bold=False,
+        colour=palette.TEXT,
+    )
     rate = _label("lr" if rows == 2 else "lr  ", scientific(summary.train.learning_rate), bold=False, colour=palette.TEXT)
     norm = _label("grad", figure(summary.train.grad_norm), bold=False, colour=palette.TEXT)
     epoch = _label("epoch", f"{summary.epoch:.1f}", bold=False, colour=palette.TEXT, unit=f"of {summary.epochs:g}" if summary.epochs else "")
@@ -169,11 +186,11 @@ def _lines(snapshot: RunSnapshot, rows: int, width: int, ascii_only: bool) -> li
         return [first, second, third]
     if width < 150:
         short_epoch = _label("epoch", f"{summary.epoch:.1f}", bold=False, colour=palette.TEXT)
-        places = (1, 23, 34, 45, 61, 74, 85)
+        places = (1, 23, 35, 52, 72, 85, 96)
         return [first, in_columns(places, [validation + stars, perplexity, loss, bits, tokens, rate, short_epoch], width)]
     since = summary.step - summary.validation.best_step if summary.validation.best_step is not None else None
     best = Content.assemble(("best ", palette.DIM), (count(since), palette.TEXT), (" steps ago", palette.DIM)) if since is not None else Content("")
-    places = (1, 24, 46, 58, 71, 88, 106, 119, 135)
+    places = (1, 24, 46, 58, 75, 95, 108, 119, 130)
     return [first, in_columns(places, [validation + stars, best, perplexity, loss, bits, tokens, rate, norm, epoch], width)]
 
 

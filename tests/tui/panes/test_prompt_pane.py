@@ -316,3 +316,13 @@ async def test_an_idle_prompt_draws_nothing() -> None:
         assert not pane(app).box.cursor_blink
         assert not any(box.cursor_blink for box in pane(app).query(SettingInput))
         assert pane(app)._ticker is None
+
+
+async def test_without_a_run_letters_and_digits_act_and_the_footer_offers_what_works() -> None:
+    async with opened(FakeServices(), "prompt", run=None) as (app, pilot):
+        await until_shown(pilot, "No run is open.")
+        assert screen_text(app).splitlines()[-1] == " r Runs  n New  q Leave"
+        await pilot.press("tab", "r")
+        await until(pilot, lambda: app.current_mode == "runs")
+        await pilot.press("4", "n")
+        await until(pilot, lambda: app.current_mode == "config")

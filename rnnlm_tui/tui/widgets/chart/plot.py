@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -19,6 +20,8 @@ from rnnlm_tui.tui.widgets.palette import BASELINE, BRIGHT, DIM, TEXT, band_of, 
 ASCII_SIGNS = "*o+x"
 MARK_ROWS = 5
 """Rows that a plot keeps for itself before marks get one."""
+LETTER_CELLS = 16
+"""Between two letters on a curve that is known by its letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,8 @@ def _paint(plot: Plot, data: ChartData, look: Look, scale: Scale, limits: Limits
     raster.paint_curves(curves)
     _write_baseline_labels(raster, data, scale, number(ink(DIM)), number(ink(BASELINE)))
     for index, item in enumerate(plot.drawn):
+        if look.no_colour and look.marks != "ascii":
+            _write_letters(raster, item, series_marker(item.series, index, look), scale, number(ink(item.series.colour, bold=True)), index / len(plot.drawn))
         _write_marker(raster, item, series_marker(item.series, index, look), scale, number(ink(item.series.colour, bold=True)), look)
     _write_notes(raster, plot, limits, number(ink(DIM)))
     if look.cursor is not None and look.start <= look.cursor <= look.end:
@@ -200,6 +205,22 @@ def _write_marker(raster: Raster, item: Drawn, marker: str, scale: Scale, style:
     row = round(scale.row(value)) // raster.sub_rows
     if 0 <= row < raster.height:
         raster.write(row, min(column // raster.sub_columns + 1, raster.width - len(marker)), marker, style)
+
+
+def _write_letters(raster: Raster, item: Drawn, marker: str, scale: Scale, style: int, share: float) -> None:
+    """The series' letter on its curve again and again, for the curve's dots have no colour; `share` of the distance sets one series' letters off from the next one's."""
+    points = [(column, scale.row(value)) for column, value in item.curve if value == value]
+    if not marker or len(points) < 2:
+        return
+    for cell in range(LETTER_CELLS // 4 + round(share * LETTER_CELLS), raster.width, LETTER_CELLS):
+        column = cell * raster.sub_columns
+        after = bisect_left(points, column, key=lambda point: point[0])
+        if not 0 < after < len(points):
+            continue
+        (left, low), (right, high) = points[after - 1], points[after]
+        row = round(low + (high - low) * (column - left) / (right - left)) // raster.sub_rows
+        if 0 <= row < raster.height:
+            raster.write(row, cell, marker, style)
 
 
 def _write_notes(raster: Raster, plot: Plot, limits: Limits, dim: int) -> None:

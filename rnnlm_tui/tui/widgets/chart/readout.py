@@ -81,7 +81,8 @@ def _value(data: ChartData, look: Look, plot: Plot, index: int) -> tuple[str, st
     """The value and, where its point lies elsewhere than the cursor, its x as `@2,100`."""
     series = data.series[index]
     if look.cursor is None:
-        return series.current, ""
+        raw = series.smooth and not look.smoothing and len(series.mean) and series.mean[-1] == series.mean[-1]
+        return written(series, series.mean[-1]) if raw else series.current, ""
     at = nearest(series, look.cursor)
     if at is None or not look.start <= look.cursor <= look.end:
         return figures.NOTHING, ""

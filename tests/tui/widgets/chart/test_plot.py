@@ -185,3 +185,10 @@ def test_more_points_of_the_same_curve_give_the_same_picture() -> None:
     many = picture(line(thick, x=[at / 10 for at in range(10_001)]), 60, 12)[1]
     same = sum(a == b for one, other in zip(few, many, strict=True) for a, b in zip(one, other, strict=True))
     assert same >= 0.97 * 60 * 12 - 12 * 5
+
+
+def test_without_colour_letters_stand_all_along_both_curves() -> None:
+    data = training(700)
+    plot = draw(data, look(data, no_colour=True), 96, 15, Memory())
+    text = "".join(text for row in plot.rows for text, _ in row)
+    assert min(text.count("T"), text.count("V")) >= 3
