@@ -104,12 +104,22 @@ def serve(mailbox: Mailbox, write: Writer) -> None:
             mailbox.done(request.id)
 
 
+def serve_or_leave(mailbox: Mailbox, write: Writer) -> None:
+    """Serve; what ends that (torch can't be imported, no memory) ends the process, so that nobody waits for an answer that never comes."""
+    try:
+        serve(mailbox, write)
+    finally:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+
+
 def main() -> None:
     """Serve until stdin ends."""
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     mailbox, write = Mailbox(), Writer(answers)
     write(SamplerReady())
-    threading.Thread(target=serve, args=(mailbox, write), name="serve", daemon=True).start()
+    threading.Thread(target=serve_or_leave, args=(mailbox, write), name="serve", daemon=True).start()
     read_requests(requests, mailbox, write)
     os._exit(0)  # at once, from the midst of a text too
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 from rnnlm_tui.contract.requests import CancelRequest, LoadRequest, SampleFailed, SampleRequest
 from rnnlm_tui.contract.wire import decode_line, encode_line
@@ -39,3 +43,15 @@ def test_what_is_no_request_is_answered_with_why_and_the_rest_is_served() -> Non
     assert mailbox.get().id == "a"
     assert len(failures) == 3
     assert all(failure.message.startswith("not a valid message") for failure in failures)
+
+
+def test_a_sampler_that_can_not_serve_ends_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise OSError('libtorch is broken')\n")
+    sampler = subprocess.Popen(
+        [sys.executable, "-m", "rnnlm_tui.worker.sampler"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    with sampler:
+        assert sampler.wait(60) == 1
+        assert sampler.stderr is not None
+        assert b"libtorch is broken" in sampler.stderr.read()
