@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from rnnlm_tui.contract.presets import DEMO
+from rnnlm_tui.contract.presets import DEMO, ELMAN
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.tui.actions import PANES, Pane
 from rnnlm_tui.tui.app import RnnlmApp
@@ -120,3 +120,9 @@ async def test_what_was_said_goes_with_the_next_key_and_the_keys_come_back() -> 
         await until(pilot, lambda: "smoothing 0.98" in lines_of(app)[-1])
         await pilot.press("tab")
         await until(pilot, lambda: "Pause" in lines_of(app)[-1])
+
+
+def test_a_preset_of_the_corpus_name_is_not_said_twice() -> None:
+    snapshot = make_snapshot(config=ELMAN, preset="elman")
+    assert "elman · elman" not in run_identity("plain-otter", snapshot, 140).plain
+    assert run_identity("plain-otter", snapshot, 140).plain.endswith("elman · seed 42")

@@ -122,7 +122,7 @@ class ConfigScreen(FormKeys):
         name = from_outside(self._name or "new run").stylize(f"bold {BRIGHT}")
         line = Content.assemble(name, (" ○ ", DIM), ("draft, not started", TEXT))
         more = Content.assemble(line, ("   preset ", DIM), (plain(draft.base.preset, limit=24), TEXT))
-        return more if more.cell_length <= width and width > 70 else line
+        return more if more.cell_length <= width and self.has_class("-wide") else line
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         """What can be done with a draft, or with a run that exists."""

@@ -153,6 +153,8 @@ class PaneScreen(Screen[None]):
         super().__init__()
         self._compositor: NarrowCompositor = NarrowCompositor()
         self._painted_size: Size | None = None
+        self._said = False
+        """Whether a notice may stand in the footer's place."""
 
     def compose(self) -> ComposeResult:
         yield IdentityLine(id="identity")
@@ -262,10 +264,12 @@ class PaneScreen(Screen[None]):
         notice, self.lab.waiting_notice = self.lab.waiting_notice, None
         if notice is not None:
             self.query_one(FooterLine).show_notice(notice)
+            self._said = True
 
     def end_notice(self, text: str | None = None) -> None:
         """What was said is no longer so: the keys stand there again. With a text, only where it is what was said."""
-        if self.is_ready:
+        if self._said:  # asked on every key
+            self._said = text is not None
             self.query_one(FooterLine).end_notice(text)
 
     def action_leave_field(self) -> None:

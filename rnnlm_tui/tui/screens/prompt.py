@@ -19,6 +19,7 @@ from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.screens.sampling import SAMPLE_RUNS, SamplingScreen
 from rnnlm_tui.tui.sizes import WIDE_FROM
 from rnnlm_tui.tui.widgets.checkpoint_choice import CheckpointChoice
+from rnnlm_tui.tui.widgets.form_draft import counted
 from rnnlm_tui.tui.widgets.line import Line
 from rnnlm_tui.tui.widgets.palette import BAD, DIM, TEXT
 from rnnlm_tui.tui.widgets.panel import TitledContainer
@@ -138,7 +139,7 @@ class PromptScreen(SamplingScreen):
         self.query_one("#prompt-hint", Line).put(Content.assemble(("  ✗ ", BAD), (problem, TEXT)) if problem else self._keys())
         too_long = len(text) > MAX_PROMPT_CHARACTERS
         frame = self.query_one("#prompt-frame", TitledContainer)
-        frame.legend = Content.assemble((f"{len(text):,}", BAD if too_long else TEXT), (" characters", DIM)) if text else ""
+        frame.legend = Content.assemble((f"{len(text):,}", BAD if too_long else TEXT), (" character" if len(text) == 1 else " characters", DIM)) if text else ""
 
     def _keys(self) -> Content:
         """What the footer does not say: the box's own keys while one writes in it, and the checkpoints where there is room or nobody writes."""
@@ -278,4 +279,4 @@ class PromptScreen(SamplingScreen):
             self.lab.say("there is no text yet")
             return
         self.app.copy_to_clipboard(entry.whole)
-        self.lab.say(f"sent {len(entry.whole):,} characters to the terminal, which may or may not take them; ^s saves a file")
+        self.lab.say(f"sent {counted(len(entry.whole), 'character')} to the terminal, which may or may not take them; ^s saves a file")

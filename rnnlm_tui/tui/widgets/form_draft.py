@@ -97,13 +97,15 @@ def by_field(problems: Iterable[Problem]) -> dict[str, Problem]:
 
 def short_message(problem: Problem) -> str:
     """What is allowed, without the value that stands beside it: `must be below 4,754 steps`."""
+    if problem.message.startswith("needs embedding_dim = hidden_size"):
+        return "needs embedding = hidden"
     match = re.match(r"is .*?,? (must be .*)$", problem.message, re.DOTALL)
     return match[1] if match else problem.message
 
 
 def counted(count: int, noun: str) -> str:
     """`1 problem`, `3 problems`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _same(value: object, base: object) -> bool:

@@ -11,7 +11,6 @@ from textual.strip import Strip
 
 from rnnlm_tui.contract.config import SECTIONS
 from rnnlm_tui.errors import Problem
-from rnnlm_tui.tui.widgets.content import plain
 from rnnlm_tui.tui.widgets.form_draft import Draft, counted, field_of
 from rnnlm_tui.tui.widgets.form_fields import section_title
 from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, SELECTED, TEXT, TRAIN, WARN
@@ -49,25 +48,19 @@ class SectionList(Panel):
         self._current = SECTIONS[0]
         self._changed: frozenset[str] = frozenset()
         self._wrong: frozenset[str] = frozenset()
-        self._base = ""
 
     def show(self, draft: Draft, problems: Sequence[Problem], current: str) -> None:
         """The draft's changes and problems, and the section that stands open."""
         self._changed = frozenset(path.partition(".")[0] for path in draft.changes)
         self._wrong = frozenset(field_of(problem).partition(".")[0] for problem in problems)
-        self._current, self._base = current, draft.base_name
+        self._current = current
         self.redraw()
 
     def content_line(self, y: int, width: int) -> Strip:
         """A section, or the key to the marks at the foot."""
         if y < len(SECTIONS):
             return self._section_line(SECTIONS[y], width)
-        kind, _, name = self._base.partition(" ")
-        foot = [
-            Content.assemble(("● ", WARN), ("changed", DIM)),
-            Content.assemble(("✗ ", BAD), ("problem", DIM)),
-            Content.assemble((f"{kind} ", DIM), (name, TEXT)) if name else Content.styled(plain(kind, limit=width), DIM),
-        ]
+        foot = [Content.assemble(("● ", WARN), ("changed", DIM)), Content.assemble(("✗ ", BAD), ("problem", DIM))]
         index = y - (self.inner_size.height - len(foot))
         return padded(segments_of(foot[index]) if index >= 0 else [], width)
 
@@ -77,9 +70,8 @@ class SectionList(Panel):
         title = section_title(section).ljust(max(0, width - 3))
         back = f" on {SELECTED}" if here else ""
         name_style = f"bold {BRIGHT}" if here else TEXT
-        return padded(
-            segments_of(Content.assemble(("› " if here else "  ", f"{TRAIN}{back}"), (title, f"{name_style}{back}"), (mark[0], f"{mark[1]}{back}"))), width
-        )
+        cursor = ("› " if here else "  ", f"{TRAIN}{back}")
+        return padded(segments_of(Content.assemble((mark[0], f"{mark[1]}{back}"), cursor, (title, f"{name_style}{back}"))), width)
 
     def on_click(self, event: Click) -> None:
         if 1 <= event.y <= len(SECTIONS):

@@ -83,7 +83,8 @@ def _what_it_is(summary: RunSummary, config: RunConfig) -> Iterator[tuple[int, C
         yield 2, Content.styled(model, dim)
         return
     exact = Content.assemble((count(parameters), text), (" params", dim))
-    seed = Content.assemble((f"{summary.preset or config.preset} · seed ", dim), (str(config.training.seed), text))
+    preset = summary.preset or config.preset
+    seed = Content.assemble((f"{preset} · seed " if preset and preset != corpus else "seed ", dim), (str(config.training.seed), text))
     yield 3, Content.assemble((model, text), (" tied embedding" if tied else "", dim), dot, exact, dot, vocabulary, dot, (corpus, dim), dot, seed)
     yield 3, Content.assemble((model, text), (" tied" if tied else "", dim), dot, exact, dot, (corpus, dim))
     yield 3, Content.assemble((model, text), (" tied" if tied else "", dim), dot, exact)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
@@ -52,6 +53,34 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id, compact=True, soft_wrap=True, show_line_numbers=False, tab_behavior="focus", highlight_cursor_line=False, placeholder="")
         self.cursor_blink = False
+        self._typed: list[str] = []
+        """Characters that wait to be put in, in one go: each change wraps the whole line anew, which keys in a row would pay for one by one."""
+
+    async def _on_key(self, event: events.Key) -> None:
+        """Characters that come in a row go in together; every other key, and every reader of the text, finds them there."""
+        if event.is_printable and event.character is not None and self.app.focused is self:
+            event.stop()
+            event.prevent_default()
+            self._typed.append(event.character)
+            if len(self._typed) == 1:
+                self.call_later(self._put_typed)  # behind the keys that have arrived by now
+        else:
+            self._put_typed()
+
+    def _put_typed(self) -> None:
+        if self._typed:
+            text = "".join(self._typed)
+            self._typed.clear()
+            self.replace(text, *self.selection, maintain_selection_offset=False)
+
+    async def _on_paste(self, _event: events.Paste) -> None:
+        self._put_typed()
+
+    async def _on_mouse_down(self, _event: events.MouseDown) -> None:
+        self._put_typed()
+
+    def _on_blur(self, _event: events.Blur) -> None:
+        self._put_typed()
 
     def action_send(self) -> None:
         """Send the prompt."""

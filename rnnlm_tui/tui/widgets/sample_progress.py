@@ -13,6 +13,8 @@ from rnnlm_tui.tui.widgets.palette import DIM, GOOD, TEXT, TRAIN
 
 WAKING_SECONDS = 0.5
 """A first token that takes longer is waited for in words."""
+NARROW_CELLS = 74
+"""Room of the line at 80 columns."""
 RATE_SECONDS = 0.2
 """A speed over less than this is noise."""
 
@@ -80,6 +82,8 @@ class SampleProgress:
             Content.assemble(("first token ", DIM), (f"{done.first_token_seconds * 1000:,.0f}", TEXT), (" ms", DIM)),
             Content.assemble((f"{done.bits_per_token:.1f}", TEXT), (" bits/token", DIM)),
         ]
+        if not wide and sum(part.cell_length + 3 for part in parts) - 3 > NARROW_CELLS:
+            del parts[2]
         if wide:
             name, _, value = self.seed.partition(" ")
             parts.append(Content.assemble((name, DIM), (f" {value}" if value else "", TEXT)))

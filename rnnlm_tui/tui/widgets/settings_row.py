@@ -122,6 +122,7 @@ class SettingsRow(Horizontal):
         if name in OFF or name == "temperature":
             with self.prevent(Input.Changed):
                 event.input.value = self._text(name)
+        event.input.cursor_position = 0  # the value from its start, however it was edited
 
     def _text(self, name: str) -> str:
         if name == "temperature" and self._values.get("greedy"):

@@ -363,3 +363,12 @@ async def test_resizing_between_narrow_and_wide_keeps_field_and_text() -> None:
         row = pane(app).form.current
         assert row is not None
         assert row.field.path == "optimizer.eps"
+
+
+async def test_a_section_keeps_a_gap_between_its_mark_and_its_name_and_the_preset_stands_once() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await until_shown(pilot, "calm-badger")
+        assert screen_text(app).count("preset demo") == 1
+        await go(pilot, "checkpoint.keep_last")
+        await pilot.press("enter", "ctrl+u", *"0", "enter")
+        await until_shown(pilot, "✗› Checkpoint")

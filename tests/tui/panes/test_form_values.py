@@ -7,6 +7,7 @@ import pytest
 from rnnlm_tui.contract.config import SECTIONS, RunConfig
 from rnnlm_tui.contract.presets import PRESETS
 from rnnlm_tui.contract.validation import config_to_raw, field_paths, merge, parse_config
+from rnnlm_tui.errors import ConfigError
 from rnnlm_tui.tui.widgets.form_draft import Draft, draft_of, short_message
 from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, FormField, edited_value, fields_of, number_text, read_value, shown_value, value_at
 from rnnlm_tui.tui.widgets.form_idle import idle_fields
@@ -103,3 +104,9 @@ def test_idle_fields_are_real_fields_and_follow_the_config() -> None:
     assert "training.bptt" in idle_fields(PRESETS["book"])
     assert "corpus.sentences" not in idle_fields(PRESETS["elman"])
     assert "sampling.temperature" in idle_fields(PRESETS["book"])
+
+
+def test_the_commonest_problem_is_said_whole_beside_its_field() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(merge(RunConfig(), {"model.hidden_size": 64}))
+    assert [short_message(problem) for problem in caught.value.problems] == ["needs embedding = hidden"]

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 from textual.events import Key
+from textual.widgets.text_area import Edit, EditResult
 
 from rnnlm_tui.contract.requests import SampleRequest
 from rnnlm_tui.errors import InputError, WorkerError
@@ -326,3 +327,39 @@ async def test_without_a_run_letters_and_digits_act_and_the_footer_offers_what_w
         await until(pilot, lambda: app.current_mode == "runs")
         await pilot.press("4", "n")
         await until(pilot, lambda: app.current_mode == "config")
+
+
+async def test_a_flood_of_typed_characters_goes_in_together_and_enter_behind_it_sends_it_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    services = FakeServices(make_snapshot())
+    edits: list[int] = []
+    edit = PromptBox.edit
+
+    def counting(box: PromptBox, change: Edit) -> EditResult:
+        edits.append(len(change.text))
+        return edit(box, change)
+
+    monkeypatch.setattr(PromptBox, "edit", counting)
+    async with opened(services, "prompt") as (app, pilot):
+        text = "the state of the union " * 40
+        for character in text:
+            app.post_message(Key("space" if character == " " else character, character).set_sender(app))
+        app.post_message(Key("enter", "\r").set_sender(app))
+        await until(pilot, lambda: bool(services.fake_sampler.requests))
+        assert last_request(services).prompt == text
+        assert sum(edits) == len(text)
+        assert len(edits) < len(text) / 10
+
+
+async def test_a_setting_that_was_left_shows_its_value_from_the_start() -> None:
+    async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
+        await pilot.press(*["tab"] * 6)
+        await pilot.pause()
+        assert app.focused is pane(app).box
+        await until_shown(pilot, "top-p  0.95")
+
+
+@pytest.mark.parametrize(("text", "said"), [("x", "1 character "), ("xy", "2 characters ")])
+async def test_characters_are_counted_in_grammar(text: str, said: str) -> None:
+    async with opened(FakeServices(make_snapshot()), "prompt") as (_app, pilot):
+        await pilot.press(*text)
+        await until_shown(pilot, said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Literal
 
 import pytest
 from rich.cells import cell_len
@@ -91,3 +92,12 @@ def test_progress_tells_tokens_speed_and_the_wait_for_the_first_token() -> None:
     done = SampleDone(id="1", reason="cancelled", text=" is", tokens=42, prompt_tokens=5, seconds=0.058, first_token_seconds=0.038, bits_per_token=4.12)
     assert progress.ended(done, wide=True).plain == "■ 42 of 100 tokens, stopped   2,050 tok/s   first token 38 ms   4.1 bits/token   seed 7"
     assert progress.meta(done) == "42 tokens · seed 7 · step 3,700 · stopped"
+
+
+@pytest.mark.parametrize("tokens", [42, 4_000])
+@pytest.mark.parametrize("reason", ["cancelled", "length"])
+def test_the_line_of_a_sample_fits_80_columns_whole(reason: Literal["cancelled", "length"], tokens: int) -> None:
+    done = SampleDone(id="a", reason=reason, text="", tokens=tokens, prompt_tokens=1, seconds=3.0, first_token_seconds=1.234, bits_per_token=14.1)
+    line = SampleProgress("a", SampleSettings(max_new_tokens=4_096), where="step 1").ended(done, wide=False)
+    assert line.cell_length <= 76
+    assert line.plain.endswith("14.1 bits/token")
