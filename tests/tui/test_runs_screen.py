@@ -205,7 +205,7 @@ async def test_the_cursor_comes_back_to_a_run_that_shows() -> None:
         await pilot.press("r")
         await until(pilot, lambda: app.run_directory is not None and app.run_directory.name == "brisk-heron" and app.snapshot is not None)
         assert "› brisk-heron" in text_of(app)
-        assert "val ppl    54.5" in text_of(app)
+        assert "val ppl        54.5" in text_of(app)
 
 
 async def test_the_cursor_stands_on_the_run_that_was_just_started() -> None:
