@@ -9,7 +9,8 @@ from textual.content import Content
 
 from rnnlm_tui.contract import figures
 from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleSettings
-from rnnlm_tui.tui.widgets.palette import DIM, GOOD, TEXT, TRAIN
+from rnnlm_tui.tui.widgets.content import from_outside
+from rnnlm_tui.tui.widgets.palette import DIM, GOOD, TEXT, TRAIN, WARN
 
 WAKING_SECONDS = 0.5
 """A first token that takes longer is waited for in words."""
@@ -82,8 +83,11 @@ class SampleProgress:
             Content.assemble(("first token ", DIM), (f"{done.first_token_seconds * 1000:,.0f}", TEXT), (" ms", DIM)),
             Content.assemble((f"{done.bits_per_token:.1f}", TEXT), (" bits/token", DIM)),
         ]
+        if done.unknown:  # more to the point than the speed
+            told = from_outside(", ".join(done.unknown), newlines="show", limit=30)
+            parts[1:3] = [Content.assemble(("no token for ", WARN), told.stylize(TEXT), (", read as <unk>", DIM))]
         if not wide and sum(part.cell_length + 3 for part in parts) - 3 > NARROW_CELLS:
-            del parts[2]
+            parts.pop(-2 if not done.unknown else -1)
         if wide:
             name, _, value = self.seed.partition(" ")
             parts.append(Content.assemble((name, DIM), (f" {value}" if value else "", TEXT)))

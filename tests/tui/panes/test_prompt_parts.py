@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleSettings
 from rnnlm_tui.tui.widgets.checkpoint_choice import LAST, NOW, CheckpointChoice
 from rnnlm_tui.tui.widgets.prompt_history import PromptHistory
-from rnnlm_tui.tui.widgets.sample_progress import SampleProgress
+from rnnlm_tui.tui.widgets.sample_progress import NARROW_CELLS, SampleProgress
 from rnnlm_tui.tui.widgets.wrapped_text import WrappedText
 from tests.tui.panes.fakes import CHECKPOINTS, checkpoint
 
@@ -101,3 +101,14 @@ def test_the_line_of_a_sample_fits_80_columns_whole(reason: Literal["cancelled",
     line = SampleProgress("a", SampleSettings(max_new_tokens=4_096), where="step 1").ended(done, wide=False)
     assert line.cell_length <= 76
     assert line.plain.endswith("14.1 bits/token")
+
+
+def test_words_that_the_model_has_no_token_for_are_named() -> None:
+    progress = SampleProgress("1", SampleSettings(max_new_tokens=100), where="step 9")
+    done = SampleDone(
+        id="1", reason="length", text=" is", tokens=100, prompt_tokens=5, seconds=0.058, first_token_seconds=0.038, bits_per_token=4.1, unknown=("We", "a\x1bb")
+    )
+    for wide in (False, True):
+        line = progress.ended(done, wide=wide).plain
+        assert line.startswith("✓ 100 of 100 tokens   no token for We, a␛b, read as <unk>")
+        assert wide or len(line) <= NARROW_CELLS
