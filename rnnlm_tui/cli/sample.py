@@ -12,7 +12,8 @@ from rnnlm_tui.cli.arguments import JsonOption, complete_run
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rnnlm_tui.contract.requests import SampleDone, SampleRequest, SampleSettings
+    from rnnlm_tui.contract.config import SamplingConfig
+    from rnnlm_tui.contract.requests import SampleDone, SampleRequest
     from rnnlm_tui.store.run_directory import RunDirectory
 
 _FROM_RUN = "(default: the run's)"
@@ -66,20 +67,19 @@ def split_address(address: str) -> tuple[RunDirectory, str | None]:
     return find_run(name if at else address), (which if at else None)
 
 
-def sample_settings(directory: RunDirectory, changes: dict[str, float | int | bool | None]) -> SampleSettings:
+def sample_settings(directory: RunDirectory, changes: dict[str, float | int | bool | None]) -> SamplingConfig:
     """The run's sampling settings with the changes that are not None.
 
     Raises:
         ConfigError: every value out of range.
     """
-    from rnnlm_tui.contract.requests import SampleSettings
     from rnnlm_tui.contract.validation import merge, parse_config
 
     wanted = {f"sampling.{name}": value for name, value in changes.items() if value is not None}
-    return SampleSettings(**parse_config(merge(directory.read_config(), wanted)).sampling.model_dump())
+    return parse_config(merge(directory.read_config(), wanted)).sampling
 
 
-def sample_request(directory: RunDirectory, which: str | None, prompt: str, settings: SampleSettings) -> SampleRequest:
+def sample_request(directory: RunDirectory, which: str | None, prompt: str, settings: SamplingConfig) -> SampleRequest:
     """The request for a sampler; without `which` the best checkpoint, or the last where none is best; `now` asks a running worker for its weights.
 
     Raises:

@@ -6,22 +6,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rnnlm_tui.contract.config import SamplingConfig
+
 MAX_PROMPT_CHARACTERS = 20_000
 
 
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SampleSettings(_Message):
-    """How a continuation is drawn; bounds as in the config's sampling section."""
-
-    temperature: float = Field(default=0.8, gt=0, le=100)
-    top_k: int = Field(default=0, ge=0, le=1_000_000)
-    top_p: float = Field(default=0.95, gt=0, le=1)
-    max_new_tokens: int = Field(default=100, ge=1, le=1_000_000)
-    seed: int = Field(default=7, ge=0, lt=2**63)
-    greedy: bool = False
 
 
 class SampleRequest(_Message):
@@ -30,7 +21,7 @@ class SampleRequest(_Message):
     checkpoint: str
     """Absolute path of a checkpoint or snapshot directory."""
     prompt: str = Field(max_length=MAX_PROMPT_CHARACTERS)
-    settings: SampleSettings = SampleSettings()
+    settings: SamplingConfig = SamplingConfig()
 
 
 class CancelRequest(_Message):

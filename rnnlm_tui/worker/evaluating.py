@@ -122,16 +122,7 @@ class Evaluator:
         prompt_ids = self._codec.prompt_ids(prompt, after_end=self._config.training.data_mode == "stream")
         decoder = self._codec.incremental(prompt_ids)
         pieces, tokens = [], 0
-        drawn = generate(
-            self._model,
-            prompt_ids,
-            max_new_tokens=settings.max_new_tokens,
-            temperature=settings.temperature,
-            top_k=settings.top_k,
-            top_p=settings.top_p,
-            greedy=settings.greedy,
-            seed=settings.seed,
-        )
+        drawn = generate(self._model, prompt_ids, **settings.model_dump())
         for one in self._watched(drawn):
             pieces.append(decoder.push(one.token))
             tokens += 1

@@ -69,16 +69,7 @@ class Sampler:
         waiting: list[str] = []
         tokens, logprobs, first, sent = 0, 0.0, 0.0, -math.inf
         reason: Literal["length", "cancelled"] = "length"
-        drawn = generate(
-            loaded.model,
-            prompt_ids,
-            max_new_tokens=settings.max_new_tokens,
-            temperature=settings.temperature,
-            top_k=settings.top_k,
-            top_p=settings.top_p,
-            greedy=settings.greedy,
-            seed=settings.seed,
-        )
+        drawn = generate(loaded.model, prompt_ids, **settings.model_dump())
         for one in drawn:
             tokens += 1
             logprobs += one.logprob

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleRequest, SampleSettings
+from rnnlm_tui.contract.config import SamplingConfig
+from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store.checkpoints import resolve_checkpoint
 from rnnlm_tui.store.reader import RunReader
@@ -26,7 +27,7 @@ async def client() -> AsyncIterator[SamplerClient]:
 
 async def draw(client: SamplerClient, checkpoint: Path, prompt: str = "The cat", **settings: object) -> SampleDone:
     """The whole continuation; the pieces must be the same text."""
-    request = SampleRequest(id=f"{prompt}-{settings}", checkpoint=str(checkpoint), prompt=prompt, settings=SampleSettings.model_validate(settings))
+    request = SampleRequest(id=f"{prompt}-{settings}", checkpoint=str(checkpoint), prompt=prompt, settings=SamplingConfig.model_validate(settings))
     pieces: list[str] = []
     async for answer in client.generate(request):
         if isinstance(answer, SamplePiece):
@@ -78,7 +79,7 @@ async def test_a_living_run_is_sampled_by_a_snapshot(text: Path, client: Sampler
 async def test_a_long_sample_is_cancelled_at_once(text: Path, client: SamplerClient) -> None:
     run = start(tiny_config(text, {"training.max_steps": 20}))
     wait_until_ended(run)
-    request = SampleRequest(id="long", checkpoint=str(resolve_checkpoint(run, "last")), prompt="", settings=SampleSettings(max_new_tokens=1_000_000))
+    request = SampleRequest(id="long", checkpoint=str(resolve_checkpoint(run, "last")), prompt="", settings=SamplingConfig(max_new_tokens=1_000_000))
     answers: list[SamplePiece | SampleDone] = []
     async for answer in client.generate(request):
         answers.append(answer)

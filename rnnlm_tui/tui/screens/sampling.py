@@ -9,8 +9,9 @@ from uuid import uuid4
 from textual.content import Content
 from textual.timer import Timer
 
+from rnnlm_tui.contract.config import SamplingConfig
 from rnnlm_tui.contract.metrics import CheckpointRow
-from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleRequest, SampleSettings
+from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.errors import RnnlmError, RunStateError
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.sizes import WIDE_FROM
@@ -45,7 +46,7 @@ class SamplingScreen(PaneScreen):
         """Whether a sample runs."""
         return self._progress is not None
 
-    def begin(self, prompt: str, settings: SampleSettings, row: CheckpointRow | None) -> None:
+    def begin(self, prompt: str, settings: SamplingConfig, row: CheckpointRow | None) -> None:
         """Sample from a checkpoint, or (None) from the weights of this moment."""
         progress = SampleProgress(uuid4().hex, settings, where="now" if row is None else f"step {row.step:,}")
         self._progress = progress
@@ -55,7 +56,7 @@ class SamplingScreen(PaneScreen):
         self.refresh_footer()
         self.run_worker(self._sample(progress, prompt, settings, row), group="sample")
 
-    async def _sample(self, progress: SampleProgress, prompt: str, settings: SampleSettings, row: CheckpointRow | None) -> None:
+    async def _sample(self, progress: SampleProgress, prompt: str, settings: SamplingConfig, row: CheckpointRow | None) -> None:
         """Ask the sampler and take what comes; a sample whose run was left meanwhile is drawn to its end unseen."""
         try:
             checkpoint = await self._checkpoint(row)

@@ -8,7 +8,8 @@ from time import monotonic
 from textual.content import Content
 
 from rnnlm_tui.contract import figures
-from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleSettings
+from rnnlm_tui.contract.config import SamplingConfig
+from rnnlm_tui.contract.requests import SampleDone, SamplePiece
 from rnnlm_tui.tui.widgets.content import from_outside
 from rnnlm_tui.tui.widgets.palette import DIM, GOOD, TEXT, TRAIN, WARN
 
@@ -23,7 +24,7 @@ RATE_SECONDS = 0.2
 class SampleProgress:
     """One request, from its start to its end."""
 
-    def __init__(self, request_id: str, settings: SampleSettings, *, where: str, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, request_id: str, settings: SamplingConfig, *, where: str, clock: Callable[[], float] = monotonic) -> None:
         self.request_id = request_id
         self.where = where
         """`step 3,700`, `now`."""

@@ -11,7 +11,6 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 from rnnlm_tui.contract.config import RunConfig, SamplingConfig
-from rnnlm_tui.contract.requests import SampleSettings
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import ConfigError
 from rnnlm_tui.tui.widgets.form_draft import short_message
@@ -73,16 +72,16 @@ class SettingsRow(Horizontal):
             yield box
 
     @property
-    def settings(self) -> SampleSettings:
+    def settings(self) -> SamplingConfig:
         """The settings as a sampler takes them.
 
         Raises:
             ConfigError: one of them can't be.
         """
         changes = {f"sampling.{name}": value for name, value in self._values.items()}
-        return SampleSettings(**parse_config(merge(RunConfig(), changes)).sampling.model_dump())
+        return parse_config(merge(RunConfig(), changes)).sampling
 
-    def take(self, sampling: SamplingConfig | SampleSettings) -> None:
+    def take(self, sampling: SamplingConfig | SamplingConfig) -> None:
         """Show other settings."""
         self._values = sampling.model_dump()
         with self.prevent(Input.Changed):
@@ -110,7 +109,7 @@ class SettingsRow(Horizontal):
         if name == "temperature":
             self._values["greedy"] = text in ("greedy", "0", "0.0")
             if self._values["greedy"]:
-                self._values["temperature"] = SampleSettings().temperature
+                self._values["temperature"] = SamplingConfig().temperature
                 self._check()
                 return
         self._values[name] = OFF[name] if name in OFF and text == "off" else read_value(FIELDS[name], text)

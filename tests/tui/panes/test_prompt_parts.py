@@ -8,7 +8,8 @@ from typing import Literal
 import pytest
 from rich.cells import cell_len
 
-from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleSettings
+from rnnlm_tui.contract.config import SamplingConfig
+from rnnlm_tui.contract.requests import SampleDone, SamplePiece
 from rnnlm_tui.tui.widgets.checkpoint_choice import LAST, NOW, CheckpointChoice
 from rnnlm_tui.tui.widgets.prompt_history import PromptHistory
 from rnnlm_tui.tui.widgets.sample_progress import NARROW_CELLS, SampleProgress
@@ -84,7 +85,7 @@ def test_a_run_that_ended_offers_no_weights_of_this_moment() -> None:
 
 def test_progress_tells_tokens_speed_and_the_wait_for_the_first_token() -> None:
     clock = iter((0.0, 1.0, 1.038, 2.038))
-    progress = SampleProgress("1", SampleSettings(max_new_tokens=100), where="step 3,700", clock=lambda: next(clock))
+    progress = SampleProgress("1", SamplingConfig(max_new_tokens=100), where="step 3,700", clock=lambda: next(clock))
     assert progress.living().plain == "● waking the model …"
     progress.take(SamplePiece(id="1", text=" is", tokens=42))
     assert progress.living().plain == "● 42 of 100 tokens   42 tok/s   first token 1,038 ms"
@@ -98,13 +99,13 @@ def test_progress_tells_tokens_speed_and_the_wait_for_the_first_token() -> None:
 @pytest.mark.parametrize("reason", ["cancelled", "length"])
 def test_the_line_of_a_sample_fits_80_columns_whole(reason: Literal["cancelled", "length"], tokens: int) -> None:
     done = SampleDone(id="a", reason=reason, text="", tokens=tokens, prompt_tokens=1, seconds=3.0, first_token_seconds=1.234, bits_per_token=14.1)
-    line = SampleProgress("a", SampleSettings(max_new_tokens=4_096), where="step 1").ended(done, wide=False)
+    line = SampleProgress("a", SamplingConfig(max_new_tokens=4_096), where="step 1").ended(done, wide=False)
     assert line.cell_length <= 76
     assert line.plain.endswith("14.1 bits/token")
 
 
 def test_words_that_the_model_has_no_token_for_are_named() -> None:
-    progress = SampleProgress("1", SampleSettings(max_new_tokens=100), where="step 9")
+    progress = SampleProgress("1", SamplingConfig(max_new_tokens=100), where="step 9")
     done = SampleDone(
         id="1", reason="length", text=" is", tokens=100, prompt_tokens=5, seconds=0.058, first_token_seconds=0.038, bits_per_token=4.1, unknown=("We", "a\x1bb")
     )

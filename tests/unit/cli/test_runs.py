@@ -17,7 +17,7 @@ from rnnlm_tui.cli.steer import settings
 from rnnlm_tui.contract.config import RunConfig, SamplingConfig
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, StepRow
 from rnnlm_tui.contract.presets import PRESETS
-from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS, SampleDone, SampleSettings
+from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS, SampleDone
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import ConfigError, InputError, UnknownCheckpointError, UnknownRunError
 from rnnlm_tui.store.checkpoints import write_checkpoint
@@ -168,7 +168,7 @@ def test_a_finished_run_can_not_be_resumed(capsys: pytest.CaptureFixture[str]) -
 
 def test_sampling_starts_from_the_settings_of_the_run() -> None:
     directory = trained_run(config=RunConfig(sampling=SamplingConfig(temperature=0.5, seed=3)))
-    assert sample_settings(directory, {"top_k": 5, "seed": None}) == SampleSettings(temperature=0.5, seed=3, top_k=5)
+    assert sample_settings(directory, {"top_k": 5, "seed": None}) == SamplingConfig(temperature=0.5, seed=3, top_k=5)
     with pytest.raises(ConfigError) as caught:
         sample_settings(directory, {"temperature": 0.0, "top_p": 2.0})
     assert {problem.path for problem in caught.value.problems} == {"sampling.temperature", "sampling.top_p"}
@@ -178,14 +178,14 @@ def test_a_sample_is_drawn_from_the_best_checkpoint_unless_it_is_told() -> None:
     trained_run()
     for address, step in (("brisk-heron", 2), ("brisk@best", 2), ("brisk@last", 3), ("brisk-heron@3", 3)):
         directory, which = split_address(address)
-        assert sample_request(directory, which, "x", SampleSettings()).checkpoint.endswith(f"step-{step:09d}")
+        assert sample_request(directory, which, "x", SamplingConfig()).checkpoint.endswith(f"step-{step:09d}")
 
 
 def test_a_checkpoint_or_run_that_is_not_there_names_those_that_are() -> None:
     trained_run()
     directory, which = split_address("brisk-heron@4")
     with pytest.raises(UnknownCheckpointError, match="best, last and 2, 3"):
-        sample_request(directory, which, "x", SampleSettings())
+        sample_request(directory, which, "x", SamplingConfig())
     with pytest.raises(UnknownRunError):
         split_address("plain@best")
 
@@ -193,7 +193,7 @@ def test_a_checkpoint_or_run_that_is_not_there_names_those_that_are() -> None:
 def test_a_prompt_that_is_too_long_is_refused() -> None:
     directory = trained_run()
     with pytest.raises(InputError, match="at most 20,000"):
-        sample_request(directory, None, "x" * (MAX_PROMPT_CHARACTERS + 1), SampleSettings())
+        sample_request(directory, None, "x" * (MAX_PROMPT_CHARACTERS + 1), SamplingConfig())
 
 
 def test_a_prompt_comes_from_standard_input_for_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,10 +212,10 @@ def test_a_prompt_that_is_not_utf_8_is_refused(monkeypatch: pytest.MonkeyPatch) 
 def test_a_sample_keeps_the_json_contract() -> None:
     directory = trained_run()
     done = SampleDone(id="1", reason="length", text=" goes on", tokens=2, prompt_tokens=1, seconds=0.1, first_token_seconds=0.1, bits_per_token=4.0)
-    seeded = sample_json(sample_request(directory, "best", "It", SampleSettings(seed=1)), done, directory.name)
+    seeded = sample_json(sample_request(directory, "best", "It", SamplingConfig(seed=1)), done, directory.name)
     assert {"text", "tokens", "seed", "checkpoint"} <= set(seeded)
     assert (seeded["text"], seeded["tokens"], seeded["seed"], seeded["checkpoint"]) == (" goes on", 2, 1, 2)
-    assert sample_json(sample_request(directory, "best", "It", SampleSettings(greedy=True)), done, directory.name)["seed"] is None
+    assert sample_json(sample_request(directory, "best", "It", SamplingConfig(greedy=True)), done, directory.name)["seed"] is None
 
 
 def test_a_child_keeps_the_shape_and_vocabulary_of_its_parent() -> None:

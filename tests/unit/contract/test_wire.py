@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rnnlm_tui.contract.commands import Command, CommandResult
-from rnnlm_tui.contract.requests import CancelRequest, LoadRequest, SampleDone, SamplePiece, SampleRequest, SampleSettings
+from rnnlm_tui.contract.config import SamplingConfig
+from rnnlm_tui.contract.requests import CancelRequest, LoadRequest, SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.contract.wire import decode_line, encode_line
 from rnnlm_tui.errors import InputError
 
@@ -15,7 +16,7 @@ from rnnlm_tui.errors import InputError
     [
         Command(id="1", verb="set", path="optimizer.learning_rate", value=1e-3),
         CommandResult(id="1", ok=False, error="no", hint="yes"),
-        SampleRequest(id="a", checkpoint="/x", prompt="two\nlines \x1b[31m “ü”", settings=SampleSettings(seed=2**63 - 1)),
+        SampleRequest(id="a", checkpoint="/x", prompt="two\nlines \x1b[31m “ü”", settings=SamplingConfig(seed=2**63 - 1)),
         SamplePiece(id="a", text="\r\n\u2028", tokens=3),
         CancelRequest(id="a"),
     ],
