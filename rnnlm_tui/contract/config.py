@@ -12,9 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 DataMode = Literal["stream", "sentences"]
 TokenizerKind = Literal["byte", "character", "word", "bpe", "pretrained"]
-CellType = Literal["elman"]
-Initialization = Literal["default", "book"]
-ScheduleKind = Literal["constant", "cosine"]
+CellType = Literal["elman", "lstm", "gru", "mingru", "minlstm", "slstm", "mlstm"]
+Initialization = Literal["default", "book", "uniform"]
+ScheduleKind = Literal["constant", "cosine", "decay"]
+Precision = Literal["float32", "bf16"]
+MatmulMode = Literal["auto", "float32", "medium"]
 
 
 def _unit(unit: str) -> dict[str, JsonValue]:
@@ -34,7 +36,13 @@ class CorpusConfig(Section):
         default="presidents",
         min_length=1,
         title="source",
-        description="A built-in corpus (presidents, python-docs, elman), or the path of a text file, .gz, .jsonl or folder of text files.",
+        description="A built-in corpus (presidents, python-docs, elman; news is fetched), or the path of a text file, .gz, .jsonl or folder of text files.",
+    )
+    url: str = Field(
+        default="https://www.thelmbook.com/data/news",
+        pattern=r"^https?://\S+$",
+        title="address",
+        description="Where the news archive is fetched from (the news source only).",
     )
     test_source: str | None = Field(
         default=None,
@@ -87,39 +95,68 @@ class TokenizerConfig(Section):
 class ModelConfig(Section):
     """The network."""
 
-    cell_type: CellType = Field(default="elman", title="cell", description="The recurrent cell: h_t = tanh(x_t W + h_(t-1) U + b) for elman.")
+    cell_type: CellType = Field(
+        default="elman", title="cell", description="The recurrent cell of each layer; elman is the textbook's, h_t = tanh(x_t W + h_(t-1) U + b)."
+    )
     embedding_dim: int = Field(default=192, ge=1, le=65_536, title="embedding", description="Width of a token's vector.", json_schema_extra=_unit("units"))
     hidden_size: int = Field(default=192, ge=1, le=65_536, title="hidden size", description="Width of each recurrent layer.", json_schema_extra=_unit("units"))
     num_layers: int = Field(default=2, ge=1, le=64, title="layers", description="Recurrent layers, one above the other.")
+    num_heads: int = Field(
+        default=4, ge=1, le=1_024, title="heads", description="Parts into which the memory is divided (slstm, mlstm only).", json_schema_extra=_unit("heads")
+    )
     dropout: float = Field(
         default=0.1, ge=0, lt=1, title="dropout", description="Share of units dropped after the embedding, between layers and before the output."
     )
+    variational_dropout: bool = Field(
+        default=False, title="variational", description="Drop the same units at every time step of a window, a new choice each step (stream mode)."
+    )
+    embedding_dropout: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        title="word dropout",
+        description="Share of the vocabulary whose vectors are dropped whole, a new choice each step (stream mode).",
+    )
+    weight_dropout: float = Field(
+        default=0.0, ge=0, lt=1, title="weight dropout", description="Share of the state-to-state weights dropped for a whole step (stream mode)."
+    )
     tie_weights: bool = Field(default=True, title="tied embedding", description="Use the embedding as the output matrix; needs embedding = hidden size.")
     initialization: Initialization = Field(
-        default="default", title="initial weights", description="default: scaled uniform, zero output bias; book: Xavier for matrices, U(0, 1) for vectors."
+        default="default",
+        title="initial weights",
+        description="default: scaled uniform, zero output bias; book: Xavier for matrices, U(0, 1) for vectors; uniform: everything in ± initial scale.",
     )
+    init_scale: float = Field(default=0.1, gt=0, le=10, title="initial scale", description="Bound of the initial weights (uniform only).")
 
 
 class OptimizerConfig(Section):
-    """AdamW."""
+    """How a gradient becomes an update."""
 
-    algorithm: Literal["adamw"] = Field(default="adamw", title="algorithm", description="Adam with decoupled weight decay.")
-    learning_rate: float = Field(default=3e-3, gt=0, le=1, title="peak rate", description="Highest learning rate, reached after warm-up.")
+    algorithm: Literal["adamw", "sgd"] = Field(
+        default="adamw", title="algorithm", description="adamw: Adam with decoupled weight decay; sgd: the gradient times the rate, without momentum."
+    )
+    learning_rate: float = Field(default=3e-3, gt=0, le=1_000, title="peak rate", description="Highest learning rate, reached after warm-up.")
     weight_decay: float = Field(default=0.01, ge=0, le=1, title="weight decay", description="Decoupled decay of every weight, each step times the rate.")
-    beta1: float = Field(default=0.9, ge=0, lt=1, title="beta 1", description="Decay of the mean of gradients.")
-    beta2: float = Field(default=0.999, ge=0, lt=1, title="beta 2", description="Decay of the mean of squared gradients.")
-    eps: float = Field(default=1e-8, gt=0, le=1, title="epsilon", description="Added to the denominator.")
+    beta1: float = Field(default=0.9, ge=0, lt=1, title="beta 1", description="Decay of the mean of gradients (adamw only).")
+    beta2: float = Field(default=0.999, ge=0, lt=1, title="beta 2", description="Decay of the mean of squared gradients (adamw only).")
+    eps: float = Field(default=1e-8, gt=0, le=1, title="epsilon", description="Added to the denominator (adamw only).")
     max_grad_norm: float = Field(default=1.0, ge=0, le=1e6, title="clip norm", description="Gradients are scaled down to this L2 norm; 0 clips nothing.")
 
 
 class ScheduleConfig(Section):
     """The learning rate over the run."""
 
-    kind: ScheduleKind = Field(default="cosine", title="schedule", description="constant, or cosine from the peak to the final rate.")
+    kind: ScheduleKind = Field(
+        default="cosine", title="schedule", description="constant; cosine from the peak to the final rate; decay: by a factor each epoch."
+    )
     warmup_steps: int = Field(
         default=100, ge=0, le=10**9, title="warm-up", description="Steps of linear rise from 0 to the peak rate.", json_schema_extra=_unit("steps")
     )
     final_fraction: float = Field(default=0.02, ge=0, le=1, title="final rate", description="Share of the peak rate at the last step (cosine only).")
+    decay_after: int = Field(
+        default=4, ge=0, le=1_000_000, title="decay after", description="Epochs at the peak rate (decay only).", json_schema_extra=_unit("epochs")
+    )
+    decay_factor: float = Field(default=0.5, gt=0, le=1, title="decay factor", description="The rate is multiplied by it at each later epoch (decay only).")
 
 
 class TrainingConfig(Section):
@@ -143,6 +180,15 @@ class TrainingConfig(Section):
     seed: int = Field(default=42, ge=0, lt=2**63, title="seed", description="Seed of weights, order and dropout.")
     deterministic: bool = Field(default=False, title="exact mode", description="Bit-identical repeats and resumes on this machine; may be slower.")
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", title="device", description="auto, cuda, cuda:1, mps or cpu.")
+    precision: Precision = Field(
+        default="float32", title="precision", description="Numbers of the layers: float32, or bf16 with float32 weights, loss and optimizer."
+    )
+    matmul: MatmulMode = Field(
+        default="auto",
+        title="matmul",
+        description="Matrix products: float32; medium: inputs rounded to bf16 (TF32 on a GPU); auto: the faster of the two, measured at the start.",
+    )
+    cuda_graphs: bool = Field(default=True, title="CUDA graphs", description="Replay the step as one CUDA graph where that is measured faster (GPU only).")
     threads: int = Field(default=0, ge=0, le=1024, title="threads", description="CPU threads to compute with; 0 takes every core this process may use.")
 
 
@@ -211,3 +257,8 @@ class RunConfig(Section):
 
 SECTIONS: tuple[str, ...] = tuple(name for name in RunConfig.model_fields if name != "preset")
 """The names of the sections, in the order of forms and files."""
+
+HEADED_CELLS: tuple[CellType, ...] = ("slstm", "mlstm")
+"""Cells whose memory is divided into heads."""
+RECURRENT_WEIGHT_CELLS: tuple[CellType, ...] = ("elman", "lstm", "gru", "slstm")
+"""Cells with state-to-state weights."""

@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from rnnlm_tui.contract.config import SECTIONS, ModelConfig, RunConfig, ScheduleConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.contract.config import HEADED_CELLS, RECURRENT_WEIGHT_CELLS, SECTIONS, ModelConfig, RunConfig, ScheduleConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.errors import ConfigError, Problem, near_names
 
 Raw = dict[str, object]
@@ -205,9 +205,26 @@ def _cross_field_problems(raw: Mapping[str, object]) -> Iterator[Problem]:
         yield Problem(
             "model.tie_weights", f"needs embedding_dim = hidden_size, they are {model.embedding_dim:,} and {model.hidden_size:,}", "make them equal, or untie"
         )
+    if model and model.cell_type in HEADED_CELLS and model.hidden_size % model.num_heads:
+        yield Problem("model.num_heads", f"is {model.num_heads:,}, must divide the hidden size of {model.hidden_size:,}", f"{_near_divisor(model)} does")
+    if model and model.weight_dropout and model.cell_type not in RECURRENT_WEIGHT_CELLS:
+        yield Problem(
+            "model.weight_dropout", f"has no state-to-state weights to drop in {model.cell_type}", f"set it to 0, or take {', '.join(RECURRENT_WEIGHT_CELLS)}"
+        )
+    if model and training and training.data_mode == "sentences":
+        for name in ("variational_dropout", "embedding_dropout", "weight_dropout"):
+            if getattr(model, name):
+                yield Problem(f"model.{name}", "is for stream mode, the data mode is sentences", "set it to 0 or false, or training.data_mode to stream")
+    if training and training.deterministic and training.matmul == "medium":
+        yield Problem("training.matmul", "is medium, exact mode computes in float32", "set it to auto or float32")
     if schedule and training and training.max_steps is not None and 0 < training.max_steps <= schedule.warmup_steps:
         yield Problem("schedule.warmup_steps", f"is {schedule.warmup_steps:,}, must be below the run's {training.max_steps:,} steps")
     if tokenizer and tokenizer.kind == "pretrained" and tokenizer.name is None:
         yield Problem("tokenizer.name", "is empty, a pretrained tokenizer needs a local folder or a hub name")
     if tokenizer and tokenizer.kind == "bpe" and tokenizer.vocab_size < 260:
         yield Problem("tokenizer.vocab_size", f"is {tokenizer.vocab_size:,}, must be at least 260 for bpe", "256 bytes and the special tokens come first")
+
+
+def _near_divisor(model: ModelConfig) -> int:
+    """The divisor of the hidden size that is nearest to the number of heads."""
+    return min((heads for heads in range(1, model.hidden_size + 1) if model.hidden_size % heads == 0), key=lambda heads: abs(heads - model.num_heads))

@@ -10,15 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.cells import CELLS
-from rnnlm_tui.engine.cells.elman import ElmanLayer
+from rnnlm_tui.engine.cells import CELLS, LayerState, RecurrentLayer
 from rnnlm_tui.engine.dropout import drop
 from rnnlm_tui.engine.initialization import initialize
 from rnnlm_tui.engine.loss import mean_loss
 from rnnlm_tui.errors import InputError, near_names
 
-State = tuple[Tensor, ...]
-"""The recurrent state: one tensor of shape (B, H) a layer."""
+State = tuple[LayerState, ...]
+"""The recurrent state: that of each layer, a tuple of tensors whose first dimension is B."""
 
 
 class RecurrentLanguageModel(nn.Module):
@@ -36,15 +35,21 @@ class RecurrentLanguageModel(nn.Module):
         hidden_size: int,
         num_layers: int,
         cell_type: str = "elman",
+        num_heads: int = 4,
         dropout: float = 0.0,
+        variational_dropout: bool = False,
+        embedding_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
         tie_weights: bool = False,
         pad_id: int | None = None,
         initialization: str = "default",
+        init_scale: float = 0.1,
         seed: int = 0,
     ) -> None:
         """Build the model on the CPU, with weights drawn by `seed`; the global generators are left alone.
 
         Args:
+            num_heads: parts of the memory; for slstm and mlstm only.
             pad_id: the padding token, whose embedding gets no gradient; None where no input is padding.
 
         Raises:
@@ -56,11 +61,12 @@ class RecurrentLanguageModel(nn.Module):
         if tie_weights and embedding_dim != hidden_size:
             raise InputError(f"tied weights need embedding_dim = hidden_size, they are {embedding_dim:,} and {hidden_size:,}")
         self.vocab_size, self.embedding_dim, self.hidden_size, self.num_layers = vocab_size, embedding_dim, hidden_size, num_layers
-        self.cell_type, self.dropout, self.tie_weights = cell_type, dropout, tie_weights
-        self.pad_id, self.initialization = pad_id, initialization
+        self.cell_type, self.num_heads, self.dropout, self.tie_weights = cell_type, num_heads, dropout, tie_weights
+        self.variational_dropout, self.embedding_dropout, self.weight_dropout = variational_dropout, embedding_dropout, weight_dropout
+        self.pad_id, self.initialization, self.init_scale = pad_id, initialization, init_scale
         self.embedding = nn.utils.skip_init(nn.Embedding, vocab_size, embedding_dim, padding_idx=pad_id)  # type: ignore[no-untyped-call]
         widths = [embedding_dim] + [hidden_size] * num_layers
-        self.layers = nn.ModuleList(CELLS[cell_type](inputs, outputs) for inputs, outputs in pairwise(widths))
+        self.layers = nn.ModuleList(cast(nn.Module, CELLS[cell_type](inputs, outputs, num_heads)) for inputs, outputs in pairwise(widths))
         self.output = nn.utils.skip_init(nn.Linear, hidden_size, vocab_size)  # type: ignore[no-untyped-call]
         if tie_weights:
             self.output.weight = self.embedding.weight
@@ -102,24 +108,24 @@ class RecurrentLanguageModel(nn.Module):
     def step(self, token_B: Tensor, state: State) -> tuple[Tensor, State]:
         """One token for generation, never with dropout: logits_BV and the state after it."""
         features_BE = F.embedding(token_B, self.embedding.weight)
-        after: list[Tensor] = []
+        after: list[LayerState] = []
         for layer, before in zip(self._cells, state, strict=True):
-            features_BE, state_BH = layer.step(features_BE, before)
-            after.append(state_BH)
+            features_BE, reached = layer.step(features_BE, before)
+            after.append(reached)
         return F.linear(features_BE, self.output.weight, self.output.bias), tuple(after)
 
     @property
-    def _cells(self) -> Iterable[ElmanLayer]:
-        return cast(Iterable[ElmanLayer], self.layers)
+    def _cells(self) -> Iterable[RecurrentLayer]:
+        return cast(Iterable[RecurrentLayer], self.layers)
 
     def _hidden(self, tokens_BT: Tensor, state: State) -> tuple[Tensor, State]:
         # Time first: each step of the recurrence then reads one block of memory.
         features_TBE = self._drop(self.embedding(tokens_BT.t()))
-        after: list[Tensor] = []
+        after: list[LayerState] = []
         for layer, before in zip(self._cells, state, strict=True):
-            features_TBE, state_BH = layer(features_TBE, before)
+            features_TBE, reached = layer(features_TBE, before)
             features_TBE = self._drop(features_TBE)
-            after.append(state_BH)
+            after.append(reached)
         return features_TBE, tuple(after)
 
     def _drop(self, features: Tensor) -> Tensor:
@@ -128,4 +134,4 @@ class RecurrentLanguageModel(nn.Module):
 
 def detached(state: State) -> State:
     """The state without its history, and with zeros for what is not finite, so that a bad step does not outlive itself."""
-    return tuple(torch.nan_to_num(tensor.detach(), nan=0.0, posinf=0.0, neginf=0.0) for tensor in state)
+    return tuple(tuple(torch.nan_to_num(tensor.detach(), nan=0.0, posinf=0.0, neginf=0.0) for tensor in layer) for layer in state)

@@ -132,7 +132,7 @@ class Trainer:
 
     def state_dict(self) -> TrainingState:
         """Everything but the weights: optimizer, schedule, data position, carried state, random generators, counters."""
-        tensors: dict[str, Tensor] = {f"carried.{number}": tensor for number, tensor in enumerate(self.state)}
+        tensors: dict[str, Tensor] = {f"carried.{layer}.{part}": tensor for layer, state in enumerate(self.state) for part, tensor in enumerate(state)}
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{name}.{key}"] = value
@@ -157,12 +157,12 @@ class Trainer:
         """
         self._check_data(state.values["data"])
         optimizer_state = self._optimizer_state(state.tensors)
-        carried = [state.tensors[f"carried.{number}"] for number in range(len(self.model.layers)) if f"carried.{number}" in state.tensors]
+        carried = self._carried_state(state.tensors)
         numbers = state.values
         self.step, self.epoch, self.index = int(str(numbers["step"])), int(str(numbers["epoch"])), int(str(numbers["index"]))
         self.tokens_seen, self.active_seconds = int(str(numbers["tokens_seen"])), float(str(numbers["active_seconds"]))
         self.peak_rate = float(str(numbers["peak_learning_rate"]))
-        self.state = tuple(tensor.to(self.device) for tensor in carried)
+        self.state = carried
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": optimizer_state, "param_groups": groups})
         unpack_random_state(state.tensors, state.values["random"], self.device)
@@ -186,6 +186,13 @@ class Trainer:
         raise CheckpointError(
             f"this checkpoint belongs to other training data: {', '.join(differences)}", hint="resume with the same settings, or start a new run from it"
         )
+
+    def _carried_state(self, tensors: Mapping[str, Tensor]) -> State:
+        """The recurrent state between two windows; empty where none was carried."""
+        names = [[f"carried.{layer}.{part}" for part in range(len(zeros))] for layer, zeros in enumerate(self.model.initial_state(1))]
+        if not any(name in tensors for layer in names for name in layer):
+            return ()
+        return tuple(tuple(tensors[name].to(self.device) for name in layer) for layer in names)
 
     def _optimizer_state(self, tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
         """Each parameter's state by its place in the optimizer."""

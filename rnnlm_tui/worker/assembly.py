@@ -89,6 +89,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
         hidden_size=config.model.hidden_size,
         num_layers=config.model.num_layers,
         cell_type=config.model.cell_type,
+        num_heads=config.model.num_heads,
         dropout=config.model.dropout,
         tie_weights=config.model.tie_weights,
         pad_id=corpus.pad_id if sentences else None,

@@ -1,11 +1,14 @@
-"""The recurrent cells, one file each, and the table that finds them by `cell_type`."""
+"""The recurrent cells, one file each, and the table that builds a layer by `cell_type`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from rnnlm_tui.engine.cells.elman import ElmanLayer
+from rnnlm_tui.engine.cells.layer import LayerState, RecurrentLayer
 
-CELLS: Mapping[str, type[ElmanLayer]] = MappingProxyType({"elman": ElmanLayer})
-"""`cell_type` to the class of one layer; a layer has `forward`, `step` and `initial_state`."""
+__all__ = ["CELLS", "LayerState", "RecurrentLayer"]
+
+CELLS: Mapping[str, Callable[[int, int, int], RecurrentLayer]] = MappingProxyType({"elman": lambda inputs, hidden, _: ElmanLayer(inputs, hidden)})
+"""`cell_type` to what builds one layer from its width of input, its hidden size and its number of heads (for cells that have heads)."""

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
+from rnnlm_tui.engine.cells.layer import LayerState
+
 
 class ElmanLayer(nn.RNN):
     """An `nn.RNN` of one layer, time first, without the second bias.
@@ -32,27 +34,29 @@ class ElmanLayer(nn.RNN):
     def reset_parameters(self) -> None:
         """Leave the memory as it is: whoever builds the layer fills it."""
 
-    def initial_state(self, batch_size: int) -> Tensor:
+    def initial_state(self, batch_size: int) -> LayerState:
         """Zeros of shape (B, H), on the layer's device."""
-        return self.weight_hh_l0.new_zeros(batch_size, self.hidden_size)
+        return (self.weight_hh_l0.new_zeros(batch_size, self.hidden_size),)
 
-    def forward(self, inputs_TBE: Tensor, state_BH: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(self, inputs_TBE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:  # type: ignore[override]
         """Run over T time steps.
 
         Returns:
             hidden_TBH and the state after the last step, shape (B, H).
         """
+        (state_BH,) = state
         if inputs_TBE.device.type != "cpu":
             hidden_TBH, state_1BH = super().forward(inputs_TBE, state_BH.unsqueeze(0))
-            return hidden_TBH, state_1BH.squeeze(0)
+            return hidden_TBH, (state_1BH.squeeze(0),)
         gates_TBH = F.linear(inputs_TBE, self.weight_ih_l0, self.bias_ih_l0)
         hidden_TBH = cast(Tensor, _Recurrence.apply(gates_TBH, state_BH, self.weight_hh_l0))  # type: ignore[no-untyped-call]
-        return hidden_TBH, hidden_TBH[-1]
+        return hidden_TBH, (hidden_TBH[-1],)
 
-    def step(self, input_BE: Tensor, state_BH: Tensor) -> tuple[Tensor, Tensor]:
-        """One time step: hidden_BH and the state after it, which are the same here."""
+    def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        """One time step: hidden_BH, which is the state too."""
+        (state_BH,) = state
         hidden_BH = torch.tanh(torch.addmm(F.linear(input_BE, self.weight_ih_l0, self.bias_ih_l0), state_BH, self.weight_hh_l0.t()))
-        return hidden_BH, hidden_BH
+        return hidden_BH, (hidden_BH,)
 
 
 class _Recurrence(torch.autograd.Function):

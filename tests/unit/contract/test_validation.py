@@ -138,7 +138,7 @@ def test_prompts_are_a_list_of_texts() -> None:
     ("path", "words"),
     [
         ("training.batch_size", "1 … 65,536"),
-        ("optimizer.learning_rate", "above 0, at most 1"),
+        ("optimizer.learning_rate", "above 0, at most 1,000"),
         ("training.seed", "at least 0"),
         ("corpus.source", ""),
         ("no.field", ""),

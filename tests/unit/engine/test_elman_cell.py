@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.cells.elman import ElmanLayer
 
 
@@ -37,7 +36,7 @@ def test_layer_and_its_gradients_equal_a_plain_loop(length: int) -> None:
     layer = drawn_layer()
     inputs, state, weights = drawn(length, 3, 5).requires_grad_(), drawn(3, 4).requires_grad_(), drawn(length, 3, 4)
     leaves = [inputs, state, *layer.parameters()]
-    hidden, after = layer(inputs, state)
+    hidden, (after,) = layer(inputs, (state,))
     expected = plain_loop(layer, inputs, state)
     gradients = torch.autograd.grad((hidden * weights).sum() + (after**2).sum(), leaves)
     expected_gradients = torch.autograd.grad((expected * weights).sum() + (expected[-1] ** 2).sum(), leaves)
@@ -49,32 +48,10 @@ def test_layer_and_its_gradients_equal_a_plain_loop(length: int) -> None:
 def test_layer_equals_torchs_own_kernel_that_gpus_use() -> None:
     layer = drawn_layer()
     inputs, state = drawn(6, 3, 5).requires_grad_(), drawn(3, 4)
-    ours, _ = layer(inputs, state)
+    ours, _ = layer(inputs, (state,))
     theirs, _ = nn.RNN.forward(layer, inputs, state.unsqueeze(0))
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(torch.autograd.grad(ours.sum(), layer.weight_hh_l0)[0], torch.autograd.grad(theirs.sum(), layer.weight_hh_l0)[0])
-
-
-@pytest.mark.parametrize("cell_type", sorted(CELLS))
-def test_steps_equal_one_forward_pass(cell_type: str) -> None:
-    layer = drawn_layer()
-    assert type(layer) is CELLS[cell_type]
-    inputs, state = drawn(7, 2, 5), drawn(2, 4)
-    hidden, after = layer(inputs, state)
-    for time, input_BE in enumerate(inputs):
-        step, state = layer.step(input_BE, state)
-        torch.testing.assert_close(step, hidden[time])
-    torch.testing.assert_close(state, after)
-
-
-def test_windows_with_carried_state_equal_one_pass() -> None:
-    layer = drawn_layer()
-    inputs, state = drawn(10, 2, 5), layer.initial_state(2)
-    whole, last = layer(inputs, state)
-    first, state = layer(inputs[:4], state)
-    second, state = layer(inputs[4:], state)
-    torch.testing.assert_close(torch.cat([first, second]), whole)
-    torch.testing.assert_close(state, last)
 
 
 def test_layer_has_one_bias_and_no_trace_of_the_second() -> None:

@@ -140,6 +140,6 @@ def test_impossible_models_are_refused_with_what_is_allowed() -> None:
 
 
 def test_a_bad_state_does_not_outlive_its_step() -> None:
-    (state,) = detached((torch.tensor([[float("nan"), 0.5, float("inf")]], requires_grad=True),))
+    ((state,),) = detached(((torch.tensor([[float("nan"), 0.5, float("inf")]], requires_grad=True),),))
     assert state.tolist() == [[0.0, 0.5, 0.0]]
     assert not state.requires_grad

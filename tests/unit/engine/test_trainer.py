@@ -58,7 +58,7 @@ def test_resumed_run_matches_uninterrupted_run(data_mode: str, stop_at: list[int
     assert resumed_losses == losses
     assert_bit_equal(weights(trainer), weights(straight))
     assert (trainer.step, trainer.tokens_seen, trainer.epochs_done) == (straight.step, straight.tokens_seen, straight.epochs_done)
-    assert_bit_equal([*trainer.state], [*straight.state])
+    assert_bit_equal([part for layer in trainer.state for part in layer], [part for layer in straight.state for part in layer])
 
 
 @pytest.mark.parametrize("data_mode", MODES)
@@ -101,12 +101,12 @@ def test_training_learns_a_text_that_repeats_itself() -> None:
 def test_state_is_carried_within_a_pass_and_zero_at_its_start() -> None:
     trainer = trainer_of("stream")
     train(trainer, 1)
-    carried = [tensor.clone() for tensor in trainer.state]
-    assert any(tensor.any() for tensor in carried)
+    carried = tuple(tuple(part.clone() for part in layer) for layer in trainer.state)
+    assert any(part.any() for layer in carried for part in layer)
     batch = trainer.batches.batch(0, 1)
     trainer.model.eval()
     with torch.no_grad():
-        expected, _ = trainer.model(batch.inputs_BT, tuple(carried), batch.targets_BT)
+        expected, _ = trainer.model(batch.inputs_BT, carried, batch.targets_BT)
         from_zero, _ = trainer.model(batch.inputs_BT, trainer.model.initial_state(4), batch.targets_BT)
     # Without dropout the next step's loss is that of the carried state.
     assert trainer.train_step().loss.item() == pytest.approx(expected.item(), rel=1e-6)
@@ -136,7 +136,7 @@ def test_a_step_whose_loss_is_not_finite_changes_no_weight_and_training_goes_on(
     trainer = trainer_of("stream")
     train(trainer, 3)
     before = weights(trainer)
-    trainer.state = tuple(torch.full_like(tensor, float("nan")) for tensor in trainer.state)
+    trainer.state = tuple(tuple(torch.full_like(part, float("nan")) for part in layer) for layer in trainer.state)
     bad = trainer.train_step()
     assert bad.loss.isnan()
     assert not bad.grad_norm.isfinite()

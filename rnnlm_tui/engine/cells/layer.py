@@ -1,0 +1,26 @@
+"""What every recurrent layer offers: a sequence for training, one step for generation, and an explicit state."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+LayerState = tuple[Tensor, ...]
+"""The state of one layer: tensors whose first dimension is B; which ones they are is the cell's affair."""
+
+
+class RecurrentLayer(Protocol):
+    """One layer of a model, an `nn.Module` too. Its weights are drawn by `engine.initialization`, not by itself."""
+
+    def initial_state(self, batch_size: int) -> LayerState:
+        """The state before the first token, for B streams or sentences, on the layer's device."""
+        ...
+
+    def __call__(self, inputs_TBE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        """Run over T time steps: hidden_TBH and the state after the last."""
+        ...
+
+    def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        """One time step: hidden_BH and the state after it; the same numbers as a sequence of one."""
+        ...
