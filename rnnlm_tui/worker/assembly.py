@@ -12,14 +12,12 @@ from tokenizers import Tokenizer
 
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.corpora import CorpusManifest, baseline_key
-from rnnlm_tui.contract.estimates import total_steps
 from rnnlm_tui.contract.metrics import EventRow
 from rnnlm_tui.corpus.text import TextCodec
 from rnnlm_tui.corpus.token_store import PreparedCorpus
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
-from rnnlm_tui.engine.batches import Batches, SentenceBatches, StreamBatches
 from rnnlm_tui.engine.checkpoint import load_training_state, load_weights
-from rnnlm_tui.engine.device import describe, resolve_device, seed_everything, set_exactness, set_threads
+from rnnlm_tui.engine.device import describe, seed_everything
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CheckpointError, CorpusError, UnknownCheckpointError, UnknownRunError
@@ -29,6 +27,7 @@ from rnnlm_tui.store.manifest import Manifest, read_manifest, verify_checkpoint
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import run_named
+from rnnlm_tui.worker.building import build_batches, build_model, build_trainer
 from rnnlm_tui.worker.commands import Steering
 from rnnlm_tui.worker.evaluating import Evaluator
 from rnnlm_tui.worker.hardware import HardwareProbe
@@ -59,18 +58,10 @@ class Attempt:
         self.database.add_event(EventRow(self.number, step, "note", text, time.time()))
 
 
-def set_up_torch(config: RunConfig, probe: HardwareProbe) -> torch.device:
-    """Threads, exactness and device of this process; the probe watches the GPU that trains.
-
-    Raises:
-        DeviceError: no such device on this machine.
-    """
-    set_threads(config.training.threads)
-    set_exactness(config.training.deterministic)
-    device = resolve_device(config.training.device)
+def watch(device: torch.device, probe: HardwareProbe) -> None:
+    """Let the probe read the GPU that trains, where one does."""
     if device.type == "cuda":
         probe.watch_gpu(str(torch.cuda.get_device_properties(device).uuid))
-    return device
 
 
 def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> TrainingRun:
@@ -82,20 +73,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     """
     config, database = attempt.config, attempt.database
     _check_corpus(attempt, corpus.manifest)
-    sentences = config.training.data_mode == "sentences"
-    model = RecurrentLanguageModel(
-        vocab_size=corpus.vocab_size,
-        embedding_dim=config.model.embedding_dim,
-        hidden_size=config.model.hidden_size,
-        num_layers=config.model.num_layers,
-        cell_type=config.model.cell_type,
-        num_heads=config.model.num_heads,
-        dropout=config.model.dropout,
-        tie_weights=config.model.tie_weights,
-        pad_id=corpus.pad_id if sentences else None,
-        initialization=config.model.initialization,
-        seed=config.training.seed,
-    )
+    model = build_model(config, corpus)
     with RunReader(attempt.run) as reader:
         meta = reader.meta()
         evaluations = reader.evaluations()
@@ -103,8 +81,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     if attempt.checkpoint is None and parent:
         _load_parent(attempt, parent, model, corpus.path)
     model.to(device)
-    batches = _batches(config, corpus)
-    trainer = _trainer(config, model, batches)
+    trainer = build_trainer(config, model, build_batches(config, corpus))
     seed_everything(config.training.seed)
     facts = _facts(config, corpus.manifest, device)
     if attempt.checkpoint is not None:
@@ -137,39 +114,6 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
         settings=json.loads(meta.get(SETTINGS_KEY, "{}")),
         saved_path="" if attempt.checkpoint is None else str(attempt.checkpoint.relative_to(attempt.run.path)),
         validation_loss=measured[-1] if measured and trainer.step else None,
-    )
-
-
-def _batches(config: RunConfig, corpus: PreparedCorpus) -> Batches:
-    training = config.training
-    if training.data_mode == "stream":
-        return StreamBatches(corpus.tokens("train"), training.batch_size, training.bptt)
-    return SentenceBatches(
-        corpus.tokens("train"),
-        corpus.offsets("train"),
-        training.batch_size,
-        training.context_length,
-        corpus.pad_id,
-        shuffle=training.shuffle,
-        seed=training.seed,
-    )
-
-
-def _trainer(config: RunConfig, model: RecurrentLanguageModel, batches: Batches) -> Trainer:
-    optimizer, schedule = config.optimizer, config.schedule
-    return Trainer(
-        model,
-        batches,
-        max_steps=total_steps(config, batches.steps_per_epoch),
-        learning_rate=optimizer.learning_rate,
-        weight_decay=optimizer.weight_decay,
-        beta1=optimizer.beta1,
-        beta2=optimizer.beta2,
-        eps=optimizer.eps,
-        max_grad_norm=optimizer.max_grad_norm,
-        schedule=schedule.kind,
-        warmup_steps=schedule.warmup_steps,
-        final_fraction=schedule.final_fraction,
     )
 
 

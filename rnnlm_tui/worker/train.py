@@ -85,10 +85,12 @@ class Worker:
         reporter.heed()
         # torch, numpy and tokenizers take seconds to import: only now, when the run's log already shows that its worker lives.
         from rnnlm_tui.corpus.token_store import prepare_corpus
-        from rnnlm_tui.worker.assembly import Attempt, assemble, set_up_torch
+        from rnnlm_tui.worker.assembly import Attempt, assemble, watch
+        from rnnlm_tui.worker.building import set_up_torch
 
         attempt = Attempt(self._run, config, self._database, self._attempt, checkpoint, self._inbox, self._steering)
-        device = set_up_torch(config, probe)  # first: a device that isn't there is told before a long preparation
+        device = set_up_torch(config)  # first: a device that isn't there is told before a long preparation
+        watch(device, probe)
         corpus = prepare_corpus(config.corpus, config.tokenizer, config.training, corpora_dir(), reporter)
         self._database.set_progress(None)
         training = assemble(attempt, corpus, device)

@@ -1,0 +1,80 @@
+"""What a config makes of a prepared corpus, the same in a run and in a probe: device, model, batches, Trainer."""
+
+from __future__ import annotations
+
+import torch
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.estimates import total_steps
+from rnnlm_tui.corpus.token_store import PreparedCorpus
+from rnnlm_tui.engine.batches import Batches, SentenceBatches, StreamBatches
+from rnnlm_tui.engine.device import resolve_device, set_exactness, set_threads
+from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.trainer import Trainer
+
+
+def set_up_torch(config: RunConfig) -> torch.device:
+    """Threads, exactness and device of this process.
+
+    Raises:
+        DeviceError: no such device on this machine.
+    """
+    set_threads(config.training.threads)
+    set_exactness(config.training.deterministic)
+    return resolve_device(config.training.device)
+
+
+def build_model(config: RunConfig, corpus: PreparedCorpus) -> RecurrentLanguageModel:
+    """The network with the weights of the config's seed, on the CPU."""
+    return RecurrentLanguageModel(
+        vocab_size=corpus.vocab_size,
+        embedding_dim=config.model.embedding_dim,
+        hidden_size=config.model.hidden_size,
+        num_layers=config.model.num_layers,
+        cell_type=config.model.cell_type,
+        num_heads=config.model.num_heads,
+        dropout=config.model.dropout,
+        tie_weights=config.model.tie_weights,
+        pad_id=corpus.pad_id if config.training.data_mode == "sentences" else None,
+        initialization=config.model.initialization,
+        seed=config.training.seed,
+    )
+
+
+def build_batches(config: RunConfig, corpus: PreparedCorpus) -> Batches:
+    """The training split in batches.
+
+    Raises:
+        CorpusError: it is shorter than one batch.
+    """
+    training = config.training
+    if training.data_mode == "stream":
+        return StreamBatches(corpus.tokens("train"), training.batch_size, training.bptt)
+    return SentenceBatches(
+        corpus.tokens("train"),
+        corpus.offsets("train"),
+        training.batch_size,
+        training.context_length,
+        corpus.pad_id,
+        shuffle=training.shuffle,
+        seed=training.seed,
+    )
+
+
+def build_trainer(config: RunConfig, model: RecurrentLanguageModel, batches: Batches) -> Trainer:
+    """The trainer at its first step; move the model to its device before."""
+    optimizer, schedule = config.optimizer, config.schedule
+    return Trainer(
+        model,
+        batches,
+        max_steps=total_steps(config, batches.steps_per_epoch),
+        learning_rate=optimizer.learning_rate,
+        weight_decay=optimizer.weight_decay,
+        beta1=optimizer.beta1,
+        beta2=optimizer.beta2,
+        eps=optimizer.eps,
+        max_grad_norm=optimizer.max_grad_norm,
+        schedule=schedule.kind,
+        warmup_steps=schedule.warmup_steps,
+        final_fraction=schedule.final_fraction,
+    )
