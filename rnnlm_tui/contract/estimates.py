@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
 
+from rnnlm_tui.contract.cell_sizes import CELL_SIZES, LayerSize
 from rnnlm_tui.contract.config import ModelConfig, RunConfig, TrainingConfig
 
 FLOAT_BYTES = 4
@@ -24,19 +25,23 @@ class ParameterCount:
         return self.embedding + sum(self.layers) + self.output
 
 
+def layer_sizes(model: ModelConfig) -> tuple[LayerSize, ...]:
+    """The size of each recurrent layer, the first one first; the formulas stand with the cells in `contract.cell_sizes`."""
+    widths = [model.embedding_dim] + [model.hidden_size] * model.num_layers
+    return tuple(CELL_SIZES[model.cell_type](inputs, hidden, model.num_heads) for inputs, hidden in pairwise(widths))
+
+
 def parameter_count(model: ModelConfig, vocab_size: int) -> ParameterCount:
     """Parameters of the network that `engine.model` builds from the same numbers."""
-    widths = [model.embedding_dim] + [model.hidden_size] * model.num_layers
-    layers = tuple(inputs * hidden + hidden * hidden + hidden for inputs, hidden in pairwise(widths))
+    layers = tuple(size.parameters for size in layer_sizes(model))
     matrix = 0 if model.tie_weights else model.hidden_size * vocab_size
     return ParameterCount(embedding=vocab_size * model.embedding_dim, layers=layers, output=matrix + vocab_size)
 
 
 def flops_per_token(model: ModelConfig, vocab_size: int) -> int:
-    """Floating-point operations of one training token: 6 for each weight of a matrix product (2 forward, 4 backward)."""
-    count = parameter_count(model, vocab_size)
-    biases = model.num_layers * model.hidden_size
-    return 6 * (sum(count.layers) - biases + model.hidden_size * vocab_size)
+    """Floating-point operations of one training token: 6 for each multiply-add of a matrix product (2 forward, 4 backward)."""
+    recurrent = sum(size.weights + size.other_products for size in layer_sizes(model))
+    return 6 * (recurrent + model.hidden_size * vocab_size)
 
 
 def steps_per_epoch(config: RunConfig, train_tokens: int, train_sentences: int) -> int:

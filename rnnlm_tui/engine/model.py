@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.cells import CELLS, LayerState, RecurrentLayer
+from rnnlm_tui.engine.cells import CELLS, LayerState, RecurrentLayer, WeightDroppingLayer
 from rnnlm_tui.engine.dropout import drop
 from rnnlm_tui.engine.initialization import initialize
 from rnnlm_tui.engine.loss import mean_loss
@@ -50,10 +50,11 @@ class RecurrentLanguageModel(nn.Module):
 
         Args:
             num_heads: parts of the memory; for slstm and mlstm only.
+            weight_dropout: share of the state-to-state weights dropped in training, for cells that have such weights.
             pad_id: the padding token, whose embedding gets no gradient; None where no input is padding.
 
         Raises:
-            InputError: an unknown cell or initialization, or tied weights of two widths.
+            InputError: an unknown cell or initialization, tied weights of two widths, or weight dropout of a cell without state-to-state weights.
         """
         super().__init__()
         if cell_type not in CELLS:
@@ -67,6 +68,7 @@ class RecurrentLanguageModel(nn.Module):
         self.embedding = nn.utils.skip_init(nn.Embedding, vocab_size, embedding_dim, padding_idx=pad_id)  # type: ignore[no-untyped-call]
         widths = [embedding_dim] + [hidden_size] * num_layers
         self.layers = nn.ModuleList(cast(nn.Module, CELLS[cell_type](inputs, outputs, num_heads)) for inputs, outputs in pairwise(widths))
+        self._set_weight_dropout()
         self.output = nn.utils.skip_init(nn.Linear, hidden_size, vocab_size)  # type: ignore[no-untyped-call]
         if tie_weights:
             self.output.weight = self.embedding.weight
@@ -117,6 +119,13 @@ class RecurrentLanguageModel(nn.Module):
     @property
     def _cells(self) -> Iterable[RecurrentLayer]:
         return cast(Iterable[RecurrentLayer], self.layers)
+
+    def _set_weight_dropout(self) -> None:
+        for layer in self._cells:
+            if isinstance(layer, WeightDroppingLayer):
+                layer.weight_dropout = self.weight_dropout
+            elif self.weight_dropout:
+                raise InputError(f"{self.cell_type} has no state-to-state weights, so weight dropout must be 0, it is {self.weight_dropout:g}")
 
     def _hidden(self, tokens_BT: Tensor, state: State) -> tuple[Tensor, State]:
         # Time first: each step of the recurrence then reads one block of memory.

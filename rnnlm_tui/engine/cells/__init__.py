@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from rnnlm_tui.engine.cells.elman import ElmanLayer
-from rnnlm_tui.engine.cells.layer import LayerState, RecurrentLayer
+from rnnlm_tui.engine.cells.layer import LayerState, RecurrentLayer, WeightDroppingLayer
 
-__all__ = ["CELLS", "LayerState", "RecurrentLayer"]
+__all__ = ["CELLS", "LayerState", "RecurrentLayer", "WeightDroppingLayer"]
 
 CELLS: Mapping[str, Callable[[int, int, int], RecurrentLayer]] = MappingProxyType({"elman": lambda inputs, hidden, _: ElmanLayer(inputs, hidden)})
 """`cell_type` to what builds one layer from its width of input, its hidden size and its number of heads (for cells that have heads)."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
+from rnnlm_tui.engine.cells.kernel_weights import kernel_weights, state_weights
 from rnnlm_tui.engine.cells.layer import LayerState
 
 
@@ -24,6 +25,7 @@ class ElmanLayer(nn.RNN):
     weight_hh_l0: nn.Parameter
     bias_ih_l0: nn.Parameter
     bias_hh_l0: Tensor
+    weight_dropout = 0.0
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size, num_layers=1, nonlinearity="tanh", batch_first=False)
@@ -45,11 +47,13 @@ class ElmanLayer(nn.RNN):
             hidden_TBH and the state after the last step, shape (B, H).
         """
         (state_BH,) = state
+        weight_HH = state_weights(self)
         if inputs_TBE.device.type != "cpu":
-            hidden_TBH, state_1BH = super().forward(inputs_TBE, state_BH.unsqueeze(0))
+            arguments = inputs_TBE, state_BH.unsqueeze(0), kernel_weights(self, weight_HH), True, 1, 0.0, self.training, False, False
+            hidden_TBH, state_1BH = torch._VF.rnn_tanh(*arguments)  # type: ignore[attr-defined]
             return hidden_TBH, (state_1BH.squeeze(0),)
         gates_TBH = F.linear(inputs_TBE, self.weight_ih_l0, self.bias_ih_l0)
-        hidden_TBH = cast(Tensor, _Recurrence.apply(gates_TBH, state_BH, self.weight_hh_l0))  # type: ignore[no-untyped-call]
+        hidden_TBH = cast(Tensor, _Recurrence.apply(gates_TBH, state_BH, weight_HH))  # type: ignore[no-untyped-call]
         return hidden_TBH, (hidden_TBH[-1],)
 
     def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -24,3 +24,12 @@ class RecurrentLayer(Protocol):
     def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """One time step: hidden_BH and the state after it; the same numbers as a sequence of one."""
         ...
+
+
+@runtime_checkable
+class WeightDroppingLayer(RecurrentLayer, Protocol):
+    """A layer with state-to-state weights that can be dropped (Merity et al. 2017, "weight-dropped LSTM")."""
+
+    weight_dropout: float
+    """Share of the state-to-state weights that a forward pass in training leaves out, the same ones at every time step: one
+    call of `engine.dropout.drop` on the weight matrix before the loop. Zero until `engine.model` sets it; steps never drop."""

@@ -53,3 +53,12 @@ def test_a_checkpoint_holds_weights_and_two_moments() -> None:
 def test_a_larger_batch_needs_more_memory() -> None:
     wide = RunConfig(training=TrainingConfig(batch_size=40))
     assert training_memory_bytes(wide, 2_048) > training_memory_bytes(DEMO, 2_048) > checkpoint_bytes(DEMO.model, 2_048)
+
+
+def test_gated_layers_have_a_matrix_pair_for_each_gate_and_the_grus_two_biases() -> None:
+    sizes = {"embedding_dim": 3, "hidden_size": 5, "num_layers": 2, "tie_weights": False}
+    lstm, gru = (ModelConfig.model_validate({**sizes, "cell_type": cell}) for cell in ("lstm", "gru"))
+    assert parameter_count(lstm, 7).layers == (4 * (15 + 25 + 5), 4 * (25 + 25 + 5))
+    assert parameter_count(gru, 7).layers == (3 * (15 + 25 + 10), 3 * (25 + 25 + 10))
+    assert flops_per_token(lstm, 7) == 6 * (4 * (15 + 25 + 50) + 35)
+    assert flops_per_token(gru, 7) == 6 * (3 * (15 + 25 + 50) + 35)

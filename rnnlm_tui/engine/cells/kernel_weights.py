@@ -1,0 +1,42 @@
+"""The weights of an `nn.RNNBase` layer as a pass uses them: with weight dropout, and as one block for cuDNN."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from rnnlm_tui.engine.dropout import drop
+
+
+class GatedLayer(Protocol):
+    """What `ElmanLayer`, `LstmLayer` and `GruLayer` have in common: torch's names for one layer."""
+
+    weight_ih_l0: nn.Parameter
+    weight_hh_l0: nn.Parameter
+    bias_ih_l0: nn.Parameter
+    bias_hh_l0: Tensor
+    training: bool
+    weight_dropout: float
+
+
+def state_weights(layer: GatedLayer) -> Tensor:
+    """The state-to-state weights of one forward pass: the parameter itself, or what weight dropout leaves of it in training."""
+    if layer.training and layer.weight_dropout:
+        return drop(layer.weight_hh_l0, layer.weight_dropout)
+    return layer.weight_hh_l0
+
+
+def kernel_weights(layer: GatedLayer, state_weights: Tensor) -> list[Tensor]:
+    """The four tensors of torch's fused kernels, in their order.
+
+    cuDNN reads one block of memory. The parameters lie in one since the layer was moved to the GPU; where some weights
+    were dropped, all four are copied into a new one, else cuDNN would copy them itself and warn at each call.
+    """
+    weights = [layer.weight_ih_l0, state_weights, layer.bias_ih_l0, layer.bias_hh_l0]
+    if state_weights is layer.weight_hh_l0:
+        return weights
+    block = torch.cat([weight.flatten() for weight in weights])
+    parts = block.split([weight.numel() for weight in weights])
+    return [part.view(weight.shape) for part, weight in zip(parts, weights, strict=True)]
