@@ -21,26 +21,30 @@ peak rate of 0.003 it sits on the unigram's perplexity for 300 steps and then sa
 
 
 @torch.no_grad()
-def initialize(parameters: Iterable[tuple[str, nn.Parameter]], *, kind: str, seed: int, pad_id: int | None) -> None:
+def initialize(parameters: Iterable[tuple[str, nn.Parameter]], *, kind: str, seed: int, pad_id: int | None, init_scale: float = 0.1) -> None:
     """Fill the parameters in their order; the same seed gives the same weights on every device.
 
     `default`: uniform in ±gain/sqrt(its width of input) with the gains of `GAINS`, the output bias zero, the padding token's
-    vector zero. `book`: Xavier uniform for every matrix, the embedding included; U(0, 1) for every vector.
+    vector zero. `book`: Xavier uniform for every matrix, the embedding included; U(0, 1) for every vector. `uniform`: every
+    number, the biases included, in ±init_scale, as Zaremba, Sutskever and Vinyals, "Recurrent Neural Network Regularization"
+    (2014), start their models; the padding token's vector zero.
 
     Raises:
         InputError: another kind.
     """
-    if kind not in ("default", "book"):
-        raise InputError(f'no initialization "{kind}", there are default, book')
+    if kind not in ("default", "book", "uniform"):
+        raise InputError(f'no initialization "{kind}", there are default, book, uniform')
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in parameters:
         values = torch.empty(parameter.shape, dtype=parameter.dtype)
         if kind == "book":
             _draw_book(values, generator)
+        elif kind == "uniform":
+            values.uniform_(-init_scale, init_scale, generator=generator)
         else:
             _draw_default(name, values, generator)
-            if name == "embedding.weight" and pad_id is not None:
-                values[pad_id] = 0
+        if kind != "book" and name == "embedding.weight" and pad_id is not None:
+            values[pad_id] = 0
         parameter.copy_(values)
 
 

@@ -72,7 +72,7 @@ class RecurrentLanguageModel(nn.Module):
         self.output = nn.utils.skip_init(nn.Linear, hidden_size, vocab_size)  # type: ignore[no-untyped-call]
         if tie_weights:
             self.output.weight = self.embedding.weight
-        initialize(self.named_parameters(), kind=initialization, seed=seed, pad_id=pad_id)
+        initialize(self.named_parameters(), kind=initialization, seed=seed, pad_id=pad_id, init_scale=init_scale)
 
     def initial_state(self, batch_size: int) -> State:
         """Zeros for B streams or sentences, on the model's device."""

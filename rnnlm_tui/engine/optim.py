@@ -1,4 +1,4 @@
-"""AdamW on fused kernels, and gradient clipping that reports the norm before it."""
+"""AdamW and SGD on fused kernels, and gradient clipping that reports the norm before it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 FUSED_DEVICES = frozenset({"cpu", "cuda", "mps"})
-"""Device types with a fused AdamW."""
+"""Device types with fused kernels for both optimizers."""
 
 
 def adamw(
@@ -16,8 +16,13 @@ def adamw(
 ) -> torch.optim.AdamW:
     """AdamW over all parameters, every one of them decayed; one kernel a step where the device has it."""
     kept = list(parameters)
-    fused = all(parameter.device.type in FUSED_DEVICES for parameter in kept)
-    return torch.optim.AdamW(kept, lr=learning_rate, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=fused)
+    return torch.optim.AdamW(kept, lr=learning_rate, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=_fused(kept))
+
+
+def sgd(parameters: Iterable[nn.Parameter], *, learning_rate: float, weight_decay: float = 0.0) -> torch.optim.SGD:
+    """Plain stochastic gradient descent, w - rate x (gradient + decay x w), without momentum and so without any state."""
+    kept = list(parameters)
+    return torch.optim.SGD(kept, lr=learning_rate, weight_decay=weight_decay, fused=_fused(kept))
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -37,8 +42,12 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tenso
     return norm
 
 
-def update_when_finite(optimizer: torch.optim.AdamW, norm: Tensor) -> None:
+def update_when_finite(optimizer: torch.optim.Optimizer, norm: Tensor) -> None:
     """One update, left out on the device itself when the norm is NaN or inf; the optimizer's own count then stays too."""
     # The fused kernel's switch, the one that gradient scaling uses: no answer has to travel back from a GPU.
     optimizer.found_inf = (~torch.isfinite(norm)).to(torch.float32)  # type: ignore[attr-defined]
     optimizer.step()
+
+
+def _fused(parameters: Iterable[nn.Parameter]) -> bool:
+    return all(parameter.device.type in FUSED_DEVICES for parameter in parameters)

@@ -1,22 +1,39 @@
-"""The learning rate of each step: a linear rise, then constant or a cosine down to the final rate."""
+"""The learning rate of each step: a linear rise, then constant, a cosine down to the final rate, or a decay by epochs."""
 
 from __future__ import annotations
 
 import math
 
 
-def learning_rate(step: int, *, peak: float, kind: str, warmup_steps: int, total_steps: int, final_fraction: float) -> float:
+def learning_rate(
+    step: int,
+    *,
+    peak: float,
+    kind: str,
+    warmup_steps: int,
+    total_steps: int,
+    final_fraction: float,
+    steps_per_epoch: int = 1,
+    decay_after: int = 0,
+    decay_factor: float = 1.0,
+) -> float:
     """The rate of update `step` (1-based).
 
     1. While step <= warmup_steps: peak x step / warmup_steps, so the peak is reached at the last step of the rise.
     2. `constant`: the peak.
-    3. `cosine`: half a cosine from the peak (at the last step of the rise, or at step 1) to peak x final_fraction,
+    3. `decay`: the peak in the first `decay_after` epochs, then x decay_factor at the first step of each later one, so that
+       epoch e (1-based) has peak x decay_factor ** max(0, e - decay_after): the schedule of Zaremba, Sutskever and Vinyals,
+       "Recurrent Neural Network Regularization" (2014), section 4.1.
+    4. `cosine`: half a cosine from the peak (at the last step of the rise, or at step 1) to peak x final_fraction,
        which it reaches exactly at step `total_steps` and keeps beyond.
     """
     if step <= warmup_steps:
         return peak * step / warmup_steps
     if kind == "constant":
         return peak
+    if kind == "decay":
+        epoch = (step - 1) // steps_per_epoch + 1
+        return float(peak * decay_factor ** max(0, epoch - decay_after))
     start = max(warmup_steps, 1)
     if step >= total_steps:
         return peak * final_fraction if total_steps > 1 else peak

@@ -6,12 +6,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from rnnlm_tui.engine.batches import Batch, Batches
 from rnnlm_tui.engine.failures import explained
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State, detached
-from rnnlm_tui.engine.optim import adamw, clip_gradients, set_learning_rate, update_when_finite
+from rnnlm_tui.engine.optim import adamw, clip_gradients, set_learning_rate, sgd, update_when_finite
 from rnnlm_tui.engine.random_state import pack_random_state, unpack_random_state
 from rnnlm_tui.engine.schedule import learning_rate
 from rnnlm_tui.errors import CheckpointError
@@ -57,6 +58,7 @@ class Trainer:
         *,
         max_steps: int,
         learning_rate: float,
+        optimizer: str = "adamw",
         weight_decay: float = 0.01,
         beta1: float = 0.9,
         beta2: float = 0.999,
@@ -65,19 +67,27 @@ class Trainer:
         schedule: str = "constant",
         warmup_steps: int = 0,
         final_fraction: float = 0.0,
+        decay_after: int = 0,
+        decay_factor: float = 1.0,
     ) -> None:
         """The model is trained where it lies; move it to its device first.
 
         Args:
             max_steps: exactly this many updates.
             learning_rate: the peak of the schedule.
+            optimizer: `adamw`, or `sgd`, which the betas and eps do not concern.
             max_grad_norm: gradients are scaled down to this norm; 0 clips nothing.
-            schedule: `constant` or `cosine`, both after `warmup_steps` of linear rise.
+            schedule: `constant`, `cosine` or `decay`, all after `warmup_steps` of linear rise; see `engine.schedule`.
         """
         self.model, self.batches, self.max_steps, self.max_grad_norm = model, batches, max_steps, max_grad_norm
         self.peak_rate, self.schedule, self.warmup_steps, self.final_fraction = learning_rate, schedule, warmup_steps, final_fraction
+        self.decay_after, self.decay_factor = decay_after, decay_factor
         self.device = model.output.weight.device
-        self.optimizer = adamw(model.parameters(), learning_rate=learning_rate, weight_decay=weight_decay, beta1=beta1, beta2=beta2, eps=eps)
+        self.optimizer: torch.optim.Optimizer = (
+            sgd(model.parameters(), learning_rate=learning_rate, weight_decay=weight_decay)
+            if optimizer == "sgd"
+            else adamw(model.parameters(), learning_rate=learning_rate, weight_decay=weight_decay, beta1=beta1, beta2=beta2, eps=eps)
+        )
         self.parameters = list(model.parameters())
         self.step, self.tokens_seen, self.active_seconds = 0, 0, 0.0
         self.epoch, self.index = 0, 0
@@ -97,8 +107,17 @@ class Trainer:
     @property
     def next_learning_rate(self) -> float:
         """The rate of the next update."""
-        shape = {"kind": self.schedule, "warmup_steps": self.warmup_steps, "total_steps": self.max_steps, "final_fraction": self.final_fraction}
-        return learning_rate(self.step + 1, peak=self.peak_rate, **shape)  # type: ignore[arg-type]
+        return learning_rate(
+            self.step + 1,
+            peak=self.peak_rate,
+            kind=self.schedule,
+            warmup_steps=self.warmup_steps,
+            total_steps=self.max_steps,
+            final_fraction=self.final_fraction,
+            steps_per_epoch=self.batches.steps_per_epoch,
+            decay_after=self.decay_after,
+            decay_factor=self.decay_factor,
+        )
 
     def set_learning_rate(self, peak: float) -> None:
         """Another peak from the next update on; the schedule's shape stays."""

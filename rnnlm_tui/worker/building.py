@@ -34,9 +34,13 @@ def build_model(config: RunConfig, corpus: PreparedCorpus) -> RecurrentLanguageM
         cell_type=config.model.cell_type,
         num_heads=config.model.num_heads,
         dropout=config.model.dropout,
+        variational_dropout=config.model.variational_dropout,
+        embedding_dropout=config.model.embedding_dropout,
+        weight_dropout=config.model.weight_dropout,
         tie_weights=config.model.tie_weights,
         pad_id=corpus.pad_id if config.training.data_mode == "sentences" else None,
         initialization=config.model.initialization,
+        init_scale=config.model.init_scale,
         seed=config.training.seed,
     )
 
@@ -69,6 +73,7 @@ def build_trainer(config: RunConfig, model: RecurrentLanguageModel, batches: Bat
         batches,
         max_steps=total_steps(config, batches.steps_per_epoch),
         learning_rate=optimizer.learning_rate,
+        optimizer=optimizer.algorithm,
         weight_decay=optimizer.weight_decay,
         beta1=optimizer.beta1,
         beta2=optimizer.beta2,
@@ -77,4 +82,6 @@ def build_trainer(config: RunConfig, model: RecurrentLanguageModel, batches: Bat
         schedule=schedule.kind,
         warmup_steps=schedule.warmup_steps,
         final_fraction=schedule.final_fraction,
+        decay_after=schedule.decay_after,
+        decay_factor=schedule.decay_factor,
     )

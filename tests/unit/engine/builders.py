@@ -57,12 +57,20 @@ def batches_of(data_mode: str) -> Batches:
     return SentenceBatches(tokens, offsets, batch_size=8, context_length=7, pad_id=0, seed=5)
 
 
-def trainer_of(data_mode: str, *, max_steps: int = 20, dropout: float = 0.2, seed: int = 3) -> Trainer:
+def trainer_of(data_mode: str, *, max_steps: int = 20, dropout: float = 0.2, seed: int = 3, optimizer: str = "adamw") -> Trainer:
     """A fresh trainer with dropout, clipping and a cosine schedule; seeds the global generators."""
     seed_everything(seed)
     model = small_model(dropout=dropout, tie_weights=True, seed=seed)
     return Trainer(
-        model, batches_of(data_mode), max_steps=max_steps, learning_rate=0.01, max_grad_norm=0.5, schedule="cosine", warmup_steps=3, final_fraction=0.1
+        model,
+        batches_of(data_mode),
+        max_steps=max_steps,
+        learning_rate=0.01 if optimizer == "adamw" else 1.0,
+        optimizer=optimizer,
+        max_grad_norm=0.5,
+        schedule="cosine",
+        warmup_steps=3,
+        final_fraction=0.1,
     )
 
 

@@ -108,6 +108,17 @@ def test_book_weights_are_xavier_matrices_and_positive_vectors() -> None:
     assert model.output.bias.max() > 0.9
 
 
+@pytest.mark.parametrize("scale", [0.04, 0.1])
+def test_uniform_weights_fill_their_bounds_biases_included(scale: float) -> None:
+    config = ModelConfig(embedding_dim=64, hidden_size=64, dropout=0.0, tie_weights=False, initialization="uniform", init_scale=scale)
+    model = built(config, 500, pad_id=3)
+    assert not model.embedding.weight[3].any()
+    for parameter in model.parameters():
+        assert parameter.abs().max() <= scale
+        assert parameter.abs().max() > 0.9 * scale
+        assert parameter.std().item() == pytest.approx(scale / 3**0.5, rel=0.2)
+
+
 def test_dropout_acts_in_training_alone_and_never_in_steps() -> None:
     model = small_model(dropout=0.5)
     tokens = torch.tensor([[1, 2, 3]])
@@ -135,7 +146,7 @@ def test_impossible_models_are_refused_with_what_is_allowed() -> None:
         RecurrentLanguageModel(**shape, cell_type="elmam")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="they are 4 and 6"):
         RecurrentLanguageModel(**{**shape, "hidden_size": 6}, tie_weights=True)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="there are default, book"):
+    with pytest.raises(InputError, match="there are default, book, uniform"):
         RecurrentLanguageModel(**shape, initialization="ones")  # type: ignore[arg-type]
 
 

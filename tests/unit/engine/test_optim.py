@@ -1,4 +1,4 @@
-"""AdamW, clipping, and updates that are left out."""
+"""AdamW, SGD, clipping, and updates that are left out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rnnlm_tui.engine.optim import adamw, clip_gradients, set_learning_rate, update_when_finite
+from rnnlm_tui.engine.optim import adamw, clip_gradients, set_learning_rate, sgd, update_when_finite
 
 
 def parameter(values: list[float], gradient: list[float]) -> nn.Parameter:
@@ -48,6 +48,29 @@ def test_update_is_left_out_when_the_norm_is_not_finite_and_the_next_one_counts_
     update_when_finite(optimizer, torch.tensor(0.5))
     update_when_finite(other, torch.tensor(0.5))
     assert bad.item() == fresh.item() != 1.0
+
+
+def test_updates_equal_the_formula_of_sgd_and_keep_no_state() -> None:
+    only = parameter([1.0, -2.0], [0.5, 0.25])
+    optimizer = sgd([only], learning_rate=0.1, weight_decay=0.2)
+    for _ in range(2):
+        update_when_finite(optimizer, torch.tensor(0.5))
+    expected = torch.tensor([1.0, -2.0])
+    for _ in range(2):
+        expected = expected - 0.1 * (torch.tensor([0.5, 0.25]) + 0.2 * expected)
+    torch.testing.assert_close(only.detach(), expected)
+    assert not optimizer.state
+
+
+@pytest.mark.parametrize("norm", [float("nan"), float("inf")])
+def test_sgd_leaves_an_update_out_when_the_norm_is_not_finite(norm: float) -> None:
+    only = parameter([1.0], [norm])
+    optimizer = sgd([only], learning_rate=0.1, weight_decay=0.2)
+    update_when_finite(optimizer, torch.tensor(norm))
+    assert only.item() == 1.0
+    only.grad = torch.tensor([0.5])
+    update_when_finite(optimizer, torch.tensor(0.5))
+    assert only.item() == pytest.approx(1.0 - 0.1 * (0.5 + 0.2))
 
 
 def test_rate_of_the_next_update_can_be_set() -> None:

@@ -41,3 +41,35 @@ def test_a_run_of_one_step_takes_the_peak(warmup: int) -> None:
 def test_rate_never_rises_after_the_warm_up() -> None:
     rates = [rate(step) for step in range(10, 111)]
     assert rates == sorted(rates, reverse=True)
+
+
+def decayed(step: int, *, warmup: int = 0, after: int = 4, factor: float = 0.5, steps_per_epoch: int = 10) -> float:
+    return learning_rate(
+        step,
+        peak=20.0,
+        kind="decay",
+        warmup_steps=warmup,
+        total_steps=130,
+        final_fraction=0.0,
+        steps_per_epoch=steps_per_epoch,
+        decay_after=after,
+        decay_factor=factor,
+    )
+
+
+def test_decay_keeps_the_peak_for_the_first_epochs_then_halves_it_at_the_first_step_of_each() -> None:
+    # Zaremba's small model: 4 epochs at the peak, then half in each further one, 13 in all.
+    last_steps = [decayed(10 * epoch) for epoch in range(1, 14)]
+    first_steps = [decayed(10 * epoch - 9) for epoch in range(1, 14)]
+    assert last_steps == first_steps
+    assert last_steps == [20.0, 20.0, 20.0, 20.0, 10.0, 5.0, 2.5, 1.25, 0.625, 0.3125, 0.15625, 0.078125, 0.0390625]
+
+
+def test_decay_by_another_factor_equals_the_published_medium_model() -> None:
+    rates = {epoch: decayed(100 * epoch, after=6, factor=1 / 1.2, steps_per_epoch=100) for epoch in (6, 7, 8, 39)}
+    assert rates == pytest.approx({6: 20.0, 7: 16.6667, 8: 13.8889, 39: 20 / 1.2**33}, rel=1e-5)
+
+
+def test_decay_from_the_start_begins_in_the_first_epoch_and_a_warm_up_comes_before_it() -> None:
+    assert [decayed(step, after=0, steps_per_epoch=5) for step in (1, 5, 6)] == [10.0, 10.0, 5.0]
+    assert [decayed(step, warmup=4, after=1, steps_per_epoch=3) for step in (1, 2, 4, 5, 6, 7)] == [5.0, 10.0, 20.0, 10.0, 10.0, 5.0]

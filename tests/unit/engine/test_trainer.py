@@ -38,12 +38,12 @@ def train(trainer: Trainer, until: int) -> list[float]:
 
 
 @pytest.mark.parametrize("data_mode", MODES)
-@pytest.mark.parametrize("stop_at", [[7], [5, 12], [1, 2, 19]])
-def test_resumed_run_matches_uninterrupted_run(data_mode: str, stop_at: list[int], tmp_path: Path) -> None:
-    straight = trainer_of(data_mode)
+@pytest.mark.parametrize(("optimizer", "stop_at"), [("adamw", [7]), ("adamw", [5, 12]), ("adamw", [1, 2, 19]), ("sgd", [7]), ("sgd", [1, 12])])
+def test_resumed_run_matches_uninterrupted_run(data_mode: str, optimizer: str, stop_at: list[int], tmp_path: Path) -> None:
+    straight = trainer_of(data_mode, optimizer=optimizer)
     losses = train(straight, 20)
     codec = tokenizer_folder(tmp_path / "codec")
-    trainer = trainer_of(data_mode)
+    trainer = trainer_of(data_mode, optimizer=optimizer)
     resumed_losses = train(trainer, stop_at[0])
     for place, stop in enumerate(stop_at):
         directory = tmp_path / f"step-{stop}"
@@ -51,7 +51,7 @@ def test_resumed_run_matches_uninterrupted_run(data_mode: str, stop_at: list[int
         write_model(directory, trainer.model, codec)
         write_training_state(directory, trainer)
         # Another seed: everything must come from the files.
-        trainer = trainer_of(data_mode, seed=99)
+        trainer = trainer_of(data_mode, seed=99, optimizer=optimizer)
         load_training_state(directory, trainer)
         assert trainer.step == stop
         resumed_losses += train(trainer, [*stop_at, 20][place + 1])
@@ -122,6 +122,12 @@ def test_reported_rate_follows_the_schedule_and_a_new_peak_acts_at_the_next_step
     assert rates[-1] == pytest.approx(0.004)
 
 
+def test_the_decay_of_the_rate_counts_the_passes_of_the_batches() -> None:
+    trainer = Trainer(small_model(), batches_of("stream"), max_steps=20, learning_rate=0.8, optimizer="sgd", schedule="decay", decay_after=2, decay_factor=0.5)
+    rates = [trainer.train_step().learning_rate for _ in range(20)]
+    assert rates == [0.8] * 10 + [0.4] * 5 + [0.2] * 5
+
+
 def test_gradient_norm_is_that_before_clipping() -> None:
     loose, tight = trainer_of("stream"), trainer_of("stream")
     tight.max_grad_norm = 1e-4
@@ -132,8 +138,9 @@ def test_gradient_norm_is_that_before_clipping() -> None:
     assert first.grad_norm.item() == second.grad_norm.item() > 1e-3
 
 
-def test_a_step_whose_loss_is_not_finite_changes_no_weight_and_training_goes_on() -> None:
-    trainer = trainer_of("stream")
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_step_whose_loss_is_not_finite_changes_no_weight_and_training_goes_on(optimizer: str) -> None:
+    trainer = trainer_of("stream", optimizer=optimizer)
     train(trainer, 3)
     before = weights(trainer)
     trainer.state = tuple(tuple(torch.full_like(part, float("nan")) for part in layer) for layer in trainer.state)
