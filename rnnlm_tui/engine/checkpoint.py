@@ -43,9 +43,13 @@ def write_model(directory: Path, model: RecurrentLanguageModel, codec_files: Pat
         "num_layers": model.num_layers,
         "num_heads": model.num_heads,
         "dropout": model.dropout,
+        "variational_dropout": model.variational_dropout,
+        "embedding_dropout": model.embedding_dropout,
+        "weight_dropout": model.weight_dropout,
         "tie_word_embeddings": model.tie_weights,
         "pad_token_id": model.pad_id,
         "initialization": model.initialization,
+        "init_scale": model.init_scale,
         "dtype": "float32",
         "rnnlm_version": __version__,
     }
@@ -80,7 +84,7 @@ def load_model(directory: Path, device: torch.device | str = "cpu") -> Recurrent
     try:
         vocab_size, embedding_dim, hidden_size, num_layers = (_whole_number(config[name]) for name in names)
         pad_id = None if config.get("pad_token_id") is None else _whole_number(config["pad_token_id"])
-        dropout = float(str(config.get("dropout", 0.0)))
+        rates = {name: float(str(config.get(name, 0.0))) for name in ("dropout", "embedding_dropout", "weight_dropout")}
         tied, cell = bool(config.get("tie_word_embeddings")), str(config.get("cell_type"))
         model = RecurrentLanguageModel(
             vocab_size=vocab_size,
@@ -89,14 +93,17 @@ def load_model(directory: Path, device: torch.device | str = "cpu") -> Recurrent
             num_layers=num_layers,
             cell_type=cell,
             num_heads=_whole_number(config.get("num_heads", 1)),
-            dropout=dropout,
+            variational_dropout=bool(config.get("variational_dropout")),
+            **rates,
             tie_weights=tied,
             pad_id=pad_id,
         )
     except (KeyError, ValueError, InputError) as error:
         raise CheckpointError(f"{directory / 'config.json'} is not a model's description: {error}") from error
     load_weights(directory, model)
+    # How the weights were drawn is kept for whoever writes the model again; drawing by it here would be in vain.
     model.initialization = str(config.get("initialization", model.initialization))
+    model.init_scale = float(str(config.get("init_scale", model.init_scale)))
     return model.to(device).eval()
 
 

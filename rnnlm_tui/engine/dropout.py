@@ -1,4 +1,4 @@
-"""Dropout, with cheap random bits on a CPU."""
+"""Dropout of single numbers, of units over a whole window and of whole words, with cheap random bits on a CPU."""
 
 from __future__ import annotations
 
@@ -24,3 +24,21 @@ def drop(features: Tensor, rate: float) -> Tensor:
     threshold = round(rate * LEVELS) - LEVELS // 2
     kept = words.view(torch.int16)[:count].view(features.shape) >= threshold
     return features * kept.to(features.dtype).mul_(1 / (1 - round(rate * LEVELS) / LEVELS))
+
+
+def drop_units(features_TBE: Tensor, rate: float) -> Tensor:
+    """Drop the same units at every time step, others in each sequence: one mask for the T steps of a window.
+
+    Gal and Ghahramani, "A Theoretically Grounded Application of Dropout in Recurrent Neural Networks" (2016), in the form of
+    Merity, Keskar and Socher, "Regularizing and Optimizing LSTM Language Models" (2017), section 4.2.
+    """
+    return features_TBE * drop(torch.ones_like(features_TBE[:1]), rate)
+
+
+def drop_words(features_TBE: Tensor, tokens_TB: Tensor, vocab_size: int, rate: float) -> Tensor:
+    """Drop whole words of the vocabulary: wherever a dropped word stands in the batch its vector is zero; those kept are scaled.
+
+    Merity, Keskar and Socher (2017), section 4.3. The mask meets the vectors, not the matrix, so a tied output matrix stays whole.
+    """
+    kept_V = drop(features_TBE.new_ones(vocab_size), rate)
+    return features_TBE * kept_V[tokens_TB].unsqueeze(-1)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rnnlm_tui.engine.cells import CELLS, LayerState, RecurrentLayer, WeightDroppingLayer
-from rnnlm_tui.engine.dropout import drop
+from rnnlm_tui.engine.dropout import drop, drop_units, drop_words
 from rnnlm_tui.engine.initialization import initialize
 from rnnlm_tui.engine.loss import mean_loss
 from rnnlm_tui.errors import InputError, near_names
@@ -50,7 +50,11 @@ class RecurrentLanguageModel(nn.Module):
 
         Args:
             num_heads: parts of the memory; for slstm and mlstm only.
+            dropout: share of units dropped after the embedding, between layers and before the output, in training.
+            variational_dropout: drop the same units at every time step of a forward pass.
+            embedding_dropout: share of the vocabulary whose vectors are zero in a forward pass in training.
             weight_dropout: share of the state-to-state weights dropped in training, for cells that have such weights.
+            init_scale: bound of the weights where `initialization` is uniform.
             pad_id: the padding token, whose embedding gets no gradient; None where no input is padding.
 
         Raises:
@@ -129,7 +133,7 @@ class RecurrentLanguageModel(nn.Module):
 
     def _hidden(self, tokens_BT: Tensor, state: State) -> tuple[Tensor, State]:
         # Time first: each step of the recurrence then reads one block of memory.
-        features_TBE = self._drop(self.embedding(tokens_BT.t()))
+        features_TBE = self._drop(self._embedded(tokens_BT.t()))
         after: list[LayerState] = []
         for layer, before in zip(self._cells, state, strict=True):
             features_TBE, reached = layer(features_TBE, before)
@@ -137,8 +141,16 @@ class RecurrentLanguageModel(nn.Module):
             after.append(reached)
         return features_TBE, tuple(after)
 
-    def _drop(self, features: Tensor) -> Tensor:
-        return drop(features, self.dropout) if self.dropout and self.training else features
+    def _embedded(self, tokens_TB: Tensor) -> Tensor:
+        features_TBE = cast(Tensor, self.embedding(tokens_TB))
+        if not (self.embedding_dropout and self.training):
+            return features_TBE
+        return drop_words(features_TBE, tokens_TB, self.vocab_size, self.embedding_dropout)
+
+    def _drop(self, features_TBE: Tensor) -> Tensor:
+        if not (self.dropout and self.training):
+            return features_TBE
+        return drop_units(features_TBE, self.dropout) if self.variational_dropout else drop(features_TBE, self.dropout)
 
 
 def detached(state: State) -> State:

@@ -20,17 +20,24 @@ def small_model(
     vocab_size: int = VOCAB_SIZE,
     width: int = 12,
     num_layers: int = 2,
+    cell_type: str = "elman",
     dropout: float = 0.0,
+    all_dropouts: bool = False,
     tie_weights: bool = False,
     pad_id: int | None = None,
     seed: int = 3,
 ) -> RecurrentLanguageModel:
+    """`all_dropouts`: the same units at every time step, whole words and state-to-state weights as well."""
     return RecurrentLanguageModel(
         vocab_size=vocab_size,
         embedding_dim=width,
         hidden_size=width,
         num_layers=num_layers,
+        cell_type=cell_type,
         dropout=dropout,
+        variational_dropout=all_dropouts,
+        embedding_dropout=0.1 if all_dropouts else 0.0,
+        weight_dropout=0.3 if all_dropouts else 0.0,
         tie_weights=tie_weights,
         pad_id=pad_id,
         seed=seed,
@@ -57,10 +64,10 @@ def batches_of(data_mode: str) -> Batches:
     return SentenceBatches(tokens, offsets, batch_size=8, context_length=7, pad_id=0, seed=5)
 
 
-def trainer_of(data_mode: str, *, max_steps: int = 20, dropout: float = 0.2, seed: int = 3, optimizer: str = "adamw") -> Trainer:
+def trainer_of(data_mode: str, *, max_steps: int = 20, dropout: float = 0.2, seed: int = 3, optimizer: str = "adamw", all_dropouts: bool = False) -> Trainer:
     """A fresh trainer with dropout, clipping and a cosine schedule; seeds the global generators."""
     seed_everything(seed)
-    model = small_model(dropout=dropout, tie_weights=True, seed=seed)
+    model = small_model(dropout=dropout, all_dropouts=all_dropouts, tie_weights=True, seed=seed)
     return Trainer(
         model,
         batches_of(data_mode),

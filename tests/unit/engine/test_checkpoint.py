@@ -12,8 +12,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from rnnlm_tui.contract.config import RECURRENT_WEIGHT_CELLS
+from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.checkpoint import load_model, load_training_state, load_weights, write_model, write_training_state
 from rnnlm_tui.engine.device import seed_everything
+from rnnlm_tui.engine.generate import generate
+from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.random_state import pack_random_state, unpack_random_state
 from rnnlm_tui.errors import CheckpointError, StorageError
 
@@ -38,6 +42,21 @@ def test_a_checkpoint_is_exactly_the_files_of_the_layout(checkpoint: Path) -> No
     assert json.loads((checkpoint / "config.json").read_text())["model_type"] == "rnnlm"
     assert json.loads((checkpoint / "generation_config.json").read_text())["temperature"] == 0.8
     assert json.loads((checkpoint / "tokenizer_config.json").read_text()) == {"rnnlm_kind": "word"}
+
+
+@pytest.mark.parametrize("cell_type", sorted(CELLS))
+def test_a_checkpoint_of_every_cell_is_written_loaded_and_sampled_with_all_that_describes_it(cell_type: str, tmp_path: Path) -> None:
+    described: dict[str, object] = {
+        **{"cell_type": cell_type, "num_heads": 4, "dropout": 0.25, "variational_dropout": True, "embedding_dropout": 0.1, "tie_weights": True},
+        **{"weight_dropout": 0.2 if cell_type in RECURRENT_WEIGHT_CELLS else 0.0, "initialization": "uniform", "init_scale": 0.04},
+    }
+    model = RecurrentLanguageModel(vocab_size=23, embedding_dim=12, hidden_size=12, num_layers=2, **described)  # type: ignore[arg-type]
+    write_model(tmp_path, model, tokenizer_folder(tmp_path / "codec"))
+    loaded = load_model(tmp_path)
+    assert {name: getattr(loaded, name) for name in described} == described
+    drawn = list(generate(loaded, [1, 2], max_new_tokens=6, seed=5))
+    assert drawn == list(generate(model.eval(), [1, 2], max_new_tokens=6, seed=5))
+    assert len(drawn) == 6
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rnnlm_tui.engine.dropout import drop
+from rnnlm_tui.engine.dropout import drop, drop_units, drop_words
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.15, 0.5, 0.9])
@@ -34,3 +34,36 @@ def test_the_global_seed_decides() -> None:
     torch.manual_seed(4)
     assert torch.equal(drop(torch.ones(50), 0.5), first)
     assert not torch.equal(drop(torch.ones(50), 0.5), first)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.65])
+def test_dropped_units_are_the_same_at_every_time_step_and_others_in_each_sequence(rate: float) -> None:
+    torch.manual_seed(2)
+    dropped = drop_units(torch.ones(9, 40, 500), rate)
+    assert torch.equal(dropped, dropped[:1].expand_as(dropped))
+    assert not torch.equal(dropped[0, 0], dropped[0, 1])
+    zeros = (dropped[0] == 0).double()
+    assert zeros.mean().item() == pytest.approx(rate, abs=5 * (rate * (1 - rate) / 20_000) ** 0.5)
+    assert not torch.equal(drop_units(torch.ones(9, 40, 500), rate), dropped)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_whole_words_are_dropped_wherever_they_stand(rate: float) -> None:
+    torch.manual_seed(3)
+    tokens = torch.randint(0, 4_000, (20, 600))
+    dropped = drop_words(torch.ones(20, 600, 3), tokens, 4_000, rate)
+    assert torch.equal(dropped, dropped[:, :, :1].expand_as(dropped))
+    of_word = torch.full((4_000,), -1.0)
+    of_word[tokens.flatten()] = dropped[:, :, 0].flatten()
+    assert torch.equal(of_word[tokens], dropped[:, :, 0])
+    zeros = (of_word[of_word >= 0] == 0).double()
+    assert zeros.mean().item() == pytest.approx(rate, abs=5 * (rate * (1 - rate) / len(zeros)) ** 0.5)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_both_keep_the_mean(rate: float) -> None:
+    torch.manual_seed(4)
+    units = drop_units(torch.ones(1, 100, 1_000), rate)
+    words = drop_words(torch.ones(1, 100_000, 1), torch.arange(100_000).unsqueeze(0), 100_000, rate)
+    for dropped in (units, words):
+        assert dropped.double().mean().item() == pytest.approx(1.0, abs=5 * (rate / (1 - rate) / 100_000) ** 0.5)

@@ -12,6 +12,7 @@ from rnnlm_tui.contract.config import ModelConfig
 from rnnlm_tui.contract.estimates import parameter_count
 from rnnlm_tui.contract.presets import BOOK
 from rnnlm_tui.engine.cells import CELLS
+from rnnlm_tui.engine.dropout import drop_units
 from rnnlm_tui.engine.loss import IGNORED
 from rnnlm_tui.engine.model import RecurrentLanguageModel, detached
 from rnnlm_tui.errors import InputError
@@ -128,6 +129,50 @@ def test_dropout_acts_in_training_alone_and_never_in_steps() -> None:
     step, _ = model.step(tokens[:, 0], model.initial_state(1))
     model.eval()
     clean, _ = model(tokens, model.initial_state(1))
+    torch.testing.assert_close(step, clean[:, 0])
+
+
+def test_variational_dropout_acts_after_the_embedding_between_layers_and_before_the_output_with_one_mask_for_all_time_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    masks = []
+
+    def spied(features_TBE: torch.Tensor, rate: float) -> torch.Tensor:
+        dropped = drop_units(features_TBE, rate)
+        masks.append((dropped / features_TBE).detach())
+        return dropped
+
+    monkeypatch.setattr("rnnlm_tui.engine.model.drop_units", spied)
+    model = RecurrentLanguageModel(vocab_size=23, embedding_dim=40, hidden_size=40, num_layers=2, dropout=0.5, variational_dropout=True)
+    model(torch.randint(0, 23, (3, 7)), model.initial_state(3))
+    assert len(masks) == 3
+    for mask in masks:
+        torch.testing.assert_close(mask, mask[:1].expand_as(mask))
+        assert set(mask.flatten().round().tolist()) == {0.0, 2.0}
+    assert not torch.equal(masks[0][0].round(), masks[1][0].round())
+
+
+def test_word_dropout_leaves_a_tied_output_matrix_whole() -> None:
+    model = RecurrentLanguageModel(vocab_size=23, embedding_dim=12, hidden_size=12, num_layers=1, embedding_dropout=0.999, tie_weights=True)
+    torch.manual_seed(0)
+    hidden, _ = model.hidden(torch.zeros(1, 2, dtype=torch.long), model.initial_state(1))
+    torch.manual_seed(0)
+    logits, _ = model(torch.zeros(1, 2, dtype=torch.long), model.initial_state(1))
+    # All words are dropped from the input (almost surely), none from the output.
+    assert torch.equal(hidden.detach()[0, 0], torch.tanh(model.layers[0].bias_ih_l0.detach()))  # type: ignore[arg-type, union-attr]
+    torch.testing.assert_close(logits, F.linear(hidden, model.output.weight, model.output.bias))
+
+
+@pytest.mark.parametrize("option", [{"dropout": 0.4, "variational_dropout": True}, {"embedding_dropout": 0.4}])
+def test_awd_dropouts_act_in_training_alone_and_never_in_steps(option: dict[str, float]) -> None:
+    model = RecurrentLanguageModel(vocab_size=23, embedding_dim=12, hidden_size=12, num_layers=2, **option)  # type: ignore[arg-type]
+    tokens = torch.arange(1, 21).view(2, 10)
+    noisy, _ = model(tokens, model.initial_state(2))
+    again, _ = model(tokens, model.initial_state(2))
+    assert not torch.equal(noisy, again)
+    step, _ = model.step(tokens[:, 0], model.initial_state(2))
+    model.eval()
+    clean, _ = model(tokens, model.initial_state(2))
     torch.testing.assert_close(step, clean[:, 0])
 
 

@@ -61,6 +61,19 @@ def test_resumed_run_matches_uninterrupted_run(data_mode: str, optimizer: str, s
     assert_bit_equal([part for layer in trainer.state for part in layer], [part for layer in straight.state for part in layer])
 
 
+def test_resumed_run_matches_uninterrupted_run_with_every_kind_of_dropout(tmp_path: Path) -> None:
+    straight = trainer_of("stream", all_dropouts=True)
+    losses = train(straight, 20)
+    trainer = trainer_of("stream", all_dropouts=True)
+    resumed_losses = train(trainer, 7)
+    write_model(tmp_path, trainer.model, tokenizer_folder(tmp_path / "codec"))
+    write_training_state(tmp_path, trainer)
+    trainer = trainer_of("stream", all_dropouts=True, seed=99)
+    load_training_state(tmp_path, trainer)
+    assert resumed_losses + train(trainer, 20) == losses
+    assert_bit_equal(weights(trainer), weights(straight))
+
+
 @pytest.mark.parametrize("data_mode", MODES)
 def test_samples_and_evaluations_leave_no_trace_in_the_weights(data_mode: str) -> None:
     quiet, busy = trainer_of(data_mode), trainer_of(data_mode)
