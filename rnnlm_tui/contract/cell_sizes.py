@@ -38,5 +38,28 @@ def _gru(inputs: int, hidden: int, _heads: int) -> LayerSize:
     return LayerSize(3 * hidden * (inputs + hidden), 6 * hidden)
 
 
-CELL_SIZES: Mapping[str, Callable[[int, int, int], LayerSize]] = MappingProxyType({"elman": _elman, "lstm": _lstm, "gru": _gru})
+def _mingru(inputs: int, hidden: int, _heads: int) -> LayerSize:
+    """A gate and a candidate, which see the input alone, with one bias each."""
+    return LayerSize(2 * hidden * inputs, 2 * hidden)
+
+
+def _minlstm(inputs: int, hidden: int, _heads: int) -> LayerSize:
+    """Two gates and a candidate, which see the input alone, with one bias each."""
+    return LayerSize(3 * hidden * inputs, 3 * hidden)
+
+
+def _slstm(inputs: int, hidden: int, heads: int) -> LayerSize:
+    """Four gates (candidate, input, forget, output); their state-to-state weights stay within a head, H/heads wide."""
+    return LayerSize(4 * hidden * (inputs + hidden // heads), 4 * hidden)
+
+
+def _mlstm(inputs: int, hidden: int, heads: int) -> LayerSize:
+    """Query, key, value and output gate of H each, two gates a head; each head's memory, (H/heads)², is written to and read once."""
+    gates = 4 * hidden + 2 * heads
+    return LayerSize(gates * inputs, gates, 2 * hidden * (hidden // heads))
+
+
+CELL_SIZES: Mapping[str, Callable[[int, int, int], LayerSize]] = MappingProxyType(
+    {"elman": _elman, "lstm": _lstm, "gru": _gru, "mingru": _mingru, "minlstm": _minlstm, "slstm": _slstm, "mlstm": _mlstm}
+)
 """`cell_type` to the layer's size by (E, H, heads)."""

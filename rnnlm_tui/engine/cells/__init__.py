@@ -7,8 +7,16 @@ from types import MappingProxyType
 
 from rnnlm_tui.engine.cells.elman import ElmanLayer
 from rnnlm_tui.engine.cells.layer import LayerState, RecurrentLayer, WeightDroppingLayer
+from rnnlm_tui.engine.cells.mingru import MinGruLayer
+from rnnlm_tui.engine.cells.minlstm import MinLstmLayer
 
 __all__ = ["CELLS", "LayerState", "RecurrentLayer", "WeightDroppingLayer"]
 
-CELLS: Mapping[str, Callable[[int, int, int], RecurrentLayer]] = MappingProxyType({"elman": lambda inputs, hidden, _: ElmanLayer(inputs, hidden)})
+CELLS: Mapping[str, Callable[[int, int, int], RecurrentLayer]] = MappingProxyType(
+    {
+        "elman": lambda inputs, hidden, _: ElmanLayer(inputs, hidden),
+        "mingru": lambda inputs, hidden, _: MinGruLayer(inputs, hidden),
+        "minlstm": lambda inputs, hidden, _: MinLstmLayer(inputs, hidden),
+    }
+)
 """`cell_type` to what builds one layer from its width of input, its hidden size and its number of heads (for cells that have heads)."""

@@ -62,3 +62,20 @@ def test_gated_layers_have_a_matrix_pair_for_each_gate_and_the_grus_two_biases()
     assert parameter_count(gru, 7).layers == (3 * (15 + 25 + 10), 3 * (25 + 25 + 10))
     assert flops_per_token(lstm, 7) == 6 * (4 * (15 + 25 + 50) + 35)
     assert flops_per_token(gru, 7) == 6 * (3 * (15 + 25 + 50) + 35)
+
+
+def test_minimal_cells_have_no_state_to_state_weights() -> None:
+    sizes = {"embedding_dim": 3, "hidden_size": 6, "num_layers": 1, "tie_weights": False}
+    mingru, minlstm = (ModelConfig.model_validate({**sizes, "cell_type": cell}) for cell in ("mingru", "minlstm"))
+    assert parameter_count(mingru, 7).layers == (2 * (18 + 6),)
+    assert parameter_count(minlstm, 7).layers == (3 * (18 + 6),)
+    assert flops_per_token(mingru, 7) == 6 * (2 * 18 + 42)
+
+
+def test_headed_cells_count_their_blocks_and_the_work_of_a_matrix_memory() -> None:
+    sizes = {"embedding_dim": 3, "hidden_size": 6, "num_layers": 1, "num_heads": 2, "tie_weights": False}
+    slstm, mlstm = (ModelConfig.model_validate({**sizes, "cell_type": cell}) for cell in ("slstm", "mlstm"))
+    assert parameter_count(slstm, 7).layers == (4 * (18 + 6 * 3 + 6),)
+    assert parameter_count(mlstm, 7).layers == (4 * (18 + 6) + 2 * 2 * (3 + 1),)
+    assert flops_per_token(slstm, 7) == 6 * (4 * (18 + 18) + 42)
+    assert flops_per_token(mlstm, 7) == 6 * (4 * 18 + 4 * 3 + 2 * 2 * 9 + 42)
