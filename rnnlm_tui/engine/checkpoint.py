@@ -84,7 +84,7 @@ def load_model(directory: Path, device: torch.device | str = "cpu") -> Recurrent
     try:
         vocab_size, embedding_dim, hidden_size, num_layers = (_whole_number(config[name]) for name in names)
         pad_id = None if config.get("pad_token_id") is None else _whole_number(config["pad_token_id"])
-        rates = {name: float(str(config.get(name, 0.0))) for name in ("dropout", "embedding_dropout", "weight_dropout")}
+        dropout, word_dropout, weight_dropout = (float(str(config.get(name, 0.0))) for name in ("dropout", "embedding_dropout", "weight_dropout"))
         tied, cell = bool(config.get("tie_word_embeddings")), str(config.get("cell_type"))
         model = RecurrentLanguageModel(
             vocab_size=vocab_size,
@@ -93,8 +93,10 @@ def load_model(directory: Path, device: torch.device | str = "cpu") -> Recurrent
             num_layers=num_layers,
             cell_type=cell,
             num_heads=_whole_number(config.get("num_heads", 1)),
+            dropout=dropout,
             variational_dropout=bool(config.get("variational_dropout")),
-            **rates,
+            embedding_dropout=word_dropout,
+            weight_dropout=weight_dropout,
             tie_weights=tied,
             pad_id=pad_id,
         )

@@ -47,8 +47,15 @@ def test_a_checkpoint_is_exactly_the_files_of_the_layout(checkpoint: Path) -> No
 @pytest.mark.parametrize("cell_type", sorted(CELLS))
 def test_a_checkpoint_of_every_cell_is_written_loaded_and_sampled_with_all_that_describes_it(cell_type: str, tmp_path: Path) -> None:
     described: dict[str, object] = {
-        **{"cell_type": cell_type, "num_heads": 4, "dropout": 0.25, "variational_dropout": True, "embedding_dropout": 0.1, "tie_weights": True},
-        **{"weight_dropout": 0.2 if cell_type in RECURRENT_WEIGHT_CELLS else 0.0, "initialization": "uniform", "init_scale": 0.04},
+        "cell_type": cell_type,
+        "num_heads": 4,
+        "dropout": 0.25,
+        "variational_dropout": True,
+        "embedding_dropout": 0.1,
+        "weight_dropout": 0.2 if cell_type in RECURRENT_WEIGHT_CELLS else 0.0,
+        "tie_weights": True,
+        "initialization": "uniform",
+        "init_scale": 0.04,
     }
     model = RecurrentLanguageModel(vocab_size=23, embedding_dim=12, hidden_size=12, num_layers=2, **described)  # type: ignore[arg-type]
     write_model(tmp_path, model, tokenizer_folder(tmp_path / "codec"))
