@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rnnlm_tui.engine import loss as loss_module
+from rnnlm_tui.engine import products
 from rnnlm_tui.engine.loss import IGNORED, mean_loss, rows_per_chunk, token_losses
 
 
@@ -39,6 +40,39 @@ def test_float32_loss_is_exact_to_a_hundred_thousandth_even_for_hopeless_targets
     hidden, weight, bias, targets = head(100, dtype=torch.float32, scale=scale)
     exact = F.cross_entropy(F.linear(hidden.double(), weight.double(), bias.double()), targets, ignore_index=IGNORED)
     assert mean_loss(hidden, weight, bias, targets).item() == pytest.approx(exact.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 3.0])
+def test_reduced_products_keep_the_loss_and_the_direction_of_the_gradients(scale: float) -> None:
+    hidden, weight, bias, targets = head(300, dtype=torch.float32, scale=scale)
+    loss, expected = mean_loss(hidden, weight, bias, targets, reduced=True), mean_loss(hidden, weight, bias, targets)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(expected.item(), rel=2e-3)
+    gradients = torch.autograd.grad(loss, [hidden, weight, bias])
+    for gradient, wanted in zip(gradients, torch.autograd.grad(expected, [hidden, weight, bias]), strict=True):
+        assert (gradient - wanted).norm() < 0.02 * wanted.norm()
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+def test_without_onednn_the_loss_is_the_same(monkeypatch: pytest.MonkeyPatch, reduced: bool) -> None:
+    hidden, weight, bias, targets = head(90, dtype=torch.float32)
+    ours = mean_loss(hidden, weight, bias, targets, reduced=reduced)
+    monkeypatch.setattr(products, "has_onednn", lambda: False)
+    theirs = mean_loss(hidden, weight, bias, targets, reduced=reduced)
+    torch.testing.assert_close(ours, theirs, rtol=1e-2 if reduced else 1e-5, atol=0)
+
+
+@pytest.mark.skipif(not hasattr(F, "linear_cross_entropy"), reason="this torch has no linear_cross_entropy")
+@pytest.mark.parametrize("rows", [1, 64, 200])
+def test_torchs_chunked_loss_that_other_devices_use_equals_ours(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    monkeypatch.setattr(loss_module, "CHUNK_LOGITS", 50 * rows)
+    hidden, weight, bias, targets = head(200, dtype=torch.float32)
+    options = nn.LinearCrossEntropyOptions(batch_chunk_size=rows_per_chunk(50))
+    theirs = F.linear_cross_entropy(hidden, weight, targets, linear_bias=bias, ignore_index=IGNORED, options=options)
+    ours = mean_loss(hidden, weight, bias, targets)
+    torch.testing.assert_close(theirs, ours, rtol=1e-5, atol=0)
+    for gradient, wanted in zip(torch.autograd.grad(theirs, [hidden, weight, bias]), torch.autograd.grad(ours, [hidden, weight, bias]), strict=True):
+        torch.testing.assert_close(gradient, wanted, rtol=1e-5, atol=1e-7)
 
 
 def test_token_losses_are_zero_at_padding_and_sum_to_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,27 @@
+"""The large matrix product of the vocabulary head, by the fastest library that this build of torch has."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+ONEDNN_TYPES = (torch.float32, torch.bfloat16)
+
+
+def product(inputs_NK: Tensor, weight_MK: Tensor, bias_M: Tensor | None = None) -> Tensor:
+    """inputs weight^T + bias, shape (N, M); all of one dtype, and not differentiable.
+
+    On a CPU through oneDNN where torch has it: for the head's shapes its float32 products took two thirds of the time of
+    the BLAS behind `F.linear` on an AMD CPU, and with bf16 it adds the bias before it rounds (both measured).
+    """
+    if inputs_NK.device.type == "cpu" and inputs_NK.dtype in ONEDNN_TYPES and has_onednn():
+        return cast(Tensor, torch.ops.mkldnn._linear_pointwise(inputs_NK, weight_MK, bias_M, "none", [], ""))
+    return F.linear(inputs_NK, weight_MK, bias_M)
+
+
+def has_onednn() -> bool:
+    """Whether this build of torch computes with oneDNN, and somebody didn't turn it off."""
+    return torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
