@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from rnnlm_tui.contract.config import (
     CheckpointConfig,
     CorpusConfig,
@@ -47,12 +49,70 @@ BOOK = RunConfig(
 )
 """The recurrent model of The Hundred-Page Language Models Book, chapter 3."""
 
-PRESETS: dict[str, RunConfig] = {config.preset: config for config in (DEMO, ELMAN, BOOK)}
+LSTM = RunConfig(preset="lstm", model=ModelConfig(cell_type="lstm"))
+"""The demo with an LSTM in each layer."""
+
+GRU = RunConfig(preset="gru", model=ModelConfig(cell_type="gru"))
+"""The demo with a GRU in each layer."""
+
+
+PTB_TRAINING_TOKENS = 929_589
+"""Words of ptb.train.txt with an <eos> for each of its lines."""
+
+
+def _zaremba(
+    name: str, *, hidden_size: int, dropout: float, init_scale: float, bptt: int, max_norm: float, epochs: int, decay_after: int, decay: float
+) -> RunConfig:
+    """A model of Zaremba, Sutskever and Vinyals, "Recurrent Neural Network Regularization" (2014), section 4.1, on the Penn Treebank.
+
+    Their loss is the sum over the time steps of a window, ours the mean, so that our gradients are `bptt` times smaller: their
+    rate of 1.0 is here 1.0 x bptt, and their largest gradient norm is here divided by bptt. An evaluation ends each epoch.
+    """
+    per_epoch = math.ceil((PTB_TRAINING_TOKENS - 1) // 20 / bptt)
+    return RunConfig(
+        preset=name,
+        corpus=CorpusConfig(source="ptb"),
+        # The 9,999 words of the files, the unknown word among them, the <eos> that ends a line, and the padding, which no stream holds.
+        tokenizer=TokenizerConfig(kind="word", vocab_size=10_001),
+        model=ModelConfig(
+            cell_type="lstm",
+            embedding_dim=hidden_size,
+            hidden_size=hidden_size,
+            num_layers=2,
+            dropout=dropout,
+            tie_weights=False,
+            initialization="uniform",
+            init_scale=init_scale,
+        ),
+        optimizer=OptimizerConfig(algorithm="sgd", learning_rate=1.0 * bptt, weight_decay=0.0, max_grad_norm=max_norm / bptt),
+        schedule=ScheduleConfig(kind="decay", warmup_steps=0, decay_after=decay_after, decay_factor=1 / decay),
+        training=TrainingConfig(epochs=epochs, data_mode="stream", batch_size=20, bptt=bptt),
+        evaluation=EvaluationConfig(every=per_epoch, prompts=("the company said", "in new york", "mr. bush said")),
+        checkpoint=CheckpointConfig(every=per_epoch),
+        sampling=SamplingConfig(max_new_tokens=60),
+    )
+
+
+PTB_SMALL = _zaremba("ptb-small", hidden_size=200, dropout=0.0, init_scale=0.1, bptt=20, max_norm=5.0, epochs=13, decay_after=4, decay=2.0)
+"""The non-regularized LSTM, 2x200: a perplexity of 114 on the test set is published."""
+
+PTB_MEDIUM = _zaremba("ptb-medium", hidden_size=650, dropout=0.5, init_scale=0.05, bptt=35, max_norm=5.0, epochs=39, decay_after=6, decay=1.2)
+"""The medium regularized LSTM, 2x650: 82.7 on the test set."""
+
+PTB_LARGE = _zaremba("ptb-large", hidden_size=1_500, dropout=0.65, init_scale=0.04, bptt=35, max_norm=10.0, epochs=55, decay_after=14, decay=1.15)
+"""The large regularized LSTM, 2x1500: 78.4 on the test set."""
+
+PRESETS: dict[str, RunConfig] = {config.preset: config for config in (DEMO, LSTM, GRU, ELMAN, BOOK, PTB_SMALL, PTB_MEDIUM, PTB_LARGE)}
 
 PRESET_SUMMARIES: dict[str, str] = {
     "demo": "two-layer Elman RNN on 57 State of the Union addresses",
+    "lstm": "the demo with LSTM layers: the next step after it",
+    "gru": "the demo with GRU layers",
     "elman": "Elman RNN on generated sentences with a known floor for the perplexity",
     "book": "the textbook's two-layer Elman RNN, 8.3 M parameters",
+    "ptb-small": "Penn Treebank (your folder), LSTM 2x200; published test perplexity 114",
+    "ptb-medium": "Penn Treebank (your folder), LSTM 2x650, dropout; published 82.7",
+    "ptb-large": "Penn Treebank (your folder), LSTM 2x1500, dropout; published 78.4",
 }
 """One line for each preset, for lists and the palette."""
 

@@ -9,7 +9,17 @@ from typing import TypeVar, cast
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from rnnlm_tui.contract.config import HEADED_CELLS, RECURRENT_WEIGHT_CELLS, SECTIONS, ModelConfig, RunConfig, ScheduleConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.contract.config import (
+    HEADED_CELLS,
+    RECURRENT_WEIGHT_CELLS,
+    SECTIONS,
+    ModelConfig,
+    OptimizerConfig,
+    RunConfig,
+    ScheduleConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
 from rnnlm_tui.errors import ConfigError, Problem, near_names
 
 Raw = dict[str, object]
@@ -195,8 +205,9 @@ def _cross_field_problems(raw: Mapping[str, object]) -> Iterator[Problem]:
         except ValidationError:
             return None
 
-    model, schedule, training, tokenizer = (
+    model, optimizer, schedule, training, tokenizer = (
         valid("model", ModelConfig),
+        valid("optimizer", OptimizerConfig),
         valid("schedule", ScheduleConfig),
         valid("training", TrainingConfig),
         valid("tokenizer", TokenizerConfig),
@@ -215,6 +226,8 @@ def _cross_field_problems(raw: Mapping[str, object]) -> Iterator[Problem]:
         for name in ("variational_dropout", "embedding_dropout", "weight_dropout"):
             if getattr(model, name):
                 yield Problem(f"model.{name}", "is for stream mode, the data mode is sentences", "set it to 0 or false, or training.data_mode to stream")
+    if optimizer and optimizer.algorithm == "adamw" and optimizer.learning_rate > 1:
+        yield Problem("optimizer.learning_rate", f"is {optimizer.learning_rate:g}, must be at most 1 with adamw", "sgd takes larger rates")
     if training and training.deterministic and training.matmul == "medium":
         yield Problem("training.matmul", "is medium, exact mode computes in float32", "set it to auto or float32")
     if schedule and training and training.max_steps is not None and 0 < training.max_steps <= schedule.warmup_steps:

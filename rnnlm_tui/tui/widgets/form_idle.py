@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.config import HEADED_CELLS, RECURRENT_WEIGHT_CELLS, RunConfig
 
 
 def idle_fields(config: RunConfig) -> dict[str, str]:
@@ -21,8 +21,13 @@ def idle_fields(config: RunConfig) -> dict[str, str]:
         idle["tokenizer.vocab_size"] = "256 bytes"
     if tokenizer.kind != "pretrained":
         idle["tokenizer.name"] = "pretrained only"
-    if config.schedule.kind == "constant":
+    idle |= _idle_of_the_model(config)
+    if config.optimizer.algorithm != "adamw":
+        idle |= dict.fromkeys(("optimizer.beta1", "optimizer.beta2", "optimizer.eps"), "adamw only")
+    if config.schedule.kind != "cosine":
         idle["schedule.final_fraction"] = "cosine only"
+    if config.schedule.kind != "decay":
+        idle |= dict.fromkeys(("schedule.decay_after", "schedule.decay_factor"), "decay only")
     if training.max_steps is not None:
         idle["training.epochs"] = "max steps decides"
     if training.data_mode == "stream":
@@ -31,4 +36,21 @@ def idle_fields(config: RunConfig) -> dict[str, str]:
         idle["training.bptt"] = "stream mode only"
     if sampling.greedy:
         idle |= dict.fromkeys(("sampling.temperature", "sampling.top_k", "sampling.top_p", "sampling.seed"), "greedy")
+    return idle
+
+
+def _idle_of_the_model(config: RunConfig) -> dict[str, str]:
+    """Those of the network: what its cell, its initial weights or the data mode leave without an effect."""
+    idle: dict[str, str] = {}
+    model = config.model
+    if model.cell_type not in HEADED_CELLS:
+        idle["model.num_heads"] = f"{' and '.join(HEADED_CELLS)} only"
+    if model.cell_type not in RECURRENT_WEIGHT_CELLS:
+        idle["model.weight_dropout"] = f"no such weights in {model.cell_type}"
+    if model.initialization != "uniform":
+        idle["model.init_scale"] = "uniform only"
+    if config.training.data_mode == "sentences":
+        idle |= dict.fromkeys(("model.variational_dropout", "model.embedding_dropout", "model.weight_dropout"), "stream mode only")
+    elif not model.dropout:
+        idle["model.variational_dropout"] = "dropout is 0"
     return idle

@@ -106,6 +106,18 @@ def test_idle_fields_are_real_fields_and_follow_the_config() -> None:
     assert "sampling.temperature" in idle_fields(PRESETS["book"])
 
 
+def test_fields_of_the_network_and_of_learning_are_idle_where_they_do_nothing() -> None:
+    demo, small = idle_fields(PRESETS["demo"]), idle_fields(PRESETS["ptb-small"])
+    assert {"model.num_heads", "model.init_scale", "schedule.decay_after", "schedule.decay_factor"} <= set(demo)
+    assert not {"model.weight_dropout", "model.variational_dropout", "optimizer.beta1", "schedule.final_fraction"} & set(demo)
+    assert {"model.num_heads", "model.variational_dropout", "optimizer.beta1", "optimizer.eps", "schedule.final_fraction"} <= set(small)
+    assert not {"model.init_scale", "schedule.decay_after", "optimizer.learning_rate"} & set(small)
+    mlstm = idle_fields(parse_config(merge(PRESETS["demo"], {"model.cell_type": "mlstm"})))
+    assert "model.num_heads" not in mlstm
+    assert mlstm["model.weight_dropout"] == "no such weights in mlstm"
+    assert idle_fields(PRESETS["book"])["model.embedding_dropout"] == "stream mode only"
+
+
 def test_the_commonest_problem_is_said_whole_beside_its_field() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(merge(RunConfig(), {"model.hidden_size": 64}))

@@ -70,6 +70,11 @@ def test_fields_that_contradict_each_other_are_told_beside_other_problems() -> N
     assert set(found) == {"model.tie_weights", "schedule.warmup_steps", "tokenizer.vocab_size", "sampling.top_p"}
 
 
+def test_a_rate_above_1_is_for_sgd_alone() -> None:
+    assert problems_of({"optimizer.learning_rate": 7.0})["optimizer.learning_rate"].startswith("is 7, must be at most 1 with adamw")
+    assert not problems_of({"optimizer.learning_rate": 7.0, "optimizer.algorithm": "sgd"})
+
+
 def test_a_pretrained_tokenizer_needs_a_name() -> None:
     assert "tokenizer.name" in problems_of({"tokenizer.kind": "pretrained"})
 
