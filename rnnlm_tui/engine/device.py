@@ -61,12 +61,21 @@ def seed_everything(seed: int) -> None:
 
 
 def set_exactness(deterministic: bool) -> None:
-    """Exact mode: operations with one result only, in full float32. Otherwise whatever is fastest, TF32 on a GPU included."""
+    """Exact mode: operations with one result only. Otherwise whatever is fastest."""
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = False
-    if torch.cuda.is_available():
-        torch.set_float32_matmul_precision("highest" if deterministic else "high")
-        torch.backends.cudnn.allow_tf32 = not deterministic
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Refuse `training.precision` = bf16 where it isn't faster than float32.
+
+    Raises:
+        DeviceError: on anything but a CUDA GPU that computes in bf16.
+    """
+    if precision == "float32" or (device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)):
+        return
+    hint = "set training.precision=float32; training.matmul=auto rounds where that pays on a CPU" if device.type == "cpu" else "set training.precision=float32"
+    raise DeviceError(f"training.precision is {precision}, which needs a CUDA GPU with bf16; the device is {describe(device)}", hint=hint)

@@ -86,7 +86,9 @@ class RecurrentLanguageModel(nn.Module):
         """Trained numbers; a tied matrix counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def forward(self, tokens_BT: Tensor, state: State, targets_BT: Tensor | None = None, rows_N: Tensor | None = None) -> tuple[Tensor, State]:
+    def forward(
+        self, tokens_BT: Tensor, state: State, targets_BT: Tensor | None = None, rows_N: Tensor | None = None, *, reduced: bool = False
+    ) -> tuple[Tensor, State]:
         """Logits for every position, or the mean loss where targets are given; the state after the last position.
 
         The loss is made here, not outside, so that only what is needed of the logits ever exists.
@@ -94,6 +96,7 @@ class RecurrentLanguageModel(nn.Module):
         Args:
             targets_BT: next tokens; -100 where a position doesn't count.
             rows_N: places of the targets that count in `targets_BT.t().flatten()`; only these reach the head. None: all do.
+            reduced: the loss takes the head's products with inputs rounded to bf16; see `engine.loss`.
 
         Returns:
             logits_BTV, or the mean loss in nats per counted target (a scalar); and the state.
@@ -104,7 +107,7 @@ class RecurrentLanguageModel(nn.Module):
         hidden_NH, targets_N = hidden_TBH.flatten(0, 1), targets_BT.t().flatten()
         if rows_N is not None:
             hidden_NH, targets_N = hidden_NH.index_select(0, rows_N), targets_N.index_select(0, rows_N)
-        return mean_loss(hidden_NH, self.output.weight, self.output.bias, targets_N), state
+        return mean_loss(hidden_NH.to(self.output.weight.dtype), self.output.weight, self.output.bias, targets_N, reduced=reduced), state
 
     def hidden(self, tokens_BT: Tensor, state: State) -> tuple[Tensor, State]:
         """What the head would see, hidden_BTH, and the state after the last position."""
@@ -113,12 +116,17 @@ class RecurrentLanguageModel(nn.Module):
 
     def step(self, token_B: Tensor, state: State) -> tuple[Tensor, State]:
         """One token for generation, never with dropout: logits_BV and the state after it."""
+        hidden_BH, after = self.advance(token_B, state)
+        return F.linear(hidden_BH, self.output.weight, self.output.bias), after
+
+    def advance(self, token_B: Tensor, state: State) -> tuple[Tensor, State]:
+        """A step without the head: hidden_BH and the state after it."""
         features_BE = F.embedding(token_B, self.embedding.weight)
         after: list[LayerState] = []
         for layer, before in zip(self._cells, state, strict=True):
             features_BE, reached = layer.step(features_BE, before)
             after.append(reached)
-        return F.linear(features_BE, self.output.weight, self.output.bias), tuple(after)
+        return features_BE, tuple(after)
 
     @property
     def _cells(self) -> Iterable[RecurrentLayer]:

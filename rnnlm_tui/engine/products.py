@@ -24,4 +24,5 @@ def product(inputs_NK: Tensor, weight_MK: Tensor, bias_M: Tensor | None = None) 
 
 def has_onednn() -> bool:
     """Whether this build of torch computes with oneDNN, and somebody didn't turn it off."""
-    return torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return built and bool(torch.backends.mkldnn.enabled) and hasattr(torch.ops.mkldnn, "_linear_pointwise")

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from rnnlm_tui.engine.batches import Batch, Batches
+from rnnlm_tui.engine.device import check_precision
 from rnnlm_tui.engine.failures import explained
+from rnnlm_tui.engine.matmul import choose_matmul
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State, detached
 from rnnlm_tui.engine.optim import adamw, clip_gradients, set_learning_rate, sgd, update_when_finite
 from rnnlm_tui.engine.random_state import pack_random_state, unpack_random_state
@@ -69,6 +71,8 @@ class Trainer:
         final_fraction: float = 0.0,
         decay_after: int = 0,
         decay_factor: float = 1.0,
+        matmul: str = "float32",
+        precision: str = "float32",
     ) -> None:
         """The model is trained where it lies; move it to its device first.
 
@@ -78,11 +82,19 @@ class Trainer:
             optimizer: `adamw`, or `sgd`, which the betas and eps do not concern.
             max_grad_norm: gradients are scaled down to this norm; 0 clips nothing.
             schedule: `constant`, `cosine` or `decay`, all after `warmup_steps` of linear rise; see `engine.schedule`.
+            matmul: `auto`, `float32` or `medium`; see `engine.matmul`.
+            precision: `float32`, or `bf16` for layers and head, with float32 weights, loss and optimizer; on a CUDA GPU only.
+
+        Raises:
+            DeviceError: a matmul mode or precision that the device can't do.
         """
         self.model, self.batches, self.max_steps, self.max_grad_norm = model, batches, max_steps, max_grad_norm
         self.peak_rate, self.schedule, self.warmup_steps, self.final_fraction = learning_rate, schedule, warmup_steps, final_fraction
         self.decay_after, self.decay_factor = decay_after, decay_factor
         self.device = model.output.weight.device
+        check_precision(precision, self.device)
+        self.precision, self.matmul = precision, choose_matmul(matmul, model.output.weight)
+        self._reduced = precision == "bf16" or (self.matmul.mode == "medium" and self.device.type == "cpu")
         self.optimizer: torch.optim.Optimizer = (
             sgd(model.parameters(), learning_rate=learning_rate, weight_decay=weight_decay)
             if optimizer == "sgd"
@@ -188,7 +200,8 @@ class Trainer:
 
     def _update(self, batch: Batch) -> tuple[Tensor, Tensor]:
         state = self.state if batch.continues and self.state else self.model.initial_state(batch.inputs_BT.shape[0])
-        loss, state = self.model(batch.inputs_BT, state, batch.targets_BT, batch.rows_N)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            loss, state = self.model(batch.inputs_BT, state, batch.targets_BT, batch.rows_N, reduced=self._reduced)
         loss.backward()
         norm = clip_gradients(self.parameters, self.max_grad_norm)
         update_when_finite(self.optimizer, norm)

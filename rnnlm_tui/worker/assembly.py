@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
+from rnnlm_tui.contract.commands import SETTINGS_KEY
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.corpora import CorpusManifest, baseline_key
 from rnnlm_tui.contract.metrics import EventRow
@@ -22,6 +23,7 @@ from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CheckpointError, CorpusError, UnknownCheckpointError, UnknownRunError
 from rnnlm_tui.store.checkpoints import resolve_checkpoint
+from rnnlm_tui.store.cores import usable_cores
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.manifest import Manifest, read_manifest, verify_checkpoint
 from rnnlm_tui.store.reader import RunReader
@@ -34,9 +36,9 @@ from rnnlm_tui.worker.hardware import HardwareProbe
 from rnnlm_tui.worker.inbox import Inbox
 from rnnlm_tui.worker.reporter import Reporter
 from rnnlm_tui.worker.saving import Saver
-from rnnlm_tui.worker.training import SETTINGS_KEY, TrainingRun
+from rnnlm_tui.worker.training import TrainingRun
 
-SAME_FACTS = ("device", "threads", "torch", "deterministic")
+SAME_FACTS = ("device", "threads", "torch", "deterministic", "matmul")
 """Facts of a checkpoint's manifest that must be the same for a resume to be bit-exact."""
 
 
@@ -83,7 +85,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     model.to(device)
     trainer = build_trainer(config, model, build_batches(config, corpus))
     seed_everything(config.training.seed)
-    facts = _facts(config, corpus.manifest, device)
+    facts = _facts(config, corpus.manifest, trainer)
     if attempt.checkpoint is not None:
         load_training_state(attempt.checkpoint, trainer)
         _tell_differences(attempt, read_manifest(attempt.checkpoint), facts, trainer.step)
@@ -165,9 +167,10 @@ def _vocabulary(folder: Path) -> dict[str, int]:
     return dict(tokenizer.get_vocab(with_added_tokens=True))
 
 
-def _facts(config: RunConfig, manifest: CorpusManifest, device: torch.device) -> dict[str, object]:
+def _facts(config: RunConfig, manifest: CorpusManifest, trainer: Trainer) -> dict[str, object]:
     return {
-        "device": str(device),
+        "device": str(trainer.device),
+        "matmul": trainer.matmul.mode,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "deterministic": config.training.deterministic,
@@ -188,7 +191,10 @@ def _describe(attempt: Attempt, corpus: PreparedCorpus, model: RecurrentLanguage
     mode = (training.data_mode, training.context_length)
     facts: dict[str, object] = {
         "device": describe(device),
+        "matmul": trainer.matmul.mode,
+        "precision": trainer.precision,
         "threads": torch.get_num_threads(),
+        "cores": usable_cores(),
         "max_steps": trainer.max_steps,
         "steps_per_epoch": trainer.batches.steps_per_epoch,
         "epochs": trainer.max_steps / trainer.batches.steps_per_epoch,
@@ -204,3 +210,5 @@ def _describe(attempt: Attempt, corpus: PreparedCorpus, model: RecurrentLanguage
     for key, value in facts.items():
         if value is not None:
             attempt.database.set_meta(key, str(value))
+    if trainer.matmul.speedup is not None:
+        attempt.note(trainer.step, str(trainer.matmul))

@@ -84,4 +84,6 @@ def build_trainer(config: RunConfig, model: RecurrentLanguageModel, batches: Bat
         final_fraction=schedule.final_fraction,
         decay_after=schedule.decay_after,
         decay_factor=schedule.decay_factor,
+        matmul="float32" if config.training.deterministic else config.training.matmul,
+        precision=config.training.precision,
     )

@@ -188,7 +188,7 @@ def test_exact_mode_trains_and_names_an_operation_that_has_no_exact_version(monk
     set_exactness(True)
     try:
         assert trainer.train_step().loss.isfinite()
-        monkeypatch.setattr(type(trainer.model), "forward", lambda *_: torch.zeros(3).put_(torch.tensor([0]), torch.tensor([1.0]), accumulate=False))
+        monkeypatch.setattr(type(trainer.model), "forward", lambda *_, **__: torch.zeros(3).put_(torch.tensor([0]), torch.tensor([1.0]), accumulate=False))
         with pytest.raises(RnnlmError, match=r"put_ has no deterministic version"):
             trainer.train_step()
     finally:

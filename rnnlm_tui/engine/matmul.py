@@ -1,0 +1,100 @@
+"""How a step's matrix products are computed: in float32, or with inputs rounded where that is faster on this machine."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rnnlm_tui.engine.loss import mean_loss, rows_per_chunk
+from rnnlm_tui.errors import DeviceError
+
+REDUCED_CPU_FEATURES = ("avx512_bf16", "amx_bf16", "amx_bf16_tile")
+"""Capabilities, by torch's names, of CPUs that multiply bf16 faster than float32."""
+
+TRIALS = 3
+"""The best of so many counts: a busy neighbour only ever makes one slower."""
+
+MAX_TRIAL_LOGITS = 1_000_000
+"""A trial's size: 20 ms or so on two cores."""
+
+CLEARLY_FASTER = 1.05
+"""Rounding must save this much to be worth it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matmul:
+    """What was chosen, and why."""
+
+    mode: Literal["float32", "medium"]
+    """`medium`: on a CPU the head's products take inputs rounded to bf16, on a GPU all products round to TF32."""
+    speedup: float | None = None
+    """float32's time over medium's for the head, where that was measured."""
+
+    def __str__(self) -> str:
+        measured = "" if self.speedup is None else f", medium was measured {self.speedup:.2f} times as fast"
+        return f"matrix products in {self.mode}{measured}"
+
+
+def can_round(device: torch.device) -> bool:
+    """Whether the device has fast products of rounded numbers: bf16 dot products on a CPU, TF32 on an NVIDIA GPU from Ampere on."""
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return any(capabilities.get(name) for name in REDUCED_CPU_FEATURES)
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
+
+
+def choose_matmul(wanted: str, weight_VH: Tensor) -> Matmul:
+    """The mode for `training.matmul` on the device of the head's weights; sets torch's precision on a GPU, and nothing on a CPU.
+
+    `auto` takes the faster of the two for a head of this shape, measured now, in a moment.
+
+    Raises:
+        DeviceError: `medium` on a device that can't.
+    """
+    device = weight_VH.device
+    if wanted == "medium" and not can_round(device):
+        needed = "a CPU with avx512_bf16 or amx_bf16" if device.type == "cpu" else "a CUDA GPU of compute capability 8.0"
+        raise DeviceError(
+            f"training.matmul is medium, which needs {needed} or newer; this {device.type} has none", hint="set training.matmul to auto or float32"
+        )
+    chosen = Matmul("medium" if wanted == "medium" else "float32")
+    if wanted == "auto" and can_round(device):
+        speedup = _seconds(weight_VH, rounded=False) / _seconds(weight_VH, rounded=True)
+        chosen = Matmul("medium" if speedup > CLEARLY_FASTER else "float32", speedup)
+    _set_gpu_precision(device, chosen.mode == "medium")
+    return chosen
+
+
+def _seconds(weight_VH: Tensor, *, rounded: bool) -> float:
+    """The best time of a loss with its gradient, for a few rows of numbers like a state's."""
+    device = weight_VH.device
+    _set_gpu_precision(device, rounded)
+    vocab_size, width = weight_VH.shape
+    rows = min(rows_per_chunk(vocab_size), max(16, MAX_TRIAL_LOGITS // vocab_size))
+    hidden_NH = torch.linspace(-1, 1, rows * width, device=device).view(rows, width).requires_grad_()
+    weight_VH, bias_V = weight_VH.detach().requires_grad_(), torch.zeros(vocab_size, device=device, requires_grad=True)
+    targets_N = torch.arange(rows, device=device) % vocab_size
+    best = float("inf")
+    for _ in range(1 + TRIALS):  # the first one finds its kernels
+        _wait(device)
+        began = time.perf_counter()
+        loss = mean_loss(hidden_NH, weight_VH, bias_V, targets_N, reduced=rounded and device.type == "cpu")
+        torch.autograd.grad(loss, [hidden_NH, weight_VH, bias_V])
+        _wait(device)
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+def _set_gpu_precision(device: torch.device, rounded: bool) -> None:
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if rounded else "highest")
+        torch.backends.cudnn.allow_tf32 = rounded
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

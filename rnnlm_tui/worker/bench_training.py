@@ -1,0 +1,104 @@
+"""The training tasks of a `bench`: the engine's own Trainer, and the plain ways beside it."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from rnnlm_tui.contract.bench import BenchTask, Numbers, Saved, TaskReady, TurnDone, TurnRequest
+from rnnlm_tui.corpus.token_store import load_prepared
+from rnnlm_tui.engine.baselines import LibraryModel, NaiveModel, PlainTraining
+from rnnlm_tui.engine.device import seed_everything
+from rnnlm_tui.engine.roofline import wait
+from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.worker.bench_corpus import widened
+from rnnlm_tui.worker.building import build_batches, build_model, build_trainer, set_up_torch
+
+
+class TrainingTask:
+    """Goes on training where the last turn ended."""
+
+    def __init__(self, task: BenchTask) -> None:
+        config = task.config
+        engine = task.role == "engine training"
+        # The plain ways get torch as it comes, but for the threads: theirs are the engine's, so that the ratio is not one of cores.
+        self._device = set_up_torch(config)
+        if not engine:
+            torch.set_float32_matmul_precision("highest")
+        corpus = widened(load_prepared(Path(task.folder)), task.vocab_size)
+        model = build_model(config, corpus)
+        batches = build_batches(config, corpus)
+        self._batches = batches
+        self._training: Trainer | PlainTraining
+        self._numbers: Numbers
+        if engine:
+            self._model: torch.nn.Module = model.to(self._device)
+            self._training = trainer = build_trainer(config, model, batches)
+            self._numbers = _numbers(trainer)
+        else:
+            plain = NaiveModel(model) if task.role == "naive training" else LibraryModel(model)
+            self._model = plain.to(self._device)
+            self._numbers = "float32"
+            optimizer = config.optimizer
+            self._training = PlainTraining(
+                plain,
+                batches,
+                algorithm=optimizer.algorithm,
+                learning_rate=optimizer.learning_rate,
+                max_grad_norm=optimizer.max_grad_norm,
+                fused=task.role == "library training",
+            )
+        del model
+        seed_everything(config.training.seed)
+
+    def ready(self) -> TaskReady:
+        """How it computes."""
+        return TaskReady(threads=torch.get_num_threads(), numbers=self._numbers)
+
+    def turn(self, request: TurnRequest) -> TurnDone:
+        """Whole steps until the time is over; the device has done them all at the end."""
+        steps = tokens = 0
+        first: torch.Tensor | None = None
+        wait(self._device)
+        began = time.perf_counter()
+        while steps < request.least or time.perf_counter() - began < request.seconds:
+            if isinstance(self._training, Trainer):
+                result = self._training.train_step()
+                counted, loss = result.tokens, result.loss
+            else:
+                counted, loss = self._training.train_step()
+            first = loss if first is None else first
+            steps, tokens = steps + 1, tokens + counted
+        wait(self._device)
+        seconds = time.perf_counter() - began
+        return TurnDone(steps=steps, tokens=tokens, seconds=seconds, peak_bytes=peak_bytes(self._device), first=float(first) if first is not None else None)
+
+    def save(self, path: str) -> Saved:
+        """The weights, by the engine's names; of the engine's tasks only."""
+        save_file({name: value.detach().cpu().contiguous().clone() for name, value in self._model.state_dict().items()}, path)
+        return Saved()
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Highest memory so far: torch's own on a GPU, else what the process held."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])  # ru_maxrss would count the parent's memory before exec
+    except (OSError, IndexError, ValueError):
+        return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def _numbers(trainer: Trainer) -> Numbers:
+    if trainer.precision == "bf16":
+        return "bf16"
+    if trainer.matmul.mode == "float32":
+        return "float32"
+    return "tf32" if trainer.device.type == "cuda" else "medium"

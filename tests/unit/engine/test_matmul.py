@@ -1,0 +1,75 @@
+"""The choice between float32 and rounded matrix products."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rnnlm_tui.engine import matmul
+from rnnlm_tui.engine.device import check_precision
+from rnnlm_tui.engine.matmul import can_round, choose_matmul
+from rnnlm_tui.errors import DeviceError
+
+CPU = torch.device("cpu")
+WEIGHT = torch.ones(300, 8)
+
+
+def with_capabilities(monkeypatch: pytest.MonkeyPatch, **capabilities: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True, "cpu_name": "a CPU", **capabilities})
+
+
+def with_times(monkeypatch: pytest.MonkeyPatch, float32: float, medium: float) -> None:
+    monkeypatch.setattr(matmul, "_seconds", lambda weight, rounded: medium if rounded else float32)
+
+
+def test_a_cpu_rounds_where_it_has_bf16_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_capabilities(monkeypatch)
+    assert not can_round(CPU)
+    with_capabilities(monkeypatch, avx512_bf16=True)
+    assert can_round(CPU)
+    with_capabilities(monkeypatch, amx_bf16=True)
+    assert can_round(CPU)
+
+
+@pytest.mark.parametrize(("float32", "medium", "mode"), [(2.0, 1.0, "medium"), (1.0, 1.0, "float32"), (1.0, 2.0, "float32")])
+def test_auto_takes_what_was_measured_faster(monkeypatch: pytest.MonkeyPatch, float32: float, medium: float, mode: str) -> None:
+    with_capabilities(monkeypatch, avx512_bf16=True)
+    with_times(monkeypatch, float32, medium)
+    chosen = choose_matmul("auto", WEIGHT)
+    assert chosen.mode == mode
+    assert chosen.speedup == float32 / medium
+    assert f"{float32 / medium:.2f} times" in str(chosen)
+
+
+def test_auto_measures_nothing_where_the_cpu_cannot_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_capabilities(monkeypatch)
+    assert choose_matmul("auto", WEIGHT) == matmul.Matmul("float32", None)
+
+
+def test_float32_is_float32_whatever_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_capabilities(monkeypatch, avx512_bf16=True)
+    with_times(monkeypatch, 9.0, 1.0)
+    assert choose_matmul("float32", WEIGHT) == matmul.Matmul("float32", None)
+
+
+def test_medium_is_refused_with_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_capabilities(monkeypatch)
+    with pytest.raises(DeviceError, match="avx512_bf16 or amx_bf16") as refused:
+        choose_matmul("medium", WEIGHT)
+    assert "auto or float32" in refused.value.hint
+
+
+def test_measuring_leaves_the_weights_their_gradients_and_the_generators_alone() -> None:
+    weight = torch.nn.Parameter(torch.randn(300, 8))
+    before, generator = weight.detach().clone(), torch.get_rng_state()
+    assert matmul._seconds(weight, rounded=False) > 0
+    assert torch.equal(weight, before)
+    assert weight.grad is None
+    assert torch.equal(torch.get_rng_state(), generator)
+
+
+def test_bf16_layers_are_refused_on_a_cpu_with_what_to_take_instead() -> None:
+    check_precision("float32", CPU)
+    with pytest.raises(DeviceError, match=r"bf16, which needs a CUDA GPU.*cpu") as refused:
+        check_precision("bf16", CPU)
+    assert "training.matmul=auto" in refused.value.hint
