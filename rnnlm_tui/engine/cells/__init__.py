@@ -9,6 +9,8 @@ from rnnlm_tui.engine.cells.elman import ElmanLayer
 from rnnlm_tui.engine.cells.layer import LayerState, RecurrentLayer, WeightDroppingLayer
 from rnnlm_tui.engine.cells.mingru import MinGruLayer
 from rnnlm_tui.engine.cells.minlstm import MinLstmLayer
+from rnnlm_tui.engine.cells.mlstm import MlstmLayer
+from rnnlm_tui.engine.cells.slstm import SlstmLayer
 
 __all__ = ["CELLS", "LayerState", "RecurrentLayer", "WeightDroppingLayer"]
 
@@ -17,6 +19,8 @@ CELLS: Mapping[str, Callable[[int, int, int], RecurrentLayer]] = MappingProxyTyp
         "elman": lambda inputs, hidden, _: ElmanLayer(inputs, hidden),
         "mingru": lambda inputs, hidden, _: MinGruLayer(inputs, hidden),
         "minlstm": lambda inputs, hidden, _: MinLstmLayer(inputs, hidden),
+        "slstm": SlstmLayer,
+        "mlstm": MlstmLayer,
     }
 )
 """`cell_type` to what builds one layer from its width of input, its hidden size and its number of heads (for cells that have heads)."""

@@ -1,0 +1,125 @@
+"""One mLSTM layer: a matrix memory of keys and values with exponential gating (Beck et al. 2024), all steps of a window at once."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rnnlm_tui.engine.cells.layer import LayerState
+
+LONGEST_WHOLE = 256
+"""Windows below this are one T×T matrix a head; longer ones go in chunks, since the matrix grows with the square."""
+CHUNK = 128
+"""Steps of a chunk."""
+LARGEST_STABILISER = math.log(1e6)
+"""Keeps the lower bound exp(-m) of the divisor at 1e-6 or above, as an addend of 1e-6 does in the authors' code: far above what
+training reaches, and near it neither the quotient nor its gradient leaves float32."""
+SMALLEST_STABILISER = -80.0
+"""Keeps exp(-m) within float32; a memory as empty as this reads as zero either way."""
+
+
+class MlstmLayer(nn.Module):
+    """mLSTM of Beck et al., "xLSTM: Extended Long Short-Term Memory" (arXiv 2405.04517), equations 19 to 27.
+
+        C_t = f_t C_(t-1) + i_t v_t k_t^T,  n_t = f_t n_(t-1) + i_t k_t                          (19), (20)
+        h_t = o_t C_t q_t / max(|n_t^T q_t|, 1)                                                 (21)
+        q_t, k_t / sqrt(d), v_t = Linear(x_t)                                                   (22) to (24)
+        i_t = exp(i~_t),  f_t = sigmoid(f~_t),  o_t = sigmoid(o~_t), each of Linear(x_t)          (25) to (27)
+
+    for each head of d = H/heads units. The factor 1/sqrt(d) stands at q here, where it gives the same h. Of the two forget
+    gates that the paper offers this is the sigmoid, as in the authors' code. The exponentials are stabilised as in sLSTM,
+    m_t = max(log f_t + m_(t-1), i~_t) (15): the state holds C exp(-m) and n exp(-m), and the 1 in (21) becomes exp(-m).
+
+    No gate sees the state, so `forward` needs no loop: it is the parallel form of the paper's appendix (equations 72 to 77)
+    with the memory that was carried in as one more term. `step` is the recurrent form.
+
+    The rows of `weight_ih` are those of q, k, v and o, H each, then those of i and f, one a head; the forget gates' bias is a
+    parameter of its own, so that `engine.initialization` can start with a longer memory. The state is C (B, heads, d, d), n
+    (B, heads, d) and m (B, heads). Zeros are the empty memory: with C = n = 0 in it, any m gives the same h.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, num_heads: int) -> None:
+        super().__init__()
+        self.hidden_size, self.num_heads, self.head_size = hidden_size, num_heads, hidden_size // num_heads
+        self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size + 2 * num_heads, input_size))
+        self.bias_ih = nn.Parameter(torch.empty(4 * hidden_size + num_heads))
+        self.bias_forget = nn.Parameter(torch.empty(num_heads))
+
+    def initial_state(self, batch_size: int) -> LayerState:
+        """Zeros of shapes (B, heads, d, d), (B, heads, d) and (B, heads), on the layer's device."""
+        shape = (batch_size, self.num_heads)
+        return tuple(self.weight_ih.new_zeros(*shape, *rest) for rest in ((self.head_size, self.head_size), (self.head_size,), ()))
+
+    def forward(self, inputs_TBE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        """Run over T time steps: hidden_TBH and the state after the last."""
+        query, key, value, output_TBH, enter, forget = self._project(inputs_TBE, state[0].dtype)
+        rows = [part.permute(1, 2, 0, 3) for part in (query, key, value)]  # (B, N, T, D)
+        gates = [part.permute(1, 2, 0) for part in (enter, forget)]  # (B, N, T)
+        length = CHUNK if len(inputs_TBE) >= LONGEST_WHOLE else len(inputs_TBE)
+        read: list[Tensor] = []
+        for q, k, v, i, f in zip(*(torch.split(part, length, dim=2) for part in (*rows, *gates)), strict=True):
+            retrieved, state = _parallel(q, k, v, i, f, state)
+            read.append(retrieved.permute(2, 0, 1, 3).flatten(2))
+        return (torch.cat(read) if len(read) > 1 else read[0]) * output_TBH, state
+
+    def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        """One time step in the recurrent form: hidden_BH and the state after it."""
+        memory, normaliser, stabiliser = state
+        query, key, value, output_BH, enter, forget = self._project(input_BE, memory.dtype)
+        log_forget = F.logsigmoid(forget)
+        reached = torch.maximum(log_forget + stabiliser, enter)
+        keep, write = torch.exp(log_forget + stabiliser - reached).unsqueeze(-1), torch.exp(enter - reached).unsqueeze(-1)
+        memory = torch.addcmul(keep.unsqueeze(-1) * memory, (write * value).unsqueeze(-1), key.unsqueeze(-2))
+        normaliser = keep * normaliser + write * key
+        numerator = (memory @ query.unsqueeze(-1)).squeeze(-1)
+        divisor = torch.maximum((normaliser * query).sum(-1).abs(), _lower_bound(reached))
+        return (numerator / divisor.unsqueeze(-1)).flatten(1) * output_BH, (memory, normaliser, reached)
+
+    def _project(self, inputs: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """q / sqrt(d), k and v (..., N, D), the output gate (..., H), i~ and f~ (..., N)."""
+        projected = F.linear(inputs, self.weight_ih, torch.cat([self.bias_ih, self.bias_forget])).to(dtype)
+        *parts, enter, forget = torch.split(projected, [self.hidden_size] * 4 + [self.num_heads] * 2, dim=-1)
+        query, key, value = (torch.unflatten(part, -1, (self.num_heads, self.head_size)) for part in parts[:3])
+        return query / math.sqrt(self.head_size), key, value, torch.sigmoid(parts[3]), enter, forget
+
+
+def _lower_bound(stabiliser: Tensor) -> Tensor:
+    return torch.exp(-stabiliser.clamp(SMALLEST_STABILISER, LARGEST_STABILISER))
+
+
+def _parallel(query: Tensor, key: Tensor, value: Tensor, enter: Tensor, forget: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+    """The parallel form over S steps, from a state.
+
+    With F_t the sum of log f up to t, what step s has written weighs exp(F_t - F_s + i~_s) at t, and what was carried in
+    exp(F_t + m). Both relative to exp(m_t): m_t - F_t is the running maximum of m and of i~_s - F_s, so no S×S maximum is
+    needed. h does not depend on it, so its gradient is not followed there.
+
+    Args:
+        query, key, value: (B, N, S, D).
+        enter, forget: pre-activations of the gates, (B, N, S).
+
+    Returns:
+        C q / max(|n q|, 1), (B, N, S, D), and the state after the last step.
+    """
+    memory, normaliser, stabiliser = state
+    decay = F.logsigmoid(forget).cumsum(-1)
+    written = enter - decay
+    with torch.no_grad():
+        peak = torch.maximum(written.cummax(-1).values, stabiliser.unsqueeze(-1))
+    steps = written.shape[-1]
+    later = torch.ones(steps, steps, dtype=torch.bool, device=written.device).triu_(1)
+    weights = (written.unsqueeze(-2) - peak.unsqueeze(-1)).masked_fill_(later, -torch.inf).exp_()
+    scores = (query @ key.transpose(-1, -2)) * weights
+    carried = torch.exp(stabiliser.unsqueeze(-1) - peak).unsqueeze(-1)
+    numerator = scores @ value + carried * (query @ memory.transpose(-1, -2))
+    divisor = scores.sum(-1) + (carried * (query @ normaliser.unsqueeze(-1))).squeeze(-1)
+    retrieved = numerator / torch.maximum(divisor.abs(), _lower_bound(decay + peak)).unsqueeze(-1)
+
+    last_peak = torch.maximum(written.amax(-1), stabiliser)
+    kept = torch.exp(stabiliser - last_peak).unsqueeze(-1)
+    weighted = torch.exp(written - last_peak.unsqueeze(-1)).unsqueeze(-1) * key
+    memory = kept.unsqueeze(-1) * memory + value.transpose(-1, -2) @ weighted
+    return retrieved, (memory, kept * normaliser + weighted.sum(-2), decay[..., -1] + last_peak)

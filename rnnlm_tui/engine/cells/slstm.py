@@ -1,0 +1,68 @@
+"""One sLSTM layer: an LSTM with an exponential input gate, a normaliser and heads (Beck et al. 2024)."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rnnlm_tui.engine.cells.layer import LayerState
+from rnnlm_tui.engine.cells.slstm_recurrence import EMPTY, SlstmRecurrence
+from rnnlm_tui.engine.dropout import drop
+
+
+class SlstmLayer(nn.Module):
+    """sLSTM of Beck et al., "xLSTM: Extended Long Short-Term Memory" (arXiv 2405.04517), equations 8 to 17.
+
+        z_t = tanh(z~_t),  i_t = exp(i~_t),  f_t = sigmoid(f~_t),  o_t = sigmoid(o~_t)          (11) to (14)
+        c_t = f_t c_(t-1) + i_t z_t,  n_t = f_t n_(t-1) + i_t,  h_t = o_t c_t / n_t              (8) to (10)
+
+    where each pre-activation is W x_t + R h_(t-1) + b. Of the two forget gates that equation 13 offers this is the sigmoid,
+    the authors' own choice in their code: with it the normaliser stays below the sum of the input gates. The exponentials
+    are stabilised: with m_t = max(log f_t + m_(t-1), i~_t) (15) the state holds c exp(-m) and n exp(-m), for which i' =
+    exp(i~_t - m_t) (16) and f' = exp(log f_t + m_(t-1) - m_t) (17) take the gates' places; h is the same whatever m is.
+
+    R mixes the memory within a head only: it is block-diagonal, H/heads wide.
+
+    The rows of `weight_ih` and `weight_hh` are, head by head, those of o, z, i and f; the forget gate's bias is a parameter of
+    its own, so that `engine.initialization` can start with a longer memory. The state is (c, n, h, m), each (B, H). Where n
+    is zero nothing is remembered and m does not count, so that zeros are the state before the first token.
+    """
+
+    weight_dropout = 0.0
+
+    def __init__(self, input_size: int, hidden_size: int, num_heads: int) -> None:
+        super().__init__()
+        self.hidden_size, self.num_heads, self.head_size = hidden_size, num_heads, hidden_size // num_heads
+        self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size, input_size))
+        self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, self.head_size))
+        self.bias_ih = nn.Parameter(torch.empty(3 * hidden_size))
+        self.bias_forget = nn.Parameter(torch.empty(hidden_size))
+
+    def initial_state(self, batch_size: int) -> LayerState:
+        """Four times zeros of shape (B, H), on the layer's device."""
+        return tuple(self.weight_ih.new_zeros(batch_size, self.hidden_size) for _ in range(4))
+
+    def forward(self, inputs_TBE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        """Run over T time steps: hidden_TBH and the state after the last."""
+        weight = drop(self.weight_hh, self.weight_dropout) if self.training and self.weight_dropout else self.weight_hh
+        return self._run(inputs_TBE, state, weight)
+
+    def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        """One time step: hidden_BH and the state after it."""
+        hidden_1BH, after = self._run(input_BE.unsqueeze(0), state, self.weight_hh)
+        return hidden_1BH[0], after
+
+    def _run(self, inputs_TBE: Tensor, state: LayerState, weight: Tensor) -> tuple[Tensor, LayerState]:
+        cell_BH, normaliser_BH, hidden_BH, stabiliser_BH = state
+        bias = torch.cat([self.bias_ih.view(self.num_heads, 3, -1), self.bias_forget.view(self.num_heads, 1, -1)], dim=1).flatten()
+        projected_TBG = F.linear(inputs_TBE, self.weight_ih, bias).to(cell_BH.dtype)
+        stabiliser_BH = stabiliser_BH.masked_fill(normaliser_BH == 0, EMPTY)
+        hidden_TBH, *after = cast(
+            tuple[Tensor, ...],
+            SlstmRecurrence.apply(projected_TBG, cell_BH, normaliser_BH, hidden_BH, stabiliser_BH, weight, self.num_heads),  # type: ignore[no-untyped-call]
+        )
+        cell_BH, normaliser_BH, stabiliser_BH = after
+        return hidden_TBH, (cell_BH, normaliser_BH, hidden_TBH[-1], stabiliser_BH)

@@ -1,0 +1,136 @@
+"""The recurrence of sLSTM over a window of gate pre-activations, with its gradient by hand."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+EMPTY = -1e9
+"""The stabiliser of an empty memory: so low that the first input gate sets the scale, which makes the normaliser at least 1 for ever."""
+
+
+class SlstmRecurrence(torch.autograd.Function):
+    """Equations 8 to 17 of the paper for T steps; the names of its quantities are kept: z, o, i', f', c, n, m.
+
+    Shapes inside: N heads of D units, H = N·D; one step is (N, B, D), and the four pre-activations of a step lie side by
+    side, (N, B, 4D), so that one batched product over the heads mixes the memory.
+
+    Since h does not depend on the stabilisers m, the gradient of h takes them for constants. The state after the last step
+    does depend on them, c' = c exp(-m); what a gradient of that state says about the last m goes back along the maxima.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, projected_TBG: Tensor, cell_BH: Tensor, normaliser_BH: Tensor, hidden_BH: Tensor, stabiliser_BH: Tensor, weight: Tensor, heads: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """hidden_TBH and c', n' and m after the last step, (B, H), from (T, B, N·4D) of W x + b and R as (N·4D, D)."""
+        steps, batch, width = len(projected_TBG), len(cell_BH), cell_BH.shape[1] // heads
+        weight_NDG = weight.view(heads, 4 * width, width).transpose(1, 2)
+        gates = cell_BH.new_empty(steps, heads, batch, 4, width)
+        log_forget, cells, normalisers, stabilisers = (cell_BH.new_empty(steps, heads, batch, width) for _ in range(4))
+        hidden_TBH = cell_BH.new_empty(steps, *cell_BH.shape)
+        c, n, m, h = (_by_head(part, heads) for part in (cell_BH, normaliser_BH, stabiliser_BH, hidden_BH))
+        buffers = (gates, log_forget, cells, normalisers, stabilisers, _by_head(hidden_TBH, heads), _by_head(projected_TBG, heads))
+        for gate, log_f, c_t, n_t, m_t, h_t, projected in zip(*(buffer.unbind(0) for buffer in buffers), strict=True):
+            torch.baddbmm(projected, h, weight_NDG, out=gate.view(heads, batch, 4 * width))
+            o, z, i, f = gate.unbind(2)
+            z.tanh_()
+            o.sigmoid_()
+            torch.ops.aten.softplus.out(f, -1, 20, out=log_f)  # with beta = -1 this is log sigmoid
+            torch.add(log_f, m, out=f)
+            torch.maximum(i, f, out=m_t)
+            gate[:, :, 2:].sub_(m_t.unsqueeze(2)).exp_()
+            torch.mul(f, c, out=c_t).addcmul_(i, z)
+            torch.addcmul(i, f, n, out=n_t)
+            torch.div(c_t, n_t, out=h_t).mul_(o)
+            c, n, m, h = c_t, n_t, m_t, h_t
+        ctx.save_for_backward(gates, log_forget, cells, normalisers, hidden_TBH, cell_BH, normaliser_BH, hidden_BH, weight)
+        ctx.set_materialize_grads(False)
+        return hidden_TBH, _whole(c), _whole(n), _whole(m)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, *output_grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        gates, log_forget, cells, normalisers, hidden_TBH, cell_BH, normaliser_BH, hidden_BH, weight = cast(tuple[Tensor, ...], ctx.saved_tensors)  # type: ignore[attr-defined]
+        steps, heads, batch, _, width = gates.shape
+        weight_NGD = weight.view(heads, 4 * width, width)
+        memory = torch.stack([_by_head(cell_BH, heads), _by_head(normaliser_BH, heads)])
+        forgets = gates[:, :, :, 3]
+        through_output, through_memory, through_cell, through_normaliser = _factors(gates, log_forget, cells, normalisers, _by_head(hidden_TBH, heads), memory)
+
+        zeros = torch.zeros_like(memory[0])
+        grads = [zeros] * steps if output_grads[0] is None else list(_by_head(output_grads[0], heads).unbind(0))
+        cell_grad, normaliser_grad, stabiliser_grad = (zeros if grad is None else _by_head(grad, heads) for grad in output_grads[1:])
+        memory_grad = torch.stack([cell_grad, normaliser_grad])
+        along_maxima = None
+        if any(grad is not None for grad in output_grads[1:]):
+            stabiliser_grad = stabiliser_grad - cell_grad * cells[-1] - normaliser_grad * normalisers[-1]
+            along_maxima, stabiliser_grad = _along_maxima(stabiliser_grad, forgets, log_forget)
+
+        gates_grad = torch.empty_like(gates)
+        hidden_grad = grads[-1]
+        for t in range(steps - 1, -1, -1):
+            gate_grad = gates_grad[t]
+            memory_grad.addcmul_(through_memory[t], hidden_grad)
+            torch.mul(through_output[t], hidden_grad, out=gate_grad[:, :, 0])
+            torch.mul(through_cell[t], memory_grad[0].unsqueeze(2), out=gate_grad[:, :, 1:])
+            gate_grad[:, :, 2:].addcmul_(through_normaliser[t], memory_grad[1].unsqueeze(2))
+            if along_maxima is not None:
+                gate_grad[:, :, 2:].add_(along_maxima[t])
+            memory_grad.mul_(forgets[t])
+            hidden_grad = torch.baddbmm(grads[t - 1] if t else zeros, gate_grad.view(heads, batch, 4 * width), weight_NGD)
+
+        stabiliser_grad = stabiliser_grad + (memory_grad * memory).sum(0)
+        projected_grad_TBG = gates_grad.transpose(1, 2).reshape(steps, batch, 4 * heads * width)
+        weight_grad = torch.bmm(_by_head(projected_grad_TBG[0], heads).transpose(1, 2), _by_head(hidden_BH, heads))
+        if steps > 1:
+            later, before = (_by_head(rows.flatten(0, 1), heads) for rows in (projected_grad_TBG[1:], hidden_TBH[:-1]))
+            weight_grad.baddbmm_(later.transpose(1, 2), before)
+        states = (*memory_grad.unbind(0), hidden_grad, stabiliser_grad)
+        return projected_grad_TBG, *(_whole(grad) for grad in states), weight_grad.view_as(weight), None
+
+
+def _by_head(rows: Tensor, heads: int) -> Tensor:
+    """(..., B, N·X) as (..., N, B, X), without a copy."""
+    return torch.unflatten(rows, -1, (heads, -1)).transpose(-3, -2)
+
+
+def _whole(parts: Tensor) -> Tensor:
+    """(N, B, D) as (B, H)."""
+    return parts.transpose(0, 1).flatten(1)
+
+
+def _factors(gates: Tensor, log_forget: Tensor, cells: Tensor, normalisers: Tensor, hidden: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The derivatives of one step, m held constant, for all steps at once.
+
+    Returns:
+        by which to multiply the gradient of h to get that of o~ (T, N, B, D) and that of c and n (T, 2, N, B, D); by which to
+        multiply that of c to get those of z~, i~ and f~ (T, N, B, 3, D); and that of n to get those of i~ and f~ (T, N, B, 2, D).
+    """
+    o, z, i, f = gates.unbind(3)
+    through_output = hidden - hidden * o
+    through_memory = torch.stack([o, -hidden], dim=1).div_(normalisers.unsqueeze(1))
+    forget_slope = torch.expm1(log_forget).mul_(f).neg_()
+    through_cell, through_normaliser = torch.empty_like(gates[:, :, :, 1:]), torch.empty_like(gates[:, :, :, 2:])
+    torch.addcmul(i, i * z, z, value=-1, out=through_cell[:, :, :, 0])
+    torch.mul(i, z, out=through_cell[:, :, :, 1])
+    through_normaliser[:, :, :, 0] = i
+    for factor, before, first in ((through_cell[:, :, :, 2], cells, start[0]), (through_normaliser[:, :, :, 1], normalisers, start[1])):
+        torch.mul(forget_slope[0], first, out=factor[0])
+        torch.mul(forget_slope[1:], before[:-1], out=factor[1:])
+    return through_output, through_memory, through_cell, through_normaliser
+
+
+def _along_maxima(last: Tensor, forgets: Tensor, log_forget: Tensor) -> tuple[Tensor, Tensor]:
+    """What the gradient of the last stabiliser adds to those of i~ and f~ (T, N, B, 2, D) and to that of the first stabiliser.
+
+    Where the forget gate won the maximum, f' is exactly 1 and the gradient goes on to the stabiliser before; else it ends in i~.
+    """
+    kept = (forgets == 1).to(last.dtype)
+    through = torch.cat([kept.flip(0).cumprod(0).flip(0), torch.ones_like(kept[:1])])  # of steps t to the last
+    reached = through[1:] * last
+    forget = -torch.expm1(log_forget)
+    return torch.stack([reached * (1 - kept), reached * kept * forget], dim=3), through[0] * last
