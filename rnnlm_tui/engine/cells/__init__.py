@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from rnnlm_tui.engine.cells.elman import ElmanLayer
 from rnnlm_tui.engine.cells.layer import LayerState, RecurrentLayer, WeightDroppingLayer
+from rnnlm_tui.engine.cells.lstm import LstmLayer
 from rnnlm_tui.engine.cells.mingru import MinGruLayer
 from rnnlm_tui.engine.cells.minlstm import MinLstmLayer
 from rnnlm_tui.engine.cells.mlstm import MlstmLayer
@@ -17,6 +18,7 @@ __all__ = ["CELLS", "LayerState", "RecurrentLayer", "WeightDroppingLayer"]
 CELLS: Mapping[str, Callable[[int, int, int], RecurrentLayer]] = MappingProxyType(
     {
         "elman": lambda inputs, hidden, _: ElmanLayer(inputs, hidden),
+        "lstm": lambda inputs, hidden, _: LstmLayer(inputs, hidden),
         "mingru": lambda inputs, hidden, _: MinGruLayer(inputs, hidden),
         "minlstm": lambda inputs, hidden, _: MinLstmLayer(inputs, hidden),
         "slstm": SlstmLayer,

@@ -35,8 +35,8 @@ def kernel_weights(layer: GatedLayer, state_weights: Tensor) -> list[Tensor]:
     were dropped, all four are copied into a new one, else cuDNN would copy them itself and warn at each call.
     """
     weights = [layer.weight_ih_l0, state_weights, layer.bias_ih_l0, layer.bias_hh_l0]
-    if state_weights is layer.weight_hh_l0:
+    if state_weights is layer.weight_hh_l0 or state_weights.device.type != "cuda":
         return weights
     block = torch.cat([weight.flatten() for weight in weights])
-    parts = block.split([weight.numel() for weight in weights])
+    parts = block.split_with_sizes([weight.numel() for weight in weights])
     return [part.view(weight.shape) for part, weight in zip(parts, weights, strict=True)]
