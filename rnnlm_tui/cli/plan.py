@@ -40,6 +40,29 @@ def estimate_json(config: RunConfig, found: Estimate) -> dict[str, object]:
         "steps": found.steps,
         "memory_bytes": found.memory_bytes,
         "checkpoint_bytes": found.checkpoint_bytes,
+def _where(item: dict[str, object]) -> str:
+    """What stands behind a built-in corpus: what it needs first, or how large it lies on disk."""
+    from rnnlm_tui.contract.figures import disk
+
+    if not item["available"]:
+        return f" (needs: {item['needs']})"
+    size = item.get("bytes")
+    return f" ({disk(size)}{', fetched ' + str(item['fetched'])[:10] if item['fetched'] else ''})" if isinstance(size, int) else ""
+
+
+def _news() -> dict[str, object]:
+    from rnnlm_tui.corpus.news import news_files, news_record
+    from rnnlm_tui.store.locations import corpora_dir
+
+    files, record = news_files(corpora_dir()), news_record(corpora_dir())
+    return {
+        "source": "news", "title": "22 million news sentences, those of the book", "available": files is not None,
+        "needs": "" if files else "a network at the first run, which fetches it",
+        "bytes": sum(path.stat().st_size for path in files) if files else None, "fetched": None if record is None else record.fetched,
+        "url": None if record is None else record.url, "sha256": None if record is None else record.sha256,
+    }  # fmt: skip
+
+
         "disk_bytes": found.disk_bytes,
         "seconds": found.seconds,
         "calibrated_by": found.calibrated_by,
@@ -48,6 +71,7 @@ def estimate_json(config: RunConfig, found: Estimate) -> dict[str, object]:
     }
 
 
+        _news(),
 def _estimate_lines(config: RunConfig, found: Estimate) -> list[tuple[str, str]]:
     from rnnlm_tui.contract.figures import disk, duration, figure, memory
 
@@ -84,7 +108,7 @@ def corpus(json: JsonOption = False) -> None:
         return
     table(
         ("built in", "what it is"),
-        [(str(item["source"]), f"{item['title']}{'' if item['available'] else ' (needs: ' + str(item['needs']) + ')'}") for item in built_in],
+        [(str(item["source"]), f"{item['title']}{_where(item)}") for item in built_in],
     )
     line()
     if not prepared:

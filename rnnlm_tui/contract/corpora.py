@@ -12,8 +12,8 @@ MANIFEST_NAME = "manifest.json"
 CORPUS_FORMAT = 1
 """Raised when the files or the rules that make them change: an older corpus is then built anew."""
 
-BUILT_IN_SOURCES: tuple[str, ...] = ("presidents", "python-docs", "elman")
-"""Values of `corpus.source` that need no file."""
+BUILT_IN_SOURCES: tuple[str, ...] = ("presidents", "python-docs", "elman", "news")
+"""Values of `corpus.source` that are no paths; `news` is fetched at its first use."""
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

@@ -37,7 +37,7 @@ ELMAN = RunConfig(
 
 BOOK = RunConfig(
     preset="book",
-    corpus=CorpusConfig(source="news", mask_digits=True),
+    corpus=CorpusConfig(source="news", mask_digits=True, validation_fraction=0.002),
     tokenizer=TokenizerConfig(kind="pretrained", name="microsoft/Phi-3.5-mini-instruct", vocab_size=32_011, end_of_sentence=False),
     model=ModelConfig(embedding_dim=128, hidden_size=128, num_layers=2, dropout=0.0, tie_weights=False, initialization="book"),
     optimizer=OptimizerConfig(learning_rate=1e-3, max_grad_norm=0.0),
@@ -47,7 +47,10 @@ BOOK = RunConfig(
     checkpoint=CheckpointConfig(every=1_563),
     sampling=SamplingConfig(greedy=True, max_new_tokens=50),
 )
-"""The recurrent model of The Hundred-Page Language Models Book, chapter 3."""
+"""The recurrent model of The Hundred-Page Language Models Book, chapter 3.
+
+The book keeps no validation set: here the last 1 of 500 training sentences are one, 344 steps of its 172,148.
+"""
 
 LSTM = RunConfig(preset="lstm", model=ModelConfig(cell_type="lstm"))
 """The demo with an LSTM in each layer."""

@@ -12,7 +12,11 @@ from rnnlm_tui.contract.corpora import Split, baseline_key
 from rnnlm_tui.corpus.ngram import BigramModel, Pairs, Tokens, sentence_pairs, stream_pairs
 
 COUNTED_TOKENS = 1 << 25
-"""The baseline is estimated from this many training tokens at most, so that its memory does not grow with the corpus."""
+"""The baseline is estimated from the first so many training tokens at most, so that its memory does not grow with the corpus.
+
+On the news sentences that is one in eighteen; five to seven million different pairs at 16 bytes, and while they are merged four times that.
+A bigram model gains little from more: its loss on text that it never saw is decided by the frequent pairs.
+"""
 
 EVALUATED: tuple[Split, ...] = ("validation", "test")
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from rnnlm_tui.contract.metrics import Progress
 
-Phase = Literal["reading", "tokenizer", "encoding", "baseline", "checking"]
+Phase = Literal["downloading", "unpacking", "reading", "tokenizer", "encoding", "baseline", "checking"]
 ProgressCallback = Callable[[Progress], None]
 
 INTERVAL_SECONDS = 0.1

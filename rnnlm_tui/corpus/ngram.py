@@ -30,16 +30,21 @@ def sentence_pairs(tokens: Tokens, offsets: NDArray[np.uint64], context_length: 
     """
     sentences = len(offsets) - 1
     if limit is not None:
-        sentences = min(sentences, max(1, int(np.searchsorted(offsets, limit, side="right")) - 1))
+        sentences = min(sentences, max(1, _place(offsets, limit) - 1))
     first = 0
     while first < sentences:
-        last = min(sentences, max(first + 1, int(np.searchsorted(offsets, int(offsets[first]) + _CHUNK, side="right")) - 1))
+        last = min(sentences, max(first + 1, _place(offsets, int(offsets[first]) + _CHUNK) - 1))
         bounds = offsets[first : last + 1].astype(np.int64)
         part = tokens[bounds[0] : bounds[-1]].astype(np.int64)
         place = np.arange(len(part)) - np.repeat(bounds[:-1] - bounds[0], np.diff(bounds))
         target = np.flatnonzero((place >= 1) & (place < context_length))
         yield part[target - 1], part[target]
         first = last
+
+
+def _place(offsets: NDArray[np.uint64], limit: int) -> int:
+    """How many offsets are at most `limit`; a plain int would make numpy copy all of them as floats first."""
+    return int(np.searchsorted(offsets, np.uint64(limit), side="right"))
 
 
 class BigramModel:

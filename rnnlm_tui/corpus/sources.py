@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -14,6 +14,7 @@ from rnnlm_tui.contract.config import CorpusConfig
 from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES, Split
 from rnnlm_tui.corpus import presidents, python_docs
 from rnnlm_tui.corpus.grammar import Grammar, elman_grammar
+from rnnlm_tui.corpus.news import NEWS, news_files, news_fingerprint
 from rnnlm_tui.corpus.text_files import MAX_LINE_BYTES, LineReader, check_source_path, hash_files, is_jsonl, text_files
 from rnnlm_tui.errors import CorpusError, near_names
 
@@ -49,36 +50,51 @@ class Source:
     """What a person should know; complete once the documents have been read."""
 
 
-def open_source(corpus: CorpusConfig) -> Source:
+def open_source(corpus: CorpusConfig, root: Path) -> Source:
     """The source that the config names; nothing of it is read yet.
 
+    Args:
+        root: the folder of the corpora, where `news` lies once it was fetched.
+
     Raises:
-        CorpusError: no such built-in source, file or folder, or one of a kind that holds no text.
+        CorpusError: no such built-in source, file or folder, one of a kind that holds no text, or `news` before it was fetched.
     """
-    source = _open(corpus.source, corpus)
+    source = _open(corpus.source, corpus, root)
     if corpus.test_source is None:
         return source
-    return _with_test(source, _open(corpus.test_source, corpus))
+    return _with_test(source, _open(corpus.test_source, corpus, root))
 
 
-def _open(name: str, corpus: CorpusConfig) -> Source:
+def _open(name: str, corpus: CorpusConfig, root: Path) -> Source:
     if name == "presidents":
         return _presidents()
     if name == "python-docs":
         return _python_docs()
     if name == "elman":
         return _elman(corpus)
+    if name == NEWS:
+        return _news(root)
+    path = source_path(name)
+    return _folder(path, corpus.text_field) if path.is_dir() else _files(path.name, [(path, "train")], corpus.text_field)
+
+
+def source_path(name: str) -> Path:
+    """The file or folder that the name of a source stands for where it is no built-in corpus.
+
+    Raises:
+        CorpusError: nothing is there, or something of a kind that holds no text.
+    """
     path = Path(name).expanduser().absolute()
-    if name == "news" and not path.exists():
+    if name == "ptb" and not path.exists():
         raise CorpusError(
-            'the corpus "news" is not on this machine: it is a folder with train.txt and test.txt, one sentence a line',
-            hint="unpack the book's archive and give the folder: --set corpus.source=PATH",
+            "no Penn Treebank here: it is not free, so bring a folder of your own with ptb.train.txt, ptb.valid.txt and ptb.test.txt",
+            hint="then corpus.source is that folder: --set corpus.source=PATH",
         )
     near = near_names(name, BUILT_IN_SOURCES)
     if near and not path.exists():
         raise CorpusError(f'no built-in corpus, file or folder "{name}"', hint=near)
     check_source_path(path)
-    return _folder(path, corpus.text_field) if path.is_dir() else _files(path.name, [(path, "train")], corpus.text_field)
+    return path
 
 
 def _presidents() -> Source:
@@ -139,12 +155,18 @@ def _elman(corpus: CorpusConfig) -> Source:
     )
 
 
+def _news(root: Path) -> Source:
+    paths = news_files(root)
+    if paths is None:
+        raise CorpusError(f"the corpus news is not in {root} yet: it is fetched by the first run that learns from it")
+    source = _files("news sentences", [(path, _SPLIT_STEMS[path.stem]) for path in paths], text_field="")
+    return replace(source, title="news sentences of the book", fingerprint=partial(news_fingerprint, root, paths), tokenized=True)
+
+
 def _folder(folder: Path, text_field: str) -> Source:
     paths, others = text_files(folder)
-    stems = {path: _SPLIT_STEMS.get(path.name.split(".")[0].lower()) for path in paths if path.parent == folder}
-    named = {split for split in stems.values() if split}
-    if {"train", "test"} <= named:
-        chosen = [(path, split) for path, split in stems.items() if split]
+    chosen = _named_splits([path for path in paths if path.parent == folder])
+    if chosen:
         others += len(paths) - len(chosen)
     else:
         chosen = [(path, "train") for path in paths]
@@ -152,6 +174,21 @@ def _folder(folder: Path, text_field: str) -> Source:
     if others:
         source.notes.append(f"{others:,} other file{'s' if others != 1 else ''} of the folder left out")
     return source
+
+
+def _named_splits(paths: Sequence[Path]) -> list[tuple[Path, Split]]:
+    """Files that are splits by their names, `train.txt` or `ptb.train.txt`, where a training and a test set are among them; else none.
+
+    Of several sets in one folder (`ptb.train.txt` beside `ptb.char.train.txt`) the one with the shortest names is taken, never two of them.
+    """
+    sets: dict[str, list[tuple[Path, Split]]] = {}
+    for path in paths:
+        parts = path.name.lower().split(".")
+        place = next((index for index, part in enumerate(parts) if part in _SPLIT_STEMS), None)
+        if place is not None:
+            sets.setdefault(".".join(parts[:place]), []).append((path, _SPLIT_STEMS[parts[place]]))
+    complete = [name for name, files in sets.items() if {"train", "test"} <= {split for _, split in files}]
+    return sets[min(complete, key=len)] if complete else []
 
 
 def _files(title: str, files: list[tuple[Path, Split]], text_field: str) -> Source:

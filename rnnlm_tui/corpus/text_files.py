@@ -266,5 +266,5 @@ def _cut_position(data: bytes, max_bytes: int) -> int:
 
 def _unreadable(path: Path, error: OSError) -> CorpusError:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return CorpusError(f"{path} does not exist", hint="give the path of a text file or folder, or one of presidents, python-docs, elman")
+        return CorpusError(f"{path} does not exist", hint="give the path of a text file or folder, or one of presidents, python-docs, elman, news")
     return CorpusError(f"{path} can't be read: {(error.strerror or str(error)).lower()}")

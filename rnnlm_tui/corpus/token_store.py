@@ -21,10 +21,11 @@ from rnnlm_tui.corpus.encoders import line_encoder
 from rnnlm_tui.corpus.encoding import Encoded, encode_split, token_dtype
 from rnnlm_tui.corpus.lengths import check_bytes, check_length
 from rnnlm_tui.corpus.meter import Meter, ProgressCallback
+from rnnlm_tui.corpus.news import NEWS, ensure_news, news_files
 from rnnlm_tui.corpus.ngram import Tokens
 from rnnlm_tui.corpus.sources import Source, open_source
 from rnnlm_tui.corpus.staging import Piece, read_lines, split_pools, stage
-from rnnlm_tui.corpus.tokenizers import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, BuiltTokenizer, build_tokenizer
+from rnnlm_tui.corpus.tokenizers import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, BuiltTokenizer, build_tokenizer, check_pretrained
 from rnnlm_tui.errors import StorageError
 
 RULES = 1
@@ -82,6 +83,10 @@ def load_prepared(path: Path) -> PreparedCorpus:
         raise StorageError(f"the manifest in {path} can't be read", hint="remove the folder: the corpus is then built anew") from error
     if manifest.format != CORPUS_FORMAT:
         raise StorageError(f"the corpus in {path} has format {manifest.format}, this version reads {CORPUS_FORMAT}")
+    if manifest.token_dtype == "uint16" and token_dtype(manifest.vocab_size) != "uint16":
+        raise StorageError(
+            f"the manifest in {path} is wrong: {manifest.vocab_size:,} types don't fit into uint16", hint="remove the folder: the corpus is then built anew"
+        )
     width = np.dtype(manifest.token_dtype).itemsize
     wanted = {TOKENIZER_NAME: None, TOKENIZER_CONFIG_NAME: None}
     sizes = {f"{split}.bin": facts.tokens * width for split, facts in manifest.splits.items()}
@@ -99,18 +104,22 @@ def load_prepared(path: Path) -> PreparedCorpus:
 def prepare_corpus(corpus: CorpusConfig, tokenizer: TokenizerConfig, training: TrainingConfig, root: Path, progress: ProgressCallback) -> PreparedCorpus:
     """The prepared corpus for these settings: found below `root`, or built there.
 
-    Several processes may do this at once; each gets a whole corpus. Memory does not grow with the text.
+    Several processes may do this at once; each gets a whole corpus. Memory does not grow with the text. The source `news` is
+    fetched first where it is not there; a tokenizer that can't be loaded is told before that.
 
     Args:
         training: its data mode decides where the baseline is evaluated, its batch what is too short.
         progress: told the phase and the bytes, some ten times a second; what it raises ends the building without a trace.
 
     Raises:
-        CorpusError: a source that is missing, empty, no text, or shorter than a batch.
+        CorpusError: a source that is missing, can't be fetched, is empty, no text, or shorter than a batch.
         TokenizerError: a tokenizer that can't be trained or loaded.
-        StorageError: `root` can't be written.
+        StorageError: `root` can't be written, or its disk is too small.
     """
-    source = open_source(corpus)
+    if NEWS in (corpus.source, corpus.test_source) and news_files(root) is None:
+        check_pretrained(tokenizer)
+        ensure_news(root, corpus.url, progress)
+    source = open_source(corpus, root)
     meter = Meter("checking", source.size, progress)
     source_hash = source.fingerprint(meter.advance)
     meter.done()
@@ -125,13 +134,13 @@ def prepare_corpus(corpus: CorpusConfig, tokenizer: TokenizerConfig, training: T
 
 
 def _identity(corpus: CorpusConfig, tokenizer: TokenizerConfig, source_hash: str) -> str:
-    """sha256 over all that decides the files: source, tokenizer and rules."""
+    """sha256 over all that decides the files: the source's text (never where it was fetched from), tokenizer and rules."""
     own = Path(tokenizer.name or "").expanduser() / TOKENIZER_NAME
     facts = {
         "format": CORPUS_FORMAT,
         "rules": RULES,
         "source": source_hash,
-        "corpus": corpus.model_dump(mode="json", exclude=None if "elman" in (corpus.source, corpus.test_source) else {"sentences", "seed"}),
+        "corpus": corpus.model_dump(mode="json", exclude={"url"} if "elman" in (corpus.source, corpus.test_source) else {"url", "sentences", "seed"}),
         "tokenizer": tokenizer.model_dump(mode="json", exclude=_idle_fields(tokenizer)),
         "pretrained": hashlib.sha256(own.read_bytes()).hexdigest() if tokenizer.kind == "pretrained" and own.is_file() else None,
     }

@@ -105,6 +105,16 @@ def build_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, lines: Lines,
     return built
 
 
+def check_pretrained(config: TokenizerConfig) -> None:
+    """Load a pretrained tokenizer to see whether it fits, before anything long is done for it; others are trained later.
+
+    Raises:
+        TokenizerError: it can't be loaded or doesn't fit.
+    """
+    if config.kind == "pretrained":
+        _pretrained(config)
+
+
 def vocabulary_size(tokenizer: Tokenizer) -> int:
     """Rows that a model needs: `len(tokenizer)`, or one more than the highest id where ids have holes."""
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)

@@ -40,7 +40,10 @@ def _read(folder: Path) -> CorpusManifest | None:
 
 def _what_matters(corpus: CorpusConfig) -> CorpusConfig:
     default = CorpusConfig()
-    return corpus if corpus.source == "elman" else corpus.model_copy(update={"sentences": default.sentences, "seed": default.seed})
+    changes: dict[str, object] = {"url": default.url}  # where a text is from says nothing about it
+    if "elman" not in (corpus.source, corpus.test_source):
+        changes |= {"sentences": default.sentences, "seed": default.seed}
+    return corpus.model_copy(update=changes)
 
 
 def _tokenizer_that_matters(tokenizer: TokenizerConfig) -> TokenizerConfig:

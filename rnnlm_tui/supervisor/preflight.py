@@ -11,8 +11,10 @@ from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig, 
 from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.contract.estimates import smallest_training_split
 from rnnlm_tui.contract.validation import merge, parse_config
-from rnnlm_tui.corpus.sources import open_source
+from rnnlm_tui.corpus.news import NEWS, news_files
+from rnnlm_tui.corpus.sources import open_source, source_path
 from rnnlm_tui.errors import CorpusError, DeviceError, TokenizerError
+from rnnlm_tui.store.locations import corpora_dir
 from rnnlm_tui.supervisor.gpu import gpu_count
 
 MAX_READ_BYTES = 8_000_000
@@ -65,9 +67,18 @@ def check_tokenizer(tokenizer: TokenizerConfig) -> None:
         raise TokenizerError(f"no tokenizer in {folder}: there is no such folder", hint="a hub name has the form owner/name")
 
 
+def check_source(corpus: CorpusConfig) -> None:
+    """Raise CorpusError where a source is neither built in nor a file or folder that is there; nothing is read, so this is quick."""
+    for name in (corpus.source, corpus.test_source):
+        if name is not None and name not in BUILT_IN_SOURCES:
+            source_path(name)
+
+
 def check_corpus(corpus: CorpusConfig, training: TrainingConfig) -> None:
     """Raise CorpusError where the source can't be opened, its beginning is no text, or its training share can't fill a batch."""
-    source = open_source(corpus)
+    if NEWS in (corpus.source, corpus.test_source) and news_files(corpora_dir()) is None:
+        return  # the worker fetches it
+    source = open_source(corpus, corpora_dir())
     if corpus.source in BUILT_IN_SOURCES and corpus.test_source is None:
         return
     read = 0

@@ -30,6 +30,8 @@ TREND_SIGNS: dict[Trend, tuple[str, str, str]] = {
     "rising": ("▲", "^", palette.WARN),
 }
 PHASES = {
+    "downloading": "fetching the archive",
+    "unpacking": "unpacking the archive",
     "reading": "reading the text",
     "tokenizer": "training the tokenizer",
     "encoding": "turning text into tokens",

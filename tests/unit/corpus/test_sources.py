@@ -12,6 +12,11 @@ from rnnlm_tui.corpus.sources import Source, open_source
 from rnnlm_tui.errors import CorpusError
 
 
+def opened(corpus: CorpusConfig) -> Source:
+    """A source that is not in the folder of the corpora."""
+    return open_source(corpus, Path("/nowhere/corpora"))
+
+
 def contents(source: Source) -> dict[str, list[list[str]]]:
     """The documents of each split."""
     found: dict[str, list[list[str]]] = defaultdict(list)
@@ -28,73 +33,91 @@ def write(folder: Path, **files: str) -> Path:
 
 
 def test_a_file_is_one_document_of_lines(tmp_path: Path) -> None:
-    source = open_source(CorpusConfig(source=str(write(tmp_path, book="one\ntwo\n") / "book.txt")))
+    source = opened(CorpusConfig(source=str(write(tmp_path, book="one\ntwo\n") / "book.txt")))
     assert contents(source) == {"train": [["one", "two"]]}
     assert (source.title, source.eos_text, source.tokenized) == ("book.txt", "\n", None)
 
 
 def test_a_folder_gives_a_document_for_each_file(tmp_path: Path) -> None:
-    source = open_source(CorpusConfig(source=str(write(tmp_path / "books", a="one\n", b="two\nthree\n"))))
+    source = opened(CorpusConfig(source=str(write(tmp_path / "books", a="one\n", b="two\nthree\n"))))
     assert contents(source) == {"train": [["one"], ["two", "three"]]}
     assert source.title == "books, 2 files"
 
 
 def test_a_folder_with_train_and_test_uses_them_as_the_splits(tmp_path: Path) -> None:
-    source = open_source(CorpusConfig(source=str(write(tmp_path, train="a\n", test="b\n", readme="c\n"))))
+    source = opened(CorpusConfig(source=str(write(tmp_path, train="a\n", test="b\n", readme="c\n"))))
     assert contents(source) == {"train": [["a"]], "test": [["b"]]}
     assert source.notes == ["1 other file of the folder left out"]
-    source = open_source(CorpusConfig(source=str(write(tmp_path, valid="v\n"))))
+    source = opened(CorpusConfig(source=str(write(tmp_path, valid="v\n"))))
     assert contents(source)["validation"] == [["v"]]
+
+
+def test_a_name_before_the_splits_is_understood_and_the_shorter_of_two_sets_is_taken(tmp_path: Path) -> None:
+    for name, text in {"ptb.train": "a\n", "ptb.valid": "v\n", "ptb.test": "b\n", "ptb.char.train": "a _\n", "ptb.char.test": "b _\n", "README": "r\n"}.items():
+        (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
+    source = opened(CorpusConfig(source=str(tmp_path)))
+    assert contents(source) == {"train": [["a"]], "validation": [["v"]], "test": [["b"]]}
+    assert source.notes == ["3 other files of the folder left out"]
+
+
+def test_the_penn_treebank_says_which_files_it_needs_until_its_folder_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CorpusError, match=r"ptb\.train\.txt, ptb\.valid\.txt and ptb\.test\.txt") as raised:
+        opened(CorpusConfig(source="ptb"))
+    assert "corpus.source=PATH" in raised.value.hint
+    write(tmp_path / "ptb", **{"ptb.train": "a\n", "ptb.test": "b\n"})
+    assert contents(opened(CorpusConfig(source="ptb"))) == {"train": [["a"]], "test": [["b"]]}
 
 
 def test_each_jsonl_record_is_a_document(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "one\\ntwo"}\n{"text": "three"}\n')
-    assert contents(open_source(CorpusConfig(source=str(tmp_path / "a.jsonl")))) == {"train": [["one", "two"], ["three"]]}
+    assert contents(opened(CorpusConfig(source=str(tmp_path / "a.jsonl")))) == {"train": [["one", "two"], ["three"]]}
 
 
 def test_a_test_source_takes_the_place_of_a_test_set_of_ones_own(tmp_path: Path) -> None:
     write(tmp_path, train="a\n", test="b\n")
     other = write(tmp_path / "other", one="c\n", two="d\n")
-    source = open_source(CorpusConfig(source=str(tmp_path / "train.txt"), test_source=str(other)))
+    source = opened(CorpusConfig(source=str(tmp_path / "train.txt"), test_source=str(other)))
     assert contents(source) == {"train": [["a"]], "test": [["c"], ["d"]]}
     elsewhere = write(tmp_path / "both", train="a\n", test="b\n")
-    assert contents(open_source(CorpusConfig(source=str(elsewhere), test_source=str(other))))["test"] == [["c"], ["d"]]
+    assert contents(opened(CorpusConfig(source=str(elsewhere), test_source=str(other))))["test"] == [["c"], ["d"]]
 
 
 def test_elman_gives_as_many_sentences_as_asked_by_its_seed() -> None:
-    source = open_source(CorpusConfig(source="elman", sentences=200, seed=5))
+    source = opened(CorpusConfig(source="elman", sentences=200, seed=5))
     (sentences,) = contents(source)["train"]
     assert len(sentences) == 200
     assert source.grammar is not None
-    other = open_source(CorpusConfig(source="elman", sentences=200, seed=6))
+    other = opened(CorpusConfig(source="elman", sentences=200, seed=6))
     assert source.fingerprint(lambda _: None) != other.fingerprint(lambda _: None)
 
 
 def test_presidents_bring_their_own_test_set() -> None:
-    splits = [document.split for document in open_source(CorpusConfig()).documents(lambda _: None)]
+    splits = [document.split for document in opened(CorpusConfig()).documents(lambda _: None)]
     assert (splits.count("train"), splits.count("test")) == (51, 6)
 
 
-def test_news_that_is_not_here_says_which_files_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(CorpusError, match=r"train\.txt and test\.txt") as raised:
-        open_source(CorpusConfig(source="news"))
-    assert "corpus.source=" in raised.value.hint
-    write(tmp_path / "news", train="a\n", test="b\n")
-    assert contents(open_source(CorpusConfig(source="news"))) == {"train": [["a"]], "test": [["b"]]}
+def test_news_is_what_lies_in_the_corpora_folder_and_never_a_folder_of_that_name_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(write(tmp_path / "here", other="x\n"))
+    write(tmp_path / "here" / "news", train="x\n", test="x\n")
+    with pytest.raises(CorpusError, match="fetched by the first run"):
+        open_source(CorpusConfig(source="news"), tmp_path / "corpora")
+    (tmp_path / "corpora").mkdir()
+    write(tmp_path / "corpora" / "news", train="a\n", test="b\n")
+    assert contents(open_source(CorpusConfig(source="news"), tmp_path / "corpora")) == {"train": [["a"]], "test": [["b"]]}
 
 
 def test_a_misspelt_source_is_told_the_near_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CorpusError) as raised:
-        open_source(CorpusConfig(source="president"))
+        opened(CorpusConfig(source="president"))
     assert raised.value.hint == 'did you mean "presidents"?'
     with pytest.raises(CorpusError, match="does not exist") as raised:
-        open_source(CorpusConfig(source="/nowhere/text.txt"))
+        opened(CorpusConfig(source="/nowhere/text.txt"))
     assert "python-docs" in raised.value.hint
 
 
 def test_cut_lines_are_told_once_the_text_was_read(tmp_path: Path) -> None:
-    source = open_source(CorpusConfig(source=str(write(tmp_path, a="word " * 30_000) / "a.txt")))
+    source = opened(CorpusConfig(source=str(write(tmp_path, a="word " * 30_000) / "a.txt")))
     contents(source)
     assert source.notes == ["1 line longer than 65,536 bytes cut into several sentences"]

@@ -60,3 +60,8 @@ def test_only_fields_that_matter_are_compared(home: Path) -> None:
 def test_another_tokenizer_is_another_corpus(home: Path, tokenizer: TokenizerConfig) -> None:
     prepare(home, "a", tokenizer=TokenizerConfig(kind="character"))
     assert find_corpus(CorpusConfig(), tokenizer) is None
+
+
+def test_where_a_text_was_fetched_from_makes_no_other_corpus(home: Path) -> None:
+    news = prepare(home, "a", corpus=CorpusConfig(source="news", url="https://one.example/news"))
+    assert find_corpus(CorpusConfig(source="news", url="https://other.example/news"), TokenizerConfig()) == news

@@ -133,3 +133,14 @@ def test_without_its_package_presidents_gives_way_to_what_every_python_carries(m
     monkeypatch.setattr(preflight, "find_spec", lambda _: None)
     assert with_available_corpus(RunConfig()).corpus.source == "python-docs"
     assert with_available_corpus(PRESETS["elman"]) == PRESETS["elman"]
+
+
+def test_news_that_is_not_fetched_yet_is_no_obstacle_and_what_lies_there_is_looked_at(home: Path) -> None:
+    check_corpus(CorpusConfig(source="news"), TINY)
+    check_corpus(CorpusConfig(source="elman", test_source="news"), TINY)
+    assert not home.exists()
+    folder = home / "corpora" / "news"
+    folder.mkdir(parents=True)
+    for name in ("train.txt", "test.txt"):
+        (folder / name).write_text("a b c\n", encoding="utf-8")
+    check_corpus(CorpusConfig(source="news"), TINY)

@@ -1,0 +1,118 @@
+"""What is taken out of an archive, and what makes one refused as a whole."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.contract.metrics import Progress
+from rnnlm_tui.corpus import archives
+from rnnlm_tui.corpus.archives import unpack
+from rnnlm_tui.errors import CorpusError, StorageError
+from tests.fakes.archive_server import archive_of
+
+TEXTS = {"news/train.txt": b"one\ntwo\n" * 5_000, "news/test.txt": b"three\n" * 5_000}
+WANTED = ("test.txt", "train.txt")
+
+
+def member(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname = kind, target
+    return made
+
+
+def take_out(tmp_path: Path, packed: bytes, told: list[Progress] | None = None) -> Mapping[str, bytes]:
+    """The files that unpacking leaves, whatever it raises."""
+    (tmp_path / "archive").write_bytes(packed)
+    (tmp_path / "out").mkdir(exist_ok=True)
+    unpack(tmp_path / "archive", WANTED, tmp_path / "out", (told if told is not None else []).append)
+    return {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+
+@pytest.mark.parametrize("folder", ["news/", "", "./news/", "other/"])
+def test_the_wanted_files_are_taken_out_and_nothing_else(tmp_path: Path, folder: str) -> None:
+    files = {f"{folder}{Path(name).name}": data for name, data in TEXTS.items()}
+    others = {f"{folder}._train.txt": b"x", f"{folder}deep/er/train.txt": b"x", "README": b"x"}
+    told: list[Progress] = []
+    found = take_out(tmp_path, archive_of({**others, **files}, member("news", tarfile.DIRTYPE)), told)
+    assert found == {Path(name).name: data for name, data in TEXTS.items()}
+    size = (tmp_path / "archive").stat().st_size
+    assert told[-1] == Progress("unpacking", size, size)
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (member("../evil.txt", tarfile.REGTYPE), "leads out"),
+        (member("news/../../evil.txt", tarfile.REGTYPE), "leads out"),
+        (member("/etc/evil.txt", tarfile.REGTYPE), "leads out"),
+        (member("news\\..\\evil.txt", tarfile.REGTYPE), "leads out"),
+        (member("news/train.txt", tarfile.SYMTYPE, "/etc/passwd"), "a link"),
+        (member("news/train.txt", tarfile.LNKTYPE, "/etc/passwd"), "a link"),
+        (member("news/null", tarfile.CHRTYPE), "a device"),
+        (member("news/pipe", tarfile.FIFOTYPE), "a device"),
+    ],
+)
+def test_one_unsafe_member_makes_the_whole_archive_refused(tmp_path: Path, bad: tarfile.TarInfo, words: str) -> None:
+    with pytest.raises(CorpusError, match=words) as raised:
+        take_out(tmp_path, archive_of(TEXTS, bad))
+    assert raised.value.message.startswith("the archive is refused")
+    assert not list(tmp_path.rglob("evil.txt"))
+    assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize("name", ["news/train.txt", "bomb"])
+def test_an_archive_that_grows_beyond_measure_is_refused_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(archives, "ALWAYS_ALLOWED_BYTES", 1 << 20)
+    with pytest.raises(CorpusError, match="would unpack to more than"):
+        take_out(tmp_path, archive_of({name: bytes(8 << 20)}))
+    assert sum(path.stat().st_size for path in (tmp_path / "out").iterdir()) == 0
+
+
+def test_a_disk_too_small_for_a_file_is_told_with_need_and_have(tmp_path: Path) -> None:
+    (tmp_path / "archive").write_bytes(archive_of(TEXTS))
+    with pytest.raises(StorageError, match=r"train\.txt needs 40 kB .* 12 kB are free"):
+        unpack(tmp_path / "archive", WANTED, tmp_path, lambda _: None, free=lambda _: 12_000)
+
+
+@pytest.mark.parametrize("where", [40, -4])
+def test_a_flipped_bit_is_found_even_behind_the_last_file(tmp_path: Path, where: int) -> None:
+    packed = bytearray(archive_of(TEXTS))
+    packed[where] ^= 1
+    with pytest.raises(CorpusError, match="damaged"):
+        take_out(tmp_path, bytes(packed))
+
+
+@pytest.mark.parametrize("packed", [b"", b"<html>", gzip.compress(b"no tar at all" * 100), archive_of(TEXTS)[:-200]])
+def test_what_is_no_whole_gzip_tar_is_refused(tmp_path: Path, packed: bytes) -> None:
+    with pytest.raises(CorpusError, match=r"damaged|lacks"):
+        take_out(tmp_path, packed)
+
+
+def test_an_archive_without_one_of_the_files_is_refused_with_what_it_holds(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"lacks train\.txt, it holds test\.txt"):
+        take_out(tmp_path, archive_of({"news/test.txt": b"a\n"}))
+    with pytest.raises(CorpusError, match=r"train\.txt in the archive is empty"):
+        take_out(tmp_path, archive_of({"news/test.txt": b"a\n", "news/train.txt": b""}))
+    with pytest.raises(CorpusError, match=r"holds train\.txt twice"):
+        take_out(tmp_path, archive_of({"news/train.txt": b"a\n", "train.txt": b"b\n"}))
+
+
+def test_a_sparse_file_is_refused_however_small_it_is_packed(tmp_path: Path) -> None:
+    header = member("news/train.txt", tarfile.GNUTYPE_SPARSE)
+    raw = bytearray(header.tobuf(tarfile.GNU_FORMAT))
+    raw[386:398], raw[398:410] = b"00000000000\0", b"00000000001\0"  # one part, of one byte, at the start
+    raw[483:495] = b"77777777777\0"  # of a file of 8 GiB
+    raw[124:136] = b"00000000001\0"
+    raw[148:156] = b" " * 8
+    raw[148:156] = f"{sum(raw[:512]):06o}\0 ".encode()
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb") as file:
+        file.write(bytes(raw) + b"x".ljust(512, b"\0") + bytes(1024))
+    with pytest.raises(CorpusError, match="a sparse file"):
+        take_out(tmp_path, packed.getvalue())

@@ -1,0 +1,227 @@
+"""Fetching an archive from a server that cuts, lies, forgets and changes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections.abc import Iterator
+from http.client import HTTPMessage
+from io import BytesIO
+from pathlib import Path
+from urllib.request import Request
+
+import pytest
+
+from rnnlm_tui.contract.metrics import Progress
+from rnnlm_tui.corpus import fetching
+from rnnlm_tui.corpus.fetching import BROWSER, Archive, _SafeRedirects, fetch
+from rnnlm_tui.corpus.parts import note_path
+from rnnlm_tui.errors import CorpusError, StorageError
+from tests.fakes.archive_server import ArchiveServer, serving
+
+BODY = b"\x1f\x8b" + os.urandom(200_000)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchiveServer]:
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(fetching, "PAUSES_SECONDS", (0.0, 0.0))
+    with serving(ArchiveServer(BODY)) as running:
+        yield running
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Path:
+    return tmp_path / ".news.part"
+
+
+def get(server: ArchiveServer, part: Path, told: list[Progress] | None = None) -> Archive:
+    return fetch(server.url, part, (told if told is not None else []).append, lambda size, held: None)
+
+
+def is_whole(archive: Archive, body: bytes = BODY) -> bool:
+    return archive.path.read_bytes() == body and (archive.size, archive.sha256) == (len(body), hashlib.sha256(body).hexdigest())
+
+
+def test_an_archive_comes_whole_with_its_size_hash_and_progress(server: ArchiveServer, part: Path) -> None:
+    told: list[Progress] = []
+    assert is_whole(get(server, part, told))
+    assert [request["User-Agent"] for request in server.requests] == [BROWSER]
+    assert {progress.phase for progress in told} == {"downloading"}
+    assert told[0] == Progress("downloading", 0, 0)
+    assert told[-1].total == len(BODY)
+    assert [progress.done for progress in told] == sorted(progress.done for progress in told)
+
+
+def test_a_cut_connection_is_gone_on_with_where_it_was_cut(server: ArchiveServer, part: Path) -> None:
+    server.cuts = [70_000, 50_000]
+    assert is_whole(get(server, part))
+    assert [request.get("Range") for request in server.requests] == [None, "bytes=70000-", "bytes=120000-"]
+    assert [request.get("If-Range") for request in server.requests] == [None, '"1"', '"1"']
+    assert server.sent == [70_000, 50_000, len(BODY) - 120_000]
+
+
+def test_a_server_that_brings_a_little_each_time_is_followed_to_the_end(server: ArchiveServer, part: Path) -> None:
+    server.always_cut = 20_000
+    assert is_whole(get(server, part))
+    assert len(server.requests) == 11
+
+
+def test_a_connection_that_stays_cut_is_told_with_where_it_goes_on_and_the_next_time_does(server: ArchiveServer, part: Path) -> None:
+    server.cuts = [123_000, 0, 0]
+    with pytest.raises(CorpusError, match=r"cut at 123 kB of 200 kB") as raised:
+        get(server, part)
+    assert raised.value.hint == "run it again: it goes on at 123 kB"
+    assert len(server.requests) == 3
+    assert is_whole(get(server, part))
+    assert server.requests[-1]["Range"] == "bytes=123000-"
+
+
+def test_a_stop_leaves_the_part_for_the_next_time(server: ArchiveServer, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "_BLOCK", 10_000)
+    monkeypatch.setattr("rnnlm_tui.corpus.meter.INTERVAL_SECONDS", 0.0)
+
+    def stop(progress: Progress) -> None:
+        if progress.done >= 50_000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(server.url, part, stop, lambda size, held: None)
+    held = part.stat().st_size
+    assert 50_000 <= held < len(BODY)
+    assert is_whole(get(server, part))
+    assert server.requests[-1]["Range"] == f"bytes={held}-"
+
+
+def test_a_server_that_ignores_ranges_is_read_from_the_start(server: ArchiveServer, part: Path) -> None:
+    server.ignores_range, server.cuts = True, [70_000]
+    assert is_whole(get(server, part))
+    assert server.sent == [70_000, len(BODY)]
+
+
+def test_a_server_that_ignores_ranges_and_always_cuts_is_given_up(server: ArchiveServer, part: Path) -> None:
+    server.ignores_range, server.always_cut = True, 70_000
+    with pytest.raises(CorpusError, match="cut at 70 kB"):
+        get(server, part)
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("ignores_if_range", [False, True])
+def test_a_file_that_changed_in_between_is_fetched_anew(server: ArchiveServer, part: Path, ignores_if_range: bool) -> None:
+    server.cuts = [70_000, 0, 0]
+    with pytest.raises(CorpusError):
+        get(server, part)
+    server.body, server.etag, server.ignores_if_range = b"\x1f\x8b" + os.urandom(180_000), '"2"', ignores_if_range
+    assert is_whole(get(server, part), server.body)
+
+
+def test_a_file_of_another_size_is_fetched_anew_where_nothing_tells_versions_apart(server: ArchiveServer, part: Path) -> None:
+    server.etag, server.cuts = None, [70_000, 0, 0]
+    with pytest.raises(CorpusError):
+        get(server, part)
+    server.body = b"\x1f\x8b" + os.urandom(60_000)
+    assert is_whole(get(server, part), server.body)
+    assert "If-Range" not in server.requests[-1]
+
+
+def test_an_address_that_changed_makes_the_part_worthless(server: ArchiveServer, part: Path) -> None:
+    server.cuts = [70_000, 0, 0]
+    with pytest.raises(CorpusError):
+        get(server, part)
+    server.url += "2"
+    assert is_whole(get(server, part))
+    assert "Range" not in server.requests[-1]
+
+
+def test_a_damaged_note_beside_the_part_makes_it_worthless(server: ArchiveServer, part: Path) -> None:
+    server.cuts = [70_000, 0, 0]
+    with pytest.raises(CorpusError):
+        get(server, part)
+    note_path(part).write_text("{", encoding="utf-8")
+    assert is_whole(get(server, part))
+    assert "Range" not in server.requests[-1]
+
+
+def test_a_length_that_is_too_long_is_told_and_never_taken_for_whole(server: ArchiveServer, part: Path) -> None:
+    server.announced = len(BODY) + 500
+    with pytest.raises(CorpusError, match=r"can't be fetched"):
+        get(server, part)
+
+
+def test_a_length_that_is_too_short_ends_the_archive_there(server: ArchiveServer, part: Path) -> None:
+    """What is missing shows when it is unpacked: see test_news."""
+    server.announced = len(BODY) - 500
+    assert is_whole(get(server, part), BODY[:-500])
+
+
+def test_an_archive_without_a_length_is_fetched_to_its_end(server: ArchiveServer, part: Path) -> None:
+    server.announced = 0
+    assert is_whole(get(server, part))
+
+
+def test_a_page_in_place_of_an_archive_is_refused_with_how_it_begins(server: ArchiveServer, part: Path) -> None:
+    server.body = b"<!DOCTYPE html><html><body>Sorry</body></html>"
+    with pytest.raises(CorpusError, match=r'no gzip archive, it begins with "<!DOCTYPE html>'):
+        get(server, part)
+    assert not part.exists()
+
+
+@pytest.mark.parametrize(("status", "words", "tries"), [(404, "404 Not Found", 1), (403, "403 Forbidden", 1), (503, "503 Service Unavailable", 3)])
+def test_an_http_error_is_told_and_only_the_servers_own_trouble_is_waited_for(server: ArchiveServer, part: Path, status: int, words: str, tries: int) -> None:
+    server.status = status
+    with pytest.raises(CorpusError, match=words) as raised:
+        get(server, part)
+    assert "corpus.source=PATH" in raised.value.hint
+    assert len(server.requests) == tries
+
+
+def test_a_host_that_does_not_answer_is_told_in_words(part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    with pytest.raises(CorpusError, match=r"127\.0\.0\.1 refuses connections"):
+        fetch(f"http://127.0.0.1:{port}/news", part, lambda _: None, lambda size, held: None)
+
+    def no_network(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "create_connection", no_network)
+    with pytest.raises(CorpusError, match=r"no host news\.example is known here, or there is no network"):
+        fetch("http://news.example/news", part, lambda _: None, lambda size, held: None)
+
+
+def test_a_certificate_that_nobody_signed_is_refused(server: ArchiveServer, part: Path) -> None:
+    """The server speaks no TLS at all: the handshake itself must fail, whatever it would have said."""
+    with pytest.raises(CorpusError, match=r"can't be fetched"):
+        fetch(server.url.replace("http://", "https://"), part, lambda _: None, lambda size, held: None)
+    assert server.requests == []
+
+
+def test_a_redirect_is_followed_but_not_to_a_file(server: ArchiveServer, part: Path, tmp_path: Path) -> None:
+    server.redirect = f"{server.url}/elsewhere"
+    assert is_whole(get(server, part))
+    server.redirect = (tmp_path / "secret").as_uri()
+    part.unlink()
+    note_path(part).unlink()
+    with pytest.raises(CorpusError, match="not allowed"):
+        get(server, part)
+
+
+def test_a_redirect_never_leaves_an_encrypted_connection() -> None:
+    with pytest.raises(CorpusError, match="which is not https"):
+        _SafeRedirects().redirect_request(Request("https://a.example/news"), BytesIO(), 302, "Found", HTTPMessage(), "http://a.example/news")
+
+
+def test_too_small_a_disk_is_told_before_the_first_byte_is_read(server: ArchiveServer, part: Path) -> None:
+    server.answers.clear()
+
+    def check_room(size: int, held: int) -> None:
+        assert (size, held) == (len(BODY), 0)
+        raise StorageError("too small")
+
+    with pytest.raises(StorageError, match="too small"):
+        fetch(server.url, part, lambda _: None, check_room)
+    assert server.sent == [0]
+    assert not part.exists()

@@ -1,0 +1,201 @@
+"""The source `news`: fetched once, whole or not at all, and used as it lies there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tarfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.contract.metrics import Progress
+from rnnlm_tui.corpus import fetching, news, text_files
+from rnnlm_tui.corpus.news import ensure_news, news_files, news_record
+from rnnlm_tui.corpus.sources import open_source
+from rnnlm_tui.corpus.token_store import prepare_corpus
+from rnnlm_tui.errors import CorpusError, StorageError, TokenizerError
+from tests.fakes.archive_server import ArchiveServer, archive_of, serving
+
+TRAIN = "".join(f"the {number} <rare> men were not here .\n" for number in range(300)).encode()
+TEST = "".join(f"the {number} women were here .\n" for number in range(60)).encode()
+TEXTS = {"news/train.txt": TRAIN, "news/test.txt": TEST}
+WORDS = TokenizerConfig(kind="word", vocab_size=100)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchiveServer]:
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(fetching, "PAUSES_SECONDS", (0.0, 0.0))
+    with serving(ArchiveServer(archive_of(TEXTS))) as running:
+        yield running
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "corpora"
+
+
+def ensure(root: Path, server: ArchiveServer, told: list[Progress] | None = None) -> None:
+    ensure_news(root, server.url, (told if told is not None else []).append)
+
+
+def lying_in(root: Path) -> list[str]:
+    """Every file and folder below the corpora, hidden ones too."""
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*")) if root.exists() else []
+
+
+WHOLE = ["news", "news/source.json", "news/test.txt", "news/train.txt"]
+PART = [".news.part", ".news.part.json"]
+
+
+def test_the_archive_is_fetched_unpacked_recorded_and_removed(root: Path, server: ArchiveServer) -> None:
+    told: list[Progress] = []
+    ensure(root, server, told)
+    assert lying_in(root) == WHOLE
+    assert ((root / "news/train.txt").read_bytes(), (root / "news/test.txt").read_bytes()) == (TRAIN, TEST)
+    record = json.loads((root / "news/source.json").read_text(encoding="utf-8"))
+    assert (record["url"], record["bytes"], record["sha256"]) == (server.url, len(server.body), hashlib.sha256(server.body).hexdigest())
+    assert record["fetched"].endswith("+00:00")
+    assert list(dict.fromkeys(progress.phase for progress in told)) == ["downloading", "unpacking", "checking"]
+
+
+def test_texts_that_are_there_are_used_without_a_network(root: Path, server: ArchiveServer) -> None:
+    (root / "news").mkdir(parents=True)
+    for name, data in TEXTS.items():
+        (root / name).write_bytes(data)
+    ensure(root, server)
+    assert server.requests == []
+    assert news_record(root) is None
+    source = open_source(CorpusConfig(source="news"), root)
+    assert [(document.split, len(list(document.sentences))) for document in source.documents(lambda _: None)] == [("test", 60), ("train", 300)]
+
+
+def test_a_folder_in_the_way_is_told_before_anything_is_fetched(root: Path, server: ArchiveServer) -> None:
+    (root / "news").mkdir(parents=True)
+    (root / "news/train.txt").write_bytes(TRAIN)
+    with pytest.raises(CorpusError, match=r"news lacks test\.txt or train\.txt"):
+        ensure(root, server)
+    assert server.requests == []
+
+
+def test_a_cut_leaves_only_the_hidden_part_which_the_next_run_goes_on_with(root: Path, server: ArchiveServer) -> None:
+    server.cuts = [1_000, 0, 0]
+    with pytest.raises(CorpusError, match=r"the connection was cut at 1\.0 kB"):
+        ensure(root, server)
+    assert lying_in(root) == PART
+    ensure(root, server)
+    assert lying_in(root) == WHOLE
+    assert server.requests[-1]["Range"] == "bytes=1000-"
+
+
+@pytest.mark.parametrize("wrong", ["404", "page", "not a tar", "too short", "too long", "../", "link", "device", "one file", "bomb", "no network"])
+def test_whatever_goes_wrong_nothing_half_made_stays(root: Path, server: ArchiveServer, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    link, device = tarfile.TarInfo("news/extra"), tarfile.TarInfo("news/extra")
+    link.type, link.linkname, device.type = tarfile.SYMTYPE, "/etc/passwd", tarfile.CHRTYPE
+    if wrong == "404":
+        server.status = 404
+    elif wrong == "too short":
+        server.announced = len(server.body) - 100
+    elif wrong == "too long":
+        server.announced = len(server.body) + 100
+    elif wrong == "bomb":
+        monkeypatch.setattr("rnnlm_tui.corpus.archives.ALWAYS_ALLOWED_BYTES", 1_000)
+        server.body = archive_of({**TEXTS, "news/zeros": bytes(4 << 20)})
+    elif wrong == "no network":
+        server.url = "http://127.0.0.1:9/news"
+    else:
+        server.body = {
+            "page": b"<html>Sorry</html>",
+            "not a tar": b"\x1f\x8b" + os.urandom(500),
+            "../": archive_of({**TEXTS, "../evil.txt": b"x"}),
+            "link": archive_of(TEXTS, link),
+            "device": archive_of(TEXTS, device),
+            "one file": archive_of({"news/train.txt": TRAIN}),
+        }[wrong]
+    with pytest.raises(CorpusError):
+        ensure(root, server)
+    assert lying_in(root) == (PART if wrong == "too long" else [])  # a length that is never reached looks like a cut
+    assert not (root.parent / "evil.txt").exists()
+
+
+def test_a_disk_too_small_is_refused_with_need_and_have_before_the_first_byte(root: Path, server: ArchiveServer) -> None:
+    server.answers.clear()
+    with pytest.raises(StorageError, match=r"needs about .* 5\.0 kB are free: ") as raised:
+        ensure_news(root, server.url, lambda _: None, free=lambda _: 5_000)
+    assert "RNNLM_TUI_HOME" in raised.value.hint
+    assert server.sent == [0]
+    assert lying_in(root) == []
+
+
+def test_a_stop_while_unpacking_keeps_the_archive_and_nothing_else(root: Path, server: ArchiveServer) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.phase == "unpacking":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ensure_news(root, server.url, stop)
+    assert lying_in(root) == PART
+    ensure(root, server)
+    assert len(server.requests) == 1
+    assert lying_in(root) == WHOLE
+
+
+def test_of_two_at_once_one_fetches_and_the_other_waits_for_it(root: Path, server: ArchiveServer) -> None:
+    server.answers.clear()
+    waited = threading.Event()
+    holder = threading.Event()
+
+    def first(progress: Progress) -> None:
+        holder.set()
+
+    def second(progress: Progress) -> None:
+        if not waited.is_set():
+            waited.set()
+            server.answers.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(ensure_news, root, server.url, first)
+        assert holder.wait(10)
+        other = pool.submit(ensure_news, root, server.url, second)
+        one.result(30)
+        other.result(30)
+    assert len(server.requests) == 1
+    assert waited.is_set()
+    assert lying_in(root) == WHOLE
+
+
+def test_the_recorded_hash_stands_for_texts_that_are_as_they_were_fetched(root: Path, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    ensure(root, server)
+    paths = news_files(root)
+    assert paths is not None
+    real = text_files.hash_files(paths, lambda _: None)
+    monkeypatch.setattr(news, "hash_files", None)
+    assert open_source(CorpusConfig(source="news"), root).fingerprint(lambda _: None) == real
+    monkeypatch.undo()
+    paths[0].write_bytes(TEST.replace(b"women", b"WOMEN"))
+    assert open_source(CorpusConfig(source="news"), root).fingerprint(lambda _: None) == text_files.hash_files(paths, lambda _: None) != real
+
+
+def test_preparing_fetches_what_is_missing_and_where_it_is_from_does_not_matter(root: Path, server: ArchiveServer) -> None:
+    training = TrainingConfig(batch_size=8, data_mode="sentences")
+    told: list[Progress] = []
+    first = prepare_corpus(CorpusConfig(source="news", url=server.url, mask_digits=True), WORDS, training, root, told.append)
+    assert {"downloading", "unpacking", "encoding"} <= {progress.phase for progress in told}
+    again = prepare_corpus(CorpusConfig(source="news", mask_digits=True), WORDS, training, root, told.append)
+    assert (again.path, len(server.requests)) == (first.path, 1)
+    assert first.manifest.splits["test"].sentences == 60
+    assert first.manifest.title == "news sentences of the book"
+
+
+def test_a_tokenizer_that_is_not_there_is_told_before_anything_is_fetched(root: Path, server: ArchiveServer, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    tokenizer = TokenizerConfig(kind="pretrained", name=str(tmp_path / "empty"))
+    with pytest.raises(TokenizerError, match=r"holds no tokenizer\.json"):
+        prepare_corpus(CorpusConfig(source="news", url=server.url), tokenizer, TrainingConfig(), root, lambda _: None)
+    assert server.requests == []
