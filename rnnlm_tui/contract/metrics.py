@@ -142,13 +142,6 @@ class Progress:
     """Bytes of the archive or the text; 0 when unknown."""
 
 
-def during_run(rows: Sequence[EvaluationRow], split: str) -> list[EvaluationRow]:
-    """The evaluations of `split` that a run is judged by, one a step: of the set that was measured first, for the whole set at the end may be a larger one."""
-    of_split = [row for row in rows if row.split == split]
-    latest = {row.step: row for row in of_split if row.name == of_split[0].name}
-    return [latest[step] for step in sorted(latest)]
-
-
 def perplexity(loss: float) -> float:
     """exp(loss), infinite where that overflows a float."""
     try:
