@@ -235,9 +235,22 @@ class SamplingConfig(Section):
     temperature: float = Field(default=0.8, gt=0, le=100, title="temperature", description="Divides the logits: below 1 safer, above 1 wilder.")
     top_k: int = Field(default=0, ge=0, le=1_000_000, title="top-k", description="Draw from the k likeliest tokens; 0: off.")
     top_p: float = Field(default=0.95, gt=0, le=1, title="top-p", description="Draw from the fewest tokens that hold this probability; 1: off.")
+    min_p: float = Field(
+        default=0.0, ge=0, le=1, title="min-p", description="Draw from tokens with at least this share of the likeliest one's probability; 0: off."
+    )
+    repetition_penalty: float = Field(
+        default=1.0, gt=0, le=100, title="penalty", description="Makes tokens that stand in the prompt or the text already less likely (above 1); 1: off."
+    )
+    stop: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
+        default=(),
+        strict=False,
+        max_length=8,
+        title="stop",
+        description="The text ends before the first of these; \\n is a line break.",
+    )
     max_new_tokens: int = Field(default=100, ge=1, le=1_000_000, title="max", description="Tokens to generate.", json_schema_extra=_unit("tokens"))
     seed: int = Field(default=7, ge=0, lt=2**63, title="seed", description="Seed of the sampler's own generator.")
-    greedy: bool = Field(default=False, title="greedy", description="Always the likeliest token; temperature, top-k, top-p and seed do nothing.")
+    greedy: bool = Field(default=False, title="greedy", description="Always the likeliest token; temperature, top-k, top-p, min-p and seed do nothing.")
 
 
 class RunConfig(Section):

@@ -50,7 +50,9 @@ class SamplePiece(_Message):
 class SampleDone(_Message):
     kind: Literal["done"] = "done"
     id: str
-    reason: Literal["length", "cancelled"]
+    reason: Literal["length", "stop", "cancelled"]
+    stop: str = ""
+    """The stop string that ended the text, which it does not hold; empty for the other reasons."""
     text: str
     """The whole continuation, without the prompt."""
     tokens: int

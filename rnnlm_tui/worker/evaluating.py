@@ -15,11 +15,11 @@ from rnnlm_tui.corpus.text import TextCodec
 from rnnlm_tui.corpus.token_store import PreparedCorpus
 from rnnlm_tui.engine.batches import evaluation_batches
 from rnnlm_tui.engine.failures import explained_aside
-from rnnlm_tui.engine.generate import generate
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.score import evaluate
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.worker.continuation import Continuation
 
 ItemT = TypeVar("ItemT")
 
@@ -119,15 +119,9 @@ class Evaluator:
 
     def _continue(self, prompt: str, step: int) -> SampleRow:
         settings = self._config.sampling
-        prompt_ids = self._codec.prompt_ids(prompt, after_end=self._config.training.data_mode == "stream")
-        decoder = self._codec.incremental(prompt_ids)
-        pieces, tokens = [], 0
-        drawn = generate(self._model, prompt_ids, **settings.model_dump())
-        for one in self._watched(drawn):
-            pieces.append(decoder.push(one.token))
-            tokens += 1
-        pieces.append(decoder.flush())
-        row = SampleRow(self._attempt, step, prompt, "".join(pieces), tokens, None if settings.greedy else settings.seed, time.time())
+        continuation = Continuation(self._model, self._codec, prompt, settings, after_end=self._config.training.data_mode == "stream")
+        text = "".join(self._watched(continuation)) + continuation.rest()
+        row = SampleRow(self._attempt, step, prompt, text, continuation.tokens, None if settings.greedy else settings.seed, time.time())
         self._database.add_sample(row)
         return row
 

@@ -15,11 +15,12 @@ from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.corpus.text import TextCodec
 from rnnlm_tui.engine.checkpoint import load_model
 from rnnlm_tui.engine.device import set_threads
-from rnnlm_tui.engine.generate import generate
+from rnnlm_tui.engine.generate import lay_out_head
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.errors import CheckpointError
 from rnnlm_tui.store.checkpoints import verify_checkpoint
 from rnnlm_tui.store.manifest import MANIFEST_NAME
+from rnnlm_tui.worker.continuation import Continuation
 from rnnlm_tui.worker.saving import DATA_MODE_KEY
 
 MAX_UNKNOWN = 8
@@ -63,40 +64,38 @@ class Sampler:
         """
         began = time.perf_counter()
         loaded, settings = self._get(request.checkpoint), request.settings
-        prompt_ids = loaded.codec.prompt_ids(request.prompt, after_end=loaded.after_end)
-        decoder = loaded.codec.incremental(prompt_ids)
+        continuation = Continuation(loaded.model, loaded.codec, request.prompt, settings, after_end=loaded.after_end)
         whole: list[str] = []
         waiting: list[str] = []
-        tokens, logprobs, first, sent = 0, 0.0, 0.0, -math.inf
+        first, sent = 0.0, -math.inf
         reason: Literal["length", "cancelled"] = "length"
-        drawn = generate(loaded.model, prompt_ids, **settings.model_dump())
-        for one in drawn:
-            tokens += 1
-            logprobs += one.logprob
-            waiting.append(decoder.push(one.token))
+        for new in continuation:
+            waiting.append(new)
             now = time.perf_counter()
             first = first or now - began
             if now - sent >= PIECE_SECONDS and (text := "".join(waiting)):
-                yield SamplePiece(id=request.id, text=text, tokens=tokens)
+                yield SamplePiece(id=request.id, text=text, tokens=continuation.tokens)
                 whole.append(text)
                 waiting.clear()
                 sent = now
             if is_cancelled():
                 reason = "cancelled"
                 break
-        waiting.append(decoder.flush())
+        waiting.append(continuation.rest())
         if text := "".join(waiting):
             whole.append(text)
-            yield SamplePiece(id=request.id, text=text, tokens=tokens)
+            yield SamplePiece(id=request.id, text=text, tokens=continuation.tokens)
+        tokens = continuation.tokens
         yield SampleDone(
             id=request.id,
-            reason=reason,
+            reason="stop" if continuation.stop else reason,
+            stop=continuation.stop,
             text="".join(whole),
             tokens=tokens,
-            prompt_tokens=len(prompt_ids),
+            prompt_tokens=len(continuation.prompt_ids),
             seconds=time.perf_counter() - began,
             first_token_seconds=first,
-            bits_per_token=-logprobs / tokens / math.log(2) if tokens else 0.0,
+            bits_per_token=-continuation.logprob / tokens / math.log(2) if tokens else 0.0,
             unknown=tuple(loaded.codec.unknown_characters(request.prompt)[:MAX_UNKNOWN]),
         )
 
@@ -110,6 +109,7 @@ class Sampler:
         loaded = _Loaded(load_model(path), TextCodec(path), after_end=_data_mode(path) == "stream")
         if loaded.codec.vocab_size != loaded.model.vocab_size:
             raise CheckpointError(f"{path} has a tokenizer of {loaded.codec.vocab_size:,} types for a model of {loaded.model.vocab_size:,}")
+        lay_out_head(loaded.model)
         self._loaded[key] = loaded
         while len(self._loaded) > KEPT_MODELS:
             self._loaded.popitem(last=False)

@@ -57,6 +57,9 @@ class Saver:
             "temperature": sampling.temperature,
             "top_k": sampling.top_k,
             "top_p": sampling.top_p,
+            "min_p": sampling.min_p,
+            "repetition_penalty": sampling.repetition_penalty,
+            **({"stop_strings": list(sampling.stop)} if sampling.stop else {}),
             "max_new_tokens": sampling.max_new_tokens,
             DATA_MODE_KEY: config.training.data_mode,
         }

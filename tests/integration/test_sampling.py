@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from transformers import GenerationConfig
 
 from rnnlm_tui.contract.config import SamplingConfig
 from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleRequest
@@ -64,6 +65,20 @@ async def test_a_seed_decides_the_text_and_the_run_itself_draws_the_same(text: P
     with pytest.raises(StorageError, match=r"model\.safetensors is damaged"):
         await draw(client, checkpoint)
     assert (await draw(client, resolve_checkpoint(run, "60"), max_new_tokens=5)).tokens == 5
+
+
+async def test_a_stop_string_ends_the_text_before_it_and_a_checkpoint_records_how_its_run_draws(text: Path, client: SamplerClient) -> None:
+    run = start(tiny_config(text, {"training.max_steps": 20, "sampling.min_p": 0.01, "sampling.repetition_penalty": 1.1, "sampling.stop": ["qqq"]}))
+    wait_until_ended(run)
+    checkpoint = resolve_checkpoint(run, "last")
+    recorded = GenerationConfig.from_pretrained(checkpoint)
+    assert (recorded.min_p, recorded.repetition_penalty, recorded.stop_strings) == (0.01, 1.1, ["qqq"])
+    whole = await draw(client, checkpoint, max_new_tokens=200, seed=1)
+    stop = whole.text[100:103]
+    done = await draw(client, checkpoint, max_new_tokens=200, seed=1, stop=("\x01never", stop))
+    assert (done.reason, done.stop) == ("stop", stop)
+    assert done.text == whole.text[: whole.text.index(stop)]
+    assert done.tokens < whole.tokens
 
 
 async def test_a_living_run_is_sampled_by_a_snapshot(text: Path, client: SamplerClient) -> None:

@@ -35,7 +35,7 @@ def idle_fields(config: RunConfig) -> dict[str, str]:
     else:
         idle["training.bptt"] = "stream mode only"
     if sampling.greedy:
-        idle |= dict.fromkeys(("sampling.temperature", "sampling.top_k", "sampling.top_p", "sampling.seed"), "greedy")
+        idle |= dict.fromkeys(("sampling.temperature", "sampling.top_k", "sampling.top_p", "sampling.min_p", "sampling.seed"), "greedy")
     return idle
 
 

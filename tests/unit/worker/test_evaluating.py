@@ -59,7 +59,17 @@ def test_a_sample_without_memory_is_left_out_and_the_others_are_drawn(
             raise error
         return whole_text(*arguments, **settings)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("rnnlm_tui.worker.evaluating.generate", generate)
+    monkeypatch.setattr("rnnlm_tui.worker.continuation.generate", generate)
     rows = evaluator.continue_prompts(7, ["the boys", "the dog"])
     assert [row.prompt for row in rows] == ["the dog"]
     assert notes(tmp_path) == ['no continuation of "the boys": sample: out of memory beside the training']
+
+
+def test_a_periodic_sample_ends_before_a_stop_string(evaluator: Evaluator) -> None:
+    evaluator._config = CONFIG.model_copy(update={"sampling": SamplingConfig(max_new_tokens=30)})
+    whole = evaluator.continue_prompt("the boys", 1)
+    stop = whole.text[20:24]
+    evaluator._config = CONFIG.model_copy(update={"sampling": SamplingConfig(max_new_tokens=30, stop=(stop,))})
+    ended = evaluator.continue_prompt("the boys", 1)
+    assert ended.text == whole.text[: whole.text.index(stop)]
+    assert ended.tokens < whole.tokens == 30

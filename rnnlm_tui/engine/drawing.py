@@ -1,0 +1,195 @@
+"""Draws a token from logits: repetition penalty, temperature, top-k, top-p and min-p with the meanings and in the order of transformers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rnnlm_tui.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """How tokens are drawn; `engine.generate.generate` says what each setting does."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    greedy: bool = False
+    seed: int = 0
+
+
+class Sampler(Protocol):
+    """Draws one token after the other and remembers them for the penalty."""
+
+    def draw(self, logits_V: Tensor) -> tuple[int, float]:
+        """A token and ln p of it at temperature 1 before penalty and filters; the logits may be overwritten."""
+        ...
+
+
+def sampler_for(device: torch.device, settings: Draws, prompt_ids: Iterable[int] = ()) -> Sampler:
+    """The sampler that is fast on the device, with a generator of its own; `prompt_ids` count for the repetition penalty."""
+    return InverseCdf(settings, prompt_ids) if device.type == "cpu" else ExponentialRace(device, settings, prompt_ids)
+
+
+class InverseCdf:
+    """For a CPU: few passes over the vocabulary, sums in double, no sort.
+
+    Top-p needs no sorted vocabulary: a token is proposed out of all, and stands if those before it hold less than
+    `top_p`. If not, neither it nor any token behind it can be drawn, and another one is proposed.
+    """
+
+    def __init__(self, settings: Draws, prompt_ids: Iterable[int] = ()) -> None:
+        self._settings = settings
+        self._penalty = _Penalty(torch.device("cpu"), settings.repetition_penalty, prompt_ids)
+        self._generator = torch.Generator("cpu").manual_seed(settings.seed)
+
+    @torch.inference_mode()
+    def draw(self, logits_V: Tensor) -> tuple[int, float]:
+        """A token and ln p of it at temperature 1."""
+        plain_V = torch.softmax(logits_V, 0)
+        log_total = float(logits_V.amax()) - math.log(_finite(float(plain_V.amax())))  # of exp(logits), as softmax has it
+        scores_V = self._penalty.on(logits_V)
+        if self._settings.greedy:
+            token = int(scores_V.argmax())
+        elif self._settings == Draws(seed=self._settings.seed):
+            token = self._place(plain_V)
+        else:
+            weights, ids = self._weighed(scores_V)
+            place = self._place(weights)
+            token = place if ids is None else int(ids[place])
+        self._penalty.add(token)
+        return token, float(logits_V[token]) - log_total
+
+    def _weighed(self, scores_V: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Probabilities after temperature and top-k, and the tokens they belong to in the order of the vocabulary; None: all tokens."""
+        ids = _likeliest(scores_V, self._settings.top_k) if 0 < self._settings.top_k < scores_V.numel() else None
+        return torch.softmax((scores_V if ids is None else scores_V[ids]) / self._settings.temperature, 0), ids
+
+    def _above_min_p(self, weights: Tensor) -> Tensor:
+        """The weights, zero for those below min-p."""
+        if not self._settings.min_p:
+            return weights
+        return F.threshold(weights, _just_below(float(self._settings.min_p * weights.amax()), weights.dtype), 0.0)
+
+    def _place(self, weights: Tensor) -> int:
+        """A place that top-p and min-p let through, each as often as its weight."""
+        choices = self._above_min_p(weights)
+        while True:
+            reached = choices.cumsum(0, dtype=torch.float64)
+            drawn = torch.rand((), dtype=torch.float64, generator=self._generator) * reached[-1]
+            # right=True: a place whose weight is zero is never drawn.
+            place = min(int(torch.searchsorted(reached, drawn, right=True)), weights.numel() - 1)
+            if self._settings.top_p == 1 or _is_in_nucleus(weights, place, self._settings.top_p):
+                return place
+            weight = float(weights[place])
+            choices = F.threshold(choices, _just_below(weight, weights.dtype), 0.0)
+            F.threshold(choices[: place + 1], weight, 0.0, inplace=True)
+
+
+class ExponentialRace:
+    """For a GPU: nothing waits for the device but the one transfer of the drawn token."""
+
+    def __init__(self, device: torch.device, settings: Draws, prompt_ids: Iterable[int] = ()) -> None:
+        self._settings = settings
+        self._wide = torch.float32 if device.type == "mps" else torch.float64  # Apple's devices have no double
+        self._penalty = _Penalty(device, settings.repetition_penalty, prompt_ids)
+        self._generator = torch.Generator(device).manual_seed(settings.seed)
+
+    @torch.inference_mode()
+    def draw(self, logits_V: Tensor) -> tuple[int, float]:
+        """A token and ln p of it at temperature 1."""
+        scores_V = self._penalty.on(logits_V)
+        place = scores_V.argmax() if self._settings.greedy else self._raced(self._kept(scores_V.to(self._wide)))
+        logprob = logits_V.log_softmax(0).index_select(0, place.view(1))
+        token, told = torch.cat((place.view(1).to(self._wide), logprob.to(self._wide))).tolist()
+        self._penalty.add(int(token))
+        return int(token), _finite(told)
+
+    def _kept(self, scores_V: Tensor) -> Tensor:
+        """Logits over the temperature, minus infinity for tokens that are left out."""
+        settings = self._settings
+        scores_V = scores_V / settings.temperature
+        if 0 < settings.top_k < scores_V.numel():
+            scores_V = scores_V.masked_fill(scores_V < scores_V.topk(settings.top_k).values[-1], -math.inf)
+        if settings.top_p < 1:
+            ordered_V, places_V = scores_V.sort(stable=True)
+            is_out_V = ordered_V.softmax(0).cumsum(0) <= 1 - settings.top_p
+            is_out_V[-1] = False
+            scores_V = scores_V.masked_fill(torch.empty_like(is_out_V).scatter_(0, places_V, is_out_V), -math.inf)
+        if settings.min_p:
+            weights_V = scores_V.softmax(0)
+            scores_V = scores_V.masked_fill(weights_V < settings.min_p * weights_V.amax(), -math.inf)
+        return scores_V
+
+    def _raced(self, scores_V: Tensor) -> Tensor:
+        # Of independent exponential times with rates w, the first is i with probability w_i / sum(w): no scan, no second wait.
+        times_V = torch.empty_like(scores_V).exponential_(generator=self._generator)
+        return (scores_V.softmax(0) / times_V).argmax()
+
+
+class _Penalty:
+    """Makes tokens that were there before less likely: c > 1 divides positive logits and multiplies negative ones (Keskar et al. 2019, CTRL)."""
+
+    def __init__(self, device: torch.device, factor: float, token_ids: Iterable[int]) -> None:
+        self._factor = factor
+        self._seen: set[int] = set()
+        self._ids = torch.empty(64, dtype=torch.int64, device=device)
+        for token in token_ids:
+            self.add(token)
+
+    def on(self, logits_V: Tensor) -> Tensor:
+        """The penalised logits; the given ones stay as they are."""
+        if self._factor == 1:
+            return logits_V
+        ids = self._ids[: len(self._seen)]
+        found = logits_V.index_select(0, ids)
+        return logits_V.index_copy(0, ids, torch.where(found < 0, found * self._factor, found / self._factor))
+
+    def add(self, token: int) -> None:
+        """One more token that was there."""
+        if self._factor == 1 or token in self._seen:
+            return
+        if len(self._seen) == len(self._ids):
+            self._ids = torch.cat((self._ids, torch.empty_like(self._ids)))
+        self._ids[len(self._seen)] = token
+        self._seen.add(token)
+
+
+def _likeliest(scores_V: Tensor, top_k: int) -> Tensor:
+    """The k likeliest tokens and those as likely as the last of them, in the order of the vocabulary."""
+    values, ids = scores_V.topk(top_k + 1)
+    last, next_one = values[-2:].tolist()
+    return (scores_V >= last).nonzero().squeeze(1) if last == next_one else ids[:-1].sort().values
+
+
+def _is_in_nucleus(weights: Tensor, place: int, top_p: float) -> bool:
+    """Whether the weights before this one hold less than `top_p` of all: the higher ones, of equal ones those with a higher place."""
+    weight, limit = float(weights[place]), top_p * float(weights.sum(dtype=torch.float64))
+    if _held_above(weights, _just_below(weight, weights.dtype)) - weight < limit:
+        return True
+    equals = int((weights[place + 1 :] == weight).sum())
+    return _held_above(weights, weight) + equals * weight < limit
+
+
+def _held_above(weights: Tensor, bound: float) -> float:
+    return float(F.threshold(weights, bound, 0.0).sum(dtype=torch.float64))
+
+
+def _just_below(number: float, dtype: torch.dtype) -> float:
+    """What rounds to the next smaller number of this type."""
+    return number * (1 - torch.finfo(dtype).eps / 2)
+
+
+def _finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise InputError("this model's predictions are not numbers: its training had diverged", hint="take an earlier checkpoint")
+    return number

@@ -1,0 +1,220 @@
+"""Drawing: each filter keeps what transformers' of the same name keeps, and tokens come as often as they should."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from itertools import product
+from typing import cast
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import GenerationConfig
+from transformers.generation.logits_process import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from rnnlm_tui.engine import drawing
+from rnnlm_tui.engine.drawing import Draws, ExponentialRace, InverseCdf, Sampler, sampler_for
+from rnnlm_tui.errors import InputError
+
+CPU = torch.device("cpu")
+PROMPT = (3, 1, 3)
+FILTERS = {
+    "nothing": Draws(),
+    "temperature": Draws(temperature=0.7),
+    "top-k": Draws(top_k=5),
+    "top-k of more than all": Draws(top_k=999),
+    "top-k of one": Draws(top_k=1),
+    "top-p": Draws(top_p=0.8),
+    "top-p of one token": Draws(top_p=1e-9),
+    "min-p": Draws(min_p=0.1),
+    "min-p of the likeliest alone": Draws(min_p=1.0),
+    "repetition penalty": Draws(repetition_penalty=1.7),
+    "reward for repetition": Draws(repetition_penalty=0.6),
+    "top-k and top-p": Draws(top_k=7, top_p=0.6),
+    "top-p and min-p": Draws(temperature=1.4, top_p=0.9, min_p=0.2),
+    "top-k and min-p": Draws(temperature=1.4, top_k=4, min_p=0.2),
+    "all": Draws(temperature=1.3, top_k=9, top_p=0.85, min_p=0.05, repetition_penalty=1.3),
+}
+
+
+def theirs(settings: Draws, logits_V: Tensor) -> Tensor:
+    """Probabilities of transformers' processors in the order of its `generate`."""
+    chain = LogitsProcessorList()
+    if settings.repetition_penalty != 1:
+        chain.append(RepetitionPenaltyLogitsProcessor(settings.repetition_penalty))
+    if settings.temperature != 1:
+        chain.append(TemperatureLogitsWarper(settings.temperature))
+    if settings.top_k:
+        chain.append(TopKLogitsWarper(settings.top_k))
+    if settings.top_p < 1:
+        chain.append(TopPLogitsWarper(settings.top_p))
+    if settings.min_p:
+        chain.append(MinPLogitsWarper(settings.min_p))
+    return torch.softmax(chain(cast(torch.LongTensor, torch.tensor([PROMPT])), cast(torch.FloatTensor, logits_V[None]))[0], 0)
+
+
+def by_inverse_cdf(settings: Draws, logits_V: Tensor) -> Tensor:
+    """Probabilities of the tokens that InverseCdf may return: a proposal stands or another one is made, so these are the weights of what stands."""
+    sampler = InverseCdf(settings, PROMPT)
+    weights, ids = sampler._weighed(sampler._penalty.on(logits_V))
+    choices = sampler._above_min_p(weights)
+    stands = [settings.top_p == 1 or drawing._is_in_nucleus(weights, place, settings.top_p) for place in range(len(weights))]
+    choices = choices * torch.tensor(stands)
+    whole_V = torch.zeros_like(logits_V)
+    whole_V[torch.arange(len(whole_V)) if ids is None else ids] = choices / choices.sum()
+    return whole_V
+
+
+def by_race(settings: Draws, logits_V: Tensor) -> Tensor:
+    sampler = ExponentialRace(CPU, settings, PROMPT)
+    return sampler._kept(sampler._penalty.on(logits_V)).softmax(0)
+
+
+def random_logits(seed: int, size: int) -> Tensor:
+    """Float64, so that both sides round alike at a border; some seeds have many equal values or impossible tokens."""
+    logits_V = 2.5 * torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    if seed % 3 == 1:
+        logits_V = logits_V.round()
+    if seed % 4 == 3:
+        logits_V[::5] = -math.inf
+    return logits_V
+
+
+def by_logit(logits_V: Tensor, probabilities_V: Tensor) -> Tensor:
+    """Probabilities in the order of the logits: which of equal tokens top-p leaves out is up to transformers' unstable sort."""
+    pairs = sorted(zip(logits_V.tolist(), probabilities_V.tolist(), strict=True))
+    return torch.tensor([probability for _, probability in pairs], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize("ours", [by_inverse_cdf, by_race])
+def test_each_filter_equals_the_one_of_transformers(ours: object, name: str) -> None:
+    assert callable(ours)
+    for seed, size in product(range(12), (8, 60)):
+        logits_V = random_logits(seed, size)
+        wanted, found = (by_logit(logits_V, make(FILTERS[name], logits_V)) for make in (theirs, ours))
+        assert torch.equal(found > 0, wanted > 0), (seed, size)
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("ours", [by_inverse_cdf, by_race])
+def test_top_p_of_equal_probabilities_keeps_the_same_ones_as_transformers(ours: object) -> None:
+    assert callable(ours)
+    for top_p in (0.25, 0.5, 0.51, 0.75, 0.76, 0.99):
+        settings, logits_V = Draws(top_p=top_p), torch.zeros(8, dtype=torch.float64)
+        assert torch.equal(ours(settings, logits_V), theirs(settings, logits_V))
+
+
+def test_the_order_is_the_one_of_transformers_generate() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=12, n_embd=4, n_layer=1, n_head=1, n_positions=8))
+    settings = GenerationConfig(do_sample=True, temperature=0.5, top_k=5, top_p=0.5, min_p=0.1, repetition_penalty=1.2)  # type: ignore[no-untyped-call]
+    chain = model._get_logits_processor(settings, input_ids_seq_length=1, logits_processor=LogitsProcessorList())  # type: ignore[misc]
+    assert [type(one) for one in chain] == [RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper, MinPLogitsWarper]
+
+
+# frequencies
+
+DRAWS = 3_000
+PROBABILITIES = (0.3, 0.05, 0.2, 0.1, 0.15, 0.02, 0.08, 0.1)
+LOGITS = torch.tensor(PROBABILITIES).log() + 3
+
+
+def chi_square(sampler: Sampler, logits_V: Tensor, wanted_V: Tensor) -> float:
+    """The statistic over its 99.99 % quantile (Wilson and Hilferty's approximation); infinite where an impossible token came."""
+    counts = Counter(sampler.draw(logits_V.clone())[0] for _ in range(DRAWS))
+    possible = [token for token, p in enumerate(wanted_V.tolist()) if p > 0]
+    if not set(counts) <= set(possible):
+        return math.inf
+    statistic = sum((counts[token] - DRAWS * float(wanted_V[token])) ** 2 / (DRAWS * float(wanted_V[token])) for token in possible)
+    freedom = len(possible) - 1
+    return statistic / (freedom * (1 - 2 / (9 * freedom) + 3.719 * math.sqrt(2 / (9 * freedom))) ** 3) if freedom else 0.0
+
+
+@pytest.mark.parametrize("name", ["nothing", "temperature", "top-k", "top-p", "min-p", "top-k and top-p", "top-p and min-p"])
+def test_tokens_are_drawn_as_often_as_their_probability_says(name: str) -> None:
+    settings = FILTERS[name]
+    for sampler in (InverseCdf(settings), ExponentialRace(CPU, settings)):
+        assert chi_square(sampler, LOGITS, theirs(settings, LOGITS)) < 1
+
+
+def test_a_wrong_distribution_fails_the_test_of_frequencies() -> None:
+    skewed = torch.tensor([0.25, 0.1, *PROBABILITIES[2:]])
+    assert chi_square(InverseCdf(Draws()), LOGITS, skewed) > 1
+
+
+def test_equal_likely_tokens_inside_the_nucleus_come_equally_often() -> None:
+    settings, logits_V = Draws(top_p=0.5), torch.zeros(16)
+    for sampler in (InverseCdf(settings), ExponentialRace(CPU, settings)):
+        assert chi_square(sampler, logits_V, torch.tensor([0.0] * 8 + [1 / 8] * 8)) < 1
+
+
+def test_frequencies_hold_over_a_whole_vocabulary() -> None:
+    logits_V = 2 * torch.randn(5_000, generator=torch.Generator().manual_seed(3))
+    settings = Draws(temperature=0.9, top_p=0.9)
+    wanted_V = theirs(settings, logits_V.double())
+    counted = torch.arange(5_000) % 10  # tokens in ten groups, so that each is drawn often enough to compare
+    for sampler in (InverseCdf(settings), ExponentialRace(CPU, settings)):
+        found = torch.bincount(counted[[sampler.draw(logits_V)[0] for _ in range(1_500)]], minlength=10)
+        expected = 1_500 * torch.zeros(10, dtype=torch.float64).index_add_(0, counted, wanted_V)
+        assert float(((found - expected) ** 2 / expected).sum()) < 33.7  # 99.99 % of chi-square with 9 degrees of freedom
+
+
+# single tokens
+
+
+@pytest.mark.parametrize("sampler", [InverseCdf, lambda *given: ExponentialRace(CPU, *given)])
+def test_log_probability_is_the_models_own_whatever_the_settings(sampler: object) -> None:
+    assert callable(sampler)
+    for settings in FILTERS.values():
+        drawer = sampler(settings, PROMPT)
+        for _ in range(5):
+            token, logprob = drawer.draw(LOGITS.clone())
+            assert logprob == pytest.approx(math.log(PROBABILITIES[token]), abs=1e-5)
+
+
+def test_greedy_takes_the_likeliest_after_the_penalty() -> None:
+    logits_V = torch.tensor([2.0, 1.9, -1.0])
+    for make in (InverseCdf, lambda *given: ExponentialRace(CPU, *given)):
+        assert [make(Draws(greedy=True)).draw(logits_V.clone())[0] for _ in range(2)] == [0, 0]
+        penalised = make(Draws(greedy=True, repetition_penalty=1.5))
+        assert [penalised.draw(logits_V.clone())[0] for _ in range(3)] == [0, 1, 0]  # 2.0, then 1.9 > 1.33, then 1.33 > 1.27
+        assert make(Draws(greedy=True, repetition_penalty=1.5), (0,)).draw(logits_V.clone())[0] == 1
+
+
+def test_the_penalty_remembers_more_tokens_than_it_had_room_for() -> None:
+    logits_V = torch.ones(300, dtype=torch.float64)
+    drawer = InverseCdf(Draws(repetition_penalty=100.0), range(200))
+    scores_V = drawer._penalty.on(logits_V)
+    assert scores_V[:200].tolist() == [0.01] * 200
+    assert scores_V[200:].tolist() == [1.0] * 100
+
+
+def test_an_impossible_token_is_never_drawn() -> None:
+    logits_V = torch.tensor([-math.inf, 0.0, -math.inf, 0.0, -math.inf])
+    for sampler in (InverseCdf(Draws()), InverseCdf(Draws(temperature=2.0, top_p=0.99)), ExponentialRace(CPU, Draws())):
+        assert {sampler.draw(logits_V.clone())[0] for _ in range(300)} == {1, 3}
+
+
+def test_the_same_seed_draws_the_same_tokens() -> None:
+    def drawn(seed: int) -> list[int]:
+        sampler = sampler_for(CPU, Draws(top_p=0.9, seed=seed))
+        return [sampler.draw(LOGITS.clone())[0] for _ in range(50)]
+
+    assert drawn(1) == drawn(1) != drawn(2)
+
+
+@pytest.mark.parametrize("sampler", [InverseCdf, lambda *given: ExponentialRace(CPU, *given)])
+def test_predictions_that_are_no_numbers_are_an_error_for_people(sampler: object) -> None:
+    assert callable(sampler)
+    with pytest.raises(InputError, match="its training had diverged"):
+        sampler(Draws(top_p=0.9)).draw(torch.full((4,), math.nan))
