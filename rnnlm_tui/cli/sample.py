@@ -10,13 +10,14 @@ import typer
 from rnnlm_tui.cli.arguments import JsonOption, complete_run
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from rnnlm_tui.contract.config import SamplingConfig
     from rnnlm_tui.contract.requests import SampleDone, SampleRequest
     from rnnlm_tui.store.run_directory import RunDirectory
 
-_FROM_RUN = "(default: the run's)"
+_FROM_RUN = "the run's"
 
 
 def sample(
@@ -33,6 +34,18 @@ def sample(
     temperature: Annotated[float | None, typer.Option(help="Below 1 safer, above 1 wilder.", show_default=_FROM_RUN)] = None,
     top_k: Annotated[int | None, typer.Option(help="Draw from the k likeliest tokens; 0: off.", show_default=_FROM_RUN)] = None,
     top_p: Annotated[float | None, typer.Option(help="Draw from the fewest tokens that hold this probability; 1: off.", show_default=_FROM_RUN)] = None,
+    min_p: Annotated[
+        float | None, typer.Option(help="Draw from tokens with at least this share of the likeliest one's probability; 0: off.", show_default=_FROM_RUN)
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None, typer.Option(help="Above 1: what stands in the prompt or the text already becomes less likely; 1: off.", show_default=_FROM_RUN)
+    ] = None,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT", help=r"End the text before TEXT; \n is a line break, '' is none; of several the first to come counts.", show_default=_FROM_RUN
+        ),
+    ] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Tokens to generate.", show_default=_FROM_RUN)] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed draws the same text.", show_default=_FROM_RUN)] = None,
     greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest token; needs no seed.")] = False,
@@ -41,10 +54,14 @@ def sample(
     """Continue a prompt with a checkpoint's model."""
     import asyncio
 
-    from rnnlm_tui.cli.output import note, print_json
+    from rnnlm_tui.cli.output import note, print_json, shown
+    from rnnlm_tui.contract.escapes import escaped, unescaped
 
     directory, which = split_address(run)
-    changes = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "max_new_tokens": max_new_tokens, "seed": seed, "greedy": True if greedy else None}
+    changes: dict[str, object] = {
+        "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "repetition_penalty": repetition_penalty,
+        "stop": None if not stop else [] if stop == [""] else [unescaped(text) for text in stop], "max_new_tokens": max_new_tokens, "seed": seed, "greedy": True if greedy else None,
+    }  # fmt: skip
     settings = sample_settings(directory, changes)
     request = sample_request(directory, which, read_prompt(prompt), settings)
     done = asyncio.run(_draw(request, stream=not json))
@@ -56,7 +73,9 @@ def sample(
         return
     drawing = done.seconds - done.first_token_seconds
     rate = f"{(done.tokens - 1) / drawing:,.0f} tok/s, " if done.tokens > 1 and drawing > 0 else ""
-    note(f"{done.tokens} tokens, {rate}{done.bits_per_token:.1f} bits a token, {'greedy' if settings.greedy else f'seed {settings.seed}'}, from {address}")
+    ended = f'stopped at "{shown(escaped(done.stop))}", ' if done.reason == "stop" else ""
+    drawn = "greedy" if settings.greedy else f"seed {settings.seed}"
+    note(f"{done.tokens} tokens, {ended}{rate}{done.bits_per_token:.1f} bits a token, {drawn}, from {address}")
 
 
 def split_address(address: str) -> tuple[RunDirectory, str | None]:
@@ -67,7 +86,7 @@ def split_address(address: str) -> tuple[RunDirectory, str | None]:
     return find_run(name if at else address), (which if at else None)
 
 
-def sample_settings(directory: RunDirectory, changes: dict[str, float | int | bool | None]) -> SamplingConfig:
+def sample_settings(directory: RunDirectory, changes: Mapping[str, object]) -> SamplingConfig:
     """The run's sampling settings with the changes that are not None.
 
     Raises:
@@ -117,9 +136,10 @@ def sample_json(request: SampleRequest, done: SampleDone, run: str) -> dict[str,
     settings = request.settings
     return {
         "run": run, "checkpoint": step_of(request), "prompt": request.prompt, "text": done.text, "tokens": done.tokens, "reason": done.reason,
-        "seed": None if settings.greedy else settings.seed, "greedy": settings.greedy, "temperature": settings.temperature, "top_k": settings.top_k,
-        "top_p": settings.top_p, "max_new_tokens": settings.max_new_tokens, "bits_per_token": done.bits_per_token, "seconds": done.seconds, "unknown": list(done.unknown),
-        "path": request.checkpoint,
+        "stopped_at": done.stop if done.reason == "stop" else None, "seed": None if settings.greedy else settings.seed, "greedy": settings.greedy,
+        "temperature": settings.temperature, "top_k": settings.top_k, "top_p": settings.top_p, "min_p": settings.min_p,
+        "repetition_penalty": settings.repetition_penalty, "stop": list(settings.stop), "max_new_tokens": settings.max_new_tokens,
+        "bits_per_token": done.bits_per_token, "seconds": done.seconds, "unknown": list(done.unknown), "path": request.checkpoint,
     }  # fmt: skip
 
 

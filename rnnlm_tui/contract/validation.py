@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
@@ -162,6 +162,11 @@ def _problem(details: ErrorDetails) -> Problem:
         return Problem(path, f"is {value!r}, must be one of {', '.join(allowed)}", near_names(str(value), allowed))
     if kind == "string_pattern_mismatch":
         return Problem(path, f"is {value!r}, must be auto, cpu, mps, cuda or cuda:N")
+    if kind in ("string_too_short", "string_too_long", "too_long") and isinstance(value, str | Sequence):
+        most = context.get("max_length", "")
+        return Problem(
+            path, "is empty" if not value else f"has {len(value):,} {'characters' if isinstance(value, str) else 'texts'}, at most {most:,} are taken"
+        )
     if kind == "finite_number":
         return Problem(path, f"is {value!r}, must be a finite number", allowed_range(path))
     wanted = {

@@ -218,6 +218,21 @@ def test_a_sample_keeps_the_json_contract() -> None:
     assert sample_json(sample_request(directory, "best", "It", SamplingConfig(greedy=True)), done, directory.name)["seed"] is None
 
 
+def test_a_sample_that_a_stop_string_ended_says_which_one() -> None:
+    directory = trained_run()
+    settings = SamplingConfig(min_p=0.1, repetition_penalty=1.2, stop=("\n", "end"))
+    done = SampleDone(
+        id="1", reason="stop", stop="\n", text=" goes on", tokens=2, prompt_tokens=1, seconds=0.1, first_token_seconds=0.1, bits_per_token=4.0
+    )  # fmt: skip
+    found = sample_json(sample_request(directory, "best", "It", settings), done, directory.name)
+    assert (found["reason"], found["stopped_at"], found["stop"], found["min_p"], found["repetition_penalty"]) == ("stop", "\n", ["\n", "end"], 0.1, 1.2)
+
+
+def test_an_empty_stop_string_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"sampling\.stop"):
+        sample_settings(trained_run(), {"stop": ["a", ""]})
+
+
 def test_a_child_keeps_the_shape_and_vocabulary_of_its_parent() -> None:
     parent = PRESETS["demo"]
     check_fits_parent(parse_config(merge(parent, {"optimizer.learning_rate": 1e-4, "model.dropout": 0.0})), parent)

@@ -161,3 +161,9 @@ def test_an_empty_value_clears_only_what_may_be_empty() -> None:
         ("corpus.source", "has no value, must be text"),
         ("training.batch_size", "has no value, must be a whole number"),
     ]
+
+
+def test_lists_of_texts_say_what_is_wrong_with_which_text() -> None:
+    assert "is empty" in problems_of({"sampling.stop": ["a", ""]})["sampling.stop.1"]
+    assert "has 101 characters, at most 100 are taken" in problems_of({"sampling.stop": ["a" * 101]})["sampling.stop.0"]
+    assert "has 9 texts, at most 8 are taken" in problems_of({"sampling.stop": list("abcdefghi")})["sampling.stop"]
