@@ -11,6 +11,9 @@ Verb = Literal["status", "pause", "resume", "stop", "checkpoint", "evaluate", "s
 SETTABLE: tuple[str, ...] = ("optimizer.learning_rate", "evaluation.every", "checkpoint.every")
 """Config fields that `set` may change while a run goes on; each change is an event of the run."""
 
+SETTINGS_KEY = "settings"
+"""Meta key of what `set` changed, as JSON from dotted path to value, so that a later attempt goes on with it."""
+
 MAX_REQUEST_BYTES = 65_536
 """A longer line is refused and its connection closed."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -96,9 +97,9 @@ class HardwareRow:
 
     time: float
     cpu_percent: float
-    """Of all cores."""
+    """Busy part of the cores that the worker may use, in percent of all of them."""
     process_cpu_percent: float
-    """Of all cores, this worker alone."""
+    """Of the same cores, this worker alone; what is left of `cpu_percent` is what others take from it."""
     memory_used: int
     memory_total: int
     process_memory: int
@@ -140,6 +141,13 @@ class Progress:
     """Bytes of the archive or the text."""
     total: int
     """Bytes of the archive or the text; 0 when unknown."""
+
+
+def during_run(rows: Sequence[EvaluationRow], split: str) -> list[EvaluationRow]:
+    """The evaluations of `split` that a run is judged by, one a step: of the set that was measured first, for the whole set at the end may be a larger one."""
+    of_split = [row for row in rows if row.split == split]
+    latest = {row.step: row for row in of_split if row.name == of_split[0].name}
+    return [latest[step] for step in sorted(latest)]
 
 
 def perplexity(loss: float) -> float:

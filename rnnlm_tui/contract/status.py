@@ -114,6 +114,17 @@ class SourceFigures(Figures):
     perplexity: float | None = None
 
 
+class ReferenceFigures(Figures):
+    """The book's own run beside this one; measured on the same set, `RunSummary.evaluation`."""
+
+    sentences: int | None = None
+    """Training sentences that this run had seen at its newest evaluation."""
+    perplexity: float | None = None
+    """Of the reference at its evaluation nearest to that."""
+    reference_sentences: int | None = None
+    """Training sentences that the reference had seen at it."""
+
+
 class CheckpointFigures(Figures):
     best: int | None = None
     """Step of the best checkpoint on disk by validation loss."""
@@ -151,6 +162,14 @@ class RunSummary(Figures):
     pid: int | None = None
     host: str | None = None
     device: str | None = None
+    precision: str | None = None
+    """Numbers of the layers: float32 or bf16."""
+    matmul: str | None = None
+    """Matrix products as they are computed: float32, or medium, with inputs rounded to bf16 (TF32 on a GPU)."""
+    cores: int | None = None
+    """Cores that the worker may use."""
+    others_cores: float | None = None
+    """So many of these cores were taken by others in the last ten seconds; None where that slows nothing."""
     started: str | None = None
     """ISO 8601, UTC, of the first attempt."""
     updated: float | None = None
@@ -162,8 +181,12 @@ class RunSummary(Figures):
     train: TrainFigures = TrainFigures()
     validation: EvaluationFigures = EvaluationFigures()
     test: EvaluationFigures = EvaluationFigures()
+    evaluation: EvaluationFigures = EvaluationFigures()
+    """Of the set that the run is judged by while it trains, as its config says; the whole set at the end, where that is another, stands in `validation` or `test`."""
     baseline: BaselineFigures = BaselineFigures()
     source: SourceFigures = SourceFigures()
+    reference: ReferenceFigures | None = None
+    """None where the run doesn't follow the book's protocol."""
     tokens_per_second: float | None = None
     eta_seconds: float | None = None
     checkpoints: CheckpointFigures = CheckpointFigures()

@@ -14,6 +14,7 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.store.series import SeriesTable
+from rnnlm_tui.supervisor.neighbours import READINGS
 from rnnlm_tui.supervisor.processes import last_lines
 from rnnlm_tui.supervisor.summary import RECENT_STEPS, RunFacts, estimate_remaining, number, summarize_facts
 
@@ -148,6 +149,7 @@ class RunMonitor:
             checkpoints=reader.checkpoints(),
             last_state=reader.last_state(),
             progress=reader.progress(),
+            hardware=reader.hardware(READINGS),
         )
         return replace(facts, status=self._status(facts, lock))
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from statistics import fmean
 
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.metrics import SMOOTHED_STEPS, CheckpointRow, EvaluationRow, EventRow, Progress, StepRow, perplexity
+from rnnlm_tui.contract.metrics import SMOOTHED_STEPS, CheckpointRow, EvaluationRow, EventRow, HardwareRow, Progress, StepRow, during_run, perplexity
 from rnnlm_tui.contract.status import (
     BaselineFigures,
     CheckpointFigures,
@@ -21,6 +21,8 @@ from rnnlm_tui.contract.status import (
     SourceFigures,
     TrainFigures,
 )
+from rnnlm_tui.supervisor.neighbours import others_cores
+from rnnlm_tui.supervisor.reference import reference_figures
 
 RECENT_STEPS = 400
 """Rates and the ETA come from the newest steps, this many at most."""
@@ -47,6 +49,8 @@ class RunFacts:
     checkpoints: Sequence[CheckpointRow]
     last_state: EventRow | None
     progress: Progress | None
+    hardware: Sequence[HardwareRow] = ()
+    """The newest readings, the oldest of them first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,8 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
     last = facts.recent[-1] if facts.recent else None
     eta = estimate_remaining(facts)
     source_loss = _number(meta, "source_loss")
-    max_steps, parameters = _number(meta, "max_steps"), _number(meta, "parameters")
+    max_steps, parameters, cores = _number(meta, "max_steps"), _number(meta, "parameters"), _number(meta, "cores")
+    judged = during_run(facts.evaluations, config.evaluation.split)
     living = facts.status in ("preparing", "running", "paused", "stalled")
     return RunSummary(
         run=facts.name,
@@ -116,6 +121,10 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
         pid=facts.pid if living else None,
         host=meta.get("host"),
         device=meta.get("device") or None,
+        precision=meta.get("precision") or None,
+        matmul=meta.get("matmul") or None,
+        cores=None if cores is None else int(cores),
+        others_cores=_others(facts, cores),
         started=None if facts.started is None else datetime.fromtimestamp(facts.started, UTC).isoformat(timespec="seconds"),
         updated=_updated(facts),
         active_seconds=last.active_seconds if last else 0.0,
@@ -131,10 +140,12 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
         train=_train_figures(facts.recent),
         validation=_evaluation_figures([row for row in facts.evaluations if row.split == "validation"]),
         test=_evaluation_figures([row for row in facts.evaluations if row.split == "test"]),
+        evaluation=_evaluation_figures(judged),
         baseline=BaselineFigures(
             perplexity=_perplexity(_number(meta, "baseline_loss")), validation_perplexity=_perplexity(_number(meta, "baseline_validation_loss"))
         ),
         source=SourceFigures(perplexity=_perplexity(source_loss)),
+        reference=reference_figures(config, meta, judged[-1].step if judged else None),
         tokens_per_second=_tokens_per_second(facts.recent) if facts.status == "running" or not living else None,
         eta_seconds=None if eta is None else eta.seconds,
         checkpoints=CheckpointFigures(
@@ -149,6 +160,13 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
         parent=meta.get("parent"),
         message=_message(facts),
     )
+
+
+def _others(facts: RunFacts, cores: float | None) -> float | None:
+    """What others hold of the cores while a run trains on them."""
+    if facts.status != "running" or cores is None or not facts.meta.get("device", "").startswith("cpu"):
+        return None
+    return others_cores(facts.hardware, cores=int(cores), threads=int(_number(facts.meta, "threads") or cores))
 
 
 def _train_figures(recent: Sequence[StepRow]) -> TrainFigures:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
 import psutil
 
 from rnnlm_tui.contract.metrics import HardwareRow
+from rnnlm_tui.store.cores import usable_cores
 from rnnlm_tui.supervisor.gpu import GpuProbe, GpuReading
 
 
@@ -21,10 +23,9 @@ class HardwareProbe:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._process = psutil.Process()
-        self._cores = psutil.cpu_count() or 1
+        self._cores = usable_cores()
         self._gpu: GpuProbe | None = None
-        psutil.cpu_percent()  # loads are measured between two readings: this is the first one's beginning
-        self._process.cpu_percent()
+        self._cpu_loads()  # loads are measured between two readings: this is the first one's beginning
 
     def watch_gpu(self, uuid: str) -> None:
         """Read this card as well from now on."""
@@ -35,10 +36,11 @@ class HardwareProbe:
         gpu_probe = self._gpu
         gpu = gpu_probe.sample() if gpu_probe is not None else GpuReading()
         memory = psutil.virtual_memory()
+        whole, own = self._cpu_loads()
         return HardwareRow(
             time=time.time(),
-            cpu_percent=psutil.cpu_percent(),
-            process_cpu_percent=self._process.cpu_percent() / self._cores,
+            cpu_percent=whole,
+            process_cpu_percent=own,
             memory_used=memory.total - memory.available,
             memory_total=memory.total,
             process_memory=self._process.memory_info().rss,
@@ -51,3 +53,27 @@ class HardwareProbe:
             gpu_watts=gpu.watts,
             gpu_celsius=gpu.celsius,
         )
+
+    def _cpu_loads(self) -> tuple[float, float]:
+        """Busy part of the usable cores, and this process's, which has no children; percent."""
+        own = self._process.cpu_percent() / 100
+        return usable_loads(own, self._allowed(psutil.cpu_percent(percpu=True)), self._cores)
+
+    def _allowed(self, percents: list[float]) -> list[float]:
+        """The loads of the cores that this process may run on, as parts; all of them where the kernel's numbers don't tell which."""
+        try:
+            chosen = [percents[core] / 100 for core in os.sched_getaffinity(0)]
+        except (AttributeError, IndexError):  # macOS has no affinity; a container may list fewer cores than it numbers
+            return [percent / 100 for percent in percents]
+        return chosen
+
+
+def usable_loads(own: float, loads: list[float], cores: int) -> tuple[float, float]:
+    """Percent of `cores` that are busy and that this process uses itself, from its own use in cores and the load (0 to 1) of each core that it may run on.
+
+    Where a container's quota gives fewer cores than it may run on, others take from them only what the rest of the machine has no room for.
+    """
+    own = min(own, float(cores))
+    others = max(0.0, sum(loads) - own)
+    held = min(max(0.0, others - (len(loads) - cores)), cores - own)
+    return 100 * (own + held) / cores, 100 * own / cores

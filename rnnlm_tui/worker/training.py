@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Literal
 
-from rnnlm_tui.contract.commands import setting_value
+from rnnlm_tui.contract.commands import SETTINGS_KEY, setting_value
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.metrics import EventKind, EventRow
 from rnnlm_tui.contract.status import ACTIVITY_KEY, Activity
@@ -27,9 +27,6 @@ PAUSE_SECONDS = 0.5
 
 NON_FINITE_LIMIT = 20
 """So many steps in a row whose loss or gradient is not finite end the run; none of them changed a weight."""
-
-SETTINGS_KEY = "settings"
-"""Meta key of what `set` changed, as JSON, so that a later attempt goes on with it."""
 
 Ending = Literal["finished", "stopped"]
 

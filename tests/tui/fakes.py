@@ -92,7 +92,8 @@ def make_summary(name: str = "plain-otter", status: RunStatus = "running", step:
         "eta_seconds": (MOST - step) * 0.0239 if status == "running" else None,
         "checkpoints": CheckpointFigures(best=best, last=step, count=6, bytes=39_000_000) if step else CheckpointFigures(),
     }  # fmt: skip
-    return RunSummary.model_validate({**facts, **changes})
+    known = {**facts, **changes}
+    return RunSummary.model_validate({"evaluation": known["validation"], **known})
 
 
 def make_hardware(*, gpu: bool = True, count: int = 40, busy: float = 71) -> tuple[HardwareRow, ...]:

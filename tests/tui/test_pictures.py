@@ -10,6 +10,7 @@ import pytest
 from rnnlm_tui.supervisor.monitor import RunSnapshot
 from rnnlm_tui.tui.actions import Pane
 from tests.tui import fakes
+from tests.tui.book_run import book_run
 from tests.tui.fakes import FakeServices, make_snapshot, make_summary, preparing
 from tests.tui.support import lines_of, running_app, with_runs
 
@@ -36,6 +37,8 @@ STATES: dict[str, tuple[Pane, RunSnapshot | None, tuple[str, ...]]] = {
     "runs": ("runs", make_snapshot(), ()),
     "train": ("train", make_snapshot(), ()),
     "train-cpu": ("train", make_snapshot(gpu=False), ()),
+    "train-book": ("train", book_run(), ()),
+    "train-book-neighbour": ("train", book_run(others=1.0), ("right", "left", "left")),
     "train-preparing": ("train", preparing(), ()),
     "train-stalled": ("train", make_snapshot("stalled", updated=NOW - 48, message="no step since 14:31:07, the process (pid 41207) lives"), ()),
     "train-failed": ("train", make_snapshot("failed", updated=NOW - 400, message="the loss is not a number at step 3,752"), ()),

@@ -10,6 +10,7 @@ from textual.content import Content
 from textual.events import Resize
 from textual.geometry import Size
 
+from rnnlm_tui.contract.computing import arithmetic, others_words
 from rnnlm_tui.contract.status import LIVING, RunSummary
 from rnnlm_tui.tui import steering
 from rnnlm_tui.tui.actions import Action, actions_for, bindings_for
@@ -17,7 +18,7 @@ from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.sizes import WIDE_FROM
 from rnnlm_tui.tui.widgets import palette, train_data
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
-from rnnlm_tui.tui.widgets.identity import machine_label
+from rnnlm_tui.tui.widgets.identity import device_name, machine_label
 from rnnlm_tui.tui.widgets.machine_panel import MachinePanel
 from rnnlm_tui.tui.widgets.run_lists import EventsPanel, OtherRuns
 from rnnlm_tui.tui.widgets.samples import SampleLines, SamplesPanel
@@ -123,11 +124,20 @@ class TrainScreen(PaneScreen):
     def _show_machine_panel(self, snapshot: RunSnapshot | None, *, wide: bool) -> None:
         machine = self.lab.machine
         rows = snapshot.hardware if snapshot is not None else ()
-        label = machine_label(machine, wide=wide) if machine is not None else Content("")
         status = snapshot.summary.status if snapshot is not None else None
-        if rows and status not in LIVING:
+        ended = bool(rows) and status not in LIVING
+        label = machine_label(machine, wide=wide) if machine is not None else Content("")
+        if ended:
             label = Content.styled("as the run ended", palette.DIM)
-        self.query_one(MachinePanel).show(rows, label.stylize(palette.DIM), cores=machine.cpu_count if machine is not None else 0, alarm=status == "stalled")
+        self.query_one(MachinePanel).show(
+            rows,
+            label.stylize(palette.DIM),
+            cores=machine.cpu_count if machine is not None else 0,
+            alarm=status == "stalled",
+            device=device_name(machine, wide=False, device=snapshot.summary.device) if machine is not None and snapshot is not None and not ended else "",
+            arithmetic=arithmetic(snapshot.summary) if snapshot is not None else "",
+            others=others_words(snapshot.summary) if snapshot is not None else "",
+        )
 
     def _arrange(self, size: Size) -> None:
         """Places for this size."""

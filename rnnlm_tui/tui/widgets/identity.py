@@ -101,9 +101,9 @@ def machine_label(machine: MachineFacts | None, *, wide: bool) -> Content:
     return Content.assemble(host, (" · ", palette.DIM), (device_name(machine, wide=wide), palette.TEXT))
 
 
-def device_name(machine: MachineFacts, *, wide: bool) -> str:
-    """The GPU, else how many cores."""
-    if machine.gpu_name:
+def device_name(machine: MachineFacts, *, wide: bool, device: str | None = None) -> str:
+    """The GPU, else how many cores; these too for a run whose `device` is the processor."""
+    if machine.gpu_name and not (device or "").startswith("cpu"):
         name = plain(machine.gpu_name, limit=28, newlines="show")
         return name if wide else name.removeprefix("NVIDIA ").removeprefix("GeForce ").partition(" ")[0]
     return f"CPU {machine.cpu_count}" + (" cores" if wide else "")

@@ -12,7 +12,7 @@ from rnnlm_tui.contract.figures import disk, gib
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.bars import bar
 from rnnlm_tui.tui.widgets.chart.raster import Raster, Scale, curve_layer
-from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
+from rnnlm_tui.tui.widgets.panel import Label, Panel, padded, segments_of
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import HardwareRow
@@ -33,13 +33,22 @@ class MachinePanel(Panel):
         self._rows: tuple[HardwareRow, ...] = ()
         self._cores = 0
         self._alarm = False
+        self._device = self._arithmetic = self._others = ""
         self._inside: list[Content] = []
 
-    def show(self, rows: Sequence[HardwareRow], legend: Content, *, cores: int, alarm: bool) -> None:
-        """`rows` oldest first; `alarm` colours what stands still."""
+    def show(self, rows: Sequence[HardwareRow], legend: Content, *, cores: int, alarm: bool, device: str = "", arithmetic: str = "", others: str = "") -> None:
+        """`rows` oldest first; `alarm` colours what stands still; `device` is what the run computes on, `arithmetic` how the run multiplies, `others` a warning about them."""
         self._rows, self._cores, self._alarm = tuple(rows), cores, alarm
+        self._device, self._arithmetic, self._others = device, arithmetic, others
         self.set_reactive(Panel.legend, legend)
         self.redraw()
+
+    def legend_within(self, room: int) -> Label:
+        """The machine; where how the run multiplies has no line of its own it stands here, and the host in line 1 alone."""
+        brief = " · ".join(part for part in (self._device, self._arithmetic) if part)
+        if self._device and self._arithmetic and self.inner_size.height < TALL and len(brief) <= room:
+            return Content.styled(brief, palette.DIM)
+        return super().legend_within(room)
 
     def prepare(self, width: int, height: int) -> None:
         """The lines for this size."""
@@ -77,6 +86,8 @@ class MachinePanel(Panel):
             "CPU", room, row.cpu_percent / 100, number=f"{row.cpu_percent:3.0f}", tail=[(f"{row.process_cpu_percent:.0f}".rjust(5), " % own")], width=width
         )
         memory = self._memory_line("RAM", room, row.process_memory, row.memory_used, row.memory_total, width)
+        if self._others:
+            return [first, memory, Content.styled(self._others, palette.WARN)]
         free = Content.assemble(("free ", palette.DIM), (gib(row.memory_total - row.memory_used), palette.BRIGHT), (" GiB", palette.DIM))
         return [first, memory, _apart(free, self._disk_words(row), width)]
 
@@ -97,7 +108,7 @@ class MachinePanel(Panel):
         else:
             mine = min(1.0, row.process_cpu_percent / 100)
             lines.append(self._resource("CPU", room, mine, self._cpu_words(row), width, others=max(0.0, row.cpu_percent / 100 - mine)))
-            lines.append(self._shares_of_cpu(row))
+            lines.append(self._others_line(width) if self._others else self._shares_of_cpu(row))
             share = row.process_memory / max(1, row.memory_total)
             lines.append(
                 self._resource("RAM", room, share, _of(row.memory_used, row.memory_total), width, others=row.memory_used / max(1, row.memory_total) - share)
@@ -110,6 +121,8 @@ class MachinePanel(Panel):
             lines.append(
                 Content.assemble(("pwr  ", palette.DIM), (watts, palette.TEXT), (" W   temp ", palette.DIM), (celsius, palette.TEXT), (" °C", palette.DIM))
             )
+        if self._arithmetic:
+            lines.append(_apart(Content.styled("math", palette.DIM), Content.styled(self._arithmetic, palette.TEXT), width))
         return lines
 
     def _history(self, width: int, height: int) -> list[Content]:
@@ -176,6 +189,12 @@ class MachinePanel(Panel):
             (f"{other:.0f}", palette.TEXT),
             (" %", palette.DIM),
         )
+
+    def _others_line(self, width: int) -> Content:
+        """`╍ others use 1.0 of 2 cores`, in the place of the shares."""
+        sign = "~ " if self.ascii_only else "╍ "
+        indent = max(0, min(5, width - len(sign) - len(self._others)))
+        return Content.assemble(" " * indent, (sign, palette.THIRD), (self._others, palette.WARN))
 
     def _cpu_words(self, row: HardwareRow) -> Content:
         of = f" % of {self._cores}" if self._cores else " %"

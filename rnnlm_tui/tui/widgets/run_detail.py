@@ -39,7 +39,7 @@ def figures_of(snapshot: RunSnapshot, *, ascii_only: bool, wide: bool) -> list[C
     found = [
         _fact("val ppl" if snapshot.config.evaluation.split == "validation" else "test ppl", (f"{value}{star}", f"bold {palette.VALIDATION}"), (f" {sign[1] if ascii_only else sign[0]}" if sign else "", sign[2] if sign else palette.DIM)),
         _fact(f"vs {train_data.level_name(snapshot)}", (change(rows[-1].perplexity - level[1]) if level and rows else "–", palette.TEXT)),
-        _fact("bits/byte", (figure(summary.validation.bits_per_byte), palette.TEXT)),
+        _fact("bits/byte", (figure(summary.evaluation.bits_per_byte), palette.TEXT)),
     ]  # fmt: skip
     if summary.test.perplexity is not None:
         found.append(_fact("test ppl", (figure(summary.test.perplexity), palette.TEXT)))
@@ -155,4 +155,4 @@ class RunDetail(Panel):
 
 def _bare(data: ChartData) -> ChartData:
     """The newest-made curve alone with the level to beat."""
-    return replace(data, series=data.series[-1:], marks=(), note="")
+    return replace(data, series=data.series[-1:], guides=(), marks=(), note="")

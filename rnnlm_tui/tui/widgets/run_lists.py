@@ -75,6 +75,7 @@ def entries_of(snapshot: RunSnapshot) -> list[Entry]:
     found: list[Entry] = []
     best = float("inf")
     beaten = False
+    name = "val" if snapshot.config.evaluation.split == "validation" else "test"
     for row in held_out(snapshot):
         value = figure(row.perplexity)
         if level is not None and not beaten and level[0] != "source" and row.perplexity < level[1]:
@@ -84,19 +85,19 @@ def entries_of(snapshot: RunSnapshot) -> list[Entry]:
             best = row.loss
             found.append((row.step, row.time, "★", palette.VALIDATION, f"{value} best"))
         else:
-            found.append((row.step, row.time, "e", palette.DIM, f"val {value}"))
-    found = _last_best_only(found)
+            found.append((row.step, row.time, "e", palette.DIM, f"{name} {value}"))
+    found = _last_best_only(found, name)
     last = max((row.step for row in snapshot.checkpoints), default=0)
     found += [(row.step, row.time, "c", palette.TEXT, "saved last" if row.step == last else "saved") for row in snapshot.checkpoints]
     found += [entry for event in snapshot.events if (entry := _event(event)) is not None]
     return sorted(found, key=lambda entry: (entry[0], entry[1]), reverse=True)
 
 
-def _last_best_only(found: list[Entry]) -> list[Entry]:
+def _last_best_only(found: list[Entry], name: str) -> list[Entry]:
     """A falling curve is best each time; only the newest best keeps its star."""
     stars = [index for index, entry in enumerate(found) if entry[2] == "★"]
     return [
-        (step, time, "e", palette.DIM, f"val {text.removesuffix(' best')}") if sign == "★" and index != stars[-1] else (step, time, sign, colour, text)
+        (step, time, "e", palette.DIM, f"{name} {text.removesuffix(' best')}") if sign == "★" and index != stars[-1] else (step, time, sign, colour, text)
         for index, (step, time, sign, colour, text) in enumerate(found)
     ]
 

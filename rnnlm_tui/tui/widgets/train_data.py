@@ -9,6 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from rnnlm_tui.contract.figures import figure, scientific, short
+from rnnlm_tui.contract.metrics import during_run
+from rnnlm_tui.contract.reference_curve import REFERENCE, REFERENCE_NAME
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, Mark, XFormat
 
@@ -55,6 +57,16 @@ def planned_end(snapshot: RunSnapshot, axis: Axis) -> float | None:
     return places_on(series, axis)[-1] * summary.max_steps / series.step[-1]
 
 
+def place_ahead(series: SeriesTable, axis: Axis, step: float) -> float | None:
+    """x of any step, beyond the newest as well: at the tokens and epochs a step that the run has shown so far. None where that can't be told: a time to come is no place for another machine's run."""
+    if axis == "step":
+        return step
+    if axis == "time" or not len(series.step):
+        return None
+    newest = series.step[-1]
+    return place_of(series, axis, step) if step <= newest else places_on(series, axis)[-1] * step / newest
+
+
 def exponentials(losses: Sequence[float]) -> list[float]:
     """Perplexities of losses; a gap stays a gap."""
     exp = math.exp
@@ -92,7 +104,7 @@ def score_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
     """Bits a byte on held-out text: the figure that compares across tokenizers."""
     rows = held_out(snapshot)
     curve = ChartSeries(
-        name="val",
+        name=held_out_name(snapshot),
         colour=palette.VALIDATION,
         x=[place_of(snapshot.series, axis, row.step) for row in rows],
         mean=[row.bits_per_byte for row in rows],
@@ -104,8 +116,13 @@ def score_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
 
 def held_out(snapshot: RunSnapshot) -> list[EvaluationRow]:
     """The evaluations that a run is judged by, one a step, in the order of steps."""
-    latest = {row.step: row for row in snapshot.evaluations if row.split == snapshot.config.evaluation.split}
-    return [latest[step] for step in sorted(latest)]
+    return during_run(snapshot.evaluations, snapshot.config.evaluation.split)
+
+
+def held_out_name(snapshot: RunSnapshot) -> str:
+    """`val`, `test`, or `test slice` where only its first sentences are evaluated while the run trains."""
+    split, name = snapshot.config.evaluation.split, snapshot.summary.evaluation.name
+    return ("val" if split == "validation" else "test") + ("" if name in (None, split) else " slice")
 
 
 def level_to_beat(snapshot: RunSnapshot) -> tuple[str, float] | None:
@@ -143,7 +160,7 @@ def _learning(snapshot: RunSnapshot, axis: Axis, title: str, log: bool, of: Call
         geometric=not nats,
     )
     judged = ChartSeries(
-        name="val" if snapshot.config.evaluation.split == "validation" else "test",
+        name=held_out_name(snapshot),
         colour=palette.VALIDATION,
         x=[place_of(series, axis, row.step) for row in rows],
         mean=of([row.loss for row in rows]),
@@ -156,7 +173,30 @@ def _learning(snapshot: RunSnapshot, axis: Axis, title: str, log: bool, of: Call
         if level is None
         else (Baseline(math.log(level[1]) if nats else level[1], f"{level_name(snapshot)} {figure(math.log(level[1]) if nats else level[1])}"),)
     )
-    return _chart(snapshot, axis, title, (train, judged) if rows else (train,), baselines=levels, log=log, marks=() if nats else marks(snapshot, axis))
+    shown = (train, judged) if rows else (train,)
+    return _chart(
+        snapshot, axis, title, shown, baselines=levels, guides=_reference(snapshot, axis, nats=nats), log=log, marks=() if nats else marks(snapshot, axis)
+    )
+
+
+def _reference(snapshot: RunSnapshot, axis: Axis, *, nats: bool) -> tuple[ChartSeries, ...]:
+    """The book's own run behind one that follows its protocol, against the steps that take as many sentences."""
+    reference = snapshot.summary.reference
+    if reference is None:
+        return ()
+    batch = snapshot.config.training.batch_size
+    placed = [(place_ahead(snapshot.series, axis, point.sentences / batch), point.perplexity) for point in REFERENCE]
+    known = [(place, math.log(value) if nats else value) for place, value in placed if place is not None]
+    beside = None if reference.perplexity is None else math.log(reference.perplexity) if nats else reference.perplexity
+    curve = ChartSeries(
+        name=REFERENCE_NAME,
+        colour=palette.BASELINE,
+        x=[place for place, _ in known],
+        mean=[value for _, value in known],
+        current=figure(beside) if beside is not None else "",
+        smooth=False,
+    )
+    return (curve,) if known else ()
 
 
 def marks(snapshot: RunSnapshot, axis: Axis) -> tuple[Mark, ...]:
@@ -196,6 +236,7 @@ def _chart(
     series: tuple[ChartSeries, ...],
     *,
     baselines: tuple[Baseline, ...] = (),
+    guides: tuple[ChartSeries, ...] = (),
     marks: tuple[Mark, ...] = (),
     log: bool = False,
     from_zero: bool = False,
@@ -205,6 +246,7 @@ def _chart(
         title=title,
         series=series,
         baselines=baselines,
+        guides=guides,
         marks=marks,
         x_end=planned_end(snapshot, axis),
         x_label=axis,

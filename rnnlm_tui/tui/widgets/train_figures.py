@@ -77,7 +77,7 @@ def in_columns(places: tuple[int, ...], parts: list[Content], width: int) -> Con
     for place, part in zip(places, parts, strict=False):
         if not part.plain:
             continue
-        gap = place - line.cell_length if place > line.cell_length else (2 if line.plain else 0)
+        gap = max(place - line.cell_length, 2 if line.plain else 0)
         if line.cell_length + gap + part.cell_length > width:
             break
         line = Content.assemble(line, " " * gap, part)
@@ -113,7 +113,8 @@ def _time_left(summary: RunSummary, margin: float | None, *, ascii_only: bool) -
         left, more = time_left(summary.eta_seconds, margin)
         return Content.assemble((left, f"bold {palette.TRAIN}"), (f" {more}" if more else "", palette.DIM))
     if status in ("finished", "stopped") and summary.test.perplexity is not None:
-        return _label("test", figure(summary.test.perplexity), colour=palette.VALIDATION)
+        sliced = summary.evaluation.name not in (None, "validation", summary.test.name)
+        return _label("full test" if sliced else "test", figure(summary.test.perplexity), colour=palette.VALIDATION)
     words = {
         "running": "time left soon", "paused": "paused", "stopped": "stopped", "finished": "finished", "failed": "failed",
         "crashed": "crashed", "lost": "time left unknown", "draft": "not started", "preparing": "starting",
@@ -173,7 +174,7 @@ def _lines(snapshot: RunSnapshot, rows: int, width: int, ascii_only: bool, smoot
     loss = _label("train loss", figure(train.loss))
     bits = _label(
         f"{'val' if snapshot.config.evaluation.split == 'validation' else 'test'} bits/byte",
-        figure(summary.validation.bits_per_byte),
+        figure(summary.evaluation.bits_per_byte),
         bold=False,
         colour=palette.TEXT,
     )
@@ -190,7 +191,7 @@ def _lines(snapshot: RunSnapshot, rows: int, width: int, ascii_only: bool, smoot
         short_epoch = _label("epoch", f"{summary.epoch:.1f}", bold=False, colour=palette.TEXT)
         places = (1, 23, 35, 52, 72, 85, 96)
         return [first, in_columns(places, [validation + stars, perplexity, loss, bits, tokens, rate, short_epoch], width)]
-    since = summary.step - summary.validation.best_step if summary.validation.best_step is not None else None
+    since = summary.step - summary.evaluation.best_step if summary.evaluation.best_step is not None else None
     best = Content.assemble(("best ", palette.DIM), (count(since), palette.TEXT), (" steps ago", palette.DIM)) if since is not None else Content("")
     places = (1, 24, 46, 58, 75, 95, 108, 119, 130)
     return [first, in_columns(places, [validation + stars, best, perplexity, loss, bits, tokens, rate, norm, epoch], width)]

@@ -74,3 +74,5 @@ class ChartData:
     x_format: XFormat = "count"
     y_unit: str = ""
     """Behind each y tick: ` %`."""
+    guides: tuple[ChartSeries, ...] = ()
+    """Curves from elsewhere, dotted behind the own ones and over their bands; they decide nothing about x."""

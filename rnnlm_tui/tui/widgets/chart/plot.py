@@ -12,6 +12,7 @@ from rich.style import Style
 from rnnlm_tui.contract import figures
 from rnnlm_tui.tui.widgets.chart.bins import Bin, bins_of, lead_of, smoothed
 from rnnlm_tui.tui.widgets.chart.data import ChartData, ChartSeries, MarksStyle
+from rnnlm_tui.tui.widgets.chart.guides import guide_layer, levels, write_name
 from rnnlm_tui.tui.widgets.chart.limits import Limits, settle, wanted_range, with_baselines
 from rnnlm_tui.tui.widgets.chart.raster import GRID, Raster, Scale, band_layer, curve_layer, dotted_layer
 from rnnlm_tui.tui.widgets.chart.ticks import y_labels, y_ticks
@@ -69,6 +70,7 @@ class Plot:
     rows: list[list[tuple[str, Style]]] = field(default_factory=list)
     limits: Limits | None = None
     drawn: list[Drawn] = field(default_factory=list)
+    guides: list[Drawn] = field(default_factory=list)
     off_scale: int = 0
 
     @property
@@ -91,10 +93,13 @@ def draw(data: ChartData, look: Look, width: int, height: int, memory: Memory) -
     for _ in range(2):  # a second time when the labels turn out wider than the room kept for them
         columns = max(width - plot.gutter, 1) * GRID[look.marks][0]
         plot.drawn = [_drawn(series, look, columns) for series in data.series]
+        plot.guides = [_drawn(series, look, columns) for series in data.guides]
         wanted = wanted_range([item.bins for item in plot.drawn], [item.curve for item in plot.drawn], columns, look.log, look.show_all)
         if wanted is None:
             return _empty(plot, data)
-        wanted = with_baselines(wanted, [line.value for line in data.baselines], look.log, data.y_from_zero)
+        newest = max(item.curve[-1][0] for item in plot.drawn if item.curve)
+        beside = [level for item in plot.guides for level in levels(item.curve, newest, columns, look.show_all)]
+        wanted = with_baselines(wanted, [*(line.value for line in data.baselines), *beside], look.log, data.y_from_zero)
         limits = settle(wanted, look.log, data.y_from_zero, memory.limits)
         scale = Scale(limits.low, limits.high, limits.log, rows * sub_rows)
         ticks = y_ticks(limits, rows, partial(_text_row, scale, sub_rows))
@@ -147,12 +152,16 @@ def _paint(plot: Plot, data: ChartData, look: Look, scale: Scale, limits: Limits
     for item in plot.drawn:
         if item.series.smooth or item.series.low is not None:
             raster.paint(band_layer(item.bins, scale, raster.columns), number(ink(band_of(item.series.colour))), ":")
+    for item in plot.guides:
+        raster.paint(guide_layer(item.curve, scale, raster.columns, raster.sub_columns), number(ink(BASELINE)), ".")
     curves = [
         (curve_layer(item.curve, scale, raster.columns), number(ink(item.series.colour)), series_marker(item.series, index, look) or "*")
         for index, item in enumerate(plot.drawn)
     ]
     raster.paint_curves(curves)
     _write_baseline_labels(raster, data, scale, number(ink(DIM)), number(ink(BASELINE)))
+    for item in plot.guides:
+        write_name(raster, item.curve, item.series.name, scale, number(ink(DIM)), number(ink(BASELINE)))
     for index, item in enumerate(plot.drawn):
         if look.no_colour and look.marks != "ascii":
             _write_letters(raster, item, series_marker(item.series, index, look), scale, number(ink(item.series.colour, bold=True)), index / len(plot.drawn))

@@ -15,16 +15,27 @@ from rnnlm_tui.tui.widgets.palette import BRIGHT, DIM, TEXT
 
 
 def legends(data: ChartData, look: Look, plot: Plot) -> list[Content]:
-    """The legend from its fullest form to its shortest: first the baselines go, then the names, then the later series."""
+    """The legend from its fullest form to its shortest: first the baselines go, then the raw value, the guides, the names, then the later series."""
     series = data.series
     if not series:
         return []
     dots = ".." if look.marks == "ascii" else "··"
     lines = [] if look.cursor is not None else [Content.assemble((f"{dots} {line.label}", DIM)) for line in data.baselines if line.label]
+    guides, brief = ([_guide(data, look, guide, dots, placed=placed) for guide in data.guides] for placed in (True, False))
     head = _head(data, look) if look.cursor is not None else []
     entries = [(_entry(data, look, plot, index, named=True), _entry(data, look, plot, index, named=False)) for index in range(len(series))]
     full, bare = [entry[0] for entry in entries], [entry[1] for entry in entries]
-    choices = [[*head, *full, *lines], [*head, *full], full, [*bare[:1], *full[1:]], *(bare[:some] for some in range(len(bare), 0, -1))]
+    choices = [
+        [*head, *full, *lines, *guides],
+        [*head, *full, *guides],
+        [*head[:1], *full, *guides],
+        [*head[:1], *full, *brief],
+        *([[*head[:1], *bare, *brief]] if head and brief else []),
+        [*head, *full],
+        full,
+        [*bare[:1], *full[1:]],
+        *(bare[:some] for some in range(len(bare), 0, -1)),
+    ]
     gap = Content("  ")
     return [gap.join([part for part in choice if part]) for choice in choices]
 
@@ -75,6 +86,16 @@ def _entry(data: ChartData, look: Look, plot: Plot, index: int, *, named: bool) 
     if place:
         parts.append((place, DIM))
     return Content(" ").join([Content.styled(text, style) for text, style in parts])
+
+
+def _guide(data: ChartData, look: Look, guide: ChartSeries, dots: str, *, placed: bool) -> Content:
+    """`·· reference 72.4`; at the cursor the newest of its points, with its x where it lies elsewhere."""
+    if look.cursor is None:
+        return Content.styled(" ".join(part for part in (dots, guide.name, guide.current) if part), DIM)
+    at = nearest(guide, look.cursor)
+    value = written(guide, guide.mean[at]) if at is not None and guide.x[at] <= look.cursor else figures.NOTHING
+    place = f" @{x_at(guide.x[at], data.x_format)}" if placed and at is not None and value != figures.NOTHING else ""
+    return Content.styled(f"{dots} {guide.name} {value}{place}", DIM)
 
 
 def _value(data: ChartData, look: Look, plot: Plot, index: int) -> tuple[str, str]:

@@ -1,0 +1,28 @@
+"""How a run computes, in the words of app and command line: `bf16 products`, `others use 1.0 of 2 cores`."""
+
+from __future__ import annotations
+
+from rnnlm_tui.contract.status import RunSummary
+
+
+def arithmetic(summary: RunSummary) -> str:
+    """The layers' numbers and the matrix products, as far as they differ: `float32`, `bf16 products`, `TF32 products`, `bf16 layers`; empty before the worker has told."""
+    if summary.matmul is None and summary.precision is None:
+        return ""
+    rounded = "TF32" if (summary.device or "").startswith("cuda") else "bf16"
+    if summary.precision == "bf16":
+        return "bf16 layers"
+    return f"{rounded} products" if summary.matmul == "medium" else "float32"
+
+
+def device_words(summary: RunSummary) -> str:
+    """`cpu, 2 threads, bf16 products`; empty before the first attempt."""
+    return ", ".join(part for part in (summary.device, arithmetic(summary)) if part)
+
+
+def others_words(summary: RunSummary) -> str:
+    """`others use 1.0 of 2 cores`; empty where that slows nothing."""
+    if summary.others_cores is None or summary.cores is None:
+        return ""
+    held = f"{summary.others_cores:.1f}" if summary.others_cores < 9.95 else f"{summary.others_cores:.0f}"
+    return f"others use {held} of {summary.cores} core{'s' if summary.cores > 1 else ''}"

@@ -1,0 +1,111 @@
+"""A run of the book's protocol on the train screen: the reference behind it, the named slice of the test set, how it multiplies, who else computes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from rnnlm_tui.contract.metrics import EvaluationRow
+from rnnlm_tui.contract.reference_curve import REFERENCE
+from rnnlm_tui.contract.status import EvaluationFigures
+from rnnlm_tui.tui.screens.train import TrainScreen
+from rnnlm_tui.tui.widgets import train_data
+from rnnlm_tui.tui.widgets.chart import Chart
+from rnnlm_tui.tui.widgets.train_data import Axis
+from tests.tui.book_run import EVERY, STEPS, TOKENS_A_STEP, book_run, slice_loss
+from tests.tui.fakes import make_snapshot
+from tests.tui.support import lines_of, running_app, text_of, until, with_runs
+
+SIZES = ((80, 24), (120, 40))
+
+
+@pytest.mark.parametrize(("axis", "a_step"), [("step", 1.0), ("tokens", TOKENS_A_STEP), ("epoch", 1 / STEPS)])
+def test_the_reference_stands_where_the_run_had_seen_as_many_sentences(axis: Axis, a_step: float) -> None:
+    (guide,) = train_data.perplexity_data(book_run(), axis).guides
+    assert len(guide.x) == len(REFERENCE)
+    assert guide.x[0] == pytest.approx(EVERY * a_step)
+    assert guide.x[-1] == pytest.approx(22_034_911 / 128 * a_step)
+    assert list(guide.x) == sorted(guide.x)
+    assert (guide.mean[0], guide.mean[-1]) == (266.13, 72.41)
+
+
+def test_training_time_of_another_machine_is_no_axis_for_it() -> None:
+    assert train_data.perplexity_data(book_run(), "time").guides == ()
+
+
+def test_before_the_first_step_only_steps_are_known() -> None:
+    snapshot = book_run(step=0)
+    assert [bool(train_data.perplexity_data(snapshot, axis).guides) for axis in train_data.AXES] == [True, False, False, False]
+
+
+def test_the_loss_has_the_reference_in_nats() -> None:
+    (guide,) = train_data.loss_data(book_run(), "step").guides
+    assert guide.mean[-1] == pytest.approx(4.2824, abs=1e-4)
+
+
+def test_a_run_off_the_protocol_has_no_reference() -> None:
+    assert train_data.perplexity_data(make_snapshot(), "step").guides == ()
+    assert train_data.perplexity_data(book_run(reference=None), "step").guides == ()
+
+
+def test_the_evaluations_of_the_slice_are_the_runs_points_and_the_whole_test_set_at_the_end_is_none_of_them() -> None:
+    snapshot = book_run("finished", STEPS)
+    whole = EvaluationRow(1, STEPS // EVERY * EVERY, "test", "test", 4.4, 9_000_000, 1.6, 60.0, 0.0)
+    judged = train_data.perplexity_data(replace(snapshot, evaluations=(*snapshot.evaluations, whole)), "step").series[1]
+    assert judged.name == "test slice"
+    assert len(judged.x) == STEPS // EVERY
+    assert judged.mean[-1] == pytest.approx(math.exp(slice_loss(STEPS // EVERY * EVERY)))
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_reference_is_drawn_and_named_in_plot_and_legend(size: tuple[int, int]) -> None:
+    async with running_app(with_runs(book_run()), size=size) as (app, pilot):
+        assert text_of(app).count("reference") >= 2
+        assert "·· reference 78.9" in text_of(app)
+        assert "test slice 80.8" in text_of(app)
+        await pilot.press("l")
+        await until(pilot, lambda: "Perplexity, log" not in text_of(app))
+        assert any(line.rstrip(" │").endswith("reference") for line in lines_of(app))
+        await pilot.press("x", "x", "x")
+        await until(pilot, lambda: "time ─╯" in text_of(app))
+        assert "reference" not in text_of(app)
+
+
+async def test_at_the_cursor_the_legend_shows_the_references_evaluation_there() -> None:
+    async with running_app(with_runs(book_run()), size=(120, 40)) as (app, pilot):
+        await pilot.press("right")
+        await until(pilot, lambda: "at step" in text_of(app))
+        await pilot.press(*(["left"] * 6))
+        await until(pilot, lambda: "·· reference 81.6" in text_of(app))
+
+
+async def test_the_whole_test_set_is_named_apart_from_the_slice_at_the_end() -> None:
+    finished = book_run("finished", STEPS, test=EvaluationFigures(name="test", perplexity=74.1))
+    async with running_app(with_runs(finished)) as (app, _):
+        assert lines_of(app)[2].endswith("full test 74.1")
+        assert lines_of(app)[3].startswith(" test 73.7")
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_machine_says_how_the_run_multiplies(size: tuple[int, int]) -> None:
+    async with running_app(with_runs(book_run()), size=size) as (app, _):
+        assert "bf16 products" in text_of(app)
+        assert "others use" not in text_of(app)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_others_on_the_cores_are_told_and_leave_again(size: tuple[int, int]) -> None:
+    services = with_runs(book_run(others=1.0))
+    async with running_app(services, size=size) as (app, pilot):
+        assert "others use 1.0 of 2 cores" in text_of(app)
+        services.snapshots["plain-otter"] = book_run()
+        await until(pilot, lambda: "others use" not in text_of(app))
+
+
+async def test_a_guide_adds_the_same_work_to_a_chart_however_many_points_the_run_has() -> None:
+    async with running_app(with_runs(book_run()), size=(120, 40)) as (app, _):
+        assert isinstance(app.screen, TrainScreen)
+        chart = app.screen.query_one("#perplexity", Chart)
+        assert [len(guide.x) for guide in chart.data.guides] == [len(REFERENCE)]
