@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,13 +14,16 @@ from torch import Tensor
 from rnnlm_tui.engine.loss import IGNORED
 from rnnlm_tui.errors import CorpusError
 
+RESIDENT_SHARE = 0.25
+"""Token ids may take this share of a GPU's free memory."""
+
 Tokens = NDArray[np.uint16] | NDArray[np.uint32] | NDArray[np.int64]
 """Token ids as the corpus holds them; usually memory-mapped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One step's data, on the CPU."""
+    """One step's data."""
 
     inputs_BT: Tensor
     """Token ids, int64."""
@@ -36,16 +39,17 @@ class Batch:
     """Places of the targets that count in `targets_BT.t().flatten()`; None: all do."""
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on a device; itself on the CPU."""
-        if device.type == "cpu":
-            return self
-        rows_N = None if self.rows_N is None else self.rows_N.to(device, non_blocking=True)
-        inputs_BT, targets_BT = self.inputs_BT.to(device, non_blocking=True), self.targets_BT.to(device, non_blocking=True)
-        return Batch(inputs_BT, targets_BT, self.tokens, self.starts_epoch, self.continues, rows_N)
+        """The same batch on a device; what lies there already is not copied."""
+        rows_N = None if self.rows_N is None else _sent(self.rows_N, device)
+        return Batch(_sent(self.inputs_BT, device), _sent(self.targets_BT, device), self.tokens, self.starts_epoch, self.continues, rows_N)
 
 
 class Batches(Protocol):
     """What a trainer draws from."""
+
+    def reside_on(self, device: torch.device) -> None:
+        """Keep the token ids on a GPU from now on, where they take little of its memory; the batches are then made there."""
+        ...
 
     @property
     def steps_per_epoch(self) -> int:
@@ -55,6 +59,16 @@ class Batches(Protocol):
     @property
     def facts(self) -> Mapping[str, object]:
         """Everything that decides the batches; a resume needs the same."""
+        ...
+
+    @property
+    def longest(self) -> int:
+        """Most positions T of a batch."""
+        ...
+
+    @property
+    def pads(self) -> bool:
+        """Whether more padding changes nothing, since no state is carried."""
         ...
 
     def batch(self, epoch: int, index: int) -> Batch:
@@ -83,6 +97,12 @@ class StreamBatches:
         # Row b and row b+1 share one token: the last target of one is the first input of the next.
         width, item = self._length + 1, tokens.itemsize
         self._streams = np.lib.stride_tricks.as_strided(tokens, (batch_size, width), (self._length * item, item), writeable=False)
+        self._tokens = tokens
+        self._resident: Tensor | None = None
+
+    def reside_on(self, device: torch.device) -> None:
+        """Keep the token ids on a GPU from now on, where they take little of its memory."""
+        self._resident = _resident(self._tokens, device)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -94,11 +114,25 @@ class StreamBatches:
         """Everything that decides the batches."""
         return {"data_mode": "stream", "batch_size": self.batch_size, "bptt": self.bptt, "tokens": self._total}
 
+    @property
+    def longest(self) -> int:
+        """Most positions of a window."""
+        return min(self.bptt, self._length)
+
+    @property
+    def pads(self) -> bool:
+        """A padded window would move the state."""
+        return False
+
     def batch(self, epoch: int, index: int) -> Batch:
         """Window `index` of every stream; each pass is the same, and its first window starts from a zero state."""
         del epoch
         start = index * self.bptt
-        window = torch.from_numpy(self._streams[:, start : start + self.bptt + 1].astype(np.int64))
+        if self._resident is None:
+            window = torch.from_numpy(self._streams[:, start : start + self.bptt + 1].astype(np.int64))
+        else:
+            width = min(self.bptt, self._length - start) + 1
+            window = self._resident.as_strided((self.batch_size, width), (self._length, 1), start).long()
         return Batch(window[:, :-1], window[:, 1:], tokens=window[:, 1:].numel(), starts_epoch=index == 0, continues=index > 0)
 
 
@@ -134,7 +168,12 @@ class SentenceBatches:
         if not len(self._starts):
             raise CorpusError(f"none of the {len(starts):,} sentences has two tokens", hint="take another text or tokenizer")
         self._tokens, self._order, self._order_epoch = tokens, np.empty(0, dtype=np.int64), -1
+        self._resident: Tensor | None = None
         self.batch_size, self.context_length, self.pad_id, self.shuffle, self.seed = batch_size, context_length, pad_id, shuffle, seed
+
+    def reside_on(self, device: torch.device) -> None:
+        """Keep the token ids on a GPU from now on, where they take little of its memory."""
+        self._resident = _resident(self._tokens, device)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -148,6 +187,16 @@ class SentenceBatches:
         size = {"batch_size": self.batch_size, "context_length": self.context_length, "sentences": len(self._starts), "tokens": len(self._tokens)}
         return {"data_mode": "sentences", **size, **order}
 
+    @property
+    def longest(self) -> int:
+        """Most positions of a batch."""
+        return self.context_length - 1
+
+    @property
+    def pads(self) -> bool:
+        """Sentences start from a zero state, so padding is nothing but work."""
+        return True
+
     def batch(self, epoch: int, index: int) -> Batch:
         """Batch `index` of pass `epoch`."""
         first = index * self.batch_size
@@ -157,12 +206,17 @@ class SentenceBatches:
         columns = np.arange(int(lengths.max()))
         inside = columns < lengths[:, None]
         places = np.where(inside, self._starts[chosen][:, None] + columns, self._starts[chosen][:, None])
-        block = self._tokens[places].astype(np.int64)
-        inputs = np.where(inside[:, 1:], block[:, :-1], self.pad_id)
-        targets = np.where(inside[:, 1:], block[:, 1:], IGNORED)
-        rows = np.flatnonzero(inside[:, 1:].T)
-        rows_N = None if len(rows) == targets.size else torch.from_numpy(rows)
-        return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), len(rows), starts_epoch=index == 0, rows_N=rows_N)
+        counted = inside[:, 1:]
+        rows = np.flatnonzero(counted.T)
+        rows_N = None if len(rows) == counted.size else torch.from_numpy(rows)
+        counted_BT = torch.from_numpy(counted)
+        if self._resident is None:
+            block = torch.from_numpy(self._tokens[places].astype(np.int64))
+        else:
+            counted_BT = _sent(counted_BT, self._resident.device)
+            block = self._resident[_sent(torch.from_numpy(places), self._resident.device)].long()
+        inputs_BT, targets_BT = torch.where(counted_BT, block[:, :-1], self.pad_id), torch.where(counted_BT, block[:, 1:], IGNORED)
+        return Batch(inputs_BT, targets_BT, len(rows), starts_epoch=index == 0, rows_N=rows_N)
 
     def _permutation(self, epoch: int) -> NDArray[np.int64]:
         if self._order_epoch != epoch:
@@ -170,65 +224,15 @@ class SentenceBatches:
         return self._order
 
 
-class StreamEvaluation:
-    """Every target of a text exactly once: a few parallel streams, each warmed over the tokens before its part.
-
-    The streams make it fast, the warm-up makes the figure that of one pass over the whole text to within rounding.
-    """
-
-    def __init__(self, tokens: Tokens, *, streams: int = 16, window: int = 128, warm_up: int = 128) -> None:
-        """
-        Args:
-            warm_up: tokens that a stream reads, without counting them, before its part; the first has nothing before it.
-
-        Raises:
-            CorpusError: fewer than two tokens.
-        """
-        if len(tokens) < 2:
-            raise CorpusError(f"{len(tokens)} tokens are too few to evaluate, two are needed")
-        targets = len(tokens) - 1
-        self._tokens, self._window = tokens, window
-        part = max(-(-targets // streams), min(targets, 4 * warm_up))
-        bounds = [(first, min(first + part, targets)) for first in range(0, targets, part)]
-        self._begins = [max(0, first - warm_up) for first, _ in bounds]
-        self._bounds = bounds
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Windows in order; the state is carried from one to the next."""
-        longest = max(last - begin for begin, (_, last) in zip(self._begins, self._bounds, strict=True))
-        for start in range(0, longest, self._window):
-            width = min(self._window, longest - start)
-            inputs = np.zeros((len(self._bounds), width), dtype=np.int64)
-            targets = np.full((len(self._bounds), width), IGNORED, dtype=np.int64)
-            for row, (begin, (first, last)) in enumerate(zip(self._begins, self._bounds, strict=True)):
-                here, end = begin + start, min(begin + start + width, last)
-                if end > here:
-                    inputs[row, : end - here] = self._tokens[here:end]
-                    counted = max(here, first)
-                    if end > counted:
-                        targets[row, counted - here : end - here] = self._tokens[counted + 1 : end + 1]
-            rows = np.flatnonzero(targets.T != IGNORED)
-            rows_N = None if len(rows) == targets.size else torch.from_numpy(rows)
-            yield Batch(torch.from_numpy(inputs), torch.from_numpy(targets), len(rows), start == 0, start > 0, rows_N)
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """On the device, through pinned memory, so that nothing waits."""
+    if tensor.device.type == "cpu" and device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
-class SentenceEvaluation:
-    """Every sentence of a text once, in its order, each from a zero state."""
-
-    def __init__(self, tokens: Tokens, offsets: NDArray[np.uint64], *, context_length: int, pad_id: int, batch_size: int = 128) -> None:
-        self._batches = SentenceBatches(tokens, offsets, batch_size, context_length, pad_id, shuffle=False)
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Batches in order."""
-        return (self._batches.batch(0, index) for index in range(self._batches.steps_per_epoch))
-
-
-def evaluation_batches(
-    tokens: Tokens, offsets: NDArray[np.uint64], *, data_mode: str, context_length: int, pad_id: int, max_sentences: int = 0
-) -> StreamEvaluation | SentenceEvaluation:
-    """The batches that evaluate a split in a data mode, whole or its first `max_sentences` sentences (0: all)."""
-    if max_sentences and max_sentences < len(offsets):
-        tokens, offsets = tokens[: int(offsets[max_sentences])], offsets[:max_sentences]
-    if data_mode == "stream":
-        return StreamEvaluation(tokens)
-    return SentenceEvaluation(tokens, offsets, context_length=context_length, pad_id=pad_id)
+def _resident(tokens: Tokens, device: torch.device) -> Tensor | None:
+    """All token ids on the device as int32; None where they would take much of its free memory."""
+    if device.type == "cuda" and 4 * len(tokens) > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return None
+    return torch.from_numpy(tokens.astype(np.int32)).to(device)

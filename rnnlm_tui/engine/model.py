@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from rnnlm_tui.engine.cells import CELLS, LayerState, RecurrentLayer, WeightDroppingLayer
 from rnnlm_tui.engine.dropout import drop, drop_units, drop_words
+from rnnlm_tui.engine.embedding import look_up
 from rnnlm_tui.engine.initialization import initialize
 from rnnlm_tui.engine.loss import mean_loss
 from rnnlm_tui.errors import InputError, near_names
@@ -150,7 +151,7 @@ class RecurrentLanguageModel(nn.Module):
         return features_TBE, tuple(after)
 
     def _embedded(self, tokens_TB: Tensor) -> Tensor:
-        features_TBE = cast(Tensor, self.embedding(tokens_TB))
+        features_TBE = look_up(tokens_TB, self.embedding.weight, self.pad_id)
         if not (self.embedding_dropout and self.training):
             return features_TBE
         return drop_words(features_TBE, tokens_TB, self.vocab_size, self.embedding_dropout)

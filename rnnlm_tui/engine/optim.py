@@ -16,19 +16,27 @@ def adamw(
 ) -> torch.optim.AdamW:
     """AdamW over all parameters, every one of them decayed; one kernel a step where the device has it."""
     kept = list(parameters)
-    return torch.optim.AdamW(kept, lr=learning_rate, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=_fused(kept))
+    on_gpu = all(parameter.is_cuda for parameter in kept)
+    optimizer = torch.optim.AdamW(
+        kept, lr=_rate(learning_rate, kept), betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=_fused(kept), capturable=on_gpu
+    )
+    optimizer._warned_capturable_if_run_uncaptured = True  # a step outside of a graph is meant, too
+    return optimizer
 
 
 def sgd(parameters: Iterable[nn.Parameter], *, learning_rate: float, weight_decay: float = 0.0) -> torch.optim.SGD:
     """Plain stochastic gradient descent, w - rate x (gradient + decay x w), without momentum and so without any state."""
     kept = list(parameters)
-    return torch.optim.SGD(kept, lr=learning_rate, weight_decay=weight_decay, fused=_fused(kept))
+    return torch.optim.SGD(kept, lr=_rate(learning_rate, kept), weight_decay=weight_decay, fused=_fused(kept))
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """The rate of the next update."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 @torch.no_grad()
@@ -47,6 +55,11 @@ def update_when_finite(optimizer: torch.optim.Optimizer, norm: Tensor) -> None:
     # The fused kernel's switch, the one that gradient scaling uses: no answer has to travel back from a GPU.
     optimizer.found_inf = (~torch.isfinite(norm)).to(torch.float32)  # type: ignore[attr-defined]
     optimizer.step()
+
+
+def _rate(learning_rate: float, parameters: list[nn.Parameter]) -> float | Tensor:
+    """On a GPU a tensor, whose value a recorded step reads anew."""
+    return torch.tensor(learning_rate, device=parameters[0].device) if parameters and parameters[0].is_cuda else learning_rate
 
 
 def _fused(parameters: Iterable[nn.Parameter]) -> bool:

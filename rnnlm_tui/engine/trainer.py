@@ -12,12 +12,17 @@ from torch import Tensor
 from rnnlm_tui.engine.batches import Batch, Batches
 from rnnlm_tui.engine.device import check_precision
 from rnnlm_tui.engine.failures import explained
+from rnnlm_tui.engine.graphs import GraphedUpdate, faster_graph
 from rnnlm_tui.engine.matmul import choose_matmul
-from rnnlm_tui.engine.model import RecurrentLanguageModel, State, detached
-from rnnlm_tui.engine.optim import adamw, clip_gradients, set_learning_rate, sgd, update_when_finite
+from rnnlm_tui.engine.model import RecurrentLanguageModel, State
+from rnnlm_tui.engine.optim import adamw, set_learning_rate, sgd
 from rnnlm_tui.engine.random_state import pack_random_state, unpack_random_state
 from rnnlm_tui.engine.schedule import learning_rate
+from rnnlm_tui.engine.update import Update
 from rnnlm_tui.errors import CheckpointError
+
+GRAPH_BATCHES = 8
+"""Batches on which a CUDA graph is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,7 @@ class Trainer:
         decay_factor: float = 1.0,
         matmul: str = "float32",
         precision: str = "float32",
+        cuda_graphs: bool = False,
     ) -> None:
         """The model is trained where it lies; move it to its device first.
 
@@ -84,6 +90,7 @@ class Trainer:
             schedule: `constant`, `cosine` or `decay`, all after `warmup_steps` of linear rise; see `engine.schedule`.
             matmul: `auto`, `float32` or `medium`; see `engine.matmul`.
             precision: `float32`, or `bf16` for layers and head, with float32 weights, loss and optimizer; on a CUDA GPU only.
+            cuda_graphs: replay the step as a CUDA graph where the first step measures that to be faster.
 
         Raises:
             DeviceError: a matmul mode or precision that the device can't do.
@@ -94,13 +101,19 @@ class Trainer:
         self.device = model.output.weight.device
         check_precision(precision, self.device)
         self.precision, self.matmul = precision, choose_matmul(matmul, model.output.weight)
-        self._reduced = precision == "bf16" or (self.matmul.mode == "medium" and self.device.type == "cpu")
         self.optimizer: torch.optim.Optimizer = (
             sgd(model.parameters(), learning_rate=learning_rate, weight_decay=weight_decay)
             if optimizer == "sgd"
             else adamw(model.parameters(), learning_rate=learning_rate, weight_decay=weight_decay, beta1=beta1, beta2=beta2, eps=eps)
         )
-        self.parameters = list(model.parameters())
+        reduced = precision == "bf16" or (self.matmul.mode == "medium" and self.device.type == "cpu")
+        self._update = Update(model, self.optimizer, max_grad_norm, reduced=reduced, autocast=precision == "bf16")
+        if self.device.type == "cuda":
+            batches.reside_on(self.device)
+        self._graph: GraphedUpdate | None = None
+        self._tries_graph = cuda_graphs and self.device.type == "cuda"
+        self.graph_note = ""
+        """What the first step found out about CUDA graphs; empty where none was tried."""
         self.step, self.tokens_seen, self.active_seconds = 0, 0, 0.0
         self.epoch, self.index = 0, 0
         self.state: State = ()
@@ -146,7 +159,9 @@ class Trainer:
         rate = self.next_learning_rate
         set_learning_rate(self.optimizer, rate)
         try:
-            loss, norm = self._update(batch.to(self.device))
+            if self._tries_graph:
+                self._try_graph()
+            loss, norm = self._advance(batch.to(self.device))
         except RuntimeError as error:
             explanation = explained(error, tuple(batch.inputs_BT.shape))
             if explanation is None:
@@ -198,16 +213,25 @@ class Trainer:
         self.optimizer.load_state_dict({"state": optimizer_state, "param_groups": groups})
         unpack_random_state(state.tensors, state.values["random"], self.device)
 
-    def _update(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        state = self.state if batch.continues and self.state else self.model.initial_state(batch.inputs_BT.shape[0])
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            loss, state = self.model(batch.inputs_BT, state, batch.targets_BT, batch.rows_N, reduced=self._reduced)
-        loss.backward()
-        norm = clip_gradients(self.parameters, self.max_grad_norm)
-        update_when_finite(self.optimizer, norm)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.state = detached(state)
-        return loss.detach(), norm
+    def _advance(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """An update on a batch that is on the device: loss and norm."""
+        state = self.state if batch.continues and self.state else None
+        if self._graph is not None and self._graph.takes(batch):
+            loss, norm = self._graph(batch, state)
+            self.state = self._graph.state
+            return loss, norm
+        before = self.model.initial_state(batch.inputs_BT.shape[0]) if state is None else state
+        loss, norm, self.state = self._update(batch.inputs_BT, batch.targets_BT, batch.rows_N, before)
+        return loss, norm
+
+    def _try_graph(self) -> None:
+        """Before the first step: measure, on the batches to come."""
+        self._tries_graph = False
+        coming = [self.batches.batch(self.epoch, index) for index in range(min(GRAPH_BATCHES, self.batches.steps_per_epoch))]
+        whole = [batch.to(self.device) for batch in coming if batch.inputs_BT.shape == coming[0].inputs_BT.shape or self.batches.pads]
+        rows = max(len(batch.inputs_BT) for batch in whole)
+        alike = [batch for batch in whole if len(batch.inputs_BT) == rows]
+        self._graph, self.graph_note = faster_graph(self._update, alike, length=self.batches.longest, pads=self.batches.pads)
 
     def _check_data(self, saved: object) -> None:
         facts = dict(self.batches.facts)

@@ -86,4 +86,5 @@ def build_trainer(config: RunConfig, model: RecurrentLanguageModel, batches: Bat
         decay_factor=schedule.decay_factor,
         matmul="float32" if config.training.deterministic else config.training.matmul,
         precision=config.training.precision,
+        cuda_graphs=config.training.cuda_graphs and not config.training.deterministic,
     )

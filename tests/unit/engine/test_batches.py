@@ -10,7 +10,7 @@ import torch
 
 from rnnlm_tui.contract.config import RunConfig, TrainingConfig
 from rnnlm_tui.contract.estimates import steps_per_epoch
-from rnnlm_tui.engine.batches import Batch, Batches, SentenceBatches, StreamBatches, StreamEvaluation, evaluation_batches
+from rnnlm_tui.engine.batches import Batch, Batches, SentenceBatches, StreamBatches
 from rnnlm_tui.engine.loss import IGNORED
 from rnnlm_tui.errors import CorpusError
 
@@ -82,6 +82,24 @@ def test_any_batch_is_the_same_whenever_it_is_asked_for(data_mode: str) -> None:
         assert torch.equal(batch.targets_BT, straight[place].targets_BT)
 
 
+@pytest.mark.parametrize("data_mode", ["stream", "sentences"])
+def test_tokens_that_reside_on_a_device_give_the_same_batches(data_mode: str) -> None:
+    from_file, resident = batches_of(data_mode), batches_of(data_mode)
+    resident.reside_on(torch.device("cpu"))
+    for one, other in zip(one_pass(from_file, 1), one_pass(resident, 1), strict=True):
+        assert torch.equal(one.inputs_BT, other.inputs_BT)
+        assert torch.equal(one.targets_BT, other.targets_BT)
+        assert (one.tokens, one.continues, one.starts_epoch) == (other.tokens, other.continues, other.starts_epoch)
+
+
+@pytest.mark.parametrize("data_mode", ["stream", "sentences"])
+def test_no_batch_is_longer_than_the_longest(data_mode: str) -> None:
+    batches = batches_of(data_mode)
+    lengths = [batch.inputs_BT.shape[1] for batch in one_pass(batches)]
+    assert max(lengths) <= batches.longest
+    assert batches.pads == (data_mode == "sentences")
+
+
 def test_batches_read_memory_mapped_files(tmp_path: Path) -> None:
     tokens = text(50)
     tokens.tofile(tmp_path / "train.bin")
@@ -94,29 +112,3 @@ def test_too_short_a_text_is_refused_with_the_figures() -> None:
         StreamBatches(text(20), 20, 35)
     with pytest.raises(CorpusError, match="two tokens"):
         SentenceBatches(text(2), np.array([0, 1, 2], dtype=np.uint64), 4, 30, 0)
-    with pytest.raises(CorpusError, match="too few"):
-        StreamEvaluation(text(1))
-
-
-@pytest.mark.parametrize(("length", "streams", "window", "warm_up"), [(2, 4, 3, 2), (50, 4, 7, 3), (101, 16, 128, 4), (997, 5, 16, 0)])
-def test_stream_evaluation_counts_every_target_once_after_the_tokens_before_it(length: int, streams: int, window: int, warm_up: int) -> None:
-    batches = list(StreamEvaluation(np.arange(length, dtype=np.uint16), streams=streams, window=window, warm_up=warm_up))
-    assert counted(batches) == list(range(1, length))
-    for batch in batches:
-        inside = batch.targets_BT != IGNORED
-        assert torch.equal(batch.inputs_BT[inside] + 1, batch.targets_BT[inside])
-        assert batch.tokens == int(inside.sum())
-    if warm_up:
-        # A stream that does not begin the text reads `warm_up` tokens before it counts one.
-        first = batches[0]
-        assert all(int((row == IGNORED).int().argmin()) == min(warm_up, int(start)) for row, start in zip(first.targets_BT, first.inputs_BT[:, 0], strict=True))
-
-
-def test_evaluation_of_the_first_sentences_stops_after_them() -> None:
-    tokens, offsets = sentences(20)
-    end = int(offsets[6])
-    for data_mode, expected in (("stream", end - 1), ("sentences", end - 6)):
-        batches = evaluation_batches(tokens, offsets, data_mode=data_mode, context_length=30, pad_id=0, max_sentences=6)
-        assert sum(batch.tokens for batch in batches) == expected
-        whole = evaluation_batches(tokens, offsets, data_mode=data_mode, context_length=30, pad_id=0)
-        assert sum(batch.tokens for batch in whole) == len(tokens) - (1 if data_mode == "stream" else 20)

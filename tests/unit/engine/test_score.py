@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.batches import SentenceEvaluation, StreamEvaluation
+from rnnlm_tui.engine.held_out import SentenceEvaluation, StreamEvaluation
 from rnnlm_tui.engine.score import evaluate
 
 from .builders import sentences, small_model, text

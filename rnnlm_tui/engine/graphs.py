@@ -1,0 +1,153 @@
+"""A step as one CUDA graph: recorded once, replayed with one launch, and taken only where it was measured faster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from rnnlm_tui.engine.batches import Batch
+from rnnlm_tui.engine.loss import IGNORED
+from rnnlm_tui.engine.model import State
+from rnnlm_tui.engine.update import Update
+
+WARM_UPS = 3
+"""Steps before the recording, so that every library has chosen its kernels and its workspace."""
+
+TRIALS = 20
+"""Steps that are timed, each way."""
+
+CLEARLY_FASTER = 1.05
+"""A graph must save this much to be worth its memory."""
+
+SAME = 1e-2
+"""Largest relative difference of the losses of the timed steps; more means that the recording is wrong."""
+
+
+class GraphedUpdate:
+    """An update of one shape, (B, T), with the recurrent state in memory of its own.
+
+    Shorter sentences and smaller batches are padded to the shape with targets that don't count, so every position goes to the head.
+    A window of a stream has to have the very shape: padding would move its state.
+    """
+
+    def __init__(self, update: Update, batch_size: int, length: int, *, pads: bool) -> None:
+        """Record it on the current weights, which a few steps change; whoever measures puts them back.
+
+        Args:
+            pads: smaller batches may be padded.
+
+        Raises:
+            RuntimeError: CUDA can't record one of the operations.
+        """
+        device = update.model.output.weight.device
+        self._inputs_BT = torch.zeros(batch_size, length, dtype=torch.int64, device=device)
+        self._targets_BT = torch.zeros(batch_size, length, dtype=torch.int64, device=device)
+        self._pads, self._start = pads, update.model.initial_state(batch_size)
+        self.state: State = tuple(tuple(part.clone() for part in layer) for layer in self._start)
+        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UPS):
+                self._run(update)
+        torch.cuda.current_stream(device).wait_stream(side)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._loss, self._norm = self._run(update)
+
+    def takes(self, batch: Batch) -> bool:
+        """Whether the batch fits."""
+        rows, length = batch.inputs_BT.shape
+        most_rows, longest = self._inputs_BT.shape
+        return (rows, length) == (most_rows, longest) or (self._pads and rows <= most_rows and length <= longest)
+
+    def __call__(self, batch: Batch, state: State | None) -> tuple[Tensor, Tensor]:
+        """Loss and norm of an update; the state after it is in `state`.
+
+        Args:
+            state: the state to start from; None: the one before the first token.
+        """
+        rows, length = batch.inputs_BT.shape
+        if self._inputs_BT.shape != batch.inputs_BT.shape:
+            self._inputs_BT.zero_()
+            self._targets_BT.fill_(IGNORED)
+        self._inputs_BT[:rows, :length].copy_(batch.inputs_BT, non_blocking=True)
+        self._targets_BT[:rows, :length].copy_(batch.targets_BT, non_blocking=True)
+        for own, given in zip(self.state, self._start if state is None else state, strict=True):
+            for tensor, value in zip(own, given, strict=True):
+                if value is not tensor:
+                    tensor.copy_(value)
+        self._graph.replay()
+        return self._loss.clone(), self._norm.clone()  # the next replay overwrites them
+
+    def _run(self, update: Update) -> tuple[Tensor, Tensor]:
+        loss, norm, reached = update(self._inputs_BT, self._targets_BT, None, self.state)
+        for own, after in zip(self.state, reached, strict=True):
+            for tensor, value in zip(own, after, strict=True):
+                tensor.copy_(value)
+        return loss, norm
+
+
+def faster_graph(update: Update, batches: Sequence[Batch], *, length: int, pads: bool) -> tuple[GraphedUpdate | None, str]:
+    """The update as a graph where that is faster on these batches than launching its operations, else None; and what was found, in words.
+
+    Weights, optimizer and random generators are as before when it returns. It costs some 40 steps.
+
+    Args:
+        batches: a few, on the device, all of B rows.
+        length: the longest T that a batch may have.
+        pads: shorter batches may be padded.
+    """
+    device = update.model.output.weight.device
+    keep = _Kept(update, device)
+    try:
+        plain, losses = _timed(lambda batch: update(batch.inputs_BT, batch.targets_BT, batch.rows_N, _zeros(update, batch))[0], batches, device)
+        keep.put_back(update)
+        graph = GraphedUpdate(update, batches[0].inputs_BT.shape[0], length, pads=pads)
+        keep.put_back(update)
+        replayed, same = _timed(lambda batch: graph(batch, None)[0], batches, device)
+    except RuntimeError as error:
+        return None, f"no CUDA graph: {str(error).splitlines()[0]}"
+    finally:
+        keep.put_back(update)
+    if not torch.allclose(losses, same, rtol=SAME, atol=0):
+        return None, "no CUDA graph: its losses differ from those of single launches"
+    found = f"a step as a CUDA graph was measured {plain / replayed:.2f} times as fast"
+    return (graph if plain / replayed > CLEARLY_FASTER else None), found
+
+
+def _zeros(update: Update, batch: Batch) -> State:
+    return update.model.initial_state(batch.inputs_BT.shape[0])
+
+
+def _timed(step: Callable[[Batch], Tensor], batches: Sequence[Batch], device: torch.device) -> tuple[float, Tensor]:
+    """Seconds of `TRIALS` steps, and their losses."""
+    torch.cuda.synchronize(device)
+    began = time.perf_counter()
+    losses = [step(batches[index % len(batches)]) for index in range(TRIALS)]
+    torch.cuda.synchronize(device)
+    return time.perf_counter() - began, torch.stack(losses)
+
+
+class _Kept:
+    """Weights, optimizer state and generators, to be put back in place: a recorded graph knows their addresses."""
+
+    def __init__(self, update: Update, device: torch.device) -> None:
+        self._weights = [parameter.detach().clone() for parameter in update.model.parameters()]
+        state = update.optimizer.state
+        self._optimizer = {parameter: {key: value.clone() for key, value in own.items() if isinstance(value, Tensor)} for parameter, own in state.items()}
+        self._device, self._random, self._cuda_random = device, torch.get_rng_state(), torch.cuda.get_rng_state(device)
+
+    @torch.no_grad()
+    def put_back(self, update: Update) -> None:
+        for parameter, value in zip(update.model.parameters(), self._weights, strict=True):
+            parameter.copy_(value)
+        for owner, own in update.optimizer.state.items():
+            before = self._optimizer.get(owner, {})
+            for key, value in own.items():
+                if isinstance(value, Tensor):  # a fresh optimizer's moments and counts are zeros
+                    value.copy_(before[key]) if key in before else value.zero_()
+        torch.set_rng_state(self._random)
+        torch.cuda.set_rng_state(self._cuda_random, self._device)
