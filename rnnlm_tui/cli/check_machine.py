@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 TORCH_SECONDS = 120
 """A first import from a cold disk may take a minute."""
 
+BF16_FLAGS = ("amx_bf16", "avx512_bf16")
+"""Instructions of a processor that multiply numbers rounded to bf16, the faster first."""
+
 TORCH_QUESTION = """
 import json, torch
 cuda = torch.cuda.is_available()
@@ -56,6 +59,25 @@ def graphics_findings() -> list[Finding]:
     else:
         found.append(Finding("GPU", "note", "none that the NVIDIA driver knows; training runs on the processor"))
     return found
+
+
+def read_processor() -> str:
+    """What Linux says of the processor; empty on other systems."""
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def products_finding(cpuinfo: str) -> Finding:
+    """Which matrix products the processor can compute, from the text of /proc/cpuinfo."""
+    from rnnlm_tui.cli.checks import Finding
+
+    flags = next((line.partition(":")[2].split() for line in cpuinfo.splitlines() if line.startswith("flags")), [])
+    known = [flag for flag in BF16_FLAGS if flag in flags]
+    if known:
+        return Finding("products", "ok", f"float32, and bf16 by {known[0]}: a run on the processor takes the faster, unless training.matmul says which")
+    return Finding("products", "ok", f"float32 on the processor, which has neither {' nor '.join(BF16_FLAGS)}")
 
 
 def login_finding() -> Finding:

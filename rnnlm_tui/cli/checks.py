@@ -28,10 +28,11 @@ class Finding:
 
 def findings() -> list[Finding]:
     """Everything there is to say, in a fixed order."""
-    from rnnlm_tui.cli.check_machine import graphics_findings, login_finding, torch_finding
+    from rnnlm_tui.cli.check_machine import graphics_findings, login_finding, products_finding, read_processor, torch_finding
 
     found = [python_finding(), torch_finding(sys.executable)]
     found += graphics_findings()
+    found.append(products_finding(read_processor()))
     found += terminal_findings(os.environ, sys.stdout.encoding or "", shutil.get_terminal_size(), sys.stdin.isatty() and sys.stdout.isatty())
     found += list(home_findings())
     found += [corpus_finding(), login_finding()]

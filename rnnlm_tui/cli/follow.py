@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rnnlm_tui.cli.output import facts, json_text, line, note
 from rnnlm_tui.cli.summaries import model_words, perplexity_words, progress_words, result_lines, status_words
+from rnnlm_tui.contract.computing import device_words, others_words
 from rnnlm_tui.contract.figures import duration, figure, short
 from rnnlm_tui.errors import EXIT_INTERRUPTED, RunStateError, WorkerError
 
@@ -182,7 +183,7 @@ def _arrival(summary: RunSummary) -> str:
     if summary.status == "running":
         parameters = f", {summary.model.parameters:,} parameters" if summary.model.parameters else ""
         steps = f", {summary.max_steps:,} steps" if summary.max_steps else ""
-        device = f" on {summary.device}" if summary.device else ""
+        device = f" on {device_words(summary)}" if summary.device else ""
         return f"{summary.run}: running, {model_words(summary)}{parameters}{steps}{device}"
     return f"{summary.run}: {status_words(summary)}" + (f" ({summary.message})" if summary.message else "")
 
@@ -190,7 +191,8 @@ def _arrival(summary: RunSummary) -> str:
 def _progress(summary: RunSummary) -> str:
     left = f"  {duration(summary.eta_seconds)} left" if summary.eta_seconds is not None else ""
     rate = f"  {short(summary.tokens_per_second)} tok/s" if summary.tokens_per_second else ""
-    return f"step {progress_words(summary)}  loss {figure(summary.train.loss, 3)}  ppl {perplexity_words(summary.train.perplexity)}{rate}{left}"
+    others = f"  {others_words(summary)}" if others_words(summary) else ""
+    return f"step {progress_words(summary)}  loss {figure(summary.train.loss, 3)}  ppl {perplexity_words(summary.train.perplexity)}{rate}{left}{others}"
 
 
 def _evaluation(row: EvaluationRow) -> str:

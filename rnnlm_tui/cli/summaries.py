@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from time import time
 
+from rnnlm_tui.contract.computing import device_words, others_words
 from rnnlm_tui.contract.figures import NOTHING, age, disk, duration, figure, short
-from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.status import EvaluationFigures, ReferenceFigures, RunSummary
 
 RUN_COLUMNS: tuple[str, ...] = ("name", "status", "step", "done", "val ppl", "tok/s", "time", "age", "model", "preset")
 RUN_COLUMNS_RIGHT: tuple[int, ...] = (2, 3, 4, 5, 6, 7)
@@ -41,7 +42,8 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     )
     yield "model", f"{model_words(summary)}, {summary.model.parameters:,} parameters" if summary.model.parameters else model_words(summary)
     yield "corpus", summary.corpus
-    yield "device", summary.device or ""
+    yield "device", device_words(summary)
+    yield "neighbours", f"{others_words(summary)}, which slows training" if others_words(summary) else ""
     yield from result_lines(summary)
     yield "tokens/s", f"{summary.tokens_per_second:,.0f}" if summary.tokens_per_second else ""
     yield "checkpoints", _checkpoint_words(summary)
@@ -53,12 +55,15 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
 def result_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     """The figures that say how good the model is, each beside what it is to be read against."""
     train, validation, test, baseline, source = summary.train, summary.validation, summary.test, summary.baseline, summary.source
+    judged, reference = summary.evaluation, summary.reference
     yield "train", f"perplexity {perplexity_words(train.perplexity)}, loss {figure(train.loss, 3)}" if train.perplexity is not None else ""
     if validation.perplexity is not None:
-        best = f", best {perplexity_words(validation.best_perplexity)} at step {validation.best_step:,}" if validation.best_step is not None else ""
-        at = f" at step {validation.step:,}" if validation.step is not None else ""
-        yield validation.name or "validation", f"perplexity {perplexity_words(validation.perplexity)}{_bits(validation.bits_per_byte)}{at}{best}"
-    if test.perplexity is not None:
+        yield validation.name or "validation", _evaluation_words(validation)
+    if judged.perplexity is not None and judged.name != validation.name:
+        yield judged.name or "", _evaluation_words(judged)
+    if reference is not None and reference.perplexity is not None:
+        yield "reference", _reference_words(reference)
+    if test.perplexity is not None and test.name != judged.name:
         yield test.name or "test", f"perplexity {perplexity_words(test.perplexity)}{_bits(test.bits_per_byte)}"
     if baseline.perplexity is not None:
         yield "to beat", f"perplexity {perplexity_words(baseline.perplexity)}, a {baseline.name} model on the same test tokens"
@@ -102,6 +107,23 @@ def model_words(summary: RunSummary) -> str:
 def perplexity_words(value: float | None) -> str:
     """`58.1`, `3.51`: two decimals where one would hide the difference."""
     return figure(value, 2 if value is not None and value < 10 else 1)
+
+
+def _evaluation_words(found: EvaluationFigures) -> str:
+    best = f", best {perplexity_words(found.best_perplexity)} at step {found.best_step:,}" if found.best_step is not None else ""
+    at = f" at step {found.step:,}" if found.step is not None else ""
+    return f"perplexity {perplexity_words(found.perplexity)}{_bits(found.bits_per_byte)}{at}{best}"
+
+
+def _reference_words(reference: ReferenceFigures) -> str:
+    """`perplexity 92.2 at 3.0 M sentences`, and at how many the run stands where that is another number."""
+    there, here = _millions(reference.reference_sentences), _millions(reference.sentences)
+    return f"perplexity {perplexity_words(reference.perplexity)} at {there}" + ("" if there == here else f", the nearest to this run's {here}")
+
+
+def _millions(sentences: int | None) -> str:
+    """`3.0 M sentences`."""
+    return NOTHING if sentences is None else f"{sentences / 1e6:.1f} M sentences"
 
 
 def _bits(bits_per_byte: float | None) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.cli.check_machine import kills_user_processes, torch_finding
+from rnnlm_tui.cli.check_machine import kills_user_processes, products_finding, torch_finding
 from rnnlm_tui.cli.checks import Finding, filesystem_of, home_findings, is_network, nearest_existing, terminal_findings
 
 
@@ -99,3 +99,19 @@ def test_a_python_without_torch_is_told_without_a_traceback(tmp_path: Path) -> N
     finding = torch_finding(str(python))
     assert finding.verdict == "bad"
     assert "No module named 'torch'" in finding.fact
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("fpu avx2 avx512_bf16 amx_bf16", "bf16 by amx_bf16"),
+        ("fpu avx2 avx512_bf16", "bf16 by avx512_bf16"),
+        ("fpu avx2 avx512f", "neither amx_bf16 nor avx512_bf16"),
+    ],
+)
+def test_the_products_that_a_processor_can_compute_follow_from_its_flags(flags: str, words: str) -> None:
+    assert words in products_finding(f"processor\t: 0\nmodel name\t: any\nflags\t\t: {flags}\n\nprocessor\t: 1\n").fact
+
+
+def test_a_system_that_does_not_describe_its_processor_has_float32() -> None:
+    assert products_finding("").fact.startswith("float32 on the processor")

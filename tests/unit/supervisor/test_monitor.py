@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventKind, EventRow, Progress, StepRow
+from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventKind, EventRow, HardwareRow, Progress, StepRow
 from rnnlm_tui.contract.status import STALE_SECONDS
 from rnnlm_tui.errors import DatabaseError
 from rnnlm_tui.store.database import RunDatabase
@@ -199,3 +199,20 @@ def test_a_fact_that_is_no_number_is_passed_over(run: RunDirectory, worker: Work
         worker.database.set_meta(key, text)
     summary = RunMonitor(run).snapshot().summary
     assert (summary.step, summary.max_steps, summary.model.parameters, summary.source.perplexity) == (5, None, None, None)
+
+
+def test_others_on_the_cores_are_told_while_a_run_trains_on_them(run: RunDirectory, worker: Worker) -> None:
+    worker.lock.acquire()
+    worker.event("running")
+    worker.steps(1, 5)
+    for key, value in {"device": "cpu, 2 threads", "threads": "2", "cores": "2"}.items():
+        worker.database.set_meta(key, value)
+    for own in (95.0, *[45.0] * 5):
+        worker.database.add_hardware(HardwareRow(time.time(), 100.0, own, 1, 2, 1, 1))
+    summary = summarize(run)
+    assert (summary.others_cores, summary.cores) == (1.1, 2)
+    worker.database.set_meta("device", "cuda:0 NVIDIA L4")
+    assert summarize(run).others_cores is None
+    worker.database.set_meta("device", "cpu, 2 threads")
+    worker.event("paused")
+    assert summarize(run).others_cores is None

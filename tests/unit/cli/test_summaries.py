@@ -1,0 +1,73 @@
+"""A run's figures in words: each evaluated set by its name, the reference beside a run of the book, how it computes and who else does."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rnnlm_tui.cli.main import run
+from rnnlm_tui.cli.summaries import summary_lines
+from rnnlm_tui.contract.metrics import EvaluationRow, EventRow, StepRow
+from rnnlm_tui.contract.presets import BOOK, DEMO
+from rnnlm_tui.contract.status import ModelFigures, ReferenceFigures, RunSummary
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.runs import create_run
+
+SLICE = "first 1,024 test sentences"
+SUMMARY = RunSummary(run="plain-otter", status="running", model=ModelFigures(cell_type="elman", num_layers=2, hidden_size=8, tie_weights=True))
+
+
+def book_run(*, whole_test: bool) -> None:
+    """A run of the book that was evaluated after 15 times 1,563 steps, and on the whole test set where it has ended."""
+    directory = create_run(BOOK, "brisk-heron")
+    with RunDatabase(directory.database_path) as database:
+        database.begin_attempt(1, "box", "boot", "cpu, 2 threads", 0, {})
+        for key, value in {"device": "cpu, 2 threads", "matmul": "medium", "precision": "float32", "cores": "2", "threads": "2", "max_steps": "23445"}.items():
+            database.set_meta(key, value)
+        database.add_steps([StepRow(1, 23_445, 68_000_000, 0.14, 4.6, 0.5, 1e-3, 12_000.0, 5_600.0, 9_000.0)])
+        for name, split, loss in ((SLICE, "test", 4.55), ("first 1,024 validation sentences", "validation", 4.56)):
+            database.add_evaluation(EvaluationRow(1, 23_445, split, name, loss, 30_000, 1.7, 1.0, 9_001.0))  # type: ignore[arg-type]
+        if whole_test:
+            database.add_evaluation(EvaluationRow(1, 23_445, "test", "test", 4.58, 9_000_000, 1.7, 60.0, 9_002.0))
+        database.add_event(EventRow(1, 23_445, "finished", "", 9_003.0))
+
+
+@pytest.mark.parametrize("whole_test", [False, True])
+def test_show_names_the_slice_and_the_reference_nearest_to_it(whole_test: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    book_run(whole_test=whole_test)
+    assert run(["show", "brisk"]) == 0
+    text = capsys.readouterr().out
+    lines = {line.split("  ")[0]: line for line in text.splitlines()}
+    assert "perplexity 94.6, 1.70 bits a byte at step 23,445" in lines[SLICE]
+    assert lines["reference"].endswith("perplexity 92.2 at 3.0 M sentences")
+    assert ("test" in lines) is whole_test
+    assert lines["device"].endswith("cpu, 2 threads, bf16 products")
+    assert "neighbours" not in lines
+
+
+def test_the_json_of_show_has_the_reference_and_the_run_at_as_many_sentences(capsys: pytest.CaptureFixture[str]) -> None:
+    book_run(whole_test=True)
+    assert run(["show", "brisk", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["reference"] == {"sentences": 3_000_960, "perplexity": 92.16, "reference_sentences": 3_000_960}
+    assert (shown["evaluation"]["name"], shown["test"]["name"]) == (SLICE, "test")
+    assert (shown["matmul"], shown["precision"], shown["cores"], shown["others_cores"]) == ("medium", "float32", 2, None)
+
+
+def test_a_reference_at_another_number_of_sentences_says_so() -> None:
+    reference = ReferenceFigures(sentences=4_900_000, perplexity=86.77, reference_sentences=4_001_280)
+    lines = dict(summary_lines(SUMMARY.model_copy(update={"reference": reference})))
+    assert lines["reference"] == "perplexity 86.8 at 4.0 M sentences, the nearest to this run's 4.9 M sentences"
+
+
+def test_another_run_has_no_reference(capsys: pytest.CaptureFixture[str]) -> None:
+    create_run(DEMO, "plain-otter")
+    assert run(["show", "plain", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["reference"] is None
+
+
+def test_show_says_that_others_hold_the_cores() -> None:
+    lines = dict(summary_lines(SUMMARY.model_copy(update={"others_cores": 1.0, "cores": 2})))
+    assert lines["neighbours"] == "others use 1.0 of 2 cores, which slows training"
+    assert dict(summary_lines(SUMMARY))["neighbours"] == ""
