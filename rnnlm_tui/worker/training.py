@@ -111,6 +111,7 @@ class TrainingRun:
             if self._status == "stopping":
                 return "stopped"
             self._reporter.step(self._trainer.train_step())
+            self._tell_graph()
             self._check_finite()
             if self._due(self._config.evaluation.every):
                 self._evaluate_unless_stopped()
@@ -285,6 +286,12 @@ class TrainingRun:
                 f"the loss or the gradient was not finite for {self._reporter.non_finite_steps} steps up to step {self.step:,}; the last checkpoint is kept",
                 hint="lower optimizer.learning_rate, or set optimizer.max_grad_norm, in a new run",
             )
+
+    def _tell_graph(self) -> None:
+        """What the first step of an attempt found out about CUDA graphs."""
+        if self._trainer.graph_note:
+            self._event("note", self._trainer.graph_note)
+            self._trainer.graph_note = ""
 
     def _event(self, kind: EventKind, text: str) -> None:
         self._database.add_event(EventRow(self._attempt, self.step, kind, text, time.time()))
