@@ -38,7 +38,7 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     yield (
         "trained for",
         f"{duration(summary.active_seconds)}, {summary.tokens_seen:,} tokens, epoch {summary.epoch:.1f}"
-        + (f" of {summary.epochs:g}" if summary.epochs else ""),
+        + (f" of {round(summary.epochs, 2):g}" if summary.epochs else ""),
     )
     yield "model", f"{model_words(summary)}, {summary.model.parameters:,} parameters" if summary.model.parameters else model_words(summary)
     yield "corpus", summary.corpus

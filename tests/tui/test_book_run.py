@@ -109,3 +109,13 @@ async def test_a_guide_adds_the_same_work_to_a_chart_however_many_points_the_run
         assert isinstance(app.screen, TrainScreen)
         chart = app.screen.query_one("#perplexity", Chart)
         assert [len(guide.x) for guide in chart.data.guides] == [len(REFERENCE)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_list_of_runs_tells_how_far_the_chosen_run_is_from_the_reference(size: tuple[int, int]) -> None:
+    finished = book_run("finished", STEPS, test=EvaluationFigures(name="test", perplexity=74.1))
+    async with running_app(with_runs(finished), pane="runs", size=size) as (app, pilot):
+        await until(pilot, lambda: "vs reference" in text_of(app))
+        assert [line.split("vs reference")[1].split()[0] for line in lines_of(app) if "vs reference" in line] == ["+1.12"]
+        assert "test slice ppl 73.7" in text_of(app)
+        assert "full test ppl  74.1" in text_of(app)

@@ -37,12 +37,16 @@ def figures_of(snapshot: RunSnapshot, *, ascii_only: bool, wide: bool) -> list[C
     sign = TREND_SIGNS[going] if going is not None and summary.status in ("running", "paused") else None
     level = train_data.level_to_beat(snapshot)
     found = [
-        _fact("val ppl" if snapshot.config.evaluation.split == "validation" else "test ppl", (f"{value}{star}", f"bold {palette.VALIDATION}"), (f" {sign[1] if ascii_only else sign[0]}" if sign else "", sign[2] if sign else palette.DIM)),
+        _fact(f"{train_data.held_out_name(snapshot)} ppl", (f"{value}{star}", f"bold {palette.VALIDATION}"), (f" {sign[1] if ascii_only else sign[0]}" if sign else "", sign[2] if sign else palette.DIM)),
         _fact(f"vs {train_data.level_name(snapshot)}", (change(rows[-1].perplexity - level[1]) if level and rows else "–", palette.TEXT)),
         _fact("bits/byte", (figure(summary.evaluation.bits_per_byte), palette.TEXT)),
     ]  # fmt: skip
-    if summary.test.perplexity is not None:
-        found.append(_fact("test ppl", (figure(summary.test.perplexity), palette.TEXT)))
+    if summary.reference is not None and summary.reference.perplexity is not None and rows:
+        found.insert(2, _fact("vs reference", (change(rows[-1].perplexity - summary.reference.perplexity), palette.TEXT)))
+    if summary.test.perplexity is not None and summary.test.name != summary.evaluation.name:
+        found.append(
+            _fact("full test ppl" if summary.evaluation.name not in (None, "validation") else "test ppl", (figure(summary.test.perplexity), palette.TEXT))
+        )
         if summary.baseline.perplexity is not None and wide:
             found.append(_fact("vs test bigram", (change(summary.test.perplexity - summary.baseline.perplexity), palette.TEXT)))
     hardware = snapshot.hardware[-1] if snapshot.hardware else None

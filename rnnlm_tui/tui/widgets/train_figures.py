@@ -180,7 +180,7 @@ def _lines(snapshot: RunSnapshot, rows: int, width: int, ascii_only: bool, smoot
     )
     rate = _label("lr" if rows == 2 else "lr  ", scientific(summary.train.learning_rate), bold=False, colour=palette.TEXT)
     norm = _label("grad", figure(summary.train.grad_norm), bold=False, colour=palette.TEXT)
-    epoch = _label("epoch", f"{summary.epoch:.1f}", bold=False, colour=palette.TEXT, unit=f"of {summary.epochs:g}" if summary.epochs else "")
+    epoch = _label("epoch", f"{summary.epoch:.1f}", bold=False, colour=palette.TEXT, unit=f"of {round(summary.epochs, 2):g}" if summary.epochs else "")
     if rows >= 3:
         scale = width / 80
         places = tuple(place if width < 96 else round(place * scale) for place in NARROW)
