@@ -39,7 +39,7 @@ class SlstmRecurrence(torch.autograd.Function):
             o, z, i, f = gate.unbind(2)
             z.tanh_()
             o.sigmoid_()
-            torch.ops.aten.softplus.out(f, -1, 20, out=log_f)  # with beta = -1 this is log sigmoid
+            torch.ops.aten.log_sigmoid.out(f, out=log_f)
             torch.add(log_f, m, out=f)
             torch.maximum(i, f, out=m_t)
             gate[:, :, 2:].sub_(m_t.unsqueeze(2)).exp_()
@@ -54,12 +54,13 @@ class SlstmRecurrence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, *output_grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        gates, log_forget, cells, normalisers, hidden_TBH, cell_BH, normaliser_BH, hidden_BH, weight = cast(tuple[Tensor, ...], ctx.saved_tensors)  # type: ignore[attr-defined]
+        saved = cast(tuple[Tensor, ...], ctx.saved_tensors)  # type: ignore[attr-defined]
+        gates, log_forget, cells, normalisers, hidden_TBH, cell_BH, normaliser_BH, hidden_BH, weight = saved
         steps, heads, batch, _, width = gates.shape
         weight_NGD = weight.view(heads, 4 * width, width)
         memory = torch.stack([_by_head(cell_BH, heads), _by_head(normaliser_BH, heads)])
         forgets = gates[:, :, :, 3]
-        through_output, through_memory, through_cell, through_normaliser = _factors(gates, log_forget, cells, normalisers, _by_head(hidden_TBH, heads), memory)
+        factors = _factors(gates, log_forget, cells, normalisers, _by_head(hidden_TBH, heads), memory)
 
         zeros = torch.zeros_like(memory[0])
         grads = [zeros] * steps if output_grads[0] is None else list(_by_head(output_grads[0], heads).unbind(0))
@@ -72,16 +73,16 @@ class SlstmRecurrence(torch.autograd.Function):
 
         gates_grad = torch.empty_like(gates)
         hidden_grad = grads[-1]
-        for t in range(steps - 1, -1, -1):
-            gate_grad = gates_grad[t]
-            memory_grad.addcmul_(through_memory[t], hidden_grad)
-            torch.mul(through_output[t], hidden_grad, out=gate_grad[:, :, 0])
-            torch.mul(through_cell[t], memory_grad[0].unsqueeze(2), out=gate_grad[:, :, 1:])
-            gate_grad[:, :, 2:].addcmul_(through_normaliser[t], memory_grad[1].unsqueeze(2))
+        parts = zip(*(part.unbind(0) for part in (gates_grad, forgets, *factors)), [zeros, *grads[:-1]], strict=True)
+        for t, (gate_grad, f, through_output, through_memory, through_cell, through_normaliser, grad) in reversed(list(enumerate(parts))):
+            memory_grad.addcmul_(through_memory, hidden_grad)
+            torch.mul(through_output, hidden_grad, out=gate_grad[:, :, 0])
+            torch.mul(through_cell, memory_grad[0].unsqueeze(2), out=gate_grad[:, :, 1:])
+            gate_grad[:, :, 2:].addcmul_(through_normaliser, memory_grad[1].unsqueeze(2))
             if along_maxima is not None:
                 gate_grad[:, :, 2:].add_(along_maxima[t])
-            memory_grad.mul_(forgets[t])
-            hidden_grad = torch.baddbmm(grads[t - 1] if t else zeros, gate_grad.view(heads, batch, 4 * width), weight_NGD)
+            memory_grad.mul_(f)
+            hidden_grad = torch.baddbmm(grad, gate_grad.view(heads, batch, 4 * width), weight_NGD)
 
         stabiliser_grad = stabiliser_grad + (memory_grad * memory).sum(0)
         projected_grad_TBG = gates_grad.transpose(1, 2).reshape(steps, batch, 4 * heads * width)
@@ -112,7 +113,9 @@ def _factors(gates: Tensor, log_forget: Tensor, cells: Tensor, normalisers: Tens
     """
     o, z, i, f = gates.unbind(3)
     through_output = hidden - hidden * o
-    through_memory = torch.stack([o, -hidden], dim=1).div_(normalisers.unsqueeze(1))
+    through_memory = gates.new_empty(len(gates), 2, *normalisers.shape[1:])
+    torch.div(o, normalisers, out=through_memory[:, 0])
+    torch.div(hidden, normalisers, out=through_memory[:, 1]).neg_()
     forget_slope = torch.expm1(log_forget).mul_(f).neg_()
     through_cell, through_normaliser = torch.empty_like(gates[:, :, :, 1:]), torch.empty_like(gates[:, :, :, 2:])
     torch.addcmul(i, i * z, z, value=-1, out=through_cell[:, :, :, 0])

@@ -1,0 +1,129 @@
+"""mLSTM against a plain loop over its paper's equations; chunks, heads, and gates far out."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from rnnlm_tui.engine.cells.mlstm import CHUNK, LONGEST_WHOLE, MlstmLayer
+from rnnlm_tui.engine.model import detached
+
+INPUTS, HIDDEN, HEADS = 5, 6, 2
+WIDTH = HIDDEN // HEADS
+
+
+def drawn(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def drawn_layer() -> MlstmLayer:
+    layer = MlstmLayer(INPUTS, HIDDEN, HEADS).double()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.uniform_(-0.9, 0.9, generator=generator)
+    return layer
+
+
+def plain_loop(layer: MlstmLayer, inputs_TBE: Tensor, memory: Tensor, normaliser: Tensor) -> Tensor:
+    """Equations 19 to 27 as they stand, without a stabiliser, for each head; C is (B, heads, d, d) and n (B, heads, d)."""
+    rows = layer.weight_ih.split([HIDDEN] * 4 + [HEADS] * 2)  # type: ignore[no-untyped-call]
+    biases = [*layer.bias_ih.split([HIDDEN] * 4 + [HEADS]), layer.bias_forget]  # type: ignore[no-untyped-call]
+    heads = []
+    for head in range(HEADS):
+        own = slice(head * WIDTH, (head + 1) * WIDTH)
+        c, n = memory[:, head], normaliser[:, head]
+        outputs = []
+        for input_BE in inputs_TBE:
+            q, k, v, o, i, f = (input_BE @ weight.t() + bias for weight, bias in zip(rows, biases, strict=True))
+            q, k, v, o, i, f = q[:, own], k[:, own] / math.sqrt(WIDTH), v[:, own], torch.sigmoid(o[:, own]), torch.exp(i[:, head]), torch.sigmoid(f[:, head])
+            c = f[:, None, None] * c + i[:, None, None] * torch.einsum("bv,bk->bvk", v, k)
+            n = f[:, None] * n + i[:, None] * k
+            divisor = torch.clamp((n * q).sum(-1).abs(), min=1)
+            outputs.append(o * torch.einsum("bvk,bk->bv", c, q) / divisor[:, None])
+        heads.append(torch.stack(outputs))
+    return torch.cat(heads, dim=-1)
+
+
+@pytest.mark.parametrize("length", [1, 2, 9])
+@pytest.mark.parametrize("carried", [False, True])
+def test_layer_and_its_gradients_equal_the_papers_equations(length: int, carried: bool) -> None:
+    layer = drawn_layer()
+    inputs, weights = drawn(length, 3, INPUTS).requires_grad_(), drawn(length, 3, HIDDEN)
+    state = tuple(part.detach() for part in (layer(drawn(4, 3, INPUTS), layer.initial_state(3))[1] if carried else layer.initial_state(3)))
+    memory, normaliser, stabiliser = state
+    scale = torch.exp(stabiliser).unsqueeze(-1) / math.sqrt(WIDTH)  # the layer has the factor at the query
+    ours, _ = layer(inputs, state)
+    expected = plain_loop(layer, inputs, memory * scale.unsqueeze(-1), normaliser * scale)
+    torch.testing.assert_close(ours, expected)
+    leaves = [inputs, *layer.parameters()]
+    torch.testing.assert_close(torch.autograd.grad((ours * weights).sum(), leaves), torch.autograd.grad((expected * weights).sum(), leaves))
+
+
+def test_the_divisor_is_tested_on_both_sides_of_its_lower_bound() -> None:
+    layer, inputs = drawn_layer(), drawn(9, 3, INPUTS)
+    (_, normaliser, stabiliser), above = layer.initial_state(3), []
+    state = layer.initial_state(3)
+    for input_BE in inputs:
+        _, state = layer.step(input_BE, state)
+        _, normaliser, stabiliser = state
+        query = layer._project(input_BE, torch.float64)[0]
+        above.append(((normaliser * query).sum(-1) * torch.exp(stabiliser)).abs() > 1)
+    assert 0 < torch.stack(above).double().mean() < 1
+
+
+def test_a_window_in_chunks_equals_the_same_window_in_one_pass() -> None:
+    layer, length = drawn_layer(), 300
+    assert length > LONGEST_WHOLE > CHUNK
+    inputs = drawn(length, 2, INPUTS).requires_grad_()
+    state = tuple(part.detach() for part in layer(drawn(4, 2, INPUTS), layer.initial_state(2))[1])
+    chunked, reached = layer(inputs, state)
+    first, between = layer(inputs[:250], state)
+    second, after = layer(inputs[250:], between)
+    whole = torch.cat([first, second])
+    torch.testing.assert_close(chunked, whole)
+    torch.testing.assert_close(reached, after)
+    by_chunks, by_windows = (torch.autograd.grad((hidden**2).sum(), [inputs, *layer.parameters()]) for hidden in (chunked, whole))
+    torch.testing.assert_close(by_chunks, by_windows)
+
+
+def test_chunks_equal_the_papers_equations_over_a_long_window() -> None:
+    layer, inputs = drawn_layer(), drawn(300, 1, INPUTS)
+    memory, normaliser, _ = layer.initial_state(1)
+    torch.testing.assert_close(layer(inputs, layer.initial_state(1))[0], plain_loop(layer, inputs, memory, normaliser))
+
+
+def test_heads_do_not_mix_their_memories() -> None:
+    layer, inputs = drawn_layer(), drawn(4, 1, INPUTS)
+    state = tuple(part.detach() for part in layer(drawn(3, 1, INPUTS), layer.initial_state(1))[1])
+    other = tuple(torch.cat([part[:, :1] + 0.5, part[:, 1:]], dim=1) for part in state)
+    hidden, disturbed = layer(inputs, state)[0], layer(inputs, other)[0]
+    assert not torch.allclose(hidden[..., :WIDTH], disturbed[..., :WIDTH])
+    assert torch.equal(hidden[..., WIDTH:], disturbed[..., WIDTH:])
+
+
+@pytest.mark.parametrize("forget", [-50.0, 0.0, 50.0])
+@pytest.mark.parametrize("enter", [-50.0, 50.0])
+@pytest.mark.parametrize("length", [40, 300])
+def test_huge_gate_activations_stay_finite_in_float32(enter: float, forget: float, length: int) -> None:
+    layer = MlstmLayer(INPUTS, HIDDEN, HEADS)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.uniform_(-0.5, 0.5, generator=torch.Generator().manual_seed(2))
+        layer.bias_ih[4 * HIDDEN :] = enter
+        layer.bias_forget.fill_(forget)
+    state = layer.initial_state(3)
+    for _ in range(3):
+        inputs = torch.randn(length, 3, INPUTS, generator=torch.Generator().manual_seed(4)).requires_grad_()
+        hidden, state = layer(inputs, detached((state,))[0])
+        gradients = torch.autograd.grad(hidden.square().sum(), [inputs, *layer.parameters()])
+        assert all(tensor.isfinite().all() for tensor in (hidden, *state, *gradients))
+
+
+def test_an_empty_memory_reads_the_same_whatever_its_stabiliser() -> None:
+    layer, inputs = drawn_layer(), drawn(5, 2, INPUTS)
+    memory, normaliser, stabiliser = layer.initial_state(2)
+    torch.testing.assert_close(layer(inputs, (memory, normaliser, stabiliser - 4))[0], layer(inputs, (memory, normaliser, stabiliser))[0])
