@@ -130,7 +130,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("verify_checkpoint", ("v",), "Verify", "check its files: against their hashes", ("checkpoints",)),
     # prompt
     Action("generate", ("enter",), "Generate", "continue the prompt", ("prompt",)),
-    Action("settings", ("tab",), "Settings", "settings: temperature, top-p, top-k, max, seed", ("prompt",)),
+    Action("settings", ("tab",), "Settings", "settings: temperature, top-p, top-k, max, seed, min-p, penalty, stop", ("prompt",)),
     Action("new_seed", ("ctrl+r",), "New seed", "draw with another seed", ("prompt",), palette="Prompt: new seed"),
     Action("next_checkpoint", ("ctrl+k",), "Checkpoint", "sample from the next checkpoint", ("prompt",), palette="Prompt: next checkpoint"),
     Action("save_text", ("ctrl+s", "w"), "Save", "save the newest text to a file", ("prompt",), palette="Prompt: save the text to a file"),

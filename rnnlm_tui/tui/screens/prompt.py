@@ -62,7 +62,7 @@ class PromptScreen(SamplingScreen):
         self.lab.in_thread(self.lab.services.history, self._history.load)
 
     def on_resize(self, event: Resize) -> None:
-        self.settings_row.set_class(event.size.width >= WIDE_FROM, "-wide")
+        self.settings_row.fit(event.size.width)
         self._show_choice()
 
     # what shows
@@ -142,13 +142,15 @@ class PromptScreen(SamplingScreen):
         frame.legend = Content.assemble((f"{len(text):,}", BAD if too_long else TEXT), (" character" if len(text) == 1 else " characters", DIM)) if text else ""
 
     def _keys(self) -> Content:
-        """What the footer does not say: the box's own keys while one writes in it, and the checkpoints where there is room or nobody writes."""
+        """What the footer does not say: how to write in a field while one does, and the checkpoints where there is room or nobody writes."""
         choice, wide, writing = self.choice, self.size.width >= WIDE_FROM, self.box.has_focus
         if self.run_path is None:
             return Content("")
         keys = [("↑", "earlier prompts"), ("^u", "clear"), ("^j", "new line"), *([] if wide else [("^s", "save"), ("^y", "copy")])] if writing else []
+        if self.focused is not None and self.focused.id == "setting-stop":
+            keys = [("\\n", "a line break"), ("|", "between several")]
         right = Content("   ").join(Content.assemble((key, f"bold {TEXT}"), (f" {words}", DIM)) for key, words in keys)
-        if choice is None or (writing and not wide):
+        if choice is None or (keys and not wide):
             return Content.assemble("  ", right)
         left = Content.assemble("  ", choice.row_of_choices())
         return Content.assemble(left, " " * max(2, self.size.width - left.cell_length - right.cell_length - 2), right)

@@ -10,6 +10,7 @@ from typing import Literal, cast, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from rnnlm_tui.contract.config import SECTIONS, RunConfig
+from rnnlm_tui.contract.escapes import escaped, unescaped
 from rnnlm_tui.contract.validation import allowed_range, parse_value, section_model
 
 FieldKind = Literal["text", "whole", "number", "switch", "choice", "list"]
@@ -75,9 +76,9 @@ def shown_value(field: FormField, value: object) -> str:
 
 
 def edited_value(field: FormField, value: object) -> str:
-    """A value as it stands in the editor: whole numbers without separators, a list as one text a line."""
+    """A value as it stands in the editor: whole numbers without separators, a list as one text a line, its own line breaks written out."""
     if field.kind == "list" and isinstance(value, Sequence) and not isinstance(value, str):
-        return "\n".join(str(item) for item in value)
+        return "\n".join(escaped(str(item)) for item in value)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return shown_value(field, value)
@@ -86,7 +87,7 @@ def edited_value(field: FormField, value: object) -> str:
 def read_value(field: FormField, text: str) -> object:
     """The raw value of a person's text; what can't be read stays text, for validation to name."""
     if field.kind == "list":
-        return [line for line in text.split("\n") if line.strip()]
+        return [unescaped(line) for line in text.split("\n") if line]
     if not text.strip():
         return None if field.optional else ""
     if field.kind in ("text", "choice"):

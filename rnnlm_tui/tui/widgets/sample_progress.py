@@ -9,14 +9,17 @@ from textual.content import Content
 
 from rnnlm_tui.contract import figures
 from rnnlm_tui.contract.config import SamplingConfig
+from rnnlm_tui.contract.escapes import escaped
 from rnnlm_tui.contract.requests import SampleDone, SamplePiece
-from rnnlm_tui.tui.widgets.content import from_outside
+from rnnlm_tui.tui.widgets.content import from_outside, plain
 from rnnlm_tui.tui.widgets.palette import DIM, GOOD, TEXT, TRAIN, WARN
 
 WAKING_SECONDS = 0.5
 """A first token that takes longer is waited for in words."""
 NARROW_CELLS = 74
 """Room of the line at 80 columns."""
+STOP_CELLS = 20
+"""Of a stop string that ended a text."""
 RATE_SECONDS = 0.2
 """A speed over less than this is noise."""
 
@@ -73,9 +76,11 @@ class SampleProgress:
         return Content.assemble(("■ ", DIM), ("stopped before the first token", DIM))
 
     def ended(self, done: SampleDone, *, wide: bool) -> Content:
-        """`✓ 42 of 100 tokens   2,110 tok/s   first token 38 ms   4.1 bits/token`."""
+        """`✓ 42 of 100 tokens   2,110 tok/s   first token 38 ms   4.1 bits/token`; `✓ 42 tokens, stopped at "\\n"` where a stop string ended it."""
         stopped = done.reason == "cancelled"
-        words = {"length": f" of {self._wanted:,} tokens", "cancelled": f" of {self._wanted:,} tokens, stopped"}[done.reason]
+        words = {"length": f" of {self._wanted:,} tokens", "cancelled": f" of {self._wanted:,} tokens, stopped", "stop": f" {_tokens(done)}, {_stop(done)}"}[
+            done.reason
+        ]
         drawing = done.seconds - done.first_token_seconds  # the first token waits for the model to be read and the prompt to pass
         rate = (done.tokens - 1) / drawing if done.tokens > 1 and drawing > 0 else None
         parts = [
@@ -87,7 +92,7 @@ class SampleProgress:
         if done.unknown:  # more to the point than the speed
             told = from_outside(", ".join(done.unknown), newlines="show", limit=30)
             parts[1:3] = [Content.assemble(("no token for ", WARN), told.stylize(TEXT), (", read as <unk>", DIM))]
-        if not wide and sum(part.cell_length + 3 for part in parts) - 3 > NARROW_CELLS:
+        while not wide and len(parts) > 2 and sum(part.cell_length + 3 for part in parts) - 3 > NARROW_CELLS:
             parts.pop(-2 if not done.unknown else -1)
         if wide:
             name, _, value = self.seed.partition(" ")
@@ -96,4 +101,13 @@ class SampleProgress:
 
     def meta(self, done: SampleDone) -> str:
         """`42 tokens · seed 7 · step 3,700`."""
-        return f"{done.tokens:,} token{'' if done.tokens == 1 else 's'} · {self.seed} · {self.where}{' · stopped' if done.reason == 'cancelled' else ''}"
+        end = {"length": "", "cancelled": " · stopped", "stop": f" · {_stop(done)}"}[done.reason]
+        return f"{done.tokens:,} {_tokens(done)} · {self.seed} · {self.where}{end}"
+
+
+def _tokens(done: SampleDone) -> str:
+    return "token" if done.tokens == 1 else "tokens"
+
+
+def _stop(done: SampleDone) -> str:
+    return f'stopped at "{plain(escaped(done.stop), limit=STOP_CELLS)}"'

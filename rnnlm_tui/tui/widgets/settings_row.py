@@ -1,29 +1,36 @@
-"""The sampling settings in one row: edited in place, checked on every key."""
+"""The sampling settings right above the prompt: edited in place, checked on every key."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
+from textual.containers import Container, Horizontal
 from textual.message import Message
 from textual.widgets import Input, Static
 
 from rnnlm_tui.contract.config import RunConfig, SamplingConfig
+from rnnlm_tui.contract.escapes import escaped_list, unescaped_list
 from rnnlm_tui.contract.validation import merge, parse_config
-from rnnlm_tui.errors import ConfigError
-from rnnlm_tui.tui.widgets.form_draft import short_message
+from rnnlm_tui.errors import ConfigError, Problem
+from rnnlm_tui.tui.widgets.form_draft import field_of, short_message
 from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, FormField, edited_value, read_value
 from rnnlm_tui.tui.widgets.ordered_keys import OrderedKeys
 from rnnlm_tui.tui.widgets.safe_text import SafeInput
 
 SHOWN: tuple[tuple[str, int], ...] = (("temperature", 8), ("top_p", 6), ("top_k", 6), ("max_new_tokens", 7), ("seed", 8))
-"""Fields of the row, each with the cells of its box."""
+"""Fields that always show, each with the cells of its box."""
+MORE: tuple[tuple[str, int], ...] = (("min_p", 6), ("repetition_penalty", 6), ("stop", 0))
+"""Fields that mostly are off; 0 cells: what is left of the row."""
+ONE_ROW_FROM = 120
+"""Columns at which a stop string has 10 cells in the one row."""
+NAMES = tuple(name for name, _ in (*SHOWN, *MORE))
 FIELDS: dict[str, FormField] = {field.path.partition(".")[2]: field for field in FORM_FIELDS if field.section == "sampling"}
-OFF: dict[str, object] = {"top_k": 0, "top_p": 1.0}
+OFF: dict[str, object] = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0}
 """Values that switch a setting off; `off` may be written for them."""
-IDLE_WHEN_GREEDY = ("top_p", "top_k", "seed")
+IDLE_WHEN_GREEDY = ("top_p", "top_k", "min_p", "seed")
 
 
 class SettingInput(OrderedKeys, SafeInput, can_focus=True):
@@ -35,15 +42,23 @@ class SettingInput(OrderedKeys, SafeInput, can_focus=True):
     ]
 
     def __init__(self, name: str, value: str) -> None:
-        super().__init__(value, id=f"setting-{name}", name=name)
+        super().__init__(value, id=f"setting-{name}", name=name, placeholder="off" if name == "stop" else "")
         self.cursor_blink = False
 
 
-class SettingsRow(Horizontal):
-    """temperature, top-p, top-k, max and seed. A temperature of 0, or `greedy`, always takes the likeliest token."""
+class SettingsRow(Container):
+    """temperature, top-p, top-k, max and seed; min-p, penalty and stop behind them where the terminal is wide.
+
+    Where it is narrow, these stand in a second row while one of the settings is edited or one of these is on. A
+    temperature of 0, or `greedy`, always takes the likeliest token.
+    """
 
     DEFAULT_CSS = """
-    SettingsRow { height: 1; padding: 0 2; }
+    SettingsRow { height: auto; padding: 0 2; layout: vertical; }
+    SettingsRow > Horizontal { height: 1; width: 1fr; }
+    SettingsRow.-wide { layout: horizontal; height: 1; }
+    SettingsRow.-wide > Horizontal { width: auto; }
+    SettingsRow.-wide > .more { width: 1fr; }
     SettingsRow Static { width: auto; height: 1; color: #808080; margin: 0 1 0 0; }
     SettingsRow SettingInput { height: 1; border: none; padding: 0 1; margin: 0 1 0 0; background: #262626; color: #eeeeee; }
     SettingsRow SettingInput:focus { border: none; background: #303030; background-tint: #303030 0%; }
@@ -51,7 +66,8 @@ class SettingsRow(Horizontal):
     SettingsRow SettingInput.-wrong { color: #ff5f5f; }
     SettingsRow SettingInput > .input--cursor { background: #5fd7ff; color: #121212; text-style: none; }
     SettingsRow SettingInput > .input--selection { background: #005f87; color: #eeeeee; }
-    SettingsRow.-wide SettingInput { margin: 0 3 0 0; }
+    SettingsRow SettingInput > .input--placeholder { color: #808080; }
+    SettingsRow #setting-stop { margin: 0; }
     """
 
     class Changed(Message):
@@ -59,17 +75,19 @@ class SettingsRow(Horizontal):
 
     def __init__(self, sampling: SamplingConfig, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._values: dict[str, object] = sampling.model_dump()
+        self._values: dict[str, object] = sampling.model_dump(mode="json")
         self.problem = ""
         """What is wrong with a setting, in words; empty: nothing."""
 
     def compose(self) -> ComposeResult:
-        for name, width in SHOWN:
-            yield Static(FIELDS[name].title)
-            box = SettingInput(name, self._text(name))
-            box.styles.width = width
-            box.set_class(self._is_off(name), "-off")
-            yield box
+        for classes, fields in (("always", SHOWN), ("more", MORE)):
+            with Horizontal(classes=classes):
+                for name, width in fields:
+                    yield Static(FIELDS[name].title)
+                    box = SettingInput(name, self._text(name))
+                    box.styles.width = width or "1fr"
+                    box.set_class(self._is_off(name), "-off")
+                    yield box
 
     @property
     def settings(self) -> SamplingConfig:
@@ -81,11 +99,11 @@ class SettingsRow(Horizontal):
         changes = {f"sampling.{name}": value for name, value in self._values.items()}
         return parse_config(merge(RunConfig(), changes)).sampling
 
-    def take(self, sampling: SamplingConfig | SamplingConfig) -> None:
+    def take(self, sampling: SamplingConfig) -> None:
         """Show other settings."""
-        self._values = sampling.model_dump()
+        self._values = sampling.model_dump(mode="json")
         with self.prevent(Input.Changed):
-            for name, _ in SHOWN:
+            for name in NAMES:
                 box = self.query_one(f"#setting-{name}", SettingInput)
                 if not box.has_focus:
                     box.value = self._text(name)
@@ -102,6 +120,17 @@ class SettingsRow(Horizontal):
         """Into the first setting."""
         self.screen.set_focus(self.query_one("#setting-temperature", SettingInput))
 
+    def fit(self, columns: int) -> None:
+        """All in one row on a terminal that is wide enough, or in two."""
+        self.set_class(columns >= ONE_ROW_FROM, "-wide")
+        self._show_more()
+
+    def on_descendant_focus(self) -> None:
+        self._show_more()
+
+    def on_descendant_blur(self) -> None:
+        self._show_more()
+
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
         name = cast(str, event.input.name)
@@ -112,7 +141,10 @@ class SettingsRow(Horizontal):
                 self._values["temperature"] = SamplingConfig().temperature
                 self._check()
                 return
-        self._values[name] = OFF[name] if name in OFF and text == "off" else read_value(FIELDS[name], text)
+        if name == "stop":  # a space or a capital letter is part of it
+            self._values[name] = unescaped_list(event.value)
+        else:
+            self._values[name] = OFF[name] if name in OFF and text == "off" else read_value(FIELDS[name], text)
         self._check()
 
     def on_input_blurred(self, event: Input.Blurred) -> None:
@@ -127,6 +159,8 @@ class SettingsRow(Horizontal):
         if name == "temperature" and self._values.get("greedy"):
             return "greedy"
         value = self._values[name]
+        if name == "stop":
+            return escaped_list(cast(Sequence[str], value))
         return "off" if name in OFF and value == OFF[name] else edited_value(FIELDS[name], value)
 
     def _is_off(self, name: str) -> bool:
@@ -138,11 +172,21 @@ class SettingsRow(Horizontal):
         try:
             _ = self.settings
         except ConfigError as error:
-            wrong = {problem.path.partition(".")[2] for problem in error.problems}
+            wrong = {_name_of(problem) for problem in error.problems}
             first = error.problems[0]
-            self.problem = f"{FIELDS[first.path.partition('.')[2]].title} {short_message(first)}"
-        for name, _width in SHOWN:
+            self.problem = f"{FIELDS[_name_of(first)].title} {short_message(first)}"
+        for name in NAMES:
             box = self.query_one(f"#setting-{name}", SettingInput)
             box.set_class(name in wrong, "-wrong")
             box.set_class(self._is_off(name), "-off")
+        self._show_more()
         self.post_message(self.Changed())
+
+    def _show_more(self) -> None:
+        # Not by style sheet, which acts only when nothing else is to do: a second tab is there before.
+        on = any(self._values[name] != OFF.get(name, []) for name, _ in MORE)
+        self.query_one(".more", Horizontal).display = on or self.has_focus_within or self.has_class("-wide")
+
+
+def _name_of(problem: Problem) -> str:
+    return field_of(problem).partition(".")[2]

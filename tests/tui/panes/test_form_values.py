@@ -57,6 +57,13 @@ def test_written_text_becomes_a_raw_value(path: str, text: str, value: object) -
     assert read_value(FIELDS[path], text) == value
 
 
+def test_texts_with_line_breaks_stand_in_a_line_each_and_read_back() -> None:
+    field, texts = FIELDS["sampling.stop"], ["\n", " The end", "\\", " "]
+    shown = edited_value(field, texts)
+    assert shown.split("\n") == ["\\n", " The end", "\\\\", " "]
+    assert read_value(field, shown) == texts
+
+
 def test_the_bases_own_value_is_no_change() -> None:
     draft = Draft(RunConfig(), "preset demo").with_text(FIELDS["optimizer.learning_rate"], "5e-3")
     assert dict(draft.changes) == {"optimizer.learning_rate": 5e-3}

@@ -104,6 +104,19 @@ def test_the_line_of_a_sample_fits_80_columns_whole(reason: Literal["cancelled",
     assert line.plain.endswith("14.1 bits/token")
 
 
+def test_a_stop_string_that_ended_the_text_is_named_and_the_line_fits() -> None:
+    progress = SampleProgress("1", SamplingConfig(max_new_tokens=4_096), where="step 9")
+    for stop, shown in (("\n", "\\n"), ("a\x1b]0;", "a␛]0;"), ("x" * 100, "x" * 19 + "…")):
+        done = SampleDone(
+            id="1", reason="stop", stop=stop, text=" is", tokens=4_000, prompt_tokens=5, seconds=3.0, first_token_seconds=1.234, bits_per_token=14.1
+        )  # fmt: skip
+        for wide in (False, True):
+            line = progress.ended(done, wide=wide).plain
+            assert line.startswith(f'✓ 4,000 tokens, stopped at "{shown}"')
+            assert wide or len(line) <= NARROW_CELLS
+        assert progress.meta(done) == f'4,000 tokens · seed 7 · step 9 · stopped at "{shown}"'
+
+
 def test_words_that_the_model_has_no_token_for_are_named() -> None:
     progress = SampleProgress("1", SamplingConfig(max_new_tokens=100), where="step 9")
     done = SampleDone(
