@@ -14,8 +14,9 @@ from rnnlm_tui.engine.products import product
 IGNORED = -100
 """The target of a position that doesn't count."""
 
-CHUNK_LOGITS = 8_000_000
-"""Logits that are held at once: a chunk of rows this large keeps the matrix products busy (measured)."""
+CHUNK_BYTES = 32_000_000
+"""Memory of the logits that are held at once: a chunk of rows this large keeps the matrix products busy (measured), and stays just
+below 32 MiB, where glibc would give the memory back and take it anew, page by page, for each chunk."""
 
 LIKELY = 1e-30
 """Above this a float32 probability is exact enough to take its logarithm."""
@@ -24,8 +25,8 @@ LIKELY = 1e-30
 def mean_loss(hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, targets_N: Tensor, *, reduced: bool = False) -> Tensor:
     """Mean cross-entropy in nats over the targets that are not `IGNORED`; differentiable, a scalar tensor.
 
-    The gradient is made together with the loss, chunk of rows by chunk of rows, so that memory holds `CHUNK_LOGITS`
-    numbers instead of N x V, twice. NaN where no target counts.
+    The gradient is made together with the loss, chunk of rows by chunk of rows, so that memory holds `CHUNK_BYTES`
+    of logits instead of N x V numbers, twice. NaN where no target counts.
 
     Args:
         reduced: matrix products take their inputs rounded to bf16, and the logits are rounded too. Sums, the targets' own share of
@@ -50,9 +51,9 @@ def token_losses(hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, targets_N
     return torch.where(targets_N != IGNORED, losses_N, 0.0)
 
 
-def rows_per_chunk(vocab_size: int) -> int:
-    """Rows of logits that are held at once for this vocabulary."""
-    return max(64, CHUNK_LOGITS // vocab_size)
+def rows_per_chunk(vocab_size: int, *, reduced: bool = False) -> int:
+    """Rows of logits that are held at once for this vocabulary: float32 numbers, or bf16 ones where `reduced`."""
+    return max(64, CHUNK_BYTES // (vocab_size * (2 if reduced else 4)))
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -73,7 +74,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         shared_NI = torch.cat([hidden_NH * share_N1, share_N1], 1).to(dtype)
         hidden_grad_NH, losses_N = torch.empty_like(hidden_NH), torch.empty_like(share_N1).squeeze(1)
         grad_IV = weight_VH.new_empty(0)
-        rows = rows_per_chunk(weight_VH.shape[0])
+        rows = rows_per_chunk(weight_VH.shape[0], reduced=reduced)
         for start in range(0, hidden_NH.shape[0], rows):
             chunk = slice(start, start + rows)
             p_RV, losses_N[chunk] = _probabilities(inputs_NH[chunk], rounded_VH, rounded_V, safe_N[chunk].unsqueeze(1))

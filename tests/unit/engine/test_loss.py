@@ -21,11 +21,11 @@ def head(rows: int, *, dtype: torch.dtype = torch.float64, scale: float = 1.0) -
     return hidden.requires_grad_(), weight.requires_grad_(), bias.requires_grad_(), targets
 
 
-@pytest.mark.parametrize("chunk_logits", [50 * 64, 8_000_000])
-def test_loss_and_gradients_equal_torchs_in_any_number_of_chunks(monkeypatch: pytest.MonkeyPatch, chunk_logits: int) -> None:
-    monkeypatch.setattr(loss_module, "CHUNK_LOGITS", chunk_logits)
+@pytest.mark.parametrize("chunk_bytes", [50 * 64 * 4, 32_000_000])
+def test_loss_and_gradients_equal_torchs_in_any_number_of_chunks(monkeypatch: pytest.MonkeyPatch, chunk_bytes: int) -> None:
+    monkeypatch.setattr(loss_module, "CHUNK_BYTES", chunk_bytes)
     hidden, weight, bias, targets = head(200)
-    assert (rows_per_chunk(50) < 200) == (chunk_logits < 8_000_000)
+    assert (rows_per_chunk(50) < 200) == (chunk_bytes < 32_000_000)
     loss = mean_loss(hidden, weight, bias, targets)
     expected = F.cross_entropy(F.linear(hidden, weight, bias), targets, ignore_index=IGNORED)
     torch.testing.assert_close(loss, expected)
@@ -65,7 +65,7 @@ def test_without_onednn_the_loss_is_the_same(monkeypatch: pytest.MonkeyPatch, re
 @pytest.mark.skipif(not hasattr(F, "linear_cross_entropy"), reason="this torch has no linear_cross_entropy")
 @pytest.mark.parametrize("rows", [1, 64, 200])
 def test_torchs_chunked_loss_that_other_devices_use_equals_ours(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    monkeypatch.setattr(loss_module, "CHUNK_LOGITS", 50 * rows)
+    monkeypatch.setattr(loss_module, "CHUNK_BYTES", 50 * rows * 4)
     hidden, weight, bias, targets = head(200, dtype=torch.float32)
     options = nn.LinearCrossEntropyOptions(batch_chunk_size=rows_per_chunk(50))
     theirs = F.linear_cross_entropy(hidden, weight, targets, linear_bias=bias, ignore_index=IGNORED, options=options)
@@ -76,7 +76,7 @@ def test_torchs_chunked_loss_that_other_devices_use_equals_ours(monkeypatch: pyt
 
 
 def test_token_losses_are_zero_at_padding_and_sum_to_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss_module, "CHUNK_LOGITS", 1)
+    monkeypatch.setattr(loss_module, "CHUNK_BYTES", 1)
     hidden, weight, bias, targets = head(150)
     losses = token_losses(hidden, weight, bias, targets)
     assert not losses[::3].any()
