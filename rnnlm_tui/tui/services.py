@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.contract.config import RunConfig
     from rnnlm_tui.contract.corpora import CorpusManifest
     from rnnlm_tui.contract.status import RunSummary
+    from rnnlm_tui.errors import InputError
     from rnnlm_tui.store.manifest import Manifest
     from rnnlm_tui.store.run_directory import RunDirectory
     from rnnlm_tui.supervisor.estimate import Estimate
@@ -109,6 +110,17 @@ class Services:
         from rnnlm_tui.supervisor.estimate import estimate
 
         return estimate(config)
+
+    def missing_source(self, config: RunConfig) -> InputError | None:
+        """Why the config's text can't be found on this machine, as its name alone tells; None where it can, or will be fetched."""
+        from rnnlm_tui.errors import CorpusError
+        from rnnlm_tui.supervisor.preflight import check_source
+
+        try:
+            check_source(config.corpus)
+        except CorpusError as error:
+            return error
+        return None
 
     def sampler(self) -> SamplerClient:
         """A sampler that is not started yet."""

@@ -70,7 +70,7 @@ class ConfigScreen(FormKeys):
         self._estimated: RunConfig | None = None
         self._facts: Mapping[str, str] = {}
         self._refused: tuple[RunConfig, Problem] | None = None
-        """The config that was not started, and why: it may start at the next try, for what was missing may be there by then."""
+        """The config that can't start as this machine is, and why: it may start at the next try, for what was missing may be there by then."""
 
     def compose_body(self) -> ComposeResult:
         with Container(id="config-body"):
@@ -200,11 +200,13 @@ class ConfigScreen(FormKeys):
     async def _work_out(self, config: RunConfig) -> None:
         """The figures of a config, worked out in a thread, for they look at disk."""
         try:
-            estimate, facts = await asyncio.to_thread(partial(_figures_of, self, config))
+            estimate, facts, missing = await asyncio.to_thread(partial(_figures_of, self, config))
         except (RnnlmError, OSError) as error:
             self.lab.say_error(error)
             return
         self._estimate, self._facts = estimate, facts
+        if missing is not None and (self._refused is None or self._refused[0] != config):
+            self._refused = config, Problem("corpus.source", missing.message, missing.hint)
         self._show()
 
     # what the form says
@@ -326,11 +328,11 @@ class ConfigScreen(FormKeys):
             return None
 
 
-def _figures_of(screen: ConfigScreen, config: RunConfig) -> tuple[Estimate, Mapping[str, str]]:
+def _figures_of(screen: ConfigScreen, config: RunConfig) -> tuple[Estimate, Mapping[str, str], InputError | None]:
     services = screen.lab.services
     estimate = services.estimate(config)
     corpus = services.corpus(config)
     facts: dict[str, str] = {}
     if corpus is not None:
         facts["corpus.source"] = f"{corpus.title}, {figures.disk(sum(split.bytes for split in corpus.splits.values()))}"
-    return estimate, facts
+    return estimate, facts, services.missing_source(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rnnlm_tui.contract.config import HEADED_CELLS, RECURRENT_WEIGHT_CELLS, RunConfig
+from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
 
 
 def idle_fields(config: RunConfig) -> dict[str, str]:
@@ -11,11 +12,13 @@ def idle_fields(config: RunConfig) -> dict[str, str]:
     corpus, tokenizer, training, sampling = config.corpus, config.tokenizer, config.training, config.sampling
     if corpus.source != "elman":
         idle |= dict.fromkeys(("corpus.sentences", "corpus.seed"), "elman only")
-    if corpus.source in ("presidents", "elman", "python-docs"):
+    if "news" not in (corpus.source, corpus.test_source):
+        idle["corpus.url"] = "news only"
+    if corpus.source in BUILT_IN_SOURCES:
         idle["corpus.text_field"] = "JSONL only"
     if corpus.test_source is not None:
         idle["corpus.test_fraction"] = "test source is set"
-    elif corpus.source == "presidents":
+    elif corpus.source in ("presidents", "news"):
         idle["corpus.test_fraction"] = "has its own test set"
     if tokenizer.kind == "byte":
         idle["tokenizer.vocab_size"] = "256 bytes"

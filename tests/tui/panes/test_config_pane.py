@@ -12,7 +12,7 @@ from rnnlm_tui.contract.config import SECTIONS, RunConfig
 from rnnlm_tui.contract.estimates import parameter_count
 from rnnlm_tui.contract.presets import DEMO, PRESETS
 from rnnlm_tui.contract.validation import merge, parse_config
-from rnnlm_tui.errors import CorpusError, DeviceError, WorkerError
+from rnnlm_tui.errors import CorpusError, DeviceError, InputError, WorkerError
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.tui.app import RnnlmApp
@@ -175,6 +175,25 @@ async def test_a_text_that_is_not_there_is_said_at_its_field_and_no_run_is_made(
         assert focused(app) == "corpus.source"
         assert list_runs() == []
         assert not (home / "runs").exists() or not list((home / "runs").iterdir())
+
+
+async def test_a_preset_whose_text_has_to_be_brought_says_so_before_it_is_started(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    class RealCheck(FakeServices):
+        def missing_source(self, config: RunConfig) -> InputError | None:
+            return Services.missing_source(self, config)
+
+    async with opened(RealCheck(), "config", run=None) as (app, pilot):
+        await until_shown(pilot, "calm-badger")
+        await pilot.press("P", "end", "enter")
+        await until(pilot, lambda: app.draft == PRESETS["ptb-large"])
+        await until_shown(pilot, "no Penn Treebank here", "✗ 1 problem")
+        await go(pilot, "corpus.source")
+        await until_shown(pilot, "ptb.train.txt, ptb.valid.txt and")
+        (tmp_path / "ptb").mkdir()
+        await write(pilot, "corpus.source", "./ptb")
+        await until(pilot, lambda: "no Penn Treebank here" not in screen_text(app))
 
 
 async def test_a_refused_start_can_be_tried_again_and_is_forgotten_with_the_next_change() -> None:
