@@ -128,6 +128,12 @@ class DatabaseError(StorageError):
     """A run database that is damaged or made by a newer version."""
 
 
+def error_kind(exit_code: int) -> type[RnnlmError]:
+    """The kind of error that a process of ours tells by its exit code."""
+    kinds: tuple[type[RnnlmError], ...] = (InputError, RunStateError, WorkerError, StorageError)
+    return next((kind for kind in kinds if kind.exit_code == exit_code), RnnlmError)
+
+
 def near_names(name: str, known: Iterable[str]) -> str:
     """`did you mean "demo"?` for the known names nearest to `name`, or an empty string."""
     names = list(known)

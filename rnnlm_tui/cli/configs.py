@@ -80,6 +80,23 @@ def build_config(preset: str | None, file: Path | None, assignments: Sequence[st
     return config
 
 
+def runnable_config(preset: str | None, file: Path | None, assignments: Sequence[str] | None) -> RunConfig:
+    """The same, on a text that is there: where nobody chose the demo's text and its package is missing, another is taken, and it is said.
+
+    Raises:
+        InputError: as `build_config`.
+    """
+    from rnnlm_tui.cli.output import note
+    from rnnlm_tui.supervisor.preflight import with_available_corpus
+
+    asked = build_config(preset, file, assignments)
+    chosen = any(assignment.partition("=")[0].strip() == "corpus.source" for assignment in assignments or ())
+    wanted = asked if chosen else with_available_corpus(asked)
+    if wanted != asked:
+        note("the State of the Union addresses need: pip install 'rnnlm-tui[demo]'; this is for python-docs instead")
+    return wanted
+
+
 def read_config_file(path: Path) -> Raw:
     """The plain values of a TOML file.
 

@@ -1,74 +1,13 @@
-"""`estimate` and `corpus`: what a run would take, and what there is to learn from."""
+"""The verb `corpus`: what there is to learn from."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rnnlm_tui.cli.arguments import ConfigOption, JsonOption, PresetOption, SetOption
+from rnnlm_tui.cli.arguments import JsonOption
 
 if TYPE_CHECKING:
-    from rnnlm_tui.contract.config import RunConfig
     from rnnlm_tui.contract.corpora import CorpusManifest
-    from rnnlm_tui.supervisor.estimate import Estimate
-
-
-def estimate(preset: PresetOption = None, config: ConfigOption = None, assignments: SetOption = None, json: JsonOption = False) -> None:
-    """Tell a run's parameters, steps, memory, disk and time."""
-    from rnnlm_tui.cli.configs import build_config
-    from rnnlm_tui.cli.output import facts, print_json
-    from rnnlm_tui.supervisor.estimate import estimate as estimate_config
-
-    wanted = build_config(preset, config, assignments)
-    found = estimate_config(wanted)
-    if json:
-        print_json(estimate_json(wanted, found))
-    else:
-        facts(_estimate_lines(wanted, found))
-
-
-def estimate_json(config: RunConfig, found: Estimate) -> dict[str, object]:
-    """The JSON contract of `estimate`: `parameters` is the total; what can't be known yet is null."""
-    count = found.parameters
-    return {
-        "preset": config.preset,
-        "parameters": count.total,
-        "parameters_by_part": {"embedding": count.embedding, "layers": list(count.layers), "output": count.output},
-        "vocab_size": found.vocab_size,
-        "vocab_exact": found.vocab_exact,
-        "train_tokens": found.train_tokens,
-        "steps_per_epoch": found.steps_per_epoch,
-        "steps": found.steps,
-        "memory_bytes": found.memory_bytes,
-        "checkpoint_bytes": found.checkpoint_bytes,
-        "disk_bytes": found.disk_bytes,
-        "seconds": found.seconds,
-        "calibrated_by": found.calibrated_by,
-        "start_loss": found.start_loss,
-        "baseline_perplexity": found.baseline_perplexity,
-    }
-
-
-def _estimate_lines(config: RunConfig, found: Estimate) -> list[tuple[str, str]]:
-    from rnnlm_tui.contract.figures import disk, duration, figure, memory
-
-    count = found.parameters
-    parts = f"embedding {count.embedding:,}, layers {' + '.join(f'{layer:,}' for layer in count.layers)}, output {count.output:,}"
-    unprepared = "known once the corpus is prepared, at the first start"
-    time = unprepared if found.steps is None else "known after a run of about this size on this machine"
-    if found.seconds is not None:
-        time = f"≈ {duration(found.seconds)}, as fast as {found.calibrated_by}"
-    return [
-        ("preset", config.preset),
-        ("parameters", f"{count.total:,}  ({parts})"),
-        ("vocabulary", f"{found.vocab_size:,}" + ("" if found.vocab_exact else " at most, the text decides")),
-        ("tokens", f"{found.train_tokens:,} to train on" if found.train_tokens is not None else unprepared),
-        ("steps", f"{found.steps:,}" + (f", {found.steps_per_epoch:,} an epoch" if found.steps_per_epoch else "") if found.steps is not None else unprepared),
-        ("time", time),
-        ("memory", f"{memory(found.memory_bytes)} for weights, gradients and activations"),
-        ("disk", f"{disk(found.disk_bytes)}, {disk(found.checkpoint_bytes)} a checkpoint"),
-        ("at the start", f"loss {figure(found.start_loss, 2)}, perplexity {found.vocab_size:,}"),
-        ("to beat", f"bigram model, perplexity {figure(found.baseline_perplexity)}" if found.baseline_perplexity is not None else ""),
-    ]
 
 
 def corpus(json: JsonOption = False) -> None:

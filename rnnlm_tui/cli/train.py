@@ -33,11 +33,11 @@ def train(
     It belongs to this machine and not to this terminal. With neither --follow nor --detach the app opens on it, or, where there is no terminal, its progress
     is printed until it ends.
     """
-    from rnnlm_tui.cli.configs import build_config
+    from rnnlm_tui.cli.configs import build_config, runnable_config
     from rnnlm_tui.cli.output import interactive, note
     from rnnlm_tui.errors import InputError
     from rnnlm_tui.store.runs import create_run
-    from rnnlm_tui.supervisor.preflight import check_before_start, with_available_corpus
+    from rnnlm_tui.supervisor.preflight import check_before_start
     from rnnlm_tui.supervisor.start import await_beginning, discard_refused, start_run
 
     if follow + detach + draft > 1:
@@ -51,11 +51,7 @@ def train(
         wanted = build_config(None, config, assignments, base=base)
     else:
         address, base = None, None
-        asked = build_config(preset, config, assignments)
-        chosen = any(assignment.partition("=")[0].strip() == "corpus.source" for assignment in assignments or ())
-        wanted = asked if chosen else with_available_corpus(asked)
-        if wanted != asked:
-            note("the State of the Union addresses need: pip install 'rnnlm-tui[demo]'; this run reads python-docs instead")
+        wanted = runnable_config(preset, config, assignments)
     showing = not (follow or detach or draft or json) and interactive()
     if showing:
         from rnnlm_tui.cli.start import check_terminal

@@ -43,10 +43,11 @@ VERBS: tuple[Verb, ...] = (
     Verb("set", "Train", "steer.change", "Change the learning rate and the like while a run goes on."),
     Verb("delete", "Train", "runs.delete", "Move a run that is not running to the trash."),
     Verb("sample", "Sample", "sample.sample", "Continue a prompt with a checkpoint's model."),
-    Verb("estimate", "Plan", "plan.estimate", "Tell a run's parameters, steps, memory, disk and time."),
+    Verb("estimate", "Plan", "estimate.estimate", "Tell a run's parameters, steps, memory, disk and time."),
     Verb("corpus", "Plan", "plan.corpus", "List the corpora, built in and prepared."),
     Verb("config show", "Plan", "configs.config_show", "Show the config of a run or a preset as TOML."),
     Verb("config presets", "Plan", "configs.config_presets", "List the presets."),
+    Verb("bench", "Plan", "bench.bench", "Measure how fast this machine trains and samples."),
     Verb("doctor", "Plan", "doctor.doctor", "Check this machine, terminal and installation."),
 )
 

@@ -62,16 +62,6 @@ def total_steps(config: RunConfig, per_epoch: int) -> int:
     return config.training.max_steps or config.training.epochs * per_epoch
 
 
-def checkpoint_bytes(model: ModelConfig, vocab_size: int) -> int:
-    """Size of one checkpoint: weights and AdamW's two moments, float32."""
-    return 3 * FLOAT_BYTES * parameter_count(model, vocab_size).total
-
-
-def training_memory_bytes(config: RunConfig, vocab_size: int) -> int:
-    """Weights, gradients and moments, the activations that backward needs, and the logits with their gradient."""
-    training, model = config.training, config.model
-    length = training.bptt if training.data_mode == "stream" else training.context_length - 1
-    positions = training.batch_size * length
-    states = positions * (model.embedding_dim + model.num_layers * model.hidden_size) * 4
-    logits = positions * vocab_size * 3
-    return FLOAT_BYTES * (4 * parameter_count(model, vocab_size).total + states + logits)
+def checkpoint_bytes(model: ModelConfig, vocab_size: int, algorithm: str = "adamw") -> int:
+    """Size of one checkpoint: weights and, with AdamW, its two moments, float32."""
+    return (3 if algorithm == "adamw" else 1) * FLOAT_BYTES * parameter_count(model, vocab_size).total

@@ -40,3 +40,8 @@ def state_file() -> Path:
 def history_file() -> Path:
     """The prompts that were typed, one JSON object a line."""
     return home() / "prompt-history.jsonl"
+
+
+def calibration_file() -> Path:
+    """What probes have measured."""
+    return home() / "calibration.json"

@@ -1,20 +1,29 @@
-"""What a config would take: parameters, steps, memory, disk, and the time by the speed of earlier runs on this machine."""
+"""What a config would take: parameters, steps, memory, disk, and the time by the speed of earlier runs and probes on this machine."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+from rnnlm_tui import __version__
 from rnnlm_tui.contract.config import RunConfig, TokenizerConfig
 from rnnlm_tui.contract.corpora import CorpusManifest, baseline_key
-from rnnlm_tui.contract.estimates import ParameterCount, checkpoint_bytes, flops_per_token, parameter_count, steps_per_epoch, total_steps, training_memory_bytes
+from rnnlm_tui.contract.estimates import ParameterCount, checkpoint_bytes, flops_per_token, parameter_count, steps_per_epoch, total_steps
+from rnnlm_tui.contract.figures import memory
+from rnnlm_tui.contract.memory import MemoryParts, fitting_batch, memory_parts, memory_shape
 from rnnlm_tui.contract.metrics import perplexity
+from rnnlm_tui.contract.probes import Calibration
 from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.store.calibration import load_calibrations
+from rnnlm_tui.store.cores import usable_cores
 from rnnlm_tui.store.corpora import find_corpus
 from rnnlm_tui.store.locks import host_name
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import list_runs
+from rnnlm_tui.supervisor.machine import Device, planned_device, room_for_training
 from rnnlm_tui.supervisor.summary import number
 
 CALIBRATION_STEPS = 100
@@ -23,6 +32,8 @@ CALIBRATION_RUNS = 20
 """Only the newest runs are looked at."""
 SIMILAR = 4.0
 """A run tells the speed of another only where their work a step differs by less than this factor: small steps are overhead for the most part."""
+OTHER_CELL = 2.0
+"""Another cell counts as this much more or less work: its steps are of another kind."""
 METRICS_BYTES_PER_STEP = 150
 """A step's row in the database, roll-ups included (measured)."""
 
@@ -38,16 +49,26 @@ class Estimate:
     train_tokens: int | None
     steps_per_epoch: int | None
     steps: int | None
+    memory: MemoryParts
+    """By arithmetic."""
     memory_bytes: int
-    """Weights, gradients, moments, activations and logits in training."""
+    """The most that the training holds at once: of the machine's memory, or of the GPU's where one trains."""
+    memory_measured: bool
+    """By a probe of this very shape, not by arithmetic."""
+    memory_free: int | None
+    """What the device has free for a new run; None where it can't be told."""
+    fitting_batch: int | None
+    """The largest batch that fits into `memory_free` where the config's does not; None where it fits, or where no batch does."""
     checkpoint_bytes: int
     """One checkpoint."""
     disk_bytes: int
     """All that is kept at the end: checkpoints and metrics."""
     seconds: float | None
     """Training time."""
-    calibrated_by: str | None
-    """The run whose speed `seconds` is from."""
+    calibrated_by: Literal["run", "probe"] | None
+    """What the speed behind `seconds` is from."""
+    calibrated_run: str | None
+    """The run's name, where it is from one."""
     baseline_perplexity: float | None
     """Of the bigram model on the test set."""
 
@@ -56,12 +77,20 @@ class Estimate:
         """ln V: the loss of a model that knows nothing."""
         return math.log(self.vocab_size)
 
+    @property
+    def too_large(self) -> bool:
+        """It needs more memory than there is."""
+        return self.memory_free is not None and self.memory_bytes > self.memory_free
+
 
 @dataclass(frozen=True, slots=True)
 class _Speed:
-    run: str
+    kind: Literal["run", "probe"]
+    run: str | None
+    cell_type: str
     flops_per_second: float
     flops_per_step: float
+    time: float
 
 
 def estimate(config: RunConfig) -> Estimate:
@@ -71,9 +100,15 @@ def estimate(config: RunConfig) -> Estimate:
     per_epoch = None if manifest is None else steps_per_epoch(config, manifest.splits["train"].tokens, manifest.splits["train"].sentences)
     steps = config.training.max_steps if per_epoch is None else total_steps(config, per_epoch)
     step_flops = _tokens_per_step(config, manifest, per_epoch) * flops_per_token(config.model, vocab_size)
-    speed = None if steps is None else _calibration(step_flops)
+    device = planned_device(config.training.device)
+    probes = [entry for entry in load_calibrations() if entry.host == host_name() and entry.device == device]
+    speed = None if steps is None else _calibration(step_flops, config.model.cell_type, device, probes)
     seconds = None if steps is None or speed is None else steps * step_flops / speed.flops_per_second
-    one = checkpoint_bytes(config.model, vocab_size)
+    parts = memory_parts(config, vocab_size, on_gpu=device == "cuda")
+    measured = _measured_step(config, vocab_size, probes)
+    memory_bytes = parts.total if measured is None else max(measured, parts.between_steps)
+    free = room_for_training(config.training.device)
+    one = checkpoint_bytes(config.model, vocab_size, config.optimizer.algorithm)
     kept = config.checkpoint.keep_last + 1
     if steps is not None:
         kept = min(kept, math.ceil(steps / config.checkpoint.every) if config.checkpoint.every else 1)
@@ -84,13 +119,39 @@ def estimate(config: RunConfig) -> Estimate:
         train_tokens=None if manifest is None else manifest.splits["train"].tokens,
         steps_per_epoch=per_epoch,
         steps=steps,
-        memory_bytes=training_memory_bytes(config, vocab_size),
+        memory=parts,
+        memory_bytes=memory_bytes,
+        memory_measured=measured is not None,
+        memory_free=free,
+        fitting_batch=None if free is None or memory_bytes <= free else _fitting_batch(config, vocab_size, free, memory_bytes, parts, on_gpu=device == "cuda"),
         checkpoint_bytes=one,
         disk_bytes=kept * one + METRICS_BYTES_PER_STEP * (steps or 0),
         seconds=seconds,
-        calibrated_by=None if seconds is None or speed is None else speed.run,
+        calibrated_by=None if seconds is None or speed is None else speed.kind,
+        calibrated_run=None if seconds is None or speed is None else speed.run,
         baseline_perplexity=_baseline(config, manifest),
     )
+
+
+def memory_warning(found: Estimate) -> str | None:
+    """What to know before such a run starts on a device that is too small for it; None where it fits."""
+    if found.memory_free is None or not found.too_large:
+        return None
+    return f"it needs {memory(found.memory_bytes)} of memory and {memory(found.memory_free)} are free: {_what_fits(found)}"
+
+
+def smaller_batch_words(config: RunConfig, found: Estimate) -> str:
+    """What to try after memory ran out, by the arithmetic where it tells, else half."""
+    batch = config.training.batch_size
+    if found.too_large or batch == 1:
+        return _what_fits(found)
+    return f"training.batch_size = {batch // 2} needs less"
+
+
+def _what_fits(found: Estimate) -> str:
+    if found.fitting_batch is None:
+        return "a smaller model or vocabulary needs less"
+    return f"training.batch_size = {found.fitting_batch:,} should fit"
 
 
 def _expected_vocabulary(tokenizer: TokenizerConfig) -> tuple[int, bool]:
@@ -117,27 +178,49 @@ def _baseline(config: RunConfig, manifest: CorpusManifest | None) -> float | Non
     return None if loss is None else perplexity(loss)
 
 
-def _calibration(step_flops: float) -> _Speed | None:
-    """How fast this host was on the run whose steps are most like one of `step_flops`; the newest of those that are alike."""
-    found: list[tuple[float, _Speed]] = []
+def _calibration(step_flops: float, cell_type: str, device: Device, probes: Sequence[Calibration]) -> _Speed | None:
+    """How fast this host was on the run or probe whose steps are most like these; the newest of those that are alike."""
+    speeds = [_Speed("probe", None, probe.cell_type, probe.flops_per_second, probe.flops_per_step, probe.time) for probe in probes]
     for run in list_runs()[:CALIBRATION_RUNS]:
         try:
-            speed = _speed(run)
+            speed = _speed(run, device)
         except RnnlmError:
             continue  # a run that can't be read tells nothing
         if speed is not None:
-            # Rounded to halves of an octave, so that among like runs the newest, which comes first, is taken.
-            found.append((round(2 * abs(math.log2(step_flops / speed.flops_per_step))), speed))
-    distance, nearest = min(found, key=lambda entry: entry[0], default=(math.inf, None))
-    return nearest if distance <= 2 * math.log2(SIMILAR) else None
+            speeds.append(speed)
+
+    def distance(speed: _Speed) -> int:
+        # Rounded to halves of an octave, so that among those that are alike the newest is taken.
+        other_cell = OTHER_CELL if speed.cell_type != cell_type else 1.0
+        return round(2 * (abs(math.log2(step_flops / speed.flops_per_step)) + math.log2(other_cell)))
+
+    nearest = min(speeds, key=lambda speed: (distance(speed), -speed.time), default=None)
+    return nearest if nearest is not None and distance(nearest) <= 2 * math.log2(SIMILAR) else None
 
 
-def _speed(run: RunDirectory) -> _Speed | None:
+def _speed(run: RunDirectory, device: Device) -> _Speed | None:
     with RunReader(run) as reader:
         meta = reader.meta()
         rows = reader.recent_steps(1)
     vocab_size = number(meta.get("vocab_size"))
-    if meta.get("host") != host_name() or vocab_size is None or not rows or rows[0].step < CALIBRATION_STEPS or rows[0].active_seconds <= 0:
+    if meta.get("host") != host_name() or not meta.get("device", device).startswith(device):
         return None
-    done = rows[0].tokens_seen * flops_per_token(run.read_config().model, int(vocab_size))
-    return _Speed(run.name, done / rows[0].active_seconds, done / rows[0].step)
+    if vocab_size is None or not rows or rows[0].step < CALIBRATION_STEPS or rows[0].active_seconds <= 0:
+        return None
+    model = run.read_config().model
+    done = rows[0].tokens_seen * flops_per_token(model, int(vocab_size))
+    return _Speed("run", run.name, model.cell_type, done / rows[0].active_seconds, done / rows[0].step, rows[0].time)
+
+
+def _measured_step(config: RunConfig, vocab_size: int, probes: Sequence[Calibration]) -> int | None:
+    """The peak of a step of this very shape, as the newest probe found it under this version."""
+    shape = memory_shape(config, vocab_size)
+    threads = config.training.threads or usable_cores()
+    alike = (probe for probe in probes if probe.shape == shape and probe.threads == threads and probe.versions.get("rnnlm_tui") == __version__)
+    return next((probe.memory_bytes for probe in alike), None)
+
+
+def _fitting_batch(config: RunConfig, vocab_size: int, free: int, needed: int, parts: MemoryParts, *, on_gpu: bool) -> int | None:
+    """The largest batch that fits, with the arithmetic corrected by what was measured for this one."""
+    smaller = fitting_batch(config, vocab_size, int(free * min(1.0, parts.total / needed)), on_gpu=on_gpu)
+    return smaller if smaller is not None and smaller < config.training.batch_size else None

@@ -36,14 +36,14 @@ def gpu_count() -> int:
 
 
 class GpuProbe:
-    """Reads one card by its UUID (as torch names it, with or without `GPU-`), or the first one."""
+    """Reads one card by its UUID (as torch names it, with or without `GPU-`), else by its place."""
 
-    def __init__(self, uuid: str | None = None) -> None:
+    def __init__(self, uuid: str | None = None, *, index: int = 0) -> None:
         self._handle: Any = None  # an opaque pointer of the library; None: no card, no driver
         try:
             pynvml.nvmlInit()
             if uuid is None:
-                self._handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+                self._handle = pynvml.nvmlDeviceGetHandleByIndex(index)
             else:
                 self._handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
         except pynvml.NVMLError:

@@ -1,16 +1,25 @@
-"""What this machine is and has free: for the first screen, the identity line and `doctor`."""
+"""What this machine is and has free: for the first screen, the identity line, estimates and `doctor`."""
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import psutil
 
 from rnnlm_tui.store.cores import usable_cores
 from rnnlm_tui.store.locations import home
 from rnnlm_tui.store.locks import host_name
-from rnnlm_tui.supervisor.gpu import GpuProbe
+from rnnlm_tui.supervisor.gpu import GpuProbe, gpu_count
+
+Device = Literal["cpu", "cuda", "mps"]
+"""Kinds of device."""
+
+DRIVER_BYTES = 500 * 2**20
+"""What a CUDA process takes of its card beside its tensors: the driver's context and the libraries' kernels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +49,42 @@ def describe_machine() -> MachineFacts:
         host=host_name(),
         cpu_count=usable_cores(),
         memory_total=int(memory.total),
-        memory_free=int(memory.available),
+        memory_free=memory_available(),
         disk_free=int(psutil.disk_usage(str(_existing(home()))).free),
         gpu_name=gpu.name,
         gpu_memory_total=gpu.memory_total,
         gpu_memory_used=gpu.memory_used,
     )
+
+
+def planned_device(name: str) -> Device:
+    """The kind of device that `training.device` will find here; `auto` takes a card where a driver has one."""
+    if name == "auto":
+        return "cuda" if gpu_count() else "mps" if sys.platform == "darwin" else "cpu"
+    return "cuda" if name.startswith("cuda") else "mps" if name == "mps" else "cpu"
+
+
+def room_for_training(name: str) -> int | None:
+    """Bytes that a new training on the device of that name could take without swapping or failing; None where it can't be told."""
+    if planned_device(name) != "cuda":
+        return memory_available()
+    probe = GpuProbe(index=int(name.partition(":")[2] or 0))
+    gpu = probe.sample()
+    probe.close()
+    return None if gpu.memory_total is None or gpu.memory_used is None else max(0, gpu.memory_total - gpu.memory_used - DRIVER_BYTES)
+
+
+def memory_available() -> int:
+    """What a new process could take without swapping, within the limit of this container where there is one."""
+    free = int(psutil.virtual_memory().available)
+    with suppress(OSError, ValueError):  # no such file, or "max": no limit
+        group = Path("/sys/fs/cgroup")
+        limit, used = (int((group / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
+        cached = next(
+            (int(line.split()[1]) for line in (group / "memory.stat").read_text(encoding="ascii").splitlines() if line.startswith("inactive_file ")), 0
+        )
+        free = min(free, max(0, limit - used + cached))
+    return free
 
 
 def _existing(path: Path) -> Path:

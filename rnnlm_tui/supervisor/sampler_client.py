@@ -11,10 +11,9 @@ from uuid import uuid4
 
 from pydantic import BaseModel
 
-from rnnlm_tui import errors
 from rnnlm_tui.contract.requests import CancelRequest, LoadRequest, SampleDone, SampleFailed, SamplePiece, SampleRequest, SamplerReady
 from rnnlm_tui.contract.wire import decode_line, encode_line
-from rnnlm_tui.errors import InputError, RnnlmError, WorkerError
+from rnnlm_tui.errors import InputError, RnnlmError, WorkerError, error_kind
 from rnnlm_tui.supervisor.processes import child_environment, python_command
 
 LINE_BYTES = 64 << 20
@@ -194,10 +193,4 @@ class SamplerClient:
 
 def as_error(failed: SampleFailed) -> RnnlmError:
     """The error that a sampler reports, of the kind that its exit code tells."""
-    kinds: dict[int, type[RnnlmError]] = {
-        InputError.exit_code: InputError,
-        errors.RunStateError.exit_code: errors.RunStateError,
-        WorkerError.exit_code: WorkerError,
-        errors.StorageError.exit_code: errors.StorageError,
-    }
-    return kinds.get(failed.exit_code, RnnlmError)(failed.message, hint=failed.hint)
+    return error_kind(failed.exit_code)(failed.message, hint=failed.hint)

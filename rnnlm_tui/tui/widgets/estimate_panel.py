@@ -201,8 +201,8 @@ def _calibration(estimate: Estimate) -> str:
     if estimate.steps is None:
         return "known once the corpus is built"
     if estimate.seconds is None:
-        return "no run timed here yet"
-    return f"as {plain(estimate.calibrated_by, limit=24)} ran here" if estimate.calibrated_by else "calibrated here"
+        return "no run or probe timed here yet"
+    return f"as {plain(estimate.calibrated_run, limit=24)} ran here" if estimate.calibrated_run else "as a probe measured here"
 
 
 def _time(estimate: Estimate) -> Content:

@@ -13,11 +13,12 @@ from rnnlm_tui.contract.commands import CommandResult, Verb
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.corpora import CorpusManifest
 from rnnlm_tui.contract.estimates import parameter_count
+from rnnlm_tui.contract.memory import memory_parts
 from rnnlm_tui.contract.metrics import CheckpointRow, SampleRow
 from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.contract.status import CheckpointFigures, EvaluationFigures, ModelFigures, RunStatus, RunSummary
 from rnnlm_tui.contract.validation import merge, parse_config
-from rnnlm_tui.errors import CheckpointError, RnnlmError
+from rnnlm_tui.errors import CheckpointError, InputError, RnnlmError
 from rnnlm_tui.store.manifest import FileFacts, Manifest
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.series import empty_table
@@ -167,6 +168,7 @@ class FakeServices(Services):
         self.damaged: dict[str, str] = {}
         self.steps: int | None = 4_752
         self.start_failure: RnnlmError | None = None
+        self.missing: InputError | None = None
         self.slow_worker: threading.Event | None = None
         """Where given, a worker answers only after it is set."""
 
@@ -210,6 +212,9 @@ class FakeServices(Services):
     def estimate(self, config: RunConfig) -> Estimate:
         return make_estimate(config, self.steps)
 
+    def missing_source(self, config: RunConfig) -> InputError | None:
+        return self.missing
+
     def sampler(self) -> SamplerClient:
         return cast(SamplerClient, self.fake_sampler)
 
@@ -247,8 +252,9 @@ def make_estimate(config: RunConfig, steps: int | None) -> Estimate:
     vocabulary = config.tokenizer.vocab_size
     count = parameter_count(config.model, vocabulary)
     return Estimate(
-        parameters=count, vocab_size=vocabulary, vocab_exact=True, train_tokens=None if steps is None else 380_320, steps_per_epoch=None if steps is None else 594, steps=steps, memory_bytes=600 * 2**20,
-        checkpoint_bytes=6_500_000, disk_bytes=39_000_000, seconds=None if steps is None else 125.0, calibrated_by="plain-otter", baseline_perplexity=73.0,
+        parameters=count, vocab_size=vocabulary, vocab_exact=True, train_tokens=None if steps is None else 380_320, steps_per_epoch=None if steps is None else 594, steps=steps,
+        memory=memory_parts(config, vocabulary), memory_bytes=600 * 2**20, memory_measured=False, memory_free=None, fitting_batch=None,
+        checkpoint_bytes=6_500_000, disk_bytes=39_000_000, seconds=None if steps is None else 125.0, calibrated_by="run", calibrated_run="plain-otter", baseline_perplexity=73.0,
     )  # fmt: skip
 
 

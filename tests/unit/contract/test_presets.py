@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rnnlm_tui import errors
-from rnnlm_tui.contract.estimates import checkpoint_bytes, parameter_count, steps_per_epoch, training_memory_bytes
+from rnnlm_tui.contract.estimates import checkpoint_bytes, parameter_count, steps_per_epoch
+from rnnlm_tui.contract.memory import memory_parts
 from rnnlm_tui.contract.metrics import perplexity
 from rnnlm_tui.contract.presets import PRESET_SUMMARIES, PRESETS, PTB_TRAINING_TOKENS, preset
 from rnnlm_tui.contract.validation import config_to_raw, parse_config
@@ -22,7 +23,7 @@ def test_every_preset_is_valid_and_can_be_counted(name: str) -> None:
     config = PRESETS[name]
     assert parse_config(config_to_raw(config)) == config
     assert parameter_count(config.model, config.tokenizer.vocab_size).total > 10_000
-    assert training_memory_bytes(config, config.tokenizer.vocab_size) > checkpoint_bytes(config.model, config.tokenizer.vocab_size) > 0
+    assert memory_parts(config, config.tokenizer.vocab_size).total > checkpoint_bytes(config.model, config.tokenizer.vocab_size) > 0
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])

@@ -90,7 +90,7 @@ def test_the_newest_run_of_this_host_tells_the_time(home: Path) -> None:
         database.set_meta("vocab_size", "1000")
     found = estimate(config)
     expected = 300 * 700 * flops_per_token(config.model, 2_048) / (7_000 * flops_per_token(config.model, 1_000))
-    assert found.calibrated_by == "plain-otter"
+    assert (found.calibrated_by, found.calibrated_run) == ("run", "plain-otter")
     assert found.seconds == pytest.approx(expected)
 
 
@@ -103,9 +103,9 @@ def test_a_run_of_another_size_tells_nothing_and_among_like_runs_the_newest_coun
             database.add_steps([StepRow(attempt, step, step * tokens, 0.0, 3.0, 1.0, 0.01, 7_000.0, step * 0.1, 0.0) for step in range(1, 121)])
             database.set_meta("vocab_size", "2048")
         os.utime(run.config_path, (1e9 + age, 1e9 + age))
-    assert estimate(config).calibrated_by == "like-otter"
+    assert estimate(config).calibrated_run == "like-otter"
     small = RunConfig(training=TrainingConfig(max_steps=300, batch_size=1))
-    assert estimate(small).calibrated_by == "tiny-otter"
+    assert estimate(small).calibrated_run == "tiny-otter"
     huge = RunConfig(training=TrainingConfig(max_steps=300, batch_size=2_000))
     assert (estimate(huge).calibrated_by, estimate(huge).seconds) == (None, None)
 

@@ -1,0 +1,159 @@
+"""The verb `estimate`: what a run would take, by arithmetic and earlier figures, or measured now with --probe."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rnnlm_tui.cli.arguments import ConfigOption, JsonOption, PresetOption, SetOption
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.config import RunConfig
+    from rnnlm_tui.contract.probes import Calibration, ProbeProgress
+    from rnnlm_tui.supervisor.estimate import Estimate
+
+PROGRESS_SECONDS = 2.0
+"""A phase is told when it begins, and again this often."""
+
+
+def estimate(
+    preset: PresetOption = None,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Prepare the text, measure 20 real steps here, and let later estimates go by them; creates no run.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Tell a run's parameters, steps, memory, disk and time.
+
+    Nothing is measured, and no text is read, unless --probe asks for it.
+    """
+    from rnnlm_tui.cli.configs import build_config, runnable_config
+    from rnnlm_tui.cli.output import facts, print_json
+    from rnnlm_tui.supervisor.estimate import estimate as estimate_config
+
+    wanted = runnable_config(preset, config, assignments) if probe else build_config(preset, config, assignments)
+    measured = _measure(wanted) if probe else None
+    found = estimate_config(wanted)
+    if json:
+        print_json(estimate_json(wanted, found, measured))
+    else:
+        facts(_estimate_lines(wanted, found, measured))
+
+
+def estimate_json(config: RunConfig, found: Estimate, measured: Calibration | None = None) -> dict[str, object]:
+    """The JSON contract of `estimate`: `parameters` is the total; what can't be known yet is null.
+
+    `memory_bytes` is the peak: a probe's where `memory_measured`, else that of `memory_parts`, of which a step holds gradients,
+    activations and logits, and a checkpoint the copies of `saving`, never both.
+    """
+    count, parts = found.parameters, found.memory
+    return {
+        "preset": config.preset,
+        "parameters": count.total,
+        "parameters_by_part": {"embedding": count.embedding, "layers": list(count.layers), "output": count.output},
+        "vocab_size": found.vocab_size,
+        "vocab_exact": found.vocab_exact,
+        "train_tokens": found.train_tokens,
+        "steps_per_epoch": found.steps_per_epoch,
+        "steps": found.steps,
+        "memory_bytes": found.memory_bytes,
+        "memory_measured": found.memory_measured,
+        "memory_parts": {name: getattr(parts, name) for name in ("process", "weights", "moments", "gradients", "activations", "logits", "saving")},
+        "memory_free": found.memory_free,
+        "fitting_batch": found.fitting_batch,
+        "checkpoint_bytes": found.checkpoint_bytes,
+        "disk_bytes": found.disk_bytes,
+        "seconds": found.seconds,
+        "calibrated_by": found.calibrated_by,
+        "calibrated_run": found.calibrated_run,
+        "start_loss": found.start_loss,
+        "baseline_perplexity": found.baseline_perplexity,
+        "warnings": _warnings(found),
+        "probe": None if measured is None else {**measured.model_dump(mode="json", exclude={"shape"}), "estimated_memory_bytes": parts.total},
+    }
+
+
+def _measure(config: RunConfig) -> Calibration:
+    from rnnlm_tui.supervisor.estimate import estimate as estimate_config
+    from rnnlm_tui.supervisor.estimate import smaller_batch_words
+    from rnnlm_tui.supervisor.probe import run_probe
+
+    return run_probe(config, _Teller(), lambda: smaller_batch_words(config, estimate_config(config)))
+
+
+class _Teller:
+    """Says on stderr what a probe is at."""
+
+    def __init__(self) -> None:
+        self._phase, self._next = "", 0.0
+
+    def __call__(self, progress: ProbeProgress) -> None:
+        from rnnlm_tui.cli.output import note
+
+        now = time.monotonic()
+        if progress.phase == self._phase and now < self._next:
+            return
+        self._phase, self._next = progress.phase, now + PROGRESS_SECONDS
+        if progress.phase in ("warm-up", "steps"):
+            note(f"{'warming up' if progress.phase == 'warm-up' else 'measuring'}: {progress.done} of {progress.total} steps")
+        else:
+            note(f"preparing the text: {progress.phase}" + (f" {progress.done / progress.total:.0%}" if progress.total else ""))
+
+
+def _estimate_lines(config: RunConfig, found: Estimate, measured: Calibration | None) -> list[tuple[str, str]]:
+    from rnnlm_tui.contract.figures import disk, duration, figure
+
+    count = found.parameters
+    parts = f"embedding {count.embedding:,}, layers {' + '.join(f'{layer:,}' for layer in count.layers)}, output {count.output:,}"
+    unprepared = "known once the corpus is prepared, at the first start"
+    time = unprepared if found.steps is None else "known after a run of about this size on this machine, or with --probe"
+    if found.seconds is not None:
+        time = f"≈ {duration(found.seconds)}, as fast as {found.calibrated_run or 'the probe'}"
+    return [
+        ("preset", config.preset),
+        ("parameters", f"{count.total:,}  ({parts})"),
+        ("vocabulary", f"{found.vocab_size:,}" + ("" if found.vocab_exact else " at most, the text decides")),
+        ("tokens", f"{found.train_tokens:,} to train on" if found.train_tokens is not None else unprepared),
+        ("steps", f"{found.steps:,}" + (f", {found.steps_per_epoch:,} an epoch" if found.steps_per_epoch else "") if found.steps is not None else unprepared),
+        ("time", time),
+        ("speed", "" if measured is None else f"{_speed(measured)}, measured over {measured.steps} steps on {measured.device_name}"),
+        ("memory", _memory_words(found)),
+        ("disk", f"{disk(found.disk_bytes)}, {disk(found.checkpoint_bytes)} a checkpoint"),
+        ("at the start", f"loss {figure(found.start_loss, 2)}, perplexity {found.vocab_size:,}"),
+        ("to beat", f"bigram model, perplexity {figure(found.baseline_perplexity)}" if found.baseline_perplexity is not None else ""),
+        *(("warning", words) for words in _warnings(found)),
+    ]
+
+
+def _speed(measured: Calibration) -> str:
+    from rnnlm_tui.contract.figures import figure, short
+
+    return f"{short(measured.tokens_per_second)} tokens/s, {figure(measured.step_seconds)} s a step"
+
+
+def _memory_words(found: Estimate) -> str:
+    parts = found.memory
+    named = [("the process", parts.process), ("weights", parts.weights), ("optimizer", parts.moments)]
+    if parts.total > parts.between_steps:
+        named += [("gradients", parts.gradients), ("activations", parts.activations), ("logits", parts.logits)]
+    else:
+        named += [("copies while a checkpoint is written", parts.saving)]
+    told = ", ".join(f"{name} {_mebibytes(size)}" for name, size in named if size)
+    if found.memory_measured:
+        return f"{_mebibytes(found.memory_bytes)} measured, {_mebibytes(parts.total)} by arithmetic ({told})"
+    return f"{_mebibytes(parts.total)} at the peak ({told})"
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB" if size >= 2**20 else f"{size / 2**10:,.0f} KiB"
+
+
+def _warnings(found: Estimate) -> list[str]:
+    from rnnlm_tui.supervisor.estimate import memory_warning
+
+    warning = memory_warning(found)
+    return [] if warning is None else [warning]

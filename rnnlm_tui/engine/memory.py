@@ -1,0 +1,47 @@
+"""The most memory that this process or its GPU has held since a moment."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+
+import psutil
+import torch
+
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+
+
+def reset_peak(device: torch.device) -> None:
+    """Count from what is held now; where a system can't forget a process's peak, from its start."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        _CLEAR.write_text("5", encoding="ascii")  # proc(5): the peak resident set size becomes the current one
+    except OSError:
+        return
+
+
+def peak_bytes(device: torch.device) -> int:
+    """On a GPU the most that tensors held there, without the driver's own; else the most that this process held, its libraries included."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return _of_process("VmHWM") or int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
+
+
+def held_bytes(device: torch.device) -> int:
+    """The same for what is held now."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    return _of_process("VmRSS") or int(psutil.Process().memory_info().rss)
+
+
+def _of_process(name: str) -> int | None:
+    """A size of /proc/self/status in bytes; None on a system that has none."""
+    try:
+        lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)

@@ -1,0 +1,54 @@
+"""What probes have measured on this home's machines, kept for later estimates."""
+
+from __future__ import annotations
+
+import json
+import math
+
+from pydantic import ValidationError
+
+from rnnlm_tui.contract.probes import Calibration
+from rnnlm_tui.store.atomic import make_private_directory, write_text_atomically
+from rnnlm_tui.store.locations import calibration_file
+
+KEPT_CALIBRATIONS = 64
+"""The oldest go first."""
+_MOST_BYTES = 4 * 1024 * 1024
+
+
+def load_calibrations() -> list[Calibration]:
+    """All that are kept, the newest first; a damaged file or entry tells nothing."""
+    try:
+        with calibration_file().open("rb") as file:
+            entries = json.loads(file.read(_MOST_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return []
+    if not isinstance(entries, list):
+        return []
+    found = [calibration for calibration in map(_read, entries) if calibration is not None]
+    return sorted(found, key=lambda calibration: calibration.time, reverse=True)
+
+
+def add_calibration(calibration: Calibration) -> None:
+    """Keep it in place of an older one of the same shape on the same machine.
+
+    Raises:
+        StorageError: the file can't be written; the old one is untouched.
+    """
+    others = [known for known in load_calibrations() if _place(known) != _place(calibration)]
+    kept = [calibration, *others][:KEPT_CALIBRATIONS]
+    make_private_directory(calibration_file().parent)
+    write_text_atomically(calibration_file(), json.dumps([entry.model_dump(mode="json") for entry in kept], indent=1) + "\n")
+
+
+def _place(calibration: Calibration) -> tuple[object, ...]:
+    return calibration.host, calibration.device, calibration.threads, calibration.shape
+
+
+def _read(entry: object) -> Calibration | None:
+    try:
+        calibration = Calibration.model_validate(entry)
+    except ValidationError:
+        return None
+    figures = (calibration.flops_per_step, calibration.step_seconds, calibration.tokens_per_second, calibration.memory_bytes)
+    return calibration if all(math.isfinite(figure) and figure > 0 for figure in figures) and math.isfinite(calibration.time) else None

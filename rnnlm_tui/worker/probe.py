@@ -1,0 +1,178 @@
+"""The probe: `python -m rnnlm_tui.worker.probe` reads a config from the file on stdin, trains a few steps and writes what they took on stdout; it leaves no run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from importlib.metadata import version
+from itertools import islice
+from types import FrameType
+from typing import TYPE_CHECKING, BinaryIO
+
+from pydantic import BaseModel, ValidationError
+
+from rnnlm_tui import __version__
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.estimates import flops_per_token
+from rnnlm_tui.contract.memory import memory_shape
+from rnnlm_tui.contract.metrics import Progress
+from rnnlm_tui.contract.probes import Calibration, ProbeDone, ProbeFailed, ProbeProgress
+from rnnlm_tui.contract.wire import encode_line
+from rnnlm_tui.errors import InputError, RnnlmError
+from rnnlm_tui.store.locations import corpora_dir
+from rnnlm_tui.store.locks import host_name
+
+if TYPE_CHECKING:
+    from rnnlm_tui.corpus.token_store import PreparedCorpus
+
+WARM_UP_STEPS = 5
+"""Steps before the first that counts: libraries load their kernels, memory is asked for."""
+PROBE_STEPS = 20
+EVALUATED_BATCHES = 2
+"""An evaluation may hold more than the step of a small batch."""
+PREPARED = "--prepared"
+"""Argument of a probe that has started itself anew, so that what preparing the text has held does not count."""
+Tell = Callable[[str, int, int], None]
+"""Told the phase, how much of it is done, and of how much."""
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for it
+    """Raised where the probe is when it is asked to leave."""
+
+
+def prepare(config: RunConfig, tell: Tell) -> tuple[PreparedCorpus, bool]:
+    """The corpus, and whether it had to be built.
+
+    Raises:
+        RnnlmError: no such device, no such text, no such tokenizer.
+    """
+    # torch, numpy and tokenizers take seconds to import: only now, when whoever started this one has been told.
+    from rnnlm_tui.corpus.token_store import prepare_corpus
+    from rnnlm_tui.worker.building import set_up_torch
+
+    set_up_torch(config)  # first: a device that isn't there is told before a long preparation
+    phases: set[str] = set()
+
+    def advance(progress: Progress) -> None:
+        phases.add(progress.phase)
+        tell(progress.phase, progress.done, progress.total)
+
+    return prepare_corpus(config.corpus, config.tokenizer, config.training, corpora_dir(), advance), phases != {"checking"}
+
+
+def measure(config: RunConfig, corpus: PreparedCorpus, tell: Tell, *, warm_up: int = WARM_UP_STEPS, steps: int = PROBE_STEPS) -> Calibration:
+    """Train `warm_up` steps and then `steps` that count, and evaluate a little, on the model, batches and trainer of a run.
+
+    Raises:
+        RnnlmError: no such device, text shorter than a batch, out of memory.
+    """
+    import torch
+
+    from rnnlm_tui.engine.held_out import evaluation_batches
+    from rnnlm_tui.engine.device import describe, seed_everything
+    from rnnlm_tui.engine.memory import held_bytes, peak_bytes, reset_peak
+    from rnnlm_tui.engine.score import evaluate
+    from rnnlm_tui.worker.building import build_batches, build_model, build_trainer, set_up_torch
+
+    training = config.training
+    device = set_up_torch(config)
+    reset_peak(device)
+    process = held_bytes(device)
+    model = build_model(config, corpus).to(device)
+    trainer = build_trainer(config, model, build_batches(config, corpus))
+    seed_everything(training.seed)
+    for done in range(warm_up):
+        tell("warm-up", done, warm_up)
+        float(trainer.train_step().loss)
+    tokens = trainer.tokens_seen
+    began = time.perf_counter()
+    loss = None
+    for done in range(steps):
+        tell("steps", done, steps)
+        loss = trainer.train_step().loss
+    if loss is not None:
+        float(loss)  # waits for a GPU
+    seconds = time.perf_counter() - began
+    tokens = trainer.tokens_seen - tokens
+    validation = evaluation_batches(
+        corpus.tokens("validation"),
+        corpus.offsets("validation"),
+        data_mode=training.data_mode,
+        context_length=training.context_length,
+        pad_id=corpus.pad_id,
+        max_sentences=config.evaluation.max_sentences,
+    )
+    evaluate(model, islice(iter(validation), EVALUATED_BATCHES))
+    tell("steps", steps, steps)
+    return Calibration(
+        host=host_name(),
+        device="cuda" if device.type == "cuda" else "mps" if device.type == "mps" else "cpu",
+        device_name=describe(device),
+        threads=torch.get_num_threads(),
+        shape=memory_shape(config, corpus.vocab_size),
+        steps=steps,
+        flops_per_step=tokens / steps * flops_per_token(config.model, corpus.vocab_size),
+        step_seconds=seconds / steps,
+        tokens_per_second=tokens / seconds,
+        memory_bytes=peak_bytes(device),
+        process_bytes=process,
+        versions={"rnnlm_tui": __version__, "torch": version("torch"), "python": sys.version.split()[0]},
+        time=time.time(),
+    )
+
+
+def main() -> int:
+    """Measure the config on stdin; returns the exit code, as in `rnnlm_tui.errors`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started this one, and it sends SIGTERM
+    signal.signal(signal.SIGTERM, _leave)
+    answers = sys.stdout.buffer
+
+    def tell(phase: str, done: int, total: int) -> None:
+        _write(answers, ProbeProgress(phase=phase, done=done, total=total))
+
+    try:
+        config = RunConfig.model_validate_json(sys.stdin.buffer.read())
+        corpus, built = prepare(config, tell)
+        if built and PREPARED not in sys.argv:
+            os.lseek(sys.stdin.fileno(), 0, os.SEEK_SET)
+            os.execv(sys.executable, [*sys.orig_argv, PREPARED])
+        _write(answers, ProbeDone(calibration=measure(config, corpus, tell)))
+    except Interrupted:
+        return 128 + signal.SIGTERM
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more; Python's own last flush would complain
+        return 1
+    except Exception as error:
+        traceback.print_exc()  # to stderr: the log of whoever started us
+        failure = _failure(error)
+        _write(answers, failure)
+        return failure.exit_code
+    return 0
+
+
+def _failure(error: Exception) -> ProbeFailed:
+    from rnnlm_tui.engine.failures import is_out_of_memory
+
+    exhausted = is_out_of_memory(error) or (error.__cause__ is not None and is_out_of_memory(error.__cause__))
+    if isinstance(error, ValidationError):
+        error = InputError("the probe was given no config", hint="it is started by: rnnlm-tui estimate --probe")
+    if isinstance(error, RnnlmError):
+        return ProbeFailed(message=error.message, hint=error.hint, exit_code=error.exit_code, out_of_memory=exhausted)
+    return ProbeFailed(message="out of memory" if exhausted else f"{type(error).__name__}: {error}", exit_code=RnnlmError.exit_code, out_of_memory=exhausted)
+
+
+def _write(stream: BinaryIO, message: BaseModel) -> None:
+    stream.write(encode_line(message))
+    stream.flush()
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    raise Interrupted
+
+
+if __name__ == "__main__":
+    sys.exit(main())
