@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from rnnlm_tui.engine.cells.elman import ElmanLayer
+from rnnlm_tui.engine.cells.gru import GruLayer
 from rnnlm_tui.engine.cells.layer import LayerState, RecurrentLayer, WeightDroppingLayer
 from rnnlm_tui.engine.cells.lstm import LstmLayer
 from rnnlm_tui.engine.cells.mingru import MinGruLayer
@@ -19,6 +20,7 @@ CELLS: Mapping[str, Callable[[int, int, int], RecurrentLayer]] = MappingProxyTyp
     {
         "elman": lambda inputs, hidden, _: ElmanLayer(inputs, hidden),
         "lstm": lambda inputs, hidden, _: LstmLayer(inputs, hidden),
+        "gru": lambda inputs, hidden, _: GruLayer(inputs, hidden),
         "mingru": lambda inputs, hidden, _: MinGruLayer(inputs, hidden),
         "minlstm": lambda inputs, hidden, _: MinLstmLayer(inputs, hidden),
         "slstm": SlstmLayer,

@@ -16,9 +16,11 @@ class GatedLayer(Protocol):
     weight_ih_l0: nn.Parameter
     weight_hh_l0: nn.Parameter
     bias_ih_l0: nn.Parameter
-    bias_hh_l0: Tensor
     training: bool
     weight_dropout: float
+
+    @property
+    def bias_hh_l0(self) -> Tensor: ...
 
 
 def state_weights(layer: GatedLayer) -> Tensor:

@@ -1,0 +1,93 @@
+"""A GRU layer's whole pass on a CPU with its gradient by hand; shape letters as elsewhere, and G = 4 H, K = 3 H, N = T·B."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+_sigmoid_gradient, _tanh_gradient = torch.ops.aten.sigmoid_backward.grad_input, torch.ops.aten.tanh_backward.grad_input
+"""g s (1 - s) and g (1 - s^2), written into `grad_input`."""
+
+
+def tanh_(numbers: Tensor) -> Tensor:
+    """tanh in place, as 2 sigmoid(2 x) - 1: within 1e-7 of the true value, in a third of `torch.tanh`'s time (measured on two Zen cores)."""
+    return numbers.mul_(2).sigmoid_().mul_(2).sub_(1)
+
+
+class GruRecurrence(torch.autograd.Function):
+    """All that needs no state is done for all time steps at once: the inputs' product before the loop, every weight's gradient
+    after it, and before the backward loop the factors that turn the gradient of h_t into those of the four sums.
+
+    What a step needs lies in one row of memory: the state's share of the candidate (the sum that the reset scales), then the
+    gates r, z, n. So the columns before the last are what the state's product adds to, and those after the first what the inputs' gives.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, inputs_TBE: Tensor, state_BH: Tensor, weight_ih_KE: Tensor, weight_hh_KH: Tensor, bias_ih_K: Tensor, bias_hh_K: Tensor
+    ) -> Tensor:
+        steps, batch, _ = inputs_TBE.shape
+        hidden = state_BH.shape[1]
+        gates_TBG = inputs_TBE.new_empty(steps, batch, 4 * hidden)
+        gates_NG = gates_TBG.flatten(0, 1)
+        gates_NG[:, :hidden] = bias_hh_K[2 * hidden :]
+        bias_K = torch.cat([bias_ih_K[: 2 * hidden] + bias_hh_K[: 2 * hidden], bias_ih_K[2 * hidden :]])
+        torch.addmm(bias_K, inputs_TBE.flatten(0, 1), weight_ih_KE.t(), out=gates_NG[:, hidden:])
+        # Rows in the order n, r, z, as the columns of a step have it.
+        turned_KH = weight_hh_KH.roll(hidden, 0)
+        states_SBH = inputs_TBE.new_empty(steps + 1, batch, hidden)
+        states_SBH[0] = state_BH
+        states = states_SBH.unbind(0)
+        parts = [part.unbind(0) for part in gates_TBG.split_with_sizes([hidden] * 4, dim=2)]
+        sums, both = gates_TBG[:, :, : 3 * hidden].unbind(0), gates_TBG[:, :, hidden : 3 * hidden].unbind(0)
+        turned_HK = turned_KH.t()
+        before_BH = states[0]
+        for sum_BK, both_B2H, share_BH, reset_BH, update_BH, new_BH, after_BH in zip(sums, both, *parts, states[1:], strict=True):
+            sum_BK.addmm_(before_BH, turned_HK)
+            both_B2H.sigmoid_()
+            tanh_(new_BH.addcmul_(reset_BH, share_BH))
+            before_BH = torch.lerp(new_BH, before_BH, update_BH, out=after_BH)
+        ctx.save_for_backward(inputs_TBE, gates_TBG, states_SBH, weight_ih_KE, turned_KH)
+        return states_SBH[1:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad_TBH: Tensor) -> tuple[Tensor, ...]:
+        saved = cast(tuple[Tensor, ...], ctx.saved_tensors)  # type: ignore[attr-defined]
+        inputs_TBE, gates_TBG, states_SBH, weight_ih_KE, turned_KH = saved
+        steps, batch, hidden = grad_TBH.shape
+        grads_TBG = _factors(gates_TBG, states_SBH)
+        updates = gates_TBG[:, :, 2 * hidden : 3 * hidden].unbind(0)
+        grads, sums = grads_TBG.view(steps, batch, 4, hidden).unbind(0), grads_TBG[:, :, : 3 * hidden].unbind(0)
+        # Each step's gradient of h comes from above and from the step after it.
+        above = [torch.zeros_like(grad_TBH[0]), *grad_TBH.unbind(0)]
+        total_BH = above.pop()
+        for t in range(steps - 1, -1, -1):
+            grads[t].mul_(total_BH.unsqueeze(1))
+            total_BH = torch.addcmul(above.pop(), total_BH, updates[t]).addmm_(sums[t], turned_KH)
+        grads_NG = grads_TBG.flatten(0, 1)
+        from_state_NK, from_input_NK = grads_NG[:, : 3 * hidden], grads_NG[:, hidden:]
+        weight_hh_grad = (from_state_NK.t() @ states_SBH[:-1].flatten(0, 1)).roll(-hidden, 0)
+        weight_ih_grad = from_input_NK.t() @ inputs_TBE.flatten(0, 1)
+        bias_grad_G = torch.mv(grads_NG.t(), grads_NG.new_ones(len(grads_NG)))
+        bias_ih_grad, bias_hh_grad = bias_grad_G[hidden:], bias_grad_G[: 3 * hidden].roll(-hidden)
+        return (from_input_NK @ weight_ih_KE).view_as(inputs_TBE), total_BH, weight_ih_grad, weight_hh_grad, bias_ih_grad, bias_hh_grad
+
+
+def _factors(gates_TBG: Tensor, states_SBH: Tensor) -> Tensor:
+    """The derivatives of h_t by the four sums of its step, h_(t-1) held fast: the shape of the gates."""
+    hidden = states_SBH.shape[2]
+    factors_TBG = torch.empty_like(gates_TBG)
+    share, reset, update, new = gates_TBG.split_with_sizes([hidden] * 4, dim=2)
+    by_share, by_reset, by_update, by_new = factors_TBG.split_with_sizes([hidden] * 4, dim=2)
+    scratch = torch.rsub(update, 1)
+    _tanh_gradient(scratch, new, grad_input=by_new)
+    torch.mul(by_new, reset, out=by_share)
+    torch.mul(by_new, share, out=scratch)
+    _sigmoid_gradient(scratch, reset, grad_input=by_reset)
+    torch.sub(states_SBH[:-1], new, out=scratch)
+    _sigmoid_gradient(scratch, update, grad_input=by_update)
+    return factors_TBG
