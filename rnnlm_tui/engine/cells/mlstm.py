@@ -55,12 +55,13 @@ class MlstmLayer(nn.Module):
 
     def forward(self, inputs_TBE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """Run over T time steps: hidden_TBH and the state after the last."""
-        query, key, value, output_TBH, enter, forget = self._project(inputs_TBE, state[0].dtype)
-        rows = [part.permute(1, 2, 0, 3) for part in (query, key, value)]  # (B, N, T, D)
-        gates = [part.permute(1, 2, 0) for part in (enter, forget)]  # (B, N, T)
+        read_write, output_TBH, gates = self._project(inputs_TBE, state[0].dtype)
+        rows = read_write.permute(2, 1, 3, 0, 4).contiguous()  # (3, B, N, T, D): one copy here saves one at each product
+        query, key, value = rows[0] / math.sqrt(self.head_size), rows[1], rows[2]
+        enter, forget = gates.permute(2, 1, 3, 0)  # (B, N, T)
         length = CHUNK if len(inputs_TBE) >= LONGEST_WHOLE else len(inputs_TBE)
         read: list[Tensor] = []
-        for q, k, v, i, f in zip(*(torch.split(part, length, dim=2) for part in (*rows, *gates)), strict=True):
+        for q, k, v, i, f in zip(*(torch.split(part, length, dim=2) for part in (query, key, value, enter, forget)), strict=True):
             retrieved, state = _parallel(q, k, v, i, f, state)
             read.append(retrieved.permute(2, 0, 1, 3).flatten(2))
         return (torch.cat(read) if len(read) > 1 else read[0]) * output_TBH, state
@@ -68,7 +69,9 @@ class MlstmLayer(nn.Module):
     def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """One time step in the recurrent form: hidden_BH and the state after it."""
         memory, normaliser, stabiliser = state
-        query, key, value, output_BH, enter, forget = self._project(input_BE, memory.dtype)
+        read_write, output_BH, gates = self._project(input_BE, memory.dtype)
+        query, key, value = read_write.unbind(-3)
+        query, (enter, forget) = query / math.sqrt(self.head_size), gates.unbind(-2)
         log_forget = F.logsigmoid(forget)
         reached = torch.maximum(log_forget + stabiliser, enter)
         keep, write = torch.exp(log_forget + stabiliser - reached).unsqueeze(-1), torch.exp(enter - reached).unsqueeze(-1)
@@ -78,12 +81,11 @@ class MlstmLayer(nn.Module):
         divisor = torch.maximum((normaliser * query).sum(-1).abs(), _lower_bound(reached))
         return (numerator / divisor.unsqueeze(-1)).flatten(1) * output_BH, (memory, normaliser, reached)
 
-    def _project(self, inputs: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """q / sqrt(d), k and v (..., N, D), the output gate (..., H), i~ and f~ (..., N)."""
+    def _project(self, inputs: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """q before its factor, k and v (..., 3, N, D), the output gate (..., H), i~ and f~ (..., 2, N)."""
         projected = F.linear(inputs, self.weight_ih, torch.cat([self.bias_ih, self.bias_forget])).to(dtype)
-        *parts, enter, forget = torch.split(projected, [self.hidden_size] * 4 + [self.num_heads] * 2, dim=-1)
-        query, key, value = (torch.unflatten(part, -1, (self.num_heads, self.head_size)) for part in parts[:3])
-        return query / math.sqrt(self.head_size), key, value, torch.sigmoid(parts[3]), enter, forget
+        read_write, output, gates = torch.split(projected, [3 * self.hidden_size, self.hidden_size, 2 * self.num_heads], dim=-1)
+        return torch.unflatten(read_write, -1, (3, self.num_heads, -1)), torch.sigmoid(output), torch.unflatten(gates, -1, (2, -1))
 
 
 def _lower_bound(stabiliser: Tensor) -> Tensor:
