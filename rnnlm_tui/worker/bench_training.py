@@ -14,6 +14,7 @@ from rnnlm_tui.contract.bench import BenchTask, Numbers, Saved, TaskReady, TurnD
 from rnnlm_tui.corpus.token_store import load_prepared
 from rnnlm_tui.engine.baselines import LibraryModel, NaiveModel, PlainTraining
 from rnnlm_tui.engine.device import seed_everything
+from rnnlm_tui.engine.matmul import Matmul
 from rnnlm_tui.engine.roofline import wait
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.worker.bench_corpus import widened
@@ -33,17 +34,13 @@ class TrainingTask:
         corpus = widened(load_prepared(Path(task.folder)), task.vocab_size)
         model = build_model(config, corpus)
         batches = build_batches(config, corpus)
-        self._batches = batches
         self._training: Trainer | PlainTraining
-        self._numbers: Numbers
         if engine:
             self._model: torch.nn.Module = model.to(self._device)
-            self._training = trainer = build_trainer(config, model, batches)
-            self._numbers = _numbers(trainer)
+            self._training = build_trainer(config, model, batches)
         else:
             plain = NaiveModel(model) if task.role == "naive training" else LibraryModel(model)
             self._model = plain.to(self._device)
-            self._numbers = "float32"
             optimizer = config.optimizer
             self._training = PlainTraining(
                 plain,
@@ -58,7 +55,7 @@ class TrainingTask:
 
     def ready(self) -> TaskReady:
         """How it computes."""
-        return TaskReady(threads=torch.get_num_threads(), numbers=self._numbers)
+        return TaskReady(threads=torch.get_num_threads(), numbers=self._numbers())
 
     def turn(self, request: TurnRequest) -> TurnDone:
         """Whole steps until the time is over; the device has done them all at the end."""
@@ -76,12 +73,19 @@ class TrainingTask:
             steps, tokens = steps + 1, tokens + counted
         wait(self._device)
         seconds = time.perf_counter() - began
-        return TurnDone(steps=steps, tokens=tokens, seconds=seconds, peak_bytes=peak_bytes(self._device), first=float(first) if first is not None else None)
+        note = self._training.graph_note if isinstance(self._training, Trainer) else ""
+        peak = peak_bytes(self._device)
+        return TurnDone(steps=steps, tokens=tokens, seconds=seconds, peak_bytes=peak, first=None if first is None else float(first), note=note)
 
     def save(self, path: str) -> Saved:
         """The weights, by the engine's names; of the engine's tasks only."""
         save_file({name: value.detach().cpu().contiguous().clone() for name, value in self._model.state_dict().items()}, path)
         return Saved()
+
+    def _numbers(self) -> Numbers:
+        if not isinstance(self._training, Trainer):
+            return "float32"
+        return "bf16" if self._training.precision == "bf16" else numbers_of(self._training.matmul, self._device)
 
 
 def peak_bytes(device: torch.device) -> int:
@@ -96,9 +100,8 @@ def peak_bytes(device: torch.device) -> int:
         return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def _numbers(trainer: Trainer) -> Numbers:
-    if trainer.precision == "bf16":
-        return "bf16"
-    if trainer.matmul.mode == "float32":
+def numbers_of(matmul: Matmul, device: torch.device) -> Numbers:
+    """What a matmul mode computes with on a device."""
+    if matmul.mode == "float32":
         return "float32"
-    return "tf32" if trainer.device.type == "cuda" else "medium"
+    return "tf32" if device.type == "cuda" else "medium"

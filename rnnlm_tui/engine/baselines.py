@@ -1,0 +1,179 @@
+"""How these models are trained and sampled without this package: the textbook's loop over time, and torch's own layers; what `bench` compares with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rnnlm_tui.engine.batches import Batches
+from rnnlm_tui.engine.cells import LayerState, RecurrentLayer
+from rnnlm_tui.engine.cells.elman import ElmanLayer
+from rnnlm_tui.engine.loss import IGNORED
+from rnnlm_tui.engine.model import RecurrentLanguageModel, State
+from rnnlm_tui.errors import InputError
+
+LIBRARY_LAYERS: dict[str, type[nn.RNNBase]] = {"elman": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+"""Cells that torch has as a module of several layers."""
+
+
+class _TextbookElman(nn.Module):
+    """h_t = tanh(x_t W + h_(t-1) U + b), as a book writes it."""
+
+    def __init__(self, weight_EH: Tensor, weight_HH: Tensor, bias_H: Tensor) -> None:
+        super().__init__()
+        self.W, self.U, self.b = nn.Parameter(weight_EH), nn.Parameter(weight_HH), nn.Parameter(bias_H)
+
+    def initial_state(self, batch_size: int) -> LayerState:
+        return (self.b.new_zeros(batch_size, self.b.shape[0]),)
+
+    def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        hidden_BH = torch.tanh(input_BE @ self.W + state[0] @ self.U + self.b)
+        return hidden_BH, (hidden_BH,)
+
+
+class NaiveModel(nn.Module):
+    """The textbook's model: a Python loop over time and layers, then all logits of all positions.
+
+    The weights are copies of an engine's model. An Elman layer is written out; for the other cells the loop applies one step of ours.
+    """
+
+    def __init__(self, model: RecurrentLanguageModel) -> None:
+        super().__init__()
+        self.embedding, self.output = _copied_ends(model)
+        self.layers = nn.ModuleList(_textbook_layer(layer) for layer in model.layers)
+        self.dropout = nn.Dropout(model.dropout)
+
+    def initial_state(self, batch_size: int) -> State:
+        """Each layer's, for B streams or sentences."""
+        return tuple(cast(RecurrentLayer, layer).initial_state(batch_size) for layer in self.layers)
+
+    def forward(self, tokens_BT: Tensor, state: State) -> tuple[Tensor, State]:
+        """logits_BTV and the state after the last position."""
+        features_BTE = self.dropout(self.embedding(tokens_BT))
+        layers = [cast(RecurrentLayer, layer) for layer in self.layers]
+        states, outputs = list(state), []
+        for t in range(tokens_BT.shape[1]):
+            features_BE = features_BTE[:, t]
+            for index, layer in enumerate(layers):
+                features_BE, states[index] = layer.step(features_BE, states[index])
+                features_BE = self.dropout(features_BE)
+            outputs.append(features_BE)
+        return self.output(torch.stack(outputs, dim=1)), tuple(states)
+
+
+class LibraryModel(nn.Module):
+    """The plain torch way: nn.Embedding, one nn.RNN, nn.LSTM or nn.GRU of all layers, nn.Linear over all positions.
+
+    The weights are copies of an engine's model; the second bias that these modules have begins at zero where ours lacks it.
+
+    Raises:
+        InputError: a cell that torch has no module for.
+    """
+
+    def __init__(self, model: RecurrentLanguageModel) -> None:
+        super().__init__()
+        if model.cell_type not in LIBRARY_LAYERS:
+            raise InputError(f"torch has no layer for the cell {model.cell_type}, it has {', '.join(LIBRARY_LAYERS)}")
+        self.embedding, self.output = _copied_ends(model)
+        between = model.dropout if model.num_layers > 1 else 0.0
+        kind = LIBRARY_LAYERS[model.cell_type]
+        self.layers = kind(model.embedding_dim, model.hidden_size, num_layers=model.num_layers, dropout=between, batch_first=True)  # type: ignore[call-arg, arg-type]
+        with torch.no_grad():
+            for index, layer in enumerate(model.layers):
+                for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+                    own = cast(Tensor, getattr(self.layers, f"{name}_l{index}"))
+                    theirs = getattr(layer, f"{name}_l0", None)
+                    own.zero_() if theirs is None else own.copy_(theirs)
+        self.dropout = nn.Dropout(model.dropout)
+
+    def initial_state(self, batch_size: int) -> State:
+        """Zeros of shape (B, L, H), as one part for each of torch's."""
+        zeros = self.output.weight.new_zeros(batch_size, self.layers.num_layers, self.layers.hidden_size)
+        return ((zeros, zeros) if isinstance(self.layers, nn.LSTM) else (zeros,),)
+
+    def forward(self, tokens_BT: Tensor, state: State) -> tuple[Tensor, State]:
+        """logits_BTV and the state after the last position."""
+        parts = tuple(part.transpose(0, 1).contiguous() for part in state[0])
+        hidden_BTH, after = self.layers(self.dropout(self.embedding(tokens_BT)), parts if len(parts) > 1 else parts[0])
+        reached = after if isinstance(after, tuple) else (after,)
+        return self.output(self.dropout(hidden_BTH)), (tuple(part.transpose(0, 1) for part in reached),)
+
+
+class PlainTraining:
+    """One step after the other with all logits, nn.CrossEntropyLoss and an optimizer of torch."""
+
+    def __init__(
+        self,
+        model: NaiveModel | LibraryModel,
+        batches: Batches,
+        *,
+        algorithm: str,
+        learning_rate: float,
+        max_grad_norm: float,
+        fused: bool = False,
+    ) -> None:
+        """
+        Args:
+            fused: torch's one-kernel update; False: its default.
+        """
+        self.model, self.batches, self.max_grad_norm = model, batches, max_grad_norm
+        self.criterion = nn.CrossEntropyLoss(ignore_index=IGNORED)
+        kind = torch.optim.AdamW if algorithm == "adamw" else torch.optim.SGD
+        self.optimizer: torch.optim.Optimizer = kind(model.parameters(), lr=learning_rate, fused=fused or None)
+        self.index = 0
+        self.state: State | None = None
+        model.train()
+
+    def train_step(self) -> tuple[int, Tensor]:
+        """One update; the targets that counted, and their mean loss before it in nats."""
+        steps = self.batches.steps_per_epoch
+        batch = self.batches.batch(self.index // steps, self.index % steps).to(self.model.output.weight.device)
+        carried = self.state if batch.continues else None
+        state = self.model.initial_state(batch.inputs_BT.shape[0]) if carried is None else carried
+        logits_BTV, state = self.model(batch.inputs_BT, state)
+        loss: Tensor = self.criterion(logits_BTV.reshape(-1, logits_BTV.shape[-1]), batch.targets_BT.reshape(-1))
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.max_grad_norm > 0:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        self.optimizer.step()
+        self.state = tuple(tuple(part.detach() for part in layer) for layer in state)
+        self.index += 1
+        return batch.tokens, loss.detach()
+
+
+@torch.no_grad()
+def naive_continuation(model: NaiveModel, prompt_ids: Sequence[int], *, max_new_tokens: int, temperature: float, greedy: bool) -> list[int]:
+    """The tokens that follow a prompt: for each, the whole text is run again and the logits of all its positions are made."""
+    device = model.output.weight.device
+    ids = list(prompt_ids)
+    for _ in range(max_new_tokens):
+        logits_1TV, _ = model(torch.tensor([ids], device=device), model.initial_state(1))
+        last_V = logits_1TV[0, -1]
+        chosen = last_V.argmax() if greedy else torch.multinomial(F.softmax(last_V / temperature, dim=-1), num_samples=1)
+        ids.append(int(chosen.item()))
+    return ids[len(prompt_ids) :]
+
+
+def _copied_ends(model: RecurrentLanguageModel) -> tuple[nn.Embedding, nn.Linear]:
+    embedding = nn.Embedding(model.vocab_size, model.embedding_dim, padding_idx=model.pad_id)
+    output = nn.Linear(model.hidden_size, model.vocab_size)
+    with torch.no_grad():
+        embedding.weight.copy_(model.embedding.weight)
+        output.weight.copy_(model.output.weight)
+        output.bias.copy_(model.output.bias)
+    if model.tie_weights:
+        output.weight = embedding.weight
+    return embedding, output
+
+
+def _textbook_layer(layer: nn.Module) -> nn.Module:
+    if not isinstance(layer, ElmanLayer):
+        return deepcopy(layer)
+    weight_HE, weight_HH, bias_H = layer.weight_ih_l0.detach(), layer.weight_hh_l0.detach(), layer.bias_ih_l0.detach()
+    return _TextbookElman(weight_HE.t().clone(), weight_HH.t().clone(), bias_H.clone())

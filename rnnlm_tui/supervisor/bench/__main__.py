@@ -1,0 +1,41 @@
+"""`python -m rnnlm_tui.supervisor.bench`: the verb `bench` on a machine that lacks the command line's packages; prints the JSON report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from rnnlm_tui.errors import EXIT_INTERRUPTED, RnnlmError
+from rnnlm_tui.supervisor.bench.measuring import BenchOptions, run_bench
+from rnnlm_tui.supervisor.bench.request import bench_config
+
+
+def main() -> int:
+    """Measure and print; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m rnnlm_tui.supervisor.bench", description="Measure how fast this machine trains and samples.")
+    parser.add_argument("--preset", default="book")
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--neighbour", action="store_true")
+    parser.add_argument("--only", choices=["training", "sampling", "neighbour"])
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--json", action="store_true", help="as always here")
+    given = parser.parse_args()
+    try:
+        options = BenchOptions(bench_config(given.preset, given.device, given.set), seconds=given.seconds, neighbour=given.neighbour, only=given.only)
+        report = run_bench(options, lambda text: _write(sys.stderr, text))
+    except RnnlmError as error:
+        _write(sys.stderr, str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    _write(sys.stdout, report.model_dump_json(indent=2))
+    return 0
+
+
+def _write(stream: object, text: str) -> None:
+    print(text, file=stream, flush=True)  # type: ignore[call-overload]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

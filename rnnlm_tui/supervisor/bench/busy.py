@@ -1,0 +1,20 @@
+"""The neighbour of `bench --neighbour`: keeps one core busy until its parent is gone; `python -m ... PARENT-PID CORE`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main(arguments: list[str]) -> None:
+    """Spin on one core."""
+    parent, core = (int(argument) for argument in arguments)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {core})
+    while os.getppid() == parent:
+        for _ in range(100_000):
+            continue
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,97 @@
+"""From turns to figures: medians, ratios within rounds, and shares of the machine's limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rnnlm_tui.contract.bench import BenchData, MachineFigures, SamplingFigures, TaskReady, TrainingFigures, TurnDone
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.estimates import FLOAT_BYTES, flops_per_token, parameter_count
+from rnnlm_tui.supervisor.bench.plan import NAIVE, Row
+from rnnlm_tui.supervisor.bench.statistics import ratio, spread
+
+BOOK_STEPS = 172_148
+"""Of one pass over the book's news, as its own run took them."""
+
+
+@dataclass
+class Measured:
+    """What one child has answered."""
+
+    ready: TaskReady
+    warm_up: TurnDone
+    turns: list[TurnDone] = field(default_factory=list)
+
+    @property
+    def speeds(self) -> list[float]:
+        """Tokens a second of each turn."""
+        return [turn.tokens / turn.seconds for turn in self.turns]
+
+
+def training_figures(
+    config: RunConfig, data: BenchData, machine: MachineFigures, rows: Sequence[Row], measured: Mapping[str, Measured]
+) -> tuple[TrainingFigures, ...]:
+    """One row for each way to train, in their order."""
+    naive = measured[NAIVE]
+    library = next((measured[row.name] for row in rows if row.task.role == "library training"), None)
+    flops = flops_per_token(config.model, data.vocab_size)
+    figures = []
+    for row in rows:
+        found = measured[row.name]
+        speed = spread(found.speeds)
+        gflops = flops * speed.median / 1e9
+        peak = found.turns[-1].peak_bytes
+        figures.append(
+            TrainingFigures(
+                name=row.name,
+                numbers=found.ready.numbers,
+                threads=found.ready.threads,
+                tokens_per_second=speed,
+                ratio=ratio(found.speeds, naive.speeds),
+                ratio_to_library=None if library is None else ratio(found.speeds, library.speeds),
+                peak_bytes=peak,
+                peak_share=peak / naive.turns[-1].peak_bytes,
+                gflops=gflops,
+                gemm_share=gflops / machine.gflops[found.ready.numbers],
+                first_loss=found.warm_up.first or 0.0,
+                first_tokens=found.warm_up.tokens,
+                steps=sum(turn.steps for turn in found.turns),
+                epoch_seconds=_epoch_seconds(config, data, speed.median),
+            )
+        )
+    return tuple(figures)
+
+
+def sampling_figures(
+    config: RunConfig, data: BenchData, machine: MachineFigures, rows: Sequence[Row], measured: Mapping[str, Measured]
+) -> tuple[SamplingFigures, ...]:
+    """One row for each way to continue a prompt, in their order."""
+    count = parameter_count(config.model, data.vocab_size)
+    # Of the embedding a token reads one row; the head and the layers it reads whole.
+    read = FLOAT_BYTES * (sum(count.layers) + config.model.hidden_size * data.vocab_size + data.vocab_size)
+    naive = {row.task.config.sampling.greedy: measured[row.name] for row in rows if row.task.role == "naive sampling"}
+    figures = []
+    for row in rows:
+        found, greedy = measured[row.name], row.task.config.sampling.greedy
+        speed = spread(found.speeds)
+        bandwidth = machine.bandwidth_one if found.ready.threads == 1 else machine.bandwidth
+        figures.append(
+            SamplingFigures(
+                name=row.name,
+                greedy=greedy,
+                threads=found.ready.threads,
+                tokens_per_second=speed,
+                ratio=ratio(found.speeds, naive[greedy].speeds),
+                first_token_seconds=spread([turn.first or 0.0 for turn in found.turns]).median,
+                bandwidth_share=read * speed.median / bandwidth,
+                same_tokens=found.warm_up.ids == naive[greedy].warm_up.ids if greedy else None,
+            )
+        )
+    return tuple(figures)
+
+
+def _epoch_seconds(config: RunConfig, data: BenchData, speed: float) -> float | None:
+    if data.own:
+        return data.steps_per_epoch * data.tokens_per_step / speed
+    return BOOK_STEPS * data.tokens_per_step / speed if config.preset == "book" else None

@@ -1,0 +1,98 @@
+"""The sampling tasks of a `bench`: the engine's generator, and the textbook's way that runs the whole text again for each token."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel
+from safetensors.torch import load_file
+
+from rnnlm_tui.contract.bench import SAMPLED_TOKENS, BenchTask, TaskReady, TurnDone, TurnRequest
+from rnnlm_tui.corpus.token_store import load_prepared
+from rnnlm_tui.engine.baselines import NaiveModel, naive_continuation
+from rnnlm_tui.engine.generate import generate
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.worker.bench_corpus import widened
+from rnnlm_tui.worker.bench_training import peak_bytes
+from rnnlm_tui.worker.building import build_model, set_up_torch
+
+PROMPT_TOKENS = 4
+"""From the beginning of the training text."""
+
+COMPARED_TOKENS = 20
+"""Of a greedy continuation; later ones may differ where two logits are equal to rounding."""
+
+
+class SamplingTask:
+    """Continues the same prompt again and again."""
+
+    def __init__(self, task: BenchTask) -> None:
+        config = task.config
+        self._device = set_up_torch(config)
+        torch.set_float32_matmul_precision("highest")
+        corpus = widened(load_prepared(Path(task.folder)), task.vocab_size)
+        model = build_model(config, corpus)
+        if task.weights:
+            model.load_state_dict(load_file(task.weights))
+        self._settings = config.sampling
+        self._prompt = [int(token) for token in corpus.tokens("train")[:PROMPT_TOKENS]]
+        self._naive = NaiveModel(model).to(self._device).eval() if task.role == "naive sampling" else None
+        self._model = model.to(self._device).eval()
+
+    def ready(self) -> TaskReady:
+        """How it computes."""
+        return TaskReady(threads=torch.get_num_threads())
+
+    def turn(self, request: TurnRequest) -> TurnDone:
+        """Whole continuations until the time is over."""
+        continuations, first_seconds = 0, 0.0
+        ids: list[int] = []
+        began = time.perf_counter()
+        while continuations < request.least or time.perf_counter() - began < request.seconds:
+            ids, seconds = self._continue()
+            first_seconds = first_seconds or seconds
+            continuations += 1
+        spent = time.perf_counter() - began
+        return TurnDone(
+            steps=continuations,
+            tokens=continuations * SAMPLED_TOKENS,
+            seconds=spent,
+            peak_bytes=peak_bytes(self._device),
+            first=first_seconds,
+            ids=tuple(ids[:COMPARED_TOKENS]),
+        )
+
+    def save(self, path: str) -> BaseModel:
+        """Refused.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(f"a sampling task saves no weights in {path}")
+
+    def _continue(self) -> tuple[list[int], float]:
+        """One continuation, and the seconds to its first token."""
+        settings = self._settings
+        began = time.perf_counter()
+        if self._naive is not None:
+            options = {"temperature": settings.temperature, "greedy": settings.greedy}
+            first = naive_continuation(self._naive, self._prompt, max_new_tokens=1, **options)  # type: ignore[arg-type]
+            seconds = time.perf_counter() - began
+            rest = naive_continuation(self._naive, [*self._prompt, *first], max_new_tokens=SAMPLED_TOKENS - 1, **options)  # type: ignore[arg-type]
+            return first + rest, seconds
+        drawn = generate(
+            self._model,
+            self._prompt,
+            max_new_tokens=SAMPLED_TOKENS,
+            temperature=settings.temperature,
+            top_k=settings.top_k,
+            top_p=settings.top_p,
+            greedy=settings.greedy,
+            seed=settings.seed,
+        )
+        ids = [next(drawn).token]
+        seconds = time.perf_counter() - began
+        ids.extend(one.token for one in drawn)
+        return ids, seconds
