@@ -17,6 +17,8 @@ from rnnlm_tui.errors import CorpusError
 RESIDENT_SHARE = 0.25
 """Token ids may take this share of a GPU's free memory."""
 
+_BLOCK_SENTENCES = 1 << 20
+
 Tokens = NDArray[np.uint16] | NDArray[np.uint32] | NDArray[np.int64]
 """Token ids as the corpus holds them; usually memory-mapped."""
 
@@ -160,13 +162,9 @@ class SentenceBatches:
         Raises:
             CorpusError: no sentence of two tokens.
         """
-        starts = np.asarray(offsets, dtype=np.int64)
-        ends = np.append(starts[1:], len(tokens))
-        lengths = np.minimum(ends - starts, context_length)
-        kept = lengths >= 2
-        self._starts, self._lengths = starts[kept], lengths[kept].astype(np.int32)
+        self._starts, self._lengths = _kept_sentences(offsets, len(tokens), context_length)
         if not len(self._starts):
-            raise CorpusError(f"none of the {len(starts):,} sentences has two tokens", hint="take another text or tokenizer")
+            raise CorpusError(f"none of the {len(offsets):,} sentences has two tokens", hint="take another text or tokenizer")
         self._tokens, self._order, self._order_epoch = tokens, np.empty(0, dtype=np.int64), -1
         self._resident: Tensor | None = None
         self.batch_size, self.context_length, self.pad_id, self.shuffle, self.seed = batch_size, context_length, pad_id, shuffle, seed
@@ -236,3 +234,20 @@ def _resident(tokens: Tokens, device: torch.device) -> Tensor | None:
     if device.type == "cuda" and 4 * len(tokens) > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
         return None
     return torch.from_numpy(tokens.astype(np.int32)).to(device)
+
+
+def _kept_sentences(offsets: NDArray[np.uint64], total: int, context_length: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Where each sentence of two tokens or more begins, and how many of its tokens are kept.
+
+    Worked out block by block: tens of millions of sentences then need hardly more memory than the result, 12 bytes each.
+    """
+    starts: list[NDArray[np.int64]] = []
+    lengths: list[NDArray[np.int32]] = []
+    for first in range(0, len(offsets), _BLOCK_SENTENCES):
+        bounds = offsets[first : first + _BLOCK_SENTENCES + 1].astype(np.int64)
+        if first + _BLOCK_SENTENCES >= len(offsets):
+            bounds = np.append(bounds, total)
+        kept = np.minimum(np.diff(bounds), context_length)
+        starts.append(bounds[:-1][kept >= 2])
+        lengths.append(kept[kept >= 2].astype(np.int32))
+    return np.concatenate(starts or [np.empty(0, np.int64)]), np.concatenate(lengths or [np.empty(0, np.int32)])

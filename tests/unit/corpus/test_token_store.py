@@ -258,3 +258,14 @@ def test_the_presidents_demo_has_its_promised_baseline(tmp_path: Path) -> None:
 def test_the_corpus_room_never_reaches_torch_or_transformers() -> None:
     code = "import sys, rnnlm_tui.corpus.token_store, rnnlm_tui.corpus.text; print([name for name in ('torch', 'transformers', 'textual', 'rich') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout.strip() == "[]"
+
+
+def test_a_manifest_that_puts_a_large_vocabulary_into_small_numbers_is_refused_and_built_anew(tmp_path: Path) -> None:
+    corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
+    prepared = prepare(root, corpus)
+    path = prepared.path / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(manifest | {"vocab_size": 65_537}), encoding="utf-8")
+    with pytest.raises(StorageError, match=r"65,537 types don't fit into uint16"):
+        load_prepared(prepared.path)
+    assert prepare(root, corpus).manifest.vocab_size == prepared.vocab_size

@@ -12,8 +12,10 @@ from tokenizers import pre_tokenizers
 from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig
 from rnnlm_tui.corpus import encoders
 from rnnlm_tui.corpus.encoders import line_encoder
+from rnnlm_tui.corpus.text import TextCodec
 from rnnlm_tui.corpus.tokenizers import EOS, PAD, UNK, BuiltTokenizer, build_tokenizer, byte_names, looks_tokenized
 from rnnlm_tui.errors import TokenizerError
+from tests.fakes.llama_tokenizer import ADDED, write_tokenizer
 
 from .conftest import LINES, Builder
 
@@ -145,6 +147,31 @@ def test_padding_of_a_pretrained_tokenizer_falls_back_to_its_end_token(build: Bu
     for eos, message in ((True, "has no end token"), (False, "neither a padding nor an end token")):
         with pytest.raises(TokenizerError, match=message):
             build_tokenizer(pretrained(tmp_path, 300, eos=eos), CorpusConfig(), lambda: iter([]), size=0, tokenized=None)
+
+
+def test_a_tokenizer_like_the_books_brings_none_of_its_traps(tmp_path: Path) -> None:
+    """It counts tokens added behind its vocabulary, adds BOS, pads on the left, cuts at 8 tokens, and its padding is its end token."""
+    size = write_tokenizer(tmp_path / "given", PROSE, 330)
+    loaded = build_tokenizer(pretrained(tmp_path / "given", size, eos=False), CorpusConfig(), lambda: iter([]), size=0, tokenized=None)
+    assert loaded.vocab_size == size == 330 + len(ADDED)
+    assert (loaded.pad, loaded.pad_id, loaded.eos_id) == (ADDED[0], 330, None)
+    with pytest.raises(TokenizerError, match=r"has 333 types, tokenizer.vocab_size says 330"):
+        build_tokenizer(pretrained(tmp_path / "given", 330, eos=False), CorpusConfig(), lambda: iter([]), size=0, tokenized=None)
+    (tmp_path / "kept").mkdir()
+    loaded.save(tmp_path / "kept", "\n")
+    codec = TextCodec(tmp_path / "kept")
+    long, short = loaded.encode([PROSE[0], "Ann went"])
+    assert loaded.encode(["Ann went"])[0] == codec.encode("Ann went") == codec.prompt_ids("Ann went", after_end=False) == short
+    assert len(long) > 8
+    assert not {loaded.pad_id, loaded.tokenizer.token_to_id("<s>")} & {*long, *short}
+    assert codec.decode(long) == PROSE[0]
+    assert json.loads((tmp_path / "kept" / "tokenizer_config.json").read_text())["padding_side"] == "right"
+
+
+def test_the_end_token_of_a_tokenizer_whose_padding_it_is_ends_sentences_where_asked(tmp_path: Path) -> None:
+    size = write_tokenizer(tmp_path, PROSE, 330)
+    loaded = build_tokenizer(pretrained(tmp_path, size), CorpusConfig(), lambda: iter([]), size=0, tokenized=None)
+    assert loaded.eos_id == loaded.pad_id == 330
 
 
 def test_pickles_and_folders_without_a_tokenizer_are_refused_unopened(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from rnnlm_tui.contract.config import RunConfig, TrainingConfig
 from rnnlm_tui.contract.estimates import steps_per_epoch
+from rnnlm_tui.engine import batches
 from rnnlm_tui.engine.batches import Batch, Batches, SentenceBatches, StreamBatches
 from rnnlm_tui.engine.loss import IGNORED
 from rnnlm_tui.errors import CorpusError
@@ -112,3 +114,31 @@ def test_too_short_a_text_is_refused_with_the_figures() -> None:
         StreamBatches(text(20), 20, 35)
     with pytest.raises(CorpusError, match="two tokens"):
         SentenceBatches(text(2), np.array([0, 1, 2], dtype=np.uint64), 4, 30, 0)
+
+
+@pytest.mark.parametrize("with_end", [True, False])
+def test_sentences_are_found_block_by_block(monkeypatch: pytest.MonkeyPatch, with_end: bool) -> None:
+    """And a block that ends anywhere among them changes nothing."""
+    lengths = np.array([5, 1, 9, 2, 0, 3, 12, 1, 4, 7], np.int64)
+    ends = np.cumsum(lengths)
+    offsets = np.concatenate([[0], ends if with_end else ends[:-1]]).astype(np.uint64)
+    expected = [(int(end - length), min(int(length), 6)) for end, length in zip(ends, lengths, strict=True) if length >= 2]
+    for block in range(1, 12):
+        monkeypatch.setattr(batches, "_BLOCK_SENTENCES", block)
+        made = SentenceBatches(np.arange(ends[-1]).astype(np.uint16), offsets, 1, 6, 0, shuffle=False)
+        found = [(int(batch.inputs_BT[0, 0]), batch.inputs_BT.shape[1] + 1) for batch in one_pass(made)]
+        assert found == expected
+
+
+def test_millions_of_sentences_take_few_bytes_each() -> None:
+    count = 2_000_000
+    offsets = np.arange(0, 20 * count + 1, 20).astype(np.uint64)
+    tokens = np.zeros(20 * count, np.uint16)
+    tracemalloc.start()
+    try:
+        SentenceBatches(tokens, offsets, 128, 30, 0, shuffle=False)
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 0.5 * count  # it was thrown away
+    assert peak < 32 * count

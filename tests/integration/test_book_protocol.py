@@ -1,0 +1,70 @@
+"""The book's run through a real worker: its archive is fetched from a local server, and it evaluates and samples as the book does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.presets import BOOK
+from rnnlm_tui.contract.validation import merge, parse_config
+from rnnlm_tui.corpus import python_docs
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.supervisor.preflight import check_before_start
+from tests.fakes.archive_server import ArchiveServer, archive_of, serving
+from tests.fakes.llama_tokenizer import write_tokenizer
+from tests.integration.runs import start, wait_until_ended
+
+LINES = [sentence for topic in python_docs.read_topics()[:40] for sentence in python_docs.sentences(topic)][:600]
+TRAIN, TEST = LINES[:500], LINES[500:]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> RunConfig:
+    """The preset, smaller in its numbers alone."""
+    vocab_size = write_tokenizer(tmp_path / "tokenizer", TRAIN, 600)
+    changes = {
+        "corpus.validation_fraction": 0.1, "tokenizer.name": str(tmp_path / "tokenizer"), "tokenizer.vocab_size": vocab_size,
+        "model.embedding_dim": 16, "model.hidden_size": 16, "training.batch_size": 20, "training.threads": 1, "training.device": "cpu",
+        "evaluation.every": 10, "evaluation.max_sentences": 30, "checkpoint.every": 10,
+    }  # fmt: skip
+    return parse_config(merge(BOOK, changes))
+
+
+def test_the_books_run_fetches_evaluates_and_samples_as_the_book_does(config: RunConfig, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    text = {name: "".join(f"{line}\n" for line in lines).encode() for name, lines in (("news/train.txt", TRAIN), ("news/test.txt", TEST))}
+    with serving(ArchiveServer(archive_of(text), cuts=[2_000])) as server:
+        fetching = parse_config(merge(config, {"corpus.url": server.url}))
+        check_before_start(fetching)
+        run = start(fetching)
+        summary = wait_until_ended(run)
+    assert (summary.status, summary.message) == ("finished", None)
+    assert len(server.requests) == 2
+    assert summary.max_steps == summary.step == 450 // 20 + 1, "one epoch of what is not validation"
+    with RunReader(run) as reader:
+        evaluations, samples = reader.evaluations(), reader.samples()
+    named = [(row.step, row.name) for row in evaluations]
+    for step in (10, 20, 23):
+        assert (step, "first 30 test sentences") in named
+        assert (step, "first 30 validation sentences") in named
+    assert [name for step, name in named if step == 23][-2:] == ["validation", "test"]
+    counted = {row.name: row.tokens for row in evaluations}
+    assert counted["first 30 test sentences"] < counted["test"]
+    assert (summary.test.name, summary.test.perplexity) == ("test", [row.perplexity for row in evaluations if row.name == "test"][-1])
+    at_last = [sample for sample in reversed(samples) if sample.step == 20]
+    assert [sample.prompt for sample in at_last] == ["Moscow", "New York", "The hurricane", "The President"]
+    assert all((sample.seed, sample.tokens) == (None, 50) for sample in at_last)
+    assert sorted(path.name for path in (home / "corpora" / "news").iterdir()) == ["source.json", "test.txt", "train.txt"]
+    assert not list((home / "corpora").glob(".*"))
+
+
+def test_an_archive_that_can_not_be_fetched_fails_the_run_in_words_and_leaves_nothing(config: RunConfig, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    with serving(ArchiveServer(b"", status=404)) as server:
+        summary = wait_until_ended(start(parse_config(merge(config, {"corpus.url": server.url}))))
+    assert summary.status == "failed"
+    assert summary.message is not None
+    assert "404 Not Found" in summary.message
+    assert list((home / "corpora").iterdir()) == []

@@ -1,0 +1,63 @@
+"""What preparing a corpus holds in memory: no more for four times the text."""
+
+from __future__ import annotations
+
+import random
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.corpus import baseline, ngram, staging, text_files
+from rnnlm_tui.corpus.token_store import prepare_corpus
+from tests.fakes.llama_tokenizer import write_tokenizer
+
+SENTENCES = 6_000
+GROWTH = 1.15
+"""A peak may be this much higher for four times the text: buffers that were not full before."""
+
+
+def write_news(folder: Path, sentences: int) -> None:
+    """A training and a test text of random sentences; the words' numbers make ever new pairs."""
+    draw = random.Random(5)
+    folder.mkdir(parents=True)
+    for name, count in (("train", sentences), ("test", sentences // 10)):
+        with (folder / f"{name}.txt").open("w", encoding="utf-8") as file:
+            file.writelines(" ".join(f"w{min(int(draw.expovariate(0.01)), 3_000)}" for _ in range(draw.randint(3, 20))) + " .\n" for _ in range(count))
+
+
+def prepare(home: Path, tokenizer: TokenizerConfig) -> None:
+    training = TrainingConfig(data_mode="sentences", batch_size=128)
+    prepare_corpus(CorpusConfig(source="news"), tokenizer, training, home / "corpora", lambda _: None)
+
+
+def peak_of_preparing(home: Path, sentences: int, tokenizer: TokenizerConfig) -> int:
+    """Bytes that Python and numpy held at most; a mapped token file is the disk's and does not count."""
+    write_news(home / "corpora" / "news", sentences)
+    tracemalloc.start()
+    try:
+        prepare(home, tokenizer)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", ["word", "pretrained"])
+def test_four_times_the_text_takes_no_more_memory(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Every buffer and bound is made so small that the smaller text fills it already.
+    monkeypatch.setattr(baseline, "COUNTED_TOKENS", 30_000)
+    monkeypatch.setattr(ngram, "_CHUNK", 4_000)
+    monkeypatch.setattr(text_files, "_BLOCK", 1 << 16)
+    monkeypatch.setattr(staging, "_BATCH_LINES", 256)
+    if kind == "word":
+        tokenizer = TokenizerConfig(kind="word", vocab_size=5_000)
+    else:
+        write_news(tmp_path / "learned", 2_000)
+        size = write_tokenizer(tmp_path / "tokenizer", (tmp_path / "learned" / "train.txt").read_text(encoding="utf-8").splitlines(), 700)
+        tokenizer = TokenizerConfig(kind="pretrained", name=str(tmp_path / "tokenizer"), vocab_size=size, end_of_sentence=False)
+    write_news(tmp_path / "first" / "corpora" / "news", 500)
+    prepare(tmp_path / "first", tokenizer)  # what is imported once does not count
+    small = peak_of_preparing(tmp_path / "small", SENTENCES, tokenizer)
+    large = peak_of_preparing(tmp_path / "large", 4 * SENTENCES, tokenizer)
+    assert large < GROWTH * small
