@@ -49,7 +49,7 @@ class ElmanLayer(nn.RNN):
         (state_BH,) = state
         weight_HH = state_weights(self)
         if inputs_TBE.device.type != "cpu":
-            arguments = inputs_TBE, state_BH.unsqueeze(0), kernel_weights(self, weight_HH), True, 1, 0.0, self.training, False, False
+            arguments = inputs_TBE, state_BH.unsqueeze(0), kernel_weights(self, weight_HH, block=inputs_TBE.is_cuda), True, 1, 0.0, self.training, False, False
             hidden_TBH, state_1BH = torch._VF.rnn_tanh(*arguments)
             return hidden_TBH, (state_1BH.squeeze(0),)
         gates_TBH = F.linear(inputs_TBE, self.weight_ih_l0, self.bias_ih_l0)

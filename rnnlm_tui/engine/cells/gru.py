@@ -49,7 +49,7 @@ class GruLayer(nn.GRU):
             hidden_TBH and the state after the last step, shape (B, H).
         """
         (state_BH,) = state
-        weights = kernel_weights(self, state_weights(self))
+        weights = kernel_weights(self, state_weights(self), block=inputs_TBE.is_cuda)
         if inputs_TBE.device.type != "cpu":
             hidden_TBH, state_1BH = torch._VF.gru(inputs_TBE, state_BH.unsqueeze(0), weights, True, 1, 0.0, self.training, False, False)
             return hidden_TBH, (state_1BH.squeeze(0),)

@@ -30,15 +30,16 @@ def state_weights(layer: GatedLayer) -> Tensor:
     return layer.weight_hh_l0
 
 
-def kernel_weights(layer: GatedLayer, state_weights: Tensor) -> list[Tensor]:
+def kernel_weights(layer: GatedLayer, state_weights: Tensor, *, block: bool) -> list[Tensor]:
     """The four tensors of torch's fused kernels, in their order.
 
-    cuDNN reads one block of memory. The parameters lie in one since the layer was moved to the GPU; where some weights
-    were dropped, all four are copied into a new one, else cuDNN would copy them itself and warn at each call.
+    Args:
+        block: for cuDNN, which reads one block of memory. The parameters lie in one since the layer was moved to the GPU; where
+            some weights were dropped, all four are copied into a new one, else cuDNN would copy them itself and warn.
     """
     weights = [layer.weight_ih_l0, state_weights, layer.bias_ih_l0, layer.bias_hh_l0]
-    if state_weights is layer.weight_hh_l0 or state_weights.device.type != "cuda":
+    if not block or state_weights is layer.weight_hh_l0:
         return weights
-    block = torch.cat([weight.flatten() for weight in weights])
-    parts = block.split_with_sizes([weight.numel() for weight in weights])
+    joined = torch.cat([weight.flatten() for weight in weights])
+    parts = joined.split_with_sizes([weight.numel() for weight in weights])
     return [part.view(weight.shape) for part, weight in zip(parts, weights, strict=True)]

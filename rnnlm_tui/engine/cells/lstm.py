@@ -55,7 +55,7 @@ class LstmLayer(nn.LSTM):
             hidden_TBH and the state after the last step, h and c of shape (B, H).
         """
         hidden_BH, cell_BH = state
-        weights = kernel_weights(self, state_weights(self))
+        weights = kernel_weights(self, state_weights(self), block=inputs_TBE.is_cuda)
         before = hidden_BH.unsqueeze(0), cell_BH.unsqueeze(0)
         hidden_TBH, hidden_1BH, cell_1BH = torch._VF.lstm(inputs_TBE, before, weights, True, 1, 0.0, self.training, False, False)
         return hidden_TBH, (hidden_1BH.squeeze(0), cell_1BH.squeeze(0))
