@@ -101,9 +101,7 @@ class ModelConfig(Section):
     embedding_dim: int = Field(default=192, ge=1, le=65_536, title="embedding", description="Width of a token's vector.", json_schema_extra=_unit("units"))
     hidden_size: int = Field(default=192, ge=1, le=65_536, title="hidden size", description="Width of each recurrent layer.", json_schema_extra=_unit("units"))
     num_layers: int = Field(default=2, ge=1, le=64, title="layers", description="Recurrent layers, one above the other.")
-    num_heads: int = Field(
-        default=4, ge=1, le=1_024, title="heads", description="Parts into which the memory is divided (slstm, mlstm only).", json_schema_extra=_unit("heads")
-    )
+    num_heads: int = Field(default=4, ge=1, le=1_024, title="heads", description="Parts into which the memory is divided (slstm, mlstm only).")
     dropout: float = Field(
         default=0.1, ge=0, lt=1, title="dropout", description="Share of units dropped after the embedding, between layers and before the output."
     )
