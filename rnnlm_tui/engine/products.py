@@ -1,4 +1,4 @@
-"""The large matrix product of the vocabulary head, by the fastest library that this build of torch has."""
+"""The large matrix products of the vocabulary head, each by the fastest library that this build of torch has."""
 
 from __future__ import annotations
 
@@ -20,6 +20,16 @@ def product(inputs_NK: Tensor, weight_MK: Tensor, bias_M: Tensor | None = None) 
     if inputs_NK.device.type == "cpu" and inputs_NK.dtype in ONEDNN_TYPES and has_onednn():
         return cast(Tensor, torch.ops.mkldnn._linear_pointwise(inputs_NK, weight_MK, bias_M, "none", [], ""))
     return F.linear(inputs_NK, weight_MK, bias_M)
+
+
+def product_over_rows(left_NM: Tensor, right_NI: Tensor) -> Tensor:
+    """left^T right, shape (M, I), for few rows N and a large M; of one dtype, and not differentiable.
+
+    In float32 it is computed the other way round, which oneDNN does in three quarters of the time (measured).
+    """
+    if left_NM.device.type == "cpu" and left_NM.dtype == torch.float32 and has_onednn():
+        return product(right_NI.t().contiguous(), left_NM.t()).t()
+    return left_NM.t() @ right_NI
 
 
 def has_onednn() -> bool:
