@@ -13,7 +13,7 @@ from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig, 
 from rnnlm_tui.contract.corpora import CorpusManifest, SplitFacts
 from rnnlm_tui.contract.estimates import flops_per_token
 from rnnlm_tui.contract.metrics import StepRow
-from rnnlm_tui.contract.presets import preset
+from rnnlm_tui.contract.presets import PRESETS, preset
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.locks import boot_id, host_name
 from rnnlm_tui.store.runs import create_run
@@ -50,6 +50,15 @@ def test_the_book_has_its_number_of_parameters() -> None:
     assert (found.vocab_size, found.vocab_exact) == (32_011, True)
     assert found.start_loss == pytest.approx(math.log(32_011))
     assert found.checkpoint_bytes == 12 * 8_292_619
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_every_preset_can_be_estimated_before_its_text_is_there(name: str) -> None:
+    config = PRESETS[name]
+    found = estimate(config)
+    assert found.vocab_size == config.tokenizer.vocab_size
+    assert found.memory_bytes > found.checkpoint_bytes >= 4 * found.parameters.total  # SGD has no moments to save
+    assert found.disk_bytes >= found.checkpoint_bytes
 
 
 def test_without_a_corpus_steps_are_known_only_where_the_config_says() -> None:
