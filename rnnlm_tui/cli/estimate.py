@@ -47,8 +47,8 @@ def estimate(
 def estimate_json(config: RunConfig, found: Estimate, measured: Calibration | None = None) -> dict[str, object]:
     """The JSON contract of `estimate`: `parameters` is the total; what can't be known yet is null.
 
-    `memory_bytes` is the peak: a probe's where `memory_measured`, else that of `memory_parts`, of which a step holds gradients,
-    activations and logits, and a checkpoint the copies of `saving`, never both.
+    `memory_bytes` is the peak: a probe's where `memory_measured`, else by arithmetic: process, corpus, weights and moments of `memory_parts`,
+    and the largest of a step's (activations with head or gradients), an evaluation's and a checkpoint's.
     """
     count, parts = found.parameters, found.memory
     return {
@@ -62,7 +62,9 @@ def estimate_json(config: RunConfig, found: Estimate, measured: Calibration | No
         "steps": found.steps,
         "memory_bytes": found.memory_bytes,
         "memory_measured": found.memory_measured,
-        "memory_parts": {name: getattr(parts, name) for name in ("process", "weights", "moments", "gradients", "activations", "logits", "saving")},
+        "memory_parts": {
+            name: getattr(parts, name) for name in ("process", "corpus", "weights", "moments", "activations", "head", "gradients", "evaluation", "saving")
+        },
         "memory_free": found.memory_free,
         "fitting_batch": found.fitting_batch,
         "checkpoint_bytes": found.checkpoint_bytes,
@@ -137,11 +139,12 @@ def _speed(measured: Calibration) -> str:
 
 def _memory_words(found: Estimate) -> str:
     parts = found.memory
-    named = [("the process", parts.process), ("weights", parts.weights), ("optimizer", parts.moments)]
-    if parts.total > parts.between_steps:
-        named += [("gradients", parts.gradients), ("activations", parts.activations), ("logits", parts.logits)]
+    named = [("the process", parts.process), ("corpus", parts.corpus), ("weights", parts.weights), ("optimizer", parts.moments)]
+    largest = max(parts.step, parts.evaluation, parts.saving)
+    if largest == parts.step:
+        named += [("activations", parts.activations), ("head", parts.head) if parts.head > parts.gradients else ("gradients", parts.gradients)]
     else:
-        named += [("copies while a checkpoint is written", parts.saving)]
+        named.append(("evaluation", parts.evaluation) if largest == parts.evaluation else ("copies while a checkpoint is written", parts.saving))
     told = ", ".join(f"{name} {_mebibytes(size)}" for name, size in named if size)
     if found.memory_measured:
         return f"{_mebibytes(found.memory_bytes)} measured, {_mebibytes(parts.total)} by arithmetic ({told})"

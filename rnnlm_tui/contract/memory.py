@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
 
+from rnnlm_tui.contract.chunks import chunk_rows
 from rnnlm_tui.contract.config import CellType, ModelConfig, RunConfig
 from rnnlm_tui.contract.estimates import FLOAT_BYTES, parameter_count
 from rnnlm_tui.contract.probes import Fact
@@ -17,9 +18,17 @@ from rnnlm_tui.contract.probes import Fact
 MIB = 2**20
 PROCESS_BYTES = 335 * MIB
 """Python, torch and its libraries after their first step (measured, torch 2.13 for CPU on Linux)."""
-CHUNK_LOGITS = 8_000_000
-"""Logits that the vocabulary head holds at once: a chunk of rows this large keeps the matrix products busy (measured)."""
-SMALLEST_CHUNK_ROWS = 64
+LIVE_CHUNKS = 2
+"""The chunk before is there until the next one has been made."""
+LIVE_MATRICES = 3
+"""Of the size of the output matrix while the loss is made: its transposed copy, its gradient, a chunk's share of that."""
+SLACK = 1.25
+"""Holes between blocks that come and go (measured)."""
+SENTENCE_BYTES, ORDER_BYTES = 12, 8
+"""Of a sentence's place and length, and of its place in a shuffled pass."""
+EVALUATED_STREAM_TOKENS = 16 * 128
+EVALUATED_SENTENCES = 128
+"""Of a batch of `engine.batches`' evaluations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,34 +57,38 @@ CELL_MEMORY: Mapping[CellType, CellMemory] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class MemoryParts:
-    """Bytes by part. A step holds gradients, activations and logits; a checkpoint is written between steps, when they are gone."""
+    """Bytes by part. The process, weights and moments are always there; of the rest, what a step, an evaluation or a checkpoint holds."""
 
     process: int
     """The process before there is a model; 0 on a GPU, whose tensors alone count."""
     weights: int
     moments: int
     """AdamW's two."""
-    gradients: int
     activations: int
-    """What backward needs of embedding, layers and dropout."""
-    logits: int
-    """A chunk of the vocabulary head's, its copies, and the head's own gradient."""
+    """What the backward pass needs of embedding, layers and dropout, for a whole step."""
+    head: int
+    """Chunks of logits, copies of the output matrix and its gradient, while the loss is made."""
+    gradients: int
+    """Of all weights, after the backward pass, when the head's copies are gone."""
+    corpus: int
+    """Where each sentence begins and how long it is (sentence mode); the token files are mapped, and their pages are the system's."""
+    evaluation: int
+    """Logits of held-out text, between two steps."""
     saving: int
-    """Copies while a checkpoint is written; on a GPU they are the machine's."""
+    """Copies while a checkpoint is written, between two steps; on a GPU they are in the machine's memory."""
+
+    @property
+    def step(self) -> int:
+        return self.activations + max(self.head, self.gradients)
 
     @property
     def total(self) -> int:
-        return max(self.process + self.weights + self.moments + self.gradients + self.activations + self.logits, self.between_steps)
+        return self.process + self.corpus + self.weights + self.moments + max(self.step, self.evaluation, self.saving)
 
     @property
     def between_steps(self) -> int:
         """Held while a checkpoint is written."""
-        return self.process + self.weights + self.moments + self.saving
-
-
-def rows_per_chunk(vocab_size: int) -> int:
-    """Rows of logits that are held at once for this vocabulary."""
-    return max(SMALLEST_CHUNK_ROWS, CHUNK_LOGITS // vocab_size)
+        return self.process + self.corpus + self.weights + self.moments + self.saving
 
 
 def positions_per_step(config: RunConfig) -> int:
@@ -84,29 +97,34 @@ def positions_per_step(config: RunConfig) -> int:
     return training.batch_size * _length(config)
 
 
-def memory_parts(config: RunConfig, vocab_size: int, *, on_gpu: bool = False) -> MemoryParts:
-    """The parts of the peak for a vocabulary of `vocab_size`."""
+def memory_parts(config: RunConfig, vocab_size: int, *, sentences: int = 0, on_gpu: bool = False) -> MemoryParts:
+    """The parts of the peak for a vocabulary of `vocab_size` and so many sentences to train on."""
+    training = config.training
     model = config.model
-    count = parameter_count(model, vocab_size)
-    weights = FLOAT_BYTES * count.total
+    weights = FLOAT_BYTES * parameter_count(model, vocab_size).total
     moments = 2 * weights if config.optimizer.algorithm == "adamw" else 0
+    matrix = FLOAT_BYTES * vocab_size * model.hidden_size
     positions = positions_per_step(config)
-    rows = min(positions, rows_per_chunk(vocab_size))
+    evaluated = EVALUATED_STREAM_TOKENS if training.data_mode == "stream" else EVALUATED_SENTENCES * _length(config)
+    logits = FLOAT_BYTES * vocab_size * min(positions, chunk_rows(vocab_size))
     return MemoryParts(
         process=0 if on_gpu else PROCESS_BYTES,
         weights=weights,
         moments=moments,
-        gradients=weights,
         activations=FLOAT_BYTES * round(positions * _numbers_per_position(model, _length(config))),
-        logits=FLOAT_BYTES * (2 * rows * vocab_size + model.hidden_size * vocab_size),
+        head=round(SLACK * (LIVE_CHUNKS * logits + LIVE_MATRICES * matrix)),
+        # A tied matrix gets two gradients, as embedding and as output, before they are one.
+        gradients=weights + (matrix if model.tie_weights else 0),
+        corpus=0 if on_gpu or training.data_mode == "stream" else sentences * (SENTENCE_BYTES + ORDER_BYTES * training.shuffle),
+        evaluation=FLOAT_BYTES * LIVE_CHUNKS * vocab_size * min(evaluated, chunk_rows(vocab_size)),
         saving=0 if on_gpu else max(weights, moments),
     )
 
 
-def memory_shape(config: RunConfig, vocab_size: int) -> dict[str, Fact]:
+def memory_shape(config: RunConfig, vocab_size: int, sentences: int) -> dict[str, Fact]:
     """All of a config that decides its memory: two configs of the same shape need the same."""
     model, training = config.model.model_dump(mode="json", exclude={"initialization", "init_scale"}), config.training
-    length = {"bptt": training.bptt} if training.data_mode == "stream" else {"context_length": training.context_length}
+    length = {"bptt": training.bptt} if training.data_mode == "stream" else {"context_length": training.context_length, "sentences": sentences}
     how = {"precision": training.precision, "matmul": training.matmul, "cuda_graphs": training.cuda_graphs, "deterministic": training.deterministic}
     return {
         "vocab_size": vocab_size,
@@ -119,12 +137,12 @@ def memory_shape(config: RunConfig, vocab_size: int) -> dict[str, Fact]:
     }
 
 
-def fitting_batch(config: RunConfig, vocab_size: int, available: int, *, on_gpu: bool = False) -> int | None:
+def fitting_batch(config: RunConfig, vocab_size: int, available: int, *, sentences: int = 0, on_gpu: bool = False) -> int | None:
     """The largest batch, no larger than the config's, whose step fits into `available` bytes; None where not even one row does."""
 
     def fits(batch: int) -> bool:
         training = config.training.model_copy(update={"batch_size": batch})
-        return memory_parts(config.model_copy(update={"training": training}), vocab_size, on_gpu=on_gpu).total <= available
+        return memory_parts(config.model_copy(update={"training": training}), vocab_size, sentences=sentences, on_gpu=on_gpu).total <= available
 
     if not fits(1):
         return None

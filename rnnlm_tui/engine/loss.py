@@ -9,14 +9,11 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
+from rnnlm_tui.contract.chunks import CHUNK_BYTES, chunk_rows
 from rnnlm_tui.engine.products import product, product_over_rows
 
 IGNORED = -100
 """The target of a position that doesn't count."""
-
-CHUNK_BYTES = 32_000_000
-"""Memory of the logits that are held at once: a chunk of rows this large keeps the matrix products busy (measured), and stays just
-below 32 MiB, where glibc would give the memory back and take it anew, page by page, for each chunk."""
 
 LIKELY = 1e-30
 """Above this a float32 probability is exact enough to take its logarithm."""
@@ -53,7 +50,7 @@ def token_losses(hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, targets_N
 
 def rows_per_chunk(vocab_size: int, *, reduced: bool = False) -> int:
     """Rows of logits that are held at once for this vocabulary: float32 numbers, or bf16 ones where `reduced`."""
-    return max(64, CHUNK_BYTES // (vocab_size * (2 if reduced else 4)))
+    return chunk_rows(vocab_size, CHUNK_BYTES, 2 if reduced else 4)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

@@ -14,7 +14,7 @@ from rnnlm_tui.contract.estimates import ParameterCount, checkpoint_bytes, flops
 from rnnlm_tui.contract.figures import memory
 from rnnlm_tui.contract.memory import MemoryParts, fitting_batch, memory_parts, memory_shape
 from rnnlm_tui.contract.metrics import perplexity
-from rnnlm_tui.contract.probes import Calibration
+from rnnlm_tui.contract.probes import Calibration, Fact
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.store.calibration import load_calibrations
 from rnnlm_tui.store.cores import usable_cores
@@ -104,8 +104,9 @@ def estimate(config: RunConfig) -> Estimate:
     probes = [entry for entry in load_calibrations() if entry.host == host_name() and entry.device == device]
     speed = None if steps is None else _calibration(step_flops, config.model.cell_type, device, probes)
     seconds = None if steps is None or speed is None else steps * step_flops / speed.flops_per_second
-    parts = memory_parts(config, vocab_size, on_gpu=device == "cuda")
-    measured = _measured_step(config, vocab_size, probes)
+    sentences = 0 if manifest is None else manifest.splits["train"].sentences
+    parts = memory_parts(config, vocab_size, sentences=sentences, on_gpu=device == "cuda")
+    measured = _measured_step(memory_shape(config, vocab_size, sentences), config.training.threads or usable_cores(), probes)
     memory_bytes = parts.total if measured is None else max(measured, parts.between_steps)
     free = room_for_training(config.training.device)
     one = checkpoint_bytes(config.model, vocab_size, config.optimizer.algorithm)
@@ -123,7 +124,9 @@ def estimate(config: RunConfig) -> Estimate:
         memory_bytes=memory_bytes,
         memory_measured=measured is not None,
         memory_free=free,
-        fitting_batch=None if free is None or memory_bytes <= free else _fitting_batch(config, vocab_size, free, memory_bytes, parts, on_gpu=device == "cuda"),
+        fitting_batch=None
+        if free is None or memory_bytes <= free
+        else _fitting_batch(config, vocab_size, int(free * min(1.0, parts.total / memory_bytes)), sentences, on_gpu=device == "cuda"),
         checkpoint_bytes=one,
         disk_bytes=kept * one + METRICS_BYTES_PER_STEP * (steps or 0),
         seconds=seconds,
@@ -212,15 +215,13 @@ def _speed(run: RunDirectory, device: Device) -> _Speed | None:
     return _Speed("run", run.name, model.cell_type, done / rows[0].active_seconds, done / rows[0].step, rows[0].time)
 
 
-def _measured_step(config: RunConfig, vocab_size: int, probes: Sequence[Calibration]) -> int | None:
+def _measured_step(shape: dict[str, Fact], threads: int, probes: Sequence[Calibration]) -> int | None:
     """The peak of a step of this very shape, as the newest probe found it under this version."""
-    shape = memory_shape(config, vocab_size)
-    threads = config.training.threads or usable_cores()
     alike = (probe for probe in probes if probe.shape == shape and probe.threads == threads and probe.versions.get("rnnlm_tui") == __version__)
     return next((probe.memory_bytes for probe in alike), None)
 
 
-def _fitting_batch(config: RunConfig, vocab_size: int, free: int, needed: int, parts: MemoryParts, *, on_gpu: bool) -> int | None:
-    """The largest batch that fits, with the arithmetic corrected by what was measured for this one."""
-    smaller = fitting_batch(config, vocab_size, int(free * min(1.0, parts.total / needed)), on_gpu=on_gpu)
+def _fitting_batch(config: RunConfig, vocab_size: int, room: int, sentences: int, *, on_gpu: bool) -> int | None:
+    """The largest batch whose arithmetic fits into `room`; None where that is no smaller one."""
+    smaller = fitting_batch(config, vocab_size, room, sentences=sentences, on_gpu=on_gpu)
     return smaller if smaller is not None and smaller < config.training.batch_size else None

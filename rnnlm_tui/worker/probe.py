@@ -72,8 +72,8 @@ def measure(config: RunConfig, corpus: PreparedCorpus, tell: Tell, *, warm_up: i
     """
     import torch
 
-    from rnnlm_tui.engine.held_out import evaluation_batches
     from rnnlm_tui.engine.device import describe, seed_everything
+    from rnnlm_tui.engine.held_out import evaluation_batches
     from rnnlm_tui.engine.memory import held_bytes, peak_bytes, reset_peak
     from rnnlm_tui.engine.score import evaluate
     from rnnlm_tui.worker.building import build_batches, build_model, build_trainer, set_up_torch
@@ -113,7 +113,7 @@ def measure(config: RunConfig, corpus: PreparedCorpus, tell: Tell, *, warm_up: i
         device="cuda" if device.type == "cuda" else "mps" if device.type == "mps" else "cpu",
         device_name=describe(device),
         threads=torch.get_num_threads(),
-        shape=memory_shape(config, corpus.vocab_size),
+        shape=memory_shape(config, corpus.vocab_size, corpus.manifest.splits["train"].sentences),
         steps=steps,
         flops_per_step=tokens / steps * flops_per_token(config.model, corpus.vocab_size),
         step_seconds=seconds / steps,

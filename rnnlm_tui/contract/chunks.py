@@ -1,0 +1,15 @@
+"""How the vocabulary head cuts its rows, so that all logits never exist at once; the engine computes by it, estimates count by it."""
+
+from __future__ import annotations
+
+CHUNK_BYTES = 32_000_000
+"""Memory of the logits that are held at once: a chunk of rows this large keeps the matrix products busy (measured), and stays just
+below 32 MiB, where glibc would give the memory back and take it anew, page by page, for each chunk."""
+
+SMALLEST_CHUNK = 64
+"""Rows, however large the vocabulary is."""
+
+
+def chunk_rows(vocab_size: int, chunk_bytes: int = CHUNK_BYTES, number_bytes: int = 4) -> int:
+    """Rows of a chunk for this vocabulary, for logits of float32 or of `number_bytes`."""
+    return max(SMALLEST_CHUNK, chunk_bytes // (vocab_size * number_bytes))
