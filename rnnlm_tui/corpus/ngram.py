@@ -100,10 +100,11 @@ def _discount(counts: NDArray[np.int64]) -> float:
 def _merged(
     keys: NDArray[np.int64], counts: NDArray[np.int64], more_keys: NDArray[np.int64], more_counts: NDArray[np.intp]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Two sorted tables of counts as one."""
+    """Two sorted tables of counts as one; the first is used up."""
     if not len(keys):
         return more_keys, more_counts.astype(np.int64)
-    both = np.concatenate([keys, more_keys])
-    united, places = np.unique(both, return_inverse=True)
-    sums = np.bincount(places, weights=np.concatenate([counts, more_counts]), minlength=len(united))  # exact: far below 2**53
-    return united, sums.astype(np.int64)
+    places = np.searchsorted(keys, more_keys)
+    known = keys[np.minimum(places, len(keys) - 1)] == more_keys
+    counts[places[known]] += more_counts[known]
+    new = ~known
+    return np.insert(keys, places[new], more_keys[new]), np.insert(counts, places[new], more_counts[new])

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.contract.corpora import CORPUS_FORMAT, MANIFEST_NAME, SPLITS, CorpusManifest, Split, baseline_key
-from rnnlm_tui.corpus.baseline import EVALUATED, baseline_losses
+from rnnlm_tui.corpus.baseline import COUNTED_TOKENS, EVALUATED, baseline_losses
 from rnnlm_tui.corpus.building import building_folder, discard, publish, sweep, write_text_atomically
 from rnnlm_tui.corpus.encoders import line_encoder
 from rnnlm_tui.corpus.encoding import Encoded, encode_split, token_dtype
@@ -258,7 +258,11 @@ def _with_baseline(prepared: PreparedCorpus, training: TrainingConfig, progress:
 
 def _with_losses(prepared: PreparedCorpus, training: TrainingConfig, progress: ProgressCallback) -> CorpusManifest:
     manifest = prepared.manifest
-    meter = Meter("baseline", sum(manifest.splits[split].bytes for split in SPLITS), progress)
-    losses = baseline_losses(lambda split: (prepared.tokens(split), prepared.offsets(split)), manifest.vocab_size, training)
+    tokens = sum(min(facts.tokens, COUNTED_TOKENS) if split == "train" else facts.tokens for split, facts in manifest.splits.items())
+    width = prepared.bytes_per_token("train")
+    meter = Meter("baseline", round(width * tokens), progress)
+    losses = baseline_losses(
+        lambda split: (prepared.tokens(split), prepared.offsets(split)), manifest.vocab_size, training, lambda count: meter.advance(round(width * count))
+    )
     meter.done()
     return manifest.model_copy(update={"bigram": {**manifest.bigram, **losses}})

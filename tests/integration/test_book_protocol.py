@@ -11,10 +11,12 @@ from rnnlm_tui.contract.presets import BOOK
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.corpus import python_docs
 from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.supervisor.control_client import resume, send
+from rnnlm_tui.supervisor.monitor import summarize
 from rnnlm_tui.supervisor.preflight import check_before_start
 from tests.fakes.archive_server import ArchiveServer, archive_of, serving
 from tests.fakes.llama_tokenizer import write_tokenizer
-from tests.integration.runs import start, wait_until_ended
+from tests.integration.runs import start, wait_for, wait_until_ended
 
 LINES = [sentence for topic in python_docs.read_topics()[:40] for sentence in python_docs.sentences(topic)][:600]
 TRAIN, TEST = LINES[:500], LINES[500:]
@@ -58,6 +60,21 @@ def test_the_books_run_fetches_evaluates_and_samples_as_the_book_does(config: Ru
     assert all((sample.seed, sample.tokens) == (None, 50) for sample in at_last)
     assert sorted(path.name for path in (home / "corpora" / "news").iterdir()) == ["source.json", "test.txt", "train.txt"]
     assert not list((home / "corpora").glob(".*"))
+
+
+def test_a_run_that_is_stopped_while_it_fetches_goes_on_there_when_it_is_resumed(config: RunConfig, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    text = {name: "".join(f"{line}\n" for line in lines).encode() for name, lines in (("news/train.txt", TRAIN), ("news/test.txt", TEST))}
+    with serving(ArchiveServer(archive_of(text), cuts=[2_000], always_cut=0)) as server:
+        run = start(parse_config(merge(config, {"corpus.url": server.url, "training.max_steps": 2})))
+        wait_for(lambda: (shown := summarize(run).preparing) is not None and (shown.phase, shown.done) == ("downloading", 2_000), "the first bytes")
+        assert send(run, "stop").ok
+        assert wait_until_ended(run).status == "stopped"
+        assert sorted(path.name for path in (home / "corpora").iterdir()) == [".news.part", ".news.part.json"]
+        server.always_cut = None
+        resume(run)
+        assert wait_until_ended(run).status == "finished"
+        assert server.requests[-1]["Range"] == "bytes=2000-"
 
 
 def test_an_archive_that_can_not_be_fetched_fails_the_run_in_words_and_leaves_nothing(config: RunConfig, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TrainingCon
 from rnnlm_tui.contract.corpora import SPLITS
 from rnnlm_tui.contract.metrics import Progress
 from rnnlm_tui.contract.presets import ELMAN
-from rnnlm_tui.corpus import token_store
+from rnnlm_tui.corpus import meter, ngram, token_store
 from rnnlm_tui.corpus.ngram import BigramModel, sentence_pairs, stream_pairs
 from rnnlm_tui.corpus.text import TextCodec
 from rnnlm_tui.corpus.token_store import PreparedCorpus, load_prepared, prepare_corpus
@@ -159,6 +159,24 @@ def test_progress_is_in_bytes_and_never_passes_its_total(tmp_path: Path) -> None
     assert told[-1].done == told[-1].total
     size = (tmp_path / "a.txt").stat().st_size
     assert {progress.total for progress in told if progress.phase in ("reading", "encoding")} == {size}
+
+
+def test_the_baseline_tells_how_far_it_is_and_heeds_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meter, "INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(ngram, "_CHUNK", 100)
+    told: list[Progress] = []
+
+    def stop_when_half_done(progress: Progress) -> None:
+        told.append(progress)
+        if progress.phase == "baseline" and progress.done > progress.total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_corpus(write(tmp_path / "a.txt"), WORDS, TrainingConfig(), tmp_path / "corpora", stop_when_half_done)
+    done = [progress.done for progress in told if progress.phase == "baseline"]
+    assert len(done) > 5
+    assert done == sorted(done)
+    assert not left_behind(tmp_path / "corpora")
 
 
 def test_what_progress_raises_ends_the_building_without_a_trace(tmp_path: Path) -> None:
