@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.cells import CELLS, LayerState, RecurrentLayer, WeightDroppingLayer
+from rnnlm_tui.engine.cells import CELLS, LayerState, RecurrentLayer, StartSettingLayer, WeightDroppingLayer
 from rnnlm_tui.engine.dropout import drop, drop_units, drop_words
 from rnnlm_tui.engine.embedding import look_up
 from rnnlm_tui.engine.initialization import initialize
@@ -78,6 +78,9 @@ class RecurrentLanguageModel(nn.Module):
         if tie_weights:
             self.output.weight = self.embedding.weight
         initialize(self.named_parameters(), kind=initialization, seed=seed, pad_id=pad_id, init_scale=init_scale)
+        for layer in self._cells:
+            if initialization == "default" and isinstance(layer, StartSettingLayer):
+                layer.set_start()
 
     def initial_state(self, batch_size: int) -> State:
         """Zeros for B streams or sentences, on the model's device."""

@@ -7,14 +7,14 @@ from types import MappingProxyType
 
 from rnnlm_tui.engine.cells.elman import ElmanLayer
 from rnnlm_tui.engine.cells.gru import GruLayer
-from rnnlm_tui.engine.cells.layer import LayerState, RecurrentLayer, WeightDroppingLayer
+from rnnlm_tui.engine.cells.layer import LayerState, RecurrentLayer, StartSettingLayer, WeightDroppingLayer
 from rnnlm_tui.engine.cells.lstm import LstmLayer
 from rnnlm_tui.engine.cells.mingru import MinGruLayer
 from rnnlm_tui.engine.cells.minlstm import MinLstmLayer
 from rnnlm_tui.engine.cells.mlstm import MlstmLayer
 from rnnlm_tui.engine.cells.slstm import SlstmLayer
 
-__all__ = ["CELLS", "LayerState", "RecurrentLayer", "WeightDroppingLayer"]
+__all__ = ["CELLS", "LayerState", "RecurrentLayer", "StartSettingLayer", "WeightDroppingLayer"]
 
 CELLS: Mapping[str, Callable[[int, int, int], RecurrentLayer]] = MappingProxyType(
     {

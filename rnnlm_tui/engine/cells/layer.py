@@ -6,6 +6,8 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from rnnlm_tui.errors import InputError
+
 LayerState = tuple[Tensor, ...]
 """The state of one layer: tensors whose first dimension is B; which ones they are is the cell's affair."""
 
@@ -33,3 +35,23 @@ class WeightDroppingLayer(RecurrentLayer, Protocol):
     weight_dropout: float
     """Share of the state-to-state weights that a forward pass in training leaves out, the same ones at every time step: one
     call of `engine.dropout.drop` on the weight matrix before the loop. Zero until `engine.model` sets it; steps never drop."""
+
+
+@runtime_checkable
+class StartSettingLayer(RecurrentLayer, Protocol):
+    """A layer whose gates or memory want a start of their own, beside what `engine.initialization` draws by name."""
+
+    def set_start(self) -> None:
+        """Scale or fill some of the freshly drawn weights, in place; called once, after the `default` initialization alone."""
+        ...
+
+
+def head_size(hidden_size: int, num_heads: int) -> int:
+    """Units of one head.
+
+    Raises:
+        InputError: the heads do not divide the hidden size.
+    """
+    if hidden_size % num_heads:
+        raise InputError(f"num_heads is {num_heads:,}, must divide the hidden size of {hidden_size:,}")
+    return hidden_size // num_heads

@@ -20,16 +20,14 @@ class MinLstmLayer(nn.Module):
     either sign. Since f' = 1 - i', one gate remains: i' = sigmoid(softplus(-f~) - softplus(-i~)) of the two pre-activations,
     the paper's own rewriting (its appendix on log-space), which never divides zero by zero.
 
-    The rows of `weight_ih` are those of i, of c and of f. The forget gate's bias is a parameter of its own, so that
-    `engine.initialization` can start with a longer memory. The state is h, (B, H).
+    The rows of `weight_ih` are those of i, of c and of f. The state is h, (B, H).
     """
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
         self.hidden_size = hidden_size
         self.weight_ih = nn.Parameter(torch.empty(3 * hidden_size, input_size))
-        self.bias_ih = nn.Parameter(torch.empty(2 * hidden_size))
-        self.bias_forget = nn.Parameter(torch.empty(hidden_size))
+        self.bias_ih = nn.Parameter(torch.empty(3 * hidden_size))
 
     def initial_state(self, batch_size: int) -> LayerState:
         """Zeros of shape (B, H), on the layer's device."""
@@ -50,6 +48,6 @@ class MinLstmLayer(nn.Module):
         return hidden_BH, (hidden_BH,)
 
     def _project(self, inputs: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        projected = F.linear(inputs, self.weight_ih, torch.cat([self.bias_ih, self.bias_forget])).to(dtype)
+        projected = F.linear(inputs, self.weight_ih, self.bias_ih).to(dtype)
         enter, candidate, forget = projected.chunk(3, dim=-1)
         return torch.sigmoid(F.softplus(-forget) - F.softplus(-enter)), candidate

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.cells.layer import LayerState
+from rnnlm_tui.engine.cells.layer import LayerState, head_size
 
 LONGEST_WHOLE = 256
 """Windows below this are one T×T matrix a head; longer ones go in chunks, since the matrix grows with the square."""
@@ -36,17 +36,28 @@ class MlstmLayer(nn.Module):
     No gate sees the state, so `forward` needs no loop: it is the parallel form of the paper's appendix (equations 72 to 77)
     with the memory that was carried in as one more term. `step` is the recurrent form.
 
-    The rows of `weight_ih` are those of q, k, v and o, H each, then those of i and f, one a head; the forget gates' bias is a
-    parameter of its own, so that `engine.initialization` can start with a longer memory. The state is C (B, heads, d, d), n
-    (B, heads, d) and m (B, heads). Zeros are the empty memory: with C = n = 0 in it, any m gives the same h.
+    The rows of `weight_ih` are those of q, k, v and o, H each, then those of i and f, one a head. The state is C
+    (B, heads, d, d), n (B, heads, d) and m (B, heads). Zeros are the empty memory: with C = n = 0 in it, any m gives the same h.
     """
 
     def __init__(self, input_size: int, hidden_size: int, num_heads: int) -> None:
         super().__init__()
-        self.hidden_size, self.num_heads, self.head_size = hidden_size, num_heads, hidden_size // num_heads
+        self.hidden_size, self.num_heads, self.head_size = hidden_size, num_heads, head_size(hidden_size, num_heads)
         self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size + 2 * num_heads, input_size))
-        self.bias_ih = nn.Parameter(torch.empty(4 * hidden_size + num_heads))
-        self.bias_forget = nn.Parameter(torch.empty(num_heads))
+        self.bias_ih = nn.Parameter(torch.empty(4 * hidden_size + 2 * num_heads))
+
+    @torch.no_grad()
+    def set_start(self) -> None:
+        """Queries that match every key, so that h starts as a mean of the values with weights by the gates, and larger values.
+
+        As drawn, q and k are small and of random sign: what is read is noise of 0.003. On the demo after 300 steps the
+        validation perplexity is 108 with this start and 194 without. The memory starts short, with forget gates at -1: with 0
+        it is 119, and with 3 to 6, as in the authors' code, h starts as a mean over so many steps that it is 481.
+        """
+        queries_keys = 2 * self.hidden_size
+        self.bias_ih[:queries_keys] = 1
+        self.weight_ih[queries_keys : queries_keys + self.hidden_size].mul_(2)
+        self.bias_ih[-self.num_heads :] = -1
 
     def initial_state(self, batch_size: int) -> LayerState:
         """Zeros of shapes (B, heads, d, d), (B, heads, d) and (B, heads), on the layer's device."""
@@ -83,7 +94,7 @@ class MlstmLayer(nn.Module):
 
     def _project(self, inputs: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """q before its factor, k and v (..., 3, N, D), the output gate (..., H), i~ and f~ (..., 2, N)."""
-        projected = F.linear(inputs, self.weight_ih, torch.cat([self.bias_ih, self.bias_forget])).to(dtype)
+        projected = F.linear(inputs, self.weight_ih, self.bias_ih).to(dtype)
         read_write, output, gates = torch.split(projected, [3 * self.hidden_size, self.hidden_size, 2 * self.num_heads], dim=-1)
         return torch.unflatten(read_write, -1, (3, self.num_heads, -1)), torch.sigmoid(output), torch.unflatten(gates, -1, (2, -1))
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.cells.layer import LayerState
+from rnnlm_tui.engine.cells.layer import LayerState, head_size
 from rnnlm_tui.engine.cells.slstm_recurrence import EMPTY, SlstmRecurrence
 from rnnlm_tui.engine.dropout import drop
 
@@ -26,8 +26,7 @@ class SlstmLayer(nn.Module):
 
     R mixes the memory within a head only: it is block-diagonal, H/heads wide.
 
-    The rows of `weight_ih` and `weight_hh` are, head by head, those of o, z, i and f; the forget gate's bias is a parameter of
-    its own, so that `engine.initialization` can start with a longer memory. The state is (c, n, h, m), each (B, H). Where n
+    The rows of `weight_ih` and `weight_hh` are, head by head, those of o, z, i and f. The state is (c, n, h, m), each (B, H). Where n
     is zero nothing is remembered and m does not count, so that zeros are the state before the first token.
     """
 
@@ -35,11 +34,20 @@ class SlstmLayer(nn.Module):
 
     def __init__(self, input_size: int, hidden_size: int, num_heads: int) -> None:
         super().__init__()
-        self.hidden_size, self.num_heads, self.head_size = hidden_size, num_heads, hidden_size // num_heads
+        self.hidden_size, self.num_heads, self.head_size = hidden_size, num_heads, head_size(hidden_size, num_heads)
         self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size, input_size))
         self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, self.head_size))
-        self.bias_ih = nn.Parameter(torch.empty(3 * hidden_size))
-        self.bias_forget = nn.Parameter(torch.empty(hidden_size))
+        self.bias_ih = nn.Parameter(torch.empty(4 * hidden_size))
+
+    @torch.no_grad()
+    def set_start(self) -> None:
+        """Gates that tell inputs apart from the first step, and a short memory: twice the drawn weights, forget gates at -1.
+
+        On the demo after 300 steps the validation perplexity is 128 with both and 158 without. Longer memories learn slower,
+        since the normaliser makes h their mean: with forget gates at 1 it is 194, from 3 to 6 as in the authors' code, 363.
+        """
+        self.weight_ih.mul_(2)
+        self.bias_ih.view(self.num_heads, 4, -1)[:, 3] = -1
 
     def initial_state(self, batch_size: int) -> LayerState:
         """Four times zeros of shape (B, H), on the layer's device."""
@@ -57,8 +65,7 @@ class SlstmLayer(nn.Module):
 
     def _run(self, inputs_TBE: Tensor, state: LayerState, weight: Tensor) -> tuple[Tensor, LayerState]:
         cell_BH, normaliser_BH, hidden_BH, stabiliser_BH = state
-        bias = torch.cat([self.bias_ih.view(self.num_heads, 3, -1), self.bias_forget.view(self.num_heads, 1, -1)], dim=1).flatten()
-        projected_TBG = F.linear(inputs_TBE, self.weight_ih, bias).to(cell_BH.dtype)
+        projected_TBG = F.linear(inputs_TBE, self.weight_ih, self.bias_ih).to(cell_BH.dtype)
         stabiliser_BH = stabiliser_BH.masked_fill(normaliser_BH == 0, EMPTY)
         hidden_TBH, *after = cast(
             tuple[Tensor, ...],

@@ -42,10 +42,10 @@ def plain_mingru(layer: MinGruLayer, inputs_TBE: Tensor, state_BH: Tensor) -> Te
 
 def plain_minlstm(layer: MinLstmLayer, inputs_TBE: Tensor, state_BH: Tensor) -> Tensor:
     """The paper's sequential form of minLSTM, with the gates divided by their sum."""
-    (weight_i, weight_h, weight_f), (bias_i, bias_h) = layer.weight_ih.chunk(3), layer.bias_ih.chunk(2)
+    (weight_i, weight_h, weight_f), (bias_i, bias_h, bias_f) = layer.weight_ih.chunk(3), layer.bias_ih.chunk(3)
     outputs = []
     for input_BE in inputs_TBE:
-        forget = torch.sigmoid(input_BE @ weight_f.t() + layer.bias_forget)
+        forget = torch.sigmoid(input_BE @ weight_f.t() + bias_f)
         enter = torch.sigmoid(input_BE @ weight_i.t() + bias_i)
         candidate = input_BE @ weight_h.t() + bias_h
         state_BH = forget / (forget + enter) * state_BH + enter / (forget + enter) * candidate

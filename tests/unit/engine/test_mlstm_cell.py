@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rnnlm_tui.engine.cells.mlstm import CHUNK, LONGEST_WHOLE, MlstmLayer
-from rnnlm_tui.engine.model import detached
+from rnnlm_tui.engine.model import RecurrentLanguageModel, detached
 
 INPUTS, HIDDEN, HEADS = 5, 6, 2
 WIDTH = HIDDEN // HEADS
@@ -31,7 +31,7 @@ def drawn_layer() -> MlstmLayer:
 def plain_loop(layer: MlstmLayer, inputs_TBE: Tensor, memory: Tensor, normaliser: Tensor) -> Tensor:
     """Equations 19 to 27 as they stand, without a stabiliser, for each head; C is (B, heads, d, d) and n (B, heads, d)."""
     rows = layer.weight_ih.split([HIDDEN] * 4 + [HEADS] * 2)  # type: ignore[no-untyped-call]
-    biases = [*layer.bias_ih.split([HIDDEN] * 4 + [HEADS]), layer.bias_forget]  # type: ignore[no-untyped-call]
+    biases = layer.bias_ih.split([HIDDEN] * 4 + [HEADS] * 2)  # type: ignore[no-untyped-call]
     heads = []
     for head in range(HEADS):
         own = slice(head * WIDTH, (head + 1) * WIDTH)
@@ -112,8 +112,8 @@ def test_huge_gate_activations_stay_finite_in_float32(enter: float, forget: floa
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.uniform_(-0.5, 0.5, generator=torch.Generator().manual_seed(2))
-        layer.bias_ih[4 * HIDDEN :] = enter
-        layer.bias_forget.fill_(forget)
+        layer.bias_ih[4 * HIDDEN : -HEADS] = enter
+        layer.bias_ih[-HEADS:] = forget
     state = layer.initial_state(3)
     for _ in range(3):
         inputs = torch.randn(length, 3, INPUTS, generator=torch.Generator().manual_seed(4)).requires_grad_()
@@ -126,3 +126,12 @@ def test_an_empty_memory_reads_the_same_whatever_its_stabiliser() -> None:
     layer, inputs = drawn_layer(), drawn(5, 2, INPUTS)
     memory, normaliser, stabiliser = layer.initial_state(2)
     torch.testing.assert_close(layer(inputs, (memory, normaliser, stabiliser - 4))[0], layer(inputs, (memory, normaliser, stabiliser))[0])
+
+
+def test_default_weights_start_with_queries_that_match_every_key() -> None:
+    model = RecurrentLanguageModel(vocab_size=9, embedding_dim=48, hidden_size=48, num_layers=1, cell_type="mlstm", num_heads=1)
+    layer = model.layers[0]
+    assert isinstance(layer, MlstmLayer)
+    query, key = torch.nn.functional.linear(model.embedding.weight, layer.weight_ih[:96], layer.bias_ih[:96]).chunk(2, dim=1)
+    assert (query @ key.t() > 0).all()
+    assert (layer.bias_ih[-1:] == -1).all()

@@ -9,7 +9,8 @@ from torch import Tensor
 from rnnlm_tui.engine.cells.layer import WeightDroppingLayer
 from rnnlm_tui.engine.cells.slstm import SlstmLayer
 from rnnlm_tui.engine.dropout import drop
-from rnnlm_tui.engine.model import detached
+from rnnlm_tui.engine.model import RecurrentLanguageModel, detached
+from rnnlm_tui.errors import InputError
 
 INPUTS, HIDDEN, HEADS = 5, 6, 2
 WIDTH = HIDDEN // HEADS
@@ -32,17 +33,14 @@ def plain_loop(layer: SlstmLayer, inputs_TBE: Tensor, cell: Tensor, normaliser: 
     """Equations 8 to 14 as they stand, without a stabiliser, one head after the other; the states are (B, H)."""
     weights = layer.weight_ih.view(HEADS, 4, WIDTH, INPUTS)
     recurrent = layer.weight_hh.view(HEADS, 4, WIDTH, WIDTH)
-    biases, forget_biases = layer.bias_ih.view(HEADS, 3, WIDTH), layer.bias_forget.view(HEADS, WIDTH)
+    biases = layer.bias_ih.view(HEADS, 4, WIDTH)
     heads = []
     for head in range(HEADS):
         own = slice(head * WIDTH, (head + 1) * WIDTH)
         c, n, h = cell[:, own], normaliser[:, own], hidden[:, own]
         outputs = []
         for input_BE in inputs_TBE:
-            o, z, i, f = (
-                input_BE @ weights[head, gate].t() + h @ recurrent[head, gate].t() + (biases[head, gate] if gate < 3 else forget_biases[head])
-                for gate in range(4)
-            )
+            o, z, i, f = (input_BE @ weights[head, gate].t() + h @ recurrent[head, gate].t() + biases[head, gate] for gate in range(4))
             c = torch.sigmoid(f) * c + torch.exp(i) * torch.tanh(z)
             n = torch.sigmoid(f) * n + torch.exp(i)
             h = torch.sigmoid(o) * c / n
@@ -99,8 +97,8 @@ def test_huge_gate_activations_stay_finite_in_float32(enter: float, forget: floa
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.uniform_(-0.5, 0.5, generator=torch.Generator().manual_seed(2))
-        layer.bias_ih.view(HEADS, 3, WIDTH)[:, 2] = enter
-        layer.bias_forget.fill_(forget)
+        layer.bias_ih.view(HEADS, 4, WIDTH)[:, 2] = enter
+        layer.bias_ih.view(HEADS, 4, WIDTH)[:, 3] = forget
     state = layer.initial_state(3)
     for _ in range(3):
         inputs = torch.randn(40, 3, INPUTS, generator=torch.Generator().manual_seed(4)).requires_grad_()
@@ -113,10 +111,27 @@ def test_huge_gate_activations_stay_finite_in_float32(enter: float, forget: floa
 def test_a_state_that_was_lost_is_an_empty_memory_whatever_its_gates_say() -> None:
     layer = drawn_layer().float()
     with torch.no_grad():
-        layer.bias_ih.view(HEADS, 3, WIDTH)[:, 2] = -300.0  # exp(-300) is zero in float32, unless the stabiliser follows
+        layer.bias_ih.view(HEADS, 4, WIDTH)[:, 2] = -300.0  # exp(-300) is zero in float32, unless the stabiliser follows
     inputs = torch.randn(4, 3, INPUTS)
     broken = tuple(torch.full_like(part, float("nan")) for part in layer.initial_state(3))
     after_loss, fresh = layer(inputs, detached((broken,))[0]), layer(inputs, layer.initial_state(3))
     torch.testing.assert_close(after_loss, fresh)
     assert fresh[0].isfinite().all()
     assert fresh[0].any()
+
+
+def test_default_weights_start_with_forget_gates_nearly_shut_and_others_as_drawn() -> None:
+    def biases(initialization: str) -> Tensor:
+        model = RecurrentLanguageModel(
+            vocab_size=9, embedding_dim=6, hidden_size=6, num_layers=1, cell_type="slstm", num_heads=HEADS, initialization=initialization
+        )
+        return dict(model.named_parameters())["layers.0.bias_ih"].detach().view(HEADS, 4, WIDTH)
+
+    assert (biases("default")[:, 3] == -1).all()
+    assert not (biases("default")[:, :3] == -1).any()
+    assert not (biases("uniform")[:, 3] == -1).any()
+
+
+def test_heads_that_do_not_divide_the_hidden_size_are_refused() -> None:
+    with pytest.raises(InputError, match="num_heads is 4, must divide the hidden size of 6"):
+        SlstmLayer(INPUTS, HIDDEN, 4)
