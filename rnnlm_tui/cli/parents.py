@@ -6,8 +6,18 @@ from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.validation import config_to_raw
 from rnnlm_tui.errors import ConfigError, InputError, Problem
 
-FREE: frozenset[str] = frozenset({"model.dropout", "model.initialization"})
-"""Fields of the model section that say nothing of the shape of its weights."""
+FREE: frozenset[str] = frozenset(
+    {
+        "corpus.url",
+        "model.dropout",
+        "model.variational_dropout",
+        "model.embedding_dropout",
+        "model.weight_dropout",
+        "model.initialization",
+        "model.init_scale",
+    }
+)
+"""Fields of the compared sections that say nothing of the shape of the weights or of the vocabulary."""
 
 
 def config_of_parent(address: str) -> tuple[str, RunConfig]:

@@ -236,6 +236,8 @@ def test_an_empty_stop_string_is_refused() -> None:
 def test_a_child_keeps_the_shape_and_vocabulary_of_its_parent() -> None:
     parent = PRESETS["demo"]
     check_fits_parent(parse_config(merge(parent, {"optimizer.learning_rate": 1e-4, "model.dropout": 0.0})), parent)
+    regularized = {"model.variational_dropout": True, "model.embedding_dropout": 0.1, "model.weight_dropout": 0.5, "model.init_scale": 0.2}
+    check_fits_parent(parse_config(merge(parent, regularized)), parent)
     with pytest.raises(ConfigError) as caught:
         check_fits_parent(parse_config(merge(parent, {"model.num_layers": 3, "tokenizer.vocab_size": 512, "corpus.source": "elman"})), parent)
     assert {problem.path for problem in caught.value.problems} == {"model.num_layers", "tokenizer.vocab_size", "corpus.source"}
