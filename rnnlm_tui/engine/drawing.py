@@ -13,6 +13,11 @@ from torch.nn import functional as F
 
 from rnnlm_tui.errors import InputError
 
+ROW = 128
+"""Weights whose sum is looked at first when one is drawn."""
+GROUPS = 1024
+"""Groups of the vocabulary whose greatest scores are looked at first for a top-k."""
+
 
 @dataclass(frozen=True, slots=True)
 class Draws:
@@ -84,10 +89,7 @@ class InverseCdf:
         """A place that top-p and min-p let through, each as often as its weight."""
         choices = self._above_min_p(weights)
         while True:
-            reached = choices.cumsum(0, dtype=torch.float64)
-            drawn = torch.rand((), dtype=torch.float64, generator=self._generator) * reached[-1]
-            # right=True: a place whose weight is zero is never drawn.
-            place = min(int(torch.searchsorted(reached, drawn, right=True)), weights.numel() - 1)
+            place = _place_at(choices, float(torch.rand((), dtype=torch.float64, generator=self._generator)))
             if self._settings.top_p == 1 or _is_in_nucleus(weights, place, self._settings.top_p):
                 return place
             weight = float(weights[place])
@@ -164,24 +166,63 @@ class _Penalty:
         self._seen.add(token)
 
 
+def _place_at(weights: Tensor, part: float) -> int:
+    """The place up to which the weights hold more than this part (0 to below 1) of their sum; its weight is never zero.
+
+    Rows are summed first, then one row is looked into: adding up a whole vocabulary is a chain that no processor shortens.
+    """
+    start, bound = 0, None
+    if weights.numel() > 4 * ROW:
+        whole = weights.numel() - weights.numel() % ROW
+        rows = weights[:whole].view(-1, ROW).sum(1, dtype=torch.float64)
+        reached = torch.cat((rows, weights[whole:].sum(0, keepdim=True, dtype=torch.float64))).cumsum(0)
+        bound = _part_of(float(reached[-1]), part)
+        row = int(torch.searchsorted(reached, bound, right=True))
+        bound -= float(reached[row - 1]) if row else 0.0
+        start, weights = ROW * row, weights[ROW * row : ROW * (row + 1)]
+    within = weights.cumsum(0, dtype=torch.float64)
+    held = float(within[-1])
+    bound = _part_of(held, part) if bound is None else min(bound, _part_of(held, 1.0))
+    return start + int(torch.searchsorted(within, bound, right=True))
+
+
+def _part_of(total: float, part: float) -> float:
+    """Below the total even after rounding: what is found behind it, right=True, has a weight."""
+    return min(part * total, _just_below(total, torch.float64))
+
+
 def _likeliest(scores_V: Tensor, top_k: int) -> Tensor:
     """The k likeliest tokens and those as likely as the last of them, in the order of the vocabulary."""
-    values, ids = scores_V.topk(top_k + 1)
+    values, ids = _top(scores_V, top_k + 1)
     last, next_one = values[-2:].tolist()
     return (scores_V >= last).nonzero().squeeze(1) if last == next_one else ids[:-1].sort().values
 
 
+def _top(scores_V: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """`scores_V.topk(count)`, for a few of a large vocabulary in a third of its time: only `count` groups can hold them."""
+    rows = scores_V.numel() // GROUPS
+    if rows < 8 or count > GROUPS // 4:
+        values, ids = scores_V.topk(count)
+        return values, ids
+    whole = rows * GROUPS
+    table = scores_V[:whole].view(rows, GROUPS)
+    groups = table.amax(0).topk(count).indices
+    values, places = torch.cat((table.index_select(1, groups).flatten(), scores_V[whole:])).topk(count)
+    ids = torch.cat(((torch.arange(0, whole, GROUPS)[:, None] + groups).flatten(), torch.arange(whole, scores_V.numel())))
+    return values, ids[places]
+
+
 def _is_in_nucleus(weights: Tensor, place: int, top_p: float) -> bool:
-    """Whether the weights before this one hold less than `top_p` of all: the higher ones, of equal ones those with a higher place."""
-    weight, limit = float(weights[place]), top_p * float(weights.sum(dtype=torch.float64))
-    if _held_above(weights, _just_below(weight, weights.dtype)) - weight < limit:
+    """Whether the weights before this one, of a sum of one, hold less than `top_p`: the higher ones, of equal ones those with a higher place."""
+    weight = float(weights[place])
+    if _held_above(weights, _just_below(weight, weights.dtype)) - weight < top_p:
         return True
     equals = int((weights[place + 1 :] == weight).sum())
-    return _held_above(weights, weight) + equals * weight < limit
+    return _held_above(weights, weight) + equals * weight < top_p
 
 
 def _held_above(weights: Tensor, bound: float) -> float:
-    return float(F.threshold(weights, bound, 0.0).sum(dtype=torch.float64))
+    return float(F.threshold(weights, bound, 0.0).sum())
 
 
 def _just_below(number: float, dtype: torch.dtype) -> float:

@@ -122,6 +122,30 @@ def test_the_order_is_the_one_of_transformers_generate() -> None:
     assert [type(one) for one in chain] == [RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper, MinPLogitsWarper]
 
 
+@pytest.mark.parametrize("top_k", [1, 50, 400])
+@pytest.mark.parametrize("rounded", [False, True])
+def test_top_k_of_a_large_vocabulary_equals_the_one_of_transformers(top_k: int, rounded: bool) -> None:
+    for seed in range(4):
+        logits_V = 2.5 * torch.randn(9_001 + seed, generator=torch.Generator().manual_seed(seed))
+        if rounded:
+            logits_V = logits_V.round()
+        logits_V[-1] = 20.0  # beyond the last whole group
+        settings = Draws(top_k=top_k)
+        assert torch.equal(by_inverse_cdf(settings, logits_V) > 0, theirs(settings, logits_V) > 0)
+
+
+def test_the_inverse_of_the_cdf_is_exact_over_many_rows_and_never_an_impossible_place() -> None:
+    weights = torch.rand(1_000, generator=torch.Generator().manual_seed(1)).double()
+    weights[::3] = 0.0
+    weights[900:] = 0.0
+    reached = weights.cumsum(0) / weights.sum()
+    for part in torch.linspace(0, 1 - 1e-12, 500, dtype=torch.float64).tolist():
+        place = drawing._place_at(weights, part)
+        assert weights[place] > 0
+        assert place == min(int(torch.searchsorted(reached, part, right=True)), 899)
+    assert drawing._place_at(torch.tensor([0.0, 0.5, 0.0]), 1 - 2**-53) == 1
+
+
 # frequencies
 
 DRAWS = 3_000
