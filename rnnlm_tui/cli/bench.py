@@ -52,7 +52,7 @@ def print_report(report: BenchReport) -> None:
             ("limits", f"matrix products {limits} GFLOP/s; memory {machine.bandwidth / 1e9:,.1f} GB/s, {machine.bandwidth_one / 1e9:,.1f} with one thread"),
             ("matmul auto", machine.auto),
             ("text", f"{data.title}, {data.tokenizer} tokens, {data.vocab_size:,} types in the model; {_share(data.used)} of the positions count"),
-            ("measured", f"{report.rounds} rounds, {report.seconds:g} s each way; medians of the turns, ratios within a round"),
+            ("measured", f"{report.seconds:g} s each way in turns; medians, and ratios of turns of the same round"),
         ]
     )
     if report.training:

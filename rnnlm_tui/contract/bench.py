@@ -178,8 +178,9 @@ class TrainingFigures(_Message):
     """Of the first step: the same weights and the same batch everywhere."""
     first_tokens: int
     """Targets of the steps before the measured turns, the same everywhere."""
+    turns: int
     steps: int
-    """Measured ones."""
+    """In these turns."""
     epoch_seconds: float | None = None
     """One pass over the preset's own data at this speed; None where its size is not known."""
 
@@ -190,6 +191,7 @@ class SamplingFigures(_Message):
     name: str
     greedy: bool
     threads: int
+    turns: int
     tokens_per_second: Spread
     ratio: Spread
     """To the naive way of the same kind (drawn or greedy)."""
@@ -238,8 +240,8 @@ class BenchReport(_Message):
     preset: str
     seconds: float
     """Computing time of each way."""
-    rounds: int
-    """Turns of each way; one round gives each a turn."""
+    others_cores: float
+    """Cores that other processes held meanwhile: above a few tenths, speeds are too low and ratios less certain."""
     machine: MachineFigures
     data: BenchData
     training: tuple[TrainingFigures, ...]
@@ -250,5 +252,5 @@ class BenchReport(_Message):
 
 
 def naive_memory_bytes(positions: int, vocab_size: int, parameters: int) -> int:
-    """Peak of a process that trains with all logits: three copies of them in float32, weights with gradient and moments, torch itself."""
-    return 4 * (3 * positions * vocab_size + 4 * parameters) + 400_000_000
+    """Peak of a process that trains with all logits: them, their logarithms and their gradient in float32 (3.5 times measured), weights with gradient and moments, torch itself."""
+    return int(4 * (3.5 * positions * vocab_size + 4 * parameters)) + 400_000_000

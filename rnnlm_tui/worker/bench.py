@@ -29,7 +29,7 @@ class Measured(Protocol):
 
 
 def set_up(task: BenchTask) -> tuple[BaseModel, Measured | None]:
-    """The first answer, and what takes turns. Each role imports only what it needs: preparing a corpus needs no torch."""
+    """The first answer, and what takes turns. Each role imports only what it needs."""
     if task.role == "corpus":
         from rnnlm_tui.worker.bench_corpus import find_or_prepare
 

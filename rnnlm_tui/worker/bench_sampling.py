@@ -82,16 +82,7 @@ class SamplingTask:
             seconds = time.perf_counter() - began
             rest = naive_continuation(self._naive, [*self._prompt, *first], max_new_tokens=SAMPLED_TOKENS - 1, **options)  # type: ignore[arg-type]
             return first + rest, seconds
-        drawn = generate(
-            self._model,
-            self._prompt,
-            max_new_tokens=SAMPLED_TOKENS,
-            temperature=settings.temperature,
-            top_k=settings.top_k,
-            top_p=settings.top_p,
-            greedy=settings.greedy,
-            seed=settings.seed,
-        )
+        drawn = generate(self._model, self._prompt, **settings.model_dump(exclude={"stop"}))
         ids = [next(drawn).token]
         seconds = time.perf_counter() - began
         ids.extend(one.token for one in drawn)

@@ -11,6 +11,7 @@ def main(arguments: list[str]) -> None:
     parent, core = (int(argument) for argument in arguments)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
+    os.write(1, b"\n")  # whoever started it waits for this
     while os.getppid() == parent:
         for _ in range(100_000):
             continue

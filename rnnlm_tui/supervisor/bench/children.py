@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from rnnlm_tui.contract.bench import BenchTask, TaskFailed
 from rnnlm_tui.contract.wire import decode_line, encode_line
-from rnnlm_tui.errors import DeviceError, InputError, RnnlmError, RunStateError, StorageError, WorkerError
+from rnnlm_tui.errors import InputError, RnnlmError, RunStateError, StorageError, WorkerError
 from rnnlm_tui.supervisor.processes import child_environment, last_lines, python_command
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
@@ -86,6 +86,8 @@ class Child:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 try:
@@ -124,8 +126,9 @@ class Child:
             except InputError:
                 continue  # not a message: a library greets its users
             if isinstance(answer, TaskFailed):
-                error = DeviceError if "device" in answer.message and answer.exit_code == InputError.exit_code else _KINDS.get(answer.exit_code, RnnlmError)
-                raise error(f"{self.name}: {answer.message}", hint=answer.hint)
+                # What is wrong with the input says so itself; for all else one wants to know whose it is.
+                whose = "" if answer.exit_code == InputError.exit_code else f"{self.name}: "
+                raise _KINDS.get(answer.exit_code, RnnlmError)(whose + answer.message, hint=answer.hint)
             return cast(AnswerT, answer)
 
     def _death(self) -> WorkerError:
@@ -140,11 +143,15 @@ class Busy:
     """A process that does nothing but keep one core busy, while it lives."""
 
     def __init__(self) -> None:
-        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
-        arguments = (str(os.getpid()), str(cores[0]))
-        self._process = subprocess.Popen(python_command("rnnlm_tui.supervisor.bench.busy", *arguments), stdin=subprocess.DEVNULL, start_new_session=True)
+        core = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+        command = python_command("rnnlm_tui.supervisor.bench.busy", str(os.getpid()), str(core))
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=child_environment({}), start_new_session=True)
+        assert self._process.stdout is not None
+        self._process.stdout.read(1)  # it spins from now on
 
     def close(self) -> None:
         """End it and wait for that."""
         self._process.kill()
         self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from rnnlm_tui.contract.bench import BenchData, BenchTask, MachineSurvey, Numbers, Role
+from rnnlm_tui.contract.bench import SAMPLED_TOKENS, BenchData, BenchTask, MachineSurvey, Numbers, Role
 from rnnlm_tui.contract.config import RunConfig, SamplingConfig
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.supervisor.launch import WORKER_SETTINGS
@@ -15,8 +15,10 @@ NAIVE = "naive"
 LIBRARY_NAMES: Mapping[str, str] = {"elman": "nn.RNN", "lstm": "nn.LSTM", "gru": "nn.GRU"}
 """Cells that torch has a module for."""
 
-DRAWN = SamplingConfig(temperature=1.0, top_p=1.0)
+DRAWN = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=SAMPLED_TOKENS)
 """Plain sampling, the same in the naive way and in ours."""
+APP = SamplingConfig(max_new_tokens=SAMPLED_TOKENS)
+"""What the app begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ def training_rows(config: RunConfig, survey: MachineSurvey, data: BenchData) -> 
 
 
 def sampling_rows(config: RunConfig, data: BenchData, weights: str) -> list[Row]:
-    """Drawn and greedy, the textbook's way and ours; and ours with the settings that the app begins with."""
+    """Drawn and greedy, the textbook's way and ours on one thread as the sampler computes; and ours with the settings that the app begins with."""
 
     def task(role: Role, sampling: SamplingConfig) -> BenchTask:
         return BenchTask(role=role, config=config.model_copy(update={"sampling": sampling}), folder=data.folder, vocab_size=data.vocab_size, weights=weights)
@@ -53,7 +55,7 @@ def sampling_rows(config: RunConfig, data: BenchData, weights: str) -> list[Row]
         Row("naive", task("naive sampling", DRAWN)),
         Row("naive, greedy", task("naive sampling", greedy)),
         Row("engine", task("engine sampling", DRAWN), SAMPLER_SETTINGS),
-        Row("engine, top-p 0.95", task("engine sampling", SamplingConfig()), SAMPLER_SETTINGS),
+        Row(f"engine, top-p {APP.top_p:g}", task("engine sampling", APP), SAMPLER_SETTINGS),
         Row("engine, greedy", task("engine sampling", greedy), SAMPLER_SETTINGS),
     ]
 

@@ -56,6 +56,7 @@ def training_figures(
                 gemm_share=gflops / machine.gflops[found.ready.numbers],
                 first_loss=found.warm_up.first or 0.0,
                 first_tokens=found.warm_up.tokens,
+                turns=len(found.turns),
                 steps=sum(turn.steps for turn in found.turns),
                 epoch_seconds=_epoch_seconds(config, data, speed.median),
             )
@@ -80,6 +81,7 @@ def sampling_figures(
             SamplingFigures(
                 name=row.name,
                 greedy=greedy,
+                turns=len(found.turns),
                 threads=found.ready.threads,
                 tokens_per_second=speed,
                 ratio=ratio(found.speeds, naive[greedy].speeds),

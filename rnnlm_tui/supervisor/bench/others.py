@@ -1,0 +1,37 @@
+"""How much of the cores other processes held while something was measured."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+
+import psutil
+
+NOTICED = 0.3
+"""Cores that others have to hold before it is worth a word."""
+
+
+class Others:
+    """Counts from its making on; the children that were waited for by then are ours."""
+
+    def __init__(self) -> None:
+        self._began, self._busy, self._own = time.monotonic(), _busy_seconds(), _own_seconds()
+
+    def cores(self) -> float:
+        """Cores held by others since, in the mean."""
+        spent = max(1e-3, time.monotonic() - self._began)
+        return max(0.0, (_busy_seconds() - self._busy) - (_own_seconds() - self._own)) / spent
+
+
+def _busy_seconds() -> float:
+    """Of the cores that this process may use."""
+    times = psutil.cpu_times(percpu=True)
+    with suppress(AttributeError, IndexError):  # macOS has no affinity; a container may list fewer cores than it numbers
+        times = [times[core] for core in sorted(os.sched_getaffinity(0))]
+    return sum(sum(core) - core.idle - getattr(core, "iowait", 0.0) - getattr(core, "guest", 0.0) - getattr(core, "guest_nice", 0.0) for core in times)
+
+
+def _own_seconds() -> float:
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system

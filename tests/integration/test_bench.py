@@ -1,0 +1,54 @@
+"""One real bench of a tiny model, from the command line to its JSON."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from rnnlm_tui.contract.bench import BenchReport
+
+TINY = ("model.embedding_dim=16", "model.hidden_size=16", "training.batch_size=8", "training.bptt=10", "training.threads=1", "corpus.sentences=400")
+
+
+@pytest.fixture(scope="module")
+def report() -> BenchReport:
+    settings = [part for change in TINY for part in ("--set", change)]
+    command = [sys.executable, "-m", "rnnlm_tui", "bench", "--preset", "elman", "--device", "cpu", "--seconds", "0.1", "--json", *settings]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert answer.returncode == 0, answer.stderr
+    return BenchReport.model_validate_json(answer.stdout)  # and nothing else stands on standard output
+
+
+def test_every_way_trains_on_the_same_tokens_from_the_same_weights(report: BenchReport) -> None:
+    assert [row.name for row in report.training][:3] == ["naive", "nn.RNN", "engine float32"]
+    assert len({row.first_tokens for row in report.training}) == 1
+    losses = [row.first_loss for row in report.training if row.numbers == "float32"]
+    assert losses == pytest.approx([losses[0]] * len(losses), rel=1e-5)
+    rounded = [row.first_loss for row in report.training if row.numbers != "float32"]
+    assert rounded == pytest.approx([losses[0]] * len(rounded), rel=1e-2)
+
+
+def test_ratios_are_those_of_speeds(report: BenchReport) -> None:
+    assert report.training[0].ratio.low == report.training[0].ratio.high == 1.0
+    for ratio in [row.ratio for row in report.training] + [row.ratio for row in report.sampling]:
+        assert 0 < ratio.low <= ratio.median <= ratio.high
+    assert min([row.tokens_per_second.low for row in report.training] + [row.tokens_per_second.low for row in report.sampling]) > 0
+
+
+def test_memory_and_limits_are_measured(report: BenchReport) -> None:
+    assert all(row.peak_bytes > 50_000_000 for row in report.training)  # torch alone takes that
+    assert set(report.machine.gflops) >= {"float32"}
+    assert all(0 < row.gemm_share < 1 for row in report.training)
+    assert report.machine.bandwidth >= report.machine.bandwidth_one > 0
+
+
+def test_greedy_ways_draw_the_same_from_the_weights_that_were_trained(report: BenchReport) -> None:
+    assert [row.same_tokens for row in report.sampling if row.greedy] == [True, True]
+
+
+def test_the_text_is_the_preset_s_own_and_whole(report: BenchReport) -> None:
+    assert report.data.own
+    assert report.data.used == 1.0
+    assert report.data.vocab_size == report.data.corpus_vocab_size

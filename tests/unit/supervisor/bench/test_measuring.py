@@ -1,0 +1,163 @@
+"""A whole bench against children without torch: figures, environments, and every way it can end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rnnlm_tui.contract.bench import BenchReport, BenchTask, naive_memory_bytes
+from rnnlm_tui.errors import ConfigError, InputError, WorkerError
+from rnnlm_tui.supervisor.bench.measuring import LEAST_ROUNDS, BenchOptions, run_bench
+from rnnlm_tui.supervisor.bench.plan import training_rows
+from rnnlm_tui.supervisor.bench.request import bench_config
+from tests.fakes import bench_child
+
+PATIENCE_SECONDS = 60.0
+
+
+def fake(behaviour: str = "serves", **options: object) -> BenchOptions:
+    command = [sys.executable, str(Path(bench_child.__file__)), behaviour]
+    return BenchOptions(bench_config("book", "cpu"), seconds=0.01, child_command=command, **options)  # type: ignore[arg-type]
+
+
+def silent(text: str) -> None:
+    del text
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def report() -> BenchReport:
+    return run_bench(fake(neighbour=True), silent)
+
+
+def test_every_way_is_measured_and_the_naive_one_is_its_own_measure(report: BenchReport) -> None:
+    assert [row.name for row in report.training] == ["naive", "nn.RNN", "engine float32", "engine medium"]
+    assert [row.ratio.median for row in report.training] == [1.0, 1.5, 5.0, 5.0]
+    assert report.training[0].ratio.low == report.training[0].ratio.high == 1.0
+    assert report.training[1].ratio_to_library is not None
+    assert report.training[1].ratio_to_library.median == 1.0
+    assert {row.turns for row in report.training} == {LEAST_ROUNDS}
+    assert [row.peak_share for row in report.training] == [1.0, 0.25, 0.25, 0.25]
+
+
+def test_a_way_is_held_against_the_limit_of_its_own_numbers(report: BenchReport) -> None:
+    in_float32, in_medium = report.training[2], report.training[3]
+    assert in_float32.gflops == in_medium.gflops > 0
+    assert in_float32.gemm_share == pytest.approx(4 * in_medium.gemm_share)
+
+
+def test_drawn_text_compares_with_drawn_and_greedy_with_greedy(report: BenchReport) -> None:
+    assert [(row.greedy, row.ratio.median) for row in report.sampling] == [(False, 1.0), (True, 1.0), (False, 20.0), (False, 20.0), (True, 20.0)]
+    assert [row.same_tokens for row in report.sampling] == [None, True, None, None, True]
+
+
+def test_the_plain_ways_run_as_torch_comes_and_the_engine_as_runs_do(monkeypatch: pytest.MonkeyPatch, report: BenchReport) -> None:
+    spins = {note.partition(": ")[0]: note.partition(": ")[2] for note in report.notes if "spins" in note}
+    assert spins == {"naive": "spins as torch does", "nn.RNN": "spins as torch does", "engine float32": "spins 1000", "engine medium": "spins 1000"}
+
+
+def test_a_neighbour_is_measured_alone_and_beside(report: BenchReport) -> None:
+    assert report.neighbour is not None
+    assert report.neighbour.kept_ours.median == report.neighbour.alone_ratio.median == 1.0
+
+
+def test_only_a_part_is_measured_where_that_is_asked_for() -> None:
+    found = run_bench(fake(only="sampling"), silent)
+    assert not found.training
+    assert found.neighbour is None
+    assert len(found.sampling) == 5
+
+
+def test_a_text_in_place_of_another_is_said(report: BenchReport) -> None:
+    assert "not on this machine: a text in its place" in report.notes[0]
+
+
+def test_progress_is_told(report: BenchReport) -> None:
+    said: list[str] = []
+    run_bench(fake(only="training"), said.append)
+    assert said[0] == "preparing the text"
+    assert f"training: round {LEAST_ROUNDS} of {LEAST_ROUNDS}" in said
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), 1e9])
+def test_a_time_that_is_none_is_refused_before_anything_starts(seconds: float) -> None:
+    with pytest.raises(InputError, match="--seconds is"):
+        run_bench(BenchOptions(bench_config("book", "cpu"), seconds=seconds, child_command=["/nowhere"]), silent)
+
+
+def test_an_unknown_preset_is_told_with_the_near_ones() -> None:
+    with pytest.raises(InputError) as caught:
+        bench_config("bok", "cpu")
+    assert "book" in str(caught.value)
+
+
+def test_a_device_that_is_no_device_is_a_problem_of_the_config() -> None:
+    with pytest.raises(ConfigError, match="device"):
+        bench_config("book", "tpu")
+
+
+def test_a_device_that_is_not_there_is_told_in_the_child_s_words() -> None:
+    with pytest.raises(InputError, match=r'^no device "cuda"') as caught:
+        run_bench(fake("no device"), silent)
+    assert caught.value.hint == "there is cpu"
+
+
+def test_too_little_memory_is_refused_with_need_and_have() -> None:
+    with pytest.raises(InputError, match=r"needs 0\.\d GiB of memory for its logits, 0 MiB are free"):
+        run_bench(fake("little memory"), silent)
+
+
+def test_the_naive_way_needs_memory_for_its_logits() -> None:
+    assert naive_memory_bytes(3_712, 32_011, 8_292_619) > 3 * 4 * 3_712 * 32_011
+
+
+def test_a_child_that_dies_is_told_with_its_last_words() -> None:
+    with pytest.raises(WorkerError, match=r"engine float32 ended .exit code 1.: Illegal instruction"):
+        run_bench(fake("dies"), silent)
+
+
+def test_cells_that_torch_lacks_are_held_against_the_loop_alone(report: BenchReport) -> None:
+    config = bench_config("book", "cpu", ["model.cell_type=mingru"])
+    survey = bench_child.first_answer(BenchTask(role="machine", config=config), "serves")
+    rows = training_rows(config, survey, report.data)  # type: ignore[arg-type]
+    assert [row.name for row in rows] == ["naive", "engine float32", "engine medium"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_children_end_with_whoever_started_them(how: signal.Signals, tmp_path: Path) -> None:
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background process may ignore it
+        "from tests.unit.supervisor.bench.test_measuring import fake, run_bench, silent\n"
+        f"run_bench(fake('register {tmp_path}'), silent)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[4])
+    try:
+        wait_for(lambda: len(list(tmp_path.iterdir())) == 6, "the text, the machine and four ways to train")
+        pids = [int(path.name) for path in tmp_path.iterdir()]
+        os.kill(process.pid, how)
+        process.wait(PATIENCE_SECONDS)
+    finally:
+        process.kill()
+        process.wait()
+    wait_for(lambda: not any(_lives(pid) for pid in pids), "a child goes on")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,35 @@
+"""Quartiles, ratios within rounds, and the cores that others hold."""
+
+from __future__ import annotations
+
+import pytest
+
+from rnnlm_tui.supervisor.bench.children import Busy
+from rnnlm_tui.supervisor.bench.others import Others
+from rnnlm_tui.supervisor.bench.statistics import ratio, spread
+
+
+def test_quartiles_lie_between_the_values() -> None:
+    found = spread([4.0, 1.0, 3.0, 2.0])
+    assert (found.low, found.median, found.high) == (1.75, 2.5, 3.25)
+
+
+def test_one_value_is_its_own_quartile() -> None:
+    found = spread([7.0])
+    assert (found.low, found.median, found.high) == (7.0, 7.0, 7.0)
+
+
+def test_what_slows_a_whole_round_cancels_in_a_ratio() -> None:
+    assert ratio([10.0, 1.0, 6.0], [5.0, 0.5, 3.0]).median == 2.0
+
+
+def test_a_turn_without_its_twin_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        ratio([1.0], [])
+
+
+def test_what_we_started_and_waited_for_is_not_held_against_others() -> None:
+    others = Others()
+    busy = Busy()
+    busy.close()
+    assert others.cores() >= 0
