@@ -95,15 +95,17 @@ class _Teller:
 
     def __call__(self, progress: ProbeProgress) -> None:
         from rnnlm_tui.cli.output import note
+        from rnnlm_tui.contract.figures import percent
 
         now = time.monotonic()
-        if progress.phase == self._phase and now < self._next:
+        complete = progress.phase == "steps" and progress.done == progress.total
+        if progress.phase == self._phase and now < self._next and not complete:
             return
         self._phase, self._next = progress.phase, now + PROGRESS_SECONDS
         if progress.phase in ("warm-up", "steps"):
             note(f"{'warming up' if progress.phase == 'warm-up' else 'measuring'}: {progress.done} of {progress.total} steps")
         else:
-            note(f"preparing the text: {progress.phase}" + (f" {progress.done / progress.total:.0%}" if progress.total else ""))
+            note(f"preparing the text: {progress.phase}" + (f" {percent(progress.done / progress.total)}" if progress.total else ""))
 
 
 def _estimate_lines(config: RunConfig, found: Estimate, measured: Calibration | None) -> list[tuple[str, str]]:

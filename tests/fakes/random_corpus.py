@@ -1,0 +1,58 @@
+"""A probe on a text of random tokens: `python -m tests.fakes.random_corpus VOCABULARY` reads a config on stdin and writes its Calibration on stdout."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from rnnlm_tui.contract.config import ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
+from rnnlm_tui.contract.corpora import SPLITS, CorpusManifest, SplitFacts
+from rnnlm_tui.corpus.token_store import PreparedCorpus
+from rnnlm_tui.worker.probe import measure
+
+SENTENCE_TOKENS = 33
+SENTENCES = 4_000
+
+
+def random_corpus(folder: Path, config: RunConfig, vocab_size: int, sentences: int = SENTENCES) -> PreparedCorpus:
+    """The token files and the manifest of a corpus that no text stands behind; all sentences are as long."""
+    tokens = sentences * SENTENCE_TOKENS
+    facts = SplitFacts(documents=1, sentences=sentences, tokens=tokens, bytes=4 * tokens)
+    manifest = CorpusManifest(
+        hash="ab" * 32, corpus=config.corpus, tokenizer=config.tokenizer, title="random tokens", source_hash="cd" * 32, vocab_size=vocab_size, token_dtype="uint16",
+        eos_id=1, pad_id=0, eos_text="\n", splits=dict.fromkeys(SPLITS, facts), bigram={}, created=time.time(),
+    )  # fmt: skip
+    drawn = np.random.default_rng(1).integers(2, vocab_size, tokens)
+    for split in SPLITS:
+        drawn.astype(np.uint16).tofile(folder / f"{split}.bin")
+        np.arange(0, tokens + 1, SENTENCE_TOKENS, dtype=np.uint64).tofile(folder / f"{split}.offsets.bin")
+    return PreparedCorpus(folder, manifest)
+
+
+def changed(
+    config: RunConfig, *, model: dict[str, object] | None = None, training: dict[str, object] | None = None, optimizer: dict[str, object] | None = None
+) -> RunConfig:
+    """The config with some fields exchanged, on one thread."""
+    return config.model_copy(
+        update={
+            "model": ModelConfig.model_validate({**config.model.model_dump(), **(model or {})}),
+            "training": TrainingConfig.model_validate({**config.training.model_dump(), "threads": 1, **(training or {})}),
+            "optimizer": OptimizerConfig.model_validate({**config.optimizer.model_dump(), **(optimizer or {})}),
+        }
+    )
+
+
+def main() -> None:
+    """Measure two steps after two others: from the second on, memory grows no more."""
+    config = RunConfig.model_validate_json(sys.stdin.buffer.read())
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = random_corpus(Path(folder), config, int(sys.argv[1]))
+        sys.stdout.write(measure(config, corpus, lambda _phase, _done, _total: None, warm_up=2, steps=2).model_dump_json())
+
+
+if __name__ == "__main__":
+    main()

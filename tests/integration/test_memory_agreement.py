@@ -1,0 +1,43 @@
+"""The estimated peak of a training agrees with what a process really held, each measured in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.memory import memory_parts
+from rnnlm_tui.contract.presets import BOOK, DEMO
+from rnnlm_tui.contract.probes import Calibration
+from rnnlm_tui.supervisor.launch import WORKER_SETTINGS
+from rnnlm_tui.supervisor.processes import child_environment
+from tests.fakes.random_corpus import SENTENCES, changed
+
+AGREEMENT = 0.15
+GIB = 2**30
+
+WIDE = changed(DEMO, model={"embedding_dim": 1_024, "hidden_size": 1_024, "tie_weights": False, "dropout": 0.0})
+LARGE_BATCH = changed(DEMO, model={"embedding_dim": 384, "hidden_size": 384, "cell_type": "lstm"}, training={"batch_size": 192})
+
+
+@pytest.mark.parametrize(
+    ("config", "vocab_size", "beyond"),
+    [
+        pytest.param(changed(DEMO), 2_048, 0.0, id="demo"),
+        pytest.param(changed(BOOK), 32_011, 0.1, id="book"),
+        pytest.param(changed(BOOK, optimizer={"algorithm": "sgd"}), 32_011, 0.1, id="book with sgd"),
+        pytest.param(WIDE, 32_011, 1.0, id="hidden size 1,024"),
+        pytest.param(LARGE_BATCH, 2_048, 0.25, id="large batch of an lstm with dropout"),
+    ],
+)
+def test_the_estimate_agrees_with_the_measured_peak(config: RunConfig, vocab_size: int, beyond: float) -> None:
+    process = subprocess.run(
+        [sys.executable, "-P", "-m", "tests.fakes.random_corpus", str(vocab_size)],
+        input=config.model_dump_json().encode(), capture_output=True, check=True, timeout=300, env=child_environment(WORKER_SETTINGS),
+    )  # fmt: skip
+    measured = Calibration.model_validate_json(process.stdout)
+    estimated = memory_parts(config, vocab_size, sentences=SENTENCES)
+    assert measured.memory_bytes - measured.process_bytes > beyond * GIB
+    assert estimated.total == pytest.approx(measured.memory_bytes, rel=AGREEMENT)

@@ -1,0 +1,80 @@
+"""`estimate --probe` from end to end: a real child, real steps, and estimates that go by them afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.test_command_line import COMMAND, SMALL, Machine
+
+
+@pytest.fixture
+def machine(home: Path) -> Machine:
+    """The command line on a home where nothing was ever done."""
+    return Machine(home)
+
+
+def test_a_probe_measures_and_later_estimates_go_by_it(machine: Machine) -> None:
+    before = machine.json("estimate", *SMALL)
+    assert (before["memory_measured"], before["calibrated_by"], before["seconds"], before["probe"]) == (False, None, None, None)
+    done = machine.run("estimate", *SMALL, "--probe", "--json")
+    found = json.loads(done.stdout)
+    probe = found["probe"]
+    assert probe["steps"] == 20
+    assert probe["device"] == "cpu"
+    assert probe["tokens_per_second"] > 0
+    assert probe["step_seconds"] > 0
+    assert "20 of 20 steps" in done.stderr
+    assert sorted(path.name for path in machine.home.iterdir()) == ["calibration.json", "corpora"], "no run"
+    assert not [path for path in (machine.home / "corpora").iterdir() if path.name.startswith(".")]
+    after = machine.json("estimate", *SMALL)
+    assert after == {**found, "probe": None, "memory_free": after["memory_free"]}
+    assert (after["memory_measured"], after["calibrated_by"], after["calibrated_run"]) == (True, "probe", None)
+    assert after["memory_bytes"] == max(
+        probe["memory_bytes"], sum(after["memory_parts"][name] for name in ("process", "corpus", "weights", "moments", "saving"))
+    )
+    assert after["seconds"] == pytest.approx(after["steps"] * probe["step_seconds"], rel=0.1), "the last step of a pass is shorter"
+    other = machine.json("estimate", *SMALL, "--set", "training.batch_size=10")
+    assert (other["memory_measured"], other["calibrated_by"]) == (False, "probe")
+    words = machine.run("estimate", *SMALL).stdout
+    assert "as fast as the probe" in words
+    assert "measured" in words
+
+
+def test_a_probe_of_a_text_that_is_not_there_is_refused_and_leaves_nothing(machine: Machine) -> None:
+    refused = machine.run("estimate", "--set", "corpus.source=/nowhere/text.txt", "--probe", code=2)
+    assert "/nowhere/text.txt" in refused.stderr
+    assert not machine.home.exists()
+
+
+def test_ctrl_c_ends_a_probe_and_its_child_and_leaves_nothing_half_made(machine: Machine) -> None:
+    endless = (*SMALL, "--set", "corpus.sentences=400000")  # takes long to prepare
+    process = subprocess.Popen(
+        [*COMMAND, "estimate", *endless, "--probe"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=machine.environment, start_new_session=True
+    )
+    assert process.stderr is not None
+    assert "preparing" in process.stderr.readline()
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    assert not (machine.home / "calibration.json").exists()
+    assert not list((machine.home / "corpora").glob("*"))
+
+
+def test_a_config_that_does_not_fit_is_warned_of_with_a_batch_that_should(machine: Machine) -> None:
+    huge = ("--preset", "elman", "--set", "model.hidden_size=4096", "--set", "model.embedding_dim=4096", "--set", "training.batch_size=60000")
+    found = machine.json("estimate", *huge)
+    assert found["memory_bytes"] > found["memory_free"]
+    assert 1 <= found["fitting_batch"] < 60_000
+    (warning,) = found["warnings"]
+    assert f"training.batch_size = {found['fitting_batch']:,} should fit" in warning
+    assert "should fit" in machine.run("estimate", *huge).stdout
+    assert machine.json("estimate", *SMALL)["warnings"] == []
