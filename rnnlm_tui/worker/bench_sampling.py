@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from rnnlm_tui.contract.bench import SAMPLED_TOKENS, BenchTask, TaskReady, TurnDone, TurnRequest
 from rnnlm_tui.corpus.token_store import load_prepared
 from rnnlm_tui.engine.baselines import NaiveModel, naive_continuation
-from rnnlm_tui.engine.generate import generate
+from rnnlm_tui.engine.generate import generate, lay_out_head
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.worker.bench_corpus import widened
 from rnnlm_tui.worker.bench_training import peak_bytes
@@ -40,6 +40,8 @@ class SamplingTask:
         self._prompt = [int(token) for token in corpus.tokens("train")[:PROMPT_TOKENS]]
         self._naive = NaiveModel(model).to(self._device).eval() if task.role == "naive sampling" else None
         self._model = model.to(self._device).eval()
+        if self._naive is None:
+            lay_out_head(self._model)  # as the sampler does when it loads a checkpoint
 
     def ready(self) -> TaskReady:
         """How it computes."""
