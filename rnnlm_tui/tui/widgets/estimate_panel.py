@@ -105,14 +105,18 @@ class EstimatePanel(Panel):
             if estimate.baseline_perplexity
             else Content("")
         )
+        if estimate.too_large:
+            beat = _what_fits(estimate)
         return [first, Content.assemble(("time   ", DIM), time, "   ", steps), _columns(memory, disk), _columns(start, beat)]
 
     def _memory(self, estimate: Estimate) -> Content:
         total = self._room.memory_total
+        measured = (" measured" if estimate.memory_measured else "", DIM)
         if total is None:
-            return _amount(figures.memory(estimate.memory_bytes))
+            return Content.assemble(_amount(figures.memory(estimate.memory_bytes)), measured)
         need = figures.gib(estimate.memory_bytes) if estimate.memory_bytes >= 0.095 * figures.GIB else figures.memory(estimate.memory_bytes)
-        return Content.assemble((need, TEXT if estimate.memory_bytes < total else BAD), (f" of {figures.gib(total)} GiB", DIM))
+        fits = estimate.memory_bytes < total and not estimate.too_large
+        return Content.assemble((need, TEXT if fits else BAD), (f" of {figures.gib(total)} GiB", DIM), measured)
 
     def _column(self, estimate: Estimate, draft: Draft, width: int) -> list[Content]:
         """A column of about 36 columns and up to 36 lines."""
@@ -135,6 +139,8 @@ class EstimatePanel(Panel):
             rows.append(bar(width, estimate.memory_bytes / room.memory_total, others))
             used = figures.gib(room.memory_used) if room.memory_used is not None else ""
             rows.append(Content.assemble(("━ ", TRAIN), ("this run", DIM), "  ", ("╍ ", THIRD), ("others ", DIM), (used, TEXT)) if used else Content(""))
+        if estimate.too_large:
+            rows.append(_right(_what_fits(estimate), width))
         rows.append(Content(""))
         rows.append(_spread(Content.styled("disk", DIM), _disk(estimate), width))
         if room.disk_free is not None:
@@ -191,6 +197,13 @@ def _disk(estimate: Estimate) -> Content:
     kept = max(1, round(estimate.disk_bytes / estimate.checkpoint_bytes)) if estimate.checkpoint_bytes else 0
     amount = _amount(figures.disk(estimate.disk_bytes))
     return Content.assemble(amount, (f", {counted(kept, 'checkpoint')}", DIM)) if kept else amount
+
+
+def _what_fits(estimate: Estimate) -> Content:
+    """Said where there is less memory free than the run needs."""
+    if estimate.fitting_batch is None:
+        return Content.styled("a smaller model should fit", BAD)
+    return Content.styled(f"batch {estimate.fitting_batch:,} should fit", BAD)
 
 
 def _time_figure(estimate: Estimate) -> Content:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -307,6 +308,25 @@ async def test_figures_that_only_the_corpus_tells_are_not_invented() -> None:
     services.steps = None
     async with opened(services, "config", run=None) as (_app, pilot):
         await until_shown(pilot, "known once the corpus is built")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 48)])
+async def test_what_does_not_fit_into_memory_is_said_with_the_batch_that_should(monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
+    services = FakeServices()
+    figures = replace(
+        services.estimate(DEMO),
+        memory_bytes=30 * 2**30,
+        memory_measured=True,
+        memory_free=20 * 2**30,
+        fitting_batch=12,
+        calibrated_by="probe",
+        calibrated_run=None,
+    )
+    monkeypatch.setattr(services, "estimate", lambda _config: figures)
+    async with opened(services, "config", run=None, size=size) as (_app, pilot):
+        await until_shown(pilot, "30 of 23 GiB measured")
+        await until_shown(pilot, "batch 12 should fit")
+        await until_shown(pilot, "as a probe measured here")
 
 
 async def test_a_runs_config_is_frozen_and_n_makes_a_new_one_from_it() -> None:

@@ -9,15 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from rnnlm_tui import __version__
 from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.contract.corpora import CorpusManifest, SplitFacts
 from rnnlm_tui.contract.estimates import flops_per_token
+from rnnlm_tui.contract.memory import memory_parts, memory_shape
 from rnnlm_tui.contract.metrics import StepRow
 from rnnlm_tui.contract.presets import PRESETS, preset
+from rnnlm_tui.contract.probes import Calibration
+from rnnlm_tui.store.calibration import add_calibration
+from rnnlm_tui.store.cores import usable_cores
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.locks import boot_id, host_name
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.supervisor.estimate import estimate
+from rnnlm_tui.supervisor.estimate import estimate, memory_warning, smaller_batch_words
 from rnnlm_tui.supervisor.machine import describe_machine
 
 
@@ -145,3 +150,80 @@ def test_a_run_whose_facts_are_damaged_tells_nothing(home: Path) -> None:
         database.add_steps([StepRow(attempt, step, step * 700, 0.0, 3.0, 1.0, 0.01, 7_000.0, step * 0.1, 0.0) for step in range(1, 121)])
         database.set_meta("vocab_size", "many")
     assert estimate(config).seconds is None
+
+
+def keep_probe(config: RunConfig, **changes: object) -> Calibration:
+    """Leave what a probe of the config on this machine has found: a tenth of a second and 5 MB beyond the arithmetic."""
+    training = config.training
+    parts = memory_parts(config, 2_048)
+    facts: dict[str, object] = {
+        "host": host_name(), "device": "cpu", "device_name": "cpu", "threads": training.threads or usable_cores(), "shape": memory_shape(config, 2_048, 0), "steps": 20,
+        "flops_per_step": training.batch_size * training.bptt * flops_per_token(config.model, 2_048), "step_seconds": 0.1, "tokens_per_second": 7_000.0,
+        "memory_bytes": parts.total + 5_000_000, "process_bytes": parts.process, "versions": {"rnnlm_tui": __version__}, "time": 1.0,
+    }  # fmt: skip
+    calibration = Calibration.model_validate({**facts, **changes})
+    add_calibration(calibration)
+    return calibration
+
+
+def test_a_probe_of_this_very_shape_tells_time_and_memory(home: Path) -> None:
+    config = RunConfig(training=TrainingConfig(max_steps=300, device="cpu"))
+    probe = keep_probe(config)
+    found = estimate(config)
+    assert (found.calibrated_by, found.calibrated_run) == ("probe", None)
+    assert found.seconds == pytest.approx(300 * 0.1)
+    assert (found.memory_measured, found.memory_bytes, found.memory.total) == (True, probe.memory_bytes, probe.memory_bytes - 5_000_000)
+    wider = estimate(RunConfig(training=TrainingConfig(max_steps=300, device="cpu", batch_size=30)))
+    assert (wider.calibrated_by, wider.memory_measured, wider.memory_bytes) == ("probe", False, wider.memory.total)
+    assert wider.seconds == pytest.approx(300 * 0.15)
+
+
+def test_of_runs_and_probes_the_one_most_like_the_config_tells_the_time(home: Path) -> None:
+    config = RunConfig(training=TrainingConfig(max_steps=300, device="cpu"))
+    with RunDatabase(create_run(config, "plain-otter").database_path) as database:
+        attempt = database.begin_attempt(1, host_name(), boot_id(), "cpu", 0, {})
+        database.add_steps([StepRow(attempt, step, step * 700, 0.0, 3.0, 1.0, 0.01, 7_000.0, step * 0.2, 2.0) for step in range(1, 121)])
+        database.set_meta("vocab_size", "2048")
+    keep_probe(RunConfig(training=TrainingConfig(batch_size=60, device="cpu")))
+    assert estimate(config).calibrated_run == "plain-otter"
+    larger = RunConfig(training=TrainingConfig(max_steps=300, device="cpu", batch_size=50))
+    assert estimate(larger).calibrated_by == "probe"
+    keep_probe(config, time=1.0)
+    assert estimate(config).calibrated_run == "plain-otter", "of two that are as like, the newer"
+    keep_probe(config, time=3.0)
+    assert estimate(config).calibrated_by == "probe"
+
+
+@pytest.mark.parametrize("changes", [{"host": "elsewhere"}, {"device": "cuda"}])
+def test_a_probe_of_another_machine_or_device_tells_nothing(home: Path, changes: dict[str, object]) -> None:
+    config = RunConfig(training=TrainingConfig(max_steps=300, device="cpu"))
+    keep_probe(config, **changes)
+    found = estimate(config)
+    assert (found.calibrated_by, found.seconds, found.memory_measured) == (None, None, False)
+
+
+@pytest.mark.parametrize("changes", [{"threads": 1_000}, {"versions": {"rnnlm_tui": "0.0.0"}}])
+def test_memory_measured_under_another_version_or_number_of_threads_is_not_taken_for_this(home: Path, changes: dict[str, object]) -> None:
+    config = RunConfig(training=TrainingConfig(max_steps=300, device="cpu"))
+    keep_probe(config, **changes)
+    assert not estimate(config).memory_measured
+
+
+def test_what_does_not_fit_is_warned_of_with_the_batch_that_does(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RunConfig(training=TrainingConfig(device="cpu", batch_size=1_000))
+    room = memory_parts(RunConfig(training=TrainingConfig(device="cpu", batch_size=300)), 2_048).total
+    monkeypatch.setattr("rnnlm_tui.supervisor.estimate.room_for_training", lambda _device: room)
+    found = estimate(config)
+    assert (found.too_large, found.fitting_batch) == (True, 300)
+    assert "training.batch_size = 300 should fit" in str(memory_warning(found))
+    assert smaller_batch_words(config, found) == "training.batch_size = 300 should fit"
+    fits = estimate(RunConfig(training=TrainingConfig(device="cpu")))
+    assert (fits.too_large, fits.fitting_batch, memory_warning(fits)) == (False, None, None)
+    assert smaller_batch_words(RunConfig(), fits) == "training.batch_size = 10 needs less"
+
+
+def test_a_model_that_fits_with_no_batch_is_told_to_be_smaller(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnnlm_tui.supervisor.estimate.room_for_training", lambda _device: 1_000_000)
+    found = estimate(RunConfig())
+    assert (found.too_large, found.fitting_batch) == (True, None)
+    assert "a smaller model or vocabulary" in str(memory_warning(found))
