@@ -1,4 +1,4 @@
-"""How the vocabulary head cuts its rows, so that all logits never exist at once; the engine computes by it, estimates count by it."""
+"""How much of logits and of token ids is held at once; the engine computes by it, estimates count by it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ below 32 MiB, where glibc would give the memory back and take it anew, page by p
 
 SMALLEST_CHUNK = 64
 """Rows, however large the vocabulary is."""
+
+RESIDENT_SHARE = 0.25
+"""Token ids may take this share of a GPU's free memory."""
 
 
 def chunk_rows(vocab_size: int, chunk_bytes: int = CHUNK_BYTES, number_bytes: int = 4) -> int:

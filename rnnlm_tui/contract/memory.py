@@ -72,7 +72,8 @@ class MemoryParts:
     gradients: int
     """Of all weights, after the backward pass, when the head's copies are gone."""
     corpus: int
-    """Where each sentence begins and how long it is (sentence mode); the token files are mapped, and their pages are the system's."""
+    """Where each sentence begins and how long it is (sentence mode); on a GPU the token ids. Token files are mapped, and their pages are
+    the system's to take back."""
     evaluation: int
     """Logits of held-out text, between two steps."""
     saving: int
@@ -98,8 +99,13 @@ def positions_per_step(config: RunConfig) -> int:
     return training.batch_size * _length(config)
 
 
-def memory_parts(config: RunConfig, vocab_size: int, *, sentences: int = 0, on_gpu: bool = False) -> MemoryParts:
-    """The parts of the peak for a vocabulary of `vocab_size` and so many sentences to train on."""
+def memory_parts(config: RunConfig, vocab_size: int, *, sentences: int = 0, on_gpu: bool = False, resident_tokens: int = 0) -> MemoryParts:
+    """The parts of the peak for a vocabulary of `vocab_size`.
+
+    Args:
+        sentences: to train on.
+        resident_tokens: to train on where their ids lie in the GPU's memory.
+    """
     training = config.training
     model = config.model
     weights = FLOAT_BYTES * parameter_count(model, vocab_size).total
@@ -108,15 +114,16 @@ def memory_parts(config: RunConfig, vocab_size: int, *, sentences: int = 0, on_g
     positions = positions_per_step(config)
     evaluated = EVALUATED_STREAM_TOKENS if training.data_mode == "stream" else EVALUATED_SENTENCES * _length(config)
     logits = FLOAT_BYTES * vocab_size * min(positions, chunk_rows(vocab_size))
+    index = 0 if training.data_mode == "stream" else sentences * (SENTENCE_BYTES + ORDER_BYTES * training.shuffle)
     return MemoryParts(
         process=0 if on_gpu else PROCESS_BYTES,
         weights=weights,
         moments=moments,
         activations=FLOAT_BYTES * round(positions * _numbers_per_position(model, _length(config))),
         head=round(SLACK * (LIVE_CHUNKS * logits + LIVE_MATRICES * matrix)),
-        # A tied matrix gets two gradients, as embedding and as output, before they are one.
-        gradients=weights + (matrix if model.tie_weights else 0),
-        corpus=0 if on_gpu or training.data_mode == "stream" else sentences * (SENTENCE_BYTES + ORDER_BYTES * training.shuffle),
+        # A tied matrix gets two gradients, as embedding and as output, before they are one; dropping words makes a copy of the vectors.
+        gradients=weights + (matrix if model.tie_weights else 0) + (2 * FLOAT_BYTES * vocab_size * model.embedding_dim if model.embedding_dropout else 0),
+        corpus=FLOAT_BYTES * resident_tokens if on_gpu else index,
         evaluation=FLOAT_BYTES * LIVE_CHUNKS * vocab_size * min(evaluated, chunk_rows(vocab_size)),
         saving=0 if on_gpu else max(weights, moments),
     )
@@ -138,12 +145,17 @@ def memory_shape(config: RunConfig, vocab_size: int, sentences: int) -> dict[str
     }
 
 
-def fitting_batch(config: RunConfig, vocab_size: int, available: int, *, sentences: int = 0, on_gpu: bool = False) -> int | None:
+def fitting_batch(config: RunConfig, vocab_size: int, available: int, *, sentences: int = 0, on_gpu: bool = False, resident_tokens: int = 0) -> int | None:
     """The largest batch, no larger than the config's, whose step fits into `available` bytes; None where not even one row does."""
 
     def fits(batch: int) -> bool:
         training = config.training.model_copy(update={"batch_size": batch})
-        return memory_parts(config.model_copy(update={"training": training}), vocab_size, sentences=sentences, on_gpu=on_gpu).total <= available
+        return (
+            memory_parts(
+                config.model_copy(update={"training": training}), vocab_size, sentences=sentences, on_gpu=on_gpu, resident_tokens=resident_tokens
+            ).total
+            <= available
+        )
 
     if not fits(1):
         return None

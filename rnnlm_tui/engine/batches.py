@@ -11,11 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rnnlm_tui.contract.chunks import RESIDENT_SHARE
 from rnnlm_tui.engine.loss import IGNORED
 from rnnlm_tui.errors import CorpusError
-
-RESIDENT_SHARE = 0.25
-"""Token ids may take this share of a GPU's free memory."""
 
 _BLOCK_SENTENCES = 1 << 20
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rnnlm_tui import __version__
+from rnnlm_tui.contract.chunks import RESIDENT_SHARE
 from rnnlm_tui.contract.config import RunConfig, TokenizerConfig
 from rnnlm_tui.contract.corpora import CorpusManifest, baseline_key
-from rnnlm_tui.contract.estimates import ParameterCount, checkpoint_bytes, flops_per_token, parameter_count, steps_per_epoch, total_steps
+from rnnlm_tui.contract.estimates import FLOAT_BYTES, ParameterCount, checkpoint_bytes, flops_per_token, parameter_count, steps_per_epoch, total_steps
 from rnnlm_tui.contract.figures import memory
 from rnnlm_tui.contract.memory import MemoryParts, fitting_batch, memory_parts, memory_shape
 from rnnlm_tui.contract.metrics import perplexity
@@ -104,11 +105,12 @@ def estimate(config: RunConfig) -> Estimate:
     probes = [entry for entry in load_calibrations() if entry.host == host_name() and entry.device == device]
     speed = None if steps is None else _calibration(step_flops, config.model.cell_type, device, probes)
     seconds = None if steps is None or speed is None else steps * step_flops / speed.flops_per_second
-    sentences = 0 if manifest is None else manifest.splits["train"].sentences
-    parts = memory_parts(config, vocab_size, sentences=sentences, on_gpu=device == "cuda")
+    free = room_for_training(config.training.device)
+    sentences, tokens = (0, 0) if manifest is None else (manifest.splits["train"].sentences, manifest.splits["train"].tokens)
+    resident = tokens if free is not None and FLOAT_BYTES * tokens <= RESIDENT_SHARE * free else 0
+    parts = memory_parts(config, vocab_size, sentences=sentences, on_gpu=device == "cuda", resident_tokens=resident)
     measured = _measured_step(memory_shape(config, vocab_size, sentences), config.training.threads or usable_cores(), probes)
     memory_bytes = parts.total if measured is None else max(measured, parts.between_steps)
-    free = room_for_training(config.training.device)
     one = checkpoint_bytes(config.model, vocab_size, config.optimizer.algorithm)
     kept = config.checkpoint.keep_last + 1
     if steps is not None:
@@ -126,7 +128,7 @@ def estimate(config: RunConfig) -> Estimate:
         memory_free=free,
         fitting_batch=None
         if free is None or memory_bytes <= free
-        else _fitting_batch(config, vocab_size, int(free * min(1.0, parts.total / memory_bytes)), sentences, on_gpu=device == "cuda"),
+        else _fitting_batch(config, vocab_size, int(free * min(1.0, parts.total / memory_bytes)), sentences, resident, on_gpu=device == "cuda"),
         checkpoint_bytes=one,
         disk_bytes=kept * one + METRICS_BYTES_PER_STEP * (steps or 0),
         seconds=seconds,
@@ -221,7 +223,7 @@ def _measured_step(shape: dict[str, Fact], threads: int, probes: Sequence[Calibr
     return next((probe.memory_bytes for probe in alike), None)
 
 
-def _fitting_batch(config: RunConfig, vocab_size: int, room: int, sentences: int, *, on_gpu: bool) -> int | None:
+def _fitting_batch(config: RunConfig, vocab_size: int, room: int, sentences: int, resident_tokens: int, *, on_gpu: bool) -> int | None:
     """The largest batch whose arithmetic fits into `room`; None where that is no smaller one."""
-    smaller = fitting_batch(config, vocab_size, room, sentences=sentences, on_gpu=on_gpu)
+    smaller = fitting_batch(config, vocab_size, room, sentences=sentences, on_gpu=on_gpu, resident_tokens=resident_tokens)
     return smaller if smaller is not None and smaller < config.training.batch_size else None

@@ -29,6 +29,7 @@ def test_on_a_gpu_the_process_and_the_copies_of_a_checkpoint_are_not_the_cards()
     parts = memory_parts(BOOK, 32_011, sentences=1_000, on_gpu=True)
     assert (parts.process, parts.corpus, parts.saving) == (0, 0, 0)
     assert parts.total == parts.weights + parts.moments + max(parts.step, parts.evaluation)
+    assert memory_parts(BOOK, 32_011, on_gpu=True, resident_tokens=1_000).total == parts.total + 4_000
 
 
 def test_the_largest_part_decides_and_a_large_model_peaks_at_its_checkpoint() -> None:
