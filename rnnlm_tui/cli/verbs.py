@@ -48,7 +48,6 @@ VERBS: tuple[Verb, ...] = (
     Verb("config show", "Plan", "configs.config_show", "Show the config of a run or a preset as TOML."),
     Verb("config presets", "Plan", "configs.config_presets", "List the presets."),
     Verb("bench", "Plan", "bench.bench", "Measure how fast this machine trains and samples."),
-    Verb("bench", "Plan", "bench.bench", "Measure how fast this machine trains and samples."),
     Verb("doctor", "Plan", "doctor.doctor", "Check this machine, terminal and installation."),
 )
 
