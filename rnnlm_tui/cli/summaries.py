@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from time import time
 
 from rnnlm_tui.contract.computing import device_words, others_words
+from rnnlm_tui.contract.config import CELL_NAMES
 from rnnlm_tui.contract.figures import NOTHING, age, disk, duration, figure, short
 from rnnlm_tui.contract.status import EvaluationFigures, ReferenceFigures, RunSummary
 
@@ -101,7 +102,7 @@ def model_words(summary: RunSummary) -> str:
     model = summary.model
     if not model.num_layers:
         return NOTHING
-    return f"{model.cell_type.capitalize()} {model.num_layers}×{model.hidden_size}" + (" tied" if model.tie_weights else "")
+    return f"{CELL_NAMES.get(model.cell_type, model.cell_type)} {model.num_layers}×{model.hidden_size}" + (" tied" if model.tie_weights else "")
 
 
 def perplexity_words(value: float | None) -> str:

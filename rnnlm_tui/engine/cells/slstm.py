@@ -41,13 +41,13 @@ class SlstmLayer(nn.Module):
 
     @torch.no_grad()
     def set_start(self) -> None:
-        """Gates that tell inputs apart from the first step, and a short memory: twice the drawn weights, forget gates at -1.
+        """Gates that tell inputs apart from the first step, and a short memory: twice the drawn weights, forget gates at -2.
 
-        On the demo after 300 steps the validation perplexity is 128 with both and 158 without. Longer memories learn slower,
+        On the demo after 300 steps the validation perplexity is 123 with both and 158 without. Longer memories learn slower,
         since the normaliser makes h their mean: with forget gates at 1 it is 194, from 3 to 6 as in the authors' code, 363.
         """
         self.weight_ih.mul_(2)
-        self.bias_ih.view(self.num_heads, 4, -1)[:, 3] = -1
+        self.bias_ih.view(self.num_heads, 4, -1)[:, 3] = -2
 
     def initial_state(self, batch_size: int) -> LayerState:
         """Four times zeros of shape (B, H), on the layer's device."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
+from rnnlm_tui.contract.config import CELL_NAMES, RunConfig
 from rnnlm_tui.contract.figures import age, count, duration, short
 from rnnlm_tui.contract.status import RunSummary
 from rnnlm_tui.tui.widgets import palette
@@ -15,12 +16,8 @@ from rnnlm_tui.tui.widgets.content import from_outside, plain
 from rnnlm_tui.tui.widgets.status_line import status_content
 
 if TYPE_CHECKING:
-    from rnnlm_tui.contract.config import RunConfig
     from rnnlm_tui.supervisor.machine import MachineFacts
     from rnnlm_tui.supervisor.monitor import RunSnapshot
-
-CELL_NAMES = {"elman": "Elman", "gru": "GRU", "lstm": "LSTM"}
-"""Cells as people write them."""
 
 
 def run_identity(name: str | None, snapshot: RunSnapshot | None, width: int, *, ascii_only: bool = False) -> Content:

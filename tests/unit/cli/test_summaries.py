@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.cli.summaries import summary_lines
+from rnnlm_tui.cli.summaries import model_words, summary_lines
 from rnnlm_tui.contract.metrics import EvaluationRow, EventRow, StepRow
 from rnnlm_tui.contract.presets import BOOK, DEMO
 from rnnlm_tui.contract.status import ModelFigures, ReferenceFigures, RunSummary
@@ -71,3 +71,9 @@ def test_show_says_that_others_hold_the_cores() -> None:
     lines = dict(summary_lines(SUMMARY.model_copy(update={"others_cores": 1.0, "cores": 2})))
     assert lines["neighbours"] == "others use 1.0 of 2 cores, which slows training"
     assert dict(summary_lines(SUMMARY))["neighbours"] == ""
+
+
+@pytest.mark.parametrize(("cell", "words"), [("elman", "Elman 2×8 tied"), ("mingru", "minGRU 2×8 tied"), ("slstm", "sLSTM 2×8 tied")])
+def test_cells_are_told_as_people_write_them(cell: str, words: str) -> None:
+    assert SUMMARY.model is not None
+    assert model_words(SUMMARY.model_copy(update={"model": SUMMARY.model.model_copy(update={"cell_type": cell})})) == words

@@ -12,6 +12,7 @@ from torch import Tensor
 from rnnlm_tui.engine.cells.gated_average import gated_average
 from rnnlm_tui.engine.cells.mingru import MinGruLayer
 from rnnlm_tui.engine.cells.minlstm import MinLstmLayer
+from rnnlm_tui.engine.model import RecurrentLanguageModel
 
 HIDDEN = 4
 Layer = TypeVar("Layer", MinGruLayer, MinLstmLayer)
@@ -104,3 +105,14 @@ def test_huge_gate_activations_stay_finite_in_float32(build: Callable[[int, int]
     (gradient,) = torch.autograd.grad(hidden.sum() + after.sum(), inputs)
     assert hidden.isfinite().all()
     assert gradient.isfinite().all()
+
+
+def test_default_weights_start_with_a_short_memory() -> None:
+    mingru, minlstm = (
+        RecurrentLanguageModel(vocab_size=9, embedding_dim=6, hidden_size=6, num_layers=1, cell_type=cell).get_parameter("layers.0.bias_ih")
+        for cell in ("mingru", "minlstm")
+    )
+    assert (mingru[:6] == 1).all()
+    assert (minlstm[12:] == -1).all()
+    assert not (mingru[6:] == 1).any()
+    assert not (minlstm[:12] == -1).any()

@@ -127,9 +127,9 @@ def test_default_weights_start_with_forget_gates_nearly_shut_and_others_as_drawn
         )
         return dict(model.named_parameters())["layers.0.bias_ih"].detach().view(HEADS, 4, WIDTH)
 
-    assert (biases("default")[:, 3] == -1).all()
-    assert not (biases("default")[:, :3] == -1).any()
-    assert not (biases("uniform")[:, 3] == -1).any()
+    assert (biases("default")[:, 3] == -2).all()
+    assert not (biases("default")[:, :3] == -2).any()
+    assert not (biases("uniform")[:, 3] == -2).any()
 
 
 def test_heads_that_do_not_divide_the_hidden_size_are_refused() -> None:
