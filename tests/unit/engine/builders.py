@@ -64,10 +64,19 @@ def batches_of(data_mode: str) -> Batches:
     return SentenceBatches(tokens, offsets, batch_size=8, context_length=7, pad_id=0, seed=5)
 
 
-def trainer_of(data_mode: str, *, max_steps: int = 20, dropout: float = 0.2, seed: int = 3, optimizer: str = "adamw", all_dropouts: bool = False) -> Trainer:
+def trainer_of(
+    data_mode: str,
+    *,
+    max_steps: int = 20,
+    cell_type: str = "elman",
+    dropout: float = 0.2,
+    seed: int = 3,
+    optimizer: str = "adamw",
+    all_dropouts: bool = False,
+) -> Trainer:
     """A fresh trainer with dropout, clipping and a cosine schedule; seeds the global generators."""
     seed_everything(seed)
-    model = small_model(dropout=dropout, all_dropouts=all_dropouts, tie_weights=True, seed=seed)
+    model = small_model(cell_type=cell_type, dropout=dropout, all_dropouts=all_dropouts, tie_weights=True, seed=seed)
     return Trainer(
         model,
         batches_of(data_mode),
