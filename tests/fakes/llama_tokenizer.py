@@ -25,7 +25,7 @@ def write_tokenizer(folder: Path, lines: Sequence[str], size: int, config: Mappi
     )
     specials = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=specials, show_progress=False, max_token_length=16)
-    words = (f" {word}" for line in lines for word in line.split())  # like sentencepiece, no piece crosses a space
+    words = (word for line in lines for word in line.split())  # like sentencepiece, no piece crosses a space
     tokenizer.train_from_iterator(words, trainer=trainer)
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in ADDED])
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))])

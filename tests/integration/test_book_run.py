@@ -22,12 +22,14 @@ from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.score import evaluate
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.worker.building import build_batches, build_model, build_trainer
-from tests.book_reference import PlainModel, as_engine_weights, copy_weights, plain_batches, plain_perplexity, plain_training, read_sentences
+from tests.book_reference import LEARNING_RATE, PlainModel, as_engine_weights, copy_weights, plain_batches, plain_perplexity, plain_training, read_sentences
 from tests.fakes.llama_tokenizer import write_tokenizer
 
 STEPS = 50
 LOSS_TOLERANCE = 2e-6
-WEIGHT_TOLERANCE = 2e-5
+WEIGHT_TOLERANCE = 1e-5
+MEAN_TOLERANCE = 1e-7
+FEW = 1e-5
 PERPLEXITY_TOLERANCE = 1e-5
 TEST_EVERY = 8
 """Each so many sentences of the Python reference are test lines."""
@@ -135,9 +137,9 @@ def test_batches_are_the_books_to_the_token(book: BookRun) -> None:
 def test_fifty_steps_and_the_perplexity_after_them_are_the_books(book: BookRun) -> None:
     """Equal to float32 rounding: both sides add up the same terms in another order.
 
-    A loss of 7.7 has a step of 5e-7, so 2e-6 is two or three of them relative to it. AdamW moves a weight by up to the rate of
-    1e-3 a step whatever its gradient's size, so that a gradient which is nothing but rounding may move one by 1e-3: measured
-    over these 50 steps were 5e-6 for one weight and 5e-9 on average.
+    A loss of 7.6 has a step of 5e-7, so 2e-6 is some thirty of them relative to it: errors come back through the weights. AdamW
+    moves a weight by up to the rate, 1e-3, a step whatever its gradient's size, so that a gradient which is nothing but rounding
+    may move a weight by that. Measured: 5e-9 on average, over 1e-5 one weight of a hundred thousand at most, and none over 1e-4.
     """
     torch.set_num_threads(1)
     pad_id = book.corpus.pad_id
@@ -150,7 +152,7 @@ def test_fifty_steps_and_the_perplexity_after_them_are_the_books(book: BookRun) 
         losses.append(trainer.train_step().loss.item())
     assert len(losses) == STEPS
     assert losses == pytest.approx(plain_training(plain, book.plain_batches, pad_id), rel=LOSS_TOLERANCE)
-    assert losses[-1] < losses[0] - 2
+    assert losses[-1] < losses[0] - 0.7
     check_weights(plain, model)
     for limit in (100, 0):
         ours = evaluate(
@@ -183,9 +185,10 @@ def test_steps_in_the_books_true_shape_are_the_books(book: BookRun) -> None:
 
 
 def check_weights(plain: PlainModel, model: RecurrentLanguageModel) -> None:
-    """No weight far off, and all together much nearer."""
+    """Almost all weights nearly equal, and none further off than one step could move it: see above for the few."""
     ours = model.state_dict()
     for name, theirs in as_engine_weights(plain).items():
         difference = (ours[name] - theirs).abs()
-        assert float(difference.max()) < WEIGHT_TOLERANCE, name
-        assert float(difference.mean()) < WEIGHT_TOLERANCE / 100, name
+        assert float(difference.mean()) < MEAN_TOLERANCE, name
+        assert int((difference > WEIGHT_TOLERANCE).sum()) <= FEW * difference.numel(), name
+        assert float(difference.max()) < LEARNING_RATE, name
