@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from rnnlm_tui.engine.cells.gru import GruLayer
 from rnnlm_tui.engine.cells.gru_recurrence import tanh_
+from rnnlm_tui.engine.model import RecurrentLanguageModel
 
 
 def drawn_layer(inputs: int = 5, hidden: int = 4, dtype: torch.dtype = torch.float64) -> GruLayer:
@@ -84,6 +87,13 @@ def test_both_biases_are_parameters() -> None:
     layer = GruLayer(5, 4)
     assert sum(parameter.numel() for parameter in layer.parameters()) == 3 * (4 * 5 + 4 * 4 + 2 * 4)
     assert set(layer.state_dict()) == {"weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"}
+
+
+def test_default_weights_start_with_a_short_memory() -> None:
+    model = RecurrentLanguageModel(vocab_size=9, embedding_dim=6, hidden_size=8, num_layers=2, cell_type="gru")
+    for layer in model.layers:
+        _, update, _ = cast(GruLayer, layer).bias_ih_l0.chunk(3)
+        assert (update == -1).all()
 
 
 def test_moving_a_layer_moves_what_the_kernel_reads() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 import torch
 from torch import Tensor
 
 from rnnlm_tui.engine.cells.lstm import LstmLayer
+from rnnlm_tui.engine.model import RecurrentLanguageModel
 
 
 def drawn_layer(inputs: int = 5, hidden: int = 4, dtype: torch.dtype = torch.float64) -> LstmLayer:
@@ -67,6 +70,18 @@ def test_layer_has_one_bias_and_no_trace_of_the_second() -> None:
     assert set(layer.state_dict()) == {"weight_ih_l0", "weight_hh_l0", "bias_ih_l0"}
     assert not layer.bias_hh_l0.requires_grad
     assert not layer.bias_hh_l0.any()
+
+
+def test_default_weights_start_with_strong_inputs_and_a_short_memory() -> None:
+    shape = {"vocab_size": 9, "embedding_dim": 16, "hidden_size": 16, "num_layers": 2, "cell_type": "lstm"}
+    for layer in RecurrentLanguageModel(**shape).layers:  # type: ignore[arg-type]
+        enter, forget, _, leave = cast(LstmLayer, layer).bias_ih_l0.chunk(4)
+        assert (enter == 1).all()
+        assert (forget == -1).all()
+        assert (leave == 1).all()
+        assert cast(LstmLayer, layer).weight_ih_l0.abs().max().item() == pytest.approx(8 / 16**0.5, rel=0.05)
+    published = RecurrentLanguageModel(**shape, initialization="uniform", init_scale=0.1)  # type: ignore[arg-type]
+    assert all(parameter.abs().max() <= 0.1 for parameter in published.parameters())
 
 
 def test_moving_a_layer_moves_what_the_kernel_reads() -> None:
