@@ -112,7 +112,7 @@ class _Download:
         self._opener = build_opener(_SafeRedirects)
         self._came = False
         """Something was received: trouble with the network is then a cut."""
-        self.part = Part(path, url, lambda: progress(Progress("downloading", 0, 0)))
+        self.part = Part(path, url, lambda held, total: progress(Progress("downloading", held, total)))
         self.whole = 0 < self.part.total == self.part.held
 
     def go_on(self) -> None:

@@ -31,11 +31,11 @@ class PartNote(BaseModel):
 class Part:
     """What is on disk of one file; only the holder of its lock may have one."""
 
-    def __init__(self, path: Path, url: str, tell: Callable[[], None]) -> None:
+    def __init__(self, path: Path, url: str, tell: Callable[[int, int], None]) -> None:
         """Take up what an earlier try left if it is of this address and its size is known; else begin anew.
 
         Args:
-            tell: called now and then while what is there is hashed.
+            tell: told the bytes that were hashed and those of the whole file, while what is there is hashed.
         """
         self.path = path
         self.held = 0
@@ -45,7 +45,7 @@ class Part:
         if self.note is None or self.note.url != url or not self.note.total or _size(path) > self.note.total:
             self.restart()
         else:
-            self._hash(tell)
+            self._hash(self.note.total, tell)
 
     @property
     def total(self) -> int:
@@ -77,12 +77,12 @@ class Part:
                 written += count
                 self.held += count
 
-    def _hash(self, tell: Callable[[], None]) -> None:
+    def _hash(self, total: int, tell: Callable[[int, int], None]) -> None:
         with self.path.open("rb") as file:
             while block := file.read(_BLOCK):
                 self._digest.update(block)
                 self.held += len(block)
-                tell()
+                tell(self.held, total)
 
 
 def note_path(part: Path) -> Path:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import ssl
 from collections.abc import Iterator
-from http.client import HTTPMessage
+from http.client import HTTPMessage, HTTPSConnection
 from io import BytesIO
 from pathlib import Path
 from urllib.request import Request
@@ -192,8 +193,22 @@ def test_a_host_that_does_not_answer_is_told_in_words(part: Path, monkeypatch: p
         fetch("http://news.example/news", part, lambda _: None, lambda size, held: None)
 
 
-def test_a_certificate_that_nobody_signed_is_refused(server: ArchiveServer, part: Path) -> None:
-    """The server speaks no TLS at all: the handshake itself must fail, whatever it would have said."""
+def test_a_certificate_that_nobody_signed_is_refused_in_words(part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_message = "self-signed certificate"
+
+    def refuse(connection: HTTPSConnection) -> None:
+        context = connection._context  # type: ignore[attr-defined]
+        assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+        raise error
+
+    monkeypatch.setattr(HTTPSConnection, "connect", refuse)
+    monkeypatch.setenv("no_proxy", "*")
+    with pytest.raises(CorpusError, match=r"news\.example can't prove who it is: self-signed certificate"):
+        fetch("https://news.example/news", part, lambda _: None, lambda size, held: None)
+
+
+def test_a_server_that_speaks_no_tls_is_never_asked_without_it(server: ArchiveServer, part: Path) -> None:
     with pytest.raises(CorpusError, match=r"can't be fetched"):
         fetch(server.url.replace("http://", "https://"), part, lambda _: None, lambda size, held: None)
     assert server.requests == []
