@@ -17,12 +17,14 @@ from rnnlm_tui.contract.probes import Fact
 MIB = 2**20
 PROCESS_BYTES = 335 * MIB
 """Python, torch and its libraries after their first step (measured, torch 2.13 for CPU on Linux)."""
-LIVE_CHUNKS = 2
-"""The chunk before is there until the next one has been made."""
+LIVE_CHUNKS = 3
+"""The chunk before is there until the next one has been made, and a matrix product lays one out anew."""
 LIVE_MATRICES = 3
 """Of the size of the output matrix while the loss is made: its transposed copy, its gradient, a chunk's share of that."""
-SLACK = 1.25
+SLACK = 1.15
 """Holes between blocks that come and go (measured)."""
+DROPPED = 1.5
+"""Numbers that a dropout holds for each unit (measured)."""
 SENTENCE_BYTES, ORDER_BYTES = 12, 8
 """Of a sentence's place and length, and of its place in a shuffled pass."""
 EVALUATED_STREAM_TOKENS = 16 * 128
@@ -172,10 +174,10 @@ def _length(config: RunConfig) -> int:
 
 
 def _numbers_per_position(model: ModelConfig, length: int) -> float:
-    """What backward needs for one position, in numbers of float32; a dropout keeps its mask and its result."""
-    dropped = 2 if model.dropout else 0
+    """What backward needs for one position, in numbers of float32; a dropout keeps its mask, and for a while its result."""
+    dropped = DROPPED if model.dropout else 0.0
     cell = CELL_MEMORY[model.cell_type]
-    numbers = float((1 + dropped) * model.embedding_dim)
+    numbers = (1 + dropped) * model.embedding_dim
     looked_back = length if length < LONGEST_WHOLE else WINDOW_CHUNK
     numbers += model.num_layers * ((cell.per_unit + dropped) * model.hidden_size + cell.per_pair * looked_back * model.num_heads)
     return numbers + model.hidden_size
