@@ -33,8 +33,8 @@ class MlstmLayer(nn.Module):
     gates that the paper offers this is the sigmoid, as in the authors' code. The exponentials are stabilised as in sLSTM,
     m_t = max(log f_t + m_(t-1), i~_t) (15): the state holds C exp(-m) and n exp(-m), and the 1 in (21) becomes exp(-m).
 
-    No gate sees the state, so `forward` needs no loop: it is the parallel form of the paper's appendix (equations 72 to 77)
-    with the memory that was carried in as one more term. `step` is the recurrent form.
+    No gate sees the state, so `forward` needs no loop: it is the parallel form of the paper's appendix (from equation 72
+    on) with the memory that was carried in as one more term. `step` is the recurrent form.
 
     The rows of `weight_ih` are those of q, k, v and o, H each, then those of i and f, one a head. The state is C
     (B, heads, d, d), n (B, heads, d) and m (B, heads). Zeros are the empty memory: with C = n = 0 in it, any m gives the same h.
@@ -52,7 +52,7 @@ class MlstmLayer(nn.Module):
 
         As drawn, q and k are small and of random sign: what is read is noise of 0.003. On the demo after 300 steps the
         validation perplexity is 108 with this start and 194 without. The memory starts short, with forget gates at -1: with 0
-        it is 119, and with 3 to 6, as in the authors' code, h starts as a mean over so many steps that it is 481.
+        it is 119; with 3 to 6, as in the authors' code, h starts as a mean over so many steps that it is 481 (values as drawn).
         """
         queries_keys = 2 * self.hidden_size
         self.bias_ih[:queries_keys] = 1
