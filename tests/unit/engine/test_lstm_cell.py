@@ -77,7 +77,7 @@ def test_default_weights_start_with_strong_inputs_and_a_short_memory() -> None:
     for layer in RecurrentLanguageModel(**shape).layers:  # type: ignore[arg-type]
         enter, forget, _, leave = cast(LstmLayer, layer).bias_ih_l0.chunk(4)
         assert (enter == 1).all()
-        assert (forget == -1).all()
+        assert (forget == -2).all()
         assert (leave == 1).all()
         assert cast(LstmLayer, layer).weight_ih_l0.abs().max().item() == pytest.approx(8 / 16**0.5, rel=0.05)
     published = RecurrentLanguageModel(**shape, initialization="uniform", init_scale=0.1)  # type: ignore[arg-type]
