@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -90,11 +92,24 @@ def run_bench(options: BenchOptions, say: Say) -> BenchReport:
     if not 0 < options.seconds <= MAX_SECONDS:
         raise InputError(f"--seconds is {options.seconds:g}, it must be above 0 and at most {MAX_SECONDS:,.0f}")
     others = Others()
-    with tempfile.TemporaryDirectory(prefix="rnnlm-tui-bench-") as folder, ExitStack() as stack:
+    with _terminable(), tempfile.TemporaryDirectory(prefix="rnnlm-tui-bench-") as folder, ExitStack() as stack:
         report = _Bench(options, say, Path(folder), stack).report()
     cores = round(others.cores(), 2)
     crowded = f"other processes held {cores:.1f} cores meanwhile: the speeds are too low, and the ratios less certain"
     return report.model_copy(update={"others_cores": cores, "notes": report.notes + ((crowded,) if cores > NOTICED else ())})
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends it as Ctrl-C does, so that the folder is removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def check_memory(config: RunConfig, data: BenchData, survey: MachineSurvey) -> None:

@@ -137,23 +137,28 @@ def test_cells_that_torch_lacks_are_held_against_the_loop_alone(report: BenchRep
     assert [row.name for row in rows] == ["naive", "engine float32", "engine medium"]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_children_end_with_whoever_started_them(how: signal.Signals, tmp_path: Path) -> None:
+    (children := tmp_path / "children").mkdir()
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background process may ignore it
         "from tests.unit.supervisor.bench.test_measuring import fake, run_bench, silent\n"
-        f"run_bench(fake('register {tmp_path}'), silent)"
+        f"run_bench(fake('register {children}'), silent)"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[4])
+    (folders := tmp_path / "folders").mkdir()
+    environment = {**os.environ, "TMPDIR": str(folders)}
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[4], env=environment)
     try:
-        wait_for(lambda: len(list(tmp_path.iterdir())) == 6, "the text, the machine and four ways to train")
-        pids = [int(path.name) for path in tmp_path.iterdir()]
+        wait_for(lambda: len(list(children.iterdir())) == 6, "the text, the machine and four ways to train")
+        pids = [int(path.name) for path in children.iterdir()]
         os.kill(process.pid, how)
         process.wait(PATIENCE_SECONDS)
     finally:
         process.kill()
         process.wait()
     wait_for(lambda: not any(_lives(pid) for pid in pids), "a child goes on")
+    if how != signal.SIGKILL:
+        assert not list(folders.iterdir())
 
 
 def _lives(pid: int) -> bool:
