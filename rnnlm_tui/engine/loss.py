@@ -78,6 +78,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             hidden_grad_NH[chunk] = product(p_RV, transposed_HV)
             part_VI = product_over_rows(p_RV, shared_NI[chunk])
             grad_VI = part_VI.to(weight_VH.dtype) if start == 0 else grad_VI.add_(part_VI)
+            del p_RV, part_VI  # or the next chunk's would stand beside them
         hidden_grad_NH.sub_(weight_VH.index_select(0, safe_N)).mul_(share_N1)
         weight_grad_VH, bias_grad_V = grad_VI[:, :-1].contiguous(), grad_VI[:, -1].clone()
         weight_grad_VH.index_add_(0, safe_N, hidden_NH * share_N1, alpha=-1)
