@@ -42,7 +42,7 @@ class CorpusConfig(Section):
     )
     url: str = Field(
         default="https://www.thelmbook.com/data/news",
-        pattern=r"^https?://\S+$",
+        pattern=r"^https?://[!-~]+$",
         title="address",
         description="Where the news archive is fetched from (the news source only).",
     )
@@ -105,7 +105,7 @@ class ModelConfig(Section):
     num_layers: int = Field(default=2, ge=1, le=64, title="layers", description="Recurrent layers, one above the other.")
     num_heads: int = Field(default=4, ge=1, le=1_024, title="heads", description="Parts into which the memory is divided (slstm, mlstm only).")
     dropout: float = Field(
-        default=0.1, ge=0, lt=1, title="dropout", description="Share of units dropped after the embedding, between layers and before the output."
+        default=0.1, ge=0, le=0.99, title="dropout", description="Share of units dropped after the embedding, between layers and before the output."
     )
     variational_dropout: bool = Field(
         default=False, title="variational", description="Drop the same units at every time step of a window, a new choice each step (stream mode)."
@@ -113,12 +113,12 @@ class ModelConfig(Section):
     embedding_dropout: float = Field(
         default=0.0,
         ge=0,
-        lt=1,
+        le=0.99,
         title="word dropout",
         description="Share of the vocabulary whose vectors are dropped whole, a new choice each step (stream mode).",
     )
     weight_dropout: float = Field(
-        default=0.0, ge=0, lt=1, title="weight dropout", description="Share of the state-to-state weights dropped for a whole step (stream mode)."
+        default=0.0, ge=0, le=0.99, title="weight dropout", description="Share of the state-to-state weights dropped for a whole step (stream mode)."
     )
     tie_weights: bool = Field(default=True, title="tied embedding", description="Use the embedding as the output matrix; needs embedding = hidden size.")
     initialization: Initialization = Field(
@@ -181,7 +181,7 @@ class TrainingConfig(Section):
     deterministic: bool = Field(default=False, title="exact mode", description="Bit-identical repeats and resumes on this machine; may be slower.")
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", title="device", description="auto, cuda, cuda:1, mps or cpu.")
     precision: Precision = Field(
-        default="float32", title="precision", description="Numbers of the layers: float32, or bf16 with float32 weights, loss and optimizer."
+        default="float32", title="precision", description="The head's products: float32, or bf16 with float32 layers, weights, loss and optimizer (GPU only)."
     )
     matmul: MatmulMode = Field(
         default="auto",

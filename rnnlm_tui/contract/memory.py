@@ -1,6 +1,7 @@
 """The memory that a training worker takes at its peak, part by part, by arithmetic alone.
 
-Agrees within 15 % with what was measured: the most that the process held on a CPU, the most that tensors held on a GPU.
+On a CPU it agrees within 15 % with what was measured, the most that the process held. On a GPU it counts tensors alone, by the
+same constants, and was not measured.
 """
 
 from __future__ import annotations
@@ -9,7 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from rnnlm_tui.contract.chunks import chunk_rows
+from rnnlm_tui.contract.chunks import (
+    CHUNK_BYTES,
+    EVALUATED_SENTENCES,
+    EVALUATED_STREAMS,
+    EVALUATED_WINDOW,
+    GPU_CHUNK_BYTES,
+    LONGEST_WHOLE_WINDOW,
+    WINDOW_CHUNK,
+    chunk_rows,
+)
 from rnnlm_tui.contract.config import CellType, ModelConfig, RunConfig
 from rnnlm_tui.contract.estimates import FLOAT_BYTES, parameter_count
 from rnnlm_tui.contract.probes import Fact
@@ -27,9 +37,6 @@ DROPPED = 1.5
 """Numbers that a dropout holds for each unit (measured)."""
 SENTENCE_BYTES, ORDER_BYTES = 12, 8
 """Of a sentence's place and length, and of its place in a shuffled pass."""
-EVALUATED_STREAM_TOKENS = 16 * 128
-EVALUATED_SENTENCES = 128
-"""Of a batch of `engine.batches`' evaluations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +61,6 @@ CELL_MEMORY: Mapping[CellType, CellMemory] = MappingProxyType(
     }
 )
 """Measured on a CPU at 9,000 positions of 256 units, dropout left out."""
-WINDOW_CHUNK, LONGEST_WHOLE = 128, 256
-"""mLSTM cuts windows of LONGEST_WHOLE positions and more into chunks, and looks back within one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +119,9 @@ def memory_parts(config: RunConfig, vocab_size: int, *, sentences: int = 0, on_g
     moments = 2 * weights if config.optimizer.algorithm == "adamw" else 0
     matrix = FLOAT_BYTES * vocab_size * model.hidden_size
     positions = positions_per_step(config)
-    evaluated = EVALUATED_STREAM_TOKENS if training.data_mode == "stream" else EVALUATED_SENTENCES * _length(config)
-    logits = FLOAT_BYTES * vocab_size * min(positions, chunk_rows(vocab_size))
+    evaluated = EVALUATED_STREAMS * EVALUATED_WINDOW if training.data_mode == "stream" else EVALUATED_SENTENCES * _length(config)
+    rows = chunk_rows(vocab_size, GPU_CHUNK_BYTES if on_gpu else CHUNK_BYTES)
+    logits = FLOAT_BYTES * vocab_size * min(positions, rows)
     index = 0 if training.data_mode == "stream" else sentences * (SENTENCE_BYTES + ORDER_BYTES * training.shuffle)
     return MemoryParts(
         process=0 if on_gpu else PROCESS_BYTES,
@@ -126,7 +132,7 @@ def memory_parts(config: RunConfig, vocab_size: int, *, sentences: int = 0, on_g
         # A tied matrix gets two gradients, as embedding and as output, before they are one; dropping words makes a copy of the vectors.
         gradients=weights + (matrix if model.tie_weights else 0) + (2 * FLOAT_BYTES * vocab_size * model.embedding_dim if model.embedding_dropout else 0),
         corpus=FLOAT_BYTES * resident_tokens if on_gpu else index,
-        evaluation=FLOAT_BYTES * LIVE_CHUNKS * vocab_size * min(evaluated, chunk_rows(vocab_size)),
+        evaluation=FLOAT_BYTES * LIVE_CHUNKS * vocab_size * min(evaluated, rows),
         saving=0 if on_gpu else max(weights, moments),
     )
 
@@ -178,6 +184,6 @@ def _numbers_per_position(model: ModelConfig, length: int) -> float:
     dropped = DROPPED if model.dropout else 0.0
     cell = CELL_MEMORY[model.cell_type]
     numbers = (1 + dropped) * model.embedding_dim
-    looked_back = length if length < LONGEST_WHOLE else WINDOW_CHUNK
+    looked_back = length if length < LONGEST_WHOLE_WINDOW else WINDOW_CHUNK
     numbers += model.num_layers * ((cell.per_unit + dropped) * model.hidden_size + cell.per_pair * looked_back * model.num_heads)
     return numbers + model.hidden_size

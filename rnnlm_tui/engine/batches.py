@@ -161,6 +161,7 @@ class SentenceBatches:
             CorpusError: no sentence of two tokens.
         """
         self._starts, self._lengths = _kept_sentences(offsets, len(tokens), context_length)
+        self._longest = int(self._lengths.max(initial=1)) - 1
         if not len(self._starts):
             raise CorpusError(f"none of the {len(offsets):,} sentences has two tokens", hint="take another text or tokenizer")
         self._tokens, self._order, self._order_epoch = tokens, np.empty(0, dtype=np.int64), -1
@@ -186,7 +187,7 @@ class SentenceBatches:
     @property
     def longest(self) -> int:
         """Most positions of a batch."""
-        return self.context_length - 1
+        return self._longest
 
     @property
     def pads(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import random
 
 import numpy as np
@@ -46,6 +47,18 @@ def describe(device: torch.device) -> str:
     return str(device)
 
 
+def processor(device: torch.device) -> str:
+    """The model of the device's processor; two models round differently."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return str(torch.cpu.get_capabilities().get("cpu_name", platform.processor())) if device.type == "cpu" else platform.machine()
+
+
+def cuda_versions() -> str:
+    """`12.8, cuDNN 91002`; empty in a torch without CUDA."""
+    return f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}" if torch.version.cuda else ""  # type: ignore[no-untyped-call]
+
+
 def set_threads(threads: int) -> int:
     """Compute with that many CPU threads, 0: as many as usable cores; returns the number."""
     count = threads or usable_cores()
@@ -67,6 +80,14 @@ def set_exactness(deterministic: bool) -> None:
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = False
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def check_precision(precision: str, device: torch.device) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rnnlm_tui.contract.chunks import EVALUATED_SENTENCES, EVALUATED_STREAMS, EVALUATED_WINDOW
 from rnnlm_tui.engine.batches import Batch, SentenceBatches, Tokens
 from rnnlm_tui.engine.loss import IGNORED
 from rnnlm_tui.errors import CorpusError
@@ -19,7 +20,7 @@ class StreamEvaluation:
     The streams make it fast, the warm-up makes the figure that of one pass over the whole text to within rounding.
     """
 
-    def __init__(self, tokens: Tokens, *, streams: int = 16, window: int = 128, warm_up: int = 128) -> None:
+    def __init__(self, tokens: Tokens, *, streams: int = EVALUATED_STREAMS, window: int = EVALUATED_WINDOW, warm_up: int = 128) -> None:
         """
         Args:
             warm_up: tokens that a stream reads, without counting them, before its part; the first has nothing before it.
@@ -58,7 +59,7 @@ class StreamEvaluation:
 class SentenceEvaluation:
     """Every sentence of a text once, in its order, each from a zero state."""
 
-    def __init__(self, tokens: Tokens, offsets: NDArray[np.uint64], *, context_length: int, pad_id: int, batch_size: int = 128) -> None:
+    def __init__(self, tokens: Tokens, offsets: NDArray[np.uint64], *, context_length: int, pad_id: int, batch_size: int = EVALUATED_SENTENCES) -> None:
         self._batches = SentenceBatches(tokens, offsets, batch_size, context_length, pad_id, shuffle=False)
 
     def __iter__(self) -> Iterator[Batch]:

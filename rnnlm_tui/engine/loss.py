@@ -9,11 +9,14 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-from rnnlm_tui.contract.chunks import CHUNK_BYTES, chunk_rows
+from rnnlm_tui.contract.chunks import CHUNK_BYTES, GPU_CHUNK_BYTES, chunk_rows
 from rnnlm_tui.engine.products import product, product_over_rows
 
 IGNORED = -100
 """The target of a position that doesn't count."""
+
+HAS_TORCHS_LOSS = hasattr(nn, "LinearCrossEntropyOptions")
+"""Whether this torch has a chunked loss of its own."""
 
 LIKELY = 1e-30
 """Above this a float32 probability is exact enough to take its logarithm."""
@@ -29,11 +32,16 @@ def mean_loss(hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, targets_N: T
         reduced: matrix products take their inputs rounded to bf16, and the logits are rounded too. Sums, the targets' own share of
             the gradient and all that is returned stay float32: the loss is right to about 1e-4.
     """
-    if hidden_NH.device.type != "cpu" and not reduced and hasattr(F, "linear_cross_entropy"):
-        # torch's own (from 2.13 on). On a CPU it takes 1.4 times as long as what is below, and has no reduced products (measured).
-        options = nn.LinearCrossEntropyOptions(batch_chunk_size=rows_per_chunk(weight_VH.shape[0]))
-        return F.linear_cross_entropy(hidden_NH.float(), weight_VH, targets_N, linear_bias=bias_V, ignore_index=IGNORED, options=options)
+    if hidden_NH.device.type != "cpu" and not reduced and HAS_TORCHS_LOSS:
+        # On a CPU it takes 1.4 times as long as ours, and it has no reduced products (measured).
+        return torchs_mean_loss(hidden_NH, weight_VH, bias_V, targets_N)
     return cast(Tensor, _LinearCrossEntropy.apply(hidden_NH, weight_VH, bias_V, targets_N, reduced))  # type: ignore[no-untyped-call]
+
+
+def torchs_mean_loss(hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, targets_N: Tensor) -> Tensor:
+    """The same by torch's own function, which there is from torch 2.13 on; with a chunk given, since its own choice is far too small."""
+    options = nn.LinearCrossEntropyOptions(batch_chunk_size=_rows(weight_VH))
+    return F.linear_cross_entropy(hidden_NH, weight_VH, targets_N, linear_bias=bias_V, ignore_index=IGNORED, options=options)
 
 
 @torch.no_grad()
@@ -41,16 +49,20 @@ def token_losses(hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, targets_N
     """Cross-entropy of each target in nats, shape (N,), zero where it is `IGNORED`; without gradient."""
     safe_N1 = targets_N.clamp(min=0).unsqueeze(1)
     losses_N = hidden_NH.new_empty(hidden_NH.shape[0])
-    rows = rows_per_chunk(weight_VH.shape[0])
+    rows = _rows(weight_VH)
     for start in range(0, hidden_NH.shape[0], rows):
         chunk = slice(start, start + rows)
         losses_N[chunk] = _probabilities(hidden_NH[chunk], weight_VH, bias_V, safe_N1[chunk])[1]
     return torch.where(targets_N != IGNORED, losses_N, 0.0)
 
 
-def rows_per_chunk(vocab_size: int, *, reduced: bool = False) -> int:
+def rows_per_chunk(vocab_size: int, *, reduced: bool = False, on_gpu: bool = False) -> int:
     """Rows of logits that are held at once for this vocabulary: float32 numbers, or bf16 ones where `reduced`."""
-    return chunk_rows(vocab_size, CHUNK_BYTES, 2 if reduced else 4)
+    return chunk_rows(vocab_size, GPU_CHUNK_BYTES if on_gpu else CHUNK_BYTES, 2 if reduced else 4)
+
+
+def _rows(weight_VH: Tensor, *, reduced: bool = False) -> int:
+    return rows_per_chunk(weight_VH.shape[0], reduced=reduced, on_gpu=weight_VH.device.type != "cpu")
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -71,7 +83,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         shared_NI = torch.cat([hidden_NH * share_N1, share_N1], 1).to(dtype)
         hidden_grad_NH, losses_N = torch.empty_like(hidden_NH), torch.empty_like(share_N1).squeeze(1)
         grad_VI = weight_VH.new_empty(0)
-        rows = rows_per_chunk(weight_VH.shape[0], reduced=reduced)
+        rows = _rows(weight_VH, reduced=reduced)
         for start in range(0, hidden_NH.shape[0], rows):
             chunk = slice(start, start + rows)
             p_RV, losses_N[chunk] = _probabilities(inputs_NH[chunk], rounded_VH, rounded_V, safe_N[chunk].unsqueeze(1))
@@ -98,16 +110,23 @@ class _LinearCrossEntropy(torch.autograd.Function):
 def _probabilities(hidden_RH: Tensor, weight_VH: Tensor, bias_V: Tensor, target_R1: Tensor) -> tuple[Tensor, Tensor]:
     """Softmax of the rows' logits, p_RV, and the loss of each target, (R,), at least in float32."""
     logits_RV = product(hidden_RH, weight_VH, bias_V)
+    if logits_RV.device.type != "cpu":
+        return without_waiting(logits_RV, target_R1)
     wide = torch.promote_types(logits_RV.dtype, torch.float32)
-    if logits_RV.device.type == "cpu":  # in the memory of the logits, and the logarithm of R numbers is all that the loss costs
-        p_RV = torch.softmax(logits_RV, 1, out=logits_RV)
-        of_target_R = p_RV.gather(1, target_R1).squeeze(1).to(wide)
-        if bool((of_target_R > LIKELY).all()):
-            return p_RV, of_target_R.log().neg_()
-        logits_RV = product(hidden_RH, weight_VH, bias_V)
-        return p_RV, F.cross_entropy(logits_RV.to(wide), target_R1.squeeze(1), reduction="none")
-    # On a GPU nothing waits for an answer. The log of the normaliser is the largest logit minus the log of the largest probability,
-    # and that is at least 1/V, so nothing underflows.
+    p_RV = torch.softmax(logits_RV, 1, out=logits_RV)
+    of_target_R = p_RV.gather(1, target_R1).squeeze(1).to(wide)
+    if bool((of_target_R > LIKELY).all()):  # the logarithm of R numbers is then all that the loss costs
+        return p_RV, of_target_R.log().neg_()
+    logits_RV = product(hidden_RH, weight_VH, bias_V)
+    return p_RV, F.cross_entropy(logits_RV.to(wide), target_R1.squeeze(1), reduction="none")
+
+
+def without_waiting(logits_RV: Tensor, target_R1: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for a GPU, where a question to the numbers would wait for all that came before.
+
+    The log of the normaliser is the largest logit minus the log of the largest probability, and that is at least 1/V, so nothing underflows.
+    """
+    wide = torch.promote_types(logits_RV.dtype, torch.float32)
     largest_R, of_target_R = logits_RV.amax(1).to(wide), logits_RV.gather(1, target_R1).squeeze(1).to(wide)
     p_RV = torch.softmax(logits_RV, 1)
     return p_RV, largest_R - p_RV.amax(1).to(wide).log() - of_target_R

@@ -9,17 +9,21 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from rnnlm_tui.engine.device import wait
 from rnnlm_tui.engine.loss import mean_loss, rows_per_chunk
 from rnnlm_tui.errors import DeviceError
 
-REDUCED_CPU_FEATURES = ("avx512_bf16", "amx_bf16", "amx_bf16_tile")
+REDUCED_CPU_FEATURES = ("avx512_bf16", "amx_bf16")
 """Capabilities, by torch's names, of CPUs that multiply bf16 faster than float32."""
 
 TRIALS = 3
 """The best of so many counts: a busy neighbour only ever makes one slower."""
 
 MAX_TRIAL_LOGITS = 1_000_000
-"""A trial's size: 20 ms or so on two cores."""
+"""A trial's size on a CPU: 20 ms or so on two cores."""
+
+GPU_TRIAL_ROWS = 4_096
+"""A trial's size on a GPU: enough that products take longer than their launches."""
 
 CLEARLY_FASTER = 1.05
 """Rounding must save this much to be worth it."""
@@ -65,36 +69,32 @@ def choose_matmul(wanted: str, weight_VH: Tensor) -> Matmul:
     if wanted == "auto" and can_round(device):
         speedup = _seconds(weight_VH, rounded=False) / _seconds(weight_VH, rounded=True)
         chosen = Matmul("medium" if speedup > CLEARLY_FASTER else "float32", speedup)
-    _set_gpu_precision(device, chosen.mode == "medium")
+    set_gpu_precision(device, rounded=chosen.mode == "medium")
     return chosen
 
 
 def _seconds(weight_VH: Tensor, *, rounded: bool) -> float:
     """The best time of a loss with its gradient, for a few rows of numbers like a state's."""
     device = weight_VH.device
-    _set_gpu_precision(device, rounded)
+    set_gpu_precision(device, rounded=rounded)
     vocab_size, width = weight_VH.shape
-    rows = min(rows_per_chunk(vocab_size), max(16, MAX_TRIAL_LOGITS // vocab_size))
+    rows = GPU_TRIAL_ROWS if device.type == "cuda" else min(rows_per_chunk(vocab_size), max(16, MAX_TRIAL_LOGITS // vocab_size))
     hidden_NH = torch.linspace(-1, 1, rows * width, device=device).view(rows, width).requires_grad_()
     weight_VH, bias_V = weight_VH.detach().requires_grad_(), torch.zeros(vocab_size, device=device, requires_grad=True)
     targets_N = torch.arange(rows, device=device) % vocab_size
     best = float("inf")
     for _ in range(1 + TRIALS):  # the first one finds its kernels
-        _wait(device)
+        wait(device)
         began = time.perf_counter()
         loss = mean_loss(hidden_NH, weight_VH, bias_V, targets_N, reduced=rounded and device.type == "cpu")
         torch.autograd.grad(loss, [hidden_NH, weight_VH, bias_V])
-        _wait(device)
+        wait(device)
         best = min(best, time.perf_counter() - began)
     return best
 
 
-def _set_gpu_precision(device: torch.device, rounded: bool) -> None:
+def set_gpu_precision(device: torch.device, *, rounded: bool) -> None:
+    """TF32 in all matrix products from now on, or float32; nothing on other devices."""
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high" if rounded else "highest")
         torch.backends.cudnn.allow_tf32 = rounded
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

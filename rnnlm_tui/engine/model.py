@@ -111,7 +111,7 @@ class RecurrentLanguageModel(nn.Module):
         hidden_NH, targets_N = hidden_TBH.flatten(0, 1), targets_BT.t().flatten()
         if rows_N is not None:
             hidden_NH, targets_N = hidden_NH.index_select(0, rows_N), targets_N.index_select(0, rows_N)
-        return mean_loss(hidden_NH.to(self.output.weight.dtype), self.output.weight, self.output.bias, targets_N, reduced=reduced), state
+        return mean_loss(hidden_NH, self.output.weight, self.output.bias, targets_N, reduced=reduced), state
 
     def hidden(self, tokens_BT: Tensor, state: State) -> tuple[Tensor, State]:
         """What the head would see, hidden_BTH, and the state after the last position."""

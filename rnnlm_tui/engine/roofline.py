@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rnnlm_tui.contract.bench import Numbers
+from rnnlm_tui.engine.device import wait
 from rnnlm_tui.engine.matmul import can_round
 from rnnlm_tui.engine.products import product
 
@@ -65,14 +66,6 @@ def reading_speed(device: torch.device, seconds: float) -> float:
     """Bytes a second of a pass that reads a large array once, with the threads that torch has now."""
     array = torch.ones(READ_BYTES // 4, device=device)
     return READ_BYTES / _shortest(array.sum, device, seconds)
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done all that it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def _shortest(work: Callable[[], Tensor], device: torch.device, seconds: float) -> float:

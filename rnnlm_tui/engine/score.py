@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rnnlm_tui.engine.batches import Batch
 from rnnlm_tui.engine.loss import token_losses
+from rnnlm_tui.engine.matmul import set_gpu_precision
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 
 
@@ -33,11 +34,14 @@ def evaluate(model: RecurrentLanguageModel, batches: Iterable[Batch]) -> Score:
     began = time.perf_counter()
     was_training = model.training
     model.eval()
+    rounded = torch.get_float32_matmul_precision() != "highest"
+    set_gpu_precision(model.output.weight.device, rounded=False)  # a figure that is compared is not rounded
     try:
         sums, tokens = _sums(model, batches)
         # Each batch is summed in float32 on the device, the batches in float64: one wait for a GPU in the whole pass.
         total = float(torch.stack(sums).cpu().double().sum()) if sums else float("nan")
     finally:
+        set_gpu_precision(model.output.weight.device, rounded=rounded)
         model.train(was_training)
     return Score(loss=total / tokens if tokens else float("nan"), tokens=tokens, seconds=time.perf_counter() - began)
 

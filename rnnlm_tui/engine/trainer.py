@@ -89,13 +89,13 @@ class Trainer:
             max_grad_norm: gradients are scaled down to this norm; 0 clips nothing.
             schedule: `constant`, `cosine` or `decay`, all after `warmup_steps` of linear rise; see `engine.schedule`.
             matmul: `auto`, `float32` or `medium`; see `engine.matmul`.
-            precision: `float32`, or `bf16` for layers and head, with float32 weights, loss and optimizer; on a CUDA GPU only.
+            precision: `float32`, or `bf16` for the head's products, with float32 layers, weights, loss and optimizer; on a CUDA GPU only.
             cuda_graphs: replay the step as a CUDA graph where the first step measures that to be faster.
 
         Raises:
             DeviceError: a matmul mode or precision that the device can't do.
         """
-        self.model, self.batches, self.max_steps, self.max_grad_norm = model, batches, max_steps, max_grad_norm
+        self.model, self.batches, self.max_steps = model, batches, max_steps
         self.peak_rate, self.schedule, self.warmup_steps, self.final_fraction = learning_rate, schedule, warmup_steps, final_fraction
         self.decay_after, self.decay_factor = decay_after, decay_factor
         self.device = model.output.weight.device
@@ -107,7 +107,7 @@ class Trainer:
             else adamw(model.parameters(), learning_rate=learning_rate, weight_decay=weight_decay, beta1=beta1, beta2=beta2, eps=eps)
         )
         reduced = precision == "bf16" or (self.matmul.mode == "medium" and self.device.type == "cpu")
-        self._update = Update(model, self.optimizer, max_grad_norm, reduced=reduced, autocast=precision == "bf16")
+        self._update = Update(model, self.optimizer, max_grad_norm, reduced=reduced)
         if self.device.type == "cuda":
             batches.reside_on(self.device)
         self._graph: GraphedUpdate | None = None
@@ -154,15 +154,16 @@ class Trainer:
         Raises:
             RnnlmError: out of memory, or exact mode met an operation that has no exact version; nothing was updated.
         """
+        if self._tries_graph:
+            self._try_graph()
         began = time.perf_counter()
         batch = self.batches.batch(self.epoch, self.index)
         rate = self.next_learning_rate
         set_learning_rate(self.optimizer, rate)
         try:
-            if self._tries_graph:
-                self._try_graph()
             loss, norm = self._advance(batch.to(self.device))
         except RuntimeError as error:
+            self.optimizer.zero_grad(set_to_none=True)  # half a gradient must not reach the next step
             explanation = explained(error, tuple(batch.inputs_BT.shape))
             if explanation is None:
                 raise
@@ -209,6 +210,7 @@ class Trainer:
         self.tokens_seen, self.active_seconds = int(str(numbers["tokens_seen"])), float(str(numbers["active_seconds"]))
         self.peak_rate = float(str(numbers["peak_learning_rate"]))
         self.state = carried
+        self._graph = None  # it would go on with the tensors that are replaced here
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": optimizer_state, "param_groups": groups})
         unpack_random_state(state.tensors, state.values["random"], self.device)
@@ -218,10 +220,11 @@ class Trainer:
         state = self.state if batch.continues and self.state else None
         if self._graph is not None and self._graph.takes(batch):
             loss, norm = self._graph(batch, state)
-            self.state = self._graph.state
-            return loss, norm
-        before = self.model.initial_state(batch.inputs_BT.shape[0]) if state is None else state
-        loss, norm, self.state = self._update(batch.inputs_BT, batch.targets_BT, batch.rows_N, before)
+            reached = self._graph.state
+        else:
+            before = self.model.initial_state(batch.inputs_BT.shape[0]) if state is None else state
+            loss, norm, reached = self._update(batch.inputs_BT, batch.targets_BT, batch.rows_N, before)
+        self.state = () if self.batches.pads else reached  # a sentence begins anew: its state is nothing to keep
         return loss, norm
 
     def _try_graph(self) -> None:

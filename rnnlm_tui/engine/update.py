@@ -21,13 +21,10 @@ class Update:
     """Gradients are scaled down to this L2 norm; 0 clips nothing."""
     reduced: bool
     """The head's products take inputs rounded to bf16."""
-    autocast: bool
-    """The layers compute in bf16."""
 
     def __call__(self, inputs_BT: Tensor, targets_BT: Tensor, rows_N: Tensor | None, state: State) -> tuple[Tensor, Tensor, State]:
         """The loss and the gradient's norm before clipping, scalars on the device, and the state after the batch, without its history."""
-        with torch.autocast(inputs_BT.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False):
-            loss, reached = self.model(inputs_BT, state, targets_BT, rows_N, reduced=self.reduced)
+        loss, reached = self.model(inputs_BT, state, targets_BT, rows_N, reduced=self.reduced)
         loss.backward()
         norm = clip_gradients(self.model.parameters(), self.max_grad_norm)
         update_when_finite(self.optimizer, norm)

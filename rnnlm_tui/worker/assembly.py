@@ -18,7 +18,7 @@ from rnnlm_tui.corpus.text import TextCodec
 from rnnlm_tui.corpus.token_store import PreparedCorpus
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
 from rnnlm_tui.engine.checkpoint import load_training_state, load_weights
-from rnnlm_tui.engine.device import describe, seed_everything
+from rnnlm_tui.engine.device import cuda_versions, describe, processor, seed_everything
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CheckpointError, CorpusError, UnknownCheckpointError, UnknownRunError
@@ -38,7 +38,7 @@ from rnnlm_tui.worker.reporter import Reporter
 from rnnlm_tui.worker.saving import Saver
 from rnnlm_tui.worker.training import TrainingRun
 
-SAME_FACTS = ("device", "threads", "torch", "deterministic", "matmul")
+SAME_FACTS = ("device", "processor", "threads", "torch", "cuda", "deterministic", "matmul", "precision")
 """Facts of a checkpoint's manifest that must be the same for a resume to be bit-exact."""
 
 
@@ -170,7 +170,10 @@ def _vocabulary(folder: Path) -> dict[str, int]:
 def _facts(config: RunConfig, manifest: CorpusManifest, trainer: Trainer) -> dict[str, object]:
     return {
         "device": str(trainer.device),
+        "processor": processor(trainer.device),
+        "cuda": cuda_versions(),
         "matmul": trainer.matmul.mode,
+        "precision": trainer.precision,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "deterministic": config.training.deterministic,

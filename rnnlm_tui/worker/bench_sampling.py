@@ -13,9 +13,9 @@ from rnnlm_tui.contract.bench import SAMPLED_TOKENS, BenchTask, TaskReady, TurnD
 from rnnlm_tui.corpus.token_store import load_prepared
 from rnnlm_tui.engine.baselines import NaiveModel, naive_continuation
 from rnnlm_tui.engine.generate import generate, lay_out_head
+from rnnlm_tui.engine.memory import peak_bytes
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.worker.bench_corpus import widened
-from rnnlm_tui.worker.bench_training import peak_bytes
 from rnnlm_tui.worker.building import build_model, set_up_torch
 
 PROMPT_TOKENS = 4

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from pathlib import Path
 
@@ -13,9 +11,9 @@ from safetensors.torch import save_file
 from rnnlm_tui.contract.bench import BenchTask, Numbers, Saved, TaskReady, TurnDone, TurnRequest
 from rnnlm_tui.corpus.token_store import load_prepared
 from rnnlm_tui.engine.baselines import LibraryModel, NaiveModel, PlainTraining
-from rnnlm_tui.engine.device import seed_everything
-from rnnlm_tui.engine.matmul import Matmul
-from rnnlm_tui.engine.roofline import wait
+from rnnlm_tui.engine.device import seed_everything, wait
+from rnnlm_tui.engine.matmul import Matmul, set_gpu_precision
+from rnnlm_tui.engine.memory import peak_bytes
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.worker.bench_corpus import widened
 from rnnlm_tui.worker.building import build_batches, build_model, build_trainer, set_up_torch
@@ -30,7 +28,7 @@ class TrainingTask:
         # The plain ways get torch as it comes, but for the threads: theirs are the engine's, so that the ratio is not one of cores.
         self._device = set_up_torch(config)
         if not engine:
-            torch.set_float32_matmul_precision("highest")
+            set_gpu_precision(self._device, rounded=False)
         corpus = widened(load_prepared(Path(task.folder)), task.vocab_size)
         model = build_model(config, corpus)
         batches = build_batches(config, corpus)
@@ -86,18 +84,6 @@ class TrainingTask:
         if not isinstance(self._training, Trainer):
             return "float32"
         return "bf16" if self._training.precision == "bf16" else numbers_of(self._training.matmul, self._device)
-
-
-def peak_bytes(device: torch.device) -> int:
-    """Highest memory so far: torch's own on a GPU, else what the process held."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return 1024 * int(status.partition("VmHWM:")[2].split()[0])  # ru_maxrss would count the parent's memory before exec
-    except (OSError, IndexError, ValueError):
-        return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def numbers_of(matmul: Matmul, device: torch.device) -> Numbers:

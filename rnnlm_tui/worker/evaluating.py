@@ -13,8 +13,8 @@ from rnnlm_tui.contract.corpora import Split
 from rnnlm_tui.contract.metrics import EvaluationRow, EventRow, SampleRow
 from rnnlm_tui.corpus.text import TextCodec
 from rnnlm_tui.corpus.token_store import PreparedCorpus
-from rnnlm_tui.engine.held_out import evaluation_batches
 from rnnlm_tui.engine.failures import explained_aside
+from rnnlm_tui.engine.held_out import evaluation_batches
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.score import evaluate
 from rnnlm_tui.errors import RnnlmError

@@ -8,12 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rnnlm_tui.contract.chunks import LONGEST_WHOLE_WINDOW, WINDOW_CHUNK
 from rnnlm_tui.engine.cells.layer import LayerState, head_size
 
-LONGEST_WHOLE = 256
-"""Windows below this are one T×T matrix a head; longer ones go in chunks, since the matrix grows with the square."""
-CHUNK = 128
-"""Steps of a chunk."""
 LARGEST_STABILISER = math.log(1e6)
 """Keeps the lower bound exp(-m) of the divisor at 1e-6 or above, as an addend of 1e-6 does in the authors' code: far above what
 training reaches, and near it neither the quotient nor its gradient leaves float32."""
@@ -70,7 +67,7 @@ class MlstmLayer(nn.Module):
         rows = read_write.permute(2, 1, 3, 0, 4).contiguous()  # (3, B, N, T, D): one copy here saves one at each product
         query, key, value = rows[0] / math.sqrt(self.head_size), rows[1], rows[2]
         enter, forget = gates.permute(2, 1, 3, 0)  # (B, N, T)
-        length = CHUNK if len(inputs_TBE) >= LONGEST_WHOLE else len(inputs_TBE)
+        length = WINDOW_CHUNK if len(inputs_TBE) >= LONGEST_WHOLE_WINDOW else len(inputs_TBE)
         read: list[Tensor] = []
         for q, k, v, i, f in zip(*(torch.split(part, length, dim=2) for part in (query, key, value, enter, forget)), strict=True):
             retrieved, state = _parallel(q, k, v, i, f, state)

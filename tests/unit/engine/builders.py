@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnlm_tui.contract.config import RECURRENT_WEIGHT_CELLS
 from rnnlm_tui.engine.batches import Batches, SentenceBatches, StreamBatches
 from rnnlm_tui.engine.device import seed_everything
 from rnnlm_tui.engine.model import RecurrentLanguageModel
@@ -27,7 +28,7 @@ def small_model(
     pad_id: int | None = None,
     seed: int = 3,
 ) -> RecurrentLanguageModel:
-    """`all_dropouts`: the same units at every time step, whole words and state-to-state weights as well."""
+    """`all_dropouts`: the same units at every time step, whole words and state-to-state weights (where the cell has any) as well."""
     return RecurrentLanguageModel(
         vocab_size=vocab_size,
         embedding_dim=width,
@@ -37,7 +38,7 @@ def small_model(
         dropout=dropout,
         variational_dropout=all_dropouts,
         embedding_dropout=0.1 if all_dropouts else 0.0,
-        weight_dropout=0.3 if all_dropouts else 0.0,
+        weight_dropout=0.3 if all_dropouts and cell_type in RECURRENT_WEIGHT_CELLS else 0.0,
         tie_weights=tie_weights,
         pad_id=pad_id,
         seed=seed,
@@ -73,6 +74,7 @@ def trainer_of(
     seed: int = 3,
     optimizer: str = "adamw",
     all_dropouts: bool = False,
+    max_grad_norm: float = 0.5,
 ) -> Trainer:
     """A fresh trainer with dropout, clipping and a cosine schedule; seeds the global generators."""
     seed_everything(seed)
@@ -83,7 +85,7 @@ def trainer_of(
         max_steps=max_steps,
         learning_rate=0.01 if optimizer == "adamw" else 1.0,
         optimizer=optimizer,
-        max_grad_norm=0.5,
+        max_grad_norm=max_grad_norm,
         schedule="cosine",
         warmup_steps=3,
         final_fraction=0.1,

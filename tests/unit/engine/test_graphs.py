@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from rnnlm_tui.engine.graphs import GraphedUpdate, faster_graph
+from rnnlm_tui.engine.model import RecurrentLanguageModel, State
 from rnnlm_tui.engine.trainer import Trainer
 
 from .builders import batches_of, small_model
@@ -57,6 +58,24 @@ def test_measuring_leaves_weights_optimizer_and_generators_as_they_were() -> Non
     assert "CUDA graph" in found
     assert all(torch.equal(parameter, value) for parameter, value in zip(trainer.model.parameters(), before, strict=True))
     assert all(torch.equal(value, kept) for value, kept in zip((v for own in trainer.optimizer.state.values() for v in own.values()), moments, strict=True))
+
+
+def test_a_step_that_cannot_be_recorded_is_launched_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = trainer_of("stream")
+    trainer.model.dropout = 0.2
+    forward = type(trainer.model).forward
+
+    def asking(model: RecurrentLanguageModel, *arguments: Tensor, **keywords: bool) -> tuple[Tensor, State]:
+        loss, state = forward(model, *arguments, **keywords)  # type: ignore[arg-type]
+        loss.item()
+        return loss, state
+
+    monkeypatch.setattr(type(trainer.model), "forward", asking)
+    batch = trainer.batches.batch(0, 0).to(trainer.device)
+    graph, found = faster_graph(trainer._update, [batch], length=trainer.batches.longest, pads=False)
+    assert graph is None
+    assert found.startswith("no CUDA graph: ")
+    assert losses(trainer, 3).isfinite().all()
 
 
 def test_a_changed_learning_rate_reaches_the_recorded_step() -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rnnlm_tui.engine.cells.mlstm import CHUNK, LONGEST_WHOLE, MlstmLayer
+from rnnlm_tui.contract.chunks import LONGEST_WHOLE_WINDOW, WINDOW_CHUNK
+from rnnlm_tui.engine.cells.mlstm import MlstmLayer
 from rnnlm_tui.engine.model import RecurrentLanguageModel, detached
 
 INPUTS, HIDDEN, HEADS = 5, 6, 2
@@ -76,7 +77,7 @@ def test_the_divisor_is_tested_on_both_sides_of_its_lower_bound() -> None:
 
 def test_a_window_in_chunks_equals_the_same_window_in_one_pass() -> None:
     layer, length = drawn_layer(), 300
-    assert length > LONGEST_WHOLE > CHUNK
+    assert length > LONGEST_WHOLE_WINDOW > WINDOW_CHUNK
     inputs = drawn(length, 2, INPUTS).requires_grad_()
     state = tuple(part.detach() for part in layer(drawn(4, 2, INPUTS), layer.initial_state(2))[1])
     chunked, reached = layer(inputs, state)

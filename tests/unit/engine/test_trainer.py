@@ -158,13 +158,13 @@ def test_the_decay_of_the_rate_counts_the_passes_of_the_batches() -> None:
 
 
 def test_gradient_norm_is_that_before_clipping() -> None:
-    loose, tight = trainer_of("stream"), trainer_of("stream")
-    tight.max_grad_norm = 1e-4
+    loose, tight = trainer_of("stream", max_grad_norm=0.5), trainer_of("stream", max_grad_norm=1e-4)
     torch.manual_seed(1)
     first = loose.train_step()
     torch.manual_seed(1)
     second = tight.train_step()
     assert first.grad_norm.item() == second.grad_norm.item() > 1e-3
+    assert not torch.equal(loose.model.output.weight, tight.model.output.weight)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])

@@ -1,0 +1,51 @@
+"""Exact mode: a run that was interrupted ends in the very bits of one that was not, for every cell, in both data modes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.engine.cells import CELLS
+from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_training_state
+from rnnlm_tui.engine.device import set_exactness
+from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.trainer import Trainer
+
+from .builders import tokenizer_folder, trainer_of
+
+
+@pytest.fixture(autouse=True)
+def _exact() -> Iterator[None]:
+    set_exactness(True)
+    yield
+    set_exactness(False)
+
+
+def train(trainer: Trainer, steps: int) -> list[float]:
+    return [trainer.train_step().loss.item() for _ in range(steps)]
+
+
+def weights(model: RecurrentLanguageModel) -> list[bytes]:
+    return [parameter.detach().numpy().tobytes() for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("all_dropouts", [False, True])
+@pytest.mark.parametrize("data_mode", ["stream", "sentences"])
+@pytest.mark.parametrize("cell_type", sorted(CELLS))
+def test_interrupted_runs_end_in_the_same_bits(tmp_path: Path, cell_type: str, data_mode: str, all_dropouts: bool) -> None:
+    def fresh(seed: int) -> Trainer:
+        return trainer_of(data_mode, cell_type=cell_type, all_dropouts=all_dropouts, seed=seed)
+
+    straight = fresh(3)
+    losses = train(straight, 12)
+    first = fresh(3)
+    codec = tokenizer_folder(tmp_path / "codec")
+    began = train(first, 7)  # in the midst of the second pass
+    write_model(tmp_path, first.model, codec)
+    write_training_state(tmp_path, first)
+    second = fresh(99)
+    load_training_state(tmp_path, second)
+    assert began + train(second, 5) == losses
+    assert weights(second.model) == weights(straight.model)

@@ -1,0 +1,120 @@
+"""What a CUDA GPU computes, against the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rnnlm_tui.engine.cells import CELLS
+from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_training_state
+from rnnlm_tui.engine.device import set_exactness
+from rnnlm_tui.engine.loss import IGNORED, mean_loss, token_losses
+from rnnlm_tui.engine.matmul import choose_matmul, set_gpu_precision
+from rnnlm_tui.engine.trainer import Trainer
+
+from .builders import batches_of, small_model, tokenizer_folder
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")]
+GPU = torch.device("cuda:0")
+
+
+def head(rows: int = 300, vocab_size: int = 500, width: int = 32) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    hidden, weight, bias = (torch.randn(*shape, generator=generator) for shape in ((rows, width), (vocab_size, width), (vocab_size,)))
+    targets = torch.randint(vocab_size, (rows,), generator=generator)
+    targets[::5] = IGNORED
+    return hidden, weight, bias, targets
+
+
+def trainer_on(device: torch.device, data_mode: str, *, cell_type: str = "elman", precision: str = "float32", dropout: float = 0.0) -> Trainer:
+    model = small_model(cell_type=cell_type, dropout=dropout, pad_id=0 if data_mode == "sentences" else None).to(device)
+    return Trainer(model, batches_of(data_mode), max_steps=100, learning_rate=1e-2, max_grad_norm=1.0, precision=precision)
+
+
+def losses(trainer: Trainer, steps: int) -> Tensor:
+    return torch.stack([trainer.train_step().loss for _ in range(steps)]).cpu()
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+def test_loss_and_gradients_equal_the_cpus(reduced: bool) -> None:
+    set_gpu_precision(GPU, rounded=False)
+    given = head()
+    found = []
+    for device in (torch.device("cpu"), GPU):
+        hidden, weight, bias = (part.to(device).requires_grad_() for part in given[:3])
+        loss = mean_loss(hidden, weight, bias, given[3].to(device), reduced=reduced and device == GPU)
+        found.append([loss.detach().cpu(), *(gradient.cpu() for gradient in torch.autograd.grad(loss, [hidden, weight, bias]))])
+    for on_cpu, on_gpu in zip(*found, strict=True):
+        assert (on_cpu - on_gpu).norm() <= (2e-2 if reduced else 1e-5) * on_cpu.norm()
+
+
+def test_token_losses_equal_the_cpus() -> None:
+    set_gpu_precision(GPU, rounded=False)
+    hidden, weight, bias, targets = head()
+    on_gpu = token_losses(hidden.to(GPU), weight.to(GPU), bias.to(GPU), targets.to(GPU))
+    torch.testing.assert_close(on_gpu.cpu(), token_losses(hidden, weight, bias, targets), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("cell_type", sorted(CELLS))
+@pytest.mark.parametrize("length", [1, 9])
+def test_every_layer_equals_itself_on_the_cpu(cell_type: str, length: int) -> None:
+    set_gpu_precision(GPU, rounded=False)
+    layers = [CELLS[cell_type](16, 24, 2) for _ in range(2)]
+    modules = [cast(nn.Module, layer) for layer in layers]
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for own, other in zip(modules[0].parameters(), modules[1].parameters(), strict=True):
+            own.uniform_(-0.5, 0.5, generator=generator)
+            other.copy_(own)
+    modules[1].to(GPU)
+    inputs = torch.randn(length, 5, 16, generator=generator)
+    found = []
+    for layer, module, device in zip(layers, modules, ("cpu", "cuda:0"), strict=True):
+        leaf = inputs.to(device).requires_grad_()
+        hidden, state = layer(leaf, layer.initial_state(5))
+        gradients = torch.autograd.grad(hidden.square().sum(), [leaf, *module.parameters()])
+        found.append([part.detach().cpu() for part in (hidden, *state, *gradients)])
+    for on_cpu, on_gpu in zip(*found, strict=True):
+        torch.testing.assert_close(on_cpu, on_gpu, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("data_mode", ["stream", "sentences"])
+def test_training_follows_the_cpus(data_mode: str) -> None:
+    set_gpu_precision(GPU, rounded=False)
+    torch.testing.assert_close(losses(trainer_on(GPU, data_mode), 10), losses(trainer_on(torch.device("cpu"), data_mode), 10), rtol=1e-3, atol=1e-3)
+
+
+def test_bf16_products_train_alike_and_keep_every_number_in_float32() -> None:
+    rounded, exact = trainer_on(GPU, "stream", precision="bf16"), trainer_on(GPU, "stream")
+    torch.testing.assert_close(losses(rounded, 10), losses(exact, 10), rtol=2e-2, atol=2e-2)
+    assert {parameter.dtype for parameter in rounded.model.parameters()} == {torch.float32}
+    assert {part.dtype for layer in rounded.state for part in layer} == {torch.float32}
+
+
+@pytest.mark.parametrize("cell_type", sorted(CELLS))
+@pytest.mark.parametrize("data_mode", ["stream", "sentences"])
+def test_interrupted_runs_end_in_the_same_bits_in_exact_mode(tmp_path: Path, data_mode: str, cell_type: str) -> None:
+    set_exactness(True)
+    try:
+        straight = trainer_on(GPU, data_mode, cell_type=cell_type, dropout=0.2)
+        torch.manual_seed(1)
+        whole = losses(straight, 12)
+        first = trainer_on(GPU, data_mode, cell_type=cell_type, dropout=0.2)
+        torch.manual_seed(1)
+        began = losses(first, 7)
+        write_model(tmp_path, first.model, tokenizer_folder(tmp_path / "codec"))
+        write_training_state(tmp_path, first)
+        second = trainer_on(GPU, data_mode, cell_type=cell_type, dropout=0.2)
+        load_training_state(tmp_path, second)
+        assert torch.equal(torch.cat([began, losses(second, 5)]), whole)
+    finally:
+        set_exactness(False)
+
+
+def test_auto_measures_and_leaves_the_chosen_precision_set() -> None:
+    chosen = choose_matmul("auto", torch.randn(2_000, 64, device=GPU))
+    assert torch.backends.cudnn.allow_tf32 == (chosen.mode == "medium")
