@@ -19,8 +19,10 @@ MAX_EXPANSION = 60
 ALWAYS_ALLOWED_BYTES = 64 * 2**20
 """Below this an archive may expand as it likes: a small sample of one repeated line is no bomb."""
 
+HEADER_BYTES = 1 << 20
+"""All headers of an archive together, as those of some 2,000 files are; tarfile holds them in memory, long names and comments whole."""
+
 _BLOCK = 1 << 18
-_LISTED = 5
 
 FreeBytes = Callable[[Path], int]
 """Bytes that may still be written below a folder."""
@@ -29,6 +31,12 @@ FreeBytes = Callable[[Path], int]
 def free_bytes(folder: Path) -> int:
     """Free disk space for this user below an existing folder."""
     return shutil.disk_usage(folder).free
+
+
+def check_python() -> None:
+    """Raise CorpusError where this Python is too old to unpack what nobody has looked at."""
+    if not hasattr(tarfile, "data_filter"):
+        raise CorpusError("this Python is too old to unpack an archive safely", hint="Python 3.11.4 or newer can; or unpack it yourself into a folder")
 
 
 def unpack(archive: Path, wanted: Collection[str], folder: Path, progress: ProgressCallback, free: FreeBytes = free_bytes) -> None:
@@ -41,11 +49,10 @@ def unpack(archive: Path, wanted: Collection[str], folder: Path, progress: Progr
 
     Raises:
         CorpusError: damaged, no tar, lacks a file or holds one twice, or holds what no text archive does: absolute names, `..`,
-            links, devices, or far more bytes than it has itself.
+            links, devices, endless headers, or far more bytes than it has itself.
         StorageError: a disk too small for what it holds, with need and have.
     """
-    if not hasattr(tarfile, "data_filter"):
-        raise CorpusError("this Python is too old to unpack an archive safely", hint="Python 3.11.4 or newer can; or unpack it yourself into a folder")
+    check_python()
     try:
         with archive.open("rb", buffering=0) as packed, gzip.GzipFile(fileobj=packed) as unpacked:
             meter = Meter("unpacking", archive.stat().st_size, progress)
@@ -56,7 +63,9 @@ def unpack(archive: Path, wanted: Collection[str], folder: Path, progress: Progr
             meter.done()
     except tarfile.FilterError as error:
         raise _unsafe(str(error)) from error
-    except (gzip.BadGzipFile, zlib.error, EOFError, tarfile.TarError) as error:
+    except RecursionError as error:  # tarfile reads a header of a header by a call within the call
+        raise _unsafe("hundreds of its headers belong to one file") from error
+    except (gzip.BadGzipFile, zlib.error, EOFError, tarfile.TarError, ValueError) as error:  # tarfile leaves some numbers unchecked
         raise CorpusError(f"the archive is damaged or no tar: {error}", hint="fetch it again, or give another corpus.url") from error
     except OSError as error:
         raise StorageError(f"{folder} can't be written: {error.strerror or error}", hint=f"there are {disk(free(folder))} free") from error
@@ -72,12 +81,12 @@ def _take_out(stream: _Bounded, wanted: set[str], folder: Path, free: FreeBytes)
     with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK) as archive:  # type: ignore[call-overload]
         for member in archive:
             _check(member)
+            stream.pass_content(member.size if member.isreg() else 0)
             path = PurePosixPath(member.name)
             if not member.isreg() or path.name not in wanted or len(path.parts) > 2:
                 continue
             if path.name in found:
                 raise CorpusError(f"the archive holds {path.name} twice")
-            stream.allow(member.size)
             have = free(folder)
             if member.size > have:
                 raise StorageError(
@@ -86,6 +95,7 @@ def _take_out(stream: _Bounded, wanted: set[str], folder: Path, free: FreeBytes)
                 )
             archive.extract(member.replace(name=path.name, deep=False), folder, set_attrs=False, filter="data")
             found.append(path.name)
+    stream.end_headers()
     return found
 
 
@@ -94,6 +104,8 @@ def _check(member: tarfile.TarInfo) -> None:
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\\" in member.name:
         raise _unsafe(f"it names {member.name[:80]!r}, which leads out of its folder")
+    if member.size < 0:
+        raise _unsafe(f"{member.name[:80]!r} has a size below 0")
     if not (member.isreg() or member.isdir()) or member.issparse():
         kind = "a link" if member.issym() or member.islnk() else "a sparse file" if member.issparse() else "a device or another special file"
         raise _unsafe(f"{member.name[:80]!r} is {kind}")
@@ -104,23 +116,36 @@ def _unsafe(what: str) -> CorpusError:
 
 
 class _Bounded:
-    """An unpacked stream that tells how far its packed file is, and ends at a limit."""
+    """An unpacked stream that tells how far its packed file is, and ends at a limit: one for all of it, one for its headers."""
 
     def __init__(self, unpacked: gzip.GzipFile, position: Callable[[], int], meter: Meter, limit: int) -> None:
         self._unpacked, self._position, self._meter, self._limit = unpacked, position, meter, limit
         self._read = self._told = 0
+        self._headers_until: int | None = HEADER_BYTES + _BLOCK
+        """Unpacked bytes by which the last header must have ended; tarfile reads a block ahead. None behind the last."""
 
     def read(self, size: int) -> bytes:
         """Up to `size` unpacked bytes."""
         data = self._unpacked.read(size)
         self._read += len(data)
-        self.allow(0)
+        self._allow(0)
+        if self._headers_until is not None and self._read > self._headers_until:
+            raise _unsafe(f"its headers take more than {disk(HEADER_BYTES)}")
         position = self._position()
         self._meter.advance(position - self._told)
         self._told = position
         return data
 
-    def allow(self, more: int) -> None:
-        """Raise CorpusError where so many bytes more would pass the limit."""
+    def pass_content(self, size: int) -> None:
+        """So many bytes of a file come before the next header; raise CorpusError where they would pass the limit."""
+        self._allow(size)
+        if self._headers_until is not None:
+            self._headers_until += -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+
+    def end_headers(self) -> None:
+        """Whatever still comes is no header."""
+        self._headers_until = None
+
+    def _allow(self, more: int) -> None:
         if self._read + more > self._limit:
             raise _unsafe(f"it would unpack to more than {disk(self._limit)}")

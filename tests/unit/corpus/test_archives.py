@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -66,8 +67,70 @@ def test_one_unsafe_member_makes_the_whole_archive_refused(tmp_path: Path, bad: 
     assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
 
 
+def gzip_of(*blocks: bytes) -> bytes:
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1) as file:
+        for block in blocks:
+            file.write(block)
+    return packed.getvalue()
+
+
+def sized(kind: bytes, size: int, name: str = "news/note") -> bytes:
+    made = member(name, kind)
+    made.size = size
+    return made.tobuf(tarfile.GNU_FORMAT)
+
+
+ENDLESS = [
+    pytest.param((sized(tarfile.GNUTYPE_LONGNAME, 48 << 20), *[bytes(1 << 20)] * 48), id="a long name"),
+    pytest.param((sized(tarfile.XHDTYPE, 48 << 20), *[bytes(1 << 20)] * 48), id="a pax header"),
+    pytest.param((sized(tarfile.REGTYPE, 512), bytes(512), sized(tarfile.XGLTYPE, 48 << 20), *[bytes(1 << 20)] * 48), id="a pax header behind a file"),
+    pytest.param((sized(tarfile.DIRTYPE, 48 << 20), sized(tarfile.GNUTYPE_LONGNAME, 24 << 20), *[bytes(1 << 20)] * 24), id="a folder that lays claim to bytes"),
+    pytest.param((sized(tarfile.REGTYPE, 0) * 20_000,), id="very many files"),
+]
+
+
+@pytest.mark.parametrize("blocks", ENDLESS)
+def test_headers_without_end_are_refused_before_they_take_memory(tmp_path: Path, blocks: tuple[bytes, ...]) -> None:
+    packed = gzip_of(*blocks, bytes(1024))
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorpusError, match=r"refused: its headers take more than 1\.0 MB"):
+            take_out(tmp_path, packed)
+        assert tracemalloc.get_traced_memory()[1] < len(packed) + (12 << 20)
+    finally:
+        tracemalloc.stop()
+
+
+def test_headers_of_headers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="hundreds of its headers belong to one file"):
+        take_out(tmp_path, gzip_of(sized(tarfile.XHDTYPE, 0) * 1_000, bytes(1024)))
+
+
+def test_long_names_and_comments_are_no_reason_to_refuse(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", format=tarfile.PAX_FORMAT, pax_headers={"comment": "x" * 2_000}) as archive:
+        for name, data in {f"{'n' * 200}/ü{'m' * 200}": b"x" * 3_000_000, **TEXTS}.items():
+            made = tarfile.TarInfo(name)
+            made.size = len(data)
+            archive.addfile(made, io.BytesIO(data))
+    assert set(take_out(tmp_path, packed.getvalue())) == set(WANTED)
+
+
+@pytest.mark.parametrize("size", [-512, 1 << 60])
+def test_sizes_that_can_not_be_are_refused_at_once(tmp_path: Path, size: int) -> None:
+    with pytest.raises(CorpusError, match=r"size below 0|would unpack to more than|damaged"):
+        take_out(tmp_path, gzip_of(sized(tarfile.REGTYPE, size), bytes(1024)))
+
+
+def test_what_comes_behind_the_last_file_has_the_limit_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "ALWAYS_ALLOWED_BYTES", 1 << 20)
+    with pytest.raises(CorpusError, match="would unpack to more than"):
+        take_out(tmp_path, gzip_of(gzip.decompress(archive_of(TEXTS)), bytes(8 << 20)))
+
+
 @pytest.mark.parametrize("name", ["news/train.txt", "bomb"])
-def test_an_archive_that_grows_beyond_measure_is_refused_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_an_archive_that_grows_beyond_measure_is_refused_before_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(archives, "ALWAYS_ALLOWED_BYTES", 1 << 20)
     with pytest.raises(CorpusError, match="would unpack to more than"):
         take_out(tmp_path, archive_of({name: bytes(8 << 20)}))
@@ -111,8 +174,5 @@ def test_a_sparse_file_is_refused_however_small_it_is_packed(tmp_path: Path) -> 
     raw[124:136] = b"00000000001\0"
     raw[148:156] = b" " * 8
     raw[148:156] = f"{sum(raw[:512]):06o}\0 ".encode()
-    packed = io.BytesIO()
-    with gzip.GzipFile(fileobj=packed, mode="wb") as file:
-        file.write(bytes(raw) + b"x".ljust(512, b"\0") + bytes(1024))
     with pytest.raises(CorpusError, match="a sparse file"):
-        take_out(tmp_path, packed.getvalue())
+        take_out(tmp_path, gzip_of(bytes(raw), b"x".ljust(512, b"\0"), bytes(1024)))
