@@ -64,13 +64,20 @@ def discard(folder: Path) -> None:
 
 
 def sweep(root: Path) -> None:
-    """Remove what dead processes left half-built below `root`."""
+    """Remove what dead processes left half-built below `root`.
+
+    Raises:
+        StorageError: `root` can't be read or locked.
+    """
     if not root.is_dir():
         return
-    with _root_lock(root):
-        for folder in root.glob(f"{TEMPORARY_PREFIX}*"):
-            if folder.is_dir() and not _is_held(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+    try:
+        with _root_lock(root):
+            for folder in root.glob(f"{TEMPORARY_PREFIX}*"):
+                if folder.is_dir() and not _is_held(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        raise StorageError(f"{root} can't be read or locked: {error.strerror or error}") from error
 
 
 def write_text_atomically(path: Path, text: str) -> None:

@@ -19,7 +19,7 @@ from rnnlm_tui.contract.figures import disk
 from rnnlm_tui.contract.metrics import Progress
 from rnnlm_tui.corpus.meter import Meter, ProgressCallback
 from rnnlm_tui.corpus.parts import Part, PartNote
-from rnnlm_tui.errors import CorpusError, StorageError
+from rnnlm_tui.errors import CorpusError
 
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"
 """What the request calls itself: the book's archive is sent to browsers."""
@@ -29,6 +29,9 @@ TIMEOUT_SECONDS = 15.0
 
 PAUSES_SECONDS: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
 """Waited before each new try; a try that got further than any before makes them start anew."""
+
+ROOM_EVERY_BYTES = 64 * 2**20
+"""How often the disk is looked at again where a server doesn't say how much will come."""
 
 RETRIED_STATUSES = frozenset({408, 425, 429})
 """HTTP errors that may pass, beside those of the server (5xx)."""
@@ -40,7 +43,9 @@ _BLOCK = 1 << 18
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 CheckRoom = Callable[[int, int], None]
-"""Told the archive's size (0: unknown) and the bytes that are there already, before the first byte; raises where the disk is too small."""
+"""Told the archive's size and the bytes that are there already, before the first byte; raises where the disk is too small.
+
+Where the size is unknown it is told those that are there for both, and again from time to time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +84,9 @@ class _SafeRedirects(HTTPRedirectHandler):
 def fetch(url: str, path: Path, progress: ProgressCallback, check_room: CheckRoom) -> Archive:
     """Fetch a gzip archive into `path`, from where an earlier try ended if the file there is still the same.
 
-    A server that ignores ranges, or whose file has changed (ETag, Last-Modified, size), is asked for all of it again. Where a
-    server gives no length, a cut can only be seen when the archive is unpacked.
+    A server that ignores ranges, or whose file has changed (ETag, Last-Modified, size), is asked for all of it again; what is
+    there goes only when the new answer is seen to begin as an archive does. Where a server gives no length, a fetching that
+    ends early leaves nothing, for it could not be gone on with, and a cut may only be seen when the archive is unpacked.
 
     Args:
         progress: told `downloading` some ten times a second; what it raises ends the fetching and leaves the part for the next time.
@@ -92,15 +98,19 @@ def fetch(url: str, path: Path, progress: ProgressCallback, check_room: CheckRoo
     download = _Download(url, path, progress, check_room)
     part = download.part
     best, failures = part.held, 0
-    while not download.whole:
-        try:
-            download.go_on()
-        except _CutError as cut:
-            failures = 1 if part.held > best else failures + 1
-            best = max(best, part.held)
-            if failures > len(PAUSES_SECONDS):
-                raise CorpusError(f"{url} can't be fetched: {cut}", hint=_next_time(part)) from cut
-            download.wait(PAUSES_SECONDS[failures - 1])
+    try:
+        while not download.whole:
+            try:
+                download.go_on()
+            except _CutError as cut:
+                failures = 1 if part.held > best else failures + 1
+                best = max(best, part.held)
+                if failures > len(PAUSES_SECONDS):
+                    raise CorpusError(f"{url} can't be fetched: {cut}", hint=_next_time(part)) from cut
+                download.wait(PAUSES_SECONDS[failures - 1])
+    finally:
+        if not part.total:
+            part.restart()
     return Archive(url, path, part.held, part.sha256)
 
 
@@ -123,11 +133,14 @@ class _Download:
         """
         part = self.part
         self._tell()
-        response = self._open(Request(self._url, headers=self._headers()))
+        response = self._open()
         try:
-            self._begin(response)
-            self._check_room(part.total, part.held)
-            self._receive(response)
+            anew = self._file_from_its_start(response)
+            self._check_room((part.total if anew is None else anew.total) or part.held, part.held)
+            block = self._read(response)
+            if anew is not None:
+                self._begin(anew, block)
+            self._receive(block, response)
         finally:
             response.close()
         if part.total and part.held < part.total:
@@ -135,6 +148,8 @@ class _Download:
         if part.total and part.held > part.total:
             part.restart()
             raise _CutError("the server sent more than it announced")
+        if not part.total:
+            part.end()
         self.whole = True
 
     def wait(self, seconds: float) -> None:
@@ -149,15 +164,15 @@ class _Download:
 
     def _headers(self) -> dict[str, str]:
         headers = {"User-Agent": BROWSER, "Accept": "*/*", "Accept-Encoding": "identity"}
-        if self.part.held and self.part.note is not None:
+        if self.part.held and self.part.total and self.part.note is not None:
             headers["Range"] = f"bytes={self.part.held}-"
             if self.part.note.validator:
                 headers["If-Range"] = self.part.note.validator
         return headers
 
-    def _open(self, request: Request) -> _Response:
+    def _open(self) -> _Response:
         try:
-            return cast(_Response, self._opener.open(request, timeout=TIMEOUT_SECONDS))
+            return cast(_Response, self._opener.open(Request(self._url, headers=self._headers()), timeout=TIMEOUT_SECONDS))
         except HTTPError as error:
             error.close()
             said = f"the server says {error.code} {error.reason}"
@@ -169,7 +184,7 @@ class _Download:
             raise CorpusError(f"{self._url} can't be fetched: {said}", hint=ANOTHER_WAY) from error
         except URLError as error:
             raise self._unreachable(error.reason) from error
-        except ValueError as error:  # http.client.InvalidURL, and host names that can't be written
+        except (ValueError, http.client.InvalidURL) as error:  # a host or a port that can't be
             raise CorpusError(f"{self._url!r} is no address: {error}", hint="set corpus.url") from error
         except (OSError, http.client.HTTPException) as error:
             raise _CutError(_network_words(error)) from error
@@ -187,36 +202,44 @@ class _Download:
             return _CutError(words)
         return CorpusError(f"{self._url} can't be fetched: {words}", hint=_next_time(self.part))
 
-    def _begin(self, response: _Response) -> None:
-        """Make the part fit the answer: go on behind it, or begin anew."""
+    def _file_from_its_start(self, response: _Response) -> PartNote | None:
+        """What is sent from its first byte; None where the answer goes on behind the part."""
         headers, part = response.headers, self.part
-        if response.status == http.HTTPStatus.PARTIAL_CONTENT and part.note is not None:
+        if response.status == http.HTTPStatus.PARTIAL_CONTENT and part.held and part.note is not None:
             found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
             same = found is not None and (int(found[1]), int(found[2])) == (part.held, part.total)
             known = (part.note.etag, part.note.last_modified)
             if not same or (headers.get("ETag", known[0]), headers.get("Last-Modified", known[1])) != known:
                 part.restart()
                 raise _CutError("the file there has changed")
-        elif response.status == http.HTTPStatus.OK:
+            return None
+        if response.status == http.HTTPStatus.OK:
             length = headers.get("Content-Length", "")
             total = int(length) if length.isdecimal() else 0
-            part.restart(PartNote(url=self._url, etag=headers.get("ETag"), last_modified=headers.get("Last-Modified"), total=total))
-        else:
-            raise CorpusError(f"{self._url} can't be fetched: the server says {response.status}", hint=ANOTHER_WAY)
+            return PartNote(url=self._url, etag=headers.get("ETag"), last_modified=headers.get("Last-Modified"), total=total)
+        raise CorpusError(f"{self._url} can't be fetched: the server says {response.status}", hint=ANOTHER_WAY)
 
-    def _receive(self, response: _Response) -> None:
+    def _begin(self, note: PartNote, block: bytes) -> None:
+        """Forget the part for a file that comes from its start; the page of a network that wants a login is none."""
+        if not block:
+            raise _CutError("the server sent nothing")
+        if not _GZIP_MAGIC.startswith(block[:2]):
+            raise CorpusError(f"{self._url} is no gzip archive, it begins with {_beginning(block)}", hint=_next_time(self.part))
+        self.part.restart(note)
+
+    def _receive(self, block: bytes, response: _Response) -> None:
+        """Write the answer down from its first block to its end."""
         part = self.part
-        meter = Meter("downloading", part.total, self._progress)
-        meter.advance(part.held)
-        while block := self._read(response):
-            if part.held == 0 and not _GZIP_MAGIC.startswith(block[:2]):
-                raise CorpusError(f"{self._url} is no gzip archive, it begins with {_beginning(block)}", hint=ANOTHER_WAY)
+        meter = Meter("downloading", part.total, self._progress, part.held)
+        check_at = ROOM_EVERY_BYTES
+        while block:
             self._came = True
-            try:
-                part.append(block)
-            except OSError as error:
-                raise StorageError(f"{part.path} can't be written: {error.strerror or error}", hint=_next_time(part)) from error
+            part.append(block)
             meter.advance(len(block))
+            if not part.total and part.held >= check_at:
+                self._check_room(part.held, part.held)
+                check_at += ROOM_EVERY_BYTES
+            block = self._read(response)
 
     def _read(self, response: _Response) -> bytes:
         try:

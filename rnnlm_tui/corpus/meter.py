@@ -17,11 +17,12 @@ INTERVAL_SECONDS = 0.1
 class Meter:
     """Counts the bytes of a phase; the first word and the last one are always told."""
 
-    def __init__(self, phase: Phase, total: int, callback: ProgressCallback) -> None:
+    def __init__(self, phase: Phase, total: int, callback: ProgressCallback, start: int = 0) -> None:
+        """`start`: bytes that are done already."""
         self._phase: Phase = phase
         self._total = total
         self._callback = callback
-        self._count = 0
+        self._count = start
         self._next = 0.0
         self.advance(0)
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rnnlm_tui.contract.figures import disk
 from rnnlm_tui.contract.metrics import Progress
-from rnnlm_tui.corpus.archives import FreeBytes, free_bytes, unpack
+from rnnlm_tui.corpus.archives import FreeBytes, check_python, free_bytes, unpack
 from rnnlm_tui.corpus.building import building_folder, publish, sweep
 from rnnlm_tui.corpus.fetching import Archive, fetch
 from rnnlm_tui.corpus.meter import Meter, ProgressCallback
@@ -95,14 +95,17 @@ def ensure_news(root: Path, url: str, progress: ProgressCallback, free: FreeByte
         progress: told `downloading` and `unpacking`; what it raises ends the work.
 
     Raises:
-        CorpusError: the archive can't be fetched, or is none that can be trusted.
+        CorpusError: the archive can't be fetched, is none that can be trusted, or this Python can't unpack it.
         StorageError: `root` can't be written, or the disk is too small, with need and have.
     """
     if news_files(root) is not None:
         return
     folder, part = root / NEWS, root / f".{NEWS}.part"
     if os.path.lexists(folder):
+        if news_files(root) is not None:  # another process has just put them there
+            return
         raise CorpusError(f"{folder} lacks {' or '.join(FILES)}", hint="put both files there, or remove the folder: the archive is then fetched")
+    check_python()
     with _claimed(part, lambda: news_files(root) is not None, progress) as is_ours:
         if is_ours:
             archive = fetch(url, part, progress, lambda size, held: _check_room(root, size, held, free))
@@ -138,8 +141,9 @@ def _check_room(root: Path, size: int, held: int, free: FreeBytes) -> None:
     left = size - held
     need, have = left + round(size * TEXT_PER_ARCHIVE * DISK_PER_TEXT), free(root)
     if have < need:
+        parts = f"{disk(left)} to fetch, the rest for its text and tokens" if left else f"for the text and tokens of the {disk(held)} that have come so far"
         raise StorageError(
-            f"the news corpus needs about {disk(need)} in {root}, {disk(have)} are free: {disk(left)} to fetch, the rest for its text and tokens",
+            f"the news corpus needs about {disk(need)} in {root}, {disk(have)} are free: {parts}",
             hint="free some space, or set RNNLM_TUI_HOME to a folder on a larger disk",
         )
 
@@ -160,7 +164,7 @@ def _claimed(part: Path, is_done: Callable[[], bool], progress: ProgressCallback
         except OSError as error:
             raise StorageError(f"{part.parent} can't be written: {error.strerror or error}") from error
         try:
-            if _locked(descriptor) and _is_same(descriptor, part):
+            if _locked(descriptor, part) and _is_same(descriptor, part):
                 try:
                     if not is_done():
                         yield True
@@ -176,11 +180,13 @@ def _claimed(part: Path, is_done: Callable[[], bool], progress: ProgressCallback
     yield False
 
 
-def _locked(descriptor: int) -> bool:
+def _locked(descriptor: int, path: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise StorageError(f"{path} can't be locked: {error.strerror or error}", hint="set RNNLM_TUI_HOME to a folder on a disk of this machine") from error
     return True
 
 

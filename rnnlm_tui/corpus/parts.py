@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rnnlm_tui.errors import StorageError
 
 _BLOCK = 1 << 20
 
@@ -29,7 +32,7 @@ class PartNote(BaseModel):
 
 
 class Part:
-    """What is on disk of one file; only the holder of its lock may have one."""
+    """What is on disk of one file; only the holder of its lock may have one. Each method raises StorageError where the disk fails."""
 
     def __init__(self, path: Path, url: str, tell: Callable[[int, int], None]) -> None:
         """Take up what an earlier try left if it is of this address and its size is known; else begin anew.
@@ -60,16 +63,17 @@ class Part:
     def restart(self, note: PartNote | None = None) -> None:
         """Forget what is there; `note` says what comes instead, and is written down with its first bytes."""
         self.held, self.note, self._digest = 0, note, hashlib.sha256()
-        note_path(self.path).unlink(missing_ok=True)
-        if self.path.exists():
-            with self.path.open("r+b") as file:
-                file.truncate()
+        with _on_disk(self.path, "written"):
+            note_path(self.path).unlink(missing_ok=True)
+            if self.path.exists():
+                with self.path.open("r+b") as file:
+                    file.truncate()
 
     def append(self, block: bytes) -> None:
-        """Add bytes at the end; an OSError leaves the part as it was or with some of them."""
-        if not self.held and self.note is not None:
-            note_path(self.path).write_text(self.note.model_dump_json(), encoding="utf-8")
-        with self.path.open("ab", buffering=0) as file:
+        """Add bytes at the end; an error leaves the part as it was or with some of them."""
+        if not self.held:
+            self._write_note()
+        with _on_disk(self.path, "written"), self.path.open("ab", buffering=0) as file:
             written = 0
             while written < len(block):
                 count = file.write(block[written:])
@@ -77,12 +81,22 @@ class Part:
                 written += count
                 self.held += count
 
+    def end(self) -> None:
+        """What is there is the whole, whose size nobody told before."""
+        if self.note is not None:
+            self.note = self.note.model_copy(update={"total": self.held})
+            self._write_note()
+
+    def _write_note(self) -> None:
+        if self.note is not None:
+            with _on_disk(self.path, "written"):
+                note_path(self.path).write_text(self.note.model_dump_json(), encoding="utf-8")
+
     def _hash(self, total: int, tell: Callable[[int, int], None]) -> None:
-        with self.path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                self._digest.update(block)
-                self.held += len(block)
-                tell(self.held, total)
+        for block in _blocks(self.path):
+            self._digest.update(block)
+            self.held += len(block)
+            tell(self.held, total)
 
 
 def note_path(part: Path) -> Path:
@@ -99,10 +113,31 @@ def read_note(part: Path) -> PartNote | None:
 
 
 def discard_part(part: Path) -> None:
-    """Remove a part and its note."""
-    part.unlink(missing_ok=True)
-    note_path(part).unlink(missing_ok=True)
+    """Remove a part and its note.
+
+    Raises:
+        StorageError: they can't be removed.
+    """
+    with _on_disk(part, "removed"):
+        part.unlink(missing_ok=True)
+        note_path(part).unlink(missing_ok=True)
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    with _on_disk(path, "read"):
+        return path.stat().st_size if path.exists() else 0
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with _on_disk(path, "read"), path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            yield block
+
+
+@contextmanager
+def _on_disk(path: Path, verb: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        hint = "free some space, or set RNNLM_TUI_HOME to a folder on another disk"
+        raise StorageError(f"{path} can't be {verb}: {error.strerror or error}", hint=hint) from error

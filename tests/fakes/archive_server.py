@@ -26,6 +26,8 @@ class ArchiveServer:
     """Every request ends after so many bytes of its answer."""
     announced: int | None = None
     """A Content-Length that is not the body's; 0: none at all."""
+    chunked: bool = False
+    """No Content-Length, yet an end that is told: an answer that is cut is seen to be."""
     ignores_range: bool = False
     ignores_if_range: bool = False
     redirect: str | None = None
@@ -79,7 +81,9 @@ def serving(server: ArchiveServer) -> Iterator[ArchiveServer]:
             rest = server.body[start:]
             length = len(rest) if server.announced is None else server.announced - start
             self.send_response(206 if start else 200)
-            if server.announced != 0:
+            if server.chunked:
+                self.send_header("Transfer-Encoding", "chunked")
+            elif server.announced != 0:
                 self.send_header("Content-Length", str(length))
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{start + length - 1}/{start + length}")
@@ -93,8 +97,10 @@ def serving(server: ArchiveServer) -> Iterator[ArchiveServer]:
             try:
                 for place in range(0, len(rest) if cut is None else cut, 4096):
                     block = rest[place : place + 4096] if cut is None else rest[place : min(place + 4096, cut)]
-                    self.wfile.write(block)
+                    self.wfile.write(b"%x\r\n%b\r\n" % (len(block), block) if server.chunked else block)
                     server.sent[number] += len(block)
+                if server.chunked and cut is None:
+                    self.wfile.write(b"0\r\n\r\n")
             except OSError:
                 pass  # the client left
             self.close_connection = True

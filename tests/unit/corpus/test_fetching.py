@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import socket
@@ -55,9 +56,11 @@ def test_an_archive_comes_whole_with_its_size_hash_and_progress(server: ArchiveS
     assert [progress.done for progress in told] == sorted(progress.done for progress in told)
 
 
-def test_a_cut_connection_is_gone_on_with_where_it_was_cut(server: ArchiveServer, part: Path) -> None:
-    server.cuts = [70_000, 50_000]
-    assert is_whole(get(server, part))
+def test_a_cut_connection_is_gone_on_with_where_it_was_cut(server: ArchiveServer, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnnlm_tui.corpus.meter.INTERVAL_SECONDS", 0.0)
+    server.cuts, told = [70_000, 50_000], list[Progress]()
+    assert is_whole(get(server, part, told))
+    assert [progress.done for progress in told] == sorted(progress.done for progress in told), "it never falls back"
     assert [request.get("Range") for request in server.requests] == [None, "bytes=70000-", "bytes=120000-"]
     assert [request.get("If-Range") for request in server.requests] == [None, '"1"', '"1"']
     assert server.sent == [70_000, 50_000, len(BODY) - 120_000]
@@ -156,9 +159,85 @@ def test_a_length_that_is_too_short_ends_the_archive_there(server: ArchiveServer
     assert is_whole(get(server, part), BODY[:-500])
 
 
-def test_an_archive_without_a_length_is_fetched_to_its_end(server: ArchiveServer, part: Path) -> None:
-    server.announced = 0
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_archive_without_a_length_is_fetched_to_its_end_once(server: ArchiveServer, part: Path, chunked: bool) -> None:
+    server.announced, server.chunked = 0, chunked
     assert is_whole(get(server, part))
+    assert is_whole(get(server, part))
+    assert len(server.requests) == 1
+
+
+def test_a_cut_of_what_has_no_length_is_begun_anew_and_no_range_is_asked(server: ArchiveServer, part: Path) -> None:
+    server.chunked, server.cuts = True, [70_000]
+    assert is_whole(get(server, part))
+    assert server.sent == [70_000, len(BODY)]
+    assert [request.get("Range") for request in server.requests] == [None, None]
+
+
+def test_without_a_length_the_disk_is_looked_at_as_the_archive_grows_and_nothing_stays(
+    server: ArchiveServer, part: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "ROOM_EVERY_BYTES", 50_000)
+    monkeypatch.setattr(fetching, "_BLOCK", 10_000)
+    server.chunked, asked = True, list[tuple[int, int]]()
+
+    def check_room(size: int, held: int) -> None:
+        asked.append((size, held))
+        if size > 100_000:
+            raise StorageError("too small")
+
+    with pytest.raises(StorageError, match="too small"):
+        fetch(server.url, part, lambda _: None, check_room)
+    assert asked[0] == (0, 0)
+    assert [held // 50_000 for _, held in asked] in ([0, 1, 2], [0, 1, 2, 3]), "each 50 kB"
+    assert (part.stat().st_size, note_path(part).exists()) == (0, False)
+
+
+def test_a_page_of_the_network_leaves_what_was_fetched_before(server: ArchiveServer, part: Path) -> None:
+    server.cuts = [70_000, 0, 0]
+    with pytest.raises(CorpusError):
+        get(server, part)
+    server.body, server.ignores_range = b"<html>Please log in</html>", True
+    with pytest.raises(CorpusError, match="no gzip archive") as raised:
+        get(server, part)
+    assert raised.value.hint == "run it again: it goes on at 70 kB"
+    assert part.read_bytes() == BODY[:70_000]
+    server.body, server.ignores_range = BODY, False
+    assert is_whole(get(server, part))
+    assert server.requests[-1]["Range"] == "bytes=70000-"
+
+
+def test_an_answer_without_a_byte_is_told_and_leaves_what_was_fetched_before(server: ArchiveServer, part: Path) -> None:
+    server.cuts = [70_000, 0, 0]
+    with pytest.raises(CorpusError):
+        get(server, part)
+    server.always_cut, server.ignores_range = 0, True
+    with pytest.raises(CorpusError, match="can't be fetched: the server sent nothing"):
+        get(server, part)
+    assert part.read_bytes() == BODY[:70_000]
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://127.0.0.1:80a/x", "http://127.0.0.1/a b", "http://a..b/x"])
+def test_an_address_that_is_none_is_told_as_such(part: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    with pytest.raises(CorpusError, match="is no address") as raised:
+        fetch(url, part, lambda _: None, lambda size, held: None)
+    assert raised.value.hint == "set corpus.url"
+
+
+@pytest.mark.parametrize("method", ["open", "unlink", "stat"])
+def test_a_disk_that_fails_is_told_as_one(server: ArchiveServer, part: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.cuts = [70_000, 0, 0]
+    with pytest.raises(CorpusError):
+        get(server, part)
+
+    def fail(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    server.etag = '"2"'  # what is there has to go
+    monkeypatch.setattr(Path, method, fail)
+    with pytest.raises(StorageError, match=r"\.news\.part can't be (read|written): Input/output error"):
+        get(server, part)
 
 
 def test_a_page_in_place_of_an_archive_is_refused_with_how_it_begins(server: ArchiveServer, part: Path) -> None:

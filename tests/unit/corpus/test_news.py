@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -133,7 +135,54 @@ def test_a_disk_too_small_is_refused_with_need_and_have_before_the_first_byte(ro
     assert lying_in(root) == []
 
 
-def test_a_stop_while_unpacking_keeps_the_archive_and_nothing_else(root: Path, server: ArchiveServer) -> None:
+def test_texts_that_another_process_puts_there_meanwhile_are_no_folder_in_the_way(root: Path, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    ensure(root, server)
+    looks = iter([None])
+    monkeypatch.setattr(news, "news_files", lambda folder: next(looks, news_files(folder)))
+    ensure(root, server)
+    assert next(looks, "looked") == "looked"
+    assert len(server.requests) == 1
+
+
+def test_a_python_that_can_not_unpack_is_told_before_anything_is_fetched(root: Path, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(tarfile, "data_filter")
+    with pytest.raises(CorpusError, match="this Python is too old"):
+        ensure(root, server)
+    assert (server.requests, lying_in(root)) == ([], [])
+
+
+def test_a_folder_that_can_not_be_locked_is_told_in_words(root: Path, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(StorageError, match="can't be locked: No locks available"):
+        ensure(root, server)
+    assert server.requests == []
+
+
+def test_without_a_length_a_small_disk_or_a_stop_leaves_nothing(root: Path, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "ROOM_EVERY_BYTES", 1_000)
+    monkeypatch.setattr(fetching, "_BLOCK", 500)
+    monkeypatch.setattr("rnnlm_tui.corpus.meter.INTERVAL_SECONDS", 0.0)
+    server.chunked = True
+    with pytest.raises(StorageError, match=r"5\.0 kB are free: for the text and tokens of the 1\.\d kB that have come so far"):
+        ensure_news(root, server.url, lambda _: None, free=lambda _: 5_000)
+    assert lying_in(root) == []
+
+    def stop(progress: Progress) -> None:
+        if progress.done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ensure_news(root, server.url, stop)
+    assert lying_in(root) == []
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_stop_while_unpacking_keeps_the_archive_and_nothing_else(root: Path, server: ArchiveServer, chunked: bool) -> None:
+    server.chunked = chunked
+
     def stop(progress: Progress) -> None:
         if progress.phase == "unpacking":
             raise KeyboardInterrupt
