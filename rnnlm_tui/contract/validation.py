@@ -24,6 +24,11 @@ from rnnlm_tui.errors import ConfigError, Problem, near_names
 
 Raw = dict[str, object]
 """A config as TOML gives it: sections of plain values."""
+_PATTERNS = {
+    "corpus.url": "begin with http:// or https:// and hold printable ASCII alone, no spaces",
+    "training.device": "be auto, cpu, mps, cuda or cuda:N",
+}
+"""What each field's pattern allows, in words."""
 SectionT = TypeVar("SectionT", bound=BaseModel)
 
 
@@ -161,7 +166,7 @@ def _problem(details: ErrorDetails) -> Problem:
         allowed = str(context.get("expected", "")).replace(" or ", ", ").replace("'", "").split(", ")
         return Problem(path, f"is {value!r}, must be one of {', '.join(allowed)}", near_names(str(value), allowed))
     if kind == "string_pattern_mismatch":
-        return Problem(path, f"is {value!r}, must be auto, cpu, mps, cuda or cuda:N")
+        return Problem(path, f"is {_shown(value)}, must {_PATTERNS[path]}")
     if kind in ("string_too_short", "string_too_long", "too_long") and isinstance(value, str | Sequence):
         most = context.get("max_length", "")
         return Problem(

@@ -167,3 +167,29 @@ def test_lists_of_texts_say_what_is_wrong_with_which_text() -> None:
     assert "is empty" in problems_of({"sampling.stop": ["a", ""]})["sampling.stop.1"]
     assert "has 101 characters, at most 100 are taken" in problems_of({"sampling.stop": ["a" * 101]})["sampling.stop.0"]
     assert "has 9 texts, at most 8 are taken" in problems_of({"sampling.stop": list("abcdefghi")})["sampling.stop"]
+
+
+@pytest.mark.parametrize(
+    "url", ["news.example/data", "ftp://news.example/data", "https://", "http://a b", "https://news.example/\x1b[2J", "https://ex\u202eample/"]
+)
+def test_an_address_that_is_none_is_told_as_an_address(url: str) -> None:
+    found = problems_of({"corpus.url": url})
+    assert list(found) == ["corpus.url"]
+    assert "must begin with http:// or https://" in found["corpus.url"]
+    assert "\x1b" not in found["corpus.url"]
+
+
+PATTERNS = [
+    path
+    for path in field_paths()
+    if any(getattr(item, "pattern", None) for item in section_model(path.split(".")[0]).model_fields[path.split(".")[1]].metadata)
+]
+
+
+@pytest.mark.parametrize("path", PATTERNS)
+def test_every_pattern_is_told_in_words(path: str) -> None:
+    assert f"{path}: is 'what ever', must " in problems_of({path: "what ever"})[path]
+
+
+def test_a_device_and_an_address_have_patterns() -> None:
+    assert {"corpus.url", "training.device"} <= set(PATTERNS)
