@@ -62,6 +62,13 @@ class CorpusManifest(BaseModel):
     created: float
 
 
+def deciding_settings(corpus: CorpusConfig, tokenizer: TokenizerConfig) -> dict[str, dict[str, object]]:
+    """The settings that decide what is prepared, as JSON values: neither where a text is fetched from nor what its kind never reads."""
+    idle_corpus = {"url"} if "elman" in (corpus.source, corpus.test_source) else {"url", "sentences", "seed"}
+    idle_tokenizer = (set() if tokenizer.kind == "pretrained" else {"name"}) | ({"vocab_size"} if tokenizer.kind == "byte" else set())
+    return {"corpus": corpus.model_dump(mode="json", exclude=idle_corpus), "tokenizer": tokenizer.model_dump(mode="json", exclude=idle_tokenizer)}
+
+
 def baseline_key(split: Split, data_mode: DataMode, context_length: int) -> str:
     """Under which `CorpusManifest.bigram` holds a loss: `test.stream.0`, `validation.sentences.30`."""
     return f"{split}.{data_mode}.{context_length if data_mode == 'sentences' else 0}"

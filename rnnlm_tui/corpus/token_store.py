@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TrainingConfig
-from rnnlm_tui.contract.corpora import CORPUS_FORMAT, MANIFEST_NAME, SPLITS, CorpusManifest, Split, baseline_key
+from rnnlm_tui.contract.corpora import CORPUS_FORMAT, MANIFEST_NAME, SPLITS, CorpusManifest, Split, baseline_key, deciding_settings
 from rnnlm_tui.corpus.baseline import COUNTED_TOKENS, EVALUATED, baseline_losses
 from rnnlm_tui.corpus.building import building_folder, discard, publish, sweep, write_text_atomically
 from rnnlm_tui.corpus.encoders import line_encoder
@@ -140,17 +140,10 @@ def _identity(corpus: CorpusConfig, tokenizer: TokenizerConfig, source_hash: str
         "format": CORPUS_FORMAT,
         "rules": RULES,
         "source": source_hash,
-        "corpus": corpus.model_dump(mode="json", exclude={"url"} if "elman" in (corpus.source, corpus.test_source) else {"url", "sentences", "seed"}),
-        "tokenizer": tokenizer.model_dump(mode="json", exclude=_idle_fields(tokenizer)),
+        **deciding_settings(corpus, tokenizer),
         "pretrained": hashlib.sha256(own.read_bytes()).hexdigest() if tokenizer.kind == "pretrained" and own.is_file() else None,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _idle_fields(tokenizer: TokenizerConfig) -> set[str]:
-    """Fields that change nothing for this kind."""
-    idle = set() if tokenizer.kind == "pretrained" else {"name"}
-    return idle | {"vocab_size"} if tokenizer.kind == "byte" else idle
 
 
 def _find(folder: Path, identity: str) -> PreparedCorpus | None:

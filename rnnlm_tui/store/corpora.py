@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig
-from rnnlm_tui.contract.corpora import CORPUS_FORMAT, MANIFEST_NAME, CorpusManifest
+from rnnlm_tui.contract.corpora import CORPUS_FORMAT, MANIFEST_NAME, CorpusManifest, deciding_settings
 from rnnlm_tui.store.locations import corpora_dir
 
 
@@ -26,8 +26,8 @@ def find_corpus(corpus: CorpusConfig, tokenizer: TokenizerConfig) -> CorpusManif
 
     The source itself is not read: a file that changed since is only noticed when the corpus is prepared.
     """
-    wanted = (_what_matters(corpus), _tokenizer_that_matters(tokenizer))
-    return next((found for found in list_corpora() if (_what_matters(found.corpus), _tokenizer_that_matters(found.tokenizer)) == wanted), None)
+    wanted = deciding_settings(corpus, tokenizer)
+    return next((found for found in list_corpora() if deciding_settings(found.corpus, found.tokenizer) == wanted), None)
 
 
 def _read(folder: Path) -> CorpusManifest | None:
@@ -36,19 +36,3 @@ def _read(folder: Path) -> CorpusManifest | None:
     except (OSError, ValidationError):
         return None
     return manifest if manifest.format == CORPUS_FORMAT else None
-
-
-def _what_matters(corpus: CorpusConfig) -> CorpusConfig:
-    default = CorpusConfig()
-    changes: dict[str, object] = {"url": default.url}  # where a text is from says nothing about it
-    if "elman" not in (corpus.source, corpus.test_source):
-        changes |= {"sentences": default.sentences, "seed": default.seed}
-    return corpus.model_copy(update=changes)
-
-
-def _tokenizer_that_matters(tokenizer: TokenizerConfig) -> TokenizerConfig:
-    default = TokenizerConfig()
-    changes: dict[str, object] = {} if tokenizer.kind == "pretrained" else {"name": None}
-    if tokenizer.kind in ("byte", "pretrained"):
-        changes["vocab_size"] = default.vocab_size
-    return tokenizer.model_copy(update=changes)
