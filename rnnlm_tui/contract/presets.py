@@ -112,9 +112,9 @@ PRESET_SUMMARIES: dict[str, str] = {
     "gru": "the demo's text with a GRU",
     "elman": "Elman RNN on generated sentences with a known floor for the perplexity",
     "book": "the textbook's two-layer Elman RNN, 8.3 M parameters",
-    "ptb-small": "your Penn Treebank, LSTM 2x200: perplexity 114",
-    "ptb-medium": "your Penn Treebank, LSTM 2x650: perplexity 82.7",
-    "ptb-large": "your Penn Treebank, LSTM 2x1500: perplexity 78.4",
+    "ptb-small": "your Penn Treebank, LSTM 2x200: published perplexity 114",
+    "ptb-medium": "your Penn Treebank, LSTM 2x650: published perplexity 82.7",
+    "ptb-large": "your Penn Treebank, LSTM 2x1500: published perplexity 78.4",
 }
 """One line for each preset, for lists and the palette."""
 

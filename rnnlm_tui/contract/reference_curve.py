@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from rnnlm_tui.contract.config import RunConfig
@@ -13,6 +14,8 @@ SENTENCES_PER_EVALUATION = 200_064
 """1,563 batches of 128 sentences: the reference was evaluated that often."""
 SENTENCES = 22_034_911
 """Lines of the news training set: the reference saw each of them once."""
+MOST_SPLIT_OFF = 0.01
+"""Share of the training set that a run may keep for validation and still learn from the text that the reference learned from."""
 
 
 class ReferencePoint(NamedTuple):
@@ -57,14 +60,32 @@ def follows_reference(config: RunConfig) -> bool:
 
     It must have the book's text, vocabulary, model, optimizer, batches and evaluation. What may differ is how long it trains (the rate is
     constant, so a shorter or longer run takes the same course), how the arithmetic is done (device, precision, threads), the seed, where
-    text and tokenizer come from, how often it is evaluated, saved and sampled, the small part that is split off for validation, and fields
-    without a meaning for this model and text. The preset's name decides nothing: what is in the config does.
+    text and tokenizer come from, how often it is evaluated, saved and sampled, the part that is split off for validation as long as it is
+    small, and fields without a meaning for this model and text. The preset's name decides nothing: what is in the config does.
     """
-    return _compared(config) == _compared(BOOK)
+    return config.corpus.validation_fraction <= MOST_SPLIT_OFF and _compared(config) == _compared(BOOK)
 
 
 def _compared(config: RunConfig) -> dict[str, object]:
     return config.model_dump(exclude=_MAY_DIFFER)
+
+
+def sentences_once(batch_size: int, steps_per_epoch: float | None = None) -> int:
+    """Training sentences up to which a run may be laid beside the reference: one pass over its own text, and no more than the reference saw.
+
+    The last batch of a pass counts as a full one. Without `steps_per_epoch` the run's own pass is taken for as long as the reference's.
+    """
+    most = math.ceil(SENTENCES / batch_size)
+    return batch_size * (most if steps_per_epoch is None else min(most, round(steps_per_epoch)))
+
+
+def reference_course(batch_size: int, steps_per_epoch: float | None = None) -> tuple[ReferencePoint, ...]:
+    """The reference's points as far as a run's first pass goes.
+
+    What is split off for validation makes the run's pass a little shorter than the reference's: the reference's end is kept all the same.
+    """
+    end = sentences_once(batch_size, steps_per_epoch) / (1 - 2 * MOST_SPLIT_OFF)
+    return tuple(point for point in REFERENCE if point.sentences <= end)
 
 
 def reference_near(sentences: float) -> ReferencePoint:

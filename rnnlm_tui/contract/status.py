@@ -120,7 +120,7 @@ class ReferenceFigures(Figures):
     sentences: int | None = None
     """Training sentences that this run had seen at its newest evaluation."""
     perplexity: float | None = None
-    """Of the reference at its evaluation nearest to that."""
+    """Of the reference at its evaluation nearest to that; None after the run's first epoch, for the reference saw no sentence twice."""
     reference_sentences: int | None = None
     """Training sentences that the reference had seen at it."""
 

@@ -7,17 +7,22 @@ from collections.abc import Mapping
 
 from rnnlm_tui.contract.commands import SETTINGS_KEY
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.reference_curve import follows_reference, reference_near
+from rnnlm_tui.contract.reference_curve import follows_reference, reference_near, sentences_once
 from rnnlm_tui.contract.status import ReferenceFigures
 
 
-def reference_figures(config: RunConfig, meta: Mapping[str, str], evaluated_step: int | None) -> ReferenceFigures | None:
-    """The reference's figure nearest to the run's newest evaluation; None where they can't be compared: another config, other weights at the start, or a rate that was changed."""
+def reference_figures(config: RunConfig, meta: Mapping[str, str], evaluated_step: int | None, steps_per_epoch: float | None = None) -> ReferenceFigures | None:
+    """The reference's figure nearest to the run's newest evaluation, without one before the first and after the first epoch: the reference saw no sentence twice.
+
+    None where the two can't be compared at all: another config, other weights at the start, or a rate that was changed.
+    """
     if not follows_reference(config) or meta.get("parent") or "optimizer.learning_rate" in _changed(meta):
         return None
     if evaluated_step is None:
         return ReferenceFigures()
     sentences = evaluated_step * config.training.batch_size
+    if sentences > sentences_once(config.training.batch_size, steps_per_epoch):
+        return ReferenceFigures(sentences=sentences)
     near = reference_near(sentences)
     return ReferenceFigures(sentences=sentences, perplexity=near.perplexity, reference_sentences=near.sentences)
 

@@ -106,7 +106,7 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
     last = facts.recent[-1] if facts.recent else None
     eta = estimate_remaining(facts)
     source_loss = _number(meta, "source_loss")
-    max_steps, parameters, cores = _number(meta, "max_steps"), _number(meta, "parameters"), _number(meta, "cores")
+    max_steps, epochs, parameters, cores = (_number(meta, key) for key in ("max_steps", "epochs", "parameters", "cores"))
     judged = during_run(facts.evaluations, config.evaluation.split)
     living = facts.status in ("preparing", "running", "paused", "stalled")
     return RunSummary(
@@ -116,7 +116,7 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
         step=last.step if last else 0,
         max_steps=int(max_steps) if max_steps is not None else config.training.max_steps,
         epoch=last.epoch if last else 0.0,
-        epochs=_number(meta, "epochs"),
+        epochs=epochs,
         tokens_seen=last.tokens_seen if last else 0,
         pid=facts.pid if living else None,
         host=meta.get("host"),
@@ -145,7 +145,7 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
             perplexity=_perplexity(_number(meta, "baseline_loss")), validation_perplexity=_perplexity(_number(meta, "baseline_validation_loss"))
         ),
         source=SourceFigures(perplexity=_perplexity(source_loss)),
-        reference=reference_figures(config, meta, judged[-1].step if judged else None),
+        reference=reference_figures(config, meta, judged[-1].step if judged else None, max_steps / epochs if max_steps and epochs else None),
         tokens_per_second=_tokens_per_second(facts.recent) if facts.status == "running" or not living else None,
         eta_seconds=None if eta is None else eta.seconds,
         checkpoints=CheckpointFigures(

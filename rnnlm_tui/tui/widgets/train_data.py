@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rnnlm_tui.contract.figures import figure, scientific, short
 from rnnlm_tui.contract.metrics import during_run
-from rnnlm_tui.contract.reference_curve import REFERENCE, REFERENCE_NAME
+from rnnlm_tui.contract.reference_curve import REFERENCE_NAME, reference_course
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, Mark, XFormat
 
@@ -180,12 +180,13 @@ def _learning(snapshot: RunSnapshot, axis: Axis, title: str, log: bool, of: Call
 
 
 def _reference(snapshot: RunSnapshot, axis: Axis, *, nats: bool) -> tuple[ChartSeries, ...]:
-    """The book's own run behind one that follows its protocol, against the steps that take as many sentences."""
-    reference = snapshot.summary.reference
+    """The book's own run behind the first epoch of one that follows its protocol, against the steps that take as many sentences."""
+    summary, batch = snapshot.summary, snapshot.config.training.batch_size
+    reference = summary.reference
     if reference is None:
         return ()
-    batch = snapshot.config.training.batch_size
-    placed = [(place_ahead(snapshot.series, axis, point.sentences / batch), point.perplexity) for point in REFERENCE]
+    course = reference_course(batch, summary.max_steps / summary.epochs if summary.max_steps and summary.epochs else None)
+    placed = [(place_ahead(snapshot.series, axis, math.ceil(point.sentences / batch)), point.perplexity) for point in course]
     known = [(place, math.log(value) if nats else value) for place, value in placed if place is not None]
     beside = None if reference.perplexity is None else math.log(reference.perplexity) if nats else reference.perplexity
     curve = ChartSeries(

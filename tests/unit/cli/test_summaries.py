@@ -18,12 +18,20 @@ SLICE = "first 1,024 test sentences"
 SUMMARY = RunSummary(run="plain-otter", status="running", model=ModelFigures(cell_type="elman", num_layers=2, hidden_size=8, tie_weights=True))
 
 
-def book_run(*, whole_test: bool) -> None:
-    """A run of the book that was evaluated after 15 times 1,563 steps, and on the whole test set where it has ended."""
+def book_run(*, whole_test: bool, epochs: float = 1.0) -> None:
+    """A run of the book that was evaluated after 15 times 1,563 steps, and on the whole test set where it has ended; `epochs` passes over its text took these steps."""
     directory = create_run(BOOK, "brisk-heron")
     with RunDatabase(directory.database_path) as database:
         database.begin_attempt(1, "box", "boot", "cpu, 2 threads", 0, {})
-        for key, value in {"device": "cpu, 2 threads", "matmul": "medium", "precision": "float32", "cores": "2", "threads": "2", "max_steps": "23445"}.items():
+        for key, value in {
+            "device": "cpu, 2 threads",
+            "matmul": "medium",
+            "precision": "float32",
+            "cores": "2",
+            "threads": "2",
+            "max_steps": "23445",
+            "epochs": str(epochs),
+        }.items():
             database.set_meta(key, value)
         database.add_steps([StepRow(1, 23_445, 68_000_000, 0.14, 4.6, 0.5, 1e-3, 12_000.0, 5_600.0, 9_000.0)])
         for name, split, loss in ((SLICE, "test", 4.55), ("first 1,024 validation sentences", "validation", 4.56)):
@@ -53,6 +61,14 @@ def test_the_json_of_show_has_the_reference_and_the_run_at_as_many_sentences(cap
     assert shown["reference"] == {"sentences": 3_000_960, "perplexity": 92.16, "reference_sentences": 3_000_960}
     assert (shown["evaluation"]["name"], shown["test"]["name"]) == (SLICE, "test")
     assert (shown["matmul"], shown["precision"], shown["cores"], shown["others_cores"]) == ("medium", "float32", 2, None)
+
+
+def test_after_the_first_epoch_show_names_no_figure_of_the_reference(capsys: pytest.CaptureFixture[str]) -> None:
+    book_run(whole_test=True, epochs=3.0)
+    assert run(["show", "brisk"]) == 0
+    assert "reference" not in capsys.readouterr().out
+    assert run(["show", "brisk", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["reference"] == {"sentences": 3_000_960, "perplexity": None, "reference_sentences": None}
 
 
 def test_a_reference_at_another_number_of_sentences_says_so() -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from rnnlm_tui.contract.presets import BOOK, DEMO, ELMAN
-from rnnlm_tui.contract.reference_curve import REFERENCE, SENTENCES, follows_reference, reference_near
+from rnnlm_tui.contract.reference_curve import REFERENCE, SENTENCES, follows_reference, reference_course, reference_near, sentences_once
 from rnnlm_tui.contract.validation import merge, parse_config
 
 
@@ -34,6 +34,7 @@ def test_the_preset_book_is_comparable_and_the_others_are_not() -> None:
         ("training.max_steps", 3_126), ("training.epochs", 2), ("training.seed", 7), ("training.device", "cpu"), ("training.matmul", "float32"),
         ("training.precision", "bf16"), ("training.threads", 1), ("training.deterministic", True), ("evaluation.every", 500), ("evaluation.prompts", ["Moscow"]),
         ("checkpoint.every", 0), ("sampling.greedy", False), ("corpus.url", "https://example.org/news"), ("tokenizer.name", "/data/phi"), ("preset", "demo"),
+        ("corpus.validation_fraction", 0.01), ("corpus.validation_fraction", 1e-6),
     ],
 )  # fmt: skip
 def test_what_changes_neither_learning_nor_measure_leaves_a_run_comparable(path: str, value: object) -> None:
@@ -48,6 +49,7 @@ def test_what_changes_neither_learning_nor_measure_leaves_a_run_comparable(path:
         ("model.initialization", "default"), ("optimizer.learning_rate", 3e-3), ("optimizer.max_grad_norm", 1.0), ("optimizer.weight_decay", 0.1),
         ("schedule.kind", "cosine"), ("schedule.warmup_steps", 100), ("training.batch_size", 64), ("training.context_length", 60), ("training.shuffle", True),
         ("evaluation.max_sentences", 2_048), ("evaluation.split", "validation"),
+        ("corpus.validation_fraction", 0.45), ("corpus.validation_fraction", 0.011),
     ],
 )  # fmt: skip
 def test_what_changes_learning_or_measure_makes_a_run_incomparable(path: str, value: object) -> None:
@@ -59,3 +61,15 @@ def test_what_changes_learning_or_measure_makes_a_run_incomparable(path: str, va
 )
 def test_the_nearest_measured_evaluation_is_taken(sentences: int, perplexity: float) -> None:
     assert reference_near(sentences).perplexity == perplexity
+
+
+def test_a_run_stands_beside_the_reference_for_one_pass_over_its_own_text_and_no_longer_than_the_reference_went() -> None:
+    assert sentences_once(128) == 172_148 * 128
+    assert sentences_once(128, 171_804.0) == 171_804 * 128
+    assert sentences_once(128, 400_000.0) == 172_148 * 128
+
+
+def test_the_course_is_whole_beside_the_books_own_text_and_ends_with_the_first_pass_over_a_shorter_one() -> None:
+    assert reference_course(128) == reference_course(128, 171_804.0) == REFERENCE
+    assert [point.perplexity for point in reference_course(128, 1_563 * 5)] == [266.13, 183.23, 153.22, 136.38, 125.34]
+    assert reference_course(128, 100.0) == ()

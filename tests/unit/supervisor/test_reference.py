@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from rnnlm_tui.contract.commands import SETTINGS_KEY
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.presets import BOOK
@@ -18,6 +20,20 @@ def test_the_evaluation_nearest_in_sentences_stands_beside_the_newest_own_one() 
 
 def test_before_the_first_evaluation_there_is_a_reference_without_figures() -> None:
     found = reference_figures(BOOK, {}, None)
+    assert found is not None
+    assert found.perplexity is None
+
+
+@pytest.mark.parametrize(("step", "compared"), [(171_804, True), (171_805, False), (2 * 171_804, False)])
+def test_after_the_first_epoch_nothing_of_the_reference_stands_beside_a_run(step: int, compared: bool) -> None:
+    found = reference_figures(BOOK, {}, step, steps_per_epoch=171_804.0)
+    assert found is not None
+    assert (found.perplexity is not None, found.reference_sentences is not None) == (compared, compared)
+    assert found.sentences == step * 128
+
+
+def test_a_run_that_saw_more_sentences_than_the_reference_is_compared_with_nothing_even_before_its_epoch_is_known() -> None:
+    found = reference_figures(BOOK, {}, 172_149)
     assert found is not None
     assert found.perplexity is None
 

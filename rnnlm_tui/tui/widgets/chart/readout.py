@@ -89,11 +89,11 @@ def _entry(data: ChartData, look: Look, plot: Plot, index: int, *, named: bool) 
 
 
 def _guide(data: ChartData, look: Look, guide: ChartSeries, dots: str, *, placed: bool) -> Content:
-    """`·· reference 72.4`; at the cursor the newest of its points, with its x where it lies elsewhere."""
+    """`·· reference 72.4`; at the cursor the newest of its points, with its x, and none before its first point or after its last."""
     if look.cursor is None:
         return Content.styled(" ".join(part for part in (dots, guide.name, guide.current) if part), DIM)
     at = nearest(guide, look.cursor)
-    value = written(guide, guide.mean[at]) if at is not None and guide.x[at] <= look.cursor else figures.NOTHING
+    value = written(guide, guide.mean[at]) if at is not None and guide.x[at] <= look.cursor <= guide.x[-1] else figures.NOTHING
     place = f" @{x_at(guide.x[at], data.x_format)}" if placed and at is not None and value != figures.NOTHING else ""
     return Content.styled(f"{dots} {guide.name} {value}{place}", DIM)
 

@@ -67,15 +67,17 @@ def test_points_of_a_guide_beyond_the_limits_are_not_off_scale() -> None:
     assert picture(with_guide(), 96, 15)[0].off_scale == 0
 
 
-def test_the_legend_names_a_guide_and_shows_the_newest_of_its_points_at_the_cursor() -> None:
+def test_the_legend_names_a_guide_and_shows_the_newest_of_its_points_at_the_cursor_as_far_as_it_goes() -> None:
     data = with_guide()
     seen = look(data)
     plot = draw(data, seen, 96, 15, Memory())
     assert "·· reference 70.0" in legends(data, seen, plot)[0].plain
     at = look(data, cursor=250)
     assert "·· reference 120 @100" in legends(data, at, draw(data, at, 96, 15, Memory()))[0].plain
-    before = look(data, cursor=5)
-    assert "·· reference –" in legends(data, before, draw(data, before, 96, 15, Memory()))[0].plain
+    ended = replace(data, guides=(replace(GUIDE, x=[10, 100, 200, 249]),))
+    for some, cursor in ((data, 5), (ended, 250)):
+        outside = look(some, cursor=cursor)
+        assert "·· reference –" in legends(some, outside, draw(some, outside, 96, 15, Memory()))[0].plain
 
 
 def test_ascii_and_small_pictures_hold_a_guide_too() -> None:
