@@ -30,6 +30,8 @@ _PATTERNS = {
 }
 """What each field's pattern allows, in words."""
 SectionT = TypeVar("SectionT", bound=BaseModel)
+LIST_AS_WRITTEN = r'["\n", "The end"]'
+"""How TOML has a list of texts, the first of them a line break."""
 
 
 def section_model(section: str) -> type[BaseModel]:
@@ -178,10 +180,11 @@ def _problem(details: ErrorDetails) -> Problem:
         "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number", "bool_type": "true or false",
         "string_type": "text", "tuple_type": "a list of texts", "model_type": "a section of keys", "model_attributes_type": "a section of keys", "dict_type": "a section of keys",
     }.get(kind)  # fmt: skip
+    hint = f"write {LIST_AS_WRITTEN}, in a shell between single quotes" if kind == "tuple_type" else allowed_range(path)
     if value is None:
-        return Problem(path, f"has no value, must be {wanted or 'one'}", allowed_range(path))
+        return Problem(path, f"has no value, must be {wanted or 'one'}", hint)
     if wanted:
-        return Problem(path, f"is {_shown(value)}, must be {wanted}", allowed_range(path))
+        return Problem(path, f"is {_shown(value)}, must be {wanted}", hint)
     return Problem(path, f"is {_shown(value)}: {details['msg'][:1].lower()}{details['msg'][1:]}", allowed_range(path))
 
 

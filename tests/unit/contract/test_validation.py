@@ -139,6 +139,14 @@ def test_prompts_are_a_list_of_texts() -> None:
     assert "evaluation.prompts" in "".join(problems_of({"evaluation.prompts": ["ok", 3]}))
 
 
+@pytest.mark.parametrize("written", [r"\n", "The end", "3"])
+def test_a_text_where_a_list_belongs_is_told_how_a_list_is_written(written: str) -> None:
+    found = problems_of(parse_assignments([f"sampling.stop={written}"]))["sampling.stop"]
+    assert "must be a list of texts" in found
+    shown = found.partition("write ")[2].partition(", in a shell")[0]
+    assert parse_config(merge(RunConfig(), parse_assignments([f"sampling.stop={shown}"]))).sampling.stop == ("\n", "The end")
+
+
 @pytest.mark.parametrize(
     ("path", "words"),
     [
