@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -13,30 +13,26 @@ from textual.containers import Container, Horizontal
 from textual.content import Content
 from textual.events import Resize, ScreenResume
 
-from rnnlm_tui.contract import figures
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.presets import DEMO, PRESET_SUMMARIES, PRESETS
-from rnnlm_tui.errors import ConfigError, CorpusError, DeviceError, InputError, Problem, RnnlmError, TokenizerError
+from rnnlm_tui.errors import ConfigError, InputError, RnnlmError
 from rnnlm_tui.tui.actions import Action, action, bindings_for
-from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
+from rnnlm_tui.tui.screens.choose import ChooseScreen
+from rnnlm_tui.tui.screens.draft_check import DraftCheck, look_up
 from rnnlm_tui.tui.screens.form_keys import FormKeys
 from rnnlm_tui.tui.sizes import WIDE_FROM
 from rnnlm_tui.tui.widgets.content import from_outside, plain
 from rnnlm_tui.tui.widgets.estimate_panel import TITLES, EstimatePanel, room_of
 from rnnlm_tui.tui.widgets.form import ConfigForm
 from rnnlm_tui.tui.widgets.form_draft import Draft, counted, draft_of, field_of
-from rnnlm_tui.tui.widgets.form_fields import edited_value, read_value, section_title
+from rnnlm_tui.tui.widgets.form_fields import section_title
 from rnnlm_tui.tui.widgets.form_sections import SectionList, form_legend
 from rnnlm_tui.tui.widgets.palette import BRIGHT, DIM, TEXT
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 if TYPE_CHECKING:
-    from rnnlm_tui.supervisor.estimate import Estimate
     from rnnlm_tui.supervisor.machine import MachineFacts
     from rnnlm_tui.supervisor.monitor import RunSnapshot
-
-REFUSED_AT: tuple[tuple[type[InputError], str], ...] = ((CorpusError, "corpus.source"), (TokenizerError, "tokenizer.name"), (DeviceError, "training.device"))
-"""Where it is said that a config can't run on this machine."""
 
 
 class ConfigScreen(FormKeys):
@@ -65,12 +61,7 @@ class ConfigScreen(FormKeys):
         self._given: RunConfig | None = None
         """What the app's draft was when this screen last took or gave it."""
         self._name = ""
-        self._problems: tuple[Problem, ...] = ()
-        self._estimate: Estimate | None = None
-        self._estimated: RunConfig | None = None
-        self._facts: Mapping[str, str] = {}
-        self._refused: tuple[RunConfig, Problem] | None = None
-        """The config that can't start as this machine is, and why: it may start at the next try, for what was missing may be there by then."""
+        self._check = DraftCheck()
 
     def compose_body(self) -> ComposeResult:
         with Container(id="config-body"):
@@ -129,16 +120,8 @@ class ConfigScreen(FormKeys):
         if self.locked:
             names = ["next_field", "next_section", "new_from_run", *(["start_draft"] if self._run_status == "draft" else []), "leave"]
         else:
-            names = [
-                "next_field",
-                "next_section",
-                "edit_field",
-                "reset_field",
-                "choose_preset",
-                *(["next_problem"] if self._problems else []),
-                "save_draft",
-                "start_draft",
-            ]
+            mend = ["next_problem"] if self._check.problems else []
+            names = ["next_field", "next_section", "edit_field", "reset_field", "choose_preset", *mend, "save_draft", "start_draft"]
         return [(action(name), "") for name in names]
 
     @property
@@ -174,17 +157,13 @@ class ConfigScreen(FormKeys):
         draft = self.shown
         if draft is None or not self.is_mounted:
             return
-        estimate = self._estimate if self._estimated == draft.nearest_config() else None
-        config = draft.nearest_config()
-        blocking = () if self.locked else draft.problems_within(estimate.steps if estimate is not None else None)
-        refusal = self._refused[1] if self._refused is not None and self._refused[0] == config and not self.locked else None
-        self._problems = blocking if refusal is None else (*blocking, refusal)
-        self.form.show(draft, self._problems, locked=self.locked, facts=self._facts)
+        config, check = draft.nearest_config(), self._check
+        check.judge(draft, locked=self.locked)
+        self.form.show(draft, check.problems, locked=self.locked, facts=check.facts)
         self._show_titles()
-        if config != self._estimated:
-            self._estimated = config
+        if check.wants(config):
             self._work_out(config)
-        self.query_one(EstimatePanel).show(self._estimate, draft, blocking, room_of(self.lab.machine), started=self.locked)
+        self.query_one(EstimatePanel).show(check.estimate, draft, check.blocking, room_of(self.lab.machine), started=self.locked)
         self.refresh_frame()
 
     def _show_titles(self) -> None:
@@ -193,20 +172,18 @@ class ConfigScreen(FormKeys):
             return
         box = self.query_one("#form-box", TitledContainer)
         box.panel_title = "Configuration" if wide else section_title(section)
-        box.legend = form_legend(draft, self._problems, None if wide else section, locked=self.locked)
-        self.query_one(SectionList).show(draft, self._problems, section)
+        box.legend = form_legend(draft, self._check.problems, None if wide else section, locked=self.locked)
+        self.query_one(SectionList).show(draft, self._check.problems, section)
 
     @work(group="estimate", exclusive=True)
     async def _work_out(self, config: RunConfig) -> None:
         """The figures of a config, worked out in a thread, for they look at disk."""
         try:
-            estimate, facts, missing = await asyncio.to_thread(partial(_figures_of, self, config))
+            found = await asyncio.to_thread(look_up, self.lab.services, config)
         except (RnnlmError, OSError) as error:
             self.lab.say_error(error)
             return
-        self._estimate, self._facts = estimate, facts
-        if missing is not None and (self._refused is None or self._refused[0] != config):
-            self._refused = config, Problem("corpus.source", missing.message, missing.hint)
+        self._check.take(found)
         self._show()
 
     # what the form says
@@ -226,23 +203,14 @@ class ConfigScreen(FormKeys):
     def on_config_form_wanted(self, event: ConfigForm.Wanted) -> None:
         if self.locked:
             self.lab.say("a run's config never changes: n makes a new run from it")
-            return
-        field, value = event.row.field, event.row.state.value
-
-        def chosen(answer: str | None) -> None:
-            if answer is not None and (answer or field.kind == "list"):
-                self.form.set_value(field.path, read_value(field, answer))
-
-        if field.kind == "list":
-            self.app.push_screen(TextsScreen(field.title, edited_value(field, value)), chosen)
         else:
-            self.app.push_screen(ChooseScreen(field.title, [(choice, "") for choice in field.choices], str(value), field.help), chosen)
+            self.edit_in_overlay(event.row)
 
     # the actions
 
     def action_next_problem(self) -> None:
         """Go to the next field that is wrong."""
-        if self._problems:
+        if self._check.problems:
             self.form.next_problem()
         else:
             self.lab.say("there is no problem")
@@ -296,16 +264,15 @@ class ConfigScreen(FormKeys):
             return
         config = self._ready()
         if config is not None:
-            self._refused = None
+            self._check.forget_refusal()
             self.lab.start_run(config, self._name or None, partial(self._refuse, config))
 
     def _refuse(self, config: RunConfig, error: InputError) -> None:
         """No run was created: say why beside the field that it is about."""
-        path = next((path for kind, path in REFUSED_AT if isinstance(error, kind)), None)
-        if path is None or self.locked:
+        path = None if self.locked else self._check.refuse(config, error)
+        if path is None:
             self.lab.say_error(error)
             return
-        self._refused = config, Problem(path, error.message, error.hint)
         self._show()
         self.form.go_to(path)
         self.lab.say(f"not started: {TITLES[path]} says why", trouble=True)
@@ -316,7 +283,7 @@ class ConfigScreen(FormKeys):
         if draft is None:
             self.lab.say("this run is saved: n makes a new run from it")
             return None
-        blocking = [problem for problem in self._problems if self._refused is None or problem is not self._refused[1]]
+        blocking = self._check.blocking
         if blocking:
             self.form.go_to(field_of(blocking[0])) if "." in blocking[0].path else None
             self.lab.say(f"{counted(len(blocking), 'problem')} to mend first, g goes from one to the next", trouble=True)
@@ -326,13 +293,3 @@ class ConfigScreen(FormKeys):
         except ConfigError as error:
             self.lab.say_error(error)
             return None
-
-
-def _figures_of(screen: ConfigScreen, config: RunConfig) -> tuple[Estimate, Mapping[str, str], InputError | None]:
-    services = screen.lab.services
-    estimate = services.estimate(config)
-    corpus = services.corpus(config)
-    facts: dict[str, str] = {}
-    if corpus is not None:
-        facts["corpus.source"] = f"{corpus.title}, {figures.disk(sum(split.bytes for split in corpus.splits.values()))}"
-    return estimate, facts, services.missing_source(config)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.widgets.form import ConfigForm
+from rnnlm_tui.tui.widgets.form_fields import edited_value, read_value
+from rnnlm_tui.tui.widgets.form_row import FieldRow
 
 
 class FormKeys(PaneScreen):
@@ -36,6 +39,19 @@ class FormKeys(PaneScreen):
             self.form.move(1)
         else:
             self.form.edit()
+
+    def edit_in_overlay(self, row: FieldRow) -> None:
+        """A field that wants more than one line: a list of its choices, or a box for its texts."""
+        field, value = row.field, row.state.value
+
+        def chosen(answer: str | None) -> None:
+            if answer is not None and (answer or field.kind == "list"):
+                self.form.set_value(field.path, read_value(field, answer))
+
+        if field.kind == "list":
+            self.app.push_screen(TextsScreen(field.title, edited_value(field, value)), chosen)
+        else:
+            self.app.push_screen(ChooseScreen(field.title, [(choice, "") for choice in field.choices], str(value), field.help), chosen)
 
     def action_next_choice(self) -> None:
         """The next value of a choice or switch."""

@@ -1,4 +1,4 @@
-"""The prompt pane: text that streams in, settings in place, checkpoints by key, calm errors."""
+"""The prompt pane: text that streams in, checkpoints by key, calm errors."""
 
 from __future__ import annotations
 
@@ -6,28 +6,13 @@ import asyncio
 import threading
 
 import pytest
-from textual.events import Key
-from textual.widgets.text_area import Edit, EditResult
 
-from rnnlm_tui.contract.requests import SampleRequest
 from rnnlm_tui.errors import InputError, WorkerError
-from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.screens.prompt import PromptScreen
-from rnnlm_tui.tui.widgets.prompt_box import PromptBox
 from rnnlm_tui.tui.widgets.settings_row import SettingInput
 from rnnlm_tui.tui.widgets.transcript import Transcript
+from tests.tui.panes.asking import last_request, pane
 from tests.tui.panes.fakes import FakeSampler, FakeServices, make_snapshot
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
-
-
-def pane(app: RnnlmApp) -> PromptScreen:
-    screen = app.pane_screen
-    assert isinstance(screen, PromptScreen)
-    return screen
-
-
-def last_request(services: FakeServices) -> SampleRequest:
-    return services.fake_sampler.requests[-1]
 
 
 async def test_enter_samples_from_the_best_checkpoint_with_the_runs_settings() -> None:
@@ -102,131 +87,6 @@ async def test_the_line_under_the_prompt_repeats_no_key_of_the_footer(width: int
             await pilot.press("escape")
             await pilot.pause()
         assert "best 3,700" in screen_text(app).splitlines()[-2]
-
-
-async def test_letters_and_digits_are_text_inside_the_box() -> None:
-    async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
-        await pilot.press(*"q1r?w")
-        await until(pilot, lambda: pane(app).box.text == "q1r?w")
-        assert app.current_mode == "prompt"
-
-
-async def test_keys_that_come_in_one_go_act_in_their_order() -> None:
-    services = FakeServices(make_snapshot())
-    async with opened(services, "prompt") as (app, pilot):
-        for key in (*"one", "ctrl+u", *"two!", "backspace", "tab", *"1.5", "enter", "ctrl+j", "x", "enter"):
-            app.post_message(Key(key, key if len(key) == 1 else None))
-        await until(pilot, lambda: bool(services.fake_sampler.requests))
-        assert last_request(services).prompt == "two\nx"
-        assert last_request(services).settings.temperature == 1.5
-
-
-async def test_ctrl_j_breaks_the_line_and_ctrl_u_clears() -> None:
-    async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
-        await pilot.press(*"one", "ctrl+j", *"two")
-        await until(pilot, lambda: pane(app).box.text == "one\ntwo")
-        await pilot.press("ctrl+u")
-        await until(pilot, lambda: pane(app).box.text == "")
-
-
-async def test_up_brings_earlier_prompts_and_down_what_was_being_written() -> None:
-    services = FakeServices(make_snapshot())
-    async with opened(services, "prompt") as (app, pilot):
-        box = pane(app).box
-        await pilot.press(*"new", "up")
-        await until(pilot, lambda: box.text == "Tonight I want")
-        await pilot.press("up", "up")
-        await until(pilot, lambda: box.text == "The economy")
-        await pilot.press("down", "down")
-        await until(pilot, lambda: box.text == "new")
-        await pilot.press("enter")
-        await until(pilot, lambda: services.kept_prompts == ["new"])
-
-
-async def test_settings_are_reached_with_tab_edited_in_place_and_used() -> None:
-    services = FakeServices(make_snapshot())
-    async with opened(services, "prompt") as (app, pilot):
-        await pilot.press("tab")
-        await until(pilot, lambda: isinstance(app.focused, SettingInput))
-        await pilot.press(*"1.2", "tab", *"0.5", "tab", *"40", "tab", *"12", "tab", *"99", "enter")
-        await until(pilot, lambda: app.focused is pane(app).box)
-        await pilot.press(*"x", "enter")
-        await until(pilot, lambda: bool(services.fake_sampler.requests))
-        settings = last_request(services).settings
-        assert (settings.temperature, settings.top_p, settings.top_k, settings.max_new_tokens, settings.seed) == (1.2, 0.5, 40, 12, 99)
-
-
-async def test_min_p_penalty_and_stop_follow_and_a_stop_string_keeps_its_spaces_and_line_breaks() -> None:
-    services = FakeServices(make_snapshot())
-    async with opened(services, "prompt") as (app, pilot):
-        await pilot.press(*["tab"] * 6, *"0.05", "tab", *"1.1", "tab", *"\\n| The end", "enter")
-        await until(pilot, lambda: app.focused is pane(app).box)
-        await pilot.press(*"x", "enter")
-        await until(pilot, lambda: bool(services.fake_sampler.requests))
-        settings = last_request(services).settings
-        assert (settings.min_p, settings.repetition_penalty, settings.stop) == (0.05, 1.1, ("\n", " The end"))
-        await pilot.press(*["tab"] * 6, *"off", "tab", *"off", "tab", "delete", "enter")
-        pane(app).box.text = "y"
-        await until(pilot, lambda: app.focused is pane(app).box)
-        await pilot.press("enter")
-        await until(pilot, lambda: len(services.fake_sampler.requests) == 2)
-        settings = last_request(services).settings
-        assert (settings.min_p, settings.repetition_penalty, settings.stop) == (0.0, 1.0, ())
-
-
-async def test_settings_that_are_off_take_no_row_of_a_narrow_terminal_until_they_are_wanted() -> None:
-    def row(app: RnnlmApp) -> str:
-        return next((line for line in screen_text(app).splitlines() if "min-p" in line), "")
-
-    services = FakeServices(make_snapshot())
-    async with opened(services, "prompt", size=(80, 24)) as (app, pilot):
-        assert row(app) == ""
-        await pilot.press("tab")
-        await until(pilot, lambda: "stop  off" in row(app))
-        await pilot.press("shift+tab")
-        await until(pilot, lambda: row(app) == "")
-        await pilot.press(*["tab"] * 6, *"0.1", "enter")
-        await until(pilot, lambda: "0.1" in row(app))
-        assert app.focused is pane(app).box
-        await pilot.resize_terminal(120, 40)
-        await until(pilot, lambda: "temperature" in row(app) and "stop" in row(app))
-
-
-async def test_the_stop_box_says_how_to_write_in_it_and_too_long_a_stop_string_what_is_allowed() -> None:
-    async with opened(FakeServices(make_snapshot()), "prompt", size=(80, 24)) as (app, pilot):
-        await pilot.press(*["tab"] * 8)
-        await until_shown(pilot, "\\n a line break   | between several")
-        app.query_one("#setting-stop", SettingInput).value = "x" * 101
-        await until_shown(pilot, "✗ stop has 101 characters, at most 100 are taken")
-
-
-async def test_tab_after_the_last_setting_is_the_prompt_again() -> None:
-    async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
-        for _ in range(9):
-            await pilot.press("tab")
-        await until(pilot, lambda: isinstance(app.focused, PromptBox))
-
-
-async def test_a_wrong_setting_says_what_is_allowed_and_nothing_is_sampled() -> None:
-    services = FakeServices(make_snapshot())
-    async with opened(services, "prompt") as (_app, pilot):
-        await pilot.press("tab", "tab", *"1.5")
-        await until_shown(pilot, "✗ top-p must be at most 1")
-        await pilot.press("enter", *"x", "enter")
-        await pilot.pause()
-        assert not services.fake_sampler.requests
-        await pilot.press("tab", "tab", *"off", "enter", "enter")
-        await until(pilot, lambda: bool(services.fake_sampler.requests))
-        assert last_request(services).settings.top_p == 1.0
-
-
-async def test_a_temperature_of_zero_is_greedy_and_says_so() -> None:
-    services = FakeServices(make_snapshot())
-    async with opened(services, "prompt") as (_app, pilot):
-        await pilot.press("tab", "0", "enter", *"x", "enter")
-        await until_shown(pilot, "greedy")
-        await until(pilot, lambda: bool(services.fake_sampler.requests))
-        assert last_request(services).settings.greedy
 
 
 async def test_ctrl_r_takes_another_seed_and_ctrl_k_the_next_checkpoint() -> None:
@@ -371,39 +231,3 @@ async def test_without_a_run_letters_and_digits_act_and_the_footer_offers_what_w
         await until(pilot, lambda: app.current_mode == "runs")
         await pilot.press("4", "n")
         await until(pilot, lambda: app.current_mode == "config")
-
-
-async def test_a_flood_of_typed_characters_goes_in_together_and_enter_behind_it_sends_it_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    services = FakeServices(make_snapshot())
-    edits: list[int] = []
-    edit = PromptBox.edit
-
-    def counting(box: PromptBox, change: Edit) -> EditResult:
-        edits.append(len(change.text))
-        return edit(box, change)
-
-    monkeypatch.setattr(PromptBox, "edit", counting)
-    async with opened(services, "prompt") as (app, pilot):
-        text = "the state of the union " * 40
-        for character in text:
-            app.post_message(Key("space" if character == " " else character, character).set_sender(app))
-        app.post_message(Key("enter", "\r").set_sender(app))
-        await until(pilot, lambda: bool(services.fake_sampler.requests))
-        assert last_request(services).prompt == text
-        assert sum(edits) == len(text)
-        assert len(edits) < len(text) / 10
-
-
-async def test_a_setting_that_was_left_shows_its_value_from_the_start() -> None:
-    async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
-        await pilot.press(*["tab"] * 9)
-        await pilot.pause()
-        assert app.focused is pane(app).box
-        await until_shown(pilot, "top-p  0.95")
-
-
-@pytest.mark.parametrize(("text", "said"), [("x", "1 character "), ("xy", "2 characters ")])
-async def test_characters_are_counted_in_grammar(text: str, said: str) -> None:
-    async with opened(FakeServices(make_snapshot()), "prompt") as (_app, pilot):
-        await pilot.press(*text)
-        await until_shown(pilot, said)

@@ -1,0 +1,99 @@
+"""What stands in the way of a draft: what is wrong in it, what this machine lacks for it, and the figures that tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rnnlm_tui.contract import figures
+from rnnlm_tui.errors import CorpusError, DeviceError, InputError, Problem, TokenizerError
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.config import RunConfig
+    from rnnlm_tui.supervisor.estimate import Estimate
+    from rnnlm_tui.tui.services import Services
+    from rnnlm_tui.tui.widgets.form_draft import Draft
+
+REFUSED_AT: tuple[tuple[type[InputError], str], ...] = ((CorpusError, "corpus.source"), (TokenizerError, "tokenizer.name"), (DeviceError, "training.device"))
+"""Where it is said that a config can't run on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a look at the disk tells of a config."""
+
+    config: RunConfig
+    estimate: Estimate
+    facts: Mapping[str, str]
+    """What is known beside a field, by its path."""
+    missing: InputError | None
+    """Why its text can't be found; None where it can."""
+
+
+def look_up(services: Services, config: RunConfig) -> Findings:
+    """Look for a config's text and work out its figures; it blocks as long as the disk needs.
+
+    Raises:
+        RnnlmError, OSError: something on the disk can't be read.
+    """
+    estimate = services.estimate(config)
+    corpus = services.corpus(config)
+    facts: dict[str, str] = {}
+    if corpus is not None:
+        facts["corpus.source"] = f"{corpus.title}, {figures.disk(sum(split.bytes for split in corpus.splits.values()))}"
+    return Findings(config, estimate, facts, services.missing_source(config))
+
+
+class DraftCheck:
+    """Knows the newest findings, the newest refusal, and the problems that follow from both for the draft that shows."""
+
+    def __init__(self) -> None:
+        self.blocking: tuple[Problem, ...] = ()
+        """What is wrong in the draft itself: it can't start before that is mended."""
+        self.problems: tuple[Problem, ...] = ()
+        """The same, and what this machine lacks: it may start at the next try, for what was missing may be there by then."""
+        self._asked: RunConfig | None = None
+        self._found: Findings | None = None
+        self._refused: tuple[RunConfig, Problem] | None = None
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """The newest figures: those of the config before until the disk was looked at for this one."""
+        return self._found.estimate if self._found is not None else None
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What is known beside the fields, as old as `estimate`."""
+        return self._found.facts if self._found is not None else {}
+
+    def judge(self, draft: Draft, *, locked: bool) -> None:
+        """Find the problems of a draft; the config of a run (`locked`) has none."""
+        config, found, refused = draft.nearest_config(), self._found, self._refused
+        if locked:
+            self.blocking = self.problems = ()
+            return
+        self.blocking = draft.problems_within(found.estimate.steps if found is not None and found.config == config else None)
+        self.problems = (*self.blocking, refused[1]) if refused is not None and refused[0] == config else self.blocking
+
+    def wants(self, config: RunConfig) -> bool:
+        """Whether the disk was not looked at for this config; whoever is told so looks, and is not told again."""
+        asked, self._asked = self._asked, config
+        return asked != config
+
+    def take(self, found: Findings) -> None:
+        """New findings; a text that is missing counts as a refusal, unless this config was refused for something else."""
+        self._found = found
+        if found.missing is not None and (self._refused is None or self._refused[0] != found.config):
+            self._refused = found.config, Problem("corpus.source", found.missing.message, found.missing.hint)
+
+    def refuse(self, config: RunConfig, error: InputError) -> str | None:
+        """A start of this config failed: the path of the field that it is about; None where it is about none."""
+        path = next((path for kind, path in REFUSED_AT if isinstance(error, kind)), None)
+        if path is not None:
+            self._refused = config, Problem(path, error.message, error.hint)
+        return path
+
+    def forget_refusal(self) -> None:
+        """It is tried again."""
+        self._refused = None

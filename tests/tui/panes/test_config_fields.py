@@ -1,0 +1,103 @@
+"""The fields of the config form: switches, choices, lists, what is pasted, and keys that come in one go."""
+
+from __future__ import annotations
+
+from textual.events import Key, Paste
+
+from rnnlm_tui.contract.presets import DEMO
+from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
+from tests.tui.panes.fakes import FakeServices
+from tests.tui.panes.filling import focused, go, pane, write
+from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+
+
+async def test_enter_switches_a_switch_and_arrows_turn_a_choice() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await go(pilot, "model.tie_weights")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.draft is not None and not app.draft.model.tie_weights)
+        await go(pilot, "tokenizer.kind")
+        await pilot.press("left")
+        await until(pilot, lambda: app.draft is not None and app.draft.tokenizer.kind == "word")
+
+
+async def test_a_choice_opens_a_small_list_and_escape_leaves_it() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await go(pilot, "schedule.kind")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, ChooseScreen))
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen is app.pane_screen)
+        assert app.draft == DEMO
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, ChooseScreen))
+        await pilot.press("up", "enter")
+        await until(pilot, lambda: app.draft is not None and app.draft.schedule.kind == "constant")
+        await until_shown(pilot, "cosine only")
+
+
+async def test_prompts_are_edited_one_a_line() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await go(pilot, "evaluation.prompts")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, TextsScreen))
+        await pilot.press("enter", *"God [b]", "ctrl+s")
+        await until(pilot, lambda: app.draft is not None and app.draft.evaluation.prompts == (*DEMO.evaluation.prompts, "God [b]"))
+        await until_shown(pilot, "4 texts", "was 3 texts")
+
+
+async def test_an_optional_field_can_be_set_and_emptied_again() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await write(pilot, "training.max_steps", "700")
+        await until_shown(pilot, "was by epochs", "max steps decides")
+        await go(pilot, "training.max_steps")
+        await pilot.press("enter", "backspace", "enter")
+        await until(pilot, lambda: app.draft == DEMO)
+
+
+async def test_hostile_values_are_shown_and_do_nothing() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await go(pilot, "corpus.source")
+        form = pane(app).form
+        form.set_value("corpus.source", "\x1b]52;c;aGk=\x07[@click=app.quit]x[/]‮")
+        await pilot.press("down")
+        await until_shown(pilot, "was presidents")
+        text = screen_text(app)
+        assert "\x1b" not in text
+        assert "‮" not in text
+        assert app.is_running
+
+
+async def test_what_is_pasted_into_a_field_has_no_control_characters() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await go(pilot, "corpus.source")
+        await pilot.press("enter")
+        row = pane(app).form.row("corpus.source")
+        await until(pilot, lambda: row.editing and app.focused is not row)
+        assert app.focused is not None
+        app.focused.post_message(Paste("/data/\x1b]0;x\x07a.txt\x9b"))
+        await pilot.press("enter")
+        await until(pilot, lambda: app.draft is not None and app.draft.corpus.source == "/data/]0;xa.txt")
+
+
+async def test_keys_that_come_in_one_go_act_in_their_order() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        keys = [*["tab"] * 5, "down", "enter", *"9000", "backspace", "enter", "down", "down", "enter", *"64", "tab"]
+        for key in keys:
+            app.post_message(Key(key, key if len(key) == 1 else None))
+        await until(pilot, lambda: app.draft is not None and app.draft.training.max_steps == 900 and app.draft.training.batch_size == 64)
+        await until(pilot, lambda: focused(app) == "evaluation.every")
+
+
+async def test_resizing_between_narrow_and_wide_keeps_field_and_text() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await go(pilot, "optimizer.eps")
+        await pilot.press("enter", *"1e-6")
+        for size in ((120, 40), (60, 15), (80, 24), (200, 60), (80, 24)):
+            await pilot.resize_terminal(*size)
+            await pilot.pause()
+        await pilot.press("enter")
+        await until(pilot, lambda: app.draft is not None and app.draft.optimizer.eps == 1e-6)
+        row = pane(app).form.current
+        assert row is not None
+        assert row.field.path == "optimizer.eps"

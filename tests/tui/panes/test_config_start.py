@@ -1,0 +1,143 @@
+"""Starting and saving a draft: what blocks it, what this machine refuses, and that nothing is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.presets import PRESETS
+from rnnlm_tui.errors import CorpusError, DeviceError, InputError, WorkerError
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import list_runs
+from rnnlm_tui.tui.services import Services
+from rnnlm_tui.tui.widgets import frame
+from tests.tui.panes.fakes import FakeServices, make_snapshot
+from tests.tui.panes.filling import focused, go, pane, write
+from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+
+
+async def test_start_is_blocked_by_a_problem_and_goes_to_it() -> None:
+    services = FakeServices()
+    async with opened(services, "config", run=None) as (app, pilot):
+        await write(pilot, "training.batch_size", "0")
+        await go(pilot, "corpus.source")
+        await pilot.press("f5")
+        await until_shown(pilot, "1 problem to mend first")
+        assert pane(app).form.section == "training"
+        assert not [call for call in services.calls if call[0] == "start"]
+
+
+async def test_a_warm_up_longer_than_the_whole_run_blocks_the_start() -> None:
+    services = FakeServices()
+    async with opened(services, "config", run=None) as (_app, pilot):
+        await write(pilot, "schedule.warmup_steps", "6000")
+        await until_shown(pilot, "✗ must be below 4,752 steps")
+        await pilot.press("f5")
+        await until_shown(pilot, "1 problem to mend first")
+
+
+async def test_f5_starts_the_draft_under_the_name_it_shows() -> None:
+    services = FakeServices(make_snapshot("preparing"))
+    async with opened(services, "config", run=None) as (app, pilot):
+        await until_shown(pilot, "calm-badger ○ draft, not started")
+        await write(pilot, "training.seed", "43")
+        await pilot.press("f5")
+        await until(pilot, lambda: app.current_mode == "train")
+        ((_, config, name),) = [call for call in services.calls if call[0] == "start"]
+        assert name == "calm-badger"
+        assert isinstance(config, RunConfig)
+        assert config.training.seed == 43
+
+
+async def test_a_start_that_fails_keeps_the_draft() -> None:
+    services = FakeServices()
+    services.start_failure = WorkerError("the worker ended at its start", hint="its log: x")
+    async with opened(services, "config", run=None) as (app, pilot):
+        await write(pilot, "training.seed", "43")
+        await pilot.press("f5")
+        await until_shown(pilot, "the worker ended at its start")
+        assert app.draft is not None
+        assert app.draft.training.seed == 43
+        assert app.current_mode == "config"
+
+
+async def test_a_text_that_is_not_there_is_said_at_its_field_and_no_run_is_made(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    class RealStart(FakeServices):
+        def start(self, config: RunConfig, name: str | None) -> RunDirectory:
+            return Services.start(self, config, name)
+
+    async with opened(RealStart(), "config", run=None) as (app, pilot):
+        await until_shown(pilot, "calm-badger")
+        await write(pilot, "corpus.source", "./gone.txt")
+        await go(pilot, "training.epochs")
+        await pilot.press("f5")
+        await until_shown(pilot, "gone.txt does not exist", "✗ not started: source says why")
+        assert app.current_mode == "config"
+        assert focused(app) == "corpus.source"
+        assert list_runs() == []
+        assert not (home / "runs").exists() or not list((home / "runs").iterdir())
+
+
+async def test_a_preset_whose_text_has_to_be_brought_says_so_before_it_is_started(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    class RealCheck(FakeServices):
+        def missing_source(self, config: RunConfig) -> InputError | None:
+            return Services.missing_source(self, config)
+
+    async with opened(RealCheck(), "config", run=None) as (app, pilot):
+        await until_shown(pilot, "calm-badger")
+        await pilot.press("P", "end", "enter")
+        await until(pilot, lambda: app.draft == PRESETS["ptb-large"])
+        await until_shown(pilot, "no Penn Treebank here", "✗ 1 problem")
+        await go(pilot, "corpus.source")
+        await until_shown(pilot, "ptb.train.txt, ptb.valid.txt and")
+        (tmp_path / "ptb").mkdir()
+        await write(pilot, "corpus.source", "./ptb")
+        await until(pilot, lambda: "no Penn Treebank here" not in screen_text(app))
+
+
+async def test_a_refused_start_can_be_tried_again_and_is_forgotten_with_the_next_change() -> None:
+    services = FakeServices(make_snapshot("preparing"))
+    services.start_failure = DeviceError('no device "cuda" on this machine', hint="training.device=auto takes the best there is")
+    async with opened(services, "config", run=None) as (app, pilot):
+        await until_shown(pilot, "calm-badger")
+        await write(pilot, "training.device", "cuda")
+        await pilot.press("f5")
+        await until_shown(pilot, 'no device "cuda" on this machine')
+        assert focused(app) == "training.device"
+        await write(pilot, "training.device", "auto")
+        await until(pilot, lambda: 'no device "cuda"' not in screen_text(app))
+        await write(pilot, "training.device", "cuda")
+        services.start_failure = None
+        await pilot.press("f5")
+        await until(pilot, lambda: app.current_mode == "train")
+
+
+async def test_a_draft_can_be_saved_as_a_run_that_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame, "NOTICE_SECONDS", 0.2)  # the footer comes back after it
+    services = FakeServices(make_snapshot("draft"))
+    async with opened(services, "config", run=None) as (app, pilot):
+        await until_shown(pilot, "calm-badger")
+        await pilot.press("ctrl+s")
+        await until_shown(pilot, "plain-otter ○ draft", "frozen", "F5 Start")
+        assert [call[0] for call in services.calls] == ["create"]
+        monkeypatch.undo()
+        await pilot.press("f5")
+        await until_shown(pilot, "✓ plain-otter started")
+        assert ("start_saved", "plain-otter") in services.calls
+        assert app.current_mode == "train"
+
+
+async def test_a_saved_draft_that_cannot_start_says_why_and_never_that_it_goes_on() -> None:
+    services = FakeServices(make_snapshot("draft"))
+    services.start_failure = CorpusError("no such file: /texts/speeches.txt")
+    async with opened(services, "config") as (app, pilot):
+        await pilot.press("f5")
+        await until_shown(pilot, "no such file: /texts/speeches.txt")
+        assert "goes on" not in screen_text(app)
+        assert app.current_mode == "config"

@@ -1,0 +1,69 @@
+"""What stands in the way of a draft: its own problems, what this machine refused, and how long either counts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rnnlm_tui.contract.presets import DEMO
+from rnnlm_tui.errors import CorpusError, DeviceError, InputError
+from rnnlm_tui.tui.screens.draft_check import DraftCheck, Findings, look_up
+from rnnlm_tui.tui.widgets.form_draft import Draft
+from tests.tui.panes.fakes import FakeServices
+
+DRAFT = Draft(DEMO, "preset demo")
+OTHER = DRAFT.with_value("training.seed", 43)
+FOUND = look_up(FakeServices(), DEMO)
+
+
+def paths(check: DraftCheck, draft: Draft) -> list[str]:
+    check.judge(draft, locked=False)
+    return [problem.path for problem in check.problems]
+
+
+def test_a_refusal_stands_at_its_field_for_the_config_that_was_refused_alone_and_blocks_nothing() -> None:
+    check = DraftCheck()
+    assert check.refuse(DEMO, DeviceError("no cuda here")) == "training.device"
+    assert paths(check, DRAFT) == ["training.device"]
+    assert check.blocking == ()
+    assert paths(check, OTHER) == []
+    assert paths(check, DRAFT) == ["training.device"]
+    check.forget_refusal()
+    assert paths(check, DRAFT) == []
+
+
+def test_what_is_about_no_field_is_no_problem_of_the_draft() -> None:
+    check = DraftCheck()
+    assert check.refuse(DEMO, InputError("no such preset")) is None
+    assert paths(check, DRAFT) == []
+
+
+def test_a_missing_text_is_a_problem_unless_the_config_was_refused_for_something_else() -> None:
+    missing = replace(FOUND, missing=CorpusError("no such file"))
+    check, refused = DraftCheck(), DraftCheck()
+    check.take(missing)
+    assert paths(check, DRAFT) == ["corpus.source"]
+    refused.refuse(DEMO, DeviceError("no cuda here"))
+    refused.take(missing)
+    assert paths(refused, DRAFT) == ["training.device"]
+
+
+def test_a_run_too_short_for_its_warm_up_is_told_by_the_figures_of_this_config_and_by_no_others() -> None:
+    check = DraftCheck()
+    short = replace(FOUND.estimate, steps=10)
+    check.take(Findings(OTHER.config(), short, {}, None))
+    assert paths(check, DRAFT) == []
+    check.take(replace(FOUND, estimate=short))
+    assert paths(check, DRAFT) == ["schedule.warmup_steps"]
+    assert check.blocking == check.problems
+
+
+def test_the_disk_is_looked_at_once_for_each_config_that_shows() -> None:
+    check = DraftCheck()
+    assert [check.wants(config) for config in (DEMO, DEMO, OTHER.config(), DEMO)] == [True, False, True, True]
+
+
+def test_the_config_of_a_run_has_no_problems() -> None:
+    check = DraftCheck()
+    check.refuse(DEMO, DeviceError("no cuda here"))
+    check.judge(DRAFT.with_value("training.batch_size", 0), locked=True)
+    assert check.blocking == check.problems == ()

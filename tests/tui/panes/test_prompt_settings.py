@@ -1,0 +1,104 @@
+"""The settings row of the prompt pane: reached with tab, edited in place, used by the next sample."""
+
+from __future__ import annotations
+
+from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.widgets.prompt_box import PromptBox
+from rnnlm_tui.tui.widgets.settings_row import SettingInput
+from tests.tui.panes.asking import last_request, pane
+from tests.tui.panes.fakes import FakeServices, make_snapshot
+from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+
+
+async def test_settings_are_reached_with_tab_edited_in_place_and_used() -> None:
+    services = FakeServices(make_snapshot())
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press("tab")
+        await until(pilot, lambda: isinstance(app.focused, SettingInput))
+        await pilot.press(*"1.2", "tab", *"0.5", "tab", *"40", "tab", *"12", "tab", *"99", "enter")
+        await until(pilot, lambda: app.focused is pane(app).box)
+        await pilot.press(*"x", "enter")
+        await until(pilot, lambda: bool(services.fake_sampler.requests))
+        settings = last_request(services).settings
+        assert (settings.temperature, settings.top_p, settings.top_k, settings.max_new_tokens, settings.seed) == (1.2, 0.5, 40, 12, 99)
+
+
+async def test_min_p_penalty_and_stop_follow_and_a_stop_string_keeps_its_spaces_and_line_breaks() -> None:
+    services = FakeServices(make_snapshot())
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press(*["tab"] * 6, *"0.05", "tab", *"1.1", "tab", *"\\n| The end", "enter")
+        await until(pilot, lambda: app.focused is pane(app).box)
+        await pilot.press(*"x", "enter")
+        await until(pilot, lambda: bool(services.fake_sampler.requests))
+        settings = last_request(services).settings
+        assert (settings.min_p, settings.repetition_penalty, settings.stop) == (0.05, 1.1, ("\n", " The end"))
+        await pilot.press(*["tab"] * 6, *"off", "tab", *"off", "tab", "delete", "enter")
+        pane(app).box.text = "y"
+        await until(pilot, lambda: app.focused is pane(app).box)
+        await pilot.press("enter")
+        await until(pilot, lambda: len(services.fake_sampler.requests) == 2)
+        settings = last_request(services).settings
+        assert (settings.min_p, settings.repetition_penalty, settings.stop) == (0.0, 1.0, ())
+
+
+async def test_settings_that_are_off_take_no_row_of_a_narrow_terminal_until_they_are_wanted() -> None:
+    def row(app: RnnlmApp) -> str:
+        return next((line for line in screen_text(app).splitlines() if "min-p" in line), "")
+
+    services = FakeServices(make_snapshot())
+    async with opened(services, "prompt", size=(80, 24)) as (app, pilot):
+        assert row(app) == ""
+        await pilot.press("tab")
+        await until(pilot, lambda: "stop  off" in row(app))
+        await pilot.press("shift+tab")
+        await until(pilot, lambda: row(app) == "")
+        await pilot.press(*["tab"] * 6, *"0.1", "enter")
+        await until(pilot, lambda: "0.1" in row(app))
+        assert app.focused is pane(app).box
+        await pilot.resize_terminal(120, 40)
+        await until(pilot, lambda: "temperature" in row(app) and "stop" in row(app))
+
+
+async def test_the_stop_box_says_how_to_write_in_it_and_too_long_a_stop_string_what_is_allowed() -> None:
+    async with opened(FakeServices(make_snapshot()), "prompt", size=(80, 24)) as (app, pilot):
+        await pilot.press(*["tab"] * 8)
+        await until_shown(pilot, "\\n a line break   | between several")
+        app.query_one("#setting-stop", SettingInput).value = "x" * 101
+        await until_shown(pilot, "✗ stop has 101 characters, at most 100 are taken")
+
+
+async def test_tab_after_the_last_setting_is_the_prompt_again() -> None:
+    async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
+        for _ in range(9):
+            await pilot.press("tab")
+        await until(pilot, lambda: isinstance(app.focused, PromptBox))
+
+
+async def test_a_wrong_setting_says_what_is_allowed_and_nothing_is_sampled() -> None:
+    services = FakeServices(make_snapshot())
+    async with opened(services, "prompt") as (_app, pilot):
+        await pilot.press("tab", "tab", *"1.5")
+        await until_shown(pilot, "✗ top-p must be at most 1")
+        await pilot.press("enter", *"x", "enter")
+        await pilot.pause()
+        assert not services.fake_sampler.requests
+        await pilot.press("tab", "tab", *"off", "enter", "enter")
+        await until(pilot, lambda: bool(services.fake_sampler.requests))
+        assert last_request(services).settings.top_p == 1.0
+
+
+async def test_a_temperature_of_zero_is_greedy_and_says_so() -> None:
+    services = FakeServices(make_snapshot())
+    async with opened(services, "prompt") as (_app, pilot):
+        await pilot.press("tab", "0", "enter", *"x", "enter")
+        await until_shown(pilot, "greedy")
+        await until(pilot, lambda: bool(services.fake_sampler.requests))
+        assert last_request(services).settings.greedy
+
+
+async def test_a_setting_that_was_left_shows_its_value_from_the_start() -> None:
+    async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
+        await pilot.press(*["tab"] * 9)
+        await pilot.pause()
+        assert app.focused is pane(app).box
+        await until_shown(pilot, "top-p  0.95")

@@ -1,0 +1,79 @@
+"""What is typed into the prompt box: text, line breaks, earlier prompts, floods of keys."""
+
+from __future__ import annotations
+
+import pytest
+from textual.events import Key
+from textual.widgets.text_area import Edit, EditResult
+
+from rnnlm_tui.tui.widgets.prompt_box import PromptBox
+from tests.tui.panes.asking import last_request, pane
+from tests.tui.panes.fakes import FakeServices, make_snapshot
+from tests.tui.panes.seeing import opened, until, until_shown
+
+
+async def test_letters_and_digits_are_text_inside_the_box() -> None:
+    async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
+        await pilot.press(*"q1r?w")
+        await until(pilot, lambda: pane(app).box.text == "q1r?w")
+        assert app.current_mode == "prompt"
+
+
+async def test_keys_that_come_in_one_go_act_in_their_order() -> None:
+    services = FakeServices(make_snapshot())
+    async with opened(services, "prompt") as (app, pilot):
+        for key in (*"one", "ctrl+u", *"two!", "backspace", "tab", *"1.5", "enter", "ctrl+j", "x", "enter"):
+            app.post_message(Key(key, key if len(key) == 1 else None))
+        await until(pilot, lambda: bool(services.fake_sampler.requests))
+        assert last_request(services).prompt == "two\nx"
+        assert last_request(services).settings.temperature == 1.5
+
+
+async def test_ctrl_j_breaks_the_line_and_ctrl_u_clears() -> None:
+    async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
+        await pilot.press(*"one", "ctrl+j", *"two")
+        await until(pilot, lambda: pane(app).box.text == "one\ntwo")
+        await pilot.press("ctrl+u")
+        await until(pilot, lambda: pane(app).box.text == "")
+
+
+async def test_up_brings_earlier_prompts_and_down_what_was_being_written() -> None:
+    services = FakeServices(make_snapshot())
+    async with opened(services, "prompt") as (app, pilot):
+        box = pane(app).box
+        await pilot.press(*"new", "up")
+        await until(pilot, lambda: box.text == "Tonight I want")
+        await pilot.press("up", "up")
+        await until(pilot, lambda: box.text == "The economy")
+        await pilot.press("down", "down")
+        await until(pilot, lambda: box.text == "new")
+        await pilot.press("enter")
+        await until(pilot, lambda: services.kept_prompts == ["new"])
+
+
+async def test_a_flood_of_typed_characters_goes_in_together_and_enter_behind_it_sends_it_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    services = FakeServices(make_snapshot())
+    edits: list[int] = []
+    edit = PromptBox.edit
+
+    def counting(box: PromptBox, change: Edit) -> EditResult:
+        edits.append(len(change.text))
+        return edit(box, change)
+
+    monkeypatch.setattr(PromptBox, "edit", counting)
+    async with opened(services, "prompt") as (app, pilot):
+        text = "the state of the union " * 40
+        for character in text:
+            app.post_message(Key("space" if character == " " else character, character).set_sender(app))
+        app.post_message(Key("enter", "\r").set_sender(app))
+        await until(pilot, lambda: bool(services.fake_sampler.requests))
+        assert last_request(services).prompt == text
+        assert sum(edits) == len(text)
+        assert len(edits) < len(text) / 10
+
+
+@pytest.mark.parametrize(("text", "said"), [("x", "1 character "), ("xy", "2 characters ")])
+async def test_characters_are_counted_in_grammar(text: str, said: str) -> None:
+    async with opened(FakeServices(make_snapshot()), "prompt") as (_app, pilot):
+        await pilot.press(*text)
+        await until_shown(pilot, said)
