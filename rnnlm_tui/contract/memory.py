@@ -27,8 +27,8 @@ from rnnlm_tui.contract.probes import Fact
 MIB = 2**20
 PROCESS_BYTES = 335 * MIB
 """Python, torch and its libraries after their first step (measured, torch 2.13 for CPU on Linux)."""
-LIVE_CHUNKS = 3
-"""The chunk before is there until the next one has been made, and a matrix product lays one out anew."""
+LIVE_CHUNKS = 2
+"""The chunk itself, and a matrix product that lays it out anew."""
 LIVE_MATRICES = 3
 """Of the size of the output matrix while the loss is made: its transposed copy, its gradient, a chunk's share of that."""
 SLACK = 1.15
