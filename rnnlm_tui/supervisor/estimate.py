@@ -9,13 +9,15 @@ from typing import Literal
 
 from rnnlm_tui import __version__
 from rnnlm_tui.contract.chunks import RESIDENT_SHARE
-from rnnlm_tui.contract.config import RunConfig, TokenizerConfig
+from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig
 from rnnlm_tui.contract.corpora import CorpusManifest, baseline_key
 from rnnlm_tui.contract.estimates import FLOAT_BYTES, ParameterCount, checkpoint_bytes, flops_per_token, parameter_count, steps_per_epoch, total_steps
 from rnnlm_tui.contract.figures import memory
 from rnnlm_tui.contract.memory import MemoryParts, fitting_batch, memory_parts, memory_shape
 from rnnlm_tui.contract.metrics import perplexity
 from rnnlm_tui.contract.probes import Calibration, Fact
+from rnnlm_tui.contract.reference_curve import SENTENCES
+from rnnlm_tui.corpus.news import NEWS
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.store.calibration import load_calibrations
 from rnnlm_tui.store.cores import usable_cores
@@ -83,6 +85,11 @@ class Estimate:
         """It needs more memory than there is."""
         return self.memory_free is not None and self.memory_bytes > self.memory_free
 
+    @property
+    def what_fits(self) -> str:
+        """What to try where it is too large; short, for a panel has some 35 columns."""
+        return "take a smaller model or vocabulary" if self.fitting_batch is None else f"batch_size = {self.fitting_batch:,} should fit"
+
 
 @dataclass(frozen=True, slots=True)
 class _Speed:
@@ -98,7 +105,9 @@ def estimate(config: RunConfig) -> Estimate:
     """Work out what `config` would take, from files alone: nothing is built, no text is read."""
     manifest = find_corpus(config.corpus, config.tokenizer)
     vocab_size, exact = (manifest.vocab_size, True) if manifest is not None else _expected_vocabulary(config.tokenizer)
-    per_epoch = None if manifest is None else steps_per_epoch(config, manifest.splits["train"].tokens, manifest.splits["train"].sentences)
+    sentences, tokens = _training_text(config.corpus, manifest)
+    countable = tokens if config.training.data_mode == "stream" else sentences
+    per_epoch = None if countable is None else steps_per_epoch(config, tokens or 0, sentences or 0)
     steps = config.training.max_steps if per_epoch is None else total_steps(config, per_epoch)
     step_flops = _tokens_per_step(config, manifest, per_epoch) * flops_per_token(config.model, vocab_size)
     device = planned_device(config.training.device)
@@ -106,10 +115,10 @@ def estimate(config: RunConfig) -> Estimate:
     speed = None if steps is None else _calibration(step_flops, config.model.cell_type, device, probes)
     seconds = None if steps is None or speed is None else steps * step_flops / speed.flops_per_second
     free = room_for_training(config.training.device)
-    sentences, tokens = (0, 0) if manifest is None else (manifest.splits["train"].sentences, manifest.splits["train"].tokens)
-    resident = tokens if free is not None and FLOAT_BYTES * tokens <= RESIDENT_SHARE * free else 0
-    parts = memory_parts(config, vocab_size, sentences=sentences, on_gpu=device == "cuda", resident_tokens=resident)
-    measured = _measured_step(memory_shape(config, vocab_size, sentences), config.training.threads or usable_cores(), probes)
+    resident = tokens if tokens is not None and free is not None and FLOAT_BYTES * tokens <= RESIDENT_SHARE * free else 0
+    indexed = sentences or 0
+    parts = memory_parts(config, vocab_size, sentences=indexed, on_gpu=device == "cuda", resident_tokens=resident)
+    measured = _measured_step(memory_shape(config, vocab_size, indexed), config.training.threads or usable_cores(), probes)
     memory_bytes = parts.total if measured is None else max(measured, parts.between_steps)
     one = checkpoint_bytes(config.model, vocab_size, config.optimizer.algorithm)
     kept = config.checkpoint.keep_last + 1
@@ -119,7 +128,7 @@ def estimate(config: RunConfig) -> Estimate:
         parameters=parameter_count(config.model, vocab_size),
         vocab_size=vocab_size,
         vocab_exact=exact,
-        train_tokens=None if manifest is None else manifest.splits["train"].tokens,
+        train_tokens=tokens,
         steps_per_epoch=per_epoch,
         steps=steps,
         memory=parts,
@@ -128,7 +137,7 @@ def estimate(config: RunConfig) -> Estimate:
         memory_free=free,
         fitting_batch=None
         if free is None or memory_bytes <= free
-        else _fitting_batch(config, vocab_size, int(free * min(1.0, parts.total / memory_bytes)), sentences, resident, on_gpu=device == "cuda"),
+        else _fitting_batch(config, vocab_size, int(free * min(1.0, parts.total / memory_bytes)), indexed, resident, on_gpu=device == "cuda"),
         checkpoint_bytes=one,
         disk_bytes=kept * one + METRICS_BYTES_PER_STEP * (steps or 0),
         seconds=seconds,
@@ -142,21 +151,15 @@ def memory_warning(found: Estimate) -> str | None:
     """What to know before such a run starts on a device that is too small for it; None where it fits."""
     if found.memory_free is None or not found.too_large:
         return None
-    return f"it needs {memory(found.memory_bytes)} of memory and {memory(found.memory_free)} are free: {_what_fits(found)}"
+    return f"it needs {memory(found.memory_bytes)} of memory and {memory(found.memory_free)} are free: {found.what_fits}"
 
 
 def smaller_batch_words(config: RunConfig, found: Estimate) -> str:
     """What to try after memory ran out, by the arithmetic where it tells, else half."""
     batch = config.training.batch_size
     if found.too_large or batch == 1:
-        return _what_fits(found)
+        return found.what_fits
     return f"training.batch_size = {batch // 2} needs less"
-
-
-def _what_fits(found: Estimate) -> str:
-    if found.fitting_batch is None:
-        return "a smaller model or vocabulary needs less"
-    return f"training.batch_size = {found.fitting_batch:,} should fit"
 
 
 def _expected_vocabulary(tokenizer: TokenizerConfig) -> tuple[int, bool]:
@@ -164,6 +167,13 @@ def _expected_vocabulary(tokenizer: TokenizerConfig) -> tuple[int, bool]:
     if tokenizer.kind == "byte":
         return 256 + 1 + tokenizer.end_of_sentence, True  # padding, and the end token where there is one
     return tokenizer.vocab_size, tokenizer.kind in ("bpe", "pretrained")
+
+
+def _training_text(corpus: CorpusConfig, manifest: CorpusManifest | None) -> tuple[int | None, int | None]:
+    """Sentences and tokens to train on, as a prepared corpus has counted them; the lines of the news archive are known before it is fetched."""
+    if manifest is not None:
+        return manifest.splits["train"].sentences, manifest.splits["train"].tokens
+    return (round(SENTENCES * (1 - corpus.validation_fraction)) if corpus.source == NEWS else None), None
 
 
 def _tokens_per_step(config: RunConfig, manifest: CorpusManifest | None, per_epoch: int | None) -> float:

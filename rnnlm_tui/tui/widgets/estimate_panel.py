@@ -106,7 +106,7 @@ class EstimatePanel(Panel):
             else Content("")
         )
         if estimate.too_large:
-            beat = _what_fits(estimate)
+            beat = Content.styled(estimate.what_fits, BAD)
         return [first, Content.assemble(("time   ", DIM), time, "   ", steps), _columns(memory, disk), _columns(start, beat)]
 
     def _memory(self, estimate: Estimate) -> Content:
@@ -140,7 +140,7 @@ class EstimatePanel(Panel):
             used = figures.gib(room.memory_used) if room.memory_used is not None else ""
             rows.append(Content.assemble(("━ ", TRAIN), ("this run", DIM), "  ", ("╍ ", THIRD), ("others ", DIM), (used, TEXT)) if used else Content(""))
         if estimate.too_large:
-            rows.append(_right(_what_fits(estimate), width))
+            rows.append(_right(Content.styled(estimate.what_fits, BAD), width))
         rows.append(Content(""))
         rows.append(_spread(Content.styled("disk", DIM), _disk(estimate), width))
         if room.disk_free is not None:
@@ -197,13 +197,6 @@ def _disk(estimate: Estimate) -> Content:
     kept = max(1, round(estimate.disk_bytes / estimate.checkpoint_bytes)) if estimate.checkpoint_bytes else 0
     amount = _amount(figures.disk(estimate.disk_bytes))
     return Content.assemble(amount, (f", {counted(kept, 'checkpoint')}", DIM)) if kept else amount
-
-
-def _what_fits(estimate: Estimate) -> Content:
-    """Said where there is less memory free than the run needs."""
-    if estimate.fitting_batch is None:
-        return Content.styled("a smaller model should fit", BAD)
-    return Content.styled(f"batch {estimate.fitting_batch:,} should fit", BAD)
 
 
 def _time_figure(estimate: Estimate) -> Content:

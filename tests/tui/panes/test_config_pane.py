@@ -120,7 +120,7 @@ async def test_what_does_not_fit_into_memory_is_said_with_the_batch_that_should(
     monkeypatch.setattr(services, "estimate", lambda _config: figures)
     async with opened(services, "config", run=None, size=size) as (_app, pilot):
         await until_shown(pilot, "30 of 23 GiB measured")
-        await until_shown(pilot, "batch 12 should fit")
+        await until_shown(pilot, "batch_size = 12 should fit")
         await until_shown(pilot, "as a probe measured here")
 
 

@@ -72,6 +72,25 @@ def test_without_a_corpus_steps_are_known_only_where_the_config_says() -> None:
     assert estimate(RunConfig(training=TrainingConfig(max_steps=300))).steps == 300
 
 
+def test_the_news_sentences_are_counted_before_they_are_fetched(home: Path) -> None:
+    book = preset("book")
+    found = estimate(book.model_copy(update={"training": book.training.model_copy(update={"device": "cpu"})}))
+    assert (found.steps_per_epoch, found.steps, found.train_tokens) == (171_804, 171_804, None)
+    assert found.memory.corpus == 12 * 21_990_841
+    larger = book.training.model_copy(update={"device": "cpu", "batch_size": 1_000, "epochs": 2})
+    assert estimate(book.model_copy(update={"training": larger})).steps == 2 * 21_991
+    stream = book.training.model_copy(update={"device": "cpu", "data_mode": "stream"})
+    assert estimate(book.model_copy(update={"training": stream})).steps is None, "its tokens are not known"
+    assert not home.exists()
+
+
+def test_the_news_time_is_known_as_soon_as_this_machine_has_shown_its_speed(home: Path) -> None:
+    book = preset("book")
+    config = book.model_copy(update={"training": book.training.model_copy(update={"device": "cpu"})})
+    keep_probe(config, flops_per_step=128 * 29 * flops_per_token(book.model, 32_011))
+    assert estimate(config).seconds == pytest.approx(171_804 * 0.1)
+
+
 @pytest.mark.parametrize(
     ("tokenizer", "expected"),
     [
@@ -215,8 +234,8 @@ def test_what_does_not_fit_is_warned_of_with_the_batch_that_does(home: Path, mon
     monkeypatch.setattr("rnnlm_tui.supervisor.estimate.room_for_training", lambda _device: room)
     found = estimate(config)
     assert (found.too_large, found.fitting_batch) == (True, 300)
-    assert "training.batch_size = 300 should fit" in str(memory_warning(found))
-    assert smaller_batch_words(config, found) == "training.batch_size = 300 should fit"
+    assert "batch_size = 300 should fit" in str(memory_warning(found))
+    assert smaller_batch_words(config, found) == "batch_size = 300 should fit"
     fits = estimate(RunConfig(training=TrainingConfig(device="cpu")))
     assert (fits.too_large, fits.fitting_batch, memory_warning(fits)) == (False, None, None)
     assert smaller_batch_words(RunConfig(), fits) == "training.batch_size = 10 needs less"
