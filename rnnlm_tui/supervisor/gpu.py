@@ -11,6 +11,9 @@ import pynvml
 
 ValueT = TypeVar("ValueT")
 
+VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
+"""Which cards a process may use, by place or UUID, and in which order it numbers them; unset: all, empty: none."""
+
 
 @dataclass(frozen=True, slots=True)
 class GpuReading:
@@ -27,26 +30,24 @@ class GpuReading:
 
 
 def gpu_count() -> int:
-    """NVIDIA cards that this process may see; 0 where there is no card or no driver."""
+    """NVIDIA cards that a training may use; 0 where there is no card, no driver, or none that CUDA_VISIBLE_DEVICES leaves."""
     try:
         pynvml.nvmlInit()
-        return int(pynvml.nvmlDeviceGetCount())
+        return len(_visible())
     except pynvml.NVMLError:
         return 0
 
 
 class GpuProbe:
-    """Reads one card by its UUID (as torch names it, with or without `GPU-`), else by its place."""
+    """Reads one card by its UUID (as torch names it, with or without `GPU-`), else by the number that torch gives it: 1 for `cuda:1`."""
 
     def __init__(self, uuid: str | None = None, *, index: int = 0) -> None:
         self._handle: Any = None  # an opaque pointer of the library; None: no card, no driver
         try:
             pynvml.nvmlInit()
-            if uuid is None:
-                self._handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            else:
-                self._handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
-        except pynvml.NVMLError:
+            card = _visible()[index] if uuid is None else uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+            self._handle = pynvml.nvmlDeviceGetHandleByIndex(card) if isinstance(card, int) else pynvml.nvmlDeviceGetHandleByUUID(card)
+        except (pynvml.NVMLError, IndexError):
             self._handle = None
 
     @property
@@ -78,6 +79,35 @@ class GpuProbe:
         if self._handle is not None:
             self._handle = None
             _ask(lambda _handle: pynvml.nvmlShutdown(), None)
+
+
+def _visible() -> list[int | str]:
+    """The driver's places of the cards (the UUIDs of parts of one) that CUDA numbers from 0 on, in its order.
+
+    As CUDA reads its variable: a UUID may be cut short where one card alone begins so, a name that is no card's ends the list, and
+    one that comes twice leaves nothing. Cards of several kinds are numbered by the driver's order, which CUDA_DEVICE_ORDER may change.
+    """
+    count = int(pynvml.nvmlDeviceGetCount())
+    wanted = os.environ.get(VISIBLE_VARIABLE)
+    if wanted is None:
+        return list(range(count))
+    cards: list[int | str] = []
+    for name in wanted.split(","):
+        card = _named(name.strip(), count)
+        if card is None:
+            break
+        cards.append(card)
+    return cards if len(set(cards)) == len(cards) else []
+
+
+def _named(name: str, count: int) -> int | str | None:
+    """One entry of the variable among `count` cards."""
+    if name.startswith("MIG-"):
+        return name
+    if name.startswith("GPU-"):
+        alike = [place for place in range(count) if str(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(place))).startswith(name)]
+        return alike[0] if len(alike) == 1 else None
+    return int(name) if name.isdecimal() and int(name) < count else None
 
 
 def _ask(question: Callable[[Any], ValueT], handle: Any) -> ValueT | None:

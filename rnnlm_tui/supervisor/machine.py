@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +10,7 @@ from typing import Literal
 import psutil
 
 from rnnlm_tui.store.cores import usable_cores
+from rnnlm_tui.store.free_memory import memory_available
 from rnnlm_tui.store.locations import home
 from rnnlm_tui.store.locks import host_name
 from rnnlm_tui.supervisor.gpu import GpuProbe, gpu_count
@@ -58,7 +58,7 @@ def describe_machine() -> MachineFacts:
 
 
 def planned_device(name: str) -> Device:
-    """The kind of device that `training.device` will find here; `auto` takes a card where a driver has one."""
+    """The kind of device that `training.device` will find here; `auto` takes a card where a driver has one and CUDA_VISIBLE_DEVICES leaves it."""
     if name == "auto":
         return "cuda" if gpu_count() else "mps" if sys.platform == "darwin" else "cpu"
     return "cuda" if name.startswith("cuda") else "mps" if name == "mps" else "cpu"
@@ -72,19 +72,6 @@ def room_for_training(name: str) -> int | None:
     gpu = probe.sample()
     probe.close()
     return None if gpu.memory_total is None or gpu.memory_used is None else max(0, gpu.memory_total - gpu.memory_used - DRIVER_BYTES)
-
-
-def memory_available() -> int:
-    """What a new process could take without swapping, within the limit of this container where there is one."""
-    free = int(psutil.virtual_memory().available)
-    with suppress(OSError, ValueError):  # no such file, or "max": no limit
-        group = Path("/sys/fs/cgroup")
-        limit, used = (int((group / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
-        cached = next(
-            (int(line.split()[1]) for line in (group / "memory.stat").read_text(encoding="ascii").splitlines() if line.startswith("inactive_file ")), 0
-        )
-        free = min(free, max(0, limit - used + cached))
-    return free
 
 
 def _existing(path: Path) -> Path:

@@ -15,7 +15,7 @@ from rnnlm_tui.corpus.news import NEWS, news_files
 from rnnlm_tui.corpus.sources import open_source, source_path
 from rnnlm_tui.errors import CorpusError, DeviceError, TokenizerError
 from rnnlm_tui.store.locations import corpora_dir
-from rnnlm_tui.supervisor.gpu import gpu_count
+from rnnlm_tui.supervisor.gpu import VISIBLE_VARIABLE, gpu_count
 
 MAX_READ_BYTES = 8_000_000
 """The beginning of a user's text that is looked through: a tenth of a second. The worker reads the rest."""
@@ -47,7 +47,11 @@ def check_device(device: str) -> None:
     if device.startswith("cuda"):
         cards = gpu_count()
         if not cards and not Path("/dev/kfd").exists():
-            raise DeviceError(f'no device "{device}" on this machine: no graphics driver is loaded', hint=hint)
+            chosen = os.environ.get(VISIBLE_VARIABLE)
+            why = (
+                "no graphics driver is loaded" if chosen is None else f'no graphics driver is loaded, or {VISIBLE_VARIABLE}="{chosen}" leaves none of its cards'
+            )
+            raise DeviceError(f'no device "{device}" on this machine: {why}', hint=hint)
         index = int(device.partition(":")[2] or 0)
         if cards and index >= cards:
             raise DeviceError(f'no device "{device}" on this machine: it has {cards}, cuda:0 to cuda:{cards - 1}', hint=hint)

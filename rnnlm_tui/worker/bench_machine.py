@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import psutil
 import torch
 from pydantic import BaseModel
 
@@ -12,6 +11,7 @@ from rnnlm_tui.engine.loss import rows_per_chunk
 from rnnlm_tui.engine.matmul import choose_matmul
 from rnnlm_tui.engine.roofline import multiplication_speeds, reading_speed, ways_to_multiply
 from rnnlm_tui.errors import InputError
+from rnnlm_tui.store.free_memory import memory_available
 from rnnlm_tui.worker.bench_training import numbers_of
 from rnnlm_tui.worker.building import set_up_torch
 
@@ -30,7 +30,7 @@ class MachineTask:
 
     def survey(self) -> MachineSurvey:
         """What the device is and can do."""
-        free = torch.cuda.mem_get_info(self._device)[0] if self._device.type == "cuda" else psutil.virtual_memory().available
+        free = torch.cuda.mem_get_info(self._device)[0] if self._device.type == "cuda" else memory_available()
         return MachineSurvey(
             device=describe(self._device),
             device_type=self._device.type,

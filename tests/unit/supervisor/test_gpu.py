@@ -8,12 +8,16 @@ from types import SimpleNamespace
 import pynvml
 import pytest
 
-from rnnlm_tui.supervisor.gpu import GpuProbe, GpuReading
+from rnnlm_tui.supervisor.gpu import VISIBLE_VARIABLE, GpuProbe, GpuReading, gpu_count
+from rnnlm_tui.supervisor.machine import DRIVER_BYTES, planned_device, room_for_training
+
+UUIDS = ("GPU-12ab-34", "GPU-12ff-56")
+"""Of the cards, in the driver's order."""
 
 
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """A driver with one card."""
+    """A driver with two cards, all of them visible."""
 
     def unsupported(*_arguments: object) -> None:
         raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
@@ -22,6 +26,8 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     answers = {
         "nvmlInit": lambda: None,
         "nvmlShutdown": lambda: None,
+        "nvmlDeviceGetCount": lambda: len(UUIDS),
+        "nvmlDeviceGetUUID": lambda handle: UUIDS[int(handle.removeprefix("card "))],
         "nvmlDeviceGetHandleByIndex": lambda index: f"card {index}",
         "nvmlDeviceGetHandleByUUID": lambda uuid: f"card {uuid}",
         "nvmlDeviceGetName": lambda handle: f"NVIDIA {handle}",
@@ -33,6 +39,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     }
     for name, answer in answers.items():
         monkeypatch.setattr(pynvml, name, answer)
+    monkeypatch.delenv(VISIBLE_VARIABLE, raising=False)
     return monkeypatch
 
 
@@ -47,6 +54,39 @@ def test_a_card_is_read_and_what_it_refuses_is_none(driver: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("uuid", ["12ab", "GPU-12ab"])
 def test_the_card_that_trains_is_found_by_its_uuid(driver: pytest.MonkeyPatch, uuid: str) -> None:
     assert GpuProbe(uuid).sample().name == "NVIDIA card GPU-12ab"
+
+
+@pytest.mark.parametrize(
+    ("visible", "names"),
+    [
+        (None, ["card 0", "card 1"]),
+        ("1", ["card 1"]),
+        ("1, 0", ["card 1", "card 0"]),
+        ("", []),
+        ("-1", []),
+        ("1,7,0", ["card 1"]),  # CUDA takes those before the first that isn't there
+        ("1,1", []),
+        ("GPU-12ff", ["card 1"]),
+        ("GPU-12", []),  # two begin so
+        ("GPU-12ff-56,GPU-12ab-34", ["card 1", "card 0"]),
+        ("MIG-7", ["card MIG-7"]),
+    ],
+)
+def test_cards_are_numbered_as_cuda_numbers_them(driver: pytest.MonkeyPatch, visible: str | None, names: list[str]) -> None:
+    driver.setattr("sys.platform", "linux")
+    if visible is not None:
+        driver.setenv(VISIBLE_VARIABLE, visible)
+    assert gpu_count() == len(names)
+    assert [GpuProbe(index=index).sample().name for index in range(len(names))] == [f"NVIDIA {name}" for name in names]
+    assert not GpuProbe(index=len(names)).there
+    assert planned_device("auto") == ("cuda" if names else "cpu")
+
+
+def test_the_room_for_training_is_that_of_the_card_that_trains(driver: pytest.MonkeyPatch) -> None:
+    driver.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda handle: SimpleNamespace(used=0, total=10**10 if handle == "card 1" else 10**9))
+    driver.setenv(VISIBLE_VARIABLE, "1")
+    assert room_for_training("cuda") == room_for_training("cuda:0") == room_for_training("auto") == 10**10 - DRIVER_BYTES
+    assert room_for_training("cuda:1") is None
 
 
 def test_without_a_driver_there_is_nothing(driver: pytest.MonkeyPatch) -> None:

@@ -101,6 +101,14 @@ def test_a_device_of_another_kind_of_machine_is_refused(monkeypatch: pytest.Monk
     check_device("cpu")
 
 
+def test_cards_that_are_hidden_are_told_with_what_hides_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "gpu_count", lambda: 0)
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(DeviceError, match='CUDA_VISIBLE_DEVICES="" leaves none of its cards'):
+        check_device("cuda")
+
+
 def test_a_card_that_this_machine_lacks_is_refused_with_those_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "gpu_count", lambda: 2)
     check_device("cuda")
