@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from rnnlm_tui.contract.probes import Calibration
 from rnnlm_tui.store.atomic import make_private_directory, write_text_atomically
 from rnnlm_tui.store.locations import calibration_file
+from rnnlm_tui.store.locks import folder_lock
 
 KEPT_CALIBRATIONS = 64
 """The oldest go first."""
@@ -30,15 +31,17 @@ def load_calibrations() -> list[Calibration]:
 
 
 def add_calibration(calibration: Calibration) -> None:
-    """Keep it in place of an older one of the same shape on the same machine.
+    """Keep it in place of an older one of the same shape on the same machine; several processes may do so at once.
 
     Raises:
         StorageError: the file can't be written; the old one is untouched.
     """
-    others = [known for known in load_calibrations() if _place(known) != _place(calibration)]
-    kept = [calibration, *others][:KEPT_CALIBRATIONS]
-    make_private_directory(calibration_file().parent)
-    write_text_atomically(calibration_file(), json.dumps([entry.model_dump(mode="json") for entry in kept], indent=1) + "\n")
+    path = calibration_file()
+    make_private_directory(path.parent)
+    with folder_lock(path.parent):
+        others = [known for known in load_calibrations() if _place(known) != _place(calibration)]
+        kept = [calibration, *others][:KEPT_CALIBRATIONS]
+        write_text_atomically(path, json.dumps([entry.model_dump(mode="json") for entry in kept], indent=1) + "\n")
 
 
 def _place(calibration: Calibration) -> tuple[object, ...]:

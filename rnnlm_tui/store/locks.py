@@ -1,4 +1,4 @@
-"""RunLock: the flock that a worker holds for its whole life, and how others look at it."""
+"""RunLock: the flock that a worker holds for its whole life, and how others look at it; folder_lock: one writer at a time, for moments."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -125,6 +127,26 @@ def read_lock(path: Path) -> LockState:
             return _parse(os.pread(descriptor, 4096, 0), held=held)
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Wait for one's turn to read a file of this folder and write it anew. The lock is the folder's own: no file has to stay for it.
+
+    Raises:
+        StorageError: the folder can't be opened or locked.
+    """
+    with storage_errors("lock", folder):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _lock_exclusively(descriptor: int, patience: float) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,13 @@ def test_a_newer_probe_of_the_same_shape_takes_the_place_of_the_older(home: Path
     add_calibration(calibration(20, time=1.0, speed=1.0))
     add_calibration(calibration(20, time=2.0, speed=2.0))
     assert [found.tokens_per_second for found in load_calibrations()] == [2.0]
+
+
+def test_probes_that_end_at_once_are_all_kept(home: Path) -> None:
+    found = [calibration(number, time=float(number)) for number in range(24, 0, -1)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add_calibration, found))
+    assert load_calibrations() == found
 
 
 def test_only_the_newest_are_kept(home: Path) -> None:
