@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.memory import memory_parts
+from rnnlm_tui.contract.memory import PROCESS_BYTES, memory_parts
 from rnnlm_tui.contract.presets import BOOK, DEMO
 from rnnlm_tui.contract.probes import Calibration
 from rnnlm_tui.supervisor.launch import WORKER_SETTINGS
@@ -40,4 +40,5 @@ def test_the_estimate_agrees_with_the_measured_peak(config: RunConfig, vocab_siz
     measured = Calibration.model_validate_json(process.stdout)
     estimated = memory_parts(config, vocab_size, sentences=SENTENCES)
     assert measured.memory_bytes - measured.process_bytes > beyond * GIB
-    assert estimated.total == pytest.approx(measured.memory_bytes, rel=AGREEMENT)
+    # What the process itself takes depends on how torch was built: one for CUDA brings libraries that the constant doesn't count.
+    assert estimated.total - PROCESS_BYTES + measured.process_bytes == pytest.approx(measured.memory_bytes, rel=AGREEMENT)
