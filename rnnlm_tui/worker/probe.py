@@ -22,9 +22,10 @@ from rnnlm_tui.contract.memory import memory_shape
 from rnnlm_tui.contract.metrics import Progress
 from rnnlm_tui.contract.probes import Calibration, ProbeDone, ProbeFailed, ProbeProgress
 from rnnlm_tui.contract.wire import encode_line
-from rnnlm_tui.errors import InputError, RnnlmError
+from rnnlm_tui.errors import InputError
 from rnnlm_tui.store.locations import corpora_dir
 from rnnlm_tui.store.locks import host_name
+from rnnlm_tui.worker.failure import failure_of
 
 if TYPE_CHECKING:
     from rnnlm_tui.corpus.token_store import PreparedCorpus
@@ -148,21 +149,17 @@ def main() -> int:
         return 1
     except Exception as error:
         traceback.print_exc()  # to stderr: the log of whoever started us
-        failure = _failure(error)
-        _write(answers, failure)
-        return failure.exit_code
+        failed = _failed(error)
+        _write(answers, failed)
+        return failed.exit_code
     return 0
 
 
-def _failure(error: Exception) -> ProbeFailed:
-    from rnnlm_tui.engine.failures import is_out_of_memory
-
-    exhausted = is_out_of_memory(error) or (error.__cause__ is not None and is_out_of_memory(error.__cause__))
+def _failed(error: Exception) -> ProbeFailed:
     if isinstance(error, ValidationError):
         error = InputError("the probe was given no config", hint="it is started by: rnnlm-tui estimate --probe")
-    if isinstance(error, RnnlmError):
-        return ProbeFailed(message=error.message, hint=error.hint, exit_code=error.exit_code, out_of_memory=exhausted)
-    return ProbeFailed(message="out of memory" if exhausted else f"{type(error).__name__}: {error}", exit_code=RnnlmError.exit_code, out_of_memory=exhausted)
+    failure = failure_of(error)
+    return ProbeFailed(message=failure.message, hint=failure.hint, exit_code=failure.exit_code, out_of_memory=failure.out_of_memory)
 
 
 def _write(stream: BinaryIO, message: BaseModel) -> None:
