@@ -53,6 +53,17 @@ class SaveRequest(_Message):
     path: str
 
 
+class Preparing(_Message):
+    """How far the text is, as long as it is prepared."""
+
+    kind: Literal["preparing"] = "preparing"
+    phase: str
+    done: int
+    """Bytes."""
+    total: int
+    """Bytes; 0 when unknown."""
+
+
 class TaskReady(_Message):
     """Set up; nothing was computed yet."""
 

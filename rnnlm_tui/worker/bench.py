@@ -6,14 +6,19 @@ import os
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from queue import SimpleQueue
 from typing import BinaryIO, Protocol, cast
 
 from pydantic import BaseModel
 
-from rnnlm_tui.contract.bench import BenchTask, SaveRequest, TaskFailed, TurnRequest
+from rnnlm_tui.contract.bench import BenchTask, Preparing, SaveRequest, TaskFailed, TurnRequest
+from rnnlm_tui.contract.metrics import Progress
 from rnnlm_tui.contract.wire import decode_line, encode_line
 from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.worker.failure import failure_of
+
+Say = Callable[[BaseModel], None]
 
 
 class Measured(Protocol):
@@ -28,12 +33,19 @@ class Measured(Protocol):
         ...
 
 
-def set_up(task: BenchTask) -> tuple[BaseModel, Measured | None]:
-    """The first answer, and what takes turns. Each role imports only what it needs."""
+def set_up(task: BenchTask, say: Say) -> tuple[BaseModel, Measured | None]:
+    """The first answer, and what takes turns. Each role imports only what it needs.
+
+    Args:
+        say: told how far a text is that has to be prepared.
+    """
     if task.role == "corpus":
         from rnnlm_tui.worker.bench_corpus import find_or_prepare
 
-        return find_or_prepare(task), None
+        def advance(progress: Progress) -> None:
+            say(Preparing(phase=progress.phase, done=progress.done, total=progress.total))
+
+        return find_or_prepare(task, advance), None
     if task.role == "machine":
         from rnnlm_tui.worker.bench_machine import MachineTask
 
@@ -58,16 +70,15 @@ def serve(lines: SimpleQueue[bytes], output: BinaryIO) -> None:
         output.flush()
 
     try:
-        ready, measured = set_up(decode_line(lines.get(), BenchTask))
+        ready, measured = set_up(decode_line(lines.get(), BenchTask), say)
         say(ready)
         while measured is not None:
             request = cast(TurnRequest | SaveRequest, decode_line(lines.get(), TurnRequest, SaveRequest))
             say(measured.save(request.path) if isinstance(request, SaveRequest) else measured.turn(request))
-    except RnnlmError as error:
-        say(TaskFailed(message=error.message, hint=error.hint, exit_code=error.exit_code))
     except Exception as error:
-        traceback.print_exc()  # to stderr: the log of whoever started us
-        say(_explained(error))
+        if not isinstance(error, RnnlmError):
+            traceback.print_exc()  # to stderr: the log of whoever started us
+        say(_failed(error))
 
 
 def main() -> None:
@@ -83,13 +94,10 @@ def main() -> None:
     serve(lines, sys.stdout.buffer)
 
 
-def _explained(error: Exception) -> TaskFailed:
-    if "torch" in sys.modules and isinstance(error, RuntimeError | MemoryError):
-        from rnnlm_tui.engine.failures import is_out_of_memory
-
-        if is_out_of_memory(error):
-            return TaskFailed(message="out of memory", hint="take a smaller --preset, or a machine with more memory", exit_code=1)
-    return TaskFailed(message=f"{type(error).__name__}: {error}")
+def _failed(error: Exception) -> TaskFailed:
+    failure = failure_of(error)
+    hint = failure.hint or ("take a smaller --preset, or a machine with more memory" if failure.out_of_memory else "")
+    return TaskFailed(message=failure.message, hint=hint, exit_code=failure.exit_code)
 
 
 if __name__ == "__main__":

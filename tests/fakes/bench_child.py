@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
 from pydantic import BaseModel
 
-from rnnlm_tui.contract.bench import BenchData, BenchTask, MachineSurvey, MachineTurn, Saved, SaveRequest, TaskFailed, TaskReady, TurnDone, TurnRequest
+from rnnlm_tui.contract.bench import (
+    BenchData,
+    BenchTask,
+    MachineSurvey,
+    MachineTurn,
+    Preparing,
+    Saved,
+    SaveRequest,
+    TaskFailed,
+    TaskReady,
+    TurnDone,
+    TurnRequest,
+)
 from rnnlm_tui.contract.wire import decode_line, encode_line
 
 SPEEDS = {"naive training": 100, "library training": 150, "engine training": 500, "naive sampling": 10, "engine sampling": 200}
@@ -20,19 +33,24 @@ def write(message: BaseModel) -> None:
     sys.stdout.buffer.flush()
 
 
+def survey(free: int) -> MachineSurvey:
+    return MachineSurvey(device="fake", device_type="cpu", torch="2", threads=2, memory_free=free, numbers=("float32", "medium"), auto="medium")
+
+
 def first_answer(task: BenchTask, behaviour: str) -> BaseModel:
     if task.role == "corpus":
+        if behaviour == "silent text":
+            signal.pause()
+        write(Preparing(phase="reading", done=1, total=4))
+        write(Preparing(phase="encoding", done=0, total=0))
         return BenchData(
             title="a text", own=False, tokenizer="word", folder="/nowhere", corpus_vocab_size=30, vocab_size=50, tokens_per_step=40.0, used=0.8, steps_per_epoch=7
         )  # fmt: skip
     if task.role == "machine":
         if behaviour == "no device":
             return TaskFailed(message='no device "cuda"', hint="there is cpu", exit_code=2)
-        free = 1_000 if behaviour == "little memory" else 10**12
-        return MachineSurvey(
-            device="fake", device_type="cpu", torch="2", threads=2, memory_free=free, numbers=("float32", "medium"), auto="medium"
-        )  # fmt: skip
-    return TaskReady(threads=2, numbers="medium" if task.config.training.matmul == "medium" else "float32")
+        return survey(1_000 if behaviour == "little memory" else 10**12)
+    return TaskReady(threads=task.config.training.threads or 2, numbers="medium" if task.config.training.matmul == "medium" else "float32")
 
 
 def turn(task: BenchTask, request: TurnRequest) -> BaseModel:

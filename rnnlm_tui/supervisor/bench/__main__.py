@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from typing import TextIO
 
+from rnnlm_tui.contract.outside_text import safe
 from rnnlm_tui.errors import EXIT_INTERRUPTED, RnnlmError
 from rnnlm_tui.supervisor.bench.measuring import BenchOptions, run_bench
 from rnnlm_tui.supervisor.bench.request import bench_config
@@ -29,12 +32,14 @@ def main() -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    _write(sys.stdout, report.model_dump_json(indent=2))
+    _write(sys.stdout, json.dumps(json.loads(report.model_dump_json()), indent=2))  # pydantic makes null of what is not finite, json writes ASCII
     return 0
 
 
-def _write(stream: object, text: str) -> None:
-    print(text, file=stream, flush=True)  # type: ignore[call-overload]
+def _write(stream: TextIO, text: str) -> None:
+    """With no character that could act on a terminal: titles, errors and a child's last words are from outside."""
+    stream.write(safe(text) + "\n")
+    stream.flush()
 
 
 if __name__ == "__main__":

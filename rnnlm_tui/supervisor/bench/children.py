@@ -6,24 +6,23 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeVar, cast
 
 from pydantic import BaseModel
 
-from rnnlm_tui.contract.bench import BenchTask, TaskFailed
+from rnnlm_tui.contract.bench import BenchTask, Preparing, TaskFailed
 from rnnlm_tui.contract.wire import decode_line, encode_line
-from rnnlm_tui.errors import InputError, RnnlmError, RunStateError, StorageError, WorkerError
+from rnnlm_tui.errors import InputError, WorkerError, error_kind
 from rnnlm_tui.supervisor.processes import child_environment, last_lines, python_command
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 PATIENCE_SECONDS = 300.0
 """Longest silence of a child; a step of a large model on a busy machine may take a minute."""
-
-_KINDS: Mapping[int, type[RnnlmError]] = {error.exit_code: error for error in (InputError, RunStateError, WorkerError, StorageError)}
 
 
 class Child:
@@ -68,13 +67,16 @@ class Child:
         """Of the process."""
         return self._process.pid
 
-    def ready(self, kind: type[AnswerT]) -> AnswerT:
+    def ready(self, kind: type[AnswerT], tell: Callable[[Preparing], None] | None = None) -> AnswerT:
         """The answer to the task.
+
+        Args:
+            tell: told how far a child is that prepares a text, which may take much longer than its silence may.
 
         Raises:
             RnnlmError: what the child says can't be done; WorkerError when it died or is silent.
         """
-        return self._answer(kind)
+        return self._answer(kind, tell)
 
     def ask(self, request: BaseModel, kind: type[AnswerT]) -> AnswerT:
         """One request and its answer; raises as `ready`."""
@@ -86,14 +88,10 @@ class Child:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                try:
+                with suppress(OSError):  # what could not be flushed has no reader any more
                     pipe.close()
-                except OSError:
-                    continue  # what could not be flushed has no reader any more
 
     def _write(self, message: BaseModel) -> None:
         assert self._process.stdin is not None
@@ -112,23 +110,29 @@ class Child:
             return  # closed under us
         self._answers.put(None)
 
-    def _answer(self, kind: type[AnswerT]) -> AnswerT:
+    def _answer(self, kind: type[AnswerT], tell: Callable[[Preparing], None] | None = None) -> AnswerT:
         until = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
                 line = self._answers.get(timeout=max(0.01, until - time.monotonic()))
             except Empty:
-                raise WorkerError(f"{self.name} is silent for {PATIENCE_SECONDS:.0f} s", hint="a smaller --preset takes less time a step") from None
+                hint = "a smaller --preset takes less time a step" if tell is None else "a shorter text is prepared sooner"
+                raise WorkerError(f"{self.name} is silent for {PATIENCE_SECONDS:g} s", hint=hint) from None
             if line is None:
                 raise self._death()
             try:
-                answer = decode_line(line, kind, TaskFailed)
+                answer = decode_line(line, kind, TaskFailed, Preparing)
             except InputError:
                 continue  # not a message: a library greets its users
+            if isinstance(answer, Preparing):
+                until = time.monotonic() + PATIENCE_SECONDS
+                if tell is not None:
+                    tell(answer)
+                continue
             if isinstance(answer, TaskFailed):
                 # What is wrong with the input says so itself; for all else one wants to know whose it is.
                 whose = "" if answer.exit_code == InputError.exit_code else f"{self.name}: "
-                raise _KINDS.get(answer.exit_code, RnnlmError)(whose + answer.message, hint=answer.hint)
+                raise error_kind(answer.exit_code)(whose + answer.message, hint=answer.hint)
             return cast(AnswerT, answer)
 
     def _death(self) -> WorkerError:

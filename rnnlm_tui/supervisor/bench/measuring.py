@@ -21,6 +21,7 @@ from rnnlm_tui.contract.bench import (
     MachineSurvey,
     MachineTurn,
     NeighbourFigures,
+    Preparing,
     Saved,
     SaveRequest,
     TaskReady,
@@ -30,12 +31,13 @@ from rnnlm_tui.contract.bench import (
 )
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.estimates import parameter_count
-from rnnlm_tui.contract.figures import memory
+from rnnlm_tui.contract.figures import memory, percent
+from rnnlm_tui.contract.memory import positions_per_step
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.supervisor.bench.children import Child
 from rnnlm_tui.supervisor.bench.neighbour import OPENMP_VARIABLES, Neighbourhood
 from rnnlm_tui.supervisor.bench.others import NOTICED, Others
-from rnnlm_tui.supervisor.bench.plan import Row, sampling_rows, training_rows
+from rnnlm_tui.supervisor.bench.plan import NAIVE, Row, sampling_rows, training_rows
 from rnnlm_tui.supervisor.bench.report import Measured, sampling_figures, training_figures
 from rnnlm_tui.supervisor.launch import WORKER_SETTINGS
 
@@ -47,6 +49,12 @@ MACHINE_SECONDS = 0.6
 
 WARM_UP_STEPS = 3
 """Of training before the measured turns, the same number everywhere."""
+
+FULL_LOGITS = ("naive training", "library training")
+"""Roles that make the logits of all positions at once."""
+
+TOLD_SECONDS = 2.0
+"""A phase of preparing is told when it begins, and again this often."""
 
 PATIENCE = 3.0
 """Rounds end early when they take so many times as long as planned, on a machine that others keep busy; `LEAST_ROUNDS` are always done."""
@@ -112,13 +120,18 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def check_memory(config: RunConfig, data: BenchData, survey: MachineSurvey) -> None:
-    """Raise InputError where the naive loop's logits would not fit: it would be killed in the midst, or others with it."""
-    length = config.training.bptt if config.training.data_mode == "stream" else config.training.context_length - 1
-    need = naive_memory_bytes(config.training.batch_size * length, data.vocab_size, parameter_count(config.model, data.vocab_size).total)
+def check_memory(config: RunConfig, data: BenchData, survey: MachineSurvey, rows: Sequence[Row]) -> None:
+    """Raise InputError where all logits at once would not fit: such a way would be killed in the midst, or others with it.
+
+    On a CPU a process gives back what its last turn held, so that one of `rows` counts; on a GPU it keeps it, and all of them count.
+    """
+    ways = [row for row in rows if row.task.role in FULL_LOGITS]
+    held = ways if survey.device_type == "cuda" else ways[:1]
+    need = len(held) * naive_memory_bytes(positions_per_step(config), data.vocab_size, parameter_count(config.model, data.vocab_size).total)
     if need > survey.memory_free:
+        names = " and ".join("the naive loop" if row.name == NAIVE else row.name for row in held)
         raise InputError(
-            f"the naive loop needs {memory(need)} of memory for its logits, {memory(survey.memory_free)} are free",
+            f"{names} need{'s' if len(held) == 1 else ''} {memory(need)} of memory for all logits, {memory(survey.memory_free)} are free",
             hint="a preset with a smaller batch or vocabulary needs less",
         )
 
@@ -131,15 +144,16 @@ class _Bench:
         self._data = self._prepare()
         self._machine = self._child("the machine", self._task("machine"), WORKER_SETTINGS)
         self._survey = self._machine.ready(MachineSurvey)
-        check_memory(self._config, self._data, self._survey)
+        self._ways = training_rows(self._config, self._survey, self._data)
+        if options.only in (None, "training"):
+            check_memory(self._config, self._data, self._survey, self._ways)
         self._peaks: list[MachineTurn] = []
 
     def report(self) -> BenchReport:
         """Measure all that was asked for."""
-        options, config, data, survey = self._options, self._config, self._data, self._survey
+        options, config, data, survey, ways = self._options, self._config, self._data, self._survey, self._ways
         say_own = "" if data.own else " in place of the preset's own text"
         self._say(f"{survey.device}; {data.title}{say_own}, {data.used:.0%} of the positions count")
-        ways = training_rows(config, survey, data)
         weights = self._folder / "weights.safetensors"
         trained = self._train(ways, weights) if options.only in (None, "training") else {}
         draws = sampling_rows(config, data, str(weights) if trained else "")
@@ -162,7 +176,7 @@ class _Bench:
     def _prepare(self) -> BenchData:
         self._say("preparing the text")
         child = self._child("the text", BenchTask(role="corpus", config=self._config, folder=str(self._folder / "corpora")))
-        data = child.ready(BenchData)
+        data = child.ready(BenchData, _Teller(self._say))
         child.close()
         return data
 
@@ -242,6 +256,19 @@ class _Bench:
         child = Child(name, task, log, settings, without=without, command=self._options.child_command)
         self._stack.callback(child.close)
         return child
+
+
+class _Teller:
+    """Says how far the text is."""
+
+    def __init__(self, say: Say) -> None:
+        self._say, self._phase, self._next = say, "", 0.0
+
+    def __call__(self, progress: Preparing) -> None:
+        now = time.monotonic()
+        if progress.phase != self._phase or now >= self._next:
+            self._phase, self._next = progress.phase, now + TOLD_SECONDS
+            self._say(f"preparing the text: {progress.phase}" + (f" {percent(progress.done / progress.total)}" if progress.total else ""))
 
 
 def _text_notes(data: BenchData) -> tuple[str, ...]:

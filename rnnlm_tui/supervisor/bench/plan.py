@@ -45,10 +45,15 @@ def training_rows(config: RunConfig, survey: MachineSurvey, data: BenchData) -> 
 
 
 def sampling_rows(config: RunConfig, data: BenchData, weights: str) -> list[Row]:
-    """Drawn and greedy, the textbook's way and ours on one thread as the sampler computes; and ours with the settings that the app begins with."""
+    """Drawn and greedy, the textbook's way and ours; and ours with the settings that the app begins with.
+
+    The textbook's way computes with as many threads as torch takes by itself, all cores; ours with one, as the sampler does.
+    """
+    alone = config.model_copy(update={"training": config.training.model_copy(update={"threads": 1})})
 
     def task(role: Role, sampling: SamplingConfig) -> BenchTask:
-        return BenchTask(role=role, config=config.model_copy(update={"sampling": sampling}), folder=data.folder, vocab_size=data.vocab_size, weights=weights)
+        own = (alone if role == "engine sampling" else config).model_copy(update={"sampling": sampling})
+        return BenchTask(role=role, config=own, folder=data.folder, vocab_size=data.vocab_size, weights=weights)
 
     greedy = DRAWN.model_copy(update={"greedy": True})
     return [

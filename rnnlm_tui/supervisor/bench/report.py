@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rnnlm_tui.contract.bench import BenchData, MachineFigures, SamplingFigures, TaskReady, TrainingFigures, TurnDone
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.estimates import FLOAT_BYTES, flops_per_token, parameter_count
+from rnnlm_tui.contract.reference_curve import SENTENCES
+from rnnlm_tui.corpus.news import NEWS
 from rnnlm_tui.supervisor.bench.plan import NAIVE, Row
 from rnnlm_tui.supervisor.bench.statistics import ratio, spread
-
-BOOK_STEPS = 172_148
-"""Of one pass over the book's news, as its own run took them."""
 
 
 @dataclass
@@ -94,6 +94,10 @@ def sampling_figures(
 
 
 def _epoch_seconds(config: RunConfig, data: BenchData, speed: float) -> float | None:
-    if data.own:
-        return data.steps_per_epoch * data.tokens_per_step / speed
-    return BOOK_STEPS * data.tokens_per_step / speed if config.preset == "book" else None
+    """One pass over the config's own text; where another stood in, only of the news is it known how long it is."""
+    steps = data.steps_per_epoch
+    if not data.own:
+        if config.corpus.source != NEWS or config.training.data_mode != "sentences":
+            return None
+        steps = math.ceil(SENTENCES / config.training.batch_size)
+    return steps * data.tokens_per_step / speed

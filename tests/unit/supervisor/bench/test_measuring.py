@@ -7,17 +7,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from rnnlm_tui.contract.bench import BenchReport, BenchTask, naive_memory_bytes
+from rnnlm_tui.contract.bench import BenchReport, TaskReady, TurnDone, naive_memory_bytes
+from rnnlm_tui.contract.estimates import parameter_count
 from rnnlm_tui.errors import ConfigError, InputError, WorkerError
-from rnnlm_tui.supervisor.bench.measuring import LEAST_ROUNDS, BenchOptions, run_bench
+from rnnlm_tui.supervisor.bench.measuring import LEAST_ROUNDS, BenchOptions, check_memory, run_bench
 from rnnlm_tui.supervisor.bench.plan import training_rows
+from rnnlm_tui.supervisor.bench.report import Measured, training_figures
 from rnnlm_tui.supervisor.bench.request import bench_config
+from rnnlm_tui.supervisor.launch import WORKER_SETTINGS
 from tests.fakes import bench_child
 
 PATIENCE_SECONDS = 60.0
@@ -40,8 +43,11 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def report() -> BenchReport:
-    return run_bench(fake(neighbour=True), silent)
+def report() -> Iterator[BenchReport]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in WORKER_SETTINGS:
+            patch.delenv(name, raising=False)  # what the user has set stands
+        yield run_bench(fake(neighbour=True), silent)
 
 
 def test_every_way_is_measured_and_the_naive_one_is_its_own_measure(report: BenchReport) -> None:
@@ -65,7 +71,12 @@ def test_drawn_text_compares_with_drawn_and_greedy_with_greedy(report: BenchRepo
     assert [row.same_tokens for row in report.sampling] == [None, True, None, None, True]
 
 
-def test_the_plain_ways_run_as_torch_comes_and_the_engine_as_runs_do(monkeypatch: pytest.MonkeyPatch, report: BenchReport) -> None:
+def test_the_engine_samples_on_one_thread_as_the_sampler_does_and_the_textbook_on_all(report: BenchReport) -> None:
+    assert [row.threads for row in report.sampling] == [2, 2, 1, 1, 1]
+    assert {row.threads for row in report.training} == {2}
+
+
+def test_the_plain_ways_run_as_torch_comes_and_the_engine_as_runs_do(report: BenchReport) -> None:
     spins = {note.partition(": ")[0]: note.partition(": ")[2] for note in report.notes if "spins" in note}
     assert spins == {"naive": "spins as torch does", "nn.RNN": "spins as torch does", "engine float32": "spins 1000", "engine medium": "spins 1000"}
 
@@ -89,7 +100,7 @@ def test_a_text_in_place_of_another_is_said(report: BenchReport) -> None:
 def test_progress_is_told(report: BenchReport) -> None:
     said: list[str] = []
     run_bench(fake(only="training"), said.append)
-    assert said[0] == "preparing the text"
+    assert said[:3] == ["preparing the text", "preparing the text: reading 25 %", "preparing the text: encoding"]
     assert f"training: round {LEAST_ROUNDS} of {LEAST_ROUNDS}" in said
 
 
@@ -117,8 +128,43 @@ def test_a_device_that_is_not_there_is_told_in_the_child_s_words() -> None:
 
 
 def test_too_little_memory_is_refused_with_need_and_have() -> None:
-    with pytest.raises(InputError, match=r"needs 0\.\d GiB of memory for its logits, 0 MiB are free"):
+    with pytest.raises(InputError, match=r"the naive loop needs 0\.\d GiB of memory for all logits, 0 MiB are free"):
         run_bench(fake("little memory"), silent)
+
+
+def test_a_way_without_all_logits_needs_no_memory_for_them() -> None:
+    assert run_bench(fake("little memory", only="sampling"), silent).sampling
+
+
+def test_on_a_gpu_every_way_with_all_logits_holds_its_memory(report: BenchReport) -> None:
+    config = bench_config("book", "cpu")
+    one = naive_memory_bytes(3_712, report.data.vocab_size, parameter_count(config.model, report.data.vocab_size).total)
+    survey = bench_child.survey(one + 1)
+    rows = training_rows(config, survey, report.data)
+    check_memory(config, report.data, survey, rows)
+    card = survey.model_copy(update={"device_type": "cuda"})
+    with pytest.raises(InputError, match=r"the naive loop and nn\.RNN need "):
+        check_memory(config, report.data, card, rows)
+    check_memory(config, report.data, card.model_copy(update={"memory_free": 2 * one}), rows)
+
+
+def test_a_text_that_is_silent_for_too_long_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnnlm_tui.supervisor.bench.children.PATIENCE_SECONDS", 0.2)
+    with pytest.raises(WorkerError, match=r"the text is silent for 0\.2 s") as caught:
+        run_bench(fake("silent text"), silent)
+    assert caught.value.hint == "a shorter text is prepared sooner"
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"), [([], 172_148), (["training.batch_size=1000"], 22_035), (["training.data_mode=stream"], None), (["corpus.source=elman"], None)]
+)
+def test_an_epoch_of_the_news_is_known_in_whatever_batches(changes: list[str], steps: int | None, report: BenchReport) -> None:
+    config = bench_config("book", "cpu", changes)
+    survey = bench_child.survey(10**12)
+    done = TurnDone(steps=1, tokens=100, seconds=1.0, peak_bytes=1)
+    rows = training_rows(config, survey, report.data)
+    figures = training_figures(config, report.data, report.machine, rows, {row.name: Measured(TaskReady(), done, [done]) for row in rows})
+    assert figures[0].epoch_seconds == (None if steps is None else pytest.approx(steps * report.data.tokens_per_step / 100))
 
 
 def test_the_naive_way_needs_memory_for_its_logits() -> None:
@@ -132,8 +178,7 @@ def test_a_child_that_dies_is_told_with_its_last_words() -> None:
 
 def test_cells_that_torch_lacks_are_held_against_the_loop_alone(report: BenchReport) -> None:
     config = bench_config("book", "cpu", ["model.cell_type=mingru"])
-    survey = bench_child.first_answer(BenchTask(role="machine", config=config), "serves")
-    rows = training_rows(config, survey, report.data)  # type: ignore[arg-type]
+    rows = training_rows(config, bench_child.survey(10**12), report.data)
     assert [row.name for row in rows] == ["naive", "engine float32", "engine medium"]
 
 
