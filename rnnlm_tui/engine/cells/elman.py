@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from rnnlm_tui.engine.cells.kernel_weights import kernel_weights, state_weights
 from rnnlm_tui.engine.cells.layer import LayerState
+from rnnlm_tui.engine.cells.quick_tanh import tanh_of_half_
 
 
 class ElmanLayer(nn.RNN):
@@ -76,8 +77,8 @@ class _Recurrence(torch.autograd.Function):
         transposed_HH = weight_HH.t()
         previous_BH = state_BH
         for gate_BH, hidden_BH in zip(gates_TBH.unbind(0), hidden_TBH.unbind(0), strict=True):
-            torch.addmm(gate_BH, previous_BH, transposed_HH, out=hidden_BH)
-            previous_BH = hidden_BH.tanh_()
+            torch.addmm(gate_BH, previous_BH, transposed_HH, beta=2, alpha=2, out=hidden_BH)
+            previous_BH = tanh_of_half_(hidden_BH)
         ctx.save_for_backward(hidden_TBH, state_BH, weight_HH)
         return hidden_TBH
 

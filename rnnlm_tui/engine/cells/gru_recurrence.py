@@ -8,13 +8,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from rnnlm_tui.engine.cells.quick_tanh import tanh_
+
 _sigmoid_gradient, _tanh_gradient = torch.ops.aten.sigmoid_backward.grad_input, torch.ops.aten.tanh_backward.grad_input
 """g s (1 - s) and g (1 - s^2), written into `grad_input`."""
-
-
-def tanh_(numbers: Tensor) -> Tensor:
-    """tanh in place, as 2 sigmoid(2 x) - 1: within 1e-7 of the true value, in a third of `torch.tanh`'s time (measured on two Zen cores)."""
-    return numbers.mul_(2).sigmoid_().mul_(2).sub_(1)
 
 
 class GruRecurrence(torch.autograd.Function):

@@ -160,7 +160,7 @@ def test_word_dropout_leaves_a_tied_output_matrix_whole() -> None:
     torch.manual_seed(0)
     logits, _ = model(torch.zeros(1, 2, dtype=torch.long), model.initial_state(1))
     # All words are dropped from the input (almost surely), none from the output.
-    assert torch.equal(hidden.detach()[0, 0], torch.tanh(dict(model.named_parameters())["layers.0.bias_ih_l0"].detach()))
+    torch.testing.assert_close(hidden.detach()[0, 0], torch.tanh(dict(model.named_parameters())["layers.0.bias_ih_l0"].detach()))
     torch.testing.assert_close(logits, F.linear(hidden, model.output.weight, model.output.bias))
 
 
