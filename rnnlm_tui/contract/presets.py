@@ -110,7 +110,7 @@ PRESET_SUMMARIES: dict[str, str] = {
     "demo": "two-layer Elman RNN on 57 State of the Union addresses",
     "lstm": "the demo's text with an LSTM: the next step",
     "gru": "the demo's text with a GRU",
-    "elman": "Elman RNN on generated sentences with a known floor for the perplexity",
+    "elman": "Elman RNN on generated sentences with a known floor",
     "book": "the textbook's two-layer Elman RNN, 8.3 M parameters",
     "ptb-small": "your Penn Treebank, LSTM 2x200: published perplexity 114",
     "ptb-medium": "your Penn Treebank, LSTM 2x650: published perplexity 82.7",

@@ -21,7 +21,7 @@ class ChooseScreen(Overlay[str]):
     """Answers the chosen word, or an empty one."""
 
     DEFAULT_CSS = """
-    ChooseScreen TitledContainer { width: 66; max-width: 100%; height: auto; max-height: 90%; background: #121212; }
+    ChooseScreen TitledContainer { width: 78; max-width: 100%; height: auto; max-height: 90%; background: #121212; }
     ChooseScreen OptionList { height: auto; max-height: 16; border: none; padding: 0; background: #121212; color: #d0d0d0; }
     ChooseScreen OptionList:focus { border: none; background-tint: #121212 0%; }
     ChooseScreen OptionList > .option-list--option-highlighted { background: #303030; color: #ffffff; text-style: bold; }

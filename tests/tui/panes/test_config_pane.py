@@ -9,7 +9,7 @@ from textual.events import Key
 
 from rnnlm_tui.contract.config import SECTIONS, RunConfig
 from rnnlm_tui.contract.estimates import parameter_count
-from rnnlm_tui.contract.presets import DEMO, PRESETS
+from rnnlm_tui.contract.presets import DEMO, PRESET_SUMMARIES, PRESETS
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, fields_of, number_text
 from rnnlm_tui.tui.widgets.form_row import FieldRow
@@ -81,7 +81,7 @@ async def test_a_preset_replaces_the_draft_and_says_what_is_dropped() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await write(pilot, "training.seed", "43")
         await pilot.press("P")
-        await until_shown(pilot, "1 change will be dropped", "known floor")
+        await until_shown(pilot, "1 change will be dropped", *(f"{name}  " for name in PRESETS), *PRESET_SUMMARIES.values())
         await pilot.press(*["down"] * list(PRESETS).index("elman"), "enter")
         await until(pilot, lambda: app.draft == PRESETS["elman"])
         await until_shown(pilot, "preset elman")
