@@ -47,6 +47,9 @@ class Batch:
 class Batches(Protocol):
     """What a trainer draws from."""
 
+    batch_size: int
+    """Streams or sentences of a whole batch."""
+
     def reside_on(self, device: torch.device) -> None:
         """Keep the token ids on a GPU from now on, where they take little of its memory; the batches are then made there."""
         ...

@@ -16,14 +16,11 @@ from rnnlm_tui.errors import DeviceError
 REDUCED_CPU_FEATURES = ("avx512_bf16", "amx_bf16")
 """Capabilities, by torch's names, of CPUs that multiply bf16 faster than float32."""
 
-TRIALS = 3
-"""The best of so many counts: a busy neighbour only ever makes one slower."""
+TRIALS, LEAST_TRIALS, MAX_TRIAL_SECONDS = 8, 2, 0.25
+"""The best of so many counts, since a busy neighbour only ever makes one slower; of fewer where they take long."""
 
-MAX_TRIAL_LOGITS = 1_000_000
-"""A trial's size on a CPU: 20 ms or so on two cores."""
-
-GPU_TRIAL_ROWS = 4_096
-"""A trial's size on a GPU: enough that products take longer than their launches."""
+USUAL_ROWS = 4_096
+"""Of a step of the book's model, about."""
 
 CLEARLY_FASTER = 1.05
 """Rounding must save this much to be worth it."""
@@ -51,10 +48,13 @@ def can_round(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
 
 
-def choose_matmul(wanted: str, weight_VH: Tensor) -> Matmul:
+def choose_matmul(wanted: str, weight_VH: Tensor, rows: int = USUAL_ROWS) -> Matmul:
     """The mode for `training.matmul` on the device of the head's weights; sets torch's precision on a GPU, and nothing on a CPU.
 
-    `auto` takes the faster of the two for a head of this shape, measured now, in a moment.
+    `auto` takes the faster of the two for a head of this shape, measured now: a fifth of a second on two cores.
+
+    Args:
+        rows: positions of a step. On a CPU one chunk of them is tried: fewer would be all rounding of weights, and favour float32.
 
     Raises:
         DeviceError: `medium` on a device that can't.
@@ -67,30 +67,41 @@ def choose_matmul(wanted: str, weight_VH: Tensor) -> Matmul:
         )
     chosen = Matmul("medium" if wanted == "medium" else "float32")
     if wanted == "auto" and can_round(device):
-        speedup = _seconds(weight_VH, rounded=False) / _seconds(weight_VH, rounded=True)
+        exact, rounded = _seconds(weight_VH, rows)
+        speedup = exact / rounded
         chosen = Matmul("medium" if speedup > CLEARLY_FASTER else "float32", speedup)
     set_gpu_precision(device, rounded=chosen.mode == "medium")
     return chosen
 
 
-def _seconds(weight_VH: Tensor, *, rounded: bool) -> float:
-    """The best time of a loss with its gradient, for a few rows of numbers like a state's."""
+def _seconds(weight_VH: Tensor, rows: int) -> tuple[float, float]:
+    """The best times of a loss with its gradient in float32 and rounded, for rows of numbers like a state's, by turns.
+
+    On a CPU it is the time of its cores, which a busy neighbour stretches far less than the wall's.
+    """
     device = weight_VH.device
-    set_gpu_precision(device, rounded=rounded)
     vocab_size, width = weight_VH.shape
-    rows = GPU_TRIAL_ROWS if device.type == "cuda" else min(rows_per_chunk(vocab_size), max(16, MAX_TRIAL_LOGITS // vocab_size))
+    if device.type == "cpu":
+        rows = min(rows, rows_per_chunk(vocab_size, reduced=True))
     hidden_NH = torch.linspace(-1, 1, rows * width, device=device).view(rows, width).requires_grad_()
     weight_VH, bias_V = weight_VH.detach().requires_grad_(), torch.zeros(vocab_size, device=device, requires_grad=True)
     targets_N = torch.arange(rows, device=device) % vocab_size
-    best = float("inf")
-    for _ in range(1 + TRIALS):  # the first one finds its kernels
-        wait(device)
-        began = time.perf_counter()
-        loss = mean_loss(hidden_NH, weight_VH, bias_V, targets_N, reduced=rounded and device.type == "cpu")
-        torch.autograd.grad(loss, [hidden_NH, weight_VH, bias_V])
-        wait(device)
-        best = min(best, time.perf_counter() - began)
-    return best
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    best = [float("inf"), float("inf")]
+    until = time.perf_counter() + MAX_TRIAL_SECONDS
+    for turn in range(1 + TRIALS):
+        for rounded in (False, True):
+            set_gpu_precision(device, rounded=rounded)
+            wait(device)
+            began = clock()
+            loss = mean_loss(hidden_NH, weight_VH, bias_V, targets_N, reduced=rounded and device.type == "cpu")
+            torch.autograd.grad(loss, [hidden_NH, weight_VH, bias_V])
+            wait(device)
+            if turn:  # the first one finds its kernels
+                best[rounded] = min(best[rounded], clock() - began)
+        if turn >= LEAST_TRIALS and time.perf_counter() > until:
+            break
+    return best[False], best[True]
 
 
 def set_gpu_precision(device: torch.device, *, rounded: bool) -> None:

@@ -100,7 +100,7 @@ class Trainer:
         self.decay_after, self.decay_factor = decay_after, decay_factor
         self.device = model.output.weight.device
         check_precision(precision, self.device)
-        self.precision, self.matmul = precision, choose_matmul(matmul, model.output.weight)
+        self.precision, self.matmul = precision, choose_matmul(matmul, model.output.weight, batches.batch_size * batches.longest)
         self.optimizer: torch.optim.Optimizer = (
             sgd(model.parameters(), learning_rate=learning_rate, weight_decay=weight_decay)
             if optimizer == "sgd"
