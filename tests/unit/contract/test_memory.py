@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from rnnlm_tui.contract.config import CheckpointConfig
-from rnnlm_tui.contract.memory import CELL_MEMORY, LONGEST_WHOLE, WINDOW_CHUNK, fitting_batch, memory_parts, memory_shape
+from rnnlm_tui.contract.memory import CELL_MEMORY, fitting_batch, memory_parts, memory_shape
 from rnnlm_tui.contract.presets import BOOK, DEMO
-from rnnlm_tui.engine.cells import CELLS, mlstm
+from rnnlm_tui.engine.cells import CELLS
 from tests.fakes.random_corpus import changed, random_corpus
 
 
 def test_every_cell_has_its_place_in_the_table() -> None:
     assert set(CELL_MEMORY) == set(CELLS)
-    assert (WINDOW_CHUNK, LONGEST_WHOLE) == (mlstm.CHUNK, mlstm.LONGEST_WHOLE)
 
 
 def test_parts_follow_the_config() -> None:
