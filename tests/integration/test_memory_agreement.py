@@ -22,6 +22,10 @@ WIDE = changed(DEMO, model={"embedding_dim": 1_024, "hidden_size": 1_024, "tie_w
 LARGE_BATCH = changed(DEMO, model={"embedding_dim": 384, "hidden_size": 384, "cell_type": "lstm"}, training={"batch_size": 192})
 
 
+def of_cell(cell: str) -> RunConfig:
+    return changed(DEMO, model={"cell_type": cell, "embedding_dim": 256, "hidden_size": 256, "dropout": 0.0}, training={"batch_size": 192})
+
+
 @pytest.mark.parametrize(
     ("config", "vocab_size", "beyond"),
     [
@@ -30,6 +34,7 @@ LARGE_BATCH = changed(DEMO, model={"embedding_dim": 384, "hidden_size": 384, "ce
         pytest.param(changed(BOOK, optimizer={"algorithm": "sgd"}), 32_011, 0.1, id="book with sgd"),
         pytest.param(WIDE, 32_011, 1.0, id="hidden size 1,024"),
         pytest.param(LARGE_BATCH, 2_048, 0.25, id="large batch of an lstm with dropout"),
+        *(pytest.param(of_cell(cell), 2_048, 0.1, id=f"large batch of {cell}") for cell in ("gru", "slstm", "mlstm")),
     ],
 )
 def test_the_estimate_agrees_with_the_measured_peak(config: RunConfig, vocab_size: int, beyond: float) -> None:
