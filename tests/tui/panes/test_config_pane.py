@@ -58,7 +58,7 @@ async def test_a_problem_shows_beside_its_field_while_it_is_written_and_is_count
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await go(pilot, "model.dropout")
         await pilot.press("enter", *"1.5")
-        await until_shown(pilot, "✗ must be below 1", "✗ 1 problem", "is 1.5, must be below 1")
+        await until_shown(pilot, "✗ must be at most 0.99", "✗ 1 problem", "is 1.5, must be at most 0.99")
         assert app.draft is not None
         assert app.draft.model.dropout == DEMO.model.dropout
         await pilot.press("escape")
