@@ -24,7 +24,7 @@ peak rate of 0.003 it sits on the unigram's perplexity for 300 steps and then sa
 def initialize(parameters: Iterable[tuple[str, nn.Parameter]], *, kind: str, seed: int, pad_id: int | None, init_scale: float = 0.1) -> None:
     """Fill the parameters in their order; the same seed gives the same weights on every device.
 
-    `default`: uniform in ±gain/sqrt(its width of input) with the gains of `GAINS`, the output bias zero, the padding token's
+    `default`: uniform in ±gain/sqrt(its last dimension: a matrix's width of input, a vector's length) with the gains of `GAINS`, the output bias zero, the padding token's
     vector zero. `book`: Xavier uniform for every matrix, the embedding included; U(0, 1) for every vector. `uniform`: every
     number, the biases included, in ±init_scale, as Zaremba, Sutskever and Vinyals, "Recurrent Neural Network Regularization"
     (2014), start their models; the padding token's vector zero.

@@ -18,6 +18,17 @@ def text(tmp_path: Path) -> Path:
     return write_text(tmp_path / "text.txt")
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small products in this process gain nothing from more, and their sums are then the same in every run."""
+    import torch  # not above: most of these tests never need it
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(autouse=True)
 def no_worker_stays(home: Path) -> Iterator[None]:
     """Kill what a failed test has left running."""

@@ -55,6 +55,9 @@ class BookRun:
         return self.config.training.batch_size
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 @pytest.fixture(scope="module")
 def book(tmp_path_factory: pytest.TempPathFactory) -> BookRun:
     """The sentences of the Python reference as `news`, a tokenizer with the book's traps, 32 sentences a batch."""
@@ -141,7 +144,6 @@ def test_fifty_steps_and_the_perplexity_after_them_are_the_books(book: BookRun) 
     moves a weight by up to the rate, 1e-3, a step whatever its gradient's size, so that a gradient which is nothing but rounding
     may move a weight by that. Measured: 5e-9 on average, over 1e-5 one weight of a hundred thousand at most, and none over 1e-4.
     """
-    torch.set_num_threads(1)
     pad_id = book.corpus.pad_id
     plain = PlainModel(book.corpus.vocab_size, 128, 2, pad_id).draw(book.config.training.seed)
     model = build_model(book.config, book.corpus)
@@ -168,7 +170,6 @@ def test_fifty_steps_and_the_perplexity_after_them_are_the_books(book: BookRun) 
 
 def test_steps_in_the_books_true_shape_are_the_books(book: BookRun) -> None:
     """32,011 types of width 128: the head then works in several chunks. The ids are those of the text, spread over the vocabulary."""
-    torch.set_num_threads(1)
     vocab_size, pad_id, sentences, steps = 32_011, 32_000, 20, 3
     spread = [[index * 7_919 % pad_id for index in sentence] for sentence in book.train[: sentences * steps]]
     batches = list(plain_batches(spread, pad_id, sentences))

@@ -47,9 +47,8 @@ def sentences(corpus: PreparedCorpus, split: Split, limit: int) -> list[list[int
 
 
 @pytest.fixture(scope="module")
-def learned(tmp_path_factory: pytest.TempPathFactory) -> Learned:
+def learned(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Learned:
     """300 steps of the plain implementation, with a vocabulary of 1,000 so that they take seconds."""
-    torch.set_num_threads(1)
     changes = {
         "corpus.source": "presidents", "corpus.validation_fraction": 0.05, "tokenizer.kind": "bpe", "tokenizer.vocab_size": 1_000, "tokenizer.name": None,
         "training.batch_size": BATCH, "training.max_steps": STEPS, "training.device": "cpu",
