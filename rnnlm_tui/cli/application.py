@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Annotated, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Protocol, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from rnnlm_tui.cli.arguments import FPS, AsciiOption, FpsOption, NoMouseOption
 from rnnlm_tui.cli.verbs import FAMILIES, VERBS, Verb
+
+if TYPE_CHECKING:
+    from rnnlm_tui.errors import InputError
 
 HELP = """Train, watch and sample recurrent language models in one terminal.
 
@@ -92,6 +95,25 @@ class VerbGroup(TyperGroup):
         commands = {verb.name.rpartition(" ")[2]: command_of(verb) for verb in verbs}
         return TyperGroup(name=cmd_name, commands=dict(commands), help=" ".join(verb.summary for verb in verbs), no_args_is_help=True, rich_markup_mode=None)
 
+    def invoke(self, ctx: object) -> object:
+        """The verb; an option that can't be read is told in words of ours, and so is Ctrl-C, where the verb does not do it.
+
+        Raises:
+            InputError: the value of an option or argument is of the wrong kind.
+        """
+        try:
+            return cast(object, super().invoke(cast(typer.Context, ctx)))
+        except typer.BadParameter as error:
+            refusal = _wrong_kind(error)
+            if refusal is None:
+                raise
+            raise refusal from error
+        except KeyboardInterrupt:
+            from rnnlm_tui.cli.output import note
+
+            note("interrupted")
+            raise
+
     def format_commands(self, ctx: object, formatter: object) -> None:  # noqa: ARG002  typer's signature
         """Write one section a family, their columns in line."""
         writer = cast(_Formatter, formatter)
@@ -99,3 +121,22 @@ class VerbGroup(TyperGroup):
         for family in FAMILIES:
             with writer.section(family):
                 writer.write_dl([(verb.name.ljust(width), verb.summary) for verb in VERBS if verb.family == family])
+
+
+def _wrong_kind(error: typer.BadParameter) -> InputError | None:
+    """What typer says in a validator's words, in ours; None where it has words of its own."""
+    from pydantic import ValidationError
+
+    from rnnlm_tui.errors import InputError
+
+    if not isinstance(error.__cause__, ValidationError) or error.param is None:
+        return None
+    details = error.__cause__.errors(include_url=False)[0]
+    value = details["input"]
+    wanted = {"float_parsing": "a number", "int_parsing": "a whole number"}.get(details["type"])
+    _, one_of, allowed = details["msg"].partition(" is not one of ")
+    if wanted is None and not one_of:
+        return None
+    must = wanted or "one of " + allowed.rstrip(".").replace("'", "")
+    hint = "" if error.ctx is None else f"`{error.ctx.command_path} --help` tells what it takes"
+    return InputError(f"{error.param.opts[0]} is {value}, it must be {must}", hint=hint)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from rnnlm_tui.contract.config import SamplingConfig
     from rnnlm_tui.contract.requests import SampleDone, SampleRequest
+    from rnnlm_tui.errors import ConfigError, InputError, Problem
     from rnnlm_tui.store.run_directory import RunDirectory
 
 _FROM_RUN = "the run's"
@@ -56,13 +57,17 @@ def sample(
 
     from rnnlm_tui.cli.output import note, print_json, shown
     from rnnlm_tui.contract.escapes import escaped, unescaped
+    from rnnlm_tui.errors import ConfigError
 
     directory, which = split_address(run)
     changes: dict[str, object] = {
         "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "repetition_penalty": repetition_penalty,
         "stop": None if not stop else [] if stop == [""] else [unescaped(text) for text in stop], "max_new_tokens": max_new_tokens, "seed": seed, "greedy": True if greedy else None,
     }  # fmt: skip
-    settings = sample_settings(directory, changes)
+    try:
+        settings = sample_settings(directory, changes)
+    except ConfigError as error:
+        raise options_refused(error) from error
     request = sample_request(directory, which, read_prompt(prompt), settings)
     done = asyncio.run(_draw(request, stream=not json))
     address = f"{directory.name}@{step_of(request)}"
@@ -96,6 +101,17 @@ def sample_settings(directory: RunDirectory, changes: Mapping[str, object]) -> S
 
     wanted = {f"sampling.{name}": value for name, value in changes.items() if value is not None}
     return parse_config(merge(directory.read_config(), wanted)).sampling
+
+
+def options_refused(error: ConfigError) -> InputError:
+    """The same problems under the names of this verb's options."""
+    from rnnlm_tui.errors import InputError
+
+    def said(problem: Problem) -> str:
+        option = problem.path.removeprefix("sampling.").partition(".")[0].replace("_", "-")
+        return f"--{option} {problem.message}" + (f" ({problem.hint})" if problem.hint else "")
+
+    return InputError("\n".join(said(problem) for problem in error.problems))
 
 
 def sample_request(directory: RunDirectory, which: str | None, prompt: str, settings: SamplingConfig) -> SampleRequest:

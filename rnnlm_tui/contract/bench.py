@@ -14,6 +14,9 @@ FORMAT = 1
 SAMPLED_TOKENS = 200
 """Tokens of one continuation: the naive way's cost grows with them, since it runs the whole text again for each."""
 
+COMPARED_TOKENS = 20
+"""Tokens of the continuation that warms a way up, by which greedy ways are compared; later ones may differ where two logits are equal to rounding."""
+
 Role = Literal["corpus", "machine", "naive training", "library training", "engine training", "naive sampling", "engine sampling"]
 Numbers = Literal["float32", "tf32", "medium", "bf16"]
 """What the matrix products compute with; `medium` rounds their inputs to bf16, `tf32` to 19 bits."""
@@ -44,6 +47,8 @@ class TurnRequest(_Message):
     seconds: float
     least: int = 1
     """Steps or continuations at least."""
+    tokens: int = SAMPLED_TOKENS
+    """Of each continuation."""
 
 
 class SaveRequest(_Message):

@@ -1,8 +1,13 @@
-"""How a run computes, in the words of app and command line: `bf16 products`, `others use 1.0 of 2 cores`."""
+"""How a run computes, in the words of app and command line: `bf16 products`, `others use 1.0 of 2 cores`; and that it can't compute so."""
 
 from __future__ import annotations
 
-from rnnlm_tui.contract.status import RunSummary
+from typing import TYPE_CHECKING
+
+from rnnlm_tui.errors import DeviceError
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.status import RunSummary
 
 
 def arithmetic(summary: RunSummary) -> str:
@@ -26,3 +31,9 @@ def others_words(summary: RunSummary) -> str:
         return ""
     held = f"{summary.others_cores:.1f}" if summary.others_cores < 9.95 else f"{summary.others_cores:.0f}"
     return f"others use {held} of {summary.cores} core{'s' if summary.cores > 1 else ''}"
+
+
+def precision_refusal(precision: str, device: str) -> DeviceError:
+    """That `training.precision` is not for this device, whose words begin with its name: `cpu, 2 threads`."""
+    hint = "set training.precision=float32" + ("; training.matmul=auto rounds where that pays on a CPU" if device.startswith("cpu") else "")
+    return DeviceError(f"training.precision is {precision}, which needs a CUDA GPU with bf16; the device is {device}", hint=hint)

@@ -15,6 +15,9 @@ CORPUS_FORMAT = 1
 BUILT_IN_SOURCES: tuple[str, ...] = ("presidents", "python-docs", "elman", "news")
 """Values of `corpus.source` that are no paths; `news` is fetched at its first use."""
 
+SET_SOURCE = "--set corpus.source=PATH"
+"""How a hint says to take another text; the app has words of its own in its place."""
+
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 

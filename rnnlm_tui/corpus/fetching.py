@@ -15,6 +15,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+from rnnlm_tui.contract.corpora import SET_SOURCE
 from rnnlm_tui.contract.figures import disk
 from rnnlm_tui.contract.metrics import Progress
 from rnnlm_tui.corpus.meter import Meter, ProgressCallback
@@ -36,7 +37,7 @@ ROOM_EVERY_BYTES = 64 * 2**20
 RETRIED_STATUSES = frozenset({408, 425, 429})
 """HTTP errors that may pass, beside those of the server (5xx)."""
 
-ANOTHER_WAY = "set corpus.url to another address, or give a folder with train.txt and test.txt: --set corpus.source=PATH"
+ANOTHER_WAY = f"set corpus.url to another address, or give a folder with train.txt and test.txt: {SET_SOURCE}"
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BLOCK = 1 << 18

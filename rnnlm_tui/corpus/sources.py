@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from rnnlm_tui.contract.config import CorpusConfig
-from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES, Split
+from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES, SET_SOURCE, Split
+from rnnlm_tui.contract.figures import percent
 from rnnlm_tui.corpus import presidents, python_docs
 from rnnlm_tui.corpus.grammar import Grammar, elman_grammar
 from rnnlm_tui.corpus.news import NEWS, news_files, news_fingerprint
@@ -75,7 +76,7 @@ def _open(name: str, corpus: CorpusConfig, root: Path) -> Source:
     if name == NEWS:
         return _news(root)
     path = source_path(name)
-    return _folder(path, corpus.text_field) if path.is_dir() else _files(path.name, [(path, "train")], corpus.text_field)
+    return _folder(path, corpus) if path.is_dir() else _files(path.name, [(path, "train")], corpus.text_field)
 
 
 def source_path(name: str) -> Path:
@@ -88,7 +89,7 @@ def source_path(name: str) -> Path:
     if name == "ptb" and not path.exists():
         raise CorpusError(
             "no Penn Treebank here: it is not free, so bring a folder of your own with ptb.train.txt, ptb.valid.txt and ptb.test.txt",
-            hint="then corpus.source is that folder: --set corpus.source=PATH",
+            hint=f"then corpus.source is that folder: {SET_SOURCE}",
         )
     near = near_names(name, BUILT_IN_SOURCES)
     if near and not path.exists():
@@ -163,21 +164,46 @@ def _news(root: Path) -> Source:
     return replace(source, title="news sentences of the book", fingerprint=partial(news_fingerprint, root, paths), tokenized=True)
 
 
-def _folder(folder: Path, text_field: str) -> Source:
+def _folder(folder: Path, corpus: CorpusConfig) -> Source:
     paths, others = text_files(folder)
-    chosen = _named_splits([path for path in paths if path.parent == folder])
+    above = [path for path in paths if path.parent == folder]
+    chosen = _named_splits(above)
     if chosen:
         others += len(paths) - len(chosen)
     else:
         chosen = [(path, "train") for path in paths]
-    source = _files(folder.name or str(folder), chosen, text_field)
+    source = _files(folder.name or str(folder), chosen, corpus.text_field)
     if others:
         source.notes.append(f"{others:,} other file{'s' if others != 1 else ''} of the folder left out")
+    train, missing = _missing_beside(above)
+    if missing:
+        kept = f"{percent(corpus.validation_fraction)} are kept for validation"
+        kept += f" and {percent(corpus.test_fraction)} for test" if "test" in missing and corpus.test_source is None else ""
+        source.notes.append(
+            f"no {' and no '.join(missing.values())} beside {train}: of {'all files together' if 'test' in missing else 'the training text'} {kept}"
+        )
     return source
 
 
-def _named_splits(paths: Sequence[Path]) -> list[tuple[Path, Split]]:
-    """Files that are splits by their names, `train.txt` or `ptb.train.txt`, where a training and a test set are among them; else none.
+def missing_splits(folder: Path) -> tuple[str, dict[Split, str]]:
+    """The training file of a folder, by its name, and what the validation and the test file that are not beside it would be called.
+
+    Raises:
+        CorpusError: no text in the folder.
+    """
+    return _missing_beside([path for path in text_files(folder)[0] if path.parent == folder])
+
+
+def _missing_beside(paths: Sequence[Path]) -> tuple[str, dict[Split, str]]:
+    files = _named_splits(paths) or _named_splits(paths, needed=("train",))
+    train = next((path.name for path, split in files if split == "train"), "")
+    wanted: dict[Split, str] = {"validation": "valid", "test": "test"}
+    lacking = {split: stem for split, stem in wanted.items() if train and split not in {split for _, split in files}}
+    return train, {split: ".".join(stem if part.lower() == "train" else part for part in train.split(".")) for split, stem in lacking.items()}
+
+
+def _named_splits(paths: Sequence[Path], needed: Sequence[Split] = ("train", "test")) -> list[tuple[Path, Split]]:
+    """Files that are splits by their names, `train.txt` or `ptb.train.txt`, where those `needed` are among them; else none.
 
     Of several sets in one folder (`ptb.train.txt` beside `ptb.char.train.txt`) the one with the shortest names is taken, never two of them.
     """
@@ -187,7 +213,7 @@ def _named_splits(paths: Sequence[Path]) -> list[tuple[Path, Split]]:
         place = next((index for index, part in enumerate(parts) if part in _SPLIT_STEMS), None)
         if place is not None:
             sets.setdefault(".".join(parts[:place]), []).append((path, _SPLIT_STEMS[parts[place]]))
-    complete = [name for name, files in sets.items() if {"train", "test"} <= {split for _, split in files}]
+    complete = [name for name, files in sets.items() if set(needed) <= {split for _, split in files}]
     return sets[min(complete, key=len)] if complete else []
 
 

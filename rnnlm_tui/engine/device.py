@@ -9,6 +9,7 @@ import random
 import numpy as np
 import torch
 
+from rnnlm_tui.contract.computing import precision_refusal
 from rnnlm_tui.errors import DeviceError
 from rnnlm_tui.store.cores import usable_cores
 
@@ -98,5 +99,4 @@ def check_precision(precision: str, device: torch.device) -> None:
     """
     if precision == "float32" or (device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)):
         return
-    hint = "set training.precision=float32; training.matmul=auto rounds where that pays on a CPU" if device.type == "cpu" else "set training.precision=float32"
-    raise DeviceError(f"training.precision is {precision}, which needs a CUDA GPU with bf16; the device is {describe(device)}", hint=hint)
+    raise precision_refusal(precision, describe(device))

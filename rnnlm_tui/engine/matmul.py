@@ -34,10 +34,18 @@ class Matmul:
     """`medium`: on a CPU the head's products take inputs rounded to bf16, on a GPU all products round to TF32."""
     speedup: float | None = None
     """float32's time over medium's for the head, where that was measured."""
+    rounded: Literal["bf16", "TF32"] = "bf16"
+    """What `medium` rounds to on this device."""
 
     def __str__(self) -> str:
-        measured = "" if self.speedup is None else f", medium was measured {self.speedup:.2f} times as fast"
-        return f"matrix products in {self.mode}{measured}"
+        products = f"{'float32' if self.mode == 'float32' else self.rounded} products"
+        if self.speedup is None:
+            return products
+        return (
+            f"{products}: {self.rounded} was {self.speedup:.2f} times as fast"
+            if self.mode == "float32"
+            else f"{products}: {self.speedup:.2f} times as fast as float32"
+        )
 
 
 def can_round(device: torch.device) -> bool:
@@ -69,7 +77,7 @@ def choose_matmul(wanted: str, weight_VH: Tensor, rows: int = USUAL_ROWS) -> Mat
     if wanted == "auto" and can_round(device):
         exact, rounded = _seconds(weight_VH, rows)
         speedup = exact / rounded
-        chosen = Matmul("medium" if speedup > CLEARLY_FASTER else "float32", speedup)
+        chosen = Matmul("medium" if speedup > CLEARLY_FASTER else "float32", speedup, "bf16" if device.type == "cpu" else "TF32")
     set_gpu_precision(device, rounded=chosen.mode == "medium")
     return chosen
 

@@ -7,12 +7,13 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from rnnlm_tui.contract.computing import precision_refusal
 from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.contract.estimates import smallest_training_split
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.corpus.news import NEWS, news_files
-from rnnlm_tui.corpus.sources import open_source, source_path
+from rnnlm_tui.corpus.sources import missing_splits, open_source, source_path
 from rnnlm_tui.errors import CorpusError, DeviceError, TokenizerError
 from rnnlm_tui.store.locations import corpora_dir
 from rnnlm_tui.supervisor.gpu import VISIBLE_VARIABLE, gpu_count
@@ -32,13 +33,16 @@ def check_before_start(config: RunConfig) -> None:
     """Refuse a config that can't run here, so that no run is created for it. The worker checks all of it again, and more.
 
     Raises:
-        DeviceError: the device is of a kind that this machine lacks.
-        CorpusError: the source is missing, empty, no text, or shorter than one batch.
+        DeviceError: the device is of a kind that this machine lacks, or one that can't compute in the precision.
+        CorpusError: the source is missing, empty, no text, or shorter than one batch; a preset of the Penn Treebank without all of its files.
         TokenizerError: the tokenizer's folder is missing.
     """
     check_device(config.training.device)
+    check_precision(config.training)
     check_tokenizer(config.tokenizer)
     check_corpus(config.corpus, config.training)
+    if config.preset.startswith("ptb-"):
+        check_treebank(config.corpus)
 
 
 def check_device(device: str) -> None:
@@ -57,6 +61,13 @@ def check_device(device: str) -> None:
             raise DeviceError(f'no device "{device}" on this machine: it has {cards}, cuda:0 to cuda:{cards - 1}', hint=hint)
     if device == "mps" and sys.platform != "darwin":
         raise DeviceError('no device "mps" on this machine: it is a Mac\'s', hint=hint)
+
+
+def check_precision(training: TrainingConfig) -> None:
+    """Raise DeviceError for bf16 where no graphics card is, or another device is asked for."""
+    if training.precision == "float32" or (training.device not in ("cpu", "mps") and (gpu_count() or Path("/dev/kfd").exists())):
+        return
+    raise precision_refusal(training.precision, ("mps" if sys.platform == "darwin" else "cpu") if training.device == "auto" else training.device)
 
 
 def check_tokenizer(tokenizer: TokenizerConfig) -> None:
@@ -111,4 +122,17 @@ def check_corpus(corpus: CorpusConfig, training: TrainingConfig) -> None:
         raise CorpusError(
             f"{source.title} leaves {int(have * share):,} {what} at most to train on, a batch needs {needed:,}",
             hint="take a longer text or a smaller training.batch_size",
+        )
+
+
+def check_treebank(corpus: CorpusConfig) -> None:
+    """Raise CorpusError where a folder has a training set and lacks the validation or the test set that published perplexities are of."""
+    if corpus.source in BUILT_IN_SOURCES:
+        return
+    folder = source_path(corpus.source)
+    train, missing = missing_splits(folder) if folder.is_dir() else ("", {})
+    if missing:
+        names = " and no ".join(missing.values())
+        raise CorpusError(
+            f"no {names} beside {train}: perplexities of the Penn Treebank compare only on its own split", hint="put all three files into that folder"
         )

@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel
 from safetensors.torch import load_file
 
-from rnnlm_tui.contract.bench import SAMPLED_TOKENS, BenchTask, TaskReady, TurnDone, TurnRequest
+from rnnlm_tui.contract.bench import COMPARED_TOKENS, BenchTask, TaskReady, TurnDone, TurnRequest
 from rnnlm_tui.corpus.token_store import load_prepared
 from rnnlm_tui.engine.baselines import NaiveModel, naive_continuation
 from rnnlm_tui.engine.generate import generate, lay_out_head
@@ -20,9 +20,6 @@ from rnnlm_tui.worker.building import build_model, set_up_torch
 
 PROMPT_TOKENS = 4
 """From the beginning of the training text."""
-
-COMPARED_TOKENS = 20
-"""Of a greedy continuation; later ones may differ where two logits are equal to rounding."""
 
 
 class SamplingTask:
@@ -53,13 +50,13 @@ class SamplingTask:
         ids: list[int] = []
         began = time.perf_counter()
         while continuations < request.least or time.perf_counter() - began < request.seconds:
-            ids, seconds = self._continue()
+            ids, seconds = self._continue(request.tokens)
             first_seconds = first_seconds or seconds
             continuations += 1
         spent = time.perf_counter() - began
         return TurnDone(
             steps=continuations,
-            tokens=continuations * SAMPLED_TOKENS,
+            tokens=continuations * request.tokens,
             seconds=spent,
             peak_bytes=peak_bytes(self._device),
             first=first_seconds,
@@ -74,17 +71,17 @@ class SamplingTask:
         """
         raise InputError(f"a sampling task saves no weights in {path}")
 
-    def _continue(self) -> tuple[list[int], float]:
-        """One continuation, and the seconds to its first token."""
+    def _continue(self, tokens: int) -> tuple[list[int], float]:
+        """One continuation of so many tokens, and the seconds to its first."""
         settings = self._settings
         began = time.perf_counter()
         if self._naive is not None:
             options = {"temperature": settings.temperature, "greedy": settings.greedy}
             first = naive_continuation(self._naive, self._prompt, max_new_tokens=1, **options)  # type: ignore[arg-type]
             seconds = time.perf_counter() - began
-            rest = naive_continuation(self._naive, [*self._prompt, *first], max_new_tokens=SAMPLED_TOKENS - 1, **options)  # type: ignore[arg-type]
+            rest = naive_continuation(self._naive, [*self._prompt, *first], max_new_tokens=tokens - 1, **options)  # type: ignore[arg-type]
             return first + rest, seconds
-        drawn = generate(self._model, self._prompt, **settings.model_dump(exclude={"stop"}))
+        drawn = generate(self._model, self._prompt, **{**settings.model_dump(exclude={"stop"}), "max_new_tokens": tokens})
         ids = [next(drawn).token]
         seconds = time.perf_counter() - began
         ids.extend(one.token for one in drawn)

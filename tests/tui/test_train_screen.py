@@ -212,6 +212,15 @@ def test_the_first_samples_are_announced_for_a_step_that_comes(most: int | None,
     assert f"no samples yet, the first come {said}, or with s" in sample_lines(snapshot, 100, 2)[0].plain
 
 
+def test_the_announcement_is_wrapped_where_there_is_room_and_else_cut() -> None:
+    snapshot = replace(make_snapshot(step=50, config=parse_config(merge(DEMO, {"evaluation.every": 100}))), samples=())
+    whole = " ".join(line.plain for line in sample_lines(snapshot, 40, 5))
+    assert whole == "no samples yet, the first come with the evaluation at step 100, or with s"
+    assert all(len(line.plain) <= 40 for line in sample_lines(snapshot, 40, 5))
+    (line,) = sample_lines(snapshot, 40, 1)
+    assert line.plain.endswith("…")
+
+
 def test_of_two_samples_of_a_prompt_at_one_step_only_the_newest_shows() -> None:
     rows = [SampleRow(1, step, "We must", text, 3, 7, time) for step, text, time in ((10, " a", 1.0), (10, " b", 2.0), (20, " c", 3.0))]
     assert [[row.text for row in group] for group in grouped(rows, ())] == [[" c", " b"]]

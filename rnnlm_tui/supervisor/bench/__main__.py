@@ -31,6 +31,7 @@ def main() -> int:
         _write(sys.stderr, str(error))
         return error.exit_code
     except KeyboardInterrupt:
+        _write(sys.stderr, "interrupted")
         return EXIT_INTERRUPTED
     _write(sys.stdout, json.dumps(json.loads(report.model_dump_json()), indent=2))  # pydantic makes null of what is not finite, json writes ASCII
     return 0

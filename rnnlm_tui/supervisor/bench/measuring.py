@@ -14,6 +14,7 @@ from typing import Literal
 
 from rnnlm_tui import __version__
 from rnnlm_tui.contract.bench import (
+    COMPARED_TOKENS,
     BenchData,
     BenchReport,
     BenchTask,
@@ -31,7 +32,7 @@ from rnnlm_tui.contract.bench import (
 )
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.estimates import parameter_count
-from rnnlm_tui.contract.figures import memory, percent
+from rnnlm_tui.contract.figures import duration, memory, percent
 from rnnlm_tui.contract.memory import positions_per_step
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.supervisor.bench.children import Child
@@ -49,6 +50,9 @@ MACHINE_SECONDS = 0.6
 
 WARM_UP_STEPS = 3
 """Of training before the measured turns, the same number everywhere."""
+
+NEIGHBOUR_WAYS = 4
+"""Turns of a round: two environments, alone and beside the busy process."""
 
 FULL_LOGITS = ("naive training", "library training")
 """Roles that make the logits of all positions at once."""
@@ -155,10 +159,12 @@ class _Bench:
         say_own = "" if data.own else " in place of the preset's own text"
         self._say(f"{survey.device}; {data.title}{say_own}, {data.used:.0%} of the positions count")
         weights = self._folder / "weights.safetensors"
-        trained = self._train(ways, weights) if options.only in (None, "training") else {}
-        draws = sampling_rows(config, data, str(weights) if trained else "")
-        drawn = self._sample(draws) if options.only in (None, "sampling") else {}
-        neighbour = self._beside() if options.neighbour or options.only == "neighbour" else None
+        training, sampling, beside = options.only in (None, "training"), options.only in (None, "sampling"), options.neighbour or options.only == "neighbour"
+        draws = sampling_rows(config, data, str(weights) if training else "")
+        self._say(self._time_words(training * len(ways) + sampling * len(draws) + beside * NEIGHBOUR_WAYS, training + sampling))
+        trained = self._train(ways, weights) if training else {}
+        drawn = self._sample(draws) if sampling else {}
+        neighbour = self._beside() if beside else None
         machine = self._limits()
         return BenchReport(
             version=__version__,
@@ -173,6 +179,11 @@ class _Bench:
             notes=(*_text_notes(data), *(f"{name}: {found.warm_up.note}" for name, found in trained.items() if found.warm_up.note)),
         )
 
+    def _time_words(self, ways: int, parts: int) -> str:
+        """How long so many ways will take about, with the turns of the machine in the rounds of `parts`."""
+        seconds = ways * self._options.seconds + parts * self._options.rounds * MACHINE_SECONDS
+        return f"{ways} ways, {self._options.seconds:g} s each: about {duration(seconds)}, and more where a step or a continuation takes longer than a turn"
+
     def _prepare(self) -> BenchData:
         self._say("preparing the text")
         child = self._child("the text", BenchTask(role="corpus", config=self._config, folder=str(self._folder / "corpora")))
@@ -183,7 +194,7 @@ class _Bench:
     def _train(self, rows: Sequence[Row], weights: Path) -> dict[str, Measured]:
         """Every way to train; the weights that the engine reached are kept, so that sampling draws from a model that has learned."""
         children = self._children(rows)
-        measured = self._measure(children, "training", warm_up=WARM_UP_STEPS)
+        measured = self._measure(children, "training", TurnRequest(seconds=0, least=WARM_UP_STEPS))
         children[next(row.name for row in rows if row.task.role == "engine training")].ask(SaveRequest(path=str(weights)), Saved)
         for child in children.values():
             child.close()
@@ -192,7 +203,7 @@ class _Bench:
     def _sample(self, rows: Sequence[Row]) -> dict[str, Measured]:
         """Every way to continue a prompt."""
         children = self._children(rows)
-        measured = self._measure(children, "sampling", warm_up=1)
+        measured = self._measure(children, "sampling", TurnRequest(seconds=0, tokens=COMPARED_TOKENS))
         for child in children.values():
             child.close()
         return measured
@@ -202,17 +213,17 @@ class _Bench:
         task = self._task("engine training")
         default = self._child("torch's environment", task, without=OPENMP_VARIABLES)
         pair = Neighbourhood(default, self._child("a run's environment", task, WORKER_SETTINGS), WARM_UP_STEPS)
-        for _ in self._rounds("neighbour", ways=4):
+        for _ in self._rounds("neighbour", ways=NEIGHBOUR_WAYS):
             pair.round(self._options.turn_seconds)
         return pair.figures()
 
-    def _measure(self, children: Mapping[str, Child], what: str, *, warm_up: int) -> dict[str, Measured]:
+    def _measure(self, children: Mapping[str, Child], what: str, warm_up: TurnRequest) -> dict[str, Measured]:
         """Warm all up one after the other, then give each its turn in every round."""
         ready = {name: child.ready(TaskReady) for name, child in children.items()}
         found: dict[str, Measured] = {}
         for name, child in children.items():
             self._say(f"{what}: warming up {name}")
-            found[name] = Measured(ready[name], child.ask(TurnRequest(seconds=0, least=warm_up), TurnDone))
+            found[name] = Measured(ready[name], child.ask(warm_up, TurnDone))
         for _ in self._rounds(what, ways=len(children)):
             for name, child in children.items():
                 found[name].turns.append(child.ask(TurnRequest(seconds=self._options.turn_seconds), TurnDone))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.contract import figures
+from rnnlm_tui.contract.corpora import SET_SOURCE
 from rnnlm_tui.errors import CorpusError, DeviceError, InputError, Problem, TokenizerError
 
 if TYPE_CHECKING:
@@ -85,15 +86,20 @@ class DraftCheck:
         """New findings; a text that is missing counts as a refusal, unless this config was refused for something else."""
         self._found = found
         if found.missing is not None and (self._refused is None or self._refused[0] != found.config):
-            self._refused = found.config, Problem("corpus.source", found.missing.message, found.missing.hint)
+            self._refused = found.config, _problem("corpus.source", found.missing)
 
     def refuse(self, config: RunConfig, error: InputError) -> str | None:
         """A start of this config failed: the path of the field that it is about; None where it is about none."""
         path = next((path for kind, path in REFUSED_AT if isinstance(error, kind)), None)
         if path is not None:
-            self._refused = config, Problem(path, error.message, error.hint)
+            self._refused = config, _problem(path, error)
         return path
 
     def forget_refusal(self) -> None:
         """It is tried again."""
         self._refused = None
+
+
+def _problem(path: str, error: InputError) -> Problem:
+    """An error at a field of the form, which takes what a command line would be given."""
+    return Problem(path, error.message, error.hint.replace(SET_SOURCE, "put the folder into the field source"))

@@ -67,7 +67,8 @@ def sample_lines(snapshot: RunSnapshot, width: int, height: int) -> list[Content
     if height <= 0:
         return []
     if not groups:
-        return [Content.styled(f"no samples yet, {_first_come(snapshot)}, or with s", palette.DIM).truncate(width, ellipsis=True)]
+        wrapped = Content.styled(f"no samples yet, {_first_come(snapshot)}, or with s", palette.DIM).wrap(max(8, width))
+        return _cut(wrapped, max(8, width), height, palette.DIM)
     groups = groups[: max(1, height // 2)]
     each = height // len(groups)
     gap = 1 if each >= 5 else 0
@@ -103,11 +104,16 @@ def one_sample(row: SampleRow, width: int, height: int, *, old: bool = False) ->
     whole = Content.assemble(from_outside(row.prompt, newlines="space").stylize(prompt), from_outside(row.text[:LONGEST], newlines="space").stylize(text))
     step = f"@{count(row.step)} "
     indent = max(INDENT, len(step))
-    wrapped = whole.wrap(max(8, width - indent))
+    shown = _cut(whole.wrap(max(8, width - indent)), max(8, width - indent), height, text)
+    return [Content.assemble((step.ljust(indent) if index == 0 else " " * indent, palette.DIM), line) for index, line in enumerate(shown)]
+
+
+def _cut(wrapped: Sequence[Content], width: int, height: int, style: str) -> list[Content]:
+    """At most `height` lines; where there are more, the last ends with an ellipsis."""
     shown = [line.rstrip() for line in wrapped[:height]]
     if len(wrapped) > height and shown:
-        shown[-1] = Content.assemble(shown[-1].truncate(max(8, width - indent) - 1), ("…", text))
-    return [Content.assemble((step.ljust(indent) if index == 0 else " " * indent, palette.DIM), line) for index, line in enumerate(shown)]
+        shown[-1] = Content.assemble(shown[-1].truncate(width - 1), ("…", style))
+    return shown
 
 
 class SampleLines(Vertical):

@@ -31,6 +31,13 @@ def test_a_refusal_stands_at_its_field_for_the_config_that_was_refused_alone_and
     assert paths(check, DRAFT) == []
 
 
+def test_a_hint_for_the_command_line_names_the_field_here() -> None:
+    check = DraftCheck()
+    check.refuse(DEMO, CorpusError("no text", hint="then: --set corpus.source=PATH"))
+    check.judge(DRAFT, locked=False)
+    assert [problem.hint for problem in check.problems] == ["then: put the folder into the field source"]
+
+
 def test_what_is_about_no_field_is_no_problem_of_the_draft() -> None:
     check = DraftCheck()
     assert check.refuse(DEMO, InputError("no such preset")) is None

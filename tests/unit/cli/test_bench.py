@@ -29,6 +29,8 @@ def test_lines_fit_a_terminal_of_120_columns(capsys: pytest.CaptureFixture[str])
     [
         (["--preset", "bok"], 'no preset "bok"'),
         (["--seconds", "0"], "--seconds is 0, it must be above 0"),
+        (["--seconds", "abc"], "--seconds is abc, it must be a number\n"),
+        (["--only", "foo"], "--only is foo, it must be one of training, sampling, neighbour\n"),
         (["--device", "tpu"], "training.device"),
         (["--set", "model.hiden_size=3"], "model.hiden_size"),
     ],
@@ -39,3 +41,12 @@ def test_what_cannot_be_measured_is_refused_at_once(arguments: list[str], words:
     assert out == ""
     assert words in err
     assert "Traceback" not in err
+
+
+def test_ctrl_c_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rnnlm_tui.supervisor.bench.measuring.run_bench", interrupted)
+    assert run(["bench", "--json"]) == 130
+    assert capsys.readouterr() == ("", "interrupted\n")

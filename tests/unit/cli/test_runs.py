@@ -174,6 +174,17 @@ def test_sampling_starts_from_the_settings_of_the_run() -> None:
     assert {problem.path for problem in caught.value.problems} == {"sampling.temperature", "sampling.top_p"}
 
 
+def test_options_out_of_range_are_told_by_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    trained_run()
+    assert run(["sample", "brisk-heron", "We", "--min-p", "1.5", "--top-k", "-1"]) == 2
+    err = capsys.readouterr().err
+    assert "--min-p is 1.5, must be at most 1" in err
+    assert "--top-k is -1, must be at least 0" in err
+    assert "config" not in err
+    assert run(["sample", "brisk-heron", "We", "--top-k", "many"]) == 2
+    assert "--top-k is many, it must be a whole number" in capsys.readouterr().err
+
+
 def test_a_sample_is_drawn_from_the_best_checkpoint_unless_it_is_told() -> None:
     trained_run()
     for address, step in (("brisk-heron", 2), ("brisk@best", 2), ("brisk@last", 3), ("brisk-heron@3", 3)):

@@ -47,7 +47,7 @@ def test_a_folder_gives_a_document_for_each_file(tmp_path: Path) -> None:
 def test_a_folder_with_train_and_test_uses_them_as_the_splits(tmp_path: Path) -> None:
     source = opened(CorpusConfig(source=str(write(tmp_path, train="a\n", test="b\n", readme="c\n"))))
     assert contents(source) == {"train": [["a"]], "test": [["b"]]}
-    assert source.notes == ["1 other file of the folder left out"]
+    assert source.notes == ["1 other file of the folder left out", "no valid.txt beside train.txt: of the training text 5 % are kept for validation"]
     source = opened(CorpusConfig(source=str(write(tmp_path, valid="v\n"))))
     assert contents(source)["validation"] == [["v"]]
 
@@ -58,6 +58,14 @@ def test_a_name_before_the_splits_is_understood_and_the_shorter_of_two_sets_is_t
     source = opened(CorpusConfig(source=str(tmp_path)))
     assert contents(source) == {"train": [["a"]], "validation": [["v"]], "test": [["b"]]}
     assert source.notes == ["3 other files of the folder left out"]
+
+
+def test_a_training_file_without_a_test_file_makes_one_text_of_all_and_it_is_said(tmp_path: Path) -> None:
+    source = opened(CorpusConfig(source=str(write(tmp_path, **{"ptb.train": "a\n", "ptb.valid": "v\n"}))))
+    assert contents(source) == {"train": [["a"], ["v"]]}
+    assert source.notes == ["no ptb.test.txt beside ptb.train.txt: of all files together 5 % are kept for validation and 5 % for test"]
+    other = write(tmp_path / "other", one="c\n")
+    assert opened(CorpusConfig(source=str(tmp_path / "ptb.train.txt"), test_source=str(other))).notes == []
 
 
 def test_the_penn_treebank_says_which_files_it_needs_until_its_folder_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from rnnlm_tui.contract.config import CorpusConfig, DataMode, RunConfig, Tokeniz
 from rnnlm_tui.contract.presets import PRESETS
 from rnnlm_tui.errors import CorpusError, DeviceError, TokenizerError
 from rnnlm_tui.supervisor import preflight
-from rnnlm_tui.supervisor.preflight import check_before_start, check_corpus, check_device, check_tokenizer, with_available_corpus
+from rnnlm_tui.supervisor.preflight import check_before_start, check_corpus, check_device, check_precision, check_tokenizer, with_available_corpus
 
 TINY = TrainingConfig(batch_size=1)
 
@@ -125,6 +125,37 @@ def test_a_tokenizer_folder_that_is_not_there_is_refused_and_a_hub_name_is_left_
     (tmp_path / "tokenizer.json").write_text("{}")
     check_tokenizer(TokenizerConfig(kind="pretrained", name=str(tmp_path)))
     check_tokenizer(TokenizerConfig(kind="pretrained", name="owner/name"))
+
+
+@pytest.mark.parametrize(
+    ("files", "words"), [("train", "no ptb.valid.txt and no ptb.test.txt"), ("train test", "no ptb.valid.txt"), ("train valid", "no ptb.test.txt")]
+)
+def test_a_preset_of_the_penn_treebank_wants_all_three_files_and_no_other_preset_does(files: str, words: str, tmp_path: Path) -> None:
+    for name in files.split():
+        (tmp_path / f"ptb.{name}.txt").write_text("a b c d\n" * 2_000, encoding="utf-8")
+    config = PRESETS["ptb-small"].model_copy(update={"corpus": source(tmp_path)})
+    with pytest.raises(CorpusError, match=f"^{words} beside ptb.train.txt"):
+        check_before_start(config)
+    check_before_start(config.model_copy(update={"preset": "lstm"}))
+    for name in ("train", "valid", "test"):
+        (tmp_path / f"ptb.{name}.txt").write_text("a b c d\n" * 2_000, encoding="utf-8")
+    check_before_start(config)
+
+
+@pytest.mark.parametrize(("device", "cards", "said"), [("cpu", 1, "cpu"), ("mps", 1, "mps"), ("auto", 0, "cpu"), ("cuda", 0, "cuda")])
+def test_bf16_layers_are_refused_without_a_card_in_the_engine_s_words(device: str, cards: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "gpu_count", lambda: cards)
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    monkeypatch.setattr("sys.platform", "linux")
+    with pytest.raises(DeviceError, match=f"^training.precision is bf16, which needs a CUDA GPU with bf16; the device is {said}\n"):
+        check_precision(TrainingConfig(precision="bf16", device=device))
+    check_precision(TrainingConfig(device=device))
+
+
+def test_bf16_layers_are_left_to_the_worker_where_a_card_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "gpu_count", lambda: 1)
+    for device in ("auto", "cuda", "cuda:0"):
+        check_precision(TrainingConfig(precision="bf16", device=device))
 
 
 def test_the_check_loads_nothing_heavy_and_writes_nothing(home: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pydantic import BaseModel
 
-from rnnlm_tui.contract.bench import BenchData, BenchTask, Preparing
+from rnnlm_tui.contract.bench import COMPARED_TOKENS, BenchData, BenchTask, Preparing, TurnDone, TurnRequest
 from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.corpus.token_store import load_prepared
 from rnnlm_tui.store.cores import usable_cores
@@ -94,6 +94,18 @@ def test_the_engine_samples_with_one_thread_and_the_textbook_with_all(tmp_path: 
     known = {row.name: SamplingTask(row.task).ready().threads for row in rows}
     assert [known["engine"], known["engine, greedy"]] == [1, 1]
     assert [known["naive"], known["naive, greedy"]] == [usable_cores()] * 2
+
+
+def test_a_warm_up_draws_the_few_tokens_that_greedy_ways_are_compared_by(tmp_path: Path, threads: None) -> None:
+    config = config_of(CorpusConfig(source="elman", sentences=300))
+    rows = [row for row in sampling_rows(config, found(config.corpus, tmp_path), "") if row.task.config.sampling.greedy]
+    turns = []
+    for row in rows:
+        turn = SamplingTask(row.task).turn(TurnRequest(seconds=0, tokens=COMPARED_TOKENS))
+        assert isinstance(turn, TurnDone)
+        assert (turn.steps, turn.tokens, len(turn.ids)) == (1, COMPARED_TOKENS, COMPARED_TOKENS)
+        turns.append(turn)
+    assert len(turns) == 2
 
 
 def test_free_memory_is_what_the_container_leaves(threads: None, monkeypatch: pytest.MonkeyPatch) -> None:

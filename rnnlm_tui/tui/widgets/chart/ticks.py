@@ -66,7 +66,9 @@ def y_labels(values: Sequence[float], log: bool, unit: str = "") -> list[str]:
     if largest < 0.0095 or (log and smallest < 0.0095):
         return [(figures.scientific(value) if value else "0") + unit for value in values]
     if log:
-        return [f"{value:.10g}" + unit if 0.01 <= value < 1000 else figures.short(value) + unit for value in map(_clean, values)]
+        texts = [f"{value:.10g}" + unit if 0.01 <= value < 1000 else figures.short(value) + unit for value in map(_clean, values)]
+        if len(set(texts)) == len(texts):
+            return texts
     if largest >= 1000:
         if step / largest < 0.002:
             return [f"{value:,.0f}" + unit for value in values]

@@ -55,6 +55,13 @@ def test_labels_of_one_axis_differ() -> None:
         assert len(set(labels)) == len(labels)
 
 
+def test_labels_of_a_narrow_log_axis_differ() -> None:
+    assert y_labels([1_900, 1_950, 2_000, 2_050, 2_100], True) == ["1.90k", "1.95k", "2k", "2.05k", "2.10k"]
+    for low, high in ((1_890, 2_110), (990, 1_010), (27_000, 27_100), (57.0, 58.0)):
+        labels = y_labels(ticks(low, high, 12, log=True), True)
+        assert len(set(labels)) == len(labels) >= 2
+
+
 def test_x_ticks_of_the_demo_are_thousands() -> None:
     assert [label for _, label in x_ticks(0, 4754, 71)] == ["0", "1k", "2k", "3k", "4k"]
     assert [label for _, label in x_ticks(0, 4754, 24)] == ["0", "2k", "4k"]

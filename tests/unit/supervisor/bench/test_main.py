@@ -49,3 +49,12 @@ def test_what_cannot_be_measured_is_refused(monkeypatch: pytest.MonkeyPatch, cap
     monkeypatch.setattr("sys.argv", ["bench", "--preset", "bok"])
     assert program.main() == 2
     assert 'no preset "bok"' in capsys.readouterr().err
+
+
+def test_ctrl_c_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def measure(_options: BenchOptions, _say: Callable[[str], None]) -> BenchReport:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(program, "run_bench", measure)
+    assert program.main() == 130
+    assert capsys.readouterr() == ("", "interrupted\n")

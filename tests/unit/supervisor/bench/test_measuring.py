@@ -100,6 +100,7 @@ def test_a_text_in_place_of_another_is_said(report: BenchReport) -> None:
 def test_progress_is_told(report: BenchReport) -> None:
     said: list[str] = []
     run_bench(fake(only="training"), said.append)
+    assert "4 ways, 0.01 s each: about 1.8 s, and more where a step or a continuation takes longer than a turn" in said
     assert said[:3] == ["preparing the text", "preparing the text: reading 25 %", "preparing the text: encoding"]
     assert f"training: round {LEAST_ROUNDS} of {LEAST_ROUNDS}" in said
 
