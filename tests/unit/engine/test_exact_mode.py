@@ -49,3 +49,4 @@ def test_interrupted_runs_end_in_the_same_bits(tmp_path: Path, cell_type: str, d
     load_training_state(tmp_path, second)
     assert began + train(second, 5) == losses
     assert weights(second.model) == weights(straight.model)
+    assert [part.tolist() for layer in second.state for part in layer] == [part.tolist() for layer in straight.state for part in layer]
