@@ -190,6 +190,22 @@ class TrainingConfig(Section):
     )
     cuda_graphs: bool = Field(default=True, title="CUDA graphs", description="Replay the step as one CUDA graph where that is measured faster (GPU only).")
     threads: int = Field(default=0, ge=0, le=1024, title="threads", description="CPU threads to compute with; 0 takes every core this process may use.")
+    max_bad_steps: int = Field(
+        default=20,
+        ge=1,
+        le=1_000_000,
+        title="bad steps",
+        description="So many steps in a row whose loss or gradient is not finite end the run; none of them changes a weight.",
+        json_schema_extra=_unit("steps"),
+    )
+    patience: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000,
+        title="patience",
+        description="End the run after so many evaluations in a row without a better validation loss; 0: never.",
+        json_schema_extra=_unit("evaluations"),
+    )
 
 
 class EvaluationConfig(Section):
@@ -225,7 +241,20 @@ class CheckpointConfig(Section):
         default=500, ge=0, le=10**9, title="every", description="Steps between checkpoints; 0: only at the end.", json_schema_extra=_unit("steps")
     )
     keep_last: int = Field(
-        default=3, ge=2, le=10_000, title="keep", description="Newest checkpoints that are kept; the best is always kept too.", json_schema_extra=_unit("files")
+        default=2,
+        ge=2,
+        le=10_000,
+        title="keep",
+        description="Newest checkpoints that are kept; the best and the pinned are always kept too.",
+        json_schema_extra=_unit("files"),
+    )
+    keep_every: int = Field(
+        default=0,
+        ge=0,
+        le=10**9,
+        title="keep every",
+        description="Checkpoints at a multiple of this step are kept for good; 0: none.",
+        json_schema_extra=_unit("steps"),
     )
 
 

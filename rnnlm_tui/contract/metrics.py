@@ -9,9 +9,10 @@ from typing import Literal
 
 EventKind = Literal[
     "started", "preparing", "running", "paused", "resumed", "stopped", "finished", "failed",
-    "checkpoint", "best", "evaluation", "sample", "setting", "note",
+    "checkpoint", "best", "evaluation", "sample", "setting", "skipped", "spike", "degraded", "recovered", "note",
 ]  # fmt: skip
-"""`started` opens an attempt; `stopped`, `finished` and `failed` end one; `running` follows `preparing` and a pause; `resumed` opens a later attempt; the rest are facts."""
+"""`started` opens an attempt; `stopped`, `finished` and `failed` end one; `running` follows `preparing` and a pause; `resumed` opens a later attempt; the rest are facts.
+`skipped`: updates were left out, loss or gradient was not finite; `spike`: the loss jumped; `degraded` and `recovered`: rows wait in memory, rows are stored again."""
 
 METRIC_COLUMNS: tuple[str, ...] = ("loss", "grad_norm", "learning_rate", "tokens_per_second")
 """The columns of a step's row that charts draw and that the roll-ups keep n, min, max and sum of."""

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict
 
 from rnnlm_tui.contract.metrics import EventKind
 
-RunStatus = Literal["draft", "preparing", "running", "paused", "stopped", "finished", "failed", "crashed", "stalled", "lost"]
+RunStatus = Literal["draft", "preparing", "running", "paused", "stopped", "finished", "failed", "crashed", "stalled", "degraded", "lost"]
 
-LIVING: frozenset[str] = frozenset({"preparing", "running", "paused", "stalled"})
+LIVING: frozenset[str] = frozenset({"preparing", "running", "paused", "stalled", "degraded"})
 """Statuses in which a worker holds the run."""
 
 RESUMABLE: frozenset[str] = frozenset({"stopped", "failed", "crashed"})
@@ -44,6 +44,8 @@ class StatusFacts:
     """Seconds since the newest step, evaluation or checkpoint ended; None: not known."""
     activity: str = ""
     """What the worker says it does beside training; while it does and its heart beats, no step has to end."""
+    degraded: bool = False
+    """The worker can't store what it measures and keeps it in memory, as on a full disk; it trains on."""
 
 
 def derive_status(facts: StatusFacts) -> RunStatus:
@@ -68,6 +70,8 @@ def _living_status(facts: StatusFacts) -> RunStatus:
     if facts.last_state in (None, "started", "resumed", "preparing"):
         return "preparing"
     busy = facts.activity != "" and _is_fresh(facts)
+    if facts.degraded:
+        return "degraded"
     return "stalled" if facts.step_age is not None and facts.step_age > STALE_SECONDS and not busy else "running"
 
 
@@ -128,6 +132,8 @@ class ReferenceFigures(Figures):
 class CheckpointFigures(Figures):
     best: int | None = None
     """Step of the best checkpoint on disk by validation loss."""
+    pinned: tuple[int, ...] = ()
+    """Steps of the checkpoints that a person keeps for good."""
     last: int | None = None
     """Step of the newest checkpoint on disk."""
     count: int = 0
@@ -146,6 +152,13 @@ class PreparingFigures(Figures):
     phase: str
     done: int
     total: int
+
+
+class PatienceFigures(Figures):
+    """Early stopping: how many evaluations in a row brought no better validation loss, and how many end the run."""
+
+    waited: int
+    limit: int
 
 
 class RunSummary(Figures):
@@ -191,6 +204,8 @@ class RunSummary(Figures):
     eta_seconds: float | None = None
     checkpoints: CheckpointFigures = CheckpointFigures()
     preparing: PreparingFigures | None = None
+    patience: PatienceFigures | None = None
+    """None where the config asks for no early stopping."""
     parent: str | None = None
     """`run@step` that this run started from."""
     message: str | None = None

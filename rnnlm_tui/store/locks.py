@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -18,6 +18,10 @@ from rnnlm_tui.store.atomic import open_private, storage_errors
 
 PATIENCE_SECONDS = 2.0
 """How long a worker asks again: probes share the lock for some microseconds, and a killed worker's child may hold it a moment longer."""
+MAX_REASON = 300
+"""Characters of a reason that the lock's file tells."""
+_FILE_BYTES = 4096
+"""The file is always as long, one block: writing it again needs no space on a full disk."""
 _RETRY_SECONDS = 0.02
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -46,6 +50,8 @@ class LockInfo:
     """Unix seconds."""
     boot_id: str
     host: str
+    degraded: str = ""
+    """Why the holder can't store what it measures; empty while it can."""
 
     @classmethod
     def of_this_process(cls) -> LockInfo:
@@ -62,6 +68,10 @@ class LockState:
     started: float | None = None
     boot_id: str | None = None
     host: str | None = None
+    degraded: str = ""
+    """Why the holder keeps what it measures in memory, as `RunLock.tell` was told; empty while it stores it."""
+    touched: float | None = None
+    """Unix seconds of the file's last change: a holder that can't write elsewhere shows by it that it lives."""
 
 
 class RunLock:
@@ -70,6 +80,7 @@ class RunLock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor: int | None = None
+        self._info: LockInfo | None = None
 
     def acquire(self, info: LockInfo | None = None, *, patience: float = PATIENCE_SECONDS) -> None:
         """Take the lock and write `info` (this process when left out) into the file.
@@ -79,18 +90,33 @@ class RunLock:
             StorageError: the file can't be opened or locked.
         """
         info = info or LockInfo.of_this_process()
+        self._info = info
         with storage_errors("lock", self.path):
             descriptor = open_private(self.path, os.O_RDWR)
             try:
                 if not _lock_exclusively(descriptor, patience):
-                    raise RunStateError(held_message(self.path, _parse(os.pread(descriptor, 4096, 0), held=True)), hint="one worker at a time may train a run")
-                text = json.dumps(asdict(info)).encode() + b"\n"
-                os.pwrite(descriptor, text, 0)
-                os.ftruncate(descriptor, len(text))
+                    raise RunStateError(
+                        held_message(self.path, _parse(os.pread(descriptor, _FILE_BYTES, 0), held=True)), hint="one worker at a time may train a run"
+                    )
+                _write_info(descriptor, info)
             except BaseException:
                 os.close(descriptor)
                 raise
         self._descriptor = descriptor
+
+    def tell(self, degraded: str) -> None:
+        """Say in the lock's file that this holder can't store what it measures, and why; empty: it can again.
+
+        The file keeps its length, so this works on a full disk as well; that it is written at all shows that the holder lives.
+
+        Raises:
+            StorageError: the file can't be written.
+        """
+        if self._descriptor is None or self._info is None:
+            return
+        self._info = replace(self._info, degraded=degraded[:MAX_REASON])
+        with storage_errors("write", self.path):
+            _write_info(self._descriptor, self._info)
 
     def release(self) -> None:
         """Free the lock; a second call does nothing."""
@@ -124,7 +150,7 @@ def read_lock(path: Path) -> LockState:
                 held = False
             except BlockingIOError:
                 held = True
-            return _parse(os.pread(descriptor, 4096, 0), held=held)
+            return replace(_parse(os.pread(descriptor, _FILE_BYTES, 0), held=held), touched=os.fstat(descriptor).st_mtime)
         finally:
             os.close(descriptor)
 
@@ -149,6 +175,12 @@ def folder_lock(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _write_info(descriptor: int, info: LockInfo) -> None:
+    """One line of JSON, filled up with spaces: whoever reads sees the old line or the new one."""
+    text = json.dumps(asdict(info)).encode()
+    os.pwrite(descriptor, text.ljust(_FILE_BYTES - 1) + b"\n", 0)
+
+
 def _lock_exclusively(descriptor: int, patience: float) -> bool:
     deadline = time.monotonic() + patience
     while True:
@@ -165,7 +197,8 @@ def _lock_exclusively(descriptor: int, patience: float) -> bool:
 def _parse(text: bytes, *, held: bool) -> LockState:
     try:
         values = json.loads(text.partition(b"\n")[0])
-        return LockState(held, int(values["pid"]), float(values["started"]), str(values["boot_id"]), str(values["host"]))
+        known = int(values["pid"]), float(values["started"]), str(values["boot_id"]), str(values["host"])
+        return LockState(held, *known, degraded=str(values.get("degraded", "")) if held else "")
     except (ValueError, KeyError, TypeError):
         return LockState(held)
 

@@ -11,6 +11,7 @@ from statistics import fmean
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.metrics import SMOOTHED_STEPS, CheckpointRow, EvaluationRow, EventRow, HardwareRow, Progress, StepRow, during_run, perplexity
 from rnnlm_tui.contract.status import (
+    LIVING,
     BaselineFigures,
     CheckpointFigures,
     EvaluationFigures,
@@ -108,7 +109,7 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
     source_loss = _number(meta, "source_loss")
     max_steps, epochs, parameters, cores = (_number(meta, key) for key in ("max_steps", "epochs", "parameters", "cores"))
     judged = during_run(facts.evaluations, config.evaluation.split)
-    living = facts.status in ("preparing", "running", "paused", "stalled")
+    living = facts.status in LIVING
     return RunSummary(
         run=facts.name,
         status=facts.status,

@@ -174,7 +174,7 @@ class RnnlmApp(LaboratoryApp):
 
     def action_pause(self) -> None:
         status = self.snapshot.summary.status if self.snapshot else None
-        if status in ("running", "stalled"):
+        if status in ("running", "stalled", "degraded"):
             self.send("pause")
         elif status in steering.GOING_ON:
             self.resume()
@@ -219,7 +219,7 @@ class RnnlmApp(LaboratoryApp):
 
     def _tell_the_time(self) -> None:
         """Nothing changes in a stalled run but for how long."""
-        if self.snapshot is not None and self.snapshot.summary.status in ("stalled", "lost") and self.pane_screen is not None:
+        if self.snapshot is not None and self.snapshot.summary.status in ("stalled", "degraded", "lost") and self.pane_screen is not None:
             self.pane_screen.refresh_frame()
 
     def _leave_without_terminal(self) -> None:

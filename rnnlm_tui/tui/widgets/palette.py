@@ -37,6 +37,7 @@ STATUS_GLYPHS: dict[RunStatus, tuple[str, str, str]] = {
     "failed": ("✗", "x", BAD),
     "crashed": ("!", "!", BAD),
     "stalled": ("◌", "~", WARN),
+    "degraded": ("◍", "&", WARN),
     "lost": ("?", "?", WARN),
 }
 """Status → glyph, glyph in ASCII, colour."""

@@ -106,7 +106,8 @@ def _event(event: EventRow) -> Entry | None:
     signs = {
         "started": ("·", palette.DIM, "started"), "resumed": ("↻", palette.WARN, "resumed"), "paused": ("‖", palette.WARN, "paused"),
         "stopped": ("■", palette.DIM, "stopped"), "finished": ("✓", palette.GOOD, "finished"), "failed": ("✗", palette.BAD, "failed"),
-        "setting": ("Δ", palette.BRIGHT, ""), "note": ("·", palette.DIM, ""),
+        "setting": ("Δ", palette.BRIGHT, ""), "note": ("·", palette.DIM, ""), "skipped": ("✗", palette.BAD, ""), "spike": ("↑", palette.WARN, ""),
+        "degraded": ("◍", palette.WARN, ""), "recovered": ("·", palette.GOOD, ""),
     }  # fmt: skip
     if event.kind not in signs:
         return None

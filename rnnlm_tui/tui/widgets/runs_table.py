@@ -26,7 +26,7 @@ from rnnlm_tui.tui.widgets.status_line import progress_colour, status_content
 
 SortKey = Literal["age", "perplexity", "name", "status"]
 SORT_KEYS: tuple[SortKey, ...] = ("age", "perplexity", "name", "status")
-STATUS_ORDER = ("running", "preparing", "paused", "stalled", "lost", "crashed", "failed", "stopped", "draft", "finished")
+STATUS_ORDER = ("running", "preparing", "paused", "stalled", "degraded", "lost", "crashed", "failed", "stopped", "draft", "finished")
 WIDE = 100
 """Cells of the inside from which all columns are shown."""
 
@@ -205,7 +205,12 @@ class RunsTable(Panel, can_focus=True):
     def _progress(self, run: RunSummary, room: int) -> Content:
         fraction = run.step / run.max_steps if run.max_steps else None
         number, _, sign = percent(fraction).partition(" ")
-        line = bar(room - 6, fraction, colour=progress_colour(run.status) if run.status in ("running", "stalled") else palette.BASELINE, ascii=self.ascii_only)
+        line = bar(
+            room - 6,
+            fraction,
+            colour=progress_colour(run.status) if run.status in ("running", "stalled", "degraded") else palette.BASELINE,
+            ascii=self.ascii_only,
+        )
         return Content.assemble(line, (number.rjust(4), palette.TEXT), (f" {sign}", palette.DIM))
 
     def _perplexity(self, run: RunSummary, _room: int) -> Content:

@@ -11,12 +11,12 @@ from rnnlm_tui.tui.widgets import palette
 def status_glyph(status: RunStatus, *, ascii_only: bool = False) -> Content:
     """The coloured sign alone, one column wide."""
     sign, colour = palette.glyph(status, ascii_only)
-    return Content.styled(sign, f"bold {colour}" if status in ("paused", "crashed", "stalled", "lost") else colour)
+    return Content.styled(sign, f"bold {colour}" if status in ("paused", "crashed", "stalled", "degraded", "lost") else colour)
 
 
 def status_word(status: RunStatus, *, bold: bool = False) -> Content:
     """The word; only what lives and what is trouble has a colour."""
-    colour = {"running": palette.TRAIN, "preparing": palette.TRAIN, "stalled": palette.WARN}.get(status, palette.word_colour(status))
+    colour = {"running": palette.TRAIN, "preparing": palette.TRAIN, "stalled": palette.WARN, "degraded": palette.WARN}.get(status, palette.word_colour(status))
     return Content.styled(palette.STATUS_WORDS[status], f"bold {colour}" if bold and colour != palette.TEXT else colour)
 
 
@@ -27,6 +27,6 @@ def status_content(status: RunStatus, *, ascii_only: bool = False, bold: bool = 
 
 def progress_colour(status: RunStatus) -> str:
     """The colour of a run's bar."""
-    return {"running": palette.TRAIN, "preparing": palette.TRAIN, "stalled": palette.WARN, "failed": palette.BAD, "crashed": palette.BAD}.get(
-        status, palette.BASELINE
-    )
+    alive, slow, ended = palette.TRAIN, palette.WARN, palette.BAD
+    colours: dict[RunStatus, str] = {"running": alive, "preparing": alive, "stalled": slow, "degraded": slow, "failed": ended, "crashed": ended}
+    return colours.get(status, palette.BASELINE)

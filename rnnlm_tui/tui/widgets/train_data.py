@@ -201,12 +201,14 @@ def _reference(snapshot: RunSnapshot, axis: Axis, *, nats: bool) -> tuple[ChartS
 
 
 def marks(snapshot: RunSnapshot, axis: Axis) -> tuple[Mark, ...]:
-    """`c` where a checkpoint lies, ★ at the best one, ↻ where the run was resumed."""
+    """`c` where a checkpoint lies, ★ at the best one, ↻ where the run was resumed, ✗ where updates were left out, ↑ where the loss jumped."""
     place = partial(place_of, snapshot.series, axis)
     resumed = [Mark(place(event.step), "↻", palette.WARN) for event in snapshot.events if event.kind == "resumed" and event.attempt > 1]
+    skipped = [Mark(place(event.step), "✗", palette.BAD) for event in snapshot.events if event.kind == "skipped"]
+    jumped = [Mark(place(event.step), "↑", palette.WARN) for event in snapshot.events if event.kind == "spike"]
     saved = [Mark(place(row.step), "c", palette.TEXT) for row in snapshot.checkpoints if not row.best]
     best = [Mark(place(row.step), "★", palette.VALIDATION) for row in snapshot.checkpoints if row.best]
-    return (*saved, *resumed, *best)
+    return (*saved, *jumped, *resumed, *skipped, *best)
 
 
 def _one(

@@ -151,7 +151,9 @@ def test_a_flipped_bit_is_found_even_behind_the_last_file(tmp_path: Path, where:
         take_out(tmp_path, bytes(packed))
 
 
-@pytest.mark.parametrize("packed", [b"", b"<html>", gzip.compress(b"no tar at all" * 100), archive_of(TEXTS)[:-200]])
+@pytest.mark.parametrize(
+    "packed", [b"", b"<html>", gzip.compress(b"no tar at all" * 100), archive_of(TEXTS)[:-200]], ids=["nothing", "a page", "no tar", "cut"]
+)
 def test_what_is_no_whole_gzip_tar_is_refused(tmp_path: Path, packed: bytes) -> None:
     with pytest.raises(CorpusError, match=r"damaged|lacks"):
         take_out(tmp_path, packed)
