@@ -1,0 +1,49 @@
+"""A long run holds no more at its end than near its beginning: memory, descriptors, threads and the write-ahead log."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter
+
+from tests.soak import Held, Soaked
+
+pytestmark = pytest.mark.faults
+
+ROOT = Path(__file__).parents[2]
+STEPS = 60_000
+"""Enough to show what each step leaves behind; `python -m tests.soak` goes on to a million."""
+MEMORY_BYTES = 8 << 20
+BLOCKS_A_STEP = 0.1
+"""What evaluations and checkpoints leave for a while is a few thousand blocks in all; an object that each step leaves is ten times more."""
+LOG_BYTES = 8 << 20
+"""Twice the size at which the log is folded into the database: a reader may be in the way at that moment, but not for long."""
+
+
+@pytest.fixture(scope="module")
+def soaked() -> Soaked:
+    """The figures of one long run."""
+    command = [sys.executable, "-m", "tests.soak", str(STEPS), "--json"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, cwd=ROOT)
+    assert answer.returncode == 0, answer.stderr
+    return TypeAdapter(Soaked).validate_json(answer.stdout)
+
+
+def test_a_long_run_ends_with_every_step_stored(soaked: Soaked) -> None:
+    assert (soaked.status, soaked.rows) == ("finished", STEPS)
+
+
+@pytest.mark.parametrize("process", ["worker", "reader"])
+def test_memory_descriptors_threads_and_log_stay_flat_over_a_long_run(soaked: Soaked, process: str) -> None:
+    marks: tuple[Held, ...] = getattr(soaked, process)
+    early, late = [mark for mark in marks if mark.step <= STEPS // 2], [mark for mark in marks if mark.step > STEPS * 3 // 4]
+    assert min(len(early), len(late)) >= 5
+    start, steps = early[len(early) // 2], late[-1].step - early[len(early) // 2].step
+    assert late[-1].memory - start.memory < MEMORY_BYTES
+    assert late[-1].blocks - start.blocks < BLOCKS_A_STEP * steps
+    assert max(mark.descriptors for mark in late) <= max(mark.descriptors for mark in early) + 2  # a file that is just being read
+    assert max(mark.threads for mark in late) <= max(mark.threads for mark in early)
+    assert max(mark.log for mark in marks) < LOG_BYTES

@@ -1,0 +1,188 @@
+"""A long run in a minute: the whole worker with a model that costs nothing, and a reader beside it; `python -m tests.soak` prints what both hold."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import gc
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from unittest import mock
+
+import psutil
+
+from rnnlm_tui.contract.status import HEARTBEAT_SECONDS, LIVING
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.supervisor.control_client import send
+from rnnlm_tui.supervisor.launch import WORKER_SETTINGS
+from rnnlm_tui.supervisor.monitor import RunMonitor
+from rnnlm_tui.supervisor.processes import child_environment
+from tests.integration.runs import tiny_config, write_text
+
+STEPS = 1_000_000
+MARKS = 40
+"""Both processes are looked at so many times, at even distances."""
+ACCELERATED = 50
+"""Rows are committed and hearts beat so many times as often as in a real run: a million steps without cost take a minute, not an hour."""
+POLL_SECONDS = 0.25 / ACCELERATED
+MARKS_NAME = "marks.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one process held at one step."""
+
+    step: int
+    memory: int
+    """Resident bytes."""
+    blocks: int
+    """Blocks that Python's allocator has given out: one object that a step leaves behind shows here, long before it shows in the memory."""
+    descriptors: int
+    threads: int
+    log: int
+    """Bytes of the database's write-ahead log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Soaked:
+    """A run from end to end."""
+
+    steps: int
+    seconds: float
+    status: str
+    rows: int
+    """Steps that a reader found at the end."""
+    database: int
+    """Bytes of the database."""
+    worker: tuple[Held, ...]
+    reader: tuple[Held, ...]
+
+
+def held(run: RunDirectory, step: int) -> Held:
+    """What this process holds now."""
+    gc.collect()
+    process = psutil.Process()
+    wal = run.database_path.with_name(run.database_path.name + "-wal")
+    size = wal.stat().st_size if wal.exists() else 0
+    return Held(step, process.memory_info().rss, sys.getallocatedblocks(), process.num_fds(), process.num_threads(), size)
+
+
+def soak(home: Path, steps: int) -> Soaked:
+    """Train `steps` steps under `home`, read along as the app does, and look at both processes now and then."""
+    os.environ["RNNLM_TUI_HOME"] = str(home)
+    every = max(3_000, steps // 200)
+    changes = {"training.max_steps": steps, "evaluation.every": every, "checkpoint.every": every, "training.deterministic": False}
+    run = create_run(tiny_config(write_text(home.parent / "text.txt"), changes))
+    marks = home / MARKS_NAME
+    began = time.monotonic()
+    with run.log_path.open("wb") as log:
+        command = [sys.executable, "-m", "tests.soak", "--worker", str(run.path), str(steps)]
+        worker = subprocess.Popen(command, stdout=log, stderr=log, env={**child_environment(WORKER_SETTINGS), "OMP_NUM_THREADS": "1"})
+    try:
+        reader = _read_along(run, marks, worker)
+    finally:
+        worker.kill()
+        worker.wait()
+    monitor = RunMonitor(run)
+    snapshot = monitor.snapshot()
+    monitor.close()
+    worker_marks = tuple(Held(**json.loads(line)) for line in marks.read_text().splitlines())
+    table = snapshot.series
+    return Soaked(
+        steps=steps,
+        seconds=time.monotonic() - began,
+        status=snapshot.summary.status,
+        rows=int(table.step[-1]) if len(table) else 0,
+        database=run.database_path.stat().st_size,
+        worker=worker_marks,
+        reader=tuple(reader),
+    )
+
+
+def _read_along(run: RunDirectory, marks: Path, worker: subprocess.Popen[bytes]) -> list[Held]:
+    """Poll as the app does until the worker ends; at each of its marks ask it for its status as well."""
+    monitor, found = RunMonitor(run), list[Held]()
+    size = 0
+    while worker.poll() is None:
+        snapshot = monitor.poll()
+        now = marks.stat().st_size if marks.exists() else 0
+        if now != size and snapshot is not None and snapshot.summary.status in LIVING:
+            size = now
+            send(run, "status")
+            found.append(held(run, snapshot.summary.step))
+        time.sleep(POLL_SECONDS)
+    monitor.close()
+    return found
+
+
+def work(run: RunDirectory, steps: int) -> int:
+    """Be the worker: all of it, but for the update, which finds the same loss each time, and for clocks that go faster."""
+    import torch
+
+    from rnnlm_tui.engine.model import State
+    from rnnlm_tui.engine.trainer import StepResult, Trainer
+    from rnnlm_tui.worker import reporter, train
+    from rnnlm_tui.worker.pulse import Pulse
+
+    loss, norm = torch.tensor(2.5), torch.tensor(0.5)
+    train_step, marks = Trainer.train_step, run.path.parents[1] / MARKS_NAME
+
+    def costless(_update: object, _inputs_BT: object, _targets_BT: object, _rows_N: object, state: State) -> tuple[torch.Tensor, torch.Tensor, State]:
+        return loss, norm, state
+
+    def watched_step(trainer: Trainer) -> StepResult:
+        result = train_step(trainer)
+        if result.step % max(1, steps // MARKS) == 0:
+            with marks.open("a") as file:
+                file.write(json.dumps(asdict(held(run, result.step))) + "\n")
+        return result
+
+    with (
+        mock.patch("rnnlm_tui.engine.update.Update.__call__", costless),
+        mock.patch.object(Trainer, "train_step", watched_step),
+        mock.patch.object(reporter, "REPORT_SECONDS", reporter.REPORT_SECONDS / ACCELERATED),
+        mock.patch.object(train, "Pulse", functools.partial(Pulse, seconds=HEARTBEAT_SECONDS / ACCELERATED)),
+    ):
+        return train.main([str(run.path)])
+
+
+def table(soaked: Soaked) -> str:
+    """The figures as a person reads them."""
+    lines = [
+        f"{soaked.steps:,} steps in {soaked.seconds:.0f} s, {soaked.status}; {soaked.rows:,} steps in a database of {soaked.database / 2**20:.1f} MB",
+        f"{'':8}{'step':>12}{'memory MB':>12}{'blocks':>12}{'descriptors':>13}{'threads':>9}{'log KB':>9}",
+    ]
+    for name, marks in (("worker", soaked.worker), ("reader", soaked.reader)):
+        shown = [marks[place * (len(marks) - 1) // 8] for place in range(9)] if len(marks) > 9 else marks
+        lines += [
+            f"{name:8}{mark.step:>12,}{mark.memory / 2**20:>12.1f}{mark.blocks:>12,}{mark.descriptors:>13}{mark.threads:>9}{mark.log // 1024:>9,}"
+            for mark in shown
+        ]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Soak, print the figures; or be the worker."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("steps", nargs="?", type=int, default=STEPS)
+    parser.add_argument("--json", action="store_true", help="every mark, as JSON")
+    parser.add_argument("--worker", metavar="RUN", help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    if given.worker:
+        return work(RunDirectory(Path(given.worker)), given.steps)
+    with tempfile.TemporaryDirectory(prefix="rnnlm-soak-") as folder:
+        soaked = soak(Path(folder) / "home", given.steps)
+    print(json.dumps(asdict(soaked)) if given.json else table(soaked))  # noqa: T201 - a script's answer
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
