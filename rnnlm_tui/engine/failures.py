@@ -22,13 +22,18 @@ def explained_aside(error: BaseException, doing: str) -> RnnlmError:
     return RnnlmError(f"{doing} failed: {type(error).__name__}: {error}", hint="the training goes on; the whole story is in the run's log")
 
 
-def explained(error: RuntimeError, shape: tuple[int, ...]) -> RnnlmError | None:
-    """The RnnlmError that says what a RuntimeError of torch means in a step of `shape` (B, T); None for any other."""
+def out_of_memory(doing: str, shape: tuple[int, int]) -> DeviceError:
+    """The DeviceError of `a step` or `an evaluation` of (B, T) tokens that memory could not hold."""
+    rows, length = shape
+    smaller = f"try training.batch_size = {rows // 2}" if rows > 1 and doing == "a step" else "a smaller model or vocabulary needs less"
+    return DeviceError(f"out of memory in {doing} of {rows:,} x {length:,} tokens", hint=smaller)
+
+
+def explained(error: BaseException, shape: tuple[int, int]) -> RnnlmError | None:
+    """The RnnlmError that says what an error of torch means in a step of `shape` (B, T); None for any other."""
     text = str(error)
     if is_out_of_memory(error):
-        batch, length = shape
-        smaller = f"try training.batch_size = {max(1, batch // 2)}" if batch > 1 else "a smaller model or vocabulary needs less"
-        return DeviceError(f"out of memory in a step of {batch:,} x {length:,} tokens", hint=smaller)
+        return out_of_memory("a step", shape)
     found = re.search(r"^(\S+) does not have a deterministic implementation", text)
     if found:
         return RnnlmError(f"exact mode is impossible here: {found[1]} has no deterministic version on this device", hint="set training.deterministic to false")

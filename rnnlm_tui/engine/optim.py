@@ -50,10 +50,20 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tenso
     return norm
 
 
-def update_when_finite(optimizer: torch.optim.Optimizer, norm: Tensor) -> None:
-    """One update, left out on the device itself when the norm is NaN or inf; the optimizer's own count then stays too."""
+def update_when_finite(optimizer: torch.optim.Optimizer, norm: Tensor, loss: Tensor) -> None:
+    """One update, left out on the device itself when the norm or the loss is NaN or inf; the optimizer's own count then stays too.
+
+    The norm alone doesn't tell: a target of probability zero has an infinite loss and a finite gradient.
+    """
     # The fused kernel's switch, the one that gradient scaling uses: no answer has to travel back from a GPU.
-    optimizer.found_inf = (~torch.isfinite(norm)).to(torch.float32)  # type: ignore[attr-defined]
+    optimizer.found_inf = (~(torch.isfinite(norm) & torch.isfinite(loss))).to(torch.float32)  # type: ignore[attr-defined]
+    optimizer.step()
+
+
+def leave_out_update(optimizer: torch.optim.Optimizer) -> None:
+    """Everything that an update allocates, without a change to any weight."""
+    device = optimizer.param_groups[0]["params"][0].device
+    optimizer.found_inf = torch.ones((), device=device)  # type: ignore[attr-defined]
     optimizer.step()
 
 

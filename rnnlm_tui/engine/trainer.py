@@ -107,7 +107,7 @@ class Trainer:
             else adamw(model.parameters(), learning_rate=learning_rate, weight_decay=weight_decay, beta1=beta1, beta2=beta2, eps=eps)
         )
         reduced = precision == "bf16" or (self.matmul.mode == "medium" and self.device.type == "cpu")
-        self._update = Update(model, self.optimizer, max_grad_norm, reduced=reduced)
+        self.update = Update(model, self.optimizer, max_grad_norm, reduced=reduced)
         if self.device.type == "cuda":
             batches.reside_on(self.device)
         self._graph: GraphedUpdate | None = None
@@ -162,9 +162,9 @@ class Trainer:
         set_learning_rate(self.optimizer, rate)
         try:
             loss, norm = self._advance(batch.to(self.device))
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             self.optimizer.zero_grad(set_to_none=True)  # half a gradient must not reach the next step
-            explanation = explained(error, tuple(batch.inputs_BT.shape))
+            explanation = explained(error, (batch.inputs_BT.shape[0], batch.inputs_BT.shape[1]))
             if explanation is None:
                 raise
             raise explanation from error
@@ -223,7 +223,7 @@ class Trainer:
             reached = self._graph.state
         else:
             before = self.model.initial_state(batch.inputs_BT.shape[0]) if state is None else state
-            loss, norm, reached = self._update(batch.inputs_BT, batch.targets_BT, batch.rows_N, before)
+            loss, norm, reached = self.update(batch.inputs_BT, batch.targets_BT, batch.rows_N, before)
         self.state = () if self.batches.pads else reached  # a sentence begins anew: its state is nothing to keep
         return loss, norm
 
@@ -234,7 +234,7 @@ class Trainer:
         whole = [batch.to(self.device) for batch in coming if batch.inputs_BT.shape == coming[0].inputs_BT.shape or self.batches.pads]
         rows = max(len(batch.inputs_BT) for batch in whole)
         alike = [batch for batch in whole if len(batch.inputs_BT) == rows]
-        self._graph, self.graph_note = faster_graph(self._update, alike, length=self.batches.longest, pads=self.batches.pads)
+        self._graph, self.graph_note = faster_graph(self.update, alike, length=self.batches.longest, pads=self.batches.pads)
 
     def _check_data(self, saved: object) -> None:
         facts = dict(self.batches.facts)

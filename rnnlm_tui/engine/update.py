@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State, detached
-from rnnlm_tui.engine.optim import clip_gradients, update_when_finite
+from rnnlm_tui.engine.optim import clip_gradients, leave_out_update, update_when_finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,26 @@ class Update:
         loss, reached = self.model(inputs_BT, state, targets_BT, rows_N, reduced=self.reduced)
         loss.backward()
         norm = clip_gradients(self.model.parameters(), self.max_grad_norm)
-        update_when_finite(self.optimizer, norm)
+        update_when_finite(self.optimizer, norm, loss.detach())
         self.optimizer.zero_grad(set_to_none=True)
         return loss.detach(), norm, detached(reached)
+
+    def rehearse(self, inputs_BT: Tensor, targets_BT: Tensor) -> None:
+        """The work and the memory of an update from a zero state, its moments included; no weight and no moment is changed.
+
+        Random generators move on: they are the caller's to put back.
+        """
+        fresh = not self.optimizer.state
+        try:
+            if fresh:  # the moments first: from the second step on they stand beside everything else
+                for parameter in self.model.parameters():
+                    parameter.grad = torch.zeros_like(parameter)
+                leave_out_update(self.optimizer)
+                self.optimizer.zero_grad(set_to_none=True)
+            loss, _ = self.model(inputs_BT, self.model.initial_state(inputs_BT.shape[0]), targets_BT, None, reduced=self.reduced)
+            loss.backward()
+            clip_gradients(self.model.parameters(), self.max_grad_norm)
+        finally:
+            self.optimizer.zero_grad(set_to_none=True)
+            if fresh:
+                self.optimizer.state.clear()

@@ -24,7 +24,7 @@ def graphed(trainer: Trainer) -> Trainer:
     """The same trainer with its graph, whatever is faster."""
     batch = trainer.batches.batch(0, 0)
     weights = [parameter.detach().clone() for parameter in trainer.model.parameters()]
-    trainer._graph = GraphedUpdate(trainer._update, len(batch.inputs_BT), trainer.batches.longest, pads=trainer.batches.pads)
+    trainer._graph = GraphedUpdate(trainer.update, len(batch.inputs_BT), trainer.batches.longest, pads=trainer.batches.pads)
     with torch.no_grad():
         for parameter, value in zip(trainer.model.parameters(), weights, strict=True):
             parameter.copy_(value)
@@ -54,7 +54,7 @@ def test_measuring_leaves_weights_optimizer_and_generators_as_they_were() -> Non
     before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
     moments = [value.clone() for own in trainer.optimizer.state.values() for value in own.values()]
     batch = trainer.batches.batch(0, 0).to(trainer.device)
-    _, found = faster_graph(trainer._update, [batch], length=trainer.batches.longest, pads=True)
+    _, found = faster_graph(trainer.update, [batch], length=trainer.batches.longest, pads=True)
     assert "CUDA graph" in found
     assert all(torch.equal(parameter, value) for parameter, value in zip(trainer.model.parameters(), before, strict=True))
     assert all(torch.equal(value, kept) for value, kept in zip((v for own in trainer.optimizer.state.values() for v in own.values()), moments, strict=True))
@@ -72,7 +72,7 @@ def test_a_step_that_cannot_be_recorded_is_launched_as_before(monkeypatch: pytes
 
     monkeypatch.setattr(type(trainer.model), "forward", asking)
     batch = trainer.batches.batch(0, 0).to(trainer.device)
-    graph, found = faster_graph(trainer._update, [batch], length=trainer.batches.longest, pads=False)
+    graph, found = faster_graph(trainer.update, [batch], length=trainer.batches.longest, pads=False)
     assert graph is None
     assert found.startswith("no CUDA graph: ")
     assert losses(trainer, 3).isfinite().all()

@@ -8,6 +8,9 @@ from torch import nn
 
 from rnnlm_tui.engine.optim import adamw, clip_gradients, set_learning_rate, sgd, update_when_finite
 
+NOT_FINITE = [(float("nan"), 1.0), (float("inf"), 1.0), (0.5, float("inf")), (0.5, float("nan"))]
+"""A norm and a loss."""
+
 
 def parameter(values: list[float], gradient: list[float]) -> nn.Parameter:
     made = nn.Parameter(torch.tensor(values))
@@ -33,20 +36,20 @@ def test_clip_of_zero_changes_nothing() -> None:
 def test_updates_equal_the_formula_of_adamw() -> None:
     only = parameter([1.0], [0.5])
     optimizer = adamw([only], learning_rate=0.1, weight_decay=0.2, beta1=0.8, beta2=0.9, eps=1e-6)
-    update_when_finite(optimizer, torch.tensor(0.5))
+    update_when_finite(optimizer, torch.tensor(0.5), torch.tensor(1.0))
     # First step: both bias corrections make the mean the gradient and the square its square.
     assert only.item() == pytest.approx(1.0 * (1 - 0.1 * 0.2) - 0.1 * 0.5 / (0.5 + 1e-6), rel=1e-6)
 
 
-@pytest.mark.parametrize("norm", [float("nan"), float("inf")])
-def test_update_is_left_out_when_the_norm_is_not_finite_and_the_next_one_counts_as_first(norm: float) -> None:
+@pytest.mark.parametrize(("norm", "loss"), NOT_FINITE)
+def test_update_is_left_out_when_norm_or_loss_is_not_finite_and_the_next_one_counts_as_first(norm: float, loss: float) -> None:
     bad, fresh = parameter([1.0], [norm]), parameter([1.0], [0.5])
     optimizer, other = adamw([bad], learning_rate=0.1), adamw([fresh], learning_rate=0.1)
-    update_when_finite(optimizer, torch.tensor(norm))
+    update_when_finite(optimizer, torch.tensor(norm), torch.tensor(loss))
     assert bad.item() == 1.0
     bad.grad = torch.tensor([0.5])
-    update_when_finite(optimizer, torch.tensor(0.5))
-    update_when_finite(other, torch.tensor(0.5))
+    update_when_finite(optimizer, torch.tensor(0.5), torch.tensor(1.0))
+    update_when_finite(other, torch.tensor(0.5), torch.tensor(1.0))
     assert bad.item() == fresh.item() != 1.0
 
 
@@ -54,7 +57,7 @@ def test_updates_equal_the_formula_of_sgd_and_keep_no_state() -> None:
     only = parameter([1.0, -2.0], [0.5, 0.25])
     optimizer = sgd([only], learning_rate=0.1, weight_decay=0.2)
     for _ in range(2):
-        update_when_finite(optimizer, torch.tensor(0.5))
+        update_when_finite(optimizer, torch.tensor(0.5), torch.tensor(1.0))
     expected = torch.tensor([1.0, -2.0])
     for _ in range(2):
         expected = expected - 0.1 * (torch.tensor([0.5, 0.25]) + 0.2 * expected)
@@ -62,14 +65,14 @@ def test_updates_equal_the_formula_of_sgd_and_keep_no_state() -> None:
     assert not optimizer.state
 
 
-@pytest.mark.parametrize("norm", [float("nan"), float("inf")])
-def test_sgd_leaves_an_update_out_when_the_norm_is_not_finite(norm: float) -> None:
+@pytest.mark.parametrize(("norm", "loss"), NOT_FINITE)
+def test_sgd_leaves_an_update_out_when_norm_or_loss_is_not_finite(norm: float, loss: float) -> None:
     only = parameter([1.0], [norm])
     optimizer = sgd([only], learning_rate=0.1, weight_decay=0.2)
-    update_when_finite(optimizer, torch.tensor(norm))
+    update_when_finite(optimizer, torch.tensor(norm), torch.tensor(loss))
     assert only.item() == 1.0
     only.grad = torch.tensor([0.5])
-    update_when_finite(optimizer, torch.tensor(0.5))
+    update_when_finite(optimizer, torch.tensor(0.5), torch.tensor(1.0))
     assert only.item() == pytest.approx(1.0 - 0.1 * (0.5 + 0.2))
 
 
@@ -77,5 +80,5 @@ def test_rate_of_the_next_update_can_be_set() -> None:
     only = parameter([1.0], [0.5])
     optimizer = adamw([only], learning_rate=0.1, weight_decay=0.0)
     set_learning_rate(optimizer, 0.0)
-    update_when_finite(optimizer, torch.tensor(0.5))
+    update_when_finite(optimizer, torch.tensor(0.5), torch.tensor(1.0))
     assert only.item() == 1.0

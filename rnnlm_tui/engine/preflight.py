@@ -1,0 +1,81 @@
+"""The largest step and evaluation of a run, done once before its first step: what memory can't hold shows in seconds, not in hours."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from rnnlm_tui.contract.chunks import EVALUATED_SENTENCES, EVALUATED_STREAMS, EVALUATED_WINDOW
+from rnnlm_tui.engine.batches import Batch
+from rnnlm_tui.engine.device import wait
+from rnnlm_tui.engine.failures import explained, is_out_of_memory, out_of_memory
+from rnnlm_tui.engine.random_state import pack_random_state, unpack_random_state
+from rnnlm_tui.engine.score import evaluate
+from rnnlm_tui.engine.trainer import Trainer
+
+
+def rehearse(trainer: Trainer) -> float:
+    """Forward, backward and moments of the largest batch, then a batch of an evaluation; returns the seconds that the step took.
+
+    Weights, moments, counters, data position, carried state and random generators are as before.
+
+    Raises:
+        DeviceError: out of memory, with the shape.
+        RnnlmError: exact mode meets an operation that has no exact version.
+    """
+    rows, length = largest_step(trainer)
+    try:
+        seconds = _step(trainer, rows, length)
+    except (RuntimeError, MemoryError) as error:
+        explanation = explained(error, (rows, length))
+        if explanation is None:
+            raise
+        raise explanation from error
+    sentences, longest = (EVALUATED_SENTENCES, trainer.batches.longest) if trainer.batches.pads else (EVALUATED_STREAMS, EVALUATED_WINDOW)
+    try:
+        evaluate(trainer.model, [_batch(trainer, sentences, longest)])
+        wait(trainer.device)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise out_of_memory("an evaluation", (sentences, longest)) from error
+    return seconds
+
+
+def largest_step(trainer: Trainer) -> tuple[int, int]:
+    """Rows and positions of the largest batch that a step may have."""
+    return trainer.batches.batch(trainer.epoch, 0).inputs_BT.shape[0], trainer.batches.longest
+
+
+def fitting_rows(trainer: Trainer) -> int | None:
+    """After memory ran out: the first of half, a quarter ... of the largest batch's rows whose step works; None where not even one row does."""
+    rows, length = largest_step(trainer)
+    while rows > 1:
+        rows //= 2
+        try:
+            _step(trainer, rows, length)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            return rows
+    return None
+
+
+def _step(trainer: Trainer, rows: int, length: int) -> float:
+    tensors, values = pack_random_state(trainer.device)
+    began = time.perf_counter()
+    try:
+        batch = _batch(trainer, rows, length).to(trainer.device)
+        trainer.update.rehearse(batch.inputs_BT, batch.targets_BT)
+        wait(trainer.device)
+    finally:
+        unpack_random_state(tensors, values, trainer.device)
+    return time.perf_counter() - began
+
+
+def _batch(trainer: Trainer, rows: int, length: int) -> Batch:
+    """Any words: memory asks for the shape alone."""
+    tokens_BT = (torch.arange(rows * length) % trainer.model.vocab_size).view(rows, length)
+    return Batch(tokens_BT, tokens_BT, rows * length, starts_epoch=True)

@@ -1,0 +1,66 @@
+"""A rehearsed step leaves no trace, and what it can't hold is told with its shape."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rnnlm_tui.engine.preflight import fitting_rows, largest_step, rehearse
+from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.errors import DeviceError
+from tests.unit.engine.builders import trainer_of
+
+
+def trained(trainer: Trainer, steps: int) -> list[torch.Tensor]:
+    for _ in range(steps):
+        trainer.train_step()
+    return [parameter.detach().clone() for parameter in trainer.model.parameters()]
+
+
+@pytest.mark.parametrize("data_mode", ["stream", "sentences"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_rehearsal_changes_no_bit_of_what_follows(data_mode: str, optimizer: str) -> None:
+    plain = trainer_of(data_mode, optimizer=optimizer, all_dropouts=True)
+    expected = trained(plain, 3)
+    rehearsed = trainer_of(data_mode, optimizer=optimizer, all_dropouts=True)
+    before = rehearsed.state_dict()
+    assert rehearse(rehearsed) > 0
+    after = rehearsed.state_dict()
+    assert after.values == before.values
+    assert after.tensors.keys() == before.tensors.keys()
+    assert all(torch.equal(after.tensors[name], tensor) for name, tensor in before.tensors.items())
+    first = trained(rehearsed, 2)
+    rehearse(rehearsed)  # moments and a carried state are there by now, as after a resume
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(trained(rehearsed, 1), expected, strict=True))
+    assert not all(torch.equal(ours, theirs) for ours, theirs in zip(first, expected, strict=True))
+
+
+@pytest.mark.parametrize("data_mode", ["stream", "sentences"])
+def test_no_batch_of_the_run_is_larger_than_the_one_rehearsed(data_mode: str) -> None:
+    trainer = trainer_of(data_mode)
+    rows, length = largest_step(trainer)
+    shapes = [trainer.batches.batch(epoch, index).inputs_BT.shape for epoch in range(3) for index in range(trainer.batches.steps_per_epoch)]
+    assert max(shape[0] for shape in shapes) == rows
+    assert max(shape[1] for shape in shapes) == length
+
+
+def test_a_step_that_memory_cannot_hold_is_told_with_its_shape_and_the_batch_that_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = trainer_of("stream")
+    forward = type(trainer.model).forward
+
+    def with_little_memory(self: object, tokens_BT: torch.Tensor, *arguments: object, **settings: object) -> object:
+        if tokens_BT.shape[0] > 1:
+            torch.empty(2**60)
+        return forward(self, tokens_BT, *arguments, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(trainer.model), "forward", with_little_memory)
+    with pytest.raises(DeviceError, match="out of memory in a step of 4 x 10 tokens"):
+        rehearse(trainer)
+    assert fitting_rows(trainer) == 1
+    assert all(parameter.grad is None for parameter in trainer.model.parameters())
+
+
+def test_an_evaluation_that_memory_cannot_hold_is_told_with_its_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnnlm_tui.engine.score.token_losses", lambda *_: torch.empty(2**60))
+    with pytest.raises(DeviceError, match="out of memory in an evaluation of 16 x 128 tokens"):
+        rehearse(trainer_of("stream"))
