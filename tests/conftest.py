@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -9,8 +10,12 @@ import pytest
 
 
 def pytest_configure() -> None:
-    """Ctrl-C reaches what the tests start, even where whoever started them in the background had it ignored."""
+    """Ctrl-C reaches what the tests start, even where whoever started them in the background had it ignored.
+
+    No network and one thread hold from here, not from the first test: libraries read both when the first test module imports them.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +23,4 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty RNNLM_TUI_HOME, inherited by every process that the test starts."""
     path = tmp_path / "home"
     monkeypatch.setenv("RNNLM_TUI_HOME", str(path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return path
