@@ -12,34 +12,33 @@ from tokenizers import Tokenizer
 
 from rnnlm_tui.contract.commands import SETTINGS_KEY
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.corpora import CorpusManifest, baseline_key
+from rnnlm_tui.contract.corpora import baseline_key
 from rnnlm_tui.contract.metrics import EventRow
 from rnnlm_tui.corpus.text import TextCodec
 from rnnlm_tui.corpus.token_store import PreparedCorpus
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
 from rnnlm_tui.engine.checkpoint import load_training_state, load_weights
-from rnnlm_tui.engine.device import cuda_versions, describe, processor, seed_everything
+from rnnlm_tui.engine.device import describe, seed_everything
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.errors import CheckpointError, CorpusError, UnknownCheckpointError, UnknownRunError
+from rnnlm_tui.errors import CheckpointError, UnknownCheckpointError, UnknownRunError
 from rnnlm_tui.store.checkpoints import resolve_checkpoint
 from rnnlm_tui.store.cores import usable_cores
-from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.manifest import Manifest, read_manifest, verify_checkpoint
+from rnnlm_tui.store.manifest import read_manifest, verify_checkpoint
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import run_named
 from rnnlm_tui.worker.building import build_batches, build_model, build_trainer
 from rnnlm_tui.worker.commands import Steering
+from rnnlm_tui.worker.environment import environment
 from rnnlm_tui.worker.evaluating import Evaluator
 from rnnlm_tui.worker.hardware import HardwareProbe
 from rnnlm_tui.worker.inbox import Inbox
+from rnnlm_tui.worker.records import Records
 from rnnlm_tui.worker.reporter import Reporter
+from rnnlm_tui.worker.resuming import check_data, check_environment, check_settings, resume_facts
 from rnnlm_tui.worker.saving import Saver
 from rnnlm_tui.worker.training import TrainingRun
-
-SAME_FACTS = ("device", "processor", "threads", "torch", "cuda", "deterministic", "matmul", "precision")
-"""Facts of a checkpoint's manifest that must be the same for a resume to be bit-exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class Attempt:
 
     run: RunDirectory
     config: RunConfig
-    database: RunDatabase
+    records: Records
     number: int
     checkpoint: Path | None
     """The newest valid checkpoint, from which it goes on."""
@@ -57,7 +56,7 @@ class Attempt:
 
     def note(self, step: int, text: str) -> None:
         """Add a fact to the run's log."""
-        self.database.add_event(EventRow(self.number, step, "note", text, time.time()))
+        self.records.add_event(EventRow(self.number, step, "note", text, time.time()))
 
 
 def watch(device: torch.device, probe: HardwareProbe) -> None:
@@ -70,11 +69,14 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     """The run, ready to train from its start step.
 
     Raises:
-        CorpusError: the corpus is not the one that the run began with, or too short.
+        InputError: the corpus, the tokenizer or a setting is not what the checkpoint was made with, or exact mode is in another environment.
         CheckpointError: the checkpoint or the parent's weights don't fit this config.
     """
-    config, database = attempt.config, attempt.database
-    _check_corpus(attempt, corpus.manifest)
+    config, records = attempt.config, attempt.records
+    saved = None if attempt.checkpoint is None else read_manifest(attempt.checkpoint)
+    if saved is not None:
+        check_settings(attempt.run, saved, config)
+        check_data(attempt.run, saved, corpus)
     model = build_model(config, corpus)
     with RunReader(attempt.run) as reader:
         meta = reader.meta()
@@ -85,27 +87,30 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     model.to(device)
     trainer = build_trainer(config, model, build_batches(config, corpus))
     seed_everything(config.training.seed)
-    facts = _facts(config, corpus.manifest, trainer)
-    if attempt.checkpoint is not None:
+    here = environment(trainer, deterministic=config.training.deterministic)
+    facts = {"preset": config.preset, **resume_facts(config, corpus, here)}
+    if attempt.checkpoint is not None and saved is not None:
+        different = check_environment(attempt.run, saved, here)
         load_training_state(attempt.checkpoint, trainer)
-        _tell_differences(attempt, read_manifest(attempt.checkpoint), facts, trainer.step)
+        if different:
+            attempt.note(trainer.step, different)
     _describe(attempt, corpus, model, trainer, device)
     evaluator = Evaluator(
         config=config,
         corpus=corpus,
         codec=TextCodec(corpus.path),
         model=model,
-        database=database,
+        records=records,
         attempt=attempt.number,
         check_stop=attempt.inbox.check_stop,
     )
     before = parent if attempt.checkpoint is None else attempt.checkpoint.name
-    saver = Saver(attempt.run, config, database, attempt.number, tokenizer_files=corpus.path, facts=facts, parent=before)
-    reporter = Reporter(database.add_steps, attempt.number, active_seconds=trainer.active_seconds, asynchronous=device.type != "cpu")
+    saver = Saver(attempt.run, config, records, attempt.number, tokenizer_files=corpus.path, facts=facts, parent=before)
+    reporter = Reporter(records.add_steps, attempt.number, active_seconds=trainer.active_seconds, asynchronous=device.type != "cpu")
     measured = [row.loss for row in evaluations if row.step == trainer.step and row.split == "validation"]
     return TrainingRun(
         config,
-        database,
+        records,
         attempt.number,
         inbox=attempt.inbox,
         steering=attempt.steering,
@@ -117,18 +122,6 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
         saved_path="" if attempt.checkpoint is None else str(attempt.checkpoint.relative_to(attempt.run.path)),
         validation_loss=measured[-1] if measured and trainer.step else None,
     )
-
-
-def _check_corpus(attempt: Attempt, manifest: CorpusManifest) -> None:
-    """A resumed run needs the very tokens that it began with."""
-    with RunReader(attempt.run) as reader:
-        known = reader.meta().get("corpus_hash")
-    if known is not None and known != manifest.hash and attempt.checkpoint is not None:
-        raise CorpusError(
-            f"the corpus has changed since this run began: its hash was {known[:16]}, it is {manifest.hash[:16]}",
-            hint="bring the old text back, or start a new run with --from",
-        )
-    attempt.database.set_meta("corpus_hash", manifest.hash)
 
 
 def _load_parent(attempt: Attempt, parent: str, model: RecurrentLanguageModel, tokenizer_files: Path) -> None:
@@ -167,27 +160,6 @@ def _vocabulary(folder: Path) -> dict[str, int]:
     return dict(tokenizer.get_vocab(with_added_tokens=True))
 
 
-def _facts(config: RunConfig, manifest: CorpusManifest, trainer: Trainer) -> dict[str, object]:
-    return {
-        "device": str(trainer.device),
-        "processor": processor(trainer.device),
-        "cuda": cuda_versions(),
-        "matmul": trainer.matmul.mode,
-        "precision": trainer.precision,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "deterministic": config.training.deterministic,
-        "corpus_hash": manifest.hash,
-        "preset": config.preset,
-    }
-
-
-def _tell_differences(attempt: Attempt, manifest: Manifest, facts: dict[str, object], step: int) -> None:
-    differences = [f"{name} was {manifest.facts.get(name)}, is {facts[name]}" for name in SAME_FACTS if manifest.facts.get(name) != facts[name]]
-    if differences:
-        attempt.note(step, f"goes on within rounding, not bit for bit: {', '.join(differences)}")
-
-
 def _describe(attempt: Attempt, corpus: PreparedCorpus, model: RecurrentLanguageModel, trainer: Trainer, device: torch.device) -> None:
     """What readers want to know of the run before its first step."""
     manifest, training = corpus.manifest, attempt.config.training
@@ -212,6 +184,6 @@ def _describe(attempt: Attempt, corpus: PreparedCorpus, model: RecurrentLanguage
     }
     for key, value in facts.items():
         if value is not None:
-            attempt.database.set_meta(key, str(value))
+            attempt.records.set_meta(key, str(value))
     if trainer.matmul.speedup is not None:
         attempt.note(trainer.step, str(trainer.matmul))

@@ -18,8 +18,8 @@ from rnnlm_tui.engine.held_out import evaluation_batches
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.score import evaluate
 from rnnlm_tui.errors import RnnlmError
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.worker.continuation import Continuation
+from rnnlm_tui.worker.records import Records
 
 ItemT = TypeVar("ItemT")
 
@@ -38,7 +38,7 @@ class Evaluator:
         corpus: PreparedCorpus,
         codec: TextCodec,
         model: RecurrentLanguageModel,
-        database: RunDatabase,
+        records: Records,
         attempt: int,
         check_stop: Callable[[], None],
     ) -> None:
@@ -46,7 +46,7 @@ class Evaluator:
         self._corpus = corpus
         self._codec = codec
         self._model = model
-        self._database = database
+        self._records = records
         self._attempt = attempt
         self._check_stop = check_stop
 
@@ -87,7 +87,7 @@ class Evaluator:
         return self._continue(prompt, step)
 
     def _leave_out(self, prompt: str, step: int, error: RnnlmError) -> None:
-        self._database.add_event(EventRow(self._attempt, step, "note", f'no continuation of "{prompt}": {error.message}', time.time()))
+        self._records.add_event(EventRow(self._attempt, step, "note", f'no continuation of "{prompt}": {error.message}', time.time()))
 
     def _measure(self, split: Split, step: int, max_sentences: int) -> EvaluationRow:
         corpus, training = self._corpus, self._config.training
@@ -111,7 +111,7 @@ class Evaluator:
             seconds=score.seconds,
             time=time.time(),
         )
-        self._database.add_evaluation(row)
+        self._records.add_evaluation(row)
         return row
 
     def _is_cut(self, split: Split, max_sentences: int) -> bool:
@@ -122,7 +122,7 @@ class Evaluator:
         continuation = Continuation(self._model, self._codec, prompt, settings, after_end=self._config.training.data_mode == "stream")
         text = "".join(self._watched(continuation)) + continuation.rest()
         row = SampleRow(self._attempt, step, prompt, text, continuation.tokens, None if settings.greedy else settings.seed, time.time())
-        self._database.add_sample(row)
+        self._records.add_sample(row)
         return row
 
     def _watched(self, items: Iterable[ItemT]) -> Iterator[ItemT]:

@@ -6,9 +6,9 @@ import time
 
 from rnnlm_tui.contract.metrics import Progress
 from rnnlm_tui.errors import RunStateError
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.worker.commands import Steering
 from rnnlm_tui.worker.inbox import Inbox, StopRequested
+from rnnlm_tui.worker.records import Records
 
 PROGRESS_SECONDS = 0.2
 """Progress is stored this often; a new phase at once."""
@@ -65,8 +65,8 @@ class Preparing:
 class ProgressReporter:
     """Called by the corpus as it is built: stores how far it is and carries out commands."""
 
-    def __init__(self, database: RunDatabase, inbox: Inbox, steering: Steering) -> None:
-        self._database = database
+    def __init__(self, records: Records, inbox: Inbox, steering: Steering) -> None:
+        self._records = records
         self._inbox = inbox
         self._steering = steering
         self._phase = ""
@@ -77,7 +77,7 @@ class ProgressReporter:
         now = time.monotonic()
         if progress.phase != self._phase or now - self._stored_at >= PROGRESS_SECONDS:
             self._phase, self._stored_at = progress.phase, now
-            self._database.set_progress(progress)
+            self._records.set_progress(progress)
         self.heed()
 
     def heed(self) -> None:

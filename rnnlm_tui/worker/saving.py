@@ -14,11 +14,23 @@ from rnnlm_tui.contract.metrics import CheckpointRow, EventRow, perplexity
 from rnnlm_tui.engine.checkpoint import write_model, write_training_state
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.store.checkpoints import remove_checkpoint, write_checkpoint, write_snapshot
-from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.errors import CheckpointError, NewerCheckpointError, StorageError
+from rnnlm_tui.store.checkpoints import (
+    DamagedCheckpoint,
+    checkpoint_folders,
+    list_checkpoints,
+    remove_checkpoint,
+    set_aside,
+    verify_checkpoint,
+    write_checkpoint,
+    write_snapshot,
+)
+from rnnlm_tui.store.crash_points import crash_point
+from rnnlm_tui.store.pins import pinned_steps
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.retention import best_step, to_remove
+from rnnlm_tui.store.retention import best_step, spare, to_remove
 from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.worker.records import Records
 
 DATA_MODE_KEY = "rnnlm_data_mode"
 """In generation_config.json: stream or sentences, which decides whether a prompt begins behind an end token."""
@@ -37,7 +49,7 @@ class Saver:
         self,
         run: RunDirectory,
         config: RunConfig,
-        database: RunDatabase,
+        records: Records,
         attempt: int,
         *,
         tokenizer_files: Path,
@@ -45,9 +57,9 @@ class Saver:
         parent: str | None,
     ) -> None:
         self._run = run
-        self._database = database
+        self._records = records
         self._attempt = attempt
-        self._keep_last = config.checkpoint.keep_last
+        self._keep_last, self._keep_every = config.checkpoint.keep_last, config.checkpoint.keep_every
         self._tokenizer_files = tokenizer_files
         self._facts = dict(facts)
         self._parent = parent
@@ -65,6 +77,8 @@ class Saver:
         }
         with RunReader(run) as reader:
             self._rows = {row.step: row for row in reader.checkpoints()}
+            self._losses = {row.step: row.loss for row in reader.evaluations() if row.split == "validation"}
+        self._match_index_to_disk()
 
     def save(self, trainer: Trainer, *, train_loss: float, validation_loss: float | None) -> CheckpointRow:
         """Write a checkpoint of this step, index it, and remove those that retention gives up.
@@ -75,6 +89,7 @@ class Saver:
 
         def write_files(directory: Path) -> None:
             write_model(directory, trainer.model, self._tokenizer_files, generation=self._generation)
+            crash_point("files.inside")
             write_training_state(directory, trainer)
 
         facts = {
@@ -103,7 +118,10 @@ class Saver:
         self._parent = path.name
         self._event("checkpoint", trainer.step, f"{row.path}, {row.bytes:,} bytes")
         self._index(row)
-        self._prune()
+        try:
+            self._prune(written=row.step)
+        except StorageError as error:  # the new one is on the disk; the old ones go when the next is written
+            self._event("note", row.step, f"old checkpoints are still there: {error.message}")
         return row
 
     def label(self, step: int, validation_loss: float) -> None:
@@ -123,16 +141,57 @@ class Saver:
     def _index(self, row: CheckpointRow) -> None:
         best_before = best_step((one.step, one.validation_loss) for one in self._rows.values())
         self._rows[row.step] = row
-        self._database.put_checkpoint(row)
+        self._records.put_checkpoint(row)
         best = best_step((one.step, one.validation_loss) for one in self._rows.values())
         if best == row.step and best != best_before and row.validation_loss is not None:
             self._event("best", row.step, f"validation perplexity {perplexity(row.validation_loss):,.2f}")
 
-    def _prune(self) -> None:
-        for step in to_remove(list(self._rows.values()), self._keep_last):
-            self._database.remove_checkpoint(step)  # the index first: it never names what isn't there
-            remove_checkpoint(self._run, step)
-            del self._rows[step]
+    def _match_index_to_disk(self) -> None:
+        """Index what a killed worker wrote and did not come to index, and forget what is no more."""
+        on_disk = {entry.step: entry for entry in list_checkpoints(self._run)}
+        for step, entry in on_disk.items():
+            if step not in self._rows:
+                row = entry.row()
+                self._index(row if row.validation_loss is not None else replace(row, validation_loss=self._losses.get(step)))
+        for step, _ in checkpoint_folders(self._run):
+            if step not in on_disk:
+                self._is_whole(step)
+        for step in self._rows.keys() - on_disk.keys():
+            self._forget(step)
 
-    def _event(self, kind: Literal["checkpoint", "best"], step: int, text: str) -> None:
-        self._database.add_event(EventRow(self._attempt, step, kind, text, time.time()))
+    def _prune(self, written: int) -> None:
+        """Remove what nothing keeps; `written` was hashed a moment ago and is whole."""
+        self._match_index_to_disk()
+        pinned = pinned_steps(self._run)
+        doomed = to_remove(list(self._rows.values()), self._keep_last, keep_every=self._keep_every, pinned=pinned)
+        if not doomed:
+            return
+        kept = [step for step in self._rows if step not in doomed]
+        for step in spare(doomed, kept, lambda step: step == written or self._is_whole(step)):
+            if step in self._rows:
+                row = self._rows[step]
+                self._forget(step)  # the index first: it never names what isn't there
+                if not remove_checkpoint(self._run, step):
+                    self._index(row)  # pinned in this moment
+
+    def _is_whole(self, step: int) -> bool:
+        """Whether every byte of a checkpoint is as it was written; one that is not goes aside, and is told."""
+        path = self._run.checkpoints_path / f"step-{step:09d}"
+        try:
+            verify_checkpoint(path)
+        except NewerCheckpointError:
+            return True
+        except CheckpointError as error:
+            if path.exists():
+                aside = set_aside(DamagedCheckpoint(step, path, error.message))
+                self._event("note", step, f"the checkpoint of step {step:,} is damaged: {error.message}; it is kept as {aside.relative_to(self._run.path)}")
+            self._forget(step)
+            return False
+        return True
+
+    def _forget(self, step: int) -> CheckpointRow:
+        self._records.remove_checkpoint(step)
+        return self._rows.pop(step)
+
+    def _event(self, kind: Literal["checkpoint", "best", "note"], step: int, text: str) -> None:
+        self._records.add_event(EventRow(self._attempt, step, kind, text, time.time()))

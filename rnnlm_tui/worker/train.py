@@ -7,10 +7,8 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
-from rnnlm_tui import __version__
 from rnnlm_tui.contract.metrics import EventKind, EventRow
 from rnnlm_tui.errors import RnnlmError, RunStateError
 from rnnlm_tui.store.checkpoints import list_checkpoints, newest_valid, set_aside, sweep_temporary
@@ -26,9 +24,8 @@ from rnnlm_tui.worker.hardware import HardwareProbe
 from rnnlm_tui.worker.inbox import Inbox, StopRequested
 from rnnlm_tui.worker.preparation import Preparing, ProgressReporter
 from rnnlm_tui.worker.pulse import Pulse
-
-RECORDED_PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "transformers")
-"""Whose versions an attempt records; none of them is imported up here, see `_train`."""
+from rnnlm_tui.worker.records import Records
+from rnnlm_tui.worker.versions import versions
 
 
 class Worker:
@@ -44,6 +41,7 @@ class Worker:
         self._run = run
         self._lock = lock
         self._inbox = inbox
+        self._records = Records(run, lock, database)
         self._database = database
         with RunReader(run) as reader:
             last = reader.last_state()
@@ -52,9 +50,10 @@ class Worker:
         sweep_temporary(run)
         newest = list_checkpoints(run)[-1:]
         self._step = newest[0].step if newest else 0
-        self._attempt = database.begin_attempt(os.getpid(), host_name(), boot_id(), "", self._step, _environment())
+        self._records.make_ballast()
+        self._attempt = self._records.begin_attempt(os.getpid(), host_name(), boot_id(), "", self._step, versions())
         self._opening: EventKind = "started" if last is None else "resumed"
-        self._steering = Steering(Preparing(self._step, self._relative(newest[0].path) if newest else ""), database)
+        self._steering = Steering(Preparing(self._step, self._relative(newest[0].path) if newest else ""), self._records)
         self._pulse: Pulse | None = None
         self._server: ControlServer | None = None
         self._failure: RnnlmError | None = None
@@ -81,18 +80,18 @@ class Worker:
         probe = self._show_life()
         checkpoint = self._choose_checkpoint()
         config = self._run.read_config()
-        reporter = ProgressReporter(self._database, self._inbox, self._steering)
+        reporter = ProgressReporter(self._records, self._inbox, self._steering)
         reporter.heed()
         # torch, numpy and tokenizers take seconds to import: only now, when the run's log already shows that its worker lives.
         from rnnlm_tui.corpus.token_store import prepare_corpus
         from rnnlm_tui.worker.assembly import Attempt, assemble, watch
         from rnnlm_tui.worker.building import set_up_torch
 
-        attempt = Attempt(self._run, config, self._database, self._attempt, checkpoint, self._inbox, self._steering)
+        attempt = Attempt(self._run, config, self._records, self._attempt, checkpoint, self._inbox, self._steering)
         device = set_up_torch(config)  # first: a device that isn't there is told before a long preparation
         watch(device, probe)
         corpus = prepare_corpus(config.corpus, config.tokenizer, config.training, corpora_dir(), reporter)
-        self._database.set_progress(None)
+        self._records.set_progress(None)
         training = assemble(attempt, corpus, device)
         reporter.heed()
         self._steering.steered = training
@@ -104,12 +103,12 @@ class Worker:
         self._event(self._opening, f"attempt {self._attempt}, pid {os.getpid()}, after step {self._step:,}")
         self._event("preparing", "")
         probe = HardwareProbe(self._run.path)
-        self._pulse = Pulse(self._database, probe)
+        self._pulse = Pulse(self._records, probe)
         self._pulse.start()
         socket_path = self._run.make_socket_directory()
         self._server = ControlServer(socket_path, status=self._steering.status, deliver=self._hear)
         self._server.start()
-        self._database.set_meta("socket", str(socket_path))
+        self._records.set_meta("socket", str(socket_path))
         return probe
 
     def _choose_checkpoint(self) -> Path | None:
@@ -117,7 +116,7 @@ class Worker:
         checkpoint, damaged = newest_valid(self._run)
         step = 0 if checkpoint is None else read_manifest(checkpoint).step
         if step != self._step:
-            self._database.go_back(self._attempt, step)
+            self._records.go_back(self._attempt, step)
             self._step = step
             self._steering.steered = Preparing(step, "" if checkpoint is None else self._relative(checkpoint))
         instead = f"step {step:,} is used" if checkpoint is not None else "there is no other, so it begins anew"
@@ -148,7 +147,7 @@ class Worker:
 
     def _tell_failure(self, message: str, hint: str, code: int) -> None:
         for key, value in {"message": message, "hint": hint, "exit_code": str(code)}.items():
-            self._database.set_meta(key, value)
+            self._records.set_meta(key, value)
 
     def _let_go(self, ending: str) -> None:
         if self._pulse is not None:
@@ -156,6 +155,7 @@ class Worker:
         if self._server is not None:
             self._server.retire()
         self._steering.end()
+        self._records.close()
         self._database.close()
         self._lock.release()
         self._steering.answer_stops()
@@ -165,7 +165,7 @@ class Worker:
             self._server.close()
 
     def _event(self, kind: EventKind, text: str) -> None:
-        self._database.add_event(EventRow(self._attempt, self._step, kind, text, time.time()))
+        self._records.add_event(EventRow(self._attempt, self._step, kind, text, time.time()))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -195,11 +195,6 @@ def _explained(error: Exception, run: RunDirectory) -> RnnlmError:
     if isinstance(error, MemoryError):
         return RnnlmError("out of memory", hint="a smaller training.batch_size, model or vocabulary needs less")
     return RnnlmError(f"{type(error).__name__}: {error}", hint=f"the whole story is in {run.log_path}")
-
-
-def _environment() -> dict[str, object]:
-    packages = {name: version(name) for name in RECORDED_PACKAGES}
-    return {"python": sys.version.split()[0], "rnnlm_tui": __version__, **packages}
 
 
 def _say(what: object) -> None:

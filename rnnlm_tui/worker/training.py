@@ -15,10 +15,10 @@ from rnnlm_tui.contract.status import ACTIVITY_KEY, Activity
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import RnnlmError, RunStateError, StorageError
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.worker.commands import Steering
 from rnnlm_tui.worker.evaluating import Evaluator, in_words
 from rnnlm_tui.worker.inbox import Inbox, StopRequested
+from rnnlm_tui.worker.records import Records
 from rnnlm_tui.worker.reporter import Reporter
 from rnnlm_tui.worker.saving import Saver
 
@@ -43,7 +43,7 @@ class TrainingRun:
     def __init__(
         self,
         config: RunConfig,
-        database: RunDatabase,
+        records: Records,
         attempt: int,
         *,
         inbox: Inbox,
@@ -57,7 +57,7 @@ class TrainingRun:
         validation_loss: float | None,
     ) -> None:
         self._config = config
-        self._database = database
+        self._records = records
         self._attempt = attempt
         self._inbox = inbox
         self._steering = steering
@@ -186,7 +186,7 @@ class TrainingRun:
         section, _, name = path.partition(".")
         before = getattr(getattr(self._config, section), name)
         self._apply(path, value)
-        self._database.set_meta(SETTINGS_KEY, json.dumps(self._settings))
+        self._records.set_meta(SETTINGS_KEY, json.dumps(self._settings))
         self._event("setting", f"{path} {before:g} → {value:g}")
 
     def _apply(self, path: str, value: float) -> None:
@@ -237,12 +237,12 @@ class TrainingRun:
     def _doing(self, activity: Activity) -> Iterator[None]:
         """Let readers know why no step ends for a while. A full disk is told by what is done, not by what is said of it."""
         with suppress(StorageError):
-            self._database.set_meta(ACTIVITY_KEY, activity)
+            self._records.set_meta(ACTIVITY_KEY, activity)
         try:
             yield
         finally:
             with suppress(StorageError):
-                self._database.set_meta(ACTIVITY_KEY, "")
+                self._records.set_meta(ACTIVITY_KEY, "")
 
     def _evaluate(self) -> str:
         with self._doing("evaluating"):
@@ -294,4 +294,4 @@ class TrainingRun:
             self._trainer.graph_note = ""
 
     def _event(self, kind: EventKind, text: str) -> None:
-        self._database.add_event(EventRow(self._attempt, self.step, kind, text, time.time()))
+        self._records.add_event(EventRow(self._attempt, self.step, kind, text, time.time()))

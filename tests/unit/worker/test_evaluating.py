@@ -17,6 +17,7 @@ from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.worker.evaluating import Evaluator
+from tests.unit.worker.stores import records_of
 
 CONFIG = RunConfig(
     corpus=CorpusConfig(source="elman", sentences=200),
@@ -36,7 +37,7 @@ def evaluator(tmp_path: Path) -> Iterator[Evaluator]:
             corpus=corpus,
             codec=TextCodec(corpus.path),
             model=RecurrentLanguageModel(vocab_size=corpus.vocab_size, embedding_dim=4, hidden_size=4, num_layers=1),
-            database=database,
+            records=records_of(database),
             attempt=1,
             check_stop=lambda: None,
         )

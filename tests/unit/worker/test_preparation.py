@@ -16,6 +16,7 @@ from rnnlm_tui.worker.commands import Steering
 from rnnlm_tui.worker.control import PendingCommand
 from rnnlm_tui.worker.inbox import Inbox, StopRequested
 from rnnlm_tui.worker.preparation import Preparing, ProgressReporter
+from tests.unit.worker.stores import records_of
 
 
 class Preparation:
@@ -24,8 +25,9 @@ class Preparation:
     def __init__(self, run: RunDirectory, database: RunDatabase) -> None:
         self.run = run
         self.inbox = Inbox()
-        self.steering = Steering(Preparing(40, "checkpoints/step-000000040"), database)
-        self.report = ProgressReporter(database, self.inbox, self.steering)
+        records = records_of(database)
+        self.steering = Steering(Preparing(40, "checkpoints/step-000000040"), records)
+        self.report = ProgressReporter(records, self.inbox, self.steering)
         self.answers: list[CommandResult] = []
 
     def ask(self, verb: Verb) -> None:

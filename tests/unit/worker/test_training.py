@@ -29,6 +29,7 @@ from rnnlm_tui.worker.preparation import Preparing
 from rnnlm_tui.worker.reporter import Reporter
 from rnnlm_tui.worker.saving import Saver
 from rnnlm_tui.worker.training import NON_FINITE_LIMIT, TrainingRun
+from tests.unit.worker.stores import records_of
 
 STEPS = 40
 
@@ -84,16 +85,17 @@ class Bench:
         tokens = np.random.default_rng(0).integers(0, 11, 500).astype(np.uint16)
         model = RecurrentLanguageModel(vocab_size=11, embedding_dim=4, hidden_size=4, num_layers=1)
         self.trainer = Trainer(model, StreamBatches(tokens, 4, 6), max_steps=STEPS, learning_rate=0.01)
-        self.steering = Steering(Preparing(0), database)
+        records = records_of(database)
+        self.steering = Steering(Preparing(0), records)
         config = RunConfig(evaluation=EvaluationConfig(every=every), checkpoint=CheckpointConfig(every=every))
         self.training = TrainingRun(
             config,
-            database,
+            records,
             1,
             inbox=self.inbox,
             steering=self.steering,
             trainer=self.trainer,
-            reporter=Reporter(database.add_steps, 1),
+            reporter=Reporter(records.add_steps, 1),
             evaluator=cast(Evaluator, self.evaluator),
             saver=cast(Saver, self.saver),
             settings={},

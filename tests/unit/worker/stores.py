@@ -1,0 +1,14 @@
+"""Records around a database of a test's own, whose run nobody holds."""
+
+from __future__ import annotations
+
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.locks import RunLock
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.worker.records import Records
+
+
+def records_of(database: RunDatabase) -> Records:
+    """What a worker would store through."""
+    run = RunDirectory(database.path.parent)
+    return Records(run, RunLock(run.lock_path), database)
