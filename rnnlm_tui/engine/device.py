@@ -55,6 +55,11 @@ def processor(device: torch.device) -> str:
     return str(torch.cpu.get_capabilities().get("cpu_name", platform.processor())) if device.type == "cpu" else platform.machine()
 
 
+def instructions() -> str:
+    """The widest instructions that torch's own CPU kernels use here: `AVX512`; each width sums in another order."""
+    return str(torch.backends.cpu.get_cpu_capability())
+
+
 def cuda_versions() -> str:
     """`12.8, cuDNN 91002`; empty in a torch without CUDA."""
     return f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}" if torch.version.cuda else ""  # type: ignore[no-untyped-call]

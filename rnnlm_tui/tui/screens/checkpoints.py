@@ -190,7 +190,8 @@ def _detail_of(row: CheckpointRow, path: Path, manifest: Manifest | None, *, ver
         return CheckpointDetail(row.step, str(path), damage=damage)
     order = ("model.safetensors", "training_state.safetensors", "training_state.json")
     names = sorted(manifest.files, key=lambda name: (order.index(name) if name in order else len(order), name))
-    versions = manifest.versions | {name: str(manifest.facts[name]) for name in ("torch", "device") if name in manifest.facts}
+    environment = manifest.facts.get("environment")
+    versions = manifest.versions | ({name: str(environment[name]) for name in ("torch", "device") if name in environment} if isinstance(environment, dict) else {})
     written = [f"rnnlm-tui {versions['rnnlm_tui']}"] if "rnnlm_tui" in versions else []
     written += [f"torch {versions['torch']}"] if "torch" in versions else []
     written += [versions["device"]] if "device" in versions else []

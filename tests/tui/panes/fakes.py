@@ -237,7 +237,7 @@ class FakeServices(Services):
             step=step,
             created=NOW,
             versions={"rnnlm_tui": "0.1.0", "python": "3.11"},
-            facts={"torch": "2.13", "device": "cpu"},
+            facts={"environment": {"torch": "2.13", "device": "cpu"}},
             files=files,
         )
 

@@ -1,0 +1,38 @@
+"""The environment that each checkpoint records: what a training's numbers depend on beside its config and its data."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+import torch
+
+from rnnlm_tui.engine.device import cuda_versions, instructions, processor
+from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.store.locks import host_name
+from rnnlm_tui.worker.versions import versions
+
+NOT_COMPARED = ("host", "tokenizers", "safetensors", "transformers")
+"""For people alone. A machine is its processor and its versions, not its name; the work of these packages lies on the disk, under hashes."""
+KERNEL_VARIABLES = ("ATEN_CPU_CAPABILITY", "DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE")
+"""Variables that choose among kernels, which round differently."""
+GPU_VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE")
+
+
+def environment(trainer: Trainer, *, deterministic: bool) -> dict[str, str | int | bool]:
+    """Name to plain value; all but `NOT_COMPARED` must be the same for a resume to be bit for bit."""
+    device = trainer.device
+    variables = KERNEL_VARIABLES + (GPU_VARIABLES if device.type == "cuda" else ())
+    return {
+        "device": str(device),
+        "processor": processor(device),
+        "instructions": instructions(),
+        "threads": torch.get_num_threads(),
+        "deterministic": deterministic,
+        "matmul": trainer.matmul.mode,
+        **versions(),
+        "cuda": cuda_versions(),
+        "libc": " ".join(platform.libc_ver()).strip(),
+        "variables": " ".join(f"{name}={os.environ[name]}" for name in variables if name in os.environ),
+        "host": host_name(),
+    }

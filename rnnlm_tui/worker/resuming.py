@@ -1,0 +1,127 @@
+"""Whether a run may go on from a checkpoint: on the same data, with the same settings, and in exact mode in the same environment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.corpora import deciding_settings
+from rnnlm_tui.corpus.token_store import PreparedCorpus
+from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
+from rnnlm_tui.errors import CorpusError, InputError, TokenizerError
+from rnnlm_tui.store.atomic import storage_errors
+from rnnlm_tui.store.manifest import Manifest
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.worker.environment import NOT_COMPARED
+
+CORPUS_KEY, TOKENIZER_KEY, RUN_SETTINGS_KEY, ENVIRONMENT_KEY = "corpus_hash", "tokenizer_hash", "settings", "environment"
+"""Where a checkpoint's manifest keeps among its facts what a resume is held against."""
+FREE_SETTINGS = frozenset({"device", "threads", "deterministic", "matmul", "cuda_graphs", "max_bad_steps", "patience"})
+"""Of the section `training`: what the environment holds already, and what only decides when a run ends early."""
+_SHOWN_DIGITS = 16
+
+
+def resume_facts(config: RunConfig, corpus: PreparedCorpus, here: Mapping[str, str | int | bool]) -> dict[str, object]:
+    """What a checkpoint's manifest records for a later resume; `here` is the environment."""
+    return {
+        CORPUS_KEY: corpus.manifest.hash,
+        TOKENIZER_KEY: _tokenizer_hash(corpus),
+        RUN_SETTINGS_KEY: settings(config),
+        ENVIRONMENT_KEY: dict(here),
+    }
+
+
+def settings(config: RunConfig) -> dict[str, JsonValue]:
+    """The config's fields that make a run what it is, by dotted path: another value of one would be another run."""
+    sections: dict[str, Mapping[str, object]] = {
+        **deciding_settings(config.corpus, config.tokenizer),
+        "model": config.model.model_dump(mode="json"),
+        "optimizer": config.optimizer.model_dump(mode="json"),
+        "schedule": config.schedule.model_dump(mode="json"),
+        "training": config.training.model_dump(mode="json", exclude=set(FREE_SETTINGS)),
+    }
+    flat = {f"{section}.{name}": value for section, values in sections.items() for name, value in values.items()}
+    found: dict[str, JsonValue] = json.loads(json.dumps(flat))  # as a manifest gives them back
+    return found
+
+
+def check_settings(run: RunDirectory, manifest: Manifest, config: RunConfig) -> None:
+    """Refuse to go on with other settings than those of the checkpoint.
+
+    Raises:
+        InputError: every field that differs, with both values.
+    """
+    found = _differences(_recorded(manifest, RUN_SETTINGS_KEY), settings(config)) if RUN_SETTINGS_KEY in manifest.facts else []
+    if found:
+        raise InputError(
+            f"{run.config_path} is not what {run.name} was trained with up to step {manifest.step:,}: {'; '.join(found)}",
+            hint=f"put the old values back and resume, or start a new run from its weights: rnnlm-tui train --from {run.name}@{manifest.step} --set KEY=VALUE",
+        )
+
+
+def check_data(run: RunDirectory, manifest: Manifest, corpus: PreparedCorpus) -> None:
+    """Refuse to go on with another text or another tokenizer than those of the checkpoint.
+
+    Raises:
+        CorpusError, TokenizerError: with both hashes.
+    """
+    ways = f"bring it back and resume, or start a new run from the weights: rnnlm-tui train --from {run.name}@{manifest.step}"
+    known, source, now = manifest.facts.get(CORPUS_KEY), corpus.manifest.corpus.source, _tokenizer_hash(corpus)
+    if known not in (None, corpus.manifest.hash):
+        raise CorpusError(f"the corpus ({source}) {_changed(known, corpus.manifest.hash, manifest.step)}", hint=ways)
+    known = manifest.facts.get(TOKENIZER_KEY)
+    if known not in (None, now):
+        raise TokenizerError(f"the tokenizer ({corpus.path / TOKENIZER_NAME}) {_changed(known, now, manifest.step)}", hint=ways)
+
+
+def check_environment(run: RunDirectory, manifest: Manifest, here: Mapping[str, str | int | bool]) -> str:
+    """What differs from the environment that the checkpoint was written in, for the run's log; empty: nothing, so it goes on bit for bit.
+
+    Raises:
+        InputError: something differs and the run is in exact mode; the message names all of it.
+    """
+    then = {name: value for name, value in _recorded(manifest, ENVIRONMENT_KEY).items() if name not in NOT_COMPARED}
+    now = {name: value for name, value in here.items() if name not in NOT_COMPARED}
+    found = _differences(then, now)
+    if not found:
+        return ""
+    if not here["deterministic"]:
+        return f"goes on within rounding, not bit for bit: {'; '.join(found)}"
+    names = [name for name in now if then.get(name) != now[name]]
+    threads = f" (threads = {then['threads']} under [training])" if "threads" in names and "threads" in then else ""
+    raise InputError(
+        f"{run.name} is in exact mode and can't go on bit for bit from step {manifest.step:,}: {'; '.join(found)}",
+        hint=f"bring back {', '.join(names)}{threads}; or go on within rounding: deterministic = false under [training] in {run.config_path}; "
+        f"then rnnlm-tui resume {run.name}",
+    )
+
+
+def _recorded(manifest: Manifest, key: str) -> Mapping[str, JsonValue]:
+    found = manifest.facts.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _differences(then: Mapping[str, JsonValue], now: Mapping[str, object]) -> list[str]:
+    """`threads was 1, is 2` for each name whose value is another now."""
+    return [f"{name} was {_shown(then, name)}, is {_shown(now, name)}" for name in {**now, **then} if _shown(then, name) != _shown(now, name)]
+
+
+def _shown(values: Mapping[str, object], name: str) -> str:
+    if name not in values:
+        return "not recorded"
+    value = values[name]
+    return "empty" if value in (None, "") else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _changed(then: JsonValue, now: str, step: int) -> str:
+    return f"has changed since step {step:,} of this run was saved: its hash was {str(then)[:_SHOWN_DIGITS]}, it is {now[:_SHOWN_DIGITS]}"
+
+
+def _tokenizer_hash(corpus: PreparedCorpus) -> str:
+    path = corpus.path / TOKENIZER_NAME
+    with storage_errors("read", path):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
