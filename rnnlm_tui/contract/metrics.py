@@ -151,6 +151,14 @@ def during_run(rows: Sequence[EvaluationRow], split: str) -> list[EvaluationRow]
     return [latest[step] for step in sorted(latest)]
 
 
+def evaluations_waited(rows: Sequence[EvaluationRow]) -> int:
+    """How many evaluations of the validation set in a row, up to the newest, brought no lower loss than one before them; a loss that isn't finite is never lower."""
+    waited, best = 0, math.inf
+    for row in during_run(rows, "validation"):
+        waited, best = (0, row.loss) if row.loss < best else (waited + 1, best)
+    return waited
+
+
 def perplexity(loss: float) -> float:
     """exp(loss), infinite where that overflows a float."""
     try:

@@ -23,10 +23,18 @@ HEARTBEAT_SECONDS = 1.0
 STALE_SECONDS = 60.0
 """A heartbeat, or a last step while running, older than this is stale."""
 
+SLOW_STEPS = 20
+"""A run whose steps take long has so many times its usual step."""
+
 ACTIVITY_KEY = "activity"
 """Meta key of what a worker does between two steps that may take long."""
 Activity = Literal["evaluating", "sampling", "saving"]
 """Its values; empty while it trains."""
+
+REHEARSED_KEY = "rehearsed_seconds"
+"""Meta key of the seconds that a step took before the first one."""
+MEMORY_KEY = "memory_warning"
+"""Meta key of what an attempt would need of memory and is not free, in one line; empty where it fits, and once a step has worked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,8 @@ class StatusFacts:
     """Seconds since the worker's heartbeat; None: there was none."""
     step_age: float | None = None
     """Seconds since the newest step, evaluation or checkpoint ended; None: not known."""
+    usual_step: float | None = None
+    """Median seconds of a step; None: not known."""
     activity: str = ""
     """What the worker says it does beside training; while it does and its heart beats, no step has to end."""
     degraded: bool = False
@@ -72,7 +82,12 @@ def _living_status(facts: StatusFacts) -> RunStatus:
     busy = facts.activity != "" and _is_fresh(facts)
     if facts.degraded:
         return "degraded"
-    return "stalled" if facts.step_age is not None and facts.step_age > STALE_SECONDS and not busy else "running"
+    return "stalled" if facts.step_age is not None and facts.step_age > stall_seconds(facts.usual_step) and not busy else "running"
+
+
+def stall_seconds(usual_step: float | None) -> float:
+    """Seconds without the end of a step after which a run counts as stalled."""
+    return max(STALE_SECONDS, SLOW_STEPS * (usual_step or 0.0))
 
 
 def _is_fresh(facts: StatusFacts) -> bool:

@@ -16,17 +16,13 @@ from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.store.series import SeriesTable
 from rnnlm_tui.supervisor.neighbours import READINGS
 from rnnlm_tui.supervisor.processes import last_lines
-from rnnlm_tui.supervisor.summary import RECENT_STEPS, RunFacts, estimate_remaining, number, summarize_facts
+from rnnlm_tui.supervisor.summary import RECENT_STEPS, RunFacts, estimate_remaining, newest_fact, number, summarize_facts, usual_step
 
 EVENTS = 200
 SAMPLES = 48
 HARDWARE = 300
 """Ten minutes of readings."""
 LOG_LINES = 200
-
-SLOW_STEPS = 20
-"""A run is stalled when no step ended for so many times its usual step, for three times its longest evaluation, and for STALE_SECONDS."""
-SLOW_EVALUATIONS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,15 +151,15 @@ class RunMonitor:
 
     def _status(self, facts: RunFacts, lock: LockState) -> RunStatus:
         host = facts.meta.get("host")
-        newest = _newest_fact(facts)
-        step_age = self._fact_age.of(newest)
+        step_age = self._fact_age.of(newest_fact(facts))
         return derive_status(
             StatusFacts(
                 lock_held=lock.held,
                 same_host=host is None or host == host_name(),
                 last_state=None if facts.last_state is None else facts.last_state.kind,
                 heartbeat_age=self._heartbeat_age.of(number(facts.meta.get("heartbeat"))),
-                step_age=step_age if step_age is not None and step_age > _patience(facts) else None,
+                step_age=step_age,
+                usual_step=usual_step(facts) if step_age is not None and step_age > STALE_SECONDS else None,
                 activity=facts.meta.get(ACTIVITY_KEY, ""),
             )
         )
@@ -174,21 +170,6 @@ class RunMonitor:
         except OSError:
             return (0, 0)
         return (found.st_size, found.st_mtime_ns)
-
-
-def _newest_fact(facts: RunFacts) -> float | None:
-    """Wall clock of the newest sign that the loop moves: a step, an evaluation, a checkpoint, a change of state."""
-    times = [rows[-1].time for rows in (facts.recent, facts.evaluations, facts.checkpoints) if rows]
-    times += [facts.last_state.time] if facts.last_state is not None else []
-    return max(times, default=None)
-
-
-def _patience(facts: RunFacts) -> float:
-    """Seconds without any such sign after which a run counts as stalled."""
-    steps = facts.recent
-    usual = (steps[-1].active_seconds - steps[0].active_seconds) / max(1, len(steps) - 1) if steps else 0.0
-    longest = max((row.seconds for row in facts.evaluations[-10:]), default=0.0)
-    return max(STALE_SECONDS, SLOW_STEPS * usual, SLOW_EVALUATIONS * longest)
 
 
 def summarize(run: RunDirectory) -> RunSummary:

@@ -6,16 +6,31 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from statistics import fmean
+from itertools import pairwise
+from statistics import fmean, median
 
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.metrics import SMOOTHED_STEPS, CheckpointRow, EvaluationRow, EventRow, HardwareRow, Progress, StepRow, during_run, perplexity
+from rnnlm_tui.contract.metrics import (
+    SMOOTHED_STEPS,
+    CheckpointRow,
+    EvaluationRow,
+    EventRow,
+    HardwareRow,
+    Progress,
+    StepRow,
+    during_run,
+    evaluations_waited,
+    perplexity,
+)
 from rnnlm_tui.contract.status import (
     LIVING,
+    MEMORY_KEY,
+    REHEARSED_KEY,
     BaselineFigures,
     CheckpointFigures,
     EvaluationFigures,
     ModelFigures,
+    PatienceFigures,
     PreparingFigures,
     RunStatus,
     RunSummary,
@@ -60,6 +75,20 @@ class Eta:
 
     seconds: float
     margin: float
+
+
+def newest_fact(facts: RunFacts) -> float | None:
+    """Wall clock of the newest sign that the loop moves: a step, an evaluation, a checkpoint, a change of state."""
+    times = [rows[-1].time for rows in (facts.recent, facts.evaluations, facts.checkpoints) if rows]
+    times += [facts.last_state.time] if facts.last_state is not None else []
+    return max(times, default=None)
+
+
+def usual_step(facts: RunFacts) -> float | None:
+    """Median seconds of the recent steps; before there are two, of the one that was rehearsed."""
+    ends = [row.active_seconds for row in facts.recent if math.isfinite(row.active_seconds)]
+    taken = [after - before for before, after in pairwise(ends)]
+    return median(taken) if taken else _number(facts.meta, REHEARSED_KEY)
 
 
 def estimate_remaining(facts: RunFacts) -> Eta | None:
@@ -158,6 +187,7 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
         preparing=None
         if facts.status != "preparing" or facts.progress is None
         else PreparingFigures(phase=facts.progress.phase, done=facts.progress.done, total=facts.progress.total),
+        patience=_patience(facts),
         parent=meta.get("parent"),
         message=_message(facts),
     )
@@ -212,13 +242,31 @@ def _updated(facts: RunFacts) -> float | None:
     return max(times, default=created)
 
 
+def _patience(facts: RunFacts) -> PatienceFigures | None:
+    limit = facts.config.training.patience
+    return PatienceFigures(waited=evaluations_waited(facts.evaluations), limit=limit) if limit else None
+
+
+def _stalled_message(facts: RunFacts) -> str:
+    newest = newest_fact(facts)
+    since = "" if newest is None else f" since {datetime.fromtimestamp(newest).strftime('%H:%M:%S')}"
+    process = "its worker" if facts.pid is None else f"the process (pid {facts.pid})"
+    return f"no step{since}, {process} holds the run; `rnnlm-tui stop {facts.name}`, or end the process and resume"
+
+
 def _message(facts: RunFacts) -> str | None:
     if facts.status == "failed":
         return facts.meta.get("message") or (facts.last_state.text if facts.last_state else None)
     if facts.status == "crashed":
-        return "its worker ended without a word: it was killed, or the machine went down"
+        short = facts.meta.get(MEMORY_KEY)
+        return f"its worker ended without a word, {f'killed for want of memory perhaps: {short}' if short else 'killed, or with the machine'}"
     if facts.status == "stalled":
-        return "its worker holds the run and has done no step for a while"
+        return _stalled_message(facts)
+    patience = _patience(facts)
+    if facts.status == "finished" and patience is not None and patience.waited >= patience.limit:
+        best = _evaluation_figures(during_run(facts.evaluations, "validation")).best_step
+        which = "" if best is None else f", the best is of step {best:,}"
+        return f"ended early: {patience.waited:,} evaluations without a better validation loss{which}"
     if facts.status == "lost":
         return f"its worker ran on {facts.meta.get('host', 'another host')}, and nothing was heard of it since"
     return None

@@ -110,14 +110,14 @@ def test_a_worker_that_let_go_without_a_word_has_crashed(run: RunDirectory, work
     assert snapshot.summary.pid is None
 
 
-def test_no_step_for_long_is_stalled_and_a_long_evaluation_is_not(run: RunDirectory, worker: Worker) -> None:
+def test_no_step_for_long_is_stalled_and_says_since_when(run: RunDirectory, worker: Worker) -> None:
     worker.lock.acquire()
     long_ago = time.time() - 2 * STALE_SECONDS
     worker.event("running", at=long_ago)
     worker.steps(1, 5, ended=long_ago)
-    assert summarize(run).status == "stalled"
-    worker.database.add_evaluation(EvaluationRow(worker.attempt, 5, "validation", "validation", 2.0, 10, 1.0, seconds=STALE_SECONDS, time=long_ago))
-    assert summarize(run).status == "running"
+    summary = summarize(run)
+    assert summary.status == "stalled"
+    assert f"no step since {time.strftime('%H:%M:%S', time.localtime(long_ago))}" in str(summary.message)
 
 
 def test_slow_steps_are_not_stalled(run: RunDirectory, worker: Worker) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 
-from rnnlm_tui.contract.config import EvaluationConfig, RunConfig
+from rnnlm_tui.contract.config import EvaluationConfig, RunConfig, TrainingConfig
 from rnnlm_tui.contract.metrics import EvaluationRow, StepRow
 from rnnlm_tui.supervisor.summary import RunFacts, estimate_remaining, summarize_facts
 
@@ -79,3 +80,34 @@ def test_the_training_loss_is_smoothed_over_finite_steps() -> None:
     summary = summarize_facts(facts(recent=rows))
     assert summary.train.loss == 3.0
     assert "NaN" not in summary.model_dump_json()
+
+
+def evaluated(*losses: float) -> list[EvaluationRow]:
+    return [EvaluationRow(1, 10 * place, "validation", "validation", loss, 10, 1.0, 4.0, 0.0) for place, loss in enumerate(losses, 1)]
+
+
+@pytest.mark.parametrize(
+    ("losses", "waited"),
+    [((), 0), ((3.0,), 0), ((3.0, 2.9), 0), ((3.0, 3.0), 1), ((3.0, 2.9, 3.1, 3.2), 2), ((3.0, math.nan, 3.2), 2), ((math.nan,), 1), ((3.0, 3.1, 2.0), 0)],
+)
+def test_patience_counts_evaluations_since_the_best(losses: tuple[float, ...], waited: int) -> None:
+    config = RunConfig(training=TrainingConfig(patience=5))
+    patience = summarize_facts(facts(config=config, evaluations=evaluated(*losses))).patience
+    assert patience is not None
+    assert (patience.waited, patience.limit) == (waited, 5)
+
+
+def test_without_patience_nothing_is_counted() -> None:
+    assert summarize_facts(facts(evaluations=evaluated(3.0, 3.1))).patience is None
+
+
+def test_a_run_that_ended_for_want_of_progress_says_so() -> None:
+    config = RunConfig(training=TrainingConfig(patience=2))
+    summary = summarize_facts(facts(status="finished", config=config, evaluations=evaluated(3.0, 2.9, 3.1, 3.2)))
+    assert summary.message == "ended early: 2 evaluations without a better validation loss, the best is of step 20"
+    assert summarize_facts(facts(status="finished", config=config, evaluations=evaluated(3.0, 2.9, 3.1))).message is None
+
+
+def test_a_run_killed_when_memory_was_short_says_what_it_needed() -> None:
+    message = summarize_facts(facts(status="crashed", meta={"memory_warning": "it needs 9.0 GB and 4.0 GB are free"})).message
+    assert "it needs 9.0 GB and 4.0 GB are free" in str(message)
