@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from rnnlm_tui.cli.arguments import FPS, AsciiOption, FpsOption, NoMouseOption
+from rnnlm_tui.cli.promise import PROMISE, PROMISE_TITLE, PROMISING
 from rnnlm_tui.cli.verbs import FAMILIES, VERBS, Verb
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def command_of(verb: Verb) -> TyperCommand:
     """The typer command behind a verb."""
     function = verb.load()
     holder = typer.Typer(rich_markup_mode=None, add_completion=False)
-    holder.command(verb.name.rpartition(" ")[2], help=function.__doc__, context_settings=_settings())(function)
+    kind = PromisingCommand if verb.name in PROMISING else TyperCommand
+    holder.command(verb.name.rpartition(" ")[2], cls=kind, help=function.__doc__, context_settings=_settings())(function)
     return cast(TyperCommand, typer.main.get_command(holder))
 
 
@@ -75,6 +77,14 @@ class _Formatter(Protocol):
     def section(self, name: str) -> AbstractContextManager[None]: ...
 
     def write_dl(self, rows: Sequence[tuple[str, str]]) -> None: ...
+
+
+class PromisingCommand(TyperCommand):
+    """A verb whose help ends with what a run promises."""
+
+    def format_epilog(self, ctx: object, formatter: object) -> None:  # noqa: ARG002  typer's signature
+        """Write the promise."""
+        _write_promise(cast(_Formatter, formatter))
 
 
 class VerbGroup(TyperGroup):
@@ -121,6 +131,12 @@ class VerbGroup(TyperGroup):
         for family in FAMILIES:
             with writer.section(family):
                 writer.write_dl([(verb.name.ljust(width), verb.summary) for verb in VERBS if verb.family == family])
+        _write_promise(writer)
+
+
+def _write_promise(writer: _Formatter) -> None:
+    with writer.section(PROMISE_TITLE):
+        writer.write_dl(PROMISE)
 
 
 def _wrong_kind(error: typer.BadParameter) -> InputError | None:

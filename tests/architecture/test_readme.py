@@ -9,6 +9,7 @@ import tomllib
 
 from rnnlm_tui import __version__
 from rnnlm_tui.cli.application import command_of
+from rnnlm_tui.cli.promise import PROMISE
 from rnnlm_tui.cli.verbs import VERBS
 from rnnlm_tui.contract.validation import field_paths
 from tests.readme import README, ROOT, rendered
@@ -55,6 +56,11 @@ def test_the_gate_runs_the_command_of_the_readme() -> None:
 def test_pictures_and_files_that_the_readme_names_are_there() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", TEXT):
         assert (ROOT / target).exists(), target
+
+
+def test_the_promise_has_the_parts_that_the_help_has() -> None:
+    promise = TEXT.partition("## What a run promises")[2].partition("\n## ")[0]
+    assert re.findall(r"^- \*\*([^*.]+)\.?\*\*", promise, re.MULTILINE) == [name for name, _ in PROMISE]
 
 
 def test_inside_names_every_room() -> None:

@@ -11,6 +11,7 @@ from rnnlm_tui import __version__
 from rnnlm_tui.cli import verbs
 from rnnlm_tui.cli.application import build
 from rnnlm_tui.cli.main import main, run
+from rnnlm_tui.cli.promise import PROMISE, PROMISE_TITLE
 from rnnlm_tui.cli.verbs import FAMILIES, VERBS, Verb
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.presets import PRESETS
@@ -101,6 +102,14 @@ def test_help_lists_every_verb_under_its_family_with_the_exit_codes(capsys: pyte
         assert re.search(rf"^  {verb.name} +{re.escape(verb.summary)}$", out, re.MULTILINE)
     for code in ("0", "1", "2", "3", "4", "5", "130"):
         assert re.search(rf"\b{code} ", out.partition("Exit codes:")[2])
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["resume", "--help"]], ids=" ".join)
+def test_help_says_what_a_run_promises(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    run(arguments)
+    said = " ".join(capsys.readouterr().out.partition(f"{PROMISE_TITLE}:")[2].split())
+    for name, promise in PROMISE:
+        assert f"{name} {promise}" in said
 
 
 def test_the_table_of_verbs_is_the_command_line() -> None:
