@@ -20,7 +20,7 @@ class Reporter:
     """Collects the results of steps and commits their rows.
 
     Args:
-        commit: stores the rows in one transaction.
+        commit: stores the rows in one transaction, now or as soon as the disk takes them.
         active_seconds: training time of the run before this attempt.
         asynchronous: steps return before the device has done them (CUDA, MPS): their time is then that of the whole batch
             of rows, fetch included, shared out by tokens.
@@ -40,7 +40,6 @@ class Reporter:
         self._asynchronous = asynchronous
         self._clock = clock
         self._waiting: list[tuple[StepResult, float]] = []
-        self._uncommitted: list[StepRow] = []
         self._committed_at = -math.inf
         self._recent: deque[float] = deque(maxlen=SMOOTHED_STEPS)
         self.active_seconds = active_seconds
@@ -62,15 +61,8 @@ class Reporter:
             self.flush()
 
     def flush(self) -> None:
-        """Commit every row that waits.
-
-        Raises:
-            StorageError: they can't be stored; they are kept for the next call.
-        """
+        """Commit every row that waits."""
         if not self._waiting:
-            if self._uncommitted:
-                self._commit(self._uncommitted)
-                self._uncommitted = []
             return
         results = [result for result, _ in self._waiting]
         before = self._clock()
@@ -100,9 +92,7 @@ class Reporter:
             )
         self._waiting.clear()
         self._committed_at = self._clock()
-        self._uncommitted += rows
-        self._commit(self._uncommitted)
-        self._uncommitted = []
+        self._commit(rows)
 
     def _seconds(self, results: Sequence[StepResult], *, fetch_seconds: float) -> list[float]:
         if not self._asynchronous:

@@ -17,11 +17,13 @@ from rnnlm_tui.store.locations import corpora_dir
 from rnnlm_tui.store.locks import RunLock, boot_id, host_name
 from rnnlm_tui.store.manifest import read_manifest
 from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.rebuild import open_database
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.worker.commands import Steering
 from rnnlm_tui.worker.control import ControlServer, PendingCommand
 from rnnlm_tui.worker.hardware import HardwareProbe
 from rnnlm_tui.worker.inbox import Inbox, StopRequested
+from rnnlm_tui.worker.log import log_whatever_the_disk_takes
 from rnnlm_tui.worker.preparation import Preparing, ProgressReporter
 from rnnlm_tui.worker.pulse import Pulse
 from rnnlm_tui.worker.records import Records
@@ -180,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lock = RunLock(run.lock_path)
     try:
         lock.acquire()
-        with RunDatabase(run.database_path) as database:
+        with open_database(run) as database:
             return Worker(run, lock, inbox, database).work()
     except RnnlmError as error:
         _say(error)
@@ -203,4 +205,5 @@ def _say(what: object) -> None:
 
 
 if __name__ == "__main__":
+    log_whatever_the_disk_takes()
     sys.exit(main())

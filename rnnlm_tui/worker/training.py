@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,6 +25,11 @@ from rnnlm_tui.worker.saving import Saver
 
 PAUSE_SECONDS = 0.5
 """At a pause the inbox is waited on in turns of this length."""
+
+SAVE_AGAIN_SECONDS = 60.0
+"""A periodic checkpoint that could not be written is tried again after this time, or when the next one is due."""
+END_AGAIN_SECONDS = 2.0
+"""What could not be stored at the end is tried again after this time: nothing else is left to do."""
 
 NON_FINITE_LIMIT = 20
 """So many steps in a row whose loss or gradient is not finite end the run; none of them changed a weight."""
@@ -70,6 +76,8 @@ class TrainingRun:
         self._saved_step = trainer.step if saved_path else -1
         self._validation_loss = validation_loss
         self._evaluated_step = -1 if validation_loss is None else trainer.step
+        self._save_again_at = math.inf
+        self._wait_until = -math.inf
         self._non_finite_told = 0
         self._settings: dict[str, float] = {}
         for path, value in settings.items():
@@ -94,12 +102,13 @@ class TrainingRun:
         """Train to the last step, evaluate on the test set; or leave early by a stop, with everything saved.
 
         Raises:
-            RnnlmError: out of memory, no finite loss any more, a full disk at the end.
+            RnnlmError: out of memory, no finite loss any more, a run directory that was removed.
         """
         try:
             return self._train()
         except RnnlmError:
-            self._reporter.flush()
+            with suppress(StorageError):  # the first error is the one to tell
+                self._reporter.flush()
             raise
 
     def _train(self) -> Ending:
@@ -115,7 +124,7 @@ class TrainingRun:
             self._check_finite()
             if self._due(self._config.evaluation.every):
                 self._evaluate_unless_stopped()
-            if self._due(self._config.checkpoint.every):
+            if self._due(self._config.checkpoint.every) or time.monotonic() >= self._save_again_at:
                 self._save_if_possible()
         return self._finish()
 
@@ -136,14 +145,16 @@ class TrainingRun:
         """Save and leave; the checkpoint's directory relative to the run's, empty when no step was done.
 
         Raises:
-            StorageError: it can't be saved; the run goes on as before.
+            StorageError: it can't be saved, or rows that wait for a full disk can't be stored; the run goes on as before.
         """
         before, self._status = self._status, "stopping"
         try:
-            return self._save()
+            saved = self._save()
+            self._records.store_all()
         except BaseException:
             self._status = before
             raise
+        return saved
 
     def checkpoint(self) -> str:
         """Save now; the checkpoint's directory relative to the run's."""
@@ -197,13 +208,15 @@ class TrainingRun:
         self._saved_step = -1  # the state on disk is no longer all of it
 
     def _heed_commands(self) -> None:
-        """Carry out what waits; at a pause, wait for more until it ends."""
+        """Carry out what waits; at a pause, or where no more rows can be kept for a full disk, wait for more until that ends."""
         while self._status != "stopping":
-            pending = self._inbox.take(wait=PAUSE_SECONDS if self._status == "paused" else 0.0)
+            waits = self._status == "paused" or self._records.full or time.monotonic() < self._wait_until
+            pending = self._inbox.take(wait=PAUSE_SECONDS if waits else 0.0)
             if pending is not None:
                 self._steering.carry_out(pending)
-            elif self._status == "running":
+            elif not waits:
                 return
+            self._records.check()
 
     def _finish(self) -> Ending:
         """The last evaluation, the last checkpoint, the test set."""
@@ -216,7 +229,8 @@ class TrainingRun:
                 self._check_finite()  # the last steps were only just fetched
                 if self._evaluated_step != self.step:
                     self._evaluate()
-                self._save()
+                if not self._store_at_end():
+                    continue
                 with self._doing("evaluating"):
                     for row in self._evaluator.at_end(self.step):
                         self._event("evaluation", in_words(row))
@@ -235,14 +249,12 @@ class TrainingRun:
 
     @contextmanager
     def _doing(self, activity: Activity) -> Iterator[None]:
-        """Let readers know why no step ends for a while. A full disk is told by what is done, not by what is said of it."""
-        with suppress(StorageError):
-            self._records.set_meta(ACTIVITY_KEY, activity)
+        """Let readers know why no step ends for a while."""
+        self._records.set_meta(ACTIVITY_KEY, activity)
         try:
             yield
         finally:
-            with suppress(StorageError):
-                self._records.set_meta(ACTIVITY_KEY, "")
+            self._records.set_meta(ACTIVITY_KEY, "")
 
     def _evaluate(self) -> str:
         with self._doing("evaluating"):
@@ -261,11 +273,25 @@ class TrainingRun:
         return "; ".join(in_words(row) for row in rows)
 
     def _save_if_possible(self) -> None:
-        """A periodic checkpoint that can't be written is told and tried again when the next is due; training goes on."""
+        """A periodic checkpoint that can't be written makes the run degraded and is tried again in a minute; training goes on."""
         try:
             self._save()
         except StorageError as error:
-            self._event("note", f"no checkpoint: {error.message}")
+            self._save_again_at = time.monotonic() + SAVE_AGAIN_SECONDS
+            self._records.saving_failed(error, self.step)
+
+    def _store_at_end(self) -> bool:
+        """Save, and store what waits for a full disk; False where that can't be done now. Hours of training are worth a wait for space."""
+        try:
+            self._save()
+            self._records.store_all()
+        except StorageError as error:
+            if self._saved_step != self.step:
+                self._records.saving_failed(error, self.step)
+            self._records.check()
+            self._wait_until = time.monotonic() + END_AGAIN_SECONDS
+            return False
+        return True
 
     def _save(self) -> str:
         self._reporter.flush()
@@ -275,6 +301,8 @@ class TrainingRun:
             with self._doing("saving"):
                 row = self._saver.save(self._trainer, train_loss=self._reporter.train_loss, validation_loss=validation_loss)
             self._saved_step, self._saved_path = self.step, row.path
+            self._save_again_at = math.inf
+            self._records.saved(self.step)
         return self._saved_path if self.step else ""
 
     def _check_finite(self) -> None:

@@ -10,7 +10,6 @@ import torch
 
 from rnnlm_tui.contract.metrics import StepRow
 from rnnlm_tui.engine.trainer import StepResult
-from rnnlm_tui.errors import StorageError
 from rnnlm_tui.worker.reporter import REPORT_SECONDS, Reporter
 
 
@@ -89,23 +88,3 @@ def test_losses_that_are_not_finite_are_kept_and_counted() -> None:
 
 def test_there_is_no_training_loss_before_the_first_step() -> None:
     assert math.isnan(Reporter(Store(), 1).train_loss)
-
-
-def test_rows_that_a_full_disk_refused_come_with_the_next_commit() -> None:
-    store, full = Store(), [True]
-
-    def commit(rows: Sequence[StepRow]) -> None:
-        if full:
-            raise StorageError("the disk is full")
-        store(rows)
-
-    reporter = Reporter(commit, 1, clock=Clock())
-    with pytest.raises(StorageError):
-        reporter.step(result(1))
-    with pytest.raises(StorageError):
-        reporter.flush()
-    full.clear()
-    reporter.flush()
-    reporter.step(result(2))
-    reporter.flush()
-    assert [row.step for row in store.rows] == [1, 2]

@@ -180,7 +180,8 @@ def test_a_full_disk_is_told_and_training_goes_on(tmp_path: Path, database: RunD
     bench.evaluator.during = lambda: setattr(bench.saver, "disk_full", bench.trainer.step < 40)
     assert bench.training.train() == "finished"
     assert bench.saver.saved == [(40, 3.0)]
-    assert ("note", "no checkpoint: can't write the checkpoint: no space left") in bench.events()
+    assert ("degraded", "no checkpoint: can't write the checkpoint: no space left; free some space") in bench.events()
+    assert ("recovered", "a checkpoint could be written again") in bench.events()
 
 
 def test_a_stop_that_cannot_be_saved_is_refused_and_training_goes_on(tmp_path: Path, database: RunDatabase) -> None:
