@@ -14,7 +14,7 @@ from rnnlm_tui.errors import DeviceError, InputError, RnnlmError, WorkerError, e
 from rnnlm_tui.store.calibration import add_calibration
 from rnnlm_tui.supervisor.launch import WORKER_SETTINGS
 from rnnlm_tui.supervisor.preflight import check_before_start
-from rnnlm_tui.supervisor.processes import child_environment, python_command
+from rnnlm_tui.supervisor.processes import dependent_environment, python_command
 
 LEAVE_SECONDS = 5.0
 """A probe that goes on so long after it was asked to leave is killed; what it had half-built is swept by the next preparation."""
@@ -43,7 +43,7 @@ def run_probe(config: RunConfig, tell: Callable[[ProbeProgress], None], hint_for
             stdin=request,
             stdout=subprocess.PIPE,
             stderr=log,
-            env=child_environment(WORKER_SETTINGS),
+            env=dependent_environment(WORKER_SETTINGS),
         )
         try:
             answer = _answer(process, tell)

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from rnnlm_tui.contract.requests import CancelRequest, LoadRequest, SampleDone, SampleFailed, SamplePiece, SampleRequest, SamplerReady
 from rnnlm_tui.contract.wire import decode_line, encode_line
 from rnnlm_tui.errors import InputError, RnnlmError, WorkerError, error_kind
-from rnnlm_tui.supervisor.processes import child_environment, python_command
+from rnnlm_tui.supervisor.processes import dependent_environment, python_command
 
 LINE_BYTES = 64 << 20
 """Longest line from a sampler: the whole of a long text."""
@@ -64,7 +64,7 @@ class SamplerClient:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                env=child_environment(SAMPLER_SETTINGS),
+                env=dependent_environment(SAMPLER_SETTINGS),
                 limit=LINE_BYTES,
             )
             ready = self._waiting.setdefault("", asyncio.Queue())

@@ -16,6 +16,7 @@ from rnnlm_tui.contract.bench import BenchTask, Preparing, SaveRequest, TaskFail
 from rnnlm_tui.contract.metrics import Progress
 from rnnlm_tui.contract.wire import decode_line, encode_line
 from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.supervisor.processes import end_with_parent
 from rnnlm_tui.worker.failure import failure_of
 
 Say = Callable[[BaseModel], None]
@@ -83,6 +84,7 @@ def serve(lines: SimpleQueue[bytes], output: BinaryIO) -> None:
 
 def main() -> None:
     """Serve until stdin ends: whoever started us is gone then, and nothing is worth finishing."""
+    end_with_parent()
     lines: SimpleQueue[bytes] = SimpleQueue()
 
     def read() -> None:

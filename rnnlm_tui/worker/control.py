@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import selectors
 import socket
-import struct
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import get_args
@@ -22,6 +20,8 @@ from rnnlm_tui.contract.commands import MAX_REQUEST_BYTES, Command, CommandResul
 from rnnlm_tui.contract.wire import decode_line, encode_line
 from rnnlm_tui.errors import InputError, near_names
 from rnnlm_tui.store.atomic import storage_errors
+from rnnlm_tui.worker.allowance import Allowance
+from rnnlm_tui.worker.connection import Connection, same_user
 
 MAX_CONNECTIONS = 64
 """Beyond these the connection that has been silent longest is dropped, so that half-open ones can't lock a person out."""
@@ -29,6 +29,12 @@ MAX_UNSENT_BYTES = 1 << 20
 """A reader that lets more answers pile up is dropped."""
 IDLE_SECONDS = 60.0
 """A connection without a command in work is dropped after this silence."""
+MAX_IN_WORK = 16
+"""A connection with so many commands in work is read no further until some are answered."""
+SHARE, SAVED_SECONDS = 0.01, 0.05
+"""Of a core that the server may use, and processor time that it may save up for a burst: a flood of requests waits, not the training."""
+TURN_BYTES, TURN_CONNECTIONS = 1_024, 8
+"""Read of a connection, and accepted, before the server looks at its time again: a flood can't hold up a person's command for long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +44,6 @@ class PendingCommand:
     command: Command
     answer: Callable[[CommandResult], None]
     """To be called once, from any thread."""
-
-
-@dataclass(eq=False, slots=True)
-class _Connection:
-    socket: socket.socket
-    received: bytearray = field(default_factory=bytearray)
-    unsent: bytearray = field(default_factory=bytearray)
-    in_work: int = 0
-    """Commands of this connection that aren't answered yet."""
-    reading: bool = True
-    """False after its end of file or a refused line: what is in work is answered, then it is closed."""
-    last_heard: float = field(default_factory=time.monotonic)
 
 
 class ControlServer:
@@ -65,9 +59,9 @@ class ControlServer:
         self._deliver = deliver
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._wake_receiver, self._wake_sender = socket.socketpair()
-        self._outbox: SimpleQueue[tuple[_Connection, bytes]] = SimpleQueue()
+        self._outbox: SimpleQueue[tuple[Connection, bytes]] = SimpleQueue()
         self._selector = selectors.DefaultSelector()
-        self._connections: set[_Connection] = set()
+        self._connections: set[Connection] = set()
         self._closing = threading.Event()
         self._bound = False
         self._thread = threading.Thread(target=self._serve, name="control", daemon=True)
@@ -111,17 +105,20 @@ class ControlServer:
 
     def _serve(self) -> None:
         deadline: float | None = None
+        allowance = Allowance(SHARE, SAVED_SECONDS)
         while deadline is None or (time.monotonic() < deadline and any(one.unsent for one in self._connections)):
             for key, events in self._selector.select(timeout=5.0 if deadline is None else 0.1):
                 connection = key.data
                 if key.fileobj is self._listener:
                     self._accept()
+                    self._rest(allowance)
                 elif key.fileobj is self._wake_receiver:
                     with contextlib.suppress(OSError):
                         self._wake_receiver.recv(4096)
-                elif isinstance(connection, _Connection) and connection in self._connections:
+                elif isinstance(connection, Connection) and connection in self._connections:
                     with self._alone(connection):
                         self._attend(connection, events)
+                    self._rest(allowance)
             while not self._outbox.empty():
                 connection, line = self._outbox.get()
                 connection.in_work -= 1
@@ -134,19 +131,25 @@ class ControlServer:
             self._drop(connection)
         self._close_sockets()
 
+    def _rest(self, allowance: Allowance) -> None:
+        """Sleep off what was used beyond the allowance; not once the run has ended."""
+        seconds = allowance.rest()
+        if seconds:
+            self._closing.wait(seconds)
+
     def _close_sockets(self) -> None:
         self._selector.close()
         for used in (self._listener, self._wake_receiver, self._wake_sender):
             used.close()
 
-    def _attend(self, connection: _Connection, events: int) -> None:
+    def _attend(self, connection: Connection, events: int) -> None:
         if events & selectors.EVENT_READ:
             self._read(connection)
         if events & selectors.EVENT_WRITE and connection in self._connections:
             self._write(connection)
 
     @contextlib.contextmanager
-    def _alone(self, connection: _Connection) -> Iterator[None]:
+    def _alone(self, connection: Connection) -> Iterator[None]:
         """Whatever goes wrong inside ends this connection alone."""
         try:
             yield
@@ -155,7 +158,7 @@ class ControlServer:
             self._drop(connection)
 
     def _accept(self) -> None:
-        while True:
+        for _turn in range(TURN_CONNECTIONS):
             try:
                 accepted, _ = self._listener.accept()
             except OSError:  # nobody waits any more, or no descriptor is left: the next turn tries again
@@ -163,19 +166,19 @@ class ControlServer:
             self._welcome(accepted)
 
     def _welcome(self, accepted: socket.socket) -> None:
-        if not _same_user(accepted):
+        if not same_user(accepted):
             accepted.close()
             return
         accepted.setblocking(False)
         if len(self._connections) >= MAX_CONNECTIONS:
             self._drop(min(self._connections, key=lambda one: (one.in_work > 0, one.last_heard)))
-        connection = _Connection(accepted)
+        connection = Connection(accepted)
         self._connections.add(connection)
         self._selector.register(accepted, selectors.EVENT_READ, connection)
 
-    def _read(self, connection: _Connection) -> None:
+    def _read(self, connection: Connection) -> None:
         try:
-            received = connection.socket.recv(65_536)
+            received = connection.socket.recv(TURN_BYTES)
         except BlockingIOError:
             return
         except OSError:
@@ -193,7 +196,7 @@ class ControlServer:
             connection.reading = False
         self._settle(connection)
 
-    def _hear(self, connection: _Connection, line: bytes) -> None:
+    def _hear(self, connection: Connection, line: bytes) -> None:
         if len(line) > MAX_REQUEST_BYTES:
             self._refuse(connection, b"", f"the line is longer than {MAX_REQUEST_BYTES:,} bytes")
             return
@@ -216,18 +219,18 @@ class ControlServer:
             problem = f"the worker could not take {command.verb}: {type(error).__name__}: {error}"
             self._send(connection, encode_line(CommandResult(id=command.id, ok=False, error=problem, hint="the whole story is in the run's log")))
 
-    def _answer(self, connection: _Connection, result: CommandResult) -> None:
+    def _answer(self, connection: Connection, result: CommandResult) -> None:
         self._outbox.put((connection, encode_line(result)))
         self._wake()
 
-    def _refuse(self, connection: _Connection, line: bytes, problem: str) -> None:
+    def _refuse(self, connection: Connection, line: bytes, problem: str) -> None:
         """Say what was wrong and hear this connection no more; its commands in work are still answered."""
         identifier, hint = _of_refused(line)
         connection.reading = False
         connection.received.clear()
         self._send(connection, encode_line(CommandResult(id=identifier, ok=False, error=problem, hint=hint)))
 
-    def _send(self, connection: _Connection, line: bytes) -> None:
+    def _send(self, connection: Connection, line: bytes) -> None:
         if connection not in self._connections:
             return
         connection.unsent += line
@@ -236,7 +239,7 @@ class ControlServer:
             return
         self._write(connection)
 
-    def _write(self, connection: _Connection) -> None:
+    def _write(self, connection: Connection) -> None:
         try:
             while connection.unsent:
                 del connection.unsent[: connection.socket.send(connection.unsent)]
@@ -247,11 +250,12 @@ class ControlServer:
             return
         self._settle(connection)
 
-    def _settle(self, connection: _Connection) -> None:
+    def _settle(self, connection: Connection) -> None:
         """Wait for what this connection can still do; close it when that is nothing."""
         if connection not in self._connections:
             return
-        events = (selectors.EVENT_READ if connection.reading else 0) | (selectors.EVENT_WRITE if connection.unsent else 0)
+        reading = connection.reading and connection.in_work < MAX_IN_WORK
+        events = (selectors.EVENT_READ if reading else 0) | (selectors.EVENT_WRITE if connection.unsent else 0)
         if not connection.reading and not connection.unsent and not connection.in_work:
             self._drop(connection)
             return
@@ -263,7 +267,7 @@ class ControlServer:
         elif registered:
             self._selector.unregister(connection.socket)
 
-    def _drop(self, connection: _Connection) -> None:
+    def _drop(self, connection: Connection) -> None:
         self._connections.discard(connection)
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(connection.socket)
@@ -273,14 +277,6 @@ class ControlServer:
         oldest = time.monotonic() - IDLE_SECONDS
         for connection in [one for one in self._connections if not one.in_work and one.last_heard < oldest]:
             self._drop(connection)
-
-
-def _same_user(accepted: socket.socket) -> bool:
-    """Whether the other end belongs to this user; where the system can't say, the 0700 directory has to do."""
-    if not hasattr(socket, "SO_PEERCRED"):
-        return True
-    _pid, uid, _gid = struct.unpack("3i", accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-    return bool(uid == os.geteuid())
 
 
 def _of_refused(line: bytes) -> tuple[str, str]:
@@ -293,5 +289,5 @@ def _of_refused(line: bytes) -> tuple[str, str]:
         return "", "send one JSON object a line"
     verb = value.get("verb")
     verbs: tuple[str, ...] = get_args(Verb)
-    hint = "" if verb in verbs else near_names(str(verb), verbs) or f"verbs are {', '.join(verbs)}"
+    hint = "" if verb in verbs else near_names(str(verb)[:64], verbs) or f"verbs are {', '.join(verbs)}"
     return str(value.get("id", ""))[:64], hint

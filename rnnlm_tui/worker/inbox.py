@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import threading
 from queue import Empty, SimpleQueue
 from types import FrameType
 from uuid import uuid4
@@ -20,11 +22,11 @@ class StopRequested(Exception):  # noqa: N818 - not an error: somebody asked for
 
 
 class Inbox:
-    """A queue that the control thread and signal handlers fill and the trainer empties."""
+    """A queue that the control thread and the thread of the signals fill and the trainer empties."""
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[PendingCommand] = SimpleQueue()  # its put may interrupt itself, so signal handlers can use it
-        self._terminated = False
+        self._queue: SimpleQueue[PendingCommand] = SimpleQueue()
+        self._signals: socket.socket | None = None  # kept open for the interpreter, which writes into it
         self._stops: set[int] = set()  # the stops in the queue by identity; adding and discarding are atomic
 
     @property
@@ -53,17 +55,34 @@ class Inbox:
             raise StopRequested
 
     def listen_to_signals(self) -> None:
-        """SIGTERM and SIGINT: checkpoint and stop, a second one leaves now. SIGUSR1: checkpoint. SIGHUP: nothing, a run outlives its terminal."""
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, self._on_terminate)
-        signal.signal(signal.SIGINT, self._on_terminate)
-        signal.signal(signal.SIGUSR1, lambda _number, _frame: self.deliver(_from_signal("SIGUSR1", "checkpoint")))
+        """SIGTERM and SIGINT: checkpoint and stop, a second one leaves now. SIGUSR1: checkpoint. SIGHUP: nothing, a run outlives its terminal.
 
-    def _on_terminate(self, number: int, _frame: FrameType | None) -> None:
-        if self._terminated:
-            os._exit(EXIT_KILLED)
-        self._terminated = True
-        self.deliver(_from_signal(signal.Signals(number).name, "stop"))
+        A thread hears them: Python's own handlers wait until the main thread is back from torch, and a step may take a minute.
+        """
+        heard, self._signals = socket.socketpair()
+        self._signals.setblocking(False)
+        signal.set_wakeup_fd(self._signals.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            signal.signal(number, _heard_by_the_thread)
+        threading.Thread(target=self._hear_signals, args=(heard,), name="signals", daemon=True).start()
+
+    def _hear_signals(self, heard: socket.socket) -> None:
+        """One byte a signal, written by the interpreter in the moment in which it comes."""
+        terminated = False
+        while numbers := heard.recv(64):
+            for number in numbers:
+                if number == signal.SIGUSR1:
+                    self.deliver(_from_signal("SIGUSR1", "checkpoint"))
+                elif number in (signal.SIGTERM, signal.SIGINT):
+                    if terminated:
+                        os._exit(EXIT_KILLED)
+                    terminated = True
+                    self.deliver(_from_signal(signal.Signals(number).name, "stop"))
+
+
+def _heard_by_the_thread(_number: int, _frame: FrameType | None) -> None:
+    """Python needs a handler before it tells the thread of a signal."""
 
 
 def _from_signal(name: str, verb: Verb) -> PendingCommand:

@@ -25,6 +25,7 @@ from rnnlm_tui.contract.wire import encode_line
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.store.locations import corpora_dir
 from rnnlm_tui.store.locks import host_name
+from rnnlm_tui.supervisor.processes import end_with_parent
 from rnnlm_tui.worker.failure import failure_of
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ def measure(config: RunConfig, corpus: PreparedCorpus, tell: Tell, *, warm_up: i
 
 def main() -> int:
     """Measure the config on stdin; returns the exit code, as in `rnnlm_tui.errors`."""
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started this one, and it sends SIGTERM
     signal.signal(signal.SIGTERM, _leave)
     answers = sys.stdout.buffer

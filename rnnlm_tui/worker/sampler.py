@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from rnnlm_tui.contract.requests import CancelRequest, LoadRequest, SampleFailed, SampleRequest, SamplerReady
 from rnnlm_tui.contract.wire import decode_line, encode_line
 from rnnlm_tui.errors import InputError, RnnlmError
+from rnnlm_tui.supervisor.processes import end_with_parent
 
 
 class Mailbox:
@@ -115,7 +116,8 @@ def serve_or_leave(mailbox: Mailbox, write: Writer) -> None:
 
 
 def main() -> None:
-    """Serve until stdin ends."""
+    """Serve until stdin ends, or whoever started us does."""
+    end_with_parent()
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     mailbox, write = Mailbox(), Writer(answers)
     write(SamplerReady())

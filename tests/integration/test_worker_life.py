@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from rnnlm_tui.errors import RunStateError
-from rnnlm_tui.store.checkpoints import list_checkpoints, resolve_checkpoint, verify_checkpoint
+from rnnlm_tui.store.checkpoints import list_checkpoints, verify_checkpoint
 from rnnlm_tui.store.locks import read_lock
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.runs import create_run, find_run
 from rnnlm_tui.supervisor.control_client import resume, send
-from rnnlm_tui.supervisor.launch import launch
 from rnnlm_tui.supervisor.monitor import RunMonitor, summarize
-from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for, wait_for_step, wait_until_ended
+from tests.integration.runs import start, tiny_config, wait_for, wait_until_ended
 
 
 def test_a_run_trains_to_its_last_step_and_tells_everything(text: Path) -> None:
@@ -61,36 +55,6 @@ def test_retention_keeps_the_newest_and_the_best(text: Path) -> None:
     assert [row.step for row in rows if row.best] == [best.step]
 
 
-def test_a_run_goes_on_when_the_session_that_started_it_is_killed(text: Path) -> None:
-    run = create_run(tiny_config(text, {"training.max_steps": ENDLESS}), "orphan")
-    script = "import sys, time; from rnnlm_tui.store.runs import find_run; from rnnlm_tui.supervisor.launch import launch; launch(find_run('orphan')); print('up', flush=True); time.sleep(600)"
-    launcher = subprocess.Popen([sys.executable, "-c", script], start_new_session=True, stdout=subprocess.PIPE)
-    assert launcher.stdout is not None
-    assert launcher.stdout.readline() == b"up\n"
-    before = wait_for_step(run, 1)
-    os.killpg(launcher.pid, signal.SIGHUP)
-    os.killpg(launcher.pid, signal.SIGKILL)
-    launcher.wait()
-    launcher.stdout.close()
-    assert wait_for_step(run, before + 100) > before
-    assert summarize(find_run("orphan")).status == "running"
-    assert send(run, "stop").ok
-    assert summarize(run).status == "stopped"
-
-
-def test_a_second_worker_is_refused_with_pid_and_time(text: Path) -> None:
-    run = start(tiny_config(text, {"training.max_steps": ENDLESS}))
-    holder = read_lock(run.lock_path).pid
-    with pytest.raises(RunStateError, match=f"running as pid {holder} since "):
-        launch(run)
-    second = subprocess.run([sys.executable, "-m", "rnnlm_tui.worker.train", str(run.path)], capture_output=True, text=True, timeout=60, check=False)
-    assert second.returncode == RunStateError.exit_code
-    assert f"running as pid {holder} since " in second.stderr
-    assert "Traceback" not in second.stderr
-    assert read_lock(run.lock_path).pid == holder
-    kill(run)
-
-
 def test_a_missing_corpus_fails_the_run_with_the_reason(tmp_path: Path) -> None:
     run = start(tiny_config(tmp_path / "nowhere.txt"))
     summary = wait_until_ended(run)
@@ -110,30 +74,6 @@ def test_a_device_that_is_not_there_fails_before_the_corpus_is_built(text: Path,
     assert summary.status == "failed"
     assert 'no device "cuda:77"' in str(summary.message)
     assert not any((home / "corpora").glob("*"))
-
-
-def test_sigterm_saves_and_ends_and_sigusr1_saves_and_goes_on(text: Path) -> None:
-    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}))
-    wait_for_step(run, 5)
-    pid = read_lock(run.lock_path).pid
-    assert pid is not None
-    os.kill(pid, signal.SIGHUP)
-    os.kill(pid, signal.SIGUSR1)
-    saved = wait_for(lambda: [entry.step for entry in list_checkpoints(run)] or None, "the checkpoint of SIGUSR1")
-    wait_for_step(run, saved[0] + 20)
-    os.kill(pid, signal.SIGTERM)
-    summary = wait_until_ended(run)
-    assert summary.status == "stopped"
-    assert resolve_checkpoint(run, "last").name == f"step-{summary.step:09d}"
-
-
-def test_a_second_sigterm_leaves_at_once(text: Path) -> None:
-    run = start(tiny_config(text, {"training.max_steps": ENDLESS}))
-    pid = read_lock(run.lock_path).pid
-    assert pid is not None
-    os.kill(pid, signal.SIGTERM)  # it waits: the worker is still importing or preparing, or carries it out between two steps
-    os.kill(pid, signal.SIGTERM)
-    assert wait_until_ended(run).status in ("crashed", "stopped")
 
 
 def test_a_monitor_sees_every_step_and_then_nothing_new(text: Path) -> None:

@@ -1,14 +1,18 @@
-"""The neighbour of `bench --neighbour`: keeps one core busy until its parent is gone; `python -m ... PARENT-PID CORE`."""
+"""The neighbour of `bench --neighbour`: keeps one core busy until its parent is gone; `python -m ... CORE`."""
 
 from __future__ import annotations
 
 import os
 import sys
 
+from rnnlm_tui.supervisor.processes import end_with_parent
+
 
 def main(arguments: list[str]) -> None:
     """Spin on one core."""
-    parent, core = (int(argument) for argument in arguments)
+    parent = os.getppid()
+    end_with_parent()
+    (core,) = (int(argument) for argument in arguments)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
     os.write(1, b"\n")  # whoever started it waits for this

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from rnnlm_tui.contract.bench import BenchTask, Preparing, TaskFailed
 from rnnlm_tui.contract.wire import decode_line, encode_line
 from rnnlm_tui.errors import InputError, WorkerError, error_kind
-from rnnlm_tui.supervisor.processes import child_environment, last_lines, python_command
+from rnnlm_tui.supervisor.processes import dependent_environment, last_lines, python_command
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
@@ -48,7 +48,7 @@ class Child:
         """
         self.name = name
         self._log = log
-        environment = {key: value for key, value in child_environment(settings or {}).items() if key not in without}
+        environment = {key: value for key, value in dependent_environment(settings or {}).items() if key not in without}
         with log.open("wb") as stderr:
             self._process = subprocess.Popen(
                 list(command) if command is not None else python_command("rnnlm_tui.worker.bench"),
@@ -148,8 +148,8 @@ class Busy:
 
     def __init__(self) -> None:
         core = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-        command = python_command("rnnlm_tui.supervisor.bench.busy", str(os.getpid()), str(core))
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=child_environment({}), start_new_session=True)
+        command = python_command("rnnlm_tui.supervisor.bench.busy", str(core))
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=dependent_environment({}), start_new_session=True)
         assert self._process.stdout is not None
         self._process.stdout.read(1)  # it spins from now on
 

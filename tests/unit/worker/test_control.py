@@ -221,7 +221,7 @@ def test_a_socket_file_left_over_by_a_killed_worker_is_replaced(tmp_path: Path, 
 
 
 def test_another_user_is_not_heard(tmp_path: Path, trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnnlm_tui.worker.control.os.geteuid", lambda: 4_242)
+    monkeypatch.setattr("rnnlm_tui.worker.connection.os.geteuid", lambda: 4_242)
     server = ControlServer(tmp_path / "s", status=status, deliver=trainer.deliver)
     server.start()
     with connected(tmp_path / "s") as connection:

@@ -1,0 +1,211 @@
+"""A worker and its neighbours: signals, a second worker, whoever started it, and children that end with their parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rnnlm_tui.errors import RunStateError
+from rnnlm_tui.store.checkpoints import list_checkpoints, resolve_checkpoint
+from rnnlm_tui.store.locks import read_lock
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run, find_run
+from rnnlm_tui.supervisor.control_client import resume, send
+from rnnlm_tui.supervisor.launch import WORKER_SETTINGS, launch
+from rnnlm_tui.supervisor.monitor import summarize
+from rnnlm_tui.supervisor.processes import child_environment, python_command
+from rnnlm_tui.worker.inbox import EXIT_KILLED
+from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for, wait_for_step
+
+pytestmark = pytest.mark.faults
+
+QUIET: dict[str, object] = {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}
+"""A run that does nothing but steps, until it is told to end."""
+SLOW: dict[str, object] = {**QUIET, "training.batch_size": 64, "training.bptt": 128, "model.hidden_size": 192, "model.embedding_dim": 192}
+"""A step takes about a tenth of a second: long beside the way of a signal."""
+
+
+def worker_of(run: RunDirectory) -> subprocess.Popen[bytes]:
+    """The run's worker as a child, for its exit code."""
+    return subprocess.Popen(python_command("rnnlm_tui.worker.train", str(run.path)), env=child_environment(WORKER_SETTINGS), stderr=subprocess.DEVNULL)
+
+
+def wait_until_running(run: RunDirectory, step: int) -> None:
+    """Until its worker says that it trains and has done so many steps."""
+
+    def there() -> bool:
+        if not read_lock(run.lock_path).held:
+            return False
+        answer = send(run, "status")
+        return answer.status == "running" and answer.step >= step
+
+    wait_for(there, f"step {step}")
+
+
+def test_sigterm_checkpoints_within_a_step_and_exits_with_0(text: Path) -> None:
+    run = create_run(tiny_config(text, SLOW))
+    with worker_of(run) as worker:
+        wait_until_running(run, 2)
+        worker.send_signal(signal.SIGTERM)
+        sent = time.time()
+        assert worker.wait(60) == 0
+    summary = summarize(run)
+    assert summary.status == "stopped"
+    assert resolve_checkpoint(run, "last").name == f"step-{summary.step:09d}"
+    with RunReader(run) as reader:
+        later = [row for row in reader.recent_steps(100) if row.time > sent]
+    assert len(later) <= 2, "the step in which it came, and one that ended while it came"
+
+
+def test_sigterm_during_a_pause_saves_what_was_done_and_exits_with_0(text: Path) -> None:
+    run = create_run(tiny_config(text, QUIET))
+    with worker_of(run) as worker:
+        wait_until_running(run, 5)
+        paused = send(run, "pause")
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(60) == 0
+    assert (summarize(run).status, summarize(run).step) == ("stopped", paused.step)
+    assert resolve_checkpoint(run, "last").name == f"step-{paused.step:09d}"
+
+
+def test_a_second_sigterm_leaves_now_and_the_run_resumes(text: Path) -> None:
+    run = create_run(tiny_config(text, {**SLOW, "training.batch_size": 512}))  # a step of a second: both come within one
+    with worker_of(run) as worker:
+        wait_until_running(run, 0)
+        worker.send_signal(signal.SIGTERM)
+        wait_for(lambda: worker.poll() is not None or not is_pending(worker.pid, signal.SIGTERM), "the first signal to arrive")
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(60) == EXIT_KILLED
+    assert not read_lock(run.lock_path).held
+    assert summarize(run).status == "crashed"
+    resume(run)
+    assert send(run, "stop").ok
+    assert summarize(run).status == "stopped"
+
+
+def is_pending(pid: int, number: signal.Signals) -> bool:
+    """Whether a signal was sent to the process and is not delivered yet."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return any(int(line.split()[1], 16) >> (number - 1) & 1 for line in lines if line.startswith(("SigPnd", "ShdPnd")))
+
+
+def test_sigusr1_saves_and_the_run_goes_on_through_sighup(text: Path) -> None:
+    run = start(tiny_config(text, QUIET))
+    wait_for_step(run, 5)
+    pid = read_lock(run.lock_path).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGHUP)
+    os.kill(pid, signal.SIGUSR1)
+    saved = wait_for(lambda: [entry.step for entry in list_checkpoints(run)] or None, "the checkpoint of SIGUSR1")
+    wait_for_step(run, saved[0] + 20)
+    assert summarize(run).status == "running"
+
+
+def test_a_run_goes_on_when_the_session_that_started_it_is_killed(text: Path) -> None:
+    run = create_run(tiny_config(text, QUIET), "orphan")
+    script = "import sys, time; from rnnlm_tui.store.runs import find_run; from rnnlm_tui.supervisor.launch import launch; launch(find_run('orphan')); print('up', flush=True); time.sleep(600)"
+    launcher = subprocess.Popen([sys.executable, "-c", script], start_new_session=True, stdout=subprocess.PIPE)
+    assert launcher.stdout is not None
+    assert launcher.stdout.readline() == b"up\n"
+    before = wait_for_step(run, 1)
+    os.killpg(launcher.pid, signal.SIGHUP)
+    os.killpg(launcher.pid, signal.SIGKILL)
+    launcher.wait()
+    launcher.stdout.close()
+    assert wait_for_step(run, before + 100) > before
+    assert summarize(find_run("orphan")).status == "running"
+    assert send(run, "stop").ok
+    assert summarize(run).status == "stopped"
+
+
+def test_a_second_worker_is_refused_with_pid_and_time_also_after_kill_9_of_the_first(text: Path) -> None:
+    run = start(tiny_config(text, QUIET))
+    for _life in range(2):
+        holder = read_lock(run.lock_path).pid
+        with pytest.raises(RunStateError, match=f"running as pid {holder} since ") as caught:
+            launch(run)
+        assert caught.value.exit_code != 0
+        second = subprocess.run(python_command("rnnlm_tui.worker.train", str(run.path)), capture_output=True, text=True, timeout=60, check=False)
+        assert second.returncode == RunStateError.exit_code
+        assert f"running as pid {holder} since " in second.stderr
+        assert "Traceback" not in second.stderr
+        assert read_lock(run.lock_path).pid == holder
+        kill(run)
+        resume(run)
+
+
+def test_of_two_workers_that_start_at_once_one_trains(text: Path) -> None:
+    run = create_run(tiny_config(text, {"training.max_steps": 20}))
+    with worker_of(run) as first, worker_of(run) as second:
+        codes = sorted((first.wait(60), second.wait(60)))
+    assert codes == [0, RunStateError.exit_code]
+    assert (summarize(run).status, summarize(run).attempt) == ("finished", 1)
+
+
+PARENTS = {
+    "the sampler": """
+import asyncio, psutil, time
+from rnnlm_tui.supervisor.sampler_client import SamplerClient
+async def main():
+    client = SamplerClient()
+    await client.start()
+    print(psutil.Process().children()[0].pid, flush=True)
+    time.sleep(600)
+asyncio.run(main())
+""",
+    "the probe": """
+import psutil, sys
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.supervisor.probe import run_probe
+config = RunConfig.model_validate_json(open(sys.argv[1]).read())
+run_probe(config, lambda progress: print(psutil.Process().children()[0].pid, flush=True), str)
+""",
+    "a child of bench": """
+import sys, time
+from pathlib import Path
+from rnnlm_tui.contract.bench import BenchTask, MachineSurvey
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.supervisor.bench.children import Child
+config = RunConfig.model_validate_json(open(sys.argv[1]).read())
+child = Child("a child", BenchTask(role="machine", config=config, vocab_size=64), Path(sys.argv[1] + ".log"))
+child.ready(MachineSurvey)
+print(child.pid, flush=True)
+time.sleep(600)
+""",
+    "the neighbour of bench": """
+import psutil, time
+from rnnlm_tui.supervisor.bench.children import Busy
+busy = Busy()
+print(psutil.Process().children()[0].pid, flush=True)
+time.sleep(600)
+""",
+}
+"""Each starts one and prints its pid once it has said its first word."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
+@pytest.mark.parametrize("child", PARENTS)
+def test_a_child_ends_with_its_killed_parent_even_when_it_listens_to_nothing(child: str, text: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(tiny_config(text, {"training.batch_size": 64}).model_dump_json())
+    with subprocess.Popen([sys.executable, "-c", PARENTS[child], str(config)], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        process = psutil.Process(int(parent.stdout.readline()))
+        try:
+            process.suspend()  # as deaf as a long import: it reads no end of its stdin
+            parent.kill()
+            parent.wait()
+            wait_for(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, "the child's end")
+        finally:
+            parent.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
