@@ -14,7 +14,9 @@
     ├── WorkerError               4  a worker or sampler that failed, died or does not answer
     └── StorageError              5  files that can't be read, written or trusted
         ├── CheckpointError          a checkpoint that is damaged or of the wrong kind
-        └── DatabaseError            a run.db that is damaged or made by a newer version
+        │   └── NewerCheckpointError    one that a newer version wrote
+        └── DatabaseError            a run.db that is damaged
+            └── NewerDatabaseError      one that a newer version made: whole, and left as it is
 
 Ctrl-C while following a run leaves with 130; the run goes on.
 """
@@ -124,8 +126,16 @@ class CheckpointError(StorageError):
     """A checkpoint that is damaged or of the wrong kind."""
 
 
+class NewerCheckpointError(CheckpointError):
+    """A checkpoint that a newer version of rnnlm-tui wrote: whole perhaps, and not to be judged by this one."""
+
+
 class DatabaseError(StorageError):
-    """A run database that is damaged or made by a newer version."""
+    """A run's database that is damaged."""
+
+
+class NewerDatabaseError(DatabaseError):
+    """A run's database that a newer version made: it is whole, and nothing here may touch it."""
 
 
 def error_kind(exit_code: int) -> type[RnnlmError]:

@@ -34,9 +34,10 @@ def resume(
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.supervisor.control_client import resume as resume_run
     from rnnlm_tui.supervisor.monitor import summarize
+    from rnnlm_tui.supervisor.repair import summary_after_repair
 
     directory = find_run(run)
-    before = summarize(directory)
+    before = summary_after_repair(directory)
     pid = resume_run(directory)
     if follow:
         from rnnlm_tui.cli.follow import follow_run

@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 import time as clock
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
@@ -16,8 +16,9 @@ from types import TracebackType
 from rnnlm_tui.contract.metrics import METRIC_COLUMNS, CheckpointRow, EvaluationRow, EventRow, HardwareRow, Progress, SampleRow, StepRow
 from rnnlm_tui.contract.status import ACTIVITY_KEY
 from rnnlm_tui.store.atomic import open_private, storage_errors
+from rnnlm_tui.store.crash_points import crash_point
 from rnnlm_tui.store.retention import best_step
-from rnnlm_tui.store.schema import BUSY_SECONDS, ROLLUP_STEPS, STATE_EVENTS, TABLES, check_version, database_errors, storable, without_nonfinite
+from rnnlm_tui.store.schema import BUSY_SECONDS, ROLLUP_STEPS, STATE_EVENTS, TABLES, all_rows, check_version, database_errors, storable, without_nonfinite
 
 # A bucket is always computed anew from its rows: right after a repeated batch and after a resume as well, and 1,024 rows take half a millisecond.
 _ROLL_UP = f"""
@@ -152,14 +153,28 @@ class RunDatabase:
         """Index a checkpoint; `best` and `last` of all rows are worked out anew, whatever `row` says."""
         (train, validation), lost = without_nonfinite(("train_loss", "validation_loss"), (row.train_loss, row.validation_loss))
         values = (row.step, row.attempt, row.epoch, row.tokens_seen, train, validation, row.bytes, row.path, row.time, lost)
-        with self._transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?)", values)
-            _mark_checkpoints(connection)
+        with storage_errors("write", self.path):
+            crash_point("index.before")
+            with self._transaction() as connection:
+                connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?)", values)
+                crash_point("index.inside")
+                _mark_checkpoints(connection)
+            crash_point("index.after")
 
     def remove_checkpoint(self, step: int) -> None:
         """Take a checkpoint out of the index; one that isn't there is no error."""
-        with self._transaction() as connection:
+        with storage_errors("write", self.path), self._transaction() as connection:
             connection.execute("DELETE FROM checkpoints WHERE step = ?", (step,))
+            crash_point("prune.index")
+            _mark_checkpoints(connection)
+
+    def restore(self, rows: Iterable[tuple[str, Sequence[object]]]) -> None:
+        """Take (table, row) as another file held them, and work out roll-ups and marks anew; a row whose key is taken is left out."""
+        with self._transaction() as connection:
+            for table, row in rows:
+                connection.execute(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+            for (bucket,) in all_rows(connection, f"SELECT DISTINCT (step - 1) / {ROLLUP_STEPS} FROM steps WHERE superseded = 0"):
+                connection.execute(_ROLL_UP, {"bucket": bucket})
             _mark_checkpoints(connection)
 
     def set_meta(self, key: str, value: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rnnlm_tui.contract.metrics import METRIC_COLUMNS, EventKind
-from rnnlm_tui.errors import DatabaseError, StorageError
+from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, StorageError
 
 SCHEMA_VERSION = 1
 """Kept in `PRAGMA user_version`; 0 is a file without tables."""
@@ -66,11 +66,12 @@ def check_version(version: int, path: Path) -> None:
     """Refuse a database that another version of rnnlm-tui made.
 
     Raises:
-        DatabaseError: the schema is not the one of this version.
+        NewerDatabaseError: a newer version made it.
+        DatabaseError: no version did.
     """
     if version > SCHEMA_VERSION:
         message = f"{path} was made by a newer version of rnnlm-tui: its schema is {version}, this version reads {SCHEMA_VERSION}"
-        raise DatabaseError(message, hint="update rnnlm-tui; the file was not changed")
+        raise NewerDatabaseError(message, hint="update rnnlm-tui; the file was not changed")
     if version < SCHEMA_VERSION:
         raise DatabaseError(f"{path} has the schema {version}, which no version of rnnlm-tui wrote", hint=_damage_hint(path))
 
@@ -99,7 +100,7 @@ def database_errors(path: Path) -> Iterator[None]:
 
 def _damage_hint(path: Path) -> str:
     name = path.parent.name
-    return f"the checkpoints beside it are not touched: `rnnlm-tui sample {name}@last` still works; keep the file, and move it aside to look into it"
+    return f"the checkpoints are not touched: `rnnlm-tui sample {name}@last` still works, and `rnnlm-tui verify {name}` or `resume` rebuilds the database"
 
 
 def all_rows(connection: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:

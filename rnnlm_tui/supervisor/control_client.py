@@ -15,6 +15,7 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.supervisor.launch import launch
 from rnnlm_tui.supervisor.monitor import summarize
+from rnnlm_tui.supervisor.repair import summary_after_repair
 
 CONNECT_SECONDS = 10.0
 """A worker that holds its lock has this long to open its socket."""
@@ -60,7 +61,7 @@ def resume(run: RunDirectory) -> int:
         RunStateError: the run is running, finished, or out of reach on another host.
         WorkerError: the new attempt ended at its start.
     """
-    status = summarize(run).status
+    status = summary_after_repair(run).status
     if status == "paused":
         send(run, "resume")
         return read_lock(run.lock_path).pid or 0

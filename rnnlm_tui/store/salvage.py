@@ -1,0 +1,223 @@
+"""Reads the rows that can still be read of a damaged database, whichever of its pages are lost."""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+import shutil
+import sqlite3
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from rnnlm_tui.contract.metrics import EventKind
+from rnnlm_tui.store.atomic import PRIVATE_FILE, TEMPORARY_PREFIX, make_private_directory, storage_errors
+from rnnlm_tui.store.pages import PAGE_BYTES, Record, scan_records
+from rnnlm_tui.store.schema import TABLES
+
+Row = tuple[Any, ...]
+
+DERIVED = ("rollups", "progress")
+"""Tables that are worked out anew, or tell of a moment that is over."""
+_TYPES: dict[str, tuple[type, ...]] = {"INTEGER": (int,), "REAL": (int, float), "TEXT": (str,)}
+_COUNTS = ("attempt", "step", "tokens_seen", "tokens", "bytes")
+_JSON = ("environment", "nonfinite", "arguments", "result")
+_NONFINITE = frozenset({"nan", "inf", "-inf"})
+_CLOSED: dict[tuple[str, str], frozenset[str]] = {
+    ("events", "kind"): frozenset(get_args(EventKind)),
+    ("evaluations", "split"): frozenset({"validation", "test"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    name: str
+    types: tuple[type, ...]
+    optional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    name: str
+    columns: tuple[_Column, ...]
+    key: tuple[int, ...]
+    """Places of the primary key's columns: rows lie in the file in its order."""
+    with_rowid: bool
+
+    @property
+    def key_names(self) -> list[str]:
+        return [self.columns[index].name for index in self.key]
+
+    def key_of(self, row: Row) -> Row:
+        return tuple(row[index] for index in self.key)
+
+
+def salvaged_rows(database: Path) -> Iterator[tuple[str, Row]]:
+    """(table, row) of all that can be read and makes sense, from a copy: the file itself is never opened by SQLite.
+
+    What SQLite reads comes first; where it stops, every page of the file is looked at for rows. A row may come twice, then: the first is the right one.
+    One whose bytes are wrong in a way that no rule sees comes as it is.
+
+    Raises:
+        StorageError: no room for the copy, or the file can't be read at all.
+    """
+    tables = [table for table in _tables() if table.name not in DERIVED]
+    with _copy(database) as copy:
+        whole = yield from _read_by_tree(copy, tables)
+        if not whole and copy.is_file():
+            for record in scan_records(copy):
+                for table in tables:
+                    row = _row(table, record)
+                    if row is not None and _makes_sense(table, row):
+                        yield table.name, row
+                        break
+
+
+def _read_by_tree(copy: Path, tables: Sequence[_Table]) -> Generator[tuple[str, Row], None, bool]:
+    """What SQLite can read, table by table; returns whether that was all. The log beside the file is folded into it."""
+    whole = True
+    with _opened(copy) as connection:
+        if connection is None:
+            return False
+        for table in tables:
+            rows = _walk(connection, table)
+            while True:
+                try:
+                    row = next(rows)
+                except StopIteration as end:
+                    whole = whole and bool(end.value)
+                    break
+                if _makes_sense(table, row):
+                    yield table.name, row
+    return whole
+
+
+@contextmanager
+def _copy(database: Path) -> Iterator[Path]:
+    folder = database.parent / f"{TEMPORARY_PREFIX}salvage-{secrets.token_hex(8)}"
+    make_private_directory(folder)
+    try:
+        with storage_errors("copy", database):
+            for suffix in ("", "-wal"):
+                source = database.with_name(database.name + suffix)
+                if source.is_file():
+                    shutil.copyfile(source, folder / source.name)
+                    (folder / source.name).chmod(PRIVATE_FILE)
+        yield folder / database.name
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _opened(copy: Path) -> Iterator[sqlite3.Connection | None]:
+    """The copy, its first page made anew where it is lost; None where nothing of it is a database."""
+    if not copy.is_file():
+        yield None
+        return
+    connection = _connect(copy)
+    if not _has_tables(connection):
+        connection.close()
+        _renew_first_page(copy)
+        connection = _connect(copy)
+    with closing(connection):
+        yield connection if _has_tables(connection) else None
+
+
+def _connect(copy: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(copy, isolation_level=None)
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    connection.execute("PRAGMA writable_schema = ON")  # or a file that is shorter than it says is refused as a whole
+    connection.execute("PRAGMA cell_size_check = ON")
+    return connection
+
+
+def _has_tables(connection: sqlite3.Connection) -> bool:
+    try:
+        found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.Error:
+        return False
+    return found >= {table.name for table in _tables()}
+
+
+def _renew_first_page(copy: Path) -> None:
+    """Put a new database's first page, which says where each table begins, over this one's: tables are made in one order, so they begin at the same places."""
+    content = copy.read_bytes()
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(f"PRAGMA page_size = {PAGE_BYTES}; {TABLES}")
+        first = bytearray(fresh.serialize()[:PAGE_BYTES])
+    pages = max(1, math.ceil(len(content) / PAGE_BYTES))
+    first[18:20] = b"\x02\x02"  # written ahead, as the log beside it is
+    first[24:28] = first[92:96] = (1).to_bytes(4, "big")  # the count of changes for which the next number holds
+    first[28:32] = pages.to_bytes(4, "big")
+    copy.write_bytes(bytes(first) + content[PAGE_BYTES:].ljust((pages - 1) * PAGE_BYTES, b"\0"))
+
+
+def _tables() -> list[_Table]:
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(TABLES)
+        found = fresh.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall()
+        return [_described(name, fresh.execute(f"PRAGMA table_info({name})").fetchall(), "WITHOUT ROWID" not in sql) for name, sql in found]
+
+
+def _described(name: str, info: list[Row], with_rowid: bool) -> _Table:
+    columns = tuple(_Column(column, _TYPES[kind], not (required or place)) for _, column, kind, required, _, place in info)
+    key = tuple(index for _, index in sorted((place, index) for index, *_, place in info if place))
+    return _Table(name, columns, key, with_rowid)
+
+
+def _walk(connection: sqlite3.Connection, table: _Table) -> Generator[Row, None, bool]:
+    """Rows in order until the end or a page that can't be read; returns whether all came. Keys that don't grow are pages that point at each other wrongly."""
+    before: Row | None = None
+    try:
+        with closing(connection.execute(f"SELECT * FROM {table.name} ORDER BY {', '.join(table.key_names)}")) as cursor:
+            for row in cursor:
+                key = table.key_of(row)
+                if before is not None and not key > before:
+                    return False
+                before = key
+                yield row
+    except (sqlite3.Error, OverflowError, TypeError):
+        return False
+    return True
+
+
+def _row(table: _Table, record: Record) -> Row | None:
+    """The record as a row of this table, in its order of columns; None where it can't be one."""
+    if table.with_rowid != (record.rowid is not None) or len(record.values) != len(table.columns):
+        return None
+    if table.with_rowid:
+        by_index = dict(enumerate(record.values)) | {table.key[0]: record.rowid}
+    else:
+        stored = [*table.key, *(index for index in range(len(table.columns)) if index not in table.key)]
+        by_index = dict(zip(stored, record.values, strict=True))
+    # Whole numbers of a REAL column are stored as such.
+    row = [float(value) if isinstance(value, int) and float in table.columns[index].types else value for index, value in sorted(by_index.items())]
+    return tuple(row)
+
+
+def _makes_sense(table: _Table, row: Row) -> bool:
+    for column, value in zip(table.columns, row, strict=True):
+        if value is None:
+            if not column.optional:
+                return False
+            continue
+        if not isinstance(value, column.types) or (isinstance(value, float) and not math.isfinite(value)):
+            return False
+        if column.name in _COUNTS and isinstance(value, int) and value < 0:
+            return False
+        if value not in _CLOSED.get((table.name, column.name), (value,)):
+            return False
+        if column.name in _JSON and not _is_json(str(value), _NONFINITE if column.name == "nonfinite" else None):
+            return False
+    return True
+
+
+def _is_json(text: str, allowed: frozenset[str] | None) -> bool:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and (allowed is None or all(isinstance(value, str) and value in allowed for value in found.values()))
