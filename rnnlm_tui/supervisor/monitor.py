@@ -84,7 +84,7 @@ class RunMonitor:
     def poll(self) -> RunSnapshot | None:
         """The new snapshot, or None when nothing that a view shows has changed since the last one."""
         lock = read_lock(self.run.lock_path)
-        seen = (self._reader.data_version(), lock.held, lock.pid, self._log_stamp())
+        seen = (self._reader.data_version(), lock.held, lock.pid, lock.degraded, self._log_stamp())
         if seen == self._seen and self._facts is not None and self._status(self._facts, lock) == self._facts.status:
             return None
         self._seen = seen
@@ -140,6 +140,7 @@ class RunMonitor:
             attempt=attempts[-1].attempt if attempts else 0,
             started=attempts[0].started if attempts else None,
             pid=lock.pid if lock.held else None,
+            degraded=lock.degraded,
             recent=reader.recent_steps(RECENT_STEPS),
             evaluations=reader.evaluations(),
             checkpoints=reader.checkpoints(),
@@ -157,10 +158,11 @@ class RunMonitor:
                 lock_held=lock.held,
                 same_host=host is None or host == host_name(),
                 last_state=None if facts.last_state is None else facts.last_state.kind,
-                heartbeat_age=self._heartbeat_age.of(number(facts.meta.get("heartbeat"))),
+                heartbeat_age=self._heartbeat_age.of(lock.touched if lock.degraded else number(facts.meta.get("heartbeat"))),
                 step_age=step_age,
                 usual_step=usual_step(facts) if step_age is not None and step_age > STALE_SECONDS else None,
                 activity=facts.meta.get(ACTIVITY_KEY, ""),
+                degraded=lock.degraded != "",
             )
         )
 

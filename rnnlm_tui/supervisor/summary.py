@@ -67,6 +67,8 @@ class RunFacts:
     progress: Progress | None
     hardware: Sequence[HardwareRow] = ()
     """The newest readings, the oldest of them first."""
+    degraded: str = ""
+    """Why the living worker can't store what it measures; empty while it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +264,8 @@ def _message(facts: RunFacts) -> str | None:
         return f"its worker ended without a word, {f'killed for want of memory perhaps: {short}' if short else 'killed, or with the machine'}"
     if facts.status == "stalled":
         return _stalled_message(facts)
+    if facts.degraded and facts.status in LIVING:
+        return f"it trains on; {facts.degraded}" if facts.status == "degraded" else facts.degraded
     patience = _patience(facts)
     if facts.status == "finished" and patience is not None and patience.waited >= patience.limit:
         best = _evaluation_figures(during_run(facts.evaluations, "validation")).best_step

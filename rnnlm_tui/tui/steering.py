@@ -24,6 +24,7 @@ WHY_NOT: dict[RunStatus, str] = {
 
 PAUSE_VERBS: dict[RunStatus, str] = {
     "running": "Pause",
+    "degraded": "Pause",
     "paused": "Go on",
     "stopped": "Resume",
     "failed": "Retry",

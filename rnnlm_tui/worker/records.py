@@ -37,6 +37,7 @@ class Records:
     """
 
     def __init__(self, run: RunDirectory, lock: RunLock, database: RunDatabase, *, max_kept: int = MAX_KEPT_ROWS) -> None:
+        self._run = run
         self._lock = lock
         self._database = database
         self._ballast = Ballast(database.path)
@@ -68,7 +69,9 @@ class Records:
             raise self._fatal
         for path, known in self._places:
             if _identity(path) != known:
-                self._fatal = StorageError(f"{path} was removed or replaced under its worker", hint="nothing more is written there; `rnnlm-tui runs` shows what is left")
+                self._fatal = StorageError(
+                    f"{path} was removed or replaced while its worker ran", hint="nothing was written in its place; `rnnlm-tui runs` shows what is left"
+                )
                 raise self._fatal
 
     def make_ballast(self) -> None:
@@ -100,7 +103,7 @@ class Records:
 
     def saving_failed(self, error: StorageError, step: int) -> None:
         """A checkpoint could not be written: the run is degraded until `saved`."""
-        first, self._unsaved = not self._unsaved, f"no checkpoint: {_in_words(error)}"
+        first, self._unsaved = not self._unsaved, f"not saved: {self._in_words(error)}"
         self._tell()
         if first:
             self._event("degraded", self._unsaved, step)
@@ -213,7 +216,7 @@ class Records:
 
     def _degrade(self, error: StorageError) -> None:
         """From now on rows are kept; the first time it is told, in the room that the ballast gives up on a full disk."""
-        first, self._reason = not self._reason, _in_words(error)
+        first, self._reason = not self._reason, self._in_words(error)
         if is_full(error):
             self._ballast.release()
         self._tell()
@@ -259,15 +262,15 @@ class Records:
         with suppress(StorageError):  # a disk that takes not even this: the lock's age tells it then
             self._lock.tell(self.degraded)
 
+    def _in_words(self, error: StorageError) -> str:
+        """Short enough for the lock's file and a narrow terminal: the run's own files by their names."""
+        return "; ".join(filter(None, (error.message.replace(f"{self._run.path}/", ""), error.hint)))
+
     def _event(self, kind: EventKind, text: str, step: int) -> None:
         self.add_event(self._event_row(kind, text, step))
 
     def _event_row(self, kind: EventKind, text: str, step: int) -> EventRow:
         return EventRow(self._attempt, step, kind, text, clock.time())
-
-
-def _in_words(error: StorageError) -> str:
-    return f"{error.message}; {error.hint}" if error.hint else error.message
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -136,7 +136,7 @@ class RunsScreen(PaneScreen):
             return Content("")
         if not summaries:
             return Content.styled("no runs yet", palette.DIM)
-        running = sum(run.status in ("running", "preparing") for run in summaries)
+        running = sum(run.status in ("running", "preparing", "degraded") for run in summaries)
         count = Content.styled(f"{len(summaries)} run{'s' if len(summaries) != 1 else ''}", palette.DIM)
         if not running:
             return count

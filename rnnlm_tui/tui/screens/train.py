@@ -133,7 +133,7 @@ class TrainScreen(PaneScreen):
             rows,
             label.stylize(palette.DIM),
             cores=machine.cpu_count if machine is not None else 0,
-            alarm=status == "stalled",
+            alarm=status in ("stalled", "degraded"),
             device=device_name(machine, wide=False, device=snapshot.summary.device) if machine is not None and snapshot is not None and not ended else "",
             arithmetic=arithmetic(snapshot.summary) if snapshot is not None else "",
             others=others_words(snapshot.summary) if snapshot is not None else "",

@@ -238,11 +238,11 @@ def _short(text: str, room: int) -> str:
 
 
 def _speed(run: RunSummary, _room: int) -> Content:
-    return Content.styled(short(run.tokens_per_second), palette.WARN if run.status == "stalled" else palette.TEXT)
+    return Content.styled(short(run.tokens_per_second), palette.WARN if run.status in ("stalled", "degraded") else palette.TEXT)
 
 
 def _age(run: RunSummary, _room: int) -> Content:
-    living = run.status in ("running", "preparing")
+    living = run.status in ("running", "preparing", "degraded")
     return Content.styled("now" if living else age(None if run.updated is None else time() - run.updated), palette.DIM)
 
 

@@ -26,9 +26,11 @@ INDENT = 7
 """Columns of `@3,700 `."""
 LONGEST = 2_000
 """Characters of a sample that are looked at: more never stand in a panel."""
-TROUBLE = ("stalled", "failed", "crashed", "lost")
+REASON_LINES = 3
+TROUBLE = ("stalled", "degraded", "failed", "crashed", "lost")
 SENTENCES = {
     "stalled": "The process lives but makes no step.",
+    "degraded": "The disk takes nothing: it trains on and keeps its rows in memory.",
     "failed": "The run failed.",
     "crashed": "The worker ended without a word; space goes on from the last checkpoint.",
     "lost": "The run is on another machine that does not answer.",
@@ -46,7 +48,7 @@ def lines_below(snapshot: RunSnapshot, width: int, height: int, *, ascii_only: b
 
 
 def trouble_lines(snapshot: RunSnapshot, width: int, *, ascii_only: bool) -> list[Content]:
-    """One sentence of fact and the last log line; nothing for a run that is well."""
+    """One sentence of fact and the last log line; nothing for a run that is well. Why one is degraded, and what helps, is told in full."""
     summary = snapshot.summary
     if summary.status not in TROUBLE:
         return []
@@ -56,6 +58,8 @@ def trouble_lines(snapshot: RunSnapshot, width: int, *, ascii_only: bool) -> lis
         fact = f"The process{pid} lives but made no step since {strftime('%H:%M:%S', localtime(summary.updated))}."
     colour = palette.BAD if summary.status in ("failed", "crashed") else palette.TEXT
     first = Content.assemble(status_glyph(summary.status, ascii_only=ascii_only), " ", from_outside(fact, newlines="space").stylize(colour))
+    if summary.status == "degraded":
+        return list(first.wrap(max(8, width)))[:REASON_LINES]
     last = next((line for line in reversed(snapshot.log_tail) if line.strip()), "")
     second = Content.assemble(("Last log line: ", palette.DIM), from_outside(last.strip(), newlines="space").stylize(palette.TEXT)) if last else Content("")
     return [first.truncate(width, ellipsis=True), second.truncate(width, ellipsis=True)]

@@ -63,7 +63,7 @@ def busy(row: HardwareRow | None, status: RunStatus) -> Content:
 
 
 def _alarm(status: RunStatus) -> str:
-    return palette.WARN if status == "stalled" else palette.BRIGHT
+    return palette.WARN if status in ("stalled", "degraded") else palette.BRIGHT
 
 
 def _label(label: str, value: str, *, colour: str = palette.BRIGHT, bold: bool = True, unit: str = "") -> Content:
@@ -118,6 +118,7 @@ def _time_left(summary: RunSummary, margin: float | None, *, ascii_only: bool) -
     words = {
         "running": "time left soon", "paused": "paused", "stopped": "stopped", "finished": "finished", "failed": "failed",
         "crashed": "crashed", "lost": "time left unknown", "draft": "not started", "preparing": "starting",
+        "degraded": "time left unknown",
     }  # fmt: skip
     return Content.styled(words[status], palette.BAD if status in ("failed", "crashed") else palette.DIM)
 

@@ -120,6 +120,25 @@ def test_no_step_for_long_is_stalled_and_says_since_when(run: RunDirectory, work
     assert f"no step since {time.strftime('%H:%M:%S', time.localtime(long_ago))}" in str(summary.message)
 
 
+def test_a_worker_that_keeps_its_rows_in_memory_is_degraded_and_says_why(run: RunDirectory, worker: Worker) -> None:
+    worker.lock.acquire()
+    long_ago = time.time() - 2 * STALE_SECONDS
+    worker.event("running", at=long_ago)
+    worker.steps(1, 5, ended=long_ago)
+    worker.database.heartbeat(long_ago)
+    monitor = RunMonitor(run)
+    assert monitor.snapshot().summary.status == "stalled"
+    worker.lock.tell("7 rows wait in memory: can't write run.db: disk full")
+    summary = monitor.snapshot().summary
+    assert (summary.status, summary.message) == ("degraded", "it trains on; 7 rows wait in memory: can't write run.db: disk full")
+    worker.lock.tell("8 rows wait in memory: can't write run.db: disk full")
+    assert str(monitor.snapshot().summary.message).startswith("it trains on; 8 rows")
+    os.utime(run.lock_path, (long_ago, long_ago))
+    assert monitor.summary().status == "stalled"
+    worker.lock.tell("")
+    assert monitor.summary().status == "stalled"
+
+
 def test_slow_steps_are_not_stalled(run: RunDirectory, worker: Worker) -> None:
     worker.lock.acquire()
     long_ago = time.time() - 2 * STALE_SECONDS

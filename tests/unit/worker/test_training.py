@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -12,40 +13,44 @@ import pytest
 import torch
 
 from rnnlm_tui.contract.commands import Command, CommandResult, Verb
-from rnnlm_tui.contract.config import CheckpointConfig, EvaluationConfig, RunConfig
-from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, SampleRow
+from rnnlm_tui.contract.config import CheckpointConfig, EvaluationConfig, RunConfig, TrainingConfig
+from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventKind, SampleRow
 from rnnlm_tui.engine.batches import StreamBatches
+from rnnlm_tui.engine.failures import out_of_memory
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.errors import RnnlmError, StorageError
+from rnnlm_tui.errors import DeviceError, RnnlmError, StorageError
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.worker.commands import Steering
 from rnnlm_tui.worker.control import PendingCommand
 from rnnlm_tui.worker.evaluating import Evaluator
+from rnnlm_tui.worker.guards import LossGuard
 from rnnlm_tui.worker.inbox import Inbox
 from rnnlm_tui.worker.preparation import Preparing
 from rnnlm_tui.worker.reporter import Reporter
+from rnnlm_tui.worker.room import Room
 from rnnlm_tui.worker.saving import Saver
-from rnnlm_tui.worker.training import NON_FINITE_LIMIT, TrainingRun
+from rnnlm_tui.worker.training import TrainingRun
 from tests.unit.worker.stores import records_of
 
 STEPS = 40
 
 
 class FakeEvaluator:
-    """Every evaluation finds the same loss; `during` is called in its midst."""
+    """Every evaluation finds the same loss, or the next of `losses`; `during` is called in its midst."""
 
     def __init__(self) -> None:
         self.evaluated: list[int] = []
         self.tested: list[int] = []
         self.during: Callable[[], None] = lambda: None
+        self.losses: list[float] = []
 
     def during_run(self, step: int) -> tuple[EvaluationRow, ...]:
         self.during()
         self.evaluated.append(step)
-        return (EvaluationRow(1, step, "validation", "validation", 3.0, 10, 1.0, 0.1, 0.0),)
+        return (EvaluationRow(1, step, "validation", "validation", self.losses.pop(0) if self.losses else 3.0, 10, 1.0, 0.1, 0.0),)
 
     def at_end(self, step: int) -> tuple[EvaluationRow, ...]:
         self.tested.append(step)
@@ -78,7 +83,9 @@ class FakeSaver:
 class Bench:
     """A run to be trained in this thread, and commands from others."""
 
-    def __init__(self, directory: Path, database: RunDatabase, *, every: int = 0) -> None:
+    def __init__(
+        self, directory: Path, database: RunDatabase, *, every: int = 0, training: TrainingConfig | None = None, evaluations: Sequence[EvaluationRow] = ()
+    ) -> None:
         self.directory = RunDirectory(directory)
         self.inbox, self.evaluator, self.saver = Inbox(), FakeEvaluator(), FakeSaver()
         self.inbox_answers: list[CommandResult] = []
@@ -87,7 +94,9 @@ class Bench:
         self.trainer = Trainer(model, StreamBatches(tokens, 4, 6), max_steps=STEPS, learning_rate=0.01)
         records = records_of(database)
         self.steering = Steering(Preparing(0), records)
-        config = RunConfig(evaluation=EvaluationConfig(every=every), checkpoint=CheckpointConfig(every=every))
+        training = training or TrainingConfig()
+        config = RunConfig(evaluation=EvaluationConfig(every=every), checkpoint=CheckpointConfig(every=every), training=training)
+        guard = LossGuard(training.max_bad_steps)
         self.training = TrainingRun(
             config,
             records,
@@ -95,12 +104,14 @@ class Bench:
             inbox=self.inbox,
             steering=self.steering,
             trainer=self.trainer,
-            reporter=Reporter(records.add_steps, 1),
+            reporter=Reporter(records.add_steps, 1, observe=guard.take),
             evaluator=cast(Evaluator, self.evaluator),
             saver=cast(Saver, self.saver),
+            guard=guard,
+            room=Room("plain-otter", config, torch.device("cpu"), vocab_size=11, sentences=10, tokens=500),
             settings={},
             saved_path="",
-            validation_loss=None,
+            evaluations=evaluations,
         )
         self.steering.steered = self.training
 
@@ -111,6 +122,10 @@ class Bench:
     def events(self) -> list[tuple[str, str]]:
         with RunReader(self.directory) as reader:
             return [(event.kind, event.text) for event in reversed(reader.events())]
+
+    def marks(self, kind: EventKind) -> list[tuple[int, str]]:
+        with RunReader(self.directory) as reader:
+            return [(event.step, event.text) for event in reversed(reader.events()) if event.kind == kind]
 
     def steps(self) -> list[int]:
         with RunReader(self.directory) as reader:
@@ -180,7 +195,7 @@ def test_a_full_disk_is_told_and_training_goes_on(tmp_path: Path, database: RunD
     bench.evaluator.during = lambda: setattr(bench.saver, "disk_full", bench.trainer.step < 40)
     assert bench.training.train() == "finished"
     assert bench.saver.saved == [(40, 3.0)]
-    assert ("degraded", "no checkpoint: can't write the checkpoint: no space left; free some space") in bench.events()
+    assert ("degraded", "not saved: can't write the checkpoint: no space left; free some space") in bench.events()
     assert ("recovered", "a checkpoint could be written again") in bench.events()
 
 
@@ -197,16 +212,113 @@ def test_a_stop_that_cannot_be_saved_is_refused_and_training_goes_on(tmp_path: P
     assert [(answer.ok, answer.status, answer.hint) for answer in bench.inbox_answers] == [(False, "running", "free some space")]
 
 
-def test_losses_that_stay_not_finite_end_the_run_with_the_reason(tmp_path: Path, database: RunDatabase) -> None:
+def lose_the_loss(bench: Bench, first: int, last: int = STEPS) -> None:
+    """The loss and so the gradient of these steps is NaN."""
+    forward = bench.trainer.model.forward
+
+    def broken(*arguments: object, **settings: object) -> tuple[torch.Tensor, object]:
+        loss, state = forward(*arguments, **settings)  # type: ignore[arg-type]
+        return (loss * math.nan if first <= bench.trainer.step + 1 <= last else loss), state
+
+    bench.trainer.model.forward = broken  # type: ignore[method-assign, assignment]
+
+
+def weights(bench: Bench) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in bench.trainer.model.parameters()]
+
+
+def test_losses_that_stay_not_finite_end_the_run_with_the_last_good_weights_saved(tmp_path: Path, database: RunDatabase) -> None:
+    bench, good = Bench(tmp_path, database, training=TrainingConfig(max_bad_steps=5)), Bench(tmp_path, database)
+    lose_the_loss(bench, first=11)
+    with pytest.raises(RnnlmError, match=r"not finite for 5 steps in a row up to step 15 \(loss nan, gradient nan\)") as caught:
+        bench.training.train()
+    assert "step 10, the last good ones, are saved as checkpoints/step-000000015" in caught.value.message
+    assert "rnnlm-tui train --from plain-otter@last --set optimizer.learning_rate=0.0015" in caught.value.hint
+    assert bench.saver.saved == [(15, None)]  # without a validation loss it is never the best
+    assert bench.steps() == list(range(1, 16))
+    assert bench.marks("skipped") == [(11, "update left out: loss nan, gradient nan")]
+    for _ in range(10):
+        good.trainer.train_step()
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(weights(bench), weights(good), strict=True))
+
+
+def test_a_few_bad_steps_are_marked_where_they_were_and_training_goes_on(tmp_path: Path, database: RunDatabase) -> None:
+    bench = Bench(tmp_path, database, training=TrainingConfig(max_bad_steps=5))
+    lose_the_loss(bench, first=11, last=14)
+    assert bench.training.train() == "finished"
+    assert bench.marks("skipped") == [(11, "update left out: loss nan, gradient nan"), (14, "4 updates in a row were left out, up to this one")]
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, database: RunDatabase) -> None:
+    bench = Bench(tmp_path, database, every=10)
+
+    def overflow() -> None:
+        with torch.no_grad():
+            bench.trainer.model.output.bias.fill_(math.inf)
+
+    bench.evaluator.during = overflow
+    with pytest.raises(RnnlmError, match="not finite for 20 steps in a row up to step 30"):
+        bench.training.train()
+    assert bench.saver.saved == []
+    assert ("note", "no checkpoint: the weights are not finite: they are not saved") in bench.events()
+
+
+def test_a_run_whose_weights_are_not_finite_can_be_stopped(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database)
     with torch.no_grad():
-        bench.trainer.model.output.bias.fill_(float("nan"))
-    with pytest.raises(RnnlmError, match="not finite for") as caught:
-        bench.training.train()
-    assert "learning_rate" in caught.value.hint
-    assert len(bench.steps()) >= NON_FINITE_LIMIT
-    assert ("note", "the loss or the gradient was not finite: the update was left out") in bench.events()
+        bench.trainer.model.output.bias.fill_(math.nan)
+    bench.evaluator.during = bench.inbox.check_stop
+    bench.trainer.train_step()
+    bench.ask("stop")
+    assert bench.training.train() == "stopped"
     assert bench.saver.saved == []
+
+
+def test_patience_ends_a_run_whose_validation_loss_falls_no_more(tmp_path: Path, database: RunDatabase) -> None:
+    bench = Bench(tmp_path, database, every=5, training=TrainingConfig(patience=2))
+    bench.evaluator.losses = [3.0, 2.5, 2.6, 2.4, 2.4, math.nan]
+    assert bench.training.train() == "finished"
+    assert (bench.evaluator.evaluated, bench.evaluator.tested) == ([5, 10, 15, 20, 25, 30], [30])
+    assert bench.saver.saved[-1][0] == 30
+    assert ("note", "ends early: 2 evaluations in a row without a better validation loss") in bench.events()
+
+
+def test_patience_counts_on_from_the_evaluations_of_earlier_attempts(tmp_path: Path, database: RunDatabase) -> None:
+    before = [EvaluationRow(1, step, "validation", "validation", loss, 10, 1.0, 0.1, 0.0) for step, loss in ((1, 2.0), (2, 2.5))]
+    bench = Bench(tmp_path, database, every=10, training=TrainingConfig(patience=2), evaluations=before)
+    assert bench.training.train() == "finished"
+    assert bench.evaluator.evaluated == [10]
+
+
+def test_an_evaluation_without_memory_is_told_with_its_shape_and_training_goes_on(tmp_path: Path, database: RunDatabase) -> None:
+    bench = Bench(tmp_path, database, every=20)
+
+    def exhausted() -> None:
+        if bench.trainer.step == 20:
+            raise out_of_memory("an evaluation", (16, 128)) from MemoryError()
+
+    bench.evaluator.during = exhausted
+    assert bench.training.train() == "finished"
+    (told,) = [text for kind, text in bench.events() if text.startswith("no evaluation")]
+    assert told.startswith("no evaluation: out of memory in an evaluation of 16 x 128 tokens (elman, 2 x 192 units, 11 types, ")
+    assert bench.saver.saved == [(20, None), (40, 3.0)]
+
+
+def test_a_step_without_memory_ends_the_run_with_the_saved_step_and_what_to_do(tmp_path: Path, database: RunDatabase) -> None:
+    bench = Bench(tmp_path, database, every=20)
+    forward = bench.trainer.model.forward
+
+    def short_of_memory(*arguments: object, **settings: object) -> object:
+        if bench.trainer.step == 30:
+            torch.empty(2**60)
+        return forward(*arguments, **settings)  # type: ignore[arg-type]
+
+    bench.trainer.model.forward = short_of_memory  # type: ignore[method-assign, assignment]
+    with pytest.raises(DeviceError, match="out of memory in a step of 4 x 6 tokens") as caught:
+        bench.training.train()
+    assert "step 20 is saved: `rnnlm-tui resume plain-otter` goes on from it" in caught.value.hint
+    assert "`rnnlm-tui train --from plain-otter@20 --set training.batch_size=10` starts a new run" in caught.value.hint
+    assert bench.steps() == list(range(1, 31))
 
 
 def test_a_pause_holds_until_it_is_resumed(tmp_path: Path, database: RunDatabase) -> None:
