@@ -67,6 +67,11 @@ class SentenceEvaluation:
         return (self._batches.batch(0, index) for index in range(self._batches.steps_per_epoch))
 
 
+def evaluation_shape(data_mode: str, longest: int) -> tuple[int, int]:
+    """Most rows and positions of an evaluation's batch, for sentences of `longest` positions."""
+    return (EVALUATED_STREAMS, EVALUATED_WINDOW) if data_mode == "stream" else (EVALUATED_SENTENCES, longest)
+
+
 def evaluation_batches(
     tokens: Tokens, offsets: NDArray[np.uint64], *, data_mode: str, context_length: int, pad_id: int, max_sentences: int = 0
 ) -> StreamEvaluation | SentenceEvaluation:

@@ -6,17 +6,17 @@ import time
 
 import torch
 
-from rnnlm_tui.contract.chunks import EVALUATED_SENTENCES, EVALUATED_STREAMS, EVALUATED_WINDOW
 from rnnlm_tui.engine.batches import Batch
 from rnnlm_tui.engine.device import wait
 from rnnlm_tui.engine.failures import explained, is_out_of_memory, out_of_memory
+from rnnlm_tui.engine.held_out import evaluation_shape
 from rnnlm_tui.engine.random_state import pack_random_state, unpack_random_state
 from rnnlm_tui.engine.score import evaluate
 from rnnlm_tui.engine.trainer import Trainer
 
 
-def rehearse(trainer: Trainer) -> float:
-    """Forward, backward and moments of the largest batch, then a batch of an evaluation; returns the seconds that the step took.
+def rehearse_step(trainer: Trainer) -> float:
+    """Forward, backward and moments of the largest batch; returns the seconds that it took.
 
     Weights, moments, counters, data position, carried state and random generators are as before.
 
@@ -26,21 +26,28 @@ def rehearse(trainer: Trainer) -> float:
     """
     rows, length = largest_step(trainer)
     try:
-        seconds = _step(trainer, rows, length)
+        return _step(trainer, rows, length)
     except (RuntimeError, MemoryError) as error:
         explanation = explained(error, (rows, length))
         if explanation is None:
             raise
         raise explanation from error
-    sentences, longest = (EVALUATED_SENTENCES, trainer.batches.longest) if trainer.batches.pads else (EVALUATED_STREAMS, EVALUATED_WINDOW)
+
+
+def rehearse_evaluation(trainer: Trainer) -> None:
+    """A batch of an evaluation, of the largest shape.
+
+    Raises:
+        DeviceError: out of memory, with the shape.
+    """
+    shape = evaluation_shape("sentences" if trainer.batches.pads else "stream", trainer.batches.longest)
     try:
-        evaluate(trainer.model, [_batch(trainer, sentences, longest)])
+        evaluate(trainer.model, [_batch(trainer, *shape)])
         wait(trainer.device)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise out_of_memory("an evaluation", (sentences, longest)) from error
-    return seconds
+        raise out_of_memory("an evaluation", shape) from error
 
 
 def largest_step(trainer: Trainer) -> tuple[int, int]:

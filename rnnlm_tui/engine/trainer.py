@@ -177,6 +177,10 @@ class Trainer:
         self.active_seconds += seconds
         return StepResult(self.step, self.epochs_done, batch.tokens, self.tokens_seen, loss, norm, rate, seconds)
 
+    def weights_are_finite(self) -> bool:
+        """Whether every weight is a number; a GPU is waited for."""
+        return all(torch.stack([torch.isfinite(parameter).all() for parameter in self.model.parameters()]).tolist())
+
     def state_dict(self) -> TrainingState:
         """Everything but the weights: optimizer, schedule, data position, carried state, random generators, counters."""
         tensors: dict[str, Tensor] = {f"carried.{layer}.{part}": tensor for layer, state in enumerate(self.state) for part, tensor in enumerate(state)}

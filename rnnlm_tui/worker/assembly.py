@@ -14,6 +14,7 @@ from rnnlm_tui.contract.commands import SETTINGS_KEY
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.corpora import baseline_key
 from rnnlm_tui.contract.metrics import EventRow
+from rnnlm_tui.contract.status import MEMORY_KEY, REHEARSED_KEY
 from rnnlm_tui.corpus.text import TextCodec
 from rnnlm_tui.corpus.token_store import PreparedCorpus
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
@@ -32,11 +33,13 @@ from rnnlm_tui.worker.building import build_batches, build_model, build_trainer
 from rnnlm_tui.worker.commands import Steering
 from rnnlm_tui.worker.environment import environment
 from rnnlm_tui.worker.evaluating import Evaluator
+from rnnlm_tui.worker.guards import LossGuard
 from rnnlm_tui.worker.hardware import HardwareProbe
 from rnnlm_tui.worker.inbox import Inbox
 from rnnlm_tui.worker.records import Records
 from rnnlm_tui.worker.reporter import Reporter
 from rnnlm_tui.worker.resuming import check_data, check_environment, check_settings, resume_facts
+from rnnlm_tui.worker.room import Room
 from rnnlm_tui.worker.saving import Saver
 from rnnlm_tui.worker.training import TrainingRun
 
@@ -69,6 +72,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     """The run, ready to train from its start step.
 
     Raises:
+        DeviceError: memory can't hold the model or its largest step.
         InputError: the corpus, the tokenizer or a setting is not what the checkpoint was made with, or exact mode is in another environment.
         CheckpointError: the checkpoint or the parent's weights don't fit this config.
     """
@@ -77,24 +81,29 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     if saved is not None:
         check_settings(attempt.run, saved, config)
         check_data(attempt.run, saved, corpus)
-    model = build_model(config, corpus)
+    room = _room(attempt, corpus, device)
     with RunReader(attempt.run) as reader:
         meta = reader.meta()
         evaluations = reader.evaluations()
     parent = meta.get("parent")
-    if attempt.checkpoint is None and parent:
-        _load_parent(attempt, parent, model, corpus.path)
-    model.to(device)
-    trainer = build_trainer(config, model, build_batches(config, corpus))
+    with room.building():
+        model = build_model(config, corpus)
+        if attempt.checkpoint is None and parent:
+            _load_parent(attempt, parent, model, corpus.path)
+        model.to(device)
+        trainer = build_trainer(config, model, build_batches(config, corpus))
     seed_everything(config.training.seed)
     here = environment(trainer, deterministic=config.training.deterministic)
     facts = {"preset": config.preset, **resume_facts(config, corpus, here)}
     if attempt.checkpoint is not None and saved is not None:
         different = check_environment(attempt.run, saved, here)
-        load_training_state(attempt.checkpoint, trainer)
+        with room.building():
+            load_training_state(attempt.checkpoint, trainer)
         if different:
             attempt.note(trainer.step, different)
     _describe(attempt, corpus, model, trainer, device)
+    records.set_meta(REHEARSED_KEY, str(room.rehearse(trainer)))
+    records.set_meta(MEMORY_KEY, "")
     evaluator = Evaluator(
         config=config,
         corpus=corpus,
@@ -106,8 +115,8 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     )
     before = parent if attempt.checkpoint is None else attempt.checkpoint.name
     saver = Saver(attempt.run, config, records, attempt.number, tokenizer_files=corpus.path, facts=facts, parent=before)
-    reporter = Reporter(records.add_steps, attempt.number, active_seconds=trainer.active_seconds, asynchronous=device.type != "cpu")
-    measured = [row.loss for row in evaluations if row.step == trainer.step and row.split == "validation"]
+    guard = LossGuard(config.training.max_bad_steps)
+    reporter = Reporter(records.add_steps, attempt.number, observe=guard.take, active_seconds=trainer.active_seconds, asynchronous=device.type != "cpu")
     return TrainingRun(
         config,
         records,
@@ -118,10 +127,23 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
         reporter=reporter,
         evaluator=evaluator,
         saver=saver,
+        guard=guard,
+        room=room,
         settings=json.loads(meta.get(SETTINGS_KEY, "{}")),
         saved_path="" if attempt.checkpoint is None else str(attempt.checkpoint.relative_to(attempt.run.path)),
-        validation_loss=measured[-1] if measured and trainer.step else None,
+        evaluations=evaluations,
     )
+
+
+def _room(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> Room:
+    """The attempt's memory; that it may be short is said now, for a system that runs out of it kills without a word."""
+    train = corpus.manifest.splits["train"]
+    room = Room(attempt.run.name, attempt.config, device, vocab_size=corpus.vocab_size, sentences=train.sentences, tokens=train.tokens)
+    warning = room.warning()
+    attempt.records.set_meta(MEMORY_KEY, warning)
+    if warning:
+        attempt.note(0 if attempt.checkpoint is None else read_manifest(attempt.checkpoint).step, warning)
+    return room
 
 
 def _load_parent(attempt: Attempt, parent: str, model: RecurrentLanguageModel, tokenizer_files: Path) -> None:

@@ -13,8 +13,8 @@ from rnnlm_tui.contract.corpora import Split
 from rnnlm_tui.contract.metrics import EvaluationRow, EventRow, SampleRow
 from rnnlm_tui.corpus.text import TextCodec
 from rnnlm_tui.corpus.token_store import PreparedCorpus
-from rnnlm_tui.engine.failures import explained_aside
-from rnnlm_tui.engine.held_out import evaluation_batches
+from rnnlm_tui.engine.failures import explained_aside, is_out_of_memory, out_of_memory
+from rnnlm_tui.engine.held_out import evaluation_batches, evaluation_shape
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.score import evaluate
 from rnnlm_tui.errors import RnnlmError
@@ -75,7 +75,7 @@ class Evaluator:
                 self._leave_out(prompt, step, error)
             except (RuntimeError, MemoryError) as error:  # torch's: a sample is never worth a run
                 traceback.print_exc()  # to the run's log
-                self._leave_out(prompt, step, explained_aside(error, "sample"))
+                self._leave_out(prompt, step, explained_aside(error, f"a sample of {self._config.sampling.max_new_tokens:,} tokens"))
         return tuple(rows)
 
     def continue_prompt(self, prompt: str, step: int) -> SampleRow:
@@ -99,7 +99,12 @@ class Evaluator:
             pad_id=corpus.pad_id,
             max_sentences=max_sentences,
         )
-        score = evaluate(self._model, self._watched(batches))
+        try:
+            score = evaluate(self._model, self._watched(batches))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise out_of_memory("an evaluation", evaluation_shape(training.data_mode, training.context_length - 1)) from error
         row = EvaluationRow(
             attempt=self._attempt,
             step=step,

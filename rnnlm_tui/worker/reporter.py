@@ -22,6 +22,7 @@ class Reporter:
     Args:
         commit: stores the rows in one transaction, now or as soon as the disk takes them.
         active_seconds: training time of the run before this attempt.
+        observe: sees every row, in order, before it is stored.
         asynchronous: steps return before the device has done them (CUDA, MPS): their time is then that of the whole batch
             of rows, fetch included, shared out by tokens.
     """
@@ -31,12 +32,14 @@ class Reporter:
         commit: Callable[[Sequence[StepRow]], None],
         attempt: int,
         *,
+        observe: Callable[[StepRow], None] = lambda _: None,
         active_seconds: float = 0.0,
         asynchronous: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._commit = commit
         self._attempt = attempt
+        self._observe = observe
         self._asynchronous = asynchronous
         self._clock = clock
         self._waiting: list[tuple[StepResult, float]] = []
@@ -44,10 +47,6 @@ class Reporter:
         self._recent: deque[float] = deque(maxlen=SMOOTHED_STEPS)
         self.active_seconds = active_seconds
         """Training time of the run up to the newest committed row."""
-        self.non_finite_steps = 0
-        """Newest committed steps in a row whose loss or gradient was not finite."""
-        self.non_finite_total = 0
-        """All such steps of this attempt."""
 
     @property
     def train_loss(self) -> float:
@@ -55,9 +54,10 @@ class Reporter:
         return sum(self._recent) / len(self._recent) if self._recent else math.nan
 
     def step(self, result: StepResult) -> None:
-        """Take one step's result; commits when a row has waited long enough."""
+        """Take one step's result; commits when a row has waited long enough, and at once where a CPU's isn't finite."""
         self._waiting.append((result, time.time()))
-        if self._clock() - self._committed_at >= REPORT_SECONDS:
+        bad = not self._asynchronous and not (math.isfinite(result.loss.item()) and math.isfinite(result.grad_norm.item()))
+        if bad or self._clock() - self._committed_at >= REPORT_SECONDS:
             self.flush()
 
     def flush(self) -> None:
@@ -71,10 +71,7 @@ class Reporter:
         rows = []
         for (result, ended), (loss, grad_norm), spent in zip(self._waiting, figures, seconds, strict=True):
             self.active_seconds += spent
-            finite = math.isfinite(loss) and math.isfinite(grad_norm)
-            self.non_finite_steps = 0 if finite else self.non_finite_steps + 1
-            self.non_finite_total += not finite
-            if finite:
+            if math.isfinite(loss) and math.isfinite(grad_norm):
                 self._recent.append(loss)
             rows.append(
                 StepRow(
@@ -92,6 +89,8 @@ class Reporter:
             )
         self._waiting.clear()
         self._committed_at = self._clock()
+        for row in rows:
+            self._observe(row)
         self._commit(rows)
 
     def _seconds(self, results: Sequence[StepResult], *, fetch_seconds: float) -> list[float]:

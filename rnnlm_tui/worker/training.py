@@ -5,22 +5,25 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Literal
 
 from rnnlm_tui.contract.commands import SETTINGS_KEY, setting_value
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.metrics import EventKind, EventRow
+from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventKind, EventRow
 from rnnlm_tui.contract.status import ACTIVITY_KEY, Activity
 from rnnlm_tui.contract.validation import merge, parse_config
-from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.errors import RnnlmError, RunStateError, StorageError
+from rnnlm_tui.engine.failures import is_out_of_memory
+from rnnlm_tui.engine.trainer import StepResult, Trainer
+from rnnlm_tui.errors import DeviceError, RnnlmError, RunStateError, StorageError
 from rnnlm_tui.worker.commands import Steering
 from rnnlm_tui.worker.evaluating import Evaluator, in_words
+from rnnlm_tui.worker.guards import LossGuard, Patience, too_many_bad_steps
 from rnnlm_tui.worker.inbox import Inbox, StopRequested
 from rnnlm_tui.worker.records import Records
 from rnnlm_tui.worker.reporter import Reporter
+from rnnlm_tui.worker.room import Room
 from rnnlm_tui.worker.saving import Saver
 
 PAUSE_SECONDS = 0.5
@@ -31,9 +34,6 @@ SAVE_AGAIN_SECONDS = 60.0
 END_AGAIN_SECONDS = 2.0
 """What could not be stored at the end is tried again after this time: nothing else is left to do."""
 
-NON_FINITE_LIMIT = 20
-"""So many steps in a row whose loss or gradient is not finite end the run; none of them changed a weight."""
-
 Ending = Literal["finished", "stopped"]
 
 
@@ -43,7 +43,7 @@ class TrainingRun:
     Args:
         settings: what `set` changed in earlier attempts, dotted path to value.
         saved_path: the checkpoint that this attempt went on from, relative to the run directory; empty when it starts at step 0.
-        validation_loss: of an evaluation at the start step by an earlier attempt; None: there was none.
+        evaluations: of earlier attempts, up to the start step.
     """
 
     def __init__(
@@ -58,9 +58,11 @@ class TrainingRun:
         reporter: Reporter,
         evaluator: Evaluator,
         saver: Saver,
+        guard: LossGuard,
+        room: Room,
         settings: Mapping[str, float],
         saved_path: str,
-        validation_loss: float | None,
+        evaluations: Sequence[EvaluationRow],
     ) -> None:
         self._config = config
         self._records = records
@@ -71,14 +73,18 @@ class TrainingRun:
         self._reporter = reporter
         self._evaluator = evaluator
         self._saver = saver
+        self._guard = guard
+        self._room = room
+        self._patience = Patience(config.training.patience, evaluations)
         self._status: Literal["running", "paused", "stopping"] = "running"
         self._saved_path = saved_path
         self._saved_step = trainer.step if saved_path else -1
-        self._validation_loss = validation_loss
-        self._evaluated_step = -1 if validation_loss is None else trainer.step
+        self._durable_step = trainer.step if saved_path else 0
+        here = [row.loss for row in evaluations if row.step == trainer.step > 0 and row.split == "validation"]
+        self._validation_loss = here[-1] if here else None
+        self._evaluated_step = trainer.step if here else -1
         self._save_again_at = math.inf
         self._wait_until = -math.inf
-        self._non_finite_told = 0
         self._settings: dict[str, float] = {}
         for path, value in settings.items():
             self._apply(path, value)
@@ -115,13 +121,13 @@ class TrainingRun:
         self._event("running", f"from step {self.step:,} of {self._trainer.max_steps:,}")
         if self.step and self._evaluated_step != self.step and self._due(self._config.evaluation.every):
             self._evaluate_unless_stopped()  # the attempt before was stopped in this very evaluation
-        while self._trainer.should_continue:
+        while self._trainer.should_continue and not self._patience.exhausted:
             self._heed_commands()
             if self._status == "stopping":
                 return "stopped"
-            self._reporter.step(self._trainer.train_step())
+            self._reporter.step(self._train_step())
             self._tell_graph()
-            self._check_finite()
+            self._heed_guard()
             if self._due(self._config.evaluation.every):
                 self._evaluate_unless_stopped()
             if self._due(self._config.checkpoint.every) or time.monotonic() >= self._save_again_at:
@@ -149,7 +155,7 @@ class TrainingRun:
         """
         before, self._status = self._status, "stopping"
         try:
-            saved = self._save()
+            saved = self._save() if self._trainer.weights_are_finite() else self._saved_path
             self._records.store_all()
         except BaseException:
             self._status = before
@@ -220,20 +226,20 @@ class TrainingRun:
 
     def _finish(self) -> Ending:
         """The last evaluation, the last checkpoint, the test set."""
+        if self._patience.exhausted:
+            self._event("note", f"ends early: {self._config.training.patience:,} evaluations in a row without a better validation loss")
         while True:
             self._heed_commands()
             if self._status == "stopping":
                 return "stopped"
             try:
                 self._reporter.flush()
-                self._check_finite()  # the last steps were only just fetched
+                self._heed_guard()  # the last steps were only just fetched
                 if self._evaluated_step != self.step:
-                    self._evaluate()
+                    self._evaluate_if_possible()
                 if not self._store_at_end():
                     continue
-                with self._doing("evaluating"):
-                    for row in self._evaluator.at_end(self.step):
-                        self._event("evaluation", in_words(row))
+                self._evaluate_at_end()
             except StopRequested:
                 continue
             return "finished"
@@ -243,9 +249,29 @@ class TrainingRun:
 
     def _evaluate_unless_stopped(self) -> None:
         try:
-            self._evaluate()
+            self._evaluate_if_possible()
         except StopRequested:
             self._event("note", "the evaluation was left: a stop came")
+
+    def _evaluate_if_possible(self) -> None:
+        """An evaluation for which there is no memory is told; training goes on."""
+        try:
+            self._evaluate()
+        except DeviceError as error:
+            self._tell_left_out("evaluation", error)
+
+    def _evaluate_at_end(self) -> None:
+        """On the test set. Everything is saved by now, so what there is no memory for is only told."""
+        try:
+            with self._doing("evaluating"):
+                for row in self._evaluator.at_end(self.step):
+                    self._event("evaluation", in_words(row))
+        except DeviceError as error:
+            self._tell_left_out("test", error)
+
+    def _tell_left_out(self, what: str, error: DeviceError) -> None:
+        explained = self._room.explained(error, 0)
+        self._event("note", f"no {what}: {explained.message}")
 
     @contextmanager
     def _doing(self, activity: Activity) -> Iterator[None]:
@@ -266,6 +292,7 @@ class TrainingRun:
         for row in rows:
             self._event("evaluation", in_words(row))
         self._evaluated_step = self.step
+        self._patience.take(rows)
         self._validation_loss = next(row.loss for row in rows if row.split == "validation")
         if self._saved_step == self.step:
             self._saver.label(self.step, self._validation_loss)
@@ -276,6 +303,8 @@ class TrainingRun:
         """A periodic checkpoint that can't be written makes the run degraded and is tried again in a minute; training goes on."""
         try:
             self._save()
+        except RunStateError as error:
+            self._event("note", f"no checkpoint: {error.message}")
         except StorageError as error:
             self._save_again_at = time.monotonic() + SAVE_AGAIN_SECONDS
             self._records.saving_failed(error, self.step)
@@ -293,27 +322,51 @@ class TrainingRun:
             return False
         return True
 
-    def _save(self) -> str:
+    def _save(self, *, judged: bool = True) -> str:
+        """The newest checkpoint, written now where the disk has not this very state; `judged`: its validation loss, where known, makes it a candidate for the best."""
         self._reporter.flush()
         if self.step and self._saved_step != self.step:
+            if not self._trainer.weights_are_finite():
+                raise RunStateError("the weights are not finite: they are not saved", hint="the checkpoints before are kept")
             self._trainer.active_seconds = self._reporter.active_seconds
-            validation_loss = self._validation_loss if self._evaluated_step == self.step else None
+            validation_loss = self._validation_loss if judged and self._evaluated_step == self.step else None
             with self._doing("saving"):
-                row = self._saver.save(self._trainer, train_loss=self._reporter.train_loss, validation_loss=validation_loss)
-            self._saved_step, self._saved_path = self.step, row.path
+                row = self._write(validation_loss)
+            self._saved_step, self._durable_step, self._saved_path = self.step, self.step, row.path
             self._save_again_at = math.inf
             self._records.saved(self.step)
         return self._saved_path if self.step else ""
 
-    def _check_finite(self) -> None:
-        if self._reporter.non_finite_total > self._non_finite_told:
-            self._non_finite_told = self._reporter.non_finite_total
-            self._event("note", "the loss or the gradient was not finite: the update was left out")
-        if self._reporter.non_finite_steps >= NON_FINITE_LIMIT:
-            raise RnnlmError(
-                f"the loss or the gradient was not finite for {self._reporter.non_finite_steps} steps up to step {self.step:,}; the last checkpoint is kept",
-                hint="lower optimizer.learning_rate, or set optimizer.max_grad_norm, in a new run",
-            )
+    def _write(self, validation_loss: float | None) -> CheckpointRow:
+        try:
+            return self._saver.save(self._trainer, train_loss=self._reporter.train_loss, validation_loss=validation_loss)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise StorageError("out of memory while a checkpoint was written", hint="the checkpoints before are kept") from error
+
+    def _train_step(self) -> StepResult:
+        try:
+            return self._trainer.train_step()
+        except DeviceError as error:
+            raise self._room.explained(error, self._durable_step) from error
+
+    def _heed_guard(self) -> None:
+        """Tell what it found; end the run where it is enough."""
+        for found in self._guard.findings():
+            self._records.add_event(EventRow(self._attempt, found.step, found.kind, found.text, time.time()))
+        if self._guard.failed_at is not None:
+            raise too_many_bad_steps(self._guard.failed_at, self._config, self._room.run, saved=self._keep_last_good())
+
+    def _keep_last_good(self) -> str:
+        """The weights as the last good step left them, saved; where there was none or that can't be, the newest checkpoint before."""
+        if self.step <= self._config.training.max_bad_steps:
+            return self._saved_path
+        try:
+            return self._save(judged=False)
+        except (RunStateError, StorageError) as error:
+            self._event("note", f"no checkpoint: {error.message}")
+            return self._saved_path
 
     def _tell_graph(self) -> None:
         """What the first step of an attempt found out about CUDA graphs."""

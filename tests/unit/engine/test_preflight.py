@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rnnlm_tui.engine.preflight import fitting_rows, largest_step, rehearse
+from rnnlm_tui.engine.preflight import fitting_rows, largest_step, rehearse_evaluation, rehearse_step
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import DeviceError
 from tests.unit.engine.builders import trainer_of
@@ -24,13 +24,14 @@ def test_a_rehearsal_changes_no_bit_of_what_follows(data_mode: str, optimizer: s
     expected = trained(plain, 3)
     rehearsed = trainer_of(data_mode, optimizer=optimizer, all_dropouts=True)
     before = rehearsed.state_dict()
-    assert rehearse(rehearsed) > 0
+    assert rehearse_step(rehearsed) > 0
+    rehearse_evaluation(rehearsed)
     after = rehearsed.state_dict()
     assert after.values == before.values
     assert after.tensors.keys() == before.tensors.keys()
     assert all(torch.equal(after.tensors[name], tensor) for name, tensor in before.tensors.items())
     first = trained(rehearsed, 2)
-    rehearse(rehearsed)  # moments and a carried state are there by now, as after a resume
+    rehearse_step(rehearsed)  # moments and a carried state are there by now, as after a resume
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(trained(rehearsed, 1), expected, strict=True))
     assert not all(torch.equal(ours, theirs) for ours, theirs in zip(first, expected, strict=True))
 
@@ -55,7 +56,7 @@ def test_a_step_that_memory_cannot_hold_is_told_with_its_shape_and_the_batch_tha
 
     monkeypatch.setattr(type(trainer.model), "forward", with_little_memory)
     with pytest.raises(DeviceError, match="out of memory in a step of 4 x 10 tokens"):
-        rehearse(trainer)
+        rehearse_step(trainer)
     assert fitting_rows(trainer) == 1
     assert all(parameter.grad is None for parameter in trainer.model.parameters())
 
@@ -63,4 +64,4 @@ def test_a_step_that_memory_cannot_hold_is_told_with_its_shape_and_the_batch_tha
 def test_an_evaluation_that_memory_cannot_hold_is_told_with_its_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rnnlm_tui.engine.score.token_losses", lambda *_: torch.empty(2**60))
     with pytest.raises(DeviceError, match="out of memory in an evaluation of 16 x 128 tokens"):
-        rehearse(trainer_of("stream"))
+        rehearse_evaluation(trainer_of("stream"))

@@ -63,7 +63,7 @@ def test_a_sample_without_memory_is_left_out_and_the_others_are_drawn(
     monkeypatch.setattr("rnnlm_tui.worker.continuation.generate", generate)
     rows = evaluator.continue_prompts(7, ["the boys", "the dog"])
     assert [row.prompt for row in rows] == ["the dog"]
-    assert notes(tmp_path) == ['no continuation of "the boys": sample: out of memory beside the training']
+    assert notes(tmp_path) == ['no continuation of "the boys": a sample of 3 tokens: out of memory beside the training']
 
 
 def test_a_periodic_sample_ends_before_a_stop_string(evaluator: Evaluator) -> None:

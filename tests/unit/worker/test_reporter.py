@@ -74,15 +74,16 @@ def test_an_asynchronous_device_is_waited_for_and_its_time_shared_out() -> None:
     assert speeds == [pytest.approx(1_000), pytest.approx(1_000)]
 
 
-def test_losses_that_are_not_finite_are_kept_and_counted() -> None:
-    store = Store()
-    reporter = Reporter(store, 1, clock=Clock())
-    for step, loss, norm in [(1, 2.0, 1.0), (2, math.nan, 1.0), (3, 2.0, math.inf), (4, 4.0, 1.0), (5, math.nan, math.nan)]:
+def test_losses_that_are_not_finite_are_kept_and_shown_at_once_to_whoever_watches() -> None:
+    store, seen = Store(), list[int]()
+    reporter = Reporter(store, 1, observe=lambda row: seen.append(row.step), clock=Clock())
+    for step, loss, norm, shown in [(1, 2.0, 1.0, 1), (2, 2.0, 1.0, 1), (3, math.nan, 1.0, 3), (4, 2.0, math.inf, 4), (5, 5.0, 1.0, 4)]:
         reporter.step(result(step, loss=loss, norm=norm))
+        assert len(seen) == shown
     reporter.flush()
-    assert math.isnan(store.rows[1].loss)
-    assert math.isinf(store.rows[2].grad_norm)
-    assert (reporter.non_finite_total, reporter.non_finite_steps) == (3, 1)
+    assert seen == [1, 2, 3, 4, 5]
+    assert math.isnan(store.rows[2].loss)
+    assert math.isinf(store.rows[3].grad_norm)
     assert reporter.train_loss == 3.0
 
 
