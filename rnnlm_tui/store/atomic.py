@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rnnlm_tui.errors import StorageError
+from rnnlm_tui.store.crash_points import crash_point
 
 PRIVATE_DIRECTORY = 0o700
 PRIVATE_FILE = 0o600
@@ -21,6 +22,7 @@ _HINTS = {
     errno.EDQUOT: "your disk quota is used up: free some space and try again",
     errno.EACCES: "set RNNLM_TUI_HOME to a folder that you may write to",
     errno.EROFS: "set RNNLM_TUI_HOME to a folder that you may write to",
+    errno.ELOOP: "it is a link, and what lies in the home is never written through one: put the file or folder itself there",
     errno.ENOTDIR: "a file stands where a folder is needed: move it, or set RNNLM_TUI_HOME to another folder",
 }
 
@@ -53,12 +55,17 @@ def make_private_directory(path: Path) -> None:
                 folder.chmod(PRIVATE_DIRECTORY)
 
 
+def keep_private() -> None:
+    """From now on everything that this process makes is its owner's alone, what its libraries write as well."""
+    os.umask(0o777 & ~PRIVATE_DIRECTORY)
+
+
 def open_private(path: Path, flags: int) -> int:
-    """`os.open` with `flags` and O_CREAT; a file that is new gets mode 0600, whatever the umask."""
+    """`os.open` with `flags` and O_CREAT; a file that is new gets mode 0600, whatever the umask. A link is refused: it might lead out of the home."""
     try:
         descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
     except FileExistsError:
-        return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+        return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE_FILE)
     os.fchmod(descriptor, PRIVATE_FILE)
     return descriptor
 
@@ -76,6 +83,7 @@ def write_text_atomically(path: Path, text: str) -> None:
             with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
                 file.write(text)
                 file.flush()
+                crash_point(f"{path.name}.inside")
                 os.fsync(file.fileno())
             Path(temporary).replace(path)
         except BaseException:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from rnnlm_tui.contract.metrics import METRIC_COLUMNS, CheckpointRow, EvaluationRow, EventRow, HardwareRow, Progress, SampleRow, StepRow
+from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store.atomic import storage_errors
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.schema import all_rows, check_version, database_errors, with_nonfinite
@@ -19,6 +22,7 @@ from rnnlm_tui.store.series import RAW_LIMIT, SeriesBuilder, SeriesTable, empty_
 
 READ_BUSY_SECONDS = 2.0
 
+_CHECKPOINT = re.compile(r"checkpoints/step-\d{9,12}")
 _STEP = "attempt, step, tokens_seen, epoch, loss, grad_norm, learning_rate, tokens_per_second, active_seconds, time, nonfinite"
 _EVALUATION = "attempt, step, split, name, loss, tokens, bits_per_byte, seconds, time, nonfinite"
 _EVENT = "attempt, step, kind, text, time"
@@ -149,11 +153,13 @@ class RunReader:
         return [HardwareRow(*row) for row in reversed(rows)]
 
     def checkpoints(self) -> list[CheckpointRow]:
-        """The indexed checkpoints by step."""
+        """The indexed checkpoints by step; a row that points out of the run's own checkpoints is none."""
         query = "SELECT attempt, step, epoch, tokens_seen, train_loss, validation_loss, bytes, path, best, last, time, nonfinite FROM checkpoints ORDER BY step"
         found = []
         for attempt, step, epoch, tokens, train, validation, size, path, best, last, time, lost in self._rows(query):
             train, validation = with_nonfinite(("train_loss", "validation_loss"), (train, validation), lost)
+            if not _CHECKPOINT.fullmatch(path):
+                continue
             found.append(CheckpointRow(attempt, step, epoch, tokens, train, validation, size, path, bool(best), bool(last), time))
         return found
 
@@ -171,10 +177,12 @@ class RunReader:
         path = self.run.database_path
         with self._turn, storage_errors("open", path), database_errors(path):
             try:
-                found = path.stat()
+                found = path.lstat()
             except (FileNotFoundError, NotADirectoryError):
                 self.close()
             else:
+                if stat.S_ISLNK(found.st_mode):  # SQLite would put its files beside the one that it leads to
+                    raise StorageError(f"{path} is a link: a run's files lie in its own folder", hint="put the file itself there")
                 if self._connection is None or self._inode != (found.st_dev, found.st_ino):
                     self._open((found.st_dev, found.st_ino))
             yield self._connection

@@ -38,7 +38,7 @@ def check_run_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """One run's folder. Only `read_config` and `make_socket_directory` touch the disk; the rest are paths."""
+    """One run's folder. Only its methods touch the disk; the properties are paths."""
 
     path: Path
 
@@ -100,6 +100,17 @@ class RunDirectory:
                 f"{folder} is not a folder that only you can enter", hint=f"remove it, or keep runs under a path so short that {folder} isn't needed"
             )
         return socket
+
+    def check_own_files(self) -> None:
+        """Refuse a run whose folder holds links: what is written, tidied and removed through them would lie elsewhere.
+
+        Raises:
+            StorageError: one is there, or the folder can't be read.
+        """
+        with storage_errors("look into", self.path), os.scandir(self.path) as entries:
+            links = sorted(entry.path for entry in entries if entry.is_symlink()) or [str(self.path)] * self.path.is_symlink()
+        if links:
+            raise StorageError(f"{links[0]} is a link: a run's files lie in its own folder", hint="put the file or folder itself there")
 
     def created(self) -> float:
         """Unix seconds of the run's creation: config.toml is written once. 0.0 when it is gone."""

@@ -8,6 +8,7 @@ import threading
 import time
 
 from rnnlm_tui.errors import RunStateError, WorkerError
+from rnnlm_tui.store.atomic import open_private, storage_errors
 from rnnlm_tui.store.locks import LockState, held_message, read_lock
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
@@ -42,7 +43,9 @@ def launch(run: RunDirectory) -> int:
     held = _wait_for_last_moments(run)
     if held.held:
         raise RunStateError(held_message(run.lock_path, held), hint=f"rnnlm-tui show {run.name}")
-    log = os.open(run.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    run.check_own_files()
+    with storage_errors("write", run.log_path):
+        log = open_private(run.log_path, os.O_WRONLY | os.O_APPEND)
     try:
         before = os.fstat(log).st_size
         process = subprocess.Popen(

@@ -23,6 +23,7 @@ from rnnlm_tui.contract.metrics import Progress
 from rnnlm_tui.contract.probes import Calibration, ProbeDone, ProbeFailed, ProbeProgress
 from rnnlm_tui.contract.wire import encode_line
 from rnnlm_tui.errors import InputError
+from rnnlm_tui.store.atomic import keep_private
 from rnnlm_tui.store.locations import corpora_dir
 from rnnlm_tui.store.locks import host_name
 from rnnlm_tui.supervisor.processes import end_with_parent
@@ -130,6 +131,7 @@ def measure(config: RunConfig, corpus: PreparedCorpus, tell: Tell, *, warm_up: i
 def main() -> int:
     """Measure the config on stdin; returns the exit code, as in `rnnlm_tui.errors`."""
     end_with_parent()
+    keep_private()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started this one, and it sends SIGTERM
     signal.signal(signal.SIGTERM, _leave)
     answers = sys.stdout.buffer

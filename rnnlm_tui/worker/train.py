@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rnnlm_tui.contract.metrics import EventKind, EventRow
 from rnnlm_tui.errors import RnnlmError, RunStateError
+from rnnlm_tui.store.atomic import keep_private
 from rnnlm_tui.store.checkpoints import list_checkpoints, newest_valid, set_aside, sweep_temporary
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.locations import corpora_dir
@@ -176,11 +177,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if len(given) != 1:
         _say("usage: python -m rnnlm_tui.worker.train RUN-DIRECTORY")
         return 2
+    keep_private()
     inbox = Inbox()
     inbox.listen_to_signals()
     run = RunDirectory(Path(given[0]).absolute())
     lock = RunLock(run.lock_path)
     try:
+        run.check_own_files()
         lock.acquire()
         with open_database(run) as database:
             return Worker(run, lock, inbox, database).work()

@@ -1,0 +1,131 @@
+"""Everything in the home is its owner's alone and stays inside of it, whatever the umask and whatever links are put there."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.cli.main import run as command
+from rnnlm_tui.errors import RunNameError, StorageError, UnknownRunError
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.locks import RunLock
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.rebuild import repair_database
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run, delete_run, find_run, run_named
+from rnnlm_tui.store.state import append_history, save_state
+from rnnlm_tui.supervisor.control_client import send
+from rnnlm_tui.supervisor.launch import launch
+from rnnlm_tui.tui.crash import keep_traceback
+from tests.integration.runs import ENDLESS, start, tiny_config, wait_for_step
+from tests.unit.store.rows import checkpoint_row, new_run
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.fixture(params=[0o000, 0o777], ids=["umask 000", "umask 777"])
+def umask(request: pytest.FixtureRequest, text: Path) -> Iterator[None]:
+    """A umask that grants all or nothing; the text is there before."""
+    old = os.umask(request.param)
+    yield
+    os.umask(old)
+
+
+def modes(home: Path) -> dict[str, str]:
+    """What is not its owner's alone, or not even that."""
+    wanted = {stat.S_IFDIR: 0o700, stat.S_IFREG: 0o600, stat.S_IFSOCK: 0o600}
+    found = {path: path.lstat().st_mode for path in (home, *home.rglob("*"))}
+    return {str(path): oct(mode) for path, mode in found.items() if wanted.get(stat.S_IFMT(mode)) != stat.S_IMODE(mode)}
+
+
+@pytest.mark.usefixtures("umask")
+def test_everything_that_a_run_writes_is_0700_and_0600_whatever_the_umask(text: Path, home: Path) -> None:
+    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 10, "evaluation.every": 10}), "private")
+    wait_for_step(run, 12)
+    send(run, "snapshot")
+    save_state({"run": "private"})
+    append_history("The cat")
+    keep_traceback(ValueError("told"))
+    living = {path.name for path in home.rglob("*")}
+    assert modes(home) == {}
+    send(run, "stop")
+    run.database_path.write_bytes(b"damaged" * 99)
+    repair_database(run)
+    assert modes(home) == {}
+    delete_run(run)
+    everything = {path.name for path in home.rglob("*")}
+    assert modes(home) == {}
+    assert living >= {"run.db", "run.db-wal", "run.db-shm", "config.toml", "worker.lock", "worker.log", "control.sock", "snapshots", "model.safetensors"}
+    assert living >= {"app-state.json", "prompt-history.jsonl", "app.log", "corpora", "train.bin", "tokenizer.json"}
+    assert {"trash", "runs"} < everything
+
+
+@pytest.mark.parametrize("name", ["../private", "/etc", "a/b", "", "-rf", "a\0b", "a" * 300, ".hidden", "..", "~root"])
+def test_a_name_never_leads_out_of_the_home(name: str, home: Path) -> None:
+    (home / "runs").mkdir(parents=True)
+    (home / "private").mkdir()
+    (home / "private" / "config.toml").write_text("")
+    with pytest.raises(RunNameError):
+        create_run(tiny_config(Path("text.txt")), name)
+    with pytest.raises(UnknownRunError):
+        find_run(name)
+    with pytest.raises(UnknownRunError):
+        run_named(name)
+    assert sorted(path.name for path in home.rglob("*")) == ["config.toml", "private", "runs"]
+
+
+def test_a_link_to_a_folder_elsewhere_is_no_run(tmp_path: Path, home: Path) -> None:
+    elsewhere = new_run("elsewhere").path.rename(tmp_path / "elsewhere")
+    (home / "runs" / "linked").symlink_to(elsewhere)
+    with pytest.raises(UnknownRunError):
+        find_run("linked")
+    with pytest.raises(StorageError, match="linked is a link"):
+        RunDirectory(home / "runs" / "linked").check_own_files()
+
+
+@pytest.mark.parametrize("place", ["checkpoints", "snapshots", "worker.log", "worker.lock", "run.db", "config.toml"])
+def test_nothing_is_written_or_removed_through_a_link_in_a_run(place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = new_run()
+    target = tmp_path / "elsewhere"
+    if place in ("checkpoints", "snapshots"):
+        target.mkdir()
+        (target / ".tmp-precious").write_text("precious")
+    else:
+        target.write_bytes((run.path / place).read_bytes() if (run.path / place).exists() else b"precious")
+    (run.path / place).unlink(missing_ok=True)
+    (run.path / place).symlink_to(target)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("elsewhere*") if path.is_file()} | dict.fromkeys(target.glob("*"), b"")
+    with pytest.raises(StorageError, match=f"{place} is a link"):
+        launch(run)
+    assert command(["resume", run.name]) == StorageError.exit_code
+    assert "is a link" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("elsewhere*") if path.is_file()} | dict.fromkeys(target.glob("*"), b"") == before
+
+
+def test_a_lock_or_database_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
+    run = new_run()
+    target = tmp_path / "elsewhere"
+    target.write_bytes(b"precious")
+    run.lock_path.symlink_to(target)
+    with pytest.raises(StorageError, match=r"worker\.lock") as caught:
+        RunLock(run.lock_path).acquire()
+    assert "link" in caught.value.hint
+    run.database_path.unlink()
+    run.database_path.symlink_to(target)
+    with pytest.raises(StorageError, match=r"run\.db"):
+        RunDatabase(run.database_path)
+    assert target.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("path", ["../../../etc", "/etc", "checkpoints/../../other", "checkpoints/step-000000100/../../x", "snapshots/step-000000100"])
+def test_an_index_that_points_out_of_its_run_names_no_checkpoint(path: str) -> None:
+    run = new_run()
+    with RunDatabase(run.database_path) as database:
+        database.put_checkpoint(checkpoint_row(100))
+        database._connection.execute("INSERT INTO checkpoints SELECT 200, attempt, epoch, tokens_seen, 1, 1, 1, ?, 1, 1, 1, NULL FROM checkpoints", (path,))
+    with RunReader(run) as reader:
+        assert [row.step for row in reader.checkpoints()] == [100]
