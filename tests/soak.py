@@ -69,6 +69,7 @@ class Soaked:
 def held(run: RunDirectory, step: int) -> Held:
     """What this process holds now."""
     gc.collect()
+    gc.freeze()  # what is there now is not looked through again at the next mark: a million blocks, most of them torch's
     process = psutil.Process()
     wal = run.database_path.with_name(run.database_path.name + "-wal")
     size = wal.stat().st_size if wal.exists() else 0
