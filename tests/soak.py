@@ -91,7 +91,9 @@ def soak(home: Path, steps: int) -> Soaked:
         reader = _read_along(run, marks, worker)
     finally:
         worker.kill()
-        worker.wait()
+        code = worker.wait()
+    if code:
+        raise SystemExit(f"the worker left with {code}:\n{run.log_path.read_text()}")
     monitor = RunMonitor(run)
     snapshot = monitor.snapshot()
     monitor.close()
