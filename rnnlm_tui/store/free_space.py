@@ -11,6 +11,8 @@ from rnnlm_tui.contract.figures import disk
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store.atomic import storage_errors
 
+SPACE_FACTOR = 2
+"""So many times its size must be free before a checkpoint is begun: others write to this disk as well."""
 ROOM_FOR_ROWS = 2**20
 """Bytes that are left free beside what is planned: for rows of metrics, events and the log."""
 

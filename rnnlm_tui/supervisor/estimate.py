@@ -104,7 +104,7 @@ class _Speed:
 def estimate(config: RunConfig) -> Estimate:
     """Work out what `config` would take, from files alone: nothing is built, no text is read."""
     manifest = find_corpus(config.corpus, config.tokenizer)
-    vocab_size, exact = (manifest.vocab_size, True) if manifest is not None else _expected_vocabulary(config.tokenizer)
+    vocab_size, exact = expected_vocabulary(config.tokenizer, manifest)
     sentences, tokens = _training_text(config.corpus, manifest)
     countable = tokens if config.training.data_mode == "stream" else sentences
     per_epoch = None if countable is None else steps_per_epoch(config, tokens or 0, sentences or 0)
@@ -162,8 +162,10 @@ def smaller_batch_words(config: RunConfig, found: Estimate) -> str:
     return f"training.batch_size = {batch // 2} needs less"
 
 
-def _expected_vocabulary(tokenizer: TokenizerConfig) -> tuple[int, bool]:
-    """Types before the corpus is there, and whether that is exact."""
+def expected_vocabulary(tokenizer: TokenizerConfig, manifest: CorpusManifest | None) -> tuple[int, bool]:
+    """Types of the prepared corpus, or those to expect before it is there, and whether that is exact."""
+    if manifest is not None:
+        return manifest.vocab_size, True
     if tokenizer.kind == "byte":
         return 256 + 1 + tokenizer.end_of_sentence, True  # padding, and the end token where there is one
     return tokenizer.vocab_size, tokenizer.kind in ("bpe", "pretrained")

@@ -1,4 +1,4 @@
-"""What can be known to be wrong before a run is created: no such text, device or tokenizer."""
+"""What can be known to be wrong before a run is created: no such text, device or tokenizer, no space on the disk."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from pathlib import Path
 from rnnlm_tui.contract.computing import precision_refusal
 from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
-from rnnlm_tui.contract.estimates import smallest_training_split
+from rnnlm_tui.contract.estimates import checkpoint_bytes, smallest_training_split
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.corpus.news import NEWS, news_files
 from rnnlm_tui.corpus.sources import missing_splits, open_source, source_path
 from rnnlm_tui.errors import CorpusError, DeviceError, TokenizerError
-from rnnlm_tui.store.locations import corpora_dir
+from rnnlm_tui.store.ballast import BALLAST_BYTES
+from rnnlm_tui.store.corpora import find_corpus
+from rnnlm_tui.store.free_space import ROOM_FOR_ROWS, SPACE_FACTOR, require_space
+from rnnlm_tui.store.locations import corpora_dir, runs_dir
+from rnnlm_tui.supervisor.estimate import expected_vocabulary
 from rnnlm_tui.supervisor.gpu import VISIBLE_VARIABLE, gpu_count
 
 MAX_READ_BYTES = 8_000_000
@@ -80,6 +84,13 @@ def check_tokenizer(tokenizer: TokenizerConfig) -> None:
             raise TokenizerError(f"no tokenizer in {folder}: it has neither tokenizer.json nor tokenizer_config.json")
     elif tokenizer.name.startswith(("/", "./", "../", "~")):
         raise TokenizerError(f"no tokenizer in {folder}: there is no such folder", hint="a hub name has the form owner/name")
+
+
+def check_disk(config: RunConfig) -> None:
+    """Raise StorageError, with need and have, where the disk of the runs has no room for what a run must be able to write."""
+    vocab_size, exact = expected_vocabulary(config.tokenizer, find_corpus(config.corpus, config.tokenizer))
+    checkpoint = checkpoint_bytes(config.model, vocab_size if exact else 1, config.optimizer.algorithm)  # the text may have fewer types: its worker looks again
+    require_space(runs_dir(), SPACE_FACTOR * checkpoint + BALLAST_BYTES + ROOM_FOR_ROWS, "a run of this size")
 
 
 def check_source(corpus: CorpusConfig) -> None:

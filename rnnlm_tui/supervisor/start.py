@@ -10,7 +10,7 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run, delete_run
 from rnnlm_tui.supervisor.launch import launch
-from rnnlm_tui.supervisor.preflight import check_before_start
+from rnnlm_tui.supervisor.preflight import check_before_start, check_disk
 
 _LOOK_SECONDS = 0.1
 
@@ -20,9 +20,11 @@ def start_run(config: RunConfig, name: str | None = None, parent: str | None = N
 
     Raises:
         InputError: the config can't run here; no run was created.
+        StorageError: the disk has no room for it, with need and have; no run was created.
         WorkerError: the worker ended at its start; the run stays as a draft beside its log.
     """
     check_before_start(config)
+    check_disk(config)
     run = create_run(config, name, parent)
     launch(run)
     return run

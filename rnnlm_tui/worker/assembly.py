@@ -115,6 +115,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     )
     before = parent if attempt.checkpoint is None else attempt.checkpoint.name
     saver = Saver(attempt.run, config, records, attempt.number, tokenizer_files=corpus.path, facts=facts, parent=before)
+    saver.require_space(trainer)
     guard = LossGuard(config.training.max_bad_steps)
     reporter = Reporter(records.add_steps, attempt.number, observe=guard.take, active_seconds=trainer.active_seconds, asynchronous=device.type != "cpu")
     return TrainingRun(

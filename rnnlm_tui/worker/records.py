@@ -55,7 +55,7 @@ class Records:
     @property
     def degraded(self) -> str:
         """Why the run is degraded, for people; empty while everything is stored."""
-        kept = f"{self._kept_rows:,} rows wait in memory{' and training waits for the disk' if self.full else ''}: {self._reason}" if self._reason else ""
+        kept = f"{_rows(self._kept_rows)} in memory{' and training waits for the disk' if self.full else ''}: {self._reason}" if self._reason else ""
         return "; ".join(filter(None, (kept, self._unsaved)))
 
     @property
@@ -88,7 +88,7 @@ class Records:
         with suppress(StorageError):
             self._store_kept()
         if self._kept:
-            _log(f"{self._kept_rows:,} rows could not be stored: {self._reason}")
+            _log(f"not stored, {_rows(self._kept_rows)} in memory: {self._reason}")
 
     def store_all(self) -> None:
         """Store what is kept now, in the room of the ballast where there is no other.
@@ -242,7 +242,7 @@ class Records:
                         break
                     if not self._kept:
                         told = True
-                        event = self._event_row("recovered", f"{self._kept_in_all:,} rows that waited in memory are stored", self._step)
+                        event = self._event_row("recovered", f"everything is stored, {self._kept_in_all:,} rows of it after a wait in memory", self._step)
                         self._append(partial(self._database.add_event, event), 1)
                     write, rows = self._kept[0]
                 try:
@@ -271,6 +271,10 @@ class Records:
 
     def _event_row(self, kind: EventKind, text: str, step: int) -> EventRow:
         return EventRow(self._attempt, step, kind, text, clock.time())
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{' waits' if count == 1 else 's wait'}"
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.estimates import FLOAT_BYTES, checkpoint_bytes
 from rnnlm_tui.contract.metrics import CheckpointRow, EventRow, perplexity
 from rnnlm_tui.engine.checkpoint import write_model, write_training_state
 from rnnlm_tui.engine.model import RecurrentLanguageModel
@@ -21,11 +22,13 @@ from rnnlm_tui.store.checkpoints import (
     list_checkpoints,
     remove_checkpoint,
     set_aside,
+    sweep_temporary,
     verify_checkpoint,
     write_checkpoint,
     write_snapshot,
 )
 from rnnlm_tui.store.crash_points import crash_point
+from rnnlm_tui.store.free_space import SPACE_FACTOR, require_space
 from rnnlm_tui.store.pins import pinned_steps
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.retention import best_step, spare, to_remove
@@ -60,6 +63,7 @@ class Saver:
         self._records = records
         self._attempt = attempt
         self._keep_last, self._keep_every = config.checkpoint.keep_last, config.checkpoint.keep_every
+        self._model, self._algorithm = config.model, config.optimizer.algorithm
         self._tokenizer_files = tokenizer_files
         self._facts = dict(facts)
         self._parent = parent
@@ -78,14 +82,21 @@ class Saver:
         with RunReader(run) as reader:
             self._rows = {row.step: row for row in reader.checkpoints()}
             self._losses = {row.step: row.loss for row in reader.evaluations() if row.split == "validation"}
+        self._untidy = False  # something half removed stands on the disk
         self._match_index_to_disk()
+
+    @property
+    def best(self) -> int | None:
+        """Step of the best checkpoint by validation loss; None where none was measured."""
+        return best_step((row.step, row.validation_loss) for row in self._rows.values())
 
     def save(self, trainer: Trainer, *, train_loss: float, validation_loss: float | None) -> CheckpointRow:
         """Write a checkpoint of this step, index it, and remove those that retention gives up.
 
         Raises:
-            StorageError: it can't be written; the older ones are untouched.
+            StorageError: there is no space for it, with need and have, or it can't be written; the older ones are untouched.
         """
+        self._require_space(self._checkpoint_bytes(trainer), "a checkpoint")
 
         def write_files(directory: Path) -> None:
             write_model(directory, trainer.model, self._tokenizer_files, generation=self._generation)
@@ -121,6 +132,7 @@ class Saver:
         try:
             self._prune(written=row.step)
         except StorageError as error:  # the new one is on the disk; the old ones go when the next is written
+            self._untidy = True
             self._event("note", row.step, f"old checkpoints are still there: {error.message}")
         return row
 
@@ -135,8 +147,27 @@ class Saver:
         Raises:
             StorageError: it can't be written.
         """
+        self._require_space(FLOAT_BYTES * model.num_parameters(), "a snapshot")
         path = write_snapshot(self._run, step, lambda directory: write_model(directory, model, self._tokenizer_files, generation=self._generation))
         return str(path.relative_to(self._run.path))
+
+    def require_space(self, trainer: Trainer) -> None:
+        """Refuse a run whose first checkpoint would not fit.
+
+        Raises:
+            StorageError: with need and have.
+        """
+        self._require_space(self._checkpoint_bytes(trainer), "a checkpoint")
+
+    def _require_space(self, size: int, what: str) -> None:
+        self._records.check()  # a folder that was removed is not made again
+        require_space(self._run.path, SPACE_FACTOR * size, what)
+
+    def _checkpoint_bytes(self, trainer: Trainer) -> int:
+        """As large as the largest so far, or as weights, optimizer and tokenizer will be."""
+        known = max((row.bytes for row in self._rows.values()), default=0)
+        tokenizer = sum(file.stat().st_size for file in self._tokenizer_files.glob("tokenizer*.json"))
+        return known or tokenizer + checkpoint_bytes(self._model, trainer.model.vocab_size, self._algorithm)
 
     def _index(self, row: CheckpointRow) -> None:
         best_before = best_step((one.step, one.validation_loss) for one in self._rows.values())
@@ -161,6 +192,9 @@ class Saver:
 
     def _prune(self, written: int) -> None:
         """Remove what nothing keeps; `written` was hashed a moment ago and is whole."""
+        if self._untidy:
+            sweep_temporary(self._run)
+            self._untidy = False
         self._match_index_to_disk()
         pinned = pinned_steps(self._run)
         doomed = to_remove(list(self._rows.values()), self._keep_last, keep_every=self._keep_every, pinned=pinned)
@@ -189,9 +223,9 @@ class Saver:
             return False
         return True
 
-    def _forget(self, step: int) -> CheckpointRow:
+    def _forget(self, step: int) -> None:
         self._records.remove_checkpoint(step)
-        return self._rows.pop(step)
+        self._rows.pop(step, None)
 
     def _event(self, kind: Literal["checkpoint", "best", "note"], step: int, text: str) -> None:
         self._records.add_event(EventRow(self._attempt, step, kind, text, time.time()))

@@ -1,0 +1,153 @@
+"""A run on a disk of 16 MB that fills and is freed again: `python -m tests.faults.small_disk FOLDER`, in a mount namespace of its own, prints what happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from rnnlm_tui.contract.commands import Verb
+from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.errors import RnnlmError, WorkerError
+from rnnlm_tui.store.checkpoints import list_checkpoints, verify_checkpoint
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.supervisor.control_client import resume, send
+from rnnlm_tui.supervisor.monitor import summarize
+from tests.integration.runs import ENDLESS, end, start, tiny_config, wait_for, wait_for_step, write_text
+
+MEGABYTES = 16
+STEPS_WHILE_FULL = 300
+
+
+def unavailable() -> str:
+    """Why no disk of a test's own can be mounted here; empty where it can."""
+    try:
+        tried = subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, text=True, timeout=30, check=False)
+    except OSError as error:
+        return f"unshare: {error.strerror}"
+    return tried.stderr.strip() if tried.returncode else ""
+
+
+def on_a_small_disk(folder: Path) -> dict[str, object]:
+    """What the story of `main` found, told in a namespace in which `folder` is a disk of 16 MB."""
+    script = f'mount -t tmpfs -o size={MEGABYTES}m none "$1/disk" && exec "$2" -m tests.faults.small_disk "$1"'
+    (folder / "disk").mkdir()
+    told = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, "sh", str(folder), sys.executable],
+        capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "RNNLM_TUI_HOME": str(folder / "disk" / "home")},
+    )  # fmt: skip
+    assert told.returncode == 0, told.stdout + told.stderr
+    facts: dict[str, object] = json.loads(told.stdout.splitlines()[-1])
+    return facts
+
+
+def fill(path: Path, *, leave: int = 0) -> None:
+    """Write until nothing more goes onto the disk, then give `leave` bytes back."""
+    with path.open("ab") as file:
+        for size in (2**20, 4096, 1):
+            try:
+                while True:
+                    os.write(file.fileno(), b"x" * size)
+            except OSError:
+                continue
+    if leave:
+        os.truncate(path, path.stat().st_size - leave)
+
+
+def events(run: RunDirectory) -> list[tuple[str, str]]:
+    with RunReader(run) as reader:
+        return [(event.kind, event.text) for event in reversed(reader.events())]
+
+
+def stored_steps(run: RunDirectory) -> list[int]:
+    with RunReader(run) as reader:
+        return [row.step for row in reader.steps_since()]
+
+
+def step_now(run: RunDirectory) -> int:
+    """As the worker says, whatever is stored."""
+    return send(run, "status").step
+
+
+def answer(run: RunDirectory, verb: Verb) -> str:
+    """What was said against it; empty where it was done."""
+    try:
+        send(run, verb)
+    except RnnlmError as error:
+        return str(error)
+    return ""
+
+
+def become(run: RunDirectory, status: str) -> RunSummary:
+    def look() -> RunSummary | None:
+        summary = summarize(run)
+        return summary if summary.status == status else None
+
+    return wait_for(look, status)
+
+
+def refused(*arguments: str) -> dict[str, object]:
+    """How a command that can't be done here ends."""
+    done = subprocess.run([sys.executable, "-m", "rnnlm_tui", *arguments], capture_output=True, text=True, timeout=120, check=False)
+    return {"code": done.returncode, "said": done.stderr}
+
+
+def main(folder: Path) -> None:
+    """Train, fill the disk, look, free it, look, and print the facts as JSON."""
+    facts: dict[str, object] = {}
+    other = folder / "disk" / "other"
+    text = write_text(folder / "text.txt")
+    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 200, "evaluation.every": 0}), "plain-otter")
+    ballast = run.path / "run.db.ballast"
+    try:
+        wait_for(lambda: list_checkpoints(run) or None, "a checkpoint")
+        facts["ballast_before"] = ballast.stat().st_size
+        fill(other)
+        told = become(run, "degraded")
+        wait_for(lambda: any(kind == "degraded" for kind, _ in events(run)) or None, "the event")
+        fill(other)  # what the ballast gave up as well
+        facts["message"], facts["ballast_while_full"] = told.message, ballast.exists()
+        checkpoints = [entry.step for entry in list_checkpoints(run)]
+        stored, begun = stored_steps(run)[-1], step_now(run)
+        pause = send(run, "pause")
+        facts["paused"] = [pause.ok, summarize(run).status in ("paused", "degraded"), send(run, "resume").ok]
+        wait_for(lambda: step_now(run) >= begun + STEPS_WHILE_FULL or None, "steps on a full disk")
+        facts["steps_while_full"], facts["stored_while_full"] = step_now(run) - begun, stored_steps(run)[-1] - stored
+        facts["checkpoint"], facts["stop"] = answer(run, "checkpoint"), answer(run, "stop")
+        os.kill(told.pid or 0, signal.SIGTERM)
+        facts["checkpoints_intact"] = [verify_checkpoint(entry.path).step for entry in list_checkpoints(run)] == checkpoints
+        facts["partial"] = [path.name for path in run.checkpoints_path.iterdir() if not path.name.startswith("step-")]
+        at_last = step_now(run)
+        other.unlink()
+        become(run, "running")
+        wait_for_step(run, at_last + 100)
+        facts["ballast_after"] = wait_for(lambda: ballast.exists() and ballast.stat().st_size, "the ballast")
+        facts["stopped"] = send(run, "stop").ok
+        steps = stored_steps(run)
+        facts["steps"], facts["every_step_once"] = len(steps), steps == list(range(1, len(steps) + 1))
+        facts["events"] = [[kind, text] for kind, text in events(run) if kind in ("degraded", "recovered")]
+        facts["ballast_at_end"] = ballast.exists()
+        fill(other, leave=500_000)
+        facts["train_refused"] = refused("train", "--preset", "demo", "--detach")
+        try:
+            resume(run)
+        except WorkerError as error:
+            facts["resume_refused"] = str(error)
+        other.unlink()
+        resume(run)
+        facts["resumed_after"] = wait_for_step(run, len(steps) + 50) > len(steps)
+    except (RnnlmError, AssertionError, OSError):
+        print(run.log_path.read_text(), file=sys.stderr)  # noqa: T201 - a script
+        raise
+    finally:
+        other.unlink(missing_ok=True)
+        end(run)
+    print(json.dumps(facts))  # noqa: T201 - a script
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

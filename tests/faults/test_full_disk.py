@@ -1,0 +1,64 @@
+"""A disk of 16 MB that fills under a run: it trains on, loses nothing, says why, and a new run is refused with need and have."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from rnnlm_tui.errors import StorageError
+from tests.faults.small_disk import STEPS_WHILE_FULL, on_a_small_disk, unavailable
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """What happened to one run on such a disk; told once for all tests of this file."""
+    if why := unavailable():
+        pytest.skip(f"no disk of its own for this test: {why}")
+    folder = tmp_path_factory.mktemp("small")
+    yield on_a_small_disk(folder)
+    shutil.rmtree(folder)
+
+
+def test_training_goes_on_degraded_when_the_disk_is_full_and_says_why(story: dict[str, Any]) -> None:
+    assert story["steps_while_full"] >= STEPS_WHILE_FULL
+    assert story["stored_while_full"] == 0
+    assert "can't write run.db: database or disk is full" in story["message"]
+    assert "free some space on this disk" in story["message"]
+    assert story["paused"] == [True, True, True]
+
+
+def test_no_row_is_lost_and_none_comes_twice_once_a_full_disk_has_space_again(story: dict[str, Any]) -> None:
+    assert story["every_step_once"]
+    assert story["steps"] >= STEPS_WHILE_FULL
+    kinds = [kind for kind, _ in story["events"]]
+    assert (kinds[0], kinds.count("degraded"), kinds.count("recovered")) == ("degraded", 2, 2)
+    assert story["stopped"]
+    assert story["resumed_after"]
+
+
+def test_a_full_disk_leaves_no_partial_checkpoint_and_touches_no_old_one(story: dict[str, Any]) -> None:
+    assert story["partial"] == []
+    assert story["checkpoints_intact"]
+    assert "a checkpoint needs" in story["checkpoint"]
+    assert "free some space on this disk" in story["checkpoint"]
+    assert story["stop"] == story["checkpoint"]
+    assert ["recovered", "a checkpoint could be written again"] in story["events"]
+
+
+def test_a_ballast_is_given_up_on_a_full_disk_and_is_back_until_the_run_ends(story: dict[str, Any]) -> None:
+    assert (story["ballast_before"], story["ballast_while_full"]) == (4 * 2**20, False)
+    assert (story["ballast_after"], story["ballast_at_end"]) == (4 * 2**20, False)
+
+
+def test_a_full_disk_at_the_start_is_refused_with_need_and_have(story: dict[str, Any]) -> None:
+    assert story["train_refused"]["code"] == StorageError.exit_code
+    for said in (story["train_refused"]["said"], story["resume_refused"]):
+        assert "MB free on the disk of" in said
+        assert "kB are" in said
+        assert "free some space on this disk" in said
+        assert "Traceback" not in said
