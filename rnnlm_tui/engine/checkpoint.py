@@ -182,7 +182,8 @@ def _read_json(directory: Path, name: str) -> dict[str, object]:
 def _read_tensors(directory: Path, name: str) -> dict[str, Tensor]:
     _refuse_pickles(directory, name)
     try:
-        return load_file(directory / name)
+        # Copied, for in the file's memory tensors stand at odd addresses, and there the processor's products round another way: not bit for bit.
+        return {key: tensor.clone() for key, tensor in load_file(directory / name).items()}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{directory / name} can't be read: {error}") from error
 

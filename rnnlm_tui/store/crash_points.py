@@ -9,6 +9,12 @@ import signal
 CRASH_VARIABLE = "RNNLM_TUI_CRASH_POINT"
 """`<point>:<action>` or `<point>:<action>:<n>`, which acts at the n-th time only (from 1; without it each time). Heeded only where pytest runs or ran the process's parent."""
 ACTIONS = ("kill", "raise", "ENOSPC", "EIO")
+CHECKPOINT_POINTS = (
+    "files.before", "files.inside", "files.after", "fsync.inside", "fsync.after", "manifest.json.inside", "manifest.after", "rename.before", "rename.aside",
+    "rename.after", "index.before", "index.inside", "index.after", "prune.index", "prune.before", "prune.inside", "prune.after",
+)  # fmt: skip
+"""The points on a checkpoint's way, in order: its files, their way to the disk, the manifest, the name (`aside`: that of an older one of the same step),
+the row in the index, and the removal of what retention gives up."""
 _TEST_VARIABLE = "PYTEST_CURRENT_TEST"
 
 

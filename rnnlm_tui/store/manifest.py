@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import re
 import stat
@@ -13,12 +14,16 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from rnnlm_tui import __version__
-from rnnlm_tui.errors import CheckpointError
+from rnnlm_tui.errors import CheckpointError, NewerCheckpointError
 from rnnlm_tui.store.atomic import storage_errors
 
 MANIFEST_NAME = "manifest.json"
 CHECKPOINT_FORMAT = 1
 """Raised when the files inside a checkpoint change their meaning."""
+MAX_MANIFEST_BYTES = 4_000_000
+"""A manifest takes some kilobytes; what is longer is none, and is not read."""
+CHECKPOINT_FOLDER = re.compile(r"step-(\d{9,12})")
+"""The name of a finished checkpoint's folder, and its step."""
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 PICKLE_SUFFIXES: frozenset[str] = frozenset({".bin", ".ckpt", ".dill", ".joblib", ".npy", ".npz", ".pickle", ".pk", ".pkl", ".pt", ".pth", ".torch"})
 """Files that are pickles, or may hold one: reading such a file can run any program, so they are refused unopened."""
@@ -49,10 +54,20 @@ class Manifest(BaseModel):
     created: float
     """Unix seconds."""
     versions: dict[str, str]
-    """rnnlm_tui and python; the worker's facts name torch, the device and the threads."""
+    """rnnlm_tui and python; the whole environment is among the worker's facts."""
     facts: dict[str, JsonValue] = {}
     """What the worker says of the moment: attempt, epoch, tokens_seen, train_loss, validation_loss and so on."""
     files: dict[str, FileFacts]
+    checksum: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """sha256 of the manifest without it, so that a flipped bit in the manifest itself is found; None in manifests that were written before there was one."""
+
+    def text(self) -> str:
+        """The manifest as its file holds it, checksum included."""
+        return self.model_copy(update={"checksum": self.digest()}).model_dump_json(indent=1) + "\n"
+
+    def digest(self) -> str:
+        """What the checksum must be."""
+        return hashlib.sha256(self.model_dump_json(exclude={"checksum"}).encode()).hexdigest()
 
     @property
     def bytes(self) -> int:
@@ -75,26 +90,30 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest alone; the files are not looked at.
 
     Raises:
-        CheckpointError: none, a damaged one, or one of a newer version.
+        CheckpointError: none, a damaged one, one of a newer version, or something else than a plain file.
     """
     path = folder / MANIFEST_NAME
     _refuse_other_kinds(folder)
+    if not os.path.lexists(path):
+        raise CheckpointError(f"{folder} has no {MANIFEST_NAME}: it was never finished, or rnnlm-tui did not write it", hint=_HINT)
+    size = _size_of_regular(path)
+    if size > MAX_MANIFEST_BYTES:
+        raise CheckpointError(f"{path} is damaged: it has {size:,} bytes, a manifest has {MAX_MANIFEST_BYTES:,} at most", hint=_HINT)
     with storage_errors("read", path):
-        try:
-            text = path.read_bytes()
-        except FileNotFoundError:
-            raise CheckpointError(f"{folder} has no {MANIFEST_NAME}: it was never finished, or rnnlm-tui did not write it", hint=_HINT) from None
+        text = path.read_bytes()
     try:
         manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
         newer = re.search(rb'"format":\s*(\d{1,6})\b', text)
         if newer and int(newer[1]) > CHECKPOINT_FORMAT:
-            raise CheckpointError(f"{folder} was written by a newer version of rnnlm-tui (format {int(newer[1])})", hint="update rnnlm-tui") from error
+            raise NewerCheckpointError(f"{folder} was written by a newer version of rnnlm-tui (format {int(newer[1])})", hint="update rnnlm-tui") from error
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise CheckpointError(f"{path} is damaged: {where + ': ' if where else ''}{first['msg']}", hint=_HINT) from error
     if manifest.format > CHECKPOINT_FORMAT:
-        raise CheckpointError(f"{folder} was written by a newer version of rnnlm-tui (format {manifest.format})", hint="update rnnlm-tui")
+        raise NewerCheckpointError(f"{folder} was written by a newer version of rnnlm-tui (format {manifest.format})", hint="update rnnlm-tui")
+    if manifest.checksum is not None and manifest.checksum != manifest.digest():
+        raise CheckpointError(f"{path} is damaged: it is not as it was written (its checksum differs)", hint=_HINT)
     return manifest
 
 
@@ -105,6 +124,9 @@ def verify_checkpoint(path: Path) -> Manifest:
         CheckpointError: not a checkpoint, or a file that is missing, changed, of the wrong kind or not in the manifest; the message names it.
     """
     manifest = read_manifest(path)
+    place = CHECKPOINT_FOLDER.fullmatch(path.name)
+    if place is not None and (manifest.kind != "checkpoint" or manifest.step != int(place[1])):
+        raise CheckpointError(f"{path / MANIFEST_NAME} belongs to another place: it says {manifest.kind} of step {manifest.step:,}", hint=_HINT)
     for name, facts in manifest.files.items():
         if not FILE_NAME.fullmatch(name) or name == MANIFEST_NAME:
             raise CheckpointError(f"{path / MANIFEST_NAME} names an impossible file: {name[:80]!r}", hint=_HINT)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
 from pathlib import Path
 
 import pytest
 
 from rnnlm_tui.errors import CheckpointError, StorageError, UnknownCheckpointError
 from rnnlm_tui.store.checkpoints import (
-    Phase,
     list_checkpoints,
     newest_valid,
     remove_checkpoint,
@@ -194,42 +192,6 @@ def test_a_full_disk_leaves_older_checkpoints_and_no_part(run: RunDirectory) -> 
             write_checkpoint(run, step, full, None, {})
     assert names(run.checkpoints_path) == ["step-000000500"]
     verify_checkpoint(run.checkpoints_path / "step-000000500")
-
-
-def killed_at(phase: Phase, run: RunDirectory, step: int) -> int:
-    """Write a checkpoint in a process of its own that kills itself at `phase`; its exit code."""
-
-    def write_files(folder: Path) -> None:
-        (folder / "model.safetensors").write_bytes(b"new" * 1_000)
-
-    def at(now: Phase) -> None:
-        if now == phase:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    child = os.fork()
-    if child == 0:
-        try:
-            write_checkpoint(run, step, write_files, None, {"new": True}, at=at)
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize("step", [500, 1_000])
-@pytest.mark.parametrize("phase", ["begin", "files", "synced", "manifest", "aside", "renamed"])
-def test_a_worker_killed_in_any_phase_leaves_the_old_or_the_new_checkpoint_whole(run: RunDirectory, phase: Phase, step: int) -> None:
-    write(run, 500)
-    assert killed_at(phase, run, step) == (-signal.SIGKILL if (phase, step) != ("aside", 1_000) else 0)
-    sweep_temporary(run)
-    path, damaged = newest_valid(run)
-    assert damaged == []
-    assert path is not None
-    arrived = phase == "renamed" or (phase, step) == ("aside", 1_000)
-    assert path.name == f"step-{step if arrived else 500:09d}"
-    assert ("new" in verify_checkpoint(path).facts) == arrived
-    assert names(run.checkpoints_path) == sorted({"step-000000500", path.name})
 
 
 def test_a_removed_checkpoint_is_gone_and_a_missing_one_no_error(run: RunDirectory) -> None:

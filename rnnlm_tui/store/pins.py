@@ -1,0 +1,63 @@
+"""Pins: the checkpoints that a person keeps for good, as empty files beside them, so that they need neither a worker nor a database."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from rnnlm_tui.errors import UnknownCheckpointError
+from rnnlm_tui.store.atomic import fsync_directory, open_private, storage_errors
+from rnnlm_tui.store.run_directory import RunDirectory
+
+_PIN = re.compile(r"pinned-(\d{9,12})")
+
+
+def pinned_steps(run: RunDirectory) -> frozenset[int]:
+    """Steps with a pin; whether their checkpoints are whole is not looked at.
+
+    Raises:
+        StorageError: the folder can't be read.
+    """
+    with storage_errors("look into", run.checkpoints_path):
+        try:
+            names = [entry.name for entry in run.checkpoints_path.iterdir()]
+        except FileNotFoundError:
+            return frozenset()
+    return frozenset(int(match[1]) for match in map(_PIN.fullmatch, names) if match)
+
+
+def pin_checkpoint(run: RunDirectory, step: int) -> bool:
+    """Keep a checkpoint for good; False: it was pinned already. It holds against a worker that removes old ones in this very moment.
+
+    Raises:
+        UnknownCheckpointError: there is no such checkpoint, or it was removed right now.
+        StorageError: the pin can't be written.
+    """
+    path = run.checkpoints_path / f"pinned-{step:09d}"
+    with storage_errors("pin", path):
+        known = path.exists()
+        if not known and run.checkpoints_path.is_dir():
+            os.close(open_private(path, os.O_WRONLY))
+            fsync_directory(path.parent)
+        there = (run.checkpoints_path / f"step-{step:09d}").is_dir()
+        if not there:
+            path.unlink(missing_ok=True)
+    if not there:
+        raise UnknownCheckpointError(f"{run.name} has no checkpoint of step {step:,}", hint=f"`rnnlm-tui checkpoints {run.name}` lists them")
+    return not known
+
+
+def unpin_checkpoint(run: RunDirectory, step: int) -> bool:
+    """Let a checkpoint go with the others when newer ones come; False: it was not pinned.
+
+    Raises:
+        StorageError: the pin can't be removed.
+    """
+    path = run.checkpoints_path / f"pinned-{step:09d}"
+    with storage_errors("unpin", path):
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        fsync_directory(path.parent)
+    return True
