@@ -36,14 +36,17 @@ def storage_errors(doing: str, path: Path) -> Iterator[None]:
         raise StorageError(f"can't {doing} {path}: {error.strerror or error}", hint=_HINTS.get(error.errno or 0, "")) from error
 
 
-def make_private_directory(path: Path) -> None:
+def make_private_directory(path: Path, *, parents: bool = True) -> None:
     """Create a folder and its missing parents with mode 0700, whatever the umask; one that exists is left as it is.
+
+    Args:
+        parents: False where a missing parent was removed by somebody, and must not be made again.
 
     Raises:
         StorageError: it can't be created.
     """
     with storage_errors("create the folder", path):
-        for folder in (*reversed(path.parents), path):
+        for folder in (*(reversed(path.parents) if parents else ()), path):
             if folder.is_dir():
                 continue
             try:

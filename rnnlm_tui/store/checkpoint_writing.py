@@ -109,9 +109,9 @@ def _write(
     parent: str | None,
     facts: Mapping[str, object],
 ) -> Path:
-    make_private_directory(target.parent)
+    make_private_directory(target.parent, parents=False)
     temporary = target.parent / f"{TEMPORARY_PREFIX}{target.name}-{secrets.token_hex(4)}"
-    make_private_directory(temporary)
+    make_private_directory(temporary, parents=False)
     try:
         with storage_errors("write the checkpoint", target):
             crash_point("files.before")
