@@ -228,7 +228,7 @@ def _pretrained(config: TokenizerConfig) -> BuiltTokenizer:
     from transformers import AutoTokenizer
 
     try:
-        loaded: Any = AutoTokenizer.from_pretrained(str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name)
+        loaded: Any = AutoTokenizer.from_pretrained(str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name, trust_remote_code=False)
     except Exception as error:  # the library raises many kinds; each of them means the same to a person
         reason = str(error).strip().split("\n")[0]
         raise TokenizerError(

@@ -82,6 +82,10 @@ def check_tokenizer(tokenizer: TokenizerConfig) -> None:
     if folder.is_dir():
         if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
             raise TokenizerError(f"no tokenizer in {folder}: it has neither tokenizer.json nor tokenizer_config.json")
+    elif folder.is_file():
+        raise TokenizerError(
+            f"{folder} is a file, a pretrained tokenizer is a folder with tokenizer.json, or a hub name", hint="pickles and .pt files are never opened"
+        )
     elif tokenizer.name.startswith(("/", "./", "../", "~")):
         raise TokenizerError(f"no tokenizer in {folder}: there is no such folder", hint="a hub name has the form owner/name")
 

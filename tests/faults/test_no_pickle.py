@@ -1,0 +1,157 @@
+"""A pickle offered as a checkpoint, as one of its files, or as a tokenizer is refused by its kind and never opened."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.cli.main import run as command
+from rnnlm_tui.contract.config import TokenizerConfig
+from rnnlm_tui.corpus.tokenizers import check_pretrained
+from rnnlm_tui.engine.checkpoint import load_model
+from rnnlm_tui.errors import CheckpointError, StorageError, TokenizerError, UnknownCheckpointError
+from rnnlm_tui.store.checkpoints import newest_valid, resolve_checkpoint, verify_checkpoint, write_checkpoint
+from rnnlm_tui.store.manifest import MANIFEST_NAME
+from rnnlm_tui.store.run_directory import RunDirectory
+from tests.unit.store.rows import new_run, write_model
+
+pytestmark = pytest.mark.faults
+
+
+class Trap:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, sprung: Path) -> None:
+        self.sprung = sprung
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return Path.mkdir.__globals__["os"].mkdir, (str(self.sprung),)
+
+
+@pytest.fixture
+def trap(tmp_path: Path) -> Iterator[bytes]:
+    """A pickle that tells when it was opened; at the end nothing has."""
+    sprung = tmp_path / "sprung"
+    content = pickle.dumps(Trap(sprung))
+    pickle.loads(content)
+    assert sprung.is_dir(), "the trap works"
+    sprung.rmdir()
+    yield content
+    assert not sprung.exists(), "a pickle was opened"
+
+
+def archive(path: Path, trap: bytes) -> None:
+    """A `.pt` file as torch.save writes one since 1.6: a zip with the pickle inside."""
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("archive/data.pkl", trap)
+        file.writestr("archive/version", "3\n")
+
+
+@pytest.fixture
+def checkpoint() -> Path:
+    """A checkpoint of a run."""
+    return write_checkpoint(new_run(), 100, write_model, None, {})
+
+
+def run_of(checkpoint: Path) -> RunDirectory:
+    return RunDirectory(checkpoint.parents[1])
+
+
+def list_in_manifest(checkpoint: Path, name: str) -> None:
+    """Say of a file what the manifest has to say, as whoever puts a pickle there could."""
+    manifest = json.loads((checkpoint / MANIFEST_NAME).read_text())
+    content = (checkpoint / name).read_bytes()
+    manifest["files"][name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    manifest.pop("checksum", None)
+    (checkpoint / MANIFEST_NAME).write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "optimizer.pth", "rng_state.pkl", "scheduler.PT", "state.ckpt", "data.npy"])
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_pickle_in_a_checkpoint_is_refused_unopened(checkpoint: Path, trap: bytes, name: str, listed: bool) -> None:
+    (checkpoint / name).write_bytes(trap)
+    if listed:
+        list_in_manifest(checkpoint, name)
+    with pytest.raises(CheckpointError, match="refused unopened") as caught:
+        verify_checkpoint(checkpoint)
+    assert str(checkpoint / name) in caught.value.message
+    best, damaged = newest_valid(run_of(checkpoint))
+    assert (best, [one.step for one in damaged]) == (None, [100])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+@pytest.mark.parametrize("packed", [True, False], ids=["zip", "bare"])
+def test_a_pickle_under_the_name_of_a_checkpoints_file_is_never_opened(checkpoint: Path, trap: bytes, name: str, packed: bool) -> None:
+    shape = {"vocab_size": 9, "embedding_dim": 2, "hidden_size": 2, "num_layers": 1}
+    (checkpoint / "config.json").write_text(json.dumps({"model_type": "rnnlm", "cell_type": "elman", **shape}))
+    if packed:
+        archive(checkpoint / name, trap)
+    else:
+        (checkpoint / name).write_bytes(trap)
+    with pytest.raises(CheckpointError, match="damaged"):
+        verify_checkpoint(checkpoint)
+    for file in ("model.safetensors", "config.json"):
+        list_in_manifest(checkpoint, file)
+    verify_checkpoint(checkpoint)
+    with pytest.raises(CheckpointError, match=name):
+        load_model(checkpoint)
+
+
+def test_a_pt_file_offered_as_a_checkpoint_is_refused_by_its_kind(checkpoint: Path, trap: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    offered = checkpoint.parent / "step-000000200.pt"
+    archive(offered, trap)
+    for read in (verify_checkpoint, load_model):
+        with pytest.raises(CheckpointError, match=r"step-000000200\.pt"):
+            read(offered)
+    with pytest.raises(UnknownCheckpointError):
+        resolve_checkpoint(run_of(checkpoint), "step-000000200.pt")
+    assert resolve_checkpoint(run_of(checkpoint), "last") == checkpoint
+    for verb in (["sample", f"{run_of(checkpoint).name}@{offered}", "The"], ["train", "--from", f"{run_of(checkpoint).name}@{offered}", "--detach"]):
+        assert command(verb) == UnknownCheckpointError.exit_code
+        said = capsys.readouterr().err
+        assert "no checkpoint" in said
+        assert "Traceback" not in said
+
+
+def test_a_pickle_offered_as_a_tokenizer_is_refused_by_its_kind(trap: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, folder = tmp_path / "tokenizer.pt", tmp_path / "folder"
+    folder.mkdir()
+    for path in (file, folder / "tokenizer.pkl", folder / "pytorch_model.bin", folder / "vocab.pt"):
+        archive(path, trap)
+    for offered in (file, folder):
+        with pytest.raises(TokenizerError) as caught:
+            check_pretrained(TokenizerConfig(kind="pretrained", name=str(offered), vocab_size=100))
+        assert "never opened" in caught.value.hint
+    (tmp_path / "text.txt").write_text("The cat sat on the mat.\n" * 400)
+    wanted = [f"corpus.source={tmp_path / 'text.txt'}", "tokenizer.kind=pretrained", f"tokenizer.name={file}", "tokenizer.vocab_size=100"]
+    assert command(["train", "--detach", *(part for field in wanted for part in ("--set", field))]) == TokenizerError.exit_code
+    said = capsys.readouterr().err
+    assert "never opened" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"])
+def test_a_pickle_under_the_name_of_a_tokenizers_file_is_never_opened(trap: bytes, name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / name).write_bytes(trap)
+    (folder / "vocab.pkl").write_bytes(trap)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "TransfoXLTokenizer", "auto_map": {"AutoTokenizer": ["evil.Evil", None]}}))
+    (folder / "evil.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'sprung')!r})\nclass Evil: pass\n")
+    with pytest.raises(TokenizerError):
+        check_pretrained(TokenizerConfig(kind="pretrained", name=str(folder), vocab_size=100))
+    assert "evil" not in sys.modules
+
+
+def test_a_database_that_is_a_pickle_is_set_aside_unopened(checkpoint: Path, trap: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_of(checkpoint)
+    run.database_path.write_bytes(trap)
+    assert command(["show", run.name]) == StorageError.exit_code
+    assert "run.db is damaged" in capsys.readouterr().err
