@@ -124,18 +124,18 @@ def not_finite(row: StepRow) -> str:
     return ", ".join(f"{name} {value}" for name, value in (("loss", row.loss), ("gradient", row.grad_norm)) if not math.isfinite(value))
 
 
-def too_many_bad_steps(last: StepRow, config: RunConfig, run: str, *, saved: str) -> RnnlmError:
+def too_many_bad_steps(last: StepRow, config: RunConfig, run: str, *, kept: str, best: int | None) -> RnnlmError:
     """Why a run ends whose losses or gradients are not finite any more, and what to do.
 
     Args:
         last: the step that was one too many.
-        saved: the newest checkpoint relative to the run directory, with the weights as the last good step left them; empty: there is none.
+        kept: which weights are on the disk, in words.
+        best: step of the best checkpoint; None: there is none.
     """
-    count = config.training.max_bad_steps
-    good = last.step - count
-    kept = f"the weights of step {good:,}, the last good ones, are saved as {saved}" if saved and good else "no step before was good"
-    start = f"rnnlm-tui train --from {run}@last" if saved and good else "rnnlm-tui train"
+    rate, clip = config.optimizer.learning_rate, config.optimizer.max_grad_norm
+    change = f"optimizer.learning_rate={rate / 2:g}" if clip else "optimizer.max_grad_norm=1"
+    start = "rnnlm-tui train" if best is None else f"rnnlm-tui train --from {run}@best"
     return RnnlmError(
-        f"loss or gradient was not finite for {count:,} steps in a row up to step {last.step:,} ({not_finite(last)}): {kept}",
-        hint=f"try a lower rate: {start} --set optimizer.learning_rate={config.optimizer.learning_rate / 2:g}, or a smaller optimizer.max_grad_norm",
+        f"loss or gradient was not finite for {config.training.max_bad_steps:,} steps in a row up to step {last.step:,} ({not_finite(last)}): {kept}",
+        hint=f"a new run may do better with `{start} --set {change}`",
     )

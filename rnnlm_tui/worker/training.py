@@ -356,17 +356,18 @@ class TrainingRun:
         for found in self._guard.findings():
             self._records.add_event(EventRow(self._attempt, found.step, found.kind, found.text, time.time()))
         if self._guard.failed_at is not None:
-            raise too_many_bad_steps(self._guard.failed_at, self._config, self._room.run, saved=self._keep_last_good())
+            kept = self._keep_last_good()
+            raise too_many_bad_steps(self._guard.failed_at, self._config, self._room.run, kept=kept, best=self._saver.best)
 
     def _keep_last_good(self) -> str:
-        """The weights as the last good step left them, saved; where there was none or that can't be, the newest checkpoint before."""
-        if self.step <= self._config.training.max_bad_steps:
-            return self._saved_path
-        try:
-            return self._save(judged=False)
-        except (RunStateError, StorageError) as error:
-            self._event("note", f"no checkpoint: {error.message}")
-            return self._saved_path
+        """Save the weights as the last good step left them; what is kept, in words."""
+        good = self.step - self._guard.bad_steps
+        if good > 0:
+            try:
+                return f"the weights of step {good:,}, the last good ones, are saved as {self._save(judged=False)}"
+            except (RunStateError, StorageError) as error:
+                self._event("note", f"no checkpoint: {error.message}")
+        return f"the newest checkpoint is {self._saved_path}" if self._saved_path else "there is no checkpoint"
 
     def _tell_graph(self) -> None:
         """What the first step of an attempt found out about CUDA graphs."""

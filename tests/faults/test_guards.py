@@ -1,0 +1,145 @@
+"""Losses and gradients that are not finite: no update, a mark, and an end with the last good weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rnnlm_tui.contract.metrics import EventRow, StepRow
+from rnnlm_tui.store.checkpoints import list_checkpoints
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.supervisor.monitor import summarize
+from rnnlm_tui.worker.guards import FIRST_STEPS, LossGuard
+from tests.faults.workers import Workers
+from tests.integration.runs import tiny_config
+
+pytestmark = pytest.mark.faults
+
+DIVERGING: Mapping[str, object] = {
+    "model.cell_type": "mingru",
+    "model.dropout": 0.0,
+    "optimizer.algorithm": "sgd",
+    "optimizer.learning_rate": 5.0,
+    "optimizer.max_grad_norm": 0.0,
+    "optimizer.weight_decay": 0.0,
+    "schedule.kind": "constant",
+    "schedule.warmup_steps": 4,
+    "training.max_steps": 200,
+    "training.max_bad_steps": 6,
+    "evaluation.every": 2,
+    "checkpoint.every": 2,
+}
+"""A linear recurrence without clipping: after a few steps of a rising rate its gradient overflows, by itself."""
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Workers]:
+    with Workers() as started:
+        yield started
+
+
+def ended(workers: Workers, text: Path, name: str, changes: Mapping[str, object], *, code: int) -> RunDirectory:
+    run = create_run(tiny_config(text, changes), name)
+    assert workers.work(run) == code
+    return run
+
+
+def steps(run: RunDirectory) -> list[StepRow]:
+    with RunReader(run) as reader:
+        return list(reader.steps_since())
+
+
+def events(run: RunDirectory, kind: str) -> list[EventRow]:
+    with RunReader(run) as reader:
+        return [event for event in reversed(reader.events()) if event.kind == kind]
+
+
+def weights_hash(run: RunDirectory, step: int) -> str:
+    return sha256((run.checkpoints_path / f"step-{step:09d}" / "model.safetensors").read_bytes()).hexdigest()
+
+
+def is_finite(row: StepRow) -> bool:
+    return bool(torch.tensor([row.loss, row.grad_norm]).isfinite().all())
+
+
+def test_a_run_whose_gradients_overflow_fails_with_the_weights_of_its_last_good_step(workers: Workers, text: Path) -> None:
+    run = ended(workers, text, "diverging", DIVERGING, code=1)
+    rows = steps(run)
+    good = next(row.step for row in rows if not is_finite(row)) - 1
+    last = good + 6
+    assert good > 2
+    assert [row.step for row in rows] == list(range(1, last + 1))
+    assert not any(is_finite(row) for row in rows[good:])
+    assert [(mark.step, mark.text.partition(":")[0]) for mark in events(run, "skipped")] == [(good + 1, "update left out")]
+
+    summary = summarize(run)
+    assert (summary.status, summary.step, summary.checkpoints.last) == ("failed", last, last)
+    assert f"not finite for 6 steps in a row up to step {last}" in str(summary.message)
+    assert f"the weights of step {good}, the last good ones, are saved as checkpoints/step-{last:09d}" in str(summary.message)
+    assert summary.checkpoints.best is not None
+    assert summary.checkpoints.best < last
+    with RunReader(run) as reader:
+        assert "rnnlm-tui train --from diverging@best --set optimizer.max_grad_norm=1" in reader.meta()["hint"]
+
+    until_then = ended(workers, text, "until-then", {**DIVERGING, "training.max_steps": good}, code=0)
+    assert weights_hash(run, last) == weights_hash(until_then, good)
+
+
+def test_the_checkpoint_of_a_failed_run_holds_no_number_that_is_not_finite_and_its_run_resumes_and_fails_again(workers: Workers, text: Path) -> None:
+    run = ended(workers, text, "diverging", DIVERGING, code=1)
+    first = steps(run)[-1].step
+    for entry in list_checkpoints(run):
+        assert all(tensor.isfinite().all() for tensor in load_file(entry.path / "model.safetensors").values())
+    kept = weights_hash(run, first)
+    assert workers.work(run) == 1
+    assert steps(run)[-1].step == first + 6
+    assert weights_hash(run, first + 6) == kept
+
+
+def test_the_best_checkpoint_of_a_diverged_run_starts_a_new_one_that_learns(workers: Workers, text: Path) -> None:
+    ended(workers, text, "diverging", DIVERGING, code=1)
+    healthy = {**DIVERGING, "optimizer.learning_rate": 0.05, "optimizer.max_grad_norm": 1.0, "training.max_steps": 20}
+    run = create_run(tiny_config(text, healthy), "again", "diverging@best")
+    assert workers.work(run) == 0
+    assert all(is_finite(row) for row in steps(run))
+    assert events(run, "skipped") == []
+
+
+def row(step: int, loss: float, grad_norm: float = 1.0) -> StepRow:
+    return StepRow(1, step, step, 0.0, loss, grad_norm, 0.1, 1.0, 0.0, 0.0)
+
+
+def found(losses: list[float]) -> list[tuple[int, str]]:
+    guard = LossGuard(max_bad_steps=20)
+    for step, loss in enumerate(losses, 1):
+        guard.take(row(step, loss))
+    return [(finding.step, finding.kind) for finding in guard.findings()]
+
+
+def noisy(count: int, *, seed: int = 0) -> list[float]:
+    """Losses of a run that learns: from 7 nats to 4, with the noise of small batches."""
+    noise = torch.randn(count, generator=torch.Generator().manual_seed(seed)).mul(0.15).tolist()
+    return [4 + 3 * 0.999**step + off for step, off in enumerate(noise)]
+
+
+def test_a_loss_that_jumps_is_marked_once_where_it_jumps_and_changes_nothing_else() -> None:
+    losses = noisy(2_000)
+    losses[1_000:1_010] = [9.0] * 10
+    losses[1_500] = 8.5
+    assert found(losses) == [(1_001, "spike"), (1_501, "spike")]
+
+
+def test_noise_and_the_first_steps_of_a_run_are_no_spikes() -> None:
+    assert all(found(noisy(20_000, seed=seed)) == [] for seed in range(3))
+    assert found([7.0] * 50 + [30.0] + [7.0] * (FIRST_STEPS - 51)) == []
+
+
+def test_a_loss_that_stays_up_is_marked_once_and_is_then_usual() -> None:
+    assert found(noisy(1_000) + [loss + 3 for loss in noisy(2_000)[1_000:]]) == [(1_001, "spike")]
