@@ -1,0 +1,192 @@
+"""Exact mode, measured: `python -m tests.exact_resume` trains each cell in both data modes straight through, stopped at three random steps, and sampled 200 times."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import random
+import secrets
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import get_args
+
+from rnnlm_tui.contract.config import CellType, DataMode, RunConfig
+from rnnlm_tui.store.checkpoints import resolve_checkpoint
+from rnnlm_tui.store.locks import read_lock
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.supervisor.control_client import send
+from tests.faults.workers import Workers
+from tests.integration.runs import tiny_config, wait_for, write_text
+
+STEPS = 300
+STOPS = 3
+PROMPTS, SAMPLINGS = tuple(f"The {word}" for word in ("cat", "dog", "bird", "mat", "house", "old", "red", "big", "a", "")), 20
+"""So many prompts are continued at so many steps of the run."""
+SAVED_EVERY = 40
+CELLS: tuple[CellType, ...] = get_args(CellType)
+MODES: tuple[DataMode, ...] = get_args(DataMode)
+
+
+def exact_config(source: Path, cell: CellType, mode: DataMode, steps: int = STEPS, **changes: object) -> RunConfig:
+    """Every dropout that the mode has, a schedule, clipping, a checkpoint in the midst of a pass."""
+    stream = {"model.variational_dropout": True, "model.embedding_dropout": 0.1} if mode == "stream" else {}
+    fixed = {
+        "model.cell_type": cell,
+        "training.data_mode": mode,
+        "training.context_length": 16,
+        "training.max_steps": steps,
+        "evaluation.every": 0,
+        "evaluation.max_sentences": 2,
+        "evaluation.prompts": [],
+        "checkpoint.every": SAVED_EVERY,
+        "sampling.max_new_tokens": 4,
+    }
+    return tiny_config(source, {**fixed, **stream, **changes})
+
+
+def weights_hash(run: RunDirectory, steps: int = STEPS) -> str:
+    """sha256 of the model.safetensors of the last step."""
+    with RunReader(run) as reader:
+        state = reader.last_state()
+    assert state is not None, run.name
+    assert state.kind == "finished", f"{run.name}: {state.kind}: {state.text}"
+    return hashlib.sha256((resolve_checkpoint(run, str(steps)) / "model.safetensors").read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one cell in one mode."""
+
+    cell: CellType
+    mode: DataMode
+    straight: str
+    """sha256 of the last weights of a run that nobody disturbed."""
+    stopped: str
+    """Of one that was stopped `STOPS` times and resumed."""
+    stops: tuple[str, ...]
+    """Where and how: `kill 117`."""
+    sampled: str
+    """Of one that was sampled `samples` times."""
+    samples: int
+
+    @property
+    def equal(self) -> bool:
+        return self.straight == self.stopped == self.sampled
+
+
+def compare(workers: Workers, source: Path, cell: CellType, mode: DataMode, draw: random.Random, *, steps: int = STEPS, samplings: int = SAMPLINGS) -> Outcome:
+    """Three runs of one config: straight, stopped, sampled."""
+    name = f"{cell}-{mode}"
+    config = exact_config(source, cell, mode, steps)
+    straight, stopped = (create_run(config, f"{name}-{kind}") for kind in ("straight", "stopped"))
+    sampled = create_run(exact_config(source, cell, mode, steps, **{"evaluation.prompts": PROMPTS}), f"{name}-sampled")
+    assert workers.work(straight) == 0
+    wanted = sorted(draw.sample(range(steps // 30, steps - steps // 15), STOPS))
+    stops = tuple(_stop_at(workers, stopped, step, draw.choice(("kill", "term", "stop"))) for step in wanted)
+    assert workers.work(stopped) == 0
+    samples = _sample(workers, sampled, steps, samplings)
+    return Outcome(cell, mode, weights_hash(straight, steps), weights_hash(stopped, steps), stops, weights_hash(sampled, steps), samples)
+
+
+def reached(run: RunDirectory, pid: int, step: int) -> int:
+    """The step that this worker tells over its socket, once it is at least `step`."""
+
+    def answer() -> int | None:
+        with RunReader(run) as reader:
+            attempts, known = reader.attempts(), reader.meta()
+        if not attempts or attempts[-1].pid != pid or known.get("socket") is None or read_lock(run.lock_path).pid != pid:
+            return None
+        result = send(run, "status")
+        return result.step if result.status != "preparing" and result.step >= step else None
+
+    return wait_for(answer, f"step {step} of {run.name}")
+
+
+def _stop_at(workers: Workers, run: RunDirectory, step: int, how: str) -> str:
+    """One attempt that ends near a step: killed, terminated, or stopped by a command."""
+    pid = workers.start(run)
+    found = reached(run, pid, step)
+    if how == "stop":
+        found = send(run, "stop").step
+    else:
+        os.kill(pid, signal.SIGKILL if how == "kill" else signal.SIGTERM)
+    code = workers.wait()
+    assert code == (-signal.SIGKILL if how == "kill" else 0), (run.name, how, code)
+    return f"{how} {found}"
+
+
+def _sample(workers: Workers, run: RunDirectory, steps: int, samplings: int) -> int:
+    """One attempt with samples on the way; how many of them the database holds from before the last step."""
+    pid = workers.start(run)
+    for sampling in range(samplings):
+        reached(run, pid, (sampling + 1) * steps // (samplings + 2))
+        send(run, "sample")
+    assert workers.wait() == 0
+    with RunReader(run) as reader:
+        return sum(row.step < steps for row in reader.samples())
+
+
+@contextmanager
+def crew(count: int) -> Iterator[SimpleQueue[Workers]]:
+    """So many sources of workers, to be taken and put back."""
+    with ExitStack() as stack:
+        free: SimpleQueue[Workers] = SimpleQueue()
+        for _ in range(count):
+            free.put(stack.enter_context(Workers()))
+        yield free
+
+
+def compare_all(source: Path, pairs: Sequence[tuple[CellType, DataMode]], draw: random.Random, *, abreast: int = 2) -> list[Outcome]:
+    """Every pair, some abreast."""
+    seeds = [draw.getrandbits(32) for _ in pairs]
+    with crew(abreast) as free, ThreadPoolExecutor(abreast) as pool:
+
+        def one(pair: tuple[CellType, DataMode], seed: int) -> Outcome:
+            workers = free.get()
+            try:
+                return compare(workers, source, *pair, random.Random(seed))
+            finally:
+                free.put(workers)
+
+        return list(pool.map(one, pairs, seeds))
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """A line for each pair."""
+    rows = [f"{'cell':8}{'mode':11}{'straight':18}{'stopped at':36}{'equal':8}{'samples':>8}  equal"]
+    for one in outcomes:
+        same = ["yes" if digest == one.straight else "NO" for digest in (one.stopped, one.sampled)]
+        rows.append(f"{one.cell:8}{one.mode:11}{one.straight[:16]:18}{', '.join(one.stops):36}{same[0]:8}{one.samples:>8}  {same[1]}")
+    return "\n".join(rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table; 0 when all are equal."""
+    parser = argparse.ArgumentParser(prog="python -m tests.exact_resume", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seed", type=int, default=None, help="of the steps at which runs are stopped; drawn and printed when left out")
+    given = parser.parse_args(arguments)
+    seed = secrets.randbits(32) if given.seed is None else given.seed
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="rnnlm-exact-") as folder:
+        os.environ["RNNLM_TUI_HOME"] = f"{folder}/home"
+        source = write_text(Path(folder) / "text.txt")
+        outcomes = compare_all(source, [(cell, mode) for cell in CELLS for mode in MODES], random.Random(seed))
+    print(table(outcomes))  # noqa: T201 - a script's answer
+    equal = sum(one.equal for one in outcomes)
+    print(f"{equal} of {len(outcomes)} equal: {STEPS} steps, {STOPS} stops, seed {seed}, {time.monotonic() - began:.0f} s")  # noqa: T201
+    return 0 if equal == len(outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""`kill -9`, often: `python -m tests.kill_often` kills workers at random moments in mid-run and in mid-save, and tells what was lost."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import secrets
+import signal
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass, fields
+from itertools import count
+from pathlib import Path
+from threading import Lock
+
+from psutil import pid_exists
+
+from rnnlm_tui.contract.config import CellType, DataMode
+from rnnlm_tui.errors import StorageError
+from rnnlm_tui.store.atomic import TEMPORARY_PREFIX
+from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, verify_checkpoint
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run
+from tests.exact_resume import CELLS, MODES, crew, exact_config, weights_hash
+from tests.faults.workers import Workers
+from tests.integration.runs import wait_for, write_text
+
+KILLS = 200
+KILLS_A_RUN = 20
+STEPS, SAVED_EVERY = 400, 10
+"""A save takes about as long as ten steps of these models, so a worker spends half of its life in one."""
+LIFE_SECONDS, SAVE_SECONDS = 0.6, 0.04
+"""A kill comes at any moment of so long after the first step, or of so long after a save was seen to begin."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of the kills."""
+
+    kills: int = 0
+    in_save: int = 0
+    """A half-made checkpoint was left."""
+    invalid: int = 0
+    """Checkpoints under a final name that are not what was written."""
+    steps: int = 0
+    """Metric steps that were committed before a kill, all kills together."""
+    lost: int = 0
+    """Of them not there any more."""
+    stuck: int = 0
+    """Runs that could not be resumed."""
+    runs: int = 0
+    unequal: int = 0
+    """Runs whose last weights or losses are not those of a run that nobody disturbed."""
+
+    def add(self, other: Tally) -> None:
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
+    @property
+    def clean(self) -> bool:
+        return not (self.invalid or self.lost or self.stuck or self.unequal)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kills} kills of {self.runs} runs, {self.in_save} of them in mid-save: {self.invalid} invalid checkpoints under a final name, "
+            f"{self.lost} of {self.steps:,} committed steps lost, {self.stuck} runs that can't resume, {self.runs - self.unequal} of {self.runs} bit-equal"
+        )
+
+
+def losses(run: RunDirectory) -> list[tuple[int, float, int]]:
+    """The run's curve."""
+    with RunReader(run) as reader:
+        return [(row.step, row.loss, row.tokens_seen) for row in reader.steps_since()]
+
+
+def kill_one_run(workers: Workers, source: Path, name: str, cell: CellType, mode: DataMode, kills: int, draw: random.Random) -> Tally:
+    """A run that nobody disturbs, and one of the same config that is killed so often and then ends by itself."""
+    config = exact_config(source, cell, mode, STEPS, **{"checkpoint.every": SAVED_EVERY})
+    straight, run = create_run(config, f"{name}-straight"), create_run(config, f"{name}-killed")
+    assert workers.work(straight) == 0
+    tally = Tally(runs=1)
+    while tally.kills < kills and _kill(workers, run, draw, tally):
+        pass
+    with RunReader(run) as reader:
+        state = reader.last_state()
+    if state is not None and state.kind != "finished" and workers.work(run) != 0:
+        tally.stuck += 1
+    elif (weights_hash(run, STEPS), losses(run)) != (weights_hash(straight, STEPS), losses(straight)):
+        tally.unequal += 1
+    return tally
+
+
+def _kill(workers: Workers, run: RunDirectory, draw: random.Random, tally: Tally) -> bool:
+    """One attempt that is killed; False when it ended before that."""
+    pid = workers.start(run)
+    aimed = draw.random() < 0.5
+    wait_for(lambda: _trains(run, pid) or not pid_exists(pid), "the first step")
+    if aimed:
+        wait_for(lambda: _half_made(run) or not pid_exists(pid), "a save")
+    time.sleep(draw.uniform(0, SAVE_SECONDS if aimed else LIFE_SECONDS))
+    before = _committed(run)
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    code = workers.wait()
+    if code != -signal.SIGKILL:
+        tally.stuck += code != 0
+        return False
+    tally.kills += 1
+    tally.in_save += bool(_half_made(run))
+    tally.invalid += sum(not _valid(path) for path in run.checkpoints_path.glob("step-*"))
+    tally.steps += len(before)
+    tally.lost += len(before - _committed(run))
+    return True
+
+
+def _trains(run: RunDirectory, pid: int) -> bool:
+    with RunReader(run) as reader:
+        attempts, state = reader.attempts(), reader.last_state()
+    return bool(attempts) and attempts[-1].pid == pid and state is not None and state.kind == "running"
+
+
+def _half_made(run: RunDirectory) -> bool:
+    return any(run.checkpoints_path.glob(f"{TEMPORARY_PREFIX}*"))
+
+
+def _valid(path: Path) -> bool:
+    try:
+        return CHECKPOINT_FOLDER.fullmatch(path.name) is not None and verify_checkpoint(path).step == int(path.name.removeprefix("step-"))
+    except StorageError:
+        return False
+
+
+def _committed(run: RunDirectory) -> set[tuple[int, int]]:
+    """(attempt, step) of every row, those of abandoned attempts too."""
+    with closing(sqlite3.connect(f"file:{run.database_path}?mode=ro", uri=True)) as connection:
+        return set(connection.execute("SELECT attempt, step FROM steps").fetchall())
+
+
+def kill_often(source: Path, kills: int, draw: random.Random, *, abreast: int = 2, a_run: int = KILLS_A_RUN) -> Tally:
+    """So many kills, spread over runs of every cell in both modes, some abreast."""
+    total, turn, left = Tally(), count(), kills
+    pairs = [(cell, mode) for cell in CELLS for mode in MODES]
+    draw.shuffle(pairs)
+    lock = Lock()
+
+    def go_on(workers: Workers, own: random.Random) -> None:
+        nonlocal left
+        while True:
+            with lock:
+                share, number = min(left, a_run), next(turn)
+                left -= share
+            if not share:
+                return
+            found = kill_one_run(workers, source, f"run-{number}", *pairs[number % len(pairs)], share, own)
+            with lock:
+                left += share - found.kills
+                total.add(found)
+
+    with crew(abreast) as free, ThreadPoolExecutor(abreast) as pool:
+        for done in [pool.submit(go_on, free.get(), random.Random(draw.getrandbits(32))) for _ in range(abreast)]:
+            done.result()
+    return total
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Kill, print the tally; 0 when nothing was lost."""
+    parser = argparse.ArgumentParser(prog="python -m tests.kill_often", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("kills", nargs="?", type=int, default=KILLS)
+    parser.add_argument("--seed", type=int, default=None, help="of the moments; drawn and printed when left out")
+    given = parser.parse_args(arguments)
+    seed = secrets.randbits(32) if given.seed is None else given.seed
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="rnnlm-kills-") as folder:
+        os.environ["RNNLM_TUI_HOME"] = f"{folder}/home"
+        tally = kill_often(write_text(Path(folder) / "text.txt"), given.kills, random.Random(seed))
+    print(f"{tally} (seed {seed}, {time.monotonic() - began:.0f} s)")  # noqa: T201 - a script's answer
+    return 0 if tally.clean else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
