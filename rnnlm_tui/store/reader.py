@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from threading import RLock
 from types import TracebackType
 from typing import Any
@@ -64,7 +66,7 @@ class RunReader:
         self.run = run
         self._raw_limit = raw_limit
         self._connection: sqlite3.Connection | None = None
-        self._inode: tuple[int, int] | None = None
+        self._inode: tuple[int, int, bool] | None = None
         self._openings = 0
         self._turn = RLock()
         self._series = SeriesBuilder(raw_limit)
@@ -183,14 +185,16 @@ class RunReader:
             else:
                 if stat.S_ISLNK(found.st_mode):  # SQLite would put its files beside the one that it leads to
                     raise StorageError(f"{path} is a link: a run's files lie in its own folder", hint="put the file itself there")
-                if self._connection is None or self._inode != (found.st_dev, found.st_ino):
-                    self._open((found.st_dev, found.st_ino))
+                inode = (found.st_dev, found.st_ino, _is_frozen(path))
+                if self._connection is None or self._inode != inode:
+                    self._open(inode)
             yield self._connection
 
-    def _open(self, inode: tuple[int, int]) -> None:
+    def _open(self, inode: tuple[int, int, bool]) -> None:
         self.close()
         path = self.run.database_path
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=READ_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if inode[2] else ''}"
+        connection = sqlite3.connect(uri, uri=True, timeout=READ_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA mmap_size = 0")
             version = int(all_rows(connection, "PRAGMA user_version")[0][0])
@@ -204,6 +208,11 @@ class RunReader:
         self._connection, self._inode = connection, inode
         self._openings += 1
         self._series = SeriesBuilder(self._raw_limit)
+
+
+def _is_frozen(path: Path) -> bool:
+    """No log waits beside the database and its folder takes no file: SQLite can read it then only as one that never changes."""
+    return not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
 
 
 def _limit(limit: int | None) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, SampleRow
 from rnnlm_tui.contract.status import ACTIVITY_KEY, STALE_SECONDS, ModelFigures, RunStatus, RunSummary, StatusFacts, derive_status
-from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.errors import RnnlmError, StorageError
 from rnnlm_tui.store.locks import LockState, host_name, read_lock
+from rnnlm_tui.store.pins import pinned_steps
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import list_runs
@@ -68,7 +70,7 @@ class RunMonitor:
     """Follows one run. `poll` costs a few system calls while nothing changes.
 
     Raises (every method):
-        RnnlmError: the run's config or database can't be read.
+        RnnlmError: the run's folder is gone, or its config or database can't be read.
     """
 
     def __init__(self, run: RunDirectory, *, max_buckets: int = 2048) -> None:
@@ -83,8 +85,8 @@ class RunMonitor:
 
     def poll(self) -> RunSnapshot | None:
         """The new snapshot, or None when nothing that a view shows has changed since the last one."""
-        lock = read_lock(self.run.lock_path)
-        seen = (self._reader.data_version(), lock.held, lock.pid, lock.degraded, self._log_stamp())
+        lock = self._look_at_lock()
+        seen = (self._reader.data_version(), lock.held, lock.pid, lock.degraded, _stamp(self.run.log_path), _stamp(self.run.checkpoints_path))
         if seen == self._seen and self._facts is not None and self._status(self._facts, lock) == self._facts.status:
             return None
         self._seen = seen
@@ -104,11 +106,16 @@ class RunMonitor:
 
     def summary(self) -> RunSummary:
         """The figures alone, without curves and logs."""
-        return summarize_facts(self._read_facts(read_lock(self.run.lock_path)))
+        return summarize_facts(self._read_facts(self._look_at_lock()))
 
     def close(self) -> None:
         """Close the database's file."""
         self._reader.close()
+
+    def _look_at_lock(self) -> LockState:
+        if not self.run.path.is_dir():
+            raise StorageError(f"{self.run.path} is gone: it was removed or moved", hint="`rnnlm-tui runs` shows what is left")
+        return read_lock(self.run.lock_path)
 
     def _build(self, lock: LockState) -> RunSnapshot:
         facts = self._read_facts(lock)
@@ -144,6 +151,7 @@ class RunMonitor:
             recent=reader.recent_steps(RECENT_STEPS),
             evaluations=reader.evaluations(),
             checkpoints=reader.checkpoints(),
+            pinned=pinned_steps(self.run),
             last_state=reader.last_state(),
             progress=reader.progress(),
             hardware=reader.hardware(READINGS),
@@ -166,12 +174,14 @@ class RunMonitor:
             )
         )
 
-    def _log_stamp(self) -> tuple[int, int]:
-        try:
-            found = self.run.log_path.stat()
-        except OSError:
-            return (0, 0)
-        return (found.st_size, found.st_mtime_ns)
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Changes with the content of a file, or with the entries of a folder."""
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_size, found.st_mtime_ns)
 
 
 def summarize(run: RunDirectory) -> RunSummary:

@@ -10,7 +10,7 @@ import pytest
 
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventKind, EventRow, HardwareRow, Progress, StepRow
 from rnnlm_tui.contract.status import STALE_SECONDS
-from rnnlm_tui.errors import DatabaseError
+from rnnlm_tui.errors import DatabaseError, StorageError
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.locks import RunLock, boot_id, host_name
 from rnnlm_tui.store.run_directory import RunDirectory
@@ -137,6 +137,18 @@ def test_a_worker_that_keeps_its_rows_in_memory_is_degraded_and_says_why(run: Ru
     assert monitor.summary().status == "stalled"
     worker.lock.tell("")
     assert monitor.summary().status == "stalled"
+
+
+def test_a_run_whose_folder_was_removed_is_told_and_not_shown_as_a_draft(run: RunDirectory, worker: Worker) -> None:
+    worker.event("running")
+    monitor = RunMonitor(run)
+    assert monitor.poll() is not None
+    run.path.rename(run.path.with_name("elsewhere"))
+    with pytest.raises(StorageError, match="is gone: it was removed or moved") as caught:
+        monitor.poll()
+    assert "rnnlm-tui runs" in caught.value.hint
+    assert not run.path.exists()
+    run.path.with_name("elsewhere").rename(run.path)
 
 
 def test_slow_steps_are_not_stalled(run: RunDirectory, worker: Worker) -> None:

@@ -1,0 +1,130 @@
+"""A run's folder that goes away under its worker, or that can't be written: the reason is told and nothing is made anew."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.errors import StorageError
+from rnnlm_tui.store.checkpoints import list_checkpoints, newest_valid
+from rnnlm_tui.store.locks import read_lock
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.supervisor.control_client import resume
+from rnnlm_tui.supervisor.monitor import summarize
+from tests.faults.small_disk import unavailable
+from tests.integration.runs import ENDLESS, PATIENCE_SECONDS, kill, tiny_config, wait_for, wait_for_step
+
+pytestmark = pytest.mark.faults
+
+
+def worker_of(run: RunDirectory) -> subprocess.Popen[str]:
+    """A worker whose log is here and not in the folder that goes away."""
+    return subprocess.Popen([sys.executable, "-m", "rnnlm_tui.worker.train", str(run.path)], stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def new_run(text: Path) -> RunDirectory:
+    return create_run(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 20, "evaluation.every": 0}), "plain-otter")
+
+
+def how_it_ended(worker: subprocess.Popen[str]) -> str:
+    """The last words of a worker that ended with an error of storage."""
+    _, said = worker.communicate(timeout=PATIENCE_SECONDS)
+    assert worker.returncode == StorageError.exit_code
+    return said
+
+
+def test_a_run_directory_removed_under_its_worker_ends_the_run_with_the_reason_and_is_not_made_again(text: Path) -> None:
+    run = new_run(text)
+    worker = worker_of(run)
+    wait_for(lambda: list_checkpoints(run) or None, "a checkpoint")
+    while run.path.exists():
+        shutil.rmtree(run.path, ignore_errors=True)
+    said = how_it_ended(worker)
+    assert f"{run.path}" in said
+    assert "was removed or replaced while its worker ran\nnothing was written in its place; `rnnlm-tui runs` shows what is left" in said
+    assert not run.path.exists()
+
+
+def test_a_run_directory_moved_away_and_back_resumes_from_its_last_checkpoint(text: Path) -> None:
+    run = new_run(text)
+    worker = worker_of(run)
+    wait_for(lambda: list_checkpoints(run) or None, "a checkpoint")
+    elsewhere = run.path.with_name("elsewhere")
+    run.path.rename(elsewhere)
+    assert "was removed or replaced while its worker ran" in how_it_ended(worker)
+    assert not run.path.exists()
+    elsewhere.rename(run.path)
+    assert summarize(run).status == "crashed"
+    newest, damaged = newest_valid(run)
+    assert (newest is not None, damaged) == (True, [])
+    resume(run)
+    wait_for_step(run, list_checkpoints(run)[-1].step + 10)
+    kill(run)
+
+
+def read_only_mount(run: RunDirectory) -> list[str]:
+    """A command's prefix that runs it with the run's folder mounted read-only."""
+    script = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+    return ["unshare", "-rm", "sh", "-c", script, str(run.path)]
+
+
+def test_a_read_only_run_directory_is_refused_with_the_path_and_what_to_do(text: Path) -> None:
+    if why := unavailable():
+        pytest.skip(f"no mount of its own for this test: {why}")
+    run = new_run(text)
+    done = subprocess.run(
+        [*read_only_mount(run), sys.executable, "-m", "rnnlm_tui.worker.train", str(run.path)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert done.returncode == StorageError.exit_code
+    assert done.stderr == f"can't lock {run.lock_path}: Read-only file system\nset RNNLM_TUI_HOME to a folder that you may write to\n"
+    assert sorted(path.name for path in run.path.iterdir()) == ["config.toml", "run.db"]
+
+
+@pytest.mark.parametrize("verb", ["show", "resume", "checkpoints"])
+def test_a_verb_on_a_read_only_run_directory_reads_it_or_says_why_not(text: Path, verb: str) -> None:
+    if why := unavailable():
+        pytest.skip(f"no mount of its own for this test: {why}")
+    run = new_run(text)
+    done = subprocess.run(
+        [*read_only_mount(run), sys.executable, "-m", "rnnlm_tui", verb, run.name], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
+    assert "Traceback" not in done.stderr
+    if verb == "resume":
+        assert done.returncode == StorageError.exit_code
+        assert "Read-only file system" in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+
+
+def test_checkpoints_that_may_not_be_written_make_the_run_degraded_until_they_may(text: Path) -> None:
+    run = new_run(text)
+    run.checkpoints_path.mkdir()
+    run.checkpoints_path.chmod(0o500)
+    command = [sys.executable, "-m", "rnnlm_tui.worker.train", str(run.path)]
+    if os.getuid() == 0:
+        command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search", *command]
+    with run.log_path.open("w") as log:
+        worker = subprocess.Popen(command, stderr=log, start_new_session=True)
+    told = wait_for(lambda: summarize(run).message if summarize(run).status == "degraded" else None, "a degraded run")
+    assert "not saved: can't create the folder checkpoints" in told
+    assert "Permission denied" in told
+    assert wait_for_step(run, summarize(run).step + 50)
+    run.checkpoints_path.chmod(0o700)
+    pid = read_lock(run.lock_path).pid
+    assert pid == worker.pid
+    os.kill(pid, signal.SIGUSR1)
+    wait_for(lambda: summarize(run).status == "running" or None, "a checkpoint that may be written")
+    assert list_checkpoints(run)
+    kill(run)
+    worker.wait()
