@@ -19,8 +19,6 @@ from rnnlm_tui.supervisor.processes import dependent_environment, python_command
 LINE_BYTES = 64 << 20
 """Longest line from a sampler: the whole of a long text."""
 START_SECONDS = 60.0
-LEAVE_SECONDS = 2.0
-"""A sampler that goes on after its stdin has ended is killed."""
 
 SAMPLER_SETTINGS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 """One thread: a training beside it needs the other cores."""
@@ -74,6 +72,9 @@ class SamplerClient:
             except TimeoutError:
                 await self.close()
                 raise WorkerError(f"the sampler did not start within {START_SECONDS:.0f} s") from None
+            except asyncio.CancelledError:  # whoever wanted it leaves
+                await self.close()
+                raise
             finally:
                 self._waiting.pop("", None)
             if not isinstance(first, SamplerReady):
@@ -134,17 +135,12 @@ class SamplerClient:
             raise self._death()
 
     async def close(self) -> None:
-        """End the sampler; waits for it, and kills it when it lingers."""
+        """End the sampler at once: it only reads, and one that imports torch or computes would hear of a polite end too late."""
         process = self._process
         if process is not None and process.returncode is None:
-            if process.stdin is not None:
-                process.stdin.close()
-            try:
-                await asyncio.wait_for(process.wait(), LEAVE_SECONDS)
-            except TimeoutError:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
         await self._clear_away()
 
     async def _clear_away(self) -> None:

@@ -19,7 +19,7 @@ from textual.filter import LineFilter
 from textual.screen import Screen
 
 from rnnlm_tui.contract.status import LIVING
-from rnnlm_tui.tui import crash, hangup, remembered, steering
+from rnnlm_tui.tui import crash, hangup, remembered, steering, threads
 from rnnlm_tui.tui.actions import PANES, Pane
 from rnnlm_tui.tui.commands import ActionCommands
 from rnnlm_tui.tui.laboratory import LaboratoryApp
@@ -86,11 +86,10 @@ class RnnlmApp(LaboratoryApp):
     # what Textual calls
 
     async def on_mount(self) -> None:
-        hangup.leave_on_hangup(self.leave_at_once)
         if not self.is_headless:
-            self.set_interval(hangup.CHECK_SECONDS, self._leave_without_terminal)
+            hangup.leave_on_hangup(self.leave_at_once)
         self.set_interval(STALLED_SECONDS, self._tell_the_time)
-        self.run_worker(self.watcher.loop, thread=True, group="watch", exit_on_error=True)
+        self.run_worker(threads.to_thread(self.watcher.loop), group="watch", exit_on_error=True)
         if self.run_directory is not None:
             self.watcher.open(self.run_directory)
 
@@ -222,10 +221,6 @@ class RnnlmApp(LaboratoryApp):
         if self.snapshot is not None and self.snapshot.summary.status in ("stalled", "degraded", "lost") and self.pane_screen is not None:
             self.pane_screen.refresh_frame()
 
-    def _leave_without_terminal(self) -> None:
-        if hangup.terminal_is_gone():
-            self.leave_at_once()
-
 
 def run_app(run: RunDirectory | None = None, pane: str | None = None, *, ascii: bool = False, fps: float = 2.0, mouse: bool = True) -> int:
     """Run the app on this terminal until it is left; the exit code.
@@ -240,4 +235,5 @@ def run_app(run: RunDirectory | None = None, pane: str | None = None, *, ascii: 
     app = RnnlmApp(run, place, ascii_only=ascii, fps=fps, settings=settings)
     app.prefer_living = recalled and place == "runs"
     code = app.run(mouse=mouse)
+    threads.wait_for_threads()
     return code if code is not None else app.return_code or 0

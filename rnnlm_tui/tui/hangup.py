@@ -6,19 +6,46 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
+from time import sleep
+from types import FrameType
 
 CHECK_SECONDS = 5.0
-"""Between two looks at stdin: an app whose terminal went away without a word must not spin for ever."""
+"""Between two looks at stdin: an app whose terminal went away without a word must not stay for ever."""
+PATIENCE_SECONDS = 1.5
+"""An app that has not left by then is made to: it waits for a terminal that takes no more output, and for that one would wait for ever."""
 
 
 def leave_on_hangup(leave: Callable[[], object]) -> None:
-    """Call `leave` once when the terminal hangs up or someone asks the app to end; outside the main thread nothing is changed."""
+    """Call `leave` in the running loop when the terminal hangs up or is gone, or someone asks the app to end; soon after, the process ends whatever it does.
+
+    Not by the loop's own signal handlers: the loop stands still while a terminal takes no output.
+    """
     loop = asyncio.get_running_loop()
+
+    def leave_now(code: int) -> None:
+        threading.Thread(target=_leave_hard, args=(code,), name="leave", daemon=True).start()
+        with suppress(RuntimeError):  # the loop is closed: the app is leaving
+            loop.call_soon_threadsafe(leave)
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        leave_now(128 + number)
+
+    def watch() -> None:
+        while not terminal_is_gone():
+            sleep(CHECK_SECONDS)
+        leave_now(128 + signal.SIGHUP)
+
     for number in (signal.SIGHUP, signal.SIGTERM):
-        with suppress(ValueError, RuntimeError, NotImplementedError):
-            loop.add_signal_handler(number, leave)
+        signal.signal(number, on_signal)
+    threading.Thread(target=watch, name="hangup", daemon=True).start()
+
+
+def _leave_hard(code: int) -> None:
+    sleep(PATIENCE_SECONDS)
+    os._exit(code)
 
 
 def terminal_is_gone() -> bool:

@@ -17,6 +17,7 @@ from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.messages import Notice
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.services import Services
+from rnnlm_tui.tui.threads import to_thread
 from rnnlm_tui.tui.watch import Watcher
 from rnnlm_tui.tui.widgets.content import plain
 
@@ -139,7 +140,7 @@ class LaboratoryApp(App[int]):
     ) -> None:
         async def run() -> None:
             try:
-                result = await asyncio.to_thread(work)
+                result = await to_thread(work)
             except (RnnlmError, OSError) as error:
                 (failed or self.say_error)(error)
                 return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -21,6 +20,7 @@ from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.draft_check import DraftCheck, look_up
 from rnnlm_tui.tui.screens.form_keys import FormKeys
 from rnnlm_tui.tui.sizes import WIDE_FROM
+from rnnlm_tui.tui.threads import to_thread
 from rnnlm_tui.tui.widgets.content import from_outside, plain
 from rnnlm_tui.tui.widgets.estimate_panel import TITLES, EstimatePanel, room_of
 from rnnlm_tui.tui.widgets.form import ConfigForm
@@ -179,7 +179,7 @@ class ConfigScreen(FormKeys):
     async def _work_out(self, config: RunConfig) -> None:
         """The figures of a config, worked out in a thread, for they look at disk."""
         try:
-            found = await asyncio.to_thread(look_up, self.lab.services, config)
+            found = await to_thread(look_up, self.lab.services, config)
         except (RnnlmError, OSError) as error:
             self.lab.say_error(error)
             return

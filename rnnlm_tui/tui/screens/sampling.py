@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,6 +14,7 @@ from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.errors import RnnlmError, RunStateError
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.sizes import WIDE_FROM
+from rnnlm_tui.tui.threads import to_thread
 from rnnlm_tui.tui.widgets.palette import BAD, DIM
 from rnnlm_tui.tui.widgets.sample_progress import SampleProgress
 from rnnlm_tui.tui.widgets.transcript import Transcript
@@ -84,7 +84,7 @@ class SamplingScreen(PaneScreen):
             raise RunStateError("no run is open")
         if row is not None:
             return run.path / row.path
-        result = await asyncio.to_thread(self.lab.services.send, run, "snapshot")
+        result = await to_thread(self.lab.services.send, run, "snapshot")
         return run.path / result.checkpoint
 
     def _look(self) -> None:
