@@ -5,10 +5,10 @@ from __future__ import annotations
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.locks import RunLock
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.worker.records import Records
+from rnnlm_tui.worker.records import MAX_KEPT_ROWS, Records
 
 
-def records_of(database: RunDatabase) -> Records:
+def records_of(database: RunDatabase, *, max_kept: int = MAX_KEPT_ROWS) -> Records:
     """What a worker would store through."""
     run = RunDirectory(database.path.parent)
-    return Records(run, RunLock(run.lock_path), database)
+    return Records(run, RunLock(run.lock_path), database, max_kept=max_kept)

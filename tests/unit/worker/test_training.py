@@ -93,7 +93,8 @@ class Bench:
         tokens = np.random.default_rng(0).integers(0, 11, 500).astype(np.uint16)
         model = RecurrentLanguageModel(vocab_size=11, embedding_dim=4, hidden_size=4, num_layers=1)
         self.trainer = Trainer(model, StreamBatches(tokens, 4, 6), max_steps=STEPS, learning_rate=0.01)
-        records = records_of(database)
+        self.database, self.records = database, records_of(database)
+        records = self.records
         self.steering = Steering(Preparing(0), records)
         training = training or TrainingConfig()
         config = RunConfig(evaluation=EvaluationConfig(every=every), checkpoint=CheckpointConfig(every=every), training=training)
