@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Annotated, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -20,6 +20,9 @@ HELP = """Train, watch and sample recurrent language models in one terminal.
 
 Without a verb the app opens. A run belongs to the machine and not to the terminal: training goes on when you leave,
 and after a crash `resume` goes on from the last verified checkpoint."""
+
+UsageError = cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])
+"""What typer raises for words that it can't read: click's, or a class of its own, by its version."""
 
 EXIT_CODES: tuple[tuple[int, str], ...] = (
     (0, "done"),
@@ -106,23 +109,35 @@ class VerbGroup(TyperGroup):
         return TyperGroup(name=cmd_name, commands=dict(commands), help=" ".join(verb.summary for verb in verbs), no_args_is_help=True, rich_markup_mode=None)
 
     def invoke(self, ctx: object) -> object:
-        """The verb; an option that can't be read is told in words of ours, and so is Ctrl-C, where the verb does not do it.
+        """The verb; what can't be read of its options is told in words of ours, and so is Ctrl-C, where the verb does not do it.
 
         Raises:
-            InputError: the value of an option or argument is of the wrong kind.
+            InputError: no such verb or option, or a value of the wrong kind.
         """
         try:
             return cast(object, super().invoke(cast(typer.Context, ctx)))
-        except typer.BadParameter as error:
-            refusal = _wrong_kind(error)
-            if refusal is None:
+        except UsageError as error:
+            if _is_help(error):
                 raise
-            raise refusal from error
+            raise _refusal(error) from error
         except KeyboardInterrupt:
             from rnnlm_tui.cli.output import note
 
             note("interrupted")
             raise
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """The options before the verb are read here.
+
+        Raises:
+            InputError: as for `invoke`.
+        """
+        try:
+            return super().make_context(*arguments, **options)
+        except UsageError as error:
+            if _is_help(error):
+                raise
+            raise _refusal(error) from error
 
     def format_commands(self, ctx: object, formatter: object) -> None:  # noqa: ARG002  typer's signature
         """Write one section a family, their columns in line."""
@@ -139,20 +154,30 @@ def _write_promise(writer: _Formatter) -> None:
         writer.write_dl(PROMISE)
 
 
-def _wrong_kind(error: typer.BadParameter) -> InputError | None:
-    """What typer says in a validator's words, in ours; None where it has words of its own."""
-    from pydantic import ValidationError
+def _is_help(error: typer.BadParameter) -> bool:
+    """A group of verbs without a verb: typer raises its help."""
+    return type(error).__name__ == "NoArgsIsHelpError"
 
+
+def _refusal(error: typer.BadParameter) -> InputError:
+    """What typer could not read, in words that go the way of all errors: of itself it prints what was typed as it is, in some versions."""
     from rnnlm_tui.errors import InputError
 
-    if not isinstance(error.__cause__, ValidationError) or error.param is None:
-        return None
+    hint = "" if error.ctx is None else f"`{error.ctx.command_path} --help` tells what it takes"
+    return InputError(_wrong_kind(error) or error.format_message(), hint=hint)
+
+
+def _wrong_kind(error: typer.BadParameter) -> str:
+    """What typer says in a validator's words, in ours; empty where it has words of its own."""
+    from pydantic import ValidationError
+
+    if not isinstance(error.__cause__, ValidationError) or getattr(error, "param", None) is None:
+        return ""
     details = error.__cause__.errors(include_url=False)[0]
     value = details["input"]
     wanted = {"float_parsing": "a number", "int_parsing": "a whole number"}.get(details["type"])
     _, one_of, allowed = details["msg"].partition(" is not one of ")
     if wanted is None and not one_of:
-        return None
+        return ""
     must = wanted or "one of " + allowed.rstrip(".").replace("'", "")
-    hint = "" if error.ctx is None else f"`{error.ctx.command_path} --help` tells what it takes"
-    return InputError(f"{error.param.opts[0]} is {value}, it must be {must}", hint=hint)
+    return f"{error.param.opts[0]} is {value}, it must be {must}" if error.param is not None else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rnnlm_tui.contract.config import SECTIONS, RunConfig
+from rnnlm_tui.contract.outside_text import UNSAFE
 from rnnlm_tui.contract.validation import allowed_range, config_to_raw, section_model
 
 
@@ -12,10 +13,15 @@ def config_toml(config: RunConfig, *, explain: bool = False) -> str:
 
     raw = config_to_raw(config)
     if not explain:
-        return tomli_w.dumps(raw)
+        return _visible(tomli_w.dumps(raw))
     blocks = [tomli_w.dumps({"preset": config.preset})]
     blocks += [_explained(section, raw.get(section)) for section in SECTIONS]
-    return "\n".join(blocks)
+    return _visible("\n".join(blocks))
+
+
+def _visible(toml: str) -> str:
+    """Characters that act on a terminal or are not seen stand in strings alone: as TOML's escapes they are read back as they were."""
+    return UNSAFE.sub(lambda match: match[0] if match[0] == "\n" else f"\\U{ord(match[0]):08x}", toml)
 
 
 def field_help(path: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.contract.metrics import EvaluationRow, StepRow
+from rnnlm_tui.contract.outside_text import safe
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.reader import RunReader
@@ -36,7 +37,7 @@ def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows([safe(cell, keep="") if isinstance(cell, str) else cell for cell in row] for row in rows)
     sys.stdout.flush()
 
 

@@ -6,6 +6,7 @@ import traceback
 from datetime import datetime
 from pathlib import Path
 
+from rnnlm_tui.contract.outside_text import safe
 from rnnlm_tui.store.locations import home
 
 MOST_BYTES = 1_000_000
@@ -28,5 +29,5 @@ def keep_traceback(error: BaseException) -> Path | None:
 
 def sentence(error: BaseException, log: Path | None) -> str:
     """Two lines for the terminal that the app has left."""
-    where = f"The details are in {log}." if log is not None else "The details could not be written."
+    where = f"The details are in {safe(str(log))}." if log is not None else "The details could not be written."
     return f"rnnlm-tui: the app failed ({type(error).__name__}). Runs go on without it; start it again to come back.\n{where}"

@@ -77,6 +77,7 @@ class TextsScreen(Overlay[str]):
     def __init__(self, title: str, text: str) -> None:
         super().__init__()
         self._title, self._text = title, text
+        self._as_shown = ""
 
     def compose(self) -> ComposeResult:
         legend = Content.assemble(("one a line  ", DIM), ("^s", f"bold {TEXT}"), (" keep  ", DIM), ("esc", f"bold {TEXT}"), (" leave them", DIM))
@@ -85,13 +86,15 @@ class TextsScreen(Overlay[str]):
 
     def on_mount(self) -> None:
         area = self.query_one(TextArea)
+        self._as_shown = area.text
         area.cursor_blink = False
         area.focus()
         area.move_cursor(area.document.end)
 
     def action_keep(self) -> None:
-        """Close with what was written."""
-        self.dismiss(self.query_one(TextArea).text)
+        """Close with what was written; a text that can't be shown as it is stays as it is where nothing was changed."""
+        text = self.query_one(TextArea).text
+        self.dismiss(None if text == self._as_shown else text)
 
     def action_leave(self) -> None:
         """Close without."""

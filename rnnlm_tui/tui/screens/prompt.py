@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.events import Resize
 
 from rnnlm_tui.contract.config import SamplingConfig
+from rnnlm_tui.contract.outside_text import safe
 from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.contract.status import LIVING
 from rnnlm_tui.errors import ConfigError, RnnlmError
@@ -160,6 +161,9 @@ class PromptScreen(SamplingScreen):
     def on_prompt_box_sent(self, event: PromptBox.Sent) -> None:
         self._send(event.prompt)
 
+    def on_prompt_box_paste_shortened(self, event: PromptBox.PasteShortened) -> None:
+        self.lab.say(event.words, trouble=True)
+
     def action_generate(self) -> None:
         """Continue the prompt that stands in the box; from anywhere else first go there."""
         if self.run_path is None:
@@ -280,5 +284,5 @@ class PromptScreen(SamplingScreen):
         if entry is None:
             self.lab.say("there is no text yet")
             return
-        self.app.copy_to_clipboard(entry.whole)
+        self.app.copy_to_clipboard(safe(entry.whole, keep="\n\t"))  # whoever pastes it may be a shell
         self.lab.say(f"sent {counted(len(entry.whole), 'character')} to the terminal, which may or may not take them; ^s saves a file")

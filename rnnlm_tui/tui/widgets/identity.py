@@ -94,13 +94,14 @@ def machine_label(machine: MachineFacts | None, *, wide: bool) -> Content:
     """`gpu1 · L4`, with the maker's name where there is room; a machine without a GPU says its cores."""
     if machine is None:
         return Content("")
-    host = from_outside(machine.host.partition(".")[0], limit=20, newlines="show").stylize(palette.DIM)
+    host = from_outside(machine.host.partition(".")[0], limit=20 if wide else 12, newlines="show").stylize(palette.DIM)
     return Content.assemble(host, (" · ", palette.DIM), (device_name(machine, wide=wide), palette.TEXT))
 
 
 def device_name(machine: MachineFacts, *, wide: bool, device: str | None = None) -> str:
     """The GPU, else how many cores; these too for a run whose `device` is the processor."""
     if machine.gpu_name and not (device or "").startswith("cpu"):
-        name = plain(machine.gpu_name, limit=28, newlines="show")
-        return name if wide else name.removeprefix("NVIDIA ").removeprefix("GeForce ").partition(" ")[0]
+        if wide:
+            return plain(machine.gpu_name, limit=28, newlines="show")
+        return plain(machine.gpu_name.removeprefix("NVIDIA ").removeprefix("GeForce ").partition(" ")[0], limit=12, newlines="show")
     return f"CPU {machine.cpu_count}" + (" cores" if wide else "")

@@ -10,7 +10,7 @@ from textual.message import Message
 
 from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.tui.widgets.ordered_keys import OrderedKeys
-from rnnlm_tui.tui.widgets.safe_text import SafeTextArea
+from rnnlm_tui.tui.widgets.safe_text import SafeTextArea, without_controls
 
 
 class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
@@ -50,6 +50,14 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
             self.direction = direction
             """-1 earlier, 1 later."""
 
+    class PasteShortened(Message):
+        """A part of a paste was left out."""
+
+        def __init__(self, words: str) -> None:
+            super().__init__()
+            self.words = words
+            """How much, and why."""
+
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id, compact=True, soft_wrap=True, show_line_numbers=False, tab_behavior="focus", highlight_cursor_line=False, placeholder="")
         self.cursor_blink = False
@@ -73,8 +81,22 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
             self._typed.clear()
             self.replace(text, *self.selection, maintain_selection_offset=False)
 
-    async def _on_paste(self, _event: events.Paste) -> None:
+    async def _on_paste(self, event: events.Paste) -> None:
+        """What the prompt has no room for, and what would act on a terminal, is left out and said; the text area takes the rest."""
         self._put_typed()
+        room = max(0, MAX_PROMPT_CHARACTERS - len(self.text) + len(self.selected_text))
+        pasted = event.text.replace("\r\n", "\n")
+        taken = without_controls(pasted[: 2 * room])[:room]  # Twice: a megabyte need not be looked through
+        if taken != pasted:
+            event.text = taken
+            cut = len(pasted) > room
+            self.post_message(
+                self.PasteShortened(
+                    f"the paste had {len(pasted):,} characters, a prompt takes {MAX_PROMPT_CHARACTERS:,}: {len(taken):,} taken"
+                    if cut
+                    else f"{len(pasted) - len(taken):,} characters that act on a terminal or are not seen were left out of the paste"
+                )
+            )
 
     async def _on_mouse_down(self, _event: events.MouseDown) -> None:
         self._put_typed()

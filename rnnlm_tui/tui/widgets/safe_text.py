@@ -25,9 +25,9 @@ class SafeInput(Input):
 class SafeTextArea(TextArea):
     """Several lines, without control characters."""
 
-    def load_text(self, text: str) -> None:
-        """Another text."""
-        super().load_text(without_controls(text))
+    def _set_document(self, text: str, language: str | None) -> None:
+        """Textual's way for every whole text, the first one included."""
+        super()._set_document(without_controls(text), language)
 
     def edit(self, edit: Edit) -> EditResult:
         """Textual's way for every keystroke and paste."""

@@ -13,6 +13,7 @@ from rnnlm_tui.contract.metrics import during_run
 from rnnlm_tui.contract.reference_curve import REFERENCE_NAME, reference_course
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, Mark, XFormat
+from rnnlm_tui.tui.widgets.content import plain
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import EvaluationRow
@@ -132,7 +133,7 @@ def level_to_beat(snapshot: RunSnapshot) -> tuple[str, float] | None:
         return "source", summary.source.perplexity
     baseline = summary.baseline
     value = baseline.validation_perplexity if snapshot.config.evaluation.split == "validation" else baseline.perplexity
-    return (baseline.name, value) if value is not None else None
+    return (plain(baseline.name, limit=16, newlines="show"), value) if value is not None else None
 
 
 def level_name(snapshot: RunSnapshot) -> str:

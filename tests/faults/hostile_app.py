@@ -1,0 +1,155 @@
+"""The app on invented runs whose every text is hostile: `python -m tests.faults.hostile_app KIND [PANE]`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from rnnlm_tui.contract.commands import CommandResult
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.corpora import CorpusManifest, SplitFacts
+from rnnlm_tui.contract.metrics import EventKind, EventRow
+from rnnlm_tui.contract.presets import DEMO
+from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleRequest
+from rnnlm_tui.contract.status import PreparingFigures, RunStatus, SourceFigures
+from rnnlm_tui.contract.validation import merge, parse_config
+from rnnlm_tui.errors import CheckpointError, CorpusError, InputError, WorkerError
+from rnnlm_tui.store.manifest import FileFacts, Manifest
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.supervisor.estimate import Estimate
+from rnnlm_tui.supervisor.monitor import RunSnapshot
+from rnnlm_tui.tui.actions import PANES, Pane
+from rnnlm_tui.tui.app import RnnlmApp
+from tests.faults.hostile import TEXTS, hostile
+from tests.tui.fakes import FakeServices, make_machine, make_snapshot
+from tests.tui.panes.fakes import make_estimate
+
+OPEN = "plain-otter"
+"""The run that trains; names of runs can't be hostile, so the others tell by their status."""
+EVENT_KINDS: tuple[EventKind, ...] = ("note", "setting", "skipped", "spike", "degraded", "recovered", "failed")
+
+
+class HostileSampler:
+    """Draws hostile text, or fails with it where the prompt says `fail`."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    async def start(self) -> None:
+        """Ready at once."""
+
+    async def load(self, checkpoint: str) -> None:
+        """Nothing to load."""
+
+    async def close(self) -> None:
+        """Nothing to end."""
+
+    async def cancel(self, request_id: str) -> None:
+        """Nothing to stop."""
+
+    async def generate(self, request: SampleRequest) -> AsyncIterator[SamplePiece | SampleDone]:
+        """The text a character at a time, so that no sequence comes in one piece."""
+        if "fail" in request.prompt:
+            raise WorkerError(f"failed {self._text}", hint=self._text)
+        for count, character in enumerate(self._text, start=1):
+            yield SamplePiece(id=request.id, text=character, tokens=count)
+        yield SampleDone(
+            id=request.id, reason="stop", stop=self._text[:100], text=self._text, tokens=len(self._text), prompt_tokens=3, seconds=0.5,
+            first_token_seconds=0.1, bits_per_token=4.0, unknown=(self._text,),
+        )  # fmt: skip
+
+
+class HostileServices(FakeServices):
+    """Store and supervisor whose every word is hostile."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        snapshots = [hostile_snapshot(text, OPEN, "running"), *(hostile_snapshot(text, f"a-{status}-run", status) for status in OTHERS)]
+        super().__init__(
+            runs=[snapshot.summary for snapshot in snapshots],
+            snapshots={snapshot.summary.run: snapshot for snapshot in snapshots},
+            machine_facts=hostile(make_machine(), text),
+        )
+
+    def sampler(self) -> HostileSampler:  # type: ignore[override]
+        return HostileSampler(self.text)
+
+    def send(self, run: RunDirectory, verb: str, **arguments: object) -> CommandResult:
+        if verb in ("sample", "stop"):
+            raise WorkerError(f"refused {self.text}", hint=self.text)
+        return hostile(CommandResult(id="1", ok=True, step=3_752), self.text)
+
+    def start(self, config: RunConfig, name: str | None) -> RunDirectory:
+        raise CorpusError(f"{self.text} does not exist", hint=self.text)
+
+    def create(self, config: RunConfig, name: str | None) -> RunDirectory:
+        raise WorkerError(f"not created {self.text}", hint=self.text)
+
+    def delete(self, run: RunDirectory) -> None:
+        raise OSError(f"not deleted {self.text}")
+
+    def suggest_name(self) -> str:
+        return "calm-badger"
+
+    def estimate(self, config: RunConfig) -> Estimate:
+        return hostile(make_estimate(config, 4_754), self.text)
+
+    def missing_source(self, config: RunConfig) -> InputError | None:
+        return CorpusError(f"{self.text} does not exist", hint=self.text)
+
+    def corpus(self, config: RunConfig) -> CorpusManifest | None:
+        facts = SplitFacts(documents=1, sentences=10, tokens=100, bytes=400)
+        manifest = CorpusManifest(
+            hash="0" * 64, corpus=config.corpus, tokenizer=config.tokenizer, title="title", source_hash="0" * 64, vocab_size=2_048, token_dtype="uint16", eos_id=0,
+            pad_id=1, eos_text="\n", splits={"train": facts, "validation": facts, "test": facts}, bigram={}, notes=("a note",), created=0.0,
+        )  # fmt: skip
+        return hostile(manifest, self.text)
+
+    def manifest(self, checkpoint: Path) -> Manifest:
+        manifest = Manifest(
+            kind="checkpoint", run=OPEN, step=3_750, parent="other@7", created=0.0, versions={"rnnlm_tui": "0.1", "python": "3.11"},
+            facts={"torch": self.text, "device": self.text}, files={"model.safetensors": FileFacts(size=1, sha256="0" * 64)},
+        )  # fmt: skip
+        full = hostile(manifest, self.text, parent=f"{self.text}@7", versions={"rnnlm_tui": self.text, "torch": self.text, "device": self.text})
+        return full.model_copy(update={"files": {self.text: FileFacts(size=1, sha256="0" * 64)}})
+
+    def verify(self, checkpoint: Path) -> Manifest:
+        raise CheckpointError(f"{checkpoint}/{self.text} is damaged", hint=self.text)
+
+    def history(self) -> list[str]:
+        return [f"an old {self.text}"]
+
+    def remember_prompt(self, prompt: str) -> None:
+        """Nothing is kept."""
+
+    def save_text(self, name: str, text: str) -> Path:
+        return Path("/nowhere") / self.text
+
+
+OTHERS: Sequence[RunStatus] = ("failed", "crashed", "stalled", "degraded", "lost", "preparing", "draft")
+
+
+def hostile_snapshot(text: str, name: str, status: RunStatus) -> RunSnapshot:
+    """A run whose every text is hostile but its name, of which no such can be."""
+    made = make_snapshot(status, name=name, source=SourceFigures(perplexity=40.2), message="why", parent="other@7", precision="float32", matmul="medium")
+    if status == "preparing":
+        made = make_snapshot(status, 0, name=name, preparing=PreparingFigures(phase="encoding", done=1, total=2))
+    events = tuple(EventRow(1, 3_000 + index, kind, "text", 0.0) for index, kind in enumerate(EVENT_KINDS))
+    snapshot = hostile(replace(made, series=make_snapshot().series, events=(*events, *made.events), log_tail=("a line",)), text, series=made.series)
+    config = hostile(parse_config(merge(DEMO, {"sampling.stop": ["stop"], "corpus.test_source": "test", "tokenizer.name": "name"})), text)
+    return replace(snapshot, summary=hostile(made.summary, text, run=name), config=config)
+
+
+def main() -> int:
+    """Run the app; the exit code."""
+    kind, *pane = sys.argv[1:]
+    services = HostileServices(TEXTS[kind])
+    wanted: Pane = next((known for known in PANES if known in pane), "train")
+    return cast(int, RnnlmApp(services.run(OPEN), wanted, services=services, fps=10.0).run())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

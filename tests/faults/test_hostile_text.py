@@ -1,0 +1,125 @@
+"""Text from outside that would act on a terminal is shown as characters in every view of the app, and by every verb."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.faults.hostile import TEXTS, copied, leaks, seen, without_copied
+from tests.terminal import Terminal
+
+pytestmark = pytest.mark.faults
+
+DEADLINE = 60.0
+ESCAPE, UP, DOWN, RIGHT = "\x1b", "\x1b[A", "\x1b[B", "\x1b[C"
+
+
+class Tour:
+    """A walk through the app on a real pseudo-terminal."""
+
+    def __init__(self, opened: Terminal, text: str) -> None:
+        self.opened = opened
+        self.beginning = seen(text)[:5]
+        """How the hostile text begins on the screen."""
+
+    def go(self, keys: str, until: str, *, shown: bool = True) -> None:
+        """Type, wait for a word, and see the hostile text beside it (`shown`)."""
+        self.opened.send(keys)
+        self.opened.wait_for(until, DEADLINE)
+        if shown:
+            self.opened.wait_for(lambda: self.beginning in self.opened.text, DEADLINE)
+
+    def gone(self, keys: str, words: str) -> None:
+        """Type, and wait until the words are no longer there."""
+        self.opened.send(keys)
+        self.opened.wait_for(lambda: words not in self.opened.text, DEADLINE)
+
+    def click_everywhere(self) -> None:
+        """Click on each place where the hostile text begins, but for the lines of keys and fields at the top and the bottom."""
+        for y, row in enumerate(self.opened.screen.display[2:-6], start=3):
+            x = row.find(self.beginning)
+            if x >= 0:
+                self.opened.send(f"\x1b[<0;{x + 3};{y}M\x1b[<0;{x + 3};{y}m")
+
+
+@contextmanager
+def touring(kind: str, pane: str, size: tuple[int, int]) -> Iterator[Tour]:
+    """The app on hostile runs; at the end it must leave by its own key, and have sent nothing that acts."""
+    command = [sys.executable, "-m", "tests.faults.hostile_app", kind, pane]
+    with Terminal(command, columns=size[0], rows=size[1]) as opened:
+        yield Tour(opened, TEXTS[kind])
+        opened.send("q")
+        opened.wait_for("Leave rnnlm-tui?", DEADLINE)
+        opened.send("\r")
+        assert opened.wait(DEADLINE) == 0, opened.text
+    assert leaks(without_copied(bytes(opened.raw))) == []
+    for text in copied(bytes(opened.raw)):
+        assert seen(text.replace("\n", "")) == text.replace("\n", ""), "the clipboard got what acts"
+
+
+@pytest.mark.parametrize(("kind", "size"), [("acts", (120, 40)), ("markup", (120, 40)), ("acts", (80, 24))], ids=str)
+def test_hostile_text_is_shown_literally_on_the_panes_of_a_run(kind: str, size: tuple[int, int]) -> None:
+    with touring(kind, "train", size) as tour:
+        tour.go("", "● running")
+        tour.click_everywhere()
+        tour.go("s", "refused")  # an error's message and hint
+        tour.go("c", "3,752", shown=False)  # a command's answer
+        tour.go("z" + RIGHT, "Close cursor", shown=False)
+        tour.gone(ESCAPE, "Close cursor")
+        tour.go("3", "written by" if size[1] > 24 else "★ best")
+        tour.go("v", "is damaged")
+        tour.go("1", "frozen")
+        tour.go("n", "draft, not started")
+        tour.go("\rzzz", "zzz", shown=False)  # an editor on a text
+        tour.gone(ESCAPE, "zzz")
+        tour.go("P", "esc leave it", shown=False)
+        tour.gone(ESCAPE, "esc leave it")
+        tour.go("\x13", "not created")
+        tour.go("\t" * 6 + 3 * DOWN, "Continued at every evaluation", shown=False)
+        tour.go("\r", "esc leave them", shown=False)  # a box for several texts
+        tour.gone(ESCAPE, "esc leave them")
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_hostile_prompts_and_generated_text_are_shown_literally(kind: str) -> None:
+    with touring(kind, "prompt", (120, 40)) as tour:
+        tour.go("", "@best")
+        tour.go("go\r", "stopped at")
+        tour.click_everywhere()
+        tour.go("\r", "earlier prompts")
+        tour.go("\x19", "sent ", shown=False)  # to the clipboard
+        tour.go("\x13", "saved as")
+        tour.go("\x15fail\r", "✗ failed")
+        tour.go("\x15" + UP * 3, "an old", shown=False)  # a prompt of an earlier day, without what acts
+        tour.go("\x15\x1b[200~pasted\x9b31m\u202e\x1b[201~", "left out of the paste")
+        tour.go("\t" * 8, "between several", shown=False)  # a setting that is a text
+        tour.go(ESCAPE + ESCAPE, "q Leave", shown=False)
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_hostile_text_is_shown_literally_in_the_list_of_runs_and_what_lies_over_it(kind: str) -> None:
+    with touring(kind, "runs", (120, 40)) as tour:
+        tour.go("", "sorted by age")
+        for name in ("a-stalled-run", "a-degraded-run", "a-preparing-run", "a-failed-run", "a-crashed-run", "a-lost-run", "a-draft-run"):
+            tour.go("j", f"╭─ {name} ─")
+        tour.go("d", "Delete this run?", shown=False)
+        tour.go("D", "not deleted")
+        tour.go("?", "Keys: Runs", shown=False)
+        tour.gone("q", "Keys: Runs")
+        tour.go("\x10open", "Open a-lost-run", shown=False)
+        tour.gone(ESCAPE, "Open a-lost-run")
+
+
+def test_a_hostile_path_is_shown_literally_at_the_first_launch(tmp_path: Path) -> None:
+    home = tmp_path / TEXTS["acts"].replace("\0", "")
+    command = [sys.executable, "-m", "rnnlm_tui"]
+    with Terminal(command, columns=120, rows=40, environment={"RNNLM_TUI_HOME": str(home), "CUDA_VISIBLE_DEVICES": ""}) as opened:
+        opened.wait_for("no runs yet", DEADLINE)
+        opened.wait_for("free in", DEADLINE)
+        opened.send("q")
+        assert opened.wait(DEADLINE) == 0, opened.text
+    assert leaks(bytes(opened.raw)) == []
