@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -81,27 +80,11 @@ def products_finding(cpuinfo: str) -> Finding:
 
 
 def login_finding() -> Finding:
-    """Whether the login manager kills what a user leaves running, a training run too."""
-    from getpass import getuser
-
+    """Whether a run that is started here goes on when its user logs out."""
     from rnnlm_tui.cli.checks import Finding
+    from rnnlm_tui.supervisor.login import ends_at_logout
 
-    if not Path("/run/systemd/system").exists():
-        return Finding("logging out", "ok", "no systemd here that could end a run when you log out")
-    settings = [Path("/etc/systemd/logind.conf"), *sorted(Path("/etc/systemd/logind.conf.d").glob("*.conf"))]
-    kills = kills_user_processes([path.read_text(errors="replace") for path in settings if path.is_file() and os.access(path, os.R_OK)])
-    lingers = (Path("/var/lib/systemd/linger") / getuser()).exists()
-    if kills and not lingers:
-        return Finding("logging out", "note", "systemd's KillUserProcesses=yes ends your runs when you log out", "loginctl enable-linger")
-    return Finding("logging out", "ok", "runs go on when you log out")
-
-
-def kills_user_processes(files: list[str]) -> bool:
-    """The last word of logind's configuration files on KillUserProcesses; distributions leave it off."""
-    kills = False
-    for text in files:
-        for raw in text.splitlines():
-            key, _, value = raw.partition("=")
-            if key.strip() == "KillUserProcesses":
-                kills = value.strip().lower() in ("yes", "true", "on", "1")
-    return kills
+    end = ends_at_logout()
+    if end is None:
+        return Finding("logging out", "ok", "runs go on when you log out")
+    return Finding("logging out", "note", f"a run that is started here: {end.fact}", end.hint)

@@ -30,6 +30,15 @@ def note(text: str) -> None:
     print(shown(text), file=sys.stderr, flush=True)
 
 
+def warn_of_logout() -> None:
+    """Say on stderr where the run that was just started would not outlive its user's login."""
+    from rnnlm_tui.supervisor.login import ends_at_logout
+
+    end = ends_at_logout()
+    if end is not None:
+        note(f"{end.fact}\n{end.hint}")
+
+
 def line(text: str = "") -> None:
     """A line of what was asked, on stdout."""
     print(shown(text), flush=True)

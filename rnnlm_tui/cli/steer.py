@@ -29,7 +29,7 @@ def resume(
     json: JsonOption = False,
 ) -> None:
     """Go on with a paused, stopped, crashed or failed run."""
-    from rnnlm_tui.cli.output import line, print_json
+    from rnnlm_tui.cli.output import line, print_json, warn_of_logout
     from rnnlm_tui.contract.status import RESUMABLE
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.supervisor.control_client import resume as resume_run
@@ -39,6 +39,8 @@ def resume(
     directory = find_run(run)
     before = summary_after_repair(directory)
     pid = resume_run(directory)
+    if before.status != "paused":  # a new worker, started from this login
+        warn_of_logout()
     if follow:
         from rnnlm_tui.cli.follow import follow_run
 

@@ -34,7 +34,7 @@ def train(
     is printed until it ends.
     """
     from rnnlm_tui.cli.configs import build_config, runnable_config
-    from rnnlm_tui.cli.output import interactive, note
+    from rnnlm_tui.cli.output import interactive, note, warn_of_logout
     from rnnlm_tui.errors import InputError
     from rnnlm_tui.store.runs import create_run
     from rnnlm_tui.supervisor.preflight import check_before_start
@@ -66,6 +66,7 @@ def train(
         told(create_run(wanted, name, address), "a draft; `rnnlm-tui resume {run}` starts it", json=json)
         return
     directory = start_run(wanted, name, address)
+    warn_of_logout()
     if detach:
         await_beginning(directory, BEGINNING_SECONDS)
         told(directory, "started; `rnnlm-tui show {run}` tells how it is, `rnnlm-tui open {run}` shows its charts", json=json)

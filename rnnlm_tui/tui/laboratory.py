@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.contract.config import RunConfig
     from rnnlm_tui.contract.status import RunSummary
     from rnnlm_tui.store.run_directory import RunDirectory
+    from rnnlm_tui.supervisor.login import EndsAtLogout
     from rnnlm_tui.supervisor.machine import MachineFacts
     from rnnlm_tui.supervisor.monitor import RunSnapshot
     from rnnlm_tui.supervisor.sampler_client import SamplerClient
@@ -111,6 +112,16 @@ class LaboratoryApp(App[int]):
     def _started(self, run: RunDirectory) -> None:
         self.open_run(run)
         self._told(Notice(f"{run.name} started", "done"))
+        self._warn_of_logout()
+
+    def _warn_of_logout(self) -> None:
+        """Where the worker that was just started would not outlive its user's login, say so until it has been read."""
+
+        def told(end: EndsAtLogout | None) -> None:
+            if end is not None:
+                self.notify(plain(f"{end.fact}\n{end.hint}"), severity="warning", timeout=12, markup=False)
+
+        self.in_thread(self.services.ends_at_logout, told)
 
     def send(self, verb: Verb, **arguments: object) -> None:
         run = self.run_directory
@@ -130,7 +141,14 @@ class LaboratoryApp(App[int]):
             self.in_thread(partial(self.services.start_saved, run), self._started)
         else:
             self.say("going on…")
-            self.in_thread(partial(self.services.resume, run), lambda _pid: self._told(Notice(f"{run.name} goes on", "done")))
+            paused = self.snapshot is not None and self.snapshot.summary.status == "paused"
+
+            def gone_on(_pid: int) -> None:
+                self._told(Notice(f"{run.name} goes on", "done"))
+                if not paused:
+                    self._warn_of_logout()
+
+            self.in_thread(partial(self.services.resume, run), gone_on)
 
     def in_thread(
         self,

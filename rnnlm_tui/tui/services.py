@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.manifest import Manifest
     from rnnlm_tui.store.run_directory import RunDirectory
     from rnnlm_tui.supervisor.estimate import Estimate
+    from rnnlm_tui.supervisor.login import EndsAtLogout
     from rnnlm_tui.supervisor.machine import MachineFacts
     from rnnlm_tui.supervisor.monitor import RunSnapshot
     from rnnlm_tui.supervisor.sampler_client import SamplerClient
@@ -79,6 +80,12 @@ class Services:
         check_before_start(run.read_config())
         resume(run)
         return run
+
+    def ends_at_logout(self) -> EndsAtLogout | None:
+        """Why a run that is started here would end when its user logs out; None where it goes on."""
+        from rnnlm_tui.supervisor.login import ends_at_logout
+
+        return ends_at_logout()
 
     def send(self, run: RunDirectory, verb: Verb, **arguments: Any) -> CommandResult:
         """One command to the run's worker, answered after it acted; WorkerError or RunStateError when refused."""

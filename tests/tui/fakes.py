@@ -27,6 +27,7 @@ from rnnlm_tui.contract.status import (
 from rnnlm_tui.errors import RnnlmError, UnknownRunError
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.series import Band, SeriesTable
+from rnnlm_tui.supervisor.login import EndsAtLogout
 from rnnlm_tui.supervisor.machine import MachineFacts
 from rnnlm_tui.supervisor.monitor import RunSnapshot
 from rnnlm_tui.tui.services import Services
@@ -198,6 +199,7 @@ class FakeServices(Services):
     refuse: RnnlmError | None = None
     demo_config: RunConfig = DEMO
     machine_facts: MachineFacts = field(default_factory=make_machine)
+    logout: EndsAtLogout | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -245,6 +247,9 @@ class FakeServices(Services):
             raise self.refuse
         self.resumed.append(run.name)
         return 4_711
+
+    def ends_at_logout(self) -> EndsAtLogout | None:
+        return self.logout
 
     def start_saved(self, run: RunDirectory) -> RunDirectory:
         if self.refuse is not None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.cli.check_machine import kills_user_processes, products_finding, torch_finding
-from rnnlm_tui.cli.checks import Finding, filesystem_of, home_findings, is_network, nearest_existing, terminal_findings
+from rnnlm_tui.cli.check_machine import products_finding, torch_finding
+from rnnlm_tui.cli.checks import Finding, home_findings, terminal_findings
+from rnnlm_tui.store.filesystems import filesystem_of, is_network, nearest_existing
 
 
 def colours(**environment: str) -> Finding:
@@ -77,19 +78,6 @@ def test_a_home_below_a_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     found = list(home_findings())
     assert [finding.verdict for finding in found] == ["bad"]
     assert nearest_existing(tmp_path / "file" / "home") == tmp_path / "file"
-
-
-@pytest.mark.parametrize(
-    ("files", "kills"),
-    [
-        ([], False),
-        (["#KillUserProcesses=yes"], False),
-        (["[Login]\nKillUserProcesses=yes\n"], True),
-        (["KillUserProcesses=yes", "KillUserProcesses = no"], False),
-    ],
-)
-def test_the_last_word_on_killing_counts(files: list[str], kills: bool) -> None:
-    assert kills_user_processes(files) is kills
 
 
 def test_a_python_without_torch_is_told_without_a_traceback(tmp_path: Path) -> None:

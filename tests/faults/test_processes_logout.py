@@ -1,0 +1,116 @@
+"""A login manager that ends what a user leaves running: told when a run is started, with what keeps it alive."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.cli.main import run
+from rnnlm_tui.contract.presets import DEMO
+from rnnlm_tui.supervisor.login import EndsAtLogout, ends_at_logout, kills_processes_of, login_settings, own_group
+from tests.tui.fakes import FakeServices
+from tests.tui.support import lines_of, running_app, until
+
+pytestmark = pytest.mark.faults
+
+SESSION = "0::/user.slice/user-1000.slice/session-3.scope\n"
+MANAGED = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/tmux.scope\n"
+ELSEWHERE = "0::/system.slice/cron.service\n"
+KILLS = "[Login]\nKillUserProcesses=yes\nKillExcludeUsers=\n"
+USER = pwd.getpwuid(os.geteuid()).pw_name
+
+
+def machine(root: Path, cgroup: str, settings: str = "", *, lingers: bool = False, systemd: bool = True) -> Path:
+    """The files of a machine that say what becomes of us at logout."""
+    files = {"proc/self/cgroup": cgroup, "etc/systemd/logind.conf": "[Login]\n#KillUserProcesses=yes\n", "etc/systemd/logind.conf.d/lab.conf": settings}
+    if lingers:
+        files[f"var/lib/systemd/linger/{USER}"] = ""
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    if systemd:
+        (root / "run/systemd/system").mkdir(parents=True)
+    return root
+
+
+def test_a_login_session_that_is_cleared_ends_a_run_and_a_scope_of_the_user_does_not(tmp_path: Path) -> None:
+    end = ends_at_logout(machine(tmp_path, SESSION, KILLS))
+    assert end is not None
+    assert "KillUserProcesses=yes" in end.fact
+    assert end.hint == "loginctl enable-linger, then start it with: systemd-run --user --scope rnnlm-tui …"
+
+
+def test_lingering_alone_does_not_save_what_runs_in_a_login_session(tmp_path: Path) -> None:
+    end = ends_at_logout(machine(tmp_path, SESSION, KILLS, lingers=True))
+    assert end is not None
+    assert end.hint == "start it with: systemd-run --user --scope rnnlm-tui …"
+
+
+def test_what_the_user_manager_holds_ends_with_it_unless_the_user_lingers(tmp_path: Path) -> None:
+    end = ends_at_logout(machine(tmp_path / "a", MANAGED))
+    assert end is not None
+    assert end.hint == "loginctl enable-linger"
+    assert ends_at_logout(machine(tmp_path / "b", MANAGED, KILLS, lingers=True)) is None
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "settings", "systemd"),
+    [(SESSION, "", True), (SESSION, "KillUserProcesses=no", True), (ELSEWHERE, KILLS, True), ("", KILLS, True), (SESSION, KILLS, False)],
+    ids=["by default", "said so", "a service", "no group", "no systemd"],
+)
+def test_where_nothing_ends_a_run_nothing_is_said(tmp_path: Path, cgroup: str, settings: str, systemd: bool) -> None:
+    assert ends_at_logout(machine(tmp_path, cgroup, settings, systemd=systemd)) is None
+
+
+def test_a_file_of_the_same_name_in_etc_counts_before_one_in_usr(tmp_path: Path) -> None:
+    root = machine(tmp_path, SESSION, "KillUserProcesses=no")
+    vendor = root / "usr/lib/systemd/logind.conf.d"
+    vendor.mkdir(parents=True)
+    (vendor / "lab.conf").write_text(KILLS)
+    assert ends_at_logout(root) is None
+    (vendor / "zz.conf").write_text(KILLS)
+    assert ends_at_logout(root) is not None
+
+
+@pytest.mark.parametrize(
+    ("settings", "user", "kills"),
+    [
+        ("", "ann", False),
+        ("KillUserProcesses=yes", "ann", True),
+        ("KillUserProcesses=yes", "root", False),
+        ("KillUserProcesses=yes\nKillExcludeUsers=ann bob", "bob", False),
+        ("KillUserProcesses=yes\nKillOnlyUsers=ann", "bob", False),
+        ("KillUserProcesses=yes\nKillOnlyUsers=ann", "ann", True),
+        ("KillUserProcesses=yes\nKillUserProcesses = no", "ann", False),
+        ("#KillUserProcesses=yes", "ann", False),
+    ],
+)
+def test_whom_the_login_manager_spares(settings: str, user: str, kills: bool) -> None:
+    assert kills_processes_of(user, login_settings([settings])) is kills
+
+
+def test_the_group_is_found_in_either_version_of_control_groups() -> None:
+    assert own_group(SESSION) == "/user.slice/user-1000.slice/session-3.scope"
+    assert own_group("12:cpu:/\n1:name=systemd:/user.slice/user-1000.slice/session-3.scope\n0::/\n").endswith("session-3.scope")
+    assert own_group("") == ""
+
+
+def test_starting_a_run_from_the_command_line_warns(text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("rnnlm_tui.supervisor.login.ends_at_logout", lambda: EndsAtLogout("logging out ends it", "loginctl enable-linger"))
+    assert (
+        run(["train", "--set", f"corpus.source={text}", "--set", "tokenizer.kind=character", "--set", "tokenizer.vocab_size=64", "--detach", "--name", "otter"])
+        == 0
+    )
+    out, err = capsys.readouterr()
+    assert out == "otter\n"
+    assert "logging out ends it\nloginctl enable-linger\n" in err
+
+
+async def test_starting_a_run_in_the_app_warns() -> None:
+    async with running_app(FakeServices(logout=EndsAtLogout("logging out ends it", "loginctl enable-linger")), run=None) as (app, pilot):
+        app.start_run(DEMO)
+        await until(pilot, lambda: any("logging out ends it" in line for line in lines_of(app)))
+        assert any("loginctl enable-linger" in line for line in lines_of(app))
