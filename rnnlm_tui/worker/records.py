@@ -15,7 +15,7 @@ from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventKind, 
 from rnnlm_tui.errors import DatabaseError, StorageError
 from rnnlm_tui.store.ballast import Ballast
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.free_space import is_full
+from rnnlm_tui.store.free_space import ROOM_FOR_ROWS, free_bytes, is_full
 from rnnlm_tui.store.locks import RunLock
 from rnnlm_tui.store.run_directory import RunDirectory
 
@@ -55,8 +55,10 @@ class Records:
     @property
     def degraded(self) -> str:
         """Why the run is degraded, for people; empty while everything is stored."""
-        kept = f"{_rows(self._kept_rows)} in memory{' and training waits for the disk' if self.full else ''}: {self._reason}" if self._reason else ""
-        return "; ".join(filter(None, (kept, self._unsaved)))
+        if not self._reason:
+            return self._unsaved
+        others = (", a checkpoint for space" if self._unsaved else "") + (", and training for the disk" if self.full else "")
+        return f"rows wait in memory ({self._kept_rows:,}){others}: {self._reason}"
 
     @property
     def full(self) -> bool:
@@ -88,7 +90,7 @@ class Records:
         with suppress(StorageError):
             self._store_kept()
         if self._kept:
-            _log(f"not stored, {_rows(self._kept_rows)} in memory: {self._reason}")
+            _log(f"{self._kept_rows:,} rows could not be stored: {self._reason}")
 
     def store_all(self) -> None:
         """Store what is kept now, in the room of the ballast where there is no other.
@@ -217,7 +219,7 @@ class Records:
     def _degrade(self, error: StorageError) -> None:
         """From now on rows are kept; the first time it is told, in the room that the ballast gives up on a full disk."""
         first, self._reason = not self._reason, self._in_words(error)
-        if is_full(error):
+        if is_full(error) or self._no_space():
             self._ballast.release()
         self._tell()
         if not first:
@@ -228,6 +230,13 @@ class Records:
             self._database.add_event(event)  # before what is kept: readers should know at once
         except StorageError:
             self._keep(partial(self._database.add_event, event), 1)
+
+    def _no_space(self) -> bool:
+        """SQLite has other words for a full disk as well, where it could not make its shared memory larger for one."""
+        try:
+            return free_bytes(self._database.path) < ROOM_FOR_ROWS
+        except StorageError:
+            return False
 
     def _store_kept(self) -> None:
         """Repeat what is kept until nothing is, and tell it; raises StorageError where the disk takes no more of it."""
@@ -271,10 +280,6 @@ class Records:
 
     def _event_row(self, kind: EventKind, text: str, step: int) -> EventRow:
         return EventRow(self._attempt, step, kind, text, clock.time())
-
-
-def _rows(count: int) -> str:
-    return f"{count:,} row{' waits' if count == 1 else 's wait'}"
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from time import time
 from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
@@ -46,6 +47,8 @@ FROM_TRAINING = ("sample", "checkpoint", "evaluate")
 """Actions that need a model to train."""
 FROM_WORKER = (*FROM_TRAINING, "stop")
 """Actions that need a worker that lives."""
+OLD_READING_SECONDS = 10.0
+"""A run that can't store anything has no newer reading of its machine than this."""
 
 
 class TrainScreen(PaneScreen):
@@ -129,6 +132,8 @@ class TrainScreen(PaneScreen):
         label = machine_label(machine, wide=wide) if machine is not None else Content("")
         if ended:
             label = Content.styled("as the run ended", palette.DIM)
+        elif rows and status == "degraded" and time() - rows[-1].time > OLD_READING_SECONDS:
+            label = Content.styled("as last stored", palette.DIM)
         self.query_one(MachinePanel).show(
             rows,
             label.stylize(palette.DIM),

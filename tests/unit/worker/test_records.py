@@ -111,7 +111,7 @@ def test_the_lock_tells_why_and_that_the_worker_lives(run: Run) -> None:
     run.fill()
     until_degraded(run)
     told = read_lock(run.directory.lock_path)
-    assert "rows wait in memory: can't write run.db: database or disk is full; free some space on this disk" in told.degraded
+    assert "rows wait in memory (10): can't write run.db: database or disk is full; free some space on this disk" in told.degraded
     os.utime(run.directory.lock_path, (1.0, 1.0))
     run.records.heartbeat(time.time())
     touched = read_lock(run.directory.lock_path).touched
@@ -143,7 +143,7 @@ def test_memory_has_a_limit_and_it_is_told(run: Run) -> None:
     assert not run.records.full
     run.steps(last + 901, last + 1_000)
     assert run.records.full
-    assert "and training waits for the disk" in run.records.degraded
+    assert "and training for the disk" in run.records.degraded
     run.free()
     run.records.heartbeat(time.time())
     assert not run.records.full
