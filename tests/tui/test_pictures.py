@@ -40,6 +40,15 @@ STATES: dict[str, tuple[Pane, RunSnapshot | None, tuple[str, ...]]] = {
     "train-book": ("train", book_run(), ()),
     "train-book-neighbour": ("train", book_run(others=1.0), ("right", "left", "left")),
     "train-preparing": ("train", preparing(), ()),
+    "train-degraded": (
+        "train",
+        make_snapshot(
+            "degraded",
+            updated=NOW - 48,
+            message="it trains on; rows wait in memory (1,204), a checkpoint for space: can't write run.db: database or disk is full; free some space on this disk",
+        ),
+        (),
+    ),
     "train-stalled": ("train", make_snapshot("stalled", updated=NOW - 48, message="no step since 14:31:07, the process (pid 41207) lives"), ()),
     "train-failed": ("train", make_snapshot("failed", updated=NOW - 400, message="the loss is not a number at step 3,752"), ()),
     "train-cursor": ("train", make_snapshot(), ("right", "left", "left", "left", "left")),

@@ -153,6 +153,16 @@ async def test_preparing_shows_the_corpus_in_bytes_and_only_what_can_be_done() -
         assert lines_of(app)[-1].startswith(" S Stop")
 
 
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_a_degraded_run_says_why_and_what_helps_in_full(size: tuple[int, int]) -> None:
+    why = "it trains on; rows wait in memory (1,204): can't write run.db: database or disk is full; free some space on this disk"
+    async with running_app(with_runs(make_snapshot("degraded", message=why)), size=size) as (app, _):
+        shown = text_of(app)
+    for word in why.split():
+        assert word in shown
+    assert "time left unknown" in shown
+
+
 async def test_a_stalled_run_says_the_fact_and_the_last_log_line() -> None:
     async with running_app(with_runs(make_snapshot("stalled", message="no step since 14:31:07"))) as (app, _):
         assert lines_of(app)[-3] == " ◌ no step since 14:31:07"
