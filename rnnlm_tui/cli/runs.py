@@ -66,21 +66,25 @@ def metrics(
 
 
 def checkpoints(run: RunArgument, json: JsonOption = False) -> None:
-    """List a run's checkpoints, best and last marked."""
+    """List a run's checkpoints: best, last and pinned ones marked."""
     from dataclasses import asdict
     from time import time
 
     from rnnlm_tui.cli.output import line, print_json, table
     from rnnlm_tui.contract.figures import NOTHING, age, disk, figure
     from rnnlm_tui.contract.metrics import perplexity
+    from rnnlm_tui.store.pins import pinned_steps
     from rnnlm_tui.store.reader import RunReader
     from rnnlm_tui.store.runs import find_run
 
     directory = find_run(run)
+    pinned = pinned_steps(directory)
     with RunReader(directory) as reader:
         rows = sorted(reader.checkpoints(), key=lambda row: row.step, reverse=True)
     if json:
-        figures = ({"validation_perplexity": None if row.validation_loss is None else perplexity(row.validation_loss)} for row in rows)
+        figures = (
+            {"validation_perplexity": None if row.validation_loss is None else perplexity(row.validation_loss), "pinned": row.step in pinned} for row in rows
+        )
         print_json([{**asdict(row), **more, "path": str(directory.path / row.path)} for row, more in zip(rows, figures, strict=True)])
         return
     if not rows:
@@ -93,7 +97,7 @@ def checkpoints(run: RunArgument, json: JsonOption = False) -> None:
             NOTHING if row.validation_loss is None else figure(perplexity(row.validation_loss)),
             disk(row.bytes),
             age(time() - row.time),
-            " ".join(mark for mark, marked in (("★ best", row.best), ("▸ last", row.last)) if marked),
+            " ".join(mark for mark, marked in (("★ best", row.best), ("▸ last", row.last), ("⚑ pinned", row.step in pinned)) if marked),
         )
         for row in rows
     ]

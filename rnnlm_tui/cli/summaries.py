@@ -34,6 +34,7 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     """Labels and values of `show`."""
     yield "run", summary.run
     yield "status", status_words(summary) + (f": {summary.message}" if summary.message else "")
+    yield "to do", summary.hint or ""
     yield "step", progress_words(summary)
     yield "time left", f"≈ {duration(summary.eta_seconds)}" if summary.eta_seconds is not None and summary.status == "running" else ""
     yield (
@@ -50,6 +51,7 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     yield "checkpoints", _checkpoint_words(summary)
     yield "started", summary.started or ""
     yield "started from", summary.parent or ""
+    yield "database", summary.database or ""
     yield "worker", f"pid {summary.pid} on {summary.host}, attempt {summary.attempt}" if summary.pid else ""
 
 
@@ -137,4 +139,5 @@ def _checkpoint_words(summary: RunSummary) -> str:
         return "none yet"
     best = f"best {kept.best:,}, " if kept.best is not None else ""
     last = f"last {kept.last:,}, " if kept.last is not None else ""
-    return f"{best}{last}{kept.count} kept, {disk(kept.bytes)}"
+    pinned = f"pinned {', '.join(f'{step:,}' for step in kept.pinned)}, " if kept.pinned else ""
+    return f"{best}{last}{pinned}{kept.count} kept, {disk(kept.bytes)}"

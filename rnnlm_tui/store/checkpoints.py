@@ -20,11 +20,12 @@ from rnnlm_tui.store.retention import best_step
 from rnnlm_tui.store.run_directory import RunDirectory
 
 __all__ = [
-    "CheckpointEntry", "DamagedCheckpoint", "Manifest", "checkpoint_folders", "list_checkpoints", "newest_valid", "remove_checkpoint",
+    "DAMAGED_PREFIX", "CheckpointEntry", "DamagedCheckpoint", "Manifest", "checkpoint_folders", "list_checkpoints", "newest_valid", "remove_checkpoint",
     "resolve_checkpoint", "set_aside", "sweep_temporary", "verify_checkpoint", "write_checkpoint", "write_snapshot",
 ]  # fmt: skip
 
-_DAMAGED_PREFIX = "damaged-"
+DAMAGED_PREFIX = "damaged-"
+"""A damaged checkpoint that was put aside is called so, its old name behind it."""
 _SHOWN_STEPS = 12
 
 
@@ -157,7 +158,7 @@ def set_aside(damaged: DamagedCheckpoint) -> Path:
         StorageError: it can't be renamed.
     """
     path = damaged.path
-    target = path.with_name(f"{_DAMAGED_PREFIX}{path.name}")
+    target = path.with_name(f"{DAMAGED_PREFIX}{path.name}")
     with storage_errors("set aside", path):
         if target.exists():
             target = path.with_name(f"{target.name}-{secrets.token_hex(4)}")

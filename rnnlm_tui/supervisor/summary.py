@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -23,6 +23,7 @@ from rnnlm_tui.contract.metrics import (
     perplexity,
 )
 from rnnlm_tui.contract.status import (
+    DATABASE_KEY,
     LIVING,
     MEMORY_KEY,
     REHEARSED_KEY,
@@ -65,6 +66,8 @@ class RunFacts:
     checkpoints: Sequence[CheckpointRow]
     last_state: EventRow | None
     progress: Progress | None
+    pinned: Collection[int] = ()
+    """Steps of the checkpoints that a person keeps for good."""
     hardware: Sequence[HardwareRow] = ()
     """The newest readings, the oldest of them first."""
     degraded: str = ""
@@ -183,6 +186,7 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
         checkpoints=CheckpointFigures(
             best=next((row.step for row in facts.checkpoints if row.best), None),
             last=next((row.step for row in facts.checkpoints if row.last), None),
+            pinned=tuple(row.step for row in facts.checkpoints if row.step in facts.pinned),
             count=len(facts.checkpoints),
             bytes=sum(row.bytes for row in facts.checkpoints),
         ),
@@ -191,7 +195,9 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
         else PreparingFigures(phase=facts.progress.phase, done=facts.progress.done, total=facts.progress.total),
         patience=_patience(facts),
         parent=meta.get("parent"),
+        database=meta.get(DATABASE_KEY),
         message=_message(facts),
+        hint=meta.get("hint") or None if facts.status == "failed" else None,
     )
 
 

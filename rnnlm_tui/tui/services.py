@@ -165,6 +165,15 @@ class Services:
 
         return verify_checkpoint(checkpoint)
 
+    def pin(self, run: RunDirectory, step: int, *, pinned: bool) -> None:
+        """Keep a checkpoint for good, or no longer; UnknownCheckpointError when it is gone."""
+        from rnnlm_tui.store.pins import pin_checkpoint, unpin_checkpoint
+
+        if pinned:
+            pin_checkpoint(run, step)
+        else:
+            unpin_checkpoint(run, step)
+
     def history(self) -> list[str]:
         """Prompts of earlier days, oldest first."""
         from rnnlm_tui.store.state import load_history

@@ -2,81 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.store.checkpoints import checkpoint_folders, resolve_checkpoint, verify_checkpoint
-from rnnlm_tui.store.crash_points import ACTIONS, CHECKPOINT_POINTS
+from rnnlm_tui.store.checkpoints import sweep_temporary, verify_checkpoint, write_checkpoint
+from rnnlm_tui.store.crash_points import ACTIONS, CHECKPOINT_POINTS, CRASH_VARIABLE, crash_point
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
-from tests.faults.workers import Workers
-from tests.integration.runs import tiny_config, write_text
+from tests.faults.undisturbed import Bench, bench_in, ending_of, whole_steps
+from tests.unit.store.rows import new_run, write_model
 
 pytestmark = pytest.mark.faults
 
-STEPS, EVERY = 12, 3
 WORKER_POINTS = tuple(point for point in CHECKPOINT_POINTS if point != "rename.aside")
 """A worker writes a step twice only after a change of its settings at that very step: that point has a test of its own."""
-
-
-@dataclass(frozen=True)
-class Ending:
-    """What two runs must have in common."""
-
-    weights: bytes
-    state: bytes
-    """Optimizer, carried state and random generators."""
-    rows: list[tuple[int, float, float, int]]
-    checkpoints: list[tuple[int, bool, bool]]
-    """Step, best, last of the index."""
-
-
-@dataclass(frozen=True)
-class Bench:
-    """A home whose corpus is built once, and workers that start at once."""
-
-    workers: Workers
-    home: Path
-    config: RunConfig
-    undisturbed: Ending
+WRITE_POINTS = tuple(point for point in CHECKPOINT_POINTS if point.partition(".")[0] in ("files", "fsync", "manifest", "rename") and point != "files.inside")
+"""What `write_checkpoint` passes by itself."""
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    folder = tmp_path_factory.mktemp("crashes")
-    changes = {
-        "training.max_steps": STEPS, "checkpoint.every": EVERY, "checkpoint.keep_last": 2, "evaluation.every": 6, "evaluation.max_sentences": 16, "evaluation.prompts": [],
-        "model.hidden_size": 8, "model.embedding_dim": 8,
-    }  # fmt: skip
-    config = tiny_config(write_text(folder / "text.txt", sentences=200), changes)
-    with pytest.MonkeyPatch.context() as patch, Workers() as workers:
-        patch.setenv("RNNLM_TUI_HOME", str(folder / "home"))
-        run = create_run(config, "undisturbed")
-        assert workers.work(run) == 0
-        yield Bench(workers, folder / "home", config, ending_of(run))
-
-
-def ending_of(run: RunDirectory) -> Ending:
-    last = resolve_checkpoint(run, str(STEPS))
-    with RunReader(run) as reader:
-        rows = [(row.step, row.loss, row.grad_norm, row.tokens_seen) for row in reader.steps_since()]
-        index = [(row.step, row.best, row.last) for row in reader.checkpoints()]
-        state = reader.last_state()
-    assert state is not None
-    assert state.kind == "finished"
-    return Ending((last / "model.safetensors").read_bytes(), (last / "training_state.safetensors").read_bytes(), rows, index)
-
-
-def check_disk(run: RunDirectory) -> list[int]:
-    """Every checkpoint under a final name is whole; their steps."""
-    folders = list(checkpoint_folders(run))
-    return [verify_checkpoint(path).step for _, path in folders]
+    with bench_in(tmp_path_factory.mktemp("crashes")) as bench:
+        yield bench
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -88,7 +39,7 @@ def test_a_run_that_breaks_inside_a_checkpoint_ends_in_the_weights_of_an_undistu
     run = create_run(bench.config, f"{point}-{action}")
     time = 1 if point.startswith("prune") else 10 if point == "fsync.inside" else 2  # the first checkpoint is there, and another is written after it
     code = bench.workers.work(run, f"{point}:{action}:{time}")
-    before = check_disk(run)
+    before = whole_steps(run)
     assert before, "the first checkpoint is always there"
     if action == "kill":
         assert code == -signal.SIGKILL
@@ -104,5 +55,45 @@ def test_a_run_that_breaks_inside_a_checkpoint_ends_in_the_weights_of_an_undistu
         with RunReader(run) as reader:
             assert reader.attempts()[-1].start_step == before[-1]
     assert ending_of(run) == bench.undisturbed
-    assert check_disk(run) == [step for step, _, _ in bench.undisturbed.checkpoints]
+    assert whole_steps(run) == [step for step, _, _ in bench.undisturbed.checkpoints]
     assert [path.name for path in run.checkpoints_path.iterdir() if not path.name.startswith("step-")] == []
+
+
+def write_in_a_process(run: RunDirectory, step: int, crash: str) -> int:
+    """Write a checkpoint in a process of its own that breaks at a point; its exit code, 1 for an error."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.environ[CRASH_VARIABLE] = crash
+            write_checkpoint(run, step, lambda folder: write_model(folder, b"new" * 1_000), None, {"new": True})
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("step", [500, 1_000])
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("point", WRITE_POINTS)
+def test_a_writer_that_breaks_leaves_the_old_or_the_new_checkpoint_whole_also_of_the_same_step(point: str, action: str, step: int) -> None:
+    run = new_run()
+    write_checkpoint(run, 500, write_model, None, {})
+    reached = (point, step) != ("rename.aside", 1_000)  # there is no older one of that step to be put aside
+    assert write_in_a_process(run, step, f"{point}:{action}") == ((-signal.SIGKILL if action == "kill" else 1) if reached else 0)
+    sweep_temporary(run)
+    arrived = point == "rename.after" or not reached
+    steps = whole_steps(run)
+    assert steps == ([500, step] if arrived and step != 500 else [500])
+    newest = verify_checkpoint(run.checkpoints_path / f"step-{steps[-1]:09d}")
+    assert ("new" in newest.facts) == arrived
+    assert sorted(path.name for path in run.checkpoints_path.iterdir()) == [f"step-{step:09d}" for step in steps]
+
+
+def test_crash_points_do_nothing_where_no_test_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CRASH_VARIABLE, "files.before:raise")
+    with pytest.raises(RuntimeError):
+        crash_point("files.before")
+    crash_point("files.after")
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    crash_point("files.before")

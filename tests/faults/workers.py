@@ -20,6 +20,11 @@ class Workers:
     def __init__(self) -> None:
         self._process = subprocess.Popen([sys.executable, "-m", "tests.faults.workers"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
+    @property
+    def pid(self) -> int:
+        """Of the process that the workers are forks of."""
+        return self._process.pid
+
     def work(self, run: RunDirectory, crash: str = "", *, environment: Mapping[str, str] | None = None) -> int:
         """One attempt on a run to its end; its exit code, negative for a signal.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from rnnlm_tui.errors import RnnlmError, StorageError
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.sizes import WIDE_FROM
+from rnnlm_tui.tui.threads import to_thread
 from rnnlm_tui.tui.widgets.checkpoint_detail import CheckpointDetail, DetailPanel, FileFact, SamplesPanel, samples_at
 from rnnlm_tui.tui.widgets.checkpoint_table import CheckpointTable
 from rnnlm_tui.tui.widgets.palette import DIM, TEXT
@@ -34,7 +35,7 @@ AGE_SECONDS = 10.0
 
 
 class CheckpointsScreen(PaneScreen):
-    """Chooses a checkpoint for sampling, and checks its files."""
+    """Chooses a checkpoint for sampling, keeps it for good, and checks its files."""
 
     PANE = "checkpoints"
     BINDINGS = bindings_for("checkpoints")
@@ -74,12 +75,13 @@ class CheckpointsScreen(PaneScreen):
         if self.run_path != self._of:
             self._of, self._details = self.run_path, {}
         rows = snapshot.checkpoints if snapshot is not None else ()
-        self.query_one(CheckpointTable).show(rows, time(), dict.fromkeys(self._damaged(rows), "damaged"))
+        self._show_table()
         box = self.query_one("#checkpoint-box", TitledContainer)
         if rows and snapshot is not None:
-            keep = snapshot.config.checkpoint.keep_last
+            keep, every = snapshot.config.checkpoint.keep_last, snapshot.config.checkpoint.keep_every
+            kept = f" kept, newest {keep}, every {every:,} and the best · " if every else f" kept, newest {keep} and the best · "
             size, unit = figures.disk(sum(row.bytes for row in rows)).split(" ")
-            box.legend = Content.assemble((f"{len(rows)}", TEXT), (f" kept, newest {keep} and the best · ", DIM), (size, TEXT), (f" {unit}", DIM))
+            box.legend = Content.assemble((f"{len(rows)}", TEXT), (kept, DIM), (size, TEXT), (f" {unit}", DIM))
         else:
             box.legend = ""
         self._show_detail()
@@ -88,8 +90,10 @@ class CheckpointsScreen(PaneScreen):
         """What can be done with a checkpoint, when there is one."""
         some = bool(self.snapshot and self.snapshot.checkpoints)
         living = self.snapshot is not None and self.snapshot.summary.status in ("running", "paused")
-        names = [*(["choose_checkpoint", "verify_checkpoint"] if some else []), *(["checkpoint"] if living else []), "leave"]
-        return [(action(name), "") for name in names]
+        names = [*(["choose_checkpoint", "pin_checkpoint", "verify_checkpoint"] if some else []), *(["checkpoint"] if living else []), "leave"]
+        row = self.chosen
+        words = {"pin_checkpoint": "Unpin" if row is not None and row.step in self._pinned() else ""}
+        return [(action(name), words.get(name, "")) for name in names]
 
     # the one under the cursor
 
@@ -102,6 +106,7 @@ class CheckpointsScreen(PaneScreen):
 
     def on_checkpoint_table_highlighted(self, _event: CheckpointTable.Highlighted) -> None:
         self._show_detail()
+        self.refresh_footer()
 
     def action_choose_checkpoint(self) -> None:
         """Sample from it."""
@@ -111,6 +116,21 @@ class CheckpointsScreen(PaneScreen):
             return
         self.lab.selected_checkpoint = row.path
         self.lab.open_pane("prompt")
+
+    def action_pin_checkpoint(self) -> None:
+        """Keep it for good; a pinned one: no longer."""
+        row, run = self.chosen, self.lab.run_directory
+        if row is None or run is None:
+            self.lab.say("there is no checkpoint yet")
+            return
+        pinned = row.step not in self._pinned()
+        words = f"step {row.step:,} is kept for good" if pinned else f"step {row.step:,} goes with the others when newer ones come"
+
+        def done(_: None) -> None:
+            self.lab.look_now()
+            self.lab.say(words)
+
+        self.lab.in_thread(partial(self.lab.services.pin, run, row.step, pinned=pinned), done)
 
     def action_verify_checkpoint(self) -> None:
         """Read all its files and compare them with their hashes."""
@@ -123,7 +143,7 @@ class CheckpointsScreen(PaneScreen):
 
     async def _verify(self, row: CheckpointRow, run: Path) -> None:
         try:
-            manifest = await asyncio.to_thread(self.lab.services.verify, run / row.path)
+            manifest = await to_thread(self.lab.services.verify, run / row.path)
         except (StorageError, OSError) as error:
             await self._damage_found(row, run, error)
             return
@@ -132,7 +152,7 @@ class CheckpointsScreen(PaneScreen):
 
     async def _damage_found(self, row: CheckpointRow, run: Path, error: RnnlmError | OSError) -> None:
         try:
-            manifest = await asyncio.to_thread(self.lab.services.manifest, run / row.path)
+            manifest = await to_thread(self.lab.services.manifest, run / row.path)
         except (StorageError, OSError):
             manifest = None
         damage = (error.message if isinstance(error, RnnlmError) else str(error)).replace(f"{run / row.path}/", "")
@@ -143,6 +163,9 @@ class CheckpointsScreen(PaneScreen):
         if run == self._of:
             self._details[path] = detail
             self.refresh_all()
+
+    def _pinned(self) -> tuple[int, ...]:
+        return self.snapshot.summary.checkpoints.pinned if self.snapshot is not None else ()
 
     def _damaged(self, rows: Sequence[CheckpointRow]) -> list[int]:
         return [row.step for row in rows if row.path in self._details and self._details[row.path].damage]
@@ -173,7 +196,7 @@ class CheckpointsScreen(PaneScreen):
     @work(group="manifest", exclusive=True)
     async def _read(self, row: CheckpointRow, run: Path) -> None:
         try:
-            manifest = await asyncio.to_thread(self.lab.services.manifest, run / row.path)
+            manifest = await to_thread(self.lab.services.manifest, run / row.path)
         except (StorageError, OSError) as error:
             damage = (error.message if isinstance(error, RnnlmError) else str(error)).replace(f"{run / row.path}/", "")
             self._keep(row.path, run, _detail_of(row, run / row.path, None, damage=damage))
@@ -182,7 +205,11 @@ class CheckpointsScreen(PaneScreen):
 
     def _show_ages(self) -> None:
         if self.is_current and self.snapshot is not None:
-            self.query_one(CheckpointTable).show(self.snapshot.checkpoints, time(), dict.fromkeys(self._damaged(self.snapshot.checkpoints), "damaged"))
+            self._show_table()
+
+    def _show_table(self) -> None:
+        rows = self.snapshot.checkpoints if self.snapshot is not None else ()
+        self.query_one(CheckpointTable).show(rows, time(), dict.fromkeys(self._damaged(rows), "damaged"), self._pinned())
 
 
 def _detail_of(row: CheckpointRow, path: Path, manifest: Manifest | None, *, verified: float | None = None, damage: str = "") -> CheckpointDetail:
@@ -191,7 +218,9 @@ def _detail_of(row: CheckpointRow, path: Path, manifest: Manifest | None, *, ver
     order = ("model.safetensors", "training_state.safetensors", "training_state.json")
     names = sorted(manifest.files, key=lambda name: (order.index(name) if name in order else len(order), name))
     environment = manifest.facts.get("environment")
-    versions = manifest.versions | ({name: str(environment[name]) for name in ("torch", "device") if name in environment} if isinstance(environment, dict) else {})
+    versions = manifest.versions | (
+        {name: str(environment[name]) for name in ("torch", "device") if name in environment} if isinstance(environment, dict) else {}
+    )
     written = [f"rnnlm-tui {versions['rnnlm_tui']}"] if "rnnlm_tui" in versions else []
     written += [f"torch {versions['torch']}"] if "torch" in versions else []
     written += [versions["device"]] if "device" in versions else []

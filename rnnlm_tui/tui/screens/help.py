@@ -18,7 +18,7 @@ LEFT, RIGHT = 42, 26
 """Columns of the two halves."""
 KEY, NARROW_KEY = 9, 6
 """Columns of a key at the left and at the right."""
-MARKS = (("c", "saved"), ("★", "best"), ("▸", "last"), ("↻", "resumed"), ("e", "evaluation"))
+MARKS = (("c", "saved"), ("★", "best"), ("⚑", "pinned"), ("▸", "last"), ("↻", "resumed"), ("e", "eval"))
 
 
 class HelpScreen(Overlay[None]):

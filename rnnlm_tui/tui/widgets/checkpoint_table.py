@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ from textual.widgets import DataTable
 
 from rnnlm_tui.contract import figures
 from rnnlm_tui.contract.metrics import CheckpointRow, perplexity
-from rnnlm_tui.tui.widgets.palette import BAD, DIM, TEXT, TRAIN, VALIDATION
+from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, TEXT, TRAIN, VALIDATION
 
 Cell = tuple[tuple[str, str], ...]
 """Words with the style of each."""
@@ -67,6 +67,7 @@ class CheckpointTable(DataTable[Text]):
         self._rows: tuple[CheckpointRow, ...] = ()
         self._shown: dict[int, tuple[Cell, ...]] = {}
         self._damaged: dict[int, str] = {}
+        self._pinned: frozenset[int] = frozenset()
         self._wide = False
         self._marked: int | None = None
 
@@ -87,13 +88,13 @@ class CheckpointTable(DataTable[Text]):
             self._shown = {}
             self._make_columns()
             rows, self._rows = self._rows, ()
-            self.show(rows, self._now, self._damaged)
+            self.show(rows, self._now, self._damaged, self._pinned)
             self.go_to(step)
 
-    def show(self, rows: Sequence[CheckpointRow], now: float, damaged: dict[int, str] | None = None) -> None:
+    def show(self, rows: Sequence[CheckpointRow], now: float, damaged: dict[int, str] | None = None, pinned: Collection[int] = ()) -> None:
         """Show these checkpoints; only cells that changed are drawn. The cursor stays on its checkpoint, or on the newest where it was."""
         self._now = now
-        self._damaged = damaged or {}
+        self._damaged, self._pinned = damaged or {}, frozenset(pinned)
         newest_first = tuple(sorted(rows, key=lambda row: row.step, reverse=True))
         best = min((row.validation_loss for row in newest_first if row.validation_loss is not None), default=None)
         texts = {row.step: self._cells(row, best, now) for row in newest_first}
@@ -154,7 +155,13 @@ class CheckpointTable(DataTable[Text]):
         delta = figures.NOTHING if value is None or best is None else _difference(value - perplexity(best))
         damaged = row.step in self._damaged
         marks: list[tuple[str, str]] = []
-        for glyph, word, colour, applies in (("✗", "damaged", BAD, damaged), ("★", "best", VALIDATION, row.best), ("▸", "last", TRAIN, row.last)):
+        known = (
+            ("✗", "damaged", BAD, damaged),
+            ("★", "best", VALIDATION, row.best),
+            ("▸", "last", TRAIN, row.last),
+            ("⚑", "pinned", BRIGHT, row.step in self._pinned),
+        )
+        for glyph, word, colour, applies in known:
             if applies:
                 marks += [(f"   {glyph} ", colour), (word, BAD if damaged and word == "damaged" else TEXT)]
         return (

@@ -241,6 +241,9 @@ class FakeServices(Services):
             files=files,
         )
 
+    def pin(self, run: RunDirectory, step: int, *, pinned: bool) -> None:
+        self.calls.append(("pin" if pinned else "unpin", run.name, step))
+
     def verify(self, checkpoint: Path) -> Manifest:
         if checkpoint.name in self.damaged:
             raise CheckpointError(f"{checkpoint}/{self.damaged[checkpoint.name]}")

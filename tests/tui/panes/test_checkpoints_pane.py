@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from rnnlm_tui.contract.metrics import SampleRow
@@ -80,6 +82,25 @@ async def test_verify_marks_good_files_and_names_a_damaged_one() -> None:
         await until_shown(pilot, "✓ verified just now", "✓ model", "all 3 files are as they were written")
         await pilot.press("down", "down", "v")
         await until_shown(pilot, "✗ damaged", "✗ model", "step 3,000 is damaged")
+
+
+async def test_p_pins_a_checkpoint_and_lets_a_pinned_one_go() -> None:
+    services = FakeServices(make_snapshot())
+    async with opened(services, "checkpoints") as (app, pilot):
+        await pilot.press("down", "down")
+        await until(pilot, lambda: pane(app).query_one(CheckpointTable).step == 3000)
+        await pilot.press("p")
+        await until_shown(pilot, "step 3,000 is kept for good")
+        assert ("pin", "plain-otter", 3000) in services.calls
+        snapshot = make_snapshot()
+        figures = snapshot.summary.checkpoints.model_copy(update={"pinned": (3000,)})
+        app.post_message(SnapshotChanged(replace(snapshot, summary=snapshot.summary.model_copy(update={"checkpoints": figures}))))
+        await until_shown(pilot, "⚑ pinned", "p Unpin")
+        await pilot.press("p")
+        await until_shown(pilot, "step 3,000 goes with the others")
+        assert ("unpin", "plain-otter", 3000) in services.calls
+        await pilot.press("down")
+        await until_shown(pilot, "p Pin")
 
 
 async def test_the_cursor_stays_on_its_checkpoint_when_new_ones_come_and_follows_the_newest_at_the_top() -> None:

@@ -271,3 +271,38 @@ def test_only_what_a_living_run_takes_can_be_set() -> None:
     for assignment in ("training.seed=3", "optimizer.learning_rate=0", "optimizer.learning_rate=", "optimizer.lerning_rate=1", "checkpoint.every=a"):
         with pytest.raises(ConfigError):
             settings(RunConfig(), [assignment])
+
+
+def test_pin_keeps_a_checkpoint_marks_it_everywhere_and_unpin_lets_it_go(capsys: pytest.CaptureFixture[str]) -> None:
+    trained_run()
+    assert run(["pin", "brisk@best"]) == 0
+    assert capsys.readouterr().out == "brisk-heron keeps its checkpoint of step 2 for good\n"
+    assert json_of(["pin", "brisk@2", "--json"], capsys) == {"run": "brisk-heron", "step": 2, "pinned": True, "changed": False}
+    rows = json_of(["checkpoints", "brisk", "--json"], capsys)
+    assert isinstance(rows, list)
+    assert {row["step"]: row["pinned"] for row in rows} == {2: True, 3: False}
+    run(["checkpoints", "brisk"])
+    assert "★ best ⚑ pinned" in capsys.readouterr().out
+    run(["show", "brisk"])
+    assert "pinned 2, 2 kept" in capsys.readouterr().out
+    assert run(["unpin", "brisk@2"]) == 0
+    assert capsys.readouterr().out == "brisk-heron lets its checkpoint of step 2 go with the others\n"
+    assert run(["unpin", "brisk@2"]) == 0
+    assert capsys.readouterr().out == "brisk-heron@2 was not pinned\n"
+
+
+def test_a_pin_whose_checkpoint_is_gone_can_be_taken_away(capsys: pytest.CaptureFixture[str]) -> None:
+    directory = trained_run()
+    (directory.checkpoints_path / "pinned-000000001").touch()
+    assert run(["pin", "brisk@1"]) == 2
+    assert "there are best, last and 2, 3" in capsys.readouterr().err
+    assert run(["unpin", "brisk@1"]) == 0
+    assert not (directory.checkpoints_path / "pinned-000000001").exists()
+
+
+@pytest.mark.parametrize("address", ["brisk", "brisk@", "brisk@now", "brisk@../2", "other@2"])
+def test_what_names_no_checkpoint_is_not_pinned(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = trained_run()
+    assert run(["pin", address]) == 2
+    assert capsys.readouterr().out == ""
+    assert not [path for path in directory.checkpoints_path.iterdir() if path.name.startswith("pinned")]

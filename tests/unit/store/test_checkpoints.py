@@ -197,8 +197,8 @@ def test_a_full_disk_leaves_older_checkpoints_and_no_part(run: RunDirectory) -> 
 def test_a_removed_checkpoint_is_gone_and_a_missing_one_no_error(run: RunDirectory) -> None:
     write(run, 500)
     write(run, 1_000)
-    remove_checkpoint(run, 500)
-    remove_checkpoint(run, 500)
+    assert remove_checkpoint(run, 500)
+    assert remove_checkpoint(run, 500)
     assert names(run.checkpoints_path) == ["step-000001000"]
 
 

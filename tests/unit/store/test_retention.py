@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from rnnlm_tui.store.retention import best_step, to_remove
+from rnnlm_tui.store.retention import best_step, spare, to_remove
 from tests.unit.store.rows import checkpoint_row
 
 LOSSES: list[tuple[int, float | None]] = [(500, 5.0), (1000, 3.0), (1500, None), (2000, math.nan), (2500, 4.0), (3000, 3.0)]
@@ -28,3 +28,32 @@ def test_the_best_is_finite_and_the_earliest_of_equals() -> None:
     assert best_step(LOSSES) == 1000
     assert best_step([(1, math.nan), (2, math.inf), (3, None)]) is None
     assert best_step([(1, -math.inf), (2, 1.0)]) == 2
+
+
+def test_multiples_and_pinned_ones_stay_for_good() -> None:
+    rows = [checkpoint_row(step) for step in range(100, 1_100, 100)]
+    assert to_remove(rows, 2, keep_every=300) == [100, 200, 400, 500, 700, 800]
+    assert to_remove(rows, 2, keep_every=300, pinned={100, 800, 7}) == [200, 400, 500, 700]
+    assert to_remove(rows, 2) == list(range(100, 900, 100))
+
+
+@pytest.mark.parametrize(
+    ("whole", "removed", "looked_at"),
+    [
+        ({300, 400}, [100, 200], [400, 300]),
+        ({100, 200, 400}, [100], [400, 300, 200]),
+        ({100, 200, 300}, [100], [400, 300, 200]),
+        ({100, 200}, [], [400, 300, 200, 100]),
+        (set(), [100, 200], [400, 300, 200, 100]),
+        ({100}, [200], [400, 300, 200, 100]),
+    ],
+)
+def test_two_whole_ones_stay_however_many_are_damaged_and_no_more_is_read_than_needed(whole: set[int], removed: list[int], looked_at: list[int]) -> None:
+    seen: list[int] = []
+
+    def is_valid(step: int) -> bool:
+        seen.append(step)
+        return step in whole
+
+    assert spare([100, 200], [400, 300], is_valid) == removed
+    assert seen == looked_at

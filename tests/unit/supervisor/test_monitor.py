@@ -11,8 +11,10 @@ import pytest
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventKind, EventRow, HardwareRow, Progress, StepRow
 from rnnlm_tui.contract.status import STALE_SECONDS
 from rnnlm_tui.errors import DatabaseError, StorageError
+from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.locks import RunLock, boot_id, host_name
+from rnnlm_tui.store.pins import pin_checkpoint
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.supervisor.monitor import RunMonitor, summaries, summarize
 
@@ -84,6 +86,19 @@ def test_a_line_in_the_log_is_new(run: RunDirectory, worker: Worker) -> None:
     snapshot = monitor.poll()
     assert snapshot is not None
     assert snapshot.log_tail == ("Traceback", "ValueError: so it ends")
+
+
+def test_a_pin_is_seen_at_once_without_a_worker(run: RunDirectory, worker: Worker) -> None:
+    for step in (500, 1_000):
+        path = write_checkpoint(run, step, lambda folder: None, None, {})
+        worker.database.put_checkpoint(CheckpointRow(1, step, 0.5, 100, 4.0, None, 10, f"checkpoints/{path.name}", False, False, 1.0))
+    monitor = RunMonitor(run)
+    assert monitor.snapshot().summary.checkpoints.pinned == ()
+    pin_checkpoint(run, 500)
+    snapshot = monitor.poll()
+    assert snapshot is not None
+    assert snapshot.summary.checkpoints.pinned == (500,)
+    assert monitor.poll() is None
 
 
 def test_preparing_shows_its_progress(run: RunDirectory, worker: Worker) -> None:

@@ -1,0 +1,252 @@
+"""Checkpoints that were damaged on the disk: found by their hashes, named, put aside, and the one before is used; never are there fewer than two whole ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.cli.main import run as command
+from rnnlm_tui.errors import CheckpointError, NewerCheckpointError
+from rnnlm_tui.store.checkpoints import checkpoint_folders, newest_valid, verify_checkpoint, write_checkpoint
+from rnnlm_tui.store.manifest import Manifest
+from rnnlm_tui.store.pins import pin_checkpoint
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.supervisor.control_client import send
+from tests.faults.undisturbed import Bench, bench_in, ending_of, whole_steps
+from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for_step
+from tests.unit.store.rows import new_run, write_model
+
+pytestmark = pytest.mark.faults
+
+Damage = Callable[[Path], object]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with bench_in(tmp_path_factory.mktemp("damages")) as bench:
+        yield bench
+
+
+@pytest.fixture(scope="module")
+def broken_off(bench: Bench) -> RunDirectory:
+    """A run whose worker was killed before it wrote its last checkpoint: those of 6 and 9 are there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RNNLM_TUI_HOME", str(bench.home))
+        run = create_run(bench.config, "broken-off")
+        bench.workers.work(run, "files.before:kill:4")
+    assert whole_steps(run) == [6, 9]
+    return run
+
+
+def copy_of(run: RunDirectory, name: str) -> RunDirectory:
+    """The same under another name."""
+    copy = RunDirectory(run.path.with_name(name))
+    shutil.copytree(run.path, copy.path, ignore=shutil.ignore_patterns(run.socket_path.name))
+    return copy
+
+
+def flip(path: Path, place: int) -> None:
+    """Turn one bit over."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1 << place % 8
+    path.write_bytes(content)
+
+
+def empty(folder: Path) -> None:
+    """Nothing is left in it."""
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def replace_by(path: Path, make: Callable[[Path], object]) -> None:
+    """Something else under the name of a file."""
+    path.unlink()
+    make(path)
+
+
+def change_manifest(folder: Path, change: Callable[[dict[str, object]], object]) -> None:
+    """As somebody would who knows of the checksum: it is right again afterwards."""
+    path = folder / "manifest.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    change(values)
+    path.write_text(Manifest.model_validate({**values, "checksum": None}).text(), encoding="utf-8")
+
+
+def rename_file(values: dict[str, object], new: str) -> None:
+    """Let a manifest name a file otherwise."""
+    files = values["files"]
+    assert isinstance(files, dict)
+    files[new] = files.pop("model.safetensors")
+
+
+DAMAGES: dict[str, Damage] = {
+    "weights-truncated": lambda folder: os.truncate(folder / "model.safetensors", 1_000),
+    "weights-zeroed": lambda folder: (folder / "model.safetensors").write_bytes(bytes((folder / "model.safetensors").stat().st_size)),
+    "weights-flipped": lambda folder: flip(folder / "model.safetensors", 2_000),
+    "weights-missing": lambda folder: (folder / "model.safetensors").unlink(),
+    "weights-a-link": lambda folder: replace_by(folder / "model.safetensors", lambda path: path.symlink_to("/etc/passwd")),
+    "weights-a-pipe": lambda folder: replace_by(folder / "model.safetensors", os.mkfifo),
+    "state-flipped": lambda folder: flip(folder / "training_state.json", 20),
+    "state-empty": lambda folder: (folder / "training_state.safetensors").write_bytes(b""),
+    "manifest-missing": lambda folder: (folder / "manifest.json").unlink(),
+    "manifest-half": lambda folder: os.truncate(folder / "manifest.json", 300),
+    "manifest-zeroed": lambda folder: (folder / "manifest.json").write_bytes(bytes(500)),
+    "manifest-a-pipe": lambda folder: replace_by(folder / "manifest.json", os.mkfifo),
+    "manifest-endless": lambda folder: os.truncate(folder / "manifest.json", 1 << 40),
+    "manifest-of-another-step": lambda folder: shutil.copy(folder.with_name("step-000000006") / "manifest.json", folder / "manifest.json"),
+    "manifest-of-a-snapshot": lambda folder: change_manifest(folder, lambda values: values.update(kind="snapshot")),
+    "a-path-upwards": lambda folder: change_manifest(folder, lambda values: rename_file(values, "../step-000000006/model.safetensors")),
+    "an-absolute-path": lambda folder: change_manifest(folder, lambda values: rename_file(values, "/etc/passwd")),
+    "a-pickle-among-the-files": lambda folder: (folder / "optimizer.pt").write_bytes(b"\x80\x04cposix\nsystem\n"),
+    "a-pickle-in-the-manifest": lambda folder: change_manifest(folder, lambda values: rename_file(values, "model.pt")),
+    "a-folder-without-files": empty,
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_checkpoint_is_put_aside_and_the_run_ends_in_the_weights_of_an_undisturbed_one(
+    bench: Bench, broken_off: RunDirectory, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RNNLM_TUI_HOME", str(bench.home))
+    run = copy_of(broken_off, name)
+    DAMAGES[name](run.checkpoints_path / "step-000000009")
+    assert bench.workers.work(run) == 0
+    with RunReader(run) as reader:
+        assert reader.attempts()[-1].start_step == 6
+        notes = [event.text for event in reader.events() if event.kind == "note"]
+    assert [note for note in notes if "the checkpoint of step 9 is damaged, step 6 is used" in note and "checkpoints/damaged-step-000000009" in note]
+    assert (run.checkpoints_path / "damaged-step-000000009").is_dir()
+    assert ending_of(run) == bench.undisturbed
+    assert whole_steps(run) == [9, 12]
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_begins_anew_and_says_so(bench: Bench, broken_off: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RNNLM_TUI_HOME", str(bench.home))
+    run = copy_of(broken_off, "all-damaged")
+    for _, folder in list(checkpoint_folders(run)):
+        flip(folder / "model.safetensors", 900)
+    assert bench.workers.work(run) == 0
+    with RunReader(run) as reader:
+        notes = " ".join(event.text for event in reader.events() if event.kind == "note")
+    assert "step 6 is damaged, there is no other, so it begins anew" in notes
+    assert ending_of(run) == bench.undisturbed
+
+
+@pytest.fixture
+def checkpoint() -> Path:
+    """A small one."""
+    facts = {"attempt": 1, "epoch": 1.5, "train_loss": 3.25, "environment": {"torch": "2.13.0", "threads": 1}}
+    return write_checkpoint(new_run(), 500, lambda folder: write_model(folder, random.Random(3).randbytes(100)), "step-000000400", facts)
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "manifest.json"])
+def test_every_flipped_bit_of_a_checkpoint_is_found(checkpoint: Path, file: str) -> None:
+    path = checkpoint / file
+    content = path.read_bytes()
+    draw = random.Random(11)
+    for place in range(len(content)):
+        for bit in range(8) if file != "manifest.json" else [draw.randrange(8)]:
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << bit
+            path.write_bytes(damaged)
+            with pytest.raises(CheckpointError):
+                verify_checkpoint(checkpoint)
+    path.write_bytes(content)
+    assert verify_checkpoint(checkpoint).step == 500
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "manifest.json"])
+def test_a_checkpoint_that_is_cut_off_anywhere_is_found(checkpoint: Path, file: str) -> None:
+    path = checkpoint / file
+    content = path.read_bytes().rstrip()  # a manifest that lacks its last newline says the same
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        with pytest.raises(CheckpointError):
+            verify_checkpoint(checkpoint)
+
+
+def test_a_checkpoint_of_a_newer_version_is_not_put_aside_as_damaged(checkpoint: Path) -> None:
+    path = checkpoint / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "format": 2}), encoding="utf-8")
+    with pytest.raises(NewerCheckpointError, match="newer version"):
+        newest_valid(RunDirectory(checkpoint.parents[1]))
+
+
+def test_a_checkpoint_that_goes_bad_while_a_run_goes_on_is_put_aside_and_two_whole_ones_stay(text: Path) -> None:
+    config = tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "checkpoint.keep_last": 2, "evaluation.every": 0})
+    run = start(config)
+    wait_for_step(run, 2)
+    steps = []
+    for _ in range(2):
+        steps.append(send(run, "checkpoint").step)
+        wait_for_step(run, steps[-1] + 1)
+    flip(run.checkpoints_path / f"step-{steps[1]:09d}" / "model.safetensors", 999)
+    steps.append(send(run, "checkpoint").step)
+    assert whole_steps(run) == [steps[0], steps[2]]
+    with RunReader(run) as reader:
+        assert [row.step for row in reader.checkpoints()] == [steps[0], steps[2]]
+        notes = " ".join(event.text for event in reader.events() if event.kind == "note")
+    assert f"the checkpoint of step {steps[1]:,} is damaged" in notes
+    pin_checkpoint(run, steps[0])
+    for _ in range(2):
+        wait_for_step(run, steps[-1] + 1)
+        steps.append(send(run, "checkpoint").step)
+    assert whole_steps(run) == [steps[0], *steps[-2:]]
+    kill(run)
+
+
+def test_verify_names_what_is_damaged_and_leaves_with_5(
+    broken_off: RunDirectory, bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RNNLM_TUI_HOME", str(bench.home))
+    run = copy_of(broken_off, "verified")
+    assert command(["verify", "verified"]) == 0
+    said = capsys.readouterr()
+    assert said.out.count("✓ whole") == 2
+    assert "database: whole" in said.out
+    assert said.err == ""
+    flip(run.checkpoints_path / "step-000000009" / "model.safetensors", 777)
+    assert command(["verify", "verified"]) == 5
+    said = capsys.readouterr()
+    assert "step 9: checkpoints/step-000000009/model.safetensors is damaged" in said.out
+    assert "1 of 2 checkpoints of verified is damaged" in said.err
+    assert "`rnnlm-tui resume verified` goes on from step 6, the newest that is whole" in said.err
+    assert command(["verify", "verified", "--json"]) == 5
+    found = json.loads(capsys.readouterr().out)
+    assert (found["run"], found["whole"], found["database"]) == ("verified", False, None)
+    assert [(entry["step"], entry["whole"], entry["files"] > 0) for entry in found["checkpoints"]] == [(6, True, True), (9, False, False)]
+
+
+def test_verify_rebuilds_a_damaged_database_and_leaves_with_5_once(
+    broken_off: RunDirectory, bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RNNLM_TUI_HOME", str(bench.home))
+    run = copy_of(broken_off, "rebuilt")
+    run.database_path.write_bytes(random.Random(5).randbytes(20_000))
+    assert command(["verify", "rebuilt"]) == 5
+    said = capsys.readouterr()
+    assert said.out.count("✓ whole") == 2
+    assert "it was rebuilt" in said.out
+    assert command(["verify", "rebuilt"]) == 0
+    assert bench.workers.work(run) == 0
+    assert ending_of(run).weights == bench.undisturbed.weights
+
+
+def test_verify_finds_a_link_to_a_later_checkpoint_and_a_pin_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+    run = new_run("linked")
+    write_checkpoint(run, 500, write_model, "step-000000700", {})
+    write_checkpoint(run, 600, write_model, "step-000000100", {})
+    (run.checkpoints_path / "pinned-000000900").touch()
+    assert command(["verify", "linked"]) == 5
+    said = capsys.readouterr().out
+    assert "step 500: checkpoints/step-000000500: its manifest names the later step-000000700" in said
+    assert "step-000000100, no longer there" in said
+    assert "step 900: checkpoints/step-000000900 is pinned and missing" in said

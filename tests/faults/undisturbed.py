@@ -1,0 +1,82 @@
+"""A small run in exact mode that nobody disturbs, for others to be compared with: what a run of the same config must end in, whatever happens to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.store.checkpoints import checkpoint_folders, resolve_checkpoint, verify_checkpoint
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run
+from tests.faults.workers import Workers
+from tests.integration.runs import tiny_config, write_text
+
+STEPS, EVERY = 12, 3
+"""A checkpoint at 3, 6, 9 and 12, of which two are kept."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What two runs must have in common."""
+
+    weights: bytes
+    state: bytes
+    """Optimizer, carried state and random generators."""
+    rows: list[tuple[int, float, float, int]]
+    checkpoints: list[tuple[int, bool, bool]]
+    """Step, best, last of the index."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A home whose corpus is built once, and workers that start at once."""
+
+    workers: Workers
+    home: Path
+    config: RunConfig
+    undisturbed: Ending
+
+
+@contextmanager
+def bench_in(folder: Path) -> Iterator[Bench]:
+    """The bench, with its undisturbed run done."""
+    changes = {
+        "training.max_steps": STEPS,
+        "checkpoint.every": EVERY,
+        "checkpoint.keep_last": 2,
+        "evaluation.every": 6,
+        "evaluation.max_sentences": 16,
+        "evaluation.prompts": [],
+        "model.hidden_size": 8,
+        "model.embedding_dim": 8,
+    }
+    config = tiny_config(write_text(folder / "text.txt", sentences=200), changes)
+    with pytest.MonkeyPatch.context() as patch, Workers() as workers:
+        patch.setenv("RNNLM_TUI_HOME", str(folder / "home"))
+        run = create_run(config, "undisturbed")
+        code = workers.work(run)
+        assert code == 0, run.log_path.read_text(encoding="utf-8")
+        yield Bench(workers, folder / "home", config, ending_of(run))
+
+
+def ending_of(run: RunDirectory) -> Ending:
+    """What a run has ended in; it must have finished."""
+    last = resolve_checkpoint(run, str(STEPS))
+    with RunReader(run) as reader:
+        rows = [(row.step, row.loss, row.grad_norm, row.tokens_seen) for row in reader.steps_since()]
+        index = [(row.step, row.best, row.last) for row in reader.checkpoints()]
+        state = reader.last_state()
+    assert state is not None
+    assert state.kind == "finished"
+    return Ending((last / "model.safetensors").read_bytes(), (last / "training_state.safetensors").read_bytes(), rows, index)
+
+
+def whole_steps(run: RunDirectory) -> list[int]:
+    """The steps of all checkpoints; fails where one that has a final name is not whole."""
+    return [verify_checkpoint(path).step for _, path in list(checkpoint_folders(run))]
