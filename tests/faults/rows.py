@@ -20,7 +20,13 @@ ROWS: tuple[Row, ...] = (
     Row(
         "kill -9 of the worker at random, and inside each phase of a checkpoint's writing",
         "it resumes from the newest valid checkpoint to bit-equal weights in exact mode; temporary files are swept",
-        ("test_crash_points::test_a_run_that_breaks_inside_a_checkpoint_ends_in_the_weights_of_an_undisturbed_one",),
+        (
+            "test_crash_points::test_a_run_that_breaks_inside_a_checkpoint_ends_in_the_weights_of_an_undisturbed_one",
+            "test_crash_points::test_a_writer_that_breaks_leaves_the_old_or_the_new_checkpoint_whole_also_of_the_same_step",
+            "test_exact_resume::test_random_kills_in_mid_run_and_in_mid_save_lose_nothing",
+            "test_exact_resume::test_a_run_that_is_stopped_at_random_steps_or_sampled_ends_in_the_same_bits",
+            "test_exact_resume::test_steps_that_a_second_and_a_third_attempt_repeat_replace_the_old_ones",
+        ),
     ),
     Row(
         "SIGTERM; a second SIGTERM",
@@ -28,19 +34,34 @@ ROWS: tuple[Row, ...] = (
         (
             "test_processes::test_sigterm_checkpoints_within_a_step_and_exits_with_0",
             "test_processes::test_a_second_sigterm_leaves_now_and_the_run_resumes",
+            "test_processes::test_sigusr1_saves_and_the_run_goes_on_through_sighup",
         ),
     ),
     Row(
         "kill -9 of the app, terminal closed, app stopped for minutes",
         "the worker goes on at the same speed; the app is gone within 2 s and leaves no process; opened again it shows every point",
-        (),
+        (
+            "test_processes::test_a_run_goes_on_when_the_session_that_started_it_is_killed",
+            "test_processes_app::test_an_app_that_ends_by_force_leaves_no_process_and_a_run_that_goes_on_with_every_point",
+            "test_processes_app::test_an_app_that_is_stopped_for_long_holds_nothing_up_and_shows_every_point_afterwards",
+        ),
     ),
     Row(
         "two workers on one run",
         "the second refuses with the pid and since when, also after kill -9 of the first",
-        ("test_processes::test_a_second_worker_is_refused_with_pid_and_time_also_after_kill_9_of_the_first",),
+        (
+            "test_processes::test_a_second_worker_is_refused_with_pid_and_time_also_after_kill_9_of_the_first",
+            "test_processes::test_of_two_workers_that_start_at_once_one_trains",
+        ),
     ),
-    Row("two apps on one run", "both see, both may steer; the journal keeps the order, and nothing acts twice", ()),
+    Row(
+        "two apps on one run",
+        "both see, both may steer; the journal keeps the order, and nothing acts twice",
+        (
+            "test_processes_app::test_two_apps_see_and_steer_one_run_and_the_journal_keeps_the_order",
+            "test_processes_app::test_commands_that_come_at_once_act_one_after_the_other_and_none_twice",
+        ),
+    ),
     Row(
         "disk full: at metrics, at a checkpoint, at the start",
         "training goes on as degraded with its rows kept; old checkpoints intact, no partial one, tried again; refused with need and have",
@@ -62,40 +83,96 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row(
+        "a run on a network filesystem, and gone on with on another host",
+        "its database lies on the local disk, and every row comes back from the log beside its config",
+        (
+            "test_network_filesystem::test_a_run_goes_on_on_another_host_with_every_row",
+            "test_network_filesystem::test_rows_that_were_committed_before_a_kill_are_in_the_log",
+            "test_network_filesystem::test_a_torn_or_forged_log_gives_its_good_rows_and_nothing_else",
+        ),
+    ),
+    Row(
+        "any umask; names and links that lead out of the home",
+        "0700 and 0600, and nothing is read, written or removed outside",
+        (
+            "test_private_files::test_everything_that_a_run_writes_is_0700_and_0600_whatever_the_umask",
+            "test_private_files::test_a_name_never_leads_out_of_the_home",
+            "test_private_files::test_nothing_is_written_or_removed_through_a_link_in_a_run",
+        ),
+    ),
+    Row(
+        "a login manager that ends what a session leaves",
+        "said when a run is started, with what keeps it alive",
+        (
+            "test_processes_logout::test_starting_a_run_from_the_command_line_warns",
+            "test_processes_logout::test_starting_a_run_in_the_app_warns",
+        ),
+    ),
+    Row(
         "truncated, zeroed or bit-flipped file in a checkpoint; missing or wrong manifest; path tricks in it",
         "found by hash; the previous one is used, and it says so",
-        (),
+        (
+            "test_damaged_checkpoints::test_a_damaged_checkpoint_is_put_aside_and_the_run_ends_in_the_weights_of_an_undisturbed_one",
+            "test_damaged_checkpoints::test_every_flipped_bit_of_a_checkpoint_is_found",
+            "test_damaged_checkpoints::test_a_checkpoint_that_is_cut_off_anywhere_is_found",
+            "test_damaged_checkpoints::test_verify_names_what_is_damaged_and_leaves_with_5",
+        ),
     ),
-    Row("a pickle or .pt offered as checkpoint or tokenizer", "refused by kind, never opened", ()),
+    Row(
+        "a pickle or .pt offered as checkpoint or tokenizer",
+        "refused by kind, never opened",
+        (
+            "test_no_pickle::test_a_pt_file_offered_as_a_checkpoint_is_refused_by_its_kind",
+            "test_no_pickle::test_a_pickle_under_the_name_of_a_checkpoints_file_is_never_opened",
+            "test_no_pickle::test_a_pickle_offered_as_a_tokenizer_is_refused_by_its_kind",
+            "test_no_pickle::test_a_pickle_under_the_name_of_a_tokenizers_file_is_never_opened",
+        ),
+    ),
     Row(
         "run.db truncated, random, of a newer schema",
         "moved aside and rebuilt, or named as made by a newer version and left alone",
         (
             "test_database::test_a_damaged_database_is_moved_aside_and_rebuilt_from_manifests_and_what_can_be_read",
+            "test_database::test_a_run_with_a_damaged_database_goes_on_to_the_same_weights",
             "test_database::test_a_database_of_a_newer_version_is_named_and_left_as_it_is",
         ),
     ),
     Row(
         "NaN or inf in loss or gradient",
         "the update is not applied, and a mark says so; after a set number the run fails with its last good weights; never the best",
-        (),
+        (
+            "test_guards::test_a_run_whose_gradients_overflow_fails_with_the_weights_of_its_last_good_step",
+            "test_guards::test_the_checkpoint_of_a_failed_run_holds_no_number_that_is_not_finite_and_its_run_resumes_and_fails_again",
+            "test_guards::test_a_loss_that_jumps_is_marked_once_where_it_jumps_and_changes_nothing_else",
+        ),
     ),
     Row(
         "out of memory in the rehearsal before the first step, in a step, in a sample",
         "a message with the shapes and a batch size that should fit; a sample's doesn't end training",
-        (),
+        (
+            "test_out_of_memory::test_a_step_that_memory_cannot_hold_is_refused_before_the_first_with_a_batch_that_fits",
+            "test_out_of_memory::test_a_step_out_of_memory_ends_the_run_with_the_saved_step_and_resumes_bit_equal",
+            "test_out_of_memory::test_an_evaluation_or_a_sample_out_of_memory_is_told_and_training_goes_on",
+        ),
     ),
     Row(
         "corpus missing, empty, shorter than a window, invalid UTF-8, binary, directory, FIFO, one 1 GB line, CRLF, BOM, NULs; changed between stop and resume",
         "refused by kind with the fact, or works in constant memory; a change is refused with both hashes",
-        (),
+        (
+            "test_exact_resume::test_a_changed_corpus_is_refused_with_both_hashes",
+            "test_exact_resume::test_a_changed_tokenizer_is_refused_with_both_hashes",
+        ),
     ),
     Row("config: 0, negative, 1e9, NaN, wrong type, unknown key", "every problem at once with its field, the range and a near spelling", ()),
     Row("run names ../x, /abs, a/b, empty, -rf, NUL, 300 characters", "refused", ()),
     Row(
         "socket: unknown verb, half a line, 1 MB, not JSON, 1,000 connects, slow reader, another user",
         "refused or dropped; a step takes less than 2 % longer",
-        (),
+        (
+            "test_processes_socket::test_what_is_no_command_is_refused_or_dropped_and_the_run_goes_on",
+            "test_processes_socket::test_another_user_is_hung_up_on_even_where_the_socket_lets_everybody_in",
+            "test_processes_socket::test_a_flood_takes_a_hundredth_of_a_core_and_a_person_is_still_heard",
+        ),
     ),
     Row(
         "ESC, OSC 52, DCS, C1, bidi, [red], [/, [@click=app.quit] in prompts, generated text, names, corpus, exceptions, logs",
@@ -112,7 +189,10 @@ ROWS: tuple[Row, ...] = (
     Row(
         "resume with another batch size, model size, dtype, number of processes",
         "refused with the difference, or explicitly a new run with a parent",
-        (),
+        (
+            "test_exact_resume::test_a_resume_with_another_setting_is_refused_with_every_difference",
+            "test_exact_resume::test_exact_mode_refuses_another_number_of_threads_and_fast_mode_says_it",
+        ),
     ),
     Row(
         "a million steps, accelerated",
