@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import socket
+import struct
 import time
 from uuid import uuid4
 
@@ -84,9 +86,11 @@ def _connect(run: RunDirectory) -> socket.socket:
     deadline = time.monotonic() + CONNECT_SECONDS
     while True:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(CONNECT_SECONDS)
+        # Not settimeout: with it, a worker with many callers is an error at once instead of a place in their queue.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", math.ceil(CONNECT_SECONDS), 0))
         try:
             connection.connect(_socket_path(run))
+            connection.settimeout(CONNECT_SECONDS)
         except OSError as error:
             connection.close()
             if not read_lock(run.lock_path).held:

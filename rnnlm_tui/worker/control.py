@@ -66,6 +66,12 @@ class ControlServer:
         self._bound = False
         self._thread = threading.Thread(target=self._serve, name="control", daemon=True)
 
+    @property
+    def thread_id(self) -> int:
+        """Of the serving thread, once it was started."""
+        assert self._thread.ident is not None
+        return self._thread.ident
+
     def start(self) -> None:
         """Bind and serve. The caller holds the run's lock, so a socket file that is already there is left over and goes.
 

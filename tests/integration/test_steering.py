@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import socket
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.commands import Command, CommandResult
-from rnnlm_tui.contract.wire import encode_line
 from rnnlm_tui.errors import ConfigError, InputError, RunStateError
 from rnnlm_tui.store.checkpoints import verify_checkpoint
 from rnnlm_tui.store.reader import RunReader
@@ -71,24 +68,6 @@ def test_every_verb_that_acts_is_journalled(text: Path) -> None:
     assert all(json.loads(result)["ok"] for _, result in journal(run))
 
 
-def test_a_repeated_id_acts_once(text: Path) -> None:
-    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}))
-    wait_for_step(run, 5)
-    send(run, "pause")
-    line = encode_line(Command(id="same", verb="sample", prompt="The cat"))
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(30)
-        connection.connect(str(run.socket_path))
-        connection.sendall(line + line)
-        with connection.makefile("rb") as answers:
-            first, second = answers.readline(), answers.readline()
-    assert first == second
-    assert CommandResult.model_validate_json(first).ok
-    with RunReader(run) as reader:
-        assert len([row for row in reader.samples() if row.prompt == "The cat"]) == 1
-    kill(run)
-
-
 def test_a_changed_setting_holds_in_the_next_attempt(text: Path) -> None:
     run = start(tiny_config(text, {"training.max_steps": ENDLESS, "schedule.kind": "constant", "checkpoint.every": 0, "evaluation.every": 0}))
     wait_for_step(run, 10)
@@ -116,25 +95,3 @@ def test_impossible_commands_are_refused_with_the_reason(text: Path) -> None:
     wait_until_ended(run)
     with pytest.raises(RunStateError, match=r"is not running \(status finished\)"):
         send(run, "pause")
-
-
-def test_a_stop_that_is_repeated_in_the_next_attempt_is_answered_and_stops_nothing(text: Path) -> None:
-    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}))
-    wait_for_step(run, 5)
-    line = encode_line(Command(id="same", verb="stop"))
-
-    def ask() -> CommandResult:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(60)
-            connection.connect(str(run.socket_path))
-            connection.sendall(line)
-            with connection.makefile("rb") as answers:
-                return CommandResult.model_validate_json(answers.readline())
-
-    first = ask()
-    resume(run)
-    wait_for_step(run, first.step + 5)
-    assert ask() == first
-    wait_for_step(run, first.step + 50)
-    assert summarize(run).status == "running"
-    kill(run)

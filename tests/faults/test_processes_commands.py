@@ -1,0 +1,91 @@
+"""Commands act once by their id, and never in a later life of the worker than the one that they were sent to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.contract.commands import Command, CommandResult, Verb
+from rnnlm_tui.contract.wire import encode_line
+from rnnlm_tui.store.locks import read_lock
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.supervisor.control_client import resume, send
+from rnnlm_tui.supervisor.monitor import summarize
+from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for_step
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.fixture
+def run(text: Path) -> RunDirectory:
+    """A run that does nothing but steps."""
+    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}))
+    wait_for_step(run, 5)
+    return run
+
+
+@contextmanager
+def connected(run: RunDirectory) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(60)
+        connection.connect(str(run.socket_path))
+        yield connection
+
+
+def ask(run: RunDirectory, *lines: bytes) -> list[CommandResult]:
+    """The answers to lines that are sent at once."""
+    with connected(run) as connection, connection.makefile("rb") as answers:
+        connection.sendall(b"".join(lines))
+        return [CommandResult.model_validate_json(answers.readline()) for _ in lines]
+
+
+def journalled(run: RunDirectory) -> list[str]:
+    with closing(sqlite3.connect(f"file:{run.database_path}?mode=ro", uri=True)) as connection:
+        return [identifier for (identifier,) in connection.execute("SELECT id FROM commands ORDER BY time")]
+
+
+def test_a_repeated_id_acts_once(run: RunDirectory) -> None:
+    send(run, "pause")
+    line = encode_line(Command(id="same", verb="sample", prompt="The cat"))
+    first, second = ask(run, line, line)
+    assert first == second
+    assert first.ok
+    with RunReader(run) as reader:
+        assert len([row for row in reader.samples() if row.prompt == "The cat"]) == 1
+
+
+@pytest.mark.parametrize("verb", ["pause", "stop"])
+def test_an_id_that_is_repeated_in_the_next_life_is_answered_and_acts_on_nothing(run: RunDirectory, verb: Verb) -> None:
+    line = encode_line(Command(id="same", verb=verb))
+    (first,) = ask(run, line)
+    if verb == "pause":
+        kill(run)  # a stop has ended it already
+    resume(run)
+    wait_for_step(run, 5)
+    assert ask(run, line) == [first]
+    wait_for_step(run, summarize(run).step + 20)
+    assert summarize(run).status == "running"
+    assert journalled(run).count("same") == 1
+
+
+def test_commands_that_a_killed_worker_had_not_taken_never_act(run: RunDirectory) -> None:
+    worker = read_lock(run.lock_path).pid
+    assert worker is not None
+    os.kill(worker, signal.SIGSTOP)
+    with connected(run) as connection:
+        connection.sendall(b"".join(encode_line(Command(id=verb, verb=verb)) for verb in ("pause", "checkpoint", "stop")))
+        kill(run)
+        resume(run)
+        wait_for_step(run, 5)
+        wait_for_step(run, summarize(run).step + 20)
+    assert summarize(run).status == "running"
+    assert journalled(run) == []
+    assert not list((run.path / "checkpoints").glob("step-*"))

@@ -1,0 +1,188 @@
+"""The control socket under everything that is no command: what is refused, what is dropped, and what a flood may cost."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.contract.commands import Command, CommandResult
+from rnnlm_tui.contract.wire import encode_line
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.supervisor.control_client import send
+from rnnlm_tui.supervisor.monitor import summarize
+from rnnlm_tui.worker.control import MAX_CONNECTIONS, SAVED_SECONDS, SHARE, ControlServer, PendingCommand
+from tests.integration.runs import ENDLESS, start, tiny_config, wait_for, wait_for_step
+
+pytestmark = pytest.mark.faults
+
+STATUS = encode_line(Command(id="a", verb="status"))
+REFUSED = {
+    "an unknown verb": b'{"id": "a", "verb": "explode"}\n',
+    "a long unknown verb": b'{"id": "a", "verb": "' + b"pause" * 10_000 + b'"}\n',
+    "not JSON": b"GET / HTTP/1.1\r\n\r\n",
+    "JSON that is no object": b"[[[[[[1]]]]]]\n",
+    "deep JSON": b"[" * 60_000 + b"\n",
+    "no UTF-8": b"\xff\xfe\x00\x1b]52;c;aGk=\x07\n",
+    "a line of 1 MB": b"x" * 1_000_000 + b"\n",
+    "1 MB without a line": b"x" * 1_000_000,
+    "a path that leads out": b'{"id": "a", "verb": "set", "path": "../../config.toml", "value": 1}\n',
+    "a value that is no number": b'{"id": "a", "verb": "set", "path": "optimizer.learning_rate", "value": NaN}\n',
+}
+
+
+@contextmanager
+def connected(path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.connect(str(path))  # without a timeout: with one, a full queue is an error instead of a wait
+        connection.settimeout(60)
+        yield connection
+
+
+def answers_of(path: Path, line: bytes) -> list[CommandResult]:
+    """All that comes back until the worker hangs up or answers."""
+    with connected(path) as connection:
+        with suppress(ConnectionError):  # hung up on in the midst of it
+            connection.sendall(line)
+            connection.shutdown(socket.SHUT_WR)
+        received = b""
+        with suppress(ConnectionError):
+            while part := connection.recv(65_536):
+                received += part
+    return [CommandResult.model_validate_json(one) for one in received.splitlines()]
+
+
+def journalled(run: RunDirectory) -> list[tuple[str, str]]:
+    with closing(sqlite3.connect(f"file:{run.database_path}?mode=ro", uri=True)) as connection:
+        return list(connection.execute("SELECT verb, result FROM commands ORDER BY time"))
+
+
+def test_what_is_no_command_is_refused_or_dropped_and_the_run_goes_on(text: Path) -> None:
+    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}))
+    config = run.read_config()
+    wait_for_step(run, 5)
+    for what, line in REFUSED.items():
+        assert not any(answer.ok for answer in answers_of(run.socket_path, line)), what
+        assert send(run, "status").ok, what
+    with connected(run.socket_path) as half:
+        half.sendall(STATUS[:7])  # and then nothing: the others are served meanwhile
+        assert send(run, "status").ok
+    crowd = []
+    try:
+        for _ in range(1_000):
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.connect(str(run.socket_path))
+            crowd.append(connection)
+            if len(crowd) > MAX_CONNECTIONS:
+                crowd.pop(0).close()
+        assert send(run, "status").ok
+    finally:
+        for connection in crowd:
+            connection.close()
+    with connected(run.socket_path) as deaf:
+        deaf.setblocking(False)
+        with suppress(OSError):  # its own answers block it
+            for _ in range(1_000):
+                deaf.send(STATUS * 100)
+        assert send(run, "status").ok
+    wait_for_step(run, summarize(run).step + 20)
+    assert summarize(run).status == "running"
+    assert run.read_config() == config
+    assert [verb for verb, result in journalled(run) if CommandResult.model_validate_json(result).ok] == []
+
+
+@pytest.fixture
+def served() -> Iterator[tuple[Path, ControlServer, list[PendingCommand]]]:
+    """A server in this process, at a path that every user reaches; what it delivers is only kept."""
+    delivered: list[PendingCommand] = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "s"
+        server = ControlServer(path, status=lambda command: CommandResult(id=command.id, ok=True), deliver=delivered.append)
+        server.start()
+        Path(folder).chmod(0o711)
+        path.chmod(0o666)
+        yield path, server, delivered
+        server.retire()
+        server.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_is_hung_up_on_even_where_the_socket_lets_everybody_in(served: tuple[Path, ControlServer, list[PendingCommand]]) -> None:
+    path, _, delivered = served
+    assert ended_by(lambda: os.setuid(NOBODY), path) == HUNG_UP
+    assert delivered == []
+    assert ended_by(lambda: None, path) == LEFT, "the same user is heard"
+    wait_for(lambda: delivered, "the command of the same user")
+
+
+NOBODY = 65_534
+HUNG_UP, LEFT = 7, 8
+
+
+def ended_by(become: Callable[[], None], path: Path) -> int:
+    """How a process of another user fares that asks for a stop: hung up on, or left waiting for the stop."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            become()
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.settimeout(0.5)
+            connection.connect(str(path))
+            try:
+                connection.sendall(encode_line(Command(id="a", verb="stop")))
+                code = HUNG_UP if connection.recv(1) == b"" else 2
+            except ConnectionError:
+                code = HUNG_UP
+            except TimeoutError:
+                code = LEFT
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+FLOOD = """
+import socket, sys
+path, lines = sys.argv[1], int(sys.argv[2]) * (b'{"id": "a", "verb": "status"}\\n')
+print("flooding", flush=True)
+while True:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            connection.connect(path)
+            connection.sendall(lines)
+        except OSError:
+            pass
+"""
+FLOOD_SECONDS = 1.5
+
+
+@pytest.mark.parametrize("lines", [0, 1, 10_000], ids=["connects", "requests", "a slow reader's requests"])
+def test_a_flood_takes_a_hundredth_of_a_core_and_a_person_is_still_heard(served: tuple[Path, ControlServer, list[PendingCommand]], lines: int) -> None:
+    path, server, _ = served
+    clock = time.pthread_getcpuclockid(server.thread_id)
+    floods = [subprocess.Popen([sys.executable, "-I", "-S", "-c", FLOOD, str(path), str(lines)], stdout=subprocess.PIPE) for _ in range(2)]
+    try:
+        for flood in floods:
+            assert flood.stdout is not None
+            assert flood.stdout.readline() == b"flooding\n"
+        began, used = time.monotonic(), time.clock_gettime(clock)
+        with connected(path) as person:
+            person.sendall(STATUS)
+            assert CommandResult.model_validate_json(person.recv(1_000)).ok
+        wait_for(lambda: time.monotonic() - began > FLOOD_SECONDS, "the flood to last")
+        took, elapsed = time.clock_gettime(clock) - used, time.monotonic() - began
+    finally:
+        for flood in floods:
+            flood.kill()
+            flood.communicate()
+    assert took > 0.0
+    assert took <= SAVED_SECONDS + SHARE * elapsed + 0.02, "the last turn may have gone over"
