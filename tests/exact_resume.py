@@ -40,8 +40,8 @@ MODES: tuple[DataMode, ...] = get_args(DataMode)
 
 def exact_config(source: Path, cell: CellType, mode: DataMode, steps: int = STEPS, **changes: object) -> RunConfig:
     """Every dropout that the mode has, a schedule, clipping, a checkpoint in the midst of a pass."""
-    stream = {"model.variational_dropout": True, "model.embedding_dropout": 0.1} if mode == "stream" else {}
-    fixed = {
+    stream: dict[str, object] = {"model.variational_dropout": True, "model.embedding_dropout": 0.1} if mode == "stream" else {}
+    fixed: dict[str, object] = {
         "model.cell_type": cell,
         "training.data_mode": mode,
         "training.context_length": 16,

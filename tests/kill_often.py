@@ -80,9 +80,9 @@ def losses(run: RunDirectory) -> list[tuple[int, float, int]]:
         return [(row.step, row.loss, row.tokens_seen) for row in reader.steps_since()]
 
 
-def kill_one_run(workers: Workers, source: Path, name: str, cell: CellType, mode: DataMode, kills: int, draw: random.Random) -> Tally:
+def kill_one_run(workers: Workers, source: Path, name: str, cell: CellType, mode: DataMode, kills: int, steps: int, draw: random.Random) -> Tally:
     """A run that nobody disturbs, and one of the same config that is killed so often and then ends by itself."""
-    config = exact_config(source, cell, mode, STEPS, **{"checkpoint.every": SAVED_EVERY})
+    config = exact_config(source, cell, mode, steps, **{"checkpoint.every": SAVED_EVERY})
     straight, run = create_run(config, f"{name}-straight"), create_run(config, f"{name}-killed")
     assert workers.work(straight) == 0
     tally = Tally(runs=1)
@@ -92,7 +92,7 @@ def kill_one_run(workers: Workers, source: Path, name: str, cell: CellType, mode
         state = reader.last_state()
     if state is not None and state.kind != "finished" and workers.work(run) != 0:
         tally.stuck += 1
-    elif (weights_hash(run, STEPS), losses(run)) != (weights_hash(straight, STEPS), losses(straight)):
+    elif (weights_hash(run, steps), losses(run)) != (weights_hash(straight, steps), losses(straight)):
         tally.unequal += 1
     return tally
 
@@ -143,7 +143,7 @@ def _committed(run: RunDirectory) -> set[tuple[int, int]]:
         return set(connection.execute("SELECT attempt, step FROM steps").fetchall())
 
 
-def kill_often(source: Path, kills: int, draw: random.Random, *, abreast: int = 2, a_run: int = KILLS_A_RUN) -> Tally:
+def kill_often(source: Path, kills: int, draw: random.Random, *, steps: int = STEPS, abreast: int = 2, a_run: int = KILLS_A_RUN) -> Tally:
     """So many kills, spread over runs of every cell in both modes, some abreast."""
     total, turn, left = Tally(), count(), kills
     pairs = [(cell, mode) for cell in CELLS for mode in MODES]
@@ -158,7 +158,7 @@ def kill_often(source: Path, kills: int, draw: random.Random, *, abreast: int = 
                 left -= share
             if not share:
                 return
-            found = kill_one_run(workers, source, f"run-{number}", *pairs[number % len(pairs)], share, own)
+            found = kill_one_run(workers, source, f"run-{number}", *pairs[number % len(pairs)], share, steps, own)
             with lock:
                 left += share - found.kills
                 total.add(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 
 BEGIN_SECONDS = 10.0
-"""A worker that has its lock opens its attempt within this time."""
+"""`resume` waits this long for the first step at most, so that what only the worker can see to be wrong is told where it was asked for."""
 
 
 def pause(run: RunArgument, json: JsonOption = False) -> None:
@@ -35,6 +34,7 @@ def resume(
     from rnnlm_tui.supervisor.control_client import resume as resume_run
     from rnnlm_tui.supervisor.monitor import summarize
     from rnnlm_tui.supervisor.repair import summary_after_repair
+    from rnnlm_tui.supervisor.start import await_resumed
 
     directory = find_run(run)
     before = summary_after_repair(directory)
@@ -45,11 +45,9 @@ def resume(
         from rnnlm_tui.cli.follow import follow_run
 
         raise typer.Exit(follow_run(directory, json=json, attempt=before.attempt + (before.status in RESUMABLE)))
+    await_resumed(directory, BEGIN_SECONDS)
     if json:
-        deadline = time.monotonic() + BEGIN_SECONDS
-        while (summary := summarize(directory)).status in RESUMABLE and summary.attempt <= before.attempt and time.monotonic() < deadline:
-            time.sleep(0.05)
-        print_json(summary.model_dump(mode="json"))
+        print_json(summarize(directory).model_dump(mode="json"))
     else:
         line(f"{directory.name} {'starts' if before.status == 'draft' else 'goes on'}, worker {pid}: `rnnlm-tui follow {directory.name}` shows how")
 

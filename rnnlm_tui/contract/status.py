@@ -31,6 +31,8 @@ ACTIVITY_KEY = "activity"
 Activity = Literal["evaluating", "sampling", "saving"]
 """Its values; empty while it trains."""
 
+DATABASE_KEY = "database"
+"""Meta key of where the database lies when not in the run's folder, in words."""
 REHEARSED_KEY = "rehearsed_seconds"
 """Meta key of the seconds that a step took before the first one."""
 MEMORY_KEY = "memory_warning"
@@ -223,5 +225,9 @@ class RunSummary(Figures):
     """None where the config asks for no early stopping."""
     parent: str | None = None
     """`run@step` that this run started from."""
+    database: str | None = None
+    """Where its database lies, and why; None: in its folder."""
     message: str | None = None
     """Why it failed, crashed or stalled, in one line."""
+    hint: str | None = None
+    """What to do next where it failed."""

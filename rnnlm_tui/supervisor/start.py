@@ -1,11 +1,11 @@
-"""Starts a run: what can be known to be wrong is refused first, and a run that its worker refused is taken away again."""
+"""Starts a run or its next attempt: what can be known to be wrong is refused first, and what the worker refuses is told to whoever asked."""
 
 from __future__ import annotations
 
 import time
 
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.errors import InputError
+from rnnlm_tui.errors import InputError, error_kind
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run, delete_run
@@ -36,16 +36,33 @@ def await_beginning(run: RunDirectory, seconds: float) -> None:
     Raises:
         InputError: the worker refused what it was given; the run is in the trash.
     """
+    _await_training(run, seconds)
+    refusal = discard_refused(run)
+    if refusal is not None:
+        raise refusal
+
+
+def await_resumed(run: RunDirectory, seconds: float) -> None:
+    """Wait until the new attempt of a run trains, or `seconds` have passed.
+
+    Raises:
+        RnnlmError: the worker refused to go on, or failed at once; the run is as it was, at its last checkpoint.
+    """
+    _await_training(run, seconds)
+    with RunReader(run) as reader:
+        state, meta = reader.last_state(), reader.meta()
+    if state is not None and state.kind == "failed":
+        raise error_kind(int(meta.get("exit_code", "1")))(meta.get("message") or state.text, hint=meta.get("hint", ""))
+
+
+def _await_training(run: RunDirectory, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     with RunReader(run) as reader:
         while time.monotonic() < deadline:
             state = reader.last_state()
-            if state is not None and state.kind not in ("started", "preparing"):
-                break
+            if state is not None and state.kind not in ("started", "resumed", "preparing"):
+                return
             time.sleep(_LOOK_SECONDS)
-    refusal = discard_refused(run)
-    if refusal is not None:
-        raise refusal
 
 
 def discard_refused(run: RunDirectory) -> InputError | None:

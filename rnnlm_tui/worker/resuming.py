@@ -58,7 +58,7 @@ def check_settings(run: RunDirectory, manifest: Manifest, config: RunConfig) -> 
     found = _differences(_recorded(manifest, RUN_SETTINGS_KEY), settings(config)) if RUN_SETTINGS_KEY in manifest.facts else []
     if found:
         raise InputError(
-            f"{run.config_path} is not what {run.name} was trained with up to step {manifest.step:,}: {'; '.join(found)}",
+            f"{run.config_path} is not the config that {run.name} was trained with up to step {manifest.step:,}: {'; '.join(found)}",
             hint=f"put the old values back and resume, or start a new run from its weights: rnnlm-tui train --from {run.name}@{manifest.step} --set KEY=VALUE",
         )
 

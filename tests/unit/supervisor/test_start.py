@@ -6,11 +6,11 @@ import pytest
 
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.metrics import EventKind, EventRow
-from rnnlm_tui.errors import InputError
+from rnnlm_tui.errors import InputError, StorageError
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run, list_runs
-from rnnlm_tui.supervisor.start import await_beginning, discard_refused, start_run
+from rnnlm_tui.supervisor.start import await_beginning, await_resumed, discard_refused, start_run
 
 
 def run_that_is(kind: EventKind, *, step: int = 0, exit_code: str = "2") -> RunDirectory:
@@ -39,6 +39,19 @@ def test_a_run_that_trains_prepares_or_failed_later_stays(run: dict[str, object]
     await_beginning(run_that_is(**run), 0.0)  # type: ignore[arg-type]
     assert discard_refused(list_runs()[0]) is None
     assert [found.name for found in list_runs()] == ["plain-otter"]
+
+
+def test_a_refused_resume_is_told_with_its_kind_and_the_run_stays() -> None:
+    run = run_that_is("failed", step=3, exit_code="5")
+    with pytest.raises(StorageError, match="the text is too short") as refused:
+        await_resumed(run, 5.0)
+    assert refused.value.hint == "take more"
+    assert list_runs() == [run]
+
+
+@pytest.mark.parametrize("kind", ["resumed", "preparing", "running", "paused"])
+def test_a_resume_that_goes_on_or_takes_its_time_is_no_failure(kind: EventKind) -> None:
+    await_resumed(run_that_is(kind), 0.0)
 
 
 def test_wrong_input_creates_no_run() -> None:

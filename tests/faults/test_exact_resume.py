@@ -1,0 +1,222 @@
+"""A run goes on from its last checkpoint as if nothing had happened, bit for bit; where it can't, it is refused with every difference."""
+
+from __future__ import annotations
+
+import platform
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from os import environ, kill
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+from rnnlm_tui.contract.config import CellType, DataMode
+from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.validation import config_to_raw, merge, parse_config
+from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.store.checkpoints import list_checkpoints, verify_checkpoint
+from rnnlm_tui.store.locations import corpora_dir
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run, find_run
+from rnnlm_tui.supervisor.control_client import send
+from rnnlm_tui.supervisor.monitor import summarize
+from tests.exact_resume import CELLS, MODES, PROMPTS, compare, exact_config, reached, weights_hash
+from tests.faults.workers import Workers
+from tests.integration.runs import write_text
+from tests.kill_often import kill_often, losses
+
+pytestmark = pytest.mark.faults
+
+STEPS = 60
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Workers]:
+    with Workers() as workers:
+        yield workers
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_run_that_is_stopped_at_random_steps_or_sampled_ends_in_the_same_bits(workers: Workers, text: Path, cell: CellType, mode: DataMode) -> None:
+    outcome = compare(workers, text, cell, mode, random.Random(), steps=STEPS, samplings=2)
+    assert outcome.equal, outcome
+    assert outcome.samples == 2 * len(PROMPTS)
+
+
+def test_random_kills_in_mid_run_and_in_mid_save_lose_nothing(text: Path) -> None:
+    tally = kill_often(text, 20, random.Random(), steps=250, abreast=1, a_run=10)
+    assert tally.clean, str(tally)
+    assert (tally.kills, tally.in_save > 0, tally.steps > 0) == (20, True, True), str(tally)
+
+
+def test_steps_that_a_second_and_a_third_attempt_repeat_replace_the_old_ones(workers: Workers, text: Path) -> None:
+    config = exact_config(text, "elman", "stream", 150)
+    straight, run = create_run(config, "straight"), create_run(config, "killed-twice")
+    assert workers.work(straight) == 0
+    for step in (50, 90):  # ten steps and more after the checkpoints of 40 and 80
+        pid = workers.start(run)
+        reached(run, pid, step)
+        kill(pid, signal.SIGKILL)
+        workers.wait()
+    assert workers.work(run) == 0
+    assert losses(run) == losses(straight)
+    with RunReader(run) as reader:
+        begun = {row.attempt: row.start_step for row in reader.attempts()}
+        marks = {event.attempt: event.step for event in reader.events() if event.kind == "resumed"}
+        attempts = {row.step: row.attempt for row in reader.steps_since()}
+    assert sorted(begun) == [1, 2, 3]
+    assert marks == {2: begun[2], 3: begun[3]}
+    assert begun[2] >= 40
+    assert begun[3] >= 80
+    assert attempts == {step: 1 if step <= begun[2] else 2 if step <= begun[3] else 3 for step in range(1, 151)}
+    with closing(sqlite3.connect(run.database_path)) as connection:
+        kept = connection.execute("SELECT attempt, step FROM steps WHERE superseded = 1").fetchall()
+    assert all(step > begun[attempt + 1] for attempt, step in kept)
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A run that stands at a checkpoint in its midst, in a home to be copied."""
+
+    home: Path
+    text: Path
+    step: int
+    whole: str
+    """sha256 of the last weights of the same run when nobody stops it."""
+
+
+@pytest.fixture(scope="module")
+def template(workers: Workers, tmp_path_factory: pytest.TempPathFactory) -> Stopped:
+    folder = tmp_path_factory.mktemp("stopped")
+    text = write_text(folder / "text.txt")
+    config = exact_config(text, "gru", "stream", STEPS, **{"checkpoint.every": 15})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RNNLM_TUI_HOME", str(folder / "home"))
+        whole, run = create_run(config, "whole"), create_run(config, "stopped")
+        assert workers.work(whole) == 0
+        reached(run, workers.start(run), 20)
+        step = send(run, "stop").step
+        assert workers.wait() == 0
+        return Stopped(folder / "home", text, step, weights_hash(whole, STEPS))
+
+
+@pytest.fixture
+def run(template: Stopped, home: Path) -> Iterator[RunDirectory]:
+    """A copy of it; whatever a test changes in the text is changed back."""
+    shutil.copytree(template.home, home)
+    content = template.text.read_bytes()
+    yield find_run("stopped")
+    template.text.write_bytes(content)
+
+
+def edit(run: RunDirectory, changes: Mapping[str, object]) -> None:
+    """What a person with an editor does to a frozen config."""
+    run.config_path.write_text(tomli_w.dumps(config_to_raw(parse_config(merge(run.read_config(), changes)))), encoding="utf-8")
+
+
+def refusal(workers: Workers, run: RunDirectory, template: Stopped) -> RunSummary:
+    """One attempt that is refused: with a reason, an exit code, no traceback, the durable step, and nothing lost or altered."""
+    before = losses(run)
+    assert workers.work(run) == InputError.exit_code
+    summary = summarize(run)
+    assert (summary.status, summary.step) == ("failed", template.step)
+    assert losses(run) == before
+    assert [verify_checkpoint(entry.path).step for entry in list_checkpoints(run)][-1] == template.step
+    told = f"{summary.message}\n{summary.hint}"
+    assert f"step {template.step}" in told
+    assert "rnnlm-tui " in told
+    assert "Traceback" not in told
+    return summary
+
+
+def finishes_bit_equal(workers: Workers, run: RunDirectory, template: Stopped) -> bool:
+    return workers.work(run) == 0 and weights_hash(run, STEPS) == template.whole
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"training.batch_size": 8}, ["training.batch_size was 4, is 8"]),
+        ({"model.hidden_size": 32, "model.embedding_dim": 32}, ["model.embedding_dim was 24, is 32", "model.hidden_size was 24, is 32"]),
+        ({"model.cell_type": "lstm"}, ["model.cell_type was gru, is lstm"]),
+        ({"training.precision": "bf16"}, ["training.precision was float32, is bf16"]),
+        ({"training.data_mode": "sentences", "model.variational_dropout": False, "model.embedding_dropout": 0.0}, ["training.data_mode was stream, is sentences"]),
+        ({"optimizer.learning_rate": 0.01, "training.seed": 7}, ["optimizer.learning_rate was 0.003, is 0.01", "training.seed was 42, is 7"]),
+        ({"training.max_steps": 120}, ["training.max_steps was 60, is 120"]),
+        ({"corpus.lowercase": True}, ["corpus.lowercase was false, is true"]),
+    ],
+)  # fmt: skip
+def test_a_resume_with_another_setting_is_refused_with_every_difference(
+    workers: Workers, run: RunDirectory, template: Stopped, changes: dict[str, object], told: list[str]
+) -> None:
+    frozen = run.config_path.read_bytes()
+    edit(run, changes)
+    summary = refusal(workers, run, template)
+    assert str(run.config_path) in str(summary.message)
+    assert all(difference in str(summary.message) for difference in told)
+    assert str(summary.message).count(", is ") == len(changes)
+    assert f"rnnlm-tui train --from stopped@{template.step}" in str(summary.hint)
+    run.config_path.write_bytes(frozen)
+    assert finishes_bit_equal(workers, run, template)
+
+
+def test_settings_of_what_is_measured_and_kept_may_change(workers: Workers, run: RunDirectory, template: Stopped) -> None:
+    edit(run, {"evaluation.every": 20, "checkpoint.every": 7, "sampling.max_new_tokens": 3, "training.patience": 9})
+    assert finishes_bit_equal(workers, run, template)
+
+
+def test_a_changed_corpus_is_refused_with_both_hashes(workers: Workers, run: RunDirectory, template: Stopped) -> None:
+    then = str(verify_checkpoint(list_checkpoints(run)[-1].path).facts["corpus_hash"])
+    whole = template.text.read_bytes()
+    template.text.write_bytes(whole + b"One sentence more.\n")
+    summary = refusal(workers, run, template)
+    now = max(corpora_dir().iterdir(), key=lambda path: path.stat().st_mtime).name
+    assert f"its hash was {then[:16]}, it is {now}" in str(summary.message)
+    assert str(template.text) in str(summary.message)
+    assert then[:16] != now
+    template.text.write_bytes(whole)
+    assert finishes_bit_equal(workers, run, template)
+
+
+def test_a_changed_tokenizer_is_refused_with_both_hashes(workers: Workers, run: RunDirectory, template: Stopped) -> None:
+    then = str(verify_checkpoint(list_checkpoints(run)[-1].path).facts["tokenizer_hash"])
+    (path,) = corpora_dir().glob(f"*/{TOKENIZER_NAME}")
+    path.write_bytes(path.read_bytes() + b" ")
+    summary = refusal(workers, run, template)
+    assert f"its hash was {then[:16]}, it is " in str(summary.message)
+    assert str(path) in str(summary.message)
+
+
+def test_exact_mode_refuses_another_number_of_threads_and_fast_mode_says_it(workers: Workers, run: RunDirectory, template: Stopped) -> None:
+    edit(run, {"training.threads": 2})
+    summary = refusal(workers, run, template)
+    assert f"can't go on bit for bit from step {template.step}: threads was 1, is 2" in str(summary.message)
+    assert "bring back threads (threads = 1 under [training])" in str(summary.hint)
+    assert "deterministic = false" in str(summary.hint)
+    edit(run, {"training.deterministic": False})
+    assert workers.work(run) == 0
+    with RunReader(run) as reader:
+        (note,) = [event.text for event in reader.events() if event.kind == "note" and "bit for bit" in event.text]
+    assert note.startswith("goes on within rounding, not bit for bit: threads was 1, is 2; deterministic was true, is false")  # and matmul perhaps
+
+
+def test_exact_mode_refuses_other_kernels_of_the_same_processor_where_the_resume_was_asked_for(run: RunDirectory, template: Stopped) -> None:
+    variables = {**environ, "ATEN_CPU_CAPABILITY": "default"}
+    asked = subprocess.run([sys.executable, "-m", "rnnlm_tui", "resume", run.name], capture_output=True, text=True, env=variables, timeout=120, check=False)
+    assert asked.returncode == InputError.exit_code, asked.stderr
+    assert "variables was empty, is ATEN_CPU_CAPABILITY=default" in asked.stderr
+    assert ("instructions was " in asked.stderr) == (platform.machine() == "x86_64")
+    assert f"from step {template.step}" in asked.stderr
+    assert f"rnnlm-tui resume {run.name}" in asked.stderr
+    assert (asked.stdout, "Traceback" in asked.stderr) == ("", False)
