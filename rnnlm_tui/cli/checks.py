@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-NETWORK_FILESYSTEMS: tuple[str, ...] = ("nfs", "cifs", "smb", "sshfs", "lustre", "gpfs", "beegfs", "ceph", "gluster", "afs", "panfs", "weka")
-"""Parts of names of filesystems on which file locks and SQLite can't be trusted."""
 LITTLE_DISK = 1_000_000_000
 """Bytes: a demo run takes about 40 MB, and a checkpoint that finds the disk full is lost."""
 
@@ -87,6 +85,7 @@ def home_findings() -> Iterator[Finding]:
     import psutil
 
     from rnnlm_tui.contract.figures import disk
+    from rnnlm_tui.store.filesystems import nearest_existing
     from rnnlm_tui.store.locations import home
 
     place = home()
@@ -100,33 +99,27 @@ def home_findings() -> Iterator[Finding]:
         )
         return
     yield Finding("home", "ok", f"{place}" + ("" if place.exists() else ", made at the first run"))
-    kind = filesystem_of(existing, {partition.mountpoint: partition.fstype for partition in psutil.disk_partitions(all=True)})
-    if is_network(kind):
-        yield Finding(
-            "filesystem", "bad", f"{kind}, a network filesystem: file locks and SQLite can't be trusted there", "set RNNLM_TUI_HOME to a folder on a local disk"
-        )
-    else:
-        yield Finding("filesystem", "ok", kind or "unknown")
+    yield database_finding(existing)
     free = psutil.disk_usage(str(existing)).free
     enough = free >= LITTLE_DISK
     yield Finding("disk", "ok" if enough else "bad", f"{disk(free)} free", "" if enough else "free some, or set RNNLM_TUI_HOME to a folder on another disk")
 
 
-def nearest_existing(path: Path) -> Path:
-    """The path itself or the nearest folder above it that is there."""
-    return next(candidate for candidate in (path, *path.parents) if candidate.exists())
+def database_finding(folder: Path) -> Finding:
+    """Whether runs and their databases may lie together in `folder`."""
+    from rnnlm_tui.store.database_place import databases_folder, why_elsewhere
+    from rnnlm_tui.store.filesystems import filesystem_here, is_network
 
-
-def filesystem_of(path: Path, mounts: Mapping[str, str]) -> str:
-    """The kind of the filesystem that holds `path`: of the longest of `mounts` (mount point to kind) above it."""
-    resolved = path.resolve()
-    above = [point for point in mounts if resolved.is_relative_to(point)]
-    return mounts[max(above, key=len)] if above else ""
-
-
-def is_network(kind: str) -> bool:
-    """Whether a filesystem's kind is one whose locks can't be trusted."""
-    return any(part in kind.lower() for part in NETWORK_FILESYSTEMS)
+    kind = filesystem_here(folder)
+    why = why_elsewhere(folder)
+    if why is None:
+        return Finding("filesystem", "ok", kind or "unknown")
+    place = databases_folder()
+    if is_network(filesystem_here(place)):
+        return Finding(
+            "filesystem", "bad", f"{why}; so is that of {place}, where the databases of runs would lie", "set RNNLM_TUI_DATABASES to a folder on a local disk"
+        )
+    return Finding("filesystem", "note", f"{why}: the databases of new runs lie in {place}", "RNNLM_TUI_DATABASES names another folder on a local disk")
 
 
 def corpus_finding() -> Finding:

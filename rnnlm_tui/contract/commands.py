@@ -14,6 +14,9 @@ SETTABLE: tuple[str, ...] = ("optimizer.learning_rate", "evaluation.every", "che
 SETTINGS_KEY = "settings"
 """Meta key of what `set` changed, as JSON from dotted path to value, so that a later attempt goes on with it."""
 
+CHANGED_FACT = "changed"
+"""The same in a checkpoint's manifest, from which a lost database is rebuilt."""
+
 MAX_REQUEST_BYTES = 65_536
 """A longer line is refused and its connection closed."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ _HINTS = {
     errno.EDQUOT: "your disk quota is used up: free some space and try again",
     errno.EACCES: "set RNNLM_TUI_HOME to a folder that you may write to",
     errno.EROFS: "set RNNLM_TUI_HOME to a folder that you may write to",
+    errno.ENOLCK: "this filesystem has no file locks: set RNNLM_TUI_HOME to a folder on another disk",
     errno.ELOOP: "it is a link, and what lies in the home is never written through one: put the file or folder itself there",
     errno.ENOTDIR: "a file stands where a folder is needed: move it, or set RNNLM_TUI_HOME to another folder",
 }
@@ -56,6 +58,19 @@ def make_private_directory(path: Path, *, parents: bool = True) -> None:
                     raise
             else:
                 folder.chmod(PRIVATE_DIRECTORY)
+
+
+def make_own_directory(path: Path) -> None:
+    """As `make_private_directory`, for a place where others may make folders too: one that is there must be this user's alone.
+
+    Raises:
+        StorageError: it can't be created, or somebody else owns it or may enter it.
+    """
+    make_private_directory(path)
+    with storage_errors("look at", path):
+        found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        raise StorageError(f"{path} is not a folder that only you can enter", hint="remove it, or make it yours alone")
 
 
 def keep_private() -> None:

@@ -17,8 +17,12 @@ from rnnlm_tui.contract.metrics import METRIC_COLUMNS, CheckpointRow, Evaluation
 from rnnlm_tui.contract.status import ACTIVITY_KEY
 from rnnlm_tui.store.atomic import open_private, storage_errors
 from rnnlm_tui.store.crash_points import crash_point
+from rnnlm_tui.store.metrics_log import AFTER, Entry, MetricsLog
 from rnnlm_tui.store.retention import best_step
 from rnnlm_tui.store.schema import BUSY_SECONDS, ROLLUP_STEPS, STATE_EVENTS, TABLES, all_rows, check_version, database_errors, storable, without_nonfinite
+
+UNLOGGED_META = ("heartbeat", ACTIVITY_KEY)
+"""Facts of a moment: a log is not the place for them."""
 
 # A bucket is always computed anew from its rows: right after a repeated batch and after a resume as well, and 1,024 rows take half a millisecond.
 _ROLL_UP = f"""
@@ -40,14 +44,20 @@ class RunDatabase:
 
     Every method commits before it returns.
 
+    Args:
+        logs: the run's folder where the database lies elsewhere: each attempt's rows are written there too, as lines of JSON, from `begin_attempt` on.
+
     Raises (every method):
         DatabaseError: the file is damaged or made by a newer version.
         StorageError: it can't be written, as on a full disk; the call changed nothing and may be repeated.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, logs: Path | None = None) -> None:
         self.path = path
         self._turn = RLock()
+        self._logs = logs
+        self._log: MetricsLog | None = None
+        self._entries: list[Entry] = []
         with storage_errors("open", path):
             os.close(open_private(path, os.O_RDWR))
         with database_errors(path):
@@ -74,10 +84,17 @@ class RunDatabase:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._turn, database_errors(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
+            self._entries.clear()
+            logged: MetricsLog | None = None
             try:
                 yield self._connection
+                if self._log is not None and self._entries:
+                    self._log.append(self._entries)
+                    logged = self._log
                 self._connection.execute("COMMIT")
             except BaseException:
+                if logged is not None:
+                    logged.undo()
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
@@ -86,6 +103,8 @@ class RunDatabase:
         """Fold the log into the database and close it; a second call does nothing."""
         with self._turn, database_errors(self.path):
             self._connection.close()
+            if self._log is not None:
+                self._log.close()
 
     def __enter__(self) -> RunDatabase:
         return self
@@ -108,55 +127,68 @@ class RunDatabase:
             connection.execute("DELETE FROM progress")
             for key, value in {"pid": pid, "host": host, "boot_id": boot_id, "device": device, "heartbeat": now, ACTIVITY_KEY: ""}.items():
                 _set_meta(connection, key, str(value))
+            if self._logs is not None:
+                self._begin_log(MetricsLog(self._logs, attempt), row, start_step)
         return attempt
+
+    def _begin_log(self, log: MetricsLog, attempt: Sequence[object], start_step: int) -> None:
+        """The attempt's first entries: whoever reads the logs alone knows all that is known now."""
+        if self._log is not None:
+            self._log.close()
+        self._log = log
+        meta = all_rows(self._connection, "SELECT key, value FROM meta WHERE key NOT IN (?, ?)", UNLOGGED_META)
+        self._entries += [("meta", meta), ("attempts", [attempt]), (AFTER, [(start_step,)])]
 
     def go_back(self, attempt: int, start_step: int) -> None:
         """Let an attempt go on after an earlier step than it began with: the checkpoint of that one was found damaged."""
         with self._transaction() as connection:
             connection.execute("UPDATE attempts SET start_step = ? WHERE attempt = ?", (start_step, attempt))
             _go_on_after(connection, start_step)
+            self._entries += [(AFTER, [(start_step,)])]
 
     def add_steps(self, rows: Sequence[StepRow]) -> None:
         """Add steps and bring their roll-ups up to date, in one transaction. A step of the same attempt is written over."""
         if not rows:
             return
         with self._transaction() as connection:
-            connection.executemany("INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)", map(_step_values, rows))
+            values = [_step_values(row) for row in rows]
+            connection.executemany("INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+            self._entries += [("steps", values)]
             for bucket in sorted({(row.step - 1) // ROLLUP_STEPS for row in rows}):
                 connection.execute(_ROLL_UP, {"bucket": bucket})
 
     def add_evaluation(self, row: EvaluationRow) -> None:
         """Add an evaluation; the same set at the same step of the same attempt is written over."""
         (loss, bits), lost = without_nonfinite(("loss", "bits_per_byte"), (row.loss, row.bits_per_byte))
-        values = (row.attempt, row.step, row.split, row.name, loss, row.tokens, bits, row.seconds, row.time, lost)
-        with self._transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO evaluations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)", values)
+        self._put("evaluations", (None, row.attempt, row.step, row.split, row.name, loss, row.tokens, bits, row.seconds, row.time, lost, 0))
 
     def add_sample(self, row: SampleRow) -> None:
         """Add a continuation of a prompt."""
-        values = (row.attempt, row.step, storable(row.prompt), storable(row.text), row.tokens, row.seed, row.time)
-        with self._transaction() as connection:
-            connection.execute("INSERT INTO samples VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, 0)", values)
+        self._put("samples", (None, row.attempt, row.step, storable(row.prompt), storable(row.text), row.tokens, row.seed, row.time, 0))
 
     def add_event(self, row: EventRow) -> None:
         """Add a fact to the run's log."""
-        values = (row.attempt, row.step, row.kind, storable(row.text), row.time, row.kind in STATE_EVENTS)
-        with self._transaction() as connection:
-            connection.execute("INSERT INTO events VALUES (NULL, ?, ?, ?, ?, ?, ?)", values)
+        self._put("events", (None, row.attempt, row.step, row.kind, storable(row.text), row.time, int(row.kind in STATE_EVENTS)))
 
     def add_hardware(self, row: HardwareRow) -> None:
         """Add the machine's figures of one moment."""
         with self._transaction() as connection:
             connection.execute(f"INSERT INTO hardware VALUES (NULL{', ?' * len(astuple(row))})", astuple(row))
 
+    def _put(self, table: str, values: tuple[object, ...]) -> None:
+        with self._transaction() as connection:
+            connection.execute(f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(values))})", values)
+            self._entries += [(table, [values])]
+
     def put_checkpoint(self, row: CheckpointRow) -> None:
         """Index a checkpoint; `best` and `last` of all rows are worked out anew, whatever `row` says."""
         (train, validation), lost = without_nonfinite(("train_loss", "validation_loss"), (row.train_loss, row.validation_loss))
-        values = (row.step, row.attempt, row.epoch, row.tokens_seen, train, validation, row.bytes, row.path, row.time, lost)
+        values = (row.step, row.attempt, row.epoch, row.tokens_seen, train, validation, row.bytes, row.path, 0, 0, row.time, lost)
         with storage_errors("write", self.path):
             crash_point("index.before")
             with self._transaction() as connection:
-                connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?)", values)
+                connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+                self._entries += [("checkpoints", [values])]
                 crash_point("index.inside")
                 _mark_checkpoints(connection)
             crash_point("index.after")
@@ -168,11 +200,17 @@ class RunDatabase:
             crash_point("prune.index")
             _mark_checkpoints(connection)
 
-    def restore(self, rows: Iterable[tuple[str, Sequence[object]]]) -> None:
-        """Take (table, row) as another file held them, and work out roll-ups and marks anew; a row whose key is taken is left out."""
+    def restore(self, rows: Iterable[tuple[str, Sequence[object]]], *, newer: bool = False) -> None:
+        """Take (table, row) as another file held them, and work out roll-ups and marks anew; nothing of it is logged.
+
+        A row whose key is taken is left out; with `newer` it takes the place of the other, and (`after`, step) supersedes what came later.
+        """
         with self._transaction() as connection:
             for table, row in rows:
-                connection.execute(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+                if table == AFTER:
+                    _go_on_after(connection, int(str(row[0])))
+                else:
+                    connection.execute(f"INSERT OR {'REPLACE' if newer else 'IGNORE'} INTO {table} VALUES ({', '.join('?' * len(row))})", row)
             for (bucket,) in all_rows(connection, f"SELECT DISTINCT (step - 1) / {ROLLUP_STEPS} FROM steps WHERE superseded = 0"):
                 connection.execute(_ROLL_UP, {"bucket": bucket})
             _mark_checkpoints(connection)
@@ -181,10 +219,14 @@ class RunDatabase:
         """Set one fact of the run."""
         with self._transaction() as connection:
             _set_meta(connection, key, value)
+            if key not in UNLOGGED_META:
+                self._entries += [("meta", [(key, storable(value))])]
 
     def heartbeat(self, time: float) -> None:
-        """Say that the worker lived at `time` (Unix seconds)."""
+        """Say that the worker lived at `time` (Unix seconds); rows in the run's folder are on its disk then, too."""
         self.set_meta("heartbeat", repr(time))
+        if self._log is not None:
+            self._log.sync()
 
     def set_progress(self, progress: Progress | None) -> None:
         """Say how far the corpus is; None: it is ready."""
@@ -198,7 +240,8 @@ class RunDatabase:
         """Keep a command and its answer; an id that is known keeps its first answer."""
         values = (storable(id), verb, storable(arguments_json), storable(result_json), clock.time())
         with self._transaction() as connection:
-            connection.execute("INSERT OR IGNORE INTO commands VALUES (?, ?, ?, ?, ?)", values)
+            if connection.execute("INSERT OR IGNORE INTO commands VALUES (?, ?, ?, ?, ?)", values).rowcount:
+                self._entries += [("commands", [values])]
 
     def journalled(self, id: str) -> str | None:
         """The answer that a command of this id got, as JSON; None for a new one."""
@@ -209,7 +252,7 @@ class RunDatabase:
 
 def _step_values(row: StepRow) -> tuple[float | str | None, ...]:
     measured, lost = without_nonfinite(METRIC_COLUMNS, (row.loss, row.grad_norm, row.learning_rate, row.tokens_per_second))
-    return (row.attempt, row.step, row.tokens_seen, row.epoch, *measured, row.active_seconds, row.time, lost)
+    return (row.attempt, row.step, row.tokens_seen, row.epoch, *measured, row.active_seconds, row.time, lost, 0)
 
 
 def _go_on_after(connection: sqlite3.Connection, step: int) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import sqlite3
 import stat
+import time as clock
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,11 +19,14 @@ from typing import Any
 from rnnlm_tui.contract.metrics import METRIC_COLUMNS, CheckpointRow, EvaluationRow, EventRow, HardwareRow, Progress, SampleRow, StepRow
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store.atomic import storage_errors
+from rnnlm_tui.store.rebuild import refresh_copy
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.schema import all_rows, check_version, database_errors, with_nonfinite
 from rnnlm_tui.store.series import RAW_LIMIT, SeriesBuilder, SeriesTable, empty_table
 
 READ_BUSY_SECONDS = 2.0
+COPY_SECONDS = 2.0
+"""A copy of another host's database is brought up to date at most this often."""
 
 _CHECKPOINT = re.compile(r"checkpoints/step-\d{9,12}")
 _STEP = "attempt, step, tokens_seen, epoch, loss, grad_norm, learning_rate, tokens_per_second, active_seconds, time, nonfinite"
@@ -55,6 +59,7 @@ class RunReader:
     """Reads one run's database and follows it: `data_version` tells whether anything is new, the rest read it.
 
     A database that isn't there yet, or has no tables yet, reads as empty; one that is replaced is opened anew. Superseded rows never show.
+    Where the database is another host's, a copy is read that is made from the logs in the run's folder, a few seconds late.
     Threads may share a reader; they take turns.
 
     Raises (every method):
@@ -69,6 +74,7 @@ class RunReader:
         self._inode: tuple[int, int, bool] | None = None
         self._openings = 0
         self._turn = RLock()
+        self._copied_at = float("-inf")
         self._series = SeriesBuilder(raw_limit)
         self._evaluations: list[EvaluationRow] = []
         self._newest_evaluation: object = None
@@ -176,6 +182,10 @@ class RunReader:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
+        with self._turn:
+            if self.run.place is not None and clock.monotonic() >= self._copied_at + COPY_SECONDS:
+                refresh_copy(self.run)
+                self._copied_at = clock.monotonic()
         path = self.run.database_path
         with self._turn, storage_errors("open", path), database_errors(path):
             try:

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import re
 import secrets
+import shutil
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from rnnlm_tui.contract.commands import SETTINGS_KEY
-from rnnlm_tui.contract.metrics import CheckpointRow, EventRow
-from rnnlm_tui.errors import CheckpointError, DatabaseError, NewerDatabaseError, RunStateError
-from rnnlm_tui.store.atomic import TEMPORARY_PREFIX, fsync_directory, fsync_file, storage_errors
+from rnnlm_tui.contract.metrics import EventRow
+from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RunStateError
+from rnnlm_tui.store.atomic import TEMPORARY_PREFIX, fsync_directory, fsync_file, storage_errors, write_text_atomically
 from rnnlm_tui.store.crash_points import crash_point
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.locks import RunLock
-from rnnlm_tui.store.manifest import MANIFEST_NAME, Manifest, read_manifest
+from rnnlm_tui.store.database_place import make_folder, take_over
+from rnnlm_tui.store.locks import RunLock, folder_lock
+from rnnlm_tui.store.metrics_log import logs_of
+from rnnlm_tui.store.refill import readable_manifests, refill
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.store.salvage import Row, salvaged_rows
-from rnnlm_tui.store.schema import all_rows, check_version, database_errors, one_row, with_nonfinite
+from rnnlm_tui.store.schema import all_rows, check_version, database_errors, one_row
 
 REBUILT_SUFFIX = ".rebuilt"
 """A database that is made anew and whole, until it takes the damaged one's place."""
+_COPIED = "copied-from"
+"""Beside a copy: what it was made from."""
 _BESIDE = ("", "-wal", "-shm")
-_FOLDER = re.compile(r"step-\d{9,12}")
-_ATTEMPTS = "SELECT attempt, min(time) FROM (SELECT attempt, time FROM steps UNION ALL SELECT attempt, time FROM events) GROUP BY attempt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +73,22 @@ def check_database(run: RunDirectory) -> str | None:
 
 
 def open_database(run: RunDirectory) -> RunDatabase:
-    """The run's database for its worker, which holds the run's lock: a damaged one is rebuilt first.
+    """The run's database for its worker, which holds the run's lock: a damaged one is rebuilt first, and one that was another host's is made anew here.
 
     Raises: as `check_database`.
     """
-    _repair(run)
-    return RunDatabase(run.database_path)
+    place = run.place
+    if place is None:
+        _repair(run)
+        return RunDatabase(run.database_path)
+    make_folder(place)
+    with folder_lock(place.path.parent):
+        problem = None if place.here else f"the database was on {place.host}"
+        if problem:
+            _remove_copy(place.path)
+            take_over(run.path, place)
+        _repair(run, problem)
+        return RunDatabase(run.database_path, logs=run.path)
 
 
 def repair_database(run: RunDirectory) -> Rebuilt | None:
@@ -105,12 +113,54 @@ def repair_database(run: RunDirectory) -> Rebuilt | None:
         lock.release()
 
 
-def _repair(run: RunDirectory) -> Rebuilt | None:
+def refresh_copy(run: RunDirectory) -> None:
+    """Make this host's copy of a database that is another host's, or was lost here, from the logs in the run's folder; nothing where they have not grown.
+
+    Raises:
+        StorageError: a log can't be read, or the copy not be written.
+    """
+    place = run.place
+    if place is None or (place.here and place.path.exists()):
+        return
+    make_folder(place)
+    path, stamp = place.path, _stamp(run)
+    copied = path.with_name(_COPIED)
+    with folder_lock(path.parent), storage_errors("copy", path):
+        settled = run.place  # looked at again: a worker may have taken it over while this waited for its turn
+        if path.exists() and ((settled is not None and settled.here) or (copied.exists() and copied.read_text(encoding="utf-8") == stamp)):
+            return
+        _remove_copy(path)
+        fresh = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{secrets.token_hex(4)}")
+        with RunDatabase(fresh) as database:
+            refill(run, database)
+            if logs := logs_of(run.path):
+                database.heartbeat(max(log.stat().st_mtime for log in logs))
+        with database_errors(fresh), closing(sqlite3.connect(fresh)) as connection:
+            connection.execute("PRAGMA journal_mode = DELETE")  # no log beside it that could outlive it when the next copy takes its place
+        fresh.rename(path)
+        write_text_atomically(copied, stamp)
+
+
+def _stamp(run: RunDirectory) -> str:
+    """Changes when rows or checkpoints come."""
+    logs = [f"{log.name} {log.stat().st_size}" for log in logs_of(run.path)]
+    return "\n".join([*logs, *(folder.name for _, folder, _ in readable_manifests(run))])
+
+
+def _remove_copy(path: Path) -> None:
+    with storage_errors("remove", path):
+        for name in (_COPIED, *(path.name + suffix for suffix in _BESIDE)):
+            path.with_name(name).unlink(missing_ok=True)
+        for left in path.parent.glob(f"{TEMPORARY_PREFIX}*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _repair(run: RunDirectory, problem: str | None = None) -> Rebuilt | None:
     """Under the run's lock."""
     path = run.database_path
     if _rebuilt_path(path).exists():
         _put_in_place(path, _free_name(path))
-    problem = check_database(run)
+    problem = problem or check_database(run)
     if problem is None:
         return None
     kept = _free_name(path) if path.exists() else None
@@ -156,90 +206,16 @@ def _put_in_place(path: Path, kept: Path) -> None:
 
 
 def _fill(run: RunDirectory, database: RunDatabase, problem: str, kept: Path | None) -> Rebuilt:
-    """Everything that is known of the run, into an empty database."""
-    manifests = _manifests(run)
-    losses: dict[int, float] = {}
-    database.restore(_known_rows(run.database_path, losses) if kept is not None else [])
-    for step, folder, manifest in manifests:
-        database.put_checkpoint(_checkpoint_row(run, step, folder, manifest, losses.get(step)))
-    worked = _complete(run, database, [manifest for _, _, manifest in manifests])
+    """Everything that is known of the run, and that it was rebuilt, into an empty database."""
+    manifests, worked = refill(run, database, damaged=kept is not None)
     with closing(sqlite3.connect(database.path)) as connection:
         steps, last_step = one_row(connection, "SELECT count(*), coalesce(max(step), 0) FROM steps WHERE superseded = 0")
         attempt = int(one_row(connection, "SELECT coalesce(max(attempt), 1) FROM attempts")[0])
         silent = not all_rows(connection, "SELECT 1 FROM events WHERE state = 1 LIMIT 1")
-    rebuilt = Rebuilt(problem, kept, int(steps), max([int(last_step), *(step for step, _, _ in manifests)]), len(manifests))
+    rebuilt = Rebuilt(problem, kept, int(steps), max([int(last_step), *(manifest.step for manifest in manifests)]), len(manifests))
     database.add_event(EventRow(attempt, rebuilt.last_step, "note", str(rebuilt), time.time()))
     if worked and silent:
         database.set_meta("message", f"what the run did last was lost with its database: {problem}")
         database.set_meta("hint", f"rnnlm-tui resume {run.name}")
         database.add_event(EventRow(attempt, rebuilt.last_step, "failed", "what the run did last was lost with its database", time.time()))
     return rebuilt
-
-
-def _known_rows(path: Path, losses: dict[int, float]) -> Iterator[tuple[str, Row]]:
-    """What can be read of the old file; of its checkpoints only their losses, put into `losses`: the manifests say which there are."""
-    for table, row in salvaged_rows(path):
-        if table == "checkpoints":
-            step, validation, lost = row[0], row[5], row[11]
-            (loss,) = with_nonfinite(("validation_loss",), (validation,), lost)
-            if loss is not None:
-                losses.setdefault(step, loss)
-        else:
-            yield table, row
-
-
-def _manifests(run: RunDirectory) -> list[tuple[int, Path, Manifest]]:
-    """The checkpoints on disk by step; those without a readable manifest are no checkpoints."""
-    found = []
-    with suppress(FileNotFoundError), storage_errors("look into", run.checkpoints_path):
-        for folder in sorted(run.checkpoints_path.iterdir()) if run.checkpoints_path.is_dir() else []:
-            if _FOLDER.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
-                with suppress(CheckpointError):
-                    manifest = read_manifest(folder)
-                    found.append((manifest.step, folder, manifest))
-    return found
-
-
-def _checkpoint_row(run: RunDirectory, step: int, folder: Path, manifest: Manifest, loss: float | None) -> CheckpointRow:
-    facts = manifest.facts
-    numbers = {name: value for name, value in facts.items() if isinstance(value, int | float)}
-    recorded = numbers.get("validation_loss")
-    return CheckpointRow(
-        attempt=int(numbers.get("attempt", 1)),
-        step=step,
-        epoch=float(numbers.get("epoch", 0.0)),
-        tokens_seen=int(numbers.get("tokens_seen", 0)),
-        train_loss=float(numbers.get("train_loss", float("nan"))),
-        validation_loss=float(recorded) if recorded is not None else loss,
-        bytes=manifest.bytes + (folder / MANIFEST_NAME).stat().st_size,
-        path=str(folder.relative_to(run.path)),
-        best=False,
-        last=False,
-        time=manifest.created,
-    )
-
-
-def _complete(run: RunDirectory, database: RunDatabase, manifests: Sequence[Manifest]) -> bool:
-    """Facts that other files know, where no row told them; returns whether a worker was ever at this run."""
-    with closing(sqlite3.connect(database.path)) as connection:
-        meta = dict(all_rows(connection, "SELECT key, value FROM meta"))
-        seen = {int(attempt): float(begun) for attempt, begun in all_rows(connection, _ATTEMPTS)}
-        known = {int(attempt) for (attempt,) in all_rows(connection, "SELECT attempt FROM attempts")}
-    facts = {"created": repr(run.created())}
-    for manifest in manifests:
-        if manifest.parent and "@" in manifest.parent:
-            facts["parent"] = manifest.parent
-        if isinstance(manifest.facts.get("corpus_hash"), str):
-            facts["corpus_hash"] = str(manifest.facts["corpus_hash"])
-        if isinstance(manifest.facts.get(SETTINGS_KEY), dict):
-            facts[SETTINGS_KEY] = json.dumps(manifest.facts[SETTINGS_KEY])
-        if isinstance(attempt := manifest.facts.get("attempt"), int):
-            seen.setdefault(attempt, manifest.created)
-    for key, value in facts.items():
-        if key not in meta:
-            database.set_meta(key, value)
-    # An attempt whose row is lost keeps its number: the next one must not write over its steps.
-    database.restore(
-        [("attempts", (attempt, 0, meta.get("host", ""), "", "", 0, "{}", begun)) for attempt, begun in sorted(seen.items()) if attempt not in known]
-    )
-    return bool(seen or known)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import stat
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from pathlib import Path
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.validation import parse_config
 from rnnlm_tui.errors import ConfigError, RunNameError, StorageError
-from rnnlm_tui.store.atomic import make_private_directory, storage_errors
+from rnnlm_tui.store.atomic import make_own_directory, storage_errors
+from rnnlm_tui.store.database_place import DATABASE_NAME, POINTER_NAME, Place, place_of
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Whole names only: nothing that could leave the runs folder, look like an option or hide."""
@@ -38,7 +38,7 @@ def check_run_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """One run's folder. Only its methods touch the disk; the properties are paths."""
+    """One run's folder. Only its methods touch the disk, and `place`; the other properties are paths."""
 
     path: Path
 
@@ -51,8 +51,15 @@ class RunDirectory:
         return self.path / "config.toml"
 
     @property
+    def place(self) -> Place | None:
+        """Where its database lies when not in this folder."""
+        return place_of(self.path)
+
+    @property
     def database_path(self) -> Path:
-        return self.path / "run.db"
+        """In this folder, or where `place` says."""
+        place = self.place
+        return self.path / DATABASE_NAME if place is None else place.path
 
     @property
     def lock_path(self) -> Path:
@@ -73,12 +80,12 @@ class RunDirectory:
 
     @property
     def socket_path(self) -> Path:
-        """Where the worker listens: in the run's folder or, where that path is too long for a socket, in a short folder of this user's.
+        """Where the worker listens: in the run's folder or, where that path is too long or no place for a socket, in a short folder of this user's.
 
         The worker records the path it used as `socket` in the database.
         """
         inside = self.path / "control.sock"
-        if len(os.fsencode(inside)) <= MAX_SOCKET_PATH_BYTES:
+        if len(os.fsencode(inside)) <= MAX_SOCKET_PATH_BYTES and not (self.path / POINTER_NAME).exists():
             return inside
         digest = hashlib.sha256(os.fsencode(self.path.resolve())).hexdigest()[:16]
         return Path(f"/tmp/rnnlm-tui-{os.getuid()}") / f"{digest}.sock"
@@ -92,13 +99,7 @@ class RunDirectory:
         socket, folder = self.socket_path, self.socket_path.parent
         if folder == self.path:
             return socket
-        make_private_directory(folder)
-        with storage_errors("look at", folder):
-            found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
-            raise StorageError(
-                f"{folder} is not a folder that only you can enter", hint=f"remove it, or keep runs under a path so short that {folder} isn't needed"
-            )
+        make_own_directory(folder)
         return socket
 
     def check_own_files(self) -> None:

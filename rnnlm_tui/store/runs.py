@@ -17,6 +17,7 @@ from rnnlm_tui.contract.validation import config_to_raw, merge, parse_config
 from rnnlm_tui.errors import RunNameError, RunStateError, UnknownRunError, near_names
 from rnnlm_tui.store.atomic import TEMPORARY_PREFIX, fsync_directory, make_private_directory, storage_errors, write_text_atomically
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.database_place import choose_place, remove_from_here
 from rnnlm_tui.store.locations import runs_dir, trash_dir
 from rnnlm_tui.store.locks import RunLock
 from rnnlm_tui.store.names import ADJECTIVES, ANIMALS
@@ -57,11 +58,15 @@ def create_run(config: RunConfig, name: str | None = None, parent: str | None = 
     _sweep_abandoned(runs_dir())
     half_made = runs_dir() / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
     make_private_directory(half_made)
+    place = None
     try:
+        place = choose_place(half_made)
         _fill(RunDirectory(half_made), config, parent)
         return _put_in_place(half_made, name)
     except BaseException:
         shutil.rmtree(half_made, ignore_errors=True)
+        if place is not None:
+            remove_from_here(place)
         raise
 
 
@@ -121,12 +126,15 @@ def delete_run(run: RunDirectory) -> Path:
     except RunStateError as error:
         raise RunStateError(f"{error.message}: it can't be deleted", hint=f"`rnnlm-tui stop {run.name}` first") from error
     try:
+        place = run.place
         with storage_errors("delete", run.path):
             target = trash_dir() / f"{run.name}.{time.strftime('%Y%m%dT%H%M%S')}.{secrets.token_hex(2)}"
             run.path.rename(target)
             fsync_directory(runs_dir())
             fsync_directory(trash_dir())
-            return target
+        if place is not None:
+            remove_from_here(place)
+        return target
     finally:
         lock.release()
 

@@ -40,7 +40,9 @@ class _Column:
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class Table:
+    """A table as this version makes it."""
+
     name: str
     columns: tuple[_Column, ...]
     key: tuple[int, ...]
@@ -64,25 +66,25 @@ def salvaged_rows(database: Path) -> Iterator[tuple[str, Row]]:
     Raises:
         StorageError: no room for the copy, or the file can't be read at all.
     """
-    tables = [table for table in _tables() if table.name not in DERIVED]
+    kept = [table for table in tables() if table.name not in DERIVED]
     with _copy(database) as copy:
-        whole = yield from _read_by_tree(copy, tables)
+        whole = yield from _read_by_tree(copy, kept)
         if not whole and copy.is_file():
             for record in scan_records(copy):
-                for table in tables:
+                for table in kept:
                     row = _row(table, record)
-                    if row is not None and _makes_sense(table, row):
+                    if row is not None and makes_sense(table, row):
                         yield table.name, row
                         break
 
 
-def _read_by_tree(copy: Path, tables: Sequence[_Table]) -> Generator[tuple[str, Row], None, bool]:
+def _read_by_tree(copy: Path, kept: Sequence[Table]) -> Generator[tuple[str, Row], None, bool]:
     """What SQLite can read, table by table; returns whether that was all. The log beside the file is folded into it."""
     whole = True
     with _opened(copy) as connection:
         if connection is None:
             return False
-        for table in tables:
+        for table in kept:
             rows = _walk(connection, table)
             while True:
                 try:
@@ -90,7 +92,7 @@ def _read_by_tree(copy: Path, tables: Sequence[_Table]) -> Generator[tuple[str, 
                 except StopIteration as end:
                     whole = whole and bool(end.value)
                     break
-                if _makes_sense(table, row):
+                if makes_sense(table, row):
                     yield table.name, row
     return whole
 
@@ -139,7 +141,7 @@ def _has_tables(connection: sqlite3.Connection) -> bool:
         found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.Error:
         return False
-    return found >= {table.name for table in _tables()}
+    return found >= {table.name for table in tables()}
 
 
 def _renew_first_page(copy: Path) -> None:
@@ -155,20 +157,21 @@ def _renew_first_page(copy: Path) -> None:
     copy.write_bytes(bytes(first) + content[PAGE_BYTES:].ljust((pages - 1) * PAGE_BYTES, b"\0"))
 
 
-def _tables() -> list[_Table]:
+def tables() -> list[Table]:
+    """Every table of a run's database."""
     with closing(sqlite3.connect(":memory:")) as fresh:
         fresh.executescript(TABLES)
         found = fresh.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall()
         return [_described(name, fresh.execute(f"PRAGMA table_info({name})").fetchall(), "WITHOUT ROWID" not in sql) for name, sql in found]
 
 
-def _described(name: str, info: list[Row], with_rowid: bool) -> _Table:
-    columns = tuple(_Column(column, _TYPES[kind], not (required or place)) for _, column, kind, required, _, place in info)
+def _described(name: str, info: list[Row], with_rowid: bool) -> Table:
+    columns = tuple(_Column(column, _TYPES[kind], not required and (with_rowid or not place)) for _, column, kind, required, _, place in info)
     key = tuple(index for _, index in sorted((place, index) for index, *_, place in info if place))
-    return _Table(name, columns, key, with_rowid)
+    return Table(name, columns, key, with_rowid)
 
 
-def _walk(connection: sqlite3.Connection, table: _Table) -> Generator[Row, None, bool]:
+def _walk(connection: sqlite3.Connection, table: Table) -> Generator[Row, None, bool]:
     """Rows in order until the end or a page that can't be read; returns whether all came. Keys that don't grow are pages that point at each other wrongly."""
     before: Row | None = None
     try:
@@ -184,7 +187,7 @@ def _walk(connection: sqlite3.Connection, table: _Table) -> Generator[Row, None,
     return True
 
 
-def _row(table: _Table, record: Record) -> Row | None:
+def _row(table: Table, record: Record) -> Row | None:
     """The record as a row of this table, in its order of columns; None where it can't be one."""
     if table.with_rowid != (record.rowid is not None) or len(record.values) != len(table.columns):
         return None
@@ -198,13 +201,16 @@ def _row(table: _Table, record: Record) -> Row | None:
     return tuple(row)
 
 
-def _makes_sense(table: _Table, row: Row) -> bool:
+def makes_sense(table: Table, row: Row) -> bool:
+    """Whether a writer of this version could have written the row."""
+    if len(row) != len(table.columns):
+        return False
     for column, value in zip(table.columns, row, strict=True):
         if value is None:
             if not column.optional:
                 return False
             continue
-        if not isinstance(value, column.types) or (isinstance(value, float) and not math.isfinite(value)):
+        if not isinstance(value, column.types) or isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
             return False
         if column.name in _COUNTS and isinstance(value, int) and value < 0:
             return False

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from rnnlm_tui.contract.commands import CHANGED_FACT
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.estimates import FLOAT_BYTES, checkpoint_bytes
 from rnnlm_tui.contract.metrics import CheckpointRow, EventRow, perplexity
@@ -67,6 +68,8 @@ class Saver:
         self._tokenizer_files = tokenizer_files
         self._facts = dict(facts)
         self._parent = parent
+        self.changed: dict[str, float] = {}
+        """What `set` changed, dotted path to value, for the manifests."""
         sampling = config.sampling
         self._generation: dict[str, object] = {
             "do_sample": not sampling.greedy,
@@ -106,6 +109,7 @@ class Saver:
         facts = {
             **self._facts,
             "attempt": self._attempt,
+            CHANGED_FACT: dict(self.changed),
             "step": trainer.step,
             "epoch": trainer.epochs_done,
             "tokens_seen": trainer.tokens_seen,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rnnlm_tui.contract.metrics import EventKind, EventRow
+from rnnlm_tui.contract.status import DATABASE_KEY
 from rnnlm_tui.errors import RnnlmError, RunStateError
 from rnnlm_tui.store.atomic import keep_private
 from rnnlm_tui.store.checkpoints import list_checkpoints, newest_valid, set_aside, sweep_temporary
@@ -105,6 +106,9 @@ class Worker:
         self._tell_failure("", "", 0)
         self._event(self._opening, f"attempt {self._attempt}, pid {os.getpid()}, after step {self._step:,}")
         self._event("preparing", "")
+        if (place := self._run.place) is not None:
+            self._event("note", f"its database is {place}")
+            self._records.set_meta(DATABASE_KEY, str(place))
         probe = HardwareProbe(self._run.path)
         self._pulse = Pulse(self._records, probe)
         self._pulse.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -157,6 +158,10 @@ class TrainingRun:
         try:
             saved = self._save() if self._trainer.weights_are_finite() else self._saved_path
             self._records.store_all()
+        except StorageError as error:
+            self._status = before
+            leave = f"`kill -9 {os.getpid()}` ends it all the same, at step {self._durable_step:,}"
+            raise StorageError(f"not stopped, it trains on: {error.message}", hint="; ".join(filter(None, (error.hint, leave)))) from error
         except BaseException:
             self._status = before
             raise
@@ -208,7 +213,7 @@ class TrainingRun:
 
     def _apply(self, path: str, value: float) -> None:
         self._config = parse_config(merge(self._config, {path: setting_value(path, value)}))
-        self._settings[path] = value
+        self._settings[path] = self._saver.changed[path] = value
         if path == "optimizer.learning_rate":
             self._trainer.set_learning_rate(value)
         self._saved_step = -1  # the state on disk is no longer all of it
@@ -326,6 +331,8 @@ class TrainingRun:
         """The newest checkpoint, written now where the disk has not this very state; `judged`: its validation loss, where known, makes it a candidate for the best."""
         self._reporter.flush()
         if self.step and self._saved_step != self.step:
+            with suppress(StorageError):  # a resume from this checkpoint should find the rows before it
+                self._records.store_all()
             if not self._trainer.weights_are_finite():
                 raise RunStateError("the weights are not finite: they are not saved", hint="the checkpoints before are kept")
             self._trainer.active_seconds = self._reporter.active_seconds

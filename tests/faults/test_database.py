@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import sqlite3
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run as command
+from rnnlm_tui.contract.commands import CHANGED_FACT, SETTINGS_KEY
 from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RunStateError
 from rnnlm_tui.store.checkpoints import list_checkpoints, resolve_checkpoint, write_checkpoint
 from rnnlm_tui.store.crash_points import CRASH_VARIABLE
@@ -31,6 +33,8 @@ pytestmark = pytest.mark.faults
 STEPS = 4_000
 PAGE = 4_096
 STEP_AT_STOP = 40
+CHANGED = {"optimizer.learning_rate": 0.5}
+"""What `set` changed before the first checkpoint."""
 
 
 def zeroed(content: bytes, first: int, last: int) -> bytes:
@@ -64,7 +68,14 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
             database.add_steps([step_row(step) for step in range(first + 1, first + 1_001)])
             database.add_evaluation(evaluation_row(first + 1_000))
             database.add_sample(sample_row(first + 1_000))
-            facts = {"attempt": attempt, "validation_loss": 3.0 if first == 1_000 else 4.0, "train_loss": 4.5, "epoch": 1.0, "tokens_seen": 7}
+            facts = {
+                "attempt": attempt,
+                "validation_loss": 3.0 if first == 1_000 else 4.0,
+                "train_loss": 4.5,
+                "epoch": 1.0,
+                "tokens_seen": 7,
+                CHANGED_FACT: CHANGED,
+            }
             write_checkpoint(run, first + 1_000, write_model, None, facts)
         database.add_event(event_row("running"))
         database.add_event(event_row("stopped", STEPS))
@@ -121,6 +132,8 @@ def test_a_database_that_is_gone_is_rebuilt_from_the_manifests(run: RunDirectory
     assert (summary.status, summary.attempt) == ("failed", 1)
     assert summary.message is not None
     assert "missing" in summary.message
+    with RunReader(run) as reader:
+        assert json.loads(reader.meta()[SETTINGS_KEY]) == CHANGED, "a resumed run goes on with it"
 
 
 def test_rows_that_only_the_log_beside_a_damaged_database_holds_are_kept(run: RunDirectory) -> None:

@@ -1,0 +1,97 @@
+"""An attempt's rows as lines of JSON in the run's folder, for a database that can't lie there: written with each commit, on the disk within a second."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rnnlm_tui.store.atomic import fsync_directory, open_private, storage_errors
+
+_NAME = re.compile(r"metrics-(\d{1,6})\.jsonl")
+AFTER = "after"
+"""In a table's place: what later attempts wrote after this step is superseded."""
+
+Entry = tuple[str, Sequence[Sequence[object]]]
+"""A table and rows of it, in the order of its columns."""
+
+
+class MetricsLog:
+    """Appends to `metrics-<attempt>.jsonl`; for the one writer of the run's database.
+
+    Raises (every method):
+        StorageError: the file can't be written; what it held before is still there, and nothing of the call.
+    """
+
+    def __init__(self, run: Path, attempt: int) -> None:
+        self.path = run / f"metrics-{attempt}.jsonl"
+        self._synced = True
+        with storage_errors("write", self.path):
+            self._descriptor = open_private(self.path, os.O_WRONLY)
+            self._size = self._before = os.lseek(self._descriptor, 0, os.SEEK_END)
+            fsync_directory(run)
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Add entries, a line each; `undo` takes them back."""
+        lines = b"".join(json.dumps({"table": table, "rows": rows}, separators=(",", ":")).encode() + b"\n" for table, rows in entries)
+        self._before = self._size
+        try:
+            with storage_errors("write", self.path):
+                written = 0
+                while written < len(lines):
+                    written += os.pwrite(self._descriptor, lines[written:], self._size + written)
+        except BaseException:
+            self.undo()
+            raise
+        self._size += len(lines)
+        self._synced = False
+
+    def undo(self) -> None:
+        """Take back the last `append`."""
+        self._size = self._before
+        with suppress(OSError):  # the next line then stands in its place, whatever is left behind it
+            os.ftruncate(self._descriptor, self._size)
+
+    def sync(self) -> None:
+        """Wait until everything is on the disk."""
+        if not self._synced:
+            with storage_errors("write", self.path):
+                os.fsync(self._descriptor)
+            self._synced = True
+
+    def close(self) -> None:
+        """Put everything on the disk and close the file; a second call does nothing."""
+        if self._descriptor >= 0:
+            try:
+                self.sync()
+            finally:
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+
+def logs_of(run: Path) -> list[Path]:
+    """The logs of a run's attempts, the first one first."""
+    with storage_errors("look into", run):
+        found = [(int(match[1]), path) for path in run.iterdir() if (match := _NAME.fullmatch(path.name)) and path.is_file() and not path.is_symlink()]
+    return [path for _, path in sorted(found)]
+
+
+def logged_rows(run: Path) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """(table, row) of all logs in the order in which they were written; a line that is torn or no entry is passed over.
+
+    Raises:
+        StorageError: a log can't be read.
+    """
+    for path in logs_of(run):
+        with storage_errors("read", path), path.open("rb") as file:
+            for line in file:
+                try:
+                    entry = json.loads(line)
+                    table, rows = str(entry["table"]), [tuple(row) for row in entry["rows"]]
+                except (ValueError, KeyError, TypeError, RecursionError):
+                    continue
+                yield from ((table, row) for row in rows)
