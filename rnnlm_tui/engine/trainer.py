@@ -182,7 +182,10 @@ class Trainer:
         return all(torch.stack([torch.isfinite(parameter).all() for parameter in self.model.parameters()]).tolist())
 
     def state_dict(self) -> TrainingState:
-        """Everything but the weights: optimizer, schedule, data position, carried state, random generators, counters."""
+        """Everything but the weights: optimizer, schedule, data position, carried state, random generators, counters.
+
+        Mixed precision adds nothing: bf16 has the range of float32, so no gradient scaler exists, and weights, loss and optimizer are float32.
+        """
         tensors: dict[str, Tensor] = {f"carried.{layer}.{part}": tensor for layer, state in enumerate(self.state) for part, tensor in enumerate(state)}
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():

@@ -2,74 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.store.checkpoints import list_checkpoints, resolve_checkpoint
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.supervisor.control_client import resume, send
 from rnnlm_tui.supervisor.monitor import summarize
-from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for, wait_for_step, wait_until_ended, write_text
-
-STEPS = 600
-
-
-def long_config(text: Path, **changes: object) -> RunConfig:
-    """Long enough to be killed in its midst."""
-    return tiny_config(text, {"training.max_steps": STEPS, "checkpoint.every": 50, "evaluation.every": 100, "evaluation.prompts": [], **changes})
-
-
-@dataclass(frozen=True)
-class Ending:
-    """What two runs must have in common."""
-
-    weights: bytes
-    state: bytes
-    """Optimizer, carried state and random generators."""
-    steps: list[tuple[int, float, int]]
-
-
-def ending_of(run: RunDirectory) -> Ending:
-    """The files of the last step and every row."""
-    assert wait_until_ended(run).status == "finished"
-    last = resolve_checkpoint(run, str(STEPS))
-    with RunReader(run) as reader:
-        steps = [(row.step, row.loss, row.tokens_seen) for row in reader.steps_since()]
-    return Ending((last / "model.safetensors").read_bytes(), (last / "training_state.safetensors").read_bytes(), steps)
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Ending:
-    """The ending of a run that nobody disturbed."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RNNLM_TUI_HOME", str(folder / "home"))
-        return ending_of(start(long_config(write_text(folder / "text.txt")), "undisturbed"))
-
-
-def test_resumed_run_matches_uninterrupted_run(text: Path, uninterrupted: Ending) -> None:
-    run = start(long_config(text), "disturbed")
-    wait_for_step(run, 120)
-    kill(run)
-    assert summarize(run).status == "crashed"
-    resume(run)
-    wait_for_step(run, 330)
-    send(run, "stop")
-    assert summarize(run).status == "stopped"
-    resume(run)
-    assert ending_of(run) == uninterrupted
-    assert summarize(run).attempt == 3
-
-
-def test_evaluations_and_samples_leave_the_weights_alone(text: Path, uninterrupted: Ending) -> None:
-    run = start(long_config(text, **{"evaluation.every": 7, "evaluation.prompts": ["The cat", "", "She"], "sampling.max_new_tokens": 3}), "watched")
-    assert ending_of(run) == uninterrupted
-    with RunReader(run) as reader:
-        assert len(reader.samples()) == 3 * (STEPS // 7 + 1)
+from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for, wait_for_step, wait_until_ended
 
 
 def test_stop_then_resume_goes_on_from_that_very_step(text: Path) -> None:

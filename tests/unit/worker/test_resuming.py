@@ -1,0 +1,80 @@
+"""What a checkpoint records for a resume, and which differences stop one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.validation import field_paths, merge, parse_config
+from rnnlm_tui.engine.batches import StreamBatches
+from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.store.manifest import Manifest
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.worker.environment import NOT_COMPARED, environment
+from rnnlm_tui.worker.resuming import FREE_SETTINGS, check_environment, check_settings, settings
+
+RUN = RunDirectory(Path("/home/runs/plain-otter"))
+
+
+@pytest.fixture(scope="module")
+def here() -> dict[str, str | int | bool]:
+    model = RecurrentLanguageModel(vocab_size=4, embedding_dim=4, hidden_size=4, num_layers=1)
+    trainer = Trainer(model, StreamBatches(np.arange(32, dtype=np.uint16) % 4, 2, 4), max_steps=1, learning_rate=0.1)
+    return environment(trainer, deterministic=True)
+
+
+def saved(**facts: object) -> Manifest:
+    return Manifest.model_validate({"kind": "checkpoint", "run": "plain-otter", "step": 1_500, "created": 0.0, "versions": {}, "files": {}, "facts": facts})
+
+
+def test_the_environment_holds_all_that_decides_the_bits(here: dict[str, str | int | bool]) -> None:
+    assert here.keys() >= {"torch", "device", "processor", "instructions", "threads", "matmul", "deterministic", "numpy", "python", "rnnlm_tui", "cuda", "libc"}
+
+
+def test_the_same_environment_goes_on_without_a_word(here: dict[str, str | int | bool]) -> None:
+    assert check_environment(RUN, saved(environment=here), here) == ""
+
+
+def test_every_part_of_the_environment_that_differs_is_refused_in_exact_mode(here: dict[str, str | int | bool]) -> None:
+    for name in here.keys() - {*NOT_COMPARED}:
+        with pytest.raises(InputError, match=rf"in exact mode and can't go on bit for bit from step 1,500: {name} was 7, is ") as refused:
+            check_environment(RUN, saved(environment={**here, name: 7}), here)
+        assert refused.value.message.count(" was ") == 1
+        assert f"bring back {name}" in refused.value.hint
+        assert "deterministic = false under [training] in /home/runs/plain-otter/config.toml" in refused.value.hint
+
+
+def test_all_differences_are_named_at_once_and_fast_mode_goes_on(here: dict[str, str | int | bool]) -> None:
+    before = {**here, "threads": 64, "torch": "2.11.0", "deterministic": False}
+    now = {**here, "deterministic": False}
+    told = check_environment(RUN, saved(environment=before), now)
+    assert told == f"goes on within rounding, not bit for bit: threads was 64, is {here['threads']}; torch was 2.11.0, is {here['torch']}"
+
+
+def test_what_only_names_the_machine_makes_no_difference(here: dict[str, str | int | bool]) -> None:
+    assert check_environment(RUN, saved(environment={**here, **dict.fromkeys(NOT_COMPARED, "other")}), here) == ""
+
+
+def test_a_checkpoint_that_records_no_environment_is_no_proof_in_exact_mode(here: dict[str, str | int | bool]) -> None:
+    with pytest.raises(InputError, match="threads was not recorded, is "):
+        check_environment(RUN, saved(), here)
+
+
+def test_settings_are_every_field_but_those_of_measuring_keeping_and_the_environment() -> None:
+    free = {path for path in field_paths() if path.partition(".")[0] in ("evaluation", "checkpoint", "sampling")} | {
+        f"training.{name}" for name in FREE_SETTINGS
+    }
+    idle = {"corpus.url", "corpus.sentences", "corpus.seed", "tokenizer.name"}  # the presidents and a tokenizer of their own never read these
+    assert settings(RunConfig()).keys() == set(field_paths()) - free - idle
+
+
+def test_all_settings_that_differ_are_named_with_both_values() -> None:
+    config = parse_config(merge(RunConfig(), {"training.batch_size": 64, "model.dropout": 0.25, "checkpoint.every": 7}))
+    with pytest.raises(InputError, match=r"up to step 1,500: model\.dropout was 0\.1, is 0\.25; training\.batch_size was 20, is 64\n") as refused:
+        check_settings(RUN, saved(settings=settings(RunConfig())), config)
+    assert "rnnlm-tui train --from plain-otter@1500" in refused.value.hint
