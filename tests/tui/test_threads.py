@@ -1,0 +1,65 @@
+"""Threads beside the app: their results and errors come back, and none keeps the process from ending."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.errors import WorkerError
+from rnnlm_tui.tui.threads import to_thread, wait_for_threads
+
+ENDLESS_WORK = """
+import asyncio, threading
+from rnnlm_tui.tui.threads import to_thread
+async def main():
+    await asyncio.wait([asyncio.create_task(to_thread(threading.Event().wait))], timeout=0.01)
+    print("left")
+asyncio.run(main())
+"""
+LAST_WORDS = """
+import asyncio, pathlib, sys, threading
+from rnnlm_tui.tui.threads import to_thread, wait_for_threads
+begun = threading.Event()
+def write():
+    begun.set()
+    pathlib.Path(sys.argv[1]).write_text("kept")
+async def main():
+    task = asyncio.create_task(to_thread(write))
+    while not begun.is_set():
+        await asyncio.sleep(0)
+asyncio.run(main())
+wait_for_threads(60)
+"""
+
+
+def refuse(words: str) -> int:
+    raise WorkerError(words)
+
+
+async def test_a_result_and_an_error_come_back() -> None:
+    assert await to_thread(divmod, 7, 2) == (3, 1)
+    with pytest.raises(WorkerError, match="no answer"):
+        await to_thread(refuse, words="no answer")
+
+
+async def test_the_work_is_done_beside_the_loop() -> None:
+    assert await to_thread(threading.current_thread) is not threading.current_thread()
+
+
+def test_work_without_an_end_keeps_no_process() -> None:
+    left = subprocess.run([sys.executable, "-c", ENDLESS_WORK], capture_output=True, text=True, timeout=60, check=False)
+    assert (left.returncode, left.stdout, left.stderr) == (0, "left\n", "")
+
+
+def test_what_is_being_written_is_waited_for(tmp_path: Path) -> None:
+    left = subprocess.run([sys.executable, "-c", LAST_WORDS, str(tmp_path / "words")], capture_output=True, text=True, timeout=60, check=False)
+    assert (left.returncode, left.stderr) == (0, "")
+    assert (tmp_path / "words").read_text() == "kept"
+
+
+def test_nothing_is_waited_for_where_nothing_is_done() -> None:
+    wait_for_threads(60)
