@@ -10,6 +10,7 @@ from pathlib import Path
 from rnnlm_tui.contract.figures import disk
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store.atomic import storage_errors
+from rnnlm_tui.store.filesystems import nearest_existing
 
 SPACE_FACTOR = 2
 """So many times its size must be free before a checkpoint is begun: others write to this disk as well."""
@@ -23,10 +24,8 @@ def free_bytes(path: Path) -> int:
     Raises:
         StorageError: the disk can't be asked.
     """
-    while not path.exists() and path != path.parent:
-        path = path.parent
     with storage_errors("look at the disk of", path):
-        found = os.statvfs(path)
+        found = os.statvfs(nearest_existing(path))
     return found.f_bavail * found.f_frsize
 
 

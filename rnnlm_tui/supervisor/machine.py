@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import psutil
 
 from rnnlm_tui.store.cores import usable_cores
 from rnnlm_tui.store.free_memory import memory_available
+from rnnlm_tui.store.free_space import free_bytes
 from rnnlm_tui.store.locations import home
 from rnnlm_tui.store.locks import host_name
 from rnnlm_tui.supervisor.gpu import GpuProbe, gpu_count
@@ -50,7 +50,7 @@ def describe_machine() -> MachineFacts:
         cpu_count=usable_cores(),
         memory_total=int(memory.total),
         memory_free=memory_available(),
-        disk_free=int(psutil.disk_usage(str(_existing(home()))).free),
+        disk_free=free_bytes(home()),
         gpu_name=gpu.name,
         gpu_memory_total=gpu.memory_total,
         gpu_memory_used=gpu.memory_used,
@@ -72,8 +72,3 @@ def room_for_training(name: str) -> int | None:
     gpu = probe.sample()
     probe.close()
     return None if gpu.memory_total is None or gpu.memory_used is None else max(0, gpu.memory_total - gpu.memory_used - DRIVER_BYTES)
-
-
-def _existing(path: Path) -> Path:
-    """The path itself or the nearest folder above it that is there: the home may not exist yet."""
-    return next((folder for folder in (path, *path.parents) if folder.exists()), Path("/"))

@@ -88,20 +88,18 @@ class Records:
         """At the run's end: give the ballast up, and store in its room what is still kept. What can't be stored is told in the log."""
         self._ballast.release()
         with suppress(StorageError):
-            self._store_kept()
+            self._store_kept(recover=True)
         if self._kept:
             _log(f"{self._kept_rows:,} rows could not be stored: {self._reason}")
 
     def store_all(self) -> None:
-        """Store what is kept now, in the room of the ballast where there is no other.
+        """Store what is kept now, in the room that the ballast gave up where there is no other; the run stays degraded until there is.
 
         Raises:
             StorageError: not all of it can be stored; the rest is kept.
         """
         self.check()
-        if self._reason:
-            self._ballast.release()
-            self._store_kept()
+        self._store_kept(recover=False)
 
     def saving_failed(self, error: StorageError, step: int) -> None:
         """A checkpoint could not be written: the run is degraded until `saved`."""
@@ -171,10 +169,9 @@ class Records:
         self.check()
         if self.degraded:
             self._tell()
-        if self._reason:
-            with suppress(StorageError):  # there is no room yet, or it is full again: in a second once more
-                self._ballast.make()
-                self._store_kept()
+        with suppress(StorageError):  # there is no room yet, or it is full again: in a second once more
+            self._ballast.make()
+            self._store_kept(recover=True)
         self._store(partial(self._database.heartbeat, time), 0)
 
     def journal_command(self, id: str, verb: str, arguments_json: str, result_json: str) -> None:
@@ -238,16 +235,23 @@ class Records:
         except StorageError:
             return False
 
-    def _store_kept(self) -> None:
-        """Repeat what is kept until nothing is, and tell it; raises StorageError where the disk takes no more of it."""
+    def _store_kept(self, *, recover: bool) -> None:
+        """Repeat what is kept until nothing is, and tell it; raises StorageError where the disk takes no more of it.
+
+        Args:
+            recover: then keep nothing any more: the run is as it was.
+        """
+        if not self._reason:
+            return
         with self._storing:
-            told = False
-            while True:
+            told = not recover
+            while self._reason:
                 with self._turn:
-                    if not self._kept and (told or not self._reason):
-                        self._reason = ""
-                        self._kept_in_all = 0
-                        self._answers.clear()
+                    if not self._kept and told:
+                        if recover:
+                            self._reason = ""
+                            self._kept_in_all = 0
+                            self._answers.clear()
                         break
                     if not self._kept:
                         told = True

@@ -102,7 +102,8 @@ def test_a_verb_on_a_read_only_run_directory_reads_it_or_says_why_not(text: Path
     assert "Traceback" not in done.stderr
     if verb == "resume":
         assert done.returncode == StorageError.exit_code
-        assert "Read-only file system" in done.stderr
+        assert f"can't open {run.path}" in done.stderr
+        assert "look at the owner and the permissions of its folder" in done.stderr
     else:
         assert done.returncode == 0, done.stderr
 

@@ -185,6 +185,24 @@ def test_all_can_be_stored_in_the_room_of_the_ballast_or_it_is_refused(run: Run)
     run.free()
     run.records.store_all()
     assert run.stored() == list(range(1, last + 1))
+    assert run.records.degraded.startswith("rows wait in memory (0)")
+    run.steps(last + 1, last + 10)
+    assert run.stored()[-1] == last
+    run.records.heartbeat(time.time())
+    assert run.records.degraded == ""
+    assert run.stored()[-1] == last + 10
+
+
+def test_an_end_on_a_full_disk_stores_what_it_can_in_the_room_of_the_ballast(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    run.fill()
+    last = until_degraded(run)
+    run.records.close()
+    assert "10 rows could not be stored: can't write run.db" in capfd.readouterr().err
+    run.free()
+    run.records.close()
+    assert run.stored() == list(range(1, last + 1))
+    assert [kind for _, kind, _ in run.events()] == ["degraded", "recovered"]
+    assert not run.ballast.exists()
 
 
 def test_a_checkpoint_that_could_not_be_written_is_told_once_until_one_can(run: Run) -> None:
