@@ -12,7 +12,7 @@ from pathlib import Path
 from rnnlm_tui.contract.metrics import EventKind, EventRow
 from rnnlm_tui.contract.status import DATABASE_KEY
 from rnnlm_tui.errors import RnnlmError, RunStateError
-from rnnlm_tui.store.atomic import keep_private
+from rnnlm_tui.store.atomic import keep_private, storage_errors
 from rnnlm_tui.store.checkpoints import list_checkpoints, newest_valid, set_aside, sweep_temporary
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.locations import corpora_dir
@@ -94,7 +94,8 @@ class Worker:
         attempt = Attempt(self._run, config, self._records, self._attempt, checkpoint, self._inbox, self._steering)
         device = set_up_torch(config)  # first: a device that isn't there is told before a long preparation
         watch(device, probe)
-        corpus = prepare_corpus(config.corpus, config.tokenizer, config.training, corpora_dir(), reporter)
+        with storage_errors("build the corpus in", corpora_dir()):
+            corpus = prepare_corpus(config.corpus, config.tokenizer, config.training, corpora_dir(), reporter)
         self._records.set_progress(None)
         training = assemble(attempt, corpus, device)
         reporter.heed()

@@ -13,11 +13,12 @@ from rnnlm_tui.contract.commands import Verb
 from rnnlm_tui.contract.status import RunSummary
 from rnnlm_tui.errors import RnnlmError, WorkerError
 from rnnlm_tui.store.checkpoints import list_checkpoints, verify_checkpoint
+from rnnlm_tui.store.locations import corpora_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.supervisor.control_client import resume, send
 from rnnlm_tui.supervisor.monitor import summarize
-from tests.integration.runs import ENDLESS, end, start, tiny_config, wait_for, wait_for_step, write_text
+from tests.integration.runs import ENDLESS, end, start, tiny_config, wait_for, wait_for_step, wait_until_ended, write_text
 
 MEGABYTES = 16
 STEPS_WHILE_FULL = 300
@@ -140,6 +141,11 @@ def main(folder: Path) -> None:
         other.unlink()
         resume(run)
         facts["resumed_after"] = wait_for_step(run, len(steps) + 50) > len(steps)
+        end(run)
+        large = folder / "large.txt"
+        large.write_text(text.read_text() * 600)
+        failed = wait_until_ended(start(tiny_config(large, {"tokenizer.kind": "byte", "tokenizer.vocab_size": 300}), "large-otter"))
+        facts["corpus_refused"] = [failed.status, failed.message, [path.name for path in corpora_dir().iterdir()]]
     except (RnnlmError, AssertionError, OSError):
         print(run.log_path.read_text(), file=sys.stderr)  # noqa: T201 - a script
         raise

@@ -63,3 +63,11 @@ def test_a_full_disk_at_the_start_is_refused_with_need_and_have(story: dict[str,
         assert "kB are" in said
         assert "free some space on this disk" in said
         assert "Traceback" not in said
+
+
+def test_a_corpus_that_does_not_fit_fails_the_run_with_the_cause_and_leaves_nothing_half_made(story: dict[str, Any]) -> None:
+    status, message, left = story["corpus_refused"]
+    assert status == "failed"
+    assert "can't build the corpus in" in message
+    assert "No space left on device" in message
+    assert len(left) == 1
