@@ -12,6 +12,8 @@ PAGE_BYTES = 4_096
 _HEADER_BYTES = 100
 """What stands before the first page's own header."""
 _TABLE_LEAF, _INDEX_LEAF, _INDEX_INTERIOR = 13, 10, 2
+_INTEGER_BYTES = (0, 1, 2, 3, 4, 6, 8)
+"""By the kind that a record's header says."""
 _MOST_PAYLOAD = 1 << 24
 
 Value = int | float | str | None
@@ -113,14 +115,15 @@ def _values(payload: bytes) -> Iterator[Value]:
 
 
 def _value(kind: int, payload: bytes, place: int) -> tuple[Value, int]:
-    sizes = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8, 8: 0, 9: 0}
     if kind == 0:
         return None, 0
-    if kind in sizes:
-        size = sizes[kind]
-        return (kind - 8, 0) if kind >= 8 else (int.from_bytes(payload[place : place + size], "big", signed=True), size)
     if kind == 7:
         return float(struct.unpack_from(">d", payload, place)[0]), 8
+    if kind < 7:
+        size = _INTEGER_BYTES[kind]
+        return int.from_bytes(payload[place : place + size], "big", signed=True), size
+    if kind in (8, 9):
+        return kind - 8, 0
     if kind >= 13 and kind % 2:
         size = (kind - 13) // 2
         return payload[place : place + size].decode("utf-8", "replace"), size

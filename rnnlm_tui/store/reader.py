@@ -74,7 +74,7 @@ class RunReader:
         self._inode: tuple[int, int, bool] | None = None
         self._openings = 0
         self._turn = RLock()
-        self._copied_at = float("-inf")
+        self._path, self._next_look = run.path, float("-inf")
         self._series = SeriesBuilder(raw_limit)
         self._evaluations: list[EvaluationRow] = []
         self._newest_evaluation: object = None
@@ -182,11 +182,7 @@ class RunReader:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
-        with self._turn:
-            if self.run.place is not None and clock.monotonic() >= self._copied_at + COPY_SECONDS:
-                refresh_copy(self.run)
-                self._copied_at = clock.monotonic()
-        path = self.run.database_path
+        path = self._current_path()
         with self._turn, storage_errors("open", path), database_errors(path):
             try:
                 found = path.lstat()
@@ -200,9 +196,20 @@ class RunReader:
                     self._open(inode)
             yield self._connection
 
+    def _current_path(self) -> Path:
+        """Where the database lies; looked at now and then, for another host may take it over."""
+        with self._turn:
+            begun = clock.monotonic()
+            if begun >= self._next_look:
+                if self.run.place is not None:
+                    refresh_copy(self.run)
+                self._path = self.run.database_path
+                self._next_look = begun + max(COPY_SECONDS, 10 * (clock.monotonic() - begun))
+            return self._path
+
     def _open(self, inode: tuple[int, int, bool]) -> None:
         self.close()
-        path = self.run.database_path
+        path = self._path
         uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if inode[2] else ''}"
         connection = sqlite3.connect(uri, uri=True, timeout=READ_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:

@@ -99,7 +99,8 @@ def repair_database(run: RunDirectory) -> Rebuilt | None:
         NewerDatabaseError: a newer version made it.
         StorageError: there is no room, or the folder can't be written.
     """
-    problem = check_database(run)
+    place = run.place
+    problem = check_database(run) if place is None or place.here else None  # a copy of another host's is made anew in any case
     if problem is None:
         return None
     lock = RunLock(run.lock_path)

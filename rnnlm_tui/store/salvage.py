@@ -37,6 +37,10 @@ class _Column:
     name: str
     types: tuple[type, ...]
     optional: bool
+    count: bool
+    allowed: frozenset[str]
+    """Its only values; empty: any."""
+    json: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +52,12 @@ class Table:
     key: tuple[int, ...]
     """Places of the primary key's columns: rows lie in the file in its order."""
     with_rowid: bool
+    stored: tuple[int, ...]
+    """Places of the columns in the order in which a record holds them."""
 
     @property
     def key_names(self) -> list[str]:
         return [self.columns[index].name for index in self.key]
-
-    def key_of(self, row: Row) -> Row:
-        return tuple(row[index] for index in self.key)
 
 
 def salvaged_rows(database: Path) -> Iterator[tuple[str, Row]]:
@@ -70,10 +73,13 @@ def salvaged_rows(database: Path) -> Iterator[tuple[str, Row]]:
     with _copy(database) as copy:
         whole = yield from _read_by_tree(copy, kept)
         if not whole and copy.is_file():
+            by_shape: dict[tuple[bool, int], list[Table]] = {}
+            for table in kept:
+                by_shape.setdefault((table.with_rowid, len(table.columns)), []).append(table)
             for record in scan_records(copy):
-                for table in kept:
+                for table in by_shape.get((record.rowid is not None, len(record.values)), ()):
                     row = _row(table, record)
-                    if row is not None and makes_sense(table, row):
+                    if makes_sense(table, row):
                         yield table.name, row
                         break
 
@@ -166,9 +172,20 @@ def tables() -> list[Table]:
 
 
 def _described(name: str, info: list[Row], with_rowid: bool) -> Table:
-    columns = tuple(_Column(column, _TYPES[kind], not required and (with_rowid or not place)) for _, column, kind, required, _, place in info)
+    columns = tuple(
+        _Column(
+            column,
+            _TYPES[kind],
+            optional=not required and (with_rowid or not place),
+            count=column in _COUNTS,
+            allowed=_CLOSED.get((name, column), frozenset()),
+            json=column in _JSON,
+        )
+        for _, column, kind, required, _, place in info
+    )
     key = tuple(index for _, index in sorted((place, index) for index, *_, place in info if place))
-    return Table(name, columns, key, with_rowid)
+    stored = range(len(columns)) if with_rowid else (*key, *(index for index in range(len(columns)) if index not in key))
+    return Table(name, columns, key, with_rowid, tuple(stored))
 
 
 def _walk(connection: sqlite3.Connection, table: Table) -> Generator[Row, None, bool]:
@@ -177,7 +194,7 @@ def _walk(connection: sqlite3.Connection, table: Table) -> Generator[Row, None, 
     try:
         with closing(connection.execute(f"SELECT * FROM {table.name} ORDER BY {', '.join(table.key_names)}")) as cursor:
             for row in cursor:
-                key = table.key_of(row)
+                key = tuple(row[index] for index in table.key)
                 if before is not None and not key > before:
                     return False
                 before = key
@@ -187,17 +204,14 @@ def _walk(connection: sqlite3.Connection, table: Table) -> Generator[Row, None, 
     return True
 
 
-def _row(table: Table, record: Record) -> Row | None:
-    """The record as a row of this table, in its order of columns; None where it can't be one."""
-    if table.with_rowid != (record.rowid is not None) or len(record.values) != len(table.columns):
-        return None
+def _row(table: Table, record: Record) -> Row:
+    """The record as a row of this table, in its order of columns."""
+    row: list[Any] = [None] * len(table.columns)
+    for index, value in zip(table.stored, record.values, strict=True):
+        # Whole numbers of a REAL column are stored as such.
+        row[index] = float(value) if isinstance(value, int) and float in table.columns[index].types else value
     if table.with_rowid:
-        by_index = dict(enumerate(record.values)) | {table.key[0]: record.rowid}
-    else:
-        stored = [*table.key, *(index for index in range(len(table.columns)) if index not in table.key)]
-        by_index = dict(zip(stored, record.values, strict=True))
-    # Whole numbers of a REAL column are stored as such.
-    row = [float(value) if isinstance(value, int) and float in table.columns[index].types else value for index, value in sorted(by_index.items())]
+        row[table.key[0]] = record.rowid
     return tuple(row)
 
 
@@ -212,11 +226,9 @@ def makes_sense(table: Table, row: Row) -> bool:
             continue
         if not isinstance(value, column.types) or isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
             return False
-        if column.name in _COUNTS and isinstance(value, int) and value < 0:
+        if (column.count and isinstance(value, int) and value < 0) or (column.allowed and value not in column.allowed):
             return False
-        if value not in _CLOSED.get((table.name, column.name), (value,)):
-            return False
-        if column.name in _JSON and not _is_json(str(value), _NONFINITE if column.name == "nonfinite" else None):
+        if column.json and not _is_json(str(value), _NONFINITE if column.name == "nonfinite" else None):
             return False
     return True
 

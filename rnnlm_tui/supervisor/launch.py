@@ -11,6 +11,7 @@ from rnnlm_tui.errors import RunStateError, WorkerError
 from rnnlm_tui.store.atomic import open_private, storage_errors
 from rnnlm_tui.store.locks import LockState, held_message, read_lock
 from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.rebuild import repair_database
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.supervisor.processes import child_environment, last_lines, python_command
 
@@ -44,6 +45,7 @@ def launch(run: RunDirectory) -> int:
     if held.held:
         raise RunStateError(held_message(run.lock_path, held), hint=f"rnnlm-tui show {run.name}")
     run.check_own_files()
+    repair_database(run)  # here, for it may take longer than a worker has to begin
     with storage_errors("write", run.log_path):
         log = open_private(run.log_path, os.O_WRONLY | os.O_APPEND)
     try:
