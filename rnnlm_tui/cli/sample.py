@@ -187,17 +187,19 @@ async def _draw(request: SampleRequest, *, stream: bool) -> SampleDone:
     from rnnlm_tui.supervisor.sampler_client import SamplerClient
 
     client = SamplerClient()
+    begun = False
     try:
         await client.start()
         if stream:
+            begun = True
             print(shown(request.prompt), end="", flush=True)
         async for part in client.generate(request):
             if isinstance(part, SampleDone):
-                if stream:
-                    print(flush=True)
                 return part
             if stream:
                 print(shown(part.text), end="", flush=True)
     finally:
+        if begun:
+            print(flush=True)  # what is said next stands on a line of its own
         await client.close()
     raise WorkerError("the sampler ended before its text did")

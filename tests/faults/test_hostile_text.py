@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from rnnlm_tui.cli.config_text import config_toml
 from tests.faults.hostile import TEXTS, copied, leaks, seen, without_copied
+from tests.integration.runs import tiny_config
 from tests.terminal import Terminal
 
 pytestmark = pytest.mark.faults
@@ -123,3 +125,31 @@ def test_a_hostile_path_is_shown_literally_at_the_first_launch(tmp_path: Path) -
         opened.send("q")
         assert opened.wait(DEADLINE) == 0, opened.text
     assert leaks(bytes(opened.raw)) == []
+
+
+def test_no_verb_lets_hostile_text_reach_the_terminal(tmp_path: Path) -> None:
+    with Terminal([sys.executable, "-m", "tests.faults.hostile_home", "acts", str(tmp_path / "config.toml")], columns=160, rows=24) as opened:
+        opened.wait_for("not tried", DEADLINE)
+        assert opened.wait(DEADLINE) == 0, opened.text
+    assert "not tried []" in opened.text
+    assert leaks(bytes(opened.raw), lines=True) == []
+    assert bytes(opened.raw).count(seen(TEXTS["acts"])[:5].encode()) > 50
+    assert b"a fault in the program itself" not in opened.raw
+
+
+def test_hostile_text_in_a_corpus_and_what_a_model_makes_of_it_are_shown_literally(tmp_path: Path) -> None:
+    corpus = tmp_path / "hostile.txt"
+    corpus.write_text(f"{TEXTS['acts'].replace(chr(0), '')} {TEXTS['markup']}\n" * 400, encoding="utf-8")
+    file = tmp_path / "config.toml"
+    config = tiny_config(corpus, {"tokenizer.kind": "byte", "training.max_steps": 40, "evaluation.prompts": [*TEXTS.values()], "sampling.greedy": True})
+    file.write_text(config_toml(config), encoding="utf-8")
+    raw = bytearray()
+    for arguments in (
+        ["train", "--config", str(file), "--follow", "--name", "hostile"],
+        ["sample", "hostile@last", TEXTS["acts"].replace("\0", ""), "--temperature", "9", "--max-new-tokens", "400"],
+    ):
+        with Terminal([sys.executable, "-m", "rnnlm_tui", *arguments], columns=160, rows=24) as opened:
+            assert opened.wait(DEADLINE) == 0, opened.text
+            raw += opened.raw
+    assert leaks(bytes(raw), lines=True) == []
+    assert "‹9b›".encode() in raw

@@ -1,0 +1,141 @@
+"""A data home in whose files everything that may hold any text is hostile, and every verb on it: `python -m tests.faults.hostile_home` runs them one after the other."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rnnlm_tui.cli.main import run as run_verb
+from rnnlm_tui.cli.output import line
+from rnnlm_tui.cli.verbs import VERBS
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.corpora import MANIFEST_NAME, CorpusManifest, SplitFacts
+from rnnlm_tui.contract.metrics import EvaluationRow, EventKind, EventRow, SampleRow
+from rnnlm_tui.contract.presets import DEMO
+from rnnlm_tui.contract.validation import merge, parse_config
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.locations import corpora_dir
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run
+from tests.faults.hostile import TEXTS, hostile
+from tests.unit.store.rows import begin, checkpoint_row, step_row, write_model
+
+ENDS: dict[str, EventKind] = {"done-run": "finished", "bad-run": "failed", "gone-run": "running", "left-run": "stopped"}
+"""Runs by name, and the last that was heard of each."""
+META = ("message", "hint", "device", "precision", "matmul", "corpus_title", "host", "exit_code", "activity", "socket")
+
+SLOW = ("sample", "resume", "doctor", "train")
+"""Verbs that start another process or look far around; tried once, the others with --json as well."""
+
+
+def fill(text: str) -> None:
+    """Make the runs, a corpus and worker logs."""
+    from rnnlm_tui.store.checkpoints import write_checkpoint
+
+    config = hostile(parse_config(merge(DEMO, {"sampling.stop": ["stop"], "corpus.test_source": "test", "tokenizer.name": "name"})), text)
+    create_run(config, "a-draft")
+    for name, end in ENDS.items():
+        run = create_run(config, name, f"{text}@7")
+        write_checkpoint(run, 20, write_model, f"{text}@7", {"device": text, "torch": text, "train_loss": 4.5})
+        _fill_database(run, text, end)
+        run.log_path.write_text(f"{text}\n{text}: the end\n", encoding="utf-8", errors="surrogateescape")
+    _prepare_corpus(config, text)
+
+
+def _fill_database(run: RunDirectory, text: str, end: EventKind) -> None:
+    now = time.time()
+    with RunDatabase(run.database_path) as database:
+        attempt = begin(database)
+        database.add_steps([step_row(step) for step in range(1, 31)])
+        database.add_evaluation(EvaluationRow(attempt, 20, "validation", text, 4.0, 1_000, 1.6, 0.1, now))
+        database.add_sample(SampleRow(attempt, 20, text, text, 12, 7, now))
+        database.put_checkpoint(checkpoint_row(20, validation_loss=4.0))
+        database.heartbeat(now - 3_600)
+        for key in META:
+            database.set_meta(key, text)
+        for kind in ("note", "setting", "running", end):
+            database.add_event(EventRow(attempt, 30, kind, text, now))
+
+
+def _prepare_corpus(config: RunConfig, text: str) -> None:
+    facts = SplitFacts(documents=1, sentences=10, tokens=100, bytes=400)
+    manifest = CorpusManifest(
+        hash="0" * 64, corpus=config.corpus, tokenizer=config.tokenizer, title=text, source_hash=text, vocab_size=2_048, token_dtype="uint16", eos_id=0,
+        pad_id=1, eos_text="\n", splits={"train": facts, "validation": facts, "test": facts}, bigram={text: 4.0}, notes=(text,), created=0.0,
+    )  # fmt: skip
+    folder = corpora_dir() / "0000000000000000"
+    folder.mkdir(parents=True)
+    (folder / MANIFEST_NAME).write_text(manifest.model_dump_json(), encoding="utf-8")
+
+
+def commands(text: str, file: Path) -> Iterator[list[str]]:
+    """Every verb, with runs whose files are hostile and with arguments that are; none of them trains anything."""
+    argument = text.replace("\0", "")
+    on_runs = ("show", "follow", "metrics", "checkpoints", "verify", "pause", "stop", "checkpoint", "evaluate", "config show", "open")
+    yield ["runs"]
+    for verb in on_runs:
+        runs = () if verb == "open" else ENDS if verb == "follow" else ("a-draft", *ENDS)  # a draft is followed until somebody starts it
+        for run in runs:
+            yield [*verb.split(), run]
+        yield [*verb.split(), argument]
+    for more in (["--csv", "--evaluations"], ["--evaluations"], ["--csv"]):
+        yield ["metrics", "done-run", *more]
+    yield ["config", "show", "done-run", "--explain"]
+    for verb in ("pin", "unpin"):
+        yield [verb, "done-run@20"]
+        yield [verb, f"done-run@{argument}"]
+        yield [verb, f"{argument}@20"]
+    yield ["resume", "bad-run"]
+    yield ["resume", argument]
+    yield ["set", "left-run", f"{argument}={argument}"]
+    yield ["set", "left-run", f"learning_rate={argument}"]
+    yield ["sample", "done-run", argument, "--json"]
+    yield ["sample", f"done-run@{argument}", "The"]
+    yield ["sample", "done-run", "The", "--stop", argument * 3, "--temperature", "0"]
+    yield ["sample", "done-run", "The", "--seed", argument]
+    for verb in ("train", "estimate", "config show", "bench"):
+        words = verb.split()
+        yield [*words, "--set", f"{argument}={argument}"]
+        yield [*words, "--preset", argument]
+        yield [*words, "--config", argument]
+        yield [*words, "--config", str(file)]
+        yield [*words, f"--{argument}"]
+    yield ["train", "--set", f"corpus.source={argument}"]
+    yield ["train", "--set", f"corpus.source={file.parent / argument}", "--detach"]
+    yield ["train", "--name", argument, "--set", "corpus.source=elman", "--draft"]
+    yield ["train", "--from", f"{argument}@{argument}"]
+    yield ["train", "--from", f"done-run@{argument}"]
+    yield ["train", "--from", "done-run@20", "--draft"]
+    yield ["corpus"]
+    yield ["config", "presets"]
+    yield ["doctor"]
+    yield [argument]
+    yield ["config", argument]
+    yield ["--fps", argument]
+    yield [f"--{argument}"]
+    yield ["delete", argument]
+    yield ["delete", "left-run"]
+
+
+def main() -> None:
+    """Run them all; what each ends with is the last line."""
+    text = TEXTS[sys.argv[1]]
+    fill(text)
+    file = Path(sys.argv[2])
+    file.write_text(f'preset = "demo"\n[corpus]\nsource = {json.dumps(text)}\n{json.dumps(text)} = {json.dumps(text)}\n', encoding="utf-8")
+    tried = set()
+    codes = []
+    for arguments in commands(text, file):
+        tried |= {verb.name for verb in VERBS if verb.name.split() == arguments[: len(verb.name.split())]}
+        codes.append(run_verb(arguments))
+        if arguments[0] not in SLOW:
+            codes.append(run_verb([*arguments, "--json"]))
+    untried = {verb.name for verb in VERBS} - tried
+    line(f"commands {len(codes)}, codes {sorted(set(codes))}, not tried {sorted(untried)}")
+
+
+if __name__ == "__main__":
+    main()
