@@ -41,7 +41,9 @@ def check_checkpoints(run: RunDirectory) -> Iterator[CheckpointCheck]:
     folders = dict(checkpoint_folders(run))
     pinned = pinned_steps(run)
     for step, path in folders.items():
-        yield _check(step, path, pinned=step in pinned)
+        found = _check(step, path, pinned=step in pinned)
+        if not found.problem or path.is_dir():  # a living worker may have removed it meanwhile
+            yield found
     for step in sorted(pinned - folders.keys()):
         path = run.checkpoints_path / f"step-{step:09d}"
         yield CheckpointCheck(step, path, f"{path} is pinned and missing", pinned=True)

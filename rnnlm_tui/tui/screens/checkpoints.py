@@ -199,9 +199,11 @@ class CheckpointsScreen(PaneScreen):
             manifest = await to_thread(self.lab.services.manifest, run / row.path)
         except (StorageError, OSError) as error:
             damage = (error.message if isinstance(error, RnnlmError) else str(error)).replace(f"{run / row.path}/", "")
-            self._keep(row.path, run, _detail_of(row, run / row.path, None, damage=damage))
+            detail = _detail_of(row, run / row.path, None, damage=damage)
         else:
-            self._keep(row.path, run, _detail_of(row, run / row.path, manifest))
+            detail = _detail_of(row, run / row.path, manifest)
+        if row.path not in self._details:  # a check of all files came first, and knows more
+            self._keep(row.path, run, detail)
 
     def _show_ages(self) -> None:
         if self.is_current and self.snapshot is not None:

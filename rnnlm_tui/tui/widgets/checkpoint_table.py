@@ -33,7 +33,7 @@ class Column:
 
 COLUMNS: tuple[Column, ...] = (
     Column("cursor", "", 3, 3, left=True), Column("step", "step", 7, 10), Column("epoch", "epoch", 7, 9), Column("val", "val ppl", 9, 11),
-    Column("delta", "Δ best", 8, 10), Column("train", "train", 8, 12), Column("size", "MB", 7, 11), Column("age", "age", 8, 11), Column("mark", "   mark", 21, 24, left=True),
+    Column("delta", "Δ best", 8, 10), Column("train", "train", 8, 12), Column("size", "MB", 7, 11), Column("age", "age", 8, 11), Column("mark", "   mark", 21, 34, left=True),
 )  # fmt: skip
 
 
@@ -154,16 +154,14 @@ class CheckpointTable(DataTable[Text]):
         value = None if row.validation_loss is None else perplexity(row.validation_loss)
         delta = figures.NOTHING if value is None or best is None else _difference(value - perplexity(best))
         damaged = row.step in self._damaged
-        marks: list[tuple[str, str]] = []
         known = (
             ("✗", "damaged", BAD, damaged),
             ("★", "best", VALIDATION, row.best),
             ("▸", "last", TRAIN, row.last),
             ("⚑", "pinned", BRIGHT, row.step in self._pinned),
         )
-        for glyph, word, colour, applies in known:
-            if applies:
-                marks += [(f"   {glyph} ", colour), (word, BAD if damaged and word == "damaged" else TEXT)]
+        column = COLUMNS[-1]
+        marks = _marks([(glyph, word, colour) for glyph, word, colour, applies in known if applies], column.wide if self._wide else column.width)
         return (
             ((" ", TEXT),),
             ((f"{row.step:,}", DIM if damaged else TEXT),),
@@ -173,8 +171,23 @@ class CheckpointTable(DataTable[Text]):
             ((f"{row.train_loss:.2f}", DIM if damaged else TEXT),),
             ((f"{row.bytes / 1e6:.1f}", DIM),),
             ((figures.age(now - row.time), DIM),),
-            tuple(marks) or ((" ", DIM),),
+            marks or ((" ", DIM),),
         )
+
+
+def _marks(marks: Sequence[tuple[str, str, str]], width: int) -> Cell:
+    """Glyphs with their words, as many words as there is room for, the first marks' before the others'."""
+    fits: Cell = ()
+    for words in range(len(marks) + 1):
+        for gap in (2, 3):
+            parts: list[tuple[str, str]] = []
+            for index, (glyph, word, colour) in enumerate(marks):
+                parts.append((" " * (gap if index else 3) + glyph, colour))
+                if index < words:
+                    parts.append((f" {word}", BAD if word == "damaged" else TEXT))
+            if sum(len(text) for text, _ in parts) <= width:
+                fits = tuple(parts)
+    return fits
 
 
 def _difference(value: float) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from rnnlm_tui.contract.metrics import SampleRow
+from rnnlm_tui.store.manifest import Manifest
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.messages import SnapshotChanged
 from rnnlm_tui.tui.screens import checkpoints
@@ -101,6 +104,42 @@ async def test_p_pins_a_checkpoint_and_lets_a_pinned_one_go() -> None:
         assert ("unpin", "plain-otter", 3000) in services.calls
         await pilot.press("down")
         await until_shown(pilot, "p Pin")
+
+
+async def test_what_a_check_found_stays_when_the_manifest_is_read_later() -> None:
+    services = FakeServices(make_snapshot())
+    services.damaged["step-000003750"] = "model.safetensors is damaged: sha256 differs"
+    gate, read, late = threading.Event(), services.manifest, list[str]()
+
+    def read_late(checkpoint: Path) -> Manifest:
+        gate.wait(30)
+        late.append(checkpoint.name)
+        return read(checkpoint)
+
+    services.manifest = read_late  # type: ignore[method-assign]
+    async with opened(services, "checkpoints") as (_app, pilot):
+        await until_shown(pilot, "▸ last")
+        services.manifest = read  # type: ignore[method-assign]
+        await pilot.press("v")
+        await until_shown(pilot, "✗ damaged", "✗ model")
+        gate.set()
+        await until(pilot, lambda: late != [])
+        for _ in range(5):
+            await pilot.pause()
+        await until_shown(pilot, "✗ damaged", "✗ model")
+
+
+async def test_every_mark_of_a_checkpoint_shows_where_its_words_have_no_room() -> None:
+    services = FakeServices(make_snapshot(checkpoints=(replace(CHECKPOINTS[-1], best=True, last=True),)))
+    services.damaged["step-000003750"] = "model.safetensors is damaged: sha256 differs"
+    async with opened(services, "checkpoints") as (app, pilot):
+        snapshot = services.snapshots[0] if services.snapshots else app.snapshot
+        assert snapshot is not None
+        figures = snapshot.summary.checkpoints.model_copy(update={"pinned": (3750,)})
+        app.post_message(SnapshotChanged(replace(snapshot, summary=snapshot.summary.model_copy(update={"checkpoints": figures}))))
+        await until_shown(pilot, "★ best  ▸ last  ⚑")
+        await pilot.press("v")
+        await until_shown(pilot, "✗ damaged  ★  ▸  ⚑")
 
 
 async def test_the_cursor_stays_on_its_checkpoint_when_new_ones_come_and_follows_the_newest_at_the_top() -> None:
