@@ -70,7 +70,7 @@ class Records:
         if self._fatal is not None:
             raise self._fatal
         for path, known in self._places:
-            if _identity(path) != known:
+            if _identity(path, unknown=known) != known:
                 self._fatal = StorageError(
                     f"{path} was removed or replaced while its worker ran", hint="nothing was written in its place; `rnnlm-tui runs` shows what is left"
                 )
@@ -286,12 +286,14 @@ class Records:
         return EventRow(self._attempt, step, kind, text, clock.time())
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode; None where there is nothing."""
+def _identity(path: Path, *, unknown: tuple[int, int] | None = None) -> tuple[int, int] | None:
+    """Device and inode; None where there is nothing, `unknown` where the disk doesn't tell: it may again."""
     try:
         found = path.stat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError:
+        return unknown
     return found.st_dev, found.st_ino
 
 

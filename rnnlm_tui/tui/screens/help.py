@@ -74,7 +74,9 @@ class HelpScreen(Overlay[None]):
         right += [Content("")] * (height - len(right))
         rows = [Content.assemble(one.truncate(LEFT, pad=True), other.truncate(RIGHT)) for one, other in zip(left, right, strict=True)]
         rows = [Content(""), *rows]
-        rows.append(Content.styled(f"stalled = no step for {STALE_SECONDS:.0f} s while the process lives", palette.DIM))
+        stalled = Content.styled(f"stalled = lives, no step for {STALE_SECONDS:.0f} s   ", palette.DIM)
+        degraded = Content.styled(f" {palette.STATUS_WORDS['degraded']} = its disk is full", palette.DIM)
+        rows.append(Content.assemble(stalled, status_glyph("degraded", ascii_only=self._ascii), degraded))
         return Content("\n").join(rows)
 
     def _group(self, group: Group, title: str, width: int, room: int) -> list[Content]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -229,6 +230,16 @@ def test_what_is_removed_under_the_worker_ends_the_run_with_the_reason(run: Run,
     with pytest.raises(StorageError, match="was removed"):
         run.records.heartbeat(time.time())
     assert run.path.exists() == (which == "the database")
+
+
+def test_a_disk_that_does_not_tell_for_a_moment_ends_no_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(path: Path) -> os.stat_result:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", fails)
+        run.records.add_event(EventRow(1, 1, "note", "kept", 0.0))
+    assert [text for _, _, text in run.events()] == ["kept"]
 
 
 def test_a_damaged_database_is_no_full_disk(run: Run) -> None:
