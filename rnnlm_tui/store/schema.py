@@ -100,7 +100,7 @@ def database_errors(path: Path) -> Iterator[None]:
 
 def _damage_hint(path: Path) -> str:
     name = path.parent.name
-    return f"the checkpoints are not touched: `rnnlm-tui sample {name}@last` still works, and `rnnlm-tui verify {name}` or `resume` rebuilds the database"
+    return f"`rnnlm-tui resume {name}` or `rnnlm-tui verify {name}` rebuilds it; the checkpoints are not touched, `rnnlm-tui sample {name}@last` works"
 
 
 def all_rows(connection: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:

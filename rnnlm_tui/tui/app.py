@@ -175,7 +175,7 @@ class RnnlmApp(LaboratoryApp):
         status = self.snapshot.summary.status if self.snapshot else None
         if status in ("running", "stalled", "degraded"):
             self.send("pause")
-        elif status in steering.GOING_ON:
+        elif status in steering.GOING_ON or (status is None and self.run_directory is not None):  # one that can't be read is rebuilt, or says why not
             self.resume()
         elif status is not None:
             self.say(steering.WHY_NOT.get(status, f"the run is {status}"))

@@ -120,7 +120,7 @@ class Watcher:
             look()
         except (RnnlmError, OSError) as error:
             text, hint = (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
-            self._complain(text, text, hint)
+            self._complain(text, text if self._run is None else text.replace(f"{self._run.path}/", ""), hint)
         except Exception as error:
             if type(error).__name__ != self._complaint:
                 log = crash.keep_traceback(error)

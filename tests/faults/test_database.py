@@ -234,7 +234,7 @@ def test_a_run_with_a_damaged_database_goes_on_to_the_same_weights(
     assert command(["show", "broken"]) == DatabaseError.exit_code
     said = capsys.readouterr().err
     assert "run.db is damaged" in said
-    assert "verify broken" in said
+    assert "rnnlm-tui resume broken" in said
     assert command(["resume", "broken"]) == 0
     assert wait_until_ended(run).status == "finished"
     assert (resolve_checkpoint(run, "60") / "model.safetensors").read_bytes() == weights
@@ -242,3 +242,15 @@ def test_a_run_with_a_damaged_database_goes_on_to_the_same_weights(
         assert reader.attempts()[-1].start_step == saved
         assert any("damaged" in event.text and "run.db.damaged-" in event.text for event in reader.events())
         assert {row.step for row in reader.steps_since()} >= set(range(saved + 1, 61))
+
+
+def test_verify_rebuilds_a_damaged_database_and_says_so(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    run.database_path.write_bytes(DAMAGES["its first page zeroed"](run.database_path.read_bytes()))
+    assert command(["verify", run.name]) == DatabaseError.exit_code
+    said = capsys.readouterr()
+    assert "run.db is damaged" in said.out
+    assert "run.db.damaged-" in said.out
+    assert "rebuilt with 4,000 steps and 4 checkpoints" in said.out
+    assert "Traceback" not in said.out + said.err
+    assert command(["verify", run.name]) == 0
+    assert "database: whole" in capsys.readouterr().out

@@ -25,7 +25,7 @@ from rnnlm_tui.tui.messages import MachineSeen, Noticed, RunsChanged, SnapshotCh
 from rnnlm_tui.tui.run_list import RunList
 from rnnlm_tui.tui.watch import Watcher
 from tests.tui.fakes import FakeMonitor, FakeServices, make_snapshot
-from tests.tui.support import with_runs
+from tests.tui.support import running_app, text_of, until, with_runs
 
 DEADLINE = 20.0
 
@@ -88,6 +88,21 @@ def test_a_run_that_can_not_be_read_is_told_once() -> None:
         wait_for_looks(watcher, 10)
     told = [message.notice for message in posted if isinstance(message, Noticed)]
     assert [(notice.text, notice.kind) for notice in told] == [("run.db of plain-otter is damaged", "trouble")]
+
+
+async def test_the_key_that_resumes_works_for_a_run_that_can_not_be_read() -> None:
+    class Broken(FakeServices):
+        def monitor(self, run: object) -> object:  # type: ignore[override]
+            raise DatabaseError("/nowhere/runs/plain-otter/run.db is damaged", hint="`rnnlm-tui resume plain-otter` rebuilds it")
+
+    services = Broken()
+    async with running_app(services, run=None, size=(120, 40)) as (app, pilot):
+        app.open_run(services.run("plain-otter"))
+        await until(pilot, lambda: "run.db is damaged" in text_of(app))
+        assert "/nowhere" not in text_of(app)
+        assert "resume plain-otter" in text_of(app)
+        await pilot.press("space")
+        await until(pilot, lambda: services.resumed == ["plain-otter"])
 
 
 def test_a_mistake_of_ours_while_looking_is_told_once_and_the_looking_goes_on(home: Path) -> None:
