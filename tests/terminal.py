@@ -57,6 +57,12 @@ class Terminal:
         """Type."""
         os.write(self.descriptor, keys.encode())
 
+    def send_all(self, keys: str) -> None:
+        """Type more than a terminal holds; somebody else has to read meanwhile."""
+        left = keys.encode()
+        while left:
+            left = left[os.write(self.descriptor, left[:4_096]) :]
+
     def read(self, seconds: float) -> bool:
         """Take in what comes within `seconds`; False when nothing did."""
         ready, _, _ = select.select([self.descriptor], [], [], seconds)

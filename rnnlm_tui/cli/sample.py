@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.run_directory import RunDirectory
 
 _FROM_RUN = "the run's"
+SHOWN_LETTERS = 40
+"""Of a word that a model does not know."""
 
 
 def sample(
@@ -72,7 +74,8 @@ def sample(
     done = asyncio.run(_draw(request, stream=not json))
     address = f"{directory.name}@{step_of(request)}"
     if done.unknown:
-        note(f"this model has no token for {', '.join(done.unknown)}: it read <unk> instead")
+        told = ", ".join(word if len(word) <= SHOWN_LETTERS else f"{word[:SHOWN_LETTERS]}…" for word in done.unknown)
+        note(f"this model has no token for {told}: it read <unk> instead")
     if json:
         print_json(sample_json(request, done, directory.name))
         return
@@ -119,14 +122,11 @@ def sample_request(directory: RunDirectory, which: str | None, prompt: str, sett
 
     Raises:
         UnknownCheckpointError: no such checkpoint, with those there are.
-        InputError: a prompt that is too long.
     """
-    from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS, SampleRequest
-    from rnnlm_tui.errors import InputError, UnknownCheckpointError
+    from rnnlm_tui.contract.requests import SampleRequest
+    from rnnlm_tui.errors import UnknownCheckpointError
     from rnnlm_tui.store.checkpoints import resolve_checkpoint
 
-    if len(prompt) > MAX_PROMPT_CHARACTERS:
-        raise InputError(f"the prompt has {len(prompt):,} characters, at most {MAX_PROMPT_CHARACTERS:,} are taken")
     try:
         path = snapshot(directory) if which == "now" else resolve_checkpoint(directory, which or "best")
     except UnknownCheckpointError:
@@ -165,18 +165,22 @@ def step_of(request: SampleRequest) -> int:
 
 
 def read_prompt(prompt: str) -> str:
-    """The prompt as it was typed, or standard input for `-`, without its last line break.
+    """The prompt as it was typed, or standard input for `-`, without its last line break; no more of it is read than a prompt takes.
 
     Raises:
-        InputError: not UTF-8.
+        InputError: not UTF-8, or too long.
     """
+    from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS
     from rnnlm_tui.errors import InputError
 
     try:
-        text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
+        text = sys.stdin.read(MAX_PROMPT_CHARACTERS + 2).removesuffix("\n") if prompt == "-" else prompt
         text.encode()
     except UnicodeError:
         raise InputError("the prompt is not UTF-8", hint="check the terminal's encoding, `rnnlm-tui doctor` shows it") from None
+    if len(text) > MAX_PROMPT_CHARACTERS:
+        have = f"{len(text):,} characters" if prompt != "-" else "too many characters"
+        raise InputError(f"the prompt has {have}, at most {MAX_PROMPT_CHARACTERS:,} are taken")
     return text
 
 

@@ -172,7 +172,7 @@ ROWS: tuple[Row, ...] = (
         (
             "test_processes_socket::test_what_is_no_command_is_refused_or_dropped_and_the_run_goes_on",
             "test_processes_socket::test_another_user_is_hung_up_on_even_where_the_socket_lets_everybody_in",
-            "test_processes_socket::test_a_flood_takes_a_hundredth_of_a_core_and_a_person_is_still_heard",
+            "test_processes_socket::test_a_flood_gets_half_a_percent_of_a_core_and_a_person_is_still_heard",
         ),
     ),
     Row(
@@ -182,9 +182,22 @@ ROWS: tuple[Row, ...] = (
             "test_hostile_text::test_hostile_text_is_shown_literally_on_the_panes_of_a_run",
             "test_hostile_text::test_hostile_prompts_and_generated_text_are_shown_literally",
             "test_hostile_text::test_hostile_text_is_shown_literally_in_the_list_of_runs_and_what_lies_over_it",
+            "test_hostile_text::test_a_hostile_path_is_shown_literally_at_the_first_launch",
+            "test_hostile_text::test_no_verb_lets_hostile_text_reach_the_terminal",
+            "test_hostile_text::test_hostile_text_in_a_corpus_and_what_a_model_makes_of_it_are_shown_literally",
         ),
     ),
-    Row("prompt: empty, 1 MB paste, NULs, lone surrogate, text outside the vocabulary", "a stated limit; unknown characters shown; cancellable", ()),
+    Row(
+        "prompt: empty, 1 MB paste, NULs, lone surrogate, text outside the vocabulary",
+        "a stated limit; unknown characters shown; cancellable",
+        (
+            "test_inputs_prompts::test_a_prompt_without_end_is_refused_with_the_limit_in_constant_memory",
+            "test_inputs_prompts::test_a_prompt_that_is_no_utf_8_is_refused",
+            "test_inputs_prompts::test_empty_long_and_strange_prompts_are_continued_and_what_is_unknown_is_told",
+            "test_inputs_prompts::test_a_paste_of_a_megabyte_is_cut_at_the_limit_and_keys_still_act",
+            "test_inputs_prompts::test_ctrl_c_stops_a_sample_and_leaves_no_process",
+        ),
+    ),
     Row("clock jumps, DST", "rates and remaining time from the monotonic clock; order by step", ()),
     Row("resize 1×1 to 300×100 in a loop on every screen while data arrives", "no exception", ()),
     Row(

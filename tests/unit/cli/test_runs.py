@@ -202,9 +202,8 @@ def test_a_checkpoint_or_run_that_is_not_there_names_those_that_are() -> None:
 
 
 def test_a_prompt_that_is_too_long_is_refused() -> None:
-    directory = trained_run()
-    with pytest.raises(InputError, match="at most 20,000"):
-        sample_request(directory, None, "x" * (MAX_PROMPT_CHARACTERS + 1), SamplingConfig())
+    with pytest.raises(InputError, match="20,001 characters, at most 20,000"):
+        read_prompt("x" * (MAX_PROMPT_CHARACTERS + 1))
 
 
 def test_a_prompt_comes_from_standard_input_for_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:

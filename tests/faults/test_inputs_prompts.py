@@ -1,0 +1,116 @@
+"""Prompts that are empty, far too long, no text at all or unknown to the model: a stated limit, what is unknown shown, and a way to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Thread
+
+import psutil
+import pytest
+
+from rnnlm_tui.contract.config import RunConfig, SamplingConfig
+from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS, SampleDone, SampleRequest
+from rnnlm_tui.store.checkpoints import resolve_checkpoint
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.supervisor.sampler_client import SamplerClient
+from tests.integration.runs import start, tiny_config, wait_for, wait_until_ended
+from tests.terminal import Terminal
+
+pytestmark = pytest.mark.faults
+
+DEADLINE = 60.0
+MEGABYTE = 2**20
+MOST_MIB = 120
+"""A command that refuses a prompt takes less memory than that, however much is offered."""
+
+
+def trained(text: Path) -> RunDirectory:
+    """A run of a few steps whose vocabulary is the letters of a small text."""
+    run = start(tiny_config(text, {"training.max_steps": 10, "evaluation.every": 0, "checkpoint.every": 0}), "small")
+    wait_until_ended(run)
+    return run
+
+
+def sample(arguments: Sequence[str | bytes], stdin: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The verb `sample` in a process of its own that can't take much memory."""
+    limited = f"import resource, sys; resource.setrlimit(resource.RLIMIT_DATA, ({MOST_MIB} << 20,) * 2); from rnnlm_tui.cli.main import main; main()"
+    with (stdin or Path(os.devnull)).open("rb") as file:
+        return subprocess.run([sys.executable, "-c", limited, "sample", *arguments], stdin=file, capture_output=True, text=True, timeout=DEADLINE, check=False)
+
+
+@pytest.mark.parametrize("source", ["a megabyte", "/dev/zero"])
+def test_a_prompt_without_end_is_refused_with_the_limit_in_constant_memory(source: str, tmp_path: Path) -> None:
+    create_run(RunConfig(), "plain-otter")
+    file = Path(source)
+    if source == "a megabyte":
+        file = tmp_path / "prompt.txt"
+        file.write_text("word " * (MEGABYTE // 5), encoding="utf-8")
+    ended = sample(["plain-otter", "-"], file)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"at most {MAX_PROMPT_CHARACTERS:,} are taken" in ended.stderr
+
+
+def test_a_prompt_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
+    create_run(RunConfig(), "plain-otter")
+    file = tmp_path / "prompt.txt"
+    file.write_bytes(b"caf\xe9")
+    for ended in (sample(["plain-otter", b"caf\xe9"]), sample(["plain-otter", "-"], file), sample(["plain-otter", b"\xed\xa0\x80"])):
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert "the prompt is not UTF-8" in ended.stderr
+        assert "doctor" in ended.stderr
+
+
+async def test_empty_long_and_strange_prompts_are_continued_and_what_is_unknown_is_told(text: Path) -> None:
+    checkpoint = str(resolve_checkpoint(trained(text), "last"))
+    client = SamplerClient()
+
+    async def draw(prompt: str) -> SampleDone:
+        request = SampleRequest(id="1", checkpoint=checkpoint, prompt=prompt, settings=SamplingConfig(max_new_tokens=20))
+        return [answer async for answer in client.generate(request)][-1]  # type: ignore[return-value]
+
+    try:
+        empty = await draw("")
+        assert (empty.tokens, empty.unknown) == (20, ())
+        strange = await draw("The \0\x1b漢 cat")
+        assert (strange.tokens, strange.unknown) == (20, ("\0", "\x1b", "漢"))
+        longest = await draw("ß" * MAX_PROMPT_CHARACTERS)
+        assert (longest.tokens, longest.unknown) == (20, ("ß",))
+    finally:
+        await client.close()
+
+
+def test_ctrl_c_stops_a_sample_and_leaves_no_process(text: Path) -> None:
+    trained(text)
+    command = [sys.executable, "-m", "rnnlm_tui", "sample", "small@last", "The 漢", "--max-new-tokens", "1000000"]
+    with Terminal(command) as opened:
+        opened.wait_for(lambda: len(opened.raw) > 200, DEADLINE)
+        children = psutil.Process(opened.pid).children(recursive=True)
+        assert children
+        opened.send("\x03")
+        assert opened.wait(DEADLINE) == 128 + signal.SIGINT
+        assert "Traceback" not in opened.text
+    wait_for(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children), "the sampler's end")
+
+
+def test_a_paste_of_a_megabyte_is_cut_at_the_limit_and_keys_still_act() -> None:
+    with Terminal([sys.executable, "-m", "tests.faults.hostile_app", "markup", "prompt"], columns=120, rows=40) as opened:
+        opened.wait_for("@best", DEADLINE)
+        paste = f"\x1b[200~{'word ' * (MEGABYTE // 5)}\x1b[201~"
+        typing = Thread(target=opened.send_all, args=(paste,))
+        typing.start()
+        opened.wait_for(f"the paste had {MEGABYTE // 5 * 5:,} characters, a prompt takes {MAX_PROMPT_CHARACTERS:,}", DEADLINE)
+        typing.join()
+        opened.send("x")
+        opened.wait_for(f"{MAX_PROMPT_CHARACTERS + 1:,} characters", DEADLINE)
+        opened.send("\r")
+        opened.wait_for(f"at most {MAX_PROMPT_CHARACTERS:,} are taken", DEADLINE)
+        opened.send("\x15")
+        opened.wait_for(lambda: "characters ─╮" not in opened.text, DEADLINE)
+        opened.send("\r")  # an empty prompt is one
+        opened.wait_for("stopped at", DEADLINE)
