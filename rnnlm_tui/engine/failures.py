@@ -8,11 +8,15 @@ import torch
 
 from rnnlm_tui.errors import DeviceError, RnnlmError
 
+NO_PRIMITIVE = "could not create a primitive"
+"""oneDNN's whole word where a CPU's matrix product finds no memory to work in; and, at any size, where a system forbids made code to run."""
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that a device or the machine has no memory left."""
     text = str(error)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text or "out of memory" in text.lower()
+    words = ("can't allocate memory", "out of memory", "bad_alloc")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or text == NO_PRIMITIVE or any(part in text.lower() for part in words)
 
 
 def explained_aside(error: BaseException, doing: str) -> RnnlmError:

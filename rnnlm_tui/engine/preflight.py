@@ -14,6 +14,9 @@ from rnnlm_tui.engine.random_state import pack_random_state, unpack_random_state
 from rnnlm_tui.engine.score import evaluate
 from rnnlm_tui.engine.trainer import Trainer
 
+SPARE_BYTES = 32 * 2**20
+"""Held beside a rehearsed step: batches of other shapes and what comes between two steps need a little more than the largest step alone."""
+
 
 def rehearse_step(trainer: Trainer) -> float:
     """Forward, backward and moments of the largest batch; returns the seconds that it took.
@@ -74,9 +77,11 @@ def _step(trainer: Trainer, rows: int, length: int) -> float:
     tensors, values = pack_random_state(trainer.device)
     began = time.perf_counter()
     try:
+        spare = torch.empty(SPARE_BYTES, dtype=torch.uint8, device=trainer.device)
         batch = _batch(trainer, rows, length).to(trainer.device)
         trainer.update.rehearse(batch.inputs_BT, batch.targets_BT)
         wait(trainer.device)
+        del spare
     finally:
         unpack_random_state(tensors, values, trainer.device)
     return time.perf_counter() - began

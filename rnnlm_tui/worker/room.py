@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from traceback import clear_frames
 
 import torch
 
@@ -12,7 +13,7 @@ from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.estimates import FLOAT_BYTES, parameter_count
 from rnnlm_tui.contract.figures import memory
 from rnnlm_tui.contract.memory import fitting_batch, memory_parts
-from rnnlm_tui.engine.failures import is_out_of_memory
+from rnnlm_tui.engine.failures import NO_PRIMITIVE, is_out_of_memory
 from rnnlm_tui.engine.memory import held_bytes
 from rnnlm_tui.engine.preflight import fitting_rows, rehearse_evaluation, rehearse_step
 from rnnlm_tui.engine.trainer import Trainer
@@ -77,7 +78,11 @@ class Room:
         try:
             seconds = rehearse_step(trainer)
         except DeviceError as error:
-            raise self.explained(error, trainer.step, batch=fitting_rows(trainer), tried=True) from error
+            clear_frames(error.__cause__.__traceback__ if error.__cause__ else None)  # they hold the tensors of the step that failed
+            batch = fitting_rows(trainer)
+            if batch is None and str(error.__cause__) == NO_PRIMITIVE:
+                raise RuntimeError(NO_PRIMITIVE) from error  # at any size: it is not the memory
+            raise self.explained(error, trainer.step, batch=batch, tried=True) from error
         try:
             rehearse_evaluation(trainer)
         except DeviceError as error:

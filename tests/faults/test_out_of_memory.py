@@ -1,0 +1,172 @@
+"""Out of memory before the first step, in a step, in an evaluation and in a sample: the system's own refusal, by a limit on a worker's address space."""
+
+from __future__ import annotations
+
+import re
+import resource
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.store.checkpoints import verify_checkpoint
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.supervisor.control_client import send
+from rnnlm_tui.supervisor.monitor import summarize
+from tests.faults.workers import Workers
+from tests.integration.runs import tiny_config, wait_for_step
+
+pytestmark = pytest.mark.faults
+
+MIB = 2**20
+
+WIDE: Mapping[str, object] = {
+    "model.embedding_dim": 128,
+    "model.hidden_size": 128,
+    "model.dropout": 0.0,
+    "training.batch_size": 1_000,
+    "training.bptt": 8,
+    "training.max_steps": 30,
+    "schedule.warmup_steps": 0,
+    "evaluation.every": 0,
+    "evaluation.prompts": (),
+    "checkpoint.every": 2,
+}
+"""A step of some 60 MB."""
+
+LONG: Mapping[str, object] = {
+    "corpus.validation_fraction": 0.45,
+    "model.embedding_dim": 128,
+    "model.hidden_size": 128,
+    "training.data_mode": "sentences",
+    "training.context_length": 513,
+    "training.batch_size": 1,
+    "training.max_steps": 50,
+    "evaluation.every": 20,
+    "checkpoint.every": 20,
+}
+"""An evaluation of 128 long sentences beside steps of one: 100 MB beside two."""
+
+
+@pytest.fixture(scope="module")
+def unlimited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+    """Workers whose every large block is asked for anew, and given back when it is free: what is held is then what is used."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("MALLOC_ARENA_MAX", "1")
+        patched.setenv("MALLOC_MMAP_THRESHOLD_", "262144")
+        patched.setenv("MALLOC_TRIM_THRESHOLD_", "262144")
+        with Workers() as started:
+            started.work(RunDirectory(tmp_path_factory.mktemp("empty") / "nothing"))  # it has imported everything when that has failed
+            yield started
+
+
+@pytest.fixture
+def workers(unlimited: Workers) -> Iterator[Workers]:
+    """The same; a limit that a test sets is lifted at its end."""
+    yield unlimited
+    allow(unlimited.pid, None)
+
+
+def allow(pid: int, more: int | None) -> None:
+    """Let a process hold so many bytes more than now; None: as many as it likes."""
+    limit = resource.RLIM_INFINITY if more is None else psutil.Process(pid).memory_info().vms + more
+    resource.prlimit(pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+
+
+def failure(run: RunDirectory) -> tuple[RunSummary, str, str]:
+    """The figures, the message and the hint of a run that failed."""
+    with RunReader(run) as reader:
+        meta = reader.meta()
+    return summarize(run), meta["message"], meta["hint"]
+
+
+def notes(run: RunDirectory) -> list[tuple[int, str]]:
+    with RunReader(run) as reader:
+        return [(event.step, event.text) for event in reversed(reader.events()) if event.kind == "note"]
+
+
+def weights_hash(run: RunDirectory, step: int) -> str:
+    return sha256((run.checkpoints_path / f"step-{step:09d}" / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_a_step_that_memory_cannot_hold_is_refused_before_the_first_with_a_batch_that_fits(workers: Workers, text: Path) -> None:
+    allow(workers.pid, 100 * MIB)
+    run = create_run(tiny_config(text, {**WIDE, "training.batch_size": 3_000, "training.bptt": 7}), "too-wide")
+    assert workers.work(run) == 2
+    summary, message, hint = failure(run)
+    assert (summary.status, summary.step) == ("failed", 0)
+    assert re.search(r"out of memory in a step of 3,000 x 7 tokens \(elman, 2 x 128 units, \d+ types, [\d.]+ GiB by estimate, [\d.]+ GiB are there\)", message)
+    fits = re.search(r"training.batch_size = ([\d,]+) was tried and fits", hint)
+    assert fits is not None, hint
+    batch = int(fits[1].replace(",", ""))
+    assert 1 <= batch < 3_000
+    smaller = create_run(tiny_config(text, {**WIDE, "training.batch_size": batch, "training.bptt": 7, "training.max_steps": 2}), "fitting")
+    assert workers.work(smaller) == 0, smaller.log_path.read_text()
+
+
+def test_a_model_that_memory_cannot_hold_is_refused_with_its_size(workers: Workers, text: Path) -> None:
+    allow(workers.pid, 100 * MIB)
+    run = create_run(tiny_config(text, {"model.embedding_dim": 4_096, "model.hidden_size": 4_096}))
+    assert workers.work(run) == 2
+    _, message, hint = failure(run)
+    assert message.startswith("out of memory while the model was built: elman, 2 x 4,096 units")
+    assert "GiB of weights" in message
+    assert hint
+
+
+def test_a_step_out_of_memory_ends_the_run_with_the_saved_step_and_resumes_bit_equal(workers: Workers, text: Path) -> None:
+    run = create_run(tiny_config(text, WIDE), "squeezed")
+    pid = workers.start(run)
+    wait_for_step(run, 2)
+    paused = send(run, "pause").step
+    allow(pid, 20 * MIB)
+    send(run, "resume")
+    assert workers.wait() == 2
+    summary, message, hint = failure(run)
+    saved = paused - paused % 2
+    assert (summary.status, summary.step, summary.checkpoints.last) == ("failed", paused, saved)
+    assert re.match(r"out of memory in a step of 1,000 x \d tokens", message)
+    assert f"step {saved:,} is saved: `rnnlm-tui resume squeezed` goes on from it" in hint
+    assert f"`rnnlm-tui train --from squeezed@{saved} --set training.batch_size=" in hint
+    assert verify_checkpoint(run.checkpoints_path / f"step-{saved:09d}").step == saved
+
+    assert workers.work(run) == 0
+    whole = create_run(tiny_config(text, WIDE), "whole")
+    assert workers.work(whole) == 0
+    assert weights_hash(run, 30) == weights_hash(whole, 30)
+
+
+def test_an_evaluation_or_a_sample_out_of_memory_is_told_and_training_goes_on(workers: Workers, tmp_path: Path) -> None:
+    sentence = "the cat sat on the mat and then she saw the old bird in the house with him " * 7
+    text = tmp_path / "long.txt"
+    text.write_text("".join(f"{sentence[place % 40 :]}\n" for place in range(320)))
+    run = create_run(tiny_config(text, LONG), "beside")
+    pid = workers.start(run)
+    wait_for_step(run, 2)
+    paused = send(run, "pause").step
+    assert paused < 20
+    allow(pid, 6 * MIB)
+    with pytest.raises(RnnlmError, match="out of memory beside the training"):
+        send(run, "sample", prompt="the cat " * 2_000)
+    allow(pid, 24 * MIB)
+    with pytest.raises(RnnlmError, match=r"out of memory in an evaluation of 128 x 512 tokens"):
+        send(run, "evaluate")
+    send(run, "resume")
+    wait_for_step(run, 22)
+    allow(pid, None)
+    assert workers.wait() == 0
+    told = [(step, words) for step, words in notes(run) if words.startswith("no evaluation")]
+    assert told[0][0] == 20
+    assert "out of memory in an evaluation of 128 x 512 tokens (elman, 2 x 128 units" in told[0][1]
+    summary = summarize(run)
+    assert (summary.status, summary.step, summary.validation.step) == ("finished", 50, 50)
+
+    whole = create_run(tiny_config(text, LONG), "whole")
+    assert workers.work(whole) == 0
+    assert weights_hash(run, 50) == weights_hash(whole, 50)
