@@ -106,14 +106,14 @@ class Records:
         first, self._unsaved = not self._unsaved, f"not saved: {self._in_words(error)}"
         self._tell()
         if first:
-            self._event("degraded", self._unsaved, step)
+            self.add_event(self._event("degraded", self._unsaved, step))
 
     def saved(self, step: int) -> None:
         """A checkpoint was written."""
         if self._unsaved:
             self._unsaved = ""
             self._tell()
-            self._event("recovered", "a checkpoint could be written again", step)
+            self.add_event(self._event("recovered", "a checkpoint could be written again", step))
 
     def begin_attempt(self, pid: int, host: str, boot_id: str, device: str, start_step: int, environment: Mapping[str, object]) -> int:
         """As `RunDatabase.begin_attempt`; raises StorageError where it can't be stored, for nothing has begun yet."""
@@ -222,7 +222,7 @@ class Records:
         if not first:
             return
         _log(f"degraded: {self._reason}")
-        event = self._event_row("degraded", f"{self._reason}; training goes on, and its rows wait in memory", self._step)
+        event = self._event("degraded", f"{self._reason}; training goes on, and its rows wait in memory", self._step)
         try:
             self._database.add_event(event)  # before what is kept: readers should know at once
         except StorageError:
@@ -255,7 +255,7 @@ class Records:
                         break
                     if not self._kept:
                         told = True
-                        event = self._event_row("recovered", f"everything is stored, {self._kept_in_all:,} rows of it after a wait in memory", self._step)
+                        event = self._event("recovered", f"everything is stored, {self._kept_in_all:,} rows of it after a wait in memory", self._step)
                         self._append(partial(self._database.add_event, event), 1)
                     write, rows = self._kept[0]
                 try:
@@ -279,10 +279,7 @@ class Records:
         """Short enough for the lock's file and a narrow terminal: the run's own files by their names."""
         return "; ".join(filter(None, (error.message.replace(f"{self._run.path}/", ""), error.hint)))
 
-    def _event(self, kind: EventKind, text: str, step: int) -> None:
-        self.add_event(self._event_row(kind, text, step))
-
-    def _event_row(self, kind: EventKind, text: str, step: int) -> EventRow:
+    def _event(self, kind: EventKind, text: str, step: int) -> EventRow:
         return EventRow(self._attempt, step, kind, text, clock.time())
 
 
