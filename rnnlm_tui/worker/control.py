@@ -31,7 +31,7 @@ IDLE_SECONDS = 60.0
 """A connection without a command in work is dropped after this silence."""
 MAX_IN_WORK = 16
 """A connection with so many commands in work is read no further until some are answered."""
-SHARE, SAVED_SECONDS = 0.01, 0.05
+SHARE, SAVED_SECONDS = 0.005, 0.05
 """Of a core that the server may use, and processor time that it may save up for a burst: a flood of requests waits, not the training."""
 TURN_BYTES, TURN_CONNECTIONS = 1_024, 8
 """Read of a connection, and accepted, before the server looks at its time again: a flood can't hold up a person's command for long."""

@@ -33,6 +33,7 @@ ROWS: tuple[Row, ...] = (
         "a checkpoint and exit code 0 within a step; leaves now",
         (
             "test_processes::test_sigterm_checkpoints_within_a_step_and_exits_with_0",
+            "test_processes::test_sigterm_during_a_pause_saves_what_was_done_and_exits_with_0",
             "test_processes::test_a_second_sigterm_leaves_now_and_the_run_resumes",
             "test_processes::test_sigusr1_saves_and_the_run_goes_on_through_sighup",
         ),
@@ -44,6 +45,9 @@ ROWS: tuple[Row, ...] = (
             "test_processes::test_a_run_goes_on_when_the_session_that_started_it_is_killed",
             "test_processes_app::test_an_app_that_ends_by_force_leaves_no_process_and_a_run_that_goes_on_with_every_point",
             "test_processes_app::test_an_app_that_is_stopped_for_long_holds_nothing_up_and_shows_every_point_afterwards",
+            "test_processes_app::test_an_app_on_a_terminal_that_takes_no_output_leaves_when_it_is_told_to",
+            "test_processes_app::test_an_app_leaves_beside_a_command_that_nobody_answers",
+            "test_processes::test_a_child_ends_with_its_killed_parent_even_when_it_listens_to_nothing",
         ),
     ),
     Row(
@@ -60,6 +64,9 @@ ROWS: tuple[Row, ...] = (
         (
             "test_processes_app::test_two_apps_see_and_steer_one_run_and_the_journal_keeps_the_order",
             "test_processes_app::test_commands_that_come_at_once_act_one_after_the_other_and_none_twice",
+            "test_processes_commands::test_a_repeated_id_acts_once",
+            "test_processes_commands::test_an_id_that_is_repeated_in_the_next_life_is_answered_and_acts_on_nothing",
+            "test_processes_commands::test_commands_that_a_killed_worker_had_not_taken_never_act",
         ),
     ),
     Row(
@@ -105,6 +112,8 @@ ROWS: tuple[Row, ...] = (
         "a login manager that ends what a session leaves",
         "said when a run is started, with what keeps it alive",
         (
+            "test_processes_logout::test_a_login_session_that_is_cleared_ends_a_run_and_a_scope_of_the_user_does_not",
+            "test_processes_logout::test_what_the_user_manager_holds_ends_with_it_unless_the_user_lingers",
             "test_processes_logout::test_starting_a_run_from_the_command_line_warns",
             "test_processes_logout::test_starting_a_run_in_the_app_warns",
         ),

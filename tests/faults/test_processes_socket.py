@@ -166,7 +166,7 @@ FLOOD_SECONDS = 1.5
 
 
 @pytest.mark.parametrize("lines", [0, 1, 10_000], ids=["connects", "requests", "a slow reader's requests"])
-def test_a_flood_takes_a_hundredth_of_a_core_and_a_person_is_still_heard(served: tuple[Path, ControlServer, list[PendingCommand]], lines: int) -> None:
+def test_a_flood_gets_half_a_percent_of_a_core_and_a_person_is_still_heard(served: tuple[Path, ControlServer, list[PendingCommand]], lines: int) -> None:
     path, server, _ = served
     clock = time.pthread_getcpuclockid(server.thread_id)
     floods = [subprocess.Popen([sys.executable, "-I", "-S", "-c", FLOOD, str(path), str(lines)], stdout=subprocess.PIPE) for _ in range(2)]

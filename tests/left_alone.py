@@ -1,0 +1,186 @@
+"""How fast a worker trains while its terminal, its app or its socket is mistreated: `python -m tests.left_alone [--seconds 60] [--rounds 5]`.
+
+Each round opens the app on the run in a shell on a terminal of its own, mistreats it, and then lets the run be: the speed while it was
+mistreated is set against the speed of the quiet time right after it. It wants cores that nothing else uses; the processor time that the
+worker takes for a step is set against that of the quiet time as well, and holds on a busy machine too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from rnnlm_tui.store.locks import read_lock
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.supervisor.control_client import send
+from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for_step, write_text
+from tests.terminal import Terminal
+
+SHELL = ["bash", "-c", f"{sys.executable} -m rnnlm_tui open otter; exit"]
+FLOOD = """
+import socket, sys
+line = b'{"id": "a", "verb": "status"}\\n'
+while True:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            connection.connect(sys.argv[1])
+            connection.sendall(line)
+            connection.recv(1_000)
+        except OSError:
+            pass
+"""
+"""Asks for the status as often as it is answered, on a new connection each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Of the worker, for a while."""
+
+    steps: float
+    """A second."""
+    work: float
+    """Seconds of processor time a step, of all its threads."""
+
+
+def speed_for(run: RunDirectory, worker: psutil.Process, seconds: float) -> Speed:
+    """Let it train for so long. Asked over its socket at begin and end, for rows come a moment late."""
+
+    def look() -> tuple[int, float, float]:
+        step, used = send(run, "status").step, worker.cpu_times()
+        return step, time.monotonic(), used.user + used.system
+
+    before = look()
+    time.sleep(seconds)
+    steps, wall, work = (now - then for now, then in zip(look(), before, strict=True))
+    return Speed(steps / wall, work / steps)
+
+
+def app_in(shell: Terminal) -> psutil.Process:
+    """The app that the shell runs, its screen painted and its sampler warm."""
+    shell.wait_for("otter ●", 60)
+    apps = [child for child in psutil.Process(shell.pid).children(recursive=True) if child.cmdline()[-2:] == ["open", "otter"]]
+    family, used = apps, -1.0
+    while len(family) < 2 or used != (used := sum(sum(one.cpu_times()[:2]) for one in family[1:])):  # until its sampler has loaded everything
+        shell.read(0.5)
+        family = [apps[0], *apps[0].children()]
+    return apps[0]
+
+
+@contextmanager
+def hung_up_shell(_run: RunDirectory) -> Iterator[None]:
+    """The shell and its app get SIGHUP, and their terminal is closed."""
+    shell = Terminal(SHELL)
+    app_in(shell)
+    os.killpg(shell.pid, signal.SIGHUP)
+    os.close(shell.descriptor)
+    shell.descriptor = -1
+    yield
+    os.waitpid(shell.pid, 0)
+
+
+@contextmanager
+def killed_app(_run: RunDirectory) -> Iterator[None]:
+    with Terminal(SHELL) as shell:
+        app_in(shell).kill()
+        yield
+
+
+@contextmanager
+def stopped_app(_run: RunDirectory) -> Iterator[None]:
+    with Terminal(SHELL) as shell:
+        app = app_in(shell)
+        app.suspend()
+        yield
+        app.kill()
+
+
+@contextmanager
+def flooded_socket(run: RunDirectory) -> Iterator[None]:
+    flood = subprocess.Popen([sys.executable, "-I", "-S", "-c", FLOOD, str(run.socket_path)])
+    yield
+    flood.kill()
+    flood.wait()
+
+
+@contextmanager
+def busy_neighbour(_run: RunDirectory) -> Iterator[None]:
+    """What a process costs that takes a core and asks for nothing, to set the flood against."""
+    busy = subprocess.Popen([sys.executable, "-I", "-S", "-c", "while True: pass"])
+    yield
+    busy.kill()
+    busy.wait()
+
+
+WAYS: dict[str, Callable[[RunDirectory], AbstractContextManager[None]]] = {
+    "the shell and the app get SIGHUP": hung_up_shell,
+    "kill -9 of the app": killed_app,
+    "SIGSTOP of the app": stopped_app,
+    "a flood of requests": flooded_socket,
+    "a process that only computes": busy_neighbour,
+}
+
+
+def measure(run: RunDirectory, worker: psutil.Process, way: str, seconds: float) -> tuple[Speed, Speed]:
+    """The speed while it is mistreated, and that of the quiet time after it."""
+    with WAYS[way](run):
+        during = speed_for(run, worker, seconds)
+    time.sleep(1.0)  # what it left behind ends
+    return during, speed_for(run, worker, seconds)
+
+
+def spread(ratios: list[float]) -> str:
+    """The median and the quartiles."""
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+    return f"{middle:.3f} ({low:.3f}–{high:.3f})"
+
+
+def main() -> None:
+    """Measure in turns and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each time that is measured")
+    parser.add_argument("--rounds", type=int, default=5, help="of each way")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="left-alone-") as folder:
+        os.environ.update(RNNLM_TUI_HOME=f"{folder}/home", OMP_NUM_THREADS="1")
+        config = tiny_config(write_text(Path(folder) / "text.txt"), {"training.max_steps": ENDLESS, "evaluation.every": 0, "checkpoint.every": 2_000})
+        run = start(config, "otter")
+        try:
+            wait_for_step(run, 2_000)
+            worker = psutil.Process(read_lock(run.lock_path).pid)
+            found: dict[str, list[tuple[Speed, Speed]]] = {way: [] for way in WAYS}
+            for turn in range(1, given.rounds + 1):
+                for way, pairs in found.items():
+                    pairs.append(measure(run, worker, way, given.seconds))
+                    during, quiet = pairs[-1]
+                    say(f"round {turn}, {way}: {during.steps:.1f} steps/s, then quiet {quiet.steps:.1f}")
+            assert read_lock(run.lock_path).pid == worker.pid, "the worker is another one"
+        finally:
+            kill(run)
+    say(f"\n{given.rounds} rounds of {given.seconds:g} s; medians and quartiles")
+    say(f"{'':34}{'steps/s':>9}{'quiet':>8}   {'ratio':22}{'work a step, ratio':22}")
+    for way, pairs in found.items():
+        middles = [statistics.median(pair[which].steps for pair in pairs) for which in (0, 1)]
+        steps = spread([during.steps / quiet.steps for during, quiet in pairs])
+        work = spread([during.work / quiet.work for during, quiet in pairs])
+        say(f"{way:34}{middles[0]:9.1f}{middles[1]:8.1f}   {steps:22}{work:22}")
+
+
+def say(text: str) -> None:
+    """To stdout, at once."""
+    print(text, flush=True)  # noqa: T201 - a script's voice
+
+
+if __name__ == "__main__":
+    main()
