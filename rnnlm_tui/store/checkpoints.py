@@ -1,20 +1,16 @@
-"""Checkpoints on disk: listed from their manifests, verified by hash, found by step or mark, and put aside when damaged."""
+"""Checkpoints on disk: verified by hash, found by step or mark, and put aside when damaged."""
 
 from __future__ import annotations
 
-import math
 import secrets
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import JsonValue
-
-from rnnlm_tui.contract.metrics import CheckpointRow
 from rnnlm_tui.errors import NewerCheckpointError, StorageError, UnknownCheckpointError, near_names
 from rnnlm_tui.store.atomic import fsync_directory, storage_errors
+from rnnlm_tui.store.checkpoint_list import CheckpointEntry, checkpoint_folders, list_checkpoints
 from rnnlm_tui.store.checkpoint_writing import remove_checkpoint, sweep_temporary, write_checkpoint, write_snapshot
-from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, MANIFEST_NAME, Manifest, read_manifest, verify_checkpoint
+from rnnlm_tui.store.manifest import Manifest, verify_checkpoint
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.retention import best_step
 from rnnlm_tui.store.run_directory import RunDirectory
@@ -30,44 +26,6 @@ _SHOWN_STEPS = 12
 
 
 @dataclass(frozen=True, slots=True)
-class CheckpointEntry:
-    """A finished checkpoint on disk, its files not yet verified."""
-
-    step: int
-    path: Path
-    facts: Mapping[str, JsonValue]
-    """What the worker wrote into the manifest: attempt, epoch, tokens_seen, train_loss, validation_loss and so on."""
-    bytes: int
-    """Of all its files."""
-    created: float
-    """Unix seconds."""
-    parent: str | None
-
-    @property
-    def validation_loss(self) -> float | None:
-        """Nats per token of the evaluation at this step; None where there was none."""
-        loss = self.facts.get("validation_loss")
-        return float(loss) if isinstance(loss, int | float) else None
-
-    def row(self) -> CheckpointRow:
-        """What the index says of it; the marks `best` and `last` are for the database to set."""
-        attempt, epoch, tokens, loss = (self.facts.get(name) for name in ("attempt", "epoch", "tokens_seen", "train_loss"))
-        return CheckpointRow(
-            attempt=attempt if isinstance(attempt, int) else 1,
-            step=self.step,
-            epoch=float(epoch) if isinstance(epoch, int | float) else 0.0,
-            tokens_seen=tokens if isinstance(tokens, int) else 0,
-            train_loss=float(loss) if isinstance(loss, int | float) else math.nan,
-            validation_loss=self.validation_loss,
-            bytes=self.bytes,
-            path=f"{self.path.parent.name}/{self.path.name}",
-            best=False,
-            last=False,
-            time=self.created,
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class DamagedCheckpoint:
     """A checkpoint's folder that can't be used."""
 
@@ -75,30 +33,6 @@ class DamagedCheckpoint:
     path: Path
     problem: str
     """Which file and why, in one sentence."""
-
-
-def checkpoint_folders(run: RunDirectory) -> Iterator[tuple[int, Path]]:
-    """(step, folder) of everything that has a checkpoint's name, by step."""
-    with storage_errors("look into", run.checkpoints_path):
-        try:
-            names = sorted(path.name for path in run.checkpoints_path.iterdir() if path.is_dir() and not path.is_symlink())
-        except FileNotFoundError:
-            return
-    matches = [match for match in map(CHECKPOINT_FOLDER.fullmatch, names) if match]
-    yield from sorted((int(match[1]), run.checkpoints_path / match[0]) for match in matches)
-
-
-def list_checkpoints(run: RunDirectory) -> list[CheckpointEntry]:
-    """The finished checkpoints on disk by step, from their manifests; folders with none or a damaged one are left out."""
-    found = []
-    for step, path in checkpoint_folders(run):
-        try:
-            manifest = read_manifest(path)
-            size = manifest.bytes + (path / MANIFEST_NAME).stat().st_size
-        except (StorageError, FileNotFoundError):
-            continue  # damaged, which newest_valid tells, or removed in this moment
-        found.append(CheckpointEntry(step, path, manifest.facts, size, manifest.created, manifest.parent))
-    return found
 
 
 def newest_valid(run: RunDirectory) -> tuple[Path | None, list[DamagedCheckpoint]]:

@@ -13,12 +13,13 @@ from pathlib import Path
 from rnnlm_tui.contract.metrics import EventRow
 from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RunStateError
 from rnnlm_tui.store.atomic import TEMPORARY_PREFIX, fsync_directory, fsync_file, storage_errors, write_text_atomically
+from rnnlm_tui.store.checkpoint_list import list_checkpoints
 from rnnlm_tui.store.crash_points import crash_point
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.database_place import make_folder, take_over
 from rnnlm_tui.store.locks import RunLock, folder_lock
 from rnnlm_tui.store.metrics_log import logs_of
-from rnnlm_tui.store.refill import readable_manifests, refill
+from rnnlm_tui.store.refill import refill
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.schema import all_rows, check_version, database_errors, one_row
 
@@ -145,7 +146,7 @@ def refresh_copy(run: RunDirectory) -> None:
 def _stamp(run: RunDirectory) -> str:
     """Changes when rows or checkpoints come."""
     logs = [f"{log.name} {log.stat().st_size}" for log in logs_of(run.path)]
-    return "\n".join([*logs, *(folder.name for _, folder, _ in readable_manifests(run))])
+    return "\n".join([*logs, *(entry.path.name for entry in list_checkpoints(run))])
 
 
 def _remove_copy(path: Path) -> None:
@@ -208,12 +209,12 @@ def _put_in_place(path: Path, kept: Path) -> None:
 
 def _fill(run: RunDirectory, database: RunDatabase, problem: str, kept: Path | None) -> Rebuilt:
     """Everything that is known of the run, and that it was rebuilt, into an empty database."""
-    manifests, worked = refill(run, database, damaged=kept is not None)
+    checkpoints, worked = refill(run, database, damaged=kept is not None)
     with closing(sqlite3.connect(database.path)) as connection:
         steps, last_step = one_row(connection, "SELECT count(*), coalesce(max(step), 0) FROM steps WHERE superseded = 0")
         attempt = int(one_row(connection, "SELECT coalesce(max(attempt), 1) FROM attempts")[0])
         silent = not all_rows(connection, "SELECT 1 FROM events WHERE state = 1 LIMIT 1")
-    rebuilt = Rebuilt(problem, kept, int(steps), max([int(last_step), *(manifest.step for manifest in manifests)]), len(manifests))
+    rebuilt = Rebuilt(problem, kept, int(steps), max([int(last_step), *(entry.step for entry in checkpoints)]), len(checkpoints))
     database.add_event(EventRow(attempt, rebuilt.last_step, "note", str(rebuilt), time.time()))
     if worked and silent:
         database.set_meta("message", f"what the run did last was lost with its database: {problem}")

@@ -186,8 +186,7 @@ class Saver:
         on_disk = {entry.step: entry for entry in list_checkpoints(self._run)}
         for step, entry in on_disk.items():
             if step not in self._rows:
-                row = entry.row()
-                self._index(row if row.validation_loss is not None else replace(row, validation_loss=self._losses.get(step)))
+                self._index(entry.row(self._losses.get(step)))
         for step, _ in checkpoint_folders(self._run):
             if step not in on_disk:
                 self._is_whole(step)
