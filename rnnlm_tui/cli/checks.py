@@ -82,10 +82,9 @@ def _colour_finding(environment: Mapping[str, str]) -> Finding:
 
 def home_findings() -> Iterator[Finding]:
     """Where runs are kept: can it be written, is it local, is there room."""
-    import psutil
-
     from rnnlm_tui.contract.figures import disk
     from rnnlm_tui.store.filesystems import nearest_existing
+    from rnnlm_tui.store.free_space import free_bytes
     from rnnlm_tui.store.locations import home
 
     place = home()
@@ -100,7 +99,7 @@ def home_findings() -> Iterator[Finding]:
         return
     yield Finding("home", "ok", f"{place}" + ("" if place.exists() else ", made at the first run"))
     yield database_finding(existing)
-    free = psutil.disk_usage(str(existing)).free
+    free = free_bytes(existing)
     enough = free >= LITTLE_DISK
     yield Finding("disk", "ok" if enough else "bad", f"{disk(free)} free", "" if enough else "free some, or set RNNLM_TUI_HOME to a folder on another disk")
 

@@ -10,6 +10,7 @@ import psutil
 
 from rnnlm_tui.contract.metrics import HardwareRow
 from rnnlm_tui.store.cores import usable_cores
+from rnnlm_tui.store.free_space import free_bytes
 from rnnlm_tui.supervisor.gpu import GpuProbe, GpuReading
 
 
@@ -44,7 +45,7 @@ class HardwareProbe:
             memory_used=memory.total - memory.available,
             memory_total=memory.total,
             process_memory=self._process.memory_info().rss,
-            disk_free=psutil.disk_usage(str(self._directory)).free,
+            disk_free=free_bytes(self._directory),
             gpu_name=gpu.name,
             gpu_percent=gpu.percent,
             gpu_memory_used=gpu.memory_used,
