@@ -208,7 +208,11 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row("clock jumps, DST", "rates and remaining time from the monotonic clock; order by step", ()),
-    Row("resize 1×1 to 300×100 in a loop on every screen while data arrives", "no exception", ()),
+    Row(
+        "resize 1×1 to 300×100 in a loop on every screen while data arrives",
+        "no exception",
+        ("test_resize::test_resizing_on_every_screen_while_data_arrives_raises_nothing",),
+    ),
     Row(
         "resume with another batch size, model size, dtype, number of processes",
         "refused with the difference, or explicitly a new run with a parent",
