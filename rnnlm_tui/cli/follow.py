@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.cli.output import facts, json_text, line, note
-from rnnlm_tui.cli.summaries import model_words, perplexity_words, progress_words, result_lines, status_words
+from rnnlm_tui.cli.summaries import model_words, patience_words, perplexity_words, progress_words, result_lines, status_words
 from rnnlm_tui.contract.computing import device_words, others_words
 from rnnlm_tui.contract.figures import duration, figure, short
 from rnnlm_tui.errors import EXIT_INTERRUPTED, RunStateError, WorkerError
@@ -167,8 +167,12 @@ class PlainTeller:
         known = {(row.attempt, row.step, row.name): row for row in snapshot.evaluations}
         if self._evaluations is None:
             self._evaluations = set(known) if len(known) > 1 else set()
-        for key in sorted(set(known) - self._evaluations, key=lambda key: (known[key].time, key)):
+        new = sorted(set(known) - self._evaluations, key=lambda key: (known[key].time, key))
+        for key in new:
             line(_evaluation(known[key]))
+        waited = patience_words(snapshot.summary)
+        if new and waited:
+            line(f"{'':9}{waited}")
         self._evaluations |= set(known)
 
     def _tell_sample(self, snapshot: RunSnapshot) -> None:

@@ -37,6 +37,7 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     yield "to do", summary.hint or ""
     yield "step", progress_words(summary)
     yield "time left", f"≈ {duration(summary.eta_seconds)}" if summary.eta_seconds is not None and summary.status == "running" else ""
+    yield "patience", patience_words(summary)
     yield (
         "trained for",
         f"{duration(summary.active_seconds)}, {summary.tokens_seen:,} tokens, epoch {summary.epoch:.1f}"
@@ -82,6 +83,15 @@ def status_words(summary: RunSummary) -> str:
         part = f" {percent(summary.preparing.done / summary.preparing.total)}" if summary.preparing.total else ""
         return f"preparing, {summary.preparing.phase}{part}"
     return summary.status
+
+
+def patience_words(summary: RunSummary) -> str:
+    """`no better validation loss for 2 evaluations, at 5 the run ends`; empty where nothing counts, or where the message says it."""
+    patience = summary.patience
+    if patience is None or not patience.waited or summary.status == "finished":
+        return ""
+    plural = "s" if patience.waited != 1 else ""
+    return f"no better validation loss for {patience.waited:,} evaluation{plural}, at {patience.limit:,} the run ends"
 
 
 def progress_words(summary: RunSummary) -> str:

@@ -10,7 +10,7 @@ import pytest
 from rnnlm_tui.contract.figures import figure
 from rnnlm_tui.contract.metrics import SampleRow
 from rnnlm_tui.contract.presets import DEMO, ELMAN
-from rnnlm_tui.contract.status import EvaluationFigures, RunStatus, SourceFigures, TrainFigures
+from rnnlm_tui.contract.status import EvaluationFigures, PatienceFigures, RunStatus, SourceFigures, TrainFigures
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import RunStateError
 from rnnlm_tui.tui.screens.train import TrainScreen
@@ -243,6 +243,12 @@ def words_of(line: str) -> dict[int, str]:
 async def test_training_and_validation_figures_are_named_and_stand_in_their_columns() -> None:
     async with running_app() as (app, _):
         assert words_of(lines_of(app)[3]) == {1: "val 55.3 ★ ▼ falling", 28: "train 50.9", 43: "train loss 3.93", 60: "val bits/byte 1.67"}
+
+
+@pytest.mark.parametrize(("waited", "words"), [(0, "val 55.3 ★ ▼ falling"), (2, "val 55.3 ★ patience 2/5")])
+async def test_patience_stands_beside_the_validation_figure_while_it_counts(waited: int, words: str) -> None:
+    async with running_app(with_runs(make_snapshot(patience=PatienceFigures(waited=waited, limit=5)))) as (app, _):
+        assert words_of(lines_of(app)[3])[1] == words
 
 
 async def test_after_the_end_the_test_perplexity_stands_where_the_time_left_was() -> None:

@@ -199,7 +199,7 @@ def _lines(snapshot: RunSnapshot, rows: int, width: int, ascii_only: bool, smoot
 
 
 def _validation(snapshot: RunSnapshot, *, ascii_only: bool) -> tuple[Content, Content]:
-    """`val 58.1 ★ ▼ falling`; a stalled run keeps the value alone."""
+    """`val 58.1 ★ ▼ falling`, or `val 58.1 patience 2/5` while that counts; a stalled run keeps the value alone."""
     rows = held_out(snapshot)
     name = "val" if snapshot.config.evaluation.split == "validation" else "test"
     if not rows:
@@ -209,6 +209,9 @@ def _validation(snapshot: RunSnapshot, *, ascii_only: bool) -> tuple[Content, Co
         return value, Content("")
     best = rows[-1].loss <= min(row.loss for row in rows)
     star = Content.styled(" *" if ascii_only else " ★", palette.VALIDATION) if best else Content("")
+    patience = snapshot.summary.patience
+    if patience is not None and patience.waited and snapshot.summary.status in LIVING:
+        return value, star + Content.styled(f" patience {patience.waited}/{patience.limit}", palette.WARN)
     going = trend(rows)
     if going is None or snapshot.summary.status not in ("running", "paused"):
         return value, star

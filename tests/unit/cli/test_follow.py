@@ -12,7 +12,7 @@ from rnnlm_tui.cli import follow
 from rnnlm_tui.cli.follow import ENDED, follow_run
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.metrics import EvaluationRow, SampleRow
-from rnnlm_tui.contract.status import BaselineFigures, CheckpointFigures, EvaluationFigures, ModelFigures, RunStatus, RunSummary, TrainFigures
+from rnnlm_tui.contract.status import BaselineFigures, CheckpointFigures, EvaluationFigures, ModelFigures, PatienceFigures, RunStatus, RunSummary, TrainFigures
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.series import SeriesTable
 from rnnlm_tui.supervisor import monitor
@@ -125,6 +125,16 @@ def test_plain_lines_tell_progress_evaluations_figures_and_a_sample(monkeypatch:
     assert "perplexity 73.0, a bigram model" in out
     assert out.rstrip().endswith("We must do better.")
     assert "rnnlm-tui sample brisk-heron" in err
+
+
+def test_patience_is_told_beside_the_evaluation_that_it_counts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    waits = summary("running", 50, patience=PatienceFigures(waited=2, limit=5))
+    over = summary("finished", 80, patience=PatienceFigures(waited=5, limit=5), message="ended early: 5 evaluations without a better validation loss")
+    play(monkeypatch, [snapshot(waits, [evaluation(50)]), snapshot(waits, [evaluation(50)]), snapshot(over, [evaluation(50)])])
+    assert follow_run(RUN, json=False) == 0
+    out, err = capsys.readouterr()
+    assert out.count("no better validation loss for 2 evaluations, at 5 the run ends") == 1
+    assert "ended early: 5 evaluations" in err
 
 
 def test_what_was_evaluated_before_is_not_told_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

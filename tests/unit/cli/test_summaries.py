@@ -10,7 +10,7 @@ from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.summaries import model_words, summary_lines
 from rnnlm_tui.contract.metrics import EvaluationRow, EventRow, StepRow
 from rnnlm_tui.contract.presets import BOOK, DEMO
-from rnnlm_tui.contract.status import ModelFigures, ReferenceFigures, RunSummary
+from rnnlm_tui.contract.status import ModelFigures, PatienceFigures, ReferenceFigures, RunSummary
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.runs import create_run
 
@@ -93,3 +93,16 @@ def test_show_says_that_others_hold_the_cores() -> None:
 def test_cells_are_told_as_people_write_them(cell: str, words: str) -> None:
     assert SUMMARY.model is not None
     assert model_words(SUMMARY.model_copy(update={"model": SUMMARY.model.model_copy(update={"cell_type": cell})})) == words
+
+
+@pytest.mark.parametrize(
+    ("patience", "words"),
+    [
+        (None, ""),
+        (PatienceFigures(waited=0, limit=5), ""),
+        (PatienceFigures(waited=1, limit=5), "no better validation loss for 1 evaluation, at 5 the run ends"),
+        (PatienceFigures(waited=4, limit=5), "no better validation loss for 4 evaluations, at 5 the run ends"),
+    ],
+)
+def test_show_tells_patience_while_it_counts(patience: PatienceFigures | None, words: str) -> None:
+    assert dict(summary_lines(SUMMARY.model_copy(update={"patience": patience})))["patience"] == words
