@@ -50,9 +50,9 @@ class Tally:
     invalid: int = 0
     """Checkpoints under a final name that are not what was written."""
     steps: int = 0
-    """Metric steps that were committed before a kill, all kills together."""
+    """Metric steps, each attempt's own, that were seen to be committed in the moment before a kill."""
     lost: int = 0
-    """Of them not there any more."""
+    """Of them not there any more at the end."""
     stuck: int = 0
     """Runs that could not be resumed."""
     runs: int = 0
@@ -85,8 +85,8 @@ def kill_one_run(workers: Workers, source: Path, name: str, cell: CellType, mode
     config = exact_config(source, cell, mode, steps, **{"checkpoint.every": SAVED_EVERY})
     straight, run = create_run(config, f"{name}-straight"), create_run(config, f"{name}-killed")
     assert workers.work(straight) == 0
-    tally = Tally(runs=1)
-    while tally.kills < kills and _kill(workers, run, draw, tally):
+    tally, seen = Tally(runs=1), set[tuple[int, int]]()
+    while tally.kills < kills and _kill(workers, run, draw, tally, seen):
         pass
     with RunReader(run) as reader:
         state = reader.last_state()
@@ -94,18 +94,19 @@ def kill_one_run(workers: Workers, source: Path, name: str, cell: CellType, mode
         tally.stuck += 1
     elif (weights_hash(run, steps), losses(run)) != (weights_hash(straight, steps), losses(straight)):
         tally.unequal += 1
+    tally.steps, tally.lost = len(seen), len(seen - _committed(run))
     return tally
 
 
-def _kill(workers: Workers, run: RunDirectory, draw: random.Random, tally: Tally) -> bool:
-    """One attempt that is killed; False when it ended before that."""
+def _kill(workers: Workers, run: RunDirectory, draw: random.Random, tally: Tally, seen: set[tuple[int, int]]) -> bool:
+    """One attempt that is killed; False when it ended before that. What it had committed in the moment before joins `seen`."""
     pid = workers.start(run)
     aimed = draw.random() < 0.5
     wait_for(lambda: _trains(run, pid) or not pid_exists(pid), "the first step")
     if aimed:
         wait_for(lambda: _half_made(run) or not pid_exists(pid), "a save")
     time.sleep(draw.uniform(0, SAVE_SECONDS if aimed else LIFE_SECONDS))
-    before = _committed(run)
+    seen |= _committed(run)
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     code = workers.wait()
@@ -115,8 +116,6 @@ def _kill(workers: Workers, run: RunDirectory, draw: random.Random, tally: Tally
     tally.kills += 1
     tally.in_save += bool(_half_made(run))
     tally.invalid += sum(not _valid(path) for path in run.checkpoints_path.glob("step-*"))
-    tally.steps += len(before)
-    tally.lost += len(before - _committed(run))
     return True
 
 
