@@ -174,6 +174,24 @@ def test_slow_steps_are_not_stalled(run: RunDirectory, worker: Worker) -> None:
     assert summarize(run).status == "running"
 
 
+def test_one_slow_step_among_many_makes_no_run_patient(run: RunDirectory, worker: Worker) -> None:
+    worker.lock.acquire()
+    long_ago = time.time() - 2 * STALE_SECONDS
+    worker.event("running", at=long_ago)
+    worker.steps(1, 5, ended=long_ago)
+    worker.steps(6, 9, ended=long_ago, seconds=STALE_SECONDS)  # from 0.5 s of training to 360 s in one step: a mean of 60 s, a median of 0.1 s
+    worker.database.add_steps([StepRow(worker.attempt, step, step * 50, step / 40, 4.0, 1.0, 0.01, 500.0, 540 + step / 10, long_ago) for step in range(10, 30)])
+    assert summarize(run).status == "stalled"
+
+
+def test_before_its_second_step_a_run_is_as_patient_as_its_rehearsal_was_slow(run: RunDirectory, worker: Worker) -> None:
+    worker.lock.acquire()
+    worker.event("running", at=time.time() - 2 * STALE_SECONDS)
+    assert summarize(run).status == "stalled"
+    worker.database.set_meta("rehearsed_seconds", str(STALE_SECONDS / 2))
+    assert summarize(run).status == "running"
+
+
 def test_a_clock_that_jumps_does_not_stall_a_run(run: RunDirectory, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     worker.lock.acquire()
     worker.event("running")

@@ -1,0 +1,72 @@
+"""Patience ends a run by the evaluations that are stored, however often its worker dies in between."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.supervisor.monitor import summarize
+from tests.faults.workers import Workers
+from tests.integration.runs import tiny_config
+
+pytestmark = pytest.mark.faults
+
+LEARNS_NOTHING: Mapping[str, object] = {
+    "optimizer.learning_rate": 1e-12,
+    "optimizer.weight_decay": 0.0,
+    "training.max_steps": 200,
+    "training.patience": 3,
+    "evaluation.every": 5,
+    "checkpoint.every": 5,
+}
+"""Every evaluation finds the loss of the first, so the fourth is the third in a row that is no better."""
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Workers]:
+    with Workers() as started:
+        yield started
+
+
+def evaluated(run: RunDirectory) -> list[int]:
+    with RunReader(run) as reader:
+        return [row.step for row in reader.evaluations() if row.split == "validation"]
+
+
+def weights_hash(run: RunDirectory) -> str:
+    return sha256((run.checkpoints_path / "step-000000020" / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_a_run_that_is_killed_while_patience_counts_ends_where_an_undisturbed_one_ends(workers: Workers, text: Path) -> None:
+    whole = create_run(tiny_config(text, LEARNS_NOTHING), "whole")
+    assert workers.work(whole) == 0
+    assert evaluated(whole) == [5, 10, 15, 20]
+    summary = summarize(whole)
+    assert (summary.status, summary.step, summary.test.step) == ("finished", 20, 20)
+    assert summary.message == "ended early: 3 evaluations without a better validation loss, the best is of step 5"
+    with RunReader(whole) as reader:
+        assert "ends early: 3 evaluations in a row without a better validation loss" in [event.text for event in reader.events() if event.step == 20]
+
+    killed = create_run(tiny_config(text, LEARNS_NOTHING), "killed")
+    assert workers.work(killed, "rename.before:kill:3") == -signal.SIGKILL  # with the evaluation of step 15 stored, and its checkpoint not
+    crashed = summarize(killed)
+    assert crashed.patience is not None
+    assert (crashed.status, crashed.patience.waited, crashed.patience.limit) == ("crashed", 2, 3)
+    assert workers.work(killed, "rename.after:kill") == -signal.SIGKILL  # at step 15 again
+    assert workers.work(killed) == 0
+    assert evaluated(killed) == [5, 10, 15, 20]
+    assert (summarize(killed).status, summarize(killed).message) == ("finished", summary.message)
+    assert weights_hash(killed) == weights_hash(whole)
+
+
+def test_without_patience_the_same_run_goes_on_to_its_last_step(workers: Workers, text: Path) -> None:
+    run = create_run(tiny_config(text, {**LEARNS_NOTHING, "training.patience": 0, "training.max_steps": 30}), "patient")
+    assert workers.work(run) == 0
+    assert (summarize(run).step, summarize(run).patience, summarize(run).message) == (30, None, None)

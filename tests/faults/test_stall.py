@@ -1,0 +1,39 @@
+"""A worker that holds its run and does no step is shown as stalled, and as running again when it goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.contract import status
+from rnnlm_tui.store.locks import read_lock
+from rnnlm_tui.supervisor import monitor
+from rnnlm_tui.supervisor.monitor import summarize
+from tests.integration.runs import ENDLESS, start, tiny_config, wait_for, wait_for_step
+
+pytestmark = pytest.mark.faults
+
+SOON = 3.0
+"""Seconds in place of the minute: three heartbeats."""
+
+
+def test_a_worker_that_stands_still_is_stalled_and_running_again_when_it_goes_on(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "evaluation.every": 0, "checkpoint.every": 0}), "still")
+    wait_for_step(run, 5)
+    pid = read_lock(run.lock_path).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert summarize(run).status == "running"  # a minute has not passed
+        for module in (status, monitor):
+            monkeypatch.setattr(module, "STALE_SECONDS", SOON)
+        wait_for(lambda: summarize(run).status == "stalled", "a stall")
+        message = str(summarize(run).message)
+        assert f"the process (pid {pid}) holds the run" in message
+        assert "`rnnlm-tui stop still`" in message
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: summarize(run).status == "running", "a step after the stall")
