@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from rnnlm_tui.contract.config import RunConfig
 
 
-BEGIN_SECONDS = 10.0
-"""`resume` waits this long for the first step at most, so that what only the worker can see to be wrong is told where it was asked for."""
+BEGIN_SECONDS = 30.0
+"""`resume` waits this long for the first step at most, some five as a rule, so that what only the worker can see to be wrong is told where it was asked for."""
 
 
 def pause(run: RunArgument, json: JsonOption = False) -> None:
