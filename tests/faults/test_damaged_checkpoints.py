@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run as command
+from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import CheckpointError, NewerCheckpointError
 from rnnlm_tui.store.checkpoints import checkpoint_folders, newest_valid, verify_checkpoint, write_checkpoint
 from rnnlm_tui.store.manifest import Manifest
@@ -201,6 +202,19 @@ def test_a_checkpoint_that_goes_bad_while_a_run_goes_on_is_put_aside_and_two_who
         steps.append(send(run, "checkpoint").step)
     assert whole_steps(run) == [steps[0], *steps[-2:]]
     kill(run)
+
+
+def test_the_pinned_and_those_at_multiples_stay_through_kills_and_resumes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RNNLM_TUI_HOME", str(bench.home))
+    run = create_run(parse_config(merge(bench.config, {"checkpoint.keep_every": 6})), "kept-for-good")
+    bench.workers.work(run, "files.inside:kill:2")
+    pin_checkpoint(run, 3)
+    bench.workers.work(run, "prune.before:kill")
+    run.database_path.unlink()
+    assert bench.workers.work(run) == 0
+    ending = ending_of(run)
+    assert [step for step, _, _ in ending.checkpoints] == whole_steps(run) == [3, 6, 9, 12]
+    assert (ending.weights, ending.state) == (bench.undisturbed.weights, bench.undisturbed.state)
 
 
 def test_verify_names_what_is_damaged_and_leaves_with_5(
