@@ -117,8 +117,8 @@ def test_the_order_is_the_one_of_transformers_generate() -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     model = GPT2LMHeadModel(GPT2Config(vocab_size=12, n_embd=4, n_layer=1, n_head=1, n_positions=8))
-    settings = GenerationConfig(do_sample=True, temperature=0.5, top_k=5, top_p=0.5, min_p=0.1, repetition_penalty=1.2)  # type: ignore[no-untyped-call]
-    chain = model._get_logits_processor(settings, input_ids_seq_length=1, logits_processor=LogitsProcessorList())  # type: ignore[misc]
+    settings = GenerationConfig(do_sample=True, temperature=0.5, top_k=5, top_p=0.5, min_p=0.1, repetition_penalty=1.2)
+    chain = model._get_logits_processor(settings, input_ids_seq_length=1, logits_processor=LogitsProcessorList())
     assert [type(one) for one in chain] == [RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper, MinPLogitsWarper]
 
 
