@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-NETWORK_FILESYSTEMS: tuple[str, ...] = ("nfs", "cifs", "smb", "sshfs", "lustre", "gpfs", "beegfs", "ceph", "gluster", "afs", "panfs", "weka", "9p")
+NETWORK_FILESYSTEMS: tuple[str, ...] = (
+    "nfs", "cifs", "smb", "sshfs", "lustre", "gpfs", "beegfs", "ceph", "gluster", "afs", "panfs", "weka", "9p", "davfs", "s3fs", "gcsfuse", "rclone",
+)  # fmt: skip
 """Parts of names of filesystems on which SQLite can't be trusted."""
 
 
