@@ -58,7 +58,7 @@ def check_settings(run: RunDirectory, manifest: Manifest, config: RunConfig) -> 
     found = _differences(_recorded(manifest, RUN_SETTINGS_KEY), settings(config)) if RUN_SETTINGS_KEY in manifest.facts else []
     if found:
         raise InputError(
-            f"{run.config_path} is not the config that {run.name} was trained with up to step {manifest.step:,}: {'; '.join(found)}",
+            f"the config has changed since step {manifest.step:,}: {'; '.join(found)} ({run.config_path})",
             hint=f"put the old values back and resume, or start a new run from its weights: rnnlm-tui train --from {run.name}@{manifest.step} --set KEY=VALUE",
         )
 
@@ -72,10 +72,10 @@ def check_data(run: RunDirectory, manifest: Manifest, corpus: PreparedCorpus) ->
     ways = f"bring it back and resume, or start a new run from the weights: rnnlm-tui train --from {run.name}@{manifest.step}"
     known, source, now = manifest.facts.get(CORPUS_KEY), corpus.manifest.corpus.source, _tokenizer_hash(corpus)
     if known not in (None, corpus.manifest.hash):
-        raise CorpusError(f"the corpus ({source}) {_changed(known, corpus.manifest.hash, manifest.step)}", hint=ways)
+        raise CorpusError(f"the corpus {_changed(known, corpus.manifest.hash, manifest.step)} ({source})", hint=ways)
     known = manifest.facts.get(TOKENIZER_KEY)
     if known not in (None, now):
-        raise TokenizerError(f"the tokenizer ({corpus.path / TOKENIZER_NAME}) {_changed(known, now, manifest.step)}", hint=ways)
+        raise TokenizerError(f"the tokenizer {_changed(known, now, manifest.step)} ({corpus.path / TOKENIZER_NAME})", hint=ways)
 
 
 def check_environment(run: RunDirectory, manifest: Manifest, here: Mapping[str, str | int | bool]) -> str:
@@ -94,7 +94,7 @@ def check_environment(run: RunDirectory, manifest: Manifest, here: Mapping[str, 
     names = [name for name in now if then.get(name) != now[name]]
     threads = f" (threads = {then['threads']} under [training])" if "threads" in names and "threads" in then else ""
     raise InputError(
-        f"{run.name} is in exact mode and can't go on bit for bit from step {manifest.step:,}: {'; '.join(found)}",
+        f"exact mode refuses another environment: {'; '.join(found)}; {run.name} stands at step {manifest.step:,}",
         hint=f"bring back {', '.join(names)}{threads}; or go on within rounding: deterministic = false under [training] in {run.config_path}; "
         f"then rnnlm-tui resume {run.name}",
     )
@@ -118,7 +118,7 @@ def _shown(values: Mapping[str, object], name: str) -> str:
 
 
 def _changed(then: JsonValue, now: str, step: int) -> str:
-    return f"has changed since step {step:,} of this run was saved: its hash was {str(then)[:_SHOWN_DIGITS]}, it is {now[:_SHOWN_DIGITS]}"
+    return f"has changed since step {step:,}: its hash was {str(then)[:_SHOWN_DIGITS]}, it is {now[:_SHOWN_DIGITS]}"
 
 
 def _tokenizer_hash(corpus: PreparedCorpus) -> str:
