@@ -1,6 +1,6 @@
 """How fast a worker trains while its terminal, its app or its socket is mistreated: `python -m tests.left_alone [--seconds 60] [--rounds 5]`.
 
-Each round opens the app on the run in a shell on a terminal of its own, mistreats it, and then lets the run be: the speed while it was
+`rnnlm-tui train` starts the run in a shell that gets SIGHUP soon after. Each round opens the app on the run in a shell on a terminal of its own, mistreats it, and then lets the run be: the speed while it was
 mistreated is set against the speed of the quiet time right after it. It wants cores that nothing else uses; the processor time that the
 worker takes for a step is set against that of the quiet time as well, and holds on a busy machine too.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -22,13 +23,16 @@ from pathlib import Path
 
 import psutil
 
+from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.store.locks import read_lock
 from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run, find_run
 from rnnlm_tui.supervisor.control_client import send
-from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for_step, write_text
+from tests.integration.runs import ENDLESS, kill, tiny_config, wait_for_step, write_text
 from tests.terminal import Terminal
 
-SHELL = ["bash", "-c", f"{sys.executable} -m rnnlm_tui open otter; exit"]
+RNNLM_TUI = f"{sys.executable} -m rnnlm_tui"
+SHELL = ["bash", "-c", f"{RNNLM_TUI} open otter; exit"]
 FLOOD = """
 import socket, sys
 line = b'{"id": "a", "verb": "status"}\\n'
@@ -67,6 +71,22 @@ def speed_for(run: RunDirectory, worker: psutil.Process, seconds: float) -> Spee
     return Speed(steps / wall, work / steps)
 
 
+def started(config: RunConfig) -> RunDirectory:
+    """A run that a shell has started and not outlived."""
+    shell = Terminal(["bash", "-c", f"{RNNLM_TUI} train --config {create_run(config, 'its-config').config_path} --name otter; exit"])
+    shell.wait_for("otter ●", 60)
+    hang_up(shell)
+    os.waitpid(shell.pid, 0)
+    return find_run("otter")
+
+
+def hang_up(shell: Terminal) -> None:
+    """The shell and its app get SIGHUP, and their terminal is closed."""
+    os.killpg(shell.pid, signal.SIGHUP)
+    os.close(shell.descriptor)
+    shell.descriptor = -1
+
+
 def app_in(shell: Terminal) -> psutil.Process:
     """The app that the shell runs, its screen painted and its sampler warm."""
     shell.wait_for("otter ●", 60)
@@ -80,12 +100,9 @@ def app_in(shell: Terminal) -> psutil.Process:
 
 @contextmanager
 def hung_up_shell(_run: RunDirectory) -> Iterator[None]:
-    """The shell and its app get SIGHUP, and their terminal is closed."""
     shell = Terminal(SHELL)
     app_in(shell)
-    os.killpg(shell.pid, signal.SIGHUP)
-    os.close(shell.descriptor)
-    shell.descriptor = -1
+    hang_up(shell)
     yield
     os.waitpid(shell.pid, 0)
 
@@ -140,6 +157,21 @@ def measure(run: RunDirectory, worker: psutil.Process, way: str, seconds: float)
     return during, speed_for(run, worker, seconds)
 
 
+def opened_and_left(run: RunDirectory) -> tuple[float, float]:
+    """Seconds from the app's start until it shows the newest step of before, and from SIGHUP until its last process is gone."""
+    newest, began = send(run, "status").step, time.monotonic()
+    with Terminal([sys.executable, "-m", "rnnlm_tui", "open", "otter"]) as app:
+        app.wait_for(lambda: any(int(step) >= newest for step in re.findall(r"step (\d+)", app.text.replace(",", ""))), 60)
+        opened = time.monotonic() - began
+        app.read(3.0)  # its sampler is on its way
+        family = [psutil.Process(app.pid), *psutil.Process(app.pid).children(recursive=True)]
+        began = time.monotonic()
+        os.kill(app.pid, signal.SIGHUP)
+        app.wait(60)
+        psutil.wait_procs(family, 60)
+        return opened, time.monotonic() - began
+
+
 def spread(ratios: list[float]) -> str:
     """The median and the quartiles."""
     low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
@@ -155,7 +187,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="left-alone-") as folder:
         os.environ.update(RNNLM_TUI_HOME=f"{folder}/home", OMP_NUM_THREADS="1")
         config = tiny_config(write_text(Path(folder) / "text.txt"), {"training.max_steps": ENDLESS, "evaluation.every": 0, "checkpoint.every": 2_000})
-        run = start(config, "otter")
+        run = started(config)
         try:
             wait_for_step(run, 2_000)
             worker = psutil.Process(read_lock(run.lock_path).pid)
@@ -165,6 +197,7 @@ def main() -> None:
                     pairs.append(measure(run, worker, way, given.seconds))
                     during, quiet = pairs[-1]
                     say(f"round {turn}, {way}: {during.steps:.1f} steps/s, then quiet {quiet.steps:.1f}")
+            visits = [opened_and_left(run) for _ in range(given.rounds)]
             assert read_lock(run.lock_path).pid == worker.pid, "the worker is another one"
         finally:
             kill(run)
@@ -175,6 +208,8 @@ def main() -> None:
         steps = spread([during.steps / quiet.steps for during, quiet in pairs])
         work = spread([during.work / quiet.work for during, quiet in pairs])
         say(f"{way:34}{middles[0]:9.1f}{middles[1]:8.1f}   {steps:22}{work:22}")
+    opened, left = (statistics.median(visit[which] for visit in visits) for which in (0, 1))
+    say(f"the app shows every point {opened:.2f} s after its start, and is gone {left:.2f} s after SIGHUP")
 
 
 def say(text: str) -> None:
