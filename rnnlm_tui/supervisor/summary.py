@@ -197,7 +197,7 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
         parent=meta.get("parent"),
         database=meta.get(DATABASE_KEY),
         message=_message(facts),
-        hint=meta.get("hint") or None if facts.status == "failed" else None,
+        hint=_hint(facts),
     )
 
 
@@ -260,6 +260,18 @@ def _stalled_message(facts: RunFacts) -> str:
     since = "" if newest is None else f" since {datetime.fromtimestamp(newest).strftime('%H:%M:%S')}"
     process = "its worker" if facts.pid is None else f"the process (pid {facts.pid})"
     return f"no step{since}, {process} holds the run; `rnnlm-tui stop {facts.name}`, or end the process and resume"
+
+
+def _hint(facts: RunFacts) -> str | None:
+    """What to do next."""
+    if facts.status == "failed":
+        return facts.meta.get("hint") or None
+    if facts.status == "crashed":
+        last = max((row.step for row in facts.checkpoints), default=None)
+        return f"`rnnlm-tui resume {facts.name}` " + (
+            "begins again, no checkpoint was saved" if last is None else f"goes on from step {last:,}, the last that was saved"
+        )
+    return None
 
 
 def _message(facts: RunFacts) -> str | None:

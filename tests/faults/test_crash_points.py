@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.store.checkpoints import sweep_temporary, verify_checkpoint, write_checkpoint
 from rnnlm_tui.store.crash_points import ACTIONS, CHECKPOINT_POINTS, CRASH_VARIABLE, crash_point
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from tests.faults.undisturbed import Bench, bench_in, ending_of, whole_steps
+from tests.integration.runs import start, tiny_config, wait_until_ended
 from tests.unit.store.rows import new_run, write_model
 
 pytestmark = pytest.mark.faults
@@ -57,6 +60,24 @@ def test_a_run_that_breaks_inside_a_checkpoint_ends_in_the_weights_of_an_undistu
     assert ending_of(run) == bench.undisturbed
     assert whole_steps(run) == [step for step, _, _ in bench.undisturbed.checkpoints]
     assert [path.name for path in run.checkpoints_path.iterdir() if not path.name.startswith("step-")] == []
+
+
+def test_a_launched_worker_that_is_killed_in_a_save_shows_as_crashed_with_the_durable_step_and_the_next_command(
+    text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(CRASH_VARIABLE, "fsync.after:kill:2")
+    run = start(tiny_config(text, {"training.max_steps": 30, "checkpoint.every": 10, "evaluation.every": 0, "evaluation.prompts": []}), "cut-off")
+    assert wait_until_ended(run).status == "crashed"
+    monkeypatch.delenv(CRASH_VARIABLE)
+    assert command(["show", "cut-off"]) == 0
+    said = capsys.readouterr().out
+    assert "crashed: its worker ended without a word" in said
+    assert "`rnnlm-tui resume cut-off` goes on from step 10, the last that was saved" in said
+    assert command(["resume", "cut-off"]) == 0
+    assert wait_until_ended(run).status == "finished"
+    assert whole_steps(run) == [10, 20, 30]
+    with RunReader(run) as reader:
+        assert [(row.attempt, row.start_step) for row in reader.attempts()] == [(1, 0), (2, 10)]
 
 
 def write_in_a_process(run: RunDirectory, step: int, crash: str) -> int:
