@@ -25,7 +25,7 @@ from rnnlm_tui.store.rebuild import check_database, open_database, repair_databa
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.supervisor.control_client import resume
 from rnnlm_tui.supervisor.monitor import summarize
-from tests.integration.runs import kill, start, tiny_config, wait_for_step, wait_until_ended, write_text
+from tests.integration.runs import kill, start, tiny_config, wait_for, wait_for_step, wait_until_ended, write_text
 from tests.unit.store.rows import begin, evaluation_row, event_row, new_run, sample_row, step_row, write_model
 
 pytestmark = pytest.mark.faults
@@ -254,3 +254,23 @@ def test_verify_rebuilds_a_damaged_database_and_says_so(run: RunDirectory, capsy
     assert "Traceback" not in said.out + said.err
     assert command(["verify", run.name]) == 0
     assert "database: whole" in capsys.readouterr().out
+
+
+def test_a_database_that_is_damaged_under_its_worker_is_rebuilt_by_the_next_resume(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = start(tiny_config(text, {"training.max_steps": 150, "checkpoint.every": 20, "evaluation.every": 0}), "living")
+    wait_for_step(run, 25)
+    with run.database_path.open("r+b") as file:
+        file.write(b"\xa5" * run.database_path.stat().st_size)
+    wait_for(lambda: not read_lock(run.lock_path).held, "the worker's end")
+    assert check_database(run) is not None
+    assert command(["show", "living"]) == DatabaseError.exit_code
+    said = capsys.readouterr().err
+    assert "run.db is damaged" in said
+    assert "`rnnlm-tui resume living`" in said
+    assert command(["resume", "living"]) == 0
+    assert wait_until_ended(run).status == "finished"
+    with RunReader(run) as reader:
+        begun = reader.attempts()[-1].start_step
+        assert begun >= 20, "from its newest checkpoint"
+        assert [row.step for row in reader.steps_since(begun)] == list(range(begun + 1, 151))
+        assert any("run.db.damaged-" in event.text for event in reader.events())
