@@ -32,7 +32,7 @@ def refill(run: RunDirectory, database: RunDatabase, *, damaged: bool = False) -
     checkpoints = list_checkpoints(run)
     losses: dict[int, float] = {}
     if logs_of(run.path):
-        database.restore(_without_index(_logged(run), losses), newer=True)
+        database.restore(_without_index(_logged(run), losses, newer=True), newer=True)
     elif damaged:
         database.restore(_without_index(salvaged_rows(run.database_path), losses))
     for entry in checkpoints:
@@ -48,14 +48,17 @@ def _logged(run: RunDirectory) -> Iterator[tuple[str, Row]]:
             yield name, row
 
 
-def _without_index(rows: Iterable[tuple[str, Row]], losses: dict[int, float]) -> Iterator[tuple[str, Row]]:
-    """The rows without those of the checkpoints, whose losses are put into `losses`: the manifests say which there are."""
+def _without_index(rows: Iterable[tuple[str, Row]], losses: dict[int, float], *, newer: bool = False) -> Iterator[tuple[str, Row]]:
+    """The rows without those of the checkpoints, whose losses are put into `losses`: the manifests say which there are.
+
+    Of two rows of a step the first holds, as `salvaged_rows` gives them; with `newer` the last, as logs have them.
+    """
     for table, row in rows:
         if table == "checkpoints":
             step, validation, lost = row[0], row[5], row[11]
             (loss,) = with_nonfinite(("validation_loss",), (validation,), lost)
-            if loss is not None:
-                losses.setdefault(step, loss)
+            if loss is not None and (newer or step not in losses):
+                losses[step] = loss
         else:
             yield table, row
 

@@ -244,6 +244,7 @@ def test_losses_that_came_after_a_checkpoint_are_known_on_another_host(filled: R
         begin(database, 50)
         write_checkpoint(filled, 50, write_model, None, {"attempt": 3})
         database.put_checkpoint(checkpoint_row(50))
+        database.put_checkpoint(checkpoint_row(50, validation_loss=9.5))
         database.put_checkpoint(checkpoint_row(50, validation_loss=2.5))
     on_another_host(filled, tmp_path, monkeypatch)
     with RunReader(filled) as reader:
