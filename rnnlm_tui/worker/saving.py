@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -189,7 +190,8 @@ class Saver:
                 self._index(entry.row(self._losses.get(step)))
         for step, _ in checkpoint_folders(self._run):
             if step not in on_disk:
-                self._is_whole(step)
+                with suppress(StorageError):  # one that can't be read now is no reason to end the run
+                    self._is_whole(step)
         for step in self._rows.keys() - on_disk.keys():
             self._forget(step)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.store.checkpoints import list_checkpoints, resolve_checkpoint
+from rnnlm_tui.store.checkpoints import list_checkpoints
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.supervisor.control_client import resume, send
 from rnnlm_tui.supervisor.monitor import summarize
-from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for, wait_for_step, wait_until_ended
+from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for_step, wait_until_ended
 
 
 def test_stop_then_resume_goes_on_from_that_very_step(text: Path) -> None:
@@ -26,28 +26,6 @@ def test_stop_then_resume_goes_on_from_that_very_step(text: Path) -> None:
         events = [event for event in reversed(reader.events()) if event.attempt == 2]
     assert steps == list(range(1, len(steps) + 1))
     assert events[0].kind == "resumed"
-    kill(run)
-
-
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(text: Path) -> None:
-    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}))
-    wait_for_step(run, 5)
-    good = send(run, "checkpoint")
-    wait_for_step(run, good.step + 5)
-    bad = send(run, "stop")
-    weights = run.path / bad.checkpoint / "model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(content)
-    resume(run)
-    with RunReader(run) as reader:
-        wait_for(lambda: any((event.attempt, event.kind) == (2, "running") for event in reader.events()), "the second attempt's first step")
-        assert reader.attempts()[-1].start_step == good.step
-        notes = [event.text for event in reader.events() if event.kind == "note"]
-    aside = f"checkpoints/damaged-step-{bad.step:09d}"
-    assert any("model.safetensors" in note and f"step {bad.step:,} is damaged" in note and aside in note for note in notes)
-    assert (run.path / aside).is_dir()
-    assert resolve_checkpoint(run, "last").name == f"step-{good.step:09d}"
     kill(run)
 
 
