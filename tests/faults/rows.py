@@ -173,8 +173,22 @@ ROWS: tuple[Row, ...] = (
             "test_exact_resume::test_a_changed_tokenizer_is_refused_with_both_hashes",
         ),
     ),
-    Row("config: 0, negative, 1e9, NaN, wrong type, unknown key", "every problem at once with its field, the range and a near spelling", ()),
-    Row("run names ../x, /abs, a/b, empty, -rf, NUL, 300 characters", "refused", ()),
+    Row(
+        "config: 0, negative, 1e9, NaN, wrong type, unknown key",
+        "every problem at once with its field, the range and a near spelling",
+        (
+            "test_inputs_config::test_every_problem_of_a_config_is_told_at_once_with_its_field_its_range_and_a_near_spelling",
+            "test_inputs_config::test_assignments_are_told_as_a_file_is",
+        ),
+    ),
+    Row(
+        "run names ../x, /abs, a/b, empty, -rf, NUL, 300 characters",
+        "refused",
+        (
+            "test_inputs_config::test_an_impossible_name_of_a_run_is_refused_with_what_is_allowed",
+            "test_inputs_config::test_no_verb_takes_an_impossible_name_for_a_run_or_a_path",
+        ),
+    ),
     Row(
         "socket: unknown verb, half a line, 1 MB, not JSON, 1,000 connects, slow reader, another user",
         "refused or dropped; a step takes less than 2 % longer",

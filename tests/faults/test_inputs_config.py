@@ -1,0 +1,114 @@
+"""What a person types wrong: every problem of a config is told at once with its range, a name that can't be is refused, and nothing is made."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.cli.main import run
+from rnnlm_tui.errors import ConfigError
+from tests.unit.store.test_run_directory import IMPOSSIBLE_NAMES
+
+pytestmark = pytest.mark.faults
+
+FILE = """
+[model]
+hidden_size = 0
+num_layers = -1
+hiden_size = 3
+[optimizer]
+learning_rate = nan
+weight_decay = inf
+[training]
+batch_size = 1000000000
+max_steps = "many"
+deterministic = "perhaps"
+[modle]
+hidden_size = 8
+"""
+PROBLEMS = {
+    "model.hidden_size": ("is 0", "at least 1", "65,536"),
+    "model.num_layers": ("is -1", "at least 1", "64"),
+    "model.hiden_size": ("is no config key", '"model.hidden_size"'),
+    "optimizer.learning_rate": ("is nan", "a finite number", "1,000"),
+    "optimizer.weight_decay": ("is inf", "a finite number"),
+    "training.batch_size": ("is 1000000000", "at most 65,536"),
+    "training.max_steps": ("is 'many'", "a whole number"),
+    "training.deterministic": ("is 'perhaps'", "true or false"),
+    "modle": ("is no config key", '"model"'),
+}
+
+
+def test_every_problem_of_a_config_is_told_at_once_with_its_field_its_range_and_a_near_spelling(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "wrong.toml"
+    file.write_text(FILE)
+    assert run(["train", "--draft", "--config", str(file)]) == ConfigError.exit_code
+    out, err = capsys.readouterr()
+    assert out == ""
+    told = dict(re.findall(r"^  ([a-z_.]+): (.*)$", err, re.MULTILINE))
+    assert told.keys() == PROBLEMS.keys()
+    for field, words in PROBLEMS.items():
+        assert all(word in told[field] for word in words), told[field]
+    assert not home.exists()
+
+
+def test_assignments_are_told_as_a_file_is(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = (
+        "model.hidden_size=0",
+        "model.num_layers=-1",
+        "model.hiden_size=3",
+        "optimizer.learning_rate=nan",
+        "training.batch_size=1e9",
+        "training.max_steps=many",
+    )
+    assert run(["train", "--draft", *(part for change in wrong for part in ("--set", change))]) == ConfigError.exit_code
+    told = dict(re.findall(r"^  ([a-z_.]+): (.*)$", capsys.readouterr().err, re.MULTILINE))
+    assert told.keys() == {change.partition("=")[0] for change in wrong}
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("content", [b"[model", b"\xff\xfe[\x00", b"model = 3", b"\x00" * 64], ids=["no TOML", "UTF-16", "a section that is none", "NULs"])
+def test_a_file_that_is_no_config_is_refused_by_its_name(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes) -> None:
+    file = tmp_path / "wrong.toml"
+    file.write_bytes(content)
+    assert run(["train", "--draft", "--config", str(file)]) not in (0, 1)
+    err = capsys.readouterr().err
+    assert "wrong.toml" in err or "model" in err
+    assert "Traceback" not in err
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE_NAMES, ids=ascii)
+def test_an_impossible_name_of_a_run_is_refused_with_what_is_allowed(home: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "--draft", f"--name={name}"]) == 2
+    err = capsys.readouterr().err
+    assert "1 to 64 of A-Z a-z 0-9 . _ - are allowed" in err
+    assert err.replace("\n", "").isprintable()
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("verb", ["show", "resume", "stop", "delete", "checkpoints", "verify", "sample"])
+def test_no_verb_takes_an_impossible_name_for_a_run_or_a_path(home: Path, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    outside = home.parent / "outside"
+    outside.mkdir()
+    (outside / "config.toml").write_text("kept")
+    (home / "runs").mkdir(parents=True)
+    for name in ("../../outside", str(outside), "a\0b", "x" * 300, "\x1b]0;title\x07"):
+        assert run([verb, "--", name, *(["The"] if verb == "sample" else [])]) != 0
+        out, err = capsys.readouterr()
+        assert (out + err).replace("\n", "").isprintable()
+        assert "Traceback" not in err
+    assert (outside / "config.toml").read_text() == "kept"
+
+
+def test_a_name_that_looks_like_an_option_is_none(home: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "rnnlm_tui", "delete", "-rf"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "-r" in done.stderr
+    assert not home.exists()
