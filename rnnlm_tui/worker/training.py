@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Literal
 
 from rnnlm_tui.contract.commands import SETTINGS_KEY, setting_value
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventKind, EventRow
-from rnnlm_tui.contract.status import ACTIVITY_KEY, Activity
+from rnnlm_tui.contract.metrics import EvaluationRow, EventKind, EventRow
 from rnnlm_tui.contract.validation import merge, parse_config
-from rnnlm_tui.engine.failures import is_out_of_memory
 from rnnlm_tui.engine.trainer import StepResult, Trainer
 from rnnlm_tui.errors import DeviceError, RnnlmError, RunStateError, StorageError
 from rnnlm_tui.worker.commands import Steering
 from rnnlm_tui.worker.evaluating import Evaluator, in_words
 from rnnlm_tui.worker.guards import LossGuard, Patience, too_many_bad_steps
 from rnnlm_tui.worker.inbox import Inbox, StopRequested
+from rnnlm_tui.worker.keeping import Keeping, doing
 from rnnlm_tui.worker.records import Records
 from rnnlm_tui.worker.reporter import Reporter
 from rnnlm_tui.worker.room import Room
@@ -29,11 +28,6 @@ from rnnlm_tui.worker.saving import Saver
 
 PAUSE_SECONDS = 0.5
 """At a pause the inbox is waited on in turns of this length."""
-
-SAVE_AGAIN_SECONDS = 60.0
-"""A periodic checkpoint that could not be written is tried again after this time, or when the next one is due."""
-END_AGAIN_SECONDS = 2.0
-"""What could not be stored at the end is tried again after this time: nothing else is left to do."""
 
 Ending = Literal["finished", "stopped"]
 
@@ -78,14 +72,10 @@ class TrainingRun:
         self._room = room
         self._patience = Patience(config.training.patience, evaluations)
         self._status: Literal["running", "paused", "stopping"] = "running"
-        self._saved_path = saved_path
-        self._saved_step = trainer.step if saved_path else -1
-        self._durable_step = trainer.step if saved_path else 0
+        self._keeping = Keeping(saver, records, reporter, trainer, path=saved_path, note=partial(self._event, "note"))
         here = [row.loss for row in evaluations if row.step == trainer.step > 0 and row.split == "validation"]
         self._validation_loss = here[-1] if here else None
         self._evaluated_step = trainer.step if here else -1
-        self._save_again_at = math.inf
-        self._wait_until = -math.inf
         self._settings: dict[str, float] = {}
         for path, value in settings.items():
             self._apply(path, value)
@@ -103,7 +93,7 @@ class TrainingRun:
     @property
     def saved(self) -> str:
         """The newest checkpoint relative to the run directory; empty when there is none."""
-        return self._saved_path
+        return self._keeping.path
 
     def train(self) -> Ending:
         """Train to the last step, evaluate on the test set; or leave early by a stop, with everything saved.
@@ -131,8 +121,8 @@ class TrainingRun:
             self._heed_guard()
             if self._due(self._config.evaluation.every):
                 self._evaluate_unless_stopped()
-            if self._due(self._config.checkpoint.every) or time.monotonic() >= self._save_again_at:
-                self._save_if_possible()
+            if self._due(self._config.checkpoint.every) or self._keeping.is_due_again:
+                self._keeping.save_if_possible(self._loss_here)
         return self._finish()
 
     def pause(self) -> None:
@@ -156,11 +146,11 @@ class TrainingRun:
         """
         before, self._status = self._status, "stopping"
         try:
-            saved = self._save() if self._trainer.weights_are_finite() else self._saved_path
+            saved = self._keeping.save(self._loss_here) if self._trainer.weights_are_finite() else self._keeping.path
             self._records.store_all()
         except StorageError as error:
             self._status = before
-            leave = f"`kill -9 {os.getpid()}` ends it all the same, at step {self._durable_step:,}"
+            leave = f"`kill -9 {os.getpid()}` ends it all the same, at step {self._keeping.step:,}"
             raise StorageError(f"not stopped, it trains on: {error.message}", hint="; ".join(filter(None, (error.hint, leave)))) from error
         except BaseException:
             self._status = before
@@ -171,11 +161,11 @@ class TrainingRun:
         """Save now; the checkpoint's directory relative to the run's."""
         if not self.step:
             raise RunStateError("there is nothing to save before the first step")
-        return self._save()
+        return self._keeping.save(self._loss_here)
 
     def snapshot(self) -> str:
         """Write the weights alone; the directory relative to the run's."""
-        with self._doing("saving"):
+        with doing(self._records, "saving"):
             return self._saver.snapshot(self._trainer.model, self.step)
 
     def evaluate(self) -> str:
@@ -188,7 +178,7 @@ class TrainingRun:
     def sample(self, prompt: str | None) -> str:
         """The continuation of `prompt`, or of the configured prompts, a line each."""
         try:
-            with self._doing("sampling"):
+            with doing(self._records, "sampling"):
                 if prompt is not None:
                     row = self._evaluator.continue_prompt(prompt, self.step)
                     self._event("sample", f"{row.tokens:,} tokens after a prompt")
@@ -216,12 +206,12 @@ class TrainingRun:
         self._settings[path] = self._saver.changed[path] = value
         if path == "optimizer.learning_rate":
             self._trainer.set_learning_rate(value)
-        self._saved_step = -1  # the state on disk is no longer all of it
+        self._keeping.outdate()
 
     def _heed_commands(self) -> None:
         """Carry out what waits; at a pause, or where no more rows can be kept for a full disk, wait for more until that ends."""
         while self._status != "stopping":
-            waits = self._status == "paused" or self._records.full or time.monotonic() < self._wait_until
+            waits = self._status == "paused" or self._records.full or self._keeping.waits
             pending = self._inbox.take(wait=PAUSE_SECONDS if waits else 0.0)
             if pending is not None:
                 self._steering.carry_out(pending)
@@ -242,7 +232,7 @@ class TrainingRun:
                 self._heed_guard()  # the last steps were only just fetched
                 if self._evaluated_step != self.step:
                     self._evaluate_if_possible()
-                if not self._store_at_end():
+                if not self._keeping.store_at_end(self._loss_here):
                     continue
                 self._evaluate_at_end()
             except StopRequested:
@@ -268,7 +258,7 @@ class TrainingRun:
     def _evaluate_at_end(self) -> None:
         """On the test set. Everything is saved by now, so what there is no memory for is only told."""
         try:
-            with self._doing("evaluating"):
+            with doing(self._records, "evaluating"):
                 for row in self._evaluator.at_end(self.step):
                     self._event("evaluation", in_words(row))
         except DeviceError as error:
@@ -278,17 +268,8 @@ class TrainingRun:
         explained = self._room.explained(error, 0)
         self._event("note", f"no {what}: {explained.message}")
 
-    @contextmanager
-    def _doing(self, activity: Activity) -> Iterator[None]:
-        """Let readers know why no step ends for a while."""
-        self._records.set_meta(ACTIVITY_KEY, activity)
-        try:
-            yield
-        finally:
-            self._records.set_meta(ACTIVITY_KEY, "")
-
     def _evaluate(self) -> str:
-        with self._doing("evaluating"):
+        with doing(self._records, "evaluating"):
             return self._evaluate_and_sample()
 
     def _evaluate_and_sample(self) -> str:
@@ -299,82 +280,29 @@ class TrainingRun:
         self._evaluated_step = self.step
         self._patience.take(rows)
         self._validation_loss = next(row.loss for row in rows if row.split == "validation")
-        if self._saved_step == self.step:
+        if self._keeping.is_current:
             self._saver.label(self.step, self._validation_loss)
         self._evaluator.continue_prompts(self.step)
         return "; ".join(in_words(row) for row in rows)
 
-    def _save_if_possible(self) -> None:
-        """A periodic checkpoint that can't be written makes the run degraded and is tried again in a minute; training goes on."""
-        try:
-            self._save()
-        except RunStateError as error:
-            self._event("note", f"no checkpoint: {error.message}")
-        except StorageError as error:
-            self._save_again_at = time.monotonic() + SAVE_AGAIN_SECONDS
-            self._records.saving_failed(error, self.step)
-
-    def _store_at_end(self) -> bool:
-        """Save, and store what waits for a full disk; False where that can't be done now. Hours of training are worth a wait for space."""
-        try:
-            self._save()
-            self._records.store_all()
-        except StorageError as error:
-            if self._saved_step != self.step:
-                self._records.saving_failed(error, self.step)
-            self._records.check()
-            self._wait_until = time.monotonic() + END_AGAIN_SECONDS
-            return False
-        return True
-
-    def _save(self, *, judged: bool = True) -> str:
-        """The newest checkpoint, written now where the disk has not this very state; `judged`: its validation loss, where known, makes it a candidate for the best."""
-        self._reporter.flush()
-        if self.step and self._saved_step != self.step:
-            with suppress(StorageError):  # a resume from this checkpoint should find the rows before it
-                self._records.store_all()
-            if not self._trainer.weights_are_finite():
-                raise RunStateError("the weights are not finite: they are not saved", hint="the checkpoints before are kept")
-            self._trainer.active_seconds = self._reporter.active_seconds
-            validation_loss = self._validation_loss if judged and self._evaluated_step == self.step else None
-            with self._doing("saving"):
-                row = self._write(validation_loss)
-            self._saved_step, self._durable_step, self._saved_path = self.step, self.step, row.path
-            self._save_again_at = math.inf
-            self._records.saved(self.step)
-        return self._saved_path if self.step else ""
-
-    def _write(self, validation_loss: float | None) -> CheckpointRow:
-        try:
-            return self._saver.save(self._trainer, train_loss=self._reporter.train_loss, validation_loss=validation_loss)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise StorageError("out of memory while a checkpoint was written", hint="the checkpoints before are kept") from error
+    @property
+    def _loss_here(self) -> float | None:
+        """The validation loss at this very step; None where none was measured."""
+        return self._validation_loss if self._evaluated_step == self.step else None
 
     def _train_step(self) -> StepResult:
         try:
             return self._trainer.train_step()
         except DeviceError as error:
-            raise self._room.explained(error, self._durable_step) from error
+            raise self._room.explained(error, self._keeping.step) from error
 
     def _heed_guard(self) -> None:
         """Tell what it found; end the run where it is enough."""
         for found in self._guard.findings():
             self._records.add_event(EventRow(self._attempt, found.step, found.kind, found.text, time.time()))
         if self._guard.failed_at is not None:
-            kept = self._keep_last_good()
+            kept = self._keeping.save_last_good(self.step - self._guard.bad_steps)
             raise too_many_bad_steps(self._guard.failed_at, self._config, self._room.run, kept=kept, best=self._saver.best)
-
-    def _keep_last_good(self) -> str:
-        """Save the weights as the last good step left them; what is kept, in words."""
-        good = self.step - self._guard.bad_steps
-        if good > 0:
-            try:
-                return f"the weights of step {good:,}, the last good ones, are saved as {self._save(judged=False)}"
-            except (RunStateError, StorageError) as error:
-                self._event("note", f"no checkpoint: {error.message}")
-        return f"the newest checkpoint is {self._saved_path}" if self._saved_path else "there is no checkpoint"
 
     def _tell_graph(self) -> None:
         """What the first step of an attempt found out about CUDA graphs."""

@@ -262,7 +262,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, database: R
             bench.trainer.model.output.bias.fill_(math.inf)
 
     bench.evaluator.during = overflow
-    with pytest.raises(RnnlmError, match="not finite for 20 steps in a row up to step 30 .*: there is no checkpoint"):
+    with pytest.raises(RnnlmError, match=r"not finite for 20 steps in a row up to step 30 .*: there is no checkpoint"):
         bench.training.train()
     assert bench.saver.saved == []
     assert ("note", "no checkpoint: the weights are not finite: they are not saved") in bench.events()

@@ -13,7 +13,7 @@ from rnnlm_tui.contract.metrics import CheckpointRow
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.worker import training
+from rnnlm_tui.worker import keeping, training
 from tests.unit.worker import test_training
 from tests.unit.worker.stores import records_of
 from tests.unit.worker.test_training import STEPS, Bench
@@ -26,7 +26,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """A run whose every step is a commit, on a database that can refuse; its memory has room for a few rows."""
     monkeypatch.setattr("rnnlm_tui.worker.reporter.REPORT_SECONDS", 0.0)
     monkeypatch.setattr(training, "PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(training, "END_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(keeping, "END_AGAIN_SECONDS", 0.01)
     monkeypatch.setattr(test_training, "records_of", lambda database: records_of(database, max_kept=LIMIT))
     with RunDatabase(RunDirectory(tmp_path).database_path) as database:
         yield Bench(tmp_path, database, every=20)
@@ -89,7 +89,7 @@ def test_a_checkpoint_that_the_disk_refuses_at_the_end_is_waited_for(bench: Benc
 
 
 def test_a_periodic_checkpoint_is_tried_again_before_the_next_is_due(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "SAVE_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(keeping, "SAVE_AGAIN_SECONDS", 0.0)
     save, tried = bench.saver.save, list[int]()
 
     def third_time(trainer: Trainer, *, train_loss: float, validation_loss: float | None) -> CheckpointRow:
