@@ -221,7 +221,14 @@ ROWS: tuple[Row, ...] = (
             "test_inputs_prompts::test_ctrl_c_stops_a_sample_and_leaves_no_process",
         ),
     ),
-    Row("clock jumps, DST", "rates and remaining time from the monotonic clock; order by step", ()),
+    Row(
+        "clock jumps, DST",
+        "rates and remaining time from the monotonic clock; order by step",
+        (
+            "test_clock::test_a_clock_that_jumps_changes_no_rate_no_remaining_time_and_no_order",
+            "test_clock::test_the_end_of_summer_time_in_mid_run_changes_no_order_and_every_verb_tells_it",
+        ),
+    ),
     Row(
         "resize 1×1 to 300×100 in a loop on every screen while data arrives",
         "no exception",

@@ -1,0 +1,108 @@
+"""A wall clock that jumps, or is put back for the winter, changes neither rates nor the time that is left nor any order."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+
+from rnnlm_tui.cli.main import run as command
+from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.locks import RunLock, boot_id, host_name
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.supervisor.monitor import RunMonitor
+from tests.unit.store.rows import new_run
+from tests.unit.worker.test_training import STEPS, Bench
+
+pytestmark = pytest.mark.faults
+
+DAY = 86_400.0
+END_OF_SUMMER_TIME = 1_792_890_000.0
+"""2026-10-25 01:00 UTC: in Berlin it is 03:00, and then 02:00 again."""
+
+
+class WallClock:
+    """What `time.time` says in this process: the real clock, put forward or back."""
+
+    def __init__(self) -> None:
+        self.offset = 0.0
+        self._real: Callable[[], float] = time.time
+
+    def __call__(self) -> float:
+        return self._real() + self.offset
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> WallClock:
+    """The clock of everything in this process."""
+    clock = WallClock()
+    monkeypatch.setattr(time, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def run() -> RunDirectory:
+    """A run without a worker."""
+    return new_run()
+
+
+def trained(run: RunDirectory, jumps: dict[int, Callable[[], None]]) -> list[RunSummary]:
+    """The real loop from the first step to the last; the figures that a reader has at each evaluation, right after the clock has jumped."""
+    found = []
+    with RunDatabase(run.database_path) as database, RunLock(run.lock_path):
+        database.begin_attempt(os.getpid(), host_name(), boot_id(), "cpu", 0, {})
+        database.set_meta("max_steps", str(STEPS))
+        bench, monitor = Bench(run.path, database, every=10), RunMonitor(run)
+
+        def look() -> None:
+            jumps.get(bench.trainer.step, lambda: None)()
+            found.append(monitor.summary())
+
+        bench.evaluator.during = look
+        assert bench.training.train() == "finished"
+        monitor.close()
+    return found
+
+
+@pytest.mark.parametrize("jump", [-DAY, -3_600.0, 31 * DAY], ids=["a day back", "an hour back", "a month ahead"])
+def test_a_clock_that_jumps_changes_no_rate_no_remaining_time_and_no_order(run: RunDirectory, wall: WallClock, jump: float) -> None:
+    began = time.monotonic()
+    seen = trained(run, {20: lambda: setattr(wall, "offset", jump)})
+    spent = time.monotonic() - began
+    assert [summary.status for summary in seen[:-1]] == ["running"] * 3
+    for summary in seen[:-1]:
+        assert summary.eta_seconds is not None
+        assert 0 <= summary.eta_seconds < 10 * spent
+        assert 0 < summary.active_seconds < spent
+    with RunReader(run) as reader:
+        rows, table = list(reader.steps_since()), reader.series()
+    assert [row.step for row in rows] == list(range(1, STEPS + 1))
+    assert list(table.step) == [float(step) for step in range(1, STEPS + 1)]
+    assert all(before.active_seconds < after.active_seconds < spent for before, after in pairwise(rows))
+    assert all(0 < row.tokens_per_second < 1e9 for row in rows)
+    assert any(abs(after.time - before.time) > abs(jump) / 2 for before, after in pairwise(rows))  # the clock did jump
+
+
+def test_the_end_of_summer_time_in_mid_run_changes_no_order_and_every_verb_tells_it(
+    run: RunDirectory, wall: WallClock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Europe/Berlin")
+        time.tzset()
+        wall.offset = END_OF_SUMMER_TIME - 1.0 - time.time()
+        assert (time.localtime(END_OF_SUMMER_TIME - 1).tm_isdst, time.localtime(END_OF_SUMMER_TIME).tm_isdst) == (1, 0)
+        seen = trained(run, {20: lambda: setattr(wall, "offset", wall.offset + 2.0)})
+        for arguments in (["show"], ["checkpoints"], ["metrics"], ["metrics", "--csv"]):
+            assert command([arguments[0], run.name, *arguments[1:]]) == 0
+            assert "Traceback" not in "".join(capsys.readouterr())
+    time.tzset()
+    assert [summary.step for summary in seen] == sorted(summary.step for summary in seen)
+    with RunReader(run) as reader:
+        times = [row.time for row in reader.steps_since()]
+    assert times == sorted(times)
+    assert times[0] < END_OF_SUMMER_TIME < times[-1]
