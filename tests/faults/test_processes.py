@@ -24,7 +24,7 @@ from rnnlm_tui.supervisor.launch import WORKER_SETTINGS, launch
 from rnnlm_tui.supervisor.monitor import summarize
 from rnnlm_tui.supervisor.processes import child_environment, python_command
 from rnnlm_tui.worker.inbox import EXIT_KILLED
-from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for, wait_for_step
+from tests.integration.runs import ENDLESS, PATIENCE_SECONDS, kill, start, tiny_config, wait_for, wait_for_step
 
 pytestmark = pytest.mark.faults
 
@@ -57,7 +57,7 @@ def test_sigterm_checkpoints_within_a_step_and_exits_with_0(text: Path) -> None:
         wait_until_running(run, 2)
         worker.send_signal(signal.SIGTERM)
         sent = time.time()
-        assert worker.wait(60) == 0
+        assert worker.wait(PATIENCE_SECONDS) == 0
     summary = summarize(run)
     assert summary.status == "stopped"
     assert resolve_checkpoint(run, "last").name == f"step-{summary.step:09d}"
@@ -72,7 +72,7 @@ def test_sigterm_during_a_pause_saves_what_was_done_and_exits_with_0(text: Path)
         wait_until_running(run, 5)
         paused = send(run, "pause")
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(60) == 0
+        assert worker.wait(PATIENCE_SECONDS) == 0
     assert (summarize(run).status, summarize(run).step) == ("stopped", paused.step)
     assert resolve_checkpoint(run, "last").name == f"step-{paused.step:09d}"
 
@@ -84,7 +84,7 @@ def test_a_second_sigterm_leaves_now_and_the_run_resumes(text: Path) -> None:
         worker.send_signal(signal.SIGTERM)
         wait_for(lambda: worker.poll() is not None or not is_pending(worker.pid, signal.SIGTERM), "the first signal to arrive")
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(60) == EXIT_KILLED
+        assert worker.wait(PATIENCE_SECONDS) == EXIT_KILLED
     assert not read_lock(run.lock_path).held
     assert summarize(run).status == "crashed"
     resume(run)
@@ -146,7 +146,7 @@ def test_a_second_worker_is_refused_with_pid_and_time_also_after_kill_9_of_the_f
 def test_of_two_workers_that_start_at_once_one_trains(text: Path) -> None:
     run = create_run(tiny_config(text, {"training.max_steps": 20}))
     with worker_of(run) as first, worker_of(run) as second:
-        codes = sorted((first.wait(60), second.wait(60)))
+        codes = sorted((first.wait(PATIENCE_SECONDS), second.wait(PATIENCE_SECONDS)))
     assert codes == [0, RunStateError.exit_code]
     assert (summarize(run).status, summarize(run).attempt) == ("finished", 1)
 
