@@ -157,3 +157,12 @@ def test_what_safetensors_cannot_write_is_told_as_a_fault_of_the_disk(tmp_path: 
     with pytest.raises(StorageError, match=r"can't write .*training_state\.safetensors: .*No space left") as caught:
         write_training_state(tmp_path, trainer_of("stream"))
     assert "free some space" in caught.value.hint
+
+
+def test_loaded_tensors_stand_at_addresses_at_which_products_round_as_before(checkpoint: Path) -> None:
+    trainer = trainer_of("stream")
+    load_training_state(checkpoint, trainer)
+    loaded = [tensor for layer in trainer.state for tensor in layer]
+    loaded += [tensor for moments in trainer.optimizer.state.values() for tensor in moments.values() if isinstance(tensor, torch.Tensor)]
+    assert loaded
+    assert {tensor.data_ptr() % 64 for tensor in loaded} == {0}
