@@ -169,9 +169,6 @@ ROWS: tuple[Row, ...] = (
         "corpus missing, empty, shorter than a window, invalid UTF-8, binary, directory, FIFO, one 1 GB line, CRLF, BOM, NULs; changed between stop and resume",
         "refused by kind with the fact, or works in constant memory; a change is refused with both hashes",
         (
-            "test_inputs_corpus::test_a_corpus_that_is_none_is_refused_by_kind_with_the_fact",
-            "test_inputs_corpus::test_line_ends_and_byte_order_marks_train_to_the_weights_of_the_plain_text",
-            "test_inputs_corpus::test_one_line_of_hundreds_of_megabytes_is_read_in_constant_memory",
             "test_exact_resume::test_a_changed_corpus_is_refused_with_both_hashes",
             "test_exact_resume::test_a_changed_tokenizer_is_refused_with_both_hashes",
         ),
