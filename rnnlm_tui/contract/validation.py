@@ -125,7 +125,7 @@ def parse_value(path: str, text: str) -> object:
     for candidate in (plain, _exponent_as_toml(plain)):
         try:
             return cast(object, tomllib.loads(f"value = {candidate}")["value"])
-        except tomllib.TOMLDecodeError:
+        except (tomllib.TOMLDecodeError, RecursionError):
             continue
     return text
 

@@ -130,7 +130,7 @@ class RunDirectory:
             data = self.config_path.read_bytes()
         try:
             return parse_config(tomllib.loads(data.decode("utf-8")))
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
             raise StorageError(
                 f"{self.config_path} is damaged: {error}", hint="a run's config is never edited; restore the file, or start a new run"
             ) from error

@@ -1,0 +1,149 @@
+"""Corpora that are none, damaged, odd or huge: refused by kind with the fact before a run is made, or read in constant memory."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.cli.main import run as run_verb
+from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.corpus.token_store import prepare_corpus
+from rnnlm_tui.store.runs import list_runs
+
+pytestmark = pytest.mark.faults
+
+DEADLINE = 120.0
+HUGE = int(os.environ.get("RNNLM_TUI_HUGE_LINE", str(64 * 2**20)))
+"""Bytes of the one line; a GiB takes minutes."""
+MOST_MIB = 160
+"""Memory that preparing it may take, imports included; what lies mapped on the disk does not count."""
+
+PREPARE = """
+import resource, sys
+from pathlib import Path
+from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.corpus.token_store import prepare_corpus
+resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[3]) << 20,) * 2)
+prepared = prepare_corpus(CorpusConfig(source=sys.argv[1]), TokenizerConfig(kind="byte"), TrainingConfig(), Path(sys.argv[2]), lambda _: None)
+print(prepared.manifest.splits["train"].bytes, *prepared.manifest.notes, sep="|")
+"""
+
+
+def missing(path: Path) -> None:
+    """Nothing is there."""
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def listening(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def folder_of_others(path: Path) -> None:
+    path.mkdir()
+    (path / "picture.png").write_bytes(b"\x89PNG")
+
+
+def link_to_itself(path: Path) -> None:
+    path.symlink_to(path)
+
+
+def holding(data: bytes) -> Callable[[Path], None]:
+    """A file of these bytes."""
+
+    def write(path: Path) -> None:
+        path.write_bytes(data)
+
+    return write
+
+
+TEXT = b"The cat sat on the mat with a dog.\n" * 400
+REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
+    "missing": (missing, "does not exist"),
+    "empty": (holding(b""), "empty"),
+    "blank lines": (holding(b"\n \n\t\n" * 50), "empty"),
+    "shorter than a window": (holding(b"one two\nthree\n"), "a batch needs"),
+    "invalid UTF-8": (holding(TEXT + b"caf\xe9\n" + TEXT), "is not UTF-8: 0xe9 at byte 14,003 (line 401)"),
+    "NULs": (holding(TEXT + b"a\0b\n"), "is binary: a NUL at byte 14,001 (line 401)"),
+    "UTF-16": (holding("The cat sat.\n".encode("utf-16")), "UTF-16 text"),
+    "a pickle": (holding(b"\x80\x04\x95" + TEXT), "a pickle"),
+    "a zip": (holding(b"PK\x03\x04" + TEXT), "a zip archive"),
+    "a program": (holding(b"\x7fELF" + TEXT), "a program"),
+    "a FIFO": (fifo, "is a FIFO"),
+    "a socket": (listening, "is a socket"),
+    "an empty folder": (folder, "it is empty"),
+    "a folder of pictures": (folder_of_others, "1 other file"),
+    "a link to itself": (link_to_itself, "can't be read: too many levels"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_no_corpus_is_refused_by_kind_and_no_run_is_made(kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    make, fact = REFUSED[kind]
+    path = tmp_path / "corpus.txt"
+    make(path)
+    assert run_verb(["train", "--set", f"corpus.source={path}", "--detach"]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert fact in err
+    assert "corpus.txt" in err
+    assert "Traceback" not in err
+    assert list_runs() == []
+
+
+def test_a_damaged_gzip_and_a_record_that_is_none_are_refused_with_the_place(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    packed = tmp_path / "corpus.txt.gz"
+    packed.write_bytes(gzip.compress(TEXT)[:-20])
+    records = tmp_path / "corpus.jsonl"
+    records.write_text('{"text": "The cat"}\n{"body": "sat"}\n', encoding="utf-8")
+    for path, fact in ((packed, "damaged gzip"), (records, "line 2")):
+        assert run_verb(["train", "--set", f"corpus.source={path}", "--detach"]) == 2
+        assert fact in capfd.readouterr().err
+    assert list_runs() == []
+
+
+def prepare(source: Path, corpora: Path) -> tuple[int, str]:
+    """Bytes of the training text and the notes of a corpus prepared in a process of its own, which can't take much memory."""
+    command = [sys.executable, "-c", PREPARE, str(source), str(corpora), str(MOST_MIB)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert ended.returncode == 0, ended.stderr
+    count, _, notes = ended.stdout.strip().partition("|")
+    return int(count), notes
+
+
+def test_line_ends_of_every_kind_and_a_byte_order_mark_give_the_same_text(tmp_path: Path) -> None:
+    plain = TEXT + b"\n".join(b"line %d" % number for number in range(200)) + b"\n"
+    seen = set()
+    for name, data in {"lf": plain, "crlf": plain.replace(b"\n", b"\r\n"), "cr": plain.replace(b"\n", b"\r"), "bom": b"\xef\xbb\xbf" + plain}.items():
+        source = tmp_path / f"{name}.txt"
+        source.write_bytes(data)
+        prepared = prepare_corpus(CorpusConfig(source=str(source)), TokenizerConfig(kind="byte"), TrainingConfig(), tmp_path / name, lambda _: None)
+        seen.add(prepared.tokens("train")[:].tobytes())
+    assert len(seen) == 1
+
+
+def test_one_huge_line_is_prepared_in_constant_memory(tmp_path: Path) -> None:
+    words = b"many words stand on this one line " * 32_768
+    source = tmp_path / "huge.txt.gz"
+    with gzip.open(source, "wb", compresslevel=1) as file:
+        file.write(b"the first line\n" * 20)
+        for _ in range(HUGE // len(words)):
+            file.write(words)
+        file.write(b"\nthe last line\n")
+    count, notes = prepare(source, tmp_path / "corpora")
+    assert count > 0.85 * HUGE
+    assert "cut into several sentences" in notes

@@ -1,0 +1,79 @@
+"""Every field of a config with values of every kind: taken whole, or refused by its path and its range; and configs on the disk that were damaged."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rnnlm_tui.cli.main import run as run_verb
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.validation import allowed_range, field_paths, parse_config, section_model
+from rnnlm_tui.errors import ConfigError
+from rnnlm_tui.store.runs import create_run
+
+pytestmark = pytest.mark.faults
+
+WRONG: tuple[object, ...] = (
+    0,
+    -1,
+    -1e-9,
+    10**9,
+    10**30,
+    1.5,
+    float("nan"),
+    float("inf"),
+    -float("inf"),
+    "x",
+    "",
+    "1",
+    True,
+    None,
+    [],
+    [1],
+    {},
+    {"a": 1},
+    "\udcff",
+    "x" * 10_000,
+)
+"""Values of every kind; most fields can't take most of them."""
+
+
+@pytest.mark.parametrize("path", field_paths())
+def test_a_field_with_a_value_of_any_kind_is_taken_whole_or_refused_by_its_path(path: str) -> None:
+    section, _, name = path.partition(".")
+    told: list[tuple[object, ConfigError]] = []
+    for value in WRONG:
+        try:
+            config = parse_config({section: {name: value}})
+        except ConfigError as error:
+            told.append((value, error))
+        else:
+            taken = getattr(getattr(config, section), name)
+            assert taken == value or (isinstance(value, list) and list(taken) == value), value
+    assert len(told) >= 8, "some kind of value is taken that this field has no use for"
+    for value, refusal in told:
+        assert any(problem.path.startswith(path) or section in problem.path for problem in refusal.problems), value
+        assert all(problem.message and "validation error" not in problem.message for problem in refusal.problems)
+
+
+@pytest.mark.parametrize("path", [path for path in field_paths() if allowed_range(path)])
+def test_a_number_out_of_range_is_refused_with_the_range(path: str) -> None:
+    section, _, name = path.partition(".")
+    refused = []
+    for value in (-(10**30), 10**30):
+        with pytest.raises(ConfigError) as caught:
+            parse_config({section: {name: value if section_model(section).model_fields[name].annotation is not float else float(value)}})
+        refused += [problem for problem in caught.value.problems if problem.path == path]
+    assert len(refused) == 2
+    assert all(problem.hint == allowed_range(path) for problem in refused)
+
+
+def test_a_run_whose_config_was_damaged_says_so_and_the_others_are_listed(capfd: pytest.CaptureFixture[str]) -> None:
+    create_run(RunConfig(), "whole")
+    for name, content in (("torn", b"[model"), ("wrong", b"[model]\nhidden_size = -1\n"), ("binary", b"\xff\0\xfe")):
+        create_run(RunConfig(), name).config_path.write_bytes(content)
+        assert run_verb(["show", name]) == 5
+        assert "config.toml" in capfd.readouterr().err
+    assert run_verb(["runs", "--json"]) == 0
+    assert "whole" in {summary["run"] for summary in json.loads(capfd.readouterr().out)}
