@@ -38,6 +38,12 @@ def held_bytes(device: torch.device) -> int:
     return _of_process("VmRSS") or int(psutil.Process().memory_info().rss)
 
 
+def limit_left() -> int | None:
+    """Bytes that this process's own limit (`ulimit -v`) leaves it; None where it has none."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else max(0, limit - int(psutil.Process().memory_info().vms))
+
+
 def _of_process(name: str) -> int | None:
     """A size of /proc/self/status in bytes; None on a system that has none."""
     try:

@@ -14,7 +14,7 @@ from rnnlm_tui.contract.estimates import FLOAT_BYTES, parameter_count
 from rnnlm_tui.contract.figures import memory
 from rnnlm_tui.contract.memory import fitting_batch, memory_parts
 from rnnlm_tui.engine.failures import NO_PRIMITIVE, is_out_of_memory
-from rnnlm_tui.engine.memory import held_bytes
+from rnnlm_tui.engine.memory import held_bytes, limit_left
 from rnnlm_tui.engine.preflight import fitting_rows, rehearse_evaluation, rehearse_step
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import DeviceError
@@ -44,7 +44,8 @@ class Room:
         """Bytes that this process holds or could take: of the GPU where one trains, else of the machine."""
         if self._device.type == "cuda":
             return torch.cuda.mem_get_info(self._device)[0] + torch.cuda.memory_reserved(self._device)
-        return memory_available() + held_bytes(self._device)
+        left = limit_left()
+        return held_bytes(self._device) + (memory_available() if left is None else min(left, memory_available()))
 
     def warning(self) -> str:
         """What to know before it starts where it needs more than there is; empty where it fits."""
@@ -100,7 +101,8 @@ class Room:
             return error
         free = f", {memory(self.needed)} by estimate, {memory(self.available())} are there"
         if not tried:
-            batch = min(self._fitting(self.available()) or 0, self._config.training.batch_size // 2) or None
+            half = self._config.training.batch_size // 2  # the whole has worked before, whatever the arithmetic says
+            batch = min(self._fitting(self.available()) or half, half) or None
         return DeviceError(f"{error.message} ({self._model_words()}{free})", hint=self._hint(batch, step, tried=tried))
 
     def _fitting(self, have: int) -> int | None:

@@ -104,6 +104,7 @@ def test_a_step_that_memory_cannot_hold_is_refused_before_the_first_with_a_batch
     assert re.search(r"out of memory in a step of 3,000 x 7 tokens \(elman, 2 x 128 units, \d+ types, [\d.]+ GiB by estimate, [\d.]+ GiB are there\)", message)
     fits = re.search(r"training.batch_size = ([\d,]+) was tried and fits", hint)
     assert fits is not None, hint
+    assert any("of memory by estimate and" in words for _, words in notes(run))  # said before it was tried
     batch = int(fits[1].replace(",", ""))
     assert 1 <= batch < 3_000
     smaller = create_run(tiny_config(text, {**WIDE, "training.batch_size": batch, "training.bptt": 7, "training.max_steps": 2}), "fitting")
