@@ -63,6 +63,17 @@ class Terminal:
         while left:
             left = left[os.write(self.descriptor, left[:4_096]) :]
 
+    def resize(self, columns: int, rows: int) -> None:
+        """Another size, as of a window that is dragged."""
+        self.columns, self.rows = columns, rows
+        self.screen.resize(rows, columns)
+        fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    @property
+    def alive(self) -> bool:
+        """Whether the program runs."""
+        return not self._ended()
+
     def read(self, seconds: float) -> bool:
         """Take in what comes within `seconds`; False when nothing did."""
         ready, _, _ = select.select([self.descriptor], [], [], seconds)

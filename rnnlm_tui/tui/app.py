@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
-from textual.events import Event, Key
+from textual.events import Event, Key, Resize
 from textual.filter import LineFilter
 from textual.screen import Screen
 
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 ResultT = TypeVar("ResultT")
 
+SIZES_AT_START = 2
+"""Textual tells the app its size twice before anything is painted."""
 STALLED_SECONDS = 5.0
 """Between two looks at the clock while a run stands still."""
 
@@ -78,6 +80,7 @@ class RnnlmApp(LaboratoryApp):
         if pane is not None or run is not None:
             vars(self)["DEFAULT_MODE"] = pane or "train"  # before Textual makes the first screen, so that no other is built and thrown away
         super().__init__(run, ascii_only=ascii_only, fps=fps, services=services, settings=settings)
+        self._sizes_told = 0
         self._ascii_filters = [AsciiMarks()] if ascii_only else []
         self.animation_level = "none"
         self.register_theme(THEME)
@@ -94,10 +97,14 @@ class RnnlmApp(LaboratoryApp):
             self.watcher.open(self.run_directory)
 
     async def on_event(self, event: Event) -> None:
-        """Textual's way for everything that happens: a key ends what was said before it."""
+        """Textual's way for everything that happens: a key ends what was said before it; another size of the terminal, or the same one again, has cost it what stood there."""
         if isinstance(event, Key) and self.pane_screen is not None:
             self.pane_screen.end_notice()
         await super().on_event(event)
+        if isinstance(event, Resize):
+            self._sizes_told += 1
+            if self._sizes_told > SIZES_AT_START:
+                self._paint_anew()
 
     async def on_unmount(self) -> None:
         self.watcher.close()
@@ -215,6 +222,12 @@ class RnnlmApp(LaboratoryApp):
         """Out, now; what is remembered is on disk already."""
         self.watcher.close()
         self.exit(0)
+
+    def _paint_anew(self) -> None:
+        """Everything that shows. Textual does so for another size alone: a window that was made smaller and large again at once stays half empty."""
+        if self.pane_screen is not None:
+            self.pane_screen.forget_terminal()
+        self.screen.refresh()
 
     def _tell_the_time(self) -> None:
         """Nothing changes in a stalled run but for how long."""

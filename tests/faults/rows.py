@@ -169,6 +169,10 @@ ROWS: tuple[Row, ...] = (
         "corpus missing, empty, shorter than a window, invalid UTF-8, binary, directory, FIFO, one 1 GB line, CRLF, BOM, NULs; changed between stop and resume",
         "refused by kind with the fact, or works in constant memory; a change is refused with both hashes",
         (
+            "test_inputs_corpora::test_what_is_no_corpus_is_refused_by_kind_and_no_run_is_made",
+            "test_inputs_corpora::test_a_damaged_gzip_and_a_record_that_is_none_are_refused_with_the_place",
+            "test_inputs_corpora::test_line_ends_of_every_kind_and_a_byte_order_mark_give_the_same_text",
+            "test_inputs_corpora::test_one_huge_line_is_prepared_in_constant_memory",
             "test_exact_resume::test_a_changed_corpus_is_refused_with_both_hashes",
             "test_exact_resume::test_a_changed_tokenizer_is_refused_with_both_hashes",
         ),
@@ -179,6 +183,10 @@ ROWS: tuple[Row, ...] = (
         (
             "test_inputs_config::test_every_problem_of_a_config_is_told_at_once_with_its_field_its_range_and_a_near_spelling",
             "test_inputs_config::test_assignments_are_told_as_a_file_is",
+            "test_inputs_config::test_a_file_that_is_no_config_is_refused_by_its_name",
+            "test_inputs_fields::test_a_field_with_a_value_of_any_kind_is_taken_whole_or_refused_by_its_path",
+            "test_inputs_fields::test_a_number_out_of_range_is_refused_with_the_range",
+            "test_inputs_fields::test_a_run_whose_config_was_damaged_says_so_and_the_others_are_listed",
         ),
     ),
     Row(
@@ -231,8 +239,11 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "resize 1×1 to 300×100 in a loop on every screen while data arrives",
-        "no exception",
-        ("test_resize::test_resizing_on_every_screen_while_data_arrives_raises_nothing",),
+        "no exception, and everything stands there again",
+        (
+            "test_resize::test_resizing_on_every_screen_while_data_arrives_raises_nothing",
+            "test_resize::test_a_window_that_was_made_small_and_large_again_at_once_shows_everything",
+        ),
     ),
     Row(
         "resume with another batch size, model size, dtype, number of processes",

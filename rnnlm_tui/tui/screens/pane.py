@@ -201,20 +201,20 @@ class PaneScreen(Screen[None]):
         return self.lab.run_directory.path if self.lab.run_directory else None
 
     def on_mount(self) -> None:
-        self.app.app_resume_signal.subscribe(self, self._forget_terminal, immediate=True)
+        self.app.app_resume_signal.subscribe(self, self.forget_terminal, immediate=True)
         if self.FIRST_FOCUS:
             self.query_one(self.FIRST_FOCUS, Widget).focus()
         self._arrive()
 
     def on_screen_suspend(self, _event: ScreenSuspend) -> None:
-        self._forget_terminal()
+        self.forget_terminal()
 
-    def _forget_terminal(self, _app: object = None) -> None:
+    def forget_terminal(self, _app: object = None) -> None:
         """Something else writes to the terminal now, or has: this screen is sent whole the next time."""
         self._compositor.sent.forget()
 
     def on_screen_resume(self, _event: ScreenResume) -> None:
-        self._forget_terminal()
+        self.forget_terminal()
         if self.is_ready:  # the first time it comes before the widgets do
             self._arrive()
 
@@ -227,7 +227,7 @@ class PaneScreen(Screen[None]):
     def on_resize(self, event: Resize) -> None:
         if event.size != self._painted_size:  # at its start a pane is told its size several times
             self._painted_size = event.size
-            self._forget_terminal()
+            self.forget_terminal()
         self._fit(event.size)
         self.refresh_frame()
 

@@ -1,0 +1,48 @@
+"""The app on a run that never stops training, or on one that has ended, for terminals that change their size: `python -m tests.faults.resizing_app RUN`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import cast
+
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.supervisor.monitor import RunSnapshot
+from rnnlm_tui.tui.app import RnnlmApp
+from tests.tui.fakes import MOST, FakeMonitor, FakeServices, make_snapshot
+
+TRAINS, ENDED = "plain-otter", "old-otter"
+STEPS_A_LOOK = 37
+
+
+@dataclass
+class Growing(FakeMonitor):
+    """Has news at every look."""
+
+    step: int = 100
+
+    def poll(self) -> RunSnapshot | None:
+        if self.name != TRAINS:
+            return super().poll()
+        self.step = self.step % (MOST - STEPS_A_LOOK) + STEPS_A_LOOK
+        self.services.snapshots[self.name] = make_snapshot("running", self.step, name=self.name)
+        return super().poll()
+
+
+class Growth(FakeServices):
+    """A run that trains, and an old one."""
+
+    def monitor(self, run: RunDirectory) -> Growing:
+        return Growing(self, run.name)
+
+
+def main() -> int:
+    """Run the app; the exit code."""
+    snapshot = make_snapshot("running", 100, name=TRAINS)
+    old = make_snapshot("finished", MOST, name=ENDED)
+    services = Growth(runs=[snapshot.summary, old.summary], snapshots={run.summary.run: run for run in (snapshot, old)})
+    return cast(int, RnnlmApp(services.run(sys.argv[1]), "train", services=services, fps=20.0).run())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

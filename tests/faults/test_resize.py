@@ -1,0 +1,137 @@
+"""A terminal that changes its size in a loop, on every screen, while data arrives: nothing fails. `python -m tests.faults.test_resize ROUNDS` for longer."""
+
+from __future__ import annotations
+
+import random
+import sys
+from functools import partial
+from itertools import count
+from time import monotonic
+
+import pytest
+
+from tests.faults.resizing_app import TRAINS
+from tests.terminal import Terminal
+
+pytestmark = pytest.mark.faults
+
+DEADLINE = 60.0
+PATIENCE = 5.0
+"""Seconds after which a key is typed again."""
+ROUNDS = 1
+EXTREMES = ((1, 1), (300, 1), (1, 100), (300, 100), (2, 2), (59, 15), (60, 14), (60, 15), (79, 24), (120, 40))
+LARGEST = (300, 100)
+SCREENS: dict[str, tuple[tuple[str, str], ...]] = {
+    "train": (("", "Perplexity, log"),),
+    "one chart with a cursor": (("z\x1b[C", "Close cursor"),),
+    "config": (("\x1b", "-Close cursor"), ("\x1b", "Machine"), ("1", "Tokenizer")),
+    "a field of a draft": (("n", "draft, not started"), ("\rzzz", "zzz")),
+    "presets": (("\t", "byte-level BPE"), ("P", "leave it")),
+    "checkpoints": (("\x1b", "-leave it"), ("3", "kept, newest")),
+    "prompt": (("4", "@best"),),
+    "a prompt being written": (("The state of", "The state of"),),
+    "settings": (("\t", "-earlier prompts"),),
+    "runs": (("\x1b", "earlier prompts"), ("\x1b", "q Leave"), ("r", "sorted by")),
+    "the question before deleting": (("j", "╭─ old-otter"), ("d", "Delete this run?")),
+    "keys": (("\x1b", "-Delete this run?"), ("?", "Keys: Runs")),
+    "palette": (("\x1b", "-Keys: Runs"), ("\x10", "type to search")),
+    "the question before leaving": (("\x1b", "-type to search"), ("k", "╭─ plain-otter"), ("2", "Perplexity, log"), ("q", "Leave rnnlm-tui?")),
+}
+"""What lies on the screen, and how to get there from the one before: keys, and the words that tell that they acted, `-` before words that must be gone."""
+BACK = (("\x1b", "-Leave rnnlm-tui?"),)
+
+
+def sizes(draw: random.Random) -> list[tuple[int, int]]:
+    """The extremes and as many others, in any order."""
+    found = [*EXTREMES, *((draw.randint(1, LARGEST[0]), draw.randint(1, LARGEST[1])) for _ in EXTREMES)]
+    draw.shuffle(found)
+    return found
+
+
+def walk(opened: Terminal, way: tuple[tuple[str, str], ...]) -> None:
+    """Type, and wait for what each key does; typed again where it was lost, for a terminal that was too small has taken the focus."""
+    opened.resize(120, 40)
+    opened.wait_for(lambda: opened.screen.display[0].rstrip().endswith("NVIDIA L4") and bool(opened.screen.display[39].strip()), DEADLINE)
+    for keys, words in way:
+        deadline = monotonic() + DEADLINE
+        while True:
+            opened.send(keys)
+            try:
+                opened.wait_for(partial(_stands, opened, words), PATIENCE)
+                break
+            except AssertionError:
+                if monotonic() > deadline:
+                    raise
+
+
+def _stands(opened: Terminal, words: str) -> bool:
+    return words[1:] not in opened.text if words.startswith("-") else words in opened.text
+
+
+def resize_everywhere(opened: Terminal, seed: int) -> int:
+    """One round over all screens; how many sizes that were."""
+    draw = random.Random(seed)
+    changed = 0
+    for name, way in SCREENS.items():
+        walk(opened, way)
+        for columns, rows in sizes(draw):
+            opened.resize(columns, rows)
+            opened.read(draw.choice((0.0, 0.0, 0.02)))
+            assert opened.alive, f"the app ended with {opened.exit_code} on {name} at {columns}×{rows}\n{opened.raw[-2_000:].decode(errors='replace')}"
+            changed += 1
+    walk(opened, BACK)
+    return changed
+
+
+def open_app() -> Terminal:
+    """The app on a run that trains."""
+    return Terminal([sys.executable, "-m", "tests.faults.resizing_app", TRAINS], columns=120, rows=40)
+
+
+def test_resizing_on_every_screen_while_data_arrives_raises_nothing() -> None:
+    with open_app() as opened:
+        opened.wait_for("plain-otter ● running", DEADLINE)
+        changed = sum(resize_everywhere(opened, seed) for seed in range(ROUNDS))
+        assert changed == ROUNDS * len(SCREENS) * 2 * len(EXTREMES)
+        opened.send("q")
+        opened.wait_for("Leave rnnlm-tui?", DEADLINE)
+        opened.send("\r")
+        assert opened.wait(DEADLINE) == 0
+    assert b"the app failed" not in opened.raw
+
+
+def test_a_window_that_was_made_small_and_large_again_at_once_shows_everything() -> None:
+    with open_app() as opened:
+        opened.wait_for("Perplexity, log", DEADLINE)
+        walk(opened, (("1", "frozen"), ("", "ln V")))  # nothing moves there
+        for small in ((60, 15), (119, 40), (120, 39), (1, 1)):
+            opened.resize(*small)
+            opened.resize(120, 40)
+            opened.wait_for(lambda: is_whole(opened.screen.display), DEADLINE)
+
+
+def is_whole(rows: list[str]) -> bool:
+    """Whether every row of the config pane stands from edge to edge."""
+    frame = [row.strip() for row in rows[2:-1]]
+    edges = {row[0] + row[-1] for row in frame[1:-1] if row}
+    return (
+        (frame[0][:6], frame[0][-1:], edges, frame[-1][:2]) == ("╭─ Con", "╮", {"││"}, "╰─") and all(frame) and "Leave" in rows[-1] and "plain-otter" in rows[0]
+    )
+
+
+def main() -> None:
+    """So many rounds as asked for, each with other sizes."""
+    rounds = int(sys.argv[1])
+    with open_app() as opened:
+        opened.wait_for("plain-otter ● running", DEADLINE)
+        done = 0
+        for seed in count(1):
+            done += resize_everywhere(opened, seed)
+            sys.stdout.write(f"round {seed}: {done:,} sizes, no exception\n")
+            sys.stdout.flush()
+            if seed >= rounds:
+                return
+
+
+if __name__ == "__main__":
+    main()
