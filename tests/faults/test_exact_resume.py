@@ -48,13 +48,13 @@ def workers() -> Iterator[Workers]:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_run_that_is_stopped_at_random_steps_or_sampled_ends_in_the_same_bits(workers: Workers, text: Path, cell: CellType, mode: DataMode) -> None:
-    outcome = compare(workers, text, cell, mode, random.Random(), steps=75, samplings=2)
+    outcome = compare(workers, text, cell, mode, random.Random(), steps=60, samplings=2)
     assert outcome.equal, outcome
     assert outcome.samples == 2 * len(PROMPTS)
 
 
 def test_random_kills_in_mid_run_and_in_mid_save_lose_nothing(text: Path) -> None:
-    tally = kill_often(text, 20, random.Random(), steps=250, abreast=1, a_run=10)
+    tally = kill_often(text, 20, random.Random(), steps=150, abreast=1, a_run=10)
     assert tally.clean, str(tally)
     assert (tally.kills, tally.in_save > 0, tally.steps > 0) == (20, True, True), str(tally)
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from types import TracebackType
 
 from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.supervisor.launch import WORKER_SETTINGS
+from rnnlm_tui.supervisor.processes import child_environment
 
 CRASH_VARIABLE = "RNNLM_TUI_CRASH_POINT"
 
@@ -18,7 +20,13 @@ class Workers:
     """Starts workers one after the other and tells how each ended."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen([sys.executable, "-m", "tests.faults.workers"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.workers"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=child_environment(WORKER_SETTINGS),
+        )
 
     @property
     def pid(self) -> int:
