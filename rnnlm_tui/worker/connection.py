@@ -1,4 +1,4 @@
-"""Connection: one client of the control socket, and whether it belongs to this user."""
+"""Connection: one client of the control socket, and which process it is."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ class Connection:
     """What was received and not heard yet, what waits to be sent, and how much of it is in work."""
 
     socket: socket.socket
+    peer: int = 0
+    """The process at the other end; 0 where the system can't say."""
     received: bytearray = field(default_factory=bytearray)
     unsent: bytearray = field(default_factory=bytearray)
     in_work: int = 0
@@ -23,9 +25,9 @@ class Connection:
     last_heard: float = field(default_factory=time.monotonic)
 
 
-def same_user(accepted: socket.socket) -> bool:
-    """Whether the other end belongs to this user; where the system can't say, the 0700 directory has to do."""
+def peer_of(accepted: socket.socket) -> int | None:
+    """The process at the other end, 0 where the system can't say: the 0700 directory has to do then. None: it is another user's."""
     if not hasattr(socket, "SO_PEERCRED"):
-        return True
-    _pid, uid, _gid = struct.unpack("3i", accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-    return bool(uid == os.geteuid())
+        return 0
+    pid, uid, _gid = struct.unpack("3i", accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return int(pid) if uid == os.geteuid() else None

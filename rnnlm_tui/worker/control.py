@@ -8,23 +8,25 @@ import socket
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import get_args
 
-from pydantic_core import from_json
-
-from rnnlm_tui.contract.commands import MAX_REQUEST_BYTES, Command, CommandResult, Verb
+from rnnlm_tui.contract.commands import MAX_REQUEST_BYTES, Command, CommandResult
 from rnnlm_tui.contract.wire import decode_line, encode_line
-from rnnlm_tui.errors import InputError, near_names
+from rnnlm_tui.errors import InputError
 from rnnlm_tui.store.atomic import storage_errors
 from rnnlm_tui.worker.allowance import Allowance
-from rnnlm_tui.worker.connection import Connection, same_user
+from rnnlm_tui.worker.connection import Connection, peer_of
+from rnnlm_tui.worker.refusal import of_refused
+from rnnlm_tui.worker.turns import Turns
 
 MAX_CONNECTIONS = 64
-"""Beyond these the connection that has been silent longest is dropped, so that half-open ones can't lock a person out."""
+"""Beyond these the process with the most loses the one that has been silent longest, so that a crowd of them can't lock a person out."""
+BACKLOG = 16
+"""Connections that wait to be accepted; whoever comes then waits to connect. In a flood a person waits behind so many and no more."""
 MAX_UNSENT_BYTES = 1 << 20
 """A reader that lets more answers pile up is dropped."""
 IDLE_SECONDS = 60.0
@@ -62,6 +64,7 @@ class ControlServer:
         self._outbox: SimpleQueue[tuple[Connection, bytes]] = SimpleQueue()
         self._selector = selectors.DefaultSelector()
         self._connections: set[Connection] = set()
+        self._turns = Turns()
         self._closing = threading.Event()
         self._bound = False
         self._thread = threading.Thread(target=self._serve, name="control", daemon=True)
@@ -84,7 +87,7 @@ class ControlServer:
             self._listener.bind(str(self._path))
             self._bound = True
             self._path.chmod(0o600)
-            self._listener.listen(128)
+            self._listener.listen(BACKLOG)
         for waiting in (self._listener, self._wake_receiver, self._wake_sender):
             waiting.setblocking(False)
         self._selector.register(self._listener, selectors.EVENT_READ)
@@ -113,18 +116,23 @@ class ControlServer:
         deadline: float | None = None
         allowance = Allowance(SHARE, SAVED_SECONDS)
         while deadline is None or (time.monotonic() < deadline and any(one.unsent for one in self._connections)):
+            ready: list[tuple[Connection, int]] = []
             for key, events in self._selector.select(timeout=5.0 if deadline is None else 0.1):
-                connection = key.data
                 if key.fileobj is self._listener:
                     self._accept()
                     self._rest(allowance)
                 elif key.fileobj is self._wake_receiver:
                     with contextlib.suppress(OSError):
                         self._wake_receiver.recv(4096)
-                elif isinstance(connection, Connection) and connection in self._connections:
+                else:
+                    ready.append((key.data, events))
+            for connection, events in sorted(ready, key=self._turns_had):
+                if connection in self._connections:
+                    self._turns.count(connection.peer)
                     with self._alone(connection):
                         self._attend(connection, events)
-                    self._rest(allowance)
+                    if self._rest(allowance):
+                        break  # somebody who had fewer turns may have come meanwhile
             while not self._outbox.empty():
                 connection, line = self._outbox.get()
                 connection.in_work -= 1
@@ -137,11 +145,15 @@ class ControlServer:
             self._drop(connection)
         self._close_sockets()
 
-    def _rest(self, allowance: Allowance) -> None:
-        """Sleep off what was used beyond the allowance; not once the run has ended."""
+    def _turns_had(self, ready: tuple[Connection, int]) -> int:
+        return self._turns.of(ready[0].peer)
+
+    def _rest(self, allowance: Allowance) -> bool:
+        """Sleep off what was used beyond the allowance, not once the run has ended; False: nothing was."""
         seconds = allowance.rest()
         if seconds:
             self._closing.wait(seconds)
+        return seconds > 0
 
     def _close_sockets(self) -> None:
         self._selector.close()
@@ -172,13 +184,15 @@ class ControlServer:
             self._welcome(accepted)
 
     def _welcome(self, accepted: socket.socket) -> None:
-        if not same_user(accepted):
+        peer = peer_of(accepted)
+        if peer is None:
             accepted.close()
             return
         accepted.setblocking(False)
         if len(self._connections) >= MAX_CONNECTIONS:
-            self._drop(min(self._connections, key=lambda one: (one.in_work > 0, one.last_heard)))
-        connection = Connection(accepted)
+            held = Counter(one.peer for one in self._connections)
+            self._drop(min(self._connections, key=lambda one: (-held[one.peer], one.in_work > 0, one.last_heard)))
+        connection = Connection(accepted, peer)
         self._connections.add(connection)
         self._selector.register(accepted, selectors.EVENT_READ, connection)
 
@@ -231,7 +245,7 @@ class ControlServer:
 
     def _refuse(self, connection: Connection, line: bytes, problem: str) -> None:
         """Say what was wrong and hear this connection no more; its commands in work are still answered."""
-        identifier, hint = _of_refused(line)
+        identifier, hint = of_refused(line)
         connection.reading = False
         connection.received.clear()
         self._send(connection, encode_line(CommandResult(id=identifier, ok=False, error=problem, hint=hint)))
@@ -283,17 +297,3 @@ class ControlServer:
         oldest = time.monotonic() - IDLE_SECONDS
         for connection in [one for one in self._connections if not one.in_work and one.last_heard < oldest]:
             self._drop(connection)
-
-
-def _of_refused(line: bytes) -> tuple[str, str]:
-    """The id of a refused line where it has one, and a hint when its verb is unknown."""
-    try:
-        value = from_json(line)
-    except ValueError:
-        return "", "send one JSON object a line"
-    if not isinstance(value, dict):
-        return "", "send one JSON object a line"
-    verb = value.get("verb")
-    verbs: tuple[str, ...] = get_args(Verb)
-    hint = "" if verb in verbs else near_names(str(verb)[:64], verbs) or f"verbs are {', '.join(verbs)}"
-    return str(value.get("id", ""))[:64], hint
