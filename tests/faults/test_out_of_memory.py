@@ -47,9 +47,9 @@ LONG: Mapping[str, object] = {
     "training.data_mode": "sentences",
     "training.context_length": 513,
     "training.batch_size": 1,
-    "training.max_steps": 50,
-    "evaluation.every": 20,
-    "checkpoint.every": 20,
+    "training.max_steps": 80,
+    "evaluation.every": 60,
+    "checkpoint.every": 60,
 }
 """An evaluation of 128 long sentences beside steps of one: 100 MB beside two."""
 
@@ -146,28 +146,30 @@ def test_a_step_out_of_memory_ends_the_run_with_the_saved_step_and_resumes_bit_e
 def test_an_evaluation_or_a_sample_out_of_memory_is_told_and_training_goes_on(workers: Workers, tmp_path: Path) -> None:
     sentence = "the cat sat on the mat and then she saw the old bird in the house with him " * 7
     text = tmp_path / "long.txt"
-    text.write_text("".join(f"{sentence[place % 40 :]}\n" for place in range(320)))
+    text.write_text(
+        "".join(f"x{sentence[place % 40 :]}{sentence[: place % 40]}x\n" for place in range(320))
+    )  # of one length: a CPU's products keep some memory for each shape
     run = create_run(tiny_config(text, LONG), "beside")
     pid = workers.start(run)
-    wait_for_step(run, 2)
+    wait_for_step(run, 1)
     paused = send(run, "pause").step
-    assert paused < 20
+    assert paused < 60
     allow(pid, 6 * MIB)
     with pytest.raises(RnnlmError, match="out of memory beside the training"):
         send(run, "sample", prompt="the cat " * 2_000)
-    allow(pid, 24 * MIB)
+    allow(pid, 44 * MIB)
     with pytest.raises(RnnlmError, match=r"out of memory in an evaluation of 128 x 512 tokens"):
         send(run, "evaluate")
     send(run, "resume")
-    wait_for_step(run, 22)
+    wait_for_step(run, 61)
     allow(pid, None)
     assert workers.wait() == 0
     told = [(step, words) for step, words in notes(run) if words.startswith("no evaluation")]
-    assert told[0][0] == 20
+    assert told[0][0] == 60
     assert "out of memory in an evaluation of 128 x 512 tokens (elman, 2 x 128 units" in told[0][1]
     summary = summarize(run)
-    assert (summary.status, summary.step, summary.validation.step) == ("finished", 50, 50)
+    assert (summary.status, summary.step, summary.validation.step) == ("finished", 80, 80)
 
     whole = create_run(tiny_config(text, LONG), "whole")
     assert workers.work(whole) == 0
-    assert weights_hash(run, 50) == weights_hash(whole, 50)
+    assert weights_hash(run, 80) == weights_hash(whole, 80)
