@@ -18,6 +18,7 @@ from rnnlm_tui.engine.checkpoint import write_model, write_training_state
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CheckpointError, NewerCheckpointError, StorageError
+from rnnlm_tui.store.atomic import storage_errors
 from rnnlm_tui.store.checkpoints import (
     DamagedCheckpoint,
     checkpoint_folders,
@@ -118,6 +119,8 @@ class Saver:
             "validation_loss": validation_loss if validation_loss is not None and math.isfinite(validation_loss) else None,
         }
         path = write_checkpoint(self._run, trainer.step, write_files, self._parent, facts)
+        with storage_errors("look into", path):
+            size = sum(file.stat().st_size for file in path.iterdir())
         row = CheckpointRow(
             attempt=self._attempt,
             step=trainer.step,
@@ -125,7 +128,7 @@ class Saver:
             tokens_seen=trainer.tokens_seen,
             train_loss=train_loss,
             validation_loss=validation_loss,
-            bytes=sum(file.stat().st_size for file in path.iterdir()),
+            bytes=size,
             path=str(path.relative_to(self._run.path)),
             best=False,
             last=True,
@@ -143,6 +146,7 @@ class Saver:
 
     def label(self, step: int, validation_loss: float) -> None:
         """Give the checkpoint of `step`, where there is one, the validation loss that was measured after it was written."""
+        self._losses[step] = validation_loss  # should the checkpoint leave the index for a moment, it comes back with its loss
         if step in self._rows:
             self._index(replace(self._rows[step], validation_loss=validation_loss))
 
