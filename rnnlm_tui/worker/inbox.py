@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from types import FrameType
 from uuid import uuid4
@@ -27,6 +28,7 @@ class Inbox:
     def __init__(self) -> None:
         self._queue: SimpleQueue[PendingCommand] = SimpleQueue()
         self._signals: socket.socket | None = None  # kept open for the interpreter, which writes into it
+        self._terminated = False  # a signal asked for a stop, and that was not refused
         self._stops: set[int] = set()  # the stops in the queue by identity; adding and discarding are atomic
 
     @property
@@ -55,7 +57,7 @@ class Inbox:
             raise StopRequested
 
     def listen_to_signals(self) -> None:
-        """SIGTERM and SIGINT: checkpoint and stop, a second one leaves now. SIGUSR1: checkpoint. SIGHUP: nothing, a run outlives its terminal.
+        """SIGTERM and SIGINT: checkpoint and stop, a second one leaves now, unless the first was refused. SIGUSR1: checkpoint. SIGHUP: nothing, a run outlives its terminal.
 
         A thread hears them: Python's own handlers wait until the main thread is back from torch, and a step may take a minute.
         """
@@ -69,25 +71,29 @@ class Inbox:
 
     def _hear_signals(self, heard: socket.socket) -> None:
         """One byte a signal, written by the interpreter in the moment in which it comes."""
-        terminated = False
         while numbers := heard.recv(64):
             for number in numbers:
                 if number == signal.SIGUSR1:
-                    self.deliver(_from_signal("SIGUSR1", "checkpoint"))
+                    self.deliver(_from_signal("SIGUSR1", "checkpoint", _nobody_waits))
                 elif number in (signal.SIGTERM, signal.SIGINT):
-                    if terminated:
+                    if self._terminated:
                         os._exit(EXIT_KILLED)
-                    terminated = True
-                    self.deliver(_from_signal(signal.Signals(number).name, "stop"))
+                    self._terminated = True
+                    self.deliver(_from_signal(signal.Signals(number).name, "stop", self._stop_answered))
+
+    def _stop_answered(self, result: CommandResult) -> None:
+        """A full disk may refuse a stop, and the run trains on, for days perhaps: the next signal is a first one again."""
+        if not result.ok:
+            self._terminated = False
 
 
 def _heard_by_the_thread(_number: int, _frame: FrameType | None) -> None:
     """Python needs a handler before it tells the thread of a signal."""
 
 
-def _from_signal(name: str, verb: Verb) -> PendingCommand:
-    return PendingCommand(Command(id=f"{name}-{uuid4().hex}", verb=verb), _nobody_waits)
+def _from_signal(name: str, verb: Verb, answer: Callable[[CommandResult], None]) -> PendingCommand:
+    return PendingCommand(Command(id=f"{name}-{uuid4().hex}", verb=verb), answer)
 
 
 def _nobody_waits(_result: CommandResult) -> None:
-    """The answer to a signal: there is nobody to tell."""
+    """The answer to SIGUSR1: there is nobody to tell."""

@@ -49,6 +49,28 @@ def test_a_second_sigterm_leaves_at_once() -> None:
     assert (heard.returncode, heard.stdout) == (EXIT_KILLED, "")
 
 
+REFUSED = """
+import os, signal
+from rnnlm_tui.contract.commands import CommandResult
+from rnnlm_tui.worker.inbox import Inbox
+inbox = Inbox()
+inbox.listen_to_signals()
+for ok in (False, True):
+    os.kill(os.getpid(), signal.SIGTERM)
+    stop = inbox.take(wait=60)
+    stop.answer(CommandResult(id=stop.command.id, ok=ok))
+    print(stop.command.verb, flush=True)
+os.kill(os.getpid(), signal.SIGTERM)
+inbox.take(wait=60)
+"""
+"""The first stop is refused, as on a full disk; the second is not."""
+
+
+def test_after_a_stop_that_was_refused_the_next_sigterm_stops_and_only_the_one_after_it_leaves_at_once() -> None:
+    heard = subprocess.run([sys.executable, "-c", REFUSED], capture_output=True, text=True, timeout=60, check=False)
+    assert (heard.returncode, heard.stdout.split()) == (EXIT_KILLED, ["stop", "stop"]), heard.stderr
+
+
 DEAF = """
 import hashlib, os, signal, sys, threading
 from rnnlm_tui.worker.inbox import Inbox
