@@ -46,7 +46,7 @@ def check_checkpoints(run: RunDirectory) -> Iterator[CheckpointCheck]:
             yield found
     for step in sorted(pinned - folders.keys()):
         path = run.checkpoints_path / f"step-{step:09d}"
-        yield CheckpointCheck(step, path, f"{path} is pinned and missing", pinned=True)
+        yield CheckpointCheck(step, path, f"{path} is pinned and missing; `rnnlm-tui unpin {run.name}@{step}` forgets the pin", pinned=True)
 
 
 def kept_aside(run: RunDirectory) -> list[Path]:

@@ -9,11 +9,10 @@ import sys
 from collections.abc import Mapping
 from types import TracebackType
 
+from rnnlm_tui.store.crash_points import CRASH_VARIABLE
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.supervisor.launch import WORKER_SETTINGS
 from rnnlm_tui.supervisor.processes import child_environment
-
-CRASH_VARIABLE = "RNNLM_TUI_CRASH_POINT"
 
 
 class Workers:
