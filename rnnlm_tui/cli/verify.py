@@ -49,9 +49,7 @@ def damage_of(run: RunDirectory, checks: list[CheckpointCheck], database: str) -
     bad = [check for check in checks if check.problem]
     whole = [check for check in checks if not check.problem]
     if not bad:
-        return (
-            DatabaseError(f"the database of {run.name} was damaged: {database}", hint=f"`rnnlm-tui show {run.name}` shows what is there") if database else None
-        )
+        return DatabaseError(f"the database of {run.name}: {database}", hint=f"`rnnlm-tui show {run.name}` shows what is there") if database else None
     count = f"{len(bad)} of {len(checks)} checkpoints" if len(checks) > 1 else "the only checkpoint"
     also = f"; its database too: {database}" if database else ""
     hint = (

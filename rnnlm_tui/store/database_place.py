@@ -19,6 +19,8 @@ from rnnlm_tui.store.locks import host_name
 DATABASES_VARIABLE = "RNNLM_TUI_DATABASES"
 """Environment variable that names a folder on a local disk for the databases of new runs; empty counts as not set."""
 DATABASE_NAME = "run.db"
+COPY_NAME = "copy.db"
+"""Of a copy: a host that was renamed must not take for one what is a run's own."""
 POINTER_NAME = "database.json"
 """In the run's folder: where its database lies, and on which host. Without it the database lies beside it."""
 
@@ -44,7 +46,7 @@ class Place:
     @property
     def path(self) -> Path:
         """The database on this host: the run's own or a copy."""
-        return (self.folder if self.here else databases_folder() / self.id) / DATABASE_NAME
+        return self.folder / DATABASE_NAME if self.here else databases_folder() / self.id / COPY_NAME
 
     def __str__(self) -> str:
         return f"{self.folder / DATABASE_NAME} on {self.host}, for the run's folder is on {self.why}; its metrics are in that folder too, as JSON lines"

@@ -59,9 +59,13 @@ class MetricsLog:
     def sync(self) -> None:
         """Wait until everything is on the disk."""
         if not self._synced:
-            with storage_errors("write", self.path):
-                os.fsync(self._descriptor)
-            self._synced = True
+            self._synced = True  # first: what another thread appends meanwhile waits for the next call
+            try:
+                with storage_errors("write", self.path):
+                    os.fsync(self._descriptor)
+            except BaseException:
+                self._synced = False
+                raise
 
     def close(self) -> None:
         """Put everything on the disk and close the file; a second call does nothing."""

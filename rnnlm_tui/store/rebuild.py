@@ -21,6 +21,7 @@ from rnnlm_tui.store.locks import RunLock, folder_lock
 from rnnlm_tui.store.metrics_log import logs_of
 from rnnlm_tui.store.refill import refill
 from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.salvage import makes_sense, tables
 from rnnlm_tui.store.schema import all_rows, check_version, database_errors, one_row
 
 REBUILT_SUFFIX = ".rebuilt"
@@ -28,6 +29,8 @@ REBUILT_SUFFIX = ".rebuilt"
 _COPIED = "copied-from"
 """Beside a copy: what it was made from."""
 _BESIDE = ("", "-wal", "-shm")
+_LONG = {"steps": "WHERE nonfinite IS NOT NULL", "hardware": "LIMIT 0"}
+"""Tables with very many rows, and which of them have text; numbers are looked at by SQLite's own check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +69,23 @@ def check_database(run: RunDirectory) -> str | None:
         with database_errors(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             check_version(int(one_row(connection, "PRAGMA user_version")[0]), path)
             found = str(one_row(connection, "PRAGMA integrity_check(1)")[0])
+            if found == "ok":
+                found = _first_nonsense(connection)
     except NewerDatabaseError:
         raise
     except DatabaseError as error:
         return error.message
-    return None if found == "ok" else f"{path} is damaged: {found.splitlines()[-1]}"
+    return f"{path} is damaged: {found.splitlines()[-1]}" if found not in ("", "ok") else None
+
+
+def _first_nonsense(connection: sqlite3.Connection) -> str:
+    """What no worker wrote, though SQLite's own check, which looks at no name and no text, is content; empty where all makes sense."""
+    for table in tables():
+        columns = ", ".join(column.name for column in table.columns)
+        rows = connection.execute(f"SELECT {columns} FROM {table.name} {_LONG.get(table.name, '')}")
+        if any(not makes_sense(table, row, any_kind=True) for row in rows):
+            return f"a row of its {table.name} holds what no worker writes"
+    return ""
 
 
 def open_database(run: RunDirectory) -> RunDatabase:
@@ -131,16 +146,27 @@ def refresh_copy(run: RunDirectory) -> None:
         settled = run.place  # looked at again: a worker may have taken it over while this waited for its turn
         if path.exists() and ((settled is not None and settled.here) or (copied.exists() and copied.read_text(encoding="utf-8") == stamp)):
             return
-        _remove_copy(path)
+        _sweep(path.parent)
         fresh = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{secrets.token_hex(4)}")
         with RunDatabase(fresh) as database:
             refill(run, database)
             if logs := logs_of(run.path):
                 database.heartbeat(max(log.stat().st_mtime for log in logs))
-        with database_errors(fresh), closing(sqlite3.connect(fresh)) as connection:
-            connection.execute("PRAGMA journal_mode = DELETE")  # no log beside it that could outlive it when the next copy takes its place
-        fresh.rename(path)
+        _fold_log(fresh)
+        for suffix in _BESIDE[1:]:
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        fresh.rename(path)  # until now others read the copy before
         write_text_atomically(copied, stamp)
+
+
+def _fold_log(fresh: Path) -> None:
+    """All of a new database into its one file, which is renamed alone: closing it says nothing where the disk is too full for that.
+
+    Raises:
+        StorageError: it doesn't fit.
+    """
+    with database_errors(fresh), closing(sqlite3.connect(fresh)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
 
 
 def _stamp(run: RunDirectory) -> str:
@@ -153,8 +179,13 @@ def _remove_copy(path: Path) -> None:
     with storage_errors("remove", path):
         for name in (_COPIED, *(path.name + suffix for suffix in _BESIDE)):
             path.with_name(name).unlink(missing_ok=True)
-        for left in path.parent.glob(f"{TEMPORARY_PREFIX}*"):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        _sweep(path.parent)
+
+
+def _sweep(folder: Path) -> None:
+    """What somebody who was killed left half-made."""
+    for left in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def _repair(run: RunDirectory, problem: str | None = None) -> Rebuilt | None:
@@ -170,6 +201,7 @@ def _repair(run: RunDirectory, problem: str | None = None) -> Rebuilt | None:
     try:
         with RunDatabase(fresh) as database:
             rebuilt = _fill(run, database, problem, kept)
+        _fold_log(fresh)
         with storage_errors("rebuild", path):
             crash_point("rebuild.inside")
             fsync_file(fresh)

@@ -215,8 +215,8 @@ def _row(table: Table, record: Record) -> Row:
     return tuple(row)
 
 
-def makes_sense(table: Table, row: Row) -> bool:
-    """Whether a writer of this version could have written the row."""
+def makes_sense(table: Table, row: Row, *, any_kind: bool = False) -> bool:
+    """Whether a writer of this version could have written the row; with `any_kind` of another as well, that knows more kinds of events."""
     if len(row) != len(table.columns):
         return False
     for column, value in zip(table.columns, row, strict=True):
@@ -226,7 +226,7 @@ def makes_sense(table: Table, row: Row) -> bool:
             continue
         if not isinstance(value, column.types) or isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
             return False
-        if (column.count and isinstance(value, int) and value < 0) or (column.allowed and value not in column.allowed):
+        if (column.count and isinstance(value, int) and value < 0) or (column.allowed and not any_kind and value not in column.allowed):
             return False
         if column.json and not _is_json(str(value), _NONFINITE if column.name == "nonfinite" else None):
             return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -73,7 +74,7 @@ def check_version(version: int, path: Path) -> None:
         message = f"{path} was made by a newer version of rnnlm-tui: its schema is {version}, this version reads {SCHEMA_VERSION}"
         raise NewerDatabaseError(message, hint="update rnnlm-tui; the file was not changed")
     if version < SCHEMA_VERSION:
-        raise DatabaseError(f"{path} has the schema {version}, which no version of rnnlm-tui wrote", hint=_damage_hint(path))
+        raise DatabaseError(f"{path} has the schema {version}, which no version of rnnlm-tui wrote", hint=damage_hint(path))
 
 
 @contextmanager
@@ -83,6 +84,8 @@ def database_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.ProgrammingError:
         raise  # ours, and no fault of the file
+    except UnicodeDecodeError as error:
+        raise DatabaseError(f"{path} is damaged: {error}", hint=damage_hint(path)) from error
     except sqlite3.Error as error:
         code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
         if code == sqlite3.SQLITE_FULL:
@@ -91,15 +94,16 @@ def database_errors(path: Path) -> Iterator[None]:
             raise StorageError(
                 f"can't read or write {path}: {error}", hint="look at this disk: its free space, its errors, and what stands at that path"
             ) from error
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
             raise StorageError(f"{path} is locked by another program", hint="close what else has it open") from error
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
             raise StorageError(f"can't open {path}: {error}", hint="look at the owner and the permissions of its folder") from error
-        raise DatabaseError(f"{path} is damaged: {error}", hint=_damage_hint(path)) from error
+        raise DatabaseError(f"{path} is damaged: {error}", hint=damage_hint(path)) from error
 
 
-def _damage_hint(path: Path) -> str:
-    name = path.parent.name
+def damage_hint(path: Path) -> str:
+    """What to do about a damaged database."""
+    name = "RUN" if re.fullmatch("[0-9a-f]{16}", path.parent.name) else path.parent.name  # a database elsewhere lies in a folder of such a name
     return f"`rnnlm-tui resume {name}` or `rnnlm-tui verify {name}` rebuilds it; the checkpoints are not touched, `rnnlm-tui sample {name}@last` works"
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, SampleRow
 from rnnlm_tui.contract.status import ACTIVITY_KEY, STALE_SECONDS, ModelFigures, RunStatus, RunSummary, StatusFacts, derive_status
-from rnnlm_tui.errors import RnnlmError, StorageError
+from rnnlm_tui.errors import DatabaseError, RnnlmError, StorageError
 from rnnlm_tui.store.locks import LockState, host_name, read_lock
 from rnnlm_tui.store.pins import pinned_steps
 from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.rebuild import check_database
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import list_runs
+from rnnlm_tui.store.schema import damage_hint
 from rnnlm_tui.store.series import SeriesTable
 from rnnlm_tui.supervisor.neighbours import READINGS
 from rnnlm_tui.supervisor.processes import last_lines
@@ -90,7 +94,8 @@ class RunMonitor:
         if seen == self._seen and self._facts is not None and self._status(self._facts, lock) == self._facts.status:
             return None
         self._seen = seen
-        snapshot = self._build(lock)
+        with self._damage_told():
+            snapshot = self._build(lock)
         if snapshot == self._snapshot:
             return None
         self._snapshot = snapshot
@@ -106,11 +111,23 @@ class RunMonitor:
 
     def summary(self) -> RunSummary:
         """The figures alone, without curves and logs."""
-        return summarize_facts(self._read_facts(self._look_at_lock()))
+        with self._damage_told():
+            return summarize_facts(self._read_facts(self._look_at_lock()))
 
     def close(self) -> None:
         """Close the database's file."""
         self._reader.close()
+
+    @contextmanager
+    def _damage_told(self) -> Iterator[None]:
+        """Values that no worker wrote are those of a damaged database, if it is: then that is told."""
+        try:
+            yield
+        except (TypeError, ValueError, LookupError, OverflowError, OSError) as error:
+            problem = check_database(self.run)
+            if problem is None:
+                raise
+            raise DatabaseError(problem, hint=damage_hint(self.run.database_path)) from error
 
     def _look_at_lock(self) -> LockState:
         if not self.run.path.is_dir():

@@ -24,7 +24,8 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.rebuild import check_database, open_database, repair_database
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.supervisor.control_client import resume
-from rnnlm_tui.supervisor.monitor import summarize
+from rnnlm_tui.supervisor.monitor import RunMonitor, summarize
+from tests.faults.small_disk import unavailable
 from tests.integration.runs import kill, start, tiny_config, wait_for, wait_for_step, wait_until_ended, write_text
 from tests.unit.store.rows import begin, evaluation_row, event_row, new_run, sample_row, step_row, write_model
 
@@ -121,6 +122,61 @@ def test_a_damaged_database_is_moved_aside_and_rebuilt_from_manifests_and_what_c
     summary = summarize(run)
     assert summary.status in ("stopped", "failed")
     assert (summary.checkpoints.best, summary.checkpoints.last, summary.checkpoints.count) == (2_000, 4_000, 4)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(b"active_seconds REAL", b"active_secondz REAL"), (b'{"threads": 2}', b'{"threads"; 2}'), (b"The state of", b"The \xf3tate of")],
+    ids=["a column's name", "a text of JSON", "a letter"],
+)
+def test_damage_that_sqlite_itself_does_not_see_is_told_and_repaired_too(run: RunDirectory, before: bytes, after: bytes) -> None:
+    content = run.database_path.read_bytes()
+    assert before in content
+    run.database_path.write_bytes(content.replace(before, after))
+    with pytest.raises(DatabaseError, match=r"run\.db is damaged"):
+        RunMonitor(run).snapshot()
+    assert repair_database(run) is not None
+    snapshot = RunMonitor(run).snapshot()
+    assert (snapshot.summary.status, snapshot.summary.step, snapshot.summary.checkpoints.count) == ("stopped", STEPS, 4)
+
+
+WITHOUT_ROOM = """
+import os, sys
+from pathlib import Path
+from rnnlm_tui.errors import StorageError
+from rnnlm_tui.store import rebuild
+from rnnlm_tui.store.run_directory import RunDirectory
+from tests.faults.small_disk import fill
+
+run, fills = RunDirectory(Path(sys.argv[1])), rebuild._fill
+def and_then_the_disk_is_full(*arguments):
+    rebuilt = fills(*arguments)
+    fill(run.path / "other")
+    return rebuilt
+rebuild._fill = and_then_the_disk_is_full
+try:
+    rebuild.repair_database(run)
+except StorageError as error:
+    print(error)
+(run.path / "other").unlink()
+rebuild._fill = fills
+print(rebuild.repair_database(run))
+"""
+
+
+def test_a_rebuilding_for_which_the_disk_is_too_small_changes_nothing(run: RunDirectory, tmp_path: Path) -> None:
+    if why := unavailable():
+        pytest.skip(f"no disk of its own for this test: {why}")
+    run.database_path.write_bytes(zeroed(run.database_path.read_bytes(), 0, 1))
+    script = 'mount -t tmpfs -o size=8m none "$1" && cp -r "$2" "$1" && exec "$3" -c "$4" "$1/plain-otter"'
+    (tmp_path / "disk").mkdir()
+    told = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, "sh", str(tmp_path / "disk"), str(run.path), sys.executable, WITHOUT_ROOM],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    refused, *_, rebuilt = told.stdout.splitlines() or [told.stderr]
+    assert "database or disk is full" in refused
+    assert "rebuilt with 4,000 steps and 4 checkpoints" in rebuilt
 
 
 def test_a_database_that_is_gone_is_rebuilt_from_the_manifests(run: RunDirectory) -> None:

@@ -23,6 +23,7 @@ from rnnlm_tui.store.database_place import DATABASES_VARIABLE, POINTER_NAME
 from rnnlm_tui.store.metrics_log import MetricsLog, logged_rows
 from rnnlm_tui.store.reader import COPY_SECONDS, RunReader
 from rnnlm_tui.store.rebuild import open_database, refresh_copy
+from rnnlm_tui.store.refill import refill
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import delete_run
 from rnnlm_tui.supervisor.control_client import resume, send
@@ -178,6 +179,49 @@ def test_a_copy_holds_what_the_database_holds_superseded_rows_too(filled: RunDir
     assert copy["steps"] == before["steps"]
     assert {**copy, "evaluations": [], "events": [], "samples": []} == {**before, "evaluations": [], "events": [], "samples": []}
     assert [len(copy[table]) for table in ("evaluations", "events", "samples")] == [len(before[table]) for table in ("evaluations", "events", "samples")]
+
+
+def test_a_host_that_was_renamed_reads_a_copy_and_leaves_the_database_of_a_living_worker_alone(filled: RunDirectory) -> None:
+    path = filled.database_path
+    with RunDatabase(path, logs=filled.path) as database:
+        begin(database, 50)
+        before = path.stat().st_ino
+        pointer = filled.path / POINTER_NAME
+        pointer.write_text(json.dumps({**json.loads(pointer.read_text()), "host": "as-it-was-called"}))
+        assert summarize(filled).attempt == 3
+        assert path.stat().st_ino == before
+
+
+def test_the_copy_before_is_there_until_the_new_one_is(filled: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_another_host(filled, tmp_path, monkeypatch)
+    refresh_copy(filled)
+    seen = []
+
+    def refilled(run: RunDirectory, database: RunDatabase) -> object:
+        seen.append(len(everything(filled.database_path)["steps"]))
+        return refill(run, database)
+
+    monkeypatch.setattr("rnnlm_tui.store.rebuild.refill", refilled)
+    (filled.path / "metrics-3.jsonl").write_text("{}\n")
+    refresh_copy(filled)
+    assert seen == [70]
+
+
+def test_what_is_logged_while_the_log_goes_to_the_disk_goes_there_with_the_next_beat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = MetricsLog(tmp_path, 1)
+    synced = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append(descriptor)
+        if len(synced) == 1:
+            log.append([("meta", [["c", "d"]])])  # as the thread that trains would
+
+    log.append([("meta", [["a", "b"]])])
+    monkeypatch.setattr("os.fsync", fsync)
+    for _ in range(3):
+        log.sync()
+    log.close()
+    assert len(synced) == 2
 
 
 def test_a_copy_follows_a_living_run_on_another_host(filled: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
