@@ -152,7 +152,16 @@ def _run_paths() -> list[Path]:
                 folders = [Path(entry.path) for entry in entries if RUN_NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
         except FileNotFoundError:
             return []
-    return [path for path in folders if (path / "config.toml").exists()]
+    return [path for path in folders if _may_be_run(path)]
+
+
+def _may_be_run(path: Path) -> bool:
+    """It has a config; where that can't be told, whoever opens the run is told why."""
+    try:
+        (path / "config.toml").stat()
+    except OSError as error:
+        return not isinstance(error, (FileNotFoundError, NotADirectoryError))
+    return True
 
 
 def _refuse_taken(name: str) -> None:

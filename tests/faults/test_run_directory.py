@@ -108,13 +108,37 @@ def test_a_verb_on_a_read_only_run_directory_reads_it_or_says_why_not(text: Path
         assert done.returncode == 0, done.stderr
 
 
+def held_to_permissions(*command: str) -> list[str]:
+    """A command as a user runs it whom a file's mode keeps out, root as well."""
+    if os.getuid() != 0:
+        return list(command)
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search", *command]
+
+
+@pytest.mark.parametrize(("verb", "code"), [("runs", 0), ("show other", 0), ("show plain-otter", StorageError.exit_code)])
+def test_a_run_directory_that_may_not_be_entered_is_told_and_keeps_no_other_run_from_being_seen(text: Path, verb: str, code: int) -> None:
+    run = new_run(text)
+    create_run(tiny_config(text), "other")
+    run.path.chmod(0)
+    done = subprocess.run(
+        held_to_permissions(sys.executable, "-m", "rnnlm_tui", *verb.split()), capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
+    run.path.chmod(0o700)
+    assert (done.returncode, "fault in the program" in done.stderr) == (code, False)
+    if verb == "runs":
+        assert "other" in done.stdout
+        assert "plain-otter" in done.stdout
+        assert "lost contact" in done.stdout
+    if code:
+        assert f"{run.path}" in done.stderr
+        assert "Permission denied" in done.stderr
+
+
 def test_checkpoints_that_may_not_be_written_make_the_run_degraded_until_they_may(text: Path) -> None:
     run = new_run(text)
     run.checkpoints_path.mkdir()
     run.checkpoints_path.chmod(0o500)
-    command = [sys.executable, "-m", "rnnlm_tui.worker.train", str(run.path)]
-    if os.getuid() == 0:
-        command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search", *command]
+    command = held_to_permissions(sys.executable, "-m", "rnnlm_tui.worker.train", str(run.path))
     with run.log_path.open("w") as log:
         worker = subprocess.Popen(command, stderr=log, start_new_session=True)
     told = wait_for(lambda: summarize(run).message if summarize(run).status == "degraded" else None, "a degraded run")
