@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from types import FrameType
@@ -18,6 +20,10 @@ EXIT_KILLED = 128 + signal.SIGTERM
 """Exit code after a second SIGTERM, as a shell would show it."""
 
 
+FORGET_SECONDS = 60.0
+"""A stop that was refused is forgotten after this time: the next signal asks for a stop again. Before that it leaves at once, as a second one does."""
+
+
 class StopRequested(Exception):  # noqa: N818 - not an error: somebody asked for it
     """Raised out of long work (preparing a corpus, an evaluation) when a stop waits."""
 
@@ -25,10 +31,11 @@ class StopRequested(Exception):  # noqa: N818 - not an error: somebody asked for
 class Inbox:
     """A queue that the control thread and the thread of the signals fill and the trainer empties."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, forget_seconds: float = FORGET_SECONDS) -> None:
+        self._forget_seconds = forget_seconds
         self._queue: SimpleQueue[PendingCommand] = SimpleQueue()
         self._signals: socket.socket | None = None  # kept open for the interpreter, which writes into it
-        self._terminated = False  # a signal asked for a stop, and that was not refused
+        self._leaves_until = -math.inf  # of the monotonic clock: until then a signal that asks for a stop is the second one
         self._stops: set[int] = set()  # the stops in the queue by identity; adding and discarding are atomic
 
     @property
@@ -57,7 +64,7 @@ class Inbox:
             raise StopRequested
 
     def listen_to_signals(self) -> None:
-        """SIGTERM and SIGINT: checkpoint and stop, a second one leaves now, unless the first was refused. SIGUSR1: checkpoint. SIGHUP: nothing, a run outlives its terminal.
+        """SIGTERM and SIGINT: checkpoint and stop, a second one leaves now. SIGUSR1: checkpoint. SIGHUP: nothing, a run outlives its terminal.
 
         A thread hears them: Python's own handlers wait until the main thread is back from torch, and a step may take a minute.
         """
@@ -76,15 +83,15 @@ class Inbox:
                 if number == signal.SIGUSR1:
                     self.deliver(_from_signal("SIGUSR1", "checkpoint", _nobody_waits))
                 elif number in (signal.SIGTERM, signal.SIGINT):
-                    if self._terminated:
+                    if time.monotonic() < self._leaves_until:
                         os._exit(EXIT_KILLED)
-                    self._terminated = True
+                    self._leaves_until = math.inf
                     self.deliver(_from_signal(signal.Signals(number).name, "stop", self._stop_answered))
 
     def _stop_answered(self, result: CommandResult) -> None:
-        """A full disk may refuse a stop, and the run trains on, for days perhaps: the next signal is a first one again."""
+        """A full disk may refuse a stop, and the run trains on, for days perhaps: a signal that comes much later is a first one again."""
         if not result.ok:
-            self._terminated = False
+            self._leaves_until = time.monotonic() + self._forget_seconds
 
 
 def _heard_by_the_thread(_number: int, _frame: FrameType | None) -> None:

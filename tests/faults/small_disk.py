@@ -119,7 +119,10 @@ def main(folder: Path) -> None:
         wait_for(lambda: step_now(run) >= begun + STEPS_WHILE_FULL or None, "steps on a full disk")
         facts["steps_while_full"], facts["stored_while_full"] = step_now(run) - begun, stored_steps(run)[-1] - stored
         facts["checkpoint"], facts["stop"] = answer(run, "checkpoint"), answer(run, "stop")
-        os.kill(told.pid or 0, signal.SIGTERM)
+        assert told.pid is not None
+        os.kill(told.pid, signal.SIGTERM)
+        signalled = step_now(run)
+        wait_for(lambda: step_now(run) >= signalled + STEPS_WHILE_FULL or None, "steps after a signal that was refused")
         facts["checkpoints_intact"] = [verify_checkpoint(entry.path).step for entry in list_checkpoints(run)] == checkpoints
         facts["partial"] = [path.name for path in run.checkpoints_path.iterdir() if not path.name.startswith("step-")]
         at_last = step_now(run)

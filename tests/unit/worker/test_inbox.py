@@ -50,10 +50,10 @@ def test_a_second_sigterm_leaves_at_once() -> None:
 
 
 REFUSED = """
-import os, signal
+import os, signal, sys
 from rnnlm_tui.contract.commands import CommandResult
 from rnnlm_tui.worker.inbox import Inbox
-inbox = Inbox()
+inbox = Inbox(**({} if sys.argv[1] == "soon" else {"forget_seconds": 0.0}))
 inbox.listen_to_signals()
 for ok in (False, True):
     os.kill(os.getpid(), signal.SIGTERM)
@@ -63,12 +63,13 @@ for ok in (False, True):
 os.kill(os.getpid(), signal.SIGTERM)
 inbox.take(wait=60)
 """
-"""The first stop is refused, as on a full disk; the second is not."""
+"""The first stop is refused, as on a full disk; the second would not be."""
 
 
-def test_after_a_stop_that_was_refused_the_next_sigterm_stops_and_only_the_one_after_it_leaves_at_once() -> None:
-    heard = subprocess.run([sys.executable, "-c", REFUSED], capture_output=True, text=True, timeout=60, check=False)
-    assert (heard.returncode, heard.stdout.split()) == (EXIT_KILLED, ["stop", "stop"]), heard.stderr
+@pytest.mark.parametrize(("second", "stops"), [("soon", 1), ("long after", 2)])
+def test_after_a_stop_that_was_refused_a_sigterm_leaves_at_once_and_one_that_comes_long_after_stops(second: str, stops: int) -> None:
+    heard = subprocess.run([sys.executable, "-c", REFUSED, second], capture_output=True, text=True, timeout=60, check=False)
+    assert (heard.returncode, heard.stdout.split()) == (EXIT_KILLED, ["stop"] * stops), heard.stderr
 
 
 DEAF = """
