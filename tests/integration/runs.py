@@ -125,9 +125,10 @@ def wait_for_step(run: RunDirectory, step: int) -> int:
 
 def kill(run: RunDirectory) -> None:
     """`kill -9` the run's worker and wait until its lock is free."""
-    pid = read_lock(run.lock_path).pid
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
+    state = read_lock(run.lock_path)
+    assert state.held, "the pid of a worker that has ended is another process's by now, perhaps"
+    assert state.pid is not None
+    os.kill(state.pid, signal.SIGKILL)
     wait_for(lambda: not read_lock(run.lock_path).held, "the lock of a killed worker")
 
 
