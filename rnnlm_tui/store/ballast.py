@@ -16,9 +16,8 @@ BALLAST_BYTES = 4 * 2**20
 class Ballast:
     """The file beside a run's database. It is written, not only reserved, with bytes that no file system can make smaller."""
 
-    def __init__(self, database: Path, *, size: int = BALLAST_BYTES) -> None:
+    def __init__(self, database: Path) -> None:
         self.path = database.with_name(f"{database.name}.ballast")
-        self._size = size
 
     def make(self) -> None:
         """Put it on the disk; nothing is done where it is there already.
@@ -29,10 +28,10 @@ class Ballast:
         if self._is_whole():
             return
         self.release()
-        require_space(self.path.parent, self._size + ROOM_FOR_ROWS, "a run")
+        require_space(self.path.parent, BALLAST_BYTES + ROOM_FOR_ROWS, "a run")
         try:
             with storage_errors("write", self.path), os.fdopen(open_private(self.path, os.O_WRONLY), "wb") as file:
-                file.write(os.urandom(self._size))
+                file.write(os.urandom(BALLAST_BYTES))
                 file.flush()
                 os.fsync(file.fileno())
         except StorageError:
@@ -49,4 +48,4 @@ class Ballast:
             found = self.path.lstat()
         except OSError:
             return False
-        return found.st_size == self._size  # not its blocks: ZFS counts them seconds later
+        return found.st_size == BALLAST_BYTES  # not its blocks: ZFS counts them seconds later

@@ -9,7 +9,6 @@ from typing import Protocol
 
 from rnnlm_tui.contract.metrics import HardwareRow
 from rnnlm_tui.contract.status import HEARTBEAT_SECONDS
-from rnnlm_tui.errors import StorageError
 
 BEATS_PER_READING = 2
 """Heartbeats between two hardware readings."""
@@ -30,7 +29,7 @@ class Probe(Protocol):
 class Pulse:
     """Beats until `stop`: at a pause and through a long evaluation as well, for it tells that the process lives, not that it learns.
 
-    A beat that can't be written (a full disk) is left out with a line in the log; the next one is tried again.
+    A beat that can't be written (a full disk), or a reading that fails, is left out with a line in the log; the next one is tried again.
     """
 
     def __init__(self, sink: PulseSink, probe: Probe, *, seconds: float = HEARTBEAT_SECONDS) -> None:
@@ -58,6 +57,6 @@ class Pulse:
                 self._sink.heartbeat(time.time())
                 if beats % BEATS_PER_READING == 0:
                     self._sink.add_hardware(self._probe.sample())
-            except (StorageError, OSError) as error:
+            except Exception as error:  # whatever it is: without a pulse the run would look stalled, and rows that wait for space would wait for ever
                 print(f"no heartbeat written: {error}", file=sys.stderr, flush=True)  # noqa: T201 - stderr is the run's log
             beats += 1

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from threading import Lock
+from threading import Lock, RLock
 
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventKind, EventRow, HardwareRow, Progress, SampleRow, StepRow
 from rnnlm_tui.errors import DatabaseError, StorageError
@@ -43,7 +43,7 @@ class Records:
         self._ballast = Ballast(database.path)
         self._max_kept = max_kept
         self._places = [(path, _identity(path)) for path in (run.path, database.path)]
-        self._turn = Lock()
+        self._turn = RLock()
         self._storing = Lock()  # one repeats at a time
         self._kept: deque[tuple[Callable[[], None], int]] = deque()
         self._kept_rows = self._kept_in_all = 0
@@ -119,7 +119,11 @@ class Records:
     def begin_attempt(self, pid: int, host: str, boot_id: str, device: str, start_step: int, environment: Mapping[str, object]) -> int:
         """As `RunDatabase.begin_attempt`; raises StorageError where it can't be stored, for nothing has begun yet."""
         self._step = start_step
-        self._attempt = self._database.begin_attempt(pid, host, boot_id, device, start_step, environment)
+        try:
+            self._attempt = self._database.begin_attempt(pid, host, boot_id, device, start_step, environment)
+        except StorageError:
+            self._ballast.release()
+            raise
         return self._attempt
 
     def go_back(self, attempt: int, start_step: int) -> None:
@@ -200,23 +204,21 @@ class Records:
 
     def _keep_behind(self, write: Callable[[], None], rows: int) -> bool:
         with self._turn:
-            if self._reason and rows:
-                self._append(write, rows)
+            if self._reason:
+                self._keep(write, rows)
             return bool(self._reason)
 
     def _keep(self, write: Callable[[], None], rows: int) -> None:
         with self._turn:
             if rows:
-                self._append(write, rows)
+                self._kept.append((write, rows))
+                self._kept_rows += rows
+                self._kept_in_all += rows
 
-    def _append(self, write: Callable[[], None], rows: int) -> None:
-        self._kept.append((write, rows))
-        self._kept_rows += rows
-        self._kept_in_all += rows
-
-    def _degrade(self, error: StorageError) -> None:
-        """From now on rows are kept; the first time it is told, in the room that the ballast gives up on a full disk."""
-        first, self._reason = not self._reason, self._in_words(error)
+    def _degrade(self, error: StorageError, *, again: bool = False) -> None:
+        """From now on rows are kept; the first time, and `again` when it was said to be over, it is told in the room that the ballast gives up."""
+        with self._turn:
+            first, self._reason = again or not self._reason, self._in_words(error)
         if is_full(error) or self._no_space():
             self._ballast.release()
         self._tell()
@@ -245,32 +247,34 @@ class Records:
         if not self._reason:
             return
         with self._storing:
-            told = not recover
+            told = False
             while self._reason:
                 with self._turn:
-                    if not self._kept and told:
+                    if not self._kept and (told or not recover):
                         if recover:
                             self._reason = ""
                             self._kept_in_all = 0
                             self._answers.clear()
                         break
-                    if not self._kept:
-                        told = True
-                        event = self._event("recovered", f"everything is stored, {self._kept_in_all:,} rows of it after a wait in memory", self._step)
-                        self._append(partial(self._database.add_event, event), 1)
-                    write, rows = self._kept[0]
+                    telling = not self._kept
+                    write, rows = (self._tell_recovered, 0) if telling else self._kept[0]
                 try:
                     write()
                 except DatabaseError as error:
                     self._fatal = error
                     raise
                 except StorageError as error:
-                    self._degrade(error)
+                    self._degrade(error, again=told)
                     raise
-                with self._turn:
-                    self._kept.popleft()
-                    self._kept_rows -= rows
+                told = told or telling
+                if not telling:
+                    with self._turn:
+                        self._kept.popleft()
+                        self._kept_rows -= rows
         self._tell()
+
+    def _tell_recovered(self) -> None:
+        self._database.add_event(self._event("recovered", f"everything is stored, {self._kept_in_all:,} rows of it after a wait in memory", self._step))
 
     def _tell(self) -> None:
         with suppress(StorageError):  # a disk that takes not even this: the lock's age tells it then

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rnnlm_tui.contract.metrics import HardwareRow
@@ -58,6 +59,24 @@ def test_a_full_disk_does_not_end_it(tmp_path: Path, capfd: pytest.CaptureFixtur
     sink.wait(beats=6, readings=1)
     pulse.stop()
     assert capfd.readouterr().err.count("no heartbeat written: the disk is full") == 2
+
+
+def test_a_reading_that_fails_does_not_end_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    class FailsOnce(HardwareProbe):
+        failed = False
+
+        def sample(self) -> HardwareRow:
+            if not self.failed:
+                self.failed = True
+                raise psutil.AccessDenied(4242)
+            return super().sample()
+
+    sink = Sink()
+    pulse = Pulse(sink, FailsOnce(tmp_path), seconds=0.01)
+    pulse.start()
+    sink.wait(beats=6, readings=2)
+    pulse.stop()
+    assert "4242" in capfd.readouterr().err
 
 
 def test_a_reading_is_of_this_machine(tmp_path: Path) -> None:

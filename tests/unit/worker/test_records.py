@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
+import sqlite3
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -166,6 +170,61 @@ def test_a_disk_that_takes_a_part_gets_the_rest_later(run: Run) -> None:
     assert [kind for _, kind, _ in run.events()] == ["degraded", "recovered"]
 
 
+def test_a_disk_that_fills_again_just_then_is_told_as_recovered_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.fill()
+    last = until_degraded(run)
+    run.free()
+    add = run.database.add_event
+    refusals = [2]
+
+    def refuses_at_first(row: EventRow) -> None:
+        if row.kind == "recovered" and refusals[0]:
+            refusals[0] -= 1
+            raise StorageError("the disk is full")
+        add(row)
+
+    monkeypatch.setattr(run.database, "add_event", refuses_at_first)
+    for _ in range(4):
+        run.records.heartbeat(time.time())
+    assert run.stored() == list(range(1, last + 1))
+    assert [kind for _, kind, _ in run.events()] == ["degraded", "recovered"]
+
+
+def test_threads_share_a_disk_that_fails_now_and_then_and_every_row_is_stored_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    transaction, calls = run.database._transaction, itertools.count()
+
+    def fails_now_and_then() -> AbstractContextManager[sqlite3.Connection]:
+        if next(calls) % 7 == 0:
+            raise StorageError("the disk fails")
+        return transaction()
+
+    monkeypatch.setattr(run.database, "_transaction", fails_now_and_then)
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.is_set():
+            run.records.heartbeat(time.time())
+
+    def note() -> None:
+        for number in range(300):
+            run.records.add_event(EventRow(1, number, "note", str(number), 0.0))
+
+    beating, noting = threading.Thread(target=beat), threading.Thread(target=note)
+    beating.start()
+    noting.start()
+    run.steps(1, 3_000)
+    noting.join()
+    ended.set()
+    beating.join()
+    monkeypatch.undo()
+    run.records.heartbeat(time.time())
+    assert run.stored() == list(range(1, 3_001))
+    assert [text for _, kind, text in run.events() if kind == "note"] == [str(number) for number in range(300)]
+    kinds = [kind for _, kind, _ in run.events()]
+    assert kinds.count("degraded") == kinds.count("recovered") > 0
+    assert run.records.degraded == ""
+
+
 def test_a_command_that_could_not_be_journalled_yet_is_known_and_comes_into_the_journal(run: Run) -> None:
     run.fill()
     until_degraded(run)
@@ -250,6 +309,13 @@ def test_a_damaged_database_is_no_full_disk(run: Run) -> None:
     with pytest.raises(DatabaseError, match="damaged"):
         run.records.add_event(EventRow(1, 1, "note", "", 0.0))
     assert run.records.degraded == ""
+
+
+def test_an_attempt_that_can_not_be_stored_leaves_no_ballast(run: Run) -> None:
+    run.fill()
+    with pytest.raises(StorageError, match="disk is full"):
+        run.records.begin_attempt(1, "here", "boot", "cpu", 0, {"long": "x" * 100_000})
+    assert not run.ballast.exists()
 
 
 def test_a_run_begins_only_where_its_ballast_has_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
