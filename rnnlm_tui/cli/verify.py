@@ -52,10 +52,14 @@ def damage_of(run: RunDirectory, checks: list[CheckpointCheck], database: str) -
         return DatabaseError(f"the database of {run.name}: {database}", hint=f"`rnnlm-tui show {run.name}` shows what is there") if database else None
     count = f"{len(bad)} of {len(checks)} checkpoints" if len(checks) > 1 else "the only checkpoint"
     also = f"; its database too: {database}" if database else ""
-    hint = (
-        f"`rnnlm-tui resume {run.name}` goes on from step {whole[-1].step:,}, the newest that is whole" if whole else "none is whole: a resume would begin anew"
-    )
-    return CheckpointError(f"{count} of {run.name} {'is' if len(bad) == 1 else 'are'} damaged: {bad[-1].problem}{also}", hint=hint)
+    if bad[-1].newer:
+        hint = "update rnnlm-tui: this version goes on from no checkpoint before it"
+    elif whole:
+        hint = f"`rnnlm-tui resume {run.name}` goes on from step {whole[-1].step:,}, the newest that is whole"
+    else:
+        hint = "none is whole: a resume would begin anew"
+    verdict = "can't be checked" if all(check.newer for check in bad) else f"{'is' if len(bad) == 1 else 'are'} damaged"
+    return CheckpointError(f"{count} of {run.name} {verdict}: {bad[-1].problem}{also}", hint=hint)
 
 
 def _write(checks: list[CheckpointCheck]) -> None:
@@ -65,7 +69,7 @@ def _write(checks: list[CheckpointCheck]) -> None:
     cells = [
         (
             f"{check.step:,}",
-            "✗ damaged" if check.problem else "✓ whole",
+            "? newer" if check.newer else "✗ damaged" if check.problem else "✓ whole",
             str(check.files) if check.files else NOTHING,
             disk(check.bytes) if check.files else NOTHING,
             "⚑" if check.pinned else "",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rnnlm_tui.errors import RnnlmError, StorageError
+from rnnlm_tui.errors import NewerCheckpointError, RnnlmError, StorageError
 from rnnlm_tui.store.atomic import storage_errors
 from rnnlm_tui.store.checkpoints import DAMAGED_PREFIX, checkpoint_folders, resolve_checkpoint
 from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, verify_checkpoint
@@ -30,6 +30,8 @@ class CheckpointCheck:
     parent_kept: bool = False
     """The parent is still on the disk; older ones make way for newer ones, so one that isn't is no damage."""
     pinned: bool = False
+    newer: bool = False
+    """A newer version of rnnlm-tui wrote it, so this one can't tell whether it is whole, and goes on from no other."""
 
 
 def check_checkpoints(run: RunDirectory) -> Iterator[CheckpointCheck]:
@@ -59,7 +61,7 @@ def _check(step: int, path: Path, *, pinned: bool) -> CheckpointCheck:
     try:
         manifest = verify_checkpoint(path)
     except StorageError as error:
-        return CheckpointCheck(step, path, error.message, pinned=pinned)
+        return CheckpointCheck(step, path, error.message, pinned=pinned, newer=isinstance(error, NewerCheckpointError))
     parent = manifest.parent or ""
     place = CHECKPOINT_FOLDER.fullmatch(parent)
     problem = ""

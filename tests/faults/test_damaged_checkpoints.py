@@ -239,6 +239,20 @@ def test_verify_names_what_is_damaged_and_leaves_with_5(
     assert [(entry["step"], entry["whole"], entry["files"] > 0) for entry in found["checkpoints"]] == [(6, True, True), (9, False, False)]
 
 
+def test_verify_names_a_checkpoint_of_a_newer_version_and_what_to_do(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = RunDirectory(checkpoint.parents[1])
+    path = checkpoint / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "format": 2}), encoding="utf-8")
+    write_checkpoint(run, 400, write_model, None, {})
+    assert command(["verify", run.name]) == 5
+    said = capsys.readouterr()
+    assert "? newer" in said.out
+    assert "✓ whole" in said.out
+    assert "damaged" not in said.out + said.err
+    assert "checkpoints/step-000000500 was written by a newer version of rnnlm-tui" in said.err
+    assert "update rnnlm-tui" in said.err
+
+
 def test_verify_rebuilds_a_damaged_database_and_leaves_with_5_once(
     broken_off: RunDirectory, bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
