@@ -200,5 +200,5 @@ def test_a_flood_gets_half_a_percent_of_a_core_and_a_person_is_heard_before_it(s
             flood.kill()
             flood.communicate()
     assert took > 0.0
-    assert for_person < 4 * SHARE, "of its time: so much is used up in four seconds, and half of it was needed on a busy machine"
+    assert for_person < 4 * SHARE, "of its time: what it may use in four seconds; a fifth of that was needed on a busy machine"
     assert took <= SAVED_SECONDS + SHARE * elapsed + 0.02, "the last turn may have gone over"
