@@ -8,8 +8,10 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
+from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store.atomic import fsync_directory, open_private, storage_errors
 
 _NAME = re.compile(r"metrics-(\d{1,6})\.jsonl")
@@ -29,7 +31,9 @@ class MetricsLog:
 
     def __init__(self, run: Path, attempt: int) -> None:
         self.path = run / f"metrics-{attempt}.jsonl"
-        self._synced = True
+        self._turn = Lock()
+        self._unsynced = b""  # the last bytes, until they are known to be on the disk
+        self._lost = False
         with storage_errors("write", self.path):
             self._descriptor = open_private(self.path, os.O_WRONLY)
             self._size = self._before = os.lseek(self._descriptor, 0, os.SEEK_END)
@@ -40,32 +44,44 @@ class MetricsLog:
         lines = b"".join(json.dumps({"table": table, "rows": rows}, separators=(",", ":")).encode() + b"\n" for table, rows in entries)
         self._before = self._size
         try:
-            with storage_errors("write", self.path):
-                written = 0
-                while written < len(lines):
-                    written += os.pwrite(self._descriptor, lines[written:], self._size + written)
+            with self._turn:
+                self._write(lines, self._size)
+                self._size += len(lines)
+                self._unsynced += lines
         except BaseException:
             self.undo()
             raise
-        self._size += len(lines)
-        self._synced = False
+
+    def _write(self, content: bytes, place: int) -> None:
+        with storage_errors("write", self.path):
+            written = 0
+            while written < len(content):
+                written += os.pwrite(self._descriptor, content[written:], place + written)
 
     def undo(self) -> None:
         """Take back the last `append`."""
-        self._size = self._before
-        with suppress(OSError):  # the next line then stands in its place, whatever is left behind it
+        with self._turn, suppress(OSError):  # the next line then stands in its place, whatever is left behind it
+            self._unsynced = self._unsynced[: len(self._unsynced) - (self._size - self._before)]
+            self._size = self._before
             os.ftruncate(self._descriptor, self._size)
 
     def sync(self) -> None:
-        """Wait until everything is on the disk."""
-        if not self._synced:
-            self._synced = True  # first: what another thread appends meanwhile waits for the next call
+        """Wait until everything is on the disk; what a call that failed may have lost is written again. Another thread may append meanwhile."""
+        with self._turn:
+            waiting = self._unsynced
+            if self._lost:
+                self._write(waiting, self._size - len(waiting))
+        if waiting:
             try:
                 with storage_errors("write", self.path):
                     os.fsync(self._descriptor)
-            except BaseException:
-                self._synced = False
+            except StorageError:
+                self._lost = True  # a server that is full says so only here, and forgets what it was given
                 raise
+            with self._turn:
+                self._lost = False
+                if self._unsynced.startswith(waiting):
+                    self._unsynced = self._unsynced[len(waiting) :]
 
     def close(self) -> None:
         """Put everything on the disk and close the file; a second call does nothing."""

@@ -174,10 +174,11 @@ class Records:
         self.check()
         if self.degraded:
             self._tell()
+        beat = partial(self._database.heartbeat, time)
         with suppress(StorageError):  # there is no room yet, or it is full again: in a second once more
             self._ballast.make()
-            self._store_kept(recover=True)
-        self._store(partial(self._database.heartbeat, time), 0)
+            self._store_kept(recover=True, first=beat)
+        self._store(beat, 0)
 
     def journal_command(self, id: str, verb: str, arguments_json: str, result_json: str) -> None:
         """As `RunDatabase.journal_command`."""
@@ -238,11 +239,12 @@ class Records:
         except StorageError:
             return False
 
-    def _store_kept(self, *, recover: bool) -> None:
+    def _store_kept(self, *, recover: bool, first: Callable[[], None] | None = None) -> None:
         """Repeat what is kept until nothing is, and tell it; raises StorageError where the disk takes no more of it.
 
         Args:
             recover: then keep nothing any more: the run is as it was.
+            first: has to succeed before anything else is tried.
         """
         if not self._reason:
             return
@@ -250,27 +252,29 @@ class Records:
             told = False
             while self._reason:
                 with self._turn:
-                    if not self._kept and (told or not recover):
+                    if not first and not self._kept and (told or not recover):
                         if recover:
                             self._reason = ""
                             self._kept_in_all = 0
                             self._answers.clear()
                         break
-                    telling = not self._kept
-                    write, rows = (self._tell_recovered, 0) if telling else self._kept[0]
+                    kept = self._kept[0] if self._kept else None
                 try:
-                    write()
+                    (first or (kept[0] if kept else self._tell_recovered))()
                 except DatabaseError as error:
                     self._fatal = error
                     raise
                 except StorageError as error:
                     self._degrade(error, again=told)
                     raise
-                told = told or telling
-                if not telling:
+                if first:
+                    first = None
+                elif not kept:
+                    told = True
+                else:
                     with self._turn:
                         self._kept.popleft()
-                        self._kept_rows -= rows
+                        self._kept_rows -= kept[1]
         self._tell()
 
     def _tell_recovered(self) -> None:

@@ -88,6 +88,7 @@ ROWS: tuple[Row, ...] = (
             "test_run_directory::test_a_run_directory_moved_away_and_back_resumes_from_its_last_checkpoint",
             "test_run_directory::test_a_read_only_run_directory_is_refused_with_the_path_and_what_to_do",
             "test_run_directory::test_checkpoints_that_may_not_be_written_make_the_run_degraded_until_they_may",
+            "test_run_directory::test_a_run_directory_that_may_not_be_entered_is_told_and_keeps_no_other_run_from_being_seen",
         ),
     ),
     Row(
@@ -97,6 +98,8 @@ ROWS: tuple[Row, ...] = (
             "test_network_filesystem::test_a_run_goes_on_on_another_host_with_every_row",
             "test_network_filesystem::test_rows_that_were_committed_before_a_kill_are_in_the_log",
             "test_network_filesystem::test_a_torn_or_forged_log_gives_its_good_rows_and_nothing_else",
+            "test_network_filesystem::test_what_a_full_server_forgets_is_written_again_once_it_has_room",
+            "test_network_filesystem::test_a_host_that_was_renamed_reads_a_copy_and_leaves_the_database_of_a_living_worker_alone",
         ),
     ),
     Row(
@@ -143,6 +146,8 @@ ROWS: tuple[Row, ...] = (
         "moved aside and rebuilt, or named as made by a newer version and left alone",
         (
             "test_database::test_a_damaged_database_is_moved_aside_and_rebuilt_from_manifests_and_what_can_be_read",
+            "test_database::test_damage_that_sqlite_itself_does_not_see_is_told_and_repaired_too",
+            "test_database::test_a_rebuilding_for_which_the_disk_is_too_small_changes_nothing",
             "test_database::test_a_run_with_a_damaged_database_goes_on_to_the_same_weights",
             "test_database::test_a_database_of_a_newer_version_is_named_and_left_as_it_is",
         ),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import resource
 import shutil
 import signal
@@ -222,6 +224,29 @@ def test_what_is_logged_while_the_log_goes_to_the_disk_goes_there_with_the_next_
         log.sync()
     log.close()
     assert len(synced) == 2
+
+
+def test_what_a_full_server_forgets_is_written_again_once_it_has_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = MetricsLog(tmp_path, 1)
+    log.append([("meta", [["a", "b"]])])
+    log.sync()
+    stored = log.path.stat().st_size
+
+    def forgets(descriptor: int) -> None:
+        os.truncate(log.path, stored)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    log.append([("meta", [["c", "d"]])])
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", forgets)
+        for _ in range(2):
+            with pytest.raises(StorageError, match="No space left"):
+                log.sync()
+    log.append([("meta", [["e", "f"]])])
+    log.undo()
+    log.append([("meta", [["g", "h"]])])
+    log.close()
+    assert list(logged_rows(tmp_path)) == [("meta", ("a", "b")), ("meta", ("c", "d")), ("meta", ("g", "h"))]
 
 
 def test_a_copy_follows_a_living_run_on_another_host(filled: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,6 +190,24 @@ def test_a_disk_that_fills_again_just_then_is_told_as_recovered_once(run: Run, m
     assert [kind for _, kind, _ in run.events()] == ["degraded", "recovered"]
 
 
+def test_a_run_whose_heartbeats_fail_is_degraded_until_one_does_not(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    beat, refusals = run.database.heartbeat, [3]
+
+    def refuses_at_first(time: float) -> None:
+        if refusals[0]:
+            refusals[0] -= 1
+            raise StorageError("can't write metrics-1.jsonl: No space left on device")
+        beat(time)
+
+    monkeypatch.setattr(run.database, "heartbeat", refuses_at_first)
+    for last in (10, 20, 30, 40):
+        run.steps(last - 9, last)
+        run.records.heartbeat(time.time())
+        assert bool(run.records.degraded) == (last < 40)
+    assert run.stored() == list(range(1, 41))
+    assert [kind for _, kind, _ in run.events()] == ["degraded", "recovered"]
+
+
 def test_threads_share_a_disk_that_fails_now_and_then_and_every_row_is_stored_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     transaction, calls = run.database._transaction, itertools.count()
 
