@@ -69,7 +69,7 @@ def test_an_id_that_is_repeated_in_the_next_life_is_answered_and_acts_on_nothing
     if verb == "pause":
         kill(run)  # a stop has ended it already
     resume(run)
-    wait_for_step(run, 5)
+    assert send(run, "status").ok  # its socket is there
     assert ask(run, line) == [first]
     wait_for_step(run, summarize(run).step + 20)
     assert summarize(run).status == "running"
