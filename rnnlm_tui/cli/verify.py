@@ -73,17 +73,23 @@ def _write(checks: list[CheckpointCheck]) -> None:
             str(check.files) if check.files else NOTHING,
             disk(check.bytes) if check.files else NOTHING,
             "⚑" if check.pinned else "",
-            check.parent + ("" if check.parent_kept or not check.parent else ", no longer there"),
+            _in_words(check.parent) + ("" if check.parent_kept or not check.parent else ", not kept"),
         )
         for check in checks
     ]
     if cells:
-        table(("step", "files are", "files", "size", "pin", "goes on from"), cells, right=(0, 2, 3))
+        table(("step", "files are", "files", "size", "pin", "follows"), cells, right=(0, 2, 3))
     else:
         line("no checkpoint yet")
     for check in checks:
         if check.problem:
             line(f"step {check.step:,}: {check.problem}")
+
+
+def _in_words(parent: str) -> str:
+    """`1,500` for a checkpoint of the same run, `run@step` for one of another."""
+    digits = parent.removeprefix("step-")
+    return f"{int(digits):,}" if digits.isascii() and digits.isdecimal() else parent
 
 
 def _database_problem(run: RunDirectory) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil
+from math import ceil, lcm
 
 from rnnlm_tui.contract.cell_sizes import CELL_SIZES, LayerSize
-from rnnlm_tui.contract.config import ModelConfig, RunConfig, TrainingConfig
+from rnnlm_tui.contract.config import CheckpointConfig, ModelConfig, RunConfig, TrainingConfig
 
 FLOAT_BYTES = 4
 
@@ -65,3 +65,14 @@ def total_steps(config: RunConfig, per_epoch: int) -> int:
 def checkpoint_bytes(model: ModelConfig, vocab_size: int, algorithm: str = "adamw") -> int:
     """Size of one checkpoint: weights and, with AdamW, its two moments, float32."""
     return (3 if algorithm == "adamw" else 1) * FLOAT_BYTES * parameter_count(model, vocab_size).total
+
+
+def kept_checkpoints(checkpoint: CheckpointConfig, steps: int | None) -> int:
+    """Checkpoints on the disk at the end of a run of `steps`, at most: the newest, the best and those that are kept for good; None: not known how long."""
+    newest = checkpoint.keep_last + 1
+    if steps is None:
+        return newest
+    if not checkpoint.every:
+        return 1
+    for_good = steps // lcm(checkpoint.every, checkpoint.keep_every) if checkpoint.keep_every else 0
+    return min(newest + for_good, ceil(steps / checkpoint.every))

@@ -11,7 +11,16 @@ from rnnlm_tui import __version__
 from rnnlm_tui.contract.chunks import RESIDENT_SHARE
 from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig
 from rnnlm_tui.contract.corpora import CorpusManifest, baseline_key
-from rnnlm_tui.contract.estimates import FLOAT_BYTES, ParameterCount, checkpoint_bytes, flops_per_token, parameter_count, steps_per_epoch, total_steps
+from rnnlm_tui.contract.estimates import (
+    FLOAT_BYTES,
+    ParameterCount,
+    checkpoint_bytes,
+    flops_per_token,
+    kept_checkpoints,
+    parameter_count,
+    steps_per_epoch,
+    total_steps,
+)
 from rnnlm_tui.contract.figures import memory
 from rnnlm_tui.contract.memory import MemoryParts, fitting_batch, memory_parts, memory_shape
 from rnnlm_tui.contract.metrics import perplexity
@@ -64,6 +73,8 @@ class Estimate:
     """The largest batch that fits into `memory_free` where the config's does not; None where it fits, or where no batch does."""
     checkpoint_bytes: int
     """One checkpoint."""
+    checkpoints: int
+    """That are kept at the end."""
     disk_bytes: int
     """All that is kept at the end: checkpoints and metrics."""
     seconds: float | None
@@ -120,10 +131,7 @@ def estimate(config: RunConfig) -> Estimate:
     parts = memory_parts(config, vocab_size, sentences=indexed, on_gpu=device == "cuda", resident_tokens=resident)
     measured = _measured_step(memory_shape(config, vocab_size, indexed), config.training.threads or usable_cores(), probes)
     memory_bytes = parts.total if measured is None else max(measured, parts.between_steps)
-    one = checkpoint_bytes(config.model, vocab_size, config.optimizer.algorithm)
-    kept = config.checkpoint.keep_last + 1
-    if steps is not None:
-        kept = min(kept, math.ceil(steps / config.checkpoint.every) if config.checkpoint.every else 1)
+    one, kept = checkpoint_bytes(config.model, vocab_size, config.optimizer.algorithm), kept_checkpoints(config.checkpoint, steps)
     return Estimate(
         parameters=parameter_count(config.model, vocab_size),
         vocab_size=vocab_size,
@@ -139,6 +147,7 @@ def estimate(config: RunConfig) -> Estimate:
         if free is None or memory_bytes <= free
         else _fitting_batch(config, vocab_size, int(free * min(1.0, parts.total / memory_bytes)), indexed, resident, on_gpu=device == "cuda"),
         checkpoint_bytes=one,
+        checkpoints=kept,
         disk_bytes=kept * one + METRICS_BYTES_PER_STEP * (steps or 0),
         seconds=seconds,
         calibrated_by=None if seconds is None or speed is None else speed.kind,

@@ -276,5 +276,5 @@ def test_verify_finds_a_link_to_a_later_checkpoint_and_a_pin_without_one(capsys:
     assert command(["verify", "linked"]) == 5
     said = capsys.readouterr().out
     assert "step 500: checkpoints/step-000000500: its manifest names the later step-000000700" in said
-    assert "step-000000100, no longer there" in said
+    assert "100, not kept" in said
     assert "step 900: checkpoints/step-000000900 is pinned and missing" in said

@@ -194,9 +194,7 @@ def _amount(text: str) -> Content:
 
 
 def _disk(estimate: Estimate) -> Content:
-    kept = max(1, round(estimate.disk_bytes / estimate.checkpoint_bytes)) if estimate.checkpoint_bytes else 0
-    amount = _amount(figures.disk(estimate.disk_bytes))
-    return Content.assemble(amount, (f", {counted(kept, 'checkpoint')}", DIM)) if kept else amount
+    return Content.assemble(_amount(figures.disk(estimate.disk_bytes)), (f", {counted(estimate.checkpoints, 'checkpoint')}", DIM))
 
 
 def _time_figure(estimate: Estimate) -> Content:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rnnlm_tui.contract.config import ModelConfig, RunConfig, TrainingConfig
-from rnnlm_tui.contract.estimates import checkpoint_bytes, flops_per_token, parameter_count, steps_per_epoch, total_steps
+from rnnlm_tui.contract.config import CheckpointConfig, ModelConfig, RunConfig, TrainingConfig
+from rnnlm_tui.contract.estimates import checkpoint_bytes, flops_per_token, kept_checkpoints, parameter_count, steps_per_epoch, total_steps
 from rnnlm_tui.contract.presets import BOOK, DEMO
 
 
@@ -75,3 +75,13 @@ def test_headed_cells_count_their_blocks_and_the_work_of_a_matrix_memory() -> No
     assert parameter_count(mlstm, 7).layers == (4 * (18 + 6) + 2 * 2 * (3 + 1),)
     assert flops_per_token(slstm, 7) == 6 * (4 * (18 + 18) + 42)
     assert flops_per_token(mlstm, 7) == 6 * (4 * 18 + 4 * 3 + 2 * 2 * 9 + 42)
+
+
+def test_checkpoints_that_stay_are_the_newest_the_best_and_those_kept_for_good() -> None:
+    checkpoint = CheckpointConfig(every=50, keep_last=2)
+    assert kept_checkpoints(checkpoint, None) == 3
+    assert kept_checkpoints(checkpoint, 1_000) == 3
+    assert kept_checkpoints(checkpoint, 60) == 2
+    assert kept_checkpoints(checkpoint.model_copy(update={"keep_every": 200}), 1_000) == 3 + 5
+    assert kept_checkpoints(checkpoint.model_copy(update={"keep_every": 70}), 1_000) == 3 + 2
+    assert kept_checkpoints(checkpoint.model_copy(update={"every": 0}), 1_000) == 1
