@@ -285,13 +285,19 @@ def _message(facts: RunFacts) -> str | None:
     if facts.degraded and facts.status in LIVING:
         return f"it trains on; {facts.degraded}" if facts.status == "degraded" else facts.degraded
     patience = _patience(facts)
-    if facts.status == "finished" and patience is not None and patience.waited >= patience.limit:
+    if facts.status == "finished" and patience is not None and patience.waited >= patience.limit and _steps_left(facts):
         best = _evaluation_figures(during_run(facts.evaluations, "validation")).best_step
         which = "" if best is None else f", the best is of step {best:,}"
         return f"ended early: {patience.waited:,} evaluations without a better validation loss{which}"
     if facts.status == "lost":
         return f"its worker ran on {facts.meta.get('host', 'another host')}, and nothing was heard of it since"
     return None
+
+
+def _steps_left(facts: RunFacts) -> bool:
+    """The run has not done all the steps that it was to do."""
+    max_steps = _number(facts.meta, "max_steps")
+    return max_steps is not None and bool(facts.recent) and facts.recent[-1].step < max_steps
 
 
 def _perplexity(loss: float | None) -> float | None:

@@ -33,7 +33,7 @@ from rnnlm_tui.worker.building import build_batches, build_model, build_trainer
 from rnnlm_tui.worker.commands import Steering
 from rnnlm_tui.worker.environment import environment
 from rnnlm_tui.worker.evaluating import Evaluator
-from rnnlm_tui.worker.guards import LossGuard
+from rnnlm_tui.worker.guards import KNOWN_STEPS, LossGuard
 from rnnlm_tui.worker.hardware import HardwareProbe
 from rnnlm_tui.worker.inbox import Inbox
 from rnnlm_tui.worker.records import Records
@@ -85,6 +85,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     with RunReader(attempt.run) as reader:
         meta = reader.meta()
         evaluations = reader.evaluations()
+        newest = reader.recent_steps(KNOWN_STEPS)
     parent = meta.get("parent")
     with room.building():
         model = build_model(config, corpus)
@@ -116,7 +117,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     before = parent if attempt.checkpoint is None else attempt.checkpoint.name
     saver = Saver(attempt.run, config, records, attempt.number, tokenizer_files=corpus.path, facts=facts, parent=before)
     saver.require_space(trainer)
-    guard = LossGuard(config.training.max_bad_steps)
+    guard = LossGuard(config.training.max_bad_steps, newest)
     reporter = Reporter(records.add_steps, attempt.number, observe=guard.take, active_seconds=trainer.active_seconds, asynchronous=device.type != "cpu")
     return TrainingRun(
         config,

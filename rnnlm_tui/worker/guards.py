@@ -12,6 +12,8 @@ from rnnlm_tui.errors import RnnlmError
 
 USUAL_STEPS = 50
 """The usual loss is a mean that forgets over so many steps."""
+KNOWN_STEPS = 400
+"""So many steps before an attempt tell all of the usual loss that is not forgotten."""
 FIRST_STEPS = 100
 """Before so many steps no loss is usual."""
 JUMP_DEVIATIONS, JUMP_SHARE = 6.0, 0.1
@@ -33,14 +35,18 @@ class LossGuard:
     The update itself was left out on the device, in the step: what is counted here is only told.
 
     Args:
-        max_bad_steps: so many steps in a row without a finite loss and gradient are too many.
+        max_bad_steps: so many steps in a row without a finite loss and gradient are too many; each attempt counts anew.
+        before: the newest steps of earlier attempts, which say what a usual loss is.
     """
 
-    def __init__(self, max_bad_steps: int) -> None:
+    def __init__(self, max_bad_steps: int, before: Sequence[StepRow] = ()) -> None:
         self._max_bad_steps = max_bad_steps
         self._bad_steps = 0
         self._findings: list[Finding] = []
         self._spikes = SpikeWatch()
+        for row in before:
+            if is_finite(row):
+                self._spikes.take(row.loss)
         self.failed_at: StepRow | None = None
         """The step that was one too many; what comes later doesn't change it."""
 
@@ -51,7 +57,7 @@ class LossGuard:
 
     def take(self, row: StepRow) -> None:
         """Look at the next step."""
-        if math.isfinite(row.loss) and math.isfinite(row.grad_norm):
+        if is_finite(row):
             self._end_series(row.step - 1)
             jumped = self._spikes.take(row.loss)
             if jumped is not None:
@@ -108,15 +114,22 @@ class Patience:
     def __init__(self, limit: int, evaluations: Sequence[EvaluationRow]) -> None:
         self._limit = limit
         self._rows = list(evaluations)
+        self._waited = evaluations_waited(self._rows)
 
     def take(self, rows: Sequence[EvaluationRow]) -> None:
         """Count an evaluation."""
         self._rows += rows
+        self._waited = evaluations_waited(self._rows)  # here and not where it is asked for, at every step
 
     @property
     def exhausted(self) -> bool:
         """The run should end."""
-        return 0 < self._limit <= evaluations_waited(self._rows)
+        return 0 < self._limit <= self._waited
+
+
+def is_finite(row: StepRow) -> bool:
+    """Whether the step's update was done."""
+    return math.isfinite(row.loss) and math.isfinite(row.grad_norm)
 
 
 def not_finite(row: StepRow) -> str:

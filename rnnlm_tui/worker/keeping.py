@@ -100,6 +100,11 @@ class Keeping:
             self._records.saved(self.step)
         return self.path
 
+    def label(self, validation_loss: float) -> None:
+        """Give the checkpoint of this very step, where the disk has it, the loss that was measured after it was written."""
+        if self.is_current:
+            self._saver.label(self._trainer.step, validation_loss)
+
     def save_if_possible(self, validation_loss: float | None) -> None:
         """A periodic checkpoint that can't be written makes the run degraded and is tried again in a minute; training goes on."""
         try:

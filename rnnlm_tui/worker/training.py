@@ -17,9 +17,10 @@ from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.engine.trainer import StepResult, Trainer
 from rnnlm_tui.errors import DeviceError, RnnlmError, RunStateError, StorageError
 from rnnlm_tui.worker.commands import Steering
-from rnnlm_tui.worker.evaluating import Evaluator, in_words
-from rnnlm_tui.worker.guards import LossGuard, Patience, too_many_bad_steps
+from rnnlm_tui.worker.evaluating import Evaluator
+from rnnlm_tui.worker.guards import LossGuard, too_many_bad_steps
 from rnnlm_tui.worker.inbox import Inbox, StopRequested
+from rnnlm_tui.worker.judging import Judging
 from rnnlm_tui.worker.keeping import Keeping, doing
 from rnnlm_tui.worker.records import Records
 from rnnlm_tui.worker.reporter import Reporter
@@ -70,12 +71,11 @@ class TrainingRun:
         self._saver = saver
         self._guard = guard
         self._room = room
-        self._patience = Patience(config.training.patience, evaluations)
         self._status: Literal["running", "paused", "stopping"] = "running"
         self._keeping = Keeping(saver, records, reporter, trainer, path=saved_path, note=partial(self._event, "note"))
-        here = [row.loss for row in evaluations if row.step == trainer.step > 0 and row.split == "validation"]
-        self._validation_loss = here[-1] if here else None
-        self._evaluated_step = trainer.step if here else -1
+        self._judging = Judging(
+            evaluator, self._keeping, records, reporter, trainer, room, patience=config.training.patience, before=evaluations, tell=self._event
+        )
         self._settings: dict[str, float] = {}
         for path, value in settings.items():
             self._apply(path, value)
@@ -110,9 +110,9 @@ class TrainingRun:
 
     def _train(self) -> Ending:
         self._event("running", f"from step {self.step:,} of {self._trainer.max_steps:,}")
-        if self.step and self._evaluated_step != self.step and self._due(self._config.evaluation.every):
-            self._evaluate_unless_stopped()  # the attempt before was stopped in this very evaluation
-        while self._trainer.should_continue and not self._patience.exhausted:
+        if self.step and not self._judging.is_current and self._due(self._config.evaluation.every):
+            self._judging.evaluate_unless_stopped()  # the attempt before was stopped in this very evaluation
+        while self._trainer.should_continue and not self._judging.exhausted:
             self._heed_commands()
             if self._status == "stopping":
                 return "stopped"
@@ -120,9 +120,9 @@ class TrainingRun:
             self._tell_graph()
             self._heed_guard()
             if self._due(self._config.evaluation.every):
-                self._evaluate_unless_stopped()
+                self._judging.evaluate_unless_stopped()
             if self._due(self._config.checkpoint.every) or self._keeping.is_due_again:
-                self._keeping.save_if_possible(self._loss_here)
+                self._keeping.save_if_possible(self._judging.loss_here)
         return self._finish()
 
     def pause(self) -> None:
@@ -146,7 +146,7 @@ class TrainingRun:
         """
         before, self._status = self._status, "stopping"
         try:
-            saved = self._keeping.save(self._loss_here) if self._trainer.weights_are_finite() else self._keeping.path
+            saved = self._keeping.save(self._judging.loss_here) if self._trainer.weights_are_finite() else self._keeping.path
             self._records.store_all()
         except StorageError as error:
             self._status = before
@@ -161,7 +161,7 @@ class TrainingRun:
         """Save now; the checkpoint's directory relative to the run's."""
         if not self.step:
             raise RunStateError("there is nothing to save before the first step")
-        return self._keeping.save(self._loss_here)
+        return self._keeping.save(self._judging.loss_here)
 
     def snapshot(self) -> str:
         """Write the weights alone; the directory relative to the run's."""
@@ -171,7 +171,7 @@ class TrainingRun:
     def evaluate(self) -> str:
         """Evaluate now; the figures in words."""
         try:
-            return self._evaluate()
+            return self._judging.evaluate()
         except StopRequested:
             raise RunStateError("the evaluation was left: a stop came") from None
 
@@ -221,7 +221,7 @@ class TrainingRun:
 
     def _finish(self) -> Ending:
         """The last evaluation, the last checkpoint, the test set."""
-        if self._patience.exhausted:
+        if self._judging.exhausted and self._trainer.should_continue:
             self._event("note", f"ends early: {self._config.training.patience:,} evaluations in a row without a better validation loss")
         while True:
             self._heed_commands()
@@ -230,65 +230,17 @@ class TrainingRun:
             try:
                 self._reporter.flush()
                 self._heed_guard()  # the last steps were only just fetched
-                if self._evaluated_step != self.step:
-                    self._evaluate_if_possible()
-                if not self._keeping.store_at_end(self._loss_here):
+                if not self._judging.is_current:
+                    self._judging.evaluate_if_possible()
+                if not self._keeping.store_at_end(self._judging.loss_here):
                     continue
-                self._evaluate_at_end()
+                self._judging.evaluate_at_end()
             except StopRequested:
                 continue
             return "finished"
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0
-
-    def _evaluate_unless_stopped(self) -> None:
-        try:
-            self._evaluate_if_possible()
-        except StopRequested:
-            self._event("note", "the evaluation was left: a stop came")
-
-    def _evaluate_if_possible(self) -> None:
-        """An evaluation for which there is no memory is told; training goes on."""
-        try:
-            self._evaluate()
-        except DeviceError as error:
-            self._tell_left_out("evaluation", error)
-
-    def _evaluate_at_end(self) -> None:
-        """On the test set. Everything is saved by now, so what there is no memory for is only told."""
-        try:
-            with doing(self._records, "evaluating"):
-                for row in self._evaluator.at_end(self.step):
-                    self._event("evaluation", in_words(row))
-        except DeviceError as error:
-            self._tell_left_out("test", error)
-
-    def _tell_left_out(self, what: str, error: DeviceError) -> None:
-        explained = self._room.explained(error, 0)
-        self._event("note", f"no {what}: {explained.message}")
-
-    def _evaluate(self) -> str:
-        with doing(self._records, "evaluating"):
-            return self._evaluate_and_sample()
-
-    def _evaluate_and_sample(self) -> str:
-        self._reporter.flush()
-        rows = self._evaluator.during_run(self.step)
-        for row in rows:
-            self._event("evaluation", in_words(row))
-        self._evaluated_step = self.step
-        self._patience.take(rows)
-        self._validation_loss = next(row.loss for row in rows if row.split == "validation")
-        if self._keeping.is_current:
-            self._saver.label(self.step, self._validation_loss)
-        self._evaluator.continue_prompts(self.step)
-        return "; ".join(in_words(row) for row in rows)
-
-    @property
-    def _loss_here(self) -> float | None:
-        """The validation loss at this very step; None where none was measured."""
-        return self._validation_loss if self._evaluated_step == self.step else None
 
     def _train_step(self) -> StepResult:
         try:

@@ -16,7 +16,7 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.supervisor.monitor import summarize
-from rnnlm_tui.worker.guards import FIRST_STEPS, LossGuard
+from rnnlm_tui.worker.guards import FIRST_STEPS, KNOWN_STEPS, LossGuard
 from tests.faults.workers import Workers
 from tests.integration.runs import tiny_config
 
@@ -121,6 +121,16 @@ def found(losses: list[float]) -> list[tuple[int, str]]:
     for step, loss in enumerate(losses, 1):
         guard.take(row(step, loss))
     return [(finding.step, finding.kind) for finding in guard.findings()]
+
+
+def test_a_loss_that_jumps_right_after_a_resume_is_marked_by_what_was_usual_before_it() -> None:
+    before = [row(step, loss) for step, loss in enumerate(noisy(1_000), 1)]
+    guard, knows_nothing = LossGuard(20, before[-KNOWN_STEPS:]), LossGuard(20)
+    for step, loss in enumerate((noisy(1_001)[-1], 9.0, 9.0, 5.1), 1_001):
+        guard.take(row(step, loss))
+        knows_nothing.take(row(step, loss))
+    assert [(finding.step, finding.kind) for finding in guard.findings()] == [(1_002, "spike")]
+    assert knows_nothing.findings() == []
 
 
 def noisy(count: int, *, seed: int = 0) -> list[float]:

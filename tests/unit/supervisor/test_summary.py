@@ -105,6 +105,12 @@ def test_a_run_that_ended_for_want_of_progress_says_so() -> None:
     config = RunConfig(training=TrainingConfig(patience=2))
     summary = summarize_facts(facts(status="finished", config=config, evaluations=evaluated(3.0, 2.9, 3.1, 3.2)))
     assert summary.message == "ended early: 2 evaluations without a better validation loss, the best is of step 20"
+
+
+def test_a_run_that_did_all_its_steps_did_not_end_early_even_if_patience_ended_with_them() -> None:
+    config = RunConfig(training=TrainingConfig(patience=2))
+    whole = facts(status="finished", config=config, evaluations=evaluated(3.0, 2.9, 3.1, 3.2), meta={"max_steps": "100"})
+    assert summarize_facts(whole).message is None
     assert summarize_facts(facts(status="finished", config=config, evaluations=evaluated(3.0, 2.9, 3.1))).message is None
 
 

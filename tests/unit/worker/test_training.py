@@ -288,6 +288,14 @@ def test_patience_ends_a_run_whose_validation_loss_falls_no_more(tmp_path: Path,
     assert ("note", "ends early: 2 evaluations in a row without a better validation loss") in bench.events()
 
 
+def test_a_run_whose_patience_ends_with_its_last_step_does_not_end_early(tmp_path: Path, database: RunDatabase) -> None:
+    bench = Bench(tmp_path, database, every=20, training=TrainingConfig(patience=1))
+    bench.evaluator.losses = [3.0, 3.0]
+    assert bench.training.train() == "finished"
+    assert bench.steps()[-1] == STEPS
+    assert not any(text.startswith("ends early") for _, text in bench.events())
+
+
 def test_patience_counts_on_from_the_evaluations_of_earlier_attempts(tmp_path: Path, database: RunDatabase) -> None:
     before = [EvaluationRow(1, step, "validation", "validation", loss, 10, 1.0, 0.1, 0.0) for step, loss in ((1, 2.0), (2, 2.5))]
     bench = Bench(tmp_path, database, every=10, training=TrainingConfig(patience=2), evaluations=before)

@@ -1,0 +1,114 @@
+"""What a run is judged by while it trains: its evaluations, the patience that they use up, the loss of the weights as they are now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rnnlm_tui.contract.metrics import EvaluationRow, EventKind
+from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.errors import DeviceError
+from rnnlm_tui.worker.evaluating import Evaluator, in_words
+from rnnlm_tui.worker.guards import Patience
+from rnnlm_tui.worker.inbox import StopRequested
+from rnnlm_tui.worker.keeping import Keeping, doing
+from rnnlm_tui.worker.records import Records
+from rnnlm_tui.worker.reporter import Reporter
+from rnnlm_tui.worker.room import Room
+
+
+class Judging:
+    """Evaluates a trainer's model and keeps what follows from it.
+
+    Args:
+        patience: so many evaluations in a row without a better validation loss are enough; 0: never.
+        before: evaluations of earlier attempts, up to the start step.
+        tell: adds an event to the run's log.
+
+    Raises (every method that evaluates):
+        StopRequested: a stop came in its midst.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        keeping: Keeping,
+        records: Records,
+        reporter: Reporter,
+        trainer: Trainer,
+        room: Room,
+        *,
+        patience: int,
+        before: Sequence[EvaluationRow],
+        tell: Callable[[EventKind, str], None],
+    ) -> None:
+        self._evaluator = evaluator
+        self._keeping = keeping
+        self._records = records
+        self._reporter = reporter
+        self._trainer = trainer
+        self._room = room
+        self._tell = tell
+        self._patience = Patience(patience, before)
+        here = [row.loss for row in before if row.step == trainer.step > 0 and row.split == "validation"]
+        self._loss = here[-1] if here else None
+        self._step = trainer.step if here else -1
+
+    @property
+    def exhausted(self) -> bool:
+        """Patience is at its end, and the run should be."""
+        return self._patience.exhausted
+
+    @property
+    def is_current(self) -> bool:
+        """The weights as they are now have been evaluated."""
+        return self._step == self._trainer.step
+
+    @property
+    def loss_here(self) -> float | None:
+        """The validation loss at this very step; None where none was measured."""
+        return self._loss if self.is_current else None
+
+    def evaluate(self) -> str:
+        """Evaluate, and continue the configured prompts; the figures in words.
+
+        Raises:
+            DeviceError: out of memory.
+        """
+        with doing(self._records, "evaluating"):
+            self._reporter.flush()
+            rows = self._evaluator.during_run(self._trainer.step)
+            for row in rows:
+                self._tell("evaluation", in_words(row))
+            self._patience.take(rows)
+            self._loss = next(row.loss for row in rows if row.split == "validation")
+            self._step = self._trainer.step
+            self._keeping.label(self._loss)
+            self._evaluator.continue_prompts(self._step)
+            return "; ".join(in_words(row) for row in rows)
+
+    def evaluate_if_possible(self) -> None:
+        """An evaluation for which there is no memory is told; training goes on."""
+        try:
+            self.evaluate()
+        except DeviceError as error:
+            self._tell_left_out("evaluation", error)
+
+    def evaluate_unless_stopped(self) -> None:
+        """As `evaluate_if_possible`; one in whose midst a stop comes is told as well."""
+        try:
+            self.evaluate_if_possible()
+        except StopRequested:
+            self._tell("note", "the evaluation was left: a stop came")
+
+    def evaluate_at_end(self) -> None:
+        """On the test set. Everything is saved by now, so what there is no memory for is only told."""
+        try:
+            with doing(self._records, "evaluating"):
+                for row in self._evaluator.at_end(self._trainer.step):
+                    self._tell("evaluation", in_words(row))
+        except DeviceError as error:
+            self._tell_left_out("test", error)
+
+    def _tell_left_out(self, what: str, error: DeviceError) -> None:
+        explained = self._room.explained(error, 0)
+        self._tell("note", f"no {what}: {explained.message}")
