@@ -55,7 +55,11 @@ def check_settings(run: RunDirectory, manifest: Manifest, config: RunConfig) -> 
     Raises:
         InputError: every field that differs, with both values.
     """
-    found = _differences(_recorded(manifest, RUN_SETTINGS_KEY), settings(config)) if RUN_SETTINGS_KEY in manifest.facts else []
+    if RUN_SETTINGS_KEY not in manifest.facts:
+        return
+    now = settings(config)
+    usual = {name: value for name, value in settings(RunConfig()).items() if name in now}  # of a field that the checkpoint's version did not have yet
+    found = _differences({**usual, **_recorded(manifest, RUN_SETTINGS_KEY)}, now)
     if found:
         raise InputError(
             f"the config has changed since step {manifest.step:,}: {'; '.join(found)} ({run.config_path})",

@@ -73,6 +73,13 @@ def test_settings_are_every_field_but_those_of_measuring_keeping_and_the_environ
     assert settings(RunConfig()).keys() == set(field_paths()) - free - idle
 
 
+def test_a_setting_that_a_checkpoint_is_too_old_to_know_counts_as_the_usual_one() -> None:
+    older = {name: value for name, value in settings(RunConfig()).items() if name != "model.weight_dropout"}
+    check_settings(RUN, saved(settings=older), RunConfig())
+    with pytest.raises(InputError, match=r"since step 1,500: model\.weight_dropout was 0\.0, is 0\.5 \(/home"):
+        check_settings(RUN, saved(settings=older), parse_config(merge(RunConfig(), {"model.weight_dropout": 0.5})))
+
+
 def test_all_settings_that_differ_are_named_with_both_values() -> None:
     config = parse_config(merge(RunConfig(), {"training.batch_size": 64, "model.dropout": 0.25, "checkpoint.every": 7}))
     with pytest.raises(InputError, match=r"since step 1,500: model\.dropout was 0\.1, is 0\.25; training\.batch_size was 20, is 64 \(/home") as refused:
