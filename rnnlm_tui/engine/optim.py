@@ -56,7 +56,7 @@ def update_when_finite(optimizer: torch.optim.Optimizer, norm: Tensor, loss: Ten
     The norm alone doesn't tell: a target of probability zero has an infinite loss and a finite gradient.
     """
     # The fused kernel's switch, the one that gradient scaling uses: no answer has to travel back from a GPU.
-    optimizer.found_inf = (~(torch.isfinite(norm) & torch.isfinite(loss))).to(torch.float32)  # type: ignore[attr-defined]
+    optimizer.found_inf = (~torch.isfinite(norm + loss)).to(torch.float32)  # type: ignore[attr-defined]
     optimizer.step()
 
 
