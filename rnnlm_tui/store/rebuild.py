@@ -125,7 +125,11 @@ def repair_database(run: RunDirectory) -> Rebuilt | None:
     except RunStateError as error:
         raise RunStateError(f"{problem}, and {error.message}", hint=f"`rnnlm-tui stop {run.name}`, then `rnnlm-tui verify {run.name}`") from error
     try:
-        return _repair(run)
+        if place is None:
+            return _repair(run)
+        make_folder(place)
+        with folder_lock(place.path.parent):  # else a reader that finds nothing there for a moment puts a copy in its place
+            return _repair(run)
     finally:
         lock.release()
 

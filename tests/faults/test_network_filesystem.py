@@ -24,7 +24,7 @@ from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.database_place import DATABASES_VARIABLE, POINTER_NAME
 from rnnlm_tui.store.metrics_log import MetricsLog, logged_rows
 from rnnlm_tui.store.reader import COPY_SECONDS, RunReader
-from rnnlm_tui.store.rebuild import open_database, refresh_copy
+from rnnlm_tui.store.rebuild import open_database, refresh_copy, repair_database
 from rnnlm_tui.store.refill import refill
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import delete_run
@@ -306,6 +306,15 @@ def test_a_log_that_can_not_grow_keeps_what_it_holds_and_nothing_of_the_call(tmp
     log.close()
     log.close()
     assert list(logged_rows(tmp_path)) == [("meta", ("a", "b")), ("meta", ("e", "f"))]
+
+
+def test_a_database_that_a_local_disk_lost_is_rebuilt_before_anybody_reads_it(filled: RunDirectory, local_disk: Path) -> None:
+    whole = everything(filled.database_path)
+    shutil.rmtree(local_disk)
+    rebuilt = repair_database(filled)
+    assert rebuilt is not None
+    assert (rebuilt.kept, rebuilt.steps) == (None, 50)
+    assert everything(filled.database_path)["steps"] == whole["steps"]
 
 
 def test_losses_that_came_after_a_checkpoint_are_known_on_another_host(filled: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
