@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from time import monotonic
@@ -29,9 +30,9 @@ SCREENS: dict[str, tuple[tuple[str, str], ...]] = {
     "presets": (("\t", "byte-level BPE"), ("P", "leave it")),
     "checkpoints": (("\x1b", "-leave it"), ("3", "kept, newest")),
     "prompt": (("4", "@best"),),
-    "a prompt being written": (("The state of", "The state of"),),
     "settings": (("\t", "-earlier prompts"),),
-    "runs": (("\x1b", "earlier prompts"), ("\x1b", "q Leave"), ("r", "sorted by")),
+    "a prompt being written": (("\x1b", "earlier prompts"), ("The state of", "The state of")),
+    "runs": (("\x1b", "q Leave"), ("r", "sorted by")),
     "the question before deleting": (("j", "╭─ old-otter"), ("d", "Delete this run?")),
     "keys": (("\x1b", "-Delete this run?"), ("?", "Keys: Runs")),
     "palette": (("\x1b", "-Keys: Runs"), ("\x10", "type to search")),
@@ -48,20 +49,35 @@ def sizes(draw: random.Random) -> list[tuple[int, int]]:
     return found
 
 
+def settle(opened: Terminal) -> None:
+    """The usual size again, and painted; another change of it helps an app that a storm of sizes has left at one before the last."""
+    deadline = monotonic() + DEADLINE
+    while True:
+        opened.resize(120, 40)
+        try:
+            opened.wait_for(lambda: opened.screen.display[0].rstrip().endswith("NVIDIA L4") and bool(opened.screen.display[39].strip()), PATIENCE)
+        except AssertionError:
+            if monotonic() > deadline:
+                raise
+            opened.resize(119, 40)
+        else:
+            return
+
+
 def walk(opened: Terminal, way: tuple[tuple[str, str], ...]) -> None:
-    """Type, and wait for what each key does; typed again where it was lost, for a terminal that was too small has taken the focus."""
-    opened.resize(120, 40)
-    opened.wait_for(lambda: opened.screen.display[0].rstrip().endswith("NVIDIA L4") and bool(opened.screen.display[39].strip()), DEADLINE)
-    for keys, words in way:
-        deadline = monotonic() + DEADLINE
-        while True:
-            opened.send(keys)
-            try:
+    """Type, and wait for what each key does; typed again where it was lost: the screen may still have been on its way."""
+    settle(opened)
+    deadline = monotonic() + DEADLINE
+    while True:
+        try:
+            for keys, words in way:
+                opened.send(keys)
                 opened.wait_for(partial(_stands, opened, words), PATIENCE)
-                break
-            except AssertionError:
-                if monotonic() > deadline:
-                    raise
+        except AssertionError:
+            if monotonic() > deadline:
+                raise
+        else:
+            return
 
 
 def _stands(opened: Terminal, words: str) -> bool:
@@ -79,6 +95,9 @@ def resize_everywhere(opened: Terminal, seed: int) -> int:
             opened.read(draw.choice((0.0, 0.0, 0.02)))
             assert opened.alive, f"the app ended with {opened.exit_code} on {name} at {columns}×{rows}\n{opened.raw[-2_000:].decode(errors='replace')}"
             changed += 1
+        settle(opened)
+        with suppress(AssertionError):  # what lay over a pane may have closed
+            opened.wait_for(partial(_stands, opened, way[-1][1]), PATIENCE)
     walk(opened, BACK)
     return changed
 

@@ -155,6 +155,8 @@ class PaneScreen(Screen[None]):
         self._painted_size: Size | None = None
         self._said = False
         """Whether a notice may stand in the footer's place."""
+        self._focused_before: Widget | None = None
+        """What had the focus before the terminal was too small to show it."""
 
     def compose(self) -> ComposeResult:
         yield IdentityLine(id="identity")
@@ -278,7 +280,17 @@ class PaneScreen(Screen[None]):
 
     def _fit(self, size: Size) -> None:
         width, height = SMALLEST
-        small = size.width < width or size.height < height
+        small, was_small = size.width < width or size.height < height, self.has_class("-too-small")
+        if small and not was_small:
+            self._focused_before = self.focused
         self.set_class(small, "-too-small")
+        if was_small and not small:
+            self.call_after_refresh(self._give_focus_back)
         if small:
             self.query_one("#too-small", Static).update(f"rnnlm-tui needs {width}×{height} cells, this terminal has {size.width}×{size.height}.")
+
+    def _give_focus_back(self) -> None:
+        """What is hidden loses the focus; large enough again, the pane goes on where it was."""
+        kept, self._focused_before = self._focused_before, None
+        if kept is not None and kept.is_attached and self.focused is None:
+            self.set_focus(kept)
