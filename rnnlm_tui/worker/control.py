@@ -145,8 +145,8 @@ class ControlServer:
             self._drop(connection)
         self._close_sockets()
 
-    def _turns_had(self, ready: tuple[Connection, int]) -> int:
-        return self._turns.of(ready[0].peer)
+    def _turns_had(self, ready: tuple[Connection, int]) -> tuple[int, float]:
+        return self._turns.of(ready[0].peer), ready[0].last_heard  # of one process's connections each in turn
 
     def _rest(self, allowance: Allowance) -> bool:
         """Sleep off what was used beyond the allowance, not once the run has ended; False: nothing was."""
