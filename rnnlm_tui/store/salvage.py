@@ -199,7 +199,7 @@ def _walk(connection: sqlite3.Connection, table: Table) -> Generator[Row, None, 
                     return False
                 before = key
                 yield row
-    except (sqlite3.Error, OverflowError, TypeError):
+    except (sqlite3.Error, OverflowError, TypeError, UnicodeDecodeError):
         return False
     return True
 

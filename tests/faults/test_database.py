@@ -126,8 +126,13 @@ def test_a_damaged_database_is_moved_aside_and_rebuilt_from_manifests_and_what_c
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [(b"active_seconds REAL", b"active_secondz REAL"), (b'{"threads": 2}', b'{"threads"; 2}'), (b"The state of", b"The \xf3tate of")],
-    ids=["a column's name", "a text of JSON", "a letter"],
+    [
+        (b"active_seconds REAL", b"active_secondz REAL"),
+        (b"gpu_watts REAL", b"\xefpu_watts REAL"),
+        (b'{"threads": 2}', b'{"threads"; 2}'),
+        (b"The state of", b"The \xf3tate of"),
+    ],
+    ids=["a column's name", "a column's name in no letters", "a text of JSON", "a letter"],
 )
 def test_damage_that_sqlite_itself_does_not_see_is_told_and_repaired_too(run: RunDirectory, before: bytes, after: bytes) -> None:
     content = run.database_path.read_bytes()
