@@ -127,7 +127,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("new_from_run", ("n",), "New", "a new run from this config", ("config",), wide_verb="New run from it", palette="New run from this config"),
     # checkpoints
     Action("choose_checkpoint", ("enter",), "Prompt", "sample from this checkpoint", ("checkpoints",)),
-    Action("pin_checkpoint", ("p",), "Pin", "keep this checkpoint for good, or no longer", ("checkpoints",), palette="Pin or unpin this checkpoint"),
+    Action("pin_checkpoint", ("p",), "Pin", "keep for good, or no longer", ("checkpoints",), palette="Pin or unpin this checkpoint"),
     Action("verify_checkpoint", ("v",), "Verify", "check its files: against their hashes", ("checkpoints",)),
     # prompt
     Action("generate", ("enter",), "Generate", "continue the prompt", ("prompt",)),

@@ -244,7 +244,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "resize 1×1 to 300×100 in a loop on every screen while data arrives",
-        "no exception, and everything stands there again",
+        "no exception, and a window made small and large again shows everything",
         (
             "test_resize::test_resizing_on_every_screen_while_data_arrives_raises_nothing",
             "test_resize::test_a_window_that_was_made_small_and_large_again_at_once_shows_everything",
