@@ -61,7 +61,11 @@ class OtherRuns(Panel):
 
     def _second(self, run: RunSummary, width: int) -> Content:
         share = percent(run.step / run.max_steps if run.max_steps else None) + " "
-        word = status_word(run.status) if run.status in ("failed", "crashed", "stalled", "degraded") else Content.styled(palette.STATUS_WORDS[run.status], palette.DIM)
+        word = (
+            status_word(run.status)
+            if run.status in ("failed", "crashed", "stalled", "degraded")
+            else Content.styled(palette.STATUS_WORDS[run.status], palette.DIM)
+        )
         return Content.assemble("  ", word, " " * max(1, width - 2 - word.cell_length - len(share)), (share, palette.DIM))
 
 
