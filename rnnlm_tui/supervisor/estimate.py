@@ -35,8 +35,8 @@ from rnnlm_tui.store.locks import host_name
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import list_runs
+from rnnlm_tui.supervisor.facts import number
 from rnnlm_tui.supervisor.machine import Device, planned_device, room_for_training
-from rnnlm_tui.supervisor.summary import number
 
 CALIBRATION_STEPS = 100
 """A run needs so many steps to tell how fast this machine is."""

@@ -20,9 +20,11 @@ from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.store.schema import damage_hint
 from rnnlm_tui.store.series import SeriesTable
+from rnnlm_tui.supervisor.facts import RECENT_STEPS, RunFacts, newest_fact, number, usual_step
 from rnnlm_tui.supervisor.neighbours import READINGS
 from rnnlm_tui.supervisor.processes import last_lines
-from rnnlm_tui.supervisor.summary import RECENT_STEPS, RunFacts, estimate_remaining, newest_fact, number, summarize_facts, usual_step
+from rnnlm_tui.supervisor.remaining import estimate_remaining
+from rnnlm_tui.supervisor.summary import summarize_facts
 
 EVENTS = 200
 SAMPLES = 48

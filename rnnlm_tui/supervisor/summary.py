@@ -1,22 +1,15 @@
-"""RunSummary and ETA from what a run's database says: the figures of lists, the identity line and the JSON contract."""
+"""RunSummary from what a run's database says: the figures of lists, the identity line and the JSON contract."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import pairwise
-from statistics import fmean, median
+from statistics import fmean
 
-from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.metrics import (
     SMOOTHED_STEPS,
-    CheckpointRow,
     EvaluationRow,
-    EventRow,
-    HardwareRow,
-    Progress,
     StepRow,
     during_run,
     evaluations_waited,
@@ -26,113 +19,20 @@ from rnnlm_tui.contract.status import (
     DATABASE_KEY,
     LIVING,
     MEMORY_KEY,
-    REHEARSED_KEY,
     BaselineFigures,
     CheckpointFigures,
     EvaluationFigures,
     ModelFigures,
     PatienceFigures,
     PreparingFigures,
-    RunStatus,
     RunSummary,
     SourceFigures,
     TrainFigures,
 )
+from rnnlm_tui.supervisor.facts import RunFacts, newest_fact
 from rnnlm_tui.supervisor.neighbours import others_cores
 from rnnlm_tui.supervisor.reference import reference_figures
-
-RECENT_STEPS = 400
-"""Rates and the ETA come from the newest steps, this many at most."""
-RATE_PARTS = 5
-"""The recent steps are cut into so many parts; their spread is the margin of the ETA."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunFacts:
-    """What one look at a run's database and lock gave."""
-
-    name: str
-    config: RunConfig
-    status: RunStatus
-    meta: Mapping[str, str]
-    attempt: int
-    started: float | None
-    """Unix seconds of the first attempt."""
-    pid: int | None
-    """Of the living worker."""
-    recent: Sequence[StepRow]
-    """The newest steps, the oldest of them first."""
-    evaluations: Sequence[EvaluationRow]
-    checkpoints: Sequence[CheckpointRow]
-    last_state: EventRow | None
-    progress: Progress | None
-    pinned: Collection[int] = ()
-    """Steps of the checkpoints that a person keeps for good."""
-    hardware: Sequence[HardwareRow] = ()
-    """The newest readings, the oldest of them first."""
-    degraded: str = ""
-    """Why the living worker can't store what it measures; empty while it can."""
-
-
-@dataclass(frozen=True, slots=True)
-class Eta:
-    """Seconds to the end and how far off that may be."""
-
-    seconds: float
-    margin: float
-
-
-def newest_fact(facts: RunFacts) -> float | None:
-    """Wall clock of the newest sign that the loop moves: a step, an evaluation, a checkpoint, a change of state."""
-    times = [rows[-1].time for rows in (facts.recent, facts.evaluations, facts.checkpoints) if rows]
-    times += [facts.last_state.time] if facts.last_state is not None else []
-    return max(times, default=None)
-
-
-def usual_step(facts: RunFacts) -> float | None:
-    """Median seconds of the recent steps; before there are two, of the one that was rehearsed."""
-    ends = [row.active_seconds for row in facts.recent if math.isfinite(row.active_seconds)]
-    taken = [after - before for before, after in pairwise(ends)]
-    return median(taken) if taken else _number(facts.meta, REHEARSED_KEY)
-
-
-def estimate_remaining(facts: RunFacts) -> Eta | None:
-    """Time that is left: steps at the rate of the recent ones by their training clock, and the evaluations to come at their usual cost.
-
-    None where it can't be told: nothing trains, no maximum, too few steps.
-    """
-    steps = [row for row in facts.recent if math.isfinite(row.active_seconds)]
-    max_steps = _number(facts.meta, "max_steps")
-    if facts.status not in ("running", "paused") or max_steps is None or len(steps) < 3:
-        return None
-    done = steps[-1].step
-    left = max(0, int(max_steps) - done)
-    rate = (steps[-1].active_seconds - steps[0].active_seconds) / max(1, done - steps[0].step)
-    evaluations = _evaluation_seconds(facts, left, done)
-    return Eta(left * rate + evaluations, left * _rate_spread(steps))
-
-
-def _rate_spread(steps: Sequence[StepRow]) -> float:
-    """Standard error of the seconds a step, from the parts of the recent steps."""
-    size = max(2, len(steps) // RATE_PARTS)
-    parts = [steps[start : start + size] for start in range(0, len(steps) - 1, size)]
-    rates = [(part[-1].active_seconds - part[0].active_seconds) / (part[-1].step - part[0].step) for part in parts if len(part) > 1]
-    if len(rates) < 2:
-        return 0.0
-    mean = fmean(rates)
-    return math.sqrt(sum((rate - mean) ** 2 for rate in rates) / (len(rates) - 1) / len(rates))
-
-
-def _evaluation_seconds(facts: RunFacts, left: int, done: int) -> float:
-    """What the evaluations still to come take together, as the ones so far did; the test at the end by its number of sentences' share is unknown and left out."""
-    if not facts.evaluations:
-        return 0.0
-    by_step: dict[int, float] = {}
-    for row in facts.evaluations:
-        by_step[row.step] = by_step.get(row.step, 0.0) + row.seconds
-    every = facts.config.evaluation.every
-    coming = (done + left) // every - done // every if every else 0
-    return fmean(list(by_step.values())[-10:]) * (coming + (1 if left else 0))
+from rnnlm_tui.supervisor.remaining import estimate_remaining
 
 
 def summarize_facts(facts: RunFacts) -> RunSummary:
@@ -140,8 +40,8 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
     meta, config = facts.meta, facts.config
     last = facts.recent[-1] if facts.recent else None
     eta = estimate_remaining(facts)
-    source_loss = _number(meta, "source_loss")
-    max_steps, epochs, parameters, cores = (_number(meta, key) for key in ("max_steps", "epochs", "parameters", "cores"))
+    source_loss = facts.number("source_loss")
+    max_steps, epochs, parameters, cores = (facts.number(key) for key in ("max_steps", "epochs", "parameters", "cores"))
     judged = during_run(facts.evaluations, config.evaluation.split)
     living = facts.status in LIVING
     return RunSummary(
@@ -177,7 +77,7 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
         test=_evaluation_figures([row for row in facts.evaluations if row.split == "test"]),
         evaluation=_evaluation_figures(judged),
         baseline=BaselineFigures(
-            perplexity=_perplexity(_number(meta, "baseline_loss")), validation_perplexity=_perplexity(_number(meta, "baseline_validation_loss"))
+            perplexity=_perplexity(facts.number("baseline_loss")), validation_perplexity=_perplexity(facts.number("baseline_validation_loss"))
         ),
         source=SourceFigures(perplexity=_perplexity(source_loss)),
         reference=reference_figures(config, meta, judged[-1].step if judged else None, max_steps / epochs if max_steps and epochs else None),
@@ -205,7 +105,7 @@ def _others(facts: RunFacts, cores: float | None) -> float | None:
     """What others hold of the cores while a run trains on them."""
     if facts.status != "running" or cores is None or not facts.meta.get("device", "").startswith("cpu"):
         return None
-    return others_cores(facts.hardware, cores=int(cores), threads=int(_number(facts.meta, "threads") or cores))
+    return others_cores(facts.hardware, cores=int(cores), threads=int(facts.number("threads") or cores))
 
 
 def _train_figures(recent: Sequence[StepRow]) -> TrainFigures:
@@ -246,7 +146,7 @@ def _updated(facts: RunFacts) -> float | None:
     times = [row.time for row in (facts.recent[-1:] or [])]
     times += [row.time for row in list(facts.evaluations)[-1:]]
     times += [facts.last_state.time] if facts.last_state is not None else []
-    created = _number(facts.meta, "created")
+    created = facts.number("created")
     return max(times, default=created)
 
 
@@ -296,22 +196,9 @@ def _message(facts: RunFacts) -> str | None:
 
 def _steps_left(facts: RunFacts) -> bool:
     """The run has not done all the steps that it was to do."""
-    max_steps = _number(facts.meta, "max_steps")
+    max_steps = facts.number("max_steps")
     return max_steps is not None and bool(facts.recent) and facts.recent[-1].step < max_steps
 
 
 def _perplexity(loss: float | None) -> float | None:
     return None if loss is None or math.isnan(loss) else perplexity(loss)
-
-
-def _number(meta: Mapping[str, str], key: str) -> float | None:
-    return number(meta.get(key))
-
-
-def number(text: str | None) -> float | None:
-    """A finite number of the run's facts; None where there is none, or something else stands there."""
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

@@ -9,7 +9,9 @@ import pytest
 
 from rnnlm_tui.contract.config import EvaluationConfig, RunConfig, TrainingConfig
 from rnnlm_tui.contract.metrics import EvaluationRow, StepRow
-from rnnlm_tui.supervisor.summary import RunFacts, estimate_remaining, summarize_facts
+from rnnlm_tui.supervisor.facts import RunFacts
+from rnnlm_tui.supervisor.remaining import estimate_remaining
+from rnnlm_tui.supervisor.summary import summarize_facts
 
 
 def step(number: int, active: float, wall: float = 0.0) -> StepRow:

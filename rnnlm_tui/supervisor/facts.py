@@ -1,0 +1,70 @@
+"""RunFacts: what one look at a run's database and lock gave, and the figures that several others draw from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, Progress, StepRow
+from rnnlm_tui.contract.status import REHEARSED_KEY, RunStatus
+
+RECENT_STEPS = 400
+"""Rates and the ETA come from the newest steps, this many at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What one look at a run's database and lock gave."""
+
+    name: str
+    config: RunConfig
+    status: RunStatus
+    meta: Mapping[str, str]
+    attempt: int
+    started: float | None
+    """Unix seconds of the first attempt."""
+    pid: int | None
+    """Of the living worker."""
+    recent: Sequence[StepRow]
+    """The newest steps, the oldest of them first."""
+    evaluations: Sequence[EvaluationRow]
+    checkpoints: Sequence[CheckpointRow]
+    last_state: EventRow | None
+    progress: Progress | None
+    pinned: Collection[int] = ()
+    """Steps of the checkpoints that a person keeps for good."""
+    hardware: Sequence[HardwareRow] = ()
+    """The newest readings, the oldest of them first."""
+    degraded: str = ""
+    """Why the living worker can't store what it measures; empty while it can."""
+
+    def number(self, key: str) -> float | None:
+        """A finite number among the meta values; None where there is none."""
+        return number(self.meta.get(key))
+
+
+def newest_fact(facts: RunFacts) -> float | None:
+    """Wall clock of the newest sign that the loop moves: a step, an evaluation, a checkpoint, a change of state."""
+    times = [rows[-1].time for rows in (facts.recent, facts.evaluations, facts.checkpoints) if rows]
+    times += [facts.last_state.time] if facts.last_state is not None else []
+    return max(times, default=None)
+
+
+def usual_step(facts: RunFacts) -> float | None:
+    """Median seconds of the recent steps; before there are two, of the one that was rehearsed."""
+    ends = [row.active_seconds for row in facts.recent if math.isfinite(row.active_seconds)]
+    taken = [after - before for before, after in pairwise(ends)]
+    return median(taken) if taken else facts.number(REHEARSED_KEY)
+
+
+def number(text: str | None) -> float | None:
+    """A finite number of the run's facts; None where there is none, or something else stands there."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
