@@ -164,7 +164,9 @@ class TrainingRun:
         return self._keeping.save(self._judging.loss_here)
 
     def snapshot(self) -> str:
-        """Write the weights alone; the directory relative to the run's."""
+        """Write the weights alone; the directory relative to the run's. A stop that waits goes first: many snapshots of a large model take minutes."""
+        if self._inbox.stop_waits:
+            raise RunStateError("no snapshot: a stop came")
         with doing(self._records, "saving"):
             return self._saver.snapshot(self._trainer.model, self.step)
 

@@ -157,6 +157,14 @@ def test_without_intervals_it_is_evaluated_and_saved_at_the_end(tmp_path: Path, 
     assert (bench.evaluator.evaluated, bench.saver.saved, bench.evaluator.tested) == ([40], [(40, 3.0)], [40])
 
 
+def test_snapshots_that_wait_give_way_to_a_stop_behind_them(tmp_path: Path, database: RunDatabase) -> None:
+    bench = Bench(tmp_path, database)
+    bench.ask("snapshot")
+    bench.ask("stop")
+    assert bench.training.train() == "stopped"
+    assert [(answer.ok, answer.error) for answer in bench.inbox_answers] == [(False, "no snapshot: a stop came")]
+
+
 def test_a_stop_before_the_first_step_saves_nothing(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database)
     bench.ask("stop")
