@@ -11,7 +11,7 @@ from rnnlm_tui.cli.arguments import JsonOption, RunArgument, complete_run
 
 def runs(json: JsonOption = False) -> None:
     """List the runs, newest first."""
-    from rnnlm_tui.cli.output import line, print_json, table
+    from rnnlm_tui.cli.output import line, note, print_json, table
     from rnnlm_tui.cli.summaries import RUN_COLUMNS, RUN_COLUMNS_RIGHT, run_cells
     from rnnlm_tui.supervisor.monitor import summaries
 
@@ -20,6 +20,9 @@ def runs(json: JsonOption = False) -> None:
         print_json([summary.model_dump(mode="json") for summary in found])
     elif found:
         table(RUN_COLUMNS, [run_cells(summary) for summary in found], right=RUN_COLUMNS_RIGHT)
+        for summary in found:
+            if summary.unreadable:
+                note(f"{summary.message}{'; ' if summary.hint else ''}{summary.hint or ''}")
     else:
         line("no runs yet: `rnnlm-tui train` starts the demo")
 

@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.contract.config import RunConfig
 
 
-BEGIN_SECONDS = 30.0
-"""`resume` waits this long for the first step at most, some five as a rule, so that what only the worker can see to be wrong is told where it was asked for."""
-
-
 def pause(run: RunArgument, json: JsonOption = False) -> None:
     """Pause a run between two steps."""
     _steer(run, "pause", json, "{run} is paused at step {step:,}: `rnnlm-tui resume {run}` goes on")
@@ -28,28 +24,37 @@ def resume(
     json: JsonOption = False,
 ) -> None:
     """Go on with a paused, stopped, crashed or failed run."""
-    from rnnlm_tui.cli.output import line, print_json, warn_of_logout
+    from rnnlm_tui.cli.output import line, note, print_json, warn_of_logout
     from rnnlm_tui.contract.status import RESUMABLE
     from rnnlm_tui.store.runs import find_run
-    from rnnlm_tui.supervisor.control_client import resume as resume_run
+    from rnnlm_tui.supervisor.estimate import warning_before_start
     from rnnlm_tui.supervisor.monitor import summarize
-    from rnnlm_tui.supervisor.repair import summary_after_repair
-    from rnnlm_tui.supervisor.start import await_resumed
+    from rnnlm_tui.supervisor.resuming import Resuming
 
     directory = find_run(run)
-    before = summary_after_repair(directory)
-    pid = resume_run(directory)
+    resuming = Resuming.of(directory)
+    before = resuming.before
+    if before.status in {"draft", *RESUMABLE} and (warning := warning_before_start(directory.read_config())) is not None:
+        note(f"warning: {warning}")
+    if before.diverged:
+        note(f"{directory.name} goes on with the weights and settings that it failed with, and will most likely fail again. {before.hint or ''}")
+    pid = resuming.start()
     if before.status != "paused":  # a new worker, started from this login
         warn_of_logout()
     if follow:
         from rnnlm_tui.cli.follow import follow_run
 
-        raise typer.Exit(follow_run(directory, json=json, attempt=before.attempt + (before.status in RESUMABLE)))
-    await_resumed(directory, BEGIN_SECONDS)
+        code = follow_run(directory, json=json, attempt=before.attempt + (before.status in RESUMABLE))
+        if aside := resuming.put_aside():
+            note(aside)
+        raise typer.Exit(code)
+    begun = resuming.wait()
     if json:
         print_json(summarize(directory).model_dump(mode="json"))
     else:
-        line(f"{directory.name} {'starts' if before.status == 'draft' else 'goes on'}, worker {pid}: `rnnlm-tui follow {directory.name}` shows how")
+        line(f"{begun}, worker {pid}: `rnnlm-tui follow {directory.name}` shows how")
+    if aside := resuming.put_aside():
+        note(aside)
 
 
 def stop(run: RunArgument, json: JsonOption = False) -> None:

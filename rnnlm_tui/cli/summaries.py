@@ -16,6 +16,8 @@ RUN_COLUMNS_RIGHT: tuple[int, ...] = (2, 3, 4, 5, 6, 7)
 
 def run_cells(summary: RunSummary) -> tuple[str, ...]:
     """One row of `runs`, in the order of RUN_COLUMNS."""
+    if summary.unreadable:
+        return (summary.run, status_words(summary), *[NOTHING] * (len(RUN_COLUMNS) - 2))
     return (
         summary.run,
         status_words(summary),
@@ -40,7 +42,8 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     yield "patience", patience_words(summary)
     yield (
         "trained for",
-        f"{duration(summary.active_seconds)}, {summary.tokens_seen:,} tokens, epoch {summary.epoch:.1f}"
+        (f"{duration(summary.active_seconds)}, " if summary.active_seconds or not summary.step else "")  # a rebuilt run's is lost perhaps
+        + f"{summary.tokens_seen:,} tokens, epoch {summary.epoch:.1f}"
         + (f" of {round(summary.epochs, 2):g}" if summary.epochs else ""),
     )
     yield "model", f"{model_words(summary)}, {summary.model.parameters:,} parameters" if summary.model.parameters else model_words(summary)
@@ -76,7 +79,9 @@ def result_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
 
 
 def status_words(summary: RunSummary) -> str:
-    """`running`, `lost contact`, `preparing, encoding 62 %`."""
+    """`running`, `lost contact`, `damaged database`, `preparing, encoding 62 %`."""
+    if summary.unreadable:
+        return summary.unreadable
     if summary.status == "lost":
         return "lost contact"
     if summary.status == "preparing" and summary.preparing is not None:

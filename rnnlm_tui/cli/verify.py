@@ -19,15 +19,15 @@ def verify(run: RunArgument, json: JsonOption = False) -> None:
     A damaged database is rebuilt where no worker holds the run; a damaged checkpoint is put aside when the run is resumed.
     Leaves with 5 where anything is damaged.
     """
-    from rnnlm_tui.cli.output import line, print_json
+    from rnnlm_tui.cli.output import print_json, prose
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.store.verification import check_checkpoints, kept_aside
 
     directory = find_run(run)
     checks = [replace(check, problem=check.problem.replace(f"{directory.path}/", "")) for check in check_checkpoints(directory)]
     aside = kept_aside(directory)
-    database = _database_problem(directory)
-    damaged = damage_of(directory, checks, database)
+    database, verdict, advice = _look_at_database(directory)
+    damaged = damage_of(directory, checks, verdict, advice)
     if json:
         found = [{**asdict(check), "path": str(check.path), "whole": not check.problem} for check in checks]
         print_json(
@@ -36,34 +36,57 @@ def verify(run: RunArgument, json: JsonOption = False) -> None:
     else:
         _write(checks)
         for path in aside:
-            line(f"kept aside as damaged: {path}")
-        line(f"database: {database or 'whole'}")
+            prose(f"kept aside as damaged: {path}")
+        prose(f"database: {database or 'whole'}")
     if damaged is not None:
         raise damaged
 
 
-def damage_of(run: RunDirectory, checks: list[CheckpointCheck], database: str) -> StorageError | None:
-    """The error that tells of all damage and what to do next; None where everything is whole."""
+def damage_of(run: RunDirectory, checks: list[CheckpointCheck], database: str, advice: str) -> StorageError | None:
+    """The error that counts what is damaged, which was told in full, and says what to do next; None where nothing is.
+
+    Args:
+        database: what is to be said of it, and what to do, in `advice`; both empty where it is whole.
+    """
     from rnnlm_tui.errors import CheckpointError, DatabaseError
 
     bad = [check for check in checks if check.problem]
     whole = [check for check in checks if not check.problem]
     if not bad:
-        return DatabaseError(f"the database of {run.name}: {database}", hint=f"`rnnlm-tui show {run.name}` shows what is there") if database else None
+        return DatabaseError(f"the database of {run.name} {database}", hint=advice) if database else None
     count = f"{len(bad)} of {len(checks)} checkpoints" if len(checks) > 1 else "the only checkpoint"
-    also = f"; its database too: {database}" if database else ""
+    also = f", and its database {database}" if database else ""
     if bad[-1].newer:
         hint = "update rnnlm-tui: this version goes on from no checkpoint before it"
     elif whole:
-        hint = f"`rnnlm-tui resume {run.name}` goes on from step {whole[-1].step:,}, the newest that is whole"
+        hint = _instead(run, whole[-1].step)
     else:
-        hint = "none is whole: a resume would begin anew"
+        anew = "only a new run gives its weights again" if _status(run) == "finished" else f"`rnnlm-tui resume {run.name}` begins anew"
+        hint = f"none is whole: {anew}"
     verdict = "can't be checked" if all(check.newer for check in bad) else f"{'is' if len(bad) == 1 else 'are'} damaged"
-    return CheckpointError(f"{count} of {run.name} {verdict}: {bad[-1].problem}{also}", hint=hint)
+    return CheckpointError(f"{count} of {run.name} {verdict}{also}", hint=hint)
+
+
+def _instead(run: RunDirectory, step: int) -> str:
+    """What the newest whole checkpoint is good for, as the run stands."""
+    from rnnlm_tui.contract.status import LIVING
+
+    status = _status(run)
+    if status == "finished":
+        return f"step {step:,} is the newest that is whole: `rnnlm-tui sample {run.name}@{step}` or `rnnlm-tui train --from {run.name}@{step}`"
+    if status in LIVING:
+        return f"its worker is not touched by it: `rnnlm-tui checkpoint {run.name}` saves a whole one now; step {step:,} is the newest that is whole"
+    return f"`rnnlm-tui resume {run.name}` goes on from step {step:,}, the newest that is whole"
+
+
+def _status(run: RunDirectory) -> str:
+    from rnnlm_tui.supervisor.monitor import summary_or_problem
+
+    return summary_or_problem(run).status
 
 
 def _write(checks: list[CheckpointCheck]) -> None:
-    from rnnlm_tui.cli.output import line, table
+    from rnnlm_tui.cli.output import line, prose, table
     from rnnlm_tui.contract.figures import NOTHING, disk
 
     cells = [
@@ -83,7 +106,7 @@ def _write(checks: list[CheckpointCheck]) -> None:
         line("no checkpoint yet")
     for check in checks:
         if check.problem:
-            line(f"step {check.step:,}: {check.problem}")
+            prose(f"step {check.step:,}: {check.problem}")
 
 
 def _in_words(parent: str) -> str:
@@ -92,15 +115,16 @@ def _in_words(parent: str) -> str:
     return f"{int(digits):,}" if digits.isascii() and digits.isdecimal() else parent
 
 
-def _database_problem(run: RunDirectory) -> str:
-    """What was wrong with the database, and what was done about it; empty where it is whole."""
+def _look_at_database(run: RunDirectory) -> tuple[str, str, str]:
+    """What was wrong with the database, and what was done about it; the same in three words; what to do next. Empty where it is whole."""
     from rnnlm_tui.errors import RunStateError, StorageError
     from rnnlm_tui.store.rebuild import repair_database
 
     try:
         rebuilt = repair_database(run)
-    except RunStateError as error:
-        return error.message.replace(f"{run.path}/", "")
-    except StorageError as error:
-        return f"{error.message}; {error.hint}" if error.hint else error.message
-    return "" if rebuilt is None else str(rebuilt).replace(f"{run.path}/", "")
+    except (RunStateError, StorageError) as error:
+        verdict = "is not whole" if isinstance(error, RunStateError) else "can't be checked or rebuilt here"
+        return error.message.replace(f"{run.path}/", ""), verdict, error.hint
+    if rebuilt is None:
+        return "", "", ""
+    return str(rebuilt).replace(f"{run.path}/", ""), "was not whole", f"it was rebuilt: `rnnlm-tui show {run.name}` shows what is there"

@@ -37,6 +37,13 @@ REHEARSED_KEY = "rehearsed_seconds"
 """Meta key of the seconds that a step took before the first one."""
 MEMORY_KEY = "memory_warning"
 """Meta key of what an attempt would need of memory and is not free, in one line; empty where it fits, and once a step has worked."""
+MEMORY_BATCH_KEY = "memory_batch"
+"""Meta key of the training.batch_size that should fit where MEMORY_KEY says something; empty where none does."""
+
+
+def last_words(attempt: int) -> str:
+    """What stands in a run's log before the reason for which an attempt failed: the log has it even where the database took nothing any more."""
+    return f"attempt {attempt} failed: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +174,9 @@ class ModelFigures(Figures):
 
 class PreparingFigures(Figures):
     phase: str
+    """As in `metrics.Phase`."""
     done: int
+    """Bytes; 0 of 0 where nothing is counted in bytes."""
     total: int
 
 
@@ -230,4 +239,8 @@ class RunSummary(Figures):
     message: str | None = None
     """Why it failed, crashed or stalled, in one line."""
     hint: str | None = None
-    """What to do next where it failed."""
+    """What to do next where it does not train."""
+    unreadable: str | None = None
+    """What of it can't be read, `damaged database` or the like: its status is `lost` then, and its figures are unknown."""
+    diverged: bool = False
+    """It failed for losses or gradients that are not finite: a resume would go on with the same weights and settings, and fail again."""

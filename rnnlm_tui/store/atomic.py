@@ -35,7 +35,24 @@ def storage_errors(doing: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(f"can't {doing} {path}: {error.strerror or error}", hint=_HINTS.get(error.errno or 0, "")) from error
+        raise StorageError(f"can't {doing} {path}: {error.strerror or error}", hint=_advice(error.errno or 0, path)) from error
+
+
+def _advice(code: int, path: Path) -> str:
+    """What to do about an error of the system; a run that lies at a place for good is helped by no other home for new ones."""
+    run = next((folder for folder in list(path.parents)[:3] if os.path.isfile(folder / "config.toml")), None)  # noqa: PTH113 (false where one may not look)
+    return folder_advice(run) if run is not None and code in (errno.EACCES, errno.EPERM, errno.EROFS) else _HINTS.get(code, "")
+
+
+def folder_advice(run: Path) -> str:
+    """What to do where a run's folder, or a database's, can't be written."""
+    try:
+        read_only = bool(os.statvfs(run).f_flag & os.ST_RDONLY)
+    except OSError:
+        read_only = False
+    if read_only:
+        return f"its disk is read-only: `show`, `sample` and `verify` work here; to write, copy {run.name} into the folder `runs` of a home on another disk"
+    return f"look at the owner and the permissions of {run}"
 
 
 def make_private_directory(path: Path, *, parents: bool = True) -> None:

@@ -10,7 +10,7 @@ from rnnlm_tui.errors import NewerCheckpointError, StorageError, UnknownCheckpoi
 from rnnlm_tui.store.atomic import fsync_directory, storage_errors
 from rnnlm_tui.store.checkpoint_list import CheckpointEntry, checkpoint_folders, list_checkpoints
 from rnnlm_tui.store.checkpoint_writing import remove_checkpoint, sweep_temporary, write_checkpoint, write_snapshot
-from rnnlm_tui.store.manifest import Manifest, verify_checkpoint
+from rnnlm_tui.store.manifest import Manifest, read_manifest, verify_checkpoint
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.retention import best_step
 from rnnlm_tui.store.run_directory import RunDirectory
@@ -59,6 +59,7 @@ def resolve_checkpoint(run: RunDirectory, which: str) -> Path:
 
     Raises:
         UnknownCheckpointError: there is none, with those that exist.
+        CheckpointError: the manifest of the one of this step is damaged.
     """
     entries = list_checkpoints(run)
     if not entries:
@@ -75,6 +76,8 @@ def resolve_checkpoint(run: RunDirectory, which: str) -> Path:
     digits = which.replace(",", "")
     if digits.isascii() and digits.isdecimal() and len(digits) <= 12 and int(digits) in by_step:
         return by_step[int(digits)]
+    if digits.isascii() and digits.isdecimal() and len(digits) <= 12 and int(digits) in (folders := dict(checkpoint_folders(run))):
+        read_manifest(folders[int(digits)])  # it is there, and says here what is wrong with it
     steps = [str(step) for step in by_step]
     listed = ("… " if len(steps) > _SHOWN_STEPS else "") + ", ".join(steps[-_SHOWN_STEPS:])
     shown = f'"{which}"' if which.isprintable() and len(which) <= 40 else repr(which[:40])

@@ -8,13 +8,15 @@ import platform
 import re
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from rnnlm_tui import __version__
-from rnnlm_tui.errors import CheckpointError, NewerCheckpointError
+from rnnlm_tui.errors import CheckpointError, NewerCheckpointError, StorageError
 from rnnlm_tui.store.atomic import storage_errors
 
 MANIFEST_NAME = "manifest.json"
@@ -92,13 +94,18 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         CheckpointError: none, a damaged one, one of a newer version, or something else than a plain file.
     """
+    with _advised(folder):
+        return _manifest(folder)
+
+
+def _manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_NAME
     _refuse_other_kinds(folder)
     if not os.path.lexists(path):
-        raise CheckpointError(f"{folder} has no {MANIFEST_NAME}: it was never finished, or rnnlm-tui did not write it", hint=_HINT)
+        raise CheckpointError(f"{folder} has no {MANIFEST_NAME}: it was never finished, or rnnlm-tui did not write it")
     size = _size_of_regular(path)
     if size > MAX_MANIFEST_BYTES:
-        raise CheckpointError(f"{path} is damaged: it has {size:,} bytes, a manifest has {MAX_MANIFEST_BYTES:,} at most", hint=_HINT)
+        raise CheckpointError(f"{path} is damaged: it has {size:,} bytes, a manifest has {MAX_MANIFEST_BYTES:,} at most")
     with storage_errors("read", path):
         text = path.read_bytes()
     try:
@@ -109,11 +116,11 @@ def read_manifest(folder: Path) -> Manifest:
             raise NewerCheckpointError(f"{folder} was written by a newer version of rnnlm-tui (format {int(newer[1])})", hint="update rnnlm-tui") from error
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise CheckpointError(f"{path} is damaged: {where + ': ' if where else ''}{first['msg']}", hint=_HINT) from error
+        raise CheckpointError(f"{path} is damaged: {where + ': ' if where else ''}{first['msg']}") from error
     if manifest.format > CHECKPOINT_FORMAT:
         raise NewerCheckpointError(f"{folder} was written by a newer version of rnnlm-tui (format {manifest.format})", hint="update rnnlm-tui")
     if manifest.checksum is not None and manifest.checksum != manifest.digest():
-        raise CheckpointError(f"{path} is damaged: it is not as it was written (its checksum differs)", hint=_HINT)
+        raise CheckpointError(f"{path} is damaged: it is not as it was written (its checksum differs)")
     return manifest
 
 
@@ -123,18 +130,35 @@ def verify_checkpoint(path: Path) -> Manifest:
     Raises:
         CheckpointError: not a checkpoint, or a file that is missing, changed, of the wrong kind or not in the manifest; the message names it.
     """
-    manifest = read_manifest(path)
+    with _advised(path):
+        manifest = _glanced_at(path)
+        for name, facts in manifest.files.items():
+            if _sha256(path / name) != facts.sha256:
+                raise CheckpointError(f"{path / name} is damaged: its bytes are not those that were written (sha256 differs)")
+        return manifest
+
+
+def glance_at_checkpoint(path: Path) -> Manifest:
+    """A checkpoint's manifest after a look at the names and sizes of its files: a cheap one, that no flipped bit is seen by.
+
+    Raises:
+        CheckpointError: as `verify_checkpoint`.
+    """
+    with _advised(path):
+        return _glanced_at(path)
+
+
+def _glanced_at(path: Path) -> Manifest:
+    manifest = _manifest(path)
     place = CHECKPOINT_FOLDER.fullmatch(path.name)
     if place is not None and (manifest.kind != "checkpoint" or manifest.step != int(place[1])):
-        raise CheckpointError(f"{path / MANIFEST_NAME} belongs to another place: it says {manifest.kind} of step {manifest.step:,}", hint=_HINT)
+        raise CheckpointError(f"{path / MANIFEST_NAME} belongs to another place: it says {manifest.kind} of step {manifest.step:,}")
     for name, facts in manifest.files.items():
         if not FILE_NAME.fullmatch(name) or name == MANIFEST_NAME:
-            raise CheckpointError(f"{path / MANIFEST_NAME} names an impossible file: {name[:80]!r}", hint=_HINT)
+            raise CheckpointError(f"{path / MANIFEST_NAME} names an impossible file: {name[:80]!r}")
         size = _size_of_regular(path / name)
         if size != facts.size:
-            raise CheckpointError(f"{path / name} is damaged: it has {size:,} bytes, the manifest says {facts.size:,}", hint=_HINT)
-        if _sha256(path / name) != facts.sha256:
-            raise CheckpointError(f"{path / name} is damaged: its bytes are not those that were written (sha256 differs)", hint=_HINT)
+            raise CheckpointError(f"{path / name} is damaged: it has {size:,} bytes, the manifest says {facts.size:,}")
     with storage_errors("look into", path):
         others = sorted(other.name for other in path.iterdir() if other.name not in manifest.files and other.name != MANIFEST_NAME)
     for name in others:
@@ -144,7 +168,38 @@ def verify_checkpoint(path: Path) -> Manifest:
     return manifest
 
 
-_HINT = "use another checkpoint: `rnnlm-tui checkpoints RUN` lists them"
+@contextmanager
+def _advised(folder: Path) -> Iterator[None]:
+    """An error that says not what to do next says which checkpoint of the same run to use."""
+    try:
+        yield
+    except CheckpointError as error:
+        error.hint = error.hint or _advice(folder)
+        raise
+
+
+def _advice(folder: Path) -> str:
+    """What to do where a checkpoint is damaged: the run's name, and the newest other checkpoint that a glance finds whole."""
+    if CHECKPOINT_FOLDER.fullmatch(folder.name) is None:
+        return "a run's checkpoints are written RUN@STEP; `rnnlm-tui runs` lists the runs"
+    run = folder.absolute().parents[1].name
+    other = _newest_whole(folder)
+    instead = f"no other checkpoint of {run} is whole" if other is None else f"use {run}@{other}"
+    return f"{instead}; `rnnlm-tui verify {run}` reads every byte of all of them"
+
+
+def _newest_whole(damaged: Path) -> int | None:
+    """The step of the newest checkpoint beside a damaged one that a glance finds whole."""
+    try:
+        names = [path.name for path in damaged.parent.iterdir() if path.name != damaged.name]
+    except OSError:
+        return None
+    steps = {int(match[1]): match[0] for match in map(CHECKPOINT_FOLDER.fullmatch, names) if match}
+    for step in sorted(steps, reverse=True):
+        with suppress(StorageError):
+            _glanced_at(damaged.with_name(steps[step]))
+            return step
+    return None
 
 
 def _refuse_pickle(path: Path) -> None:
@@ -157,9 +212,9 @@ def _refuse_pickle(path: Path) -> None:
 def _refuse_other_kinds(folder: Path) -> None:
     _refuse_pickle(folder)
     if not folder.exists():
-        raise CheckpointError(f"there is no checkpoint {folder}", hint=_HINT)
+        raise CheckpointError(f"there is no checkpoint {folder}")
     if not folder.is_dir():
-        raise CheckpointError(f"{folder} is not a checkpoint: a checkpoint is a folder with a {MANIFEST_NAME}", hint=_HINT)
+        raise CheckpointError(f"{folder} is not a checkpoint: a checkpoint is a folder with a {MANIFEST_NAME}")
 
 
 def _size_of_regular(path: Path) -> int:
@@ -170,9 +225,9 @@ def _size_of_regular(path: Path) -> int:
     try:
         found = path.lstat()
     except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing", hint=_HINT) from None
+        raise CheckpointError(f"{path} is missing") from None
     if not stat.S_ISREG(found.st_mode):
-        raise CheckpointError(f"{path} is not a plain file: links and folders are refused in a checkpoint", hint=_HINT)
+        raise CheckpointError(f"{path} is not a plain file: links and folders are refused in a checkpoint")
     return found.st_size
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 
-from rnnlm_tui.errors import UnknownCheckpointError
+from rnnlm_tui.errors import NewerCheckpointError, UnknownCheckpointError
 from rnnlm_tui.store.atomic import fsync_directory, open_private, storage_errors
+from rnnlm_tui.store.manifest import glance_at_checkpoint
 from rnnlm_tui.store.run_directory import RunDirectory
 
 _PIN = re.compile(r"pinned-(\d{9,12})")
@@ -31,15 +33,20 @@ def pin_checkpoint(run: RunDirectory, step: int) -> bool:
 
     Raises:
         UnknownCheckpointError: there is no such checkpoint, or it was removed right now.
+        CheckpointError: its files are damaged, as far as names and sizes tell, so that there is nothing to keep.
         StorageError: the pin can't be written.
     """
     path = run.checkpoints_path / f"pinned-{step:09d}"
+    folder = run.checkpoints_path / f"step-{step:09d}"
+    if folder.is_dir():
+        with suppress(NewerCheckpointError):
+            glance_at_checkpoint(folder)
     with storage_errors("pin", path):
         known = path.exists()
         if not known and run.checkpoints_path.is_dir():
             os.close(open_private(path, os.O_WRONLY))
             fsync_directory(path.parent)
-        there = (run.checkpoints_path / f"step-{step:09d}").is_dir()
+        there = folder.is_dir()
         if not there:
             path.unlink(missing_ok=True)
     if not there:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sqlite3
 import stat
@@ -21,7 +20,7 @@ from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store.atomic import storage_errors
 from rnnlm_tui.store.rebuild import refresh_copy
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.store.schema import all_rows, check_version, database_errors, with_nonfinite
+from rnnlm_tui.store.schema import all_rows, check_version, database_errors, is_frozen, reading_uri, with_nonfinite
 from rnnlm_tui.store.series import RAW_LIMIT, SeriesBuilder, SeriesTable, empty_table
 
 READ_BUSY_SECONDS = 2.0
@@ -191,7 +190,7 @@ class RunReader:
             else:
                 if stat.S_ISLNK(found.st_mode):  # SQLite would put its files beside the one that it leads to
                     raise StorageError(f"{path} is a link: a run's files lie in its own folder", hint="put the file itself there")
-                inode = (found.st_dev, found.st_ino, _is_frozen(path))
+                inode = (found.st_dev, found.st_ino, is_frozen(path))
                 if self._connection is None or self._inode != inode:
                     self._open(inode)
             yield self._connection
@@ -210,8 +209,7 @@ class RunReader:
     def _open(self, inode: tuple[int, int, bool]) -> None:
         self.close()
         path = self._path
-        uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if inode[2] else ''}"
-        connection = sqlite3.connect(uri, uri=True, timeout=READ_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(reading_uri(path, frozen=inode[2]), uri=True, timeout=READ_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA mmap_size = 0")
             version = int(all_rows(connection, "PRAGMA user_version")[0][0])
@@ -225,11 +223,6 @@ class RunReader:
         self._connection, self._inode = connection, inode
         self._openings += 1
         self._series = SeriesBuilder(self._raw_limit)
-
-
-def _is_frozen(path: Path) -> bool:
-    """No log waits beside the database and its folder takes no file: SQLite can read it then only as one that never changes."""
-    return not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
 
 
 def _limit(limit: int | None) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rnnlm_tui.contract.metrics import EventRow
-from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RunStateError
+from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RunStateError, StorageError
 from rnnlm_tui.store.atomic import TEMPORARY_PREFIX, fsync_directory, fsync_file, storage_errors, write_text_atomically
 from rnnlm_tui.store.checkpoint_list import list_checkpoints
 from rnnlm_tui.store.crash_points import crash_point
@@ -22,7 +22,7 @@ from rnnlm_tui.store.metrics_log import logs_of
 from rnnlm_tui.store.refill import refill
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.salvage import makes_sense, tables
-from rnnlm_tui.store.schema import all_rows, check_version, database_errors, one_row
+from rnnlm_tui.store.schema import all_rows, check_version, database_errors, is_frozen, one_row, reading_uri
 
 REBUILT_SUFFIX = ".rebuilt"
 """A database that is made anew and whole, until it takes the damaged one's place."""
@@ -66,16 +66,15 @@ def check_database(run: RunDirectory) -> str | None:
     if not path.exists():
         return f"{path} is missing"
     try:
-        with database_errors(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        with database_errors(path), closing(sqlite3.connect(reading_uri(path, frozen=is_frozen(path)), uri=True)) as connection:
             check_version(int(one_row(connection, "PRAGMA user_version")[0]), path)
             found = str(one_row(connection, "PRAGMA integrity_check(1)")[0])
-            if found == "ok":
-                found = _first_nonsense(connection)
+            found = _first_nonsense(connection) if found == "ok" else "its pages don't fit together"
     except NewerDatabaseError:
         raise
     except DatabaseError as error:
         return error.message
-    return f"{path} is damaged: {found.splitlines()[-1]}" if found not in ("", "ok") else None
+    return f"{path} is damaged: {found}" if found else None
 
 
 def _first_nonsense(connection: sqlite3.Connection) -> str:
@@ -124,6 +123,8 @@ def repair_database(run: RunDirectory) -> Rebuilt | None:
         lock.acquire(patience=0.2)
     except RunStateError as error:
         raise RunStateError(f"{problem}, and {error.message}", hint=f"`rnnlm-tui stop {run.name}`, then `rnnlm-tui verify {run.name}`") from error
+    except StorageError as error:
+        raise StorageError(f"{problem}, and can't be rebuilt here: {error.message}", hint=error.hint) from error
     try:
         if place is None:
             return _repair(run)
@@ -253,7 +254,14 @@ def _fill(run: RunDirectory, database: RunDatabase, problem: str, kept: Path | N
     rebuilt = Rebuilt(problem, kept, int(steps), max([int(last_step), *(entry.step for entry in checkpoints)]), len(checkpoints))
     database.add_event(EventRow(attempt, rebuilt.last_step, "note", str(rebuilt), time.time()))
     if worked and silent:
-        database.set_meta("message", f"what the run did last was lost with its database: {problem}")
-        database.set_meta("hint", f"rnnlm-tui resume {run.name}")
+        database.set_meta("message", f"what the run did last was lost: {_in_short(run, problem)}")
+        where = f"goes on from step {checkpoints[-1].step:,}" if checkpoints else "begins again, no checkpoint was saved"
+        database.set_meta("hint", f"`rnnlm-tui resume {run.name}` {where}")
         database.add_event(EventRow(attempt, rebuilt.last_step, "failed", "what the run did last was lost with its database", time.time()))
     return rebuilt
+
+
+def _in_short(run: RunDirectory, problem: str) -> str:
+    """What was wrong with a database that is whole again: `its database was damaged, and was made anew`."""
+    _, told, what = problem.partition(f"{run.database_path} is ")
+    return f"its database was {what.partition(':')[0]}, and was made anew" if told else problem

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 from rnnlm_tui.contract.metrics import METRIC_COLUMNS, EventKind
 from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, StorageError
+from rnnlm_tui.store.atomic import folder_advice
 
 SCHEMA_VERSION = 1
 """Kept in `PRAGMA user_version`; 0 is a file without tables."""
@@ -21,6 +23,9 @@ ROLLUP_STEPS = 1_024
 BUSY_SECONDS = 10.0
 STATE_EVENTS: frozenset[EventKind] = frozenset({"started", "preparing", "running", "paused", "resumed", "stopped", "finished", "failed"})
 """Kinds of events that tell a run's state."""
+
+_BROKEN = {sqlite3.SQLITE_CORRUPT: "its pages don't fit together", sqlite3.SQLITE_NOTADB: "it is no database any more"}
+"""What SQLite says of a file that is broken, in a person's words."""
 
 _rollup_columns = "".join(f", {name}_n INTEGER NOT NULL, {name}_min REAL, {name}_max REAL, {name}_sum REAL" for name in METRIC_COLUMNS)
 
@@ -97,14 +102,24 @@ def database_errors(path: Path) -> Iterator[None]:
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
             raise StorageError(f"{path} is locked by another program", hint="close what else has it open") from error
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-            raise StorageError(f"can't open {path}: {error}", hint="look at the owner and the permissions of its folder") from error
-        raise DatabaseError(f"{path} is damaged: {error}", hint=damage_hint(path)) from error
+            raise StorageError(f"can't open {path}: {error}", hint=folder_advice(path.parent)) from error
+        raise DatabaseError(f"{path} is damaged: {_BROKEN.get(code) or error}", hint=damage_hint(path)) from error
 
 
 def damage_hint(path: Path) -> str:
     """What to do about a damaged database."""
     name = "RUN" if re.fullmatch("[0-9a-f]{16}", path.parent.name) else path.parent.name  # a database elsewhere lies in a folder of such a name
-    return f"`rnnlm-tui resume {name}` or `rnnlm-tui verify {name}` rebuilds it; the checkpoints are not touched, `rnnlm-tui sample {name}@last` works"
+    return f"`rnnlm-tui verify {name}` or `rnnlm-tui resume {name}` rebuilds it; the checkpoints are not touched, `rnnlm-tui sample {name}@last` works"
+
+
+def is_frozen(path: Path) -> bool:
+    """No log waits beside the database and its folder takes no file: SQLite can read it then only as one that never changes."""
+    return not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
+
+
+def reading_uri(path: Path, *, frozen: bool) -> str:
+    """The address under which SQLite opens a database for reading alone; `frozen` as `is_frozen` says."""
+    return f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if frozen else ''}"
 
 
 def all_rows(connection: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:

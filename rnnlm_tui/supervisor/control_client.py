@@ -12,6 +12,7 @@ from rnnlm_tui.contract.commands import MAX_REQUEST_BYTES, SETTABLE, Command, Co
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.contract.wire import decode_line, encode_line
 from rnnlm_tui.errors import InputError, RunStateError, StorageError, WorkerError, near_names
+from rnnlm_tui.store.checkpoints import newest_valid
 from rnnlm_tui.store.locks import read_lock
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
@@ -63,17 +64,26 @@ def resume(run: RunDirectory) -> int:
         RunStateError: the run is running, finished, or out of reach on another host.
         WorkerError: the new attempt ended at its start.
     """
-    status = summary_after_repair(run).status
+    summary = summary_after_repair(run)
+    status = summary.status
     if status == "paused":
         send(run, "resume")
         return read_lock(run.lock_path).pid or 0
     if status in ("stopped", "crashed", "failed", "draft"):
         return launch(run)
     if status == "finished":
-        raise RunStateError(f"{run.name} is finished", hint=f"to go on from its weights: rnnlm-tui train --from {run.name}@last")
+        raise RunStateError(
+            f"{run.name} is finished", hint=summary.hint or f"to go on from its weights: rnnlm-tui train --from {run.name}@{_newest_whole(run)}"
+        )
     if status == "lost":
         raise RunStateError(f"{run.name} was last seen on another host, and whether it lives can't be told from here", hint="resume it there")
     raise RunStateError(f"{run.name} is {status} already")
+
+
+def _newest_whole(run: RunDirectory) -> str:
+    """`last`; where that one is damaged, the step of the newest that is whole."""
+    whole, damaged = newest_valid(run)
+    return str(int(whole.name.rpartition("-")[2])) if damaged and whole is not None else "last"
 
 
 def _check_setting(run: RunDirectory, path: str | None, value: float | None) -> None:
@@ -94,9 +104,9 @@ def _connect(run: RunDirectory) -> socket.socket:
         except OSError as error:
             connection.close()
             if not read_lock(run.lock_path).held:
-                status = summarize(run).status
-                hint = f"rnnlm-tui resume {run.name}" if status in ("stopped", "crashed", "failed") else ""
-                raise RunStateError(f"{run.name} is not running (status {status})", hint=hint) from None
+                now = summarize(run)
+                hint = (now.hint or "") if now.diverged else f"rnnlm-tui resume {run.name}" if now.status in ("stopped", "crashed", "failed") else ""
+                raise RunStateError(f"{run.name} is not running (status {now.status})", hint=hint) from None
             if time.monotonic() > deadline:
                 raise WorkerError(f"the worker of {run.name} does not open its socket: {error.strerror or error}") from error
             time.sleep(0.05)

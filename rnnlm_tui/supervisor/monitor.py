@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, SampleRow
-from rnnlm_tui.contract.status import ACTIVITY_KEY, STALE_SECONDS, ModelFigures, RunStatus, RunSummary, StatusFacts, derive_status
-from rnnlm_tui.errors import DatabaseError, RnnlmError, StorageError
+from rnnlm_tui.contract.status import ACTIVITY_KEY, STALE_SECONDS, ModelFigures, RunStatus, RunSummary, StatusFacts, derive_status, last_words
+from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RnnlmError, StorageError
 from rnnlm_tui.store.locks import LockState, host_name, read_lock
 from rnnlm_tui.store.pins import pinned_steps
 from rnnlm_tui.store.reader import RunReader
@@ -161,6 +161,7 @@ class RunMonitor:
         facts = RunFacts(
             name=self.run.name,
             config=self._config,
+            config_path=str(self.run.config_path),
             status="draft",
             meta=reader.meta(),
             attempt=attempts[-1].attempt if attempts else 0,
@@ -175,7 +176,14 @@ class RunMonitor:
             progress=reader.progress(),
             hardware=reader.hardware(READINGS),
         )
-        return replace(facts, status=self._status(facts, lock))
+        status = self._status(facts, lock)
+        return replace(facts, status=status, last_words=self._last_words(facts.attempt) if status == "crashed" else "")
+
+    def _last_words(self, attempt: int) -> str:
+        """Why the attempt failed, as its worker left it in the log where the database took it no more; empty where it says nothing."""
+        opening = last_words(attempt)
+        found = (line.removeprefix(opening) for line in reversed(last_lines(self.run.log_path, LOG_LINES)) if line.startswith(opening))
+        return next(found, "")
 
     def _status(self, facts: RunFacts, lock: LockState) -> RunStatus:
         host = facts.meta.get("host")
@@ -222,9 +230,11 @@ def summaries() -> list[RunSummary]:
 
 
 def summary_or_problem(run: RunDirectory) -> RunSummary:
-    """The figures of one run; one that can't be read has the status `lost` and says why."""
+    """The figures of one run; one that can't be read has the status `lost` and says what, why, and what to do."""
     try:
         return summarize(run)
     except RnnlmError as error:
         unknown = ModelFigures(cell_type="unknown", num_layers=0, hidden_size=0, tie_weights=False)
-        return RunSummary(run=run.name, status="lost", model=unknown, message=error.message)
+        damaged = isinstance(error, DatabaseError) and not isinstance(error, NewerDatabaseError)
+        what = "damaged database" if damaged else "can't be read"
+        return RunSummary(run=run.name, status="lost", model=unknown, message=error.message, hint=error.hint or None, unreadable=what)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from statistics import fmean
@@ -18,6 +19,7 @@ from rnnlm_tui.contract.metrics import (
 from rnnlm_tui.contract.status import (
     DATABASE_KEY,
     LIVING,
+    MEMORY_BATCH_KEY,
     MEMORY_KEY,
     BaselineFigures,
     CheckpointFigures,
@@ -39,6 +41,7 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
     """The figures of one run."""
     meta, config = facts.meta, facts.config
     last = facts.recent[-1] if facts.recent else None
+    reached = max((rows[-1] for rows in (facts.recent, facts.checkpoints) if rows), key=lambda row: row.step, default=None)
     eta = estimate_remaining(facts)
     source_loss = facts.number("source_loss")
     max_steps, epochs, parameters, cores = (facts.number(key) for key in ("max_steps", "epochs", "parameters", "cores"))
@@ -48,11 +51,11 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
         run=facts.name,
         status=facts.status,
         attempt=facts.attempt,
-        step=last.step if last else 0,
+        step=reached.step if reached else 0,
         max_steps=int(max_steps) if max_steps is not None else config.training.max_steps,
-        epoch=last.epoch if last else 0.0,
+        epoch=reached.epoch if reached else 0.0,
         epochs=epochs,
-        tokens_seen=last.tokens_seen if last else 0,
+        tokens_seen=reached.tokens_seen if reached else 0,
         pid=facts.pid if living else None,
         host=meta.get("host"),
         device=meta.get("device") or None,
@@ -98,6 +101,7 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
         database=meta.get(DATABASE_KEY),
         message=_message(facts),
         hint=_hint(facts),
+        diverged=_diverged(facts),
     )
 
 
@@ -155,6 +159,12 @@ def _patience(facts: RunFacts) -> PatienceFigures | None:
     return PatienceFigures(waited=evaluations_waited(facts.evaluations), limit=limit) if limit else None
 
 
+def _ended_by_patience(facts: RunFacts) -> PatienceFigures | None:
+    """Where the run is finished before its last step; None where it isn't."""
+    patience = _patience(facts)
+    return patience if facts.status == "finished" and patience is not None and patience.waited >= patience.limit and _steps_left(facts) else None
+
+
 def _stalled_message(facts: RunFacts) -> str:
     newest = newest_fact(facts)
     since = "" if newest is None else f" since {datetime.fromtimestamp(newest).strftime('%H:%M:%S')}"
@@ -166,32 +176,72 @@ def _hint(facts: RunFacts) -> str | None:
     """What to do next."""
     if facts.status == "failed":
         return facts.meta.get("hint") or None
-    if facts.status == "crashed":
-        last = max((row.step for row in facts.checkpoints), default=None)
+    if facts.status in ("crashed", "stopped"):
+        last = _last_saved(facts)
+        if facts.meta.get(MEMORY_KEY):
+            return _hint_of_a_smaller_run(facts, last)
         return f"`rnnlm-tui resume {facts.name}` " + (
             "begins again, no checkpoint was saved" if last is None else f"goes on from step {last:,}, the last that was saved"
         )
+    patience = _ended_by_patience(facts)
+    if patience is not None:
+        best = any(row.best for row in facts.checkpoints)
+        start = f"`rnnlm-tui train --from {facts.name}@{'best' if best else 'last'} --set training.patience={2 * patience.limit}`"
+        return f"{start} starts a new run from its {'best' if best else 'last'} weights with twice the patience"
     return None
+
+
+def _hint_of_a_smaller_run(facts: RunFacts, last: int | None) -> str:
+    """After an attempt that needs more memory than was free: a new run that fits, for a resume would begin the same again."""
+    batch = facts.meta.get(MEMORY_BATCH_KEY)
+    config = f"--config {shlex.quote(facts.config_path)}"
+    if batch:
+        start = f"`rnnlm-tui train {config if last is None else f'--from {facts.name}@{last}'} --set training.batch_size={batch}` starts a new run that should fit"
+    else:
+        start = f"`rnnlm-tui train {config} --set …` with a smaller model.hidden_size, model.num_layers or tokenizer.vocab_size starts a new run that needs less"
+    again = "begins the same again" if last is None else f"goes on from step {last:,}"
+    return f"{start}; `rnnlm-tui resume {facts.name}` {again}, for when more memory is free"
+
+
+def _last_saved(facts: RunFacts) -> int | None:
+    return max((row.step for row in facts.checkpoints), default=None)
+
+
+def _diverged(facts: RunFacts) -> bool:
+    """The run failed, and its newest steps are as many without a finite loss and gradient as end one."""
+    newest = facts.recent[-facts.config.training.max_bad_steps :]
+    return facts.status == "failed" and bool(newest) and not any(math.isfinite(row.loss) and math.isfinite(row.grad_norm) for row in newest)
 
 
 def _message(facts: RunFacts) -> str | None:
     if facts.status == "failed":
         return facts.meta.get("message") or (facts.last_state.text if facts.last_state else None)
     if facts.status == "crashed":
+        if facts.last_words:
+            return f"its worker ended and could not store why: {facts.last_words}"
         short = facts.meta.get(MEMORY_KEY)
         return f"its worker ended without a word, {f'killed for want of memory perhaps: {short}' if short else 'killed, or with the machine'}"
     if facts.status == "stalled":
         return _stalled_message(facts)
+    if facts.status == "preparing" and facts.meta.get(MEMORY_KEY) and not facts.degraded:
+        return facts.meta[MEMORY_KEY]
     if facts.degraded and facts.status in LIVING:
-        return f"it trains on; {facts.degraded}" if facts.status == "degraded" else facts.degraded
-    patience = _patience(facts)
-    if facts.status == "finished" and patience is not None and patience.waited >= patience.limit and _steps_left(facts):
+        return f"it trains on, {_durable(facts)}; {facts.degraded}" if facts.status == "degraded" else f"{_durable(facts)}; {facts.degraded}"
+    patience = _ended_by_patience(facts)
+    if patience is not None:
         best = _evaluation_figures(during_run(facts.evaluations, "validation")).best_step
         which = "" if best is None else f", the best is of step {best:,}"
         return f"ended early: {patience.waited:,} evaluations without a better validation loss{which}"
     if facts.status == "lost":
         return f"its worker ran on {facts.meta.get('host', 'another host')}, and nothing was heard of it since"
     return None
+
+
+def _durable(facts: RunFacts) -> str:
+    """What the disk has, whatever becomes of the worker."""
+    last = _last_saved(facts)
+    rows = f"rows up to step {facts.recent[-1].step:,}" if facts.recent else "no step's row"
+    return f"on disk are {rows} and {'no checkpoint' if last is None else f'the checkpoint of step {last:,}'}"
 
 
 def _steps_left(facts: RunFacts) -> bool:

@@ -27,7 +27,7 @@ class ActionCommands(Provider):
                 yield entry.palette, f"{entry.help}  ({entry.label})", partial(self._run, entry)
         lab = cast(Laboratory, self.app)
         for summary in lab.summaries or ():
-            yield f"Open {_plain(summary.run, 64)}", f"{summary.status}, {_plain(summary.corpus, 40)}", partial(self._open, summary.run)
+            yield f"Open {_plain(summary.run, 64)}", f"{summary.unreadable or summary.status}, {_plain(summary.corpus, 40)}", partial(self._open, summary.run)
 
     def _run(self, entry: Action) -> None:
         self.screen.call_after_refresh(self.screen.run_action, entry.textual_action)

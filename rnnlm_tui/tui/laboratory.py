@@ -107,12 +107,22 @@ class LaboratoryApp(App[int]):
                 self.say_error(error)
 
         self.say("starting…")
+        self._warn_of_memory(config)
         self.in_thread(partial(self.services.start, config, name), self._started, failed)
 
     def _started(self, run: RunDirectory) -> None:
         self.open_run(run)
         self._told(Notice(f"{run.name} started", "done"))
         self._warn_of_logout()
+
+    def _warn_of_memory(self, config: RunConfig) -> None:
+        """Where memory is too small for a run that is about to start, say so until it has been read: it is tried all the same."""
+
+        def told(warning: str | None) -> None:
+            if warning is not None:
+                self.notify(plain(warning), severity="warning", timeout=12, markup=False)
+
+        self.in_thread(partial(self.services.warning_before_start, config), told)
 
     def _warn_of_logout(self) -> None:
         """Where the worker that was just started would not outlive its user's login, say so until it has been read."""
@@ -138,13 +148,16 @@ class LaboratoryApp(App[int]):
             return
         if self.snapshot is not None and self.snapshot.summary.status == "draft":
             self.say("starting…")
+            self._warn_of_memory(self.snapshot.config)
             self.in_thread(partial(self.services.start_saved, run), self._started)
         else:
             self.say("going on…")
             paused = self.snapshot is not None and self.snapshot.summary.status == "paused"
+            if self.snapshot is not None and not paused:
+                self._warn_of_memory(self.snapshot.config)
 
-            def gone_on(_pid: int) -> None:
-                self._told(Notice(f"{run.name} goes on", "done"))
+            def gone_on(words: str) -> None:
+                self._told(Notice(words, "done"))
                 if not paused:
                     self._warn_of_logout()
 

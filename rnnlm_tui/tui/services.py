@@ -81,6 +81,12 @@ class Services:
         resume(run)
         return run
 
+    def warning_before_start(self, config: RunConfig) -> str | None:
+        """That this machine's memory is too small for a run of this config, by estimate; None where it fits."""
+        from rnnlm_tui.supervisor.estimate import warning_before_start
+
+        return warning_before_start(config)
+
     def ends_at_logout(self) -> EndsAtLogout | None:
         """Why a run that is started here would end when its user logs out; None where it goes on."""
         from rnnlm_tui.supervisor.login import ends_at_logout
@@ -93,11 +99,13 @@ class Services:
 
         return send(run, verb, **arguments)
 
-    def resume(self, run: RunDirectory) -> int:
-        """Go on with a paused, stopped, crashed or failed run: the worker's pid."""
-        from rnnlm_tui.supervisor.control_client import resume
+    def resume(self, run: RunDirectory) -> str:
+        """Go on with a paused, stopped, crashed or failed run: from which step, and what was put aside as damaged."""
+        from rnnlm_tui.supervisor.resuming import Resuming
 
-        return resume(run)
+        resuming = Resuming.of(run)
+        resuming.start()
+        return "; ".join(filter(None, (resuming.wait(), resuming.put_aside())))
 
     def delete(self, run: RunDirectory) -> None:
         """Move a run that nobody trains to the trash; RunStateError for a living one."""

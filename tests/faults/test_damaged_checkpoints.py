@@ -15,15 +15,16 @@ from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import CheckpointError, NewerCheckpointError
 from rnnlm_tui.store.checkpoints import checkpoint_folders, newest_valid, verify_checkpoint, write_checkpoint
+from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.manifest import Manifest
-from rnnlm_tui.store.pins import pin_checkpoint
+from rnnlm_tui.store.pins import pin_checkpoint, pinned_steps
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.supervisor.control_client import send
 from tests.faults.undisturbed import Bench, bench_in, ending_of, whole_steps
-from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for_step
-from tests.unit.store.rows import new_run, write_model
+from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for_step, wait_until_ended
+from tests.unit.store.rows import begin, event_row, new_run, write_model
 
 pytestmark = pytest.mark.faults
 
@@ -233,6 +234,7 @@ def test_verify_names_what_is_damaged_and_leaves_with_5(
     assert "step 9: checkpoints/step-000000009/model.safetensors is damaged" in said.out
     assert "1 of 2 checkpoints of verified is damaged" in said.err
     assert "`rnnlm-tui resume verified` goes on from step 6, the newest that is whole" in said.err
+    assert (said.out + said.err).count("model.safetensors") == 1, "each thing is said once"
     assert command(["verify", "verified", "--json"]) == 5
     found = json.loads(capsys.readouterr().out)
     assert (found["run"], found["whole"], found["database"]) == ("verified", False, None)
@@ -249,7 +251,7 @@ def test_verify_names_a_checkpoint_of_a_newer_version_and_what_to_do(checkpoint:
     assert "? newer" in said.out
     assert "✓ whole" in said.out
     assert "damaged" not in said.out + said.err
-    assert "checkpoints/step-000000500 was written by a newer version of rnnlm-tui" in said.err
+    assert "checkpoints/step-000000500 was written by a newer version of rnnlm-tui" in said.out
     assert "update rnnlm-tui" in said.err
 
 
@@ -278,3 +280,62 @@ def test_verify_finds_a_link_to_a_later_checkpoint_and_a_pin_without_one(capsys:
     assert "step 500: checkpoints/step-000000500: its manifest names the later step-000000700" in said
     assert "100, not kept" in said
     assert "step 900: checkpoints/step-000000900 is pinned and missing" in said
+
+
+@pytest.fixture
+def finished() -> RunDirectory:
+    """A run that ended, with checkpoints of 400 and 600, the newer of which has a flipped bit."""
+    run = new_run("exref")
+    with RunDatabase(run.database_path) as database:
+        begin(database)
+        database.add_event(event_row("finished", 600))
+        for step in (400, 600):
+            write_checkpoint(run, step, write_model, None, {"epoch": 1.0})
+    flip(run.checkpoints_path / "step-000000600" / "model.safetensors", 99)
+    return run
+
+
+def test_each_advice_about_a_finished_run_s_damaged_checkpoint_leads_to_the_newest_whole_one(
+    finished: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = {
+        ("verify", "exref"): "step 400 is the newest that is whole: `rnnlm-tui sample exref@400` or `rnnlm-tui train --from exref@400`",
+        ("resume", "exref"): "rnnlm-tui train --from exref@400",
+        ("train", "--from", "exref@last"): "use exref@400; `rnnlm-tui verify exref` reads every byte of all of them",
+    }
+    for verb, advice in told.items():
+        assert command([*verb]) != 0
+        said = capsys.readouterr()
+        assert advice in said.err, verb
+        assert "RUN" not in said.out + said.err
+    shutil.rmtree(finished.checkpoints_path / "step-000000400")
+    assert command(["train", "--from", "exref@last"]) == CheckpointError.exit_code
+    assert "no other checkpoint of exref is whole" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["weights-truncated", "weights-missing", "manifest-half", "a-folder-without-files"])
+def test_a_checkpoint_that_is_damaged_at_a_glance_is_not_pinned_and_the_whole_one_is_named(
+    finished: RunDirectory, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    DAMAGES[damage](finished.checkpoints_path / "step-000000600")
+    assert command(["pin", "exref@600"]) == CheckpointError.exit_code
+    said = capsys.readouterr().err
+    assert "checkpoints/step-000000600" in said
+    assert "use exref@400" in said
+    assert pinned_steps(finished) == frozenset()
+    assert command(["pin", "exref@400"]) == 0
+
+
+def test_resume_tells_the_step_that_it_goes_on_from_and_what_was_put_aside(
+    bench: Bench, broken_off: RunDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RNNLM_TUI_HOME", str(bench.home))
+    run = copy_of(broken_off, "told")
+    flip(run.checkpoints_path / "step-000000009" / "model.safetensors", 777)
+    run.database_path.write_bytes(b"no database" * 999)
+    assert command(["resume", "told"]) == 0
+    said = capsys.readouterr()
+    assert "told goes on from step 6, worker " in said.out
+    assert "damaged, and kept aside: checkpoints/damaged-step-000000009, run.db.damaged-" in said.err
+    assert wait_until_ended(run).status == "finished"
+    assert ending_of(run).weights == bench.undisturbed.weights

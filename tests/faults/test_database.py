@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -335,3 +336,36 @@ def test_a_database_that_is_damaged_under_its_worker_is_rebuilt_by_the_next_resu
         assert begun >= 20, "from its newest checkpoint"
         assert [row.step for row in reader.steps_since(begun)] == list(range(begun + 1, 151))
         assert any("run.db.damaged-" in event.text for event in reader.events())
+
+
+def test_a_run_whose_database_is_damaged_is_listed_as_that_with_what_to_do(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    run.database_path.write_bytes(DAMAGES["all of it random"](run.database_path.read_bytes()))
+    assert command(["runs"]) == 0
+    said = capsys.readouterr()
+    assert re.search("plain-otter +damaged database +– +– +–", said.out)
+    assert "lost contact" not in said.out
+    assert f"{run.database_path} is damaged: it is no database any more; `rnnlm-tui verify plain-otter`" in said.err
+    assert command(["runs", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["status"], found["unreadable"]) == ("lost", "damaged database")
+    assert "`rnnlm-tui verify plain-otter`" in found["hint"]
+
+
+def test_a_rebuilt_run_stands_where_its_newest_checkpoint_does_and_tells_each_thing_once(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    run.database_path.write_bytes(DAMAGES["all of it zeroed"](run.database_path.read_bytes()))
+    assert command(["verify", run.name]) == DatabaseError.exit_code
+    said = capsys.readouterr()
+    told = said.out + said.err
+    assert told.count("run.db is damaged") == 1
+    assert "malformed" not in told
+    assert "the database of plain-otter was not whole" in said.err
+    assert "it was rebuilt: `rnnlm-tui show plain-otter`" in said.err
+    summary = summarize(run)
+    assert (summary.status, summary.step, summary.epoch, summary.tokens_seen) == ("failed", 4_000, 1.0, 7)
+    assert summary.message == "what the run did last was lost: its database was damaged, and was made anew"
+    assert summary.hint == "`rnnlm-tui resume plain-otter` goes on from step 4,000"
+    assert command(["show", run.name]) == 0
+    shown = capsys.readouterr().out
+    assert "4,000" in shown
+    assert "run.db is damaged" not in shown
+    assert re.search(r"trained for +7 tokens, epoch 1\.0", shown)

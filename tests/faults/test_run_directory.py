@@ -58,10 +58,17 @@ def test_a_run_directory_moved_away_and_back_resumes_from_its_last_checkpoint(te
     wait_for(lambda: list_checkpoints(run) or None, "a checkpoint")
     elsewhere = run.path.with_name("elsewhere")
     run.path.rename(elsewhere)
-    assert "was removed or replaced while its worker ran" in how_it_ended(worker)
+    said = how_it_ended(worker)
+    assert "was removed or replaced while its worker ran" in said
     assert not run.path.exists()
+    (elsewhere / run.log_path.name).write_text(said)  # where a launched worker's log lies
     elsewhere.rename(run.path)
-    assert summarize(run).status == "crashed"
+    summary = summarize(run)
+    assert (summary.status, summary.message) == (
+        "crashed",
+        f"its worker ended and could not store why: {run.path} was removed or replaced while its worker ran",
+    )
+    assert f"`rnnlm-tui resume plain-otter` goes on from step {list_checkpoints(run)[-1].step}" in str(summary.hint)
     newest, damaged = newest_valid(run)
     assert (newest is not None, damaged) == (True, [])
     resume(run)
@@ -87,23 +94,30 @@ def test_a_read_only_run_directory_is_refused_with_the_path_and_what_to_do(text:
         check=False,
     )
     assert done.returncode == StorageError.exit_code
-    assert done.stderr == f"can't lock {run.lock_path}: Read-only file system\nset RNNLM_TUI_HOME to a folder that you may write to\n"
+    assert done.stderr.startswith(
+        f"can't lock {run.lock_path}: Read-only file system\nits disk is read-only: `show`, `sample` and `verify` work here; to write, copy"
+    )
     assert sorted(path.name for path in run.path.iterdir()) == ["config.toml", "run.db"]
 
 
-@pytest.mark.parametrize("verb", ["show", "resume", "checkpoints"])
+@pytest.mark.parametrize("verb", ["show", "resume", "checkpoints", "verify", "runs"])
 def test_a_verb_on_a_read_only_run_directory_reads_it_or_says_why_not(text: Path, verb: str) -> None:
     if why := unavailable():
         pytest.skip(f"no mount of its own for this test: {why}")
     run = new_run(text)
     done = subprocess.run(
-        [*read_only_mount(run), sys.executable, "-m", "rnnlm_tui", verb, run.name], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+        [*read_only_mount(run), sys.executable, "-m", "rnnlm_tui", verb, *([run.name] if verb != "runs" else [])],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
     )
     assert "Traceback" not in done.stderr
     if verb == "resume":
         assert done.returncode == StorageError.exit_code
-        assert f"can't open {run.path}" in done.stderr
-        assert "look at the owner and the permissions of its folder" in done.stderr
+        assert f"can't write {run.log_path}: Read-only file system" in done.stderr
+        assert "its disk is read-only" in done.stderr
+        assert "copy plain-otter into the folder `runs` of a home on another disk" in done.stderr
     else:
         assert done.returncode == 0, done.stderr
 
@@ -128,7 +142,7 @@ def test_a_run_directory_that_may_not_be_entered_is_told_and_keeps_no_other_run_
     if verb == "runs":
         assert "other" in done.stdout
         assert "plain-otter" in done.stdout
-        assert "lost contact" in done.stdout
+        assert "can't be read" in done.stdout
     if code:
         assert f"{run.path}" in done.stderr
         assert "Permission denied" in done.stderr

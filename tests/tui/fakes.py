@@ -200,6 +200,7 @@ class FakeServices(Services):
     demo_config: RunConfig = DEMO
     machine_facts: MachineFacts = field(default_factory=make_machine)
     logout: EndsAtLogout | None = None
+    memory_warning: str | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -242,11 +243,14 @@ class FakeServices(Services):
         self.sent.append((run.name, verb, arguments))
         return CommandResult(id="1", ok=True, step=3_752, checkpoint="checkpoints/step-000003752" if verb == "stop" else "")
 
-    def resume(self, run: RunDirectory) -> int:
+    def resume(self, run: RunDirectory) -> str:
         if self.refuse is not None:
             raise self.refuse
         self.resumed.append(run.name)
-        return 4_711
+        return f"{run.name} goes on from step 3,752"
+
+    def warning_before_start(self, config: RunConfig) -> str | None:
+        return self.memory_warning
 
     def ends_at_logout(self) -> EndsAtLogout | None:
         return self.logout

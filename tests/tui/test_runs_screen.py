@@ -7,12 +7,13 @@ import pytest
 from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.contract.status import BaselineFigures, EvaluationFigures, RunSummary
 from rnnlm_tui.contract.validation import merge, parse_config
-from rnnlm_tui.errors import CorpusError
+from rnnlm_tui.errors import CorpusError, DatabaseError
+from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.confirm import ConfirmScreen
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.widgets.comparable import best_of_comparable
-from tests.tui.fakes import START, FakeServices, make_machine, make_snapshot, make_summary
+from tests.tui.fakes import START, FakeMonitor, FakeServices, make_machine, make_snapshot, make_summary
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 
 
@@ -245,3 +246,19 @@ def test_only_runs_on_the_same_text_in_the_same_tokens_compare() -> None:
     runs = [scored("a", 55.0), scored("b", 60.0), scored("elman-1", 4.4, "elman"), scored("elman-2", 4.2, "elman"), scored("letters", 3.1, bigram=9.0)]
     runs.append(make_summary("draft", "draft", 0))
     assert best_of_comparable(runs) == {"a": 55.0, "b": 55.0, "elman-1": 4.2, "elman-2": 4.2}
+
+
+@pytest.mark.parametrize("size", [(80, 24), (140, 40)])
+async def test_a_run_whose_database_is_damaged_says_so_in_the_list_and_in_detail_with_what_to_do(size: tuple[int, int]) -> None:
+    told = {"message": "/home/runs/div/run.db is damaged: it is no database any more", "hint": "`rnnlm-tui verify div` or `rnnlm-tui resume div` rebuilds it"}
+
+    class Broken(FakeServices):
+        def monitor(self, run: RunDirectory) -> FakeMonitor:
+            raise DatabaseError(told["message"], hint=told["hint"])
+
+    damaged = make_snapshot("lost", 0, name="div").summary.model_copy(update={"unreadable": "damaged database", **told})
+    async with running_app(Broken(runs=[damaged]), run=None, pane="runs", size=size) as (app, pilot):
+        await until(pilot, lambda: "? damaged database" in text_of(app))
+        assert "lost contact" not in text_of(app)
+        await until(pilot, lambda: "is damaged: it is no database" in text_of(app))
+        assert "rnnlm-tui verify div" in text_of(app)

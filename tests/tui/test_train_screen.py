@@ -10,7 +10,7 @@ import pytest
 from rnnlm_tui.contract.figures import figure
 from rnnlm_tui.contract.metrics import SampleRow
 from rnnlm_tui.contract.presets import DEMO, ELMAN
-from rnnlm_tui.contract.status import EvaluationFigures, PatienceFigures, RunStatus, SourceFigures, TrainFigures
+from rnnlm_tui.contract.status import EvaluationFigures, PatienceFigures, PreparingFigures, RunStatus, SourceFigures, TrainFigures
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import RunStateError
 from rnnlm_tui.tui.screens.train import TrainScreen
@@ -37,6 +37,7 @@ async def test_space_goes_on_with_a_run_that_stands_and_the_footer_says_how(stat
         assert lines_of(app)[-1].startswith(f" space {verb} ")
         await pilot.press("space")
         await until(pilot, lambda: services.resumed == ["plain-otter"])
+        await until(pilot, lambda: "plain-otter goes on from step 3,752" in lines_of(app)[-1])
         assert services.sent == []
 
 
@@ -154,6 +155,18 @@ async def test_preparing_shows_the_corpus_in_bytes_and_only_what_can_be_done() -
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_a_model_that_is_being_built_shows_the_stage_and_what_memory_lacks(size: tuple[int, int]) -> None:
+    why = "it needs 26 GiB of memory by estimate and 23 GiB are free: training.batch_size = 1,672 should fit"
+    building = make_snapshot("preparing", 0, preparing=PreparingFigures(phase="building", done=0, total=0), message=why)
+    async with running_app(with_runs(building), size=size) as (app, _):
+        shown = text_of(app)
+    assert "building the model" in shown
+    assert " B " not in lines_of(app)[2], "nothing is counted in bytes any more"
+    for word in why.split():
+        assert word in shown
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 async def test_a_degraded_run_says_why_and_what_helps_in_full(size: tuple[int, int]) -> None:
     why = "it trains on; rows wait in memory (1,204): can't write run.db: database or disk is full; free some space on this disk"
     async with running_app(with_runs(make_snapshot("degraded", message=why)), size=size) as (app, _):
@@ -169,6 +182,32 @@ async def test_a_stalled_run_says_the_fact_and_the_last_log_line() -> None:
         assert lines_of(app)[-2] == " Last log line: evaluation at 3,751"
         assert lines_of(app)[2].endswith("◌ time left unknown")
         assert "falling" not in lines_of(app)[3]
+
+
+FAILED = (
+    "loss or gradient was not finite for 20 steps in a row up to step 53 (loss nan, gradient nan): no update was done after step 33, "
+    "and the checkpoint of step 53 has the weights of then (checkpoints/step-000000053)"
+)
+ADVICE = (
+    "a resume would fail again; a new run may do better with gradients clipped and a smaller learning rate than 1000: `rnnlm-tui train --config "
+    "/home/ada/.local/share/rnnlm-tui/runs/plain-otter/config.toml --set optimizer.max_grad_norm=1 --set optimizer.learning_rate=1`"
+)
+
+
+@pytest.mark.parametrize("size", [(60, 24), (80, 24), (120, 40), (200, 60)])
+async def test_a_failed_run_says_why_and_what_to_do_in_full_and_offers_no_retry_that_would_fail_again(size: tuple[int, int]) -> None:
+    failed = make_snapshot("failed", message=FAILED, hint=ADVICE, diverged=True)
+    services = with_runs(failed)
+    async with running_app(services, size=size) as (app, pilot):
+        shown = [word for line in lines_of(app) for word in line.replace("│", " ").split()]
+        missing = [word for word in f"{FAILED} {ADVICE}".split() if word not in shown and len(word) < 40]
+        assert missing == []
+        assert "Retry" not in lines_of(app)[-1]
+        await pilot.press("space")
+        assert "it would fail again" in lines_of(app)[-1]
+        services.snapshots["plain-otter"] = make_snapshot()
+        await until(pilot, lambda: "Pause" in text_of(app))
+        assert "To do" not in text_of(app)
 
 
 @pytest.mark.parametrize("status", ["failed", "crashed", "lost"])

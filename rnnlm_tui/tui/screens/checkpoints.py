@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from time import time
@@ -16,6 +17,7 @@ from textual.events import Resize
 
 from rnnlm_tui.contract import figures
 from rnnlm_tui.contract.metrics import CheckpointRow
+from rnnlm_tui.contract.status import RESUMABLE
 from rnnlm_tui.errors import RnnlmError, StorageError
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.screens.pane import PaneScreen
@@ -157,7 +159,23 @@ class CheckpointsScreen(PaneScreen):
             manifest = None
         damage = (error.message if isinstance(error, RnnlmError) else str(error)).replace(f"{run / row.path}/", "")
         self._keep(row.path, run, _detail_of(row, run / row.path, manifest, damage=damage))
-        self.lab.say(f"step {row.step:,} is damaged", trouble=True)
+        whole = await to_thread(self._newest_whole, row, run)
+        if whole is None:
+            instead = "no other one is whole"
+        elif self.snapshot is not None and self.snapshot.summary.status in RESUMABLE:
+            instead = f"space, on the train pane, goes on from step {whole:,}"
+        else:
+            instead = f"step {whole:,} is whole: enter samples from it"
+        self.lab.say(f"step {row.step:,} is damaged; {instead}", trouble=True)
+
+    def _newest_whole(self, damaged: CheckpointRow, run: Path) -> int | None:
+        """The step of the newest other checkpoint that is whole, every byte of it read."""
+        for row in sorted(self.snapshot.checkpoints if self.snapshot is not None else (), key=lambda row: row.step, reverse=True):
+            if row.step != damaged.step:
+                with suppress(StorageError, OSError):
+                    self.lab.services.verify(run / row.path)
+                    return row.step
+        return None
 
     def _keep(self, path: str, run: Path, detail: CheckpointDetail) -> None:
         if run == self._of:

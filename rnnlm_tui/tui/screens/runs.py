@@ -123,7 +123,8 @@ class RunsScreen(PaneScreen):
         if wide:
             data = perplexity_data(shown, "step") if shown is not None else ChartData("", ())
             self.query_one("#run-chart", Chart).show(data)
-        self.query_one(RunDetail).show(shown, name, with_curve=not wide)
+        problem = "\n".join(filter(None, (chosen.message, chosen.hint))) if chosen is not None and chosen.unreadable else ""
+        self.query_one(RunDetail).show(shown, name, with_curve=not wide, problem=problem)
 
     def show_machine(self, machine: MachineFacts) -> None:
         super().show_machine(machine)

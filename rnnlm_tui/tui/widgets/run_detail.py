@@ -16,7 +16,7 @@ from rnnlm_tui.tui.widgets.chart.plot import Look, Memory, Plot, draw
 from rnnlm_tui.tui.widgets.content import from_outside
 from rnnlm_tui.tui.widgets.identity import model_name
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
-from rnnlm_tui.tui.widgets.samples import sample_lines, trouble_lines
+from rnnlm_tui.tui.widgets.samples import cut_lines, sample_lines, trouble_lines
 from rnnlm_tui.tui.widgets.train_figures import TREND_SIGNS, trend
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 FACTS = 24
 """Columns of the figures at the right."""
+CURVE_LEAST = 5
+"""Rows of the curve and its head that stay where trouble has much to say."""
 
 
 def figures_of(snapshot: RunSnapshot, *, ascii_only: bool, wide: bool) -> list[Content]:
@@ -89,12 +91,13 @@ class RunDetail(Panel):
         self._below: list[Content] = []
         self._chart_rows = 0
         self._with_curve = True
+        self._problem = ""
 
-    def show(self, snapshot: RunSnapshot | None, name: str, *, with_curve: bool = True) -> None:
-        """The run's snapshot; None: it is being read."""
+    def show(self, snapshot: RunSnapshot | None, name: str, *, with_curve: bool = True, problem: str = "") -> None:
+        """The run's snapshot; None: it is being read, or it can't be for this `problem`."""
         if snapshot is None or self._snapshot is None or snapshot.summary.run != self._snapshot.summary.run:
             self._memory = Memory()
-        self._snapshot, self._with_curve = snapshot, with_curve
+        self._snapshot, self._with_curve, self._problem = snapshot, with_curve, problem
         self.set_reactive(Panel.panel_title, from_outside(name, newlines="show", limit=32).stylize(f"bold {palette.BRIGHT}") if name else "")
         self.set_reactive(Panel.legend, legend_of(snapshot, wide=not with_curve) if snapshot is not None else Content(""))
         self.redraw()
@@ -111,15 +114,16 @@ class RunDetail(Panel):
         snapshot = self._snapshot
         self._plot, self._facts, self._below, self._head, self._chart_rows = Plot(0, 0), [], [], Content(""), 0
         if snapshot is None:
+            self._below = list(from_outside(self._problem).stylize(palette.TEXT).wrap(max(8, width))) if self._problem else []
             return
         self._facts = figures_of(snapshot, ascii_only=self.ascii_only, wide=not self._with_curve)
         if not self._with_curve:
             self._prepare_texts(snapshot, width, height)
             return
-        below = 2 if height >= 7 else 0
-        self._chart_rows = height - below - (1 if below else 0)
         trouble = trouble_lines(snapshot, width, ascii_only=self.ascii_only)
-        self._below = (trouble or sample_lines(snapshot, width, below))[:below]
+        below = max(2, min(len(trouble), height - CURVE_LEAST - 1)) if height >= 7 else 0
+        self._chart_rows = height - below - (1 if below else 0)
+        self._below = cut_lines(trouble, width, below) if trouble else sample_lines(snapshot, width, below)
         data = _bare(train_data.perplexity_data(snapshot, "step"))
         room = max(10, width - FACTS - 4)
         line = "=" if self.ascii_only else "━"
@@ -139,7 +143,7 @@ class RunDetail(Panel):
     def content_line(self, y: int, width: int) -> Strip:
         """A row of curve and figures, or of the sample."""
         if self._snapshot is None:
-            return padded([], width)
+            return padded(segments_of(self._below[y], palette.TEXT) if y < len(self._below) else [], width)
         if y >= self._chart_rows + (1 if self._chart_rows else 0):
             index = y - self._chart_rows - (1 if self._chart_rows else 0)
             return padded(segments_of(self._below[index], palette.TEXT) if index < len(self._below) else [], width)

@@ -64,7 +64,7 @@ class OtherRuns(Panel):
         word = (
             status_word(run.status)
             if run.status in ("failed", "crashed", "stalled", "degraded")
-            else Content.styled(palette.STATUS_WORDS[run.status], palette.DIM)
+            else Content.styled(run.unreadable or palette.STATUS_WORDS[run.status], palette.DIM)
         )
         return Content.assemble("  ", word, " " * max(1, width - 2 - word.cell_length - len(share)), (share, palette.DIM))
 

@@ -22,11 +22,12 @@ from rnnlm_tui.tui.widgets.comparable import best_of_comparable
 from rnnlm_tui.tui.widgets.content import from_outside
 from rnnlm_tui.tui.widgets.identity import model_name
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
-from rnnlm_tui.tui.widgets.status_line import progress_colour, status_content
+from rnnlm_tui.tui.widgets.status_line import progress_colour, run_status
 
 SortKey = Literal["age", "perplexity", "name", "status"]
 SORT_KEYS: tuple[SortKey, ...] = ("age", "perplexity", "name", "status")
 STATUS_ORDER = ("running", "preparing", "paused", "stalled", "degraded", "lost", "crashed", "failed", "stopped", "draft", "finished")
+STATUS_WIDTH = 15
 WIDE = 100
 """Cells of the inside from which all columns are shown."""
 
@@ -166,6 +167,10 @@ class RunsTable(Panel, can_focus=True):
     def _visible(self) -> int:
         return max(1, self.inner_size.height - 1)
 
+    @property
+    def _status_width(self) -> int:
+        return max([STATUS_WIDTH, *(len(run.unreadable) + 4 for run in self._runs if run.unreadable)])
+
     def _go(self, row: int) -> None:
         row = min(max(row, 0), len(self._runs) - 1)
         if row != self._row and row >= 0:
@@ -184,13 +189,13 @@ class RunsTable(Panel, can_focus=True):
         speeds = [Column("tok/s", 7, _speed)] if width >= 64 else []
         figures = [Column("val ppl ", 10, self._perplexity), *speeds, Column("age", 8, _age)]
         bars = 6 if speeds else 4
-        name = max(9, width - 2 - 15 - (bars + 6) - sum(column.width for column in figures) - preset)
+        name = max(9, width - 2 - self._status_width - (bars + 6) - sum(column.width for column in figures) - preset)
         columns = [*self._first_columns(name, bars), *figures]
         return [*columns, Column("  preset", preset, _preset, left=True)] if preset else columns
 
     def _wide_columns(self, width: int) -> list[Column]:
         columns = [
-            *self._first_columns(14 + max(0, width - 116) // 2, 10 if width < 120 else 12), Column("val ppl ", 10, self._perplexity), Column("Δ best", 9, self._behind),
+            *self._first_columns(14 + STATUS_WIDTH - self._status_width + max(0, width - 116) // 2, 10 if width < 120 else 12), Column("val ppl ", 10, self._perplexity), Column("Δ best", 9, self._behind),
             Column("tok/s", 7, _speed), Column("time", 13, _duration), Column("age", 8, _age), Column("  model", 14 if width < 140 else 20, _model, left=True),
         ]  # fmt: skip
         return [*columns, Column("  preset", max(0, width - sum(column.width for column in columns)), _preset, left=True)]
@@ -198,7 +203,7 @@ class RunsTable(Panel, can_focus=True):
     def _first_columns(self, name: int, bars: int) -> list[Column]:
         return [
             Column("  name", 2 + name, lambda run, room: Content.assemble("  ", from_outside(run.run, newlines="show", limit=room - 3)), left=True),
-            Column("status", 15, lambda run, _room: status_content(run.status, ascii_only=self.ascii_only), left=True),
+            Column("status", self._status_width, lambda run, _room: run_status(run, ascii_only=self.ascii_only), left=True),
             Column("progress", bars + 6, self._progress, left=True),
         ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual.content import Content
 
-from rnnlm_tui.contract.status import RunStatus
+from rnnlm_tui.contract.status import RunStatus, RunSummary
 from rnnlm_tui.tui.widgets import palette
 
 
@@ -23,6 +23,12 @@ def status_word(status: RunStatus, *, bold: bool = False) -> Content:
 def status_content(status: RunStatus, *, ascii_only: bool = False, bold: bool = False) -> Content:
     """Sign and word."""
     return Content.assemble(status_glyph(status, ascii_only=ascii_only), " ", status_word(status, bold=bold))
+
+
+def run_status(run: RunSummary, *, ascii_only: bool = False) -> Content:
+    """Sign and word of a run in a list; one that can't be read says what of it."""
+    word = Content.styled(run.unreadable, palette.WARN) if run.unreadable else status_word(run.status)
+    return Content.assemble(status_glyph(run.status, ascii_only=ascii_only), " ", word)
 
 
 def progress_colour(status: RunStatus) -> str:

@@ -84,7 +84,7 @@ async def test_verify_marks_good_files_and_names_a_damaged_one() -> None:
         await pilot.press("v")
         await until_shown(pilot, "✓ verified just now", "✓ model", "all 3 files are as they were written")
         await pilot.press("down", "down", "v")
-        await until_shown(pilot, "✗ damaged", "✗ model", "step 3,000 is damaged")
+        await until_shown(pilot, "✗ damaged", "✗ model", "step 3,000 is damaged; step 3,750 is whole: enter samples from it")
 
 
 async def test_p_pins_a_checkpoint_and_lets_a_pinned_one_go() -> None:
