@@ -154,8 +154,12 @@ class PlainTeller:
             note(words)
         if summary.status == "finished":
             prompt = shlex.quote(next(iter(snapshot.config.evaluation.prompts), "The"))
+            if summary.hint:
+                note(summary.hint)
             note(f"`rnnlm-tui sample {summary.run} {prompt}` goes on from a prompt, `rnnlm-tui open {summary.run}` shows the charts")
-        elif summary.checkpoints.count:
+        elif failure is None and summary.hint:
+            note(summary.hint)
+        elif summary.checkpoints.count and not summary.diverged:
             note(f"`rnnlm-tui resume {summary.run}` goes on from step {summary.checkpoints.last:,}")
 
     def _say(self, words: str) -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
-from typing import cast
+from typing import TextIO, cast
+
+_WORDS = re.compile(r"[^\s`]*`[^`\n]*`[^\s`]*|\S+")
+"""A command between backticks is one word, where it fits on a line."""
 
 
 def interactive() -> bool:
@@ -26,8 +30,8 @@ def json_text(value: object, *, indent: int | None = None) -> str:
 
 
 def note(text: str) -> None:
-    """A line for people, on stderr: progress and what to do next."""
-    print(shown(text), file=sys.stderr, flush=True)
+    """A line for people, on stderr: progress and what to do next; wrapped where that is a terminal."""
+    print(wrapped(shown(text), columns(sys.stderr)), file=sys.stderr, flush=True)
 
 
 def warn_of_logout() -> None:
@@ -42,6 +46,52 @@ def warn_of_logout() -> None:
 def line(text: str = "") -> None:
     """A line of what was asked, on stdout."""
     print(shown(text), flush=True)
+
+
+def prose(text: str) -> None:
+    """A sentence of what was asked, on stdout; wrapped where that is a terminal."""
+    print(wrapped(shown(text), columns(sys.stdout)), flush=True)
+
+
+def columns(stream: TextIO) -> int | None:
+    """Cells of a line where the stream is a terminal; None where lines may be as long as they are."""
+    try:
+        return (os.get_terminal_size(stream.fileno()).columns or None) if stream.isatty() else None
+    except (OSError, ValueError):
+        return None
+
+
+def wrapped(text: str, width: int | None, *, indent: int = 0) -> str:
+    """Lines of at most `width` cells, broken at spaces; a command that needs several ends them with a backslash, so that it can be copied.
+
+    Args:
+        width: None leaves the text as it is.
+        indent: columns to the left of every line but the first, which stand to the left of that already.
+    """
+    if width is None:
+        return text
+    room = max(20, width - indent)
+    return ("\n" + " " * indent).join(piece for line in text.split("\n") for piece in _pieces(line, room))
+
+
+def _pieces(line: str, room: int) -> list[str]:
+    """One line as several, each but those with a word longer than `room` at most that long."""
+    if len(line) <= room:
+        return [line]
+    margin = line[: len(line) - len(line.lstrip())]
+    found, now = [], margin
+    for word in _WORDS.findall(line):
+        if now.strip() and len(now) + 1 + len(word) > room:
+            found.append(now)
+            now = margin
+        parts = word.split(" ") if len(margin) + len(word) > room else [word]
+        for place, part in enumerate(parts):
+            end = 0 if place == len(parts) - 1 else 2
+            if place and len(now) + 1 + len(part) + end > room:
+                found.append(f"{now} \\")
+                now = margin
+            now += f" {part}" if now.strip() else part
+    return [*found, now]
 
 
 def shown(text: str) -> str:
@@ -80,11 +130,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> None:
-    """Labels and values in two columns; a pair without a value is left out."""
+    """Labels and values in two columns, long values wrapped below themselves in a terminal; a pair without a value is left out."""
     kept = [(label, value) for label, value in pairs if value]
     width = max((len(label) for label, _ in kept), default=0)
     for label, value in kept:
-        line(f"{label:<{width}}  {value}")
+        print(f"{shown(label):<{width}}  {wrapped(shown(value), columns(sys.stdout), indent=width + 2)}", flush=True)
 
 
 def _finite(value: object) -> object:

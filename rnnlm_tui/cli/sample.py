@@ -194,10 +194,10 @@ async def _draw(request: SampleRequest, *, stream: bool) -> SampleDone:
     begun = False
     try:
         await client.start()
-        if stream:
-            begun = True
-            print(shown(request.prompt), end="", flush=True)
         async for part in client.generate(request):
+            if stream and not begun:  # not before: the checkpoint may be damaged
+                begun = True
+                print(shown(request.prompt), end="", flush=True)
             if isinstance(part, SampleDone):
                 return part
             if stream:

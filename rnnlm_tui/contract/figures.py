@@ -8,6 +8,8 @@ NOTHING = "–"
 """Stands where there is no figure (yet)."""
 
 GIB = 2**30
+MOST_WRITTEN_OUT = 1e9
+"""From here on a figure with decimals is written as `1.2e36` too: nobody counts its digits."""
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
@@ -26,10 +28,9 @@ def short(value: float | None) -> str:
         return sign
     if value == 0:
         return "0"
-    for index, letter in enumerate(("", "k", "M", "G", "T")):
-        scaled = value / 1000**index
-        if abs(scaled) < 999.5 or letter == "T":
-            break
+    if abs(value) >= 999.5e12:
+        return scientific(value)
+    scaled, letter = next((value / 1000**index, letter) for index, letter in enumerate(("", "k", "M", "G", "T")) if abs(value) < 999.5 * 1000**index)
     if abs(scaled) >= 99.95 or (not letter and abs(scaled) >= 9.995):
         return f"{scaled:,.0f}{letter}"
     text = f"{scaled:.1f}" if letter or abs(scaled) >= 9.995 else f"{scaled:.2f}"
@@ -37,12 +38,12 @@ def short(value: float | None) -> str:
 
 
 def figure(value: float | None, digits: int | None = None) -> str:
-    """A loss, a perplexity or another measured number: `2,003`, `443`, `58.1`, `3.93`, `0.41`, `8.1e-4`; with `digits` decimals, else in about three digits."""
+    """A loss, a perplexity or another measured number: `2,003`, `443`, `58.1`, `3.93`, `0.41`, `8.1e-4`; with `digits` decimals, else in about three digits; `1.2e36` where it is huge."""
     if value is None or math.isnan(value):
         return NOTHING
     if sign := _infinite(value):
         return sign
-    if digits is not None and (not value or abs(value) >= 10**-digits):
+    if digits is not None and (not value or 10**-digits <= abs(value) < MOST_WRITTEN_OUT):
         return f"{value:,.{digits}f}"
     size = abs(value)
     if size >= 1e6:

@@ -39,6 +39,12 @@ class RunFacts:
     """Steps of the checkpoints that a person keeps for good."""
     hardware: Sequence[HardwareRow] = ()
     """The newest readings, the oldest of them first."""
+    config_path: str = ""
+    """The run's config, as a file that a new run can start from."""
+    newest_on_disk: int | None = None
+    """Step of the newest checkpoint's folder, where the worker ended before it could tell the database of it."""
+    last_words: str = ""
+    """Why the newest attempt failed, as the run's log has it; read where the worker ended and the database does not say so."""
     degraded: str = ""
     """Why the living worker can't store what it measures; empty while it can."""
 

@@ -12,6 +12,7 @@ from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, SampleRow
 from rnnlm_tui.contract.status import ACTIVITY_KEY, STALE_SECONDS, ModelFigures, RunStatus, RunSummary, StatusFacts, derive_status, last_words
 from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RnnlmError, StorageError
+from rnnlm_tui.store.checkpoint_list import checkpoint_folders
 from rnnlm_tui.store.locks import LockState, host_name, read_lock
 from rnnlm_tui.store.pins import pinned_steps
 from rnnlm_tui.store.reader import RunReader
@@ -177,7 +178,10 @@ class RunMonitor:
             hardware=reader.hardware(READINGS),
         )
         status = self._status(facts, lock)
-        return replace(facts, status=status, last_words=self._last_words(facts.attempt) if status == "crashed" else "")
+        if status != "crashed":
+            return replace(facts, status=status)
+        on_disk = max((step for step, _ in checkpoint_folders(self.run)), default=None)
+        return replace(facts, status=status, last_words=self._last_words(facts.attempt), newest_on_disk=on_disk)
 
     def _last_words(self, attempt: int) -> str:
         """Why the attempt failed, as its worker left it in the log where the database took it no more; empty where it says nothing."""

@@ -196,15 +196,20 @@ def _hint_of_a_smaller_run(facts: RunFacts, last: int | None) -> str:
     batch = facts.meta.get(MEMORY_BATCH_KEY)
     config = f"--config {shlex.quote(facts.config_path)}"
     if batch:
-        start = f"`rnnlm-tui train {config if last is None else f'--from {facts.name}@{last}'} --set training.batch_size={batch}` starts a new run that should fit"
+        start = (
+            f"`rnnlm-tui train {config if last is None else f'--from {facts.name}@{last}'} --set training.batch_size={batch}` starts a new run that should fit"
+        )
     else:
-        start = f"`rnnlm-tui train {config} --set …` with a smaller model.hidden_size, model.num_layers or tokenizer.vocab_size starts a new run that needs less"
+        start = (
+            f"`rnnlm-tui train {config} --set …` with a smaller model.hidden_size, model.num_layers or tokenizer.vocab_size starts a new run that needs less"
+        )
     again = "begins the same again" if last is None else f"goes on from step {last:,}"
     return f"{start}; `rnnlm-tui resume {facts.name}` {again}, for when more memory is free"
 
 
 def _last_saved(facts: RunFacts) -> int | None:
-    return max((row.step for row in facts.checkpoints), default=None)
+    told = [row.step for row in facts.checkpoints]
+    return max(told if facts.newest_on_disk is None else [*told, facts.newest_on_disk], default=None)
 
 
 def _diverged(facts: RunFacts) -> bool:

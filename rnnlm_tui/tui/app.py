@@ -182,6 +182,8 @@ class RnnlmApp(LaboratoryApp):
         status = self.snapshot.summary.status if self.snapshot else None
         if status in ("running", "stalled", "degraded"):
             self.send("pause")
+        elif self.snapshot is not None and self.snapshot.summary.diverged:
+            self.say(steering.NOT_AGAIN)
         elif status in steering.GOING_ON or (status is None and self.run_directory is not None):  # one that can't be read is rebuilt, or says why not
             self.resume()
         elif status is not None:

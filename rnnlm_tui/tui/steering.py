@@ -22,6 +22,9 @@ WHY_NOT: dict[RunStatus, str] = {
 }
 """Why space does nothing."""
 
+NOT_AGAIN = "it would fail again: 1, then n makes a new run from its config"
+"""Why space does nothing where losses or gradients were not finite to the end."""
+
 PAUSE_VERBS: dict[RunStatus, str] = {
     "running": "Pause",
     "degraded": "Pause",

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.figures import figure
 from rnnlm_tui.contract.metrics import EvaluationRow, EventKind, StepRow, evaluations_waited
+from rnnlm_tui.contract.presets import PRESETS
 from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.store.locations import runs_dir
+from rnnlm_tui.store.run_directory import RunDirectory
 
 USUAL_STEPS = 50
 """The usual loss is a mean that forgets over so many steps."""
@@ -18,6 +23,9 @@ FIRST_STEPS = 100
 """Before so many steps no loss is usual."""
 JUMP_DEVIATIONS, JUMP_SHARE = 6.0, 0.1
 """A loss has jumped when it is so many standard deviations above the usual one, and by this share of it."""
+
+USUAL_RATES = {"adamw": 1e-2, "sgd": 1.0}
+"""By algorithm: above this, and above its preset's own, a learning rate is more than any model here is trained with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +69,7 @@ class LossGuard:
             self._end_series(row.step - 1)
             jumped = self._spikes.take(row.loss)
             if jumped is not None:
-                self._findings.append(Finding(row.step, "spike", f"loss {row.loss:.3f}, usual is {jumped:.3f}"))
+                self._findings.append(Finding(row.step, "spike", f"loss {figure(row.loss, 3)}, usual is {figure(jumped, 3)}"))
             return
         self._bad_steps += 1
         if self._bad_steps == 1:
@@ -145,10 +153,23 @@ def too_many_bad_steps(last: StepRow, config: RunConfig, run: str, *, kept: str,
         kept: which weights are on the disk, in words.
         best: step of the best checkpoint; None: there is none.
     """
-    rate, clip = config.optimizer.learning_rate, config.optimizer.max_grad_norm
-    change = f"optimizer.learning_rate={rate / 2:g}" if clip else "optimizer.max_grad_norm=1"
-    start = "rnnlm-tui train" if best is None else f"rnnlm-tui train --from {run}@best"
+    changes = calmer_settings(config)
+    start = f"--from {run}@best" if best is not None else f"--config {shlex.quote(str(RunDirectory(runs_dir() / run).config_path))}"
+    settings = " ".join(f"--set {path}={value:g}" for path, value in changes.items())
+    words = {"optimizer.max_grad_norm": "gradients clipped", "optimizer.learning_rate": f"a smaller learning rate than {config.optimizer.learning_rate:g}"}
     return RnnlmError(
         f"loss or gradient was not finite for {config.training.max_bad_steps:,} steps in a row up to step {last.step:,} ({not_finite(last)}): {kept}",
-        hint=f"a new run may do better with `{start} --set {change}`",
+        hint=f"a resume would fail again; a new run may do better with {' and '.join(words[path] for path in changes)}: `rnnlm-tui train {start} {settings}`",
     )
+
+
+def calmer_settings(config: RunConfig) -> dict[str, float]:
+    """What a new run should change where this one's losses are not finite any more: the clip where there is none, the rate where it is high or there is one."""
+    optimizer, preset = config.optimizer, PRESETS.get(config.preset)
+    usual = USUAL_RATES[optimizer.algorithm]
+    if preset is not None and preset.optimizer.algorithm == optimizer.algorithm:
+        usual = max(usual, preset.optimizer.learning_rate)
+    changes = {} if optimizer.max_grad_norm else {"optimizer.max_grad_norm": 1.0}
+    if optimizer.max_grad_norm or optimizer.learning_rate > usual:
+        changes["optimizer.learning_rate"] = min(optimizer.learning_rate / 2, usual)
+    return changes

@@ -132,7 +132,8 @@ class Keeping:
         """After too many bad steps: save the weights as step `good`, the last good one, left them, never as the best; what is kept, in words."""
         if good > 0:
             try:
-                return f"the weights of step {good:,}, the last good ones, are saved as {self.save(None)}"
+                path = self.save(None)
+                return f"no update was done after step {good:,}, and the checkpoint of step {self.step:,} has the weights of then ({path})"
             except (RunStateError, StorageError) as error:
                 self._note(f"no checkpoint: {error.message}")
         return f"the newest checkpoint is {self.path}" if self.path else "there is no checkpoint"

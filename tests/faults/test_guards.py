@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -10,11 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.contract.metrics import EventRow, StepRow
 from rnnlm_tui.store.checkpoints import list_checkpoints
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.store.runs import create_run, find_run
 from rnnlm_tui.supervisor.monitor import summarize
 from rnnlm_tui.worker.guards import FIRST_STEPS, KNOWN_STEPS, LossGuard
 from tests.faults.workers import Workers
@@ -82,11 +85,12 @@ def test_a_run_whose_gradients_overflow_fails_with_the_weights_of_its_last_good_
     summary = summarize(run)
     assert (summary.status, summary.step, summary.checkpoints.last) == ("failed", last, last)
     assert f"not finite for 6 steps in a row up to step {last}" in str(summary.message)
-    assert f"the weights of step {good}, the last good ones, are saved as checkpoints/step-{last:09d}" in str(summary.message)
+    assert f"no update was done after step {good}, and the checkpoint of step {last} has the weights of then" in str(summary.message)
+    assert f"checkpoints/step-{last:09d}" in str(summary.message)
     assert summary.checkpoints.best is not None
     assert summary.checkpoints.best < last
-    with RunReader(run) as reader:
-        assert "rnnlm-tui train --from diverging@best --set optimizer.max_grad_norm=1" in reader.meta()["hint"]
+    assert summary.diverged
+    assert "`rnnlm-tui train --from diverging@best --set optimizer.max_grad_norm=1 --set optimizer.learning_rate=1`" in str(summary.hint)
 
     until_then = ended(workers, text, "until-then", {**DIVERGING, "training.max_steps": good}, code=0)
     assert weights_hash(run, last) == weights_hash(until_then, good)
@@ -110,6 +114,33 @@ def test_the_best_checkpoint_of_a_diverged_run_starts_a_new_one_that_learns(work
     assert workers.work(run) == 0
     assert all(is_finite(row) for row in steps(run))
     assert events(run, "skipped") == []
+
+
+def test_the_advice_for_a_run_that_diverged_before_it_had_a_best_starts_that_run_anew_and_it_learns(
+    workers: Workers, text: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wild = {**DIVERGING, "optimizer.learning_rate": 1000.0, "evaluation.every": 0, "training.max_steps": 30}
+    run = ended(workers, text, "wild", wild, code=1)
+    summary = summarize(run)
+    assert summary.diverged
+    advice = re.search("`(.*)`", str(summary.hint))
+    assert advice is not None
+    verb = shlex.split(advice[1])
+    assert verb[:4] == ["rnnlm-tui", "train", "--config", str(run.config_path)]
+    assert verb[4:] == ["--set", "optimizer.max_grad_norm=1", "--set", "optimizer.learning_rate=1"]
+    assert command([*verb[1:], "--name", "tame", "--draft"]) == 0
+    tame = find_run("tame")
+    assert tame.read_config().model == run.read_config().model
+    assert workers.work(tame) == 0
+    assert all(is_finite(row) for row in steps(tame))
+
+    capsys.readouterr()
+    assert command(["show", "wild"]) == 0
+    shown = capsys.readouterr().out
+    assert advice[0] in shown
+    assert "`rnnlm-tui resume wild`" not in shown
+    assert command(["follow", "wild"]) == 1
+    assert "`rnnlm-tui resume wild`" not in "".join(capsys.readouterr())
 
 
 def row(step: int, loss: float, grad_norm: float = 1.0) -> StepRow:

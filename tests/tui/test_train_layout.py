@@ -24,6 +24,19 @@ def test_panels_fill_the_body_without_overlap(size: Size) -> None:
     assert sum(region.area for region in places.values()) == body.area
 
 
+@pytest.mark.parametrize("below", [1, 5, 7, 12, 40])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_trouble_has_the_rows_that_it_needs_as_long_as_there_is_a_chart(size: Size, below: int) -> None:
+    usual, places = arrangement(size), arrangement(size, below=below)
+    assert sum(region.area for region in places.values()) == size.area
+    assert [pair for pair in combinations(places, 2) if places[pair[0]].overlaps(places[pair[1]])] == []
+    assert places["perplexity"].height >= min(6, usual["perplexity"].height)
+    name = "samples" if "samples" in usual else "sample-lines"
+    if name in usual:
+        assert places[name].height >= min(below, usual[name].height)
+        assert places[name].height >= below or places["perplexity"].height == 6 or "rate" in places
+
+
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_figures_and_perplexity_are_always_there(size: Size) -> None:
     places = arrangement(size)

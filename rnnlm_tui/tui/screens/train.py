@@ -22,10 +22,10 @@ from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 from rnnlm_tui.tui.widgets.identity import device_name, machine_label
 from rnnlm_tui.tui.widgets.machine_panel import MachinePanel
 from rnnlm_tui.tui.widgets.run_lists import EventsPanel, OtherRuns
-from rnnlm_tui.tui.widgets.samples import SampleLines, SamplesPanel
+from rnnlm_tui.tui.widgets.samples import SampleLines, SamplesPanel, trouble_lines
 from rnnlm_tui.tui.widgets.train_data import AXES, Axis
 from rnnlm_tui.tui.widgets.train_figures import TrainFigures
-from rnnlm_tui.tui.widgets.train_layout import Placed, arrangement
+from rnnlm_tui.tui.widgets.train_layout import Placed, Places, arrangement
 
 if TYPE_CHECKING:
     from rnnlm_tui.supervisor.machine import MachineFacts
@@ -93,6 +93,7 @@ class TrainScreen(PaneScreen):
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
         if snapshot is not None:
             self._placed.uncover()
+        self._arrange(self.app.size)
         ascii_only, width = self.lab.ascii_only, self.app.size.width
         places = self._placed.places
         if figures := places.get("figures"):
@@ -146,10 +147,21 @@ class TrainScreen(PaneScreen):
 
     def _arrange(self, size: Size) -> None:
         """Places for this size."""
-        places = arrangement(body_size(size), self._chosen if self._alone else None)
+        places = self._places(size, self._chosen if self._alone else None)
         if self._chosen not in places:
             self._chosen = "perplexity"
         self._placed.place(places)
+
+    def _places(self, size: Size, alone: str | None = None) -> Places:
+        """Places for this size; a run in trouble has room to say all of it."""
+        places = arrangement(body_size(size), alone)
+        if self.snapshot is None:
+            return places
+        region, frame = (places["samples"], 2) if "samples" in places else (places.get("sample-lines"), 0)
+        if region is None:
+            return places
+        told = trouble_lines(self.snapshot, region.width - 2 - frame, ascii_only=self.lab.ascii_only)
+        return arrangement(body_size(size), alone, below=len(told) + frame) if told else places
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         status = self.snapshot.summary.status if self.snapshot else None
@@ -159,7 +171,8 @@ class TrainScreen(PaneScreen):
             if not entry.footer or (entry.id in FROM_WORKER and not living) or (entry.id in FROM_TRAINING and status in ("preparing", "stalled")):
                 continue
             if entry.id == "pause":
-                verb = steering.PAUSE_VERBS.get(status, "") if status else ""
+                again = self.snapshot is not None and self.snapshot.summary.diverged
+                verb = steering.PAUSE_VERBS.get(status, "") if status and not again else ""
                 entries += [(entry, verb)] if verb else []
             else:
                 entries.append((entry, ""))
@@ -180,7 +193,7 @@ class TrainScreen(PaneScreen):
         return self.query_one(f"#{self._chosen}", Chart).cursor
 
     def _shown_charts(self) -> list[str]:
-        return [name for name in CHARTS if name in arrangement(body_size(self.app.size))]
+        return [name for name in CHARTS if name in self._places(self.app.size)]
 
     def _step_chart(self, by: int) -> None:
         shown = self._shown_charts()

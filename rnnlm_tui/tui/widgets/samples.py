@@ -1,4 +1,4 @@
-"""What the model writes: the newest continuation of each prompt, older ones dim; or, when the run is in trouble, the fact and the last log line."""
+"""What the model writes: the newest continuation of each prompt, older ones dim; or, when the run is in trouble, the fact, what to do and the last log line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ INDENT = 7
 """Columns of `@3,700 `."""
 LONGEST = 2_000
 """Characters of a sample that are looked at: more never stand in a panel."""
-REASON_LINES = 3
 TROUBLE = ("stalled", "degraded", "failed", "crashed", "lost")
 SENTENCES = {
     "stalled": "The process lives but makes no step.",
@@ -39,30 +38,29 @@ SENTENCES = {
 
 def lines_below(snapshot: RunSnapshot, width: int, height: int, *, ascii_only: bool) -> list[Content]:
     """At most `height` lines of `width` cells: trouble first, then samples."""
-    trouble = trouble_lines(snapshot, width, ascii_only=ascii_only)
-    if trouble and height <= 2:
-        return trouble[:height]
+    trouble = cut_lines(trouble_lines(snapshot, width, ascii_only=ascii_only), width, height)
     room = height - len(trouble) - (1 if trouble else 0)
     samples = sample_lines(snapshot, width, room)
     return [*trouble, *([Content("")] if trouble and samples else []), *samples]
 
 
 def trouble_lines(snapshot: RunSnapshot, width: int, *, ascii_only: bool) -> list[Content]:
-    """One sentence of fact and the last log line; nothing for a run that is well. Why one is degraded, and what helps, is told in full."""
+    """The fact, what to do and the last log line where it says more, all of it in full; nothing for a run that is well."""
     summary = snapshot.summary
-    if summary.status not in TROUBLE:
+    if summary.status not in TROUBLE and not (summary.status == "preparing" and summary.message):
         return []
     fact = summary.message or SENTENCES[summary.status]
     if summary.status == "stalled" and summary.updated is not None and not summary.message:
         pid = f" (pid {summary.pid})" if summary.pid else ""
         fact = f"The process{pid} lives but made no step since {strftime('%H:%M:%S', localtime(summary.updated))}."
-    colour = palette.BAD if summary.status in ("failed", "crashed") else palette.TEXT
-    first = Content.assemble(status_glyph(summary.status, ascii_only=ascii_only), " ", from_outside(fact, newlines="space").stylize(colour))
-    if summary.status == "degraded":
-        return list(first.wrap(max(8, width)))[:REASON_LINES]
-    last = next((line for line in reversed(snapshot.log_tail) if line.strip()), "")
-    second = Content.assemble(("Last log line: ", palette.DIM), from_outside(last.strip(), newlines="space").stylize(palette.TEXT)) if last else Content("")
-    return [first.truncate(width, ellipsis=True), second.truncate(width, ellipsis=True)]
+    colour = {"failed": palette.BAD, "crashed": palette.BAD, "preparing": palette.WARN}.get(summary.status, palette.TEXT)
+    told = [Content.assemble(status_glyph(summary.status, ascii_only=ascii_only), " ", from_outside(fact, newlines="space").stylize(colour))]
+    if summary.hint:
+        told.append(Content.assemble(("To do: ", palette.DIM), from_outside(summary.hint, newlines="space").stylize(palette.TEXT)))
+    last = next((line.strip() for line in reversed(snapshot.log_tail) if line.strip()), "")
+    if last and summary.status not in ("degraded", "preparing") and last not in f"{fact}\n{summary.hint or ''}" and fact not in last:
+        told.append(Content.assemble(("Last log line: ", palette.DIM), from_outside(last[:LONGEST], newlines="space").stylize(palette.TEXT)))
+    return [line.rstrip() for paragraph in told for line in paragraph.wrap(max(8, width))]
 
 
 def sample_lines(snapshot: RunSnapshot, width: int, height: int) -> list[Content]:
@@ -72,7 +70,7 @@ def sample_lines(snapshot: RunSnapshot, width: int, height: int) -> list[Content
         return []
     if not groups:
         wrapped = Content.styled(f"no samples yet, {_first_come(snapshot)}, or with s", palette.DIM).wrap(max(8, width))
-        return _cut(wrapped, max(8, width), height, palette.DIM)
+        return cut_lines(wrapped, max(8, width), height, palette.DIM)
     groups = groups[: max(1, height // 2)]
     each = height // len(groups)
     gap = 1 if each >= 5 else 0
@@ -108,13 +106,13 @@ def one_sample(row: SampleRow, width: int, height: int, *, old: bool = False) ->
     whole = Content.assemble(from_outside(row.prompt, newlines="space").stylize(prompt), from_outside(row.text[:LONGEST], newlines="space").stylize(text))
     step = f"@{count(row.step)} "
     indent = max(INDENT, len(step))
-    shown = _cut(whole.wrap(max(8, width - indent)), max(8, width - indent), height, text)
+    shown = cut_lines(whole.wrap(max(8, width - indent)), max(8, width - indent), height, text)
     return [Content.assemble((step.ljust(indent) if index == 0 else " " * indent, palette.DIM), line) for index, line in enumerate(shown)]
 
 
-def _cut(wrapped: Sequence[Content], width: int, height: int, style: str) -> list[Content]:
+def cut_lines(wrapped: Sequence[Content], width: int, height: int, style: str = palette.TEXT) -> list[Content]:
     """At most `height` lines; where there are more, the last ends with an ellipsis."""
-    shown = [line.rstrip() for line in wrapped[:height]]
+    shown = [line.rstrip() for line in wrapped[: max(0, height)]]
     if len(wrapped) > height and shown:
         shown[-1] = Content.assemble(shown[-1].truncate(width - 1), ("…", style))
     return shown

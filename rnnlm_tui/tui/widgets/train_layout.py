@@ -34,19 +34,24 @@ class _Stack:
         return region
 
 
-def arrangement(size: Size, alone: str | None = None) -> Places:
-    """The places for a body of this size. `alone` is the id of a chart that has all the room below the figures."""
+def arrangement(size: Size, alone: str | None = None, *, below: int = 0) -> Places:
+    """The places for a body of this size.
+
+    Args:
+        alone: id of a chart that has all the room below the figures.
+        below: rows that the samples should have at least, where trouble is told in their place.
+    """
     if alone is not None:
         rows = 2 if size.width >= WIDE.width else 3
         return {"figures": Region(0, 0, size.width, rows), alone: Region(0, rows, size.width, max(CHART_LEAST, size.height - rows))}
     if size.width >= FULL.width and size.height >= FULL.height:
         return _full(size)
     if size.width >= WIDE.width and size.height >= WIDE.height:
-        return _wide(size)
-    return _narrow(size)
+        return _wide(size, below)
+    return _narrow(size, below)
 
 
-def _narrow(size: Size) -> Places:
+def _narrow(size: Size, below: int) -> Places:
     """80×21: figures 3, perplexity 11, tokens/s beside the machine 5, sample 2; less goes from the bottom, more goes to all."""
     width, height = size
     samples = 2 if height >= 3 + CHART_LEAST + 2 else 0
@@ -55,6 +60,11 @@ def _narrow(size: Size) -> Places:
     spare = max(0, height - 3 - samples - machine - second - 11)
     samples += spare * 2 // 5 if samples else 0
     machine += min(4, spare // 6) if machine else 0
+    if samples and below > samples:
+        free = height - 3 - second
+        if below > free - machine - CHART_LEAST - 2:
+            machine = 0  # the run does not train: what it says is worth more
+        samples = min(below, free - machine - CHART_LEAST)
     stack = _Stack()
     places = {"figures": stack.take(3, 0, width)}
     places["perplexity"] = stack.take(height - 3 - samples - machine - second, 0, width)
@@ -75,13 +85,14 @@ def _narrow(size: Size) -> Places:
     return places
 
 
-def _wide(size: Size) -> Places:
+def _wide(size: Size, below: int) -> Places:
     """120×37: 24 | 32 | 32 | 32; runs over events, perplexity 96×14, three charts 9, machine beside samples 12."""
     width, height = size
     left = 24 if width < 150 else 28
     spare = height - 37
     charts = max(CHART_LEAST, 9 + spare // 4)
     bottom = max(9, 12 + spare // 4)
+    bottom = max(bottom, min(below, height - 2 - charts - CHART_LEAST))
     main = height - 2 - charts - bottom
     third = (width - left) // 3
     places = _left_column(left, height, runs=2 + main)

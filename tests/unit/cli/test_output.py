@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
+import termios
 
 import pytest
 
@@ -45,6 +47,56 @@ def test_columns_stand_in_line(capfd: pytest.CaptureFixture[str]) -> None:
 def test_facts_without_a_value_are_left_out(capfd: pytest.CaptureFixture[str]) -> None:
     output.facts([("run", "a"), ("device", ""), ("step", "3")])
     assert capfd.readouterr().out.splitlines() == ["run   a", "step  3"]
+
+
+ADVICE = "a new run may do better: `rnnlm-tui train --config /home/ada/.local/share/rnnlm-tui/runs/div/config.toml --set optimizer.max_grad_norm=1`, if at all"
+
+
+@pytest.mark.parametrize("width", [24, 40, 60, 80, 100, 200])
+def test_long_text_is_broken_at_spaces_and_its_commands_stay_what_they_are(width: int) -> None:
+    lines = output.wrapped(ADVICE, width, indent=4).split("\n")
+    assert all(len(line) <= width - 4 or len(line.split()) <= 2 for line in lines[:1])
+    assert all(line.startswith("    ") for line in lines[1:])
+    assert all(len(line) <= width or len(line.removesuffix(" \\").split()) == 1 for line in lines[1:])
+    whole = "\n".join(lines)
+    command = whole[whole.index("`") + 1 : whole.rindex("`")]
+    assert shlex.split(command.replace("\\\n", "")) == shlex.split(ADVICE.split("`")[1])
+    assert whole.replace(" \\\n", " ").split() == ADVICE.split()
+
+
+def test_a_command_that_fits_on_a_line_stands_on_one() -> None:
+    assert output.wrapped("goes on with `rnnlm-tui resume plain-otter` from step 10", 40) == "goes on with\n`rnnlm-tui resume plain-otter` from step\n10"
+
+
+def test_lines_of_their_own_keep_their_indent() -> None:
+    assert output.wrapped("2 problems:\n  one two three four five six", 20) == "2 problems:\n  one two three four\n  five six"
+
+
+def test_what_is_no_terminal_gets_long_lines_and_a_terminal_wrapped_ones(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    output.facts([("run", "a"), ("status", ADVICE)])
+    output.note(ADVICE)
+    out, err = capfd.readouterr()
+    assert (out.splitlines()[1], err) == (f"status  {ADVICE}", f"{ADVICE}\n")
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 60))
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr("sys.stdout", terminal)
+        output.facts([("run", "a"), ("status", ADVICE)])
+        lines = read_until(ours, "at all").splitlines()
+        assert lines[:2] == ["run     a", "status  a new run may do better:"]
+        assert all(line.startswith("        ") for line in lines[2:])
+        monkeypatch.setattr("sys.stderr", terminal)
+        output.note(ADVICE)
+        assert "a new run may do better:" in read_until(ours, "at all").splitlines()
+    os.close(ours)
+
+
+def read_until(descriptor: int, end: str) -> str:
+    """What a terminal was sent."""
+    found = ""
+    while not found.rstrip().endswith(end):
+        found += os.read(descriptor, 4096).decode()
+    return found
 
 
 def test_a_terminal_without_unicode_gets_ascii(monkeypatch: pytest.MonkeyPatch) -> None:

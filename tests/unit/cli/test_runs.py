@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run, list_runs
+from tests.fakes import sampler
 
 SHOW_KEYS = {
     "run", "status", "attempt", "step", "max_steps", "epoch", "tokens_seen", "pid", "started", "tokens_per_second", "eta_seconds",
@@ -251,6 +253,18 @@ def test_a_child_keeps_the_shape_and_vocabulary_of_its_parent() -> None:
     with pytest.raises(ConfigError) as caught:
         check_fits_parent(parse_config(merge(parent, {"model.num_layers": 3, "tokenizer.vocab_size": 512, "corpus.source": "elman"})), parent)
     assert {problem.path for problem in caught.value.problems} == {"model.num_layers", "tokenizer.vocab_size", "corpus.source"}
+
+
+@pytest.mark.parametrize(("prompt", "code", "out"), [("go on", 0, "go on on go\n"), ("fail here", 5, "")])
+def test_a_prompt_is_printed_with_its_continuation_and_not_before_an_error(
+    prompt: str, code: int, out: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained_run()
+    monkeypatch.setattr("rnnlm_tui.supervisor.sampler_client.python_command", lambda *_: [sys.executable, str(Path(sampler.__file__))])
+    assert run(["sample", "brisk@last", prompt]) == code
+    said = capsys.readouterr()
+    assert said.out == out
+    assert ("the checkpoint is damaged" in said.err) is (code != 0)
 
 
 @pytest.mark.parametrize("told", [[], ["--json"]])

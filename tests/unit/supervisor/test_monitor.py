@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -125,6 +126,39 @@ def test_a_worker_that_let_go_without_a_word_has_crashed(run: RunDirectory, work
     assert snapshot.summary.pid is None
 
 
+def test_a_worker_that_could_tell_why_it_ended_only_in_its_log_is_quoted_for_that_attempt_alone(run: RunDirectory, worker: Worker) -> None:
+    worker.event("running")
+    run.log_path.write_text(
+        "Traceback (most recent call last):\nStorageError: gone\nattempt 1 failed: the folder was moved\n`rnnlm-tui runs` shows what is left\n"
+    )
+    assert summarize(run).message == "its worker ended and could not store why: the folder was moved"
+    worker.attempt = worker.database.begin_attempt(4_243, host_name(), boot_id(), "cpu", 0, {})
+    worker.event("running")
+    summary = summarize(run)
+    assert (summary.attempt, summary.status) == (2, "crashed")
+    assert "without a word" in str(summary.message)
+
+
+def test_a_stopped_run_says_from_where_a_resume_goes_on(run: RunDirectory, worker: Worker) -> None:
+    worker.event("stopped")
+    assert summarize(run).hint == "`rnnlm-tui resume plain-otter` begins again, no checkpoint was saved"
+    worker.database.put_checkpoint(CheckpointRow(1, 40, 1.0, 2_000, 3.1, 3.0, 500, "checkpoints/step-000000040", False, False, time.time()))
+    assert summarize(run).hint == "`rnnlm-tui resume plain-otter` goes on from step 40, the last that was saved"
+
+
+def test_a_failed_run_has_diverged_where_its_newest_steps_are_those_that_ended_it(run: RunDirectory, worker: Worker) -> None:
+    worker.steps(1, 30)
+    worker.event("failed")
+    assert not summarize(run).diverged
+    bad = [StepRow(worker.attempt, step, step * 50, step / 40, math.nan, 1.0, 0.01, 500.0, step * 0.1, time.time()) for step in range(31, 51)]
+    worker.database.add_steps(bad[:-1])
+    assert not summarize(run).diverged
+    worker.database.add_steps(bad[-1:])
+    assert summarize(run).diverged
+    worker.event("stopped")
+    assert not summarize(run).diverged
+
+
 def test_no_step_for_long_is_stalled_and_says_since_when(run: RunDirectory, worker: Worker) -> None:
     worker.lock.acquire()
     long_ago = time.time() - 2 * STALE_SECONDS
@@ -145,9 +179,12 @@ def test_a_worker_that_keeps_its_rows_in_memory_is_degraded_and_says_why(run: Ru
     assert monitor.snapshot().summary.status == "stalled"
     worker.lock.tell("7 rows wait in memory: can't write run.db: disk full")
     summary = monitor.snapshot().summary
-    assert (summary.status, summary.message) == ("degraded", "it trains on; 7 rows wait in memory: can't write run.db: disk full")
+    assert (summary.status, summary.message) == (
+        "degraded",
+        "it trains on, on disk are rows up to step 5 and no checkpoint; 7 rows wait in memory: can't write run.db: disk full",
+    )
     worker.lock.tell("8 rows wait in memory: can't write run.db: disk full")
-    assert str(monitor.snapshot().summary.message).startswith("it trains on; 8 rows")
+    assert "; 8 rows wait in memory" in str(monitor.snapshot().summary.message)
     os.utime(run.lock_path, (long_ago, long_ago))
     assert monitor.summary().status == "stalled"
     worker.lock.tell("")
