@@ -65,7 +65,7 @@ def train(
         check_before_start(wanted)
         told(create_run(wanted, name, address), "a draft; `rnnlm-tui resume {run}` starts it", json=json)
         return
-    directory = start_run(wanted, name, address)
+    directory = start_run(wanted, name, address, warn=lambda words: note(f"warning: {words}"))
     warn_of_logout()
     if detach:
         await_beginning(directory, BEGINNING_SECONDS)

@@ -14,6 +14,9 @@ EventKind = Literal[
 """`started` opens an attempt; `stopped`, `finished` and `failed` end one; `running` follows `preparing` and a pause; `resumed` opens a later attempt; the rest are facts.
 `skipped`: updates were left out, loss or gradient was not finite; `spike`: the loss jumped; `degraded` and `recovered`: rows wait in memory, rows are stored again."""
 
+Phase = Literal["downloading", "unpacking", "reading", "tokenizer", "encoding", "baseline", "checking", "building", "rehearsing", "evaluating"]
+"""What a run does before its first step. The last three: it builds the model, rehearses the largest step, and then the largest evaluation."""
+
 METRIC_COLUMNS: tuple[str, ...] = ("loss", "grad_norm", "learning_rate", "tokens_per_second")
 """The columns of a step's row that charts draw and that the roll-ups keep n, min, max and sum of."""
 
@@ -135,12 +138,12 @@ class CheckpointRow:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the fetching and building of a corpus is."""
+    """How far a run is before its first step: the fetching and building of its corpus, then its model and the rehearsal."""
 
-    phase: Literal["downloading", "unpacking", "reading", "tokenizer", "encoding", "baseline", "checking"]
-    done: int
-    """Bytes of the archive or the text."""
-    total: int
+    phase: Phase
+    done: int = 0
+    """Bytes of the archive or the text; 0 once the corpus is there."""
+    total: int = 0
     """Bytes of the archive or the text; 0 when unknown."""
 
 

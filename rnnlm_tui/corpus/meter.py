@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Literal
 
-from rnnlm_tui.contract.metrics import Progress
+from rnnlm_tui.contract.metrics import Phase, Progress
 
-Phase = Literal["downloading", "unpacking", "reading", "tokenizer", "encoding", "baseline", "checking"]
 ProgressCallback = Callable[[Progress], None]
 
 INTERVAL_SECONDS = 0.1

@@ -131,7 +131,7 @@ def estimate(config: RunConfig) -> Estimate:
     parts = memory_parts(config, vocab_size, sentences=indexed, on_gpu=device == "cuda", resident_tokens=resident)
     measured = _measured_step(memory_shape(config, vocab_size, indexed), config.training.threads or usable_cores(), probes)
     memory_bytes = parts.total if measured is None else max(measured, parts.between_steps)
-    one, kept = checkpoint_bytes(config.model, vocab_size, config.optimizer.algorithm), kept_checkpoints(config.checkpoint, steps)
+    one, kept = checkpoint_bytes(config.model, vocab_size, config.optimizer.algorithm), kept_checkpoints(config, steps)
     return Estimate(
         parameters=parameter_count(config.model, vocab_size),
         vocab_size=vocab_size,
@@ -161,6 +161,14 @@ def memory_warning(found: Estimate) -> str | None:
     if found.memory_free is None or not found.too_large:
         return None
     return f"it needs {memory(found.memory_bytes)} of memory and {memory(found.memory_free)} are free: {found.what_fits}"
+
+
+def warning_before_start(config: RunConfig) -> str | None:
+    """What to know before a run of this config is started: that the device's memory is too small for it; None where it fits, or where nothing can be told."""
+    try:
+        return memory_warning(estimate(config))
+    except RnnlmError:
+        return None  # whoever starts it is told why it can't be read
 
 
 def smaller_batch_words(config: RunConfig, found: Estimate) -> str:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.errors import InputError, error_kind
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run, delete_run
+from rnnlm_tui.supervisor.estimate import warning_before_start
 from rnnlm_tui.supervisor.launch import launch
 from rnnlm_tui.supervisor.preflight import check_before_start, check_disk
 
 _LOOK_SECONDS = 0.1
 
 
-def start_run(config: RunConfig, name: str | None = None, parent: str | None = None) -> RunDirectory:
+def start_run(config: RunConfig, name: str | None = None, parent: str | None = None, *, warn: Callable[[str], None] | None = None) -> RunDirectory:
     """Create a run and launch its worker.
+
+    Args:
+        warn: told, before anything starts, that memory is too small for it by estimate: it is tried all the same.
 
     Raises:
         InputError: the config can't run here; no run was created.
@@ -25,6 +30,8 @@ def start_run(config: RunConfig, name: str | None = None, parent: str | None = N
     """
     check_before_start(config)
     check_disk(config)
+    if warn is not None and (warning := warning_before_start(config)) is not None:
+        warn(warning)
     run = create_run(config, name, parent)
     launch(run)
     return run

@@ -13,8 +13,8 @@ from tokenizers import Tokenizer
 from rnnlm_tui.contract.commands import SETTINGS_KEY
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.corpora import baseline_key
-from rnnlm_tui.contract.metrics import EventRow
-from rnnlm_tui.contract.status import MEMORY_KEY, REHEARSED_KEY
+from rnnlm_tui.contract.metrics import EventRow, Phase, Progress
+from rnnlm_tui.contract.status import MEMORY_BATCH_KEY, MEMORY_KEY, REHEARSED_KEY
 from rnnlm_tui.corpus.text import TextCodec
 from rnnlm_tui.corpus.token_store import PreparedCorpus
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
@@ -61,6 +61,10 @@ class Attempt:
         """Add a fact to the run's log."""
         self.records.add_event(EventRow(self.number, step, "note", text, time.time()))
 
+    def enter(self, phase: Phase) -> None:
+        """Say what is done before the first step: it may take minutes."""
+        self.records.set_progress(Progress(phase))
+
 
 def watch(device: torch.device, probe: HardwareProbe) -> None:
     """Let the probe read the GPU that trains, where one does."""
@@ -87,6 +91,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
         evaluations = reader.evaluations()
         newest = reader.recent_steps(KNOWN_STEPS)
     parent = meta.get("parent")
+    attempt.enter("building")
     with room.building():
         model = build_model(config, corpus)
         if attempt.checkpoint is None and parent:
@@ -103,7 +108,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
         if different:
             attempt.note(trainer.step, different)
     _describe(attempt, corpus, model, trainer, device)
-    records.set_meta(REHEARSED_KEY, str(room.rehearse(trainer)))
+    records.set_meta(REHEARSED_KEY, str(room.rehearse(trainer, attempt.enter)))
     records.set_meta(MEMORY_KEY, "")
     evaluator = Evaluator(
         config=config,
@@ -142,6 +147,7 @@ def _room(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> Roo
     train = corpus.manifest.splits["train"]
     room = Room(attempt.run.name, attempt.config, device, vocab_size=corpus.vocab_size, sentences=train.sentences, tokens=train.tokens)
     warning = room.warning()
+    attempt.records.set_meta(MEMORY_BATCH_KEY, str(room.fitting_batch() or "") if warning else "")
     attempt.records.set_meta(MEMORY_KEY, warning)
     if warning:
         attempt.note(0 if attempt.checkpoint is None else read_manifest(attempt.checkpoint).step, warning)

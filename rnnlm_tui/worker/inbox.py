@@ -8,7 +8,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from types import FrameType
 from uuid import uuid4
@@ -24,6 +25,9 @@ FORGET_SECONDS = 60.0
 """A stop that was refused is forgotten after this time: the next signal asks for a stop again. Before that it leaves at once, as a second one does."""
 
 
+Act = Callable[[PendingCommand], None]
+
+
 class StopRequested(Exception):  # noqa: N818 - not an error: somebody asked for it
     """Raised out of long work (preparing a corpus, an evaluation) when a stop waits."""
 
@@ -37,6 +41,9 @@ class Inbox:
         self._signals: socket.socket | None = None  # kept open for the interpreter, which writes into it
         self._leaves_until = -math.inf  # of the monotonic clock: until then a signal that asks for a stop is the second one
         self._stops: set[int] = set()  # the stops in the queue by identity; adding and discarding are atomic
+        self._turn = threading.Lock()  # a command is queued or heeded at once, never both
+        self._at_once: tuple[Act, Act] | None = None
+        self._leaving = False
 
     @property
     def stop_waits(self) -> bool:
@@ -44,10 +51,37 @@ class Inbox:
         return bool(self._stops)
 
     def deliver(self, pending: PendingCommand) -> None:
-        """Queue a command; from any thread."""
-        if pending.command.verb == "stop":
-            self._stops.add(id(pending))
-        self._queue.put(pending)
+        """Queue a command, or let it be heeded `at_once`; from any thread."""
+        with self._turn:
+            if self._at_once is None:
+                if pending.command.verb == "stop":
+                    self._stops.add(id(pending))
+                self._queue.put(pending)
+                return
+            act, leave = self._at_once
+            if pending.command.verb != "stop":
+                act(pending)
+                return
+            self._at_once, self._leaving = None, True
+        threading.Thread(target=leave, args=(pending,), name="leaving", daemon=True).start()
+
+    @contextmanager
+    def at_once(self, act: Act, leave: Act) -> Iterator[None]:
+        """Inside, commands are heeded by whoever hears them, for the main thread may be in torch for minutes. What was queued before stays queued.
+
+        Args:
+            act: gets every command but a stop, in the thread that heard it.
+            leave: gets the first stop, in a thread of its own, and ends the process; the main thread waits for that where it would leave the block.
+        """
+        with self._turn:
+            self._at_once = act, leave
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._at_once = None
+            if self._leaving:
+                threading.Event().wait()
 
     def take(self, *, wait: float = 0.0) -> PendingCommand | None:
         """The next command, or None when none came within `wait` seconds."""

@@ -50,6 +50,7 @@ class Records:
         self._answers: dict[str, str] = {}
         self._reason = self._unsaved = ""
         self._fatal: StorageError | None = None
+        self._closed = False
         self._attempt = self._step = 0
 
     @property
@@ -92,6 +93,7 @@ class Records:
             self._store_kept(recover=True)
         if self._kept:
             _log(f"{self._kept_rows:,} rows could not be stored: {self._reason}")
+        self._closed = True
 
     def store_all(self) -> None:
         """Store what is kept now, in the room that the ballast gave up where there is no other; the run stays degraded until there is.
@@ -194,12 +196,16 @@ class Records:
     def _store(self, write: Callable[[], None], rows: int = 1) -> None:
         """Store it now, or keep it behind what is kept already; 0 rows: it is not worth keeping."""
         self.check()
+        if self._closed:
+            raise StorageError(f"the attempt on {self._run.name} has ended", hint="nothing more of it is stored")
         if not self._keep_behind(write, rows):
             try:
                 write()
             except DatabaseError:
                 raise
             except StorageError as error:
+                if self._closed:  # meanwhile, by a stop that another thread heeded
+                    raise
                 self._keep(write, rows)
                 self._degrade(error)
 

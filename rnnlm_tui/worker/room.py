@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from traceback import clear_frames
 
@@ -13,6 +13,7 @@ from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.estimates import FLOAT_BYTES, parameter_count
 from rnnlm_tui.contract.figures import memory
 from rnnlm_tui.contract.memory import fitting_batch, memory_parts
+from rnnlm_tui.contract.metrics import Phase
 from rnnlm_tui.engine.failures import NO_PRIMITIVE, is_out_of_memory
 from rnnlm_tui.engine.memory import held_bytes, limit_left
 from rnnlm_tui.engine.preflight import fitting_rows, rehearse_evaluation, rehearse_step
@@ -54,6 +55,10 @@ class Room:
             return ""
         return f"it needs {memory(self.needed)} of memory by estimate and {memory(have)} are free: {self._batch_words(self._fitting(have))}"
 
+    def fitting_batch(self) -> int | None:
+        """The largest training.batch_size that should fit into what is free; None where not even one row does."""
+        return self._fitting(self.available())
+
     @contextmanager
     def building(self) -> Iterator[None]:
         """Around what makes the model and its optimizer: no memory for it is told in numbers.
@@ -68,14 +73,18 @@ class Room:
                 raise
             count = parameter_count(self._config.model, self._vocab_size).total
             message = f"out of memory while the model was built: {self._model_words()}, {count:,} parameters are {memory(FLOAT_BYTES * count)} of weights"
-            raise DeviceError(message, hint=self._hint(self._fitting(self.available()), 0)) from error
+            raise DeviceError(message, hint=self._hint(self.fitting_batch(), 0)) from error
 
-    def rehearse(self, trainer: Trainer) -> float:
+    def rehearse(self, trainer: Trainer, enter: Callable[[Phase], None]) -> float:
         """The largest step and evaluation before the first; the seconds of the step.
+
+        Args:
+            enter: told what begins.
 
         Raises:
             DeviceError: out of memory, with the shapes and a batch that was tried and works.
         """
+        enter("rehearsing")
         try:
             seconds = rehearse_step(trainer)
         except DeviceError as error:
@@ -84,6 +93,7 @@ class Room:
             if batch is None and str(error.__cause__) == NO_PRIMITIVE:
                 raise RuntimeError(NO_PRIMITIVE) from error  # at any size: it is not the memory
             raise self.explained(error, trainer.step, batch=batch, tried=True) from error
+        enter("evaluating")
         try:
             rehearse_evaluation(trainer)
         except DeviceError as error:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rnnlm_tui.contract.metrics import EventKind, EventRow
-from rnnlm_tui.contract.status import DATABASE_KEY
+from rnnlm_tui.contract.status import DATABASE_KEY, MEMORY_KEY, last_words
 from rnnlm_tui.errors import RnnlmError, RunStateError
 from rnnlm_tui.store.atomic import keep_private, storage_errors
 from rnnlm_tui.store.checkpoints import list_checkpoints, newest_valid, set_aside, sweep_temporary
@@ -96,15 +96,34 @@ class Worker:
         watch(device, probe)
         with storage_errors("build the corpus in", corpora_dir()):
             corpus = prepare_corpus(config.corpus, config.tokenizer, config.training, corpora_dir(), reporter)
+        with self._inbox.at_once(self._steering.carry_out, self._leave):
+            reporter.heed()  # what came before this
+            training = assemble(attempt, corpus, device)
         self._records.set_progress(None)
-        training = assemble(attempt, corpus, device)
         reporter.heed()
         self._steering.steered = training
         return training.train()
 
+    def _leave(self, stop: PendingCommand) -> None:
+        """Stop while the main thread builds the model or rehearses a step, in a thread beside it: there is nothing new to save. Ends the process."""
+        code = 1
+        try:
+            try:
+                self._steering.carry_out(stop)
+                self._event("stopped", f"at step {self._step:,}")
+                code = 0
+            finally:
+                self._let_go("stopped")
+        except Exception as error:
+            traceback.print_exc()  # to stderr, the run's log
+            code = _explained(error, self._run).exit_code
+        finally:
+            os._exit(code)
+
     def _show_life(self) -> HardwareProbe:
         """The first events, the heartbeat and the control socket."""
         self._tell_failure("", "", 0)
+        self._records.set_meta(MEMORY_KEY, "")  # of the attempt before
         self._event(self._opening, f"attempt {self._attempt}, pid {os.getpid()}, after step {self._step:,}")
         self._event("preparing", "")
         if (place := self._run.place) is not None:
@@ -150,7 +169,7 @@ class Worker:
             self._event("failed", str(error))
         except RnnlmError as second:  # a full disk takes the event as well: the log is what is left
             _say(second)
-        _say(error)
+        _say(f"{last_words(self._attempt)}{error}")
         return error.exit_code
 
     def _tell_failure(self, message: str, hint: str, code: int) -> None:

@@ -35,6 +35,8 @@ ROWS: tuple[Row, ...] = (
             "test_processes::test_sigterm_checkpoints_within_a_step_and_exits_with_0",
             "test_processes::test_sigterm_during_a_pause_saves_what_was_done_and_exits_with_0",
             "test_processes::test_a_second_sigterm_leaves_now_and_the_run_resumes",
+            "test_processes::test_a_stop_while_the_largest_step_is_rehearsed_ends_the_run_in_the_midst_of_it",
+            "test_processes::test_a_second_sigterm_leaves_now_in_the_midst_of_a_rehearsal_too",
             "test_processes::test_sigusr1_saves_and_the_run_goes_on_through_sighup",
         ),
     ),
@@ -165,6 +167,8 @@ ROWS: tuple[Row, ...] = (
         "out of memory in the rehearsal before the first step, in a step, in a sample",
         "a message with the shapes and a batch size that should fit; a sample's doesn't end training",
         (
+            "test_out_of_memory::test_a_run_too_large_for_the_memory_is_started_with_a_warning",
+            "test_out_of_memory::test_a_run_too_large_for_the_memory_is_started_in_the_app_with_a_warning",
             "test_out_of_memory::test_a_step_that_memory_cannot_hold_is_refused_before_the_first_with_a_batch_that_fits",
             "test_out_of_memory::test_a_step_out_of_memory_ends_the_run_with_the_saved_step_and_resumes_bit_equal",
             "test_out_of_memory::test_an_evaluation_or_a_sample_out_of_memory_is_told_and_training_goes_on",

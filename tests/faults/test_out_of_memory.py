@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import resource
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from rnnlm_tui.cli.main import run as cli
+from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.contract.status import RunSummary
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.store.checkpoints import verify_checkpoint
@@ -21,6 +24,8 @@ from rnnlm_tui.supervisor.control_client import send
 from rnnlm_tui.supervisor.monitor import summarize
 from tests.faults.workers import Workers
 from tests.integration.runs import tiny_config, wait_for_step
+from tests.tui.fakes import FakeServices
+from tests.tui.support import lines_of, running_app, until
 
 pytestmark = pytest.mark.faults
 
@@ -172,3 +177,25 @@ def test_an_evaluation_or_a_sample_out_of_memory_is_told_and_training_goes_on(wo
     whole = create_run(tiny_config(text, LONG), "whole")
     assert workers.work(whole) == 0
     assert (summarize(whole).validation.step, weights_hash(run, 160)) == (160, weights_hash(whole, 160))
+
+
+def test_a_run_too_large_for_the_memory_is_started_with_a_warning(text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("rnnlm_tui.supervisor.estimate.room_for_training", lambda device: 100 * MIB)
+    small = (
+        "tokenizer.kind=character",
+        "tokenizer.vocab_size=64",
+        "training.max_steps=1",
+        "schedule.warmup_steps=0",
+        "evaluation.every=0",
+        f"corpus.source={text}",
+    )
+    assert cli(["train", *(part for one in small for part in ("--set", one)), "--detach", "--json", "--name", "otter"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["run"] == "otter"
+    assert re.search(r"^warning: it needs [\d.]+ [GM]iB of memory and 0\.1 GiB are free: ", err)
+
+
+async def test_a_run_too_large_for_the_memory_is_started_in_the_app_with_a_warning() -> None:
+    async with running_app(FakeServices(memory_warning="it needs 26 GiB of memory and 23 GiB are free"), run=None) as (app, pilot):
+        app.start_run(DEMO)
+        await until(pilot, lambda: any("it needs 26 GiB of memory and 23 GiB" in line for line in lines_of(app)))

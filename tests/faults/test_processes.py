@@ -92,6 +92,53 @@ def test_a_second_sigterm_leaves_now_and_the_run_resumes(text: Path) -> None:
     assert summarize(run).status == "stopped"
 
 
+HEAVY: dict[str, object] = {
+    "training.data_mode": "sentences", "training.context_length": 257, "training.batch_size": 500, "model.cell_type": "lstm", "model.embedding_dim": 512, "model.hidden_size": 512,
+    "model.num_layers": 2, "evaluation.every": 0,
+}  # fmt: skip
+"""A step takes a minute: 128,000 tokens each way, whole layers at a time in torch."""
+
+
+def worker_that_rehearses(run: RunDirectory) -> subprocess.Popen[bytes]:
+    """Its worker once it says that it rehearses the largest step."""
+    worker = worker_of(run)
+    wait_for(lambda: (shown := summarize(run).preparing) is not None and shown.phase == "rehearsing", "the rehearsal")
+    return worker
+
+
+@pytest.mark.parametrize("asked", ["by command", "by SIGTERM"])
+def test_a_stop_while_the_largest_step_is_rehearsed_ends_the_run_in_the_midst_of_it(text: Path, asked: str) -> None:
+    run = create_run(tiny_config(text, HEAVY), "heavy")
+    with worker_that_rehearses(run) as worker:
+        with pytest.raises(RunStateError, match="still preparing"):
+            send(run, "pause")
+        if asked == "by command":
+            answer = send(run, "stop")
+            assert (answer.ok, answer.checkpoint) == (True, "")
+            assert not read_lock(run.lock_path).held
+        else:
+            worker.send_signal(signal.SIGTERM)
+        assert worker.wait(PATIENCE_SECONDS) == 0
+    with RunReader(run) as reader:
+        meta, kinds = reader.meta(), [event.kind for event in reader.events()]
+    assert "rehearsed_seconds" not in meta, "the step had not ended"
+    assert (kinds[0], kinds.count("stopped"), "failed" in kinds) == ("stopped", 1, False)
+    assert (summarize(run).status, read_lock(run.lock_path).held, Path(meta["socket"]).exists()) == ("stopped", False, False)
+
+
+def test_a_second_sigterm_leaves_now_in_the_midst_of_a_rehearsal_too(text: Path) -> None:
+    run = create_run(tiny_config(text, HEAVY), "heavy")
+    with worker_that_rehearses(run) as worker:
+        worker.send_signal(signal.SIGTERM)
+        wait_for(lambda: worker.poll() is not None or not is_pending(worker.pid, signal.SIGTERM), "the first signal to arrive")
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(PATIENCE_SECONDS) in (0, EXIT_KILLED), "the first one's stop may be done before the second comes"
+    assert not read_lock(run.lock_path).held
+    assert summarize(run).status in ("stopped", "crashed")
+    with RunReader(run) as reader:
+        assert "rehearsed_seconds" not in reader.meta(), "the step had not ended"
+
+
 def is_pending(pid: int, number: signal.Signals) -> bool:
     """Whether a signal was sent to the process and is not delivered yet."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()

@@ -159,9 +159,9 @@ async def test_a_model_that_is_being_built_shows_the_stage_and_what_memory_lacks
     why = "it needs 26 GiB of memory by estimate and 23 GiB are free: training.batch_size = 1,672 should fit"
     building = make_snapshot("preparing", 0, preparing=PreparingFigures(phase="building", done=0, total=0), message=why)
     async with running_app(with_runs(building), size=size) as (app, _):
-        shown = text_of(app)
+        shown, progress = text_of(app), lines_of(app)[2]
     assert "building the model" in shown
-    assert " B " not in lines_of(app)[2], "nothing is counted in bytes any more"
+    assert " B " not in progress, "nothing is counted in bytes any more"
     for word in why.split():
         assert word in shown
 

@@ -37,6 +37,9 @@ PHASES = {
     "encoding": "turning text into tokens",
     "baseline": "computing the bigram baseline",
     "checking": "checking the corpus",
+    "building": "building the model",
+    "rehearsing": "rehearsing the largest step",
+    "evaluating": "rehearsing an evaluation",
 }
 """What a run that has no steps yet is doing."""
 NARROW = (1, 28, 43, 60)
@@ -128,6 +131,8 @@ def _preparing_line(summary: RunSummary, width: int, *, ascii_only: bool) -> Con
     assert preparing is not None
     fraction = preparing.done / preparing.total if preparing.total else None
     head = Content.styled(f" {PHASES.get(preparing.phase, preparing.phase)}", palette.TEXT)
+    if not preparing.total and not preparing.done:
+        return head  # nothing that can be counted
     amount = f"{disk(preparing.done)} of {disk(preparing.total)}" if preparing.total else disk(preparing.done)
     tail = Content.styled(amount.rjust(17), palette.DIM)
     number, _, sign = percent(fraction).partition(" ")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from rnnlm_tui.contract.config import EvaluationConfig, RunConfig, TrainingConfig
-from rnnlm_tui.contract.metrics import EvaluationRow, StepRow
+from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, StepRow
 from rnnlm_tui.supervisor.facts import RunFacts
 from rnnlm_tui.supervisor.remaining import estimate_remaining
 from rnnlm_tui.supervisor.summary import summarize_facts
@@ -107,15 +107,37 @@ def test_a_run_that_ended_for_want_of_progress_says_so() -> None:
     config = RunConfig(training=TrainingConfig(patience=2))
     summary = summarize_facts(facts(status="finished", config=config, evaluations=evaluated(3.0, 2.9, 3.1, 3.2)))
     assert summary.message == "ended early: 2 evaluations without a better validation loss, the best is of step 20"
+    assert summary.hint == "`rnnlm-tui train --from plain-otter@last --set training.patience=4` starts a new run from its last weights with twice the patience"
 
 
 def test_a_run_that_did_all_its_steps_did_not_end_early_even_if_patience_ended_with_them() -> None:
     config = RunConfig(training=TrainingConfig(patience=2))
     whole = facts(status="finished", config=config, evaluations=evaluated(3.0, 2.9, 3.1, 3.2), meta={"max_steps": "100"})
-    assert summarize_facts(whole).message is None
+    assert (summarize_facts(whole).message, summarize_facts(whole).hint) == (None, None)
     assert summarize_facts(facts(status="finished", config=config, evaluations=evaluated(3.0, 2.9, 3.1))).message is None
 
 
 def test_a_run_killed_when_memory_was_short_says_what_it_needed() -> None:
     message = summarize_facts(facts(status="crashed", meta={"memory_warning": "it needs 9.0 GB and 4.0 GB are free"})).message
     assert "it needs 9.0 GB and 4.0 GB are free" in str(message)
+
+
+def test_what_memory_lacks_is_told_while_the_run_prepares() -> None:
+    short = {"memory_warning": "it needs 9.0 GB and 4.0 GB are free"}
+    assert summarize_facts(facts(status="preparing", meta=short)).message == "it needs 9.0 GB and 4.0 GB are free"
+    assert summarize_facts(facts(status="running", meta=short)).message is None
+
+
+@pytest.mark.parametrize(
+    ("batch", "saved", "hint"),
+    [
+        ("300", False, "`rnnlm-tui train --config '/my runs/config.toml' --set training.batch_size=300` starts a new run that should fit; `rnnlm-tui resume plain-otter` begins the same again, for when more memory is free"),
+        ("300", True, "`rnnlm-tui train --from plain-otter@40 --set training.batch_size=300` starts a new run that should fit; `rnnlm-tui resume plain-otter` goes on from step 40, for when more memory is free"),
+        ("", False, "`rnnlm-tui train --config '/my runs/config.toml' --set …` with a smaller model.hidden_size, model.num_layers or tokenizer.vocab_size starts a new run that needs less; `rnnlm-tui resume plain-otter` begins the same again, for when more memory is free"),
+    ],
+)  # fmt: skip
+def test_a_run_that_ended_when_memory_was_short_names_a_run_that_fits(batch: str, saved: bool, hint: str) -> None:
+    meta = {"memory_warning": "it needs 9.0 GB and 4.0 GB are free", "memory_batch": batch}
+    kept = [CheckpointRow(1, 40, 0.1, 400, 3.0, None, 1_000, "checkpoints/step-000000040", best=False, last=True, time=0.0)] if saved else []
+    for status in ("crashed", "stopped"):
+        assert summarize_facts(facts(status=status, meta=meta, config_path="/my runs/config.toml", checkpoints=kept)).hint == hint

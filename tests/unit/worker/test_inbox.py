@@ -120,3 +120,18 @@ def test_long_work_is_left_when_a_stop_waits() -> None:
     assert inbox.stop_waits
     inbox.take()
     inbox.check_stop()
+
+
+def test_what_is_heeded_at_once_never_waits_in_the_queue_and_what_waited_stays_there() -> None:
+    inbox = Inbox()
+    heeded: list[str] = []
+
+    def command(name: str) -> PendingCommand:
+        return PendingCommand(Command(id=name, verb="pause"), lambda result: None)
+
+    inbox.deliver(command("before"))
+    with inbox.at_once(lambda pending: heeded.append(pending.command.id), lambda _stop: None):
+        inbox.deliver(command("inside"))
+    inbox.deliver(command("after"))
+    assert heeded == ["inside"]
+    assert [pending.command.id for pending in (inbox.take(), inbox.take()) if pending is not None] == ["before", "after"]

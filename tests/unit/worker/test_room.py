@@ -56,5 +56,5 @@ def test_a_product_that_a_cpu_refuses_at_any_size_is_no_want_of_memory(monkeypat
 
     monkeypatch.setattr(type(trainer.model), "forward", refuse)
     with pytest.raises(RuntimeError, match=NO_PRIMITIVE) as caught:
-        room(monkeypatch, free=2**40).rehearse(trainer)
+        room(monkeypatch, free=2**40).rehearse(trainer, lambda _phase: None)
     assert not isinstance(caught.value, DeviceError)
