@@ -238,7 +238,12 @@ class CheckpointConfig(Section):
     """What is kept to resume and to sample from."""
 
     every: int = Field(
-        default=500, ge=0, le=10**9, title="every", description="Steps between checkpoints; 0: only at the end.", json_schema_extra=_unit("steps")
+        default=500,
+        ge=0,
+        le=10**9,
+        title="every",
+        description="Steps between checkpoints; 0: only at the end. An evaluation that is the best so far saves one too.",
+        json_schema_extra=_unit("steps"),
     )
     keep_last: int = Field(
         default=2,

@@ -7,7 +7,7 @@ from itertools import pairwise
 from math import ceil, lcm
 
 from rnnlm_tui.contract.cell_sizes import CELL_SIZES, LayerSize
-from rnnlm_tui.contract.config import CheckpointConfig, ModelConfig, RunConfig, TrainingConfig
+from rnnlm_tui.contract.config import ModelConfig, RunConfig, TrainingConfig
 
 FLOAT_BYTES = 4
 
@@ -67,12 +67,20 @@ def checkpoint_bytes(model: ModelConfig, vocab_size: int, algorithm: str = "adam
     return (3 if algorithm == "adamw" else 1) * FLOAT_BYTES * parameter_count(model, vocab_size).total
 
 
-def kept_checkpoints(checkpoint: CheckpointConfig, steps: int | None) -> int:
-    """Checkpoints on the disk at the end of a run of `steps`, at most: the newest, the best and those that are kept for good; None: not known how long."""
-    newest = checkpoint.keep_last + 1
+def kept_checkpoints(config: RunConfig, steps: int | None) -> int:
+    """Checkpoints on the disk at the end of a run of `steps`, at most: the newest, the best and those that are kept for good; None: not known how long.
+
+    Written are those that are due, the last, and one at each evaluation that is the best so far, which every evaluation may be.
+    """
+    newest = config.checkpoint.keep_last + 1
     if steps is None:
         return newest
-    if not checkpoint.every:
-        return 1
-    for_good = steps // lcm(checkpoint.every, checkpoint.keep_every) if checkpoint.keep_every else 0
-    return min(newest + for_good, ceil(steps / checkpoint.every))
+    written = _multiples(steps - 1, config.checkpoint.every, config.evaluation.every) + 1
+    keep_every = config.checkpoint.keep_every
+    for_good = _multiples(steps, lcm(config.checkpoint.every, keep_every), lcm(config.evaluation.every, keep_every)) if keep_every else 0
+    return min(newest + for_good, written)
+
+
+def _multiples(up_to: int, one: int, other: int) -> int:
+    """Numbers from 1 on that are multiples of either; a 0 has none."""
+    return sum(up_to // every for every in (one, other) if every) - (up_to // lcm(one, other) if one and other else 0)

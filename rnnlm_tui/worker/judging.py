@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rnnlm_tui.contract.metrics import EvaluationRow, EventKind
+from rnnlm_tui.contract.metrics import EvaluationRow, EventKind, during_run
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import DeviceError
+from rnnlm_tui.store.retention import best_step
 from rnnlm_tui.worker.evaluating import Evaluator, in_words
 from rnnlm_tui.worker.guards import Patience
 from rnnlm_tui.worker.inbox import StopRequested
@@ -49,6 +50,8 @@ class Judging:
         self._room = room
         self._tell = tell
         self._patience = Patience(patience, before)
+        self._evaluations = list(before)
+        self._best = self._best_step()
         here = [row.loss for row in before if row.step == trainer.step > 0 and row.split == "validation"]
         self._loss = here[-1] if here else None
         self._step = trainer.step if here else -1
@@ -68,6 +71,11 @@ class Judging:
         """The validation loss at this very step; None where none was measured."""
         return self._loss if self.is_current else None
 
+    @property
+    def is_best(self) -> bool:
+        """The weights as they are now have a lower validation loss than at every evaluation before; the earliest of equals is the best."""
+        return self.is_current and self._best == self._step
+
     def evaluate(self) -> str:
         """Evaluate, and continue the configured prompts; the figures in words.
 
@@ -80,6 +88,8 @@ class Judging:
             for row in rows:
                 self._tell("evaluation", in_words(row))
             self._patience.take(rows)
+            self._evaluations += rows
+            self._best = self._best_step()
             self._loss = next(row.loss for row in rows if row.split == "validation")
             self._step = self._trainer.step
             self._keeping.label(self._loss)
@@ -108,6 +118,9 @@ class Judging:
                     self._tell("evaluation", in_words(row))
         except DeviceError as error:
             self._tell_left_out("test", error)
+
+    def _best_step(self) -> int | None:
+        return best_step((row.step, row.loss) for row in during_run(self._evaluations, "validation"))
 
     def _tell_left_out(self, what: str, error: DeviceError) -> None:
         explained = self._room.explained(error, 0)

@@ -112,6 +112,7 @@ class TrainingRun:
         self._event("running", f"from step {self.step:,} of {self._trainer.max_steps:,}")
         if self.step and not self._judging.is_current and self._due(self._config.evaluation.every):
             self._judging.evaluate_unless_stopped()  # the attempt before was stopped in this very evaluation
+            self._keep_best()
         while self._trainer.should_continue and not self._judging.exhausted:
             self._heed_commands()
             if self._status == "stopping":
@@ -121,7 +122,7 @@ class TrainingRun:
             self._heed_guard()
             if self._due(self._config.evaluation.every):
                 self._judging.evaluate_unless_stopped()
-            if self._due(self._config.checkpoint.every) or self._keeping.is_due_again:
+            if self._due(self._config.checkpoint.every) or self._judging.is_best or self._keeping.is_due_again:
                 self._keeping.save_if_possible(self._judging.loss_here)
         return self._finish()
 
@@ -171,11 +172,13 @@ class TrainingRun:
             return self._saver.snapshot(self._trainer.model, self.step)
 
     def evaluate(self) -> str:
-        """Evaluate now; the figures in words."""
+        """Evaluate now, and save where these weights are the best so far; the figures in words."""
         try:
-            return self._judging.evaluate()
+            figures = self._judging.evaluate()
         except StopRequested:
             raise RunStateError("the evaluation was left: a stop came") from None
+        self._keep_best()
+        return figures
 
     def sample(self, prompt: str | None) -> str:
         """The continuation of `prompt`, or of the configured prompts, a line each."""
@@ -240,6 +243,11 @@ class TrainingRun:
             except StopRequested:
                 continue
             return "finished"
+
+    def _keep_best(self) -> None:
+        """Save what an evaluation between two steps found to be the best so far."""
+        if self._judging.is_best:
+            self._keeping.save_if_possible(self._judging.loss_here)
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from rnnlm_tui.errors import RunStateError
+from rnnlm_tui.store.checkpoints import resolve_checkpoint
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.supervisor.control_client import resume
 from rnnlm_tui.supervisor.monitor import summarize
 from tests.faults.workers import Workers
 from tests.integration.runs import tiny_config
@@ -40,8 +43,8 @@ def evaluated(run: RunDirectory) -> list[int]:
         return [row.step for row in reader.evaluations() if row.split == "validation"]
 
 
-def weights_hash(run: RunDirectory) -> str:
-    return sha256((run.checkpoints_path / "step-000000020" / "model.safetensors").read_bytes()).hexdigest()
+def weights_hash(run: RunDirectory, which: str = "last") -> str:
+    return sha256((resolve_checkpoint(run, which) / "model.safetensors").read_bytes()).hexdigest()
 
 
 def test_a_run_that_is_killed_while_patience_counts_ends_where_an_undisturbed_one_ends(workers: Workers, text: Path) -> None:
@@ -64,6 +67,36 @@ def test_a_run_that_is_killed_while_patience_counts_ends_where_an_undisturbed_on
     assert evaluated(killed) == [5, 10, 15, 20]
     assert (summarize(killed).status, summarize(killed).message) == ("finished", summary.message)
     assert weights_hash(killed) == weights_hash(whole)
+
+
+def test_the_best_weights_are_kept_where_evaluations_come_oftener_than_checkpoints_and_the_end_says_how_to_go_on(workers: Workers, text: Path) -> None:
+    run = create_run(tiny_config(text, {**LEARNS_NOTHING, "checkpoint.every": 100}), "pat")
+    assert workers.work(run) == 0
+    summary = summarize(run)
+    assert str(summary.message).endswith("the best is of step 5")
+    assert (summary.checkpoints.best, summary.checkpoints.last, summary.validation.best_step) == (5, 20, 5)
+    assert summary.hint == "`rnnlm-tui train --from pat@best --set training.patience=6` starts a new run from its best weights with twice the patience"
+    with pytest.raises(RunStateError, match="pat is finished") as refused:
+        resume(run)
+    assert refused.value.hint == summary.hint
+
+
+def test_a_run_that_is_killed_between_its_best_evaluation_and_the_save_keeps_the_same_best_weights(workers: Workers, text: Path) -> None:
+    learns = {"training.max_steps": 40, "evaluation.every": 8, "checkpoint.every": 0, "optimizer.learning_rate": 0.01}
+    whole, seldom, killed = (
+        create_run(tiny_config(text, {**learns, **changes}), name) for name, changes in (("w", {}), ("s", {"evaluation.every": 0}), ("k", {}))
+    )
+    assert workers.work(whole) == workers.work(seldom) == 0
+    assert evaluated(whole) == [8, 16, 24, 32, 40]
+    assert workers.work(killed, "rename.before:kill") == -signal.SIGKILL  # with the evaluation of step 8 stored, and nothing to resume from
+    assert workers.work(killed, "rename.before:kill:2") == -signal.SIGKILL  # at step 16 of the second life
+    assert summarize(killed).checkpoints.last == 8
+    assert workers.work(killed, "rename.after:kill") == -signal.SIGKILL  # at step 16 again, with its checkpoint in no index
+    assert workers.work(killed) == 0
+    assert evaluated(killed) == evaluated(whole)
+    assert summarize(killed).checkpoints.best == summarize(killed).validation.best_step == summarize(whole).checkpoints.best
+    assert weights_hash(killed, "best") == weights_hash(whole, "best")
+    assert weights_hash(killed) == weights_hash(whole) == weights_hash(seldom)  # so saving on the way changes nothing
 
 
 def test_without_patience_the_same_run_goes_on_to_its_last_step(workers: Workers, text: Path) -> None:

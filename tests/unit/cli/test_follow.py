@@ -129,12 +129,14 @@ def test_plain_lines_tell_progress_evaluations_figures_and_a_sample(monkeypatch:
 
 def test_patience_is_told_beside_the_evaluation_that_it_counts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     waits = summary("running", 50, patience=PatienceFigures(waited=2, limit=5))
-    over = summary("finished", 80, patience=PatienceFigures(waited=5, limit=5), message="ended early: 5 evaluations without a better validation loss")
+    words, hint = "ended early: 5 evaluations without a better validation loss", "`rnnlm-tui train --from brisk-heron@best`"
+    over = summary("finished", 80, patience=PatienceFigures(waited=5, limit=5), message=words, hint=hint)
     play(monkeypatch, [snapshot(waits, [evaluation(50)]), snapshot(waits, [evaluation(50)]), snapshot(over, [evaluation(50)])])
     assert follow_run(RUN, json=False) == 0
     out, err = capsys.readouterr()
     assert out.count("no better validation loss for 2 evaluations, at 5 the run ends") == 1
     assert "ended early: 5 evaluations" in err
+    assert hint in err
 
 
 def test_what_was_evaluated_before_is_not_told_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rnnlm_tui.contract.config import CheckpointConfig, ModelConfig, RunConfig, TrainingConfig
+from rnnlm_tui.contract.config import CheckpointConfig, EvaluationConfig, ModelConfig, RunConfig, TrainingConfig
 from rnnlm_tui.contract.estimates import checkpoint_bytes, flops_per_token, kept_checkpoints, parameter_count, steps_per_epoch, total_steps
 from rnnlm_tui.contract.presets import BOOK, DEMO
 
@@ -77,11 +77,26 @@ def test_headed_cells_count_their_blocks_and_the_work_of_a_matrix_memory() -> No
     assert flops_per_token(mlstm, 7) == 6 * (4 * 18 + 4 * 3 + 2 * 2 * 9 + 42)
 
 
-def test_checkpoints_that_stay_are_the_newest_the_best_and_those_kept_for_good() -> None:
-    checkpoint = CheckpointConfig(every=50, keep_last=2)
-    assert kept_checkpoints(checkpoint, None) == 3
-    assert kept_checkpoints(checkpoint, 1_000) == 3
-    assert kept_checkpoints(checkpoint, 60) == 2
-    assert kept_checkpoints(checkpoint.model_copy(update={"keep_every": 200}), 1_000) == 3 + 5
-    assert kept_checkpoints(checkpoint.model_copy(update={"keep_every": 70}), 1_000) == 3 + 2
-    assert kept_checkpoints(checkpoint.model_copy(update={"every": 0}), 1_000) == 1
+@pytest.mark.parametrize(
+    ("saved", "keep_every", "evaluated", "steps", "kept"),
+    [
+        (50, 0, 50, None, 3),
+        (50, 0, 50, 1_000, 3),
+        (50, 0, 50, 60, 2),
+        (50, 200, 50, 1_000, 3 + 5),
+        (50, 70, 50, 1_000, 3 + 2),
+        (0, 0, 0, 1_000, 1),
+        (0, 0, 500, 1_000, 2),
+        (0, 0, 50, 1_000, 3),
+        (50, 0, 20, 60, 3),
+        (1_000, 0, 300, 600, 2),
+        (100, 100, 30, 1_000, 3 + 10),
+        (100, 60, 30, 1_000, 3 + 16),  # each evaluation at a multiple of 60 may have been the best once
+        (0, 100, 0, 1_000, 1),
+    ],
+)
+def test_checkpoints_that_stay_are_the_newest_the_best_and_those_kept_for_good(
+    saved: int, keep_every: int, evaluated: int, steps: int | None, kept: int
+) -> None:
+    checkpoint = CheckpointConfig(every=saved, keep_last=2, keep_every=keep_every)
+    assert kept_checkpoints(RunConfig(checkpoint=checkpoint, evaluation=EvaluationConfig(every=evaluated)), steps) == kept

@@ -22,6 +22,7 @@ from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import DeviceError, RnnlmError, StorageError
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.locations import runs_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.worker.commands import Steering
@@ -87,8 +88,16 @@ class Bench:
     """A run to be trained in this thread, and commands from others."""
 
     def __init__(
-        self, directory: Path, database: RunDatabase, *, every: int = 0, training: TrainingConfig | None = None, evaluations: Sequence[EvaluationRow] = ()
+        self,
+        directory: Path,
+        database: RunDatabase,
+        *,
+        every: int = 0,
+        saved_every: int | None = None,
+        training: TrainingConfig | None = None,
+        evaluations: Sequence[EvaluationRow] = (),
     ) -> None:
+        """Evaluated and, unless `saved_every` differs, saved so often."""
         self.directory = RunDirectory(directory)
         self.inbox, self.evaluator, self.saver = Inbox(), FakeEvaluator(), FakeSaver()
         self.inbox_answers: list[CommandResult] = []
@@ -99,7 +108,8 @@ class Bench:
         records = self.records
         self.steering = Steering(Preparing(0), records)
         training = training or TrainingConfig()
-        config = RunConfig(evaluation=EvaluationConfig(every=every), checkpoint=CheckpointConfig(every=every), training=training)
+        checkpoint = CheckpointConfig(every=every if saved_every is None else saved_every)
+        config = RunConfig(evaluation=EvaluationConfig(every=every), checkpoint=checkpoint, training=training)
         guard = LossGuard(training.max_bad_steps)
         self.training = TrainingRun(
             config,
@@ -245,8 +255,9 @@ def test_losses_that_stay_not_finite_end_the_run_with_the_last_good_weights_save
     lose_the_loss(bench, first=11)
     with pytest.raises(RnnlmError, match=r"not finite for 5 steps in a row up to step 15 \(loss nan, gradient nan\)") as caught:
         bench.training.train()
-    assert "step 10, the last good ones, are saved as checkpoints/step-000000015" in caught.value.message
-    assert "`rnnlm-tui train --set optimizer.learning_rate=0.0015`" in caught.value.hint
+    assert "no update was done after step 10, and the checkpoint of step 15 has the weights of then (checkpoints/step-000000015)" in caught.value.message
+    config = runs_dir() / "plain-otter" / "config.toml"
+    assert f"`rnnlm-tui train --config {config} --set optimizer.learning_rate=0.0015`" in caught.value.hint
     assert bench.saver.saved == [(15, None)]  # without a validation loss it is never the best
     assert bench.steps() == list(range(1, 16))
     assert bench.marks("skipped") == [(11, "update left out: loss nan, gradient nan")]
@@ -302,6 +313,50 @@ def test_a_run_whose_patience_ends_with_its_last_step_does_not_end_early(tmp_pat
     assert bench.training.train() == "finished"
     assert bench.steps()[-1] == STEPS
     assert not any(text.startswith("ends early") for _, text in bench.events())
+
+
+def test_an_evaluation_that_is_the_best_so_far_saves_where_no_checkpoint_is_due(tmp_path: Path, database: RunDatabase) -> None:
+    bench = Bench(tmp_path, database, every=5, saved_every=20)
+    bench.evaluator.losses = [3.0, 2.5, 2.6, 2.4, 2.4, math.nan, 2.3, 2.2]
+    assert bench.training.train() == "finished"
+    assert bench.saver.saved == [(5, 3.0), (10, 2.5), (20, 2.4), (35, 2.3), (40, 2.2)]
+
+
+def test_the_weights_that_patience_ends_a_run_for_are_saved(tmp_path: Path, database: RunDatabase) -> None:
+    bench = Bench(tmp_path, database, every=5, saved_every=0, training=TrainingConfig(patience=2))
+    bench.evaluator.losses = [3.0, 2.5, 2.6, 2.7]
+    assert bench.training.train() == "finished"
+    assert bench.saver.saved == [(5, 3.0), (10, 2.5), (20, 2.7)]
+
+
+def test_the_best_of_earlier_attempts_is_the_one_to_beat(tmp_path: Path, database: RunDatabase) -> None:
+    before = [EvaluationRow(1, 1, "validation", "validation", 2.5, 10, 1.0, 0.1, 0.0)]
+    bench = Bench(tmp_path, database, every=10, saved_every=0, evaluations=before)
+    bench.evaluator.losses = [2.6, 2.4, 2.5, 2.5]
+    assert bench.training.train() == "finished"
+    assert bench.saver.saved == [(20, 2.4), (40, 2.5)]
+
+
+def test_an_evaluation_by_command_saves_the_best_once(tmp_path: Path, database: RunDatabase) -> None:
+    bench = Bench(tmp_path, database)
+    bench.evaluator.losses = [3.0, 2.0, 2.0, 2.5]
+    bench.training.evaluate()  # before the first step there is nothing to save
+    bench.trainer.train_step()
+    bench.training.evaluate()
+    bench.training.evaluate()
+    bench.trainer.train_step()
+    bench.training.evaluate()
+    assert bench.saver.saved == [(1, 2.0)]
+
+
+def test_a_best_that_the_disk_refuses_is_told_and_the_next_is_saved(tmp_path: Path, database: RunDatabase) -> None:
+    bench = Bench(tmp_path, database, every=10, saved_every=0)
+    bench.evaluator.losses = [3.0, 2.5, 2.6, 2.6]
+    bench.evaluator.during = lambda: setattr(bench.saver, "disk_full", bench.trainer.step < 20)
+    assert bench.training.train() == "finished"
+    assert bench.saver.saved == [(20, 2.5), (40, 2.6)]
+    assert bench.marks("degraded") == [(10, "not saved: can't write the checkpoint: no space left; free some space")]
+    assert [step for step, _ in bench.marks("recovered")] == [20]
 
 
 def test_patience_counts_on_from_the_evaluations_of_earlier_attempts(tmp_path: Path, database: RunDatabase) -> None:
