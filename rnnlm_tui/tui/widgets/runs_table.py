@@ -169,7 +169,7 @@ class RunsTable(Panel, can_focus=True):
 
     @property
     def _status_width(self) -> int:
-        return max([STATUS_WIDTH, *(len(run.unreadable) + 4 for run in self._runs if run.unreadable)])
+        return max([STATUS_WIDTH, *(len(run.unreadable) + 3 for run in self._runs if run.unreadable)])
 
     def _go(self, row: int) -> None:
         row = min(max(row, 0), len(self._runs) - 1)
