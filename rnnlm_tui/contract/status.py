@@ -240,7 +240,7 @@ class RunSummary(Figures):
     """Why it failed, crashed or stalled, in one line."""
     hint: str | None = None
     """What to do next where it does not train."""
-    unreadable: str | None = None
+    unreadable: Literal["damaged database", "can't be read"] | None = None
     """What of it can't be read, `damaged database` or the like: its status is `lost` then, and its figures are unknown."""
     diverged: bool = False
     """It failed for losses or gradients that are not finite: a resume would go on with the same weights and settings, and fail again."""

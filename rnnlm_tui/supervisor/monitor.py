@@ -240,5 +240,11 @@ def summary_or_problem(run: RunDirectory) -> RunSummary:
     except RnnlmError as error:
         unknown = ModelFigures(cell_type="unknown", num_layers=0, hidden_size=0, tie_weights=False)
         damaged = isinstance(error, DatabaseError) and not isinstance(error, NewerDatabaseError)
-        what = "damaged database" if damaged else "can't be read"
-        return RunSummary(run=run.name, status="lost", model=unknown, message=error.message, hint=error.hint or None, unreadable=what)
+        return RunSummary(
+            run=run.name,
+            status="lost",
+            model=unknown,
+            message=error.message,
+            hint=error.hint or None,
+            unreadable="damaged database" if damaged else "can't be read",
+        )
