@@ -5,6 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+LONGEST_REST = 0.5
+"""Seconds. Work that costs more than a rest of this length pays for is not the flood's: Python cleans up all of the process's objects in whichever
+thread comes upon it, which takes a tenth of a second, and would silence the thread for half a minute."""
+
 
 class Allowance:
     """A share of the time that passes, saved up while it isn't used.
@@ -25,8 +29,9 @@ class Allowance:
         self._last_used, self._last_now = used(), now()
 
     def rest(self) -> float:
-        """Seconds to do nothing before the next piece of work; 0 while something is left."""
+        """Seconds to do nothing before the next piece of work, `LONGEST_REST` at most; 0 while something is left."""
         used, now = self._used(), self._now()
-        self._left = min(self._most, self._left + self._share * (now - self._last_now)) - (used - self._last_used)
+        left = min(self._most, self._left + self._share * (now - self._last_now)) - (used - self._last_used)
+        self._left = max(left, -self._share * LONGEST_REST)
         self._last_used, self._last_now = used, now
         return max(0.0, -self._left / self._share)

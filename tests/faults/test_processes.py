@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -34,9 +35,15 @@ SLOW: dict[str, object] = {**QUIET, "training.batch_size": 64, "training.bptt": 
 """A step takes about a tenth of a second: long beside the way of a signal."""
 
 
-def worker_of(run: RunDirectory) -> subprocess.Popen[bytes]:
-    """The run's worker as a child, for its exit code."""
-    return subprocess.Popen(python_command("rnnlm_tui.worker.train", str(run.path)), env=child_environment(WORKER_SETTINGS), stderr=subprocess.DEVNULL)
+@contextmanager
+def worker_of(run: RunDirectory) -> Iterator[subprocess.Popen[bytes]]:
+    """The run's worker as a child, for its exit code; one that a failed test leaves is killed."""
+    command = python_command("rnnlm_tui.worker.train", str(run.path))
+    with subprocess.Popen(command, env=child_environment(WORKER_SETTINGS), stderr=subprocess.DEVNULL) as worker:
+        try:
+            yield worker
+        finally:
+            worker.kill()
 
 
 def wait_until_running(run: RunDirectory, step: int) -> None:
@@ -99,11 +106,12 @@ HEAVY: dict[str, object] = {
 """A step takes a minute: 128,000 tokens each way, whole layers at a time in torch."""
 
 
-def worker_that_rehearses(run: RunDirectory) -> subprocess.Popen[bytes]:
+@contextmanager
+def worker_that_rehearses(run: RunDirectory) -> Iterator[subprocess.Popen[bytes]]:
     """Its worker once it says that it rehearses the largest step."""
-    worker = worker_of(run)
-    wait_for(lambda: (shown := summarize(run).preparing) is not None and shown.phase == "rehearsing", "the rehearsal")
-    return worker
+    with worker_of(run) as worker:
+        wait_for(lambda: (shown := summarize(run).preparing) is not None and shown.phase == "rehearsing", "the rehearsal")
+        yield worker
 
 
 @pytest.mark.parametrize("asked", ["by command", "by SIGTERM"])
