@@ -86,16 +86,21 @@ def kill_one_run(workers: Workers, source: Path, name: str, cell: CellType, mode
     straight, run = create_run(config, f"{name}-straight"), create_run(config, f"{name}-killed")
     assert workers.work(straight) == 0
     tally, seen = Tally(runs=1), set[tuple[int, int]]()
-    while tally.kills < kills and _kill(workers, run, draw, tally, seen):
+    while tally.kills < kills and not _is_finished(run) and _kill(workers, run, draw, tally, seen):
         pass
-    with RunReader(run) as reader:
-        state = reader.last_state()
-    if state is not None and state.kind != "finished" and workers.work(run) != 0:
+    if not _is_finished(run) and workers.work(run) != 0:
         tally.stuck += 1
     elif (weights_hash(run, steps), losses(run)) != (weights_hash(straight, steps), losses(straight)):
         tally.unequal += 1
     tally.steps, tally.lost = len(seen), len(seen - _committed(run))
     return tally
+
+
+def _is_finished(run: RunDirectory) -> bool:
+    """Its last event says so; a kill may come after that, while the process leaves."""
+    with RunReader(run) as reader:
+        state = reader.last_state()
+    return state is not None and state.kind == "finished"
 
 
 def _kill(workers: Workers, run: RunDirectory, draw: random.Random, tally: Tally, seen: set[tuple[int, int]]) -> bool:
