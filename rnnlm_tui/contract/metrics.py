@@ -96,6 +96,22 @@ class EventRow:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuRow:
+    """One graphics card at one moment; None where its driver doesn't tell. Bytes, percent, watts, degrees Celsius."""
+
+    index: int
+    """The driver's number of the card."""
+    name: str | None = None
+    percent: float | None = None
+    memory_used: int | None = None
+    memory_own: int | None = None
+    """Held by the worker."""
+    memory_total: int | None = None
+    watts: float | None = None
+    celsius: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class HardwareRow:
     """The machine at one moment; None where it can't be told. Bytes, percent, watts, degrees Celsius."""
 
@@ -115,6 +131,8 @@ class HardwareRow:
     gpu_memory_total: int | None = None
     gpu_watts: float | None = None
     gpu_celsius: float | None = None
+    other_gpus: tuple[GpuRow, ...] = ()
+    """The machine's other cards; the `gpu_` figures are those of the card that the run trains on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,6 +170,8 @@ class ModelFigures(Figures):
     hidden_size: int
     tie_weights: bool
     parameters: int | None = None
+    vocab_size: int | None = None
+    """None until the corpus is prepared. A model that knows nothing has the loss ln(vocab_size)."""
 
 
 class PreparingFigures(Figures):
@@ -242,5 +244,11 @@ class RunSummary(Figures):
     """What to do next where it does not train."""
     unreadable: Literal["damaged database", "can't be read"] | None = None
     """What of it can't be read, `damaged database` or the like: its status is `lost` then, and its figures are unknown."""
+    tags: tuple[str, ...] = ()
+    """Words that a person gave it, to filter by."""
+    note: str = ""
+    """What a person wrote about it, in one line."""
+    pinned: bool = False
+    """A person keeps it on top of the list."""
     diverged: bool = False
     """It failed for losses or gradients that are not finite: a resume would go on with the same weights and settings, and fail again."""

@@ -12,11 +12,15 @@ from typing import Literal
 
 from textual.binding import Binding, BindingType
 
-Pane = Literal["runs", "config", "train", "checkpoints", "prompt"]
-"""A screen of the frame. `runs` lists all runs, the other four are about one run."""
+Pane = Literal["runs", "compare", "config", "train", "checkpoints", "prompt"]
+"""A screen of the frame. `runs` lists all runs, `compare` lays the marked ones over each other, the other four are about one run."""
 
-PANES: tuple[Pane, ...] = ("runs", "config", "train", "checkpoints", "prompt")
-PANE_TITLES: dict[Pane, str] = {"runs": "Runs", "config": "Config", "train": "Train", "checkpoints": "Checkpoints", "prompt": "Prompt"}
+PANES: tuple[Pane, ...] = ("runs", "compare", "config", "train", "checkpoints", "prompt")
+PANE_TITLES: dict[Pane, str] = {
+    "runs": "Runs", "compare": "Compare", "config": "Config", "train": "Train", "checkpoints": "Checkpoints", "prompt": "Prompt",
+}  # fmt: skip
+CHARTED: tuple[Pane, ...] = ("train", "compare")
+"""The screens with charts that one can walk through."""
 
 Group = Literal["screen", "charts", "everywhere"]
 """Where help lists an action: under "This screen", "Charts" or "Everywhere"."""
@@ -29,7 +33,7 @@ class Action:
     id: str
     """Its name in the code and in a user's keymap: the method is `action_<id>`."""
     keys: tuple[str, ...]
-    """Textual's names of its keys; the first is the one that is shown."""
+    """Textual's names of its keys; the first is the one that is shown. Empty: the palette alone has it."""
     verb: str
     """What the footer says, at most ten letters, so that 80 columns hold eight actions."""
     help: str
@@ -53,7 +57,7 @@ class Action:
     @property
     def label(self) -> str:
         """The keys as people read them: `space`, `^p`, `+ - 0`."""
-        return self.shown or key_label(self.keys[0])
+        return self.shown or (key_label(self.keys[0]) if self.keys else "")
 
     @property
     def all_keys(self) -> str:
@@ -90,27 +94,55 @@ def key_label(key: str) -> str:
 ACTIONS: tuple[Action, ...] = (
     # runs
     Action("open_selected", ("enter",), "Open", "open the run: with none, start the demo", ("runs",)),
+    Action("mark_run", ("space",), "Mark", "mark the run to compare, or no longer", ("runs",), palette="Mark this run to compare"),
+    Action("compare_runs", ("equals_sign",), "Compare", "compare the marked runs", ("runs",), palette="Compare the marked runs"),
     Action("new_run", ("n",), "New", "configure a new run", ("runs", "prompt"), wide_verb="New run", palette="New run"),
+    Action("filter_runs", ("slash",), "Filter", "filter: part of a name, ppl<80, status", ("runs",), palette="Filter the runs"),
     Action("start_demo", ("f5",), "Demo", "start the demo", ("runs",), wide_verb="Start demo", footer=False, palette="Start the demo"),
-    Action("sort_runs", ("o",), "Sort", "other order: age, perplexity, name, status", ("runs",)),
-    Action("delete_run", ("d",), "Delete", "delete the run: asks first", ("runs",), palette="Delete this run"),
+    Action("sort_runs", ("o",), "Sort", "other order: age, perplexity, name, status", ("runs",), palette="Sort the runs by the next column"),
+    Action("reverse_runs", ("O",), "Reverse", "the order turned around", ("runs",), footer=False, palette="Turn the order of the runs around"),
+    Action("tag_run", ("t",), "Tag", "tags of the run", ("runs",), palette="Tag this run"),
+    Action("note_run", ("m",), "Note", "a note on the run", ("runs",), footer=False, palette="Write a note on this run"),
+    Action("pin_run", ("p",), "Pin", "keep on top of the list, or no longer", ("runs",), footer=False, palette="Pin or unpin this run"),
+    Action("rename_run", ("f2",), "Rename", "another name for the run", ("runs",), footer=False, palette="Rename this run"),
+    Action("delete_run", ("d",), "Delete", "put the run into the trash: u takes it back", ("runs",), palette="Put this run into the trash"),
+    Action("undo_delete", ("u",), "Reset", "take the last run back from the trash", ("runs",), footer=False, palette="Take the last run back from the trash"),
+    Action("show_trash", ("T",), "Trash", "the trash: restore runs, or purge them", ("runs",), footer=False, palette="Show the trash"),
     # train
     Action("pause", ("space",), "Pause", "pause or go on: also resumes a stopped run", ("train",), on_app=True, palette="Pause or resume training"),
     Action("sample", ("s",), "Sample", "sample now", ("train",), wide_verb="Sample now", on_app=True, palette="Sample now"),
     Action("checkpoint", ("c",), "Save", "save a checkpoint now", ("train", "checkpoints"), wide_verb="Checkpoint", on_app=True, palette="Save a checkpoint now"),
     Action("evaluate", ("e",), "Evaluate", "evaluate now", ("train",), on_app=True, palette="Evaluate now"),
     Action("stop", ("S",), "Stop", "stop, keep everything: saves a checkpoint", ("train",), on_app=True, palette="Stop training at a checkpoint"),
-    Action("log_scale", ("l", "y"), "Log", "log or linear y", ("train",), group="charts", palette="Charts: log or linear y"),
-    Action("next_axis", ("x",), "Axis", "other x axis: step, tokens, epoch, time", ("train",), group="charts", palette="Charts: next x axis"),
-    Action("smoother", ("plus", "equals_sign"), "Smooth", "smoother, less, raw", ("train",), group="charts", palette="Charts: smoother", shown="+ - 0"),
-    Action("rougher", ("minus",), "Rough", "less smoothing", ("train",), group="charts", footer=False, covered=True, palette="Charts: less smoothing"),
-    Action("raw", ("0",), "Raw", "no smoothing", ("train",), group="charts", footer=False, covered=True, palette="Charts: no smoothing"),
-    Action("next_chart", ("tab",), "Panel", "next chart", ("train",), group="charts", footer=False),
-    Action("previous_chart", ("shift+tab",), "Panel", "the chart before", ("train",), group="charts", footer=False, covered=True),
-    Action("whole_range", ("a",), "All", "all of y: with the steep first fall", ("train",), group="charts", footer=False, palette="Charts: show the first fall"),
-    Action("alone", ("z",), "Alone", "this chart alone", ("train",), group="charts", footer=False, palette="Charts: this chart alone"),
-    Action("cursor_right", ("right",), "Cursor", "values at a step: a cursor on all charts", ("train",), group="charts", footer=False, shown="← →"),
-    Action("cursor_left", ("left",), "Cursor", "cursor to the left", ("train",), group="charts", footer=False, covered=True),
+    Action("sample_history", ("h",), "History", "samples step by step: see it learn", ("train",), palette="Show the samples step by step"),
+    Action("show_log", ("L",), "Log", "what the worker printed", ("train",), on_app=True, footer=False, palette="Show the worker's log"),
+    Action("open_nearest", ("enter",), "Open", "sample from the checkpoint nearest to the cursor", ("train",), footer=False, palette="Go to the checkpoint at the cursor"),
+    Action("left_sidebar", ("left_square_bracket",), "Left", "hide or show runs and events, machine and samples", ("train",), footer=False, palette="Hide or show runs and events", shown="[ ]"),
+    Action("lower_sidebar", ("right_square_bracket",), "Lower", "hide or show machine and samples", ("train",), footer=False, covered=True, palette="Hide or show machine and samples"),
+    Action("log_scale", ("l", "y"), "Log y", "log or linear y", CHARTED, group="charts", palette="Charts: log or linear y"),
+    Action("next_axis", ("x",), "Axis", "other x axis: step, tokens, epoch, active time, wall time", CHARTED, group="charts", palette="Charts: next x axis"),
+    Action("smoother", ("plus",), "Smooth", "smoother, less, raw", CHARTED, group="charts", palette="Charts: smoother", shown="+ - 0"),
+    Action("rougher", ("minus",), "Rough", "less smoothing", CHARTED, group="charts", footer=False, covered=True, palette="Charts: less smoothing"),
+    Action("raw", ("0",), "Raw", "no smoothing", CHARTED, group="charts", footer=False, covered=True, palette="Charts: no smoothing"),
+    Action("next_chart", ("tab",), "Panel", "next chart", CHARTED, group="charts", footer=False, palette="Charts: next chart"),
+    Action("previous_chart", ("shift+tab",), "Panel", "the chart before", CHARTED, group="charts", footer=False, covered=True, palette="Charts: the chart before"),
+    Action("alone", ("z",), "Alone", "this chart alone", CHARTED, group="charts", footer=False, palette="Charts: this chart alone"),
+    Action("whole_range", ("a",), "All", "all of y: with the steep first fall", CHARTED, group="charts", footer=False, palette="Charts: show the first fall"),
+    Action("zoom_in", ("up",), "Zoom", "zoom in, out", CHARTED, group="charts", palette="Charts: zoom in", shown="↑ ↓"),
+    Action("zoom_out", ("down",), "Zoom out", "zoom out", CHARTED, group="charts", footer=False, covered=True, palette="Charts: zoom out"),
+    Action("pan_left", ("comma",), "Pan", "earlier, later: when zoomed", CHARTED, group="charts", footer=False, palette="Charts: earlier", shown=", ."),
+    Action("pan_right", ("full_stop",), "Pan", "later", CHARTED, group="charts", footer=False, covered=True, palette="Charts: later"),
+    Action("follow", ("f",), "Follow", "follow the newest step", CHARTED, group="charts", footer=False, palette="Charts: follow the newest step"),
+    Action("reset_view", ("u",), "Reset", "reset: zoom, smoothing, axis, cursor", CHARTED, group="charts", footer=False, palette="Charts: reset the view"),
+    Action("cursor_right", ("right",), "Cursor", "values at a step: a cursor on all charts", CHARTED, group="charts", footer=False, palette="Charts: cursor to the right", shown="← →"),
+    Action("cursor_left", ("left",), "Cursor", "cursor to the left", CHARTED, group="charts", footer=False, covered=True, palette="Charts: cursor to the left"),
+    Action("cursor_far_right", ("shift+right",), "×10", "ten cells at once", CHARTED, group="charts", footer=False, shown="⇧← ⇧→"),
+    Action("cursor_far_left", ("shift+left",), "×10", "ten cells to the left", CHARTED, group="charts", footer=False, covered=True),
+    Action("cursor_end", ("end",), "Ends", "cursor to the first, the newest step", CHARTED, group="charts", footer=False, palette="Charts: cursor to the newest step", shown="home end"),
+    Action("cursor_home", ("home",), "Ends", "cursor to the first step", CHARTED, group="charts", footer=False, covered=True, palette="Charts: cursor to the first step"),
+    Action("next_evaluation", ("j",), "Evaluation", "cursor to the next evaluation, the one before", ("train",), group="charts", footer=False, palette="Charts: cursor to the next evaluation", shown="j k"),
+    Action("previous_evaluation", ("k",), "Evaluation", "cursor to the evaluation before", ("train",), group="charts", footer=False, covered=True, palette="Charts: cursor to the evaluation before"),
+    Action("write_chart", ("w",), "Save", "write the chart's points to a CSV file", CHARTED, group="charts", footer=False, palette="Charts: write the points to a CSV file"),
     # config
     Action("next_field", ("down",), "Field", "the next field, the field before", ("config",), shown="↑ ↓"),
     Action("previous_field", ("up",), "Field", "the field before", ("config",), footer=False, covered=True),
@@ -144,6 +176,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("show_runs", ("r",), "Runs", "all runs", group="everywhere", on_app=True, footer=False, palette="Go to all runs"),
     Action("command_palette", ("ctrl+p",), "Palette", "palette: every command", group="everywhere", on_app=True, footer=False),
     Action("keys", ("question_mark", "f1"), "Keys", "these keys", group="everywhere", on_app=True, footer=False, palette="Keys and marks"),
+    Action("next_theme", (), "Theme", "other colours: dark, light, 16, none", group="everywhere", on_app=True, footer=False, palette="Colours: next theme"),
+    Action("alerts", (), "Alerts", "alerts to the terminal: on or off", group="everywhere", on_app=True, footer=False, palette="Alerts: on or off"),
     Action("leave_field", ("escape",), "Leave field", "leave a text field: then letters act", group="everywhere", footer=False),
     Action("leave", ("q",), "Leave", "leave, training goes on", group="everywhere", on_app=True, palette="Leave"),
 )  # fmt: skip
@@ -166,7 +200,9 @@ def actions_for(pane: Pane, actions: Iterable[Action] = ACTIONS) -> tuple[Action
 def bindings_for(pane: Pane) -> list[BindingType]:
     """The pane's key bindings; each has its action's id, so that a user's keymap can move it."""
     return [
-        Binding(",".join(entry.keys), entry.textual_action, entry.verb, show=False, id=entry.id) for entry in actions_for(pane) if entry.id != "command_palette"
+        Binding(",".join(entry.keys), entry.textual_action, entry.verb, show=False, id=entry.id)
+        for entry in actions_for(pane)
+        if entry.keys and entry.id != "command_palette"
     ]
 
 
