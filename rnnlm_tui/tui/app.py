@@ -142,6 +142,7 @@ class RnnlmApp(LaboratoryApp):
 
     def on_runs_changed(self, message: RunsChanged) -> None:
         self.summaries = message.summaries
+        self.set_marks(self.marks.among(summary.run for summary in message.summaries))
         if self.pane_screen is not None:
             self.pane_screen.show_runs(message.summaries)
 

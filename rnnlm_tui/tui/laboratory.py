@@ -20,6 +20,7 @@ from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.threads import to_thread
 from rnnlm_tui.tui.watch import Watcher
 from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.marks import MOST_MARKED, Marks
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.commands import Verb
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.sampler_client import SamplerClient
 
 ResultT = TypeVar("ResultT")
+
+LEAST_COMPARED = 2
 
 
 class LaboratoryApp(App[int]):
@@ -49,6 +52,7 @@ class LaboratoryApp(App[int]):
         self.ascii_only = ascii_only
         self.services = services or Services()
         self.settings: dict[str, object] = settings if settings is not None else {}
+        self.marks = Marks.recalled(self.settings.get("marked"))
         self.waiting_notice: Notice | None = None
         self.prefer_living = False
         self._sampler_lock = asyncio.Lock()
@@ -60,9 +64,29 @@ class LaboratoryApp(App[int]):
         stack = self.screen_stack
         return stack[0] if stack and isinstance(stack[0], PaneScreen) else None
 
+    @property
+    def marked(self) -> tuple[str, ...]:
+        return self.marks.names
+
+    def mark(self, run: str) -> None:
+        if self.marks.full and not self.marks.letter(run):
+            self.say(f"{MOST_MARKED} runs are marked: space on one of them makes room")
+            return
+        self.set_marks(self.marks.toggled(run))
+
+    def set_marks(self, marks: Marks) -> None:
+        if marks != self.marks:
+            self.marks = marks
+            self.remember()
+            if self.pane_screen is not None:
+                self.pane_screen.show_marks()
+
     def open_pane(self, pane: Pane) -> None:
         if pane in ("train", "checkpoints") and self.run_directory is None:
             self.say("no run is open: choose one with enter, or n for a new one")
+            return
+        if pane == "compare" and len(self.marked) < LEAST_COMPARED:
+            self.say("space marks a run to compare: two are needed")
             return
         if self.current_mode != pane:
             while len(self.screen_stack) > 1:
@@ -213,7 +237,8 @@ class LaboratoryApp(App[int]):
 
     def remember(self) -> None:
         """Keep run and pane for the next start."""
-        self.watcher.want_list(self.current_mode in ("runs", "train"))
+        self.watcher.want_list(self.current_mode in ("runs", "train", "compare"))
         self.settings["pane"] = self.current_mode
+        self.settings["marked"] = list(self.marks.places)
         self.settings["run"] = self.run_directory.name if self.run_directory else ""
         self.in_thread(partial(remembered.keep, dict(self.settings)))

@@ -53,6 +53,7 @@ from rnnlm_tui.tui.narrow_updates import NarrowCompositor
 from rnnlm_tui.tui.sizes import SMALLEST
 from rnnlm_tui.tui.widgets.frame import FooterLine, IdentityLine, PanesLine
 from rnnlm_tui.tui.widgets.identity import run_identity
+from rnnlm_tui.tui.widgets.marks import Marks
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.commands import Verb
@@ -88,6 +89,8 @@ class Laboratory(Protocol):
     """Marks, panels and charts in ASCII."""
     waiting_notice: Notice | None
     """What is to be said on the next pane that is ready."""
+    marks: Marks
+    """The runs that are marked to compare, with their letters and colours."""
     prefer_living: bool
     """The open run is only the one of the last time: the list of runs begins with one that trains, where there is one."""
     settings: dict[str, object]
@@ -113,6 +116,16 @@ class Laboratory(Protocol):
 
     def new_draft(self) -> None:
         """Configure a new run: no run is open, the config pane shows the draft."""
+
+    @property
+    def marked(self) -> tuple[str, ...]:
+        """Names of the marked runs, in the order of their letters."""
+
+    def mark(self, run: str) -> None:
+        """Mark the run to compare, or no longer."""
+
+    def set_marks(self, marks: Marks) -> None:
+        """Other runs are marked: kept for the next start, and the pane that shows hears of it."""
 
     def look_now(self) -> None:
         """Look at the runs at once, for something changed them."""
@@ -177,6 +190,9 @@ class PaneScreen(Screen[None]):
 
     def show_runs(self, summaries: tuple[RunSummary, ...]) -> None:
         """The list of runs has something new; the runs, and panes that show a list of them, override this."""
+
+    def show_marks(self) -> None:
+        """Other runs are marked to compare; panes that show marks override this."""
 
     def show_machine(self, machine: MachineFacts) -> None:  # noqa: ARG002 (for panes that show it)
         """What the machine is became known, or has changed."""

@@ -210,6 +210,18 @@ class RunsScreen(PaneScreen):
     def action_start_demo(self) -> None:
         self.lab.in_thread(self.lab.services.demo, self.lab.start_run)
 
+    def action_mark_run(self) -> None:
+        chosen = self.query_one(RunsTable).chosen
+        if chosen is not None:
+            self.lab.mark(chosen.run)
+
+    def action_compare_runs(self) -> None:
+        """With one run marked, it and the one under the cursor."""
+        chosen = self.query_one(RunsTable).chosen
+        if len(self.lab.marked) == 1 and chosen is not None and chosen.run not in self.lab.marked:
+            self.lab.mark(chosen.run)
+        self.lab.open_pane("compare")
+
     def action_new_run(self) -> None:
         self.lab.new_draft()
 

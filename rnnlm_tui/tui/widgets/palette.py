@@ -26,6 +26,8 @@ BASELINE = "#8a8a8a"
 GOOD = "#87d787"
 WARN = "#ffd75f"
 BAD = "#ff5f5f"
+MARK_COLOURS = (TRAIN, THIRD, VALIDATION, GOOD, WARN, "#ff87af", "#5f87ff", "#d7af87")
+"""Of the runs that are marked to compare, by letter: A to H."""
 
 STATUS_GLYPHS: dict[RunStatus, tuple[str, str, str]] = {
     "draft": ("○", "o", DIM),
