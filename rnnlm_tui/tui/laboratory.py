@@ -55,6 +55,8 @@ class LaboratoryApp(App[int]):
         self.marks = Marks.recalled(self.settings.get("marked"))
         self.waiting_notice: Notice | None = None
         self.prefer_living = False
+        self._keeping = self._keep_again = False
+        """Whether settings are being written down, and whether they have changed since."""
         self._sampler_lock = asyncio.Lock()
         self.watcher = Watcher(self.services, self.post_message, fps=fps)
 
@@ -241,4 +243,21 @@ class LaboratoryApp(App[int]):
         self.settings["pane"] = self.current_mode
         self.settings["marked"] = list(self.marks.places)
         self.settings["run"] = self.run_directory.name if self.run_directory else ""
-        self.in_thread(partial(remembered.keep, dict(self.settings)))
+        self.keep_settings()
+
+    def keep_settings(self) -> None:
+        if self._keeping:
+            self._keep_again = True
+            return
+        self._keeping, self._keep_again = True, False
+        self.in_thread(partial(remembered.keep, dict(self.settings)), self._kept, self._not_kept)
+
+    def _kept(self, _nothing: None) -> None:
+        """What was changed while it was being written down is next."""
+        self._keeping = False
+        if self._keep_again:
+            self.keep_settings()
+
+    def _not_kept(self, error: RnnlmError | OSError) -> None:
+        self._keeping = False
+        self.say_error(error)

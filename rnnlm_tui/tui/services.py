@@ -194,14 +194,14 @@ class Services:
 
         append_history(prompt)
 
-    def save_text(self, name: str, text: str) -> Path:
+    def save_text(self, name: str, text: str, ending: str = ".txt") -> Path:
         """Write text to a new file in the current directory, never over another; its path."""
         from pathlib import Path
 
         from rnnlm_tui.errors import StorageError
 
         for number in range(1, 10_000):
-            path = Path.cwd() / (f"{name}.txt" if number == 1 else f"{name}-{number}.txt")
+            path = Path.cwd() / (f"{name}{ending}" if number == 1 else f"{name}-{number}{ending}")
             try:
                 with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
                     file.write(text)
@@ -210,4 +210,4 @@ class Services:
             except OSError as error:
                 raise StorageError(f"can't write {path}: {error.strerror}", hint="start rnnlm-tui in a folder that you may write to") from error
             return path
-        raise StorageError(f"{Path.cwd()} is full of {name}-N.txt")
+        raise StorageError(f"{Path.cwd()} is full of {name}-N{ending}")

@@ -130,6 +130,9 @@ class Laboratory(Protocol):
     def look_now(self) -> None:
         """Look at the runs at once, for something changed them."""
 
+    def keep_settings(self) -> None:
+        """Write `settings` down for the next start, soon and once however often it is asked."""
+
     def open_pane(self, pane: Pane) -> None:
         """Go to a pane of the open run, or to the runs."""
 

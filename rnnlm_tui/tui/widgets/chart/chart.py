@@ -55,14 +55,27 @@ class Chart(Panel):
         self._log_chosen = False
         self.set_reactive(Chart.log_y, self.data.log_y)
 
-    def show(self, data: ChartData) -> None:
-        """Show other data; how it is looked at stays, as long as the title and the meaning of x do."""
+    def show(self, data: ChartData, lead: Chart | None = None) -> None:
+        """Show other data; how it is looked at stays, as long as the title and the meaning of x do. With a lead it shows the part of x that the lead shows."""
         if data.title != self.data.title or data.x_label != self.data.x_label:
             self._memory, self._window, self._log_chosen = Memory(), Window(), False
         if not self._log_chosen:
             self.set_reactive(Chart.log_y, data.log_y)
         self.data = data
-        self._window.catch_up(data)
+        if lead is None or lead is self:
+            self._window.lead(data)
+        else:
+            self._window.take(lead._window, lead.data)
+        self.redraw()
+
+    def look_as(self, lead: Chart) -> None:
+        """Show the part of x that another chart shows."""
+        if lead is not self and self._window.take(lead._window, lead.data):
+            self.redraw()
+
+    def show_part(self, part: tuple[float, float] | None, *, following: bool) -> None:
+        """Show this part of x, or all of it."""
+        self._window.put(part, following=following)
         self.redraw()
 
     # How it is looked at
@@ -104,6 +117,11 @@ class Chart(Panel):
     def following(self) -> bool:
         """Whether the newest point is kept in sight."""
         return self._window.following
+
+    @property
+    def part(self) -> tuple[float, float] | None:
+        """The shown part of x where it is not all."""
+        return self._window.part
 
     @property
     def window(self) -> tuple[float, float]:

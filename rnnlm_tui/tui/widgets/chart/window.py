@@ -29,9 +29,27 @@ class Window:
         """Whether the newest point is kept in sight."""
         self._part: tuple[float, float] | None = None
         self._end: float | None = None
+        self._given: tuple[float, float] | None = None
+
+    @property
+    def part(self) -> tuple[float, float] | None:
+        """The shown part; None: all of x."""
+        return self._part
+
+    def put(self, part: tuple[float, float] | None, *, following: bool) -> None:
+        """Show this part, or all of x."""
+        self._part, self.following = (part, following) if part is not None and part[0] < part[1] else (None, True)
+
+    def take(self, other: Window, data: ChartData) -> bool:
+        """Show the part that another window shows of its own `data`, its whole being this one's whole too; whether that changed anything."""
+        before = (self._part, self.following, self._given)
+        self._part, self.following, self._given = other._part, other.following, other.whole(data)
+        return before != (self._part, self.following, self._given)
 
     def whole(self, data: ChartData) -> tuple[float, float]:
-        """From 0, or from the first point where that lies far from 0, to the planned end or a round value past the newest point."""
+        """From 0, or from the first point where that lies far from 0, to the planned end or a round value past the newest point; where the part was taken from another window, what that one calls the whole."""
+        if self._given is not None:
+            return self._given
         first, last = oldest(data), newest(data)
         start = 0.0 if 0 <= first <= 0.25 * max(last, data.x_end or last) else first
         if data.x_end is not None and data.x_end > start:
@@ -76,6 +94,11 @@ class Window:
         if self._part is not None and self.following and not self._part[0] <= newest(data) <= self._part[1]:
             length = self._part[1] - self._part[0]
             self._place(data, newest(data) - AHEAD * length, length)
+
+    def lead(self, data: ChartData) -> None:
+        """Its own data decides what the whole is; the newest point stays in sight where it follows."""
+        self._given = None
+        self.catch_up(data)
 
     def reset(self) -> None:
         """All of x."""

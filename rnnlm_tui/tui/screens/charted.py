@@ -1,0 +1,356 @@
+"""ChartedScreen: a pane with charts that one walks through by keys: zoom, pan, follow, reset, one cursor on all of them, axis, smoothing, log y, alone, CSV.
+
+A subclass
+
+    class CompareScreen(ChartedScreen):
+        PANE = "compare"
+        CHARTS = ("overlay",)                   # ids of its Chart widgets, in the order that tab goes through
+        AXES = ("step", "tokens", "epoch")      # what `x` goes through
+
+        def view_key(self) -> str: ...          # under which name the view is kept
+        def show_view(self) -> None: ...        # lay out and show all charts anew: calls self.show_charts({id: data})
+        def ends(self) -> tuple[float, float] | None: ...
+
+* All charts show the same part of x: that of the lead, which is the first of CHARTS that is shown.
+* `self.view` (a ChartView) is what a person chose; `self.cursor` is the x of the one cursor, None without one.
+* `step_at` and `place_of_step` carry part and cursor over to another axis; without them these end with the axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import ClassVar
+
+from rnnlm_tui.tui.chart_view import SMOOTHINGS, ChartView, keep_view, kept_view
+from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.widgets.chart import Chart, ChartData
+from rnnlm_tui.tui.widgets.chart.points import points_csv
+
+LookChange = Callable[[Chart], None]
+ZOOM = 2.0
+"""What one key zooms by."""
+PAN = 0.25
+"""The share of the shown part that one key moves by."""
+FAR = 10
+"""Cells that the cursor goes with shift."""
+
+
+class ChartedScreen(PaneScreen):
+    """The base of the screens with charts."""
+
+    CHARTS: ClassVar[Sequence[str]] = ()
+    """Ids of the charts, in the order that tab goes through."""
+    AXES: ClassVar[Sequence[str]] = ("step",)
+    """What `x` goes through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.view = ChartView()
+        self.cursor: float | None = None
+        """The x of the cursor that all charts share; None: no cursor."""
+        self._view_of: str | None = None
+        self._lead_name = ""
+        self._part_to_come: tuple[tuple[float, float] | None, bool] | None = None
+
+    # what a screen gives
+
+    def view_key(self) -> str:
+        """Under which name the view is kept; another name is another view."""
+        return self.PANE
+
+    def show_view(self) -> None:
+        """Lay out and show all charts anew, for what a person chose has changed."""
+        self.refresh_all()
+
+    def ends(self) -> tuple[float, float] | None:
+        """The x of the first and the newest point; None: there is no point yet."""
+        return None
+
+    def reachable_charts(self) -> Sequence[str]:
+        """The charts that tab goes through."""
+        return self.CHARTS
+
+    def stands_alone(self) -> bool:
+        """Whether one chart has all the room."""
+        return self.view.alone
+
+    def csv_name(self) -> str:
+        """The name of a file with points of the chosen chart, without its ending."""
+        return f"{self.view_key()}-{self.chosen}"
+
+    def step_at(self, place: float) -> float | None:  # noqa: ARG002 (for screens that can tell)
+        """The step at an x; None where that can't be told."""
+        return None
+
+    def place_of_step(self, step: float) -> float | None:  # noqa: ARG002
+        """The x of a step; None where that can't be told."""
+        return None
+
+    def part_changed(self) -> None:
+        """Another part of x shows."""
+
+    def cursor_changed(self) -> None:
+        """The cursor stands elsewhere, came or went."""
+
+    # what a screen calls
+
+    @property
+    def chosen(self) -> str:
+        """Id of the chart that keys act on."""
+        return self.view.chosen if self.view.chosen in self.CHARTS else self.CHARTS[0]
+
+    def chart(self, name: str) -> Chart:
+        """The chart of that id."""
+        return self.query_one(f"#{name}", Chart)
+
+    def charts(self) -> list[Chart]:
+        """All of them, those that don't show as well."""
+        return [self.chart(name) for name in self.CHARTS]
+
+    def take_view(self) -> None:
+        """Before anything is shown: the view that was kept for what the screen is about, where that is something else than before."""
+        key = self.view_key()
+        if key == self._view_of:
+            return
+        self._view_of = key
+        self.view = kept_view(self.lab.settings, key)
+        if self.view.axis not in self.AXES:
+            self.view = replace(self.view, axis=self.AXES[0], part=None)
+        self.cursor = None
+        self._part_to_come = (self.view.part, self.view.following)
+        for chart in self.charts():
+            chart.set_reactive(Chart.cursor, None)
+            chart.set_reactive(Chart.show_all, self.view.whole_range)
+            chart.set_smoothing(self.view.smoothing)
+
+    def show_charts(self, shown: Mapping[str, ChartData]) -> None:
+        """Show the data of the charts that have a place; all of them show the part of x that the first one of CHARTS among them shows."""
+        names = [name for name in self.CHARTS if name in shown]
+        if not names:
+            return
+        lead = self.chart(names[0])
+        if self._part_to_come is None and self._lead_name not in ("", names[0]):
+            before = self.chart(self._lead_name)
+            self._part_to_come = (before.part, before.following)
+        self._lead_name = names[0]
+        for name in names:
+            chart = self.chart(name)
+            chart.show(shown[name], lead)
+            if chart is lead and self._part_to_come is not None:
+                part, following = self._part_to_come
+                self._part_to_come = None
+                lead.show_part(part, following=following)
+            if chart.log_y == (shown[name].log_y == (name in self.view.turned)):
+                chart.toggle_log()
+            chart.cursor = self.cursor
+            chart.highlighted = name == self.chosen
+        self.part_changed()
+
+    def keep_view(self) -> None:
+        """Keep what a person chose until the next start."""
+        if self._view_of is None:
+            return
+        lead = self._lead
+        if lead is not None:
+            self.view = replace(self.view, part=lead.part, following=lead.following)
+        if keep_view(self.lab.settings, self._view_of, self.view):
+            self.lab.keep_settings()
+
+    def choose(self, **changes: object) -> None:
+        """Look at the charts in another way, from now on and at the next start."""
+        self.view = replace(self.view, **changes)  # type: ignore[arg-type]  # the caller names fields of the view
+        self.show_view()
+        self.keep_view()
+
+    @property
+    def _lead(self) -> Chart | None:
+        return self.chart(self._lead_name) if self._lead_name else None
+
+    # which chart
+
+    def _step_chart(self, by: int) -> None:
+        names = self.reachable_charts()
+        at = names.index(self.chosen) if self.chosen in names else 0
+        self.choose(chosen=names[(at + by) % len(names)])
+
+    def action_next_chart(self) -> None:
+        self._step_chart(1)
+
+    def action_previous_chart(self) -> None:
+        self._step_chart(-1)
+
+    def action_alone(self) -> None:
+        self.choose(alone=not self.view.alone)
+
+    # axes
+
+    def action_next_axis(self) -> None:
+        """The same steps against another x, where that can be told."""
+        lead = self._lead
+        part, following = (None, True) if lead is None or lead.part is None else (lead.part, lead.following)
+        steps = [None if place is None else self.step_at(place) for place in (self.cursor, *(part or (None, None)))]
+        self.view = replace(self.view, axis=self.AXES[(self.AXES.index(self.view.axis) + 1) % len(self.AXES)])
+        cursor, start, end = (None if step is None else self.place_of_step(step) for step in steps)
+        self.cursor = cursor
+        self._part_to_come = ((start, end) if start is not None and end is not None else None, following)
+        self.choose()
+
+    def action_log_scale(self) -> None:
+        self.choose(turned=self.view.turned ^ {self.chosen})
+
+    def action_whole_range(self) -> None:
+        for chart in self.charts():
+            chart.show_all = not self.view.whole_range
+        self.choose(whole_range=not self.view.whole_range)
+
+    def action_smoother(self) -> None:
+        self._smooth(min(len(SMOOTHINGS) - 1, SMOOTHINGS.index(self.view.smoothing) + 1))
+
+    def action_rougher(self) -> None:
+        self._smooth(max(0, SMOOTHINGS.index(self.view.smoothing) - 1))
+
+    def action_raw(self) -> None:
+        self._smooth(0)
+
+    def _smooth(self, index: int) -> None:
+        value = SMOOTHINGS[index]
+        for chart in self.charts():
+            chart.set_smoothing(value)
+        self.choose(smoothing=value)
+        self.lab.say(f"smoothing {value:g}" if value else "no smoothing")
+
+    # which part of x
+
+    def action_zoom_in(self) -> None:
+        self._look(partial(Chart.zoom, factor=ZOOM))
+
+    def action_zoom_out(self) -> None:
+        self._look(partial(Chart.zoom, factor=1 / ZOOM))
+
+    def action_pan_left(self) -> None:
+        self._pan(-PAN)
+
+    def action_pan_right(self) -> None:
+        self._pan(PAN)
+
+    def action_follow(self) -> None:
+        self._look(Chart.follow)
+
+    def action_reset_view(self) -> None:
+        """All of x and the usual look; the chart that was chosen stays so."""
+        self._set_cursor(None)
+        fresh = ChartView(axis=self.AXES[0], chosen=self.view.chosen, alone=self.view.alone, hidden=self.view.hidden)
+        for chart in self.charts():
+            chart.reset()
+            chart.set_smoothing(fresh.smoothing)
+        self.view, self._part_to_come = fresh, (None, True)
+        self.choose()
+
+    def _pan(self, share: float) -> None:
+        lead = self._lead
+        if lead is None or lead.part is None:
+            self.lab.say("all of it shows: ↑ zooms in")
+            return
+        start, end = lead.window
+        self._look(lambda chart: chart.pan(round(share * (end - start) / chart.column_width)))
+
+    def _look(self, change: LookChange) -> None:
+        """Change the part that the lead shows, and with it that of all others."""
+        lead = self._lead
+        if lead is None or self.ends() is None:
+            return
+        with self.app.batch_update():
+            change(lead)
+            for chart in self.charts():
+                chart.look_as(lead)
+        self.part_changed()
+        self.keep_view()
+
+    # the cursor
+
+    def action_cursor_right(self) -> None:
+        self._move_cursor(1)
+
+    def action_cursor_left(self) -> None:
+        self._move_cursor(-1)
+
+    def action_cursor_far_right(self) -> None:
+        self._move_cursor(FAR)
+
+    def action_cursor_far_left(self) -> None:
+        self._move_cursor(-FAR)
+
+    def action_cursor_home(self) -> None:
+        self._cursor_to_end(0)
+
+    def action_cursor_end(self) -> None:
+        self._cursor_to_end(1)
+
+    def on_chart_pointed(self, message: Chart.Pointed) -> None:
+        """The mouse chose an x, and by that the chart."""
+        message.stop()
+        if self.ends() is not None:
+            self._set_cursor(message.x)
+
+    def _cursor_to_end(self, end: int) -> None:
+        ends = self.ends()
+        if ends is not None:
+            self.move_cursor_to(ends[end])
+
+    def _move_cursor(self, cells: int) -> None:
+        """By cells of the lead; the first press puts it on the newest point that shows."""
+        lead, ends = self._lead, self.ends()
+        if lead is None or ends is None:
+            return
+        start, end = lead.window
+        if self.cursor is None or not start <= self.cursor <= end:
+            self._set_cursor(min(max(ends[1], start), end))
+            return
+        first, last = (start, end) if lead.part is None else ends
+        self.move_cursor_to(min(max(self.cursor + cells * lead.column_width, first), last))
+
+    def move_cursor_to(self, place: float) -> None:
+        """Put the cursor there; a part that does not show the place moves so that it does."""
+        lead = self._lead
+        if lead is None:
+            return
+        start, end = lead.window
+        if lead.part is not None and not start <= place <= end:
+            cells = (place - end if place > end else place - start) / lead.column_width
+            self._look(lambda chart: chart.pan(round(cells + (1 if cells > 0 else -1))))
+            start, end = lead.window
+        self._set_cursor(min(max(place, start), end))
+
+    def _set_cursor(self, place: float | None) -> None:
+        before, self.cursor = self.cursor, place
+        with self.app.batch_update():
+            for chart in self.charts():
+                chart.cursor = place
+            if before != place:
+                self.cursor_changed()
+            if (before is None) != (place is None):
+                self.refresh_footer()
+
+    def action_leave_field(self) -> None:
+        """`esc`: the cursor goes, then the chart that stands alone is one of many again."""
+        if self.cursor is not None:
+            self._set_cursor(None)
+        elif self.view.alone:
+            self.action_alone()
+
+    # files
+
+    def action_write_chart(self) -> None:
+        """The points of the chosen chart in the part that shows, as a CSV file in the current folder."""
+        chart = self.chart(self.chosen)
+        if not chart.data.series:
+            self.lab.say("no points yet")
+            return
+        text, points = points_csv(chart.data, chart.part)
+
+        def write() -> str:
+            return str(self.lab.services.save_text(self.csv_name(), text, ".csv"))
+
+        self.lab.in_thread(write, lambda path: self.lab.say(f"{points:,} points written to {path}"))
