@@ -143,6 +143,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("next_evaluation", ("j",), "Evaluation", "cursor to the next evaluation, the one before", ("train",), group="charts", footer=False, palette="Charts: cursor to the next evaluation", shown="j k"),
     Action("previous_evaluation", ("k",), "Evaluation", "cursor to the evaluation before", ("train",), group="charts", footer=False, covered=True, palette="Charts: cursor to the evaluation before"),
     Action("write_chart", ("w",), "Save", "write the chart's points to a CSV file", CHARTED, group="charts", footer=False, palette="Charts: write the points to a CSV file"),
+    # compare
+    Action("table_down", ("pagedown",), "Table", "the table further down, up", ("compare",), footer=False, palette="Compare: the table further down", shown="PgDn PgUp"),
+    Action("table_up", ("pageup",), "Table", "the table further up", ("compare",), footer=False, covered=True, palette="Compare: the table further up"),
     # config
     Action("next_field", ("down",), "Field", "the next field, the field before", ("config",), shown="↑ ↓"),
     Action("previous_field", ("up",), "Field", "the field before", ("config",), footer=False, covered=True),

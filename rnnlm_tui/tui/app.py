@@ -7,6 +7,7 @@ that screen's one watcher repaints what changed.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -21,10 +22,13 @@ from textual.screen import Screen
 from rnnlm_tui.contract.status import LIVING
 from rnnlm_tui.tui import crash, hangup, remembered, steering, threads
 from rnnlm_tui.tui.actions import PANES, Pane
+from rnnlm_tui.tui.appearance import Appearance, repaint
+from rnnlm_tui.tui.colours import COLOUR_WORDS, colour_name
 from rnnlm_tui.tui.commands import ActionCommands
 from rnnlm_tui.tui.laboratory import LaboratoryApp
-from rnnlm_tui.tui.messages import MachineSeen, Noticed, RunsChanged, SnapshotChanged
+from rnnlm_tui.tui.messages import ComparedChanged, MachineSeen, Noticed, RunsChanged, SnapshotChanged
 from rnnlm_tui.tui.screens.checkpoints import CheckpointsScreen
+from rnnlm_tui.tui.screens.compare import CompareScreen
 from rnnlm_tui.tui.screens.config import ConfigScreen
 from rnnlm_tui.tui.screens.help import HelpScreen
 from rnnlm_tui.tui.screens.palette import PaletteScreen
@@ -33,8 +37,8 @@ from rnnlm_tui.tui.screens.quit import QuitScreen
 from rnnlm_tui.tui.screens.runs import RunsScreen
 from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.services import Services
+from rnnlm_tui.tui.terminal_kind import ColourName, TerminalKind, terminal_kind
 from rnnlm_tui.tui.theme import THEME
-from rnnlm_tui.tui.widgets.ascii_marks import AsciiMarks
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.status import RunSummary
@@ -56,6 +60,7 @@ class RnnlmApp(LaboratoryApp):
     COMMANDS = {ActionCommands}  # noqa: RUF012 (Textual declares it so)
     MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {
         "runs": RunsScreen,
+        "compare": CompareScreen,
         "config": ConfigScreen,
         "train": TrainScreen,
         "checkpoints": CheckpointsScreen,
@@ -76,12 +81,14 @@ class RnnlmApp(LaboratoryApp):
         fps: float = 2.0,
         services: Services | None = None,
         settings: dict[str, object] | None = None,
+        kind: TerminalKind | None = None,
+        colours: ColourName | None = None,
     ) -> None:
         if pane is not None or run is not None:
             vars(self)["DEFAULT_MODE"] = pane or "train"  # before Textual makes the first screen, so that no other is built and thrown away
         super().__init__(run, ascii_only=ascii_only, fps=fps, services=services, settings=settings)
         self._sizes_told = 0
-        self._ascii_filters = [AsciiMarks()] if ascii_only else []
+        self._appearance = Appearance(kind or TerminalKind("256", light=False, braille=True), self.settings, colours=colours, ascii_only=ascii_only)
         self.animation_level = "none"
         self.register_theme(THEME)
         self.theme = THEME.name
@@ -95,6 +102,8 @@ class RnnlmApp(LaboratoryApp):
         self.run_worker(threads.to_thread(self.watcher.loop), group="watch", exit_on_error=True)
         if self.run_directory is not None:
             self.watcher.open(self.run_directory)
+        if hint := self._appearance.hint():
+            self.notify(hint, timeout=12, markup=False)
 
     async def on_event(self, event: Event) -> None:
         """Textual's way for everything that happens: a key ends what was said before it; another size of the terminal, or the same one again, has cost it what stood there."""
@@ -127,8 +136,8 @@ class RnnlmApp(LaboratoryApp):
         self.say("q leaves, training goes on")
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Every line of every widget passes these."""
-        return [*super().get_line_filters(), *self._ascii_filters]
+        """Every line of every widget passes these, and none of Textual's: its own way without colour are greys."""
+        return self._appearance.filters
 
     def on_snapshot_changed(self, message: SnapshotChanged) -> None:
         if self.run_directory is None or message.snapshot.summary.run != self.run_directory.name:
@@ -145,6 +154,11 @@ class RnnlmApp(LaboratoryApp):
         self.set_marks(self.marks.among(summary.run for summary in message.summaries))
         if self.pane_screen is not None:
             self.pane_screen.show_runs(message.summaries)
+
+    def on_compared_changed(self, message: ComparedChanged) -> None:
+        self.compared = message.snapshots
+        if isinstance(self.pane_screen, CompareScreen):
+            self.pane_screen.show_compared(message.snapshots)
 
     def on_machine_seen(self, message: MachineSeen) -> None:
         self.machine = message.machine
@@ -178,6 +192,13 @@ class RnnlmApp(LaboratoryApp):
     def action_keys(self) -> None:
         if self.pane_screen is not None:
             self.push_screen(HelpScreen(self.pane_screen.PANE, ascii_only=self.ascii_only))
+
+    def action_next_theme(self) -> None:
+        colours = self._appearance.next()
+        repaint(self)
+        self._paint_anew()
+        self.remember()
+        self.say(f"colours: {COLOUR_WORDS[colours]}")
 
     def action_pause(self) -> None:
         status = self.snapshot.summary.status if self.snapshot else None
@@ -238,17 +259,21 @@ class RnnlmApp(LaboratoryApp):
             self.pane_screen.refresh_frame()
 
 
-def run_app(run: RunDirectory | None = None, pane: str | None = None, *, ascii: bool = False, fps: float = 2.0, mouse: bool = True) -> int:
+def run_app(
+    run: RunDirectory | None = None, pane: str | None = None, *, ascii: bool | None = None, fps: float = 2.0, mouse: bool = True, colours: str = "auto"
+) -> int:
     """Run the app on this terminal until it is left; the exit code.
 
-    Without a run it opens where it was left, or on the list of runs.
+    Without a run it opens where it was left, or on the list of runs. Signs (`ascii` None) and `colours` ("auto") are chosen by what the terminal can.
     """
     settings = remembered.recall()
+    kind = terminal_kind(os.environ, sys.stdout.encoding or "")
     place: Pane | None = next((known for known in PANES if known == pane), None)
     recalled = run is None and place is None
     if recalled:
         run, place = remembered.last_place(settings)
-    app = RnnlmApp(run, place, ascii_only=ascii, fps=fps, settings=settings)
+    signs = not kind.braille if ascii is None else ascii
+    app = RnnlmApp(run, place, ascii_only=signs, fps=fps, settings=settings, kind=kind, colours=colour_name(colours))
     app.prefer_living = recalled and place == "runs"
     code = app.run(mouse=mouse)
     threads.wait_for_threads()

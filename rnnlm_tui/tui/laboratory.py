@@ -45,6 +45,7 @@ class LaboratoryApp(App[int]):
         self.run_directory = run
         self.snapshot: RunSnapshot | None = None
         self.summaries: tuple[RunSummary, ...] | None = None
+        self.compared: tuple[RunSnapshot, ...] = ()
         self.machine: MachineFacts | None = None
         self.draft: RunConfig | None = None
         self.selected_checkpoint: str | None = None
@@ -124,6 +125,9 @@ class LaboratoryApp(App[int]):
 
     def look_now(self) -> None:
         self.watcher.look_now()
+
+    def look_at(self, steps: tuple[int, int] | None) -> None:
+        self.watcher.look_at(steps)
 
     def start_run(self, config: RunConfig, name: str | None = None, refused: Callable[[InputError], None] | None = None) -> None:
         def failed(error: RnnlmError | OSError) -> None:
@@ -240,6 +244,7 @@ class LaboratoryApp(App[int]):
     def remember(self) -> None:
         """Keep run and pane for the next start."""
         self.watcher.want_list(self.current_mode in ("runs", "train", "compare"))
+        self.watcher.compare(self.marked if self.current_mode == "compare" else ())
         self.settings["pane"] = self.current_mode
         self.settings["marked"] = list(self.marks.places)
         self.settings["run"] = self.run_directory.name if self.run_directory else ""

@@ -36,6 +36,15 @@ class SnapshotChanged(Message):
         """All there is to show of the open run, frozen."""
 
 
+class ComparedChanged(Message):
+    """The runs that are compared have something new."""
+
+    def __init__(self, snapshots: tuple[RunSnapshot, ...]) -> None:
+        super().__init__()
+        self.snapshots = snapshots
+        """Those that have been read, in the order of their letters."""
+
+
 class RunsChanged(Message):
     """The list of runs has something new."""
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.tui import crash
-from rnnlm_tui.tui.messages import MachineSeen, Notice, Noticed, RunsChanged, SnapshotChanged
+from rnnlm_tui.tui.compared_runs import ComparedRuns
+from rnnlm_tui.tui.messages import ComparedChanged, MachineSeen, Notice, Noticed, RunsChanged, SnapshotChanged
 
 if TYPE_CHECKING:
     from textual.message import Message
@@ -38,25 +39,40 @@ class Watcher:
         self._run: RunDirectory | None = None
         self._monitor: Monitor | None = None
         self._monitored: RunDirectory | None = None
-        self._list_wanted = True
+        self._steps: tuple[int, int] | None = None
+        self._list_wanted = self._list_asked = True
         self._summaries: tuple[RunSummary, ...] | None = None
         self._complaint = ""
+        self._compared = ComparedRuns(services, lambda snapshots: self._post(ComparedChanged(snapshots)), self._unreadable)
         self.looks = 0
         """How often the thread has looked, for whoever waits for it."""
 
     def open(self, run: RunDirectory | None) -> None:
-        """Watch this run from now on, at once."""
+        """Watch this run from now on, at once, and all of its steps."""
+        self._steps = None
         self._run = run
+        self.look_now()
+
+    def look_at(self, steps: tuple[int, int] | None) -> None:
+        """The charts show only these steps, the first and the last of them: read them as fine as they lie, at once. None: they show the whole run."""
+        if steps != self._steps:
+            self._steps = steps
+            self._wake.set()
+
+    def compare(self, names: tuple[str, ...]) -> None:
+        """Follow these runs as well; none while nothing shows them."""
+        self._compared.want(names)
         self._wake.set()
 
     def want_list(self, wanted: bool) -> None:
         """Whether anything on the screen shows the list of runs."""
         self._list_wanted = wanted
         if wanted:
-            self._wake.set()
+            self.look_now()
 
     def look_now(self) -> None:
-        """Look at once, for a command was just answered."""
+        """Look at once, at the list too, for a command was just answered."""
+        self._list_asked = True
         self._wake.set()
 
     def close(self) -> None:
@@ -69,12 +85,13 @@ class Watcher:
         sleep(FIRST_LOOK_SECONDS)
         next_list = next_machine = 0.0
         while not self._closing:
-            woken = self._wake.is_set()
             self._wake.clear()
             now = monotonic()
             self._look_at_run()
+            self._guarded(self._compared.look)
             self.looks += 1
-            if now >= next_list or (woken and self._list_wanted):
+            if now >= next_list or (self._list_asked and self._list_wanted):
+                self._list_asked = False
                 self._look_at_list()
                 next_list = monotonic() + (RUNS_SECONDS if self._list_wanted else HIDDEN_RUNS_SECONDS)
             if now >= next_machine:
@@ -82,6 +99,7 @@ class Watcher:
                 next_machine = monotonic() + MACHINE_SECONDS
             self._wake.wait(self._seconds)
         self._leave_run()
+        self._compared.close()
 
     def _look_at_run(self) -> None:
         run = self._run
@@ -94,6 +112,7 @@ class Watcher:
         def look() -> None:
             if self._monitor is None:
                 self._monitor = self._services.monitor(run)
+            self._monitor.look_at(self._steps)
             snapshot = self._monitor.poll()
             if snapshot is not None and run is self._run:
                 self._post(SnapshotChanged(snapshot))
@@ -125,6 +144,10 @@ class Watcher:
             if type(error).__name__ != self._complaint:
                 log = crash.keep_traceback(error)
                 self._complain(type(error).__name__, f"looking at the runs failed ({type(error).__name__})", f"the details are in {log}" if log else "")
+
+    def _unreadable(self, name: str, error: RnnlmError | OSError) -> None:
+        text, hint = (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
+        self._complain(f"{name}: {text}", f"{name}: {text}", hint)
 
     def _complain(self, about: str, text: str, hint: str) -> None:
         if about != self._complaint:

@@ -12,8 +12,8 @@ from rnnlm_tui.contract.reference_curve import REFERENCE
 from rnnlm_tui.contract.status import EvaluationFigures
 from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.widgets import train_data
+from rnnlm_tui.tui.widgets.axes import AXES, Axis
 from rnnlm_tui.tui.widgets.chart import Chart
-from rnnlm_tui.tui.widgets.train_data import Axis
 from tests.tui.book_run import EVERY, STEPS, TOKENS_A_STEP, book_run, slice_loss
 from tests.tui.fakes import make_snapshot
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
@@ -39,12 +39,12 @@ def test_of_several_epochs_only_the_first_has_the_reference_behind_it() -> None:
 
 
 def test_training_time_of_another_machine_is_no_axis_for_it() -> None:
-    assert train_data.perplexity_data(book_run(), "time").guides == ()
+    assert train_data.perplexity_data(book_run(), "active").guides == ()
 
 
 def test_before_the_first_step_only_steps_are_known() -> None:
     snapshot = book_run(step=0)
-    assert [bool(train_data.perplexity_data(snapshot, axis).guides) for axis in train_data.AXES] == [True, False, False, False]
+    assert [bool(train_data.perplexity_data(snapshot, axis).guides) for axis in AXES] == [True, False, False, False, False]
 
 
 def test_the_loss_has_the_reference_in_nats() -> None:

@@ -10,8 +10,8 @@ from rnnlm_tui.contract.metrics import EvaluationRow
 from rnnlm_tui.contract.presets import BOOK, ELMAN
 from rnnlm_tui.contract.status import BaselineFigures, SourceFigures
 from rnnlm_tui.store.series import empty_table
-from rnnlm_tui.tui.widgets import train_data
-from rnnlm_tui.tui.widgets.train_data import AXES, Axis
+from rnnlm_tui.tui.widgets import axes, train_data
+from rnnlm_tui.tui.widgets.axes import AXES, Axis
 from rnnlm_tui.tui.widgets.train_figures import trend
 from tests.tui.fakes import make_series, make_snapshot
 
@@ -41,18 +41,18 @@ def test_a_generated_source_shows_its_floor_and_others_the_bigram_on_the_set_the
 @pytest.mark.parametrize("axis", AXES)
 def test_a_step_between_buckets_lies_between_their_places(axis: Axis) -> None:
     series = make_series(1_000, width=4)
-    places = train_data.places_on(series, axis)
-    between = train_data.place_of(series, axis, 402)
+    places = axes.places_on(series, axis)
+    between = axes.place_of(series, axis, 402)
     assert places[99] < between < places[100]
-    assert train_data.place_of(series, axis, 5_000) == (5_000 if axis == "step" else places[-1])
+    assert axes.place_of(series, axis, 5_000) == (5_000 if axis == "step" else places[-1])
 
 
 @pytest.mark.parametrize("axis", AXES)
 def test_the_planned_end_lies_past_the_newest_point(axis: Axis) -> None:
     snapshot = make_snapshot(step=2_000)
-    end = train_data.planned_end(snapshot, axis)
+    end = axes.planned_end(snapshot, axis)
     assert end is not None
-    assert end > train_data.places_on(snapshot.series, axis)[-1]
+    assert end > axes.places_on(snapshot.series, axis)[-1]
 
 
 @pytest.mark.parametrize("axis", AXES)

@@ -50,6 +50,7 @@ from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.tui.actions import Action, Pane, actions_for
 from rnnlm_tui.tui.messages import Notice
 from rnnlm_tui.tui.narrow_updates import NarrowCompositor
+from rnnlm_tui.tui.newest_size import NewestSize
 from rnnlm_tui.tui.sizes import SMALLEST
 from rnnlm_tui.tui.widgets.frame import FooterLine, IdentityLine, PanesLine
 from rnnlm_tui.tui.widgets.identity import run_identity
@@ -75,6 +76,8 @@ class Laboratory(Protocol):
     """The open run as it is now; None until it has been read."""
     summaries: tuple[RunSummary, ...] | None
     """All runs, newest first; None until they have been read."""
+    compared: tuple[RunSnapshot, ...]
+    """The marked runs as they are now, in the order of their letters, as far as they have been read; only while the compare pane shows."""
     machine: MachineFacts | None
     """What this machine is; None for the first moment."""
     draft: RunConfig | None
@@ -130,6 +133,9 @@ class Laboratory(Protocol):
     def look_now(self) -> None:
         """Look at the runs at once, for something changed them."""
 
+    def look_at(self, steps: tuple[int, int] | None) -> None:
+        """The charts show only these steps, the first and the last of them: `snapshot.detail` has them at once. None: they show the whole run."""
+
     def keep_settings(self) -> None:
         """Write `settings` down for the next start, soon and once however often it is asked."""
 
@@ -154,7 +160,7 @@ class Laboratory(Protocol):
         """The sampler, started if it is not yet."""
 
 
-class PaneScreen(Screen[None]):
+class PaneScreen(NewestSize, Screen[None]):
     """The base of all panes: identity, panes line, body, footer."""
 
     PANE: ClassVar[Pane]

@@ -18,12 +18,12 @@ from rnnlm_tui.tui.actions import Action, actions_for, bindings_for
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.sizes import WIDE_FROM
 from rnnlm_tui.tui.widgets import palette, train_data
+from rnnlm_tui.tui.widgets.axes import AXES, Axis, places_on
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 from rnnlm_tui.tui.widgets.identity import device_name, machine_label
 from rnnlm_tui.tui.widgets.machine_panel import MachinePanel
 from rnnlm_tui.tui.widgets.run_lists import EventsPanel, OtherRuns
 from rnnlm_tui.tui.widgets.samples import SampleLines, SamplesPanel, trouble_lines
-from rnnlm_tui.tui.widgets.train_data import AXES, Axis
 from rnnlm_tui.tui.widgets.train_figures import TrainFigures
 from rnnlm_tui.tui.widgets.train_layout import Placed, Places, arrangement
 
@@ -255,7 +255,7 @@ class TrainScreen(PaneScreen):
         chart = self.query_one(f"#{self._chosen}", Chart)
         if self.snapshot is None or not len(self.snapshot.series.step):
             return
-        newest = train_data.places_on(self.snapshot.series, self._axis)[-1]
+        newest = places_on(self.snapshot.series, self._axis)[-1]
         start, end = chart.window
         place = newest if chart.cursor is None else chart.cursor + columns * chart.column_width
         self._set_cursor(min(max(place, start), end))

@@ -3,69 +3,23 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rnnlm_tui.contract.figures import figure, scientific, short
 from rnnlm_tui.contract.metrics import during_run
 from rnnlm_tui.contract.reference_curve import REFERENCE_NAME, reference_course
 from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, Mark, XFormat
+from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, place_ahead, place_of, places_on, planned_end
+from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, Mark
 from rnnlm_tui.tui.widgets.content import plain
 
 if TYPE_CHECKING:
-    from rnnlm_tui.contract.metrics import EvaluationRow
-    from rnnlm_tui.store.series import SeriesTable
+    from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
-Axis = Literal["step", "tokens", "epoch", "time"]
-AXES: tuple[Axis, ...] = ("step", "tokens", "epoch", "time")
 MOST_LOSS = 700.0
 """exp of more is no float any more."""
-
-
-def places_on(series: SeriesTable, axis: Axis) -> Sequence[float]:
-    """x of every bucket."""
-    return {"step": series.step, "tokens": series.tokens, "epoch": series.epoch, "time": series.active}[axis]
-
-
-def place_of(series: SeriesTable, axis: Axis, step: float) -> float:
-    """x of a step that has no bucket of its own, between its neighbours."""
-    if axis == "step" or not len(series.step):
-        return step
-    places = places_on(series, axis)
-    index = bisect_left(series.step, step)
-    if index >= len(series.step):
-        return places[-1]
-    before_step, before = (series.step[index - 1], places[index - 1]) if index else (0.0, 0.0)
-    span = series.step[index] - before_step
-    return before + (places[index] - before) * ((step - before_step) / span if span > 0 else 1.0)
-
-
-def planned_end(snapshot: RunSnapshot, axis: Axis) -> float | None:
-    """x of the run's planned end, None where that is not known. A run that ended early keeps it: the empty part is what was not trained."""
-    summary, series = snapshot.summary, snapshot.series
-    if summary.max_steps is None or not summary.max_steps:
-        return None
-    if axis == "step":
-        return float(summary.max_steps)
-    if axis == "epoch" and summary.epochs is not None:
-        return float(summary.epochs)
-    if not summary.step or not len(series.step):
-        return None
-    return places_on(series, axis)[-1] * summary.max_steps / series.step[-1]
-
-
-def place_ahead(series: SeriesTable, axis: Axis, step: float) -> float | None:
-    """x of any step, beyond the newest as well: at the tokens and epochs a step that the run has shown so far. None where that can't be told: a time to come is no place for another machine's run."""
-    if axis == "step":
-        return step
-    if axis == "time" or not len(series.step):
-        return None
-    newest = series.step[-1]
-    return place_of(series, axis, step) if step <= newest else places_on(series, axis)[-1] * step / newest
 
 
 def exponentials(losses: Sequence[float]) -> list[float]:
@@ -107,7 +61,7 @@ def score_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
     curve = ChartSeries(
         name=held_out_name(snapshot),
         colour=palette.VALIDATION,
-        x=[place_of(snapshot.series, axis, row.step) for row in rows],
+        x=[place_of(snapshot.series, axis, row.step, row.time) for row in rows],
         mean=[row.bits_per_byte for row in rows],
         current=figure(rows[-1].bits_per_byte) if rows else "",
         smooth=False,
@@ -163,7 +117,7 @@ def _learning(snapshot: RunSnapshot, axis: Axis, title: str, log: bool, of: Call
     judged = ChartSeries(
         name=held_out_name(snapshot),
         colour=palette.VALIDATION,
-        x=[place_of(series, axis, row.step) for row in rows],
+        x=[place_of(series, axis, row.step, row.time) for row in rows],
         mean=of([row.loss for row in rows]),
         current=f"{figure(rows[-1].loss if nats else rows[-1].perplexity)}{star}" if rows else "",
         smooth=False,
@@ -203,12 +157,15 @@ def _reference(snapshot: RunSnapshot, axis: Axis, *, nats: bool) -> tuple[ChartS
 
 def marks(snapshot: RunSnapshot, axis: Axis) -> tuple[Mark, ...]:
     """`c` where a checkpoint lies, ★ at the best one, ↻ where the run was resumed, ✗ where updates were left out, ↑ where the loss jumped."""
-    place = partial(place_of, snapshot.series, axis)
-    resumed = [Mark(place(event.step), "↻", palette.WARN) for event in snapshot.events if event.kind == "resumed" and event.attempt > 1]
-    skipped = [Mark(place(event.step), "✗", palette.BAD) for event in snapshot.events if event.kind == "skipped"]
-    jumped = [Mark(place(event.step), "↑", palette.WARN) for event in snapshot.events if event.kind == "spike"]
-    saved = [Mark(place(row.step), "c", palette.TEXT) for row in snapshot.checkpoints if not row.best]
-    best = [Mark(place(row.step), "★", palette.VALIDATION) for row in snapshot.checkpoints if row.best]
+
+    def place(row: EventRow | CheckpointRow) -> float:
+        return place_of(snapshot.series, axis, row.step, row.time)
+
+    resumed = [Mark(place(event), "↻", palette.WARN) for event in snapshot.events if event.kind == "resumed" and event.attempt > 1]
+    skipped = [Mark(place(event), "✗", palette.BAD) for event in snapshot.events if event.kind == "skipped"]
+    jumped = [Mark(place(event), "↑", palette.WARN) for event in snapshot.events if event.kind == "spike"]
+    saved = [Mark(place(row), "c", palette.TEXT) for row in snapshot.checkpoints if not row.best]
+    best = [Mark(place(row), "★", palette.VALIDATION) for row in snapshot.checkpoints if row.best]
     return (*saved, *jumped, *resumed, *skipped, *best)
 
 
@@ -245,7 +202,6 @@ def _chart(
     log: bool = False,
     from_zero: bool = False,
 ) -> ChartData:
-    x_format: XFormat = "duration" if axis == "time" else "count"
     return ChartData(
         title=title,
         series=series,
@@ -253,9 +209,9 @@ def _chart(
         guides=guides,
         marks=marks,
         x_end=planned_end(snapshot, axis),
-        x_label=axis,
+        x_label=AXIS_LABELS[axis],
         log_y=log,
         y_from_zero=from_zero,
         note="the first steps come when the corpus is ready" if snapshot.summary.status == "preparing" else "",
-        x_format=x_format,
+        x_format=AXIS_FORMATS[axis],
     )

@@ -1,0 +1,114 @@
+"""The compare screen: the curves of the marked runs over each other, their figures, and the settings in which they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.events import Resize
+from textual.geometry import Size
+
+from rnnlm_tui.tui.actions import Action, actions_for, bindings_for
+from rnnlm_tui.tui.screens.charted import ChartedScreen
+from rnnlm_tui.tui.widgets import palette
+from rnnlm_tui.tui.widgets.axes import AXES, Axis
+from rnnlm_tui.tui.widgets.chart import Chart, ChartData
+from rnnlm_tui.tui.widgets.compare_data import COMPARED_CHARTS, Compared, ComparedRun, differences, span
+from rnnlm_tui.tui.widgets.compare_layout import compare_arrangement
+from rnnlm_tui.tui.widgets.compare_tables import ComparedRunsPanel
+from rnnlm_tui.tui.widgets.train_layout import Placed, Places
+
+if TYPE_CHECKING:
+    from rnnlm_tui.supervisor.monitor import RunSnapshot
+
+FRAME_ROWS = 3
+
+
+class CompareScreen(ChartedScreen):
+    """The marked runs side by side."""
+
+    PANE = "compare"
+    BINDINGS = bindings_for("compare")
+    CHARTS = tuple(COMPARED_CHARTS)
+    AXES = AXES
+
+    def compose_body(self) -> ComposeResult:
+        yield Placed(*(Chart(id=name) for name in COMPARED_CHARTS), ComparedRunsPanel(id="compared-runs"), places=self._places(self.app.size), id="placed")
+
+    def on_resize(self, event: Resize) -> None:
+        self.query_one(Placed).place(self._places(event.size))
+        self.refresh_all()
+
+    # showing
+
+    def show_snapshot(self, snapshot: RunSnapshot | None) -> None:  # noqa: ARG002 (the open run is one of the compared, or not)
+        self._show(self._runs())
+
+    def show_compared(self, snapshots: tuple[RunSnapshot, ...]) -> None:  # noqa: ARG002 (they stand on the app)
+        """The compared runs have something new."""
+        self.refresh_all()
+
+    def show_marks(self) -> None:
+        self.refresh_all()
+
+    def _runs(self) -> Compared:
+        """Those that are marked and have been read."""
+        known = {snapshot.summary.run: snapshot for snapshot in self.lab.compared}
+        marks = self.lab.marks
+        return [ComparedRun(marks.letter(name), marks.colour(name), known[name]) for name in marks.names if name in known]
+
+    def _show(self, runs: Compared) -> None:
+        placed = self.query_one(Placed)
+        if runs or not self.lab.marked:
+            placed.uncover()
+        self.take_view()
+        self.query_one(ComparedRunsPanel).show(runs, differences(runs))
+        places = self._places(self.app.size)
+        placed.place(places)
+        axis = cast(Axis, self.view.axis)
+        empty = ChartData("", (), note="space on the runs marks them, = compares them")
+        self.show_charts({name: data(runs, axis) if runs else empty for name, data in COMPARED_CHARTS.items() if name in places})
+
+    def _places(self, size: Size) -> Places:
+        lines = self.query_one(ComparedRunsPanel).lines if self.is_ready else 0
+        return compare_arrangement(Size(size.width, max(0, size.height - FRAME_ROWS)), self.CHARTS, self.chosen, lines, alone=self.stands_alone())
+
+    def identity(self, width: int) -> Content:
+        """`comparing A plain-otter  B brisk-heron`."""
+        marks = self.lab.marks
+        names = [Content.assemble((marks.letter(run.snapshot.summary.run), f"bold {run.colour}"), (f" {run.name}", palette.TEXT)) for run in self._runs()]
+        whole = Content("  ").join([Content.styled("comparing", palette.DIM), *names])
+        if whole.cell_length <= width:
+            return whole
+        return Content.assemble(("comparing ", palette.DIM), (f"{len(names)} runs", palette.TEXT))
+
+    def footer_entries(self) -> Sequence[tuple[Action, str]]:
+        order = ("next_chart", "log_scale", "next_axis", "smoother", "zoom_in", "cursor_right", "alone", "leave")
+        found = {entry.id: entry for entry in actions_for(self.PANE)}
+        return [(found[name], {"next_chart": "Figure"}.get(name, "")) for name in order]
+
+    # the charts
+
+    def ends(self) -> tuple[float, float] | None:
+        return span(self._runs(), cast(Axis, self.view.axis))
+
+    def view_key(self) -> str:
+        return "=compare"  # no run can have this name
+
+    def action_table_down(self) -> None:
+        self.query_one(ComparedRunsPanel).scroll_lines(3)
+
+    def action_table_up(self) -> None:
+        self.query_one(ComparedRunsPanel).scroll_lines(-3)
+
+    def csv_name(self) -> str:
+        return self.chosen
+
+    def action_leave_field(self) -> None:
+        """`esc`: as on every screen with charts, then back to the list of runs."""
+        if self.cursor is None and not self.stands_alone():
+            self.lab.open_pane("runs")
+        else:
+            super().action_leave_field()

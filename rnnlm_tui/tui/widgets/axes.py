@@ -1,0 +1,112 @@
+"""The x axes of charts: step, tokens, epoch, active time, wall time; where a step or a moment of a run lies on each."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Literal
+
+from rnnlm_tui.tui.widgets.chart.data import XFormat
+
+if TYPE_CHECKING:
+    from array import array
+
+    from rnnlm_tui.store.series import SeriesTable
+    from rnnlm_tui.supervisor.monitor import RunSnapshot
+
+Axis = Literal["step", "tokens", "epoch", "active", "wall"]
+"""`active`: seconds of training, without pauses; `wall`: Unix seconds."""
+AXES: tuple[Axis, ...] = ("step", "tokens", "epoch", "active", "wall")
+AXIS_LABELS: dict[Axis, str] = {"step": "step", "tokens": "tokens", "epoch": "epoch", "active": "active time", "wall": "time of day"}
+"""As they stand in the bottom edge of a chart."""
+AXIS_FORMATS: dict[Axis, XFormat] = {"step": "count", "tokens": "count", "epoch": "count", "active": "duration", "wall": "clock"}
+
+
+def places_on(series: SeriesTable, axis: Axis) -> Sequence[float]:
+    """x of every bucket, ascending."""
+    if axis == "wall":
+        return ascending(series.time)
+    return {"step": series.step, "tokens": series.tokens, "epoch": series.epoch, "active": series.active}[axis]
+
+
+def ascending(times: array[float]) -> Sequence[float]:
+    """Times that a clock was set back in, held still until it has caught up."""
+    return list(accumulate(times, max))
+
+
+def place_of(series: SeriesTable, axis: Axis, step: float, time: float | None = None) -> float:
+    """x of a step that has no bucket of its own, between its neighbours; on the wall axis its own `time`, where that is known."""
+    if axis == "step":
+        return step
+    if axis == "wall" and time is not None:
+        return time
+    return between(series.step, places_on(series, axis), step, from_zero=axis != "wall") if len(series.step) else step
+
+
+def step_at(series: SeriesTable, axis: Axis, place: float) -> float:
+    """The step at an x, the newest one for what lies ahead: `place_of` turned around."""
+    if axis == "step":
+        return place
+    return between(places_on(series, axis), series.step, place, from_zero=axis != "wall") if len(series.step) else place
+
+
+def places_at(series: SeriesTable, axis: Axis, times: Sequence[float]) -> Sequence[float]:
+    """x of moments, ascending: of what was measured between steps. All that lies before the first step has the x of the run's start."""
+    if axis == "wall":
+        return list(accumulate(times, max))
+    if not len(series.step):
+        return [0.0] * len(times)
+    known, places = ascending(series.time), places_on(series, axis)
+    start = known[0] - (series.active[0] if len(series.active) else 0.0)
+    found: list[float] = []
+    at, size, before_time, before = 0, len(known), start, 0.0
+    for time in accumulate(times, max):
+        while at < size and known[at] < time:
+            before_time, before = known[at], places[at]
+            at += 1
+        if at >= size:
+            found.append(places[-1])
+            continue
+        span = known[at] - before_time
+        share = (time - before_time) / span if span > 0 else 1.0
+        found.append(before + (places[at] - before) * min(max(share, 0.0), 1.0))
+    return found
+
+
+def between(known: Sequence[float], places: Sequence[float], value: float, *, from_zero: bool = True) -> float:
+    """The place of a value between its neighbours; that of the last one beyond the end; before the first one on the line from 0, or the first one's."""
+    index = bisect_left(known, value)
+    if index >= len(known):
+        return places[-1]
+    if not index and not from_zero:
+        return places[0]
+    before_value, before = (known[index - 1], places[index - 1]) if index else (0.0, 0.0)
+    span = known[index] - before_value
+    return before + (places[index] - before) * ((value - before_value) / span if span > 0 else 1.0)
+
+
+def planned_end(snapshot: RunSnapshot, axis: Axis) -> float | None:
+    """x of the run's planned end, None where that is not known. A run that ended early keeps it, but for the time of day: the empty part is what was not trained."""
+    summary, series = snapshot.summary, snapshot.series
+    if summary.max_steps is None or not summary.max_steps:
+        return None
+    if axis == "step":
+        return float(summary.max_steps)
+    if axis == "epoch" and summary.epochs is not None:
+        return float(summary.epochs)
+    if not summary.step or not len(series.step):
+        return None
+    if axis == "wall":
+        return None if summary.eta_seconds is None else series.time[-1] + summary.eta_seconds
+    return places_on(series, axis)[-1] * summary.max_steps / series.step[-1]
+
+
+def place_ahead(series: SeriesTable, axis: Axis, step: float) -> float | None:
+    """x of any step, beyond the newest as well: at the tokens and epochs a step that the run has shown so far. None where that can't be told: a time to come is no place for another machine's run."""
+    if axis == "step":
+        return step
+    if axis in ("active", "wall") or not len(series.step):
+        return None
+    newest = series.step[-1]
+    return place_of(series, axis, step) if step <= newest else places_on(series, axis)[-1] * step / newest

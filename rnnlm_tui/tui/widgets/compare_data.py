@@ -1,0 +1,192 @@
+"""The curves of several runs over each other, each in the colour of its letter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rnnlm_tui.contract.figures import figure, scientific, short
+from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, place_of, places_on, planned_end
+from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, XFormat
+from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.train_data import exponentials, held_out, level_name, level_to_beat
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.metrics import EvaluationRow
+    from rnnlm_tui.supervisor.monitor import RunSnapshot
+
+SINCE_START = "since start"
+"""The wall axis of runs that were trained on different days: the time since each began."""
+MOST_NAME = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRun:
+    """A marked run with what it is known by."""
+
+    letter: str
+    colour: str
+    snapshot: RunSnapshot
+
+    @property
+    def name(self) -> str:
+        """Its name, harmless and not too long for a legend."""
+        return plain(self.snapshot.summary.run, limit=MOST_NAME, newlines="show")
+
+
+Compared = Sequence[ComparedRun]
+
+
+def validation_data(runs: Compared, axis: Axis) -> ChartData:
+    """Perplexity on held-out text."""
+    return _held_out(runs, axis, "Validation perplexity", lambda rows: exponentials([row.loss for row in rows]), log=True, levels=_common_level(runs))
+
+
+def bits_data(runs: Compared, axis: Axis) -> ChartData:
+    """Bits a byte on held-out text: compares across tokenizers."""
+    return _held_out(runs, axis, "Bits per byte", lambda rows: [row.bits_per_byte for row in rows])
+
+
+def loss_data(runs: Compared, axis: Axis) -> ChartData:
+    """Training loss."""
+    return _trained(runs, axis, "Training loss", "loss", figure)
+
+
+def speed_data(runs: Compared, axis: Axis) -> ChartData:
+    """Training tokens a second."""
+    return _trained(runs, axis, "Tokens/s", "tokens_per_second", short, from_zero=True)
+
+
+def gradient_data(runs: Compared, axis: Axis) -> ChartData:
+    """The gradient's norm before clipping."""
+    return _trained(runs, axis, "Gradient norm", "grad_norm", figure, from_zero=True)
+
+
+def rate_data(runs: Compared, axis: Axis) -> ChartData:
+    """The learning rate."""
+    return _trained(runs, axis, "Learning rate", "learning_rate", scientific, from_zero=True, smooth=False)
+
+
+COMPARED_CHARTS: dict[str, Callable[[Compared, Axis], ChartData]] = {
+    "compare-validation": validation_data,
+    "compare-loss": loss_data,
+    "compare-bits": bits_data,
+    "compare-speed": speed_data,
+    "compare-gradient": gradient_data,
+    "compare-rate": rate_data,
+}
+"""Id of a chart to what it shows, in the order that tab goes through."""
+
+
+def comparable(runs: Compared) -> bool:
+    """Whether perplexities compare: the same text in the same tokens, judged on the same set."""
+    configs = [run.snapshot.config for run in runs]
+    return all((one.corpus, one.tokenizer, one.evaluation.split) == (configs[0].corpus, configs[0].tokenizer, configs[0].evaluation.split) for one in configs)
+
+
+def differences(runs: Compared) -> list[tuple[str, list[str]]]:
+    """The settings in which the runs differ, with each run's value."""
+
+    def flat(values: dict[str, object], above: str = "") -> dict[str, str]:
+        found: dict[str, str] = {}
+        for key, value in values.items():
+            found |= flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": str(value)}
+        return found
+
+    settings = [flat(run.snapshot.config.model_dump(mode="json")) for run in runs]
+    keys = list(dict.fromkeys(key for values in settings for key in values))
+    return [(key, row) for key in keys if len(set(row := [values.get(key, "") for values in settings])) > 1]
+
+
+def first_time(run: ComparedRun) -> float:
+    """Unix seconds at which the run's training began; 0 before its first step."""
+    series = run.snapshot.series
+    return series.time[0] - series.active[0] if len(series.time) else 0.0
+
+
+def span(runs: Compared, axis: Axis) -> tuple[float, float] | None:
+    """x of the first and of the newest step of any run; None where none has a step."""
+    ends = [(places[0], places[-1]) for run in runs if len(places := _places(run, axis))]
+    return (min(first for first, _ in ends), max(last for _, last in ends)) if ends else None
+
+
+def _places(run: ComparedRun, axis: Axis) -> Sequence[float]:
+    places = places_on(run.snapshot.series, axis)
+    if axis != "wall":
+        return places
+    start = first_time(run)
+    return [place - start for place in places]
+
+
+def _place(run: ComparedRun, axis: Axis, row: EvaluationRow) -> float:
+    place = place_of(run.snapshot.series, axis, row.step, row.time)
+    return max(0.0, place - first_time(run)) if axis == "wall" else place
+
+
+def _held_out(
+    runs: Compared,
+    axis: Axis,
+    title: str,
+    of: Callable[[list[EvaluationRow]], Sequence[float]],
+    *,
+    log: bool = False,
+    levels: tuple[Baseline, ...] = (),
+) -> ChartData:
+    curves = []
+    for run in runs:
+        rows = held_out(run.snapshot)
+        values = of(rows)
+        current = figure(values[-1]) if values else ""
+        places = [_place(run, axis, row) for row in rows]
+        curves.append(ChartSeries(run.name, run.colour, places, values, current=current, marker=run.letter, smooth=False, geometric=log))
+    return _overlay(runs, axis, title, curves, log=log, levels=levels)
+
+
+def _trained(runs: Compared, axis: Axis, title: str, column: str, write: Callable[[float], str], *, from_zero: bool = False, smooth: bool = True) -> ChartData:
+    curves = []
+    for run in runs:
+        band = run.snapshot.series.columns[column]
+        current = _newest(run, column, write)
+        curves.append(ChartSeries(run.name, run.colour, _places(run, axis), band.mean, current=current, marker=run.letter, smooth=smooth, y_format=write))
+    return _overlay(runs, axis, title, curves, from_zero=from_zero)
+
+
+def _newest(run: ComparedRun, column: str, write: Callable[[float], str]) -> str:
+    summary = run.snapshot.summary
+    if not len(run.snapshot.series.step):
+        return ""
+    values = {
+        "loss": summary.train.loss,
+        "tokens_per_second": summary.tokens_per_second,
+        "grad_norm": summary.train.grad_norm,
+        "learning_rate": summary.train.learning_rate,
+    }
+    value = values[column]
+    return "" if value is None else write(value)
+
+
+def _common_level(runs: Compared) -> tuple[Baseline, ...]:
+    """The level to beat, where it is the same for all."""
+    levels = {level_to_beat(run.snapshot) for run in runs}
+    level = next(iter(levels)) if len(levels) == 1 else None
+    return () if level is None or not math.isfinite(level[1]) else (Baseline(level[1], f"{level_name(runs[0].snapshot)} {figure(level[1])}"),)
+
+
+def _overlay(
+    runs: Compared, axis: Axis, title: str, curves: Sequence[ChartSeries], *, log: bool = False, from_zero: bool = False, levels: tuple[Baseline, ...] = ()
+) -> ChartData:
+    ends = [planned_end(run.snapshot, axis) for run in runs] if axis != "wall" else []
+    known = [end for end in ends if end is not None]
+    x_format: XFormat = "duration" if axis == "wall" else AXIS_FORMATS[axis]
+    return ChartData(
+        title=title,
+        series=tuple(curves),
+        baselines=levels,
+        x_end=max(known) if known and len(known) == len(ends) else None,
+        x_label=SINCE_START if axis == "wall" else AXIS_LABELS[axis],
+        log_y=log,
+        y_from_zero=from_zero,
+        x_format=x_format,
+    )
