@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Literal
 from rnnlm_tui.tui.widgets.chart.data import XFormat
 
 if TYPE_CHECKING:
-    from array import array
-
     from rnnlm_tui.store.series import SeriesTable
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
@@ -30,7 +28,7 @@ def places_on(series: SeriesTable, axis: Axis) -> Sequence[float]:
     return {"step": series.step, "tokens": series.tokens, "epoch": series.epoch, "active": series.active}[axis]
 
 
-def ascending(times: array[float]) -> Sequence[float]:
+def ascending(times: Sequence[float]) -> Sequence[float]:
     """Times that a clock was set back in, held still until it has caught up."""
     return list(accumulate(times, max))
 
@@ -54,14 +52,14 @@ def step_at(series: SeriesTable, axis: Axis, place: float) -> float:
 def places_at(series: SeriesTable, axis: Axis, times: Sequence[float]) -> Sequence[float]:
     """x of moments, ascending: of what was measured between steps. All that lies before the first step has the x of the run's start."""
     if axis == "wall":
-        return list(accumulate(times, max))
+        return ascending(times)
     if not len(series.step):
         return [0.0] * len(times)
     known, places = ascending(series.time), places_on(series, axis)
     start = known[0] - (series.active[0] if len(series.active) else 0.0)
     found: list[float] = []
     at, size, before_time, before = 0, len(known), start, 0.0
-    for time in accumulate(times, max):
+    for time in ascending(times):
         while at < size and known[at] < time:
             before_time, before = known[at], places[at]
             at += 1

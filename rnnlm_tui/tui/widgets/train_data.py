@@ -66,7 +66,7 @@ def score_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
         current=figure(rows[-1].bits_per_byte) if rows else "",
         smooth=False,
     )
-    return _chart(snapshot, axis, "Bits per byte", (curve,))
+    return chart_data(snapshot, axis, "Bits per byte", (curve,))
 
 
 def held_out(snapshot: RunSnapshot) -> list[EvaluationRow]:
@@ -129,7 +129,7 @@ def _learning(snapshot: RunSnapshot, axis: Axis, title: str, log: bool, of: Call
         else (Baseline(math.log(level[1]) if nats else level[1], f"{level_name(snapshot)} {figure(math.log(level[1]) if nats else level[1])}"),)
     )
     shown = (train, judged) if rows else (train,)
-    return _chart(
+    return chart_data(
         snapshot, axis, title, shown, baselines=levels, guides=_reference(snapshot, axis, nats=nats), log=log, marks=() if nats else marks(snapshot, axis)
     )
 
@@ -187,10 +187,10 @@ def _one(
         smooth=smooth,
         y_format=write,
     )
-    return _chart(snapshot, axis, title, (curve,), from_zero=from_zero, baselines=baselines)
+    return chart_data(snapshot, axis, title, (curve,), from_zero=from_zero, baselines=baselines)
 
 
-def _chart(
+def chart_data(
     snapshot: RunSnapshot,
     axis: Axis,
     title: str,
@@ -201,7 +201,9 @@ def _chart(
     marks: tuple[Mark, ...] = (),
     log: bool = False,
     from_zero: bool = False,
+    y_unit: str = "",
 ) -> ChartData:
+    """A chart of this run over that axis."""
     return ChartData(
         title=title,
         series=series,
@@ -214,4 +216,5 @@ def _chart(
         y_from_zero=from_zero,
         note="the first steps come when the corpus is ready" if snapshot.summary.status == "preparing" else "",
         x_format=AXIS_FORMATS[axis],
+        y_unit=y_unit,
     )
