@@ -111,9 +111,10 @@ def delete(run: Annotated[str, typer.Argument(metavar="RUN", help="The run's who
     """Move a run that is not running to the trash."""
     from rnnlm_tui.cli.output import line
     from rnnlm_tui.errors import UnknownRunError
-    from rnnlm_tui.store.runs import delete_run, find_run
+    from rnnlm_tui.store.runs import find_run
+    from rnnlm_tui.store.trash import delete_run
 
     directory = find_run(run)
     if directory.name != run:
         raise UnknownRunError(f'no run is called "{run}"', hint=f'to delete "{directory.name}", write its whole name')
-    line(f"{directory.name} is in the trash: {delete_run(directory)}")
+    line(f"{directory.name} is in the trash: {delete_run(directory).path}")

@@ -1,12 +1,15 @@
-"""Creating, listing, finding and deleting runs."""
+"""Creating, listing, finding and renaming runs."""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import tomli_w
@@ -18,6 +21,7 @@ from rnnlm_tui.errors import RunNameError, RunStateError, UnknownRunError, near_
 from rnnlm_tui.store.atomic import TEMPORARY_PREFIX, fsync_directory, make_private_directory, storage_errors, write_text_atomically
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.database_place import choose_place, remove_from_here
+from rnnlm_tui.store.former_names import keep_former_name, run_once_called
 from rnnlm_tui.store.locations import runs_dir, trash_dir
 from rnnlm_tui.store.locks import RunLock
 from rnnlm_tui.store.names import ADJECTIVES, ANIMALS
@@ -26,6 +30,8 @@ from rnnlm_tui.store.run_directory import RUN_NAME, RunDirectory, check_run_name
 _ABANDONED_SECONDS = 3_600.0
 """A half-made run older than this was left by a process that died, and is swept."""
 _SHOWN_NAMES = 8
+TRASHED = re.compile(rf"({RUN_NAME.pattern})\.(\d{{8}}T\d{{6}})\.[0-9a-f]{{4}}")
+"""A deleted run's folder: the name that it had, the local time of its deletion, and what tells two of one second apart."""
 
 
 def suggest_name() -> str:
@@ -53,9 +59,11 @@ def create_run(config: RunConfig, name: str | None = None, parent: str | None = 
     """
     config = _with_absolute_paths(parse_config(config_to_raw(config)))
     if name is not None:
-        _refuse_taken(check_run_name(name))
+        check_run_name(name)
     make_private_directory(runs_dir())
-    _sweep_abandoned(runs_dir())
+    if name is not None:
+        refuse_taken(name)
+    sweep_abandoned(runs_dir())
     half_made = runs_dir() / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
     make_private_directory(half_made)
     place = None
@@ -96,45 +104,83 @@ def find_run(name_or_prefix: str) -> RunDirectory:
     if matches:
         more = f" and {len(matches) - _SHOWN_NAMES} more" if len(matches) > _SHOWN_NAMES else ""
         raise UnknownRunError(f"{shown} begins the names of {len(matches)} runs: {', '.join(matches[:_SHOWN_NAMES])}{more}", hint="type more of the name")
+    renamed = run_once_called(name_or_prefix, _run_paths())
+    if renamed is not None:
+        raise UnknownRunError(f"no run {shown}", hint=f'it is called "{renamed.name}" now')
     hint = near_names(name_or_prefix[:64], names) or ("`rnnlm-tui runs` lists them" if names else "there are no runs yet: `rnnlm-tui train` starts one")
     raise UnknownRunError(f"no run {shown}", hint=hint)
 
 
 def run_named(name: str) -> RunDirectory:
-    """The run of exactly that name, for what another run's file says.
+    """The run of exactly that name, or the one that had it before, for what another run's file says.
 
     Raises:
         UnknownRunError: there is none, with near names.
     """
     names = sorted(path.name for path in _run_paths())
-    if name not in names:
-        raise UnknownRunError(f"no run {_shown(name)}", hint=near_names(name[:64], names))
+    if name in names:
+        return RunDirectory(runs_dir() / name)
+    renamed = run_once_called(name, _run_paths())
+    if renamed is not None:
+        return renamed
+    raise UnknownRunError(f"no run {_shown(name)}", hint=near_names(name[:64], names))
+
+
+def rename_run(run: RunDirectory, name: str) -> RunDirectory:
+    """Give a run that nobody trains another name; returns where it lies now.
+
+    Runs that started from its weights keep the name that they know: it leads here, so no other run may take it.
+
+    Raises:
+        RunNameError: the name is impossible or taken.
+        RunStateError: a worker holds it.
+        StorageError: it can't be renamed.
+    """
+    if check_run_name(name) == run.name:
+        return run
+    with held_by_nobody(run, "renamed"):
+        return move_in_place(run, run.name, name)
+
+
+def move_in_place(run: RunDirectory, former: str, name: str) -> RunDirectory:
+    """Move a run's folder to where the run of that name lies, and keep its former name where others know it by that.
+
+    Raises:
+        RunNameError: the name is impossible or taken.
+        StorageError: it can't be moved.
+    """
+    refuse_taken(check_run_name(name), but=run)
+    keep_former_name(run, former, name, [*_run_paths(), *trashed_paths()])
+    with storage_errors("move", run.path):
+        refuse_taken(name, but=run)
+        run.path.rename(runs_dir() / name)
+        fsync_directory(runs_dir())
+        fsync_directory(run.path.parent)
     return RunDirectory(runs_dir() / name)
 
 
-def delete_run(run: RunDirectory) -> Path:
-    """Move a run to the trash; returns where it lies now.
+def trashed_paths() -> list[Path]:
+    """The folders of deleted runs, in no order; what begins with a dot is half-purged."""
+    return _run_folders(trash_dir(), TRASHED)
+
+
+@contextmanager
+def held_by_nobody(run: RunDirectory, done: str) -> Iterator[None]:
+    """Hold a run's lock, so that no worker begins meanwhile.
+
+    Args:
+        done: what is to happen to the run, `deleted` or `renamed`.
 
     Raises:
         RunStateError: a worker holds it.
-        StorageError: it can't be moved.
     """
-    make_private_directory(trash_dir())
     lock = RunLock(run.lock_path)
     try:
         lock.acquire(patience=0.2)
     except RunStateError as error:
-        raise RunStateError(f"{error.message}: it can't be deleted", hint=f"`rnnlm-tui stop {run.name}` first") from error
+        raise RunStateError(f"{error.message}: it can't be {done}", hint=f"`rnnlm-tui stop {run.name}` first") from error
     try:
-        place = run.place
-        with storage_errors("delete", run.path):
-            target = trash_dir() / f"{run.name}.{time.strftime('%Y%m%dT%H%M%S')}.{secrets.token_hex(2)}"
-            run.path.rename(target)
-            fsync_directory(runs_dir())
-            fsync_directory(trash_dir())
-        if place is not None:
-            remove_from_here(place)
-        return target
+        yield
     finally:
         lock.release()
 
@@ -146,10 +192,14 @@ def _shown(name: str) -> str:
 
 
 def _run_paths() -> list[Path]:
-    with storage_errors("look into", runs_dir()):
+    return _run_folders(runs_dir(), RUN_NAME)
+
+
+def _run_folders(place: Path, name: re.Pattern[str]) -> list[Path]:
+    with storage_errors("look into", place):
         try:
-            with os.scandir(runs_dir()) as entries:
-                folders = [Path(entry.path) for entry in entries if RUN_NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
+            with os.scandir(place) as entries:
+                folders = [Path(entry.path) for entry in entries if name.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
         except FileNotFoundError:
             return []
     return [path for path in folders if _may_be_run(path)]
@@ -164,9 +214,20 @@ def _may_be_run(path: Path) -> bool:
     return True
 
 
-def _refuse_taken(name: str) -> None:
+def refuse_taken(name: str, *, but: RunDirectory | None = None) -> None:
+    """Refuse a name that a run has, or by which others know one that was renamed.
+
+    Args:
+        but: whose former names are free for it.
+
+    Raises:
+        RunNameError: the name is taken.
+    """
     if os.path.lexists(runs_dir() / name):
-        raise RunNameError(f'there is already a run "{name}"', hint="choose another name, or leave it out and one is made up")
+        raise RunNameError(f'there is already a run "{name}"', hint="choose another name")
+    known = run_once_called(name, _run_paths())
+    if known is not None and known != but:
+        raise RunNameError(f'"{name}" was the name of {known.name}, and runs that started from its weights know it by that', hint="choose another name")
 
 
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
@@ -191,7 +252,7 @@ def _fill(run: RunDirectory, config: RunConfig, parent: str | None) -> None:
 def _put_in_place(half_made: Path, name: str | None) -> RunDirectory:
     while True:
         chosen = name if name is not None else suggest_name()
-        _refuse_taken(chosen)
+        refuse_taken(chosen)
         with storage_errors("create", runs_dir() / chosen):
             try:
                 half_made.rename(runs_dir() / chosen)
@@ -203,7 +264,8 @@ def _put_in_place(half_made: Path, name: str | None) -> RunDirectory:
             return RunDirectory(runs_dir() / chosen)
 
 
-def _sweep_abandoned(folder: Path) -> None:
+def sweep_abandoned(folder: Path) -> None:
+    """Remove what processes that died an hour ago left half made or half removed in a folder."""
     oldest = time.time() - _ABANDONED_SECONDS
     with storage_errors("look into", folder), os.scandir(folder) as entries:
         for entry in entries:

@@ -11,6 +11,7 @@ from statistics import median
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, Progress, StepRow
 from rnnlm_tui.contract.status import REHEARSED_KEY, RunStatus
+from rnnlm_tui.store.labels import NO_LABELS, RunLabels
 
 RECENT_STEPS = 400
 """Rates and the ETA come from the newest steps, this many at most."""
@@ -39,6 +40,8 @@ class RunFacts:
     """Steps of the checkpoints that a person keeps for good."""
     hardware: Sequence[HardwareRow] = ()
     """The newest readings, the oldest of them first."""
+    labels: RunLabels = NO_LABELS
+    """What a person says of it."""
     config_path: str = ""
     """The run's config, as a file that a new run can start from."""
     newest_on_disk: int | None = None

@@ -9,7 +9,8 @@ from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.errors import InputError, error_kind
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.store.runs import create_run, delete_run
+from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.store.trash import delete_run
 from rnnlm_tui.supervisor.estimate import warning_before_start
 from rnnlm_tui.supervisor.launch import launch
 from rnnlm_tui.supervisor.preflight import check_before_start, check_disk

@@ -106,6 +106,9 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
 
 
 def _others(facts: RunFacts, cores: float | None) -> float | None:
+        tags=facts.labels.tags,
+        note=facts.labels.note,
+        pinned=facts.labels.pinned,
     """What others hold of the cores while a run trains on them."""
     if facts.status != "running" or cores is None or not facts.meta.get("device", "").startswith("cpu"):
         return None

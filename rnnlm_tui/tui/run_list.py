@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.contract.status import RunSummary
 
 if TYPE_CHECKING:
+    from rnnlm_tui.contract.config import RunConfig
     from rnnlm_tui.store.run_directory import RunDirectory
 
 ENDED = frozenset({"stopped", "finished", "failed", "crashed", "draft"})
@@ -18,10 +20,11 @@ Stamp = tuple[tuple[int, int], ...]
 
 
 class RunList:
-    """Remembers what was read; from one thread."""
+    """Remembers what was read; `look` from one thread."""
 
     def __init__(self) -> None:
         self._known: dict[Path, tuple[Stamp, RunSummary]] = {}
+        self._configs: dict[str, tuple[tuple[int, int], RunConfig]] = {}
 
     def look(self) -> list[RunSummary]:
         """All runs in figures, newest first; a run that can't be read has the status `lost` and says why."""
@@ -39,11 +42,31 @@ class RunList:
         self._known = known
         return [summary for _, summary in known.values()]
 
+    def configs(self, names: Iterable[str]) -> dict[str, RunConfig]:
+        """The configs of these runs by name, each read once; a run that is gone, or whose config can't be read, is left out."""
+        from rnnlm_tui.errors import RnnlmError
+        from rnnlm_tui.store.locations import runs_dir
+        from rnnlm_tui.store.run_directory import RunDirectory
+
+        found = {}
+        for name in names:
+            run = RunDirectory(runs_dir() / name)
+            stamp = _stat(run.config_path)
+            known = self._configs.get(name)
+            try:
+                found[name] = known[1] if known is not None and known[0] == stamp else run.read_config()
+            except RnnlmError:
+                continue
+            self._configs[name] = (stamp, found[name])
+        return found
+
 
 def stamp_of(run: RunDirectory) -> Stamp:
     """Changes with every commit, every new worker and every new config."""
+    from rnnlm_tui.store.labels import labels_path
+
     database = run.database_path
-    return tuple(_stat(path) for path in (run.config_path, database, database.with_name(f"{database.name}-wal"), run.lock_path))
+    return tuple(_stat(path) for path in (run.config_path, database, database.with_name(f"{database.name}-wal"), run.lock_path, labels_path(run)))
 
 
 def _stat(path: Path) -> tuple[int, int]:

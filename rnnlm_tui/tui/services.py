@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rnnlm_tui.tui.run_list import RunList
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from rnnlm_tui.contract.commands import CommandResult, Verb
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     from rnnlm_tui.contract.status import RunSummary
     from rnnlm_tui.errors import InputError
     from rnnlm_tui.store.manifest import Manifest
+    from rnnlm_tui.store.labels import RunLabels
     from rnnlm_tui.store.run_directory import RunDirectory
     from rnnlm_tui.supervisor.estimate import Estimate
+    from rnnlm_tui.store.trash import TrashedRun
+    from rnnlm_tui.supervisor.comparison import Comparison
     from rnnlm_tui.supervisor.login import EndsAtLogout
     from rnnlm_tui.supervisor.machine import MachineFacts
     from rnnlm_tui.supervisor.monitor import RunSnapshot
@@ -107,11 +111,55 @@ class Services:
         resuming.start()
         return "; ".join(filter(None, (resuming.wait(), resuming.put_aside())))
 
-    def delete(self, run: RunDirectory) -> None:
+    def delete(self, run: RunDirectory) -> TrashedRun:
         """Move a run that nobody trains to the trash; RunStateError for a living one."""
-        from rnnlm_tui.store.runs import delete_run
+        from rnnlm_tui.store.trash import delete_run
 
-        delete_run(run)
+        return delete_run(run)
+
+    def trash(self) -> list[TrashedRun]:
+        """Every deleted run, the one deleted last first."""
+        from rnnlm_tui.store.trash import list_trash
+
+        return list_trash()
+
+    def restore(self, trashed: TrashedRun, name: str | None = None) -> RunDirectory:
+        """Put a deleted run back, under another name if one is given; RunNameError where a run has the name by now."""
+        from rnnlm_tui.store.trash import restore_run
+
+        return restore_run(trashed, name)
+
+    def purge(self, trashed: TrashedRun) -> int:
+        """Remove a deleted run for good; the bytes that this freed."""
+        from rnnlm_tui.store.trash import purge
+
+        return purge(trashed)
+
+    def rename(self, run: RunDirectory, name: str) -> RunDirectory:
+        """Give a run that nobody trains another name; RunNameError for one that is taken or impossible, RunStateError for a living run."""
+        from rnnlm_tui.store.runs import rename_run
+
+        return rename_run(run, name)
+
+    def label(self, run: RunDirectory, *, tags: tuple[str, ...] | None = None, note: str | None = None, pinned: bool | None = None) -> RunLabels:
+        """Change what a person says of a run, a living one too; None leaves that as it is. InputError for a tag or a note that can't be one."""
+        from dataclasses import replace
+
+        from rnnlm_tui.store.labels import change_labels
+
+        changes: dict[str, Any] = {name: value for name, value in (("tags", tags), ("note", note), ("pinned", pinned)) if value is not None}
+        return change_labels(run, lambda labels: replace(labels, **changes))
+
+    def comparison(self, names: Sequence[str]) -> Comparison:
+        """Runs side by side, lettered A, B, C in this order; UnknownRunError when one is gone."""
+        from rnnlm_tui.store.runs import run_named
+        from rnnlm_tui.supervisor.comparison import compare_runs
+
+        return compare_runs([run_named(name) for name in names])
+
+    def configs(self, names: Sequence[str]) -> dict[str, RunConfig]:
+        """The configs of runs by name, for a filter or an order that wants them; a run whose config can't be read is left out."""
+        return self._list.configs(names)
 
     def demo(self) -> RunConfig:
         """The demo as it can run here: on another text where the extra `demo` is not installed."""

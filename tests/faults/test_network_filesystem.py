@@ -27,7 +27,7 @@ from rnnlm_tui.store.reader import COPY_SECONDS, RunReader
 from rnnlm_tui.store.rebuild import open_database, refresh_copy, repair_database
 from rnnlm_tui.store.refill import refill
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.store.runs import delete_run
+from rnnlm_tui.store.trash import delete_run, purge
 from rnnlm_tui.supervisor.control_client import resume, send
 from rnnlm_tui.supervisor.monitor import summarize
 from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for, wait_for_step
@@ -77,7 +77,7 @@ def test_only_a_network_filesystem_or_the_setting_puts_the_database_elsewhere(ho
     assert {run.database_path.parent.stat().st_mode & 0o777, run.database_path.parents[1].stat().st_mode & 0o777} == {0o700}
     assert run.socket_path.parent != run.path, "a socket can't be made on every network filesystem"
     assert summarize(run).status == "draft"
-    delete_run(run)
+    purge(delete_run(run))
     assert not list((tmp_path / "state").rglob("run.db"))
 
 

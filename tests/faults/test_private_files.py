@@ -16,8 +16,9 @@ from rnnlm_tui.store.locks import RunLock
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.rebuild import repair_database
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.store.runs import create_run, delete_run, find_run, run_named
+from rnnlm_tui.store.runs import create_run, find_run, run_named
 from rnnlm_tui.store.state import append_history, save_state
+from rnnlm_tui.store.trash import delete_run
 from rnnlm_tui.supervisor.control_client import send
 from rnnlm_tui.supervisor.launch import launch
 from rnnlm_tui.tui.crash import keep_traceback

@@ -27,6 +27,7 @@ from rnnlm_tui.contract.status import (
 from rnnlm_tui.errors import RnnlmError, UnknownRunError
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.series import Band, SeriesTable
+from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.supervisor.login import EndsAtLogout
 from rnnlm_tui.supervisor.machine import MachineFacts
 from rnnlm_tui.supervisor.monitor import RunSnapshot
@@ -261,10 +262,11 @@ class FakeServices(Services):
         self.started.append((self.snapshots[run.name].config, run.name))
         return run
 
-    def delete(self, run: RunDirectory) -> None:
+    def delete(self, run: RunDirectory) -> TrashedRun:
         self.deleted.append(run.name)
         self.runs = [summary for summary in self.runs if summary.run != run.name]
 
+        return TrashedRun(run.name, run.path, 0.0, 0)
 
 @dataclass
 class FakeMonitor:

@@ -10,13 +10,15 @@ import pytest
 
 from rnnlm_tui.contract.config import ModelConfig, RunConfig
 from rnnlm_tui.errors import ConfigError, RunNameError, RunStateError, StorageError, UnknownRunError
+from rnnlm_tui.store.checkpoints import resolve_checkpoint, write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.locations import runs_dir, trash_dir
+from rnnlm_tui.store.labels import read_labels
+from rnnlm_tui.store.locations import runs_dir
 from rnnlm_tui.store.locks import RunLock
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RUN_NAME
-from rnnlm_tui.store.runs import create_run, delete_run, find_run, list_runs, run_named, suggest_name
-from tests.unit.store.rows import new_run
+from rnnlm_tui.store.runs import create_run, find_run, list_runs, rename_run, run_named, suggest_name
+from tests.unit.store.rows import begin, checkpoint_row, new_run, step_row, write_model
 from tests.unit.store.test_run_directory import IMPOSSIBLE_NAMES
 
 
@@ -140,22 +142,6 @@ def test_a_misspelt_name_suggests_the_near_one() -> None:
     assert caught.value.hint == 'did you mean "plain-otter"?'
 
 
-def test_a_deleted_run_lies_whole_in_the_trash_and_its_name_is_free() -> None:
-    run = new_run()
-    place = delete_run(run)
-    assert place.parent == trash_dir()
-    assert (place / "run.db").exists()
-    assert list_runs() == []
-    assert delete_run(new_run()) != place
-
-
-def test_a_living_run_is_not_deleted() -> None:
-    run = new_run()
-    with RunLock(run.lock_path), pytest.raises(RunStateError, match="running as pid"):
-        delete_run(run)
-    assert run.database_path.exists()
-
-
 def test_what_a_dead_process_left_half_made_is_swept_and_what_is_young_is_not() -> None:
     new_run("first")
     old, young = runs_dir() / ".tmp-old", runs_dir() / ".tmp-young"
@@ -186,3 +172,55 @@ def test_a_run_that_another_one_names_is_found_by_its_whole_name_only() -> None:
     for name in ("plain", "plain-otte", "", "../runs/plain-otter"):
         with pytest.raises(UnknownRunError):
             run_named(name)
+
+
+def test_a_renamed_run_is_as_it_was_under_its_new_name() -> None:
+    run = new_run()
+    with RunDatabase(run.database_path) as database:
+        begin(database)
+        database.add_steps([step_row(1)])
+        write_checkpoint(run, 1, write_model, None, {})
+        database.put_checkpoint(checkpoint_row(1))
+    renamed = rename_run(run, "brisk-heron")
+    assert [found.name for found in list_runs()] == ["brisk-heron"]
+    assert resolve_checkpoint(renamed, "last") == renamed.path / "checkpoints" / "step-000000001"
+    with RunReader(renamed) as reader:
+        assert [row.step for row in reader.recent_steps(9)] == [1]
+    assert renamed.socket_path.parent == renamed.path
+    assert rename_run(renamed, "brisk-heron") == renamed
+
+
+def test_a_name_that_is_taken_or_impossible_and_a_living_run_change_nothing() -> None:
+    run = new_run()
+    new_run("taken")
+    (runs_dir() / "stray").mkdir()
+    for name in ("taken", "stray", *IMPOSSIBLE_NAMES):
+        with pytest.raises(RunNameError):
+            rename_run(run, name)
+    with RunLock(run.lock_path), pytest.raises(RunStateError, match=r"running as pid .* it can't be renamed") as caught:
+        rename_run(run, "other")
+    assert caught.value.hint == "`rnnlm-tui stop plain-otter` first"
+    assert sorted(found.name for found in list_runs()) == ["plain-otter", "taken"]
+    with RunDatabase(run.database_path) as database:
+        database.set_meta("still", "there")
+
+
+def test_runs_that_started_from_a_renamed_one_still_find_it_and_its_old_name_is_not_given_away() -> None:
+    new_run("parent")
+    create_run(RunConfig(), "child", parent="parent@500")
+    renamed = rename_run(run_named("parent"), "grown")
+    assert run_named("parent") == renamed
+    with pytest.raises(UnknownRunError) as unknown:
+        find_run("parent")
+    assert unknown.value.hint == 'it is called "grown" now'
+    with pytest.raises(RunNameError, match='"parent" was the name of grown'):
+        create_run(RunConfig(), "parent")
+    again = rename_run(rename_run(renamed, "older"), "parent")
+    assert (again.name, read_labels(again).former_names) == ("parent", ())
+    assert run_named("parent") == again
+
+
+def test_the_old_name_of_a_run_that_no_other_knows_is_free() -> None:
+    renamed = rename_run(new_run(), "brisk-heron")
+    assert new_run().name == "plain-otter"
+    assert read_labels(renamed).former_names == ()

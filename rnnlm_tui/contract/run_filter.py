@@ -1,0 +1,172 @@
+"""The filter of lists of runs, the same in the app and on the command line: `otter`, `ppl<80`, `hidden_size>=256 finished`, `!draft`."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from rnnlm_tui.contract.config import CELL_NAMES, RunConfig
+from rnnlm_tui.contract.figures import DAY, HOUR, MINUTE
+from rnnlm_tui.contract.outside_text import safe
+from rnnlm_tui.contract.run_keys import Quantity, RunKey, key_named
+from rnnlm_tui.contract.status import LIVING, RunSummary
+from rnnlm_tui.errors import InputError
+
+MOST_CHARACTERS = 1_000
+"""Of a filter."""
+NO_VALUE = "none"
+"""`test_ppl=none` finds the runs that have no such figure."""
+SHORTEST_STATUS = 3
+"""A status is known by so many of its first letters."""
+ENDED_STATUSES: frozenset[str] = frozenset({"stopped", "finished", "failed", "crashed"})
+_WORD = re.compile(r"""(?:[^\s"']|"[^"]*(?:"|$)|'[^']*(?:'|$))+""")
+_QUOTED = re.compile(r""""([^"]*)(?:"|$)|'([^']*)(?:'|$)""")
+_COMPARISON = re.compile(r"""(?P<key>[^<>=!"']+)(?P<sign><=|>=|!=|<|>|=)(?P<value>.*)""", re.DOTALL)
+_NUMBER = re.compile(r"([+-]?(?:\d[\d,_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([a-z%]*)", re.IGNORECASE)
+_SIGNS: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "=": operator.eq, "!=": operator.ne,
+}  # fmt: skip
+_UNITS: dict[Quantity, dict[str, float]] = {
+    "number": {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "%": 1},
+    "seconds": {"": 1, "s": 1, "sec": 1, "min": MINUTE, "m": MINUTE, "h": HOUR, "d": DAY},
+    "bytes": {"": 1, "b": 1, "k": 1e3, "kb": 1e3, "m": 1e6, "mb": 1e6, "g": 1e9, "gb": 1e9, "t": 1e12, "tb": 1e12},
+}
+_EXAMPLES: dict[Quantity, str] = {"number": "80, 1e-3, 27.6k or 1.2M", "seconds": "40s, 5min, 2h or 1d", "bytes": "39MB or 1.2GB"}
+
+
+class Condition(Protocol):
+    """One word of a filter."""
+
+    @property
+    def needs_config(self) -> bool:
+        """Whether `holds` wants the run's config."""
+        ...
+
+    def holds(self, summary: RunSummary, config: RunConfig | None) -> bool:
+        """Whether the run is wanted."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Conditions that all have to hold; none: every run is wanted."""
+
+    conditions: tuple[Condition, ...] = ()
+
+    @property
+    def needs_config(self) -> bool:
+        """Whether `matches` wants the runs' configs."""
+        return any(condition.needs_config for condition in self.conditions)
+
+    def matches(self, summary: RunSummary, config: RunConfig | None = None) -> bool:
+        """Whether a run is wanted; a config key of a run whose config is None has no value."""
+        return all(condition.holds(summary, config) for condition in self.conditions)
+
+
+def parse_filter(text: str) -> RunFilter:
+    """A filter from a person's words, all of which must hold.
+
+    A bare word stands in the run's name, tags, note, corpus, cell or preset, or begins its status (`running`, `living`, `ended`, `pinned`). `key<80` compares,
+    with < <= > >= = !=, a figure (`ppl`, `loss`, `step`, `tokens`, `age` …) or a config key (`training.seed`, `hidden_size`); words compare with = and !=, and `none` is
+    what has no value.
+    `!` before a word turns it around; quotes keep spaces together.
+
+    Raises:
+        InputError: an unknown key, with near names, or a value that can't be compared; the text is too long.
+    """
+    if len(text) > MOST_CHARACTERS:
+        raise InputError(f"the filter has {len(text):,} characters, at most {MOST_CHARACTERS:,} are read", hint="write a shorter one")
+    return RunFilter(tuple(_condition(word) for word in _WORD.findall(text)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """A bare word."""
+
+    word: str
+    """In lower case."""
+    needs_config: bool = False
+
+    def holds(self, summary: RunSummary, config: RunConfig | None) -> bool:  # noqa: ARG002 (the signature of conditions)
+        states = {summary.status: True, "living": summary.status in LIVING, "ended": summary.status in ENDED_STATUSES, "pinned": summary.pinned}
+        found = len(self.word) >= SHORTEST_STATUS and any(holds and state.startswith(self.word) for state, holds in states.items())
+        cell = summary.model.cell_type
+        texts = (summary.run, summary.note, summary.corpus, summary.preset, cell, CELL_NAMES.get(cell, ""), *summary.tags)
+        return found or any(self.word in text.lower() for text in texts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Not:
+    """The opposite of a condition."""
+
+    condition: Condition
+
+    @property
+    def needs_config(self) -> bool:
+        return self.condition.needs_config
+
+    def holds(self, summary: RunSummary, config: RunConfig | None) -> bool:
+        return not self.condition.holds(summary, config)
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """`key<value`."""
+
+    key: RunKey
+    sign: str
+    value: float | str
+    """A number for a figure; words in lower case."""
+
+    @property
+    def needs_config(self) -> bool:
+        return self.key.needs_config
+
+    def holds(self, summary: RunSummary, config: RunConfig | None) -> bool:
+        found = self.key.read(summary, config)
+        if isinstance(self.value, str):
+            words = found if isinstance(found, tuple) else () if found is None else (str(found),)
+            same = any(self.value == word.lower() for word in words) or (not self.value and not any(words))
+            return same if self.sign == "=" else not same
+        if not isinstance(found, int | float):
+            return self.sign == "!="
+        same = math.isclose(found, self.value, rel_tol=1e-9)
+        return same if self.sign == "=" else not same if self.sign == "!=" else _SIGNS[self.sign](found, self.value)
+
+
+def _condition(word: str) -> Condition:
+    if word.startswith("!") and len(word) > 1 and word[1] not in "=<>":
+        return _Not(_condition(word[1:]))
+    match = _COMPARISON.fullmatch(word)
+    if match is None:
+        if word[:1] in "<>=!":
+            raise InputError(f'"{safe(word[:64], keep="")}" compares nothing', hint="write a key before it, such as ppl<80")
+        return _Word(_plain(word).lower())
+    key, sign = key_named(match["key"]), match["sign"]
+    written = _plain(match["value"]).strip()
+    if key.quantity == "words":
+        if sign not in ("=", "!="):
+            raise InputError(f"{key.name} is a word: {match['key']}{sign} can't compare it", hint=f"write {key.name}= or {key.name}!=")
+        return _Comparison(key, sign, written.lower())
+    if written.lower() == NO_VALUE and sign in ("=", "!="):
+        return _Comparison(key, sign, "")
+    return _Comparison(key, sign, _number(written, key, sign))
+
+
+def _plain(word: str) -> str:
+    """Without the quotes that kept its spaces together."""
+    return _QUOTED.sub(lambda match: match[1] or match[2] or "", word)
+
+
+def _number(text: str, key: RunKey, sign: str) -> float:
+    units = _UNITS[key.quantity]
+    match = _NUMBER.fullmatch(text)
+    if match is None or match[2].lower() not in units:
+        shown = safe(text[:64], keep="")
+        said = f'"{shown}" is no number that {key.name} can be compared with' if shown else f"{key.name}{sign} has no value"
+        raise InputError(said, hint=f"write {key.name}{sign} and {_EXAMPLES[key.quantity]}")
+    return float(match[1].replace(",", "").replace("_", "")) * units[match[2].lower()]

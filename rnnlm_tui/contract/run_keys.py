@@ -1,0 +1,176 @@
+"""What a list of runs can be filtered and sorted by: figures of a run's summary, words of it, and every key of its config."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache, partial
+from time import time
+from typing import Literal
+
+from rnnlm_tui.contract.config import CELL_NAMES, SECTIONS, RunConfig
+from rnnlm_tui.contract.outside_text import safe
+from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.validation import field_paths, section_model
+from rnnlm_tui.errors import InputError, near_names
+
+Value = float | str | tuple[str, ...] | None
+"""A figure, a word, or several of which one is enough; None: there is none (yet)."""
+Quantity = Literal["number", "seconds", "bytes", "words"]
+"""In which units a key's values may be written; words are compared with = and != alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunKey:
+    """One thing that runs are compared by."""
+
+    name: str
+    """As it is typed; a config key has its dotted path."""
+    quantity: Quantity
+    read: Callable[[RunSummary, RunConfig | None], Value]
+    """Its value for a run; of the config where `needs_config`, which is None then where it could not be read."""
+    aliases: tuple[str, ...] = ()
+    needs_config: bool = False
+
+
+def _figure(name: str, read: Callable[[RunSummary], float | None], *aliases: str, quantity: Quantity = "number") -> RunKey:
+    return RunKey(name, quantity, lambda summary, _config: read(summary), aliases)
+
+
+def _words(name: str, read: Callable[[RunSummary], str | tuple[str, ...] | None], *aliases: str) -> RunKey:
+    return RunKey(name, "words", lambda summary, _config: read(summary), aliases)
+
+
+def best_perplexity(summary: RunSummary) -> float | None:
+    """A run's best validation perplexity; that of the set it is judged by where validation was never measured."""
+    validation, judged = summary.validation, summary.evaluation
+    return next((value for value in (validation.best_perplexity, validation.perplexity, judged.best_perplexity) if value is not None), None)
+
+
+FIGURES: tuple[RunKey, ...] = (
+    _figure("ppl", best_perplexity, "perplexity", "val_ppl", "best"),
+    _figure("loss", lambda run: run.train.loss, "train_loss"),
+    _figure("train_ppl", lambda run: run.train.perplexity),
+    _figure("test_ppl", lambda run: run.test.perplexity),
+    _figure("bits", lambda run: run.validation.bits_per_byte or run.evaluation.bits_per_byte, "bits_per_byte", "bpb"),
+    _figure("step", lambda run: run.step, "steps"),
+    _figure("best_step", lambda run: run.validation.best_step or run.evaluation.best_step),
+    _figure("max_steps", lambda run: run.max_steps),
+    _figure("done", lambda run: 100 * run.step / run.max_steps if run.max_steps else None),
+    _figure("epoch", lambda run: run.epoch),
+    _figure("tokens", lambda run: run.tokens_seen, "tokens_seen"),
+    _figure("speed", lambda run: run.tokens_per_second, "tok/s", "tokens_per_second", "tps"),
+    _figure("time", lambda run: run.active_seconds, "active", "active_seconds", quantity="seconds"),
+    _figure("left", lambda run: run.eta_seconds, "eta", "eta_seconds", quantity="seconds"),
+    _figure("age", lambda run: None if run.updated is None else time() - run.updated, quantity="seconds"),
+    _figure("grad_norm", lambda run: run.train.grad_norm),
+    _figure("parameters", lambda run: run.model.parameters, "params"),
+    _figure("vocab_size", lambda run: run.model.vocab_size, "vocab"),
+    _figure("checkpoints", lambda run: run.checkpoints.count),
+    _figure("size", lambda run: run.checkpoints.bytes, "bytes", quantity="bytes"),
+    _figure("attempt", lambda run: run.attempt, "attempts"),
+    _words("name", lambda run: run.run, "run"),
+    _words("status", lambda run: ("lost", "lost contact") if run.status == "lost" else run.status),
+    _words("tag", lambda run: run.tags, "tags"),
+    _words("note", lambda run: run.note),
+    _words("corpus", lambda run: run.corpus),
+    _words("cell", lambda run: (run.model.cell_type, CELL_NAMES.get(run.model.cell_type, run.model.cell_type))),
+    _words("preset", lambda run: run.preset),
+    _words("device", lambda run: run.device),
+    _words("parent", lambda run: run.parent),
+    _words("pinned", lambda run: ("yes", "true") if run.pinned else ("no", "false")),
+)
+"""The figures and words of a summary."""
+
+
+def key_named(name: str) -> RunKey:
+    """The key of that name: a figure, a config key by its path, or by its last word where only one ends so.
+
+    Raises:
+        InputError: there is none, with near names, or several.
+    """
+    wanted = name.strip().lower()
+    found = _by_name().get(wanted)
+    if found is not None:
+        return found
+    shown = safe(name.strip()[:64], keep="")
+    ending = [path for path in field_paths() if path.rpartition(".")[2] == wanted]
+    if ending:
+        raise InputError(f'"{shown}" may be {" or ".join(ending)}', hint="write which")
+    raise InputError(f'"{shown}" is no figure and no config key', hint=near_names(wanted[:64], _by_name()) or f"try {', '.join(figure_names())}")
+
+
+def figure_names() -> tuple[str, ...]:
+    """The names of the figures and words, without their aliases."""
+    return tuple(key.name for key in FIGURES)
+
+
+@cache
+def _by_name() -> dict[str, RunKey]:
+    paths = field_paths()
+    last_words = [path.rpartition(".")[2] for path in paths]
+    by_name = {}
+    for path, word in zip(paths, last_words, strict=True):
+        key = RunKey(path, _quantity(path), partial(_config_value, path), needs_config=True)
+        by_name[path] = key
+        if last_words.count(word) == 1:
+            by_name[word] = key
+    for key in FIGURES:
+        by_name.update(dict.fromkeys((key.name, *key.aliases), key))
+    return by_name
+
+
+def _quantity(path: str) -> Quantity:
+    section, _, name = path.partition(".")
+    assert section in SECTIONS
+    return "number" if section_model(section).model_fields[name].annotation in (int, float, int | None) else "words"
+
+
+def _config_value(path: str, _summary: RunSummary, config: RunConfig | None) -> Value:
+    if config is None:
+        return None
+    section, _, name = path.partition(".")
+    value: object = getattr(getattr(config, section), name)
+    if isinstance(value, bool):
+        return ("true", "yes", "on") if value else ("false", "no", "off")
+    if value is None or isinstance(value, int | float):
+        return value
+    return tuple(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class RunOrder:
+    """An order of runs by one key; runs without a value come last, whichever way it is turned."""
+
+    key: RunKey
+    descending: bool = False
+
+    @property
+    def needs_config(self) -> bool:
+        """Whether `sorted` wants the runs' configs."""
+        return self.key.needs_config
+
+    def sorted(self, runs: Iterable[tuple[RunSummary, RunConfig | None]]) -> list[tuple[RunSummary, RunConfig | None]]:
+        """The runs in this order, as they came where they have the same value; pinned ones are not told apart."""
+        known: list[tuple[float | str, tuple[RunSummary, RunConfig | None]]] = []
+        unknown = []
+        for run in runs:
+            value = self.key.read(*run)
+            value = " ".join(value) if isinstance(value, tuple) else value
+            value = value.lower() if isinstance(value, str) else value
+            if value in (None, "") or (isinstance(value, float) and math.isnan(value)):
+                unknown.append(run)
+            elif value is not None:
+                known.append((value, run))
+        known.sort(key=lambda item: item[0], reverse=self.descending)
+        return [run for _, run in known] + unknown
+
+
+def parse_order(text: str) -> RunOrder:
+    """`ppl`, or `-ppl` for the largest first.
+
+    Raises:
+        InputError: no such key.
+    """
+    return RunOrder(key_named(text.removeprefix("-")), descending=text.startswith("-"))

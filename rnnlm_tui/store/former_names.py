@@ -1,0 +1,48 @@
+"""The names that a run had before: runs that started from its weights know it by one of them, so that one goes on to lead to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.store.labels import RunLabels, change_labels, read_labels
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+
+
+def keep_former_name(run: RunDirectory, former: str, name: str, others: Iterable[Path]) -> None:
+    """Before the run that was called `former` is called `name`: note `former` where another run started from it.
+
+    Args:
+        run: where it lies now, in the trash perhaps.
+        others: folders of all runs, those in the trash as well.
+
+    Raises:
+        StorageError: it can't be written.
+    """
+    before = read_labels(run).former_names
+    kept = [former for former in before if former != name]
+    if former not in (*kept, name) and any(_started_from(RunDirectory(path), former) for path in others if path != run.path):
+        kept.append(former)
+    if tuple(kept) != before:
+        change_labels(run, lambda labels: _named(labels, kept))
+
+
+def run_once_called(name: str, folders: Iterable[Path]) -> RunDirectory | None:
+    """The run among these folders that others know by this former name of it."""
+    return next((run for run in map(RunDirectory, folders) if name in read_labels(run).former_names), None)
+
+
+def _named(labels: RunLabels, names: Iterable[str]) -> RunLabels:
+    return replace(labels, former_names=tuple(names))
+
+
+def _started_from(run: RunDirectory, name: str) -> bool:
+    """Whether the run says that its weights came from the run of that name; one that can't be read might."""
+    try:
+        with RunReader(run) as reader:
+            return reader.meta().get("parent", "").partition("@")[0] == name
+    except RnnlmError:
+        return True

@@ -1,0 +1,123 @@
+"""What a person says of a run: tags, a note, the pin that keeps it on top, and the names it had before; beside the run, never in its database."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from rnnlm_tui.contract.outside_text import UNSAFE, safe
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.store.atomic import write_text_atomically
+from rnnlm_tui.store.locks import folder_lock
+from rnnlm_tui.store.run_directory import RunDirectory
+
+MOST_TAGS = 16
+MOST_TAG_CHARACTERS = 32
+MOST_NOTE_CHARACTERS = 500
+_NOT_IN_TAGS = frozenset(" ,\"'<>=!")
+"""A filter reads them as its own signs."""
+_MOST_BYTES = 64 * 1024
+"""A longer file was not written here."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunLabels:
+    """A run's labels."""
+
+    tags: tuple[str, ...] = ()
+    """In the order in which they were given, each once."""
+    note: str = ""
+    """One line."""
+    pinned: bool = False
+    """Stays on top of the list."""
+    former_names: tuple[str, ...] = ()
+    """Names under which other runs know it still, as the run whose weights they started from."""
+
+
+NO_LABELS = RunLabels()
+"""Of a run of which nobody said anything."""
+
+
+def labels_path(run: RunDirectory) -> Path:
+    """The file of a run's labels; there is none before the first label."""
+    return run.path / "labels.json"
+
+
+def read_labels(run: RunDirectory) -> RunLabels:
+    """A run's labels; none where there is no file, or where it is damaged: no run is lost for its labels."""
+    try:
+        values = json.loads(_read(labels_path(run)))
+        tags, names = ([str(item) for item in values.get(key, ())] for key in ("tags", "former_names"))
+        return RunLabels(tuple(dict.fromkeys(tags)), str(values.get("note", "")), values.get("pinned") is True, tuple(names))
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return NO_LABELS
+
+
+def write_labels(run: RunDirectory, labels: RunLabels) -> None:
+    """Write a run's labels, whole or not at all, readable for their owner alone.
+
+    Raises:
+        InputError: a tag or a note that can't be one.
+        StorageError: they can't be written.
+    """
+    checked = replace(labels, tags=check_tags(labels.tags), note=check_note(labels.note))
+    write_text_atomically(labels_path(run), json.dumps(asdict(checked), indent=1) + "\n")
+
+
+def change_labels(run: RunDirectory, change: Callable[[RunLabels], RunLabels]) -> RunLabels:
+    """Read a run's labels, change them and write them, one change after another whoever makes them; returns the new ones.
+
+    Raises:
+        InputError: a tag or a note that can't be one; nothing was changed.
+        StorageError: they can't be written.
+    """
+    with folder_lock(run.path):
+        before = read_labels(run)
+        changed = change(before)
+        changed = replace(changed, tags=check_tags(changed.tags), note=check_note(changed.note))
+        if changed != before:
+            write_labels(run, changed)
+        return changed
+
+
+def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """The tags, each once.
+
+    Raises:
+        InputError: one that can't be a tag, or too many.
+    """
+    found = tuple(dict.fromkeys(tags))
+    for tag in found:
+        if len(tag) > MOST_TAG_CHARACTERS or not tag[:1].isalnum() or not tag.isprintable() or set(tag) & _NOT_IN_TAGS or UNSAFE.search(tag):
+            shown = safe(tag[: MOST_TAG_CHARACTERS + 1], keep="")
+            raise InputError(
+                f'"{shown}" can\'t be a tag: one word of at most {MOST_TAG_CHARACTERS} characters, a letter or digit first, without , " \' < > = !',
+                hint="write it shorter, or with - between its words",
+            )
+    if len(found) > MOST_TAGS:
+        raise InputError(f"{len(found)} tags are too many: a run has at most {MOST_TAGS}", hint="take some away first")
+    return found
+
+
+def check_note(note: str) -> str:
+    """The note in one line, its spaces single.
+
+    Raises:
+        InputError: it is too long.
+    """
+    line = safe(" ".join(note.split()), keep="")
+    if len(line) > MOST_NOTE_CHARACTERS:
+        raise InputError(f"the note has {len(line):,} characters, at most {MOST_NOTE_CHARACTERS} are kept", hint="shorten it")
+    return line
+
+
+def _read(path: Path) -> bytes:
+    """The file's bytes; a link, or a pipe that nobody fills, is not read."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        return os.read(descriptor, _MOST_BYTES)
+    finally:
+        os.close(descriptor)

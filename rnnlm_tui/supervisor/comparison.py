@@ -1,0 +1,205 @@
+"""Comparison: several runs side by side: the settings in which they differ, and their final and best figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.figures import NOTHING, count, disk, duration, figure, short
+from rnnlm_tui.contract.outside_text import safe
+from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.validation import field_paths
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.supervisor.monitor import summarize
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+Better = Literal["lower", "higher", ""]
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRun:
+    """One of the runs."""
+
+    letter: str
+    name: str
+    summary: RunSummary
+    config: RunConfig
+    best_seconds: float | None
+    """Training time at its best evaluation; None where that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """A config key in which the runs differ."""
+
+    key: str
+    """Dotted path, or `preset`."""
+    values: tuple[str, ...]
+    """For each run, as people read it; may hold anything that a config may."""
+
+
+@dataclass(frozen=True, slots=True)
+class FigureRow:
+    """A figure of each run."""
+
+    name: str
+    values: tuple[float | None, ...]
+    """None where a run has none (yet)."""
+    words: tuple[str, ...]
+    """The same as people read them."""
+    better: Better = ""
+    """Which values are the better ones; empty: neither."""
+
+    @property
+    def best(self) -> int | None:
+        """Index of the best run by this figure; None where there is no best, or the runs are equal."""
+        known = [(value, index) for index, value in enumerate(self.values) if value is not None and math.isfinite(value)]
+        if not self.better or len({value for value, _ in known}) < 2:
+            return None
+        return (min if self.better == "lower" else max)(known)[1]
+
+    @property
+    def behind(self) -> tuple[float | None, ...]:
+        """How far each run is from the best; None where it has no value, or where there is no best."""
+        best = None if self.best is None else self.values[self.best]
+        return tuple(None if best is None or value is None else value - best for value in self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Runs side by side."""
+
+    runs: tuple[ComparedRun, ...]
+    settings: tuple[SettingRow, ...]
+    """Of the keys in which they differ alone, in the order of the config."""
+    figures: tuple[FigureRow, ...]
+    """Those that at least one run has."""
+    remark: str = ""
+    """Why perplexities don't compare, in a sentence; empty where they do."""
+
+
+def compare_runs(runs: Sequence[RunDirectory], letters: Sequence[str] = LETTERS) -> Comparison:
+    """Put runs side by side, in this order.
+
+    Args:
+        letters: one for each run; A, B, C … when left out.
+
+    Raises:
+        InputError: no runs, more than there are letters, or one of them twice.
+        RnnlmError: the config or the database of one can't be read.
+    """
+    names = [run.name for run in runs]
+    if not names or len(names) > len(letters):
+        raise InputError(f"{len(names)} runs can't be compared, 1 to {len(letters)} can", hint="name the runs")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{twice} is named twice", hint="name each run once")
+    return comparison_of([_compared(run, letter) for run, letter in zip(runs, letters, strict=False)])
+
+
+def comparison_of(runs: Sequence[ComparedRun]) -> Comparison:
+    """The tables of runs that were read already."""
+    return Comparison(tuple(runs), tuple(_settings(runs)), tuple(_figures(runs)), _remark(runs))
+
+
+def _compared(run: RunDirectory, letter: str) -> ComparedRun:
+    summary = summarize(run)
+    return ComparedRun(letter, run.name, summary, run.read_config(), best_seconds(run, summary))
+
+
+def best_seconds(run: RunDirectory, summary: RunSummary) -> float | None:
+    """Training time of a run at its best evaluation; None where there is none.
+
+    Raises:
+        RnnlmError: the database can't be read.
+    """
+    step = _best(summary)[0]
+    if not step:
+        return None
+    with RunReader(run) as reader:
+        row = next(reader.steps_since(step - 1, chunk=1), None)
+    return None if row is None or row.step != step or not math.isfinite(row.active_seconds) else row.active_seconds
+
+
+def setting_words(value: object) -> str:
+    """A config's value as people read it: `on`, `3,000`, `3e-4`, `none`."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "; ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _settings(runs: Sequence[ComparedRun]) -> list[SettingRow]:
+    rows = []
+    for path in ("preset", *field_paths()):
+        values = [_value(run.config, path) for run in runs]
+        if any(value != values[0] for value in values):
+            rows.append(SettingRow(path, tuple(map(setting_words, values))))
+    return rows
+
+
+def _value(config: RunConfig, path: str) -> object:
+    section, _, name = path.partition(".")
+    found: object = getattr(config, section)
+    return getattr(found, name) if name else found
+
+
+def _best(summary: RunSummary) -> tuple[int | None, float | None]:
+    """Step and perplexity of the best evaluation of the set that a run is judged by."""
+    judged = summary.evaluation if summary.evaluation.best_step is not None else summary.validation
+    return judged.best_step, judged.best_perplexity
+
+
+def _two(value: float | None) -> str:
+    """A perplexity: `58.1`, `3.51`."""
+    return figure(value, 2 if value is not None and value < 10 else 1)
+
+
+_ROWS: tuple[tuple[str, Callable[[ComparedRun], float | None], Callable[[float | None], str], Better], ...] = (
+    ("best val ppl", lambda run: _best(run.summary)[1], _two, "lower"),
+    ("best at step", lambda run: _best(run.summary)[0], count, ""),
+    ("best after", lambda run: run.best_seconds, duration, "lower"),
+    ("final val ppl", lambda run: run.summary.evaluation.perplexity, _two, "lower"),
+    ("bits per byte", lambda run: run.summary.evaluation.bits_per_byte, lambda value: figure(value, 3), "lower"),
+    ("test ppl", lambda run: run.summary.test.perplexity, _two, "lower"),
+    ("train loss", lambda run: run.summary.train.loss, lambda value: figure(value, 3), "lower"),
+    ("train ppl", lambda run: run.summary.train.perplexity, _two, "lower"),
+    ("bigram ppl", lambda run: run.summary.baseline.validation_perplexity or run.summary.baseline.perplexity, _two, ""),
+    ("steps", lambda run: run.summary.step, count, ""),
+    ("epochs", lambda run: run.summary.epoch, lambda value: figure(value, 1), ""),
+    ("tokens", lambda run: run.summary.tokens_seen, short, ""),
+    ("tokens/s", lambda run: run.summary.tokens_per_second, short, "higher"),
+    ("active time", lambda run: run.summary.active_seconds, duration, "lower"),
+    ("parameters", lambda run: run.summary.model.parameters, short, "lower"),
+    ("vocabulary", lambda run: run.summary.model.vocab_size, count, ""),
+    ("on disk", lambda run: run.summary.checkpoints.bytes, disk, "lower"),
+)
+
+
+def _figures(runs: Sequence[ComparedRun]) -> list[FigureRow]:
+    rows = []
+    for name, read, words, better in _ROWS:
+        values = tuple(read(run) for run in runs)
+        if any(value is not None for value in values):
+            rows.append(FigureRow(name, values, tuple(NOTHING if value is None else words(value) for value in values), better))
+    return rows
+
+
+def _remark(runs: Sequence[ComparedRun]) -> str:
+    if len({(run.config.tokenizer, run.config.corpus.model_dump_json()) for run in runs}) == 1:
+        sets = {run.summary.evaluation.name for run in runs if run.summary.evaluation.name}
+        return f"perplexities are of different sets: {safe(', '.join(sorted(sets)), keep='')}" if len(sets) > 1 else ""
+    same_text = len({run.config.corpus.model_dump_json() for run in runs}) == 1
+    if same_text:
+        return "perplexities are of different tokens and don't compare: bits per byte do"
+    return "perplexities are of different texts and don't compare"

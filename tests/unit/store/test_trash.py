@@ -1,0 +1,146 @@
+"""A deleted run lies whole in the trash until it is restored or purged."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.errors import RunNameError, RunStateError, StorageError, UnknownRunError
+from rnnlm_tui.store.checkpoints import resolve_checkpoint, write_checkpoint
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.database_place import DATABASES_VARIABLE
+from rnnlm_tui.store.labels import RunLabels, read_labels, write_labels
+from rnnlm_tui.store.locations import runs_dir, trash_dir
+from rnnlm_tui.store.locks import RunLock
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.runs import create_run, list_runs, run_named
+from rnnlm_tui.store.trash import delete_run, find_trashed, list_trash, purge, restore_run
+from tests.unit.store.rows import begin, checkpoint_row, new_run, step_row, write_model
+
+
+def test_a_deleted_run_lies_whole_in_the_trash_and_its_name_is_free() -> None:
+    before = time.time()
+    run = new_run()
+    first = delete_run(run)
+    assert (first.name, first.path.parent) == ("plain-otter", trash_dir())
+    assert int(before) <= first.deleted <= time.time()
+    assert first.bytes == sum(path.stat().st_size for path in first.path.rglob("*") if path.is_file()) > 0
+    assert (first.path / "run.db").exists()
+    assert list_runs() == []
+    second = delete_run(new_run())
+    assert second.path != first.path
+    assert {run.path for run in list_trash()} == {first.path, second.path}
+
+
+def test_the_trash_has_the_newest_first_and_other_things_in_it_are_no_runs(home: Path) -> None:
+    assert list_trash() == []
+    older = delete_run(new_run("plain-otter"))
+    older.path.rename(trash_dir() / "plain-otter.20250102T030405.abcd")
+    newer = delete_run(new_run("plain-otter"))
+    (trash_dir() / "stray").mkdir()
+    (trash_dir() / "a-link.20250102T030405.abcd").symlink_to(newer.path)
+    (trash_dir() / "note.20250102T030405.abcd").write_text("", encoding="utf-8")
+    (trash_dir() / "empty.20250102T030405.abcd").mkdir()
+    (trash_dir() / "odd.99999999T999999.abcd").mkdir()
+    (trash_dir() / "odd.99999999T999999.abcd" / "config.toml").write_text("", encoding="utf-8")
+    assert [run.name for run in list_trash()] == ["plain-otter", "plain-otter", "odd"]
+    assert list_trash()[0] == newer
+    assert find_trashed("plain-otter") == newer
+    assert find_trashed("plain-otter.20250102T030405.abcd").deleted < newer.deleted
+    with pytest.raises(UnknownRunError) as caught:
+        find_trashed("plian-otter")
+    assert caught.value.hint == 'did you mean "plain-otter"?'
+
+
+def test_a_living_run_is_not_deleted() -> None:
+    run = new_run()
+    with RunLock(run.lock_path), pytest.raises(RunStateError, match="running as pid"):
+        delete_run(run)
+    assert run.database_path.exists()
+
+
+def test_a_restored_run_is_as_it_was() -> None:
+    run = new_run()
+    with RunDatabase(run.database_path) as database:
+        begin(database)
+        database.add_steps([step_row(step) for step in range(1, 5)])
+        write_checkpoint(run, 4, write_model, None, {})
+        database.put_checkpoint(checkpoint_row(4))
+    write_labels(run, RunLabels(("kept",), "a note", pinned=True))
+    before = {path.relative_to(run.path): path.read_bytes() for path in run.path.rglob("*") if path.is_file() and path.suffix not in (".db-shm", ".db-wal")}
+    restored = restore_run(delete_run(run))
+    assert restored == run
+    assert {path: (restored.path / path).read_bytes() for path in before} == before
+    assert resolve_checkpoint(restored, "last").is_dir()
+    assert read_labels(restored).tags == ("kept",)
+    assert list_trash() == []
+
+
+def test_a_run_whose_name_is_taken_by_now_asks_for_another_one() -> None:
+    trashed = delete_run(new_run())
+    new_run()
+    with pytest.raises(RunNameError, match='already a run "plain-otter"') as caught:
+        restore_run(trashed)
+    assert "--as NAME" in caught.value.hint
+    with pytest.raises(RunNameError):
+        restore_run(trashed, "a/b")
+    assert list_trash() == [trashed]
+    assert restore_run(trashed, "other").path == runs_dir() / "other"
+    with pytest.raises(StorageError, match="not in the trash any more"):
+        restore_run(trashed, "third")
+
+
+def test_a_child_still_finds_a_parent_that_came_back_under_another_name() -> None:
+    new_run("parent")
+    create_run(RunConfig(), "child", parent="parent@500")
+    restored = restore_run(delete_run(run_named("parent")), "other")
+    assert run_named("parent") == restored
+
+
+def test_a_purge_frees_what_it_says_and_leaves_the_others() -> None:
+    kept, gone = delete_run(new_run("kept")), delete_run(new_run("gone"))
+    assert purge(gone) == gone.bytes
+    assert list_trash() == [kept]
+    assert [path.name for path in trash_dir().iterdir()] == [kept.path.name]
+    with pytest.raises(StorageError, match="not in the trash any more"):
+        purge(gone)
+
+
+def test_nothing_but_what_lies_in_the_trash_is_purged() -> None:
+    run = new_run()
+    trashed = delete_run(new_run("gone"))
+    trashed.path.rename(trashed.path.with_name("aside"))
+    trashed.path.symlink_to(run.path)
+    with pytest.raises(StorageError, match="not in the trash"):
+        purge(trashed)
+    assert run.config_path.exists()
+
+
+def test_what_a_purge_that_was_killed_left_is_swept_by_a_later_one() -> None:
+    left = trash_dir() / ".tmp-plain-otter.20250102T030405.abcd"
+    trashed = delete_run(new_run())
+    left.mkdir()
+    os.utime(left, (1_000_000_000, 1_000_000_000))
+    assert list_trash() == [trashed]
+    purge(trashed)
+    assert list(trash_dir().iterdir()) == []
+
+
+def test_a_database_on_another_disk_comes_back_with_its_run_and_goes_with_the_purge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DATABASES_VARIABLE, str(tmp_path / "local"))
+    run = new_run()
+    with RunDatabase(run.database_path) as database:
+        begin(database)
+        database.add_steps([step_row(1)])
+    size = run.database_path.stat().st_size
+    trashed = delete_run(run)
+    assert trashed.bytes >= size
+    restored = restore_run(trashed, "other")
+    with RunReader(restored) as reader:
+        assert [row.step for row in reader.recent_steps(9)] == [1]
+    purge(delete_run(restored))
+    assert list((tmp_path / "local").iterdir()) == []

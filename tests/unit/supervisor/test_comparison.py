@@ -1,0 +1,80 @@
+"""Runs side by side: only what differs, and who is best by which figure."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.metrics import EvaluationRow, StepRow
+from rnnlm_tui.contract.validation import merge, parse_config
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.supervisor.comparison import Comparison, FigureRow, compare_runs, setting_words
+
+
+def measured(name: str, changes: dict[str, object], losses: dict[int, float], *, seconds: float = 0.5) -> RunDirectory:
+    """A run with ten steps and these validation losses by step."""
+    run = create_run(parse_config(merge(RunConfig(), changes)), name)
+    with RunDatabase(run.database_path) as database:
+        database.begin_attempt(1, "box", "boot", "cpu", 0, {})
+        database.add_steps([StepRow(1, step, 700 * step, step / 10, 4.0, 0.5, 1e-3, 1_400.0, seconds * step, 1_000.0 + step) for step in range(1, 11)])
+        for step, loss in losses.items():
+            database.add_evaluation(EvaluationRow(1, step, "validation", "validation", loss, 1_000, loss / 3, 0.5, 1_000.0 + step))
+    return run
+
+
+def row(comparison: Comparison, name: str) -> FigureRow:
+    return next(row for row in comparison.figures if row.name == name)
+
+
+def test_only_the_settings_that_differ_are_listed_as_people_read_them() -> None:
+    first = measured("first", {"training.seed": 1000, "training.deterministic": True}, {})
+    second = measured("second", {"optimizer.learning_rate": 4e-3, "training.max_steps": 1000}, {})
+    comparison = compare_runs([first, second])
+    assert [(run.letter, run.name) for run in comparison.runs] == [("A", "first"), ("B", "second")]
+    assert {row.key: row.values for row in comparison.settings} == {
+        "optimizer.learning_rate": ("0.003", "0.004"),
+        "training.max_steps": ("none", "1,000"),
+        "training.seed": ("1,000", "42"),
+        "training.deterministic": ("on", "off"),
+    }
+    assert compare_runs([first]).settings == ()
+    assert setting_words(("a", "b")) == "a; b"
+
+
+def test_the_best_of_each_figure_is_known_and_how_far_the_others_are_behind() -> None:
+    comparison = compare_runs(
+        [measured("a", {}, {4: 4.0, 8: 4.2}), measured("b", {"training.seed": 1}, {6: 3.5}, seconds=1.0), create_run(RunConfig(), "draft")]
+    )
+    best = row(comparison, "best val ppl")
+    assert best.best == 1
+    assert best.behind[0] == pytest.approx(math.exp(4.0) - math.exp(3.5))
+    assert best.behind[1:] == (0.0, None)
+    assert best.words == ("54.6", "33.1", "–")
+    assert row(comparison, "best at step").values == (4, 6, None)
+    assert row(comparison, "best after").values == (2.0, 6.0, None)
+    assert row(comparison, "final val ppl").words == ("66.7", "33.1", "–")
+    assert row(comparison, "tokens/s").values == (1_400.0, 700.0, None)
+    assert row(comparison, "train loss").best is None, "two that are equal have no best one"
+    assert "test ppl" not in {row.name for row in comparison.figures}, "no run has it"
+
+
+def test_perplexities_that_do_not_compare_are_told() -> None:
+    plain, other_tokens, other_text = measured("a", {}, {}), measured("b", {"tokenizer.vocab_size": 500}, {}), measured("c", {"corpus.source": "elman"}, {})
+    assert compare_runs([plain]).remark == ""
+    assert "bits per byte do" in compare_runs([plain, other_tokens]).remark
+    assert "different texts" in compare_runs([plain, other_text]).remark
+
+
+def test_no_run_too_many_and_one_twice_are_refused() -> None:
+    run = measured("a", {}, {})
+    with pytest.raises(InputError, match="0 runs"):
+        compare_runs([])
+    with pytest.raises(InputError, match="2 runs can't be compared, 1 to 1 can"):
+        compare_runs([run, measured("b", {}, {})], "A")
+    with pytest.raises(InputError, match="a is named twice"):
+        compare_runs([run, run])
