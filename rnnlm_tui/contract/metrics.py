@@ -20,6 +20,12 @@ Phase = Literal["downloading", "unpacking", "reading", "tokenizer", "encoding", 
 METRIC_COLUMNS: tuple[str, ...] = ("loss", "grad_norm", "learning_rate", "tokens_per_second")
 """The columns of a step's row that charts draw and that the roll-ups keep n, min, max and sum of."""
 
+MACHINE_COLUMNS: tuple[str, ...] = (
+    "cpu_percent", "process_cpu_percent", "memory_used", "process_memory", "disk_free",
+    "gpu_percent", "gpu_memory_used", "gpu_memory_own", "gpu_watts", "gpu_celsius",
+)  # fmt: skip
+"""The same of the machine's figures, `HardwareRow`."""
+
 SMOOTHED_STEPS = 50
 """The training loss of a summary and of a checkpoint is the mean of so many newest steps at most."""
 

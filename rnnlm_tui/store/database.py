@@ -17,26 +17,26 @@ from rnnlm_tui.contract.metrics import METRIC_COLUMNS, CheckpointRow, Evaluation
 from rnnlm_tui.contract.status import ACTIVITY_KEY
 from rnnlm_tui.store.atomic import open_private, storage_errors
 from rnnlm_tui.store.crash_points import crash_point
+from rnnlm_tui.store.machine_history import hardware_values
 from rnnlm_tui.store.metrics_log import AFTER, Entry, MetricsLog
 from rnnlm_tui.store.retention import best_step
-from rnnlm_tui.store.schema import BUSY_SECONDS, ROLLUP_STEPS, STATE_EVENTS, TABLES, all_rows, check_version, database_errors, storable, without_nonfinite
+from rnnlm_tui.store.rollups import BUCKETS_OF_READINGS, BUCKETS_OF_STEPS, ROLL_UP_READINGS, ROLL_UP_STEPS
+from rnnlm_tui.store.schema import (
+    BUSY_SECONDS,
+    ROLLUP_READINGS,
+    ROLLUP_STEPS,
+    SCHEMA_VERSION,
+    STATE_EVENTS,
+    all_rows,
+    check_version,
+    database_errors,
+    storable,
+    tables_since,
+    without_nonfinite,
+)
 
 UNLOGGED_META = ("heartbeat", ACTIVITY_KEY)
 """Facts of a moment: a log is not the place for them."""
-
-# A bucket is always computed anew from its rows: right after a repeated batch and after a resume as well, and 1,024 rows take half a millisecond.
-_ROLL_UP = f"""
-INSERT OR REPLACE INTO rollups
-SELECT :bucket, whole.last_step, newest.tokens_seen, newest.epoch, newest.active_seconds, newest.time, whole.nonfinite_rows, {
-    ", ".join(f"whole.{name}_{part}" for name in METRIC_COLUMNS for part in ("n", "min", "max", "sum"))
-}
-FROM (
-    SELECT max(step) AS last_step, count(nonfinite) AS nonfinite_rows, {
-    ", ".join(f"count({name}) AS {name}_n, min({name}) AS {name}_min, max({name}) AS {name}_max, sum({name}) AS {name}_sum" for name in METRIC_COLUMNS)
-}
-    FROM steps WHERE superseded = 0 AND step > :bucket * {ROLLUP_STEPS} AND step <= (:bucket + 1) * {ROLLUP_STEPS}
-) AS whole JOIN steps AS newest ON newest.step = whole.last_step AND newest.superseded = 0
-"""
 
 
 class RunDatabase:
@@ -77,8 +77,19 @@ class RunDatabase:
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = NORMAL")
         execute("PRAGMA journal_size_limit = 4194304")
-        if not version:
-            self._connection.executescript(f"BEGIN IMMEDIATE; {TABLES} COMMIT;")
+        if version < SCHEMA_VERSION:
+            self._upgrade(version)
+
+    def _upgrade(self, version: int) -> None:
+        """Make the tables of an empty file, or what later versions added to those of an earlier one: all of it or nothing."""
+        try:
+            self._connection.executescript(f"BEGIN IMMEDIATE; {tables_since(version)}")
+            _roll_up(self._connection, ROLL_UP_READINGS, BUCKETS_OF_READINGS)
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -155,7 +166,7 @@ class RunDatabase:
             connection.executemany("INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
             self._entries += [("steps", values)]
             for bucket in sorted({(row.step - 1) // ROLLUP_STEPS for row in rows}):
-                connection.execute(_ROLL_UP, {"bucket": bucket})
+                connection.execute(ROLL_UP_STEPS, {"bucket": bucket})
 
     def add_evaluation(self, row: EvaluationRow) -> None:
         """Add an evaluation; the same set at the same step of the same attempt is written over."""
@@ -171,9 +182,11 @@ class RunDatabase:
         self._put("events", (None, row.attempt, row.step, row.kind, storable(row.text), row.time, int(row.kind in STATE_EVENTS)))
 
     def add_hardware(self, row: HardwareRow) -> None:
-        """Add the machine's figures of one moment."""
+        """Add the machine's figures of one moment and bring their roll-up up to date."""
+        values = hardware_values(row)
         with self._transaction() as connection:
-            connection.execute(f"INSERT INTO hardware VALUES (NULL{', ?' * len(astuple(row))})", astuple(row))
+            id = connection.execute(f"INSERT INTO hardware VALUES (NULL{', ?' * len(values)})", values).lastrowid or 1
+            connection.execute(ROLL_UP_READINGS, {"bucket": (id - 1) // ROLLUP_READINGS})
 
     def _put(self, table: str, values: tuple[object, ...]) -> None:
         with self._transaction() as connection:
@@ -211,8 +224,8 @@ class RunDatabase:
                     _go_on_after(connection, int(str(row[0])))
                 else:
                     connection.execute(f"INSERT OR {'REPLACE' if newer else 'IGNORE'} INTO {table} VALUES ({', '.join('?' * len(row))})", row)
-            for (bucket,) in all_rows(connection, f"SELECT DISTINCT (step - 1) / {ROLLUP_STEPS} FROM steps WHERE superseded = 0"):
-                connection.execute(_ROLL_UP, {"bucket": bucket})
+            _roll_up(connection, ROLL_UP_STEPS, BUCKETS_OF_STEPS)
+            _roll_up(connection, ROLL_UP_READINGS, BUCKETS_OF_READINGS)
             _mark_checkpoints(connection)
 
     def set_meta(self, key: str, value: str) -> None:
@@ -255,12 +268,18 @@ def _step_values(row: StepRow) -> tuple[float | str | None, ...]:
     return (row.attempt, row.step, row.tokens_seen, row.epoch, *measured, row.active_seconds, row.time, lost, 0)
 
 
+def _roll_up(connection: sqlite3.Connection, statement: str, buckets: str) -> None:
+    """Work out every roll-up anew."""
+    for (bucket,) in all_rows(connection, buckets):
+        connection.execute(statement, {"bucket": bucket})
+
+
 def _go_on_after(connection: sqlite3.Connection, step: int) -> None:
     """Supersede what was written of later steps, and take their checkpoints out of the index."""
     for table in ("steps", "evaluations", "samples"):
         connection.execute(f"UPDATE {table} SET superseded = 1 WHERE step > ? AND superseded = 0", (step,))
     connection.execute("DELETE FROM rollups WHERE bucket >= ?", (step // ROLLUP_STEPS,))
-    connection.execute(_ROLL_UP, {"bucket": step // ROLLUP_STEPS})
+    connection.execute(ROLL_UP_STEPS, {"bucket": step // ROLLUP_STEPS})
     connection.execute("DELETE FROM checkpoints WHERE step > ?", (step,))
     _mark_checkpoints(connection)
 

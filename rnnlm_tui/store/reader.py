@@ -18,10 +18,11 @@ from typing import Any
 from rnnlm_tui.contract.metrics import METRIC_COLUMNS, CheckpointRow, EvaluationRow, EventRow, HardwareRow, Progress, SampleRow, StepRow
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store.atomic import storage_errors
+from rnnlm_tui.store.machine_history import MachineBuilder, MachineTable, empty_machine, hardware_row
 from rnnlm_tui.store.rebuild import refresh_copy
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.schema import all_rows, check_version, database_errors, is_frozen, reading_uri, with_nonfinite
-from rnnlm_tui.store.series import RAW_LIMIT, SeriesBuilder, SeriesTable, empty_table
+from rnnlm_tui.store.series import DETAIL_LIMIT, RAW_LIMIT, SeriesBuilder, SeriesTable, empty_table
 
 READ_BUSY_SECONDS = 2.0
 COPY_SECONDS = 2.0
@@ -31,10 +32,7 @@ _CHECKPOINT = re.compile(r"checkpoints/step-\d{9,12}")
 _STEP = "attempt, step, tokens_seen, epoch, loss, grad_norm, learning_rate, tokens_per_second, active_seconds, time, nonfinite"
 _EVALUATION = "attempt, step, split, name, loss, tokens, bits_per_byte, seconds, time, nonfinite"
 _EVENT = "attempt, step, kind, text, time"
-_HARDWARE = (
-    "time, cpu_percent, process_cpu_percent, memory_used, memory_total, process_memory, disk_free, "
-    "gpu_name, gpu_percent, gpu_memory_used, gpu_memory_own, gpu_memory_total, gpu_watts, gpu_celsius"
-)
+_SAMPLE = "attempt, step, prompt, text, tokens, seed, time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ class RunReader:
         self._openings = 0
         self._turn = RLock()
         self._path, self._next_look = run.path, float("-inf")
-        self._series = SeriesBuilder(raw_limit)
+        self._begin_anew()
         self._evaluations: list[EvaluationRow] = []
         self._newest_evaluation: object = None
 
@@ -113,11 +111,16 @@ class RunReader:
         with self._reading() as connection:
             if connection is None:
                 return empty_table()
-            connection.execute("BEGIN")
-            try:
+            with _one_view(connection):
                 return self._series.update(connection, max_buckets)
-            finally:
-                connection.execute("COMMIT")
+
+    def stretch(self, first_step: int, last_step: int, max_buckets: int = 2048) -> SeriesTable:
+        """The curves of these steps alone, both included, as fine as so many buckets allow; else as `series`."""
+        with self._reading() as connection:
+            if connection is None:
+                return empty_table()
+            with _one_view(connection):
+                return self._stretch.update(connection, max_buckets, (first_step, last_step))
 
     def recent_steps(self, n: int) -> list[StepRow]:
         """The newest `n` steps, the oldest of them first."""
@@ -142,8 +145,15 @@ class RunReader:
 
     def samples(self, limit: int | None = None) -> list[SampleRow]:
         """The newest continuations, the newest first."""
-        query = "SELECT attempt, step, prompt, text, tokens, seed, time FROM samples WHERE superseded = 0 ORDER BY id DESC LIMIT ?"
-        return [SampleRow(*row) for row in self._rows(query, (_limit(limit),))]
+        return [SampleRow(*row) for row in self._rows(f"SELECT {_SAMPLE} FROM samples WHERE superseded = 0 ORDER BY id DESC LIMIT ?", (_limit(limit),))]
+
+    def sample_steps(self) -> list[int]:
+        """The steps at which there are continuations, the first one first."""
+        return [int(step) for (step,) in self._rows("SELECT DISTINCT step FROM samples WHERE superseded = 0 ORDER BY step")]
+
+    def samples_at(self, step: int) -> list[SampleRow]:
+        """The continuations of one step, in the order in which they were drawn."""
+        return [SampleRow(*row) for row in self._rows(f"SELECT {_SAMPLE} FROM samples WHERE superseded = 0 AND step = ? ORDER BY id", (step,))]
 
     def events(self, limit: int | None = None) -> list[EventRow]:
         """The run's log, the newest first."""
@@ -156,8 +166,13 @@ class RunReader:
 
     def hardware(self, limit: int | None = None) -> list[HardwareRow]:
         """The newest figures of the machine, the oldest of them first."""
-        rows = self._rows(f"SELECT {_HARDWARE} FROM hardware ORDER BY id DESC LIMIT ?", (_limit(limit),))
-        return [HardwareRow(*row) for row in reversed(rows)]
+        rows = self._rows("SELECT * FROM hardware ORDER BY id DESC LIMIT ?", (_limit(limit),))
+        return [hardware_row(row[1:]) for row in reversed(rows)]
+
+    def machine(self, max_buckets: int = 1024) -> MachineTable:
+        """The machine's figures over the whole run in at most `max_buckets` buckets; the same object while nothing is new. Costs what is new."""
+        with self._reading() as connection:
+            return empty_machine() if connection is None else self._machine.update(connection, max_buckets)
 
     def checkpoints(self) -> list[CheckpointRow]:
         """The indexed checkpoints by step; a row that points out of the run's own checkpoints is none."""
@@ -222,7 +237,23 @@ class RunReader:
             raise
         self._connection, self._inode = connection, inode
         self._openings += 1
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Nothing of this file has been read."""
         self._series = SeriesBuilder(self._raw_limit)
+        self._stretch = SeriesBuilder(min(self._raw_limit, DETAIL_LIMIT))
+        self._machine = MachineBuilder()
+
+
+@contextmanager
+def _one_view(connection: sqlite3.Connection) -> Iterator[None]:
+    """What is read inside was committed together."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("COMMIT")
 
 
 def _limit(limit: int | None) -> int:

@@ -29,7 +29,7 @@ REBUILT_SUFFIX = ".rebuilt"
 _COPIED = "copied-from"
 """Beside a copy: what it was made from."""
 _BESIDE = ("", "-wal", "-shm")
-_LONG = {"steps": "WHERE nonfinite IS NOT NULL", "hardware": "LIMIT 0"}
+_LONG = {"steps": "WHERE nonfinite IS NOT NULL", "hardware": "LIMIT 0", "hardware_rollups": "LIMIT 0"}
 """Tables with very many rows, and which of them have text; numbers are looked at by SQLite's own check."""
 
 
@@ -67,9 +67,10 @@ def check_database(run: RunDirectory) -> str | None:
         return f"{path} is missing"
     try:
         with database_errors(path), closing(sqlite3.connect(reading_uri(path, frozen=is_frozen(path)), uri=True)) as connection:
-            check_version(int(one_row(connection, "PRAGMA user_version")[0]), path)
+            version = int(one_row(connection, "PRAGMA user_version")[0])
+            check_version(version, path)
             found = str(one_row(connection, "PRAGMA integrity_check(1)")[0])
-            found = _first_nonsense(connection) if found == "ok" else "its pages don't fit together"
+            found = _first_nonsense(connection, version) if found == "ok" else "its pages don't fit together"
     except NewerDatabaseError:
         raise
     except DatabaseError as error:
@@ -77,9 +78,9 @@ def check_database(run: RunDirectory) -> str | None:
     return f"{path} is damaged: {found}" if found else None
 
 
-def _first_nonsense(connection: sqlite3.Connection) -> str:
+def _first_nonsense(connection: sqlite3.Connection, version: int) -> str:
     """What no worker wrote, though SQLite's own check, which looks at no name and no text, is content; empty where all makes sense."""
-    for table in tables():
+    for table in tables(version):
         columns = ", ".join(column.name for column in table.columns)
         rows = connection.execute(f"SELECT {columns} FROM {table.name} {_LONG.get(table.name, '')}")
         if any(not makes_sense(table, row, any_kind=True) for row in rows):

@@ -16,15 +16,15 @@ from typing import Any, get_args
 from rnnlm_tui.contract.metrics import EventKind
 from rnnlm_tui.store.atomic import PRIVATE_FILE, TEMPORARY_PREFIX, make_private_directory, storage_errors
 from rnnlm_tui.store.pages import PAGE_BYTES, Record, scan_records
-from rnnlm_tui.store.schema import TABLES
+from rnnlm_tui.store.schema import SCHEMA_VERSION, tables_since
 
 Row = tuple[Any, ...]
 
-DERIVED = ("rollups", "progress")
+DERIVED = ("rollups", "hardware_rollups", "progress")
 """Tables that are worked out anew, or tell of a moment that is over."""
-_TYPES: dict[str, tuple[type, ...]] = {"INTEGER": (int,), "REAL": (int, float), "TEXT": (str,)}
+_TYPES: dict[str, tuple[type, ...]] = {"INTEGER": (int,), "REAL": (int, float), "TEXT": (str,), "": (int, float)}
 _COUNTS = ("attempt", "step", "tokens_seen", "tokens", "bytes")
-_JSON = ("environment", "nonfinite", "arguments", "result")
+_JSON = ("environment", "nonfinite", "arguments", "result", "other_gpus")
 _NONFINITE = frozenset({"nan", "inf", "-inf"})
 _CLOSED: dict[tuple[str, str], frozenset[str]] = {
     ("events", "kind"): frozenset(get_args(EventKind)),
@@ -54,6 +54,8 @@ class Table:
     with_rowid: bool
     stored: tuple[int, ...]
     """Places of the columns in the order in which a record holds them."""
+    fewest: int
+    """So many columns it had in the first version: the rest are missing in rows of an earlier one."""
 
     @property
     def key_names(self) -> list[str]:
@@ -75,7 +77,8 @@ def salvaged_rows(database: Path) -> Iterator[tuple[str, Row]]:
         if not whole and copy.is_file():
             by_shape: dict[tuple[bool, int], list[Table]] = {}
             for table in kept:
-                by_shape.setdefault((table.with_rowid, len(table.columns)), []).append(table)
+                for columns in range(table.fewest, len(table.columns) + 1):
+                    by_shape.setdefault((table.with_rowid, columns), []).append(table)
             for record in scan_records(copy):
                 for table in by_shape.get((record.rowid is not None, len(record.values)), ()):
                     row = _row(table, record)
@@ -147,14 +150,14 @@ def _has_tables(connection: sqlite3.Connection) -> bool:
         found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.Error:
         return False
-    return found >= {table.name for table in tables()}
+    return found >= {table.name for table in tables() if table.name not in DERIVED}
 
 
 def _renew_first_page(copy: Path) -> None:
     """Put a new database's first page, which says where each table begins, over this one's: tables are made in one order, so they begin at the same places."""
     content = copy.read_bytes()
     with closing(sqlite3.connect(":memory:")) as fresh:
-        fresh.executescript(f"PRAGMA page_size = {PAGE_BYTES}; {TABLES}")
+        fresh.executescript(f"PRAGMA page_size = {PAGE_BYTES}; {tables_since(0)}")
         first = bytearray(fresh.serialize()[:PAGE_BYTES])
     pages = max(1, math.ceil(len(content) / PAGE_BYTES))
     first[18:20] = b"\x02\x02"  # written ahead, as the log beside it is
@@ -163,15 +166,21 @@ def _renew_first_page(copy: Path) -> None:
     copy.write_bytes(bytes(first) + content[PAGE_BYTES:].ljust((pages - 1) * PAGE_BYTES, b"\0"))
 
 
-def tables() -> list[Table]:
-    """Every table of a run's database."""
+def tables(version: int = SCHEMA_VERSION) -> list[Table]:
+    """Every table of a run's database of that version."""
+    fewest = {name: len(info) for name, info, _ in _declared(1)}
+    return [_described(name, info, with_rowid, fewest.get(name, len(info))) for name, info, with_rowid in _declared(version)]
+
+
+def _declared(version: int) -> list[tuple[str, list[Row], bool]]:
+    """Name, `table_info` and whether it has row ids, of each table."""
     with closing(sqlite3.connect(":memory:")) as fresh:
-        fresh.executescript(TABLES)
+        fresh.executescript(tables_since(0, version))
         found = fresh.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall()
-        return [_described(name, fresh.execute(f"PRAGMA table_info({name})").fetchall(), "WITHOUT ROWID" not in sql) for name, sql in found]
+        return [(name, fresh.execute(f"PRAGMA table_info({name})").fetchall(), "WITHOUT ROWID" not in sql) for name, sql in found]
 
 
-def _described(name: str, info: list[Row], with_rowid: bool) -> Table:
+def _described(name: str, info: list[Row], with_rowid: bool, fewest: int) -> Table:
     columns = tuple(
         _Column(
             column,
@@ -185,7 +194,7 @@ def _described(name: str, info: list[Row], with_rowid: bool) -> Table:
     )
     key = tuple(index for _, index in sorted((place, index) for index, *_, place in info if place))
     stored = range(len(columns)) if with_rowid else (*key, *(index for index in range(len(columns)) if index not in key))
-    return Table(name, columns, key, with_rowid, tuple(stored))
+    return Table(name, columns, key, with_rowid, tuple(stored), fewest)
 
 
 def _walk(connection: sqlite3.Connection, table: Table) -> Generator[Row, None, bool]:
@@ -198,16 +207,21 @@ def _walk(connection: sqlite3.Connection, table: Table) -> Generator[Row, None, 
                 if before is not None and not key > before:
                     return False
                 before = key
-                yield row
+                yield _padded(table, row)
     except (sqlite3.Error, OverflowError, TypeError, UnicodeDecodeError):
         return False
     return True
 
 
+def _padded(table: Table, row: Row) -> Row:
+    """The row of an earlier version with the columns that it lacks."""
+    return row + (None,) * (len(table.columns) - len(row)) if len(row) >= table.fewest else row
+
+
 def _row(table: Table, record: Record) -> Row:
-    """The record as a row of this table, in its order of columns."""
+    """The record as a row of this table, in its order of columns; those that an earlier version lacked are None."""
     row: list[Any] = [None] * len(table.columns)
-    for index, value in zip(table.stored, record.values, strict=True):
+    for index, value in zip(table.stored, record.values, strict=False):
         # Whole numbers of a REAL column are stored as such.
         row[index] = float(value) if isinstance(value, int) and float in table.columns[index].types else value
     if table.with_rowid:

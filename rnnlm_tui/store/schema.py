@@ -12,27 +12,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rnnlm_tui.contract.metrics import METRIC_COLUMNS, EventKind
+from rnnlm_tui.contract.metrics import MACHINE_COLUMNS, METRIC_COLUMNS, EventKind
 from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, StorageError
 from rnnlm_tui.store.atomic import folder_advice
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Kept in `PRAGMA user_version`; 0 is a file without tables."""
 ROLLUP_STEPS = 1_024
 """Steps of one roll-up: bucket b holds steps b·1,024 + 1 to (b + 1)·1,024."""
+ROLLUP_READINGS = 32
+"""Readings of the machine of one roll-up: bucket b holds those numbered b·32 + 1 to (b + 1)·32, about half a minute."""
 BUSY_SECONDS = 10.0
 STATE_EVENTS: frozenset[EventKind] = frozenset({"started", "preparing", "running", "paused", "resumed", "stopped", "finished", "failed"})
 """Kinds of events that tell a run's state."""
 
 _BROKEN = {sqlite3.SQLITE_CORRUPT: "its pages don't fit together", sqlite3.SQLITE_NOTADB: "it is no database any more"}
 """What SQLite says of a file that is broken, in a person's words."""
-
 _rollup_columns = "".join(f", {name}_n INTEGER NOT NULL, {name}_min REAL, {name}_max REAL, {name}_sum REAL" for name in METRIC_COLUMNS)
 
 # Steps are keyed with the step first: the newest, a range and a bucket are then one walk along the table, whatever the attempt.
 # A number that is NaN or infinite is NULL (SQLite has no NaN), and `nonfinite` says which it was; it is NULL where all are finite.
 # `superseded` marks what an attempt wrote after the step that a later one resumed from: kept, and no longer part of the run's curve.
-TABLES = f"""
+_FIRST = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE attempts (
     attempt INTEGER PRIMARY KEY, pid INTEGER NOT NULL, host TEXT NOT NULL, boot_id TEXT NOT NULL, device TEXT NOT NULL,
@@ -64,21 +65,35 @@ CREATE TABLE checkpoints (
     bytes INTEGER NOT NULL, path TEXT NOT NULL, best INTEGER NOT NULL, last INTEGER NOT NULL, time REAL NOT NULL, nonfinite TEXT);
 CREATE TABLE commands (id TEXT PRIMARY KEY, verb TEXT NOT NULL, arguments TEXT NOT NULL, result TEXT NOT NULL, time REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE progress (only INTEGER PRIMARY KEY CHECK (only = 1), phase TEXT NOT NULL, done INTEGER NOT NULL, total INTEGER NOT NULL);
-PRAGMA user_version = {SCHEMA_VERSION};
 """
+
+# `other_gpus` is a JSON object, the figures of each further card by its number; NULL where there is none. Of the machine's roll-ups n, l, h and s are count,
+# least, greatest and sum of the MACHINE_COLUMNS in their order: in full their names would push the list of tables off the first page, on which a salvage finds it.
+_SECOND = f"""
+ALTER TABLE hardware ADD COLUMN other_gpus TEXT;
+CREATE TABLE hardware_rollups (bucket INTEGER PRIMARY KEY, last_id INTEGER, time REAL{"".join(f",n{i},l{i},h{i},s{i}" for i in range(len(MACHINE_COLUMNS)))});
+"""
+
+_VERSIONS = (_FIRST, _SECOND)
+"""What each version added to the one before."""
+
+
+def tables_since(version: int, until: int = SCHEMA_VERSION) -> str:
+    """The statements that make a database of one version one of a later; of 0, all tables."""
+    return f"{''.join(_VERSIONS[version:until])} PRAGMA user_version = {until};"
 
 
 def check_version(version: int, path: Path) -> None:
-    """Refuse a database that another version of rnnlm-tui made.
+    """Refuse a database that no version up to this one made.
 
     Raises:
         NewerDatabaseError: a newer version made it.
-        DatabaseError: no version did.
+        DatabaseError: no version did. One of an earlier version is read as it is, and brought up to date by the worker that writes to it next.
     """
     if version > SCHEMA_VERSION:
         message = f"{path} was made by a newer version of rnnlm-tui: its schema is {version}, this version reads {SCHEMA_VERSION}"
         raise NewerDatabaseError(message, hint="update rnnlm-tui; the file was not changed")
-    if version < SCHEMA_VERSION:
+    if version < 1:
         raise DatabaseError(f"{path} has the schema {version}, which no version of rnnlm-tui wrote", hint=damage_hint(path))
 
 

@@ -1,17 +1,21 @@
-"""SeriesTable: a run's curves in at most so many buckets, read step by step or from roll-ups, and only the new part each time."""
+"""SeriesTable: a run's curves, or a stretch of them, in at most so many buckets; read step by step or from roll-ups, and only the new part each time."""
 
 from __future__ import annotations
 
 import math
 import sqlite3
 from array import array
-from dataclasses import dataclass, field
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from rnnlm_tui.contract.metrics import METRIC_COLUMNS
-from rnnlm_tui.store.schema import ROLLUP_STEPS, one_row
+from rnnlm_tui.store.schema import ROLLUP_STEPS, all_rows, one_row
 
 RAW_LIMIT = 262_144
-"""Up to this step curves are read from the steps themselves, beyond from the roll-ups of 1,024."""
+"""Up to so many steps curves are read from the steps themselves, beyond from the roll-ups of 1,024."""
+DETAIL_LIMIT = 131_072
+"""The same of a stretch: it is read while somebody waits for a key, and the whole run's curves in the background."""
 
 _PLACE = ("tokens_seen", "epoch", "active_seconds", "time")
 
@@ -27,7 +31,7 @@ class Band:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SeriesTable:
-    """A run's curves: one entry a bucket that has steps, in the order of steps. All arrays are as long as `step`.
+    """A run's curves, or a stretch of them: one entry a bucket that has steps, in the order of steps. All arrays are as long as `step`.
 
     Bucket b holds the steps from b·width + 1 to (b + 1)·width. The same object comes back while nothing is new.
     """
@@ -54,96 +58,146 @@ class SeriesTable:
 
 def empty_table() -> SeriesTable:
     """The curves of a run without steps."""
-    return _Columns().table(1)
+    return _table(_columns(), 1)
 
 
-def bucket_width(last_step: int, max_buckets: int, raw_limit: int) -> int:
-    """Steps a bucket: the least power of two that gives at most `max_buckets`, and at least a roll-up's beyond `raw_limit`."""
-    wanted = max(1, -(-last_step // max(1, max_buckets)))
+def bucket_width(count: int, max_buckets: int, raw_limit: int, rollup: int = ROLLUP_STEPS) -> int:
+    """Steps (rows) a bucket: the least power of two that gives at most `max_buckets`, and at least a roll-up's beyond `raw_limit`."""
+    wanted = max(1, -(-count // max(1, max_buckets)))
     width = 1 << (wanted - 1).bit_length()
-    return width if last_step <= raw_limit else max(ROLLUP_STEPS, width)
+    return width if count <= raw_limit else max(rollup, width)
 
 
 @dataclass(slots=True)
-class _Columns:
-    """The growing arrays behind a table."""
+class Columns:
+    """The growing arrays behind a table: which bucket an entry is, where it lies, and a band for each column."""
 
-    bucket: list[int] = field(default_factory=list)
-    place: list[array[float]] = field(default_factory=lambda: [array("d") for _ in range(2 + len(_PLACE))])
-    bands: list[tuple[array[float], array[float], array[float]]] = field(default_factory=lambda: [(array("d"), array("d"), array("d")) for _ in METRIC_COLUMNS])
+    bucket: list[int]
+    place: list[array[float]]
+    bands: list[Band]
 
-    def cut(self, bucket: int) -> None:
+    def drop_from(self, bucket: int) -> None:
         """Forget the buckets from `bucket` on."""
-        while self.bucket and self.bucket[-1] >= bucket:
-            self.bucket.pop()
-            for values in (*self.place, *(part for band in self.bands for part in band)):
-                values.pop()
+        self._keep(0, bisect_left(self.bucket, bucket))
 
-    def add(self, bucket: int, place: tuple[float, ...], measured: tuple[float | None, ...]) -> None:
+    def drop_before(self, bucket: int) -> None:
+        """Forget the buckets before `bucket`."""
+        self._keep(bisect_left(self.bucket, bucket), len(self.bucket))
+
+    def _keep(self, first: int, end: int) -> None:
+        if first > 0 or end < len(self.bucket):
+            for values in self._every():
+                del values[end:], values[:first]
+            del self.bucket[end:], self.bucket[:first]
+
+    def add(self, bucket: int, place: Sequence[float], measured: Sequence[float | None]) -> None:
+        """One more bucket: low, high and mean of each column in turn."""
         self.bucket.append(bucket)
         for values, value in zip(self.place, place, strict=True):
             values.append(value)
         numbers = iter([math.nan if value is None else value for value in measured])
-        for low, high, mean in self.bands:
-            low.append(next(numbers))
-            high.append(next(numbers))
-            mean.append(next(numbers))
+        for band in self.bands:
+            band.low.append(next(numbers))
+            band.high.append(next(numbers))
+            band.mean.append(next(numbers))
 
     def last_entry(self) -> str:
         """The last bucket's figures as text: it alone can change without a new bucket."""
-        every = (*self.place, *(part for band in self.bands for part in band))
-        return repr([values[-1] for values in every if values])
+        return repr([values[-1] for values in self._every() if values])
 
-    def table(self, width: int) -> SeriesTable:
-        step, nonfinite, tokens, epoch, active, time = (values[:] for values in self.place)
-        columns = {name: Band(low[:], high[:], mean[:]) for name, (low, high, mean) in zip(METRIC_COLUMNS, self.bands, strict=True)}
-        return SeriesTable(width, step, tokens, epoch, active, time, nonfinite, columns)
+    def copied(self) -> tuple[list[array[float]], list[Band]]:
+        """Places and bands as they are now."""
+        return [values[:] for values in self.place], [Band(band.low[:], band.high[:], band.mean[:]) for band in self.bands]
+
+    def _every(self) -> Iterator[array[float]]:
+        yield from self.place
+        for band in self.bands:
+            yield from (band.low, band.high, band.mean)
 
 
-_FROM_STEPS = (
-    f"SELECT max(step), count(nonfinite), {', '.join(f'min({name}), max({name}), avg({name})' for name in METRIC_COLUMNS)} "
-    "FROM steps WHERE superseded = 0 AND step > ? AND step <= ?"
+def empty_columns(places: int, bands: int) -> Columns:
+    """No bucket yet."""
+    return Columns([], [array("d") for _ in range(places)], [Band(array("d"), array("d"), array("d")) for _ in range(bands)])
+
+
+def _columns() -> Columns:
+    return empty_columns(2 + len(_PLACE), len(METRIC_COLUMNS))
+
+
+def _table(columns: Columns, width: int) -> SeriesTable:
+    (step, nonfinite, tokens, epoch, active, time), bands = columns.copied()
+    return SeriesTable(width, step, tokens, epoch, active, time, nonfinite, dict(zip(METRIC_COLUMNS, bands, strict=True)))
+
+
+_NEWEST_PLACE = ", ".join(f"newest.{name}" for name in _PLACE)
+_EACH_STEP = (
+    f"SELECT step, step, nonfinite IS NOT NULL, {', '.join(_PLACE)}, {', '.join(f'{name}, {name}, {name}' for name in METRIC_COLUMNS)} "
+    "FROM steps WHERE superseded = 0 AND step > ? AND step <= ? ORDER BY step"
 )
-_PLACE_IN_STEPS = f"SELECT {', '.join(_PLACE)} FROM steps WHERE superseded = 0 AND step = ?"
-_FROM_ROLLUPS = (
-    "SELECT max(last_step), sum(nonfinite_rows), "
-    + ", ".join(f"min({name}_min), max({name}_max), sum({name}_sum) / sum({name}_n)" for name in METRIC_COLUMNS)
-    + " FROM rollups WHERE bucket >= ? AND bucket < ?"
+_OF_STEPS = (
+    f"SELECT whole.step, whole.step, whole.bad, {_NEWEST_PLACE}, {', '.join(f'whole.{name}_{part}' for name in METRIC_COLUMNS for part in ('low', 'high', 'mean'))} "
+    "FROM (SELECT max(step) AS step, count(nonfinite) AS bad, "
+    + ", ".join(f"min({name}) AS {name}_low, max({name}) AS {name}_high, avg({name}) AS {name}_mean" for name in METRIC_COLUMNS)
+    + " FROM steps WHERE superseded = 0 AND step > ? AND step <= ?) AS whole JOIN steps AS newest ON newest.step = whole.step AND newest.superseded = 0"
 )
-_PLACE_IN_ROLLUPS = f"SELECT {', '.join(_PLACE)} FROM rollups WHERE bucket = (? - 1) / {ROLLUP_STEPS}"
+_EACH_ROLLUP = (
+    f"SELECT last_step, last_step, nonfinite_rows, {', '.join(_PLACE)}, {', '.join(f'{name}_min, {name}_max, {name}_sum / {name}_n' for name in METRIC_COLUMNS)} "
+    "FROM rollups WHERE bucket >= ? AND bucket < ? ORDER BY bucket"
+)
+_OF_ROLLUPS = (
+    f"SELECT whole.step, whole.step, whole.bad, {_NEWEST_PLACE}, {', '.join(f'whole.{name}_{part}' for name in METRIC_COLUMNS for part in ('low', 'high', 'mean'))} "
+    "FROM (SELECT max(bucket) AS bucket, max(last_step) AS step, sum(nonfinite_rows) AS bad, "
+    + ", ".join(f"min({name}_min) AS {name}_low, max({name}_max) AS {name}_high, sum({name}_sum) / sum({name}_n) AS {name}_mean" for name in METRIC_COLUMNS)
+    + " FROM rollups WHERE bucket >= ? AND bucket < ?) AS whole JOIN rollups AS newest ON newest.bucket = whole.bucket"
+)
 
 
 class SeriesBuilder:
-    """Keeps a run's curves up to date: a call re-reads the last bucket and what came after it, all of it when the width or the attempt changes."""
+    """Keeps a run's curves, or a stretch of them, up to date: a call re-reads the last bucket and what came after it, and what the stretch moved over.
+
+    All of it is read when the width or the attempt changes.
+    """
 
     def __init__(self, raw_limit: int = RAW_LIMIT) -> None:
         self._raw_limit = raw_limit
-        self._key: tuple[int, int, bool] | None = None
-        self._columns = _Columns()
+        self._key: tuple[object, ...] = ()
+        self._columns = _columns()
         self._table = empty_table()
         self._shown: tuple[object, ...] = ()
+        self._read_from = self._read_to = 0
 
-    def update(self, connection: sqlite3.Connection, max_buckets: int) -> SeriesTable:
-        """The curves as the database has them now; the connection should be inside one read transaction."""
+    def update(self, connection: sqlite3.Connection, max_buckets: int, stretch: tuple[int, int] | None = None) -> SeriesTable:
+        """The curves as the database has them now, of the steps from `stretch[0]` to `stretch[1]` or of all; the connection should be inside one read transaction.
+
+        The same object comes back while nothing of it is new.
+        """
         last = int(one_row(connection, "SELECT coalesce((SELECT last_step FROM rollups ORDER BY bucket DESC LIMIT 1), 0)")[0])
-        attempt = int(one_row(connection, "SELECT coalesce(max(attempt), 0) FROM attempts")[0])
-        width = bucket_width(last, max_buckets, self._raw_limit)
-        key = (width, attempt, last <= self._raw_limit)
-        if key != self._key:
-            self._key, self._columns = key, _Columns()
-        first = self._columns.bucket[-1] if self._columns.bucket else 0
-        self._columns.cut(first)
-        self._read(connection, first, last, width)
-        shown = (key, len(self._columns.bucket), self._columns.last_entry())
+        first = 1
+        if stretch is not None:
+            first, last = max(1, stretch[0]), min(last, stretch[1])
+        count = max(0, last - first + 1)
+        width, raw = bucket_width(count, max_buckets, self._raw_limit), count <= self._raw_limit
+        begin, end = (first - 1) // width, -(-last // width) if count else (first - 1) // width
+        key = (width, raw, *one_row(connection, "SELECT coalesce(max(attempt), 0), total(start_step) FROM attempts"))
+        if key != self._key or not self._read_from <= begin <= self._read_to:
+            self._key, self._columns, self._read_to = key, _columns(), begin
+        fresh = max(begin, min(self._read_to - 1, end))  # the last bucket that was read may have grown since
+        self._columns.drop_before(begin)
+        self._columns.drop_from(fresh)
+        self._read(connection, fresh, end, width, raw=raw)
+        self._read_from, self._read_to = begin, end
+        shown = (key, begin, len(self._columns.bucket), self._columns.last_entry())
         if shown != self._shown:
-            self._shown, self._table = shown, self._columns.table(width)
+            self._shown, self._table = shown, _table(self._columns, width)
         return self._table
 
-    def _read(self, connection: sqlite3.Connection, first: int, last: int, width: int) -> None:
-        raw = last <= self._raw_limit
-        whole, place = (_FROM_STEPS, _PLACE_IN_STEPS) if raw else (_FROM_ROLLUPS, _PLACE_IN_ROLLUPS)
-        unit = width if raw else width // ROLLUP_STEPS
-        for bucket in range(first, -(-last // width)):
-            found = one_row(connection, whole, (bucket * unit, (bucket + 1) * unit))
-            if found[0] is not None:
-                self._columns.add(bucket, (found[0], found[1], *one_row(connection, place, (found[0],))), found[2:])
+    def _read(self, connection: sqlite3.Connection, begin: int, end: int, width: int, *, raw: bool) -> None:
+        """The buckets from `begin` on and before `end`."""
+        unit, each, whole = (width, _EACH_STEP, _OF_STEPS) if raw else (width // ROLLUP_STEPS, _EACH_ROLLUP, _OF_ROLLUPS)
+        if unit == 1:
+            rows = all_rows(connection, each, (begin, end))
+        else:
+            rows = [row for bucket in range(begin, end) for row in all_rows(connection, whole, (bucket * unit, (bucket + 1) * unit))]
+        places = 1 + 2 + len(_PLACE)
+        for row in rows:
+            self._columns.add((row[0] - 1) // width, row[1:places], row[places:])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rnnlm_tui.contract.config import RunConfig
@@ -13,7 +13,9 @@ from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, H
 from rnnlm_tui.contract.status import ACTIVITY_KEY, STALE_SECONDS, ModelFigures, RunStatus, RunSummary, StatusFacts, derive_status, last_words
 from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RnnlmError, StorageError
 from rnnlm_tui.store.checkpoint_list import checkpoint_folders
+from rnnlm_tui.store.labels import labels_path, read_labels
 from rnnlm_tui.store.locks import LockState, host_name, read_lock
+from rnnlm_tui.store.machine_history import MachineTable, empty_machine
 from rnnlm_tui.store.pins import pinned_steps
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.rebuild import check_database
@@ -29,8 +31,9 @@ from rnnlm_tui.supervisor.summary import summarize_facts
 
 EVENTS = 200
 SAMPLES = 48
-HARDWARE = 300
+HARDWARE = 600
 """Ten minutes of readings."""
+MACHINE_BUCKETS = 1024
 LOG_LINES = 200
 
 
@@ -55,6 +58,10 @@ class RunSnapshot:
     """The last lines of the worker's own output."""
     eta_margin: float | None
     """Seconds by which `summary.eta_seconds` may be off; None where there is no ETA."""
+    machine: MachineTable = field(default_factory=empty_machine)
+    """The machine over the whole run."""
+    detail: SeriesTable | None = None
+    """The steps that are looked at, and some before and after them, in finer buckets; None where `series` has them as fine."""
 
 
 @dataclass(slots=True)
@@ -89,11 +96,25 @@ class RunMonitor:
         self._heartbeat_age, self._fact_age = _Age(), _Age()
         self._facts: RunFacts | None = None
         self._snapshot: RunSnapshot | None = None
+        self._looked_at: tuple[int, int] | None = None
+
+    def look_at(self, steps: tuple[int, int] | None) -> None:
+        """From the next `poll` on `detail` holds the steps from the first to the last of these where that shows more than `series`; None: no longer."""
+        self._looked_at = steps
 
     def poll(self) -> RunSnapshot | None:
         """The new snapshot, or None when nothing that a view shows has changed since the last one."""
         lock = self._look_at_lock()
-        seen = (self._reader.data_version(), lock.held, lock.pid, lock.degraded, _stamp(self.run.log_path), _stamp(self.run.checkpoints_path))
+        seen = (
+            self._reader.data_version(),
+            lock.held,
+            lock.pid,
+            lock.degraded,
+            _stamp(self.run.log_path),
+            _stamp(self.run.checkpoints_path),
+            _stamp(labels_path(self.run)),
+            self._looked_at,
+        )
         if seen == self._seen and self._facts is not None and self._status(self._facts, lock) == self._facts.status:
             return None
         self._seen = seen
@@ -141,10 +162,11 @@ class RunMonitor:
         facts = self._read_facts(lock)
         self._facts = facts
         eta = estimate_remaining(facts)
+        series = self._reader.series(self._max_buckets)
         return RunSnapshot(
             summary=summarize_facts(facts),
             config=facts.config,
-            series=self._reader.series(self._max_buckets),
+            series=series,
             evaluations=tuple(facts.evaluations),
             samples=tuple(self._reader.samples(SAMPLES)),
             events=tuple(self._reader.events(EVENTS)),
@@ -152,7 +174,18 @@ class RunMonitor:
             hardware=tuple(self._reader.hardware(HARDWARE)),
             log_tail=last_lines(self.run.log_path, LOG_LINES),
             eta_margin=None if eta is None else eta.margin,
+            machine=self._reader.machine(MACHINE_BUCKETS),
+            detail=self._detail(series),
         )
+
+    def _detail(self, series: SeriesTable) -> SeriesTable | None:
+        """The steps that are looked at, with half as many before and after them, so that moving on shows something at once."""
+        if self._looked_at is None or series.width == 1:
+            return None
+        first, last = self._looked_at
+        beside = (last - first + 1) // 2
+        detail = self._reader.stretch(max(1, first - beside), last + beside, self._max_buckets)
+        return detail if detail.width < series.width and len(detail) else None
 
     def _read_facts(self, lock: LockState) -> RunFacts:
         if self._config is None:
@@ -176,6 +209,7 @@ class RunMonitor:
             last_state=reader.last_state(),
             progress=reader.progress(),
             hardware=reader.hardware(READINGS),
+            labels=read_labels(self.run),
         )
         status = self._status(facts, lock)
         if status != "crashed":
@@ -240,6 +274,7 @@ def summary_or_problem(run: RunDirectory) -> RunSummary:
     except RnnlmError as error:
         unknown = ModelFigures(cell_type="unknown", num_layers=0, hidden_size=0, tie_weights=False)
         damaged = isinstance(error, DatabaseError) and not isinstance(error, NewerDatabaseError)
+        labels = read_labels(run)
         return RunSummary(
             run=run.name,
             status="lost",
@@ -247,4 +282,7 @@ def summary_or_problem(run: RunDirectory) -> RunSummary:
             message=error.message,
             hint=error.hint or None,
             unreadable="damaged database" if damaged else "can't be read",
+            tags=labels.tags,
+            note=labels.note,
+            pinned=labels.pinned,
         )

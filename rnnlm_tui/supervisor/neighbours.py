@@ -7,9 +7,9 @@ from statistics import fmean
 
 from rnnlm_tui.contract.metrics import HardwareRow
 
-READINGS = 5
+READINGS = 10
 """Readings that are looked at: ten seconds."""
-LEAST = 3
+LEAST = 5
 """So many of them have to be there: one may lie in the moment in which the machine was busy starting the run."""
 NOTICED = 0.3
 """Cores that others have to take from the run's threads before it is worth a word."""

@@ -16,18 +16,20 @@ if TYPE_CHECKING:
     from rnnlm_tui.contract.commands import CommandResult, Verb
     from rnnlm_tui.contract.config import RunConfig
     from rnnlm_tui.contract.corpora import CorpusManifest
+    from rnnlm_tui.contract.metrics import SampleRow
     from rnnlm_tui.contract.status import RunSummary
     from rnnlm_tui.errors import InputError
-    from rnnlm_tui.store.manifest import Manifest
     from rnnlm_tui.store.labels import RunLabels
+    from rnnlm_tui.store.manifest import Manifest
     from rnnlm_tui.store.run_directory import RunDirectory
-    from rnnlm_tui.supervisor.estimate import Estimate
     from rnnlm_tui.store.trash import TrashedRun
     from rnnlm_tui.supervisor.comparison import Comparison
+    from rnnlm_tui.supervisor.estimate import Estimate
     from rnnlm_tui.supervisor.login import EndsAtLogout
     from rnnlm_tui.supervisor.machine import MachineFacts
     from rnnlm_tui.supervisor.monitor import RunSnapshot
     from rnnlm_tui.supervisor.sampler_client import SamplerClient
+    from rnnlm_tui.supervisor.worker_log import LogFollower
 
 
 class Monitor(Protocol):
@@ -35,6 +37,10 @@ class Monitor(Protocol):
 
     def poll(self) -> RunSnapshot | None:
         """The run as it is now; None when nothing changed since the last call."""
+        ...
+
+    def look_at(self, steps: tuple[int, int] | None) -> None:
+        """From the next `poll` on, read these steps as fine as they lie; None: the whole run alone."""
         ...
 
     def close(self) -> None:
@@ -229,6 +235,26 @@ class Services:
             pin_checkpoint(run, step)
         else:
             unpin_checkpoint(run, step)
+
+    def log(self, run: RunDirectory) -> LogFollower:
+        """What the run's worker prints; not read yet."""
+        from rnnlm_tui.supervisor.worker_log import LogFollower
+
+        return LogFollower(run.log_path)
+
+    def sample_steps(self, run: RunDirectory) -> list[int]:
+        """The steps at which samples were drawn, in order."""
+        from rnnlm_tui.store.reader import RunReader
+
+        with RunReader(run) as reader:
+            return reader.sample_steps()
+
+    def samples_at(self, run: RunDirectory, step: int) -> list[SampleRow]:
+        """What was drawn at that step, the newest first."""
+        from rnnlm_tui.store.reader import RunReader
+
+        with RunReader(run) as reader:
+            return reader.samples_at(step)
 
     def history(self) -> list[str]:
         """Prompts of earlier days, oldest first."""

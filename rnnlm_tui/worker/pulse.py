@@ -1,4 +1,4 @@
-"""The worker's pulse: a thread that writes the heartbeat every second and a hardware reading every two."""
+"""The worker's pulse: a thread that writes the heartbeat and a hardware reading every second."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from typing import Protocol
 
 from rnnlm_tui.contract.metrics import HardwareRow
 from rnnlm_tui.contract.status import HEARTBEAT_SECONDS
-
-BEATS_PER_READING = 2
-"""Heartbeats between two hardware readings."""
 
 
 class PulseSink(Protocol):
@@ -51,12 +48,9 @@ class Pulse:
             self._thread.join()
 
     def _beat(self) -> None:
-        beats = 0
         while not self._stopping.wait(self._seconds):
             try:
                 self._sink.heartbeat(time.time())
-                if beats % BEATS_PER_READING == 0:
-                    self._sink.add_hardware(self._probe.sample())
+                self._sink.add_hardware(self._probe.sample())
             except Exception as error:  # whatever it is: without a pulse the run would look stalled, and rows that wait for space would wait for ever
                 print(f"no heartbeat written: {error}", file=sys.stderr, flush=True)  # noqa: T201 - stderr is the run's log
-            beats += 1

@@ -197,6 +197,7 @@ class FakeServices(Services):
     resumed: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     closed_monitors: list[str] = field(default_factory=list)
+    looked_at: list[tuple[int, int] | None] = field(default_factory=list)
     refuse: RnnlmError | None = None
     demo_config: RunConfig = DEMO
     machine_facts: MachineFacts = field(default_factory=make_machine)
@@ -265,8 +266,8 @@ class FakeServices(Services):
     def delete(self, run: RunDirectory) -> TrashedRun:
         self.deleted.append(run.name)
         self.runs = [summary for summary in self.runs if summary.run != run.name]
-
         return TrashedRun(run.name, run.path, 0.0, 0)
+
 
 @dataclass
 class FakeMonitor:
@@ -282,6 +283,10 @@ class FakeMonitor:
             return None
         self.last = snapshot
         return snapshot
+
+    def look_at(self, steps: tuple[int, int] | None) -> None:
+        if self.services.looked_at[-1:] != [steps]:
+            self.services.looked_at.append(steps)
 
     def close(self) -> None:
         self.services.closed_monitors.append(self.name)

@@ -66,6 +66,19 @@ def test_a_run_is_posted_once_for_each_change() -> None:
         assert sum(isinstance(message, MachineSeen) for message in posted) == 1
 
 
+def test_steps_that_are_looked_at_are_asked_of_the_monitor_and_forgotten_with_the_run() -> None:
+    services = with_runs(make_snapshot())
+    with watching(services) as (watcher, posted):
+        watcher.open(services.run("plain-otter"))
+        wait_for_looks(watcher, 5)
+        watcher.look_at((1_000, 2_000))
+        wait_for_looks(watcher, 5)
+        watcher.open(services.run("brisk-heron"))
+        wait_for_looks(watcher, 5)
+        assert services.looked_at == [None, (1_000, 2_000), None]
+        assert sum(isinstance(message, RunsChanged) for message in posted) == 1
+
+
 def test_the_files_of_a_run_are_let_go_when_another_is_opened_and_at_the_end() -> None:
     services = with_runs(make_snapshot())
     with watching(services) as (watcher, _):

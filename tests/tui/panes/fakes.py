@@ -102,6 +102,9 @@ class FakeMonitor:
         """The next one."""
         return self.snapshots.pop(0) if self.snapshots else None
 
+    def look_at(self, steps: tuple[int, int] | None) -> None:
+        """Its snapshots are whole."""
+
     def close(self) -> None:
         """There is nothing to let go of."""
 
@@ -224,7 +227,7 @@ class FakeServices(Services):
     def remember_prompt(self, prompt: str) -> None:
         self.kept_prompts.append(prompt)
 
-    def save_text(self, name: str, text: str) -> Path:
+    def save_text(self, name: str, text: str, ending: str = ".txt") -> Path:
         self.saved.append((name, text))
         return Path(f"/home/{name}.txt")
 

@@ -156,10 +156,24 @@ def test_threads_may_share_a_reader_and_one_may_close_it() -> None:
     assert problems == []
 
 
+def test_samples_are_found_by_their_step_and_those_of_a_superseded_step_are_none() -> None:
+    run = new_run()
+    with RunDatabase(run.database_path) as database, RunReader(run) as reader:
+        assert (reader.sample_steps(), reader.samples_at(10)) == ([], [])
+        begin(database)
+        for step in (10, 20, 30):
+            for text in (" first", " second"):
+                database.add_sample(sample_row(step, text=text))
+        begin(database, start_step=25)
+        assert reader.sample_steps() == [10, 20]
+        assert [sample.text for sample in reader.samples_at(20)] == [" first", " second"]
+        assert reader.samples_at(30) == []
+
+
 def test_a_newer_schema_is_named_with_what_to_do() -> None:
     run = new_run()
     with sqlite3.connect(run.database_path) as raw:
-        raw.execute("PRAGMA user_version = 2")
+        raw.execute("PRAGMA user_version = 99")
     raw.close()
     with RunReader(run) as reader, pytest.raises(DatabaseError, match=r"plain-otter/run\.db was made by a newer version") as caught:
         reader.data_version()

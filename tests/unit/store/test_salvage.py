@@ -12,7 +12,7 @@ from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.pages import PAGE_BYTES, scan_records
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.salvage import salvaged_rows
-from rnnlm_tui.store.schema import TABLES
+from rnnlm_tui.store.schema import tables_since
 from tests.unit.store.rows import begin, checkpoint_row, evaluation_row, event_row, new_run, sample_row, step_row
 
 STEPS = 3_000
@@ -52,7 +52,7 @@ def _salvaged(path: Path) -> dict[str, set[tuple[object, ...]]]:
 
 def test_the_first_page_of_a_new_database_holds_all_that_says_where_the_tables_are() -> None:
     with sqlite3.connect(":memory:") as fresh:
-        fresh.executescript(TABLES)
+        fresh.executescript(tables_since(0))
         content = fresh.serialize()
     fresh.close()
     assert content[100] == 13, "a leaf: the list of tables has no second page"

@@ -94,6 +94,41 @@ def test_series_followed_live_through_resumes_equals_a_computation_by_hand(run: 
     assert all(width & (width - 1) == 0 for width in widths)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_stretch_that_moves_equals_a_computation_by_hand(run: RunDirectory, database: RunDatabase, seed: int) -> None:
+    draw = random.Random(seed)
+    buckets, raw_limit = draw.choice([(7, 1_500), (64, 900), (2_048, 131_072), (500, 0)])
+    rows = {step: _random_row(draw, step, 1) for step in range(1, 5_000) if draw.random() < 0.9}
+    database.add_steps(list(rows.values()))
+    with RunReader(run, raw_limit=raw_limit) as reader:
+        first, length = 2_000, 800
+        for _ in range(40):
+            first, length = max(1, first + draw.choice([-700, -40, 0, 1, 40, 700, 3_000, -3_000])), draw.choice([length, length, length, 50, 800, 2_500])
+            if draw.random() < 0.3:
+                more = {step: _random_row(draw, step, 1) for step in range(max(rows) + 1, max(rows) + draw.randint(2, 60))}
+                database.add_steps(list(more.values()))
+                rows |= more
+            table = reader.stretch(first, first + length - 1, buckets)
+            last = min(first + length - 1, max(rows))
+            begin, end = (first - 1) // table.width * table.width, -(-last // table.width) * table.width
+            assert_same(table, {step: row for step, row in rows.items() if begin < step <= end and first <= max(rows)})
+            assert len(table) <= buckets + 1
+            assert reader.stretch(first, first + length - 1, buckets) is table
+
+
+def test_a_stretch_that_moves_on_reads_only_what_is_new(run: RunDirectory, database: RunDatabase) -> None:
+    database.add_steps([step_row(step) for step in range(1, 4_001)])
+    with RunReader(run) as reader:
+        reader.stretch(1_001, 2_000)
+        fetched: list[str] = []
+        assert reader._connection is not None
+        reader._connection.set_trace_callback(fetched.append)
+        table = reader.stretch(1_011, 2_010)
+    assert (table.step[0], table.step[-1], table.width) == (1_011.0, 2_010.0, 1)
+    (query,) = [text for text in fetched if "FROM steps" in text]
+    assert "step > 1999 AND step <= 2010" in query
+
+
 def test_a_bucket_without_a_finite_value_is_a_gap(run: RunDirectory, database: RunDatabase) -> None:
     database.add_steps([step_row(1), step_row(2, loss=math.nan), step_row(3)])
     with RunReader(run) as reader:

@@ -89,6 +89,41 @@ def test_a_line_in_the_log_is_new(run: RunDirectory, worker: Worker) -> None:
     assert snapshot.log_tail == ("Traceback", "ValueError: so it ends")
 
 
+def test_the_steps_that_are_looked_at_come_in_finer_buckets_where_the_curves_are_coarser(run: RunDirectory, worker: Worker) -> None:
+    worker.steps(1, 3_000)
+    monitor = RunMonitor(run, max_buckets=500)
+    whole = monitor.snapshot()
+    assert (whole.series.width, whole.detail) == (8, None)
+    monitor.look_at((1_001, 1_100))
+    near = monitor.poll()
+    assert near is not None
+    assert near.detail is not None
+    assert (near.detail.width, near.detail.step[0], near.detail.step[-1]) == (1, 951, 1_150)
+    assert (near.series, near.summary) == (whole.series, whole.summary)
+    assert monitor.poll() is None
+    worker.steps(3_001, 3_001)
+    live = monitor.poll()
+    assert live is not None
+    assert live.detail is near.detail
+    monitor.look_at((1, 3_000))
+    assert monitor.snapshot().detail is None
+    monitor.look_at((1_001, 1_100))
+    assert monitor.snapshot().detail is not None
+    monitor.look_at(None)
+    assert monitor.snapshot().detail is None
+
+
+def test_the_machine_is_there_from_its_first_reading(run: RunDirectory, worker: Worker) -> None:
+    monitor = RunMonitor(run)
+    assert len(monitor.snapshot().machine) == 0
+    for second in range(700):
+        worker.database.add_hardware(HardwareRow(1.0 + second, 50.0, 20.0, 1, 2, 1, 1))
+    snapshot = monitor.snapshot()
+    assert (len(snapshot.machine), snapshot.machine.time[0], len(snapshot.hardware)) == (700, 1.0, 600)
+    worker.steps(1, 2)
+    assert monitor.snapshot().machine is snapshot.machine
+
+
 def test_a_pin_is_seen_at_once_without_a_worker(run: RunDirectory, worker: Worker) -> None:
     for step in (500, 1_000):
         path = write_checkpoint(run, step, lambda folder: None, None, {})
@@ -308,7 +343,7 @@ def test_others_on_the_cores_are_told_while_a_run_trains_on_them(run: RunDirecto
     worker.steps(1, 5)
     for key, value in {"device": "cpu, 2 threads", "threads": "2", "cores": "2"}.items():
         worker.database.set_meta(key, value)
-    for own in (95.0, *[45.0] * 5):
+    for own in (95.0, *[45.0] * 10):
         worker.database.add_hardware(HardwareRow(time.time(), 100.0, own, 1, 2, 1, 1))
     summary = summarize(run)
     assert (summary.others_cores, summary.cores) == (1.1, 2)

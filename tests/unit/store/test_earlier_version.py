@@ -1,0 +1,108 @@
+"""A database of an earlier version: read as it is, brought up to date by the next worker, and salvaged when it is damaged."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from rnnlm_tui.contract.metrics import GpuRow, HardwareRow
+from rnnlm_tui.errors import DatabaseError
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.rebuild import check_database, open_database
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.schema import SCHEMA_VERSION, tables_since
+from tests.unit.store.rows import STARTED, new_run, step_row
+
+READINGS = 70
+
+
+def reading(second: int) -> HardwareRow:
+    """The machine at one second, as the first version kept it."""
+    return HardwareRow(STARTED + second, 50.0, 25.0, second + 1, 2**40, 3, 4, "H100", 97.0, 5, 6, 7, 300.5, 60.0)
+
+
+@pytest.fixture
+def run() -> RunDirectory:
+    """A run whose database the first version of the schema made."""
+    run = new_run()
+    run.database_path.unlink()
+    row = step_row(1)
+    with closing(sqlite3.connect(run.database_path)) as connection:
+        connection.executescript(f"PRAGMA journal_mode = WAL; {tables_since(0, 1)}")
+        step = (
+            row.attempt,
+            row.step,
+            row.tokens_seen,
+            row.epoch,
+            row.loss,
+            row.grad_norm,
+            row.learning_rate,
+            row.tokens_per_second,
+            row.active_seconds,
+            row.time,
+        )
+        connection.execute("INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0)", step)
+        for second in range(READINGS):
+            old = reading(second)
+            figures = (old.cpu_percent, old.process_cpu_percent, old.memory_used, old.memory_total, old.process_memory, old.disk_free)
+            card = (old.gpu_name, old.gpu_percent, old.gpu_memory_used, old.gpu_memory_own, old.gpu_memory_total, old.gpu_watts, old.gpu_celsius)
+            connection.execute(f"INSERT INTO hardware VALUES (NULL{', ?' * 14})", (old.time, *figures, *card))
+        connection.commit()
+    return run
+
+
+def version_of(run: RunDirectory) -> int:
+    with closing(sqlite3.connect(run.database_path)) as connection:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def test_it_is_whole_and_read_without_a_change(run: RunDirectory) -> None:
+    with RunReader(run) as reader:
+        assert [row.step for row in reader.steps_since()] == [1]
+        assert reader.hardware() == [reading(second) for second in range(READINGS)]
+        assert list(reader.machine().columns["memory_used"].mean) == list(range(1, READINGS + 1))
+    assert check_database(run) is None
+    assert version_of(run) == 1
+
+
+def test_the_next_worker_brings_it_up_to_date_beside_a_reader_that_has_it_open(run: RunDirectory) -> None:
+    new = HardwareRow(STARTED + READINGS, 1.0, 1.0, 1, 2, 3, 4, other_gpus=(GpuRow(1, "H100", 12.0),))
+    with RunReader(run) as reader:
+        assert len(reader.machine()) == READINGS
+        with open_database(run) as database:
+            database.add_steps([step_row(2)])
+            database.add_hardware(new)
+        assert [row.step for row in reader.steps_since()] == [1, 2]
+        assert reader.hardware() == [*(reading(second) for second in range(READINGS)), new]
+        assert len(reader.machine()) == READINGS + 1
+    with closing(sqlite3.connect(run.database_path)) as connection:
+        rolled_up = connection.execute("SELECT bucket, last_id, n2, l2, h2 FROM hardware_rollups").fetchall()
+    assert rolled_up == [(0, 32, 32, 1, 32), (1, 64, 32, 33, 64), (2, 71, 7, 1, 70)]
+    assert (version_of(run), check_database(run)) == (SCHEMA_VERSION, None)
+
+
+def test_an_upgrade_that_breaks_off_leaves_it_as_it_was(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnnlm_tui.store.database.ROLL_UP_READINGS", "INSERT INTO nowhere VALUES (:bucket)")
+    with pytest.raises(DatabaseError):
+        RunDatabase(run.database_path)
+    assert (version_of(run), check_database(run)) == (1, None)
+    with RunReader(run) as reader:
+        assert len(reader.hardware()) == READINGS
+
+
+@pytest.mark.parametrize("lost", ["its first page", "a page of a table"])
+def test_a_damaged_one_keeps_its_rows(run: RunDirectory, lost: str) -> None:
+    content = bytearray(run.database_path.read_bytes())
+    first = 0 if lost == "its first page" else 4_096
+    content[first : first + 4_096] = bytes(4_096)
+    run.database_path.write_bytes(content)
+    assert check_database(run) is not None
+    with open_database(run):
+        pass
+    with RunReader(run) as reader:
+        assert reader.hardware() == [reading(second) for second in range(READINGS)]
+        assert [row.step for row in reader.steps_since()] == [1]
+        assert len(reader.machine()) == READINGS

@@ -1,0 +1,125 @@
+"""The machine's history: equal to a computation by hand at every length, followed live, and the same object while nothing is new."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from rnnlm_tui.contract.metrics import MACHINE_COLUMNS, GpuRow, HardwareRow
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.machine_history import MachineBuilder, MachineTable
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.schema import all_rows
+from tests.unit.store.rows import STARTED, new_run
+
+
+@pytest.fixture
+def run() -> RunDirectory:
+    return new_run()
+
+
+@pytest.fixture
+def database(run: RunDirectory) -> Iterator[RunDatabase]:
+    with RunDatabase(run.database_path) as opened:
+        yield opened
+
+
+def reading(second: int, draw: random.Random, *, gpu: bool = True) -> HardwareRow:
+    """The machine at one second."""
+    row = HardwareRow(STARTED + second, draw.uniform(0, 100), draw.uniform(0, 50), draw.randint(1, 9), 10, draw.randint(1, 9), draw.randint(1, 9))
+    card = draw.random() < 0.8
+    return replace(row, gpu_name="H100", gpu_percent=draw.uniform(0, 100) if card else None, gpu_watts=draw.uniform(30, 700)) if gpu else row
+
+
+def by_hand(rows: list[HardwareRow], width: int) -> list[tuple[float, ...]]:
+    """Time, then low, high and mean of each figure, of each bucket."""
+    return [_bucket_by_hand(rows[first : first + width]) for first in range(0, len(rows), width)]
+
+
+def _bucket_by_hand(rows: list[HardwareRow]) -> tuple[float, ...]:
+    entry = [rows[-1].time]
+    for name in MACHINE_COLUMNS:
+        values = [value for value in (getattr(row, name) for row in rows) if value is not None]
+        entry += [min(values), max(values), math.fsum(values) / len(values)] if values else [math.nan] * 3
+    return tuple(entry)
+
+
+def entries(table: MachineTable) -> list[tuple[float, ...]]:
+    bands = [values for name in MACHINE_COLUMNS for values in (table.columns[name].low, table.columns[name].high, table.columns[name].mean)]
+    return list(zip(table.time, *bands, strict=True))
+
+
+def assert_same(table: MachineTable, rows: list[HardwareRow], width: int) -> None:
+    for found, wanted in zip(entries(table), by_hand(rows, width), strict=True):
+        assert found == pytest.approx(wanted, rel=1e-12, nan_ok=True)
+
+
+@pytest.mark.parametrize(("buckets", "raw_limit"), [(1_024, 8_192), (40, 8_192), (64, 100), (5, 100)])
+def test_a_history_followed_live_equals_a_computation_by_hand(run: RunDirectory, database: RunDatabase, buckets: int, raw_limit: int) -> None:
+    draw = random.Random(buckets)
+    rows: list[HardwareRow] = []
+    with RunReader(run) as reader:
+        reader.data_version()
+        assert reader._connection is not None
+        builder = MachineBuilder(raw_limit)
+        for count in (1, 1, 30, 1, 90, 200, 3):
+            more = [reading(len(rows) + index, draw) for index in range(count)]
+            for row in more:
+                database.add_hardware(row)
+            rows += more
+            table = builder.update(reader._connection, buckets)
+            assert len(table) <= buckets
+            width = next(width for width in (1 << power for power in range(20)) if -(-len(rows) // width) == len(table))
+            assert_same(table, rows, width)
+            assert builder.update(reader._connection, buckets) is table
+
+
+def test_a_long_history_is_read_from_roll_ups_alone(run: RunDirectory, database: RunDatabase) -> None:
+    draw = random.Random(1)
+    rows = [reading(second, draw) for second in range(200)]
+    for row in rows:
+        database.add_hardware(row)
+    with RunReader(run) as reader:
+        reader.data_version()
+        assert reader._connection is not None
+        queries: list[str] = []
+        reader._connection.set_trace_callback(queries.append)
+        table = MachineBuilder(raw_limit=199).update(reader._connection, 1_024)
+        assert_same(table, rows, 32)
+    assert not [query for query in queries if "FROM hardware WHERE" in query]
+    assert len(queries) < 5
+
+
+def test_a_machine_without_a_card_has_gaps_for_its_figures(run: RunDirectory, database: RunDatabase) -> None:
+    with RunReader(run) as reader:
+        assert len(reader.machine()) == 0
+        database.add_hardware(reading(1, random.Random(2), gpu=False))
+        table = reader.machine()
+    assert set(table.columns) == set(MACHINE_COLUMNS)
+    assert [math.isnan(table.columns[name].mean[0]) for name in MACHINE_COLUMNS] == [False] * 5 + [True] * 5
+
+
+def test_a_row_keeps_every_other_card_as_it_was(run: RunDirectory, database: RunDatabase) -> None:
+    cards = (GpuRow(0, "NVIDIA L4", 12.5, 5, None, 7, 48.0, 61.0), GpuRow(3))
+    row = replace(reading(1, random.Random(3)), other_gpus=cards)
+    database.add_hardware(row)
+    with RunReader(run) as reader:
+        assert reader.hardware() == [row]
+
+
+def test_a_database_without_roll_ups_is_read_row_by_row(run: RunDirectory, database: RunDatabase) -> None:
+    draw = random.Random(4)
+    rows = [reading(second, draw) for second in range(90)]
+    for row in rows:
+        database.add_hardware(row)
+    database._connection.execute("DROP TABLE hardware_rollups")
+    with RunReader(run) as reader:
+        reader.data_version()
+        assert reader._connection is not None
+        assert_same(MachineBuilder(raw_limit=10).update(reader._connection, 1_024), rows, 1)
+        assert all_rows(reader._connection, "SELECT count(*) FROM hardware") == [(90,)]
