@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rnnlm_tui.contract.config import RunConfig
@@ -52,6 +52,8 @@ class FigureRow:
     """None where a run has none (yet)."""
     words: tuple[str, ...]
     """The same as people read them."""
+    differences: tuple[str, ...]
+    """How far each run is from the best, as people read it: `+2.7`, `−17.7k`; empty for the best, and where there is nothing to compare."""
     better: Better = ""
     """Which values are the better ones; empty: neither."""
 
@@ -191,8 +193,18 @@ def _figures(runs: Sequence[ComparedRun]) -> list[FigureRow]:
     for name, read, words, better in _ROWS:
         values = tuple(read(run) for run in runs)
         if any(value is not None for value in values):
-            rows.append(FigureRow(name, values, tuple(NOTHING if value is None else words(value) for value in values), better))
+            shown = tuple(NOTHING if value is None else words(value) for value in values)
+            bare = FigureRow(name, values, shown, ("",) * len(values), better)
+            differences = tuple(_difference(value, words) for value in bare.behind)
+            rows.append(replace(bare, differences=differences))
     return rows
+
+
+def _difference(behind: float | None, words: Callable[[float | None], str]) -> str:
+    """A difference in the words of the figure; empty where those say nothing of it."""
+    if not behind or not math.isfinite(behind):
+        return ""
+    return f"{'−' if behind < 0 else '+'}{words(abs(behind))}"
 
 
 def _remark(runs: Sequence[ComparedRun]) -> str:

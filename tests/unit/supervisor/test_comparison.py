@@ -55,6 +55,8 @@ def test_the_best_of_each_figure_is_known_and_how_far_the_others_are_behind() ->
     assert best.behind[0] == pytest.approx(math.exp(4.0) - math.exp(3.5))
     assert best.behind[1:] == (0.0, None)
     assert best.words == ("54.6", "33.1", "–")
+    assert best.differences == ("+21.5", "", "")
+    assert row(comparison, "tokens/s").differences == ("", "−700", "")
     assert row(comparison, "best at step").values == (4, 6, None)
     assert row(comparison, "best after").values == (2.0, 6.0, None)
     assert row(comparison, "final val ppl").words == ("66.7", "33.1", "–")
