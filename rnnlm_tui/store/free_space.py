@@ -1,4 +1,4 @@
-"""How much a disk has free, and the refusal, with need and have, of what would not fit."""
+"""How large a disk is and how much of it is free, and the refusal, with need and have, of what would not fit."""
 
 from __future__ import annotations
 
@@ -27,6 +27,17 @@ def free_bytes(path: Path) -> int:
     with storage_errors("look at the disk of", path):
         found = os.statvfs(nearest_existing(path))
     return found.f_bavail * found.f_frsize
+
+
+def total_bytes(path: Path) -> int:
+    """Size of the disk on which `path` is, or would be.
+
+    Raises:
+        StorageError: the disk can't be asked.
+    """
+    with storage_errors("look at the disk of", path):
+        found = os.statvfs(nearest_existing(path))
+    return found.f_blocks * found.f_frsize
 
 
 def require_space(path: Path, need: int, what: str) -> None:

@@ -10,7 +10,7 @@ import psutil
 
 from rnnlm_tui.store.cores import usable_cores
 from rnnlm_tui.store.free_memory import memory_available
-from rnnlm_tui.store.free_space import free_bytes
+from rnnlm_tui.store.free_space import free_bytes, total_bytes
 from rnnlm_tui.store.locations import home
 from rnnlm_tui.store.locks import host_name
 from rnnlm_tui.supervisor.gpu import GpuProbe, gpu_count
@@ -37,6 +37,8 @@ class MachineFacts:
     gpu_name: str | None = None
     gpu_memory_total: int | None = None
     gpu_memory_used: int | None = None
+    disk_total: int | None = None
+    """Of the same disk."""
 
 
 def describe_machine() -> MachineFacts:
@@ -54,6 +56,7 @@ def describe_machine() -> MachineFacts:
         gpu_name=gpu.name,
         gpu_memory_total=gpu.memory_total,
         gpu_memory_used=gpu.memory_used,
+        disk_total=total_bytes(home()),
     )
 
 

@@ -12,6 +12,8 @@ from rnnlm_tui.supervisor.facts import RunFacts
 
 RATE_PARTS = 5
 """The recent steps are cut into so many parts; their spread is the margin of the ETA."""
+FOLLOW_SECONDS = 8.0
+"""A time left that has proved wrong comes two thirds of the way in so long; near the end in a quarter of what is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,32 @@ class Eta:
 
     seconds: float
     margin: float
+
+
+class SteadyEta:
+    """The time left as it is shown: it counts down with the clock while new estimates agree within their margin, and follows them slowly where they don't."""
+
+    def __init__(self) -> None:
+        self._end: float | None = None
+        self._margin = 0.0
+        self._seen = 0.0
+
+    def forget(self) -> None:
+        """The next estimate is a new beginning: the run paused, or another one shows."""
+        self._end = None
+
+    def take(self, estimate: Eta, now: float) -> Eta:
+        """What to show of a new estimate; `now` in seconds of a clock that only goes forward."""
+        end = now + estimate.seconds
+        passed, self._seen = max(0.0, now - self._seen), now
+        if self._end is None or abs(end - self._end) > max(1.0, estimate.seconds / 2):
+            self._end, self._margin = end, estimate.margin  # something happened: a pause, other settings
+        else:
+            share = 1 - math.exp(-passed / max(1.0, min(FOLLOW_SECONDS, estimate.seconds / 4)))
+            off = end - self._end
+            self._end += share * math.copysign(max(0.0, abs(off) - estimate.margin), off)
+            self._margin += share * (estimate.margin - self._margin)
+        return Eta(max(0.0, self._end - now), self._margin)
 
 
 def estimate_remaining(facts: RunFacts) -> Eta | None:

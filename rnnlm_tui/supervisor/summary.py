@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from statistics import fmean
@@ -36,6 +37,9 @@ from rnnlm_tui.supervisor.neighbours import others_cores
 from rnnlm_tui.supervisor.reference import reference_figures
 from rnnlm_tui.supervisor.remaining import estimate_remaining
 
+STEADY_SECONDS = 10.0
+"""The speed of a run is that of its last so many seconds of training."""
+
 
 def summarize_facts(facts: RunFacts) -> RunSummary:
     """The figures of one run."""
@@ -44,7 +48,7 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
     reached = max((rows[-1] for rows in (facts.recent, facts.checkpoints) if rows), key=lambda row: row.step, default=None)
     eta = estimate_remaining(facts)
     source_loss = facts.number("source_loss")
-    max_steps, epochs, parameters, cores = (facts.number(key) for key in ("max_steps", "epochs", "parameters", "cores"))
+    max_steps, epochs, parameters, vocab_size, cores = (facts.number(key) for key in ("max_steps", "epochs", "parameters", "vocab_size", "cores"))
     judged = during_run(facts.evaluations, config.evaluation.split)
     living = facts.status in LIVING
     return RunSummary(
@@ -74,6 +78,7 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
             hidden_size=config.model.hidden_size,
             tie_weights=config.model.tie_weights,
             parameters=None if parameters is None else int(parameters),
+            vocab_size=None if vocab_size is None else int(vocab_size),
         ),
         train=_train_figures(facts.recent),
         validation=_evaluation_figures([row for row in facts.evaluations if row.split == "validation"]),
@@ -101,14 +106,14 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
         database=meta.get(DATABASE_KEY),
         message=_message(facts),
         hint=_hint(facts),
+        tags=facts.labels.tags,
+        note=facts.labels.note,
+        pinned=facts.labels.pinned,
         diverged=_diverged(facts),
     )
 
 
 def _others(facts: RunFacts, cores: float | None) -> float | None:
-        tags=facts.labels.tags,
-        note=facts.labels.note,
-        pinned=facts.labels.pinned,
     """What others hold of the cores while a run trains on them."""
     if facts.status != "running" or cores is None or not facts.meta.get("device", "").startswith("cpu"):
         return None
@@ -142,9 +147,12 @@ def _evaluation_figures(rows: Sequence[EvaluationRow]) -> EvaluationFigures:
 
 
 def _tokens_per_second(recent: Sequence[StepRow]) -> float | None:
+    """Over the steps of the last STEADY_SECONDS of training, SMOOTHED_STEPS at least: of quick steps fifty are but a moment."""
     if len(recent) < 2:
         return None
-    rows = recent[-SMOOTHED_STEPS:]
+    newest = recent[-1].active_seconds
+    first = bisect_left(recent, newest - STEADY_SECONDS, key=lambda row: row.active_seconds)
+    rows = recent[max(0, min(first, len(recent) - SMOOTHED_STEPS)) :]
     seconds = rows[-1].active_seconds - rows[0].active_seconds
     return (rows[-1].tokens_seen - rows[0].tokens_seen) / seconds if seconds > 0 else None
 

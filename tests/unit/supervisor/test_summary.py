@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from rnnlm_tui.contract.config import EvaluationConfig, RunConfig, TrainingConfig
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, StepRow
 from rnnlm_tui.supervisor.facts import RunFacts
-from rnnlm_tui.supervisor.remaining import estimate_remaining
+from rnnlm_tui.supervisor.remaining import Eta, SteadyEta, estimate_remaining
 from rnnlm_tui.supervisor.summary import summarize_facts
 
 
@@ -141,3 +143,40 @@ def test_a_run_that_ended_when_memory_was_short_names_a_run_that_fits(batch: str
     kept = [CheckpointRow(1, 40, 0.1, 400, 3.0, None, 1_000, "checkpoints/step-000000040", best=False, last=True, time=0.0)] if saved else []
     for status in ("crashed", "stopped"):
         assert summarize_facts(facts(status=status, meta=meta, config_path="/my runs/config.toml", checkpoints=kept)).hint == hint
+
+
+def test_the_shown_time_left_counts_down_by_the_clock_while_estimates_agree_within_their_margin() -> None:
+    steady, noise = SteadyEta(), random.Random(3)
+    shown = [steady.take(Eta(600.0 - 0.5 * tick + noise.uniform(-8, 8), 10.0), 0.5 * tick).seconds for tick in range(200)]
+    assert all(after < before for before, after in pairwise(shown))
+    assert shown[-1] == pytest.approx(600.0 - 0.5 * 199, abs=20.0)
+
+
+def test_an_estimate_that_was_wrong_is_followed_without_a_jump() -> None:
+    steady = SteadyEta()
+    steady.take(Eta(600.0, 2.0), 0.0)
+    shown = [steady.take(Eta(750.0 - tick, 2.0), float(tick)).seconds for tick in range(1, 60)]
+    assert shown[0] < 625.0
+    assert shown[-1] == pytest.approx(750.0 - 59, abs=5.0)
+
+
+def test_after_a_break_the_time_left_begins_anew() -> None:
+    steady = SteadyEta()
+    steady.take(Eta(600.0, 2.0), 0.0)
+    assert steady.take(Eta(60.0, 2.0), 1.0).seconds == 60.0
+    steady.forget()
+    assert steady.take(Eta(62.0, 1.0), 2.0) == Eta(62.0, 1.0)
+
+
+def test_the_speed_is_that_of_the_last_seconds_and_of_fifty_steps_at_least() -> None:
+    quick = [step(number, number * 0.05) for number in range(1, 401)]  # 200 tokens a second, twenty seconds of them
+    slow = [step(number, quick[-1].active_seconds + (number - 400) * 0.1) for number in range(401, 501)]
+    assert summarize_facts(facts(recent=[*quick, *slow][-400:])).tokens_per_second == pytest.approx(100.0)
+    assert summarize_facts(facts(recent=[*quick, *slow[:50]])).tokens_per_second == pytest.approx(150.0)
+    long = [step(number, 2.0 * number if number < 75 else 148.0 + 4.0 * (number - 74)) for number in range(1, 101)]
+    assert summarize_facts(facts(recent=long)).tokens_per_second == pytest.approx(490 / (2.0 * 23 + 4.0 * 26))
+
+
+def test_the_vocabulary_is_known_once_the_corpus_is_prepared() -> None:
+    assert summarize_facts(facts()).model.vocab_size is None
+    assert summarize_facts(facts(meta={"vocab_size": "2048"})).model.vocab_size == 2_048

@@ -1,0 +1,47 @@
+"""The bell and the desktop's notification: each terminal's own way, past multiplexers, and nothing of a run's name acts."""
+
+from __future__ import annotations
+
+import pytest
+
+from rnnlm_tui.tui.terminal_signals import call_for_user
+
+NINE, TRIPLE = "\x1b]9;rnnlm-tui: plain-otter finished\x07", "\x1b]777;notify;rnnlm-tui;plain-otter finished\x07"
+
+
+@pytest.mark.parametrize(
+    ("environment", "sent"),
+    [
+        ({"TERM": "xterm-256color"}, NINE + TRIPLE),
+        ({"TERM": "xterm-256color", "TERM_PROGRAM": "iTerm.app"}, NINE),
+        ({"TERM": "xterm-kitty"}, NINE),
+        ({"TERM": "xterm-256color", "VTE_VERSION": "7600"}, TRIPLE),
+        ({"TERM": "rxvt-unicode-256color"}, TRIPLE),
+        ({"TERM": "foot"}, TRIPLE),
+        ({"TERM": "linux"}, ""),
+        ({"TERM": "dumb"}, ""),
+        ({"TERM": "vt220"}, ""),
+        ({}, ""),
+        ({"TERM": "xterm-256color", "TERM_PROGRAM": "Apple_Terminal"}, ""),
+    ],
+)
+def test_each_terminal_gets_the_bell_and_what_it_can_show(environment: dict[str, str], sent: str) -> None:
+    assert call_for_user("plain-otter finished", environment) == "\x07" + sent
+
+
+def test_tmux_and_screen_hand_the_notification_on_and_hear_the_bell_themselves() -> None:
+    within = call_for_user("plain-otter finished", {"TERM": "tmux-256color", "TMUX": "/tmp/tmux-0/default,1,0"})
+    assert within == "".join(("\x07", *(f"\x1bPtmux;\x1b{sequence}\x1b\\" for sequence in (NINE, TRIPLE))))
+    assert call_for_user("plain-otter finished", {"TERM": "screen", "STY": "1.pts-0"}) == f"\x07\x1bP{NINE}\x1b\\\x1bP{TRIPLE}\x1b\\"
+
+
+def test_text_from_outside_acts_on_nothing_and_stays_short() -> None:
+    sent = call_for_user("a\x07b\x1b]0;owned\x1b\\c\x9b2J\n;" + "d" * 500, {"TERM": "xterm-kitty"})
+    body = sent.removeprefix("\x07\x1b]9;rnnlm-tui: ").removesuffix("\x07")
+    assert not set(body) & {"\x07", "\x1b", "\x9b", "\n", ";"}
+    assert len(body) == 160
+    assert body.endswith("…")
+
+
+def test_a_terminal_without_unicode_gets_none() -> None:
+    assert call_for_user("größer – 55 · " + "x" * 300, {"TERM": "xterm-kitty"}, ascii_only=True).isascii()
