@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from dataclasses import replace
 
 import pytest
 
 from rnnlm_tui.contract.metrics import EvaluationRow
 from rnnlm_tui.contract.presets import BOOK, ELMAN
 from rnnlm_tui.contract.status import BaselineFigures, SourceFigures
-from rnnlm_tui.store.series import empty_table
-from rnnlm_tui.tui.widgets import axes, train_data
+from rnnlm_tui.store.series import Band, SeriesTable, empty_table
+from rnnlm_tui.tui.widgets import axes, palette, train_data
 from rnnlm_tui.tui.widgets.axes import AXES, Axis
 from rnnlm_tui.tui.widgets.train_figures import trend
 from tests.tui.fakes import make_series, make_snapshot
@@ -70,11 +72,44 @@ def test_a_run_without_steps_gives_empty_charts(axis: Axis) -> None:
         assert all(len(series.x) == 0 for series in make(snapshot, axis).series)
 
 
-def test_marks_stand_for_checkpoints_the_best_and_a_resumed_run() -> None:
-    glyphs = [mark.glyph for mark in train_data.marks(make_snapshot(), "step")]
-    assert glyphs.count("★") == 1
-    assert glyphs.count("↻") == 1
-    assert glyphs.count("c") == 5
+def test_marks_stand_for_checkpoints_evaluations_a_resumed_run_and_a_changed_setting() -> None:
+    found = train_data.marks(make_snapshot(), "step")
+    glyphs = [mark.glyph for mark in found]
+    assert [glyphs.count(glyph) for glyph in "c↻Δe"] == [6, 1, 1, 37]
+    assert [mark.x for mark in found if mark.glyph == "c" and mark.colour == palette.VALIDATION] == [3_700]
+    assert all(mark.minor == (mark.glyph == "e") for mark in found)
+
+
+def test_the_best_evaluation_has_its_star_on_the_curve() -> None:
+    snapshot = make_snapshot()
+    best = min(snapshot.evaluations, key=lambda row: row.loss)
+    for data, value in ((train_data.perplexity_data(snapshot, "step"), best.perplexity), (train_data.loss_data(snapshot, "step"), best.loss)):
+        star = data.series[1].star
+        assert star is not None
+        assert star == pytest.approx((3_700.0, value))
+
+
+def test_a_generated_source_is_seen_against_its_floor_and_the_bigram() -> None:
+    data = train_data.perplexity_data(make_snapshot(config=ELMAN, source=SourceFigures(perplexity=5.6)), "step")
+    assert [line.label for line in data.baselines] == ["source 5.60", "val bigram 73.0"]
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_what_was_looked_at_in_detail_takes_the_place_of_the_coarse_buckets(axis: Axis) -> None:
+    snapshot = replace(make_snapshot(step=4_000), series=make_series(4_000, width=64), detail=stretch(make_series(4_000, width=2), 1_000, 1_400))
+    x = train_data.loss_data(snapshot, axis).series[0].x
+    assert list(x) == sorted(x)
+    assert len(x) == len(snapshot.series) - 6 + 200
+    assert len(train_data.speed_data(snapshot, axis).series[0].x) == len(x)
+
+
+def stretch(series: SeriesTable, first: int, last: int) -> SeriesTable:
+    """Its buckets from one step to another."""
+    part = slice(bisect_right(series.step, first), bisect_right(series.step, last))
+    bands = {name: Band(band.low[part], band.high[part], band.mean[part]) for name, band in series.columns.items()}
+    return SeriesTable(
+        series.width, series.step[part], series.tokens[part], series.epoch[part], series.active[part], series.time[part], series.nonfinite[part], bands
+    )
 
 
 @pytest.mark.parametrize(("losses", "expected"), [([4.0], None), ([4.0, 3.9], "falling"), ([4.0, 4.1], "rising"), ([4.0, 4.0, 4.001], "level")])

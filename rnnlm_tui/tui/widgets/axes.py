@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Literal
 
@@ -35,11 +35,21 @@ def ascending(times: Sequence[float]) -> Sequence[float]:
 
 def place_of(series: SeriesTable, axis: Axis, step: float, time: float | None = None) -> float:
     """x of a step that has no bucket of its own, between its neighbours; on the wall axis its own `time`, where that is known."""
-    if axis == "step":
-        return step
-    if axis == "wall" and time is not None:
-        return time
-    return between(series.step, places_on(series, axis), step, from_zero=axis != "wall") if len(series.step) else step
+    return placing(series, axis)(step, time)
+
+
+def placing(series: SeriesTable, axis: Axis) -> Callable[[float, float | None], float]:
+    """`place_of` for many steps of one table."""
+    if axis == "step" or (not len(series.step) and axis != "wall"):
+        return lambda step, _time: step
+    places = places_on(series, axis)
+
+    def place(step: float, time: float | None) -> float:
+        if axis == "wall" and time is not None:
+            return time
+        return between(series.step, places, step, from_zero=axis != "wall") if len(places) else step
+
+    return place
 
 
 def step_at(series: SeriesTable, axis: Axis, place: float) -> float:

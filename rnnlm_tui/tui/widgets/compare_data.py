@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.contract.figures import figure, scientific, short
-from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, place_of, places_on, planned_end
+from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, places_on, placing, planned_end
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, XFormat
 from rnnlm_tui.tui.widgets.content import plain
 from rnnlm_tui.tui.widgets.train_data import exponentials, held_out, level_name, level_to_beat
@@ -120,9 +120,9 @@ def _places(run: ComparedRun, axis: Axis) -> Sequence[float]:
     return [place - start for place in places]
 
 
-def _place(run: ComparedRun, axis: Axis, row: EvaluationRow) -> float:
-    place = place_of(run.snapshot.series, axis, row.step, row.time)
-    return max(0.0, place - first_time(run)) if axis == "wall" else place
+def _evaluated_at(run: ComparedRun, axis: Axis, rows: Sequence[EvaluationRow]) -> list[float]:
+    place, start = placing(run.snapshot.series, axis), first_time(run) if axis == "wall" else 0.0
+    return [max(0.0, place(row.step, row.time) - start) for row in rows]
 
 
 def _held_out(
@@ -139,7 +139,7 @@ def _held_out(
         rows = held_out(run.snapshot)
         values = of(rows)
         current = figure(values[-1]) if values else ""
-        places = [_place(run, axis, row) for row in rows]
+        places = _evaluated_at(run, axis, rows)
         curves.append(ChartSeries(run.name, run.colour, places, values, current=current, marker=run.letter, smooth=False, geometric=log))
     return _overlay(runs, axis, title, curves, log=log, levels=levels)
 

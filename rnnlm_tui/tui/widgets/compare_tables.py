@@ -72,13 +72,13 @@ class ComparedRunsPanel(Panel):
         self._runs, self._differences = runs, differences
         warn = "" if comparable(runs) else "other text, tokens or set: bits/byte compares, perplexity does not"
         self.set_reactive(Panel.legend, Content.styled(warn, palette.WARN))
-        self._scroll_to(self._top)
+        self._begin_at(self._top)
         self.redraw()
 
     def scroll_lines(self, by: int) -> None:
         """Further down, or up where negative."""
         before = self._top
-        self._scroll_to(self._top + by)
+        self._begin_at(self._top + by)
         if self._top != before:
             self.redraw()
 
@@ -91,9 +91,9 @@ class ComparedRunsPanel(Panel):
         self.scroll_lines(-1)
 
     def on_resize(self) -> None:
-        self._scroll_to(self._top)
+        self._begin_at(self._top)
 
-    def _scroll_to(self, top: int) -> None:
+    def _begin_at(self, top: int) -> None:
         self._top = max(0, min(top, self.lines - self.inner_size.height))
 
     def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's signature)

@@ -12,7 +12,8 @@ from textual.strip import Strip
 from rnnlm_tui.contract.figures import change, count, disk, figure, memory, short, time_left
 from rnnlm_tui.tui.widgets import palette, train_data
 from rnnlm_tui.tui.widgets.chart.data import ChartData
-from rnnlm_tui.tui.widgets.chart.plot import Look, Memory, Plot, draw
+from rnnlm_tui.tui.widgets.chart.picture import Look, Memory, Plot
+from rnnlm_tui.tui.widgets.chart.plot import draw
 from rnnlm_tui.tui.widgets.content import from_outside
 from rnnlm_tui.tui.widgets.identity import model_name
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of

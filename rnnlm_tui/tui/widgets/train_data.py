@@ -10,12 +10,13 @@ from rnnlm_tui.contract.figures import figure, scientific, short
 from rnnlm_tui.contract.metrics import during_run
 from rnnlm_tui.contract.reference_curve import REFERENCE_NAME, reference_course
 from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, place_ahead, place_of, places_on, planned_end
+from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, place_ahead, places_on, placing, planned_end
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, Mark
 from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.curves import curves
 
 if TYPE_CHECKING:
-    from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow
+    from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventKind, EventRow
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
 MOST_LOSS = 700.0
@@ -58,10 +59,11 @@ def rate_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
 def score_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
     """Bits a byte on held-out text: the figure that compares across tokenizers."""
     rows = held_out(snapshot)
+    place = placing(snapshot.series, axis)
     curve = ChartSeries(
         name=held_out_name(snapshot),
         colour=palette.VALIDATION,
-        x=[place_of(snapshot.series, axis, row.step, row.time) for row in rows],
+        x=[place(row.step, row.time) for row in rows],
         mean=[row.bits_per_byte for row in rows],
         current=figure(rows[-1].bits_per_byte) if rows else "",
         smooth=False,
@@ -98,12 +100,24 @@ def level_name(snapshot: RunSnapshot) -> str:
     return f"{'val' if snapshot.config.evaluation.split == 'validation' else 'test'} {level[0]}"
 
 
+def _levels(snapshot: RunSnapshot, *, nats: bool) -> list[tuple[str, float]]:
+    """The levels that a run is seen against: a generated source's floor, and the bigram model on the set that the run is judged by."""
+    summary = snapshot.summary
+    on_validation = snapshot.config.evaluation.split == "validation"
+    bigram = summary.baseline.validation_perplexity if on_validation else summary.baseline.perplexity
+    name = f"{'val' if on_validation else 'test'} {plain(summary.baseline.name, limit=16, newlines='show')}"
+    known = [(name, value) for name, value in (("source", summary.source.perplexity), (name, bigram)) if value is not None and value > 0]
+    return [(name, math.log(value)) for name, value in known] if nats else known
+
+
 def _learning(snapshot: RunSnapshot, axis: Axis, title: str, log: bool, of: Callable[[Sequence[float]], Sequence[float]]) -> ChartData:
-    series, summary = snapshot.series, snapshot.summary
+    series, summary = curves(snapshot), snapshot.summary
     band, rows = series.columns["loss"], held_out(snapshot)
     nats = title == "Loss"
-    best = min((row.loss for row in rows), default=None)
-    star = " ★" if rows and rows[-1].loss == best and not nats else ""
+    finite = [row for row in rows if row.loss == row.loss]
+    best = min(finite, key=lambda row: row.loss, default=None)
+    star = " ★" if best is not None and rows[-1] is best and not nats else ""
+    place = placing(series, axis)
     train = ChartSeries(
         name="train",
         colour=palette.TRAIN,
@@ -117,17 +131,13 @@ def _learning(snapshot: RunSnapshot, axis: Axis, title: str, log: bool, of: Call
     judged = ChartSeries(
         name=held_out_name(snapshot),
         colour=palette.VALIDATION,
-        x=[place_of(series, axis, row.step, row.time) for row in rows],
+        x=[place(row.step, row.time) for row in rows],
         mean=of([row.loss for row in rows]),
         current=f"{figure(rows[-1].loss if nats else rows[-1].perplexity)}{star}" if rows else "",
         smooth=False,
+        star=None if best is None else (place(best.step, best.time), of([best.loss])[0]),
     )
-    level = level_to_beat(snapshot)
-    levels = (
-        ()
-        if level is None
-        else (Baseline(math.log(level[1]) if nats else level[1], f"{level_name(snapshot)} {figure(math.log(level[1]) if nats else level[1])}"),)
-    )
+    levels = tuple(Baseline(value, f"{name} {figure(value)}") for name, value in _levels(snapshot, nats=nats))
     shown = (train, judged) if rows else (train,)
     return chart_data(
         snapshot, axis, title, shown, baselines=levels, guides=_reference(snapshot, axis, nats=nats), log=log, marks=() if nats else marks(snapshot, axis)
@@ -156,23 +166,30 @@ def _reference(snapshot: RunSnapshot, axis: Axis, *, nats: bool) -> tuple[ChartS
 
 
 def marks(snapshot: RunSnapshot, axis: Axis) -> tuple[Mark, ...]:
-    """`c` where a checkpoint lies, ★ at the best one, ↻ where the run was resumed, ✗ where updates were left out, ↑ where the loss jumped."""
+    """`c` where a checkpoint lies, in the validation's colour the best one; ↻ where the run was resumed, Δ where a setting changed, ✗ where updates were left out, ↑ where the loss jumped; `e` where it was evaluated, as long as there is room."""
+    to_place = placing(snapshot.series, axis)
 
-    def place(row: EventRow | CheckpointRow) -> float:
-        return place_of(snapshot.series, axis, row.step, row.time)
+    def at(row: EventRow | CheckpointRow | EvaluationRow, glyph: str, colour: str, *, minor: bool = False) -> Mark:
+        return Mark(to_place(row.step, row.time), glyph, colour, minor)
 
-    resumed = [Mark(place(event), "↻", palette.WARN) for event in snapshot.events if event.kind == "resumed" and event.attempt > 1]
-    skipped = [Mark(place(event), "✗", palette.BAD) for event in snapshot.events if event.kind == "skipped"]
-    jumped = [Mark(place(event), "↑", palette.WARN) for event in snapshot.events if event.kind == "spike"]
-    saved = [Mark(place(row), "c", palette.TEXT) for row in snapshot.checkpoints if not row.best]
-    best = [Mark(place(row), "★", palette.VALIDATION) for row in snapshot.checkpoints if row.best]
-    return (*saved, *jumped, *resumed, *skipped, *best)
+    def told(kind: EventKind, glyph: str, colour: str) -> list[Mark]:
+        return [at(event, glyph, colour) for event in snapshot.events if event.kind == kind and (kind != "resumed" or event.attempt > 1)]
+
+    return (
+        *(at(row, "e", palette.DIM, minor=True) for row in held_out(snapshot)),
+        *(at(row, "c", palette.TEXT) for row in snapshot.checkpoints if not row.best),
+        *told("setting", "Δ", palette.TEXT),
+        *told("spike", "↑", palette.WARN),
+        *told("resumed", "↻", palette.WARN),
+        *told("skipped", "✗", palette.BAD),
+        *(at(row, "c", palette.VALIDATION) for row in snapshot.checkpoints if row.best),
+    )
 
 
 def _one(
     snapshot: RunSnapshot, axis: Axis, title: str, column: str, current: str, *, from_zero: bool, smooth: bool = True, baselines: tuple[Baseline, ...] = ()
 ) -> ChartData:
-    series = snapshot.series
+    series = curves(snapshot)
     band = series.columns[column]
     wide = series.width > 1
     write = {"tokens_per_second": short, "learning_rate": scientific}.get(column)

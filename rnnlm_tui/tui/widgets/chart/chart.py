@@ -11,7 +11,8 @@ from textual.reactive import reactive
 from textual.strip import Strip
 
 from rnnlm_tui.tui.widgets.chart.data import ChartData, MarksStyle
-from rnnlm_tui.tui.widgets.chart.plot import Look, Memory, Plot, column_of, draw
+from rnnlm_tui.tui.widgets.chart.picture import Look, Memory, Plot, column_of
+from rnnlm_tui.tui.widgets.chart.plot import draw
 from rnnlm_tui.tui.widgets.chart.raster import GRID
 from rnnlm_tui.tui.widgets.chart.readout import legends
 from rnnlm_tui.tui.widgets.chart.ticks import x_at, x_ticks

@@ -36,6 +36,10 @@ class ChartSeries:
     """Average logarithms: for perplexities, which are the exponential of an average."""
     y_format: Callable[[float], str] | None = None
     """Writes the value at the cursor; None: about three digits."""
+    band: bool = True
+    """Where it is smooth, its raw points are shown under it; False: the average alone, for pictures of many."""
+    star: tuple[float, float] | None = None
+    """x and value of its best point, which a ★ marks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class Mark:
     x: float
     glyph: str
     colour: str
+    minor: bool = False
+    """Left out wherever minor marks would stand close together, or beside another."""
 
 
 @dataclass(frozen=True, slots=True)

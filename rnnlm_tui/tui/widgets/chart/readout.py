@@ -8,7 +8,7 @@ from textual.content import Content
 
 from rnnlm_tui.contract import figures
 from rnnlm_tui.tui.widgets.chart.data import ChartData, ChartSeries
-from rnnlm_tui.tui.widgets.chart.plot import Drawn, Look, Plot, column_of, series_marker
+from rnnlm_tui.tui.widgets.chart.picture import Drawn, Look, Plot, column_of, series_marker
 from rnnlm_tui.tui.widgets.chart.raster import GRID
 from rnnlm_tui.tui.widgets.chart.ticks import x_at
 from rnnlm_tui.tui.widgets.palette import BRIGHT, DIM, TEXT

@@ -10,6 +10,9 @@ LARGEST_ZOOM = 1000.0
 AHEAD = 0.8
 """Where in a following window the newest point stands after a jump; until it reaches the right end the window rests."""
 
+STILL_END = 0.01
+"""An end that is only estimated, as that of the training time, has to move by this part of x to be drawn elsewhere."""
+
 
 def newest(data: ChartData) -> float:
     """The x of the newest point; 0 without points."""
@@ -53,7 +56,10 @@ class Window:
         first, last = oldest(data), newest(data)
         start = 0.0 if 0 <= first <= 0.25 * max(last, data.x_end or last) else first
         if data.x_end is not None and data.x_end > start:
-            return start, max(data.x_end, last)
+            end = max(data.x_end, last)
+            if self._end is None or last > self._end or last == end or abs(end - self._end) > STILL_END * (end - start):
+                self._end = end
+            return start, self._end
         self._end = settle_end(last, start, self._end)
         return start, self._end
 

@@ -6,7 +6,8 @@ import math
 from array import array
 
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, Mark, MarksStyle
-from rnnlm_tui.tui.widgets.chart.plot import Look, Memory, Plot, draw
+from rnnlm_tui.tui.widgets.chart.picture import Look, Memory, Plot
+from rnnlm_tui.tui.widgets.chart.plot import draw
 from rnnlm_tui.tui.widgets.palette import TRAIN, VALIDATION
 
 PLANNED = 1000

@@ -8,7 +8,8 @@ import pytest
 
 from rnnlm_tui.tui.widgets.chart.data import ChartData, ChartSeries
 from rnnlm_tui.tui.widgets.chart.guides import last_column, levels, value_at
-from rnnlm_tui.tui.widgets.chart.plot import Memory, draw
+from rnnlm_tui.tui.widgets.chart.picture import Memory
+from rnnlm_tui.tui.widgets.chart.plot import draw
 from rnnlm_tui.tui.widgets.chart.readout import legends
 from rnnlm_tui.tui.widgets.chart.window import newest, oldest
 from rnnlm_tui.tui.widgets.palette import BASELINE, TRAIN, ink

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, MarksStyle
-from rnnlm_tui.tui.widgets.chart.plot import Memory, draw
-from rnnlm_tui.tui.widgets.palette import RAW, TRAIN, VALIDATION, ink
+from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, Mark, MarksStyle
+from rnnlm_tui.tui.widgets.chart.picture import Memory
+from rnnlm_tui.tui.widgets.chart.plot import draw
+from rnnlm_tui.tui.widgets.palette import DIM, RAW, TEXT, TRAIN, VALIDATION, ink
 from tests.tui.widgets.chart.pictures import line, look, picture, training
 
 STYLES: tuple[MarksStyle, ...] = ("braille", "block", "ascii")
@@ -78,6 +80,38 @@ def test_outliers_are_counted() -> None:
     values = [1 + (at % 5) / 10 for at in range(200)]
     values[90], values[130], values[131] = 1e6, 1e6, math.inf
     assert picture(line(values, smooth=True), 80, 12)[0].off_scale == 3
+
+
+def test_outliers_are_counted_at_the_edge_beyond_which_they_lie() -> None:
+    values = [1 + (at % 5) / 10 for at in range(200)]
+    values[90], values[130], values[150], values[151] = 1e6, -1e6, -1e6, -2e6
+    data = ChartData("Line", (ChartSeries("a", TRAIN, range(200), values, smooth=False),), x_end=400)
+    plot, rows = picture(data, 80, 9)
+    assert plot.off_scale == 4
+    assert rows[0].endswith("↑ 1 point off scale")
+    assert rows[-1].endswith("↓ 3 points off scale")
+
+
+@pytest.mark.parametrize("marks", STYLES)
+def test_the_best_point_has_a_star_on_its_curve(marks: MarksStyle) -> None:
+    data = ChartData("Line", (ChartSeries("a", TRAIN, [0, 20, 40], [9, 2, 5], smooth=False, star=(20, 2)),), x_end=40)
+    _, rows = picture(data, 41, 9, marks=marks)
+    sign = "*" if marks == "ascii" else "★"
+    assert [(row, text.index(sign)) for row, text in enumerate(rows) if sign in text and (marks != "ascii" or row == len(rows) - 1)] == [(8, 18)]
+
+
+def test_minor_marks_wait_until_there_is_room_and_give_way_to_others() -> None:
+    crowd = replace(training(700), marks=(*(Mark(at, "e", DIM, minor=True) for at in range(0, 700, 20)), Mark(250, "c", TEXT)))
+    assert "e" not in picture(crowd, 96, 14)[1][-1]
+    few = replace(crowd, marks=(*(Mark(at, "e", DIM, minor=True) for at in range(50, 700, 100)), Mark(252, "c", TEXT)))
+    row = picture(few, 96, 14)[1][-1]
+    assert (row.count("e"), row.count("c")) == (6, 1)
+
+
+def test_a_curve_without_its_band_shows_the_average_alone() -> None:
+    data = training(700)
+    bare = replace(data, series=(replace(data.series[0], band=False), data.series[1]))
+    assert ink(RAW) not in {style for row in picture(bare, 96, 14)[0].rows for _, style in row}
 
 
 def test_outlier_note_stands_where_there_is_room() -> None:

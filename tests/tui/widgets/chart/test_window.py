@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 
 import pytest
 
@@ -17,6 +18,13 @@ def data(last: int, end: float | None = 1000, first: int = 1) -> ChartData:
 
 def test_whole_runs_to_the_planned_end() -> None:
     assert Window().shown(data(10)) == (0, 1000)
+
+
+def test_an_estimated_end_rests_until_it_has_moved_enough_to_be_seen() -> None:
+    window = Window()
+    ends = [window.whole(replace(data(500), x_end=end))[1] for end in (1000.0, 1004.0, 995.0, 1040.0, 1041.0)]
+    assert ends == [1000.0, 1000.0, 1000.0, 1040.0, 1040.0]
+    assert window.whole(replace(data(1041), x_end=1041.0))[1] == 1041.0
 
 
 def test_run_past_its_plan_is_still_shown() -> None:

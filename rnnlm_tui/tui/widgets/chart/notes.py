@@ -1,0 +1,152 @@
+"""What stands among the dots of a chart: names of levels, letters of curves, the best points, what lies off scale, and the row of marks."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from itertools import pairwise
+
+from rich.style import Style
+
+from rnnlm_tui.contract import figures
+from rnnlm_tui.tui.widgets.chart.data import ChartData
+from rnnlm_tui.tui.widgets.chart.limits import Limits
+from rnnlm_tui.tui.widgets.chart.picture import Drawn, Look, Plot, column_of
+from rnnlm_tui.tui.widgets.chart.raster import Raster, Scale
+from rnnlm_tui.tui.widgets.palette import BRIGHT, TEXT, ink
+
+LETTER_CELLS = 16
+"""Between two letters on a curve that is known by its letter."""
+MINOR_CELLS = 4
+"""Between two minor marks, at least."""
+
+
+def write_baseline_labels(raster: Raster, data: ChartData, scale: Scale, dim: int, dotted: int) -> None:
+    """At the right end, where nothing is drawn; an arrow says that the level lies outside."""
+    for line in data.baselines:
+        if not line.label:
+            continue
+        dot = round(scale.row(line.value))
+        row = min(max(dot // raster.sub_rows, 0), raster.height - 1)
+        outside = not 0 <= dot < raster.rows
+        text = line.label if not outside else f"{line.label} {_arrow(dot < 0, raster)}"
+        first = raster.width - len(text)
+        if (
+            first < 4
+            or any(ink_number not in (0, dotted) for ink_number in raster.inks[row][first - 1 :])
+            or (outside and not raster.free(row, first - 1, raster.width - 1))
+        ):
+            continue
+        raster.write(row, first - 1, " " * (len(text) + 1), 0)
+        raster.write(row, first, text, dim)
+
+
+def write_marker(raster: Raster, item: Drawn, marker: str, scale: Scale, style: int, look: Look) -> None:
+    """The series' letter right of its newest point."""
+    if not marker or (look.marks == "ascii" and not item.series.marker):
+        return
+    shown = [(column, value) for column, value in item.curve if 0 <= column < raster.columns and value == value]
+    if not shown:
+        return
+    column, value = shown[-1]
+    row = round(scale.row(value)) // raster.sub_rows
+    if 0 <= row < raster.height:
+        raster.write(row, min(column // raster.sub_columns + 1, raster.width - len(marker)), marker, style)
+
+
+def write_star(raster: Raster, item: Drawn, scale: Scale, style: int, look: Look) -> None:
+    """A ★ where the series' best point lies on its curve."""
+    if item.series.star is None or not look.start <= item.series.star[0] <= look.end:
+        return
+    row = round(scale.row(item.series.star[1])) // raster.sub_rows
+    if 0 <= row < raster.height:
+        raster.write(row, column_of(item.series.star[0], look, raster.columns) // raster.sub_columns, "*" if look.marks == "ascii" else "★", style)
+
+
+def write_letters(raster: Raster, item: Drawn, marker: str, scale: Scale, style: int, share: float) -> None:
+    """The series' letter on its curve again and again, for the curve's dots have no colour; `share` of the distance sets one series' letters off from the next one's."""
+    points = [(column, scale.row(value)) for column, value in item.curve if value == value]
+    if not marker or len(points) < 2:
+        return
+    for cell in range(LETTER_CELLS // 4 + round(share * LETTER_CELLS), raster.width, LETTER_CELLS):
+        column = cell * raster.sub_columns
+        after = bisect_left(points, column, key=lambda point: point[0])
+        if not 0 < after < len(points):
+            continue
+        (left, low), (right, high) = points[after - 1], points[after]
+        row = round(low + (high - low) * (column - left) / (right - left)) // raster.sub_rows
+        if 0 <= row < raster.height:
+            raster.write(row, cell, marker, style)
+
+
+def write_notes(raster: Raster, plot: Plot, limits: Limits, dim: int) -> None:
+    """`↑ from 2,003` where the steep start leaves the picture, and at either edge how many of the other points lie beyond it."""
+    highest, leaves, above, below = -math.inf, 0, 0, 0
+    for item in plot.drawn:
+        high, low = item.series.high or item.series.mean, item.series.low or item.series.mean
+        falling = True
+        for bin in item.bins:
+            if not 0 <= bin.column < raster.columns:
+                continue
+            if bin.high > limits.high and falling:
+                highest, leaves, above = max(highest, bin.high), max(leaves, bin.column), above + bin.infinite
+                falling = bin.low > limits.low
+                continue
+            falling = falling and bin.mean != bin.mean
+            if bin.high > limits.high or bin.low < limits.low or bin.infinite:
+                span = range(bin.first, bin.first + bin.points)
+                above += sum(1 for index in span if high[index] > limits.high)
+                below += sum(1 for index in span if low[index] < limits.low)
+    plot.off_scale = above + below
+    if highest > -math.inf:
+        _write_start(raster, highest, leaves // raster.sub_columns, dim)
+    _write_count(raster, above, dim, up=True)
+    _write_count(raster, below, dim, up=False)
+
+
+def _write_start(raster: Raster, highest: float, leaves: int, dim: int) -> None:
+    """`↑ from 2,003` right of the cell in which the curve comes into the picture."""
+    used = max((column for column, style in enumerate(raster.inks[0]) if style and column <= leaves + 6), default=leaves)
+    text = f"{_arrow(True, raster)} from {figures.count(highest) if highest >= 100 else figures.figure(highest)}"
+    at = used + (2 if raster.width > 60 else 1)
+    row = next((row for row in (0, 1) if raster.free(row, used + 1, at + len(text))), None)
+    if row is not None:
+        raster.write(row, at, text, dim)
+
+
+def _write_count(raster: Raster, points: int, dim: int, *, up: bool) -> None:
+    """`↑ 3 points off scale` at the right end of the edge beyond which they lie, or as much of it as has room."""
+    if not points:
+        return
+    rows = (0, 1) if up else (raster.height - 1, raster.height - 2)
+    words = f"{points:,} point{'s' if points > 1 else ''} off scale"
+    for text in (f"{_arrow(up, raster)} {words}", f"{_arrow(up, raster)} {points:,} off scale", f"{_arrow(up, raster)} {points:,}"):
+        for row in rows:
+            if raster.free(row, raster.width - len(text) - 1, raster.width - 1):
+                raster.write(row, raster.width - len(text), text, dim)
+                return
+
+
+def _arrow(up: bool, raster: Raster) -> str:
+    if raster.marks == "ascii":
+        return "^" if up else "v"
+    return "↑" if up else "↓"
+
+
+def marks_row(data: ChartData, look: Look, raster: Raster) -> list[tuple[str, Style]]:
+    """The row of marks; minor ones, where they would crowd it, wait until less of x is shown."""
+    cells: list[tuple[str, Style]] = [(" ", ink(TEXT))] * raster.width
+    if look.cursor is not None and look.start <= look.cursor <= look.end:
+        cells[column_of(look.cursor, look, raster.columns) // raster.sub_columns] = ("|" if look.marks == "ascii" else "│", ink(BRIGHT))
+    shown = [(column_of(mark.x, look, raster.columns) // raster.sub_columns, mark) for mark in data.marks if look.start <= mark.x <= look.end]
+    minor = sorted({at for at, mark in shown if mark.minor})
+    crowded = any(after - before < MINOR_CELLS for before, after in pairwise(minor))
+    taken: set[int] = set()
+    for at, mark in shown:
+        if not mark.minor:
+            cells[at] = (mark.glyph, ink(mark.colour))
+            taken.add(at)
+    for at, mark in shown:
+        if mark.minor and not crowded and not taken & {at - 1, at, at + 1}:
+            cells[at] = (mark.glyph, ink(mark.colour))
+    return cells

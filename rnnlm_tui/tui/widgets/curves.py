@@ -1,0 +1,38 @@
+"""A run's curves as charts draw them: the whole run, and in it the steps that are looked at in finer buckets."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rnnlm_tui.store.series import SeriesTable
+    from rnnlm_tui.supervisor.monitor import RunSnapshot
+
+
+def curves(snapshot: RunSnapshot) -> SeriesTable:
+    """The run's buckets, those of its detail in their place; `width` is that of the buckets outside."""
+    whole, detail = snapshot.series, snapshot.detail
+    if detail is None or not len(detail.step) or not len(whole.step):
+        return whole
+    from rnnlm_tui.store.series import Band, SeriesTable
+
+    before, after = bisect_left(whole.step, detail.step[0]), bisect_right(whole.step, detail.step[-1])
+
+    def spliced(coarse: array[float], fine: array[float]) -> array[float]:
+        return coarse[:before] + fine + coarse[after:]
+
+    return SeriesTable(
+        whole.width,
+        spliced(whole.step, detail.step),
+        spliced(whole.tokens, detail.tokens),
+        spliced(whole.epoch, detail.epoch),
+        spliced(whole.active, detail.active),
+        spliced(whole.time, detail.time),
+        spliced(whole.nonfinite, detail.nonfinite),
+        {
+            name: Band(spliced(band.low, fine.low), spliced(band.high, fine.high), spliced(band.mean, fine.mean))
+            for (name, band), fine in zip(whole.columns.items(), detail.columns.values(), strict=True)
+        },
+    )
