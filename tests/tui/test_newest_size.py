@@ -1,0 +1,42 @@
+"""The app and its screens end at the size that the terminal has, whatever they were told last."""
+
+from __future__ import annotations
+
+import pytest
+from textual.events import Resize
+from textual.geometry import Size
+
+from tests.tui.support import running_app, until
+
+FORMER, NOW = Size(70, 20), Size(80, 24)
+
+
+async def test_the_app_takes_no_former_size_that_is_told_late() -> None:
+    async with running_app() as (app, pilot):
+        app.post_message(Resize(FORMER, FORMER))
+        await pilot.pause()
+        assert app.size == app.screen.size == NOW
+
+
+@pytest.mark.parametrize("keys", ["", "q", "question_mark", "ctrl+p"], ids=["pane", "question", "keys", "palette"])
+async def test_a_screen_takes_no_former_size_that_is_told_late(keys: str) -> None:
+    async with running_app() as (app, pilot):
+        if keys:
+            await pilot.press(keys)
+            await until(pilot, lambda: len(app.screen_stack) > 1)
+        app.screen.post_message(Resize(FORMER, FORMER))
+        await pilot.pause()
+        assert app.screen.size == NOW
+
+
+async def test_a_size_whose_timer_never_ticks_is_told_with_the_time() -> None:
+    async with running_app() as (app, pilot):
+        driver = app._driver
+        assert driver is not None
+        driver._size = tuple(FORMER)
+        app._resize_timer = app.set_timer(3_600, app._check_resize)
+        app.post_message(Resize(FORMER, FORMER))
+        await pilot.pause()
+        assert app.screen.size == NOW
+        app._tell_the_time()
+        await until(pilot, lambda: app.screen.size == FORMER)
