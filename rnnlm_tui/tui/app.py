@@ -143,6 +143,7 @@ class RnnlmApp(LaboratoryApp):
         if self.run_directory is None or message.snapshot.summary.run != self.run_directory.name:
             return
         self.snapshot = message.snapshot
+        self.alerting.see_snapshot(message.snapshot)
         screen = self.pane_screen
         if screen is not None:
             screen.snapshot = message.snapshot
@@ -151,6 +152,7 @@ class RnnlmApp(LaboratoryApp):
 
     def on_runs_changed(self, message: RunsChanged) -> None:
         self.summaries = message.summaries
+        self.alerting.see_runs(message.summaries)
         self.set_marks(self.marks.among(summary.run for summary in message.summaries))
         if self.pane_screen is not None:
             self.pane_screen.show_runs(message.summaries)
@@ -162,11 +164,12 @@ class RnnlmApp(LaboratoryApp):
 
     def on_machine_seen(self, message: MachineSeen) -> None:
         self.machine = message.machine
+        self.alerting.see_machine(message.machine)
         if self.pane_screen is not None:
             self.pane_screen.show_machine(message.machine)
 
     def on_noticed(self, message: Noticed) -> None:
-        self._show(message.notice)
+        self.show_notice(message.notice)
 
     # the actions that work everywhere, by the names of the action table
 
@@ -254,8 +257,8 @@ class RnnlmApp(LaboratoryApp):
         self.screen.refresh()
 
     def _tell_the_time(self) -> None:
-        """Nothing changes in a stalled run but for how long."""
-        if self.snapshot is not None and self.snapshot.summary.status in ("stalled", "degraded", "lost") and self.pane_screen is not None:
+        """Nothing changes in a stalled run, or one that prepares, but for how long."""
+        if self.snapshot is not None and self.snapshot.summary.status in ("stalled", "degraded", "lost", "preparing") and self.pane_screen is not None:
             self.pane_screen.refresh_frame()
 
 

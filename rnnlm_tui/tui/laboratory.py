@@ -14,6 +14,7 @@ from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.tui import remembered, steering
 from rnnlm_tui.tui.actions import Pane
+from rnnlm_tui.tui.alerting import Alerting
 from rnnlm_tui.tui.messages import Notice
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.services import Services
@@ -59,6 +60,7 @@ class LaboratoryApp(App[int]):
         self._keeping = self._keep_again = False
         """Whether settings are being written down, and whether they have changed since."""
         self._sampler_lock = asyncio.Lock()
+        self.alerting = Alerting(self)
         self.watcher = Watcher(self.services, self.post_message, fps=fps)
 
     @property
@@ -225,17 +227,26 @@ class LaboratoryApp(App[int]):
             self.say_error(error)
 
     def say(self, text: str, *, trouble: bool = False) -> None:
-        self._show(Notice(text, "trouble" if trouble else "fact"))
+        self.show_notice(Notice(text, "trouble" if trouble else "fact"))
 
     def say_error(self, error: RnnlmError | OSError) -> None:
         message, hint = (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
         self.notify(plain(f"{message}\n{hint}".strip(), limit=600), severity="error", timeout=12, markup=False)
 
+    def action_alerts(self) -> None:
+        self.alerting.toggle()
+
+    def write_to_terminal(self, sequence: str) -> None:
+        """What is no part of the picture; nothing where there is no terminal."""
+        if self._driver is not None and not self.is_headless:
+            self._driver.write(sequence)
+            self._driver.flush()
+
     def _told(self, notice: Notice) -> None:
         self.watcher.look_now()
-        self._show(notice)
+        self.show_notice(notice)
 
-    def _show(self, notice: Notice) -> None:
+    def show_notice(self, notice: Notice) -> None:
         """On the pane that shows, or on the one that is about to."""
         self.waiting_notice = notice
         if self.pane_screen is not None and self.pane_screen.is_ready:

@@ -1,0 +1,121 @@
+"""Alerts in the app, and to a real terminal: only when it has lost the focus, and only while that is wished."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.contract.status import RunStatus
+from rnnlm_tui.tui.app import RnnlmApp
+from tests.terminal import Terminal
+from tests.tui.fakes import FakeServices, make_snapshot
+from tests.tui.support import lines_of, running_app, until, with_runs
+
+DEADLINE = 60.0
+PROGRAM = """
+import sys
+from pathlib import Path
+from rnnlm_tui.tui.app import RnnlmApp
+from tests.tui.fakes import FakeMonitor, FakeServices, make_snapshot
+
+told = Path(sys.argv[1])
+
+class Told(FakeMonitor):
+    said = ""
+
+    def poll(self):
+        said = told.read_text()
+        if said != self.said:
+            self.said = said
+            status, attempt = said.split()
+            self.services.snapshots["plain-otter"] = make_snapshot(status, attempt=int(attempt))
+        return super().poll()
+
+class Telling(FakeServices):
+    def monitor(self, run):
+        return Told(self, run.name)
+
+snapshot = make_snapshot()
+services = Telling(snapshots={"plain-otter": snapshot})
+sys.exit(RnnlmApp(services.run("plain-otter"), "train", services=services, fps=20.0).run())
+"""
+BLUR, FOCUS = "\x1b[O", "\x1b[I"
+
+
+def tell(told: Path, status: str) -> None:
+    whole = told.with_suffix(".new")
+    whole.write_text(status)
+    whole.rename(told)
+
+
+def test_a_terminal_is_called_only_while_it_has_lost_the_focus(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    tell(told, "running 1")
+    with Terminal([sys.executable, "-c", PROGRAM, str(told)]) as terminal:
+        terminal.wait_for("● running", DEADLINE)
+        bells = terminal.raw.count(b"\x07")
+        tell(told, "stalled 1")
+        terminal.wait_for("◌ stalled", DEADLINE)
+        assert terminal.raw.count(b"\x07") == bells
+        terminal.send(BLUR)
+        tell(told, "failed 1")
+        terminal.wait_for(lambda: b"\x1b]9;rnnlm-tui: plain-otter failed\x07" in terminal.raw, DEADLINE)
+        assert b"plain-otter makes no step" not in terminal.raw
+        terminal.wait_for(lambda: b"\x1b]777;notify;rnnlm-tui;plain-otter failed\x07" in terminal.raw, DEADLINE)
+        assert terminal.raw.count(b"\x07") == bells + 3, "the bell, and the end of each notification"
+        terminal.send(FOCUS)
+        tell(told, "running 2")
+        terminal.wait_for("● running", DEADLINE)
+        tell(told, "crashed 2")
+        terminal.wait_for("! crashed", DEADLINE)
+        assert terminal.raw.count(b"\x07") == bells + 3
+
+
+def become(services: FakeServices, status: RunStatus) -> None:
+    services.snapshots["plain-otter"] = snapshot = make_snapshot(status)
+    services.runs[0] = snapshot.summary
+
+
+async def test_another_pane_says_what_happened_and_the_runs_own_pane_shows_it() -> None:
+    services = with_runs(make_snapshot())
+    async with running_app(services, pane="runs") as (app, pilot):
+        become(services, "finished")
+        await until(pilot, lambda: "plain-otter finished: val perplexity 55.3 after 3,751 steps" in lines_of(app)[-1])
+    services = with_runs(make_snapshot())
+    async with running_app(services, pane="train") as (app, pilot):
+        become(services, "failed")
+        await until(pilot, lambda: "failed" in lines_of(app)[0])
+        assert "Retry" in lines_of(app)[-1]
+
+
+async def test_a_disk_that_becomes_low_is_said_on_every_pane() -> None:
+    services = with_runs(make_snapshot())
+    services.machine_facts = replace(services.machine_facts, disk_total=400 * 10**9)
+    async with running_app(services, pane="train") as (app, pilot):
+        assert app.machine is not None
+        app.alerting.see_machine(replace(app.machine, disk_free=4 * 10**9))
+        await until(pilot, lambda: "the disk of the runs has 4.0 GB left" in lines_of(app)[-1])
+
+
+async def test_alerts_to_the_terminal_are_turned_off_and_on_and_that_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(RnnlmApp, "write_to_terminal", lambda _app, sequence: called.append(sequence))
+    services = with_runs(make_snapshot())
+    async with running_app(services, pane="train") as (app, pilot):
+        app.app_focus = False
+        app.action_alerts()
+        assert app.settings["alerts"] is False
+        await until(pilot, lambda: "the terminal is not called" in lines_of(app)[-1])
+        become(services, "failed")
+        await until(pilot, lambda: "failed" in lines_of(app)[0])
+        assert called == []
+        app.action_alerts()
+        assert app.settings["alerts"] is True
+        become(services, "running")
+        await until(pilot, lambda: "running" in lines_of(app)[0])
+        become(services, "crashed")
+        await until(pilot, lambda: called)
+        assert "plain-otter crashed" in called[0]
