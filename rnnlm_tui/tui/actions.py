@@ -116,6 +116,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("stop", ("S",), "Stop", "stop, keep everything: saves a checkpoint", ("train",), on_app=True, palette="Stop training at a checkpoint"),
     Action("sample_history", ("h",), "History", "samples step by step: see it learn", ("train",), palette="Show the samples step by step"),
     Action("show_log", ("L",), "Log", "what the worker printed", ("train",), on_app=True, footer=False, palette="Show the worker's log"),
+    Action("older_events", ("pagedown",), "Events", "older events, newer ones", ("train",), footer=False, palette="Scroll to older events", shown="pgdn pgup"),
+    Action("newer_events", ("pageup",), "Events", "newer events", ("train",), footer=False, covered=True, palette="Scroll to newer events"),
     Action("open_nearest", ("enter",), "Open", "sample from the checkpoint nearest to the cursor", ("train",), footer=False, palette="Go to the checkpoint at the cursor"),
     Action("left_sidebar", ("left_square_bracket",), "Left", "hide or show runs and events, machine and samples", ("train",), footer=False, palette="Hide or show runs and events", shown="[ ]"),
     Action("lower_sidebar", ("right_square_bracket",), "Lower", "hide or show machine and samples", ("train",), footer=False, covered=True, palette="Hide or show machine and samples"),

@@ -36,9 +36,11 @@ from rnnlm_tui.tui.screens.prompt import PromptScreen
 from rnnlm_tui.tui.screens.quit import QuitScreen
 from rnnlm_tui.tui.screens.runs import RunsScreen
 from rnnlm_tui.tui.screens.train import TrainScreen
+from rnnlm_tui.tui.screens.worker_log import WorkerLogScreen
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.terminal_kind import ColourName, TerminalKind, terminal_kind
 from rnnlm_tui.tui.theme import THEME
+from rnnlm_tui.tui.widgets.content import plain
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.status import RunSummary
@@ -211,8 +213,16 @@ class RnnlmApp(LaboratoryApp):
             self.say(steering.NOT_AGAIN)
         elif status in steering.GOING_ON or (status is None and self.run_directory is not None):  # one that can't be read is rebuilt, or says why not
             self.resume()
+        elif self.snapshot is not None and status == "finished" and self.snapshot.summary.hint:  # it ended early: there is a way on
+            self.notify(plain(f"{self.snapshot.summary.message or ''}\n{self.snapshot.summary.hint}".strip(), limit=600), timeout=12, markup=False)
         elif status is not None:
             self.say(steering.WHY_NOT.get(status, f"the run is {status}"))
+
+    def action_show_log(self) -> None:
+        if self.run_directory is None:
+            self.say("no run is open")
+        else:
+            self.push_screen(WorkerLogScreen(self.run_directory))
 
     def action_sample(self) -> None:
         self.send("sample")

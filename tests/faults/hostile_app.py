@@ -125,7 +125,7 @@ class HostileServices(FakeServices):
     def remember_prompt(self, prompt: str) -> None:
         """Nothing is kept."""
 
-    def save_text(self, name: str, text: str) -> Path:
+    def save_text(self, name: str, text: str, ending: str = ".txt") -> Path:
         return Path("/nowhere") / self.text
 
 

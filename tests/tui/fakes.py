@@ -31,6 +31,7 @@ from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.supervisor.login import EndsAtLogout
 from rnnlm_tui.supervisor.machine import MachineFacts
 from rnnlm_tui.supervisor.monitor import RunSnapshot
+from rnnlm_tui.supervisor.worker_log import LogFollower
 from rnnlm_tui.tui.services import Services
 
 MOST, EPOCHS = 4_754, 8
@@ -203,6 +204,8 @@ class FakeServices(Services):
     machine_facts: MachineFacts = field(default_factory=make_machine)
     logout: EndsAtLogout | None = None
     memory_warning: str | None = None
+    log_path: Path = Path("/nowhere/worker.log")
+    saved: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -250,6 +253,19 @@ class FakeServices(Services):
             raise self.refuse
         self.resumed.append(run.name)
         return f"{run.name} goes on from step 3,752"
+
+    def log(self, run: RunDirectory) -> LogFollower:
+        return LogFollower(self.log_path)
+
+    def sample_steps(self, run: RunDirectory) -> list[int]:
+        return sorted({row.step for row in self.snapshots[run.name].samples})
+
+    def samples_at(self, run: RunDirectory, step: int) -> list[SampleRow]:
+        return [row for row in self.snapshots[run.name].samples if row.step == step]
+
+    def save_text(self, name: str, text: str, ending: str = ".txt") -> Path:
+        self.saved.append((f"{name}{ending}", text))
+        return Path("/home") / f"{name}{ending}"
 
     def warning_before_start(self, config: RunConfig) -> str | None:
         return self.memory_warning

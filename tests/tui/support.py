@@ -31,10 +31,11 @@ async def running_app(
     pane: Pane | None = None,
     size: tuple[int, int] = (80, 24),
     ascii_only: bool = False,
+    settings: dict[str, object] | None = None,
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
     """The app on invented runs, after the first look at them."""
     services = services if services is not None else with_runs(make_snapshot())
-    app = RnnlmApp(services.run(run) if run is not None else None, pane, ascii_only=ascii_only, fps=20.0, services=services)
+    app = RnnlmApp(services.run(run) if run is not None else None, pane, ascii_only=ascii_only, fps=20.0, services=services, settings=settings)
     async with app.run_test(size=size, notifications=True) as pilot:
         await until(pilot, lambda: app.summaries is not None and app.machine is not None)
         if run is not None:

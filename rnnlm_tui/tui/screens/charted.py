@@ -18,14 +18,13 @@ A subclass
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar
 
-from rnnlm_tui.tui.chart_view import SMOOTHINGS, ChartView, keep_view, kept_view
-from rnnlm_tui.tui.screens.pane import PaneScreen
-from rnnlm_tui.tui.widgets.chart import Chart, ChartData
+from rnnlm_tui.tui.chart_view import SMOOTHINGS, ChartView
+from rnnlm_tui.tui.screens.charts_together import ChartsTogether
+from rnnlm_tui.tui.widgets.chart import Chart
 from rnnlm_tui.tui.widgets.chart.points import points_csv
 
 LookChange = Callable[[Chart], None]
@@ -37,143 +36,17 @@ FAR = 10
 """Cells that the cursor goes with shift."""
 
 
-class ChartedScreen(PaneScreen):
-    """The base of the screens with charts."""
-
-    CHARTS: ClassVar[Sequence[str]] = ()
-    """Ids of the charts, in the order that tab goes through."""
-    AXES: ClassVar[Sequence[str]] = ("step",)
-    """What `x` goes through."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.view = ChartView()
-        self.cursor: float | None = None
-        """The x of the cursor that all charts share; None: no cursor."""
-        self._view_of: str | None = None
-        self._lead_name = ""
-        self._part_to_come: tuple[tuple[float, float] | None, bool] | None = None
-
-    # what a screen gives
-
-    def view_key(self) -> str:
-        """Under which name the view is kept; another name is another view."""
-        return self.PANE
-
-    def show_view(self) -> None:
-        """Lay out and show all charts anew, for what a person chose has changed."""
-        self.refresh_all()
-
-    def ends(self) -> tuple[float, float] | None:
-        """The x of the first and the newest point; None: there is no point yet."""
-        return None
-
-    def reachable_charts(self) -> Sequence[str]:
-        """The charts that tab goes through."""
-        return self.CHARTS
-
-    def stands_alone(self) -> bool:
-        """Whether one chart has all the room."""
-        return self.view.alone
-
-    def csv_name(self) -> str:
-        """The name of a file with points of the chosen chart, without its ending."""
-        return f"{self.view_key()}-{self.chosen}"
-
-    def step_at(self, place: float) -> float | None:  # noqa: ARG002 (for screens that can tell)
-        """The step at an x; None where that can't be told."""
-        return None
-
-    def place_of_step(self, step: float) -> float | None:  # noqa: ARG002
-        """The x of a step; None where that can't be told."""
-        return None
-
-    def part_changed(self) -> None:
-        """Another part of x shows."""
-
-    def cursor_changed(self) -> None:
-        """The cursor stands elsewhere, came or went."""
-
-    # what a screen calls
-
-    @property
-    def chosen(self) -> str:
-        """Id of the chart that keys act on."""
-        return self.view.chosen if self.view.chosen in self.CHARTS else self.CHARTS[0]
-
-    def chart(self, name: str) -> Chart:
-        """The chart of that id."""
-        return self.query_one(f"#{name}", Chart)
-
-    def charts(self) -> list[Chart]:
-        """All of them, those that don't show as well."""
-        return [self.chart(name) for name in self.CHARTS]
-
-    def take_view(self) -> None:
-        """Before anything is shown: the view that was kept for what the screen is about, where that is something else than before."""
-        key = self.view_key()
-        if key == self._view_of:
-            return
-        self._view_of = key
-        self.view = kept_view(self.lab.settings, key)
-        if self.view.axis not in self.AXES:
-            self.view = replace(self.view, axis=self.AXES[0], part=None)
-        self.cursor = None
-        self._part_to_come = (self.view.part, self.view.following)
-        for chart in self.charts():
-            chart.set_reactive(Chart.cursor, None)
-            chart.set_reactive(Chart.show_all, self.view.whole_range)
-            chart.set_smoothing(self.view.smoothing)
-
-    def show_charts(self, shown: Mapping[str, ChartData]) -> None:
-        """Show the data of the charts that have a place; all of them show the part of x that the first one of CHARTS among them shows."""
-        names = [name for name in self.CHARTS if name in shown]
-        if not names:
-            return
-        lead = self.chart(names[0])
-        if self._part_to_come is None and self._lead_name not in ("", names[0]):
-            before = self.chart(self._lead_name)
-            self._part_to_come = (before.part, before.following)
-        self._lead_name = names[0]
-        for name in names:
-            chart = self.chart(name)
-            chart.show(shown[name], lead)
-            if chart is lead and self._part_to_come is not None:
-                part, following = self._part_to_come
-                self._part_to_come = None
-                lead.show_part(part, following=following)
-            if chart.log_y == (shown[name].log_y == (name in self.view.turned)):
-                chart.toggle_log()
-            chart.cursor = self.cursor
-            chart.highlighted = name == self.chosen
-        self.part_changed()
-
-    def keep_view(self) -> None:
-        """Keep what a person chose until the next start."""
-        if self._view_of is None:
-            return
-        lead = self._lead
-        if lead is not None:
-            self.view = replace(self.view, part=lead.part, following=lead.following)
-        if keep_view(self.lab.settings, self._view_of, self.view):
-            self.lab.keep_settings()
-
-    def choose(self, **changes: object) -> None:
-        """Look at the charts in another way, from now on and at the next start."""
-        self.view = replace(self.view, **changes)  # type: ignore[arg-type]  # the caller names fields of the view
-        self.show_view()
-        self.keep_view()
-
-    @property
-    def _lead(self) -> Chart | None:
-        return self.chart(self._lead_name) if self._lead_name else None
+class ChartedScreen(ChartsTogether):
+    """The base of the screens with charts: their keys."""
 
     # which chart
 
     def _step_chart(self, by: int) -> None:
         names = self.reachable_charts()
         at = names.index(self.chosen) if self.chosen in names else 0
-        self.choose(chosen=names[(at + by) % len(names)])
+        name = names[(at + by) % len(names)]
+        self.visiting = name not in self.arranged_charts()
+        self.choose(chosen=name)
 
     def action_next_chart(self) -> None:
         self._step_chart(1)
@@ -188,13 +61,13 @@ class ChartedScreen(PaneScreen):
 
     def action_next_axis(self) -> None:
         """The same steps against another x, where that can be told."""
-        lead = self._lead
+        lead = self.lead
         part, following = (None, True) if lead is None or lead.part is None else (lead.part, lead.following)
         steps = [None if place is None else self.step_at(place) for place in (self.cursor, *(part or (None, None)))]
         self.view = replace(self.view, axis=self.AXES[(self.AXES.index(self.view.axis) + 1) % len(self.AXES)])
         cursor, start, end = (None if step is None else self.place_of_step(step) for step in steps)
         self.cursor = cursor
-        self._part_to_come = ((start, end) if start is not None and end is not None else None, following)
+        self.part_to_come = ((start, end) if start is not None and end is not None else None, following)
         self.choose()
 
     def action_log_scale(self) -> None:
@@ -245,11 +118,11 @@ class ChartedScreen(PaneScreen):
         for chart in self.charts():
             chart.reset()
             chart.set_smoothing(fresh.smoothing)
-        self.view, self._part_to_come = fresh, (None, True)
+        self.view, self.part_to_come = fresh, (None, True)
         self.choose()
 
     def _pan(self, share: float) -> None:
-        lead = self._lead
+        lead = self.lead
         if lead is None or lead.part is None:
             self.lab.say("all of it shows: ↑ zooms in")
             return
@@ -258,7 +131,7 @@ class ChartedScreen(PaneScreen):
 
     def _look(self, change: LookChange) -> None:
         """Change the part that the lead shows, and with it that of all others."""
-        lead = self._lead
+        lead = self.lead
         if lead is None or self.ends() is None:
             return
         with self.app.batch_update():
@@ -301,7 +174,7 @@ class ChartedScreen(PaneScreen):
 
     def _move_cursor(self, cells: int) -> None:
         """By cells of the lead; the first press puts it on the newest point that shows."""
-        lead, ends = self._lead, self.ends()
+        lead, ends = self.lead, self.ends()
         if lead is None or ends is None:
             return
         start, end = lead.window
@@ -313,7 +186,7 @@ class ChartedScreen(PaneScreen):
 
     def move_cursor_to(self, place: float) -> None:
         """Put the cursor there; a part that does not show the place moves so that it does."""
-        lead = self._lead
+        lead = self.lead
         if lead is None:
             return
         start, end = lead.window
@@ -339,6 +212,9 @@ class ChartedScreen(PaneScreen):
             self._set_cursor(None)
         elif self.view.alone:
             self.action_alone()
+        elif self.visiting:
+            self.visiting = False
+            self.choose(chosen="")
 
     # files
 

@@ -13,7 +13,8 @@ from rnnlm_tui.contract.status import RunSummary
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.comparable import best_of_comparable
 from rnnlm_tui.tui.widgets.content import from_outside
-from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
+from rnnlm_tui.tui.widgets.palette import ink
+from rnnlm_tui.tui.widgets.panel import Label, Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.status_line import status_glyph, status_word
 from rnnlm_tui.tui.widgets.train_data import held_out, level_to_beat
 
@@ -120,27 +121,81 @@ def _event(event: EventRow) -> Entry | None:
 
 
 class EventsPanel(Panel):
-    """The log of the run, newest first, by step."""
+    """The log of the run, newest first, by step; with a cursor on the charts what lies nearest to it."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Events", legend=Content.styled("step", palette.DIM), id=id)
         self._entries: list[Entry] = []
+        self._made_of: object = None
+        self._chosen: int | None = None
+        self._top = 0
 
-    def show(self, snapshot: RunSnapshot | None) -> None:
-        """What happened."""
-        entries = [] if snapshot is None else entries_of(snapshot)
-        if entries != self._entries:
-            self._entries = entries
+    @property
+    def top(self) -> int:
+        """How many newer events are scrolled away."""
+        return self._top
+
+    def show(self, snapshot: RunSnapshot | None, at: float | None = None) -> None:
+        """What happened; the event nearest to the step `at` stands out and in sight."""
+        before = (self._entries, self._chosen, self._top)
+        made_of = None if snapshot is None else (snapshot.summary.run, snapshot.summary.baseline, *map(_ends, (snapshot.evaluations, snapshot.checkpoints, snapshot.events)))
+        if snapshot is None:
+            self._entries = []
+        elif made_of != self._made_of:
+            newest = self._entries[0] if self._entries else None
+            self._entries = entries_of(snapshot)
+            if self._top and newest in self._entries:
+                self._top += self._entries.index(newest)  # what a person scrolled to stays where it is
+        self._made_of = made_of
+        chosen = None if at is None or not self._entries else min(range(len(self._entries)), key=lambda index: abs(self._entries[index][0] - at))
+        if chosen is not None:
+            rows = max(1, self.inner_size.height)
+            if chosen != self._chosen and not self._top <= chosen < self._top + rows:
+                self._top = chosen - rows // 2
+        elif self._chosen is not None:
+            self._top = 0
+        self._chosen = chosen
+        self._top = self._within(self._top)
+        if (self._entries, self._chosen, self._top) != before:
             self.redraw()
+
+    def scroll_by(self, rows: int) -> None:
+        """To older events, or to newer ones where negative."""
+        top = self._within(self._top + rows)
+        if top != self._top:
+            self._top = top
+            self.redraw()
+
+    def _within(self, top: int) -> int:
+        return max(0, min(top, len(self._entries) - max(1, self.inner_size.height)))
+
+    def on_mouse_scroll_down(self) -> None:
+        self.scroll_by(3)
+
+    def on_mouse_scroll_up(self) -> None:
+        self.scroll_by(-3)
+
+    def legend_within(self, room: int) -> Label:
+        """`step`, and while newer events are scrolled away how many."""
+        more = Content.styled(f"{self._top} newer", palette.DIM)
+        return more if self._top and more.cell_length <= room else super().legend_within(room)
 
     def content_line(self, y: int, width: int) -> Strip:
         """One event."""
-        if y >= len(self._entries):
+        index = self._top + y
+        if index >= len(self._entries):
             return padded([], width)
-        step, _, sign, colour, text = self._entries[y]
+        step, _, sign, colour, text = self._entries[index]
         digits = max(5, len(count(self._entries[0][0])))
+        chosen = index == self._chosen
         line = Content.assemble(
-            (count(step).rjust(digits), palette.DIM), " ", (sign, colour), " ",
-            from_outside(text, newlines="space", limit=max(1, width - digits - 3)).stylize(palette.TEXT if sign in "★c" else palette.BASELINE),
+            (count(step).rjust(digits), palette.BRIGHT if chosen else palette.DIM), "›" if chosen else " ", (sign, colour), " ",
+            from_outside(text, newlines="space", limit=max(1, width - digits - 3)).stylize(f"bold {palette.BRIGHT}" if chosen else palette.TEXT if sign in "★c" else palette.BASELINE),
         )  # fmt: skip
-        return padded(segments_of(line, palette.TEXT), width)
+        strip = padded(segments_of(line, palette.TEXT), width)
+        return strip.apply_style(ink(palette.TEXT, background=palette.SELECTED)) if chosen else strip
+
+
+def _ends(rows: Sequence[object]) -> tuple[int, object, object]:
+    """What changes whenever rows come or go; comparing all of a long run's rows at each look would cost more than drawing them."""
+    return (len(rows), rows[0] if rows else None, rows[-1] if rows else None)

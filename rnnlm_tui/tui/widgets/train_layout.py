@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from textual.containers import Container
@@ -15,6 +15,10 @@ WIDE = Size(120, 34)
 """From this body on, runs and events stand at the left and three charts below the perplexity."""
 FULL = Size(190, 50)
 """From this body on there are two columns of charts more."""
+LEFT, LOWER = "left", "lower"
+"""The sidebars: runs and events; machine and samples."""
+FIGURES = 3
+"""Rows of the figures at every size."""
 CHART_LEAST = 6
 """Rows of a chart that still says something."""
 
@@ -34,40 +38,47 @@ class _Stack:
         return region
 
 
-def arrangement(size: Size, alone: str | None = None, *, below: int = 0) -> Places:
+def arrangement(size: Size, alone: str | None = None, *, below: int = 0, hidden: Collection[str] = ()) -> Places:
     """The places for a body of this size.
 
     Args:
         alone: id of a chart that has all the room below the figures.
         below: rows that the samples should have at least, where trouble is told in their place.
+        hidden: `left` without runs and events, `lower` without machine and samples; trouble is told all the same.
     """
     if alone is not None:
-        rows = 2 if size.width >= WIDE.width else 3
-        return {"figures": Region(0, 0, size.width, rows), alone: Region(0, rows, size.width, max(CHART_LEAST, size.height - rows))}
+        return _alone(size, alone, below)
+    left, lower = LEFT not in hidden, LOWER not in hidden or below > 0
     if size.width >= FULL.width and size.height >= FULL.height:
-        return _full(size)
+        return _full(size, left=left, lower=lower)
     if size.width >= WIDE.width and size.height >= WIDE.height:
-        return _wide(size, below)
-    return _narrow(size, below)
+        return _wide(size, below, left=left, lower=lower)
+    return _narrow(size, below, lower=lower)
 
 
-def _narrow(size: Size, below: int) -> Places:
+def _alone(size: Size, chart: str, below: int) -> Places:
+    told = max(0, min(below, size.height - FIGURES - CHART_LEAST))
+    places = {"figures": Region(0, 0, size.width, FIGURES), chart: Region(0, FIGURES, size.width, max(CHART_LEAST, size.height - FIGURES - told))}
+    return {**places, "sample-lines": Region(0, size.height - told, size.width, told)} if told else places
+
+
+def _narrow(size: Size, below: int, *, lower: bool) -> Places:
     """80×21: figures 3, perplexity 11, tokens/s beside the machine 5, sample 2; less goes from the bottom, more goes to all."""
     width, height = size
-    samples = 2 if height >= 3 + CHART_LEAST + 2 else 0
-    machine = 5 if height >= 3 + CHART_LEAST + 2 + 5 else 0
+    samples = 2 if lower and height >= FIGURES + CHART_LEAST + 2 else 0
+    machine = 5 if lower and height >= FIGURES + CHART_LEAST + 2 + 5 else 0
     second = 8 if height >= 34 else 0
-    spare = max(0, height - 3 - samples - machine - second - 11)
+    spare = max(0, height - FIGURES - samples - machine - second - 11)
     samples += spare * 2 // 5 if samples else 0
     machine += min(4, spare // 6) if machine else 0
     if samples and below > samples:
-        free = height - 3 - second
+        free = height - FIGURES - second
         if below > free - machine - CHART_LEAST - 2:
             machine = 0  # the run does not train: what it says is worth more
         samples = min(below, free - machine - CHART_LEAST)
     stack = _Stack()
-    places = {"figures": stack.take(3, 0, width)}
-    places["perplexity"] = stack.take(height - 3 - samples - machine - second, 0, width)
+    places = {"figures": stack.take(FIGURES, 0, width)}
+    places["perplexity"] = stack.take(height - FIGURES - samples - machine - second, 0, width)
     half = width // 2
     if second:
         places["loss"] = Region(0, stack.y, half, second)
@@ -85,55 +96,68 @@ def _narrow(size: Size, below: int) -> Places:
     return places
 
 
-def _wide(size: Size, below: int) -> Places:
-    """120×37: 24 | 32 | 32 | 32; runs over events, perplexity 96×14, three charts 9, machine beside samples 12."""
+def _wide(size: Size, below: int, *, left: bool, lower: bool) -> Places:
+    """120×37: 24 | 32 | 32 | 32; runs over events, perplexity 96×13, three charts 9, machine beside samples 12."""
     width, height = size
-    left = 24 if width < 150 else 28
+    column = (24 if width < 150 else 28) if left else 0
     spare = height - 37
     charts = max(CHART_LEAST, 9 + spare // 4)
     bottom = max(9, 12 + spare // 4)
-    bottom = max(bottom, min(below, height - 2 - charts - CHART_LEAST))
-    main = height - 2 - charts - bottom
-    third = (width - left) // 3
-    places = _left_column(left, height, runs=2 + main)
+    bottom = max(bottom, min(below, height - FIGURES - charts - CHART_LEAST))
+    if not lower:
+        charts, bottom = charts + bottom // 3, 0
+    main = height - FIGURES - charts - bottom
+    third = (width - column) // 3
+    places = _left_column(column, height, runs=FIGURES + main)
     stack = _Stack()
-    places["figures"] = stack.take(2, left, width - left)
-    places["perplexity"] = stack.take(main, left, width - left)
-    for index, name in enumerate(("loss", "speed", "gradient")):
-        last = index == 2
-        places[name] = Region(left + index * third, stack.y, width - left - 2 * third if last else third, charts)
+    places["figures"] = stack.take(FIGURES, column, width - column)
+    places["perplexity"] = stack.take(main, column, width - column)
+    _row(places, ("loss", "speed", "gradient"), Region(column, stack.y, width - column, charts))
     stack.y += charts
-    places["machine"] = Region(left, stack.y, third, bottom)
-    places["samples"] = Region(left + third, stack.y, width - left - third, bottom)
+    if lower:
+        places["machine"] = Region(column, stack.y, third, bottom)
+        places["samples"] = Region(column + third, stack.y, width - column - third, bottom)
     return places
 
 
-def _full(size: Size) -> Places:
-    """200×57: 32 | 56 | 56 | 56; perplexity over two columns, loss over gradient norm beside it."""
+def _full(size: Size, *, left: bool, lower: bool) -> Places:
+    """200×57: 32 | 56 | 56 | 56; perplexity over two columns, loss over gradient norm beside it; without machine and samples their history over time."""
     width, height = size
-    left = 32
+    column = 32 if left else 0
     spare = height - 57
     bottom = max(14, 20 + spare // 3)
     charts = max(CHART_LEAST, 11 + spare // 4)
-    main = height - 2 - charts - bottom
-    third = (width - left) // 3
-    places = _left_column(left, height, runs=16)
-    places["figures"] = Region(left, 0, width - left, 2)
-    places["perplexity"] = Region(left, 2, 2 * third, main)
-    last = left + 2 * third
-    places["loss"] = Region(last, 2, width - last, main // 2)
-    places["gradient"] = Region(last, 2 + main // 2, width - last, main - main // 2)
-    below = 2 + main
-    places["speed"] = Region(left, below, third, charts)
-    places["rate"] = Region(left + third, below, third, charts)
-    places["score"] = Region(last, below, width - last, charts)
-    places["machine"] = Region(left, below + charts, third, bottom)
-    places["samples"] = Region(left + third, below + charts, width - left - third, bottom)
+    if not lower:
+        bottom, charts = 0, (charts + bottom // 2) // 2 * 2
+    main = height - FIGURES - charts - bottom
+    third = (width - column) // 3
+    places = _left_column(column, height, runs=16)
+    places["figures"] = Region(column, 0, width - column, FIGURES)
+    places["perplexity"] = Region(column, FIGURES, 2 * third, main)
+    last = column + 2 * third
+    places["loss"] = Region(last, FIGURES, width - last, main // 2)
+    places["gradient"] = Region(last, FIGURES + main // 2, width - last, main - main // 2)
+    below = FIGURES + main
+    first = charts if lower else charts // 2
+    _row(places, ("speed", "rate", "score"), Region(column, below, width - column, first))
+    if lower:
+        places["machine"] = Region(column, below + charts, third, bottom)
+        places["samples"] = Region(column + third, below + charts, width - column - third, bottom)
+    else:
+        _row(places, ("gpu", "memory"), Region(column, below + first, width - column, charts - first))
     return places
 
 
+def _row(places: dict[str, Region], names: Sequence[str], region: Region) -> None:
+    """Widgets side by side, the last one with what is left over."""
+    each = region.width // len(names)
+    for index, name in enumerate(names):
+        x = region.x + index * each
+        places[name] = Region(x, region.y, region.right - x if index == len(names) - 1 else each, region.height)
+
+
 def _left_column(width: int, height: int, *, runs: int) -> dict[str, Region]:
-    return {"other-runs": Region(0, 0, width, runs), "events": Region(0, runs, width, height - runs)}
+    return {"other-runs": Region(0, 0, width, runs), "events": Region(0, runs, width, height - runs)} if width else {}
 
 
 class PlacedLayout(Layout):

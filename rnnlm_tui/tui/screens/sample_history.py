@@ -1,0 +1,157 @@
+"""The continuations of each fixed prompt as a history: ← → walk through the steps, and one sees the model learn."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.content import Content
+
+from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.tui.screens.overlay import Overlay
+from rnnlm_tui.tui.screens.pane import Laboratory
+from rnnlm_tui.tui.widgets import palette
+from rnnlm_tui.tui.widgets.history_panel import HistoryPage, HistoryPanel
+from rnnlm_tui.tui.widgets.nearest import evaluation_until
+from rnnlm_tui.tui.widgets.samples import grouped
+from rnnlm_tui.tui.widgets.train_data import held_out, held_out_name
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.metrics import SampleRow
+    from rnnlm_tui.store.run_directory import RunDirectory
+    from rnnlm_tui.supervisor.monitor import RunSnapshot
+
+LOOK_SECONDS = 1.0
+"""Between two looks whether there are new samples."""
+KEPT = 200
+"""Steps whose samples are kept once they have been read."""
+KEYS = (("← →", "step"), ("⇧← ⇧→", "×10"), ("home end", "ends"), ("↑ ↓", "prompt"), ("enter", "cursor there"), ("esc", "close"))
+
+
+class SampleHistoryScreen(Overlay[int | None]):
+    """Answers with the step at which the charts are to have their cursor; None for none."""
+
+    BINDINGS = [  # noqa: RUF012 (Textual declares it so)
+        Binding("escape,q,h", "close", show=False),
+        Binding("enter", "take", show=False),
+        Binding("left,comma,k", "walk(-1)", show=False),
+        Binding("right,full_stop,j", "walk(1)", show=False),
+        Binding("shift+left,pageup", "walk(-10)", show=False),
+        Binding("shift+right,pagedown", "walk(10)", show=False),
+        Binding("home", "walk(-1000000000)", show=False),
+        Binding("end", "walk(1000000000)", show=False),
+        Binding("up", "prompt(-1)", show=False),
+        Binding("down", "prompt(1)", show=False),
+    ]
+
+    def __init__(self, run: RunDirectory, snapshot: RunSnapshot, step: float | None) -> None:
+        super().__init__()
+        self._run, self._snapshot = run, snapshot
+        self._steps = sorted({row.step for row in snapshot.samples})
+        self._index = self._at(step)
+        self._wanted_step = step
+        self._samples: dict[int, tuple[SampleRow, ...]] = {}
+        self._chosen = 0
+        self._reading = False
+
+    def compose(self) -> ComposeResult:
+        yield HistoryPanel(id="history-box")
+
+    def on_mount(self) -> None:
+        panel = self.query_one(HistoryPanel)
+        panel.highlighted = True
+        panel.bottom = Content("  ").join(Content.assemble((key, f"bold {palette.TEXT}"), (f" {word}", palette.DIM)) for key, word in KEYS)
+        self.set_interval(LOOK_SECONDS, self._look)
+        self._lab.in_thread(partial(self._lab.services.sample_steps, self._run), self._take_steps)
+        self._show()
+
+    @property
+    def _lab(self) -> Laboratory:
+        return cast(Laboratory, self.app)
+
+    @property
+    def step(self) -> int:
+        """The step that shows."""
+        return self._steps[self._index]
+
+    def _at(self, step: float | None) -> int:
+        return len(self._steps) - 1 if step is None else max(0, bisect_right(self._steps, step) - 1)
+
+    def _look(self) -> None:
+        """Whether the run has drawn more meanwhile."""
+        fresh = self._lab.snapshot
+        if fresh is None or fresh is self._snapshot or fresh.summary.run != self._snapshot.summary.run:
+            return
+        more = fresh.samples and fresh.samples[0].step > self._steps[-1]
+        self._snapshot = fresh
+        if more:
+            self._lab.in_thread(partial(self._lab.services.sample_steps, self._run), self._take_steps)
+
+    def _take_steps(self, steps: list[int]) -> None:
+        """All steps with samples: the snapshot had only the newest. Where one stands stays, but at the end the newest is shown."""
+        if not steps or not self.is_mounted:
+            return
+        step, newest = self.step, self._index == len(self._steps) - 1 and self._wanted_step is None
+        self._steps = steps
+        self._index = len(steps) - 1 if newest else self._at(self._wanted_step if self._wanted_step is not None else step)
+        self._show()
+
+    def _show(self) -> None:
+        wanted = [self._steps[index] for index in (self._index, self._index - 1) if index >= 0]
+        loaded = all(step in self._samples for step in wanted)
+        now, before = (self._rows(self._steps[index]) if index >= 0 else {} for index in (self._index, self._index - 1))
+        prompts = tuple(dict.fromkeys([*self._snapshot.config.evaluation.prompts, *now]))
+        self._chosen = min(self._chosen, max(0, len(prompts) - 1))
+        evaluation = evaluation_until(held_out(self._snapshot), self.step)
+        page = HistoryPage(self.step, self._index, len(self._steps), prompts, now, before, evaluation, held_out_name(self._snapshot), loaded)
+        self.query_one(HistoryPanel).show(page, self._chosen)
+        if not loaded and not self._reading:
+            self._reading = True
+            missing = [step for step in wanted if step not in self._samples]
+            self._lab.in_thread(partial(self._read, missing), self._take_samples, self._not_read)
+
+    def _not_read(self, error: RnnlmError | OSError) -> None:
+        self._reading = False
+        self._lab.say_error(error)
+
+    def _read(self, steps: list[int]) -> dict[int, tuple[SampleRow, ...]]:
+        return {step: tuple(self._lab.services.samples_at(self._run, step)) for step in steps}
+
+    def _take_samples(self, found: dict[int, tuple[SampleRow, ...]]) -> None:
+        """Read; where one has walked on meanwhile, the next ones are."""
+        self._reading = False
+        if len(self._samples) > KEPT:
+            self._samples.clear()
+        self._samples.update(found)
+        if self.is_mounted:
+            self._show()
+
+    def _rows(self, step: int) -> dict[str, SampleRow]:
+        """The newest sample of each prompt at a step."""
+        return {rows[0].prompt: rows[0] for rows in grouped(self._samples.get(step, ()), self._snapshot.config.evaluation.prompts)}
+
+    def action_walk(self, by: int) -> None:
+        """To a later step, or an earlier one where negative."""
+        index = max(0, min(self._index + by, len(self._steps) - 1))
+        self._wanted_step = None if index == len(self._steps) - 1 else float(self._steps[index])
+        if index != self._index:
+            self._index = index
+            self._show()
+
+    def action_prompt(self, by: int) -> None:
+        """Another prompt in full."""
+        page = self.query_one(HistoryPanel).page
+        if page is not None and page.prompts:
+            self._chosen = (self._chosen + by) % len(page.prompts)
+            self._show()
+
+    def action_take(self) -> None:
+        """The cursor of the charts to this step."""
+        self.dismiss(self.step)
+
+    def action_close(self) -> None:
+        """Back to the charts as they were."""
+        self.dismiss(None)

@@ -1,0 +1,65 @@
+"""What the footer of the train screen offers, by what the run does and whether there is a cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rnnlm_tui.contract.figures import count
+from rnnlm_tui.contract.status import LIVING, RunSummary
+from rnnlm_tui.tui import steering
+from rnnlm_tui.tui.actions import Action, action
+from rnnlm_tui.tui.widgets.samples import TROUBLE
+
+FROM_TRAINING = ("sample", "checkpoint", "evaluate")
+"""Actions that need a model to train."""
+FROM_WORKER = (*FROM_TRAINING, "stop")
+"""Actions that need a worker that lives."""
+FROM_POINTS = ("cursor_right", "zoom_in", "sample_history", "log_scale", "next_axis", "smoother", "next_chart")
+"""Actions that need a first step."""
+USUAL = (
+    "pause",
+    "sample",
+    "checkpoint",
+    "evaluate",
+    "cursor_right",
+    "zoom_in",
+    "sample_history",
+    "log_scale",
+    "stop",
+    "next_axis",
+    "smoother",
+    "next_chart",
+    "leave",
+)
+"""Most wanted first, but for the last, which always stands there."""
+IN_TROUBLE = ("pause", "stop", "show_log", "cursor_right", "zoom_in", "log_scale", "next_axis", "leave")
+"""The same for a run that is in trouble."""
+BEFORE_STEPS = ("pause", "stop", "show_log", "leave")
+"""The same for a run that prepares."""
+AT_CURSOR = ("cursor_right", "cursor_far_right", "next_evaluation", "open_nearest", "zoom_in", "cursor_end", "next_axis", "leave_field")
+"""The same while there is a cursor."""
+
+Footer = Sequence[tuple[Action, str]]
+"""Actions with the verb for each; empty: the table's."""
+
+
+def train_footer(run: RunSummary | None, *, points: bool) -> Footer:
+    """What helps now; `points`: the run has a first step."""
+    if run is None:
+        return [(action("leave"), "")]
+    verb = "" if run.diverged else steering.PAUSE_VERBS.get(run.status, "")
+    left_out: set[str] = set() if verb else {"pause"}
+    if run.status not in LIVING:
+        left_out.update(FROM_WORKER)
+    elif run.status in ("preparing", "stalled"):
+        left_out.update(FROM_TRAINING)
+    if not points:
+        left_out.update(FROM_POINTS)
+    order = IN_TROUBLE if run.status in TROUBLE else BEFORE_STEPS if run.status == "preparing" and not points else USUAL
+    return [(action(name), verb if name == "pause" else "") for name in order if name not in left_out]
+
+
+def cursor_footer(checkpoint: int | None) -> Footer:
+    """How the cursor moves, and the checkpoint of that step that enter goes to."""
+    verbs = {"cursor_right": "Move", "leave_field": "Close cursor", "open_nearest": "" if checkpoint is None else f"Go to @{count(checkpoint)}"}
+    return [(action(name), verbs.get(name, "")) for name in AT_CURSOR if name != "open_nearest" or checkpoint is not None]

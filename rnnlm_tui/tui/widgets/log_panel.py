@@ -1,0 +1,157 @@
+"""The lines of a log in a panel: wrapped, scrolled, followed and searched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.segment import Segment
+from textual.content import Content
+from textual.strip import Strip
+
+from rnnlm_tui.tui.widgets import palette
+from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.palette import ink
+from rnnlm_tui.tui.widgets.panel import Label, Panel, padded, segments_of
+from rnnlm_tui.tui.widgets.wrapped_text import WrappedText
+
+LONGEST = 4_000
+"""Characters of a line that are looked at."""
+
+
+class LogPanel(Panel):
+    """Text from outside, made harmless. It keeps the end in sight until someone scrolls up."""
+
+    def __init__(self, *, title: str, id: str | None = None) -> None:
+        super().__init__(title=title, id=id)
+        self.following = True
+        """Whether the newest line is kept in sight."""
+        self.search = ""
+        """What is looked for; empty: nothing."""
+        self._source: list[str] = []
+        self._lines: list[str] = []
+        self._rows: list[tuple[int, str]] = []
+        self._wrapped_to = 0
+        self._top = 0
+        self._found: int | None = None
+        self._note = ""
+
+    @property
+    def top(self) -> int:
+        """The first row that shows."""
+        return self._top
+
+    def show(self, lines: Sequence[str], note: str = "") -> None:
+        """Show these lines, most of which are usually those from before; the note stands above them."""
+        same = 0
+        if self._source and lines[: len(self._source) - 1] == self._source[:-1]:
+            same = len(self._source) - 1
+        self._lines = [*self._lines[:same], *(_harmless(line) for line in lines[same:])]
+        self._source, self._note = list(lines), note
+        self._wrap(same)
+        self._settle()
+
+    def scroll_rows(self, rows: int) -> None:
+        """Towards the end, or the beginning where negative; at the end it follows again."""
+        self._top += rows
+        self.following = rows > 0 and self._top >= self._last_top()
+        self._settle()
+
+    def scroll_pages(self, pages: int) -> None:
+        """The same by what shows, less one row."""
+        self.scroll_rows(pages * max(1, self.inner_size.height - 1))
+
+    def to_start(self) -> None:
+        """The first line that was read."""
+        self.following, self._top = False, 0
+        self._settle()
+
+    def to_end(self) -> None:
+        """The newest line, from now on."""
+        self.following = True
+        self._settle()
+
+    def find(self, search: str) -> bool:
+        """Look for text, upper or lower case alike, from the end up; whether it is there."""
+        self.search, self._found = search, None
+        return self.find_next(-1) if search else self._nothing()
+
+    def find_next(self, by: int) -> bool:
+        """The next line with the text towards the end (1) or the beginning (-1), round the ends."""
+        wanted = self.search.lower()
+        hits = [index for index, line in enumerate(self._lines) if wanted in line.lower()] if wanted else []
+        if not hits:
+            return self._nothing()
+        if self._found is None:
+            self._found = hits[-1]
+        elif by > 0:
+            self._found = next((index for index in hits if index > self._found), hits[0])
+        else:
+            self._found = next((index for index in reversed(hits) if index < self._found), hits[-1])
+        row = next(number for number, (line, _) in enumerate(self._rows) if line == self._found)
+        if not self._top <= row < self._top + self.inner_size.height:
+            self._top = row - self.inner_size.height // 2
+        self.following = False
+        self._settle()
+        return True
+
+    def _nothing(self) -> bool:
+        self._found = None
+        self.redraw()
+        return False
+
+    def legend_within(self, room: int) -> Label:
+        """Where in the log this is."""
+        rows, height = len(self._rows), self.inner_size.height
+        last = min(self._top + height, rows)
+        where = "follows" if self.following else f"{100 * last // max(rows, 1)} %"
+        texts = (f"{self._note}  {where}" if self._note else where, where)
+        return next((Content.styled(text, palette.DIM) for text in texts if len(text) <= room), "")
+
+    def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's)
+        """Wrap to the width that there is."""
+        if width != self._wrapped_to:
+            line = self._rows[self._top][0] if self._top < len(self._rows) else 0
+            self._wrap(0)
+            self._top = next((number for number, (of, _) in enumerate(self._rows) if of >= line), 0)
+        self._top = self._last_top() if self.following else max(0, min(self._top, self._last_top()))
+
+    def content_line(self, y: int, width: int) -> Strip:
+        """One row."""
+        number = self._top + y
+        if not self._rows and not y:
+            return padded(segments_of("nothing was printed", palette.DIM), width)
+        if number >= len(self._rows):
+            return padded([], width)
+        line, text = self._rows[number]
+        chosen = line == self._found
+        style = ink(palette.BRIGHT if chosen else palette.TEXT, background=palette.SELECTED if chosen else None)
+        strip = padded([Segment(text, style)], width)
+        return strip.apply_style(ink(palette.TEXT, background=palette.SELECTED)) if chosen else strip
+
+    def _settle(self) -> None:
+        self._top = self._last_top() if self.following else max(0, min(self._top, self._last_top()))
+        self.redraw()
+
+    def _last_top(self) -> int:
+        return max(0, len(self._rows) - max(1, self.inner_size.height))
+
+    def _wrap(self, first: int) -> None:
+        """Rows of the lines from `first` on."""
+        width = self.inner_size.width
+        if width != self._wrapped_to:
+            self._wrapped_to, first = width, 0
+        while self._rows and self._rows[-1][0] >= first:
+            self._rows.pop()
+        if width < 1:
+            return
+        for index in range(first, len(self._lines)):
+            line = self._lines[index]
+            if len(line) <= width and line.isascii():
+                self._rows.append((index, line))
+            else:
+                wrapped = WrappedText(width, line)
+                self._rows += [(index, wrapped.text[slice(*wrapped.span(row))]) for row in range(len(wrapped))]
+
+
+def _harmless(line: str) -> str:
+    return line if len(line) <= LONGEST and line.isascii() and line.isprintable() else plain(line[:LONGEST], newlines="space")

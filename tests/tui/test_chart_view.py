@@ -1,0 +1,42 @@
+"""What is kept of how charts are looked at: whatever a person did to the file, charts open."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rnnlm_tui.tui.chart_view import KEPT_VIEWS, ChartView, keep_view, kept_view
+
+VIEW = ChartView("wall", 0.6, "loss", True, (10.0, 20.5), False, frozenset({"loss"}), True, frozenset({"left"}))
+
+
+def test_a_view_comes_back_from_json_as_it_was() -> None:
+    settings: dict[str, object] = {}
+    assert keep_view(settings, "plain-otter", VIEW)
+    assert kept_view(json.loads(json.dumps(settings)), "plain-otter") == VIEW
+    assert not keep_view(settings, "plain-otter", VIEW)
+
+
+def test_another_run_begins_as_usual_with_the_axis_and_smoothing_of_last_time() -> None:
+    settings: dict[str, object] = {}
+    keep_view(settings, "plain-otter", VIEW)
+    assert kept_view(settings, "brisk-heron") == ChartView(axis="wall", smoothing=0.6)
+    assert kept_view({}, "brisk-heron") == ChartView()
+
+
+def test_only_the_newest_views_are_kept() -> None:
+    settings: dict[str, object] = {}
+    for number in range(KEPT_VIEWS + 9):
+        keep_view(settings, f"run-{number}", VIEW)
+    keep_view(settings, "run-9", ChartView())
+    views = settings["views"]
+    assert isinstance(views, dict)
+    assert len(views) == KEPT_VIEWS
+    assert "run-8" not in views
+    assert kept_view(settings, f"run-{KEPT_VIEWS}") == VIEW
+
+
+@pytest.mark.parametrize("damage", [None, 7, "x", [], {"plain-otter": 3}, {"plain-otter": {"axis": 3, "smoothing": "x", "part": [1], "turned": "no", "hidden": [4], "alone": "yes"}}, {"plain-otter": {"part": [5, 2]}}, {"plain-otter": {"part": ["a", None]}}])  # fmt: skip
+def test_a_damaged_view_is_the_usual_one(damage: object) -> None:
+    assert kept_view({"views": damage}, "plain-otter") == ChartView()

@@ -1,0 +1,344 @@
+"""Looking at charts by keys: zoom, pan, follow, reset, the cursor and what it picks, the axis, CSV, and what is kept for each run."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+
+import pytest
+from textual.pilot import Pilot
+
+from rnnlm_tui.contract.metrics import CheckpointRow
+from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.screens.train import TrainScreen
+from rnnlm_tui.tui.widgets.axes import AXES
+from rnnlm_tui.tui.widgets.chart import Chart
+from rnnlm_tui.tui.widgets.run_lists import EventsPanel
+from tests.tui.fakes import FakeServices, make_snapshot, preparing
+from tests.tui.support import lines_of, running_app, text_of, until, with_runs
+
+
+def train(app: RnnlmApp) -> TrainScreen:
+    assert isinstance(app.screen, TrainScreen)
+    return app.screen
+
+
+def shown(app: RnnlmApp) -> list[Chart]:
+    return [chart for chart in train(app).charts() if chart.display]
+
+
+def windows(app: RnnlmApp) -> set[tuple[float, float]]:
+    return {chart.window for chart in shown(app)}
+
+
+def width_of(app: RnnlmApp) -> float:
+    ((start, end),) = windows(app)
+    return end - start
+
+
+async def test_up_and_down_zoom_all_charts_together_and_at_the_newest_step() -> None:
+    async with running_app(size=(200, 60)) as (app, pilot):
+        whole = windows(app)
+        await pilot.press("up")
+        assert width_of(app) == pytest.approx(4_754 / 2)
+        ((start, end),) = windows(app)
+        assert start < 3_751 <= end
+        await pilot.press("up")
+        assert width_of(app) == pytest.approx(4_754 / 4)
+        await pilot.press("down", "down")
+        assert windows(app) == whole
+
+
+async def test_zoom_keeps_the_cursor_in_its_place() -> None:
+    async with running_app() as (app, pilot):
+        await pilot.press("home", "right", "right", "up", "up")
+        cursor = train(app).cursor
+        ((start, end),) = windows(app)
+        assert cursor is not None
+        assert start <= cursor <= end
+
+
+async def test_comma_and_full_stop_move_the_part_and_f_follows_again() -> None:
+    async with running_app() as (app, pilot):
+        await pilot.press("comma")
+        assert "↑ zooms in" in lines_of(app)[-1]
+        await pilot.press("up", "up", "up")
+        ((start, _),) = windows(app)
+        await pilot.press("comma")
+        ((earlier, _),) = windows(app)
+        assert earlier == pytest.approx(start - width_of(app) / 4, rel=0.05)
+        assert not shown(app)[0].following
+        await pilot.press("full_stop")
+        ((later, _),) = windows(app)
+        assert later == pytest.approx(start)
+        await pilot.press("comma", "comma", "comma", "comma", "f")
+        ((_, end),) = windows(app)
+        assert end >= 3_751
+        assert all(chart.following for chart in shown(app))
+
+
+async def test_a_part_that_follows_goes_on_with_the_run_on_all_charts() -> None:
+    services = with_runs(make_snapshot(step=2_000))
+    async with running_app(services, size=(200, 60)) as (app, pilot):
+        await pilot.press("up", "up", "up", "up")
+        services.snapshots["plain-otter"] = make_snapshot(step=3_000)
+        await until(pilot, lambda: "3,000 /" in text_of(app))
+        ((start, end),) = windows(app)
+        assert start < 3_000 < end
+
+
+async def test_finer_figures_are_asked_for_what_is_zoomed_into_and_no_longer_after_reset() -> None:
+    services = with_runs(make_snapshot())
+    async with running_app(services) as (app, pilot):
+        await pilot.press("up", "up")
+        ((start, end),) = windows(app)
+        await until(pilot, lambda: services.looked_at and services.looked_at[-1] is not None)
+        first, last = services.looked_at[-1] or (0, 0)
+        assert start - 1 <= first <= start
+        assert min(end, 3_751) <= last <= end + 1
+        await pilot.press("u")
+        await until(pilot, lambda: services.looked_at[-1] is None)
+
+
+async def test_u_puts_everything_back() -> None:
+    async with running_app() as (app, pilot):
+        whole = windows(app)
+        await pilot.press("up", "x", "plus", "l", "a", "left", "left", "u")
+        assert windows(app) == whole
+        assert train(app).cursor is None
+        assert lines_of(app)[15].split()[-2] == "step"
+        assert {chart.smoothing for chart in shown(app)} == {0.9}
+        assert "Perplexity, log" in text_of(app)
+        assert "↑ from" in text_of(app)
+
+
+@pytest.mark.parametrize("axis", AXES)
+async def test_another_axis_shows_the_same_steps(axis: str) -> None:
+    async with running_app() as (app, pilot):
+        await pilot.press("up", "up", "left", "left", "left")
+        screen = train(app)
+        before = screen.cursor_step
+        ((first, last),) = windows(app)
+        while screen.view.axis != axis:
+            await pilot.press("x")
+        ((start, end),) = windows(app)
+        assert screen.cursor_step == pytest.approx(before, abs=1)
+        assert screen.step_at(start) == pytest.approx(first, abs=1)
+        assert screen.step_at(end) == pytest.approx(min(last, screen.step_at(end)), abs=1)
+
+
+async def test_shift_moves_ten_cells_and_home_and_end_go_to_the_ends() -> None:
+    async with running_app() as (app, pilot):
+        await pilot.press("end")
+        newest = train(app).cursor
+        assert newest == pytest.approx(3_748, abs=5)
+        cell = shown(app)[0].column_width
+        await pilot.press("shift+left")
+        assert train(app).cursor == pytest.approx((newest or 0) - 10 * cell)
+        await pilot.press("shift+right")
+        assert train(app).cursor == pytest.approx(newest)
+        await pilot.press("home")
+        assert train(app).cursor == 4
+
+
+async def test_the_cursor_takes_a_zoomed_part_along() -> None:
+    async with running_app() as (app, pilot):
+        await pilot.press("up", "up", "up", "home")
+        ((start, end),) = windows(app)
+        assert start <= (train(app).cursor or 0) <= end
+        assert start < 10
+        await pilot.press("end")
+        ((start, end),) = windows(app)
+        assert start <= (train(app).cursor or 0) <= end
+
+
+async def test_j_and_k_walk_through_the_evaluations() -> None:
+    async with running_app() as (app, pilot):
+        await pilot.press("k")
+        assert train(app).cursor_step == 3_700
+        await pilot.press("k", "k")
+        assert train(app).cursor_step == 3_500
+        await pilot.press("j")
+        assert train(app).cursor_step == 3_600
+        await pilot.press("end", "j")
+        assert "no evaluation after this one" in lines_of(app)[-1]
+
+
+async def test_a_click_puts_the_cursor_there() -> None:
+    async with running_app() as (app, pilot):
+        await pilot.click("#perplexity", offset=(40, 5))
+        cursor = train(app).cursor
+        assert cursor is not None
+        assert 2_000 < cursor < 3_000
+
+
+async def test_the_cursor_picks_event_samples_and_checkpoint() -> None:
+    async with running_app(size=(120, 40)) as (app, pilot):
+        assert "@3,700" in text_of(app)
+        await pilot.press("left")
+        while (train(app).cursor_step or 0) > 2_100:
+            await pilot.press("left")
+        shown_text = text_of(app)
+        assert "@2,000" in shown_text
+        assert "@3,700 The" not in shown_text
+        (chosen,) = [line for line in lines_of(app) if "›" in line]
+        assert "2,100" in chosen or "2,000" in chosen
+        assert "Go to @2,000" in lines_of(app)[-1]
+        await pilot.press("enter")
+        await until(pilot, lambda: app.current_mode == "prompt")
+
+
+async def test_enter_takes_the_checkpoint_at_the_cursor_to_the_prompt() -> None:
+    taken: list[str] = []
+    async with running_app() as (app, pilot):
+        await pilot.press("enter")
+        assert "puts a cursor on the charts" in lines_of(app)[-1]
+        opened = app.open_pane
+
+        def seen(pane: str) -> None:
+            taken.append(f"{pane} {app.selected_checkpoint}")
+            opened(pane)  # type: ignore[arg-type]
+
+        app.open_pane = seen  # type: ignore[method-assign, assignment]
+        await pilot.press("home", "enter")
+        assert taken == ["prompt checkpoints/step-000001000"]
+
+
+async def test_without_a_checkpoint_the_footer_offers_none_and_enter_says_what_helps() -> None:
+    none: tuple[CheckpointRow, ...] = ()
+    async with running_app(with_runs(replace(make_snapshot(), checkpoints=none))) as (app, pilot):
+        await pilot.press("left")
+        assert "Go to" not in lines_of(app)[-1]
+        await pilot.press("enter")
+        assert "c saves one" in lines_of(app)[-1]
+
+
+async def test_events_follow_the_cursor_out_of_sight_and_come_back() -> None:
+    async with running_app(size=(120, 40)) as (app, pilot):
+        events = app.screen.query_one(EventsPanel)
+        await pilot.press("home")
+        assert events.top > 0
+        assert any("started" in line for line in lines_of(app))
+        await pilot.press("escape")
+        assert events.top == 0
+
+
+async def test_events_are_scrolled_by_page_keys() -> None:
+    async with running_app(size=(120, 40)) as (app, pilot):
+        events = app.screen.query_one(EventsPanel)
+        await pilot.press("pagedown")
+        assert events.top > 0
+        assert "newer" in text_of(app)
+        await pilot.press("pageup")
+        assert events.top == 0
+
+
+async def test_every_chart_is_reached_by_tab_at_every_size() -> None:
+    async with running_app() as (app, pilot):
+        seen = []
+        for _ in train(app).reachable_charts():
+            seen.append([chart.id for chart in shown(app)] if train(app).visiting else train(app).chosen)
+            await pilot.press("tab")
+        assert seen[:2] == ["perplexity", "speed"]
+        assert seen[2:5] == [["loss"], ["gradient"], ["rate"]]
+        assert [chart.id for chart in shown(app)] == ["perplexity", "speed"]
+
+
+async def test_esc_leaves_a_chart_that_tab_came_to() -> None:
+    async with running_app() as (app, pilot):
+        await pilot.press("tab", "tab")
+        assert [chart.id for chart in shown(app)] == ["loss"]
+        await pilot.press("escape")
+        assert [chart.id for chart in shown(app)] == ["perplexity", "speed"]
+
+
+async def test_a_smaller_terminal_does_not_leave_one_alone_that_only_was_chosen() -> None:
+    async with running_app(size=(200, 60)) as (app, pilot):
+        await pilot.press("tab")
+        assert train(app).chosen == "loss"
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: [chart.id for chart in shown(app)] == ["perplexity", "speed"])
+
+
+async def test_the_cursor_needs_points_and_so_does_zoom() -> None:
+    async with running_app(with_runs(preparing())) as (app, pilot):
+        await pilot.press("up", "end", "home", "f", "k", "h")
+        assert train(app).cursor is None
+        assert {chart.part for chart in shown(app)} == {None}
+
+
+async def test_w_writes_the_points_that_show() -> None:
+    services = with_runs(make_snapshot())
+    async with running_app(services) as (app, pilot):
+        await pilot.press("up", "up", "w")
+        await until(pilot, lambda: services.saved)
+        name, text = services.saved[0]
+        assert name == "plain-otter-perplexity.csv"
+        rows = list(csv.DictReader(io.StringIO(text)))
+        ((start, end),) = windows(app)
+        assert {row["series"] for row in rows} == {"train", "val"}
+        assert all(start <= float(row["step"]) <= end for row in rows)
+        assert all(float(row["lowest"]) <= float(row["value"]) <= float(row["highest"]) for row in rows if row["series"] == "train")
+        await until(pilot, lambda: f"{len(rows):,} points written to /home/plain-otter-perplexity.csv" in lines_of(app)[-1])
+
+
+async def test_sidebars_hide_and_come_back() -> None:
+    async with running_app(size=(120, 40)) as (app, pilot):
+        await pilot.press("left_square_bracket")
+        assert "Events" not in text_of(app)
+        assert "Machine" in text_of(app)
+        await pilot.press("right_square_bracket")
+        assert "Machine" not in text_of(app)
+        assert {chart.id for chart in shown(app)} == {"perplexity", "loss", "speed", "gradient"}
+        await pilot.press("left_square_bracket", "right_square_bracket")
+        assert "Events" in text_of(app)
+        assert "Machine" in text_of(app)
+
+
+async def test_a_sidebar_that_a_small_terminal_lacks_is_said() -> None:
+    async with running_app() as (app, pilot):
+        await pilot.press("left_square_bracket")
+        assert "none there" in lines_of(app)[-1]
+        await pilot.press("right_square_bracket")
+        assert "Machine" not in text_of(app)
+
+
+async def test_trouble_is_told_though_its_place_is_hidden_or_a_chart_stands_alone() -> None:
+    why = "the loss is not a number at step 3,752"
+    async with running_app(with_runs(make_snapshot("failed", message=why))) as (app, pilot):
+        await pilot.press("right_square_bracket")
+        assert why in text_of(app)
+        await pilot.press("z")
+        assert why in text_of(app)
+
+
+async def look(pilot: Pilot[int]) -> None:
+    await pilot.press("up", "x", "plus", "tab", "z", "l", "a")
+
+
+async def test_how_a_run_is_looked_at_is_kept_for_it_alone() -> None:
+    services = FakeServices(
+        runs=[make_snapshot().summary, make_snapshot(name="brisk-heron").summary],
+        snapshots={name: make_snapshot(name=name) for name in ("plain-otter", "brisk-heron")},
+    )
+    async with running_app(services) as (app, pilot):
+        await look(pilot)
+        screen = train(app)
+        part, view = shown(app)[0].part, screen.view
+        assert part is not None
+        app.choose_run(services.run("brisk-heron"))
+        await until(pilot, lambda: app.snapshot is not None and app.snapshot.summary.run == "brisk-heron")
+        assert screen.view.part is None
+        assert not screen.view.alone
+        assert [chart.part for chart in shown(app)] == [None, None]
+        app.choose_run(services.run("plain-otter"))
+        await until(pilot, lambda: app.snapshot is not None and app.snapshot.summary.run == "plain-otter")
+        assert screen.view == view
+        assert shown(app)[0].part == part
+        settings = dict(app.settings)
+    async with running_app(services, settings=settings) as (app, pilot):
+        assert train(app).view == view
+        assert shown(app)[0].part == part
+        assert [chart.id for chart in shown(app)] == ["speed"]
+        assert shown(app)[0].show_all
