@@ -21,6 +21,7 @@ from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.threads import to_thread
 from rnnlm_tui.tui.watch import Watcher
 from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.machine_view import Readings
 from rnnlm_tui.tui.widgets.marks import MOST_MARKED, Marks
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class LaboratoryApp(App[int]):
         self.summaries: tuple[RunSummary, ...] | None = None
         self.compared: tuple[RunSnapshot, ...] = ()
         self.machine: MachineFacts | None = None
+        self.readings = Readings()
         self.draft: RunConfig | None = None
         self.selected_checkpoint: str | None = None
         self.sampler: SamplerClient | None = None
@@ -255,7 +257,7 @@ class LaboratoryApp(App[int]):
     def remember(self) -> None:
         """Keep run and pane for the next start."""
         self.watcher.want_list(self.current_mode in ("runs", "train", "compare"))
-        self.watcher.compare(self.marked if self.current_mode == "compare" else ())
+        self._follow_compared()
         self.settings["pane"] = self.current_mode
         self.settings["marked"] = list(self.marks.places)
         self.settings["run"] = self.run_directory.name if self.run_directory else ""
@@ -277,3 +279,7 @@ class LaboratoryApp(App[int]):
     def _not_kept(self, error: RnnlmError | OSError) -> None:
         self._keeping = False
         self.say_error(error)
+
+    def _follow_compared(self) -> None:
+        """The marked runs, while a pane shows them."""
+        self.watcher.compare(self.marked if self.current_mode == "compare" else ())

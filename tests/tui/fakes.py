@@ -87,7 +87,7 @@ def make_summary(name: str = "plain-otter", status: RunStatus = "running", step:
     facts: dict[str, object] = {
         "run": name, "status": status, "attempt": 1, "step": step, "max_steps": MOST, "epoch": step * EPOCHS / MOST, "epochs": float(EPOCHS), "tokens_seen": 700 * step,
         "pid": 41_207, "host": "gpu1", "device": "cuda", "started": "2026-11-25T13:00:00Z", "updated": START + 99, "active_seconds": step * 0.0264, "preset": "demo", "corpus": "57 State of the Union addresses",
-        "model": ModelFigures(cell_type="elman", num_layers=2, hidden_size=192, tie_weights=True, parameters=543_488),
+        "model": ModelFigures(cell_type="elman", num_layers=2, hidden_size=192, tie_weights=True, parameters=543_488, vocab_size=2_048),
         "train": TrainFigures(loss=3.93, perplexity=50.9, grad_norm=0.41, learning_rate=8.1e-4) if step else TrainFigures(),
         "validation": EvaluationFigures(name="validation", step=best, loss=loss, perplexity=math.exp(loss), bits_per_byte=1.67, best_step=best, best_perplexity=math.exp(loss)) if step else EvaluationFigures(),
         "baseline": BaselineFigures(perplexity=74.1, validation_perplexity=73.0),
@@ -105,7 +105,7 @@ def make_hardware(*, gpu: bool = True, count: int = 40, busy: float = 71) -> tup
     noise = random.Random(3)
     rows = []
     for index in range(count):
-        level = busy if index == count - 1 else max(0.0, min(100.0, busy + noise.gauss(0, 6)))
+        level = busy if index >= count - 3 else max(0.0, min(100.0, busy + noise.gauss(0, 6)))
         card: dict[str, object] = {
             "gpu_name": "NVIDIA L4", "gpu_percent": level, "gpu_memory_used": int(4.7 * gib), "gpu_memory_own": int(0.6 * gib), "gpu_memory_total": 23 * gib,
             "gpu_watts": 48.0, "gpu_celsius": 61.0,

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.monitor import RunSnapshot
     from rnnlm_tui.supervisor.sampler_client import SamplerClient
     from rnnlm_tui.tui.services import Services
+    from rnnlm_tui.tui.widgets.machine_view import Readings
 
 ResultT = TypeVar("ResultT")
 
@@ -80,6 +81,8 @@ class Laboratory(Protocol):
     """The marked runs as they are now, in the order of their letters, as far as they have been read; only while the compare pane shows."""
     machine: MachineFacts | None
     """What this machine is; None for the first moment."""
+    readings: Readings
+    """How busy this machine is, as the app reads it itself where no run's worker does."""
     draft: RunConfig | None
     """The config being edited and not yet started."""
     selected_checkpoint: str | None

@@ -38,7 +38,7 @@ def run_identity(name: str | None, snapshot: RunSnapshot | None, width: int, *, 
 
 
 def how_long(summary: RunSummary) -> str:
-    """What stands after the status word: the training time, how long nothing happened, when it ended."""
+    """What stands after the status word: the training time, how long it has prepared, how long nothing happened, when it ended."""
     since = None if summary.updated is None else max(0.0, time() - summary.updated)
     if summary.status == "stalled":
         return f" no step for {duration(since)}"
@@ -47,7 +47,7 @@ def how_long(summary: RunSummary) -> str:
     if summary.status == "draft":
         return ", not started"
     if summary.status == "preparing":
-        return ""
+        return "" if since is None else f" {duration(round(since))}"
     ended = f", {age(since)} ago" if summary.status in ("stopped", "finished", "failed", "crashed") and since is not None and since >= 10 else ""
     return f" {duration(summary.active_seconds)}{ended}"
 

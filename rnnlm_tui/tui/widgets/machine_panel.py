@@ -1,4 +1,4 @@
-"""The machine while a run trains: how busy, how much memory is the run's own, what is free."""
+"""The machine while a run trains, and after: how busy, how much memory is the run's own, what is free, and what its other cards do."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 from textual.strip import Strip
 
-from rnnlm_tui.contract.figures import disk, gib
+from rnnlm_tui.contract.figures import NOTHING, disk, gib
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.bars import bar
 from rnnlm_tui.tui.widgets.chart.raster import Raster, Scale, curve_layer
+from rnnlm_tui.tui.widgets.machine_view import MachineView
 from rnnlm_tui.tui.widgets.panel import Label, Panel, padded, segments_of
+from rnnlm_tui.tui.widgets.readings import has_card, history, little_disk, steady_reading
 
 if TYPE_CHECKING:
-    from rnnlm_tui.contract.metrics import HardwareRow
+    from rnnlm_tui.contract.metrics import GpuRow, HardwareRow
 
-LITTLE_DISK = 0.1
-"""Under this share free, the disk is said even where there is little room."""
 LEAST_HISTORY, MOST_HISTORY = 2, 11
 """Rows of the curve of the last minutes."""
 TALL = 7
 """Rows of the inside from which every resource has its own line."""
+ROOMY = 40
+"""Cells of the inside from which free memory stands beside own and others'."""
 
 
 class MachinePanel(Panel):
@@ -30,179 +32,207 @@ class MachinePanel(Panel):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Machine", id=id)
-        self._rows: tuple[HardwareRow, ...] = ()
-        self._cores = 0
-        self._alarm = False
-        self._device = self._arithmetic = self._others = ""
+        self._view = MachineView()
         self._inside: list[Content] = []
 
-    def show(self, rows: Sequence[HardwareRow], legend: Content, *, cores: int, alarm: bool, device: str = "", arithmetic: str = "", others: str = "") -> None:
-        """`rows` oldest first; `alarm` colours what stands still; `device` is what the run computes on, `arithmetic` how the run multiplies, `others` a warning about them."""
-        self._rows, self._cores, self._alarm = tuple(rows), cores, alarm
-        self._device, self._arithmetic, self._others = device, arithmetic, others
-        self.set_reactive(Panel.legend, legend)
+    def show(self, view: MachineView) -> None:
+        """Show readings."""
+        self._view = view
+        self.set_reactive(Panel.legend, view.legend)
         self.redraw()
 
     def legend_within(self, room: int) -> Label:
         """The machine; where how the run multiplies has no line of its own it stands here, and the host in line 1 alone."""
-        brief = " · ".join(part for part in (self._device, self._arithmetic) if part)
-        if self._device and self._arithmetic and self.inner_size.height < TALL and len(brief) <= room:
+        brief = " · ".join(part for part in (self._view.device, self._view.arithmetic) if part)
+        if self._view.device and self._view.arithmetic and self.inner_size.height < TALL and len(brief) <= room:
             return Content.styled(brief, palette.DIM)
         return super().legend_within(room)
 
     def prepare(self, width: int, height: int) -> None:
         """The lines for this size."""
-        if not self._rows:
+        row = steady_reading(self._view.rows)
+        if row is None:
             self._inside = [Content.styled("nothing measured yet", palette.DIM)]
         elif height >= TALL:
-            bars = self._tall(self._rows[-1], width)
-            room = min(height - len(bars), MOST_HISTORY)
-            history = self._history(width, room) if room >= LEAST_HISTORY else []
-            self._inside = [*history, *bars]
+            lines = self._tall(row, width, height)
+            room = min(height - len(lines), MOST_HISTORY)
+            self._inside = [*(self._history(width, room) if room >= LEAST_HISTORY and self._view.trains else []), *lines]
         else:
-            self._inside = self._short(self._rows[-1], width)
+            self._inside = self._short(row, width, height)
 
     def content_line(self, y: int, width: int) -> Strip:
         """One resource."""
         return padded(segments_of(self._inside[y], palette.TEXT) if y < len(self._inside) else [], width)
 
-    def _short(self, row: HardwareRow, width: int) -> list[Content]:
-        room = max(6, width - 24)
-        if row.gpu_percent is not None:
-            watts = f"{row.gpu_watts:.0f}" if row.gpu_watts is not None else "–"
-            celsius = f"{row.gpu_celsius:.0f}" if row.gpu_celsius is not None else "–"
-            first = self._bar_line(
-                "GPU", room, row.gpu_percent / 100, number=f"{row.gpu_percent:3.0f}", tail=[(watts.rjust(4), " W"), (celsius.rjust(4), " °C")], width=width
-            )
-            total, used, own = row.gpu_memory_total or 0, row.gpu_memory_used or 0, row.gpu_memory_own or 0
-            memory = self._memory_line("mem", room, own, used, total, width)
-            free = Content.assemble(("free ", palette.DIM), (gib(total - used), palette.BRIGHT), (" GiB", palette.DIM))
-            right = Content.assemble(
-                ("CPU ", palette.DIM), (f"{row.cpu_percent:.0f}", palette.BRIGHT), (" %  RAM ", palette.DIM),
-                (f"{100 * row.memory_used / max(1, row.memory_total):.0f}", palette.BRIGHT), (" %", palette.DIM),
-            )  # fmt: skip
-            return [first, memory, _apart(free, right, width)]
-        first = self._bar_line(
-            "CPU", room, row.cpu_percent / 100, number=f"{row.cpu_percent:3.0f}", tail=[(f"{row.process_cpu_percent:.0f}".rjust(5), " % own")], width=width
-        )
-        memory = self._memory_line("RAM", room, row.process_memory, row.memory_used, row.memory_total, width)
-        if self._others:
-            return [first, memory, Content.styled(self._others, palette.WARN)]
-        free = Content.assemble(("free ", palette.DIM), (gib(row.memory_total - row.memory_used), palette.BRIGHT), (" GiB", palette.DIM))
-        return [first, memory, _apart(free, self._disk_words(row), width)]
+    # three lines and what more there is room for
 
-    def _tall(self, row: HardwareRow, width: int) -> list[Content]:
+    def _short(self, row: HardwareRow, width: int, height: int) -> list[Content]:
+        room = max(6, width - 24)
+        if has_card(row):
+            tail = [(_whole(row.gpu_watts).rjust(4), " W"), (_whole(row.gpu_celsius).rjust(4), " °C")]
+            lines = [self._bar_line("GPU", room, row.gpu_percent, tail, width), self._card_memory(row, room, width)]
+            used = row.gpu_memory_used
+            free = _free(row.gpu_memory_total - used) if row.gpu_memory_total is not None and used is not None else Content("")
+            loads = Content.assemble(("CPU ", palette.DIM), (f"{row.cpu_percent:.0f}", palette.BRIGHT), (" %  RAM ", palette.DIM), (f"{100 * _share(row.memory_used, row.memory_total):.0f}", palette.BRIGHT), (" %", palette.DIM))  # fmt: skip
+            lines.append(_apart(self._disk_words(row) if little_disk(row, self._view.disk_total) else free, loads, width))
+        else:
+            own = [(f"{row.process_cpu_percent:.0f}".rjust(5), " % own")] if self._view.trains else []
+            lines = [
+                self._bar_line("CPU", room, row.cpu_percent, own, width),
+                self._memory_line("RAM", room, row.process_memory, row.memory_used, row.memory_total, width),
+            ]
+            free = _free(row.memory_total - row.memory_used)
+            lines.append(Content.styled(self._view.others, palette.WARN) if self._view.others else _apart(free, self._disk_words(row), width))
+        more = self._other_cards(row.other_gpus, width, height - len(lines))
+        if has_card(row) and height - len(lines) - len(more) >= 1:
+            more.append(self._disk_line(row, width))
+        return [*lines, *more]
+
+    def _bar_line(self, name: str, room: int, percent: float | None, tail: list[tuple[str, str]], width: int) -> Content:
+        colour = palette.WARN if self._view.alarm else palette.TRAIN
+        number = (_whole(percent).rjust(4), self._busy_style())
+        figures = Content.assemble(number, (" %", palette.DIM), *(part for value, unit in tail for part in ((value, palette.TEXT), (unit, palette.DIM))))
+        return _apart(Content.assemble((f"{name}  ", palette.DIM), bar(room, _part(percent), colour=colour, ascii=self.ascii_only)), figures, width)
+
+    def _card_memory(self, row: HardwareRow, room: int, width: int) -> Content:
+        if row.gpu_memory_total is None or row.gpu_memory_used is None:  # the driver doesn't tell: what the run itself says of it
+            figures = Content.assemble((gib(row.gpu_memory_own), palette.TRAIN), (" GiB own", palette.DIM))
+            return _apart(Content.assemble(("mem  ", palette.DIM), bar(room, None, ascii=self.ascii_only)), figures, width)
+        return self._memory_line("mem", room, row.gpu_memory_own or 0, row.gpu_memory_used, row.gpu_memory_total, width)
+
+    def _memory_line(self, name: str, room: int, own: int, used: int, total: int, width: int) -> Content:
+        if not self._view.trains:
+            return _apart(Content.assemble((f"{name}  ", palette.DIM), bar(room, 0.0, _share(used, total), ascii=self.ascii_only)), _of(used, total), width)
+        others = max(0, used - own)
+        figures = Content.assemble((gib(own), palette.TRAIN), (" own ", palette.DIM), (gib(others).rjust(4), palette.THIRD), (" other", palette.DIM))
+        shares = bar(room, _share(own, total), _share(others, total), ascii=self.ascii_only)
+        return _apart(Content.assemble((f"{name}  ", palette.DIM), shares), figures, width)
+
+    # a line for each resource
+
+    def _tall(self, row: HardwareRow, width: int, height: int) -> list[Content]:
         room = max(6, width - 19)
         lines: list[Content] = []
-        if row.gpu_percent is not None:
-            total, used, own = row.gpu_memory_total or 0, row.gpu_memory_used or 0, row.gpu_memory_own or 0
-            lines.append(
-                self._resource(
-                    "GPU", room, row.gpu_percent / 100, Content.assemble((f"{row.gpu_percent:.0f}", self._busy_style()), (" % busy", palette.DIM)), width
-                )
-            )
-            lines.append(self._resource("mem", room, own / max(1, total), _of(used, total), width, others=(used - own) / max(1, total)))
-            lines.append(self._shares(own, used))
+        ram = _share(row.memory_used, row.memory_total)
+        if has_card(row):
+            busy = Content.assemble((_whole(row.gpu_percent), self._busy_style()), (" % busy", palette.DIM))
+            lines.append(self._resource("GPU", room, _part(row.gpu_percent) or 0.0, busy, width))
+            lines += self._card_lines(row, room, width)
             lines.append(self._resource("CPU", room, row.cpu_percent / 100, self._cpu_words(row), width))
-            lines.append(self._resource("RAM", room, row.memory_used / max(1, row.memory_total), _of(row.memory_used, row.memory_total), width))
+            lines.append(self._resource("RAM", room, ram, _of(row.memory_used, row.memory_total), width))
         else:
-            mine = min(1.0, row.process_cpu_percent / 100)
-            lines.append(self._resource("CPU", room, mine, self._cpu_words(row), width, others=max(0.0, row.cpu_percent / 100 - mine)))
-            lines.append(self._others_line(width) if self._others else self._shares_of_cpu(row))
-            share = row.process_memory / max(1, row.memory_total)
-            lines.append(
-                self._resource("RAM", room, share, _of(row.memory_used, row.memory_total), width, others=row.memory_used / max(1, row.memory_total) - share)
-            )
-            lines.append(self._shares(row.process_memory, row.memory_used))
-        lines.append(_apart(Content.styled("disk", palette.DIM), self._disk_words(row, named=False), width))
+            mine = min(1.0, row.process_cpu_percent / 100) if self._view.trains else row.cpu_percent / 100
+            own = _share(row.process_memory, row.memory_total) if self._view.trains else ram
+            lines.append(self._resource("CPU", room, mine, self._cpu_words(row), width, others=row.cpu_percent / 100 - mine))
+            lines += [self._others_line(width) if self._view.others else self._shares_of_cpu(row)] if self._view.trains else []
+            lines.append(self._resource("RAM", room, own, _of(row.memory_used, row.memory_total), width, others=ram - own))
+            lines += [self._shares(row.process_memory, row.memory_used, row.memory_total, width)] if self._view.trains else []
+        lines.append(self._disk_line(row, width))
         if row.gpu_watts is not None or row.gpu_celsius is not None:
-            watts = f"{row.gpu_watts:.0f}" if row.gpu_watts is not None else "–"
-            celsius = f"{row.gpu_celsius:.0f}" if row.gpu_celsius is not None else "–"
-            lines.append(
-                Content.assemble(("pwr  ", palette.DIM), (watts, palette.TEXT), (" W   temp ", palette.DIM), (celsius, palette.TEXT), (" °C", palette.DIM))
-            )
-        if self._arithmetic:
-            lines.append(_apart(Content.styled("math", palette.DIM), Content.styled(self._arithmetic, palette.TEXT), width))
+            watts, celsius = (_whole(row.gpu_watts), palette.TEXT), (_whole(row.gpu_celsius), palette.TEXT)
+            lines.append(Content.assemble(("pwr  ", palette.DIM), watts, (" W   temp ", palette.DIM), celsius, (" °C", palette.DIM)))
+        lines += self._other_cards(row.other_gpus, width, height - len(lines))
+        if self._view.arithmetic and len(lines) < height:
+            lines.append(_apart(Content.styled("math", palette.DIM), Content.styled(self._view.arithmetic, palette.TEXT), width))
         return lines
+
+    def _card_lines(self, row: HardwareRow, room: int, width: int) -> list[Content]:
+        if row.gpu_memory_total is None or row.gpu_memory_used is None:
+            return [self._card_memory(row, room, width)]
+        total, used, own = row.gpu_memory_total, row.gpu_memory_used, (row.gpu_memory_own or 0) if self._view.trains else 0
+        memory = self._resource("mem", room, _share(own, total), _of(used, total), width, others=_share(used - own, total))
+        return [memory, self._shares(own, used, total, width)] if self._view.trains else [memory]
 
     def _history(self, width: int, height: int) -> list[Content]:
         """How busy the GPU, or the CPU, was in the last minutes: 0 to 100 %."""
         gutter = 4
         raster = Raster(width - gutter, height, "ascii" if self.ascii_only else "braille")
-        values = [row.gpu_percent if row.gpu_percent is not None else row.cpu_percent for row in self._rows][-raster.columns :]
-        points = [(raster.columns - len(values) + index, value) for index, value in enumerate(values)]
-        raster.paint(curve_layer(points, Scale(0.0, 100.0, False, raster.rows), raster.columns), 1, "*")
+        raster.paint(curve_layer(history(self._view.rows, raster.columns), Scale(0.0, 100.0, False, raster.rows), raster.columns), 1, "*")
         labels = {0: "100", height - 1: "  0"}
-        colours = {0: palette.TEXT, 1: palette.WARN if self._alarm else palette.TRAIN}
+        colours = {0: palette.TEXT, 1: palette.WARN if self._view.alarm else palette.TRAIN}
         return [
             Content.assemble((f"{labels.get(row, ''):<{gutter}}", palette.DIM), *((text, colours[ink]) for text, ink in raster.runs(row)))
             for row in range(height)
         ]
 
+    def _other_cards(self, cards: Sequence[GpuRow], width: int, height: int) -> list[Content]:
+        """The machine's other cards in a line each; where they don't fit, all of them in one."""
+        if not cards or height < 1:
+            return []
+        if len(cards) > height:
+            known = [card.percent for card in cards if card.percent is not None]
+            load = Content.assemble((_whole(sum(known) / len(known) if known else None), palette.TEXT), (" % busy", palette.DIM))
+            return [_apart(Content.styled(f"{len(cards)} more GPUs", palette.DIM), load, width)]
+        return [self._other_card(card, width) for card in cards]
+
+    def _other_card(self, card: GpuRow, width: int) -> Content:
+        memory = f"{gib(card.memory_used).rjust(4)} / {gib(card.memory_total)}" if card.memory_total is not None else ""
+        figures = Content.assemble((_whole(card.percent).rjust(3), palette.TEXT), (" %", palette.DIM), (f"  {memory}" if memory else "", palette.TEXT), (" GiB" if memory else "", palette.DIM))  # fmt: skip
+        name = f"gpu{card.index}".ljust(5)
+        room = width - len(name) - figures.cell_length - 1
+        load = bar(room, 0.0, _part(card.percent) or 0.0, ascii=self.ascii_only) if room >= 3 else Content("")
+        return _apart(Content.assemble((name, palette.DIM), load), figures, width)
+
     def _busy_style(self) -> str:
-        return f"bold {palette.WARN if self._alarm else palette.BRIGHT}"
-
-    def _bar_line(self, name: str, room: int, fraction: float, *, number: str, tail: list[tuple[str, str]], width: int) -> Content:
-        colour = palette.WARN if self._alarm else palette.TRAIN
-        figures = Content.assemble(
-            (number.rjust(4), self._busy_style()), (" %", palette.DIM), *(part for value, unit in tail for part in ((value, palette.TEXT), (unit, palette.DIM)))
-        )
-        return _apart(Content.assemble((f"{name}  ", palette.DIM), bar(room, fraction, colour=colour, ascii=self.ascii_only)), figures, width)
-
-    def _memory_line(self, name: str, room: int, own: int, used: int, total: int, width: int) -> Content:
-        figures = Content.assemble(
-            (gib(own), palette.TRAIN), (" own ", palette.DIM), (gib(max(0, used - own)).rjust(4), palette.THIRD), (" other", palette.DIM)
-        )
-        whole = max(1, total)
-        return _apart(Content.assemble((f"{name}  ", palette.DIM), bar(room, own / whole, max(0, used - own) / whole, ascii=self.ascii_only)), figures, width)
+        return f"bold {palette.WARN if self._view.alarm else palette.BRIGHT}"
 
     def _resource(self, name: str, room: int, fraction: float, figures: Content, width: int, *, others: float = 0.0) -> Content:
-        colour = palette.WARN if self._alarm and name == "GPU" else palette.TRAIN
-        return _apart(
-            Content.assemble((f"{name:<4} ", palette.DIM), bar(room, fraction, max(0.0, others), colour=colour, ascii=self.ascii_only)), figures, width
-        )
+        colour = palette.WARN if self._view.alarm and name == "GPU" else palette.TRAIN
+        shares = bar(room, fraction, max(0.0, others), colour=colour, ascii=self.ascii_only)
+        return _apart(Content.assemble((f"{name:<4} ", palette.DIM), shares), figures, width)
 
-    def _shares(self, own: int, used: int) -> Content:
-        signs = ("=", "~") if self.ascii_only else ("━", "╍")
-        return Content.assemble(
-            "     ",
-            (signs[0], palette.TRAIN),
-            (" own ", palette.DIM),
-            (gib(own), palette.TEXT),
-            "  ",
-            (signs[1], palette.THIRD),
-            (" other ", palette.DIM),
-            (gib(max(0, used - own)), palette.TEXT),
-        )
+    def _shares(self, own: int, used: int, total: int, width: int) -> Content:
+        left = self._own_and_other(gib(own), gib(max(0, used - own)), "")
+        return _apart(left, _free(total - used), width) if width >= ROOMY else left
 
     def _shares_of_cpu(self, row: HardwareRow) -> Content:
+        return self._own_and_other(f"{row.process_cpu_percent:.0f}", f"{max(0.0, row.cpu_percent - row.process_cpu_percent):.0f}", " %")
+
+    def _own_and_other(self, own: str, other: str, unit: str) -> Content:
         signs = ("=", "~") if self.ascii_only else ("━", "╍")
-        other = max(0.0, row.cpu_percent - row.process_cpu_percent)
         return Content.assemble(
-            "     ",
-            (signs[0], palette.TRAIN),
-            (" own ", palette.DIM),
-            (f"{row.process_cpu_percent:.0f}", palette.TEXT),
-            (" %  ", palette.DIM),
-            (signs[1], palette.THIRD),
-            (" other ", palette.DIM),
-            (f"{other:.0f}", palette.TEXT),
-            (" %", palette.DIM),
-        )
+            "     ", (signs[0], palette.TRAIN), (" own ", palette.DIM), (own, palette.TEXT), (f"{unit}  ", palette.DIM),
+            (signs[1], palette.THIRD), (" other ", palette.DIM), (other, palette.TEXT), (unit, palette.DIM),
+        )  # fmt: skip
 
     def _others_line(self, width: int) -> Content:
         """`╍ others use 1.0 of 2 cores`, in the place of the shares."""
         sign = "~ " if self.ascii_only else "╍ "
-        indent = max(0, min(5, width - len(sign) - len(self._others)))
-        return Content.assemble(" " * indent, (sign, palette.THIRD), (self._others, palette.WARN))
+        indent = max(0, min(5, width - len(sign) - len(self._view.others)))
+        return Content.assemble(" " * indent, (sign, palette.THIRD), (self._view.others, palette.WARN))
 
     def _cpu_words(self, row: HardwareRow) -> Content:
-        of = f" % of {self._cores}" if self._cores else " %"
-        return Content.assemble((f"{row.cpu_percent:.0f}", palette.TEXT if row.gpu_percent is not None else self._busy_style()), (of, palette.DIM))
+        of = f" % of {self._view.cores}" if self._view.cores else " %"
+        return Content.assemble((f"{row.cpu_percent:.0f}", palette.TEXT if has_card(row) else self._busy_style()), (of, palette.DIM))
+
+    def _disk_line(self, row: HardwareRow, width: int) -> Content:
+        figures = self._disk_words(row, named=False)
+        if not self._view.disk_total:
+            return _apart(Content.styled("disk", palette.DIM), figures, width)
+        colour = palette.WARN if little_disk(row, self._view.disk_total) else palette.TRAIN
+        used = bar(max(6, width - 19), 1 - _share(row.disk_free, self._view.disk_total), colour=colour, ascii=self.ascii_only)
+        return _apart(Content.assemble(("disk ", palette.DIM), used), figures, width)
 
     def _disk_words(self, row: HardwareRow, *, named: bool = True) -> Content:
         value, _, unit = disk(row.disk_free).partition(" ")
-        return Content.assemble(("disk " if named else "", palette.DIM), (value, palette.TEXT), (f" {unit} free", palette.DIM))
+        colour = f"bold {palette.WARN}" if little_disk(row, self._view.disk_total) else palette.TEXT
+        return Content.assemble(("disk " if named else "", palette.DIM), (value, colour), (f" {unit} free", palette.DIM))
+
+
+def _share(part: float, whole: float) -> float:
+    return max(0.0, part) / max(1.0, whole)
+
+
+def _part(percent: float | None) -> float | None:
+    return None if percent is None else percent / 100
+
+
+def _whole(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.0f}"
+
+
+def _free(size: int) -> Content:
+    return Content.assemble(("free ", palette.DIM), (gib(size), palette.BRIGHT), (" GiB", palette.DIM))
 
 
 def _of(used: int, total: int) -> Content:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from time import monotonic
 from typing import TYPE_CHECKING, Literal
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 
-from rnnlm_tui.contract.figures import NOTHING, count, disk, figure, percent, scientific, short, time_left
+from rnnlm_tui.contract.figures import NOTHING, count, disk, duration, figure, percent, scientific, short, time_left
 from rnnlm_tui.contract.status import LIVING, RunStatus, RunSummary
 from rnnlm_tui.contract.status import TrainFigures as Training
+from rnnlm_tui.supervisor.remaining import Eta, SteadyEta
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.bars import bar
 from rnnlm_tui.tui.widgets.line import Line
+from rnnlm_tui.tui.widgets.readings import steady_reading
 from rnnlm_tui.tui.widgets.status_line import progress_colour
-from rnnlm_tui.tui.widgets.train_data import exponentials, held_out
+from rnnlm_tui.tui.widgets.train_data import exponentials, level_name, level_to_beat
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import EvaluationRow, HardwareRow
@@ -44,9 +49,13 @@ PHASES = {
 """What a run that has no steps yet is doing."""
 NARROW = (1, 28, 43, 60)
 """Columns of the figures at 80 cells."""
+ROOMY, WIDE = 96, 150
+"""Cells from which every figure has a column of its own, and from which the level to beat and the clock have one too."""
+LEAST_BAR = 16
+"""Cells of the bar that the tokens beside the step leave."""
 
 
-def trend(rows: list[EvaluationRow]) -> Trend | None:
+def trend(rows: Sequence[EvaluationRow]) -> Trend | None:
     """Whether the newest held-out loss lies under, at or over the mean of the two before it; None for the first."""
     if len(rows) < 2:
         return None
@@ -57,8 +66,9 @@ def trend(rows: list[EvaluationRow]) -> Trend | None:
     return "rising" if newest > reference + TREND_NATS else "level"
 
 
-def busy(row: HardwareRow | None, status: RunStatus) -> Content:
-    """`GPU 71 %`, or the CPU where there is no GPU."""
+def busy(rows: Sequence[HardwareRow], status: RunStatus) -> Content:
+    """`GPU 71 %`, or the CPU where there is no GPU, of the newest readings; `rows` oldest first."""
+    row = steady_reading(rows)
     if row is None or status not in LIVING:
         return Content("")
     name, value = ("GPU", row.gpu_percent) if row.gpu_percent is not None else ("CPU", row.cpu_percent)
@@ -87,33 +97,35 @@ def in_columns(places: tuple[int, ...], parts: list[Content], width: int) -> Con
     return line
 
 
-def progress_line(snapshot: RunSnapshot, width: int, *, ascii_only: bool) -> Content:
-    """`step 3,751 / 4,754  ━━━━───  79 %   24 s left ±3`: the time left always at the right edge."""
-    summary = snapshot.summary
+def progress_line(summary: RunSummary, eta: Eta | None, width: int, *, ascii_only: bool) -> Content:
+    """`step 3,751 / 4,754  2.6M tokens  ━━━━───  79 %   24 s left ±3`: the time left always at the right edge."""
     if summary.preparing is not None:
         return _preparing_line(summary, width, ascii_only=ascii_only)
     most = summary.max_steps
     step, end = count(summary.step), count(most) if most else NOTHING
     fraction = summary.step / most if most else None
     head = Content.assemble((" step ", palette.DIM), (step.rjust(len(end)), f"bold {palette.BRIGHT}"), (f" / {end}", palette.DIM))
-    tail = _time_left(summary, snapshot.eta_margin, ascii_only=ascii_only)
-    reserved = max(tail.cell_length, 21 if (summary.eta_seconds or 0) > 60 else 13)
+    tail = _time_left(summary, eta, ascii_only=ascii_only)
+    reserved = max(tail.cell_length, 21 if eta is not None and eta.seconds > 60 else 13)
     share = percent(fraction)
     number, _, sign = share.partition(" ")
     percents = Content.assemble((number.rjust(3), f"bold {palette.BRIGHT}"), (f" {sign}", palette.DIM))
     room = width - head.cell_length - 2 - 1 - percents.cell_length - 2 - reserved - 1
     if room < 6:
         return Content.assemble(head, " " * max(1, width - head.cell_length - tail.cell_length - 1), tail)
+    tokens = Content.assemble("  ", (short(summary.tokens_seen).rjust(5), palette.TEXT), (" tokens", palette.DIM))
+    if room - tokens.cell_length >= LEAST_BAR:
+        head, room = head + tokens, room - tokens.cell_length
     line = Content.assemble(head, "  ", bar(room, fraction, colour=progress_colour(summary.status), ascii=ascii_only), " ", percents)
     return Content.assemble(line, " " * max(1, width - line.cell_length - tail.cell_length - 1), tail)
 
 
-def _time_left(summary: RunSummary, margin: float | None, *, ascii_only: bool) -> Content:
+def _time_left(summary: RunSummary, eta: Eta | None, *, ascii_only: bool) -> Content:
     status = summary.status
     if status == "stalled":
         return Content.styled(f"{'~' if ascii_only else '◌'} time left unknown", f"bold {palette.WARN}")
-    if status == "running" and summary.eta_seconds is not None:
-        left, more = time_left(summary.eta_seconds, margin)
+    if status == "running" and eta is not None:
+        left, more = time_left(eta.seconds, eta.margin)
         return Content.assemble((left, f"bold {palette.TRAIN}"), (f" {more}" if more else "", palette.DIM))
     if status in ("finished", "stopped") and summary.test.perplexity is not None:
         sliced = summary.evaluation.name not in (None, "validation", summary.test.name)
@@ -145,19 +157,41 @@ def _preparing_line(summary: RunSummary, width: int, *, ascii_only: bool) -> Con
 
 
 class TrainFigures(Vertical):
-    """Three lines at 80 columns, two from 90 on in the wide arrangement."""
+    """Three lines: how far and how long still, does it learn, is the machine busy."""
 
     DEFAULT_CSS = "TrainFigures { overflow: hidden; }"
+    ROWS = 3
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._steady = SteadyEta()
+        self._counted: RunSnapshot | None = None
+        self._eta: Eta | None = None
 
     def compose(self) -> ComposeResult:
-        for index in range(3):
+        for index in range(self.ROWS):
             yield Line(id=f"figures-{index}")
 
     def show(self, snapshot: RunSnapshot | None, *, rows: int, width: int, ascii_only: bool, smooth: bool = True) -> None:
         """The run's figures in `rows` lines of `width` cells."""
-        lines = [Content("")] * rows if snapshot is None else _lines(snapshot, rows, width, ascii_only, smooth)
+        self._count_down(snapshot)
+        lines = [] if snapshot is None else figure_lines(snapshot, self._eta, width, ascii_only=ascii_only, smooth=smooth)
         for index, line in enumerate(self.query(Line)):
-            line.put(lines[index] if index < len(lines) else Content(""))
+            line.put(lines[index] if index < min(rows, len(lines)) else Content(""))
+
+    def _count_down(self, snapshot: RunSnapshot | None) -> None:
+        """The time that is left, anew for each snapshot and the same for each look at one."""
+        if snapshot is self._counted:
+            return
+        before, self._counted = self._counted, snapshot
+        seconds = None if snapshot is None else snapshot.summary.eta_seconds
+        if snapshot is None or seconds is None or snapshot.summary.status != "running":
+            self._eta = None
+            self._steady.forget()
+            return
+        if before is None or (before.summary.run, before.summary.attempt) != (snapshot.summary.run, snapshot.summary.attempt):
+            self._steady.forget()
+        self._eta = self._steady.take(Eta(seconds, snapshot.eta_margin or 0.0), monotonic())
 
 
 def training_figures(snapshot: RunSnapshot, *, smooth: bool) -> Training:
@@ -168,57 +202,86 @@ def training_figures(snapshot: RunSnapshot, *, smooth: bool) -> Training:
     return snapshot.summary.train.model_copy(update={"loss": newest[0], "perplexity": exponentials(newest)[0]})
 
 
-def _lines(snapshot: RunSnapshot, rows: int, width: int, ascii_only: bool, smooth: bool) -> list[Content]:
-    summary = snapshot.summary
-    first = progress_line(snapshot, width, ascii_only=ascii_only)
-    hardware = snapshot.hardware[-1] if snapshot.hardware else None
-    validation, stars = _validation(snapshot, ascii_only=ascii_only)
-    speed = summary.tokens_per_second
-    tokens = Content.assemble((short(speed), f"bold {_alarm(summary.status)}"), (" tok/s", palette.DIM))
+def figure_lines(snapshot: RunSnapshot, eta: Eta | None, width: int, *, ascii_only: bool, smooth: bool = True) -> list[Content]:
+    """The three lines, each figure at a column that stays the same while digits change; the more cells, the more figures."""
+    summary, status = snapshot.summary, snapshot.summary.status
     train = training_figures(snapshot, smooth=smooth)
-    perplexity = _label("train", figure(train.perplexity))
+    roomy = width >= ROOMY
+    learns = [_validation(snapshot, with_best=not roomy, ascii_only=ascii_only), _label("train", figure(train.perplexity))]
     loss = _label("train loss", figure(train.loss))
-    bits = _label(
-        f"{'val' if snapshot.config.evaluation.split == 'validation' else 'test'} bits/byte",
-        figure(summary.evaluation.bits_per_byte),
-        bold=False,
-        colour=palette.TEXT,
-    )
-    rate = _label("lr" if rows == 2 else "lr  ", scientific(summary.train.learning_rate), bold=False, colour=palette.TEXT)
-    norm = _label("grad", figure(summary.train.grad_norm), bold=False, colour=palette.TEXT)
-    epoch = _label("epoch", f"{summary.epoch:.1f}", bold=False, colour=palette.TEXT, unit=f"of {round(summary.epochs, 2):g}" if summary.epochs else "")
-    if rows >= 3:
-        scale = width / 80
-        places = tuple(place if width < 96 else round(place * scale) for place in NARROW)
-        second = in_columns(places, [validation + stars, perplexity, loss, bits], width)
-        third = in_columns((places[0], places[0] + 13, *places[1:]), [tokens, busy(hardware, summary.status), norm, rate, epoch], width)
-        return [first, second, third]
-    if width < 150:
-        short_epoch = _label("epoch", f"{summary.epoch:.1f}", bold=False, colour=palette.TEXT)
-        places = (1, 23, 35, 52, 72, 85, 96)
-        return [first, in_columns(places, [validation + stars, perplexity, loss, bits, tokens, rate, short_epoch], width)]
-    since = summary.step - summary.evaluation.best_step if summary.evaluation.best_step is not None else None
-    best = Content.assemble(("best ", palette.DIM), (count(since), palette.TEXT), (" steps ago", palette.DIM)) if since is not None else Content("")
-    places = (1, 24, 46, 58, 75, 95, 108, 119, 130)
-    return [first, in_columns(places, [validation + stars, best, perplexity, loss, bits, tokens, rate, norm, epoch], width)]
+    bits = _quiet(f"{_set_name(snapshot)} bits/byte", figure(summary.evaluation.bits_per_byte))
+    speed = Content.assemble((short(summary.tokens_per_second), f"bold {_alarm(status)}"), (" tok/s", palette.DIM))
+    works = [speed, busy(snapshot.hardware, status)]
+    norm, rate = figure(summary.train.grad_norm), scientific(summary.train.learning_rate)
+    epoch = _quiet("epoch", f"{summary.epoch:.1f}", unit=f"of {round(summary.epochs, 2):g}" if summary.epochs else "")
+    first = progress_line(summary, eta, width, ascii_only=ascii_only)
+    if not roomy:
+        places = tuple(round(place * max(1.0, width / 80)) for place in NARROW)
+        works += [_quiet("grad", norm), _quiet("lr  ", rate), epoch]
+        return [first, in_columns(places, [*learns, loss, bits], width), in_columns((places[0], places[0] + 13, *places[1:]), works, width)]
+    untrained = summary.model.vocab_size
+    start = _quiet("untrained", count(untrained)) if untrained else Content("")
+    if width < WIDE:
+        second = in_columns((1, 24, 37, 54, 71), [*learns, start, loss, bits], width)
+        return [first, second, in_columns((1, 14, 24, 54, 65, 77), [*works, _best(summary), _quiet("grad", norm), _quiet("lr", rate), epoch], width)]
+    level = level_to_beat(snapshot)
+    beat = _quiet(level_name(snapshot), figure(level[1])) if level is not None else Content("")
+    nats = _quiet("ln V", figure(math.log(untrained))) if untrained else Content("")
+    second = in_columns((1, 24, 37, 54, 74, 92, 104), [*learns, start, beat, loss, nats, bits], width)
+    works += [_best(summary), _quiet("grad norm", norm), _quiet("lr", rate), epoch, _quiet("time used", duration(summary.active_seconds))]
+    return [first, second, in_columns((1, 14, 24, 54, 74, 92, 112), works, width)]
 
 
-def _validation(snapshot: RunSnapshot, *, ascii_only: bool) -> tuple[Content, Content]:
-    """`val 58.1 ★ ▼ falling`, or `val 58.1 patience 2/5` while that counts; a stalled run keeps the value alone."""
-    rows = held_out(snapshot)
-    name = "val" if snapshot.config.evaluation.split == "validation" else "test"
+def _quiet(label: str, value: str, *, unit: str = "") -> Content:
+    return _label(label, value, bold=False, colour=palette.TEXT, unit=unit)
+
+
+def _set_name(snapshot: RunSnapshot) -> str:
+    return "val" if snapshot.config.evaluation.split == "validation" else "test"
+
+
+def _best(summary: RunSummary) -> Content:
+    """`best 54.2 51 steps ago`; nothing before the first evaluation."""
+    judged = summary.evaluation
+    if judged.best_step is None:
+        return Content("")
+    since = max(0, summary.step - judged.best_step)
+    ago = f" {count(since)} {'step' if since == 1 else 'steps'} ago" if since else " now"
+    return Content.assemble(("best ", palette.DIM), (figure(judged.best_perplexity), palette.TEXT), (ago, palette.DIM))
+
+
+def newest_evaluations(snapshot: RunSnapshot, most: int = 3) -> list[EvaluationRow]:
+    """Of the set that the run is judged by, one a step, the newest `most`, the oldest of them first: a long run's are not all looked at."""
+    name, split = snapshot.summary.evaluation.name, snapshot.config.evaluation.split
+    found: list[EvaluationRow] = []
+    for row in reversed(snapshot.evaluations):
+        if row.split == split and row.name == name and not (found and row.step >= found[-1].step):
+            found.append(row)
+            if len(found) == most:
+                break
+    return found[::-1]
+
+
+def _validation(snapshot: RunSnapshot, *, with_best: bool, ascii_only: bool) -> Content:
+    """`val 58.1 ★ ▼ falling`, or `val 58.1 patience 2/5` while that counts, or `val 58.1 ▲ ★54.2 @3,700` where the best has no column of its own; a stalled run keeps the value alone."""
+    rows, summary = newest_evaluations(snapshot), snapshot.summary
+    name = _set_name(snapshot)
     if not rows:
-        return _label(name, NOTHING), Content("")
+        untrained = summary.model.vocab_size
+        return _label(name, NOTHING) + (Content.styled(f"  untrained {count(untrained)}", palette.DIM) if with_best and untrained else Content(""))
     value = _label(name, figure(rows[-1].perplexity), colour=palette.VALIDATION)
-    if snapshot.summary.status == "stalled":
-        return value, Content("")
-    best = rows[-1].loss <= min(row.loss for row in rows)
-    star = Content.styled(" *" if ascii_only else " ★", palette.VALIDATION) if best else Content("")
-    patience = snapshot.summary.patience
-    if patience is not None and patience.waited and snapshot.summary.status in LIVING:
-        return value, star + Content.styled(f" patience {patience.waited}/{patience.limit}", palette.WARN)
-    going = trend(rows)
-    if going is None or snapshot.summary.status not in ("running", "paused"):
-        return value, star
-    sign, plain, colour = TREND_SIGNS[going]
-    return value, star + Content.styled(f" {plain if ascii_only else sign} {going}", colour)
+    if summary.status == "stalled":
+        return value
+    judged, sign = summary.evaluation, "*" if ascii_only else "★"
+    best = judged.best_perplexity is not None and rows[-1].perplexity <= judged.best_perplexity
+    star = Content.styled(f" {sign}", palette.VALIDATION) if best else Content("")
+    patience = summary.patience
+    if patience is not None and patience.waited and summary.status in LIVING:
+        return Content.assemble(value, star, (f" patience {patience.waited}/{patience.limit}", palette.WARN))
+    going = trend(rows) if summary.status in ("running", "paused") else None
+    arrow, plain, colour = TREND_SIGNS[going] if going is not None else ("", "", "")
+    towards = f" {plain if ascii_only else arrow}" if going is not None else ""
+    if with_best and not best and judged.best_step is not None:
+        at = count(judged.best_step) if judged.best_step < 100_000 else short(judged.best_step)
+        return Content.assemble(value, (towards, colour), (f" {sign}{figure(judged.best_perplexity)}", palette.VALIDATION), (f" @{at}", palette.DIM))
+    return Content.assemble(value, star, (f"{towards} {going}" if going is not None else "", colour))

@@ -1,0 +1,137 @@
+"""The machine panel: what is known is shown in full at every size, what a driver keeps to itself is a dash, and a disk that fills is said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from textual.content import Content
+
+from rnnlm_tui.contract.metrics import GpuRow, HardwareRow
+from rnnlm_tui.tui.widgets import palette
+from rnnlm_tui.tui.widgets.machine_panel import MachinePanel
+from rnnlm_tui.tui.widgets.machine_view import MachineView, Readings, machine_view
+from rnnlm_tui.tui.widgets.readings import HISTORY_SECONDS, history, steady_reading
+from tests.tui.fakes import make_hardware, make_machine, make_snapshot
+
+GIB = 2**30
+NARROW, WIDE, FULL = (36, 3), (28, 10), (52, 18)
+"""The inside at 80, 120 and 200 columns."""
+
+
+def lines(rows: Sequence[HardwareRow], size: tuple[int, int], *, disk_total: int | None = None, trains: bool = True, alarm: bool = False) -> list[Content]:
+    panel = MachinePanel()
+    panel.show(MachineView(rows, cores=8, disk_total=disk_total, trains=trains, alarm=alarm))
+    panel.prepare(*size)
+    assert all(line.cell_length <= size[0] for line in panel._inside)
+    assert len(panel._inside) <= size[1]
+    return panel._inside
+
+
+def texts(*arguments: object, **named: object) -> list[str]:
+    return [line.plain.rstrip() for line in lines(*arguments, **named)]  # type: ignore[arg-type]
+
+
+def styles_of(line: Content, text: str) -> set[str]:
+    return {str(span.style) for span in line.spans if text in line.plain[span.start : span.end]}
+
+
+def cards(count: int) -> tuple[GpuRow, ...]:
+    return tuple(GpuRow(index, "NVIDIA L4", 10.0 * index, index * GIB, None, 23 * GIB, 40.0, 50.0) for index in range(1, count + 1))
+
+
+def test_three_lines_say_how_busy_whose_memory_and_what_is_free() -> None:
+    assert texts(make_hardware(), NARROW) == [
+        "GPU  ━━━━━━━━━───  71 %  48 W  61 °C",
+        "mem  ━╍────────── 0.6 own  4.1 other",
+        "free 18 GiB       CPU 12 %  RAM 15 %",
+    ]
+
+
+def test_free_memory_has_its_own_place_where_there_is_room() -> None:
+    assert "     ━ own 0.6  ╍ other 4.1              free 18 GiB" in texts(make_hardware(), FULL)
+
+
+def test_each_other_card_has_a_line() -> None:
+    rows = (replace(make_hardware()[-1], other_gpus=cards(3)),)
+    shown = texts(rows, FULL)
+    assert [line for line in shown if line.startswith("gpu")] == [
+        "gpu1 ╍╍╍───────────────────────  10 %   1.0 / 23 GiB",
+        "gpu2 ╍╍╍╍╍─────────────────────  20 %   2.0 / 23 GiB",
+        "gpu3 ╍╍╍╍╍╍╍╍──────────────────  30 %   3.0 / 23 GiB",
+    ]
+
+
+@pytest.mark.parametrize(("height", "found"), [(7, []), (8, ["7 more GPUs        40 % busy"])])
+def test_more_cards_than_lines_stand_in_one(height: int, found: list[str]) -> None:
+    rows = (replace(make_hardware()[-1], other_gpus=cards(7)),)
+    assert [line for line in texts(rows, (28, height)) if "more" in line] == found
+
+
+def test_what_a_driver_keeps_to_itself_is_a_dash_and_breaks_nothing() -> None:
+    row = make_hardware()[-1]
+    silent = replace(row, gpu_percent=None, gpu_watts=None, gpu_celsius=None, gpu_memory_used=None, gpu_memory_total=None, gpu_memory_own=2 * GIB)
+    assert texts((silent,), NARROW)[:2] == ["GPU  ────────────   – %   – W   – °C", "mem  ────────────        2.0 GiB own"]
+    assert "mem  ─────────   2.0 GiB own" in texts((silent,), WIDE)
+    for changed in ("gpu_percent", "gpu_watts", "gpu_celsius", "gpu_memory_own", "gpu_memory_used", "gpu_memory_total", "gpu_name"):
+        for size in (NARROW, WIDE, FULL):
+            assert lines((replace(row, **{changed: None}),), size)
+
+
+def test_a_disk_with_little_left_is_said_at_every_size_and_in_the_colour_of_a_warning() -> None:
+    rows = (replace(make_hardware()[-1], disk_free=9 * 10**9),)
+    for size in (NARROW, WIDE, FULL):
+        (line,) = [line for line in lines(rows, size, disk_total=100 * 10**9) if "disk" in line.plain]
+        assert "9.0 GB free" in line.plain
+        assert any(palette.WARN in style for style in styles_of(line, "9.0"))
+    assert not any("disk" in line for line in texts((replace(rows[0], disk_free=11 * 10**9),), NARROW, disk_total=100 * 10**9))
+
+
+def test_the_disk_has_a_bar_where_its_size_is_known() -> None:
+    (line,) = [line for line in texts(make_hardware(), WIDE, disk_total=424 * 10**9) if line.startswith("disk")]
+    assert line == "disk ━━━━─────   212 GB free"
+
+
+def test_a_machine_on_which_nothing_trains_has_no_part_of_its_own() -> None:
+    for gpu in (True, False):
+        for size in (NARROW, WIDE, FULL):
+            shown = texts(make_hardware(gpu=gpu), size, trains=False)
+            assert not any("own" in line or "other" in line for line in shown)
+            assert any("4.7 / 23 GiB" in line for line in shown) or not gpu
+
+
+def test_loads_are_shown_as_the_mean_of_the_last_seconds_and_memory_as_it_is() -> None:
+    rows = [replace(make_hardware()[-1], time=100.0 + second, gpu_percent=10.0 * second, gpu_memory_used=second) for second in range(10)]
+    steady = steady_reading(rows)
+    assert steady is not None
+    assert steady.gpu_percent == pytest.approx(70.0)
+    assert steady.gpu_memory_used == 9
+    assert steady_reading(()) is None
+
+
+def test_the_curve_moves_with_the_clock_and_not_with_each_reading() -> None:
+    rows = [replace(make_hardware()[-1], time=6_000.0 + second, gpu_percent=float(second)) for second in range(40)]
+    before, after = history(rows[:33], 20), history(rows[:36], 20)
+    assert before[:-1] == after[:-1]
+    assert before[-1][0] == after[-1][0] == 19
+    assert len(history(rows, 3)) == 3
+    assert history(rows, 20)[0] == (19 - 39 // int(HISTORY_SECONDS), pytest.approx(2.5))
+
+
+def test_a_run_that_ended_here_shows_the_machine_of_now_and_one_from_elsewhere_its_own_end() -> None:
+    own = Readings(make_hardware(busy=5.0), live=True)
+    ended = make_snapshot("finished", 4_754)
+    shown = machine_view(ended, make_machine(), own, wide=True)
+    assert shown.rows == own.rows
+    assert not shown.trains
+    assert shown.legend.plain == "gpu1 · NVIDIA L4"
+    elsewhere = machine_view(ended, replace(make_machine(), host="laptop"), own, wide=True)
+    assert elsewhere.rows == ended.hardware
+    assert elsewhere.legend.plain == "as the run ended"
+    assert machine_view(make_snapshot(), make_machine(), own, wide=True).trains
+
+
+def test_readings_that_come_no_more_say_of_when_they_are() -> None:
+    shown = machine_view(make_snapshot("finished", 4_754), make_machine(), Readings(make_hardware(), live=False), wide=True)
+    assert shown.legend.plain.startswith("at ")
