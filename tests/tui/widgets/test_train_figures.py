@@ -1,0 +1,142 @@
+"""The figures above the charts: all that the eye looks for, each at a column where it stays while digits change."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+
+import pytest
+
+from rnnlm_tui.contract.metrics import EvaluationRow
+from rnnlm_tui.contract.status import EvaluationFigures, RunStatus, TrainFigures
+from rnnlm_tui.supervisor.monitor import RunSnapshot
+from rnnlm_tui.supervisor.remaining import Eta
+from rnnlm_tui.tui.widgets.train_figures import figure_lines, newest_evaluations
+from tests.tui.fakes import make_series, make_snapshot
+
+WIDTHS = (80, 96, 168)
+LABELS = {
+    80: ("step", "tokens", "val ", "train ", "train loss", "val bits/byte", "grad", "lr", "epoch"),
+    96: ("step", "tokens", "val ", "train ", "untrained", "train loss", "val bits/byte", "best", "grad", "lr", "epoch"),
+    168: (
+        "step",
+        "tokens",
+        "val ",
+        "train ",
+        "untrained",
+        "val bigram",
+        "train loss",
+        "ln V",
+        "val bits/byte",
+        "best",
+        "grad norm",
+        "lr",
+        "epoch",
+        "time used",
+    ),
+}
+
+
+def texts(snapshot: RunSnapshot, width: int, eta: Eta | None = None) -> list[str]:
+    lines = figure_lines(snapshot, eta, width, ascii_only=False)
+    assert all(line.cell_length <= width for line in lines)
+    return [line.plain for line in lines]
+
+
+def columns(lines: list[str], labels: tuple[str, ...]) -> dict[str, tuple[int, int]]:
+    found = {}
+    for label in labels:
+        for row, line in enumerate(lines):
+            if (column := f"  {line}".find(f" {label}")) >= 0:
+                found[label] = (row, column)
+                break
+    return found
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_columns_stand_still_while_digits_change(width: int) -> None:
+    noise, seen = random.Random(1), set()
+    for step in range(100, 4_754, 233):
+        train = TrainFigures(
+            loss=noise.uniform(0.5, 9.9), perplexity=noise.uniform(1.5, 9_000), grad_norm=noise.uniform(0, 20), learning_rate=noise.uniform(1e-6, 1e-2)
+        )
+        evaluation = EvaluationFigures(
+            name="validation",
+            step=step // 100 * 100,
+            loss=4.0,
+            perplexity=noise.uniform(2, 999),
+            bits_per_byte=noise.uniform(0.5, 5),
+            best_step=100,
+            best_perplexity=noise.uniform(2, 999),
+        )
+        snapshot = make_snapshot(step=step, train=train, evaluation=evaluation, tokens_per_second=noise.uniform(900, 99_000))
+        seen.add(tuple(columns(texts(snapshot, width, Eta(noise.uniform(5, 50), 3.0)), LABELS[width]).items()))
+    assert len(seen) == 1
+    assert {label for label, _ in next(iter(seen))} == set(LABELS[width])
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_time_left_stands_at_the_right_edge_with_its_spread(width: int) -> None:
+    assert texts(make_snapshot(), width, Eta(24.2, 3.1))[0].rstrip().endswith("  24 s left ±3")
+    assert texts(make_snapshot(), width, Eta(7_500.0, 720.0))[0].rstrip().endswith("  2 h 05 min left ±12")
+
+
+def evaluations(*losses: float) -> tuple[EvaluationRow, ...]:
+    return tuple(EvaluationRow(1, 100 * place, "validation", "validation", loss, 10, 1.0, 0.1, 0.0) for place, loss in enumerate(losses, 1))
+
+
+def evaluated(*losses: float, status: RunStatus = "running") -> RunSnapshot:
+    best = min(range(len(losses)), key=lambda place: losses[place])
+    judged = EvaluationFigures(
+        name="validation",
+        step=100 * len(losses),
+        loss=losses[-1],
+        perplexity=math.exp(losses[-1]),
+        best_step=100 * (best + 1),
+        best_perplexity=math.exp(losses[best]),
+    )
+    return replace(make_snapshot(status, 100 * len(losses) + 50, evaluation=judged), evaluations=evaluations(*losses))
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "words"),
+    [
+        (evaluated(4.3, 4.2, 4.1), "val 60.3 ★ ▼ falling  "),
+        (evaluated(4.1, 4.2, 4.3), "val 73.7 ▲ ★60.3 @100  "),
+        (evaluated(4.1, 4.2, 4.3, status="finished"), "val 73.7 ★60.3 @100  "),
+        (evaluated(4.1, 4.2, 4.3, status="stalled"), "val 73.7  "),
+        (make_snapshot(step=50, evaluation=EvaluationFigures()), "val –  untrained 2,048  "),
+    ],
+)
+def test_where_there_is_little_room_the_best_and_when_stand_beside_a_newer_value(snapshot: RunSnapshot, words: str) -> None:
+    assert texts(snapshot, 80)[1].startswith(f" {words}")
+
+
+@pytest.mark.parametrize(("step", "words"), [(300, "best 60.3 now"), (301, "best 60.3 1 step ago"), (1_850, "best 60.3 1,550 steps ago")])
+def test_the_best_says_how_long_ago_it_was(step: int, words: str) -> None:
+    snapshot = evaluated(4.3, 4.2, 4.1)
+    assert f"  {words}  " in texts(replace(snapshot, summary=snapshot.summary.model_copy(update={"step": step})), 96)[2]
+
+
+def test_of_a_long_run_only_the_newest_evaluations_are_looked_at() -> None:
+    class Counted(tuple[EvaluationRow, ...]):
+        asked = 0
+
+        def __reversed__(self) -> object:  # type: ignore[override]
+            for row in tuple(self)[::-1]:
+                Counted.asked += 1
+                yield row
+
+    snapshot = replace(
+        evaluated(*(4.0 + 1 / place for place in range(1, 500))), evaluations=Counted(evaluations(*(4.0 + 1 / place for place in range(1, 500))))
+    )
+    assert [row.step for row in newest_evaluations(snapshot)] == [49_700, 49_800, 49_900]
+    assert Counted.asked == 3
+
+
+def test_tokens_give_way_to_the_bar() -> None:
+    long = make_snapshot(step=1_000_000, max_steps=1_000_000_000)
+    line = texts(replace(long, series=make_series(0)), 80, Eta(400_000.0, 9_000.0))[0]
+    assert "tokens" not in line
+    assert line.rstrip().endswith("left ±2")
