@@ -7,22 +7,25 @@ import re
 import sqlite3
 import stat
 import time as clock
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from rnnlm_tui.contract.metrics import METRIC_COLUMNS, CheckpointRow, EvaluationRow, EventRow, HardwareRow, Progress, SampleRow, StepRow
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store.atomic import storage_errors
+from rnnlm_tui.store.known import Known, Tail
 from rnnlm_tui.store.machine_history import MachineBuilder, MachineTable, empty_machine, hardware_row
 from rnnlm_tui.store.rebuild import refresh_copy
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.store.schema import all_rows, check_version, database_errors, is_frozen, reading_uri, with_nonfinite
+from rnnlm_tui.store.schema import all_rows, check_version, database_errors, is_frozen, one_row, reading_uri, with_nonfinite
 from rnnlm_tui.store.series import DETAIL_LIMIT, RAW_LIMIT, SeriesBuilder, SeriesTable, empty_table
+
+RowT = TypeVar("RowT")
 
 READ_BUSY_SECONDS = 2.0
 COPY_SECONDS = 2.0
@@ -32,6 +35,8 @@ _CHECKPOINT = re.compile(r"checkpoints/step-\d{9,12}")
 _STEP = "attempt, step, tokens_seen, epoch, loss, grad_norm, learning_rate, tokens_per_second, active_seconds, time, nonfinite"
 _EVALUATION = "attempt, step, split, name, loss, tokens, bits_per_byte, seconds, time, nonfinite"
 _EVENT = "attempt, step, kind, text, time"
+_INDEX_STATE = "SELECT count(*), total(step), total(time), total(bytes), total(best * step), count(validation_loss), total(validation_loss), total(train_loss) FROM checkpoints"
+"""Another whenever the index of checkpoints is."""
 _SAMPLE = "attempt, step, prompt, text, tokens, seed, time"
 
 
@@ -73,8 +78,16 @@ class RunReader:
         self._turn = RLock()
         self._path, self._next_look = run.path, float("-inf")
         self._begin_anew()
-        self._evaluations: list[EvaluationRow] = []
-        self._newest_evaluation: object = None
+
+    def _begin_anew(self) -> None:
+        """Nothing of this file has been read."""
+        self._series = SeriesBuilder(self._raw_limit)
+        self._stretch = SeriesBuilder(min(self._raw_limit, DETAIL_LIMIT))
+        self._machine = MachineBuilder()
+        self._tails: dict[tuple[str, int | None], Tail[Any]] = {}
+        self._attempts = Known[list[AttemptRow]]()
+        self._evaluations = Known[list[EvaluationRow]]()
+        self._index = Known[list[CheckpointRow]]()
 
     def close(self) -> None:
         """Close the file; the next call opens it again."""
@@ -101,10 +114,7 @@ class RunReader:
     def attempts(self) -> list[AttemptRow]:
         """The lives of workers on this run, the first one first."""
         rows = self._rows("SELECT attempt, pid, host, boot_id, device, start_step, environment, started FROM attempts ORDER BY attempt")
-        return [
-            AttemptRow(attempt, pid, host, boot, device, start_step, environment=json.loads(environment), started=started)
-            for attempt, pid, host, boot, device, start_step, environment, started in rows
-        ]
+        return list(self._attempts.of(rows, lambda: [_attempt(row) for row in rows]))
 
     def series(self, max_buckets: int = 2048) -> SeriesTable:
         """The run's curves in at most `max_buckets` buckets; the same object while nothing is new. Costs what is new, not what there is."""
@@ -125,8 +135,8 @@ class RunReader:
     def recent_steps(self, n: int) -> list[StepRow]:
         """The newest `n` steps, the oldest of them first."""
         newest = "(SELECT last_step FROM rollups ORDER BY bucket DESC LIMIT 1)"
-        rows = self._rows(f"SELECT {_STEP} FROM steps WHERE superseded = 0 AND step <= {newest} ORDER BY step DESC LIMIT ?", (n,))
-        return [_step(row) for row in reversed(rows)]
+        query = f"SELECT step, {_STEP} FROM steps WHERE superseded = 0 AND step > ? AND step <= {newest} ORDER BY step DESC LIMIT ?"
+        return list(self._newest("steps", query, _step, n))
 
     def steps_since(self, step: int = 0, *, chunk: int = 4_096) -> Iterator[StepRow]:
         """Every step after `step` in order; `chunk` rows are read at a time and none held open between."""
@@ -135,17 +145,15 @@ class RunReader:
             step = rows[-1][1]
 
     def evaluations(self) -> list[EvaluationRow]:
-        """Every evaluation by step; read again only when there is a new one or a new attempt."""
-        newest = (self._rows("SELECT max(id), (SELECT max(attempt) FROM attempts) FROM evaluations"), self._openings)
-        if newest != self._newest_evaluation:
-            query = f"SELECT {_EVALUATION} FROM evaluations WHERE superseded = 0 ORDER BY step, id"
-            self._evaluations = [_evaluation(row) for row in self._rows(query)]
-            self._newest_evaluation = newest
-        return list(self._evaluations)
+        """Every evaluation by step."""
+        query = f"SELECT id, {_EVALUATION} FROM evaluations WHERE superseded = 0 AND id > ? ORDER BY id DESC LIMIT ?"
+        found = self._newest("evaluations", query, _evaluation, None)
+        return list(self._evaluations.of(found, lambda: _by_step(found)))
 
     def samples(self, limit: int | None = None) -> list[SampleRow]:
         """The newest continuations, the newest first."""
-        return [SampleRow(*row) for row in self._rows(f"SELECT {_SAMPLE} FROM samples WHERE superseded = 0 ORDER BY id DESC LIMIT ?", (_limit(limit),))]
+        query = f"SELECT id, {_SAMPLE} FROM samples WHERE superseded = 0 AND id > ? ORDER BY id DESC LIMIT ?"
+        return self._newest("samples", query, lambda row: SampleRow(*row), limit)[::-1]
 
     def sample_steps(self) -> list[int]:
         """The steps at which there are continuations, the first one first."""
@@ -157,7 +165,8 @@ class RunReader:
 
     def events(self, limit: int | None = None) -> list[EventRow]:
         """The run's log, the newest first."""
-        return [EventRow(*row) for row in self._rows(f"SELECT {_EVENT} FROM events ORDER BY id DESC LIMIT ?", (_limit(limit),))]
+        query = f"SELECT id, {_EVENT} FROM events WHERE id > ? ORDER BY id DESC LIMIT ?"
+        return self._newest("events", query, lambda row: EventRow(*row), limit)[::-1]
 
     def last_state(self) -> EventRow | None:
         """The newest event that tells a state (started, running, paused, finished and the like); None when the run never started."""
@@ -166,8 +175,7 @@ class RunReader:
 
     def hardware(self, limit: int | None = None) -> list[HardwareRow]:
         """The newest figures of the machine, the oldest of them first."""
-        rows = self._rows("SELECT * FROM hardware ORDER BY id DESC LIMIT ?", (_limit(limit),))
-        return [hardware_row(row[1:]) for row in reversed(rows)]
+        return self._newest("hardware", "SELECT * FROM hardware WHERE id > ? ORDER BY id DESC LIMIT ?", hardware_row, limit)[:]
 
     def machine(self, max_buckets: int = 1024) -> MachineTable:
         """The machine's figures over the whole run in at most `max_buckets` buckets; the same object while nothing is new. Costs what is new."""
@@ -176,13 +184,15 @@ class RunReader:
 
     def checkpoints(self) -> list[CheckpointRow]:
         """The indexed checkpoints by step; a row that points out of the run's own checkpoints is none."""
+        return list(self._index.of(self._rows(_INDEX_STATE), self._read_index))
+
+    def _read_index(self) -> list[CheckpointRow]:
         query = "SELECT attempt, step, epoch, tokens_seen, train_loss, validation_loss, bytes, path, best, last, time, nonfinite FROM checkpoints ORDER BY step"
         found = []
         for attempt, step, epoch, tokens, train, validation, size, path, best, last, time, lost in self._rows(query):
             train, validation = with_nonfinite(("train_loss", "validation_loss"), (train, validation), lost)
-            if not _CHECKPOINT.fullmatch(path):
-                continue
-            found.append(CheckpointRow(attempt, step, epoch, tokens, train, validation, size, path, bool(best), bool(last), time))
+            if _CHECKPOINT.fullmatch(path):
+                found.append(CheckpointRow(attempt, step, epoch, tokens, train, validation, size, path, bool(best), bool(last), time))
         return found
 
     def progress(self) -> Progress | None:
@@ -193,6 +203,14 @@ class RunReader:
     def _rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         with self._reading() as connection:
             return [] if connection is None else all_rows(connection, query, values)
+
+    def _newest(self, table: str, query: str, make: Callable[[tuple[Any, ...]], RowT], limit: int | None) -> list[RowT]:
+        """The newest rows, the newest last; what was read before is read again only after another attempt began, or went back further."""
+        with self._reading() as connection:
+            if connection is None:
+                return []
+            tail = self._tails.setdefault((table, limit), Tail(query, make, limit))
+            return tail.rows(connection, one_row(connection, "SELECT max(attempt), total(start_step) FROM attempts"))
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
@@ -239,12 +257,6 @@ class RunReader:
         self._openings += 1
         self._begin_anew()
 
-    def _begin_anew(self) -> None:
-        """Nothing of this file has been read."""
-        self._series = SeriesBuilder(self._raw_limit)
-        self._stretch = SeriesBuilder(min(self._raw_limit, DETAIL_LIMIT))
-        self._machine = MachineBuilder()
-
 
 @contextmanager
 def _one_view(connection: sqlite3.Connection) -> Iterator[None]:
@@ -256,8 +268,18 @@ def _one_view(connection: sqlite3.Connection) -> Iterator[None]:
         connection.execute("COMMIT")
 
 
-def _limit(limit: int | None) -> int:
-    return -1 if limit is None else limit
+def _attempt(row: tuple[Any, ...]) -> AttemptRow:
+    attempt, pid, host, boot, device, start_step, environment, started = row
+    return AttemptRow(attempt, pid, host, boot, device, start_step, environment=json.loads(environment), started=started)
+
+
+def _by_step(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
+    """In the order of their steps; what was measured again stands where it was measured last."""
+    latest: dict[object, EvaluationRow] = {}
+    for row in rows:
+        latest.pop(key := (row.attempt, row.step, row.split, row.name), None)
+        latest[key] = row
+    return sorted(latest.values(), key=lambda row: row.step)
 
 
 def _evaluation(row: tuple[Any, ...]) -> EvaluationRow:

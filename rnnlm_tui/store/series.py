@@ -14,7 +14,7 @@ from rnnlm_tui.store.schema import ROLLUP_STEPS, all_rows, one_row
 
 RAW_LIMIT = 262_144
 """Up to so many steps curves are read from the steps themselves, beyond from the roll-ups of 1,024."""
-DETAIL_LIMIT = 131_072
+DETAIL_LIMIT = 98_304
 """The same of a stretch: it is read while somebody waits for a key, and the whole run's curves in the background."""
 
 _PLACE = ("tokens_seen", "epoch", "active_seconds", "time")

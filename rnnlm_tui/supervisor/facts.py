@@ -9,9 +9,10 @@ from itertools import pairwise
 from statistics import median
 
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, Progress, StepRow
+from rnnlm_tui.contract.metrics import CheckpointRow, EventRow, HardwareRow, Progress, StepRow
 from rnnlm_tui.contract.status import REHEARSED_KEY, RunStatus
 from rnnlm_tui.store.labels import NO_LABELS, RunLabels
+from rnnlm_tui.supervisor.evaluations import Evaluations
 
 RECENT_STEPS = 400
 """Rates and the ETA come from the newest steps, this many at most."""
@@ -32,7 +33,7 @@ class RunFacts:
     """Of the living worker."""
     recent: Sequence[StepRow]
     """The newest steps, the oldest of them first."""
-    evaluations: Sequence[EvaluationRow]
+    evaluations: Evaluations
     checkpoints: Sequence[CheckpointRow]
     last_state: EventRow | None
     progress: Progress | None
@@ -58,7 +59,7 @@ class RunFacts:
 
 def newest_fact(facts: RunFacts) -> float | None:
     """Wall clock of the newest sign that the loop moves: a step, an evaluation, a checkpoint, a change of state."""
-    times = [rows[-1].time for rows in (facts.recent, facts.evaluations, facts.checkpoints) if rows]
+    times = [rows[-1].time for rows in (facts.recent, facts.evaluations.rows, facts.checkpoints) if rows]
     times += [facts.last_state.time] if facts.last_state is not None else []
     return max(times, default=None)
 

@@ -13,7 +13,8 @@ from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, H
 from rnnlm_tui.contract.status import ACTIVITY_KEY, STALE_SECONDS, ModelFigures, RunStatus, RunSummary, StatusFacts, derive_status, last_words
 from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RnnlmError, StorageError
 from rnnlm_tui.store.checkpoint_list import checkpoint_folders
-from rnnlm_tui.store.labels import labels_path, read_labels
+from rnnlm_tui.store.known import Known
+from rnnlm_tui.store.labels import RunLabels, labels_path, read_labels
 from rnnlm_tui.store.locks import LockState, host_name, read_lock
 from rnnlm_tui.store.machine_history import MachineTable, empty_machine
 from rnnlm_tui.store.pins import pinned_steps
@@ -22,7 +23,8 @@ from rnnlm_tui.store.rebuild import check_database
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.store.schema import damage_hint
-from rnnlm_tui.store.series import SeriesTable
+from rnnlm_tui.store.series import DETAIL_LIMIT, SeriesTable
+from rnnlm_tui.supervisor.evaluations import Evaluations, read_evaluations
 from rnnlm_tui.supervisor.facts import RECENT_STEPS, RunFacts, newest_fact, number, usual_step
 from rnnlm_tui.supervisor.neighbours import READINGS
 from rnnlm_tui.supervisor.processes import last_lines
@@ -97,6 +99,9 @@ class RunMonitor:
         self._facts: RunFacts | None = None
         self._snapshot: RunSnapshot | None = None
         self._looked_at: tuple[int, int] | None = None
+        self._shown_steps: tuple[int, int] | None = None
+        self._evaluations, self._log = Known[Evaluations](), Known[tuple[str, ...]]()
+        self._pins, self._labels = Known[frozenset[int]](), Known[RunLabels]()
 
     def look_at(self, steps: tuple[int, int] | None) -> None:
         """From the next `poll` on `detail` holds the steps from the first to the last of these where that shows more than `series`; None: no longer."""
@@ -113,13 +118,13 @@ class RunMonitor:
             _stamp(self.run.log_path),
             _stamp(self.run.checkpoints_path),
             _stamp(labels_path(self.run)),
-            self._looked_at,
         )
-        if seen == self._seen and self._facts is not None and self._status(self._facts, lock) == self._facts.status:
+        known = seen == self._seen and self._facts is not None and self._status(self._facts, lock) == self._facts.status
+        if known and self._looked_at == self._shown_steps:
             return None
-        self._seen = seen
+        self._seen, self._shown_steps = seen, self._looked_at
         with self._damage_told():
-            snapshot = self._build(lock)
+            snapshot = replace(self._snapshot, detail=self._detail(self._snapshot.series)) if known and self._snapshot is not None else self._build(lock)
         if snapshot == self._snapshot:
             return None
         self._snapshot = snapshot
@@ -159,7 +164,7 @@ class RunMonitor:
         return read_lock(self.run.lock_path)
 
     def _build(self, lock: LockState) -> RunSnapshot:
-        facts = self._read_facts(lock)
+        facts = self._read_facts(lock, HARDWARE)
         self._facts = facts
         eta = estimate_remaining(facts)
         series = self._reader.series(self._max_buckets)
@@ -167,12 +172,12 @@ class RunMonitor:
             summary=summarize_facts(facts),
             config=facts.config,
             series=series,
-            evaluations=tuple(facts.evaluations),
+            evaluations=facts.evaluations.rows,
             samples=tuple(self._reader.samples(SAMPLES)),
             events=tuple(self._reader.events(EVENTS)),
             checkpoints=tuple(facts.checkpoints),
-            hardware=tuple(self._reader.hardware(HARDWARE)),
-            log_tail=last_lines(self.run.log_path, LOG_LINES),
+            hardware=tuple(facts.hardware),
+            log_tail=self._log.of(_settled(self.run.log_path), lambda: last_lines(self.run.log_path, LOG_LINES)),
             eta_margin=None if eta is None else eta.margin,
             machine=self._reader.machine(MACHINE_BUCKETS),
             detail=self._detail(series),
@@ -183,15 +188,15 @@ class RunMonitor:
         if self._looked_at is None or series.width == 1:
             return None
         first, last = self._looked_at
-        beside = (last - first + 1) // 2
+        beside = min((last - first + 1) // 2, max(0, (DETAIL_LIMIT - (last - first + 1)) // 2))
         detail = self._reader.stretch(max(1, first - beside), last + beside, self._max_buckets)
         return detail if detail.width < series.width and len(detail) else None
 
-    def _read_facts(self, lock: LockState) -> RunFacts:
+    def _read_facts(self, lock: LockState, readings: int = READINGS) -> RunFacts:
         if self._config is None:
             self._config = self.run.read_config()
-        reader = self._reader
-        attempts = reader.attempts()
+        reader, split = self._reader, self._config.evaluation.split
+        attempts, evaluations = reader.attempts(), reader.evaluations()
         facts = RunFacts(
             name=self.run.name,
             config=self._config,
@@ -203,13 +208,13 @@ class RunMonitor:
             pid=lock.pid if lock.held else None,
             degraded=lock.degraded,
             recent=reader.recent_steps(RECENT_STEPS),
-            evaluations=reader.evaluations(),
+            evaluations=self._evaluations.of(evaluations, lambda: read_evaluations(evaluations, split)),
             checkpoints=reader.checkpoints(),
-            pinned=pinned_steps(self.run),
+            pinned=self._pins.of(_settled(self.run.checkpoints_path), lambda: pinned_steps(self.run)),
             last_state=reader.last_state(),
             progress=reader.progress(),
-            hardware=reader.hardware(READINGS),
-            labels=read_labels(self.run),
+            hardware=reader.hardware(readings),
+            labels=self._labels.of(_settled(labels_path(self.run)), lambda: read_labels(self.run)),
         )
         status = self._status(facts, lock)
         if status != "crashed":
@@ -238,6 +243,12 @@ class RunMonitor:
                 degraded=lock.degraded != "",
             )
         )
+
+
+def _settled(path: Path) -> object:
+    """The stamp of a file or folder for whoever keeps what he read of it: never the same in the second after a change, when the next may get the same time."""
+    stamp = _stamp(path)
+    return stamp if time.time() - stamp[1] / 1e9 > 1.0 else object()
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -79,11 +79,6 @@ def _rate_spread(steps: Sequence[StepRow]) -> float:
 
 def _evaluation_seconds(facts: RunFacts, left: int, done: int) -> float:
     """What the evaluations still to come take together, as the ones so far did; the test at the end by its number of sentences' share is unknown and left out."""
-    if not facts.evaluations:
-        return 0.0
-    by_step: dict[int, float] = {}
-    for row in facts.evaluations:
-        by_step[row.step] = by_step.get(row.step, 0.0) + row.seconds
     every = facts.config.evaluation.every
     coming = (done + left) // every - done // every if every else 0
-    return fmean(list(by_step.values())[-10:]) * (coming + (1 if left else 0))
+    return facts.evaluations.seconds * (coming + (1 if left else 0))

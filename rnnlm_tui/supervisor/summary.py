@@ -11,11 +11,7 @@ from statistics import fmean
 
 from rnnlm_tui.contract.metrics import (
     SMOOTHED_STEPS,
-    EvaluationRow,
     StepRow,
-    during_run,
-    evaluations_waited,
-    perplexity,
 )
 from rnnlm_tui.contract.status import (
     DATABASE_KEY,
@@ -24,7 +20,6 @@ from rnnlm_tui.contract.status import (
     MEMORY_KEY,
     BaselineFigures,
     CheckpointFigures,
-    EvaluationFigures,
     ModelFigures,
     PatienceFigures,
     PreparingFigures,
@@ -32,6 +27,7 @@ from rnnlm_tui.contract.status import (
     SourceFigures,
     TrainFigures,
 )
+from rnnlm_tui.supervisor.evaluations import known_perplexity
 from rnnlm_tui.supervisor.facts import RunFacts, newest_fact
 from rnnlm_tui.supervisor.neighbours import others_cores
 from rnnlm_tui.supervisor.reference import reference_figures
@@ -49,7 +45,7 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
     eta = estimate_remaining(facts)
     source_loss = facts.number("source_loss")
     max_steps, epochs, parameters, vocab_size, cores = (facts.number(key) for key in ("max_steps", "epochs", "parameters", "vocab_size", "cores"))
-    judged = during_run(facts.evaluations, config.evaluation.split)
+    evaluations = facts.evaluations
     living = facts.status in LIVING
     return RunSummary(
         run=facts.name,
@@ -81,14 +77,14 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
             vocab_size=None if vocab_size is None else int(vocab_size),
         ),
         train=_train_figures(facts.recent),
-        validation=_evaluation_figures([row for row in facts.evaluations if row.split == "validation"]),
-        test=_evaluation_figures([row for row in facts.evaluations if row.split == "test"]),
-        evaluation=_evaluation_figures(judged),
+        validation=evaluations.validation,
+        test=evaluations.test,
+        evaluation=evaluations.judged,
         baseline=BaselineFigures(
-            perplexity=_perplexity(facts.number("baseline_loss")), validation_perplexity=_perplexity(facts.number("baseline_validation_loss"))
+            perplexity=known_perplexity(facts.number("baseline_loss")), validation_perplexity=known_perplexity(facts.number("baseline_validation_loss"))
         ),
-        source=SourceFigures(perplexity=_perplexity(source_loss)),
-        reference=reference_figures(config, meta, judged[-1].step if judged else None, max_steps / epochs if max_steps and epochs else None),
+        source=SourceFigures(perplexity=known_perplexity(source_loss)),
+        reference=reference_figures(config, meta, evaluations.judged.step, max_steps / epochs if max_steps and epochs else None),
         tokens_per_second=_tokens_per_second(facts.recent) if facts.status == "running" or not living else None,
         eta_seconds=None if eta is None else eta.seconds,
         checkpoints=CheckpointFigures(
@@ -125,25 +121,7 @@ def _train_figures(recent: Sequence[StepRow]) -> TrainFigures:
         return TrainFigures()
     losses = [row.loss for row in recent[-SMOOTHED_STEPS:] if math.isfinite(row.loss)]
     loss = fmean(losses) if losses else None
-    return TrainFigures(loss=loss, perplexity=_perplexity(loss), grad_norm=recent[-1].grad_norm, learning_rate=recent[-1].learning_rate)
-
-
-def _evaluation_figures(rows: Sequence[EvaluationRow]) -> EvaluationFigures:
-    """Of the newest evaluation; the best is taken among those that measured the same set."""
-    if not rows:
-        return EvaluationFigures()
-    newest = rows[-1]
-    finite = [row for row in rows if row.name == newest.name and math.isfinite(row.loss)]
-    best = min(finite, key=lambda row: row.loss, default=None)
-    return EvaluationFigures(
-        name=newest.name,
-        step=newest.step,
-        loss=newest.loss,
-        perplexity=_perplexity(newest.loss),
-        bits_per_byte=newest.bits_per_byte,
-        best_step=None if best is None else best.step,
-        best_perplexity=None if best is None else best.perplexity,
-    )
+    return TrainFigures(loss=loss, perplexity=known_perplexity(loss), grad_norm=recent[-1].grad_norm, learning_rate=recent[-1].learning_rate)
 
 
 def _tokens_per_second(recent: Sequence[StepRow]) -> float | None:
@@ -159,7 +137,7 @@ def _tokens_per_second(recent: Sequence[StepRow]) -> float | None:
 
 def _updated(facts: RunFacts) -> float | None:
     times = [row.time for row in (facts.recent[-1:] or [])]
-    times += [row.time for row in list(facts.evaluations)[-1:]]
+    times += [row.time for row in facts.evaluations.rows[-1:]]
     times += [facts.last_state.time] if facts.last_state is not None else []
     created = facts.number("created")
     return max(times, default=created)
@@ -167,7 +145,7 @@ def _updated(facts: RunFacts) -> float | None:
 
 def _patience(facts: RunFacts) -> PatienceFigures | None:
     limit = facts.config.training.patience
-    return PatienceFigures(waited=evaluations_waited(facts.evaluations), limit=limit) if limit else None
+    return PatienceFigures(waited=facts.evaluations.waited, limit=limit) if limit else None
 
 
 def _ended_by_patience(facts: RunFacts) -> PatienceFigures | None:
@@ -245,7 +223,7 @@ def _message(facts: RunFacts) -> str | None:
         return f"it trains on, {_durable(facts)}; {facts.degraded}" if facts.status == "degraded" else f"{_durable(facts)}; {facts.degraded}"
     patience = _ended_by_patience(facts)
     if patience is not None:
-        best = _evaluation_figures(during_run(facts.evaluations, "validation")).best_step
+        best = facts.evaluations.best_step
         which = "" if best is None else f", the best is of step {best:,}"
         return f"ended early: {patience.waited:,} evaluations without a better validation loss{which}"
     if facts.status == "lost":
@@ -264,7 +242,3 @@ def _steps_left(facts: RunFacts) -> bool:
     """The run has not done all the steps that it was to do."""
     max_steps = facts.number("max_steps")
     return max_steps is not None and bool(facts.recent) and facts.recent[-1].step < max_steps
-
-
-def _perplexity(loss: float | None) -> float | None:
-    return None if loss is None or math.isnan(loss) else perplexity(loss)

@@ -156,6 +156,27 @@ def test_threads_may_share_a_reader_and_one_may_close_it() -> None:
     assert problems == []
 
 
+def test_what_was_read_before_gives_way_to_what_a_later_attempt_wrote() -> None:
+    run = new_run()
+    with RunDatabase(run.database_path) as database, RunReader(run) as reader:
+        begin(database)
+        database.add_steps([step_row(step) for step in range(1, 31)])
+        for step in (10, 20, 30):
+            database.add_evaluation(evaluation_row(step))
+            database.add_sample(sample_row(step))
+        assert ([row.step for row in reader.recent_steps(4)], [row.step for row in reader.samples(2)]) == ([27, 28, 29, 30], [30, 20])
+        assert [row.step for row in reader.evaluations()] == [10, 20, 30]
+        database.add_evaluation(evaluation_row(20, loss=3.5))
+        assert [(row.step, row.loss) for row in reader.evaluations()] == [(10, 4.0), (20, 3.5), (30, 4.0)]
+        attempt = begin(database, start_step=22)
+        assert ([row.step for row in reader.recent_steps(4)], [row.step for row in reader.samples(2)]) == ([19, 20, 21, 22], [20, 10])
+        assert [row.step for row in reader.evaluations()] == [10, 20]
+        database.add_steps([step_row(23, attempt)])
+        database.go_back(attempt, 12)
+        assert [row.step for row in reader.recent_steps(4)] == [9, 10, 11, 12]
+        assert ([row.step for row in reader.evaluations()], [row.step for row in reader.samples(2)]) == ([10], [10])
+
+
 def test_samples_are_found_by_their_step_and_those_of_a_superseded_step_are_none() -> None:
     run = new_run()
     with RunDatabase(run.database_path) as database, RunReader(run) as reader:

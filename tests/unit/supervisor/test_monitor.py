@@ -113,6 +113,35 @@ def test_the_steps_that_are_looked_at_come_in_finer_buckets_where_the_curves_are
     assert monitor.snapshot().detail is None
 
 
+def test_following_a_long_run_reads_only_what_is_new(run: RunDirectory, worker: Worker) -> None:
+    worker.steps(1, 3_000)
+    for step in range(10, 3_001, 10):
+        worker.evaluation(step, 4.0)
+        worker.database.add_event(EventRow(worker.attempt, step, "evaluation", "", time.time()))
+        worker.database.add_hardware(HardwareRow(1.0 + step, 50.0, 20.0, 1, 2, 1, 1))
+    monitor = RunMonitor(run)
+    before = monitor.snapshot()
+    connection = monitor._reader._connection
+    assert connection is not None
+    rows, factory = 0, connection.row_factory
+
+    def counted(cursor: object, row: tuple[object, ...]) -> tuple[object, ...]:
+        nonlocal rows
+        rows += 1
+        return row
+
+    connection.row_factory = counted
+    worker.steps(3_001, 3_002)
+    worker.evaluation(3_002, 3.9)
+    worker.database.add_hardware(HardwareRow(5_000.0, 50.0, 20.0, 1, 2, 1, 1))
+    after = monitor.snapshot()
+    connection.row_factory = factory
+    assert rows < 60
+    assert (after.summary.step, len(after.evaluations), after.summary.evaluation.best_step) == (3_002, 301, 3_002)
+    assert after.evaluations[:-1] == before.evaluations
+    assert all(new is old for new, old in zip(after.events, before.events, strict=True))
+
+
 def test_the_machine_is_there_from_its_first_reading(run: RunDirectory, worker: Worker) -> None:
     monitor = RunMonitor(run)
     assert len(monitor.snapshot().machine) == 0

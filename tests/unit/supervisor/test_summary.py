@@ -11,6 +11,7 @@ import pytest
 
 from rnnlm_tui.contract.config import EvaluationConfig, RunConfig, TrainingConfig
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, StepRow
+from rnnlm_tui.supervisor.evaluations import Evaluations, read_evaluations
 from rnnlm_tui.supervisor.facts import RunFacts
 from rnnlm_tui.supervisor.remaining import Eta, SteadyEta, estimate_remaining
 from rnnlm_tui.supervisor.summary import summarize_facts
@@ -30,7 +31,7 @@ def facts(**changes: object) -> RunFacts:
         started=0.0,
         pid=1,
         recent=[step(number, number * 0.5) for number in range(1, 101)],
-        evaluations=[],
+        evaluations=Evaluations(),
         checkpoints=[],
         last_state=None,
         progress=None,
@@ -63,7 +64,7 @@ def test_a_pause_and_a_jump_of_the_clock_do_not_count() -> None:
 def test_evaluations_to_come_take_what_earlier_ones_took() -> None:
     config = RunConfig(evaluation=EvaluationConfig(every=40))
     rows = [EvaluationRow(1, number, "validation", "validation", 3.0, 10, 1.0, 4.0, 0.0) for number in (40, 80)]
-    eta = estimate_remaining(facts(config=config, evaluations=rows))
+    eta = estimate_remaining(facts(config=config, evaluations=read_evaluations(rows, "validation")))
     assert eta is not None
     assert eta.seconds == pytest.approx(50.0 + 4.0 * (3 + 1))  # at 120, 160 and 200, and the test set at the end
 
@@ -86,8 +87,9 @@ def test_the_training_loss_is_smoothed_over_finite_steps() -> None:
     assert "NaN" not in summary.model_dump_json()
 
 
-def evaluated(*losses: float) -> list[EvaluationRow]:
-    return [EvaluationRow(1, 10 * place, "validation", "validation", loss, 10, 1.0, 4.0, 0.0) for place, loss in enumerate(losses, 1)]
+def evaluated(*losses: float) -> Evaluations:
+    rows = [EvaluationRow(1, 10 * place, "validation", "validation", loss, 10, 1.0, 4.0, 0.0) for place, loss in enumerate(losses, 1)]
+    return read_evaluations(rows, "validation")
 
 
 @pytest.mark.parametrize(
