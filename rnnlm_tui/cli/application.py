@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from rnnlm_tui.cli.arguments import FPS, AsciiOption, FpsOption, NoMouseOption
+from rnnlm_tui.cli.arguments import FPS, THEME, AsciiOption, FpsOption, NoMouseOption, ThemeOption
 from rnnlm_tui.cli.promise import PROMISE, PROMISE_TITLE, PROMISING
-from rnnlm_tui.cli.verbs import FAMILIES, VERBS, Verb
+from rnnlm_tui.cli.verbs import FAMILIES, SIGNING, VERBS, Verb
 
 if TYPE_CHECKING:
     from rnnlm_tui.errors import InputError
@@ -46,7 +46,8 @@ def build() -> VerbGroup:
 
 def start(
     context: typer.Context,
-    ascii_only: AsciiOption = False,
+    ascii_only: AsciiOption = None,
+    theme: ThemeOption = THEME,
     fps: FpsOption = FPS,
     no_mouse: NoMouseOption = False,
     version: Annotated[bool, typer.Option("--version", "-V", help="Show the version and leave.", is_eager=True)] = False,
@@ -60,14 +61,14 @@ def start(
     if context.invoked_subcommand is None:
         from rnnlm_tui.cli.start import open_app
 
-        open_app(None, ascii_only=ascii_only, fps=fps, mouse=not no_mouse)
+        open_app(None, ascii_only=ascii_only, theme=theme, fps=fps, mouse=not no_mouse)
 
 
 def command_of(verb: Verb) -> TyperCommand:
     """The typer command behind a verb."""
     function = verb.load()
     holder = typer.Typer(rich_markup_mode=None, add_completion=False)
-    kind = PromisingCommand if verb.name in PROMISING else TyperCommand
+    kind = PromisingCommand if verb.name in PROMISING else SigningCommand if verb.name in SIGNING else TyperCommand
     holder.command(verb.name.rpartition(" ")[2], cls=kind, help=function.__doc__, context_settings=_settings())(function)
     return cast(TyperCommand, typer.main.get_command(holder))
 
@@ -88,6 +89,18 @@ class PromisingCommand(TyperCommand):
     def format_epilog(self, ctx: object, formatter: object) -> None:  # noqa: ARG002  typer's signature
         """Write the promise."""
         _write_promise(cast(_Formatter, formatter))
+
+
+class SigningCommand(TyperCommand):
+    """A verb whose words may begin with a minus: `tag RUN +a -b`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options, which are flags, by their whole names; what else begins with a minus is a word."""
+        options = {name for parameter in self.get_params(ctx) for name in (*parameter.opts, *parameter.secondary_opts) if name.startswith("-")}
+        if "--" not in args:
+            known = [word for word in args if word in options or word.startswith("--")]
+            args = [*known, "--", *(word for word in args if word not in known)]
+        return super().parse_args(ctx, args)
 
 
 class VerbGroup(TyperGroup):

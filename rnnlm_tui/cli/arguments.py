@@ -22,6 +22,13 @@ def complete_preset(incomplete: str) -> list[str]:
     return [name for name in PRESETS if name.startswith(incomplete)]
 
 
+def complete_theme(incomplete: str) -> list[str]:
+    """The names of colours that begin so, for the shell's completion."""
+    from rnnlm_tui.tui.terminal_kind import COLOUR_NAMES
+
+    return [name for name in (THEME, *COLOUR_NAMES) if name.startswith(incomplete)]
+
+
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or the beginning of one.", show_default=False, autocompletion=complete_run)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 PresetOption = Annotated[
@@ -36,8 +43,27 @@ ConfigOption = Annotated[
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one field, such as training.seed=3; may be repeated.", show_default=False)
 ]
-AsciiOption = Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters alone.")]
+AsciiOption = Annotated[
+    bool | None,
+    typer.Option("--ascii/--no-ascii", help="Draw with ASCII characters alone, or never; by itself where braille can't be shown.", show_default=False),
+]
 FpsOption = Annotated[float, typer.Option("--fps", metavar="N", help="Repaints a second at most.")]
 FPS = 2.0
 """Repaints a second that an SSH link carries with ease."""
+ThemeOption = Annotated[
+    str,
+    typer.Option(
+        "--theme", metavar="NAME", help="Colours: auto, dark, light, ansi-dark, ansi-light (the terminal's 16) or none.", autocompletion=complete_theme
+    ),
+]
+THEME = "auto"
+"""By what the terminal says of itself."""
 NoMouseOption = Annotated[bool, typer.Option("--no-mouse", help="Leave the mouse to the terminal.")]
+
+
+def check_fps(fps: float) -> None:
+    """Raise InputError for `--fps` that no screen can show."""
+    if not 0.1 <= fps <= 60:
+        from rnnlm_tui.errors import InputError
+
+        raise InputError(f"--fps is {fps:g}, must be 0.1 … 60")

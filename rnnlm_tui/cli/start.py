@@ -6,35 +6,43 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from rnnlm_tui.cli.arguments import FPS, AsciiOption, FpsOption, NoMouseOption, RunArgument
+from rnnlm_tui.cli.arguments import FPS, THEME, AsciiOption, FpsOption, NoMouseOption, RunArgument, ThemeOption, check_fps
 from rnnlm_tui.tui.sizes import SMALLEST
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.run_directory import RunDirectory
 
 
-def open_run(run: RunArgument, ascii_only: AsciiOption = False, fps: FpsOption = FPS, no_mouse: NoMouseOption = False) -> None:
+def open_run(run: RunArgument, ascii_only: AsciiOption = None, theme: ThemeOption = THEME, fps: FpsOption = FPS, no_mouse: NoMouseOption = False) -> None:
     """Open the app on a run."""
     from rnnlm_tui.store.runs import find_run
 
-    open_app(find_run(run), ascii_only=ascii_only, fps=fps, mouse=not no_mouse)
+    open_app(find_run(run), ascii_only=ascii_only, theme=theme, fps=fps, mouse=not no_mouse)
 
 
-def open_app(run: RunDirectory | None, pane: str | None = None, *, ascii_only: bool = False, fps: float = FPS, mouse: bool = True) -> NoReturn:
+def open_app(
+    run: RunDirectory | None, pane: str | None = None, *, ascii_only: bool | None = None, theme: str = THEME, fps: float = FPS, mouse: bool = True
+) -> NoReturn:
     """Give the terminal to the app until it is left.
 
     Raises:
         TerminalError: no terminal, or one that is too small.
-        InputError: `fps` that no screen can show.
+        InputError: `fps` that no screen can show, colours that there are not.
     """
+    import os
+
     from rnnlm_tui.errors import InputError
+    from rnnlm_tui.tui.terminal_kind import COLOUR_NAMES, terminal_kind
 
     check_terminal()
-    if not 0.1 <= fps <= 60:
-        raise InputError(f"--fps is {fps:g}, must be 0.1 … 60")
+    check_fps(fps)
+    if theme not in (THEME, *COLOUR_NAMES):
+        raise InputError(f"--theme is {theme}, must be {THEME}, {', '.join(COLOUR_NAMES[:-1])} or {COLOUR_NAMES[-1]}")
+    if terminal_kind(os.environ).depth == "256":  # Textual counts 16 in many that have 256
+        os.environ.setdefault("TEXTUAL_COLOR_SYSTEM", "256")
     from rnnlm_tui.tui.app import run_app
 
-    raise typer.Exit(run_app(run, pane, ascii=ascii_only, fps=fps, mouse=mouse))
+    raise typer.Exit(run_app(run, pane, ascii=ascii_only, fps=fps, mouse=mouse, colours=theme))
 
 
 def check_terminal() -> None:

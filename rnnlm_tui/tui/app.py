@@ -27,6 +27,7 @@ from rnnlm_tui.tui.colours import COLOUR_WORDS, colour_name
 from rnnlm_tui.tui.commands import ActionCommands
 from rnnlm_tui.tui.laboratory import LaboratoryApp
 from rnnlm_tui.tui.messages import ComparedChanged, MachineSeen, Noticed, RunsChanged, SnapshotChanged
+from rnnlm_tui.tui.newest_size import at_size, terminal_size
 from rnnlm_tui.tui.screens.checkpoints import CheckpointsScreen
 from rnnlm_tui.tui.screens.compare import CompareScreen
 from rnnlm_tui.tui.screens.config import ConfigScreen
@@ -90,7 +91,8 @@ class RnnlmApp(LaboratoryApp):
             vars(self)["DEFAULT_MODE"] = pane or "train"  # before Textual makes the first screen, so that no other is built and thrown away
         super().__init__(run, ascii_only=ascii_only, fps=fps, services=services, settings=settings)
         self._sizes_told = 0
-        self._appearance = Appearance(kind or TerminalKind("256", light=False, braille=True), self.settings, colours=colours, ascii_only=ascii_only)
+        self.appearance = Appearance(kind or TerminalKind("16 million", light=False, braille=True), self.settings, colours=colours, ascii_only=ascii_only)
+        self.no_color = self.no_color or self.appearance.colours == "none"
         self.animation_level = "none"
         self.register_theme(THEME)
         self.theme = THEME.name
@@ -101,16 +103,19 @@ class RnnlmApp(LaboratoryApp):
         if not self.is_headless:
             hangup.leave_on_hangup(self.leave_at_once)
         self.set_interval(STALLED_SECONDS, self._tell_the_time)
+        self._follow_compared()
         self.run_worker(threads.to_thread(self.watcher.loop), group="watch", exit_on_error=True)
         if self.run_directory is not None:
             self.watcher.open(self.run_directory)
-        if hint := self._appearance.hint():
+        if hint := self.appearance.hint():
             self.notify(hint, timeout=12, markup=False)
 
     async def on_event(self, event: Event) -> None:
         """Textual's way for everything that happens: a key ends what was said before it; another size of the terminal, or the same one again, has cost it what stood there."""
         if isinstance(event, Key) and self.pane_screen is not None:
             self.pane_screen.end_notice()
+        if isinstance(event, Resize) and self._driver is not None and (size := terminal_size(self._driver)):
+            event = at_size(event, size)
         await super().on_event(event)
         if isinstance(event, Resize):
             self._sizes_told += 1
@@ -139,7 +144,7 @@ class RnnlmApp(LaboratoryApp):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Every line of every widget passes these, and none of Textual's: its own way without colour are greys."""
-        return self._appearance.filters
+        return self.appearance.filters
 
     def on_snapshot_changed(self, message: SnapshotChanged) -> None:
         if self.run_directory is None or message.snapshot.summary.run != self.run_directory.name:
@@ -199,11 +204,9 @@ class RnnlmApp(LaboratoryApp):
             self.push_screen(HelpScreen(self.pane_screen.PANE, ascii_only=self.ascii_only))
 
     def action_next_theme(self) -> None:
-        colours = self._appearance.next()
-        repaint(self)
-        self._paint_anew()
+        self.use_colours(self.appearance.next())
         self.remember()
-        self.say(f"colours: {COLOUR_WORDS[colours]}")
+        self.say(f"colours: {COLOUR_WORDS[self.appearance.colours]}")
 
     def action_pause(self) -> None:
         status = self.snapshot.summary.status if self.snapshot else None
@@ -260,6 +263,13 @@ class RnnlmApp(LaboratoryApp):
         self.watcher.close()
         self.exit(0)
 
+    def use_colours(self, colours: ColourName) -> None:
+        """Draw in these from now on."""
+        self.appearance.use(colours)
+        self.no_color = colours == "none"
+        repaint(self)
+        self._paint_anew()
+
     def _paint_anew(self) -> None:
         """Everything that shows. Textual does so for another size alone: a window that was made smaller and large again at once stays half empty."""
         if self.pane_screen is not None:
@@ -267,7 +277,9 @@ class RnnlmApp(LaboratoryApp):
         self.screen.refresh()
 
     def _tell_the_time(self) -> None:
-        """Nothing changes in a stalled run, or one that prepares, but for how long."""
+        """Nothing changes in a stalled run, or one that prepares, but for how long. A size that still waits to be told does so for good: Textual's timer for it never ticks if it starts late."""
+        if self._resize_event is not None:
+            self._check_resize()
         if self.snapshot is not None and self.snapshot.summary.status in ("stalled", "degraded", "lost", "preparing") and self.pane_screen is not None:
             self.pane_screen.refresh_frame()
 

@@ -48,6 +48,7 @@ async def until(pilot: Pilot[int], condition: Callable[[], object]) -> None:
     """Wait for the condition, with a deadline."""
     end = monotonic() + DEADLINE
     while not condition():
+        assert pilot.app._exception is None, f"the app failed: {pilot.app._exception!r}"
         assert monotonic() < end, f"waited {DEADLINE:g} s in vain; the screen:\n{text_of(pilot.app)}"
         await pilot.pause()
         await asyncio.sleep(0.01)

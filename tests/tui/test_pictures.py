@@ -1,8 +1,7 @@
-"""Every screen of the app as text, compared with the file beside it. RNNLM_TUI_REWRITE=1 writes the files anew; look at the difference before committing it."""
+"""Every screen of the app as a text file with its colours, without colour and in ASCII: `pictures.py` tells the form and how the files are written anew."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,10 @@ from rnnlm_tui.tui.actions import Pane
 from tests.tui import fakes
 from tests.tui.book_run import book_run
 from tests.tui.fakes import FakeServices, make_snapshot, make_summary, preparing
-from tests.tui.support import lines_of, running_app, with_runs
+from tests.tui.pictures import SIZES, assert_ascii_picture, assert_picture
+from tests.tui.support import running_app, with_runs
 
 PICTURES = Path(__file__).parent / "snapshots"
-SIZES = ((80, 24), (120, 40), (200, 60))
 NOW = fakes.START + 99
 
 
@@ -60,23 +59,22 @@ STATES: dict[str, tuple[Pane, RunSnapshot | None, tuple[str, ...]]] = {
 @pytest.fixture(autouse=True)
 def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ages that are the same each time, and a home that is named the same."""
-    for module in ("identity", "runs_table"):
+    for module in ("identity", "run_columns"):
         monkeypatch.setattr(f"rnnlm_tui.tui.widgets.{module}.time", lambda: NOW)
     monkeypatch.setenv("RNNLM_TUI_HOME", "/data/rnnlm-tui")
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("signs", ["", "-ascii"])
 @pytest.mark.parametrize("name", STATES)
-async def test_screen_is_as_in_its_picture(name: str, size: tuple[int, int]) -> None:
+async def test_screen_is_as_in_its_picture(name: str, signs: str, size: tuple[int, int]) -> None:
     pane, snapshot, keys = STATES[name]
     services = several_runs(snapshot) if snapshot is not None else FakeServices()
-    async with running_app(services, run="plain-otter" if snapshot is not None else None, pane=pane, size=size) as (app, pilot):
+    async with running_app(services, run="plain-otter" if snapshot is not None else None, pane=pane, size=size, ascii_only=bool(signs)) as (app, pilot):
         await pilot.press(*keys)
         await pilot.pause()
-        lines = lines_of(app)
-    assert len(lines) == size[1]
-    path = PICTURES / f"{name}-{size[0]}x{size[1]}.txt"
-    if os.environ.get("RNNLM_TUI_REWRITE") == "1":
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    assert lines == path.read_text(encoding="utf-8").splitlines()
+        path = PICTURES / f"{name}-{size[0]}x{size[1]}{signs}.txt"
+        if signs:
+            assert_ascii_picture(app, path)
+        else:
+            assert_picture(app, path)

@@ -10,12 +10,10 @@ from rich.style import Style
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
-from rnnlm_tui.tui.widgets.palette import BACKGROUND, ink
+from rnnlm_tui.tui.newest_size import NewestSize
+from rnnlm_tui.tui.widgets.palette import BACKGROUND, GREY, ink
 
 ResultT = TypeVar("ResultT")
-
-GREY = "#4e4e4e"
-"""What lies below an overlay: one of the 256, for a blend would fall beside them."""
 
 
 class GreyScreen:
@@ -31,7 +29,7 @@ class GreyScreen:
             yield Segment(text, underlined if style is not None and style.underline else bare, control)
 
 
-class Overlay(ModalScreen[ResultT]):
+class Overlay(NewestSize, ModalScreen[ResultT]):
     """A modal screen over greyed-out cells; `q` closes it as `esc` does, for escape waits."""
 
     DEFAULT_CSS = """
@@ -39,7 +37,8 @@ class Overlay(ModalScreen[ResultT]):
     """
 
     def render(self) -> RenderableType:
-        below = [screen for screen in self.app.screen_stack if screen is not self]
+        stack = self.app.screen_stack
+        below = stack[: stack.index(self)] if self in stack else []
         return GreyScreen(below[-1]) if below else super().render()
 
 

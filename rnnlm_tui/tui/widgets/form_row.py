@@ -23,9 +23,6 @@ from rnnlm_tui.tui.widgets.safe_text import SafeInput
 LEAD, MARK, LABEL, CURSOR, BOX = 14, 2, 15, 1, 13
 """Columns of a row: the section's name where the form is wide, the mark of a change, the label, `›`, the value."""
 
-LABEL_COLOUR = "#a8a8a8"
-"""Between a value and its unit."""
-
 
 @dataclass(frozen=True, slots=True)
 class FieldState:
@@ -218,7 +215,7 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
 
     def _line(self) -> Content:
         state, active = self.state, self._active
-        label_style = f"bold {palette.BRIGHT}" if active else palette.BASELINE if state.idle else LABEL_COLOUR
+        label_style = f"bold {palette.BRIGHT}" if active else palette.BASELINE if state.idle else palette.LABEL
         mark = Content.styled("● ", palette.WARN) if state.changed else Content("  ")
         cursor = Content.styled("›", f"bold {palette.TRAIN}") if active else Content(" ")
         return mark + Content.styled(self.field.title[:LABEL].ljust(LABEL), label_style) + cursor + self._box() + self._notes()

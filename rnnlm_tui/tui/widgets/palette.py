@@ -15,8 +15,16 @@ BORDER = "#444444"
 FOCUS = "#5fd7ff"
 BRIGHT = "#ffffff"
 """Values; labels are DIM, running text is TEXT."""
+NEARLY_BRIGHT = "#eeeeee"
+"""What a person types."""
 TEXT = "#d0d0d0"
+LABEL = "#a8a8a8"
+"""Names of fields in a form."""
 DIM = "#808080"
+FAINT = "#626262"
+"""What is said about a text, between texts."""
+GREY = "#4e4e4e"
+"""What lies below an overlay, and bands of no colour of their own: one of the 256, for a blend would fall beside them."""
 TRAIN = "#5fd7ff"
 RAW = "#005f87"
 """The band of raw points under a smoothed curve of colour TRAIN; `band_of` gives the band of the others."""
@@ -60,7 +68,7 @@ def word_colour(status: RunStatus) -> str:
 
 def band_of(colour: str) -> str:
     """The dim colour of the raw points under a curve of `colour`."""
-    return {TRAIN: RAW, VALIDATION: "#875f00", THIRD: "#5f5f87", GOOD: "#005f00", WARN: "#5f5f00", BAD: "#5f0000"}.get(colour, "#4e4e4e")
+    return {TRAIN: RAW, VALIDATION: "#875f00", THIRD: "#5f5f87", GOOD: "#005f00", WARN: "#5f5f00", BAD: "#5f0000"}.get(colour, GREY)
 
 
 @lru_cache(maxsize=512)

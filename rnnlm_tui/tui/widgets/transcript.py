@@ -11,12 +11,11 @@ from textual.events import MouseScrollDown, MouseScrollUp
 from textual.strip import Strip
 
 from rnnlm_tui.tui.widgets.content import plain
-from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, TEXT, TRAIN
+from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, FAINT, TEXT, TRAIN
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.wrapped_text import WrappedText
 
 KEPT_ENTRIES = 200
-META_COLOUR = "#626262"
 ROOMY_LINES = 20
 """From this height on, entries tell their tokens and seed."""
 
@@ -161,7 +160,7 @@ class Transcript(Panel, can_focus=True):
         if entry.error:
             rows.append(Content.assemble("  ", ("✗ ", BAD), (plain(entry.error, limit=self._text_width - 2, newlines="space"), TEXT)))
         if roomy and entry.meta:
-            rows.append(Content.assemble("  ", (plain(entry.meta, limit=self._text_width), META_COLOUR)))
+            rows.append(Content.assemble("  ", (plain(entry.meta, limit=self._text_width), FAINT)))
         return rows
 
     @property

@@ -1,0 +1,202 @@
+"""The app in other colours than the dark ones it is drawn in: a table for each kind of terminal, and the filter that puts it on everything that goes out.
+
+Widgets know one palette, exact values of xterm's 256. What leaves for the terminal passes one filter, which gives each of those values
+the table's one: so nothing is ever blended, and a widget need not know which colours its reader has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from rich.color import Color as RichColor
+from rich.segment import Segment
+from rich.style import Style
+from textual.color import Color
+from textual.filter import LineFilter
+
+from rnnlm_tui.tui.terminal_kind import COLOUR_NAMES, ColourName
+from rnnlm_tui.tui.widgets import palette
+
+
+@dataclass(frozen=True, slots=True)
+class Tone:
+    """What stands for one value of the palette."""
+
+    colour: str | None
+    """Rich's name of it; None: the terminal's own."""
+    dim: bool = False
+    """Written at half brightness."""
+    reverse: bool = False
+    """As a background: signs and ground change places."""
+    underline: bool = False
+    """As a background: what stands on it is underlined."""
+
+
+Table = Mapping[str, Tone]
+"""From a value of the palette (`#rrggbb`) to its tone."""
+
+_OWN, _FAINT = Tone(None), Tone(None, dim=True)
+
+
+def _table(*rows: tuple[str | Tone, tuple[str, ...]]) -> Table:
+    """A tone or its colour, and the values that it stands for."""
+    return {value: Tone(tone) if isinstance(tone, str) else tone for tone, values in rows for value in values}
+
+
+_BANDS = {colour: palette.band_of(colour) for colour in (palette.VALIDATION, palette.THIRD, palette.GOOD, palette.WARN, palette.BAD)}
+_WHITES = (palette.BRIGHT, palette.NEARLY_BRIGHT)
+_FAINT_WORDS = (palette.DIM, palette.FAINT, palette.BASELINE)
+_PINK, _BLUE, _TAN = palette.MARK_COLOURS[5:]
+
+LIGHT: Table = _table(
+    ("#eeeeee", (palette.BACKGROUND,)),
+    ("#e4e4e4", (palette.FIELD,)),
+    ("#d7d7d7", (palette.SELECTED,)),
+    ("#b2b2b2", (palette.BORDER,)),
+    ("#303030", (palette.TEXT, palette.LABEL)),
+    ("#000000", _WHITES),
+    ("#585858", _FAINT_WORDS),
+    ("#a8a8a8", (palette.GREY,)),
+    ("#005faf", (palette.FOCUS, palette.TRAIN)),
+    ("#87afd7", (palette.RAW,)),
+    ("#af5f00", (palette.VALIDATION,)),
+    ("#d7af87", (_BANDS[palette.VALIDATION],)),
+    ("#8700af", (palette.THIRD,)),
+    ("#af87af", (_BANDS[palette.THIRD],)),
+    ("#005f00", (palette.GOOD,)),
+    ("#87af87", (_BANDS[palette.GOOD],)),
+    ("#5f5f00", (palette.WARN,)),
+    ("#afaf5f", (_BANDS[palette.WARN],)),
+    ("#af0000", (palette.BAD,)),
+    ("#d78787", (_BANDS[palette.BAD],)),
+    ("#af005f", (_PINK,)),
+    ("#5f00ff", (_BLUE,)),
+    ("#875f00", (_TAN,)),
+)
+"""For bright backgrounds: exact values of the 256 too."""
+
+ANSI_DARK: Table = _table(
+    (_OWN, (palette.BACKGROUND, palette.FIELD, palette.TEXT, palette.LABEL)),
+    ("bright_black", (palette.SELECTED,)),
+    (_FAINT, (palette.BORDER, palette.GREY, *_FAINT_WORDS)),
+    ("bright_white", _WHITES),
+    ("bright_cyan", (palette.FOCUS, palette.TRAIN)),
+    ("blue", (palette.RAW,)),
+    ("yellow", (palette.VALIDATION,)),
+    (Tone("yellow", dim=True), (_BANDS[palette.VALIDATION], _BANDS[palette.WARN])),
+    ("bright_magenta", (palette.THIRD,)),
+    ("magenta", (_BANDS[palette.THIRD], _PINK)),
+    ("bright_blue", (_BLUE,)),
+    ("white", (_TAN,)),
+    ("bright_green", (palette.GOOD,)),
+    ("green", (_BANDS[palette.GOOD],)),
+    ("bright_yellow", (palette.WARN,)),
+    ("bright_red", (palette.BAD,)),
+    ("red", (_BANDS[palette.BAD],)),
+)
+"""For the 16 colours that each terminal has its own of. Faint words are at half brightness: bright black is the background itself in some."""
+
+ANSI_LIGHT: Table = _table(
+    (_OWN, (palette.BACKGROUND, palette.FIELD, palette.TEXT, palette.LABEL, *_WHITES)),
+    ("white", (palette.SELECTED,)),
+    (_FAINT, (palette.BORDER, palette.GREY, *_FAINT_WORDS)),
+    ("blue", (palette.FOCUS, palette.TRAIN)),
+    ("cyan", (palette.RAW,)),
+    ("magenta", (palette.VALIDATION,)),
+    (Tone("magenta", dim=True), (_BANDS[palette.VALIDATION],)),
+    ("cyan", (palette.THIRD,)),
+    (Tone("cyan", dim=True), (_BANDS[palette.THIRD],)),
+    ("green", (palette.GOOD,)),
+    (Tone("green", dim=True), (_BANDS[palette.GOOD],)),
+    ("red", (palette.WARN, palette.BAD)),
+    ("bright_red", (_PINK,)),
+    ("bright_blue", (_BLUE,)),
+    ("bright_magenta", (_TAN,)),
+    (Tone("red", dim=True), (_BANDS[palette.WARN], _BANDS[palette.BAD])),
+)
+"""The same on a bright background: none of the six that vanish on white."""
+
+NONE: Table = _table(
+    (_OWN, (palette.BACKGROUND, palette.FIELD, palette.TEXT, palette.LABEL, *_WHITES)),
+    (Tone(None, underline=True), (palette.SELECTED,)),
+    (_OWN, (palette.FOCUS, palette.TRAIN, palette.VALIDATION, palette.THIRD, palette.GOOD, palette.WARN, palette.BAD, _PINK, _BLUE, _TAN)),
+    (_FAINT, (palette.BORDER, palette.GREY, *_FAINT_WORDS, *_BANDS.values())),
+    (Tone(None, dim=True, reverse=True), (palette.RAW,)),
+)
+"""No colour at all: words, signs, bold and half brightness tell everything; a selected row is underlined, marked text inverse."""
+
+DARK: Table = _table(*((value, (value,)) for value in LIGHT))
+"""The palette itself."""
+
+TABLES: Mapping[ColourName, Table] = {"dark": DARK, "light": LIGHT, "ansi-dark": ANSI_DARK, "ansi-light": ANSI_LIGHT, "none": NONE}
+"""Every choice, in the order that they are gone through."""
+
+COLOUR_WORDS: Mapping[ColourName, str] = {
+    "dark": "dark", "light": "light", "ansi-dark": "the terminal's 16, dark", "ansi-light": "the terminal's 16, light", "none": "none",
+}  # fmt: skip
+"""What is said of each."""
+
+
+def colour_name(text: object) -> ColourName | None:
+    """The choice of that name; None: there is none."""
+    return next((name for name in COLOUR_NAMES if name == text), None)
+
+
+LEVELS = (0, 95, 135, 175, 215, 255)
+"""Of red, green and blue in the cube of xterm's 256."""
+
+
+def xterm_number(value: str) -> int | None:
+    """The number, 16 to 255, of a colour (`#rrggbb`) that is exactly one of xterm's 256; None: it is none of them."""
+    red, green, blue = Color.parse(value).rgb
+    if red == green == blue and red % 10 == 8 and 8 <= red <= 238:
+        return 232 + (red - 8) // 10
+    if {red, green, blue} <= set(LEVELS):
+        return 16 + 36 * LEVELS.index(red) + 6 * LEVELS.index(green) + LEVELS.index(blue)
+    return None
+
+
+class Paint(LineFilter):
+    """Put first among an app's line filters: each value of the palette as the table has it. A value that no table knows falls on the nearest that it knows."""
+
+    def __init__(self, table: Table, *, numbers: bool = False) -> None:
+        """With `numbers` colours go out by their number of the 256: Rich, given their values, puts half of the greys one step beside them."""
+        super().__init__()
+        self._table = {value: _by_number(tone) for value, tone in table.items()} if numbers else table
+        self._styles: dict[Style | None, Style] = {None: Style()}
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002 (Textual's)
+        """The same cells in other colours."""
+        styles = self._styles
+        painted: list[Segment] = []
+        for text, style, control in segments:
+            if style not in styles:
+                styles[style] = self._painted(style) if style is not None else Style()
+            painted.append(Segment(text, styles[style], control))
+        return painted
+
+    def _painted(self, style: Style) -> Style:
+        over, under, inverse = style.color, style.bgcolor, bool(style.reverse)
+        if over is not None and under is not None and over.triplet is not None and over.triplet.hex == palette.BACKGROUND:
+            over, under, inverse = under, over, not inverse  # words in the background's colour: what stands inverse in any table
+        sign, ground = self._tone(over), self._tone(under)
+        return Style(
+            color=sign.colour, bgcolor=ground.colour, bold=style.bold, dim=sign.dim and not ground.reverse, reverse=inverse != ground.reverse,
+            italic=style.italic, underline=style.underline or ground.underline, strike=style.strike,
+        )  # fmt: skip
+
+    def _tone(self, colour: RichColor | None) -> Tone:
+        if colour is None or colour.triplet is None:
+            return Tone(None if colour is None or colour.is_default else colour.name)
+        tone = self._table.get(colour.triplet.hex)
+        if tone is None:
+            red, green, blue = colour.triplet
+            nearest = min(self._table, key=lambda value: sum((a - b) ** 2 for a, b in zip(Color.parse(value).rgb, (red, green, blue), strict=True)))
+            tone = self._table[nearest]
+        return tone
+
+
+def _by_number(tone: Tone) -> Tone:
+    number = xterm_number(tone.colour) if tone.colour is not None and tone.colour.startswith("#") else None
+    return tone if number is None else replace(tone, colour=f"color({number})")
