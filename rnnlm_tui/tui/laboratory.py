@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from textual.app import App
 
 from rnnlm_tui.contract.presets import DEMO
+from rnnlm_tui.contract.status import LIVING
 from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.tui import remembered, steering
 from rnnlm_tui.tui.actions import Pane
@@ -63,7 +64,7 @@ class LaboratoryApp(App[int]):
         """Whether settings are being written down, and whether they have changed since."""
         self._sampler_lock = asyncio.Lock()
         self.alerting = Alerting(self)
-        self.watcher = Watcher(self.services, self.post_message, fps=fps)
+        self.watcher = Watcher(self.services, self.post_message, fps=fps, reads_machine=self._reads_machine)
 
     @property
     def pane_screen(self) -> PaneScreen | None:
@@ -237,6 +238,11 @@ class LaboratoryApp(App[int]):
 
     def action_alerts(self) -> None:
         self.alerting.toggle()
+
+    def _reads_machine(self) -> bool:
+        """Whether the machine shows and no worker reads it; asked by the watching thread."""
+        snapshot = self.snapshot
+        return self.current_mode == "train" and self.app_focus and snapshot is not None and snapshot.summary.status not in LIVING
 
     def write_to_terminal(self, sequence: str) -> None:
         """What is no part of the picture; nothing where there is no terminal."""

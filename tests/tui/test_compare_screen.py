@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from textual.pilot import Pilot
 
 from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.compare import CompareScreen
+from rnnlm_tui.tui.widgets.axes import AXES
+from rnnlm_tui.tui.widgets.compare_data import COMPARED_CHARTS, ComparedRun
 from rnnlm_tui.tui.widgets.marks import Marks
 from tests.tui.fakes import FakeServices, make_snapshot
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
@@ -77,3 +80,104 @@ async def test_nothing_is_followed_once_the_screen_is_left() -> None:
     async with comparing(services, "plain-otter", "brisk-heron") as (app, pilot):
         await pilot.press("escape")
         await until(pilot, lambda: app.current_mode == "runs" and {"plain-otter", "brisk-heron"} <= set(services.closed_monitors))
+
+
+async def test_runs_on_other_text_say_that_perplexities_do_not_compare() -> None:
+    other = parse_config(merge(DEMO, {"tokenizer.vocab_size": 512}))
+    services = with_runs(make_snapshot(), make_snapshot(name="brisk-heron", config=other))
+    async with comparing(services, "plain-otter", "brisk-heron") as (app, pilot):
+        await until(pilot, lambda: "don't compare" in text_of(app))
+        assert "Δ best" not in text_of(app)
+        assert not any("★" in line for line in lines_of(app) if "brisk-heron" in line and line.startswith("│"))
+
+
+async def test_eight_runs_have_a_line_each_and_the_rest_of_the_table_is_scrolled_to() -> None:
+    names = [f"run-{index}" for index in range(8)]
+    configs = [parse_config(merge(DEMO, {"model.hidden_size": 64 + 8 * index, "model.embedding_dim": 64 + 8 * index})) for index in range(8)]
+    services = with_runs(make_snapshot(), *(make_snapshot(name=name, config=config) for name, config in zip(names, configs, strict=True)))
+    async with comparing(services, *names) as (app, pilot):
+        await until(pilot, lambda: "H ● run-7" in text_of(app))
+        assert "more" in lines_of(app)[22]
+        assert "model.hidden_size" not in text_of(app)
+        await pilot.press("pagedown")
+        await until(pilot, lambda: "model.hidden_size" in text_of(app))
+        assert "120" in next(line for line in lines_of(app) if "model.hidden_size" in line)
+        await pilot.press("pageup")
+        await until(pilot, lambda: "best ppl" in text_of(app))
+
+
+async def test_the_cursor_shows_every_run_at_its_step_and_esc_goes_back_in_stages() -> None:
+    async with comparing(two_runs(), "plain-otter", "brisk-heron") as (app, pilot):
+        await pilot.press("home", "right", "right")
+        await until(pilot, lambda: "A 805 @100" in lines_of(app)[2] and " 138 " in lines_of(app)[14])
+        await pilot.press("z")
+        await until(pilot, lambda: "best ppl" not in text_of(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: "@100" not in lines_of(app)[2])
+        assert app.current_mode == "compare"
+        await pilot.press("escape")
+        await until(pilot, lambda: "best ppl" in text_of(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: app.current_mode == "runs")
+
+
+async def test_the_wall_axis_of_runs_counts_from_the_start_of_each() -> None:
+    async with comparing(two_runs(), "plain-otter", "brisk-heron") as (app, pilot):
+        for label in ("tokens", "epoch", "active time", "since start", "step"):
+            await pilot.press("x")
+            await until(pilot, lambda label=label: f" {label} " in text_of(app))  # type: ignore[misc]
+
+
+async def test_letters_tell_the_curves_apart_without_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with comparing(two_runs(), "plain-otter", "brisk-heron", size=(120, 40)) as (app, pilot):
+        await until(pilot, lambda: "differs in" in text_of(app))
+        inside = "\n".join(line[8:] for line in lines_of(app)[3:30])
+        assert inside.count("A") >= 3
+        assert inside.count("B") >= 3
+
+
+async def test_ascii_letters_draw_the_curves() -> None:
+    async with comparing(two_runs(), "plain-otter", "brisk-heron", ascii_only=True) as (app, pilot):
+        await until(pilot, lambda: "differs in" in text_of(app))
+        inside = "\n".join(line[8:70] for line in lines_of(app)[3:9])
+        assert inside.count("A") >= 5
+        assert inside.count("B") >= 5
+        assert not any(ord(sign) > 127 for sign in inside)
+
+
+async def test_the_points_of_the_chart_are_written_to_a_file_named_after_it() -> None:
+    services = two_runs()
+    async with comparing(services, "plain-otter", "brisk-heron") as (app, pilot):
+        await pilot.press("w")
+        await until(pilot, lambda: "written to" in lines_of(app)[-1])
+    ((name, text),) = services.saved
+    assert name == "compare-validation.csv"
+    assert {"plain-otter", "brisk-heron"} <= set(text.replace(",", "\n").replace('"', "").splitlines())
+
+
+async def test_a_run_that_can_not_be_read_is_told_and_leaves_the_others() -> None:
+    services = two_runs()
+    services.runs = services.runs[:1]
+    async with running_app(services, pane="runs") as (app, pilot):
+        app.marks = Marks(("plain-otter", "brisk-heron"))
+        app.open_pane("compare")
+        await until(pilot, lambda: [snapshot.summary.run for snapshot in app.compared] == ["plain-otter"])
+        await until(pilot, lambda: "A ● plain-otter" in text_of(app))
+
+
+async def test_compared_runs_come_back_at_the_next_start() -> None:
+    services = two_runs()
+    app = RnnlmApp(services.run("plain-otter"), "compare", fps=20.0, services=services, settings={"marked": ["plain-otter", "brisk-heron"]})
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "B ✓ brisk-heron" in text_of(app))
+
+
+def test_bits_and_speed_of_runs_carry_letters_colours_and_newest_values() -> None:
+    runs = [ComparedRun("A", "#5fd7ff", make_snapshot()), ComparedRun("B", "#d787ff", make_snapshot("finished", 4_754, name="brisk-heron"))]
+    for data in COMPARED_CHARTS.values():
+        for axis in AXES:
+            drawn = data(runs, axis)
+            assert [(series.marker, series.colour) for series in drawn.series] == [("A", "#5fd7ff"), ("B", "#d787ff")]
+            assert all(list(series.x) == sorted(series.x) for series in drawn.series)
+    assert [series.current for series in COMPARED_CHARTS["compare-speed"](runs, "step").series] == ["27.6k", ""]

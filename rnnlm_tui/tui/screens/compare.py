@@ -15,7 +15,7 @@ from rnnlm_tui.tui.screens.charted import ChartedScreen
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.axes import AXES, Axis
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
-from rnnlm_tui.tui.widgets.compare_data import COMPARED_CHARTS, Compared, ComparedRun, differences, span
+from rnnlm_tui.tui.widgets.compare_data import COMPARED_CHARTS, Compared, ComparedRun, comparison, span
 from rnnlm_tui.tui.widgets.compare_layout import compare_arrangement
 from rnnlm_tui.tui.widgets.compare_tables import ComparedRunsPanel
 from rnnlm_tui.tui.widgets.train_layout import Placed, Places
@@ -64,7 +64,7 @@ class CompareScreen(ChartedScreen):
         if runs or not self.lab.marked:
             placed.uncover()
         self.take_view()
-        self.query_one(ComparedRunsPanel).show(runs, differences(runs))
+        self.query_one(ComparedRunsPanel).show(runs, comparison(runs) if runs else None)
         places = self._places(self.app.size)
         placed.place(places)
         axis = cast(Axis, self.view.axis)

@@ -18,7 +18,7 @@ Axis = Literal["step", "tokens", "epoch", "active", "wall"]
 AXES: tuple[Axis, ...] = ("step", "tokens", "epoch", "active", "wall")
 AXIS_LABELS: dict[Axis, str] = {"step": "step", "tokens": "tokens", "epoch": "epoch", "active": "active time", "wall": "time of day"}
 """As they stand in the bottom edge of a chart."""
-AXIS_FORMATS: dict[Axis, XFormat] = {"step": "count", "tokens": "count", "epoch": "count", "active": "duration", "wall": "clock"}
+AXIS_FORMATS: dict[Axis, XFormat] = {"step": "whole", "tokens": "whole", "epoch": "count", "active": "duration", "wall": "clock"}
 
 
 def places_on(series: SeriesTable, axis: Axis) -> Sequence[float]:

@@ -8,18 +8,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.contract.figures import figure, scientific, short
-from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, places_on, placing, planned_end
+from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, place_of, places_on, placing, planned_end
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, XFormat
 from rnnlm_tui.tui.widgets.content import plain
 from rnnlm_tui.tui.widgets.train_data import exponentials, held_out, level_name, level_to_beat
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import EvaluationRow
+    from rnnlm_tui.supervisor.comparison import Comparison
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
 SINCE_START = "since start"
 """The wall axis of runs that were trained on different days: the time since each began."""
 MOST_NAME = 20
+MOST_BANDS = 2
+"""So many runs can show their raw points; more would hide each other's curves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,24 +83,18 @@ COMPARED_CHARTS: dict[str, Callable[[Compared, Axis], ChartData]] = {
 """Id of a chart to what it shows, in the order that tab goes through."""
 
 
-def comparable(runs: Compared) -> bool:
-    """Whether perplexities compare: the same text in the same tokens, judged on the same set."""
-    configs = [run.snapshot.config for run in runs]
-    return all((one.corpus, one.tokenizer, one.evaluation.split) == (configs[0].corpus, configs[0].tokenizer, configs[0].evaluation.split) for one in configs)
+def comparison(runs: Compared) -> Comparison:
+    """The tables of the runs: the settings in which they differ, and their figures."""
+    from rnnlm_tui.supervisor.comparison import ComparedRun as Row
+    from rnnlm_tui.supervisor.comparison import comparison_of
+
+    return comparison_of([Row(run.letter, run.snapshot.summary.run, run.snapshot.summary, run.snapshot.config, _best_seconds(run.snapshot)) for run in runs])
 
 
-def differences(runs: Compared) -> list[tuple[str, list[str]]]:
-    """The settings in which the runs differ, with each run's value."""
-
-    def flat(values: dict[str, object], above: str = "") -> dict[str, str]:
-        found: dict[str, str] = {}
-        for key, value in values.items():
-            found |= flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": str(value)}
-        return found
-
-    settings = [flat(run.snapshot.config.model_dump(mode="json")) for run in runs]
-    keys = list(dict.fromkeys(key for values in settings for key in values))
-    return [(key, row) for key in keys if len(set(row := [values.get(key, "") for values in settings])) > 1]
+def _best_seconds(snapshot: RunSnapshot) -> float | None:
+    """Training time at the best evaluation."""
+    step = snapshot.summary.evaluation.best_step
+    return None if step is None or not len(snapshot.series.step) else place_of(snapshot.series, "active", step)
 
 
 def first_time(run: ComparedRun) -> float:
@@ -140,16 +137,23 @@ def _held_out(
         values = of(rows)
         current = figure(values[-1]) if values else ""
         places = _evaluated_at(run, axis, rows)
-        curves.append(ChartSeries(run.name, run.colour, places, values, current=current, marker=run.letter, smooth=False, geometric=log))
+        best = min((index for index, value in enumerate(values) if math.isfinite(value)), key=lambda index: values[index], default=None)
+        star = None if best is None else (places[best], values[best])
+        curves.append(ChartSeries(run.name, run.colour, places, values, current=current, marker=run.letter, smooth=False, star=star))
     return _overlay(runs, axis, title, curves, log=log, levels=levels)
 
 
 def _trained(runs: Compared, axis: Axis, title: str, column: str, write: Callable[[float], str], *, from_zero: bool = False, smooth: bool = True) -> ChartData:
     curves = []
+    few = len(runs) <= MOST_BANDS
     for run in runs:
         band = run.snapshot.series.columns[column]
         current = _newest(run, column, write)
-        curves.append(ChartSeries(run.name, run.colour, _places(run, axis), band.mean, current=current, marker=run.letter, smooth=smooth, y_format=write))
+        low, high = (band.low, band.high) if few and run.snapshot.series.width > 1 else (None, None)
+        places = _places(run, axis)
+        curves.append(
+            ChartSeries(run.name, run.colour, places, band.mean, low, high, current=current, marker=run.letter, smooth=smooth, y_format=write, band=few)
+        )
     return _overlay(runs, axis, title, curves, from_zero=from_zero)
 
 

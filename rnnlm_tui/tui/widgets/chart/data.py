@@ -9,8 +9,8 @@ from typing import Literal
 MarksStyle = Literal["braille", "block", "ascii"]
 """Signs that dots are drawn with: 2×4, 2×2 or 1×1 to a cell."""
 
-XFormat = Literal["count", "duration", "clock"]
-"""How x is written: a count (`2k`), seconds as a time span (`5 min`), Unix seconds as the local time (`14:30`)."""
+XFormat = Literal["count", "whole", "duration", "clock"]
+"""How x is written: a count (`2k`), one that has no parts between (`2,140`), seconds as a time span (`5 min`), Unix seconds as the local time (`14:30`)."""
 
 
 @dataclass(frozen=True, slots=True)

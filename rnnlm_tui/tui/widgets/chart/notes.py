@@ -105,13 +105,16 @@ def write_notes(raster: Raster, plot: Plot, limits: Limits, dim: int) -> None:
 
 
 def _write_start(raster: Raster, highest: float, leaves: int, dim: int) -> None:
-    """`↑ from 2,003` right of the cell in which the curve comes into the picture."""
-    used = max((column for column, style in enumerate(raster.inks[0]) if style and column <= leaves + 6), default=leaves)
+    """`↑ from 2,003` right of the cell in which the curve comes into the picture, or left of it."""
+    beside = [column for column, style in enumerate(raster.inks[0]) if style and column <= leaves + 6]
     text = f"{_arrow(True, raster)} from {figures.count(highest) if highest >= 100 else figures.figure(highest)}"
-    at = used + (2 if raster.width > 60 else 1)
-    row = next((row for row in (0, 1) if raster.free(row, used + 1, at + len(text))), None)
-    if row is not None:
-        raster.write(row, at, text, dim)
+    gap = 2 if raster.width > 60 else 1
+    right, left = max(beside, default=leaves) + gap, min(beside, default=leaves) - len(text) - gap + 1
+    for at in (right, left):
+        for row in (0, 1):
+            if raster.free(row, at - 1, at + len(text)):
+                raster.write(row, at, text, dim)
+                return
 
 
 def _write_count(raster: Raster, points: int, dim: int, *, up: bool) -> None:

@@ -33,7 +33,7 @@ def legends(data: ChartData, look: Look, plot: Plot) -> list[Content]:
         *([[*head[:1], *bare, *brief]] if head and brief else []),
         [*head, *full],
         full,
-        [*bare[:1], *full[1:]],
+        *([[*bare[:1], *full[1:]]] if not series[0].marker else []),
         *(bare[:some] for some in range(len(bare), 0, -1)),
     ]
     gap = Content("  ")
@@ -82,7 +82,7 @@ def _entry(data: ChartData, look: Look, plot: Plot, index: int, *, named: bool) 
     if named and series.name and series.name != series.marker:
         parts.append((series.name, DIM))
     if value:
-        parts.append((value, f"bold {BRIGHT if index == 0 else series.colour}"))
+        parts.append((value, f"bold {BRIGHT if index == 0 and not series.marker else series.colour}"))
     if place:
         parts.append((place, DIM))
     return Content(" ").join([Content.styled(text, style) for text, style in parts])

@@ -90,7 +90,7 @@ def x_ticks(start: float, end: float, width: int, form: XFormat = "count") -> li
     if not span > 0 or width < 4:
         return []
     apart = max(6, min(12, width // 3))
-    if form == "count":
+    if form in ("count", "whole"):
         step = nice(span / width * apart)
         while max(len(x_text(value, form, step)) for value in (start, end)) + 4 > step / span * width and step < span:
             step = nice(step * 1.01)
@@ -123,7 +123,7 @@ def x_at(value: float, form: XFormat) -> str:
         return time.strftime("%H:%M:%S", time.localtime(value))
     if form == "duration":
         return figures.duration(value)
-    return figures.count(value) if value == round(value) or abs(value) >= 1000 else f"{value:.2f}"
+    return figures.count(value) if form == "whole" or value == round(value) or abs(value) >= 1000 else f"{value:.2f}"
 
 
 def _local_offset(value: float) -> int:
