@@ -26,7 +26,7 @@ from rnnlm_tui.tui.appearance import Appearance, repaint
 from rnnlm_tui.tui.colours import COLOUR_WORDS, colour_name
 from rnnlm_tui.tui.commands import ActionCommands
 from rnnlm_tui.tui.laboratory import LaboratoryApp
-from rnnlm_tui.tui.messages import ComparedChanged, MachineSeen, Noticed, RunsChanged, SnapshotChanged
+from rnnlm_tui.tui.messages import ComparedChanged, MachineRead, MachineSeen, Noticed, RunsChanged, SnapshotChanged
 from rnnlm_tui.tui.newest_size import at_size, terminal_size
 from rnnlm_tui.tui.screens.checkpoints import CheckpointsScreen
 from rnnlm_tui.tui.screens.compare import CompareScreen
@@ -42,6 +42,7 @@ from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.terminal_kind import ColourName, TerminalKind, terminal_kind
 from rnnlm_tui.tui.theme import THEME
 from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.machine_view import Readings
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.status import RunSummary
@@ -112,8 +113,10 @@ class RnnlmApp(LaboratoryApp):
 
     async def on_event(self, event: Event) -> None:
         """Textual's way for everything that happens: a key ends what was said before it; another size of the terminal, or the same one again, has cost it what stood there."""
-        if isinstance(event, Key) and self.pane_screen is not None:
-            self.pane_screen.end_notice()
+        if isinstance(event, Key):
+            self.watcher.attend()
+            if self.pane_screen is not None:
+                self.pane_screen.end_notice()
         if isinstance(event, Resize) and self._driver is not None and (size := terminal_size(self._driver)):
             event = at_size(event, size)
         await super().on_event(event)
@@ -174,6 +177,11 @@ class RnnlmApp(LaboratoryApp):
         self.alerting.see_machine(message.machine)
         if self.pane_screen is not None:
             self.pane_screen.show_machine(message.machine)
+
+    def on_machine_read(self, message: MachineRead) -> None:
+        self.readings = Readings(message.rows, message.live)
+        if isinstance(self.pane_screen, TrainScreen):
+            self.pane_screen.show_readings()
 
     def on_noticed(self, message: Noticed) -> None:
         self.show_notice(message.notice)

@@ -11,6 +11,7 @@ from textual.message import Message
 from rnnlm_tui.contract.status import RunSummary
 
 if TYPE_CHECKING:
+    from rnnlm_tui.contract.metrics import HardwareRow
     from rnnlm_tui.supervisor.machine import MachineFacts
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
@@ -61,6 +62,17 @@ class MachineSeen(Message):
         super().__init__()
         self.machine = machine
         """Facts of now."""
+
+
+class MachineRead(Message):
+    """The app has read how busy this machine is, or reads it no longer."""
+
+    def __init__(self, rows: tuple[HardwareRow, ...], *, live: bool) -> None:
+        super().__init__()
+        self.rows = rows
+        """The oldest first."""
+        self.live = live
+        """More are coming."""
 
 
 class Noticed(Message):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.estimate import Estimate
     from rnnlm_tui.supervisor.login import EndsAtLogout
     from rnnlm_tui.supervisor.machine import MachineFacts
+    from rnnlm_tui.supervisor.machine_reader import MachineReader
     from rnnlm_tui.supervisor.monitor import RunSnapshot
     from rnnlm_tui.supervisor.sampler_client import SamplerClient
     from rnnlm_tui.supervisor.worker_log import LogFollower
@@ -69,6 +70,12 @@ class Services:
         from rnnlm_tui.supervisor.machine import describe_machine
 
         return describe_machine()
+
+    def machine_reader(self) -> MachineReader:
+        """What reads how busy this machine is; it must stay in the thread that asked for it."""
+        from rnnlm_tui.supervisor.machine_reader import MachineReader
+
+        return MachineReader()
 
     def find(self, name: str) -> RunDirectory:
         """The run of that name; UnknownRunError when it is gone."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.tui import crash
 from rnnlm_tui.tui.compared_runs import ComparedRuns
-from rnnlm_tui.tui.messages import ComparedChanged, MachineSeen, Notice, Noticed, RunsChanged, SnapshotChanged
+from rnnlm_tui.tui.messages import ComparedChanged, MachineRead, MachineSeen, Notice, Noticed, RunsChanged, SnapshotChanged
+from rnnlm_tui.tui.own_readings import OwnReadings
 
 if TYPE_CHECKING:
     from textual.message import Message
@@ -30,7 +31,7 @@ MACHINE_SECONDS = 60.0
 class Watcher:
     """Polls in its own thread and posts what changed; nothing is posted while nothing changes."""
 
-    def __init__(self, services: Services, post: Callable[[Message], object], *, fps: float) -> None:
+    def __init__(self, services: Services, post: Callable[[Message], object], *, fps: float, reads_machine: Callable[[], bool] = lambda: False) -> None:
         self._services = services
         self._post = post
         self._seconds = 1.0 / fps
@@ -44,6 +45,7 @@ class Watcher:
         self._summaries: tuple[RunSummary, ...] | None = None
         self._complaint = ""
         self._compared = ComparedRuns(services, lambda snapshots: self._post(ComparedChanged(snapshots)), self._unreadable)
+        self._readings = OwnReadings(services, reads_machine, lambda rows, live: self._post(MachineRead(rows, live=live)))
         self.looks = 0
         """How often the thread has looked, for whoever waits for it."""
 
@@ -75,6 +77,10 @@ class Watcher:
         self._list_asked = True
         self._wake.set()
 
+    def attend(self) -> None:
+        """Somebody is there: a key was pressed."""
+        self._readings.attend()
+
     def close(self) -> None:
         """End the thread within the time of one look."""
         self._closing = True
@@ -89,6 +95,7 @@ class Watcher:
             now = monotonic()
             self._look_at_run()
             self._guarded(self._compared.look)
+            self._guarded(self._readings.look)
             self.looks += 1
             if now >= next_list or (self._list_asked and self._list_wanted):
                 self._list_asked = False
@@ -100,6 +107,7 @@ class Watcher:
             self._wake.wait(self._seconds)
         self._leave_run()
         self._compared.close()
+        self._readings.close()
 
     def _look_at_run(self) -> None:
         run = self._run

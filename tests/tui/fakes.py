@@ -187,6 +187,16 @@ class FakeSampler:
         self.closed = True
 
 
+class FakeReader:
+    """A machine that does the same all the time."""
+
+    def sample(self) -> HardwareRow:
+        return make_hardware(count=1, busy=4)[0]
+
+    def close(self) -> None:
+        pass
+
+
 @dataclass
 class FakeServices(Services):
     """Store and supervisor that keep what was asked of them."""
@@ -221,6 +231,9 @@ class FakeServices(Services):
 
     def machine(self) -> MachineFacts:
         return self.machine_facts
+
+    def machine_reader(self) -> FakeReader:  # type: ignore[override]
+        return FakeReader()
 
     def demo(self) -> RunConfig:
         return self.demo_config

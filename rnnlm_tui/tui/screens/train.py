@@ -118,6 +118,11 @@ class TrainScreen(ChartedScreen):
         super().show_machine(machine)
         self.show_snapshot(self.snapshot)
 
+    def show_readings(self) -> None:
+        """The app has read the machine itself."""
+        if (region := self._placed.places.get("machine")) is not None:
+            self._show_machine_panel(self.snapshot, wide=self.app.size.width >= WIDE_FROM or region.width >= 40)
+
     def _show_machine_panel(self, snapshot: RunSnapshot | None, *, wide: bool) -> None:
         self.query_one(MachinePanel).show(machine_view(snapshot, self.lab.machine, self.lab.readings, wide=wide))
 

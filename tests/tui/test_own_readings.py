@@ -1,0 +1,87 @@
+"""Where nothing trains the app reads the machine itself, while somebody is there, and at rest it neither reads nor sends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from rnnlm_tui.tui import own_readings
+from rnnlm_tui.tui.own_readings import ATTENDED_SECONDS, FIRST_READING_SECONDS, READING_SECONDS, OwnReadings
+from tests.tui.fakes import FakeServices, make_snapshot
+from tests.tui.support import lines_of, running_app, until, with_runs
+
+
+class Clock:
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(own_readings, "monotonic", clock)
+    return clock
+
+
+def test_the_machine_is_read_every_two_seconds_while_somebody_is_there_and_no_longer(clock: Clock) -> None:
+    shown: list[tuple[int, bool]] = []
+    readings = OwnReadings(FakeServices(), lambda: True, lambda rows, live: shown.append((len(rows), live)))
+    for _ in range(200):
+        readings.look()
+        clock.now += 0.5
+    assert shown == [], "nobody is there"
+    readings.attend()
+    for _ in range(400):
+        readings.look()
+        clock.now += 0.5
+    count = int((ATTENDED_SECONDS - FIRST_READING_SECONDS) / READING_SECONDS) + 1
+    assert shown == [*((number, True) for number in range(1, count + 1)), (count, False)]
+
+
+def test_where_a_worker_reads_the_machine_the_app_does_not(clock: Clock) -> None:
+    shown: list[bool] = []
+    trains = True
+    readings = OwnReadings(FakeServices(), lambda: not trains, lambda _rows, live: shown.append(live))
+    for tick in range(60):
+        trains = tick < 20 or tick > 30
+        readings.attend()
+        readings.look()
+        clock.now += 0.5
+    assert shown[0] is True
+    assert shown[-1] is False
+    assert 2 <= len(shown) <= 5
+
+
+async def test_a_run_that_ended_shows_the_machine_of_now_after_a_key_and_its_own_end_before() -> None:
+    services = with_runs(make_snapshot("finished", 4_754))
+    async with running_app(services, pane="train", size=(120, 40)) as (app, pilot):
+        assert any("as the run ended" in line for line in lines_of(app))
+        await pilot.press("l")
+        await until(pilot, lambda: any("4 % busy" in line for line in lines_of(app)))
+        assert not any("as the run ended" in line or "━ own" in line for line in lines_of(app))
+        app.watcher._readings._attended = -1e9
+        await until(pilot, lambda: any("at " in line and "Machine" in line for line in lines_of(app)))
+
+
+async def test_a_run_that_trains_is_read_by_its_worker_alone() -> None:
+    services = with_runs(make_snapshot())
+    async with running_app(services, pane="train", size=(120, 40)) as (app, pilot):
+        await pilot.press("l")
+        looks = app.watcher.looks
+        await until(pilot, lambda: app.watcher.looks > looks + 20)
+        assert not app.readings.rows
+
+
+def test_a_reading_of_a_real_machine_is_plausible(clock: Clock) -> None:
+    from rnnlm_tui.supervisor.machine_reader import MachineReader
+
+    reader = MachineReader()
+    row = reader.sample()
+    reader.close()
+    assert 0 <= row.cpu_percent <= 100
+    assert 0 < row.memory_used < row.memory_total
+    assert row.disk_free > 0
+    assert replace(row, process_memory=0) == row
