@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rnnlm_tui.cli.output import facts, json_text, line, note
 from rnnlm_tui.cli.summaries import model_words, patience_words, perplexity_words, progress_words, result_lines, status_words
@@ -36,15 +36,37 @@ ENDED: dict[str, int] = {
 """Statuses that end the following, and the exit code of each; a failed run brings the code of its own failure."""
 
 
+class Teller(Protocol):
+    """Tells a person or a program of a run while it is followed."""
+
+    def tell(self, snapshot: RunSnapshot) -> None:
+        """The run as it is now; called at every look, whether anything is new or not."""
+        ...
+
+    def end(self, snapshot: RunSnapshot, failure: Failure | None) -> None:
+        """The run as it ended, and why it failed."""
+        ...
+
+
 def follow_run(directory: RunDirectory, *, json: bool, attempt: int = 0) -> int:
-    """Follow until the run ends and return the exit code; `attempt` is the first one whose end counts.
+    """Follow until the run ends, in lines or JSON objects, and return the exit code; `attempt` is the first one whose end counts.
 
     Ctrl-C leaves the run to itself, says how to come back and returns 130.
     """
+    return follow(directory, JsonTeller() if json else PlainTeller(), attempt=attempt)
+
+
+def follow(directory: RunDirectory, teller: Teller, *, attempt: int = 0, poll_seconds: float | None = None, buckets: int = 16) -> int:
+    """As `follow_run`, told by `teller`.
+
+    Args:
+        poll_seconds: between two looks; None: POLL_SECONDS.
+        buckets: of the snapshots' curves.
+    """
     from rnnlm_tui.supervisor.monitor import RunMonitor
 
-    teller: JsonTeller | PlainTeller = JsonTeller() if json else PlainTeller()
-    monitor = RunMonitor(directory, max_buckets=16)
+    pause = POLL_SECONDS if poll_seconds is None else poll_seconds
+    monitor = RunMonitor(directory, max_buckets=buckets)
     give_up = time.monotonic() + BEGIN_SECONDS
     try:
         snapshot = monitor.snapshot()
@@ -55,7 +77,7 @@ def follow_run(directory: RunDirectory, *, json: bool, attempt: int = 0) -> int:
                 teller.end(snapshot, failure)
                 return ENDED[summary.status] if failure is None else failure.exit_code
             teller.tell(snapshot)
-            time.sleep(POLL_SECONDS)
+            time.sleep(pause)
             snapshot = monitor.poll() or snapshot
     except KeyboardInterrupt:
         name = directory.name
@@ -144,7 +166,7 @@ class PlainTeller:
         line()
         line(f"{summary.run} {summary.status} at step {progress_words(summary)}, after {duration(summary.active_seconds)} of training")
         facts(result_lines(summary))
-        newest = _newest_sample(snapshot)
+        newest = newest_sample(snapshot)
         if newest is not None:
             line()
             line(newest.prompt + newest.text)
@@ -181,7 +203,7 @@ class PlainTeller:
 
     def _tell_sample(self, snapshot: RunSnapshot) -> None:
         """One line for the first prompt; it comes a moment after its evaluation."""
-        newest = _newest_sample(snapshot)
+        newest = newest_sample(snapshot)
         if newest is not None and (newest.attempt, newest.step) != self._sampled:
             self._sampled = (newest.attempt, newest.step)
             line(f"{'':9}{_one_line(newest.prompt + newest.text, 110)}")
@@ -207,7 +229,7 @@ def _evaluation(row: EvaluationRow) -> str:
     return f"step {row.step:,}  {row.name} perplexity {perplexity_words(row.perplexity)}  {figure(row.bits_per_byte, 2)} bits a byte"
 
 
-def _newest_sample(snapshot: RunSnapshot) -> SampleRow | None:
+def newest_sample(snapshot: RunSnapshot) -> SampleRow | None:
     """The first prompt's continuation at the newest step that has one."""
     newest = max((row.step for row in snapshot.samples), default=0)
     prompts = snapshot.config.evaluation.prompts

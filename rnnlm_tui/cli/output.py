@@ -107,12 +107,26 @@ def encodable(text: str) -> str:
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
-        return text.translate(_ASCII_TWINS).encode(encoding, "backslashreplace").decode(encoding)
+        return ascii_drawn(text).encode(encoding, "backslashreplace").decode(encoding)
     return text
 
 
+def ascii_drawn(text: str) -> str:
+    """The text with what we draw ourselves in ASCII; letters of other alphabets stay."""
+    return text.translate(_ASCII_TWINS)
+
+
+def in_blocks() -> bool:
+    """Whether stdout's encoding has the characters that curves are drawn with."""
+    try:
+        "▁█━★".encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 _ASCII_TWINS = str.maketrans(
-    {"–": "-", "—": "-", "…": "...", "×": "x", "≈": "~", "★": "*", "▸": ">", "⚑": "#", "●": "*", "‖": "=", "✓": "+", "✗": "x", "◌": "~", "○": "o", "“": '"', "”": '"', "·": "-"}
+    {"–": "-", "—": "-", "…": "...", "×": "x", "≈": "~", "★": "*", "▸": ">", "⚑": "#", "●": "*", "‖": "=", "✓": "+", "✗": "x", "◌": "~", "○": "o", "“": '"', "”": '"', "·": "-", "−": "-", "━": "=", "╍": "~", "─": "-", "±": "+-", "▼": "v", "▲": "^", "→": "->", "°": "", "≥": ">=", "≤": "<="}
 )  # fmt: skip
 
 

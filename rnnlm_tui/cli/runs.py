@@ -1,4 +1,4 @@
-"""The verbs about runs on disk: `runs`, `show`, `metrics`, `checkpoints`, `delete`."""
+"""The verbs that look at runs on disk: `runs`, `show`, `metrics`, `checkpoints`."""
 
 from __future__ import annotations
 
@@ -6,16 +6,43 @@ from typing import Annotated
 
 import typer
 
-from rnnlm_tui.cli.arguments import JsonOption, RunArgument, complete_run
+from rnnlm_tui.cli.arguments import FPS, AsciiOption, FpsOption, JsonOption, RunArgument, check_fps
 
 
-def runs(json: JsonOption = False) -> None:
-    """List the runs, newest first."""
+def complete_key(incomplete: str) -> list[str]:
+    """Figures and config keys that begin so, for the shell's completion."""
+    from rnnlm_tui.contract.run_keys import key_names
+
+    return [name for name in key_names() if name.startswith(incomplete)]
+
+
+def runs(
+    filters: Annotated[
+        str,
+        typer.Option(
+            "--filter", "-f", metavar="FILTER", help="Such as 'otter ppl<80 !draft': words of it, figures and config keys, its status.", show_default=False
+        ),
+    ] = "",
+    sort: Annotated[
+        str,
+        typer.Option(
+            "--sort",
+            metavar="KEY",
+            help="By this figure or config key, the least first; -KEY: the greatest first.",
+            autocompletion=complete_key,
+            show_default=False,
+        ),
+    ] = "",
+    reverse: Annotated[bool, typer.Option("--reverse", help="The order turned around.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """List the runs: newest first, filtered, sorted; pinned ones on top."""
     from rnnlm_tui.cli.output import line, note, print_json, table
     from rnnlm_tui.cli.summaries import RUN_COLUMNS, RUN_COLUMNS_RIGHT, run_cells
-    from rnnlm_tui.supervisor.monitor import summaries
+    from rnnlm_tui.supervisor.listing import listed_runs
 
-    found = summaries()
+    listing = listed_runs(filters, sort, reverse=reverse)
+    found = listing.runs
     if json:
         print_json([summary.model_dump(mode="json") for summary in found])
     elif found:
@@ -23,18 +50,43 @@ def runs(json: JsonOption = False) -> None:
         for summary in found:
             if summary.unreadable:
                 note(f"{summary.message}{'; ' if summary.hint else ''}{summary.hint or ''}")
+    elif listing.known:
+        line(f"none of {listing.known:,} run{'s' if listing.known != 1 else ''} is meant by {filters}")
     else:
         line("no runs yet: `rnnlm-tui train` starts the demo")
 
 
-def show(run: RunArgument, json: JsonOption = False) -> None:
-    """Show a run's figures."""
-    from rnnlm_tui.cli.output import facts, print_json
+def show(
+    run: RunArgument,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show the dashboard's figures until the run ends; Ctrl-C only leaves.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Show the dashboard's figures as they are now.")] = False,
+    ascii_only: AsciiOption = None,
+    fps: FpsOption = FPS,
+    json: JsonOption = False,
+) -> None:
+    """Show a run's figures: once, or as long as it runs."""
+    from rnnlm_tui.cli.output import facts, in_blocks, print_json
     from rnnlm_tui.cli.summaries import summary_lines
+    from rnnlm_tui.errors import InputError
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.supervisor.monitor import summarize
 
-    summary = summarize(find_run(run))
+    directory = find_run(run)
+    if watch and once:
+        raise InputError("--watch and --once can't both be meant", hint="leave out one of them")
+    check_fps(fps)
+    ascii_only = not in_blocks() if ascii_only is None else ascii_only
+    if watch:
+        from rnnlm_tui.cli.follow import follow_run
+        from rnnlm_tui.cli.watch import watch_run
+
+        raise typer.Exit(follow_run(directory, json=True) if json else watch_run(directory, fps=fps, ascii_only=ascii_only))
+    if once and not json:
+        from rnnlm_tui.cli.watch import print_frame
+
+        print_frame(directory, ascii_only=ascii_only)
+        return
+    summary = summarize(directory)
     if json:
         print_json(summary.model_dump(mode="json"))
     else:
@@ -105,16 +157,3 @@ def checkpoints(run: RunArgument, json: JsonOption = False) -> None:
         for row in rows
     ]
     table(("step", "epoch", "val ppl", "size", "age", "mark"), cells, right=range(5))
-
-
-def delete(run: Annotated[str, typer.Argument(metavar="RUN", help="The run's whole name.", show_default=False, autocompletion=complete_run)]) -> None:
-    """Move a run that is not running to the trash."""
-    from rnnlm_tui.cli.output import line
-    from rnnlm_tui.errors import UnknownRunError
-    from rnnlm_tui.store.runs import find_run
-    from rnnlm_tui.store.trash import delete_run
-
-    directory = find_run(run)
-    if directory.name != run:
-        raise UnknownRunError(f'no run is called "{run}"', hint=f'to delete "{directory.name}", write its whole name')
-    line(f"{directory.name} is in the trash: {delete_run(directory).path}")

@@ -10,16 +10,16 @@ from rnnlm_tui.contract.config import CELL_NAMES
 from rnnlm_tui.contract.figures import NOTHING, age, disk, duration, figure, short
 from rnnlm_tui.contract.status import EvaluationFigures, ReferenceFigures, RunSummary
 
-RUN_COLUMNS: tuple[str, ...] = ("name", "status", "step", "done", "val ppl", "tok/s", "time", "age", "model", "preset")
+RUN_COLUMNS: tuple[str, ...] = ("name", "status", "step", "done", "val ppl", "tok/s", "time", "age", "model", "preset", "tags")
 RUN_COLUMNS_RIGHT: tuple[int, ...] = (2, 3, 4, 5, 6, 7)
 
 
 def run_cells(summary: RunSummary) -> tuple[str, ...]:
     """One row of `runs`, in the order of RUN_COLUMNS."""
     if summary.unreadable:
-        return (summary.run, status_words(summary), *[NOTHING] * (len(RUN_COLUMNS) - 2))
+        return (_name(summary), status_words(summary), *[NOTHING] * (len(RUN_COLUMNS) - 3), " ".join(summary.tags))
     return (
-        summary.run,
+        _name(summary),
         status_words(summary),
         f"{summary.step:,}",
         percent(share_done(summary)) if summary.max_steps else NOTHING,
@@ -29,7 +29,13 @@ def run_cells(summary: RunSummary) -> tuple[str, ...]:
         age(time() - summary.updated) if summary.updated else NOTHING,
         model_words(summary),
         summary.preset,
+        " ".join(summary.tags),
     )
+
+
+def _name(summary: RunSummary) -> str:
+    """`⚑ brisk-heron` for a pinned run."""
+    return f"⚑ {summary.run}" if summary.pinned else summary.run
 
 
 def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
@@ -37,6 +43,9 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     yield "run", summary.run
     yield "status", status_words(summary) + (f": {summary.message}" if summary.message else "")
     yield "to do", summary.hint or ""
+    yield "tags", " ".join(summary.tags)
+    yield "note", summary.note
+    yield "pinned", "on top of the list" if summary.pinned else ""
     yield "step", progress_words(summary)
     yield "time left", f"≈ {duration(summary.eta_seconds)}" if summary.eta_seconds is not None and summary.status == "running" else ""
     yield "patience", patience_words(summary)

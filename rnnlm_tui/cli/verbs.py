@@ -29,8 +29,9 @@ class Verb:
 
 VERBS: tuple[Verb, ...] = (
     Verb("open", "Watch", "start.open_run", "Open the app on a run."),
-    Verb("runs", "Watch", "runs.runs", "List the runs, newest first."),
-    Verb("show", "Watch", "runs.show", "Show a run's figures."),
+    Verb("runs", "Watch", "runs.runs", "List the runs: newest first, filtered, sorted."),
+    Verb("show", "Watch", "runs.show", "Show a run's figures: once, or as long as it runs."),
+    Verb("compare", "Watch", "compare.compare", "Put runs side by side: settings that differ, figures."),
     Verb("follow", "Watch", "train.follow", "Print a run's progress until it ends; Ctrl-C only leaves."),
     Verb("metrics", "Watch", "runs.metrics", "Write out metrics: the newest, or all as CSV or JSON."),
     Verb("checkpoints", "Watch", "runs.checkpoints", "List a run's checkpoints: best, last and pinned ones marked."),
@@ -40,11 +41,17 @@ VERBS: tuple[Verb, ...] = (
     Verb("resume", "Train", "steer.resume", "Go on with a paused, stopped, crashed or failed run."),
     Verb("stop", "Train", "steer.stop", "Stop a run; returns when its checkpoint is on disk."),
     Verb("checkpoint", "Train", "steer.checkpoint", "Save a checkpoint now; returns when it is on disk."),
-    Verb("pin", "Train", "pins.pin", "Keep a checkpoint for good, however many come after it."),
-    Verb("unpin", "Train", "pins.unpin", "Let a pinned checkpoint go like the others."),
     Verb("evaluate", "Train", "steer.evaluate", "Evaluate a run now; returns with the figures."),
     Verb("set", "Train", "steer.change", "Change the learning rate and the like while a run goes on."),
-    Verb("delete", "Train", "runs.delete", "Move a run that is not running to the trash."),
+    Verb("tag", "Keep", "labels.tag", "Give a run tags or take them away: +paper -draft."),
+    Verb("note", "Keep", "labels.note", "Write a note on a run, one line."),
+    Verb("pin", "Keep", "pins.pin", "Keep a checkpoint for good, or a run on top of the list."),
+    Verb("unpin", "Keep", "pins.unpin", "Let a pinned checkpoint or run go like the others."),
+    Verb("rename", "Keep", "labels.rename", "Give a run that is not running another name."),
+    Verb("delete", "Keep", "trash.delete", "Move a run that is not running to the trash."),
+    Verb("trash", "Keep", "trash.trash", "List the deleted runs, with the space that a purge frees."),
+    Verb("restore", "Keep", "trash.restore", "Take a run back from the trash."),
+    Verb("purge", "Keep", "trash.purge", "Remove deleted runs for good; asks first."),
     Verb("sample", "Sample", "sample.sample", "Continue a prompt with a checkpoint's model."),
     Verb("estimate", "Plan", "estimate.estimate", "Tell a run's parameters, steps, memory, disk and time."),
     Verb("corpus", "Plan", "plan.corpus", "List the corpora, built in and prepared."),
@@ -54,4 +61,6 @@ VERBS: tuple[Verb, ...] = (
     Verb("doctor", "Plan", "doctor.doctor", "Check this machine, terminal and installation."),
 )
 
+SIGNING: frozenset[str] = frozenset({"tag"})
+"""Verbs that take words with a minus before them."""
 FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(verb.family for verb in VERBS))

@@ -101,6 +101,11 @@ def key_named(name: str) -> RunKey:
     raise InputError(f'"{shown}" is no figure and no config key', hint=near_names(wanted[:64], _by_name()) or f"try {', '.join(figure_names())}")
 
 
+def key_names() -> tuple[str, ...]:
+    """Every name that `key_named` knows, aliases as well."""
+    return tuple(_by_name())
+
+
 def figure_names() -> tuple[str, ...]:
     """The names of the figures and words, without their aliases."""
     return tuple(key.name for key in FIGURES)
@@ -150,6 +155,10 @@ class RunOrder:
     def needs_config(self) -> bool:
         """Whether `sorted` wants the runs' configs."""
         return self.key.needs_config
+
+    def turned(self) -> RunOrder:
+        """The order turned around."""
+        return RunOrder(self.key, not self.descending)
 
     def sorted(self, runs: Iterable[tuple[RunSummary, RunConfig | None]]) -> list[tuple[RunSummary, RunConfig | None]]:
         """The runs in this order, as they came where they have the same value; pinned ones are not told apart."""

@@ -164,6 +164,11 @@ def trashed_paths() -> list[Path]:
     return _run_folders(trash_dir(), TRASHED)
 
 
+def trashed_names() -> list[str]:
+    """The names that deleted runs had."""
+    return [match[1] for match in (TRASHED.fullmatch(path.name) for path in trashed_paths()) if match]
+
+
 @contextmanager
 def held_by_nobody(run: RunDirectory, done: str) -> Iterator[None]:
     """Hold a run's lock, so that no worker begins meanwhile.

@@ -170,7 +170,7 @@ def _two(value: float | None) -> str:
 _ROWS: tuple[tuple[str, Callable[[ComparedRun], float | None], Callable[[float | None], str], Better], ...] = (
     ("best val ppl", lambda run: _best(run.summary)[1], _two, "lower"),
     ("best at step", lambda run: _best(run.summary)[0], count, ""),
-    ("best after", lambda run: run.best_seconds, duration, "lower"),
+    ("best after", lambda run: run.best_seconds, duration, ""),
     ("final val ppl", lambda run: run.summary.evaluation.perplexity, _two, "lower"),
     ("bits per byte", lambda run: run.summary.evaluation.bits_per_byte, lambda value: figure(value, 3), "lower"),
     ("test ppl", lambda run: run.summary.test.perplexity, _two, "lower"),
@@ -181,10 +181,10 @@ _ROWS: tuple[tuple[str, Callable[[ComparedRun], float | None], Callable[[float |
     ("epochs", lambda run: run.summary.epoch, lambda value: figure(value, 1), ""),
     ("tokens", lambda run: run.summary.tokens_seen, short, ""),
     ("tokens/s", lambda run: run.summary.tokens_per_second, short, "higher"),
-    ("active time", lambda run: run.summary.active_seconds, duration, "lower"),
-    ("parameters", lambda run: run.summary.model.parameters, short, "lower"),
+    ("active time", lambda run: run.summary.active_seconds, duration, ""),
+    ("parameters", lambda run: run.summary.model.parameters, short, ""),
     ("vocabulary", lambda run: run.summary.model.vocab_size, count, ""),
-    ("on disk", lambda run: run.summary.checkpoints.bytes, disk, "lower"),
+    ("on disk", lambda run: run.summary.checkpoints.bytes, disk, ""),
 )
 
 
@@ -194,17 +194,23 @@ def _figures(runs: Sequence[ComparedRun]) -> list[FigureRow]:
         values = tuple(read(run) for run in runs)
         if any(value is not None for value in values):
             shown = tuple(NOTHING if value is None else words(value) for value in values)
-            bare = FigureRow(name, values, shown, ("",) * len(values), better)
-            differences = tuple(_difference(value, words) for value in bare.behind)
-            rows.append(replace(bare, differences=differences))
+            row = FigureRow(name, values, shown, ("",) * len(values), better)
+            rows.append(row if row.best is None else replace(row, differences=_differences(row, words)))
     return rows
 
 
-def _difference(behind: float | None, words: Callable[[float | None], str]) -> str:
-    """A difference in the words of the figure; empty where those say nothing of it."""
-    if not behind or not math.isfinite(behind):
-        return ""
-    return f"{'−' if behind < 0 else '+'}{words(abs(behind))}"
+def _differences(row: FigureRow, words: Callable[[float | None], str]) -> tuple[str, ...]:
+    """How far the others are from the best, with as many decimals as their figures have; nothing for those that look the same."""
+    assert row.best is not None
+    return tuple(
+        "" if not behind or not math.isfinite(behind) or shown == row.words[row.best] else f"{'−' if behind < 0 else '+'}{_as_fine(abs(behind), shown, words)}"
+        for behind, shown in zip(row.behind, row.words, strict=True)
+    )
+
+
+def _as_fine(value: float, beside: str, words: Callable[[float | None], str]) -> str:
+    _, point, decimals = beside.partition(".")
+    return f"{value:,.{len(decimals)}f}" if point and decimals.isdecimal() else words(value)
 
 
 def _remark(runs: Sequence[ComparedRun]) -> str:

@@ -15,7 +15,7 @@ from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.parents import check_fits_parent
 from rnnlm_tui.cli.sample import read_prompt, sample_json, sample_request, sample_settings, split_address
 from rnnlm_tui.cli.steer import settings
-from rnnlm_tui.contract.config import RunConfig, SamplingConfig
+from rnnlm_tui.contract.config import RunConfig, SamplingConfig, TrainingConfig
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, StepRow
 from rnnlm_tui.contract.presets import PRESETS
 from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS, SampleDone
@@ -24,7 +24,7 @@ from rnnlm_tui.errors import ConfigError, InputError, UnknownCheckpointError, Un
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.store.runs import create_run, list_runs
+from rnnlm_tui.store.runs import create_run
 from tests.fakes import sampler
 
 SHOW_KEYS = {
@@ -137,16 +137,35 @@ def test_checkpoints_are_listed_newest_first_with_their_marks(capsys: pytest.Cap
     assert "★ best" in capsys.readouterr().out
 
 
-def test_delete_wants_the_whole_name_and_moves_to_the_trash(capsys: pytest.CaptureFixture[str], home: Path) -> None:
-    trained_run()
-    assert run(["delete", "brisk"]) == 2
-    assert [found.name for found in list_runs()] == ["brisk-heron"]
-    assert run(["delete", "brisk-heron"]) == 0
-    assert list_runs() == []
-    assert (home / "trash").is_dir()
+def test_runs_are_filtered_and_sorted_and_pinned_ones_stay_on_top(capsys: pytest.CaptureFixture[str]) -> None:
+    trained_run("brisk-heron")
+    trained_run("plain-otter", RunConfig(training=TrainingConfig(seed=7)))
+    create_run(RunConfig(), "amber-crane")
+    assert run(["pin", "amber-crane"]) == 0
+    capsys.readouterr()
+
+    def names(*arguments: str) -> list[str]:
+        listed = json_of(["runs", *arguments], capsys)
+        assert isinstance(listed, list)
+        return [item["run"] for item in listed]
+
+    assert names("--filter", "ppl<80 !draft") in (["plain-otter", "brisk-heron"], ["brisk-heron", "plain-otter"])
+    assert names("--filter", "training.seed=7") == ["plain-otter"]
+    assert names("--sort", "name") == ["amber-crane", "brisk-heron", "plain-otter"]
+    assert names("--sort", "-name") == names("--sort", "name", "--reverse") == ["amber-crane", "plain-otter", "brisk-heron"]
+    assert names("--sort", "training.seed")[:2] == ["amber-crane", "plain-otter"]
+    assert run(["runs", "-f", "nothing-like-it"]) == 0
+    assert capsys.readouterr().out == "none of 3 runs is meant by nothing-like-it\n"
+    assert run(["runs"]) == 0
+    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()][1] == "⚑ amber-crane"
+    assert run(["runs", "--filter", "pppl<3"]) == 2
+    assert 'did you mean "ppl"' in capsys.readouterr().err
+    assert run(["runs", "--sort", "pppl"]) == 2
 
 
-@pytest.mark.parametrize("verb", ["show", "metrics", "checkpoints", "follow", "pause", "resume", "stop", "checkpoint", "evaluate", "open", "delete"])
+@pytest.mark.parametrize(
+    "verb", ["show", "metrics", "checkpoints", "follow", "pause", "resume", "stop", "checkpoint", "evaluate", "open", "delete", "tag", "note", "pin", "compare"]
+)
 def test_an_unknown_run_suggests_near_names(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     create_run(RunConfig(), "brisk-heron")
     assert run([verb, "brisk-hern"]) == 2
@@ -313,7 +332,7 @@ def test_a_pin_whose_checkpoint_is_gone_can_be_taken_away(capsys: pytest.Capture
     assert not (directory.checkpoints_path / "pinned-000000001").exists()
 
 
-@pytest.mark.parametrize("address", ["brisk", "brisk@", "brisk@now", "brisk@../2", "other@2"])
+@pytest.mark.parametrize("address", ["brisk@", "brisk@now", "brisk@../2", "other@2"])
 def test_what_names_no_checkpoint_is_not_pinned(address: str, capsys: pytest.CaptureFixture[str]) -> None:
     directory = trained_run()
     assert run(["pin", address]) == 2

@@ -1,0 +1,164 @@
+"""The verbs about deleting runs: `delete` and `restore`, `trash` to look and `purge` to be rid of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rnnlm_tui.cli.arguments import JsonOption, complete_run
+
+if TYPE_CHECKING:
+    from rnnlm_tui.store.trash import TrashedRun
+
+
+def complete_trashed(incomplete: str) -> list[str]:
+    """The names of runs in the trash that begin so, for the shell's completion."""
+    from rnnlm_tui.store.runs import trashed_names
+
+    return sorted(name for name in set(trashed_names()) if name.startswith(incomplete))
+
+
+def delete(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The run's whole name.", show_default=False, autocompletion=complete_run)], json: JsonOption = False
+) -> None:
+    """Move a run that is not running to the trash; `restore` takes it back."""
+    from rnnlm_tui.cli.output import line, print_json
+    from rnnlm_tui.contract.figures import disk
+    from rnnlm_tui.errors import UnknownRunError
+    from rnnlm_tui.store.runs import find_run
+    from rnnlm_tui.store.trash import delete_run
+
+    directory = find_run(run)
+    if directory.name != run:
+        raise UnknownRunError(f'no run is called "{run}"', hint=f'to delete "{directory.name}", write its whole name')
+    trashed = delete_run(directory)
+    if json:
+        print_json(_as_json(trashed))
+    else:
+        line(f"{directory.name} is in the trash ({disk(trashed.bytes)}): `rnnlm-tui restore {directory.name}` takes it back")
+
+
+def trash(json: JsonOption = False) -> None:
+    """List the deleted runs, with the space that a purge frees."""
+    from time import time
+
+    from rnnlm_tui.cli.output import line, print_json, table
+    from rnnlm_tui.contract.figures import age, disk
+    from rnnlm_tui.store.trash import list_trash
+
+    found = list_trash()
+    if json:
+        print_json([_as_json(run) for run in found])
+        return
+    if not found:
+        line("the trash is empty")
+        return
+    table(("name", "deleted", "size", "folder"), [(run.name, _ago(age(time() - run.deleted)), disk(run.bytes), run.path.name) for run in found], right=(2,))
+    line(f"{_runs(found)}, {disk(sum(run.bytes for run in found))}: `rnnlm-tui restore NAME` takes one back, `rnnlm-tui purge` is rid of them")
+
+
+def restore(
+    run: Annotated[
+        str, typer.Argument(metavar="NAME", help="The name of a deleted run, or of its folder.", show_default=False, autocompletion=complete_trashed)
+    ],
+    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Give it this name.", show_default=False)] = None,
+    json: JsonOption = False,
+) -> None:
+    """Take a run back from the trash: the one deleted last, where several had the name."""
+    from rnnlm_tui.cli.output import line, print_json
+    from rnnlm_tui.store.trash import find_trashed, restore_run
+
+    trashed = find_trashed(run)
+    restored = restore_run(trashed, name)
+    if json:
+        print_json({"run": restored.name, "before": trashed.name, "path": str(restored.path)})
+    else:
+        line(f"{restored.name} is back: `rnnlm-tui show {restored.name}`")
+
+
+def purge(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Names of deleted runs, or of their folders.", show_default=False, autocompletion=complete_trashed),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every deleted run.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Remove deleted runs for good and say the space that this frees; asks first."""
+    from rnnlm_tui.cli.output import line, note, print_json
+    from rnnlm_tui.contract.figures import disk
+    from rnnlm_tui.store.trash import purge as purge_one
+
+    found = _chosen(runs or [], everything=everything)
+    size = sum(run.bytes for run in found)
+    if found and not yes and not _agreed(f"remove {_named(found)} for good, {disk(size)}?"):
+        note("nothing was removed")
+        raise typer.Exit(1)
+    freed = 0
+    for run in found:
+        freed += purge_one(run)
+    if json:
+        print_json({"purged": [_as_json(run) for run in found], "freed": freed})
+    elif found:
+        line(f"{_named(found)} {'is' if len(found) == 1 else 'are'} gone for good, {disk(freed)} freed")
+    else:
+        line("the trash is empty")
+
+
+def _chosen(names: list[str], *, everything: bool) -> list[TrashedRun]:
+    """The runs that are meant, each once.
+
+    Raises:
+        InputError: none is named, or a name that several had.
+        UnknownRunError: there is none of a name.
+    """
+    from rnnlm_tui.errors import InputError
+    from rnnlm_tui.store.trash import find_trashed, list_trash
+
+    known = list_trash()
+    if everything and names:
+        raise InputError("--all and a name can't both be meant", hint="leave out one of them")
+    if everything:
+        return known
+    if not names:
+        raise InputError("purge of what?", hint="name a deleted run, or write --all; `rnnlm-tui trash` lists them")
+    for name in names:
+        same = [run.path.name for run in known if run.name == name]
+        if len(same) > 1:
+            raise InputError(f"{len(same)} deleted runs were called {name}: {', '.join(same)}", hint="write the folder of one, or of each")
+    return list(dict.fromkeys(find_trashed(name) for name in names))
+
+
+def _agreed(question: str) -> bool:
+    """A person's yes.
+
+    Raises:
+        InputError: nobody is there to be asked.
+    """
+    import sys
+
+    from rnnlm_tui.cli.output import shown
+    from rnnlm_tui.errors import InputError
+
+    if not sys.stdin.isatty():
+        raise InputError("purge removes runs for good, and nobody can be asked here", hint="add --yes")
+    print(shown(f"{question} [y/N] "), end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _named(runs: list[TrashedRun]) -> str:
+    return runs[0].name if len(runs) == 1 else _runs(runs)
+
+
+def _runs(runs: list[TrashedRun]) -> str:
+    return f"{len(runs):,} deleted run{'s' if len(runs) != 1 else ''}"
+
+
+def _ago(words: str) -> str:
+    return words if words == "now" else f"{words} ago"
+
+
+def _as_json(run: TrashedRun) -> dict[str, object]:
+    return {"run": run.name, "deleted": run.deleted, "bytes": run.bytes, "path": str(run.path)}

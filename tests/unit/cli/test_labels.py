@@ -1,0 +1,75 @@
+"""The verbs that say something of a run: tags, a note, a name, a place on top."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rnnlm_tui.cli.main import run
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.store.locks import RunLock
+from rnnlm_tui.store.runs import create_run, list_runs
+
+
+@pytest.fixture(autouse=True)
+def heron(home: object) -> None:
+    create_run(RunConfig(), "brisk-heron")
+
+
+def out_of(arguments: list[str], capsys: pytest.CaptureFixture[str], code: int = 0) -> str:
+    """What a verb prints on stdout."""
+    assert run(arguments) == code
+    return capsys.readouterr().out
+
+
+def test_tags_are_given_with_a_plus_or_bare_and_taken_away_with_a_minus(capsys: pytest.CaptureFixture[str]) -> None:
+    assert out_of(["tag", "brisk"], capsys) == "brisk-heron has no tags\n"
+    assert out_of(["tag", "brisk", "+paper", "hard", "-draft"], capsys) == "brisk-heron has the tags paper hard; it had no draft\n"
+    assert json.loads(out_of(["tag", "brisk", "--json", "-hard", "+V"], capsys)) == {"run": "brisk-heron", "tags": ["paper", "V"], "changed": True}
+    assert out_of(["tag", "--", "brisk", "-V"], capsys) == "brisk-heron has the tags paper\n"
+    assert "paper" in out_of(["runs"], capsys)
+    assert json.loads(out_of(["show", "brisk", "--json"], capsys))["tags"] == ["paper"]
+    assert "Give a run tags" in out_of(["tag", "-h"], capsys)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["tag", "brisk", "a b"], ["tag", "brisk", "--bogus"], ["tag"], ["tag", "brisk", "+a\x1b[31m"], ["note", "brisk", "x" * 501]]
+)
+def test_what_can_not_be_said_of_a_run_is_refused_and_nothing_changes(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 2
+    err = capsys.readouterr().err
+    assert err
+    assert "\x1b" not in err
+    assert out_of(["tag", "brisk"], capsys) == "brisk-heron has no tags\n"
+
+
+def test_a_note_is_written_shown_and_taken_away(capsys: pytest.CaptureFixture[str]) -> None:
+    assert out_of(["note", "brisk"], capsys) == "brisk-heron has no note\n"
+    assert out_of(["note", "brisk", "the", "one of\nthe talk"], capsys) == "brisk-heron: the one of the talk\n"
+    assert out_of(["note", "brisk"], capsys) == "the one of the talk\n"
+    assert "the one of the talk" in out_of(["show", "brisk"], capsys)
+    assert json.loads(out_of(["note", "brisk", "", "--json"], capsys)) == {"run": "brisk-heron", "note": "", "changed": True}
+
+
+def test_a_run_is_pinned_to_the_top_of_the_list_and_let_go(capsys: pytest.CaptureFixture[str]) -> None:
+    create_run(RunConfig(), "newer")
+    assert "on top of the list" in out_of(["pin", "brisk"], capsys)
+    assert [item["run"] for item in json.loads(out_of(["runs", "--json"], capsys))] == ["brisk-heron", "newer"]
+    assert json.loads(out_of(["pin", "brisk", "--json"], capsys)) == {"run": "brisk-heron", "pinned": True, "changed": False}
+    assert "among the others" in out_of(["unpin", "brisk"], capsys)
+    assert out_of(["unpin", "brisk"], capsys) == "brisk-heron was not pinned\n"
+
+
+def test_a_run_is_renamed_unless_it_lives_or_the_name_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    create_run(RunConfig(), "taken")
+    assert out_of(["rename", "brisk", "plain-otter"], capsys) == "brisk-heron is called plain-otter now\n"
+    assert run(["rename", "plain", "taken"]) == 2
+    assert 'already a run "taken"' in capsys.readouterr().err
+    assert run(["rename", "plain", "../x"]) == 2
+    capsys.readouterr()
+    run_directory = next(found for found in list_runs() if found.name == "plain-otter")
+    with RunLock(run_directory.lock_path):
+        assert run(["rename", "plain", "other"]) == 3
+        assert "rnnlm-tui stop plain-otter" in capsys.readouterr().err
+    assert json.loads(out_of(["rename", "plain", "other", "--json"], capsys))["run"] == "other"

@@ -1,0 +1,124 @@
+"""The verbs about deleting: nothing is gone before somebody says so twice."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.cli.main import run
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.store.locations import trash_dir
+from rnnlm_tui.store.runs import create_run, list_runs
+from rnnlm_tui.store.trash import list_trash
+
+
+class Answer(io.StringIO):
+    """A person at a terminal who types this."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def deleted(*names: str) -> None:
+    for name in names:
+        create_run(RunConfig(), name)
+        assert run(["delete", name]) == 0
+
+
+def test_delete_wants_the_whole_name_and_says_how_to_take_it_back(capsys: pytest.CaptureFixture[str]) -> None:
+    create_run(RunConfig(), "brisk-heron")
+    assert run(["delete", "brisk"]) == 2
+    assert [found.name for found in list_runs()] == ["brisk-heron"]
+    assert run(["delete", "brisk-heron"]) == 0
+    assert "`rnnlm-tui restore brisk-heron` takes it back" in capsys.readouterr().out
+    assert list_runs() == []
+
+
+def test_the_trash_is_listed_with_what_a_purge_frees(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["trash"]) == 0
+    assert capsys.readouterr().out == "the trash is empty\n"
+    deleted("brisk-heron", "plain-otter")
+    capsys.readouterr()
+    assert run(["trash"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["name", *(found.name for found in list_trash())]
+    assert lines[-1].startswith("2 deleted runs, ")
+    assert run(["trash", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [(item["run"], item["bytes"], item["path"]) for item in listed] == [(found.name, found.bytes, str(found.path)) for found in list_trash()]
+
+
+def test_a_run_comes_back_under_its_name_or_another(capsys: pytest.CaptureFixture[str]) -> None:
+    deleted("brisk-heron")
+    assert run(["restore", "brisk-heron"]) == 0
+    assert [found.name for found in list_runs()] == ["brisk-heron"]
+    deleted_again = run(["delete", "brisk-heron"])
+    create_run(RunConfig(), "brisk-heron")
+    assert deleted_again == 0
+    assert run(["restore", "brisk-heron"]) == 2
+    assert "`rnnlm-tui restore brisk-heron --as NAME`" in capsys.readouterr().err
+    assert run(["restore", "brisk-heron", "--as", "other", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["run"] == "other"
+    assert sorted(found.name for found in list_runs()) == ["brisk-heron", "other"]
+    assert run(["restore", "brisk-hern"]) == 2
+    assert "the trash is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("typed", "code"), [("y\n", 0), ("yes\n", 0), ("n\n", 1), ("\n", 1), ("", 1)])
+def test_a_purge_asks_and_only_a_yes_removes(typed: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    deleted("brisk-heron")
+    size = list_trash()[0].bytes
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "stdin", Answer(typed))
+    assert run(["purge", "brisk-heron"]) == code
+    out, err = capsys.readouterr()
+    assert err.startswith("remove brisk-heron for good, ")
+    assert (list_trash() == []) is (code == 0)
+    if code == 0:
+        assert out.startswith("brisk-heron is gone for good, ")
+        assert size > 0
+
+
+def test_nothing_is_purged_where_nobody_can_be_asked_unless_told_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    deleted("brisk-heron", "plain-otter")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    capsys.readouterr()
+    assert run(["purge", "--all"]) == 2
+    assert "--yes" in capsys.readouterr().err
+    size = sum(found.bytes for found in list_trash())
+    assert run(["purge", "--all", "--yes", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["freed"], len(told["purged"])) == (size, 2)
+    assert list(trash_dir().iterdir()) == []
+    assert run(["purge", "--all"]) == 0
+    assert capsys.readouterr().out == "the trash is empty\n"
+
+
+def test_a_purge_that_could_mean_several_or_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    deleted("brisk-heron", "brisk-heron")
+    folders = [Path(found.path).name for found in list_trash()]
+    for arguments in (["purge", "--yes"], ["purge", "other", "--yes"], ["purge", "brisk-heron", "--all", "--yes"], ["purge", "brisk-heron", "--yes"]):
+        capsys.readouterr()
+        assert run(arguments) == 2
+    err = capsys.readouterr().err
+    assert [folder in err for folder in folders] == [True, True]
+    assert run(["purge", folders[0], folders[0], "--yes"]) == 0
+    assert [found.path.name for found in list_trash()] == folders[1:]
+
+
+def test_the_shell_completes_what_is_in_the_trash(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    deleted("brisk-heron", "brisk-heron", "plain-otter")
+    capsys.readouterr()
+    monkeypatch.setenv("_RNNLM_TUI_COMPLETE", "complete_bash")
+    for line, words in {
+        "rnnlm-tui restore bri": ["brisk-heron"],
+        "rnnlm-tui runs --sort hidden": ["hidden_size"],
+    }.items():
+        monkeypatch.setenv("COMP_WORDS", line)
+        monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
+        assert run([]) == 0
+        assert capsys.readouterr().out.split() == words

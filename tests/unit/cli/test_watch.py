@@ -1,0 +1,194 @@
+"""`show --watch` and `--once`: the dashboard's figures in plain lines, rewritten where they stand or one below the other."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import re
+import sys
+from dataclasses import replace
+
+import pytest
+
+from rnnlm_tui.cli import watch
+from rnnlm_tui.cli.frame import cells, clipped, frame_lines, one_line
+from rnnlm_tui.cli.main import run
+from rnnlm_tui.cli.watch import moved_to
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.metrics import EventRow, GpuRow, SampleRow
+from rnnlm_tui.contract.outside_text import UNSAFE
+from rnnlm_tui.contract.status import RunStatus
+from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.supervisor import monitor
+from rnnlm_tui.supervisor.monitor import RunSnapshot
+from rnnlm_tui.supervisor.remaining import Eta
+from tests.tui.fakes import make_snapshot, preparing
+from tests.unit.cli.test_runs import trained_run
+
+
+class Terminal(io.StringIO):
+    """A screen that knows the few codes which a frame is written with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: dict[int, str] = {}
+        self.row = 0
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        for code in re.findall(r"\x1b\[\d*[ABKJ]|\r|\n|[^\x1b\r\n]+", text):
+            if code[0] != "\x1b":
+                self.row += code == "\n"
+                if code not in ("\r", "\n"):
+                    self.lines[self.row] = code
+            elif code[-1] in "AB":
+                self.row += int(code[2:-1]) * (1 if code[-1] == "B" else -1)
+            elif code[-1] == "J":
+                self.lines = {row: line for row, line in self.lines.items() if row < self.row}
+        return super().write(text)
+
+    @property
+    def shown(self) -> list[str]:
+        return [self.lines.get(row, "") for row in range(max(self.lines, default=-1) + 1)]
+
+
+def test_a_frame_has_the_dashboards_figures_and_fits_its_width() -> None:
+    now = make_snapshot()
+    for width in (40, 60, 79, 119, 199):
+        for ascii_only in (False, True):
+            lines = frame_lines(now, Eta(24.0, 3.0), width, ascii_only=ascii_only)
+            assert max(map(cells, lines)) <= width
+            assert not ascii_only or all(line.isascii() for line in lines)
+    text = "\n".join(frame_lines(now, Eta(24.0, 3.0), 119))
+    for figure in ("plain-otter  ● running", "3,751 / 4,754", "24 s left ±3", "tok/s", "curve", "val ppl", "machine", "GPU", "sample", "3,700: The state"):
+        assert figure in text
+
+
+@pytest.mark.parametrize("status", ["draft", "running", "paused", "stopped", "finished", "failed", "crashed", "stalled", "degraded", "lost"])
+def test_every_status_has_a_frame_and_a_line(status: RunStatus) -> None:
+    now = make_snapshot(status)
+    told = replace(now, summary=now.summary.model_copy(update={"message": "what happened", "hint": "what to do"}))
+    assert any("what happened" in line for line in frame_lines(told, None))
+    assert any(line.startswith(" to do   what to do") for line in frame_lines(told, None))
+    assert "what happened" in one_line(told, None)
+
+
+def test_a_run_that_prepares_or_has_measured_nothing_has_a_frame() -> None:
+    assert any("turning text into tokens" in line for line in frame_lines(preparing(), None))
+    assert "preparing" in one_line(preparing(), None)
+
+
+def test_nothing_from_outside_reaches_the_terminal_as_it_is() -> None:
+    evil = "\x1b]52;c;x\x07\x9b31m\u202e[red]\nsecond"
+    now = make_snapshot()
+    hostile = replace(
+        now,
+        summary=now.summary.model_copy(update={"message": evil, "hint": evil, "corpus": evil, "device": evil, "tags": (evil,)}),
+        events=(EventRow(1, 3, "note", evil, 1.0),),
+        samples=(SampleRow(1, 3, evil, evil, 3, 7, 1.0),),
+        hardware=tuple(replace(row, gpu_name=evil, other_gpus=(GpuRow(1, evil, 3.0),)) for row in now.hardware),
+    )
+    for line in (*frame_lines(hostile, None, 400), one_line(hostile, None)):
+        assert not UNSAFE.search(line)
+
+
+def test_other_cards_have_a_line_each() -> None:
+    now = make_snapshot()
+    others = (GpuRow(1, "NVIDIA L4", 12.0, 3 * 2**30, None, 24 * 2**30, 33.0, 41.0), GpuRow(2))
+    with_cards = replace(now, hardware=(*now.hardware[:-1], replace(now.hardware[-1], other_gpus=others)))
+    assert " GPU 1   NVIDIA L4 12 %, 3.0 / 24 GiB used, 33 W, 41 °C" in frame_lines(with_cards, None)
+
+
+def test_wide_and_joined_characters_are_counted_as_terminals_show_them() -> None:
+    assert [cells(text) for text in ("abc", "日本", "e\u0301", "")] == [3, 4, 1, 0]
+    assert clipped("日本語", 4) == "日…"
+    assert clipped("abc", 3) == "abc"
+
+
+def test_rewriting_a_frame_leaves_exactly_the_new_one_and_sends_nothing_where_it_is_the_same() -> None:
+    draw = random.Random(3)
+    terminal, before = Terminal(), list[str]()
+    for _ in range(300):
+        lines = [draw.choice("abcd") * draw.randint(1, 5) for _ in range(draw.randint(1, 6))]
+        terminal.write(moved_to(before, lines))
+        assert terminal.shown == lines
+        assert terminal.row == len(lines)
+        assert moved_to(lines, lines) == ""
+        before = lines
+    assert moved_to(["same", "old", "same"], ["same", "new", "same"]) == "\x1b[3A\r\x1b[1Bnew\x1b[K\r\n\x1b[1B"
+
+
+def test_watching_in_a_terminal_rewrites_the_frame_until_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained_run()
+    terminal = Terminal()
+    scripted(monkeypatch, [make_snapshot(), None, make_snapshot("finished")])
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert run(["show", "brisk", "--watch", "--fps", "60"]) == 0
+    assert terminal.shown == frame_lines(make_snapshot("finished"), None)
+    assert [line for line in terminal.shown if "● running" in line] == []
+
+
+def test_watching_without_a_terminal_appends_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    trained_run()
+    scripted(monkeypatch, [make_snapshot(), None, make_snapshot("stopped")])
+    assert run(["show", "brisk", "--watch", "--fps", "60"]) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert [re.fullmatch(r"\d\d:\d\d:\d\d  (\w+)  step 3,751 / 4,754 \(79 %\)  val ppl .*", line)[1] for line in lines if line] == ["running", "stopped"]  # type: ignore[index]
+
+
+def test_ctrl_c_leaves_the_run_to_itself(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    trained_run()
+    scripted(monkeypatch, [make_snapshot(), KeyboardInterrupt()])
+    assert run(["show", "brisk", "--watch"]) == 130
+    assert "goes on" in capsys.readouterr().err
+
+
+def test_one_frame_of_a_real_run_and_of_one_that_never_started(capsys: pytest.CaptureFixture[str]) -> None:
+    trained_run()
+    create_run(RunConfig(), "plain-otter")
+    assert run(["show", "brisk", "--once"]) == 0
+    out = capsys.readouterr().out
+    assert "brisk-heron  ✓ finished" in out
+    assert "saved   best 2, last 3; 2 checkpoints" in out
+    assert run(["show", "plain", "--once", "--ascii"]) == 0
+    assert "plain-otter  o draft" in capsys.readouterr().out
+    assert run(["show", "brisk", "--once", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["run"] == "brisk-heron"
+    assert run(["show", "brisk", "--watch", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "finished"
+
+
+@pytest.mark.parametrize("options", [["--watch", "--once"], ["--watch", "--fps", "0"], ["--watch", "--fps", "x"]])
+def test_options_that_can_not_be_meant_are_refused(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    trained_run()
+    assert run(["show", "brisk", *options]) == 2
+    assert capsys.readouterr().out == ""
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, script: list[RunSnapshot | BaseException | None]) -> None:
+    """Let each look at the run see the next of the script."""
+    steps = iter(script)
+
+    class Scripted:
+        def __init__(self, run: object, *, max_buckets: int) -> None:
+            assert max_buckets == watch.BUCKETS
+
+        def snapshot(self) -> RunSnapshot:
+            found = self.poll()
+            assert found is not None
+            return found
+
+        def poll(self) -> RunSnapshot | None:
+            found = next(steps)
+            if isinstance(found, BaseException):
+                raise found
+            return found
+
+        def close(self) -> None:
+            """There is nothing to close."""
+
+    monkeypatch.setattr(monitor, "RunMonitor", Scripted)
