@@ -24,6 +24,17 @@ def test_panels_fill_the_body_without_overlap(size: Size) -> None:
     assert sum(region.area for region in places.values()) == body.area
 
 
+@pytest.mark.parametrize("hidden", [("left",), ("lower",), ("left", "lower")], ids="-".join)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_what_a_hidden_sidebar_leaves_goes_to_the_charts(size: Size, hidden: tuple[str, ...]) -> None:
+    places, whole = arrangement(size, hidden=hidden), arrangement(size)
+    assert sum(region.area for region in places.values()) == size.area
+    assert [pair for pair in combinations(places, 2) if places[pair[0]].overlaps(places[pair[1]])] == []
+    assert not ({"other-runs", "events"} & set(places) if "left" in hidden else set())
+    assert not ({"machine", "samples", "sample-lines"} & set(places) if "lower" in hidden else set())
+    assert places["perplexity"].area >= whole["perplexity"].area
+
+
 @pytest.mark.parametrize("below", [1, 5, 7, 12, 40])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_trouble_has_the_rows_that_it_needs_as_long_as_there_is_a_chart(size: Size, below: int) -> None:
@@ -63,6 +74,12 @@ def test_200_by_60_shows_every_chart() -> None:
     places = arrangement(Size(200, 57))
     assert {"perplexity", "loss", "gradient", "speed", "rate", "score", "machine", "samples", "events", "other-runs"} < set(places)
     assert places["perplexity"].width == 112
+
+
+def test_trouble_has_its_rows_under_a_chart_alone_and_where_its_sidebar_is_hidden() -> None:
+    assert arrangement(Size(80, 21), "speed", below=4)["sample-lines"] == Region(0, 17, 80, 4)
+    assert arrangement(Size(80, 21), below=4, hidden={"lower"})["sample-lines"].height >= 4
+    assert arrangement(Size(120, 37), below=4, hidden={"lower"})["samples"].height >= 4
 
 
 def test_a_chart_alone_has_all_the_room() -> None:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.content import Content
 
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.tui.screens.overlay import Overlay
 from rnnlm_tui.tui.screens.pane import Laboratory
-from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.history_panel import HistoryPage, HistoryPanel
+from rnnlm_tui.tui.widgets.key_line import key_line
 from rnnlm_tui.tui.widgets.nearest import evaluation_until
 from rnnlm_tui.tui.widgets.samples import grouped
 from rnnlm_tui.tui.widgets.train_data import held_out, held_out_name
@@ -26,9 +25,11 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 1.0
 """Between two looks whether there are new samples."""
+EARLIER = 5
+"""Steps before the one that shows, as far as there is room for them."""
 KEPT = 200
 """Steps whose samples are kept once they have been read."""
-KEYS = (("← →", "step"), ("⇧← ⇧→", "×10"), ("home end", "ends"), ("↑ ↓", "prompt"), ("enter", "cursor there"), ("esc", "close"))
+KEYS = (("← →", "step"), ("↑ ↓", "prompt"), ("enter", "cursor there"), ("home end", "ends"), ("⇧← ⇧→", "×10"), ("esc", "close"))
 
 
 class SampleHistoryScreen(Overlay[int | None]):
@@ -63,10 +64,12 @@ class SampleHistoryScreen(Overlay[int | None]):
     def on_mount(self) -> None:
         panel = self.query_one(HistoryPanel)
         panel.highlighted = True
-        panel.bottom = Content("  ").join(Content.assemble((key, f"bold {palette.TEXT}"), (f" {word}", palette.DIM)) for key, word in KEYS)
         self.set_interval(LOOK_SECONDS, self._look)
         self._lab.in_thread(partial(self._lab.services.sample_steps, self._run), self._take_steps)
         self._show()
+
+    def on_resize(self) -> None:
+        self.query_one(HistoryPanel).bottom = key_line(KEYS, self.query_one(HistoryPanel).size.width)
 
     @property
     def _lab(self) -> Laboratory:
@@ -100,17 +103,17 @@ class SampleHistoryScreen(Overlay[int | None]):
         self._show()
 
     def _show(self) -> None:
-        wanted = [self._steps[index] for index in (self._index, self._index - 1) if index >= 0]
-        loaded = all(step in self._samples for step in wanted)
-        now, before = (self._rows(self._steps[index]) if index >= 0 else {} for index in (self._index, self._index - 1))
+        wanted = list(reversed(self._steps[max(0, self._index - EARLIER) : self._index + 1]))
+        loaded = all(step in self._samples for step in wanted[:2])
+        now, before = self._rows(wanted[0]), tuple(self._rows(step) for step in wanted[1:])
         prompts = tuple(dict.fromkeys([*self._snapshot.config.evaluation.prompts, *now]))
         self._chosen = min(self._chosen, max(0, len(prompts) - 1))
         evaluation = evaluation_until(held_out(self._snapshot), self.step)
         page = HistoryPage(self.step, self._index, len(self._steps), prompts, now, before, evaluation, held_out_name(self._snapshot), loaded)
         self.query_one(HistoryPanel).show(page, self._chosen)
-        if not loaded and not self._reading:
+        missing = [step for step in wanted if step not in self._samples]
+        if missing and not self._reading:
             self._reading = True
-            missing = [step for step in wanted if step not in self._samples]
             self._lab.in_thread(partial(self._read, missing), self._take_samples, self._not_read)
 
     def _not_read(self, error: RnnlmError | OSError) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
@@ -14,6 +15,7 @@ from textual.geometry import Size
 from rnnlm_tui.contract.status import RunSummary
 from rnnlm_tui.tui.actions import Action, bindings_for
 from rnnlm_tui.tui.screens.charted import ChartedScreen
+from rnnlm_tui.tui.screens.older_samples import OlderSamples
 from rnnlm_tui.tui.screens.sample_history import SampleHistoryScreen
 from rnnlm_tui.tui.screens.train_footer import cursor_footer, train_footer
 from rnnlm_tui.tui.sizes import WIDE_FROM
@@ -67,6 +69,10 @@ class TrainScreen(ChartedScreen):
             id="placed",
         )
 
+    @cached_property
+    def _older(self) -> OlderSamples:
+        return OlderSamples(self.lab, self.cursor_changed)
+
     def on_resize(self, event: Resize) -> None:
         self._arrange(event.size)
         self.show_snapshot(self.snapshot)
@@ -99,7 +105,7 @@ class TrainScreen(ChartedScreen):
         if "events" in places:
             self.query_one(EventsPanel).show(snapshot, step)
         if snapshot is not None and step is not None:
-            snapshot = as_of(snapshot, step)
+            snapshot = as_of(snapshot, step, self._older.until(snapshot, step))
         if region := places.get("sample-lines"):
             self.query_one(SampleLines).show(snapshot, (region.width, region.height), ascii_only=self.lab.ascii_only)
         if "samples" in places:

@@ -12,6 +12,7 @@ from textual.events import Key
 from rnnlm_tui.tui.screens.overlay import Overlay
 from rnnlm_tui.tui.screens.pane import Laboratory
 from rnnlm_tui.tui.widgets import palette
+from rnnlm_tui.tui.widgets.key_line import key_line
 from rnnlm_tui.tui.widgets.log_panel import LogPanel
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 0.5
 """Between two looks at the file."""
-KEYS = (("↑ ↓", "scroll"), ("home end", "ends"), ("/", "search"), ("esc", "close"))
+KEYS = (("↑ ↓", "scroll"), ("/", "search"), ("home end", "ends"), ("pgup pgdn", "pages"), ("esc", "close"))
 
 
 class WorkerLogScreen(Overlay[None]):
@@ -52,9 +53,11 @@ class WorkerLogScreen(Overlay[None]):
 
     def on_mount(self) -> None:
         self.panel.highlighted = True
-        self._tell_keys()
         self.set_interval(LOOK_SECONDS, self._look)
         self._look()
+
+    def on_resize(self) -> None:
+        self._tell_keys()
 
     @property
     def panel(self) -> LogPanel:
@@ -83,9 +86,8 @@ class WorkerLogScreen(Overlay[None]):
         if self._typing:
             self.panel.bottom = Content.assemble(("/", f"bold {palette.FOCUS}"), (self._typed, f"bold {palette.BRIGHT}"), ("▌", palette.FOCUS))
             return
-        keys = [*KEYS[:3], ("n N", f"next {self._typed}"), KEYS[3]] if self._typed else KEYS
-        parts = [Content.assemble((key, f"bold {palette.TEXT}"), (f" {word}", palette.DIM)) for key, word in keys]
-        self.panel.bottom = Content("  ").join(parts)
+        keys = [("n N", f"next {self._typed}"), *KEYS] if self._typed else KEYS
+        self.panel.bottom = key_line(keys, self.panel.size.width)
 
     def on_key(self, event: Key) -> None:
         """What is typed after `/` is searched at once; enter keeps it, esc lets it go."""

@@ -37,8 +37,8 @@ class HistoryPage:
     prompts: tuple[str, ...]
     now: dict[str, SampleRow] = field(default_factory=dict)
     """By prompt; a prompt without one was not continued at this step."""
-    before: dict[str, SampleRow] = field(default_factory=dict)
-    """The same of the step with samples before it."""
+    before: tuple[dict[str, SampleRow], ...] = ()
+    """The same of the steps with samples before it, the nearest first."""
     evaluation: EvaluationRow | None = None
     """The newest one until then."""
     name: str = "val"
@@ -66,27 +66,36 @@ class HistoryPanel(Panel):
 
     def prepare(self, width: int, height: int) -> None:
         """Lines for this size."""
-        self._inside = [] if self.page is None else page_lines(self.page, self.chosen, width, height)
+        plain_terminal = bool(getattr(self.app, "no_color", False))
+        self._inside = [] if self.page is None else page_lines(self.page, self.chosen, width, height, no_colour=plain_terminal)
 
     def content_line(self, y: int, width: int) -> Strip:
         """One line."""
         return padded(segments_of(self._inside[y], palette.TEXT) if y < len(self._inside) else [], width)
 
 
-def page_lines(page: HistoryPage, chosen: int, width: int, height: int) -> list[Content]:
-    """At most `height` lines of `width` cells: where this is, then each prompt's continuation, the chosen one's in full with the one before."""
+def page_lines(page: HistoryPage, chosen: int, width: int, height: int, *, no_colour: bool = False) -> list[Content]:
+    """At most `height` lines of `width` cells: where this is, then each prompt's continuation, the chosen one's in full with those of the steps before."""
     lines = [_head(page, width), Content("")]
     room = height - len(lines)
-    if not page.loaded:
+    if not page.loaded or not page.prompts:
         return lines
-    others = max(0, len(page.prompts) - 1)
-    each = 1 if room < 4 * (others + 1) else 2
-    whole = _block(page, page.prompts[chosen], width, max(1, room - others * (each + 1)), chosen=True) if page.prompts else []
-    each = max(1, min(6, (room - len(whole) - others) // others - (1 if others else 0))) if others else 0
-    for index, prompt in enumerate(page.prompts):
-        lines += whole if index == chosen else _block(page, prompt, width, each, chosen=False)
-        if len(lines) < height:
-            lines.append(Content(""))
+    short = [_now(page, prompt, width, no_colour=no_colour, chosen=index == chosen) for index, prompt in enumerate(page.prompts)]
+    others = len(short) - 1
+    gap = 1 if room >= 4 * len(short) else 0
+    each = max(1, min(6, (room - others * gap) // (2 * others + 2))) if others else 0
+    kept = [len(block) if index == chosen else min(each, len(block)) for index, block in enumerate(short)]
+    free = room - sum(kept) - others * gap
+    kept[chosen] = max(1, min(kept[chosen], kept[chosen] + free))
+    free = room - sum(kept) - others * gap
+    for index in range(len(short)):  # what is left over goes to texts that were cut, but half of it to the steps before
+        more = min(len(short[index]) - kept[index], max(0, free) // 2)
+        kept[index], free = kept[index] + more, free - more
+    for index, block in enumerate(short):
+        lines += cut_lines(block, width, kept[index])
+        if index == chosen:
+            lines += _earlier(page, page.prompts[index], width, free)
+        lines += [Content("")] * gap
     return lines[:height]
 
 
@@ -105,26 +114,39 @@ def _head(page: HistoryPage, width: int) -> Content:
     return Content.assemble(left, ("━" * place, palette.FOCUS), ("●", f"bold {palette.FOCUS}"), ("─" * (cells - 1 - place), palette.BORDER))
 
 
-def _block(page: HistoryPage, prompt: str, width: int, height: int, *, chosen: bool) -> list[Content]:
-    """`› The state of the Union is strong…`, new words bright; for the chosen one below it the text of the step before."""
-    now, before = page.now.get(prompt), page.before.get(prompt)
+def _now(page: HistoryPage, prompt: str, width: int, *, no_colour: bool, chosen: bool) -> list[Content]:
+    """`› The state of the Union is strong…` in full."""
+    row = page.now.get(prompt)
     sign = Content.styled("› " if chosen else "  ", f"bold {palette.FOCUS}")
-    told = from_outside(prompt, newlines="space", limit=200).stylize(f"bold {palette.BRIGHT if chosen else palette.TEXT}")
-    if now is None:
+    told = from_outside(prompt, newlines="space", limit=200).stylize(f"bold {palette.BRIGHT}")
+    if row is None:
         return [Content.assemble(sign, told, (" – no sample at this step", palette.DIM)).truncate(width, ellipsis=True)]
-    text = continuation(now.text, before.text if before is not None else None)
-    room = max(8, width - 2)
-    wrapped = Content.assemble(told, text).wrap(room)
-    older: list[Content] = []
-    if chosen and before is not None and height > 3:
-        older = Content.styled(f"@{count(before.step)} {plain(before.text[:LONGEST], newlines='space').strip()}", palette.DIM).wrap(room)
-    share = height if not older else max(min(len(wrapped), height - 1), height - len(older))
-    shown = cut_lines(wrapped, room, share)
-    shown += cut_lines(older, room, height - len(shown), palette.DIM)
-    return [Content.assemble(sign if index == 0 else "  ", line) for index, line in enumerate(shown)]
+    before = next((rows[prompt].text for rows in page.before if prompt in rows), None)
+    wrapped = Content.assemble(told, continuation(row.text, before, no_colour=no_colour)).wrap(max(8, width - 2))
+    return [Content.assemble(sign if index == 0 else "  ", line.rstrip()) for index, line in enumerate(wrapped)]
 
 
-def continuation(text: str, before: str | None) -> Content:
+def _earlier(page: HistoryPage, prompt: str, width: int, height: int) -> list[Content]:
+    """`@1,000 is the the of …`, dim: the newest of them in full where that leaves the others a line each."""
+    rows = [found[prompt] for found in page.before if prompt in found]
+    blocks = [_wrapped(row, width) for row in rows[: max(0, height)]]
+    lines: list[Content] = []
+    for index, block in enumerate(blocks):
+        room = height - len(lines) - (len(blocks) - 1 - index)
+        lines += cut_lines(block, width, max(1, room) if index == 0 else max(1, room // (len(blocks) - index)), palette.DIM)
+    return lines[: max(0, height)]
+
+
+def _wrapped(row: SampleRow, width: int) -> list[Content]:
+    step = f"@{count(row.step)} "
+    text = from_outside(row.text[:LONGEST].strip(), newlines="space").stylize(palette.DIM)
+    return [
+        Content.assemble((f"  {step}" if index == 0 else " " * (2 + len(step)), palette.DIM), line.rstrip())
+        for index, line in enumerate(text.wrap(max(8, width - 2 - len(step))))
+    ]
+
+
+def continuation(text: str, before: str | None, *, no_colour: bool = False) -> Content:
     """A text with the words bright that the one before does not have in this order; all of it plain where there is none before."""
     words = _words(text)
     if before is None:
@@ -133,7 +155,8 @@ def continuation(text: str, before: str | None) -> Content:
     bare = [word.strip() for word in words]
     for block in SequenceMatcher(None, [word.strip() for word in _words(before)], bare, autojunk=False).get_matching_blocks():
         kept[block.b : block.b + block.size] = [True] * block.size
-    return Content.assemble(*((word, palette.BASELINE if same else f"bold {palette.TRAIN}") for word, same in zip(words, kept, strict=True)))
+    new = f"bold {palette.BRIGHT}" if no_colour else palette.BRIGHT
+    return Content.assemble(*((word, palette.BASELINE if same else new) for word, same in zip(words, kept, strict=True)))
 
 
 def _words(text: str) -> Sequence[str]:

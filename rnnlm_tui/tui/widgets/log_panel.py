@@ -124,7 +124,7 @@ class LogPanel(Panel):
             return padded([], width)
         line, text = self._rows[number]
         chosen = line == self._found
-        style = ink(palette.BRIGHT if chosen else palette.TEXT, background=palette.SELECTED if chosen else None)
+        style = ink(palette.BRIGHT if chosen else palette.TEXT, bold=chosen)
         strip = padded([Segment(text, style)], width)
         return strip.apply_style(ink(palette.TEXT, background=palette.SELECTED)) if chosen else strip
 

@@ -132,7 +132,7 @@ class Panel(Widget):
 
     def redraw(self) -> None:
         """Draw all lines anew and have repainted what differs from what stands on the screen."""
-        if not self.is_attached or not self.size or self._drawn_for != self.size:
+        if not self.is_attached or not self.display or not self.size or self._drawn_for != self.size:
             self._drawn_for = Size(0, 0)  # nothing of this size stands on the screen: it is drawn when Textual paints it for the first time
             return
         old = self._drawn_strips

@@ -118,3 +118,27 @@ def test_reset_shows_all() -> None:
     window.reset()
     assert window.shown(data(600)) == (0, 1000)
     assert window.following
+
+
+def test_a_window_shows_what_its_lead_shows_whatever_its_own_points_are() -> None:
+    lead, other = Window(), Window()
+    lead.zoom(data(600, None), 4, 300)
+    assert other.take(lead, data(600, None))
+    few = data(100, None)
+    assert other.shown(few) == lead.shown(data(600, None))
+    assert other.whole(few) == lead.whole(data(600, None))
+    assert not other.take(lead, data(600, None))
+    lead.reset()
+    other.take(lead, data(600, None))
+    assert other.shown(few) == lead.shown(data(600, None))
+    other.lead(few)
+    assert other.whole(few)[1] < 600
+
+
+def test_a_part_that_is_put_is_shown_and_an_empty_one_is_all() -> None:
+    window = Window()
+    window.put((100, 200), following=False)
+    assert window.shown(data(600)) == (100, 200)
+    assert not window.following
+    window.put((200, 200), following=False)
+    assert window.shown(data(600)) == (0, 1000)

@@ -1,0 +1,73 @@
+"""OlderSamples: what a run's model wrote longer ago than a snapshot knows, read where a cursor asks for it."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.metrics import SampleRow
+    from rnnlm_tui.errors import RnnlmError
+    from rnnlm_tui.store.run_directory import RunDirectory
+    from rnnlm_tui.supervisor.monitor import RunSnapshot
+    from rnnlm_tui.tui.screens.pane import Laboratory
+
+KEPT = 100
+"""Steps whose samples are kept once they have been read."""
+
+
+class OlderSamples:
+    """Of one run at a time; one reading at a time, the one that was asked for last."""
+
+    def __init__(self, lab: Laboratory, read: Callable[[], None]) -> None:
+        self._lab, self._read = lab, read
+        self._run = ""
+        self._steps: list[int] | None = None
+        self._rows: dict[int, tuple[SampleRow, ...]] = {}
+        self._reading = False
+
+    def until(self, snapshot: RunSnapshot, step: float) -> Sequence[SampleRow]:
+        """The samples of the newest step until `step` that the snapshot lacks; nothing as long as they are being read: then `read` is called."""
+        run = self._lab.run_directory
+        if not snapshot.samples or snapshot.samples[-1].step <= step or run is None:
+            return ()
+        if run.name != self._run:
+            self._run, self._steps, self._rows = run.name, None, {}
+        if self._steps is None:
+            self._ask(partial(self._lab.services.sample_steps, run), self._take_steps)
+            return ()
+        index = bisect_right(self._steps, step) - 1
+        if index < 0:
+            return ()
+        wanted = self._steps[index]
+        if wanted not in self._rows:
+            self._ask(partial(self._read_step, run, wanted), self._take_rows)
+        return self._rows.get(wanted, ())
+
+    def _ask(self, work: Callable[[], object], then: Callable[..., None]) -> None:
+        if not self._reading:
+            self._reading = True
+            self._lab.in_thread(work, partial(then, self._run), self._not_read)
+
+    def _read_step(self, run: RunDirectory, step: int) -> tuple[int, tuple[SampleRow, ...]]:
+        return step, tuple(reversed(self._lab.services.samples_at(run, step)))
+
+    def _take_steps(self, run: str, steps: list[int]) -> None:
+        self._reading = False
+        if run == self._run:
+            self._steps = steps
+            self._read()
+
+    def _take_rows(self, run: str, found: tuple[int, tuple[SampleRow, ...]]) -> None:
+        self._reading = False
+        if run == self._run:
+            if len(self._rows) >= KEPT:
+                self._rows.clear()
+            self._rows[found[0]] = found[1]
+            self._read()
+
+    def _not_read(self, error: RnnlmError | OSError) -> None:
+        self._reading = False
+        self._lab.say_error(error)

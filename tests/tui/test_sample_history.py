@@ -1,0 +1,136 @@
+"""The samples step by step: which show, what is new in them, and where one walks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from textual.pilot import Pilot
+
+from rnnlm_tui.contract.metrics import SampleRow
+from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.screens.sample_history import SampleHistoryScreen
+from rnnlm_tui.tui.screens.train import TrainScreen
+from rnnlm_tui.tui.widgets import palette
+from rnnlm_tui.tui.widgets.history_panel import HistoryPage, HistoryPanel, continuation, page_lines
+from tests.tui.fakes import FakeServices, make_snapshot
+from tests.tui.support import lines_of, running_app, text_of, until, with_runs
+
+
+async def opened(app: RnnlmApp, pilot: Pilot[int]) -> HistoryPanel:
+    await pilot.press("h")
+    await until(pilot, lambda: isinstance(app.screen, SampleHistoryScreen))
+    panel = app.screen.query_one(HistoryPanel)
+    await until(pilot, lambda: panel.page is not None and panel.page.loaded)
+    return panel
+
+
+def step_of(panel: HistoryPanel) -> int:
+    assert panel.page is not None
+    return panel.page.step
+
+
+async def test_arrows_walk_through_the_steps_and_home_and_end_go_to_the_ends() -> None:
+    async with running_app() as (app, pilot):
+        panel = await opened(app, pilot)
+        assert step_of(panel) == 3_700
+        assert "3 of 3" in lines_of(app)[0]
+        assert "val ppl" in lines_of(app)[1]
+        await pilot.press("left")
+        assert step_of(panel) == 2_000
+        await pilot.press("home")
+        assert step_of(panel) == 1_000
+        await pilot.press("left")
+        assert step_of(panel) == 1_000
+        await pilot.press("right", "end")
+        assert step_of(panel) == 3_700
+
+
+async def test_up_and_down_choose_the_prompt_that_stands_in_full_with_its_earlier_texts() -> None:
+    async with running_app() as (app, pilot):
+        await opened(app, pilot)
+        assert "› The state of the Union" in text_of(app)
+        assert "@2,000" in text_of(app)
+        await pilot.press("down")
+        assert "› My fellow Americans," in text_of(app)
+        await pilot.press("up", "up")
+        assert "› We must" in text_of(app)
+
+
+async def test_it_opens_at_the_cursor_and_enter_takes_the_cursor_along() -> None:
+    async with running_app() as (app, pilot):
+        await pilot.press("home")
+        panel = await opened(app, pilot)
+        assert step_of(panel) == 1_000
+        await pilot.press("right", "enter")
+        assert isinstance(app.screen, TrainScreen)
+        assert app.screen.cursor_step == 2_000
+
+
+async def test_a_new_sample_is_shown_where_one_stands_at_the_end() -> None:
+    services = with_runs(make_snapshot(step=3_600))
+    async with running_app(services) as (app, pilot):
+        panel = await opened(app, pilot)
+        assert step_of(panel) == 2_000
+        services.snapshots["plain-otter"] = make_snapshot()
+        await until(pilot, lambda: step_of(panel) == 3_700)
+        await pilot.press("left")
+        assert step_of(panel) == 2_000
+
+
+async def test_a_run_without_samples_says_how_to_get_some() -> None:
+    async with running_app(with_runs(replace(make_snapshot(), samples=()))) as (app, pilot):
+        await pilot.press("h")
+        assert "s draws some" in lines_of(app)[-1]
+
+
+class ManySamples(FakeServices):
+    """A store that has samples of more steps than a snapshot."""
+
+    def sample_steps(self, run: object) -> list[int]:
+        return [500, 1_000, 2_000, 3_700]
+
+    def samples_at(self, run: object, step: int) -> list[SampleRow]:
+        return [SampleRow(1, step, "We must", f" be as at {step}", 3, 7, float(step))]
+
+
+async def test_the_cursor_reads_samples_that_the_snapshot_no_longer_holds() -> None:
+    snapshot = make_snapshot()
+    newest = replace(snapshot, samples=tuple(row for row in snapshot.samples if row.step == 3_700))
+    services = ManySamples(runs=[snapshot.summary], snapshots={"plain-otter": newest})
+    async with running_app(services) as (app, pilot):
+        await pilot.press("k")
+        while isinstance(app.screen, TrainScreen) and (app.screen.cursor_step or 0) > 600:
+            await pilot.press("k")
+        await until(pilot, lambda: "be as at 500" in text_of(app))
+        await pilot.press("escape")
+        assert "@3,700" in text_of(app)
+
+
+def sample(step: int, text: str) -> SampleRow:
+    return SampleRow(1, step, "We must", text, 3, 7, 0.0)
+
+
+def test_words_that_the_step_before_did_not_have_are_bright() -> None:
+    shown = continuation(" be the of peace", " the of and")
+    bright = [shown.plain[span.start : span.end].strip() for span in shown.spans if palette.BRIGHT in str(span.style)]
+    assert bright == ["be", "peace"]
+    assert all("bold" in str(span.style) for span in continuation(" be", " the", no_colour=True).spans)
+
+
+def test_pages_keep_to_their_size_and_give_every_prompt_a_line() -> None:
+    prompts = ("We must", "My fellow Americans,", "Tonight")
+    rows = {prompt: replace(sample(200, " work hard" * 60), prompt=prompt) for prompt in prompts}
+    page = HistoryPage(200, 1, 2, prompts, rows, ({prompt: replace(row, step=100) for prompt, row in rows.items()},))
+    for width in (20, 56, 76, 116):
+        for height in (3, 5, 8, 13, 22, 40):
+            for chosen in range(3):
+                lines = page_lines(page, chosen, width, height)
+                assert len(lines) <= height
+                assert all(line.cell_length <= width for line in lines), (width, height)
+                if height >= 8:
+                    assert sum(any(prompt.split()[0] in line.plain for line in lines) for prompt in prompts) == 3
+
+
+def test_a_prompt_without_a_sample_says_so() -> None:
+    page = HistoryPage(200, 0, 1, ("We must",), {}, ())
+    assert "no sample at this step" in page_lines(page, 0, 76, 10)[2].plain

@@ -1,0 +1,100 @@
+"""The worker's log over the train pane: its end, search, and nothing in it that acts on the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from textual.pilot import Pilot
+
+from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.screens.worker_log import WorkerLogScreen
+from rnnlm_tui.tui.widgets.log_panel import LogPanel
+from tests.tui.fakes import FakeServices, make_snapshot
+from tests.tui.support import lines_of, running_app, text_of, until, with_runs
+
+
+def services_with(path: Path, text: str) -> FakeServices:
+    path.write_text(text)
+    services = with_runs(make_snapshot("failed", message="it broke"))
+    services.log_path = path
+    return services
+
+
+async def opened(app: RnnlmApp, pilot: Pilot[int]) -> LogPanel:
+    await pilot.press("L")
+    await until(pilot, lambda: isinstance(app.screen, WorkerLogScreen) and "nothing was printed" not in text_of(app))
+    return app.screen.query_one(LogPanel)
+
+
+async def test_it_shows_the_end_and_follows_what_comes(tmp_path: Path) -> None:
+    path = tmp_path / "worker.log"
+    services = services_with(path, "".join(f"line {number}\n" for number in range(100)))
+    async with running_app(services) as (app, pilot):
+        await opened(app, pilot)
+        assert "line 99" in lines_of(app)[-2]
+        assert "follows" in lines_of(app)[0]
+        with path.open("a") as file:
+            file.write("one more\n")
+        await until(pilot, lambda: "one more" in lines_of(app)[-2])
+        await pilot.press("home")
+        assert "line 0" in lines_of(app)[1]
+        with path.open("a") as file:
+            file.write("and another\n")
+        looked = app.screen.query_one(LogPanel)
+        await until(pilot, lambda: looked._lines[-1] == "and another")
+        assert "line 0" in lines_of(app)[1]
+        await pilot.press("end")
+        assert "and another" in lines_of(app)[-2]
+        await pilot.press("q")
+        assert not isinstance(app.screen, WorkerLogScreen)
+
+
+async def test_scrolling_up_stops_following_and_the_end_follows_again(tmp_path: Path) -> None:
+    services = services_with(tmp_path / "worker.log", "".join(f"line {number}\n" for number in range(100)))
+    async with running_app(services) as (app, pilot):
+        panel = await opened(app, pilot)
+        end = panel.top
+        await pilot.press("up")
+        assert (panel.top, panel.following) == (end - 1, False)
+        await pilot.press("pageup")
+        assert panel.top == end - 1 - 21
+        await pilot.press("pagedown", "down")
+        assert (panel.top, panel.following) == (end, True)
+
+
+async def test_a_slash_searches_from_the_end_and_n_goes_on(tmp_path: Path) -> None:
+    text = "".join(f"line {number}{' Traceback' if number in (3, 50) else ''}\n" for number in range(100))
+    async with running_app(services_with(tmp_path / "worker.log", text)) as (app, pilot):
+        panel = await opened(app, pilot)
+        await pilot.press("slash", *"traceback", "enter")
+        assert "line 50 Traceback" in text_of(app)
+        assert "line 3 " not in text_of(app)
+        await pilot.press("n")
+        assert "line 3 Traceback" in text_of(app)
+        await pilot.press("N")
+        assert "line 50 Traceback" in text_of(app)
+        await pilot.press("slash", *"qq")
+        assert "not found" in lines_of(app)[-1]
+        await pilot.press("escape")
+        assert "search" in lines_of(app)[-1]
+        assert isinstance(app.screen, WorkerLogScreen)
+        assert panel.search == ""
+
+
+async def test_a_long_line_is_wrapped_and_nothing_in_it_acts_on_the_terminal(tmp_path: Path) -> None:
+    text = f"\x1b[2J\x1b]0;owned\x07 {'word ' * 40}end\n[@click=app.bell]x[/]\n"
+    async with running_app(services_with(tmp_path / "worker.log", text)) as (app, pilot):
+        await opened(app, pilot)
+        shown = text_of(app)
+        assert "\x1b" not in shown
+        assert "owned" in shown
+        assert shown.count("word") == 40
+        assert "[@click=app.bell]x[/]" in shown
+        await pilot.resize_terminal(60, 20)
+        await until(pilot, lambda: max(map(len, lines_of(app))) <= 60 and text_of(app).count("word") == 40)
+
+
+async def test_a_worker_that_printed_nothing_is_said_to_have() -> None:
+    async with running_app() as (app, pilot):
+        await pilot.press("L")
+        await until(pilot, lambda: "nothing was printed" in text_of(app))
