@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, TypeVar
 
 import pynvml
+
+from rnnlm_tui.contract.metrics import GpuRow
 
 ValueT = TypeVar("ValueT")
 
@@ -17,7 +19,7 @@ VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 @dataclass(frozen=True, slots=True)
 class GpuReading:
-    """One card at one moment; None where the driver doesn't tell. Bytes, percent, watts, degrees Celsius."""
+    """One card at one moment, the figures of `GpuRow` in its order; None where the driver doesn't tell. Bytes, percent, watts, degrees Celsius."""
 
     name: str | None = None
     percent: float | None = None
@@ -27,6 +29,10 @@ class GpuReading:
     memory_total: int | None = None
     watts: float | None = None
     celsius: float | None = None
+
+    def filled_from(self, other: GpuReading) -> GpuReading:
+        """This reading, with the other's figures where it has none."""
+        return GpuReading(*(more if mine is None else mine for mine, more in zip(astuple(self), astuple(other), strict=True)))
 
 
 def gpu_count() -> int:
@@ -54,31 +60,73 @@ class GpuProbe:
     def there(self) -> bool:
         return self._handle is not None
 
+    @property
+    def place(self) -> int | None:
+        """The driver's number of the card; None where there is none, or it is a part of one."""
+        return None if self._handle is None else _ask(pynvml.nvmlDeviceGetIndex, self._handle)
+
     def sample(self) -> GpuReading:
         """One reading; each figure that this card or driver refuses is None."""
-        if self._handle is None:
-            return GpuReading()
-        memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, self._handle)
-        load = _ask(pynvml.nvmlDeviceGetUtilizationRates, self._handle)
-        milliwatts = _ask(pynvml.nvmlDeviceGetPowerUsage, self._handle)
-        celsius = _ask(lambda handle: pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU), self._handle)
-        processes = _ask(pynvml.nvmlDeviceGetComputeRunningProcesses, self._handle) or []
-        own = [process.usedGpuMemory for process in processes if process.pid == os.getpid()]
-        return GpuReading(
-            name=_ask(pynvml.nvmlDeviceGetName, self._handle),
-            percent=None if load is None else float(load.gpu),
-            memory_used=None if memory is None else int(memory.used),
-            memory_own=int(own[0]) if own and own[0] is not None else None,
-            memory_total=None if memory is None else int(memory.total),
-            watts=None if milliwatts is None else milliwatts / 1000,
-            celsius=None if celsius is None else float(celsius),
-        )
+        return GpuReading() if self._handle is None else _read(self._handle)
 
     def close(self) -> None:
         """Let go of the library; the probe reads nothing more."""
         if self._handle is not None:
             self._handle = None
             _ask(lambda _handle: pynvml.nvmlShutdown(), None)
+
+
+class OtherCards:
+    """Reads every card of the machine but one, whatever CUDA_VISIBLE_DEVICES leaves of them: they take its power and its air.
+
+    Args:
+        place: the driver's number of the card to leave out; None: none is.
+    """
+
+    def __init__(self, place: int | None = None) -> None:
+        self._handles: dict[int, Any] = {}
+        try:
+            pynvml.nvmlInit()
+            others = [number for number in range(int(pynvml.nvmlDeviceGetCount())) if number != place]
+        except pynvml.NVMLError:
+            return
+        found = ((number, _ask(pynvml.nvmlDeviceGetHandleByIndex, number)) for number in others)
+        self._handles = {number: handle for number, handle in found if handle is not None}
+
+    def sample(self) -> tuple[GpuRow, ...]:
+        """One reading of each, by number; a figure that is refused is None."""
+        return tuple(GpuRow(number, *astuple(_read(handle))) for number, handle in self._handles.items())
+
+
+def _read(handle: Any) -> GpuReading:
+    memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
+    load = _ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
+    milliwatts = _ask(pynvml.nvmlDeviceGetPowerUsage, handle)
+    processes = _ask(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or []
+    own = [process.usedGpuMemory for process in processes if process.pid == os.getpid()]
+    return GpuReading(
+        name=_ask(_name, handle),
+        percent=None if load is None else float(load.gpu),
+        memory_used=None if memory is None else int(memory.used),
+        memory_own=int(own[0]) if own and own[0] is not None else None,
+        memory_total=None if memory is None else int(memory.total),
+        watts=None if milliwatts is None else milliwatts / 1000,
+        celsius=_celsius(handle),
+    )
+
+
+def _name(handle: Any) -> str:
+    name = pynvml.nvmlDeviceGetName(handle)
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+
+
+def _celsius(handle: Any) -> float | None:
+    """As the driver is asked today, else as older ones are."""
+    newer = getattr(pynvml, "nvmlDeviceGetTemperatureV", None)
+    found = None if newer is None else _ask(lambda card: newer(card, pynvml.NVML_TEMPERATURE_GPU), handle)
+    if found is None:
+        found = _ask(lambda card: pynvml.nvmlDeviceGetTemperature(card, pynvml.NVML_TEMPERATURE_GPU), handle)
+    return None if found is None else float(found)
 
 
 def _visible() -> list[int | str]:
@@ -113,5 +161,5 @@ def _named(name: str, count: int) -> int | str | None:
 def _ask(question: Callable[[Any], ValueT], handle: Any) -> ValueT | None:
     try:
         return question(handle)
-    except pynvml.NVMLError:  # not supported by this card, or the driver has gone
+    except (pynvml.NVMLError, ValueError, TypeError):  # not supported by this card, the driver has gone, or its answer makes no sense
         return None

@@ -29,6 +29,7 @@ from rnnlm_tui.store.manifest import read_manifest, verify_checkpoint
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import run_named
+from rnnlm_tui.worker.accelerator import DeviceProbe
 from rnnlm_tui.worker.building import build_batches, build_model, build_trainer
 from rnnlm_tui.worker.commands import Steering
 from rnnlm_tui.worker.environment import environment
@@ -67,9 +68,9 @@ class Attempt:
 
 
 def watch(device: torch.device, probe: HardwareProbe) -> None:
-    """Let the probe read the GPU that trains, where one does."""
-    if device.type == "cuda":
-        probe.watch_gpu(str(torch.cuda.get_device_properties(device).uuid))
+    """Let the probe read the device that trains as well, where that is not the processor."""
+    if device.type != "cpu":
+        probe.watch_card(DeviceProbe(device))
 
 
 def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> TrainingRun:

@@ -5,13 +5,25 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
 from rnnlm_tui.contract.metrics import HardwareRow
 from rnnlm_tui.store.cores import usable_cores
 from rnnlm_tui.store.free_space import free_bytes
-from rnnlm_tui.supervisor.gpu import GpuProbe, GpuReading
+from rnnlm_tui.supervisor.gpu import GpuReading, OtherCards
+
+
+class Card(Protocol):
+    """The card that trains."""
+
+    @property
+    def place(self) -> int | None:
+        """The driver's number of it; None where it has none."""
+
+    def sample(self) -> GpuReading:
+        """One reading."""
 
 
 class HardwareProbe:
@@ -25,17 +37,19 @@ class HardwareProbe:
         self._directory = directory
         self._process = psutil.Process()
         self._cores = usable_cores()
-        self._gpu: GpuProbe | None = None
+        self._card: Card | None = None
+        self._others: OtherCards | None = None
         self._cpu_loads()  # loads are measured between two readings: this is the first one's beginning
 
-    def watch_gpu(self, uuid: str) -> None:
-        """Read this card as well from now on."""
-        self._gpu = GpuProbe(uuid)
+    def watch_card(self, card: Card) -> None:
+        """Read the card that trains from now on, too, and keep it apart from the machine's others."""
+        self._others, self._card = OtherCards(card.place), card
 
     def sample(self) -> HardwareRow:
         """One reading, with the loads since the reading before."""
-        gpu_probe = self._gpu
-        gpu = gpu_probe.sample() if gpu_probe is not None else GpuReading()
+        if self._others is None:
+            self._others = OtherCards()  # not before: a driver may take a while to wake up
+        gpu = GpuReading() if self._card is None else self._card.sample()
         memory = psutil.virtual_memory()
         whole, own = self._cpu_loads()
         return HardwareRow(
@@ -53,6 +67,7 @@ class HardwareProbe:
             gpu_memory_total=gpu.memory_total,
             gpu_watts=gpu.watts,
             gpu_celsius=gpu.celsius,
+            other_gpus=self._others.sample(),
         )
 
     def _cpu_loads(self) -> tuple[float, float]:

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pynvml
 import pytest
 
-from rnnlm_tui.supervisor.gpu import VISIBLE_VARIABLE, GpuProbe, GpuReading, gpu_count
+from rnnlm_tui.contract.metrics import GpuRow
+from rnnlm_tui.supervisor.gpu import VISIBLE_VARIABLE, GpuProbe, GpuReading, OtherCards, gpu_count
 from rnnlm_tui.supervisor.machine import DRIVER_BYTES, planned_device, room_for_training
 
 UUIDS = ("GPU-12ab-34", "GPU-12ff-56")
@@ -34,7 +35,9 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         "nvmlDeviceGetMemoryInfo": lambda handle: SimpleNamespace(used=3_000, total=80_000),
         "nvmlDeviceGetUtilizationRates": lambda handle: SimpleNamespace(gpu=97),
         "nvmlDeviceGetPowerUsage": unsupported,
+        "nvmlDeviceGetTemperatureV": unsupported,
         "nvmlDeviceGetTemperature": lambda handle, kind: 61,
+        "nvmlDeviceGetIndex": lambda handle: int(handle.removeprefix("card ")),
         "nvmlDeviceGetComputeRunningProcesses": lambda handle: processes,
     }
     for name, answer in answers.items():
@@ -49,6 +52,35 @@ def test_a_card_is_read_and_what_it_refuses_is_none(driver: pytest.MonkeyPatch) 
     assert probe.sample() == GpuReading("NVIDIA card 0", 97.0, 3_000, 2_000, 80_000, watts=None, celsius=61.0)
     probe.close()
     assert probe.sample() == GpuReading()
+
+
+def test_the_temperature_is_asked_for_as_today_and_only_then_as_before(driver: pytest.MonkeyPatch) -> None:
+    driver.setattr(pynvml, "nvmlDeviceGetTemperatureV", lambda handle, kind: 58)
+    assert GpuProbe().sample().celsius == 58.0
+    driver.delattr(pynvml, "nvmlDeviceGetTemperatureV")  # an older library
+    assert GpuProbe().sample().celsius == 61.0
+
+
+@pytest.mark.parametrize("broken", ["MemoryInfo", "UtilizationRates", "PowerUsage", "Temperature", "ComputeRunningProcesses", "Name"])
+def test_each_figure_may_be_refused_alone(driver: pytest.MonkeyPatch, broken: str) -> None:
+    whole = GpuProbe().sample()
+
+    def refused(*_arguments: object) -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+
+    driver.setattr(pynvml, f"nvmlDeviceGet{broken}", refused)
+    lost = GpuProbe().sample()
+    assert lost.filled_from(whole) == whole
+    assert (lost == whole) == (broken == "PowerUsage")
+
+
+def test_the_other_cards_are_all_but_the_one_that_trains_whatever_cuda_sees(driver: pytest.MonkeyPatch) -> None:
+    driver.setenv(VISIBLE_VARIABLE, "1")
+    (other,) = OtherCards(GpuProbe().place).sample()
+    assert other == GpuRow(0, "NVIDIA card 0", 97.0, 3_000, 2_000, 80_000, watts=None, celsius=61.0)
+    assert [card.index for card in OtherCards().sample()] == [0, 1]
+    driver.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: (_ for _ in ()).throw(pynvml.NVMLError(pynvml.NVML_ERROR_NO_PERMISSION)))
+    assert OtherCards().sample() == ()
 
 
 @pytest.mark.parametrize("uuid", ["12ab", "GPU-12ab"])
@@ -96,5 +128,5 @@ def test_without_a_driver_there_is_nothing(driver: pytest.MonkeyPatch) -> None:
     driver.setattr(pynvml, "nvmlInit", missing)
     probe = GpuProbe()
     assert not probe.there
-    assert probe.sample() == GpuReading()
+    assert (probe.sample(), probe.place, OtherCards().sample()) == (GpuReading(), None, ())
     probe.close()

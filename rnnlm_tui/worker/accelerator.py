@@ -1,0 +1,53 @@
+"""DeviceProbe: readings of the device that trains, by its driver where there is a library for it, and by torch what that doesn't tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+
+from rnnlm_tui.supervisor.gpu import GpuProbe, GpuReading
+
+ValueT = TypeVar("ValueT")
+
+
+class DeviceProbe:
+    """Reads a CUDA, ROCm, XPU or MPS device of this process.
+
+    Torch is asked for its own books alone, so nothing that runs on the device is disturbed: what others hold is known from the driver or not at all,
+    for asking it by torch is forbidden while a graph is captured. In a container a driver may not know which of its processes this one is.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._module: Any = getattr(torch, device.type, None)
+        properties: Any = _told(lambda: self._module.get_device_properties(device))
+        uuid = _told(lambda: str(properties.uuid)) if device.type == "cuda" else None
+        self._driver = None if uuid is None else GpuProbe(uuid)
+        self._name = "Apple GPU" if device.type == "mps" else _told(lambda: str(properties.name))
+        total = _told(lambda: int(properties.total_memory))
+        self._total = _told(lambda: int(self._module.recommended_max_memory())) if total is None else total
+
+    @property
+    def place(self) -> int | None:
+        """The driver's number of the card; None where it has none."""
+        return None if self._driver is None else self._driver.place
+
+    def sample(self) -> GpuReading:
+        """One reading; a figure that nobody tells is None."""
+        found = GpuReading() if self._driver is None else self._driver.sample()
+        if found.name is not None and found.memory_own is not None:
+            return found
+        own = _told(lambda: int(self._module.memory_reserved(self._device)))
+        return found.filled_from(GpuReading(name=self._name, memory_own=self._allocated() if own is None else own, memory_total=self._total))
+
+    def _allocated(self) -> int | None:
+        return _told(lambda: int(self._module.driver_allocated_memory()))
+
+
+def _told(question: Callable[[], ValueT]) -> ValueT | None:
+    try:
+        return question()
+    except (AttributeError, RuntimeError, AssertionError, TypeError, ValueError):  # this kind of device, or this torch, has no such figure
+        return None
