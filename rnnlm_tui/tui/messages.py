@@ -26,6 +26,8 @@ class Notice:
     kind: NoticeKind = "fact"
     hint: str = ""
     """The next thing to do; may be empty."""
+    stays: bool = False
+    """Until a key is pressed, for whoever looked elsewhere; else for some seconds."""
 
 
 class SnapshotChanged(Message):

@@ -10,6 +10,7 @@ import pytest
 
 from rnnlm_tui.contract.status import RunStatus
 from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.widgets.frame import FooterLine
 from tests.terminal import Terminal
 from tests.tui.fakes import FakeServices, make_snapshot
 from tests.tui.support import lines_of, running_app, until, with_runs
@@ -84,6 +85,9 @@ async def test_another_pane_says_what_happened_and_the_runs_own_pane_shows_it() 
     async with running_app(services, pane="runs") as (app, pilot):
         become(services, "finished")
         await until(pilot, lambda: "plain-otter finished: val perplexity 55.3 after 3,751 steps" in lines_of(app)[-1])
+        assert app.screen.query_one(FooterLine)._timer is None, "it stays until somebody is there"
+        await pilot.press("j")
+        await until(pilot, lambda: "finished" not in lines_of(app)[-1])
     services = with_runs(make_snapshot())
     async with running_app(services, pane="train") as (app, pilot):
         become(services, "failed")

@@ -102,11 +102,11 @@ class FooterLine(Line):
         self._draw()
 
     def show_notice(self, notice: Notice) -> None:
-        """One line for some seconds, then the keys again."""
+        """One line for some seconds, or until somebody is there, then the keys again."""
         self._notice = notice
         if self._timer is not None:
             self._timer.stop()
-        self._timer = self.set_timer(NOTICE_SECONDS, self.end_notice)
+        self._timer = None if notice.stays else self.set_timer(NOTICE_SECONDS, self.end_notice)
         self._draw()
 
     def end_notice(self, text: str | None = None) -> None:

@@ -51,7 +51,7 @@ NARROW = (1, 28, 43, 60)
 """Columns of the figures at 80 cells."""
 ROOMY, WIDE = 96, 150
 """Cells from which every figure has a column of its own, and from which the level to beat and the clock have one too."""
-LEAST_BAR = 16
+LEAST_BAR = 12
 """Cells of the bar that the tokens beside the step leave."""
 
 
