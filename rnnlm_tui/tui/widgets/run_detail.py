@@ -58,8 +58,13 @@ def figures_of(snapshot: RunSnapshot, *, ascii_only: bool, wide: bool) -> list[C
         number, _, unit = memory(own).partition(" ")
         found.append(_fact("memory", (number, palette.TEXT), (f" {unit}", palette.DIM)))
     number, _, unit = disk(summary.checkpoints.bytes).partition(" ")
-    found.append(_fact("disk", (number, palette.TEXT), (f" {unit}, {summary.checkpoints.count} checkpoints" if wide else f" {unit}", palette.DIM)))
+    found.append(_fact("disk", (number, palette.TEXT), (f" {unit}, {counted_checkpoints(summary.checkpoints.count)}" if wide else f" {unit}", palette.DIM)))
     return found
+
+
+def counted_checkpoints(number: int) -> str:
+    """`1 checkpoint`, `6 checkpoints`."""
+    return f"{number} checkpoint{'s' if number != 1 else ''}"
 
 
 def legend_of(snapshot: RunSnapshot, *, wide: bool) -> Content:
@@ -94,12 +99,13 @@ class RunDetail(Panel):
         self._with_curve = True
         self._problem = ""
 
-    def show(self, snapshot: RunSnapshot | None, name: str, *, with_curve: bool = True, problem: str = "") -> None:
-        """The run's snapshot; None: it is being read, or it can't be for this `problem`."""
+    def show(self, snapshot: RunSnapshot | None, name: str, *, with_curve: bool = True, problem: str = "", note: str = "") -> None:
+        """The run's snapshot; None: it is being read, or it can't be for this `problem`. The note of a person stands in the bottom edge."""
         if snapshot is None or self._snapshot is None or snapshot.summary.run != self._snapshot.summary.run:
             self._memory = Memory()
         self._snapshot, self._with_curve, self._problem = snapshot, with_curve, problem
         self.set_reactive(Panel.panel_title, from_outside(name, newlines="show", limit=32).stylize(f"bold {palette.BRIGHT}") if name else "")
+        self.set_reactive(Panel.bottom, from_outside(note, newlines="space", limit=max(0, self.size.width - 8)).stylize(palette.DIM) if note else "")
         self.set_reactive(Panel.legend, legend_of(snapshot, wide=not with_curve) if snapshot is not None else Content(""))
         self.redraw()
 
@@ -164,4 +170,4 @@ class RunDetail(Panel):
 
 def _bare(data: ChartData) -> ChartData:
     """The newest-made curve alone with the level to beat."""
-    return replace(data, series=data.series[-1:], guides=(), marks=(), note="")
+    return replace(data, series=data.series[-1:], guides=(), marks=(), evaluated=(), note="")

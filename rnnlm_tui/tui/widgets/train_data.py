@@ -140,7 +140,15 @@ def _learning(snapshot: RunSnapshot, axis: Axis, title: str, log: bool, of: Call
     levels = tuple(Baseline(value, f"{name} {figure(value)}") for name, value in _levels(snapshot, nats=nats))
     shown = (train, judged) if rows else (train,)
     return chart_data(
-        snapshot, axis, title, shown, baselines=levels, guides=_reference(snapshot, axis, nats=nats), log=log, marks=() if nats else marks(snapshot, axis)
+        snapshot,
+        axis,
+        title,
+        shown,
+        baselines=levels,
+        guides=_reference(snapshot, axis, nats=nats),
+        log=log,
+        marks=() if nats else marks(snapshot, axis),
+        evaluated=() if nats else judged.x,
     )
 
 
@@ -166,17 +174,16 @@ def _reference(snapshot: RunSnapshot, axis: Axis, *, nats: bool) -> tuple[ChartS
 
 
 def marks(snapshot: RunSnapshot, axis: Axis) -> tuple[Mark, ...]:
-    """`c` where a checkpoint lies, in the validation's colour the best one; ↻ where the run was resumed, Δ where a setting changed, ✗ where updates were left out, ↑ where the loss jumped; `e` where it was evaluated, as long as there is room."""
+    """`c` where a checkpoint lies, in the validation's colour the best one; ↻ where the run was resumed, Δ where a setting changed, ✗ where updates were left out, ↑ where the loss jumped."""
     to_place = placing(snapshot.series, axis)
 
-    def at(row: EventRow | CheckpointRow | EvaluationRow, glyph: str, colour: str, *, minor: bool = False) -> Mark:
-        return Mark(to_place(row.step, row.time), glyph, colour, minor)
+    def at(row: EventRow | CheckpointRow, glyph: str, colour: str) -> Mark:
+        return Mark(to_place(row.step, row.time), glyph, colour)
 
     def told(kind: EventKind, glyph: str, colour: str) -> list[Mark]:
         return [at(event, glyph, colour) for event in snapshot.events if event.kind == kind and (kind != "resumed" or event.attempt > 1)]
 
     return (
-        *(at(row, "e", palette.DIM, minor=True) for row in held_out(snapshot)),
         *(at(row, "c", palette.TEXT) for row in snapshot.checkpoints if not row.best),
         *told("setting", "Δ", palette.TEXT),
         *told("spike", "↑", palette.WARN),
@@ -216,6 +223,7 @@ def chart_data(
     baselines: tuple[Baseline, ...] = (),
     guides: tuple[ChartSeries, ...] = (),
     marks: tuple[Mark, ...] = (),
+    evaluated: Sequence[float] = (),
     log: bool = False,
     from_zero: bool = False,
     y_unit: str = "",
@@ -227,6 +235,7 @@ def chart_data(
         baselines=baselines,
         guides=guides,
         marks=marks,
+        evaluated=evaluated,
         x_end=planned_end(snapshot, axis),
         x_label=AXIS_LABELS[axis],
         log_y=log,

@@ -58,8 +58,6 @@ class Mark:
     x: float
     glyph: str
     colour: str
-    minor: bool = False
-    """Left out wherever minor marks would stand close together, or beside another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +68,8 @@ class ChartData:
     series: tuple[ChartSeries, ...]
     baselines: tuple[Baseline, ...] = ()
     marks: tuple[Mark, ...] = ()
+    evaluated: Sequence[float] = ()
+    """x of the evaluations, ascending: an `e` among the marks for each, as long as they are far enough apart."""
     x_end: float | None = None
     """The planned end: the empty part up to it is the time left. None: a round value past the newest point."""
     x_label: str = "step"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from itertools import pairwise
 
 from rich.style import Style
@@ -13,12 +13,12 @@ from rnnlm_tui.tui.widgets.chart.data import ChartData
 from rnnlm_tui.tui.widgets.chart.limits import Limits
 from rnnlm_tui.tui.widgets.chart.picture import Drawn, Look, Plot, column_of
 from rnnlm_tui.tui.widgets.chart.raster import Raster, Scale
-from rnnlm_tui.tui.widgets.palette import BRIGHT, TEXT, ink
+from rnnlm_tui.tui.widgets.palette import BRIGHT, DIM, TEXT, ink
 
 LETTER_CELLS = 16
 """Between two letters on a curve that is known by its letter."""
-MINOR_CELLS = 4
-"""Between two minor marks, at least."""
+EVALUATION_CELLS = 4
+"""Between two marks of evaluations, at least."""
 
 
 def write_baseline_labels(raster: Raster, data: ChartData, scale: Scale, dim: int, dotted: int) -> None:
@@ -137,19 +137,24 @@ def _arrow(up: bool, raster: Raster) -> str:
 
 
 def marks_row(data: ChartData, look: Look, raster: Raster) -> list[tuple[str, Style]]:
-    """The row of marks; minor ones, where they would crowd it, wait until less of x is shown."""
+    """The row of marks; evaluations, where they would crowd it, wait until less of x is shown."""
     cells: list[tuple[str, Style]] = [(" ", ink(TEXT))] * raster.width
+
+    def cell(x: float) -> int:
+        return column_of(x, look, raster.columns) // raster.sub_columns
+
     if look.cursor is not None and look.start <= look.cursor <= look.end:
-        cells[column_of(look.cursor, look, raster.columns) // raster.sub_columns] = ("|" if look.marks == "ascii" else "│", ink(BRIGHT))
-    shown = [(column_of(mark.x, look, raster.columns) // raster.sub_columns, mark) for mark in data.marks if look.start <= mark.x <= look.end]
-    minor = sorted({at for at, mark in shown if mark.minor})
-    crowded = any(after - before < MINOR_CELLS for before, after in pairwise(minor))
+        cells[cell(look.cursor)] = ("|" if look.marks == "ascii" else "│", ink(BRIGHT))
     taken: set[int] = set()
-    for at, mark in shown:
-        if not mark.minor:
-            cells[at] = (mark.glyph, ink(mark.colour))
-            taken.add(at)
-    for at, mark in shown:
-        if mark.minor and not crowded and not taken & {at - 1, at, at + 1}:
-            cells[at] = (mark.glyph, ink(mark.colour))
+    for mark in data.marks:
+        if look.start <= mark.x <= look.end:
+            cells[cell(mark.x)] = (mark.glyph, ink(mark.colour))
+            taken.add(cell(mark.x))
+    first, last = bisect_left(data.evaluated, look.start), bisect_right(data.evaluated, look.end)
+    if last - first <= raster.width // EVALUATION_CELLS:
+        evaluated = [cell(x) for x in data.evaluated[first:last]]
+        if all(after - before >= EVALUATION_CELLS for before, after in pairwise(evaluated)):
+            for at in evaluated:
+                if not taken & {at - 1, at, at + 1}:
+                    cells[at] = ("e", ink(DIM))
     return cells

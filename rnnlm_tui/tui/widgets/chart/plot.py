@@ -22,7 +22,7 @@ MARK_ROWS = 5
 
 def draw(data: ChartData, look: Look, width: int, height: int, memory: Memory) -> Plot:
     """Draw into `width` × `height` cells; `memory` is read and written."""
-    marked = 1 if data.marks and height > MARK_ROWS else 0
+    marked = 1 if (data.marks or data.evaluated) and height > MARK_ROWS else 0
     rows = height - marked
     plot = Plot(width, height)
     if width < 1 or rows < 1:

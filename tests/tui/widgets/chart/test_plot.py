@@ -10,7 +10,7 @@ import pytest
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, Mark, MarksStyle
 from rnnlm_tui.tui.widgets.chart.picture import Memory
 from rnnlm_tui.tui.widgets.chart.plot import draw
-from rnnlm_tui.tui.widgets.palette import DIM, RAW, TEXT, TRAIN, VALIDATION, ink
+from rnnlm_tui.tui.widgets.palette import RAW, TEXT, TRAIN, VALIDATION, ink
 from tests.tui.widgets.chart.pictures import line, look, picture, training
 
 STYLES: tuple[MarksStyle, ...] = ("braille", "block", "ascii")
@@ -100,10 +100,10 @@ def test_the_best_point_has_a_star_on_its_curve(marks: MarksStyle) -> None:
     assert [(row, text.index(sign)) for row, text in enumerate(rows) if sign in text and (marks != "ascii" or row == len(rows) - 1)] == [(8, 18)]
 
 
-def test_minor_marks_wait_until_there_is_room_and_give_way_to_others() -> None:
-    crowd = replace(training(700), marks=(*(Mark(at, "e", DIM, minor=True) for at in range(0, 700, 20)), Mark(250, "c", TEXT)))
+def test_evaluations_are_marked_where_there_is_room_and_give_way_to_other_marks() -> None:
+    crowd = replace(training(700), marks=(Mark(250, "c", TEXT),), evaluated=range(0, 700, 20))
     assert "e" not in picture(crowd, 96, 14)[1][-1]
-    few = replace(crowd, marks=(*(Mark(at, "e", DIM, minor=True) for at in range(50, 700, 100)), Mark(252, "c", TEXT)))
+    few = replace(crowd, marks=(Mark(252, "c", TEXT),), evaluated=range(50, 700, 100))
     row = picture(few, 96, 14)[1][-1]
     assert (row.count("e"), row.count("c")) == (6, 1)
 

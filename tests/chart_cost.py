@@ -1,0 +1,84 @@
+"""What drawing costs, in milliseconds of processor time: the train screen's charts at 500 steps and at a million, whole and zoomed. `python -m tests.chart_cost [STEPS …]`."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from time import perf_counter, process_time
+
+from rnnlm_tui.supervisor.monitor import RunMonitor, RunSnapshot
+from rnnlm_tui.tui.widgets import machine_data, train_data
+from rnnlm_tui.tui.widgets.axes import AXES, Axis
+from rnnlm_tui.tui.widgets.chart.data import ChartData
+from rnnlm_tui.tui.widgets.chart.picture import Look, Memory
+from rnnlm_tui.tui.widgets.chart.plot import draw
+from tests.fakes.long_run import build
+
+Make = Callable[[RunSnapshot, Axis], ChartData]
+CHARTS: dict[str, tuple[Make, int, int]] = {
+    "perplexity": (train_data.perplexity_data, 92, 12),
+    "loss": (train_data.loss_data, 28, 7),
+    "tokens/s": (train_data.speed_data, 28, 7),
+    "gradient": (train_data.gradient_data, 28, 7),
+    "GPU": (machine_data.busy_data, 28, 7),
+    "memory": (machine_data.memory_data, 28, 7),
+}
+"""Name, data, and the cells of the inside at 120×40."""
+REPEATS = 30
+
+
+def median_ms(work: Callable[[], object]) -> float:
+    """Milliseconds of processor time of the median run."""
+    times = []
+    for _ in range(REPEATS):
+        start = process_time()
+        work()
+        times.append(1000 * (process_time() - start))
+    return statistics.median(times)
+
+
+def draw_anew(make: Make, snapshot: RunSnapshot, axis: Axis, part: tuple[float, float], width: int, height: int) -> None:
+    """A chart of this snapshot, from the figures to the signs."""
+    data = make(snapshot, axis)
+    draw(data, Look(*part, data.x_end or part[1], data.log_y, 0.9, False, "braille"), width, height, Memory())
+
+
+def report(steps: int) -> list[str]:
+    """A run's costs, a chart a line."""
+    run = build(f"steps-{steps}", steps)
+    monitor = RunMonitor(run)
+    start = perf_counter()
+    snapshot = monitor.snapshot()
+    lines = [f"{steps:,} steps: first look {1000 * (perf_counter() - start):.1f} ms, {len(snapshot.series):,} buckets of {snapshot.series.width:,} steps"]
+    first, last = steps // 2, steps // 2 + min(1_000, steps // 4)
+    monitor.look_at((first, last))
+    start = perf_counter()
+    closer = monitor.poll() or snapshot
+    lines.append(f"  look at {last - first:,} steps {1000 * (perf_counter() - start):.1f} ms")
+    monitor.close()
+    for axis in AXES:
+        for name, (make, width, height) in CHARTS.items():
+            data = make(snapshot, axis)
+            x = data.series[0].x
+            start_x, span = x[0], x[-1] - x[0]
+            near = (start_x + span * first / steps, start_x + span * last / steps)
+            whole = median_ms(partial(draw_anew, make, snapshot, axis, (start_x, x[-1]), width, height))
+            zoomed = median_ms(partial(draw_anew, make, closer, axis, near, width, height))
+            lines.append(f"  {name:<12} against {axis:<6} whole {whole:6.2f}   zoomed {zoomed:6.2f}   {len(x):,} points")
+    return lines
+
+
+def main() -> None:
+    """Print the costs of runs with so many steps."""
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["RNNLM_TUI_HOME"] = home
+        for steps in map(int, sys.argv[1:] or ("500", "1000000")):
+            sys.stdout.write("\n".join(report(steps)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Drawing costs what is seen: a run of a million steps no more than one of two thousand."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import overload
+
+import pytest
+
+from rnnlm_tui.store.series import RAW_LIMIT, bucket_width
+from rnnlm_tui.tui.widgets.chart.data import ChartData, ChartSeries
+from rnnlm_tui.tui.widgets.chart.picture import Memory
+from rnnlm_tui.tui.widgets.chart.plot import draw
+from rnnlm_tui.tui.widgets.palette import TRAIN
+from tests.tui.widgets.chart.pictures import look, perplexities
+
+BUCKETS = 2_048
+"""What a monitor keeps of a run at most."""
+SEARCHES = 40
+"""Points that a dot column's binary search may look at beyond those that it draws."""
+
+
+class Counted(Sequence[float]):
+    """Numbers that count how many of them were read."""
+
+    def __init__(self, values: array[float]) -> None:
+        self.values = values
+        self.read = 0
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @overload
+    def __getitem__(self, at: int) -> float: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[float]: ...
+    def __getitem__(self, at: int | slice) -> float | Sequence[float]:
+        found = self.values[at]
+        self.read += len(found) if isinstance(found, array) else 1
+        return found
+
+
+def buckets(steps: int) -> tuple[array[float], array[float]]:
+    """Steps and values as the store gives them of a run of so many steps."""
+    width = bucket_width(steps, BUCKETS, RAW_LIMIT)
+    count = -(-steps // width)
+    return array("d", (width * (1 + at) for at in range(count))), perplexities(count)
+
+
+@pytest.mark.parametrize("steps", [500, 2_048, 100_000, 1_000_000, 30_000_000])
+def test_a_picture_reads_each_bucket_a_few_times_however_many_steps_lie_behind_it(steps: int) -> None:
+    x, mean = buckets(steps)
+    assert len(x) <= BUCKETS
+    places, middle, low, high = (Counted(values) for values in (x, mean, mean, mean))
+    data = ChartData("Perplexity", (ChartSeries("train", TRAIN, places, middle, low, high, geometric=True),), x_end=x[-1], log_y=True)
+    plot = draw(data, look(data), 96, 12, Memory())
+    columns = 2 * (96 - plot.gutter)
+    assert len(plot.drawn[0].bins) <= columns + 2
+    assert sum(part.read for part in (places, middle, low, high)) <= 8 * BUCKETS + SEARCHES * columns
