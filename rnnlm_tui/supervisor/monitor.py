@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, SampleRow
@@ -29,6 +27,7 @@ from rnnlm_tui.supervisor.facts import RECENT_STEPS, RunFacts, newest_fact, numb
 from rnnlm_tui.supervisor.neighbours import READINGS
 from rnnlm_tui.supervisor.processes import last_lines
 from rnnlm_tui.supervisor.remaining import estimate_remaining
+from rnnlm_tui.supervisor.stamps import Age, settled, stamp
 from rnnlm_tui.supervisor.summary import summarize_facts
 
 EVENTS = 200
@@ -66,22 +65,6 @@ class RunSnapshot:
     """The steps that are looked at, and some before and after them, in finer buckets; None where `series` has them as fine."""
 
 
-@dataclass(slots=True)
-class _Age:
-    """Seconds since a stamp of the wall clock: by the monotonic clock from the moment it was first seen, so that clock jumps don't count."""
-
-    stamp: float | None = None
-    age_when_seen: float = 0.0
-    seen: float = 0.0
-
-    def of(self, stamp: float | None) -> float | None:
-        if stamp is None:
-            return None
-        if stamp != self.stamp:
-            self.stamp, self.age_when_seen, self.seen = stamp, max(0.0, time.time() - stamp), time.monotonic()
-        return self.age_when_seen + time.monotonic() - self.seen
-
-
 class RunMonitor:
     """Follows one run. `poll` costs a few system calls while nothing changes.
 
@@ -95,7 +78,7 @@ class RunMonitor:
         self._reader = RunReader(run)
         self._config: RunConfig | None = None
         self._seen: tuple[object, ...] = ()
-        self._heartbeat_age, self._fact_age = _Age(), _Age()
+        self._heartbeat_age, self._fact_age = Age(), Age()
         self._facts: RunFacts | None = None
         self._snapshot: RunSnapshot | None = None
         self._looked_at: tuple[int, int] | None = None
@@ -115,9 +98,9 @@ class RunMonitor:
             lock.held,
             lock.pid,
             lock.degraded,
-            _stamp(self.run.log_path),
-            _stamp(self.run.checkpoints_path),
-            _stamp(labels_path(self.run)),
+            stamp(self.run.log_path),
+            stamp(self.run.checkpoints_path),
+            stamp(labels_path(self.run)),
         )
         known = seen == self._seen and self._facts is not None and self._status(self._facts, lock) == self._facts.status
         if known and self._looked_at == self._shown_steps:
@@ -177,7 +160,7 @@ class RunMonitor:
             events=tuple(self._reader.events(EVENTS)),
             checkpoints=tuple(facts.checkpoints),
             hardware=tuple(facts.hardware),
-            log_tail=self._log.of(_settled(self.run.log_path), lambda: last_lines(self.run.log_path, LOG_LINES)),
+            log_tail=self._log.of(settled(self.run.log_path), lambda: last_lines(self.run.log_path, LOG_LINES)),
             eta_margin=None if eta is None else eta.margin,
             machine=self._reader.machine(MACHINE_BUCKETS),
             detail=self._detail(series),
@@ -210,11 +193,11 @@ class RunMonitor:
             recent=reader.recent_steps(RECENT_STEPS),
             evaluations=self._evaluations.of(evaluations, lambda: read_evaluations(evaluations, split)),
             checkpoints=reader.checkpoints(),
-            pinned=self._pins.of(_settled(self.run.checkpoints_path), lambda: pinned_steps(self.run)),
+            pinned=self._pins.of(settled(self.run.checkpoints_path), lambda: pinned_steps(self.run)),
             last_state=reader.last_state(),
             progress=reader.progress(),
             hardware=reader.hardware(readings),
-            labels=self._labels.of(_settled(labels_path(self.run)), lambda: read_labels(self.run)),
+            labels=self._labels.of(settled(labels_path(self.run)), lambda: read_labels(self.run)),
         )
         status = self._status(facts, lock)
         if status != "crashed":
@@ -245,21 +228,6 @@ class RunMonitor:
         )
 
 
-def _settled(path: Path) -> object:
-    """The stamp of a file or folder for whoever keeps what he read of it: never the same in the second after a change, when the next may get the same time."""
-    stamp = _stamp(path)
-    return stamp if time.time() - stamp[1] / 1e9 > 1.0 else object()
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """Changes with the content of a file, or with the entries of a folder."""
-    try:
-        found = path.stat()
-    except OSError:
-        return (0, 0)
-    return (found.st_size, found.st_mtime_ns)
-
-
 def summarize(run: RunDirectory) -> RunSummary:
     """The figures of one run, as `show --json` prints them.
 
@@ -283,17 +251,21 @@ def summary_or_problem(run: RunDirectory) -> RunSummary:
     try:
         return summarize(run)
     except RnnlmError as error:
-        unknown = ModelFigures(cell_type="unknown", num_layers=0, hidden_size=0, tie_weights=False)
-        damaged = isinstance(error, DatabaseError) and not isinstance(error, NewerDatabaseError)
-        labels = read_labels(run)
-        return RunSummary(
-            run=run.name,
-            status="lost",
-            model=unknown,
-            message=error.message,
-            hint=error.hint or None,
-            unreadable="damaged database" if damaged else "can't be read",
-            tags=labels.tags,
-            note=labels.note,
-            pinned=labels.pinned,
-        )
+        return problem_summary(run, error)
+
+
+def problem_summary(run: RunDirectory, error: RnnlmError) -> RunSummary:
+    """What there is to say of a run that can't be read for this reason."""
+    labels = read_labels(run)
+    damaged = isinstance(error, DatabaseError) and not isinstance(error, NewerDatabaseError)
+    return RunSummary(
+        run=run.name,
+        status="lost",
+        model=ModelFigures(cell_type="unknown", num_layers=0, hidden_size=0, tie_weights=False),
+        message=error.message,
+        hint=error.hint or None,
+        unreadable="damaged database" if damaged else "can't be read",
+        tags=labels.tags,
+        note=labels.note,
+        pinned=labels.pinned,
+    )

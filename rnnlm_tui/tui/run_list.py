@@ -11,6 +11,7 @@ from rnnlm_tui.contract.status import RunSummary
 if TYPE_CHECKING:
     from rnnlm_tui.contract.config import RunConfig
     from rnnlm_tui.store.run_directory import RunDirectory
+    from rnnlm_tui.supervisor.monitor import RunMonitor
 
 ENDED = frozenset({"stopped", "finished", "failed", "crashed", "draft"})
 """Statuses that only a change on disk can end; all others depend on the clock."""
@@ -24,12 +25,12 @@ class RunList:
 
     def __init__(self) -> None:
         self._known: dict[Path, tuple[Stamp, RunSummary]] = {}
+        self._monitors: dict[Path, RunMonitor] = {}
         self._configs: dict[str, tuple[tuple[int, int], RunConfig]] = {}
 
     def look(self) -> list[RunSummary]:
         """All runs in figures, newest first; a run that can't be read has the status `lost` and says why."""
         from rnnlm_tui.store.runs import list_runs
-        from rnnlm_tui.supervisor.monitor import summary_or_problem
 
         known: dict[Path, tuple[Stamp, RunSummary]] = {}
         for run in list_runs():
@@ -38,9 +39,28 @@ class RunList:
             if before is not None and before[0] == stamp and before[1].status in ENDED:
                 known[run.path] = before
             else:
-                known[run.path] = (stamp, summary_or_problem(run))
+                known[run.path] = (stamp, self._read(run))
         self._known = known
+        for path in [path for path in self._monitors if path not in known]:
+            self._monitors.pop(path).close()
         return [summary for _, summary in known.values()]
+
+    def _read(self, run: RunDirectory) -> RunSummary:
+        """The run as it is now; the file of one that goes on stays open, so that the next look reads only what is new."""
+        from rnnlm_tui.errors import RnnlmError
+        from rnnlm_tui.supervisor.monitor import RunMonitor, problem_summary
+
+        monitor = self._monitors.pop(run.path, None) or RunMonitor(run)
+        try:
+            summary = monitor.summary()
+        except RnnlmError as error:
+            monitor.close()
+            return problem_summary(run, error)
+        if summary.status in ENDED:
+            monitor.close()
+        else:
+            self._monitors[run.path] = monitor
+        return summary
 
     def configs(self, names: Iterable[str]) -> dict[str, RunConfig]:
         """The configs of these runs by name, each read once; a run that is gone, or whose config can't be read, is left out."""

@@ -16,16 +16,21 @@ from textual.message import Message
 from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.contract.status import RunSummary
 from rnnlm_tui.errors import DatabaseError
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.labels import RunLabels, write_labels
+from rnnlm_tui.store.locks import RunLock
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.supervisor import monitor
+from rnnlm_tui.supervisor.monitor import RunMonitor
 from rnnlm_tui.tui import remembered
 from rnnlm_tui.tui.crash import keep_traceback, sentence
 from rnnlm_tui.tui.messages import MachineSeen, Noticed, RunsChanged, SnapshotChanged
 from rnnlm_tui.tui.run_list import RunList
 from rnnlm_tui.tui.watch import Watcher
+from tests.fakes.long_run import build
 from tests.tui.fakes import FakeMonitor, FakeServices, make_snapshot
 from tests.tui.support import running_app, text_of, until, with_runs
+from tests.unit.store.rows import step_row
 
 DEADLINE = 20.0
 
@@ -136,13 +141,13 @@ def test_a_mistake_of_ours_while_looking_is_told_once_and_the_looking_goes_on(ho
 def test_a_run_that_ended_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     run = create_run(DEMO, "calm-badger")
     read: list[str] = []
-    summary_of = monitor.summary_or_problem
+    summary_of = RunMonitor.summary
 
-    def counting(found: RunDirectory) -> RunSummary:
-        read.append(found.name)
-        return summary_of(found)
+    def counting(monitor: RunMonitor) -> RunSummary:
+        read.append(monitor.run.name)
+        return summary_of(monitor)
 
-    monkeypatch.setattr(monitor, "summary_or_problem", counting)
+    monkeypatch.setattr(RunMonitor, "summary", counting)
     runs = RunList()
     assert [summary.run for summary in runs.look()] == ["calm-badger"]
     runs.look()
@@ -150,6 +155,32 @@ def test_a_run_that_ended_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> 
     run.config_path.write_text(run.config_path.read_text() + "\n")
     runs.look()
     assert read == ["calm-badger", "calm-badger"]
+    write_labels(run, RunLabels(note="worth a second look"))
+    assert [summary.note for summary in runs.look()] == ["worth a second look"]
+    assert runs.configs(["calm-badger", "gone-goose"]) == {"calm-badger": run.read_config()}
+
+
+def test_a_run_that_goes_on_is_followed_and_only_what_is_new_of_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    make = RunMonitor.__init__
+
+    def counting(monitor: RunMonitor, run: RunDirectory) -> None:
+        opened.append(run.name)
+        make(monitor, run)
+
+    monkeypatch.setattr(RunMonitor, "__init__", counting)
+    run = build("long-haul", 1_000, ended=False)
+    with RunLock(run.lock_path):
+        runs = RunList()
+        assert [(summary.step, summary.status) for summary in runs.look()] == [(1_000, "running")]
+        with RunDatabase(run.database_path) as database:
+            database.add_steps([step_row(1_001, 2)])
+        assert [summary.step for summary in runs.look()] == [1_001]
+        assert opened == ["long-haul"]
+    assert [summary.status for summary in runs.look()] == ["crashed"]
+    run.path.rename(run.path.with_name("short-haul"))
+    assert [summary.run for summary in runs.look()] == ["short-haul"]
+    assert opened == ["long-haul", "short-haul"]
 
 
 def test_run_and_pane_are_there_again_at_the_next_start(home: Path) -> None:

@@ -14,10 +14,11 @@ from rnnlm_tui.contract.status import STALE_SECONDS
 from rnnlm_tui.errors import DatabaseError, StorageError
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.labels import RunLabels, change_labels
 from rnnlm_tui.store.locks import RunLock, boot_id, host_name
 from rnnlm_tui.store.pins import pin_checkpoint
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.supervisor.monitor import RunMonitor, summaries, summarize
+from rnnlm_tui.supervisor.monitor import RunMonitor, summaries, summarize, summary_or_problem
 
 
 class Worker:
@@ -68,6 +69,18 @@ def test_nothing_new_gives_no_snapshot(run: RunDirectory, worker: Worker) -> Non
     assert (snapshot.summary.step, snapshot.summary.tokens_seen, len(snapshot.series)) == (3, 150, 3)
     assert monitor.poll() is None
     assert monitor.snapshot() is snapshot
+
+
+def test_what_a_person_says_of_a_run_is_seen_while_it_trains(run: RunDirectory, worker: Worker) -> None:
+    worker.event("running")
+    monitor = RunMonitor(run)
+    monitor.poll()
+    change_labels(run, lambda labels: RunLabels(("paper",), "the one of the talk", pinned=True))
+    seen = monitor.poll()
+    assert seen is not None
+    assert (seen.summary.tags, seen.summary.note, seen.summary.pinned) == (("paper",), "the one of the talk", True)
+    run.database_path.write_bytes(b"damaged" * 1_000)
+    assert summary_or_problem(run).tags == ("paper",)
 
 
 def test_a_heartbeat_alone_is_nothing_that_a_view_shows(run: RunDirectory, worker: Worker) -> None:
@@ -301,7 +314,7 @@ def test_a_clock_that_jumps_does_not_stall_a_run(run: RunDirectory, worker: Work
     monitor = RunMonitor(run)
     assert monitor.snapshot().summary.status == "running"
     jumped = time.time() + 86_400
-    monkeypatch.setattr("rnnlm_tui.supervisor.monitor.time.time", lambda: jumped)
+    monkeypatch.setattr("rnnlm_tui.supervisor.stamps.time.time", lambda: jumped)
     worker.database.set_meta("device", "cpu")
     assert monitor.snapshot().summary.status == "running"
 
