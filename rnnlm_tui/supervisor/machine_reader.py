@@ -11,7 +11,7 @@ from rnnlm_tui.contract.metrics import HardwareRow
 from rnnlm_tui.store.cores import usable_cores
 from rnnlm_tui.store.free_space import free_bytes
 from rnnlm_tui.store.locations import home
-from rnnlm_tui.supervisor.gpu import GpuProbe
+from rnnlm_tui.supervisor.gpu import GpuProbe, OtherCards
 
 
 class MachineReader:
@@ -23,6 +23,7 @@ class MachineReader:
     def __init__(self) -> None:
         self._cores = usable_cores()
         self._gpu = GpuProbe()
+        self._others = OtherCards(self._gpu.place)
         psutil.cpu_percent(percpu=True)  # loads are measured between two readings: this is the first one's beginning
 
     def sample(self) -> HardwareRow:
@@ -47,6 +48,7 @@ class MachineReader:
             gpu_memory_total=gpu.memory_total,
             gpu_watts=gpu.watts,
             gpu_celsius=gpu.celsius,
+            other_gpus=self._others.sample(),
         )
 
     def close(self) -> None:

@@ -29,7 +29,7 @@ class OwnReadings:
         show: takes the readings, the oldest first, and whether more are coming.
     """
 
-    def __init__(self, services: Services, wanted: Callable[[], bool], show: Callable[[tuple[HardwareRow, ...], bool], None]) -> None:
+    def __init__(self, services: Services, wanted: Callable[[], bool], show: Callable[[tuple[HardwareRow, ...], bool], object]) -> None:
         self._services = services
         self._wanted = wanted
         self._show = show

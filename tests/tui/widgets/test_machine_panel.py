@@ -76,7 +76,7 @@ def test_what_a_driver_keeps_to_itself_is_a_dash_and_breaks_nothing() -> None:
     assert "mem  ─────────   2.0 GiB own" in texts((silent,), WIDE)
     for changed in ("gpu_percent", "gpu_watts", "gpu_celsius", "gpu_memory_own", "gpu_memory_used", "gpu_memory_total", "gpu_name"):
         for size in (NARROW, WIDE, FULL):
-            assert lines((replace(row, **{changed: None}),), size)
+            assert lines((replace(row, **{changed: None}),), size)  # type: ignore[arg-type]
 
 
 def test_a_disk_with_little_left_is_said_at_every_size_and_in_the_colour_of_a_warning() -> None:
@@ -116,7 +116,8 @@ def test_the_curve_moves_with_the_clock_and_not_with_each_reading() -> None:
     assert before[:-1] == after[:-1]
     assert before[-1][0] == after[-1][0] == 19
     assert len(history(rows, 3)) == 3
-    assert history(rows, 20)[0] == (19 - 39 // int(HISTORY_SECONDS), pytest.approx(2.5))
+    assert history(rows, 20)[0][0] == 19 - 39 // int(HISTORY_SECONDS)
+    assert history(rows, 20)[0][1] == pytest.approx(2.5)
 
 
 def test_a_run_that_ended_here_shows_the_machine_of_now_and_one_from_elsewhere_its_own_end() -> None:
