@@ -122,13 +122,13 @@ def moved_to(before: Sequence[str], lines: Sequence[str]) -> str:
     """What a terminal has to be sent so that `lines` stand where `before` stood, the cursor below them; empty where they are the same."""
     if list(before) == list(lines):
         return ""
-    parts = [f"\x1b[{len(before)}A" if before else "", "\r"]
+    parts = [f"\x1b[{len(before)}A\r" if before else ""]
     skipped = 0
     for index, text in enumerate(lines):
         if index < len(before) and before[index] == text:
             skipped += 1
             continue
-        parts.append(f"{_down(skipped)}{text}{_REST if index < len(before) else ''}\r\n")
+        parts.append(f"{_down(skipped)}{text}{_REST if index < len(before) else ''}\n")
         skipped = 0
     parts.append(_down(skipped))
     if len(lines) < len(before):

@@ -107,6 +107,8 @@ def find_run(name_or_prefix: str) -> RunDirectory:
     renamed = run_once_called(name_or_prefix, _run_paths())
     if renamed is not None:
         raise UnknownRunError(f"no run {shown}", hint=f'it is called "{renamed.name}" now')
+    if name_or_prefix in trashed_names():
+        raise UnknownRunError(f"no run {shown}", hint=f"it is in the trash: `rnnlm-tui restore {name_or_prefix}` takes it back")
     hint = near_names(name_or_prefix[:64], names) or ("`rnnlm-tui runs` lists them" if names else "there are no runs yet: `rnnlm-tui train` starts one")
     raise UnknownRunError(f"no run {shown}", hint=hint)
 

@@ -17,6 +17,7 @@ from rnnlm_tui.contract.metrics import EvaluationRow, EventKind, EventRow, Sampl
 from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.labels import labels_path
 from rnnlm_tui.store.locations import corpora_dir
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
@@ -41,6 +42,7 @@ def fill(text: str) -> None:
         run = create_run(config, name, f"{text}@7")
         write_checkpoint(run, 20, write_model, f"{text}@7", {"device": text, "torch": text, "train_loss": 4.5})
         _fill_database(run, text, end)
+        labels_path(run).write_text(json.dumps({"tags": [text, "fine"], "note": text, "pinned": text, "former_names": [text]}), encoding="utf-8")
         run.log_path.write_text(f"{text}\n{text}: the end\n", encoding="utf-8", errors="surrogateescape")
     _prepare_corpus(config, text)
 
@@ -116,8 +118,36 @@ def commands(text: str, file: Path) -> Iterator[list[str]]:
     yield ["config", argument]
     yield ["--fps", argument]
     yield [f"--{argument}"]
+    for more in (
+        ["--filter", argument],
+        ["--filter", f"{argument}<3"],
+        ["--filter", f"ppl<{argument}"],
+        ["--filter", "tag=fine"],
+        ["--sort", argument],
+        ["--sort", "note"],
+    ):
+        yield ["runs", *more]
+    for run in ENDS:
+        yield ["show", run, "--once"]
+        yield ["show", run, "--watch"]
+    yield ["compare", "a-draft", *ENDS]
+    yield ["compare", "done-run", argument]
+    for verb in ("tag", "note", "rename"):
+        yield [verb, "done-run", *([] if verb == "rename" else [argument])]
+        yield [verb, argument, argument]
+    yield ["tag", "done-run"]
+    yield ["note", "done-run"]
+    yield ["rename", "done-run", argument]
+    yield ["rename", "done-run", "other-run"]
     yield ["delete", argument]
     yield ["delete", "left-run"]
+    yield ["trash"]
+    yield ["restore", argument]
+    yield ["restore", "left-run", "--as", argument]
+    yield ["restore", "left-run"]
+    yield ["delete", "left-run"]
+    yield ["purge", argument, "--yes"]
+    yield ["purge", "left-run", "--yes"]
 
 
 def main() -> None:

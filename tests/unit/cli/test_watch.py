@@ -118,7 +118,7 @@ def test_rewriting_a_frame_leaves_exactly_the_new_one_and_sends_nothing_where_it
         assert terminal.row == len(lines)
         assert moved_to(lines, lines) == ""
         before = lines
-    assert moved_to(["same", "old", "same"], ["same", "new", "same"]) == "\x1b[3A\r\x1b[1Bnew\x1b[K\r\n\x1b[1B"
+    assert moved_to(["same", "old", "same"], ["same", "new", "same"]) == "\x1b[3A\r\x1b[1Bnew\x1b[K\n\x1b[1B"
 
 
 def test_watching_in_a_terminal_rewrites_the_frame_until_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from rnnlm_tui.store.labels import RunLabels, read_labels, write_labels
 from rnnlm_tui.store.locations import runs_dir, trash_dir
 from rnnlm_tui.store.locks import RunLock
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.runs import create_run, list_runs, run_named
+from rnnlm_tui.store.runs import create_run, find_run, list_runs, run_named
 from rnnlm_tui.store.trash import delete_run, find_trashed, list_trash, purge, restore_run
 from tests.unit.store.rows import begin, checkpoint_row, new_run, step_row, write_model
 
@@ -54,6 +54,14 @@ def test_the_trash_has_the_newest_first_and_other_things_in_it_are_no_runs(home:
     with pytest.raises(UnknownRunError) as caught:
         find_trashed("plian-otter")
     assert caught.value.hint == 'did you mean "plain-otter"?'
+
+
+def test_who_looks_for_a_deleted_run_is_told_where_it_is() -> None:
+    new_run("plain-ottar")
+    delete_run(new_run("plain-otter"))
+    with pytest.raises(UnknownRunError) as caught:
+        find_run("plain-otter")
+    assert caught.value.hint == "it is in the trash: `rnnlm-tui restore plain-otter` takes it back"
 
 
 def test_a_living_run_is_not_deleted() -> None:
