@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import random
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import time
 
 from rnnlm_tui.contract.commands import CommandResult
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.metrics import METRIC_COLUMNS, CheckpointRow, EvaluationRow, EventKind, EventRow, HardwareRow, SampleRow
+from rnnlm_tui.contract.metrics import MACHINE_COLUMNS, METRIC_COLUMNS, CheckpointRow, EvaluationRow, EventKind, EventRow, HardwareRow, SampleRow
 from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.contract.status import (
     BaselineFigures,
@@ -24,7 +25,9 @@ from rnnlm_tui.contract.status import (
     SourceFigures,
     TrainFigures,
 )
-from rnnlm_tui.errors import RnnlmError, UnknownRunError
+from rnnlm_tui.errors import RnnlmError, RunNameError, UnknownRunError
+from rnnlm_tui.store.labels import RunLabels
+from rnnlm_tui.store.machine_history import MachineTable
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.series import Band, SeriesTable
 from rnnlm_tui.store.trash import TrashedRun
@@ -125,6 +128,15 @@ def make_hardware(*, gpu: bool = True, count: int = 40, busy: float = 71) -> tup
     return tuple(rows)
 
 
+def make_history(rows: Sequence[HardwareRow]) -> MachineTable:
+    """The same readings as the machine of the whole run, one a bucket."""
+    bands = {}
+    for name in MACHINE_COLUMNS:
+        values = array("d", (math.nan if (value := getattr(row, name)) is None else value for row in rows))
+        bands[name] = Band(values, values, values)
+    return MachineTable(array("d", (row.time for row in rows)), bands)
+
+
 def make_snapshot(
     status: RunStatus = "running", step: int = 3_751, *, name: str = "plain-otter", gpu: bool = True, config: RunConfig = DEMO, **changes: object
 ) -> RunSnapshot:
@@ -145,10 +157,10 @@ def make_snapshot(
     kinds: list[tuple[int, EventKind, str]] = [(0, "started", "started")]
     if step > 1_512:
         kinds += [(1_512, "paused", "paused"), (1_512, "resumed", "resumed"), (1_512, "setting", "learning rate 3e-3 → 2.5e-3")]
-    events = tuple(EventRow(1 if at < 1_512 or kind == "paused" else 2, at, kind, text, START + at) for at, kind, text in reversed(kinds))
+    events = tuple(EventRow(1 if at < 1_512 or kind == "paused" else 2, at, kind, text, START + at * 0.0264) for at, kind, text in reversed(kinds))
+    hardware = make_hardware(gpu=gpu, busy=0 if status == "stalled" else 71) if step else ()
     return RunSnapshot(
-        summary, config, make_series(step), evaluations, samples, events, checkpoints,
-        make_hardware(gpu=gpu, busy=0 if status == "stalled" else 71) if step else (), ("evaluation at 3,751",), 3.0 if status == "running" else None,
+        summary, config, make_series(step), evaluations, samples, events, checkpoints, hardware, ("evaluation at 3,751",), 3.0 if status == "running" else None, machine=make_history(hardware),
     )  # fmt: skip
 
 
@@ -207,6 +219,8 @@ class FakeServices(Services):
     started: list[tuple[RunConfig, str | None]] = field(default_factory=list)
     resumed: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
+    in_trash: dict[Path, tuple[TrashedRun, RunSummary]] = field(default_factory=dict)
+    configs_read: list[tuple[str, ...]] = field(default_factory=list)
     closed_monitors: list[str] = field(default_factory=list)
     looked_at: list[tuple[int, int] | None] = field(default_factory=list)
     refuse: RnnlmError | None = None
@@ -294,8 +308,47 @@ class FakeServices(Services):
 
     def delete(self, run: RunDirectory) -> TrashedRun:
         self.deleted.append(run.name)
-        self.runs = [summary for summary in self.runs if summary.run != run.name]
-        return TrashedRun(run.name, run.path, 0.0, 0)
+        summary = self._summary(run.name)
+        self.runs.remove(summary)
+        trashed = TrashedRun(run.name, Path(f"/nowhere/trash/{run.name}.{len(self.deleted)}"), time(), summary.checkpoints.bytes)
+        self.in_trash[trashed.path] = (trashed, summary)
+        return trashed
+
+    def trash(self) -> list[TrashedRun]:
+        return [trashed for trashed, _ in reversed(self.in_trash.values())]
+
+    def restore(self, trashed: TrashedRun, name: str | None = None) -> RunDirectory:
+        chosen = name or trashed.name
+        if chosen in {run.run for run in self.runs}:
+            raise RunNameError(f'there is already a run "{chosen}"')
+        _, summary = self.in_trash.pop(trashed.path)
+        self.runs.append(summary.model_copy(update={"run": chosen}))
+        return self.run(chosen)
+
+    def purge(self, trashed: TrashedRun) -> int:
+        if self.refuse is not None:
+            raise self.refuse
+        return self.in_trash.pop(trashed.path)[0].bytes
+
+    def label(self, run: RunDirectory, *, tags: tuple[str, ...] | None = None, note: str | None = None, pinned: bool | None = None) -> RunLabels:
+        changes = {key: value for key, value in (("tags", tags), ("note", note), ("pinned", pinned)) if value is not None}
+        changed = self._summary(run.name).model_copy(update=changes)
+        self.runs = [changed if summary.run == run.name else summary for summary in self.runs]
+        return RunLabels(changed.tags, changed.note, changed.pinned)
+
+    def rename(self, run: RunDirectory, name: str) -> RunDirectory:
+        changed = self._summary(run.name).model_copy(update={"run": name})
+        self.runs = [changed if summary.run == run.name else summary for summary in self.runs]
+        if run.name in self.snapshots:
+            self.snapshots[name] = replace(self.snapshots.pop(run.name), summary=changed)
+        return self.run(name)
+
+    def configs(self, names: Sequence[str]) -> dict[str, RunConfig]:
+        self.configs_read.append(tuple(names))
+        return {name: self.snapshots[name].config for name in names if name in self.snapshots}
+
+    def _summary(self, name: str) -> RunSummary:
+        return next(summary for summary in self.runs if summary.run == name)
 
 
 @dataclass
