@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
+from rnnlm_tui.tui.actions import Group
 from rnnlm_tui.tui.chart_view import ChartView, keep_view, kept_view
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
@@ -40,6 +41,10 @@ class ChartsTogether(PaneScreen):
     def show_view(self) -> None:
         """Lay out and show all charts anew, for what a person chose has changed."""
         self.refresh_all()
+
+    def help_group(self) -> Group:
+        """The keys of charts come first while one walks through them."""
+        return "screen" if self.cursor is None and not self.stands_alone() else "charts"
 
     def ends(self) -> tuple[float, float] | None:
         """The x of the first and the newest point; None: there is no point yet."""
@@ -131,7 +136,7 @@ class ChartsTogether(PaneScreen):
 
     def keep_view(self) -> None:
         """Keep what a person chose until the next start."""
-        if self._view_of is None:
+        if not self._view_of:
             return
         lead = self.lead
         if lead is not None:

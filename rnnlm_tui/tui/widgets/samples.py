@@ -63,6 +63,15 @@ def trouble_lines(snapshot: RunSnapshot, width: int, *, ascii_only: bool) -> lis
     return [line.rstrip() for paragraph in told for line in paragraph.wrap(max(8, width))]
 
 
+def told_of(snapshot: RunSnapshot | None) -> tuple[object, ...] | None:
+    """What `lines_below` depends on, so that nothing is wrapped anew while that is the same."""
+    if snapshot is None:
+        return None
+    summary = snapshot.summary
+    trouble = summary.status in TROUBLE or bool(summary.message)
+    return (snapshot.samples, snapshot.config, summary.max_steps, *((summary, snapshot.log_tail) if trouble else ()))
+
+
 def sample_lines(snapshot: RunSnapshot, width: int, height: int) -> list[Content]:
     """The newest sample of each prompt in full, older ones in a line each, as far as there is room."""
     groups = grouped(snapshot.samples, snapshot.config.evaluation.prompts)
@@ -124,12 +133,20 @@ class SampleLines(Vertical):
     DEFAULT_CSS = "SampleLines { overflow: hidden; }"
     MOST = 24
 
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._shown: object = ()
+
     def compose(self) -> ComposeResult:
         for _ in range(self.MOST):
             yield Line()
 
     def show(self, snapshot: RunSnapshot | None, size: tuple[int, int], *, ascii_only: bool) -> None:
         """Fill `size` cells."""
+        wanted = (told_of(snapshot), size, ascii_only)
+        if wanted == self._shown:
+            return
+        self._shown = wanted
         width, height = size
         found = [] if snapshot is None else lines_below(snapshot, width - 2, min(height, self.MOST), ascii_only=ascii_only)
         for index, line in enumerate(self.query(Line)):
@@ -146,7 +163,9 @@ class SamplesPanel(Panel):
 
     def show(self, snapshot: RunSnapshot | None) -> None:
         """The run's samples."""
-        self._snapshot = snapshot
+        before, self._snapshot = told_of(self._snapshot), snapshot
+        if told_of(snapshot) == before:
+            return
         if snapshot is not None:
             sampling = snapshot.config.sampling
             drawn = "greedy" if sampling.greedy else f"T {sampling.temperature:g} · top-p {sampling.top_p:g} · seed {sampling.seed}"
