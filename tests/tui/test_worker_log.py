@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from textual.pilot import Pilot
 
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.worker_log import WorkerLogScreen
 from rnnlm_tui.tui.widgets.log_panel import LogPanel
 from tests.tui.fakes import FakeServices, make_snapshot
+from tests.tui.pictures import SIZES, assert_ascii_picture, assert_picture
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 
 
@@ -98,3 +100,23 @@ async def test_a_worker_that_printed_nothing_is_said_to_have() -> None:
     async with running_app() as (app, pilot):
         await pilot.press("L")
         await until(pilot, lambda: "nothing was printed" in text_of(app))
+
+
+PRINTED = "".join(f"14:31:{second:02} step {second * 10} loss {5 - second / 20:.2f}\n" for second in range(60)) + (
+    "Traceback (most recent call last):\n"
+    '  File "/opt/rnnlm/worker/train.py", line 88, in train\n    loss = trainer.step(batch)\n'
+    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 22.03 GiB of which 1.37 GiB is free. Process 41207 has 20.6 GiB memory in use.\n"
+)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("signs", ["", "-ascii"])
+async def test_log_is_as_in_its_picture(signs: str, size: tuple[int, int], tmp_path: Path) -> None:
+    async with running_app(services_with(tmp_path / "worker.log", PRINTED), size=size, ascii_only=bool(signs)) as (app, pilot):
+        await opened(app, pilot)
+        await pilot.press("slash", *"capacity", "enter")
+        path = Path(__file__).parent / "snapshots" / f"train-log-{size[0]}x{size[1]}{signs}.txt"
+        if signs:
+            assert_ascii_picture(app, path)
+        else:
+            assert_picture(app, path)
