@@ -150,7 +150,7 @@ def _condition(word: str) -> Condition:
     written = _plain(match["value"]).strip()
     if key.quantity == "words":
         if sign not in ("=", "!="):
-            raise InputError(f"{key.name} is a word: {match['key']}{sign} can't compare it", hint=f"write {key.name}= or {key.name}!=")
+            raise InputError(f"{key.name} is a word, and {sign} compares numbers", hint=f"write {key.name}= or {key.name}!=")
         return _Comparison(key, sign, written.lower())
     if written.lower() == NO_VALUE and sign in ("=", "!="):
         return _Comparison(key, sign, "")
@@ -168,5 +168,5 @@ def _number(text: str, key: RunKey, sign: str) -> float:
     if match is None or match[2].lower() not in units:
         shown = safe(text[:64], keep="")
         said = f'"{shown}" is no number that {key.name} can be compared with' if shown else f"{key.name}{sign} has no value"
-        raise InputError(said, hint=f"write {key.name}{sign} and {_EXAMPLES[key.quantity]}")
+        raise InputError(said, hint=f"write {key.name}{sign}{_EXAMPLES[key.quantity]}")
     return float(match[1].replace(",", "").replace("_", "")) * units[match[2].lower()]

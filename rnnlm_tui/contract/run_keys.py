@@ -66,6 +66,8 @@ FIGURES: tuple[RunKey, ...] = (
     _figure("age", lambda run: None if run.updated is None else time() - run.updated, quantity="seconds"),
     _figure("grad_norm", lambda run: run.train.grad_norm),
     _figure("parameters", lambda run: run.model.parameters, "params"),
+    _figure("layers", lambda run: run.model.num_layers or None, "num_layers"),
+    _figure("hidden_size", lambda run: run.model.hidden_size or None, "hidden"),
     _figure("vocab_size", lambda run: run.model.vocab_size, "vocab"),
     _figure("checkpoints", lambda run: run.checkpoints.count),
     _figure("size", lambda run: run.checkpoints.bytes, "bytes", quantity="bytes"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -106,7 +106,8 @@ def compare_runs(runs: Sequence[RunDirectory], letters: Sequence[str] = LETTERS)
 
 def comparison_of(runs: Sequence[ComparedRun]) -> Comparison:
     """The tables of runs that were read already."""
-    return Comparison(tuple(runs), tuple(_settings(runs)), tuple(_figures(runs)), _remark(runs))
+    remark, incomparable = _comparability(runs)
+    return Comparison(tuple(runs), tuple(_settings(runs)), tuple(_figures(runs, incomparable)), remark)
 
 
 def _compared(run: RunDirectory, letter: str) -> ComparedRun:
@@ -187,14 +188,17 @@ _ROWS: tuple[tuple[str, Callable[[ComparedRun], float | None], Callable[[float |
     ("on disk", lambda run: run.summary.checkpoints.bytes, disk, ""),
 )
 
+_PER_TOKEN = frozenset({"best val ppl", "final val ppl", "test ppl", "train loss", "train ppl"})
+_OF_THE_TEXT = _PER_TOKEN | {"bits per byte"}
 
-def _figures(runs: Sequence[ComparedRun]) -> list[FigureRow]:
+
+def _figures(runs: Sequence[ComparedRun], incomparable: Collection[str]) -> list[FigureRow]:
     rows = []
     for name, read, words, better in _ROWS:
         values = tuple(read(run) for run in runs)
         if any(value is not None for value in values):
             shown = tuple(NOTHING if value is None else words(value) for value in values)
-            row = FigureRow(name, values, shown, ("",) * len(values), better)
+            row = FigureRow(name, values, shown, ("",) * len(values), "" if name in incomparable else better)
             rows.append(row if row.best is None else replace(row, differences=_differences(row, words)))
     return rows
 
@@ -213,11 +217,13 @@ def _as_fine(value: float, beside: str, words: Callable[[float | None], str]) ->
     return f"{value:,.{len(decimals)}f}" if point and decimals.isdecimal() else words(value)
 
 
-def _remark(runs: Sequence[ComparedRun]) -> str:
-    if len({(run.config.tokenizer, run.config.corpus.model_dump_json()) for run in runs}) == 1:
-        sets = {run.summary.evaluation.name for run in runs if run.summary.evaluation.name}
-        return f"perplexities are of different sets: {safe(', '.join(sorted(sets)), keep='')}" if len(sets) > 1 else ""
-    same_text = len({run.config.corpus.model_dump_json() for run in runs}) == 1
-    if same_text:
-        return "perplexities are of different tokens and don't compare: bits per byte do"
-    return "perplexities are of different texts and don't compare"
+def _comparability(runs: Sequence[ComparedRun]) -> tuple[str, frozenset[str]]:
+    """Why figures don't compare, in a sentence, and which: none of those has a best run."""
+    if len({run.config.corpus.model_dump_json() for run in runs}) > 1:
+        return "perplexities are of different texts and don't compare", _OF_THE_TEXT
+    if len({run.config.tokenizer for run in runs}) > 1:
+        return "perplexities are of different tokens and don't compare: bits per byte do", _PER_TOKEN
+    sets = sorted({run.summary.evaluation.name for run in runs if run.summary.evaluation.name})
+    if len(sets) > 1:
+        return f"perplexities are of different sets: {safe(', '.join(sets), keep='')}", frozenset({"best val ppl", "final val ppl", "bits per byte"})
+    return "", frozenset()

@@ -116,7 +116,7 @@ def test_the_shell_completes_what_is_in_the_trash(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("_RNNLM_TUI_COMPLETE", "complete_bash")
     for line, words in {
         "rnnlm-tui restore bri": ["brisk-heron"],
-        "rnnlm-tui runs --sort hidden": ["hidden_size"],
+        "rnnlm-tui runs --sort embedding_dim": ["embedding_dim"],
     }.items():
         monkeypatch.setenv("COMP_WORDS", line)
         monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))

@@ -66,10 +66,18 @@ def test_the_best_of_each_figure_is_known_and_how_far_the_others_are_behind() ->
 
 
 def test_perplexities_that_do_not_compare_are_told() -> None:
-    plain, other_tokens, other_text = measured("a", {}, {}), measured("b", {"tokenizer.vocab_size": 500}, {}), measured("c", {"corpus.source": "elman"}, {})
-    assert compare_runs([plain]).remark == ""
+    plain, other_tokens = measured("a", {}, {1: 4.0}), measured("b", {"tokenizer.vocab_size": 500}, {1: 3.0})
+    other_text = measured("c", {"corpus.source": "elman"}, {1: 3.0})
+    same = measured("d", {"training.seed": 1}, {1: 3.0})
+
+    def bests(*runs: RunDirectory) -> tuple[int | None, int | None]:
+        return row(compare_runs(runs), "best val ppl").best, row(compare_runs(runs), "bits per byte").best
+
+    assert (compare_runs([plain, same]).remark, bests(plain, same)) == ("", (1, 1))
     assert "bits per byte do" in compare_runs([plain, other_tokens]).remark
+    assert bests(plain, other_tokens) == (None, 1)
     assert "different texts" in compare_runs([plain, other_text]).remark
+    assert bests(plain, other_text) == (None, None)
 
 
 def test_no_run_too_many_and_one_twice_are_refused() -> None:
