@@ -182,11 +182,13 @@ class RunDatabase:
         self._put("events", (None, row.attempt, row.step, row.kind, storable(row.text), row.time, int(row.kind in STATE_EVENTS)))
 
     def add_hardware(self, row: HardwareRow) -> None:
-        """Add the machine's figures of one moment and bring their roll-up up to date."""
+        """Add the machine's figures of one moment and bring their roll-up up to date. The log gets the first reading of each roll-up: another host needs no more."""
         values = hardware_values(row)
         with self._transaction() as connection:
             id = connection.execute(f"INSERT INTO hardware VALUES (NULL{', ?' * len(values)})", values).lastrowid or 1
             connection.execute(ROLL_UP_READINGS, {"bucket": (id - 1) // ROLLUP_READINGS})
+            if id % ROLLUP_READINGS == 1:
+                self._entries += [("hardware", [[None, *values]])]
 
     def _put(self, table: str, values: tuple[object, ...]) -> None:
         with self._transaction() as connection:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import random
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +16,11 @@ from rnnlm_tui.contract.metrics import MACHINE_COLUMNS, GpuRow, HardwareRow
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.machine_history import MachineBuilder, MachineTable
 from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.rebuild import repair_database
+from rnnlm_tui.store.refill import refill
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.schema import all_rows
-from tests.unit.store.rows import STARTED, new_run
+from tests.unit.store.rows import STARTED, begin, new_run
 
 
 @pytest.fixture
@@ -123,3 +128,35 @@ def test_a_database_without_roll_ups_is_read_row_by_row(run: RunDirectory, datab
         assert reader._connection is not None
         assert_same(MachineBuilder(raw_limit=10).update(reader._connection, 1_024), rows, 1)
         assert all_rows(reader._connection, "SELECT count(*) FROM hardware") == [(90,)]
+
+
+def test_a_log_beside_the_run_keeps_a_reading_of_each_roll_up_for_another_host(run: RunDirectory, tmp_path: Path) -> None:
+    draw = random.Random(5)
+    rows = [replace(reading(second, draw), other_gpus=(GpuRow(1, "H100", 5.0),)) for second in range(70)]
+    with RunDatabase(tmp_path / "elsewhere.db", logs=run.path) as database:
+        begin(database)
+        for row in rows:
+            database.add_hardware(row)
+    with RunDatabase(tmp_path / "copy.db") as copy:
+        refill(run, copy)
+    copied = tmp_path / "copy.db"
+    copied.rename(run.database_path)
+    with RunReader(run) as reader:
+        assert reader.hardware() == [rows[0], rows[32], rows[64]]
+        assert list(reader.machine().time) == [rows[0].time, rows[32].time, rows[64].time]
+
+
+def test_a_damaged_database_keeps_the_readings_and_the_other_cards_that_can_be_read(run: RunDirectory, database: RunDatabase) -> None:
+    draw = random.Random(6)
+    rows = [replace(reading(second, draw), other_gpus=(GpuRow(1, "H100", 5.0),)) for second in range(300)]
+    for row in rows:
+        database.add_hardware(row)
+    database.close()
+    content = bytearray(run.database_path.read_bytes())
+    content[:4_096] = bytes(4_096)
+    run.database_path.write_bytes(content)
+    assert repair_database(run) is not None
+    with RunReader(run) as reader:
+        assert reader.hardware() == rows
+    with closing(sqlite3.connect(run.database_path)) as raw:
+        assert raw.execute("SELECT count(*), sum(n0) FROM hardware_rollups").fetchone() == (10, 300)
