@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,9 @@ from rnnlm_tui.cli.arguments import JsonOption, complete_run
 if TYPE_CHECKING:
     from rnnlm_tui.supervisor.comparison import Comparison, FigureRow
 
+MOST_CELL, LEAST_CELL = 32, 10
+"""Letters of a setting that the table shows at most, and at least."""
+
 
 def compare(
     runs: Annotated[
@@ -19,7 +23,7 @@ def compare(
     json: JsonOption = False,
 ) -> None:
     """Put runs side by side: the settings that differ, final and best figures."""
-    from rnnlm_tui.cli.output import line, note, print_json, table
+    from rnnlm_tui.cli.output import columns, line, note, print_json, table
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.supervisor.comparison import compare_runs
 
@@ -27,10 +31,11 @@ def compare(
     if json:
         print_json(_as_json(comparison))
         return
-    heads = [f"{run.letter} {run.name}" for run in comparison.runs]
+    room = _room(comparison, columns(sys.stdout))
+    heads = [f"{run.letter} {_short(run.name, room - 2)}" for run in comparison.runs]
     right = range(1, len(heads) + 1)
     if comparison.settings:
-        table(("differing settings", *heads), [(row.key, *map(_short, row.values)) for row in comparison.settings], right=right)
+        table(("differing settings", *heads), [(row.key, *(_short(value, room) for value in row.values)) for row in comparison.settings], right=right)
     else:
         line("the runs have the same settings" if len(heads) > 1 else "one run alone differs from none")
     line()
@@ -39,15 +44,20 @@ def compare(
         note(comparison.remark)
 
 
-MOST_CELL = 24
-"""Letters of a setting that the table shows."""
+def _room(comparison: Comparison, width: int | None) -> int:
+    """Letters of a setting, so that the table fits a terminal of that width where it can."""
+    if width is None:
+        return MOST_CELL
+    keys = max((len(row.key) for row in comparison.settings), default=0)
+    return max(LEAST_CELL, min(MOST_CELL, (width - keys) // len(comparison.runs) - 2))
 
 
-def _short(text: str) -> str:
+def _short(text: str, room: int) -> str:
+    """A path keeps its end, all else its beginning."""
     flat = " ".join(text.split())
-    if len(flat) <= MOST_CELL:
+    if len(flat) <= room:
         return flat
-    return "…" + flat[1 - MOST_CELL :] if "/" in flat else flat[: MOST_CELL - 1] + "…"
+    return "…" + flat[1 - room :] if "/" in flat else flat[: room - 1] + "…"
 
 
 def _cells(row: FigureRow) -> list[str]:

@@ -136,8 +136,8 @@ def _machine(snapshot: RunSnapshot) -> Iterator[tuple[str, str]]:
     when = "" if snapshot.summary.status in LIVING else f", at {_clock(row.time)}"
     yield (
         "machine",
-        f"CPU {row.cpu_percent:.0f} % (this run {row.process_cpu_percent:.0f}), memory {gib(row.memory_used)} / {gib(row.memory_total)} GiB "
-        f"(this run {gib(row.process_memory)}), disk {disk(row.disk_free)} free{when}",
+        f"CPU {row.cpu_percent:.0f} % (own {row.process_cpu_percent:.0f}), memory {gib(row.memory_used)} / {gib(row.memory_total)} GiB "
+        f"(own {gib(row.process_memory)}), disk {disk(row.disk_free)} free{when}",
     )
     if row.gpu_name is not None or row.gpu_percent is not None or row.gpu_memory_own is not None:
         yield "GPU", _card(row.gpu_name, row.gpu_percent, row.gpu_memory_own, row.gpu_memory_used, row.gpu_memory_total, row.gpu_watts, row.gpu_celsius)

@@ -85,23 +85,20 @@ class Comparison:
     """Why perplexities don't compare, in a sentence; empty where they do."""
 
 
-def compare_runs(runs: Sequence[RunDirectory], letters: Sequence[str] = LETTERS) -> Comparison:
-    """Put runs side by side, in this order.
-
-    Args:
-        letters: one for each run; A, B, C … when left out.
+def compare_runs(runs: Sequence[RunDirectory]) -> Comparison:
+    """Put runs side by side, in this order, lettered A, B, C and so on.
 
     Raises:
         InputError: no runs, more than there are letters, or one of them twice.
         RnnlmError: the config or the database of one can't be read.
     """
     names = [run.name for run in runs]
-    if not names or len(names) > len(letters):
-        raise InputError(f"{len(names)} runs can't be compared, 1 to {len(letters)} can", hint="name the runs")
+    if not names or len(names) > len(LETTERS):
+        raise InputError(f"{len(names)} runs can't be compared, 1 to {len(LETTERS)} can", hint="name the runs")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise InputError(f"{twice} is named twice", hint="name each run once")
-    return comparison_of([_compared(run, letter) for run, letter in zip(runs, letters, strict=False)])
+    return comparison_of([_compared(run, letter) for run, letter in zip(runs, LETTERS, strict=False)])
 
 
 def comparison_of(runs: Sequence[ComparedRun]) -> Comparison:

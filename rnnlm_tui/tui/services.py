@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.manifest import Manifest
     from rnnlm_tui.store.run_directory import RunDirectory
     from rnnlm_tui.store.trash import TrashedRun
-    from rnnlm_tui.supervisor.comparison import Comparison
     from rnnlm_tui.supervisor.estimate import Estimate
     from rnnlm_tui.supervisor.login import EndsAtLogout
     from rnnlm_tui.supervisor.machine import MachineFacts
@@ -162,13 +161,6 @@ class Services:
 
         changes: dict[str, Any] = {name: value for name, value in (("tags", tags), ("note", note), ("pinned", pinned)) if value is not None}
         return change_labels(run, lambda labels: replace(labels, **changes))
-
-    def comparison(self, names: Sequence[str]) -> Comparison:
-        """Runs side by side, lettered A, B, C in this order; UnknownRunError when one is gone."""
-        from rnnlm_tui.store.runs import run_named
-        from rnnlm_tui.supervisor.comparison import compare_runs
-
-        return compare_runs([run_named(name) for name in names])
 
     def configs(self, names: Sequence[str]) -> dict[str, RunConfig]:
         """The configs of runs by name, for a filter or an order that wants them; a run whose config can't be read is left out."""

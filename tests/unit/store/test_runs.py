@@ -12,6 +12,7 @@ from rnnlm_tui.contract.config import ModelConfig, RunConfig
 from rnnlm_tui.errors import ConfigError, RunNameError, RunStateError, StorageError, UnknownRunError
 from rnnlm_tui.store.checkpoints import resolve_checkpoint, write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.database_place import DATABASES_VARIABLE
 from rnnlm_tui.store.labels import read_labels
 from rnnlm_tui.store.locations import runs_dir
 from rnnlm_tui.store.locks import RunLock
@@ -224,3 +225,16 @@ def test_the_old_name_of_a_run_that_no_other_knows_is_free() -> None:
     renamed = rename_run(new_run(), "brisk-heron")
     assert new_run().name == "plain-otter"
     assert read_labels(renamed).former_names == ()
+
+
+def test_a_renamed_run_keeps_its_database_on_another_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DATABASES_VARIABLE, str(tmp_path / "local"))
+    run = new_run()
+    with RunDatabase(run.database_path) as database:
+        begin(database)
+        database.add_steps([step_row(1)])
+    place = run.database_path
+    renamed = rename_run(run, "brisk-heron")
+    assert renamed.database_path == place
+    with RunReader(renamed) as reader:
+        assert [row.step for row in reader.recent_steps(9)] == [1]
