@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ComparedRuns:
-    """Follows the wanted runs; every method but `want` belongs to the watching thread."""
+    """Follows the wanted runs; every method but `want` and `look_at` belongs to the watching thread."""
 
     def __init__(self, services: Services, show: Callable[[tuple[RunSnapshot, ...]], None], complain: Callable[[str, RnnlmError | OSError], None]) -> None:
         self._services = services
@@ -24,10 +24,17 @@ class ComparedRuns:
         self._monitors: dict[str, Monitor] = {}
         self._snapshots: dict[str, RunSnapshot] = {}
         self._shown: tuple[RunSnapshot, ...] = ()
+        self._steps: Mapping[str, tuple[int, int]] = {}
+        self._said: dict[str, str] = {}
 
     def want(self, names: tuple[str, ...]) -> None:
         """Follow these runs from the next look on, and no others."""
         self._wanted = names
+
+    def look_at(self, steps: Mapping[str, tuple[int, int]]) -> bool:
+        """From the next look on, read these steps of these runs, the first and the last of each, as fine as they lie; whether that is anything new."""
+        before, self._steps = self._steps, steps
+        return before != steps
 
     def look(self) -> None:
         """Show the runs where anything is new: the first time each as soon as it has been read, later all in one go."""
@@ -39,6 +46,7 @@ class ComparedRuns:
             with self._told(name):
                 if name not in self._monitors:
                     self._monitors[name] = self._services.monitor(self._services.find(name))
+                self._monitors[name].look_at(self._steps.get(name))
                 snapshot = self._monitors[name].poll()
                 if snapshot is not None:
                     self._snapshots[name] = snapshot
@@ -63,8 +71,12 @@ class ComparedRuns:
 
     @contextmanager
     def _told(self, name: str) -> Iterator[None]:
-        """One run that can't be read leaves the others where they are."""
+        """One run that can't be read leaves the others where they are, and is said once."""
         try:
             yield
         except (RnnlmError, OSError) as error:
-            self._complain(name, error)
+            if self._said.get(name) != str(error):
+                self._said[name] = str(error)
+                self._complain(name, error)
+        else:
+            self._said.pop(name, None)

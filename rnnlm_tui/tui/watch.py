@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
@@ -65,6 +65,11 @@ class Watcher:
         """Follow these runs as well; none while nothing shows them."""
         self._compared.want(names)
         self._wake.set()
+
+    def look_at_compared(self, steps: Mapping[str, tuple[int, int]]) -> None:
+        """The charts show only these steps of the compared runs: read them as fine as they lie, at once."""
+        if self._compared.look_at(steps):
+            self._wake.set()
 
     def want_list(self, wanted: bool) -> None:
         """Whether anything on the screen shows the list of runs."""

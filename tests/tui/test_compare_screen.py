@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,6 +12,7 @@ from textual.pilot import Pilot
 from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.compared_runs import ComparedRuns
 from rnnlm_tui.tui.screens.compare import CompareScreen
 from rnnlm_tui.tui.widgets.axes import AXES
 from rnnlm_tui.tui.widgets.compare_data import COMPARED_CHARTS, ComparedRun
@@ -164,6 +166,30 @@ async def test_a_run_that_can_not_be_read_is_told_and_leaves_the_others() -> Non
         app.open_pane("compare")
         await until(pilot, lambda: [snapshot.summary.run for snapshot in app.compared] == ["plain-otter"])
         await until(pilot, lambda: "A ● plain-otter" in text_of(app))
+
+
+async def test_two_runs_that_can_not_be_read_are_said_once_each() -> None:
+    said: list[str] = []
+    compared = ComparedRuns(with_runs(make_snapshot()), lambda _snapshots: None, lambda name, _error: said.append(name))
+    compared.want(("gone", "plain-otter", "lost"))
+    for _ in range(5):
+        compared.look()
+    assert said == ["gone", "lost"]
+
+
+async def test_a_zoomed_part_is_read_as_fine_as_it_lies_in_every_run() -> None:
+    services = two_runs()
+    async with comparing(services, "plain-otter", "brisk-heron") as (app, pilot):
+        await pilot.press("up", "up")
+        await until(pilot, lambda: sum(steps is not None for steps in services.looked_at) >= 2)
+        part = app.screen.chart("compare-validation").part if isinstance(app.screen, CompareScreen) else None
+        assert part is not None
+        await until(pilot, lambda: services.looked_at[-1] == (math.floor(part[0]), math.ceil(part[1])))
+        await pilot.press("x")
+        await until(pilot, lambda: " tokens " in text_of(app))
+        await until(pilot, lambda: (found := services.looked_at[-1]) is not None and abs(found[0] - part[0]) < 10 and abs(found[1] - 4_754) < 10)
+        await pilot.press("u")
+        await until(pilot, lambda: services.looked_at[-1] is None)
 
 
 async def test_compared_runs_come_back_at_the_next_start() -> None:

@@ -15,7 +15,7 @@ from rnnlm_tui.tui.screens.charted import ChartedScreen
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.axes import AXES, Axis
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
-from rnnlm_tui.tui.widgets.compare_data import COMPARED_CHARTS, Compared, ComparedRun, comparison, span
+from rnnlm_tui.tui.widgets.compare_data import COMPARED_CHARTS, Compared, ComparedRun, comparison, place_of_step, shown_steps, span, step_of
 from rnnlm_tui.tui.widgets.compare_layout import compare_arrangement
 from rnnlm_tui.tui.widgets.compare_tables import ComparedRunsPanel
 from rnnlm_tui.tui.widgets.train_layout import Placed, Places
@@ -93,6 +93,23 @@ class CompareScreen(ChartedScreen):
 
     def ends(self) -> tuple[float, float] | None:
         return span(self._runs(), cast(Axis, self.view.axis))
+
+    def step_at(self, place: float) -> float | None:
+        """By the run that has come furthest: each has its own."""
+        furthest = self._furthest()
+        return None if furthest is None else step_of(furthest, cast(Axis, self.view.axis), place)
+
+    def place_of_step(self, step: float) -> float | None:
+        furthest = self._furthest()
+        return None if furthest is None else place_of_step(furthest, cast(Axis, self.view.axis), step)
+
+    def _furthest(self) -> ComparedRun | None:
+        return max(self._runs(), key=lambda run: run.snapshot.summary.step, default=None)
+
+    def part_changed(self) -> None:
+        """Have finer figures read for what shows."""
+        part = self.chart(self.chosen).part
+        self.lab.look_at_compared({} if part is None else shown_steps(self._runs(), cast(Axis, self.view.axis), part))
 
     def view_key(self) -> str:
         return "=compare"  # no run can have this name

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.contract.figures import figure, scientific, short
-from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, place_of, places_on, placing, planned_end
+from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, place_of, places_on, placing, planned_end, step_at
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, XFormat
 from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.curves import curves
 from rnnlm_tui.tui.widgets.train_data import exponentials, held_out, level_name, level_to_beat
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import EvaluationRow
+    from rnnlm_tui.store.series import SeriesTable
     from rnnlm_tui.supervisor.comparison import Comparison
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
@@ -109,8 +111,24 @@ def span(runs: Compared, axis: Axis) -> tuple[float, float] | None:
     return (min(first for first, _ in ends), max(last for _, last in ends)) if ends else None
 
 
-def _places(run: ComparedRun, axis: Axis) -> Sequence[float]:
-    places = places_on(run.snapshot.series, axis)
+def step_of(run: ComparedRun, axis: Axis, place: float) -> float:
+    """The step at an x."""
+    return step_at(run.snapshot.series, axis, place + first_time(run) if axis == "wall" else place)
+
+
+def place_of_step(run: ComparedRun, axis: Axis, step: float) -> float:
+    """The x of a step."""
+    place = place_of(run.snapshot.series, axis, step)
+    return place - first_time(run) if axis == "wall" else place
+
+
+def shown_steps(runs: Compared, axis: Axis, part: tuple[float, float]) -> dict[str, tuple[int, int]]:
+    """The first and the last step of each run in a part of x, by its name."""
+    return {run.snapshot.summary.run: (math.floor(step_of(run, axis, part[0])), math.ceil(step_of(run, axis, part[1]))) for run in runs}
+
+
+def _places(run: ComparedRun, axis: Axis, series: SeriesTable | None = None) -> Sequence[float]:
+    places = places_on(series or run.snapshot.series, axis)
     if axis != "wall":
         return places
     start = first_time(run)
@@ -131,7 +149,7 @@ def _held_out(
     log: bool = False,
     levels: tuple[Baseline, ...] = (),
 ) -> ChartData:
-    curves = []
+    drawn = []
     for run in runs:
         rows = held_out(run.snapshot)
         values = of(rows)
@@ -139,22 +157,23 @@ def _held_out(
         places = _evaluated_at(run, axis, rows)
         best = min((index for index, value in enumerate(values) if math.isfinite(value)), key=lambda index: values[index], default=None)
         star = None if best is None else (places[best], values[best])
-        curves.append(ChartSeries(run.name, run.colour, places, values, current=current, marker=run.letter, smooth=False, star=star))
-    return _overlay(runs, axis, title, curves, log=log, levels=levels)
+        drawn.append(ChartSeries(run.name, run.colour, places, values, current=current, marker=run.letter, smooth=False, star=star))
+    return _overlay(runs, axis, title, drawn, log=log, levels=levels)
 
 
 def _trained(runs: Compared, axis: Axis, title: str, column: str, write: Callable[[float], str], *, from_zero: bool = False, smooth: bool = True) -> ChartData:
-    curves = []
+    drawn = []
     few = len(runs) <= MOST_BANDS
     for run in runs:
-        band = run.snapshot.series.columns[column]
+        series = curves(run.snapshot)
+        band = series.columns[column]
         current = _newest(run, column, write)
-        low, high = (band.low, band.high) if few and run.snapshot.series.width > 1 else (None, None)
-        places = _places(run, axis)
-        curves.append(
+        low, high = (band.low, band.high) if few and series.width > 1 else (None, None)
+        places = _places(run, axis, series)
+        drawn.append(
             ChartSeries(run.name, run.colour, places, band.mean, low, high, current=current, marker=run.letter, smooth=smooth, y_format=write, band=few)
         )
-    return _overlay(runs, axis, title, curves, from_zero=from_zero)
+    return _overlay(runs, axis, title, drawn, from_zero=from_zero)
 
 
 def _newest(run: ComparedRun, column: str, write: Callable[[float], str]) -> str:
@@ -179,14 +198,14 @@ def _common_level(runs: Compared) -> tuple[Baseline, ...]:
 
 
 def _overlay(
-    runs: Compared, axis: Axis, title: str, curves: Sequence[ChartSeries], *, log: bool = False, from_zero: bool = False, levels: tuple[Baseline, ...] = ()
+    runs: Compared, axis: Axis, title: str, drawn: Sequence[ChartSeries], *, log: bool = False, from_zero: bool = False, levels: tuple[Baseline, ...] = ()
 ) -> ChartData:
     ends = [planned_end(run.snapshot, axis) for run in runs] if axis != "wall" else []
     known = [end for end in ends if end is not None]
     x_format: XFormat = "duration" if axis == "wall" else AXIS_FORMATS[axis]
     return ChartData(
         title=title,
-        series=tuple(curves),
+        series=tuple(drawn),
         baselines=levels,
         x_end=max(known) if known and len(known) == len(ends) else None,
         x_label=SINCE_START if axis == "wall" else AXIS_LABELS[axis],

@@ -10,6 +10,7 @@ from rich.style import Style
 
 from rnnlm_tui.contract import figures
 from rnnlm_tui.tui.widgets.chart.data import ChartData
+from rnnlm_tui.tui.widgets.chart.guides import last_column, value_at
 from rnnlm_tui.tui.widgets.chart.limits import Limits
 from rnnlm_tui.tui.widgets.chart.picture import Drawn, Look, Plot, column_of
 from rnnlm_tui.tui.widgets.chart.raster import Raster, Scale
@@ -42,16 +43,19 @@ def write_baseline_labels(raster: Raster, data: ChartData, scale: Scale, dim: in
 
 
 def write_marker(raster: Raster, item: Drawn, marker: str, scale: Scale, style: int, look: Look) -> None:
-    """The series' letter right of its newest point."""
+    """The series' letter right of its newest point, or at the edge beyond which it goes on."""
     if not marker or (look.marks == "ascii" and not item.series.marker):
         return
-    shown = [(column, value) for column, value in item.curve if 0 <= column < raster.columns and value == value]
-    if not shown:
-        return
-    column, value = shown[-1]
-    row = round(scale.row(value)) // raster.sub_rows
-    if 0 <= row < raster.height:
-        raster.write(row, min(column // raster.sub_columns + 1, raster.width - len(marker)), marker, style)
+    end = last_column(item.curve, raster.columns)
+    points = [(column, value) for column, value in item.curve if value == value]
+    shown = [point for point in points if 0 <= point[0] < raster.columns]
+    going_on = value_at(points, end) if end is not None and points and points[-1][0] >= raster.columns else None
+    places = [(end, going_on)] if end is not None and going_on is not None else []
+    for column, value in [*places, *shown[-1:]]:
+        row = round(scale.row(value)) // raster.sub_rows
+        if 0 <= row < raster.height:
+            raster.write(row, min(column // raster.sub_columns + 1, raster.width - len(marker)), marker, style)
+            return
 
 
 def write_star(raster: Raster, item: Drawn, scale: Scale, style: int, look: Look) -> None:

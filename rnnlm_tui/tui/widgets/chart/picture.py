@@ -36,6 +36,8 @@ class Memory:
 
     limits: Limits | None = None
     label_width: int = 0
+    drawn: dict[int, Drawn] = field(default_factory=dict)
+    """The series of the picture before by their identity: a cursor that moves changes none of their dots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Drawn:
     series: ChartSeries
     bins: list[Bin]
     curve: list[tuple[int, float]]
+    seen: tuple[float, float, float, float, int]
+    """What the bins and the curve are made for: start and end of x, the whole of it, smoothing, dot columns."""
 
 
 @dataclass

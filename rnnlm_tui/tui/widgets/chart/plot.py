@@ -33,8 +33,9 @@ def draw(data: ChartData, look: Look, width: int, height: int, memory: Memory) -
     sub_rows = GRID[look.marks][1]
     for _ in range(2):  # a second time when the labels turn out wider than the room kept for them
         columns = max(width - plot.gutter, 1) * GRID[look.marks][0]
-        plot.drawn = [_drawn(series, look, columns) for series in data.series]
-        plot.guides = [_drawn(series, look, columns) for series in data.guides]
+        plot.drawn = [_drawn(series, look, columns, memory) for series in data.series]
+        plot.guides = [_drawn(series, look, columns, memory) for series in data.guides]
+        memory.drawn = {id(item.series): item for item in (*plot.drawn, *plot.guides)}
         wanted = wanted_range([item.bins for item in plot.drawn], [item.curve for item in plot.drawn], columns, look.log, look.show_all)
         if wanted is None:
             return _empty(plot, data)
@@ -63,11 +64,15 @@ def _text_row(scale: Scale, sub_rows: int, value: float) -> int:
     return round(scale.row(value)) // sub_rows
 
 
-def _drawn(series: ChartSeries, look: Look, columns: int) -> Drawn:
+def _drawn(series: ChartSeries, look: Look, columns: int, memory: Memory) -> Drawn:
     shown = look.end - look.start
     smoothing = look.smoothing if series.smooth else 0.0
+    seen = (look.start, look.end, look.whole, smoothing, columns)
+    before = memory.drawn.get(id(series))
+    if before is not None and before.series is series and before.seen == seen:
+        return before
     bins = bins_of(series, look.start, look.end, columns, lead_of(smoothing, look.whole, shown, columns))
-    return Drawn(series, bins, smoothed(bins, smoothing, columns * look.whole / shown, series.geometric))
+    return Drawn(series, bins, smoothed(bins, smoothing, columns * look.whole / shown, series.geometric), seen)
 
 
 def _paint(plot: Plot, data: ChartData, look: Look, scale: Scale, limits: Limits, rows: int, marked: bool) -> None:

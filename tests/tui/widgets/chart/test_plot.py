@@ -182,6 +182,13 @@ def test_chosen_marker_stands_at_the_end_of_its_curve() -> None:
     assert 25 <= row.index("A") <= 32
 
 
+def test_the_letter_of_a_curve_that_goes_on_stands_at_the_edge() -> None:
+    data = ChartData("Line", (ChartSeries("a", TRAIN, [0, 50, 70, 100], [0, 0, 9, 10], marker="A", smooth=False),), x_end=100)
+    plot = draw(data, replace(look(data), end=75.0), 40, 9, Memory())
+    rows = ["".join(text for text, _ in row) for row in plot.rows]
+    assert [row.index("A") for row in rows if "A" in row] == [40 - plot.gutter - 1]
+
+
 def test_empty_chart_says_what_will_come() -> None:
     data = ChartData("Loss", (ChartSeries("train", TRAIN, [], []),), note="the first step is on its way", x_end=100)
     _, rows = picture(data, 60, 9)
