@@ -19,6 +19,7 @@ from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import CheckpointError, CorpusError, InputError, WorkerError
 from rnnlm_tui.store.manifest import FileFacts, Manifest
 from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.supervisor.estimate import Estimate
 from rnnlm_tui.supervisor.monitor import RunSnapshot
 from rnnlm_tui.tui.actions import PANES, Pane
@@ -88,7 +89,7 @@ class HostileServices(FakeServices):
     def create(self, config: RunConfig, name: str | None) -> RunDirectory:
         raise WorkerError(f"not created {self.text}", hint=self.text)
 
-    def delete(self, run: RunDirectory) -> None:
+    def delete(self, run: RunDirectory) -> TrashedRun:
         raise OSError(f"not deleted {self.text}")
 
     def suggest_name(self) -> str:
@@ -134,11 +135,14 @@ OTHERS: Sequence[RunStatus] = ("failed", "crashed", "stalled", "degraded", "lost
 
 def hostile_snapshot(text: str, name: str, status: RunStatus) -> RunSnapshot:
     """A run whose every text is hostile but its name, of which no such can be."""
-    made = make_snapshot(status, name=name, source=SourceFigures(perplexity=40.2), message="why", parent="other@7", precision="float32", matmul="medium")
+    made = make_snapshot(
+        status, name=name, source=SourceFigures(perplexity=40.2), message="why", parent="other@7", precision="float32", matmul="medium", tags=("tag",)
+    )
     if status == "preparing":
         made = make_snapshot(status, 0, name=name, preparing=PreparingFigures(phase="encoding", done=1, total=2))
     events = tuple(EventRow(1, 3_000 + index, kind, "text", 0.0) for index, kind in enumerate(EVENT_KINDS))
-    snapshot = hostile(replace(made, series=make_snapshot().series, events=(*events, *made.events), log_tail=("a line",)), text, series=made.series)
+    full = replace(made, series=make_snapshot().series, events=(*events, *made.events), log_tail=("a line",))
+    snapshot = hostile(full, text, series=made.series, machine=made.machine, detail=made.detail)
     config = hostile(parse_config(merge(DEMO, {"sampling.stop": ["stop"], "corpus.test_source": "test", "tokenizer.name": "name"})), text)
     return replace(snapshot, summary=hostile(made.summary, text, run=name), config=config)
 

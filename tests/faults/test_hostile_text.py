@@ -108,8 +108,10 @@ def test_hostile_text_is_shown_literally_in_the_list_of_runs_and_what_lies_over_
         tour.go("", "sorted by age")
         for name in ("a-stalled-run", "a-degraded-run", "a-preparing-run", "a-failed-run", "a-crashed-run", "a-lost-run", "a-draft-run"):
             tour.go("j", f"╭─ {name} ─")
-        tour.go("d", "Delete this run?", shown=False)
-        tour.go("D", "not deleted")
+        tour.go("d", "not deleted")
+        for key, title in (("t", "Tags of a-draft-run"), ("m", "Note on a-draft-run")):
+            tour.go(key, title, shown=False)
+            tour.gone(ESCAPE, title)
         tour.go("?", "Keys: Runs", shown=False)
         tour.gone("q", "Keys: Runs")
         tour.go("\x10open", "Open a-lost-run", shown=False)

@@ -10,7 +10,6 @@ from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import CorpusError, DatabaseError
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.screens.confirm import ConfirmScreen
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.widgets.comparable import best_of_comparable
 from tests.tui.fakes import START, FakeMonitor, FakeServices, make_machine, make_snapshot, make_summary
@@ -71,8 +70,8 @@ async def test_the_table_shows_status_progress_perplexity_speed_and_age() -> Non
     async with running_app(three_runs(), pane="runs") as (app, _):
         text = text_of(app)
         assert "3 runs, ● 1 running" in lines_of(app)[0]
-        assert "› plain-otter  ● running      ━━━━━─  79 %     55.3   27.6k     now  demo" in text
-        assert "✓ finished     ━━━━━━ 100 %     54.5★" in text
+        assert "│›   plain-otter   ● running      ━━━━━─  79 %    55.3  27.6k    now " in text
+        assert "✓ finished     ━━━━━━ 100 %    54.5★" in text
         assert "✗ failed" in text
 
 
@@ -82,7 +81,7 @@ LONG = "a" * 64
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 async def test_long_values_touch_no_other_column_and_stand_right_under_their_heads(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     now = START + 99
-    monkeypatch.setattr("rnnlm_tui.tui.widgets.runs_table.time", lambda: now)
+    monkeypatch.setattr("rnnlm_tui.tui.widgets.run_columns.time", lambda: now)
     perplexities = [999_999.0, 1.5e7, 54.1, None]
     runs = [
         make_summary(
@@ -139,7 +138,7 @@ async def test_o_goes_through_the_orders_and_the_cursor_stays_on_its_run() -> No
         for _ in range(4):
             names = [name for line in lines_of(app)[4:7] for name in ("plain-otter", "brisk-heron", "amber-vole") if name in line]
             orders.append((lines_of(app)[2].split("sorted by ")[1].split()[0], names))
-            assert "› plain-otter" in text_of(app)
+            assert "›   plain-otter" in text_of(app)
             await pilot.press("o")
         assert orders == [
             ("age", ["plain-otter", "brisk-heron", "amber-vole"]),
@@ -149,44 +148,16 @@ async def test_o_goes_through_the_orders_and_the_cursor_stays_on_its_run() -> No
         ]
 
 
-async def test_d_asks_and_enter_keeps_the_run() -> None:
-    services = three_runs()
-    async with running_app(services, pane="runs") as (app, pilot):
-        await pilot.press("down", "d")
-        assert isinstance(app.screen, ConfirmScreen)
-        assert "brisk-heron" in text_of(app)
-        await pilot.press("enter")
-        assert services.deleted == []
-
-
-async def test_capital_d_deletes_and_the_cursor_goes_to_a_run_that_is_there() -> None:
-    services = three_runs()
-    async with running_app(services, pane="runs") as (app, pilot):
-        await pilot.press("down", "d", "D")
-        await until(pilot, lambda: services.deleted == ["brisk-heron"] and "2 runs" in lines_of(app)[0])
-        await until(pilot, lambda: app.run_directory is not None and app.run_directory.name != "brisk-heron")
-        assert "brisk-heron" not in "\n".join(lines_of(app)[:-1])
-
-
-async def test_a_living_run_is_not_deleted() -> None:
-    services = three_runs()
-    async with running_app(services, pane="runs") as (app, pilot):
-        await pilot.press("d")
-        await until(pilot, lambda: "stop it first" in lines_of(app)[-1])
-        assert not isinstance(app.screen, ConfirmScreen)
-        assert services.deleted == []
-
-
 async def test_a_hundred_runs_scroll_with_the_cursor() -> None:
     services = with_runs(*(make_snapshot("finished", 4_754, name=f"run-{index:03d}") for index in range(100)))
     async with running_app(services, run="run-000", pane="runs") as (app, pilot):
         await pilot.press("o", "o")  # by name
         await pilot.press("end")
-        assert "› run-099" in text_of(app)
+        assert "›   run-099" in text_of(app)
         await pilot.press("pageup", "up")
-        assert "› run-092" in text_of(app)
+        assert "›   run-092" in text_of(app)
         await pilot.press("home")
-        assert "› run-000" in text_of(app)
+        assert "›   run-000" in text_of(app)
 
 
 async def test_n_opens_the_config_of_a_new_run() -> None:
@@ -205,7 +176,7 @@ async def test_the_cursor_comes_back_to_a_run_that_shows() -> None:
         await until(pilot, lambda: app.current_mode == "config" and app.run_directory is None)
         await pilot.press("r")
         await until(pilot, lambda: app.run_directory is not None and app.run_directory.name == "brisk-heron" and app.snapshot is not None)
-        assert "› brisk-heron" in text_of(app)
+        assert "›   brisk-heron" in text_of(app)
         assert "val ppl        54.5" in text_of(app)
 
 
@@ -214,7 +185,7 @@ async def test_the_cursor_stands_on_the_run_that_was_just_started() -> None:
         await pilot.press("down", "down", "f5")
         await until(pilot, lambda: app.current_mode == "train")
         await pilot.press("r")
-        await until(pilot, lambda: "› calm-badger" in text_of(app) and app.snapshot is not None)
+        await until(pilot, lambda: "›   calm-badger" in text_of(app) and app.snapshot is not None)
         assert app.run_directory is not None
         assert app.run_directory.name == "calm-badger"
 
@@ -224,7 +195,7 @@ async def test_where_the_app_opens_as_it_was_left_the_cursor_is_on_a_run_that_tr
     app = RnnlmApp(services.run("amber-vole"), "runs", fps=20.0, services=services)
     app.prefer_living = True
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: "› plain-otter" in text_of(app))
+        await until(pilot, lambda: "›   plain-otter" in text_of(app))
         await until(pilot, lambda: app.run_directory is not None and app.run_directory.name == "plain-otter" and app.snapshot is not None)
 
 

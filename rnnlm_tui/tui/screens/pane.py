@@ -30,7 +30,7 @@ A pane is a subclass of `PaneScreen`:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, cast
 
@@ -47,7 +47,7 @@ from textual.widgets import Static
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.status import RunSummary
 from rnnlm_tui.errors import InputError, RnnlmError
-from rnnlm_tui.tui.actions import Action, Pane, actions_for
+from rnnlm_tui.tui.actions import Action, Group, Pane, actions_for
 from rnnlm_tui.tui.messages import Notice
 from rnnlm_tui.tui.narrow_updates import NarrowCompositor
 from rnnlm_tui.tui.newest_size import NewestSize
@@ -91,6 +91,8 @@ class Laboratory(Protocol):
     """The one sampler, started in the background; None until it is asked for."""
     services: Services
     """Store and supervisor; its methods block, so call them through `in_thread`."""
+    actions: tuple[Action, ...]
+    """The table of actions with the user's keys."""
     ascii_only: bool
     """Marks, panels and charts in ASCII."""
     waiting_notice: Notice | None
@@ -101,6 +103,9 @@ class Laboratory(Protocol):
     """The open run is only the one of the last time: the list of runs begins with one that trains, where there is one."""
     settings: dict[str, object]
     """What is kept until the next start: plain JSON values; screens read and write their own keys."""
+
+    def look_at_compared(self, steps: Mapping[str, tuple[int, int]]) -> None:
+        """The same for the compared runs, by name."""
 
     def start_run(self, config: RunConfig, name: str | None = None, refused: Callable[[InputError], None] | None = None) -> None:
         """Create the run, launch its worker and open it on the train pane; a config that can't run here goes to `refused`, all else that goes wrong is said."""
@@ -132,6 +137,9 @@ class Laboratory(Protocol):
 
     def set_marks(self, marks: Marks) -> None:
         """Other runs are marked: kept for the next start, and the pane that shows hears of it."""
+
+    def remember(self) -> None:
+        """Keep the settings, the open run and the pane for the next start."""
 
     def look_now(self) -> None:
         """Look at the runs at once, for something changed them."""
@@ -219,6 +227,10 @@ class PaneScreen(NewestSize, Screen[None]):
         return [(entry, "") for entry in actions_for(self.PANE) if entry.footer]
 
     # what the frame does
+
+    def help_group(self) -> Group:
+        """Which group of keys stands first in help, by what a person is doing."""
+        return "screen"
 
     @property
     def lab(self) -> Laboratory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,17 +14,19 @@ from textual.events import Resize, ScreenResume
 from textual.geometry import Size
 from textual.timer import Timer
 
-from rnnlm_tui.contract.figures import disk
+from rnnlm_tui.contract.run_filter import RunFilter, parse_filter
 from rnnlm_tui.contract.status import LIVING, RunSummary
+from rnnlm_tui.errors import InputError, RnnlmError, UnknownRunError
 from rnnlm_tui.store.locations import home
 from rnnlm_tui.tui.actions import Action, action, actions_for, bindings_for
-from rnnlm_tui.tui.screens.confirm import ConfirmScreen
-from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.screens.bookkeeping import RunsBookkeeping
 from rnnlm_tui.tui.sizes import WIDE_FROM
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
+from rnnlm_tui.tui.widgets.filter_line import FilterLine
 from rnnlm_tui.tui.widgets.first_launch import FirstLaunch
 from rnnlm_tui.tui.widgets.run_detail import RunDetail
+from rnnlm_tui.tui.widgets.run_order import SORT_KEYS
 from rnnlm_tui.tui.widgets.runs_table import RunsTable
 from rnnlm_tui.tui.widgets.status_line import status_glyph
 from rnnlm_tui.tui.widgets.train_data import perplexity_data
@@ -39,7 +42,7 @@ SETTLE_SECONDS = 0.15
 """How long the cursor rests on a run before its database is opened: holding a key down opens none."""
 
 
-class RunsScreen(PaneScreen):
+class RunsScreen(RunsBookkeeping):
     """All runs, or the first launch."""
 
     PANE = "runs"
@@ -52,19 +55,27 @@ class RunsScreen(PaneScreen):
         self._demo: RunConfig | None = None
         self._estimate: Estimate | None = None
         self._demo_wanted = True
-        self._expected: str | None = None
-        """The open run, as long as the cursor is not on it yet: it was opened elsewhere, or is so new that the list lacks it."""
+        self._filter = RunFilter()
+        """The last filter that could be understood."""
+        self._configs: dict[str, RunConfig] = {}
+        """Of the runs, once a filter has asked for any."""
+        self._problem = ""
+        """What of the filter can't be understood."""
 
     def compose_body(self) -> ComposeResult:
         yield FirstLaunch(id="first-launch")
         with Vertical(id="runs-list"):
             yield RunsTable(id="runs")
+            yield FilterLine(id="filter")
             with Horizontal(id="run-below"):
                 yield Chart(id="run-chart")
                 yield RunDetail(id="run-detail")
 
     def on_mount(self) -> None:
         self._fit_columns(self.app.size)
+        match self.lab.settings.get("runs order"):
+            case [order, bool() as backwards] if order in SORT_KEYS:
+                self.query_one(RunsTable).sort_by(order, backwards=backwards)
         self._come_back()
 
     def on_screen_resume(self, _event: ScreenResume) -> None:
@@ -94,13 +105,40 @@ class RunsScreen(PaneScreen):
             if self.lab.prefer_living:
                 self.lab.prefer_living = False
                 self._expected = next((run.run for run in summaries if run.status in LIVING), self._expected)
-            table.show(self._fresh(summaries), choose=self._expected)
+            self._show_table(summaries, choose=self._expected)
             if table.chosen is not None and table.chosen.run == self._expected:
                 self._expected = None
             if not table.has_focus and self.focused is None:
                 table.focus()
             self._follow()
             self._show_detail(self.snapshot)
+            self._want_configs(summaries)
+        self.refresh_frame()
+
+    def _show_table(self, summaries: Sequence[RunSummary], *, choose: str | None = None) -> None:
+        """Those that the filter lets through."""
+        fresh = self._fresh(summaries)
+        matching = [run for run in fresh if self._filter.matches(run, self._configs.get(run.run))] if self._filter.conditions else fresh
+        self.query_one(RunsTable).show(matching, among=fresh, marks=self.lab.marks, choose=choose, empty="no run matches: esc shows them all")
+        reading = self._filter.needs_config and not self._configs
+        outcome = "reading the configs…" if reading else f"{len(matching)} of {len(fresh)} runs"
+        self.query_one(FilterLine).tell(outcome if self._filter.conditions else "", self._problem)
+
+    def _want_configs(self, summaries: Sequence[RunSummary]) -> None:
+        """A filter by a config key needs the runs' configs: they are read in a thread, each once."""
+        missing = [run.run for run in summaries if run.run not in self._configs and not run.unreadable]
+        if self._filter.needs_config and missing:
+            self.lab.in_thread(partial(self.lab.services.configs, missing), self._take_configs)
+
+    def _take_configs(self, configs: dict[str, RunConfig]) -> None:
+        if configs:
+            self._configs |= configs
+            self.show_runs(self.lab.summaries)
+
+    def show_marks(self) -> None:
+        """Letters in front of the runs, and how many in line 1."""
+        if self.lab.summaries:
+            self._show_table(self.lab.summaries)
         self.refresh_frame()
 
     def _follow(self) -> None:
@@ -113,7 +151,7 @@ class RunsScreen(PaneScreen):
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
         self._show_detail(snapshot)
         if snapshot is not None and self.lab.summaries:
-            self.query_one(RunsTable).show(self._fresh(self.lab.summaries))
+            self._show_table(self.lab.summaries)
 
     def _show_detail(self, snapshot: RunSnapshot | None) -> None:
         wide = self.app.size.width >= WIDE_FROM
@@ -124,7 +162,7 @@ class RunsScreen(PaneScreen):
             data = perplexity_data(shown, "step") if shown is not None else ChartData("", ())
             self.query_one("#run-chart", Chart).show(data)
         problem = "\n".join(filter(None, (chosen.message, chosen.hint))) if chosen is not None and chosen.unreadable else ""
-        self.query_one(RunDetail).show(shown, name, with_curve=not wide, problem=problem)
+        self.query_one(RunDetail).show(shown, name, with_curve=not wide, problem=problem, note=chosen.note if chosen is not None else "")
 
     def show_machine(self, machine: MachineFacts) -> None:
         super().show_machine(machine)
@@ -138,17 +176,21 @@ class RunsScreen(PaneScreen):
         if not summaries:
             return Content.styled("no runs yet", palette.DIM)
         running = sum(run.status in ("running", "preparing", "degraded") for run in summaries)
-        count = Content.styled(f"{len(summaries)} run{'s' if len(summaries) != 1 else ''}", palette.DIM)
-        if not running:
-            return count
-        glyph = status_glyph("running", ascii_only=self.lab.ascii_only)
-        return Content.assemble(count, (", ", palette.DIM), glyph, (f" {running} running", f"bold {palette.TRAIN}"))
+        parts = [Content.styled(f"{len(summaries)} run{'s' if len(summaries) != 1 else ''}", palette.DIM)]
+        if running:
+            glyph = status_glyph("running", ascii_only=self.lab.ascii_only)
+            parts.append(Content.assemble(glyph, (f" {running} running", f"bold {palette.TRAIN}")))
+        if self.lab.marked:
+            parts.append(Content.styled(f"{len(self.lab.marked)} marked to compare", palette.DIM))
+        return Content.styled(", ", palette.DIM).join(parts)
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         if not self.lab.summaries:
             names = ("open_selected", "new_run", "command_palette", "keys", "leave")
             words = {"open_selected": "Start demo", "new_run": "New run", "leave": "Quit"}
             return [(action(name), words.get(name, "")) for name in names]
+        if self.query_one(FilterLine).typing:
+            return [(action("open_selected"), "Keep the filter"), (action("leave_field"), "All runs")]
         return [(entry, "") for entry in actions_for(self.PANE) if entry.footer]
 
     def _show_first_launch(self) -> None:
@@ -167,9 +209,11 @@ class RunsScreen(PaneScreen):
         self._show_first_launch()
 
     def _fresh(self, summaries: Sequence[RunSummary]) -> list[RunSummary]:
-        """The list with the open run at its newest."""
+        """The list with the open run at its newest, and its labels as they are in the list: they stand in a file of their own."""
         newest = self.snapshot.summary if self.snapshot is not None else None
-        return [newest if newest is not None and newest.run == run.run else run for run in summaries]
+        if newest is None:
+            return list(summaries)
+        return [newest.model_copy(update={"tags": run.tags, "note": run.note, "pinned": run.pinned}) if newest.run == run.run else run for run in summaries]
 
     def _fit_columns(self, size: Size) -> None:
         self.query_one("#run-below").set_class(size.width >= WIDE_FROM, "-wide")
@@ -180,9 +224,55 @@ class RunsScreen(PaneScreen):
     def on_runs_table_chosen(self, message: RunsTable.Chosen) -> None:
         self._expected = None
         self.show_snapshot(self.snapshot)
+        self._choose_soon(message.name)
+
+    def _choose_soon(self, name: str) -> None:
         if self._settle is not None:
             self._settle.stop()
-        self._settle = self.set_timer(SETTLE_SECONDS, partial(self._settled, message.name))
+        self._settle = self.set_timer(SETTLE_SECONDS, partial(self._settled, name))
+
+    def on_runs_table_sorted(self) -> None:
+        table = self.query_one(RunsTable)
+        self.lab.settings["runs order"] = [table.order, table.backwards]
+        self.lab.remember()
+
+    def on_filter_line_changed(self, message: FilterLine.Changed) -> None:
+        """Each key filters anew; a last word that can't be understood (yet) filters nothing."""
+        try:
+            self._filter, self._problem = parse_filter(message.text), ""
+        except InputError as error:
+            self._problem = f"{error.message}; {error.hint}" if error.hint else error.message
+            with suppress(InputError):
+                self._filter = parse_filter(message.text.strip().rpartition(" ")[0])
+        table = self.query_one(RunsTable)
+        before = table.chosen
+        if self.lab.summaries:
+            self._show_table(self.lab.summaries)
+            self._want_configs(self.lab.summaries)
+        if table.chosen is not None and table.chosen != before:
+            self._expected = None
+            self._choose_soon(table.chosen.run)
+        self._show_detail(self.snapshot)
+
+    def on_filter_line_kept(self) -> None:
+        self.query_one(RunsTable).focus()
+
+    def on_descendant_focus(self) -> None:
+        self.refresh_footer()
+
+    def action_filter_runs(self) -> None:
+        """Into the line that filters."""
+        if self.lab.summaries:
+            self.query_one(FilterLine).open()
+
+    def action_move_in_list(self, by: int) -> None:
+        """The cursor of the list, from the line that filters."""
+        self.query_one(RunsTable).action_move(by)
+
+    def action_leave_field(self) -> None:
+        """`esc`: all runs again."""
+        self.query_one(FilterLine).clear()
+        self.query_one(RunsTable).focus()
 
     def on_runs_table_opened(self) -> None:
         self.action_open_selected()
@@ -192,7 +282,12 @@ class RunsScreen(PaneScreen):
         self._choose(name)
 
     def _choose(self, name: str) -> None:
-        self.lab.in_thread(partial(self.lab.services.find, name), self._take)
+        self.lab.in_thread(partial(self.lab.services.find, name), self._take, self._not_found)
+
+    def _not_found(self, error: RnnlmError | OSError) -> None:
+        """A run that was deleted or renamed while the cursor came to rest: the list is about to say so."""
+        if not isinstance(error, UnknownRunError):
+            self.lab.say_error(error)
 
     def _take(self, run: RunDirectory) -> None:
         """Unless the cursor, or the person, has gone on since."""
@@ -210,54 +305,11 @@ class RunsScreen(PaneScreen):
     def action_start_demo(self) -> None:
         self.lab.in_thread(self.lab.services.demo, self.lab.start_run)
 
-    def action_mark_run(self) -> None:
-        chosen = self.query_one(RunsTable).chosen
-        if chosen is not None:
-            self.lab.mark(chosen.run)
-
-    def action_compare_runs(self) -> None:
-        """With one run marked, it and the one under the cursor."""
-        chosen = self.query_one(RunsTable).chosen
-        if len(self.lab.marked) == 1 and chosen is not None and chosen.run not in self.lab.marked:
-            self.lab.mark(chosen.run)
-        self.lab.open_pane("compare")
-
     def action_new_run(self) -> None:
         self.lab.new_draft()
 
     def action_sort_runs(self) -> None:
         self.query_one(RunsTable).next_sort()
 
-    def action_delete_run(self) -> None:
-        chosen = self.query_one(RunsTable).chosen
-        if chosen is None or not self.lab.summaries:
-            return
-        if chosen.status in LIVING:
-            self.lab.say(f"{chosen.run} is {chosen.status}: stop it first, on its train pane with S")
-            return
-        size = disk(chosen.checkpoints.bytes)
-        question = ConfirmScreen(
-            "Delete this run?",
-            f"{chosen.run}, {chosen.checkpoints.count} checkpoints, {size}",
-            "It goes to the trash, with everything in it.",
-            "keep it",
-            "delete it",
-        )
-        self.app.push_screen(question, partial(self._answered, chosen.run))
-
-    def _answered(self, name: str, delete: bool | None) -> None:
-        if not delete:
-            return
-        services = self.lab.services
-
-        def work() -> str:
-            services.delete(services.find(name))
-            return name
-
-        self.lab.in_thread(work, self._deleted)
-
-    def _deleted(self, name: str) -> None:
-        if self.lab.run_directory is not None and self.lab.run_directory.name == name:
-            self.lab.close_run()
-        self.lab.look_now()
-        self.lab.say(f"{name} is in the trash")
+    def action_reverse_runs(self) -> None:
+        self.query_one(RunsTable).turn_around()

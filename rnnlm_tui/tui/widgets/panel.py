@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style as RichStyle
@@ -86,6 +87,8 @@ class Panel(Widget):
     """
 
     DEFAULT_CSS = "Panel { width: 1fr; height: 1fr; }"
+    LEFT_PADDING: ClassVar[int] = 1
+    """Blanks between the left border and the lines; a table whose first cell is the cursor's has none."""
 
     panel_title: reactive[Label] = reactive("", init=False, repaint=False)
     """At the left of the top edge."""
@@ -123,7 +126,7 @@ class Panel(Widget):
     @property
     def inner_size(self) -> Size:
         """Cells of the inside."""
-        return Size(max(self.size.width - 4, 0), max(self.size.height - 2, 0))
+        return Size(max(self.size.width - 3 - self.LEFT_PADDING, 0), max(self.size.height - 2, 0))
 
     @property
     def shows_focus(self) -> bool:
@@ -171,7 +174,10 @@ class Panel(Widget):
         style = ink(colour)
         if self.size.width < 4:
             return padded([Segment(side * min(self.size.width, 2), style)], self.size.width)
-        return Strip(joined([Segment(f"{side} ", style), *padded(list(self.content_line(y, width)), width), Segment(f" {side}", style)]), self.size.width)
+        return Strip(
+            joined([Segment(f"{side}{' ' * self.LEFT_PADDING}", style), *padded(list(self.content_line(y, width)), width), Segment(f" {side}", style)]),
+            self.size.width,
+        )
 
     def on_mount(self) -> None:
         """Take the app's choice of signs."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from time import time
-from typing import Literal
+from collections.abc import Sequence
 
 from rich.segment import Segment
 from textual.binding import Binding
@@ -14,49 +11,22 @@ from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 from textual.strip import Strip
 
-from rnnlm_tui.contract.figures import NOTHING, age, change, duration, figure, percent, short
-from rnnlm_tui.contract.status import LIVING, RunSummary
+from rnnlm_tui.contract.status import RunSummary
 from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.bars import bar
 from rnnlm_tui.tui.widgets.comparable import best_of_comparable
-from rnnlm_tui.tui.widgets.content import from_outside
-from rnnlm_tui.tui.widgets.identity import model_name
+from rnnlm_tui.tui.widgets.marks import Marks
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
-from rnnlm_tui.tui.widgets.status_line import progress_colour, run_status
+from rnnlm_tui.tui.widgets.run_columns import STATUS_WIDTH, Beside, Column, age_of, columns_for, fitted, row_of
+from rnnlm_tui.tui.widgets.run_order import SORT_KEYS, SortKey, sorted_runs
 
-SortKey = Literal["age", "perplexity", "name", "status"]
-SORT_KEYS: tuple[SortKey, ...] = ("age", "perplexity", "name", "status")
-STATUS_ORDER = ("running", "preparing", "paused", "stalled", "degraded", "lost", "crashed", "failed", "stopped", "draft", "finished")
-STATUS_WIDTH = 15
-WIDE = 100
-"""Cells of the inside from which all columns are shown."""
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of the table."""
-
-    head: str
-    width: int
-    cell: Callable[[RunSummary, int], Content]
-    """The content for a run in so many cells."""
-    left: bool = False
-
-
-def sorted_runs(runs: Sequence[RunSummary], key: SortKey) -> tuple[RunSummary, ...]:
-    """Living runs first where age decides; a run without the figure last."""
-    if key == "perplexity":
-        return tuple(sorted(runs, key=lambda run: (run.validation.best_perplexity is None, run.validation.best_perplexity or 0.0)))
-    if key == "name":
-        return tuple(sorted(runs, key=lambda run: run.run))
-    if key == "status":
-        return tuple(sorted(runs, key=lambda run: STATUS_ORDER.index(run.status)))
-    return tuple(sorted(runs, key=lambda run: (run.status not in LIVING, -(run.updated or 0.0))))
+Drawn = tuple[RunSummary, str, str, float | None, bool]
+"""What a drawn row depends on: the run, its letter, its age, the best that it compares with, the cursor."""
 
 
 class RunsTable(Panel, can_focus=True):
-    """Up and down choose, enter opens."""
+    """Up and down choose, enter opens; a click on a head sorts by it."""
 
+    LEFT_PADDING = 0
     BINDINGS = [  # noqa: RUF012 (Textual declares it so)
         Binding("up,k", "move(-1)", show=False), Binding("down,j", "move(1)", show=False), Binding("pageup", "page(-1)", show=False),
         Binding("pagedown", "page(1)", show=False), Binding("home", "end(0)", show=False), Binding("end", "end(1)", show=False),
@@ -73,57 +43,109 @@ class RunsTable(Panel, can_focus=True):
     class Opened(Message):
         """The run under the cursor was clicked again."""
 
+    class Sorted(Message):
+        """The order is another one."""
+
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Runs", id=id)
         self._runs: tuple[RunSummary, ...] = ()
         self._row = 0
         self._top = 0
-        self._sort: SortKey = "age"
+        self.order: SortKey = "age"
+        """The column that the runs are sorted by."""
+        self.backwards = False
+        """Whether its order is turned around."""
         self._columns: list[Column] = []
-        self._best: dict[str, float] = {}
-        """By a run's name the best perplexity among the runs that it compares with."""
+        self._beside = Beside()
+        self._empty = ""
+        self._strips: dict[str, tuple[Drawn, Strip]] = {}
+        """Rows as they were drawn last: most are the same at the next look and at the next key."""
+        self._strips_for = (0, 0)
+        """Cells of the table and of its status column, which the columns are made for."""
 
     @property
     def chosen(self) -> RunSummary | None:
         """The run under the cursor."""
         return self._runs[self._row] if self._row < len(self._runs) else None
 
-    def show(self, runs: Sequence[RunSummary], *, choose: str | None = None) -> None:
-        """Show these runs; the cursor stays on its run, or goes to `choose`."""
+    def show(
+        self, runs: Sequence[RunSummary], *, among: Sequence[RunSummary] | None = None, marks: Marks | None = None, choose: str | None = None, empty: str = ""
+    ) -> None:
+        """Show these runs; the cursor stays on its run, or goes to `choose`.
+
+        Args:
+            among: all runs, of which the best are told; these where None.
+            marks: the marked runs; as before where None.
+            empty: what stands there where no run does.
+        """
         name = choose or (self.chosen.run if self.chosen else None)
-        self._runs = sorted_runs(runs, self._sort)
+        best = best_of_comparable(runs if among is None else among)
+        self._beside = Beside(self._beside.marks if marks is None else marks, best, self.ascii_only)
+        self._empty = empty
+        self._put_in_order(runs, name)
+
+    def _put_in_order(self, runs: Sequence[RunSummary], name: str | None) -> None:
+        self._runs = sorted_runs(runs, self.order, backwards=self.backwards, best=self._beside.best)
         self._row = next((index for index, run in enumerate(self._runs) if run.run == name), min(self._row, max(0, len(self._runs) - 1)))
-        self._best = best_of_comparable(runs)
         self._scroll()
-        sign = "v" if self.ascii_only else "▾"
-        self.set_reactive(Panel.legend, Content.styled(f"sorted by {self._sort} {sign}", palette.DIM))
+        self.set_reactive(Panel.legend, Content.styled(f"sorted by {self.order} {self._arrow}", palette.DIM))
         self.redraw()
 
+    def sort_by(self, order: SortKey, *, backwards: bool = False) -> None:
+        """Another order; the cursor stays on its run."""
+        self.order, self.backwards = order, backwards
+        self._put_in_order(self._runs, self.chosen.run if self.chosen else None)
+        self.post_message(self.Sorted())
+
     def next_sort(self) -> None:
-        """Another order."""
-        self._sort = SORT_KEYS[(SORT_KEYS.index(self._sort) + 1) % len(SORT_KEYS)]
-        self.show(self._runs)
+        """By the next column of those that show."""
+        shown = {column.key for column in self._columns}
+        keys = [key for key in SORT_KEYS if key in shown or key == self.order]
+        self.sort_by(keys[(keys.index(self.order) + 1) % len(keys)])
+
+    def turn_around(self) -> None:
+        """The last one first."""
+        self.sort_by(self.order, backwards=not self.backwards)
 
     def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's signature)
         """Columns for this width."""
-        self._columns = self._wide_columns(width) if width >= WIDE else self._narrow_columns(width)
+        place = (width, self._status_width)
+        if self._strips_for != place:
+            self._strips, self._strips_for, self._columns = {}, place, columns_for(*place)
 
     def content_line(self, y: int, width: int) -> Strip:
         """The heads, then a run a row."""
         if y == 0:
-            heads = Content("").join(_fitted(Content.styled(column.head, palette.DIM), column.width, left=column.left) for column in self._columns)
-            return padded(segments_of(heads, palette.DIM), width)
+            return padded(segments_of(Content("").join(self._head(column) for column in self._columns), palette.DIM), width)
         index = self._top + y - 1
         if index >= len(self._runs):
-            return padded([], width)
+            return padded(segments_of(f"    {self._empty}", palette.DIM) if self._empty and y == 1 else [], width)
         run = self._runs[index]
-        line = Content("").join(_fitted(column.cell(run, column.width), column.width, left=column.left) for column in self._columns)
-        if index != self._row:
+        drawn = (run, self._beside.marks.letter(run.run), age_of(run), self._beside.best.get(run.run), index == self._row)
+        before = self._strips.get(run.run)
+        if before is not None and before[0][0] is run and before[0][1:] == drawn[1:]:
+            return before[1]
+        strip = self._row_strip(run, width, under_cursor=index == self._row)
+        self._strips[run.run] = (drawn, strip)
+        return strip
+
+    def _row_strip(self, run: RunSummary, width: int, *, under_cursor: bool) -> Strip:
+        line = row_of(self._columns, run, self._beside)
+        if not under_cursor:
             return padded(segments_of(line, palette.TEXT), width)
         cursor = Content.styled(">" if self.ascii_only else "›", f"bold {palette.FOCUS}")
         line = Content.assemble(cursor, line[1:])
         line = line.pad_right(max(0, width - line.cell_length)).stylize_before(f"bold on {palette.SELECTED}")
         return padded(segments_of(line, palette.TEXT), width)
+
+    def _head(self, column: Column) -> Content:
+        sorts = column.key == self.order
+        name = f"{column.head} {self._arrow}" if sorts and column.left else f"{self._arrow}{column.head}" if sorts else column.head
+        return fitted(Content.styled(name, palette.TEXT if sorts else palette.DIM), column.width, left=column.left)
+
+    @property
+    def _arrow(self) -> str:
+        return ("^" if self.backwards else "v") if self.ascii_only else ("▴" if self.backwards else "▾")
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002 (the panel's)
         """How many runs lie above and below what is seen."""
@@ -146,10 +168,22 @@ class RunsTable(Panel, can_focus=True):
     def on_click(self, event: Click) -> None:
         """A click chooses, on the chosen run it opens."""
         index = self._top + event.y - 2
-        if event.y >= 2 and index < len(self._runs):
+        if event.y == 1:
+            self._sort_by_head(event.x - 1)
+        elif event.y >= 2 and index < len(self._runs):
             if index == self._row and event.chain > 1:
                 self.post_message(self.Opened())
             self._go(index)
+
+    def _sort_by_head(self, at: int) -> None:
+        """A head sorts by its column; that of the order turns it around."""
+        end = 0
+        for column in self._columns:
+            end += column.width
+            if at < end:
+                if column.key is not None:
+                    self.sort_by(column.key, backwards=column.key == self.order and not self.backwards)
+                return
 
     def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
         event.stop()
@@ -183,81 +217,3 @@ class RunsTable(Panel, can_focus=True):
         most = max(0, len(self._runs) - self._visible)
         self._top = min(max(self._top, self._row - self._visible + 1), self._row, most) if self._row >= self._top else self._row
         self._top = min(max(self._top, self._row - self._visible + 1), max(most, 0))
-
-    def _narrow_columns(self, width: int) -> list[Column]:
-        preset = 9 if width >= 74 else 0
-        speeds = [Column("tok/s", 7, _speed)] if width >= 64 else []
-        figures = [Column("val ppl ", 10, self._perplexity), *speeds, Column("age", 8, _age)]
-        bars = 6 if speeds else 4
-        name = max(9, width - 2 - self._status_width - (bars + 6) - sum(column.width for column in figures) - preset)
-        columns = [*self._first_columns(name, bars), *figures]
-        return [*columns, Column("  preset", preset, _preset, left=True)] if preset else columns
-
-    def _wide_columns(self, width: int) -> list[Column]:
-        columns = [
-            *self._first_columns(14 + STATUS_WIDTH - self._status_width + max(0, width - 116) // 2, 10 if width < 120 else 12), Column("val ppl ", 10, self._perplexity), Column("Δ best", 9, self._behind),
-            Column("tok/s", 7, _speed), Column("time", 13, _duration), Column("age", 8, _age), Column("  model", 14 if width < 140 else 20, _model, left=True),
-        ]  # fmt: skip
-        return [*columns, Column("  preset", max(0, width - sum(column.width for column in columns)), _preset, left=True)]
-
-    def _first_columns(self, name: int, bars: int) -> list[Column]:
-        return [
-            Column("  name", 2 + name, lambda run, room: Content.assemble("  ", from_outside(run.run, newlines="show", limit=room - 3)), left=True),
-            Column("status", self._status_width, lambda run, _room: run_status(run, ascii_only=self.ascii_only), left=True),
-            Column("progress", bars + 6, self._progress, left=True),
-        ]
-
-    def _progress(self, run: RunSummary, room: int) -> Content:
-        fraction = run.step / run.max_steps if run.max_steps else None
-        number, _, sign = percent(fraction).partition(" ")
-        line = bar(
-            room - 6,
-            fraction,
-            colour=progress_colour(run.status) if run.status in ("running", "stalled", "degraded") else palette.BASELINE,
-            ascii=self.ascii_only,
-        )
-        return Content.assemble(line, (number.rjust(4), palette.TEXT), (f" {sign}", palette.DIM))
-
-    def _perplexity(self, run: RunSummary, _room: int) -> Content:
-        value = run.validation.best_perplexity
-        if value is not None and value == self._best.get(run.run):
-            return Content.styled(f"{figure(value)}{'*' if self.ascii_only else '★'}", f"bold {palette.VALIDATION}")
-        return Content.styled(f"{figure(value)} ", palette.TEXT if value is not None else palette.DIM)
-
-    def _behind(self, run: RunSummary, _room: int) -> Content:
-        value = run.validation.best_perplexity
-        best = self._best.get(run.run)
-        shown = NOTHING if value is None or best is None else "0.0" if value == best else change(value - best)
-        return Content.styled(shown, palette.DIM)
-
-
-def _fitted(content: Content, width: int, *, left: bool) -> Content:
-    if content.cell_length > width:
-        return content.truncate(width, ellipsis=True)
-    space = " " * (width - content.cell_length)
-    return Content.assemble(content, space) if left else Content.assemble(space, content)
-
-
-def _short(text: str, room: int) -> str:
-    return from_outside(text, newlines="show", limit=max(0, room)).plain
-
-
-def _speed(run: RunSummary, _room: int) -> Content:
-    return Content.styled(short(run.tokens_per_second), palette.WARN if run.status in ("stalled", "degraded") else palette.TEXT)
-
-
-def _age(run: RunSummary, _room: int) -> Content:
-    living = run.status in ("running", "preparing", "degraded")
-    return Content.styled("now" if living else age(None if run.updated is None else time() - run.updated), palette.DIM)
-
-
-def _duration(run: RunSummary, _room: int) -> Content:
-    return Content.styled(duration(run.active_seconds) if run.active_seconds else NOTHING, palette.DIM)
-
-
-def _model(run: RunSummary, room: int) -> Content:
-    return Content.styled(f"  {_short(model_name(run), room - 3)}", palette.TEXT)
-
-
-def _preset(run: RunSummary, room: int) -> Content:
-    return Content.styled(f"  {_short(run.preset, room - 2)}", palette.DIM)

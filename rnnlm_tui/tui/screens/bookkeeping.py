@@ -1,0 +1,192 @@
+"""What is done to runs in the list: marks, tags, notes, pins, other names, the trash and back."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING
+
+from rnnlm_tui.contract.status import LIVING, RunSummary
+from rnnlm_tui.errors import RnnlmError, RunNameError
+from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, check_note, check_tags
+from rnnlm_tui.store.run_directory import check_run_name
+from rnnlm_tui.tui.screens.ask import AskScreen
+from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.screens.trash import TrashScreen
+from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.runs_table import RunsTable
+
+if TYPE_CHECKING:
+    from rnnlm_tui.store.run_directory import RunDirectory
+    from rnnlm_tui.store.trash import TrashedRun
+
+LONGEST_NAME = 64
+SHOWN_TAGS = 8
+"""Tags in use that are named where one types."""
+
+
+class RunsBookkeeping(PaneScreen):
+    """The runs screen's actions on the run under the cursor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._expected: str | None = None
+        """The open run, as long as the cursor is not on it yet: it was opened elsewhere, or is so new that the list lacks it."""
+        self._trashed: list[TrashedRun] = []
+        """What was deleted since the start and not taken back, the last one last."""
+
+    @property
+    def chosen(self) -> RunSummary | None:
+        """The run under the cursor."""
+        return self.query_one(RunsTable).chosen
+
+    def action_mark_run(self) -> None:
+        """Mark it to compare, or no longer."""
+        if self.chosen is not None:
+            self.lab.mark(self.chosen.run)
+
+    def action_compare_runs(self) -> None:
+        """The marked runs; with one marked, it and the one under the cursor."""
+        if len(self.lab.marked) == 1 and self.chosen is not None and self.chosen.run not in self.lab.marked:
+            self.lab.mark(self.chosen.run)
+        self.lab.open_pane("compare")
+
+    def action_tag_run(self) -> None:
+        """Its tags, in one line."""
+        run = self.chosen
+        if run is None:
+            return
+        used = sorted({tag for summary in self.lab.summaries or () for tag in summary.tags})
+        about = f"in use: {'  '.join(used[:SHOWN_TAGS])}{' …' if len(used) > SHOWN_TAGS else ''}" if used else "words with a space between them"
+
+        def answered(text: str | None) -> None:
+            if text is not None:
+                self._label(run.run, tags=tuple(text.split()))
+
+        title = f"Tags of {plain(run.run, limit=40)}"
+        self.app.push_screen(AskScreen(title, " ".join(run.tags), lambda text: check_tags(text.split()), about=about), answered)
+
+    def action_note_run(self) -> None:
+        """A note, in one line."""
+        run = self.chosen
+        if run is None:
+            return
+
+        def answered(text: str | None) -> None:
+            if text is not None:
+                self._label(run.run, note=text)
+
+        title = f"Note on {plain(run.run, limit=40)}"
+        self.app.push_screen(AskScreen(title, run.note, check_note, about="one line; empty takes it away", most=MOST_NOTE_CHARACTERS), answered)
+
+    def action_pin_run(self) -> None:
+        """On top of the list, or no longer."""
+        if self.chosen is not None:
+            self._label(self.chosen.run, pinned=not self.chosen.pinned)
+
+    def _label(self, name: str, *, tags: tuple[str, ...] | None = None, note: str | None = None, pinned: bool | None = None) -> None:
+        services = self.lab.services
+        self.lab.in_thread(lambda: services.label(services.find(name), tags=tags, note=note, pinned=pinned), lambda _labels: self.lab.look_now())
+
+    def action_rename_run(self) -> None:
+        """Another name."""
+        run = self.chosen
+        if run is None or self._still_lives(run):
+            return
+        taken = {summary.run for summary in self.lab.summaries or ()} - {run.run}
+        about = "other runs go on to know it by its old name"
+        question = AskScreen(f"Rename {plain(run.run, limit=40)}", run.run, partial(_check_free, taken=taken), about=about)
+        self.app.push_screen(question, partial(self._rename, run.run))
+
+    def _rename(self, former: str, name: str | None) -> None:
+        if name is None or name == former:
+            return
+        services = self.lab.services
+
+        def renamed(run: RunDirectory) -> None:
+            self._expected = run.name
+            self.lab.choose_run(run)
+            self.lab.set_marks(self.lab.marks.renamed(former, run.name))
+            self.lab.look_now()
+
+        self.lab.in_thread(lambda: services.rename(services.find(former), name), renamed)
+
+    def action_delete_run(self) -> None:
+        """Into the trash, without a question: it can be taken back."""
+        run = self.chosen
+        if run is None or not self.lab.summaries or self._still_lives(run):
+            return
+        services = self.lab.services
+        self.lab.in_thread(lambda: services.delete(services.find(run.run)), self._deleted)
+
+    def _deleted(self, trashed: TrashedRun) -> None:
+        self._trashed.append(trashed)
+        if self.lab.run_directory is not None and self.lab.run_directory.name == trashed.name:
+            self.lab.close_run()
+        self.lab.look_now()
+        self.lab.say(f"{trashed.name} is in the trash, u takes it back")
+
+    def action_undo_delete(self) -> None:
+        """The run that was deleted last comes back."""
+        if self._trashed:
+            self._restore(self._trashed[-1])
+        else:
+            self.lab.say("nothing to take back: T shows the trash")
+
+    def action_show_trash(self) -> None:
+        """What is in the trash, to restore or purge."""
+
+        def show(trashed: list[TrashedRun]) -> None:
+            if self.is_current:
+                self.app.push_screen(TrashScreen(trashed), self._left_trash)
+
+        self.lab.in_thread(self.lab.services.trash, show)
+
+    def _left_trash(self, wanted: TrashedRun | None) -> None:
+        if wanted is not None:
+            self._restore(wanted)
+
+    def _restore(self, trashed: TrashedRun, name: str | None = None) -> None:
+        def restored(run: RunDirectory) -> None:
+            self._trashed = [kept for kept in self._trashed if kept.path != trashed.path]
+            self._expected = run.name
+            self.lab.choose_run(run)
+            self.lab.look_now()
+            self.lab.say(f"{run.name} is back")
+
+        def failed(error: RnnlmError | OSError) -> None:
+            if isinstance(error, RunNameError) and name is None:
+                self._restore_as(trashed)
+            else:
+                self._trashed = [kept for kept in self._trashed if kept.path != trashed.path or kept.path.exists()]
+                self.lab.say_error(error)
+
+        self.lab.in_thread(partial(self.lab.services.restore, trashed, name), restored, failed)
+
+    def _restore_as(self, trashed: TrashedRun) -> None:
+        """Another run has its name by now."""
+        taken = {summary.run for summary in self.lab.summaries or ()}
+
+        def answered(name: str | None) -> None:
+            if name is not None:
+                self._restore(trashed, name)
+
+        about = f"another run is called {plain(trashed.name, limit=30)} by now"
+        self.app.push_screen(AskScreen("Restore under another name", _free_name(trashed.name, taken), partial(_check_free, taken=taken), about=about), answered)
+
+    def _still_lives(self, run: RunSummary) -> bool:
+        """Whether it must be stopped first; says so."""
+        if run.status in LIVING:
+            self.lab.say(f"{run.run} is {run.status}: stop it first, on its train pane with S")
+        return run.status in LIVING
+
+
+def _check_free(name: str, *, taken: set[str]) -> None:
+    check_run_name(name)
+    if name in taken:
+        raise RunNameError(f'there is already a run "{name}"')
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """The name with the first number that makes it free."""
+    return next(free for number in count(2) if (free := f"{name[: LONGEST_NAME - 4]}-{number}") not in taken)

@@ -1,0 +1,145 @@
+"""The trash: deleted runs, to be restored, or purged for good with the room that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from time import time
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from rnnlm_tui.contract.figures import age, disk
+from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.tui.screens.confirm import ConfirmScreen
+from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
+from rnnlm_tui.tui.screens.pane import Laboratory
+from rnnlm_tui.tui.widgets.content import from_outside, plain
+from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, TEXT
+from rnnlm_tui.tui.widgets.panel import TitledContainer
+
+if TYPE_CHECKING:
+    from rnnlm_tui.store.trash import TrashedRun
+
+NAME = 40
+"""Columns of a run's name."""
+
+
+class TrashScreen(Overlay["TrashedRun"]):
+    """Answers the run to restore; None where it was left. Purging happens here, after a question."""
+
+    DEFAULT_CSS = """
+    TrashScreen TitledContainer { width: 76; max-width: 100%; height: auto; max-height: 90%; background: #121212; }
+    TrashScreen OptionList { height: auto; max-height: 14; border: none; padding: 0; background: #121212; color: #d0d0d0; scrollbar-size-vertical: 1; }
+    TrashScreen OptionList:focus { border: none; background-tint: #121212 0%; }
+    TrashScreen OptionList > .option-list--option-highlighted { background: #303030; color: #ffffff; text-style: bold; }
+    TrashScreen OverlayText { height: auto; margin: 1 0 0 0; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,T", "leave", show=False), Binding("enter", "restore", show=False), Binding("D", "purge", show=False), Binding("P", "purge_all", show=False),
+    ]  # fmt: skip
+
+    def __init__(self, trashed: Sequence[TrashedRun]) -> None:
+        super().__init__()
+        self._trashed = list(trashed)
+
+    def compose(self) -> ComposeResult:
+        with TitledContainer(title="Trash", classes="-highlighted"):
+            yield OptionList(*map(self._option, self._trashed), markup=False)
+            yield OverlayText(id="trash-keys")
+
+    def on_mount(self) -> None:
+        self.query_one(OptionList).focus()
+        self._tell()
+
+    @property
+    def _chosen(self) -> TrashedRun | None:
+        at = self.query_one(OptionList).highlighted
+        return self._trashed[at] if at is not None and at < len(self._trashed) else None
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        self.action_restore()
+
+    def action_restore(self) -> None:
+        """Close, and restore the run under the cursor."""
+        self.dismiss(self._chosen)
+
+    def action_leave(self) -> None:
+        """Close without."""
+        self.dismiss(None)
+
+    def action_purge(self) -> None:
+        """Remove the run under the cursor for good, after a question."""
+        chosen = self._chosen
+        if chosen is not None:
+            self._ask("Purge this run?", plain(chosen.name, limit=32), [chosen])
+
+    def action_purge_all(self) -> None:
+        """Remove every run of the trash for good, after a question."""
+        if self._trashed:
+            self._ask("Empty the trash?", _counted(len(self._trashed)), list(self._trashed))
+
+    def _ask(self, title: str, what: str, runs: list[TrashedRun]) -> None:
+        size = disk(sum(run.bytes for run in runs))
+        question = ConfirmScreen(
+            title, f"{what}: {size} on disk", "It can't be taken back.", "keep it" if len(runs) == 1 else "keep them", f"purge, free {size}"
+        )
+
+        def answered(purge: bool | None) -> None:
+            if purge:
+                self._lab.in_thread(partial(self._purge, runs), self._purged, self._failed)
+
+        self.app.push_screen(question, answered)
+
+    def _purge(self, runs: list[TrashedRun]) -> tuple[int, list[TrashedRun]]:
+        """In a thread: the bytes that were freed, and what is in the trash now."""
+        services = self._lab.services
+        return sum(services.purge(run) for run in runs), services.trash()
+
+    def _purged(self, outcome: tuple[int, list[TrashedRun]]) -> None:
+        freed, left = outcome
+        self._show(left, f"{disk(freed)} freed")
+
+    def _failed(self, error: RnnlmError | OSError) -> None:
+        """Some may be gone: look again, and say why not all are."""
+        problem = error.message if isinstance(error, RnnlmError) else str(error)
+        self._lab.in_thread(self._lab.services.trash, lambda left: self._show(left, problem=problem))
+
+    def _show(self, trashed: Sequence[TrashedRun], outcome: str = "", problem: str = "") -> None:
+        if not self.is_attached:
+            return
+        self._trashed = list(trashed)
+        options = self.query_one(OptionList)
+        at = options.highlighted or 0
+        options.clear_options()
+        options.add_options(map(self._option, self._trashed))
+        options.highlighted = min(at, len(self._trashed) - 1) if self._trashed else None
+        self._tell(outcome, problem)
+
+    def _tell(self, outcome: str = "", problem: str = "") -> None:
+        """The keys that act here, after what just happened."""
+        size = disk(sum(run.bytes for run in self._trashed))
+        self.query_one(TitledContainer).legend = Content.styled(f"{_counted(len(self._trashed))}, {size}" if self._trashed else "empty", DIM)
+        keys = [("enter", "restore"), ("D", "purge"), ("P", "purge all"), ("esc", "leave")] if self._trashed else [("esc", "leave")]
+        line = Content("   ").join(Content.assemble((key, f"bold {BRIGHT}"), (f" {word}", DIM)) for key, word in keys)
+        said = Content.assemble(("✗ ", BAD), from_outside(problem, newlines="space").stylize(BAD)) if problem else Content.styled(outcome, TEXT)
+        self.query_one("#trash-keys", OverlayText).update(Content("\n").join([said, line]) if said.plain else line)
+
+    def _option(self, run: TrashedRun) -> Option:
+        name = from_outside(run.name, newlines="show", limit=NAME)
+        gone = age(max(0.0, time() - run.deleted))
+        when = "deleted just now" if gone == "now" else f"deleted {gone} ago"
+        return Option(Content.assemble(name, " " * (NAME - name.cell_length), (when.ljust(20), DIM), (disk(run.bytes).rjust(10), DIM)))
+
+    @property
+    def _lab(self) -> Laboratory:
+        return cast(Laboratory, self.app)
+
+
+def _counted(runs: int) -> str:
+    return f"{runs} run{'s' if runs != 1 else ''}"

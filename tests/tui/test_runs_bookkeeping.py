@@ -1,0 +1,311 @@
+"""What is done to runs in the list: marks, filter, order, labels, names, the trash and back."""
+
+from __future__ import annotations
+
+import pytest
+from textual.pilot import Pilot
+
+from rnnlm_tui.contract.presets import DEMO
+from rnnlm_tui.contract.validation import merge, parse_config
+from rnnlm_tui.errors import StorageError
+from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.screens.ask import AskScreen
+from rnnlm_tui.tui.screens.confirm import ConfirmScreen
+from rnnlm_tui.tui.screens.trash import TrashScreen
+from tests.tui.fakes import FakeServices, make_snapshot
+from tests.tui.support import lines_of, running_app, text_of, until, with_runs
+
+
+def three_runs() -> FakeServices:
+    return with_runs(
+        make_snapshot(name="plain-otter", tags=("small",)),
+        make_snapshot("finished", 4_754, name="brisk-heron", tags=("small", "gru")),
+        make_snapshot("failed", 150, name="amber-vole"),
+    )
+
+
+def shown(app: RnnlmApp) -> list[str]:
+    """The runs of the table from the top, by the two letters in front of a name that tell of cursor and mark."""
+    rows = lines_of(app)[4:11]
+    return [f"{row[1]}{row[3]} {row[5:].split()[0]}" for row in rows if row[5:].strip(" │╰╯─╭")]
+
+
+async def typed(pilot: Pilot[int], text: str) -> None:
+    await pilot.press(*({" ": "space", "<": "less_than_sign", "=": "equals_sign", "!": "exclamation_mark", "-": "minus"}.get(key, key) for key in text))
+
+
+async def test_space_marks_a_run_with_a_letter_and_marks_it_no_longer() -> None:
+    async with running_app(three_runs(), pane="runs") as (app, pilot):
+        await pilot.press("space", "down", "space")
+        assert shown(app) == [" A plain-otter", "›B brisk-heron", "   amber-vole"]
+        assert "3 runs, ● 1 running, 2 marked to compare" in lines_of(app)[0]
+        await pilot.press("up", "space")
+        assert shown(app) == ["›  plain-otter", " B brisk-heron", "   amber-vole"]
+        assert app.marked == ("brisk-heron",)
+        await until(pilot, lambda: app.settings["marked"] == ["", "brisk-heron"])
+
+
+async def test_a_ninth_run_is_not_marked_and_says_why() -> None:
+    services = with_runs(*(make_snapshot("finished", 4_754, name=f"run-{index}") for index in range(9)))
+    async with running_app(services, run="run-0", pane="runs") as (app, pilot):
+        for _ in range(9):
+            await pilot.press("space", "down")
+        assert len(app.marked) == 8
+        await pilot.press("space")
+        await until(pilot, lambda: "8 runs are marked" in lines_of(app)[-1])
+
+
+async def test_equals_sign_compares_the_marked_runs_and_with_none_says_how() -> None:
+    async with running_app(three_runs(), pane="runs") as (app, pilot):
+        await pilot.press("equals_sign")
+        await until(pilot, lambda: "space marks a run to compare" in lines_of(app)[-1])
+        assert app.current_mode == "runs"
+        await pilot.press("space", "down", "equals_sign")
+        await until(pilot, lambda: app.current_mode == "compare")
+        assert app.marked == ("plain-otter", "brisk-heron")
+
+
+async def test_a_run_that_is_gone_is_not_marked_any_more() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs") as (app, pilot):
+        await pilot.press("down", "space", "d")
+        await until(pilot, lambda: "2 runs" in lines_of(app)[0])
+        assert app.marked == ()
+
+
+async def test_the_filter_acts_as_it_is_typed_and_enter_keeps_it() -> None:
+    async with running_app(three_runs(), pane="runs") as (app, pilot):
+        await pilot.press("slash")
+        assert "enter Keep the filter  esc All runs" in lines_of(app)[-1]
+        await typed(pilot, "small")
+        assert shown(app) == ["›  plain-otter", "   brisk-heron"]
+        assert "2 of 3 runs" in text_of(app)
+        await typed(pilot, " gru")
+        assert shown(app) == ["›  brisk-heron"]
+        await pilot.press("enter", "o")
+        assert "sorted by perplexity" in text_of(app)
+        assert shown(app) == ["›  brisk-heron"]
+        await until(pilot, lambda: app.run_directory is not None and app.run_directory.name == "brisk-heron")
+        await pilot.press("escape")
+        assert len(shown(app)) == 3
+        assert "of 3 runs" not in text_of(app)
+
+
+async def test_the_arrows_go_through_what_matches_while_one_types() -> None:
+    async with running_app(three_runs(), pane="runs") as (app, pilot):
+        await pilot.press("slash")
+        await typed(pilot, "small")
+        await pilot.press("down")
+        assert shown(app) == ["   plain-otter", "›  brisk-heron"]
+
+
+async def test_what_can_not_be_understood_is_said_and_leaves_the_list() -> None:
+    async with running_app(three_runs(), pane="runs", size=(120, 30)) as (app, pilot):
+        await pilot.press("slash")
+        await typed(pilot, "small perplexty<8")
+        assert '✗ "perplexty" is no figure and no config key' in text_of(app)
+        assert "perplexity" in text_of(app).split("no config key")[1].splitlines()[0]
+        assert shown(app)[:2] == ["›  plain-otter", "   brisk-heron"]
+
+
+async def test_where_no_run_matches_esc_shows_them_all() -> None:
+    async with running_app(three_runs(), pane="runs") as (app, pilot):
+        await pilot.press("slash")
+        await typed(pilot, "zebra")
+        assert "no run matches: esc shows them all" in text_of(app)
+        assert "0 of 3 runs" in text_of(app)
+        await pilot.press("enter", "t", "d", "space")
+        assert app.marked == ()
+        await pilot.press("escape")
+        assert len(shown(app)) == 3
+
+
+async def test_a_filter_by_a_config_key_reads_each_config_once() -> None:
+    services = three_runs()
+    services.snapshots["brisk-heron"] = make_snapshot("finished", 4_754, name="brisk-heron", config=parse_config(merge(DEMO, {"training.batch_size": 3})))
+    async with running_app(services, pane="runs") as (app, pilot):
+        await pilot.press("slash")
+        await typed(pilot, "batch_size<5")
+        await until(pilot, lambda: shown(app) == ["›  brisk-heron"])
+        await typed(pilot, "00")
+        assert len(shown(app)) == 3
+        assert sorted(name for names in services.configs_read for name in names) == ["amber-vole", "brisk-heron", "plain-otter"]
+
+
+async def test_capital_o_turns_the_order_around_and_the_head_has_its_arrow() -> None:
+    async with running_app(three_runs(), pane="runs") as (app, pilot):
+        await pilot.press("o", "o")
+        assert "name ▾" in lines_of(app)[3]
+        assert [line.split()[-1] for line in shown(app)] == ["amber-vole", "brisk-heron", "plain-otter"]
+        await pilot.press("O")
+        assert "name ▴" in lines_of(app)[3]
+        assert "sorted by name ▴" in lines_of(app)[2]
+        assert [line.split()[-1] for line in shown(app)] == ["plain-otter", "brisk-heron", "amber-vole"]
+        assert app.settings["runs order"] == ["name", True]
+
+
+async def test_a_click_on_a_head_sorts_by_it_and_another_one_turns_it_around() -> None:
+    async with running_app(three_runs(), pane="runs") as (app, pilot):
+        for arrow in "▾▴":
+            await pilot.click(offset=(lines_of(app)[3].index("val ppl"), 3))
+            assert f"{arrow}val ppl" in lines_of(app)[3]
+
+
+@pytest.mark.parametrize("kept", [["name", True], ["shoe size", True], ["name"], "name", [["name"], True]])
+async def test_the_order_comes_back_at_the_next_start_and_a_damaged_one_is_that_by_age(kept: object) -> None:
+    services = three_runs()
+    app = RnnlmApp(services.run("plain-otter"), "runs", fps=20.0, services=services, settings={"runs order": kept})
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "plain-otter" in text_of(app))
+        assert ("sorted by name ▴" if kept == ["name", True] else "sorted by age ▾") in text_of(app)
+
+
+async def test_t_gives_tags_in_one_line_and_names_those_in_use() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs") as (app, pilot):
+        await pilot.press("t")
+        assert "Tags of plain-otter" in text_of(app)
+        assert "in use: gru  small" in text_of(app)
+        await typed(pilot, " first,")
+        assert "can't be a tag" in text_of(app)
+        await pilot.press("enter")
+        assert isinstance(app.screen, AskScreen)
+        await pilot.press("backspace", "enter")
+        await until(pilot, lambda: "small f" in text_of(app))
+        assert services.runs[0].tags == ("small", "first")
+
+
+async def test_m_writes_a_note_and_esc_leaves_it() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs") as (app, pilot):
+        await pilot.press("m")
+        await typed(pilot, "try qk norm")
+        await pilot.press("enter")
+        await until(pilot, lambda: "╰─ try qk norm ─" in text_of(app))
+        await pilot.press("m", "x", "escape")
+        assert services.runs[0].note == "try qk norm"
+
+
+async def test_p_keeps_a_run_on_top_whatever_the_order() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs") as (app, pilot):
+        await pilot.press("down", "down", "p")
+        await until(pilot, lambda: shown(app)[0] == "›  amber-vole")
+        assert "amber-vole ⚑" in text_of(app)
+        await pilot.press("o")
+        assert shown(app)[0] == "›  amber-vole"
+        await pilot.press("p")
+        await until(pilot, lambda: shown(app)[0] != "›  amber-vole")
+
+
+async def test_f2_renames_a_run_with_its_mark_and_refuses_a_name_that_is_taken() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs") as (app, pilot):
+        await pilot.press("down", "space", "f2")
+        await pilot.press(*["backspace"] * 11)
+        await typed(pilot, "amber-vole")
+        assert 'there is already a run "amber-vole"' in text_of(app)
+        await pilot.press("enter")
+        assert isinstance(app.screen, AskScreen)
+        await pilot.press("2", "enter")
+        await until(pilot, lambda: "›A amber-vole2" in shown(app))
+        await until(pilot, lambda: app.run_directory is not None and app.run_directory.name == "amber-vole2" and app.snapshot is not None)
+
+
+@pytest.mark.parametrize("key", ["d", "f2"])
+async def test_a_living_run_is_neither_deleted_nor_renamed(key: str) -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs") as (app, pilot):
+        await pilot.press(key)
+        await until(pilot, lambda: "stop it first" in lines_of(app)[-1])
+        assert len(app.screen_stack) == 1
+        assert services.deleted == []
+
+
+async def test_d_puts_the_run_into_the_trash_at_once_and_u_takes_it_back() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs") as (app, pilot):
+        await pilot.press("down", "d")
+        await until(pilot, lambda: "brisk-heron is in the trash, u takes it back" in lines_of(app)[-1])
+        await until(pilot, lambda: len(shown(app)) == 2 and app.run_directory is not None and app.run_directory.name != "brisk-heron")
+        await pilot.press("d")
+        await until(pilot, lambda: len(shown(app)) == 1)
+        await pilot.press("u")
+        await until(pilot, lambda: "›  amber-vole" in shown(app))
+        await pilot.press("u")
+        await until(pilot, lambda: "›  brisk-heron" in shown(app))
+        assert services.in_trash == {}
+        await pilot.press("u")
+        await until(pilot, lambda: "nothing to take back: T shows the trash" in lines_of(app)[-1])
+
+
+async def test_where_another_run_has_the_name_by_now_restoring_asks_for_another() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs") as (app, pilot):
+        await pilot.press("down", "d")
+        await until(pilot, lambda: len(shown(app)) == 2)
+        services.runs.append(make_snapshot("finished", 4_754, name="brisk-heron").summary)
+        app.look_now()
+        await until(pilot, lambda: len(shown(app)) == 3)
+        await pilot.press("u")
+        await until(pilot, lambda: "another run is called brisk-heron by now" in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "›  brisk-heron-2" in shown(app))
+
+
+async def in_the_trash(app: RnnlmApp, pilot: Pilot[int]) -> None:
+    await pilot.press("down", "d")
+    await until(pilot, lambda: len(shown(app)) == 2 and app.run_directory is not None and app.run_directory.name != "brisk-heron")
+    await pilot.press("down", "d")
+    await until(pilot, lambda: len(shown(app)) == 1)
+    await pilot.press("T")
+    await until(pilot, lambda: isinstance(app.screen, TrashScreen))
+
+
+async def test_the_trash_lists_deleted_runs_and_enter_restores_one() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs") as (app, pilot):
+        await in_the_trash(app, pilot)
+        text = text_of(app)
+        assert text.index("amber-vole") < text.index("brisk-heron")
+        assert "2 runs, 78 MB" in text
+        assert "deleted just now" in text
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: "›  brisk-heron" in shown(app))
+        assert [trashed.name for trashed in services.trash()] == ["amber-vole"]
+
+
+async def test_purging_asks_keeps_by_default_and_says_what_it_freed() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs") as (app, pilot):
+        await in_the_trash(app, pilot)
+        await pilot.press("D")
+        assert isinstance(app.screen, ConfirmScreen)
+        assert "amber-vole: 39 MB on disk" in text_of(app)
+        await pilot.press("enter")
+        assert len(services.in_trash) == 2
+        await pilot.press("D", "D")
+        await until(pilot, lambda: "39 MB freed" in text_of(app))
+        assert [trashed.name for trashed in services.trash()] == ["brisk-heron"]
+        await pilot.press("P", "D")
+        await until(pilot, lambda: "empty" in text_of(app) and services.in_trash == {})
+        await pilot.press("q")
+        assert not isinstance(app.screen, TrashScreen)
+
+
+async def test_a_purge_that_fails_says_why_and_the_run_stays_in_the_trash() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs") as (app, pilot):
+        await in_the_trash(app, pilot)
+        services.refuse = StorageError("can't purge /data/trash: the disk is read-only")
+        await pilot.press("D", "D")
+        await until(pilot, lambda: "✗ can't purge /data/trash" in text_of(app))
+        assert "amber-vole" in text_of(app)
+
+
+async def test_an_empty_trash_says_so() -> None:
+    async with running_app(three_runs(), pane="runs") as (app, pilot):
+        await pilot.press("T")
+        await until(pilot, lambda: "─ empty ─" in text_of(app))
+        await pilot.press("D", "P", "enter")
+        assert not isinstance(app.screen, ConfirmScreen)
