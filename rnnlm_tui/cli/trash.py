@@ -67,14 +67,16 @@ def restore(
 ) -> None:
     """Take a run back from the trash: the one deleted last, where several had the name."""
     from rnnlm_tui.cli.output import line, print_json
-    from rnnlm_tui.store.trash import find_trashed, restore_run
+    from rnnlm_tui.store.trash import find_trashed, list_trash, restore_run
 
     trashed = find_trashed(run)
     restored = restore_run(trashed, name)
     if json:
         print_json({"run": restored.name, "before": trashed.name, "path": str(restored.path)})
     else:
-        line(f"{restored.name} is back: `rnnlm-tui show {restored.name}`")
+        others = sum(left.name == trashed.name for left in list_trash())
+        more = f"; {others} other{'s' if others > 1 else ''} of its name stay{'s' if others == 1 else ''} in the trash" if others else ""
+        line(f"{restored.name} is back: `rnnlm-tui show {restored.name}`{more}")
 
 
 def purge(

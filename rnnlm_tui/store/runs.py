@@ -37,9 +37,10 @@ TRASHED = re.compile(rf"({RUN_NAME.pattern})\.(\d{{8}}T\d{{6}})\.[0-9a-f]{{4}}")
 def suggest_name() -> str:
     """A free name such as `plain-otter`. Drawn from the system, so that no seeded generator moves."""
     draw = secrets.SystemRandom()
+    folders = _run_paths()
     for _ in range(64):
         name = f"{draw.choice(ADJECTIVES)}-{draw.choice(ANIMALS)}"
-        if not os.path.lexists(runs_dir() / name):
+        if not os.path.lexists(runs_dir() / name) and run_once_called(name, folders) is None:
             return name
     return f"{draw.choice(ADJECTIVES)}-{draw.choice(ANIMALS)}-{secrets.token_hex(3)}"
 

@@ -10,6 +10,7 @@ import pytest
 
 from rnnlm_tui.contract.config import ModelConfig, RunConfig
 from rnnlm_tui.errors import ConfigError, RunNameError, RunStateError, StorageError, UnknownRunError
+from rnnlm_tui.store import runs
 from rnnlm_tui.store.checkpoints import resolve_checkpoint, write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.database_place import DATABASES_VARIABLE
@@ -219,6 +220,15 @@ def test_runs_that_started_from_a_renamed_one_still_find_it_and_its_old_name_is_
     again = rename_run(rename_run(renamed, "older"), "parent")
     assert (again.name, read_labels(again).former_names) == ("parent", ())
     assert run_named("parent") == again
+
+
+def test_no_run_is_given_the_old_name_of_another_when_names_are_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    new_run("plain-otter")
+    create_run(RunConfig(), "child", parent="plain-otter@500")
+    rename_run(run_named("plain-otter"), "grown")
+    monkeypatch.setattr(runs, "ADJECTIVES", ("plain",))
+    monkeypatch.setattr(runs, "ANIMALS", ("otter", "heron"))
+    assert {suggest_name() for _ in range(20)} == {"plain-heron"}
 
 
 def test_the_old_name_of_a_run_that_no_other_knows_is_free() -> None:
