@@ -200,7 +200,7 @@ async def test_enter_takes_the_checkpoint_at_the_cursor_to_the_prompt() -> None:
             taken.append(f"{pane} {app.selected_checkpoint}")
             opened(pane)  # type: ignore[arg-type]
 
-        app.open_pane = seen  # type: ignore[method-assign, assignment]
+        app.open_pane = seen  # type: ignore[method-assign]
         await pilot.press("home", "enter")
         assert taken == ["prompt checkpoints/step-000001000"]
 

@@ -117,6 +117,15 @@ async def test_a_cursor_needs_a_first_step() -> None:
         assert {chart.cursor for chart in app.screen.query(Chart)} == {None}
 
 
+async def test_a_marked_run_has_its_letter_in_the_list_beside_the_charts() -> None:
+    services = with_runs(make_snapshot(), make_snapshot(name="brisk-heron"))
+    async with running_app(services, size=(120, 40), settings={"marked": ["brisk-heron", "plain-otter"]}) as (app, _):
+        lines = [line[2:22] for line in lines_of(app)]
+        (heron,), (otter,) = ([index for index, line in enumerate(lines) if name in line and "rnnlm" not in line] for name in ("brisk-heron", "plain-otter"))
+        assert lines[heron + 1].startswith("A running")
+        assert lines[otter + 1].startswith("B running")
+
+
 async def test_tab_goes_first_through_the_charts_that_show() -> None:
     async with running_app(size=(120, 40)) as (app, pilot):
         seen = []

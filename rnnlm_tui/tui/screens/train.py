@@ -56,6 +56,10 @@ class TrainScreen(ChartedScreen):
     CHARTS = tuple(DATA)
     AXES = AXES
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._offered: CheckpointRow | None = None
+
     def compose_body(self) -> ComposeResult:
         yield Placed(
             TrainFigures(id="figures"),
@@ -110,15 +114,17 @@ class TrainScreen(ChartedScreen):
             self.query_one(SampleLines).show(snapshot, (region.width, region.height), ascii_only=self.lab.ascii_only)
         if "samples" in places:
             self.query_one(SamplesPanel).show(snapshot)
-        if step is not None:
+        nearest = self._nearest()
+        if step is not None and nearest != self._offered:  # the footer names it
             self.refresh_footer()
+        self._offered = nearest
 
     def show_runs(self, summaries: tuple[RunSummary, ...]) -> None:
         if "other-runs" not in self._placed.places:
             return
         fresh = self.snapshot.summary if self.snapshot else None
         runs = [fresh if fresh is not None and fresh.run == run.run else run for run in summaries]
-        self.query_one(OtherRuns).show(runs, fresh.run if fresh else "")
+        self.query_one(OtherRuns).show(runs, fresh.run if fresh else "", self.lab.marks)
 
     def show_machine(self, machine: MachineFacts) -> None:
         super().show_machine(machine)

@@ -13,6 +13,7 @@ from rnnlm_tui.contract.status import RunSummary
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.comparable import best_of_comparable
 from rnnlm_tui.tui.widgets.content import from_outside
+from rnnlm_tui.tui.widgets.marks import Marks
 from rnnlm_tui.tui.widgets.palette import ink
 from rnnlm_tui.tui.widgets.panel import Label, Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.status_line import status_glyph, status_word
@@ -24,18 +25,19 @@ if TYPE_CHECKING:
 
 
 class OtherRuns(Panel):
-    """All runs in two lines each: name and perplexity, status and how far."""
+    """All runs in two lines each: name and perplexity, status and how far; a run that is marked to compare has its letter."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Runs", legend=Content.styled("val ppl", palette.DIM), id=id)
         self._runs: tuple[RunSummary, ...] = ()
         self._open = ""
         self._best: dict[str, float] = {}
+        self._marks = Marks()
 
-    def show(self, runs: Sequence[RunSummary], open_run: str) -> None:
+    def show(self, runs: Sequence[RunSummary], open_run: str, marks: Marks) -> None:
         """Newest first; the open one is bright."""
-        if (tuple(runs), open_run) != (self._runs, self._open):
-            self._runs, self._open, self._best = tuple(runs), open_run, best_of_comparable(runs)
+        if (tuple(runs), open_run, marks) != (self._runs, self._open, self._marks):
+            self._runs, self._open, self._marks, self._best = tuple(runs), open_run, marks, best_of_comparable(runs)
             self.redraw()
 
     def content_line(self, y: int, width: int) -> Strip:
@@ -67,7 +69,8 @@ class OtherRuns(Panel):
             if run.status in ("failed", "crashed", "stalled", "degraded")
             else Content.styled(run.unreadable or palette.STATUS_WORDS[run.status], palette.DIM)
         )
-        return Content.assemble("  ", word, " " * max(1, width - 2 - word.cell_length - len(share)), (share, palette.DIM))
+        letter = Content.styled(self._marks.letter(run.run) or " ", f"bold {self._marks.colour(run.run) or palette.DIM}")
+        return Content.assemble(letter, " ", word, " " * max(1, width - 2 - word.cell_length - len(share)), (share, palette.DIM))
 
 
 Entry = tuple[int, float, str, str, str]
