@@ -37,6 +37,11 @@ def state_file() -> Path:
     return home() / "app-state.json"
 
 
+def keymap_file() -> Path:
+    """A user's own keys for the app."""
+    return home() / "keymap.toml"
+
+
 def history_file() -> Path:
     """The prompts that were typed, one JSON object a line."""
     return home() / "prompt-history.jsonl"

@@ -61,8 +61,8 @@ class Action:
 
     @property
     def all_keys(self) -> str:
-        """Every key that does it: `l y`, `? F1`."""
-        return self.shown or " ".join(key_label(key) for key in self.keys)
+        """Every key that does it: `l y`, `? F1`; the palette's where it alone has the action."""
+        return self.shown or " ".join(key_label(key) for key in self.keys) or key_label(PALETTE_KEY)
 
     @property
     def textual_action(self) -> str:
@@ -74,9 +74,11 @@ class Action:
         return not self.panes or pane in self.panes
 
 
-_SIGNS = {
+PALETTE_KEY = "ctrl+p"
+"""Of the command palette, which has every action."""
+KEY_SIGNS = {
     "question_mark": "?", "plus": "+", "minus": "-", "equals_sign": "=", "slash": "/", "left": "←", "right": "→", "up": "↑", "down": "↓",
-    "escape": "esc", "left_square_bracket": "[", "right_square_bracket": "]", "less_than_sign": "<", "greater_than_sign": ">",
+    "escape": "esc", "comma": ",", "full_stop": ".", "left_square_bracket": "[", "right_square_bracket": "]", "less_than_sign": "<", "greater_than_sign": ">",
 }  # fmt: skip
 
 
@@ -88,13 +90,13 @@ def key_label(key: str) -> str:
         return f"⇧{key_label(key.removeprefix('shift+'))}"
     if len(key) > 1 and key[0] == "f" and key[1:].isdigit():
         return key.upper()
-    return _SIGNS.get(key, key)
+    return KEY_SIGNS.get(key, key)
 
 
 ACTIONS: tuple[Action, ...] = (
     # runs
     Action("open_selected", ("enter",), "Open", "open the run: with none, start the demo", ("runs",)),
-    Action("mark_run", ("space",), "Mark", "mark the run to compare, or no longer", ("runs",), palette="Mark this run to compare"),
+    Action("mark_run", ("space",), "Mark", "mark to compare, or no longer", ("runs",), palette="Mark this run to compare"),
     Action("compare_runs", ("equals_sign",), "Compare", "compare the marked runs", ("runs",), palette="Compare the marked runs"),
     Action("new_run", ("n",), "New", "configure a new run", ("runs", "prompt"), wide_verb="New run", palette="New run"),
     Action("filter_runs", ("slash",), "Filter", "filter: part of a name, ppl<80, status", ("runs",), palette="Filter the runs"),
@@ -103,10 +105,10 @@ ACTIONS: tuple[Action, ...] = (
     Action("reverse_runs", ("O",), "Reverse", "the order turned around", ("runs",), footer=False, palette="Turn the order of the runs around"),
     Action("tag_run", ("t",), "Tag", "tags of the run", ("runs",), palette="Tag this run"),
     Action("note_run", ("m",), "Note", "a note on the run", ("runs",), footer=False, palette="Write a note on this run"),
-    Action("pin_run", ("p",), "Pin", "keep on top of the list, or no longer", ("runs",), footer=False, palette="Pin or unpin this run"),
+    Action("pin_run", ("p",), "Pin", "keep on top, or no longer", ("runs",), footer=False, palette="Pin or unpin this run"),
     Action("rename_run", ("f2",), "Rename", "another name for the run", ("runs",), footer=False, palette="Rename this run"),
     Action("delete_run", ("d",), "Delete", "put the run into the trash: u takes it back", ("runs",), palette="Put this run into the trash"),
-    Action("undo_delete", ("u",), "Reset", "take the last run back from the trash", ("runs",), footer=False, palette="Take the last run back from the trash"),
+    Action("undo_delete", ("u",), "Reset", "take the last one back", ("runs",), footer=False, palette="Take the last run back from the trash"),
     Action("show_trash", ("T",), "Trash", "the trash: restore runs, or purge them", ("runs",), footer=False, palette="Show the trash"),
     # train
     Action("pause", ("space",), "Pause", "pause or go on: also resumes a stopped run", ("train",), on_app=True, palette="Pause or resume training"),
@@ -116,10 +118,10 @@ ACTIONS: tuple[Action, ...] = (
     Action("stop", ("S",), "Stop", "stop, keep everything: saves a checkpoint", ("train",), on_app=True, palette="Stop training at a checkpoint"),
     Action("sample_history", ("h",), "History", "samples step by step: see it learn", ("train",), palette="Show the samples step by step"),
     Action("show_log", ("L",), "Log", "what the worker printed", ("train",), on_app=True, footer=False, palette="Show the worker's log"),
-    Action("older_events", ("pagedown",), "Events", "older events, newer ones", ("train",), footer=False, palette="Scroll to older events", shown="pgdn pgup"),
+    Action("older_events", ("pagedown",), "Events", "older events, newer ones", ("train",), footer=False, palette="Scroll to older events", shown="PgDn PgUp"),
     Action("newer_events", ("pageup",), "Events", "newer events", ("train",), footer=False, covered=True, palette="Scroll to newer events"),
-    Action("open_nearest", ("enter",), "Open", "sample from the checkpoint nearest to the cursor", ("train",), footer=False, palette="Go to the checkpoint at the cursor"),
-    Action("left_sidebar", ("left_square_bracket",), "Left", "hide or show runs and events, machine and samples", ("train",), footer=False, palette="Hide or show runs and events", shown="[ ]"),
+    Action("open_nearest", ("enter",), "Open", "sample from the checkpoint: nearest to the cursor", ("train",), footer=False, palette="Go to the checkpoint at the cursor"),
+    Action("left_sidebar", ("left_square_bracket",), "Left", "hide or show sidebars: runs and events, machine and samples", ("train",), footer=False, palette="Hide or show runs and events", shown="[ ]"),
     Action("lower_sidebar", ("right_square_bracket",), "Lower", "hide or show machine and samples", ("train",), footer=False, covered=True, palette="Hide or show machine and samples"),
     Action("log_scale", ("l", "y"), "Log y", "log or linear y", CHARTED, group="charts", palette="Charts: log or linear y"),
     Action("next_axis", ("x",), "Axis", "other x axis: step, tokens, epoch, active time, wall time", CHARTED, group="charts", palette="Charts: next x axis"),
@@ -140,27 +142,27 @@ ACTIONS: tuple[Action, ...] = (
     Action("cursor_left", ("left",), "Cursor", "cursor to the left", CHARTED, group="charts", footer=False, covered=True, palette="Charts: cursor to the left"),
     Action("cursor_far_right", ("shift+right",), "×10", "ten cells at once", CHARTED, group="charts", footer=False, shown="⇧← ⇧→"),
     Action("cursor_far_left", ("shift+left",), "×10", "ten cells to the left", CHARTED, group="charts", footer=False, covered=True),
-    Action("cursor_end", ("end",), "Ends", "cursor to the first, the newest step", CHARTED, group="charts", footer=False, palette="Charts: cursor to the newest step", shown="home end"),
+    Action("cursor_end", ("end",), "Ends", "first step, newest step", CHARTED, group="charts", footer=False, palette="Charts: cursor to the newest step", shown="home end"),
     Action("cursor_home", ("home",), "Ends", "cursor to the first step", CHARTED, group="charts", footer=False, covered=True, palette="Charts: cursor to the first step"),
-    Action("next_evaluation", ("j",), "Evaluation", "cursor to the next evaluation, the one before", ("train",), group="charts", footer=False, palette="Charts: cursor to the next evaluation", shown="j k"),
+    Action("next_evaluation", ("j",), "Evaluation", "evaluations: the next, the one before", ("train",), group="charts", footer=False, palette="Charts: cursor to the next evaluation", shown="j k"),
     Action("previous_evaluation", ("k",), "Evaluation", "cursor to the evaluation before", ("train",), group="charts", footer=False, covered=True, palette="Charts: cursor to the evaluation before"),
-    Action("write_chart", ("w",), "Save", "write the chart's points to a CSV file", CHARTED, group="charts", footer=False, palette="Charts: write the points to a CSV file"),
+    Action("write_chart", ("w",), "Save", "write a CSV file: of the chart's points", CHARTED, group="charts", footer=False, palette="Charts: write the points to a CSV file"),
     # compare
     Action("table_down", ("pagedown",), "Table", "the table further down, up", ("compare",), footer=False, palette="Compare: the table further down", shown="PgDn PgUp"),
     Action("table_up", ("pageup",), "Table", "the table further up", ("compare",), footer=False, covered=True, palette="Compare: the table further up"),
     # config
-    Action("next_field", ("down",), "Field", "the next field, the field before", ("config",), shown="↑ ↓"),
+    Action("next_field", ("down",), "Field", "next field, the one before", ("config",), shown="↑ ↓"),
     Action("previous_field", ("up",), "Field", "the field before", ("config",), footer=False, covered=True),
     Action("next_section", ("tab",), "Section", "the next section", ("config",)),
     Action("previous_section", ("shift+tab",), "Section", "the section before", ("config",), footer=False, covered=True),
     Action("edit_field", ("enter",), "Edit", "edit the field: switch it or choose", ("config",)),
-    Action("next_choice", ("right",), "Next", "the next choice, the one before", ("config",), footer=False, shown="← →"),
+    Action("next_choice", ("right",), "Next", "next choice, the one before", ("config",), footer=False, shown="← →"),
     Action("previous_choice", ("left",), "Previous", "the choice before", ("config",), footer=False, covered=True),
     Action("start_draft", ("f5",), "Start", "start this run", ("config",), wide_verb="Start training", palette="Start the run of this config"),
     Action("reset_field", ("u",), "Reset", "put this field's value back", ("config",), wide_verb="Reset field"),
     Action("choose_preset", ("P",), "Preset", "start from a preset", ("config",), palette="Choose a preset"),
     Action("next_problem", ("g",), "Problem", "go to the next problem", ("config",), wide_verb="Go to problem"),
-    Action("save_draft", ("ctrl+s",), "Save", "save as a run that is not started", ("config",), wide_verb="Save draft", palette="Save the config as a draft"),
+    Action("save_draft", ("ctrl+s",), "Save", "save as a draft: not started", ("config",), wide_verb="Save draft", palette="Save the config as a draft"),
     Action("new_from_run", ("n",), "New", "a new run from this config", ("config",), wide_verb="New run from it", palette="New run from this config"),
     # checkpoints
     Action("choose_checkpoint", ("enter",), "Prompt", "sample from this checkpoint", ("checkpoints",)),
@@ -179,7 +181,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("show_checkpoints", ("3",), "Checkpoints", "the checkpoints", group="everywhere", on_app=True, footer=False, palette="Go to checkpoints"),
     Action("show_prompt", ("4",), "Prompt", "the prompt", group="everywhere", on_app=True, footer=False, palette="Go to the prompt"),
     Action("show_runs", ("r",), "Runs", "all runs", group="everywhere", on_app=True, footer=False, palette="Go to all runs"),
-    Action("command_palette", ("ctrl+p",), "Palette", "palette: every command", group="everywhere", on_app=True, footer=False),
+    Action("command_palette", (PALETTE_KEY,), "Palette", "palette: every command", group="everywhere", on_app=True, footer=False),
     Action("keys", ("question_mark", "f1"), "Keys", "these keys", group="everywhere", on_app=True, footer=False, palette="Keys and marks"),
     Action("next_theme", (), "Theme", "other colours: dark, light, 16, none", group="everywhere", on_app=True, footer=False, palette="Colours: next theme"),
     Action("alerts", (), "Alerts", "alerts to the terminal: on or off", group="everywhere", on_app=True, footer=False, palette="Alerts: on or off"),
@@ -189,9 +191,9 @@ ACTIONS: tuple[Action, ...] = (
 """Every action of the app, in the order of footers and help."""
 
 
-def action(identifier: str) -> Action:
+def action(identifier: str, actions: Iterable[Action] = ACTIONS) -> Action:
     """The action of that id; a KeyError for an unknown one."""
-    for entry in ACTIONS:
+    for entry in actions:
         if entry.id == identifier:
             return entry
     raise KeyError(identifier)

@@ -20,11 +20,13 @@ from textual.filter import LineFilter
 from textual.screen import Screen
 
 from rnnlm_tui.contract.status import LIVING
+from rnnlm_tui.store.locations import keymap_file
 from rnnlm_tui.tui import crash, hangup, remembered, steering, threads
-from rnnlm_tui.tui.actions import PANES, Pane
+from rnnlm_tui.tui.actions import PALETTE_KEY, PANES, Pane
 from rnnlm_tui.tui.appearance import Appearance, repaint
 from rnnlm_tui.tui.colours import COLOUR_WORDS, colour_name
 from rnnlm_tui.tui.commands import ActionCommands
+from rnnlm_tui.tui.keymap import Keymap, read_keymap, use_keys
 from rnnlm_tui.tui.laboratory import LaboratoryApp
 from rnnlm_tui.tui.messages import ComparedChanged, MachineRead, MachineSeen, Noticed, RunsChanged, SnapshotChanged
 from rnnlm_tui.tui.newest_size import at_size, terminal_size
@@ -72,6 +74,7 @@ class RnnlmApp(LaboratoryApp):
     }
     DEFAULT_MODE = "runs"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(PALETTE_KEY, "command_palette", show=False, priority=True, id="command_palette"),
         Binding("ctrl+q", "leave", "Leave", show=False, priority=True, id="leave_now"),
         Binding("ctrl+c", "help_quit", show=False, system=True),
     ]
@@ -87,10 +90,12 @@ class RnnlmApp(LaboratoryApp):
         settings: dict[str, object] | None = None,
         kind: TerminalKind | None = None,
         colours: ColourName | None = None,
+        keymap: Keymap | None = None,
     ) -> None:
         if pane is not None or run is not None:
             vars(self)["DEFAULT_MODE"] = pane or "train"  # before Textual makes the first screen, so that no other is built and thrown away
-        super().__init__(run, ascii_only=ascii_only, fps=fps, services=services, settings=settings)
+        self._keys = keymap or Keymap()
+        super().__init__(run, ascii_only=ascii_only, fps=fps, services=services, settings=settings, actions=self._keys.actions)
         self._sizes_told = 0
         self.appearance = Appearance(kind or TerminalKind("16 million", light=False, braille=True), self.settings, colours=colours, ascii_only=ascii_only)
         self.no_color = self.no_color or self.appearance.colours == "none"
@@ -108,8 +113,9 @@ class RnnlmApp(LaboratoryApp):
         self.run_worker(threads.to_thread(self.watcher.loop), group="watch", exit_on_error=True)
         if self.run_directory is not None:
             self.watcher.open(self.run_directory)
-        if hint := self.appearance.hint():
-            self.notify(hint, timeout=12, markup=False)
+        for words in (use_keys(self, self._keys), self.appearance.hint()):
+            if words:
+                self.notify(words, severity="warning", timeout=12, markup=False)
 
     async def on_event(self, event: Event) -> None:
         """Textual's way for everything that happens: a key ends what was said before it; another size of the terminal, or the same one again, has cost it what stood there."""
@@ -169,8 +175,8 @@ class RnnlmApp(LaboratoryApp):
 
     def on_compared_changed(self, message: ComparedChanged) -> None:
         self.compared = message.snapshots
-        if isinstance(self.pane_screen, CompareScreen):
-            self.pane_screen.show_compared(message.snapshots)
+        if self.pane_screen is not None:
+            self.pane_screen.show_compared()
 
     def on_machine_seen(self, message: MachineSeen) -> None:
         self.machine = message.machine
@@ -209,10 +215,15 @@ class RnnlmApp(LaboratoryApp):
 
     def action_keys(self) -> None:
         if self.pane_screen is not None:
-            self.push_screen(HelpScreen(self.pane_screen.PANE, ascii_only=self.ascii_only))
+            focused = self.pane_screen.focused
+            own = [binding.id for bindings in focused._bindings.key_to_bindings.values() for binding in bindings if binding.id] if focused is not None else []
+            first = self.pane_screen.help_group()
+            self.push_screen(HelpScreen(self.pane_screen.PANE, actions=self.actions, focused=own, first=first, ascii_only=self.ascii_only))
 
     def action_next_theme(self) -> None:
         self.use_colours(self.appearance.next())
+        if self.pane_screen is not None:
+            self.pane_screen.refresh_all()  # without colour, curves have letters
         self.remember()
         self.say(f"colours: {COLOUR_WORDS[self.appearance.colours]}")
 
@@ -306,7 +317,7 @@ def run_app(
     if recalled:
         run, place = remembered.last_place(settings)
     signs = not kind.braille if ascii is None else ascii
-    app = RnnlmApp(run, place, ascii_only=signs, fps=fps, settings=settings, kind=kind, colours=colour_name(colours))
+    app = RnnlmApp(run, place, ascii_only=signs, fps=fps, settings=settings, kind=kind, colours=colour_name(colours), keymap=read_keymap(keymap_file()))
     app.prefer_living = recalled and place == "runs"
     code = app.run(mouse=mouse)
     threads.wait_for_threads()

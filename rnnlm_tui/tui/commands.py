@@ -1,4 +1,4 @@
-"""The command palette: every action of the table that has a title, for the screen that shows, and the runs to open."""
+"""The command palette: every action of the table that has a title, those of the screen that shows first, and the runs to open."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import cast
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.types import IgnoreReturnCallbackType
 
-from rnnlm_tui.tui.actions import ACTIONS, Action
+from rnnlm_tui.tui.actions import PANE_TITLES, Action, Pane
 from rnnlm_tui.tui.screens.pane import Laboratory, PaneScreen
 from rnnlm_tui.tui.widgets.content import plain
 
@@ -21,16 +21,39 @@ class ActionCommands(Provider):
         screen = self.screen
         if not isinstance(screen, PaneScreen):
             return
-        here = sorted((entry for entry in ACTIONS if entry.palette), key=lambda entry: not entry.works_on(screen.PANE))
-        for entry in here:
-            if entry.works_on(screen.PANE) or entry.on_app:
-                yield entry.palette, f"{entry.help}  ({entry.label})", partial(self._run, entry)
         lab = cast(Laboratory, self.app)
+        elsewhere: list[tuple[str, str, IgnoreReturnCallbackType]] = []
+        for entry in lab.actions:
+            if not entry.palette:
+                continue
+            key = f"  ({entry.label})" if entry.label else ""
+            if entry.works_on(screen.PANE) or entry.on_app:
+                yield entry.palette, f"{entry.help}{key}", partial(self._run, entry)
+            else:
+                pane = entry.panes[0]
+                elsewhere.append((entry.palette, f"{entry.help}  (on {PANE_TITLES[pane]})", partial(self._go_and_run, entry, pane)))
+        yield from elsewhere
         for summary in lab.summaries or ():
             yield f"Open {_plain(summary.run, 64)}", f"{summary.unreadable or summary.status}, {_plain(summary.corpus, 40)}", partial(self._open, summary.run)
 
     def _run(self, entry: Action) -> None:
         self.screen.call_after_refresh(self.screen.run_action, entry.textual_action)
+
+    def _go_and_run(self, entry: Action, pane: Pane) -> None:
+        """On its own screen, once that stands; where it can't be opened, that has been said."""
+        app = self.app
+
+        async def act() -> None:
+            screen = app.screen
+            if app.current_mode != pane or not isinstance(screen, PaneScreen):
+                return
+            if screen.is_ready:
+                await screen.run_action(entry.textual_action)
+            else:
+                app.call_after_refresh(act)
+
+        cast(Laboratory, app).open_pane(pane)
+        app.call_after_refresh(act)
 
     def _open(self, name: str) -> None:
         lab = cast(Laboratory, self.app)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, TypeVar
@@ -14,7 +14,7 @@ from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.contract.status import LIVING
 from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.tui import remembered, steering
-from rnnlm_tui.tui.actions import Pane
+from rnnlm_tui.tui.actions import ACTIONS, Action, Pane
 from rnnlm_tui.tui.alerting import Alerting
 from rnnlm_tui.tui.messages import Notice
 from rnnlm_tui.tui.screens.pane import PaneScreen
@@ -43,8 +43,18 @@ LEAST_COMPARED = 2
 class LaboratoryApp(App[int]):
     """The part of the app that screens talk to; `app.py` wires it to screens, keys and messages."""
 
-    def __init__(self, run: RunDirectory | None, *, ascii_only: bool, fps: float, services: Services | None, settings: dict[str, object] | None) -> None:
+    def __init__(
+        self,
+        run: RunDirectory | None,
+        *,
+        ascii_only: bool,
+        fps: float,
+        services: Services | None,
+        settings: dict[str, object] | None,
+        actions: tuple[Action, ...] = ACTIONS,
+    ) -> None:
         super().__init__()
+        self.actions = actions
         self.run_directory = run
         self.snapshot: RunSnapshot | None = None
         self.summaries: tuple[RunSummary, ...] | None = None
@@ -133,6 +143,9 @@ class LaboratoryApp(App[int]):
 
     def look_at(self, steps: tuple[int, int] | None) -> None:
         self.watcher.look_at(steps)
+
+    def look_at_compared(self, steps: Mapping[str, tuple[int, int]]) -> None:
+        self.watcher.look_at_compared(steps)
 
     def start_run(self, config: RunConfig, name: str | None = None, refused: Callable[[InputError], None] | None = None) -> None:
         def failed(error: RnnlmError | OSError) -> None:
@@ -288,4 +301,4 @@ class LaboratoryApp(App[int]):
 
     def _follow_compared(self) -> None:
         """The marked runs, while a pane shows them."""
-        self.watcher.compare(self.marked if self.current_mode == "compare" else ())
+        self.watcher.compare(self.marked if self.current_mode in ("compare", "runs") and len(self.marked) >= LEAST_COMPARED else ())

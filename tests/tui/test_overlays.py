@@ -4,23 +4,68 @@ from __future__ import annotations
 
 import pytest
 from textual.command import CommandPalette
+from textual.pilot import Pilot
 
 from rnnlm_tui.tui.actions import PANES, Pane, actions_for
+from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.help import HelpScreen
 from rnnlm_tui.tui.screens.quit import QuitScreen
 from tests.tui.fakes import make_snapshot, make_summary
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 
 
+async def whole_help(app: RnnlmApp, pilot: Pilot[int]) -> str:
+    """Everything that help tells, scrolled through to its end."""
+    app.action_keys()
+    await until(pilot, lambda: isinstance(app.screen, HelpScreen) and "esc close" in text_of(app))
+    told, before = text_of(app), ""
+    while before != text_of(app):
+        before = text_of(app)
+        await pilot.press("down")
+        told += text_of(app)
+    return told
+
+
+@pytest.mark.parametrize("size", [(60, 15), (80, 24), (120, 40), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("pane", PANES)
-async def test_help_tells_every_action_of_the_screen(pane: Pane) -> None:
-    async with running_app(pane=pane) as (app, pilot):
-        app.action_keys()
-        await until(pilot, lambda: isinstance(app.screen, HelpScreen))
-        text = text_of(app)
-        missing = [entry.id for entry in actions_for(pane) if not entry.covered and not entry.keys[0].isdigit() and entry.help.partition(":")[0] not in text]
-        assert missing == []
-        assert max(len(line) for line in lines_of(app)) <= 80
+async def test_help_tells_every_action_of_the_screen_at_every_size(pane: Pane, size: tuple[int, int]) -> None:
+    async with running_app(pane=pane, size=size) as (app, pilot):
+        told = await whole_help(app, pilot)
+        entries = [entry for entry in actions_for(pane) if not entry.covered and entry.group != "everywhere"]
+        assert [entry.id for entry in entries if f"{entry.all_keys} " not in told or entry.help.partition(":")[0] not in told] == []
+        everywhere = [entry for entry in actions_for(pane) if entry.group == "everywhere" and entry.label not in tuple("1234")]
+        assert [entry.id for entry in everywhere if entry.help.partition(":")[0] not in told] == []
+        assert "1 2 3 4  screens of the run" in told
+        assert "degraded" in told
+        assert max(len(line) for line in lines_of(app)) <= size[0]
+
+
+async def test_help_scrolls_where_it_does_not_fit_and_says_so() -> None:
+    async with running_app(pane="train", size=(60, 15)) as (app, pilot):
+        await pilot.press("question_mark")
+        assert "↑ ↓ more" in lines_of(app)[0]
+        assert "This screen" in text_of(app)
+        await pilot.press("end")
+        assert "degraded: its disk is full" in text_of(app)
+        await pilot.press("home")
+        assert "This screen" in text_of(app)
+        await pilot.resize_terminal(200, 60)
+        await pilot.pause()
+        assert "↑ ↓ more" not in text_of(app)
+        assert "degraded: its disk is full" in text_of(app)
+
+
+async def test_help_tells_first_what_has_the_focus() -> None:
+    async with running_app(pane="prompt") as (app, pilot):
+        await pilot.press("f1")
+        lines = lines_of(app)
+        first = next(number for number, line in enumerate(lines) if "This screen" in line)
+        assert "sample from the next checkpoint" in lines[first + 1]
+    async with running_app(pane="train", size=(60, 15)) as (app, pilot):
+        await pilot.press("question_mark")
+        assert "Charts" not in text_of(app)
+        await pilot.press("escape", "left", "question_mark")
+        assert "Charts" in text_of(app)
 
 
 async def test_help_searches_what_is_typed_and_esc_ends_first_the_search() -> None:
@@ -39,7 +84,7 @@ async def test_help_searches_what_is_typed_and_esc_ends_first_the_search() -> No
 
 
 async def test_what_lies_below_an_overlay_is_grey() -> None:
-    async with running_app() as (app, pilot):
+    async with running_app(size=(120, 40)) as (app, pilot):
         await pilot.press("question_mark")
         first = app.screen._compositor.render_strips()[0]
         colours = {segment.style.color.name for segment in first if segment.style and segment.style.color and segment.text.strip()}

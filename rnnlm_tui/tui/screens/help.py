@@ -1,42 +1,70 @@
-"""The keys of the screen, of everywhere, and what the signs mean: made from the action table."""
+"""The keys of the screen, of everywhere, and what the signs mean: made from the action table, with the keys that the user has given."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.content import Content
-from textual.events import Key
+from textual.events import Key, MouseScrollDown, MouseScrollUp, Resize
 
 from rnnlm_tui.contract.status import STALE_SECONDS, RunStatus
-from rnnlm_tui.tui.actions import PANE_TITLES, Action, Group, Pane, actions_for
+from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, Action, Group, Pane, actions_for
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 from rnnlm_tui.tui.widgets.status_line import status_glyph
 
-LEFT, RIGHT = 42, 26
-"""Columns of the two halves."""
-KEY, NARROW_KEY = 9, 6
-"""Columns of a key at the left and at the right."""
-MARKS = (("c", "saved"), ("★", "best"), ("⚑", "pinned"), ("▸", "last"), ("↻", "resumed"), ("e", "eval"))
+TWO_COLUMNS = 74
+"""Cells of the inside from which on groups stand beside each other."""
+MOST_WIDTH, EDGES = 110, 4
+"""Cells of the inside at most; what border and padding take."""
+RIGHT_SHARE = 34
+"""Of TWO_COLUMNS cells, those of the right side."""
+KEY = 9
+"""Columns of a key."""
+LEGEND_GAP = 6
+"""Cells of the top edge, of those over the inside, that neither title nor legend may have."""
+GROUP_TITLES: dict[Group, str] = {"screen": "This screen", "charts": "Charts", "everywhere": "Everywhere"}
+MARKS = (("c", "saved"), ("★", "best"), ("⚑", "pinned"), ("▸", "last"), ("↻", "resumed"), ("e", "evaluated"), ("Δ", "changed"), ("✗", "skipped"))
+STATUS_PAIRS: tuple[tuple[RunStatus, RunStatus], ...] = (
+    ("running", "paused"), ("finished", "failed"), ("crashed", "stalled"), ("stopped", "lost"), ("degraded", "preparing"),
+)  # fmt: skip
 
 
 class HelpScreen(Overlay[None]):
-    """Keys in two columns; typing searches, esc or q closes."""
+    """Keys in two columns where there is room, of what has the focus first; typing searches, arrows scroll, esc or q closes."""
 
-    BINDINGS = [Binding("escape,q,question_mark,f1", "close", show=False)]  # noqa: RUF012 (Textual declares it so)
+    BINDINGS = [  # noqa: RUF012 (Textual declares it so)
+        Binding("escape,q,question_mark,f1", "close", show=False),
+        Binding("up", "scroll_by(-1)", show=False),
+        Binding("down", "scroll_by(1)", show=False),
+        Binding("pageup", "scroll_by(-10)", show=False),
+        Binding("pagedown", "scroll_by(10)", show=False),
+        Binding("home", "scroll_by(-1000)", show=False),
+        Binding("end", "scroll_by(1000)", show=False),
+    ]
 
-    def __init__(self, pane: Pane, *, ascii_only: bool = False) -> None:
+    def __init__(
+        self, pane: Pane, *, actions: Sequence[Action] = ACTIONS, focused: Sequence[str] = (), first: Group = "screen", ascii_only: bool = False
+    ) -> None:
+        """`focused` are the ids of what the widget with the focus does itself, `first` is the group that matters now."""
         super().__init__()
-        self._pane = pane
+        self._title = PANE_TITLES[pane]
+        self._entries = actions_for(pane, actions)
+        self._focused = frozenset(focused)
+        self._first = first
         self._ascii = ascii_only
         self._search = ""
+        self._above = 0
+        """Lines scrolled away at the top."""
 
     def compose(self) -> ComposeResult:
-        with TitledContainer(title=f"Keys: {PANE_TITLES[self._pane]}", id="help-box", classes="-highlighted"):
+        with TitledContainer(title=f"Keys: {self._title}", id="help-box", classes="-highlighted"):
             yield OverlayText(id="help-text")
 
-    def on_mount(self) -> None:
+    def on_resize(self, _event: Resize) -> None:
         self._draw()
 
     def on_key(self, event: Key) -> None:
@@ -49,71 +77,96 @@ class HelpScreen(Overlay[None]):
             return
         event.stop()
         event.prevent_default()
+        self._above = 0
+        self._draw()
+
+    def on_mouse_scroll_down(self, _event: MouseScrollDown) -> None:
+        self.action_scroll_by(1)
+
+    def on_mouse_scroll_up(self, _event: MouseScrollUp) -> None:
+        self.action_scroll_by(-1)
+
+    def action_scroll_by(self, lines: int) -> None:
+        """Where not everything fits."""
+        self._above += lines
         self._draw()
 
     def action_close(self) -> None:
         """Back to the pane; a search ends first."""
         if self._search:
-            self._search = ""
+            self._search, self._above = "", 0
             self._draw()
         else:
             self.dismiss(None)
 
     def _draw(self) -> None:
+        size = self.app.size
+        width, height = max(1, min(size.width - EDGES, MOST_WIDTH)), max(1, size.height - 2)
+        lines = self._found(width) if self._search else self._all(width)
+        below = max(0, len(lines) - height)
+        self._above = max(0, min(self._above, below))
         box = self.query_one("#help-box", TitledContainer)
+        box.styles.width, box.styles.height = width + EDGES, min(len(lines), height) + 2
         typed = Content.assemble((self._search, f"bold {palette.BRIGHT}"), "  ") if self._search else Content.styled("type to search  ", palette.DIM)
-        box.legend = Content.assemble(typed, ("esc", f"bold {palette.TEXT}"), (" close", palette.DIM))
-        self.query_one("#help-text", OverlayText).update(self._found() if self._search else self._all())
+        scroll = Content.assemble(("↑ ↓", f"bold {palette.TEXT}"), (" more  ", palette.DIM)) if below else Content("")
+        close = Content.assemble(("esc", f"bold {palette.TEXT}"), (" close", palette.DIM))
+        legends = [Content.assemble(typed, scroll, close), Content.assemble(scroll, close)]
+        room = width - len(self._title) - len("Keys: ") - LEGEND_GAP
+        box.legend = next((legend for legend in legends if legend.cell_length <= room), close)
+        self.query_one("#help-text", OverlayText).update(Content("\n").join(lines[self._above : self._above + height]))
 
-    def _all(self) -> Content:
-        left = [*self._group("screen", "This screen", KEY, LEFT - 1), Content(""), *self._group("everywhere", "Everywhere", KEY, LEFT - 1)]
-        charts = self._group("charts", "Charts", NARROW_KEY, RIGHT)
-        right = [*charts, *([Content("")] if charts else []), *self._signs()]
+    def _all(self, width: int) -> list[Content]:
+        """Every line, of one column or two."""
+        charts: tuple[Group, ...] = ("charts",) if any(entry.group == "charts" for entry in self._entries) else ()
+        if width < TWO_COLUMNS:
+            order = sorted(("screen", *charts, "everywhere"), key=lambda group: group != self._first)
+            return [line for block in (*(self._group(group, width) for group in order), self._signs()) for line in (Content(""), *block)]
+        second = (width - 2) * RIGHT_SHARE // TWO_COLUMNS
+        first = width - 2 - second
+        at_left: tuple[Group, ...] = ("screen", "everywhere") if charts else ("screen",)
+        left = [line for group in at_left for line in (Content(""), *self._group(group, first))]
+        right = [line for group in charts or ("everywhere",) for line in (Content(""), *self._group(group, second))] + [Content(""), *self._signs()]
         height = max(len(left), len(right))
-        left += [Content("")] * (height - len(left))
-        right += [Content("")] * (height - len(right))
-        rows = [Content.assemble(one.truncate(LEFT, pad=True), other.truncate(RIGHT)) for one, other in zip(left, right, strict=True)]
-        rows = [Content(""), *rows]
-        stalled = Content.styled(f"stalled = lives, no step for {STALE_SECONDS:.0f} s   ", palette.DIM)
-        degraded = Content.styled(f" {palette.STATUS_WORDS['degraded']} = its disk is full", palette.DIM)
-        rows.append(Content.assemble(stalled, status_glyph("degraded", ascii_only=self._ascii), degraded))
-        return Content("\n").join(rows)
+        left, right = ([*side, *[Content("")] * (height - len(side))] for side in (left, right))
+        return [Content.assemble(one.truncate(first, pad=True), "  ", other.truncate(second)) for one, other in zip(left, right, strict=True)]
 
-    def _group(self, group: Group, title: str, width: int, room: int) -> list[Content]:
-        entries = [entry for entry in actions_for(self._pane) if entry.group == group and entry.help]
-        if group == "everywhere":
-            digits = [entry for entry in entries if entry.keys[0].isdigit()]
-            entries = [entry for entry in entries if entry not in digits]
-            first = [self._row(" ".join(entry.label for entry in digits), " ".join(entry.verb for entry in digits), width, room)]
-        else:
-            first = []
-        entries = [entry for entry in entries if not entry.covered]
-        rows = [*first, *(self._row(entry.all_keys, entry.help, width, room) for entry in entries)]
-        return [Content.styled(title, f"bold {palette.BRIGHT}"), *rows] if rows else []
+    def _group(self, group: Group, room: int) -> list[Content]:
+        entries = [entry for entry in self._entries if entry.group == group and not entry.covered]
+        entries.sort(key=lambda entry: entry.id not in self._focused)
+        panes = [entry for entry in entries if entry.id in ("show_config", "show_train", "show_checkpoints", "show_prompt")]
+        names = f"screens of the run: {' '.join(entry.verb for entry in panes)}"
+        rows = [self._line(" ".join(entry.label for entry in panes), names, room)] if panes else []
+        rows += [self._row(entry, room) for entry in entries if entry not in panes]
+        return [Content.styled(GROUP_TITLES[group], f"bold {palette.BRIGHT}"), *rows]
+
+    def _row(self, entry: Action, room: int) -> Content:
+        return self._line(entry.all_keys, entry.help, room)
 
     @staticmethod
-    def _row(keys: str, help: str, width: int, room: int) -> Content:
+    def _line(keys: str, help: str, room: int) -> Content:
+        width = max(KEY, len(keys) + 1)
         if width + len(help) > room:
             help = help.partition(":")[0]
-        return Content.assemble((keys.ljust(width - 1) + " ", f"bold {palette.FOCUS}"), (help, palette.TEXT))
+        return Content.assemble((keys.ljust(width), f"bold {palette.FOCUS}"), (help, palette.TEXT))
 
-    def _found(self) -> Content:
+    def _found(self, width: int) -> list[Content]:
         words = self._search.lower().split()
 
         def fits(entry: Action) -> bool:
             text = f"{entry.all_keys} {entry.verb} {entry.help} {entry.palette}".lower()
             return all(word in text for word in words)
 
-        rows = [self._row(entry.all_keys, entry.help, KEY, LEFT + RIGHT) for entry in actions_for(self._pane) if fits(entry)]
-        return Content("\n").join([Content(""), *(rows or [Content.styled("nothing of that name on this screen", palette.DIM)])])
+        rows = [self._row(entry, width) for entry in self._entries if fits(entry)]
+        return [Content(""), *(rows or [Content.styled("nothing of that name on this screen", palette.DIM)])]
 
     def _signs(self) -> list[Content]:
-        pairs: list[tuple[RunStatus, ...]] = [("running", "paused"), ("finished", "failed"), ("crashed", "stalled"), ("stopped", "lost")]
         rows = [Content.styled("Status and marks", f"bold {palette.BRIGHT}")]
-        for pair in pairs:
+        for pair in STATUS_PAIRS:
             cells = [Content.assemble(status_glyph(status, ascii_only=self._ascii), (f" {palette.STATUS_WORDS[status]}", palette.DIM)) for status in pair]
             rows.append(Content.assemble(cells[0].truncate(12, pad=True), cells[1]))
-        marks = [Content.assemble((sign, palette.VALIDATION if sign == "★" else palette.TEXT), (f" {word}", palette.DIM)) for sign, word in MARKS]
-        rows.append(Content("  ").join(marks[:3]))
-        rows.append(Content("  ").join(marks[3:]))
+        colours = {"★": palette.VALIDATION, "✗": palette.BAD, "↻": palette.WARN}
+        marks = [Content.assemble((sign, colours.get(sign, palette.TEXT)), (f" {word}", palette.DIM)).truncate(12, pad=True) for sign, word in MARKS]
+        rows += [Content.assemble(*marks[first : first + 3]) for first in range(0, len(marks), 3)]
+        rows.append(Content.styled(f"stalled: lives, no step for {STALE_SECONDS:.0f} s", palette.DIM))
+        rows.append(Content.styled("degraded: its disk is full", palette.DIM))
         return rows

@@ -78,7 +78,7 @@ class Laboratory(Protocol):
     summaries: tuple[RunSummary, ...] | None
     """All runs, newest first; None until they have been read."""
     compared: tuple[RunSnapshot, ...]
-    """The marked runs as they are now, in the order of their letters, as far as they have been read; only while the compare pane shows."""
+    """The marked runs as they are now, in the order of their letters, as far as they have been read; only while a pane shows that has them."""
     machine: MachineFacts | None
     """What this machine is; None for the first moment."""
     readings: Readings
@@ -213,6 +213,9 @@ class PaneScreen(NewestSize, Screen[None]):
 
     def show_marks(self) -> None:
         """Other runs are marked to compare; panes that show marks override this."""
+
+    def show_compared(self) -> None:
+        """The marked runs, `lab.compared`, have something new; panes that show them override this."""
 
     def show_machine(self, machine: MachineFacts) -> None:  # noqa: ARG002 (for panes that show it)
         """What the machine is became known, or has changed."""

@@ -9,7 +9,7 @@ from textual import events
 from textual.content import Content
 from textual.timer import Timer
 
-from rnnlm_tui.tui.actions import PANE_TITLES, Action, Pane
+from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, Action, Pane
 from rnnlm_tui.tui.actions import action as find_action
 from rnnlm_tui.tui.messages import Notice
 from rnnlm_tui.tui.widgets.content import from_outside
@@ -51,9 +51,10 @@ class PanesLine(Line):
         self._places: list[tuple[range, str]] = []
 
     def on_resize(self) -> None:
-        left = [self._entry(find_action(f"show_{pane}"), PANE_TITLES[pane], pane == self._pane) for pane in self.LEFT]
-        runs = self._entry(find_action("show_runs"), "Runs", self._pane == "runs")
-        palette, keys = (self._entry(find_action(name), find_action(name).verb, False) for name in ("command_palette", "keys"))
+        actions = getattr(self.app, "actions", ACTIONS)
+        left = [self._entry(find_action(f"show_{pane}", actions), PANE_TITLES[pane], pane == self._pane) for pane in self.LEFT]
+        runs = self._entry(find_action("show_runs", actions), "Runs", self._pane == "runs")
+        palette, keys = (self._entry(find_action(name, actions), find_action(name).verb, False) for name in ("command_palette", "keys"))
         self._places = []
         start = Content("  ").join(content for content, _ in left)
         compare = [self._entry(find_action("compare_runs"), PANE_TITLES["compare"], True)] if self._pane == "compare" else []
@@ -98,7 +99,8 @@ class FooterLine(Line):
 
     def show(self, entries: Sequence[tuple[Action, str]]) -> None:
         """Actions with the verb for each (empty: the table's); what does not fit is left out from the end, but leaving stays."""
-        self._entries = tuple(entries)
+        own = {entry.id: entry for entry in getattr(self.app, "actions", ACTIONS)}  # with the user's keys
+        self._entries = tuple((own[entry.id], verb) for entry, verb in entries)
         self._draw()
 
     def show_notice(self, notice: Notice) -> None:

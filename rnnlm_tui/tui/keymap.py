@@ -1,0 +1,190 @@
+"""A user's own keys: `keymap.toml` in the data home, read once at the start.
+
+    pause = "P"                 # the id of an action = its key
+    log_scale = ["l", "f6"]     # or several; the first is the one that is shown
+
+What can't be used is told with its line and left out; everything else works as it always did.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+
+from textual.app import App
+from textual.keys import Keys, _character_to_key, key_to_character
+
+from rnnlm_tui.contract.outside_text import safe
+from rnnlm_tui.tui.actions import ACTIONS, KEY_SIGNS, PANE_TITLES, PANES, Action, Pane, action, actions_for, key_label
+
+SAME_KEY: Mapping[str, str] = {
+    "ctrl+m": "enter", "ctrl+i": "tab", "ctrl+h": "backspace", "ctrl+left_square_bracket": "escape", "shift+enter": "enter", "ctrl+enter": "enter",
+    "alt+enter": "enter",
+}  # fmt: skip
+"""Keys for which a terminal, or the tmux around it, sends another one."""
+FIXED: Mapping[str, str] = {
+    "ctrl+q": "it always leaves",
+    "ctrl+c": "it says how to leave",
+    "ctrl+z": "it is the shell's",
+    "ctrl+j": "it is a new line in the prompt",
+}
+WIDGETS_KEYS: Mapping[Pane, tuple[str, ...]] = {
+    "runs": ("up", "down", "k", "j", "pageup", "pagedown", "home", "end"),
+    "checkpoints": ("up", "down", "pageup", "pagedown", "home", "end"),
+    "prompt": ("up", "down", "ctrl+u"),
+}
+"""What lists and text fields of a screen do themselves."""
+MOST_TOLD = 3
+"""Problems that the app tells at its start."""
+NAMES: Mapping[str, str] = {
+    **{sign: key for key, sign in KEY_SIGNS.items()}, "esc": "escape", "del": "delete", "ins": "insert", "pgup": "pageup", "pgdn": "pagedown", "return": "enter",
+}  # fmt: skip
+"""Other ways to write a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keymap:
+    """The table of actions with a user's keys, and what was wrong in the file."""
+
+    actions: tuple[Action, ...] = ACTIONS
+    """Every action, in the table's order."""
+    changed: Mapping[str, str] | None = None
+    """Ids of the actions that have other keys → the keys, as Textual's `set_keymap` takes them."""
+    problems: tuple[str, ...] = ()
+    """A sentence each, with its line."""
+
+
+def read_keymap(path: Path) -> Keymap:
+    """The user's keys; the usual ones where there is no file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return Keymap()
+    except (OSError, UnicodeDecodeError) as error:
+        return Keymap(problems=(f"{path.name} can't be read: {error.strerror if isinstance(error, OSError) else 'it is not UTF-8'}",))
+    return parse_keymap(text, path.name)
+
+
+def parse_keymap(text: str, name: str = "keymap.toml") -> Keymap:
+    """The same from the file's text."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        return Keymap(problems=(f"{name}: {safe(str(error))}; no line of it is used",))
+    problems: list[tuple[int, str]] = []
+    chosen: dict[str, tuple[str, ...]] = {}
+    known = {entry.id: entry for entry in ACTIONS}
+    for identifier, value in table.items():
+        line = _line_of(identifier, text)
+        if identifier not in known:
+            near = get_close_matches(identifier, known, n=2, cutoff=0.6)
+            problems.append((line, f"“{safe(identifier)[:40]}” is no action" + (f"; did you mean {' or '.join(near)}?" if near else "")))
+            continue
+        keys = _keys_of(value)
+        if isinstance(keys, str):
+            problems.append((line, f"{identifier}: {keys}"))
+        else:
+            chosen[identifier] = keys
+    for identifier, why in _collisions(chosen):
+        problems.append((_line_of(identifier, text), f"{identifier}: {why}"))
+    told = tuple(f"{name} line {line}: {words}" for line, words in sorted(problems))
+    return Keymap(_with_keys(chosen), {identifier: ",".join(keys) for identifier, keys in chosen.items()}, told)
+
+
+def use_keys(app: App[int], keymap: Keymap) -> str:
+    """Give the app these keys; what is to be said of the file, empty where all is well."""
+    changed = keymap.changed or {}
+    app.set_keymap(dict(changed))
+    for identifier in changed:
+        if not action(identifier).keys:  # only the palette has it, so no screen binds it
+            app.bind(changed[identifier], identifier, show=False)
+    rest = len(keymap.problems) - MOST_TOLD
+    return "\n".join([*keymap.problems[:MOST_TOLD], *([f"and {rest} more: rnnlm-tui doctor"] if rest > 0 else [])])
+
+
+def key_name(written: str) -> str | None:
+    """Textual's name of a key as people write it (`P`, `?`, `^s`, `ctrl+s`, `F5`, `pgup`, `←`); None: there is no such key."""
+    text = written.strip(" ") or ("space" if written == " " else "")
+    if len(text) == 1:
+        return NAMES.get(text) or _character_to_key(text)
+    if text[:1] in ("^", "⇧"):
+        text = ("ctrl+" if text[0] == "^" else "shift+") + text[1:]
+    *modifiers, last = text.split("+") if not text.endswith("+") else [*text[:-2].split("+"), "+"]
+    lowered = [modifier.lower() for modifier in modifiers]
+    if not set(lowered) <= {"ctrl", "shift", "alt"} or not last:
+        return None
+    key = _character_to_key(last) if len(last) == 1 else NAMES.get(last.lower(), last.lower())
+    if lowered == ["shift"] and len(key) == 1 and key.isalpha():
+        return key.upper()
+    if lowered and len(key) == 1:
+        key = key.lower()
+    known = len(key) == 1 or key in {named.value for named in Keys} or key == "space" or key_to_character(key) is not None
+    return "+".join([*lowered, key]) if known else None
+
+
+def _keys_of(value: object) -> tuple[str, ...] | str:
+    """The keys, or what is wrong with them."""
+    written = [value] if isinstance(value, str) else value
+    if not isinstance(written, list) or not written or not all(isinstance(one, str) and one for one in written):
+        return 'give it a key as in "P", or several as in ["P", "f6"]'
+    keys: list[str] = []
+    for one in written:
+        key = key_name(one)
+        if key is None:
+            return f"“{safe(one)[:20]}” is no key; keys are single signs, f1 … f12, ctrl+ and a letter, enter, home and the like"
+        other = SAME_KEY.get(key) or (f"ctrl+{key[11:]}" if key.startswith("ctrl+shift+") else None)
+        if other is not None:
+            return f"{key_label(key)} can't be told from {key_label(other)} in a terminal"
+        if key in FIXED:
+            return f"{key_label(key)} can't be given away: {FIXED[key]}"
+        keys.append(key)
+    return tuple(dict.fromkeys(keys))
+
+
+def _collisions(chosen: dict[str, tuple[str, ...]]) -> Iterable[tuple[str, str]]:
+    """Take out of `chosen` what would give a key two meanings on one screen; which action, and why."""
+    while True:
+        found = next(iter(_clashes(chosen)), None)
+        if found is None:
+            return
+        del chosen[found[0]]
+        yield found
+
+
+def _clashes(chosen: Mapping[str, Sequence[str]]) -> Iterable[tuple[str, str]]:
+    actions = _with_keys(chosen)
+    for pane in PANES:
+        owners: dict[str, str] = {}
+        for entry in sorted(actions_for(pane, actions), key=lambda entry: entry.id in chosen):
+            for key in entry.keys:
+                other = owners.setdefault(key, entry.id)
+                if entry.id in chosen and other != entry.id:
+                    yield entry.id, f"{key_label(key)} is the key of {other} on {PANE_TITLES[pane]}; give that one another key too"
+                if entry.id in chosen and key in WIDGETS_KEYS.get(pane, ()):
+                    yield entry.id, f"{key_label(key)} moves in the list or the text of {PANE_TITLES[pane]}"
+
+
+def _with_keys(chosen: Mapping[str, Sequence[str]]) -> tuple[Action, ...]:
+    """The table with these keys. Actions told in one row (`+ - 0`) show the first key of each."""
+    changed = [replace(entry, keys=tuple(chosen[entry.id])) if entry.id in chosen else entry for entry in ACTIONS]
+    actions: list[Action] = []
+    for at, entry in enumerate(changed):
+        row = [entry]
+        while entry.shown and at + len(row) < len(changed) and changed[at + len(row)].covered:
+            row.append(changed[at + len(row)])
+        if entry.shown and any(one.id in chosen for one in row):
+            entry = replace(entry, shown=" ".join(key_label(one.keys[0]) for one in row))
+        elif not entry.keys and "command_palette" in chosen:
+            entry = replace(entry, shown=key_label(chosen["command_palette"][0]))
+        actions.append(entry)
+    return tuple(actions)
+
+
+def _line_of(identifier: str, text: str) -> int:
+    """The line on which an id is given a value, from 1; 0: none, as in a table of tables."""
+    pattern = re.compile(rf"""^\s*["']?{re.escape(identifier)}["']?\s*=""")
+    return next((number for number, line in enumerate(text.splitlines(), 1) if pattern.match(line)), 0)

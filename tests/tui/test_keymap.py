@@ -1,0 +1,118 @@
+"""A user's own keys: what the file may say, what is told of what can't be used, and that everything that shows keys shows theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.tui.actions import ACTIONS, action
+from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.keymap import Keymap, key_name, parse_keymap, read_keymap
+from tests.tui.fakes import make_snapshot
+from tests.tui.support import lines_of, text_of, until, with_runs
+
+
+def test_without_a_file_the_usual_keys_are_there(tmp_path: Path) -> None:
+    assert read_keymap(tmp_path / "keymap.toml") == Keymap()
+    assert Keymap().actions == ACTIONS
+
+
+def test_an_action_has_the_key_or_the_keys_that_the_file_gives() -> None:
+    keymap = parse_keymap('pause = "P"\nlog_scale = ["f6", "^l"]\nnext_theme = "f7"\n')
+    assert keymap.problems == ()
+    assert action("pause", keymap.actions).keys == ("P",)
+    assert action("log_scale", keymap.actions).keys == ("f6", "ctrl+l")
+    assert action("next_theme", keymap.actions).label == "F7"
+    assert action("evaluate", keymap.actions) == action("evaluate")
+    assert keymap.changed == {"pause": "P", "log_scale": "f6,ctrl+l", "next_theme": "f7"}
+
+
+def test_two_actions_may_change_their_keys_with_each_other() -> None:
+    keymap = parse_keymap('sample = "e"\nevaluate = "s"\n')
+    assert keymap.problems == ()
+    assert (action("sample", keymap.actions).keys, action("evaluate", keymap.actions).keys) == (("e",), ("s",))
+
+
+def test_actions_told_in_one_row_show_the_key_of_each() -> None:
+    assert action("smoother", parse_keymap('rougher = "f9"').actions).label == "+ F9 0"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('\npausse = "P"', ["keymap.toml line 2: “pausse” is no action; did you mean pause?"]),
+        ('fly_to_the_moon = "m"', ["keymap.toml line 1: “fly_to_the_moon” is no action"]),
+        ('pause = "ctrl+m"', ["keymap.toml line 1: pause: ^m can't be told from enter in a terminal"]),
+        ('pause = "shift+enter"', ["keymap.toml line 1: pause: ⇧enter can't be told from enter in a terminal"]),
+        ('pause = "ctrl+q"', ["keymap.toml line 1: pause: ^q can't be given away: it always leaves"]),
+        (
+            'pause = "hyper+x"',
+            ["keymap.toml line 1: pause: “hyper+x” is no key; keys are single signs, f1 … f12, ctrl+ and a letter, enter, home and the like"],
+        ),
+        ("pause = 3", ['keymap.toml line 1: pause: give it a key as in "P", or several as in ["P", "f6"]']),
+        ('pause = "s"', ["keymap.toml line 1: pause: s is the key of sample on Train; give that one another key too"]),
+        ('new_run = "j"', ["keymap.toml line 1: new_run: j moves in the list or the text of Runs"]),
+        ('pause = "P', ["keymap.toml: "]),
+    ],
+)
+def test_what_can_not_be_used_is_told_with_its_line_and_left_out(text: str, told: list[str]) -> None:
+    keymap = parse_keymap(text)
+    assert [problem[: len(words)] for problem, words in zip(keymap.problems, told, strict=True)] == told
+    assert keymap.actions == ACTIONS
+    assert not keymap.changed
+
+
+def test_one_bad_line_leaves_the_others_alone_and_a_control_character_is_no_danger() -> None:
+    keymap = parse_keymap('pause = "P"\nsample = "\\u001b]0;x"\n"\\u001b[2J" = "x"\n')
+    assert action("pause", keymap.actions).keys == ("P",)
+    assert len(keymap.problems) == 2
+    assert not [problem for problem in keymap.problems if "\x1b" in problem]
+
+
+def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "keymap.toml").write_bytes(b"\xff\xfe\x00")
+    assert read_keymap(tmp_path / "keymap.toml").problems == ("keymap.toml can't be read: it is not UTF-8",)
+
+
+@pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        ("P", "P"), ("?", "question_mark"), (",", "comma"), ("+", "plus"), ("←", "left"), ("^s", "ctrl+s"), ("Ctrl+S", "ctrl+s"), ("F5", "f5"), ("esc", "escape"), ("space", "space"),
+        (" ", "space"), ("pgup", "pageup"), ("shift+p", "P"), ("question_mark", "question_mark"), ("ctrl+", None), ("flurp", None), ("ctrl+flurp", None),
+    ],
+)  # fmt: skip
+def test_keys_may_be_written_as_people_read_them(written: str, key: str | None) -> None:
+    assert key_name(written) == key
+
+
+async def test_a_users_keys_act_and_stand_in_footer_panes_line_help_and_palette() -> None:
+    services = with_runs(make_snapshot())
+    keymap = parse_keymap('pause = "P"\nshow_prompt = "5"\ncommand_palette = "f8"\nnext_theme = "f9"\n')
+    assert keymap.problems == ()
+    app = RnnlmApp(services.run("plain-otter"), fps=20.0, services=services, keymap=keymap)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda: app.snapshot is not None)
+        assert "P Pause" in lines_of(app)[-1]
+        assert "5 Prompt" in lines_of(app)[1]
+        assert "F8 Palette" in lines_of(app)[1]
+        await pilot.press("space")
+        await pilot.press("P")
+        await until(pilot, lambda: services.sent == [("plain-otter", "pause", {})])
+        await pilot.press("f9")
+        assert app.appearance.colours == "light"
+        await pilot.press("question_mark")
+        assert "P        pause or go on" in text_of(app)
+        await pilot.press("escape", "f8", *"pause")
+        await until(pilot, lambda: "(P)" in text_of(app))
+        await pilot.press("escape", "5")
+        await until(pilot, lambda: app.current_mode == "prompt")
+
+
+async def test_a_wrong_line_is_said_at_the_start_and_the_app_goes_on() -> None:
+    services = with_runs(make_snapshot())
+    app = RnnlmApp(services.run("plain-otter"), fps=20.0, services=services, keymap=parse_keymap('pausse = "P"'))
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda: "“pausse” is no action" in text_of(app))
+        await pilot.press("space")
+        await until(pilot, lambda: services.sent == [("plain-otter", "pause", {})])
