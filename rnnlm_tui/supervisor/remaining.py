@@ -24,12 +24,16 @@ class Eta:
     margin: float
 
 
+MARGIN_SHARE = 0.25
+"""A shown margin stays until the true one is off it by more than this share."""
+
+
 class SteadyEta:
     """The time left as it is shown: it counts down with the clock while new estimates agree within their margin, and follows them slowly where they don't."""
 
     def __init__(self) -> None:
         self._end: float | None = None
-        self._margin = 0.0
+        self._margin = self._shown = 0.0
         self._seen = 0.0
 
     def forget(self) -> None:
@@ -47,7 +51,9 @@ class SteadyEta:
             off = end - self._end
             self._end += share * math.copysign(max(0.0, abs(off) - estimate.margin), off)
             self._margin += share * (estimate.margin - self._margin)
-        return Eta(max(0.0, self._end - now), self._margin)
+        if abs(self._margin - self._shown) > MARGIN_SHARE * self._shown:
+            self._shown = self._margin
+        return Eta(max(0.0, self._end - now), self._shown)
 
 
 def estimate_remaining(facts: RunFacts) -> Eta | None:

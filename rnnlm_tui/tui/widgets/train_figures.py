@@ -222,14 +222,14 @@ def figure_lines(snapshot: RunSnapshot, eta: Eta | None, width: int, *, ascii_on
     untrained = summary.model.vocab_size
     start = _quiet("untrained", count(untrained)) if untrained else Content("")
     if width < WIDE:
-        second = in_columns((1, 24, 37, 54, 71), [*learns, start, loss, bits], width)
-        return [first, second, in_columns((1, 14, 24, 54, 65, 77), [*works, _best(summary), _quiet("grad", norm), _quiet("lr", rate), epoch], width)]
+        second = in_columns((1, 25, 38, 55, 72), [*learns, start, loss, bits], width)
+        return [first, second, in_columns((1, 14, 25, 55, 67, 78), [*works, _best(summary), _quiet("grad", norm), _quiet("lr", rate), epoch], width)]
     level = level_to_beat(snapshot)
     beat = _quiet(level_name(snapshot), figure(level[1])) if level is not None else Content("")
     nats = _quiet("ln V", figure(math.log(untrained))) if untrained else Content("")
-    second = in_columns((1, 24, 37, 54, 74, 92, 104), [*learns, start, beat, loss, nats, bits], width)
+    second = in_columns((1, 25, 38, 55, 75, 93, 105), [*learns, start, beat, loss, nats, bits], width)
     works += [_best(summary), _quiet("grad norm", norm), _quiet("lr", rate), epoch, _quiet("time used", duration(summary.active_seconds))]
-    return [first, second, in_columns((1, 14, 24, 54, 74, 92, 112), works, width)]
+    return [first, second, in_columns((1, 14, 25, 55, 75, 93, 113), works, width)]
 
 
 def _quiet(label: str, value: str, *, unit: str = "") -> Content:
@@ -241,13 +241,13 @@ def _set_name(snapshot: RunSnapshot) -> str:
 
 
 def _best(summary: RunSummary) -> Content:
-    """`best 54.2 51 steps ago`; nothing before the first evaluation."""
+    """`best 54.2 at step 3,700`, which stands still until there is a better one; nothing before the first evaluation."""
     judged = summary.evaluation
     if judged.best_step is None:
         return Content("")
-    since = max(0, summary.step - judged.best_step)
-    ago = f" {count(since)} {'step' if since == 1 else 'steps'} ago" if since else " now"
-    return Content.assemble(("best ", palette.DIM), (figure(judged.best_perplexity), palette.TEXT), (ago, palette.DIM))
+    return Content.assemble(
+        ("best ", palette.DIM), (figure(judged.best_perplexity), palette.TEXT), (" at step ", palette.DIM), (count(judged.best_step), palette.TEXT)
+    )
 
 
 def newest_evaluations(snapshot: RunSnapshot, most: int = 3) -> list[EvaluationRow]:

@@ -162,6 +162,14 @@ def test_an_estimate_that_was_wrong_is_followed_without_a_jump() -> None:
     assert shown[-1] == pytest.approx(750.0 - 59, abs=5.0)
 
 
+def test_the_spread_stands_still_until_it_is_another() -> None:
+    steady, noise = SteadyEta(), random.Random(5)
+    shown = [steady.take(Eta(600.0 - 0.5 * tick, 10.0 + noise.uniform(-2, 2)), 0.5 * tick).margin for tick in range(200)]
+    assert len(set(shown)) <= 2
+    later = [steady.take(Eta(500.0 - 0.5 * tick, 30.0), 100.0 + 0.5 * tick).margin for tick in range(200)]
+    assert later[-1] == pytest.approx(30.0, rel=0.25)
+
+
 def test_after_a_break_the_time_left_begins_anew() -> None:
     steady = SteadyEta()
     steady.take(Eta(600.0, 2.0), 0.0)
