@@ -77,11 +77,19 @@ async def test_a_run_that_is_no_longer_marked_leaves_the_picture_and_its_monitor
         await until(pilot, lambda: "brisk-heron" not in text_of(app) and "C ● dusty-lynx" in text_of(app))
 
 
-async def test_nothing_is_followed_once_the_screen_is_left() -> None:
+async def test_nothing_is_followed_once_no_screen_shows_it() -> None:
     services = two_runs()
     async with comparing(services, "plain-otter", "brisk-heron") as (app, pilot):
-        await pilot.press("escape")
-        await until(pilot, lambda: app.current_mode == "runs" and {"plain-otter", "brisk-heron"} <= set(services.closed_monitors))
+        await pilot.press("2")
+        await until(pilot, lambda: app.current_mode == "train" and {"plain-otter", "brisk-heron"} <= set(services.closed_monitors))
+
+
+async def test_marked_runs_lie_over_each_other_in_the_small_chart_of_the_runs_too() -> None:
+    async with comparing(two_runs(), "plain-otter", "brisk-heron", size=(120, 40)) as (app, pilot):
+        await pilot.press("r")
+        await until(pilot, lambda: "Validation perplexity" in text_of(app))
+        app.mark("brisk-heron")
+        await until(pilot, lambda: "Validation perplexity" not in text_of(app))
 
 
 async def test_runs_on_other_text_say_that_perplexities_do_not_compare() -> None:

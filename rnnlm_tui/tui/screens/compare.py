@@ -15,7 +15,7 @@ from rnnlm_tui.tui.screens.charted import ChartedScreen
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.axes import AXES, Axis
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
-from rnnlm_tui.tui.widgets.compare_data import COMPARED_CHARTS, Compared, ComparedRun, comparison, place_of_step, shown_steps, span, step_of
+from rnnlm_tui.tui.widgets.compare_data import COMPARED_CHARTS, Compared, ComparedRun, compared, comparison, place_of_step, shown_steps, span, step_of
 from rnnlm_tui.tui.widgets.compare_layout import compare_arrangement
 from rnnlm_tui.tui.widgets.compare_tables import ComparedRunsPanel
 from rnnlm_tui.tui.widgets.train_layout import Placed, Places
@@ -46,18 +46,14 @@ class CompareScreen(ChartedScreen):
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:  # noqa: ARG002 (the open run is one of the compared, or not)
         self._show(self._runs())
 
-    def show_compared(self, snapshots: tuple[RunSnapshot, ...]) -> None:  # noqa: ARG002 (they stand on the app)
-        """The compared runs have something new."""
+    def show_compared(self) -> None:
         self.refresh_all()
 
     def show_marks(self) -> None:
         self.refresh_all()
 
     def _runs(self) -> Compared:
-        """Those that are marked and have been read."""
-        known = {snapshot.summary.run: snapshot for snapshot in self.lab.compared}
-        marks = self.lab.marks
-        return [ComparedRun(marks.letter(name), marks.colour(name), known[name]) for name in marks.names if name in known]
+        return compared(self.lab.marks, self.lab.compared)
 
     def _show(self, runs: Compared) -> None:
         placed = self.query_one(Placed)

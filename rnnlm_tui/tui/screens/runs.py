@@ -23,6 +23,7 @@ from rnnlm_tui.tui.screens.bookkeeping import RunsBookkeeping
 from rnnlm_tui.tui.sizes import WIDE_FROM
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
+from rnnlm_tui.tui.widgets.compare_data import compared, validation_data
 from rnnlm_tui.tui.widgets.filter_line import FilterLine
 from rnnlm_tui.tui.widgets.first_launch import FirstLaunch
 from rnnlm_tui.tui.widgets.run_detail import RunDetail
@@ -139,7 +140,13 @@ class RunsScreen(RunsBookkeeping):
         """Letters in front of the runs, and how many in line 1."""
         if self.lab.summaries:
             self._show_table(self.lab.summaries)
+            self._show_detail(self.snapshot)
         self.refresh_frame()
+
+    def show_compared(self) -> None:
+        """Marked runs lie over each other in the small chart."""
+        if self.is_ready:
+            self._show_detail(self.snapshot)
 
     def _follow(self) -> None:
         """The run under the cursor becomes the open one, unless the cursor is still moving or waits for a run that the list lacks."""
@@ -159,8 +166,9 @@ class RunsScreen(RunsBookkeeping):
         name = chosen.run if chosen is not None else ""
         shown = snapshot if snapshot is not None and snapshot.summary.run == name else None
         if wide:
-            data = perplexity_data(shown, "step") if shown is not None else ChartData("", ())
-            self.query_one("#run-chart", Chart).show(data)
+            marked = compared(self.lab.marks, self.lab.compared)
+            alone = perplexity_data(shown, "step") if shown is not None else ChartData("", ())
+            self.query_one("#run-chart", Chart).show(validation_data(marked, "step") if len(marked) > 1 else alone)
         problem = "\n".join(filter(None, (chosen.message, chosen.hint))) if chosen is not None and chosen.unreadable else ""
         self.query_one(RunDetail).show(shown, name, with_curve=not wide, problem=problem, note=chosen.note if chosen is not None else "")
 
@@ -223,7 +231,7 @@ class RunsScreen(RunsBookkeeping):
 
     def on_runs_table_chosen(self, message: RunsTable.Chosen) -> None:
         self._expected = None
-        self.show_snapshot(self.snapshot)
+        self._show_detail(self.snapshot)
         self._choose_soon(message.name)
 
     def _choose_soon(self, name: str) -> None:

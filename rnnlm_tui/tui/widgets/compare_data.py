@@ -12,6 +12,7 @@ from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, place_of
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, XFormat
 from rnnlm_tui.tui.widgets.content import plain
 from rnnlm_tui.tui.widgets.curves import curves
+from rnnlm_tui.tui.widgets.marks import Marks
 from rnnlm_tui.tui.widgets.train_data import exponentials, held_out, level_name, level_to_beat
 
 if TYPE_CHECKING:
@@ -42,6 +43,12 @@ class ComparedRun:
 
 
 Compared = Sequence[ComparedRun]
+
+
+def compared(marks: Marks, snapshots: Sequence[RunSnapshot]) -> Compared:
+    """The marked runs that have been read, in the order of their letters."""
+    known = {snapshot.summary.run: snapshot for snapshot in snapshots}
+    return [ComparedRun(marks.letter(name), marks.colour(name), known[name]) for name in marks.names if name in known]
 
 
 def validation_data(runs: Compared, axis: Axis) -> ChartData:
