@@ -13,4 +13,5 @@ def best_of_comparable(runs: Sequence[RunSummary]) -> dict[str, float]:
     for run in runs:
         if run.validation.best_perplexity is not None:
             groups.setdefault((run.corpus, run.baseline.validation_perplexity), []).append((run.run, run.validation.best_perplexity))
-    return {name: min(value for _, value in group) for group in groups.values() if len(group) > 1 for name, _ in group}
+    best = {key: min(value for _, value in group) for key, group in groups.items() if len(group) > 1}
+    return {name: value for key, value in best.items() for name, _ in groups[key]}

@@ -67,11 +67,11 @@ def _narrow_columns(width: int, status_width: int) -> list[Column]:
 
 def _wide_columns(width: int, status_width: int) -> list[Column]:
     more = max(0, width - WHOLE)
-    name, bars, model = 14 + min(16, more // 3), 10 if width >= WHOLE else 6, 14 if width < 140 else 20
+    name, bars, model = 14 + min(16, more // 3), 10 if width >= WHOLE else 6, 13 if width < 140 else 20
     times = [Column("time", 12, _duration, "time")] if width >= WHOLE else []
     columns = [
         *_first_columns(name + STATUS_WIDTH - status_width, status_width, bars), Column("val ppl ", 9, _perplexity, "perplexity"), Column("Δ best", 9, _behind, "Δ best"),
-        Column("tok/s", 7, _speed, "tok/s"), *times, Column("age", 7, _age, "age"), Column("  model", model, _model, "model", left=True),
+        Column("tok/s", 7, _speed, "tok/s"), *times, Column("age", 8, _age, "age"), Column("  model", model, _model, "model", left=True),
     ]  # fmt: skip
     room = width - sum(column.width for column in columns)
     if width < WITH_NOTES:
