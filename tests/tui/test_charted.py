@@ -7,6 +7,7 @@ import io
 from dataclasses import replace
 
 import pytest
+from textual.events import MouseScrollDown, MouseScrollUp
 from textual.pilot import Pilot
 
 from rnnlm_tui.contract.metrics import CheckpointRow
@@ -231,6 +232,15 @@ async def test_events_are_scrolled_by_page_keys() -> None:
         assert events.top > 0
         assert "newer" in text_of(app)
         await pilot.press("pageup")
+        assert events.top == 0
+
+
+async def test_events_are_scrolled_by_the_wheel() -> None:
+    async with running_app(size=(120, 40)) as (app, pilot):
+        events = app.screen.query_one(EventsPanel)
+        await pilot._post_mouse_events([MouseScrollDown], widget="#events")
+        assert events.top == 3
+        await pilot._post_mouse_events([MouseScrollUp], widget="#events")
         assert events.top == 0
 
 
