@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 import stat
 import time as clock
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
 from typing import Any, TypeVar
 
-from rnnlm_tui.contract.metrics import METRIC_COLUMNS, CheckpointRow, EvaluationRow, EventRow, HardwareRow, Progress, SampleRow, StepRow
+from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, Progress, SampleRow, StepRow
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store.atomic import storage_errors
 from rnnlm_tui.store.known import Known, Tail
 from rnnlm_tui.store.machine_history import MachineBuilder, MachineTable, empty_machine, hardware_row
 from rnnlm_tui.store.rebuild import refresh_copy
+from rnnlm_tui.store.rows import (
+    CHECKPOINT_COLUMNS,
+    EVALUATION_COLUMNS,
+    EVENT_COLUMNS,
+    SAMPLE_COLUMNS,
+    STEP_COLUMNS,
+    AttemptRow,
+    attempt_row,
+    by_step,
+    checkpoint_row,
+    evaluation_row,
+    step_row,
+)
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.store.schema import all_rows, check_version, database_errors, is_frozen, one_row, reading_uri, with_nonfinite
+from rnnlm_tui.store.schema import all_rows, check_version, database_errors, is_frozen, one_row, reading_uri
 from rnnlm_tui.store.series import DETAIL_LIMIT, RAW_LIMIT, SeriesBuilder, SeriesTable, empty_table
 
 RowT = TypeVar("RowT")
@@ -32,29 +43,8 @@ COPY_SECONDS = 2.0
 """A copy of another host's database is brought up to date at most this often."""
 
 _CHECKPOINT = re.compile(r"checkpoints/step-\d{9,12}")
-_STEP = "attempt, step, tokens_seen, epoch, loss, grad_norm, learning_rate, tokens_per_second, active_seconds, time, nonfinite"
-_EVALUATION = "attempt, step, split, name, loss, tokens, bits_per_byte, seconds, time, nonfinite"
-_EVENT = "attempt, step, kind, text, time"
 _INDEX_STATE = "SELECT count(*), total(step), total(time), total(bytes), total(best * step), count(validation_loss), total(validation_loss), total(train_loss) FROM checkpoints"
 """Another whenever the index of checkpoints is."""
-_SAMPLE = "attempt, step, prompt, text, tokens, seed, time"
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptRow:
-    """One life of a worker on the run."""
-
-    attempt: int
-    pid: int
-    host: str
-    boot_id: str
-    device: str
-    start_step: int
-    """It went on after this step; 0 from the beginning."""
-    environment: dict[str, object]
-    """Versions, threads and settings, as the worker reported them."""
-    started: float
-    """Unix seconds."""
 
 
 class RunReader:
@@ -76,6 +66,8 @@ class RunReader:
         self._inode: tuple[int, int, bool] | None = None
         self._openings = 0
         self._turn = RLock()
+        self._looking = False
+        self._life: tuple[object, ...] | None = None
         self._path, self._next_look = run.path, float("-inf")
         self._begin_anew()
 
@@ -114,45 +106,39 @@ class RunReader:
     def attempts(self) -> list[AttemptRow]:
         """The lives of workers on this run, the first one first."""
         rows = self._rows("SELECT attempt, pid, host, boot_id, device, start_step, environment, started FROM attempts ORDER BY attempt")
-        return list(self._attempts.of(rows, lambda: [_attempt(row) for row in rows]))
+        return list(self._attempts.of(rows, lambda: [attempt_row(row) for row in rows]))
 
     def series(self, max_buckets: int = 2048) -> SeriesTable:
         """The run's curves in at most `max_buckets` buckets; the same object while nothing is new. Costs what is new, not what there is."""
-        with self._reading() as connection:
-            if connection is None:
-                return empty_table()
-            with _one_view(connection):
-                return self._series.update(connection, max_buckets)
+        with self.one_look(), self._reading() as connection:
+            return empty_table() if connection is None else self._series.update(connection, max_buckets)
 
     def stretch(self, first_step: int, last_step: int, max_buckets: int = 2048) -> SeriesTable:
         """The curves of these steps alone, both included, as fine as so many buckets allow; else as `series`."""
-        with self._reading() as connection:
-            if connection is None:
-                return empty_table()
-            with _one_view(connection):
-                return self._stretch.update(connection, max_buckets, (first_step, last_step))
+        with self.one_look(), self._reading() as connection:
+            return empty_table() if connection is None else self._stretch.update(connection, max_buckets, (first_step, last_step))
 
     def recent_steps(self, n: int) -> list[StepRow]:
         """The newest `n` steps, the oldest of them first."""
         newest = "(SELECT last_step FROM rollups ORDER BY bucket DESC LIMIT 1)"
-        query = f"SELECT step, {_STEP} FROM steps WHERE superseded = 0 AND step > ? AND step <= {newest} ORDER BY step DESC LIMIT ?"
-        return list(self._newest("steps", query, _step, n))
+        query = f"SELECT step, {STEP_COLUMNS} FROM steps WHERE superseded = 0 AND step > ? AND step <= {newest} ORDER BY step DESC LIMIT ?"
+        return list(self._newest("steps", query, step_row, n))
 
     def steps_since(self, step: int = 0, *, chunk: int = 4_096) -> Iterator[StepRow]:
         """Every step after `step` in order; `chunk` rows are read at a time and none held open between."""
-        while rows := self._rows(f"SELECT {_STEP} FROM steps WHERE superseded = 0 AND step > ? ORDER BY step LIMIT ?", (step, chunk)):
-            yield from map(_step, rows)
+        while rows := self._rows(f"SELECT {STEP_COLUMNS} FROM steps WHERE superseded = 0 AND step > ? ORDER BY step LIMIT ?", (step, chunk)):
+            yield from map(step_row, rows)
             step = rows[-1][1]
 
     def evaluations(self) -> list[EvaluationRow]:
         """Every evaluation by step."""
-        query = f"SELECT id, {_EVALUATION} FROM evaluations WHERE superseded = 0 AND id > ? ORDER BY id DESC LIMIT ?"
-        found = self._newest("evaluations", query, _evaluation, None)
-        return list(self._evaluations.of(found, lambda: _by_step(found)))
+        query = f"SELECT id, {EVALUATION_COLUMNS} FROM evaluations WHERE superseded = 0 AND id > ? ORDER BY id DESC LIMIT ?"
+        found = self._newest("evaluations", query, evaluation_row, None)
+        return list(self._evaluations.of(found, lambda: by_step(found)))
 
     def samples(self, limit: int | None = None) -> list[SampleRow]:
         """The newest continuations, the newest first."""
-        query = f"SELECT id, {_SAMPLE} FROM samples WHERE superseded = 0 AND id > ? ORDER BY id DESC LIMIT ?"
+        query = f"SELECT id, {SAMPLE_COLUMNS} FROM samples WHERE superseded = 0 AND id > ? ORDER BY id DESC LIMIT ?"
         return self._newest("samples", query, lambda row: SampleRow(*row), limit)[::-1]
 
     def sample_steps(self) -> list[int]:
@@ -161,16 +147,16 @@ class RunReader:
 
     def samples_at(self, step: int) -> list[SampleRow]:
         """The continuations of one step, in the order in which they were drawn."""
-        return [SampleRow(*row) for row in self._rows(f"SELECT {_SAMPLE} FROM samples WHERE superseded = 0 AND step = ? ORDER BY id", (step,))]
+        return [SampleRow(*row) for row in self._rows(f"SELECT {SAMPLE_COLUMNS} FROM samples WHERE superseded = 0 AND step = ? ORDER BY id", (step,))]
 
     def events(self, limit: int | None = None) -> list[EventRow]:
         """The run's log, the newest first."""
-        query = f"SELECT id, {_EVENT} FROM events WHERE id > ? ORDER BY id DESC LIMIT ?"
+        query = f"SELECT id, {EVENT_COLUMNS} FROM events WHERE id > ? ORDER BY id DESC LIMIT ?"
         return self._newest("events", query, lambda row: EventRow(*row), limit)[::-1]
 
     def last_state(self) -> EventRow | None:
         """The newest event that tells a state (started, running, paused, finished and the like); None when the run never started."""
-        rows = self._rows(f"SELECT {_EVENT} FROM events WHERE state = 1 ORDER BY id DESC LIMIT 1")
+        rows = self._rows(f"SELECT {EVENT_COLUMNS} FROM events WHERE state = 1 ORDER BY id DESC LIMIT 1")
         return EventRow(*rows[0]) if rows else None
 
     def hardware(self, limit: int | None = None) -> list[HardwareRow]:
@@ -187,13 +173,9 @@ class RunReader:
         return list(self._index.of(self._rows(_INDEX_STATE), self._read_index))
 
     def _read_index(self) -> list[CheckpointRow]:
-        query = "SELECT attempt, step, epoch, tokens_seen, train_loss, validation_loss, bytes, path, best, last, time, nonfinite FROM checkpoints ORDER BY step"
-        found = []
-        for attempt, step, epoch, tokens, train, validation, size, path, best, last, time, lost in self._rows(query):
-            train, validation = with_nonfinite(("train_loss", "validation_loss"), (train, validation), lost)
-            if _CHECKPOINT.fullmatch(path):
-                found.append(CheckpointRow(attempt, step, epoch, tokens, train, validation, size, path, bool(best), bool(last), time))
-        return found
+        return [
+            row for row in map(checkpoint_row, self._rows(f"SELECT {CHECKPOINT_COLUMNS} FROM checkpoints ORDER BY step")) if _CHECKPOINT.fullmatch(row.path)
+        ]
 
     def progress(self) -> Progress | None:
         """How far the corpus is while it is built."""
@@ -209,11 +191,36 @@ class RunReader:
         with self._reading() as connection:
             if connection is None:
                 return []
-            tail = self._tails.setdefault((table, limit), Tail(query, make, limit))
-            return tail.rows(connection, one_row(connection, "SELECT max(attempt), total(start_step) FROM attempts"))
+            if self._life is None or not self._looking:
+                self._life = one_row(connection, "SELECT max(attempt), total(start_step) FROM attempts")
+            return self._tails.setdefault((table, limit), Tail(query, make, limit)).rows(connection, self._life)
+
+    @contextmanager
+    def one_look(self) -> Iterator[None]:
+        """What is read inside was committed together; looks may lie in each other. Where much is read it also costs less."""
+        with self._turn:
+            if self._looking:
+                yield
+                return
+            with self._reading() as connection:
+                if connection is not None:
+                    connection.execute("BEGIN")
+            self._looking, self._life = True, None
+            try:
+                yield
+            finally:
+                self._looking = False
+                if connection is not None:
+                    with database_errors(self._path):
+                        connection.execute("COMMIT")
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
+        with self._turn:
+            if self._looking:
+                with database_errors(self._path):
+                    yield self._connection
+                return
         path = self._current_path()
         with self._turn, storage_errors("open", path), database_errors(path):
             try:
@@ -256,38 +263,3 @@ class RunReader:
         self._connection, self._inode = connection, inode
         self._openings += 1
         self._begin_anew()
-
-
-@contextmanager
-def _one_view(connection: sqlite3.Connection) -> Iterator[None]:
-    """What is read inside was committed together."""
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        connection.execute("COMMIT")
-
-
-def _attempt(row: tuple[Any, ...]) -> AttemptRow:
-    attempt, pid, host, boot, device, start_step, environment, started = row
-    return AttemptRow(attempt, pid, host, boot, device, start_step, environment=json.loads(environment), started=started)
-
-
-def _by_step(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
-    """In the order of their steps; what was measured again stands where it was measured last."""
-    latest: dict[object, EvaluationRow] = {}
-    for row in rows:
-        latest.pop(key := (row.attempt, row.step, row.split, row.name), None)
-        latest[key] = row
-    return sorted(latest.values(), key=lambda row: row.step)
-
-
-def _evaluation(row: tuple[Any, ...]) -> EvaluationRow:
-    attempt, step, split, name, loss, tokens, bits, seconds, time, lost = row
-    loss, bits = with_nonfinite(("loss", "bits_per_byte"), (loss, bits), lost)
-    return EvaluationRow(attempt, step, split, name, loss, tokens, bits, seconds, time)
-
-
-def _step(row: tuple[Any, ...]) -> StepRow:
-    loss, norm, rate, speed = with_nonfinite(METRIC_COLUMNS, row[4:8], row[10])
-    return StepRow(row[0], row[1], row[2], row[3], loss, norm, rate, speed, row[8], row[9])

@@ -106,7 +106,7 @@ class RunMonitor:
         if known and self._looked_at == self._shown_steps:
             return None
         self._seen, self._shown_steps = seen, self._looked_at
-        with self._damage_told():
+        with self._damage_told(), self._reader.one_look():
             snapshot = replace(self._snapshot, detail=self._detail(self._snapshot.series)) if known and self._snapshot is not None else self._build(lock)
         if snapshot == self._snapshot:
             return None
@@ -123,7 +123,7 @@ class RunMonitor:
 
     def summary(self) -> RunSummary:
         """The figures alone, without curves and logs."""
-        with self._damage_told():
+        with self._damage_told(), self._reader.one_look():
             return summarize_facts(self._read_facts(self._look_at_lock()))
 
     def close(self) -> None:

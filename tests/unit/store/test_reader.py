@@ -177,6 +177,42 @@ def test_what_was_read_before_gives_way_to_what_a_later_attempt_wrote() -> None:
         assert ([row.step for row in reader.evaluations()], [row.step for row in reader.samples(2)]) == ([10], [10])
 
 
+def test_what_is_read_in_one_look_was_committed_together() -> None:
+    run = new_run()
+    with RunDatabase(run.database_path) as database, RunReader(run) as reader:
+        begin(database)
+        database.add_steps([step_row(1)])
+        with reader.one_look():
+            assert [row.step for row in reader.recent_steps(9)] == [1]
+            with reader.one_look():
+                database.add_steps([step_row(2)])
+                database.add_evaluation(evaluation_row(2))
+                assert ([row.step for row in reader.steps_since()], reader.evaluations()) == ([1], [])
+            assert len(reader.series()) == 1
+        assert ([row.step for row in reader.recent_steps(9)], [row.step for row in reader.evaluations()], len(reader.series())) == ([1, 2], [2], 2)
+
+
+def test_one_look_at_a_run_without_a_database_reads_nothing_and_does_not_hide_one_that_comes() -> None:
+    run = new_run()
+    run.database_path.unlink()
+    with RunReader(run) as reader:
+        with reader.one_look():
+            assert (reader.events(), reader.data_version()) == ([], 0)
+        with RunDatabase(run.database_path) as database:
+            database.add_event(event_row("started"))
+        assert [row.kind for row in reader.events()] == ["started"]
+
+
+def test_an_error_inside_a_look_ends_it() -> None:
+    run = new_run()
+    with RunDatabase(run.database_path) as database, RunReader(run) as reader:
+        with pytest.raises(ZeroDivisionError), reader.one_look():
+            1 / len(reader.recent_steps(1))
+        begin(database)
+        database.add_steps([step_row(1)])
+        assert [row.step for row in reader.recent_steps(1)] == [1]
+
+
 def test_samples_are_found_by_their_step_and_those_of_a_superseded_step_are_none() -> None:
     run = new_run()
     with RunDatabase(run.database_path) as database, RunReader(run) as reader:
