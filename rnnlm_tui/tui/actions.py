@@ -150,6 +150,7 @@ ACTIONS: tuple[Action, ...] = (
     # compare
     Action("table_down", ("pagedown",), "Table", "the table further down, up", ("compare",), footer=False, palette="Compare: the table further down", shown="PgDn PgUp"),
     Action("table_up", ("pageup",), "Table", "the table further up", ("compare",), footer=False, covered=True, palette="Compare: the table further up"),
+    Action("next_marks", (), "Dots", "dots of charts: braille, or blocks for a font that lacks it", CHARTED, group="charts", on_app=True, footer=False, palette="Charts: dots as braille or as blocks"),
     # config
     Action("next_field", ("down",), "Field", "next field, the one before", ("config",), shown="↑ ↓"),
     Action("previous_field", ("up",), "Field", "the field before", ("config",), footer=False, covered=True),

@@ -43,6 +43,7 @@ from rnnlm_tui.tui.screens.worker_log import WorkerLogScreen
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.terminal_kind import ColourName, TerminalKind, terminal_kind
 from rnnlm_tui.tui.theme import THEME
+from rnnlm_tui.tui.widgets.chart import Chart
 from rnnlm_tui.tui.widgets.content import plain
 from rnnlm_tui.tui.widgets.machine_view import Readings
 
@@ -226,6 +227,15 @@ class RnnlmApp(LaboratoryApp):
             self.pane_screen.refresh_all()  # without colour, curves have letters
         self.remember()
         self.say(f"colours: {COLOUR_WORDS[self.appearance.colours]}")
+
+    def action_next_marks(self) -> None:
+        self.settings["dots"] = "braille" if self.marks_style == "block" else "block"
+        for stack in self._screen_stacks.values():
+            for screen in stack:
+                for chart in screen.query(Chart):
+                    chart.marks_style = self.marks_style
+        self.remember()
+        self.say("charts are drawn in ASCII" if self.ascii_only else f"dots: {'blocks' if self.marks_style == 'block' else 'braille'}")
 
     def action_pause(self) -> None:
         status = self.snapshot.summary.status if self.snapshot else None

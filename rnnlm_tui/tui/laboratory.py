@@ -21,7 +21,9 @@ from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.threads import to_thread
 from rnnlm_tui.tui.watch import Watcher
+from rnnlm_tui.tui.widgets.chart import MarksStyle
 from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.form_draft import recalled_draft
 from rnnlm_tui.tui.widgets.machine_view import Readings
 from rnnlm_tui.tui.widgets.marks import MOST_MARKED, Marks
 
@@ -61,7 +63,8 @@ class LaboratoryApp(App[int]):
         self.compared: tuple[RunSnapshot, ...] = ()
         self.machine: MachineFacts | None = None
         self.readings = Readings()
-        self.draft: RunConfig | None = None
+        kept = recalled_draft(self.settings.get("draft"))
+        self.draft: RunConfig | None = kept[0].nearest_config() if kept is not None else None
         self.selected_checkpoint: str | None = None
         self.sampler: SamplerClient | None = None
         self.ascii_only = ascii_only
@@ -81,6 +84,11 @@ class LaboratoryApp(App[int]):
         """The pane that shows, under whatever lies over it."""
         stack = self.screen_stack
         return stack[0] if stack and isinstance(stack[0], PaneScreen) else None
+
+    @property
+    def marks_style(self) -> MarksStyle:
+        """What charts draw their dots with, where it is not ASCII."""
+        return "block" if self.settings.get("dots") == "block" else "braille"
 
     @property
     def marked(self) -> tuple[str, ...]:
@@ -278,6 +286,8 @@ class LaboratoryApp(App[int]):
         self.watcher.want_list(self.current_mode in ("runs", "train", "compare"))
         self._follow_compared()
         self.settings["pane"] = self.current_mode
+        if self.draft is None:
+            self.settings["draft"] = None
         self.settings["marked"] = list(self.marks.places)
         self.settings["run"] = self.run_directory.name if self.run_directory else ""
         self.keep_settings()

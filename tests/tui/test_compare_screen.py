@@ -215,3 +215,18 @@ def test_bits_and_speed_of_runs_carry_letters_colours_and_newest_values() -> Non
             assert [(series.marker, series.colour) for series in drawn.series] == [("A", "#5fd7ff"), ("B", "#d787ff")]
             assert all(list(series.x) == sorted(series.x) for series in drawn.series)
     assert [series.current for series in COMPARED_CHARTS["compare-speed"](runs, "step").series] == ["27.6k", ""]
+
+
+async def test_dots_become_blocks_and_stay_so() -> None:
+    services = two_runs()
+    settings: dict[str, object] = {"marked": ["plain-otter", "brisk-heron"]}
+    blocks, dots = set("▘▖▌▝▀▞▛▗▚▄▙▐▜▟█"), {chr(0x2800 + number) for number in range(1, 256)}
+    for _start in range(2):
+        app = RnnlmApp(services.run("plain-otter"), "compare", fps=20.0, services=services, settings=dict(settings))
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda app=app: "B ✓ brisk-heron" in text_of(app))  # type: ignore[misc]
+            if not settings.get("dots"):
+                assert dots & set(text_of(app))
+                await app.run_action("app.next_marks")
+                settings = {key: value for key, value in app.settings.items() if key in ("marked", "dots")}
+            await until(pilot, lambda app=app: blocks & set(text_of(app)) and not dots & set(text_of(app)))  # type: ignore[misc]

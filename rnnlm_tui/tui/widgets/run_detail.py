@@ -137,7 +137,7 @@ class RunDetail(Panel):
         baseline = f"   {'..' if self.ascii_only else '··'} {data.baselines[0].label}" if data.baselines else ""
         self._head = Content.assemble((line, palette.VALIDATION), (f" {data.series[-1].name} ppl, log{baseline}", palette.DIM)) if data.series else Content("")
         end = data.x_end or max((series.x[-1] for series in data.series if len(series.x)), default=1.0)
-        look = Look(0.0, end, end, True, 0.0, False, "ascii" if self.ascii_only else "braille")
+        look = Look(0.0, end, end, True, 0.0, False, "ascii" if self.ascii_only else getattr(self.app, "marks_style", "braille"))
         self._plot = draw(data, look, room, max(1, self._chart_rows - 1), self._memory)
 
     def _prepare_texts(self, snapshot: RunSnapshot, width: int, height: int) -> None:

@@ -56,6 +56,10 @@ class Chart(Panel):
         self._log_chosen = False
         self.set_reactive(Chart.log_y, self.data.log_y)
 
+    def on_mount(self) -> None:
+        """Take the app's choice of dots."""
+        self.set_reactive(Chart.marks_style, getattr(self.app, "marks_style", self.marks_style))
+
     def show(self, data: ChartData, lead: Chart | None = None) -> None:
         """Show other data; how it is looked at stays, as long as the title and the meaning of x do. With a lead it shows the part of x that the lead shows."""
         if data.title != self.data.title or data.x_label != self.data.x_label:
@@ -146,6 +150,11 @@ class Chart(Panel):
         self._look = Look(start, end, high - low, self.log_y, self.smoothing, self.show_all, marks, self.cursor, no_colour)
         self._plot = draw(self.data, self._look, width, height, self._memory)
         self.set_reactive(Chart.panel_title, self.data.title + (", log" if self.log_y and self.data.title else ""))
+
+    def row_key(self, y: int) -> object:
+        """Its tick label and its dots."""
+        plot = self._plot
+        return (plot.gutter, plot.labels.get(y), plot.rows[y] if y < len(plot.rows) else None)
 
     def content_line(self, y: int, width: int) -> Strip:
         """A row: tick label, blank, dots."""
