@@ -112,7 +112,6 @@ class MachineBuilder:
             rows = all_rows(connection, each, (begin, end))
         else:
             rows = [row for bucket in range(begin, end) for row in all_rows(connection, whole, (bucket * unit, (bucket + 1) * unit))]
-        for id, time, *figures in rows:
-            self._columns.add((id - 1) // width, (time,), figures)
+        self._columns.add(rows, width)
         self._read_to, self._newest, self._table = end, newest, _table(self._columns)
         return self._table

@@ -8,6 +8,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rnnlm_tui.contract.metrics import METRIC_COLUMNS
 from rnnlm_tui.store.schema import ROLLUP_STEPS, all_rows, one_row
@@ -90,16 +91,14 @@ class Columns:
                 del values[end:], values[:first]
             del self.bucket[end:], self.bucket[:first]
 
-    def add(self, bucket: int, place: Sequence[float], measured: Sequence[float | None]) -> None:
-        """One more bucket: low, high and mean of each column in turn."""
-        self.bucket.append(bucket)
-        for values, value in zip(self.place, place, strict=True):
-            values.append(value)
-        numbers = iter([math.nan if value is None else value for value in measured])
-        for band in self.bands:
-            band.low.append(next(numbers))
-            band.high.append(next(numbers))
-            band.mean.append(next(numbers))
+    def add(self, rows: Sequence[Sequence[Any]], width: int) -> None:
+        """More buckets, from rows of the number of the last step (row) in it, its places, and low, high and mean of each column in turn."""
+        if not rows:
+            return
+        number, *columns = zip(*rows, strict=True)
+        self.bucket += [(last - 1) // width for last in number]
+        for values, column in zip(self._every(), columns, strict=True):
+            values.extend([math.nan if value is None else value for value in column] if None in column else column)
 
     def last_entry(self) -> str:
         """The last bucket's figures as text: it alone can change without a new bucket."""
@@ -112,7 +111,9 @@ class Columns:
     def _every(self) -> Iterator[array[float]]:
         yield from self.place
         for band in self.bands:
-            yield from (band.low, band.high, band.mean)
+            yield band.low
+            yield band.high
+            yield band.mean
 
 
 def empty_columns(places: int, bands: int) -> Columns:
@@ -198,6 +199,4 @@ class SeriesBuilder:
             rows = all_rows(connection, each, (begin, end))
         else:
             rows = [row for bucket in range(begin, end) for row in all_rows(connection, whole, (bucket * unit, (bucket + 1) * unit))]
-        places = 1 + 2 + len(_PLACE)
-        for row in rows:
-            self._columns.add((row[0] - 1) // width, row[1:places], row[places:])
+        self._columns.add(rows, width)
