@@ -33,6 +33,8 @@ class Terminal:
         """Bytes that the program wrote."""
         self.raw = bytearray()
         """The bytes themselves."""
+        self.arrivals: list[tuple[float, int]] = []
+        """When bytes came, on the monotonic clock, and how many."""
         self.exit_code: int | None = None
         """Once it ended: its exit code, or minus the signal."""
         kept = {name: value for name, value in os.environ.items() if name not in ("COLORTERM", "NO_COLOR", "TMUX", "COLUMNS", "LINES")}
@@ -74,15 +76,19 @@ class Terminal:
         """Whether the program runs."""
         return not self._ended()
 
-    def read(self, seconds: float) -> bool:
-        """Take in what comes within `seconds`; False when nothing did."""
-        ready, _, _ = select.select([self.descriptor], [], [], seconds)
-        if not ready:
+    def ready(self, seconds: float) -> bool:
+        """Whether something comes within `seconds`."""
+        return bool(select.select([self.descriptor], [], [], seconds)[0])
+
+    def read(self, seconds: float, most: int = 65_536) -> bool:
+        """Take in what comes within `seconds`, at most so many bytes; False when nothing did."""
+        if not self.ready(seconds):
             return False
         try:
-            data = os.read(self.descriptor, 65_536)
+            data = os.read(self.descriptor, most)
         except OSError:
             data = b""
+        self.arrivals.append((time.monotonic(), len(data)))
         self.received += len(data)
         self.raw += data
         whole = self._held + data

@@ -31,12 +31,9 @@ async def test_a_screen_takes_no_former_size_that_is_told_late(keys: str) -> Non
 
 async def test_a_size_whose_timer_never_ticks_is_told_with_the_time() -> None:
     async with running_app() as (app, pilot):
-        driver = app._driver
-        assert driver is not None
-        driver._size = tuple(FORMER)
-        app._resize_timer = app.set_timer(3_600, app._check_resize)
-        app.post_message(Resize(FORMER, FORMER))
-        await pilot.pause()
-        assert app.screen.size == NOW
+        assert app._driver is not None
+        app._driver._size = (FORMER.width, FORMER.height)
+        app._size, app._resize_event, app._resize_timer = FORMER, Resize(FORMER, FORMER), app.set_timer(3_600, app._check_resize)
         app._tell_the_time()
         await until(pilot, lambda: app.screen.size == FORMER)
+        assert app._resize_timer is None

@@ -93,6 +93,11 @@ class FooterLine(Line):
         self._places: list[tuple[range, str]] = []
         self._notice: Notice | None = None
         self._timer: Timer | None = None
+        self._drawn_for: tuple[object, ...] = ()
+
+    @property
+    def _width(self) -> int:
+        return self.size.width or self.app.size.width
 
     def on_resize(self) -> None:
         self._draw()
@@ -101,7 +106,8 @@ class FooterLine(Line):
         """Actions with the verb for each (empty: the table's); what does not fit is left out from the end, but leaving stays."""
         own = {entry.id: entry for entry in getattr(self.app, "actions", ACTIONS)}  # with the user's keys
         self._entries = tuple((own[entry.id], verb) for entry, verb in entries)
-        self._draw()
+        if (self._entries, self._notice, self._width) != self._drawn_for:
+            self._draw()
 
     def show_notice(self, notice: Notice) -> None:
         """One line for some seconds, or until somebody is there, then the keys again."""
@@ -121,8 +127,8 @@ class FooterLine(Line):
         self._draw()
 
     def _draw(self) -> None:
-        width = self.size.width or self.app.size.width
-        self._places = []
+        width = self._width
+        self._places, self._drawn_for = [], (self._entries, self._notice, width)
         if self._notice is not None:
             sign, colour = {"done": ("✓", GOOD), "fact": ("·", DIM), "trouble": ("✗", BAD)}[self._notice.kind]
             hint = f"  {self._notice.hint}" if self._notice.hint else ""

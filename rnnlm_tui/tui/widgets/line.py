@@ -28,8 +28,11 @@ class Line(Widget):
 
     def put(self, content: Content) -> None:
         """Show this; cells that stay the same are left alone."""
+        same = content.plain == self._content.plain and content.spans == self._content.spans
         self._content = content
         before = self._strip
+        if before is not None and before.cell_length == self.size.width and same:
+            return
         if before is None or before.cell_length != self.size.width:
             self._strip = None
             self.refresh()

@@ -105,12 +105,20 @@ class Panel(Widget):
         super().__init__(name=name, id=id, classes=classes)
         self._drawn_strips: list[Strip] = []
         self._drawn_for = Size(0, 0)
+        self._drawn_with: tuple[object, ...] = ()
+        """What all rows have in common."""
+        self._row_keys: list[object] = []
+        self._bottom_labels: list[tuple[int, Sequence[Segment]]] = []
         self.set_reactive(Panel.panel_title, title)
         self.set_reactive(Panel.legend, legend)
 
     def content_line(self, y: int, width: int) -> Strip:  # noqa: ARG002
         """Row `y` (from 0) of the inside, `width` cells: what lies between the border and one column of padding at each side."""
         return padded([], width)
+
+    def row_key(self, y: int) -> object:  # noqa: ARG002
+        """What row `y` of the inside is made of: where it equals that of the picture before, the row is taken from there. None: it is made each time."""
+        return None
 
     def prepare(self, width: int, height: int) -> None:
         """Called before the lines of an inside of `width` × `height` cells are asked for: the place for work that all lines share."""
@@ -141,7 +149,7 @@ class Panel(Widget):
         old = self._drawn_strips
         self._draw()
         for y, (before, after) in enumerate(zip(old, self._drawn_strips, strict=True)):
-            if before != after:
+            if before is not after and before != after:
                 for first, last in changed_spans(before, after):
                     self.refresh(Region(first, y, last - first, 1))
 
@@ -166,9 +174,15 @@ class Panel(Widget):
         title = title_segments(self.panel_title, self.shows_focus)
         room = width - 7 - (width_of(title) + 2 if title else 0)
         lines = [top_edge(width, title, segments_of(self.legend_within(max(room, 0))), colour, glyphs)]
-        lines += [self._framed(y, inner.width, glyphs[3], colour) for y in range(inner.height)]
-        lines.append(bottom_edge(width, self.bottom_labels(width), colour, glyphs))
-        self._drawn_strips, self._drawn_for = lines[:height], self.size
+        before = self._drawn_strips if self._drawn_with == (self.size, glyphs, colour) and len(self._drawn_strips) == inner.height + 2 else None
+        keys = [self.row_key(y) for y in range(inner.height)]
+        for y, key in enumerate(keys):
+            same = before is not None and key is not None and key == self._row_keys[y]
+            lines.append(before[y + 1] if before is not None and same else self._framed(y, inner.width, glyphs[3], colour))
+        labels = self.bottom_labels(width)
+        lines.append(before[-1] if before is not None and labels == self._bottom_labels else bottom_edge(width, labels, colour, glyphs))
+        self._drawn_strips, self._drawn_for, self._drawn_with = lines[:height], self.size, (self.size, glyphs, colour)
+        self._row_keys, self._bottom_labels = keys, labels
 
     def _framed(self, y: int, width: int, side: str, colour: str) -> Strip:
         style = ink(colour)

@@ -1,0 +1,126 @@
+"""How fast a run trains while the app watches it, and without: `python -m tests.attached [--seconds 15] [--rounds 10]`.
+
+The run computes on all cores; the app shows its train pane at 120×40 and 2 pictures a second. It is opened and closed in turns, and each time with it
+is set against the times without right before and after, so that a machine that grows slower or faster counts for neither. What the app itself takes
+of a core, in processor time, holds on a busy machine too; so does the worker's work for a step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psutil
+
+from rnnlm_tui.store.locks import read_lock
+from rnnlm_tui.store.run_directory import RunDirectory
+from tests.integration.runs import end, start, wait_for_step
+from tests.left_alone import Speed, say, speed_for, spread
+from tests.terminal import Terminal
+from tests.terminal_cost import LIVE, live_config, opened_app, settle, wait_for_charts
+
+ENDLESS = 200_000
+"""Steps: an hour."""
+WARM_STEPS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """One time with the app between two without."""
+
+    alone: Speed
+    """The mean of both."""
+    watched: Speed
+    processor: float
+    """Percent of one core that the app took."""
+
+
+@contextmanager
+def reading(terminal: Terminal) -> Iterator[None]:
+    """Somebody else takes what the app sends, at once and without looking at it."""
+    closing = threading.Event()
+
+    def read() -> None:
+        while not closing.is_set():
+            if terminal.ready(0.2):
+                os.read(terminal.descriptor, 65_536)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield
+    finally:
+        closing.set()
+        thread.join()
+
+
+def watched_for(run: RunDirectory, worker: psutil.Process, seconds: float) -> tuple[Speed, float]:
+    """Open the app on the run, and look at both for so long once it has loaded everything."""
+    with opened_app(run.name) as terminal:
+        wait_for_charts(terminal)
+        settle(terminal)
+        app, began = psutil.Process(terminal.pid), time.monotonic()
+        before = sum(app.cpu_times()[:2])
+        with reading(terminal):
+            speed = speed_for(run, worker, seconds)
+        return speed, 100 * (sum(app.cpu_times()[:2]) - before) / (time.monotonic() - began)
+
+
+def middle(first: Speed, second: Speed) -> Speed:
+    """Of two times."""
+    return Speed((first.steps + second.steps) / 2, (first.work + second.work) / 2)
+
+
+def measure(seconds: float, rounds: int) -> Iterator[Attached]:
+    """So many rounds, in the home that RNNLM_TUI_HOME names."""
+    run = start(live_config(ENDLESS), LIVE)
+    try:
+        wait_for_step(run, WARM_STEPS)
+        worker = psutil.Process(read_lock(run.lock_path).pid)
+        before = speed_for(run, worker, seconds)
+        for _ in range(rounds):
+            watched, processor = watched_for(run, worker, seconds)
+            after = speed_for(run, worker, seconds)
+            yield Attached(middle(before, after), watched, processor)
+            before = after
+    finally:
+        end(run)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=15.0, help="of each time")
+    parser.add_argument("--rounds", type=int, default=10, help="with the app and without")
+    given = parser.parse_args()
+    found: list[Attached] = []
+    with tempfile.TemporaryDirectory(prefix="attached-") as home:
+        os.environ["RNNLM_TUI_HOME"] = home
+        tokens = _tokens_a_step()
+        for one in measure(given.seconds, given.rounds):
+            found.append(one)
+            say(
+                f"round {len(found)}: {one.alone.steps * tokens:,.0f} tokens/s alone, {one.watched.steps * tokens:,.0f} watched; the app {one.processor:.2f} % of a core"
+            )
+    say(f"\n{given.rounds} rounds of {given.seconds:g} s, medians and quartiles")
+    for name, speeds in (("alone", [one.alone for one in found]), ("watched", [one.watched for one in found])):
+        say(f"tokens/s {name:8} {statistics.median(one.steps for one in speeds) * tokens:10,.0f}")
+    say(f"watched / alone    {spread([one.watched.steps / one.alone.steps for one in found])}  (budget 0.98)")
+    say(f"work a step, ratio {spread([one.watched.work / one.alone.work for one in found])}")
+    say(f"the app, % of core {spread([one.processor for one in found])}  (budget 3)")
+
+
+def _tokens_a_step() -> int:
+    training = live_config(ENDLESS).training
+    return training.batch_size * training.bptt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What the app costs a terminal, printed exactly and held to its budgets with room for a machine that has much else to do: `python -m tests.terminal_cost` measures longer."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.terminal_cost import LINK, Costs, measure, most_behind, p95, report
+
+STEPS = 1_000_000
+SECONDS = 4.0
+KEYS = 14
+SLOW = 12
+"""A machine that runs everything else as well may take so many times as long."""
+
+
+@pytest.fixture(scope="module")
+def costs(tmp_path_factory: pytest.TempPathFactory) -> Costs:
+    """Everything, measured once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RNNLM_TUI_HOME", str(tmp_path_factory.mktemp("home")))
+        return measure(STEPS, SECONDS, KEYS, lambda _text: None)
+
+
+def test_the_costs_are_printed(costs: Costs, capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():
+        print(f"\n{report(costs)}")  # noqa: T201
+    assert "dashboard" in report(costs)
+
+
+def test_an_app_at_rest_sends_nothing(costs: Costs) -> None:
+    assert costs.idle.rate == 0
+
+
+def test_a_first_paint_is_small(costs: Costs) -> None:
+    assert costs.paint.size <= LINK
+    assert costs.live_paint.size <= LINK
+
+
+def test_the_dashboard_of_a_run_that_trains_sends_less_than_2_kib_a_second(costs: Costs) -> None:
+    assert 0 < costs.live.rate <= 2_048
+
+
+def test_an_app_that_watches_leaves_the_cores_to_the_run(costs: Costs) -> None:
+    assert costs.live.processor <= 3 * 4
+
+
+def test_a_run_of_a_million_steps_is_opened_and_zoomed_into_without_waiting(costs: Costs) -> None:
+    assert costs.paint.usable <= 500 * SLOW
+    assert costs.opened <= 300 * SLOW
+    assert costs.zoomed.last <= 50 * SLOW
+
+
+def test_keys_are_answered_at_once_with_the_cores_free_and_without(costs: Costs) -> None:
+    assert p95(costs.keys) <= 30 * SLOW
+    assert p95(costs.busy_keys) <= 50 * SLOW
+    assert p95(costs.live_keys) <= 50 * SLOW
+
+
+def test_a_picture_behind_a_slow_reader_is_no_older(costs: Costs) -> None:
+    assert costs.live.behind <= 0.5
+    assert costs.behind <= 0.5 * 2
+
+
+def test_a_link_keeps_what_it_cannot_carry_yet() -> None:
+    assert most_behind([(0.0, LINK), (0.5, LINK // 2)]) == pytest.approx(1.0)
+    assert most_behind([(0.0, LINK // 4), (2.0, LINK // 8)]) == pytest.approx(0.25)
