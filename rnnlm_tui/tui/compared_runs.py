@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class ComparedRuns:
     """Follows the wanted runs; every method but `want` and `look_at` belongs to the watching thread."""
 
-    def __init__(self, services: Services, show: Callable[[tuple[RunSnapshot, ...]], None], complain: Callable[[str, RnnlmError | OSError], None]) -> None:
+    def __init__(self, services: Services, show: Callable[[tuple[RunSnapshot, ...]], object], complain: Callable[[str, RnnlmError | OSError], None]) -> None:
         self._services = services
         self._show = show
         self._complain = complain
