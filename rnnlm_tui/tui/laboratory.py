@@ -19,7 +19,7 @@ from rnnlm_tui.tui.alerting import Alerting
 from rnnlm_tui.tui.messages import Notice
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.services import Services
-from rnnlm_tui.tui.threads import to_thread
+from rnnlm_tui.tui.threads import last_words, to_thread
 from rnnlm_tui.tui.watch import Watcher
 from rnnlm_tui.tui.widgets.chart import MarksStyle
 from rnnlm_tui.tui.widgets.content import plain
@@ -63,13 +63,13 @@ class LaboratoryApp(App[int]):
         self.compared: tuple[RunSnapshot, ...] = ()
         self.machine: MachineFacts | None = None
         self.readings = Readings()
-        kept = recalled_draft(self.settings.get("draft"))
-        self.draft: RunConfig | None = kept[0].nearest_config() if kept is not None else None
         self.selected_checkpoint: str | None = None
         self.sampler: SamplerClient | None = None
         self.ascii_only = ascii_only
         self.services = services or Services()
         self.settings: dict[str, object] = settings if settings is not None else {}
+        kept = recalled_draft(self.settings.get("draft"))
+        self.draft: RunConfig | None = kept[0].nearest_config() if kept is not None else None
         self.marks = Marks.recalled(self.settings.get("marked"))
         self.waiting_notice: Notice | None = None
         self.prefer_living = False
@@ -298,6 +298,11 @@ class LaboratoryApp(App[int]):
             return
         self._keeping, self._keep_again = True, False
         self.in_thread(partial(remembered.keep, dict(self.settings)), self._kept, self._not_kept)
+
+    def keep_what_is_left(self) -> None:
+        """After the app was left: settings that have changed while they were being written down. A disk that does not answer gets no more time than other work."""
+        if self._keep_again:
+            last_words(partial(remembered.keep, dict(self.settings)))
 
     def _kept(self, _nothing: None) -> None:
         """What was changed while it was being written down is next."""

@@ -17,14 +17,15 @@ from rnnlm_tui.contract.presets import DEMO, PRESET_SUMMARIES, PRESETS
 from rnnlm_tui.errors import ConfigError, InputError, RnnlmError
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.screens.choose import ChooseScreen
+from rnnlm_tui.tui.screens.confirm import ConfirmScreen
 from rnnlm_tui.tui.screens.draft_check import DraftCheck, look_up
-from rnnlm_tui.tui.screens.form_keys import FormKeys
+from rnnlm_tui.tui.screens.edited_draft import EditedDraft
 from rnnlm_tui.tui.sizes import WIDE_FROM
 from rnnlm_tui.tui.threads import to_thread
 from rnnlm_tui.tui.widgets.content import from_outside, plain
 from rnnlm_tui.tui.widgets.estimate_panel import TITLES, EstimatePanel, room_of
 from rnnlm_tui.tui.widgets.form import ConfigForm
-from rnnlm_tui.tui.widgets.form_draft import Draft, counted, draft_of, field_of
+from rnnlm_tui.tui.widgets.form_draft import Draft, counted, field_of
 from rnnlm_tui.tui.widgets.form_fields import section_title
 from rnnlm_tui.tui.widgets.form_sections import SectionList, form_legend
 from rnnlm_tui.tui.widgets.palette import BRIGHT, DIM, TEXT
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
 
-class ConfigScreen(FormKeys):
+class ConfigScreen(EditedDraft):
     """Edits the draft, starts it, saves it; a run that exists is shown and can be the start of a new one."""
 
     PANE = "config"
@@ -56,11 +57,6 @@ class ConfigScreen(FormKeys):
 
     def __init__(self) -> None:
         super().__init__()
-        self._editing: Draft | None = None
-        """The draft being edited; None while a run's frozen config shows."""
-        self._given: RunConfig | None = None
-        """What the app's draft was when this screen last took or gave it."""
-        self._name = ""
         self._check = DraftCheck()
 
     def compose_body(self) -> ComposeResult:
@@ -72,11 +68,6 @@ class ConfigScreen(FormKeys):
             yield EstimatePanel(id="gives")
 
     # what shows
-
-    @property
-    def locked(self) -> bool:
-        """Whether a run's frozen config shows."""
-        return self._editing is None
 
     @property
     def shown(self) -> Draft | None:
@@ -110,7 +101,7 @@ class ConfigScreen(FormKeys):
         draft = self._editing
         if draft is None:
             return super().identity(width)
-        name = from_outside(self._name or "new run").stylize(f"bold {BRIGHT}")
+        name = from_outside(self._run_name or "new run").stylize(f"bold {BRIGHT}")
         line = Content.assemble(name, (" ○ ", DIM), ("draft, not started", TEXT))
         more = Content.assemble(line, ("   preset ", DIM), (plain(draft.base.preset, limit=24), TEXT))
         return more if more.cell_length <= width and self.has_class("-wide") else line
@@ -127,31 +118,6 @@ class ConfigScreen(FormKeys):
     @property
     def _run_status(self) -> str:
         return self.snapshot.summary.status if self.snapshot is not None else ""
-
-    def _take_up(self) -> None:
-        """Whether there is a draft to edit: the app's, or a new one where no run is open."""
-        given = self.lab.draft
-        if given is None and self.lab.run_directory is None:
-            given = self.lab.draft = DEMO
-        if given is None:
-            self._editing = self._given = None
-        elif given is not self._given or self._editing is None:
-            self._begin(draft_of(given))
-
-    def _begin(self, draft: Draft) -> None:
-        self._editing = draft
-        self._give()
-        self._name = ""
-        self.lab.in_thread(self.lab.services.suggest_name, self._named)
-
-    def _named(self, name: str) -> None:
-        self._name = name
-        self.refresh_frame()
-
-    def _give(self) -> None:
-        """The app keeps the draft's nearest valid config, for the other panes and for coming back."""
-        if self._editing is not None:
-            self._given = self.lab.draft = self._editing.nearest_config()
 
     def _show(self) -> None:
         draft = self.shown
@@ -219,18 +185,27 @@ class ConfigScreen(FormKeys):
         """Start again from a preset."""
         draft = self._editing
         changes = len(draft.changes) if draft is not None else 0
-        note = f"{counted(changes, 'change')} will be dropped" if changes else ""
+        lost = counted(changes, "change")
 
         def chosen(name: str | None) -> None:
-            if name:
+            if not name:
+                return
+            if changes:
+                question = ConfirmScreen(f"Drop {lost}?", f"The preset {name} takes their place.", "They can't be taken back.", "keep them", "drop them")
+                self.app.push_screen(question, partial(begin, name))
+            else:
+                begin(name, True)
+
+        def begin(name: str, agreed: bool | None) -> None:
+            if agreed:
                 self._editing = Draft(PRESETS[name], f"preset {name}")
                 self._give()
-                if not self._name:
+                if not self._run_name:
                     self.lab.in_thread(self.lab.services.suggest_name, self._named)
                 self._show()
 
         current = draft.base.preset if draft is not None else ""
-        self.app.push_screen(ChooseScreen("Preset", [(name, PRESET_SUMMARIES.get(name, "")) for name in PRESETS], current, note), chosen)
+        self.app.push_screen(ChooseScreen("Preset", [(name, PRESET_SUMMARIES.get(name, "")) for name in PRESETS], current), chosen)
 
     def action_new_from_run(self) -> None:
         """A draft of the shown run's config."""
@@ -245,7 +220,7 @@ class ConfigScreen(FormKeys):
         """Create the run without starting it."""
         config = self._ready()
         if config is not None:
-            self.lab.in_thread(partial(self.lab.services.create, config, self._name or None), self._saved)
+            self.lab.in_thread(partial(self.lab.services.create, config, self._run_name or None), self._saved)
 
     def _saved(self, run: object) -> None:
         from rnnlm_tui.store.run_directory import RunDirectory
@@ -265,7 +240,7 @@ class ConfigScreen(FormKeys):
         config = self._ready()
         if config is not None:
             self._check.forget_refusal()
-            self.lab.start_run(config, self._name or None, partial(self._refuse, config))
+            self.lab.start_run(config, self._run_name or None, partial(self._refuse, config))
 
     def _refuse(self, config: RunConfig, error: InputError) -> None:
         """No run was created: say why beside the field that it is about."""

@@ -91,6 +91,12 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         for path, state in self._states(facts or {}).items():
             self.row(path).show(state)
 
+    def on_resize(self) -> None:
+        """The field that has the focus stays in sight, its editor too."""
+        row = self.current
+        if row is not None:
+            self.call_after_refresh(row.scroll_visible, animate=False)
+
     def set_wide(self, wide: bool) -> None:
         """All sections in one column, or one at a time."""
         self.set_class(wide, "-wide")

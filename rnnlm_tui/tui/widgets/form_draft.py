@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.presets import PRESETS
-from rnnlm_tui.contract.validation import merge, parse_config
+from rnnlm_tui.contract.validation import config_to_raw, merge, parse_config
 from rnnlm_tui.errors import ConfigError, Problem
 from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, FormField, read_value, value_at
 
@@ -114,6 +114,32 @@ def _same(value: object, base: object) -> bool:
     if isinstance(value, bool) != isinstance(base, bool):
         return False
     return value == base
+
+
+def kept_draft(draft: Draft, name: str) -> dict[str, object] | None:
+    """A draft and the name that its run is to have, as JSON values for the next start; None where nothing was changed in it."""
+    if not draft.changes:
+        return None
+    return {"name": name, "base_name": draft.base_name, "base": config_to_raw(draft.base), "changes": dict(draft.changes)}
+
+
+def recalled_draft(kept: object) -> tuple[Draft, str] | None:
+    """The draft and its name from what was kept; None where that is damaged, or of another version's fields."""
+    match kept:
+        case {"name": str() as name, "base_name": str() as base_name, "base": dict() as base, "changes": dict() as changes}:
+            paths = {form_field.path for form_field in FORM_FIELDS}
+            try:
+                draft = Draft(parse_config(base), base_name, {path: value for path, value in changes.items() if path in paths and _is_raw(value)})
+                draft.nearest_config()
+            except ConfigError:
+                return None
+            return (draft, name) if draft.changes else None
+    return None
+
+
+def _is_raw(value: object) -> bool:
+    """Whether a field's value can be this, right or wrong."""
+    return value is None or isinstance(value, (bool, int, float, str)) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
 
 
 def draft_of(config: RunConfig) -> Draft:

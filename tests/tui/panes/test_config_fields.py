@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from textual.events import Key, Paste
 
 from rnnlm_tui.contract.presets import DEMO
@@ -101,3 +102,12 @@ async def test_resizing_between_narrow_and_wide_keeps_field_and_text() -> None:
         row = pane(app).form.current
         assert row is not None
         assert row.field.path == "optimizer.eps"
+
+
+@pytest.mark.parametrize("size", [(80, 16), (60, 15), (120, 18)])
+async def test_after_another_size_the_field_that_is_edited_stands_in_sight(size: tuple[int, int]) -> None:
+    async with opened(FakeServices(), "config", run=None, size=(120, 60)) as (app, pilot):
+        await go(pilot, "sampling.seed")
+        await pilot.press("enter", *"271828")
+        await pilot.resize_terminal(*size)
+        await until(pilot, lambda: "271828" in screen_text(app))

@@ -77,14 +77,27 @@ async def test_all_problems_are_counted_and_g_goes_from_one_to_the_next() -> Non
         await until(pilot, lambda: pane(app).form.section == "model")
 
 
-async def test_a_preset_replaces_the_draft_and_says_what_is_dropped() -> None:
+async def test_a_preset_asks_before_it_drops_changes_and_keeps_them_by_default() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await write(pilot, "training.seed", "43")
         await pilot.press("P")
-        await until_shown(pilot, "1 change will be dropped", *(f"{name}  " for name in PRESETS), *PRESET_SUMMARIES.values())
+        await until_shown(pilot, *(f"{name}  " for name in PRESETS), *PRESET_SUMMARIES.values())
         await pilot.press(*["down"] * list(PRESETS).index("elman"), "enter")
+        await until_shown(pilot, "Drop 1 change?")
+        await pilot.press("enter")
+        assert app.draft is not None
+        assert app.draft.training.seed == 43
+        await pilot.press("P", *["down"] * list(PRESETS).index("elman"), "enter")
+        await until_shown(pilot, "Drop 1 change?")
+        await pilot.press("D")
         await until(pilot, lambda: app.draft == PRESETS["elman"])
         await until_shown(pilot, "preset elman")
+
+
+async def test_a_preset_takes_an_untouched_draft_at_once() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await pilot.press("P", *["down"] * list(PRESETS).index("elman"), "enter")
+        await until(pilot, lambda: app.draft == PRESETS["elman"])
 
 
 async def test_the_parameter_count_follows_what_is_written() -> None:

@@ -1,0 +1,66 @@
+"""A config that was changed and not started is there again at the next start, what is wrong in it included."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rnnlm_tui.contract.presets import DEMO, PRESETS
+from rnnlm_tui.contract.validation import config_to_raw
+from rnnlm_tui.tui import remembered
+from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.widgets.form_draft import Draft, kept_draft, recalled_draft
+from tests.tui.panes.fakes import FakeServices, make_snapshot
+from tests.tui.panes.filling import pane, write
+from tests.tui.panes.seeing import opened, until, until_shown
+
+
+def test_a_draft_comes_back_as_it_was_kept_through_json() -> None:
+    draft = (
+        Draft(PRESETS["elman"], "preset elman").with_value("training.seed", 43).with_value("model.dropout", 1.5).with_value("evaluation.prompts", ["a", "b"])
+    )
+    assert recalled_draft(json.loads(json.dumps(kept_draft(draft, "calm-badger")))) == (draft, "calm-badger")
+
+
+def test_an_untouched_draft_is_not_kept() -> None:
+    assert kept_draft(Draft(DEMO, "preset demo"), "calm-badger") is None
+
+
+BASE = config_to_raw(DEMO)
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        None, [], "draft", {}, {"name": 3, "base_name": "x", "base": BASE, "changes": {"training.seed": 1}},
+        {"name": "x", "base_name": "x", "base": {"training": 7}, "changes": {"training.seed": 1}},
+        {"name": "x", "base_name": "x", "base": BASE, "changes": {"training.seed": {"a": 1}, "no.such": 2}},
+    ],
+)  # fmt: skip
+def test_a_damaged_draft_is_none(kept: object) -> None:
+    assert recalled_draft(kept) is None
+
+
+async def test_the_changed_form_is_there_again_when_the_app_starts_anew(home: object) -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await write(pilot, "training.seed", "43")
+        await write(pilot, "model.dropout", "1.5")
+        await until(pilot, lambda: bool(pane(app)._run_name))
+        name = pane(app)._run_name
+        settings = dict(app.settings)
+    assert remembered.last_place({**settings, "run": "", "pane": "config"}) == (None, "config")
+    app = RnnlmApp(None, "config", services=FakeServices(), settings=settings)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until_shown(pilot, f"{name} ○ draft, not started", "✗ 1 problem")
+        assert pane(app).form.draft.changes == {"training.seed": 43, "model.dropout": 1.5}
+
+
+async def test_a_draft_that_was_started_is_not_kept(home: object) -> None:
+    services = FakeServices(make_snapshot())
+    async with opened(services, "config", run=None) as (app, pilot):
+        await write(pilot, "training.seed", "43")
+        assert app.settings["draft"] is not None
+        await pilot.press("f5")
+        await until(pilot, lambda: app.current_mode == "train")
+        assert app.settings["draft"] is None
