@@ -331,4 +331,5 @@ def run_app(
     app.prefer_living = recalled and place == "runs"
     code = app.run(mouse=mouse)
     threads.wait_for_threads()
+    app.keep_what_is_left()
     return code if code is not None else app.return_code or 0

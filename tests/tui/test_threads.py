@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.errors import WorkerError
-from rnnlm_tui.tui.threads import to_thread, wait_for_threads
+from rnnlm_tui.tui.threads import last_words, to_thread, wait_for_threads
 
 ENDLESS_WORK = """
 import asyncio, threading
@@ -63,3 +63,10 @@ def test_what_is_being_written_is_waited_for(tmp_path: Path) -> None:
 
 def test_nothing_is_waited_for_where_nothing_is_done() -> None:
     wait_for_threads(60)
+
+
+def test_last_words_are_waited_for_and_may_fail() -> None:
+    said: list[str] = []
+    last_words(lambda: said.append("kept"), 60)
+    assert said == ["kept"]
+    last_words(lambda: refuse("full"), 60)

@@ -22,7 +22,7 @@ from rnnlm_tui.store.locks import RunLock
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.supervisor.monitor import RunMonitor
-from rnnlm_tui.tui import remembered
+from rnnlm_tui.tui import remembered, threads
 from rnnlm_tui.tui.crash import keep_traceback, sentence
 from rnnlm_tui.tui.messages import MachineSeen, Noticed, RunsChanged, SnapshotChanged
 from rnnlm_tui.tui.run_list import RunList
@@ -213,3 +213,27 @@ def test_a_failure_of_the_app_is_two_lines_and_a_traceback_in_a_file(home: Path)
 def test_the_app_reaches_neither_torch_nor_numpy() -> None:
     code = "import rnnlm_tui.tui.app, sys; print(sorted({'torch', 'numpy', 'transformers', 'tokenizers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+async def test_what_changes_while_it_is_written_down_is_written_next_and_at_the_latest_after_leaving(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = threading.Event()
+    disk.set()
+    written: list[object] = []
+
+    def keep(settings: dict[str, object]) -> None:
+        assert disk.wait(20)
+        written.append(settings.get("smoothing"))
+
+    monkeypatch.setattr(remembered, "keep", keep)
+    async with running_app() as (app, pilot):
+        disk.clear()
+        await pilot.press("0", "plus", "plus", "plus")
+        disk.set()
+        await until(pilot, lambda: written and written[-1] == 0.99)
+        assert len(written) == 2, "not a file for each key"
+        disk.clear()
+        await pilot.press("minus", "minus")
+    disk.set()
+    threads.wait_for_threads(20)
+    app.keep_what_is_left()
+    assert written[-1] == 0.6
