@@ -304,11 +304,6 @@ class LaboratoryApp(App[int]):
         if self._keep_again:
             last_words(partial(remembered.keep, dict(self.settings)))
 
-    def keep_what_is_left(self) -> None:
-        """After the app was left: settings that have changed while they were being written down. A disk that does not answer gets no more time than other work."""
-        if self._keep_again:
-            last_words(partial(remembered.keep, dict(self.settings)))
-
     def _kept(self, _nothing: None) -> None:
         """What was changed while it was being written down is next."""
         self._keeping = False

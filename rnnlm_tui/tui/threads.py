@@ -13,8 +13,6 @@ from typing import ParamSpec, TypeVar
 
 from rnnlm_tui.errors import RnnlmError
 
-from rnnlm_tui.errors import RnnlmError
-
 ResultT = TypeVar("ResultT")
 ArgumentsT = ParamSpec("ArgumentsT")
 
@@ -54,19 +52,6 @@ def wait_for_threads(seconds: float = LEAVE_SECONDS) -> None:
     deadline = monotonic() + seconds
     for thread in [one for one in threading.enumerate() if one.name == NAME]:
         thread.join(max(0.0, deadline - monotonic()))
-
-
-def last_words(work: Callable[[], object], seconds: float = LEAVE_SECONDS) -> None:
-    """Do this in a thread and wait for it, for so long at most and only where no other is still at work; what can't be done is let be, for there is no screen left to say so on."""
-    if any(one.name == NAME for one in threading.enumerate()):
-        return
-
-    def run() -> None:
-        with suppress(RnnlmError, OSError):
-            work()
-
-    threading.Thread(target=run, name=NAME, daemon=True).start()
-    wait_for_threads(seconds)
 
 
 def last_words(work: Callable[[], object], seconds: float = LEAVE_SECONDS) -> None:
