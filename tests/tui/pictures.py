@@ -22,6 +22,7 @@ INKS: dict[str, tuple[str, str]] = {
     palette.FAINT: ("i", "faint"), palette.GREY: ("o", "grey"), palette.BORDER: ("b", "border"), palette.FOCUS: ("f", "focus, train"), palette.RAW: ("n", "raw"),
     palette.VALIDATION: ("v", "validation"), palette.THIRD: ("p", "third"), palette.BASELINE: ("a", "baseline"), palette.GOOD: ("g", "good"),
     palette.WARN: ("y", "warn"), palette.BAD: ("r", "bad"), palette.BACKGROUND: ("k", "background"),
+    **dict(zip(palette.MARK_COLOURS[5:], (("s", "sixth run"), ("h", "seventh run"), ("j", "eighth run")), strict=True)),
 }  # fmt: skip
 """Colour of a sign → its letter and its name; a bold sign has the capital."""
 BAND = "m"
@@ -129,7 +130,7 @@ def _grounds(row: Sequence[tuple[str, Style | None]]) -> Iterable[tuple[str, str
 
 
 def _assert_is(path: Path, lines: list[str]) -> None:
-    if os.environ.get("RNNLM_TUI_REWRITE") == "1":
+    if os.environ.get("RNNLM_TUI_REWRITE") == "1" or os.environ.get("UPDATE_SNAPSHOTS"):
         path.parent.mkdir(exist_ok=True)
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     assert lines == path.read_text(encoding="utf-8").splitlines()

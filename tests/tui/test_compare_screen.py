@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from array import array
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
 
 from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.contract.validation import merge, parse_config
+from rnnlm_tui.store.series import Band
+from rnnlm_tui.supervisor.monitor import RunSnapshot
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.compared_runs import ComparedRuns
 from rnnlm_tui.tui.screens.compare import CompareScreen
@@ -18,13 +23,25 @@ from rnnlm_tui.tui.widgets.axes import AXES
 from rnnlm_tui.tui.widgets.compare_data import COMPARED_CHARTS, ComparedRun
 from rnnlm_tui.tui.widgets.marks import Marks
 from tests.tui.fakes import FakeServices, make_snapshot
+from tests.tui.pictures import SIZES, assert_ascii_picture, assert_picture
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 
 GRU = parse_config(merge(DEMO, {"model.cell_type": "gru", "optimizer.learning_rate": 1e-3}))
 
 
 def two_runs() -> FakeServices:
-    return with_runs(make_snapshot(), make_snapshot("finished", 4_754, name="brisk-heron", config=GRU))
+    return with_runs(make_snapshot(), better(make_snapshot("finished", 4_754, name="brisk-heron", config=GRU), 0.06))
+
+
+def better(snapshot: RunSnapshot, by: float) -> RunSnapshot:
+    """The same run with losses that are lower by so many nats."""
+    evaluations = tuple(replace(row, loss=row.loss - by) for row in snapshot.evaluations)
+    band = snapshot.series.columns["loss"]
+    lower = Band(*(array("d", (value - by for value in part)) for part in (band.low, band.high, band.mean)))
+    judged = snapshot.summary.evaluation
+    figures = judged.model_copy(update={name: getattr(judged, name) * math.exp(-by) for name in ("perplexity", "best_perplexity")})
+    summary = snapshot.summary.model_copy(update={"evaluation": figures, "validation": figures})
+    return replace(snapshot, evaluations=evaluations, summary=summary, series=replace(snapshot.series, columns={**snapshot.series.columns, "loss": lower}))
 
 
 @asynccontextmanager
@@ -120,6 +137,8 @@ async def test_the_cursor_shows_every_run_at_its_step_and_esc_goes_back_in_stage
     async with comparing(two_runs(), "plain-otter", "brisk-heron") as (app, pilot):
         await pilot.press("home", "right", "right")
         await until(pilot, lambda: "A 805 @100" in lines_of(app)[2] and " 138 " in lines_of(app)[14])
+        await until(pilot, lambda: "at 138  best ppl" in text_of(app))
+        assert next(line for line in lines_of(app) if "A ● plain-otter" in line).split()[4:6] == ["805", "55.3"]
         await pilot.press("z")
         await until(pilot, lambda: "best ppl" not in text_of(app))
         await pilot.press("escape")
@@ -230,3 +249,37 @@ async def test_dots_become_blocks_and_stay_so() -> None:
                 await app.run_action("app.next_marks")
                 settings = {key: value for key, value in app.settings.items() if key in ("marked", "dots")}
             await until(pilot, lambda app=app: blocks & set(text_of(app)) and not dots & set(text_of(app)))  # type: ignore[misc]
+
+
+def eight_runs() -> FakeServices:
+    names = ("plain-otter", "brisk-heron", "dusty-lynx", "quiet-marten", "amber-vole", "stern-crane", "salty-wren", "calm-badger")
+    configs = [parse_config(merge(DEMO, {"model.hidden_size": size, "model.embedding_dim": size})) for size in range(96, 352, 32)]
+    runs = [
+        better(make_snapshot("finished", 4_754 - 300 * at, name=name, config=config), 0.04 * at)
+        for at, (name, config) in enumerate(zip(names, configs, strict=True))
+    ]
+    return with_runs(*runs)
+
+
+PICTURES = Path(__file__).parent / "snapshots"
+STATES: dict[str, tuple[Callable[[], FakeServices], tuple[str, ...]]] = {
+    "compare-eight": (eight_runs, ()),
+    "compare-cursor": (two_runs, ("tab", "home", *["shift+right"] * 2)),
+}
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("signs", ["", "-ascii"])
+@pytest.mark.parametrize("name", STATES)
+async def test_the_screen_is_as_in_its_picture(name: str, signs: str, size: tuple[int, int]) -> None:
+    make, keys = STATES[name]
+    services = make()
+    async with comparing(services, *services.snapshots, size=size, ascii_only=bool(signs)) as (app, pilot):
+        await until(pilot, lambda: "best ppl" in text_of(app))
+        await pilot.press(*keys)
+        await pilot.pause()
+        path = PICTURES / f"{name}-{size[0]}x{size[1]}{signs}.txt"
+        if signs:
+            assert_ascii_picture(app, path)
+        else:
+            assert_picture(app, path)

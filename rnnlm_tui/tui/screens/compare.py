@@ -15,6 +15,7 @@ from rnnlm_tui.tui.screens.charted import ChartedScreen
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.axes import AXES, Axis
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
+from rnnlm_tui.tui.widgets.chart.ticks import x_at
 from rnnlm_tui.tui.widgets.compare_data import COMPARED_CHARTS, Compared, ComparedRun, compared, comparison, place_of_step, shown_steps, span, step_of
 from rnnlm_tui.tui.widgets.compare_layout import compare_arrangement
 from rnnlm_tui.tui.widgets.compare_tables import ComparedRunsPanel
@@ -66,6 +67,7 @@ class CompareScreen(ChartedScreen):
         axis = cast(Axis, self.view.axis)
         empty = ChartData("", (), note="space on the runs marks them, = compares them")
         self.show_charts({name: data(runs, axis) if runs else empty for name, data in COMPARED_CHARTS.items() if name in places})
+        self.cursor_changed()
 
     def _places(self, size: Size) -> Places:
         lines = self.query_one(ComparedRunsPanel).lines if self.is_ready else 0
@@ -106,6 +108,12 @@ class CompareScreen(ChartedScreen):
         """Have finer figures read for what shows."""
         part = self.chart(self.chosen).part
         self.lab.look_at_compared({} if part is None else shown_steps(self._runs(), cast(Axis, self.view.axis), part))
+
+    def cursor_changed(self) -> None:
+        """The legend has no room for many runs: the table tells all their values."""
+        chart = self.chart(self.chosen)
+        head = "" if self.cursor is None else f"at {x_at(self.cursor, chart.data.x_format)}"
+        self.query_one(ComparedRunsPanel).show_at(head, chart.values if head else [])
 
     def view_key(self) -> str:
         return "=compare"  # no run can have this name

@@ -87,6 +87,7 @@ class ComparedRunsPanel(Panel):
         super().__init__(title="Runs", id=id)
         self._runs: Compared = ()
         self._comparison: Comparison | None = None
+        self._at: Column | None = None
         self._top = 0
         self._rows: list[Content] = []
 
@@ -102,6 +103,13 @@ class ComparedRunsPanel(Panel):
         self._runs, self._comparison = runs, comparison
         self._begin_at(self._top)
         self.redraw()
+
+    def show_at(self, head: str, values: Sequence[str]) -> None:
+        """A first column with the runs' values at the cursor; an empty head: there is none."""
+        at = Column(head, [Content.styled(value, palette.BRIGHT) for value in values]) if head and len(values) == len(self._runs) else None
+        if at != self._at:
+            self._at = at
+            self.redraw()
 
     def scroll_lines(self, by: int) -> None:
         """Further down, or up where negative."""
@@ -148,7 +156,8 @@ class ComparedRunsPanel(Panel):
     def _figures(self, comparison: Comparison, width: int) -> list[Content]:
         longest = max(len(run.snapshot.summary.run) for run in self._runs)
         name = min(max(LEAST_NAME, longest), MOST_NAME, max(LEAST_NAME, width - ROOM_OF_FIGURES))
-        columns = figure_columns(comparison, width - name - 4)
+        first = [self._at] if self._at is not None and len(self._at.cells) == len(self._runs) else []
+        columns = [*first, *figure_columns(comparison, width - name - 4 - sum(column.width + GAP for column in first))]
         head = Content.styled(" " * (name + 4) + "".join(" " * (GAP + column.width - len(column.head)) + column.head for column in columns), palette.DIM)
         return [head, *(self._figure_line(run, name, [(column.width, column.cells[index]) for column in columns]) for index, run in enumerate(self._runs))]
 

@@ -14,7 +14,7 @@ from rnnlm_tui.tui.widgets.chart.data import ChartData, MarksStyle
 from rnnlm_tui.tui.widgets.chart.picture import Look, Memory, Plot, column_of
 from rnnlm_tui.tui.widgets.chart.plot import draw
 from rnnlm_tui.tui.widgets.chart.raster import GRID
-from rnnlm_tui.tui.widgets.chart.readout import legends
+from rnnlm_tui.tui.widgets.chart.readout import legends, value_of
 from rnnlm_tui.tui.widgets.chart.ticks import x_at, x_ticks
 from rnnlm_tui.tui.widgets.chart.window import Window
 from rnnlm_tui.tui.widgets.palette import BACKGROUND, BRIGHT, DIM, ink
@@ -138,6 +138,12 @@ class Chart(Panel):
         """How much of x one cell shows."""
         start, end = self.window
         return (end - start) / self._cells
+
+    @property
+    def values(self) -> list[str]:
+        """What the legend says of each series, were there room for all: its newest value, or that at the cursor. Empty before it was drawn."""
+        look = self._look
+        return [] if look is None else [value_of(self.data, look, self._plot, index)[0] for index in range(len(self.data.series))]
 
     # Drawing
 

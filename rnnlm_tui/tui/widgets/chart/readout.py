@@ -61,11 +61,11 @@ def written(series: ChartSeries, value: float | None) -> str:
 
 
 def _head(data: ChartData, look: Look) -> list[Content]:
-    """`at step 2,140  raw 72.6`."""
+    """`at step 2,140  raw 72.6`; of several runs no one's raw value."""
     if look.cursor is None:
         return []
     parts = [Content.assemble((f"at {data.x_label} ", DIM), (x_at(look.cursor, data.x_format), f"bold {BRIGHT}"))]
-    for series in data.series:
+    for series in data.series[: 0 if data.series[0].marker else None]:
         at = nearest(series, look.cursor) if series.smooth else None
         if at is not None:
             parts.append(Content.assemble(("raw ", DIM), (written(series, series.mean[at]), TEXT)))
@@ -76,7 +76,7 @@ def _head(data: ChartData, look: Look) -> list[Content]:
 def _entry(data: ChartData, look: Look, plot: Plot, index: int, *, named: bool) -> Content:
     """`━ val 58.1 ★`; the value alone where a chart has one curve without a name."""
     series = data.series[index]
-    value, place = _value(data, look, plot, index)
+    value, place = value_of(data, look, plot, index)
     alone = len(data.series) == 1 and not series.name and not any(line.label for line in data.baselines)
     parts = [] if alone else [(series_marker(series, index, look) or "━", series.colour)]
     if named and series.name and series.name != series.marker:
@@ -98,7 +98,7 @@ def _guide(data: ChartData, look: Look, guide: ChartSeries, dots: str, *, placed
     return Content.styled(f"{dots} {guide.name} {value}{place}", DIM)
 
 
-def _value(data: ChartData, look: Look, plot: Plot, index: int) -> tuple[str, str]:
+def value_of(data: ChartData, look: Look, plot: Plot, index: int) -> tuple[str, str]:
     """The value and, where its point lies elsewhere than the cursor, its x as `@2,100`."""
     series = data.series[index]
     if look.cursor is None:
