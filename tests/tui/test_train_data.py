@@ -10,7 +10,7 @@ import pytest
 
 from rnnlm_tui.contract.metrics import EvaluationRow
 from rnnlm_tui.contract.presets import BOOK, ELMAN
-from rnnlm_tui.contract.status import BaselineFigures, SourceFigures
+from rnnlm_tui.contract.status import BaselineFigures, PreparingFigures, SourceFigures
 from rnnlm_tui.store.series import Band, SeriesTable, empty_table
 from rnnlm_tui.tui.widgets import axes, palette, train_data
 from rnnlm_tui.tui.widgets.axes import AXES, Axis
@@ -24,6 +24,15 @@ def test_perplexity_is_the_exponential_of_the_mean_loss() -> None:
     assert data.series[0].mean[100] == pytest.approx(math.exp(snapshot.series.columns["loss"].mean[100]))
     assert data.series[1].name == "val"
     assert data.x_end == 4_754
+
+
+@pytest.mark.parametrize(
+    ("phase", "note"),
+    [("encoding", "when the corpus is ready"), ("building", "when the model is built"), ("rehearsing", "after the rehearsal of the largest"), ("evaluating", "after the rehearsal of an evaluation")],
+)  # fmt: skip
+def test_an_empty_chart_says_what_the_first_steps_wait_for(phase: str, note: str) -> None:
+    snapshot = make_snapshot("preparing", 0, preparing=PreparingFigures(phase=phase, done=0, total=0))
+    assert train_data.loss_data(snapshot, "step").note == f"the first steps come {note}"
 
 
 def test_gaps_and_overflows_stay_what_they_are() -> None:

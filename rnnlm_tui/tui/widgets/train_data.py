@@ -240,7 +240,20 @@ def chart_data(
         x_label=AXIS_LABELS[axis],
         log_y=log,
         y_from_zero=from_zero,
-        note="the first steps come when the corpus is ready" if snapshot.summary.status == "preparing" else "",
+        note=_what_will_come(snapshot),
         x_format=AXIS_FORMATS[axis],
         y_unit=y_unit,
     )
+
+
+def _what_will_come(snapshot: RunSnapshot) -> str:
+    """Under an empty chart: what the first steps wait for."""
+    if snapshot.summary.status != "preparing":
+        return ""
+    preparing = snapshot.summary.preparing
+    waits: dict[str, str] = {
+        "building": "when the model is built",
+        "rehearsing": "after the rehearsal of the largest",
+        "evaluating": "after the rehearsal of an evaluation",
+    }
+    return f"the first steps come {waits.get(preparing.phase if preparing else '', 'when the corpus is ready')}"
