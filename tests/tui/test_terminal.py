@@ -114,7 +114,7 @@ def test_the_screen_is_the_same_after_narrow_updates_as_after_a_whole_repaint(lo
         opened.wait_for("Perplexity, log", DEADLINE)
         opened.send("x")
         opened.wait_for("tokens ─╯", DEADLINE)
-        opened.send("xxx")
+        opened.send("xxxx")
         opened.wait_for("step ─╯", DEADLINE)
         opened.wait_until_still()
         narrow = list(opened.screen.display)
