@@ -13,7 +13,7 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.widgets.frame import FooterLine
 from tests.terminal import Terminal
 from tests.tui.fakes import FakeServices, make_snapshot
-from tests.tui.support import lines_of, running_app, until, with_runs
+from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 
 DEADLINE = 60.0
 PROGRAM = """
@@ -110,9 +110,12 @@ async def test_alerts_to_the_terminal_are_turned_off_and_on_and_that_is_kept(mon
     services = with_runs(make_snapshot())
     async with running_app(services, pane="train") as (app, pilot):
         app.app_focus = False
-        app.action_alerts()
-        assert app.settings["alerts"] is False
+        await pilot.press("ctrl+p", *"alerts")
+        await until(pilot, lambda: "Alerts: on or off" in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: app.settings.get("alerts") is False)
         await until(pilot, lambda: "the terminal is not called" in lines_of(app)[-1])
+        app.app_focus = False  # a key says that somebody is there
         become(services, "failed")
         await until(pilot, lambda: "failed" in lines_of(app)[0])
         assert called == []
