@@ -76,7 +76,7 @@ async def test_history_is_as_in_its_picture(signs: str, size: tuple[int, int]) -
         await opened(app, pilot)
         await pilot.press("left")
         await until(pilot, lambda: "2 of 3" in text_of(app) and "@1,000" in text_of(app))
-        path = Path(__file__).parent / "snapshots" / f"train-history-{size[0]}x{size[1]}{signs}.txt"
+        path = Path(__file__).parent / "snapshots" / f"train-history-earlier-{size[0]}x{size[1]}{signs}.txt"
         if signs:
             assert_ascii_picture(app, path)
         else:

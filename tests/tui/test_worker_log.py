@@ -115,7 +115,7 @@ async def test_log_is_as_in_its_picture(signs: str, size: tuple[int, int], tmp_p
     async with running_app(services_with(tmp_path / "worker.log", PRINTED), size=size, ascii_only=bool(signs)) as (app, pilot):
         await opened(app, pilot)
         await pilot.press("slash", *"capacity", "enter")
-        path = Path(__file__).parent / "snapshots" / f"train-log-{size[0]}x{size[1]}{signs}.txt"
+        path = Path(__file__).parent / "snapshots" / f"train-log-found-{size[0]}x{size[1]}{signs}.txt"
         if signs:
             assert_ascii_picture(app, path)
         else:
