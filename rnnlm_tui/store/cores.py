@@ -1,4 +1,4 @@
-"""How many cores a process may use, as its affinity and its container say."""
+"""How many cores a process may use, as its affinity and its container say, and how busy they are."""
 
 from __future__ import annotations
 
@@ -12,6 +12,17 @@ def usable_cores() -> int:
     with suppress(AttributeError):  # macOS has no affinity
         return min(len(os.sched_getaffinity(0)), _quota() or 1 << 20)
     return os.cpu_count() or 1
+
+
+def core_loads() -> list[float]:
+    """The load of each core that this process may run on since the call before, 0 to 1; of all cores where the kernel doesn't tell which it may."""
+    import psutil  # not for whoever only counts cores
+
+    percents = psutil.cpu_percent(percpu=True)
+    try:
+        return [percents[core] / 100 for core in os.sched_getaffinity(0)]
+    except (AttributeError, IndexError):  # macOS has no affinity; a container may list fewer cores than it numbers
+        return [percent / 100 for percent in percents]
 
 
 def _quota() -> int | None:

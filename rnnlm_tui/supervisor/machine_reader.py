@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import psutil
 
 from rnnlm_tui.contract.metrics import HardwareRow
-from rnnlm_tui.store.cores import usable_cores
+from rnnlm_tui.store.cores import core_loads, usable_cores
 from rnnlm_tui.store.free_space import free_bytes
 from rnnlm_tui.store.locations import home
 from rnnlm_tui.supervisor.gpu import GpuProbe, OtherCards
@@ -24,7 +23,7 @@ class MachineReader:
         self._cores = usable_cores()
         self._gpu = GpuProbe()
         self._others = OtherCards(self._gpu.place)
-        psutil.cpu_percent(percpu=True)  # loads are measured between two readings: this is the first one's beginning
+        core_loads()  # loads are measured between two readings: this is the first one's beginning
 
     def sample(self) -> HardwareRow:
         """One reading, with the load since the one before; nothing in it is a run's own.
@@ -36,7 +35,7 @@ class MachineReader:
         gpu = self._gpu.sample()
         return HardwareRow(
             time=time.time(),
-            cpu_percent=100 * min(sum(self._loads()), self._cores) / self._cores,
+            cpu_percent=100 * min(sum(core_loads()), self._cores) / self._cores,
             process_cpu_percent=0.0,
             memory_used=memory.total - memory.available,
             memory_total=memory.total,
@@ -54,11 +53,3 @@ class MachineReader:
     def close(self) -> None:
         """Let go of the driver."""
         self._gpu.close()
-
-    def _loads(self) -> list[float]:
-        """Of the processors that this process may run on, 0 to 1 each; of all where the kernel doesn't tell which."""
-        percents = psutil.cpu_percent(percpu=True)
-        try:
-            return [percents[core] / 100 for core in os.sched_getaffinity(0)]
-        except (AttributeError, IndexError):  # macOS has no affinity; a container may list fewer processors than it numbers
-            return [percent / 100 for percent in percents]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +9,7 @@ from typing import Protocol
 import psutil
 
 from rnnlm_tui.contract.metrics import HardwareRow
-from rnnlm_tui.store.cores import usable_cores
+from rnnlm_tui.store.cores import core_loads, usable_cores
 from rnnlm_tui.store.free_space import free_bytes
 from rnnlm_tui.supervisor.gpu import GpuReading, OtherCards
 
@@ -73,15 +72,7 @@ class HardwareProbe:
     def _cpu_loads(self) -> tuple[float, float]:
         """Busy part of the usable cores, and this process's, which has no children; percent."""
         own = self._process.cpu_percent() / 100
-        return usable_loads(own, self._allowed(psutil.cpu_percent(percpu=True)), self._cores)
-
-    def _allowed(self, percents: list[float]) -> list[float]:
-        """The loads of the cores that this process may run on, as parts; all of them where the kernel's numbers don't tell which."""
-        try:
-            chosen = [percents[core] / 100 for core in os.sched_getaffinity(0)]
-        except (AttributeError, IndexError):  # macOS has no affinity; a container may list fewer cores than it numbers
-            return [percent / 100 for percent in percents]
-        return chosen
+        return usable_loads(own, core_loads(), self._cores)
 
 
 def usable_loads(own: float, loads: list[float], cores: int) -> tuple[float, float]:
