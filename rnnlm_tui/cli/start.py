@@ -29,6 +29,7 @@ def open_app(
         TerminalError: no terminal, or one that is too small.
         InputError: `fps` that no screen can show, colours that there are not.
     """
+    import gc
     import os
 
     from rnnlm_tui.errors import InputError
@@ -40,8 +41,11 @@ def open_app(
         raise InputError(f"--theme is {theme}, must be {THEME}, {', '.join(COLOUR_NAMES[:-1])} or {COLOUR_NAMES[-1]}")
     if terminal_kind(os.environ).depth == "256":  # Textual counts 16 in many that have 256
         os.environ.setdefault("TEXTUAL_COLOR_SYSTEM", "256")
+    gc.disable()  # of what imports make nothing is garbage: to look for it takes a tenth of the start,
     from rnnlm_tui.tui.app import run_app
 
+    gc.freeze()  # and, each time, as long as a picture
+    gc.enable()
     raise typer.Exit(run_app(run, pane, ascii=ascii_only, fps=fps, mouse=mouse, colours=theme))
 
 
