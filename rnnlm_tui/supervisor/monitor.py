@@ -106,8 +106,12 @@ class RunMonitor:
         if known and self._looked_at == self._shown_steps:
             return None
         self._seen, self._shown_steps = seen, self._looked_at
-        with self._damage_told(), self._reader.one_look():
-            snapshot = replace(self._snapshot, detail=self._detail(self._snapshot.series)) if known and self._snapshot is not None else self._build(lock)
+        try:
+            with self._damage_told(), self._reader.one_look():
+                snapshot = replace(self._snapshot, detail=self._detail(self._snapshot.series)) if known and self._snapshot is not None else self._build(lock)
+        except StorageError:
+            self._seen = ()  # a disk or a lock that was in the way may be out of it at the next look
+            raise
         if snapshot == self._snapshot:
             return None
         self._snapshot = snapshot

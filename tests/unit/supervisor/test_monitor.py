@@ -17,6 +17,7 @@ from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.labels import RunLabels, change_labels
 from rnnlm_tui.store.locks import RunLock, boot_id, host_name
 from rnnlm_tui.store.pins import pin_checkpoint
+from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.supervisor.monitor import RunMonitor, summaries, summarize, summary_or_problem
 
@@ -153,6 +154,19 @@ def test_following_a_long_run_reads_only_what_is_new(run: RunDirectory, worker: 
     assert (after.summary.step, len(after.evaluations), after.summary.evaluation.best_step) == (3_002, 301, 3_002)
     assert after.evaluations[:-1] == before.evaluations
     assert all(new is old for new, old in zip(after.events, before.events, strict=True))
+
+
+def test_a_look_that_failed_for_a_moment_is_made_up_for(run: RunDirectory, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monitor = RunMonitor(run)
+    assert monitor.snapshot().summary.step == 0
+    worker.steps(1, 3)
+    with monkeypatch.context() as patched:
+        patched.setattr(RunReader, "meta", lambda reader: (_ for _ in ()).throw(StorageError("run.db is locked by another program")))
+        with pytest.raises(StorageError):
+            monitor.poll()
+    snapshot = monitor.poll()
+    assert snapshot is not None
+    assert snapshot.summary.step == 3
 
 
 def test_the_machine_is_there_from_its_first_reading(run: RunDirectory, worker: Worker) -> None:
