@@ -52,9 +52,21 @@ def hardware_values(row: HardwareRow) -> list[object]:
 def hardware_row(values: Sequence[Any]) -> HardwareRow:
     """The inverse; of a row that an earlier version wrote as well, which has no column for other cards."""
     row, others = HardwareRow(*values[: len(HARDWARE_FIELDS) - 1]), values[len(HARDWARE_FIELDS) - 1 :]
-    if not others or others[0] is None:
-        return row
-    return replace(row, other_gpus=tuple(GpuRow(int(index), **figures) for index, figures in json.loads(others[0]).items()))
+    return replace(row, other_gpus=_cards(others[0])) if others and others[0] is not None else row
+
+
+def _cards(text: str) -> tuple[GpuRow, ...]:
+    """The cards of a JSON text; what is none, or no figure of one, is passed over: a later version may tell more."""
+    try:
+        found = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        return ()
+    cards = [(index, card) for index, card in found.items() if index.isdecimal() and isinstance(card, dict)] if isinstance(found, dict) else []
+    return tuple(GpuRow(int(index), **{name: card[name] for name in _GPU_FIELDS if _is_figure(name, card.get(name))}) for index, card in cards)
+
+
+def _is_figure(name: str, value: object) -> bool:
+    return isinstance(value, str) if name == "name" else isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _columns() -> Columns:

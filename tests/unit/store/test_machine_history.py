@@ -117,6 +117,22 @@ def test_a_row_keeps_every_other_card_as_it_was(run: RunDirectory, database: Run
         assert reader.hardware() == [row]
 
 
+@pytest.mark.parametrize(
+    ("text", "cards"),
+    [
+        ("{", ()),
+        ("[1]", ()),
+        ('{"one": {}, "2": 3, "4": {}}', (GpuRow(4),)),
+        ('{"1": {"name": "H100", "percent": "much", "watts": true, "celsius": 61, "fan": 3}}', (GpuRow(1, "H100", celsius=61),)),
+    ],
+)
+def test_what_is_no_figure_of_a_card_is_passed_over(run: RunDirectory, database: RunDatabase, text: str, cards: tuple[GpuRow, ...]) -> None:
+    database.add_hardware(reading(1, random.Random(7)))
+    database._connection.execute("UPDATE hardware SET other_gpus = ?", (text,))
+    with RunReader(run) as reader:
+        assert reader.hardware()[0].other_gpus == cards
+
+
 def test_a_database_without_roll_ups_is_read_row_by_row(run: RunDirectory, database: RunDatabase) -> None:
     draw = random.Random(4)
     rows = [reading(second, draw) for second in range(90)]
