@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from array import array
 from collections.abc import Sequence
@@ -61,12 +62,14 @@ def _cards(text: str) -> tuple[GpuRow, ...]:
         found = json.loads(text)
     except (ValueError, TypeError, RecursionError):
         return ()
-    cards = [(index, card) for index, card in found.items() if index.isdecimal() and isinstance(card, dict)] if isinstance(found, dict) else []
+    cards = (
+        [(index, card) for index, card in found.items() if index.isdecimal() and len(index) < 5 and isinstance(card, dict)] if isinstance(found, dict) else []
+    )
     return tuple(GpuRow(int(index), **{name: card[name] for name in _GPU_FIELDS if _is_figure(name, card.get(name))}) for index, card in cards)
 
 
 def _is_figure(name: str, value: object) -> bool:
-    return isinstance(value, str) if name == "name" else isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, str) if name == "name" else isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _columns() -> Columns:

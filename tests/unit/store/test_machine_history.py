@@ -123,7 +123,10 @@ def test_a_row_keeps_every_other_card_as_it_was(run: RunDirectory, database: Run
         ("{", ()),
         ("[1]", ()),
         ('{"one": {}, "2": 3, "4": {}}', (GpuRow(4),)),
-        ('{"1": {"name": "H100", "percent": "much", "watts": true, "celsius": 61, "fan": 3}}', (GpuRow(1, "H100", celsius=61),)),
+        (
+            '{"1": {"name": "H100", "percent": "much", "watts": true, "celsius": 61, "memory_own": NaN, "fan": 3}, "99999": {}}',
+            (GpuRow(1, "H100", celsius=61),),
+        ),
     ],
 )
 def test_what_is_no_figure_of_a_card_is_passed_over(run: RunDirectory, database: RunDatabase, text: str, cards: tuple[GpuRow, ...]) -> None:
