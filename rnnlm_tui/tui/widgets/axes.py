@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Literal
 
+from rnnlm_tui.contract.status import LIVING
 from rnnlm_tui.tui.widgets.chart.data import XFormat
 
 if TYPE_CHECKING:
@@ -106,7 +107,9 @@ def planned_end(snapshot: RunSnapshot, axis: Axis) -> float | None:
     if not summary.step or not len(series.step):
         return None
     if axis == "wall":
-        return None if summary.eta_seconds is None else series.time[-1] + summary.eta_seconds
+        if summary.status in LIVING:
+            return None if summary.eta_seconds is None else series.time[-1] + summary.eta_seconds
+        return series.time[-1]
     return places_on(series, axis)[-1] * summary.max_steps / series.step[-1]
 
 

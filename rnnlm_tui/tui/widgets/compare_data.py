@@ -207,8 +207,8 @@ def _common_level(runs: Compared) -> tuple[Baseline, ...]:
 def _overlay(
     runs: Compared, axis: Axis, title: str, drawn: Sequence[ChartSeries], *, log: bool = False, from_zero: bool = False, levels: tuple[Baseline, ...] = ()
 ) -> ChartData:
-    ends = [planned_end(run.snapshot, axis) for run in runs] if axis != "wall" else []
-    known = [end for end in ends if end is not None]
+    ends = [planned_end(run.snapshot, axis) for run in runs]
+    known = [end - first_time(run) if axis == "wall" else end for run, end in zip(runs, ends, strict=True) if end is not None]
     x_format: XFormat = "duration" if axis == "wall" else AXIS_FORMATS[axis]
     return ChartData(
         title=title,

@@ -14,8 +14,10 @@ LARGEST_LOG = 230.0
 """Natural logarithm of the largest limit, so that no arithmetic on limits overflows."""
 FEW_COLUMNS = 24
 """Data that is no wider than this many dot columns is shown whole."""
+CURVE_SHARE, RAW_SHARE = 0.02, 0.12
+"""The share of the values of a curve, and of its raw points, at either side that doesn't decide what is usual."""
 FENCE = 0.75
-"""Values further than this many spans beyond the middle 96 % are outliers."""
+"""Values further than this many spans beyond the usual ones are outliers."""
 NEAR, NEAR_FROM_ZERO = 0.6, 1.25
 """A baseline is shown within this many spans of the data; from zero the space is empty anyhow, so a far one costs less."""
 ROOM, FORESIGHT = 0.04, 0.15
@@ -36,24 +38,25 @@ class Limits:
 def wanted_range(
     bands: Sequence[Sequence[Bin]], curves: Sequence[Sequence[tuple[int, float]]], columns: int, log: bool, show_all: bool
 ) -> tuple[float, float] | None:
-    """The range of what is seen in columns 0 to columns - 1; None: nothing is seen. `bands` and `curves` are those of one series at the same place."""
-    points = [(column, low, high) for band in bands for column, mean, low, high, *_ in band if 0 <= column < columns and mean == mean]
-    points += [(column, value, value) for curve in curves for column, value in curve if 0 <= column < columns and value == value]
+    """The range of what is seen in columns 0 to columns - 1; None: nothing is seen. `bands` and `curves` are those of one series at the same place.
+
+    Raw points may be outliers in many dot columns, for one in a thousand of them is enough for each; a curve has few.
+    """
+    raw = [(column, low, high) for band in bands for column, mean, low, high, *_ in band if 0 <= column < columns and mean == mean]
+    drawn = [(column, value, value) for curve in curves for column, value in curve if 0 <= column < columns and value == value]
     if log:
-        points = [(column, max(math.log(low if low > 0 else high), -LARGEST_LOG), min(math.log(high), LARGEST_LOG)) for column, low, high in points if high > 0]
+        raw, drawn = _logarithms(raw), _logarithms(drawn)
+    points = raw + drawn
     if not points:
         return None
     back = math.exp if log else _bounded
     places, bottoms, tops = zip(*points, strict=True)
     steep_until = min(places) + math.ceil((max(places) - min(places)) * STEEP_PART)
-    rest = sorted([low for column, low, _ in points if column > steep_until] + [high for column, _, high in points if column > steep_until])
-    if show_all or max(places) - min(places) < FEW_COLUMNS or len(rest) < FEW_COLUMNS:
+    inner = [found for part, share in ((raw, RAW_SHARE), (drawn, CURVE_SHARE)) if (found := _inner(part, steep_until, share)) is not None]
+    if show_all or max(places) - min(places) < FEW_COLUMNS or not inner:
         return back(min(bottoms)), back(max(tops))
-    skip = max(3, len(rest) // 50)
-    inner_low, inner_high = rest[skip], rest[-1 - skip]
-    span = (inner_high - inner_low) or abs(inner_high) * 0.05 or 1.0
-    low = next(value for value in rest if value >= inner_low - FENCE * span)
-    high = next(value for value in reversed(rest) if value <= inner_high + FENCE * span)
+    low, high = min(found[0] for found in inner), max(found[1] for found in inner)
+    span = (high - low) or abs(high) * 0.05 or 1.0
     start_low = min((point[1] for point in points if point[0] <= steep_until), default=low)
     start_high = max((point[2] for point in points if point[0] <= steep_until), default=high)
     if start_low < low and start_low >= low - FENCE * span:
@@ -61,6 +64,21 @@ def wanted_range(
     if start_high > high and start_high <= high + 0.25 * span:
         high = start_high
     return back(low), back(high)
+
+
+def _inner(points: Sequence[tuple[int, float, float]], steep_until: int, share: float) -> tuple[float, float] | None:
+    """The range of what follows the steep start without its outliers: what lies further than FENCE spans beyond the middle part, that without `share` of the values at either side."""
+    rest = sorted([low for column, low, _ in points if column > steep_until] + [high for column, _, high in points if column > steep_until])
+    if len(rest) < FEW_COLUMNS:
+        return None
+    skip = max(3, int(len(rest) * share))
+    inner_low, inner_high = rest[skip], rest[-1 - skip]
+    span = (inner_high - inner_low) or abs(inner_high) * 0.05 or 1.0
+    return next(value for value in rest if value >= inner_low - FENCE * span), next(value for value in reversed(rest) if value <= inner_high + FENCE * span)
+
+
+def _logarithms(points: Sequence[tuple[int, float, float]]) -> list[tuple[int, float, float]]:
+    return [(column, max(math.log(low if low > 0 else high), -LARGEST_LOG), min(math.log(high), LARGEST_LOG)) for column, low, high in points if high > 0]
 
 
 def with_baselines(wanted: tuple[float, float], values: Sequence[float], log: bool, from_zero: bool) -> tuple[float, float]:

@@ -107,3 +107,10 @@ def test_end_of_x_is_round_past_the_newest_point_and_rests() -> None:
 @pytest.mark.parametrize(("value", "expected"), [(1, 1), (1.2, 2), (2.1, 2.5), (2.6, 5), (7, 10), (0.03, 0.05), (1999, 2000)])
 def test_nice_steps_are_1_2_25_5(value: float, expected: float) -> None:
     assert nice(value) == pytest.approx(expected)
+
+
+def test_a_spike_in_every_tenth_column_is_an_outlier_of_the_raw_points_and_does_not_press_the_curve_flat() -> None:
+    raw = [Bin(column, 1.0, 0.9, 9.0 if column % 10 == 5 else 1.1, 100, 100 * column) for column in range(100)]
+    curve = [(column, 1.0) for column in range(100)]
+    assert wanted_range([raw], [curve], 100, False, False) == (0.9, 1.1)
+    assert wanted_range([raw], [curve], 100, False, True) == (0.9, 9.0)
