@@ -22,6 +22,7 @@ from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.supervisor.estimate import Estimate
 from rnnlm_tui.supervisor.monitor import RunSnapshot
+from rnnlm_tui.supervisor.worker_log import LogFollower
 from rnnlm_tui.tui.actions import PANES, Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from tests.faults.hostile import TEXTS, hostile
@@ -63,6 +64,20 @@ class HostileSampler:
         )  # fmt: skip
 
 
+class HostileLog(LogFollower):
+    """A worker that printed hostile lines."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(Path("/nowhere/worker.log"))
+        self._text = text
+
+    def look(self) -> bool:
+        if not self.lines:
+            self.lines = [*self._text.splitlines(), self._text * 9]
+            return True
+        return False
+
+
 class HostileServices(FakeServices):
     """Store and supervisor whose every word is hostile."""
 
@@ -77,6 +92,9 @@ class HostileServices(FakeServices):
 
     def sampler(self) -> HostileSampler:  # type: ignore[override]
         return HostileSampler(self.text)
+
+    def log(self, run: RunDirectory) -> LogFollower:
+        return HostileLog(self.text)
 
     def send(self, run: RunDirectory, verb: str, **arguments: object) -> CommandResult:
         if verb in ("sample", "stop"):

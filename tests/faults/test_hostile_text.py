@@ -70,6 +70,10 @@ def test_hostile_text_is_shown_literally_on_the_panes_of_a_run(kind: str, size: 
         tour.click_everywhere()
         tour.go("s", "refused")  # an error's message and hint
         tour.go("c", "3,752", shown=False)  # a command's answer
+        tour.go("h", "step by step")
+        tour.gone(ESCAPE, "step by step")
+        tour.go("L", "follows")
+        tour.gone(ESCAPE, "follows")
         tour.go("z" + RIGHT, "Close cursor", shown=False)
         tour.gone(ESCAPE, "Close cursor")
         tour.go("3", "written by" if size[1] > 24 else "★ best")
