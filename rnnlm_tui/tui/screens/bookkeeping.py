@@ -64,7 +64,7 @@ class RunsBookkeeping(PaneScreen):
                 self._label(run.run, tags=tuple(text.split()))
 
         title = f"Tags of {plain(run.run, limit=40)}"
-        self.app.push_screen(AskScreen(title, " ".join(run.tags), lambda text: check_tags(text.split()), about=about), answered)
+        self.app.push_screen(AskScreen(title, "".join(f"{tag} " for tag in run.tags), lambda text: check_tags(text.split()), about=about), answered)
 
     def action_note_run(self) -> None:
         """A note, in one line."""

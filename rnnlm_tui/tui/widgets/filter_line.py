@@ -84,7 +84,8 @@ class FilterLine(Horizontal):
     def tell(self, outcome: str, problem: str = "") -> None:
         """How many runs match, or what can't be understood."""
         told = Content.assemble(("✗ ", BAD), from_outside(problem, newlines="space").stylize(BAD)) if problem else Content.styled(outcome, DIM)
-        self.query_one(".outcome", Line).put(told)
+        line = self.query_one(".outcome", Line)
+        line.put(told.truncate(line.size.width or told.cell_length, ellipsis=True))
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()

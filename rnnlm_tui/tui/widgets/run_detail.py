@@ -134,8 +134,11 @@ class RunDetail(Panel):
         data = _bare(train_data.perplexity_data(snapshot, "step"))
         room = max(10, width - FACTS - 4)
         line = "=" if self.ascii_only else "━"
-        baseline = f"   {'..' if self.ascii_only else '··'} {data.baselines[0].label}" if data.baselines else ""
-        self._head = Content.assemble((line, palette.VALIDATION), (f" {data.series[-1].name} ppl, log{baseline}", palette.DIM)) if data.series else Content("")
+        heads = [f" {data.series[-1].name} ppl, log"] if data.series else []
+        if heads and data.baselines:
+            heads.insert(0, f"{heads[0]}   {'..' if self.ascii_only else '··'} {data.baselines[0].label}")
+        head = next((one for one in heads if len(one) < room), "")
+        self._head = Content.assemble((line, palette.VALIDATION), (head, palette.DIM)) if head else Content("")
         end = data.x_end or max((series.x[-1] for series in data.series if len(series.x)), default=1.0)
         look = Look(0.0, end, end, True, 0.0, False, "ascii" if self.ascii_only else getattr(self.app, "marks_style", "braille"))
         self._plot = draw(data, look, room, max(1, self._chart_rows - 1), self._memory)

@@ -58,13 +58,13 @@ def _bare(style: RichStyle) -> bool:
 
 
 def changed_spans(before: Strip, after: Strip) -> list[tuple[int, int]]:
-    """What of a row has to go to the terminal: the first cell and the cell behind the last one of each change; changes near to each other share a span."""
+    """What of a row has to go to the terminal: the first cell and the cell behind the last one of each change; changes near to each other share a span. A blank of another ink looks the same."""
     old, new = cells_of(before), cells_of(after)
     if len(old) != len(new):
         return [(0, len(new))]
     spans: list[tuple[int, int]] = []
     for at, (one, other) in enumerate(zip(old, new, strict=True)):
-        if one == other:
+        if one == other or (one[0] == other[0] == " " and _look_alike(one[1], other[1])):
             continue
         first, last = at, at + 1
         while last < len(new) and not (old[last][0] and new[last][0]):  # the right half of a wide character goes with its left half
@@ -73,6 +73,12 @@ def changed_spans(before: Strip, after: Strip) -> list[tuple[int, int]]:
             first = spans.pop()[0]
         spans.append((first, last))
     return spans
+
+
+def _look_alike(one: RichStyle | None, other: RichStyle | None) -> bool:
+    """Whether blanks of these styles can't be told apart."""
+    one, other = one or RichStyle.null(), other or RichStyle.null()
+    return one.bgcolor == other.bgcolor and not any(style.reverse or style.underline or style.strike for style in (one, other))
 
 
 def cells_of(strip: Strip) -> list[tuple[str, RichStyle | None]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from rich.segment import Segment
+from rich.style import Style
 from textual.app import App, ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
@@ -189,3 +191,11 @@ async def test_markup_in_titles_is_text() -> None:
         await pilot.pause()
         assert "[red]run[/" in shown(app)[0]
         assert "[@click=app.quit]" in shown(app)[7]
+
+
+def test_a_blank_of_another_ink_is_no_change_but_one_on_another_ground_or_underlined_is() -> None:
+    blank, other, ground, line = (
+        Strip([Segment("a ", style)], 2) for style in (ink(TEXT), ink(FOCUS), ink(TEXT, background=FOCUS), ink(TEXT) + Style(underline=True))
+    )
+    assert changed_spans(blank, other) == [(0, 1)]
+    assert changed_spans(blank, ground) == changed_spans(blank, line) == changed_spans(line, other) == [(0, 2)]
