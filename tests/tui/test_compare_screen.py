@@ -251,6 +251,26 @@ async def test_dots_become_blocks_and_stay_so() -> None:
             await until(pilot, lambda app=app: blocks & set(text_of(app)) and not dots & set(text_of(app)))  # type: ignore[misc]
 
 
+async def test_names_from_outside_never_act_on_the_terminal() -> None:
+    hostile = "\x1b]0;owned\x07\x1b[31mred\u202egnp.exe[@click=app.quit]x"
+    services = with_runs(make_snapshot(), make_snapshot(name=hostile, corpus=hostile))
+    async with comparing(services, "plain-otter", hostile) as (app, pilot):
+        await until(pilot, lambda: "differs" in text_of(app) or "no setting differs" in text_of(app))
+        await pilot.press("right")
+        assert not {"\x1b", "\x07", "\u202e"} & set(text_of(app))
+        assert all(not segment.style.meta.get("@click") for strip in app.screen._compositor.render_strips() for segment in strip if segment.style)
+
+
+async def test_any_size_can_be_drawn_while_data_arrives() -> None:
+    services = eight_runs()
+    async with comparing(services, *services.snapshots) as (app, pilot):
+        for at, (width, height) in enumerate(((60, 15), (300, 100), (1, 1), (200, 60), (61, 16), (120, 37), (80, 18), (200, 20), (60, 60), (80, 24))):
+            services.snapshots["plain-otter"] = make_snapshot(step=3_000 + at)
+            await pilot.resize_terminal(width, height)
+            await pilot.press("tab", "right")
+        await until(pilot, lambda: len(lines_of(app)) == 24 and "comparing" in lines_of(app)[0])
+
+
 def eight_runs() -> FakeServices:
     names = ("plain-otter", "brisk-heron", "dusty-lynx", "quiet-marten", "amber-vole", "stern-crane", "salty-wren", "calm-badger")
     configs = [parse_config(merge(DEMO, {"model.hidden_size": size, "model.embedding_dim": size})) for size in range(96, 352, 32)]

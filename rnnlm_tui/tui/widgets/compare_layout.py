@@ -8,8 +8,10 @@ from textual.geometry import Region, Size
 
 from rnnlm_tui.tui.widgets.train_layout import CHART_LEAST, FULL, Places
 
-CHART_ROWS = 9
-"""Rows of the chart that the tables leave it."""
+CHART_SHARE = 3 / 7
+"""The part of the rows that the tables leave the chart at least."""
+TABLE_LEAST = 4
+"""Rows of a table that still says something."""
 
 
 def compare_arrangement(size: Size, charts: Sequence[str], chosen: str, lines: int, *, alone: bool = False) -> Places:
@@ -24,8 +26,8 @@ def compare_arrangement(size: Size, charts: Sequence[str], chosen: str, lines: i
     width, height = size
     if alone:
         return {chosen: Region(0, 0, width, height)}
-    tables = min(lines + 2, max(0, height - CHART_ROWS))
-    if tables < 4:
+    tables = min(lines + 2, height - max(CHART_LEAST, round(height * CHART_SHARE)))
+    if tables < TABLE_LEAST:
         return {chosen: Region(0, 0, width, height)}
     if width >= FULL.width and height >= FULL.height:
         return _full(size, charts, chosen, min(tables, height - 4 * CHART_LEAST))
