@@ -114,9 +114,11 @@ class RnnlmApp(LaboratoryApp):
         self.run_worker(threads.to_thread(self.watcher.loop), group="watch", exit_on_error=True)
         if self.run_directory is not None:
             self.watcher.open(self.run_directory)
-        for words in (use_keys(self, self._keys), self.appearance.hint()):
-            if words:
-                self.notify(words, severity="warning", timeout=12, markup=False)
+        told = [words for words in (use_keys(self, self._keys), self.appearance.hint()) if words]
+        for words in told:
+            self.notify(words, severity="warning", timeout=12, markup=False)
+        if told:
+            self.remember()  # a hint is given once
 
     async def on_event(self, event: Event) -> None:
         """Textual's way for everything that happens: a key ends what was said before it; another size of the terminal, or the same one again, has cost it what stood there."""

@@ -1,0 +1,149 @@
+"""The app, started as a person starts it, on terminals of all kinds: which colours, which signs, whose mouse."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.terminal import Terminal
+
+DEADLINE = 60.0
+WELCOME = "start the demo"
+"""What stands on the first screen of an empty home."""
+SELECT = re.compile(rb"\x1b\[([0-9;]*)m")
+
+
+def opened(home: Path, *options: str, **variables: str) -> Terminal:
+    """The app on an empty home."""
+    environment = {"RNNLM_TUI_HOME": str(home), **variables}
+    return Terminal([sys.executable, "-m", "rnnlm_tui", *options], columns=80, rows=24, environment=environment)
+
+
+def kinds_of_colour(raw: bytes) -> set[str]:
+    """How colours were asked for: by value, by number of the 256, of the 16; empty where none was."""
+    kinds: set[str] = set()
+    for parameters in SELECT.findall(raw):
+        codes = [int(code or 0) for code in parameters.split(b";")]
+        while codes:
+            code = codes.pop(0)
+            if code in (38, 48):
+                kind = codes.pop(0)
+                kinds.add("value" if kind == 2 else "256")
+                del codes[: 3 if kind == 2 else 1]
+            elif code in range(30, 38) or code in range(40, 48) or code in range(90, 98) or code in range(100, 108):
+                kinds.add("16")
+    return kinds
+
+
+@pytest.mark.parametrize(
+    ("variables", "kinds"),
+    [
+        ({}, {"256"}),
+        ({"COLORTERM": "truecolor"}, {"value"}),
+        ({"TERM": "screen"}, {"16"}),
+        ({"TERM": "linux"}, {"16"}),
+        ({"NO_COLOR": "1"}, set()),
+        ({"TERM": "vt100"}, set()),
+    ],
+    ids=str,
+)
+def test_every_terminal_gets_the_colours_that_it_has(variables: Mapping[str, str], kinds: set[str], tmp_path: Path) -> None:
+    with opened(tmp_path, **variables) as terminal:
+        terminal.wait_for(WELCOME, DEADLINE)
+        assert kinds_of_colour(bytes(terminal.raw)) == kinds
+        terminal.send("q")
+        assert terminal.wait(DEADLINE) == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "options", "is_ascii"),
+    [
+        ({}, (), False),
+        ({"LANG": "C", "LC_ALL": "C"}, (), True),
+        ({"LANG": "C", "LC_ALL": ""}, (), True),
+        ({"TERM": "linux"}, (), True),
+        ({"PYTHONIOENCODING": "latin-1"}, (), True),
+        ({}, ("--ascii",), True),
+        ({"LANG": "C", "LC_ALL": "C"}, ("--no-ascii",), False),
+    ],
+    ids=str,
+)
+def test_signs_are_ascii_where_no_others_can_be_shown(variables: Mapping[str, str], options: tuple[str, ...], is_ascii: bool, tmp_path: Path) -> None:
+    with opened(tmp_path, *options, **variables) as terminal:
+        terminal.wait_for(WELCOME, DEADLINE)
+        assert terminal.text.isascii() is is_ascii
+        terminal.send("q")
+        assert terminal.wait(DEADLINE) == 0
+
+
+def test_a_terminal_without_a_cursor_is_refused_in_words(tmp_path: Path) -> None:
+    with opened(tmp_path, TERM="dumb") as terminal:
+        assert terminal.wait(DEADLINE) != 0
+        assert 'TERM="dumb"' in terminal.text
+
+
+def test_sixteen_colours_are_hinted_at_once_and_never_again(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    for hinted in (True, False):
+        with opened(tmp_path, TERM="screen") as terminal:
+            terminal.wait_for(WELCOME, DEADLINE)
+            if hinted:
+                terminal.wait_for("shows 16 colours", DEADLINE)
+            terminal.send("?")
+            terminal.wait_for("Keys: Runs", DEADLINE)
+            terminal.send("q")
+            terminal.wait_for(WELCOME, DEADLINE)
+            assert ("16 colours" in terminal.text) is hinted
+            terminal.send("q")
+            assert terminal.wait(DEADLINE) == 0
+
+
+def test_theme_chooses_colours_for_this_start_and_the_palette_for_every_later_one(tmp_path: Path) -> None:
+    light, dark = b"48;5;255m", b"48;5;233m"
+    with opened(tmp_path, "--theme", "light") as terminal:
+        terminal.wait_for(WELCOME, DEADLINE)
+        assert light in terminal.raw
+        assert dark not in terminal.raw
+        terminal.send("q")
+        terminal.wait(DEADLINE)
+    with opened(tmp_path) as terminal:
+        terminal.wait_for(WELCOME, DEADLINE)
+        assert light not in terminal.raw
+        terminal.send("\x10")
+        terminal.wait_for("type to search", DEADLINE)
+        terminal.send("next theme")
+        terminal.wait_for("Colours: next theme", DEADLINE)
+        terminal.send("\r")
+        terminal.wait_for("colours: light", DEADLINE)
+        assert light in terminal.raw
+        terminal.send("q")
+        terminal.wait(DEADLINE)
+    with opened(tmp_path) as terminal:
+        terminal.wait_for(WELCOME, DEADLINE)
+        assert dark not in terminal.raw
+
+
+def test_an_unknown_theme_is_refused_with_the_names_there_are(tmp_path: Path) -> None:
+    with opened(tmp_path, "--theme", "mauve") as terminal:
+        assert terminal.wait(DEADLINE) == 2
+        assert "must be auto, dark, light, ansi-dark, ansi-light or none" in " ".join(terminal.text.split())
+
+
+@pytest.mark.parametrize(("options", "mouse"), [((), True), (("--no-mouse",), False)], ids=["mouse", "no-mouse"])
+def test_the_mouse_can_be_left_to_the_terminal(options: tuple[str, ...], mouse: bool, tmp_path: Path) -> None:
+    with opened(tmp_path, *options) as terminal:
+        terminal.wait_for(WELCOME, DEADLINE)
+        assert (b"\x1b[?1000h" in terminal.raw) is mouse
+
+
+def test_a_keymap_of_ones_own_is_read_and_its_faults_are_told(tmp_path: Path) -> None:
+    (tmp_path / "keymap.toml").write_text('new_run = "N"\nleaf = "x"\n')
+    with opened(tmp_path) as terminal:
+        terminal.wait_for("keymap.toml line 2", DEADLINE)
+        terminal.wait_for("N New", DEADLINE)
+        terminal.send("N")
+        terminal.wait_for("What this gives", DEADLINE)
