@@ -57,8 +57,8 @@ class PanesLine(Line):
         palette, keys = (self._entry(find_action(name, actions), find_action(name).verb, False) for name in ("command_palette", "keys"))
         self._places = []
         start = Content("  ").join(content for content, _ in left)
-        compare = [self._entry(find_action("compare_runs"), PANE_TITLES["compare"], True)] if self._pane == "compare" else []
-        for right in ([*compare, runs, palette, keys], [*compare, runs, keys], [*compare, runs]):
+        compare = [self._entry(find_action("compare_runs", actions), PANE_TITLES["compare"], True)] if self._pane == "compare" else []
+        for right in ([*compare, runs, palette, keys], [*compare, runs, keys], [*compare, runs], compare or [runs]):
             end = Content("  ").join(content for content, _ in right)
             if start.cell_length + end.cell_length + 4 <= self.size.width:
                 break
