@@ -108,14 +108,28 @@ async def test_what_can_not_be_understood_is_said_and_leaves_the_list() -> None:
         assert shown(app)[:2] == ["›  plain-otter", "   brisk-heron"]
 
 
-async def test_where_no_run_matches_esc_shows_them_all() -> None:
+async def test_a_run_that_was_opened_elsewhere_is_not_hidden_by_the_filter() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
+        await pilot.press("slash")
+        await typed(pilot, "gru")
+        await pilot.press("enter", "f5")
+        await until(pilot, lambda: app.current_mode == "train")
+        await pilot.press("r")
+        await until(pilot, lambda: "›  calm-badger" in shown(app))
+        assert len(shown(app)) == 4
+
+
+async def test_where_no_run_matches_esc_shows_them_all() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs") as (app, pilot):
         await pilot.press("slash")
         await typed(pilot, "zebra")
         assert "no run matches: esc shows them all" in text_of(app)
         assert "0 of 3 runs" in text_of(app)
-        await pilot.press("enter", "t", "d", "space")
+        await pilot.press("enter", "t", "d", "space", "enter")
         assert app.marked == ()
+        assert services.started == []
+        assert app.current_mode == "runs"
         await pilot.press("escape")
         assert len(shown(app)) == 3
 

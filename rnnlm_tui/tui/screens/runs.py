@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,9 +13,8 @@ from textual.events import Resize, ScreenResume
 from textual.geometry import Size
 from textual.timer import Timer
 
-from rnnlm_tui.contract.run_filter import RunFilter, parse_filter
 from rnnlm_tui.contract.status import LIVING, RunSummary
-from rnnlm_tui.errors import InputError, RnnlmError, UnknownRunError
+from rnnlm_tui.errors import RnnlmError, UnknownRunError
 from rnnlm_tui.store.locations import home
 from rnnlm_tui.tui.actions import Action, action, actions_for, bindings_for
 from rnnlm_tui.tui.screens.bookkeeping import RunsBookkeeping
@@ -27,6 +25,7 @@ from rnnlm_tui.tui.widgets.compare_data import compared, validation_data
 from rnnlm_tui.tui.widgets.filter_line import FilterLine
 from rnnlm_tui.tui.widgets.first_launch import FirstLaunch
 from rnnlm_tui.tui.widgets.run_detail import RunDetail
+from rnnlm_tui.tui.widgets.run_filtering import RunFiltering
 from rnnlm_tui.tui.widgets.run_order import SORT_KEYS
 from rnnlm_tui.tui.widgets.runs_table import RunsTable
 from rnnlm_tui.tui.widgets.status_line import status_glyph
@@ -56,12 +55,7 @@ class RunsScreen(RunsBookkeeping):
         self._demo: RunConfig | None = None
         self._estimate: Estimate | None = None
         self._demo_wanted = True
-        self._filter = RunFilter()
-        """The last filter that could be understood."""
-        self._configs: dict[str, RunConfig] = {}
-        """Of the runs, once a filter has asked for any."""
-        self._problem = ""
-        """What of the filter can't be understood."""
+        self._filtering = RunFiltering()
 
     def compose_body(self) -> ComposeResult:
         yield FirstLaunch(id="first-launch")
@@ -106,7 +100,11 @@ class RunsScreen(RunsBookkeeping):
             if self.lab.prefer_living:
                 self.lab.prefer_living = False
                 self._expected = next((run.run for run in summaries if run.status in LIVING), self._expected)
-            self._show_table(summaries, choose=self._expected)
+            opened = [run for run in summaries if run.run == self._expected]
+            if opened and not self._filtering.matching(opened):  # it was opened elsewhere, and must not be hidden here
+                self._filtering.read("")
+                self.query_one(FilterLine).clear()
+            self._show_table(summaries)
             if table.chosen is not None and table.chosen.run == self._expected:
                 self._expected = None
             if not table.has_focus and self.focused is None:
@@ -116,24 +114,21 @@ class RunsScreen(RunsBookkeeping):
             self._want_configs(summaries)
         self.refresh_frame()
 
-    def _show_table(self, summaries: Sequence[RunSummary], *, choose: str | None = None) -> None:
+    def _show_table(self, summaries: Sequence[RunSummary]) -> None:
         """Those that the filter lets through."""
         fresh = self._fresh(summaries)
-        matching = [run for run in fresh if self._filter.matches(run, self._configs.get(run.run))] if self._filter.conditions else fresh
-        self.query_one(RunsTable).show(matching, among=fresh, marks=self.lab.marks, choose=choose, empty="no run matches: esc shows them all")
-        reading = self._filter.needs_config and not self._configs
-        outcome = "reading the configs…" if reading else f"{len(matching)} of {len(fresh)} runs"
-        self.query_one(FilterLine).tell(outcome if self._filter.conditions else "", self._problem)
+        matching = self._filtering.matching(fresh)
+        self.query_one(RunsTable).show(matching, among=fresh, marks=self.lab.marks, choose=self._expected, empty="no run matches: esc shows them all")
+        self.query_one(FilterLine).tell(self._filtering.outcome(len(matching), len(fresh)), self._filtering.problem)
 
     def _want_configs(self, summaries: Sequence[RunSummary]) -> None:
-        """A filter by a config key needs the runs' configs: they are read in a thread, each once."""
-        missing = [run.run for run in summaries if run.run not in self._configs and not run.unreadable]
-        if self._filter.needs_config and missing:
+        """What a filter by a config key needs, read in a thread."""
+        if missing := self._filtering.wanted_configs(summaries):
             self.lab.in_thread(partial(self.lab.services.configs, missing), self._take_configs)
 
     def _take_configs(self, configs: dict[str, RunConfig]) -> None:
         if configs:
-            self._configs |= configs
+            self._filtering.take_configs(configs)
             self.show_runs(self.lab.summaries)
 
     def show_marks(self) -> None:
@@ -237,7 +232,7 @@ class RunsScreen(RunsBookkeeping):
     def _choose_soon(self, name: str) -> None:
         if self._settle is not None:
             self._settle.stop()
-        self._settle = self.set_timer(SETTLE_SECONDS, partial(self._settled, name))
+        self._settle = self.set_interval(SETTLE_SECONDS, partial(self._settled, name))  # not set_timer: one that starts late is never called
 
     def on_runs_table_sorted(self) -> None:
         table = self.query_one(RunsTable)
@@ -245,13 +240,8 @@ class RunsScreen(RunsBookkeeping):
         self.lab.remember()
 
     def on_filter_line_changed(self, message: FilterLine.Changed) -> None:
-        """Each key filters anew; a last word that can't be understood (yet) filters nothing."""
-        try:
-            self._filter, self._problem = parse_filter(message.text), ""
-        except InputError as error:
-            self._problem = f"{error.message}; {error.hint}" if error.hint else error.message
-            with suppress(InputError):
-                self._filter = parse_filter(message.text.strip().rpartition(" ")[0])
+        """Each key filters anew."""
+        self._filtering.read(message.text)
         table = self.query_one(RunsTable)
         before = table.chosen
         if self.lab.summaries:
@@ -286,6 +276,8 @@ class RunsScreen(RunsBookkeeping):
         self.action_open_selected()
 
     def _settled(self, name: str) -> None:
+        if self._settle is not None:
+            self._settle.stop()
         self._settle = None
         self._choose(name)
 
@@ -307,7 +299,7 @@ class RunsScreen(RunsBookkeeping):
         chosen = self.query_one(RunsTable).chosen
         if chosen is not None and self.lab.summaries:
             self.lab.in_thread(partial(self.lab.services.find, chosen.run), self.lab.open_run)
-        elif self.lab.summaries is not None:
+        elif self.lab.summaries is not None and not self.lab.summaries:
             self.action_start_demo()
 
     def action_start_demo(self) -> None:
