@@ -101,7 +101,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("new_run", ("n",), "New", "configure a new run", ("runs", "prompt"), wide_verb="New run", palette="New run"),
     Action("filter_runs", ("slash",), "Filter", "filter: part of a name, ppl<80, status", ("runs",), palette="Filter the runs"),
     Action("start_demo", ("f5",), "Demo", "start the demo", ("runs",), wide_verb="Start demo", footer=False, palette="Start the demo"),
-    Action("sort_runs", ("o",), "Sort", "other order: age, perplexity, name, status", ("runs",), palette="Sort the runs by the next column"),
+    Action("sort_runs", ("o",), "Sort", "other order: by the next column", ("runs",), palette="Sort the runs by the next column"),
     Action("reverse_runs", ("O",), "Reverse", "the order turned around", ("runs",), footer=False, palette="Turn the order of the runs around"),
     Action("tag_run", ("t",), "Tag", "tags of the run", ("runs",), palette="Tag this run"),
     Action("note_run", ("m",), "Note", "a note on the run", ("runs",), footer=False, palette="Write a note on this run"),
