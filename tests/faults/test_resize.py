@@ -24,7 +24,9 @@ EXTREMES = ((1, 1), (300, 1), (1, 100), (300, 100), (2, 2), (59, 15), (60, 14), 
 LARGEST = (300, 100)
 SCREENS: dict[str, tuple[tuple[str, str], ...]] = {
     "train": (("", "Perplexity, log"),),
-    "one chart with a cursor": (("z\x1b[C", "Close cursor"),),
+    "samples step by step": (("h", "Samples, step by step"),),
+    "the worker's log": (("\x1b", "-Samples, step by step"), ("L", "Log, plain-otter")),
+    "one chart with a cursor": (("\x1b", "-Log, plain-otter"), ("z\x1b[C", "Close cursor")),
     "config": (("\x1b", "-Close cursor"), ("\x1b", "Machine"), ("1", "Tokenizer")),
     "a field of a draft": (("n", "draft, not started"), ("\rzzz", "zzz")),
     "presets": (("\t", "byte-level BPE"), ("P", "leave it")),
@@ -33,8 +35,11 @@ SCREENS: dict[str, tuple[tuple[str, str], ...]] = {
     "settings": (("\t", "-earlier prompts"),),
     "a prompt being written": (("\x1b", "earlier prompts"), ("The state of", "The state of")),
     "runs": (("\x1b", "q Leave"), ("r", "sorted by")),
-    "the question before deleting": (("j", "╭─ old-otter"), ("d", "Delete this run?")),
-    "keys": (("\x1b", "-Delete this run?"), ("?", "Keys: Runs")),
+    "the filter": (("\x1b", ""), ("/", "name, tag, ppl<80")),
+    "a run's tags": (("\x1b", "-name, tag, ppl<80"), ("t", "Tags of")),
+    "the trash": (("\x1b", "-Tags of"), ("T", "╭─ Trash")),
+    "runs compared": (("\x1b", "-╭─ Trash"), ("=", "comparing")),
+    "keys": (("r", "sorted by"), ("?", "Keys: Runs")),
     "palette": (("\x1b", "-Keys: Runs"), ("\x10", "type to search")),
     "the question before leaving": (("\x1b", "-type to search"), ("k", "╭─ plain-otter"), ("2", "Perplexity, log"), ("q", "Leave rnnlm-tui?")),
 }
@@ -50,18 +55,9 @@ def sizes(draw: random.Random) -> list[tuple[int, int]]:
 
 
 def settle(opened: Terminal) -> None:
-    """The usual size again, and painted; another change of it helps an app that a storm of sizes has left at one before the last."""
-    deadline = monotonic() + DEADLINE
-    while True:
-        opened.resize(120, 40)
-        try:
-            opened.wait_for(lambda: opened.screen.display[0].rstrip().endswith("NVIDIA L4") and bool(opened.screen.display[39].strip()), PATIENCE)
-        except AssertionError:
-            if monotonic() > deadline:
-                raise
-            opened.resize(119, 40)
-        else:
-            return
+    """The usual size again, and painted."""
+    opened.resize(120, 40)
+    opened.wait_for(lambda: opened.screen.display[0].rstrip().endswith(("NVIDIA L4", "─╮")) and bool(opened.screen.display[39].strip()), DEADLINE)
 
 
 def walk(opened: Terminal, way: tuple[tuple[str, str], ...]) -> None:
