@@ -3,57 +3,20 @@
 from __future__ import annotations
 
 import math
-from array import array
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from textual.pilot import Pilot
 
 from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.contract.validation import merge, parse_config
-from rnnlm_tui.store.series import Band
-from rnnlm_tui.supervisor.monitor import RunSnapshot
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.compared_runs import ComparedRuns
 from rnnlm_tui.tui.screens.compare import CompareScreen
 from rnnlm_tui.tui.widgets.axes import AXES
 from rnnlm_tui.tui.widgets.compare_data import COMPARED_CHARTS, ComparedRun
 from rnnlm_tui.tui.widgets.marks import Marks
-from tests.tui.fakes import FakeServices, make_snapshot
-from tests.tui.pictures import SIZES, assert_ascii_picture, assert_picture
+from tests.tui.comparing import comparing, eight_runs, two_runs
+from tests.tui.fakes import make_snapshot
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
-
-GRU = parse_config(merge(DEMO, {"model.cell_type": "gru", "optimizer.learning_rate": 1e-3}))
-
-
-def two_runs() -> FakeServices:
-    return with_runs(make_snapshot(), better(make_snapshot("finished", 4_754, name="brisk-heron", config=GRU), 0.06))
-
-
-def better(snapshot: RunSnapshot, by: float) -> RunSnapshot:
-    """The same run with losses that are lower by so many nats."""
-    evaluations = tuple(replace(row, loss=row.loss - by) for row in snapshot.evaluations)
-    band = snapshot.series.columns["loss"]
-    lower = Band(*(array("d", (value - by for value in part)) for part in (band.low, band.high, band.mean)))
-    judged = snapshot.summary.evaluation
-    figures = judged.model_copy(update={name: getattr(judged, name) * math.exp(-by) for name in ("perplexity", "best_perplexity")})
-    summary = snapshot.summary.model_copy(update={"evaluation": figures, "validation": figures})
-    return replace(snapshot, evaluations=evaluations, summary=summary, series=replace(snapshot.series, columns={**snapshot.series.columns, "loss": lower}))
-
-
-@asynccontextmanager
-async def comparing(
-    services: FakeServices, *names: str, size: tuple[int, int] = (80, 24), ascii_only: bool = False
-) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
-    """The app on the compare screen with these runs marked, after all were read."""
-    async with running_app(services, pane="runs", size=size, ascii_only=ascii_only) as (app, pilot):
-        app.set_marks(Marks(names))
-        app.open_pane("compare")
-        await until(pilot, lambda: isinstance(app.screen, CompareScreen) and app.screen.is_ready and len(app.compared) == len(names))
-        yield app, pilot
 
 
 async def test_marked_runs_lie_over_each_other_with_their_letters_figures_and_settings() -> None:
@@ -269,37 +232,3 @@ async def test_any_size_can_be_drawn_while_data_arrives() -> None:
             await pilot.resize_terminal(width, height)
             await pilot.press("tab", "right")
         await until(pilot, lambda: len(lines_of(app)) == 24 and "comparing" in lines_of(app)[0])
-
-
-def eight_runs() -> FakeServices:
-    names = ("plain-otter", "brisk-heron", "dusty-lynx", "quiet-marten", "amber-vole", "stern-crane", "salty-wren", "calm-badger")
-    configs = [parse_config(merge(DEMO, {"model.hidden_size": size, "model.embedding_dim": size})) for size in range(96, 352, 32)]
-    runs = [
-        better(make_snapshot("finished", 4_754 - 300 * at, name=name, config=config), 0.04 * at)
-        for at, (name, config) in enumerate(zip(names, configs, strict=True))
-    ]
-    return with_runs(*runs)
-
-
-PICTURES = Path(__file__).parent / "snapshots"
-STATES: dict[str, tuple[Callable[[], FakeServices], tuple[str, ...]]] = {
-    "compare-eight": (eight_runs, ()),
-    "compare-cursor": (two_runs, ("tab", "home", *["shift+right"] * 2)),
-}
-
-
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("signs", ["", "-ascii"])
-@pytest.mark.parametrize("name", STATES)
-async def test_the_screen_is_as_in_its_picture(name: str, signs: str, size: tuple[int, int]) -> None:
-    make, keys = STATES[name]
-    services = make()
-    async with comparing(services, *services.snapshots, size=size, ascii_only=bool(signs)) as (app, pilot):
-        await until(pilot, lambda: "best ppl" in text_of(app))
-        await pilot.press(*keys)
-        await pilot.pause()
-        path = PICTURES / f"{name}-{size[0]}x{size[1]}{signs}.txt"
-        if signs:
-            assert_ascii_picture(app, path)
-        else:
-            assert_picture(app, path)
