@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from rnnlm_tui.contract.presets import DEMO
+from rnnlm_tui.contract.validation import merge, parse_config
+from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.supervisor.monitor import RunSnapshot
 from rnnlm_tui.tui.actions import Pane
+from rnnlm_tui.tui.widgets.marks import Marks
 from tests.tui import fakes
 from tests.tui.book_run import book_run
 from tests.tui.fakes import FakeServices, make_snapshot, make_summary, preparing
 from tests.tui.pictures import SIZES, assert_ascii_picture, assert_picture
-from tests.tui.support import running_app, with_runs
+from tests.tui.support import running_app, text_of, until, with_runs
 
 PICTURES = Path(__file__).parent / "snapshots"
 NOW = fakes.START + 99
+GRU = parse_config(merge(DEMO, {"model.cell_type": "gru", "optimizer.learning_rate": 1e-3}))
 
 
 def several_runs(first: RunSnapshot) -> FakeServices:
@@ -31,48 +37,85 @@ def several_runs(first: RunSnapshot) -> FakeServices:
     return services
 
 
-STATES: dict[str, tuple[Pane, RunSnapshot | None, tuple[str, ...]]] = {
-    "runs-empty": ("runs", None, ()),
-    "runs": ("runs", make_snapshot(), ()),
-    "train": ("train", make_snapshot(), ()),
-    "train-cpu": ("train", make_snapshot(gpu=False), ()),
-    "train-book": ("train", book_run(), ()),
-    "train-book-neighbour": ("train", book_run(others=1.0), ("right", "left", "left")),
-    "train-preparing": ("train", preparing(), ()),
-    "train-degraded": (
-        "train",
-        make_snapshot(
-            "degraded",
-            updated=NOW - 48,
-            message="it trains on; rows wait in memory (1,204), a checkpoint for space: can't write run.db: database or disk is full; free some space on this disk",
-        ),
-        (),
-    ),
-    "train-stalled": ("train", make_snapshot("stalled", updated=NOW - 48, message="no step since 14:31:07, the process (pid 41207) lives"), ()),
-    "train-failed": ("train", make_snapshot("failed", updated=NOW - 400, message="the loss is not a number at step 3,752"), ()),
-    "train-cursor": ("train", make_snapshot(), ("right", "left", "left", "left", "left")),
-    "help": ("train", make_snapshot(), ("question_mark",)),
-    "quit": ("train", make_snapshot(), ("q",)),
+@dataclass(frozen=True)
+class State:
+    """A screen to draw."""
+
+    pane: Pane
+    snapshot: RunSnapshot | None = None
+    keys: tuple[str, ...] = ()
+    """What is pressed on it."""
+    shows: str = ""
+    """What stands there once it is drawn."""
+    marked: tuple[str, ...] = ()
+    """Runs that are marked to compare."""
+    before: str = ""
+    """What stands there before the keys are pressed."""
+
+
+RUN = make_snapshot()
+TROUBLE = "it trains on; rows wait in memory (1,204), a checkpoint for space: can't write run.db: database or disk is full; free some space on this disk"
+PROCESS = "no step since 14:31:07, the process (pid 41207) lives"
+STATES: dict[str, State] = {
+    "runs-empty": State("runs"),
+    "runs": State("runs", RUN),
+    "runs-marked": State("runs", RUN, ("down",), marked=("plain-otter", "brisk-heron")),
+    "runs-filter": State("runs", RUN, ("slash", *"running"), "1 of 6"),
+    "trash": State("runs", RUN, ("T",), "stern-heron", before="brisk-heron"),
+    "tags": State("runs", RUN, ("t",), "Tags"),
+    "compare": State("compare", RUN, (), "differs in", marked=("plain-otter", "brisk-heron")),
+    "train": State("train", RUN),
+    "train-cpu": State("train", make_snapshot(gpu=False)),
+    "train-book": State("train", book_run()),
+    "train-book-neighbour": State("train", book_run(others=1.0), ("right", "left", "left")),
+    "train-preparing": State("train", preparing()),
+    "train-degraded": State("train", make_snapshot("degraded", updated=NOW - 48, message=TROUBLE)),
+    "train-stalled": State("train", make_snapshot("stalled", updated=NOW - 48, message=PROCESS)),
+    "train-failed": State("train", make_snapshot("failed", updated=NOW - 400, message="the loss is not a number at step 3,752")),
+    "train-cursor": State("train", RUN, ("right", "left", "left", "left", "left")),
+    "train-alone": State("train", RUN, ("tab", "z", "up", "up")),
+    "train-history": State("train", RUN, ("h",), "Samples"),
+    "train-log": State("train", RUN, ("L",), "step 3,751"),
+    "help": State("train", RUN, ("question_mark",)),
+    "help-runs": State("runs", RUN, ("question_mark",)),
+    "palette": State("train", RUN, ("ctrl+p", *"zoom"), "Charts: zoom in"),
+    "quit": State("train", RUN, ("q",)),
 }
+
+
+def services_for(state: State, folder: Path) -> FakeServices:
+    services = several_runs(state.snapshot) if state.snapshot is not None else FakeServices()
+    services.log_path = folder / "worker.log"
+    services.log_path.write_text("\n".join(f"step {step:,}: a line of the worker" for step in range(3_700, 3_752)) + "\n")
+    for name, days, size in (("stern-heron", 0.2, 39_000_000), ("dusty-crane", 9.0, 1_200_000_000)):
+        path = folder / name
+        services.in_trash[path] = TrashedRun(name, path, NOW - days * 86_400, size), make_summary(name, "finished", 4_754)
+    for name in state.marked[1:]:
+        services.snapshots[name] = make_snapshot("finished", 4_754, name=name, config=GRU)
+    return services
 
 
 @pytest.fixture(autouse=True)
 def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ages that are the same each time, and a home that is named the same."""
-    for module in ("identity", "run_columns"):
-        monkeypatch.setattr(f"rnnlm_tui.tui.widgets.{module}.time", lambda: NOW)
+    for module in ("widgets.identity", "widgets.run_columns", "screens.trash"):
+        monkeypatch.setattr(f"rnnlm_tui.tui.{module}.time", lambda: NOW)
     monkeypatch.setenv("RNNLM_TUI_HOME", "/data/rnnlm-tui")
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("signs", ["", "-ascii"])
 @pytest.mark.parametrize("name", STATES)
-async def test_screen_is_as_in_its_picture(name: str, signs: str, size: tuple[int, int]) -> None:
-    pane, snapshot, keys = STATES[name]
-    services = several_runs(snapshot) if snapshot is not None else FakeServices()
-    async with running_app(services, run="plain-otter" if snapshot is not None else None, pane=pane, size=size, ascii_only=bool(signs)) as (app, pilot):
-        await pilot.press(*keys)
-        await pilot.pause()
+async def test_screen_is_as_in_its_picture(name: str, signs: str, size: tuple[int, int], tmp_path: Path) -> None:
+    state = STATES[name]
+    run = "plain-otter" if state.snapshot is not None else None
+    async with running_app(services_for(state, tmp_path), run=run, pane=state.pane, size=size, ascii_only=bool(signs)) as (app, pilot):
+        if state.marked:
+            app.set_marks(Marks(state.marked))
+            app.open_pane(state.pane)
+        await until(pilot, lambda: state.before in text_of(app))
+        await pilot.press(*state.keys)
+        await until(pilot, lambda: state.shows in text_of(app))
         path = PICTURES / f"{name}-{size[0]}x{size[1]}{signs}.txt"
         if signs:
             assert_ascii_picture(app, path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from tests.tui.panes.fakes import RUN, FakeServices
+from tests.tui.pictures import assert_ascii_picture, assert_picture
 
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 PATIENCE_SECONDS = 20.0
@@ -55,9 +55,8 @@ def screen_text(app: object) -> str:
 
 
 def assert_looks_like(app: RnnlmApp, name: str) -> None:
-    """The screen is, cell for cell, what stands in snapshots/`name`.txt; UPDATE_SNAPSHOTS=1 writes it anew."""
-    path, seen = SNAPSHOTS / f"{name}.txt", screen_text(app) + "\n"
-    if os.environ.get("UPDATE_SNAPSHOTS"):
-        SNAPSHOTS.mkdir(exist_ok=True)
-        path.write_text(seen, encoding="utf-8")
-    assert seen == path.read_text(encoding="utf-8")
+    """The screen is, cell for cell and colour for colour, what stands in snapshots/`name`.txt, or in ASCII in `name`-ascii.txt."""
+    if app.ascii_only:
+        assert_ascii_picture(app, SNAPSHOTS / f"{name}-ascii.txt")
+    else:
+        assert_picture(app, SNAPSHOTS / f"{name}.txt")

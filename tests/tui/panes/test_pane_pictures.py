@@ -1,4 +1,4 @@
-"""The three panes cell for cell at 80x24 and 120x40."""
+"""The three panes cell for cell and colour for colour, without colour and in ASCII: `tests/tui/pictures.py` tells how the files are written anew."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rnnlm_tui.tui.screens import checkpoints
 from rnnlm_tui.tui.screens.config import ConfigScreen
 from tests.tui.panes.fakes import NOW, FakeSampler, FakeServices, make_snapshot
 from tests.tui.panes.seeing import assert_looks_like, opened, screen_text, until, until_shown
+from tests.tui.pictures import SIZES
 
-SIZES = [(80, 24), (120, 40)]
 TEXT = (" is strong, and the Congress must act on the program", " of the American people. We have a great responsibility", " to the free nations of the world.")
 
 
@@ -32,8 +32,9 @@ async def settled(pilot: Pilot[int]) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-async def test_config_with_changes_and_a_problem(size: tuple[int, int]) -> None:
-    async with opened(FakeServices(make_snapshot()), "config", size=size) as (app, pilot):
+@pytest.mark.parametrize("ascii_only", [False, True], ids=["", "ascii"])
+async def test_config_with_changes_and_a_problem(size: tuple[int, int], ascii_only: bool) -> None:
+    async with opened(FakeServices(make_snapshot()), "config", size=size, ascii_only=ascii_only) as (app, pilot):
         screen = app.pane_screen
         assert isinstance(screen, ConfigScreen)
         await until_shown(pilot, "frozen")
@@ -42,14 +43,15 @@ async def test_config_with_changes_and_a_problem(size: tuple[int, int]) -> None:
         for path, value in (("model.dropout", 0.25), ("schedule.warmup_steps", 6000), ("optimizer.learning_rate", 5e-3)):
             screen.form.set_value(path, value)
         screen.form.go_to("schedule.warmup_steps")
-        await until_shown(pilot, "3 changed from plain-otter", "✗ must be below 4,752 steps", "is 6,000, must be below 4,752 steps")
+        await until_shown(pilot, "3 changed from plain-otter", f"{'x' if ascii_only else '✗'} must be below 4,752 steps", "is 6,000, must be below 4,752 steps")
         await settled(pilot)
         assert_looks_like(app, f"config-{size[0]}x{size[1]}")
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-async def test_config_of_a_run(size: tuple[int, int]) -> None:
-    async with opened(FakeServices(make_snapshot()), "config", size=size) as (app, pilot):
+@pytest.mark.parametrize("ascii_only", [False, True], ids=["", "ascii"])
+async def test_config_of_a_run(size: tuple[int, int], ascii_only: bool) -> None:
+    async with opened(FakeServices(make_snapshot()), "config", size=size, ascii_only=ascii_only) as (app, pilot):
         await until_shown(pilot, "frozen", "543,104")
         await pilot.press("tab", "tab")
         await until_shown(pilot, "h_t = tanh")
@@ -58,22 +60,24 @@ async def test_config_of_a_run(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-async def test_checkpoints(size: tuple[int, int]) -> None:
-    async with opened(FakeServices(make_snapshot()), "checkpoints", size=size) as (app, pilot):
+@pytest.mark.parametrize("ascii_only", [False, True], ids=["", "ascii"])
+async def test_checkpoints(size: tuple[int, int], ascii_only: bool) -> None:
+    async with opened(FakeServices(make_snapshot()), "checkpoints", size=size, ascii_only=ascii_only) as (app, pilot):
         await pilot.press("down")
-        await until_shown(pilot, "Step 3,700", "9f3c…a71e")
+        await until_shown(pilot, "Step 3,700", f"9f3c{'.' if ascii_only else '…'}a71e")
         await settled(pilot)
         assert_looks_like(app, f"checkpoints-{size[0]}x{size[1]}")
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-async def test_prompt_with_a_history(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("ascii_only", [False, True], ids=["", "ascii"])
+async def test_prompt_with_a_history(size: tuple[int, int], ascii_only: bool) -> None:
     services = FakeServices(make_snapshot(), sampler=FakeSampler(words=TEXT))
-    async with opened(services, "prompt", size=size) as (app, pilot):
+    async with opened(services, "prompt", size=size, ascii_only=ascii_only) as (app, pilot):
         assert isinstance(app, RnnlmApp)
         for prompt in ("We must", "The state of the Union"):
             await pilot.press("ctrl+u", *prompt, "enter")
-            await until_shown(pilot, f"{prompt} is strong", "✓ 3 of 100 tokens")
+            await until_shown(pilot, f"{prompt} is strong", f"{'+' if ascii_only else '✓'} 3 of 100 tokens")
         await until(pilot, lambda: len(services.fake_sampler.requests) == 2)
         await settled(pilot)
         assert_looks_like(app, f"prompt-{size[0]}x{size[1]}")
