@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
+from textual.content import Content
 
 from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.contract.status import BaselineFigures, EvaluationFigures, RunSummary
@@ -12,6 +15,7 @@ from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.widgets.comparable import best_of_comparable
+from rnnlm_tui.tui.widgets.run_columns import Beside, Column, row_of
 from tests.tui.fakes import START, FakeMonitor, FakeServices, make_machine, make_snapshot, make_summary
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 
@@ -158,6 +162,23 @@ async def test_a_hundred_runs_scroll_with_the_cursor() -> None:
         assert "›   run-092" in text_of(app)
         await pilot.press("home")
         assert "›   run-000" in text_of(app)
+
+
+async def test_a_key_in_a_list_of_five_hundred_draws_two_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    services = with_runs(make_snapshot("finished", 4_754, name="run-000"))
+    services.runs += [services.runs[0].model_copy(update={"run": f"run-{index:03d}"}) for index in range(1, 500)]
+    drawn: list[str] = []
+
+    def counted(columns: Sequence[Column], run: RunSummary, beside: Beside) -> Content:
+        drawn.append(run.run)
+        return row_of(columns, run, beside)
+
+    async with running_app(services, run="run-000", pane="runs") as (app, pilot):
+        await until(pilot, lambda: "500 runs" in lines_of(app)[0])
+        monkeypatch.setattr("rnnlm_tui.tui.widgets.runs_table.row_of", counted)
+        await pilot.press("down")
+        assert "›   run-001" in text_of(app)
+        assert len(drawn) == 2
 
 
 async def test_n_opens_the_config_of_a_new_run() -> None:
