@@ -79,6 +79,18 @@ async def test_comma_and_full_stop_move_the_part_and_f_follows_again() -> None:
         assert all(chart.following for chart in shown(app))
 
 
+async def test_the_footer_tells_how_one_gets_back_from_a_part_of_the_run() -> None:
+    async with running_app() as (app, pilot):
+        assert "Reset" not in lines_of(app)[-1]
+        await pilot.press("up")
+        assert "u Reset" in lines_of(app)[-1]
+        assert "f Follow" not in lines_of(app)[-1]
+        await pilot.press("comma")
+        assert "f Follow" in lines_of(app)[-1]
+        await pilot.press("u")
+        assert "Reset" not in lines_of(app)[-1]
+
+
 async def test_a_part_that_follows_goes_on_with_the_run_on_all_charts() -> None:
     services = with_runs(make_snapshot(step=2_000))
     async with running_app(services, size=(200, 60)) as (app, pilot):

@@ -59,6 +59,8 @@ class TrainScreen(ChartedScreen):
     def __init__(self) -> None:
         super().__init__()
         self._offered: CheckpointRow | None = None
+        self._looks = (False, True)
+        """Whether only a part of the run shows, and whether the newest step stays in it."""
 
     def compose_body(self) -> ComposeResult:
         yield Placed(
@@ -159,7 +161,8 @@ class TrainScreen(ChartedScreen):
         if self.cursor is not None:
             row = self._nearest()
             return cursor_footer(None if row is None else row.step)
-        return train_footer(self.snapshot.summary if self.snapshot else None, points=self.ends() is not None)
+        zoomed, following = self._looks
+        return train_footer(self.snapshot.summary if self.snapshot else None, points=self.ends() is not None, zoomed=zoomed, following=following)
 
     # what the charts ask
 
@@ -195,8 +198,13 @@ class TrainScreen(ChartedScreen):
         return place_of(self.snapshot.series, cast(Axis, self.view.axis), step) if self.snapshot is not None else step
 
     def part_changed(self) -> None:
-        """Have finer figures read for what shows."""
-        part = self.chart(self.chosen).part
+        """Have finer figures read for what shows; the footer tells how one gets back to the whole."""
+        lead = self.lead
+        part = lead.part if lead is not None else None
+        looks = (part is not None, lead is None or lead.following)
+        if looks != self._looks:
+            self._looks = looks
+            self.refresh_footer()
         self.lab.look_at(None if part is None or self.snapshot is None else (math.floor(self.step_at(part[0])), math.ceil(self.step_at(part[1]))))
 
     # what lies at the cursor

@@ -14,24 +14,14 @@ FROM_TRAINING = ("sample", "checkpoint", "evaluate")
 """Actions that need a model to train."""
 FROM_WORKER = (*FROM_TRAINING, "stop")
 """Actions that need a worker that lives."""
-FROM_POINTS = ("cursor_right", "zoom_in", "sample_history", "log_scale", "next_axis", "smoother", "next_chart")
+FROM_POINTS = ("cursor_right", "zoom_in", "pan_left", "reset_view", "follow", "sample_history", "log_scale", "next_axis", "smoother", "next_chart")
 """Actions that need a first step."""
 USUAL = (
-    "pause",
-    "sample",
-    "checkpoint",
-    "evaluate",
-    "cursor_right",
-    "zoom_in",
-    "sample_history",
-    "log_scale",
-    "stop",
-    "next_axis",
-    "smoother",
-    "next_chart",
-    "leave",
-)
+    "pause", "sample", "checkpoint", "evaluate", "cursor_right", "zoom_in", "sample_history", "log_scale", "stop", "next_axis", "smoother", "next_chart", "leave",
+)  # fmt: skip
 """Most wanted first, but for the last, which always stands there."""
+ZOOMED = ("pause", "zoom_in", "pan_left", "reset_view", "cursor_right", "follow", "sample", "checkpoint", "log_scale", "next_axis", "smoother", "leave")
+"""The same while only a part of the run shows."""
 IN_TROUBLE = ("pause", "stop", "show_log", "cursor_right", "zoom_in", "log_scale", "next_axis", "leave")
 """The same for a run that is in trouble."""
 BEFORE_STEPS = ("pause", "stop", "show_log", "leave")
@@ -43,8 +33,8 @@ Footer = Sequence[tuple[Action, str]]
 """Actions with the verb for each; empty: the table's."""
 
 
-def train_footer(run: RunSummary | None, *, points: bool) -> Footer:
-    """What helps now; `points`: the run has a first step."""
+def train_footer(run: RunSummary | None, *, points: bool, zoomed: bool = False, following: bool = True) -> Footer:
+    """What helps now; `points`: the run has a first step; `zoomed`: only a part of it shows, and where `following` the newest step stays in sight."""
     if run is None:
         return [(action("leave"), "")]
     verb = "" if run.diverged else steering.PAUSE_VERBS.get(run.status, "")
@@ -55,7 +45,10 @@ def train_footer(run: RunSummary | None, *, points: bool) -> Footer:
         left_out.update(FROM_TRAINING)
     if not points:
         left_out.update(FROM_POINTS)
-    order = IN_TROUBLE if run.status in TROUBLE else BEFORE_STEPS if run.status == "preparing" and not points else USUAL
+    if following:
+        left_out.add("follow")
+    usual = ZOOMED if zoomed else USUAL
+    order = IN_TROUBLE if run.status in TROUBLE else BEFORE_STEPS if run.status == "preparing" and not points else usual
     return [(action(name), verb if name == "pause" else "") for name in order if name not in left_out]
 
 
