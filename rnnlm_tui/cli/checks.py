@@ -8,7 +8,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from rnnlm_tui.tui.terminal_kind import TerminalKind
 
 LITTLE_DISK = 1_000_000_000
 """Bytes: a demo run takes about 40 MB, and a checkpoint that finds the disk full is lost."""
@@ -27,12 +30,14 @@ class Finding:
 def findings() -> list[Finding]:
     """Everything there is to say, in a fixed order."""
     from rnnlm_tui.cli.check_machine import graphics_findings, login_finding, products_finding, read_processor, torch_finding
+    from rnnlm_tui.store.locations import keymap_file
 
     found = [python_finding(), torch_finding(sys.executable)]
     found += graphics_findings()
     found.append(products_finding(read_processor()))
     found += terminal_findings(os.environ, sys.stdout.encoding or "", shutil.get_terminal_size(), sys.stdin.isatty() and sys.stdout.isatty())
     found += list(home_findings())
+    found += keymap_findings(keymap_file())
     found += [corpus_finding(), login_finding()]
     return found
 
@@ -48,6 +53,7 @@ def python_finding() -> Finding:
 def terminal_findings(environment: Mapping[str, str], encoding: str, size: os.terminal_size, is_terminal: bool) -> list[Finding]:
     """Colours, characters and size of the terminal, from its environment."""
     from rnnlm_tui.tui.sizes import SMALLEST
+    from rnnlm_tui.tui.terminal_kind import terminal_kind
 
     if not is_terminal:
         found = [Finding("terminal", "note", "none here: the app can't open, every other verb works")]
@@ -55,29 +61,38 @@ def terminal_findings(environment: Mapping[str, str], encoding: str, size: os.te
         found = [Finding("terminal", "bad", f"{size.columns}×{size.lines} cells", f"the app needs {SMALLEST[0]}×{SMALLEST[1]}, it is drawn for 80×24 and more")]
     else:
         found = [Finding("terminal", "ok", f"{size.columns}×{size.lines} cells")]
-    found.append(_colour_finding(environment))
-    if encoding.lower().replace("-", "") in ("utf8", "utf8sig"):
+    kind = terminal_kind(environment, encoding)
+    found.append(_colour_finding(environment, kind))
+    if kind.braille:
         found.append(Finding("characters", "ok", encoding))
     else:
-        found.append(
-            Finding("characters", "note", f"{encoding or 'unknown'}, so charts in braille can't be shown", "export LANG=C.UTF-8, or start with --ascii")
-        )
+        fact = f"{encoding or 'unknown'}, so charts in braille can't be shown"
+        if encoding.lower().replace("-", "") in ("utf8", "utf8sig"):
+            fact = "braille can't be shown on the Linux console" if environment.get("TERM") == "linux" else "the locale is not one of UTF-8"
+        found.append(Finding("characters", "note", f"{fact}; the app draws with ASCII", "export LANG=C.UTF-8, or start with --no-ascii where it can"))
     return found
 
 
-def _colour_finding(environment: Mapping[str, str]) -> Finding:
-    term, truecolor = environment.get("TERM", ""), environment.get("COLORTERM", "") in ("truecolor", "24bit")
+def _colour_finding(environment: Mapping[str, str], kind: TerminalKind) -> Finding:
+    term = environment.get("TERM", "")
     inside = "in tmux, " if environment.get("TMUX") else "over SSH, " if environment.get("SSH_CONNECTION") else ""
     if environment.get("NO_COLOR"):
         return Finding("colours", "note", "none: NO_COLOR is set")
-    if term in ("", "dumb"):
+    if kind.depth == "none":
         return Finding("colours", "note", f'none: TERM="{term}"', "export TERM=xterm-256color, if this terminal is one")
-    if truecolor or "direct" in term:
-        return Finding("colours", "ok", f"16 million ({inside}TERM={term})")
-    if "256" in term:
-        return Finding("colours", "ok", f"256 ({inside}TERM={term}), which the app is designed in")
-    hint = "in ~/.tmux.conf: set -g default-terminal tmux-256color" if environment.get("TMUX") else "export TERM=xterm-256color, if this terminal can"
-    return Finding("colours", "note", f"16 ({inside}TERM={term})", hint)
+    words = ", which the app is designed in" if kind.depth == "256" else ""
+    return Finding("colours", "note" if kind.hint else "ok", f"{kind.depth} ({inside}TERM={term}){words}", kind.hint)
+
+
+def keymap_findings(path: Path) -> list[Finding]:
+    """What is wrong in the user's own keys, a line each; nothing where there is no file."""
+    if not path.exists():
+        return []
+    from rnnlm_tui.tui.keymap import read_keymap
+
+    keymap = read_keymap(path)
+    wrong = [Finding("keys", "note", problem, f"in {path}") for problem in keymap.problems]
+    return wrong or [Finding("keys", "ok", f"{len(keymap.changed or {})} of your own, in {path}")]
 
 
 def home_findings() -> Iterator[Finding]:

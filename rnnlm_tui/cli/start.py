@@ -42,7 +42,7 @@ def open_app(
     if terminal_kind(os.environ).depth == "256":  # Textual counts 16 in many that have 256
         os.environ.setdefault("TEXTUAL_COLOR_SYSTEM", "256")
     gc.disable()  # of what imports make nothing is garbage: to look for it takes a tenth of the start,
-    from rnnlm_tui.tui.app import run_app
+    from rnnlm_tui.tui.run_app import run_app
 
     gc.freeze()  # and, each time, as long as a picture
     gc.enable()

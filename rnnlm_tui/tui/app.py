@@ -7,7 +7,6 @@ that screen's one watcher repaints what changed.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,13 +19,12 @@ from textual.filter import LineFilter
 from textual.screen import Screen
 
 from rnnlm_tui.contract.status import LIVING
-from rnnlm_tui.store.locations import keymap_file
-from rnnlm_tui.tui import crash, hangup, remembered, steering, threads
-from rnnlm_tui.tui.actions import PALETTE_KEY, PANES, Pane
+from rnnlm_tui.tui import crash, hangup, steering, threads
+from rnnlm_tui.tui.actions import PALETTE_KEY, Pane
 from rnnlm_tui.tui.appearance import Appearance, repaint
-from rnnlm_tui.tui.colours import COLOUR_WORDS, colour_name
+from rnnlm_tui.tui.colours import COLOUR_WORDS
 from rnnlm_tui.tui.commands import ActionCommands
-from rnnlm_tui.tui.keymap import Keymap, read_keymap, use_keys
+from rnnlm_tui.tui.keymap import Keymap, use_keys
 from rnnlm_tui.tui.laboratory import LaboratoryApp
 from rnnlm_tui.tui.messages import ComparedChanged, MachineRead, MachineSeen, Noticed, RunsChanged, SnapshotChanged
 from rnnlm_tui.tui.newest_size import at_size, terminal_size
@@ -41,7 +39,7 @@ from rnnlm_tui.tui.screens.runs import RunsScreen
 from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.screens.worker_log import WorkerLogScreen
 from rnnlm_tui.tui.services import Services
-from rnnlm_tui.tui.terminal_kind import ColourName, TerminalKind, terminal_kind
+from rnnlm_tui.tui.terminal_kind import ColourName, TerminalKind
 from rnnlm_tui.tui.theme import THEME
 from rnnlm_tui.tui.widgets.chart import Chart
 from rnnlm_tui.tui.widgets.content import plain
@@ -313,25 +311,3 @@ class RnnlmApp(LaboratoryApp):
             self._check_resize()
         if self.snapshot is not None and self.snapshot.summary.status in ("stalled", "degraded", "lost", "preparing") and self.pane_screen is not None:
             self.pane_screen.refresh_frame()
-
-
-def run_app(
-    run: RunDirectory | None = None, pane: str | None = None, *, ascii: bool | None = None, fps: float = 2.0, mouse: bool = True, colours: str = "auto"
-) -> int:
-    """Run the app on this terminal until it is left; the exit code.
-
-    Without a run it opens where it was left, or on the list of runs. Signs (`ascii` None) and `colours` ("auto") are chosen by what the terminal can.
-    """
-    settings = remembered.recall()
-    kind = terminal_kind(os.environ, sys.stdout.encoding or "")
-    place: Pane | None = next((known for known in PANES if known == pane), None)
-    recalled = run is None and place is None
-    if recalled:
-        run, place = remembered.last_place(settings)
-    signs = not kind.braille if ascii is None else ascii
-    app = RnnlmApp(run, place, ascii_only=signs, fps=fps, settings=settings, kind=kind, colours=colour_name(colours), keymap=read_keymap(keymap_file()))
-    app.prefer_living = recalled and place == "runs"
-    code = app.run(mouse=mouse)
-    threads.wait_for_threads()
-    app.keep_what_is_left()
-    return code if code is not None else app.return_code or 0

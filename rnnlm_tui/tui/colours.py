@@ -36,7 +36,7 @@ class Tone:
 Table = Mapping[str, Tone]
 """From a value of the palette (`#rrggbb`) to its tone."""
 
-_OWN, _FAINT = Tone(None), Tone(None, dim=True)
+_OWN, _FAINT, _LINED = Tone(None), Tone(None, dim=True), Tone(None, underline=True)
 
 
 def _table(*rows: tuple[str | Tone, tuple[str, ...]]) -> Table:
@@ -78,7 +78,7 @@ LIGHT: Table = _table(
 
 ANSI_DARK: Table = _table(
     (_OWN, (palette.BACKGROUND, palette.FIELD, palette.TEXT, palette.LABEL)),
-    ("bright_black", (palette.SELECTED,)),
+    (_LINED, (palette.SELECTED,)),
     (_FAINT, (palette.BORDER, palette.GREY, *_FAINT_WORDS)),
     ("bright_white", _WHITES),
     ("bright_cyan", (palette.FOCUS, palette.TRAIN)),
@@ -95,11 +95,11 @@ ANSI_DARK: Table = _table(
     ("bright_red", (palette.BAD,)),
     ("red", (_BANDS[palette.BAD],)),
 )
-"""For the 16 colours that each terminal has its own of. Faint words are at half brightness: bright black is the background itself in some."""
+"""For the 16 colours that each terminal has its own of. Faint words are at half brightness and a selected row is underlined: bright black is the background itself in some, and too bright for words in others."""
 
 ANSI_LIGHT: Table = _table(
     (_OWN, (palette.BACKGROUND, palette.FIELD, palette.TEXT, palette.LABEL, *_WHITES)),
-    ("white", (palette.SELECTED,)),
+    (_LINED, (palette.SELECTED,)),
     (_FAINT, (palette.BORDER, palette.GREY, *_FAINT_WORDS)),
     ("blue", (palette.FOCUS, palette.TRAIN)),
     ("cyan", (palette.RAW,)),
@@ -119,7 +119,7 @@ ANSI_LIGHT: Table = _table(
 
 NONE: Table = _table(
     (_OWN, (palette.BACKGROUND, palette.FIELD, palette.TEXT, palette.LABEL, *_WHITES)),
-    (Tone(None, underline=True), (palette.SELECTED,)),
+    (_LINED, (palette.SELECTED,)),
     (_OWN, (palette.FOCUS, palette.TRAIN, palette.VALIDATION, palette.THIRD, palette.GOOD, palette.WARN, palette.BAD, _PINK, _BLUE, _TAN)),
     (_FAINT, (palette.BORDER, palette.GREY, *_FAINT_WORDS, *_BANDS.values())),
     (Tone(None, dim=True, reverse=True), (palette.RAW,)),

@@ -68,7 +68,7 @@ def _depth(environment: Mapping[str, str], listed: Callable[[str], int]) -> Dept
         return "none"
     if environment.get("COLORTERM", "").strip().lower() in ("truecolor", "24bit"):
         return "16 million"
-    return "256" if "256color" in term or "kitty" in term or listed(term) >= 256 else "16"
+    return "256" if "256color" in term or "kitty" in term or "direct" in term or listed(term) >= 256 else "16"
 
 
 def _is_light(environment: Mapping[str, str]) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.check_machine import products_finding, torch_finding
-from rnnlm_tui.cli.checks import Finding, home_findings, terminal_findings
+from rnnlm_tui.cli.checks import Finding, home_findings, keymap_findings, terminal_findings
 from rnnlm_tui.store.filesystems import filesystem_of, is_network, nearest_existing
 
 
@@ -21,7 +21,7 @@ def colours(**environment: str) -> Finding:
     ("environment", "verdict", "words"),
     [
         ({"TERM": "xterm-256color", "COLORTERM": "truecolor"}, "ok", "16 million"),
-        ({"TERM": "xterm-direct"}, "ok", "16 million"),
+        ({"TERM": "xterm-direct"}, "ok", "256"),
         ({"TERM": "xterm-256color", "SSH_CONNECTION": "a"}, "ok", "256 (over SSH"),
         ({"TERM": "tmux-256color", "TMUX": "/tmp/x"}, "ok", "256 (in tmux"),
         ({"TERM": "screen", "TMUX": "/tmp/x"}, "note", "16 (in tmux"),
@@ -45,7 +45,23 @@ def test_sixteen_colours_in_tmux_come_with_the_line_that_helps() -> None:
 def test_braille_needs_utf_8(encoding: str, verdict: str) -> None:
     found = terminal_findings({"TERM": "xterm"}, encoding, os.terminal_size((80, 24)), True)
     assert found[-1].verdict == verdict
-    assert ("--ascii" in found[-1].hint) == (verdict == "note")
+    assert ("--no-ascii" in found[-1].hint) == (verdict == "note")
+
+
+def test_a_locale_or_a_console_without_braille_is_told() -> None:
+    for environment in ({"TERM": "xterm", "LANG": "C"}, {"TERM": "linux", "LANG": "C.UTF-8"}):
+        finding = terminal_findings(environment, "utf-8", os.terminal_size((80, 24)), True)[-1]
+        assert finding.verdict == "note"
+        assert "draws with ASCII" in finding.fact
+
+
+def test_faults_in_a_keymap_are_told_each_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "keymap.toml"
+    assert keymap_findings(path) == []
+    path.write_text('pause = "P"\n')
+    assert [(finding.verdict, finding.fact[:1]) for finding in keymap_findings(path)] == [("ok", "1")]
+    path.write_text('pausse = "P"\nsample = "flurp"\n')
+    assert ["line 1" in finding.fact or "line 2" in finding.fact for finding in keymap_findings(path)] == [True, True]
 
 
 def test_a_small_or_missing_terminal_is_told() -> None:
