@@ -178,20 +178,18 @@ class Panel(Widget):
         keys = [self.row_key(y) for y in range(inner.height)]
         for y, key in enumerate(keys):
             same = before is not None and key is not None and key == self._row_keys[y]
-            lines.append(before[y + 1] if before is not None and same else self._framed(y, inner.width, glyphs[3], colour))
+            lines.append(before[y + 1] if before is not None and same else self._framed(y, width, inner.width, glyphs[3], colour))
         labels = self.bottom_labels(width)
         lines.append(before[-1] if before is not None and labels == self._bottom_labels else bottom_edge(width, labels, colour, glyphs))
         self._drawn_strips, self._drawn_for, self._drawn_with = lines[:height], self.size, (self.size, glyphs, colour)
         self._row_keys, self._bottom_labels = keys, labels
 
-    def _framed(self, y: int, width: int, side: str, colour: str) -> Strip:
+    def _framed(self, y: int, width: int, inner: int, side: str, colour: str) -> Strip:
         style = ink(colour)
-        if self.size.width < 4:
-            return padded([Segment(side * min(self.size.width, 2), style)], self.size.width)
-        return Strip(
-            joined([Segment(f"{side}{' ' * self.LEFT_PADDING}", style), *padded(list(self.content_line(y, width)), width), Segment(f" {side}", style)]),
-            self.size.width,
-        )
+        if width < 4:
+            return padded([Segment(side * min(width, 2), style)], width)
+        row = padded(list(self.content_line(y, inner)), inner)
+        return Strip(joined([Segment(f"{side}{' ' * self.LEFT_PADDING}", style), *row, Segment(f" {side}", style)]), width)
 
     def on_mount(self) -> None:
         """Take the app's choice of signs."""

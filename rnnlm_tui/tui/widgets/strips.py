@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style as RichStyle
 from textual.color import Color
-from textual.content import Content
+from textual.content import Content, Span
 from textual.strip import Strip
 from textual.style import Style
 
@@ -24,8 +25,14 @@ def segments_of(content: Label, colour: str = DIM, *, bold: bool = False) -> lis
     """One line of content as segments that all have a style; what the content leaves open is `colour`. Of a string nothing can act on the terminal."""
     if isinstance(content, str):
         return [Segment(plain(content, newlines="space"), ink(colour, bold=bold))] if content else []
+    return list(_rendered(content.plain, tuple(content.spans), colour, bold))
+
+
+@lru_cache(maxsize=1_024)
+def _rendered(text: str, spans: tuple[Span, ...], colour: str, bold: bool) -> tuple[Segment, ...]:
+    """Most of what stands in a picture stood in the one before."""
     base = Style(foreground=Color.parse(colour), bold=bold)
-    return [Segment(text, style or ink(colour)) for text, style, _ in content.render_segments(base) if text]
+    return tuple(Segment(part, style or ink(colour)) for part, style, _ in Content(text, list(spans)).render_segments(base) if part)
 
 
 def width_of(segments: Iterable[Segment]) -> int:
@@ -46,7 +53,7 @@ def joined(segments: Iterable[Segment]) -> list[Segment]:
     parts: list[tuple[str, RichStyle]] = []
     for text, style, _ in segments:
         style = style or ink(TEXT)
-        if parts and (style == parts[-1][1] or (text.isspace() and _bare(style) and _bare(parts[-1][1]))):
+        if parts and (style is parts[-1][1] or style == parts[-1][1] or (text.isspace() and _bare(style) and _bare(parts[-1][1]))):
             parts[-1] = (parts[-1][0] + text, parts[-1][1])
         elif text:
             parts.append((text, style))
