@@ -139,9 +139,16 @@ class RunsTable(Panel, can_focus=True):
         return padded(segments_of(line, palette.TEXT), width)
 
     def _head(self, column: Column) -> Content:
-        sorts = column.key == self.order
-        name = f"{column.head} {self._arrow}" if sorts and column.left else f"{self._arrow}{column.head}" if sorts else column.head
-        return fitted(Content.styled(name, palette.TEXT if sorts else palette.DIM), column.width, left=column.left)
+        if column.key != self.order:
+            return fitted(Content.styled(column.head, palette.DIM), column.width, left=column.left)
+        arrow, head = self._arrow, column.head
+        if column.left:
+            name = f"{head} {arrow}"
+        elif head.endswith(" "):  # where figures have their ★
+            name = f"{head[:-1]}{arrow}"
+        else:
+            name = f"{arrow} {head}" if len(head) + 2 <= column.width else f"{arrow}{head}"
+        return fitted(Content.styled(name, palette.TEXT), column.width, left=column.left)
 
     @property
     def _arrow(self) -> str:
