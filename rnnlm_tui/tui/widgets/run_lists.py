@@ -141,7 +141,11 @@ class EventsPanel(Panel):
     def show(self, snapshot: RunSnapshot | None, at: float | None = None) -> None:
         """What happened; the event nearest to the step `at` stands out and in sight."""
         before = (self._entries, self._chosen, self._top)
-        made_of = None if snapshot is None else (snapshot.summary.run, snapshot.summary.baseline, *map(_ends, (snapshot.evaluations, snapshot.checkpoints, snapshot.events)))
+        made_of = (
+            None
+            if snapshot is None
+            else (snapshot.summary.run, snapshot.summary.baseline, *map(_ends, (snapshot.evaluations, snapshot.checkpoints, snapshot.events)))
+        )
         if snapshot is None:
             self._entries = []
         elif made_of != self._made_of:
