@@ -78,6 +78,13 @@ def keep_view(settings: dict[str, object], key: str, view: ChartView) -> bool:
     return True
 
 
+def rename_view(settings: dict[str, object], former: str, name: str) -> None:
+    """A run's view under the run's other name."""
+    views = _mapping(settings.get(_VIEWS))
+    if former in views:
+        settings[_VIEWS] = {**{run: view for run, view in views.items() if run not in (former, name)}, name: views[former]}
+
+
 def _mapping(value: object) -> dict[str, object]:
     return cast(dict[str, object], value) if isinstance(value, dict) else {}
 

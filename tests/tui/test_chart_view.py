@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rnnlm_tui.tui.chart_view import KEPT_VIEWS, ChartView, keep_view, kept_view
+from rnnlm_tui.tui.chart_view import KEPT_VIEWS, ChartView, keep_view, kept_view, rename_view
 
 VIEW = ChartView("wall", 0.6, "loss", True, (10.0, 20.5), False, frozenset({"loss"}), True, frozenset({"left"}))
 
@@ -35,6 +35,15 @@ def test_only_the_newest_views_are_kept() -> None:
     assert len(views) == KEPT_VIEWS
     assert "run-8" not in views
     assert kept_view(settings, f"run-{KEPT_VIEWS}") == VIEW
+
+
+def test_a_renamed_run_takes_its_view_along() -> None:
+    settings: dict[str, object] = {}
+    keep_view(settings, "plain-otter", VIEW)
+    rename_view(settings, "plain-otter", "paper")
+    rename_view(settings, "never-seen", "other")
+    assert kept_view(settings, "paper") == VIEW
+    assert kept_view(settings, "plain-otter").part is None
 
 
 @pytest.mark.parametrize("damage", [None, 7, "x", [], {"plain-otter": 3}, {"plain-otter": {"axis": 3, "smoothing": "x", "part": [1], "turned": "no", "hidden": [4], "alone": "yes"}}, {"plain-otter": {"part": [5, 2]}}, {"plain-otter": {"part": ["a", None]}}])  # fmt: skip

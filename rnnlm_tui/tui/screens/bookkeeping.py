@@ -10,6 +10,7 @@ from rnnlm_tui.contract.status import LIVING, RunSummary
 from rnnlm_tui.errors import RnnlmError, RunNameError
 from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, check_note, check_tags
 from rnnlm_tui.store.run_directory import check_run_name
+from rnnlm_tui.tui.chart_view import rename_view
 from rnnlm_tui.tui.screens.ask import AskScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.trash import TrashScreen
@@ -105,6 +106,7 @@ class RunsBookkeeping(PaneScreen):
 
         def renamed(run: RunDirectory) -> None:
             self._expected = run.name
+            rename_view(self.lab.settings, former, run.name)
             self.lab.choose_run(run)
             self.lab.set_marks(self.lab.marks.renamed(former, run.name))
             self.lab.look_now()
