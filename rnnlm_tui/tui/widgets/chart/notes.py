@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
+from collections.abc import Collection
 from itertools import pairwise
 
 from rich.style import Style
@@ -83,8 +84,8 @@ def write_letters(raster: Raster, item: Drawn, marker: str, scale: Scale, style:
             raster.write(row, cell, marker, style)
 
 
-def write_notes(raster: Raster, plot: Plot, limits: Limits, dim: int) -> None:
-    """`↑ from 2,003` where the steep start leaves the picture, and at either edge how many of the other points lie beyond it."""
+def write_notes(raster: Raster, plot: Plot, limits: Limits, dim: int, bands: Collection[int]) -> None:
+    """`↑ from 2,003` where the steep start leaves the picture, and at either edge how many of the other points lie beyond it, over the inks of raw bands where nothing is empty."""
     highest, leaves, above, below = -math.inf, 0, 0, 0
     for item in plot.drawn:
         high, low = item.series.high or item.series.mean, item.series.low or item.series.mean
@@ -104,8 +105,8 @@ def write_notes(raster: Raster, plot: Plot, limits: Limits, dim: int) -> None:
     plot.off_scale = above + below
     if highest > -math.inf:
         _write_start(raster, highest, leaves // raster.sub_columns, dim)
-    _write_count(raster, above, dim, up=True)
-    _write_count(raster, below, dim, up=False)
+    _write_count(raster, above, dim, bands, up=True)
+    _write_count(raster, below, dim, bands, up=False)
 
 
 def _write_start(raster: Raster, highest: float, leaves: int, dim: int) -> None:
@@ -121,17 +122,20 @@ def _write_start(raster: Raster, highest: float, leaves: int, dim: int) -> None:
                 return
 
 
-def _write_count(raster: Raster, points: int, dim: int, *, up: bool) -> None:
+def _write_count(raster: Raster, points: int, dim: int, bands: Collection[int], *, up: bool) -> None:
     """`↑ 3 points off scale` at the right end of the edge beyond which they lie, or as much of it as has room."""
     if not points:
         return
     rows = (0, 1) if up else (raster.height - 1, raster.height - 2)
     words = f"{points:,} point{'s' if points > 1 else ''} off scale"
-    for text in (f"{_arrow(up, raster)} {words}", f"{_arrow(up, raster)} {points:,} off scale", f"{_arrow(up, raster)} {points:,}"):
-        for row in rows:
-            if raster.free(row, raster.width - len(text) - 1, raster.width - 1):
-                raster.write(row, raster.width - len(text), text, dim)
-                return
+    texts = [f"{_arrow(up, raster)} {text}" for text in (words, f"{points:,} off scale", f"{points:,}")]
+    for over in ((), bands):
+        for text in texts:
+            for row in rows:
+                if raster.free(row, raster.width - len(text) - 1, raster.width - 1, over):
+                    raster.write(row, raster.width - len(text) - 1, " ", 0)
+                    raster.write(row, raster.width - len(text), text, dim)
+                    return
 
 
 def _arrow(up: bool, raster: Raster) -> str:

@@ -105,7 +105,7 @@ def _paint(plot: Plot, data: ChartData, look: Look, scale: Scale, limits: Limits
         if look.no_colour and look.marks != "ascii":
             write_letters(raster, item, series_marker(item.series, index, look), scale, number(ink(item.series.colour, bold=True)), index / len(plot.drawn))
         write_marker(raster, item, series_marker(item.series, index, look), scale, number(ink(item.series.colour, bold=True)), look)
-    write_notes(raster, plot, limits, number(ink(DIM)))
+    write_notes(raster, plot, limits, number(ink(DIM)), {number(ink(band_of(item.series.colour))) for item in plot.drawn})
     if look.cursor is not None and look.start <= look.cursor <= look.end:
         column = column_of(look.cursor, look, raster.columns) // raster.sub_columns
         line_ink, baseline_ink = number(ink(BRIGHT)), number(ink(BASELINE))

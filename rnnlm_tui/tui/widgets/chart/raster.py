@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rnnlm_tui.tui.widgets.chart.bins import Bin
 from rnnlm_tui.tui.widgets.chart.data import MarksStyle
@@ -180,9 +180,9 @@ class Raster:
         for (row, column), choices in taken.items():
             self.signs[row][column], self.inks[row][column] = choices[column % len(choices)]
 
-    def free(self, row: int, first: int, last: int) -> bool:
-        """Whether the cells `first` to `last` of a row exist and are empty."""
-        return 0 <= row < self.height and 0 <= first <= last < self.width and not any(self.inks[row][first : last + 1])
+    def free(self, row: int, first: int, last: int, over: Collection[int] = ()) -> bool:
+        """Whether the cells `first` to `last` of a row exist and are empty, or hold nothing but inks that may be written over."""
+        return 0 <= row < self.height and 0 <= first <= last < self.width and not any(ink and ink not in over for ink in self.inks[row][first : last + 1])
 
     def write(self, row: int, column: int, text: str, ink: int) -> None:
         """Put text, one cell a character, over what is there; what falls outside is cut."""

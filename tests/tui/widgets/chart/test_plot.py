@@ -92,6 +92,14 @@ def test_outliers_are_counted_at_the_edge_beyond_which_they_lie() -> None:
     assert rows[-1].endswith("↓ 3 points off scale")
 
 
+def test_outliers_are_counted_over_the_bars_that_they_make() -> None:
+    high = [9.0 if at % 10 == 5 else 1.1 for at in range(200)]
+    data = ChartData("Line", (ChartSeries("a", TRAIN, range(200), [1.0] * 200, [0.9] * 200, high),), x_end=199)
+    plot, rows = picture(data, 80, 9)
+    assert plot.off_scale == 20
+    assert rows[0].endswith(" ↑ 20 points off scale")
+
+
 @pytest.mark.parametrize("marks", STYLES)
 def test_the_best_point_has_a_star_on_its_curve(marks: MarksStyle) -> None:
     data = ChartData("Line", (ChartSeries("a", TRAIN, [0, 20, 40], [9, 2, 5], smooth=False, star=(20, 2)),), x_end=40)
