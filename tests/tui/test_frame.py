@@ -117,7 +117,7 @@ async def test_without_colour_the_app_paints(monkeypatch: pytest.MonkeyPatch) ->
 async def test_what_was_said_goes_with_the_next_key_and_the_keys_come_back() -> None:
     async with running_app(pane="train") as (app, pilot):
         await pilot.press("plus")
-        await until(pilot, lambda: "smoothing 0.98" in lines_of(app)[-1])
+        await until(pilot, lambda: "smoothing 0.99" in lines_of(app)[-1])
         await pilot.press("tab")
         await until(pilot, lambda: "Pause" in lines_of(app)[-1])
 
