@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from difflib import unified_diff
 from itertools import groupby
 from pathlib import Path
 
@@ -130,7 +131,8 @@ def _grounds(row: Sequence[tuple[str, Style | None]]) -> Iterable[tuple[str, str
 
 
 def _assert_is(path: Path, lines: list[str]) -> None:
-    if os.environ.get("RNNLM_TUI_REWRITE") == "1" or os.environ.get("UPDATE_SNAPSHOTS"):
+    if os.environ.get("RNNLM_TUI_REWRITE") == "1":
         path.parent.mkdir(exist_ok=True)
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    assert lines == path.read_text(encoding="utf-8").splitlines()
+    before = path.read_text(encoding="utf-8").splitlines()
+    assert lines == before, "\n".join(["the screen is another one:", *unified_diff(before, lines, path.name, "now", lineterm="", n=0)])

@@ -1,0 +1,113 @@
+"""Every action of the table does something that a person sees, by its key, or by the palette where it has none."""
+
+from __future__ import annotations
+
+import pytest
+from textual.pilot import Pilot
+
+from rnnlm_tui.contract.presets import DEMO
+from rnnlm_tui.contract.validation import merge, parse_config
+from rnnlm_tui.tui.actions import ACTIONS, Action, Pane
+from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.widgets.marks import Marks
+from tests.tui import fakes
+from tests.tui.fakes import FakeServices, make_snapshot
+from tests.tui.panes import fakes as pane_fakes
+from tests.tui.panes.seeing import opened
+from tests.tui.pictures import cells_on
+from tests.tui.support import running_app, text_of, until, with_runs
+
+OTHER = parse_config(
+    merge(DEMO, {"model.cell_type": "gru", "model.dropout": 0.3, "optimizer.learning_rate": 1e-3, "training.seed": 3, "schedule.warmup_steps": 50})
+)
+FIRST: dict[str, tuple[str, ...]] = {
+    "open_selected": ("down",),
+    "undo_delete": ("down", "d"),
+    "delete_run": ("down",),
+    "open_nearest": ("left",),
+    "rougher": ("0", "plus"),
+    "raw": ("plus",),
+    "zoom_out": ("up",),
+    "pan_left": ("up", "up"),
+    "pan_right": ("up", "up", "comma"),
+    "follow": ("up", "up", "comma"),
+    "reset_view": ("up",),
+    "cursor_right": ("left", "left", "left"),
+    "cursor_far_right": ("left", "shift+left"),
+    "cursor_far_left": ("left",),
+    "cursor_end": ("left", "left"),
+    "cursor_home": ("left",),
+    "next_evaluation": ("left", "home"),
+    "previous_evaluation": ("left",),
+    "newer_events": ("pagedown",),
+    "table_up": ("pagedown",),
+    "reset_field": ("tab", "tab", "right"),
+    "previous_field": ("down",),
+    "next_choice": ("tab", "tab"),
+    "previous_choice": ("tab", "tab"),
+    "leave_field": ("left",),
+    "save_text": (*"We", "enter"),
+    "copy_text": (*"We", "enter"),
+    "alone": ("tab",),
+    "show_train": ("3",),
+}
+"""What is pressed before the action's key, so that there is something for it to do."""
+ELSEWHERE: dict[str, Pane] = {"leave_field": "train", "new_run": "runs", "new_from_run": "config"}
+"""The screen for actions that have several, where it is not the first."""
+SIZES = {"table_down": (60, 15), "table_up": (60, 15)}
+"""A small terminal for what only scrolls where not everything fits."""
+DRAFTED = ("next_choice", "previous_choice", "edit_field", "start_draft", "reset_field", "choose_preset", "save_draft", "next_problem")
+"""Actions of a config that is being edited."""
+
+
+def pane_of(entry: Action) -> Pane:
+    """A screen on which it works."""
+    return ELSEWHERE.get(entry.id) or (entry.panes or ("train",))[0]
+
+
+async def has_an_effect(entry: Action, app: RnnlmApp, pilot: Pilot[int]) -> None:
+    """Press it; the screen is another one after, or the app is left."""
+    await pilot.press(*FIRST.get(entry.id, ()))
+    for _ in range(3):
+        await pilot.pause()
+    app.pane_screen.end_notice() if app.pane_screen is not None else None
+    await pilot.pause()
+    before = cells_on(app)
+    if entry.keys:
+        await pilot.press(entry.keys[0])
+    else:
+        await pilot.press("ctrl+p", *entry.palette)
+        await until(pilot, lambda: entry.help[:20] in text_of(app))
+        await pilot.press("enter")
+    await until(pilot, lambda: app.return_value is not None or cells_on(app) != before)
+
+
+@pytest.fixture(autouse=True)
+def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but the action changes the screen."""
+    for module in ("widgets.identity", "widgets.run_columns", "screens.trash"):
+        monkeypatch.setattr(f"rnnlm_tui.tui.{module}.time", lambda: fakes.START + 99)
+    monkeypatch.setattr("rnnlm_tui.tui.screens.checkpoints.time", lambda: pane_fakes.NOW)
+
+
+@pytest.mark.parametrize("entry", [entry for entry in ACTIONS if pane_of(entry) in ("runs", "train", "compare")], ids=lambda entry: entry.id)
+async def test_every_action_of_runs_charts_and_everywhere_has_an_effect(entry: Action) -> None:
+    services: FakeServices = with_runs(make_snapshot(), make_snapshot("finished", 4_754, name="brisk-heron", config=OTHER))
+    async with running_app(services, pane=pane_of(entry), size=SIZES.get(entry.id, (120, 40))) as (app, pilot):
+        if pane_of(entry) == "compare" or entry.id == "compare_runs":
+            app.set_marks(Marks(("plain-otter", "brisk-heron")))
+            app.look_now()
+        if pane_of(entry) == "compare":
+            app.open_pane("compare")
+            await until(pilot, lambda: "differs in" in text_of(app))
+        await has_an_effect(entry, app, pilot)
+
+
+@pytest.mark.parametrize("entry", [entry for entry in ACTIONS if pane_of(entry) in ("config", "checkpoints", "prompt")], ids=lambda entry: entry.id)
+async def test_every_action_of_config_checkpoints_and_prompt_has_an_effect(entry: Action) -> None:
+    services = pane_fakes.FakeServices(pane_fakes.make_snapshot())
+    async with opened(services, pane_of(entry), size=(120, 40)) as (app, pilot):
+        if entry.id in DRAFTED:
+            await pilot.press("n")
+            await until(pilot, lambda: "calm-badger" in text_of(app))
+        await has_an_effect(entry, app, pilot)
