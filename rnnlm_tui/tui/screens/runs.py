@@ -269,8 +269,9 @@ class RunsScreen(RunsBookkeeping):
 
     def action_leave_field(self) -> None:
         """`esc`: all runs again."""
-        self.query_one(FilterLine).clear()
-        self.query_one(RunsTable).focus()
+        if self.lab.summaries:
+            self.query_one(FilterLine).clear()
+            self.query_one(RunsTable).focus()
 
     def on_runs_table_opened(self) -> None:
         self.action_open_selected()
