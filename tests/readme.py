@@ -36,7 +36,7 @@ def parts() -> dict[str, str]:
     return {
         "verbs": table(("verb", "what it does", "options"), verb_rows()),
         "exit codes": table(("code", "meaning"), [(str(code), meaning) for code, meaning in EXIT_CODES]),
-        "keys": table(("key", "on", "what it does"), [(f"`{key}`", where, what) for key, where, what in key_table()]),
+        "keys": table(("key", "on", "what it does", "name"), [(f"`{key}`", *rest) for key, *rest in key_table()]),
         "presets": table(("preset", "what it is"), [(f"`{name}`", summary) for name, summary in PRESET_SUMMARIES.items()]),
         "fields": table(("field", "default", "what it is"), field_rows()),
     }

@@ -6,7 +6,7 @@ on the screen, or on the app where `on_app` says so. A test fails when an action
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -214,6 +214,25 @@ def bindings_for(pane: Pane) -> list[BindingType]:
     ]
 
 
-def key_table() -> list[tuple[str, str, str]]:
-    """Rows of the README's key table: keys, screens, what they do."""
-    return [(entry.all_keys, ", ".join(PANE_TITLES[pane] for pane in entry.panes) or "everywhere", entry.help) for entry in ACTIONS if not entry.covered]
+def told_together(actions: Sequence[Action] = ACTIONS) -> list[tuple[Action, ...]]:
+    """The rows of a table of keys: an action, and behind it those that are told in its row."""
+    rows: list[tuple[Action, ...]] = []
+    for entry in actions:
+        if entry.covered:
+            rows[-1] = (*rows[-1], entry)
+        else:
+            rows.append((entry,))
+    return rows
+
+
+def key_table() -> list[tuple[str, str, str, str]]:
+    """Rows of the README's key table: keys, screens, what they do, names in a keymap."""
+    return [
+        (
+            row[0].all_keys,
+            ", ".join(PANE_TITLES[pane] for pane in row[0].panes) or "everywhere",
+            row[0].help,
+            " ".join(f"`{entry.id}`" for entry in row),
+        )
+        for row in told_together()
+    ]

@@ -19,7 +19,7 @@ from textual.app import App
 from textual.keys import Keys, _character_to_key, key_to_character
 
 from rnnlm_tui.contract.outside_text import safe
-from rnnlm_tui.tui.actions import ACTIONS, KEY_SIGNS, PANE_TITLES, PANES, Action, Pane, action, actions_for, key_label
+from rnnlm_tui.tui.actions import ACTIONS, KEY_SIGNS, PANE_TITLES, PANES, Action, Pane, action, actions_for, key_label, told_together
 
 SAME_KEY: Mapping[str, str] = {
     "ctrl+m": "enter", "ctrl+i": "tab", "ctrl+h": "backspace", "ctrl+left_square_bracket": "escape", "shift+enter": "enter", "ctrl+enter": "enter",
@@ -170,17 +170,14 @@ def _clashes(chosen: Mapping[str, Sequence[str]]) -> Iterable[tuple[str, str]]:
 
 def _with_keys(chosen: Mapping[str, Sequence[str]]) -> tuple[Action, ...]:
     """The table with these keys. Actions told in one row (`+ - 0`) show the first key of each."""
-    changed = [replace(entry, keys=tuple(chosen[entry.id])) if entry.id in chosen else entry for entry in ACTIONS]
     actions: list[Action] = []
-    for at, entry in enumerate(changed):
-        row = [entry]
-        while entry.shown and at + len(row) < len(changed) and changed[at + len(row)].covered:
-            row.append(changed[at + len(row)])
-        if entry.shown and any(one.id in chosen for one in row):
-            entry = replace(entry, shown=" ".join(key_label(one.keys[0]) for one in row))
-        elif not entry.keys and "command_palette" in chosen:
-            entry = replace(entry, shown=key_label(chosen["command_palette"][0]))
-        actions.append(entry)
+    for row in told_together([replace(entry, keys=tuple(chosen[entry.id])) if entry.id in chosen else entry for entry in ACTIONS]):
+        head = row[0]
+        if head.shown and any(entry.id in chosen for entry in row):
+            head = replace(head, shown=" ".join(key_label(entry.keys[0]) for entry in row))
+        elif not head.keys and "command_palette" in chosen:
+            head = replace(head, shown=key_label(chosen["command_palette"][0]))
+        actions += [head, *row[1:]]
     return tuple(actions)
 
 

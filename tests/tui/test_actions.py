@@ -61,7 +61,10 @@ def test_every_id_is_there_once_and_has_words() -> None:
 def test_key_table_names_every_key_that_is_not_told_elsewhere() -> None:
     table = key_table()
     assert len(table) == sum(not entry.covered for entry in ACTIONS)
-    assert ("space", "Train", action("pause").help) in table
+    assert ("space", "Train", action("pause").help, "`pause`") in table
+    assert ("+ - 0", "Train, Compare", action("smoother").help, "`smoother` `rougher` `raw`") in table
+    assert ("^p", "everywhere", action("next_theme").help, "`next_theme`") in table
+    assert {name.strip("`") for row in table for name in row[3].split()} == {entry.id for entry in ACTIONS}
 
 
 def test_an_unknown_action_is_an_error() -> None:
