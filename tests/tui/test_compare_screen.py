@@ -232,3 +232,16 @@ async def test_any_size_can_be_drawn_while_data_arrives() -> None:
             await pilot.resize_terminal(width, height)
             await pilot.press("tab", "right")
         await until(pilot, lambda: len(lines_of(app)) == 24 and "comparing" in lines_of(app)[0])
+
+
+async def test_a_run_that_has_no_step_yet_stands_in_the_table_and_waits_for_its_curve() -> None:
+    services = with_runs(make_snapshot(), make_snapshot("preparing", 0, name="brisk-heron"))
+    async with comparing(services, "plain-otter", "brisk-heron") as (app, pilot):
+        for _figure in COMPARED_CHARTS:
+            await pilot.press("tab", "up", "left", "home", "x")
+        await until(pilot, lambda: "brisk-heron" in text_of(app))
+        assert "–" in next(line for line in lines_of(app) if line.startswith("│ B"))
+        services.snapshots["brisk-heron"] = make_snapshot(step=400, name="brisk-heron")
+        await until(pilot, lambda: "136" in next(line for line in lines_of(app) if line.startswith("│ B")))
+        await pilot.press("u")
+        await until(pilot, lambda: "no points" not in text_of(app))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 from rich.style import Style
 
 from rnnlm_tui.tui.widgets.chart.bins import bins_of, lead_of, smoothed
 from rnnlm_tui.tui.widgets.chart.data import ChartData, ChartSeries
-from rnnlm_tui.tui.widgets.chart.guides import guide_layer, levels, write_name
+from rnnlm_tui.tui.widgets.chart.guides import guide_layer, levels, value_at, write_name
 from rnnlm_tui.tui.widgets.chart.limits import Limits, settle, wanted_range, with_baselines
 from rnnlm_tui.tui.widgets.chart.notes import marks_row, write_baseline_labels, write_letters, write_marker, write_notes, write_star
 from rnnlm_tui.tui.widgets.chart.picture import Drawn, Look, Memory, Plot, column_of, series_marker
@@ -37,6 +38,7 @@ def draw(data: ChartData, look: Look, width: int, height: int, memory: Memory) -
         plot.guides = [_drawn(series, look, columns, memory) for series in data.guides]
         memory.drawn = {id(item.series): item for item in (*plot.drawn, *plot.guides)}
         wanted = wanted_range([item.bins for item in plot.drawn], [item.curve for item in plot.drawn], columns, look.log, look.show_all)
+        wanted = wanted or _crossing(plot, columns, look.log)
         if wanted is None:
             return _empty(plot, data)
         newest = max(item.curve[-1][0] for item in plot.drawn if item.curve)
@@ -58,6 +60,13 @@ def draw(data: ChartData, look: Look, width: int, height: int, memory: Memory) -
             plot.labels[row] = text
     _paint(plot, data, look, scale, limits, rows, bool(marked))
     return plot
+
+
+def _crossing(plot: Plot, columns: int, log: bool) -> tuple[float, float] | None:
+    """The range of curves that go through a part in which they have no point."""
+    values = [value for item in plot.drawn for column in (0, columns - 1) if (value := value_at(item.curve, column)) is not None and math.isfinite(value)]
+    values = [value for value in values if value > 0 or not log]
+    return (min(values), max(values)) if values else None
 
 
 def _text_row(scale: Scale, sub_rows: int, value: float) -> int:
@@ -119,7 +128,8 @@ def _paint(plot: Plot, data: ChartData, look: Look, scale: Scale, limits: Limits
 
 def _empty(plot: Plot, data: ChartData) -> Plot:
     """No point to draw: say so calmly, and what will come."""
-    lines = ["no points yet", *([data.note] if data.note else [])]
+    elsewhere = any(len(series.x) for series in data.series)
+    lines = ["no points in this part"] if elsewhere else ["no points yet", *([data.note] if data.note else [])]
     lines = [line for line in lines if len(line) <= plot.width - 2 * plot.gutter][-plot.height :]
     top = max((plot.height - len(lines)) // 2, 0)
     for row in range(plot.height):

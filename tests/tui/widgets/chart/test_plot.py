@@ -204,6 +204,23 @@ def test_empty_chart_says_what_will_come() -> None:
     assert [row.strip() for row in picture(data, 24, 9)[1] if row.strip()] == ["no points yet"]
 
 
+@pytest.mark.parametrize("log", [True, False])
+def test_a_curve_goes_through_a_part_in_which_it_has_no_point(log: bool) -> None:
+    data = ChartData("Line", (ChartSeries("a", TRAIN, [0, 100], [8, 4], smooth=False),), x_end=100, log_y=log)
+    plot = draw(data, replace(look(data), start=40.0, end=60.0), 40, 9, Memory())
+    assert plot.limits is not None
+    assert plot.limits.low > 4
+    assert sum(style == ink(TRAIN) for row in plot.rows for _, style in row) >= 3
+
+
+def test_a_part_without_points_says_so_and_not_that_they_are_to_come() -> None:
+    data = replace(training(300), note="soon")
+    plot = draw(data, replace(look(data), start=900.0, end=990.0), 60, 9, Memory())
+    text = "\n".join("".join(sign for sign, _ in row) for row in plot.rows)
+    assert "no points in this part" in text
+    assert "soon" not in text
+
+
 def test_dots_begin_in_the_same_column_before_and_after_the_first_point() -> None:
     empty = ChartData("Loss", (ChartSeries("train", TRAIN, [], []),), x_end=100)
     first = ChartData("Loss", (ChartSeries("train", TRAIN, [1], [7.62]),), x_end=100)
