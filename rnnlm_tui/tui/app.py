@@ -27,6 +27,7 @@ from rnnlm_tui.tui.commands import ActionCommands
 from rnnlm_tui.tui.keymap import Keymap, use_keys
 from rnnlm_tui.tui.laboratory import LaboratoryApp
 from rnnlm_tui.tui.messages import ComparedChanged, MachineRead, MachineSeen, Noticed, RunsChanged, SnapshotChanged
+from rnnlm_tui.tui.narrow_updates import NarrowScreen
 from rnnlm_tui.tui.newest_size import at_size, terminal_size
 from rnnlm_tui.tui.screens.checkpoints import CheckpointsScreen
 from rnnlm_tui.tui.screens.compare import CompareScreen
@@ -170,7 +171,8 @@ class RnnlmApp(LaboratoryApp):
     def on_runs_changed(self, message: RunsChanged) -> None:
         self.summaries = message.summaries
         self.alerting.see_runs(message.summaries)
-        self.set_marks(self.marks.among(summary.run for summary in message.summaries))
+        if message.complete:
+            self.set_marks(self.marks.among(summary.run for summary in message.summaries))
         if self.pane_screen is not None:
             self.pane_screen.show_runs(message.summaries)
 
@@ -301,8 +303,9 @@ class RnnlmApp(LaboratoryApp):
 
     def _paint_anew(self) -> None:
         """Everything that shows. Textual does so for another size alone: a window that was made smaller and large again at once stays half empty."""
-        if self.pane_screen is not None:
-            self.pane_screen.forget_terminal()
+        for screen in self.screen_stack:
+            if isinstance(screen, NarrowScreen):
+                screen.forget_terminal()
         self.screen.refresh()
 
     def _tell_the_time(self) -> None:

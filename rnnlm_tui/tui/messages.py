@@ -51,10 +51,12 @@ class ComparedChanged(Message):
 class RunsChanged(Message):
     """The list of runs has something new."""
 
-    def __init__(self, summaries: Sequence[RunSummary]) -> None:
+    def __init__(self, summaries: Sequence[RunSummary], *, complete: bool = True) -> None:
         super().__init__()
         self.summaries = tuple(summaries)
         """All runs, newest first."""
+        self.complete = complete
+        """Whether all have been read: at the start of the app the newest of hundreds come first."""
 
 
 class MachineSeen(Message):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.contract.status import RunSummary
@@ -24,18 +26,25 @@ class RunList:
     """Remembers what was read; `look` from one thread."""
 
     def __init__(self) -> None:
+        self.complete = True
+        """Whether the last look read every run."""
         self._known: dict[Path, tuple[Stamp, RunSummary]] = {}
         self._monitors: dict[Path, RunMonitor] = {}
         self._configs: dict[str, tuple[tuple[int, int], RunConfig]] = {}
 
-    def look(self) -> list[RunSummary]:
-        """All runs in figures, newest first; a run that can't be read has the status `lost` and says why."""
+    def look(self, patience: float = math.inf) -> list[RunSummary]:
+        """All runs in figures, newest first; a run that can't be read has the status `lost` and says why. After `patience` seconds those that no look has read yet are left for the next one."""
         from rnnlm_tui.store.runs import list_runs
 
         known: dict[Path, tuple[Stamp, RunSummary]] = {}
+        new, deadline, self.complete = 0, monotonic() + patience, True
         for run in list_runs():
-            stamp = stamp_of(run)
             before = self._known.get(run.path)
+            if before is None and new and monotonic() > deadline:
+                self.complete = False
+                continue
+            new += before is None
+            stamp = stamp_of(run)
             if before is not None and before[0] == stamp and before[1].status in ENDED:
                 known[run.path] = before
             else:

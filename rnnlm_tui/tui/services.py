@@ -48,8 +48,15 @@ class Monitor(Protocol):
         ...
 
 
+LIST_PATIENCE = 0.25
+"""Seconds after which a list that was never read whole shows what it has."""
+
+
 class Services:
     """The real ones."""
+
+    list_complete: bool = True
+    """Whether `summaries` left no run for its next call."""
 
     def __init__(self) -> None:
         self._list = RunList()
@@ -61,8 +68,11 @@ class Services:
         return RunMonitor(run)
 
     def summaries(self) -> list[RunSummary]:
-        """All runs in figures, newest first."""
-        return self._list.look()
+        """All runs in figures, newest first; the first time, of hundreds, those that a moment is enough for: `list_complete` tells."""
+        self.list_complete = True  # whatever goes wrong, the next look has time
+        found = self._list.look(LIST_PATIENCE)
+        self.list_complete = self._list.complete
+        return found
 
     def machine(self) -> MachineFacts:
         """What this machine is and has free."""

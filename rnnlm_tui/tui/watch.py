@@ -105,6 +105,8 @@ class Watcher:
             if now >= next_list or (self._list_asked and self._list_wanted):
                 self._list_asked = False
                 self._look_at_list()
+                if not self._services.list_complete:
+                    continue  # the rest, at once
                 next_list = monotonic() + (RUNS_SECONDS if self._list_wanted else HIDDEN_RUNS_SECONDS)
             if now >= next_machine:
                 self._guarded(lambda: self._post(MachineSeen(self._services.machine())))
@@ -142,7 +144,7 @@ class Watcher:
             summaries = tuple(self._services.summaries())
             if summaries != self._summaries:
                 self._summaries = summaries
-                self._post(RunsChanged(summaries))
+                self._post(RunsChanged(summaries, complete=self._services.list_complete))
 
         self._guarded(look)
 

@@ -9,6 +9,7 @@ from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.messages import RunsChanged
 from rnnlm_tui.tui.screens.ask import AskScreen
 from rnnlm_tui.tui.screens.confirm import ConfirmScreen
 from rnnlm_tui.tui.screens.trash import TrashScreen
@@ -71,6 +72,17 @@ async def test_a_run_that_is_gone_is_not_marked_any_more() -> None:
         await pilot.press("down", "space", "d")
         await until(pilot, lambda: "2 runs" in lines_of(app)[0])
         assert app.marked == ()
+
+
+async def test_a_marked_run_keeps_its_mark_while_the_list_is_being_read() -> None:
+    services = three_runs()
+    app = RnnlmApp(services.run("plain-otter"), "runs", fps=20.0, services=services, settings={"marked": ["amber-vole", "gone-goose"]})
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.on_runs_changed(RunsChanged([services.runs[0]], complete=False))
+        assert "gone-goose" in app.marked
+        app.on_runs_changed(RunsChanged(services.runs))
+        assert list(app.marked) == ["amber-vole"]
+        await pilot.pause()
 
 
 async def test_the_filter_acts_as_it_is_typed_and_enter_keeps_it() -> None:

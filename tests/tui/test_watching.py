@@ -160,6 +160,29 @@ def test_a_run_that_ended_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> 
     assert runs.configs(["calm-badger", "gone-goose"]) == {"calm-badger": run.read_config()}
 
 
+def test_a_first_look_that_takes_long_has_the_newest_runs_and_the_next_ones_the_others() -> None:
+    for index in range(3):
+        create_run(DEMO, f"run-{index}")
+    runs = RunList()
+    seen = [([summary.run for summary in runs.look(patience=0.0)], runs.complete) for _ in range(4)]
+    assert seen == [(["run-2"], False), (["run-2", "run-1"], False), (["run-2", "run-1", "run-0"], True), (["run-2", "run-1", "run-0"], True)]
+
+
+def test_a_list_that_was_not_read_whole_is_read_on_at_once_and_says_so() -> None:
+    class Slow(FakeServices):
+        def summaries(self) -> list[RunSummary]:
+            shown = self.runs[: len(self.closed_monitors) + 1]
+            self.closed_monitors.append("")
+            self.list_complete = len(shown) == len(self.runs)
+            return shown
+
+    services = Slow(runs=[make_snapshot(name=name).summary for name in ("plain-otter", "brisk-heron", "amber-vole")])
+    with watching(services) as (watcher, posted):
+        wait_for_looks(watcher, 4)
+        lists = [(len(message.summaries), message.complete) for message in posted if isinstance(message, RunsChanged)]
+    assert lists == [(1, False), (2, False), (3, True)]
+
+
 def test_a_run_that_goes_on_is_followed_and_only_what_is_new_of_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     make = RunMonitor.__init__
