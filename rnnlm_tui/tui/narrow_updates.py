@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.control import Control
 from rich.segment import Segment
 from rich.style import Style
 from textual._compositor import ChopsUpdate, Compositor, LayoutUpdate
+from textual.events import ScreenResume, ScreenSuspend
 from textual.geometry import Region
 from textual.strip import Strip
 
 from rnnlm_tui.tui.widgets.strips import changed_spans
+
+if TYPE_CHECKING:
+    from textual.screen import Screen
+
+    Base = Screen[Any]
+else:
+    Base = object
 
 UNKNOWN = "\ue000"
 """A sign of no text: a cell of which is not known what the terminal shows."""
@@ -88,3 +97,24 @@ class NarrowCompositor(Compositor):
         narrow = NarrowUpdate(update.chops, update.spans, update.chop_ends)
         narrow.sent = self.sent
         return narrow
+
+
+class NarrowScreen(Base):
+    """Goes before Textual's screen class: it sends only the cells that changed, and everything after something else has written to the terminal."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._compositor: NarrowCompositor = NarrowCompositor()
+
+    def forget_terminal(self, _app: object = None) -> None:
+        """Something else writes to the terminal now, or has: this screen is sent whole the next time."""
+        self._compositor.sent.forget()
+
+    def on_mount(self) -> None:
+        self.app.app_resume_signal.subscribe(self, self.forget_terminal, immediate=True)
+
+    def on_screen_suspend(self, _event: ScreenSuspend) -> None:
+        self.forget_terminal()
+
+    def on_screen_resume(self, _event: ScreenResume) -> None:
+        self.forget_terminal()

@@ -10,6 +10,7 @@ from rich.style import Style
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
+from rnnlm_tui.tui.narrow_updates import NarrowScreen
 from rnnlm_tui.tui.newest_size import NewestSize
 from rnnlm_tui.tui.widgets.palette import BACKGROUND, GREY, ink
 
@@ -29,7 +30,7 @@ class GreyScreen:
             yield Segment(text, underlined if style is not None and style.underline else bare, control)
 
 
-class Overlay(NewestSize, ModalScreen[ResultT]):
+class Overlay(NarrowScreen, NewestSize, ModalScreen[ResultT]):
     """A modal screen over greyed-out cells; `q` closes it as `esc` does, for escape waits."""
 
     DEFAULT_CSS = """

@@ -5,10 +5,12 @@ from __future__ import annotations
 from rich.console import RenderableType
 from textual.command import CommandInput, CommandPalette
 
+from rnnlm_tui.tui.narrow_updates import NarrowScreen
+from rnnlm_tui.tui.newest_size import NewestSize
 from rnnlm_tui.tui.screens.overlay import GreyScreen
 
 
-class PaletteScreen(CommandPalette):
+class PaletteScreen(NarrowScreen, NewestSize, CommandPalette):
     """Textual's palette; what it lists comes from `commands.py`."""
 
     def on_mount(self) -> None:

@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, cast
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.content import Content
-from textual.events import Resize, ScreenResume, ScreenSuspend
+from textual.events import Resize, ScreenResume
 from textual.geometry import Size
 from textual.reactive import var
 from textual.screen import Screen
@@ -49,7 +49,7 @@ from rnnlm_tui.contract.status import RunSummary
 from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.tui.actions import Action, Group, Pane, actions_for
 from rnnlm_tui.tui.messages import Notice
-from rnnlm_tui.tui.narrow_updates import NarrowCompositor
+from rnnlm_tui.tui.narrow_updates import NarrowScreen
 from rnnlm_tui.tui.newest_size import NewestSize
 from rnnlm_tui.tui.sizes import SMALLEST
 from rnnlm_tui.tui.widgets.frame import FooterLine, IdentityLine, PanesLine
@@ -171,7 +171,7 @@ class Laboratory(Protocol):
         """The sampler, started if it is not yet."""
 
 
-class PaneScreen(NewestSize, Screen[None]):
+class PaneScreen(NarrowScreen, NewestSize, Screen[None]):
     """The base of all panes: identity, panes line, body, footer."""
 
     PANE: ClassVar[Pane]
@@ -184,7 +184,6 @@ class PaneScreen(NewestSize, Screen[None]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._compositor: NarrowCompositor = NarrowCompositor()
         self._painted_size: Size | None = None
         self._said = False
         """Whether a notice may stand in the footer's place."""
@@ -246,20 +245,11 @@ class PaneScreen(NewestSize, Screen[None]):
         return self.lab.run_directory.path if self.lab.run_directory else None
 
     def on_mount(self) -> None:
-        self.app.app_resume_signal.subscribe(self, self.forget_terminal, immediate=True)
         if self.FIRST_FOCUS:
             self.query_one(self.FIRST_FOCUS, Widget).focus()
         self._arrive()
 
-    def on_screen_suspend(self, _event: ScreenSuspend) -> None:
-        self.forget_terminal()
-
-    def forget_terminal(self, _app: object = None) -> None:
-        """Something else writes to the terminal now, or has: this screen is sent whole the next time."""
-        self._compositor.sent.forget()
-
     def on_screen_resume(self, _event: ScreenResume) -> None:
-        self.forget_terminal()
         if self.is_ready:  # the first time it comes before the widgets do
             self._arrive()
 
@@ -277,7 +267,7 @@ class PaneScreen(NewestSize, Screen[None]):
         self.refresh_frame()
 
     def watch_snapshot(self) -> None:
-        if self.is_current:
+        if self.app.screen is self:  # what lies under an overlay stands still: it comes back with the newest
             self.refresh_all()
 
     def refresh_all(self) -> None:
