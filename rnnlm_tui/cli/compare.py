@@ -71,7 +71,7 @@ def _cells(row: FigureRow) -> list[str]:
 def _as_json(comparison: Comparison) -> dict[str, object]:
     return {
         "runs": [{"letter": run.letter, "run": run.name, "summary": run.summary.model_dump(mode="json")} for run in comparison.runs],
-        "settings": {row.key: list(row.values) for row in comparison.settings},
+        "settings": {row.key: list(row.found) for row in comparison.settings},
         "figures": {row.name: {"values": list(row.values), "best": None if row.best is None else comparison.runs[row.best].name} for row in comparison.figures},
         "remark": comparison.remark or None,
     }

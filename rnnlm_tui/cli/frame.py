@@ -28,6 +28,8 @@ MOST_CURVE = 60
 """Cells of the curve at most."""
 FEW = 8
 """Evaluations make a curve from here on."""
+_LABEL = 9
+"""Cells before what a label stands for."""
 FULL_WIDTH = 120
 """Cells of a line where there is no terminal that says how many it has."""
 
@@ -42,13 +44,13 @@ def frame_lines(snapshot: RunSnapshot, eta: Eta | None, width: int = FULL_WIDTH,
     pairs = [
         ("", summary.message or ""),
         ("to do", summary.hint or ""),
-        ("curve", _curve(snapshot, min(MOST_CURVE, width - 32), ascii_only=ascii_only)),
+        ("curve", _curve(snapshot, width - _LABEL, ascii_only=ascii_only)),
         *_machine(snapshot),
         ("saved", _saved(snapshot)),
         ("sample", _sample(snapshot)),
         ("event", _event(snapshot)),
     ]
-    lines += [f" {label:<7} {text}" for label, text in pairs if text]
+    lines += [f" {label:<{_LABEL - 2}} {text}" for label, text in pairs if text]
     if ascii_only:
         return [clipped(ascii_drawn(safe(line, keep="")).rstrip(), width, "...") for line in lines]
     return [clipped(safe(line, keep="").rstrip(), width) for line in lines]
@@ -117,14 +119,17 @@ def _curve(snapshot: RunSnapshot, room: int, *, ascii_only: bool) -> str:
     if len(losses) < FEW and len(snapshot.series) > len(losses):
         name, losses = "train ppl", list(snapshot.series.columns["loss"].mean)
     losses = [loss for loss in losses if math.isfinite(loss)]
-    if len(losses) < 2 or room < 8:
+    if len(losses) < 2:
         return ""
-    columns = min(room, len(losses))
+    before, after = f"{name}  {perplexity_words(perplexity(losses[0]))} ", f" {perplexity_words(perplexity(losses[-1]))}"
+    columns = min(MOST_CURVE, room - len(before) - len(after), len(losses))
+    if columns < min(8, len(losses)):
+        return ""
     means = [_mean(losses[index * len(losses) // columns : (index + 1) * len(losses) // columns]) for index in range(columns)]
     low, high = min(means), max(means)
     marks = ASCII_CURVE if ascii_only else CURVE
     drawn = "".join(marks[round((value - low) / (high - low) * (len(marks) - 1)) if high > low else 0] for value in means)
-    return f"{name}  {perplexity_words(perplexity(losses[0]))} {drawn} {perplexity_words(perplexity(losses[-1]))}"
+    return f"{before}{drawn}{after}"
 
 
 def _machine(snapshot: RunSnapshot) -> Iterator[tuple[str, str]]:

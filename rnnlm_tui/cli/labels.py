@@ -25,8 +25,8 @@ def tag(
     from rnnlm_tui.store.runs import find_run
 
     directory = find_run(run)
-    given = [word.removeprefix("+") for word in tags or () if not word.startswith("-")]
-    taken = {word.removeprefix("-") for word in tags or () if word.startswith("-")}
+    taken = {word[1:] for word in tags or () if word.startswith("-") and len(word) > 1}
+    given = [word.removeprefix("+") for word in tags or () if word == "-" or not word.startswith("-")]
 
     def change(labels: RunLabels) -> RunLabels:
         return replace(labels, tags=tuple(tag for tag in (*labels.tags, *given) if tag not in taken))

@@ -130,17 +130,21 @@ _ASCII_TWINS = str.maketrans(
 )  # fmt: skip
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> None:
-    """Columns side by side, two spaces apart, `right` ones aligned right; no rules, so that `awk` and eyes both read it."""
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = (), spare: Sequence[int] = ()) -> None:
+    """Columns side by side, two spaces apart, `right` ones aligned right; no rules, so that `awk` and eyes both read it.
+
+    Args:
+        spare: columns that a terminal too narrow for all goes without, the first one first.
+    """
     lines = [tuple(head), *(tuple(row) for row in rows)]
     widths = [max(len(cells[column]) for cells in lines) for column in range(len(head))]
-    to_right = set(right)
+    to_right, kept, room = set(right), list(range(len(head))), columns(sys.stdout)
+    for column in spare:
+        if room is None or sum(widths[column] + 2 for column in kept) - 2 <= room:
+            break
+        kept.remove(column)
     for cells in lines:
-        line(
-            "  ".join(
-                cell.rjust(width) if column in to_right else cell.ljust(width) for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-            ).rstrip()
-        )
+        line("  ".join(cells[column].rjust(widths[column]) if column in to_right else cells[column].ljust(widths[column]) for column in kept).rstrip())
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> None:

@@ -38,7 +38,7 @@ def runs(
 ) -> None:
     """List the runs: newest first, filtered, sorted; pinned ones on top."""
     from rnnlm_tui.cli.output import line, note, print_json, table
-    from rnnlm_tui.cli.summaries import RUN_COLUMNS, RUN_COLUMNS_RIGHT, run_cells
+    from rnnlm_tui.cli.summaries import RUN_COLUMNS, RUN_COLUMNS_RIGHT, RUN_COLUMNS_SPARE, run_cells
     from rnnlm_tui.supervisor.listing import listed_runs
 
     listing = listed_runs(filters, sort, reverse=reverse)
@@ -46,7 +46,7 @@ def runs(
     if json:
         print_json([summary.model_dump(mode="json") for summary in found])
     elif found:
-        table(RUN_COLUMNS, [run_cells(summary) for summary in found], right=RUN_COLUMNS_RIGHT)
+        table(RUN_COLUMNS, [run_cells(summary) for summary in found], right=RUN_COLUMNS_RIGHT, spare=RUN_COLUMNS_SPARE)
         for summary in found:
             if summary.unreadable:
                 note(f"{summary.message}{'; ' if summary.hint else ''}{summary.hint or ''}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from rnnlm_tui.contract.outside_text import UNSAFE, safe
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.store.atomic import write_text_atomically
+from rnnlm_tui.store.atomic import storage_errors, write_text_atomically
 from rnnlm_tui.store.locks import folder_lock
 from rnnlm_tui.store.run_directory import RunDirectory
 
@@ -49,10 +50,8 @@ def labels_path(run: RunDirectory) -> Path:
 def read_labels(run: RunDirectory) -> RunLabels:
     """A run's labels; none where there is no file, or where it is damaged: no run is lost for its labels."""
     try:
-        values = json.loads(_read(labels_path(run)))
-        tags, names = ([str(item) for item in values.get(key, ())] for key in ("tags", "former_names"))
-        return RunLabels(tuple(dict.fromkeys(tags)), str(values.get("note", "")), values.get("pinned") is True, tuple(names))
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return _found_labels(run)
+    except OSError:
         return NO_LABELS
 
 
@@ -72,10 +71,10 @@ def change_labels(run: RunDirectory, change: Callable[[RunLabels], RunLabels]) -
 
     Raises:
         InputError: a tag or a note that can't be one; nothing was changed.
-        StorageError: they can't be written.
+        StorageError: they can't be written, or those of before can't be read, which would be lost.
     """
-    with folder_lock(run.path):
-        before = read_labels(run)
+    with folder_lock(run.path), storage_errors("read", labels_path(run)):
+        before = _found_labels(run)
         changed = change(before)
         changed = replace(changed, tags=check_tags(changed.tags), note=check_note(changed.note))
         if changed != before:
@@ -112,6 +111,20 @@ def check_note(note: str) -> str:
     if len(line) > MOST_NOTE_CHARACTERS:
         raise InputError(f"the note has {len(line):,} characters, at most {MOST_NOTE_CHARACTERS} are kept", hint="shorten it")
     return line
+
+
+def _found_labels(run: RunDirectory) -> RunLabels:
+    """As `read_labels`; an OSError where there is a file that can't be read now."""
+    try:
+        values = json.loads(_read(labels_path(run)))
+        tags, names = ([str(item) for item in values.get(key, ())] for key in ("tags", "former_names"))
+        return RunLabels(tuple(dict.fromkeys(tags)), str(values.get("note", "")), values.get("pinned") is True, tuple(names))
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            return NO_LABELS
+        raise
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return NO_LABELS
 
 
 def _read(path: Path) -> bytes:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-from rnnlm_tui.errors import RunStateError
+from rnnlm_tui.errors import RunStateError, StorageError
 from rnnlm_tui.store.atomic import open_private, storage_errors
 
 PATIENCE_SECONDS = 2.0
@@ -87,7 +87,7 @@ class RunLock:
 
         Raises:
             RunStateError: another worker holds it, with its pid and since when.
-            StorageError: the file can't be opened or locked.
+            StorageError: the file can't be opened or locked, or the run was moved meanwhile.
         """
         info = info or LockInfo.of_this_process()
         self._info = info
@@ -98,6 +98,8 @@ class RunLock:
                     raise RunStateError(
                         held_message(self.path, _parse(os.pread(descriptor, _FILE_BYTES, 0), held=True)), hint="one worker at a time may train a run"
                     )
+                if _is_elsewhere(descriptor, self.path):  # whoever held it until now renamed or deleted the run
+                    raise StorageError(f"{self.path.parent.name} was renamed or deleted just now", hint="`rnnlm-tui runs` shows what is left")
                 _write_info(descriptor, info)
             except BaseException:
                 os.close(descriptor)
@@ -179,6 +181,14 @@ def _write_info(descriptor: int, info: LockInfo) -> None:
     """One line of JSON, filled up with spaces: whoever reads sees the old line or the new one."""
     text = json.dumps(asdict(info)).encode()
     os.pwrite(descriptor, text.ljust(_FILE_BYTES - 1) + b"\n", 0)
+
+
+def _is_elsewhere(descriptor: int, path: Path) -> bool:
+    """The open file does not lie at this path any more."""
+    try:
+        return not os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return True
 
 
 def _lock_exclusively(descriptor: int, patience: float) -> bool:

@@ -207,13 +207,13 @@ def _walk(connection: sqlite3.Connection, table: Table) -> Generator[Row, None, 
                 if before is not None and not key > before:
                     return False
                 before = key
-                yield _padded(table, row)
+                yield padded(table, row)
     except (sqlite3.Error, OverflowError, TypeError, UnicodeDecodeError):
         return False
     return True
 
 
-def _padded(table: Table, row: Row) -> Row:
+def padded(table: Table, row: Row) -> Row:
     """The row of an earlier version with the columns that it lacks."""
     return row + (None,) * (len(table.columns) - len(row)) if len(row) >= table.fewest else row
 

@@ -107,6 +107,7 @@ def purge(trashed: TrashedRun) -> int:
     place, size = _elsewhere(trashed.path), _bytes(trashed.path)
     half_gone = trash_dir() / f"{TEMPORARY_PREFIX}{trashed.path.name}"
     with storage_errors("purge", trashed.path):
+        os.utime(trashed.path)  # half gone from now on: another purge must not sweep it as an hour old meanwhile
         trashed.path.rename(half_gone)
         if place is not None:
             remove_from_here(place)

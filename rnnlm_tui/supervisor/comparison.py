@@ -41,6 +41,8 @@ class SettingRow:
     """Dotted path, or `preset`."""
     values: tuple[str, ...]
     """For each run, as people read it; may hold anything that a config may."""
+    found: tuple[object, ...]
+    """The same as the configs have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ def _settings(runs: Sequence[ComparedRun]) -> list[SettingRow]:
     for path in ("preset", *field_paths()):
         values = [_value(run.config, path) for run in runs]
         if any(value != values[0] for value in values):
-            rows.append(SettingRow(path, tuple(map(setting_words, values))))
+            rows.append(SettingRow(path, tuple(map(setting_words, values)), tuple(values)))
     return rows
 
 

@@ -14,6 +14,7 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.rebuild import repair_database
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.supervisor.processes import child_environment, last_lines, python_command
+from rnnlm_tui.supervisor.stamps import stamp
 
 START_SECONDS = 60.0
 """Longest wait for a worker to take its lock; a cold disk under a loaded machine has been seen to need ten."""
@@ -98,7 +99,9 @@ def _has_begun(run: RunDirectory, pid: int) -> bool:
 
 
 def _failure(run: RunDirectory, code: int, log_size_before: int) -> WorkerError | RunStateError:
-    written = max(0, run.log_path.stat().st_size - log_size_before)
+    if not run.path.is_dir():
+        return RunStateError(f"{run.name} was renamed or deleted just now", hint="`rnnlm-tui runs` shows what is left")
+    written = max(0, stamp(run.log_path)[0] - log_size_before)
     words = [line for line in last_lines(run.log_path, 20, max_bytes=min(65_536, written)) if line.strip()] if written else []
     if code == RunStateError.exit_code and words:
         return RunStateError(words[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from threading import Lock
 from typing import Protocol
 
 import psutil
@@ -36,19 +37,23 @@ class HardwareProbe:
         self._directory = directory
         self._process = psutil.Process()
         self._cores = usable_cores()
+        self._turn = Lock()  # the pulse reads, and the thread that trains says which card it is
         self._card: Card | None = None
         self._others: OtherCards | None = None
         self._cpu_loads()  # loads are measured between two readings: this is the first one's beginning
 
     def watch_card(self, card: Card) -> None:
         """Read the card that trains from now on, too, and keep it apart from the machine's others."""
-        self._others, self._card = OtherCards(card.place), card
+        with self._turn:
+            self._others, self._card = OtherCards(card.place), card
 
     def sample(self) -> HardwareRow:
         """One reading, with the loads since the reading before."""
-        if self._others is None:
-            self._others = OtherCards()  # not before: a driver may take a while to wake up
-        gpu = GpuReading() if self._card is None else self._card.sample()
+        with self._turn:
+            if self._others is None:
+                self._others = OtherCards()  # not before: a driver may take a while to wake up
+            card, others = self._card, self._others
+        gpu = GpuReading() if card is None else card.sample()
         memory = psutil.virtual_memory()
         whole, own = self._cpu_loads()
         return HardwareRow(
@@ -66,7 +71,7 @@ class HardwareProbe:
             gpu_memory_total=gpu.memory_total,
             gpu_watts=gpu.watts,
             gpu_celsius=gpu.celsius,
-            other_gpus=self._others.sample(),
+            other_gpus=others.sample(),
         )
 
     def _cpu_loads(self) -> tuple[float, float]:

@@ -24,7 +24,7 @@ def test_runs_stand_side_by_side_with_what_differs_and_who_is_best(capsys: pytes
         ("A", "brisk-heron", "finished"),
         ("B", "plain-otter", "finished"),
     ]
-    assert told["settings"] == {"training.seed": ["42", "7"]}
+    assert told["settings"] == {"training.seed": [42, 7]}
     assert told["figures"]["best val ppl"]["best"] is None
 
 

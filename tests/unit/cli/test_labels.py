@@ -34,7 +34,8 @@ def test_tags_are_given_with_a_plus_or_bare_and_taken_away_with_a_minus(capsys: 
 
 
 @pytest.mark.parametrize(
-    "arguments", [["tag", "brisk", "a b"], ["tag", "brisk", "--bogus"], ["tag"], ["tag", "brisk", "+a\x1b[31m"], ["note", "brisk", "x" * 501]]
+    "arguments",
+    [["tag", "brisk", "a b"], ["tag", "brisk", "--bogus"], ["tag", "brisk", "-"], ["tag"], ["tag", "brisk", "+a\x1b[31m"], ["note", "brisk", "x" * 501]],
 )
 def test_what_can_not_be_said_of_a_run_is_refused_and_nothing_changes(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == 2

@@ -44,6 +44,13 @@ def test_columns_stand_in_line(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().out.splitlines() == ["name     step", "a       1,000", "longer      7"]
 
 
+def test_a_narrow_terminal_goes_without_the_spare_columns(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    for width, shown in ((17, "a 1,000 x"), (16, "a 1,000"), (4, "a")):
+        monkeypatch.setattr(output, "columns", lambda stream, width=width: width)
+        output.table(("name", "step", "more"), [("a", "1,000", "x")], spare=(2, 1))
+        assert capfd.readouterr().out.splitlines()[1].split() == shown.split()
+
+
 def test_facts_without_a_value_are_left_out(capfd: pytest.CaptureFixture[str]) -> None:
     output.facts([("run", "a"), ("device", ""), ("step", "3")])
     assert capfd.readouterr().out.splitlines() == ["run   a", "step  3"]

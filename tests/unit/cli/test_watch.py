@@ -67,6 +67,13 @@ def test_a_frame_has_the_dashboards_figures_and_fits_its_width() -> None:
         assert figure in text
 
 
+def test_the_curve_leaves_room_for_the_figure_it_ends_with() -> None:
+    for width in (50, 60, 79, 119):
+        curve = next((line for line in frame_lines(make_snapshot(), None, width) if line.startswith(" curve")), None)
+        assert curve is not None
+        assert curve[-1].isdigit()
+
+
 @pytest.mark.parametrize("status", ["draft", "running", "paused", "stopped", "finished", "failed", "crashed", "stalled", "degraded", "lost"])
 def test_every_status_has_a_frame_and_a_line(status: RunStatus) -> None:
     now = make_snapshot(status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.errors import InputError
+from rnnlm_tui.errors import InputError, StorageError
 from rnnlm_tui.store.labels import NO_LABELS, RunLabels, change_labels, check_note, check_tags, labels_path, read_labels, write_labels
 from rnnlm_tui.store.locks import RunLock
 from tests.unit.store.rows import new_run
@@ -40,6 +41,21 @@ def test_a_damaged_file_costs_the_labels_and_no_more(content: bytes) -> None:
     assert read_labels(run) == NO_LABELS
     change_labels(run, lambda labels: replace(labels, note="again"))
     assert read_labels(run) == RunLabels(note="again")
+
+
+def test_labels_that_can_not_be_read_now_are_not_written_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = new_run()
+    write_labels(run, RunLabels(note="kept"))
+
+    def broken(path: Path) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as disk:
+        disk.setattr("rnnlm_tui.store.labels._read", broken)
+        assert read_labels(run) == NO_LABELS
+        with pytest.raises(StorageError, match="can't read"):
+            change_labels(run, lambda labels: replace(labels, pinned=True))
+    assert read_labels(run) == RunLabels(note="kept")
 
 
 def test_neither_a_link_nor_a_pipe_is_read_or_written_through(tmp_path: Path) -> None:

@@ -97,6 +97,24 @@ def test_a_shorter_text_replaces_a_longer_one_whole(path: Path) -> None:
     assert read_lock(path).host == "b"
 
 
+@pytest.mark.parametrize("another", [False, True], ids=["renamed", "renamed, and another has its name"])
+def test_who_waits_for_the_lock_of_a_run_that_is_renamed_does_not_get_it(path: Path, another: bool) -> None:
+    lock = RunLock(path)
+    lock.acquire()
+
+    def rename() -> None:
+        path.parent.rename(path.parent.with_name("brisk-heron"))
+        if another:
+            path.parent.mkdir()
+            path.touch()
+        lock.release()
+
+    Timer(0.05, rename).start()
+    with pytest.raises(StorageError, match="plain-otter was renamed or deleted just now"):
+        RunLock(path).acquire()
+    assert not read_lock(path.parent.with_name("brisk-heron") / path.name).held
+
+
 def test_a_lock_in_a_missing_folder_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="can't lock"):
         RunLock(tmp_path / "none" / "worker.lock").acquire()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import sqlite3
@@ -163,6 +164,24 @@ def test_a_log_beside_the_run_keeps_a_reading_of_each_roll_up_for_another_host(r
     with RunReader(run) as reader:
         assert reader.hardware() == [rows[0], rows[32], rows[64]]
         assert list(reader.machine().time) == [rows[0].time, rows[32].time, rows[64].time]
+
+
+def test_the_log_of_an_earlier_version_keeps_its_readings(run: RunDirectory, tmp_path: Path) -> None:
+    row = reading(0, random.Random(5))
+    with RunDatabase(tmp_path / "elsewhere.db", logs=run.path) as database:
+        begin(database)
+        database.add_hardware(row)
+    log = run.path / "metrics-1.jsonl"
+    entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    for entry in entries:
+        if entry["table"] == "hardware":
+            entry["rows"] = [values[:-1] for values in entry["rows"]]  # the column of other cards came later
+    log.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
+    with RunDatabase(tmp_path / "copy.db") as copy:
+        refill(run, copy)
+    (tmp_path / "copy.db").rename(run.database_path)
+    with RunReader(run) as reader:
+        assert reader.hardware() == [row]
 
 
 def test_a_damaged_database_keeps_the_readings_and_the_other_cards_that_can_be_read(run: RunDirectory, database: RunDatabase) -> None:

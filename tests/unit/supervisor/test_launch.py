@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from rnnlm_tui.errors import RunStateError, WorkerError
 from rnnlm_tui.store.locks import RunLock, read_lock
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.trash import delete_run
 from rnnlm_tui.supervisor.launch import launch
 
 
@@ -45,6 +48,20 @@ def test_a_users_own_setting_stays(run: RunDirectory, monkeypatch: pytest.Monkey
 
 def test_a_run_that_is_held_is_refused_with_pid_and_time(run: RunDirectory) -> None:
     with RunLock(run.lock_path), pytest.raises(RunStateError, match=rf"plain-otter is running as pid {os.getpid()} since \d{{4}}-"):
+        launch(run)
+
+
+def test_a_run_that_is_deleted_while_its_worker_starts_is_told(run: RunDirectory, fake_worker: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_worker("dies")
+    started = subprocess.Popen
+
+    def deleted_meanwhile(*arguments: Any, **more: Any) -> Any:
+        process = started(*arguments, **more)
+        delete_run(run)
+        return process
+
+    monkeypatch.setattr("rnnlm_tui.supervisor.launch.subprocess.Popen", deleted_meanwhile)
+    with pytest.raises(RunStateError, match="plain-otter was renamed or deleted just now"):
         launch(run)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import pytest
@@ -81,3 +82,30 @@ def test_a_row_has_the_card_that_trains_and_the_others_apart(monkeypatch: pytest
     machine.watch_card(Driver(GpuReading("NVIDIA L4", 97.0, celsius=61.0)))
     row = machine.sample()
     assert (row.gpu_name, row.gpu_percent, row.gpu_celsius, [card.index for card in row.other_gpus]) == ("NVIDIA L4", 97.0, 61.0, [0])
+
+
+def test_a_card_that_is_named_while_the_first_reading_wakes_the_driver_is_not_read_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    waking, awake = Event(), Event()
+
+    class Others:
+        def __init__(self, place: int | None = None) -> None:
+            self.place = place
+            if place is None:
+                waking.set()
+                awake.wait(10)
+
+        def sample(self) -> tuple[GpuRow, ...]:
+            return tuple(GpuRow(number) for number in (0, 3) if number != self.place)
+
+    monkeypatch.setattr(hardware, "OtherCards", Others)
+    machine = HardwareProbe(tmp_path)
+    pulse = Thread(target=machine.sample)
+    pulse.start()
+    assert waking.wait(10)
+    trains = Thread(target=machine.watch_card, args=(Driver(GpuReading("NVIDIA L4", 97.0)),))
+    trains.start()
+    trains.join(0.1)  # without a lock it would be done by now
+    awake.set()
+    pulse.join()
+    trains.join()
+    assert [card.index for card in machine.sample().other_gpus] == [0]
