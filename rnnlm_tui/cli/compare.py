@@ -23,7 +23,9 @@ def compare(
     json: JsonOption = False,
 ) -> None:
     """Put runs side by side: the settings that differ, final and best figures."""
-    from rnnlm_tui.cli.output import columns, line, note, print_json, table
+    from dataclasses import replace
+
+    from rnnlm_tui.cli.output import columns, fits, line, note, print_json, table
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.supervisor.comparison import compare_runs
 
@@ -39,7 +41,10 @@ def compare(
     else:
         line("the runs have the same settings" if len(heads) > 1 else "one run alone differs from none")
     line()
-    table(("figures", *heads), [(row.name, *_cells(row)) for row in comparison.figures], right=right)
+    figures = [(row.name, *_cells(row)) for row in comparison.figures]
+    if not fits(("figures", *heads), figures):
+        figures = [(row.name, *_cells(replace(row, differences=("",) * len(row.words)))) for row in comparison.figures]
+    table(("figures", *heads), figures, right=right)
     if comparison.remark:
         note(comparison.remark)
 

@@ -138,13 +138,19 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable
     """
     lines = [tuple(head), *(tuple(row) for row in rows)]
     widths = [max(len(cells[column]) for cells in lines) for column in range(len(head))]
-    to_right, kept, room = set(right), list(range(len(head))), columns(sys.stdout)
+    to_right, kept = set(right), list(range(len(head)))
     for column in spare:
-        if room is None or sum(widths[column] + 2 for column in kept) - 2 <= room:
+        if fits([head[column] for column in kept], [[cells[column] for column in kept] for cells in lines]):
             break
         kept.remove(column)
     for cells in lines:
         line("  ".join(cells[column].rjust(widths[column]) if column in to_right else cells[column].ljust(widths[column]) for column in kept).rstrip())
+
+
+def fits(head: Sequence[str], rows: Iterable[Sequence[str]]) -> bool:
+    """Whether a table of these is no wider than the terminal; everything fits where there is none."""
+    room = columns(sys.stdout)
+    return room is None or sum(max(map(len, cells)) + 2 for cells in zip(head, *rows, strict=True)) - 2 <= room
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> None:

@@ -139,8 +139,10 @@ class _Comparison:
 
 
 def _condition(word: str) -> Condition:
-    if word.startswith("!") and len(word) > 1 and word[1] not in "=<>":
-        return _Not(_condition(word[1:]))
+    bare = word.lstrip("!")
+    turns = len(word) - len(bare)
+    if turns and bare and bare[0] not in "=<>":
+        return _Not(_condition(bare)) if turns % 2 else _condition(bare)
     match = _COMPARISON.fullmatch(word)
     if match is None:
         if word[:1] in "<>=!":

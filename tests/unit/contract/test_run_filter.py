@@ -44,7 +44,7 @@ BIG = RunConfig(model=ModelConfig(hidden_size=256, embedding_dim=256), training=
         "ppl<80", "ppl<=58.1", "ppl>=58.1", "ppl=58.1", "ppl!=58", "best<58.2", "PPL<80", "ppl>5.7e1", "loss<4", "step>4,000", "step>4k", "tokens>2M", "tokens<2.5m",
         "speed>27k", "tok/s>27k", "time>2min", "time<1h", "time=125s", "age>2h", "age<1d", "size>30MB", "size<1gb", "bits<1.7", "params>500k", "checkpoints=3", "layers=2", "num_layers<3", "hidden_size=192", "hidden>100",
         "tag=paper", "tag=baseline", "tag!=other", "cell=elman", "cell=Elman", "corpus=presidents", "name=plain-otter", 'note="the one of the talk"', "note!=",
-        "test_ppl!=3", "test_ppl=none", "ppl!=none", "ppl<80 elman !draft tag=paper",
+        "test_ppl!=3", "test_ppl=none", "ppl!=none", "ppl<80 elman !draft tag=paper", "!!otter", "!" * 998 + "ot",
     ],
 )  # fmt: skip
 def test_a_filter_that_is_meant_for_a_run_finds_it(text: str) -> None:
@@ -54,7 +54,7 @@ def test_a_filter_that_is_meant_for_a_run_finds_it(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "heron", "otter heron", "fi-", "running", "living", "draft", "!otter", "!pinned", "ppl<58", "ppl>58.1", "ppl!=58.1", "test_ppl<100", "test_ppl>0",
+        "heron", "otter heron", "fi-", "running", "living", "draft", "!otter", "!!!otter", "!" * 997 + "ot", "!pinned", "ppl<58", "ppl>58.1", "ppl!=58.1", "test_ppl<100", "test_ppl>0",
         "age<2h", "size<1MB", "tag=pap", "tag!=paper", "note=", "cell=lstm", "name=otter", "status=fin", "time>3min", '"talk the"', "ppl<80 running",
     ],
 )  # fmt: skip
