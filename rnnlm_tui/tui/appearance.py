@@ -10,6 +10,7 @@ from textual.filter import LineFilter
 from rnnlm_tui.tui.colours import TABLES, Paint, colour_name
 from rnnlm_tui.tui.terminal_kind import ColourName, TerminalKind
 from rnnlm_tui.tui.widgets.ascii_marks import AsciiMarks
+from rnnlm_tui.tui.widgets.panel import Panel
 
 KEPT = "colours"
 """Under this name the choice is kept for the next start."""
@@ -65,4 +66,6 @@ def repaint(app: App[int]) -> None:
     for stack in app._screen_stacks.values():
         for screen in stack:
             for node in screen.walk_children(with_self=True):
+                if isinstance(node, Panel):
+                    node.redraw()  # without colour, some draw more signs
                 node.refresh()
