@@ -1,8 +1,9 @@
-"""Makes the README's picture from the real app: trains the demo, opens the app on it in a terminal, draws what is seen.
+"""Makes the README's pictures from the real app: trains the demo and two short runs beside it, and draws what a terminal shows of them as SVG.
 
-    python -m tests.screenshot [--share 0.8] [--size 120x40] [--pane 2]
+    python -m tests.screenshot [--home HOME] [--share 0.8] [--size 120x40] [--into .github]
 
-Text needs the font DejaVu Sans Mono; braille, blocks and lines are drawn, so that no font decides how a chart looks.
+The dashboard is taken while the demo trains, then the prompt, then the three runs compared. With a home whose runs have these
+names nothing is trained.
 """
 
 from __future__ import annotations
@@ -12,108 +13,125 @@ import os
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
-
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.presets import preset
+from rnnlm_tui.contract.status import LIVING
+from rnnlm_tui.contract.validation import merge, parse_config
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import list_runs
+from rnnlm_tui.supervisor.monitor import summarize
+from rnnlm_tui.supervisor.start import start_run
+from tests.svg import picture_of
 from tests.terminal import Terminal
 
-PICTURE = Path(__file__).parents[1] / ".github" / "train.png"
-RUN_NAME = "plain-otter"
-CELL_WIDTH, CELL_HEIGHT, FONT_SIZE, MARGIN = 10, 20, 16, 8
-FOREGROUND, BACKGROUND = "d0d0d0", "121212"
-BRAILLE_BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
-LINES = {
-    "─": "lr", "━": "LR", "│": "ud", "┃": "UD", "┌": "rd", "┐": "ld", "└": "ru", "┘": "lu", "╭": "rd", "╮": "ld", "╰": "ru", "╯": "lu",
-    "├": "udr", "┤": "udl", "┬": "lrd", "┴": "lru", "┼": "lrud", "╸": "L", "╺": "R", "╌": "lr", "╍": "LR",
-}  # fmt: skip
-"""To which sides a line glyph reaches: left, right, up, down; capitals are heavy."""
+FOLDER = Path(__file__).parents[1] / ".github"
+SHOWN = "plain-otter"
+BESIDE = {
+    "brisk-heron": parse_config(merge(preset("gru"), {"training.epochs": 2})),
+    "dusty-lynx": parse_config(
+        merge(preset("demo"), {"training.epochs": 2, "model.hidden_size": 128, "model.embedding_dim": 128, "optimizer.learning_rate": 2e-3})
+    ),
+}
+"""What the demo is compared with."""
+PROMPTS = ("The state of the Union", "Tonight I ask", "My fellow Americans, we must")
+PATIENCE = 120.0
+STILL_SECONDS = 1.5
 
 
 def main() -> None:
     """Train, look, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--share", type=float, default=0.8, help="of the run that is done when the picture is taken")
+    parser.add_argument("--home", type=Path, help="where runs are, or are made; a temporary folder")
+    parser.add_argument("--share", type=float, default=0.8, help="of the demo that is done when the dashboard is drawn")
     parser.add_argument("--size", default="120x40", help="columns and rows")
-    parser.add_argument("--pane", default="2", help="key of the pane")
-    parser.add_argument("--out", type=Path, default=PICTURE)
-    options = parser.parse_args()
-    columns, rows = (int(part) for part in options.size.split("x"))
-    with tempfile.TemporaryDirectory(prefix="rnnlm-tui-") as home:
+    parser.add_argument("--into", type=Path, default=FOLDER, help="folder of the pictures")
+    given = parser.parse_args()
+    columns, rows = (int(part) for part in given.size.split("x"))
+    given.into.mkdir(exist_ok=True)
+    with nullcontext(str(given.home)) if given.home else tempfile.TemporaryDirectory(prefix="rnnlm-tui-") as home:
         os.environ["RNNLM_TUI_HOME"] = home
-        from rnnlm_tui.contract.config import RunConfig
-        from rnnlm_tui.supervisor.control_client import send
-        from rnnlm_tui.supervisor.monitor import summarize
-        from rnnlm_tui.supervisor.start import start_run
-
-        run = start_run(RunConfig(), RUN_NAME)
-        while (summary := summarize(run)).step < options.share * (summary.max_steps or 10**9):
-            if summary.status not in ("preparing", "running"):
-                sys.exit(f"the run {summary.status}: {summary.message}")
-            time.sleep(0.5)
-        with Terminal([sys.executable, "-m", "rnnlm_tui", "open", RUN_NAME], columns=columns, rows=rows) as terminal:
-            terminal.wait_for(RUN_NAME)
-            terminal.send(options.pane)
-            until = time.monotonic() + 6
-            while time.monotonic() < until:
-                terminal.read(0.1)
-            options.out.parent.mkdir(exist_ok=True)
-            draw_screen(terminal).save(options.out, optimize=True)
-            print(terminal.text)  # noqa: T201
-        if summarize(run).status == "running":
-            send(run, "stop")
-    print(f"{options.out}: {options.out.stat().st_size:,} bytes")  # noqa: T201
+        there = {run.name: run for run in list_runs()}
+        for name, config in BESIDE.items():
+            if name not in there:
+                wait_for_share(start_run(config, name), 1.0)
+        shown = there.get(SHOWN) or start_run(RunConfig(), SHOWN)
+        wait_for_share(shown, given.share)
+        with Terminal([sys.executable, "-m", "rnnlm_tui", "open", SHOWN], columns=columns, rows=rows) as terminal:
+            draw_dashboard(terminal, given.into)
+            draw_prompt(terminal, given.into)
+            wait_for_share(shown, 1.0)
+            draw_comparison(terminal, given.into)
 
 
-def draw_screen(terminal: Terminal) -> Image.Image:
-    """The terminal's cells as a picture of 256 colours."""
-    image = Image.new("RGB", (terminal.columns * CELL_WIDTH + 2 * MARGIN, terminal.rows * CELL_HEIGHT + 2 * MARGIN), f"#{BACKGROUND}")
-    canvas = ImageDraw.Draw(image)
-    fonts = {bold: ImageFont.truetype(f"DejaVuSansMono{'-Bold' if bold else ''}.ttf", FONT_SIZE) for bold in (False, True)}
-    for row in range(terminal.rows):
-        for column in range(terminal.columns):
-            cell = terminal.screen.buffer[row][column]
-            colour, ground = _hex(cell.fg, FOREGROUND), _hex(cell.bg, BACKGROUND)
-            if cell.reverse:
-                colour, ground = ground, colour
-            x, y = MARGIN + column * CELL_WIDTH, MARGIN + row * CELL_HEIGHT
-            if ground != f"#{BACKGROUND}":
-                canvas.rectangle([x, y, x + CELL_WIDTH - 1, y + CELL_HEIGHT - 1], fill=ground)
-            _draw_glyph(canvas, cell.data, x, y, colour, fonts[cell.bold])
-    return image.quantize(256)
+def wait_for_share(run: RunDirectory, share: float) -> None:
+    """Until so much of the run is done; it ends the script where the run does not get there."""
+    while (summary := summarize(run)).status in LIVING and summary.step < share * (summary.max_steps or sys.maxsize):
+        time.sleep(0.5)
+    if summary.status not in (*LIVING, "finished"):
+        sys.exit(f"{run.name} {summary.status}: {summary.message}")
 
 
-def _draw_glyph(canvas: ImageDraw.ImageDraw, glyph: str, x: int, y: int, colour: str, font: ImageFont.FreeTypeFont) -> None:
-    code = ord(glyph[0]) if glyph else 0x20
-    right, bottom, middle_x, middle_y = x + CELL_WIDTH - 1, y + CELL_HEIGHT - 1, x + CELL_WIDTH // 2, y + CELL_HEIGHT // 2
-    if 0x2800 <= code <= 0x28FF:
-        for dot_row, bits in enumerate(BRAILLE_BITS):
-            for dot_column, bit in enumerate(bits):
-                if code & bit:
-                    left, top = x + dot_column * CELL_WIDTH // 2 + 1, y + dot_row * CELL_HEIGHT // 4 + 1
-                    canvas.rectangle([left, top, left + 2, top + 2], fill=colour)
-    elif glyph in LINES:
-        for side in LINES[glyph]:
-            half = 1 if side.isupper() else 0
-            box = {
-                "l": (x, middle_y - half, middle_x, middle_y + half),
-                "r": (middle_x, middle_y - half, right, middle_y + half),
-                "u": (middle_x - half, y, middle_x + half, middle_y),
-                "d": (middle_x - half, middle_y, middle_x + half, bottom),
-            }[side.lower()]
-            canvas.rectangle(box, fill=colour)
-    elif 0x2581 <= code <= 0x2588:
-        canvas.rectangle([x, bottom + 1 - round(CELL_HEIGHT * (code - 0x2580) / 8), right, bottom], fill=colour)
-    elif 0x2589 <= code <= 0x258F:
-        canvas.rectangle([x, y, x + round(CELL_WIDTH * (0x2590 - code) / 8) - 1, bottom], fill=colour)
-    elif glyph.strip():
-        canvas.text((x, y + 15), glyph, font=font, fill=colour, anchor="ls")
+def draw_dashboard(terminal: Terminal, folder: Path) -> None:
+    """The train pane, after some seconds of speed and of the machine's readings."""
+    terminal.wait_for("Perplexity, log", PATIENCE)
+    until = time.monotonic() + 8
+    while time.monotonic() < until:
+        terminal.read(0.1)
+    save(terminal, folder / "train.svg")
 
 
-def _hex(colour: str, default: str) -> str:
-    named = {"default": default, "black": "000000", "red": "cd0000", "green": "00cd00", "brown": "cdcd00", "blue": "0000ee", "magenta": "cd00cd", "cyan": "00cdcd",
-             "white": "e5e5e5"}  # fmt: skip
-    return f"#{named.get(colour, colour)}"
+def draw_prompt(terminal: Terminal, folder: Path) -> None:
+    """Texts that the best checkpoint has written."""
+    terminal.send("4")
+    terminal.wait_for("@best", PATIENCE)
+    for prompt in PROMPTS:
+        terminal.send("\x15")
+        type_slowly(terminal, prompt)
+        terminal.send("\r")
+        terminal.wait_for("tok/s", PATIENCE)
+        wait_until_still(terminal)
+    save(terminal, folder / "prompt.svg")
+    terminal.send("\x1b")
+    wait_until_still(terminal)
+
+
+def draw_comparison(terminal: Terminal, folder: Path) -> None:
+    """The curves of all runs over each other."""
+    terminal.send("r")
+    terminal.wait_for("sorted by", PATIENCE)
+    wait_until_still(terminal)
+    terminal.send("\x1b[H")
+    for _ in (SHOWN, *BESIDE):
+        terminal.send(" ")
+        wait_until_still(terminal)
+        terminal.send("j")
+        wait_until_still(terminal)
+    terminal.send("=")
+    wait_until_still(terminal)
+    save(terminal, folder / "compare.svg")
+
+
+def type_slowly(terminal: Terminal, words: str) -> None:
+    """Key by key, each shown before the next."""
+    for key in words:
+        terminal.send(key)
+        terminal.read(0.2)
+
+
+def wait_until_still(terminal: Terminal) -> None:
+    """Until nothing has come for a while, or a run that trains keeps it moving."""
+    until = time.monotonic() + 6 * STILL_SECONDS
+    while terminal.read(STILL_SECONDS) and time.monotonic() < until:
+        pass
+
+
+def save(terminal: Terminal, path: Path) -> None:
+    """The screen into a file."""
+    path.write_text(picture_of(terminal), encoding="utf-8")
+    print(f"{path}: {path.stat().st_size:,} bytes\n{terminal.text}", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
