@@ -19,7 +19,6 @@ from rnnlm_tui.store.pins import pinned_steps
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.rebuild import check_database
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.store.schema import damage_hint
 from rnnlm_tui.store.series import DETAIL_LIMIT, SeriesTable
 from rnnlm_tui.supervisor.evaluations import Evaluations, read_evaluations
@@ -243,11 +242,6 @@ def summarize(run: RunDirectory) -> RunSummary:
         return monitor.summary()
     finally:
         monitor.close()
-
-
-def summaries() -> list[RunSummary]:
-    """The figures of all runs, the newest first; a run that can't be read has the status `lost` and says why."""
-    return [summary_or_problem(run) for run in list_runs()]
 
 
 def summary_or_problem(run: RunDirectory) -> RunSummary:

@@ -19,7 +19,7 @@ from rnnlm_tui.store.locks import RunLock, boot_id, host_name
 from rnnlm_tui.store.pins import pin_checkpoint
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.supervisor.monitor import RunMonitor, summaries, summarize, summary_or_problem
+from rnnlm_tui.supervisor.monitor import RunMonitor, summarize, summary_or_problem
 
 
 class Worker:
@@ -363,11 +363,11 @@ def test_figures_name_the_newest_and_the_best_evaluation(run: RunDirectory, work
     assert (summary.status, summary.message) == ("failed", "the disk is full")
 
 
-def test_one_unreadable_run_does_not_hide_the_others(run: RunDirectory, home: object) -> None:
+def test_a_run_that_can_not_be_read_has_a_summary_that_says_why(run: RunDirectory, home: object) -> None:
     run.database_path.write_bytes(b"this was a database" * 1_000)
     with pytest.raises(DatabaseError):
         summarize(run)
-    (summary,) = summaries()
+    summary = summary_or_problem(run)
     assert (summary.run, summary.status) == ("plain-otter", "lost")
     assert "damaged" in str(summary.message)
 
