@@ -6,11 +6,12 @@ import pytest
 from textual.command import CommandPalette
 from textual.pilot import Pilot
 
-from rnnlm_tui.tui.actions import PANES, Pane, actions_for
+from rnnlm_tui.tui.actions import ACTIONS, PANES, Pane, actions_for
 from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.commands import ActionCommands
 from rnnlm_tui.tui.screens.help import HelpScreen
 from rnnlm_tui.tui.screens.quit import QuitScreen
-from tests.tui.fakes import make_snapshot, make_summary
+from tests.tui.fakes import FakeServices, make_snapshot, make_summary
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 
 
@@ -150,6 +151,32 @@ async def test_the_palette_runs_actions_of_the_table_and_opens_runs() -> None:
         await until(pilot, lambda: "Open brisk-heron" in text_of(app))
         await pilot.press("enter")
         await until(pilot, lambda: "brisk-heron" in lines_of(app)[0])
+
+
+@pytest.mark.parametrize("pane", PANES)
+async def test_the_palette_has_every_action_on_every_screen(pane: Pane) -> None:
+    async with running_app(pane=pane) as (app, pilot):
+        await until(pilot, lambda: app.pane_screen is not None and app.pane_screen.is_ready)
+        titles = [title for title, _, _ in ActionCommands(app.screen)._entries()]
+        assert [entry.palette for entry in ACTIONS if entry.palette and entry.palette not in titles] == []
+        assert len(titles) == len(set(titles))
+
+
+async def test_the_palette_goes_to_the_screen_of_an_action_first() -> None:
+    async with running_app(pane="runs") as (app, pilot):
+        await pilot.press("ctrl+p", *"log or linear")
+        await until(pilot, lambda: "(on Train)" in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: app.current_mode == "train" and "Perplexity ─" in text_of(app))
+
+
+async def test_without_a_run_the_palette_says_why_a_chart_can_not_be_shown() -> None:
+    async with running_app(FakeServices(), run=None, pane="runs") as (app, pilot):
+        await pilot.press("ctrl+p", *"log or linear")
+        await until(pilot, lambda: "(on Train)" in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "no run is open" in text_of(app))
+        assert app.current_mode == "runs"
 
 
 async def test_ctrl_c_says_how_to_leave_and_ends_nothing() -> None:
