@@ -92,7 +92,7 @@ class PromisingCommand(TyperCommand):
 
 
 class SigningCommand(TyperCommand):
-    """A verb whose words may begin with a minus: `tag RUN +a -b`."""
+    """A verb whose words may begin with a minus: `tag RUN +a -b`, `note RUN -3 % beside plain-otter`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options, which are flags, by their whole names; what else begins with a minus is a word."""

@@ -61,6 +61,6 @@ VERBS: tuple[Verb, ...] = (
     Verb("doctor", "Plan", "doctor.doctor", "Check this machine, terminal and installation."),
 )
 
-SIGNING: frozenset[str] = frozenset({"tag"})
+SIGNING: frozenset[str] = frozenset({"tag", "note"})
 """Verbs that take words with a minus before them."""
 FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(verb.family for verb in VERBS))

@@ -50,6 +50,7 @@ def test_a_note_is_written_shown_and_taken_away(capsys: pytest.CaptureFixture[st
     assert out_of(["note", "brisk", "the", "one of\nthe talk"], capsys) == "brisk-heron: the one of the talk\n"
     assert out_of(["note", "brisk"], capsys) == "the one of the talk\n"
     assert "the one of the talk" in out_of(["show", "brisk"], capsys)
+    assert out_of(["note", "brisk", "-3", "%", "with", "-x"], capsys) == "brisk-heron: -3 % with -x\n"
     assert json.loads(out_of(["note", "brisk", "", "--json"], capsys)) == {"run": "brisk-heron", "note": "", "changed": True}
 
 
