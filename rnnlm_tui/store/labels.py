@@ -73,6 +73,7 @@ def change_labels(run: RunDirectory, change: Callable[[RunLabels], RunLabels]) -
         InputError: a tag or a note that can't be one; nothing was changed.
         StorageError: they can't be written, or those of before can't be read, which would be lost.
     """
+    run.check_there()
     with folder_lock(run.path), storage_errors("read", labels_path(run)):
         before = _found_labels(run)
         changed = change(before)

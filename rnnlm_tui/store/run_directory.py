@@ -102,6 +102,15 @@ class RunDirectory:
         make_own_directory(folder)
         return socket
 
+    def check_there(self) -> None:
+        """Refuse a run whose folder is not there any more: whoever looks at a list may be late.
+
+        Raises:
+            StorageError: it is gone.
+        """
+        if not self.path.is_dir():
+            raise StorageError(f"{self.path} is gone: it was removed or moved", hint="`rnnlm-tui runs` shows what is left")
+
     def check_own_files(self) -> None:
         """Refuse a run whose folder holds links: what is written, tidied and removed through them would lie elsewhere.
 

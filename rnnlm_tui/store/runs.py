@@ -181,7 +181,9 @@ def held_by_nobody(run: RunDirectory, done: str) -> Iterator[None]:
 
     Raises:
         RunStateError: a worker holds it.
+        StorageError: it is gone, or can't be locked.
     """
+    run.check_there()
     lock = RunLock(run.lock_path)
     try:
         lock.acquire(patience=0.2)

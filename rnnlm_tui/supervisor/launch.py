@@ -41,7 +41,9 @@ def launch(run: RunDirectory) -> int:
     Raises:
         RunStateError: another worker has the run.
         WorkerError: the worker ended before that, with its last words; or it did not come up in time.
+        StorageError: the run was renamed or deleted, perhaps meanwhile; or its files can't be written.
     """
+    run.check_there()
     held = _wait_for_last_moments(run)
     if held.held:
         raise RunStateError(held_message(run.lock_path, held), hint=f"rnnlm-tui show {run.name}")
@@ -99,8 +101,7 @@ def _has_begun(run: RunDirectory, pid: int) -> bool:
 
 
 def _failure(run: RunDirectory, code: int, log_size_before: int) -> WorkerError | RunStateError:
-    if not run.path.is_dir():
-        return RunStateError(f"{run.name} was renamed or deleted just now", hint="`rnnlm-tui runs` shows what is left")
+    run.check_there()
     written = max(0, stamp(run.log_path)[0] - log_size_before)
     words = [line for line in last_lines(run.log_path, 20, max_bytes=min(65_536, written)) if line.strip()] if written else []
     if code == RunStateError.exit_code and words:

@@ -145,8 +145,7 @@ class RunMonitor:
             raise DatabaseError(problem, hint=damage_hint(self.run.database_path)) from error
 
     def _look_at_lock(self) -> LockState:
-        if not self.run.path.is_dir():
-            raise StorageError(f"{self.run.path} is gone: it was removed or moved", hint="`rnnlm-tui runs` shows what is left")
+        self.run.check_there()
         return read_lock(self.run.lock_path)
 
     def _build(self, lock: LockState) -> RunSnapshot:

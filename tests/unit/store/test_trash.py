@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,12 @@ from rnnlm_tui.errors import RunNameError, RunStateError, StorageError, UnknownR
 from rnnlm_tui.store.checkpoints import resolve_checkpoint, write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.database_place import DATABASES_VARIABLE
-from rnnlm_tui.store.labels import RunLabels, read_labels, write_labels
+from rnnlm_tui.store.labels import RunLabels, change_labels, read_labels, write_labels
 from rnnlm_tui.store.locations import runs_dir, trash_dir
 from rnnlm_tui.store.locks import RunLock
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.runs import create_run, find_run, list_runs, run_named
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run, find_run, list_runs, rename_run, run_named
 from rnnlm_tui.store.trash import delete_run, find_trashed, list_trash, purge, restore_run
 from tests.unit.store.rows import begin, checkpoint_row, new_run, step_row, write_model
 
@@ -62,6 +65,21 @@ def test_who_looks_for_a_deleted_run_is_told_where_it_is() -> None:
     with pytest.raises(UnknownRunError) as caught:
         find_run("plain-otter")
     assert caught.value.hint == "it is in the trash: `rnnlm-tui restore plain-otter` takes it back"
+
+
+def test_who_is_late_with_a_run_that_another_renamed_is_told_that_it_is_gone() -> None:
+    run = new_run("plain-otter")
+    rename_run(run, "brisk-heron")
+    actions: list[Callable[[RunDirectory], object]] = [
+        delete_run,
+        lambda run: rename_run(run, "other"),
+        lambda run: change_labels(run, lambda labels: replace(labels, pinned=True)),
+    ]
+    for late in actions:
+        with pytest.raises(StorageError, match="plain-otter is gone: it was removed or moved"):
+            late(run)
+    assert [left.name for left in list_runs()] == ["brisk-heron"]
+    assert list_trash() == []
 
 
 def test_a_living_run_is_not_deleted() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rnnlm_tui.errors import RunStateError, WorkerError
+from rnnlm_tui.errors import RunStateError, StorageError, WorkerError
 from rnnlm_tui.store.locks import RunLock, read_lock
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
@@ -61,7 +61,7 @@ def test_a_run_that_is_deleted_while_its_worker_starts_is_told(run: RunDirectory
         return process
 
     monkeypatch.setattr("rnnlm_tui.supervisor.launch.subprocess.Popen", deleted_meanwhile)
-    with pytest.raises(RunStateError, match="plain-otter was renamed or deleted just now"):
+    with pytest.raises(StorageError, match="plain-otter is gone: it was removed or moved"):
         launch(run)
 
 
