@@ -36,6 +36,7 @@ from rnnlm_tui.supervisor.machine import MachineFacts
 from rnnlm_tui.supervisor.monitor import RunSnapshot
 from rnnlm_tui.supervisor.worker_log import LogFollower
 from rnnlm_tui.tui.services import Services
+from rnnlm_tui.tui.widgets.readings import HISTORY_SECONDS
 
 MOST, EPOCHS = 4_754, 8
 TEXTS = (
@@ -43,7 +44,7 @@ TEXTS = (
     ("My fellow Americans,", " we are now in the second year of a new effort to bring down the cost of health care, and we will not let our children pay for it. Last year we made more than"),
     ("We must", " work together to reduce the deficit and strengthen the security of the nation. That is why I propose tonight that the Congress raise the minimum"),
 )  # fmt: skip
-START = time() - 99
+START = int(time() // HISTORY_SECONDS) * HISTORY_SECONDS - 99
 """Unix seconds at which the invented runs started."""
 
 
