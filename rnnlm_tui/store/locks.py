@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -98,8 +98,7 @@ class RunLock:
                     raise RunStateError(
                         held_message(self.path, _parse(os.pread(descriptor, _FILE_BYTES, 0), held=True)), hint="one worker at a time may train a run"
                     )
-                if _is_elsewhere(descriptor, self.path):  # whoever held it until now renamed or deleted the run
-                    raise StorageError(f"{self.path.parent.name} was renamed or deleted just now", hint="`rnnlm-tui runs` shows what is left")
+                _check_still_there(descriptor, self.path, self.path.parent.name)
                 _write_info(descriptor, info)
             except BaseException:
                 os.close(descriptor)
@@ -162,12 +161,13 @@ def folder_lock(folder: Path) -> Iterator[None]:
     """Wait for one's turn to read a file of this folder and write it anew. The lock is the folder's own: no file has to stay for it.
 
     Raises:
-        StorageError: the folder can't be opened or locked.
+        StorageError: the folder can't be opened or locked, or was moved meanwhile.
     """
     with storage_errors("lock", folder):
         descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _check_still_there(descriptor, folder, folder.name)
         except BaseException:
             os.close(descriptor)
             raise
@@ -183,12 +183,12 @@ def _write_info(descriptor: int, info: LockInfo) -> None:
     os.pwrite(descriptor, text.ljust(_FILE_BYTES - 1) + b"\n", 0)
 
 
-def _is_elsewhere(descriptor: int, path: Path) -> bool:
-    """The open file does not lie at this path any more."""
-    try:
-        return not os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return True
+def _check_still_there(descriptor: int, path: Path, name: str) -> None:
+    """Refuse a file or folder that does not lie at its path any more: whoever held its lock until now renamed or deleted the run."""
+    with suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(descriptor), path.stat()):
+            return
+    raise StorageError(f"{name} was renamed or deleted just now", hint="`rnnlm-tui runs` shows what is left")
 
 
 def _lock_exclusively(descriptor: int, patience: float) -> bool:

@@ -17,19 +17,21 @@ import tomli_w
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.contract.validation import config_to_raw, merge, parse_config
-from rnnlm_tui.errors import RunNameError, RunStateError, UnknownRunError, near_names
+from rnnlm_tui.errors import RunNameError, RunStateError, StorageError, UnknownRunError, near_names
 from rnnlm_tui.store.atomic import TEMPORARY_PREFIX, fsync_directory, make_private_directory, storage_errors, write_text_atomically
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.database_place import choose_place, remove_from_here
 from rnnlm_tui.store.former_names import keep_former_name, run_once_called
 from rnnlm_tui.store.locations import runs_dir, trash_dir
-from rnnlm_tui.store.locks import RunLock
+from rnnlm_tui.store.locks import RunLock, folder_lock
 from rnnlm_tui.store.names import ADJECTIVES, ANIMALS
 from rnnlm_tui.store.run_directory import RUN_NAME, RunDirectory, check_run_name
 
 _ABANDONED_SECONDS = 3_600.0
 """A half-made run older than this was left by a process that died, and is swept."""
 _SHOWN_NAMES = 8
+_TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
+"""A folder can't be moved to where something lies."""
 TRASHED = re.compile(rf"({RUN_NAME.pattern})\.(\d{{8}}T\d{{6}})\.[0-9a-f]{{4}}")
 """A deleted run's folder: the name that it had, the local time of its deletion, and what tells two of one second apart."""
 
@@ -154,9 +156,14 @@ def move_in_place(run: RunDirectory, former: str, name: str) -> RunDirectory:
     """
     refuse_taken(check_run_name(name), but=run)
     keep_former_name(run, former, name, [*_run_paths(), *trashed_paths()])
-    with storage_errors("move", run.path):
+    with folder_lock(run.path), storage_errors("move", run.path):
         refuse_taken(name, but=run)
-        run.path.rename(runs_dir() / name)
+        try:
+            run.path.rename(runs_dir() / name)
+        except OSError as error:
+            if error.errno in _TAKEN:
+                refuse_taken(name, but=run)
+            raise
         fsync_directory(runs_dir())
         fsync_directory(run.path.parent)
     return RunDirectory(runs_dir() / name)
@@ -189,6 +196,9 @@ def held_by_nobody(run: RunDirectory, done: str) -> Iterator[None]:
         lock.acquire(patience=0.2)
     except RunStateError as error:
         raise RunStateError(f"{error.message}: it can't be {done}", hint=f"`rnnlm-tui stop {run.name}` first") from error
+    except StorageError:
+        run.check_there()
+        raise
     try:
         yield
     finally:
@@ -267,7 +277,7 @@ def _put_in_place(half_made: Path, name: str | None) -> RunDirectory:
             try:
                 half_made.rename(runs_dir() / chosen)
             except OSError as error:
-                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                if error.errno not in _TAKEN:
                     raise
                 continue  # taken in this very moment: refused by name, or another is made up
             fsync_directory(runs_dir())

@@ -15,6 +15,7 @@ from rnnlm_tui.errors import RunNameError, StorageError, UnknownRunError, near_n
 from rnnlm_tui.store.atomic import TEMPORARY_PREFIX, fsync_directory, make_private_directory, storage_errors
 from rnnlm_tui.store.database_place import Place, place_of, remove_from_here
 from rnnlm_tui.store.locations import runs_dir, trash_dir
+from rnnlm_tui.store.locks import folder_lock
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import TRASHED, held_by_nobody, move_in_place, sweep_abandoned, trashed_paths
 
@@ -45,7 +46,7 @@ def delete_run(run: RunDirectory) -> TrashedRun:
     make_private_directory(trash_dir())
     with held_by_nobody(run, "deleted"):
         target = trash_dir() / f"{run.name}.{time.strftime(_STAMP)}.{secrets.token_hex(2)}"
-        with storage_errors("delete", run.path):
+        with folder_lock(run.path), storage_errors("delete", run.path):
             run.path.rename(target)
             fsync_directory(runs_dir())
             fsync_directory(trash_dir())
@@ -95,6 +96,9 @@ def restore_run(trashed: TrashedRun, name: str | None = None) -> RunDirectory:
         if name is not None:
             raise
         raise RunNameError(error.message, hint=f"`rnnlm-tui restore {trashed.name} --as NAME` gives it another name") from error
+    except StorageError:
+        _check_there(trashed)
+        raise
 
 
 def purge(trashed: TrashedRun) -> int:

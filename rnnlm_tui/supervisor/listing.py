@@ -39,12 +39,13 @@ def listed_runs(wanted: str = "", order: str = "", *, reverse: bool = False) -> 
     directories = list_runs()
     needs_config = filtered.needs_config or (sorting is not None and sorting.needs_config)
     runs = [(summary_or_problem(run), _config(run) if needs_config else None) for run in directories]
-    runs = [run for run in runs if filtered.matches(*run)]
+    there = [run for run, directory in zip(runs, directories, strict=True) if not run[0].unreadable or directory.path.is_dir()]  # renamed or deleted meanwhile
+    runs = [run for run in there if filtered.matches(*run)]
     if sorting is not None:
         runs = sorting.turned().sorted(runs) if reverse else sorting.sorted(runs)
     elif reverse:
         runs.reverse()
-    return Listing(tuple(pinned_first(summary for summary, _ in runs)), len(directories))
+    return Listing(tuple(pinned_first(summary for summary, _ in runs)), len(there))
 
 
 def pinned_first(runs: Iterable[RunSummary]) -> list[RunSummary]:

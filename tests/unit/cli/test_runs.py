@@ -19,12 +19,16 @@ from rnnlm_tui.contract.config import RunConfig, SamplingConfig, TrainingConfig
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, StepRow
 from rnnlm_tui.contract.presets import PRESETS
 from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS, SampleDone
+from rnnlm_tui.contract.status import RunSummary
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import ConfigError, InputError, UnknownCheckpointError, UnknownRunError
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.store.trash import delete_run
+from rnnlm_tui.supervisor.listing import listed_runs
+from rnnlm_tui.supervisor.monitor import summary_or_problem
 from tests.fakes import sampler
 
 SHOW_KEYS = {
@@ -338,3 +342,17 @@ def test_what_names_no_checkpoint_is_not_pinned(address: str, capsys: pytest.Cap
     assert run(["pin", address]) == 2
     assert capsys.readouterr().out == ""
     assert not [path for path in directory.checkpoints_path.iterdir() if path.name.startswith("pinned")]
+
+
+def test_a_run_that_is_deleted_while_the_list_is_made_is_not_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained_run("brisk-heron")
+    trained_run("plain-otter")
+
+    def deleted_first(run: RunDirectory) -> RunSummary:
+        if run.name == "plain-otter":
+            delete_run(run)
+        return summary_or_problem(run)
+
+    monkeypatch.setattr("rnnlm_tui.supervisor.listing.summary_or_problem", deleted_first)
+    listing = listed_runs()
+    assert ([summary.run for summary in listing.runs], listing.known) == (["brisk-heron"], 1)

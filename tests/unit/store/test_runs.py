@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -14,7 +16,7 @@ from rnnlm_tui.store import runs
 from rnnlm_tui.store.checkpoints import resolve_checkpoint, write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.database_place import DATABASES_VARIABLE
-from rnnlm_tui.store.labels import read_labels
+from rnnlm_tui.store.labels import RunLabels, change_labels, read_labels
 from rnnlm_tui.store.locations import runs_dir
 from rnnlm_tui.store.locks import RunLock
 from rnnlm_tui.store.reader import RunReader
@@ -205,6 +207,37 @@ def test_a_name_that_is_taken_or_impossible_and_a_living_run_change_nothing() ->
     assert sorted(found.name for found in list_runs()) == ["plain-otter", "taken"]
     with RunDatabase(run.database_path) as database:
         database.set_meta("still", "there")
+
+
+def test_a_run_is_renamed_before_its_labels_change_or_after_and_never_meanwhile() -> None:
+    run = new_run("plain-otter")
+    renaming = Thread(target=rename_run, args=(run, "brisk-heron"))
+
+    def change(labels: RunLabels) -> RunLabels:
+        renaming.start()
+        renaming.join(0.1)
+        return replace(labels, note="kept")
+
+    change_labels(run, change)
+    renaming.join()
+    renamed = find_run("brisk-heron")
+    assert read_labels(renamed).note == "kept"
+    assert not list(renamed.path.glob(".tmp-*"))
+
+
+def test_a_name_that_is_taken_in_the_moment_of_a_rename_is_refused_as_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = new_run("plain-otter")
+    with monkeypatch.context() as moment:
+
+        def taken_first(path: Path, target: Path) -> Path:
+            moment.undo()
+            new_run("brisk-heron")
+            return path.rename(target)
+
+        moment.setattr(Path, "rename", taken_first)
+        with pytest.raises(RunNameError, match='already a run "brisk-heron"'):
+            rename_run(run, "brisk-heron")
+    assert sorted(left.name for left in list_runs()) == ["brisk-heron", "plain-otter"]
 
 
 def test_runs_that_started_from_a_renamed_one_still_find_it_and_its_old_name_is_not_given_away() -> None:
