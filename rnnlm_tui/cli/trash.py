@@ -91,6 +91,7 @@ def purge(
     """Remove deleted runs for good and say the space that this frees; asks first."""
     from rnnlm_tui.cli.output import line, note, print_json
     from rnnlm_tui.contract.figures import disk
+    from rnnlm_tui.errors import StorageError
     from rnnlm_tui.store.trash import purge as purge_one
 
     found = _chosen(runs or [], everything=everything)
@@ -99,12 +100,17 @@ def purge(
         note("nothing was removed")
         raise typer.Exit(1)
     freed = 0
-    for run in found:
-        freed += purge_one(run)
+    for done, run in enumerate(found):
+        try:
+            freed += purge_one(run)
+        except StorageError:
+            if done:
+                note(_gone(found[:done], disk(freed)))
+            raise
     if json:
         print_json({"purged": [_as_json(run) for run in found], "freed": freed})
     elif found:
-        line(f"{_named(found)} {'is' if len(found) == 1 else 'are'} gone for good, {disk(freed)} freed")
+        line(_gone(found, disk(freed)))
     else:
         line("the trash is empty")
 
@@ -148,6 +154,10 @@ def _agreed(question: str) -> bool:
         raise InputError("purge removes runs for good, and nobody can be asked here", hint="add --yes")
     print(shown(f"{question} [y/N] "), end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _gone(runs: list[TrashedRun], freed: str) -> str:
+    return f"{_named(runs)} {'is' if len(runs) == 1 else 'are'} gone for good, {freed} freed"
 
 
 def _named(runs: list[TrashedRun]) -> str:

@@ -13,7 +13,7 @@ from rnnlm_tui.cli.main import run
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.store.locations import trash_dir
 from rnnlm_tui.store.runs import create_run, list_runs
-from rnnlm_tui.store.trash import list_trash
+from rnnlm_tui.store.trash import TrashedRun, list_trash, purge, restore_run
 
 
 class Answer(io.StringIO):
@@ -108,6 +108,24 @@ def test_a_purge_that_could_mean_several_or_nothing_is_refused(capsys: pytest.Ca
     assert [folder in err for folder in folders] == [True, True]
     assert run(["purge", folders[0], folders[0], "--yes"]) == 0
     assert [found.path.name for found in list_trash()] == folders[1:]
+
+
+def test_a_purge_that_breaks_off_says_what_is_gone_already(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    deleted("brisk-heron", "plain-otter")
+
+    def taken_back_meanwhile(trashed: TrashedRun) -> int:
+        for found in list_trash():
+            if found != trashed:
+                restore_run(found)
+        return purge(trashed)
+
+    monkeypatch.setattr("rnnlm_tui.store.trash.purge", taken_back_meanwhile)
+    capsys.readouterr()
+    assert run(["purge", "--all", "--yes"]) == 5
+    first, then, *_ = capsys.readouterr().err.splitlines()
+    assert "is gone for good, " in first
+    assert "is not in the trash any more" in then
+    assert len(list_runs()) == 1
 
 
 def test_the_shell_completes_what_is_in_the_trash(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
