@@ -50,8 +50,8 @@ PATIENCE = 90.0
 DRAWN = re.compile("[\u2801-\u28ff]")
 """A chart has a curve."""
 STEP = re.compile(r"step +([\d,]+) /")
-ONE_KEY = ("\x1b[C", "\x1b[C", "\x1b[D", "\t", "l", "l", "\x1b[C", "+", "-")
-"""Keys that all of the charts answer: the cursor, the next chart, the scale, smoothing."""
+KEYS = tuple(key for other in ("\t", "l", "\t", "-", "l", "+") for key in ("\x1b[D", "\x1b[C", other))
+"""The cursor to and fro, and between the next chart, the scale and smoothing: each changes what shows, wherever the run stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +190,11 @@ def react(terminal: Terminal, key: str) -> Reaction:
 def react_to_keys(terminal: Terminal, count: int) -> tuple[Reaction, ...]:
     """So many keys, at moments that have nothing to do with the app's own."""
     draw, found = random.Random(7), []
-    react(terminal, "\x1b[C")  # the first one puts the cursor on the newest step, the next ones move it away from there
+    react(terminal, "\x1b[D")  # puts the cursor on the newest step
+    read_until_still(terminal)
     for index in range(count):
         read_for(terminal, draw.uniform(0.05, 0.45))
-        found.append(react(terminal, "\x1b[D" if index % 2 else ONE_KEY[index // 2 % len(ONE_KEY)]))
+        found.append(react(terminal, KEYS[index % len(KEYS)]))
     react(terminal, "\x1b")
     return tuple(found)
 
