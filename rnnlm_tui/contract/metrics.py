@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 EventKind = Literal[
@@ -174,7 +175,10 @@ class Progress:
 def during_run(rows: Sequence[EvaluationRow], split: str) -> list[EvaluationRow]:
     """The evaluations of `split` that a run is judged by, one a step: of the set that was measured first, for the whole set at the end may be a larger one."""
     of_split = [row for row in rows if row.split == split]
-    latest = {row.step: row for row in of_split if row.name == of_split[0].name}
+    of_set = [row for row in of_split if row.name == of_split[0].name]
+    if all(before.step < after.step for before, after in pairwise(of_set)):
+        return of_set
+    latest = {row.step: row for row in of_set}
     return [latest[step] for step in sorted(latest)]
 
 

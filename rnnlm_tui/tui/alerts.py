@@ -93,7 +93,7 @@ class Alerts:
         return [Alert("disk", "", f"the disk of the runs has {disk(free)} left")] if self._disk_low and before is False else []
 
     def _look_at(self, summary: RunSummary, now: float) -> list[Alert]:
-        seen = self._runs.get(summary.run)
+        seen = self._runs.get(summary.run) or self._renamed(summary)
         if seen is None:
             self._runs[summary.run] = seen = _Seen(summary, summary.evaluation.best_perplexity)
             return self._ended(seen, now) if (summary.updated or 0.0) > self._since else []
@@ -108,6 +108,16 @@ class Alerts:
             alerts += self._ended(seen, now) if before.status in LIVING or after.updated != before.updated else []
             alerts += self._halted(seen, now)
         return alerts + self._learning(seen, before, now)
+
+    def _renamed(self, summary: RunSummary) -> _Seen | None:
+        """A run that ended and has another name since is no news; None: it was not seen before."""
+        if summary.updated is None or summary.status in LIVING:
+            return None
+        end = (summary.updated, summary.attempt, summary.step)
+        former = next((name for name, seen in self._runs.items() if (seen.summary.updated, seen.summary.attempt, seen.summary.step) == end), None)
+        if former is not None:
+            self._runs[summary.run] = self._runs.pop(former)
+        return self._runs.get(summary.run)
 
     def _ended(self, seen: _Seen, now: float) -> list[Alert]:
         summary = seen.summary

@@ -43,7 +43,7 @@ class Watcher:
         self._steps: tuple[int, int] | None = None
         self._list_wanted = self._list_asked = True
         self._summaries: tuple[RunSummary, ...] | None = None
-        self._complaint = ""
+        self._complaints: dict[str, str] = {}
         self._compared = ComparedRuns(services, lambda snapshots: self._post(ComparedChanged(snapshots)), self._unreadable)
         self._readings = OwnReadings(services, reads_machine, lambda rows, live: self._post(MachineRead(rows, live=live)))
         self.looks = 0
@@ -99,8 +99,8 @@ class Watcher:
             self._wake.clear()
             now = monotonic()
             self._look_at_run()
-            self._guarded(self._compared.look)
-            self._guarded(self._readings.look)
+            self._guarded("compared", self._compared.look)
+            self._guarded("readings", self._readings.look)
             self.looks += 1
             if now >= next_list or (self._list_asked and self._list_wanted):
                 self._list_asked = False
@@ -109,7 +109,7 @@ class Watcher:
                     continue  # the rest, at once
                 next_list = monotonic() + (RUNS_SECONDS if self._list_wanted else HIDDEN_RUNS_SECONDS)
             if now >= next_machine:
-                self._guarded(lambda: self._post(MachineSeen(self._services.machine())))
+                self._guarded("machine", lambda: self._post(MachineSeen(self._services.machine())))
                 next_machine = monotonic() + MACHINE_SECONDS
             self._wake.wait(self._seconds)
         self._leave_run()
@@ -132,7 +132,7 @@ class Watcher:
             if snapshot is not None and run is self._run:
                 self._post(SnapshotChanged(snapshot))
 
-        self._guarded(look)
+        self._guarded("run", look)
 
     def _leave_run(self) -> None:
         if self._monitor is not None:
@@ -146,25 +146,26 @@ class Watcher:
                 self._summaries = summaries
                 self._post(RunsChanged(summaries, complete=self._services.list_complete))
 
-        self._guarded(look)
+        self._guarded("list", look)
 
-    def _guarded(self, look: Callable[[], object]) -> None:
+    def _guarded(self, what: str, look: Callable[[], object]) -> None:
         """A run that can't be read is said once, and looked at again: its disk may come back. So is a mistake of ours, which must not end the app."""
         try:
             look()
         except (RnnlmError, OSError) as error:
             text, hint = (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
-            self._complain(text, text if self._run is None else text.replace(f"{self._run.path}/", ""), hint)
+            self._complain(what, text, text if self._run is None else text.replace(f"{self._run.path}/", ""), hint)
         except Exception as error:
-            if type(error).__name__ != self._complaint:
+            if type(error).__name__ != self._complaints.get(what):
                 log = crash.keep_traceback(error)
-                self._complain(type(error).__name__, f"looking at the runs failed ({type(error).__name__})", f"the details are in {log}" if log else "")
+                self._complain(what, type(error).__name__, f"looking at the runs failed ({type(error).__name__})", f"the details are in {log}" if log else "")
 
     def _unreadable(self, name: str, error: RnnlmError | OSError) -> None:
         text, hint = (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
-        self._complain(f"{name}: {text}", f"{name}: {text}", hint)
+        self._complain(f"compared {name}", text, f"{name}: {text}", hint)
 
-    def _complain(self, about: str, text: str, hint: str) -> None:
-        if about != self._complaint:
-            self._complaint = about
+    def _complain(self, what: str, about: str, text: str, hint: str) -> None:
+        """Said once of each that is looked at: a disk that is away fails them all, each look, in words of their own."""
+        if about != self._complaints.get(what):
+            self._complaints[what] = about
             self._post(Noticed(Notice(text, "trouble", hint)))

@@ -120,3 +120,10 @@ def test_a_disk_is_told_when_it_becomes_low_and_not_while_it_wavers() -> None:
     free = (8, 4.9, 5.2, 4.8, 7, 8, 4)
     assert [bool(alerts.look_at_disk(int(size * 10**9), total)) for size in free] == [False, True, False, False, False, False, True]
     assert Alerts(since=SINCE).look_at_disk(10**9, total) == []
+
+
+@pytest.mark.parametrize("status", ["finished", "failed", "crashed"])
+def test_another_name_for_a_run_that_ended_is_no_news(status: RunStatus) -> None:
+    alerts = Alerts(since=SINCE)
+    assert told(alerts, summary(), summary(status), summary(status, name="best-otter"), summary(status, name="best-otter")) == [status]
+    assert told(alerts, summary("running", 1_001, name="best-otter", attempt=2), summary(status, 1_002, name="best-otter", attempt=2)) == [status]

@@ -113,6 +113,37 @@ async def test_the_cursor_shows_every_run_at_its_step_and_esc_goes_back_in_stage
         await until(pilot, lambda: app.current_mode == "runs")
 
 
+async def test_the_table_tells_at_the_cursor_what_the_chart_tells_whichever_figure_shows() -> None:
+    async with comparing(two_runs(), "plain-otter", "brisk-heron") as (app, pilot):
+        screen = app.screen
+        assert isinstance(screen, CompareScreen)
+
+        def table() -> list[str]:
+            return (
+                next(line for line in lines_of(app) if "A ● plain-otter" in line).split()[4:5]
+                + next(line for line in lines_of(app) if "B ✓" in line).split()[4:5]
+            )
+
+        for place in ("home", "end"):
+            await pilot.press(place)
+            for _ in COMPARED_CHARTS:
+                await pilot.press("tab")
+                await until(pilot, lambda: len(values := screen.chart(screen.chosen).values) == 2 and table() == values)
+
+
+async def test_another_look_at_the_open_run_draws_nothing_where_it_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    services = with_runs(make_snapshot(), make_snapshot(name="brisk-heron"), make_snapshot(name="dusty-lynx"))
+    async with comparing(services, "brisk-heron", "dusty-lynx") as (app, pilot):
+        app.choose_run(services.run("plain-otter"))
+        await until(pilot, lambda: app.snapshot is not None)
+        shown: list[object] = []
+        monkeypatch.setattr(CompareScreen, "show_snapshot", lambda _screen, snapshot: shown.append(snapshot))
+        services.snapshots["plain-otter"] = make_snapshot(step=4_000)
+        await until(pilot, lambda: app.snapshot is not None and app.snapshot.summary.step == 4_000)
+        await pilot.pause()
+        assert shown == []
+
+
 async def test_the_wall_axis_of_runs_counts_from_the_start_of_each() -> None:
     async with comparing(two_runs(), "plain-otter", "brisk-heron") as (app, pilot):
         for label in ("tokens", "epoch", "active time", "since start", "step"):

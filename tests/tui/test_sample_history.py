@@ -94,6 +94,17 @@ async def test_a_new_sample_is_shown_where_one_stands_at_the_end() -> None:
         assert step_of(panel) == 2_000
 
 
+async def test_what_a_resumed_run_writes_anew_is_read_anew() -> None:
+    services = with_runs(make_snapshot())
+    async with running_app(services) as (app, pilot):
+        panel = await opened(app, pilot)
+        assert step_of(panel) == 3_700
+        old = services.snapshots["plain-otter"]
+        again = tuple(replace(row, attempt=2, text=" all anew") for row in old.samples if row.step <= 2_000)
+        services.snapshots["plain-otter"] = replace(old, samples=again, summary=old.summary.model_copy(update={"attempt": 2, "step": 2_000}))
+        await until(pilot, lambda: step_of(panel) == 2_000 and "all anew" in text_of(app))
+
+
 async def test_a_run_without_samples_says_how_to_get_some() -> None:
     async with running_app(with_runs(replace(make_snapshot(), samples=()))) as (app, pilot):
         await pilot.press("h")

@@ -125,3 +125,19 @@ def stretch(series: SeriesTable, first: int, last: int) -> SeriesTable:
 def test_trend_compares_the_newest_evaluation_with_the_two_before(losses: list[float], expected: str | None) -> None:
     rows = [EvaluationRow(1, 100 * index, "validation", "validation", loss, 1, 1.0, 0.1, 0.0) for index, loss in enumerate(losses)]
     assert trend(rows) == expected
+
+
+def test_evaluations_ascend_though_a_clock_was_set_back() -> None:
+    snapshot = make_snapshot()
+    later = tuple(replace(row, time=row.time - 900.0 if row.step > 2_000 else row.time) for row in snapshot.evaluations)
+    data = train_data.perplexity_data(replace(snapshot, evaluations=later), "wall")
+    assert list(data.series[1].x) == sorted(data.series[1].x)
+    assert data.evaluated == data.series[1].x
+
+
+def test_a_run_of_which_every_evaluation_is_infinite_has_no_best_one() -> None:
+    snapshot = make_snapshot()
+    lost = replace(snapshot, evaluations=tuple(replace(row, loss=math.inf) for row in snapshot.evaluations))
+    judged = train_data.perplexity_data(lost, "step").series[1]
+    assert judged.star is None
+    assert judged.current == "∞"

@@ -15,7 +15,7 @@ from textual.message import Message
 
 from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.contract.status import RunSummary
-from rnnlm_tui.errors import DatabaseError
+from rnnlm_tui.errors import DatabaseError, StorageError
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.labels import RunLabels, write_labels
 from rnnlm_tui.store.locks import RunLock
@@ -106,6 +106,24 @@ def test_a_run_that_can_not_be_read_is_told_once() -> None:
         wait_for_looks(watcher, 10)
     told = [message.notice for message in posted if isinstance(message, Noticed)]
     assert [(notice.text, notice.kind) for notice in told] == [("run.db of plain-otter is damaged", "trouble")]
+
+
+def test_a_disk_that_is_away_is_told_once_of_everything_that_is_read_from_it() -> None:
+    class Away(FakeServices):
+        def monitor(self, run: object) -> object:  # type: ignore[override]
+            raise StorageError("the run is gone")
+
+        def summaries(self) -> list[RunSummary]:
+            raise StorageError("the runs can't be listed")
+
+    services = Away()
+    with watching(services) as (watcher, posted):
+        watcher.open(services.run("plain-otter"))
+        for _ in range(5):
+            watcher.look_now()
+            wait_for_looks(watcher, 2)
+    told = [message.notice.text for message in posted if isinstance(message, Noticed)]
+    assert sorted(told) == ["the run is gone", "the runs can't be listed"]
 
 
 async def test_the_key_that_resumes_works_for_a_run_that_can_not_be_read() -> None:

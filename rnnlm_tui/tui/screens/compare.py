@@ -47,6 +47,9 @@ class CompareScreen(ChartedScreen):
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:  # noqa: ARG002 (the open run is one of the compared, or not)
         self._show(self._runs())
 
+    def watch_snapshot(self) -> None:
+        """Nothing here is about the open run: where it is compared, it comes with the others."""
+
     def show_compared(self) -> None:
         self.refresh_all()
 
@@ -111,9 +114,18 @@ class CompareScreen(ChartedScreen):
 
     def cursor_changed(self) -> None:
         """The legend has no room for many runs: the table tells all their values."""
+        if not self._tell_values():
+            self.call_after_refresh(self._tell_values)  # the chart has just got its place: its values come with its picture
+
+    def _tell_values(self) -> bool:
+        """Whether the chart had them; until then the table stands as it is."""
         chart = self.chart(self.chosen)
         head = "" if self.cursor is None else f"at {x_at(self.cursor, chart.data.x_format)}"
-        self.query_one(ComparedRunsPanel).show_at(head, chart.values if head else [])
+        values = chart.values if head else []
+        if head and chart.data.series and not values:
+            return False
+        self.query_one(ComparedRunsPanel).show_at(head, values)
+        return True
 
     def view_key(self) -> str:
         return "=compare"  # no run can have this name

@@ -185,6 +185,7 @@ class PaneScreen(NarrowScreen, NewestSize, Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._painted_size: Size | None = None
+        self._footer: FooterLine | None = None
         self._said = False
         """Whether a notice may stand in the footer's place."""
         self._focused_before: Widget | None = None
@@ -195,7 +196,8 @@ class PaneScreen(NarrowScreen, NewestSize, Screen[None]):
         yield PanesLine(self.PANE, id="panes")
         with Container(id="body"):
             yield from self.compose_body()
-        yield FooterLine(id="footer")
+        self._footer = FooterLine(id="footer")
+        yield self._footer
         yield Static(id="too-small")
 
     # what a pane gives
@@ -292,7 +294,7 @@ class PaneScreen(NarrowScreen, NewestSize, Screen[None]):
     @property
     def is_ready(self) -> bool:
         """Whether the frame stands, so that something can be shown in it."""
-        return bool(self.query("#footer"))
+        return self._footer is not None and self._footer.is_attached
 
     def take_notice(self) -> None:
         """Show what waits to be said, in the footer's place."""

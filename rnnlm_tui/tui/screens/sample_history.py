@@ -88,8 +88,10 @@ class SampleHistoryScreen(Overlay[int | None]):
         fresh = self._lab.snapshot
         if fresh is None or fresh is self._snapshot or fresh.summary.run != self._snapshot.summary.run:
             return
-        more = fresh.samples and fresh.samples[0].step > self._steps[-1]
-        self._snapshot = fresh
+        before, self._snapshot = self._snapshot, fresh
+        more = fresh.samples and fresh.samples[0] != (before.samples[0] if before.samples else None)
+        if fresh.summary.attempt != before.summary.attempt:
+            self._samples.clear()  # what a resumed run does again is written anew
         if more:
             self._lab.in_thread(partial(self._lab.services.sample_steps, self._run), self._take_steps)
 

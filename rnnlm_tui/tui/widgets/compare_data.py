@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.contract.figures import figure, scientific, short
-from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, place_of, places_on, placing, planned_end, step_at
+from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, place_of, places_on, planned_end, step_at
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, XFormat
 from rnnlm_tui.tui.widgets.content import plain
 from rnnlm_tui.tui.widgets.curves import curves
 from rnnlm_tui.tui.widgets.marks import Marks
-from rnnlm_tui.tui.widgets.train_data import exponentials, held_out, level_name, level_to_beat
+from rnnlm_tui.tui.widgets.train_data import evaluated_at, exponentials, held_out, level_name, level_to_beat
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import EvaluationRow
@@ -143,8 +143,8 @@ def _places(run: ComparedRun, axis: Axis, series: SeriesTable | None = None) -> 
 
 
 def _evaluated_at(run: ComparedRun, axis: Axis, rows: Sequence[EvaluationRow]) -> list[float]:
-    place, start = placing(run.snapshot.series, axis), first_time(run) if axis == "wall" else 0.0
-    return [max(0.0, place(row.step, row.time) - start) for row in rows]
+    start = first_time(run) if axis == "wall" else 0.0
+    return [max(0.0, place - start) for place in evaluated_at(run.snapshot.series, axis, rows)]
 
 
 def _held_out(

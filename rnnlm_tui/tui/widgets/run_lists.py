@@ -31,12 +31,15 @@ class OtherRuns(Panel):
         super().__init__(title="Runs", legend=Content.styled("val ppl", palette.DIM), id=id)
         self._runs: tuple[RunSummary, ...] = ()
         self._open = ""
+        self._told: tuple[object, ...] = ()
         self._best: dict[str, float] = {}
         self._marks = Marks()
 
     def show(self, runs: Sequence[RunSummary], open_run: str, marks: Marks) -> None:
         """Newest first; the open one is bright."""
-        if (tuple(runs), open_run, marks) != (self._runs, self._open, self._marks):
+        told = (tuple(map(_told_of, runs)), open_run, marks)
+        if told != self._told:  # a run that trains has other figures at each look, and seldom others here
+            self._told = told
             self._runs, self._open, self._marks, self._best = tuple(runs), open_run, marks, best_of_comparable(runs)
             self.redraw()
 
@@ -63,7 +66,7 @@ class OtherRuns(Panel):
         return Content.assemble(left, gap, (value, f"bold {palette.VALIDATION}" if star else palette.TEXT))
 
     def _second(self, run: RunSummary, width: int) -> Content:
-        share = percent(run.step / run.max_steps if run.max_steps else None) + " "
+        share = _share(run) + " "
         word = (
             status_word(run.status)
             if run.status in ("failed", "crashed", "stalled", "degraded")
@@ -71,6 +74,16 @@ class OtherRuns(Panel):
         )
         letter = Content.styled(self._marks.letter(run.run) or " ", f"bold {self._marks.colour(run.run) or palette.DIM}")
         return Content.assemble(letter, " ", word, " " * max(1, width - 2 - word.cell_length - len(share)), (share, palette.DIM))
+
+
+def _told_of(run: RunSummary) -> tuple[object, ...]:
+    """What the list depends on."""
+    return (run.run, run.status, run.unreadable, run.validation.best_perplexity, run.corpus, run.baseline.validation_perplexity, _share(run))
+
+
+def _share(run: RunSummary) -> str:
+    """How far it is."""
+    return percent(run.step / run.max_steps if run.max_steps else None)
 
 
 Entry = tuple[int, float, str, str, str]

@@ -10,13 +10,14 @@ from rnnlm_tui.contract.figures import figure, scientific, short
 from rnnlm_tui.contract.metrics import during_run
 from rnnlm_tui.contract.reference_curve import REFERENCE_NAME, reference_course
 from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, place_ahead, places_on, placing, planned_end
+from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, ascending, place_ahead, places_on, placing, planned_end
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, Mark
 from rnnlm_tui.tui.widgets.content import plain
 from rnnlm_tui.tui.widgets.curves import curves
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventKind, EventRow
+    from rnnlm_tui.store.series import SeriesTable
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
 MOST_LOSS = 700.0
@@ -26,7 +27,10 @@ MOST_LOSS = 700.0
 def exponentials(losses: Sequence[float]) -> list[float]:
     """Perplexities of losses; a gap stays a gap."""
     exp = math.exp
-    return [exp(loss) if loss < MOST_LOSS else math.inf if loss == loss else math.nan for loss in losses]
+    try:
+        return list(map(exp, losses))  # in C: a long run has thousands, several times a second
+    except OverflowError:
+        return [exp(loss) if loss < MOST_LOSS else math.inf if loss == loss else math.nan for loss in losses]
 
 
 def perplexity_data(snapshot: RunSnapshot, axis: Axis, log: bool = True) -> ChartData:
@@ -59,11 +63,10 @@ def rate_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
 def score_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
     """Bits a byte on held-out text: the figure that compares across tokenizers."""
     rows = held_out(snapshot)
-    place = placing(snapshot.series, axis)
     curve = ChartSeries(
         name=held_out_name(snapshot),
         colour=palette.VALIDATION,
-        x=[place(row.step, row.time) for row in rows],
+        x=evaluated_at(snapshot.series, axis, rows),
         mean=[row.bits_per_byte for row in rows],
         current=figure(rows[-1].bits_per_byte) if rows else "",
         smooth=False,
@@ -74,6 +77,12 @@ def score_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
 def held_out(snapshot: RunSnapshot) -> list[EvaluationRow]:
     """The evaluations that a run is judged by, one a step, in the order of steps."""
     return during_run(snapshot.evaluations, snapshot.config.evaluation.split)
+
+
+def evaluated_at(series: SeriesTable, axis: Axis, rows: Sequence[EvaluationRow]) -> Sequence[float]:
+    """x of evaluations in the order of steps, ascending."""
+    place = placing(series, axis)
+    return ascending([place(row.step, row.time) for row in rows])
 
 
 def held_out_name(snapshot: RunSnapshot) -> str:
@@ -114,8 +123,7 @@ def _learning(snapshot: RunSnapshot, axis: Axis, title: str, log: bool, of: Call
     series, summary = curves(snapshot), snapshot.summary
     band, rows = series.columns["loss"], held_out(snapshot)
     nats = title == "Loss"
-    finite = [row for row in rows if row.loss == row.loss]
-    best = min(finite, key=lambda row: row.loss, default=None)
+    best = min((row for row in rows if math.isfinite(row.loss)), key=lambda row: row.loss, default=None)
     star = " ★" if best is not None and rows[-1] is best and not nats else ""
     place = placing(series, axis)
     train = ChartSeries(
@@ -131,7 +139,7 @@ def _learning(snapshot: RunSnapshot, axis: Axis, title: str, log: bool, of: Call
     judged = ChartSeries(
         name=held_out_name(snapshot),
         colour=palette.VALIDATION,
-        x=[place(row.step, row.time) for row in rows],
+        x=evaluated_at(series, axis, rows),
         mean=of([row.loss for row in rows]),
         current=f"{figure(rows[-1].loss if nats else rows[-1].perplexity)}{star}" if rows else "",
         smooth=False,

@@ -141,9 +141,11 @@ class Chart(Panel):
 
     @property
     def values(self) -> list[str]:
-        """What the legend says of each series, were there room for all: its newest value, or that at the cursor. Empty before it was drawn."""
+        """What the legend says of each series, were there room for all: its newest value, or that at the cursor. Empty while it is still to be drawn as it is now."""
         look = self._look
-        return [] if look is None else [value_of(self.data, look, self._plot, index)[0] for index in range(len(self.data.series))]
+        if look is None or not self.size or self._drawn_for != self.size:
+            return []
+        return [value_of(self.data, look, self._plot, index)[0] for index in range(len(self.data.series))]
 
     # Drawing
 

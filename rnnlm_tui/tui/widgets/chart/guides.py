@@ -53,7 +53,7 @@ def write_name(raster: Raster, curve: Curve, name: str, scale: Scale, dim: int, 
     """The name over the end of the curve, at the right edge or right of it; left out where anything else stands."""
     end = last_column(curve, raster.columns)
     value = value_at(curve, end) if end is not None else None
-    if end is None or value is None or not name:
+    if end is None or value is None or not math.isfinite(value) or not name:
         return
     row = round(scale.row(value)) // raster.sub_rows
     first = min(end // raster.sub_columns + 2, raster.width - len(name))

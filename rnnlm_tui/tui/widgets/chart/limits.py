@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,7 +43,7 @@ def wanted_range(
 
     Raw points may be outliers in many dot columns, for one in a thousand of them is enough for each; a curve has few.
     """
-    raw = [(column, low, high) for band in bands for column, mean, low, high, *_ in band if 0 <= column < columns and mean == mean]
+    raw = [(column, low, high) for band in bands for column, mean, low, high, _, _, _ in band if 0 <= column < columns and mean == mean]
     drawn = [(column, value, value) for curve in curves for column, value in curve if 0 <= column < columns and value == value]
     if log:
         raw, drawn = _logarithms(raw), _logarithms(drawn)
@@ -51,14 +52,15 @@ def wanted_range(
         return None
     back = math.exp if log else _bounded
     places, bottoms, tops = zip(*points, strict=True)
-    steep_until = min(places) + math.ceil((max(places) - min(places)) * STEEP_PART)
+    first, last = min(places), max(places)
+    steep_until = first + math.ceil((last - first) * STEEP_PART)
     inner = [found for part, share in ((raw, RAW_SHARE), (drawn, CURVE_SHARE)) if (found := _inner(part, steep_until, share)) is not None]
-    if show_all or max(places) - min(places) < FEW_COLUMNS or not inner:
+    if show_all or last - first < FEW_COLUMNS or not inner:
         return back(min(bottoms)), back(max(tops))
     low, high = min(found[0] for found in inner), max(found[1] for found in inner)
     span = (high - low) or abs(high) * 0.05 or 1.0
-    start_low = min((point[1] for point in points if point[0] <= steep_until), default=low)
-    start_high = max((point[2] for point in points if point[0] <= steep_until), default=high)
+    start = [point for point in points if point[0] <= steep_until]
+    start_low, start_high = min((point[1] for point in start), default=low), max((point[2] for point in start), default=high)
     if start_low < low and start_low >= low - FENCE * span:
         low = start_low
     if start_high > high and start_high <= high + 0.25 * span:
@@ -74,11 +76,17 @@ def _inner(points: Sequence[tuple[int, float, float]], steep_until: int, share: 
     skip = max(3, int(len(rest) * share))
     inner_low, inner_high = rest[skip], rest[-1 - skip]
     span = (inner_high - inner_low) or abs(inner_high) * 0.05 or 1.0
-    return next(value for value in rest if value >= inner_low - FENCE * span), next(value for value in reversed(rest) if value <= inner_high + FENCE * span)
+    return rest[bisect_left(rest, inner_low - FENCE * span)], rest[bisect_right(rest, inner_high + FENCE * span) - 1]
 
 
 def _logarithms(points: Sequence[tuple[int, float, float]]) -> list[tuple[int, float, float]]:
-    return [(column, max(math.log(low if low > 0 else high), -LARGEST_LOG), min(math.log(high), LARGEST_LOG)) for column, low, high in points if high > 0]
+    log, found = math.log, []
+    for column, low, high in points:
+        if high > 0:
+            top = log(high)
+            bottom = log(low) if 0 < low < high else top
+            found.append((column, bottom if bottom > -LARGEST_LOG else -LARGEST_LOG, top if top < LARGEST_LOG else LARGEST_LOG))
+    return found
 
 
 def with_baselines(wanted: tuple[float, float], values: Sequence[float], log: bool, from_zero: bool) -> tuple[float, float]:

@@ -26,7 +26,7 @@ EVALUATION_CELLS = 4
 def write_baseline_labels(raster: Raster, data: ChartData, scale: Scale, dim: int, dotted: int) -> None:
     """At the right end, where nothing is drawn; an arrow says that the level lies outside."""
     for line in data.baselines:
-        if not line.label:
+        if not line.label or not math.isfinite(line.value):
             continue
         dot = round(scale.row(line.value))
         row = min(max(dot // raster.sub_rows, 0), raster.height - 1)
@@ -61,7 +61,7 @@ def write_marker(raster: Raster, item: Drawn, marker: str, scale: Scale, style: 
 
 def write_star(raster: Raster, item: Drawn, scale: Scale, style: int, look: Look) -> None:
     """A ★ where the series' best point lies on its curve."""
-    if item.series.star is None or not look.start <= item.series.star[0] <= look.end:
+    if item.series.star is None or not look.start <= item.series.star[0] <= look.end or not math.isfinite(item.series.star[1]):
         return
     row = round(scale.row(item.series.star[1])) // raster.sub_rows
     if 0 <= row < raster.height:

@@ -116,8 +116,11 @@ def _piece(layer: list[int], column: int, before: int, here: int, columns: int, 
 
 
 def dotted_layer(value: float, scale: Scale, columns: int, spacing: int) -> list[int]:
-    """A dot in every `spacing`-th column."""
-    layer, row = [0] * columns, round(scale.row(value))
+    """A dot in every `spacing`-th column; none where the value is no number to draw."""
+    layer = [0] * columns
+    if not math.isfinite(value):
+        return layer
+    row = round(scale.row(value))
     bit = run(row, row, scale.rows)
     for column in range(0, columns, spacing):
         layer[column] = bit

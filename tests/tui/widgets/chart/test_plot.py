@@ -258,3 +258,16 @@ def test_without_colour_letters_stand_all_along_both_curves() -> None:
     plot = draw(data, look(data, no_colour=True), 96, 15, Memory())
     text = "".join(text for row in plot.rows for text, _ in row)
     assert min(text.count("T"), text.count("V")) >= 3
+
+
+@pytest.mark.parametrize("marks", STYLES)
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_levels_stars_and_guides_that_are_no_numbers_leave_the_rest_of_the_picture(value: float, log: bool, marks: MarksStyle) -> None:
+    judged = ChartSeries("val", VALIDATION, [10.0], [value], smooth=False, star=(10.0, value))
+    guide = ChartSeries("reference", TEXT, [0.0, 20.0, 30.0], [5.0, 6.0, value], smooth=False)
+    plain = training(700)
+    data = replace(plain, series=(*plain.series[:1], judged), baselines=(Baseline(value, "bigram"),), guides=(guide,), log_y=log)
+    plot, rows = picture(data, 60, 12, marks=marks)
+    assert plot.labels
+    assert "bigram" not in "".join(rows)
