@@ -45,6 +45,8 @@ COPY_SECONDS = 2.0
 _CHECKPOINT = re.compile(r"checkpoints/step-\d{9,12}")
 _INDEX_STATE = "SELECT count(*), total(step), total(time), total(bytes), total(best * step), count(validation_loss), total(validation_loss), total(train_loss) FROM checkpoints"
 """Another whenever the index of checkpoints is."""
+_TOLD_ELSEWHERE = "('preparing', 'running', 'checkpoint', 'best', 'evaluation', 'sample')"
+"""Kinds of events that say no more than the run's status, checkpoints, evaluations and samples do."""
 
 
 class RunReader:
@@ -153,6 +155,11 @@ class RunReader:
         """The run's log, the newest first."""
         query = f"SELECT id, {EVENT_COLUMNS} FROM events WHERE id > ? ORDER BY id DESC LIMIT ?"
         return self._newest("events", query, lambda row: EventRow(*row), limit)[::-1]
+
+    def landmarks(self, limit: int) -> list[EventRow]:
+        """The newest events that change how a run is read, whenever they were: not those that rows of their own tell, of which a long run has thousands. The newest first."""
+        query = f"SELECT id, {EVENT_COLUMNS} FROM events WHERE id > ? AND kind NOT IN {_TOLD_ELSEWHERE} ORDER BY id DESC LIMIT ?"
+        return self._newest("landmarks", query, lambda row: EventRow(*row), limit)[::-1]
 
     def last_state(self) -> EventRow | None:
         """The newest event that tells a state (started, running, paused, finished and the like); None when the run never started."""

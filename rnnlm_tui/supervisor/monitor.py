@@ -49,7 +49,7 @@ class RunSnapshot:
     samples: tuple[SampleRow, ...]
     """The newest first."""
     events: tuple[EventRow, ...]
-    """The newest first."""
+    """The newest first; of those longer ago only what changes how the run is read: where it was resumed, which setting changed, which updates were left out."""
     checkpoints: tuple[CheckpointRow, ...]
     """By step."""
     hardware: tuple[HardwareRow, ...]
@@ -82,6 +82,7 @@ class RunMonitor:
         self._snapshot: RunSnapshot | None = None
         self._looked_at: tuple[int, int] | None = None
         self._shown_steps: tuple[int, int] | None = None
+        self._events = Known[tuple[EventRow, ...]]()
         self._evaluations, self._log = Known[Evaluations](), Known[tuple[str, ...]]()
         self._pins, self._labels = Known[frozenset[int]](), Known[RunLabels]()
 
@@ -159,7 +160,7 @@ class RunMonitor:
             series=series,
             evaluations=facts.evaluations.rows,
             samples=tuple(self._reader.samples(SAMPLES)),
-            events=tuple(self._reader.events(EVENTS)),
+            events=self._read_events(),
             checkpoints=tuple(facts.checkpoints),
             hardware=tuple(facts.hardware),
             log_tail=self._log.of(settled(self.run.log_path), lambda: last_lines(self.run.log_path, LOG_LINES)),
@@ -167,6 +168,16 @@ class RunMonitor:
             machine=self._reader.machine(MACHINE_BUCKETS),
             detail=self._detail(series),
         )
+
+    def _read_events(self) -> tuple[EventRow, ...]:
+        """The newest events, and those before them that leave a mark on charts."""
+        newest = self._reader.events(EVENTS)
+
+        def with_landmarks() -> tuple[EventRow, ...]:
+            known = set(newest)
+            return (*newest, *(row for row in self._reader.landmarks(EVENTS) if row not in known))
+
+        return self._events.of((len(newest), *newest[:1]), with_landmarks)
 
     def _detail(self, series: SeriesTable) -> SeriesTable | None:
         """The steps that are looked at, with half as many before and after them, so that moving on shows something at once."""

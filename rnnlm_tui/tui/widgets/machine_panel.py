@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from textual.content import Content
@@ -33,11 +34,15 @@ class MachinePanel(Panel):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Machine", id=id)
         self._view = MachineView()
+        self._told: tuple[object, ...] = ()
         self._inside: list[Content] = []
 
     def show(self, view: MachineView) -> None:
-        """Show readings."""
-        self._view = view
+        """Show readings; the worker has new ones less often than new steps."""
+        told = (view.rows[-1] if view.rows else None, len(view.rows), replace(view, rows=()))
+        if told == self._told:
+            return
+        self._view, self._told = view, told
         self.set_reactive(Panel.legend, view.legend)
         self.redraw()
 

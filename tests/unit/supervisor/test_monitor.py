@@ -19,7 +19,7 @@ from rnnlm_tui.store.locks import RunLock, boot_id, host_name
 from rnnlm_tui.store.pins import pin_checkpoint
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.supervisor.monitor import RunMonitor, summarize, summary_or_problem
+from rnnlm_tui.supervisor.monitor import EVENTS, RunMonitor, summarize, summary_or_problem
 
 
 class Worker:
@@ -154,6 +154,18 @@ def test_following_a_long_run_reads_only_what_is_new(run: RunDirectory, worker: 
     assert (after.summary.step, len(after.evaluations), after.summary.evaluation.best_step) == (3_002, 301, 3_002)
     assert after.evaluations[:-1] == before.evaluations
     assert all(new is old for new, old in zip(after.events, before.events, strict=True))
+
+
+def test_what_leaves_a_mark_on_charts_is_known_however_long_ago_it_was(run: RunDirectory, worker: Worker) -> None:
+    worker.steps(1, 50)
+    for kind in ("started", "running", "setting", "resumed", "skipped"):
+        worker.event(kind)
+    for step in range(EVENTS):
+        worker.database.add_event(EventRow(worker.attempt, step, "evaluation", "", time.time()))
+    monitor = RunMonitor(run)
+    assert [event.kind for event in monitor.snapshot().events[EVENTS:]] == ["skipped", "resumed", "setting", "started"]
+    worker.event("setting")
+    assert [event.kind for event in monitor.snapshot().events if event.kind != "evaluation"] == ["setting", "skipped", "resumed", "setting", "started"]
 
 
 def test_a_look_that_failed_for_a_moment_is_made_up_for(run: RunDirectory, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
