@@ -35,8 +35,12 @@ FIXED: Mapping[str, str] = {
 WIDGETS_KEYS: Mapping[Pane, tuple[str, ...]] = {
     "runs": ("up", "down", "k", "j", "pageup", "pagedown", "home", "end"),
     "checkpoints": ("up", "down", "pageup", "pagedown", "home", "end"),
-    "prompt": ("up", "down", "ctrl+u"),
-}
+    "prompt": (
+        "up", "down", "left", "right", "home", "end", "pageup", "pagedown", "ctrl+left", "ctrl+right", "shift+up", "shift+down", "shift+left", "shift+right",
+        "shift+home", "shift+end", "backspace", "delete", "ctrl+backspace", "alt+backspace", "alt+delete", "ctrl+a", "ctrl+d", "ctrl+e", "ctrl+k", "ctrl+u",
+        "ctrl+v", "ctrl+w", "ctrl+x", "ctrl+y", "f6", "f7",
+    ),
+}  # fmt: skip
 """What lists and text fields of a screen do themselves."""
 MOST_TOLD = 3
 """Problems that the app tells at its start."""
@@ -91,7 +95,7 @@ def parse_keymap(text: str, name: str = "keymap.toml") -> Keymap:
             chosen[identifier] = keys
     for identifier, why in _collisions(chosen):
         problems.append((_line_of(identifier, text), f"{identifier}: {why}"))
-    told = tuple(f"{name} line {line}: {words}" for line, words in sorted(problems))
+    told = tuple(f"{name}{f' line {line}' if line else ''}: {words}" for line, words in sorted(problems))
     return Keymap(_with_keys(chosen), {identifier: ",".join(keys) for identifier, keys in chosen.items()}, told)
 
 
@@ -110,7 +114,7 @@ def key_name(written: str) -> str | None:
     """Textual's name of a key as people write it (`P`, `?`, `^s`, `ctrl+s`, `F5`, `pgup`, `←`); None: there is no such key."""
     text = written.strip(" ") or ("space" if written == " " else "")
     if len(text) == 1:
-        return NAMES.get(text) or _character_to_key(text)
+        return NAMES.get(text) or (_character_to_key(text) if text.isprintable() else None)
     if text[:1] in ("^", "⇧"):
         text = ("ctrl+" if text[0] == "^" else "shift+") + text[1:]
     *modifiers, last = text.split("+") if not text.endswith("+") else [*text[:-2].split("+"), "+"]
@@ -164,8 +168,8 @@ def _clashes(chosen: Mapping[str, Sequence[str]]) -> Iterable[tuple[str, str]]:
                 other = owners.setdefault(key, entry.id)
                 if entry.id in chosen and other != entry.id:
                     yield entry.id, f"{key_label(key)} is the key of {other} on {PANE_TITLES[pane]}; give that one another key too"
-                if entry.id in chosen and key in WIDGETS_KEYS.get(pane, ()):
-                    yield entry.id, f"{key_label(key)} moves in the list or the text of {PANE_TITLES[pane]}"
+                if entry.id in chosen and key in WIDGETS_KEYS.get(pane, ()) and key not in action(entry.id).keys:
+                    yield entry.id, f"{key_label(key)} acts in the list or the text of {PANE_TITLES[pane]}"
 
 
 def _with_keys(chosen: Mapping[str, Sequence[str]]) -> tuple[Action, ...]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from textual.binding import Binding
+from textual.widgets import TextArea
 
 from rnnlm_tui.tui.actions import ACTIONS, action
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.keymap import Keymap, key_name, parse_keymap, read_keymap
+from rnnlm_tui.tui.keymap import FIXED, WIDGETS_KEYS, Keymap, key_name, parse_keymap, read_keymap
 from tests.tui.fakes import make_snapshot
 from tests.tui.support import lines_of, text_of, until, with_runs
 
@@ -19,13 +21,13 @@ def test_without_a_file_the_usual_keys_are_there(tmp_path: Path) -> None:
 
 
 def test_an_action_has_the_key_or_the_keys_that_the_file_gives() -> None:
-    keymap = parse_keymap('pause = "P"\nlog_scale = ["f6", "^l"]\nnext_theme = "f7"\n')
+    keymap = parse_keymap('pause = "P"\nlog_scale = ["f6", "^l"]\nnext_theme = "f8"\n')
     assert keymap.problems == ()
     assert action("pause", keymap.actions).keys == ("P",)
     assert action("log_scale", keymap.actions).keys == ("f6", "ctrl+l")
-    assert action("next_theme", keymap.actions).label == "F7"
+    assert action("next_theme", keymap.actions).label == "F8"
     assert action("evaluate", keymap.actions) == action("evaluate")
-    assert keymap.changed == {"pause": "P", "log_scale": "f6,ctrl+l", "next_theme": "f7"}
+    assert keymap.changed == {"pause": "P", "log_scale": "f6,ctrl+l", "next_theme": "f8"}
 
 
 def test_two_actions_may_change_their_keys_with_each_other() -> None:
@@ -50,9 +52,12 @@ def test_actions_told_in_one_row_show_the_key_of_each() -> None:
             'pause = "hyper+x"',
             ["keymap.toml line 1: pause: “hyper+x” is no key; keys are single signs, f1 … f12, ctrl+ and a letter, enter, home and the like"],
         ),
+        ('new_seed = "ctrl+a"', ["keymap.toml line 1: new_seed: ^a acts in the list or the text of Prompt"]),
+        ('show_runs = "f6"', ["keymap.toml line 1: show_runs: F6 acts in the list or the text of Prompt"]),
+        ('[pause]\nkey = "P"', ['keymap.toml: pause: give it a key as in "P", or several as in ["P", "f6"]']),
         ("pause = 3", ['keymap.toml line 1: pause: give it a key as in "P", or several as in ["P", "f6"]']),
         ('pause = "s"', ["keymap.toml line 1: pause: s is the key of sample on Train; give that one another key too"]),
-        ('new_run = "j"', ["keymap.toml line 1: new_run: j moves in the list or the text of Runs"]),
+        ('new_run = "j"', ["keymap.toml line 1: new_run: j acts in the list or the text of Runs"]),
         ('pause = "P', ["keymap.toml: "]),
     ],
 )
@@ -79,11 +84,21 @@ def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
     ("written", "key"),
     [
         ("P", "P"), ("?", "question_mark"), (",", "comma"), ("+", "plus"), ("←", "left"), ("^s", "ctrl+s"), ("Ctrl+S", "ctrl+s"), ("F5", "f5"), ("esc", "escape"), ("space", "space"),
-        (" ", "space"), ("pgup", "pageup"), ("shift+p", "P"), ("question_mark", "question_mark"), ("ctrl+", None), ("flurp", None), ("ctrl+flurp", None),
+        (" ", "space"), ("pgup", "pageup"), ("shift+p", "P"), ("question_mark", "question_mark"), ("ctrl+", None), ("\x01", None), ("flurp", None), ("ctrl+flurp", None),
     ],
 )  # fmt: skip
 def test_keys_may_be_written_as_people_read_them(written: str, key: str | None) -> None:
     assert key_name(written) == key
+
+
+def test_an_action_may_be_given_the_key_that_it_has() -> None:
+    assert parse_keymap('next_checkpoint = ["ctrl+k", "f9"]').problems == ()
+
+
+def test_no_key_of_the_prompts_text_can_be_given_away() -> None:
+    keys = {key for binding in TextArea.BINDINGS if isinstance(binding, Binding) for key in binding.key.split(",")}
+    told_apart = {key for key in keys if "super+" not in key and "ctrl+shift+" not in key}
+    assert told_apart <= {*WIDGETS_KEYS["prompt"], *FIXED}
 
 
 async def test_a_users_keys_act_and_stand_in_footer_panes_line_help_and_palette() -> None:
