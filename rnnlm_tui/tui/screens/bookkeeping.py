@@ -12,10 +12,9 @@ from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, check_note, check_tags
 from rnnlm_tui.store.run_directory import check_run_name
 from rnnlm_tui.tui.chart_view import rename_view
 from rnnlm_tui.tui.screens.ask import AskScreen
-from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.screens.run_cursor import RunCursor
 from rnnlm_tui.tui.screens.trash import TrashScreen
 from rnnlm_tui.tui.widgets.content import plain
-from rnnlm_tui.tui.widgets.runs_table import RunsTable
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.run_directory import RunDirectory
@@ -26,20 +25,13 @@ SHOWN_TAGS = 8
 """Tags in use that are named where one types."""
 
 
-class RunsBookkeeping(PaneScreen):
+class RunsBookkeeping(RunCursor):
     """The runs screen's actions on the run under the cursor."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._expected: str | None = None
-        """The open run, as long as the cursor is not on it yet: it was opened elsewhere, or is so new that the list lacks it."""
         self._trashed: list[TrashedRun] = []
         """What was deleted since the start and not taken back, the last one last."""
-
-    @property
-    def chosen(self) -> RunSummary | None:
-        """The run under the cursor."""
-        return self.query_one(RunsTable).chosen
 
     def action_mark_run(self) -> None:
         """Mark it to compare, or no longer."""
@@ -139,7 +131,7 @@ class RunsBookkeeping(PaneScreen):
         """What is in the trash, to restore or purge."""
 
         def show(trashed: list[TrashedRun]) -> None:
-            if self.is_current:
+            if self.app.screen is self:
                 self.app.push_screen(TrashScreen(trashed), self._left_trash)
 
         self.lab.in_thread(self.lab.services.trash, show)

@@ -11,10 +11,8 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.events import Resize, ScreenResume
 from textual.geometry import Size
-from textual.timer import Timer
 
 from rnnlm_tui.contract.status import LIVING, RunSummary
-from rnnlm_tui.errors import RnnlmError, UnknownRunError
 from rnnlm_tui.store.locations import home
 from rnnlm_tui.tui.actions import Action, action, actions_for, bindings_for
 from rnnlm_tui.tui.screens.bookkeeping import RunsBookkeeping
@@ -33,13 +31,9 @@ from rnnlm_tui.tui.widgets.train_data import perplexity_data
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.config import RunConfig
-    from rnnlm_tui.store.run_directory import RunDirectory
     from rnnlm_tui.supervisor.estimate import Estimate
     from rnnlm_tui.supervisor.machine import MachineFacts
     from rnnlm_tui.supervisor.monitor import RunSnapshot
-
-SETTLE_SECONDS = 0.15
-"""How long the cursor rests on a run before its database is opened: holding a key down opens none."""
 
 
 class RunsScreen(RunsBookkeeping):
@@ -51,7 +45,6 @@ class RunsScreen(RunsBookkeeping):
 
     def __init__(self) -> None:
         super().__init__()
-        self._settle: Timer | None = None
         self._demo: RunConfig | None = None
         self._estimate: Estimate | None = None
         self._demo_wanted = True
@@ -84,8 +77,11 @@ class RunsScreen(RunsBookkeeping):
     # showing
 
     def _come_back(self) -> None:
-        """The cursor belongs on the open run."""
-        self._expected = self.lab.run_directory.name if self.lab.run_directory is not None else None
+        """The cursor belongs on the open run. Where only a box lay over the list, cursor and filter stay as they were."""
+        opened = self.lab.run_directory.name if self.lab.run_directory is not None else None
+        if opened is None or opened != self._covered_on:
+            self._expected = opened
+        self._covered_on = None
         self.show_runs(self.lab.summaries)
 
     def show_runs(self, summaries: tuple[RunSummary, ...] | None) -> None:
@@ -142,13 +138,6 @@ class RunsScreen(RunsBookkeeping):
         """Marked runs lie over each other in the small chart."""
         if self.is_ready:
             self._show_detail(self.snapshot)
-
-    def _follow(self) -> None:
-        """The run under the cursor becomes the open one, unless the cursor is still moving or waits for a run that the list lacks."""
-        chosen = self.query_one(RunsTable).chosen
-        opened = self.lab.run_directory
-        if chosen is not None and self._expected is None and self._settle is None and (opened is None or opened.name != chosen.run):
-            self._choose(chosen.run)
 
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
         self._show_detail(snapshot)
@@ -225,14 +214,8 @@ class RunsScreen(RunsBookkeeping):
     # acting
 
     def on_runs_table_chosen(self, message: RunsTable.Chosen) -> None:
-        self._expected = None
+        super().on_runs_table_chosen(message)
         self._show_detail(self.snapshot)
-        self._choose_soon(message.name)
-
-    def _choose_soon(self, name: str) -> None:
-        if self._settle is not None:
-            self._settle.stop()
-        self._settle = self.set_interval(SETTLE_SECONDS, partial(self._settled, name))  # not set_timer: one that starts late is never called
 
     def on_runs_table_sorted(self) -> None:
         table = self.query_one(RunsTable)
@@ -275,26 +258,6 @@ class RunsScreen(RunsBookkeeping):
 
     def on_runs_table_opened(self) -> None:
         self.action_open_selected()
-
-    def _settled(self, name: str) -> None:
-        if self._settle is not None:
-            self._settle.stop()
-        self._settle = None
-        self._choose(name)
-
-    def _choose(self, name: str) -> None:
-        self.lab.in_thread(partial(self.lab.services.find, name), self._take, self._not_found)
-
-    def _not_found(self, error: RnnlmError | OSError) -> None:
-        """A run that was deleted or renamed while the cursor came to rest: the list is about to say so."""
-        if not isinstance(error, UnknownRunError):
-            self.lab.say_error(error)
-
-    def _take(self, run: RunDirectory) -> None:
-        """Unless the cursor, or the person, has gone on since."""
-        chosen = self.query_one(RunsTable).chosen
-        if self.is_current and chosen is not None and chosen.run == run.name:
-            self.lab.choose_run(run)
 
     def action_open_selected(self) -> None:
         chosen = self.query_one(RunsTable).chosen

@@ -1,0 +1,51 @@
+"""The cursor of the list of runs and the open run: what a key means that comes before the cursor has come to rest, and what a box over the list leaves as it was."""
+
+from __future__ import annotations
+
+import pytest
+
+from rnnlm_tui.tui.screens.help import HelpScreen
+from rnnlm_tui.tui.screens.trash import TrashScreen
+from tests.tui.fakes import FakeServices, make_snapshot
+from tests.tui.support import lines_of, running_app, text_of, until, with_runs
+
+
+def three_runs() -> FakeServices:
+    return with_runs(
+        make_snapshot(name="plain-otter"), make_snapshot("finished", 4_754, name="brisk-heron", tags=("gru",)), make_snapshot("failed", 150, name="amber-vole")
+    )
+
+
+@pytest.mark.parametrize(("digit", "pane"), [("2", "train"), ("3", "checkpoints")])
+async def test_a_digit_at_once_after_the_cursor_moved_goes_to_the_run_under_the_cursor(digit: str, pane: str) -> None:
+    async with running_app(three_runs(), pane="runs") as (app, pilot):
+        await pilot.press("down", digit)
+        await until(pilot, lambda: app.current_mode == pane and app.run_directory is not None and app.run_directory.name == "brisk-heron")
+        await until(pilot, lambda: "brisk-heron" in lines_of(app)[0])
+
+
+async def test_a_digit_at_once_after_a_filter_goes_to_the_run_that_it_left() -> None:
+    async with running_app(three_runs(), pane="runs") as (app, pilot):
+        await pilot.press("slash", "g", "r", "u", "enter", "2")
+        await until(pilot, lambda: app.current_mode == "train" and "brisk-heron" in lines_of(app)[0])
+
+
+async def test_a_box_over_the_list_leaves_a_filter_that_nothing_matches() -> None:
+    async with running_app(three_runs(), pane="runs") as (app, pilot):
+        await pilot.press("slash", "z", "z", "enter", "question_mark")
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen))
+        await pilot.press("escape")
+        await until(pilot, lambda: "0 of 3 runs" in text_of(app))
+        await pilot.press("f1", "escape")
+        await until(pilot, lambda: not isinstance(app.screen, HelpScreen))
+        assert "0 of 3 runs" in text_of(app)
+
+
+async def test_the_trash_is_shown_once_however_often_it_is_asked_for() -> None:
+    async with running_app(three_runs(), pane="runs") as (app, pilot):
+        app.screen.action_show_trash()  # type: ignore[attr-defined]
+        app.screen.action_show_trash()  # type: ignore[attr-defined]
+        await until(pilot, lambda: isinstance(app.screen, TrashScreen))
+        await pilot.pause()
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, TrashScreen))
