@@ -124,11 +124,20 @@ async def test_the_table_tells_at_the_cursor_what_the_chart_tells_whichever_figu
                 + next(line for line in lines_of(app) if "B ✓" in line).split()[4:5]
             )
 
-        for place in ("home", "end"):
-            await pilot.press(place)
+        for cells in (1, 20):
+            await pilot.press("home", *["right"] * cells)
             for _ in COMPARED_CHARTS:
                 await pilot.press("tab")
                 await until(pilot, lambda: len(values := screen.chart(screen.chosen).values) == 2 and table() == values)
+
+
+async def test_a_run_that_did_not_come_as_far_as_the_cursor_has_no_value_there() -> None:
+    services = with_runs(make_snapshot("finished", 4_754), make_snapshot("stopped", 1_000, name="brisk-heron"))
+    async with comparing(services, "plain-otter", "brisk-heron", size=(120, 40)) as (app, pilot):
+        await pilot.press("tab", "end")
+        await until(pilot, lambda: next(line for line in lines_of(app) if "B ■ brisk-heron" in line).split()[4] == "–")
+        await until(pilot, lambda: "@1,000" in lines_of(app)[2])
+        assert next(line for line in lines_of(app) if "A ✓ plain-otter" in line).split()[4] != "–"
 
 
 async def test_another_look_at_the_open_run_draws_nothing_where_it_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,18 @@ from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.axes import AXES, Axis
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 from rnnlm_tui.tui.widgets.chart.ticks import x_at
-from rnnlm_tui.tui.widgets.compare_data import COMPARED_CHARTS, Compared, ComparedRun, compared, comparison, place_of_step, shown_steps, span, step_of
+from rnnlm_tui.tui.widgets.compare_data import (
+    COMPARED_CHARTS,
+    Compared,
+    ComparedRun,
+    compared,
+    comparison,
+    place_of_step,
+    shown_steps,
+    span,
+    step_of,
+    values_there,
+)
 from rnnlm_tui.tui.widgets.compare_layout import compare_arrangement
 from rnnlm_tui.tui.widgets.compare_tables import ComparedRunsPanel
 from rnnlm_tui.tui.widgets.train_layout import Placed, Places
@@ -114,18 +125,20 @@ class CompareScreen(ChartedScreen):
 
     def cursor_changed(self) -> None:
         """The legend has no room for many runs: the table tells all their values."""
-        if not self._tell_values():
-            self.call_after_refresh(self._tell_values)  # the chart has just got its place: its values come with its picture
+        self._tell_values()
+        if self.cursor is not None:
+            self.call_after_refresh(self._tell_values)  # a chart that has just got its place has its values with its picture
 
-    def _tell_values(self) -> bool:
-        """Whether the chart had them; until then the table stands as it is."""
+    def _tell_values(self) -> None:
+        """The table stands as it is until the chart knows."""
         chart = self.chart(self.chosen)
         head = "" if self.cursor is None else f"at {x_at(self.cursor, chart.data.x_format)}"
         values = chart.values if head else []
         if head and chart.data.series and not values:
-            return False
+            return
+        if self.cursor is not None and values:
+            values = values_there(self._runs(), cast(Axis, self.view.axis), self.cursor - chart.column_width / 2, values)
         self.query_one(ComparedRunsPanel).show_at(head, values)
-        return True
 
     def view_key(self) -> str:
         return "=compare"  # no run can have this name

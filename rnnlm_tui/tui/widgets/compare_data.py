@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rnnlm_tui.contract.figures import figure, scientific, short
+from rnnlm_tui.contract.figures import NOTHING, figure, scientific, short
 from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, place_of, places_on, planned_end, step_at
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, XFormat
 from rnnlm_tui.tui.widgets.content import plain
@@ -127,6 +127,12 @@ def place_of_step(run: ComparedRun, axis: Axis, step: float) -> float:
     """The x of a step."""
     place = place_of(run.snapshot.series, axis, step)
     return place - first_time(run) if axis == "wall" else place
+
+
+def values_there(runs: Compared, axis: Axis, place: float, values: Sequence[str]) -> list[str]:
+    """The runs' values at an x; none of a run that did not come so far, whose last one is of another place."""
+    ends = [places[-1] if len(places := _places(run, axis)) else -math.inf for run in runs]
+    return [value if place <= end else NOTHING for value, end in zip(values, ends, strict=True)]
 
 
 def shown_steps(runs: Compared, axis: Axis, part: tuple[float, float]) -> dict[str, tuple[int, int]]:

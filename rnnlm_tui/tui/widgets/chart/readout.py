@@ -108,7 +108,9 @@ def value_of(data: ChartData, look: Look, plot: Plot, index: int) -> tuple[str, 
     if at is None or not look.start <= look.cursor <= look.end:
         return figures.NOTHING, ""
     cells = max(plot.width - plot.gutter, 1)
+    half = 0.5 * (look.end - look.start) / cells
+    place = f"@{x_at(series.x[at], data.x_format)}"
     if series.smooth and index < len(plot.drawn):
-        return written(series, curve_at(plot.drawn[index], column_of(look.cursor, look, cells * GRID[look.marks][0]))), ""
-    away = abs(series.x[at] - look.cursor) > 0.5 * (look.end - look.start) / cells
-    return written(series, series.mean[at]), f"@{x_at(series.x[at], data.x_format)}" if away else ""
+        value = curve_at(plot.drawn[index], column_of(look.cursor, look, cells * GRID[look.marks][0]))
+        return written(series, value), place if look.cursor - series.x[-1] > half else ""
+    return written(series, series.mean[at]), place if abs(series.x[at] - look.cursor) > half else ""
