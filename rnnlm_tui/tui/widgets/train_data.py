@@ -81,6 +81,8 @@ def held_out(snapshot: RunSnapshot) -> list[EvaluationRow]:
 
 def evaluated_at(series: SeriesTable, axis: Axis, rows: Sequence[EvaluationRow]) -> Sequence[float]:
     """x of evaluations in the order of steps, ascending."""
+    if axis == "step":
+        return [row.step for row in rows]
     place = placing(series, axis)
     return ascending([place(row.step, row.time) for row in rows])
 
