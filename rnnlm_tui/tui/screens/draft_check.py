@@ -30,6 +30,8 @@ class Findings:
     """What is known beside a field, by its path."""
     missing: InputError | None
     """Why its text can't be found; None where it can."""
+    missing_at: str = "corpus.source"
+    """The field that names what is missing."""
 
 
 def look_up(services: Services, config: RunConfig) -> Findings:
@@ -43,7 +45,9 @@ def look_up(services: Services, config: RunConfig) -> Findings:
     facts: dict[str, str] = {}
     if corpus is not None:
         facts["corpus.source"] = f"{corpus.title}, {figures.disk(sum(split.bytes for split in corpus.splits.values()))}"
-    return Findings(config, estimate, facts, services.missing_source(config))
+    missing = services.missing_source(config)
+    at_test = missing is not None and config.corpus.test_source is not None and services.missing_source(_without_test_source(config)) is None
+    return Findings(config, estimate, facts, missing, "corpus.test_source" if at_test else "corpus.source")
 
 
 class DraftCheck:
@@ -86,11 +90,14 @@ class DraftCheck:
         """New findings; a text that is missing counts as a refusal, unless this config was refused for something else."""
         self._found = found
         if found.missing is not None and (self._refused is None or self._refused[0] != found.config):
-            self._refused = found.config, _problem("corpus.source", found.missing)
+            self._refused = found.config, _problem(found.missing_at, found.missing)
 
     def refuse(self, config: RunConfig, error: InputError) -> str | None:
         """A start of this config failed: the path of the field that it is about; None where it is about none."""
         path = next((path for kind, path in REFUSED_AT if isinstance(error, kind)), None)
+        found = self._found
+        if found is not None and found.config == config and found.missing is not None and found.missing.message == error.message:
+            path = found.missing_at
         if path is not None:
             self._refused = config, _problem(path, error)
         return path
@@ -98,6 +105,10 @@ class DraftCheck:
     def forget_refusal(self) -> None:
         """It is tried again."""
         self._refused = None
+
+
+def _without_test_source(config: RunConfig) -> RunConfig:
+    return config.model_copy(update={"corpus": config.corpus.model_copy(update={"test_source": None})})
 
 
 def _problem(path: str, error: InputError) -> Problem:

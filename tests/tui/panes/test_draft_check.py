@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.errors import CorpusError, DeviceError, InputError
 from rnnlm_tui.tui.screens.draft_check import DraftCheck, Findings, look_up
+from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.widgets.form_draft import Draft
 from tests.tui.panes.fakes import FakeServices
 
@@ -52,6 +55,22 @@ def test_a_missing_text_is_a_problem_unless_the_config_was_refused_for_something
     refused.refuse(DEMO, DeviceError("no cuda here"))
     refused.take(missing)
     assert paths(refused, DRAFT) == ["training.device"]
+
+
+def test_a_missing_test_text_is_told_at_its_own_field_before_and_after_a_start_of_it_failed(tmp_path: Path) -> None:
+    class RealCheck(FakeServices):
+        def missing_source(self, config: RunConfig) -> InputError | None:
+            return Services.missing_source(self, config)
+
+    draft = DRAFT.with_value("corpus.test_source", str(tmp_path / "no.txt"))
+    found, check = look_up(RealCheck(), draft.config()), DraftCheck()
+    assert found.missing is not None
+    check.take(found)
+    assert paths(check, draft) == ["corpus.test_source"]
+    assert check.refuse(draft.config(), found.missing) == "corpus.test_source"
+    both = draft.with_value("corpus.source", str(tmp_path / "neither.txt"))
+    check.take(look_up(RealCheck(), both.config()))
+    assert paths(check, both) == ["corpus.source"]
 
 
 def test_a_run_too_short_for_its_warm_up_is_told_by_the_figures_of_this_config_and_by_no_others() -> None:
