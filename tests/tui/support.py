@@ -23,6 +23,15 @@ def with_runs(*snapshots: RunSnapshot) -> FakeServices:
     return FakeServices(runs=[snapshot.summary for snapshot in snapshots], snapshots={snapshot.summary.run: snapshot for snapshot in snapshots})
 
 
+def three_runs() -> FakeServices:
+    """One that runs, one that finished, one that failed."""
+    return with_runs(
+        make_snapshot(name="plain-otter", tags=("small",)),
+        make_snapshot("finished", 4_754, name="brisk-heron", tags=("small", "gru")),
+        make_snapshot("failed", 150, name="amber-vole"),
+    )
+
+
 @asynccontextmanager
 async def running_app(
     services: FakeServices | None = None,
@@ -64,3 +73,9 @@ def lines_of(app: object) -> list[str]:
 def text_of(app: object) -> str:
     """The screen's cells as one text."""
     return "\n".join(lines_of(app))
+
+
+def shown(app: RnnlmApp) -> list[str]:
+    """The runs of the table from the top, by the two letters in front of a name that tell of cursor and mark."""
+    rows = lines_of(app)[4:11]
+    return [f"{row[1]}{row[3]} {row[5:].split()[0]}" for row in rows if row[5:].strip(" │╰╯─╭")]

@@ -6,14 +6,7 @@ import pytest
 
 from rnnlm_tui.tui.screens.help import HelpScreen
 from rnnlm_tui.tui.screens.trash import TrashScreen
-from tests.tui.fakes import FakeServices, make_snapshot
-from tests.tui.support import lines_of, running_app, text_of, until, with_runs
-
-
-def three_runs() -> FakeServices:
-    return with_runs(
-        make_snapshot(name="plain-otter"), make_snapshot("finished", 4_754, name="brisk-heron", tags=("gru",)), make_snapshot("failed", 150, name="amber-vole")
-    )
+from tests.tui.support import lines_of, running_app, text_of, three_runs, until
 
 
 @pytest.mark.parametrize(("digit", "pane"), [("2", "train"), ("3", "checkpoints")])

@@ -17,6 +17,8 @@ from rnnlm_tui.tui.screens.trash import TrashScreen
 from rnnlm_tui.tui.widgets.content import plain
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rnnlm_tui.store.run_directory import RunDirectory
     from rnnlm_tui.store.trash import TrashedRun
 
@@ -32,6 +34,8 @@ class RunsBookkeeping(RunCursor):
         super().__init__()
         self._trashed: list[TrashedRun] = []
         """What was deleted since the start and not taken back, the last one last."""
+        self._restoring: set[Path] = set()
+        """What is on its way back."""
 
     def action_mark_run(self) -> None:
         """Mark it to compare, or no longer."""
@@ -122,9 +126,10 @@ class RunsBookkeeping(RunCursor):
 
     def action_undo_delete(self) -> None:
         """The run that was deleted last comes back."""
-        if self._trashed:
-            self._restore(self._trashed[-1])
-        else:
+        last = next((trashed for trashed in reversed(self._trashed) if trashed.path not in self._restoring), None)
+        if last is not None:
+            self._restore(last)
+        elif not self._restoring:
             self.lab.say("nothing to take back: T shows the trash")
 
     def action_show_trash(self) -> None:
@@ -142,6 +147,7 @@ class RunsBookkeeping(RunCursor):
 
     def _restore(self, trashed: TrashedRun, name: str | None = None) -> None:
         def restored(run: RunDirectory) -> None:
+            self._restoring.discard(trashed.path)
             self._trashed = [kept for kept in self._trashed if kept.path != trashed.path]
             self._expected = run.name
             self.lab.choose_run(run)
@@ -149,12 +155,14 @@ class RunsBookkeeping(RunCursor):
             self.lab.say(f"{run.name} is back")
 
         def failed(error: RnnlmError | OSError) -> None:
+            self._restoring.discard(trashed.path)
             if isinstance(error, RunNameError) and name is None:
                 self._restore_as(trashed)
             else:
                 self._trashed = [kept for kept in self._trashed if kept.path != trashed.path or kept.path.exists()]
                 self.lab.say_error(error)
 
+        self._restoring.add(trashed.path)
         self.lab.in_thread(partial(self.lab.services.restore, trashed, name), restored, failed)
 
     def _restore_as(self, trashed: TrashedRun) -> None:

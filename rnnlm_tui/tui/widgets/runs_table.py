@@ -147,7 +147,7 @@ class RunsTable(Panel, can_focus=True):
         elif head.endswith(" "):  # where figures have their ★
             name = f"{head[:-1]}{arrow}"
         else:
-            name = f"{arrow} {head}" if len(head) + 2 <= column.width else f"{arrow}{head}"
+            name = f"{arrow} {head}" if len(head) + 2 < column.width else f"{arrow}{head}"
         return fitted(Content.styled(name, palette.TEXT), column.width, left=column.left)
 
     @property

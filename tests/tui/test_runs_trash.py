@@ -1,0 +1,117 @@
+"""The trash of runs: deleting, taking back, restoring and purging."""
+
+from __future__ import annotations
+
+from textual.pilot import Pilot
+
+from rnnlm_tui.errors import StorageError
+from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.screens.confirm import ConfirmScreen
+from rnnlm_tui.tui.screens.runs import RunsScreen
+from rnnlm_tui.tui.screens.trash import TrashScreen
+from tests.tui.fakes import make_snapshot
+from tests.tui.support import lines_of, running_app, shown, text_of, three_runs, until
+
+
+async def test_d_puts_the_run_into_the_trash_at_once_and_u_takes_it_back() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs") as (app, pilot):
+        await pilot.press("down", "d")
+        await until(pilot, lambda: "brisk-heron is in the trash, u takes it back" in lines_of(app)[-1])
+        await until(pilot, lambda: len(shown(app)) == 2 and app.run_directory is not None and app.run_directory.name != "brisk-heron")
+        await pilot.press("d")
+        await until(pilot, lambda: len(shown(app)) == 1)
+        await pilot.press("u")
+        await until(pilot, lambda: "›  amber-vole" in shown(app))
+        await pilot.press("u")
+        await until(pilot, lambda: "›  brisk-heron" in shown(app))
+        assert services.in_trash == {}
+        await pilot.press("u")
+        await until(pilot, lambda: "nothing to take back: T shows the trash" in lines_of(app)[-1])
+
+
+async def test_u_twice_at_once_takes_the_last_two_back() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs") as (app, pilot):
+        await pilot.press("down", "d")
+        await until(pilot, lambda: len(shown(app)) == 2 and app.run_directory is not None and app.run_directory.name != "brisk-heron")
+        await pilot.press("d")
+        await until(pilot, lambda: len(shown(app)) == 1)
+        screen = app.screen
+        assert isinstance(screen, RunsScreen)
+        screen.action_undo_delete()
+        screen.action_undo_delete()
+        await until(pilot, lambda: len(shown(app)) == 3)
+        assert services.in_trash == {}
+
+
+async def test_where_another_run_has_the_name_by_now_restoring_asks_for_another() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs") as (app, pilot):
+        await pilot.press("down", "d")
+        await until(pilot, lambda: len(shown(app)) == 2)
+        services.runs.append(make_snapshot("finished", 4_754, name="brisk-heron").summary)
+        app.look_now()
+        await until(pilot, lambda: len(shown(app)) == 3)
+        await pilot.press("u")
+        await until(pilot, lambda: "another run is called brisk-heron by now" in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "›  brisk-heron-2" in shown(app))
+
+
+async def in_the_trash(app: RnnlmApp, pilot: Pilot[int]) -> None:
+    await pilot.press("down", "d")
+    await until(pilot, lambda: len(shown(app)) == 2 and app.run_directory is not None and app.run_directory.name != "brisk-heron")
+    await pilot.press("down", "d")
+    await until(pilot, lambda: len(shown(app)) == 1)
+    await pilot.press("T")
+    await until(pilot, lambda: isinstance(app.screen, TrashScreen))
+
+
+async def test_the_trash_lists_deleted_runs_and_enter_restores_one() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs") as (app, pilot):
+        await in_the_trash(app, pilot)
+        text = text_of(app)
+        assert text.index("amber-vole") < text.index("brisk-heron")
+        assert "2 runs, 78 MB" in text
+        assert "deleted just now" in text
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: "›  brisk-heron" in shown(app))
+        assert [trashed.name for trashed in services.trash()] == ["amber-vole"]
+
+
+async def test_purging_asks_keeps_by_default_and_says_what_it_freed() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs") as (app, pilot):
+        await in_the_trash(app, pilot)
+        await pilot.press("D")
+        assert isinstance(app.screen, ConfirmScreen)
+        assert "amber-vole: 39 MB on disk" in text_of(app)
+        await pilot.press("enter")
+        assert len(services.in_trash) == 2
+        await pilot.press("D", "D")
+        await until(pilot, lambda: "39 MB freed" in text_of(app))
+        assert [trashed.name for trashed in services.trash()] == ["brisk-heron"]
+        await pilot.press("P", "D")
+        await until(pilot, lambda: "empty" in text_of(app) and services.in_trash == {})
+        await pilot.press("q")
+        assert not isinstance(app.screen, TrashScreen)
+
+
+async def test_a_purge_that_fails_says_why_and_the_run_stays_in_the_trash() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs") as (app, pilot):
+        await in_the_trash(app, pilot)
+        services.refuse = StorageError("can't purge /data/trash: the disk is read-only")
+        await pilot.press("D", "D")
+        await until(pilot, lambda: "✗ can't purge /data/trash" in text_of(app))
+        assert "amber-vole" in text_of(app)
+
+
+async def test_an_empty_trash_says_so() -> None:
+    async with running_app(three_runs(), pane="runs") as (app, pilot):
+        await pilot.press("T")
+        await until(pilot, lambda: "─ empty ─" in text_of(app))
+        await pilot.press("D", "P", "enter")
+        assert not isinstance(app.screen, ConfirmScreen)
