@@ -186,3 +186,14 @@ async def test_ctrl_c_says_how_to_leave_and_ends_nothing() -> None:
         await until(pilot, lambda: "q leaves, training goes on" in lines_of(app)[-1])
         assert app.return_value is None
         assert services.sent == []
+
+
+async def test_the_palette_stands_at_every_width() -> None:
+    async with running_app(size=(120, 40)) as (app, pilot):
+        app.action_command_palette()
+        await until(pilot, lambda: "type to search" in text_of(app) and "Sample now" in text_of(app))
+        for width in (*range(40, 0, -1), 120):
+            await pilot.resize_terminal(width, 12)
+            await pilot.pause()
+        assert isinstance(app.screen, CommandPalette)
+        await until(pilot, lambda: "Sample now" in text_of(app))
