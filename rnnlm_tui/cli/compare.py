@@ -41,9 +41,9 @@ def compare(
     else:
         line("the runs have the same settings" if len(heads) > 1 else "one run alone differs from none")
     line()
-    figures = [(row.name, *_cells(row)) for row in comparison.figures]
+    figures = [(row.label, *_cells(row)) for row in comparison.figures]
     if not fits(("figures", *heads), figures):
-        figures = [(row.name, *_cells(replace(row, differences=("",) * len(row.words)))) for row in comparison.figures]
+        figures = [(row.label, *_cells(replace(row, differences=("",) * len(row.words)))) for row in comparison.figures]
     table(("figures", *heads), figures, right=right)
     if comparison.remark:
         note(comparison.remark)

@@ -116,12 +116,13 @@ def _curve(snapshot: RunSnapshot, room: int, *, ascii_only: bool) -> str:
     """Held-out perplexity from the first evaluation to the newest, that of training while there are few; each cell's height by its logarithm."""
     rows = during_run(snapshot.evaluations, snapshot.config.evaluation.split)
     name, losses = "val ppl" if snapshot.config.evaluation.split == "validation" else "test ppl", [row.loss for row in rows]
+    newest: float | None = None
     if len(losses) < FEW and len(snapshot.series) > len(losses):
-        name, losses = "train ppl", list(snapshot.series.columns["loss"].mean)
+        name, losses, newest = "train ppl", list(snapshot.series.columns["loss"].mean), snapshot.summary.train.perplexity
     losses = [loss for loss in losses if math.isfinite(loss)]
     if len(losses) < 2:
         return ""
-    before, after = f"{name}  {perplexity_words(perplexity(losses[0]))} ", f" {perplexity_words(perplexity(losses[-1]))}"
+    before, after = f"{name}  {perplexity_words(perplexity(losses[0]))} ", f" {perplexity_words(perplexity(losses[-1]) if newest is None else newest)}"
     columns = min(MOST_CURVE, room - len(before) - len(after), len(losses))
     if columns < min(8, len(losses)):
         return ""

@@ -114,6 +114,7 @@ class TrainFigures(Figures):
     """Of the newest steps, smoothed; nats per token."""
     perplexity: float | None = None
     grad_norm: float | None = None
+    """Smoothed as the loss is; the newest step's own where that is not finite."""
     learning_rate: float | None = None
 
 
@@ -229,6 +230,7 @@ class RunSummary(Figures):
     reference: ReferenceFigures | None = None
     """None where the run doesn't follow the book's protocol."""
     tokens_per_second: float | None = None
+    """Of the newest ten seconds of training while it runs, of the whole run once it has ended."""
     eta_seconds: float | None = None
     checkpoints: CheckpointFigures = CheckpointFigures()
     preparing: PreparingFigures | None = None

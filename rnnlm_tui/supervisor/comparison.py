@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from rnnlm_tui.contract.commands import SETTABLE
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.figures import NOTHING, count, disk, duration, figure, short
+from rnnlm_tui.contract.metrics import EventRow
 from rnnlm_tui.contract.outside_text import safe
 from rnnlm_tui.contract.status import RunSummary
 from rnnlm_tui.contract.validation import field_paths
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.supervisor.facts import number
 from rnnlm_tui.supervisor.monitor import summarize
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Better = Literal["lower", "higher", ""]
+MOST_EVENTS = 1_000
+"""Of a run, the newest so many are looked through for settings that changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A setting that has another value from a step on."""
+
+    step: int
+    value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +44,8 @@ class ComparedRun:
     config: RunConfig
     best_seconds: float | None
     """Training time at its best evaluation; None where that is not known."""
+    changes: Mapping[str, Sequence[Change]] = field(default_factory=dict)
+    """What `set` changed while it went on, by path, the first change first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +57,7 @@ class SettingRow:
     values: tuple[str, ...]
     """For each run, as people read it; may hold anything that a config may."""
     found: tuple[object, ...]
-    """The same as the configs have it."""
+    """The same as the configs have it; a setting that changed while the run went on is `{"value": 0.003, "changed": [{"step": 943, "value": 0.001}]}`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +73,8 @@ class FigureRow:
     """How far each run is from the best, as people read it: `+2.7`, `−17.7k`; empty for the best, and where there is nothing to compare."""
     better: Better = ""
     """Which values are the better ones; empty: neither."""
+    label: str = ""
+    """The name with the set that the runs are judged by: `best test ppl`."""
 
     @property
     def best(self) -> int | None:
@@ -111,7 +128,20 @@ def comparison_of(runs: Sequence[ComparedRun]) -> Comparison:
 
 def _compared(run: RunDirectory, letter: str) -> ComparedRun:
     summary = summarize(run)
-    return ComparedRun(letter, run.name, summary, run.read_config(), best_seconds(run, summary))
+    with RunReader(run) as reader:
+        changes = changed_settings(reader.landmarks(MOST_EVENTS))
+    return ComparedRun(letter, run.name, summary, run.read_config(), best_seconds(run, summary), changes)
+
+
+def changed_settings(events: Iterable[EventRow]) -> dict[str, list[Change]]:
+    """What `set` changed, from a run's events, the newest of them first."""
+    changes: dict[str, list[Change]] = {}
+    for event in events:
+        path, _, words = event.text.partition(" ")
+        value = number(words.rpartition("→ ")[2])
+        if event.kind == "setting" and path in SETTABLE and value is not None:
+            changes.setdefault(path, []).insert(0, Change(event.step + 1, value))
+    return changes
 
 
 def best_seconds(run: RunDirectory, summary: RunSummary) -> float | None:
@@ -145,9 +175,20 @@ def _settings(runs: Sequence[ComparedRun]) -> list[SettingRow]:
     rows = []
     for path in ("preset", *field_paths()):
         values = [_value(run.config, path) for run in runs]
-        if any(value != values[0] for value in values):
-            rows.append(SettingRow(path, tuple(map(setting_words, values)), tuple(values)))
+        changes = [run.changes.get(path, ()) for run in runs]
+        if any(value != values[0] for value in values) or any(list(change) != list(changes[0]) for change in changes):
+            words = tuple(_changing_words(value, change) for value, change in zip(values, changes, strict=True))
+            rows.append(SettingRow(path, words, tuple(_changing(value, change) for value, change in zip(values, changes, strict=True))))
     return rows
+
+
+def _changing_words(value: object, changes: Sequence[Change]) -> str:
+    """`0.003, 0.001 from step 943`."""
+    return ", ".join([setting_words(value), *(f"{change.value:g} from step {change.step:,}" for change in changes)])
+
+
+def _changing(value: object, changes: Sequence[Change]) -> object:
+    return value if not changes else {"value": value, "changed": [{"step": change.step, "value": change.value} for change in changes]}
 
 
 def _value(config: RunConfig, path: str) -> object:
@@ -197,9 +238,18 @@ def _figures(runs: Sequence[ComparedRun], incomparable: Collection[str]) -> list
         values = tuple(read(run) for run in runs)
         if any(value is not None for value in values):
             shown = tuple(NOTHING if value is None else words(value) for value in values)
-            row = FigureRow(name, values, shown, ("",) * len(values), "" if name in incomparable else better)
+            row = FigureRow(name, values, shown, ("",) * len(values), "" if name in incomparable else better, _label(name, runs))
             rows.append(row if row.best is None else replace(row, differences=_differences(row, words)))
     return rows
+
+
+def _label(name: str, runs: Sequence[ComparedRun]) -> str:
+    """The row's name for people: figures of the set that the runs are judged by name that set."""
+    if name not in ("best val ppl", "final val ppl"):
+        return {"on disk": "checkpoints"}.get(name, name)
+    splits = {run.config.evaluation.split for run in runs}
+    sets = ("val" if splits == {"validation"} else "test") if len(splits) == 1 else "val or test"
+    return name.replace("val", sets)
 
 
 def _differences(row: FigureRow, words: Callable[[float | None], str]) -> tuple[str, ...]:

@@ -85,7 +85,13 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
         ),
         source=SourceFigures(perplexity=known_perplexity(source_loss)),
         reference=reference_figures(config, meta, evaluations.judged.step, max_steps / epochs if max_steps and epochs else None),
-        tokens_per_second=_tokens_per_second(facts.recent) if facts.status == "running" or not living else None,
+        tokens_per_second=None
+        if not facts.recent
+        else _whole_speed(facts.recent)
+        if not living
+        else _tokens_per_second(facts.recent)
+        if facts.status == "running"
+        else None,
         eta_seconds=None if eta is None else eta.seconds,
         checkpoints=CheckpointFigures(
             best=next((row.step for row in facts.checkpoints if row.best), None),
@@ -121,7 +127,19 @@ def _train_figures(recent: Sequence[StepRow]) -> TrainFigures:
         return TrainFigures()
     losses = [row.loss for row in recent[-SMOOTHED_STEPS:] if math.isfinite(row.loss)]
     loss = fmean(losses) if losses else None
-    return TrainFigures(loss=loss, perplexity=known_perplexity(loss), grad_norm=recent[-1].grad_norm, learning_rate=recent[-1].learning_rate)
+    return TrainFigures(loss=loss, perplexity=known_perplexity(loss), grad_norm=_gradient_norm(recent), learning_rate=recent[-1].learning_rate)
+
+
+def _gradient_norm(recent: Sequence[StepRow]) -> float:
+    """Smoothed as the loss is; the newest step's own where that is not finite, which is news."""
+    newest = recent[-1].grad_norm
+    return fmean(row.grad_norm for row in recent[-SMOOTHED_STEPS:] if math.isfinite(row.grad_norm)) if math.isfinite(newest) else newest
+
+
+def _whole_speed(recent: Sequence[StepRow]) -> float | None:
+    """Of a run that ended: all its tokens over all its training time; of one whose time is not known, as it is told of a living one."""
+    last = recent[-1]
+    return last.tokens_seen / last.active_seconds if last.active_seconds > 0 and math.isfinite(last.active_seconds) else _tokens_per_second(recent)
 
 
 def _tokens_per_second(recent: Sequence[StepRow]) -> float | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from array import array
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -14,6 +16,11 @@ from rnnlm_tui.contract.status import BaselineFigures, PreparingFigures, SourceF
 from rnnlm_tui.store.series import Band, SeriesTable, empty_table
 from rnnlm_tui.tui.widgets import axes, palette, train_data
 from rnnlm_tui.tui.widgets.axes import AXES, Axis
+from rnnlm_tui.tui.widgets.chart.bins import bins_of
+from rnnlm_tui.tui.widgets.chart.data import ChartData
+from rnnlm_tui.tui.widgets.chart.picture import Look, Memory
+from rnnlm_tui.tui.widgets.chart.plot import draw
+from rnnlm_tui.tui.widgets.chart.readout import value_of, written
 from rnnlm_tui.tui.widgets.train_figures import trend
 from tests.tui.fakes import make_series, make_snapshot
 
@@ -141,3 +148,28 @@ def test_a_run_of_which_every_evaluation_is_infinite_has_no_best_one() -> None:
     judged = train_data.perplexity_data(lost, "step").series[1]
     assert judged.star is None
     assert judged.current == "∞"
+
+
+def test_the_curve_of_the_speed_averages_to_all_tokens_over_all_the_time() -> None:
+    series = make_series(200, width=1)
+    seconds = [0.01 if index % 2 else 0.3 for index in range(200)]  # a mean of the steps' speeds would be far off
+    active = array("d", (sum(seconds[: index + 1]) for index in range(200)))
+    snapshot = replace(make_snapshot(step=200), series=replace(series, active=active))
+    shown = train_data.speed_data(snapshot, "step").series[0]
+    (whole,) = bins_of(shown, 0.0, 1_000.0, 2)[:1]
+    assert whole.points == 200
+    assert whole.mean == pytest.approx(series.tokens[-1] / active[-1])
+
+
+@pytest.mark.parametrize("chart", [train_data.speed_data, train_data.gradient_data])
+def test_a_legend_tells_where_its_curve_ends(chart: Callable[..., ChartData]) -> None:
+    snapshot = make_snapshot()
+    norm = snapshot.series.columns["grad_norm"]
+    odd = Band(norm.low, norm.high, array("d", [*norm.mean[:-1], 90.0]))
+    series = replace(snapshot.series, columns={**snapshot.series.columns, "grad_norm": odd})
+    data = chart(replace(snapshot, series=series), "step")
+    look = Look(0.0, 4_754.0, 4_754.0, False, 0.9, False, "braille")
+    plot = draw(data, look, 60, 12, Memory())
+    assert value_of(data, look, plot, 0)[0] == written(data.series[0], plot.drawn[0].curve[-1][1])
+    raw = replace(look, smoothing=0.0)
+    assert value_of(data, raw, draw(data, raw, 60, 12, Memory()), 0)[0] == written(data.series[0], data.series[0].mean[-1])

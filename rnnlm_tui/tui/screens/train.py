@@ -96,8 +96,7 @@ class TrainScreen(ChartedScreen):
         ascii_only, width, axis = self.lab.ascii_only, self.app.size.width, cast(Axis, self.view.axis)
         places = self._placed.places
         if figures := places.get("figures"):
-            smooth = self.view.smoothing > 0
-            self.query_one(TrainFigures).show(snapshot, rows=figures.height, width=figures.width, ascii_only=ascii_only, smooth=smooth)
+            self.query_one(TrainFigures).show(snapshot, rows=figures.height, width=figures.width, ascii_only=ascii_only)
         self.show_charts({name: data(snapshot, axis) if snapshot is not None else ChartData("", ()) for name, data in DATA.items() if name in places})
         if "machine" in places:
             self._show_machine_panel(snapshot, wide=width >= WIDE_FROM or places["machine"].width >= 40)

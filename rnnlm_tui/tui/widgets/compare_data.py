@@ -11,7 +11,7 @@ from rnnlm_tui.contract.figures import NOTHING, figure, scientific, short
 from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, place_of, places_on, planned_end, step_at
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, XFormat
 from rnnlm_tui.tui.widgets.content import plain
-from rnnlm_tui.tui.widgets.curves import curves
+from rnnlm_tui.tui.widgets.curves import curves, speeds
 from rnnlm_tui.tui.widgets.marks import Marks
 from rnnlm_tui.tui.widgets.train_data import evaluated_at, exponentials, held_out, level_name, level_to_beat
 
@@ -52,8 +52,10 @@ def compared(marks: Marks, snapshots: Sequence[RunSnapshot]) -> Compared:
 
 
 def validation_data(runs: Compared, axis: Axis) -> ChartData:
-    """Perplexity on held-out text."""
-    return _held_out(runs, axis, "Validation perplexity", lambda rows: exponentials([row.loss for row in rows]), log=True, levels=_common_level(runs))
+    """Perplexity on the set that the runs are judged by."""
+    splits = {run.snapshot.config.evaluation.split for run in runs}
+    title = "Held-out perplexity" if len(splits) > 1 else "Test perplexity" if splits == {"test"} else "Validation perplexity"
+    return _held_out(runs, axis, title, lambda rows: exponentials([row.loss for row in rows]), log=True, levels=_common_level(runs))
 
 
 def bits_data(runs: Compared, axis: Axis) -> ChartData:
@@ -62,8 +64,10 @@ def bits_data(runs: Compared, axis: Axis) -> ChartData:
 
 
 def loss_data(runs: Compared, axis: Axis) -> ChartData:
-    """Training loss."""
-    return _trained(runs, axis, "Training loss", "loss", figure)
+    """Training loss; of runs on other texts or tokens it says so, for those don't compare."""
+    texts = len({run.snapshot.config.corpus for run in runs}) > 1
+    tokens = len({run.snapshot.config.tokenizer for run in runs}) > 1
+    return _trained(runs, axis, f"Training loss{', of different texts' if texts else ', of different tokens' if tokens else ''}", "loss", figure)
 
 
 def speed_data(runs: Compared, axis: Axis) -> ChartData:
@@ -95,9 +99,13 @@ COMPARED_CHARTS: dict[str, Callable[[Compared, Axis], ChartData]] = {
 def comparison(runs: Compared) -> Comparison:
     """The tables of the runs: the settings in which they differ, and their figures."""
     from rnnlm_tui.supervisor.comparison import ComparedRun as Row
-    from rnnlm_tui.supervisor.comparison import comparison_of
+    from rnnlm_tui.supervisor.comparison import changed_settings, comparison_of
 
-    return comparison_of([Row(run.letter, run.snapshot.summary.run, run.snapshot.summary, run.snapshot.config, _best_seconds(run.snapshot)) for run in runs])
+    def row(run: ComparedRun) -> Row:
+        snapshot = run.snapshot
+        return Row(run.letter, snapshot.summary.run, snapshot.summary, snapshot.config, _best_seconds(snapshot), changed_settings(snapshot.events))
+
+    return comparison_of([row(run) for run in runs])
 
 
 def _best_seconds(snapshot: RunSnapshot) -> float | None:
@@ -184,7 +192,21 @@ def _trained(runs: Compared, axis: Axis, title: str, column: str, write: Callabl
         low, high = (band.low, band.high) if few and series.width > 1 else (None, None)
         places = _places(run, axis, series)
         drawn.append(
-            ChartSeries(run.name, run.colour, places, band.mean, low, high, current=current, marker=run.letter, smooth=smooth, y_format=write, band=few)
+            ChartSeries(
+                run.name,
+                run.colour,
+                places,
+                speeds(series) if column == "tokens_per_second" else band.mean,
+                low,
+                high,
+                current=current,
+                marker=run.letter,
+                smooth=smooth,
+                harmonic=column == "tokens_per_second",
+                tells_curve=column != "loss",
+                y_format=write,
+                band=few,
+            )
         )
     return _overlay(runs, axis, title, drawn, from_zero=from_zero)
 

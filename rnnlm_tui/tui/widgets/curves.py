@@ -11,6 +11,19 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
 
+def speeds(series: SeriesTable) -> list[float]:
+    """Tokens a second of each bucket: all its tokens over all its training time, and the mean of its steps' speeds where that time is not known."""
+    tokens, active, mean = series.tokens, series.active, series.columns["tokens_per_second"].mean
+    if not len(tokens):
+        return []
+    rates = [
+        (after - before) / (end - start) if end > start and after > before else known
+        for before, after, start, end, known in zip(tokens, tokens[1:], active, active[1:], mean[1:], strict=False)
+    ]
+    whole = series.step[0] <= series.width and active[0] > 0 and tokens[0] > 0  # from the run's first step on
+    return [tokens[0] / active[0] if whole else mean[0], *rates]
+
+
 def curves(snapshot: RunSnapshot) -> SeriesTable:
     """The run's buckets, those of its detail in their place; `width` is that of the buckets outside."""
     whole, detail = snapshot.series, snapshot.detail

@@ -13,7 +13,7 @@ from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, ascending, place_ahead, places_on, placing, planned_end
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, Mark
 from rnnlm_tui.tui.widgets.content import plain
-from rnnlm_tui.tui.widgets.curves import curves
+from rnnlm_tui.tui.widgets.curves import curves, speeds
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventKind, EventRow
@@ -214,11 +214,13 @@ def _one(
         name="",
         colour=palette.TRAIN,
         x=places_on(series, axis),
-        mean=band.mean,
+        mean=speeds(series) if column == "tokens_per_second" else band.mean,
         low=band.low if wide else None,
         high=band.high if wide else None,
         current=current if len(series.step) else "",
         smooth=smooth,
+        harmonic=column == "tokens_per_second",
+        tells_curve=True,
         y_format=write,
     )
     return chart_data(snapshot, axis, title, (curve,), from_zero=from_zero, baselines=baselines)

@@ -13,14 +13,13 @@ from textual.content import Content
 
 from rnnlm_tui.contract.figures import NOTHING, count, disk, duration, figure, percent, scientific, short, time_left
 from rnnlm_tui.contract.status import LIVING, RunStatus, RunSummary
-from rnnlm_tui.contract.status import TrainFigures as Training
 from rnnlm_tui.supervisor.remaining import Eta, SteadyEta
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.bars import bar
 from rnnlm_tui.tui.widgets.line import Line
 from rnnlm_tui.tui.widgets.readings import steady_reading
 from rnnlm_tui.tui.widgets.status_line import progress_colour
-from rnnlm_tui.tui.widgets.train_data import exponentials, level_name, level_to_beat
+from rnnlm_tui.tui.widgets.train_data import level_name, level_to_beat
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import EvaluationRow, HardwareRow
@@ -172,10 +171,10 @@ class TrainFigures(Vertical):
         for index in range(self.ROWS):
             yield Line(id=f"figures-{index}")
 
-    def show(self, snapshot: RunSnapshot | None, *, rows: int, width: int, ascii_only: bool, smooth: bool = True) -> None:
+    def show(self, snapshot: RunSnapshot | None, *, rows: int, width: int, ascii_only: bool) -> None:
         """The run's figures in `rows` lines of `width` cells."""
         self._count_down(snapshot)
-        lines = [] if snapshot is None else figure_lines(snapshot, self._eta, width, ascii_only=ascii_only, smooth=smooth)
+        lines = [] if snapshot is None else figure_lines(snapshot, self._eta, width, ascii_only=ascii_only)
         for index, line in enumerate(self.query(Line)):
             line.put(lines[index] if index < min(rows, len(lines)) else Content(""))
 
@@ -194,18 +193,10 @@ class TrainFigures(Vertical):
         self._eta = self._steady.take(Eta(seconds, snapshot.eta_margin or 0.0), monotonic())
 
 
-def training_figures(snapshot: RunSnapshot, *, smooth: bool) -> Training:
-    """Loss and perplexity of training as the charts show them: smoothed, or those of the newest point alone."""
-    newest = snapshot.series.columns["loss"].mean[-1:]
-    if smooth or not newest or newest[0] != newest[0]:
-        return snapshot.summary.train
-    return snapshot.summary.train.model_copy(update={"loss": newest[0], "perplexity": exponentials(newest)[0]})
-
-
-def figure_lines(snapshot: RunSnapshot, eta: Eta | None, width: int, *, ascii_only: bool, smooth: bool = True) -> list[Content]:
+def figure_lines(snapshot: RunSnapshot, eta: Eta | None, width: int, *, ascii_only: bool) -> list[Content]:
     """The three lines, each figure at a column that stays the same while digits change; the more cells, the more figures."""
     summary, status = snapshot.summary, snapshot.summary.status
-    train = training_figures(snapshot, smooth=smooth)
+    train = summary.train
     roomy = width >= ROOMY
     learns = [_validation(snapshot, with_best=not roomy, ascii_only=ascii_only), _label("train", figure(train.perplexity))]
     loss = _label("train loss", figure(train.loss))

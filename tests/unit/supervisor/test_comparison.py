@@ -7,7 +7,7 @@ import math
 import pytest
 
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.metrics import EvaluationRow, StepRow
+from rnnlm_tui.contract.metrics import EvaluationRow, EventRow, StepRow
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.store.database import RunDatabase
@@ -88,3 +88,26 @@ def test_no_run_too_many_and_one_twice_are_refused() -> None:
         compare_runs([run] * 27)
     with pytest.raises(InputError, match="a is named twice"):
         compare_runs([run, run])
+
+
+def test_a_setting_that_was_changed_while_a_run_went_on_differs() -> None:
+    plain, changed = measured("a", {}, {4: 4.0}), measured("b", {}, {4: 4.0})
+    with RunDatabase(changed.database_path) as database:
+        database.add_event(EventRow(1, 4, "setting", "optimizer.learning_rate 0.003 → 0.001", 1_004.0))
+        database.add_event(EventRow(1, 7, "setting", "optimizer.learning_rate 0.001 → 0.0005", 1_007.0))
+    (setting,) = compare_runs([plain, changed]).settings
+    assert setting.key == "optimizer.learning_rate"
+    assert setting.values == ("0.003", "0.003, 0.001 from step 5, 0.0005 from step 8")
+    assert setting.found == (0.003, {"value": 0.003, "changed": [{"step": 5, "value": 0.001}, {"step": 8, "value": 0.0005}]})
+    assert compare_runs([changed]).settings == ()
+
+
+def test_the_figures_of_runs_that_are_judged_by_their_test_set_say_so() -> None:
+    test, validation = measured("a", {"evaluation.split": "test"}, {}), measured("b", {}, {4: 4.0})
+    with RunDatabase(test.database_path) as database:
+        database.add_evaluation(EvaluationRow(1, 4, "test", "test", 3.0, 1_000, 1.0, 0.5, 1_004.0))
+    assert [row(compare_runs(runs), "best val ppl").label for runs in ([test], [validation], [test, validation])] == [
+        "best test ppl",
+        "best val ppl",
+        "best val or test ppl",
+    ]

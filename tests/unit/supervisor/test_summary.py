@@ -190,3 +190,17 @@ def test_the_speed_is_that_of_the_last_seconds_and_of_fifty_steps_at_least() -> 
 def test_the_vocabulary_is_known_once_the_corpus_is_prepared() -> None:
     assert summarize_facts(facts()).model.vocab_size is None
     assert summarize_facts(facts(meta={"vocab_size": "2048"})).model.vocab_size == 2_048
+
+
+def test_the_speed_of_a_run_that_ended_is_that_of_the_whole_of_it() -> None:
+    quick_at_the_end = [step(number, number * 0.5 if number < 91 else 45.0 + (number - 90) * 0.05) for number in range(1, 101)]
+    assert summarize_facts(facts(status="finished", recent=quick_at_the_end)).tokens_per_second == pytest.approx(quick_at_the_end[-1].tokens_seen / 45.5)
+    rebuilt = [replace(row, active_seconds=0.0) for row in quick_at_the_end]
+    assert summarize_facts(facts(status="finished", recent=rebuilt)).tokens_per_second is None
+
+
+def test_the_gradient_norm_is_smoothed_unless_the_newest_is_no_number() -> None:
+    odd = [*facts().recent, replace(step(101, 50.5), grad_norm=50.0)]
+    usual = facts().recent[-1].grad_norm
+    assert summarize_facts(facts(recent=odd)).train.grad_norm == pytest.approx((49 * usual + 50.0) / 50)
+    assert summarize_facts(facts(recent=[*odd, replace(step(102, 51.0), grad_norm=float("inf"))])).train.grad_norm == float("inf")

@@ -41,11 +41,11 @@ def bins_of(series: ChartSeries, start: float, end: float, columns: int, lead: i
         return bins
     first = bisect_left(x, start - (lead + 0.5) * width, 0, size)
     if first:
-        bins.append(_bin(series.geometric, mean, low, high, first - 1, first, min(math.floor((x[first - 1] - start) / width + 0.5), -lead - 1)))
+        bins.append(_bin(series, mean, low, high, first - 1, first, min(math.floor((x[first - 1] - start) / width + 0.5), -lead - 1)))
     while first < size:
         column = math.floor((x[first] - start) / width + 0.5)
         if column > columns - 1:
-            bins.append(_bin(series.geometric, mean, low, high, first, first + 1, column))
+            bins.append(_bin(series, mean, low, high, first, first + 1, column))
             break
         after, edge = first + 1, start + (column + 0.5) * width
         if after < size and x[after] < edge:
@@ -54,12 +54,12 @@ def bins_of(series: ChartSeries, start: float, end: float, columns: int, lead: i
             bins.append(Bin(column, middle, bottom, top, 1, first))
             first = after
             continue
-        bins.append(_bin(series.geometric, mean, low, high, first, after, column))
+        bins.append(_bin(series, mean, low, high, first, after, column))
         first = after
     return bins
 
 
-def _bin(geometric: bool, mean: Sequence[float], low: Sequence[float], high: Sequence[float], first: int, after: int, column: int) -> Bin:
+def _bin(series: ChartSeries, mean: Sequence[float], low: Sequence[float], high: Sequence[float], first: int, after: int, column: int) -> Bin:
     means = mean[first:after]
     lows, highs = (means if low is mean else low[first:after]), (means if high is mean else high[first:after])
     total, bottom, top = sum(means), min(lows), max(highs)
@@ -71,7 +71,10 @@ def _bin(geometric: bool, mean: Sequence[float], low: Sequence[float], high: Seq
             return Bin(column, NAN, NAN, NAN, after - first, first, infinite)
         means, lows, highs = zip(*rows, strict=True)
         total, bottom, top = sum(means), min(lows), max(highs)
-    average = math.exp(sum(map(math.log, means)) / len(means)) if geometric and bottom > 0 else total / len(means)
+    if series.geometric and bottom > 0:
+        average = math.exp(sum(map(math.log, means)) / len(means))
+    else:
+        average = len(means) / sum(1 / value for value in means) if series.harmonic and min(means) > 0 else total / len(means)
     return Bin(column, average, bottom, top, after - first, first, infinite)
 
 
@@ -83,7 +86,7 @@ def lead_of(smoothing: float, whole: float, shown: float, columns: int) -> int:
     return min(math.ceil(reach / shown * columns), 2000)
 
 
-def smoothed(bins: Sequence[Bin], smoothing: float, columns_of_range: float, geometric: bool) -> list[tuple[int, float]]:
+def smoothed(bins: Sequence[Bin], smoothing: float, columns_of_range: float, geometric: bool, harmonic: bool = False) -> list[tuple[int, float]]:
     """(column, exponential moving average) of each bin, NaN for a gap, after which the average starts anew.
 
     `smoothing` between 0 (none) and 1 is the weight of the past from one of VIRTUAL_POINTS points to the next; `columns_of_range` the dot columns that the whole x range has at this zoom.
@@ -93,13 +96,14 @@ def smoothed(bins: Sequence[Bin], smoothing: float, columns_of_range: float, geo
     total = weight = 0.0
     before = bins[0].column if bins else 0
     logs = geometric and all(not bin.low <= 0 for bin in bins)
+    inverse = harmonic and all(not bin.mean <= 0 for bin in bins)
     for column, mean, _, _, points, _, _ in bins:
         if mean != mean:
             curve.append((column, NAN))
             total = weight = 0.0
             continue
         keep = per_column if column - before == 1 else per_column ** (column - before)
-        total, weight = total * keep + (math.log(mean) if logs else mean) * points, weight * keep + points
+        total, weight = total * keep + (math.log(mean) if logs else 1 / mean if inverse else mean) * points, weight * keep + points
         before = column
-        curve.append((column, math.exp(total / weight) if logs else total / weight))
+        curve.append((column, math.exp(total / weight) if logs else weight / total if inverse else total / weight))
     return curve

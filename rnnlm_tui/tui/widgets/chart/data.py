@@ -34,6 +34,10 @@ class ChartSeries:
     """Raw points as a dim band with their moving average over it; False: the points themselves, connected."""
     geometric: bool = False
     """Average logarithms: for perplexities, which are the exponential of an average."""
+    harmonic: bool = False
+    """Average the time that each unit takes: for speeds, whose mean over equal amounts is all of it over all the time."""
+    tells_curve: bool = False
+    """The legend tells where the curve ends in the shown part, in place of `current`."""
     y_format: Callable[[float], str] | None = None
     """Writes the value at the cursor; None: about three digits."""
     band: bool = True

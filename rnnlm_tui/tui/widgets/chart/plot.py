@@ -81,7 +81,7 @@ def _drawn(series: ChartSeries, look: Look, columns: int, memory: Memory) -> Dra
     if before is not None and before.series is series and before.seen == seen:
         return before
     bins = bins_of(series, look.start, look.end, columns, lead_of(smoothing, look.whole, shown, columns))
-    return Drawn(series, bins, smoothed(bins, smoothing, columns * look.whole / shown, series.geometric), seen)
+    return Drawn(series, bins, smoothed(bins, smoothing, columns * look.whole / shown, series.geometric, series.harmonic), seen)
 
 
 def _paint(plot: Plot, data: ChartData, look: Look, scale: Scale, limits: Limits, rows: int, marked: bool) -> None:

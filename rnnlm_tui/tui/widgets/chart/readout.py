@@ -103,6 +103,9 @@ def value_of(data: ChartData, look: Look, plot: Plot, index: int) -> tuple[str, 
     series = data.series[index]
     if look.cursor is None:
         raw = series.smooth and not look.smoothing and len(series.mean) and series.mean[-1] == series.mean[-1]
+        if series.tells_curve and series.smooth and not raw and index < len(plot.drawn):
+            end = curve_at(plot.drawn[index], max(plot.width - plot.gutter, 1) * GRID[look.marks][0] - 1)
+            return (series.current if end is None else written(series, end)), ""
         return written(series, series.mean[-1]) if raw else series.current, ""
     at = nearest(series, look.cursor)
     if at is None or not look.start <= look.cursor <= look.end:
