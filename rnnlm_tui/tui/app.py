@@ -47,6 +47,7 @@ from rnnlm_tui.tui.widgets.content import plain
 from rnnlm_tui.tui.widgets.machine_view import Readings
 
 if TYPE_CHECKING:
+    from rnnlm_tui.contract.commands import Verb
     from rnnlm_tui.contract.status import RunSummary
     from rnnlm_tui.store.run_directory import RunDirectory
 
@@ -259,16 +260,24 @@ class RnnlmApp(LaboratoryApp):
             self.push_screen(WorkerLogScreen(self.run_directory))
 
     def action_sample(self) -> None:
-        self.send("sample")
+        self._ask_worker("sample")
 
     def action_checkpoint(self) -> None:
-        self.send("checkpoint")
+        self._ask_worker("checkpoint")
 
     def action_evaluate(self) -> None:
-        self.send("evaluate")
+        self._ask_worker("evaluate")
 
     def action_stop(self) -> None:
-        self.send("stop")
+        self._ask_worker("stop")
+
+    def _ask_worker(self, verb: Verb) -> None:
+        """Send it, or say at once why nobody would hear it."""
+        summary = self.snapshot.summary if self.snapshot is not None else None
+        if summary is None or summary.status in LIVING:
+            self.send(verb)
+        else:
+            self.say(steering.NOT_AGAIN if summary.diverged else steering.NOT_NOW.get(summary.status, f"the run is {summary.status}"))
 
     def action_leave(self) -> None:
         living = [summary for summary in self.known_summaries() if summary.status in LIVING]

@@ -17,7 +17,7 @@ _VIEWS = "views"
 
 @dataclass(frozen=True, slots=True)
 class ChartView:
-    """What a person chose; the cursor is of the moment and no part of it."""
+    """What a person chose."""
 
     axis: str = "step"
     """What x is."""
@@ -36,12 +36,14 @@ class ChartView:
     """y shows the steep first fall and all outliers."""
     hidden: frozenset[str] = frozenset()
     """Sidebars that are hidden."""
+    cursor: float | None = None
+    """The x of the cursor, in the axis' unit; None: no cursor."""
 
 
 def kept_view(settings: Mapping[str, object], key: str) -> ChartView:
     """The view that was kept for a run, or the usual one with the axis and smoothing that were used last; whatever is damaged in it is the usual."""
     found = _mapping(_mapping(settings.get(_VIEWS)).get(key))
-    part, axis = found.get("part"), found.get("axis", settings.get("axis"))
+    part, axis, cursor = found.get("part"), found.get("axis", settings.get("axis")), found.get("cursor")
     smoothing = found.get("smoothing", settings.get("smoothing"))
     return ChartView(
         axis=axis if isinstance(axis, str) else "step",
@@ -53,6 +55,7 @@ def kept_view(settings: Mapping[str, object], key: str) -> ChartView:
         turned=_names(found.get("turned")),
         whole_range=found.get("whole_range") is True,
         hidden=_names(found.get("hidden")),
+        cursor=float(cursor) if isinstance(cursor, int | float) and not isinstance(cursor, bool) and isfinite(cursor) else None,
     )
 
 
@@ -68,6 +71,7 @@ def keep_view(settings: dict[str, object], key: str, view: ChartView) -> bool:
         "turned": sorted(view.turned),
         "whole_range": view.whole_range,
         "hidden": sorted(view.hidden),
+        "cursor": view.cursor,
     }
     views = _mapping(settings.get(_VIEWS))
     if views.get(key) == entry:

@@ -22,6 +22,15 @@ WHY_NOT: dict[RunStatus, str] = {
 }
 """Why space does nothing."""
 
+NOT_NOW: dict[RunStatus, str] = {
+    **WHY_NOT,
+    "stopped": "the run is stopped: space goes on with it",
+    "failed": "the run has failed: space tries again",
+    "crashed": "the run has crashed: space goes on with it",
+    "draft": "the run is a draft: space starts it",
+}
+"""Why a run that no worker holds samples, saves, evaluates and stops nothing."""
+
 NOT_AGAIN = "it would fail again: 1, then n makes a new run from its config"
 """Why space does nothing where losses or gradients were not finite to the end."""
 

@@ -8,7 +8,7 @@ import pytest
 
 from rnnlm_tui.tui.chart_view import KEPT_VIEWS, ChartView, keep_view, kept_view, rename_view
 
-VIEW = ChartView("wall", 0.6, "loss", True, (10.0, 20.5), False, frozenset({"loss"}), True, frozenset({"left"}))
+VIEW = ChartView("wall", 0.6, "loss", True, (10.0, 20.5), False, frozenset({"loss"}), True, frozenset({"left"}), 15.5)
 
 
 def test_a_view_comes_back_from_json_as_it_was() -> None:
@@ -46,6 +46,6 @@ def test_a_renamed_run_takes_its_view_along() -> None:
     assert kept_view(settings, "plain-otter").part is None
 
 
-@pytest.mark.parametrize("damage", [None, 7, "x", [], {"plain-otter": 3}, {"plain-otter": {"axis": 3, "smoothing": "x", "part": [1], "turned": "no", "hidden": [4], "alone": "yes"}}, {"plain-otter": {"part": [5, 2]}}, {"plain-otter": {"part": ["a", None]}}])  # fmt: skip
+@pytest.mark.parametrize("damage", [None, 7, "x", [], {"plain-otter": 3}, {"plain-otter": {"axis": 3, "smoothing": "x", "part": [1], "turned": "no", "hidden": [4], "alone": "yes", "cursor": "here"}}, {"plain-otter": {"part": [5, 2]}}, {"plain-otter": {"part": ["a", None]}}])  # fmt: skip
 def test_a_damaged_view_is_the_usual_one(damage: object) -> None:
     assert kept_view({"views": damage}, "plain-otter") == ChartView()

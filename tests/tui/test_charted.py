@@ -197,7 +197,7 @@ async def test_the_cursor_picks_event_samples_and_checkpoint() -> None:
         assert "@3,700 The" not in shown_text
         (chosen,) = [line for line in lines_of(app) if "›" in line]
         assert "2,100" in chosen or "2,000" in chosen
-        assert "Go to @2,000" in lines_of(app)[-1]
+        assert "Sample @2,000" in lines_of(app)[-1]
         await pilot.press("enter")
         await until(pilot, lambda: app.current_mode == "prompt")
 
@@ -364,3 +364,86 @@ async def test_how_a_run_is_looked_at_is_kept_for_it_alone() -> None:
         assert shown(app)[0].part == part
         assert [chart.id for chart in shown(app)] == ["speed"]
         assert shown(app)[0].show_all
+
+
+async def test_zoom_around_an_old_place_follows_no_longer_and_the_place_stays_in_sight() -> None:
+    services = with_runs(make_snapshot(step=2_000))
+    async with running_app(services) as (app, pilot):
+        await pilot.press("home", "shift+right", "up", "up", "up", "up")
+        cursor, part = train(app).cursor, shown(app)[0].part
+        assert cursor is not None
+        assert part is not None
+        assert part[0] <= cursor <= part[1] < 2_000
+        assert not shown(app)[0].following
+        services.snapshots["plain-otter"] = make_snapshot(step=3_000)
+        await until(pilot, lambda: "3,000 /" in text_of(app))
+        assert shown(app)[0].part == part
+        await pilot.press("f")
+        ((start, end),) = windows(app)
+        assert start < 3_000 <= end
+        assert train(app).cursor is None
+
+
+async def test_a_cursor_in_the_newest_part_holds_it() -> None:
+    services = with_runs(make_snapshot(step=2_000))
+    async with running_app(services) as (app, pilot):
+        await pilot.press("end", "up", "up", "up", "up", "up")
+        part = shown(app)[0].part
+        assert shown(app)[0].following
+        services.snapshots["plain-otter"] = make_snapshot(step=3_000)
+        await until(pilot, lambda: "3,000 /" in text_of(app))
+        assert shown(app)[0].part == part
+        services.snapshots["plain-otter"] = make_snapshot(step=3_004)
+        await pilot.press("escape")
+        await until(pilot, lambda: "3,004 /" in text_of(app))
+        ((start, end),) = windows(app)
+        assert start < 3_004 <= end
+
+
+async def test_comma_and_full_stop_take_the_cursor_along() -> None:
+    async with running_app() as (app, pilot):
+        await pilot.press("end", "shift+left", "up", "up", "up")
+        for key in ("comma", "comma", "comma", "comma", "comma", "full_stop", "full_stop", "full_stop", "full_stop", "full_stop"):
+            await pilot.press(key)
+            cursor = train(app).cursor
+            ((start, end),) = windows(app)
+            assert cursor is not None
+            assert start <= cursor <= end
+
+
+async def test_part_and_cursor_outlive_another_screen_and_the_end_of_the_app() -> None:
+    services = with_runs(make_snapshot("finished", 4_754))
+    async with running_app(services) as (app, pilot):
+        await pilot.press("home", "shift+right", "up", "up", "up", "up")
+        cursor, part = train(app).cursor, shown(app)[0].part
+        await pilot.press("3")
+        await pilot.press("2")
+        assert (train(app).cursor, shown(app)[0].part) == (cursor, part)
+        settings = dict(app.settings)
+    async with running_app(services, settings=settings) as (app, pilot):
+        assert (train(app).cursor, shown(app)[0].part) == (cursor, part)
+        assert {chart.cursor for chart in shown(app)} == {cursor}
+        assert not shown(app)[0].following
+        await pilot.press("u")
+        settings = dict(app.settings)
+    async with running_app(services, settings=settings) as (app, _):
+        assert train(app).cursor is None
+
+
+@pytest.mark.parametrize("key", ["z", "u"])
+async def test_a_chart_that_tab_came_to_goes_back_to_the_others(key: str) -> None:
+    async with running_app() as (app, pilot):
+        await pilot.press("tab", "tab", "tab")
+        assert [chart.id for chart in shown(app)] == ["gradient"]
+        await pilot.press(key)
+        assert [chart.id for chart in shown(app)] == ["perplexity", "speed"]
+        await pilot.press("tab")
+        assert [chart.id for chart in shown(app)] == ["perplexity", "speed"]
+
+
+async def test_the_footer_counts_the_charts_that_stand_alone_and_says_how_one_gets_back() -> None:
+    async with running_app() as (app, pilot):
+        await pilot.press("tab", "tab", "tab")
+        assert lines_of(app)[-1].startswith(" tab 4 of 8  esc Back")
+        await pilot.press("escape", "z")
+        assert lines_of(app)[-1].startswith(" tab 1 of 8  esc Back")

@@ -322,3 +322,15 @@ async def test_without_smoothing_the_legend_shows_the_newest_value_itself_and_th
         await pilot.press("0")
         await until(pilot, lambda: f"train {raw}" in lines_of(app)[5])
         assert "train 50.9" in lines_of(app)[3]
+
+
+@pytest.mark.parametrize(
+    ("status", "why"), [("finished", "the run is finished"), ("stopped", "space goes on"), ("failed", "space tries again"), ("draft", "space starts it")]
+)
+@pytest.mark.parametrize("key", ["s", "c", "e", "S"])
+async def test_what_no_worker_would_hear_is_refused_at_once_with_why(status: RunStatus, why: str, key: str) -> None:
+    services = with_runs(make_snapshot(status))
+    async with running_app(services) as (app, pilot):
+        await pilot.press(key)
+        assert why in lines_of(app)[-1]
+        assert services.sent == []

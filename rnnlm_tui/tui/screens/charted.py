@@ -55,7 +55,15 @@ class ChartedScreen(ChartsTogether):
         self._step_chart(-1)
 
     def action_alone(self) -> None:
-        self.choose(alone=not self.view.alone)
+        """All the room for the chosen chart, or its place among the others again."""
+        if self.visiting:
+            self._end_visit()
+        else:
+            self.choose(alone=not self.view.alone)
+
+    def _end_visit(self) -> None:
+        self.visiting = False
+        self.choose(chosen="", alone=False)
 
     # axes
 
@@ -67,6 +75,7 @@ class ChartedScreen(ChartsTogether):
         self.view = replace(self.view, axis=self.AXES[(self.AXES.index(self.view.axis) + 1) % len(self.AXES)])
         cursor, start, end = (None if step is None else self.place_of_step(step) for step in steps)
         self.cursor = cursor
+        self.view = replace(self.view, cursor=cursor)
         self.part_to_come = ((start, end) if start is not None and end is not None else None, following)
         self.choose()
 
@@ -109,12 +118,17 @@ class ChartedScreen(ChartsTogether):
         self._pan(PAN)
 
     def action_follow(self) -> None:
+        """The newest step in sight; a cursor that this leaves behind goes, and legends tell the newest values."""
         self._look(Chart.follow)
+        lead = self.lead
+        if lead is not None and self.cursor is not None and not lead.window[0] <= self.cursor <= lead.window[1]:
+            self._set_cursor(None)
 
     def action_reset_view(self) -> None:
-        """All of x and the usual look; the chart that was chosen stays so."""
+        """All of x, the usual look and arrangement; the chart that was chosen stays so where it has a place."""
         self._set_cursor(None)
-        fresh = ChartView(axis=self.AXES[0], chosen=self.view.chosen, alone=self.view.alone, hidden=self.view.hidden)
+        chosen, self.visiting = "" if self.visiting else self.view.chosen, False
+        fresh = ChartView(axis=self.AXES[0], chosen=chosen, hidden=self.view.hidden)
         for chart in self.charts():
             chart.reset()
             chart.set_smoothing(fresh.smoothing)
@@ -127,7 +141,13 @@ class ChartedScreen(ChartsTogether):
             self.lab.say("all of it shows: ↑ zooms in")
             return
         start, end = lead.window
-        self._look(lambda chart: chart.pan(round(share * (end - start) / chart.column_width)))
+        cells, middle = share * (end - start) / lead.column_width, (start + end) / 2
+        if self.cursor is not None and not start <= self.cursor <= end:
+            cells = (self.cursor - middle) / lead.column_width
+        self._look(lambda chart: chart.pan(round(cells)))
+        if self.cursor is not None:
+            start, end = lead.window
+            self._set_cursor(min(max(self.cursor, start), end))
 
     def _look(self, change: LookChange) -> None:
         """Change the part that the lead shows, and with it that of all others."""
@@ -205,16 +225,17 @@ class ChartedScreen(ChartsTogether):
                 self.cursor_changed()
             if (before is None) != (place is None):
                 self.refresh_footer()
+        if before != place:
+            self.keep_view()
 
     def action_leave_field(self) -> None:
         """`esc`: the cursor goes, then the chart that stands alone is one of many again."""
         if self.cursor is not None:
             self._set_cursor(None)
+        elif self.visiting:
+            self._end_visit()
         elif self.view.alone:
             self.action_alone()
-        elif self.visiting:
-            self.visiting = False
-            self.choose(chosen="")
 
     # files
 

@@ -31,6 +31,8 @@ class ChartsTogether(PaneScreen):
         self._led_by = ""
         self.part_to_come: tuple[tuple[float, float] | None, bool] | None = None
         """The part of x to show as soon as there is data, and whether it follows; None: the one that shows."""
+        self._cursor_to_come: float | None = None
+        """The kept cursor, for when there is data."""
 
     # what a screen gives
 
@@ -61,6 +63,11 @@ class ChartsTogether(PaneScreen):
     def stands_alone(self) -> bool:
         """Whether the chosen chart has all the room."""
         return self.view.alone or self.visiting
+
+    def alone_as(self) -> str:
+        """Which of the charts stands alone, as `5 of 8`; empty: none does."""
+        names = list(self.reachable_charts())
+        return f"{names.index(self.chosen) + 1} of {len(names)}" if self.stands_alone() and self.chosen in names else ""
 
     def csv_name(self) -> str:
         """The name of a file with points of the chosen chart, without its ending."""
@@ -103,9 +110,9 @@ class ChartsTogether(PaneScreen):
         self._view_of = key
         self.view = kept_view(self.lab.settings, key)
         if self.view.axis not in self.AXES:
-            self.view = replace(self.view, axis=self.AXES[0], part=None)
+            self.view = replace(self.view, axis=self.AXES[0], part=None, cursor=None)
         self.cursor, self.visiting = None, False
-        self.part_to_come = (self.view.part, self.view.following)
+        self.part_to_come, self._cursor_to_come = (self.view.part, self.view.following), self.view.cursor
         for chart in self.charts():
             chart.set_reactive(Chart.cursor, None)
             chart.set_reactive(Chart.show_all, self.view.whole_range)
@@ -128,19 +135,26 @@ class ChartsTogether(PaneScreen):
                 part, following = self.part_to_come
                 self.part_to_come = None
                 lead.show_part(part, following=following)
+                self._take_kept_cursor()
             if chart.log_y == (shown[name].log_y == (name in self.view.turned)):
                 chart.toggle_log()
             chart.cursor = self.cursor
             chart.highlighted = name == self.chosen
         self.part_changed()
 
+    def _take_kept_cursor(self) -> None:
+        """Where the run has a place for it."""
+        ends, (place, self._cursor_to_come) = self.ends(), (self._cursor_to_come, None)
+        if place is not None and ends is not None and self.cursor is None:
+            self.cursor = max(place, ends[0])
+
     def keep_view(self) -> None:
-        """Keep what a person chose until the next start."""
+        """Keep what a person chose until the next start; what waits for data is kept as it is."""
         if not self._view_of:
             return
         lead = self.lead
-        if lead is not None:
-            self.view = replace(self.view, part=lead.part, following=lead.following)
+        if lead is not None and self.part_to_come is None:
+            self.view = replace(self.view, part=lead.part, following=lead.following, cursor=self.cursor)
         if keep_view(self.lab.settings, self._view_of, self.view):
             self.lab.keep_settings()
 

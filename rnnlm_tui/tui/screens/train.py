@@ -22,10 +22,12 @@ from rnnlm_tui.tui.sizes import WIDE_FROM
 from rnnlm_tui.tui.widgets import machine_data, train_data
 from rnnlm_tui.tui.widgets.axes import AXES, Axis, place_of, places_on, step_at
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
+from rnnlm_tui.tui.widgets.comparable import best_of_comparable
 from rnnlm_tui.tui.widgets.machine_panel import MachinePanel
 from rnnlm_tui.tui.widgets.machine_view import machine_view
 from rnnlm_tui.tui.widgets.nearest import as_of, evaluation_beside, nearest_checkpoint
 from rnnlm_tui.tui.widgets.run_lists import EventsPanel, OtherRuns
+from rnnlm_tui.tui.widgets.run_order import kept_order, sorted_runs
 from rnnlm_tui.tui.widgets.samples import SampleLines, SamplesPanel, trouble_lines
 from rnnlm_tui.tui.widgets.train_figures import TrainFigures
 from rnnlm_tui.tui.widgets.train_layout import LEFT, LOWER, Placed, Places, arrangement
@@ -125,6 +127,9 @@ class TrainScreen(ChartedScreen):
             return
         fresh = self.snapshot.summary if self.snapshot else None
         runs = [fresh if fresh is not None and fresh.run == run.run else run for run in summaries]
+        order, backwards = kept_order(self.lab.settings)
+        labelled = [run.model_copy(update={"pinned": known.pinned}) if run.pinned != known.pinned else run for run, known in zip(runs, summaries, strict=True)]
+        runs = list(sorted_runs(labelled, order, backwards=backwards, best=best_of_comparable(labelled)))
         self.query_one(OtherRuns).show(runs, fresh.run if fresh else "", self.lab.marks)
 
     def show_machine(self, machine: MachineFacts) -> None:
@@ -161,7 +166,8 @@ class TrainScreen(ChartedScreen):
             row = self._nearest()
             return cursor_footer(None if row is None else row.step)
         zoomed, following = self._looks
-        return train_footer(self.snapshot.summary if self.snapshot else None, points=self.ends() is not None, zoomed=zoomed, following=following)
+        run, points = (self.snapshot.summary if self.snapshot else None), self.ends() is not None
+        return train_footer(run, points=points, zoomed=zoomed, following=following, alone=self.alone_as())
 
     # what the charts ask
 

@@ -33,8 +33,11 @@ Footer = Sequence[tuple[Action, str]]
 """Actions with the verb for each; empty: the table's."""
 
 
-def train_footer(run: RunSummary | None, *, points: bool, zoomed: bool = False, following: bool = True) -> Footer:
-    """What helps now; `points`: the run has a first step; `zoomed`: only a part of it shows, and where `following` the newest step stays in sight."""
+def train_footer(run: RunSummary | None, *, points: bool, zoomed: bool = False, following: bool = True, alone: str = "") -> Footer:
+    """What helps now; `points`: the run has a first step; `zoomed`: only a part of it shows, and where `following` the newest step stays in sight.
+
+    `alone`: which of the charts stands alone, as `5 of 8`.
+    """
     if run is None:
         return [(action("leave"), "")]
     verb = "" if run.diverged else steering.PAUSE_VERBS.get(run.status, "")
@@ -49,10 +52,13 @@ def train_footer(run: RunSummary | None, *, points: bool, zoomed: bool = False, 
         left_out.add("follow")
     usual = ZOOMED if zoomed else USUAL
     order = IN_TROUBLE if run.status in TROUBLE else BEFORE_STEPS if run.status == "preparing" and not points else usual
-    return [(action(name), verb if name == "pause" else "") for name in order if name not in left_out]
+    if alone:
+        left_out.add("next_chart")
+    standing = [(action("next_chart"), alone), (action("leave_field"), "Back")] if alone else []
+    return [*standing, *((action(name), verb if name == "pause" else "") for name in order if name not in left_out)]
 
 
 def cursor_footer(checkpoint: int | None) -> Footer:
     """How the cursor moves, and the checkpoint of that step that enter goes to."""
-    verbs = {"cursor_right": "Move", "leave_field": "Close cursor", "open_nearest": "" if checkpoint is None else f"Go to @{count(checkpoint)}"}
+    verbs = {"cursor_right": "Move", "leave_field": "Close cursor", "open_nearest": "" if checkpoint is None else f"Sample @{count(checkpoint)}"}
     return [(action(name), verbs.get(name, "")) for name in AT_CURSOR if name != "open_nearest" or checkpoint is not None]

@@ -68,7 +68,7 @@ class Chart(Panel):
             self.set_reactive(Chart.log_y, data.log_y)
         self.data = data
         if lead is None or lead is self:
-            self._window.lead(data)
+            self._window.lead(data, self.cursor)
         else:
             self._window.take(lead._window, lead.data)
         self.redraw()

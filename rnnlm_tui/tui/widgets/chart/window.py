@@ -68,7 +68,10 @@ class Window:
         return self._part or self.whole(data)
 
     def zoom(self, data: ChartData, factor: float, around: float | None) -> None:
-        """Show 1/factor as much: `around` stays where it is; without it the newest point is kept in sight while the window follows, else the middle."""
+        """Show 1/factor as much: `around` stays where it is, or comes to the middle from out of sight; without it the newest point is kept in sight while the window follows, else the middle.
+
+        Around a place that lies elsewhere than the newest point it follows no longer.
+        """
         (low, high), (start, end) = self.whole(data), self.shown(data)
         length = max((end - start) / factor, (high - low) / LARGEST_ZOOM)
         if length >= high - low:
@@ -76,12 +79,15 @@ class Window:
             return
         last = newest(data)
         if around is not None:
-            start = around - (around - start) / (end - start) * length
+            share = (around - start) / (end - start)
+            start = around - (share if 0 <= share <= 1 else 0.5) * length
         elif self.following or self._part is None:
             start = last - 0.9 * length
         else:
             start = (start + end - length) / 2
         self._place(data, start, length)
+        if around is not None and not self._shows(last):
+            self.following = False
 
     def pan(self, data: ChartData, share: float) -> None:
         """Move by a share of its length, to the right where positive; it then follows no longer."""
@@ -97,14 +103,18 @@ class Window:
 
     def catch_up(self, data: ChartData) -> None:
         """When the newest point has left a following window, jump ahead."""
-        if self._part is not None and self.following and not self._part[0] <= newest(data) <= self._part[1]:
+        if self._part is not None and self.following and not self._shows(newest(data)):
             length = self._part[1] - self._part[0]
             self._place(data, newest(data) - AHEAD * length, length)
 
-    def lead(self, data: ChartData) -> None:
-        """Its own data decides what the whole is; the newest point stays in sight where it follows."""
+    def lead(self, data: ChartData, cursor: float | None = None) -> None:
+        """Its own data decides what the whole is; the newest point stays in sight where it follows, as long as no cursor in the part is looked at."""
         self._given = None
-        self.catch_up(data)
+        if cursor is None or not self._shows(cursor):
+            self.catch_up(data)
+
+    def _shows(self, place: float) -> bool:
+        return self._part is None or self._part[0] <= place <= self._part[1]
 
     def reset(self) -> None:
         """All of x."""
