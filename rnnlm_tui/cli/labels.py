@@ -21,22 +21,21 @@ def tag(
     from dataclasses import replace
 
     from rnnlm_tui.cli.output import line, print_json
-    from rnnlm_tui.store.labels import RunLabels, change_labels, read_labels
+    from rnnlm_tui.store.labels import RunLabels, change_labels, read_labels, told_tags
     from rnnlm_tui.store.runs import find_run
 
     directory = find_run(run)
-    taken = {word[1:] for word in tags or () if word.startswith("-") and len(word) > 1}
-    given = [word.removeprefix("+") for word in tags or () if word == "-" or not word.startswith("-")]
 
     def change(labels: RunLabels) -> RunLabels:
-        return replace(labels, tags=tuple(tag for tag in (*labels.tags, *given) if tag not in taken))
+        return replace(labels, tags=told_tags(tags or (), labels.tags))
 
     before = read_labels(directory)
     labels = change_labels(directory, change) if tags else before
     if json:
         print_json({"run": directory.name, "tags": labels.tags, "changed": labels.tags != before.tags})
         return
-    unknown = sorted(taken - set(before.tags) - set(given))
+    words = tags or ()
+    unknown = sorted({word[1:] for word in words if word.startswith("-")} - {""} - set(before.tags) - {word.removeprefix("+") for word in words})
     line(f"{directory.name} has {'the tags ' + ' '.join(labels.tags) if labels.tags else 'no tags'}" + (f"; it had no {', '.join(unknown)}" if unknown else ""))
 
 

@@ -102,6 +102,14 @@ def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
     return found
 
 
+def told_tags(words: Iterable[str], before: Iterable[str] = ()) -> tuple[str, ...]:
+    """The tags after what a person wrote: `+paper` or a bare word gives one, `-draft` takes one away."""
+    said = list(words)
+    taken = {word[1:] for word in said if word.startswith("-") and len(word) > 1}
+    given = [word.removeprefix("+") for word in said if word == "-" or not word.startswith("-")]
+    return tuple(dict.fromkeys(tag for tag in (*before, *given) if tag not in taken))
+
+
 def check_note(note: str) -> str:
     """The note in one line, its spaces single.
 

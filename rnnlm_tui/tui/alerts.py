@@ -111,10 +111,9 @@ class Alerts:
 
     def _renamed(self, summary: RunSummary) -> _Seen | None:
         """A run that ended and has another name since is no news; None: it was not seen before."""
-        if summary.updated is None or summary.status in LIVING:
+        if summary.started is None or summary.status in LIVING:
             return None
-        end = (summary.updated, summary.attempt, summary.step)
-        former = next((name for name, seen in self._runs.items() if (seen.summary.updated, seen.summary.attempt, seen.summary.step) == end), None)
+        former = next((name for name, seen in self._runs.items() if _process(seen.summary) == _process(summary)), None)
         if former is not None:
             self._runs[summary.run] = self._runs.pop(former)
         return self._runs.get(summary.run)
@@ -172,3 +171,8 @@ class Alerts:
             return []
         seen.told[kind] = (now, seen.summary.step)
         return [Alert(kind, seen.summary.run, text)]
+
+
+def _process(summary: RunSummary) -> tuple[object, ...]:
+    """What a run keeps under another name and no other run has: when it began, and who trained it last and how far."""
+    return (summary.started, summary.host, summary.pid, summary.attempt, summary.step)

@@ -126,6 +126,8 @@ class LaboratoryApp(App[int]):
         self.open_pane(pane)
 
     def choose_run(self, run: RunDirectory) -> None:
+        if self.watcher.has_taken(run.name):
+            return  # it was found before it was deleted or renamed
         if self.run_directory is None or run.path != self.run_directory.path:
             self.run_directory = run
             self.snapshot = None
@@ -139,6 +141,12 @@ class LaboratoryApp(App[int]):
         """No run is open any more: it was deleted, or a new one is being configured."""
         self.run_directory = self.snapshot = self.selected_checkpoint = None
         self.watcher.open(None)
+
+    def take_away(self, name: str) -> None:
+        self.watcher.take_away(name)
+
+    def bring_back(self, name: str) -> None:
+        self.watcher.bring_back(name)
 
     def new_draft(self) -> None:
         if self.draft is None:
@@ -167,6 +175,7 @@ class LaboratoryApp(App[int]):
         self.in_thread(partial(self.services.start, config, name), self._started, failed)
 
     def _started(self, run: RunDirectory) -> None:
+        self.bring_back(run.name)
         self.open_run(run)
         self._told(Notice(f"{run.name} started", "done"))
         self._warn_of_logout()

@@ -1,6 +1,6 @@
 """What makes a terminal that nobody looks at call for its user: the bell, and a notification of the desktop where the terminal can show one.
 
-OSC 9 (iTerm2, kitty, WezTerm, Ghostty) and OSC 777 (urxvt, foot, VTE) name the same thing; a terminal that knows neither passes over them.
+OSC 9 (iTerm2, kitty, WezTerm, Ghostty) and OSC 777 (urxvt, foot, VTE) name the same thing: one of them is sent.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ def _notifications(text: str, environment: Mapping[str, str]) -> list[str]:
     term, program = environment.get("TERM", ""), environment.get("TERM_PROGRAM", "")
     nine, triple = f"\x1b]9;{TITLE}: {text}{BELL}", f"\x1b]777;notify;{TITLE};{text}{BELL}"  # a text that begins with a digit is another command to some
     if "TMUX" in environment or "STY" in environment:
-        return [nine, triple]  # which terminal lies behind it is not known
+        return [nine]  # which terminal lies behind it is not known
     if not term or term.startswith(BELL_ALONE) or program == "Apple_Terminal":
         return []
     if program in OSC_9 or environment.get("LC_TERMINAL") == "iTerm2" or term in ("xterm-kitty", "xterm-ghostty"):
         return [nine]
     if "VTE_VERSION" in environment or term.startswith(("rxvt", "foot")):
         return [triple]
-    return [nine, triple]
+    return [nine]  # never both: a terminal that knows both would notify twice
 
 
 def _through(sequence: str, environment: Mapping[str, str]) -> str:

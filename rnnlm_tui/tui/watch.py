@@ -44,6 +44,8 @@ class Watcher:
         self._list_wanted = self._list_asked = True
         self._summaries: tuple[RunSummary, ...] | None = None
         self._complaints: dict[str, str] = {}
+        self._taken: frozenset[str] = frozenset()
+        """Runs that the app itself deletes or renames, or has: that they are gone is no news."""
         self._compared = ComparedRuns(services, lambda snapshots: self._post(ComparedChanged(snapshots)), self._unreadable)
         self._readings = OwnReadings(services, reads_machine, lambda rows, live: self._post(MachineRead(rows, live=live)))
         self.looks = 0
@@ -70,6 +72,18 @@ class Watcher:
         """The charts show only these steps of the compared runs: read them as fine as they lie, at once."""
         if self._compared.look_at(steps):
             self._wake.set()
+
+    def take_away(self, name: str) -> None:
+        """The app is about to delete or rename this run: nobody is told that it can't be read any more."""
+        self._taken |= {name}
+
+    def bring_back(self, name: str) -> None:
+        """There is a run of this name again, or still."""
+        self._taken -= {name}
+
+    def has_taken(self, name: str) -> bool:
+        """Whether the app itself has deleted or renamed the run, or is about to."""
+        return name in self._taken
 
     def want_list(self, wanted: bool) -> None:
         """Whether anything on the screen shows the list of runs."""
@@ -132,7 +146,14 @@ class Watcher:
             if snapshot is not None and run is self._run:
                 self._post(SnapshotChanged(snapshot))
 
-        self._guarded("run", look)
+        def look_unless_taken() -> None:
+            try:
+                look()
+            except (RnnlmError, OSError):
+                if run is self._run and not self.has_taken(run.name):
+                    raise
+
+        self._guarded("run", look_unless_taken)
 
     def _leave_run(self) -> None:
         if self._monitor is not None:
@@ -161,6 +182,8 @@ class Watcher:
                 self._complain(what, type(error).__name__, f"looking at the runs failed ({type(error).__name__})", f"the details are in {log}" if log else "")
 
     def _unreadable(self, name: str, error: RnnlmError | OSError) -> None:
+        if self.has_taken(name):
+            return
         text, hint = (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
         self._complain(f"compared {name}", text, f"{name}: {text}", hint)
 

@@ -127,3 +127,9 @@ def test_another_name_for_a_run_that_ended_is_no_news(status: RunStatus) -> None
     alerts = Alerts(since=SINCE)
     assert told(alerts, summary(), summary(status), summary(status, name="best-otter"), summary(status, name="best-otter")) == [status]
     assert told(alerts, summary("running", 1_001, name="best-otter", attempt=2), summary(status, 1_002, name="best-otter", attempt=2)) == [status]
+
+
+def test_another_name_is_no_news_even_where_something_was_written_since() -> None:
+    alerts = Alerts(since=SINCE)
+    assert told(alerts, summary(), summary("finished")) == ["finished"]
+    assert told(alerts, summary("finished", name="calm-badger", updated=SINCE + 40)) == []

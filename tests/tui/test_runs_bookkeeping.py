@@ -235,3 +235,47 @@ async def test_a_living_run_is_neither_deleted_nor_renamed(key: str) -> None:
         await until(pilot, lambda: "stop it first" in lines_of(app)[-1])
         assert len(app.screen_stack) == 1
         assert services.deleted == []
+
+
+async def test_a_run_comes_back_from_the_trash_with_its_mark() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs") as (app, pilot):
+        await pilot.press("space", "down", "space", "d")
+        await until(pilot, lambda: app.marked == ("plain-otter",))
+        await pilot.press("u")
+        await until(pilot, lambda: app.marked == ("plain-otter", "brisk-heron"))
+
+
+async def test_a_run_that_was_deleted_here_is_not_opened_by_who_is_late_and_opens_again_once_it_is_back() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs") as (app, pilot):
+        found = services.find("brisk-heron")
+        await pilot.press("down", "d")
+        await until(pilot, lambda: len(shown(app)) == 2)
+        app.choose_run(found)
+        assert app.run_directory is None or app.run_directory.name != "brisk-heron"
+        await pilot.press("u")
+        await until(pilot, lambda: app.run_directory is not None and app.run_directory.name == "brisk-heron")
+
+
+async def test_the_box_of_tags_takes_what_the_command_line_takes() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs") as (_, pilot):
+        await pilot.press("t")
+        await typed(pilot, "+paper -small")
+        await pilot.press("enter")
+        await until(pilot, lambda: services.runs[0].tags == ("paper",))
+
+
+async def test_the_runs_beside_training_stand_as_in_the_list() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs", size=(200, 60)) as (app, pilot):
+        await pilot.press("o", "o")
+        services.runs[1] = services.runs[1].model_copy(update={"pinned": True})
+        app.look_now()
+        await until(pilot, lambda: app.summaries is not None and app.summaries[1].pinned)
+        await pilot.press("2")
+        await until(pilot, lambda: app.current_mode == "train" and "brisk-heron" in text_of(app))
+        names = ("amber-vole", "brisk-heron", "plain-otter")
+        side = [name for line in lines_of(app)[2:] for name in names if name in line[:34]]
+        assert side[:3] == ["brisk-heron", "amber-vole", "plain-otter"]

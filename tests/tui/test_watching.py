@@ -278,3 +278,25 @@ async def test_what_changes_while_it_is_written_down_is_written_next_and_at_the_
     threads.wait_for_threads(20)
     app.keep_what_is_left()
     assert written[-1] == 0.6
+
+
+def test_a_run_that_the_app_itself_takes_away_is_not_complained_of_and_one_that_another_takes_is() -> None:
+    class Gone(FakeServices):
+        def monitor(self, run: RunDirectory) -> object:  # type: ignore[override]
+            raise StorageError(f"{run.path} is gone")
+
+    services = Gone(runs=[make_snapshot(name=name).summary for name in ("plain-otter", "brisk-heron", "amber-vole")])
+    with watching(services) as (watcher, posted):
+        for name in ("plain-otter", "brisk-heron"):
+            watcher.take_away(name)
+        watcher.open(services.run("plain-otter"))
+        watcher.compare(("plain-otter", "brisk-heron"))
+        wait_for_looks(watcher, 5)
+        assert [message for message in posted if isinstance(message, Noticed)] == []
+        watcher.bring_back("plain-otter")
+        watcher.compare(("amber-vole",))
+        wait_for_looks(watcher, 5)
+    assert sorted(message.notice.text for message in posted if isinstance(message, Noticed)) == [
+        "/nowhere/runs/plain-otter is gone",
+        "amber-vole: /nowhere/runs/amber-vole is gone",
+    ]

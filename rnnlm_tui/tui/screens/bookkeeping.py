@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.contract.status import LIVING, RunSummary
 from rnnlm_tui.errors import RnnlmError, RunNameError
-from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, check_note, check_tags
+from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, check_note, check_tags, told_tags
 from rnnlm_tui.store.run_directory import check_run_name
 from rnnlm_tui.tui.chart_view import rename_view
 from rnnlm_tui.tui.screens.ask import AskScreen
@@ -17,6 +18,7 @@ from rnnlm_tui.tui.screens.trash import TrashScreen
 from rnnlm_tui.tui.widgets.content import plain
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from rnnlm_tui.store.run_directory import RunDirectory
@@ -34,6 +36,10 @@ class RunsBookkeeping(RunCursor):
         super().__init__()
         self._trashed: list[TrashedRun] = []
         """What was deleted since the start and not taken back, the last one last."""
+        self._marked_in_trash: dict[Path, int] = {}
+        """Places of their marks to compare."""
+        self._mark_again: tuple[str, int] | None = None
+        """A run that is back and had a mark, until the list has it, and the place of that."""
         self._restoring: set[Path] = set()
         """What is on its way back."""
 
@@ -58,10 +64,10 @@ class RunsBookkeeping(RunCursor):
 
         def answered(text: str | None) -> None:
             if text is not None:
-                self._label(run.run, tags=tuple(text.split()))
+                self._label(run.run, tags=told_tags(text.split()))
 
         title = f"Tags of {plain(run.run, limit=40)}"
-        self.app.push_screen(AskScreen(title, "".join(f"{tag} " for tag in run.tags), lambda text: check_tags(text.split()), about=about), answered)
+        self.app.push_screen(AskScreen(title, "".join(f"{tag} " for tag in run.tags), lambda text: check_tags(told_tags(text.split())), about=about), answered)
 
     def action_note_run(self) -> None:
         """A note, in one line."""
@@ -102,12 +108,18 @@ class RunsBookkeeping(RunCursor):
 
         def renamed(run: RunDirectory) -> None:
             self._expected = run.name
+            self.lab.bring_back(run.name)
             rename_view(self.lab.settings, former, run.name)
             self.lab.choose_run(run)
             self.lab.set_marks(self.lab.marks.renamed(former, run.name))
             self.lab.look_now()
 
-        self.lab.in_thread(lambda: services.rename(services.find(former), name), renamed)
+        def failed(error: RnnlmError | OSError) -> None:
+            self.lab.bring_back(former)
+            self.lab.say_error(error)
+
+        self.lab.take_away(former)
+        self.lab.in_thread(lambda: services.rename(services.find(former), name), renamed, failed)
 
     def action_delete_run(self) -> None:
         """Into the trash, without a question: it can be taken back."""
@@ -115,10 +127,18 @@ class RunsBookkeeping(RunCursor):
         if run is None or not self.lab.summaries or self._still_lives(run):
             return
         services = self.lab.services
-        self.lab.in_thread(lambda: services.delete(services.find(run.run)), self._deleted)
+
+        def failed(error: RnnlmError | OSError) -> None:
+            self.lab.bring_back(run.run)
+            self.lab.say_error(error)
+
+        self.lab.take_away(run.run)
+        self.lab.in_thread(lambda: services.delete(services.find(run.run)), self._deleted, failed)
 
     def _deleted(self, trashed: TrashedRun) -> None:
         self._trashed.append(trashed)
+        if trashed.name in self.lab.marks.places:
+            self._marked_in_trash[trashed.path] = self.lab.marks.places.index(trashed.name)
         if self.lab.run_directory is not None and self.lab.run_directory.name == trashed.name:
             self.lab.close_run()
         self.lab.look_now()
@@ -131,6 +151,12 @@ class RunsBookkeeping(RunCursor):
             self._restore(last)
         elif not self._restoring:
             self.lab.say("nothing to take back: T shows the trash")
+
+    def mark_what_came_back(self, summaries: Sequence[RunSummary]) -> None:
+        """A run that was marked when it was deleted, as soon as the list has it again."""
+        if self._mark_again is not None and any(run.run == self._mark_again[0] for run in summaries):
+            again, self._mark_again = self._mark_again, None
+            self.lab.set_marks(self.lab.marks.marked_at(*again))
 
     def action_show_trash(self) -> None:
         """What is in the trash, to restore or purge."""
@@ -150,7 +176,10 @@ class RunsBookkeeping(RunCursor):
             self._restoring.discard(trashed.path)
             self._trashed = [kept for kept in self._trashed if kept.path != trashed.path]
             self._expected = run.name
+            self.lab.bring_back(run.name)
             self.lab.choose_run(run)
+            place = self._marked_in_trash.pop(trashed.path, None)
+            self._mark_again = None if place is None else (run.name, place)
             self.lab.look_now()
             self.lab.say(f"{run.name} is back")
 

@@ -125,6 +125,12 @@ class Laboratory(Protocol):
     def close_run(self) -> None:
         """No run is open any more."""
 
+    def take_away(self, name: str) -> None:
+        """This run is about to be deleted or renamed here: nobody is told that it can't be read any more, and nothing opens it."""
+
+    def bring_back(self, name: str) -> None:
+        """There is a run of this name again, or still."""
+
     def new_draft(self) -> None:
         """Configure a new run: no run is open, the config pane shows the draft."""
 

@@ -24,7 +24,7 @@ from rnnlm_tui.tui.widgets.filter_line import FilterLine
 from rnnlm_tui.tui.widgets.first_launch import FirstLaunch
 from rnnlm_tui.tui.widgets.run_detail import RunDetail
 from rnnlm_tui.tui.widgets.run_filtering import RunFiltering
-from rnnlm_tui.tui.widgets.run_order import SORT_KEYS
+from rnnlm_tui.tui.widgets.run_order import ORDER_SETTING, kept_order
 from rnnlm_tui.tui.widgets.runs_table import RunsTable
 from rnnlm_tui.tui.widgets.status_line import status_glyph
 from rnnlm_tui.tui.widgets.train_data import perplexity_data
@@ -61,9 +61,8 @@ class RunsScreen(RunsBookkeeping):
 
     def on_mount(self) -> None:
         self._fit_columns(self.app.size)
-        match self.lab.settings.get("runs order"):
-            case [order, bool() as backwards] if order in SORT_KEYS:
-                self.query_one(RunsTable).sort_by(order, backwards=backwards)
+        order, backwards = kept_order(self.lab.settings)
+        self.query_one(RunsTable).sort_by(order, backwards=backwards)
         self._come_back()
 
     def on_screen_resume(self, _event: ScreenResume) -> None:
@@ -86,6 +85,7 @@ class RunsScreen(RunsBookkeeping):
 
     def show_runs(self, summaries: tuple[RunSummary, ...] | None) -> None:
         """None: not read yet, so nothing is claimed."""
+        self.mark_what_came_back(summaries or ())
         empty = summaries is not None and not summaries
         self.query_one(FirstLaunch).display = empty
         self.query_one("#runs-list").display = bool(summaries)
@@ -219,7 +219,7 @@ class RunsScreen(RunsBookkeeping):
 
     def on_runs_table_sorted(self) -> None:
         table = self.query_one(RunsTable)
-        self.lab.settings["runs order"] = [table.order, table.backwards]
+        self.lab.settings[ORDER_SETTING] = [table.order, table.backwards]
         self.lab.remember()
 
     def on_filter_line_changed(self, message: FilterLine.Changed) -> None:

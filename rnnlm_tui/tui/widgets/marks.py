@@ -54,6 +54,15 @@ class Marks:
             return self._with((*self.places[:at], run, *self.places[at + 1 :]))
         return self if self.full else self._with((*self.places, run))
 
+    def marked_at(self, run: str, place: int) -> Marks:
+        """The run marked where it was before, or under another free letter where a run has that by now; the same marks where it has one, or none is free."""
+        if run in self.places:
+            return self
+        places = [*self.places, *[""] * (place + 1 - len(self.places))]
+        if places[place]:
+            return self.toggled(run)
+        return self._with(run if index == place else name for index, name in enumerate(places))
+
     def renamed(self, run: str, name: str) -> Marks:
         """The run under another name, with its letter."""
         return self._with(name if known == run else known for known in self.places)

@@ -36,7 +36,7 @@ class OtherRuns(Panel):
         self._marks = Marks()
 
     def show(self, runs: Sequence[RunSummary], open_run: str, marks: Marks) -> None:
-        """Newest first; the open one is bright."""
+        """In the order of the list of runs; the open one is bright."""
         told = (tuple(map(_told_of, runs)), open_run, marks)
         if told != self._told:  # a run that trains has other figures at each look, and seldom others here
             self._told = told

@@ -14,6 +14,8 @@ SortKey = Literal["age", "perplexity", "name", "status", "progress", "Δ best", 
 SORT_KEYS: tuple[SortKey, ...] = ("age", "perplexity", "name", "status", "progress", "Δ best", "tok/s", "time", "model", "tags")
 """In the order in which one goes through them."""
 STATUS_ORDER = ("running", "preparing", "paused", "stalled", "degraded", "lost", "crashed", "failed", "stopped", "draft", "finished")
+ORDER_SETTING = "runs order"
+"""Key of the setting that keeps it."""
 _CENTURY = 3e9
 """Seconds by which a living run comes before every other."""
 
@@ -27,6 +29,14 @@ def sorted_runs(runs: Sequence[RunSummary], key: SortKey, *, backwards: bool = F
     order = _order(key, best or {})
     ordered = [run for run, _ in replace(order, descending=order.descending != backwards).sorted((run, None) for run in runs)]
     return tuple(sorted(ordered, key=lambda run: not run.pinned))
+
+
+def kept_order(settings: Mapping[str, object]) -> tuple[SortKey, bool]:
+    """The order that a person has chosen, and whether it is turned around; that by age where what was written down is none."""
+    match settings.get(ORDER_SETTING):
+        case [str() as key, bool() as backwards] if key in SORT_KEYS:
+            return key, backwards
+    return "age", False
 
 
 def behind_best(run: RunSummary, best: Mapping[str, float]) -> float | None:
