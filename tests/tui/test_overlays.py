@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 from textual.command import CommandPalette
 from textual.pilot import Pilot
 
+from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.tui.actions import ACTIONS, PANES, Pane, actions_for
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.commands import ActionCommands
+from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.help import HelpScreen
 from rnnlm_tui.tui.screens.quit import QuitScreen
+from rnnlm_tui.tui.screens.trash import TrashScreen
 from tests.tui.fakes import FakeServices, make_snapshot, make_summary
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 
@@ -188,12 +194,21 @@ async def test_ctrl_c_says_how_to_leave_and_ends_nothing() -> None:
         assert services.sent == []
 
 
-async def test_the_palette_stands_at_every_width() -> None:
+LISTS: dict[str, tuple[Callable[[RnnlmApp], object], str]] = {
+    "palette": (lambda app: app.action_command_palette(), "Sample now"),
+    "choice": (lambda app: app.push_screen(ChooseScreen("Cell", [("lstm", "long short-term memory"), ("gru", "gated")], "gru")), "long short-term"),
+    "trash": (lambda app: app.push_screen(TrashScreen([TrashedRun("old-otter", Path("/trash/old-otter"), 0.0, 4_096)])), "old-otter"),
+}
+"""What lies over a pane and has a list, by its name: how it opens, and a word of it."""
+
+
+@pytest.mark.parametrize("name", LISTS)
+async def test_lists_over_a_pane_stand_at_every_width(name: str) -> None:
+    opens, word = LISTS[name]
     async with running_app(size=(120, 40)) as (app, pilot):
-        app.action_command_palette()
-        await until(pilot, lambda: "type to search" in text_of(app) and "Sample now" in text_of(app))
-        for width in (*range(40, 0, -1), 120):
+        opens(app)
+        await until(pilot, lambda: word in text_of(app))
+        for width in (*range(24, 0, -1), 120):
             await pilot.resize_terminal(width, 12)
             await pilot.pause()
-        assert isinstance(app.screen, CommandPalette)
-        await until(pilot, lambda: "Sample now" in text_of(app))
+        await until(pilot, lambda: word in text_of(app))
