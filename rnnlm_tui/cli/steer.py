@@ -11,6 +11,7 @@ from rnnlm_tui.cli.arguments import JsonOption, RunArgument
 if TYPE_CHECKING:
     from rnnlm_tui.contract.commands import CommandResult, Verb
     from rnnlm_tui.contract.config import RunConfig
+    from rnnlm_tui.store.run_directory import RunDirectory
 
 
 def pause(run: RunArgument, json: JsonOption = False) -> None:
@@ -102,7 +103,33 @@ def change(
         )
     else:
         for (path, value), result in zip(changes.items(), results, strict=True):
-            line(f"{directory.name}: {path} is {value:g} from step {result.step + 1:,} on")
+            line(f"{directory.name}: {path} is {value:g} from step {result.step + 1:,} on{_scheduled(directory, path, value, result.step + 1)}")
+
+
+def _scheduled(run: RunDirectory, path: str, value: float, step: int) -> str:
+    """What the schedule makes of a new peak rate at a step; nothing of another setting, and where the rate is the peak itself."""
+    from rnnlm_tui.contract.figures import scientific
+    from rnnlm_tui.engine.schedule import learning_rate
+    from rnnlm_tui.supervisor.monitor import summarize
+
+    schedule, summary = run.read_config().schedule, summarize(run)
+    if path != "optimizer.learning_rate" or not summary.max_steps:
+        return ""
+    rate = learning_rate(
+        step,
+        peak=value,
+        kind=schedule.kind,
+        warmup_steps=schedule.warmup_steps,
+        total_steps=summary.max_steps,
+        final_fraction=schedule.final_fraction,
+        steps_per_epoch=max(1, round(summary.max_steps / summary.epochs)) if summary.epochs else summary.max_steps,
+        decay_after=schedule.decay_after,
+        decay_factor=schedule.decay_factor,
+    )
+    if rate == value:
+        return ""
+    shape = "warm-up" if step <= schedule.warmup_steps else f"{schedule.kind} schedule"
+    return f": that is the peak, of which the {shape} makes {scientific(rate)} there"
 
 
 def settings(config: RunConfig, assignments: list[str]) -> dict[str, float]:

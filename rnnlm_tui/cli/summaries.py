@@ -84,7 +84,9 @@ def result_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     if test.perplexity is not None and test.name != judged.name:
         yield test.name or "test", f"perplexity {perplexity_words(test.perplexity)}{_bits(test.bits_per_byte)}"
     if baseline.perplexity is not None:
-        yield "to beat", f"perplexity {perplexity_words(baseline.perplexity)}, a {baseline.name} model on the same test tokens"
+        known = [("validation", baseline.validation_perplexity if validation.perplexity is not None else None), ("test", baseline.perplexity)]
+        told = ", ".join(f"{perplexity_words(value)} on the same {name} tokens" for name, value in known if value is not None)
+        yield "to beat", f"perplexity {told}: a {baseline.name} model"
     if source.perplexity is not None:
         yield "floor", f"perplexity {perplexity_words(source.perplexity)}, the entropy of the source itself"
 

@@ -36,7 +36,7 @@ def delete(
     if json:
         print_json(_as_json(trashed))
     else:
-        line(f"{directory.name} is in the trash ({disk(trashed.bytes)}): `rnnlm-tui restore {directory.name}` takes it back")
+        line(f"{directory.name} is in the trash ({disk(trashed.bytes)} in all): `rnnlm-tui restore {directory.name}` takes it back")
 
 
 def trash(json: JsonOption = False) -> None:

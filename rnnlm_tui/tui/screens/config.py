@@ -14,6 +14,7 @@ from textual.events import Resize, ScreenResume
 
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.presets import DEMO, PRESET_SUMMARIES, PRESETS
+from rnnlm_tui.contract.status import LIVING
 from rnnlm_tui.errors import ConfigError, InputError, RnnlmError
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.screens.choose import ChooseScreen
@@ -129,7 +130,9 @@ class ConfigScreen(EditedDraft):
         self._show_titles()
         if check.wants(config):
             self._work_out(config)
-        self.query_one(EstimatePanel).show(check.estimate, draft, check.blocking, room_of(self.lab.machine), started=self.locked)
+        summary = self.snapshot.summary if self.snapshot is not None and self.locked else None
+        kept = summary.checkpoints if summary is not None and summary.status not in ("draft", *LIVING) else None
+        self.query_one(EstimatePanel).show(check.estimate, draft, check.blocking, room_of(self.lab.machine), started=self.locked, kept=kept)
         self.refresh_frame()
 
     def _show_titles(self) -> None:

@@ -32,8 +32,8 @@ class Column:
 
 
 COLUMNS: tuple[Column, ...] = (
-    Column("cursor", "", 3, 3, left=True), Column("step", "step", 7, 10), Column("epoch", "epoch", 7, 9), Column("val", "val ppl", 9, 11),
-    Column("delta", "Δ best", 8, 10), Column("train", "train", 8, 12), Column("size", "MB", 7, 11), Column("age", "age", 8, 11), Column("mark", "   mark", 21, 34, left=True),
+    Column("cursor", "", 3, 3, left=True), Column("step", "step", 7, 10), Column("epoch", "epoch", 6, 9), Column("val", "val ppl", 9, 11),
+    Column("delta", "Δ best", 8, 10), Column("train", "train loss", 11, 12), Column("size", "MB", 6, 11), Column("age", "age", 7, 11), Column("mark", "   mark", 21, 34, left=True),
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from textual.content import Content
 from textual.strip import Strip
 
 from rnnlm_tui.contract import figures
+from rnnlm_tui.contract.status import CheckpointFigures
 from rnnlm_tui.errors import Problem
 from rnnlm_tui.tui.widgets.bars import bar
 from rnnlm_tui.tui.widgets.content import plain
@@ -46,10 +47,14 @@ class EstimatePanel(Panel):
         self._draft: Draft | None = None
         self._problems: tuple[Problem, ...] = ()
         self._room = Room()
+        self._kept: CheckpointFigures | None = None
         self._rows: list[Content] = []
 
-    def show(self, estimate: Estimate | None, draft: Draft, problems: Sequence[Problem], room: Room, *, started: bool = False) -> None:
-        """The newest figures of a draft; None while they are worked out."""
+    def show(
+        self, estimate: Estimate | None, draft: Draft, problems: Sequence[Problem], room: Room, *, started: bool = False, kept: CheckpointFigures | None = None
+    ) -> None:
+        """The newest figures of a draft; None while they are worked out. Of a run that has ended, what it `kept`."""
+        self._kept = kept
         self._estimate, self._draft, self._problems, self._room = estimate, draft, tuple(problems), room
         if not self.is_tall:
             self.legend = self._state_line(started)
@@ -96,7 +101,7 @@ class EstimatePanel(Panel):
         time = _time(estimate)
         steps = _steps(estimate)
         memory = Content.assemble(("memory ", DIM), self._memory(estimate))
-        disk = Content.assemble(("disk ", DIM), _disk(estimate))
+        disk = Content.assemble(("disk ", DIM), _disk(estimate, self._kept))
         start = Content.assemble(
             ("start  ", DIM), (f"{estimate.start_loss:.2f}", TEXT), (" = ln V, ppl ", DIM), (f"{math.exp(estimate.start_loss):,.0f}", TEXT)
         )
@@ -142,7 +147,7 @@ class EstimatePanel(Panel):
         if estimate.too_large:
             rows.append(_right(Content.styled(estimate.what_fits, BAD), width))
         rows.append(Content(""))
-        rows.append(_spread(Content.styled("disk", DIM), _disk(estimate), width))
+        rows.append(_spread(Content.styled("disk", DIM), _disk(estimate, self._kept), width))
         if room.disk_free is not None:
             rows.append(_spread(Content.styled("free", DIM), _amount(figures.disk(room.disk_free)), width))
         rows.append(Content(""))
@@ -193,7 +198,9 @@ def _amount(text: str) -> Content:
     return Content.assemble((number, TEXT), (f" {unit}", DIM))
 
 
-def _disk(estimate: Estimate) -> Content:
+def _disk(estimate: Estimate, kept: CheckpointFigures | None) -> Content:
+    if kept is not None:
+        return Content.assemble(_amount(figures.disk(kept.bytes)), (f", {counted(kept.count, 'checkpoint')} kept", DIM))
     return Content.assemble(_amount(figures.disk(estimate.disk_bytes)), (f", {counted(estimate.checkpoints, 'checkpoint')}", DIM))
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from time import time
+from time import localtime, strftime, time
 from typing import TYPE_CHECKING
 
 from textual.content import Content
 
 from rnnlm_tui.contract.config import CELL_NAMES, RunConfig
-from rnnlm_tui.contract.figures import age, count, duration, short
+from rnnlm_tui.contract.figures import count, duration, short
 from rnnlm_tui.contract.status import RunSummary
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.content import from_outside, plain
@@ -48,8 +48,14 @@ def how_long(summary: RunSummary) -> str:
         return ", not started"
     if summary.status == "preparing":
         return "" if since is None else f" {duration(round(since))}"
-    ended = f", {age(since)} ago" if summary.status in ("stopped", "finished", "failed", "crashed") and since is not None and since >= 10 else ""
-    return f" {duration(summary.active_seconds)}{ended}"
+    ended = summary.status in ("stopped", "finished", "failed", "crashed") and since is not None and since >= 10
+    return f" {duration(summary.active_seconds)}" + (f", ended {_when(summary.updated)}" if ended and summary.updated is not None else "")
+
+
+def _when(seconds: float) -> str:
+    """`23:41` of today, `12 Mar` of another day: what stays true however long the line stands."""
+    moment, today = localtime(seconds), localtime()
+    return strftime("%H:%M" if moment[:3] == today[:3] else "%d %b" if moment[0] == today[0] else "%Y-%m-%d", moment)
 
 
 def model_name(summary: RunSummary) -> str:

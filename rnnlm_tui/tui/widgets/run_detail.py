@@ -58,13 +58,8 @@ def figures_of(snapshot: RunSnapshot, *, ascii_only: bool, wide: bool) -> list[C
         number, _, unit = memory(own).partition(" ")
         found.append(_fact("memory", (number, palette.TEXT), (f" {unit}", palette.DIM)))
     number, _, unit = disk(summary.checkpoints.bytes).partition(" ")
-    found.append(_fact("disk", (number, palette.TEXT), (f" {unit}, {counted_checkpoints(summary.checkpoints.count)}" if wide else f" {unit}", palette.DIM)))
+    found.append(_fact("checkpoints", (number, palette.TEXT), (f" {unit}, {summary.checkpoints.count} kept" if wide else f" {unit}", palette.DIM)))
     return found
-
-
-def counted_checkpoints(number: int) -> str:
-    """`1 checkpoint`, `6 checkpoints`."""
-    return f"{number} checkpoint{'s' if number != 1 else ''}"
 
 
 def legend_of(snapshot: RunSnapshot, *, wide: bool) -> Content:

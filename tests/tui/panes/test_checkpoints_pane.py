@@ -37,7 +37,7 @@ async def test_checkpoints_stand_newest_first_with_marks_and_the_distance_to_the
     async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
         await until_shown(pilot, "▸ last", "★ best")
         rows = [line.split() for line in screen_text(app).splitlines()[3:9]]
-        assert rows[0] == ["│", "step", "epoch", "val", "ppl", "Δ", "best", "train", "MB", "age", "mark", "│"]
+        assert rows[0] == ["│", "step", "epoch", "val", "ppl", "Δ", "best", "train", "loss", "MB", "age", "mark", "│"]
         assert rows[1] == ["│", "›", "3,750", "6.3", "–", "–", "3.93", "6.5", "now", "▸", "last", "│"]
         assert rows[2] == ["│", "3,700", "6.2", "58.1", "0.0", "3.93", "6.5", "12", "s", "★", "best", "│"]
         assert rows[5] == ["│", "1,000", "1.7", "87.1", "+29.0", "3.93", "6.5", "2", "min", "│"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.contract.commands import CommandResult
-from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.config import RunConfig, ScheduleConfig
+from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.runs import create_run
 
 
@@ -24,3 +27,23 @@ def test_a_stop_says_what_it_left(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     )
     assert run(["stop", "brisk-heron"]) == 0
     assert capsys.readouterr().out == f"brisk-heron {words}\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "step", "said"),
+    [
+        ("cosine", 99, ": that is the peak, of which the cosine schedule makes 5.1e-4 there"),
+        ("cosine", 4, ": that is the peak, of which the warm-up makes 1e-4 there"),
+        ("constant", 99, ""),
+    ],
+)
+def test_a_changed_rate_is_the_peak_and_what_the_schedule_makes_of_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: Literal["cosine", "constant"], step: int, said: str
+) -> None:
+    directory = create_run(RunConfig(schedule=ScheduleConfig(kind=kind, warmup_steps=50)), "brisk-heron")
+    with RunDatabase(directory.database_path) as database:
+        database.begin_attempt(1, "box", "boot", "cpu", 0, {})
+        database.set_meta("max_steps", "150")
+    monkeypatch.setattr("rnnlm_tui.supervisor.control_client.send", lambda run, verb, **changes: CommandResult(id="a", ok=True, step=step))
+    assert run(["set", "brisk-heron", "optimizer.learning_rate=0.001"]) == 0
+    assert capsys.readouterr().out == f"brisk-heron: optimizer.learning_rate is 0.001 from step {step + 1:,} on{said}\n"

@@ -10,7 +10,7 @@ from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.summaries import model_words, summary_lines
 from rnnlm_tui.contract.metrics import EvaluationRow, EventRow, StepRow
 from rnnlm_tui.contract.presets import BOOK, DEMO
-from rnnlm_tui.contract.status import ModelFigures, PatienceFigures, ReferenceFigures, RunSummary
+from rnnlm_tui.contract.status import BaselineFigures, EvaluationFigures, ModelFigures, PatienceFigures, ReferenceFigures, RunSummary
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.runs import create_run
 
@@ -106,3 +106,11 @@ def test_cells_are_told_as_people_write_them(cell: str, words: str) -> None:
 )
 def test_show_tells_patience_while_it_counts(patience: PatienceFigures | None, words: str) -> None:
     assert dict(summary_lines(SUMMARY.model_copy(update={"patience": patience})))["patience"] == words
+
+
+def test_the_level_to_beat_names_the_set_of_each_of_its_figures() -> None:
+    baseline = BaselineFigures(perplexity=72.8, validation_perplexity=69.6)
+    both = SUMMARY.model_copy(update={"baseline": baseline, "validation": EvaluationFigures(name="validation", perplexity=60.0)})
+    assert dict(summary_lines(both))["to beat"] == "perplexity 69.6 on the same validation tokens, 72.8 on the same test tokens: a bigram model"
+    test_alone = SUMMARY.model_copy(update={"baseline": baseline})
+    assert dict(summary_lines(test_alone))["to beat"] == "perplexity 72.8 on the same test tokens: a bigram model"
