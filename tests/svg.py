@@ -56,7 +56,7 @@ def picture_of(terminal: Terminal) -> str:
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">',
             f'<rect width="{width}" height="{height}" rx="6" fill="#{BACKGROUND}"/>',
             *(f'<path fill="#{colour}" d="{"".join(paths)}"/>' for paint in (grounds, shapes) for colour, paths in paint.items()),
-            *(f'<path stroke="#{colour}" stroke-width="{DOT}" d="{"".join(paths)}"/>' for colour, paths in dots.items()),
+            *(f'<path fill="none" stroke="#{colour}" stroke-width="{DOT}" d="{"".join(paths)}"/>' for colour, paths in dots.items()),
             f'<g font-family="{FONTS}" font-size="{FONT_SIZE}" fill="#{FOREGROUND}" xml:space="preserve">',
             *texts,
             "</g>",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from rnnlm_tui.cli.follow import LINE_SECONDS, Failure, follow
-from rnnlm_tui.cli.frame import FULL_WIDTH, clipped, frame_lines, one_line
+from rnnlm_tui.cli.frame import FULL_WIDTH, cells, clipped, frame_lines, one_line
 from rnnlm_tui.cli.output import encodable, line, note
 from rnnlm_tui.supervisor.remaining import Eta, SteadyEta
 
@@ -79,9 +79,13 @@ class PlacedTeller:
         size = _size(self._stream)
         columns, rows = size
         lines = [encodable(text) for text in frame_lines(snapshot, self._left.of(snapshot), columns, ascii_only=self._ascii)[: max(1, rows - 1)]]
-        if size != self._size:  # the lines of before lie otherwise now: a new frame begins below them
-            self._lines, self._size = [], size
-        text = moved_to(self._lines, [clipped(text, columns) for text in lines])
+        lines = [clipped(text, columns) for text in lines]
+        if size != self._size:  # the lines of before lie otherwise now: they go, and the frame begins where they began
+            text = moved_to([], lines)
+            text = f"{cleared(self._lines, size)}{text}" if self._lines else text
+            self._size = size
+        else:
+            text = moved_to(self._lines, lines)
         self._lines = lines
         if text:
             self._stream.write(text)
@@ -134,6 +138,13 @@ def moved_to(before: Sequence[str], lines: Sequence[str]) -> str:
     if len(lines) < len(before):
         parts.append("\x1b[J")
     return "".join(parts)
+
+
+def cleared(lines: Sequence[str], size: tuple[int, int]) -> str:
+    """What a terminal has to be sent so that `lines` go, which stand above the cursor and which it has broken anew for its new size."""
+    columns, rows = size
+    taken = sum(max(1, -(-cells(text) // (columns + 1))) for text in lines)
+    return f"\x1b[{min(taken, rows - 1)}A\r\x1b[J" if min(taken, rows - 1) > 0 else "\r\x1b[J"
 
 
 def _down(lines: int) -> str:

@@ -12,8 +12,8 @@ from typing import Literal
 from rnnlm_tui.contract.config import CELL_NAMES, SECTIONS, RunConfig
 from rnnlm_tui.contract.outside_text import safe
 from rnnlm_tui.contract.status import RunSummary
-from rnnlm_tui.contract.validation import field_paths, section_model
-from rnnlm_tui.errors import InputError, near_names
+from rnnlm_tui.contract.validation import field_paths, near_keys, section_model
+from rnnlm_tui.errors import InputError
 
 Value = float | str | tuple[str, ...] | None
 """A figure, a word, or several of which one is enough; None: there is none (yet)."""
@@ -100,7 +100,7 @@ def key_named(name: str) -> RunKey:
     ending = [path for path in field_paths() if path.rpartition(".")[2] == wanted]
     if ending:
         raise InputError(f'"{shown}" may be {" or ".join(ending)}', hint="write which")
-    raise InputError(f'"{shown}" is no figure and no config key', hint=near_names(wanted[:64], _by_name()) or f"try {', '.join(figure_names())}")
+    raise InputError(f'"{shown}" is no figure and no config key', hint=near_keys(wanted[:64], _by_name()) or f"try {', '.join(figure_names())}")
 
 
 def key_names() -> tuple[str, ...]:

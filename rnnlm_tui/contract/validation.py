@@ -24,6 +24,21 @@ from rnnlm_tui.errors import ConfigError, Problem, near_names
 
 Raw = dict[str, object]
 """A config as TOML gives it: sections of plain values."""
+OTHER_NAMES = {
+    "lr": "optimizer.learning_rate", "peak_rate": "optimizer.learning_rate", "rate": "optimizer.learning_rate", "step_size": "optimizer.learning_rate",
+    "optimizer": "optimizer.algorithm", "optim": "optimizer.algorithm", "wd": "optimizer.weight_decay", "decay": "optimizer.weight_decay", "l2": "optimizer.weight_decay",
+    "clip": "optimizer.max_grad_norm", "grad_clip": "optimizer.max_grad_norm", "gradient_clip": "optimizer.max_grad_norm", "clip_grad_norm": "optimizer.max_grad_norm",
+    "layers": "model.num_layers", "n_layers": "model.num_layers", "nlayers": "model.num_layers", "depth": "model.num_layers",
+    "hidden": "model.hidden_size", "hidden_dim": "model.hidden_size", "n_hidden": "model.hidden_size", "nhid": "model.hidden_size", "units": "model.hidden_size",
+    "width": "model.hidden_size", "embedding": "model.embedding_dim", "embedding_size": "model.embedding_dim", "emb": "model.embedding_dim", "emsize": "model.embedding_dim",
+    "heads": "model.num_heads", "n_heads": "model.num_heads", "cell": "model.cell_type", "rnn_type": "model.cell_type", "tied": "model.tie_weights",
+    "vocab": "tokenizer.vocab_size", "vocabulary": "tokenizer.vocab_size", "epoch": "training.epochs", "num_epochs": "training.epochs", "n_epochs": "training.epochs",
+    "steps": "training.max_steps", "num_steps": "training.max_steps", "iterations": "training.max_steps", "max_iters": "training.max_steps",
+    "batch": "training.batch_size", "bs": "training.batch_size", "batchsize": "training.batch_size", "bptt_len": "training.bptt", "seq_len": "training.bptt",
+    "sequence_length": "training.bptt", "warmup": "schedule.warmup_steps", "scheduler": "schedule.kind", "early_stopping": "training.patience",
+    "text": "corpus.source", "dataset": "corpus.source", "data": "corpus.source",
+}  # fmt: skip
+"""What other programs call our keys, by their last word."""
 _PATTERNS = {
     "corpus.url": "begin with http:// or https:// and hold printable ASCII alone, no spaces",
     "training.device": "be auto, cpu, mps, cuda or cuda:N",
@@ -105,7 +120,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
         if not equals:
             problems.append(Problem(path, "has no value", "write it as key=value"))
         elif path not in known:
-            problems.append(Problem(path, "is no config key", near_names(path, known) or _by_last_word(path, known)))
+            problems.append(Problem(path, "is no config key", near_keys(path, known) or _by_last_word(path, known)))
         else:
             changes[path] = parse_value(path, text)
     if problems:
@@ -145,6 +160,13 @@ def _exponent_as_toml(text: str) -> str:
     return f"0{text}" if text.startswith(".") else text
 
 
+def near_keys(path: str, known: Iterable[str]) -> str:
+    """`did you mean "optimizer.learning_rate"?` for a key as other programs call it, or mistyped; empty where none of the known keys is near."""
+    names = list(known)
+    meant = OTHER_NAMES.get(path.rpartition(".")[2].lower().replace("-", "_"))
+    return f'did you mean "{meant}"?' if meant in names else near_names(path, names)
+
+
 def _by_last_word(path: str, known: Iterable[str]) -> str:
     name = path.rpartition(".")[2]
     same = [candidate for candidate in known if candidate.rpartition(".")[2] == name]
@@ -158,8 +180,8 @@ def _problem(details: ErrorDetails) -> Problem:
     kind = details["type"]
     context = details.get("ctx", {})
     if kind == "extra_forbidden":
-        known = field_paths() if len(location) > 1 else SECTIONS
-        return Problem(path, "is no config key", near_names(path, known) or _by_last_word(path, field_paths()))
+        known = field_paths() if len(location) > 1 or path in OTHER_NAMES else SECTIONS
+        return Problem(path, "is no config key", near_keys(path, known) or _by_last_word(path, field_paths()))
     bounds = {"greater_than": "above", "greater_than_equal": "at least", "less_than": "below", "less_than_equal": "at most"}
     if kind in bounds:
         limit = next(iter(context.values()))

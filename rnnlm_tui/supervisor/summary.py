@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -182,7 +183,7 @@ def _stalled_message(facts: RunFacts) -> str:
 def _hint(facts: RunFacts) -> str | None:
     """What to do next."""
     if facts.status == "failed":
-        return facts.meta.get("hint") or None
+        return _by_its_name(facts.meta.get("hint") or "", facts) or None
     if facts.status in ("crashed", "stopped"):
         last = _last_saved(facts)
         if facts.meta.get(MEMORY_KEY):
@@ -196,6 +197,13 @@ def _hint(facts: RunFacts) -> str | None:
         start = f"`rnnlm-tui train --from {facts.name}@{'best' if best else 'last'} --set training.patience={2 * patience.limit}`"
         return f"{start} starts a new run from its {'best' if best else 'last'} weights with twice the patience"
     return None
+
+
+def _by_its_name(hint: str, facts: RunFacts) -> str:
+    """What was written when the run had another name, with the one that it has now."""
+    for former in facts.labels.former_names:
+        hint = re.sub(rf"(?<![\w.-]){re.escape(former)}(?=@|/config\.toml|`|$)", lambda _: facts.name, hint)
+    return hint
 
 
 def _hint_of_a_smaller_run(facts: RunFacts, last: int | None) -> str:

@@ -113,7 +113,7 @@ class Alerts:
         """A run that ended and has another name since is no news; None: it was not seen before."""
         if summary.started is None or summary.status in LIVING:
             return None
-        former = next((name for name, seen in self._runs.items() if _process(seen.summary) == _process(summary)), None)
+        former = next((name for name, seen in self._runs.items() if _past(seen.summary) == _past(summary)), None)
         if former is not None:
             self._runs[summary.run] = self._runs.pop(former)
         return self._runs.get(summary.run)
@@ -173,6 +173,6 @@ class Alerts:
         return [Alert(kind, seen.summary.run, text)]
 
 
-def _process(summary: RunSummary) -> tuple[object, ...]:
-    """What a run keeps under another name and no other run has: when it began, and who trained it last and how far."""
-    return (summary.started, summary.host, summary.pid, summary.attempt, summary.step)
+def _past(summary: RunSummary) -> tuple[object, ...]:
+    """What a run keeps under another name and no other run has: when it began, how far it came, and how long that took."""
+    return (summary.started, summary.host, summary.attempt, summary.step, summary.active_seconds)

@@ -45,6 +45,7 @@ from rnnlm_tui.tui.theme import THEME
 from rnnlm_tui.tui.widgets.chart import Chart
 from rnnlm_tui.tui.widgets.content import plain
 from rnnlm_tui.tui.widgets.machine_view import Readings
+from rnnlm_tui.tui.widgets.run_lists import event_lines
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.commands import Verb
@@ -158,6 +159,11 @@ class RnnlmApp(LaboratoryApp):
         """Every line of every widget passes these, and none of Textual's: its own way without colour are greys."""
         return self.appearance.filters
 
+    def on_key(self, event: Key) -> None:
+        """A key that no widget took, before the bindings have it."""
+        if self.pane_screen is not None:
+            self.pane_screen.take_key(event)
+
     def on_snapshot_changed(self, message: SnapshotChanged) -> None:
         if self.run_directory is None or message.snapshot.summary.run != self.run_directory.name:
             return
@@ -257,7 +263,7 @@ class RnnlmApp(LaboratoryApp):
         if self.run_directory is None:
             self.say("no run is open")
         else:
-            self.push_screen(WorkerLogScreen(self.run_directory))
+            self.push_screen(WorkerLogScreen(self.run_directory, [] if self.snapshot is None else event_lines(self.snapshot)))
 
     def action_sample(self) -> None:
         self._ask_worker("sample")
@@ -282,7 +288,7 @@ class RnnlmApp(LaboratoryApp):
     def action_leave(self) -> None:
         living = [summary for summary in self.known_summaries() if summary.status in LIVING]
         if living:
-            self.push_screen(QuitScreen(living, self.run_directory.name if self.run_directory else None), self._left)
+            self.push_screen(QuitScreen(living, self.run_directory.name if self.run_directory else None, self.known_summaries), self._left)
         else:
             self.leave_at_once()
 

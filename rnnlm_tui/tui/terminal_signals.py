@@ -24,7 +24,7 @@ def call_for_user(text: str, environment: Mapping[str, str], *, ascii_only: bool
     shown = safe(text, keep="").replace(";", ",")  # a semicolon separates the parts of a notification
     shown = shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}…"
     if ascii_only:
-        shown = shown.replace("…", ".").encode("ascii", "replace").decode("ascii")
+        shown = shown.replace("…", "~").encode("ascii", "replace").decode("ascii")
     return BELL + "".join(_through(sequence, environment) for sequence in _notifications(shown, environment))
 
 

@@ -212,3 +212,16 @@ async def test_lists_over_a_pane_stand_at_every_width(name: str) -> None:
             await pilot.resize_terminal(width, 12)
             await pilot.pause()
         await until(pilot, lambda: word in text_of(app))
+
+
+async def test_the_question_before_leaving_tells_the_runs_as_they_are_by_now() -> None:
+    services = with_runs(make_snapshot())
+    async with running_app(services) as (app, pilot):
+        await pilot.press("q")
+        assert "24 s left" in text_of(app)
+        services.snapshots["plain-otter"] = make_snapshot("finished", 4_754)
+        await until(pilot, lambda: "plain-otter ✓ finished" in text_of(app))
+        assert "Nothing trains any more." in text_of(app)
+        assert "stop training" not in text_of(app)
+        await pilot.press("S")
+        assert isinstance(app.screen, QuitScreen)

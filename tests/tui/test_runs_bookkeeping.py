@@ -144,18 +144,18 @@ async def test_a_filter_by_a_config_key_reads_each_config_once() -> None:
 async def test_capital_o_turns_the_order_around_and_the_head_has_its_arrow() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         await pilot.press("o", "o")
-        assert "name ▾" in lines_of(app)[3]
+        assert "name ▴" in lines_of(app)[3]
         assert [line.split()[-1] for line in shown(app)] == ["amber-vole", "brisk-heron", "plain-otter"]
         await pilot.press("O")
-        assert "name ▴" in lines_of(app)[3]
-        assert "sorted by name ▴" in lines_of(app)[2]
+        assert "name ▾" in lines_of(app)[3]
+        assert "sorted by name ▾" in lines_of(app)[2]
         assert [line.split()[-1] for line in shown(app)] == ["plain-otter", "brisk-heron", "amber-vole"]
         assert app.settings["runs order"] == ["name", True]
 
 
 async def test_a_click_on_a_head_sorts_by_it_and_another_one_turns_it_around() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
-        for arrow in "▾▴":
+        for arrow in "▴▾":
             await pilot.click(offset=(lines_of(app)[3].index("val ppl"), 3))
             assert f" val ppl{arrow}" in lines_of(app)[3]
 
@@ -172,7 +172,7 @@ async def test_the_order_comes_back_at_the_next_start_and_a_damaged_one_is_that_
     app = RnnlmApp(services.run("plain-otter"), "runs", fps=20.0, services=services, settings={"runs order": kept})
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "plain-otter" in text_of(app))
-        assert ("sorted by name ▴" if kept == ["name", True] else "sorted by age ▾") in text_of(app)
+        assert ("sorted by name ▾" if kept == ["name", True] else "sorted by age ▴") in text_of(app)
 
 
 async def test_t_gives_tags_in_one_line_and_names_those_in_use() -> None:

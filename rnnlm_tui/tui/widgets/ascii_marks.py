@@ -8,7 +8,7 @@ from textual.filter import LineFilter
 
 SIGNS: dict[str, str] = {
     "›": ">", "●": "*", "○": "o", "◌": "~", "◐": "%", "‖": "=", "✓": "+", "✗": "x", "■": "-", "▾": "v", "★": "*", "▸": ">", "⚑": "#", "↻": "r",
-    "⇧": "^", "▌": "|", "█": "_", "━": "=", "╍": "~", "─": "-", "│": "|", "╭": "+", "╮": "+", "╰": "+", "╯": "+", "…": ".", "·": ".", "–": "-", "−": "-",
+    "⇧": "^", "▌": "|", "█": "_", "━": "=", "╍": "~", "─": "-", "│": "|", "╭": "+", "╮": "+", "╰": "+", "╯": "+", "…": "~", "·": ".", "–": "-", "−": "-",
     "≈": "~", "×": "x", "±": "+", "Δ": "d", "→": ">", "←": "<", "↑": "^", "↓": "v", "▼": "v", "▲": "^", "¶": "|", "°": " ",
     "▁": " ", "▂": " ", "▃": " ", "▄": " ", "▅": " ", "▆": " ", "▇": " ",
 }  # fmt: skip
@@ -23,5 +23,8 @@ class AsciiMarks(LineFilter):
         self._table = str.maketrans(SIGNS)
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002 (Textual's)
-        """The same segments with other signs."""
-        return [segment if segment.text.isascii() else Segment(segment.text.translate(self._table), segment.style, segment.control) for segment in segments]
+        """The same segments with other signs; what is cut ends with three dots where there is room for them, else with `~`: one dot would end a sentence."""
+        return [segment if segment.text.isascii() else Segment(self._signs(segment.text), segment.style, segment.control) for segment in segments]
+
+    def _signs(self, text: str) -> str:
+        return text.replace("…   ", "... ").translate(self._table)

@@ -31,6 +31,11 @@ def sorted_runs(runs: Sequence[RunSummary], key: SortKey, *, backwards: bool = F
     return tuple(sorted(ordered, key=lambda run: not run.pinned))
 
 
+def rises(key: SortKey, *, backwards: bool = False) -> bool:
+    """Whether the values of the column grow from row to row, as they stand there: A to Z, the lowest perplexity or the smallest age first."""
+    return _order(key, {}).descending == backwards
+
+
 def kept_order(settings: Mapping[str, object]) -> tuple[SortKey, bool]:
     """The order that a person has chosen, and whether it is turned around; that by age where what was written down is none."""
     match settings.get(ORDER_SETTING):

@@ -17,7 +17,7 @@ from rnnlm_tui.tui.widgets.comparable import best_of_comparable
 from rnnlm_tui.tui.widgets.marks import Marks
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.run_columns import STATUS_WIDTH, Beside, Column, age_of, columns_for, fitted, row_of
-from rnnlm_tui.tui.widgets.run_order import SORT_KEYS, SortKey, sorted_runs
+from rnnlm_tui.tui.widgets.run_order import SORT_KEYS, SortKey, rises, sorted_runs
 
 Drawn = tuple[RunSummary, str, str, float | None, bool]
 """What a drawn row depends on: the run, its letter, its age, the best that it compares with, the cursor."""
@@ -152,7 +152,9 @@ class RunsTable(Panel, can_focus=True):
 
     @property
     def _arrow(self) -> str:
-        return ("^" if self.backwards else "v") if self.ascii_only else ("▴" if self.backwards else "▾")
+        """Up where the values grow from row to row."""
+        up = rises(self.order, backwards=self.backwards)
+        return ("^" if up else "v") if self.ascii_only else ("▴" if up else "▾")
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002 (the panel's)
         """How many runs lie above and below what is seen."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rnnlm_tui.contract.status import EvaluationFigures, ModelFigures
-from rnnlm_tui.tui.widgets.run_order import SORT_KEYS, SortKey, sorted_runs
+from rnnlm_tui.tui.widgets.run_order import SORT_KEYS, SortKey, rises, sorted_runs
 from tests.tui.fakes import make_summary
 
 ELMAN, LSTM = (ModelFigures(cell_type=cell, num_layers=2, hidden_size=192, tie_weights=True) for cell in ("elman", "lstm"))
@@ -37,3 +37,9 @@ def test_a_pinned_run_stays_on_top_of_every_order(key: SortKey, backwards: bool)
     for pinned in RUNS:
         runs = [run.model_copy(update={"pinned": run is pinned}) for run in RUNS]
         assert sorted_runs(runs, key, backwards=backwards, best=BEST)[0].run == pinned.run
+
+
+@pytest.mark.parametrize(("key", "up"), [("age", True), ("perplexity", True), ("name", True), ("progress", False), ("tok/s", False)])
+def test_the_arrow_goes_up_where_the_values_grow_downwards(key: SortKey, up: bool) -> None:
+    assert rises(key) is up
+    assert rises(key, backwards=True) is not up

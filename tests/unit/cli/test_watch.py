@@ -199,3 +199,21 @@ def scripted(monkeypatch: pytest.MonkeyPatch, script: list[RunSnapshot | BaseExc
             """There is nothing to close."""
 
     monkeypatch.setattr(monitor, "RunMonitor", Scripted)
+
+
+def test_after_a_resize_the_frame_stands_where_it_stood_and_nothing_of_the_former_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    terminal.write("$ rnnlm-tui show plain-otter --watch\n")
+    size = (119, 40)
+    monkeypatch.setattr(watch, "_size", lambda _stream: size)
+    teller = watch.PlacedTeller(terminal, ascii_only=False)
+    teller.tell(make_snapshot())
+    for size in ((139, 40), (139, 30), (149, 40)):  # noqa: B007 (the teller asks for it)
+        teller.tell(make_snapshot())
+        assert sum("plain-otter" in line for line in terminal.shown) == 2
+        assert terminal.shown[0].startswith("$ rnnlm-tui")
+
+
+def test_lines_that_a_narrower_terminal_has_broken_are_counted_as_it_shows_them() -> None:
+    assert watch.cleared(["x" * 100, "", "y" * 40], (49, 30)) == "\x1b[4A\r\x1b[J"
+    assert watch.cleared(["x" * 100] * 30, (49, 10)) == "\x1b[9A\r\x1b[J"

@@ -8,7 +8,18 @@ import pytest
 
 from rnnlm_tui.contract.config import SECTIONS, RunConfig
 from rnnlm_tui.contract.presets import PRESETS
-from rnnlm_tui.contract.validation import allowed_range, config_to_raw, field_paths, merge, overlay, parse_assignments, parse_config, parse_value, section_model
+from rnnlm_tui.contract.validation import (
+    OTHER_NAMES,
+    allowed_range,
+    config_to_raw,
+    field_paths,
+    merge,
+    overlay,
+    parse_assignments,
+    parse_config,
+    parse_value,
+    section_model,
+)
 from rnnlm_tui.errors import ConfigError
 
 
@@ -201,3 +212,25 @@ def test_every_pattern_is_told_in_words(path: str) -> None:
 
 def test_a_device_and_an_address_have_patterns() -> None:
     assert {"corpus.url", "training.device"} <= set(PATTERNS)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("optimizer.lr", "optimizer.learning_rate"),
+        ("lr", "optimizer.learning_rate"),
+        ("model.layers", "model.num_layers"),
+        ("hidden", "model.hidden_size"),
+        ("num-epochs", "training.epochs"),
+        ("training.batch", "training.batch_size"),
+    ],
+)
+def test_a_key_as_other_programs_call_it_is_known(written: str, meant: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_assignments([f"{written}=1"])
+    assert caught.value.problems[0].hint == f'did you mean "{meant}"?'
+
+
+def test_every_other_name_stands_for_a_key() -> None:
+    assert set(OTHER_NAMES.values()) <= set(field_paths())
+    assert not set(OTHER_NAMES) & {path.rpartition(".")[2] for path in field_paths()}

@@ -11,6 +11,7 @@ import pytest
 
 from rnnlm_tui.contract.config import EvaluationConfig, RunConfig, TrainingConfig
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, StepRow
+from rnnlm_tui.store.labels import RunLabels
 from rnnlm_tui.supervisor.evaluations import Evaluations, read_evaluations
 from rnnlm_tui.supervisor.facts import RunFacts
 from rnnlm_tui.supervisor.remaining import Eta, SteadyEta, estimate_remaining
@@ -204,3 +205,11 @@ def test_the_gradient_norm_is_smoothed_unless_the_newest_is_no_number() -> None:
     usual = facts().recent[-1].grad_norm
     assert summarize_facts(facts(recent=odd)).train.grad_norm == pytest.approx((49 * usual + 50.0) / 50)
     assert summarize_facts(facts(recent=[*odd, replace(step(102, 51.0), grad_norm=float("inf"))])).train.grad_norm == float("inf")
+
+
+def test_a_hint_that_was_written_under_a_former_name_names_the_run_as_it_is_called_now() -> None:
+    meta = {"hint": "a new run may do better: `rnnlm-tui train --from hot@best --set optimizer.learning_rate=0.001`, not with hot-lr@3"}
+    hint = summarize_facts(facts(status="failed", meta=meta, labels=RunLabels(former_names=("hot",)))).hint
+    assert hint is not None
+    assert "--from plain-otter@best" in hint
+    assert "hot-lr@3" in hint
