@@ -161,7 +161,7 @@ class RnnlmApp(LaboratoryApp):
 
     def on_key(self, event: Key) -> None:
         """A key that no widget took, before the bindings have it."""
-        if self.pane_screen is not None:
+        if self.pane_screen is not None and self.screen is self.pane_screen:
             self.pane_screen.take_key(event)
 
     def on_snapshot_changed(self, message: SnapshotChanged) -> None:

@@ -10,7 +10,7 @@ import pytest
 from textual.events import MouseScrollDown, MouseScrollUp
 from textual.pilot import Pilot
 
-from rnnlm_tui.contract.metrics import CheckpointRow
+from rnnlm_tui.contract.metrics import CheckpointRow, EventRow
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.widgets.axes import AXES
@@ -447,3 +447,27 @@ async def test_the_footer_counts_the_charts_that_stand_alone_and_says_how_one_ge
         assert lines_of(app)[-1].startswith(" tab 4 of 8  esc Back")
         await pilot.press("escape", "z")
         assert lines_of(app)[-1].startswith(" tab 1 of 8  esc Back")
+
+
+async def test_what_happened_at_the_cursor_is_told_in_full_until_the_next_key() -> None:
+    snapshot = make_snapshot()
+    told = "loss 9.298, usually 4.1 at this place of the run"
+    snapshot = replace(snapshot, events=(EventRow(2, 1_200, "spike", told, snapshot.events[0].time),))
+    async with running_app(with_runs(snapshot)) as (app, pilot):
+        train(app).move_cursor_to(1_210)
+        await pilot.pause()
+        assert f"1,200 ↑ {told}" in lines_of(app)[-1]
+        await pilot.press("right", "right")
+        assert "⇧← ⇧→" in lines_of(app)[-1]
+        await pilot.press("left", "left")
+        assert told in lines_of(app)[-1]
+
+
+async def test_a_share_of_a_hundred_stays_linear_and_l_says_so() -> None:
+    async with running_app() as (app, pilot):
+        while train(app).chosen != "gpu":
+            await pilot.press("tab")
+        await pilot.press("l")
+        assert "GPU stays linear" in lines_of(app)[-1]
+        assert not train(app).chart("gpu").log_y
+        assert train(app).view.turned == frozenset()

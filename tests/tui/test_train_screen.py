@@ -334,3 +334,29 @@ async def test_what_no_worker_would_hear_is_refused_at_once_with_why(status: Run
         await pilot.press(key)
         assert why in lines_of(app)[-1]
         assert services.sent == []
+
+
+@pytest.mark.parametrize(
+    ("key", "said"), [("n", "r, then n: configure a new run"), ("d", "r, then d: put the run into the trash"), ("v", "3, then v: check its files")]
+)
+async def test_a_letter_of_another_screen_says_where_it_works(key: str, said: str) -> None:
+    async with running_app() as (app, pilot):
+        await pilot.press(key)
+        await until(pilot, lambda: said in lines_of(app)[-1])
+        await pilot.press("s")
+        assert said not in lines_of(app)[-1]
+
+
+async def test_a_letter_that_no_screen_knows_says_nothing() -> None:
+    async with running_app() as (app, pilot):
+        before = lines_of(app)[-1]
+        await pilot.press("J")
+        assert lines_of(app)[-1] == before
+
+
+async def test_letters_of_other_screens_are_told_on_the_runs_but_text_is_text() -> None:
+    async with running_app(pane="runs") as (app, pilot):
+        await pilot.press("h")
+        await until(pilot, lambda: "2, then h" in lines_of(app)[-1])
+        await pilot.press("slash", "h")
+        assert "2, then h" not in text_of(app)

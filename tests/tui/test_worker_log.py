@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
 
+from rnnlm_tui.contract.metrics import EventRow
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.screens.worker_log import WorkerLogScreen
+from rnnlm_tui.tui.screens.worker_log import EventsScreen, WorkerLogScreen
 from rnnlm_tui.tui.widgets.log_panel import LogPanel
 from tests.tui.fakes import FakeServices, make_snapshot
 from tests.tui.pictures import SIZES, assert_ascii_picture, assert_picture
@@ -96,10 +98,27 @@ async def test_a_long_line_is_wrapped_and_nothing_in_it_acts_on_the_terminal(tmp
         await until(pilot, lambda: max(map(len, lines_of(app))) <= 60 and text_of(app).count("word") == 40)
 
 
-async def test_a_worker_that_printed_nothing_is_said_to_have() -> None:
+async def test_where_the_worker_printed_nothing_stands_what_happened() -> None:
     async with running_app() as (app, pilot):
         await pilot.press("L")
-        await until(pilot, lambda: "nothing was printed" in text_of(app))
+        await until(pilot, lambda: "nothing printed: what happened" in text_of(app))
+        assert "3,750 c saved last" in text_of(app)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (60, 15)])
+async def test_a_small_terminal_lists_the_events_in_full_by_a_page_key(size: tuple[int, int]) -> None:
+    long = "loss 9.298, 4.2 deviations above its mean; " * 3 + "the end of it"
+    snapshot = make_snapshot()
+    snapshot = replace(snapshot, events=(*snapshot.events, EventRow(2, 3_700, "spike", long, snapshot.events[-1].time)))
+    async with running_app(with_runs(snapshot), size=size) as (app, pilot):
+        await pilot.press("pagedown")
+        assert isinstance(app.screen, EventsScreen)
+        await pilot.press("slash", *"deviat", "enter")
+        shown = " ".join(line.strip(" │║┃|") for line in lines_of(app))
+        assert "3,700 ↑ loss 9.298" in shown
+        assert "the end of it" in shown
+        await pilot.press("escape")
+        assert not isinstance(app.screen, EventsScreen)
 
 
 PRINTED = "".join(f"14:31:{second:02} step {second * 10} loss {5 - second / 20:.2f}\n" for second in range(60)) + (

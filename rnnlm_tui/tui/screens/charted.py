@@ -80,6 +80,10 @@ class ChartedScreen(ChartsTogether):
         self.choose()
 
     def action_log_scale(self) -> None:
+        data = self.chart(self.chosen).data
+        if not data.can_be_log:
+            self.lab.say(f"{data.title} stays linear: its y is a share of 100 %")
+            return
         self.choose(turned=self.view.turned ^ {self.chosen})
 
     def action_whole_range(self) -> None:
@@ -227,6 +231,8 @@ class ChartedScreen(ChartsTogether):
                 self.refresh_footer()
         if before != place:
             self.keep_view()
+            if place is not None:
+                self.cursor_moved()
 
     def action_leave_field(self) -> None:
         """`esc`: the cursor goes, then the chart that stands alone is one of many again."""

@@ -87,6 +87,9 @@ class ChartsTogether(PaneScreen):
     def cursor_changed(self) -> None:
         """The cursor stands elsewhere, came or went."""
 
+    def cursor_moved(self) -> None:
+        """A person put the cursor elsewhere."""
+
     # what a screen calls
 
     @property
@@ -136,7 +139,8 @@ class ChartsTogether(PaneScreen):
                 self.part_to_come = None
                 lead.show_part(part, following=following)
                 self._take_kept_cursor()
-            if chart.log_y == (shown[name].log_y == (name in self.view.turned)):
+            turned = name in self.view.turned and shown[name].can_be_log
+            if chart.log_y == (shown[name].log_y == turned):
                 chart.toggle_log()
             chart.cursor = self.cursor
             chart.highlighted = name == self.chosen

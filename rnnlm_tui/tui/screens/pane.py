@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, cast
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.content import Content
-from textual.events import Resize, ScreenResume
+from textual.events import Key, Resize, ScreenResume
 from textual.geometry import Size
 from textual.reactive import var
 from textual.screen import Screen
@@ -48,6 +48,7 @@ from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.status import RunSummary
 from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.tui.actions import Action, Group, Pane, actions_for
+from rnnlm_tui.tui.elsewhere import elsewhere
 from rnnlm_tui.tui.messages import Notice
 from rnnlm_tui.tui.narrow_updates import NarrowScreen
 from rnnlm_tui.tui.newest_size import NewestSize
@@ -314,6 +315,15 @@ class PaneScreen(NarrowScreen, NewestSize, Screen[None]):
         if self._said:  # asked on every key
             self._said = text is not None
             self.query_one(FooterLine).end_notice(text)
+
+    def take_key(self, event: Key) -> None:
+        """A letter that means nothing here: which screen knows it."""
+        if self.focused is not None and self.focused.check_consume_key(event.key, event.character):
+            return
+        if len(event.key) == 1 and event.key.isalpha() and not any(event.key in bindings.key_to_bindings for _, bindings in self._binding_chain):
+            told = elsewhere(event.key, self.PANE, self.lab.actions)
+            if told:
+                self.lab.say(told)
 
     def action_leave_field(self) -> None:
         """`esc`: out of the text field, so that letters act again."""

@@ -18,6 +18,7 @@ from rnnlm_tui.tui.screens.charted import ChartedScreen
 from rnnlm_tui.tui.screens.older_samples import OlderSamples
 from rnnlm_tui.tui.screens.sample_history import SampleHistoryScreen
 from rnnlm_tui.tui.screens.train_footer import cursor_footer, train_footer
+from rnnlm_tui.tui.screens.worker_log import EventsScreen
 from rnnlm_tui.tui.sizes import WIDE_FROM
 from rnnlm_tui.tui.widgets import machine_data, train_data
 from rnnlm_tui.tui.widgets.axes import AXES, Axis, place_of, places_on, step_at
@@ -26,7 +27,7 @@ from rnnlm_tui.tui.widgets.comparable import best_of_comparable
 from rnnlm_tui.tui.widgets.machine_panel import MachinePanel
 from rnnlm_tui.tui.widgets.machine_view import machine_view
 from rnnlm_tui.tui.widgets.nearest import as_of, evaluation_beside, nearest_checkpoint
-from rnnlm_tui.tui.widgets.run_lists import EventsPanel, OtherRuns
+from rnnlm_tui.tui.widgets.run_lists import EventsPanel, OtherRuns, event_lines, event_within
 from rnnlm_tui.tui.widgets.run_order import kept_order, sorted_runs
 from rnnlm_tui.tui.widgets.samples import SampleLines, SamplesPanel, trouble_lines
 from rnnlm_tui.tui.widgets.train_figures import TrainFigures
@@ -214,6 +215,16 @@ class TrainScreen(ChartedScreen):
 
     # what lies at the cursor
 
+    def cursor_moved(self) -> None:
+        """What happened there is told in full, at every size, until the next key."""
+        lead = self.lead
+        if self.snapshot is None or self.cursor is None or lead is None:
+            return
+        half = lead.column_width / 2
+        told = event_within(self.snapshot, *(self.step_at(self.cursor + side) for side in (-half, half)))
+        if told:
+            self.lab.say(told)
+
     def action_next_evaluation(self) -> None:
         self._to_evaluation(1)
 
@@ -267,8 +278,8 @@ class TrainScreen(ChartedScreen):
         if "events" in self._placed.places:
             events = self.query_one(EventsPanel)
             events.scroll_by(pages * max(1, events.inner_size.height - 1))
-        else:
-            self.lab.say("a larger terminal shows the events; L shows what the worker printed")
+        elif self.snapshot is not None:
+            self.app.push_screen(EventsScreen(self.snapshot.summary.run, event_lines(self.snapshot)))
 
     # sidebars
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import localtime, strftime
 from typing import TYPE_CHECKING
 
 from textual.content import Content
@@ -90,8 +91,8 @@ Entry = tuple[int, float, str, str, str]
 """Step, time, sign, its colour, text."""
 
 
-def entries_of(snapshot: RunSnapshot) -> list[Entry]:
-    """What happened, newest first: from evaluations, checkpoints and the log, one line each."""
+def entries_of(snapshot: RunSnapshot, *, full: bool = False) -> list[Entry]:
+    """What happened, newest first: from evaluations, checkpoints and the log, one line each; `full` with all that the log says."""
     level = level_to_beat(snapshot)
     found: list[Entry] = []
     best = float("inf")
@@ -110,8 +111,22 @@ def entries_of(snapshot: RunSnapshot) -> list[Entry]:
     found = _last_best_only(found, name)
     last = max((row.step for row in snapshot.checkpoints), default=0)
     found += [(row.step, row.time, "c", palette.TEXT, "saved last" if row.step == last else "saved") for row in snapshot.checkpoints]
-    found += [entry for event in snapshot.events if (entry := _event(event)) is not None]
+    found += [entry for event in snapshot.events if (entry := _event(event, full=full)) is not None]
     return sorted(found, key=lambda entry: (entry[0], entry[1]), reverse=True)
+
+
+def event_lines(snapshot: RunSnapshot) -> list[str]:
+    """What happened, oldest first: time of day, step, sign and all that is said of it."""
+    entries = entries_of(snapshot, full=True)[::-1]
+    digits = max((len(count(entry[0])) for entry in entries), default=0)
+    return [f"{strftime('%H:%M:%S', localtime(time))} {count(step):>{digits}} {sign} {text}" for step, time, sign, _, text in entries]
+
+
+def event_within(snapshot: RunSnapshot, first: float, last: float) -> str:
+    """What the log says of these steps, the newest event first among them: `329 ↑ loss 9.298, usually 4.1`; empty where nothing happened."""
+    there = [entry for event in snapshot.events if first <= event.step <= last and (entry := _event(event, full=True)) is not None]
+    newest = max(there, key=lambda entry: (entry[0], entry[1]), default=None)
+    return "" if newest is None else f"{count(newest[0])} {newest[2]} {newest[4]}"
 
 
 def _last_best_only(found: list[Entry], name: str) -> list[Entry]:
@@ -123,7 +138,7 @@ def _last_best_only(found: list[Entry], name: str) -> list[Entry]:
     ]
 
 
-def _event(event: EventRow) -> Entry | None:
+def _event(event: EventRow, *, full: bool = False) -> Entry | None:
     signs = {
         "started": ("·", palette.DIM, "started"), "resumed": ("↻", palette.WARN, "resumed"), "paused": ("‖", palette.WARN, "paused"),
         "stopped": ("■", palette.DIM, "stopped"), "finished": ("✓", palette.GOOD, "finished"), "failed": ("✗", palette.BAD, "failed"),
@@ -133,7 +148,8 @@ def _event(event: EventRow) -> Entry | None:
     if event.kind not in signs:
         return None
     sign, colour, word = signs[event.kind]
-    return event.step, event.time, sign, colour, word or event.text
+    told = f"{word}: {event.text}" if full and word and event.text not in ("", word) else word or event.text
+    return event.step, event.time, sign, colour, told
 
 
 class EventsPanel(Panel):

@@ -52,7 +52,7 @@ def gradient_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
     """The gradient's norm before clipping, and the clip."""
     clip = snapshot.config.optimizer.max_grad_norm
     levels = (Baseline(clip, f"clip {clip:g}"),) if clip > 0 else ()
-    return _one(snapshot, axis, "Gradient norm", "grad_norm", figure(snapshot.summary.train.grad_norm), from_zero=True, baselines=levels)
+    return _one(snapshot, axis, "Gradient norm", "grad_norm", figure(snapshot.summary.train.grad_norm), from_zero=False, baselines=levels)
 
 
 def rate_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
@@ -63,13 +63,16 @@ def rate_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
 def score_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
     """Bits a byte on held-out text: the figure that compares across tokenizers."""
     rows = held_out(snapshot)
+    at = evaluated_at(snapshot.series, axis, rows)
+    best = min((index for index, row in enumerate(rows) if math.isfinite(row.bits_per_byte)), key=lambda index: rows[index].bits_per_byte, default=None)
     curve = ChartSeries(
         name=held_out_name(snapshot),
         colour=palette.VALIDATION,
-        x=evaluated_at(snapshot.series, axis, rows),
+        x=at,
         mean=[row.bits_per_byte for row in rows],
         current=figure(rows[-1].bits_per_byte) if rows else "",
         smooth=False,
+        star=None if best is None else (at[best], rows[best].bits_per_byte),
     )
     return chart_data(snapshot, axis, "Bits per byte", (curve,))
 

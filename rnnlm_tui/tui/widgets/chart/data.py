@@ -86,3 +86,8 @@ class ChartData:
     """Behind each y tick: ` %`."""
     guides: tuple[ChartSeries, ...] = ()
     """Curves from elsewhere, dotted behind the own ones and over their bands; they decide nothing about x."""
+
+    @property
+    def can_be_log(self) -> bool:
+        """Whether a logarithmic y says anything: not of a share of 100 %."""
+        return "%" not in self.y_unit

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection
-from itertools import pairwise
 
 from rich.style import Style
 
@@ -20,7 +19,7 @@ from rnnlm_tui.tui.widgets.palette import BRIGHT, DIM, TEXT, ink
 LETTER_CELLS = 16
 """Between two letters on a curve that is known by its letter."""
 EVALUATION_CELLS = 4
-"""Between two marks of evaluations, at least."""
+"""Between two marks of evaluations, at least, were they spread evenly."""
 
 
 def write_baseline_labels(raster: Raster, data: ChartData, scale: Scale, dim: int, dotted: int) -> None:
@@ -123,12 +122,11 @@ def _write_start(raster: Raster, highest: float, leaves: int, dim: int) -> None:
 
 
 def _write_count(raster: Raster, points: int, dim: int, bands: Collection[int], *, up: bool) -> None:
-    """`↑ 3 points off scale` at the right end of the edge beyond which they lie, or as much of it as has room."""
+    """`↑ 3 off scale` at the right end of the edge beyond which they lie, or as much of it as has room."""
     if not points:
         return
     rows = (0, 1) if up else (raster.height - 1, raster.height - 2)
-    words = f"{points:,} point{'s' if points > 1 else ''} off scale"
-    texts = [f"{_arrow(up, raster)} {text}" for text in (words, f"{points:,} off scale", f"{points:,}")]
+    texts = [f"{_arrow(up, raster)} {points:,} off{rest}" for rest in (" scale", "")]
     for over in ((), bands):
         for text in texts:
             for row in rows:
@@ -145,7 +143,7 @@ def _arrow(up: bool, raster: Raster) -> str:
 
 
 def marks_row(data: ChartData, look: Look, raster: Raster) -> list[tuple[str, Style]]:
-    """The row of marks; evaluations, where they would crowd it, wait until less of x is shown."""
+    """The row of marks; evaluations, where there are so many that they would crowd it, wait until less of x is shown."""
     cells: list[tuple[str, Style]] = [(" ", ink(TEXT))] * raster.width
 
     def cell(x: float) -> int:
@@ -160,9 +158,7 @@ def marks_row(data: ChartData, look: Look, raster: Raster) -> list[tuple[str, St
             taken.add(cell(mark.x))
     first, last = bisect_left(data.evaluated, look.start), bisect_right(data.evaluated, look.end)
     if last - first <= raster.width // EVALUATION_CELLS:
-        evaluated = [cell(x) for x in data.evaluated[first:last]]
-        if all(after - before >= EVALUATION_CELLS for before, after in pairwise(evaluated)):
-            for at in evaluated:
-                if not taken & {at - 1, at, at + 1}:
-                    cells[at] = ("e", ink(DIM))
+        for at in map(cell, data.evaluated[first:last]):
+            if not taken & {at - 1, at, at + 1}:
+                cells[at] = ("e", ink(DIM))
     return cells

@@ -88,8 +88,8 @@ def test_outliers_are_counted_at_the_edge_beyond_which_they_lie() -> None:
     data = ChartData("Line", (ChartSeries("a", TRAIN, range(200), values, smooth=False),), x_end=400)
     plot, rows = picture(data, 80, 9)
     assert plot.off_scale == 4
-    assert rows[0].endswith("↑ 1 point off scale")
-    assert rows[-1].endswith("↓ 3 points off scale")
+    assert rows[0].endswith("↑ 1 off scale")
+    assert rows[-1].endswith("↓ 3 off scale")
 
 
 def test_outliers_are_counted_over_the_bars_that_they_make() -> None:
@@ -97,7 +97,7 @@ def test_outliers_are_counted_over_the_bars_that_they_make() -> None:
     data = ChartData("Line", (ChartSeries("a", TRAIN, range(200), [1.0] * 200, [0.9] * 200, high),), x_end=199)
     plot, rows = picture(data, 80, 9)
     assert plot.off_scale == 20
-    assert rows[0].endswith(" ↑ 20 points off scale")
+    assert rows[0].endswith(" ↑ 20 off scale")
 
 
 @pytest.mark.parametrize("marks", STYLES)
@@ -128,7 +128,7 @@ def test_outlier_note_stands_where_there_is_room() -> None:
     mean = list(first.mean)
     mean[400] = 1e7
     spiked = ChartData(data.title, (ChartSeries("train", TRAIN, first.x, mean),), x_end=1000)
-    assert picture(spiked, 96, 15)[1][0].endswith("1 point off scale")
+    assert picture(spiked, 96, 15)[1][0].endswith("1 off scale")
 
 
 def test_curve_is_bright_over_its_dim_band_and_validation_is_orange() -> None:

@@ -1,0 +1,109 @@
+"""LinesOverlay: lines of text in a box over a pane, scrolled, followed and searched by keys."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.content import Content
+from textual.events import Key
+
+from rnnlm_tui.tui.screens.overlay import Overlay
+from rnnlm_tui.tui.widgets import palette
+from rnnlm_tui.tui.widgets.key_line import key_line
+from rnnlm_tui.tui.widgets.log_panel import LogPanel
+
+KEYS = (("↑ ↓", "scroll"), ("/", "search"), ("home end", "ends"), ("pgup pgdn", "pages"), ("esc", "close"))
+
+
+class LinesOverlay(Overlay[None]):
+    """A subclass gives `panel` its lines; `/` searches, `n` and `N` go on."""
+
+    BINDINGS = [  # noqa: RUF012 (Textual declares it so)
+        Binding("escape,q", "close", show=False),
+        Binding("up,k", "scroll(-1)", show=False),
+        Binding("down,j", "scroll(1)", show=False),
+        Binding("pageup", "page(-1)", show=False),
+        Binding("pagedown,space", "page(1)", show=False),
+        Binding("home", "start", show=False),
+        Binding("end,f", "end", show=False),
+        Binding("slash", "search", show=False),
+        Binding("n", "found(-1)", show=False),
+        Binding("N", "found(1)", show=False),
+    ]
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self._title = title
+        self._typing = False
+        self._typed = ""
+
+    def compose(self) -> ComposeResult:
+        yield LogPanel(title=self._title, id="log-box")
+
+    def on_mount(self) -> None:
+        self.panel.highlighted = True
+
+    def on_resize(self) -> None:
+        self._tell_keys()
+
+    @property
+    def panel(self) -> LogPanel:
+        """The lines."""
+        return self.query_one(LogPanel)
+
+    def _tell_keys(self) -> None:
+        if self._typing:
+            self.panel.bottom = Content.assemble(("/", f"bold {palette.FOCUS}"), (self._typed, f"bold {palette.BRIGHT}"), ("▌", palette.FOCUS))
+            return
+        keys = [("n N", f"next {self._typed}"), *KEYS] if self._typed else KEYS
+        self.panel.bottom = key_line(keys, self.panel.size.width)
+
+    def on_key(self, event: Key) -> None:
+        """What is typed after `/` is searched at once; enter keeps it, esc lets it go."""
+        if not self._typing:
+            return
+        event.stop()
+        event.prevent_default()
+        if event.key in ("enter", "escape"):
+            self._typing = False
+            if event.key == "escape":
+                self._typed = ""
+        elif event.key == "backspace":
+            self._typed = self._typed[:-1]
+        elif event.is_printable and event.character:
+            self._typed += event.character
+        else:
+            return
+        there = self.panel.find(self._typed)
+        self._tell_keys()
+        if self._typing and self._typed and not there:
+            self.panel.bottom = Content.assemble(self.panel.bottom, ("  not found", palette.WARN))
+
+    def action_close(self) -> None:
+        """Back to the pane."""
+        self.dismiss(None)
+
+    def action_scroll(self, rows: int) -> None:
+        """By so many rows."""
+        self.panel.scroll_rows(rows)
+
+    def action_page(self, pages: int) -> None:
+        """By what shows."""
+        self.panel.scroll_pages(pages)
+
+    def action_start(self) -> None:
+        """To the first line that was read."""
+        self.panel.to_start()
+
+    def action_end(self) -> None:
+        """To the newest line, and on with it."""
+        self.panel.to_end()
+
+    def action_search(self) -> None:
+        """Type what to look for."""
+        self._typing, self._typed = True, ""
+        self._tell_keys()
+
+    def action_found(self, by: int) -> None:
+        """The next place, towards the beginning or the end."""
+        self.panel.find_next(by)
