@@ -173,3 +173,15 @@ def test_a_legend_tells_where_its_curve_ends(chart: Callable[..., ChartData]) ->
     assert value_of(data, look, plot, 0)[0] == written(data.series[0], plot.drawn[0].curve[-1][1])
     raw = replace(look, smoothing=0.0)
     assert value_of(data, raw, draw(data, raw, 60, 12, Memory()), 0)[0] == written(data.series[0], data.series[0].mean[-1])
+
+
+def test_the_best_bits_a_byte_have_a_star() -> None:
+    data = train_data.score_data(make_snapshot(), "step")
+    (curve,) = data.series
+    assert curve.star is not None
+    assert curve.star[1] == min(curve.mean)
+    assert curve.star[0] == curve.x[list(curve.mean).index(min(curve.mean))]
+
+
+def test_the_gradient_norm_has_its_own_range() -> None:
+    assert not train_data.gradient_data(make_snapshot(), "step").y_from_zero

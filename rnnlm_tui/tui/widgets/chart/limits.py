@@ -19,6 +19,8 @@ CURVE_SHARE, RAW_SHARE = 0.02, 0.12
 """The share of the values of a curve, and of its raw points, at either side that doesn't decide what is usual."""
 FENCE = 0.75
 """Values further than this many spans beyond the usual ones are outliers."""
+CURVE_FENCE = 1.5
+"""The same for a curve on a log axis, where a bump of it that shows costs the rest little."""
 NEAR, NEAR_FROM_ZERO = 0.6, 1.25
 """A baseline is shown within this many spans of the data; from zero the space is empty anyhow, so a far one costs less."""
 ROOM, FORESIGHT = 0.04, 0.15
@@ -54,7 +56,11 @@ def wanted_range(
     places, bottoms, tops = zip(*points, strict=True)
     first, last = min(places), max(places)
     steep_until = first + math.ceil((last - first) * STEEP_PART)
-    inner = [found for part, share in ((raw, RAW_SHARE), (drawn, CURVE_SHARE)) if (found := _inner(part, steep_until, share)) is not None]
+    inner = [
+        found
+        for part, share, fence in ((raw, RAW_SHARE, FENCE), (drawn, CURVE_SHARE, CURVE_FENCE if log else FENCE))
+        if (found := _inner(part, steep_until, share, fence)) is not None
+    ]
     if show_all or last - first < FEW_COLUMNS or not inner:
         return back(min(bottoms)), back(max(tops))
     low, high = min(found[0] for found in inner), max(found[1] for found in inner)
@@ -68,15 +74,15 @@ def wanted_range(
     return back(low), back(high)
 
 
-def _inner(points: Sequence[tuple[int, float, float]], steep_until: int, share: float) -> tuple[float, float] | None:
-    """The range of what follows the steep start without its outliers: what lies further than FENCE spans beyond the middle part, that without `share` of the values at either side."""
+def _inner(points: Sequence[tuple[int, float, float]], steep_until: int, share: float, fence: float) -> tuple[float, float] | None:
+    """The range of what follows the steep start without its outliers: what lies further than `fence` spans beyond the middle part, that without `share` of the values at either side."""
     rest = sorted([low for column, low, _ in points if column > steep_until] + [high for column, _, high in points if column > steep_until])
     if len(rest) < FEW_COLUMNS:
         return None
     skip = max(3, int(len(rest) * share))
     inner_low, inner_high = rest[skip], rest[-1 - skip]
     span = (inner_high - inner_low) or abs(inner_high) * 0.05 or 1.0
-    return rest[bisect_left(rest, inner_low - FENCE * span)], rest[bisect_right(rest, inner_high + FENCE * span) - 1]
+    return rest[bisect_left(rest, inner_low - fence * span)], rest[bisect_right(rest, inner_high + fence * span) - 1]
 
 
 def _logarithms(points: Sequence[tuple[int, float, float]]) -> list[tuple[int, float, float]]:

@@ -35,6 +35,8 @@ class Memory:
     """What one picture hands to the next so that it stands still."""
 
     limits: Limits | None = None
+    part: tuple[float, float] | None = None
+    """The part of x that the limits are for."""
     label_width: int = 0
     drawn: dict[int, Drawn] = field(default_factory=dict)
     """The series of the picture before by their identity: a cursor that moves changes none of their dots."""

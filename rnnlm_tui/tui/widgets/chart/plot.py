@@ -44,18 +44,20 @@ def draw(data: ChartData, look: Look, width: int, height: int, memory: Memory) -
         newest = max(item.curve[-1][0] for item in plot.drawn if item.curve)
         beside = [level for item in plot.guides for level in levels(item.curve, newest, columns, look.show_all)]
         wanted = with_baselines(wanted, [*(line.value for line in data.baselines), *beside], look.log, data.y_from_zero)
-        limits = settle(wanted, look.log, data.y_from_zero, memory.limits)
+        before = memory.limits if memory.part == (look.start, look.end) else None  # of another part: the same data has the same range, however one came to it
+        limits = settle(wanted, look.log, data.y_from_zero, before)
         scale = Scale(limits.low, limits.high, limits.log, rows * sub_rows)
-        ticks = y_ticks(limits, rows, partial(_text_row, scale, sub_rows))
+        ticks = y_ticks(limits, rows, partial(_place, scale, sub_rows))
         texts = y_labels(ticks, look.log, data.y_unit)
         longest = max(map(len, texts), default=0)
         if not least or longest <= plot.label_width or longest > width // 3:
             break
         plot.label_width = longest
     plot.limits = memory.limits = limits
+    memory.part = (look.start, look.end)
     memory.label_width = plot.label_width
     for value, text in zip(ticks, texts, strict=True):
-        row = _text_row(scale, sub_rows, value)
+        row = math.floor(_place(scale, sub_rows, value))
         if len(text) <= plot.label_width and 0 <= row < rows:
             plot.labels[row] = text
     _paint(plot, data, look, scale, limits, rows, bool(marked))
@@ -69,8 +71,9 @@ def _crossing(plot: Plot, columns: int, log: bool) -> tuple[float, float] | None
     return (min(values), max(values)) if values else None
 
 
-def _text_row(scale: Scale, sub_rows: int, value: float) -> int:
-    return round(scale.row(value)) // sub_rows
+def _place(scale: Scale, sub_rows: int, value: float) -> float:
+    """Where a value lies in text rows, 0.5 in the middle of the first."""
+    return (scale.row(value) + 0.5) / sub_rows
 
 
 def _drawn(series: ChartSeries, look: Look, columns: int, memory: Memory) -> Drawn:

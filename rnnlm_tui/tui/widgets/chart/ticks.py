@@ -11,17 +11,21 @@ from rnnlm_tui.contract import figures
 from rnnlm_tui.tui.widgets.chart.data import XFormat
 from rnnlm_tui.tui.widgets.chart.limits import Limits, nice
 
+COARSE = 1.4
+"""A row of a log axis that spans this factor or more has a label only for a value near its middle, or labels and curves would seem to disagree."""
+OFF_MIDDLE = 0.3
+"""How far from it, in rows."""
 LOG_LEVELS: tuple[tuple[float, ...], ...] = ((1,), (2, 5), (3, 7), (1.5, 4, 6, 8), (1.2, 2.5, 9))
 """Mantissas on a log axis, the most welcome first."""
 SPANS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800)
 """Seconds between ticks of time."""
 
 
-def y_ticks(limits: Limits, rows: int, row_of: Callable[[float], int]) -> list[float]:
-    """Values for an axis of `rows` text rows, ascending: labels leave a row free between them where the axis has five rows or more. `row_of` tells a value's text row."""
+def y_ticks(limits: Limits, rows: int, place_of: Callable[[float], float]) -> list[float]:
+    """Values for an axis of `rows` text rows, ascending: labels leave a row free between them where the axis has five rows or more. `place_of` tells where a value lies, 0.5 in the middle of the first row."""
     apart = 2 if rows >= 5 else 1
     if limits.log:
-        return _log_ticks(limits, rows, row_of, apart)
+        return _log_ticks(limits, rows, place_of, apart)
     most = max((rows - 1) // apart, 1)
     span = limits.high - limits.low
     if limits.low == 0:
@@ -39,14 +43,15 @@ def is_round(value: float) -> bool:
     return any(abs(mantissa - good) < 1e-6 for good in (1, 1.5, 2, 2.5, 3, 4, 5, 10))
 
 
-def _log_ticks(limits: Limits, rows: int, row_of: Callable[[float], int], apart: int) -> list[float]:
+def _log_ticks(limits: Limits, rows: int, place_of: Callable[[float], float], apart: int) -> list[float]:
     chosen: list[tuple[int, float]] = []
+    coarse = (limits.high / limits.low) ** (1 / max(rows, 1)) >= COARSE
     decades = range(math.floor(math.log10(limits.low)), math.ceil(math.log10(limits.high)) + 1)
     for level in LOG_LEVELS:
         for value in (mantissa * 10.0**decade for decade in decades for mantissa in level):
             if limits.low * (1 - 1e-9) <= value <= limits.high * (1 + 1e-9):
-                row = row_of(value)
-                if all(abs(row - other) >= apart for other, _ in chosen):
+                row = math.floor(place_of(value))
+                if (not coarse or abs(place_of(value) - row - 0.5) <= OFF_MIDDLE) and all(abs(row - other) >= apart for other, _ in chosen):
                     chosen.append((row, value))
         if level == LOG_LEVELS[0] and len(chosen) > rows // apart:
             break

@@ -114,3 +114,10 @@ def test_a_spike_in_every_tenth_column_is_an_outlier_of_the_raw_points_and_does_
     curve = [(column, 1.0) for column in range(100)]
     assert wanted_range([raw], [curve], 100, False, False) == (0.9, 1.1)
     assert wanted_range([raw], [curve], 100, False, True) == (0.9, 9.0)
+
+
+def test_a_bump_of_the_curve_stays_in_sight_on_a_log_axis() -> None:
+    values = [70 + 900 * math.exp(-at / 25) for at in range(400)]
+    bump = [value * (1 + 60 * math.exp(-(((at - 130) / 4) ** 2))) for at, value in enumerate(values)]
+    _, high = wanted_range([bins(bump)], [list(enumerate(bump))], 400, True, False) or (0, 0)
+    assert high == pytest.approx(max(bump[40:]))

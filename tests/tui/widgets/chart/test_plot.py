@@ -271,3 +271,16 @@ def test_levels_stars_and_guides_that_are_no_numbers_leave_the_rest_of_the_pictu
     plot, rows = picture(data, 60, 12, marks=marks)
     assert plot.labels
     assert "bigram" not in "".join(rows)
+
+
+def test_evaluations_that_are_spread_unevenly_are_marked_as_long_as_they_are_few() -> None:
+    uneven = replace(training(700), marks=(), evaluated=[50, 60, 150, 300, 310, 500])
+    assert picture(uneven, 96, 14)[1][-1].count("e") >= 5
+
+
+def test_the_same_part_has_the_same_range_however_one_came_to_it() -> None:
+    data, memory = training(700), Memory()
+    fresh = draw(data, look(data), 96, 14, Memory()).limits
+    for start, end in ((0, 1000), (20, 60), (0, 120), (0, 1000)):
+        limits = draw(data, replace(look(data), start=start, end=end), 96, 14, memory).limits
+    assert limits == fresh

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from itertools import pairwise
 
@@ -14,7 +15,7 @@ from rnnlm_tui.tui.widgets.chart.ticks import fixed, x_at, x_ticks, y_labels, y_
 
 def ticks(low: float, high: float, rows: int, *, log: bool = False) -> list[float]:
     scale = Scale(low, high, log, rows * 4)
-    return y_ticks(Limits(low, high, log), rows, lambda value: round(scale.row(value)) // 4)
+    return y_ticks(Limits(low, high, log), rows, lambda value: (scale.row(value) + 0.5) / 4)
 
 
 def test_small_axis_from_zero_has_top_middle_and_zero() -> None:
@@ -34,6 +35,16 @@ def test_log_ticks_never_touch(low: float, high: float, rows: int) -> None:
     places = sorted(round(scale.row(value)) // 4 for value in ticks(low, high, rows, log=True))
     assert len(places) >= 2
     assert all(b - a >= 2 for a, b in pairwise(places)) or high / low < 1.2
+
+
+@pytest.mark.parametrize(("low", "high", "rows"), [(55, 10_000, 6), (55, 5_000, 7), (60, 2_000, 5), (50, 100_000, 9)])
+def test_labels_of_a_coarse_log_axis_stand_where_their_values_are(low: float, high: float, rows: int) -> None:
+    scale = Scale(low, high, True, rows * 4)
+    values = ticks(low, high, rows, log=True)
+    assert len(values) >= 2
+    for value in values:
+        place = (scale.row(value) + 0.5) / 4
+        assert abs(place - math.floor(place) - 0.5) <= 0.3
 
 
 def test_labels_have_as_few_decimals_as_tell_them_apart() -> None:
