@@ -285,3 +285,18 @@ async def test_a_run_that_has_no_step_yet_stands_in_the_table_and_waits_for_its_
         await until(pilot, lambda: "136" in next(line for line in lines_of(app) if line.startswith("│ B")))
         await pilot.press("u")
         await until(pilot, lambda: "no points" not in text_of(app))
+
+
+async def test_every_figure_is_scrolled_to_in_a_small_terminal_and_the_head_of_its_part_stays() -> None:
+    async with comparing(two_runs(), "plain-otter", "brisk-heron") as (app, pilot):
+        await until(pilot, lambda: "differs in" in text_of(app))
+        assert "parameters" not in text_of(app)
+        seen: set[str] = set()
+        for _ in range(8):
+            await pilot.press("pagedown")
+            await pilot.pause()
+            seen |= {line[6:22].strip() for line in lines_of(app)}
+        assert {"train loss", "parameters", "checkpoints", "epochs"} <= seen
+        top = next(index for index, line in enumerate(lines_of(app)) if "─ Runs ─" in line)
+        assert lines_of(app)[top + 1].split()[1:3] in (["more", "figures"], ["differs", "in"])
+        assert "↓" not in lines_of(app)[-2]

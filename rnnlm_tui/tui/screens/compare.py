@@ -78,13 +78,21 @@ class CompareScreen(ChartedScreen):
         self.query_one(ComparedRunsPanel).show(runs, comparison(runs) if runs else None)
         places = self._places(self.app.size)
         placed.place(places)
+        self.call_after_refresh(self._take_places)
         axis = cast(Axis, self.view.axis)
         empty = ChartData("", (), note="space on the runs marks them, = compares them")
         self.show_charts({name: data(runs, axis) if runs else empty for name, data in COMPARED_CHARTS.items() if name in places})
         self.cursor_changed()
 
+    def _take_places(self) -> None:
+        """Runs are read one after the other, and each has the table grow: the last size is the one that stands."""
+        placed, table = self.query_one(Placed), self.query_one(ComparedRunsPanel)
+        region = placed.places.get(table.id or "")
+        if region is not None and table.size != region.size:
+            placed.refresh(layout=True)
+
     def _places(self, size: Size) -> Places:
-        lines = self.query_one(ComparedRunsPanel).lines if self.is_ready else 0
+        lines = self.query_one(ComparedRunsPanel).lines_in(size.width) if self.is_ready else 0
         return compare_arrangement(Size(size.width, max(0, size.height - FRAME_ROWS)), self.CHARTS, self.chosen, lines, alone=self.stands_alone())
 
     def identity(self, width: int) -> Content:

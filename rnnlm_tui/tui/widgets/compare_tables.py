@@ -20,17 +20,17 @@ from rnnlm_tui.tui.widgets.status_line import status_glyph
 if TYPE_CHECKING:
     from rnnlm_tui.supervisor.comparison import Comparison, FigureRow
 
-BEST = "best val ppl"
+BEST, FINAL = "best val ppl", "final val ppl"
 HEADS = {
-    BEST: "best ppl", "best at step": "at step", "final val ppl": "final", "bits per byte": "bits/byte", "tokens/s": "tok/s", "active time": "time",
-    "train loss": "loss", "test ppl": "test ppl", "parameters": "params", "best after": "best after", "steps": "steps", "epochs": "epochs", "on disk": "disk",
+    BEST: "best ppl", "best at step": "at step", FINAL: "final", "bits per byte": "bits/byte", "tokens/s": "tok/s", "active time": "time",
+    "train loss": "loss", "test ppl": "test ppl", "parameters": "params", "best after": "best after", "steps": "steps", "epochs": "epochs", "on disk": "checkpoints",
     "tokens": "tokens", "train ppl": "train ppl", "vocabulary": "vocab",
 }  # fmt: skip
 """Names of figures to their heads, the most wanted first: they become columns as far as there is room."""
 LEAST_NAME, MOST_NAME = 12, 32
 ROOM_OF_FIGURES = 56
 """Cells that a long name leaves the figures."""
-MOST_VALUE = 18
+MOST_VALUE = 30
 GAP = 2
 
 
@@ -46,19 +46,24 @@ class Column(NamedTuple):
         return max(len(self.head), *(cell.cell_length for cell in self.cells))
 
 
-def figure_columns(comparison: Comparison, room: int) -> list[Column]:
-    """As many columns as have room, the most wanted first."""
+def figure_columns(comparison: Comparison, room: int) -> tuple[list[Column], list[FigureRow]]:
+    """As many columns as have room, the most wanted first, and the figures that are in none of them."""
     rows = {row.name: row for row in comparison.figures}
     columns: list[Column] = []
+    told: list[str] = []
     for name, head in HEADS.items():
         if name in rows:
-            columns.append(Column(head + (" " if name == BEST else ""), _cells(rows[name], star=name == BEST and not comparison.remark)))
+            row = rows[name]
+            judged = row.label.removesuffix(" ppl") if name in (BEST, FINAL) and row.label not in ("", name) else head
+            columns.append(Column(judged + (" " if name == BEST else ""), _cells(row, star=name == BEST and not comparison.remark)))
+            told.append(name)
             if name == BEST and not comparison.remark:
-                columns.append(_distance(rows[name]))
+                columns.append(_distance(row))
+                told.append("")
     shown = 0
     while shown < len(columns) and sum(column.width + GAP for column in columns[: shown + 1]) <= room:
         shown += 1
-    return columns[:shown]
+    return columns[:shown], [row for row in comparison.figures if row.name not in told[:shown]]
 
 
 def _cells(row: FigureRow, *, star: bool) -> list[Content]:
@@ -81,7 +86,7 @@ def _distance(row: FigureRow) -> Column:
 
 
 class ComparedRunsPanel(Panel):
-    """Figures over settings; what does not fit is scrolled to."""
+    """Figures over settings, and below them the figures that found no column; what does not fit is scrolled to while the head of its part stays."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Runs", id=id)
@@ -90,13 +95,14 @@ class ComparedRunsPanel(Panel):
         self._at: Column | None = None
         self._top = 0
         self._rows: list[Content] = []
+        self._heads: list[int] = []
 
-    @property
-    def lines(self) -> int:
-        """How many it has to show."""
-        if self._comparison is None:
-            return 0
-        return 1 + len(self._runs) + bool(self._comparison.remark) + 1 + len(self._comparison.settings)
+    def lines_in(self, width: int) -> int:
+        """How many it wants to show where it is `width` cells wide; the figures that found no column can wait below."""
+        return sum(map(len, self._parts(self._inside(width))[:2]))
+
+    def _inside(self, width: int) -> int:
+        return max(0, width - 3 - self.LEFT_PADDING)
 
     def show(self, runs: Compared, comparison: Comparison | None) -> None:
         """These runs, in the order of their letters, and what is to be said of them."""
@@ -130,20 +136,29 @@ class ComparedRunsPanel(Panel):
         self._begin_at(self._top)
 
     def _begin_at(self, top: int) -> None:
-        self._top = max(0, min(top, self.lines - self.inner_size.height))
+        self._top = max(0, min(top, sum(map(len, self._parts(self._inside(self.size.width)))) - self.inner_size.height))
 
     def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's signature)
         """All lines for this width."""
+        self._rows, self._heads = [], []
+        for part in self._parts(width):
+            self._heads.append(len(self._rows))
+            self._rows += part
+
+    def _parts(self, width: int) -> list[list[Content]]:
+        """The tables, each with its head."""
         found = self._comparison
         if found is None:
-            self._rows = []
-            return
+            return []
         remark = [Content.styled(f"    {found.remark}", palette.WARN)] if found.remark else []
-        self._rows = [*self._figures(found, width), *remark, *self._settings(found, width)]
+        figures, more = self._figures(found, width)
+        return [[*figures, *remark], self._settings(found, width), *([self._more(more, width)] if more else [])]
 
     def content_line(self, y: int, width: int) -> Strip:
-        """A line of either table."""
+        """A line of one of the tables; the first one is always a head."""
         index = self._top + y
+        if y == 0 and self._top:
+            index = max((head for head in self._heads if head <= self._top), default=0)
         return padded(segments_of(self._rows[index], palette.TEXT) if index < len(self._rows) else [], width)
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002 (the panel's)
@@ -153,13 +168,16 @@ class ComparedRunsPanel(Panel):
         signs = [f"{sign} {hidden} more" for sign, hidden in ((up, self._top), (down, below)) if hidden > 0]
         return [(3, segments_of("  ".join(signs), palette.DIM))] if signs else []
 
-    def _figures(self, comparison: Comparison, width: int) -> list[Content]:
+    def _figures(self, comparison: Comparison, width: int) -> tuple[list[Content], list[FigureRow]]:
+        """The lines of the runs, and the figures for which they have no room."""
         longest = max(len(run.snapshot.summary.run) for run in self._runs)
         name = min(max(LEAST_NAME, longest), MOST_NAME, max(LEAST_NAME, width - ROOM_OF_FIGURES))
         first = [self._at] if self._at is not None and len(self._at.cells) == len(self._runs) else []
-        columns = [*first, *figure_columns(comparison, width - name - 4 - sum(column.width + GAP for column in first))]
+        fitting, more = figure_columns(comparison, width - name - 4 - sum(column.width + GAP for column in first))
+        columns = [*first, *fitting]
         head = Content.styled(" " * (name + 4) + "".join(" " * (GAP + column.width - len(column.head)) + column.head for column in columns), palette.DIM)
-        return [head, *(self._figure_line(run, name, [(column.width, column.cells[index]) for column in columns]) for index, run in enumerate(self._runs))]
+        lines = [self._figure_line(run, name, [(column.width, column.cells[index]) for column in columns]) for index, run in enumerate(self._runs)]
+        return [head, *lines], more
 
     def _figure_line(self, run: ComparedRun, name: int, cells: Sequence[tuple[int, Content]]) -> Content:
         summary = run.snapshot.summary
@@ -174,17 +192,26 @@ class ComparedRunsPanel(Panel):
         settings = comparison.settings
         if not settings:
             return [Content.styled("    no setting differs", palette.DIM)]
-        key_width = min(max(len(row.key) for row in settings), max(12, width // 3))
-        longest = max(len(value) for row in settings for value in row.values)
+        return self._by_run("differs in", [(row.key, row.values, None) for row in settings], width)
+
+    def _more(self, figures: Sequence[FigureRow], width: int) -> list[Content]:
+        """A line for each figure that found no column, the best value bold."""
+        return self._by_run("more figures", [(row.label or row.name, row.words, row.best) for row in figures], width)
+
+    def _by_run(self, title: str, rows: Sequence[tuple[str, Sequence[str], int | None]], width: int) -> list[Content]:
+        """A head with the letters, and lines of a name, a value for each run and which of them is the best one."""
+        key_width = min(max(len(title), *(len(name) for name, _, _ in rows)), max(12, width // 3))
+        longest = max(len(value) for _, values, _ in rows for value in values)
         room = max(4, min(MOST_VALUE, longest, (width - 4 - key_width) // len(self._runs) - GAP))
-        head = Content.styled("    " + "differs in".ljust(key_width), palette.DIM)
+        head = Content.styled("    " + title.ljust(key_width), palette.DIM)
         for run in self._runs:
             head += Content.styled(" " * (GAP + room - 1) + run.letter, f"bold {run.colour}")
         lines = [head]
-        for row in settings:
-            line = Content.styled("    " + from_outside(row.key, limit=key_width).plain.ljust(key_width), palette.TEXT)
-            for value in row.values:
+        for name, values, best in rows:
+            line = Content.styled("    " + from_outside(name, limit=key_width).plain.ljust(key_width), palette.TEXT)
+            for index, value in enumerate(values):
                 shown = from_outside(value, newlines="show", limit=room)
-                line = Content.assemble(line, " " * (GAP + room - shown.cell_length), shown.stylize(palette.TEXT))
+                style = f"bold {palette.BRIGHT}" if index == best else palette.TEXT
+                line = Content.assemble(line, " " * (GAP + room - shown.cell_length), shown.stylize(style))
             lines.append(line)
         return lines

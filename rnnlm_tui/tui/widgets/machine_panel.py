@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from rich.segment import Segment
 from textual.content import Content
 from textual.strip import Strip
 
@@ -69,10 +70,15 @@ class MachinePanel(Panel):
         """One resource."""
         return padded(segments_of(self._inside[y], palette.TEXT) if y < len(self._inside) else [], width)
 
+    def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
+        """What others use, where no line is left for it."""
+        others = self._view.others
+        return [(3, segments_of(others, palette.WARN))] if others and self.inner_size.height < TALL else super().bottom_labels(width)
+
     # three lines and what more there is room for
 
     def _short(self, row: HardwareRow, width: int, height: int) -> list[Content]:
-        room = max(6, width - 24)
+        room = max(6, width - 28)
         if has_card(row):
             tail = [(_whole(row.gpu_watts).rjust(4), " W"), (_whole(row.gpu_celsius).rjust(4), " °C")]
             lines = [self._bar_line("GPU", room, row.gpu_percent, tail, width), self._card_memory(row, room, width)]
@@ -87,7 +93,7 @@ class MachinePanel(Panel):
                 self._memory_line("RAM", room, row.process_memory, row.memory_used, row.memory_total, width),
             ]
             free = _free(row.memory_total - row.memory_used)
-            lines.append(Content.styled(self._view.others, palette.WARN) if self._view.others else _apart(free, self._disk_words(row), width))
+            lines.append(_apart(free, self._disk_words(row), width))
         more = self._other_cards(row.other_gpus, width, height - len(lines))
         if has_card(row) and height - len(lines) - len(more) >= 1:
             more.append(self._disk_line(row, width))
@@ -109,7 +115,7 @@ class MachinePanel(Panel):
         if not self._view.trains:
             return _apart(Content.assemble((f"{name}  ", palette.DIM), bar(room, 0.0, _share(used, total), ascii=self.ascii_only)), _of(used, total), width)
         others = max(0, used - own)
-        figures = Content.assemble((gib(own), palette.TRAIN), (" own ", palette.DIM), (gib(others).rjust(4), palette.THIRD), (" other", palette.DIM))
+        figures = Content.assemble((gib(own), palette.TRAIN), (" own ", palette.DIM), (gib(others).rjust(4), palette.THIRD), (" other GiB", palette.DIM))
         shares = bar(room, _share(own, total), _share(others, total), ascii=self.ascii_only)
         return _apart(Content.assemble((f"{name}  ", palette.DIM), shares), figures, width)
 

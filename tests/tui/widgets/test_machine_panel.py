@@ -43,8 +43,8 @@ def cards(count: int) -> tuple[GpuRow, ...]:
 
 def test_three_lines_say_how_busy_whose_memory_and_what_is_free() -> None:
     assert texts(make_hardware(), NARROW) == [
-        "GPU  ━━━━━━━━━───  71 %  48 W  61 °C",
-        "mem  ━╍────────── 0.6 own  4.1 other",
+        "GPU  ━━━━━━──      71 %  48 W  61 °C",
+        "mem  ━╍────── 0.6 own  4.1 other GiB",
         "free 18 GiB       CPU 12 %  RAM 15 %",
     ]
 
@@ -72,7 +72,7 @@ def test_more_cards_than_lines_stand_in_one(height: int, found: list[str]) -> No
 def test_what_a_driver_keeps_to_itself_is_a_dash_and_breaks_nothing() -> None:
     row = make_hardware()[-1]
     silent = replace(row, gpu_percent=None, gpu_watts=None, gpu_celsius=None, gpu_memory_used=None, gpu_memory_total=None, gpu_memory_own=2 * GIB)
-    assert texts((silent,), NARROW)[:2] == ["GPU  ────────────   – %   – W   – °C", "mem  ────────────        2.0 GiB own"]
+    assert texts((silent,), NARROW)[:2] == ["GPU  ────────       – %   – W   – °C", "mem  ────────            2.0 GiB own"]
     assert "mem  ─────────   2.0 GiB own" in texts((silent,), WIDE)
     for changed in ("gpu_percent", "gpu_watts", "gpu_celsius", "gpu_memory_own", "gpu_memory_used", "gpu_memory_total", "gpu_name"):
         for size in (NARROW, WIDE, FULL):
@@ -136,3 +136,14 @@ def test_a_run_that_ended_here_shows_the_machine_of_now_and_one_from_elsewhere_i
 def test_readings_that_come_no_more_say_of_when_they_are() -> None:
     shown = machine_view(make_snapshot("finished", 4_754), make_machine(), Readings(make_hardware(), live=False), wide=True)
     assert shown.legend.plain.startswith("at ")
+
+
+def test_what_others_use_stands_in_the_edge_and_takes_neither_memory_nor_disk_away() -> None:
+    row = replace(make_hardware()[-1], gpu_name=None, gpu_percent=None, gpu_memory_own=None, gpu_memory_used=None, gpu_memory_total=None, gpu_watts=None, gpu_celsius=None)  # fmt: skip
+    panel = MachinePanel()
+    panel.show(MachineView((row,), cores=2, others="others use 1.0 of 2 cores"))
+    panel.prepare(*NARROW)
+    assert "free" in panel._inside[-1].plain
+    assert "disk" in panel._inside[-1].plain
+    ((_, label),) = panel.bottom_labels(40)
+    assert "".join(segment.text for segment in label) == "others use 1.0 of 2 cores"
