@@ -14,6 +14,7 @@ from rnnlm_tui.tui.widgets import palette, train_data
 from rnnlm_tui.tui.widgets.chart.data import ChartData
 from rnnlm_tui.tui.widgets.chart.picture import Look, Memory, Plot
 from rnnlm_tui.tui.widgets.chart.plot import draw
+from rnnlm_tui.tui.widgets.chart.readout import level_words
 from rnnlm_tui.tui.widgets.content import from_outside
 from rnnlm_tui.tui.widgets.identity import model_name
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
@@ -128,15 +129,15 @@ class RunDetail(Panel):
         self._below = cut_lines(trouble, width, below) if trouble else sample_lines(snapshot, width, below)
         data = _bare(train_data.perplexity_data(snapshot, "step"))
         room = max(10, width - FACTS - 4)
-        line = "=" if self.ascii_only else "━"
-        heads = [f" {data.series[-1].name} ppl, log"] if data.series else []
-        if heads and data.baselines:
-            heads.insert(0, f"{heads[0]}   {'..' if self.ascii_only else '··'} {data.baselines[0].label}")
-        head = next((one for one in heads if len(one) < room), "")
-        self._head = Content.assemble((line, palette.VALIDATION), (head, palette.DIM)) if head else Content("")
         end = data.x_end or max((series.x[-1] for series in data.series if len(series.x)), default=1.0)
         look = Look(0.0, end, end, True, 0.0, False, "ascii" if self.ascii_only else getattr(self.app, "marks_style", "braille"))
         self._plot = draw(data, look, room, max(1, self._chart_rows - 1), self._memory)
+        line = "=" if self.ascii_only else "━"
+        heads = [f" {data.series[-1].name} ppl, log"] if data.series else []
+        if heads and data.baselines:
+            heads.insert(0, f"{heads[0]}   {'..' if self.ascii_only else '··'} {level_words(data.baselines[0], look, self._plot)}")
+        head = next((one for one in heads if len(one) < room), "")
+        self._head = Content.assemble((line, palette.VALIDATION), (head, palette.DIM)) if head else Content("")
 
     def _prepare_texts(self, snapshot: RunSnapshot, width: int, height: int) -> None:
         trouble = trouble_lines(snapshot, width, ascii_only=self.ascii_only)

@@ -42,8 +42,8 @@ def write_baseline_labels(raster: Raster, data: ChartData, scale: Scale, dim: in
         raster.write(row, first, text, dim)
 
 
-def write_marker(raster: Raster, item: Drawn, marker: str, scale: Scale, style: int, look: Look) -> None:
-    """The series' letter right of its newest point, or at the edge beyond which it goes on."""
+def write_marker(raster: Raster, item: Drawn, marker: str, scale: Scale, style: int, look: Look, stars: Collection[tuple[int, int]] = ()) -> None:
+    """The series' letter right of its newest point, or at the edge beyond which it goes on; left of the `stars` that stand there."""
     if not marker or (look.marks == "ascii" and not item.series.marker):
         return
     end = last_column(item.curve, raster.columns)
@@ -54,17 +54,23 @@ def write_marker(raster: Raster, item: Drawn, marker: str, scale: Scale, style: 
     for column, value in [*places, *shown[-1:]]:
         row = round(scale.row(value)) // raster.sub_rows
         if 0 <= row < raster.height:
-            raster.write(row, min(column // raster.sub_columns + 1, raster.width - len(marker)), marker, style)
+            at = min(column // raster.sub_columns + 1, raster.width - len(marker))
+            while (row, at) in stars and at > 0:
+                at -= 1
+            raster.write(row, at, marker, style)
             return
 
 
-def write_star(raster: Raster, item: Drawn, scale: Scale, style: int, look: Look) -> None:
-    """A ★ where the series' best point lies on its curve."""
+def write_star(raster: Raster, item: Drawn, scale: Scale, style: int, look: Look) -> list[tuple[int, int]]:
+    """A ★ where the series' best point lies on its curve; the row and the cell of it, where it is seen."""
     if item.series.star is None or not look.start <= item.series.star[0] <= look.end or not math.isfinite(item.series.star[1]):
-        return
+        return []
     row = round(scale.row(item.series.star[1])) // raster.sub_rows
-    if 0 <= row < raster.height:
-        raster.write(row, column_of(item.series.star[0], look, raster.columns) // raster.sub_columns, "*" if look.marks == "ascii" else "★", style)
+    if not 0 <= row < raster.height:
+        return []
+    at = column_of(item.series.star[0], look, raster.columns) // raster.sub_columns
+    raster.write(row, at, "*" if look.marks == "ascii" else "★", style)
+    return [(row, at)]
 
 
 def write_letters(raster: Raster, item: Drawn, marker: str, scale: Scale, style: int, share: float) -> None:

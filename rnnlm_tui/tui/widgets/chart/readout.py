@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from textual.content import Content
 
 from rnnlm_tui.contract import figures
-from rnnlm_tui.tui.widgets.chart.data import ChartData, ChartSeries
+from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries
 from rnnlm_tui.tui.widgets.chart.picture import Drawn, Look, Plot, column_of, series_marker
 from rnnlm_tui.tui.widgets.chart.raster import GRID
 from rnnlm_tui.tui.widgets.chart.ticks import x_at
@@ -20,7 +20,7 @@ def legends(data: ChartData, look: Look, plot: Plot) -> list[Content]:
     if not series:
         return []
     dots = ".." if look.marks == "ascii" else "··"
-    lines = [] if look.cursor is not None else [Content.assemble((f"{dots} {line.label}", DIM)) for line in data.baselines if line.label]
+    lines = [] if look.cursor is not None else [Content.assemble((f"{dots} {level_words(line, look, plot)}", DIM)) for line in data.baselines if line.label]
     guides, brief = ([_guide(data, look, guide, dots, placed=placed) for guide in data.guides] for placed in (True, False))
     head = _head(data, look) if look.cursor is not None else []
     entries = [(_entry(data, look, plot, index, named=True), _entry(data, look, plot, index, named=False)) for index in range(len(series))]
@@ -38,6 +38,14 @@ def legends(data: ChartData, look: Look, plot: Plot) -> list[Content]:
     ]
     gap = Content("  ")
     return [gap.join([part for part in choice if part]) for choice in choices]
+
+
+def level_words(line: Baseline, look: Look, plot: Plot) -> str:
+    """A level's label, with an arrow where it lies outside the picture."""
+    limits, arrows = plot.limits, "v^" if look.marks == "ascii" else "↓↑"
+    if limits is None or limits.low <= line.value <= limits.high:
+        return line.label
+    return f"{line.label} {arrows[line.value > limits.high]}"
 
 
 def nearest(series: ChartSeries, x: float) -> int | None:

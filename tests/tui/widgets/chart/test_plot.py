@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, Mark, MarksStyle
-from rnnlm_tui.tui.widgets.chart.picture import Memory
+from rnnlm_tui.tui.widgets.chart.picture import Look, Memory
 from rnnlm_tui.tui.widgets.chart.plot import draw
+from rnnlm_tui.tui.widgets.chart.readout import legends
 from rnnlm_tui.tui.widgets.palette import RAW, TEXT, TRAIN, VALIDATION, ink
 from tests.tui.widgets.chart.pictures import line, look, picture, training
 
@@ -284,3 +285,18 @@ def test_the_same_part_has_the_same_range_however_one_came_to_it() -> None:
     for start, end in ((0, 1000), (20, 60), (0, 120), (0, 1000)):
         limits = draw(data, replace(look(data), start=start, end=end), 96, 14, memory).limits
     assert limits == fresh
+
+
+@pytest.mark.parametrize("end", [100, 120])
+def test_the_letter_of_a_curve_stands_beside_its_best_point(end: int) -> None:
+    falling = ChartSeries("b", TRAIN, [0, 50, 100], [9, 5, 1], marker="B", smooth=False, star=(100, 1))
+    _, rows = picture(ChartData("Line", (falling,), x_end=end), 60, 9)
+    assert ("B★" if end == 100 else "★B") in "".join(rows)
+
+
+def test_a_level_outside_the_picture_has_an_arrow_in_the_legend_too() -> None:
+    data = ChartData("Line", (ChartSeries("a", TRAIN, [0, 100], [900, 800], current="800", smooth=False),), (Baseline(3.0, "goal 3.0"),), x_end=100)
+    seen = Look(0.0, 100.0, 100.0, False, 0.0, False, "braille")
+    assert "·· goal 3.0 ↓" in legends(data, seen, draw(data, seen, 60, 9, Memory()))[0].plain
+    near = replace(data, baselines=(Baseline(850.0, "goal 850"),))
+    assert legends(near, seen, draw(near, seen, 60, 9, Memory()))[0].plain.endswith("·· goal 850")
