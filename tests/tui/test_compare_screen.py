@@ -300,3 +300,13 @@ async def test_every_figure_is_scrolled_to_in_a_small_terminal_and_the_head_of_i
         top = next(index for index, line in enumerate(lines_of(app)) if "─ Runs ─" in line)
         assert lines_of(app)[top + 1].split()[1:3] in (["more", "figures"], ["differs", "in"])
         assert "↓" not in lines_of(app)[-2]
+
+
+async def test_a_figure_that_stands_alone_is_counted_and_esc_leads_back_to_the_table() -> None:
+    async with comparing(two_runs(), "plain-otter", "brisk-heron") as (app, pilot):
+        await until(pilot, lambda: "differs in" in text_of(app))
+        await pilot.press("z", "tab")
+        assert lines_of(app)[-1].startswith(" tab Figure 2 of 6  esc Back")
+        await pilot.press("escape")
+        assert lines_of(app)[-1].startswith(" tab Figure  ")
+        assert "differs in" in text_of(app)

@@ -105,9 +105,12 @@ class CompareScreen(ChartedScreen):
         return Content.assemble(("comparing ", palette.DIM), (f"{len(names)} runs", palette.TEXT))
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
-        order = ("next_chart", "log_scale", "next_axis", "smoother", "zoom_in", "cursor_right", "alone", "leave")
+        alone = self.alone_as()
+        back = ("leave_field",) if alone else ()
+        order = ("next_chart", *back, "log_scale", "next_axis", "smoother", "zoom_in", "cursor_right", "alone", "leave")
         found = {entry.id: entry for entry in actions_for(self.PANE)}
-        return [(found[name], {"next_chart": "Figure"}.get(name, "")) for name in order]
+        verbs = {"next_chart": f"Figure {alone}".rstrip(), "leave_field": "Back"}
+        return [(found[name], verbs.get(name, "")) for name in order]
 
     # the charts
 

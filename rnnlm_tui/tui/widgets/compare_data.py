@@ -77,7 +77,7 @@ def speed_data(runs: Compared, axis: Axis) -> ChartData:
 
 def gradient_data(runs: Compared, axis: Axis) -> ChartData:
     """The gradient's norm before clipping."""
-    return _trained(runs, axis, "Gradient norm", "grad_norm", figure, from_zero=True)
+    return _trained(runs, axis, "Gradient norm", "grad_norm", figure)
 
 
 def rate_data(runs: Compared, axis: Axis) -> ChartData:
