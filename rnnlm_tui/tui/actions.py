@@ -53,6 +53,8 @@ class Action:
     """Its title in the command palette; empty: not in the palette."""
     shown: str = ""
     """The keys as people read them, where the first key's own sign is not enough."""
+    brief: str = ""
+    """What help says in a narrow column, at most 24 letters for charts and 30 for others; empty: `help` up to its colon."""
 
     @property
     def label(self) -> str:
@@ -63,6 +65,11 @@ class Action:
     def all_keys(self) -> str:
         """Every key that does it: `l y`, `? F1`; the palette's where it alone has the action."""
         return self.shown or " ".join(key_label(key) for key in self.keys) or key_label(PALETTE_KEY)
+
+    @property
+    def short_help(self) -> str:
+        """What help says where there is little room."""
+        return self.brief or self.help.partition(":")[0]
 
     @property
     def textual_action(self) -> str:
@@ -95,27 +102,27 @@ def key_label(key: str) -> str:
 
 ACTIONS: tuple[Action, ...] = (
     # runs
-    Action("open_selected", ("enter",), "Open", "open the run: with none, start the demo", ("runs",)),
+    Action("open_selected", ("enter",), "Open", "open the run: with none, start the demo", ("runs",), brief="open the run, or the demo"),
     Action("mark_run", ("space",), "Mark", "mark to compare, or no longer", ("runs",), palette="Mark this run to compare"),
     Action("compare_runs", ("equals_sign",), "Compare", "compare the marked runs", ("runs",), palette="Compare the marked runs"),
     Action("new_run", ("n",), "New", "configure a new run", ("runs", "prompt"), wide_verb="New run", palette="New run"),
-    Action("filter_runs", ("slash",), "Filter", "filter: part of a name, ppl<80, status", ("runs",), palette="Filter the runs"),
+    Action("filter_runs", ("slash",), "Filter", "filter: part of a name, ppl<80, status", ("runs",), palette="Filter the runs", brief="filter: name, ppl<80, status …"),
     Action("start_demo", ("f5",), "Demo", "start the demo", ("runs",), wide_verb="Start demo", footer=False, palette="Start the demo"),
-    Action("sort_runs", ("o",), "Sort", "other order: age, perplexity, name, status …", ("runs",), palette="Sort the runs in the next order"),
+    Action("sort_runs", ("o",), "Sort", "other order: age, perplexity, name, status …", ("runs",), palette="Sort the runs in the next order", brief="order: age, ppl, name …"),
     Action("reverse_runs", ("O",), "Reverse", "the order turned around", ("runs",), footer=False, palette="Turn the order of the runs around"),
     Action("tag_run", ("t",), "Tag", "tags of the run", ("runs",), palette="Tag this run"),
     Action("note_run", ("m",), "Note", "a note on the run", ("runs",), footer=False, palette="Write a note on this run"),
     Action("pin_run", ("p",), "Pin", "keep on top, or no longer", ("runs",), footer=False, palette="Pin or unpin this run"),
     Action("rename_run", ("f2",), "Rename", "another name for the run", ("runs",), footer=False, palette="Rename this run"),
-    Action("delete_run", ("d",), "Delete", "put the run into the trash: u takes it back", ("runs",), palette="Put this run into the trash"),
+    Action("delete_run", ("d",), "Delete", "put the run into the trash: u takes it back", ("runs",), palette="Put this run into the trash", brief="to the trash, u takes it back"),
     Action("undo_delete", ("u",), "Reset", "take the last one back", ("runs",), footer=False, palette="Take the last run back from the trash"),
-    Action("show_trash", ("T",), "Trash", "the trash: restore runs, or purge them", ("runs",), footer=False, palette="Show the trash"),
+    Action("show_trash", ("T",), "Trash", "the trash: restore runs, or purge them", ("runs",), footer=False, palette="Show the trash", brief="the trash: restore, purge"),
     # train
-    Action("pause", ("space",), "Pause", "pause or go on: also resumes a stopped run", ("train",), on_app=True, palette="Pause or resume training"),
+    Action("pause", ("space",), "Pause", "pause or go on: also resumes a stopped run", ("train",), on_app=True, palette="Pause or resume training", brief="pause, go on, resume"),
     Action("sample", ("s",), "Sample", "sample now", ("train",), wide_verb="Sample now", on_app=True, palette="Sample now"),
     Action("checkpoint", ("c",), "Save", "save a checkpoint now", ("train", "checkpoints"), wide_verb="Checkpoint", on_app=True, palette="Save a checkpoint now"),
     Action("evaluate", ("e",), "Evaluate", "evaluate now", ("train",), on_app=True, palette="Evaluate now"),
-    Action("stop", ("S",), "Stop", "stop, keep everything: saves a checkpoint", ("train",), on_app=True, palette="Stop training at a checkpoint"),
+    Action("stop", ("S",), "Stop", "stop, keep everything: saves a checkpoint", ("train",), on_app=True, palette="Stop training at a checkpoint", brief="stop at a checkpoint"),
     Action("sample_history", ("h",), "History", "samples step by step: see it learn", ("train",), palette="Show the samples step by step"),
     Action("show_log", ("L",), "Log", "what the worker printed: or else what happened", ("train",), on_app=True, footer=False, palette="Show the worker's log"),
     Action("older_events", ("pagedown",), "Events", "older events, newer ones", ("train",), footer=False, palette="Scroll to older events", shown="PgDn PgUp"),
@@ -124,33 +131,33 @@ ACTIONS: tuple[Action, ...] = (
     Action("left_sidebar", ("left_square_bracket",), "Left", "hide or show sidebars: runs and events, machine and samples", ("train",), footer=False, palette="Hide or show runs and events", shown="[ ]"),
     Action("lower_sidebar", ("right_square_bracket",), "Lower", "hide or show machine and samples", ("train",), footer=False, covered=True, palette="Hide or show machine and samples"),
     Action("log_scale", ("l", "y"), "Log y", "log or linear y", CHARTED, group="charts", palette="Charts: log or linear y"),
-    Action("next_axis", ("x",), "Axis", "other x axis: step, tokens, epoch, active time, wall time", CHARTED, group="charts", palette="Charts: next x axis"),
+    Action("next_axis", ("x",), "Axis", "other x axis: step, tokens, epoch, active time, wall time", CHARTED, group="charts", palette="Charts: next x axis", brief="x: step, tokens, time …"),
     Action("smoother", ("plus",), "Smooth", "smoother, less, raw", CHARTED, group="charts", palette="Charts: smoother", shown="+ - 0"),
     Action("rougher", ("minus",), "Rough", "less smoothing", CHARTED, group="charts", footer=False, covered=True, palette="Charts: less smoothing"),
     Action("raw", ("0",), "Raw", "no smoothing", CHARTED, group="charts", footer=False, covered=True, palette="Charts: no smoothing"),
     Action("next_chart", ("tab",), "Panel", "next chart", CHARTED, group="charts", footer=False, palette="Charts: next chart"),
     Action("previous_chart", ("shift+tab",), "Panel", "the chart before", CHARTED, group="charts", footer=False, covered=True, palette="Charts: the chart before"),
     Action("alone", ("z",), "Alone", "this chart alone", CHARTED, group="charts", footer=False, palette="Charts: this chart alone"),
-    Action("whole_range", ("a",), "All", "all of y: with the steep first fall", CHARTED, group="charts", footer=False, palette="Charts: show the first fall"),
+    Action("whole_range", ("a",), "All", "all of y: with the steep first fall", CHARTED, group="charts", footer=False, palette="Charts: show the first fall", brief="all of y, first fall too"),
     Action("zoom_in", ("up",), "Zoom", "zoom in, out", CHARTED, group="charts", palette="Charts: zoom in", shown="↑ ↓"),
     Action("zoom_out", ("down",), "Zoom out", "zoom out", CHARTED, group="charts", footer=False, covered=True, palette="Charts: zoom out"),
     Action("pan_left", ("comma",), "Pan", "earlier, later: when zoomed", CHARTED, group="charts", footer=False, palette="Charts: earlier", shown=", ."),
     Action("pan_right", ("full_stop",), "Pan", "later", CHARTED, group="charts", footer=False, covered=True, palette="Charts: later"),
     Action("follow", ("f",), "Follow", "follow the newest step", CHARTED, group="charts", footer=False, palette="Charts: follow the newest step"),
-    Action("reset_view", ("u",), "Reset", "reset: zoom, smoothing, axis, cursor", CHARTED, group="charts", footer=False, palette="Charts: reset the view"),
+    Action("reset_view", ("u",), "Reset", "reset: zoom, smoothing, axis, cursor", CHARTED, group="charts", footer=False, palette="Charts: reset the view", brief="reset zoom, axis, cursor"),
     Action("cursor_right", ("right",), "Cursor", "values at a step: a cursor on all charts", CHARTED, group="charts", footer=False, palette="Charts: cursor to the right", shown="← →"),
     Action("cursor_left", ("left",), "Cursor", "cursor to the left", CHARTED, group="charts", footer=False, covered=True, palette="Charts: cursor to the left"),
     Action("cursor_far_right", ("shift+right",), "×10", "ten cells at once", CHARTED, group="charts", footer=False, shown="⇧← ⇧→"),
     Action("cursor_far_left", ("shift+left",), "×10", "ten cells to the left", CHARTED, group="charts", footer=False, covered=True),
     Action("cursor_end", ("end",), "Ends", "first step, newest step", CHARTED, group="charts", footer=False, palette="Charts: cursor to the newest step", shown="home end"),
     Action("cursor_home", ("home",), "Ends", "cursor to the first step", CHARTED, group="charts", footer=False, covered=True, palette="Charts: cursor to the first step"),
-    Action("next_evaluation", ("j",), "Evaluation", "evaluations: the next, the one before", ("train",), group="charts", footer=False, palette="Charts: cursor to the next evaluation", shown="j k"),
+    Action("next_evaluation", ("j",), "Evaluation", "evaluations: the next, the one before", ("train",), group="charts", footer=False, palette="Charts: cursor to the next evaluation", shown="j k", brief="evaluation: next, before"),
     Action("previous_evaluation", ("k",), "Evaluation", "cursor to the evaluation before", ("train",), group="charts", footer=False, covered=True, palette="Charts: cursor to the evaluation before"),
-    Action("write_chart", ("w",), "Save", "write a CSV file: of the chart's points", CHARTED, group="charts", footer=False, palette="Charts: write the points to a CSV file"),
+    Action("write_chart", ("w",), "Save", "write a CSV file: of the chart's points", CHARTED, group="charts", footer=False, palette="Charts: write the points to a CSV file", brief="points as a CSV file"),
     # compare
     Action("table_down", ("pagedown",), "Table", "the table further down, up", ("compare",), footer=False, palette="Compare: the table further down", shown="PgDn PgUp"),
     Action("table_up", ("pageup",), "Table", "the table further up", ("compare",), footer=False, covered=True, palette="Compare: the table further up"),
-    Action("next_marks", (), "Dots", "dots of charts: braille, or blocks for a font that lacks it", CHARTED, group="charts", on_app=True, footer=False, palette="Charts: dots as braille or as blocks"),
+    Action("next_marks", (), "Dots", "dots of charts: braille, or blocks for a font that lacks it", CHARTED, group="charts", on_app=True, footer=False, palette="Charts: dots as braille or as blocks", brief="dots: braille or blocks"),
     # config
     Action("next_field", ("down",), "Field", "next field, the one before", ("config",), shown="↑ ↓"),
     Action("previous_field", ("up",), "Field", "the field before", ("config",), footer=False, covered=True),
@@ -171,9 +178,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("verify_checkpoint", ("v",), "Verify", "check its files: against their hashes", ("checkpoints",)),
     # prompt
     Action("generate", ("enter",), "Generate", "continue the prompt", ("prompt",)),
-    Action("settings", ("tab",), "Settings", "settings: temperature, top-p, top-k, max, seed, min-p, penalty, stop", ("prompt",)),
+    Action("settings", ("tab",), "Settings", "settings: temperature, top-p, top-k, max, seed, min-p, penalty, stop", ("prompt",), brief="settings: temperature, top-p …"),
     Action("new_seed", ("ctrl+r",), "New seed", "draw with another seed", ("prompt",), palette="Prompt: new seed"),
-    Action("next_checkpoint", ("ctrl+k",), "Checkpoint", "sample from the next checkpoint", ("prompt",), palette="Prompt: next checkpoint"),
+    Action("next_checkpoint", ("ctrl+k",), "Checkpoint", "sample from the next checkpoint", ("prompt",), palette="Prompt: next checkpoint", brief="the next checkpoint"),
     Action("save_text", ("ctrl+s", "w"), "Save", "save the newest text to a file", ("prompt",), palette="Prompt: save the text to a file"),
     Action("copy_text", ("ctrl+y",), "Copy", "copy the newest text: if the terminal lets it", ("prompt",), palette="Prompt: copy the text"),
     # everywhere

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import cast
@@ -9,9 +10,11 @@ from typing import cast
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.types import IgnoreReturnCallbackType
 
-from rnnlm_tui.tui.actions import PANE_TITLES, Action, Pane
+from rnnlm_tui.tui.actions import PANE_TITLES, Action, Pane, key_label
 from rnnlm_tui.tui.screens.pane import Laboratory, PaneScreen
 from rnnlm_tui.tui.widgets.content import plain
+
+_WORD = re.compile(r"\w+")
 
 
 class ActionCommands(Provider):
@@ -26,12 +29,11 @@ class ActionCommands(Provider):
         for entry in lab.actions:
             if not entry.palette:
                 continue
-            key = f"  ({entry.label})" if entry.label else ""
             if entry.works_on(screen.PANE) or entry.on_app:
-                yield entry.palette, f"{entry.help}{key}", partial(self._run, entry)
+                yield entry.palette, explained(entry), partial(self._run, entry)
             else:
                 pane = entry.panes[0]
-                elsewhere.append((entry.palette, f"{entry.help}  (on {PANE_TITLES[pane]})", partial(self._go_and_run, entry, pane)))
+                elsewhere.append((entry.palette, explained(entry, f"(on {PANE_TITLES[pane]})"), partial(self._go_and_run, entry, pane)))
         yield from elsewhere
         for summary in lab.summaries or ():
             yield f"Open {_plain(summary.run, 64)}", f"{summary.unreadable or summary.status}, {_plain(summary.corpus, 40)}", partial(self._open, summary.run)
@@ -68,6 +70,13 @@ class ActionCommands(Provider):
         for title, explanation, command in self._entries():
             if (score := matcher.match(title)) > 0:
                 yield Hit(score, matcher.highlight(title), command, help=explanation)
+
+
+def explained(entry: Action, where: str = "") -> str:
+    """What stands below an action's title: what the title does not say already, its own keys, where it is done."""
+    adds = not entry.shown and not set(_WORD.findall(entry.help.lower())) <= set(_WORD.findall(entry.palette.lower()))
+    keys = " ".join(map(key_label, entry.keys))
+    return "  ".join(filter(None, (entry.help if adds else "", f"({keys})" if keys else "", where))) or entry.help
 
 
 def _plain(text: str, limit: int) -> str:

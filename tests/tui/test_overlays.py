@@ -10,9 +10,9 @@ from textual.command import CommandPalette
 from textual.pilot import Pilot
 
 from rnnlm_tui.store.trash import TrashedRun
-from rnnlm_tui.tui.actions import ACTIONS, PANES, Pane, actions_for
+from rnnlm_tui.tui.actions import ACTIONS, PANES, Pane, action, actions_for
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.commands import ActionCommands
+from rnnlm_tui.tui.commands import ActionCommands, explained
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.help import HelpScreen
 from rnnlm_tui.tui.screens.quit import QuitScreen
@@ -39,10 +39,12 @@ async def test_help_tells_every_action_of_the_screen_at_every_size(pane: Pane, s
     async with running_app(pane=pane, size=size) as (app, pilot):
         told = await whole_help(app, pilot)
         entries = [entry for entry in actions_for(pane) if not entry.covered and entry.group != "everywhere"]
-        assert [entry.id for entry in entries if f"{entry.all_keys} " not in told or entry.help.partition(":")[0] not in told] == []
+        assert [
+            entry.id for entry in entries if (entry.keys and f"{entry.all_keys} " not in told) or (entry.help not in told and entry.short_help not in told)
+        ] == []
         everywhere = [entry for entry in actions_for(pane) if entry.group == "everywhere" and entry.label not in tuple("1234")]
-        assert [entry.id for entry in everywhere if entry.help.partition(":")[0] not in told] == []
-        assert "1 2 3 4  screens of the run" in told
+        assert [entry.id for entry in everywhere if entry.help not in told and entry.short_help not in told] == []
+        assert "1 2 3 4   screens of the run" in told
         assert "degraded" in told
         assert max(len(line) for line in lines_of(app)) <= size[0]
 
@@ -67,7 +69,7 @@ async def test_help_tells_first_what_has_the_focus() -> None:
         await pilot.press("f1")
         lines = lines_of(app)
         first = next(number for number, line in enumerate(lines) if "This screen" in line)
-        assert "sample from the next checkpoint" in lines[first + 1]
+        assert "the next checkpoint" in lines[first + 1]
     async with running_app(pane="train", size=(60, 15)) as (app, pilot):
         await pilot.press("question_mark")
         assert "Charts" not in text_of(app)
@@ -225,3 +227,27 @@ async def test_the_question_before_leaving_tells_the_runs_as_they_are_by_now() -
         assert "stop training" not in text_of(app)
         await pilot.press("S")
         assert isinstance(app.screen, QuitScreen)
+
+
+async def test_help_says_in_short_what_a_narrow_column_has_no_room_for_and_names_the_palette_once_a_group() -> None:
+    async with running_app(pane="train") as (app, pilot):
+        told = await whole_help(app, pilot)
+        for words in ("reset zoom, axis, cursor", "x: step, tokens, time …", "PgDn PgUp older events", "▼ beats", "↑ spike", "nor in the time of 20 steps"):
+            assert words in told
+    async with running_app(pane="train", size=(200, 60)) as (app, pilot):
+        await pilot.press("question_mark")
+        assert sum(line.count("^p ") for line in lines_of(app)[2:-1]) <= 3
+        await pilot.press(*"eval")
+        assert sum("evaluations" in line for line in lines_of(app)) == 1
+
+
+def test_the_palette_says_nothing_twice_and_each_action_with_its_own_key() -> None:
+    assert explained(action("sample")) == "(s)"
+    assert explained(action("smoother")) == "(+)"
+    assert explained(action("raw")) == "(0)"
+    assert explained(action("delete_run"), "(on Runs)") == "put the run into the trash: u takes it back  (d)  (on Runs)"
+    assert all(explained(entry) for entry in ACTIONS if entry.palette)
+
+
+def test_short_help_fits_its_column() -> None:
+    assert [entry.id for entry in ACTIONS if not entry.covered and len(entry.short_help) > (24 if entry.group == "charts" else 30)] == []

@@ -9,8 +9,8 @@ from textual.binding import Binding
 from textual.content import Content
 from textual.events import Key, MouseScrollDown, MouseScrollUp, Resize
 
-from rnnlm_tui.contract.status import STALE_SECONDS, RunStatus
-from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, Action, Group, Pane, actions_for
+from rnnlm_tui.contract.status import SLOW_STEPS, STALE_SECONDS, RunStatus
+from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, Action, Group, Pane, actions_for, told_together
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.panel import TitledContainer
@@ -22,12 +22,23 @@ MOST_WIDTH, EDGES = 110, 4
 """Cells of the inside at most; what border and padding take."""
 RIGHT_SHARE = 34
 """Of TWO_COLUMNS cells, those of the right side."""
-KEY = 9
+KEY = 10
 """Columns of a key."""
 LEGEND_GAP = 6
 """Cells of the top edge, of those over the inside, that neither title nor legend may have."""
 GROUP_TITLES: dict[Group, str] = {"screen": "This screen", "charts": "Charts", "everywhere": "Everywhere"}
-MARKS = (("c", "saved"), ("★", "best"), ("⚑", "pinned"), ("▸", "last"), ("↻", "resumed"), ("e", "evaluated"), ("Δ", "changed"), ("✗", "skipped"))
+MARKS = (
+    ("c", "saved"),
+    ("★", "best"),
+    ("⚑", "pinned"),
+    ("▸", "last"),
+    ("↻", "resumed"),
+    ("e", "evaluated"),
+    ("Δ", "changed"),
+    ("✗", "skipped"),
+    ("↑", "spike"),
+    ("▼", "beats"),
+)
 STATUS_PAIRS: tuple[tuple[RunStatus, RunStatus], ...] = (
     ("running", "paused"), ("finished", "failed"), ("crashed", "stalled"), ("stopped", "lost"), ("degraded", "preparing"),
 )  # fmt: skip
@@ -136,11 +147,22 @@ class HelpScreen(Overlay[None]):
         panes = [entry for entry in entries if entry.id in ("show_config", "show_train", "show_checkpoints", "show_prompt")]
         names = f"screens of the run: {' '.join(entry.verb for entry in panes)}"
         rows = [self._line(" ".join(entry.label for entry in panes), names, room)] if panes else []
-        rows += [self._row(entry, room) for entry in entries if entry not in panes]
+        of_palette = [entry for entry in entries if not entry.keys]
+        keyed = [entry for entry in entries if entry.keys and entry not in panes]
+        palette_row = next((number for number, entry in enumerate(keyed, 1) if entry.id == "command_palette"), None)
+        more = [self._line("" if number or palette_row else entry.all_keys, self._words(entry, room), room) for number, entry in enumerate(of_palette)]
+        lines = [self._row(entry, room) for entry in keyed]
+        at = len(lines) if palette_row is None else palette_row
+        rows += [*lines[:at], *more, *lines[at:]]
         return [Content.styled(GROUP_TITLES[group], f"bold {palette.BRIGHT}"), *rows]
 
     def _row(self, entry: Action, room: int) -> Content:
-        return self._line(entry.all_keys, entry.help, room)
+        return self._line(entry.all_keys, self._words(entry, room), room)
+
+    @staticmethod
+    def _words(entry: Action, room: int) -> str:
+        """All of its help, or the short one where there is less room."""
+        return entry.help if max(KEY, len(entry.all_keys) + 1) + len(entry.help) <= room else entry.short_help
 
     @staticmethod
     def _line(keys: str, help: str, room: int) -> Content:
@@ -156,7 +178,7 @@ class HelpScreen(Overlay[None]):
             text = f"{entry.all_keys} {entry.verb} {entry.help} {entry.palette}".lower()
             return all(word in text for word in words)
 
-        rows = [self._row(entry, width) for entry in self._entries if fits(entry)]
+        rows = [self._row(row[0], width) for row in told_together(self._entries) if any(map(fits, row))]
         return [Content(""), *(rows or [Content.styled("nothing of that name on this screen", palette.DIM)])]
 
     def _signs(self) -> list[Content]:
@@ -167,6 +189,7 @@ class HelpScreen(Overlay[None]):
         colours = {"★": palette.VALIDATION, "✗": palette.BAD, "↻": palette.WARN}
         marks = [Content.assemble((sign, colours.get(sign, palette.TEXT)), (f" {word}", palette.DIM)).truncate(12, pad=True) for sign, word in MARKS]
         rows += [Content.assemble(*marks[first : first + 3]) for first in range(0, len(marks), 3)]
-        rows.append(Content.styled(f"stalled: lives, no step for {STALE_SECONDS:.0f} s", palette.DIM))
+        rows.append(Content.styled(f"stalled: no step for {STALE_SECONDS:.0f} s,", palette.DIM))
+        rows.append(Content.styled(f"  nor in the time of {SLOW_STEPS:.0f} steps", palette.DIM))
         rows.append(Content.styled("degraded: its disk is full", palette.DIM))
         return rows
