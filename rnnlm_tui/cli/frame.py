@@ -26,6 +26,8 @@ CURVE = "▁▂▃▄▅▆▇█"
 ASCII_CURVE = "_.-~=+*#"
 MOST_CURVE = 60
 """Cells of the curve at most."""
+STEEP = 6
+"""The first sixth of a curve may lie above its top, as in the app's chart: the steep first fall would make the rest flat."""
 FEW = 8
 """Evaluations make a curve from here on."""
 _LABEL = 9
@@ -127,9 +129,9 @@ def _curve(snapshot: RunSnapshot, room: int, *, ascii_only: bool) -> str:
     if columns < min(8, len(losses)):
         return ""
     means = [_mean(losses[index * len(losses) // columns : (index + 1) * len(losses) // columns]) for index in range(columns)]
-    low, high = min(means), max(means)
+    low, high = min(means), max(means[len(means) // STEEP :])
     marks = ASCII_CURVE if ascii_only else CURVE
-    drawn = "".join(marks[round((value - low) / (high - low) * (len(marks) - 1)) if high > low else 0] for value in means)
+    drawn = "".join(marks[round((min(value, high) - low) / (high - low) * (len(marks) - 1)) if high > low else 0] for value in means)
     return f"{before}{drawn}{after}"
 
 

@@ -26,7 +26,7 @@ from rnnlm_tui.tui.colours import COLOUR_WORDS
 from rnnlm_tui.tui.commands import ActionCommands
 from rnnlm_tui.tui.keymap import Keymap, use_keys
 from rnnlm_tui.tui.laboratory import LaboratoryApp
-from rnnlm_tui.tui.messages import ComparedChanged, MachineRead, MachineSeen, Noticed, RunsChanged, SnapshotChanged
+from rnnlm_tui.tui.messages import ComparedChanged, MachineRead, MachineSeen, Notice, Noticed, RunsChanged, SnapshotChanged
 from rnnlm_tui.tui.narrow_updates import NarrowScreen
 from rnnlm_tui.tui.newest_size import at_size, terminal_size
 from rnnlm_tui.tui.screens.checkpoints import CheckpointsScreen
@@ -56,6 +56,8 @@ ResultT = TypeVar("ResultT")
 
 SIZES_AT_START = 2
 """Textual tells the app its size twice before anything is painted."""
+NOTICE_EDGE = 8
+"""Cells of the footer's line that a notice leaves free, its sign included."""
 STALLED_SECONDS = 5.0
 """Between two looks at the clock while a run stands still."""
 
@@ -116,8 +118,11 @@ class RnnlmApp(LaboratoryApp):
         if self.run_directory is not None:
             self.watcher.open(self.run_directory)
         told = [words for words in (use_keys(self, self._keys), self.appearance.hint()) if words]
-        for words in told:
-            self.notify(words, severity="warning", timeout=12, markup=False)
+        if len(told) == 1 and len(told[0]) + NOTICE_EDGE <= self.size.width:  # on one line, which covers no table
+            self.show_notice(Notice(told[0].replace("\n", ": "), stays=True))
+        else:
+            for words in told:
+                self.notify(words, severity="warning", timeout=12, markup=False)
         if told:
             self.remember()  # a hint is given once
 

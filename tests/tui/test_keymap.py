@@ -128,6 +128,7 @@ async def test_a_wrong_line_is_said_at_the_start_and_the_app_goes_on() -> None:
     services = with_runs(make_snapshot())
     app = RnnlmApp(services.run("plain-otter"), fps=20.0, services=services, keymap=parse_keymap('pausse = "P"'))
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await until(pilot, lambda: "“pausse” is no action" in text_of(app))
+        await until(pilot, lambda: "“pausse” is no action" in lines_of(app)[-1])
+        assert text_of(app).count("pausse") == 1, "on the one line, and over nothing"
         await pilot.press("space")
         await until(pilot, lambda: services.sent == [("plain-otter", "pause", {})])

@@ -16,7 +16,7 @@ from rnnlm_tui.cli.frame import cells, clipped, frame_lines, one_line
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.watch import moved_to
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.metrics import EventRow, GpuRow, SampleRow
+from rnnlm_tui.contract.metrics import EvaluationRow, EventRow, GpuRow, SampleRow
 from rnnlm_tui.contract.outside_text import UNSAFE
 from rnnlm_tui.contract.status import RunStatus
 from rnnlm_tui.store.runs import create_run
@@ -217,3 +217,10 @@ def test_after_a_resize_the_frame_stands_where_it_stood_and_nothing_of_the_forme
 def test_lines_that_a_narrower_terminal_has_broken_are_counted_as_it_shows_them() -> None:
     assert watch.cleared(["x" * 100, "", "y" * 40], (49, 30)) == "\x1b[4A\r\x1b[J"
     assert watch.cleared(["x" * 100] * 30, (49, 10)) == "\x1b[9A\r\x1b[J"
+
+
+def test_the_curve_of_a_long_run_is_not_made_flat_by_its_first_fall() -> None:
+    losses = [9.0, 7.0, 6.0, *(5.0 - number / 40 for number in range(37))]
+    rows = tuple(EvaluationRow(1, 100 * number, "validation", "validation", loss, 1, 1.0, 1.0, 1.0) for number, loss in enumerate(losses, 1))
+    curve = next(line for line in frame_lines(replace(make_snapshot(), evaluations=rows), None, 119) if line.startswith(" curve"))
+    assert {"█", "▆", "▅", "▃", "▁"} <= set(curve)
