@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.machine import MachineFacts
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
+DAY_SECONDS = 22 * 3600
+"""A time of day says which one it is for so long."""
+
 
 def run_identity(name: str | None, snapshot: RunSnapshot | None, width: int, *, ascii_only: bool = False) -> Content:
     """Name, status, duration and what the run is, in at most `width` columns: corpus and seed go first, then "params", "tied", size, cell."""
@@ -53,9 +56,11 @@ def how_long(summary: RunSummary) -> str:
 
 
 def _when(seconds: float) -> str:
-    """`23:41` of today, `12 Mar` of another day: what stays true however long the line stands."""
-    moment, today = localtime(seconds), localtime()
-    return strftime("%H:%M" if moment[:3] == today[:3] else "%d %b" if moment[0] == today[0] else "%Y-%m-%d", moment)
+    """`23:41` in the last day, before that `12 Mar`: what stays true however long the line stands."""
+    moment = localtime(seconds)
+    if time() - seconds < DAY_SECONDS:
+        return strftime("%H:%M", moment)
+    return strftime("%d %b" if moment[0] == localtime(time())[0] else "%Y-%m-%d", moment)
 
 
 def model_name(summary: RunSummary) -> str:
