@@ -19,6 +19,9 @@ LOG_LEVELS: tuple[tuple[float, ...], ...] = ((1,), (2, 5), (3, 7), (1.5, 4, 6, 8
 """Mantissas on a log axis, the most welcome first."""
 SPANS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800)
 """Seconds between ticks of time."""
+UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+LABEL_GAP = 4
+"""Cells at least from where a label begins to the next, over those of the label."""
 
 
 def y_ticks(limits: Limits, rows: int, place_of: Callable[[float], float]) -> list[float]:
@@ -90,36 +93,41 @@ def fixed(values: Sequence[float], step: float) -> list[str]:
 
 
 def x_ticks(start: float, end: float, width: int, form: XFormat = "count") -> list[tuple[float, str]]:
-    """(value, label) for an axis of `width` cells, ascending, far enough apart to be read."""
+    """(value, label) for an axis of `width` cells, ascending in equal steps, far enough apart that every label can be read, all in one unit."""
     span = end - start
     if not span > 0 or width < 4:
         return []
-    apart = max(6, min(12, width // 3))
-    if form in ("count", "whole"):
-        step = nice(span / width * apart)
-        while max(len(x_text(value, form, step)) for value in (start, end)) + 4 > step / span * width and step < span:
-            step = nice(step * 1.01)
-    else:
-        step = next((float(seconds) for seconds in SPANS if seconds / span * width >= apart), nice(span / width * apart))
+    step = _step(span / width * max(6, min(12, width // 3)), form)
     shift = _local_offset(end) if form == "clock" else 0
-    first, last = math.ceil((start + shift) / step - 1e-6), math.floor((end + shift) / step + 1e-6)
-    return [(number * step - shift, x_text(number * step - shift, form, step)) for number in range(first, last + 1)]
+    while True:
+        first, last = math.ceil((start + shift) / step - 1e-6), math.floor((end + shift) / step + 1e-6)
+        values = [number * step - shift for number in range(first, last + 1)]
+        texts = x_texts(values, form, step)
+        if len(values) < 2 or step >= span or max(map(len, texts)) + LABEL_GAP <= step / span * width:
+            return list(zip(values, texts, strict=True))
+        step = _step(step * 1.01, form)
 
 
-def x_text(value: float, form: XFormat, step: float) -> str:
-    """The label of a tick where ticks are `step` apart."""
+def _step(least: float, form: XFormat) -> float:
+    """The smallest welcome step that is not below `least`."""
+    if form in ("count", "whole"):
+        return nice(least)
+    return next((float(seconds) for seconds in SPANS if seconds >= least), nice(least))
+
+
+def x_texts(values: Sequence[float], form: XFormat, step: float) -> list[str]:
+    """The labels of ticks that are `step` apart, in one unit."""
     if form == "clock":
-        return time.strftime("%H:%M:%S" if step < 60 else "%H:%M" if step < 86400 else "%d %b", time.localtime(value))
+        pattern = "%H:%M:%S" if step < 60 else "%H:%M" if step < 86400 else "%d %b"
+        return [time.strftime(pattern, time.localtime(value)) for value in values]
     if form == "duration":
-        if not value:
-            return "0"
-        for seconds, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
-            if value >= seconds and (value % seconds == 0 or step % seconds == 0 or unit == "s"):
-                return f"{value / seconds:.10g} {unit}"
-        return figures.duration(value)
-    if abs(value) >= 1000 and step >= 100:
-        return y_labels([value - step, value], False)[-1] if step >= 1 else figures.count(value)
-    return fixed([value], step)[0] if abs(value) < 1000 else figures.count(value)
+        seconds, unit = next(((seconds, unit) for seconds, unit in UNITS if step % seconds == 0), (1, "s"))
+        return [f"{value / seconds:.10g} {unit}" if value else "0" for value in values]
+    largest = max(map(abs, values), default=0.0)
+    if largest >= 1000:
+        from_hundreds = largest < 10_000 and any(0 < abs(value) < 1000 for value in values)  # `200 … 1,000`, not `0.2k`
+        return [figures.count(value) for value in values] if step < 100 or from_hundreds else y_labels(values, False)
+    return fixed(values, step)
 
 
 def x_at(value: float, form: XFormat) -> str:

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 
+from rnnlm_tui.tui.widgets.chart.data import XFormat
 from rnnlm_tui.tui.widgets.chart.limits import Limits
 from rnnlm_tui.tui.widgets.chart.raster import Scale
 from rnnlm_tui.tui.widgets.chart.ticks import fixed, x_at, x_ticks, y_labels, y_ticks
@@ -88,7 +89,7 @@ def test_x_ticks_of_a_window_tell_their_steps_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "labels"), [(100, ["0", "20 s", "40 s", "1 min", "80 s", "100 s"]), (3600, ["0", "10 min", "20 min", "30 min"]), (7 * 86400, ["0", "1 d", "2 d"])]
+    ("end", "labels"), [(100, ["0", "20 s", "40 s", "60 s", "80 s", "100 s"]), (3600, ["0", "10 min", "20 min", "30 min"]), (7 * 86400, ["0", "1 d", "2 d"])]
 )
 def test_time_spans_are_written_in_their_units(end: float, labels: list[str]) -> None:
     shown = [label for _, label in x_ticks(0, end, 60, "duration")]
@@ -121,3 +122,25 @@ def test_cursor_x_is_written_in_full() -> None:
 
 def test_fixed_drops_decimals_of_whole_numbers() -> None:
     assert fixed([0.5, 1.0], 0.5) == ["0.5", "1"]
+
+
+@pytest.mark.parametrize("width", [24, 40, 60, 90, 150])
+@pytest.mark.parametrize(
+    ("start", "end", "form"),
+    [
+        (0, 113, "duration"),
+        (55, 200, "duration"),
+        (3_000, 9_000, "duration"),
+        (0, 2_750, "count"),
+        (970_000, 1_130_000, "count"),
+        (1_180, 2_900, "count"),
+        (900, 1_100, "whole"),
+    ],
+)
+def test_an_axis_has_one_unit_equal_steps_and_room_for_every_label(start: float, end: float, form: XFormat, width: int) -> None:
+    shown = x_ticks(start, end, width, form)
+    values, texts = [value for value, _ in shown], [text for _, text in shown if text != "0"]
+    assert len({round(b - a, 6) for a, b in pairwise(values)}) <= 1
+    assert len({text.strip("0123456789.,- ") for text in texts}) <= 1
+    for (a, text), (b, other) in pairwise(shown):
+        assert (b - a) / (end - start) * width >= (len(text) + len(other)) / 2 + 2
