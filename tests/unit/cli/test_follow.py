@@ -122,7 +122,7 @@ def test_plain_lines_tell_progress_evaluations_figures_and_a_sample(monkeypatch:
     assert "We must go on." in out
     assert "test" in out
     assert "perplexity 56.4, 1.67 bits a byte" in out
-    assert "perplexity 73.0, a bigram model" in out
+    assert "perplexity 73.0 on the same test tokens: a bigram model" in out
     assert out.rstrip().endswith("We must do better.")
     assert "rnnlm-tui sample brisk-heron" in err
 
