@@ -360,3 +360,11 @@ async def test_letters_of_other_screens_are_told_on_the_runs_but_text_is_text() 
         await until(pilot, lambda: "2, then h" in lines_of(app)[-1])
         await pilot.press("slash", "h")
         assert "2, then h" not in text_of(app)
+
+
+async def test_a_cursor_before_the_first_samples_is_told_when_they_came() -> None:
+    config = parse_config(merge(DEMO, {"evaluation.every": 500}))
+    snapshot = make_snapshot(config=config)
+    async with running_app(with_runs(snapshot)) as (app, pilot):
+        await pilot.press("home", "right")
+        await until(pilot, lambda: "no samples until here, the first came with the evaluation at step 500" in text_of(app))

@@ -69,7 +69,8 @@ def told_of(snapshot: RunSnapshot | None) -> tuple[object, ...] | None:
         return None
     summary = snapshot.summary
     trouble = summary.status in TROUBLE or bool(summary.message)
-    return (snapshot.samples, snapshot.config, summary.max_steps, *((summary, snapshot.log_tail) if trouble else ()))
+    began = summary.step > snapshot.config.evaluation.every
+    return (snapshot.samples, snapshot.config, summary.max_steps, began, *((summary, snapshot.log_tail) if trouble else ()))
 
 
 def sample_lines(snapshot: RunSnapshot, width: int, height: int) -> list[Content]:
@@ -78,7 +79,7 @@ def sample_lines(snapshot: RunSnapshot, width: int, height: int) -> list[Content
     if height <= 0:
         return []
     if not groups:
-        wrapped = Content.styled(f"no samples yet, {_first_come(snapshot)}, or with s", palette.DIM).wrap(max(8, width))
+        wrapped = Content.styled(_none_yet(snapshot), palette.DIM).wrap(max(8, width))
         return cut_lines(wrapped, max(8, width), height, palette.DIM)
     groups = groups[: max(1, height // 2)]
     each = height // len(groups)
@@ -92,11 +93,14 @@ def sample_lines(snapshot: RunSnapshot, width: int, height: int) -> list[Content
     return lines[:height]
 
 
-def _first_come(snapshot: RunSnapshot) -> str:
+def _none_yet(snapshot: RunSnapshot) -> str:
+    """When the first samples come; a cursor may also stand before those that came."""
     every, most = snapshot.config.evaluation.every, snapshot.summary.max_steps
+    if every and snapshot.summary.step > every:
+        return f"no samples until here, the first came with the evaluation at step {every:,}"
     if every and (most is None or every <= most):
-        return f"the first come with the evaluation at step {every:,}"
-    return f"the first come at the end, step {count(most)}" if most else "the first come at the end"
+        return f"no samples yet, the first come with the evaluation at step {every:,}, or with s"
+    return f"no samples yet, the first come at the end, {f'step {count(most)}, ' if most else ''}or with s"
 
 
 def grouped(samples: Sequence[SampleRow], prompts: Sequence[str]) -> list[list[SampleRow]]:
