@@ -142,7 +142,22 @@ def test_words_that_the_step_before_did_not_have_are_bright() -> None:
     shown = continuation(" be the of peace", " the of and")
     bright = [shown.plain[span.start : span.end].strip() for span in shown.spans if palette.BRIGHT in str(span.style)]
     assert bright == ["be", "peace"]
-    assert all("bold" in str(span.style) for span in continuation(" be", " the", no_colour=True).spans)
+    assert all("bold" in str(span.style) for span in continuation(" be the", " the", no_colour=True).spans if span.start == 0)
+
+
+def test_where_most_words_are_new_only_the_unchanged_beginning_is_told_apart() -> None:
+    shown = continuation(" the end of all wars is near us", " the end was a thing that I said")
+    assert [(shown.plain[span.start : span.end], str(span.style)) for span in shown.spans] == [
+        (" the end", palette.BASELINE),
+        (" of all wars is near us", palette.TEXT),
+    ]
+
+
+def test_room_that_the_chosen_prompt_leaves_goes_to_the_earlier_texts_of_the_others() -> None:
+    prompts = ("We must", "My fellow Americans,", "Tonight")
+    rows = {prompt: replace(sample(200, " work hard"), prompt=prompt) for prompt in prompts}
+    page = HistoryPage(200, 1, 2, prompts, rows, ({prompt: replace(row, step=100) for prompt, row in rows.items()},))
+    assert sum("@100" in line.plain for line in page_lines(page, 0, 76, 30)) == 3
 
 
 def test_pages_keep_to_their_size_and_give_every_prompt_a_line() -> None:

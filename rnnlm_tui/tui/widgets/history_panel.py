@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MOST_WORDS = 400
 """Words of two texts that are compared."""
+MOST_NEW = 0.5
+"""Share of new words above which telling them from the others says nothing."""
 _WORD = re.compile(r"\s*\S+")
 
 
@@ -91,11 +93,13 @@ def page_lines(page: HistoryPage, chosen: int, width: int, height: int, *, no_co
     for index in range(len(short)):  # what is left over goes to texts that were cut, but half of it to the steps before
         more = min(len(short[index]) - kept[index], max(0, free) // 2)
         kept[index], free = kept[index] + more, free - more
+    earlier = {chosen: _earlier(page, page.prompts[chosen], width, free)}
+    free -= len(earlier[chosen])
+    for left, index in zip(range(others, 0, -1), (index for index in range(len(short)) if index != chosen), strict=True):
+        earlier[index] = _earlier(page, page.prompts[index], width, free // left)  # where room is left, the other prompts' as well
+        free -= len(earlier[index])
     for index, block in enumerate(short):
-        lines += cut_lines(block, width, kept[index])
-        if index == chosen:
-            lines += _earlier(page, page.prompts[index], width, free)
-        lines += [Content("")] * gap
+        lines += [*cut_lines(block, width, kept[index]), *earlier[index], *[Content("")] * gap]
     return lines[:height]
 
 
@@ -147,7 +151,11 @@ def _wrapped(row: SampleRow, width: int) -> list[Content]:
 
 
 def continuation(text: str, before: str | None, *, no_colour: bool = False) -> Content:
-    """A text with the words bright that the one before does not have in this order; all of it plain where there is none before."""
+    """A text, dim where it begins as the one before.
+
+    After that the words are bright that the one before does not have in this order, and those that it has dim, where that says something: where most
+    are new, the rest is plain. All of it is plain where there is none before.
+    """
     words = _words(text)
     if before is None:
         return Content.styled("".join(words), palette.TEXT)
@@ -155,6 +163,9 @@ def continuation(text: str, before: str | None, *, no_colour: bool = False) -> C
     bare = [word.strip() for word in words]
     for block in SequenceMatcher(None, [word.strip() for word in _words(before)], bare, autojunk=False).get_matching_blocks():
         kept[block.b : block.b + block.size] = [True] * block.size
+    same_until = next((index for index, same in enumerate(kept) if not same), len(kept))
+    if kept.count(False) > MOST_NEW * len(kept):
+        return Content.assemble(("".join(words[:same_until]), palette.BASELINE), ("".join(words[same_until:]), palette.TEXT))
     new = f"bold {palette.BRIGHT}" if no_colour else palette.BRIGHT
     return Content.assemble(*((word, palette.BASELINE if same else new) for word, same in zip(words, kept, strict=True)))
 
