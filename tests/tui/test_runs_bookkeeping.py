@@ -279,3 +279,17 @@ async def test_the_runs_beside_training_stand_as_in_the_list() -> None:
         names = ("amber-vole", "brisk-heron", "plain-otter")
         side = [name for line in lines_of(app)[2:] for name in names if name in line[:34]]
         assert side[:3] == ["brisk-heron", "amber-vole", "plain-otter"]
+
+
+async def test_where_a_filters_problem_has_no_room_what_helps_is_said() -> None:
+    async with running_app(three_runs(), pane="runs") as (app, pilot):
+        await pilot.press("slash")
+        await typed(pilot, "small perplexty<8")
+        assert '✗ did you mean "perplexity"' in text_of(app)
+
+
+async def test_tags_have_a_dozen_cells_at_120_columns() -> None:
+    services = three_runs()
+    services.runs[0] = services.runs[0].model_copy(update={"tags": ("twelve-cells",)})
+    async with running_app(services, pane="runs", size=(120, 40)) as (app, _):
+        assert "twelve-cell" in text_of(app)

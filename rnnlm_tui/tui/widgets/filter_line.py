@@ -83,8 +83,12 @@ class FilterLine(Horizontal):
 
     def tell(self, outcome: str, problem: str = "") -> None:
         """How many runs match, or what can't be understood."""
-        told = Content.assemble(("✗ ", BAD), from_outside(problem, newlines="space").stylize(BAD)) if problem else Content.styled(outcome, DIM)
         line = self.query_one(".outcome", Line)
+        told = Content.styled(outcome, DIM)
+        if problem:
+            words = [problem, *filter(None, [problem.partition("; ")[2]])]  # where there is no room for both, what helps
+            told, *shorter = (Content.assemble(("✗ ", BAD), from_outside(text, newlines="space").stylize(BAD)) for text in words)
+            told = shorter[0] if shorter and told.cell_length > (line.size.width or told.cell_length) else told
         line.put(told.truncate(line.size.width or told.cell_length, ellipsis=True))
 
     def on_input_changed(self, event: Input.Changed) -> None:

@@ -21,6 +21,8 @@ from rnnlm_tui.tui.widgets.status_line import progress_colour, run_status
 WIDE = 100
 """Cells of the table from which all columns are shown, but for the time, which comes with WHOLE."""
 WHOLE = 117
+WITH_BARS = 125
+"""Cells from which the bars of progress are long: before that, tags have their room."""
 WITH_NOTES = 160
 STATUS_WIDTH = 15
 LEAD = 4
@@ -67,7 +69,7 @@ def _narrow_columns(width: int, status_width: int) -> list[Column]:
 
 def _wide_columns(width: int, status_width: int) -> list[Column]:
     more = max(0, width - WHOLE)
-    name, bars, model = 14 + min(16, more // 3), 10 if width >= WHOLE else 6, 13 if width < 140 else 20
+    name, bars, model = 14 + min(16, more // 3), 10 if width >= WITH_BARS else 6, 13 if width < 140 else 20
     times = [Column("time", 12, _duration, "time")] if width >= WHOLE else []
     columns = [
         *_first_columns(name + STATUS_WIDTH - status_width, status_width, bars), Column("val ppl ", 9, _perplexity, "perplexity"), Column("Δ best", 9, _behind, "Δ best"),
