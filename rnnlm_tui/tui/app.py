@@ -1,6 +1,6 @@
 """The app: wires screens, actions, the watching thread and the services together, and does nothing else.
 
-Screens reach it as `self.lab`; what they may ask is `Laboratory` in `screens/pane.py`. Data flows one way: the watcher's
+Screens reach it as `self.lab`; what they may ask is `Laboratory` in `screens/lab.py`. Data flows one way: the watcher's
 thread polls the open run's monitor, one `SnapshotChanged` message sets `snapshot` here and on the screen that shows, and
 that screen's one watcher repaints what changed.
 """

@@ -11,7 +11,8 @@ from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.types import IgnoreReturnCallbackType
 
 from rnnlm_tui.tui.actions import PANE_TITLES, Action, Pane, key_label
-from rnnlm_tui.tui.screens.pane import Laboratory, PaneScreen
+from rnnlm_tui.tui.screens.lab import Laboratory
+from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.widgets.content import plain
 
 _WORD = re.compile(r"\w+")

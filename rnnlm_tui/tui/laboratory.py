@@ -1,4 +1,4 @@
-"""What screens may ask of the app: runs to open, commands to send, things to say, work for threads. `Laboratory` in `screens/pane.py` is the contract."""
+"""What screens may ask of the app: runs to open, commands to send, things to say, work for threads. `Laboratory` in `screens/lab.py` is the contract."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.errors import RnnlmError
     from rnnlm_tui.store.run_directory import RunDirectory
     from rnnlm_tui.supervisor.monitor import RunSnapshot
-    from rnnlm_tui.tui.screens.pane import Laboratory
+    from rnnlm_tui.tui.screens.lab import Laboratory
 
 KEPT = 100
 """Steps whose samples are kept once they have been read."""

@@ -10,8 +10,8 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 
 from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.tui.screens.lab import Laboratory
 from rnnlm_tui.tui.screens.overlay import Overlay
-from rnnlm_tui.tui.screens.pane import Laboratory
 from rnnlm_tui.tui.widgets.history_panel import HistoryPage, HistoryPanel
 from rnnlm_tui.tui.widgets.key_line import key_line
 from rnnlm_tui.tui.widgets.nearest import evaluation_until

@@ -16,8 +16,8 @@ from textual.widgets.option_list import Option
 from rnnlm_tui.contract.figures import age, disk
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.tui.screens.confirm import ConfirmScreen
+from rnnlm_tui.tui.screens.lab import Laboratory
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
-from rnnlm_tui.tui.screens.pane import Laboratory
 from rnnlm_tui.tui.widgets.content import from_outside, plain
 from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, TEXT
 from rnnlm_tui.tui.widgets.panel import TitledContainer

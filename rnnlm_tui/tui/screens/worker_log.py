@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 from textual.binding import Binding
 
+from rnnlm_tui.tui.screens.lab import Laboratory
 from rnnlm_tui.tui.screens.lines_overlay import LinesOverlay
-from rnnlm_tui.tui.screens.pane import Laboratory
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.run_directory import RunDirectory
