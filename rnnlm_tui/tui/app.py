@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
@@ -18,41 +17,27 @@ from textual.events import Event, Key, Resize
 from textual.filter import LineFilter
 from textual.screen import Screen
 
-from rnnlm_tui.contract.status import LIVING
-from rnnlm_tui.tui import crash, hangup, steering, threads
+from rnnlm_tui.tui import crash, hangup, threads
 from rnnlm_tui.tui.actions import PALETTE_KEY, Pane
-from rnnlm_tui.tui.appearance import Appearance, repaint
-from rnnlm_tui.tui.colours import COLOUR_WORDS
+from rnnlm_tui.tui.appearance import Appearance
 from rnnlm_tui.tui.commands import ActionCommands
+from rnnlm_tui.tui.everywhere import EverywhereActions
 from rnnlm_tui.tui.keymap import Keymap, use_keys
-from rnnlm_tui.tui.laboratory import LaboratoryApp
 from rnnlm_tui.tui.messages import ComparedChanged, MachineRead, MachineSeen, Notice, Noticed, RunsChanged, SnapshotChanged
-from rnnlm_tui.tui.narrow_updates import NarrowScreen
 from rnnlm_tui.tui.newest_size import at_size, terminal_size
 from rnnlm_tui.tui.screens.checkpoints import CheckpointsScreen
 from rnnlm_tui.tui.screens.compare import CompareScreen
 from rnnlm_tui.tui.screens.config import ConfigScreen
-from rnnlm_tui.tui.screens.help import HelpScreen
-from rnnlm_tui.tui.screens.palette import PaletteScreen
 from rnnlm_tui.tui.screens.prompt import PromptScreen
-from rnnlm_tui.tui.screens.quit import QuitScreen
 from rnnlm_tui.tui.screens.runs import RunsScreen
 from rnnlm_tui.tui.screens.train import TrainScreen
-from rnnlm_tui.tui.screens.worker_log import WorkerLogScreen
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.terminal_kind import ColourName, TerminalKind
 from rnnlm_tui.tui.theme import THEME
-from rnnlm_tui.tui.widgets.chart import Chart
-from rnnlm_tui.tui.widgets.content import plain
 from rnnlm_tui.tui.widgets.machine_view import Readings
-from rnnlm_tui.tui.widgets.run_lists import event_lines
 
 if TYPE_CHECKING:
-    from rnnlm_tui.contract.commands import Verb
-    from rnnlm_tui.contract.status import RunSummary
     from rnnlm_tui.store.run_directory import RunDirectory
-
-ResultT = TypeVar("ResultT")
 
 SIZES_AT_START = 2
 """Textual tells the app its size twice before anything is painted."""
@@ -62,7 +47,7 @@ STALLED_SECONDS = 5.0
 """Between two looks at the clock while a run stands still."""
 
 
-class RnnlmApp(LaboratoryApp):
+class RnnlmApp(EverywhereActions):
     """One terminal's view of the laboratory. Leaving it never stops a run."""
 
     CSS_PATH = "app.tcss"
@@ -206,127 +191,6 @@ class RnnlmApp(LaboratoryApp):
 
     def on_noticed(self, message: Noticed) -> None:
         self.show_notice(message.notice)
-
-    # the actions that work everywhere, by the names of the action table
-
-    def action_show_runs(self) -> None:
-        self.open_pane("runs")
-
-    def action_show_config(self) -> None:
-        self.open_pane("config")
-
-    def action_show_train(self) -> None:
-        self.open_pane("train")
-
-    def action_show_checkpoints(self) -> None:
-        self.open_pane("checkpoints")
-
-    def action_show_prompt(self) -> None:
-        self.open_pane("prompt")
-
-    def action_command_palette(self) -> None:
-        if not isinstance(self.screen, PaletteScreen):
-            self.push_screen(PaletteScreen(id="--command-palette", placeholder="type to search every command"))
-
-    def action_keys(self) -> None:
-        if self.pane_screen is not None:
-            focused = self.pane_screen.focused
-            own = [binding.id for bindings in focused._bindings.key_to_bindings.values() for binding in bindings if binding.id] if focused is not None else []
-            first = self.pane_screen.help_group()
-            self.push_screen(HelpScreen(self.pane_screen.PANE, actions=self.actions, focused=own, first=first, ascii_only=self.ascii_only))
-
-    def action_next_theme(self) -> None:
-        self.use_colours(self.appearance.next())
-        if self.pane_screen is not None:
-            self.pane_screen.refresh_all()  # without colour, curves have letters
-        self.remember()
-        self.say(f"colours: {COLOUR_WORDS[self.appearance.colours]}")
-
-    def action_next_marks(self) -> None:
-        self.settings["dots"] = "braille" if self.marks_style == "block" else "block"
-        for stack in self._screen_stacks.values():
-            for screen in stack:
-                for chart in screen.query(Chart):
-                    chart.marks_style = self.marks_style
-        self.remember()
-        self.say("charts are drawn in ASCII" if self.ascii_only else f"dots: {'blocks' if self.marks_style == 'block' else 'braille'}")
-
-    def action_pause(self) -> None:
-        status = self.snapshot.summary.status if self.snapshot else None
-        if status in ("running", "stalled", "degraded"):
-            self.send("pause")
-        elif self.snapshot is not None and self.snapshot.summary.diverged:
-            self.say(steering.NOT_AGAIN)
-        elif status in steering.GOING_ON or (status is None and self.run_directory is not None):  # one that can't be read is rebuilt, or says why not
-            self.resume()
-        elif self.snapshot is not None and status == "finished" and self.snapshot.summary.hint:  # it ended early: there is a way on
-            self.notify(plain(f"{self.snapshot.summary.message or ''}\n{self.snapshot.summary.hint}".strip(), limit=600), timeout=12, markup=False)
-        elif status is not None:
-            self.say(steering.WHY_NOT.get(status, f"the run is {status}"))
-
-    def action_show_log(self) -> None:
-        if self.run_directory is None:
-            self.say("no run is open")
-        else:
-            self.push_screen(WorkerLogScreen(self.run_directory, [] if self.snapshot is None else event_lines(self.snapshot)))
-
-    def action_sample(self) -> None:
-        self._ask_worker("sample")
-
-    def action_checkpoint(self) -> None:
-        self._ask_worker("checkpoint")
-
-    def action_evaluate(self) -> None:
-        self._ask_worker("evaluate")
-
-    def action_stop(self) -> None:
-        self._ask_worker("stop")
-
-    def _ask_worker(self, verb: Verb) -> None:
-        """Send it, or say at once why nobody would hear it."""
-        summary = self.snapshot.summary if self.snapshot is not None else None
-        if summary is None or summary.status in LIVING:
-            self.send(verb)
-        else:
-            self.say(steering.NOT_AGAIN if summary.diverged else steering.NOT_NOW.get(summary.status, f"the run is {summary.status}"))
-
-    def action_leave(self) -> None:
-        living = [summary for summary in self.known_summaries() if summary.status in LIVING]
-        if living:
-            self.push_screen(QuitScreen(living, self.run_directory.name if self.run_directory else None, self.known_summaries), self._left)
-        else:
-            self.leave_at_once()
-
-    def known_summaries(self) -> tuple[RunSummary, ...]:
-        """All runs, the open one at its newest."""
-        others = tuple(summary for summary in self.summaries or () if self.snapshot is None or summary.run != self.snapshot.summary.run)
-        return others if self.snapshot is None else (self.snapshot.summary, *others)
-
-    def _left(self, choice: str | None) -> None:
-        if choice == "leave":
-            self.leave_at_once()
-        elif choice == "stop" and self.run_directory is not None:
-            self.say(steering.BEGINNINGS["stop"])
-            self.in_thread(partial(self.services.send, self.run_directory, "stop"), lambda _result: self.leave_at_once())
-
-    def leave_at_once(self) -> None:
-        """Out, now; what is remembered is on disk already."""
-        self.watcher.close()
-        self.exit(0)
-
-    def use_colours(self, colours: ColourName) -> None:
-        """Draw in these from now on."""
-        self.appearance.use(colours)
-        self.no_color = colours == "none"
-        repaint(self)
-        self._paint_anew()
-
-    def _paint_anew(self) -> None:
-        """Everything that shows. Textual does so for another size alone: a window that was made smaller and large again at once stays half empty."""
-        for screen in self.screen_stack:
-            if isinstance(screen, NarrowScreen):
-                screen.forget_terminal()
-        self.screen.refresh()
 
     def _tell_the_time(self) -> None:
         """Nothing changes in a stalled run, or one that prepares, but for how long. A size that still waits to be told does so for good: Textual's timer for it never ticks if it starts late."""

@@ -64,7 +64,7 @@ async def test_config_of_a_run(size: tuple[int, int], ascii_only: bool) -> None:
 async def test_checkpoints(size: tuple[int, int], ascii_only: bool) -> None:
     async with opened(FakeServices(make_snapshot()), "checkpoints", size=size, ascii_only=ascii_only) as (app, pilot):
         await pilot.press("down")
-        await until_shown(pilot, "Step 3,700", f"9f3c{'.' if ascii_only else '…'}a71e")
+        await until_shown(pilot, "Step 3,700", f"9f3c{'~' if ascii_only else '…'}a71e")
         await settled(pilot)
         assert_looks_like(app, f"checkpoints-{size[0]}x{size[1]}")
 
