@@ -19,6 +19,8 @@ pytestmark = pytest.mark.faults
 DEADLINE = 60.0
 PATIENCE = 5.0
 """Seconds after which a key is typed again."""
+ESCAPE_SECONDS = 0.5
+"""A key that comes sooner after esc is one with alt."""
 ROUNDS = 1
 EXTREMES = ((1, 1), (300, 1), (1, 100), (300, 100), (2, 2), (59, 15), (60, 14), (60, 15), (79, 24), (120, 40))
 LARGEST = (300, 100)
@@ -73,6 +75,8 @@ def walk(opened: Terminal, way: tuple[tuple[str, str], ...]) -> None:
             if monotonic() > deadline:
                 raise
             opened.send("\x1b")  # a key that came late may have opened something
+            with suppress(AssertionError):
+                opened.wait_for(partial(_stands, opened, way[-1][1]), ESCAPE_SECONDS)
         else:
             return
 
