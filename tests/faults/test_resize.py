@@ -66,7 +66,7 @@ def walk(opened: Terminal, way: tuple[tuple[str, str], ...]) -> None:
     """Type, and wait for what each key does; typed again where it was lost: the screen may still have been on its way."""
     settle(opened)
     deadline = monotonic() + DEADLINE
-    while True:
+    for tries in count(1):
         try:
             for keys, words in way:
                 opened.send(keys)
@@ -74,9 +74,10 @@ def walk(opened: Terminal, way: tuple[tuple[str, str], ...]) -> None:
         except AssertionError:
             if monotonic() > deadline:
                 raise
-            opened.send("\x1b")  # a key that came late may have opened something
-            with suppress(AssertionError):
-                opened.wait_for(partial(_stands, opened, way[-1][1]), ESCAPE_SECONDS)
+            if tries % 2 == 0:  # a key that came late may have opened something
+                opened.send("\x1b")
+                with suppress(AssertionError):
+                    opened.wait_for(partial(_stands, opened, way[-1][1]), ESCAPE_SECONDS)
         else:
             return
 

@@ -100,6 +100,7 @@ def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ages that are the same each time, and a home that is named the same."""
     for module in ("widgets.identity", "widgets.run_columns", "screens.trash"):
         monkeypatch.setattr(f"rnnlm_tui.tui.{module}.time", lambda: NOW)
+    monkeypatch.setattr("rnnlm_tui.tui.widgets.identity.strftime", lambda _form, _moment: "14:31")
     monkeypatch.setenv("RNNLM_TUI_HOME", "/data/rnnlm-tui")
 
 

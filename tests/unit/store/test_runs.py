@@ -185,12 +185,13 @@ def test_a_renamed_run_is_as_it_was_under_its_new_name() -> None:
         database.add_steps([step_row(1)])
         write_checkpoint(run, 1, write_model, None, {})
         database.put_checkpoint(checkpoint_row(1))
+    socket = run.socket_path
     renamed = rename_run(run, "brisk-heron")
     assert [found.name for found in list_runs()] == ["brisk-heron"]
     assert resolve_checkpoint(renamed, "last") == renamed.path / "checkpoints" / "step-000000001"
     with RunReader(renamed) as reader:
         assert [row.step for row in reader.recent_steps(9)] == [1]
-    assert renamed.socket_path.parent == renamed.path
+    assert renamed.socket_path != socket
     assert rename_run(renamed, "brisk-heron") == renamed
 
 
