@@ -19,6 +19,7 @@ from rnnlm_tui.cli.checks import database_finding
 from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store import database_place, filesystems
+from rnnlm_tui.store.checkpoint_list import checkpoint_folders
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.database_place import DATABASES_VARIABLE, POINTER_NAME
@@ -138,7 +139,11 @@ def test_rows_that_were_committed_before_a_kill_are_in_the_log(text: Path, local
     kill(run)
     before = rows(run)
     shutil.rmtree(local_disk)
-    assert rows(run) == before
+    after = rows(run)
+    del before["checkpoints"], after["checkpoints"]  # a kill between a checkpoint's folder and its row leaves the folder, which the log finds
+    assert after == before
+    with RunReader(run) as reader:
+        assert [row.step for row in reader.checkpoints()] == sorted(step for step, _ in checkpoint_folders(run))
     assert summarize(run).status == "crashed"
     resume(run)
     wait_for(lambda: summarize(run).attempt == 2, "the second attempt")
