@@ -15,8 +15,8 @@ from rnnlm_tui.contract.metrics import EvaluationRow, SampleRow
 from rnnlm_tui.contract.status import BaselineFigures, CheckpointFigures, EvaluationFigures, ModelFigures, PatienceFigures, RunStatus, RunSummary, TrainFigures
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.series import SeriesTable
-from rnnlm_tui.supervisor import monitor
 from rnnlm_tui.supervisor.monitor import RunSnapshot
+from tests.fakes import scripted_monitor
 
 RUN = RunDirectory(Path("/nowhere/brisk-heron"))
 
@@ -47,37 +47,19 @@ def sample(step: int, prompt: str = "We must", text: str = " go on.") -> SampleR
     return SampleRow(1, step, prompt, text, 3, 7, float(step))
 
 
-def play(monkeypatch: pytest.MonkeyPatch, script: Sequence[RunSnapshot | BaseException | None]) -> None:
-    """Let each look at the run see the next of the script."""
-    steps = iter(script)
-
-    class Scripted:
-        def __init__(self, run: RunDirectory, *, max_buckets: int) -> None:
-            assert run == RUN
-
-        def snapshot(self) -> RunSnapshot:
-            found = self.poll()
-            assert found is not None
-            return found
-
-        def poll(self) -> RunSnapshot | None:
-            found = next(steps)
-            if isinstance(found, BaseException):
-                raise found
-            return found
-
-        def close(self) -> None:
-            """There is nothing to close."""
-
-    monkeypatch.setattr(monitor, "RunMonitor", Scripted)
+def play(monkeypatch: pytest.MonkeyPatch, script: Sequence[RunSnapshot | BaseException | None]) -> list[tuple[RunDirectory, int]]:
+    """Let each look at the run see the next of the script, without a pause between them."""
+    opened = scripted_monitor.play(monkeypatch, script)
     monkeypatch.setattr(follow, "POLL_SECONDS", 0.0)
     monkeypatch.setattr(follow, "LINE_SECONDS", 0.0)
+    return opened
 
 
 @pytest.mark.parametrize(("status", "code"), [("finished", 0), ("stopped", 3), ("failed", 4), ("crashed", 4), ("lost", 4)])
 def test_the_exit_code_tells_how_the_run_ended(status: RunStatus, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    play(monkeypatch, [snapshot(summary("running", 5)), None, snapshot(summary(status, 9))])
+    opened = play(monkeypatch, [snapshot(summary("running", 5)), None, snapshot(summary(status, 9))])
     assert follow_run(RUN, json=False) == code
+    assert [run for run, _ in opened] == [RUN]
     assert ENDED[status] == code
 
 

@@ -20,9 +20,8 @@ from rnnlm_tui.contract.metrics import EvaluationRow, EventRow, GpuRow, SampleRo
 from rnnlm_tui.contract.outside_text import UNSAFE
 from rnnlm_tui.contract.status import RunStatus
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.supervisor import monitor
-from rnnlm_tui.supervisor.monitor import RunSnapshot
 from rnnlm_tui.supervisor.remaining import Eta
+from tests.fakes.scripted_monitor import play
 from tests.tui.fakes import make_snapshot, preparing
 from tests.unit.cli.test_runs import trained_run
 
@@ -131,7 +130,7 @@ def test_rewriting_a_frame_leaves_exactly_the_new_one_and_sends_nothing_where_it
 def test_watching_in_a_terminal_rewrites_the_frame_until_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     trained_run()
     terminal = Terminal()
-    scripted(monkeypatch, [make_snapshot(), None, make_snapshot("finished")])
+    play(monkeypatch, [make_snapshot(), None, make_snapshot("finished")])
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setenv("TERM", "xterm-256color")
     assert run(["show", "brisk", "--watch", "--fps", "60"]) == 0
@@ -141,15 +140,16 @@ def test_watching_in_a_terminal_rewrites_the_frame_until_the_run_ends(monkeypatc
 
 def test_watching_without_a_terminal_appends_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     trained_run()
-    scripted(monkeypatch, [make_snapshot(), None, make_snapshot("stopped")])
+    opened = play(monkeypatch, [make_snapshot(), None, make_snapshot("stopped")])
     assert run(["show", "brisk", "--watch", "--fps", "60"]) == 3
+    assert [buckets for _, buckets in opened] == [watch.BUCKETS]
     lines = capsys.readouterr().out.splitlines()
     assert [re.fullmatch(r"\d\d:\d\d:\d\d  (\w+)  step 3,751 / 4,754 \(79 %\)  val ppl .*", line)[1] for line in lines if line] == ["running", "stopped"]  # type: ignore[index]
 
 
 def test_ctrl_c_leaves_the_run_to_itself(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     trained_run()
-    scripted(monkeypatch, [make_snapshot(), KeyboardInterrupt()])
+    play(monkeypatch, [make_snapshot(), KeyboardInterrupt()])
     assert run(["show", "brisk", "--watch"]) == 130
     assert "goes on" in capsys.readouterr().err
 
@@ -174,31 +174,6 @@ def test_options_that_can_not_be_meant_are_refused(options: list[str], capsys: p
     trained_run()
     assert run(["show", "brisk", *options]) == 2
     assert capsys.readouterr().out == ""
-
-
-def scripted(monkeypatch: pytest.MonkeyPatch, script: list[RunSnapshot | BaseException | None]) -> None:
-    """Let each look at the run see the next of the script."""
-    steps = iter(script)
-
-    class Scripted:
-        def __init__(self, run: object, *, max_buckets: int) -> None:
-            assert max_buckets == watch.BUCKETS
-
-        def snapshot(self) -> RunSnapshot:
-            found = self.poll()
-            assert found is not None
-            return found
-
-        def poll(self) -> RunSnapshot | None:
-            found = next(steps)
-            if isinstance(found, BaseException):
-                raise found
-            return found
-
-        def close(self) -> None:
-            """There is nothing to close."""
-
-    monkeypatch.setattr(monitor, "RunMonitor", Scripted)
 
 
 def test_after_a_resize_the_frame_stands_where_it_stood_and_nothing_of_the_former_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

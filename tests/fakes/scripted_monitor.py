@@ -1,0 +1,38 @@
+"""A monitor of a run that sees what a script says, look by look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.supervisor import monitor
+from rnnlm_tui.supervisor.monitor import RunSnapshot
+
+
+def play(monkeypatch: pytest.MonkeyPatch, script: Sequence[RunSnapshot | BaseException | None]) -> list[tuple[RunDirectory, int]]:
+    """Let each look at a run see the next of the script; what comes back fills with each run that is opened, and its buckets."""
+    steps = iter(script)
+    opened: list[tuple[RunDirectory, int]] = []
+
+    class Scripted:
+        def __init__(self, run: RunDirectory, *, max_buckets: int) -> None:
+            opened.append((run, max_buckets))
+
+        def snapshot(self) -> RunSnapshot:
+            found = self.poll()
+            assert found is not None
+            return found
+
+        def poll(self) -> RunSnapshot | None:
+            found = next(steps)
+            if isinstance(found, BaseException):
+                raise found
+            return found
+
+        def close(self) -> None:
+            """There is nothing to close."""
+
+    monkeypatch.setattr(monitor, "RunMonitor", Scripted)
+    return opened
