@@ -15,7 +15,7 @@ from rnnlm_tui.errors import EXIT_INTERRUPTED, RunStateError, WorkerError
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import EvaluationRow, SampleRow
-    from rnnlm_tui.contract.status import RunSummary
+    from rnnlm_tui.contract.summary import RunSummary
     from rnnlm_tui.store.run_directory import RunDirectory
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 

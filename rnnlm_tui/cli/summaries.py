@@ -8,7 +8,7 @@ from time import time
 from rnnlm_tui.contract.computing import device_words, others_words
 from rnnlm_tui.contract.config import CELL_NAMES
 from rnnlm_tui.contract.figures import NOTHING, age, disk, duration, figure, short
-from rnnlm_tui.contract.status import EvaluationFigures, ReferenceFigures, RunSummary
+from rnnlm_tui.contract.summary import EvaluationFigures, ReferenceFigures, RunSummary
 
 RUN_COLUMNS: tuple[str, ...] = ("name", "status", "step", "done", "val ppl", "tok/s", "time", "age", "model", "preset", "tags")
 RUN_COLUMNS_RIGHT: tuple[int, ...] = (2, 3, 4, 5, 6, 7)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rnnlm_tui.errors import DeviceError
 
 if TYPE_CHECKING:
-    from rnnlm_tui.contract.status import RunSummary
+    from rnnlm_tui.contract.summary import RunSummary
 
 
 def arithmetic(summary: RunSummary) -> str:

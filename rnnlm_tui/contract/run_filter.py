@@ -13,7 +13,8 @@ from rnnlm_tui.contract.config import CELL_NAMES, RunConfig
 from rnnlm_tui.contract.figures import DAY, HOUR, MINUTE
 from rnnlm_tui.contract.outside_text import safe
 from rnnlm_tui.contract.run_keys import Quantity, RunKey, key_named
-from rnnlm_tui.contract.status import LIVING, RunSummary
+from rnnlm_tui.contract.status import LIVING
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.errors import InputError
 
 MOST_CHARACTERS = 1_000

@@ -11,7 +11,7 @@ from typing import Literal
 
 from rnnlm_tui.contract.config import CELL_NAMES, SECTIONS, RunConfig
 from rnnlm_tui.contract.outside_text import safe
-from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.contract.validation import field_paths, near_keys, section_model
 from rnnlm_tui.errors import InputError
 

@@ -12,7 +12,7 @@ from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.figures import NOTHING, count, disk, duration, figure, short
 from rnnlm_tui.contract.metrics import EventRow
 from rnnlm_tui.contract.outside_text import safe
-from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.contract.validation import field_paths
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.store.reader import RunReader

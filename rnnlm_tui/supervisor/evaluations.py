@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from rnnlm_tui.contract.metrics import EvaluationRow, during_run, evaluations_waited, perplexity
-from rnnlm_tui.contract.status import EvaluationFigures
+from rnnlm_tui.contract.summary import EvaluationFigures
 
 _NONE = EvaluationFigures()
 COSTED = 10

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.run_filter import parse_filter
 from rnnlm_tui.contract.run_keys import parse_order
-from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import list_runs

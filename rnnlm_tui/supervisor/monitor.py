@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, SampleRow
-from rnnlm_tui.contract.status import ACTIVITY_KEY, STALE_SECONDS, ModelFigures, RunStatus, RunSummary, StatusFacts, derive_status, last_words
+from rnnlm_tui.contract.status import ACTIVITY_KEY, STALE_SECONDS, RunStatus, StatusFacts, derive_status, last_words
+from rnnlm_tui.contract.summary import ModelFigures, RunSummary
 from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RnnlmError, StorageError
 from rnnlm_tui.store.checkpoint_list import checkpoint_folders
 from rnnlm_tui.store.known import Known

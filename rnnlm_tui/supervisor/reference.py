@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from rnnlm_tui.contract.commands import SETTINGS_KEY
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.reference_curve import follows_reference, reference_near, sentences_once
-from rnnlm_tui.contract.status import ReferenceFigures
+from rnnlm_tui.contract.summary import ReferenceFigures
 
 
 def reference_figures(config: RunConfig, meta: Mapping[str, str], evaluated_step: int | None, steps_per_epoch: float | None = None) -> ReferenceFigures | None:

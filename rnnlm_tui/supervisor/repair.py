@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.errors import DatabaseError, NewerDatabaseError
 from rnnlm_tui.store.rebuild import repair_database
 from rnnlm_tui.store.run_directory import RunDirectory

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory

@@ -14,11 +14,8 @@ from rnnlm_tui.contract.metrics import (
     SMOOTHED_STEPS,
     StepRow,
 )
-from rnnlm_tui.contract.status import (
-    DATABASE_KEY,
-    LIVING,
-    MEMORY_BATCH_KEY,
-    MEMORY_KEY,
+from rnnlm_tui.contract.status import DATABASE_KEY, LIVING, MEMORY_BATCH_KEY, MEMORY_KEY
+from rnnlm_tui.contract.summary import (
     BaselineFigures,
     CheckpointFigures,
     ModelFigures,

@@ -14,7 +14,7 @@ from rnnlm_tui.tui.widgets.content import plain
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rnnlm_tui.contract.status import RunSummary
+    from rnnlm_tui.contract.summary import RunSummary
     from rnnlm_tui.supervisor.machine import MachineFacts
     from rnnlm_tui.supervisor.monitor import RunSnapshot
     from rnnlm_tui.tui.laboratory import LaboratoryApp

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from rnnlm_tui.contract.figures import count, disk, figure
-from rnnlm_tui.contract.status import LIVING, RunSummary
+from rnnlm_tui.contract.status import LIVING
+from rnnlm_tui.contract.summary import RunSummary
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import EventRow

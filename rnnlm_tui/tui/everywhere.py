@@ -22,7 +22,7 @@ from rnnlm_tui.tui.widgets.run_lists import event_lines
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.commands import Verb
-    from rnnlm_tui.contract.status import RunSummary
+    from rnnlm_tui.contract.summary import RunSummary
 
 
 class EverywhereActions(LaboratoryApp):

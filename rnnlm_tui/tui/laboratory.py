@@ -30,7 +30,7 @@ from rnnlm_tui.tui.widgets.marks import MOST_MARKED, Marks
 if TYPE_CHECKING:
     from rnnlm_tui.contract.commands import Verb
     from rnnlm_tui.contract.config import RunConfig
-    from rnnlm_tui.contract.status import RunSummary
+    from rnnlm_tui.contract.summary import RunSummary
     from rnnlm_tui.store.run_directory import RunDirectory
     from rnnlm_tui.supervisor.login import EndsAtLogout
     from rnnlm_tui.supervisor.machine import MachineFacts

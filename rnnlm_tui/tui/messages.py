@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from textual.message import Message
 
-from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.summary import RunSummary
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import HardwareRow

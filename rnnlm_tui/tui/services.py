@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.contract.config import RunConfig
     from rnnlm_tui.contract.corpora import CorpusManifest
     from rnnlm_tui.contract.metrics import SampleRow
-    from rnnlm_tui.contract.status import RunSummary
+    from rnnlm_tui.contract.summary import RunSummary
     from rnnlm_tui.errors import InputError
     from rnnlm_tui.store.labels import RunLabels
     from rnnlm_tui.store.manifest import Manifest

@@ -16,7 +16,7 @@ from rnnlm_tui.tui.own_readings import OwnReadings
 if TYPE_CHECKING:
     from textual.message import Message
 
-    from rnnlm_tui.contract.status import RunSummary
+    from rnnlm_tui.contract.summary import RunSummary
     from rnnlm_tui.store.run_directory import RunDirectory
     from rnnlm_tui.tui.services import Monitor, Services
 

@@ -14,7 +14,8 @@ from rnnlm_tui.contract.corpora import CorpusManifest, SplitFacts
 from rnnlm_tui.contract.metrics import EventKind, EventRow
 from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleRequest
-from rnnlm_tui.contract.status import PreparingFigures, RunStatus, SourceFigures
+from rnnlm_tui.contract.status import RunStatus
+from rnnlm_tui.contract.summary import PreparingFigures, SourceFigures
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import CheckpointError, CorpusError, InputError, WorkerError
 from rnnlm_tui.store.manifest import FileFacts, Manifest

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from rnnlm_tui.contract.commands import Verb
-from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.errors import RnnlmError, WorkerError
 from rnnlm_tui.store.checkpoints import list_checkpoints, verify_checkpoint
 from rnnlm_tui.store.locations import corpora_dir

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from rnnlm_tui.cli.main import run as command
-from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.locks import RunLock, boot_id, host_name
 from rnnlm_tui.store.reader import RunReader

@@ -19,7 +19,7 @@ import pytest
 import tomli_w
 
 from rnnlm_tui.contract.config import CellType, DataMode
-from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.contract.validation import config_to_raw, merge, parse_config
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
 from rnnlm_tui.errors import InputError

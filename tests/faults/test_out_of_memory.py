@@ -14,7 +14,7 @@ import pytest
 
 from rnnlm_tui.cli.main import run as cli
 from rnnlm_tui.contract.presets import DEMO
-from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.store.checkpoints import verify_checkpoint
 from rnnlm_tui.store.reader import RunReader

@@ -21,7 +21,8 @@ from rnnlm_tui.contract.config import (
     TokenizerConfig,
     TrainingConfig,
 )
-from rnnlm_tui.contract.status import LIVING, RunSummary
+from rnnlm_tui.contract.status import LIVING
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.store.locks import read_lock
 from rnnlm_tui.store.reader import RunReader

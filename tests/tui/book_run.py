@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from rnnlm_tui.contract.metrics import METRIC_COLUMNS, EvaluationRow, HardwareRow
 from rnnlm_tui.contract.presets import BOOK
-from rnnlm_tui.contract.status import BaselineFigures, EvaluationFigures, ModelFigures, RunStatus, TrainFigures
+from rnnlm_tui.contract.status import RunStatus
+from rnnlm_tui.contract.summary import BaselineFigures, EvaluationFigures, ModelFigures, TrainFigures
 from rnnlm_tui.store.series import Band, SeriesTable
 from rnnlm_tui.supervisor.monitor import RunSnapshot
 from rnnlm_tui.supervisor.reference import reference_figures

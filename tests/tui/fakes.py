@@ -14,13 +14,13 @@ from rnnlm_tui.contract.commands import CommandResult
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.metrics import MACHINE_COLUMNS, METRIC_COLUMNS, CheckpointRow, EvaluationRow, EventKind, EventRow, HardwareRow, SampleRow
 from rnnlm_tui.contract.presets import DEMO
-from rnnlm_tui.contract.status import (
+from rnnlm_tui.contract.status import RunStatus
+from rnnlm_tui.contract.summary import (
     BaselineFigures,
     CheckpointFigures,
     EvaluationFigures,
     ModelFigures,
     PreparingFigures,
-    RunStatus,
     RunSummary,
     SourceFigures,
     TrainFigures,

@@ -7,7 +7,8 @@ import math
 import pytest
 
 from rnnlm_tui.contract.metrics import EventRow
-from rnnlm_tui.contract.status import EvaluationFigures, RunStatus, RunSummary, TrainFigures
+from rnnlm_tui.contract.status import RunStatus
+from rnnlm_tui.contract.summary import EvaluationFigures, RunSummary, TrainFigures
 from rnnlm_tui.tui.alerts import AGAIN_SECONDS, PLATEAU_EVALUATIONS, Alerts
 from tests.tui.fakes import make_summary
 

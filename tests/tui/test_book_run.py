@@ -9,7 +9,7 @@ import pytest
 
 from rnnlm_tui.contract.metrics import EvaluationRow
 from rnnlm_tui.contract.reference_curve import REFERENCE
-from rnnlm_tui.contract.status import EvaluationFigures
+from rnnlm_tui.contract.summary import EvaluationFigures
 from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.widgets import train_data
 from rnnlm_tui.tui.widgets.axes import AXES, Axis

@@ -8,7 +8,7 @@ import pytest
 from textual.content import Content
 
 from rnnlm_tui.contract.presets import DEMO
-from rnnlm_tui.contract.status import BaselineFigures, EvaluationFigures, RunSummary
+from rnnlm_tui.contract.summary import BaselineFigures, EvaluationFigures, RunSummary
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import CorpusError, DatabaseError
 from rnnlm_tui.store.run_directory import RunDirectory

@@ -12,7 +12,7 @@ import pytest
 
 from rnnlm_tui.contract.metrics import EvaluationRow
 from rnnlm_tui.contract.presets import BOOK, ELMAN
-from rnnlm_tui.contract.status import BaselineFigures, PreparingFigures, SourceFigures
+from rnnlm_tui.contract.summary import BaselineFigures, PreparingFigures, SourceFigures
 from rnnlm_tui.store.series import Band, SeriesTable, empty_table
 from rnnlm_tui.tui.widgets import axes, palette, train_data
 from rnnlm_tui.tui.widgets.axes import AXES, Axis

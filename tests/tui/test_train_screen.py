@@ -10,7 +10,8 @@ import pytest
 from rnnlm_tui.contract.figures import figure
 from rnnlm_tui.contract.metrics import SampleRow
 from rnnlm_tui.contract.presets import DEMO, ELMAN
-from rnnlm_tui.contract.status import EvaluationFigures, PatienceFigures, PreparingFigures, RunStatus, SourceFigures, TrainFigures
+from rnnlm_tui.contract.status import RunStatus
+from rnnlm_tui.contract.summary import EvaluationFigures, PatienceFigures, PreparingFigures, SourceFigures, TrainFigures
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import RunStateError
 from rnnlm_tui.tui.screens.train import TrainScreen

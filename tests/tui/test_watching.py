@@ -14,7 +14,7 @@ import pytest
 from textual.message import Message
 
 from rnnlm_tui.contract.presets import DEMO
-from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.errors import DatabaseError, StorageError
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.labels import RunLabels, write_labels

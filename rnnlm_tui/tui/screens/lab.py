@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.tui.actions import Action, Pane
 from rnnlm_tui.tui.messages import Notice

@@ -44,7 +44,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
-from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.tui.actions import Action, Group, Pane, actions_for
 from rnnlm_tui.tui.elsewhere import elsewhere
 from rnnlm_tui.tui.narrow_updates import NarrowScreen

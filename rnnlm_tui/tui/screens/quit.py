@@ -9,7 +9,8 @@ from textual.binding import Binding
 from textual.content import Content
 
 from rnnlm_tui.contract.figures import time_left
-from rnnlm_tui.contract.status import LIVING, RunSummary
+from rnnlm_tui.contract.status import LIVING
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.content import from_outside

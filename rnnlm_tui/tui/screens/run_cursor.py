@@ -13,7 +13,7 @@ from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.widgets.runs_table import RunsTable
 
 if TYPE_CHECKING:
-    from rnnlm_tui.contract.status import RunSummary
+    from rnnlm_tui.contract.summary import RunSummary
     from rnnlm_tui.store.run_directory import RunDirectory
 
 SETTLE_SECONDS = 0.15

@@ -12,7 +12,8 @@ from textual.content import Content
 from textual.events import Resize, ScreenResume
 from textual.geometry import Size
 
-from rnnlm_tui.contract.status import LIVING, RunSummary
+from rnnlm_tui.contract.status import LIVING
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.store.locations import home
 from rnnlm_tui.tui.actions import Action, action, actions_for, bindings_for
 from rnnlm_tui.tui.screens.bookkeeping import RunsBookkeeping

@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.events import Resize
 from textual.geometry import Size
 
-from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.tui.actions import Action, bindings_for
 from rnnlm_tui.tui.screens.charted import ChartedScreen
 from rnnlm_tui.tui.screens.older_samples import OlderSamples

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.summary import RunSummary
 
 
 def best_of_comparable(runs: Sequence[RunSummary]) -> dict[str, float]:

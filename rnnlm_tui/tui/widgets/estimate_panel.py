@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.strip import Strip
 
 from rnnlm_tui.contract import figures
-from rnnlm_tui.contract.status import CheckpointFigures
+from rnnlm_tui.contract.summary import CheckpointFigures
 from rnnlm_tui.errors import Problem
 from rnnlm_tui.tui.widgets.bars import bar
 from rnnlm_tui.tui.widgets.content import plain

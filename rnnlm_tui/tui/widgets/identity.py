@@ -10,7 +10,7 @@ from textual.content import Content
 
 from rnnlm_tui.contract.config import CELL_NAMES, RunConfig
 from rnnlm_tui.contract.figures import count, duration, short
-from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.content import from_outside, plain
 from rnnlm_tui.tui.widgets.status_line import status_content

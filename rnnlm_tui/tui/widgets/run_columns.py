@@ -9,7 +9,7 @@ from time import time
 from textual.content import Content
 
 from rnnlm_tui.contract.figures import NOTHING, age, change, duration, figure, percent, short
-from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.bars import bar
 from rnnlm_tui.tui.widgets.content import from_outside

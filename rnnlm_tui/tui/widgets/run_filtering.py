@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.run_filter import RunFilter, parse_filter
-from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.errors import InputError
 
 

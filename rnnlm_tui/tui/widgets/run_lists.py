@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.strip import Strip
 
 from rnnlm_tui.contract.figures import count, figure, percent
-from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.comparable import best_of_comparable
 from rnnlm_tui.tui.widgets.content import from_outside

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Literal
 
 from rnnlm_tui.contract.run_keys import RunKey, RunOrder
-from rnnlm_tui.contract.status import LIVING, RunSummary
+from rnnlm_tui.contract.status import LIVING
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.tui.widgets.identity import model_name
 
 SortKey = Literal["age", "perplexity", "name", "status", "progress", "Δ best", "tok/s", "time", "model", "tags"]

@@ -11,7 +11,7 @@ from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 from textual.strip import Strip
 
-from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.comparable import best_of_comparable
 from rnnlm_tui.tui.widgets.marks import Marks

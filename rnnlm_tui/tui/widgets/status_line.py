@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from textual.content import Content
 
-from rnnlm_tui.contract.status import RunStatus, RunSummary
+from rnnlm_tui.contract.status import RunStatus
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.tui.widgets import palette
 
 

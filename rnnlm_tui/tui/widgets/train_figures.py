@@ -12,7 +12,8 @@ from textual.containers import Vertical
 from textual.content import Content
 
 from rnnlm_tui.contract.figures import NOTHING, count, disk, duration, figure, percent, scientific, short, time_left
-from rnnlm_tui.contract.status import LIVING, RunStatus, RunSummary
+from rnnlm_tui.contract.status import LIVING, RunStatus
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.supervisor.remaining import Eta, SteadyEta
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.bars import bar

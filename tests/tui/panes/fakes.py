@@ -16,7 +16,8 @@ from rnnlm_tui.contract.estimates import parameter_count
 from rnnlm_tui.contract.memory import memory_parts
 from rnnlm_tui.contract.metrics import CheckpointRow, SampleRow
 from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleRequest
-from rnnlm_tui.contract.status import CheckpointFigures, EvaluationFigures, ModelFigures, RunStatus, RunSummary
+from rnnlm_tui.contract.status import RunStatus
+from rnnlm_tui.contract.summary import CheckpointFigures, EvaluationFigures, ModelFigures, RunSummary
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import CheckpointError, InputError, RnnlmError
 from rnnlm_tui.store.manifest import FileFacts, Manifest

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from rnnlm_tui.contract.status import CheckpointFigures
+from rnnlm_tui.contract.summary import CheckpointFigures
 from rnnlm_tui.supervisor.estimate import Estimate
 from rnnlm_tui.tui.widgets import estimate_panel
 

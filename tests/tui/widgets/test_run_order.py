@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rnnlm_tui.contract.status import EvaluationFigures, ModelFigures
+from rnnlm_tui.contract.summary import EvaluationFigures, ModelFigures
 from rnnlm_tui.tui.widgets.run_order import SORT_KEYS, SortKey, rises, sorted_runs
 from tests.tui.fakes import make_summary
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from rnnlm_tui.contract.metrics import EvaluationRow
-from rnnlm_tui.contract.status import EvaluationFigures, RunStatus, TrainFigures
+from rnnlm_tui.contract.status import RunStatus
+from rnnlm_tui.contract.summary import EvaluationFigures, TrainFigures
 from rnnlm_tui.supervisor.monitor import RunSnapshot
 from rnnlm_tui.supervisor.remaining import Eta
 from rnnlm_tui.tui.widgets.train_figures import figure_lines, newest_evaluations

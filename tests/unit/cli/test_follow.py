@@ -12,7 +12,8 @@ from rnnlm_tui.cli import follow
 from rnnlm_tui.cli.follow import ENDED, follow_run
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.metrics import EvaluationRow, SampleRow
-from rnnlm_tui.contract.status import BaselineFigures, CheckpointFigures, EvaluationFigures, ModelFigures, PatienceFigures, RunStatus, RunSummary, TrainFigures
+from rnnlm_tui.contract.status import RunStatus
+from rnnlm_tui.contract.summary import BaselineFigures, CheckpointFigures, EvaluationFigures, ModelFigures, PatienceFigures, RunSummary, TrainFigures
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.series import SeriesTable
 from rnnlm_tui.supervisor.monitor import RunSnapshot

@@ -19,7 +19,7 @@ from rnnlm_tui.contract.config import RunConfig, SamplingConfig, TrainingConfig
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, StepRow
 from rnnlm_tui.contract.presets import PRESETS
 from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS, SampleDone
-from rnnlm_tui.contract.status import RunSummary
+from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import ConfigError, InputError, UnknownCheckpointError, UnknownRunError
 from rnnlm_tui.store.checkpoints import write_checkpoint

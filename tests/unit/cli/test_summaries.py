@@ -10,7 +10,7 @@ from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.summaries import model_words, summary_lines
 from rnnlm_tui.contract.metrics import EvaluationRow, EventRow, StepRow
 from rnnlm_tui.contract.presets import BOOK, DEMO
-from rnnlm_tui.contract.status import BaselineFigures, EvaluationFigures, ModelFigures, PatienceFigures, ReferenceFigures, RunSummary
+from rnnlm_tui.contract.summary import BaselineFigures, EvaluationFigures, ModelFigures, PatienceFigures, ReferenceFigures, RunSummary
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.runs import create_run
 

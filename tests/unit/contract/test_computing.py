@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rnnlm_tui.contract.computing import arithmetic, device_words, others_words
-from rnnlm_tui.contract.status import ModelFigures, RunSummary
+from rnnlm_tui.contract.summary import ModelFigures, RunSummary
 
 SUMMARY = RunSummary(run="plain-otter", status="running", model=ModelFigures(cell_type="elman", num_layers=2, hidden_size=8, tie_weights=True))
 

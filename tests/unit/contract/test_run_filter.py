@@ -10,7 +10,7 @@ import pytest
 from rnnlm_tui.contract.config import ModelConfig, RunConfig, TrainingConfig
 from rnnlm_tui.contract.run_filter import MOST_CHARACTERS, parse_filter
 from rnnlm_tui.contract.run_keys import FIGURES, parse_order
-from rnnlm_tui.contract.status import CheckpointFigures, EvaluationFigures, ModelFigures, RunSummary, TrainFigures
+from rnnlm_tui.contract.summary import CheckpointFigures, EvaluationFigures, ModelFigures, RunSummary, TrainFigures
 from rnnlm_tui.contract.validation import field_paths
 from rnnlm_tui.errors import InputError
 

@@ -10,17 +10,8 @@ from typing import get_args
 import pytest
 
 from rnnlm_tui.contract.metrics import EventKind
-from rnnlm_tui.contract.status import (
-    LIVING,
-    RESUMABLE,
-    STALE_SECONDS,
-    ModelFigures,
-    RunStatus,
-    RunSummary,
-    StatusFacts,
-    TrainFigures,
-    derive_status,
-)
+from rnnlm_tui.contract.status import LIVING, RESUMABLE, STALE_SECONDS, RunStatus, StatusFacts, derive_status
+from rnnlm_tui.contract.summary import ModelFigures, RunSummary, TrainFigures
 
 
 def facts(state: EventKind | None, *, held: bool = True, same_host: bool = True, heartbeat: float | None = 0.5, step: float | None = None) -> StatusFacts:
