@@ -38,7 +38,8 @@ class CorpusConfig(Section):
         default="presidents",
         min_length=1,
         title="source",
-        description="A built-in corpus (presidents, python-docs, elman; news is fetched), or the path of a text file, .gz, .jsonl or folder of text files.",
+        description="A built-in corpus (presidents, python-docs, elman; news is fetched), or a path: a text file (also .gz, .xz, .bz2), "
+        "records (.jsonl, .csv, .tsv, .json), a folder of them, or a pattern such as src/**/*.py.",
     )
     url: str = Field(
         default="https://www.thelmbook.com/data/news",
@@ -52,7 +53,9 @@ class CorpusConfig(Section):
         title="test source",
         description="A file or folder kept for the test; without one, test fraction is split off a user's source.",
     )
-    text_field: str = Field(default="text", min_length=1, title="text field", description="The field of each JSONL line that holds the text.")
+    text_field: str = Field(
+        default="text", min_length=1, title="text field", description="The field or column that holds the text (JSONL, CSV, TSV and JSON arrays only)."
+    )
     validation_fraction: float = Field(
         default=0.05,
         gt=0,

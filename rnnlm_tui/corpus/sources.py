@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,19 @@ from rnnlm_tui.contract.figures import percent
 from rnnlm_tui.corpus import presidents, python_docs
 from rnnlm_tui.corpus.grammar import Grammar, elman_grammar
 from rnnlm_tui.corpus.news import NEWS, news_files, news_fingerprint
-from rnnlm_tui.corpus.text_files import MAX_LINE_BYTES, LineReader, check_source_path, hash_files, is_jsonl, text_files
+from rnnlm_tui.corpus.records import read_records
+from rnnlm_tui.corpus.text_files import (
+    CODE_SUFFIXES,
+    MAX_LINE_BYTES,
+    LineReader,
+    check_source_path,
+    hash_files,
+    holds_records,
+    is_pattern,
+    matching_files,
+    text_files,
+    text_suffix,
+)
 from rnnlm_tui.errors import CorpusError, near_names
 
 Advance = Callable[[int], None]
@@ -76,16 +89,22 @@ def _open(name: str, corpus: CorpusConfig, root: Path) -> Source:
     if name == NEWS:
         return _news(root)
     path = source_path(name)
+    if is_pattern(name):
+        paths = matching_files(name)
+        return _files(_pattern_title(path), _named_splits(paths) or [(found, "train") for found in paths], corpus.text_field)
     return _folder(path, corpus) if path.is_dir() else _files(path.name, [(path, "train")], corpus.text_field)
 
 
 def source_path(name: str) -> Path:
-    """The file or folder that the name of a source stands for where it is no built-in corpus.
+    """The file, folder or pattern that the name of a source stands for where it is no built-in corpus.
 
     Raises:
         CorpusError: nothing is there, or something of a kind that holds no text.
     """
     path = Path(name).expanduser().absolute()
+    if is_pattern(name):
+        matching_files(name)
+        return path
     if name == "ptb" and not path.exists():
         raise CorpusError(
             "no Penn Treebank here: it is not free, so bring a folder of your own with ptb.train.txt, ptb.valid.txt and ptb.test.txt",
@@ -185,6 +204,12 @@ def _folder(folder: Path, corpus: CorpusConfig) -> Source:
     return source
 
 
+def _pattern_title(pattern: Path) -> str:
+    """`src/**/*.py` for a longer path: from the folder above the first part with a sign in it."""
+    first = next(index for index, part in enumerate(pattern.parts) if glob.has_magic(part))
+    return str(Path(*pattern.parts[max(1, first - 1) :]))
+
+
 def missing_splits(folder: Path) -> tuple[str, dict[Split, str]]:
     """The training file of a folder, by its name, and what the validation and the test file that are not beside it would be called.
 
@@ -205,10 +230,12 @@ def _missing_beside(paths: Sequence[Path]) -> tuple[str, dict[Split, str]]:
 def _named_splits(paths: Sequence[Path], needed: Sequence[Split] = ("train", "test")) -> list[tuple[Path, Split]]:
     """Files that are splits by their names, `train.txt` or `ptb.train.txt`, where those `needed` are among them; else none.
 
-    Of several sets in one folder (`ptb.train.txt` beside `ptb.char.train.txt`) the one with the shortest names is taken, never two of them.
+    Code never is: `train.py` trains something, `test.py` tests it. Of several sets in one folder (`ptb.train.txt` beside `ptb.char.train.txt`) the one with the shortest names is taken, never two of them.
     """
     sets: dict[str, list[tuple[Path, Split]]] = {}
     for path in paths:
+        if text_suffix(path) in CODE_SUFFIXES:
+            continue
         parts = path.name.lower().split(".")
         place = next((index for index, part in enumerate(parts) if part in _SPLIT_STEMS), None)
         if place is not None:
@@ -225,8 +252,8 @@ def _files(title: str, files: list[tuple[Path, Split]], text_field: str) -> Sour
         cut = 0
         for path, split in files:
             reader = LineReader(path, advance)
-            if is_jsonl(path):
-                for text in reader.records(text_field):
+            if holds_records(path):
+                for text in read_records(reader, text_field):
                     yield Document(split, reader.split_lines(text))
             else:
                 yield Document(split, reader.lines())

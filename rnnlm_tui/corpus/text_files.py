@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
 import errno
+import glob
 import gzip
 import hashlib
 import io
-import json
+import lzma
 import os
 import stat
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, cast
 
@@ -20,26 +22,62 @@ from rnnlm_tui.errors import CorpusError
 MAX_LINE_BYTES = 65_536
 """A longer line is cut into sentences at the last space before this many bytes, so that no line is ever held whole."""
 
-MAX_RECORD_BYTES = 64 * 2**20
-"""A longer line of a JSONL file is refused: a record can't be cut."""
+RECORD_SUFFIXES: tuple[str, ...] = (".jsonl", ".ndjson", ".csv", ".tsv", ".json")
+"""Files of records, of which one field holds the text."""
 
-TEXT_SUFFIXES: tuple[str, ...] = (".txt", ".text", ".md", ".rst", ".jsonl", ".txt.gz", ".text.gz", ".md.gz", ".rst.gz", ".jsonl.gz")
-"""Files of a folder that are read; others are left out."""
+TABLE_SUFFIXES: tuple[str, ...] = (".csv", ".tsv", ".json")
+"""Those that are read from a folder only where it holds no other text: they are more often data beside a text."""
+
+DOCUMENT_SUFFIXES: tuple[str, ...] = (".txt", ".text", ".md", ".rst", ".jsonl", ".ndjson")
+
+CODE_SUFFIXES: tuple[str, ...] = (
+    ".py", ".pyi", ".pyx", ".c", ".h", ".cc", ".cpp", ".cxx", ".hh", ".hpp", ".cu", ".cuh", ".cs", ".java", ".kt", ".kts", ".scala", ".clj", ".cljs",
+    ".groovy", ".js", ".jsx", ".mjs", ".cjs", ".ts", ".tsx", ".vue", ".svelte", ".go", ".rs", ".zig", ".nim", ".d", ".swift", ".m", ".mm", ".rb",
+    ".pl", ".pm", ".php", ".lua", ".r", ".jl", ".hs", ".lhs", ".ml", ".mli", ".fs", ".fsx", ".erl", ".ex", ".exs", ".elm", ".lisp", ".el", ".scm",
+    ".rkt", ".pas", ".f", ".f90", ".f95", ".ada", ".adb", ".ads", ".asm", ".s", ".v", ".sv", ".vhd", ".vhdl", ".sh", ".bash", ".zsh", ".fish", ".ps1",
+    ".bat", ".cmd", ".awk", ".sed", ".sql", ".html", ".htm", ".xml", ".svg", ".css", ".scss", ".less", ".tex", ".sty", ".cls", ".bib", ".yaml",
+    ".yml", ".toml", ".ini", ".cfg", ".cmake", ".mk", ".gradle", ".proto", ".graphql", ".dart", ".sol", ".tcl", ".vim", ".abc", ".ly",
+)  # fmt: skip
+"""Suffixes of code, markup and other text whose line breaks and indentation carry meaning."""
+
+PACKINGS: dict[str, str] = {".gz": "gzip", ".xz": "xz", ".bz2": "bzip2"}
+"""Suffixes of packed text that is read, and the programs that pack it."""
 
 _BLOCK = 1 << 20
 _BOM = b"\xef\xbb\xbf"
+_ONLY_TEXT = "a corpus is plain text"
 _KINDS = (
-    (b"\xff\xfe", "UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8"),
-    (b"\xfe\xff", "UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8"),
-    (b"\x1f\x8b", "gzip", "give it a name that ends in .gz"),
-    (b"PK\x03\x04", "a zip archive (or a torch checkpoint)", "unpack it first"),
-    (b"\x80\x02", "a pickle", "a corpus is plain text; pickles are never opened"),
-    (b"\x80\x03", "a pickle", "a corpus is plain text; pickles are never opened"),
-    (b"\x80\x04", "a pickle", "a corpus is plain text; pickles are never opened"),
-    (b"\x80\x05", "a pickle", "a corpus is plain text; pickles are never opened"),
-    (b"%PDF", "a PDF", "extract its text first: pdftotext"),
-    (b"\x7fELF", "a program", "a corpus is plain text"),
+    (0, b"\xff\xfe", "UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8"),
+    (0, b"\xfe\xff", "UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8"),
+    (0, b"\x1f\x8b", "gzip", "give it a name that ends in .gz"),
+    (0, b"\xfd7zXZ\0", "xz", "give it a name that ends in .xz"),
+    (0, b"BZh", "bzip2", "give it a name that ends in .bz2"),
+    (0, b"\x28\xb5\x2f\xfd", "packed by Zstandard", "unpack it first: zstd -d"),
+    (0, b"\x04\x22\x4d\x18", "packed by LZ4", "unpack it first: lz4 -d"),
+    (0, b"\x1f\x9d", "packed by compress", "unpack it first: uncompress"),
+    (0, b"LZIP", "packed by lzip", "unpack it first: lzip -d"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first: 7z x"),
+    (0, b"Rar!\x1a\x07", "a RAR archive", "unpack it first: unrar x"),
+    (257, b"ustar", "a tar archive", "unpack it first: tar -xf; then name its folder"),
+    (0, b"PK\x03\x04", "a zip archive (or a torch checkpoint)", "unpack it first"),
+    (0, b"\x80\x02", "a pickle", f"{_ONLY_TEXT}; pickles are never opened"),
+    (0, b"\x80\x03", "a pickle", f"{_ONLY_TEXT}; pickles are never opened"),
+    (0, b"\x80\x04", "a pickle", f"{_ONLY_TEXT}; pickles are never opened"),
+    (0, b"\x80\x05", "a pickle", f"{_ONLY_TEXT}; pickles are never opened"),
+    (0, b"%PDF", "a PDF", "extract its text first: pdftotext"),
+    (0, b"\x7fELF", "a program", _ONLY_TEXT),
+    (0, b"PAR1", "a Parquet file", "write its text column to a .jsonl or .csv file first"),
+    (0, b"ARROW1", "an Arrow file", "write its text column to a .jsonl or .csv file first"),
+    (0, b"SQLite format 3\0", "an SQLite database", "write its text column to a .jsonl or .csv file first"),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Word or Excel file", "save it as plain text first"),
+    (0, b"\x89PNG", "a picture", _ONLY_TEXT),
+    (0, b"\xff\xd8\xff", "a picture", _ONLY_TEXT),
+    (0, b"GIF8", "a picture", _ONLY_TEXT),
+    (0, b"\x93NUMPY", "a NumPy array", _ONLY_TEXT),
+    (0, b"\x89HDF", "an HDF5 file", _ONLY_TEXT),
+    (0, b"GGUF", "a GGUF model", _ONLY_TEXT),
 )
+"""Where a kind of file has which bytes, what it is, and what to do about it."""
 
 
 def check_source_path(path: Path) -> None:
@@ -62,29 +100,72 @@ def check_source_path(path: Path) -> None:
         raise CorpusError(f"{path} can't be read: permission denied")
 
 
+def text_suffix(path: Path) -> str:
+    """`.py` for `a.py`, `a.PY` and `a.py.gz`: the suffix without a packing's, in lower case."""
+    name = path.name.lower()
+    packing = next((suffix for suffix in PACKINGS if name.endswith(suffix)), "")
+    return Path(name.removesuffix(packing)).suffix
+
+
+def holds_records(path: Path) -> bool:
+    """Whether the text stands in a field of the file's records."""
+    return text_suffix(path) in RECORD_SUFFIXES
+
+
 def text_files(folder: Path) -> tuple[list[Path], int]:
     """The text files below a folder in order of name, and how many other files were left out; hidden ones don't count.
+
+    Tables (CSV, TSV, JSON) are among them only where there is no other text.
 
     Raises:
         CorpusError: the folder holds no text file.
     """
     found: list[Path] = []
+    tables: list[Path] = []
     others = 0
     for where, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in names:
-            if name.startswith("."):
-                continue
-            if name.lower().endswith(TEXT_SUFFIXES):
-                found.append(Path(where, name))
+        for path in (Path(where, name) for name in names if not name.startswith(".")):
+            suffix = text_suffix(path)
+            if suffix in TABLE_SUFFIXES:
+                tables.append(path)
+            elif suffix in DOCUMENT_SUFFIXES or suffix in CODE_SUFFIXES:
+                found.append(path)
             else:
                 others += 1
+    if found:
+        others += len(tables)
+    found = found or tables
     if not found:
         there = f"it holds {others:,} other file{'s' if others != 1 else ''}" if others else "it is empty"
-        raise CorpusError(f"the folder {folder} holds no text file, {there}", hint=f"text files end in {', '.join(TEXT_SUFFIXES[:5])}, each also with .gz")
+        known = ", ".join((*DOCUMENT_SUFFIXES[:4], *CODE_SUFFIXES[:4]))
+        raise CorpusError(
+            f"the folder {folder} holds no text file, {there}",
+            hint=f"text files end in {known} and so on, each also with {', '.join(PACKINGS)}; a pattern such as {folder}/**/*.log takes other files",
+        )
     for path in found:
         check_source_path(path)
     return sorted(found), others
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a source's name is a pattern of file names rather than a file or folder that is there."""
+    return "\0" not in name and glob.has_magic(name) and not os.path.lexists(Path(name).expanduser())
+
+
+def matching_files(pattern: str) -> list[Path]:
+    """The files that a pattern such as `src/**/*.py` matches, in order of name; hidden ones only where it names them.
+
+    Raises:
+        CorpusError: there is none, or one that can't be read.
+    """
+    whole = str(Path(pattern).expanduser().absolute())
+    found = sorted(path for path in map(Path, glob.glob(whole, recursive=True)) if not path.is_dir())  # noqa: PTH207 - Path.glob takes hidden files too
+    if not found:
+        raise CorpusError(f"no file matches {pattern}", hint="* stands for a part of a name, ** for any folders: src/**/*.py")
+    for path in found:
+        check_source_path(path)
+    return found
 
 
 def hash_files(paths: list[Path], advance: Callable[[int], None]) -> str:
@@ -104,10 +185,6 @@ def hash_files(paths: list[Path], advance: Callable[[int], None]) -> str:
         except OSError as error:
             raise _unreadable(path, error) from error
     return digest.hexdigest()
-
-
-def is_jsonl(path: Path) -> bool:
-    return path.name.lower().endswith((".jsonl", ".jsonl.gz"))
 
 
 class LineReader:
@@ -140,25 +217,22 @@ class LineReader:
             rest = data[end:]
         yield from self._pieces(self._decode(rest, line, offset), inside=inside)
 
-    def records(self, field: str) -> Iterator[str]:
-        """The text of each JSONL record.
+    def text(self) -> Iterator[str]:
+        """The whole text in blocks, each character kept; a block ends with a line where there are line breaks.
 
         Raises:
-            CorpusError: a line that is no JSON object or lacks the field, and all that `lines` raises.
+            CorpusError: as `lines`.
         """
-        number = 0
-        rest, offset = b"", 0
-        for block in self._blocks(final_newline=True):
+        rest, line, offset = b"", 1, 0
+        for block in self._blocks(blank_mark=False):
             data = rest + block
-            *lines, rest = data.split(b"\n")
-            if len(rest) > MAX_RECORD_BYTES:
-                raise CorpusError(f"{self.path}, line {number + len(lines) + 1:,}: longer than {MAX_RECORD_BYTES:,} bytes, a record can't be cut")
-            for raw in lines:
-                number += 1
-                text = self._decode(raw, number, offset).strip()
-                offset += len(raw) + 1
-                if text:
-                    yield self._record(text, field, number)
+            end = data.rfind(b"\n") + 1 or _cut_position(data, len(data) - 1)
+            yield self._decode(data[:end], line, offset)
+            line += data.count(b"\n", 0, end)
+            offset += end
+            rest = data[end:]
+        if rest:
+            yield self._decode(rest, line, offset)
 
     def split_lines(self, text: str) -> Iterator[str]:
         """The lines of a record's text, as `lines` gives those of a file."""
@@ -179,20 +253,6 @@ class LineReader:
             if piece:
                 yield piece
 
-    def _record(self, text: str, field: str, number: int) -> str:
-        where = f"{self.path}, line {number:,}"
-        try:
-            record = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise CorpusError(f"{where}: not JSON ({error})", hint="a .jsonl file holds one JSON object a line") from error
-        if not isinstance(record, dict):
-            raise CorpusError(f"{where}: a JSON {type(record).__name__}, not an object", hint="a .jsonl file holds one JSON object a line")
-        value = record.get(field)
-        if not isinstance(value, str):
-            known = ", ".join(str(key) for key, held in record.items() if isinstance(held, str)) or "none"
-            raise CorpusError(f'{where}: no text in the field "{field}"', hint=f"fields with text there: {known}; name one with corpus.text_field")
-        return value.encode("utf-8", "replace").decode()
-
     def _decode(self, data: bytes, line: int, offset: int) -> str:
         nul = data.find(b"\0")
         if nul >= 0:
@@ -205,8 +265,8 @@ class LineReader:
                 hint="convert it, for example: iconv -f LATIN1 -t UTF-8",
             ) from error
 
-    def _blocks(self, *, final_newline: bool = False) -> Iterator[bytes]:
-        """Blocks of the unpacked file; a byte order mark is blanked, so that offsets stay true."""
+    def _blocks(self, *, blank_mark: bool = True) -> Iterator[bytes]:
+        """Blocks of the unpacked file; a byte order mark is blanked, so that offsets stay true, or kept."""
         first = True
         with self._open() as (file, packed):
             seen = 0
@@ -215,23 +275,25 @@ class LineReader:
                 self._advance(position - seen)
                 seen = position
                 if first:
-                    for magic, kind, hint in _KINDS:
-                        if block.startswith(magic):
+                    for place, magic, kind, hint in _KINDS:
+                        if block.startswith(magic, place):
                             raise CorpusError(f"{self.path} is {kind}, not UTF-8 text", hint=hint)
-                    if block.startswith(_BOM):
+                    if blank_mark and block.startswith(_BOM):
                         block = b"   " + block[len(_BOM) :]
                 first = False
                 yield block
-        if final_newline and not first:
-            yield b"\n"
 
     def _read(self, file: IO[bytes]) -> bytes:
         try:
             return file.read(_BLOCK)
-        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-            raise CorpusError(f"{self.path} is a damaged gzip file: {error}", hint="gzip --test says where") from error
+        except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+            raise self._damaged(error) from error
         except OSError as error:
-            raise _unreadable(self.path, error) from error
+            raise self._damaged(error) if error.errno is None else _unreadable(self.path, error) from error
+
+    def _damaged(self, error: Exception) -> CorpusError:
+        kind = PACKINGS[self.path.suffix.lower()]
+        return CorpusError(f"{self.path} is a damaged {kind} file: {error}", hint=f"{kind} --test says where")
 
     @contextmanager
     def _open(self) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
@@ -240,12 +302,19 @@ class LineReader:
             packed = self.path.open("rb", buffering=0)
         except OSError as error:
             raise _unreadable(self.path, error) from error
-        with packed:
-            if self.path.name.lower().endswith(".gz"):
-                with gzip.GzipFile(fileobj=io.BufferedReader(packed, _BLOCK)) as file:
-                    yield cast(IO[bytes], file), packed
-            else:
-                yield packed, packed
+        with packed, _unpacked(packed, self.path.suffix.lower()) as file:
+            yield file, packed
+
+
+def _unpacked(packed: io.FileIO, suffix: str) -> AbstractContextManager[IO[bytes]]:
+    """What reads the text of a file that is packed as its suffix says, or not packed."""
+    if suffix == ".gz":
+        return cast(AbstractContextManager[IO[bytes]], gzip.GzipFile(fileobj=io.BufferedReader(packed, _BLOCK)))
+    if suffix == ".xz":
+        return cast(AbstractContextManager[IO[bytes]], lzma.LZMAFile(io.BufferedReader(packed, _BLOCK)))
+    if suffix == ".bz2":
+        return cast(AbstractContextManager[IO[bytes]], bz2.BZ2File(io.BufferedReader(packed, _BLOCK)))
+    return nullcontext(packed)
 
 
 def _place(data: bytes, position: int, line: int, offset: int) -> str:

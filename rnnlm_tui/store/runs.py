@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import re
 import secrets
@@ -251,14 +252,18 @@ def refuse_taken(name: str, *, but: RunDirectory | None = None) -> None:
 
 
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
-    """The config with each path that exists made absolute: a run may be resumed from any folder."""
+    """The config with each path that exists, or is a pattern of paths, made absolute: a run may be resumed from any folder."""
     given = {
         "corpus.source": None if config.corpus.source in BUILT_IN_SOURCES else config.corpus.source,
         "corpus.test_source": config.corpus.test_source,
         "tokenizer.name": config.tokenizer.name,
     }
     paths = {field: Path(text).expanduser() for field, text in given.items() if text is not None}
-    return parse_config(merge(config, {field: str(path.absolute()) for field, path in paths.items() if path.exists()}))
+    return parse_config(
+        merge(
+            config, {field: str(path.absolute()) for field, path in paths.items() if path.exists() or (field != "tokenizer.name" and glob.has_magic(str(path)))}
+        )
+    )
 
 
 def _fill(run: RunDirectory, config: RunConfig, parent: str | None) -> None:

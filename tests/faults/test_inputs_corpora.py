@@ -82,6 +82,8 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "UTF-16": (holding("The cat sat.\n".encode("utf-16")), "UTF-16 text"),
     "a pickle": (holding(b"\x80\x04\x95" + TEXT), "a pickle"),
     "a zip": (holding(b"PK\x03\x04" + TEXT), "a zip archive"),
+    "packed by zstd": (holding(b"\x28\xb5\x2f\xfd\0" + TEXT), "packed by Zstandard"),
+    "a 7z archive": (holding(b"7z\xbc\xaf\x27\x1c\0" + TEXT), "a 7z archive"),
     "a program": (holding(b"\x7fELF" + TEXT), "a program"),
     "a FIFO": (fifo, "is a FIFO"),
     "a socket": (listening, "is a socket"),
@@ -110,7 +112,9 @@ def test_a_damaged_gzip_and_a_record_that_is_none_are_refused_with_the_place(tmp
     packed.write_bytes(gzip.compress(TEXT)[:-20])
     records = tmp_path / "corpus.jsonl"
     records.write_text('{"text": "The cat"}\n{"body": "sat"}\n', encoding="utf-8")
-    for path, fact in ((packed, "damaged gzip"), (records, "line 2")):
+    table = tmp_path / "corpus.csv"
+    table.write_text("id,body\n1,The cat\n", encoding="utf-8")
+    for path, fact in ((packed, "damaged gzip"), (records, "line 2"), (table, 'no column "text"\nits columns: id, body')):
         assert run_verb(["train", "--set", f"corpus.source={path}", "--detach"]) == 2
         assert fact in capfd.readouterr().err
     assert list_runs() == []

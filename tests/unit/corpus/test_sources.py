@@ -82,6 +82,35 @@ def test_each_jsonl_record_is_a_document(tmp_path: Path) -> None:
     assert contents(opened(CorpusConfig(source=str(tmp_path / "a.jsonl")))) == {"train": [["one", "two"], ["three"]]}
 
 
+def test_a_pattern_gives_a_document_for_each_file_that_it_matches(tmp_path: Path) -> None:
+    for name in ("a.py", "deep/b.py", "deep/c.c"):
+        (tmp_path / "src" / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / "src" / name).write_text(f"{name}\n", encoding="utf-8")
+    source = opened(CorpusConfig(source=f"{tmp_path}/src/**/*.py"))
+    assert contents(source) == {"train": [["a.py"], ["deep/b.py"]]}
+    assert source.title == "src/**/*.py, 2 files"
+    with pytest.raises(CorpusError, match="no file matches"):
+        opened(CorpusConfig(source=f"{tmp_path}/src/*.txt"))
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a[1].txt").write_text("one\n", encoding="utf-8")
+    assert contents(opened(CorpusConfig(source=str(tmp_path / "a[1].txt")))) == {"train": [["one"]]}
+
+
+def test_code_is_never_a_split_by_its_name(tmp_path: Path) -> None:
+    for name in ("train.py", "test.py", "model.py"):
+        (tmp_path / name).write_text(f"{name}\n", encoding="utf-8")
+    assert contents(opened(CorpusConfig(source=str(tmp_path)))) == {"train": [["model.py"], ["test.py"], ["train.py"]]}
+
+
+def test_a_table_is_read_by_the_column_that_the_config_names(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,body\n1,One.\n2,Two.\n", encoding="utf-8")
+    assert contents(opened(CorpusConfig(source=str(tmp_path / "a.csv"), text_field="body"))) == {"train": [["One."], ["Two."]]}
+    with pytest.raises(CorpusError, match="table with no column"):
+        contents(opened(CorpusConfig(source=str(tmp_path / "a.csv"))))
+
+
 def test_a_test_source_takes_the_place_of_a_test_set_of_ones_own(tmp_path: Path) -> None:
     write(tmp_path, train="a\n", test="b\n")
     other = write(tmp_path / "other", one="c\n", two="d\n")

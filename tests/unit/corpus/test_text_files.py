@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import os
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.corpus.text_files import MAX_LINE_BYTES, LineReader, check_source_path, hash_files, text_files
+from rnnlm_tui.corpus.records import read_records
+from rnnlm_tui.corpus.text_files import MAX_LINE_BYTES, LineReader, check_source_path, hash_files, matching_files, text_files
 from rnnlm_tui.errors import CorpusError
 
 
@@ -47,7 +51,24 @@ def test_nuls_are_refused_with_byte_and_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("start", "kind"),
-    [(b"\xff\xfea\0", "UTF-16"), (b"\x1f\x8b\x08", "gzip"), (b"PK\x03\x04", "zip"), (b"\x80\x04\x95", "pickle"), (b"%PDF-1.7", "PDF"), (b"\x7fELF", "program")],
+    [
+        (b"\xff\xfea\0", "UTF-16"),
+        (b"\x1f\x8b\x08", "gzip"),
+        (b"PK\x03\x04", "zip"),
+        (b"\x80\x04\x95", "pickle"),
+        (b"%PDF-1.7", "PDF"),
+        (b"\x7fELF", "program"),
+        (b"\x28\xb5\x2f\xfd\0", "Zstandard"),
+        (b"7z\xbc\xaf\x27\x1c\0", "7z"),
+        (b"Rar!\x1a\x07\x01\0", "RAR"),
+        (b"\x04\x22\x4d\x18\0", "LZ4"),
+        (b"\xfd7zXZ\0\0", "xz"),
+        (b"BZh91AY", "bzip2"),
+        (b"PAR1\x15\x04\0", "Parquet"),
+        (b"SQLite format 3\0", "SQLite"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "Word or Excel"),
+        (b"name.txt" + bytes(249) + b"ustar\x0000", "tar archive"),
+    ],
 )
 def test_known_binaries_are_refused_by_kind(tmp_path: Path, start: bytes, kind: str) -> None:
     with pytest.raises(CorpusError, match=kind) as raised:
@@ -86,19 +107,27 @@ def test_a_folder_without_text_is_refused_with_what_it_holds(tmp_path: Path) -> 
         text_files(tmp_path)
 
 
-def test_gzip_is_unpacked_and_a_damaged_one_refused(tmp_path: Path) -> None:
-    packed = gzip.compress("erste Zeile\nzweite ü\n".encode())
-    assert read(tmp_path / "a.txt.gz", packed) == ["erste Zeile", "zweite ü"]
-    with pytest.raises(CorpusError, match="damaged gzip"):
-        read(tmp_path / "b.txt.gz", packed[:-9])
-    with pytest.raises(CorpusError, match="damaged gzip"):
-        read(tmp_path / "c.txt.gz", b"no gzip at all")
+@pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".xz", lzma.compress), (".bz2", bz2.compress)])
+def test_packed_text_is_unpacked_and_a_damaged_one_refused(tmp_path: Path, suffix: str, pack: Callable[[bytes], bytes]) -> None:
+    packed = pack("erste Zeile\nzweite ü\n".encode())
+    assert read(tmp_path / f"a.txt{suffix}", packed) == ["erste Zeile", "zweite ü"]
+    kind = {".gz": "gzip", ".xz": "xz", ".bz2": "bzip2"}[suffix]
+    with pytest.raises(CorpusError, match=f"damaged {kind}"):
+        read(tmp_path / f"b.txt{suffix}", packed[:-9])
+    with pytest.raises(CorpusError, match=f"damaged {kind}") as raised:
+        read(tmp_path / f"c.txt{suffix}", b"not packed at all")
+    assert "--test" in raised.value.hint
+
+
+def test_a_tar_archive_under_gzip_is_refused_by_kind(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="tar archive"):
+        read(tmp_path / "a.txt.gz", gzip.compress(b"name.txt" + bytes(249) + b"ustar\x0000"))
 
 
 def test_jsonl_gives_the_named_field_of_each_record(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("\n".join(json.dumps({"id": index, "body": f"text {index}\nmore"}) for index in range(3)) + "\n\n", encoding="utf-8")
-    assert list(LineReader(path, nothing).records("body")) == ["text 0\nmore", "text 1\nmore", "text 2\nmore"]
+    assert list(read_records(LineReader(path, nothing), "body")) == ["text 0\nmore", "text 1\nmore", "text 2\nmore"]
 
 
 @pytest.mark.parametrize(
@@ -114,9 +143,84 @@ def test_a_bad_record_is_refused_with_its_line(tmp_path: Path, line: str, messag
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "fine"}\n' + line + "\n", encoding="utf-8")
     with pytest.raises(CorpusError, match="line 2") as raised:
-        list(LineReader(path, nothing).records("text"))
+        list(read_records(LineReader(path, nothing), "text"))
     assert message in raised.value.message
     assert hint in raised.value.hint
+
+
+TABLE = 'id,body,extra\r\n1,"He said ""hi"", and left.\nThen came back.",x\r\n\r\n2,Second text ü,y\r\n3,,z\r\n'
+TEXTS = ['He said "hi", and left.\nThen came back.', "Second text ü"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_a_table_gives_the_named_column_without_commas_and_quotes(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(gzip.compress(TABLE.encode()) if suffix.endswith(".gz") else TABLE.encode())
+    assert list(read_records(LineReader(path, nothing), "body")) == TEXTS
+
+
+def test_tabs_semicolons_and_a_byte_order_mark_are_read_as_tables(tmp_path: Path) -> None:
+    for name, text in {"a.tsv": "\ufeffbody\tid\nOne, two\t1\nThree\t2\n", "b.csv": "id;body\n1;One, two\n2;Three\n"}.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        assert list(read_records(LineReader(tmp_path / name, nothing), "body")) == ["One, two", "Three"]
+
+
+def test_a_json_array_gives_the_named_field_of_each_object(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([{"id": index, "body": f"text {index}\n" + "long ä" * 40_000} for index in range(12)], indent=1), encoding="utf-8")
+    found = list(read_records(LineReader(path, nothing), "body"))
+    assert [text.split("\n")[0] for text in found] == [f"text {index}" for index in range(12)]
+    assert len(found[0]) == 7 + 6 * 40_000
+    path.write_text("[]", encoding="utf-8")
+    assert list(read_records(LineReader(path, nothing), "body")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message", "hint"),
+    [
+        ("a.csv", "id,title\n1,One\n", 'no column "text"', "its columns: id, title; name the one with the text: corpus.text_field"),
+        ("a.csv", "id,text\n1\n", "line 2: 1 column, the header has 2", ""),
+        ("a.csv", 'id,text\n1,"open\n' + "more\n" * 10, "line 12: a quote", ""),
+        ("a.tsv", "id\ttitle\n1\tOne\n", 'no column "text"', "corpus.text_field"),
+        ("a.json", '[{"title": "One"}]', 'record 1: no text in the field "text"', "fields with text there: title; name one with corpus.text_field"),
+        ("a.json", '[{"text": "One"}, 3]', "record 2: a JSON int, not an object", ""),
+        ("a.json", '[{"text": "One"}, {"text": ]', "record 2: not JSON", ""),
+        ("a.json", '[{"text": "One"} {"text": "Two"}]', "record 2: not JSON", ""),
+        ("a.json", '[{"text": "One"}', "record 2: not JSON", ""),
+        ("a.json", '{\n "title": 1\n}', "line 1: not JSON", "an array of objects"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_refused_with_the_place(tmp_path: Path, name: str, text: str, message: str, hint: str) -> None:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(CorpusError) as raised:
+        list(read_records(LineReader(path, nothing), "text"))
+    assert message in raised.value.message
+    assert hint in raised.value.hint
+
+
+def test_a_folder_takes_any_text_suffix_and_leaves_tables_to_folders_of_tables(tmp_path: Path) -> None:
+    for name in ("a.py", "src/b.c", "src/c.rs", "d.csv", "e.png", "f.json", "g.py.xz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    found, others = text_files(tmp_path)
+    assert [path.name for path in found] == ["a.py", "g.py.xz", "b.c", "c.rs"]
+    assert others == 3
+    for path in found:
+        path.unlink()
+    found, others = text_files(tmp_path)
+    assert [path.name for path in found] == ["d.csv", "f.json"]
+
+
+def test_a_glob_takes_what_it_matches_whatever_the_suffix(tmp_path: Path) -> None:
+    for name in ("a.py", "src/b.py", "src/deep/c.py", "src/deep/d.odd", "src/.hidden.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert [path.name for path in matching_files(f"{tmp_path}/src/**/*.py")] == ["b.py", "c.py"]
+    assert [path.name for path in matching_files(f"{tmp_path}/**/*.odd")] == ["d.odd"]
+    with pytest.raises(CorpusError, match=r"no file matches .*\*\.txt") as raised:
+        matching_files(f"{tmp_path}/**/*.txt")
+    assert "**" in raised.value.hint
 
 
 def test_a_long_line_is_cut_at_spaces_and_nothing_is_lost(tmp_path: Path) -> None:

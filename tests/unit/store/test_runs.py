@@ -165,6 +165,8 @@ def test_paths_in_a_config_are_frozen_absolute_and_names_are_left(tmp_path: Path
     raw = {"corpus": {"source": "song.txt"}, "tokenizer": {"kind": "pretrained", "name": "tokens"}}
     config = create_run(RunConfig.model_validate(raw)).read_config()
     assert (config.corpus.source, config.tokenizer.name) == (str(tmp_path / "song.txt"), str(tmp_path / "tokens"))
+    config = create_run(RunConfig.model_validate({"corpus": {"source": "src/**/*.py"}})).read_config()
+    assert config.corpus.source == f"{tmp_path}/src/**/*.py"
     raw = {"corpus": {"source": "elman"}, "tokenizer": {"kind": "pretrained", "name": "owner/name"}}
     config = create_run(RunConfig.model_validate(raw)).read_config()
     assert (config.corpus.source, config.tokenizer.name) == ("elman", "owner/name")

@@ -1,0 +1,131 @@
+"""The text in the records of a file: JSON Lines, a table (CSV, TSV) or a JSON array, one record at a time."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from rnnlm_tui.corpus.text_files import LineReader, text_suffix
+from rnnlm_tui.errors import CorpusError
+
+MAX_RECORD_BYTES = 64 * 2**20
+"""A longer record is refused: it can't be cut, and it is held whole."""
+
+_AS_JSON = "a .jsonl file holds one JSON object a line, a .json file an array of objects"
+_MARK = "\ufeff"
+
+
+def read_records(reader: LineReader, field: str) -> Iterator[str]:
+    """The text in the field (or column) of that name of each record; records with an empty one are left out.
+
+    Raises:
+        CorpusError: a record that can't be read or lacks the field, with its place, and all that the reader raises.
+    """
+    suffix = text_suffix(reader.path)
+    blocks = reader.text()
+    if suffix in (".csv", ".tsv"):
+        return _table(reader.path, blocks, field)
+    if suffix != ".json":
+        return _json_lines(reader.path, blocks, field)
+    first = next(blocks, "").removeprefix(_MARK)
+    return (_json_array if first.lstrip().startswith("[") else _json_lines)(reader.path, _chained(first, blocks), field)
+
+
+def _lines(path: Path, blocks: Iterator[str], longest: int) -> Iterator[str]:
+    """Lines with their ends, without a byte order mark."""
+    rest = ""
+    first = True
+    number = 0
+    for block in blocks:
+        text = rest + (block.removeprefix(_MARK) if first else block)
+        first = False
+        *lines, rest = text.split("\n")
+        number += len(lines)
+        if len(rest) > longest:
+            raise CorpusError(f"{path}, line {number + 1:,}: longer than {longest:,} bytes, a record can't be cut")
+        for line in lines:
+            yield f"{line}\n"
+    if rest:
+        yield rest
+
+
+def _json_lines(path: Path, blocks: Iterator[str], field: str) -> Iterator[str]:
+    for number, line in enumerate(_lines(path, blocks, MAX_RECORD_BYTES), 1):
+        if line.strip():
+            where = f"{path}, line {number:,}"
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise CorpusError(f"{where}: not JSON ({error})", hint=_AS_JSON) from error
+            yield _text(where, record, field)
+
+
+def _json_array(path: Path, blocks: Iterator[str], field: str) -> Iterator[str]:
+    decoder = json.JSONDecoder()
+    buffer = next(blocks).lstrip()[1:]
+    number, between = 1, False
+    while True:
+        buffer = buffer.lstrip()
+        where = f"{path}, record {number:,}"
+        try:
+            if buffer.startswith("]"):
+                return
+            start = 0
+            if between:
+                if buffer and not buffer.startswith(","):
+                    raise CorpusError(f"{where}: not JSON (a comma is missing)", hint=_AS_JSON)
+                start = 1
+            begin = start + len(buffer[start:]) - len(buffer[start:].lstrip())
+            record, end = decoder.raw_decode(buffer, begin)
+        except (ValueError, RecursionError) as error:
+            more = next(blocks, None)
+            if more is None or len(buffer) > MAX_RECORD_BYTES:
+                raise CorpusError(f"{where}: not JSON ({error})", hint=_AS_JSON) from error
+            buffer += more
+            continue
+        yield _text(where, record, field)
+        buffer, between = buffer[end:], True
+        number += 1
+
+
+def _table(path: Path, blocks: Iterator[str], field: str) -> Iterator[str]:
+    lines = _lines(path, blocks, MAX_RECORD_BYTES)
+    header = next(lines, "")
+    separator = "\t" if text_suffix(path) == ".tsv" else max(",;\t|", key=header.count)
+    csv.field_size_limit(MAX_RECORD_BYTES)
+    rows = csv.reader(_chained(header, lines), delimiter=separator, strict=True)
+    try:
+        names = next(rows, [])
+        if field not in names:
+            raise CorpusError(
+                f'{path} is a table with no column "{field}"', hint=f"its columns: {', '.join(names) or 'none'}; name the one with the text: corpus.text_field"
+            )
+        column = names.index(field)
+        for row in rows:
+            if not row:
+                continue
+            if len(row) <= column:
+                raise CorpusError(f"{path}, line {rows.line_num:,}: {len(row)} column{'s' if len(row) != 1 else ''}, the header has {len(names)}")
+            if row[column]:
+                yield row[column]
+    except csv.Error as error:
+        raise CorpusError(
+            f"{path}, line {rows.line_num:,}: a quote is not closed, or the row is no table's ({error})", hint="a quote inside a field is written twice"
+        ) from error
+
+
+def _text(where: str, record: object, field: str) -> str:
+    if not isinstance(record, dict):
+        raise CorpusError(f"{where}: a JSON {type(record).__name__}, not an object", hint=_AS_JSON)
+    value = record.get(field)
+    if not isinstance(value, str):
+        known = ", ".join(str(key) for key, held in record.items() if isinstance(held, str)) or "none"
+        raise CorpusError(f'{where}: no text in the field "{field}"', hint=f"fields with text there: {known}; name one with corpus.text_field")
+    return value.encode("utf-8", "replace").decode()
+
+
+def _chained(first: str, rest: Iterator[str]) -> Iterator[str]:
+    yield first
+    yield from rest
