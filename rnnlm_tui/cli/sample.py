@@ -82,7 +82,7 @@ def sample(
     drawing = done.seconds - done.first_token_seconds
     rate = f"{(done.tokens - 1) / drawing:,.0f} tok/s, " if done.tokens > 1 and drawing > 0 else ""
     ended = f'stopped at "{shown(escaped(done.stop))}", ' if done.reason == "stop" else ""
-    drawn = "greedy" if settings.greedy else f"seed {settings.seed}"
+    drawn = "greedy" if settings.takes_likeliest else f"seed {settings.seed}"
     note(f"{done.tokens} tokens, {ended}{rate}{done.bits_per_token:.1f} bits a token, {drawn}, from {address}")
 
 
@@ -152,7 +152,7 @@ def sample_json(request: SampleRequest, done: SampleDone, run: str) -> dict[str,
     settings = request.settings
     return {
         "run": run, "checkpoint": step_of(request), "prompt": request.prompt, "text": done.text, "tokens": done.tokens, "reason": done.reason,
-        "stopped_at": done.stop if done.reason == "stop" else None, "seed": None if settings.greedy else settings.seed, "greedy": settings.greedy,
+        "stopped_at": done.stop if done.reason == "stop" else None, "seed": None if settings.takes_likeliest else settings.seed, "greedy": settings.greedy,
         "temperature": settings.temperature, "top_k": settings.top_k, "top_p": settings.top_p, "min_p": settings.min_p,
         "repetition_penalty": settings.repetition_penalty, "stop": list(settings.stop), "max_new_tokens": settings.max_new_tokens,
         "bits_per_token": done.bits_per_token, "seconds": done.seconds, "unknown": list(done.unknown), "path": request.checkpoint,

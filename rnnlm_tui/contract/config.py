@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic_core import PydanticKnownError
 
 DataMode = Literal["stream", "sentences"]
 TokenizerKind = Literal["byte", "character", "word", "bpe", "pretrained"]
@@ -266,17 +267,25 @@ class CheckpointConfig(Section):
     )
 
 
+LEAST_TEMPERATURE, LEAST_PENALTY = 0.01, 0.1
+"""Logits divided by less than this could leave float32. A temperature of 0 divides nothing: it means greedy."""
+
+
 class SamplingConfig(Section):
     """How text is drawn, at evaluations and as the prompt's first settings."""
 
-    temperature: float = Field(default=0.8, gt=0, le=100, title="temperature", description="Divides the logits: below 1 safer, above 1 wilder.")
+    temperature: float = Field(default=0.8, le=100, title="temperature", description="Divides the logits: below 1 safer, above 1 wilder; 0: greedy.")
     top_k: int = Field(default=0, ge=0, le=1_000_000, title="top-k", description="Draw from the k likeliest tokens; 0: off.")
     top_p: float = Field(default=0.95, gt=0, le=1, title="top-p", description="Draw from the fewest tokens that hold this probability; 1: off.")
     min_p: float = Field(
         default=0.0, ge=0, le=1, title="min-p", description="Draw from tokens with at least this share of the likeliest one's probability; 0: off."
     )
     repetition_penalty: float = Field(
-        default=1.0, gt=0, le=100, title="penalty", description="Makes tokens that stand in the prompt or the text already less likely (above 1); 1: off."
+        default=1.0,
+        ge=LEAST_PENALTY,
+        le=100,
+        title="penalty",
+        description="Makes tokens that stand in the prompt or the text already less likely (above 1); 1: off.",
     )
     stop: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
         default=(),
@@ -288,6 +297,18 @@ class SamplingConfig(Section):
     max_new_tokens: int = Field(default=100, ge=1, le=1_000_000, title="max", description="Tokens to generate.", json_schema_extra=_unit("tokens"))
     seed: int = Field(default=7, ge=0, lt=2**63, title="seed", description="Seed of the sampler's own generator.")
     greedy: bool = Field(default=False, title="greedy", description="Always the likeliest token; temperature, top-k, top-p, min-p and seed do nothing.")
+
+    @field_validator("temperature")
+    @classmethod
+    def _divides_without_overflow(cls, value: float) -> float:
+        if value != 0 and value < LEAST_TEMPERATURE:
+            raise PydanticKnownError("greater_than_equal", {"ge": LEAST_TEMPERATURE})
+        return value
+
+    @property
+    def takes_likeliest(self) -> bool:
+        """Whether the likeliest token is always taken: `greedy`, or a temperature of 0."""
+        return self.greedy or self.temperature == 0
 
 
 class RunConfig(Section):

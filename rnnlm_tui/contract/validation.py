@@ -11,6 +11,8 @@ from pydantic_core import ErrorDetails
 
 from rnnlm_tui.contract.config import (
     HEADED_CELLS,
+    LEAST_PENALTY,
+    LEAST_TEMPERATURE,
     RECURRENT_WEIGHT_CELLS,
     SECTIONS,
     ModelConfig,
@@ -44,6 +46,8 @@ _PATTERNS = {
     "training.device": "be auto, cpu, mps, cuda or cuda:N",
 }
 """What each field's pattern allows, in words."""
+_RANGES = {"sampling.temperature": f"{LEAST_TEMPERATURE:g} … 100, or 0 for greedy"}
+"""Ranges that a field's bounds alone don't tell."""
 SectionT = TypeVar("SectionT", bound=BaseModel)
 LIST_AS_WRITTEN = r'["\n", "The end"]'
 """How TOML has a list of texts, the first of them a line break."""
@@ -80,6 +84,23 @@ def parse_config(raw: Mapping[str, object]) -> RunConfig:
     if problems or config is None:
         raise ConfigError(problems)
     return config
+
+
+def parse_stored_config(raw: Mapping[str, object]) -> RunConfig:
+    """Validate a config that any version stored with a run.
+
+    Earlier versions took sampling settings so small that dividing by them overflows. They are read as the smallest allowed ones,
+    so that such a run still opens, resumes and samples.
+
+    Raises:
+        ConfigError: as `parse_config`.
+    """
+    sampling = raw.get("sampling")
+    if isinstance(sampling, Mapping):
+        least = {"temperature": LEAST_TEMPERATURE, "repetition_penalty": LEAST_PENALTY}
+        raised = {name: limit for name, limit in least.items() if isinstance(value := sampling.get(name), float) and 0 < value < limit}
+        raw = {**raw, "sampling": {**sampling, **raised}}
+    return parse_config(raw)
 
 
 def merge(base: RunConfig | Mapping[str, object], changes: Mapping[str, object]) -> Raw:
@@ -224,6 +245,8 @@ def allowed_range(path: str) -> str:
     section, _, name = path.partition(".")
     if section not in SECTIONS or name not in section_model(section).model_fields:
         return ""
+    if path in _RANGES:
+        return _RANGES[path]
     words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
     found = {key: getattr(item, key) for item in section_model(section).model_fields[name].metadata for key in words if getattr(item, key, None) is not None}
     if "ge" in found and "le" in found:

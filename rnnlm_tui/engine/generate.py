@@ -45,7 +45,7 @@ def generate(
 
     * `repetition_penalty` (1: off) divides the positive logits of tokens in the prompt and the text so far, and
       multiplies the negative ones; with `greedy` too.
-    * `temperature` divides the logits.
+    * `temperature` divides the logits; 0 takes the likeliest token, as `greedy` does.
     * `top_k` keeps the k likeliest (0: off), and what is as likely as the last of them.
     * `top_p` keeps the fewest of these that hold this part of their probability (1: off).
     * `min_p` keeps what has at least this part of the likeliest one's probability (0: off).

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.validation import parse_config
+from rnnlm_tui.contract.validation import parse_stored_config
 from rnnlm_tui.errors import ConfigError, RunNameError, StorageError
 from rnnlm_tui.store.atomic import make_own_directory, storage_errors
 from rnnlm_tui.store.database_place import DATABASE_NAME, POINTER_NAME, Place, place_of
@@ -138,7 +138,7 @@ class RunDirectory:
         with storage_errors("read", self.config_path):
             data = self.config_path.read_bytes()
         try:
-            return parse_config(tomllib.loads(data.decode("utf-8")))
+            return parse_stored_config(tomllib.loads(data.decode("utf-8")))
         except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
             raise StorageError(
                 f"{self.config_path} is damaged: {error}", hint="a run's config is never edited; restore the file, or start a new run"

@@ -19,6 +19,7 @@ from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.score import evaluate
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.worker.continuation import Continuation
+from rnnlm_tui.worker.inbox import StopRequested
 from rnnlm_tui.worker.records import Records
 
 ItemT = TypeVar("ItemT")
@@ -65,15 +66,21 @@ class Evaluator:
     def continue_prompts(self, step: int, prompts: Iterable[str] | None = None) -> tuple[SampleRow, ...]:
         """Continuations of `prompts` (None: the configured ones) with the config's sampling settings, stored.
 
-        A prompt that this vocabulary can't write, or for which memory is short, becomes a note of the run.
+        A prompt whose continuation fails becomes a note of the run: no sample is worth a run.
+
+        Raises:
+            StopRequested: a stop came in its midst.
+            StorageError: the run's folder or database is gone or damaged.
         """
         rows = []
         for prompt in self._config.evaluation.prompts if prompts is None else prompts:
             try:
                 rows.append(self._continue(prompt, step))
+            except StopRequested:
+                raise
             except RnnlmError as error:
                 self._leave_out(prompt, step, error)
-            except (RuntimeError, MemoryError) as error:  # torch's: a sample is never worth a run
+            except Exception as error:
                 traceback.print_exc()  # to the run's log
                 self._leave_out(prompt, step, explained_aside(error, f"a sample of {self._config.sampling.max_new_tokens:,} tokens"))
         return tuple(rows)
@@ -126,7 +133,7 @@ class Evaluator:
         settings = self._config.sampling
         continuation = Continuation(self._model, self._codec, prompt, settings, after_end=self._config.training.data_mode == "stream")
         text = "".join(self._watched(continuation)) + continuation.rest()
-        row = SampleRow(self._attempt, step, prompt, text, continuation.tokens, None if settings.greedy else settings.seed, time.time())
+        row = SampleRow(self._attempt, step, prompt, text, continuation.tokens, None if settings.takes_likeliest else settings.seed, time.time())
         self._records.add_sample(row)
         return row
 

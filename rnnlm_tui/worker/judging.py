@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 
 from rnnlm_tui.contract.metrics import EvaluationRow, EventKind, during_run
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.errors import DeviceError
+from rnnlm_tui.errors import DeviceError, RnnlmError, StorageError
 from rnnlm_tui.store.retention import best_step
 from rnnlm_tui.worker.evaluating import Evaluator, in_words
 from rnnlm_tui.worker.guards import Patience
@@ -97,11 +98,13 @@ class Judging:
             return "; ".join(in_words(row) for row in rows)
 
     def evaluate_if_possible(self) -> None:
-        """An evaluation for which there is no memory is told; training goes on."""
+        """An evaluation that fails is reported as an event, and training continues."""
         try:
             self.evaluate()
-        except DeviceError as error:
-            self._tell_left_out("evaluation", error)
+        except (StopRequested, StorageError):  # the latter is what `Records` raises: the run itself is gone
+            raise
+        except Exception as error:
+            self._report_failure("evaluation", error)
 
     def evaluate_unless_stopped(self) -> None:
         """As `evaluate_if_possible`; one in whose midst a stop comes is told as well."""
@@ -111,17 +114,25 @@ class Judging:
             self._tell("note", "the evaluation was left: a stop came")
 
     def evaluate_at_end(self) -> None:
-        """On the test set. Everything is saved by now, so what there is no memory for is only told."""
+        """On the test set. Everything is saved by now, so a failure is only reported."""
         try:
             with doing(self._records, "evaluating"):
                 for row in self._evaluator.at_end(self._trainer.step):
                     self._tell("evaluation", in_words(row))
-        except DeviceError as error:
-            self._tell_left_out("test", error)
+        except (StopRequested, StorageError):
+            raise
+        except Exception as error:
+            self._report_failure("test", error)
 
     def _best_step(self) -> int | None:
         return best_step((row.step, row.loss) for row in during_run(self._evaluations, "validation"))
 
-    def _tell_left_out(self, what: str, error: DeviceError) -> None:
-        explained = self._room.explained(error, 0)
-        self._tell("note", f"no {what}: {explained.message}")
+    def _report_failure(self, what: str, error: Exception) -> None:
+        if isinstance(error, DeviceError):
+            words = self._room.explained(error, 0).message
+        elif isinstance(error, RnnlmError):
+            words = error.message
+        else:
+            traceback.print_exc()  # to the run's log
+            words = f"{type(error).__name__}: {error}; the traceback is in the run's log"
+        self._tell("note", f"no {what}: {words}")

@@ -164,6 +164,14 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row(
+        "a periodic evaluation or sample that fails; sampling settings of an earlier version that can't be computed",
+        "an event says why, and the run trains on to its end; they are read as the nearest that can",
+        (
+            "test_evaluations::test_evaluations_that_fail_are_reported_and_the_run_trains_to_its_end",
+            "test_evaluations::test_a_run_of_an_earlier_version_with_an_impossible_temperature_trains_samples_and_keeps_its_checkpoints",
+        ),
+    ),
+    Row(
         "out of memory in the rehearsal before the first step, in a step, in a sample",
         "a message with the shapes and a batch size that should fit; a sample's doesn't end training",
         (

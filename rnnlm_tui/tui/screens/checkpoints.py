@@ -206,7 +206,7 @@ class CheckpointsScreen(PaneScreen):
             sampling = snapshot.config.sampling
             how = (
                 Content.styled("greedy", DIM)
-                if sampling.greedy
+                if sampling.takes_likeliest
                 else Content.assemble(("T ", DIM), (f"{sampling.temperature:g}", TEXT), (" · seed ", DIM), (str(sampling.seed), TEXT))
             )
             samples.show(found, note, how if found else "")

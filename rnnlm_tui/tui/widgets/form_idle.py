@@ -37,8 +37,10 @@ def idle_fields(config: RunConfig) -> dict[str, str]:
         idle |= dict.fromkeys(("training.context_length", "training.shuffle"), "sentence mode only")
     else:
         idle["training.bptt"] = "stream mode only"
+    if sampling.takes_likeliest:
+        idle |= dict.fromkeys(("sampling.top_k", "sampling.top_p", "sampling.min_p", "sampling.seed"), "greedy")
     if sampling.greedy:
-        idle |= dict.fromkeys(("sampling.temperature", "sampling.top_k", "sampling.top_p", "sampling.min_p", "sampling.seed"), "greedy")
+        idle["sampling.temperature"] = "greedy"
     return idle
 
 

@@ -164,7 +164,8 @@ class SettingsRow(Container):
         return "off" if name in OFF and value == OFF[name] else edited_value(FIELDS[name], value)
 
     def _is_off(self, name: str) -> bool:
-        return (bool(self._values.get("greedy")) and name in IDLE_WHEN_GREEDY) or (name in OFF and self._values[name] == OFF[name])
+        greedy = bool(self._values.get("greedy")) or self._values["temperature"] == 0
+        return (greedy and name in IDLE_WHEN_GREEDY) or (name in OFF and self._values[name] == OFF[name])
 
     def _check(self) -> None:
         wrong: set[str] = set()

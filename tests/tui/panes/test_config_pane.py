@@ -67,11 +67,11 @@ async def test_a_problem_shows_beside_its_field_while_it_is_written_and_is_count
 
 async def test_all_problems_are_counted_and_g_goes_from_one_to_the_next() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
-        await write(pilot, "sampling.temperature", "0")
+        await write(pilot, "sampling.temperature", "0.001")
         await write(pilot, "model.hidden_size", "wide")
         await until_shown(pilot, "✗ 2 problems", "must be a whole number")
         await pilot.press("g")
-        await until_shown(pilot, "must be above 0")
+        await until_shown(pilot, "must be at least 0.01")
         assert pane(app).form.section == "sampling"
         await pilot.press("g")
         await until(pilot, lambda: pane(app).form.section == "model")

@@ -73,7 +73,7 @@ def test_the_bases_own_value_is_no_change() -> None:
 
 def test_all_problems_are_found_in_the_forms_order_and_the_rest_stays_alive() -> None:
     draft = Draft(RunConfig(), "preset demo")
-    for path, text in (("sampling.temperature", "0"), ("model.hidden_size", "wide"), ("optimizer.learning_rate", "1e-3"), ("corpus.source", "")):
+    for path, text in (("sampling.temperature", "0.001"), ("model.hidden_size", "wide"), ("optimizer.learning_rate", "1e-3"), ("corpus.source", "")):
         draft = draft.with_text(FIELDS[path], text)
     assert [problem.path for problem in draft.problems()] == ["corpus.source", "model.hidden_size", "sampling.temperature"]
     nearest = draft.nearest_config()

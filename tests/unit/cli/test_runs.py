@@ -195,7 +195,7 @@ def test_sampling_starts_from_the_settings_of_the_run() -> None:
     directory = trained_run(config=RunConfig(sampling=SamplingConfig(temperature=0.5, seed=3)))
     assert sample_settings(directory, {"top_k": 5, "seed": None}) == SamplingConfig(temperature=0.5, seed=3, top_k=5)
     with pytest.raises(ConfigError) as caught:
-        sample_settings(directory, {"temperature": 0.0, "top_p": 2.0})
+        sample_settings(directory, {"temperature": 0.001, "top_p": 2.0})
     assert {problem.path for problem in caught.value.problems} == {"sampling.temperature", "sampling.top_p"}
 
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from rnnlm_tui.contract.config import SECTIONS, RunConfig
+from rnnlm_tui.contract.config import SECTIONS, RunConfig, SamplingConfig
 from rnnlm_tui.contract.presets import PRESETS
 from rnnlm_tui.contract.validation import (
     OTHER_NAMES,
@@ -234,3 +234,30 @@ def test_a_key_as_other_programs_call_it_is_known(written: str, meant: str) -> N
 def test_every_other_name_stands_for_a_key() -> None:
     assert set(OTHER_NAMES.values()) <= set(field_paths())
     assert not set(OTHER_NAMES) & {path.rpartition(".")[2] for path in field_paths()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "allowed"),
+    [
+        ({"sampling.temperature": 1e-40}, "0.01 … 100, or 0 for greedy"),
+        ({"sampling.temperature": 0.0099}, "0.01 … 100, or 0 for greedy"),
+        ({"sampling.temperature": -0.5}, "0.01 … 100, or 0 for greedy"),
+        ({"sampling.temperature": 101.0}, "0.01 … 100, or 0 for greedy"),
+        ({"sampling.repetition_penalty": 1e-38}, "0.1 … 100"),
+        ({"sampling.repetition_penalty": 0.0}, "0.1 … 100"),
+    ],
+)
+def test_a_sampling_setting_that_the_arithmetic_does_not_allow_is_refused_with_its_range(changes: dict[str, object], allowed: str) -> None:
+    ((path, value),) = changes.items()
+    found = problems_of(changes)[path]
+    assert f"is {value!r}, must be at " in found
+    assert allowed in found
+    assert allowed_range(path) == allowed
+
+
+def test_a_temperature_of_0_takes_the_likeliest_token_as_greedy_does() -> None:
+    assert [SamplingConfig(temperature=0.0).takes_likeliest, SamplingConfig(greedy=True).takes_likeliest, SamplingConfig().takes_likeliest] == [
+        True,
+        True,
+        False,
+    ]

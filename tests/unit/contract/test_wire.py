@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from rnnlm_tui.contract.commands import Command, CommandResult
@@ -44,3 +46,10 @@ def test_a_done_is_no_piece() -> None:
     done = SampleDone(id="a", reason="length", text="x", tokens=1, prompt_tokens=1, seconds=0.1, first_token_seconds=0.1, bits_per_token=2.0)
     with pytest.raises(InputError):
         decode_line(encode_line(done), SamplePiece)
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 1e-40}, {"repetition_penalty": 1e-38}, {"repetition_penalty": 101.0}, {"top_p": 0.0}, {"min_p": 1.5}])
+def test_a_sampler_takes_no_setting_that_the_arithmetic_does_not_allow(settings: dict[str, float]) -> None:
+    line = json.dumps({"kind": "sample", "id": "a", "checkpoint": "/x", "prompt": "We", "settings": settings}).encode()
+    with pytest.raises(InputError, match="not a valid message"):
+        decode_line(line, SampleRequest)

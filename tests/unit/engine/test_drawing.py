@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import random
 from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from typing import cast
 
@@ -20,6 +23,7 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
+from rnnlm_tui.contract.config import SamplingConfig
 from rnnlm_tui.engine import drawing
 from rnnlm_tui.engine.drawing import Draws, ExponentialRace, InverseCdf, Sampler, sampler_for
 from rnnlm_tui.errors import InputError
@@ -242,3 +246,36 @@ def test_predictions_that_are_no_numbers_are_an_error_for_people(sampler: object
     assert callable(sampler)
     with pytest.raises(InputError, match="its training had diverged"):
         sampler(Draws(top_p=0.9)).draw(torch.full((4,), math.nan))
+
+
+EXTREMES: dict[str, tuple[float, ...]] = {
+    "temperature": (0.0, 0.01, 0.8, 100.0),
+    "top_k": (0, 1, 3, 1_000_000),
+    "top_p": (5e-324, 1e-9, 0.95, 1.0),
+    "min_p": (0.0, 5e-324, 1e-45, 1e-9, 1.0),
+    "repetition_penalty": (0.1, 1.0, 100.0),
+}
+"""The ends of what a config allows."""
+
+
+@pytest.mark.parametrize("make", [InverseCdf, partial(ExponentialRace, CPU)])
+def test_every_combination_of_the_settings_that_a_config_allows_draws_a_token(make: Callable[[Draws, Sequence[int]], Sampler]) -> None:
+    pick = random.Random(0)
+    for case in range(400):
+        chosen = {name: pick.choice(values) for name, values in EXTREMES.items()}
+        assert SamplingConfig(**chosen)  # type: ignore[arg-type]
+        size, scale = pick.choice((1, 2, 60, 1_500)), pick.choice((0.0, 2.5, 90.0, 1e6, 1e30))
+        logits_V = scale * torch.randn(size, generator=torch.Generator().manual_seed(case))
+        sampler = make(Draws(**chosen, seed=case), [0] if size == 1 else [0, 1])  # type: ignore[arg-type]
+        for _ in range(5):
+            token, logprob = sampler.draw(logits_V.clone())
+            assert 0 <= token < size
+            assert logprob <= 1e-3
+
+
+@pytest.mark.parametrize("make", [InverseCdf, partial(ExponentialRace, CPU)])
+def test_a_temperature_of_0_draws_what_greedy_draws(make: Callable[[Draws], Sampler]) -> None:
+    for seed in range(20):
+        logits_V = torch.randn(60, generator=torch.Generator().manual_seed(seed))
+        tokens = [make(settings).draw(logits_V.clone())[0] for settings in (Draws(temperature=0.0, top_p=0.5), Draws(greedy=True))]
+        assert tokens[0] == tokens[1] == int(logits_V.argmax())

@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.validation import config_to_raw
 from rnnlm_tui.errors import RunNameError, StorageError
 from rnnlm_tui.store.run_directory import RunDirectory, check_run_name
 from rnnlm_tui.store.runs import create_run
@@ -78,3 +80,11 @@ def test_a_missing_config_is_named() -> None:
     with pytest.raises(StorageError, match=r"can't read .*config\.toml"):
         run.read_config()
     assert run.created() == 0.0
+
+
+def test_sampling_settings_that_an_earlier_version_took_are_read_as_the_nearest_that_can_be_computed() -> None:
+    run = new_run()
+    text = tomli_w.dumps(config_to_raw(run.read_config()))
+    run.config_path.write_text(text.replace("temperature = 0.8", "temperature = 1e-40").replace("repetition_penalty = 1.0", "repetition_penalty = 1e-38"))
+    sampling = run.read_config().sampling
+    assert (sampling.temperature, sampling.repetition_penalty) == (0.01, 0.1)

@@ -48,9 +48,16 @@ def notes(folder: Path) -> list[str]:
         return [event.text for event in reader.events() if event.kind == "note"]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory. Tried to allocate"), MemoryError()])
-def test_a_sample_without_memory_is_left_out_and_the_others_are_drawn(
-    evaluator: Evaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("CUDA out of memory. Tried to allocate"), "a sample of 3 tokens: out of memory beside the training"),
+        (MemoryError(), "a sample of 3 tokens: out of memory beside the training"),
+        (IndexError("index 60 is out of bounds"), "a sample of 3 tokens failed: IndexError: index 60 is out of bounds"),
+    ],
+)
+def test_a_sample_that_fails_is_left_out_and_the_others_are_drawn(
+    evaluator: Evaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
     calls: list[object] = []
 
@@ -63,7 +70,7 @@ def test_a_sample_without_memory_is_left_out_and_the_others_are_drawn(
     monkeypatch.setattr("rnnlm_tui.worker.continuation.generate", generate)
     rows = evaluator.continue_prompts(7, ["the boys", "the dog"])
     assert [row.prompt for row in rows] == ["the dog"]
-    assert notes(tmp_path) == ['no continuation of "the boys": a sample of 3 tokens: out of memory beside the training']
+    assert notes(tmp_path) == [f'no continuation of "the boys": {said}']
 
 
 def test_a_periodic_sample_ends_before_a_stop_string(evaluator: Evaluator) -> None:
