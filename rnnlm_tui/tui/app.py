@@ -108,8 +108,9 @@ class RnnlmApp(EverywhereActions):
         else:
             for words in told:
                 self.notify(words, severity="warning", timeout=12, markup=False)
-        if told:
-            self.remember()  # a hint is given once
+        given = self.run_directory is not None and (self.run_directory.name, self.current_mode) != (self.settings.get("run"), self.settings.get("pane"))
+        if told or given:
+            self.remember()  # a hint is given once; the run of `open` or `train` is the one to come back to
 
     async def on_event(self, event: Event) -> None:
         """Textual's way for everything that happens: a key ends what was said before it; another size of the terminal, or the same one again, has cost it what stood there."""

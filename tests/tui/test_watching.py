@@ -23,6 +23,7 @@ from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.supervisor.monitor import RunMonitor
 from rnnlm_tui.tui import remembered, threads
+from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.crash import keep_traceback, sentence
 from rnnlm_tui.tui.messages import MachineSeen, Noticed, RunsChanged, SnapshotChanged
 from rnnlm_tui.tui.run_list import RunList
@@ -266,7 +267,7 @@ async def test_what_changes_while_it_is_written_down_is_written_next_and_at_the_
         written.append(settings.get("smoothing"))
 
     monkeypatch.setattr(remembered, "keep", keep)
-    async with running_app() as (app, pilot):
+    async with running_app(settings={"run": "plain-otter", "pane": "train"}) as (app, pilot):
         disk.clear()
         await pilot.press("0", "plus", "plus", "plus")
         disk.set()
@@ -300,3 +301,14 @@ def test_a_run_that_the_app_itself_takes_away_is_not_complained_of_and_one_that_
         "/nowhere/runs/plain-otter is gone",
         "amber-vole: /nowhere/runs/amber-vole is gone",
     ]
+
+
+@pytest.mark.parametrize("pane", [None, "prompt"])
+async def test_a_run_that_the_app_was_opened_on_is_remembered_when_it_is_left_at_once(pane: Pane | None, home: Path) -> None:
+    async with running_app(run="plain-otter", pane=pane, settings={"run": "calm-badger", "pane": "runs"}) as (app, pilot):
+        app.leave_at_once()
+        await pilot.pause()
+    threads.wait_for_threads()
+    app.keep_what_is_left()
+    kept = remembered.recall()
+    assert (kept["run"], kept["pane"]) == ("plain-otter", pane or "train")
