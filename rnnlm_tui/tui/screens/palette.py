@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from rich.console import RenderableType
-from textual.command import CommandInput, CommandPalette
+from textual.app import ComposeResult
+from textual.command import CommandInput, CommandList, CommandPalette
+from textual.containers import Horizontal, Vertical
+from textual.widgets import LoadingIndicator
 
 from rnnlm_tui.tui.narrow_updates import NarrowScreen
 from rnnlm_tui.tui.newest_size import NewestSize
 from rnnlm_tui.tui.screens.overlay import GreyScreen
+from rnnlm_tui.tui.widgets.safe_text import OneLine
+
+
+class PaletteInput(OneLine, CommandInput):
+    """Where commands are searched."""
 
 
 class PaletteScreen(NarrowScreen, NewestSize, CommandPalette):
     """Textual's palette; what it lists comes from `commands.py`."""
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="--container"):
+            with Horizontal(id="--input"):
+                yield PaletteInput(placeholder=self._placeholder, select_on_focus=False)
+            with Vertical(id="--results"):
+                yield CommandList()
+                yield LoadingIndicator()
 
     def on_mount(self) -> None:
         self.query_one(CommandInput).cursor_blink = False

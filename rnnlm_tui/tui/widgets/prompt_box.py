@@ -10,7 +10,7 @@ from textual.message import Message
 
 from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.tui.widgets.ordered_keys import OrderedKeys
-from rnnlm_tui.tui.widgets.safe_text import SafeTextArea, without_controls
+from rnnlm_tui.tui.widgets.safe_text import SafeTextArea, with_line_breaks, without_controls
 
 
 class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
@@ -85,7 +85,7 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
         """What the prompt has no room for, and what would act on a terminal, is left out and said; the text area takes the rest."""
         self._put_typed()
         room = max(0, MAX_PROMPT_CHARACTERS - len(self.text) + len(self.selected_text))
-        pasted = event.text.replace("\r\n", "\n")
+        pasted = with_line_breaks(event.text)
         taken = without_controls(pasted[: 2 * room])[:room]  # Twice: a megabyte need not be looked through
         if taken != pasted:
             event.text = taken

@@ -2,24 +2,54 @@
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
+from textual.events import Paste
 from textual.widgets import Input, TextArea
 from textual.widgets.text_area import Edit, EditResult
 
 from rnnlm_tui.contract.outside_text import UNSAFE
 
+if TYPE_CHECKING:
+    Mixed = Input
+else:
+    Mixed = object  # of a widget Textual would take the styles of the first base alone
+
+_LINE_BREAK = re.compile("\r\n?|[\x85\u2028\u2029]")
+"""Terminals send a pasted line break as CR, some as LF or CRLF."""
+
+
+def with_line_breaks(text: str) -> str:
+    """The text with every kind of line break as a line feed."""
+    return _LINE_BREAK.sub("\n", text)
+
 
 def without_controls(text: str, *, keep: str = "\n\t") -> str:
     """The text without what could act on a terminal or stand in it unseen; `keep` passes."""
-    text = text.replace("\r\n", "\n")
-    return UNSAFE.sub(lambda match: match[0] if match[0] in keep else "", text)
+    return UNSAFE.sub(lambda match: match[0] if match[0] in keep else "", with_line_breaks(text))
 
 
-class SafeInput(Input):
-    """One line, without control characters."""
+class OneLine(Mixed):
+    """Mixed into an input: no control characters, and a paste of several lines is taken whole. Textual's own takes the first line."""
+
+    line_break: str = ""
+    """What a pasted line break becomes; empty: a space between lines that say something."""
 
     def validate_value(self, value: str) -> str:
         """Textual's hook for every change of the value."""
         return without_controls(value, keep="")
+
+    def _on_paste(self, event: Paste) -> None:
+        lines = without_controls(event.text).replace("\t", " ").split("\n")
+        if len(lines) > 1:
+            event.text = self.line_break.join(lines) if self.line_break else " ".join(filter(None, map(str.strip, lines)))
+        else:
+            event.text = lines[0]
+
+
+class SafeInput(OneLine, Input):
+    """One line, without control characters."""
 
 
 class SafeTextArea(TextArea):

@@ -44,6 +44,8 @@ class SettingInput(OrderedKeys, SafeInput, can_focus=True):
     def __init__(self, name: str, value: str) -> None:
         super().__init__(value, id=f"setting-{name}", name=name, placeholder="off" if name == "stop" else "")
         self.cursor_blink = False
+        if name == "stop":
+            self.line_break = "\\n"  # as the box writes one
 
 
 class SettingsRow(Container):
