@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.cli.follow import newest_sample
-from rnnlm_tui.cli.output import ascii_drawn
+from rnnlm_tui.cli.output import ascii_drawn, cells
 from rnnlm_tui.cli.summaries import model_words, perplexity_words, progress_words, status_words
 from rnnlm_tui.contract.computing import device_words
 from rnnlm_tui.contract.figures import disk, duration, gib, short, time_left
@@ -88,13 +87,6 @@ def clipped(text: str, width: int, ellipsis: str = "…") -> str:
             break
         kept.append(character)
     return "".join(kept) + ellipsis
-
-
-def cells(text: str) -> int:
-    """Cells that a terminal gives to a text without control characters."""
-    if text.isascii():
-        return len(text)
-    return sum(0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def _identity(snapshot: RunSnapshot, *, ascii_only: bool) -> str:

@@ -8,7 +8,6 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.contract.metrics import EvaluationRow, StepRow
-from rnnlm_tui.contract.outside_text import safe
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.reader import RunReader
@@ -35,9 +34,11 @@ def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
     """A head and one line a row on stdout."""
     import csv
 
+    from rnnlm_tui.cli.output import shown
+
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([safe(cell, keep="") if isinstance(cell, str) else cell for cell in row] for row in rows)
+    writer.writerows([shown(cell, keep="") if isinstance(cell, str) else cell for cell in row] for row in rows)
     sys.stdout.flush()
 
 

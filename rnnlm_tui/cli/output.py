@@ -7,11 +7,14 @@ import math
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TextIO, cast
 
 _WORDS = re.compile(r"[^\s`]*`[^`\n]*`[^\s`]*|\S+")
 """A command between backticks is one word, where it fits on a line."""
+_JOINED = re.compile("[\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+"""Characters that change the width of their neighbours."""
 
 
 def interactive() -> bool:
@@ -30,8 +33,10 @@ def json_text(value: object, *, indent: int | None = None) -> str:
 
 
 def note(text: str) -> None:
-    """A line for people, on stderr: progress and what to do next; wrapped where that is a terminal."""
-    print(wrapped(shown(text), columns(sys.stderr)), file=sys.stderr, flush=True)
+    """A line for people, on stderr: progress and what to do next; wrapped where that is a terminal, and without what acts on one anywhere."""
+    from rnnlm_tui.contract.outside_text import safe
+
+    print(wrapped(encodable(safe(text), sys.stderr), columns(sys.stderr)), file=sys.stderr, flush=True)
 
 
 def warn_of_logout() -> None:
@@ -46,6 +51,11 @@ def warn_of_logout() -> None:
 def line(text: str = "") -> None:
     """A line of what was asked, on stdout."""
     print(shown(text), flush=True)
+
+
+def text(piece: str) -> None:
+    """A piece of a text that was asked for, on stdout, without a line break behind it."""
+    print(shown(piece), end="", flush=True)
 
 
 def prose(text: str) -> None:
@@ -76,39 +86,53 @@ def wrapped(text: str, width: int | None, *, indent: int = 0) -> str:
 
 def _pieces(line: str, room: int) -> list[str]:
     """One line as several, each but those with a word longer than `room` at most that long."""
-    if len(line) <= room:
+    if cells(line) <= room:
         return [line]
     margin = line[: len(line) - len(line.lstrip())]
     found, now = [], margin
     for word in _WORDS.findall(line):
-        if now.strip() and len(now) + 1 + len(word) > room:
+        if now.strip() and cells(now) + 1 + cells(word) > room:
             found.append(now)
             now = margin
-        parts = word.split(" ") if len(margin) + len(word) > room else [word]
+        parts = word.split(" ") if cells(margin) + cells(word) > room else [word]
         for place, part in enumerate(parts):
             end = 0 if place == len(parts) - 1 else 2
-            if place and len(now) + 1 + len(part) + end > room:
+            if place and cells(now) + 1 + cells(part) + end > room:
                 found.append(f"{now} \\")
                 now = margin
             now += f" {part}" if now.strip() else part
     return [*found, now]
 
 
-def shown(text: str) -> str:
-    """The text as this output may show it: no control byte reaches a terminal, and no character that its encoding lacks."""
-    from rnnlm_tui.contract.outside_text import safe
+def shown(text: str, *, keep: str = "\n\t") -> str:
+    """The text as stdout takes it: exact in a pipe or a file, on a terminal without what acts on it; never a character that its encoding lacks.
 
-    return encodable(safe(text))
+    Args:
+        keep: control characters that a terminal gets too.
+    """
+    if sys.stdout.isatty():
+        from rnnlm_tui.contract.outside_text import safe
+
+        text = safe(text, keep=keep)
+    return encodable(text)
 
 
-def encodable(text: str) -> str:
-    """The text with characters that stdout's encoding lacks replaced, so that a plain `LANG=C` never raises."""
-    encoding = sys.stdout.encoding or "utf-8"
+def encodable(text: str, stream: TextIO | None = None) -> str:
+    """The text with characters that the stream's encoding lacks replaced, so that a plain `LANG=C` never raises; the stream is stdout by default."""
+    encoding = (stream or sys.stdout).encoding or "utf-8"
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
-        return ascii_drawn(text).encode(encoding, "backslashreplace").decode(encoding)
+        return "".join(_encodable(character, encoding) for character in text)
     return text
+
+
+def _encodable(character: str, encoding: str) -> str:
+    try:
+        character.encode(encoding)
+    except UnicodeEncodeError:
+        return ascii_drawn(character).encode(encoding, "backslashreplace").decode(encoding)
+    return character
 
 
 def ascii_drawn(text: str) -> str:
@@ -136,29 +160,47 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable
     Args:
         spare: columns that a terminal too narrow for all goes without, the first one first.
     """
-    lines = [tuple(head), *(tuple(row) for row in rows)]
-    widths = [max(len(cells[column]) for cells in lines) for column in range(len(head))]
+    lines = [tuple(shown(cell, keep="") for cell in cells_of) for cells_of in (head, *rows)]
+    widths = [max(cells(line[column]) for line in lines) for column in range(len(head))]
     to_right, kept = set(right), list(range(len(head)))
     for column in spare:
-        if fits([head[column] for column in kept], [[cells[column] for column in kept] for cells in lines]):
+        if fits([head[column] for column in kept], [[line[column] for column in kept] for line in lines]):
             break
         kept.remove(column)
-    for cells in lines:
-        line("  ".join(cells[column].rjust(widths[column]) if column in to_right else cells[column].ljust(widths[column]) for column in kept).rstrip())
+    for found in lines:
+        texts = (padded(found[column], widths[column], right=column in to_right) for column in kept)
+        print("  ".join(texts).rstrip(" "), flush=True)
 
 
 def fits(head: Sequence[str], rows: Iterable[Sequence[str]]) -> bool:
     """Whether a table of these is no wider than the terminal; everything fits where there is none."""
     room = columns(sys.stdout)
-    return room is None or sum(max(map(len, cells)) + 2 for cells in zip(head, *rows, strict=True)) - 2 <= room
+    return room is None or sum(max(map(cells, column)) + 2 for column in zip(head, *rows, strict=True)) - 2 <= room
+
+
+def cells(text: str) -> int:
+    """Cells that a terminal gives to a text without control characters."""
+    if text.isascii():
+        return len(text)
+    if _JOINED.search(text):
+        from rich.cells import cell_len  # not above: it takes 10 ms to import, and hardly a table needs it
+
+        return cell_len(text)
+    return sum(0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def padded(text: str, width: int, *, right: bool = False) -> str:
+    """The text with spaces behind it, or before it, so that it takes `width` cells."""
+    space = " " * (width - cells(text))
+    return space + text if right else text + space
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> None:
     """Labels and values in two columns, long values wrapped below themselves in a terminal; a pair without a value is left out."""
-    kept = [(label, value) for label, value in pairs if value]
-    width = max((len(label) for label, _ in kept), default=0)
+    kept = [(shown(label, keep=""), shown(value)) for label, value in pairs if value]
+    width = max((cells(label) for label, _ in kept), default=0)
     for label, value in kept:
-        print(f"{shown(label):<{width}}  {wrapped(shown(value), columns(sys.stdout), indent=width + 2)}", flush=True)
+        print(f"{padded(label, width)}  {wrapped(value, columns(sys.stdout), indent=width + 2)}", flush=True)
 
 
 def _finite(value: object) -> object:

@@ -57,7 +57,7 @@ def sample(
     """Continue a prompt with a checkpoint's model."""
     import asyncio
 
-    from rnnlm_tui.cli.output import note, print_json, shown
+    from rnnlm_tui.cli.output import note, print_json
     from rnnlm_tui.contract.escapes import escaped, unescaped
     from rnnlm_tui.errors import ConfigError
 
@@ -81,7 +81,7 @@ def sample(
         return
     drawing = done.seconds - done.first_token_seconds
     rate = f"{(done.tokens - 1) / drawing:,.0f} tok/s, " if done.tokens > 1 and drawing > 0 else ""
-    ended = f'stopped at "{shown(escaped(done.stop))}", ' if done.reason == "stop" else ""
+    ended = f'stopped at "{escaped(done.stop)}", ' if done.reason == "stop" else ""
     drawn = "greedy" if settings.takes_likeliest else f"seed {settings.seed}"
     note(f"{done.tokens} tokens, {ended}{rate}{done.bits_per_token:.1f} bits a token, {drawn}, from {address}")
 
@@ -185,7 +185,7 @@ def read_prompt(prompt: str) -> str:
 
 
 async def _draw(request: SampleRequest, *, stream: bool) -> SampleDone:
-    from rnnlm_tui.cli.output import shown
+    from rnnlm_tui.cli.output import text
     from rnnlm_tui.contract.requests import SampleDone
     from rnnlm_tui.errors import WorkerError
     from rnnlm_tui.supervisor.sampler_client import SamplerClient
@@ -197,13 +197,13 @@ async def _draw(request: SampleRequest, *, stream: bool) -> SampleDone:
         async for part in client.generate(request):
             if stream and not begun:  # not before: the checkpoint may be damaged
                 begun = True
-                print(shown(request.prompt), end="", flush=True)
+                text(request.prompt)
             if isinstance(part, SampleDone):
                 return part
             if stream:
-                print(shown(part.text), end="", flush=True)
+                text(part.text)
     finally:
         if begun:
-            print(flush=True)  # what is said next stands on a line of its own
+            text("\n")  # what is said next stands on a line of its own
         await client.close()
     raise WorkerError("the sampler ended before its text did")

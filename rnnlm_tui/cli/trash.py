@@ -147,12 +147,13 @@ def _agreed(question: str) -> bool:
     """
     import sys
 
-    from rnnlm_tui.cli.output import shown
+    from rnnlm_tui.cli.output import encodable
+    from rnnlm_tui.contract.outside_text import safe
     from rnnlm_tui.errors import InputError
 
     if not sys.stdin.isatty():
         raise InputError("purge removes runs for good, and nobody can be asked here", hint="add --yes")
-    print(shown(f"{question} [y/N] "), end="", file=sys.stderr, flush=True)
+    print(encodable(safe(f"{question} [y/N] "), sys.stderr), end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 

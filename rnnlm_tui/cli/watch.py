@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from rnnlm_tui.cli.follow import LINE_SECONDS, Failure, follow
-from rnnlm_tui.cli.frame import FULL_WIDTH, cells, clipped, frame_lines, one_line
-from rnnlm_tui.cli.output import encodable, line, note
+from rnnlm_tui.cli.frame import FULL_WIDTH, clipped, frame_lines, one_line
+from rnnlm_tui.cli.output import cells, encodable, line, note
 from rnnlm_tui.supervisor.remaining import Eta, SteadyEta
 
 if TYPE_CHECKING:

@@ -8,13 +8,19 @@ UNSAFE = re.compile(
     "["
     "\x00-\x1f\x7f"  # C0 and DEL: ESC starts every sequence
     "\x80-\x9f"  # C1: CSI, OSC and DCS in one byte
-    "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u3164\uffa0"  # invisible: soft hyphen, joiners, Arabic letter mark, fillers
-    "\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"  # zero width, line separators, bidi embeddings, overrides and isolates
-    "\ufe00-\ufe0f\ufff9-\ufffb"  # variation selectors (terminals disagree about the width they give), interlinear marks
+    "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u3164\uffa0"  # invisible: soft hyphen, grapheme joiner, Arabic letter mark, fillers
+    "\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"  # zero width, line separators, bidi marks, embeddings, overrides and isolates
+    "\ufff9-\ufffb"  # interlinear marks
     "\ud800-\udfff"  # lone surrogates: can't be written as UTF-8 at all
-    "\U000e0000-\U000e0fff"  # tags and more variation selectors
+    "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"  # tags
     "]"
 )
+"""Not among them, for they are letters of a text: U+200C and U+200D (Persian, Indic scripts, joined emoji) and the variation selectors."""
+
+
+def is_joiner(character: str | None) -> bool:
+    """True for a character that is text but that Python calls unprintable: a zero-width joiner or non-joiner."""
+    return character in ("\u200c", "\u200d")
 
 
 def safe(text: str, *, keep: str = "\n") -> str:

@@ -8,6 +8,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
+from rnnlm_tui.contract.outside_text import is_joiner
 from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.tui.widgets.ordered_keys import OrderedKeys
 from rnnlm_tui.tui.widgets.safe_text import SafeTextArea, with_line_breaks, without_controls
@@ -66,7 +67,7 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
 
     async def _on_key(self, event: events.Key) -> None:
         """Characters that come in a row go in together; every other key, and every reader of the text, finds them there."""
-        if event.is_printable and event.character is not None and self.app.focused is self:
+        if event.character is not None and (event.is_printable or is_joiner(event.character)) and self.app.focused is self:
             event.stop()
             event.prevent_default()
             self._typed.append(event.character)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from textual.events import Paste
+from textual.events import Key, Paste
 from textual.widgets import Input, TextArea
 from textual.widgets.text_area import Edit, EditResult
 
-from rnnlm_tui.contract.outside_text import UNSAFE
+from rnnlm_tui.contract.outside_text import UNSAFE, is_joiner
 
 if TYPE_CHECKING:
     Mixed = Input
@@ -47,6 +47,13 @@ class OneLine(Mixed):
         else:
             event.text = lines[0]
 
+    async def _on_key(self, event: Key) -> None:
+        """A joiner is typed as letters are: Textual takes it for a key without a character."""
+        if is_joiner(event.character):
+            event.stop()
+            event.prevent_default()
+            self.replace(event.character or "", *self.selection)
+
 
 class SafeInput(OneLine, Input):
     """One line, without control characters."""
@@ -54,6 +61,13 @@ class SafeInput(OneLine, Input):
 
 class SafeTextArea(TextArea):
     """Several lines, without control characters."""
+
+    async def _on_key(self, event: Key) -> None:
+        """A joiner is typed as letters are: Textual takes it for a key without a character."""
+        if is_joiner(event.character):
+            event.stop()
+            event.prevent_default()
+            self.replace(event.character or "", *self.selection, maintain_selection_offset=False)
 
     def _set_document(self, text: str, language: str | None) -> None:
         """Textual's way for every whole text, the first one included."""

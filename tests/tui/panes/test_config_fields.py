@@ -81,6 +81,19 @@ async def test_what_is_pasted_into_a_field_has_no_control_characters() -> None:
         await until(pilot, lambda: app.draft is not None and app.draft.corpus.source == "/data/]0;xa.txt")
 
 
+async def test_joiners_are_text_in_a_field_pasted_or_typed() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await go(pilot, "corpus.source")
+        await pilot.press("enter")
+        row = pane(app).form.row("corpus.source")
+        await until(pilot, lambda: row.editing and app.focused is not row)
+        assert app.focused is not None
+        app.focused.post_message(Paste("/data/می\u200cخواهم"))
+        app.focused.post_message(Key("zero_width_joiner", "\u200d"))
+        await pilot.press("enter")
+        await until(pilot, lambda: app.draft is not None and app.draft.corpus.source == "/data/می\u200cخواهم\u200d")
+
+
 async def test_keys_that_come_in_one_go_act_in_their_order() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         keys = [*["tab"] * 5, "down", "enter", *"9000", "backspace", "enter", "down", "down", "enter", *"64", "tab"]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
-from textual.events import Key
+from textual.events import Key, Paste
 from textual.widgets.text_area import Edit, EditResult
 
 from rnnlm_tui.tui.widgets.prompt_box import PromptBox
 from tests.tui.panes.asking import last_request, pane
 from tests.tui.panes.fakes import FakeServices, make_snapshot
-from tests.tui.panes.seeing import opened, until, until_shown
+from tests.tui.panes.seeing import opened, screen_text, until, until_shown
 
 
 async def test_letters_and_digits_are_text_inside_the_box() -> None:
@@ -77,3 +79,19 @@ async def test_characters_are_counted_in_grammar(text: str, said: str) -> None:
     async with opened(FakeServices(make_snapshot()), "prompt") as (_app, pilot):
         await pilot.press(*text)
         await until_shown(pilot, said)
+
+
+@pytest.mark.parametrize("text", ["می\u200cخواهم", "👩\u200d👩\u200d👧 ❤\ufe0f", "葛\U000e0100", "क्\u200dष"])
+async def test_joiners_and_variation_selectors_reach_the_model_pasted_or_typed(text: str) -> None:
+    for pasted in (True, False):
+        services = FakeServices(make_snapshot())
+        async with opened(services, "prompt") as (app, pilot):
+            if pasted:
+                pane(app).box.post_message(Paste(text))
+            else:
+                for character in text:
+                    app.post_message(Key(f"u+{ord(character):x}", character).set_sender(app))
+            app.post_message(Key("enter", "\r").set_sender(app))
+            await until(pilot, partial(bool, services.fake_sampler.requests))
+            assert last_request(services).prompt == text, "pasted" if pasted else "typed"
+            assert "left out" not in screen_text(app)

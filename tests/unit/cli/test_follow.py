@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -162,7 +163,10 @@ def test_a_failed_run_says_why_and_how_to_go_on(monkeypatch: pytest.MonkeyPatch,
 
 def test_generated_text_can_not_steer_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     hostile = sample(100, prompt="\x1b]0;title\x07", text="\x9b31m\r")
-    play(monkeypatch, [snapshot(summary("running")), snapshot(summary("finished", 100), [evaluation(100)], [hostile])])
-    follow_run(RUN, json=False)
-    out = capsys.readouterr().out
-    assert not set("\x1b\x07\x9b\r") & set(out)
+    for terminal in (False, True):
+        play(monkeypatch, [snapshot(summary("running")), snapshot(summary("finished", 100), [evaluation(100)], [hostile])])
+        monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)
+        follow_run(RUN, json=False)
+        out = capsys.readouterr().out
+        assert bool(set("\x1b\x07\x9b\r") & set(out)) != terminal
+        assert ("\x1b]0;title\x07\x9b31m\r\n" in out) != terminal, "a file gets the text as it is"

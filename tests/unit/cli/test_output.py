@@ -24,13 +24,38 @@ def test_json_is_ascii_so_that_every_pipe_takes_it() -> None:
     assert output.json_text({"text": "“ü” \x1b\u2028"}).isascii()
 
 
-def test_no_control_byte_reaches_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
-    output.line("a\x1b]52;c;x\x07 \u202e b")
-    output.note("c\x9b31m")
-    output.table(["na\x1bme"], [["x\r\x08"]])
-    out, err = capfd.readouterr()
-    for character in ("\x1b", "\x07", "\u202e", "\x9b", "\r", "\x08"):
-        assert character not in out + err
+ACTS = "a\x1b]52;c;x\x07\tü \u202e می\u200cخواهم ❤\ufe0f \x9b31m\r\x08"
+
+
+def test_no_control_byte_reaches_a_terminal_and_text_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 200))
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr("sys.stdout", terminal)
+        monkeypatch.setattr("sys.stderr", terminal)
+        output.line(ACTS)
+        output.text(ACTS)
+        output.table(["na\x1bme", "b"], [[ACTS, "end"]])
+        output.text("the")
+        output.text(" end\n")
+        sent = read_until(ours, "the end")
+    os.close(ours)
+    assert sent.count("\tü ‹202e› می\u200cخواهم ❤\ufe0f ‹9b›31m␍␈") == 2, "a tab is a tab, joiners and variation selectors are text"
+    assert "␉ü" in sent, "in a table it would move the columns"
+    assert not set("\x1b\x07\u202e\x9b\x08") & set(sent)
+
+
+def test_what_is_no_terminal_gets_every_character_as_it_is(capfd: pytest.CaptureFixture[str]) -> None:
+    output.line(ACTS)
+    output.prose(ACTS)
+    output.facts([("text", ACTS)])
+    output.text(ACTS)
+    assert capfd.readouterr().out.count(ACTS) == 4
+
+
+def test_a_note_never_acts_on_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    output.note(ACTS)
+    assert not set("\x1b\x07\u202e\x9b\x08\r") & set(capfd.readouterr().err)
 
 
 def test_notes_do_not_mix_with_what_was_asked(capfd: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,9 @@ from dataclasses import replace
 import pytest
 
 from rnnlm_tui.cli import watch
-from rnnlm_tui.cli.frame import cells, clipped, frame_lines, one_line
+from rnnlm_tui.cli.frame import clipped, frame_lines, one_line
 from rnnlm_tui.cli.main import run
+from rnnlm_tui.cli.output import cells
 from rnnlm_tui.cli.watch import moved_to
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.metrics import EvaluationRow, EventRow, GpuRow, SampleRow

@@ -20,3 +20,8 @@ def test_text_that_steers_nothing_is_left_alone() -> None:
     text = "[red] [/ [@click=app.quit] “Grüße” 日本語 🙂\nnext"
     assert safe(text) == text
     assert safe("a\nb", keep="") == "a␊b"
+
+
+@pytest.mark.parametrize("text", ["می\u200cخواهم", "👩\u200d👩\u200d👧", "❤\ufe0f ☎\ufe0e", "葛\U000e0100城", "क्\u200dष"])
+def test_joiners_and_variation_selectors_are_text(text: str) -> None:
+    assert safe(text) == text
