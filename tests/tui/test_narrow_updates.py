@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pyte
+import pytest
 from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
 from rnnlm_tui.tui.narrow_updates import SentRows
+from rnnlm_tui.tui.widgets.strips import cells_of
 
 CONSOLE = Console(force_terminal=True, color_system="256")
 
@@ -38,6 +40,25 @@ def test_a_part_of_a_row_of_which_nothing_is_known_leaves_the_rest_alone() -> No
     stream.feed("older  words")
     stream.feed(SentRows().difference(0, 7, strip_of("signs"), 12, CONSOLE))
     assert screen.display[0] == "older  signs"
+
+
+@pytest.mark.parametrize("sign", ["👩\u200d👩\u200d👧", "❤\ufe0f", "👍🏽", "🇩🇪", "🏳\ufe0f\u200d🌈", "葛\U000e0100", "か\u3099"])
+def test_a_joined_sign_is_sent_whole_and_takes_its_own_cells(sign: str) -> None:
+    sent = SentRows()
+    sent.difference(0, 0, strip_of(f"{sign} one"), 6, CONSOLE)
+    assert len(cells_of(strip_of(f"{sign} one"))) == 6
+    assert sent.difference(0, 0, strip_of(f"{sign} two"), 6, CONSOLE).startswith("\x1b[1;4H"), "the text begins in the fourth cell"
+    assert sign in sent.difference(0, 0, strip_of(f"ab{sign}on"), 6, CONSOLE)
+
+
+@pytest.mark.parametrize("sign", ["👩\u200d👩\u200d👧", "❤\ufe0f", "👍🏽", "🏳\ufe0f\u200d🌈", "葛\U000e0100", "か\u3099"])
+def test_a_joined_sign_is_never_cut_in_two(sign: str) -> None:
+    strip = strip_of(f"a{sign}b   c")
+    cuts = [(strip.crop(0, at).text, strip.crop(at).text) for at in range(8)]
+    assert cuts[3] == (f"a{sign}", "b   c")
+    assert cuts[2] == ("a ", " b   c"), "half of a wide sign is a blank"
+    assert all(before.count(sign) + after.count(sign) == 1 for at, (before, after) in enumerate(cuts) if at != 2)
+    assert [part.text for part in strip.divide([1, 3, 8])] == ["a", sign, "b   c"]
 
 
 def test_after_forgetting_and_at_another_width_everything_is_sent() -> None:

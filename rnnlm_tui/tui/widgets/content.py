@@ -6,9 +6,10 @@ Textual passes ESC, OSC and DCS through to the terminal, and `[@click=…]` in a
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Literal
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len, set_cell_size, split_graphemes
 from textual.content import Content
 
 from rnnlm_tui.contract.outside_text import safe
@@ -32,3 +33,12 @@ def plain(text: str, *, limit: int | None = None, newlines: Newlines = "keep") -
     if limit is not None and cell_len(shown) > limit:
         shown = set_cell_size(shown, limit - 1) + "…" if limit > 0 else ""
     return shown
+
+
+def graphemes(text: str) -> Iterator[tuple[str, int]]:
+    """The signs of a text as a terminal shows them, each with its cells: joined emoji, flags and combining marks are one sign."""
+    if text.isascii():
+        yield from ((sign, 1) for sign in text)
+        return
+    for first, last, width in split_graphemes(text)[0]:
+        yield text[first:last], width

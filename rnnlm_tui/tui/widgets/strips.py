@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from rich.cells import cell_len
+from rich.cells import cell_len, split_text
 from rich.segment import Segment
 from rich.style import Style as RichStyle
 from textual.color import Color
@@ -13,12 +14,14 @@ from textual.content import Content, Span
 from textual.strip import Strip
 from textual.style import Style
 
-from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.content import graphemes, plain
 from rnnlm_tui.tui.widgets.palette import DIM, TEXT, ink
 
 Label = Content | str
 GAP = 14
 """Unchanged cells between two changes that are cheaper to jump over than to write again."""
+_JOINING = re.compile("[\u0300-\u036f\u200c\u200d\u3099\u309a\ufe00-\ufe0f\U0001f000-\U000e01ef]")
+"""What may share a cell with its neighbour, so that as many cells as characters says nothing."""
 
 
 def segments_of(content: Label, colour: str = DIM, *, bold: bool = False) -> list[Segment]:
@@ -92,12 +95,25 @@ def cells_of(strip: Strip) -> list[tuple[str, RichStyle | None]]:
     """Sign and style of each cell; the right half of a wide character has no sign."""
     cells: list[tuple[str, RichStyle | None]] = []
     for text, style, _ in strip:
-        if text.isascii() or cell_len(text) == len(text):
+        if text.isascii() or (not _JOINING.search(text) and cell_len(text) == len(text)):
             cells += [(sign, style) for sign in text]
             continue
-        for sign in text:
-            width = cell_len(sign)
+        for sign, width in graphemes(text):
             cells += [(sign, style), ("", style)][:width]
-            if not width and cells:  # a combining sign belongs to the character before it
+            if not width and cells:  # what joins nothing belongs to the sign before it
                 cells[-1] = (cells[-1][0] + sign, style)
     return cells
+
+
+_split_by_characters = Segment.split_cells
+
+
+def _split_by_signs(segment: Segment, cut: int) -> tuple[Segment, Segment]:
+    """As rich's `Segment.split_cells`, which cuts within joined emoji (seen in 14.3 and 15.0): everything that crops a row goes through it."""
+    if not _JOINING.search(segment.text):
+        return _split_by_characters(segment, cut)
+    before, after = split_text(segment.text, cut)
+    return Segment(before, segment.style, segment.control), Segment(after, segment.style, segment.control)
+
+
+Segment.split_cells = _split_by_signs  # type: ignore[assignment, method-assign]

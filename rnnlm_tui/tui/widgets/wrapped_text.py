@@ -6,6 +6,8 @@ import re
 
 from rich.cells import cell_len
 
+from rnnlm_tui.tui.widgets.content import graphemes
+
 _WORD = re.compile(r"\n|[^\S\n]*[^\s]+|[^\S\n]+")
 
 
@@ -66,10 +68,10 @@ def _line_starts(text: str, start: int, width: int) -> list[int]:
             used = 0
         else:
             used = len(word) - len(bare)
-        for offset, character in enumerate(bare):
-            size = cell_len(character)
+        for sign, size in graphemes(bare):
             if used + size > width and used:
-                starts.append(at + offset)
+                starts.append(at)
                 used = 0
             used += size
+            at += len(sign)
     return starts

@@ -87,7 +87,7 @@ async def test_joiners_and_variation_selectors_reach_the_model_pasted_or_typed(t
         services = FakeServices(make_snapshot())
         async with opened(services, "prompt") as (app, pilot):
             if pasted:
-                pane(app).box.post_message(Paste(text))
+                app.post_message(Paste(text))
             else:
                 for character in text:
                     app.post_message(Key(f"u+{ord(character):x}", character).set_sender(app))

@@ -10,6 +10,7 @@ from textual.widgets import Static
 
 from rnnlm_tui.contract.outside_text import visible
 from rnnlm_tui.tui.widgets.content import Newlines, from_outside, plain
+from rnnlm_tui.tui.widgets.wrapped_text import WrappedText
 
 HOSTILE = {
     "ESC": "\x1b[31mred\x1b[0m",
@@ -98,3 +99,10 @@ async def test_hostile_text_reaches_the_screen_as_characters_alone() -> None:
         assert "[@click=app.quit]here[/]" in text
         await pilot.click(offset=(3, len(HOSTILE) + 3))
         assert app.is_running
+
+
+def test_a_line_is_never_broken_within_a_joined_sign() -> None:
+    family, text = "👩\u200d👩\u200d👧", "👩\u200d👩\u200d👧" * 5
+    wrapped = WrappedText(4, text)
+    lines = [text[slice(*wrapped.span(line))] for line in range(len(wrapped))]
+    assert lines == [family * 2, family * 2, family]
