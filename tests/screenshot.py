@@ -101,7 +101,7 @@ def draw_prompt(terminal: Terminal, folder: Path) -> None:
 def draw_comparison(terminal: Terminal, folder: Path) -> None:
     """The curves of all runs over each other."""
     terminal.send("r")
-    terminal.wait_for("sorted by", PATIENCE)
+    terminal.wait_for("progress", PATIENCE)
     wait_until_still(terminal)
     terminal.send("\x1b[H")
     for _ in (SHOWN, *BESIDE):

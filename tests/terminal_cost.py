@@ -35,7 +35,7 @@ COLUMNS, ROWS = 120, 40
 LINK = 32 * 1024
 """Bytes a second of a slow link."""
 STORED, OTHER, LIVE = "long-otter", "short-otter", "plain-otter"
-IN_LIST = "sorted by"
+IN_LIST = "progress"
 STILL_SECONDS = 1.5
 """Without a byte for so long, a picture stands."""
 SETTLED_SECONDS = 2.0

@@ -76,7 +76,7 @@ FIGURES: tuple[RunKey, ...] = (
     _words("status", lambda run: ("lost", "lost contact") if run.status == "lost" else run.status),
     _words("tag", lambda run: run.tags, "tags"),
     _words("note", lambda run: run.note),
-    _words("corpus", lambda run: run.corpus),
+    _words("corpus", lambda run: (run.corpus, run.corpus_source)),
     _words("cell", lambda run: (run.model.cell_type, CELL_NAMES.get(run.model.cell_type, run.model.cell_type))),
     _words("preset", lambda run: run.preset),
     _words("device", lambda run: run.device),

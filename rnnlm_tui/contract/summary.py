@@ -125,6 +125,9 @@ class RunSummary(Figures):
     active_seconds: float = 0.0
     preset: str = ""
     corpus: str = ""
+    """The text in words: `57 State of the Union addresses`."""
+    corpus_source: str = ""
+    """The config's `corpus.source`: a built-in corpus by its name, or a path."""
     model: ModelFigures
     train: TrainFigures = TrainFigures()
     validation: EvaluationFigures = EvaluationFigures()

@@ -66,6 +66,7 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
         active_seconds=last.active_seconds if last else 0.0,
         preset=config.preset,
         corpus=meta.get("corpus_title") or config.corpus.source,
+        corpus_source=config.corpus.source,
         model=ModelFigures(
             cell_type=config.model.cell_type,
             num_layers=config.model.num_layers,

@@ -109,7 +109,7 @@ def test_hostile_prompts_and_generated_text_are_shown_literally(kind: str) -> No
 @pytest.mark.parametrize("kind", TEXTS)
 def test_hostile_text_is_shown_literally_in_the_list_of_runs_and_what_lies_over_it(kind: str) -> None:
     with touring(kind, "runs", (120, 40)) as tour:
-        tour.go("", "sorted by age")
+        tour.go("", "▴ age")
         for name in ("a-stalled-run", "a-degraded-run", "a-preparing-run", "a-failed-run", "a-crashed-run", "a-lost-run", "a-draft-run"):
             tour.go("j", f"╭─ {name} ─")
         tour.go("d", "not deleted")

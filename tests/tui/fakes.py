@@ -90,7 +90,7 @@ def make_summary(name: str = "plain-otter", status: RunStatus = "running", step:
     loss = train_loss(best) + 0.13 * min(1, best / 900)
     facts: dict[str, object] = {
         "run": name, "status": status, "attempt": 1, "step": step, "max_steps": MOST, "epoch": step * EPOCHS / MOST, "epochs": float(EPOCHS), "tokens_seen": 700 * step,
-        "pid": 41_207, "host": "gpu1", "device": "cuda", "started": "2026-11-25T13:00:00Z", "updated": START + 99, "active_seconds": step * 0.0264, "preset": "demo", "corpus": "57 State of the Union addresses",
+        "pid": 41_207, "host": "gpu1", "device": "cuda", "started": "2026-11-25T13:00:00Z", "updated": START + 99, "active_seconds": step * 0.0264, "preset": "demo", "corpus": "57 State of the Union addresses", "corpus_source": "presidents",
         "model": ModelFigures(cell_type="elman", num_layers=2, hidden_size=192, tie_weights=True, parameters=543_488, vocab_size=2_048),
         "train": TrainFigures(loss=3.93, perplexity=50.9, grad_norm=0.41, learning_rate=8.1e-4) if step else TrainFigures(),
         "validation": EvaluationFigures(name="validation", step=best, loss=loss, perplexity=math.exp(loss), bits_per_byte=1.67, best_step=best, best_perplexity=math.exp(loss)) if step else EvaluationFigures(),

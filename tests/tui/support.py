@@ -77,5 +77,6 @@ def text_of(app: object) -> str:
 
 def shown(app: RnnlmApp) -> list[str]:
     """The runs of the table from the top, by the two letters in front of a name that tell of cursor and mark."""
-    rows = lines_of(app)[4:11]
+    lines = lines_of(app)[4:]
+    rows = lines[: next(index for index, line in enumerate(lines) if line.startswith(("╰", "+")))]
     return [f"{row[1]}{row[3]} {row[5:].split()[0]}" for row in rows if row[5:].strip(" │╰╯─╭")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -74,8 +75,8 @@ async def test_the_table_shows_status_progress_perplexity_speed_and_age() -> Non
     async with running_app(three_runs(), pane="runs") as (app, _):
         text = text_of(app)
         assert "3 runs, ● 1 running" in lines_of(app)[0]
-        assert "│›   plain-otter   ● running      ━━━━━─  79 %    55.3  27.6k    now " in text
-        assert "✓ finished     ━━━━━━ 100 %    54.5★" in text
+        assert "│›   plain-otter   ● running      ━━━─  79 %    55.3  27.6k    now " in text
+        assert "✓ finished     ━━━━ 100 %    54.5★" in text
         assert "✗ failed" in text
 
 
@@ -141,14 +142,14 @@ async def test_o_goes_through_the_orders_and_the_cursor_stays_on_its_run() -> No
         orders = []
         for _ in range(4):
             names = [name for line in lines_of(app)[4:7] for name in ("plain-otter", "brisk-heron", "amber-vole") if name in line]
-            orders.append((lines_of(app)[2].split("sorted by ")[1].split()[0], names))
+            orders.append((re.findall(r"[▴▾] ?age|val ppl[▴▾]|name [▴▾]|status [▴▾]", lines_of(app)[3]), names))
             assert "›   plain-otter" in text_of(app)
             await pilot.press("o")
         assert orders == [
-            ("age", ["plain-otter", "brisk-heron", "amber-vole"]),
-            ("perplexity", ["brisk-heron", "plain-otter", "amber-vole"]),
-            ("name", ["amber-vole", "brisk-heron", "plain-otter"]),
-            ("status", ["plain-otter", "amber-vole", "brisk-heron"]),
+            (["▴ age"], ["plain-otter", "brisk-heron", "amber-vole"]),
+            (["val ppl▴"], ["brisk-heron", "plain-otter", "amber-vole"]),
+            (["name ▴"], ["amber-vole", "brisk-heron", "plain-otter"]),
+            (["status ▴"], ["plain-otter", "amber-vole", "brisk-heron"]),
         ]
 
 
@@ -254,3 +255,47 @@ async def test_a_run_whose_database_is_damaged_says_so_in_the_list_and_in_detail
         assert "lost contact" not in text_of(app)
         await until(pilot, lambda: "is damaged: it is no database" in text_of(app))
         assert "rnnlm-tui verify div" in text_of(app)
+
+
+async def test_the_order_is_told_once_by_the_head_and_in_the_edge_where_no_head_shows_it() -> None:
+    async with running_app(three_runs(), pane="runs", settings={"runs order": ["Δ best", False]}) as (app, pilot):
+        assert "sorted by Δ best ▴" in lines_of(app)[2]
+        await pilot.press("o")
+        assert "sorted by" not in text_of(app)
+        assert sum(line.count("▴") + line.count("▾") for line in lines_of(app)) == 1
+
+
+@pytest.mark.parametrize(("size", "runs", "rows"), [((80, 24), 2, 5), ((80, 24), 6, 9), ((80, 24), 30, 10), ((120, 40), 6, 9), ((120, 40), 30, 18)])
+async def test_the_table_takes_the_rows_it_needs_and_the_detail_takes_the_rest(size: tuple[int, int], runs: int, rows: int) -> None:
+    services = with_runs(*(make_snapshot("finished", 4_754, name=f"run-{index:02d}") for index in range(runs)))
+    async with running_app(services, run="run-00", pane="runs", size=size) as (app, pilot):
+        await until(pilot, lambda: app.screen.query_one("#runs").size.height == rows)
+        await until(pilot, lambda: app.screen.query_one("#run-detail").size.height == size[1] - 3 - rows)
+        await pilot.press("slash", *"run-01")
+        assert app.screen.query_one("#runs").size.height == rows, "a filter moves nothing"
+
+
+def on_two_corpora() -> FakeServices:
+    return with_runs(
+        make_snapshot(name="plain-otter", tags=("small",)),
+        make_snapshot("finished", 4_754, name="brisk-heron", corpus="plays.txt", corpus_source="/data/texts/plays.txt"),
+        make_snapshot("failed", 150, name="amber-vole", corpus="plays.txt", corpus_source="/data/texts/plays.txt"),
+    )
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+async def test_a_column_names_the_corpus_of_each_run_and_sorts_by_it(width: int) -> None:
+    async with running_app(on_two_corpora(), pane="runs", size=(width, 24), settings={"runs order": ["corpus", False]}) as (app, _):
+        head, *rows = lines_of(app)[3:7]
+        at = head.index("corpus ▴")
+        assert [row[at : at + 10].strip() for row in rows] == ["plays.txt", "plays.txt", "presidents"]
+        assert "small" in rows[2]
+
+
+async def test_a_note_stands_on_a_line_of_its_own_with_the_runs_detail() -> None:
+    services = with_runs(make_snapshot(name="plain-otter", note="the first one with a warm-up of 200 steps"))
+    for size in ((60, 15), (80, 24), (120, 40)):
+        async with running_app(services, pane="runs", size=size) as (app, pilot):
+            await until(pilot, lambda: "note  the first one with a warm-up of 200 steps" in text_of(app))
+            line = next(line for line in lines_of(app) if "note  the first" in line)
+            assert line.endswith("│"), "inside the panel, not in its edge"

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.machine import MachineFacts
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
+FRAME_ROWS, TABLE_FRAME = 3, 3
+"""Rows of the screen around its body; of the table around its runs, its heads included."""
+LEAST_TABLE = 5
+"""Rows of the table at least."""
+
 
 class RunsScreen(RunsBookkeeping):
     """All runs, or the first launch."""
@@ -93,6 +98,7 @@ class RunsScreen(RunsBookkeeping):
         if empty:
             self._show_first_launch()
         elif summaries:
+            self._fit_rows(self.app.size)
             table = self.query_one(RunsTable)
             if self.lab.prefer_living:
                 self.lab.prefer_living = False
@@ -210,7 +216,14 @@ class RunsScreen(RunsBookkeeping):
 
     def _fit_columns(self, size: Size) -> None:
         self.query_one("#run-below").set_class(size.width >= WIDE_FROM, "-wide")
-        self.query_one(RunsTable).styles.height = min(10 + max(0, size.height - 24) // 5, max(5, size.height - 11))
+        self._fit_rows(size)
+
+    def _fit_rows(self, size: Size) -> None:
+        """The rows that all runs need, at most half of the body: a filter that lets fewer through moves nothing."""
+        rows = min(max(LEAST_TABLE, len(self.lab.summaries or ()) + TABLE_FRAME), max(LEAST_TABLE, (size.height - FRAME_ROWS) // 2))
+        table = self.query_one(RunsTable)
+        if table.styles.height is None or table.styles.height.value != rows:
+            table.styles.height = rows
 
     # acting
 

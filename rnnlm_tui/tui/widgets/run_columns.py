@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import time
 
 from textual.content import Content
@@ -13,17 +13,22 @@ from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.bars import bar
 from rnnlm_tui.tui.widgets.content import from_outside
-from rnnlm_tui.tui.widgets.identity import model_name
+from rnnlm_tui.tui.widgets.identity import corpus_name, model_name
 from rnnlm_tui.tui.widgets.marks import Marks
 from rnnlm_tui.tui.widgets.run_order import SortKey, behind_best
 from rnnlm_tui.tui.widgets.status_line import progress_colour, run_status
 
 WIDE = 100
-"""Cells of the table from which all columns are shown, but for the time, which comes with WHOLE."""
-WHOLE = 117
+"""Cells of the table from which it has the model and what a run is behind the best one."""
+WITH_SHORT_BARS = 84
+"""Cells below which the bars of progress are four cells long; from here to WITH_BARS they are six."""
 WITH_BARS = 125
-"""Cells from which the bars of progress are long: before that, tags have their room."""
+"""Cells from which they are ten."""
 WITH_NOTES = 160
+NAME, SPEED, TIME = 14, 6, 12
+"""Cells of a name at least where there is room for more than the figures; of the two columns that words may push out."""
+LEAST_WORDS, MOST_CORPUS, MOST_TAGS = 7, 16, 20
+"""Cells of a column of words, the blanks before it included, and of the words themselves."""
 STATUS_WIDTH = 15
 LEAD = 4
 """The cursor's sign, a mark's letter and the blanks behind each."""
@@ -52,33 +57,85 @@ class Column:
     left: bool = False
 
 
-def columns_for(width: int, status_width: int) -> list[Column]:
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What the words of the listed runs need."""
+
+    corpus: int = 0
+    """Cells of the longest name of a corpus."""
+    several: bool = False
+    """The runs are not all on one corpus."""
+    tags: int = 0
+    """Cells of the longest tags; 0: no run has any."""
+
+
+def words_of(runs: Sequence[RunSummary]) -> Words:
+    """How wide the corpora and the tags of these runs are."""
+    corpora = {run.corpus_source or run.corpus for run in runs} - {""}
+    return Words(max((len(corpus_name(source)) for source in corpora), default=0), len(corpora) > 1, max((len(" ".join(run.tags)) for run in runs), default=0))
+
+
+def columns_for(width: int, status_width: int, words: Words) -> list[Column]:
     """All that has room in `width` cells, the first columns first."""
-    return _wide_columns(width, status_width) if width >= WIDE else _narrow_columns(width, status_width)
+    return _wide_columns(width, status_width, words) if width >= WIDE else _narrow_columns(width, status_width, words)
 
 
-def _narrow_columns(width: int, status_width: int) -> list[Column]:
-    speeds = [Column("tok/s", 6, _speed, "tok/s")] if width >= 64 else []
-    figures = [Column("val ppl ", 9, _perplexity, "perplexity"), *speeds, Column("age", 7, _age, "age")]
-    bars = 6 if speeds else 4
-    room = width - LEAD - status_width - (bars + 6) - sum(column.width for column in figures)
-    name = max(9, room if room < 22 else 14 + max(0, room - 24) // 2)
-    columns = [*_first_columns(name, status_width, bars), *figures]
-    return [*columns, Column("  tags", room - name, _tags, "tags", left=True)] if room - name >= 7 else columns
+def _narrow_columns(width: int, status_width: int, words: Words) -> list[Column]:
+    """Room for one column of words beside the speed: for tags, else for the corpus; for both where corpora differ, in the place of the speed."""
+    bars = 6 if width >= WITH_SHORT_BARS else 4
+    columns = [Column("val ppl ", 9, _perplexity, "perplexity"), Column("age", 7, _age, "age")]
+    room = width - LEAD - status_width - (bars + 6) - sum(column.width for column in columns)
+    if room < NAME + SPEED:
+        return [*_first_columns(max(9, room), status_width, bars), *columns]
+    name, room = NAME, room - NAME
+    wanted = _word_columns(replace(words, corpus=words.corpus if words.several or not words.tags else 0))
+    if len(wanted) == 2 and room >= 2 * LEAST_WORDS:
+        name, room = name - 1, room + 1
+    else:
+        columns.insert(1, Column("tok/s", SPEED, _speed, "tok/s"))
+        room, wanted = room - SPEED, wanted[-1:]
+    for more in wanted:
+        others = LEAST_WORDS * (len(wanted) - 1) if more is wanted[0] else 0
+        taken = min(more.width, room - others)
+        if taken >= LEAST_WORDS:
+            columns.append(replace(more, width=taken))
+            room -= taken
+    return [*_first_columns(name + room, status_width, bars), *columns]
 
 
-def _wide_columns(width: int, status_width: int) -> list[Column]:
-    more = max(0, width - WHOLE)
-    name, bars, model = 14 + min(16, more // 3), 10 if width >= WITH_BARS else 6, 13 if width < 140 else 20
-    times = [Column("time", 12, _duration, "time")] if width >= WHOLE else []
-    columns = [
-        *_first_columns(name + STATUS_WIDTH - status_width, status_width, bars), Column("val ppl ", 9, _perplexity, "perplexity"), Column("Δ best", 9, _behind, "Δ best"),
-        Column("tok/s", 7, _speed, "tok/s"), *times, Column("age", 8, _age, "age"), Column("  model", model, _model, "model", left=True),
-    ]  # fmt: skip
-    room = width - sum(column.width for column in columns)
-    if width < WITH_NOTES:
-        return [*columns, Column("  tags", room, _tags, "tags", left=True)] if room >= 6 else columns
-    return [*columns, Column("  tags", 22, _tags, "tags", left=True), Column("  note", room - 22, _note, left=True)]
+def _wide_columns(width: int, status_width: int, words: Words) -> list[Column]:
+    """The corpus and the tags before the training time; what is left over goes to the names, and from WITH_NOTES on to the notes."""
+    bars, model = 10 if width >= WITH_BARS else 6, 13 if width < 140 else 20
+    first, time = Column("val ppl ", 9, _perplexity, "perplexity"), Column("time", TIME, _duration, "time")
+    figures = [
+        first,
+        Column("Δ best", 9, _behind, "Δ best"),
+        Column("tok/s", 7, _speed, "tok/s"),
+        Column("age", 8, _age, "age"),
+        Column("  model", model, _model, "model", left=True),
+    ]
+    room = width - LEAD - NAME - STATUS_WIDTH - (bars + 6) - sum(column.width for column in figures)
+    for more in _word_columns(words):
+        taken = min(more.width, room)
+        if taken >= LEAST_WORDS:
+            figures.append(replace(more, width=taken))
+            room -= taken
+    if room >= TIME:
+        figures.insert(3, time)
+        room -= TIME
+    name = min(16, room // 3 if width >= WITH_NOTES else room)
+    columns = [*_first_columns(NAME + name + STATUS_WIDTH - status_width, status_width, bars), *figures]
+    return [*columns, Column("  note", room - name, _note, left=True)] if width >= WITH_NOTES else columns
+
+
+def _word_columns(words: Words) -> list[Column]:
+    """The corpus and the tags, each as wide as its words."""
+    columns = []
+    if words.corpus:
+        columns.append(Column("  corpus", max(8, min(words.corpus, MOST_CORPUS) + 2), _corpus, "corpus", left=True))
+    if words.tags:
+        columns.append(Column("  tags", max(LEAST_WORDS, min(words.tags, MOST_TAGS) + 2), _tags, "tags", left=True))
+    return columns
 
 
 def _first_columns(name: int, status_width: int, bars: int) -> list[Column]:
@@ -148,6 +205,10 @@ def _duration(run: RunSummary, _room: int, _beside: Beside) -> Content:
 
 def _model(run: RunSummary, room: int, _beside: Beside) -> Content:
     return _words(model_name(run), room, palette.TEXT)
+
+
+def _corpus(run: RunSummary, room: int, _beside: Beside) -> Content:
+    return _words(corpus_name(run.corpus_source or run.corpus), room, palette.TEXT)
 
 
 def _tags(run: RunSummary, room: int, _beside: Beside) -> Content:

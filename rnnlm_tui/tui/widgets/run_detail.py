@@ -28,6 +28,8 @@ FACTS = 24
 """Columns of the figures at the right."""
 CURVE_LEAST = 5
 """Rows of the curve and its head that stay where trouble has much to say."""
+MOST_NOTE_LINES, NOTE_ROOM = 3, 16
+"""Lines of a note at most, and the rows of the inside beyond which it has more than one."""
 
 
 def figures_of(snapshot: RunSnapshot, *, ascii_only: bool, wide: bool) -> list[Content]:
@@ -80,6 +82,10 @@ def _fact(label: str, *values: tuple[str, str]) -> Content:
     return Content.assemble((label.ljust(15), palette.DIM), *values)
 
 
+def _note(text: str) -> Content:
+    return Content.assemble(("note  ", palette.DIM), from_outside(text, newlines="space").stylize(palette.TEXT))
+
+
 class RunDetail(Panel):
     """Curve and figures side by side, the newest sample below: for narrow terminals, where a panel of its own for each would be too much."""
 
@@ -94,14 +100,16 @@ class RunDetail(Panel):
         self._chart_rows = 0
         self._with_curve = True
         self._problem = ""
+        self._note = ""
+        self._note_lines: list[Content] = []
 
     def show(self, snapshot: RunSnapshot | None, name: str, *, with_curve: bool = True, problem: str = "", note: str = "") -> None:
-        """The run's snapshot; None: it is being read, or it can't be for this `problem`. The note of a person stands in the bottom edge."""
+        """The run's snapshot; None: it is being read, or it can't be for this `problem`. The user's note stands first, on lines of its own."""
         if snapshot is None or self._snapshot is None or snapshot.summary.run != self._snapshot.summary.run:
             self._memory = Memory()
         self._snapshot, self._with_curve, self._problem = snapshot, with_curve, problem
         self.set_reactive(Panel.panel_title, from_outside(name, newlines="show", limit=32).stylize(f"bold {palette.BRIGHT}") if name else "")
-        self.set_reactive(Panel.bottom, from_outside(note, newlines="space", limit=max(0, self.size.width - 8)).stylize(palette.DIM) if note else "")
+        self._note = note
         self.set_reactive(Panel.legend, legend_of(snapshot, wide=not with_curve) if snapshot is not None else Content(""))
         self.redraw()
 
@@ -113,7 +121,10 @@ class RunDetail(Panel):
         return whole if whole.cell_length <= room else legend_of(self._snapshot, wide=True)
 
     def prepare(self, width: int, height: int) -> None:
-        """Curve, figures and sample for this size."""
+        """The note, and curve, figures and sample for what is left of this size."""
+        most = MOST_NOTE_LINES if height > NOTE_ROOM else 1
+        self._note_lines = cut_lines(list(_note(self._note).wrap(max(8, width))), width, most) if self._note and height > 3 else []
+        height -= len(self._note_lines)
         snapshot = self._snapshot
         self._plot, self._facts, self._below, self._head, self._chart_rows = Plot(0, 0), [], [], Content(""), 0
         if snapshot is None:
@@ -147,7 +158,10 @@ class RunDetail(Panel):
         self._facts = []
 
     def content_line(self, y: int, width: int) -> Strip:
-        """A row of curve and figures, or of the sample."""
+        """A row of the note, of curve and figures, or of the sample."""
+        if y < len(self._note_lines):
+            return padded(segments_of(self._note_lines[y], palette.TEXT), width)
+        y -= len(self._note_lines)
         if self._snapshot is None:
             return padded(segments_of(self._below[y], palette.TEXT) if y < len(self._below) else [], width)
         if y >= self._chart_rows + (1 if self._chart_rows else 0):

@@ -9,10 +9,10 @@ from typing import Literal
 from rnnlm_tui.contract.run_keys import RunKey, RunOrder
 from rnnlm_tui.contract.status import LIVING
 from rnnlm_tui.contract.summary import RunSummary
-from rnnlm_tui.tui.widgets.identity import model_name
+from rnnlm_tui.tui.widgets.identity import corpus_name, model_name
 
-SortKey = Literal["age", "perplexity", "name", "status", "progress", "Δ best", "tok/s", "time", "model", "tags"]
-SORT_KEYS: tuple[SortKey, ...] = ("age", "perplexity", "name", "status", "progress", "Δ best", "tok/s", "time", "model", "tags")
+SortKey = Literal["age", "perplexity", "name", "status", "progress", "Δ best", "tok/s", "time", "model", "corpus", "tags"]
+SORT_KEYS: tuple[SortKey, ...] = ("age", "perplexity", "name", "status", "progress", "Δ best", "tok/s", "time", "model", "corpus", "tags")
 """In the order in which one goes through them."""
 STATUS_ORDER = ("running", "preparing", "paused", "stalled", "degraded", "lost", "crashed", "failed", "stopped", "draft", "finished")
 ORDER_SETTING = "runs order"
@@ -52,7 +52,12 @@ def behind_best(run: RunSummary, best: Mapping[str, float]) -> float | None:
 
 
 def _order(key: SortKey, best: Mapping[str, float]) -> RunOrder:
-    words: dict[SortKey, Callable[[RunSummary], str]] = {"name": lambda run: run.run, "model": model_name, "tags": lambda run: " ".join(run.tags)}
+    words: dict[SortKey, Callable[[RunSummary], str]] = {
+        "name": lambda run: run.run,
+        "model": model_name,
+        "corpus": lambda run: corpus_name(run.corpus_source or run.corpus),
+        "tags": lambda run: " ".join(run.tags),
+    }
     least_first: dict[SortKey, Callable[[RunSummary], float | None]] = {
         "age": lambda run: -(run.updated or 0.0) - (_CENTURY if run.status in LIVING else 0.0),
         "perplexity": lambda run: run.validation.best_perplexity,

@@ -15,8 +15,8 @@ from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.comparable import best_of_comparable
 from rnnlm_tui.tui.widgets.marks import Marks
-from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
-from rnnlm_tui.tui.widgets.run_columns import STATUS_WIDTH, Beside, Column, age_of, columns_for, fitted, row_of
+from rnnlm_tui.tui.widgets.panel import Label, Panel, padded, segments_of
+from rnnlm_tui.tui.widgets.run_columns import STATUS_WIDTH, Beside, Column, Words, age_of, columns_for, fitted, row_of, words_of
 from rnnlm_tui.tui.widgets.run_order import SORT_KEYS, SortKey, rises, sorted_runs
 
 Drawn = tuple[RunSummary, str, str, float | None, bool]
@@ -60,8 +60,9 @@ class RunsTable(Panel, can_focus=True):
         self._empty = ""
         self._strips: dict[str, tuple[Drawn, Strip]] = {}
         """Rows as they were drawn last: most are the same at the next look and at the next key."""
-        self._strips_for = (0, 0)
-        """Cells of the table and of its status column, which the columns are made for."""
+        self._words = Words()
+        self._strips_for: tuple[int, int, Words] = (0, 0, self._words)
+        """Cells of the table, of its status column and of its words, which the columns are made for."""
 
     @property
     def chosen(self) -> RunSummary | None:
@@ -79,7 +80,9 @@ class RunsTable(Panel, can_focus=True):
             empty: what stands there where no run does.
         """
         name = choose or (self.chosen.run if self.chosen else None)
-        best = best_of_comparable(runs if among is None else among)
+        everyone = runs if among is None else among
+        best = best_of_comparable(everyone)
+        self._words = words_of(everyone)
         self._beside = Beside(self._beside.marks if marks is None else marks, best, self.ascii_only)
         self._empty = empty
         self._put_in_order(runs, name)
@@ -88,7 +91,6 @@ class RunsTable(Panel, can_focus=True):
         self._runs = sorted_runs(runs, self.order, backwards=self.backwards, best=self._beside.best)
         self._row = next((index for index, run in enumerate(self._runs) if run.run == name), min(self._row, max(0, len(self._runs) - 1)))
         self._scroll()
-        self.set_reactive(Panel.legend, Content.styled(f"sorted by {self.order} {self._arrow}", palette.DIM))
         self.redraw()
 
     def sort_by(self, order: SortKey, *, backwards: bool = False) -> None:
@@ -109,9 +111,14 @@ class RunsTable(Panel, can_focus=True):
 
     def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's signature)
         """Columns for this width."""
-        place = (width, self._status_width)
+        place = (width, self._status_width, self._words)
         if self._strips_for != place:
             self._strips, self._strips_for, self._columns = {}, place, columns_for(*place)
+
+    def legend_within(self, room: int) -> Label:
+        """The order, where no head that shows tells it."""
+        told = f"sorted by {self.order} {self._arrow}"
+        return Content.styled(told, palette.DIM) if len(told) <= room and all(column.key != self.order for column in self._columns) else ""
 
     def content_line(self, y: int, width: int) -> Strip:
         """The heads, then a run a row."""
