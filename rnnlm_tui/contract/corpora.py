@@ -18,6 +18,12 @@ BUILT_IN_SOURCES: tuple[str, ...] = ("presidents", "python-docs", "elman", "news
 SET_SOURCE = "--set corpus.source=PATH"
 """How a hint says to take another text; the app has words of its own in its place."""
 
+FOLDER_DIGITS = 16
+"""Digits of its hash that name the folder of a prepared corpus."""
+
+UNFINISHED_PREFIX = ".unfinished-"
+"""What a preparation that was stopped leaves, before the name of the folder that it will be."""
+
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -34,14 +40,23 @@ class SplitFacts(BaseModel):
     """UTF-8 bytes of the text, one more a sentence where the tokenizer ends sentences."""
 
 
+class PreparedFrom(BaseModel):
+    """Settings that were found to give the files of a prepared corpus: the same text at another place, the same tokenizer under another name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    corpus: CorpusConfig
+    tokenizer: TokenizerConfig
+
+
 class CorpusManifest(BaseModel):
-    """A prepared corpus: written last, so a folder without it is half-made and swept."""
+    """A prepared corpus: written last, so a folder without it is half-made."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int = CORPUS_FORMAT
     hash: str
-    """sha256 over source text, tokenizer and rules; the folder's name is its first 16 digits."""
+    """sha256 over the text, the tokenizer, the settings and the rules, never over a path; the folder's name is its first 16 digits."""
     corpus: CorpusConfig
     tokenizer: TokenizerConfig
     title: str
@@ -63,13 +78,39 @@ class CorpusManifest(BaseModel):
     notes: tuple[str, ...] = ()
     """What a person should know of the text, a sentence each: lines that were cut, words outside the vocabulary."""
     created: float
+    also: tuple[PreparedFrom, ...] = ()
+    """Other settings than `corpus` and `tokenizer` that were found to give these files."""
+    enlarged: bool = False
+    """Validation or test set are larger than the settings say, for they would have been too small."""
+
+    @property
+    def folder(self) -> str:
+        """The name of the corpus's folder, by which `corpus` lists it."""
+        return self.hash[:FOLDER_DIGITS]
+
+    def is_from(self, corpus: CorpusConfig, tokenizer: TokenizerConfig) -> bool:
+        """Whether it was prepared from these settings, by the fields that matter for them."""
+        wanted = deciding_settings(corpus, tokenizer)
+        known = [(self.corpus, self.tokenizer), *((other.corpus, other.tokenizer) for other in self.also)]
+        return any(deciding_settings(*settings) == wanted for settings in known)
 
 
 def deciding_settings(corpus: CorpusConfig, tokenizer: TokenizerConfig) -> dict[str, dict[str, object]]:
     """The settings that decide what is prepared, as JSON values: neither where a text is fetched from nor what its kind never reads."""
-    idle_corpus = {"url"} if "elman" in (corpus.source, corpus.test_source) else {"url", "sentences", "seed"}
-    idle_tokenizer = (set() if tokenizer.kind == "pretrained" else {"name"}) | ({"vocab_size"} if tokenizer.kind == "byte" else set())
-    return {"corpus": corpus.model_dump(mode="json", exclude=idle_corpus), "tokenizer": tokenizer.model_dump(mode="json", exclude=idle_tokenizer)}
+    return {
+        "corpus": corpus.model_dump(mode="json", exclude=idle_settings(corpus)),
+        "tokenizer": tokenizer.model_dump(mode="json", exclude=idle_tokenizer_settings(tokenizer)),
+    }
+
+
+def idle_settings(corpus: CorpusConfig) -> set[str]:
+    """The fields of a corpus that decide nothing of what is prepared."""
+    return {"url"} if "elman" in (corpus.source, corpus.test_source) else {"url", "sentences", "seed"}
+
+
+def idle_tokenizer_settings(tokenizer: TokenizerConfig) -> set[str]:
+    """The fields of a tokenizer that its kind never reads."""
+    return (set() if tokenizer.kind == "pretrained" else {"name"}) | ({"vocab_size"} if tokenizer.kind == "byte" else set())
 
 
 def baseline_key(split: Split, data_mode: DataMode, context_length: int) -> str:

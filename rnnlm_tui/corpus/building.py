@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all: built as `.tmp-…` under a lock, renamed when done, swept when their builder died."""
+"""Folders that appear whole or not at all: built under a lock, renamed when done; what a dead builder left is swept, or taken up by the next one."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from rnnlm_tui.contract.corpora import UNFINISHED_PREFIX
 from rnnlm_tui.errors import StorageError
 
 TEMPORARY_PREFIX = ".tmp-"
+KEPT_SECONDS = 7 * 86_400.0
+"""An unfinished folder that nobody took up for so long is swept."""
+
+_WAIT_SECONDS = 0.2
 
 
 @contextmanager
@@ -40,6 +46,55 @@ def building_folder(root: Path, name: str) -> Iterator[Path]:
         os.close(lock)
 
 
+@contextmanager
+def claimed(folder: Path, is_done: Callable[[], bool], wait: Callable[[], None]) -> Iterator[bool]:
+    """True while this process alone may write `folder`, which is made where it is missing; False as soon as another one's work is done.
+
+    What is in the folder stays, so that the next one can take it up.
+
+    Args:
+        is_done: whether there is nothing left to do.
+        wait: called some five times a second while another process works; what it raises ends the waiting.
+
+    Raises:
+        StorageError: the folder can't be made or locked.
+    """
+    while not is_done():
+        descriptor = _lock(folder)
+        if descriptor is not None:
+            try:
+                if not is_done():
+                    yield True
+                    return
+            finally:
+                with suppress(OSError):
+                    folder.rmdir()  # only where nothing is in it
+                os.close(descriptor)
+        else:
+            wait()
+            time.sleep(_WAIT_SECONDS)
+    yield False
+
+
+def _lock(folder: Path) -> int | None:
+    """The lock of a folder, made where it is missing; None where another process holds it."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _root_lock(folder.parent):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if folder.stat().st_ino == os.fstat(descriptor).st_ino:  # not renamed meanwhile by one that was done
+                return descriptor
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        os.close(descriptor)
+        return None
+    except OSError as error:
+        raise StorageError(f"{folder} can't be written or locked: {error.strerror or error}") from error
+
+
 def publish(folder: Path, target: Path) -> bool:
     """Give a finished folder its name; False when another process was first and its folder stands."""
     for path in folder.iterdir():
@@ -55,6 +110,12 @@ def publish(folder: Path, target: Path) -> bool:
     return True
 
 
+def empty(folder: Path) -> None:
+    """Remove what is in a folder that this process has claimed."""
+    for path in folder.iterdir():
+        path.unlink()
+
+
 def discard(folder: Path) -> None:
     """Remove a damaged folder: out of the way first, then its files."""
     aside = folder.parent / f"{TEMPORARY_PREFIX}{folder.name}-{secrets.token_hex(4)}"
@@ -64,7 +125,7 @@ def discard(folder: Path) -> None:
 
 
 def sweep(root: Path) -> None:
-    """Remove what dead processes left half-built below `root`.
+    """Remove what dead processes left half-built below `root`, but not what the next preparation takes up.
 
     Raises:
         StorageError: `root` can't be read or locked.
@@ -74,7 +135,10 @@ def sweep(root: Path) -> None:
     try:
         with _root_lock(root):
             for folder in root.glob(f"{TEMPORARY_PREFIX}*"):
-                if folder.is_dir() and not _is_held(folder):
+                if folder.is_dir() and not is_held(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+            for folder in root.glob(f"{UNFINISHED_PREFIX}*"):
+                if folder.is_dir() and time.time() - folder.stat().st_mtime > KEPT_SECONDS and not is_held(folder):
                     shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise StorageError(f"{root} can't be read or locked: {error.strerror or error}") from error
@@ -99,7 +163,8 @@ def _root_lock(root: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _is_held(folder: Path) -> bool:
+def is_held(folder: Path) -> bool:
+    """Whether a living process builds in the folder."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except FileNotFoundError:

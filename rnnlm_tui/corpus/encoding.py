@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
-from rnnlm_tui.contract.corpora import Split, SplitFacts
+from rnnlm_tui.contract.corpora import Split
 from rnnlm_tui.corpus.encoders import EncodeLines
 from rnnlm_tui.corpus.sources import Advance
-from rnnlm_tui.corpus.staging import Piece, read_lines
+from rnnlm_tui.corpus.staging import Piece, behind, read_lines
 from rnnlm_tui.corpus.tokenizers import BuiltTokenizer
 
 TokenDtype = Literal["uint16", "uint32"]
+KEPT_EVERY_SECONDS = 5.0
+"""How often it is said how far a split is encoded: at most so much is done again after a stop."""
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """What encoding a split has shown."""
+class EncodedSoFar(BaseModel):
+    """How far a split is encoded; what it counts is on disk."""
 
-    facts: SplitFacts
-    unknown: int
+    model_config = ConfigDict(frozen=True)
+
+    text: int = 0
+    """Bytes of the plain file that are encoded."""
+    tokens: int = 0
+    sentences: int = 0
+    bytes: int = 0
+    """As in `SplitFacts`."""
+    unknown: int = 0
     """Tokens outside the vocabulary."""
 
 
@@ -31,14 +42,44 @@ def token_dtype(vocab_size: int) -> TokenDtype:
     return "uint16" if vocab_size <= 65_536 else "uint32"
 
 
-def encode_split(built: BuiltTokenizer, pieces: Sequence[Piece], folder: Path, split: Split, encode: EncodeLines, advance: Advance) -> Encoded:
-    """Write `{split}.bin` and `{split}.offsets.bin` (uint64, one more than there are sentences), in constant memory."""
+def encode_split(
+    built: BuiltTokenizer,
+    pieces: Sequence[Piece],
+    folder: Path,
+    split: Split,
+    encode: EncodeLines,
+    advance: Advance,
+    *,
+    before: EncodedSoFar | None = None,
+    keep: Callable[[EncodedSoFar], None] = lambda _: None,
+    look: Callable[[Sequence[bytes]], None] = lambda _: None,
+) -> EncodedSoFar:
+    """Write `{split}.bin` and `{split}.offsets.bin` (uint64, one more than there are sentences), in constant memory.
+
+    Args:
+        before: what an earlier try has written; it goes on behind that.
+        keep: told from time to time, and at the end, how far it is, when that is on disk for good.
+        look: shown each batch of sentences.
+    """
     eos, unk = built.eos_id, built.unk_id
     dtype = np.dtype(token_dtype(built.vocab_size))
-    tokens = sentences = size = unknown = 0
-    with (folder / f"{split}.bin").open("wb") as token_file, (folder / f"{split}.offsets.bin").open("wb") as offset_file:
-        offset_file.write(np.zeros(1, np.uint64).tobytes())
-        for batch in read_lines(pieces):
+    token_path, offset_path = folder / f"{split}.bin", folder / f"{split}.offsets.bin"
+    if before is None or not (_has(token_path, before.tokens * dtype.itemsize) and _has(offset_path, 8 * (before.sentences + 1))):
+        before = EncodedSoFar()
+    text, tokens, sentences, size, unknown = before.text, before.tokens, before.sentences, before.bytes, before.unknown
+    with _opened(token_path, tokens * dtype.itemsize) as token_file, _opened(offset_path, 8 * (sentences + 1)) as offset_file:  # offsets begin with a 0
+        keep_at = time.monotonic() + KEPT_EVERY_SECONDS
+
+        def so_far() -> EncodedSoFar:
+            for file in (token_file, offset_file):
+                file.flush()
+                os.fsync(file.fileno())
+            found = EncodedSoFar(text=text, tokens=tokens, sentences=sentences, bytes=size, unknown=unknown)
+            keep(found)
+            return found
+
+        for batch in read_lines(behind(pieces, text)):
+            look(batch)
             ids, lengths = encode(batch)
             flat = ids.astype(dtype)
             if unk is not None:
@@ -54,6 +95,24 @@ def encode_split(built: BuiltTokenizer, pieces: Sequence[Piece], folder: Path, s
             offset_file.write((np.cumsum(lengths) + tokens).astype(np.uint64).tobytes())
             tokens += len(flat)
             sentences += len(lengths)
-            advance(sum(map(len, batch)) + len(batch))
-    facts = SplitFacts(documents=sum(piece.documents for piece in pieces), sentences=sentences, tokens=tokens, bytes=size)
-    return Encoded(facts, unknown)
+            here = sum(map(len, batch)) + len(batch)
+            text += here
+            if time.monotonic() >= keep_at:
+                so_far()
+                keep_at = time.monotonic() + KEPT_EVERY_SECONDS
+            advance(here)
+        return so_far()
+
+
+def _has(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size >= size
+
+
+@contextmanager
+def _opened(path: Path, size: int) -> Iterator[BinaryIO]:
+    """The file, made where it is missing, at its end after `size` bytes; zeros where it had fewer."""
+    path.touch()
+    with path.open("r+b") as file:
+        file.truncate(size)
+        file.seek(size)
+        yield file

@@ -57,6 +57,8 @@ class Source:
     """Bytes that reading it takes; 0 when unknown."""
     fingerprint: Callable[[Advance], str]
     documents: Callable[[Advance], Iterator[Document]]
+    reading: tuple[str, ...]
+    """How its bytes are read, beside the settings: the built-in source's name, or the split and the kind of each file."""
     grammar: Grammar | None = None
     tokenized: bool | None = None
     """Whether words are already set apart by spaces; None: to be seen from the text."""
@@ -131,6 +133,7 @@ def _presidents() -> Source:
         size=sum(address.path.stat().st_size for address in addresses),
         fingerprint=lambda _: presidents.fingerprint(addresses),
         documents=documents,
+        reading=("presidents",),
         tokenized=False,
     )
 
@@ -149,6 +152,7 @@ def _python_docs() -> Source:
         size=sum(len(text.encode()) for text in topics),
         fingerprint=lambda _: hashlib.sha256("\0".join(topics).encode()).hexdigest(),
         documents=documents,
+        reading=("python-docs",),
         tokenized=False,
     )
 
@@ -170,6 +174,7 @@ def _elman(corpus: CorpusConfig) -> Source:
         size=0,
         fingerprint=lambda _: hashlib.sha256(f"{grammar}\n{corpus.seed}\n{corpus.sentences}".encode()).hexdigest(),
         documents=documents,
+        reading=("elman",),
         grammar=grammar,
         tokenized=True,
     )
@@ -180,7 +185,7 @@ def _news(root: Path) -> Source:
     if paths is None:
         raise CorpusError(f"the corpus news is not in {root} yet: it is fetched by the first run that learns from it")
     source = _files("news sentences", [(path, _SPLIT_STEMS[path.stem]) for path in paths], text_field="")
-    return replace(source, title="news sentences of the book", fingerprint=partial(news_fingerprint, root, paths), tokenized=True)
+    return replace(source, title="news sentences of the book", fingerprint=partial(news_fingerprint, root, paths), reading=(NEWS,), tokenized=True)
 
 
 def _folder(folder: Path, corpus: CorpusConfig) -> Source:
@@ -267,8 +272,15 @@ def _files(title: str, files: list[tuple[Path, Split]], text_field: str) -> Sour
         size=sum(path.stat().st_size for path in paths),
         fingerprint=partial(hash_files, paths),
         documents=documents,
+        reading=tuple(f"{split} {_kind(path)}" for path, split in files),
         notes=notes,
     )
+
+
+def _kind(path: Path) -> str:
+    """`.txt` for `ptb.train.txt.gz`: what decides how a file's text is read."""
+    name = path.name.lower()
+    return Path(next((name.removesuffix(packed) for packed in (".gz", ".xz", ".bz2") if name.endswith(packed)), name)).suffix
 
 
 def _with_test(source: Source, test: Source) -> Source:
@@ -289,5 +301,6 @@ def _with_test(source: Source, test: Source) -> Source:
         size=source.size + test.size if source.size and test.size else 0,
         fingerprint=fingerprint,
         documents=documents,
+        reading=(*source.reading, "test", *test.reading),
         grammar=source.grammar if test.grammar else None,
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
 
 from rnnlm_tui.contract.config import CorpusConfig
 from rnnlm_tui.contract.corpora import SPLITS, Split
@@ -35,18 +37,34 @@ class Piece:
     documents: int
 
 
+class PoolFacts(BaseModel):
+    """What is known of a pool, as it is kept for a preparation that takes up another."""
+
+    model_config = ConfigDict(frozen=True)
+
+    bytes: int
+    documents: int
+    stride: int
+    ends: tuple[int, ...]
+
+
 class Pool:
     """One plain file, a sentence a line, and where its documents end.
 
     Beyond MAX_UNITS documents neighbours are taken together, twice as many each time, so that memory stays bounded.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, facts: PoolFacts | None = None) -> None:
         self.path = path
-        self.bytes = 0
-        self.documents = 0
-        self._stride = 1
-        self._ends: list[int] = []
+        self.bytes = 0 if facts is None else facts.bytes
+        self.documents = 0 if facts is None else facts.documents
+        self._stride = 1 if facts is None else facts.stride
+        self._ends: list[int] = [] if facts is None else list(facts.ends)
+
+    @property
+    def facts(self) -> PoolFacts:
+        """What another process needs to go on with the file."""
+        return PoolFacts(bytes=self.bytes, documents=self.documents, stride=self._stride, ends=tuple(self._ends))
 
     def end_document(self, end: int) -> None:
         """A document that is not empty ends at this byte."""
@@ -72,7 +90,7 @@ def stage(source: Source, corpus: CorpusConfig, folder: Path, advance: Advance) 
     Raises:
         CorpusError: the source can't be read or holds no text.
     """
-    pools = {split: Pool(folder / f"{split}.txt") for split in SPLITS}
+    pools = {split: Pool(pool_path(folder, split)) for split in SPLITS}
     with ExitStack() as stack:
         files = {split: stack.enter_context(pool.path.open("w", encoding="utf-8", newline="\n")) for split, pool in pools.items()}
         sizes = dict.fromkeys(SPLITS, 0)
@@ -87,6 +105,11 @@ def stage(source: Source, corpus: CorpusConfig, folder: Path, advance: Advance) 
     if not pools["train"].bytes:
         raise CorpusError(f"{source.title} is empty: there is no text to train on", hint="a sentence is a line that is not empty")
     return pools
+
+
+def pool_path(folder: Path, split: Split) -> Path:
+    """The plain file of a split."""
+    return folder / f"{split}.txt"
 
 
 def clean(sentence: str, corpus: CorpusConfig) -> str:
@@ -115,6 +138,17 @@ def split_pools(pools: dict[Split, Pool], corpus: CorpusConfig) -> dict[Split, l
         if split != "train":
             pieces[split] = [Piece(pool.path, 0, pool.bytes, pool.documents)]
     return pieces
+
+
+def behind(pieces: Sequence[Piece], size: int) -> list[Piece]:
+    """What is left of the pieces behind their first `size` bytes, where a sentence ends."""
+    left: list[Piece] = []
+    for piece in pieces:
+        skipped = min(size, piece.end - piece.start)
+        size -= skipped
+        if piece.start + skipped < piece.end:
+            left.append(replace(piece, start=piece.start + skipped))
+    return left
 
 
 def read_lines(pieces: Sequence[Piece]) -> Iterator[list[bytes]]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +14,43 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TrainingConfig
-from rnnlm_tui.contract.corpora import CORPUS_FORMAT, MANIFEST_NAME, SPLITS, CorpusManifest, Split, baseline_key, deciding_settings
+from rnnlm_tui.contract.corpora import (
+    CORPUS_FORMAT,
+    FOLDER_DIGITS,
+    MANIFEST_NAME,
+    SPLITS,
+    UNFINISHED_PREFIX,
+    CorpusManifest,
+    PreparedFrom,
+    Split,
+    SplitFacts,
+    baseline_key,
+    deciding_settings,
+    idle_settings,
+    idle_tokenizer_settings,
+)
 from rnnlm_tui.corpus.baseline import COUNTED_TOKENS, EVALUATED, baseline_losses
-from rnnlm_tui.corpus.building import building_folder, discard, publish, sweep, write_text_atomically
+from rnnlm_tui.corpus.building import claimed, discard, empty, publish, sweep, write_text_atomically
 from rnnlm_tui.corpus.encoders import line_encoder
-from rnnlm_tui.corpus.encoding import Encoded, encode_split, token_dtype
+from rnnlm_tui.corpus.encoding import EncodedSoFar, encode_split, token_dtype
 from rnnlm_tui.corpus.lengths import check_bytes, check_length
 from rnnlm_tui.corpus.meter import Meter, ProgressCallback
 from rnnlm_tui.corpus.news import NEWS, ensure_news, news_files
 from rnnlm_tui.corpus.ngram import Tokens
 from rnnlm_tui.corpus.sources import Source, open_source
-from rnnlm_tui.corpus.staging import Piece, read_lines, split_pools, stage
-from rnnlm_tui.corpus.tokenizers import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, BuiltTokenizer, build_tokenizer, check_pretrained
-from rnnlm_tui.errors import StorageError
+from rnnlm_tui.corpus.staging import Piece, Pool, pool_path, read_lines, split_pools, stage
+from rnnlm_tui.corpus.tokenizers import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, BuiltTokenizer, build_tokenizer, check_pretrained, load_built
+from rnnlm_tui.corpus.unfinished import Done, keep_done, read_done, read_progress, remove_traces, sharing
+from rnnlm_tui.errors import RnnlmError, StorageError
 
 RULES = 1
 """Raised when cleaning, splitting or tokenizing changes: a corpus made by older rules is then built anew."""
+
+PLACES = {"source", "test_source"}
+"""Settings that say where a text lies, which its own hash stands for."""
+
+FORMER_FIELDS = {"source", "test_source", "text_field", "validation_fraction", "test_fraction", "lowercase", "mask_digits", "url", "sentences", "seed"}
+"""The settings of a corpus in versions whose hashes were over paths too."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +59,8 @@ class PreparedCorpus:
 
     path: Path
     manifest: CorpusManifest
+    former_hash: str = field(default="", compare=False)
+    """What an earlier version, whose hashes were over paths too, would have called it; empty where that would have made other files."""
 
     @property
     def vocab_size(self) -> int:
@@ -104,12 +127,14 @@ def load_prepared(path: Path) -> PreparedCorpus:
 def prepare_corpus(corpus: CorpusConfig, tokenizer: TokenizerConfig, training: TrainingConfig, root: Path, progress: ProgressCallback) -> PreparedCorpus:
     """The prepared corpus for these settings: found below `root`, or built there.
 
-    Several processes may do this at once; each gets a whole corpus. Memory does not grow with the text. The source `news` is
-    fetched first where it is not there; a tokenizer that can't be loaded is told before that.
+    The same text with the same settings is kept once, wherever it lies. Several processes may ask for it at once: one builds,
+    the others wait for it and are told its progress. What is done when the building is stopped or killed is taken up the next
+    time. Memory does not grow with the text. The source `news` is fetched first where it is not there; a tokenizer that can't
+    be loaded is told before that.
 
     Args:
         training: its data mode decides where the baseline is evaluated, its batch what is too short.
-        progress: told the phase and the bytes, some ten times a second; what it raises ends the building without a trace.
+        progress: told the phase and the bytes, some ten times a second; what it raises ends the building, or the waiting.
 
     Raises:
         CorpusError: a source that is missing, can't be fetched, is empty, no text, or shorter than a batch.
@@ -123,32 +148,75 @@ def prepare_corpus(corpus: CorpusConfig, tokenizer: TokenizerConfig, training: T
     meter = Meter("checking", source.size, progress)
     source_hash = source.fingerprint(meter.advance)
     meter.done()
-    identity = _identity(corpus, tokenizer, source_hash)
-    folder = root / identity[:16]
     sweep(root)
-    prepared = _find(folder, identity)
+    identity, former = _identity(corpus, tokenizer, source, source_hash), _former_identity(corpus, tokenizer, source_hash)
+    prepared = _find(root, identity) or _find(root, former)
     if prepared is None:
-        prepared = _build(source, source_hash, identity, corpus, tokenizer, training, folder, progress)
+        prepared = _share_or_build(_Order(source, source_hash, identity, corpus, tokenizer, training), root, progress)
     check_length(prepared.manifest, training)
-    return _with_baseline(prepared, training, progress)
+    prepared = _with_settings(_with_baseline(prepared, training, progress), corpus, tokenizer, source.title)
+    return replace(prepared, former_hash="" if prepared.manifest.enlarged else former)
 
 
-def _identity(corpus: CorpusConfig, tokenizer: TokenizerConfig, source_hash: str) -> str:
-    """sha256 over all that decides the files: the source's text (never where it was fetched from), tokenizer and rules."""
-    own = Path(tokenizer.name or "").expanduser() / TOKENIZER_NAME
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What is to be prepared."""
+
+    source: Source
+    source_hash: str
+    identity: str
+    corpus: CorpusConfig
+    tokenizer: TokenizerConfig
+    training: TrainingConfig
+
+
+def _identity(corpus: CorpusConfig, tokenizer: TokenizerConfig, source: Source, source_hash: str) -> str:
+    """sha256 over all that decides the files: the text and how it is read, the tokenizer, the settings and the rules; where the text lies decides nothing.
+
+    Fields at their defaults are left out, so that a new field changes no hash.
+    """
+    files = _tokenizer_files(tokenizer)
     facts = {
         "format": CORPUS_FORMAT,
         "rules": RULES,
         "source": source_hash,
-        **deciding_settings(corpus, tokenizer),
-        "pretrained": hashlib.sha256(own.read_bytes()).hexdigest() if tokenizer.kind == "pretrained" and own.is_file() else None,
+        "reading": source.reading,
+        "corpus": corpus.model_dump(mode="json", exclude=PLACES | idle_settings(corpus), exclude_defaults=True),
+        "tokenizer": tokenizer.model_dump(mode="json", exclude=idle_tokenizer_settings(tokenizer) | ({"name"} if files else set()), exclude_defaults=True),
+        "pretrained": files,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _find(folder: Path, identity: str) -> PreparedCorpus | None:
-    """The corpus in `folder` if it is whole; a damaged one is removed."""
-    if not folder.exists():
+def _tokenizer_files(tokenizer: TokenizerConfig) -> dict[str, str]:
+    """The hashes of what decides a pretrained tokenizer in a local folder."""
+    folder = Path(tokenizer.name or "").expanduser()
+    if tokenizer.kind != "pretrained" or not (folder / TOKENIZER_NAME).is_file():
+        return {}
+    paths = (folder / name for name in (TOKENIZER_NAME, TOKENIZER_CONFIG_NAME, "special_tokens_map.json"))
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
+
+
+def _former_identity(corpus: CorpusConfig, tokenizer: TokenizerConfig, source_hash: str) -> str:
+    """The hash by which earlier versions knew a corpus, over its paths as well; empty where they could not have prepared it."""
+    if corpus.model_dump(exclude=FORMER_FIELDS) != CorpusConfig().model_dump(exclude=FORMER_FIELDS):
+        return ""
+    settings = deciding_settings(corpus, tokenizer)
+    facts = {
+        "format": 1,
+        "rules": 1,
+        "source": source_hash,
+        "corpus": {name: value for name, value in settings["corpus"].items() if name in FORMER_FIELDS},
+        "tokenizer": settings["tokenizer"],
+        "pretrained": _tokenizer_files(tokenizer).get(TOKENIZER_NAME),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _find(root: Path, identity: str) -> PreparedCorpus | None:
+    """The corpus of that hash if it is there and whole; a damaged one is removed."""
+    folder = root / identity[:FOLDER_DIGITS]
+    if not identity or not folder.exists():
         return None
     try:
         prepared = load_prepared(folder)
@@ -158,57 +226,86 @@ def _find(folder: Path, identity: str) -> PreparedCorpus | None:
     return prepared if prepared.manifest.hash == identity else None
 
 
-def _build(
-    source: Source,
-    source_hash: str,
-    identity: str,
-    corpus: CorpusConfig,
-    config: TokenizerConfig,
-    training: TrainingConfig,
-    folder: Path,
-    progress: ProgressCallback,
-) -> PreparedCorpus:
-    with building_folder(folder.parent, folder.name) as here:
-        meter = Meter("reading", source.size, progress)
-        pools = stage(source, corpus, here, meter.advance)
-        meter.done()
-        check_bytes(pools["train"].bytes, training)
-        pieces = split_pools(pools, corpus)
-        built = _tokenizer(config, corpus, pieces["train"], source, progress)
-        built.save(here, source.eos_text)
-        meter = Meter("encoding", sum(piece.end - piece.start for held in pieces.values() for piece in held), progress)
-        encode = line_encoder(built)
-        encoded = {split: encode_split(built, pieces[split], here, split, encode, meter.advance) for split in SPLITS}
-        meter.done()
-        for pool in pools.values():
-            pool.path.unlink()
-        manifest = CorpusManifest(
-            hash=identity,
-            corpus=corpus,
-            tokenizer=config,
-            title=source.title,
-            source_hash=source_hash,
-            vocab_size=built.vocab_size,
-            token_dtype=token_dtype(built.vocab_size),
-            eos_id=built.eos_id,
-            pad_id=built.pad_id,
-            eos_text=source.eos_text,
-            splits={split: found.facts for split, found in encoded.items()},
-            bigram={},
-            source_loss=_source_loss(source, config, encoded),
-            notes=(*source.notes, *_unknown_notes(encoded)),
-            created=time.time(),
-        )
-        check_length(manifest, training)
-        manifest = _with_losses(PreparedCorpus(here, manifest), training, progress)
-        (here / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        if not publish(here, folder):
-            other = _find(folder, identity)
-            if other is not None:
-                return other
-            if not publish(here, folder):
-                raise StorageError(f"{folder} is in the way of the corpus", hint="remove it")
+def _share_or_build(order: _Order, root: Path, progress: ProgressCallback) -> PreparedCorpus:
+    """The corpus that another process prepares just now, as soon as it is done; else it is built, from where an earlier try ended."""
+    folder = root / order.identity[:FOLDER_DIGITS]
+    work = root / f"{UNFINISHED_PREFIX}{folder.name}"
+    with claimed(work, lambda: _find(root, order.identity) is not None, lambda: progress(read_progress(work))) as is_ours:
+        if is_ours:
+            try:
+                _build(order, work, folder, sharing(work, progress))
+            except (RnnlmError, OSError):  # what is wrong with the text or the disk is wrong the next time too
+                empty(work)
+                raise
     return load_prepared(folder)
+
+
+def _build(order: _Order, here: Path, folder: Path, progress: ProgressCallback) -> None:
+    source, config = order.source, order.tokenizer
+    done = read_done(here)
+    if done.pools is None:
+        empty(here)
+        meter = Meter("reading", source.size, progress)
+        pools = stage(source, order.corpus, here, meter.advance)
+        meter.done()
+        check_bytes(pools["train"].bytes, order.training)
+        done = Done(pools={split: pool.facts for split, pool in pools.items()}, notes=tuple(source.notes))
+        keep_done(here, done)
+    pools = {split: Pool(pool_path(here, split), facts) for split, facts in (done.pools or {}).items()}
+    pieces = split_pools(pools, order.corpus)
+    if done.tokenizer:
+        built = load_built(here)
+    else:
+        built = _tokenizer(config, order.corpus, pieces["train"], source, progress)
+        built.save(here, source.eos_text)
+        done = done.model_copy(update={"tokenizer": True})
+        keep_done(here, done)
+    encoded = _encode(built, pieces, here, done, progress)
+    manifest = CorpusManifest(
+        hash=order.identity,
+        corpus=order.corpus,
+        tokenizer=config,
+        title=source.title,
+        source_hash=order.source_hash,
+        vocab_size=built.vocab_size,
+        token_dtype=token_dtype(built.vocab_size),
+        eos_id=built.eos_id,
+        pad_id=built.pad_id,
+        eos_text=source.eos_text,
+        splits={
+            split: SplitFacts(documents=sum(piece.documents for piece in pieces[split]), sentences=found.sentences, tokens=found.tokens, bytes=found.bytes)
+            for split, found in encoded.items()
+        },
+        bigram={},
+        source_loss=_source_loss(source, config, encoded),
+        notes=(*done.notes, *_unknown_notes(encoded)),
+        created=time.time(),
+    )
+    check_length(manifest, order.training)
+    manifest = _with_losses(PreparedCorpus(here, manifest), order.training, progress)
+    (here / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    remove_traces(here)
+    if not publish(here, folder):
+        discard(folder)
+        if not publish(here, folder):
+            raise StorageError(f"{folder} is in the way of the corpus", hint="remove it")
+
+
+def _encode(built: BuiltTokenizer, pieces: dict[Split, list[Piece]], here: Path, done: Done, progress: ProgressCallback) -> dict[Split, EncodedSoFar]:
+    """Every split encoded, the rest of each where an earlier try began it."""
+    encoded = dict(done.encoded)
+    before = sum(found.text for found in encoded.values())
+    meter = Meter("encoding", sum(piece.end - piece.start for held in pieces.values() for piece in held), progress, before)
+    encode = line_encoder(built)
+    for split in SPLITS:
+
+        def keep(found: EncodedSoFar, split: Split = split) -> None:
+            encoded[split] = found
+            keep_done(here, done.model_copy(update={"encoded": dict(encoded)}))
+
+        encoded[split] = encode_split(built, pieces[split], here, split, encode, meter.advance, before=encoded.get(split), keep=keep)
+    meter.done()
+    return encoded
 
 
 def _tokenizer(config: TokenizerConfig, corpus: CorpusConfig, pieces: list[Piece], source: Source, progress: ProgressCallback) -> BuiltTokenizer:
@@ -226,18 +323,18 @@ def _tokenizer(config: TokenizerConfig, corpus: CorpusConfig, pieces: list[Piece
     return built
 
 
-def _source_loss(source: Source, config: TokenizerConfig, encoded: dict[Split, Encoded]) -> float | None:
+def _source_loss(source: Source, config: TokenizerConfig, encoded: dict[Split, EncodedSoFar]) -> float | None:
     """Entropy of a generated source per token of a stream; known where a token is a word."""
     if source.grammar is None or config.kind != "word" or any(found.unknown for found in encoded.values()):
         return None
     return source.grammar.entropy() / (source.grammar.expected_words() + config.end_of_sentence)
 
 
-def _unknown_notes(encoded: dict[Split, Encoded]) -> list[str]:
+def _unknown_notes(encoded: dict[Split, EncodedSoFar]) -> list[str]:
     found = encoded["test"]
     if not found.unknown:
         return []
-    return [f"{found.unknown / found.facts.tokens:.1%} of the test tokens are outside the vocabulary: perplexities compare only under the same one"]
+    return [f"{found.unknown / found.tokens:.1%} of the test tokens are outside the vocabulary: perplexities compare only under the same one"]
 
 
 def _with_baseline(prepared: PreparedCorpus, training: TrainingConfig, progress: ProgressCallback) -> PreparedCorpus:
@@ -247,6 +344,15 @@ def _with_baseline(prepared: PreparedCorpus, training: TrainingConfig, progress:
     manifest = _with_losses(prepared, training, progress)
     write_text_atomically(prepared.path / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
     return PreparedCorpus(prepared.path, manifest)
+
+
+def _with_settings(prepared: PreparedCorpus, corpus: CorpusConfig, tokenizer: TokenizerConfig, title: str) -> PreparedCorpus:
+    """With these settings among those that give its files, and as they name the text."""
+    manifest = prepared.manifest
+    if not manifest.is_from(corpus, tokenizer):
+        manifest = manifest.model_copy(update={"also": (*manifest.also, PreparedFrom(corpus=corpus, tokenizer=tokenizer))})
+        write_text_atomically(prepared.path / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
+    return PreparedCorpus(prepared.path, manifest.model_copy(update={"corpus": corpus, "tokenizer": tokenizer, "title": title}))
 
 
 def _with_losses(prepared: PreparedCorpus, training: TrainingConfig, progress: ProgressCallback) -> CorpusManifest:

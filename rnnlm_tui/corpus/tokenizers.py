@@ -105,6 +105,13 @@ def build_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, lines: Lines,
     return built
 
 
+def load_built(folder: Path) -> BuiltTokenizer:
+    """The tokenizer that `BuiltTokenizer.save` wrote into a folder."""
+    config = json.loads((folder / TOKENIZER_CONFIG_NAME).read_text(encoding="utf-8"))
+    tokenizer: Tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_NAME))
+    return BuiltTokenizer(tokenizer, config["rnnlm_kind"], config["pad_token"], config["eos_token"], config["unk_token"])
+
+
 def check_pretrained(config: TokenizerConfig) -> None:
     """Load a pretrained tokenizer to see whether it fits, before anything long is done for it; others are trained later.
 

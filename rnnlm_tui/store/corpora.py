@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig
-from rnnlm_tui.contract.corpora import CORPUS_FORMAT, MANIFEST_NAME, CorpusManifest, deciding_settings
+from rnnlm_tui.contract.corpora import CORPUS_FORMAT, MANIFEST_NAME, CorpusManifest
 from rnnlm_tui.store.locations import corpora_dir
 
 
@@ -26,8 +26,7 @@ def find_corpus(corpus: CorpusConfig, tokenizer: TokenizerConfig) -> CorpusManif
 
     The source itself is not read: a file that changed since is only noticed when the corpus is prepared.
     """
-    wanted = deciding_settings(corpus, tokenizer)
-    return next((found for found in list_corpora() if deciding_settings(found.corpus, found.tokenizer) == wanted), None)
+    return next((found for found in list_corpora() if found.is_from(corpus, tokenizer)), None)
 
 
 def _read(folder: Path) -> CorpusManifest | None:

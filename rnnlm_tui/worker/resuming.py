@@ -75,7 +75,7 @@ def check_data(run: RunDirectory, manifest: Manifest, corpus: PreparedCorpus) ->
     """
     ways = f"bring it back and resume, or start a new run from the weights: rnnlm-tui train --from {run.name}@{manifest.step}"
     known, source, now = manifest.facts.get(CORPUS_KEY), corpus.manifest.corpus.source, _tokenizer_hash(corpus)
-    if known not in (None, corpus.manifest.hash):
+    if known not in (None, corpus.manifest.hash, corpus.former_hash or None):
         raise CorpusError(f"the corpus {_changed(known, corpus.manifest.hash, manifest.step)} ({source})", hint=ways)
     known = manifest.facts.get(TOKENIZER_KEY)
     if known not in (None, now):

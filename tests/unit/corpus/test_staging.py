@@ -20,7 +20,7 @@ def made_of(*documents: tuple[Split, list[str]]) -> Source:
     def read(_: Advance) -> Iterator[Document]:
         return (Document(split, sentences) for split, sentences in documents)
 
-    return Source("a text", "\n", 0, lambda _: "", read)
+    return Source("a text", "\n", 0, lambda _: "", read, ("a text",))
 
 
 def splits_of(source: Source, folder: Path, corpus: CorpusConfig | None = None) -> dict[Split, list[str]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import shutil
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -14,10 +17,10 @@ import numpy as np
 import pytest
 
 from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TrainingConfig
-from rnnlm_tui.contract.corpora import SPLITS
+from rnnlm_tui.contract.corpora import SPLITS, deciding_settings
 from rnnlm_tui.contract.metrics import Progress
 from rnnlm_tui.contract.presets import ELMAN
-from rnnlm_tui.corpus import meter, ngram, token_store
+from rnnlm_tui.corpus import encoding, meter, ngram, staging, token_store
 from rnnlm_tui.corpus.ngram import BigramModel, sentence_pairs, stream_pairs
 from rnnlm_tui.corpus.text import TextCodec
 from rnnlm_tui.corpus.token_store import PreparedCorpus, load_prepared, prepare_corpus
@@ -124,17 +127,42 @@ def test_two_at_once_both_get_a_whole_corpus(tmp_path: Path) -> None:
     assert left_behind(root) == [found[0].path.name]
 
 
-def test_one_that_loses_the_race_takes_what_the_other_built(tmp_path: Path) -> None:
+def test_a_second_preparation_waits_for_the_first_and_is_told_its_progress(tmp_path: Path) -> None:
     corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
-    first: list[PreparedCorpus] = []
+    inside, go_on, told = threading.Event(), threading.Event(), list[Progress]()
 
-    def other_is_faster(progress: Progress) -> None:
-        if progress.phase == "baseline" and not first:
-            first.append(None)  # type: ignore[arg-type]
-            first[0] = prepare(root, corpus)
+    def hold(progress: Progress) -> None:
+        if progress.phase == "encoding":
+            inside.set()
+            assert go_on.wait(30)
 
-    assert prepare_corpus(corpus, WORDS, TrainingConfig(), root, other_is_faster) == first[0]
-    assert left_behind(root) == [first[0].path.name]
+    def listen(progress: Progress) -> None:
+        told.append(progress)
+        if progress.phase == "encoding":
+            go_on.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(prepare_corpus, corpus, WORDS, TrainingConfig(), root, hold)
+        assert inside.wait(30)
+        second = pool.submit(prepare_corpus, corpus, WORDS, TrainingConfig(), root, listen)
+        assert second.result(30) == first.result(30)
+    assert {progress.phase for progress in told} == {"checking", "encoding"}
+    assert left_behind(root) == [first.result().path.name]
+
+
+def test_one_that_waits_can_be_stopped_and_the_first_goes_on(tmp_path: Path) -> None:
+    corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
+
+    def stop(progress: Progress) -> None:
+        if progress.phase == "tokenizer":
+            raise KeyboardInterrupt
+
+    def other_comes(progress: Progress) -> None:
+        if progress.phase == "tokenizer":
+            with pytest.raises(KeyboardInterrupt):
+                prepare_corpus(corpus, WORDS, TrainingConfig(), root, stop)
+
+    assert prepare_corpus(corpus, WORDS, TrainingConfig(), root, other_comes).manifest.splits["train"].tokens
 
 
 def test_two_processes_at_once_both_succeed(tmp_path: Path) -> None:
@@ -176,17 +204,124 @@ def test_the_baseline_tells_how_far_it_is_and_heeds_a_stop(tmp_path: Path, monke
     done = [progress.done for progress in told if progress.phase == "baseline"]
     assert len(done) > 5
     assert done == sorted(done)
+
+
+def test_a_stopped_preparation_is_taken_up_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "_BATCH_LINES", 10)
+    monkeypatch.setattr(encoding, "KEPT_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(meter, "INTERVAL_SECONDS", 0.0)
+    corpus = write(tmp_path / "a.txt")
+    whole = prepare(tmp_path / "whole", corpus)
+    seen: list[Progress] = []
+    tries = 0
+    while True:
+        tries += 1
+        here = 0
+        told: list[Progress] = []
+
+        def stop(progress: Progress) -> None:
+            nonlocal here
+            told.append(progress)  # noqa: B023 (called within the loop's turn)
+            here += progress.phase == "encoding" and progress.done > 0
+            if here == 3:
+                raise KeyboardInterrupt
+
+        try:
+            prepared = prepare_corpus(corpus, WORDS, TrainingConfig(), tmp_path / "corpora", stop)
+            break
+        except KeyboardInterrupt:
+            assert (tries == 1) == ("reading" in {progress.phase for progress in told})
+            encoded = [progress.done for progress in told if progress.phase == "encoding"]
+            assert not seen or encoded[0] >= seen[-1].done
+            seen = [progress for progress in told if progress.phase == "encoding"][:-1]
+    assert tries > 3
+    assert prepared.manifest.splits == whole.manifest.splits
+    for split in SPLITS:
+        assert prepared.tokens(split).tolist() == whole.tokens(split).tolist()
+        assert prepared.offsets(split).tolist() == whole.offsets(split).tolist()
+    assert (prepared.path / "tokenizer.json").read_bytes() == (whole.path / "tokenizer.json").read_bytes()
+    assert left_behind(tmp_path / "corpora") == [prepared.path.name]
+    assert left_behind(prepared.path) == left_behind(whole.path)
+
+
+@pytest.mark.parametrize("phase", ["reading", "tokenizer", "encoding", "baseline"])
+def test_a_killed_preparation_is_taken_up_by_the_next(tmp_path: Path, phase: str) -> None:
+    corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
+    code = (
+        "import os, sys; from pathlib import Path; from rnnlm_tui.contract.config import *; from rnnlm_tui.corpus.token_store import prepare_corpus;"
+        "prepare_corpus(CorpusConfig(source=sys.argv[1]), TokenizerConfig(kind='word', vocab_size=1000), TrainingConfig(), Path(sys.argv[2]),"
+        " lambda progress: os.kill(os.getpid(), 9) if progress.phase == sys.argv[3] else None)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, corpus.source, str(root), phase], check=False).returncode == -9
+    assert left_behind(root) != []
+    told: list[Progress] = []
+    prepared = prepare_corpus(corpus, WORDS, TrainingConfig(), root, told.append)
+    assert ("reading" in {progress.phase for progress in told}) == (phase == "reading")
+    assert prepared.tokens("train").tolist() == prepare(tmp_path / "other", corpus).tokens("train").tolist()
+    assert left_behind(root) == [prepared.path.name]
+
+
+def test_a_text_that_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError):
+        prepare(tmp_path / "corpora", write(tmp_path / "a.txt", ["short"]))
     assert not left_behind(tmp_path / "corpora")
 
 
-def test_what_progress_raises_ends_the_building_without_a_trace(tmp_path: Path) -> None:
-    def stop(progress: Progress) -> None:
-        if progress.phase == "encoding":
-            raise KeyboardInterrupt
+def test_identical_text_is_stored_once_wherever_it_lies(tmp_path: Path) -> None:
+    root = tmp_path / "corpora"
+    (tmp_path / "elsewhere").mkdir()
+    first = prepare(root, write(tmp_path / "a.txt"))
+    other = write(tmp_path / "elsewhere" / "b.txt")
+    second = prepare(root, other)
+    assert second.path == first.path
+    assert left_behind(root) == [first.path.name]
+    assert (first.manifest.title, second.manifest.title) == ("a.txt", "b.txt")
+    manifest = load_prepared(first.path).manifest
+    assert manifest.is_from(other, WORDS)
+    assert manifest.is_from(first.manifest.corpus, WORDS)
+    assert prepare(root, other).manifest == second.manifest
 
-    with pytest.raises(KeyboardInterrupt):
-        prepare_corpus(write(tmp_path / "a.txt"), WORDS, TrainingConfig(), tmp_path / "corpora", stop)
-    assert not left_behind(tmp_path / "corpora")
+
+def test_the_same_files_read_another_way_are_another_corpus(tmp_path: Path) -> None:
+    root, folder = tmp_path / "corpora", tmp_path / "text"
+    folder.mkdir()
+    for name, lines in (("a.txt", LINES[:200]), ("b.txt", LINES[200:])):
+        write(folder / name, lines)
+    together = prepare(root, CorpusConfig(source=str(folder)))
+    (folder / "a.txt").rename(folder / "train.txt")
+    (folder / "b.txt").rename(folder / "ztest.txt")
+    (folder / "ztest.txt").rename(folder / "test.txt")
+    own_test = prepare(root, CorpusConfig(source=str(folder)))
+    assert own_test.path != together.path
+    assert own_test.manifest.splits["test"].sentences == 40
+
+
+def test_a_local_tokenizer_at_another_path_finds_the_same_corpus(tmp_path: Path) -> None:
+    root, corpus = tmp_path / "corpora", write(tmp_path / "a.txt")
+    made = prepare(root, corpus, TokenizerConfig(kind="bpe", vocab_size=300))
+    found = set()
+    for name in ("one", "two"):
+        shutil.copytree(made.path, tmp_path / name)
+        found.add(prepare(root, corpus, TokenizerConfig(kind="pretrained", vocab_size=300, name=str(tmp_path / name))).path)
+    assert len(found) == 1
+
+
+def test_a_corpus_that_an_earlier_version_prepared_still_opens(tmp_path: Path) -> None:
+    root, corpus = tmp_path / "corpora", write(tmp_path / "a.txt")
+    now = prepare(root, corpus)
+    settings = deciding_settings(corpus, WORDS)
+    settings["corpus"] = {name: value for name, value in settings["corpus"].items() if name in token_store.FORMER_FIELDS}
+    facts = {"format": 1, "rules": 1, "source": now.manifest.source_hash, **settings, "pretrained": None}
+    former = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    assert now.former_hash == former
+    written = json.loads((now.path / "manifest.json").read_text())
+    kept = {name: value for name, value in written.items() if name not in ("also", "enlarged")} | {"hash": former}
+    kept["corpus"] = {name: value for name, value in kept["corpus"].items() if name in token_store.FORMER_FIELDS}
+    (now.path / "manifest.json").write_text(json.dumps(kept))
+    now.path.rename(root / former[:16])
+    found = prepare(root, corpus)
+    assert found.path == root / former[:16]
+    assert found.manifest.hash == former
 
 
 def test_the_baseline_is_the_bigram_model_of_the_training_split_in_each_data_mode(tmp_path: Path) -> None:

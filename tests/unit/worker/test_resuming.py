@@ -7,16 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.contract.validation import field_paths, merge, parse_config
+from rnnlm_tui.corpus.token_store import prepare_corpus
 from rnnlm_tui.engine.batches import StreamBatches
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.errors import InputError
+from rnnlm_tui.errors import CorpusError, InputError
 from rnnlm_tui.store.manifest import Manifest
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.worker.environment import NOT_COMPARED, environment
-from rnnlm_tui.worker.resuming import FREE_SETTINGS, check_environment, check_settings, settings
+from rnnlm_tui.worker.resuming import FREE_SETTINGS, check_data, check_environment, check_settings, settings
 
 RUN = RunDirectory(Path("/home/runs/plain-otter"))
 
@@ -85,3 +86,13 @@ def test_all_settings_that_differ_are_named_with_both_values() -> None:
     with pytest.raises(InputError, match=r"since step 1,500: model\.dropout was 0\.1, is 0\.25; training\.batch_size was 20, is 64 \(/home") as refused:
         check_settings(RUN, saved(settings=settings(RunConfig())), config)
     assert "rnnlm-tui train --from plain-otter@1500" in refused.value.hint
+
+
+def test_a_run_of_an_earlier_version_goes_on_when_its_corpus_had_to_be_prepared_again(tmp_path: Path) -> None:
+    source = tmp_path / "a.txt"
+    source.write_text("the cat sat on the mat\n" * 200)
+    corpus = prepare_corpus(CorpusConfig(source=str(source)), TokenizerConfig(kind="byte"), TrainingConfig(), tmp_path / "corpora", lambda _: None)
+    check_data(RUN, saved(corpus_hash=corpus.former_hash), corpus)
+    check_data(RUN, saved(corpus_hash=corpus.manifest.hash), corpus)
+    with pytest.raises(CorpusError, match="has changed since step 1,500"):
+        check_data(RUN, saved(corpus_hash="other"), corpus)
