@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -43,6 +43,10 @@ def sample(
     repetition_penalty: Annotated[
         float | None, typer.Option(help="Above 1: what stands in the prompt or the text already becomes less likely; 1: off.", show_default=_FROM_RUN)
     ] = None,
+    unknown: Annotated[
+        Literal["auto", "avoid", "allow"] | None,
+        typer.Option(help="Whether <unk> may be drawn; auto: not at word level.", show_default=_FROM_RUN),
+    ] = None,
     stop: Annotated[
         list[str] | None,
         typer.Option(
@@ -63,7 +67,7 @@ def sample(
 
     directory, which = split_address(run)
     changes: dict[str, object] = {
-        "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "repetition_penalty": repetition_penalty,
+        "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "repetition_penalty": repetition_penalty, "unknown": unknown,
         "stop": None if not stop else [] if stop == [""] else [unescaped(text) for text in stop], "max_new_tokens": max_new_tokens, "seed": seed, "greedy": True if greedy else None,
     }  # fmt: skip
     try:
@@ -154,7 +158,7 @@ def sample_json(request: SampleRequest, done: SampleDone, run: str) -> dict[str,
         "run": run, "checkpoint": step_of(request), "prompt": request.prompt, "text": done.text, "tokens": done.tokens, "reason": done.reason,
         "stopped_at": done.stop if done.reason == "stop" else None, "seed": None if settings.takes_likeliest else settings.seed, "greedy": settings.greedy,
         "temperature": settings.temperature, "top_k": settings.top_k, "top_p": settings.top_p, "min_p": settings.min_p,
-        "repetition_penalty": settings.repetition_penalty, "stop": list(settings.stop), "max_new_tokens": settings.max_new_tokens,
+        "repetition_penalty": settings.repetition_penalty, "unknown_tokens": settings.unknown, "stop": list(settings.stop), "max_new_tokens": settings.max_new_tokens,
         "bits_per_token": done.bits_per_token, "seconds": done.seconds, "unknown": list(done.unknown), "path": request.checkpoint,
     }  # fmt: skip
 

@@ -19,6 +19,7 @@ CellType = Literal["elman", "lstm", "gru", "mingru", "minlstm", "slstm", "mlstm"
 Initialization = Literal["default", "book", "uniform"]
 ScheduleKind = Literal["constant", "cosine", "decay"]
 Precision = Literal["float32", "bf16"]
+UnknownTokens = Literal["auto", "avoid", "allow"]
 MatmulMode = Literal["auto", "float32", "medium"]
 
 
@@ -286,6 +287,11 @@ class SamplingConfig(Section):
         le=100,
         title="penalty",
         description="Makes tokens that stand in the prompt or the text already less likely (above 1); 1: off.",
+    )
+    unknown: UnknownTokens = Field(
+        default="auto",
+        title="<unk>",
+        description="avoid: never draw <unk>, the token of unknown words; allow: as the model has it; auto: avoid at word level, else allow.",
     )
     stop: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
         default=(),

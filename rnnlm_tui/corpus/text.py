@@ -9,6 +9,7 @@ from typing import Literal, cast
 
 from tokenizers import Tokenizer
 
+from rnnlm_tui.contract.config import UnknownTokens
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, vocabulary_size
 from rnnlm_tui.errors import TokenizerError
 
@@ -44,7 +45,8 @@ class TextCodec:
         self.pad_id = cast(int, self._id(pad, directory))
         self._tokenizer.encode_special_tokens = True  # text that reads "<eos>" is text
         unk = config.get("unk_token")
-        self._unk_id: int | None = None if unk is None else self._tokenizer.token_to_id(unk)
+        self.unk_id: int | None = None if unk is None else self._tokenizer.token_to_id(unk)
+        """The token of what is outside the vocabulary; None where nothing can be."""
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text inside a sentence: nothing is added in front or behind."""
@@ -84,11 +86,16 @@ class TextCodec:
         """
         plain = _without_surrogates(text)
         unknown = [_REPLACEMENT] if plain != text else []
-        if self._unk_id is not None:
+        if self.unk_id is not None:
             encoding = self._tokenizer.encode(plain, add_special_tokens=False)
-            pieces = (plain[start:end] for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True) if index == self._unk_id)
+            pieces = (plain[start:end] for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True) if index == self.unk_id)
             unknown.extend(piece.strip() or piece for piece in pieces if piece)
         return list(dict.fromkeys(unknown))
+
+    def unwanted_ids(self, unknown: UnknownTokens) -> tuple[int, ...]:
+        """The token that a sampler never draws by this setting: that of unknown words; none where there is no such token, or it is allowed."""
+        avoids = unknown == "avoid" or (unknown == "auto" and self.kind == "word")
+        return (self.unk_id,) if avoids and self.unk_id is not None else ()
 
     def _sentences(self, ids: Sequence[int]) -> list[list[int]]:
         sentences: list[list[int]] = [[]]

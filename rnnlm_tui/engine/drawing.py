@@ -1,4 +1,4 @@
-"""Draws a token from logits: repetition penalty, temperature, top-k, top-p and min-p with the meanings and in the order of transformers."""
+"""Draws a token from logits: repetition penalty, excluded tokens, temperature, top-k, top-p and min-p with the meanings and in the order of transformers."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ class Draws:
     repetition_penalty: float = 1.0
     greedy: bool = False
     seed: int = 0
+    excluded: tuple[int, ...] = ()
+    """Tokens that are never drawn."""
 
     @property
     def takes_likeliest(self) -> bool:
@@ -61,13 +63,14 @@ class InverseCdf:
         self._settings = settings
         self._penalty = _Penalty(torch.device("cpu"), settings.repetition_penalty, prompt_ids)
         self._generator = torch.Generator("cpu").manual_seed(settings.seed)
+        self._excluded = torch.tensor(settings.excluded, dtype=torch.int64)
 
     @torch.inference_mode()
     def draw(self, logits_V: Tensor) -> tuple[int, float]:
         """A token and ln p of it at temperature 1."""
         plain_V = torch.softmax(logits_V, 0)
         log_total = float(logits_V.amax()) - math.log(_finite(float(plain_V.amax())))  # of exp(logits), as softmax has it
-        scores_V = self._penalty.on(logits_V)
+        scores_V = self._scored(logits_V)
         if self._settings.takes_likeliest:
             token = int(scores_V.argmax())
         elif self._settings == Draws(seed=self._settings.seed):
@@ -78,6 +81,9 @@ class InverseCdf:
             token = place if ids is None else int(ids[place])
         self._penalty.add(token)
         return token, float(logits_V[token]) - log_total
+
+    def _scored(self, logits_V: Tensor) -> Tensor:
+        return _without(self._penalty.on(logits_V), self._excluded)
 
     def _weighed(self, scores_V: Tensor) -> tuple[Tensor, Tensor | None]:
         """Probabilities after temperature and top-k, and the tokens they belong to in the order of the vocabulary; None: all tokens."""
@@ -110,16 +116,20 @@ class ExponentialRace:
         self._wide = torch.float32 if device.type == "mps" else torch.float64  # Apple's devices have no double
         self._penalty = _Penalty(device, settings.repetition_penalty, prompt_ids)
         self._generator = torch.Generator(device).manual_seed(settings.seed)
+        self._excluded = torch.tensor(settings.excluded, dtype=torch.int64, device=device)
 
     @torch.inference_mode()
     def draw(self, logits_V: Tensor) -> tuple[int, float]:
         """A token and ln p of it at temperature 1."""
-        scores_V = self._penalty.on(logits_V)
+        scores_V = self._scored(logits_V)
         place = scores_V.argmax() if self._settings.takes_likeliest else self._raced(self._kept(scores_V.to(self._wide)))
         logprob = logits_V.log_softmax(0).index_select(0, place.view(1))
         token, told = torch.cat((place.view(1).to(self._wide), logprob.to(self._wide))).tolist()
         self._penalty.add(int(token))
         return int(token), _finite(told)
+
+    def _scored(self, logits_V: Tensor) -> Tensor:
+        return _without(self._penalty.on(logits_V), self._excluded)
 
     def _kept(self, scores_V: Tensor) -> Tensor:
         """Logits over the temperature, minus infinity for tokens that are left out."""
@@ -169,6 +179,11 @@ class _Penalty:
             self._ids = torch.cat((self._ids, torch.empty_like(self._ids)))
         self._ids[len(self._seen)] = token
         self._seen.add(token)
+
+
+def _without(scores_V: Tensor, excluded: Tensor) -> Tensor:
+    """The scores with minus infinity for the excluded tokens; the given ones stay as they are."""
+    return scores_V.index_fill(0, excluded, -math.inf) if len(excluded) else scores_V
 
 
 def _place_at(weights: Tensor, part: float) -> int:

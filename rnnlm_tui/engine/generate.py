@@ -38,6 +38,7 @@ def generate(
     repetition_penalty: float = 1.0,
     greedy: bool = False,
     seed: int = 0,
+    excluded: tuple[int, ...] = (),
 ) -> Iterator[Drawn]:
     """Continue a prompt; each token costs the same, however long the text is, since only the state is carried.
 
@@ -45,6 +46,7 @@ def generate(
 
     * `repetition_penalty` (1: off) divides the positive logits of tokens in the prompt and the text so far, and
       multiplies the negative ones; with `greedy` too.
+    * `excluded` tokens are never drawn (transformers' `suppress_tokens`).
     * `temperature` divides the logits; 0 takes the likeliest token, as `greedy` does.
     * `top_k` keeps the k likeliest (0: off), and what is as likely as the last of them.
     * `top_p` keeps the fewest of these that hold this part of their probability (1: off).
@@ -60,7 +62,16 @@ def generate(
         raise InputError(f"token {outside[0]} is outside the vocabulary of {model.vocab_size:,}")
     if not len(prompt_ids):
         raise InputError("the prompt has no tokens, the model needs at least one to start from", hint="type a word")
-    settings = Draws(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty, greedy=greedy, seed=seed)
+    settings = Draws(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        greedy=greedy,
+        seed=seed,
+        excluded=excluded,
+    )
     return _tokens(model, list(prompt_ids), max_new_tokens, sampler_for(model.output.weight.device, settings, prompt_ids))
 
 

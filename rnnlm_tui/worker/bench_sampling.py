@@ -81,7 +81,7 @@ class SamplingTask:
             seconds = time.perf_counter() - began
             rest = naive_continuation(self._naive, [*self._prompt, *first], max_new_tokens=tokens - 1, **options)  # type: ignore[arg-type]
             return first + rest, seconds
-        drawn = generate(self._model, self._prompt, **{**settings.model_dump(exclude={"stop"}), "max_new_tokens": tokens})
+        drawn = generate(self._model, self._prompt, **{**settings.model_dump(exclude={"stop", "unknown"}), "max_new_tokens": tokens})
         ids = [next(drawn).token]
         seconds = time.perf_counter() - began
         ids.extend(one.token for one in drawn)

@@ -22,6 +22,8 @@ def idle_fields(config: RunConfig) -> dict[str, str]:
         idle["corpus.test_fraction"] = "has its own test set"
     if tokenizer.kind == "byte":
         idle["tokenizer.vocab_size"] = "256 bytes"
+    if tokenizer.kind in ("byte", "bpe"):
+        idle["sampling.unknown"] = f"no <unk> in {tokenizer.kind}"
     if tokenizer.kind != "pretrained":
         idle["tokenizer.name"] = "pretrained only"
     idle |= _idle_of_the_model(config)

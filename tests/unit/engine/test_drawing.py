@@ -18,6 +18,7 @@ from transformers.generation.logits_process import (
     LogitsProcessorList,
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
+    SuppressTokensLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -45,6 +46,8 @@ FILTERS = {
     "top-k and top-p": Draws(top_k=7, top_p=0.6),
     "top-p and min-p": Draws(temperature=1.4, top_p=0.9, min_p=0.2),
     "top-k and min-p": Draws(temperature=1.4, top_k=4, min_p=0.2),
+    "excluded tokens": Draws(excluded=(2, 5)),
+    "excluded tokens, top-k and top-p": Draws(excluded=(0, 2, 5), top_k=4, top_p=0.7, repetition_penalty=1.4),
     "all": Draws(temperature=1.3, top_k=9, top_p=0.85, min_p=0.05, repetition_penalty=1.3),
 }
 
@@ -54,6 +57,8 @@ def theirs(settings: Draws, logits_V: Tensor) -> Tensor:
     chain = LogitsProcessorList()
     if settings.repetition_penalty != 1:
         chain.append(RepetitionPenaltyLogitsProcessor(settings.repetition_penalty))
+    if settings.excluded:
+        chain.append(SuppressTokensLogitsProcessor(list(settings.excluded)))
     if settings.temperature != 1:
         chain.append(TemperatureLogitsWarper(settings.temperature))
     if settings.top_k:
@@ -68,7 +73,7 @@ def theirs(settings: Draws, logits_V: Tensor) -> Tensor:
 def by_inverse_cdf(settings: Draws, logits_V: Tensor) -> Tensor:
     """Probabilities of the tokens that InverseCdf may return: a proposal stands or another one is made, so these are the weights of what stands."""
     sampler = InverseCdf(settings, PROMPT)
-    weights, ids = sampler._weighed(sampler._penalty.on(logits_V))
+    weights, ids = sampler._weighed(sampler._scored(logits_V))
     choices = sampler._above_min_p(weights)
     stands = [settings.top_p == 1 or drawing._is_in_nucleus(weights, place, settings.top_p) for place in range(len(weights))]
     choices = choices * torch.tensor(stands)
@@ -79,7 +84,7 @@ def by_inverse_cdf(settings: Draws, logits_V: Tensor) -> Tensor:
 
 def by_race(settings: Draws, logits_V: Tensor) -> Tensor:
     sampler = ExponentialRace(CPU, settings, PROMPT)
-    return sampler._kept(sampler._penalty.on(logits_V)).softmax(0)
+    return sampler._kept(sampler._scored(logits_V)).softmax(0)
 
 
 def random_logits(seed: int, size: int) -> Tensor:
@@ -279,3 +284,15 @@ def test_a_temperature_of_0_draws_what_greedy_draws(make: Callable[[Draws], Samp
         logits_V = torch.randn(60, generator=torch.Generator().manual_seed(seed))
         tokens = [make(settings).draw(logits_V.clone())[0] for settings in (Draws(temperature=0.0, top_p=0.5), Draws(greedy=True))]
         assert tokens[0] == tokens[1] == int(logits_V.argmax())
+
+
+@pytest.mark.parametrize("make", [InverseCdf, partial(ExponentialRace, CPU)])
+@pytest.mark.parametrize("settings", [Draws(excluded=(4, 7)), Draws(excluded=(4, 7), greedy=True), Draws(excluded=(4, 7), top_k=2, repetition_penalty=1.2)])
+def test_an_excluded_token_is_never_drawn_and_the_others_keep_their_probability(make: Callable[[Draws], Sampler], settings: Draws) -> None:
+    logits_V = torch.zeros(9)
+    logits_V[4] = logits_V[7] = 20.0
+    sampler = make(settings)
+    for _ in range(200):
+        token, logprob = sampler.draw(logits_V.clone())
+        assert token not in (4, 7)
+        assert logprob == pytest.approx(float(logits_V.log_softmax(0)[token]), rel=1e-5)

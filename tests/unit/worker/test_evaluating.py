@@ -81,3 +81,23 @@ def test_a_periodic_sample_ends_before_a_stop_string(evaluator: Evaluator) -> No
     ended = evaluator.continue_prompt("the boys", 1)
     assert ended.text == whole.text[: whole.text.index(stop)]
     assert ended.tokens < whole.tokens == 30
+
+
+FEW_WORDS = CONFIG.model_copy(
+    update={"tokenizer": TokenizerConfig(kind="word", vocab_size=8), "sampling": SamplingConfig(max_new_tokens=60, temperature=2.0, top_p=1.0)}
+)
+"""Most words are unknown."""
+
+
+def evaluator_of(config: RunConfig, folder: Path, database: RunDatabase) -> Evaluator:
+    corpus = prepare_corpus(config.corpus, config.tokenizer, config.training, folder / "corpora", lambda progress: None)
+    model = RecurrentLanguageModel(vocab_size=corpus.vocab_size, embedding_dim=4, hidden_size=4, num_layers=1)
+    return Evaluator(config=config, corpus=corpus, codec=TextCodec(corpus.path), model=model, records=records_of(database), attempt=1, check_stop=lambda: None)
+
+
+@pytest.mark.parametrize(("unknown", "drawn"), [("auto", False), ("avoid", False), ("allow", True)])
+def test_a_sample_of_a_word_level_model_holds_no_unknown_token_unless_the_config_allows_it(tmp_path: Path, unknown: str, drawn: bool) -> None:
+    config = FEW_WORDS.model_copy(update={"sampling": FEW_WORDS.sampling.model_copy(update={"unknown": unknown})})
+    with RunDatabase(RunDirectory(tmp_path).database_path) as database:
+        row = evaluator_of(config, tmp_path, database).continue_prompt("the boys", 1)
+    assert ("<unk>" in row.text) == drawn
