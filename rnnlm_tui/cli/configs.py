@@ -113,7 +113,7 @@ def read_config_file(path: Path) -> Raw:
         raise InputError(f"can't read the config file {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"the config file {path} is not UTF-8 (byte {error.start:,})") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise InputError(f"the config file {path} is not TOML: {error}", hint="`rnnlm-tui config show` prints one to start from") from None
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar, cast
+from math import isfinite
+from typing import Literal, TypeVar, cast, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -48,6 +51,16 @@ _PATTERNS = {
 """What each field's pattern allows, in words."""
 _RANGES = {"sampling.temperature": f"{LEAST_TEMPERATURE:g} … 100, or 0 for greedy"}
 """Ranges that a field's bounds alone don't tell."""
+RATE = "optimizer.learning_rate"
+ADAMW_MOST = 1
+"""Highest learning rate of adamw, whose steps are as large as the rate; sgd's are as large as the gradient times the rate."""
+_SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_DECIMAL = re.compile(
+    r"[+-]?(?=\.?\d)(?P<whole>0|[1-9]\d*|[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?:_\d{3})+|)(?P<fraction>\.\d*)?(?P<exponent>e[+-]?\d+)?",
+    re.ASCII | re.IGNORECASE,
+)
+_MOST_DIGITS = 300
+"""Of a whole number: one with more is above every bound, and Python reads no more than 4,300."""
 SectionT = TypeVar("SectionT", bound=BaseModel)
 LIST_AS_WRITTEN = r'["\n", "The end"]'
 """How TOML has a list of texts, the first of them a line break."""
@@ -79,7 +92,7 @@ def parse_config(raw: Mapping[str, object]) -> RunConfig:
     try:
         config = RunConfig.model_validate(dict(raw))
     except ValidationError as error:
-        problems.extend(_problem(details) for details in error.errors(include_url=False))
+        problems.extend(_problem(details, raw) for details in error.errors(include_url=False))
     problems.extend(_cross_field_problems(raw if config is None else config_to_raw(config)))
     if problems or config is None:
         raise ConfigError(problems)
@@ -150,35 +163,93 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
 
 
 def parse_value(path: str, text: str) -> object:
-    """One typed value from a person's text: a TOML value, with whole numbers taken as floats where the field is one; else the text itself."""
+    """One value from a person's text, on the command line and in the form alike: a number, true or false, a list of texts as TOML has it, else the text itself.
+
+    A text that is no value of its field comes back as it is, so that validation can refuse it as it was written.
+    """
     text = text.strip()
     if not text:
         return None
-    if _takes_text(path):
-        return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
-    plain = text.replace(",", "") if text.replace(",", "").isdigit() and not text.startswith(",") else text
-    plain = {"yes": "true", "no": "false", "on": "true", "off": "false"}.get(plain.lower(), plain)
-    for candidate in (plain, _exponent_as_toml(plain)):
-        try:
-            return cast(object, tomllib.loads(f"value = {candidate}")["value"])
-        except (tomllib.TOMLDecodeError, RecursionError):
-            continue
-    return text
+    kind = _kind(path)
+    if kind == "switch":
+        return _SWITCHES.get(text.lower(), text)
+    if kind in ("whole", "number"):
+        number = _number(text)
+        return text if number is None or (kind == "whole" and isinstance(number, float)) else number
+    if kind == "list":
+        return _list_as_toml(text)
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
 
 
-def _takes_text(path: str) -> bool:
+def _kind(path: str) -> Literal["whole", "number", "switch", "list", "text"]:
+    """What a field takes; text for a choice, and for a field that is unknown."""
     section, _, name = path.partition(".")
     if section not in SECTIONS or name not in section_model(section).model_fields:
-        return True
+        return "text"
     annotation = section_model(section).model_fields[name].annotation
-    return annotation is str or annotation == (str | None)
+    for kind, kinds in (("whole", (int, int | None)), ("number", (float, float | None)), ("switch", (bool,))):
+        if annotation in kinds:
+            return cast(Literal["whole", "number", "switch"], kind)
+    return "list" if get_origin(annotation) is tuple else "text"
 
 
-def _exponent_as_toml(text: str) -> str:
-    mantissa, letter, exponent = text.partition("e")
-    if letter and mantissa.endswith("."):
-        return f"{mantissa}0e{exponent}"
-    return f"0{text}" if text.startswith(".") else text
+def _number(text: str) -> int | float | None:
+    """A decimal number, its thousands set off by commas or not; None for any other text, and for a number that no float can be."""
+    found = _DECIMAL.fullmatch(text)
+    if found is None or len(found["whole"]) > _MOST_DIGITS:
+        return None
+    plain = re.sub("[,_]", "", text)
+    if found["fraction"] is None and found["exponent"] is None:
+        return int(plain)
+    number = float(plain)
+    return number if isfinite(number) else None
+
+
+def _is_infinite(text: str) -> bool:
+    """Whether a text names a number that is none: inf, nan, or one too large for a float."""
+    return re.fullmatch(r"[+-]?(inf(inity)?|nan)", text, re.ASCII | re.IGNORECASE) is not None or (_DECIMAL.fullmatch(text) is not None and _number(text) is None)
+
+
+def _meant(text: str, *, whole: bool) -> str:
+    """What to write for the number that a text was meant to be; empty where it was none, or where nobody can tell."""
+    text = text.strip()
+    if len(text) > _MOST_DIGITS:
+        return ""
+    if re.fullmatch(r"[+-]?0[xob][0-9a-f_]+", text, re.ASCII | re.IGNORECASE):
+        try:
+            return f"write {int(text, 0)}: only decimal numbers are read"
+        except ValueError:
+            return ""
+    if (plain := text.replace("\u2212", "-")) != text:
+        return _if_number(plain, "a minus sign is -")
+    if not text.isascii() and (plain := "".join(str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in text)) != text:
+        return _if_number(plain, "only the digits 0 to 9 are read")
+    if re.fullmatch(r"[+-]?0+\d+(\.\d*)?", text, re.ASCII):
+        return _if_number(re.sub(r"0+(?=\d)", "", text, count=1), "")
+    if re.fullmatch(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+", text, re.ASCII) and not (whole and "." not in text):
+        return _if_number(text.replace(".", "").replace(",", "."), "decimals have a point")
+    if re.fullmatch(r"[+-]?\d+([,_]\d+)+", text, re.ASCII):
+        return _if_number(re.sub("[,_]", "", text), "thousands are separated in groups of three, as in 1,000")
+    if re.fullmatch(r"[+-]?\d{1,3}([ '’\u00a0\u2009\u202f]\d{3})+|[+-]?[1-9]\d{0,2}(\.\d{3})+", text):
+        return _if_number(re.sub(r"[^\d+-]", "", text), "thousands are separated by a comma, as in 1,000")
+    number = _number(text)
+    if whole and isinstance(number, float):
+        return f"write {int(number)}" if number.is_integer() and abs(number) < 1e15 else ""
+    return f"write {text} without quotes" if number is not None else ""
+
+
+def _if_number(plain: str, why: str) -> str:
+    return f"write {plain}{': ' if why else ''}{why}" if _number(plain) is not None else ""
+
+
+def _list_as_toml(text: str) -> object:
+    """The texts of a TOML list; any other text itself."""
+    try:
+        found = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    texts = found["value"]
+    return cast(object, texts) if list(found) == ["value"] and isinstance(texts, list) and all(isinstance(item, str) for item in texts) else text
 
 
 def near_keys(path: str, known: Iterable[str]) -> str:
@@ -194,7 +265,7 @@ def _by_last_word(path: str, known: Iterable[str]) -> str:
     return "did you mean " + " or ".join(f'"{candidate}"' for candidate in same) + "?" if same else "`rnnlm-tui config show` lists them"
 
 
-def _problem(details: ErrorDetails) -> Problem:
+def _problem(details: ErrorDetails, raw: Mapping[str, object]) -> Problem:
     location = [str(part) for part in details["loc"]]
     path = ".".join(location)
     value = details.get("input")
@@ -206,10 +277,12 @@ def _problem(details: ErrorDetails) -> Problem:
     bounds = {"greater_than": "above", "greater_than_equal": "at least", "less_than": "below", "less_than_equal": "at most"}
     if kind in bounds:
         limit = next(iter(context.values()))
-        return Problem(path, f"is {value!r}, must be {bounds[kind]} {_plain(limit)}", allowed_range(path))
+        if path == RATE and kind == "less_than_equal":
+            return _rate_too_high(_plain(value), raw)
+        return Problem(path, f"is {_shown(value)}, must be {bounds[kind]} {_plain(limit)}", allowed_range(path, raw))
     if kind == "literal_error":
         allowed = str(context.get("expected", "")).replace(" or ", ", ").replace("'", "").split(", ")
-        return Problem(path, f"is {value!r}, must be one of {', '.join(allowed)}", near_names(str(value), allowed))
+        return Problem(path, f"is {_shown(value)}, must be one of {', '.join(allowed)}", near_names(str(value), allowed))
     if kind == "string_pattern_mismatch":
         return Problem(path, f"is {_shown(value)}, must {_PATTERNS[path]}")
     if kind in ("string_too_short", "string_too_long", "too_long") and isinstance(value, str | Sequence):
@@ -217,18 +290,19 @@ def _problem(details: ErrorDetails) -> Problem:
         return Problem(
             path, "is empty" if not value else f"has {len(value):,} {'characters' if isinstance(value, str) else 'texts'}, at most {most:,} are taken"
         )
-    if kind == "finite_number":
-        return Problem(path, f"is {value!r}, must be a finite number", allowed_range(path))
+    if kind == "finite_number" or (kind == "float_type" and isinstance(value, str) and _is_infinite(value.strip())):
+        return Problem(path, f"is {_shown(value)}, must be a finite number", allowed_range(path, raw))
     wanted = {
         "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number", "bool_type": "true or false",
         "string_type": "text", "tuple_type": "a list of texts", "model_type": "a section of keys", "model_attributes_type": "a section of keys", "dict_type": "a section of keys",
     }.get(kind)  # fmt: skip
-    hint = f"write {LIST_AS_WRITTEN}, in a shell between single quotes" if kind == "tuple_type" else allowed_range(path)
+    meant = _meant(value, whole=kind == "int_type") if isinstance(value, str) and kind in ("int_type", "float_type") else ""
+    hint = f"write {LIST_AS_WRITTEN}, in a shell between single quotes" if kind == "tuple_type" else meant or allowed_range(path, raw)
     if value is None:
         return Problem(path, f"has no value, must be {wanted or 'one'}", hint)
     if wanted:
         return Problem(path, f"is {_shown(value)}, must be {wanted}", hint)
-    return Problem(path, f"is {_shown(value)}: {details['msg'][:1].lower()}{details['msg'][1:]}", allowed_range(path))
+    return Problem(path, f"is {_shown(value)}: {details['msg'][:1].lower()}{details['msg'][1:]}", allowed_range(path, raw))
 
 
 def _shown(value: object) -> str:
@@ -240,8 +314,8 @@ def _plain(number: object) -> str:
     return f"{number:,}" if isinstance(number, int) and number < 10**12 else f"{number:g}" if isinstance(number, float) else str(number)
 
 
-def allowed_range(path: str) -> str:
-    """`1 … 65,536`, `above 0, at most 1`: a number field's bounds in words; empty for other fields."""
+def allowed_range(path: str, raw: Mapping[str, object] | None = None) -> str:
+    """`1 … 65,536`, `above 0, at most 1`: a number field's bounds in words, as they are in a config; empty for other fields."""
     section, _, name = path.partition(".")
     if section not in SECTIONS or name not in section_model(section).model_fields:
         return ""
@@ -251,7 +325,23 @@ def allowed_range(path: str) -> str:
     found = {key: getattr(item, key) for item in section_model(section).model_fields[name].metadata for key in words if getattr(item, key, None) is not None}
     if "ge" in found and "le" in found:
         return f"{_plain(found['ge'])} … {_plain(found['le'])}"
+    if path == RATE and raw is None:
+        return f"above 0, at most {ADAMW_MOST} with adamw, {_plain(found['le'])} with sgd"
+    if path == RATE and _algorithm(raw or {}) == "adamw":
+        found["le"] = ADAMW_MOST
     return ", ".join(f"{words[key]} {_plain(found[key])}" for key in ("gt", "ge", "lt", "le") if key in found and not (key == "lt" and found[key] >= 2**63))
+
+
+def _algorithm(raw: Mapping[str, object]) -> object:
+    section = raw.get("optimizer", {})
+    return section.get("algorithm", OptimizerConfig().algorithm) if isinstance(section, Mapping) else None
+
+
+def _rate_too_high(shown: str, raw: Mapping[str, object]) -> Problem:
+    """A learning rate above what the chosen optimizer takes."""
+    known, allowed = _algorithm(raw), allowed_range(RATE, raw)
+    with_it = f" with {known}" if isinstance(known, str) else ""
+    return Problem(RATE, f"is {shown}, must be {allowed.partition(', ')[2]}{with_it}", f"{allowed}; sgd takes larger rates" if known == "adamw" else allowed)
 
 
 def _cross_field_problems(raw: Mapping[str, object]) -> Iterator[Problem]:
@@ -284,8 +374,8 @@ def _cross_field_problems(raw: Mapping[str, object]) -> Iterator[Problem]:
         for name in ("variational_dropout", "embedding_dropout", "weight_dropout"):
             if getattr(model, name):
                 yield Problem(f"model.{name}", "is for stream mode, the data mode is sentences", "set it to 0 or false, or training.data_mode to stream")
-    if optimizer and optimizer.algorithm == "adamw" and optimizer.learning_rate > 1:
-        yield Problem("optimizer.learning_rate", f"is {optimizer.learning_rate:g}, must be at most 1 with adamw", "sgd takes larger rates")
+    if optimizer and optimizer.algorithm == "adamw" and optimizer.learning_rate > ADAMW_MOST:
+        yield _rate_too_high(f"{optimizer.learning_rate:g}", raw)
     if training and training.deterministic and training.matmul == "medium":
         yield Problem("training.matmul", "is medium, exact mode computes in float32", "set it to auto or float32")
     if schedule and training and training.max_steps is not None and 0 < training.max_steps <= schedule.warmup_steps:

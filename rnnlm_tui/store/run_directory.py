@@ -139,7 +139,7 @@ class RunDirectory:
             data = self.config_path.read_bytes()
         try:
             return parse_stored_config(tomllib.loads(data.decode("utf-8")))
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError, and so is a number of thousands of digits
             raise StorageError(
                 f"{self.config_path} is damaged: {error}", hint="a run's config is never edited; restore the file, or start a new run"
             ) from error

@@ -20,6 +20,7 @@ WRONG: tuple[object, ...] = (
     -1e-9,
     10**9,
     10**30,
+    10**400,
     1.5,
     float("nan"),
     float("inf"),
@@ -66,12 +67,12 @@ def test_a_number_out_of_range_is_refused_with_the_range(path: str) -> None:
             parse_config({section: {name: value if section_model(section).model_fields[name].annotation is not float else float(value)}})
         refused += [problem for problem in caught.value.problems if problem.path == path]
     assert len(refused) == 2
-    assert all(problem.hint == allowed_range(path) for problem in refused)
+    assert all(problem.hint.partition(";")[0] == allowed_range(path, {}) for problem in refused)
 
 
 def test_a_run_whose_config_was_damaged_says_so_and_the_others_are_listed(capfd: pytest.CaptureFixture[str]) -> None:
     create_run(RunConfig(), "whole")
-    for name, content in (("torn", b"[model"), ("wrong", b"[model]\nhidden_size = -1\n"), ("binary", b"\xff\0\xfe")):
+    for name, content in (("torn", b"[model"), ("wrong", b"[model]\nhidden_size = -1\n"), ("binary", b"\xff\0\xfe"), ("long", b"x = " + b"9" * 5_000)):
         create_run(RunConfig(), name).config_path.write_bytes(content)
         assert run_verb(["show", name]) == 5
         assert "config.toml" in capfd.readouterr().err

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from math import isfinite
 from typing import Literal, cast, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -78,25 +80,25 @@ def shown_value(field: FormField, value: object) -> str:
 def edited_value(field: FormField, value: object) -> str:
     """A value as it stands in the editor: whole numbers without separators, a list as one text a line, its own line breaks written out."""
     if field.kind == "list" and isinstance(value, Sequence) and not isinstance(value, str):
-        return "\n".join(escaped(str(item)) for item in value)
+        lines = "\n".join(escaped(str(item)) for item in value)
+        return lines if read_value(field, lines) == list(value) else json.dumps(list(value))
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return shown_value(field, value)
 
 
 def read_value(field: FormField, text: str) -> object:
-    """The raw value of a person's text; what can't be read stays text, for validation to name."""
-    if field.kind == "list":
+    """The raw value of a person's text, as the command line reads it; a list is one text a line, or as TOML has it."""
+    value = parse_value(field.path, text)
+    if field.kind == "list" and not isinstance(value, list):
         return [unescaped(line) for line in text.split("\n") if line]
-    if not text.strip():
-        return None if field.optional else ""
-    if field.kind in ("text", "choice"):
-        return text.strip()
-    return parse_value(field.path, text)
+    return value
 
 
 def number_text(value: float) -> str:
     """The shortest text that reads back as the same number: `0.15`, `3e-3`, `1.0`."""
+    if not isfinite(value):
+        return str(value)
     if value == 0 or not 1e-2 <= abs(value) < 1e6:
         if value == 0:
             return "0"

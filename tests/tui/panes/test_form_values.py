@@ -52,7 +52,7 @@ def test_values_show_as_people_write_them(path: str, value: object, shown: str) 
     assert shown_value(FIELDS[path], value) == shown
 
 
-@pytest.mark.parametrize(("path", "text", "value"), [("training.max_steps", "", None), ("training.epochs", "", ""), ("training.batch_size", "1,024", 1024), ("corpus.source", " a.txt ", "a.txt"), ("evaluation.prompts", "one\n\ntwo", ["one", "two"])])  # fmt: skip
+@pytest.mark.parametrize(("path", "text", "value"), [("training.max_steps", "", None), ("training.epochs", "", None), ("training.batch_size", "1,024", 1024), ("corpus.source", " a.txt ", "a.txt"), ("evaluation.prompts", "one\n\ntwo", ["one", "two"])])  # fmt: skip
 def test_written_text_becomes_a_raw_value(path: str, text: str, value: object) -> None:
     assert read_value(FIELDS[path], text) == value
 
@@ -62,6 +62,19 @@ def test_texts_with_line_breaks_stand_in_a_line_each_and_read_back() -> None:
     shown = edited_value(field, texts)
     assert shown.split("\n") == ["\\n", " The end", "\\\\", " "]
     assert read_value(field, shown) == texts
+
+
+@pytest.mark.parametrize("texts", [['["a"]'], ["", "a"], ["a", "", "b"], ["[Chorus]"], ["a\rb"], ["[]"]])
+def test_texts_that_a_line_each_cannot_hold_read_back_all_the_same(texts: list[str]) -> None:
+    field = FIELDS["sampling.stop"]
+    assert read_value(field, edited_value(field, texts)) == texts
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), 10**400, -0.0])
+@pytest.mark.parametrize("path", ["optimizer.learning_rate", "training.epochs"])
+def test_any_number_can_be_shown(path: str, value: object) -> None:
+    assert shown_value(FIELDS[path], value)
+    assert edited_value(FIELDS[path], value)
 
 
 def test_the_bases_own_value_is_no_change() -> None:

@@ -86,6 +86,15 @@ def test_a_rate_above_1_is_for_sgd_alone() -> None:
     assert parse_config(merge(RunConfig(), {"optimizer.learning_rate": 7.0, "optimizer.algorithm": "sgd"})).optimizer.learning_rate == 7.0
 
 
+@pytest.mark.parametrize(("algorithm", "most"), [("adamw", "1 with adamw"), ("sgd", "1,000 with sgd")])
+def test_the_rates_range_is_that_of_the_chosen_optimizer(algorithm: str, most: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(merge(RunConfig(), {"optimizer.learning_rate": 2_000.0, "optimizer.algorithm": algorithm}))
+    (problem,) = caught.value.problems
+    assert problem.message == f"is 2000, must be at most {most}"
+    assert allowed_range("optimizer.learning_rate", {"optimizer": {"algorithm": algorithm}}) == f"above 0, at most {most.partition(' ')[0]}"
+
+
 def test_a_pretrained_tokenizer_needs_a_name() -> None:
     assert "tokenizer.name" in problems_of({"tokenizer.kind": "pretrained"})
 
@@ -104,13 +113,73 @@ def test_a_pretrained_tokenizer_needs_a_name() -> None:
         ("corpus.source", '"my text.txt"', "my text.txt"),
         ("corpus.source", "it's.txt", "it's.txt"),
         ("training.max_steps", "", None),
+        ("training.max_steps", "  ", None),
+        ("training.batch_size", "1_000", 1000),
+        ("training.seed", "12,345,678", 12345678),
+        ("training.seed", "-0", 0),
+        ("sampling.temperature", "1,024.5", 1024.5),
+        ("sampling.temperature", "5.", 5.0),
+        ("sampling.temperature", "+2", 2),
+        ("training.shuffle", "FALSE", False),
         ("evaluation.prompts", '["a", "b"]', ["a", "b"]),
         ("model.cell_type", "elman", "elman"),
+        ("model.cell_type", '"elman"', "elman"),
     ],
 )
 def test_text_becomes_the_value_that_a_person_means(path: str, text: str, value: object) -> None:
     assert parse_value(path, text) == value
     assert type(parse_value(path, text)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "wanted", "hint"),
+    [
+        ("model.num_layers", "3,5", "a whole number", "write 35: thousands are separated in groups of three, as in 1,000"),
+        ("sampling.temperature", "0,8", "a number", "write 0.8: decimals have a point"),
+        ("sampling.temperature", "1.024,5", "a number", "write 1024.5: decimals have a point"),
+        ("training.epochs", "1.000", "a whole number", "write 1000: thousands are separated by a comma, as in 1,000"),
+        ("training.epochs", "10,00", "a whole number", "write 1000: thousands are separated in groups of three, as in 1,000"),
+        ("training.epochs", "1_0", "a whole number", "write 10: thousands are separated in groups of three, as in 1,000"),
+        ("training.epochs", "1 000", "a whole number", "write 1000: thousands are separated by a comma, as in 1,000"),
+        ("training.epochs", "1e3", "a whole number", "write 1000"),
+        ("training.epochs", "5.0", "a whole number", "write 5"),
+        ("training.epochs", "3.5", "a whole number", "1 … 1,000,000"),
+        ("training.epochs", "007", "a whole number", "write 7"),
+        ("training.epochs", "0x10", "a whole number", "write 16: only decimal numbers are read"),
+        ("sampling.temperature", "0b11", "a number", "write 3: only decimal numbers are read"),
+        ("training.epochs", "٣", "a whole number", "write 3: only the digits 0 to 9 are read"),
+        ("training.epochs", "１２", "a whole number", "write 12: only the digits 0 to 9 are read"),
+        ("optimizer.weight_decay", "−0", "a number", "write -0: a minus sign is -"),
+        ("optimizer.learning_rate", "inf", "a finite number", "above 0, at most 1"),
+        ("optimizer.learning_rate", "-NaN", "a finite number", "above 0, at most 1"),
+        ("optimizer.learning_rate", "1e400", "a finite number", "above 0, at most 1"),
+        ("training.epochs", "1e400", "a whole number", "1 … 1,000,000"),
+        ("training.epochs", "inf", "a whole number", "1 … 1,000,000"),
+        ("training.epochs", "9" * 10_000, "a whole number", "1 … 1,000,000"),
+        ("optimizer.learning_rate", "1" + "0" * 10_000, "a finite number", "above 0, at most 1"),
+        ("training.epochs", "5 # a comment", "a whole number", "1 … 1,000,000"),
+        ("training.epochs", "5\nseed = 3", "a whole number", "1 … 1,000,000"),
+        ("training.epochs", "2026-11-27", "a whole number", "1 … 1,000,000"),
+        ("training.epochs", "{a = 1}", "a whole number", "1 … 1,000,000"),
+        ("training.epochs", "yes", "a whole number", "1 … 1,000,000"),
+        ("training.shuffle", "1", "true or false", ""),
+        ("evaluation.prompts", "[1, 2]", "a list of texts", 'write ["\\n", "The end"], in a shell between single quotes'),
+    ],
+)
+def test_a_text_that_is_no_number_is_refused_as_it_was_written_with_the_reading_that_was_meant(path: str, text: str, wanted: str, hint: str) -> None:
+    assert parse_value(path, text) == text
+    with pytest.raises(ConfigError) as caught:
+        parse_config(merge(RunConfig(), {path: parse_value(path, text)}))
+    (problem,) = caught.value.problems
+    assert problem.path == path
+    assert problem.message.startswith(f"is {text!r}"[:50])
+    assert problem.message.endswith(f", must be {wanted}")
+    assert problem.hint == hint
+
+
+def test_a_number_between_quotes_in_a_file_is_refused_as_a_text() -> None:
+    assert problems_of({"training.epochs": "5"})["training.epochs"].endswith("is '5', must be a whole number (write 5 without quotes)")
+    assert "must be a number (write 0.5 without quotes)" in problems_of({"sampling.temperature": "0.5"})["sampling.temperature"]
 
 
 def test_a_whole_number_serves_where_a_float_is_wanted() -> None:
@@ -162,7 +231,7 @@ def test_a_text_where_a_list_belongs_is_told_how_a_list_is_written(written: str)
     ("path", "words"),
     [
         ("training.batch_size", "1 … 65,536"),
-        ("optimizer.learning_rate", "above 0, at most 1,000"),
+        ("optimizer.learning_rate", "above 0, at most 1 with adamw, 1,000 with sgd"),
         ("training.seed", "at least 0"),
         ("corpus.source", ""),
         ("no.field", ""),
