@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
 UNSAFE = re.compile(
     "["
@@ -34,3 +36,8 @@ def visible(character: str) -> str:
     if code < 0x20:
         return chr(0x2400 + code)
     return "␡" if code == 0x7F else f"‹{code:02x}›"
+
+
+def user_path(text: str) -> Path:
+    """The path that a person wrote, `~` and `~user` expanded; a user that is unknown stands for itself, as in a shell."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 (Path.expanduser raises a RuntimeError there)

@@ -207,7 +207,9 @@ def _number(text: str) -> int | float | None:
 
 def _is_infinite(text: str) -> bool:
     """Whether a text names a number that is none: inf, nan, or one too large for a float."""
-    return re.fullmatch(r"[+-]?(inf(inity)?|nan)", text, re.ASCII | re.IGNORECASE) is not None or (_DECIMAL.fullmatch(text) is not None and _number(text) is None)
+    return re.fullmatch(r"[+-]?(inf(inity)?|nan)", text, re.ASCII | re.IGNORECASE) is not None or (
+        _DECIMAL.fullmatch(text) is not None and _number(text) is None
+    )
 
 
 def _meant(text: str, *, whole: bool) -> str:

@@ -14,6 +14,7 @@ from typing import Literal
 from rnnlm_tui.contract.config import CorpusConfig
 from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES, SET_SOURCE, Split
 from rnnlm_tui.contract.figures import percent
+from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.corpus import presidents, python_docs
 from rnnlm_tui.corpus.grammar import Grammar, elman_grammar
 from rnnlm_tui.corpus.news import NEWS, news_files, news_fingerprint
@@ -103,7 +104,7 @@ def source_path(name: str) -> Path:
     Raises:
         CorpusError: nothing is there, or something of a kind that holds no text.
     """
-    path = Path(name).expanduser().absolute()
+    path = user_path(name).absolute()
     if is_pattern(name):
         matching_files(name)
         return path

@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, cast
 
+from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.errors import CorpusError
 
 MAX_LINE_BYTES = 65_536
@@ -150,7 +151,7 @@ def text_files(folder: Path) -> tuple[list[Path], int]:
 
 def is_pattern(name: str) -> bool:
     """Whether a source's name is a pattern of file names rather than a file or folder that is there."""
-    return "\0" not in name and glob.has_magic(name) and not os.path.lexists(Path(name).expanduser())
+    return "\0" not in name and glob.has_magic(name) and not os.path.lexists(user_path(name))
 
 
 def matching_files(pattern: str) -> list[Path]:
@@ -159,7 +160,7 @@ def matching_files(pattern: str) -> list[Path]:
     Raises:
         CorpusError: there is none, or one that can't be read.
     """
-    whole = str(Path(pattern).expanduser().absolute())
+    whole = str(user_path(pattern).absolute())
     found = sorted(path for path in map(Path, glob.glob(whole, recursive=True)) if not path.is_dir())  # noqa: PTH207 - Path.glob takes hidden files too
     if not found:
         raise CorpusError(f"no file matches {pattern}", hint="* stands for a part of a name, ** for any folders: src/**/*.py")

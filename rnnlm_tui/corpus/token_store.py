@@ -29,6 +29,7 @@ from rnnlm_tui.contract.corpora import (
     idle_settings,
     idle_tokenizer_settings,
 )
+from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.corpus.baseline import COUNTED_TOKENS, EVALUATED, baseline_losses
 from rnnlm_tui.corpus.building import claimed, discard, empty, publish, sweep, write_text_atomically
 from rnnlm_tui.corpus.encoders import line_encoder
@@ -176,6 +177,7 @@ def _identity(corpus: CorpusConfig, tokenizer: TokenizerConfig, source: Source, 
     Fields at their defaults are left out, so that a new field changes no hash.
     """
     files = _tokenizer_files(tokenizer)
+from rnnlm_tui.contract.outside_text import user_path
     facts = {
         "format": CORPUS_FORMAT,
         "rules": RULES,
@@ -190,7 +192,7 @@ def _identity(corpus: CorpusConfig, tokenizer: TokenizerConfig, source: Source, 
 
 def _tokenizer_files(tokenizer: TokenizerConfig) -> dict[str, str]:
     """The hashes of what decides a pretrained tokenizer in a local folder."""
-    folder = Path(tokenizer.name or "").expanduser()
+    folder = user_path(tokenizer.name or "")
     if tokenizer.kind != "pretrained" or not (folder / TOKENIZER_NAME).is_file():
         return {}
     paths = (folder / name for name in (TOKENIZER_NAME, TOKENIZER_CONFIG_NAME, "special_tokens_map.json"))

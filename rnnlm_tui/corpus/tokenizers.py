@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TokenizerKind
+from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.errors import TokenizerError
 
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
@@ -231,11 +232,11 @@ def _most_frequent(counts: Counter[str], limit: int) -> list[str]:
 
 def _pretrained(config: TokenizerConfig) -> BuiltTokenizer:
     name = config.name or ""
-    _refuse_by_kind(Path(name).expanduser(), name)
+    _refuse_by_kind(user_path(name), name)
     from transformers import AutoTokenizer
 
     try:
-        loaded: Any = AutoTokenizer.from_pretrained(str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name, trust_remote_code=False)
+        loaded: Any = AutoTokenizer.from_pretrained(str(user_path(name)) if user_path(name).is_dir() else name, trust_remote_code=False)
     except Exception as error:  # the library raises many kinds; each of them means the same to a person
         reason = str(error).strip().split("\n")[0]
         raise TokenizerError(

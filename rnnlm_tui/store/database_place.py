@@ -11,6 +11,7 @@ from pathlib import Path
 
 from platformdirs import user_state_path
 
+from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store.atomic import make_own_directory, write_text_atomically
 from rnnlm_tui.store.filesystems import filesystem_here, is_network
@@ -104,7 +105,7 @@ def databases_folder() -> Path:
     """The folder on a local disk for databases: `RNNLM_TUI_DATABASES`, else the first of the user's own that is no network filesystem."""
     chosen = os.environ.get(DATABASES_VARIABLE, "")
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        return user_path(chosen).absolute()
     own = user_state_path("rnnlm-tui", appauthor=False) / "databases"
     places = (own, Path(f"/var/tmp/rnnlm-tui-{os.getuid()}"))
     return next((place for place in places if not is_network(filesystem_here(place))), own)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
+from rnnlm_tui.contract.outside_text import user_path
+
 HOME_VARIABLE = "RNNLM_TUI_HOME"
 """Environment variable that names the data home; empty counts as not set."""
 
@@ -14,7 +16,7 @@ HOME_VARIABLE = "RNNLM_TUI_HOME"
 def home() -> Path:
     """The data home: `RNNLM_TUI_HOME`, else the user's data directory for `rnnlm-tui`. Always absolute."""
     chosen = os.environ.get(HOME_VARIABLE, "")
-    return Path(chosen).expanduser().absolute() if chosen else user_data_path("rnnlm-tui", appauthor=False)
+    return user_path(chosen).absolute() if chosen else user_data_path("rnnlm-tui", appauthor=False)
 
 
 def runs_dir() -> Path:

@@ -17,6 +17,7 @@ import tomli_w
 
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
+from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.contract.validation import config_to_raw, merge, parse_config
 from rnnlm_tui.errors import RunNameError, RunStateError, StorageError, UnknownRunError, near_names
 from rnnlm_tui.store.atomic import TEMPORARY_PREFIX, fsync_directory, make_private_directory, storage_errors, write_text_atomically
@@ -258,7 +259,7 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
         "corpus.test_source": config.corpus.test_source,
         "tokenizer.name": config.tokenizer.name,
     }
-    paths = {field: Path(text).expanduser() for field, text in given.items() if text is not None}
+    paths = {field: user_path(text) for field, text in given.items() if text is not None}
     return parse_config(
         merge(
             config, {field: str(path.absolute()) for field, path in paths.items() if path.exists() or (field != "tokenizer.name" and glob.has_magic(str(path)))}

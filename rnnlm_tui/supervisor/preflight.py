@@ -11,6 +11,7 @@ from rnnlm_tui.contract.computing import precision_refusal
 from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.contract.estimates import checkpoint_bytes, smallest_training_split
+from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.corpus.news import NEWS, news_files
 from rnnlm_tui.corpus.sources import missing_splits, open_source, source_path
@@ -78,7 +79,7 @@ def check_tokenizer(tokenizer: TokenizerConfig) -> None:
     """Raise TokenizerError where the name of a pretrained tokenizer is a path to nothing, or to a folder without one."""
     if tokenizer.kind != "pretrained" or tokenizer.name is None:
         return
-    folder = Path(tokenizer.name).expanduser()
+    folder = user_path(tokenizer.name)
     if folder.is_dir():
         if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
             raise TokenizerError(f"no tokenizer in {folder}: it has neither tokenizer.json nor tokenizer_config.json")

