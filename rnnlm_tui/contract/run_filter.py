@@ -11,6 +11,7 @@ from typing import Protocol
 
 from rnnlm_tui.contract.config import CELL_NAMES, RunConfig
 from rnnlm_tui.contract.figures import DAY, HOUR, MINUTE
+from rnnlm_tui.contract.numbers import meant_number, read_number
 from rnnlm_tui.contract.outside_text import safe
 from rnnlm_tui.contract.run_keys import Quantity, RunKey, key_named
 from rnnlm_tui.contract.status import LIVING
@@ -27,7 +28,7 @@ ENDED_STATUSES: frozenset[str] = frozenset({"stopped", "finished", "failed", "cr
 _WORD = re.compile(r"""(?:[^\s"']|"[^"]*(?:"|$)|'[^']*(?:'|$))+""")
 _QUOTED = re.compile(r""""([^"]*)(?:"|$)|'([^']*)(?:'|$)""")
 _COMPARISON = re.compile(r"""(?P<key>[^<>=!"']+)(?P<sign><=|>=|!=|<|>|=)(?P<value>.*)""", re.DOTALL)
-_NUMBER = re.compile(r"([+-]?(?:\d[\d,_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([a-z%]*)", re.IGNORECASE)
+_NUMBER = re.compile(r"(.*?)\s*([a-z%]*)", re.IGNORECASE)
 _SIGNS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "=": operator.eq, "!=": operator.ne,
 }  # fmt: skip
@@ -168,8 +169,10 @@ def _plain(word: str) -> str:
 def _number(text: str, key: RunKey, sign: str) -> float:
     units = _UNITS[key.quantity]
     match = _NUMBER.fullmatch(text)
-    if match is None or match[2].lower() not in units:
+    number = None if match is None else read_number(match[1])
+    if match is None or number is None or match[2].lower() not in units:
         shown = safe(text[:64], keep="")
         said = f'"{shown}" is no number that {key.name} can be compared with' if shown else f"{key.name}{sign} has no value"
-        raise InputError(said, hint=f"write {key.name}{sign}{_EXAMPLES[key.quantity]}")
-    return float(match[1].replace(",", "").replace("_", "")) * units[match[2].lower()]
+        meant = "" if match is None else meant_number(match[1], whole=False)
+        raise InputError(said, hint=meant if number is None and meant else f"write {key.name}{sign}{_EXAMPLES[key.quantity]}")
+    return number * units[match[2].lower()]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import isfinite
 from typing import Literal, TypeVar, cast, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -25,6 +22,7 @@ from rnnlm_tui.contract.config import (
     TokenizerConfig,
     TrainingConfig,
 )
+from rnnlm_tui.contract.numbers import is_infinite, meant_number, read_number
 from rnnlm_tui.errors import ConfigError, Problem, near_names
 
 Raw = dict[str, object]
@@ -55,12 +53,6 @@ RATE = "optimizer.learning_rate"
 ADAMW_MOST = 1
 """Highest learning rate of adamw, whose steps are as large as the rate; sgd's are as large as the gradient times the rate."""
 _SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-_DECIMAL = re.compile(
-    r"[+-]?(?=\.?\d)(?P<whole>0|[1-9]\d*|[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?:_\d{3})+|)(?P<fraction>\.\d*)?(?P<exponent>e[+-]?\d+)?",
-    re.ASCII | re.IGNORECASE,
-)
-_MOST_DIGITS = 300
-"""Of a whole number: one with more is above every bound, and Python reads no more than 4,300."""
 SectionT = TypeVar("SectionT", bound=BaseModel)
 LIST_AS_WRITTEN = r'["\n", "The end"]'
 """How TOML has a list of texts, the first of them a line break."""
@@ -174,7 +166,7 @@ def parse_value(path: str, text: str) -> object:
     if kind == "switch":
         return _SWITCHES.get(text.lower(), text)
     if kind in ("whole", "number"):
-        number = _number(text)
+        number = read_number(text)
         return text if number is None or (kind == "whole" and isinstance(number, float)) else number
     if kind == "list":
         return _list_as_toml(text)
@@ -191,57 +183,6 @@ def _kind(path: str) -> Literal["whole", "number", "switch", "list", "text"]:
         if annotation in kinds:
             return cast(Literal["whole", "number", "switch"], kind)
     return "list" if get_origin(annotation) is tuple else "text"
-
-
-def _number(text: str) -> int | float | None:
-    """A decimal number, its thousands set off by commas or not; None for any other text, and for a number that no float can be."""
-    found = _DECIMAL.fullmatch(text)
-    if found is None or len(found["whole"]) > _MOST_DIGITS:
-        return None
-    plain = re.sub("[,_]", "", text)
-    if found["fraction"] is None and found["exponent"] is None:
-        return int(plain)
-    number = float(plain)
-    return number if isfinite(number) else None
-
-
-def _is_infinite(text: str) -> bool:
-    """Whether a text names a number that is none: inf, nan, or one too large for a float."""
-    return re.fullmatch(r"[+-]?(inf(inity)?|nan)", text, re.ASCII | re.IGNORECASE) is not None or (
-        _DECIMAL.fullmatch(text) is not None and _number(text) is None
-    )
-
-
-def _meant(text: str, *, whole: bool) -> str:
-    """What to write for the number that a text was meant to be; empty where it was none, or where nobody can tell."""
-    text = text.strip()
-    if len(text) > _MOST_DIGITS:
-        return ""
-    if re.fullmatch(r"[+-]?0[xob][0-9a-f_]+", text, re.ASCII | re.IGNORECASE):
-        try:
-            return f"write {int(text, 0)}: only decimal numbers are read"
-        except ValueError:
-            return ""
-    if (plain := text.replace("\u2212", "-")) != text:
-        return _if_number(plain, "a minus sign is -")
-    if not text.isascii() and (plain := "".join(str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in text)) != text:
-        return _if_number(plain, "only the digits 0 to 9 are read")
-    if re.fullmatch(r"[+-]?0+\d+(\.\d*)?", text, re.ASCII):
-        return _if_number(re.sub(r"0+(?=\d)", "", text, count=1), "")
-    if re.fullmatch(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+", text, re.ASCII) and not (whole and "." not in text):
-        return _if_number(text.replace(".", "").replace(",", "."), "decimals have a point")
-    if re.fullmatch(r"[+-]?\d+([,_]\d+)+", text, re.ASCII):
-        return _if_number(re.sub("[,_]", "", text), "thousands are separated in groups of three, as in 1,000")
-    if re.fullmatch(r"[+-]?\d{1,3}([ '’\u00a0\u2009\u202f]\d{3})+|[+-]?[1-9]\d{0,2}(\.\d{3})+", text):
-        return _if_number(re.sub(r"[^\d+-]", "", text), "thousands are separated by a comma, as in 1,000")
-    number = _number(text)
-    if whole and isinstance(number, float):
-        return f"write {int(number)}" if number.is_integer() and abs(number) < 1e15 else ""
-    return f"write {text} without quotes" if number is not None else ""
-
-
-def _if_number(plain: str, why: str) -> str:
-    return f"write {plain}{': ' if why else ''}{why}" if _number(plain) is not None else ""
 
 
 def _list_as_toml(text: str) -> object:
@@ -292,13 +233,13 @@ def _problem(details: ErrorDetails, raw: Mapping[str, object]) -> Problem:
         return Problem(
             path, "is empty" if not value else f"has {len(value):,} {'characters' if isinstance(value, str) else 'texts'}, at most {most:,} are taken"
         )
-    if kind == "finite_number" or (kind == "float_type" and isinstance(value, str) and _is_infinite(value.strip())):
+    if kind == "finite_number" or (kind == "float_type" and isinstance(value, str) and is_infinite(value.strip())):
         return Problem(path, f"is {_shown(value)}, must be a finite number", allowed_range(path, raw))
     wanted = {
         "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number", "bool_type": "true or false",
         "string_type": "text", "tuple_type": "a list of texts", "model_type": "a section of keys", "model_attributes_type": "a section of keys", "dict_type": "a section of keys",
     }.get(kind)  # fmt: skip
-    meant = _meant(value, whole=kind == "int_type") if isinstance(value, str) and kind in ("int_type", "float_type") else ""
+    meant = meant_number(value, whole=kind == "int_type") if isinstance(value, str) and kind in ("int_type", "float_type") else ""
     hint = f"write {LIST_AS_WRITTEN}, in a shell between single quotes" if kind == "tuple_type" else meant or allowed_range(path, raw)
     if value is None:
         return Problem(path, f"has no value, must be {wanted or 'one'}", hint)

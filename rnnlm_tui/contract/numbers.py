@@ -1,0 +1,65 @@
+"""Decimal numbers as people write them: read, or refused with the reading that was meant."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from math import isfinite
+
+DECIMAL = re.compile(
+    r"[+-]?(?=\.?\d)(?P<whole>0|[1-9]\d*|[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?:_\d{3})+|)(?P<fraction>\.\d*)?(?P<exponent>e[+-]?\d+)?",
+    re.ASCII | re.IGNORECASE,
+)
+_MOST_DIGITS = 300
+"""Of a whole number: one with more is above every bound, and Python reads no more than 4,300."""
+
+
+def read_number(text: str) -> int | float | None:
+    """A decimal number, its thousands set off by commas or not; None for any other text, and for a number that no float can be."""
+    found = DECIMAL.fullmatch(text)
+    if found is None or len(found["whole"]) > _MOST_DIGITS:
+        return None
+    plain = re.sub("[,_]", "", text)
+    if found["fraction"] is None and found["exponent"] is None:
+        return int(plain)
+    number = float(plain)
+    return number if isfinite(number) else None
+
+
+def is_infinite(text: str) -> bool:
+    """Whether a text names a number that is none: inf, nan, or one too large for a float."""
+    return re.fullmatch(r"[+-]?(inf(inity)?|nan)", text, re.ASCII | re.IGNORECASE) is not None or (
+        DECIMAL.fullmatch(text) is not None and read_number(text) is None
+    )
+
+
+def meant_number(text: str, *, whole: bool) -> str:
+    """What to write for the number that a text was meant to be; empty where it was none, or where nobody can tell."""
+    text = text.strip()
+    if len(text) > _MOST_DIGITS:
+        return ""
+    if re.fullmatch(r"[+-]?0[xob][0-9a-f_]+", text, re.ASCII | re.IGNORECASE):
+        try:
+            return f"write {int(text, 0)}: only decimal numbers are read"
+        except ValueError:
+            return ""
+    if (plain := text.replace("\u2212", "-")) != text:
+        return _ifread_number(plain, "a minus sign is -")
+    if not text.isascii() and (plain := "".join(str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in text)) != text:
+        return _ifread_number(plain, "only the digits 0 to 9 are read")
+    if re.fullmatch(r"[+-]?0+\d+(\.\d*)?", text, re.ASCII):
+        return _ifread_number(re.sub(r"0+(?=\d)", "", text, count=1), "")
+    if re.fullmatch(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+", text, re.ASCII) and not (whole and "." not in text):
+        return _ifread_number(text.replace(".", "").replace(",", "."), "decimals have a point")
+    if re.fullmatch(r"[+-]?\d+([,_]\d+)+", text, re.ASCII):
+        return _ifread_number(re.sub("[,_]", "", text), "thousands are separated in groups of three, as in 1,000")
+    if re.fullmatch(r"[+-]?\d{1,3}([ '’\u00a0\u2009\u202f]\d{3})+|[+-]?[1-9]\d{0,2}(\.\d{3})+", text):
+        return _ifread_number(re.sub(r"[^\d+-]", "", text), "thousands are separated by a comma, as in 1,000")
+    number = read_number(text)
+    if whole and isinstance(number, float):
+        return f"write {int(number)}" if number.is_integer() and abs(number) < 1e15 else ""
+    return f"write {text} without quotes" if number is not None else ""
+
+
+def _ifread_number(plain: str, why: str) -> str:
+    return f"write {plain}{': ' if why else ''}{why}" if read_number(plain) is not None else ""
