@@ -177,7 +177,6 @@ def _identity(corpus: CorpusConfig, tokenizer: TokenizerConfig, source: Source, 
     Fields at their defaults are left out, so that a new field changes no hash.
     """
     files = _tokenizer_files(tokenizer)
-from rnnlm_tui.contract.outside_text import user_path
     facts = {
         "format": CORPUS_FORMAT,
         "rules": RULES,
