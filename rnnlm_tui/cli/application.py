@@ -111,15 +111,21 @@ class VerbGroup(TyperGroup):
         return list(dict.fromkeys(verb.name.partition(" ")[0] for verb in VERBS))
 
     def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | TyperGroup | None:
-        """The command of that name, or the group of the verbs that begin with it; near names are suggested from `commands`."""
+        """The command of that name, or the group of the verbs that begin with it, which may be a verb itself; near names are suggested from `commands`."""
         self.commands.update({name: TyperCommand(name) for name in self.list_commands(ctx)})
         verbs = [verb for verb in VERBS if verb.name.partition(" ")[0] == cmd_name]
         if not verbs:
             return None
-        if verbs[0].name == cmd_name:
-            return command_of(verbs[0])
-        commands = {verb.name.rpartition(" ")[2]: command_of(verb) for verb in verbs}
-        return TyperGroup(name=cmd_name, commands=dict(commands), help=" ".join(verb.summary for verb in verbs), no_args_is_help=True, rich_markup_mode=None)
+        own = next((command_of(verb) for verb in verbs if verb.name == cmd_name), None)
+        if own is not None and len(verbs) == 1:
+            return own
+        commands = {verb.name.rpartition(" ")[2]: command_of(verb) for verb in verbs if verb.name != cmd_name}
+        summaries = " ".join(verb.summary for verb in verbs)
+        if own is None:
+            return TyperGroup(name=cmd_name, commands=dict(commands), help=summaries, no_args_is_help=True, rich_markup_mode=None)
+        return TyperGroup(
+            name=cmd_name, commands=dict(commands), help=own.help, params=own.params, callback=own.callback, invoke_without_command=True, rich_markup_mode=None
+        )
 
     def invoke(self, ctx: object) -> object:
         """The verb; what can't be read of its options is told in words of ours, and so is Ctrl-C, where the verb does not do it.

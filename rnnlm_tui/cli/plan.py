@@ -1,43 +1,121 @@
-"""The verb `corpus`: what there is to learn from."""
+"""The verbs `corpus`, what there is to learn from, and `corpus remove`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from rnnlm_tui.cli.arguments import JsonOption
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.corpora import CorpusManifest
+    from rnnlm_tui.supervisor.corpora import StoredCorpus
+
+_SHOWN_RUNS = 3
 
 
-def corpus(json: JsonOption = False) -> None:
-    """List the corpora, built in and prepared."""
-    from rnnlm_tui.cli.output import line, print_json, table
-    from rnnlm_tui.contract.figures import disk
+def complete_corpus(incomplete: str) -> list[str]:
+    """The folders of prepared corpora that begin so, for the shell's completion."""
     from rnnlm_tui.store.corpora import list_corpora
 
-    prepared = list_corpora()
+    return [manifest.folder for manifest in list_corpora() if manifest.folder.startswith(incomplete)]
+
+
+def corpus(context: typer.Context, json: JsonOption = False) -> None:
+    """List the corpora, built in and prepared, with their sizes and the runs that use them."""
+    if context.invoked_subcommand is not None:
+        return
+    from rnnlm_tui.cli.output import line, print_json, table
+    from rnnlm_tui.contract.figures import disk
+    from rnnlm_tui.supervisor.corpora import stored_corpora
+
+    stored = stored_corpora()
     built_in = _built_in()
     if json:
-        print_json({"built_in": built_in, "prepared": [_corpus_json(manifest) for manifest in prepared]})
+        print_json(
+            {
+                "built_in": built_in,
+                "prepared": [_corpus_json(one, one.manifest) for one in stored if one.manifest is not None],
+                "unfinished": [_unfinished_json(one) for one in stored if one.manifest is None],
+            }
+        )
         return
     table(
         ("built in", "what it is"),
         [(str(item["source"]), f"{item['title']}{_where(item)}") for item in built_in],
     )
     line()
-    if not prepared:
+    if not stored:
         line("no corpus is prepared yet: the first run of a corpus prepares it")
         return
-    rows = [
-        (manifest.corpus.source, f"{manifest.tokenizer.kind} {manifest.vocab_size:,}", *(f"{manifest.splits[split].tokens:,}" for split in ("train", "validation", "test")),
-         disk(sum(facts.bytes for facts in manifest.splits.values())), manifest.hash[:16])
-        for manifest in prepared
-    ]  # fmt: skip
-    table(("prepared", "tokenizer", "train", "validation", "test", "text", "folder"), rows, right=(2, 3, 4, 5))
-    for manifest in prepared:
-        for remark in manifest.notes:
-            line(f"{manifest.hash[:16]}: {remark}")
+    rows = [_row(one, one.manifest) for one in stored]
+    table(("prepared", "tokenizer", "train", "validation", "test", "text", "on disk", "folder", "runs"), rows, right=(2, 3, 4, 5, 6), spare=(4, 3, 5, 2, 1))
+    for one in stored:
+        for remark in one.manifest.notes if one.manifest is not None else ():
+            line(f"{one.name}: {remark}")
+    line(f"{disk(sum(one.bytes for one in stored))} in all: `rnnlm-tui corpus remove FOLDER` removes what no run needs")
+
+
+def corpus_remove(
+    corpora: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CORPUS]...", help="Folders of prepared corpora, or the beginning of one, or a source.", show_default=False, autocompletion=complete_corpus
+        ),
+    ] = None,
+    unused: Annotated[bool, typer.Option("--unused", help="Every prepared corpus that no run needs.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Remove prepared corpora and say the space that this frees; asks first.
+
+    Refused while a run needs one: a run that trains, or that can be resumed. The text itself is never touched: a new run prepares it again.
+    """
+    from rnnlm_tui.cli.output import line, note, print_json
+    from rnnlm_tui.cli.trash import agreed
+    from rnnlm_tui.contract.figures import disk
+    from rnnlm_tui.errors import InputError
+    from rnnlm_tui.supervisor.corpora import check_unneeded, choose_corpora, remove_corpus, stored_corpora
+
+    if bool(corpora) == unused:
+        raise InputError("name a corpus, or write --unused", hint="`rnnlm-tui corpus` lists them")
+    found = [one for one in stored_corpora() if not one.needed_by and not one.preparing] if unused else choose_corpora(corpora or [])
+    check_unneeded(found)
+    size = disk(sum(one.bytes for one in found))
+    if found and not dry_run and not yes and not agreed(f"remove {_named(found)}, {size}?", "corpus remove removes them for good"):
+        note("nothing was removed")
+        raise typer.Exit(1)
+    freed = 0 if dry_run else sum(remove_corpus(one) for one in found)
+    if json:
+        removed = [{"folder": one.name, "source": one.source, "bytes": one.bytes, "path": str(one.path)} for one in found]
+        print_json({"would_remove" if dry_run else "removed": removed, "freed": freed})
+    elif not found:
+        line("there is no prepared corpus that no run needs")
+    elif dry_run:
+        line(f"would remove {_named(found)}, {size}")
+    else:
+        line(f"removed {_named(found)}, {disk(freed)} freed")
+
+
+def _named(corpora: list[StoredCorpus]) -> str:
+    if len(corpora) > 1:
+        return f"{len(corpora)} prepared corpora"
+    return f"the prepared corpus {corpora[0].name}" + (f" ({corpora[0].source})" if corpora[0].source else "")
+
+
+def _row(one: StoredCorpus, manifest: CorpusManifest | None) -> tuple[str, ...]:
+    from rnnlm_tui.contract.figures import disk
+
+    if manifest is None:
+        state = "being prepared" if one.preparing else "unfinished"
+        return (one.source or "unknown", state, "", "", "", "", disk(one.bytes), one.name, "" if one.preparing else "taken up by its next run")
+    tokens = (f"{manifest.splits[split].tokens:,}" for split in ("train", "validation", "test"))
+    text = disk(sum(facts.bytes for facts in manifest.splits.values()))
+    more = f" and {len(one.runs) - _SHOWN_RUNS} more" if len(one.runs) > _SHOWN_RUNS else ""
+    runs = ", ".join(one.runs[:_SHOWN_RUNS]) + more
+    return (manifest.corpus.source, f"{manifest.tokenizer.kind} {manifest.vocab_size:,}", *tokens, text, disk(one.bytes), one.name, runs or "none")
 
 
 def _where(item: dict[str, object]) -> str:
@@ -75,8 +153,14 @@ def _built_in() -> list[dict[str, object]]:
     ]  # fmt: skip
 
 
-def _corpus_json(manifest: CorpusManifest) -> dict[str, object]:
+def _corpus_json(one: StoredCorpus, manifest: CorpusManifest) -> dict[str, object]:
     return {
         "hash": manifest.hash, "source": manifest.corpus.source, "title": manifest.title, "tokenizer": manifest.tokenizer.kind, "vocab_size": manifest.vocab_size,
         "splits": {name: facts.model_dump(mode="json") for name, facts in manifest.splits.items()}, "source_loss": manifest.source_loss, "created": manifest.created,
+        "notes": list(manifest.notes), "sources": [settings.source for settings in (manifest.corpus, *(other.corpus for other in manifest.also))],
+        "path": str(one.path), "bytes": one.bytes, "runs": list(one.runs), "needed_by": list(one.needed_by),
     }  # fmt: skip
+
+
+def _unfinished_json(one: StoredCorpus) -> dict[str, object]:
+    return {"folder": one.name, "source": one.source or None, "path": str(one.path), "bytes": one.bytes, "preparing": one.preparing}

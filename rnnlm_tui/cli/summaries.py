@@ -59,6 +59,8 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     )
     yield "model", f"{model_words(summary)}, {summary.model.parameters:,} parameters" if summary.model.parameters else model_words(summary)
     yield "corpus", summary.corpus
+    for number, remark in enumerate(summary.corpus_notes):
+        yield "" if number else "its text", remark
     yield "device", device_words(summary)
     yield "neighbours", f"{others_words(summary)}, which slows training" if others_words(summary) else ""
     yield from result_lines(summary)

@@ -96,7 +96,7 @@ def purge(
 
     found = _chosen(runs or [], everything=everything)
     size = sum(run.bytes for run in found)
-    if found and not yes and not _agreed(f"remove {_named(found)} for good, {disk(size)}?"):
+    if found and not yes and not agreed(f"remove {_named(found)} for good, {disk(size)}?", "purge removes runs for good"):
         note("nothing was removed")
         raise typer.Exit(1)
     freed = 0
@@ -139,8 +139,8 @@ def _chosen(names: list[str], *, everything: bool) -> list[TrashedRun]:
     return list(dict.fromkeys(find_trashed(name) for name in names))
 
 
-def _agreed(question: str) -> bool:
-    """A person's yes.
+def agreed(question: str, what: str) -> bool:
+    """Ask a yes-or-no question; `what` begins the refusal where nobody can be asked.
 
     Raises:
         InputError: nobody is there to be asked.
@@ -152,7 +152,7 @@ def _agreed(question: str) -> bool:
     from rnnlm_tui.errors import InputError
 
     if not sys.stdin.isatty():
-        raise InputError("purge removes runs for good, and nobody can be asked here", hint="add --yes")
+        raise InputError(f"{what}: cannot ask for confirmation, standard input is not a terminal", hint="add --yes")
     print(encodable(safe(f"{question} [y/N] "), sys.stderr), end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

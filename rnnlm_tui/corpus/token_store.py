@@ -250,7 +250,7 @@ def _build(order: _Order, here: Path, folder: Path, progress: ProgressCallback) 
         pools = stage(source, order.corpus, here, meter.advance)
         meter.done()
         check_bytes(pools["train"].bytes, order.training)
-        done = Done(pools={split: pool.facts for split, pool in pools.items()}, notes=tuple(source.notes))
+        done = Done(source=order.corpus.source, pools={split: pool.facts for split, pool in pools.items()}, notes=tuple(source.notes))
         keep_done(here, done)
     pools = {split: Pool(pool_path(here, split), facts) for split, facts in (done.pools or {}).items()}
     pieces = split_pools(pools, order.corpus)

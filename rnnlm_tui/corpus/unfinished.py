@@ -27,6 +27,8 @@ class Done(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    source: str = ""
+    """`corpus.source`, for those who look at what lies about."""
     pools: dict[Split, PoolFacts] | None = None
     """The plain files, once the whole source was read into them."""
     notes: tuple[str, ...] = ()

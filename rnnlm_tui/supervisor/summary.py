@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shlex
@@ -14,7 +15,7 @@ from rnnlm_tui.contract.metrics import (
     SMOOTHED_STEPS,
     StepRow,
 )
-from rnnlm_tui.contract.status import DATABASE_KEY, LIVING, MEMORY_BATCH_KEY, MEMORY_KEY
+from rnnlm_tui.contract.status import CORPUS_HASH_KEY, CORPUS_NOTES_KEY, DATABASE_KEY, LIVING, MEMORY_BATCH_KEY, MEMORY_KEY
 from rnnlm_tui.contract.summary import (
     BaselineFigures,
     CheckpointFigures,
@@ -66,6 +67,8 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
         active_seconds=last.active_seconds if last else 0.0,
         preset=config.preset,
         corpus=meta.get("corpus_title") or config.corpus.source,
+        corpus_hash=meta.get(CORPUS_HASH_KEY),
+        corpus_notes=_corpus_notes(facts),
         corpus_source=config.corpus.source,
         model=ModelFigures(
             cell_type=config.model.cell_type,
@@ -112,6 +115,14 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
         pinned=facts.labels.pinned,
         diverged=_diverged(facts),
     )
+
+
+def _corpus_notes(facts: RunFacts) -> tuple[str, ...]:
+    try:
+        notes = json.loads(facts.meta.get(CORPUS_NOTES_KEY, "[]"))
+    except ValueError:
+        return ()
+    return tuple(note for note in notes if isinstance(note, str)) if isinstance(notes, list) else ()
 
 
 def _others(facts: RunFacts, cores: float | None) -> float | None:

@@ -14,7 +14,7 @@ from rnnlm_tui.contract.commands import SETTINGS_KEY
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.corpora import baseline_key
 from rnnlm_tui.contract.metrics import EventRow, Phase, Progress
-from rnnlm_tui.contract.status import MEMORY_BATCH_KEY, MEMORY_KEY, REHEARSED_KEY
+from rnnlm_tui.contract.status import CORPUS_HASH_KEY, CORPUS_NOTES_KEY, MEMORY_BATCH_KEY, MEMORY_KEY, REHEARSED_KEY
 from rnnlm_tui.corpus.text import TextCodec
 from rnnlm_tui.corpus.token_store import PreparedCorpus
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
@@ -207,6 +207,8 @@ def _describe(attempt: Attempt, corpus: PreparedCorpus, model: RecurrentLanguage
         "parameters": model.num_parameters(),
         "vocab_size": corpus.vocab_size,
         "corpus_title": manifest.title,
+        CORPUS_HASH_KEY: manifest.hash,
+        CORPUS_NOTES_KEY: json.dumps(manifest.notes),
         "eos_text": manifest.eos_text,
         "baseline_loss": manifest.bigram.get(baseline_key("test", *mode)),
         "baseline_validation_loss": manifest.bigram.get(baseline_key("validation", *mode)),

@@ -112,6 +112,7 @@ def commands(text: str, file: Path) -> Iterator[list[str]]:
     yield ["train", "--from", f"done-run@{argument}"]
     yield ["train", "--from", "done-run@20", "--draft"]
     yield ["corpus"]
+    yield ["corpus", "remove", argument, "--yes"]
     yield ["config", "presets"]
     yield ["doctor"]
     yield [argument]

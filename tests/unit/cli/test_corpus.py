@@ -1,0 +1,117 @@
+"""The verbs `corpus` and `corpus remove`: what lies on the disk, who uses it, and that no run loses what it needs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.cli.main import run
+from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig
+from rnnlm_tui.contract.corpora import CorpusManifest, SplitFacts
+from rnnlm_tui.contract.metrics import EventKind, EventRow
+from rnnlm_tui.contract.status import CORPUS_HASH_KEY, CORPUS_NOTES_KEY
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.locks import boot_id, host_name
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run
+
+
+def prepared(home: Path, source: str, letter: str, notes: tuple[str, ...] = ()) -> CorpusManifest:
+    facts = SplitFacts(documents=1, sentences=2, tokens=3, bytes=4)
+    manifest = CorpusManifest(
+        hash=letter * 64, corpus=CorpusConfig(source=source), tokenizer=TokenizerConfig(), title=source, source_hash="s", vocab_size=2_048,
+        token_dtype="uint16", eos_id=1, pad_id=0, eos_text=" ", splits={"train": facts, "validation": facts, "test": facts}, bigram={}, created=1.0, notes=notes,
+    )  # fmt: skip
+    folder = home / "corpora" / manifest.folder
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(manifest.model_dump_json(), encoding="utf-8")
+    (folder / "train.bin").write_bytes(b"\0" * 1_000_000)
+    return manifest
+
+
+def run_on(manifest: CorpusManifest, name: str, ending: EventKind, *, noted: bool = True) -> RunDirectory:
+    directory = create_run(RunConfig(corpus=manifest.corpus), name)
+    with RunDatabase(directory.database_path) as database:
+        attempt = database.begin_attempt(1, host_name(), boot_id(), "cpu", 0, {})
+        database.add_event(EventRow(attempt, 0, "started", "", 1.0))
+        database.add_event(EventRow(attempt, 9, ending, "", 2.0))
+        for key, value in {CORPUS_HASH_KEY: manifest.hash, CORPUS_NOTES_KEY: json.dumps(manifest.notes)}.items() if noted else ():
+            database.set_meta(key, value)
+    return directory
+
+
+def test_the_list_has_sizes_and_the_runs_that_use_each(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = prepared(home, "presidents", "a", ("3 lines cut",)), prepared(home, "elman", "b")
+    run_on(first, "brisk-heron", "finished")
+    run_on(first, "plain-otter", "stopped", noted=False)
+    create_run(RunConfig(corpus=second.corpus), "calm-draft")
+    assert run(["corpus"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    of_first = next(line for line in lines if first.folder in line)
+    assert "1.0 MB" in of_first
+    assert "plain-otter, brisk-heron" in of_first
+    assert next(line for line in lines if second.folder in line).endswith("none")
+    assert f"{first.folder}: 3 lines cut" in lines
+    assert run(["corpus", "--json"]) == 0
+    listed = {item["source"]: item for item in json.loads(capsys.readouterr().out)["prepared"]}
+    assert listed["presidents"]["runs"] == ["plain-otter", "brisk-heron"]
+    assert listed["presidents"]["needed_by"] == ["plain-otter"]
+    assert listed["presidents"]["bytes"] > 1_000_000
+    assert listed["presidents"]["notes"] == ["3 lines cut"]
+    assert listed["elman"]["runs"] == []
+
+
+def test_a_corpus_that_a_run_needs_is_not_removed_and_the_runs_are_named(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = prepared(home, "presidents", "a")
+    run_on(manifest, "plain-otter", "stopped")
+    run_on(manifest, "brisk-heron", "finished")
+    assert run(["corpus", "remove", manifest.folder, "--yes"]) == 3
+    assert "is needed by plain-otter" in capsys.readouterr().err
+    assert run(["corpus", "remove", "--unused", "--yes"]) == 0
+    assert (home / "corpora" / manifest.folder / "train.bin").exists()
+
+
+def test_an_unused_corpus_is_removed_and_the_space_is_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest, other = prepared(home, "presidents", "a"), prepared(home, "elman", "b")
+    run_on(manifest, "brisk-heron", "finished")
+    assert run(["corpus", "remove", "aaaa", "--dry-run"]) == 0
+    assert "would remove the prepared corpus aaaaaaaaaaaaaaaa (presidents), 1.0 MB" in capsys.readouterr().out
+    assert run(["corpus", "remove", "aaaa"]) == 2  # nobody can be asked
+    assert (home / "corpora" / manifest.folder).is_dir()
+    capsys.readouterr()
+    assert run(["corpus", "remove", "presidents", "--yes", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [item["folder"] for item in told["removed"]] == [manifest.folder]
+    assert told["freed"] > 1_000_000
+    assert sorted(path.name for path in (home / "corpora").iterdir()) == [other.folder]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--unused", "a"], ["nothing"]])
+def test_what_is_not_meant_removes_nothing(home: Path, arguments: list[str]) -> None:
+    manifest = prepared(home, "presidents", "a")
+    assert run(["corpus", "remove", *arguments, "--yes"]) == 2
+    assert (home / "corpora" / manifest.folder).is_dir()
+
+
+def test_what_a_stopped_preparation_left_is_listed_and_can_be_removed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left = home / "corpora" / ".unfinished-cccccccccccccccc"
+    left.mkdir(parents=True)
+    (left / "unfinished.json").write_text(json.dumps({"source": "/texts/long.txt"}))
+    (left / "train.txt").write_bytes(b"x" * 5_000_000)
+    assert run(["corpus"]) == 0
+    assert "/texts/long.txt" in capsys.readouterr().out
+    assert run(["corpus", "remove", "cccc", "--yes"]) == 0
+    assert list((home / "corpora").iterdir()) == []
+
+
+def test_show_tells_the_notes_of_the_corpus(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = prepared(home, "presidents", "a", ("3 lines cut", "2 other files of the folder left out"))
+    run_on(manifest, "brisk-heron", "finished")
+    assert run(["show", "brisk-heron"]) == 0
+    shown = capsys.readouterr().out
+    assert "3 lines cut" in shown
+    assert "2 other files of the folder left out" in shown
+    assert run(["show", "brisk-heron", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["corpus_notes"] == ["3 lines cut", "2 other files of the folder left out"]
