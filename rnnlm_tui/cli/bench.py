@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rnnlm_tui.cli.arguments import JsonOption, SetOption, complete_preset
+from rnnlm_tui.contract.figures import counted
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.bench import BenchReport, NeighbourFigures, Spread
@@ -51,7 +52,7 @@ def print_report(report: BenchReport) -> None:
             ("device", f"{machine.device}, torch {machine.torch}"),
             ("limits", f"matrix products {limits} GFLOP/s; memory {machine.bandwidth / 1e9:,.1f} GB/s, {machine.bandwidth_one / 1e9:,.1f} with one thread"),
             ("matmul auto", machine.auto),
-            ("text", f"{data.title}, {data.tokenizer} tokens, {data.vocab_size:,} types in the model; {_share(data.used)} of the positions count"),
+            ("text", f"{data.title}, {data.tokenizer} tokens, {counted(data.vocab_size, 'type')} in the model; {_share(data.used)} of the positions count"),
             ("measured", f"{report.seconds:g} s each way in turns; medians, and ratios of turns of the same round"),
         ]
     )

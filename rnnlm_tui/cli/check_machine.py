@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from rnnlm_tui.contract.figures import memory
+from rnnlm_tui.contract.figures import counted, memory
 
 if TYPE_CHECKING:
     from rnnlm_tui.cli.checks import Finding
@@ -41,7 +41,11 @@ def torch_finding(python: str) -> Finding:
         return Finding("torch", "bad", f"can't be imported: {(answer.stderr.strip().splitlines() or ['no message'])[-1]}", hint)
     known = cast(dict[str, object], json.loads(answer.stdout))
     cuda = cast(list[str], known["cuda"])
-    devices = [f"cuda:{index} ({name})" for index, name in enumerate(cuda)] + (["mps"] if known["mps"] else []) + [f"cpu, {known['threads']} threads"]
+    devices = (
+        [f"cuda:{index} ({name})" for index, name in enumerate(cuda)]
+        + (["mps"] if known["mps"] else [])
+        + [f"cpu, {counted(cast(int, known['threads']), 'thread')}"]
+    )
     return Finding("torch", "ok", f"{known['version']}, trains on {', '.join(devices)}")
 
 
@@ -51,7 +55,9 @@ def graphics_findings() -> list[Finding]:
     from rnnlm_tui.supervisor.machine import describe_machine
 
     machine = describe_machine()
-    found = [Finding("machine", "ok", f"{machine.host}, {machine.cpu_count} cores, {memory(machine.memory_free)} of {memory(machine.memory_total)} free")]
+    found = [
+        Finding("machine", "ok", f"{machine.host}, {counted(machine.cpu_count, 'core')}, {memory(machine.memory_free)} of {memory(machine.memory_total)} free")
+    ]
     if machine.gpu_name:
         total = f", {memory(machine.gpu_memory_total)}" if machine.gpu_memory_total else ""
         found.append(Finding("GPU", "ok", f"{machine.gpu_name}{total}"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnnlm_tui.cli.arguments import ConfigOption, JsonOption, PresetOption, SetOption
+from rnnlm_tui.contract.figures import counted
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.config import RunConfig
@@ -106,7 +107,7 @@ class _Teller:
             return
         self._phase, self._next = progress.phase, now + PROGRESS_SECONDS
         if progress.phase in ("warm-up", "steps"):
-            note(f"{'warming up' if progress.phase == 'warm-up' else 'measuring'}: {progress.done} of {progress.total} steps")
+            note(f"{'warming up' if progress.phase == 'warm-up' else 'measuring'}: {progress.done} of {counted(progress.total, 'step')}")
         else:
             note(f"preparing the text: {progress.phase}" + (f" {percent(progress.done / progress.total)}" if progress.total else ""))
 
@@ -127,7 +128,7 @@ def _estimate_lines(config: RunConfig, found: Estimate, measured: Calibration | 
         ("tokens", f"{found.train_tokens:,} to train on" if found.train_tokens is not None else unprepared),
         ("steps", f"{found.steps:,}" + (f", {found.steps_per_epoch:,} an epoch" if found.steps_per_epoch else "") if found.steps is not None else unprepared),
         ("time", time),
-        ("speed", "" if measured is None else f"{_speed(measured)}, measured over {measured.steps} steps on {measured.device_name}"),
+        ("speed", "" if measured is None else f"{_speed(measured)}, measured over {counted(measured.steps, 'step')} on {measured.device_name}"),
         ("memory", _memory_words(found)),
         ("disk", f"{disk(found.disk_bytes)}, {disk(found.checkpoint_bytes)} a checkpoint"),
         ("at the start", f"loss {figure(found.start_loss, 2)}, perplexity {found.vocab_size:,}"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from rnnlm_tui.cli.output import facts, json_text, line, note
 from rnnlm_tui.cli.summaries import model_words, patience_words, perplexity_words, progress_words, result_lines, status_words
 from rnnlm_tui.contract.computing import device_words, others_words
-from rnnlm_tui.contract.figures import duration, figure, short
+from rnnlm_tui.contract.figures import counted, duration, figure, short
 from rnnlm_tui.errors import EXIT_INTERRUPTED, RunStateError, WorkerError
 
 if TYPE_CHECKING:
@@ -211,8 +211,8 @@ class PlainTeller:
 
 def _arrival(summary: RunSummary) -> str:
     if summary.status == "running":
-        parameters = f", {summary.model.parameters:,} parameters" if summary.model.parameters else ""
-        steps = f", {summary.max_steps:,} steps" if summary.max_steps else ""
+        parameters = f", {counted(summary.model.parameters, 'parameter')}" if summary.model.parameters else ""
+        steps = f", {counted(summary.max_steps, 'step')}" if summary.max_steps else ""
         device = f" on {device_words(summary)}" if summary.device else ""
         return f"{summary.run}: running, {model_words(summary)}{parameters}{steps}{device}"
     return f"{summary.run}: {status_words(summary)}" + (f" ({summary.message})" if summary.message else "")

@@ -11,7 +11,7 @@ from rnnlm_tui.cli.follow import newest_sample
 from rnnlm_tui.cli.output import ascii_drawn, cells
 from rnnlm_tui.cli.summaries import model_words, perplexity_words, progress_words, status_words
 from rnnlm_tui.contract.computing import device_words
-from rnnlm_tui.contract.figures import disk, duration, gib, short, time_left
+from rnnlm_tui.contract.figures import counted, disk, duration, gib, short, time_left
 from rnnlm_tui.contract.metrics import during_run, perplexity
 from rnnlm_tui.contract.outside_text import safe
 from rnnlm_tui.contract.status import LIVING
@@ -173,7 +173,7 @@ def _saved(snapshot: RunSnapshot) -> str:
     if not kept.count:
         return ""
     best = f"best {kept.best:,}, " if kept.best is not None else ""
-    return f"{best}last {kept.last or 0:,}; {kept.count} checkpoint{'s' if kept.count != 1 else ''}, {disk(kept.bytes)}"
+    return f"{best}last {kept.last or 0:,}; {counted(kept.count, 'checkpoint')}, {disk(kept.bytes)}"
 
 
 def _sample(snapshot: RunSnapshot) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from rnnlm_tui.cli.arguments import FPS, AsciiOption, FpsOption, JsonOption, RunArgument, check_fps
+from rnnlm_tui.contract.figures import counted
 
 
 def complete_key(incomplete: str) -> list[str]:
@@ -51,7 +52,7 @@ def runs(
             if summary.unreadable:
                 note(f"{summary.message}{'; ' if summary.hint else ''}{summary.hint or ''}")
     elif listing.known:
-        line(f"none of {listing.known:,} run{'s' if listing.known != 1 else ''} is meant by {filters}")
+        line(f"none of {counted(listing.known, 'run')} is meant by {filters}")
     else:
         line("no runs yet: `rnnlm-tui train` starts the demo")
 

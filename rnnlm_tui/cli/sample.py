@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rnnlm_tui.cli.arguments import JsonOption, complete_run
+from rnnlm_tui.contract.figures import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,7 +88,7 @@ def sample(
     rate = f"{(done.tokens - 1) / drawing:,.0f} tok/s, " if done.tokens > 1 and drawing > 0 else ""
     ended = f'stopped at "{escaped(done.stop)}", ' if done.reason == "stop" else ""
     drawn = "greedy" if settings.takes_likeliest else f"seed {settings.seed}"
-    note(f"{done.tokens} tokens, {ended}{rate}{done.bits_per_token:.1f} bits a token, {drawn}, from {address}")
+    note(f"{counted(done.tokens, 'token')}, {ended}{rate}{done.bits_per_token:.1f} bits a token, {drawn}, from {address}")
 
 
 def split_address(address: str) -> tuple[RunDirectory, str | None]:
@@ -183,7 +184,7 @@ def read_prompt(prompt: str) -> str:
     except UnicodeError:
         raise InputError("the prompt is not UTF-8", hint="check the terminal's encoding, `rnnlm-tui doctor` shows it") from None
     if len(text) > MAX_PROMPT_CHARACTERS:
-        have = f"{len(text):,} characters" if prompt != "-" else "too many characters"
+        have = f"{counted(len(text), 'character')}" if prompt != "-" else "too many characters"
         raise InputError(f"the prompt has {have}, at most {MAX_PROMPT_CHARACTERS:,} are taken")
     return text
 

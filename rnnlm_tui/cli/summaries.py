@@ -7,7 +7,7 @@ from time import time
 
 from rnnlm_tui.contract.computing import device_words, others_words
 from rnnlm_tui.contract.config import CELL_NAMES
-from rnnlm_tui.contract.figures import NOTHING, age, disk, duration, figure, short
+from rnnlm_tui.contract.figures import NOTHING, age, counted, disk, duration, figure, short
 from rnnlm_tui.contract.summary import EvaluationFigures, ReferenceFigures, RunSummary
 
 RUN_COLUMNS: tuple[str, ...] = ("name", "status", "step", "done", "val ppl", "tok/s", "time", "age", "model", "preset", "tags")
@@ -54,10 +54,10 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     yield (
         "trained for",
         (f"{duration(summary.active_seconds)}, " if summary.active_seconds or not summary.step else "")  # a rebuilt run's is lost perhaps
-        + f"{summary.tokens_seen:,} tokens, epoch {summary.epoch:.1f}"
+        + f"{counted(summary.tokens_seen, 'token')}, epoch {summary.epoch:.1f}"
         + (f" of {round(summary.epochs, 2):g}" if summary.epochs else ""),
     )
-    yield "model", f"{model_words(summary)}, {summary.model.parameters:,} parameters" if summary.model.parameters else model_words(summary)
+    yield "model", f"{model_words(summary)}, {counted(summary.model.parameters, 'parameter')}" if summary.model.parameters else model_words(summary)
     yield "corpus", summary.corpus
     for number, remark in enumerate(summary.corpus_notes):
         yield "" if number else "its text", remark
@@ -110,8 +110,7 @@ def patience_words(summary: RunSummary) -> str:
     patience = summary.patience
     if patience is None or not patience.waited or summary.status == "finished":
         return ""
-    plural = "s" if patience.waited != 1 else ""
-    return f"no better validation loss for {patience.waited:,} evaluation{plural}, at {patience.limit:,} the run ends"
+    return f"no better validation loss for {counted(patience.waited, 'evaluation')}, at {patience.limit:,} the run ends"
 
 
 def progress_words(summary: RunSummary) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnnlm_tui.cli.arguments import JsonOption, complete_run
+from rnnlm_tui.contract.figures import counted
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.trash import TrashedRun
@@ -75,7 +76,7 @@ def restore(
         print_json({"run": restored.name, "before": trashed.name, "path": str(restored.path)})
     else:
         others = sum(left.name == trashed.name for left in list_trash())
-        more = f"; {others} other{'s' if others > 1 else ''} of its name stay{'s' if others == 1 else ''} in the trash" if others else ""
+        more = f"; {counted(others, 'other')} of its name stay{'s' if others == 1 else ''} in the trash" if others else ""
         line(f"{restored.name} is back: `rnnlm-tui show {restored.name}`{more}")
 
 
@@ -135,7 +136,7 @@ def _chosen(names: list[str], *, everything: bool) -> list[TrashedRun]:
     for name in names:
         same = [run.path.name for run in known if run.name == name]
         if len(same) > 1:
-            raise InputError(f"{len(same)} deleted runs were called {name}: {', '.join(same)}", hint="write the folder of one, or of each")
+            raise InputError(f"{counted(len(same), 'deleted run')} were called {name}: {', '.join(same)}", hint="write the folder of one, or of each")
     return list(dict.fromkeys(find_trashed(name) for name in names))
 
 
@@ -166,7 +167,7 @@ def _named(runs: list[TrashedRun]) -> str:
 
 
 def _runs(runs: list[TrashedRun]) -> str:
-    return f"{len(runs):,} deleted run{'s' if len(runs) != 1 else ''}"
+    return counted(len(runs), "deleted run")
 
 
 def _ago(words: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.cli.arguments import JsonOption, RunArgument
+from rnnlm_tui.contract.figures import counted
 
 if TYPE_CHECKING:
     from rnnlm_tui.errors import StorageError
@@ -54,7 +55,7 @@ def damage_of(run: RunDirectory, checks: list[CheckpointCheck], database: str, a
     whole = [check for check in checks if not check.problem]
     if not bad:
         return DatabaseError(f"the database of {run.name} {database}", hint=advice) if database else None
-    count = f"{len(bad)} of {len(checks)} checkpoints" if len(checks) > 1 else "the only checkpoint"
+    count = f"{len(bad)} of {counted(len(checks), 'checkpoint')}" if len(checks) > 1 else "the only checkpoint"
     also = f", and its database {database}" if database else ""
     if bad[-1].newer:
         hint = "update rnnlm-tui: this version goes on from no checkpoint before it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def others_words(summary: RunSummary) -> str:
     if summary.others_cores is None or summary.cores is None:
         return ""
     held = f"{summary.others_cores:.1f}" if summary.others_cores < 9.95 else f"{summary.others_cores:.0f}"
-    return f"others use {held} of {summary.cores} core{'s' if summary.cores > 1 else ''}"
+    return f"others use {held} of {counted(summary.cores, 'core')}"
 
 
 def precision_refusal(precision: str, device: str) -> DeviceError:

@@ -20,6 +20,11 @@ def count(value: float | None) -> str:
     return _infinite(value) or f"{round(value):,}"
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number of things, in grammar: `1 step`, `3,751 steps`; `plural` where it is not made with an s."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def short(value: float | None) -> str:
     """Three significant digits with k, M, G or T: `543k`, `27.6k`, `1.2M`, `15k`, `812`."""
     if value is None or math.isnan(value):

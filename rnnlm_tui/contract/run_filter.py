@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rnnlm_tui.contract.config import CELL_NAMES, RunConfig
-from rnnlm_tui.contract.figures import DAY, HOUR, MINUTE
+from rnnlm_tui.contract.figures import DAY, HOUR, MINUTE, counted
 from rnnlm_tui.contract.numbers import meant_number, read_number
 from rnnlm_tui.contract.outside_text import safe
 from rnnlm_tui.contract.run_keys import Quantity, RunKey, key_named
@@ -81,7 +81,7 @@ def parse_filter(text: str) -> RunFilter:
         InputError: an unknown key, with near names, or a value that can't be compared; the text is too long.
     """
     if len(text) > MOST_CHARACTERS:
-        raise InputError(f"the filter has {len(text):,} characters, at most {MOST_CHARACTERS:,} are read", hint="write a shorter one")
+        raise InputError(f"the filter has {counted(len(text), 'character')}, at most {MOST_CHARACTERS:,} are read", hint="write a shorter one")
     return RunFilter(tuple(_condition(word) for word in _WORD.findall(text)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rnnlm_tui.contract.config import TrainingConfig
 from rnnlm_tui.contract.corpora import CorpusManifest
 from rnnlm_tui.contract.estimates import smallest_training_split
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.corpus.baseline import EVALUATED
 from rnnlm_tui.errors import CorpusError
 
@@ -17,7 +18,9 @@ def check_bytes(size: int, training: TrainingConfig) -> None:
     """
     wanted = smallest_training_split(training)
     if size < wanted:
-        raise CorpusError(f"the text has {size:,} bytes, too short for a batch: {_need(training)}", hint="take more text, or lower training.batch_size")
+        raise CorpusError(
+            f"the text has {counted(size, 'byte')}, too short for a batch: {_need(training)}", hint="take more text, or lower training.batch_size"
+        )
 
 
 def check_length(manifest: CorpusManifest, training: TrainingConfig) -> None:
@@ -28,19 +31,19 @@ def check_length(manifest: CorpusManifest, training: TrainingConfig) -> None:
     """
     train = manifest.splits["train"]
     have = train.tokens if training.data_mode == "stream" else train.sentences
-    what = "tokens" if training.data_mode == "stream" else "sentences"
+    what = "token" if training.data_mode == "stream" else "sentence"
     if have < smallest_training_split(training):
         raise CorpusError(
-            f"the training split has {have:,} {what}, too short for a batch: {_need(training)}", hint="take more text, or lower training.batch_size"
+            f"the training split has {counted(have, what)}, too short for a batch: {_need(training)}", hint="take more text, or lower training.batch_size"
         )
     for split in EVALUATED:
         if manifest.splits[split].tokens < 2:
             raise CorpusError(
-                f"the {split} split has {manifest.splits[split].tokens:,} tokens, it needs 2", hint=f"take more text, or raise corpus.{split}_fraction"
+                f"the {split} split has {counted(manifest.splits[split].tokens, 'token')}, it needs 2", hint=f"take more text, or raise corpus.{split}_fraction"
             )
 
 
 def _need(training: TrainingConfig) -> str:
     if training.data_mode == "stream":
-        return f"{training.batch_size:,} streams need at least {smallest_training_split(training):,} tokens"
-    return f"a batch holds {training.batch_size:,} sentences"
+        return f"{counted(training.batch_size, 'stream')} need at least {counted(smallest_training_split(training), 'token')}"
+    return f"a batch holds {counted(training.batch_size, 'sentence')}"

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.corpus.text_files import LineReader, text_suffix
 from rnnlm_tui.errors import CorpusError
 
@@ -107,7 +108,7 @@ def _table(path: Path, blocks: Iterator[str], field: str) -> Iterator[str]:
             if not row:
                 continue
             if len(row) <= column:
-                raise CorpusError(f"{path}, line {rows.line_num:,}: {len(row)} column{'s' if len(row) != 1 else ''}, the header has {len(names)}")
+                raise CorpusError(f"{path}, line {rows.line_num:,}: {counted(len(row), 'column')}, the header has {len(names)}")
             if row[column]:
                 yield row[column]
     except csv.Error as error:

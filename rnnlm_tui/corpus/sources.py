@@ -13,7 +13,7 @@ from typing import Literal
 
 from rnnlm_tui.contract.config import CorpusConfig
 from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES, SET_SOURCE, Split
-from rnnlm_tui.contract.figures import percent
+from rnnlm_tui.contract.figures import counted, percent
 from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.corpus import presidents, python_docs
 from rnnlm_tui.corpus.grammar import Grammar, elman_grammar
@@ -170,7 +170,7 @@ def _elman(corpus: CorpusConfig) -> Source:
         yield Document("train", generated())
 
     return Source(
-        title=f"{corpus.sentences:,} sentences of a number-agreement grammar",
+        title=f"{counted(corpus.sentences, 'sentence')} of a number-agreement grammar",
         eos_text="\n",
         size=0,
         fingerprint=lambda _: hashlib.sha256(f"{grammar}\n{corpus.seed}\n{corpus.sentences}".encode()).hexdigest(),
@@ -199,7 +199,7 @@ def _folder(folder: Path, corpus: CorpusConfig) -> Source:
         chosen = [(path, "train") for path in paths]
     source = _files(folder.name or str(folder), chosen, corpus.text_field)
     if others:
-        source.notes.append(f"{others:,} other file{'s' if others != 1 else ''} of the folder left out")
+        source.notes.append(f"{counted(others, 'other file')} of the folder left out")
     train, missing = _missing_beside(above)
     if missing:
         kept = f"{percent(corpus.validation_fraction)} are kept for validation"
@@ -265,10 +265,10 @@ def _files(title: str, files: list[tuple[Path, Split]], text_field: str) -> Sour
                 yield Document(split, reader.lines())
             cut += reader.cut_lines
         if cut:
-            notes.append(f"{cut:,} line{'s' if cut != 1 else ''} longer than {MAX_LINE_BYTES:,} bytes cut into several sentences")
+            notes.append(f"{counted(cut, 'line')} longer than {MAX_LINE_BYTES:,} bytes cut into several sentences")
 
     return Source(
-        title=title if len(files) == 1 else f"{title}, {len(files):,} files",
+        title=title if len(files) == 1 else f"{title}, {counted(len(files), 'file')}",
         eos_text="\n",
         size=sum(path.stat().st_size for path in paths),
         fingerprint=partial(hash_files, paths),

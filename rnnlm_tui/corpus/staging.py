@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rnnlm_tui.contract.config import CorpusConfig
 from rnnlm_tui.contract.corpora import SPLITS, Split
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.corpus.sources import Advance, Source
 from rnnlm_tui.errors import CorpusError
 
@@ -217,7 +218,7 @@ def _by_lines(pool: Pool, fractions: dict[Split, float]) -> dict[Split, list[Pie
                 start = _last_line(pool.path, end)
             if start == 0:
                 raise CorpusError(
-                    f"{end:,} bytes in too few lines to split off a {split} set",
+                    f"{counted(end, 'byte')} in too few lines to split off a {split} set",
                     hint="a sentence is a line: break the text into lines, or give a test set with corpus.test_source",
                 )
             pieces[split] = [Piece(pool.path, start, end, 1)]

@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, cast
 
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.errors import CorpusError
 
@@ -138,7 +139,7 @@ def text_files(folder: Path) -> tuple[list[Path], int]:
         others += len(tables)
     found = found or tables
     if not found:
-        there = f"it holds {others:,} other file{'s' if others != 1 else ''}" if others else "it is empty"
+        there = f"it holds {counted(others, 'other file')}" if others else "it is empty"
         known = ", ".join((*DOCUMENT_SUFFIXES[:4], *CODE_SUFFIXES[:4]))
         raise CorpusError(
             f"the folder {folder} holds no text file, {there}",

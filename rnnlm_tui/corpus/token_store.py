@@ -29,6 +29,7 @@ from rnnlm_tui.contract.corpora import (
     idle_settings,
     idle_tokenizer_settings,
 )
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.corpus.baseline import COUNTED_TOKENS, EVALUATED, baseline_losses
 from rnnlm_tui.corpus.building import claimed, discard, empty, publish, sweep, write_text_atomically
@@ -109,7 +110,8 @@ def load_prepared(path: Path) -> PreparedCorpus:
         raise StorageError(f"the corpus in {path} has format {manifest.format}, this version reads {CORPUS_FORMAT}")
     if manifest.token_dtype == "uint16" and token_dtype(manifest.vocab_size) != "uint16":
         raise StorageError(
-            f"the manifest in {path} is wrong: {manifest.vocab_size:,} types don't fit into uint16", hint="remove the folder: the corpus is then built anew"
+            f"the manifest in {path} is wrong: {counted(manifest.vocab_size, 'type')} don't fit into uint16",
+            hint="remove the folder: the corpus is then built anew",
         )
     width = np.dtype(manifest.token_dtype).itemsize
     wanted = {TOKENIZER_NAME: None, TOKENIZER_CONFIG_NAME: None}
@@ -121,7 +123,9 @@ def load_prepared(path: Path) -> PreparedCorpus:
         except OSError as error:
             raise StorageError(f"the corpus in {path} lacks {name}", hint="remove the folder: the corpus is then built anew") from error
         if size is not None and found != size:
-            raise StorageError(f"{name} in {path} has {found:,} bytes, its manifest says {size:,}", hint="remove the folder: the corpus is then built anew")
+            raise StorageError(
+                f"{name} in {path} has {counted(found, 'byte')}, its manifest says {size:,}", hint="remove the folder: the corpus is then built anew"
+            )
     return PreparedCorpus(path, manifest)
 
 

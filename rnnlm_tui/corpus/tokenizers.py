@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TokenizerKind
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.errors import TokenizerError
 
@@ -162,7 +163,7 @@ def _bpe(config: TokenizerConfig, lines: Lines, size: int) -> BuiltTokenizer:
     learned = vocabulary_size(tokenizer)
     if learned != config.vocab_size:
         raise TokenizerError(
-            f"the training text gives a BPE vocabulary of {learned:,} types, tokenizer.vocab_size asks for {config.vocab_size:,}",
+            f"the training text gives a BPE vocabulary of {counted(learned, 'type')}, tokenizer.vocab_size asks for {config.vocab_size:,}",
             hint=f"set tokenizer.vocab_size to {learned:,} or less, or take more text",
         )
     return _finish(tokenizer, config)
@@ -246,7 +247,8 @@ def _pretrained(config: TokenizerConfig) -> BuiltTokenizer:
         raise TokenizerError(f'the tokenizer "{name}" has no fast version', hint="it needs a tokenizer.json")
     if len(loaded) != config.vocab_size:
         raise TokenizerError(
-            f'the tokenizer "{name}" has {len(loaded):,} types, tokenizer.vocab_size says {config.vocab_size:,}', hint=f"set tokenizer.vocab_size={len(loaded)}"
+            f'the tokenizer "{name}" has {counted(len(loaded), "type")}, tokenizer.vocab_size says {config.vocab_size:,}',
+            hint=f"set tokenizer.vocab_size={len(loaded)}",
         )
     eos, pad = loaded.eos_token, loaded.pad_token or loaded.eos_token
     if config.end_of_sentence and eos is None:

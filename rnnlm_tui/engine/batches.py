@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rnnlm_tui.contract.chunks import RESIDENT_SHARE
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.engine.loss import IGNORED
 from rnnlm_tui.errors import CorpusError
 
@@ -95,7 +96,7 @@ class StreamBatches:
         self._total = len(tokens)
         self._length = (len(tokens) - 1) // batch_size
         if self._length < 1:
-            message = f"the training set has {len(tokens):,} tokens, {batch_size:,} streams need at least {batch_size + 1:,}"
+            message = f"the training set has {counted(len(tokens), 'token')}, {counted(batch_size, 'stream')} need at least {batch_size + 1:,}"
             raise CorpusError(message, hint="take a longer text or a smaller training.batch_size")
         # Row b and row b+1 share one token: the last target of one is the first input of the next.
         width, item = self._length + 1, tokens.itemsize
@@ -166,7 +167,7 @@ class SentenceBatches:
         self._starts, self._lengths = _kept_sentences(offsets, len(tokens), context_length)
         self._longest = int(self._lengths.max(initial=1)) - 1
         if not len(self._starts):
-            raise CorpusError(f"none of the {len(offsets):,} sentences has two tokens", hint="take another text or tokenizer")
+            raise CorpusError(f"none of the {counted(len(offsets), 'sentence')} has two tokens", hint="take another text or tokenizer")
         self._tokens, self._order, self._order_epoch = tokens, np.empty(0, dtype=np.int64), -1
         self._resident: Tensor | None = None
         self.batch_size, self.context_length, self.pad_id, self.shuffle, self.seed = batch_size, context_length, pad_id, shuffle, seed

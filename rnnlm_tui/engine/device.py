@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from rnnlm_tui.contract.computing import precision_refusal
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.errors import DeviceError
 from rnnlm_tui.store.cores import usable_cores
 
@@ -44,7 +45,7 @@ def describe(device: torch.device) -> str:
         return f"{device} {torch.cuda.get_device_name(device)}"
     if device.type == "cpu":
         threads = torch.get_num_threads()
-        return f"cpu, {threads} thread{'s' if threads != 1 else ''}"
+        return f"cpu, {counted(threads, 'thread')}"
     return str(device)
 
 

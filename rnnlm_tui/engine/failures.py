@@ -6,6 +6,7 @@ import re
 
 import torch
 
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.errors import DeviceError, RnnlmError
 
 NO_PRIMITIVE = "could not create a primitive"
@@ -30,7 +31,7 @@ def out_of_memory(doing: str, shape: tuple[int, int]) -> DeviceError:
     """The DeviceError of `a step` or `an evaluation` of (B, T) tokens that memory could not hold."""
     rows, length = shape
     smaller = f"try training.batch_size = {rows // 2}" if rows > 1 and doing == "a step" else "a smaller model or vocabulary needs less"
-    return DeviceError(f"out of memory in {doing} of {rows:,} x {length:,} tokens", hint=smaller)
+    return DeviceError(f"out of memory in {doing} of {rows:,} x {counted(length, 'token')}", hint=smaller)
 
 
 def explained(error: BaseException, shape: tuple[int, int]) -> RnnlmError | None:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from rnnlm_tui.contract.chunks import EVALUATED_SENTENCES, EVALUATED_STREAMS, EVALUATED_WINDOW
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.engine.batches import Batch, SentenceBatches, Tokens
 from rnnlm_tui.engine.loss import IGNORED
 from rnnlm_tui.errors import CorpusError
@@ -29,7 +30,7 @@ class StreamEvaluation:
             CorpusError: fewer than two tokens.
         """
         if len(tokens) < 2:
-            raise CorpusError(f"{len(tokens)} tokens are too few to evaluate, two are needed")
+            raise CorpusError(f"{counted(len(tokens), 'token')}: too few to evaluate, two are needed")
         targets = len(tokens) - 1
         self._tokens, self._window = tokens, window
         part = max(-(-targets // streams), min(targets, 4 * warm_up))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.outside_text import UNSAFE, safe
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.store.atomic import storage_errors, write_text_atomically
@@ -98,7 +99,7 @@ def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
                 hint="write it shorter, or with - between its words",
             )
     if len(found) > MOST_TAGS:
-        raise InputError(f"{len(found)} tags are too many: a run has at most {MOST_TAGS}", hint="take some away first")
+        raise InputError(f"{counted(len(found), 'tag')} are too many: a run has at most {MOST_TAGS}", hint="take some away first")
     return found
 
 
@@ -118,7 +119,7 @@ def check_note(note: str) -> str:
     """
     line = safe(" ".join(note.split()), keep="")
     if len(line) > MOST_NOTE_CHARACTERS:
-        raise InputError(f"the note has {len(line):,} characters, at most {MOST_NOTE_CHARACTERS} are kept", hint="shorten it")
+        raise InputError(f"the note has {counted(len(line), 'character')}, at most {MOST_NOTE_CHARACTERS} are kept", hint="shorten it")
     return line
 
 

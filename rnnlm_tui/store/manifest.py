@@ -16,6 +16,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from rnnlm_tui import __version__
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.errors import CheckpointError, NewerCheckpointError, StorageError
 from rnnlm_tui.store.atomic import storage_errors
 
@@ -105,7 +106,7 @@ def _manifest(folder: Path) -> Manifest:
         raise CheckpointError(f"{folder} has no {MANIFEST_NAME}: it was never finished, or rnnlm-tui did not write it")
     size = _size_of_regular(path)
     if size > MAX_MANIFEST_BYTES:
-        raise CheckpointError(f"{path} is damaged: it has {size:,} bytes, a manifest has {MAX_MANIFEST_BYTES:,} at most")
+        raise CheckpointError(f"{path} is damaged: it has {counted(size, 'byte')}, a manifest has {MAX_MANIFEST_BYTES:,} at most")
     with storage_errors("read", path):
         text = path.read_bytes()
     try:
@@ -158,7 +159,7 @@ def _glanced_at(path: Path) -> Manifest:
             raise CheckpointError(f"{path / MANIFEST_NAME} names an impossible file: {name[:80]!r}")
         size = _size_of_regular(path / name)
         if size != facts.size:
-            raise CheckpointError(f"{path / name} is damaged: it has {size:,} bytes, the manifest says {facts.size:,}")
+            raise CheckpointError(f"{path / name} is damaged: it has {counted(size, 'byte')}, the manifest says {facts.size:,}")
     with storage_errors("look into", path):
         others = sorted(other.name for other in path.iterdir() if other.name not in manifest.files and other.name != MANIFEST_NAME)
     for name in others:

@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.metrics import EventRow
 from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RunStateError, StorageError
 from rnnlm_tui.store.atomic import TEMPORARY_PREFIX, fsync_directory, fsync_file, storage_errors, write_text_atomically
@@ -49,7 +50,7 @@ class Rebuilt:
     def __str__(self) -> str:
         kept = "" if self.kept is None else f"; the old one is kept as {self.kept.name}"
         missing = f", {self.last_step - self.steps:,} of them without metrics" if self.steps < self.last_step else ""
-        held = f"with {self.last_step:,} steps{missing} and {self.checkpoints} checkpoint{'' if self.checkpoints == 1 else 's'}"
+        held = f"with {counted(self.last_step, 'step')}{missing} and {counted(self.checkpoints, 'checkpoint')}"
         return f"{self.problem}: it was rebuilt {held}{kept}"
 
 

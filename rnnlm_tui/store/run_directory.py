@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.validation import parse_stored_config
 from rnnlm_tui.errors import ConfigError, RunNameError, StorageError
 from rnnlm_tui.store.atomic import make_own_directory, storage_errors
@@ -29,7 +30,7 @@ def check_run_name(name: str) -> str:
     """
     if RUN_NAME.fullmatch(name):
         return name
-    shown = repr(name) if len(name) <= 40 else f"{name[:40]!r}… ({len(name)} characters)"
+    shown = repr(name) if len(name) <= 40 else f"{name[:40]!r}… ({counted(len(name), 'character')})"
     raise RunNameError(
         f"{shown} can't be a run's name: 1 to 64 of A-Z a-z 0-9 . _ - are allowed, a letter or digit first",
         hint="choose another name, or leave it out and one is made up",

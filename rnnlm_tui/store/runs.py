@@ -17,6 +17,7 @@ import tomli_w
 
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.contract.validation import config_to_raw, merge, parse_config
 from rnnlm_tui.errors import RunNameError, RunStateError, StorageError, UnknownRunError, near_names
@@ -108,7 +109,9 @@ def find_run(name_or_prefix: str) -> RunDirectory:
         return RunDirectory(runs_dir() / matches[0])
     if matches:
         more = f" and {len(matches) - _SHOWN_NAMES} more" if len(matches) > _SHOWN_NAMES else ""
-        raise UnknownRunError(f"{shown} begins the names of {len(matches)} runs: {', '.join(matches[:_SHOWN_NAMES])}{more}", hint="type more of the name")
+        raise UnknownRunError(
+            f"{shown} begins the names of {counted(len(matches), 'run')}: {', '.join(matches[:_SHOWN_NAMES])}{more}", hint="type more of the name"
+        )
     renamed = run_once_called(name_or_prefix, _run_paths())
     if renamed is not None:
         raise UnknownRunError(f"no run {shown}", hint=f'it is called "{renamed.name}" now')

@@ -9,7 +9,7 @@ from typing import Literal
 
 from rnnlm_tui.contract.commands import SETTABLE
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.figures import NOTHING, count, disk, duration, figure, short
+from rnnlm_tui.contract.figures import NOTHING, count, counted, disk, duration, figure, short
 from rnnlm_tui.contract.metrics import EventRow
 from rnnlm_tui.contract.outside_text import safe
 from rnnlm_tui.contract.summary import RunSummary
@@ -113,7 +113,7 @@ def compare_runs(runs: Sequence[RunDirectory]) -> Comparison:
     """
     names = [run.name for run in runs]
     if not names or len(names) > len(LETTERS):
-        raise InputError(f"{len(names)} runs can't be compared, 1 to {len(LETTERS)} can", hint="name the runs")
+        raise InputError(f"{counted(len(names), 'run')} can't be compared, 1 to {len(LETTERS)} can", hint="name the runs")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise InputError(f"{twice} is named twice", hint="name each run once")

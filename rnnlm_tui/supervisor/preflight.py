@@ -11,6 +11,7 @@ from rnnlm_tui.contract.computing import precision_refusal
 from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.contract.estimates import checkpoint_bytes, smallest_training_split
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.corpus.news import NEWS, news_files
@@ -132,11 +133,11 @@ def check_corpus(corpus: CorpusConfig, training: TrainingConfig) -> None:
     if not sentences:
         raise CorpusError(f"{source.title} is empty: there is no text to train on", hint="a sentence is a line that is not empty")
     share = 1 - corpus.validation_fraction - (0 if own_test else corpus.test_fraction)
-    have, what = (most_tokens, "tokens") if training.data_mode == "stream" else (sentences, "sentences")
+    have, what = (most_tokens, "token") if training.data_mode == "stream" else (sentences, "sentence")
     needed = smallest_training_split(training)
     if have * share < needed:
         raise CorpusError(
-            f"{source.title} leaves {int(have * share):,} {what} at most to train on, a batch needs {needed:,}",
+            f"{source.title} leaves {counted(int(have * share), what)} at most to train on, a batch needs {needed:,}",
             hint="take a longer text or a smaller training.batch_size",
         )
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from statistics import fmean
 
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.metrics import (
     SMOOTHED_STEPS,
     StepRow,
@@ -260,7 +261,7 @@ def _message(facts: RunFacts) -> str | None:
     if patience is not None:
         best = facts.evaluations.best_step
         which = "" if best is None else f", the best is of step {best:,}"
-        return f"ended early: {patience.waited:,} evaluations without a better validation loss{which}"
+        return f"ended early: {counted(patience.waited, 'evaluation')} without a better validation loss{which}"
     if facts.status == "lost":
         return f"its worker ran on {facts.meta.get('host', 'another host')}, and nothing was heard of it since"
     return None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from rnnlm_tui.contract.figures import count, disk, figure
+from rnnlm_tui.contract.figures import count, counted, disk, figure
 from rnnlm_tui.contract.status import LIVING
 from rnnlm_tui.contract.summary import RunSummary
 
@@ -125,7 +125,7 @@ class Alerts:
         if summary.status == "finished":
             judged = summary.evaluation
             reached = f": {'val' if judged.name == 'validation' else 'test'} perplexity {figure(judged.perplexity)}" if judged.perplexity is not None else ""
-            return self._once(seen, "finished", f"{summary.run} finished{reached} after {count(summary.step)} steps", now)
+            return self._once(seen, "finished", f"{summary.run} finished{reached} after {counted(summary.step, 'step')}", now)
         if summary.status == "failed":
             return self._once(seen, "non-finite" if summary.diverged else "failed", f"{summary.run} failed{why}", now)
         if summary.status == "crashed":
@@ -160,7 +160,7 @@ class Alerts:
         seen.waited += 1
         if seen.waited >= PLATEAU_EVALUATIONS and not seen.plateau_told and after.status == "running":
             seen.plateau_told = True
-            text = f"{after.run} learns no more: {seen.waited} evaluations no better than perplexity {figure(seen.best)}"
+            text = f"{after.run} learns no more: {counted(seen.waited, 'evaluation')} no better than perplexity {figure(seen.best)}"
             alerts += self._once(seen, "plateau", text, now)
         return alerts
 

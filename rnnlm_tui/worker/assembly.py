@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from rnnlm_tui.contract.commands import SETTINGS_KEY
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.corpora import baseline_key
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.metrics import EventRow, Phase, Progress
 from rnnlm_tui.contract.status import CORPUS_HASH_KEY, CORPUS_NOTES_KEY, MEMORY_BATCH_KEY, MEMORY_KEY, REHEARSED_KEY
 from rnnlm_tui.corpus.text import TextCodec
@@ -160,7 +161,7 @@ def _load_parent(attempt: Attempt, parent: str, model: RecurrentLanguageModel, t
     theirs, ours = _vocabulary(checkpoint), _vocabulary(tokenizer_files)
     if theirs != ours:
         raise CheckpointError(
-            f"{parent} has another vocabulary ({len(theirs):,} types) than this corpus ({len(ours):,})",
+            f"{parent} has another vocabulary ({counted(len(theirs), 'type')}) than this corpus ({len(ours):,})",
             hint=f"keep its corpus and tokenizer, or set tokenizer.kind=pretrained, tokenizer.name={checkpoint} and tokenizer.vocab_size={len(theirs)}",
         )
     try:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.corpora import Split
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.metrics import EvaluationRow, EventRow, SampleRow
 from rnnlm_tui.corpus.text import TextCodec
 from rnnlm_tui.corpus.token_store import PreparedCorpus
@@ -82,7 +83,7 @@ class Evaluator:
                 self._leave_out(prompt, step, error)
             except Exception as error:
                 traceback.print_exc()  # to the run's log
-                self._leave_out(prompt, step, explained_aside(error, f"a sample of {self._config.sampling.max_new_tokens:,} tokens"))
+                self._leave_out(prompt, step, explained_aside(error, f"a sample of {counted(self._config.sampling.max_new_tokens, 'token')}"))
         return tuple(rows)
 
     def continue_prompt(self, prompt: str, step: int) -> SampleRow:

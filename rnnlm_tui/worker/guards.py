@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.figures import figure
+from rnnlm_tui.contract.figures import counted, figure
 from rnnlm_tui.contract.metrics import EvaluationRow, EventKind, StepRow, evaluations_waited
 from rnnlm_tui.contract.presets import PRESETS
 from rnnlm_tui.errors import RnnlmError
@@ -84,7 +84,7 @@ class LossGuard:
 
     def _end_series(self, last: int) -> None:
         if self._bad_steps > 1:
-            self._findings.append(Finding(last, "skipped", f"{self._bad_steps:,} updates in a row were left out, up to this one"))
+            self._findings.append(Finding(last, "skipped", f"{counted(self._bad_steps, 'update')} in a row were left out, up to this one"))
         self._bad_steps = 0
 
 
@@ -158,7 +158,7 @@ def too_many_bad_steps(last: StepRow, config: RunConfig, run: str, *, kept: str,
     settings = " ".join(f"--set {path}={value:g}" for path, value in changes.items())
     words = {"optimizer.max_grad_norm": "gradients clipped", "optimizer.learning_rate": f"a smaller learning rate than {config.optimizer.learning_rate:g}"}
     return RnnlmError(
-        f"loss or gradient was not finite for {config.training.max_bad_steps:,} steps in a row up to step {last.step:,} ({not_finite(last)}): {kept}",
+        f"loss or gradient was not finite for {counted(config.training.max_bad_steps, 'step')} in a row up to step {last.step:,} ({not_finite(last)}): {kept}",
         hint=f"a resume would fail again; a new run may do better with {' and '.join(words[path] for path in changes)}: `rnnlm-tui train {start} {settings}`",
     )
 

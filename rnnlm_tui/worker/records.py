@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from threading import Lock, RLock
 
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventKind, EventRow, HardwareRow, Progress, SampleRow, StepRow
 from rnnlm_tui.errors import DatabaseError, StorageError
 from rnnlm_tui.store.ballast import Ballast
@@ -92,7 +93,7 @@ class Records:
             self._ballast.release()
             self._store_kept(recover=True)
         if self._kept:
-            _log(f"{self._kept_rows:,} rows could not be stored: {self._reason}")
+            _log(f"{counted(self._kept_rows, 'row')} could not be stored: {self._reason}")
         self._closed = True
 
     def store_all(self) -> None:
@@ -284,7 +285,9 @@ class Records:
         self._tell()
 
     def _tell_recovered(self) -> None:
-        self._database.add_event(self._event("recovered", f"everything is stored, {self._kept_in_all:,} rows of it after a wait in memory", self._step))
+        self._database.add_event(
+            self._event("recovered", f"everything is stored, {counted(self._kept_in_all, 'row')} of it after a wait in memory", self._step)
+        )
 
     def _tell(self) -> None:
         with suppress(StorageError):  # a disk that takes not even this: the lock's age tells it then

@@ -11,7 +11,7 @@ import torch
 from rnnlm_tui.contract.chunks import RESIDENT_SHARE
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.estimates import FLOAT_BYTES, parameter_count
-from rnnlm_tui.contract.figures import memory
+from rnnlm_tui.contract.figures import counted, memory
 from rnnlm_tui.contract.memory import fitting_batch, memory_parts
 from rnnlm_tui.contract.metrics import Phase
 from rnnlm_tui.engine.failures import NO_PRIMITIVE, is_out_of_memory
@@ -72,7 +72,9 @@ class Room:
             if not is_out_of_memory(error):
                 raise
             count = parameter_count(self._config.model, self._vocab_size).total
-            message = f"out of memory while the model was built: {self._model_words()}, {count:,} parameters are {memory(FLOAT_BYTES * count)} of weights"
+            message = (
+                f"out of memory while the model was built: {self._model_words()}, {counted(count, 'parameter')} are {memory(FLOAT_BYTES * count)} of weights"
+            )
             raise DeviceError(message, hint=self._hint(self.fitting_batch(), 0)) from error
 
     def rehearse(self, trainer: Trainer, enter: Callable[[Phase], None]) -> float:
@@ -136,4 +138,4 @@ class Room:
 
     def _model_words(self) -> str:
         model = self._config.model
-        return f"{model.cell_type}, {model.num_layers} x {model.hidden_size:,} units, {self._vocab_size:,} types"
+        return f"{model.cell_type}, {model.num_layers} x {model.hidden_size:,} units, {counted(self._vocab_size, 'type')}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.corpus.text import TextCodec
 from rnnlm_tui.engine.checkpoint import load_model
@@ -108,7 +109,7 @@ class Sampler:
         verify_checkpoint(path)
         loaded = _Loaded(load_model(path), TextCodec(path), after_end=_data_mode(path) == "stream")
         if loaded.codec.vocab_size != loaded.model.vocab_size:
-            raise CheckpointError(f"{path} has a tokenizer of {loaded.codec.vocab_size:,} types for a model of {loaded.model.vocab_size:,}")
+            raise CheckpointError(f"{path} has a tokenizer of {counted(loaded.codec.vocab_size, 'type')} for a model of {loaded.model.vocab_size:,}")
         lay_out_head(loaded.model)
         self._loaded[key] = loaded
         while len(self._loaded) > KEPT_MODELS:

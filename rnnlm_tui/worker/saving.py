@@ -13,6 +13,7 @@ from typing import Literal
 from rnnlm_tui.contract.commands import CHANGED_FACT
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.estimates import FLOAT_BYTES, checkpoint_bytes
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.metrics import CheckpointRow, EventRow, perplexity
 from rnnlm_tui.engine.checkpoint import write_model, write_training_state
 from rnnlm_tui.engine.model import RecurrentLanguageModel
@@ -135,7 +136,7 @@ class Saver:
             time=time.time(),
         )
         self._parent = path.name
-        self._event("checkpoint", trainer.step, f"{row.path}, {row.bytes:,} bytes")
+        self._event("checkpoint", trainer.step, f"{row.path}, {counted(row.bytes, 'byte')}")
         self._index(row)
         try:
             self._prune(written=row.step)

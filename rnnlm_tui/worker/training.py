@@ -12,6 +12,7 @@ from typing import Literal
 
 from rnnlm_tui.contract.commands import SETTINGS_KEY, setting_value
 from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.metrics import EvaluationRow, EventKind, EventRow
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.engine.trainer import StepResult, Trainer
@@ -186,12 +187,12 @@ class TrainingRun:
             with doing(self._records, "sampling"):
                 if prompt is not None:
                     row = self._evaluator.continue_prompt(prompt, self.step)
-                    self._event("sample", f"{row.tokens:,} tokens after a prompt")
+                    self._event("sample", f"{counted(row.tokens, 'token')} after a prompt")
                     return row.text
                 rows = self._evaluator.continue_prompts(self.step)
         except StopRequested:
             raise RunStateError("the sample was left: a stop came") from None
-        self._event("sample", f"{len(rows)} continuations")
+        self._event("sample", f"{counted(len(rows), 'continuation')}")
         return "\n".join(row.prompt + row.text for row in rows)
 
     def set(self, path: str, value: float) -> None:
@@ -227,7 +228,7 @@ class TrainingRun:
     def _finish(self) -> Ending:
         """The last evaluation, the last checkpoint, the test set."""
         if self._judging.exhausted and self._trainer.should_continue:
-            self._event("note", f"ends early: {self._config.training.patience:,} evaluations in a row without a better validation loss")
+            self._event("note", f"ends early: {counted(self._config.training.patience, 'evaluation')} in a row without a better validation loss")
         while True:
             self._heed_commands()
             if self._status == "stopping":

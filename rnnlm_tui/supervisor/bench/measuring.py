@@ -32,7 +32,7 @@ from rnnlm_tui.contract.bench import (
 )
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.estimates import parameter_count
-from rnnlm_tui.contract.figures import duration, memory, percent
+from rnnlm_tui.contract.figures import counted, duration, memory, percent
 from rnnlm_tui.contract.memory import positions_per_step
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.supervisor.bench.children import Child
@@ -286,6 +286,6 @@ def _text_notes(data: BenchData) -> tuple[str, ...]:
     if data.own:
         return ()
     return (
-        f"the preset's own text is not on this machine: {data.title} in its place, {data.tokenizer} tokens of {data.corpus_vocab_size:,} types "
+        f"the preset's own text is not on this machine: {data.title} in its place, {data.tokenizer} tokens of {counted(data.corpus_vocab_size, 'type')} "
         f"under a vocabulary of {data.vocab_size:,}",
     )

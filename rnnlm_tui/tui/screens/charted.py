@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.tui.chart_view import SMOOTHINGS, ChartView
 from rnnlm_tui.tui.screens.charts_together import ChartsTogether
 from rnnlm_tui.tui.widgets.chart import Chart
@@ -256,4 +257,4 @@ class ChartedScreen(ChartsTogether):
         def write() -> str:
             return str(self.lab.services.save_text(self.csv_name(), text, ".csv"))
 
-        self.lab.in_thread(write, lambda path: self.lab.say(f"{points:,} points written to {path}"))
+        self.lab.in_thread(write, lambda path: self.lab.say(f"{counted(points, 'point')} written to {path}"))

@@ -150,7 +150,7 @@ class CheckpointsScreen(PaneScreen):
             await self._damage_found(row, run, error)
             return
         self._keep(row.path, run, _detail_of(row, run / row.path, manifest, verified=time()))
-        self.lab.say(f"step {row.step:,}: all {len(manifest.files)} files are as they were written")
+        self.lab.say(f"step {row.step:,}: all {figures.counted(len(manifest.files), 'file')} are as they were written")
 
     async def _damage_found(self, row: CheckpointRow, run: Path, error: RnnlmError | OSError) -> None:
         try:

@@ -10,6 +10,7 @@ from textual.content import Content
 from textual.events import Resize
 from textual.geometry import Size
 
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.tui.actions import Action, actions_for, bindings_for
 from rnnlm_tui.tui.screens.charted import ChartedScreen
 from rnnlm_tui.tui.widgets import palette
@@ -102,7 +103,7 @@ class CompareScreen(ChartedScreen):
         whole = Content("  ").join([Content.styled("comparing", palette.DIM), *names])
         if whole.cell_length <= width:
             return whole
-        return Content.assemble(("comparing ", palette.DIM), (f"{len(names)} runs", palette.TEXT))
+        return Content.assemble(("comparing ", palette.DIM), (counted(len(names), "run"), palette.TEXT))
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         alone = self.alone_as()

@@ -13,6 +13,7 @@ from textual.content import Content
 from textual.events import Resize, ScreenResume
 
 from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.presets import DEMO, PRESET_SUMMARIES, PRESETS
 from rnnlm_tui.contract.status import LIVING
 from rnnlm_tui.errors import ConfigError, InputError, RnnlmError
@@ -26,7 +27,7 @@ from rnnlm_tui.tui.threads import to_thread
 from rnnlm_tui.tui.widgets.content import from_outside, plain
 from rnnlm_tui.tui.widgets.estimate_panel import TITLES, EstimatePanel, room_of
 from rnnlm_tui.tui.widgets.form import ConfigForm
-from rnnlm_tui.tui.widgets.form_draft import Draft, counted, field_of
+from rnnlm_tui.tui.widgets.form_draft import Draft, field_of
 from rnnlm_tui.tui.widgets.form_fields import section_title
 from rnnlm_tui.tui.widgets.form_sections import SectionList, form_legend
 from rnnlm_tui.tui.widgets.palette import BRIGHT, DIM, TEXT

@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.events import Resize
 
 from rnnlm_tui.contract.config import SamplingConfig
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.outside_text import safe
 from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.contract.status import LIVING
@@ -20,7 +21,6 @@ from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.screens.sampling import SAMPLE_RUNS, SamplingScreen
 from rnnlm_tui.tui.sizes import WIDE_FROM
 from rnnlm_tui.tui.widgets.checkpoint_choice import CheckpointChoice
-from rnnlm_tui.tui.widgets.form_draft import counted
 from rnnlm_tui.tui.widgets.line import Line
 from rnnlm_tui.tui.widgets.palette import BAD, DIM, TEXT
 from rnnlm_tui.tui.widgets.panel import TitledContainer
@@ -138,9 +138,10 @@ class PromptScreen(SamplingScreen):
         """The line under the prompt: what is wrong with a setting, else the checkpoints and the keys of the box."""
         problem, text = self.settings_row.problem, self.box.text
         self.query_one("#prompt-hint", Line).put(Content.assemble(("  ✗ ", BAD), (problem, TEXT)) if problem else self._keys())
+        number, _, noun = counted(len(text), "character").partition(" ")
         too_long = len(text) > MAX_PROMPT_CHARACTERS
         frame = self.query_one("#prompt-frame", TitledContainer)
-        frame.legend = Content.assemble((f"{len(text):,}", BAD if too_long else TEXT), (" character" if len(text) == 1 else " characters", DIM)) if text else ""
+        frame.legend = Content.assemble((number, BAD if too_long else TEXT), (f" {noun}", DIM)) if text else ""
 
     def _keys(self) -> Content:
         """What the footer does not say: how to write in a field while one does, and the checkpoints where there is room or nobody writes."""
@@ -191,7 +192,7 @@ class PromptScreen(SamplingScreen):
         elif not choice.possible:
             self.lab.say(f"{choice.run} has no checkpoint to sample from", trouble=True)
         elif len(prompt) > MAX_PROMPT_CHARACTERS:
-            self.lab.say(f"the prompt has {len(prompt):,} characters, at most {MAX_PROMPT_CHARACTERS:,} are taken", trouble=True)
+            self.lab.say(f"the prompt has {counted(len(prompt), 'character')}, at most {MAX_PROMPT_CHARACTERS:,} are taken", trouble=True)
         else:
             if self._history.add(prompt):
                 self.lab.in_thread(partial(self.lab.services.remember_prompt, prompt))

@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.events import Resize, ScreenResume
 from textual.geometry import Size
 
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.status import LIVING
 from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.store.locations import home
@@ -175,7 +176,7 @@ class RunsScreen(RunsBookkeeping):
         if not summaries:
             return Content.styled("no runs yet", palette.DIM)
         running = sum(run.status in ("running", "preparing", "degraded") for run in summaries)
-        parts = [Content.styled(f"{len(summaries)} run{'s' if len(summaries) != 1 else ''}", palette.DIM)]
+        parts = [Content.styled(counted(len(summaries), "run"), palette.DIM)]
         if running:
             glyph = status_glyph("running", ascii_only=self.lab.ascii_only)
             parts.append(Content.assemble(glyph, (f" {running} running", f"bold {palette.TRAIN}")))

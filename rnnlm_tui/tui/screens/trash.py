@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from rnnlm_tui.contract.figures import age, disk
+from rnnlm_tui.contract.figures import age, counted, disk
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.tui.screens.confirm import ConfirmScreen
 from rnnlm_tui.tui.screens.lab import Laboratory
@@ -82,7 +82,7 @@ class TrashScreen(Overlay["TrashedRun"]):
     def action_purge_all(self) -> None:
         """Remove every run of the trash for good, after a question."""
         if self._trashed:
-            self._ask("Empty the trash?", _counted(len(self._trashed)), list(self._trashed))
+            self._ask("Empty the trash?", counted(len(self._trashed), "run"), list(self._trashed))
 
     def _ask(self, title: str, what: str, runs: list[TrashedRun]) -> None:
         size = disk(sum(run.bytes for run in runs))
@@ -124,7 +124,7 @@ class TrashScreen(Overlay["TrashedRun"]):
     def _tell(self, outcome: str = "", problem: str = "") -> None:
         """The keys that act here, after what just happened."""
         size = disk(sum(run.bytes for run in self._trashed))
-        self.query_one(TitledContainer).legend = Content.styled(f"{_counted(len(self._trashed))}, {size}" if self._trashed else "empty", DIM)
+        self.query_one(TitledContainer).legend = Content.styled(f"{counted(len(self._trashed), 'run')}, {size}" if self._trashed else "empty", DIM)
         keys = [("enter", "restore"), ("D", "purge"), ("P", "purge all"), ("esc", "leave")] if self._trashed else [("esc", "leave")]
         line = Content("   ").join(Content.assemble((key, f"bold {BRIGHT}"), (f" {word}", DIM)) for key, word in keys)
         said = Content.assemble(("✗ ", BAD), from_outside(problem, newlines="space").stylize(BAD)) if problem else Content.styled(outcome, TEXT)
@@ -139,7 +139,3 @@ class TrashScreen(Overlay["TrashedRun"]):
     @property
     def _lab(self) -> Laboratory:
         return cast(Laboratory, self.app)
-
-
-def _counted(runs: int) -> str:
-    return f"{runs} run{'s' if runs != 1 else ''}"

@@ -11,11 +11,12 @@ from textual.content import Content
 from textual.strip import Strip
 
 from rnnlm_tui.contract import figures
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.summary import CheckpointFigures
 from rnnlm_tui.errors import Problem
 from rnnlm_tui.tui.widgets.bars import bar
 from rnnlm_tui.tui.widgets.content import plain
-from rnnlm_tui.tui.widgets.form_draft import Draft, counted, field_of, short_message
+from rnnlm_tui.tui.widgets.form_draft import Draft, field_of, short_message
 from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, shown_value, value_at
 from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, TEXT, THIRD, TRAIN, WARN
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
@@ -131,7 +132,7 @@ class EstimatePanel(Panel):
         if len(count.layers) <= 6:
             parts += [(f"layer {number}", size, THIRD) for number, size in enumerate(count.layers, start=1)]
         else:
-            parts.append((f"{len(count.layers)} layers", sum(count.layers), THIRD))
+            parts.append((counted(len(count.layers), "layer"), sum(count.layers), THIRD))
         parts.append(("bias" if count.output == estimate.vocab_size else "output", count.output, TRAIN))
         rows += [_part(name, size, count.total, colour, width) for name, size, colour in parts]
         rows.append(Content(""))

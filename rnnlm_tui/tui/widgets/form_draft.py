@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.presets import PRESETS
 from rnnlm_tui.contract.validation import config_to_raw, merge, parse_config
 from rnnlm_tui.errors import ConfigError, Problem
@@ -66,7 +67,7 @@ class Draft:
         warmup = self.nearest_config().schedule.warmup_steps
         if steps is None or steps > warmup or warmup == 0 or path in by_field(problems):
             return problems
-        return (*problems, Problem(path, f"is {warmup:,}, must be below {steps:,} steps", "the whole run has no more"))
+        return (*problems, Problem(path, f"is {warmup:,}, must be below {counted(steps, 'step')}", "the whole run has no more"))
 
     def nearest_config(self) -> RunConfig:
         """The config with the wrong fields put back, so that the figures stay alive while one field is being mended."""
@@ -101,11 +102,6 @@ def short_message(problem: Problem) -> str:
         return "needs embedding = hidden"
     match = re.match(r"is .*?,? (must be .*)$", problem.message, re.DOTALL)
     return match[1] if match else problem.message
-
-
-def counted(count: int, noun: str) -> str:
-    """`1 problem`, `3 problems`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _same(value: object, base: object) -> bool:

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from rnnlm_tui.contract.config import SECTIONS, RunConfig
 from rnnlm_tui.contract.escapes import escaped, unescaped
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.validation import allowed_range, parse_value, section_model
 
 FieldKind = Literal["text", "whole", "number", "switch", "choice", "list"]
@@ -110,7 +111,7 @@ def number_text(value: float) -> str:
 
 def _list_text(value: object) -> str:
     count = len(value) if isinstance(value, Sequence) and not isinstance(value, str) else 0
-    return f"{count} text{'' if count == 1 else 's'}"
+    return counted(count, "text")
 
 
 def _field(section: str, name: str, info: FieldInfo) -> FormField:

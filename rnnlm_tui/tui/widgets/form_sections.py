@@ -10,8 +10,9 @@ from textual.message import Message
 from textual.strip import Strip
 
 from rnnlm_tui.contract.config import SECTIONS
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.errors import Problem
-from rnnlm_tui.tui.widgets.form_draft import Draft, counted, field_of
+from rnnlm_tui.tui.widgets.form_draft import Draft, field_of
 from rnnlm_tui.tui.widgets.form_fields import section_title
 from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, SELECTED, TEXT, TRAIN, WARN
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of

@@ -10,7 +10,7 @@ from rich.segment import Segment
 from textual.content import Content
 from textual.strip import Strip
 
-from rnnlm_tui.contract.figures import NOTHING, disk, gib
+from rnnlm_tui.contract.figures import NOTHING, counted, disk, gib
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.bars import bar
 from rnnlm_tui.tui.widgets.chart.raster import Raster, Scale, curve_layer
@@ -173,7 +173,7 @@ class MachinePanel(Panel):
         if len(cards) > height:
             known = [card.percent for card in cards if card.percent is not None]
             load = Content.assemble((_whole(sum(known) / len(known) if known else None), palette.TEXT), (" % busy", palette.DIM))
-            return [_apart(Content.styled(f"{len(cards)} more GPUs", palette.DIM), load, width)]
+            return [_apart(Content.styled(counted(len(cards), "more GPU"), palette.DIM), load, width)]
         return [self._other_card(card, width) for card in cards]
 
     def _other_card(self, card: GpuRow, width: int) -> Content:

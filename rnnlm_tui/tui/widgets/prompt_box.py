@@ -8,6 +8,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.outside_text import is_joiner
 from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.tui.widgets.ordered_keys import OrderedKeys
@@ -93,9 +94,9 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
             cut = len(pasted) > room
             self.post_message(
                 self.PasteShortened(
-                    f"the paste had {len(pasted):,} characters, a prompt takes {MAX_PROMPT_CHARACTERS:,}: {len(taken):,} taken"
+                    f"the paste had {counted(len(pasted), 'character')}, a prompt takes {MAX_PROMPT_CHARACTERS:,}: {len(taken):,} taken"
                     if cut
-                    else f"{len(pasted) - len(taken):,} characters that act on a terminal or are not seen were left out of the paste"
+                    else f"{counted(len(pasted) - len(taken), 'character')} that act on a terminal or are not seen were left out of the paste"
                 )
             )
 

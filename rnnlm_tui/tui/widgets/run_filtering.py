@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.run_filter import RunFilter, parse_filter
 from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.errors import InputError
@@ -45,4 +46,4 @@ class RunFiltering:
         """`3 of 7 runs`; empty without a filter."""
         if self._filter.needs_config and not self._configs:
             return "reading the configs…"
-        return f"{matching} of {all_runs} runs" if self._filter.conditions else ""
+        return f"{matching:,} of {counted(all_runs, 'run')}" if self._filter.conditions else ""

@@ -10,6 +10,7 @@ from textual.content import Content
 from rnnlm_tui.contract import figures
 from rnnlm_tui.contract.config import SamplingConfig
 from rnnlm_tui.contract.escapes import escaped
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.requests import SampleDone, SamplePiece
 from rnnlm_tui.tui.widgets.content import from_outside, plain
 from rnnlm_tui.tui.widgets.palette import DIM, GOOD, TEXT, TRAIN, WARN
@@ -64,7 +65,7 @@ class SampleProgress:
         if self._first is None:
             waiting = self._clock() - self._started > WAKING_SECONDS
             return Content.assemble(("● ", TRAIN), ("waking the model …" if waiting else "…", DIM))
-        parts = [Content.assemble(("● ", TRAIN), (f"{self._tokens:,}", TEXT), (f" of {self._wanted:,} tokens", DIM))]
+        parts = [Content.assemble(("● ", TRAIN), (f"{self._tokens:,}", TEXT), (f" of {counted(self._wanted, 'token')}", DIM))]
         elapsed = self._clock() - self._first
         if elapsed > RATE_SECONDS:
             parts.append(Content.assemble((figures.count(self._tokens / elapsed), TEXT), (" tok/s", DIM)))
@@ -78,9 +79,11 @@ class SampleProgress:
     def ended(self, done: SampleDone, *, wide: bool) -> Content:
         """`✓ 42 of 100 tokens   2,110 tok/s   first token 38 ms   4.1 bits/token`; `✓ 42 tokens, stopped at "\\n"` where a stop string ended it."""
         stopped = done.reason == "cancelled"
-        words = {"length": f" of {self._wanted:,} tokens", "cancelled": f" of {self._wanted:,} tokens, stopped", "stop": f" {_tokens(done)}, {_stop(done)}"}[
-            done.reason
-        ]
+        words = {
+            "length": f" of {counted(self._wanted, 'token')}",
+            "cancelled": f" of {counted(self._wanted, 'token')}, stopped",
+            "stop": f" {counted(done.tokens, 'token').partition(' ')[2]}, {_stop(done)}",
+        }[done.reason]
         drawing = done.seconds - done.first_token_seconds  # the first token waits for the model to be read and the prompt to pass
         rate = (done.tokens - 1) / drawing if done.tokens > 1 and drawing > 0 else None
         parts = [
@@ -102,11 +105,7 @@ class SampleProgress:
     def meta(self, done: SampleDone) -> str:
         """`42 tokens · seed 7 · step 3,700`."""
         end = {"length": "", "cancelled": " · stopped", "stop": f" · {_stop(done)}"}[done.reason]
-        return f"{done.tokens:,} {_tokens(done)} · {self.seed} · {self.where}{end}"
-
-
-def _tokens(done: SampleDone) -> str:
-    return "token" if done.tokens == 1 else "tokens"
+        return f"{counted(done.tokens, 'token')} · {self.seed} · {self.where}{end}"
 
 
 def _stop(done: SampleDone) -> str:

@@ -10,6 +10,7 @@ from textual.content import Content
 from textual.events import MouseScrollDown, MouseScrollUp
 from textual.strip import Strip
 
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.tui.widgets.content import plain
 from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, FAINT, TEXT, TRAIN
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
@@ -124,7 +125,7 @@ class Transcript(Panel, can_focus=True):
         else:
             rows = self._gather(room, roomy=height >= ROOMY_LINES)
         self._rows = [Content("")] * (room - len(rows)) + rows[:room] + [Content(""), self._status]
-        self.bottom = f"↓ {self._above} more lines" if self._above else ""
+        self.bottom = f"↓ {counted(self._above, 'more line')}" if self._above else ""
 
     def _gather(self, room: int, *, roomy: bool) -> list[Content]:
         total = sum(self._height(index, roomy) for index in range(len(self.entries))) + len(self.entries) - 1

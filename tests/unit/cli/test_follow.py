@@ -170,3 +170,10 @@ def test_generated_text_can_not_steer_the_terminal(monkeypatch: pytest.MonkeyPat
         out = capsys.readouterr().out
         assert bool(set("\x1b\x07\x9b\r") & set(out)) != terminal
         assert ("\x1b]0;title\x07\x9b31m\r\n" in out) != terminal, "a file gets the text as it is"
+
+
+def test_a_run_of_one_step_is_told_in_grammar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    one = summary("running").model_copy(update={"max_steps": 1})
+    play(monkeypatch, [snapshot(one), snapshot(summary("finished", 1).model_copy(update={"max_steps": 1}))])
+    follow_run(RUN, json=False)
+    assert ", 1 step\n" in capsys.readouterr().out

@@ -89,3 +89,8 @@ def test_what_is_not_known_is_a_dash_and_infinity_a_sign() -> None:
     assert {write(math.inf) for write in times} == {"–"}
     assert figures.figure(math.inf) == figures.short(math.inf) == figures.count(math.inf) == "∞"
     assert figures.figure(-math.inf) == "−∞"
+
+
+def test_a_count_has_its_plural() -> None:
+    assert [figures.counted(number, "step") for number in (0, 1, 2, 3_751)] == ["0 steps", "1 step", "2 steps", "3,751 steps"]
+    assert [figures.counted(number, "corpus", "corpora") for number in (1, 2)] == ["1 corpus", "2 corpora"]
