@@ -78,6 +78,7 @@ def estimate_json(config: RunConfig, found: Estimate, measured: Calibration | No
         "calibrated_run": found.calibrated_run,
         "start_loss": found.start_loss,
         "baseline_perplexity": found.baseline_perplexity,
+        "notes": list(found.notes),
         "warnings": _warnings(found),
         "probe": None if measured is None else {**measured.model_dump(mode="json", exclude={"shape"}), "estimated_memory_bytes": parts.total},
     }
@@ -133,6 +134,7 @@ def _estimate_lines(config: RunConfig, found: Estimate, measured: Calibration | 
         ("disk", f"{disk(found.disk_bytes)}, {disk(found.checkpoint_bytes)} a checkpoint"),
         ("at the start", f"loss {figure(found.start_loss, 2)}, perplexity {found.vocab_size:,}"),
         ("to beat", f"bigram model, perplexity {figure(found.baseline_perplexity)}" if found.baseline_perplexity is not None else ""),
+        *(("" if number else "its text", remark) for number, remark in enumerate(found.notes)),
         *(("warning", words) for words in _warnings(found)),
     ]
 

@@ -7,10 +7,14 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from rnnlm_tui.contract.config import CorpusConfig, DataMode, TokenizerConfig
+from rnnlm_tui.contract.figures import counted
 
 MANIFEST_NAME = "manifest.json"
 CORPUS_FORMAT = 1
 """Raised when the files or the rules that make them change: an older corpus is then built anew."""
+
+FEW_TOKENS = 2_000
+"""A validation set with fewer is said to be noisy: the mean of so many losses has a standard error of some 0.05 nats."""
 
 BUILT_IN_SOURCES: tuple[str, ...] = ("presidents", "python-docs", "elman", "news")
 """Values of `corpus.source` that are no paths; `news` is fetched at its first use."""
@@ -82,6 +86,13 @@ class CorpusManifest(BaseModel):
     """Other settings than `corpus` and `tokenizer` that were found to give these files."""
     enlarged: bool = False
     """Validation or test set are larger than the settings say, for they would have been too small."""
+
+    @property
+    def known_notes(self) -> tuple[str, ...]:
+        """The notes, with what the figures of a corpus of any version say."""
+        tokens = self.splits["validation"].tokens
+        noisy = f"the validation set has {counted(tokens, 'token')}: its loss is noisy, and the best checkpoint is chosen by it"
+        return (*self.notes, noisy) if tokens < FEW_TOKENS else self.notes
 
     @property
     def folder(self) -> str:

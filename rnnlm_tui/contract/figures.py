@@ -81,6 +81,13 @@ def percent(fraction: float | None) -> str:
     return f"{99 if 0.99 < fraction < 1 else round(fraction * 100)} %"
 
 
+def share(fraction: float | None) -> str:
+    """A share that may be small, never shown as none: `12 %`, `0.2 %`, `0.04 %`."""
+    if fraction is None or not 0 < fraction < 0.0095:
+        return percent(fraction)
+    return f"{fraction * 100:.1g} %" if fraction > 1e-6 else f"{scientific(fraction * 100, 0)} %"
+
+
 def change(value: float | None) -> str:
     """A difference with its sign: `−14.9`, `+0.3`."""
     if value is None or math.isnan(value):

@@ -13,10 +13,16 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from rnnlm_tui.contract.corpora import Split
+from rnnlm_tui.contract.figures import share
 from rnnlm_tui.corpus.encoders import EncodeLines
 from rnnlm_tui.corpus.sources import Advance
 from rnnlm_tui.corpus.staging import Piece, behind, read_lines
 from rnnlm_tui.corpus.tokenizers import BuiltTokenizer
+
+REPEAT_BYTES = 32
+COUNTED_REPEATS = 20_000
+TOLD_REPEATS = 0.01
+"""The length from which a repeated sentence counts, how many different ones of a split are looked for, and the share of them from which it is said."""
 
 TokenDtype = Literal["uint16", "uint32"]
 KEPT_EVERY_SECONDS = 5.0
@@ -36,6 +42,38 @@ class EncodedSoFar(BaseModel):
     """As in `SplitFacts`."""
     unknown: int = 0
     """Tokens outside the vocabulary."""
+
+
+class Repeats:
+    """Counts the held-out sentences that stand in the training text as well; short ones do by chance and don't count."""
+
+    def __init__(self) -> None:
+        self._held: dict[Split, set[int]] = {}
+        self._found: dict[Split, set[int]] = {}
+
+    def hold(self, split: Split, batch: Sequence[bytes]) -> None:
+        """Sentences of a held-out split, the first `COUNTED_REPEATS` of which are looked for."""
+        held = self._held.setdefault(split, set())
+        for line in batch if len(held) < COUNTED_REPEATS else ():
+            if len(line) >= REPEAT_BYTES:
+                held.add(hash(line))
+
+    def look(self, batch: Sequence[bytes]) -> None:
+        """Sentences of the training text."""
+        hashes = list(map(hash, batch))
+        for split, held in self._held.items():
+            self._found.setdefault(split, set()).update(held.intersection(hashes))
+
+    def notes(self) -> list[str]:
+        """A sentence for each set whose repeats are worth one."""
+        told = []
+        for split, held in self._held.items():
+            found = len(self._found.get(split, ()))
+            if found >= TOLD_REPEATS * max(1, len(held)):
+                told.append(
+                    f"{found:,} of {len(held):,} {split} sentences ({share(found / len(held))}) stand in the training text too: a model can know them by heart"
+                )
+        return told
 
 
 def token_dtype(vocab_size: int) -> TokenDtype:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from rnnlm_tui.contract.config import CorpusConfig
 from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES, SET_SOURCE, Split
-from rnnlm_tui.contract.figures import counted, percent
+from rnnlm_tui.contract.figures import counted, share
 from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.corpus import presidents, python_docs
 from rnnlm_tui.corpus.grammar import Grammar, elman_grammar
@@ -202,8 +202,8 @@ def _folder(folder: Path, corpus: CorpusConfig) -> Source:
         source.notes.append(f"{counted(others, 'other file')} of the folder left out")
     train, missing = _missing_beside(above)
     if missing:
-        kept = f"{percent(corpus.validation_fraction)} are kept for validation"
-        kept += f" and {percent(corpus.test_fraction)} for test" if "test" in missing and corpus.test_source is None else ""
+        kept = f"{share(corpus.validation_fraction)} are kept for validation"
+        kept += f" and {share(corpus.test_fraction)} for test" if "test" in missing and corpus.test_source is None else ""
         source.notes.append(
             f"no {' and no '.join(missing.values())} beside {train}: of {'all files together' if 'test' in missing else 'the training text'} {kept}"
         )
@@ -273,15 +273,9 @@ def _files(title: str, files: list[tuple[Path, Split]], text_field: str) -> Sour
         size=sum(path.stat().st_size for path in paths),
         fingerprint=partial(hash_files, paths),
         documents=documents,
-        reading=tuple(f"{split} {_kind(path)}" for path, split in files),
+        reading=tuple(f"{split} {text_suffix(path)}" for path, split in files),
         notes=notes,
     )
-
-
-def _kind(path: Path) -> str:
-    """`.txt` for `ptb.train.txt.gz`: what decides how a file's text is read."""
-    name = path.name.lower()
-    return Path(next((name.removesuffix(packed) for packed in (".gz", ".xz", ".bz2") if name.endswith(packed)), name)).suffix
 
 
 def _with_test(source: Source, test: Source) -> Source:

@@ -24,6 +24,12 @@ MAX_UNITS = 8_192
 COUNTED_DOCUMENTS = 200
 """From so many documents on, a share of them is a share of the text."""
 
+LEAST_HELD_OUT = 50_000
+"""Bytes that are split off for a validation or test set at least: some 10,000 tokens, by which losses are known to a few hundredths of a nat."""
+
+MOST_ENLARGED = 0.05
+"""The share that this least size may take of a short text at most."""
+
 _BATCH_LINES = 4_096
 _BATCH_BYTES = 1 << 18
 
@@ -131,14 +137,20 @@ def split_pools(pools: dict[Split, Pool], corpus: CorpusConfig) -> dict[Split, l
         CorpusError: too few lines to split.
     """
     given = {split: pool for split, pool in pools.items() if pool.bytes}
-    wanted: tuple[tuple[Split, float], ...] = (("test", corpus.test_fraction), ("validation", corpus.validation_fraction))
-    fractions = {split: fraction for split, fraction in wanted if split not in given}
+    fractions = split_shares(pools, corpus)
     train = given["train"]
     pieces = _by_documents(train, fractions) if train.documents > len(fractions) else _by_lines(train, fractions)
     for split, pool in given.items():
         if split != "train":
             pieces[split] = [Piece(pool.path, 0, pool.bytes, pool.documents)]
     return pieces
+
+
+def split_shares(pools: dict[Split, Pool], corpus: CorpusConfig) -> dict[Split, float]:
+    """The share of the training text that is split off for each set that the source lacks: as the config says, or more where that would be too little to measure by."""
+    wanted: tuple[tuple[Split, float], ...] = (("test", corpus.test_fraction), ("validation", corpus.validation_fraction))
+    least = min(MOST_ENLARGED, LEAST_HELD_OUT / max(1, pools["train"].bytes))
+    return {split: max(fraction, least) for split, fraction in wanted if not pools[split].bytes}
 
 
 def behind(pieces: Sequence[Piece], size: int) -> list[Piece]:
@@ -150,6 +162,17 @@ def behind(pieces: Sequence[Piece], size: int) -> list[Piece]:
         if piece.start + skipped < piece.end:
             left.append(replace(piece, start=piece.start + skipped))
     return left
+
+
+def before_place(pieces: Sequence[Piece], size: int) -> list[Piece]:
+    """The first `size` bytes of the pieces, which end where a sentence ends."""
+    kept: list[Piece] = []
+    for piece in pieces:
+        end = min(piece.end, piece.start + size)
+        size -= end - piece.start
+        if end > piece.start:
+            kept.append(replace(piece, end=end))
+    return kept
 
 
 def read_lines(pieces: Sequence[Piece]) -> Iterator[list[bytes]]:

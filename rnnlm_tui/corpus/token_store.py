@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,18 +30,18 @@ from rnnlm_tui.contract.corpora import (
     idle_settings,
     idle_tokenizer_settings,
 )
-from rnnlm_tui.contract.figures import counted
+from rnnlm_tui.contract.figures import counted, share
 from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.corpus.baseline import COUNTED_TOKENS, EVALUATED, baseline_losses
 from rnnlm_tui.corpus.building import claimed, discard, empty, publish, sweep, write_text_atomically
 from rnnlm_tui.corpus.encoders import line_encoder
-from rnnlm_tui.corpus.encoding import EncodedSoFar, encode_split, token_dtype
+from rnnlm_tui.corpus.encoding import EncodedSoFar, Repeats, encode_split, token_dtype
 from rnnlm_tui.corpus.lengths import check_bytes, check_length
 from rnnlm_tui.corpus.meter import Meter, ProgressCallback
 from rnnlm_tui.corpus.news import NEWS, ensure_news, news_files
 from rnnlm_tui.corpus.ngram import Tokens
 from rnnlm_tui.corpus.sources import Source, open_source
-from rnnlm_tui.corpus.staging import Piece, Pool, pool_path, read_lines, split_pools, stage
+from rnnlm_tui.corpus.staging import Piece, Pool, before_place, pool_path, read_lines, split_pools, split_shares, stage
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, BuiltTokenizer, build_tokenizer, check_pretrained, load_built
 from rnnlm_tui.corpus.unfinished import Done, keep_done, read_done, read_progress, remove_traces, sharing
 from rnnlm_tui.errors import RnnlmError, StorageError
@@ -265,7 +266,9 @@ def _build(order: _Order, here: Path, folder: Path, progress: ProgressCallback) 
         built.save(here, source.eos_text)
         done = done.model_copy(update={"tokenizer": True})
         keep_done(here, done)
-    encoded = _encode(built, pieces, here, done, progress)
+    repeats = Repeats()
+    encoded = _encode(built, pieces, here, done, repeats, progress)
+    shares = split_shares(pools, order.corpus)
     manifest = CorpusManifest(
         hash=order.identity,
         corpus=order.corpus,
@@ -279,12 +282,13 @@ def _build(order: _Order, here: Path, folder: Path, progress: ProgressCallback) 
         eos_text=source.eos_text,
         splits={
             split: SplitFacts(documents=sum(piece.documents for piece in pieces[split]), sentences=found.sentences, tokens=found.tokens, bytes=found.bytes)
-            for split, found in encoded.items()
+            for split, found in ((split, encoded[split]) for split in SPLITS)
         },
         bigram={},
         source_loss=_source_loss(source, config, encoded),
-        notes=(*done.notes, *_unknown_notes(encoded)),
+        notes=(*done.notes, *_enlarged_notes(shares, order.corpus), *([] if source.grammar else repeats.notes()), *_unknown_notes(encoded)),
         created=time.time(),
+        enlarged=bool(_enlarged_notes(shares, order.corpus)),
     )
     check_length(manifest, order.training)
     manifest = _with_losses(PreparedCorpus(here, manifest), order.training, progress)
@@ -296,19 +300,25 @@ def _build(order: _Order, here: Path, folder: Path, progress: ProgressCallback) 
             raise StorageError(f"{folder} is in the way of the corpus", hint="remove it")
 
 
-def _encode(built: BuiltTokenizer, pieces: dict[Split, list[Piece]], here: Path, done: Done, progress: ProgressCallback) -> dict[Split, EncodedSoFar]:
-    """Every split encoded, the rest of each where an earlier try began it."""
+def _encode(
+    built: BuiltTokenizer, pieces: dict[Split, list[Piece]], here: Path, done: Done, repeats: Repeats, progress: ProgressCallback
+) -> dict[Split, EncodedSoFar]:
+    """Every split encoded, the rest of each where an earlier try began it; the training split last, which is looked through for `repeats` of the others."""
     encoded = dict(done.encoded)
     before = sum(found.text for found in encoded.values())
     meter = Meter("encoding", sum(piece.end - piece.start for held in pieces.values() for piece in held), progress, before)
     encode = line_encoder(built)
-    for split in SPLITS:
+    for split in reversed(SPLITS):
+        look = repeats.look if split == "train" else partial(repeats.hold, split)
+        if split in encoded:
+            for batch in read_lines(before_place(pieces[split], encoded[split].text)):
+                look(batch)
 
         def keep(found: EncodedSoFar, split: Split = split) -> None:
             encoded[split] = found
             keep_done(here, done.model_copy(update={"encoded": dict(encoded)}))
 
-        encoded[split] = encode_split(built, pieces[split], here, split, encode, meter.advance, before=encoded.get(split), keep=keep)
+        encoded[split] = encode_split(built, pieces[split], here, split, encode, meter.advance, before=encoded.get(split), keep=keep, look=look)
     meter.done()
     return encoded
 
@@ -335,11 +345,20 @@ def _source_loss(source: Source, config: TokenizerConfig, encoded: dict[Split, E
     return source.grammar.entropy() / (source.grammar.expected_words() + config.end_of_sentence)
 
 
+def _enlarged_notes(shares: dict[Split, float], corpus: CorpusConfig) -> list[str]:
+    wanted: dict[Split, float] = {"validation": corpus.validation_fraction, "test": corpus.test_fraction}
+    return [
+        f"{split} takes {share(taken)} of the text and not {share(wanted[split])}: a smaller set tells little of a model"
+        for split, taken in shares.items()
+        if taken > wanted[split]
+    ]
+
+
 def _unknown_notes(encoded: dict[Split, EncodedSoFar]) -> list[str]:
     found = encoded["test"]
     if not found.unknown:
         return []
-    return [f"{found.unknown / found.tokens:.1%} of the test tokens are outside the vocabulary: perplexities compare only under the same one"]
+    return [f"{share(found.unknown / found.tokens)} of the test tokens are outside the vocabulary: perplexities compare only under the same one"]
 
 
 def _with_baseline(prepared: PreparedCorpus, training: TrainingConfig, progress: ProgressCallback) -> PreparedCorpus:

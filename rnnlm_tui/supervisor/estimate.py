@@ -85,6 +85,8 @@ class Estimate:
     """The run's name, where it is from one."""
     baseline_perplexity: float | None
     """Of the bigram model on the test set."""
+    notes: tuple[str, ...] = ()
+    """What to know of the prepared text: lines that were cut, files left out, sentences that stand in two splits."""
 
     @property
     def start_loss(self) -> float:
@@ -153,6 +155,7 @@ def estimate(config: RunConfig) -> Estimate:
         calibrated_by=None if seconds is None or speed is None else speed.kind,
         calibrated_run=None if seconds is None or speed is None else speed.run,
         baseline_perplexity=_baseline(config, manifest),
+        notes=() if manifest is None else manifest.known_notes,
     )
 
 

@@ -110,6 +110,8 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
         if different:
             attempt.note(trainer.step, different)
     _describe(attempt, corpus, model, trainer, device)
+    for remark in corpus.manifest.known_notes if attempt.number == 1 else ():
+        attempt.note(trainer.step, remark)
     records.set_meta(REHEARSED_KEY, str(room.rehearse(trainer, attempt.enter)))
     records.set_meta(MEMORY_KEY, "")
     evaluator = Evaluator(
@@ -209,7 +211,7 @@ def _describe(attempt: Attempt, corpus: PreparedCorpus, model: RecurrentLanguage
         "vocab_size": corpus.vocab_size,
         "corpus_title": manifest.title,
         CORPUS_HASH_KEY: manifest.hash,
-        CORPUS_NOTES_KEY: json.dumps(manifest.notes),
+        CORPUS_NOTES_KEY: json.dumps(manifest.known_notes),
         "eos_text": manifest.eos_text,
         "baseline_loss": manifest.bigram.get(baseline_key("test", *mode)),
         "baseline_validation_loss": manifest.bigram.get(baseline_key("validation", *mode)),

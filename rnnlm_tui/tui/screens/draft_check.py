@@ -44,7 +44,9 @@ def look_up(services: Services, config: RunConfig) -> Findings:
     corpus = services.corpus(config)
     facts: dict[str, str] = {}
     if corpus is not None:
-        facts["corpus.source"] = f"{corpus.title}, {figures.disk(sum(split.bytes for split in corpus.splits.values()))}"
+        facts["corpus.source"] = f"{corpus.title}, {figures.disk(sum(split.bytes for split in corpus.splits.values()))}" + "".join(
+            f"; {remark}" for remark in corpus.known_notes
+        )
     missing = services.missing_source(config)
     at_test = missing is not None and config.corpus.test_source is not None and services.missing_source(_without_test_source(config)) is None
     return Findings(config, estimate, facts, missing, "corpus.test_source" if at_test else "corpus.source")

@@ -15,7 +15,7 @@ from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.summary import CheckpointFigures
 from rnnlm_tui.errors import Problem
 from rnnlm_tui.tui.widgets.bars import bar
-from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.content import from_outside, plain
 from rnnlm_tui.tui.widgets.form_draft import Draft, field_of, short_message
 from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, shown_value, value_at
 from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, TEXT, THIRD, TRAIN, WARN
@@ -156,6 +156,8 @@ class EstimatePanel(Panel):
             _ends((name, DIM), (figures.count(value), TEXT), width)
             for name, value in (("tokens", estimate.train_tokens), ("steps/epoch", estimate.steps_per_epoch), ("steps", estimate.steps))
         ]
+        for remark in estimate.notes:
+            rows += [Content.assemble(line) for line in from_outside(f"! {remark}", newlines="space", limit=300).stylize(WARN).wrap(max(8, width))]
         rows.append(Content(""))
         rows.append(_loss_row("loss at start, ln V", estimate.start_loss, width))
         if estimate.baseline_perplexity:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from rich.segment import Segment
 from textual.content import Content
 from textual.strip import Strip
 
-from rnnlm_tui.contract.figures import change, count, disk, figure, memory, short, time_left
+from rnnlm_tui.contract.figures import change, count, counted, disk, figure, memory, short, time_left
 from rnnlm_tui.tui.widgets import palette, train_data
 from rnnlm_tui.tui.widgets.chart.data import ChartData
 from rnnlm_tui.tui.widgets.chart.picture import Look, Memory, Plot
@@ -62,7 +63,14 @@ def figures_of(snapshot: RunSnapshot, *, ascii_only: bool, wide: bool) -> list[C
         found.append(_fact("memory", (number, palette.TEXT), (f" {unit}", palette.DIM)))
     number, _, unit = disk(summary.checkpoints.bytes).partition(" ")
     found.append(_fact("checkpoints", (number, palette.TEXT), (f" {unit}, {summary.checkpoints.count} kept" if wide else f" {unit}", palette.DIM)))
+    if summary.corpus_notes and not wide:
+        found.append(_fact("text", (counted(len(summary.corpus_notes), "note"), palette.WARN)))
     return found
+
+
+def note_lines(notes: Sequence[str], width: int) -> list[Content]:
+    """What to know of the run's text, in whole sentences."""
+    return [line for remark in notes for line in from_outside(f"! {remark}", newlines="space", limit=300).stylize(palette.WARN).wrap(max(8, width))]
 
 
 def legend_of(snapshot: RunSnapshot, *, wide: bool) -> Content:
@@ -153,8 +161,9 @@ class RunDetail(Panel):
     def _prepare_texts(self, snapshot: RunSnapshot, width: int, height: int) -> None:
         trouble = trouble_lines(snapshot, width, ascii_only=self.ascii_only)
         room = max(0, height - len(self._facts) - 1 - (len(trouble) + 1 if trouble else 0))
-        samples = sample_lines(snapshot, width, min(room, 15))
-        self._below = [*trouble, *([Content("")] if trouble else []), *samples, Content(""), *self._facts]
+        notes = note_lines(snapshot.summary.corpus_notes, width)
+        samples = sample_lines(snapshot, width, min(room - len(notes), 15))
+        self._below = [*trouble, *([Content("")] if trouble else []), *samples, Content(""), *self._facts, *notes]
         self._facts = []
 
     def content_line(self, y: int, width: int) -> Strip:

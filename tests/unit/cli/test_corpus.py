@@ -19,7 +19,7 @@ from rnnlm_tui.store.runs import create_run
 
 
 def prepared(home: Path, source: str, letter: str, notes: tuple[str, ...] = ()) -> CorpusManifest:
-    facts = SplitFacts(documents=1, sentences=2, tokens=3, bytes=4)
+    facts = SplitFacts(documents=1, sentences=2, tokens=3_000, bytes=4)
     manifest = CorpusManifest(
         hash=letter * 64, corpus=CorpusConfig(source=source), tokenizer=TokenizerConfig(), title=source, source_hash="s", vocab_size=2_048,
         token_dtype="uint16", eos_id=1, pad_id=0, eos_text=" ", splits={"train": facts, "validation": facts, "test": facts}, bigram={}, created=1.0, notes=notes,

@@ -43,6 +43,12 @@ from rnnlm_tui.contract import figures
         (figures.percent, 0.789, "79 %"),
         (figures.percent, 0.999, "99 %"),
         (figures.percent, 1, "100 %"),
+        (figures.share, 0.12, "12 %"),
+        (figures.share, 0.002, "0.2 %"),
+        (figures.share, 0.0094, "0.9 %"),
+        (figures.share, 0.00004, "0.004 %"),
+        (figures.share, 1e-9, "1e-7 %"),
+        (figures.share, 0, "0 %"),
         (figures.change, -14.9, "−14.9"),
         (figures.change, 0.3, "+0.30"),
         (figures.duration, 0, "0 s"),
@@ -82,7 +88,15 @@ def test_time_left_has_its_margin_apart() -> None:
 
 
 def test_what_is_not_known_is_a_dash_and_infinity_a_sign() -> None:
-    numbers: list[Callable[[float | None], str]] = [figures.count, figures.short, figures.figure, figures.scientific, figures.percent, figures.change]
+    numbers: list[Callable[[float | None], str]] = [
+        figures.count,
+        figures.short,
+        figures.figure,
+        figures.scientific,
+        figures.percent,
+        figures.share,
+        figures.change,
+    ]
     sizes: list[Callable[[float | None], str]] = [figures.gib, figures.memory, figures.disk]
     times: list[Callable[[float | None], str]] = [figures.duration, figures.about, figures.age]
     assert {write(value) for write in (*numbers, *sizes, *times) for value in (None, math.nan)} == {"–"}

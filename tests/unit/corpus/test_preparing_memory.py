@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TrainingConfig
-from rnnlm_tui.corpus import baseline, ngram, staging, text_files
+from rnnlm_tui.corpus import baseline, encoding, ngram, staging, text_files
 from rnnlm_tui.corpus.token_store import prepare_corpus
 from tests.fakes.llama_tokenizer import write_tokenizer
 
@@ -50,6 +50,7 @@ def test_four_times_the_text_takes_no_more_memory(tmp_path: Path, kind: str, mon
     monkeypatch.setattr(ngram, "_CHUNK", 4_000)
     monkeypatch.setattr(text_files, "_BLOCK", 1 << 16)
     monkeypatch.setattr(staging, "_BATCH_LINES", 256)
+    monkeypatch.setattr(encoding, "COUNTED_REPEATS", 100)
     if kind == "word":
         tokenizer = TokenizerConfig(kind="word", vocab_size=5_000)
     else:
