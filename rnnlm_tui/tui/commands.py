@@ -4,40 +4,111 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-from textual.command import DiscoveryHit, Hit, Hits, Provider
-from textual.types import IgnoreReturnCallbackType
+from textual.command import Hit, Hits, Provider
+from textual.content import Content
 
-from rnnlm_tui.tui.actions import PANE_TITLES, Action, Pane, key_label
+from rnnlm_tui.tui.actions import CHARTED, PANE_TITLES, PANES, Action, Pane, key_label
 from rnnlm_tui.tui.screens.lab import Laboratory
 from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.content import plain
 
+TITLE_COLUMN = 27
+"""Cells of a title in front of its description; longer ones take what they need."""
+LEAST_DESCRIPTION = 12
+"""Cells below which a description says nothing."""
+CHARTS, EVERYWHERE, OPEN_RUN = "Charts", "Everywhere", "Open a run"
+SMALL_WORDS = ("a", "the", "to")
 _WORD = re.compile(r"\w+")
+
+
+@dataclass
+class PaletteHit(Hit):
+    """A command in one line: its title, what it does, its key at the right edge."""
+
+    group: str = ""
+    """The pane it belongs to, for the head over it."""
+    description: str = ""
+    """What it does, where the title does not say it."""
+    keys: str = ""
+    """As people read them; empty: it has none."""
+    also: str = ""
+    """More words by which it is found."""
+    words: tuple[str, ...] = ()
+    """What was searched, in lower case: bright where it stands."""
+
+    @property
+    def title(self) -> str:
+        """What it is called."""
+        return cast(str, self.text)
+
+    def found(self, words: tuple[str, ...]) -> float:
+        """How well it meets all the words, 0 where one is missing: its own title first, then its group's, then what it does."""
+        title = self.title.lower()
+        searched = " ".join(words)
+        if title == searched:
+            return 5.0
+        if title.startswith(searched):
+            return 4.0
+        texts = (title, f"{title} {self.group}".lower(), f"{title} {self.group} {self.description} {self.also} {self.keys}".lower())
+        place = next((place for place, text in enumerate(texts) if all(word in text for word in words)), None)
+        return 0.0 if place is None else 3.0 - place
+
+    def line(self, width: int) -> Content:
+        """It in one line of so many cells."""
+        key_room = len(self.keys) + 2 if self.keys else 0
+        title = Content(self.title).truncate(max(1, width - key_room), ellipsis=True)
+        column = max(TITLE_COLUMN, title.cell_length + 2)
+        room = width - key_room - column
+        line = self._lit(title)
+        if self.description and room >= LEAST_DESCRIPTION:
+            line = Content.assemble(line.truncate(column, pad=True), self._lit(self._described(room).stylize(palette.DIM)))
+        if self.keys:
+            line = Content.assemble(line.truncate(width - len(self.keys), pad=True), (self.keys, f"bold {palette.TEXT}"))
+        return line
+
+    def _described(self, room: int) -> Content:
+        """The description in so many cells: its beginning, or what stands around the word that was searched."""
+        ends = [at + len(word) for word in self.words if (at := self.description.lower().find(word)) >= 0]
+        cut = max(ends, default=0) - room + 1
+        text = self.description if cut < 0 or len(self.description) <= room else f"…{self.description[cut + 1 :]}"
+        return Content(text).truncate(room, ellipsis=True)
+
+    def _lit(self, text: Content) -> Content:
+        lowered = text.plain.lower()
+        for word in self.words:
+            at = lowered.find(word)
+            if at >= 0:
+                text = text.stylize(f"bold {palette.FOCUS}", at, at + len(word))
+        return text
 
 
 class ActionCommands(Provider):
     """The table of actions; those of another screen go there first."""
 
-    def _entries(self) -> Iterator[tuple[str, str, IgnoreReturnCallbackType]]:
+    def entries(self) -> Iterator[PaletteHit]:
+        """Every command, those of the screen that shows first."""
         screen = self.screen
         if not isinstance(screen, PaneScreen):
             return
+        here = screen.PANE
         lab = cast(Laboratory, self.app)
-        elsewhere: list[tuple[str, str, IgnoreReturnCallbackType]] = []
-        for entry in lab.actions:
-            if not entry.palette:
-                continue
-            if entry.works_on(screen.PANE) or entry.on_app:
-                yield entry.palette, explained(entry), partial(self._run, entry)
-            else:
-                pane = entry.panes[0]
-                elsewhere.append((entry.palette, explained(entry, f"(on {PANE_TITLES[pane]})"), partial(self._go_and_run, entry, pane)))
-        yield from elsewhere
+        order = [PANE_TITLES[here], *([CHARTS] if here in CHARTED else []), EVERYWHERE, *(PANE_TITLES[pane] for pane in PANES), CHARTS]
+        actions = [entry for entry in lab.actions if entry.palette]
+        for entry in sorted(actions, key=lambda entry: order.index(group_of(entry, here))):
+            command = partial(self._run, entry) if entry.works_on(here) or entry.on_app else partial(self._go_and_run, entry, entry.panes[0])
+            keys = " ".join(map(key_label, entry.keys))
+            yield PaletteHit(
+                0.0, "", command, entry.palette, group=group_of(entry, here), description=description(entry), keys=keys, also=f"{entry.help} {entry.verb}"
+            )
         for summary in lab.summaries or ():
-            yield f"Open {_plain(summary.run, 64)}", f"{summary.unreadable or summary.status}, {_plain(summary.corpus, 40)}", partial(self._open, summary.run)
+            told = f"{summary.unreadable or summary.status}, {plain(summary.corpus, limit=40, newlines='show')}"
+            title = f"Open {plain(summary.run, limit=64, newlines='show')}"
+            yield PaletteHit(0.0, "", partial(self._open, summary.run), title, group=OPEN_RUN, description=told)
 
     def _run(self, entry: Action) -> None:
         self.screen.call_after_refresh(self.screen.run_action, entry.textual_action)
@@ -63,23 +134,37 @@ class ActionCommands(Provider):
         lab.in_thread(partial(lab.services.find, name), lab.open_run)
 
     async def discover(self) -> Hits:
-        for title, explanation, command in self._entries():
-            yield DiscoveryHit(title, command, help=explanation)
+        for hit in self.entries():
+            yield hit
 
     async def search(self, query: str) -> Hits:
-        matcher = self.matcher(query)
-        for title, explanation, command in self._entries():
-            if (score := matcher.match(title)) > 0:
-                yield Hit(score, matcher.highlight(title), command, help=explanation)
+        """What has every word in its title, its group or what it does; where nothing has, titles that have the letters in this order."""
+        words = tuple(query.lower().split())
+        hits = list(self.entries())
+        for hit in hits:
+            hit.score, hit.words = hit.found(words), words
+        if not any(hit.score for hit in hits):
+            matcher = self.matcher(query)
+            for hit in hits:
+                hit.score = matcher.match(hit.title)
+        for hit in hits:
+            if hit.score > 0:
+                yield hit
 
 
-def explained(entry: Action, where: str = "") -> str:
-    """What stands below an action's title: what the title does not say already, its own keys, where it is done."""
-    adds = not entry.shown and not set(_WORD.findall(entry.help.lower())) <= set(_WORD.findall(entry.palette.lower()))
-    keys = " ".join(map(key_label, entry.keys))
-    return "  ".join(filter(None, (entry.help if adds else "", f"({keys})" if keys else "", where))) or entry.help
+def group_of(entry: Action, here: Pane) -> str:
+    """The head that an action stands under."""
+    if entry.group == "charts":
+        return CHARTS
+    if not entry.panes:
+        return EVERYWHERE
+    return PANE_TITLES[here if here in entry.panes else entry.panes[0]]
 
 
-def _plain(text: str, limit: int) -> str:
-    """Text from outside for the palette, which reads markup: no sequences and no square brackets."""
-    return plain(text, limit=limit, newlines="show").translate(str.maketrans("[]", "()"))
+def description(entry: Action) -> str:
+    """What an action does, as far as its title does not say it already and it is told for this one alone."""
+    if entry.shown:
+        return ""
+    head, _, more = entry.help.partition(": ")
+    said = {*_WORD.findall(entry.palette.lower()), *SMALL_WORDS}
+    return entry.help if not set(_WORD.findall(head.lower())) <= said else more

@@ -117,9 +117,9 @@ async def test_a_users_keys_act_and_stand_in_footer_panes_line_help_and_palette(
         await pilot.press("f9")
         assert app.appearance.colours == "light"
         await pilot.press("question_mark")
-        assert "P         pause or go on" in text_of(app)
+        assert "P         pause or resume" in text_of(app)
         await pilot.press("escape", "f8", *"pause")
-        await until(pilot, lambda: "(P)" in text_of(app))
+        await until(pilot, lambda: any(row.rstrip("│ ").endswith(" P") and "Pause or resume" in row for row in lines_of(app)))
         await pilot.press("escape", "5")
         await until(pilot, lambda: app.current_mode == "prompt")
 

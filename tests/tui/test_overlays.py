@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from textual.command import CommandPalette
+from textual.command import CommandList, CommandPalette
 from textual.pilot import Pilot
 
 from rnnlm_tui.store.trash import TrashedRun
-from rnnlm_tui.tui.actions import ACTIONS, PANES, Pane, action, actions_for
+from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, PANES, Pane, action, actions_for
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.commands import ActionCommands, explained
+from rnnlm_tui.tui.commands import ActionCommands, description
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.help import HelpScreen
 from rnnlm_tui.tui.screens.quit import QuitScreen
@@ -47,6 +47,17 @@ async def test_help_tells_every_action_of_the_screen_at_every_size(pane: Pane, s
         assert "1 2 3 4   screens of the run" in told
         assert "degraded" in told
         assert max(len(line) for line in lines_of(app)) <= size[0]
+
+
+@pytest.mark.parametrize("pane", ["runs", "config", "checkpoints", "prompt"])
+async def test_help_on_a_screen_without_charts_is_whole_at_80x24(pane: Pane) -> None:
+    async with running_app(pane=pane) as (app, pilot):
+        app.action_keys()
+        await until(pilot, lambda: "esc close" in text_of(app))
+        text = text_of(app)
+        assert "↑ ↓ more" not in text
+        assert "degraded: its disk is full" in text
+        assert "e evaluated" in text, "no sign is cut"
 
 
 async def test_help_scrolls_where_it_does_not_fit_and_says_so() -> None:
@@ -165,7 +176,7 @@ async def test_the_palette_runs_actions_of_the_table_and_opens_runs() -> None:
 async def test_the_palette_has_every_action_on_every_screen(pane: Pane) -> None:
     async with running_app(pane=pane) as (app, pilot):
         await until(pilot, lambda: app.pane_screen is not None and app.pane_screen.is_ready)
-        titles = [title for title, _, _ in ActionCommands(app.screen)._entries()]
+        titles = [hit.title for hit in ActionCommands(app.screen).entries()]
         assert [entry.palette for entry in ACTIONS if entry.palette and entry.palette not in titles] == []
         assert len(titles) == len(set(titles))
 
@@ -173,7 +184,7 @@ async def test_the_palette_has_every_action_on_every_screen(pane: Pane) -> None:
 async def test_the_palette_goes_to_the_screen_of_an_action_first() -> None:
     async with running_app(pane="runs") as (app, pilot):
         await pilot.press("ctrl+p", *"log or linear")
-        await until(pilot, lambda: "(on Train)" in text_of(app))
+        await until(pilot, lambda: under_head(app, "Charts", "Log or linear y"))
         await pilot.press("enter")
         await until(pilot, lambda: app.current_mode == "train" and "Perplexity ─" in text_of(app))
 
@@ -181,7 +192,7 @@ async def test_the_palette_goes_to_the_screen_of_an_action_first() -> None:
 async def test_without_a_run_the_palette_says_why_a_chart_can_not_be_shown() -> None:
     async with running_app(FakeServices(), run=None, pane="runs") as (app, pilot):
         await pilot.press("ctrl+p", *"log or linear")
-        await until(pilot, lambda: "(on Train)" in text_of(app))
+        await until(pilot, lambda: under_head(app, "Charts", "Log or linear y"))
         await pilot.press("enter")
         await until(pilot, lambda: "no run is open" in text_of(app))
         assert app.current_mode == "runs"
@@ -241,12 +252,68 @@ async def test_help_says_in_short_what_a_narrow_column_has_no_room_for_and_names
         assert sum("evaluations" in line for line in lines_of(app)) == 1
 
 
-def test_the_palette_says_nothing_twice_and_each_action_with_its_own_key() -> None:
-    assert explained(action("sample")) == "(s)"
-    assert explained(action("smoother")) == "(+)"
-    assert explained(action("raw")) == "(0)"
-    assert explained(action("delete_run"), "(on Runs)") == "put the run into the trash: u takes it back  (d)  (on Runs)"
-    assert all(explained(entry) for entry in ACTIONS if entry.palette)
+def test_the_palette_says_nothing_twice() -> None:
+    assert description(action("sample")) == ""
+    assert description(action("smoother")) == "", "its help tells of the two beside it as well"
+    assert description(action("delete_run")) == "move the run to the trash: u undoes it"
+    assert description(action("pause")) == "also a stopped run"
+    assert description(action("checkpoint")) == ""
+
+
+def under_head(app: RnnlmApp, head: str, command: str) -> bool:
+    """Whether the palette lists the command alone, right below the head of its group."""
+    rows = [row.strip() for row in palette_rows(app)]
+    return len(rows) == 2 and rows[0] == head and rows[1].startswith(command)
+
+
+def palette_rows(app: RnnlmApp) -> list[str]:
+    """The rows of the palette's list, without its edges and its scroll bar."""
+    region = app.screen.query_one(CommandList).scrollable_content_region
+    return [strip.crop(region.x, region.right).text for strip in app.screen._compositor.render_strips()[region.y : region.bottom]]
+
+
+@pytest.mark.parametrize("size", [(60, 15), (80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_the_palette_has_one_line_a_command_with_its_key_at_the_right_edge(size: tuple[int, int]) -> None:
+    async with running_app(size=size) as (app, pilot):
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: "Sample now" in text_of(app))
+        rows = palette_rows(app)
+        assert rows[0].strip() == "Train"
+        keys = {"Pause or resume": "space", "Sample now": "s", "Save checkpoint now": "c", "Evaluate now": "e", "Stop training": "S", "Sample history": "h"}
+        for number, (title, key) in enumerate(keys.items(), 1):
+            assert rows[number].startswith(f"  {title}")
+            assert rows[number].endswith(f" {key} "), "at the right edge"
+
+
+@pytest.mark.parametrize("size", [(60, 15), (80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_the_palette_finds_what_a_command_does_and_puts_titles_first(size: tuple[int, int]) -> None:
+    async with running_app(size=size) as (app, pilot):
+        await pilot.press("ctrl+p", *"learn")
+        await until(pilot, lambda: under_head(app, "Train", "Sample history"))
+        assert "it learn" in text_of(app)
+        await pilot.press("ctrl+u", *"charts zoom")
+        await until(pilot, lambda: "Zoom in" in text_of(app) and "Sample history" not in text_of(app))
+        await pilot.press("ctrl+u", *"checkpoint")
+        await until(pilot, lambda: "Save checkpoint now" in text_of(app))
+        first = [row.strip().partition("  ")[0] for row in palette_rows(app)][:3]
+        assert first[1] == "Save checkpoint now", first
+
+
+@pytest.mark.parametrize("pane", PANES)
+async def test_the_palette_lists_the_screen_that_shows_first_and_every_group_once(pane: Pane) -> None:
+    async with running_app(pane=pane) as (app, pilot):
+        await until(pilot, lambda: app.pane_screen is not None and app.pane_screen.is_ready)
+        hits = list(ActionCommands(app.screen).entries())
+        groups = [hit.group for number, hit in enumerate(hits) if number == 0 or hits[number - 1].group != hit.group]
+        assert groups[0] == PANE_TITLES[pane] or not any(entry.panes and entry.panes[0] == pane for entry in ACTIONS if entry.palette)
+        assert len(groups) == len(set(groups))
+        assert groups[-1] == "Open a run"
+
+
+async def test_a_misspelt_command_is_found_by_its_letters() -> None:
+    async with running_app() as (app, pilot):
+        await pilot.press("ctrl+p", *"evalnow")
+        await until(pilot, lambda: "Evaluate now" in text_of(app))
 
 
 def test_short_help_fits_its_column() -> None:

@@ -78,7 +78,8 @@ STATES: dict[str, State] = {
     "train-log": State("train", RUN, ("L",), "step 3,751"),
     "help": State("train", RUN, ("question_mark",)),
     "help-runs": State("runs", RUN, ("question_mark",)),
-    "palette": State("train", RUN, ("ctrl+p", *"zoom"), "Charts: zoom in"),
+    "palette": State("train", RUN, ("ctrl+p",), "Sample now"),
+    "palette-search": State("train", RUN, ("ctrl+p", *"learn"), "see it learn"),
     "quit": State("train", RUN, ("q",)),
 }
 

@@ -39,9 +39,9 @@ MARKS = (
     ("↑", "spike"),
     ("▼", "beats"),
 )
-STATUS_PAIRS: tuple[tuple[RunStatus, RunStatus], ...] = (
-    ("running", "paused"), ("finished", "failed"), ("crashed", "stalled"), ("stopped", "lost"), ("degraded", "preparing"),
-)  # fmt: skip
+STATUSES: tuple[RunStatus, ...] = ("running", "paused", "preparing", "finished", "failed", "stopped", "crashed", "stalled", "degraded", "draft", "lost")
+SIGN = 11
+"""Columns of a status or a mark, three beside each other."""
 
 
 class HelpScreen(Overlay[None]):
@@ -114,6 +114,8 @@ class HelpScreen(Overlay[None]):
         size = self.app.size
         width, height = max(1, min(size.width - EDGES, MOST_WIDTH)), max(1, size.height - 2)
         lines = self._found(width) if self._search else self._all(width)
+        if len(lines) == height + 1:
+            del lines[0]  # the blank one below the edge
         below = max(0, len(lines) - height)
         self._above = max(0, min(self._above, below))
         box = self.query_one("#help-box", TitledContainer)
@@ -131,12 +133,14 @@ class HelpScreen(Overlay[None]):
         charts: tuple[Group, ...] = ("charts",) if any(entry.group == "charts" for entry in self._entries) else ()
         if width < TWO_COLUMNS:
             order = sorted(("screen", *charts, "everywhere"), key=lambda group: group != self._first)
-            return [line for block in (*(self._group(group, width) for group in order), self._signs()) for line in (Content(""), *block)]
+            return [line for block in (*(self._group(group, width) for group in order), [*self._signs(), *self._notes()]) for line in (Content(""), *block)]
         second = (width - 2) * RIGHT_SHARE // TWO_COLUMNS
         first = width - 2 - second
         at_left: tuple[Group, ...] = ("screen", "everywhere") if charts else ("screen",)
         left = [line for group in at_left for line in (Content(""), *self._group(group, first))]
         right = [line for group in charts or ("everywhere",) for line in (Content(""), *self._group(group, second))] + [Content(""), *self._signs()]
+        shorter = left if len(left) < len(right) else right
+        shorter += [*([Content("")] if shorter is left else []), *self._notes()]
         height = max(len(left), len(right))
         left, right = ([*side, *[Content("")] * (height - len(side))] for side in (left, right))
         return [Content.assemble(one.truncate(first, pad=True), "  ", other.truncate(second)) for one, other in zip(left, right, strict=True)]
@@ -182,14 +186,22 @@ class HelpScreen(Overlay[None]):
         return [Content(""), *(rows or [Content.styled("nothing of that name on this screen", palette.DIM)])]
 
     def _signs(self) -> list[Content]:
-        rows = [Content.styled("Status and marks", f"bold {palette.BRIGHT}")]
-        for pair in STATUS_PAIRS:
-            cells = [Content.assemble(status_glyph(status, ascii_only=self._ascii), (f" {palette.STATUS_WORDS[status]}", palette.DIM)) for status in pair]
-            rows.append(Content.assemble(cells[0].truncate(12, pad=True), cells[1]))
+        """What the signs of a status and the marks of charts mean, three in a row."""
+        statuses = [Content.assemble(status_glyph(status, ascii_only=self._ascii), (f" {palette.STATUS_WORDS[status]}", palette.DIM)) for status in STATUSES]
         colours = {"★": palette.VALIDATION, "✗": palette.BAD, "↻": palette.WARN}
-        marks = [Content.assemble((sign, colours.get(sign, palette.TEXT)), (f" {word}", palette.DIM)).truncate(12, pad=True) for sign, word in MARKS]
-        rows += [Content.assemble(*marks[first : first + 3]) for first in range(0, len(marks), 3)]
-        rows.append(Content.styled(f"stalled: no step for {STALE_SECONDS:.0f} s,", palette.DIM))
-        rows.append(Content.styled(f"  nor in the time of {SLOW_STEPS:.0f} steps", palette.DIM))
-        rows.append(Content.styled("degraded: its disk is full", palette.DIM))
+        marks = [Content.assemble((sign, colours.get(sign, palette.TEXT)), (f" {word}", palette.DIM)) for sign, word in MARKS]
+        rows = [Content.styled("Status and marks", f"bold {palette.BRIGHT}")]
+        for signs in (statuses, marks):
+            rows += [Content.assemble(*_columns(signs[first : first + 3])) for first in range(0, len(signs), 3)]
         return rows
+
+    @staticmethod
+    def _notes() -> list[Content]:
+        """The statuses that their words don't explain."""
+        told = (f"stalled: no step for {STALE_SECONDS:.0f} s,", f"  nor in the time of {SLOW_STEPS:.0f} steps", "degraded: its disk is full")
+        return [Content.styled(words, palette.DIM) for words in told]
+
+
+def _columns(signs: Sequence[Content]) -> list[Content]:
+    """The last one may be longer."""
+    return [*(sign.truncate(SIGN, pad=True) for sign in signs[:-1]), *signs[-1:]]

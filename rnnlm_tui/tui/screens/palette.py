@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from rich.console import RenderableType
 from textual.app import ComposeResult
-from textual.command import CommandInput, CommandList, CommandPalette
+from textual.command import Command, CommandInput, CommandList, CommandPalette
 from textual.containers import Horizontal, Vertical
+from textual.content import Content
 from textual.widgets import LoadingIndicator
+from textual.widgets.option_list import Option
 
+from rnnlm_tui.tui.commands import PaletteHit
 from rnnlm_tui.tui.narrow_updates import NarrowScreen
 from rnnlm_tui.tui.newest_size import NewestSize
 from rnnlm_tui.tui.screens.overlay import GreyScreen
+from rnnlm_tui.tui.widgets.palette import BRIGHT
 from rnnlm_tui.tui.widgets.safe_text import OneLine
+
+MOST_WIDTH, MARGIN = 104, 8
+"""Cells of the box at most, and those left free beside it where there is room."""
+NARROW = 72
+"""Columns up to which the box takes all of them."""
+EDGES = 6
+"""Cells of the list's border and padding, of its scroll bar and of the gap before it."""
+ABOVE = 5
+"""Rows over the list: those left free and the line that is typed."""
+INDENT = "  "
+"""Before a command, under the head of its group."""
 
 
 class PaletteInput(OneLine, CommandInput):
@@ -19,18 +36,60 @@ class PaletteInput(OneLine, CommandInput):
 
 
 class PaletteScreen(NarrowScreen, NewestSize, CommandPalette):
-    """Textual's palette; what it lists comes from `commands.py`."""
+    """Textual's palette, a command a line under the head of its group; what it lists comes from `commands.py`."""
+
+    def __init__(self, *, placeholder: str, id: str) -> None:
+        super().__init__(placeholder=placeholder, id=id)
+        self._shown: dict[str, list[PaletteHit]] = {}
+        """What is listed, by its group."""
 
     def compose(self) -> ComposeResult:
         with Vertical(id="--container"):
             with Horizontal(id="--input"):
                 yield PaletteInput(placeholder=self._placeholder, select_on_focus=False)
             with Vertical(id="--results"):
-                yield CommandList()
+                commands = CommandList()
+                commands.border_subtitle = "↑ ↓ choose  enter run  esc close"
+                yield commands
                 yield LoadingIndicator()
 
     def on_mount(self) -> None:
         self.query_one(CommandInput).cursor_blink = False
+
+    def on_resize(self) -> None:
+        rows = self.app.size.height
+        for box in (self.query_one("#--container"), self.query_one("#--results")):
+            box.styles.width = self._width
+        self.query_one(CommandList).styles.max_height = max(3, rows - ABOVE)
+        at = self.query_one(CommandList).highlighted
+        self._list(self._shown)
+        self.query_one(CommandList).highlighted = at
+
+    @property
+    def _width(self) -> int:
+        columns = self.app.size.width
+        return columns if columns <= NARROW else min(columns - MARGIN, MOST_WIDTH)
+
+    def _refresh_command_list(self, command_list: CommandList, commands: list[Command], clear_current: bool) -> None:  # noqa: ARG002 (Textual's)
+        """Textual's way to show what was found: the best first, each under its group's head."""
+        groups: dict[str, list[PaletteHit]] = {}
+        for hit in sorted((cast(PaletteHit, command.hit) for command in commands), key=lambda hit: -hit.score):
+            groups.setdefault(hit.group, []).append(hit)
+        self._list(groups)
+        self._list_visible = bool(groups)
+        self._hit_count = len(commands)
+
+    def _list(self, groups: dict[str, list[PaletteHit]]) -> None:
+        """A line each, as wide as there is room, the cursor on the first."""
+        self._shown = groups
+        width = max(1, self._width - EDGES - len(INDENT))
+        options: list[Option] = []
+        for title, hits in groups.items():
+            options.append(Option(Content.styled(title, f"bold {BRIGHT}"), disabled=True))
+            options += [Command(Content.assemble(INDENT, hit.line(width)), hit) for hit in hits]
+        commands = self.query_one(CommandList)
+        commands.clear_options().add_options(options)
+        commands.highlighted = 1 if options else None
 
     def render(self) -> RenderableType:
         below = [screen for screen in self.app.screen_stack if screen is not self]
