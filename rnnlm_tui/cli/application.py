@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from rnnlm_tui.cli.arguments import FPS, THEME, AsciiOption, FpsOption, NoMouseOption, ThemeOption
+from rnnlm_tui.cli.arguments import AsciiOption, FpsOption, NoMouseOption, ThemeOption
 from rnnlm_tui.cli.promise import PROMISE, PROMISE_TITLE, PROMISING
+from rnnlm_tui.cli.start import FPS, THEME, open_app
 from rnnlm_tui.cli.verbs import FAMILIES, SIGNING, VERBS, Verb
 
 if TYPE_CHECKING:
@@ -59,8 +60,6 @@ def start(
         typer.echo(f"rnnlm-tui {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        from rnnlm_tui.cli.start import open_app
-
         open_app(None, ascii_only=ascii_only, theme=theme, fps=fps, mouse=not no_mouse)
 
 

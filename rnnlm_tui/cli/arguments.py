@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from rnnlm_tui.cli.start import THEME
+
 
 def complete_run(incomplete: str) -> list[str]:
     """The names of runs that begin so, for the shell's completion."""
@@ -48,22 +50,10 @@ AsciiOption = Annotated[
     typer.Option("--ascii/--no-ascii", help="Draw with ASCII characters alone, or never; by itself where braille can't be shown.", show_default=False),
 ]
 FpsOption = Annotated[float, typer.Option("--fps", metavar="N", help="Repaints a second at most.")]
-FPS = 2.0
-"""Repaints a second that an SSH link carries with ease."""
 ThemeOption = Annotated[
     str,
     typer.Option(
         "--theme", metavar="NAME", help="Colours: auto, dark, light, ansi-dark, ansi-light (the terminal's 16) or none.", autocompletion=complete_theme
     ),
 ]
-THEME = "auto"
-"""By what the terminal says of itself."""
 NoMouseOption = Annotated[bool, typer.Option("--no-mouse", help="Leave the mouse to the terminal.")]
-
-
-def check_fps(fps: float) -> None:
-    """Raise InputError for `--fps` that no screen can show."""
-    if not 0.1 <= fps <= 60:
-        from rnnlm_tui.errors import InputError
-
-        raise InputError(f"--fps is {fps:g}, must be 0.1 … 60")

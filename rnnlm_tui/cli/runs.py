@@ -1,4 +1,4 @@
-"""The verbs that look at runs on disk: `runs`, `show`, `metrics`, `checkpoints`."""
+"""The verbs that look at runs on disk: `open`, `runs`, `show`, `metrics`, `checkpoints`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ from typing import Annotated
 
 import typer
 
-from rnnlm_tui.cli.arguments import FPS, AsciiOption, FpsOption, JsonOption, RunArgument, check_fps
+from rnnlm_tui.cli.arguments import AsciiOption, FpsOption, JsonOption, NoMouseOption, RunArgument, ThemeOption
+from rnnlm_tui.cli.start import FPS, THEME, check_fps
 from rnnlm_tui.contract.figures import counted
+
+
+def open_run(run: RunArgument, ascii_only: AsciiOption = None, theme: ThemeOption = THEME, fps: FpsOption = FPS, no_mouse: NoMouseOption = False) -> None:
+    """Open the app on a run."""
+    from rnnlm_tui.cli import start
+
+    start.open_run(run, ascii_only=ascii_only, theme=theme, fps=fps, mouse=not no_mouse)
 
 
 def complete_key(incomplete: str) -> list[str]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from time import time
 
-from rnnlm_tui.contract.computing import device_words, others_words
-from rnnlm_tui.contract.config import CELL_NAMES
+from rnnlm_tui.contract.computing import CELL_NAMES, device_words, others_words
 from rnnlm_tui.contract.figures import NOTHING, age, counted, disk, duration, figure, short
 from rnnlm_tui.contract.summary import EvaluationFigures, ReferenceFigures, RunSummary
 

@@ -28,7 +28,7 @@ class Verb:
 
 
 VERBS: tuple[Verb, ...] = (
-    Verb("open", "Watch", "start.open_run", "Open the app on a run."),
+    Verb("open", "Watch", "runs.open_run", "Open the app on a run."),
     Verb("runs", "Watch", "runs.runs", "List the runs: newest first, filtered, sorted."),
     Verb("show", "Watch", "runs.show", "Show a run's figures: once, or as long as it runs."),
     Verb("compare", "Watch", "compare.compare", "Put runs side by side: settings that differ, figures."),

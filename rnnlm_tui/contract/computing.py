@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.contract.figures import counted
@@ -9,6 +11,11 @@ from rnnlm_tui.errors import DeviceError
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.summary import RunSummary
+
+CELL_NAMES: Mapping[str, str] = MappingProxyType(
+    {"elman": "Elman", "lstm": "LSTM", "gru": "GRU", "mingru": "minGRU", "minlstm": "minLSTM", "slstm": "sLSTM", "mlstm": "mLSTM"}
+)
+"""Cells as people write them."""
 
 
 def arithmetic(summary: RunSummary) -> str:

@@ -6,8 +6,6 @@ command line's `--set` and `config show` are made from them. The defaults are th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
@@ -335,10 +333,6 @@ class RunConfig(Section):
 SECTIONS: tuple[str, ...] = tuple(name for name in RunConfig.model_fields if name != "preset")
 """The names of the sections, in the order of forms and files."""
 
-CELL_NAMES: Mapping[str, str] = MappingProxyType(
-    {"elman": "Elman", "lstm": "LSTM", "gru": "GRU", "mingru": "minGRU", "minlstm": "minLSTM", "slstm": "sLSTM", "mlstm": "mLSTM"}
-)
-"""Cells as people write them."""
 HEADED_CELLS: tuple[CellType, ...] = ("slstm", "mlstm")
 """Cells whose memory is divided into heads."""
 RECURRENT_WEIGHT_CELLS: tuple[CellType, ...] = ("elman", "lstm", "gru", "slstm")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.presets import BOOK
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.config import RunConfig
 
 REFERENCE_NAME = "reference"
 """What charts and `show` call it."""
@@ -63,6 +63,8 @@ def follows_reference(config: RunConfig) -> bool:
     text and tokenizer come from, how often it is evaluated, saved and sampled, the part that is split off for validation as long as it is
     small, and fields without a meaning for this model and text. The preset's name decides nothing: what is in the config does.
     """
+    from rnnlm_tui.contract.presets import BOOK
+
     return config.corpus.validation_fraction <= MOST_SPLIT_OFF and _compared(config) == _compared(BOOK)
 
 

@@ -7,16 +7,19 @@ import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from rnnlm_tui.contract.config import CELL_NAMES, RunConfig
+from rnnlm_tui.contract.computing import CELL_NAMES
 from rnnlm_tui.contract.figures import DAY, HOUR, MINUTE, counted
 from rnnlm_tui.contract.numbers import meant_number, read_number
 from rnnlm_tui.contract.outside_text import safe
 from rnnlm_tui.contract.run_keys import Quantity, RunKey, key_named
 from rnnlm_tui.contract.status import LIVING
-from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.errors import InputError
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.config import RunConfig
+    from rnnlm_tui.contract.summary import RunSummary
 
 MOST_CHARACTERS = 1_000
 """Of a filter."""

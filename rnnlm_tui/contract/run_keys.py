@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
 from time import time
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from rnnlm_tui.contract.config import CELL_NAMES, SECTIONS, RunConfig
+from rnnlm_tui.contract.computing import CELL_NAMES
 from rnnlm_tui.contract.outside_text import safe
-from rnnlm_tui.contract.summary import RunSummary
-from rnnlm_tui.contract.validation import field_paths, near_keys, section_model
 from rnnlm_tui.errors import InputError
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.config import RunConfig
+    from rnnlm_tui.contract.summary import RunSummary
 
 Value = float | str | tuple[str, ...] | None
 """A figure, a word, or several of which one is enough; None: there is none (yet)."""
@@ -92,6 +94,8 @@ def key_named(name: str) -> RunKey:
     Raises:
         InputError: there is none, with near names, or several.
     """
+    from rnnlm_tui.contract.validation import field_paths, near_keys
+
     wanted = name.strip().lower()
     found = _by_name().get(wanted)
     if found is not None:
@@ -115,6 +119,8 @@ def figure_names() -> tuple[str, ...]:
 
 @cache
 def _by_name() -> dict[str, RunKey]:
+    from rnnlm_tui.contract.validation import field_paths
+
     paths = field_paths()
     last_words = [path.rpartition(".")[2] for path in paths]
     by_name = {}
@@ -129,8 +135,9 @@ def _by_name() -> dict[str, RunKey]:
 
 
 def _quantity(path: str) -> Quantity:
+    from rnnlm_tui.contract.validation import section_model
+
     section, _, name = path.partition(".")
-    assert section in SECTIONS
     return "number" if section_model(section).model_fields[name].annotation in (int, float, int | None) else "words"
 
 

@@ -49,6 +49,11 @@ def history_file() -> Path:
     return home() / "prompt-history.jsonl"
 
 
+def summaries_file() -> Path:
+    """The figures of runs that have ended, so that a list of hundreds need not read them again. It may be removed at any time."""
+    return home() / "summaries.json"
+
+
 def calibration_file() -> Path:
     """What probes have measured."""
     return home() / "calibration.json"

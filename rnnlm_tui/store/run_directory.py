@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.figures import counted
-from rnnlm_tui.contract.validation import parse_stored_config
 from rnnlm_tui.errors import ConfigError, RunNameError, StorageError
 from rnnlm_tui.store.atomic import make_own_directory, storage_errors
 from rnnlm_tui.store.database_place import DATABASE_NAME, POINTER_NAME, Place, place_of
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.config import RunConfig
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Whole names only: nothing that could leave the runs folder, look like an option or hide."""
@@ -136,6 +137,10 @@ class RunDirectory:
         Raises:
             StorageError: the file is missing, no TOML or no valid config.
         """
+        import tomllib
+
+        from rnnlm_tui.contract.validation import parse_stored_config
+
         with storage_errors("read", self.config_path):
             data = self.config_path.read_bytes()
         try:

@@ -12,23 +12,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import tomli_w
-
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.outside_text import user_path
-from rnnlm_tui.contract.validation import config_to_raw, merge, parse_config
 from rnnlm_tui.errors import RunNameError, RunStateError, StorageError, UnknownRunError, near_names
 from rnnlm_tui.store.atomic import TEMPORARY_PREFIX, fsync_directory, make_private_directory, storage_errors, write_text_atomically
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.database_place import choose_place, remove_from_here
-from rnnlm_tui.store.former_names import keep_former_name, run_once_called
 from rnnlm_tui.store.locations import runs_dir, trash_dir
 from rnnlm_tui.store.locks import RunLock, folder_lock
 from rnnlm_tui.store.names import ADJECTIVES, ANIMALS
 from rnnlm_tui.store.run_directory import RUN_NAME, RunDirectory, check_run_name
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.config import RunConfig
 
 _ABANDONED_SECONDS = 3_600.0
 """A half-made run older than this was left by a process that died, and is swept."""
@@ -41,6 +38,8 @@ TRASHED = re.compile(rf"({RUN_NAME.pattern})\.(\d{{8}}T\d{{6}})\.[0-9a-f]{{4}}")
 
 def suggest_name() -> str:
     """A free name such as `plain-otter`. Drawn from the system, so that no seeded generator moves."""
+    from rnnlm_tui.store.former_names import run_once_called
+
     draw = secrets.SystemRandom()
     folders = _run_paths()
     for _ in range(64):
@@ -63,6 +62,8 @@ def create_run(config: RunConfig, name: str | None = None, parent: str | None = 
         ConfigError: the config has problems between its fields.
         StorageError: the folder can't be written.
     """
+    from rnnlm_tui.contract.validation import config_to_raw, parse_config
+
     config = _with_absolute_paths(parse_config(config_to_raw(config)))
     if name is not None:
         check_run_name(name)
@@ -112,6 +113,8 @@ def find_run(name_or_prefix: str) -> RunDirectory:
         raise UnknownRunError(
             f"{shown} begins the names of {counted(len(matches), 'run')}: {', '.join(matches[:_SHOWN_NAMES])}{more}", hint="type more of the name"
         )
+    from rnnlm_tui.store.former_names import run_once_called
+
     renamed = run_once_called(name_or_prefix, _run_paths())
     if renamed is not None:
         raise UnknownRunError(f"no run {shown}", hint=f'it is called "{renamed.name}" now')
@@ -130,6 +133,8 @@ def run_named(name: str) -> RunDirectory:
     names = sorted(path.name for path in _run_paths())
     if name in names:
         return RunDirectory(runs_dir() / name)
+    from rnnlm_tui.store.former_names import run_once_called
+
     renamed = run_once_called(name, _run_paths())
     if renamed is not None:
         return renamed
@@ -159,6 +164,8 @@ def move_in_place(run: RunDirectory, former: str, name: str) -> RunDirectory:
         RunNameError: the name is impossible or taken.
         StorageError: it can't be moved.
     """
+    from rnnlm_tui.store.former_names import keep_former_name
+
     refuse_taken(check_run_name(name), but=run)
     keep_former_name(run, former, name, [*_run_paths(), *trashed_paths()])
     with folder_lock(run.path), storage_errors("move", run.path):
@@ -250,6 +257,8 @@ def refuse_taken(name: str, *, but: RunDirectory | None = None) -> None:
     """
     if os.path.lexists(runs_dir() / name):
         raise RunNameError(f'there is already a run "{name}"', hint="choose another name")
+    from rnnlm_tui.store.former_names import run_once_called
+
     known = run_once_called(name, _run_paths())
     if known is not None and known != but:
         raise RunNameError(f'"{name}" was the name of {known.name}, and runs that started from its weights know it by that', hint="choose another name")
@@ -257,6 +266,9 @@ def refuse_taken(name: str, *, but: RunDirectory | None = None) -> None:
 
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
     """The config with each path that exists, or is a pattern of paths, made absolute: a run may be resumed from any folder."""
+    from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
+    from rnnlm_tui.contract.validation import merge, parse_config
+
     given = {
         "corpus.source": None if config.corpus.source in BUILT_IN_SOURCES else config.corpus.source,
         "corpus.test_source": config.corpus.test_source,
@@ -271,6 +283,11 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
 
 
 def _fill(run: RunDirectory, config: RunConfig, parent: str | None) -> None:
+    import tomli_w
+
+    from rnnlm_tui.contract.validation import config_to_raw
+    from rnnlm_tui.store.database import RunDatabase
+
     write_text_atomically(run.config_path, tomli_w.dumps(config_to_raw(config)))
     with RunDatabase(run.database_path) as database:
         database.set_meta("created", repr(time.time()))

@@ -7,12 +7,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
+from typing import TYPE_CHECKING
 
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.metrics import CheckpointRow, EventRow, HardwareRow, Progress, StepRow
 from rnnlm_tui.contract.status import REHEARSED_KEY, RunStatus
 from rnnlm_tui.store.labels import NO_LABELS, RunLabels
-from rnnlm_tui.supervisor.evaluations import Evaluations
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.config import RunConfig
+    from rnnlm_tui.contract.metrics import CheckpointRow, EventRow, HardwareRow, Progress, StepRow
+    from rnnlm_tui.supervisor.evaluations import Evaluations
 
 RECENT_STEPS = 400
 """Rates and the ETA come from the newest steps, this many at most."""

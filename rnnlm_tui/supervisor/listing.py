@@ -1,18 +1,130 @@
-"""The list of runs as somebody wants it: filtered, in an order, the pinned ones on top."""
+"""The list of runs: read again only where something can have changed, kept from one start to the next, and as somebody wants it, filtered and in an order."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+import os
+import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic, time
 
+from rnnlm_tui import __version__
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.run_filter import parse_filter
 from rnnlm_tui.contract.run_keys import parse_order
 from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.store.atomic import write_text_atomically
+from rnnlm_tui.store.database_place import DATABASE_NAME, POINTER_NAME
+from rnnlm_tui.store.locations import runs_dir, summaries_file
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import list_runs
-from rnnlm_tui.supervisor.monitor import summary_or_problem
+from rnnlm_tui.supervisor.monitor import RunMonitor, problem_summary
+
+ENDED = frozenset({"stopped", "finished", "failed", "crashed", "draft"})
+"""Statuses that only a change on disk can end; all others depend on the clock."""
+KEPT = ENDED - {"crashed"}
+"""What is true on every host that sees the home, and so may be kept on the disk."""
+SETTLED_SECONDS = 2.0
+"""Files that changed so shortly ago may change again within the same stamp: their run is read again."""
+FORMAT = 1
+_MOST_BYTES = 256 * 1024 * 1024
+"""A longer file was not written here."""
+
+Stamp = tuple[tuple[int, int, int], ...]
+"""Inode, size and time of each file that tells of a run; zeros where there is none."""
+
+
+class RunList:
+    """Remembers what was read; `look` from one thread.
+
+    Summaries of ended runs are kept in the home as well, each with the stamp of its run's files: where that is another, or the file
+    of summaries is missing, damaged or from another version, the run itself is read.
+    """
+
+    def __init__(self) -> None:
+        self.complete = True
+        """Whether the last look read every run."""
+        self._known: dict[str, tuple[Stamp, RunSummary]] = {}
+        self._monitors: dict[str, RunMonitor] = {}
+        self._configs: dict[str, tuple[Stamp, RunConfig]] = {}
+        self._kept: dict[str, tuple[Stamp, RunSummary]] = {}
+        """As the disk has them."""
+        self._begun = False
+
+    def look(self, patience: float = math.inf) -> list[RunSummary]:
+        """All runs in figures, newest first; a run that can't be read has the status `lost` and says why. After `patience` seconds those that no look has read yet are left for the next one.
+
+        Raises:
+            StorageError: the data home can't be read.
+        """
+        runs = list_runs()
+        if not self._begun:
+            self._begun, self._kept = True, _read_kept()
+            self._known = dict(self._kept)
+        known: dict[str, tuple[Stamp, RunSummary]] = {}
+        new, deadline, self.complete = 0, monotonic() + patience, True
+        for run in runs:
+            before, stamp = self._known.get(run.name), _stamp(run)
+            if before is not None and before[0] == stamp and before[1].status in ENDED:
+                known[run.name] = before
+                continue
+            if before is None and new and monotonic() > deadline:
+                self.complete = False
+                continue
+            new += before is None
+            if (summary := self._read(run)) is not None:
+                known[run.name] = (stamp if _settled(stamp) else (), summary)
+        self._known = known
+        for name in [name for name in self._monitors if name not in known]:
+            self._monitors.pop(name).close()
+        if self.complete:
+            self._keep()
+        return [summary for _, summary in known.values()]
+
+    def close(self) -> None:
+        """Let go of the files of runs that go on."""
+        while self._monitors:
+            self._monitors.popitem()[1].close()
+
+    def _read(self, run: RunDirectory) -> RunSummary | None:
+        """The run as it is now, None where it was renamed or deleted meanwhile; the file of one that goes on stays open, so that the next look reads only what is new."""
+        monitor = self._monitors.pop(run.name, None) or RunMonitor(run)
+        try:
+            summary = monitor.summary()
+        except RnnlmError as error:
+            monitor.close()
+            return problem_summary(run, error) if run.path.is_dir() else None
+        if summary.status in ENDED:
+            monitor.close()
+        else:
+            self._monitors[run.name] = monitor
+        return summary
+
+    def _keep(self) -> None:
+        """Write down what the disk does not have yet, or should have no longer; where that can't be written, it is read again at the next start."""
+        kept = {name: entry for name, entry in self._known.items() if entry[0] and entry[1].status in KEPT and not entry[0][_POINTER][0]}
+        if {name: stamp for name, (stamp, _) in kept.items()} != {name: stamp for name, (stamp, _) in self._kept.items()}:
+            self._kept = kept
+            _write_kept(kept)
+
+    def configs(self, names: Iterable[str]) -> dict[str, RunConfig]:
+        """The configs of these runs by name, each read once; a run that is gone, or whose config can't be read, is left out."""
+        found = {}
+        for name in names:
+            run = RunDirectory(runs_dir() / name)
+            stamp = (_stat(f"{run.path}/config.toml"),)
+            known = self._configs.get(name)
+            try:
+                found[name] = known[1] if known is not None and known[0] == stamp else run.read_config()
+            except RnnlmError:
+                continue
+            self._configs[name] = (stamp, found[name])
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +148,20 @@ def listed_runs(wanted: str = "", order: str = "", *, reverse: bool = False) -> 
         StorageError: the data home can't be read.
     """
     filtered, sorting = parse_filter(wanted), parse_order(order) if order else None
-    directories = list_runs()
+    known = RunList()
+    try:
+        summaries = known.look()
+    finally:
+        known.close()
     needs_config = filtered.needs_config or (sorting is not None and sorting.needs_config)
-    runs = [(summary_or_problem(run), _config(run) if needs_config else None) for run in directories]
-    there = [run for run, directory in zip(runs, directories, strict=True) if not run[0].unreadable or directory.path.is_dir()]  # renamed or deleted meanwhile
-    runs = [run for run in there if filtered.matches(*run)]
+    configs = known.configs(run.run for run in summaries) if needs_config else {}
+    runs = [(run, configs.get(run.run)) for run in summaries]
+    runs = [run for run in runs if filtered.matches(*run)]
     if sorting is not None:
         runs = sorting.turned().sorted(runs) if reverse else sorting.sorted(runs)
     elif reverse:
         runs.reverse()
-    return Listing(tuple(pinned_first(summary for summary, _ in runs)), len(there))
+    return Listing(tuple(pinned_first(summary for summary, _ in runs)), len(summaries))
 
 
 def pinned_first(runs: Iterable[RunSummary]) -> list[RunSummary]:
@@ -53,8 +169,64 @@ def pinned_first(runs: Iterable[RunSummary]) -> list[RunSummary]:
     return sorted(runs, key=lambda run: not run.pinned)
 
 
-def _config(run: RunDirectory) -> RunConfig | None:
+_FILES = ("config.toml", DATABASE_NAME, f"{DATABASE_NAME}-wal", "worker.lock", "worker.log", "labels.json", "checkpoints", POINTER_NAME)
+"""What a summary is made of, below the run's folder; pins stand in `checkpoints`."""
+_POINTER = _FILES.index(POINTER_NAME)
+
+
+def _stamp(run: RunDirectory) -> Stamp:
+    """Changes with every commit, every new worker, config, label and pin. Of a run whose database lies elsewhere that one is looked at too."""
+    folder = os.fspath(run.path)
+    found = tuple(_stat(f"{folder}/{name}") for name in _FILES)
+    if not found[_POINTER][0]:
+        return found
     try:
-        return run.read_config()
+        database = run.database_path
     except RnnlmError:
-        return None
+        return ()
+    return (*found, _stat(f"{database}"), _stat(f"{database}-wal"))
+
+
+def _stat(path: str) -> tuple[int, int, int]:
+    try:
+        found = os.stat(path)  # noqa: PTH116 (thousands at each look: a Path costs as much again)
+    except OSError:
+        return (0, 0, 0)
+    return (found.st_ino, found.st_size, found.st_mtime_ns) if found.st_size else (0, 0, 0)  # reading a database leaves an empty -wal beside it
+
+
+def _settled(stamp: Stamp) -> bool:
+    newest = max((changed for _, _, changed in stamp), default=0)
+    return time() - newest / 1e9 > SETTLED_SECONDS
+
+
+def _read_kept() -> dict[str, tuple[Stamp, RunSummary]]:
+    """What an earlier process wrote down; nothing where that is missing, no regular file, changed by a single bit or from another version."""
+    try:
+        descriptor = os.open(summaries_file(), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
+                return {}
+            head, _, content = file.read().partition(b"\n")
+        if head != _head(content):
+            return {}
+        return {
+            name: (tuple((inode, size, changed) for inode, size, changed in stamp), RunSummary.model_validate(values))
+            for name, (stamp, values) in json.loads(content).items()
+        }
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_kept(kept: dict[str, tuple[Stamp, RunSummary]]) -> None:
+    """JSON with its NaN: the contract's own would lose a gradient that is not finite."""
+    runs = {name: (stamp, summary.model_dump(exclude_defaults=True)) for name, (stamp, summary) in kept.items()}
+    content = json.dumps(runs, separators=(",", ":"))
+    with suppress(RnnlmError, OSError):
+        write_text_atomically(summaries_file(), f"{_head(content.encode()).decode()}\n{content}")
+
+
+def _head(content: bytes) -> bytes:
+    """The first line of the file."""
+    return f"rnnlm-tui {__version__} summaries {FORMAT} {hashlib.sha256(content).hexdigest()}".encode()

@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TYPE_CHECKING
 
-from rnnlm_tui.contract.metrics import StepRow
-from rnnlm_tui.supervisor.facts import RunFacts
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.metrics import StepRow
+    from rnnlm_tui.supervisor.facts import RunFacts
 
 RATE_PARTS = 5
 """The recent steps are cut into so many parts; their spread is the margin of the ETA."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal
 
 from rnnlm_tui.contract.figures import count, counted, disk, figure
 from rnnlm_tui.contract.status import LIVING
-from rnnlm_tui.contract.summary import RunSummary
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import EventRow
+    from rnnlm_tui.contract.summary import RunSummary
 
 AlertKind = Literal["finished", "failed", "crashed", "stalled", "lost", "non-finite", "plateau", "disk"]
 """`disk`: little is free, or a run can't store its rows; `non-finite`: updates were left out, or a run failed by them."""

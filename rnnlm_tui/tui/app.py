@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
@@ -18,19 +19,14 @@ from textual.filter import LineFilter
 from textual.screen import Screen
 
 from rnnlm_tui.tui import crash, hangup, threads
-from rnnlm_tui.tui.actions import PALETTE_KEY, Pane
+from rnnlm_tui.tui.actions import PALETTE_KEY, PANES, Pane
 from rnnlm_tui.tui.appearance import Appearance
 from rnnlm_tui.tui.commands import ActionCommands
 from rnnlm_tui.tui.everywhere import EverywhereActions
 from rnnlm_tui.tui.keymap import Keymap, use_keys
 from rnnlm_tui.tui.messages import ComparedChanged, MachineRead, MachineSeen, Notice, Noticed, RunsChanged, SnapshotChanged
 from rnnlm_tui.tui.newest_size import at_size, terminal_size
-from rnnlm_tui.tui.screens.checkpoints import CheckpointsScreen
-from rnnlm_tui.tui.screens.compare import CompareScreen
-from rnnlm_tui.tui.screens.config import ConfigScreen
-from rnnlm_tui.tui.screens.prompt import PromptScreen
-from rnnlm_tui.tui.screens.runs import RunsScreen
-from rnnlm_tui.tui.screens.train import TrainScreen
+from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.terminal_kind import ColourName, TerminalKind
 from rnnlm_tui.tui.theme import THEME
@@ -47,20 +43,42 @@ STALLED_SECONDS = 5.0
 """Between two looks at the clock while a run stands still."""
 
 
+def screen_of(pane: Pane) -> PaneScreen:
+    """The pane's screen. Only then its module is loaded: the first picture waits for no other."""
+    match pane:
+        case "runs":
+            from rnnlm_tui.tui.screens.runs import RunsScreen
+
+            return RunsScreen()
+        case "compare":
+            from rnnlm_tui.tui.screens.compare import CompareScreen
+
+            return CompareScreen()
+        case "config":
+            from rnnlm_tui.tui.screens.config import ConfigScreen
+
+            return ConfigScreen()
+        case "train":
+            from rnnlm_tui.tui.screens.train import TrainScreen
+
+            return TrainScreen()
+        case "checkpoints":
+            from rnnlm_tui.tui.screens.checkpoints import CheckpointsScreen
+
+            return CheckpointsScreen()
+        case "prompt":
+            from rnnlm_tui.tui.screens.prompt import PromptScreen
+
+            return PromptScreen()
+
+
 class RnnlmApp(EverywhereActions):
     """One terminal's view of the laboratory. Leaving it never stops a run."""
 
     CSS_PATH = "app.tcss"
     TITLE = "rnnlm-tui"
     COMMANDS = {ActionCommands}  # noqa: RUF012 (Textual declares it so)
-    MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {
-        "runs": RunsScreen,
-        "compare": CompareScreen,
-        "config": ConfigScreen,
-        "train": TrainScreen,
-        "checkpoints": CheckpointsScreen,
-        "prompt": PromptScreen,
-    }
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {pane: partial(screen_of, pane) for pane in PANES}
     DEFAULT_MODE = "runs"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(PALETTE_KEY, "command_palette", show=False, priority=True, id="command_palette"),
@@ -171,7 +189,7 @@ class RnnlmApp(EverywhereActions):
         self.alerting.see_runs(message.summaries)
         if message.complete:
             self.set_marks(self.marks.among(summary.run for summary in message.summaries))
-        if self.pane_screen is not None:
+        if self.pane_screen is not None and self.pane_screen.is_ready:
             self.pane_screen.show_runs(message.summaries)
 
     def on_compared_changed(self, message: ComparedChanged) -> None:
@@ -182,12 +200,12 @@ class RnnlmApp(EverywhereActions):
     def on_machine_seen(self, message: MachineSeen) -> None:
         self.machine = message.machine
         self.alerting.see_machine(message.machine)
-        if self.pane_screen is not None:
+        if self.pane_screen is not None and self.pane_screen.is_ready:
             self.pane_screen.show_machine(message.machine)
 
     def on_machine_read(self, message: MachineRead) -> None:
         self.readings = Readings(message.rows, message.live)
-        if isinstance(self.pane_screen, TrainScreen):
+        if self.pane_screen is not None:
             self.pane_screen.show_readings()
 
     def on_noticed(self, message: Noticed) -> None:

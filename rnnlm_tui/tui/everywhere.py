@@ -11,14 +11,8 @@ from rnnlm_tui.tui.appearance import Appearance, repaint
 from rnnlm_tui.tui.colours import COLOUR_WORDS
 from rnnlm_tui.tui.laboratory import LaboratoryApp
 from rnnlm_tui.tui.narrow_updates import NarrowScreen
-from rnnlm_tui.tui.screens.help import HelpScreen
-from rnnlm_tui.tui.screens.palette import PaletteScreen
-from rnnlm_tui.tui.screens.quit import QuitScreen
-from rnnlm_tui.tui.screens.worker_log import WorkerLogScreen
 from rnnlm_tui.tui.terminal_kind import ColourName
-from rnnlm_tui.tui.widgets.chart import Chart
 from rnnlm_tui.tui.widgets.content import plain
-from rnnlm_tui.tui.widgets.run_lists import event_lines
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.commands import Verb
@@ -47,10 +41,14 @@ class EverywhereActions(LaboratoryApp):
         self.open_pane("prompt")
 
     def action_command_palette(self) -> None:
+        from rnnlm_tui.tui.screens.palette import PaletteScreen
+
         if not isinstance(self.screen, PaletteScreen):
             self.push_screen(PaletteScreen(id="--command-palette", placeholder="type to search every command"))
 
     def action_keys(self) -> None:
+        from rnnlm_tui.tui.screens.help import HelpScreen
+
         if self.pane_screen is not None:
             focused = self.pane_screen.focused
             own = [binding.id for bindings in focused._bindings.key_to_bindings.values() for binding in bindings if binding.id] if focused is not None else []
@@ -65,6 +63,8 @@ class EverywhereActions(LaboratoryApp):
         self.say(f"colours: {COLOUR_WORDS[self.appearance.colours]}")
 
     def action_next_marks(self) -> None:
+        from rnnlm_tui.tui.widgets.chart import Chart
+
         self.settings["dots"] = "braille" if self.marks_style == "block" else "block"
         for stack in self._screen_stacks.values():
             for screen in stack:
@@ -87,6 +87,9 @@ class EverywhereActions(LaboratoryApp):
             self.say(steering.WHY_NOT.get(status, f"the run is {status}"))
 
     def action_show_log(self) -> None:
+        from rnnlm_tui.tui.screens.worker_log import WorkerLogScreen
+        from rnnlm_tui.tui.widgets.run_lists import event_lines
+
         if self.run_directory is None:
             self.say("no run is open")
         else:
@@ -113,6 +116,8 @@ class EverywhereActions(LaboratoryApp):
             self.say(steering.NOT_AGAIN if summary.diverged else steering.NOT_NOW.get(summary.status, f"the run is {summary.status}"))
 
     def action_leave(self) -> None:
+        from rnnlm_tui.tui.screens.quit import QuitScreen
+
         living = [summary for summary in self.known_summaries() if summary.status in LIVING]
         if living:
             self.push_screen(QuitScreen(living, self.run_directory.name if self.run_directory else None, self.known_summaries), self._left)

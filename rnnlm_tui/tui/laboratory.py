@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from textual.app import App
 
-from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.contract.status import LIVING
 from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.tui import remembered, steering
@@ -21,9 +20,7 @@ from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.threads import last_words, to_thread
 from rnnlm_tui.tui.watch import Watcher
-from rnnlm_tui.tui.widgets.chart import MarksStyle
 from rnnlm_tui.tui.widgets.content import plain
-from rnnlm_tui.tui.widgets.form_draft import recalled_draft
 from rnnlm_tui.tui.widgets.machine_view import Readings
 from rnnlm_tui.tui.widgets.marks import MOST_MARKED, Marks
 
@@ -36,6 +33,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.machine import MachineFacts
     from rnnlm_tui.supervisor.monitor import RunSnapshot
     from rnnlm_tui.supervisor.sampler_client import SamplerClient
+    from rnnlm_tui.tui.widgets.chart import MarksStyle
 
 ResultT = TypeVar("ResultT")
 
@@ -68,8 +66,7 @@ class LaboratoryApp(App[int]):
         self.ascii_only = ascii_only
         self.services = services or Services()
         self.settings: dict[str, object] = settings if settings is not None else {}
-        kept = recalled_draft(self.settings.get("draft"))
-        self.draft: RunConfig | None = kept[0].nearest_config() if kept is not None else None
+        self.draft: RunConfig | None = self._recalled_draft()
         self.marks = Marks.recalled(self.settings.get("marked"))
         self.waiting_notice: Notice | None = None
         self.prefer_living = False
@@ -78,6 +75,15 @@ class LaboratoryApp(App[int]):
         self._sampler_lock = asyncio.Lock()
         self.alerting = Alerting(self)
         self.watcher = Watcher(self.services, self.post_message, fps=fps, reads_machine=self._reads_machine)
+
+    def _recalled_draft(self) -> RunConfig | None:
+        """The draft of the last time. What reads it is loaded only where there is one."""
+        if not self.settings.get("draft"):
+            return None
+        from rnnlm_tui.tui.widgets.form_draft import recalled_draft
+
+        kept = recalled_draft(self.settings.get("draft"))
+        return kept[0].nearest_config() if kept is not None else None
 
     @property
     def pane_screen(self) -> PaneScreen | None:
@@ -149,6 +155,8 @@ class LaboratoryApp(App[int]):
         self.watcher.bring_back(name)
 
     def new_draft(self) -> None:
+        from rnnlm_tui.contract.presets import DEMO
+
         if self.draft is None:
             self.draft = DEMO
         self.close_run()

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 from textual.message import Message
 
-from rnnlm_tui.contract.summary import RunSummary
-
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import HardwareRow
+    from rnnlm_tui.contract.summary import RunSummary
     from rnnlm_tui.supervisor.machine import MachineFacts
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 

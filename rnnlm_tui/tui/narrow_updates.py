@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.control import Control
-from rich.segment import Segment
-from rich.style import Style
 from textual._compositor import ChopsUpdate, Compositor, LayoutUpdate
 from textual.events import ScreenResume, ScreenSuspend
 from textual.geometry import Region
 from textual.strip import Strip
 
-from rnnlm_tui.tui.widgets.strips import changed_spans
+from rnnlm_tui.tui.widgets.strips import Cell, cells_of, changed_cells
 
 if TYPE_CHECKING:
     from textual.screen import Screen
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
 else:
     Base = object
 
-UNKNOWN = "\ue000"
+UNKNOWN: Cell = ("\ue000", None)
 """A sign of no text: a cell of which is not known what the terminal shows."""
 
 
@@ -31,7 +29,7 @@ class SentRows:
     """What the terminal shows, by row, as long as one screen alone writes to it."""
 
     def __init__(self) -> None:
-        self._rows: dict[int, Strip] = {}
+        self._rows: dict[int, list[Cell]] = {}
 
     def forget(self) -> None:
         """Another screen has written, or the terminal has changed: everything is sent again."""
@@ -39,12 +37,16 @@ class SentRows:
 
     def difference(self, y: int, left: int, strip: Strip, width: int, console: Console) -> str:
         """What has to be written so that `strip` stands in row `y` from column `left` on; remembered as written."""
-        before = self._rows.get(y)
-        if before is None or before.cell_length != width:
-            before = Strip([Segment(UNKNOWN * width, Style.null())], width)
-        after = Strip.join([before.crop(0, left), strip, before.crop(left + strip.cell_length)])
-        self._rows[y] = after
-        return "".join(Control.move_to(first, y).segment.text + after.crop(first, last).render(console) for first, last in changed_spans(before, after))
+        row = self._rows.get(y)
+        if row is None or len(row) != width:
+            row = self._rows[y] = [UNKNOWN] * width
+        cells = cells_of(strip)[: width - left]
+        right = left + len(cells)
+        before = row[left:right]
+        if before == cells:
+            return ""
+        row[left:right] = cells
+        return "".join(Control.move_to(left + first, y).segment.text + strip.crop(first, last).render(console) for first, last in changed_cells(before, cells))
 
 
 class NarrowUpdate(ChopsUpdate):

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rnnlm_tui.tui.run_list import RunList
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.run_directory import RunDirectory
     from rnnlm_tui.store.trash import TrashedRun
     from rnnlm_tui.supervisor.estimate import Estimate
+    from rnnlm_tui.supervisor.listing import RunList
     from rnnlm_tui.supervisor.login import EndsAtLogout
     from rnnlm_tui.supervisor.machine import MachineFacts
     from rnnlm_tui.supervisor.machine_reader import MachineReader
@@ -59,7 +58,16 @@ class Services:
     """Whether `summaries` left no run for its next call."""
 
     def __init__(self) -> None:
-        self._list = RunList()
+        self._runs: RunList | None = None
+
+    @property
+    def _list(self) -> RunList:
+        """Made by the first who asks."""
+        if self._runs is None:
+            from rnnlm_tui.supervisor.listing import RunList
+
+            self._runs = RunList()
+        return self._runs
 
     def monitor(self, run: RunDirectory) -> Monitor:
         """A monitor of one run; it must stay in the thread that asked for it."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from rnnlm_tui.contract.commands import CommandResult, Verb
-from rnnlm_tui.contract.status import RunStatus
+from typing import TYPE_CHECKING
+
 from rnnlm_tui.tui.messages import Notice
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.commands import CommandResult, Verb
+    from rnnlm_tui.contract.status import RunStatus
 
 BEGINNINGS: dict[str, str] = {
     "pause": "pausing after this step…", "resume": "going on…", "stop": "saving a checkpoint, then stopping…", "checkpoint": "saving a checkpoint…",

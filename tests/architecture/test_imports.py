@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import rnnlm_tui
+from rnnlm_tui.store.locations import runs_dir
 
 ROOT = Path(rnnlm_tui.__file__).parents[1]
 HEAVY = ("torch", "numpy", "transformers", "tokenizers", "safetensors")
@@ -87,3 +88,67 @@ def test_the_time_of_help_is_shown(record_property: Callable[[str, object], None
     record_property("help_cpu_ms", round(seconds * 1000))
     print(f"rnnlm-tui --help: {seconds * 1000:.0f} ms of CPU")  # noqa: T201  shown with pytest -rP
     assert "Usage: rnnlm-tui" in answer.stdout
+
+
+FIRST_PICTURE = """
+import asyncio, sys, threading
+from rnnlm_tui.cli import start
+from rnnlm_tui.store.runs import find_run
+from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.services import Services
+
+class Waiting(Services):
+    \"\"\"Reads nothing before the picture has been looked at.\"\"\"
+
+    def summaries(self): looked_at.wait(60); raise OSError("nothing to see")
+    def monitor(self, run): looked_at.wait(60); raise OSError("nothing to see")
+    def machine(self): raise OSError("nothing to see")
+
+looked_at = threading.Event()
+
+async def look(pane):
+    app = RnnlmApp(None, pane, services=Waiting(), settings={})
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        assert any("rnnlm-tui" in strip.text for strip in app.screen._compositor.render_strips())
+        loaded = list(sys.modules)
+        looked_at.set()
+    return loaded
+
+print("\\n" + " ".join(asyncio.run(look(sys.argv[1]))))
+"""
+OTHER_PANES = {
+    "runs": {"train", "config", "prompt", "checkpoints", "compare"},
+    "train": {"runs", "config", "prompt", "checkpoints", "compare"},
+}
+
+
+@pytest.mark.parametrize("pane", ["runs", "train"])
+def test_the_first_picture_waits_for_nothing_that_it_does_not_show(pane: str) -> None:
+    """What costs most of a start: pydantic with the models of configs and summaries, the command line's parser, databases, the other panes."""
+    answer = subprocess.run([sys.executable, "-c", FIRST_PICTURE, pane], capture_output=True, text=True, timeout=120, check=False, cwd=ROOT)
+    assert answer.returncode == 0, answer.stderr
+    loaded = set(answer.stdout.splitlines()[-1].split())
+    unwanted = {
+        *HEAVY,
+        "typer",
+        "pydantic",
+        "psutil",
+        "pynvml",
+        "sqlite3",
+        "tomli_w",
+        "email",
+        "textual.widgets._markdown",
+        "textual.widgets._data_table",
+        "textual.widgets._text_area",
+    }
+    assert loaded & unwanted == set()
+    assert not loaded & {f"rnnlm_tui.tui.screens.{other}" for other in (*OTHER_PANES[pane], "help", "palette", "quit", "worker_log")}
+
+
+@pytest.mark.parametrize("arguments", [[], ["open", "plain-otter"]])
+def test_an_app_that_is_opened_without_options_loads_no_option_parser(arguments: list[str]) -> None:
+    run = runs_dir() / "plain-otter"
+    run.mkdir(parents=True)
+    (run / "config.toml").touch()
+    assert not loaded_after(f"from rnnlm_tui.cli.main import main; main({arguments!r})") & {"typer", "pydantic"}

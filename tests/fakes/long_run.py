@@ -1,4 +1,4 @@
-"""A run of very many steps, in seconds and without torch: `python -m tests.fakes.long_run HOME NAME [STEPS] [--live]`.
+"""A run of very many steps, in seconds and without torch: `python -m tests.fakes.long_run HOME NAME [STEPS] [--live | --copies N]`.
 
 Its database is what a worker leaves behind after two attempts: steps with spikes, a gap and superseded ones, evaluations, checkpoints, samples, events,
 a reading of the machine a second, and the roll-ups of all that, worked out by the store itself. With `--live` it goes on training until it is ended.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import shutil
 import sqlite3
 import sys
 import time
@@ -100,6 +101,23 @@ def build(name: str, steps: int = 1_000_000, *, ended: bool = True) -> RunDirect
     return run
 
 
+def build_many(count: int, steps: int = 2_000, name: str = "otter") -> list[RunDirectory]:
+    """Make so many finished runs, `otter-0000` the newest of them: copies of one, each an hour older than the one before."""
+    first = build(f"{name}-0000", steps)
+    copies = [shutil.copytree(first.path, first.path.with_name(f"{name}-{index:04d}")) for index in range(1, count)]
+    runs = [first, *map(RunDirectory, copies)]
+    for index, run in enumerate(runs):
+        make_older(run, 60 + 3_600 * index)
+    return runs
+
+
+def make_older(run: RunDirectory, seconds: float = 60) -> None:
+    """As if so long had passed since anything changed in its folder."""
+    for path in (run.path, *run.path.rglob("*")):
+        found = path.stat()
+        os.utime(path, (found.st_atime - seconds, found.st_mtime - seconds))
+
+
 def train_on(run: RunDirectory, *, seconds: float = math.inf) -> None:
     """Be the run's living worker for so long: rows four times a second, a heartbeat and a reading every second, evaluations in their turn."""
     with RunLock(run.lock_path), RunDatabase(run.database_path) as database, closing(sqlite3.connect(run.database_path)) as connection:
@@ -187,10 +205,15 @@ def main() -> int:
     parser.add_argument("home", type=Path)
     parser.add_argument("name")
     parser.add_argument("steps", type=int, nargs="?", default=1_000_000)
+    parser.add_argument("--copies", type=int, default=0, metavar="N", help="instead of one run N finished ones, NAME-0000 and so on")
     parser.add_argument("--live", action="store_true", help="go on training until ended")
     chosen = parser.parse_args()
     os.environ["RNNLM_TUI_HOME"] = str(chosen.home)
     begun = time.monotonic()
+    if chosen.copies:
+        build_many(chosen.copies, chosen.steps, chosen.name)
+        print(f"{chosen.copies:,} runs in {time.monotonic() - begun:.1f} s", flush=True)  # noqa: T201
+        return 0
     run = build(chosen.name, chosen.steps, ended=not chosen.live)
     print(f"{run.path}: {chosen.steps:,} steps in {time.monotonic() - begun:.1f} s", flush=True)  # noqa: T201
     if chosen.live:

@@ -21,14 +21,14 @@ from rnnlm_tui.store.labels import RunLabels, write_labels
 from rnnlm_tui.store.locks import RunLock
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.supervisor.listing import RunList
 from rnnlm_tui.supervisor.monitor import RunMonitor
 from rnnlm_tui.tui import remembered, threads
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.crash import keep_traceback, sentence
 from rnnlm_tui.tui.messages import MachineSeen, Noticed, RunsChanged, SnapshotChanged
-from rnnlm_tui.tui.run_list import RunList
 from rnnlm_tui.tui.watch import Watcher
-from tests.fakes.long_run import build
+from tests.fakes.long_run import build, make_older
 from tests.tui.fakes import FakeMonitor, FakeServices, make_snapshot
 from tests.tui.support import running_app, text_of, until, with_runs
 from tests.unit.store.rows import step_row
@@ -159,6 +159,7 @@ def test_a_mistake_of_ours_while_looking_is_told_once_and_the_looking_goes_on(ho
 
 def test_a_run_that_ended_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     run = create_run(DEMO, "calm-badger")
+    make_older(run)
     read: list[str] = []
     summary_of = RunMonitor.summary
 
@@ -172,6 +173,7 @@ def test_a_run_that_ended_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> 
     runs.look()
     assert read == ["calm-badger"]
     run.config_path.write_text(run.config_path.read_text() + "\n")
+    make_older(run)
     runs.look()
     assert read == ["calm-badger", "calm-badger"]
     write_labels(run, RunLabels(note="worth a second look"))

@@ -7,7 +7,6 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.contract.status import LIVING
-from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.errors import RnnlmError, RunNameError
 from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, check_note, check_tags, told_tags
 from rnnlm_tui.store.run_directory import check_run_name
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from rnnlm_tui.contract.summary import RunSummary
     from rnnlm_tui.store.run_directory import RunDirectory
     from rnnlm_tui.store.trash import TrashedRun
 

@@ -26,7 +26,6 @@ from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.tui.chart_view import SMOOTHINGS, ChartView
 from rnnlm_tui.tui.screens.charts_together import ChartsTogether
 from rnnlm_tui.tui.widgets.chart import Chart
-from rnnlm_tui.tui.widgets.chart.points import points_csv
 
 LookChange = Callable[[Chart], None]
 ZOOM = 2.0
@@ -252,6 +251,8 @@ class ChartedScreen(ChartsTogether):
         if not chart.data.series:
             self.lab.say("no points yet")
             return
+        from rnnlm_tui.tui.widgets.chart.points import points_csv
+
         text, points = points_csv(chart.data, chart.part)
 
         def write() -> str:

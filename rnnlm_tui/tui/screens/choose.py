@@ -14,7 +14,7 @@ from textual.widgets.option_list import Option
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
 from rnnlm_tui.tui.widgets.palette import BRIGHT, DIM, TEXT, TRAIN
 from rnnlm_tui.tui.widgets.panel import TitledContainer
-from rnnlm_tui.tui.widgets.safe_text import SafeTextArea
+from rnnlm_tui.tui.widgets.safe_text_area import SafeTextArea
 
 
 class ChooseScreen(Overlay[str]):

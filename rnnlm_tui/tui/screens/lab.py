@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.summary import RunSummary
-from rnnlm_tui.errors import InputError, RnnlmError
-from rnnlm_tui.tui.actions import Action, Pane
-from rnnlm_tui.tui.messages import Notice
-from rnnlm_tui.tui.widgets.marks import Marks
-
 if TYPE_CHECKING:
     from rnnlm_tui.contract.commands import Verb
+    from rnnlm_tui.contract.config import RunConfig
+    from rnnlm_tui.contract.summary import RunSummary
+    from rnnlm_tui.errors import InputError, RnnlmError
     from rnnlm_tui.store.run_directory import RunDirectory
     from rnnlm_tui.supervisor.machine import MachineFacts
     from rnnlm_tui.supervisor.monitor import RunSnapshot
     from rnnlm_tui.supervisor.sampler_client import SamplerClient
+    from rnnlm_tui.tui.actions import Action, Pane
+    from rnnlm_tui.tui.messages import Notice
     from rnnlm_tui.tui.services import Services
     from rnnlm_tui.tui.widgets.machine_view import Readings
+    from rnnlm_tui.tui.widgets.marks import Marks
 
 ResultT = TypeVar("ResultT")
 

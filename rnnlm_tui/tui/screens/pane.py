@@ -44,7 +44,6 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
-from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.tui.actions import Action, Group, Pane, actions_for
 from rnnlm_tui.tui.elsewhere import elsewhere
 from rnnlm_tui.tui.narrow_updates import NarrowScreen
@@ -55,6 +54,7 @@ from rnnlm_tui.tui.widgets.frame import FooterLine, IdentityLine, PanesLine
 from rnnlm_tui.tui.widgets.identity import run_identity
 
 if TYPE_CHECKING:
+    from rnnlm_tui.contract.summary import RunSummary
     from rnnlm_tui.supervisor.machine import MachineFacts
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
@@ -109,6 +109,9 @@ class PaneScreen(NarrowScreen, NewestSize, Screen[None]):
     def show_machine(self, machine: MachineFacts) -> None:  # noqa: ARG002 (for panes that show it)
         """What the machine is became known, or has changed."""
         self.refresh_frame()
+
+    def show_readings(self) -> None:
+        """The app has read how busy this machine is, `lab.readings`; the pane that shows it overrides this."""
 
     def identity(self, width: int) -> Content:
         """Line 1 between the app's name and the device, in at most `width` columns."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -10,12 +11,14 @@ from textual.content import Content
 
 from rnnlm_tui.contract.figures import time_left
 from rnnlm_tui.contract.status import LIVING
-from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.content import from_outside
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 from rnnlm_tui.tui.widgets.status_line import status_content
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.summary import RunSummary
 
 LOOK_SECONDS = 0.5
 """Between two looks at what is said of the runs."""

@@ -14,7 +14,6 @@ from textual.geometry import Size
 
 from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.status import LIVING
-from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.store.locations import home
 from rnnlm_tui.tui.actions import Action, action, actions_for, bindings_for
 from rnnlm_tui.tui.screens.bookkeeping import RunsBookkeeping
@@ -33,6 +32,7 @@ from rnnlm_tui.tui.widgets.train_data import perplexity_data
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.config import RunConfig
+    from rnnlm_tui.contract.summary import RunSummary
     from rnnlm_tui.supervisor.estimate import Estimate
     from rnnlm_tui.supervisor.machine import MachineFacts
     from rnnlm_tui.supervisor.monitor import RunSnapshot

@@ -12,13 +12,10 @@ from textual.app import ComposeResult
 from textual.events import Resize
 from textual.geometry import Size
 
-from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.tui.actions import Action, bindings_for
 from rnnlm_tui.tui.screens.charted import ChartedScreen
 from rnnlm_tui.tui.screens.older_samples import OlderSamples
-from rnnlm_tui.tui.screens.sample_history import SampleHistoryScreen
 from rnnlm_tui.tui.screens.train_footer import cursor_footer, train_footer
-from rnnlm_tui.tui.screens.worker_log import EventsScreen
 from rnnlm_tui.tui.sizes import WIDE_FROM
 from rnnlm_tui.tui.widgets import machine_data, train_data
 from rnnlm_tui.tui.widgets.axes import AXES, Axis, place_of, places_on, step_at
@@ -35,6 +32,7 @@ from rnnlm_tui.tui.widgets.train_layout import LEFT, LOWER, Placed, Places, arra
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import CheckpointRow
+    from rnnlm_tui.contract.summary import RunSummary
     from rnnlm_tui.supervisor.machine import MachineFacts
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
@@ -262,6 +260,8 @@ class TrainScreen(ChartedScreen):
         if self.snapshot is None or self.lab.run_directory is None or not self.snapshot.samples:
             self.lab.say("no samples yet: s draws some")
             return
+        from rnnlm_tui.tui.screens.sample_history import SampleHistoryScreen
+
         self.app.push_screen(SampleHistoryScreen(self.lab.run_directory, self.snapshot, self.cursor_step), self._to_step)
 
     def _to_step(self, step: int | None) -> None:
@@ -279,6 +279,8 @@ class TrainScreen(ChartedScreen):
             events = self.query_one(EventsPanel)
             events.scroll_by(pages * max(1, events.inner_size.height - 1))
         elif self.snapshot is not None:
+            from rnnlm_tui.tui.screens.worker_log import EventsScreen
+
             self.app.push_screen(EventsScreen(self.snapshot.summary.run, event_lines(self.snapshot)))
 
     # sidebars

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rnnlm_tui.contract.figures import count
 from rnnlm_tui.contract.status import LIVING
-from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.tui import steering
 from rnnlm_tui.tui.actions import Action, action
 from rnnlm_tui.tui.widgets.samples import TROUBLE
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.summary import RunSummary
 
 FROM_TRAINING = ("sample", "checkpoint", "evaluate")
 """Actions that need a model to train."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from rnnlm_tui.contract.summary import RunSummary
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.summary import RunSummary
 
 
 def best_of_comparable(runs: Sequence[RunSummary]) -> dict[str, float]:

@@ -10,7 +10,6 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from rnnlm_tui.contract.figures import MINUTE, disk, duration, gib
-from rnnlm_tui.contract.presets import DEMO, PRESET_SUMMARIES
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.content import from_outside
 from rnnlm_tui.tui.widgets.panel import padded, segments_of
@@ -57,6 +56,8 @@ class FirstLaunch(Widget):
 
     def _lines(self, *, ascii_only: bool) -> list[Content]:
         dim, text, bright = palette.DIM, palette.TEXT, palette.BRIGHT
+        from rnnlm_tui.contract.presets import DEMO, PRESET_SUMMARIES
+
         takes = self._takes()
         without_extra = self._demo is not None and self._demo.corpus.source != DEMO.corpus.source
         return [

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
-from rnnlm_tui.contract.config import CELL_NAMES, RunConfig
+from rnnlm_tui.contract.computing import CELL_NAMES
 from rnnlm_tui.contract.figures import count, duration, short
-from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.content import from_outside, plain
 from rnnlm_tui.tui.widgets.status_line import status_content
 
 if TYPE_CHECKING:
+    from rnnlm_tui.contract.config import RunConfig
+    from rnnlm_tui.contract.summary import RunSummary
     from rnnlm_tui.supervisor.machine import MachineFacts
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.contract.figures import GIB, NOTHING, gib
-from rnnlm_tui.contract.metrics import HardwareRow
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.axes import Axis, places_at
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries
 from rnnlm_tui.tui.widgets.train_data import chart_data
 
 if TYPE_CHECKING:
+    from rnnlm_tui.contract.metrics import HardwareRow
     from rnnlm_tui.store.series import Band
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from rich.style import Style
 
-from rnnlm_tui.contract.status import RunStatus
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.status import RunStatus
 
 BACKGROUND = "#121212"
 FIELD = "#262626"

@@ -12,7 +12,8 @@ from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.outside_text import is_joiner
 from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.tui.widgets.ordered_keys import OrderedKeys
-from rnnlm_tui.tui.widgets.safe_text import SafeTextArea, with_line_breaks, without_controls
+from rnnlm_tui.tui.widgets.safe_text import with_line_breaks, without_controls
+from rnnlm_tui.tui.widgets.safe_text_area import SafeTextArea
 
 
 class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):

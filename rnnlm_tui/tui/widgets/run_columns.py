@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import time
+from typing import TYPE_CHECKING
 
 from textual.content import Content
 
 from rnnlm_tui.contract.figures import NOTHING, age, change, duration, figure, percent, short
-from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.bars import bar
 from rnnlm_tui.tui.widgets.content import from_outside
@@ -17,6 +17,9 @@ from rnnlm_tui.tui.widgets.identity import corpus_name, model_name
 from rnnlm_tui.tui.widgets.marks import Marks
 from rnnlm_tui.tui.widgets.run_order import SortKey, behind_best
 from rnnlm_tui.tui.widgets.status_line import progress_colour, run_status
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.summary import RunSummary
 
 WIDE = 100
 """Cells of the table from which it has the model and what a run is behind the best one."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.run_filter import RunFilter, parse_filter
-from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.errors import InputError
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.config import RunConfig
+    from rnnlm_tui.contract.summary import RunSummary
 
 
 class RunFiltering:

@@ -10,7 +10,6 @@ from textual.content import Content
 from textual.strip import Strip
 
 from rnnlm_tui.contract.figures import count, figure, percent
-from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.comparable import best_of_comparable
 from rnnlm_tui.tui.widgets.content import from_outside
@@ -22,6 +21,7 @@ from rnnlm_tui.tui.widgets.train_data import held_out, level_to_beat
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import EventRow
+    from rnnlm_tui.contract.summary import RunSummary
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
 

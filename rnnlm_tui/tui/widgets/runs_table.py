@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.segment import Segment
 from textual.binding import Binding
@@ -11,16 +12,18 @@ from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 from textual.strip import Strip
 
-from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.comparable import best_of_comparable
-from rnnlm_tui.tui.widgets.marks import Marks
 from rnnlm_tui.tui.widgets.panel import Label, Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.run_columns import STATUS_WIDTH, Beside, Column, Words, age_of, columns_for, fitted, row_of, words_of
 from rnnlm_tui.tui.widgets.run_order import SORT_KEYS, SortKey, rises, sorted_runs
 
-Drawn = tuple[RunSummary, str, str, float | None, bool]
-"""What a drawn row depends on: the run, its letter, its age, the best that it compares with, the cursor."""
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.summary import RunSummary
+    from rnnlm_tui.tui.widgets.marks import Marks
+
+    Drawn = tuple[RunSummary, str, str, float | None, bool]
+    """What a drawn row depends on: the run, its letter, its age, the best that it compares with, the cursor."""
 
 
 class RunsTable(Panel, can_focus=True):

@@ -1,4 +1,4 @@
-"""Text fields that take no control characters: what is pasted into them is drawn by Textual as it is, escape sequences included."""
+"""One-line fields that take no control characters: what is pasted into them is drawn by Textual as it is, escape sequences included."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from textual.events import Key, Paste
-from textual.widgets import Input, TextArea
-from textual.widgets.text_area import Edit, EditResult
+from textual.widgets import Input
 
 from rnnlm_tui.contract.outside_text import UNSAFE, is_joiner
 
@@ -57,23 +56,3 @@ class OneLine(Mixed):
 
 class SafeInput(OneLine, Input):
     """One line, without control characters."""
-
-
-class SafeTextArea(TextArea):
-    """Several lines, without control characters."""
-
-    async def _on_key(self, event: Key) -> None:
-        """A joiner is typed as letters are: Textual takes it for a key without a character."""
-        if is_joiner(event.character):
-            event.stop()
-            event.prevent_default()
-            self.replace(event.character or "", *self.selection, maintain_selection_offset=False)
-
-    def _set_document(self, text: str, language: str | None) -> None:
-        """Textual's way for every whole text, the first one included."""
-        super()._set_document(without_controls(text), language)
-
-    def edit(self, edit: Edit) -> EditResult:
-        """Textual's way for every keystroke and paste."""
-        edit.text = without_controls(edit.text)
-        return super().edit(edit)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from textual.content import Content
 
-from rnnlm_tui.contract.status import RunStatus
-from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.tui.widgets import palette
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.status import RunStatus
+    from rnnlm_tui.contract.summary import RunSummary
 
 
 def status_glyph(status: RunStatus, *, ascii_only: bool = False) -> Content:

@@ -67,14 +67,36 @@ def _bare(style: RichStyle) -> bool:
     return style.bgcolor is None and not (style.reverse or style.underline or style.strike)
 
 
+Cell = tuple[str, RichStyle | None]
+"""Sign and style; the right half of a wide character has no sign."""
+
+
 def changed_spans(before: Strip, after: Strip) -> list[tuple[int, int]]:
-    """What of a row has to go to the terminal: the first cell and the cell behind the last one of each change; changes near to each other share a span. A blank of another ink looks the same."""
-    old, new = cells_of(before), cells_of(after)
+    """What of a row has to go to the terminal: as `changed_cells`. Segments that both rows begin with are passed over whole."""
+    old, new = list(before), list(after)
+    same, most = 0, min(len(old), len(new))
+    while same < most and old[same] == new[same]:
+        same += 1
+    if same and any(row[same:] and not cell_len(row[same].text[:1]) for row in (old, new)):  # it belongs to the sign before it
+        same -= 1
+    left = width_of(old[:same])
+    return (
+        [(left + first, left + last) for first, last in changed_cells(cells_of(old[same:]), cells_of(new[same:]))]
+        if (before.cell_length == after.cell_length)
+        else [(0, after.cell_length)]
+    )
+
+
+def changed_cells(old: Sequence[Cell], new: Sequence[Cell]) -> list[tuple[int, int]]:
+    """The first cell and the cell behind the last one of each change; changes near to each other share a span. A blank of another ink looks the same."""
     if len(old) != len(new):
         return [(0, len(new))]
     spans: list[tuple[int, int]] = []
-    for at, (one, other) in enumerate(zip(old, new, strict=True)):
-        if one == other or (one[0] == other[0] == " " and _look_alike(one[1], other[1])):
+    for at in [at for at, (one, other) in enumerate(zip(old, new, strict=True)) if one != other]:
+        one, other = old[at], new[at]
+        if spans and at < spans[-1][1]:
+            continue
+        if one[0] == other[0] == " " and _look_alike(one[1], other[1]):
             continue
         first, last = at, at + 1
         while last < len(new) and not (old[last][0] and new[last][0]):  # the right half of a wide character goes with its left half
@@ -91,10 +113,10 @@ def _look_alike(one: RichStyle | None, other: RichStyle | None) -> bool:
     return one.bgcolor == other.bgcolor and not any(style.reverse or style.underline or style.strike for style in (one, other))
 
 
-def cells_of(strip: Strip) -> list[tuple[str, RichStyle | None]]:
-    """Sign and style of each cell; the right half of a wide character has no sign."""
-    cells: list[tuple[str, RichStyle | None]] = []
-    for text, style, _ in strip:
+def cells_of(segments: Iterable[Segment]) -> list[Cell]:
+    """Sign and style of each cell."""
+    cells: list[Cell] = []
+    for text, style, _ in segments:
         if text.isascii() or (not _JOINING.search(text) and cell_len(text) == len(text)):
             cells += [(sign, style) for sign in text]
             continue

@@ -13,7 +13,6 @@ from textual.content import Content
 
 from rnnlm_tui.contract.figures import NOTHING, count, disk, duration, figure, percent, scientific, short, time_left
 from rnnlm_tui.contract.status import LIVING, RunStatus
-from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.supervisor.remaining import Eta, SteadyEta
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.bars import bar
@@ -24,6 +23,7 @@ from rnnlm_tui.tui.widgets.train_data import level_name, level_to_beat
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import EvaluationRow, HardwareRow
+    from rnnlm_tui.contract.summary import RunSummary
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
 Trend = Literal["falling", "level", "rising"]

@@ -28,7 +28,7 @@ from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.store.trash import delete_run
 from rnnlm_tui.supervisor.listing import listed_runs
-from rnnlm_tui.supervisor.monitor import summary_or_problem
+from rnnlm_tui.supervisor.monitor import RunMonitor
 from tests.fakes import sampler
 
 SHOW_KEYS = {
@@ -348,11 +348,13 @@ def test_a_run_that_is_deleted_while_the_list_is_made_is_not_in_it(monkeypatch: 
     trained_run("brisk-heron")
     trained_run("plain-otter")
 
-    def deleted_first(run: RunDirectory) -> RunSummary:
-        if run.name == "plain-otter":
-            delete_run(run)
-        return summary_or_problem(run)
+    summary_of = RunMonitor.summary
 
-    monkeypatch.setattr("rnnlm_tui.supervisor.listing.summary_or_problem", deleted_first)
+    def deleted_first(monitor: RunMonitor) -> RunSummary:
+        if monitor.run.name == "plain-otter":
+            delete_run(monitor.run)
+        return summary_of(monitor)
+
+    monkeypatch.setattr(RunMonitor, "summary", deleted_first)
     listing = listed_runs()
     assert ([summary.run for summary in listing.runs], listing.known) == (["brisk-heron"], 1)

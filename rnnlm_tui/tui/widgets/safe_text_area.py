@@ -1,0 +1,30 @@
+"""A field of several lines that takes no control characters. Apart from the one-line field, for the first picture waits for that and not for Textual's editor."""
+
+from __future__ import annotations
+
+from textual.events import Key
+from textual.widgets import TextArea
+from textual.widgets.text_area import Edit, EditResult
+
+from rnnlm_tui.contract.outside_text import is_joiner
+from rnnlm_tui.tui.widgets.safe_text import without_controls
+
+
+class SafeTextArea(TextArea):
+    """Several lines, without control characters."""
+
+    async def _on_key(self, event: Key) -> None:
+        """A joiner is typed as letters are: Textual takes it for a key without a character."""
+        if is_joiner(event.character):
+            event.stop()
+            event.prevent_default()
+            self.replace(event.character or "", *self.selection, maintain_selection_offset=False)
+
+    def _set_document(self, text: str, language: str | None) -> None:
+        """Textual's way for every whole text, the first one included."""
+        super()._set_document(without_controls(text), language)
+
+    def edit(self, edit: Edit) -> EditResult:
+        """Textual's way for every keystroke and paste."""
+        edit.text = without_controls(edit.text)
+        return super().edit(edit)
