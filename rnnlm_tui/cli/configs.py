@@ -49,15 +49,17 @@ def config_presets(json: JsonOption = False) -> None:
 
 
 def build_config(preset: str | None, file: Path | None, assignments: Sequence[str] | None, *, base: RunConfig | None = None) -> RunConfig:
-    """The config that a preset (or `base`), a TOML file over it and `key=value` texts over both give.
+    """The config that a preset (or `base`), a TOML file over it and `key=value` texts over both give; a pretrained tokenizer brings its size.
 
     Raises:
         InputError: no such preset; a file that can't be read.
+        TokenizerError: a tokenizer that can't be fetched to see its size.
         ConfigError: every problem of the file and of the assignments at once.
     """
     from rnnlm_tui.contract.presets import preset as find_preset
     from rnnlm_tui.contract.validation import merge, overlay, parse_assignments, parse_config
     from rnnlm_tui.errors import ConfigError, Problem
+    from rnnlm_tui.supervisor.tokenizer_size import with_tokenizer_size
 
     written = read_config_file(file) if file is not None else {}
     name = preset if preset is not None else written.get("preset", "demo")
@@ -66,9 +68,12 @@ def build_config(preset: str | None, file: Path | None, assignments: Sequence[st
     if preset is not None:
         raw["preset"] = preset
     problems: list[Problem] = []
+    chosen = {f"{section}.{name}" for section, values in written.items() if isinstance(values, dict) for name in values}
     for assignment in assignments or ():
         try:
-            raw = merge(raw, parse_assignments([assignment]))
+            changes = parse_assignments([assignment])
+            raw = merge(raw, changes)
+            chosen |= changes.keys()
         except ConfigError as error:
             problems.extend(error.problems)
     try:
@@ -77,7 +82,7 @@ def build_config(preset: str | None, file: Path | None, assignments: Sequence[st
         problems.extend(error.problems)
     if problems:
         raise ConfigError(problems)
-    return config
+    return with_tokenizer_size(config, chosen, start)
 
 
 def runnable_config(preset: str | None, file: Path | None, assignments: Sequence[str] | None) -> RunConfig:

@@ -35,10 +35,11 @@ def estimate(
     from rnnlm_tui.cli.configs import build_config, runnable_config
     from rnnlm_tui.cli.output import facts, print_json
     from rnnlm_tui.supervisor.estimate import estimate as estimate_config
-    from rnnlm_tui.supervisor.preflight import check_device, check_precision
+    from rnnlm_tui.supervisor.preflight import check_device, check_precision, check_tokenizer
 
     wanted = runnable_config(preset, config, assignments) if probe else build_config(preset, config, assignments)
     check_device(wanted.training.device)
+    check_tokenizer(wanted.tokenizer)
     check_precision(wanted.training)
     measured = _measure(wanted) if probe else None
     found = estimate_config(wanted)

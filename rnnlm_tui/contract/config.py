@@ -90,7 +90,7 @@ class TokenizerConfig(Section):
         ge=2,
         le=1_000_000,
         title="vocabulary",
-        description="Types to learn: exact for bpe, an upper bound for word and character, what is expected of a pretrained one, no matter for byte.",
+        description="Types to learn: exact for bpe, an upper bound for word and character, a pretrained one's own (taken by itself), no matter for byte.",
         json_schema_extra=_unit("types"),
     )
     name: str | None = Field(default=None, min_length=1, title="name", description="Local folder or hub name of a pretrained tokenizer.")

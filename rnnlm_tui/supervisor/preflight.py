@@ -23,6 +23,7 @@ from rnnlm_tui.store.free_space import ROOM_FOR_ROWS, SPACE_FACTOR, require_spac
 from rnnlm_tui.store.locations import corpora_dir, runs_dir
 from rnnlm_tui.supervisor.estimate import expected_vocabulary
 from rnnlm_tui.supervisor.gpu import VISIBLE_VARIABLE, gpu_count
+from rnnlm_tui.supervisor.tokenizer_size import check_tokenizer_size
 
 MAX_READ_BYTES = 8_000_000
 """The beginning of a user's text that is looked through: a tenth of a second. The worker reads the rest."""
@@ -41,7 +42,7 @@ def check_before_start(config: RunConfig) -> None:
     Raises:
         DeviceError: the device is of a kind that this machine lacks, or one that can't compute in the precision.
         CorpusError: the source is missing, empty, no text, or shorter than one batch; a preset of the Penn Treebank without all of its files.
-        TokenizerError: the tokenizer's folder is missing.
+        TokenizerError: the tokenizer's folder is missing, or it has another size.
     """
     check_device(config.training.device)
     check_precision(config.training)
@@ -77,7 +78,7 @@ def check_precision(training: TrainingConfig) -> None:
 
 
 def check_tokenizer(tokenizer: TokenizerConfig) -> None:
-    """Raise TokenizerError where the name of a pretrained tokenizer is a path to nothing, or to a folder without one."""
+    """Raise TokenizerError where the name of a pretrained tokenizer is a path to nothing, or to a folder without one, or where its size is another than the config says."""
     if tokenizer.kind != "pretrained" or tokenizer.name is None:
         return
     folder = user_path(tokenizer.name)
@@ -90,6 +91,7 @@ def check_tokenizer(tokenizer: TokenizerConfig) -> None:
         )
     elif tokenizer.name.startswith(("/", "./", "../", "~")):
         raise TokenizerError(f"no tokenizer in {folder}: there is no such folder", hint="a hub name has the form owner/name")
+    check_tokenizer_size(tokenizer)
 
 
 def check_disk(config: RunConfig) -> None:

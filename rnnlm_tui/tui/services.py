@@ -208,6 +208,23 @@ class Services:
             return error
         return None
 
+    def tokenizer_problem(self, config: RunConfig) -> InputError | None:
+        """Why the config's pretrained tokenizer can't be taken, as its files tell; None where it can, or where they are not here."""
+        from rnnlm_tui.errors import TokenizerError
+        from rnnlm_tui.supervisor.preflight import check_tokenizer
+
+        try:
+            check_tokenizer(config.tokenizer)
+        except TokenizerError as error:
+            return error
+        return None
+
+    def tokenizer_size(self, config: RunConfig) -> int | None:
+        """The size that the config's pretrained tokenizer brings; None where it can't be told."""
+        from rnnlm_tui.supervisor.tokenizer_size import tokenizer_size
+
+        return tokenizer_size(config.tokenizer)
+
     def sampler(self) -> SamplerClient:
         """A sampler that is not started yet."""
         from rnnlm_tui.supervisor.sampler_client import SamplerClient

@@ -164,7 +164,7 @@ def _load_parent(attempt: Attempt, parent: str, model: RecurrentLanguageModel, t
     if theirs != ours:
         raise CheckpointError(
             f"{parent} has another vocabulary ({counted(len(theirs), 'type')}) than this corpus ({len(ours):,})",
-            hint=f"keep its corpus and tokenizer, or set tokenizer.kind=pretrained, tokenizer.name={checkpoint} and tokenizer.vocab_size={len(theirs)}",
+            hint=f"keep its corpus and tokenizer, or set tokenizer.kind=pretrained and tokenizer.name={checkpoint}",
         )
     try:
         load_weights(checkpoint, model)

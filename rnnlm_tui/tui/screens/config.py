@@ -20,14 +20,14 @@ from rnnlm_tui.errors import ConfigError, InputError, RnnlmError
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.confirm import ConfirmScreen
-from rnnlm_tui.tui.screens.draft_check import DraftCheck, look_up
+from rnnlm_tui.tui.screens.draft_check import DraftCheck, Findings, look_up
 from rnnlm_tui.tui.screens.edited_draft import EditedDraft
 from rnnlm_tui.tui.sizes import WIDE_FROM
 from rnnlm_tui.tui.threads import to_thread
 from rnnlm_tui.tui.widgets.content import from_outside, plain
 from rnnlm_tui.tui.widgets.estimate_panel import TITLES, EstimatePanel, room_of
 from rnnlm_tui.tui.widgets.form import ConfigForm
-from rnnlm_tui.tui.widgets.form_draft import Draft, field_of
+from rnnlm_tui.tui.widgets.form_draft import Draft, field_of, followed_tokenizer
 from rnnlm_tui.tui.widgets.form_fields import section_title
 from rnnlm_tui.tui.widgets.form_sections import SectionList, form_legend
 from rnnlm_tui.tui.widgets.palette import BRIGHT, DIM, TEXT
@@ -60,6 +60,8 @@ class ConfigScreen(EditedDraft):
     def __init__(self) -> None:
         super().__init__()
         self._check = DraftCheck()
+        self._taken_size: int | None = None
+        """Of the pretrained tokenizer at the last look."""
 
     def compose_body(self) -> ComposeResult:
         with Container(id="config-body"):
@@ -153,8 +155,22 @@ class ConfigScreen(EditedDraft):
         except (RnnlmError, OSError) as error:
             self.lab.say_error(error)
             return
-        self._check.take(found)
+        if not self._follow_tokenizer(found):
+            self._check.take(found)
         self._show()
+
+    def _follow_tokenizer(self, found: Findings) -> bool:
+        """Whether the draft took the size that its pretrained tokenizer brings, or gave it back with the tokenizer: not where the user set another."""
+        draft = self._editing
+        if draft is None or found.config != draft.nearest_config():
+            return False
+        followed = followed_tokenizer(draft, found.tokenizer_size, self._taken_size)
+        self._taken_size = found.tokenizer_size
+        if followed is draft:
+            return False
+        self._editing = followed
+        self._give()
+        return True
 
     # what the form says
 

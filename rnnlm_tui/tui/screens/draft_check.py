@@ -32,6 +32,8 @@ class Findings:
     """Why its text can't be found; None where it can."""
     missing_at: str = "corpus.source"
     """The field that names what is missing."""
+    tokenizer_size: int | None = None
+    """That a pretrained tokenizer brings; None where it can't be told."""
 
 
 def look_up(services: Services, config: RunConfig) -> Findings:
@@ -48,8 +50,11 @@ def look_up(services: Services, config: RunConfig) -> Findings:
             f"; {remark}" for remark in corpus.known_notes
         )
     missing = services.missing_source(config)
+    size = services.tokenizer_size(config)
+    if missing is None and (refused := services.tokenizer_problem(config)) is not None:
+        return Findings(config, estimate, facts, refused, "tokenizer.name", size)
     at_test = missing is not None and config.corpus.test_source is not None and services.missing_source(_without_test_source(config)) is None
-    return Findings(config, estimate, facts, missing, "corpus.test_source" if at_test else "corpus.source")
+    return Findings(config, estimate, facts, missing, "corpus.test_source" if at_test else "corpus.source", size)
 
 
 class DraftCheck:

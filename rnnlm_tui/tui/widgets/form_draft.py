@@ -83,6 +83,22 @@ class Draft:
         return kept.config()
 
 
+def followed_tokenizer(draft: Draft, size: int | None, before: int | None) -> Draft:
+    """The draft with the vocabulary that its pretrained tokenizer brings; the same draft where nothing is to change.
+
+    Args:
+        size: types of the tokenizer; None where there is none, or where it can't be told.
+        before: the size that was taken last: such a value was not set by the user.
+    """
+    path = "tokenizer.vocab_size"
+    if path in draft.changes and draft.changes[path] != before:
+        return draft
+    if size is None:
+        return draft.without(path) if path in draft.changes else draft
+    kept_base = draft.base.tokenizer.kind == "pretrained" and draft.value("tokenizer.name") == draft.base.tokenizer.name
+    return draft if draft.value(path) == size or kept_base else draft.with_value(path, size)
+
+
 def field_of(problem: Problem) -> str:
     """The field that a problem belongs to: `evaluation.prompts` for `evaluation.prompts.3`."""
     return ".".join(problem.path.split(".")[:2])

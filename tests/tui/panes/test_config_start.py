@@ -13,6 +13,7 @@ from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.widgets import frame
+from tests.fakes.llama_tokenizer import write_tokenizer
 from tests.tui.panes.fakes import FakeServices, make_snapshot
 from tests.tui.panes.filling import focused, go, pane, write
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
@@ -141,3 +142,28 @@ async def test_a_saved_draft_that_cannot_start_says_why_and_never_that_it_goes_o
         await until_shown(pilot, "no such file: /texts/speeches.txt")
         assert "goes on" not in screen_text(app)
         assert app.current_mode == "config"
+
+
+async def test_a_pretrained_tokenizer_brings_its_size_unless_another_was_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    size = write_tokenizer(tmp_path / "pieces", ["the cat sat on the mat and the dog ran"] * 20, 300)
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+
+        def vocabulary() -> object:
+            shown = pane(app).shown
+            assert shown is not None
+            return shown.value("tokenizer.vocab_size")
+
+        await go(pilot, "tokenizer.kind")
+        await pilot.press("right")
+        await write(pilot, "tokenizer.name", "pieces")
+        await until(pilot, lambda: vocabulary() == size)
+        await until(pilot, lambda: not pane(app)._check.problems)
+        await go(pilot, "tokenizer.kind")
+        await pilot.press("left")
+        await until(pilot, lambda: vocabulary() == 2_048)
+        await pilot.press("right")
+        await until(pilot, lambda: vocabulary() == size)
+        await write(pilot, "tokenizer.vocab_size", "500")
+        await until(pilot, lambda: any("tokenizer.vocab_size says 500" in problem.message for problem in pane(app)._check.problems))
+        assert vocabulary() == 500
