@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from rnnlm_tui.cli.output import facts, json_text, line, note
 from rnnlm_tui.cli.summaries import model_words, patience_words, perplexity_words, progress_words, result_lines, status_words
 from rnnlm_tui.contract.computing import device_words, others_words
-from rnnlm_tui.contract.figures import counted, duration, figure, short
+from rnnlm_tui.contract.figures import bits_words, counted, duration, figure, short
 from rnnlm_tui.errors import EXIT_INTERRUPTED, RunStateError, WorkerError
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def _progress(summary: RunSummary) -> str:
 
 
 def _evaluation(row: EvaluationRow) -> str:
-    return f"step {row.step:,}  {row.name} perplexity {perplexity_words(row.perplexity)}  {figure(row.bits_per_byte, 2)} bits a byte"
+    return f"step {row.step:,}  {row.name} perplexity {perplexity_words(row.perplexity)}  {bits_words(row.bits_per_byte, row.unknown_share)}"
 
 
 def newest_sample(snapshot: RunSnapshot) -> SampleRow | None:

@@ -68,8 +68,10 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
 def _cell(name: str, value: Cell) -> str:
     from datetime import datetime
 
-    from rnnlm_tui.contract.figures import figure
+    from rnnlm_tui.contract.figures import NOTHING, figure
 
+    if value is None:
+        return NOTHING
     if name == "time" and isinstance(value, float):
         return datetime.fromtimestamp(value).strftime("%H:%M:%S")
     if isinstance(value, float):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from time import time
 
 from rnnlm_tui.contract.computing import CELL_NAMES, device_words, others_words
-from rnnlm_tui.contract.figures import NOTHING, age, counted, disk, duration, figure, short
+from rnnlm_tui.contract.figures import NOTHING, age, bits_words, counted, disk, duration, figure, short
 from rnnlm_tui.contract.summary import EvaluationFigures, ReferenceFigures, RunSummary
 
 RUN_COLUMNS: tuple[str, ...] = ("name", "status", "step", "done", "val ppl", "tok/s", "time", "age", "model", "preset", "tags")
@@ -83,7 +83,7 @@ def result_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     if reference is not None and reference.perplexity is not None:
         yield "reference", _reference_words(reference)
     if test.perplexity is not None and test.name != judged.name:
-        yield test.name or "test", f"perplexity {perplexity_words(test.perplexity)}{_bits(test.bits_per_byte)}"
+        yield test.name or "test", f"perplexity {perplexity_words(test.perplexity)}{_bits(test)}"
     if baseline.perplexity is not None:
         known = [("validation", baseline.validation_perplexity if validation.perplexity is not None else None), ("test", baseline.perplexity)]
         told = ", ".join(f"{perplexity_words(value)} on the same {name} tokens" for name, value in known if value is not None)
@@ -143,7 +143,7 @@ def perplexity_words(value: float | None) -> str:
 def _evaluation_words(found: EvaluationFigures) -> str:
     best = f", best {perplexity_words(found.best_perplexity)} at step {found.best_step:,}" if found.best_step is not None else ""
     at = f" at step {found.step:,}" if found.step is not None else ""
-    return f"perplexity {perplexity_words(found.perplexity)}{_bits(found.bits_per_byte)}{at}{best}"
+    return f"perplexity {perplexity_words(found.perplexity)}{_bits(found)}{at}{best}"
 
 
 def _reference_words(reference: ReferenceFigures) -> str:
@@ -157,8 +157,9 @@ def _millions(sentences: int | None) -> str:
     return NOTHING if sentences is None else f"{sentences / 1e6:.1f} M sentences"
 
 
-def _bits(bits_per_byte: float | None) -> str:
-    return f", {figure(bits_per_byte, 2)} bits a byte" if bits_per_byte is not None else ""
+def _bits(found: EvaluationFigures) -> str:
+    words = bits_words(found.bits_per_byte, found.unknown_share)
+    return f", {words}" if words else ""
 
 
 def _checkpoint_words(summary: RunSummary) -> str:

@@ -88,6 +88,19 @@ def share(fraction: float | None) -> str:
     return f"{fraction * 100:.1g} %" if fraction > 1e-6 else f"{scientific(fraction * 100, 0)} %"
 
 
+def unknown_words(fraction: float | None) -> str:
+    """`4 % unknown`: the share of unknown tokens as it stands beside a figure; empty where there are none, or they were not counted."""
+    return f"{share(fraction)} unknown" if fraction else ""
+
+
+def bits_words(bits: float | None, unknown_share: float | None, *, digits: int = 2, unit: str = "bits a byte") -> str:
+    """`1.54 bits a byte`, `1.54 bits a byte, 0.04 % unknown`, `no bits a byte: 4 % unknown`; empty where nothing is known."""
+    unknown = unknown_words(unknown_share)
+    if bits is None:
+        return f"no {unit}: {unknown}" if unknown else ""
+    return f"{figure(bits, digits)} {unit}" + (f", {unknown}" if unknown else "")
+
+
 def change(value: float | None) -> str:
     """A difference with its sign: `−14.9`, `+0.3`."""
     if value is None or math.isnan(value):

@@ -27,6 +27,9 @@ MACHINE_COLUMNS: tuple[str, ...] = (
 )  # fmt: skip
 """The same of the machine's figures, `HardwareRow`."""
 
+MOST_UNKNOWN = 1e-3
+"""Share of unknown tokens in an evaluated text above which it has no bits-per-byte figure."""
+
 SMOOTHED_STEPS = 50
 """The training loss of a summary and of a checkpoint is the mean of so many newest steps at most."""
 
@@ -66,9 +69,18 @@ class EvaluationRow:
     """`validation`, `test`, or `first 1,024 test sentences`: what exactly was evaluated."""
     loss: float
     tokens: int
-    bits_per_byte: float
+    """Scored targets."""
+    bits_per_byte: float | None
+    """As `bits_per_byte` gives it; None where too much of the text is unknown tokens."""
     seconds: float
     time: float
+    unknown: int | None = None
+    """Scored targets that are the token of unknown words; None: an earlier version did not count them."""
+
+    @property
+    def unknown_share(self) -> float | None:
+        """Part of the scored targets that is unknown, 0 to 1; None where it was not counted."""
+        return None if self.unknown is None or not self.tokens else self.unknown / self.tokens
 
     @property
     def perplexity(self) -> float:
@@ -188,6 +200,20 @@ def evaluations_waited(rows: Sequence[EvaluationRow]) -> int:
     for row in during_run(rows, "validation"):
         waited, best = (0, row.loss) if row.loss < best else (waited + 1, best)
     return waited
+
+
+def bits_per_byte(loss: float, tokens: int, unknown: int, text_bytes: float) -> float | None:
+    """Bits of all scored targets over the bytes of their text; None where more than MOST_UNKNOWN of the targets are unknown tokens.
+
+    One token stands for every unknown word and costs the same few bits whatever it hides, so a vocabulary of ten words would beat a model
+    of characters. No cost is made up for what is hidden: such a text has no figure. Up to the limit an unknown token counts as what it
+    cost; a word of eight bytes that cost nothing would make the figure less than 1 % too low.
+
+    Args:
+        loss: mean nats per scored target.
+        text_bytes: UTF-8 bytes of the text that was scored.
+    """
+    return None if unknown > MOST_UNKNOWN * tokens else loss * tokens / math.log(2) / text_bytes
 
 
 def perplexity(loss: float) -> float:

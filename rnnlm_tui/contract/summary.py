@@ -30,6 +30,9 @@ class EvaluationFigures(Figures):
     loss: float | None = None
     perplexity: float | None = None
     bits_per_byte: float | None = None
+    """None where too much of the text is unknown tokens (`metrics.MOST_UNKNOWN`)."""
+    unknown_share: float | None = None
+    """Part of the scored targets that is the token of unknown words, 0 to 1; None where an earlier version did not count it."""
     best_step: int | None = None
     best_perplexity: float | None = None
 

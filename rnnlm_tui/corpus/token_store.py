@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.contract.config import CorpusConfig, DataMode, TokenizerConfig, TrainingConfig
 from rnnlm_tui.contract.corpora import (
     CORPUS_FORMAT,
     FOLDER_DIGITS,
@@ -86,9 +86,17 @@ class PreparedCorpus:
         return np.memmap(self.path / f"{split}.offsets.bin", dtype=np.uint64, mode="r")
 
     def bytes_per_token(self, split: Split) -> float:
-        """UTF-8 bytes of text for each token: bits per byte = loss / ln 2 / this."""
+        """UTF-8 bytes of text for each token, in the mean."""
         facts = self.manifest.splits[split]
         return facts.bytes / facts.tokens
+
+    def scored_bytes(self, split: Split, targets: int, data_mode: DataMode) -> float:
+        """UTF-8 bytes of the text that so many scored targets stand for.
+
+        A stream is the whole text, whose first token alone is no target. Of sentences those that are scored (not the first of each, nor what
+        is cut off) count with the split's mean bytes a token; so does a part of a split.
+        """
+        return self.bytes_per_token(split) * (targets + 1 if data_mode == "stream" else targets)
 
     def baseline_loss(self, split: Split, training: TrainingConfig) -> float:
         """Loss of the bigram model in nats per token in the data mode of `training`."""

@@ -23,13 +23,18 @@ class Score:
     """Sum of token losses over number of tokens, nats; perplexity is its exp."""
     tokens: int
     """Targets that counted."""
+    unknown: int
+    """Those of them that are the unknown token."""
     seconds: float
 
 
-def evaluate(model: RecurrentLanguageModel, batches: Iterable[Batch]) -> Score:
+def evaluate(model: RecurrentLanguageModel, batches: Iterable[Batch], *, unknown_id: int | None = None) -> Score:
     """Mean loss of all counted targets, without dropout; the model's mode and all random generators stay as they are.
 
     A batch that `continues` the one before takes its state, every other starts from zero.
+
+    Args:
+        unknown_id: the token of unknown words, whose targets are counted; None: there is none.
     """
     began = time.perf_counter()
     was_training = model.training
@@ -37,20 +42,20 @@ def evaluate(model: RecurrentLanguageModel, batches: Iterable[Batch]) -> Score:
     rounded = torch.get_float32_matmul_precision() != "highest"
     set_gpu_precision(model.output.weight.device, rounded=False)  # a figure that is compared is not rounded
     try:
-        sums, tokens = _sums(model, batches)
+        sums, tokens, unknown = _sums(model, batches, unknown_id)
         # Each batch is summed in float32 on the device, the batches in float64: one wait for a GPU in the whole pass.
         total = float(torch.stack(sums).cpu().double().sum()) if sums else float("nan")
     finally:
         set_gpu_precision(model.output.weight.device, rounded=rounded)
         model.train(was_training)
-    return Score(loss=total / tokens if tokens else float("nan"), tokens=tokens, seconds=time.perf_counter() - began)
+    return Score(loss=total / tokens if tokens else float("nan"), tokens=tokens, unknown=unknown, seconds=time.perf_counter() - began)
 
 
 @torch.inference_mode()
-def _sums(model: RecurrentLanguageModel, batches: Iterable[Batch]) -> tuple[list[Tensor], int]:
+def _sums(model: RecurrentLanguageModel, batches: Iterable[Batch], unknown_id: int | None) -> tuple[list[Tensor], int, int]:
     device = model.output.weight.device
     sums: list[Tensor] = []
-    tokens = 0
+    tokens = unknown = 0
     state = model.initial_state(0)
     for on_cpu in batches:
         batch = on_cpu.to(device)
@@ -63,4 +68,6 @@ def _sums(model: RecurrentLanguageModel, batches: Iterable[Batch]) -> tuple[list
         if batch.tokens:
             sums.append(token_losses(hidden_NH, model.output.weight, model.output.bias, targets_N).sum())
         tokens += batch.tokens
-    return sums, tokens
+        if unknown_id is not None:
+            unknown += int((on_cpu.targets_BT == unknown_id).sum())
+    return sums, tokens, unknown

@@ -171,7 +171,7 @@ class RunDatabase:
     def add_evaluation(self, row: EvaluationRow) -> None:
         """Add an evaluation; the same set at the same step of the same attempt is written over."""
         (loss, bits), lost = without_nonfinite(("loss", "bits_per_byte"), (row.loss, row.bits_per_byte))
-        self._put("evaluations", (None, row.attempt, row.step, row.split, row.name, loss, row.tokens, bits, row.seconds, row.time, lost, 0))
+        self._put("evaluations", (None, row.attempt, row.step, row.split, row.name, loss, row.tokens, bits, row.seconds, row.time, lost, 0, row.unknown))
 
     def add_sample(self, row: SampleRow) -> None:
         """Add a continuation of a prompt."""

@@ -21,7 +21,6 @@ from rnnlm_tui.store.machine_history import MachineBuilder, MachineTable, empty_
 from rnnlm_tui.store.rebuild import refresh_copy
 from rnnlm_tui.store.rows import (
     CHECKPOINT_COLUMNS,
-    EVALUATION_COLUMNS,
     EVENT_COLUMNS,
     SAMPLE_COLUMNS,
     STEP_COLUMNS,
@@ -134,7 +133,7 @@ class RunReader:
 
     def evaluations(self) -> list[EvaluationRow]:
         """Every evaluation by step."""
-        query = f"SELECT id, {EVALUATION_COLUMNS} FROM evaluations WHERE superseded = 0 AND id > ? ORDER BY id DESC LIMIT ?"
+        query = "SELECT * FROM evaluations WHERE superseded = 0 AND id > ? ORDER BY id DESC LIMIT ?"
         found = self._newest("evaluations", query, evaluation_row, None)
         return list(self._evaluations.of(found, lambda: by_step(found)))
 

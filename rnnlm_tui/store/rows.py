@@ -11,7 +11,6 @@ from rnnlm_tui.contract.metrics import METRIC_COLUMNS, CheckpointRow, Evaluation
 from rnnlm_tui.store.schema import with_nonfinite
 
 STEP_COLUMNS = "attempt, step, tokens_seen, epoch, loss, grad_norm, learning_rate, tokens_per_second, active_seconds, time, nonfinite"
-EVALUATION_COLUMNS = "attempt, step, split, name, loss, tokens, bits_per_byte, seconds, time, nonfinite"
 EVENT_COLUMNS = "attempt, step, kind, text, time"
 SAMPLE_COLUMNS = "attempt, step, prompt, text, tokens, seed, time"
 CHECKPOINT_COLUMNS = "attempt, step, epoch, tokens_seen, train_loss, validation_loss, bytes, path, best, last, time, nonfinite"
@@ -50,10 +49,10 @@ def by_step(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
 
 
 def evaluation_row(row: tuple[Any, ...]) -> EvaluationRow:
-    """A row of EVALUATION_COLUMNS."""
-    attempt, step, split, name, loss, tokens, bits, seconds, time, lost = row
+    """A row of `evaluations` without its id, of this version or of an earlier one, which did not count unknown tokens."""
+    attempt, step, split, name, loss, tokens, bits, seconds, time, lost, _superseded, *later = row
     loss, bits = with_nonfinite(("loss", "bits_per_byte"), (loss, bits), lost)
-    return EvaluationRow(attempt, step, split, name, loss, tokens, bits, seconds, time)
+    return EvaluationRow(attempt, step, split, name, loss, tokens, bits, seconds, time, *later)
 
 
 def step_row(row: tuple[Any, ...]) -> StepRow:

@@ -16,7 +16,7 @@ from rnnlm_tui.contract.metrics import MACHINE_COLUMNS, METRIC_COLUMNS, EventKin
 from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, StorageError
 from rnnlm_tui.store.atomic import folder_advice
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Kept in `PRAGMA user_version`; 0 is a file without tables."""
 ROLLUP_STEPS = 1_024
 """Steps of one roll-up: bucket b holds steps b·1,024 + 1 to (b + 1)·1,024."""
@@ -74,7 +74,9 @@ ALTER TABLE hardware ADD COLUMN other_gpus TEXT;
 CREATE TABLE hardware_rollups (bucket INTEGER PRIMARY KEY, last_id INTEGER, time REAL{"".join(f",n{i},l{i},h{i},s{i}" for i in range(len(MACHINE_COLUMNS)))});
 """
 
-_VERSIONS = (_FIRST, _SECOND)
+_THIRD = "ALTER TABLE evaluations ADD COLUMN unknown INTEGER;"
+
+_VERSIONS = (_FIRST, _SECOND, _THIRD)
 """What each version added to the one before."""
 
 

@@ -9,8 +9,8 @@ from typing import Literal
 
 from rnnlm_tui.contract.commands import SETTABLE
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.figures import NOTHING, count, counted, disk, duration, figure, short
-from rnnlm_tui.contract.metrics import EventRow
+from rnnlm_tui.contract.figures import NOTHING, count, counted, disk, duration, figure, share, short
+from rnnlm_tui.contract.metrics import MOST_UNKNOWN, EventRow
 from rnnlm_tui.contract.outside_text import safe
 from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.contract.validation import field_paths
@@ -101,7 +101,7 @@ class Comparison:
     figures: tuple[FigureRow, ...]
     """Those that at least one run has."""
     remark: str = ""
-    """Why perplexities don't compare, in a sentence; empty where they do."""
+    """Which figures don't compare and why, in a sentence; empty where all do."""
 
 
 def compare_runs(runs: Sequence[RunDirectory]) -> Comparison:
@@ -208,12 +208,15 @@ def _two(value: float | None) -> str:
     return figure(value, 2 if value is not None and value < 10 else 1)
 
 
+UNKNOWN = "unknown"
+"""The row with the share of unknown tokens; shown where any run has some."""
 _ROWS: tuple[tuple[str, Callable[[ComparedRun], float | None], Callable[[float | None], str], Better], ...] = (
     ("best val ppl", lambda run: _best(run.summary)[1], _two, "lower"),
     ("best at step", lambda run: _best(run.summary)[0], count, ""),
     ("best after", lambda run: run.best_seconds, duration, ""),
     ("final val ppl", lambda run: run.summary.evaluation.perplexity, _two, "lower"),
     ("bits per byte", lambda run: run.summary.evaluation.bits_per_byte, lambda value: figure(value, 3), "lower"),
+    (UNKNOWN, lambda run: run.summary.evaluation.unknown_share, lambda value: share(value or 0.0), ""),
     ("test ppl", lambda run: run.summary.test.perplexity, _two, "lower"),
     ("train loss", lambda run: run.summary.train.loss, lambda value: figure(value, 3), "lower"),
     ("train ppl", lambda run: run.summary.train.perplexity, _two, "lower"),
@@ -236,7 +239,7 @@ def _figures(runs: Sequence[ComparedRun], incomparable: Collection[str]) -> list
     rows = []
     for name, read, words, better in _ROWS:
         values = tuple(read(run) for run in runs)
-        if any(value is not None for value in values):
+        if any(value is not None for value in values) and (name != UNKNOWN or any(values)):
             shown = tuple(NOTHING if value is None else words(value) for value in values)
             row = FigureRow(name, values, shown, ("",) * len(values), "" if name in incomparable else better, _label(name, runs))
             rows.append(row if row.best is None else replace(row, differences=_differences(row, words)))
@@ -270,9 +273,31 @@ def _comparability(runs: Sequence[ComparedRun]) -> tuple[str, frozenset[str]]:
     """Why figures don't compare, in a sentence, and which: none of those has a best run."""
     if len({run.config.corpus.model_dump_json() for run in runs}) > 1:
         return "perplexities are of different texts and don't compare", _OF_THE_TEXT
+    if len({_scored(run.config) for run in runs}) > 1:
+        return "the runs score different tokens of the text (data mode or context): neither perplexities nor bits per byte compare", _OF_THE_TEXT
+    hidden = ", ".join(filter(None, map(_hidden, runs)))
     if len({run.config.tokenizer for run in runs}) > 1:
+        if hidden:
+            return f"neither perplexities (of different tokens) nor bits per byte compare: {hidden}", _OF_THE_TEXT
         return "perplexities are of different tokens and don't compare: bits per byte do", _PER_TOKEN
     sets = sorted({run.summary.evaluation.name for run in runs if run.summary.evaluation.name})
     if len(sets) > 1:
         return f"perplexities are of different sets: {safe(', '.join(sets), keep='')}", frozenset({"best val ppl", "final val ppl", "bits per byte"})
+    if hidden:
+        return f"bits per byte don't compare: {hidden}", frozenset({"bits per byte"})
     return "", frozenset()
+
+
+def _scored(config: RunConfig) -> tuple[str, int]:
+    """What decides which tokens of a text are scored: in sentences neither the first of each nor what is cut off."""
+    training = config.training
+    return training.data_mode, training.context_length if training.data_mode == "sentences" else 0
+
+
+def _hidden(run: ComparedRun) -> str:
+    """Why a run's bits per byte hide a part of the text; empty where they don't."""
+    judged = run.summary.evaluation
+    if judged.unknown_share is None:
+        can_hide = judged.name is not None and run.config.tokenizer.kind not in ("byte", "bpe")
+        return f"{run.letter}'s unknown tokens were not counted by the version that trained it" if can_hide else ""
+    return f"{share(judged.unknown_share)} of {run.letter}'s tokens are unknown" if judged.unknown_share > MOST_UNKNOWN else ""

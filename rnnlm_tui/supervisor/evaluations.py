@@ -66,6 +66,7 @@ def _figures(rows: Sequence[EvaluationRow]) -> EvaluationFigures:
         loss=newest.loss,
         perplexity=known_perplexity(newest.loss),
         bits_per_byte=newest.bits_per_byte,
+        unknown_share=newest.unknown_share,
         best_step=None if best is None else best.step,
         best_perplexity=None if best is None else best.perplexity,
     )

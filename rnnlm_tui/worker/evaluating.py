@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -10,8 +9,8 @@ from typing import TypeVar
 
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.corpora import Split
-from rnnlm_tui.contract.figures import counted
-from rnnlm_tui.contract.metrics import EvaluationRow, EventRow, SampleRow
+from rnnlm_tui.contract.figures import bits_words, counted
+from rnnlm_tui.contract.metrics import EvaluationRow, EventRow, SampleRow, bits_per_byte
 from rnnlm_tui.corpus.text import TextCodec
 from rnnlm_tui.corpus.token_store import PreparedCorpus
 from rnnlm_tui.engine.failures import explained_aside, is_out_of_memory, out_of_memory
@@ -108,7 +107,7 @@ class Evaluator:
             max_sentences=max_sentences,
         )
         try:
-            score = evaluate(self._model, self._watched(batches))
+            score = evaluate(self._model, self._watched(batches), unknown_id=self._codec.unk_id)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -120,9 +119,10 @@ class Evaluator:
             name=f"first {max_sentences:,} {split} sentences" if self._is_cut(split, max_sentences) else split,
             loss=score.loss,
             tokens=score.tokens,
-            bits_per_byte=score.loss / math.log(2) / corpus.bytes_per_token(split),
+            bits_per_byte=bits_per_byte(score.loss, score.tokens, score.unknown, corpus.scored_bytes(split, score.tokens, training.data_mode)),
             seconds=score.seconds,
             time=time.time(),
+            unknown=score.unknown,
         )
         self._records.add_evaluation(row)
         return row
@@ -146,4 +146,5 @@ class Evaluator:
 
 def in_words(row: EvaluationRow) -> str:
     """`validation perplexity 57.30, 1.672 bits per byte`."""
-    return f"{row.name} perplexity {row.perplexity:,.2f}, {row.bits_per_byte:.3f} bits per byte"
+    bits = bits_words(row.bits_per_byte, row.unknown_share, digits=3, unit="bits per byte")
+    return f"{row.name} perplexity {row.perplexity:,.2f}, {bits}"

@@ -181,8 +181,10 @@ def _add_records(connection: sqlite3.Connection, steps: int, resumed: int, began
     """Evaluations, samples and the log, as `RunDatabase` writes them row by row."""
     connection.executemany("UPDATE attempts SET started = ? WHERE attempt = ?", [(began, 1), (began + resumed / STEPS_A_SECOND, 2)])
     evaluations = [_evaluation(step, 1 if step <= resumed else 2, began + step / STEPS_A_SECOND) for step in range(EVERY, steps + 1, EVERY)]
-    evaluated = [(row.attempt, row.step, row.split, row.name, row.loss, row.tokens, row.bits_per_byte, row.seconds, row.time) for row in evaluations]
-    connection.executemany("INSERT INTO evaluations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0)", evaluated)
+    evaluated = [
+        (row.attempt, row.step, row.split, row.name, row.loss, row.tokens, row.bits_per_byte, row.seconds, row.time, row.unknown) for row in evaluations
+    ]
+    connection.executemany("INSERT INTO evaluations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0, ?)", evaluated)
     prompts = ("The state of the Union", "My fellow Americans,", "We must")
     samples = [SampleRow(1 if step <= resumed else 2, step, prompt, f" is what the model says at step {step:,}, and every word of it is new.", 14, 7, began + step / STEPS_A_SECOND) for step in range(SAMPLED, steps + 1, SAMPLED) for prompt in prompts]  # fmt: skip
     sampled = [(row.attempt, row.step, row.prompt, row.text, row.tokens, row.seed, row.time) for row in samples]

@@ -13,7 +13,7 @@ from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, X
 from rnnlm_tui.tui.widgets.content import plain
 from rnnlm_tui.tui.widgets.curves import curves, speeds
 from rnnlm_tui.tui.widgets.marks import Marks
-from rnnlm_tui.tui.widgets.train_data import evaluated_at, exponentials, held_out, level_name, level_to_beat
+from rnnlm_tui.tui.widgets.train_data import bits_per_byte, evaluated_at, exponentials, held_out, level_name, level_to_beat
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import EvaluationRow
@@ -59,8 +59,8 @@ def validation_data(runs: Compared, axis: Axis) -> ChartData:
 
 
 def bits_data(runs: Compared, axis: Axis) -> ChartData:
-    """Bits a byte on held-out text: compares across tokenizers."""
-    return _held_out(runs, axis, "Bits per byte", lambda rows: [row.bits_per_byte for row in rows])
+    """Bits a byte on held-out text: compares across tokenizers; a text of unknown words has none."""
+    return _held_out(runs, axis, "Bits per byte", bits_per_byte)
 
 
 def loss_data(runs: Compared, axis: Axis) -> ChartData:

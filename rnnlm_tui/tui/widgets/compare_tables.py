@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 BEST, FINAL = "best val ppl", "final val ppl"
 HEADS = {
-    BEST: "best ppl", "best at step": "at step", FINAL: "final", "bits per byte": "bits/byte", "tokens/s": "tok/s", "active time": "time",
+    BEST: "best ppl", "best at step": "at step", FINAL: "final", "bits per byte": "bits/byte", "unknown": "unknown", "tokens/s": "tok/s", "active time": "time",
     "train loss": "loss", "test ppl": "test ppl", "parameters": "params", "best after": "best after", "steps": "steps", "epochs": "epochs", "on disk": "checkpoints",
     "tokens": "tokens", "train ppl": "train ppl", "vocabulary": "vocab",
 }  # fmt: skip
@@ -55,9 +55,9 @@ def figure_columns(comparison: Comparison, room: int) -> tuple[list[Column], lis
         if name in rows:
             row = rows[name]
             judged = row.label.removesuffix(" ppl") if name in (BEST, FINAL) and row.label not in ("", name) else head
-            columns.append(Column(judged + (" " if name == BEST else ""), _cells(row, star=name == BEST and not comparison.remark)))
+            columns.append(Column(judged + (" " if name == BEST else ""), _cells(row, star=name == BEST and row.better != "")))
             told.append(name)
-            if name == BEST and not comparison.remark:
+            if name == BEST and row.better:
                 columns.append(_distance(row))
                 told.append("")
     shown = 0

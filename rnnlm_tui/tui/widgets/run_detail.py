@@ -10,7 +10,7 @@ from rich.segment import Segment
 from textual.content import Content
 from textual.strip import Strip
 
-from rnnlm_tui.contract.figures import change, count, counted, disk, figure, memory, short, time_left
+from rnnlm_tui.contract.figures import change, count, counted, disk, figure, memory, share, short, time_left
 from rnnlm_tui.tui.widgets import palette, train_data
 from rnnlm_tui.tui.widgets.chart.data import ChartData
 from rnnlm_tui.tui.widgets.chart.picture import Look, Memory, Plot
@@ -23,6 +23,7 @@ from rnnlm_tui.tui.widgets.samples import cut_lines, sample_lines, trouble_lines
 from rnnlm_tui.tui.widgets.train_figures import TREND_SIGNS, trend
 
 if TYPE_CHECKING:
+    from rnnlm_tui.contract.summary import RunSummary
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
 FACTS = 24
@@ -46,7 +47,7 @@ def figures_of(snapshot: RunSnapshot, *, ascii_only: bool, wide: bool) -> list[C
     found = [
         _fact(f"{train_data.held_out_name(snapshot)} ppl", (f"{value}{star}", f"bold {palette.VALIDATION}"), (f" {sign[1] if ascii_only else sign[0]}" if sign else "", sign[2] if sign else palette.DIM)),
         _fact(f"vs {train_data.level_name(snapshot)}", (change(rows[-1].perplexity - level[1]) if level and rows else "–", palette.TEXT)),
-        _fact("bits/byte", (figure(summary.evaluation.bits_per_byte), palette.TEXT)),
+        *_bits(summary),
     ]  # fmt: skip
     if summary.reference is not None and summary.reference.perplexity is not None and rows:
         found.insert(2, _fact("vs reference", (change(rows[-1].perplexity - summary.reference.perplexity), palette.TEXT)))
@@ -71,6 +72,13 @@ def figures_of(snapshot: RunSnapshot, *, ascii_only: bool, wide: bool) -> list[C
 def note_lines(notes: Sequence[str], width: int) -> list[Content]:
     """What to know of the run's text, in whole sentences."""
     return [line for remark in notes for line in from_outside(f"! {remark}", newlines="space", limit=300).stylize(palette.WARN).wrap(max(8, width))]
+
+
+def _bits(summary: RunSummary) -> list[Content]:
+    """Bits a byte, where the text has them, and the share of unknown tokens, where there are any."""
+    judged = summary.evaluation
+    unknown = [_fact("unknown", (share(judged.unknown_share), palette.TEXT), (" of tokens", palette.DIM))] if judged.unknown_share else []
+    return unknown if judged.bits_per_byte is None and unknown else [_fact("bits/byte", (figure(judged.bits_per_byte), palette.TEXT)), *unknown]
 
 
 def legend_of(snapshot: RunSnapshot, *, wide: bool) -> Content:

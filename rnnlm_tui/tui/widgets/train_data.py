@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from rnnlm_tui.contract.figures import figure, scientific, short
+from rnnlm_tui.contract.figures import figure, scientific, short, unknown_words
 from rnnlm_tui.contract.metrics import during_run
 from rnnlm_tui.contract.reference_curve import REFERENCE_NAME, reference_course
 from rnnlm_tui.tui.widgets import palette
@@ -64,17 +64,23 @@ def score_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
     """Bits a byte on held-out text: the figure that compares across tokenizers."""
     rows = held_out(snapshot)
     at = evaluated_at(snapshot.series, axis, rows)
-    best = min((index for index, row in enumerate(rows) if math.isfinite(row.bits_per_byte)), key=lambda index: rows[index].bits_per_byte, default=None)
+    bits, unknown = bits_per_byte(rows), unknown_words(snapshot.summary.evaluation.unknown_share)
+    best = min((index for index, value in enumerate(bits) if math.isfinite(value)), key=lambda index: bits[index], default=None)
     curve = ChartSeries(
         name=held_out_name(snapshot),
         colour=palette.VALIDATION,
         x=at,
-        mean=[row.bits_per_byte for row in rows],
-        current=figure(rows[-1].bits_per_byte) if rows else "",
+        mean=bits,
+        current=", ".join(filter(None, (figure(bits[-1]), unknown))) if rows else "",
         smooth=False,
-        star=None if best is None else (at[best], rows[best].bits_per_byte),
+        star=None if best is None else (at[best], bits[best]),
     )
     return chart_data(snapshot, axis, "Bits per byte", (curve,))
+
+
+def bits_per_byte(rows: Sequence[EvaluationRow]) -> list[float]:
+    """A gap where an evaluation has none."""
+    return [math.nan if row.bits_per_byte is None else row.bits_per_byte for row in rows]
 
 
 def held_out(snapshot: RunSnapshot) -> list[EvaluationRow]:

@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 
-from rnnlm_tui.contract.figures import NOTHING, count, disk, duration, figure, percent, scientific, short, time_left
+from rnnlm_tui.contract.figures import NOTHING, count, disk, duration, figure, percent, scientific, share, short, time_left, unknown_words
 from rnnlm_tui.contract.status import LIVING, RunStatus
 from rnnlm_tui.supervisor.remaining import Eta, SteadyEta
 from rnnlm_tui.tui.widgets import palette
@@ -201,7 +201,6 @@ def figure_lines(snapshot: RunSnapshot, eta: Eta | None, width: int, *, ascii_on
     roomy = width >= ROOMY
     learns = [_validation(snapshot, with_best=not roomy, ascii_only=ascii_only), _label("train", figure(train.perplexity))]
     loss = _label("train loss", figure(train.loss))
-    bits = _quiet(f"{_set_name(snapshot)} bits/byte", figure(summary.evaluation.bits_per_byte))
     speed = Content.assemble((short(summary.tokens_per_second), f"bold {_alarm(status)}"), (" tok/s", palette.DIM))
     works = [speed, busy(snapshot.hardware, status)]
     norm, rate = figure(summary.train.grad_norm), scientific(summary.train.learning_rate)
@@ -210,16 +209,20 @@ def figure_lines(snapshot: RunSnapshot, eta: Eta | None, width: int, *, ascii_on
     if not roomy:
         places = tuple(round(place * max(1.0, width / 80)) for place in NARROW)
         works += [_quiet("grad", norm), _quiet("lr  ", rate), epoch]
-        return [first, in_columns(places, [*learns, loss, bits], width), in_columns((places[0], places[0] + 13, *places[1:]), works, width)]
+        return [
+            first,
+            in_columns(places, [*learns, loss, _bits(snapshot, width - places[-1])], width),
+            in_columns((places[0], places[0] + 13, *places[1:]), works, width),
+        ]
     untrained = summary.model.vocab_size
     start = _quiet("untrained", count(untrained)) if untrained else Content("")
     if width < WIDE:
-        second = in_columns((1, 25, 38, 55, 72), [*learns, start, loss, bits], width)
+        second = in_columns((1, 25, 38, 55, 72), [*learns, start, loss, _bits(snapshot, width - 72)], width)
         return [first, second, in_columns((1, 14, 25, 55, 67, 78), [*works, _best(summary), _quiet("grad", norm), _quiet("lr", rate), epoch], width)]
     level = level_to_beat(snapshot)
     beat = _quiet(level_name(snapshot), figure(level[1])) if level is not None else Content("")
     nats = _quiet("ln V", figure(math.log(untrained))) if untrained else Content("")
-    second = in_columns((1, 25, 38, 55, 75, 93, 105), [*learns, start, beat, loss, nats, bits], width)
+    second = in_columns((1, 25, 38, 55, 75, 93, 105), [*learns, start, beat, loss, nats, _bits(snapshot, width - 105)], width)
     works += [_best(summary), _quiet("grad norm", norm), _quiet("lr", rate), epoch, _quiet("time used", duration(summary.active_seconds))]
     return [first, second, in_columns((1, 14, 25, 55, 75, 93, 113), works, width)]
 
@@ -230,6 +233,15 @@ def _quiet(label: str, value: str, *, unit: str = "") -> Content:
 
 def _set_name(snapshot: RunSnapshot) -> str:
     return "val" if snapshot.config.evaluation.split == "validation" else "test"
+
+
+def _bits(snapshot: RunSnapshot, room: int) -> Content:
+    """`val bits/byte 1.54`, with the share of unknown tokens behind it where there is room; that share alone where it leaves no figure."""
+    judged = snapshot.summary.evaluation
+    if judged.bits_per_byte is None and judged.unknown_share:
+        return _quiet(f"{_set_name(snapshot)} unknown", share(judged.unknown_share))
+    short_words, unknown = _quiet(f"{_set_name(snapshot)} bits/byte", figure(judged.bits_per_byte)), unknown_words(judged.unknown_share)
+    return short_words if short_words.cell_length + 1 + len(unknown) > room else Content.assemble(short_words, (f" {unknown}" if unknown else "", palette.DIM))
 
 
 def _best(summary: RunSummary) -> Content:

@@ -142,3 +142,13 @@ def test_tokens_give_way_to_the_bar() -> None:
     line = texts(replace(long, series=make_series(0)), 80, Eta(400_000.0, 9_000.0))[0]
     assert "tokens" not in line
     assert line.rstrip().endswith("left ±2")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    ("bits", "unknown", "words"), [(1.54, 0.0, "val bits/byte 1.54"), (1.54, 0.0004, "val bits/byte 1.54 0.04 % unknown"), (None, 0.73, "val unknown 73 %")]
+)
+def test_the_share_of_unknown_tokens_stands_beside_bits_a_byte_or_in_their_place(width: int, bits: float | None, unknown: float, words: str) -> None:
+    judged = EvaluationFigures(name="validation", step=100, loss=4.0, perplexity=54.6, bits_per_byte=bits, unknown_share=unknown)
+    line = texts(make_snapshot(evaluation=judged), width)[1]
+    assert line.rstrip().endswith(words if width > 96 else words.partition(" 0.04")[0]), line

@@ -8,6 +8,7 @@ import pytest
 
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.summaries import model_words, summary_lines
+from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.metrics import EvaluationRow, EventRow, StepRow
 from rnnlm_tui.contract.presets import BOOK, DEMO
 from rnnlm_tui.contract.summary import BaselineFigures, EvaluationFigures, ModelFigures, PatienceFigures, ReferenceFigures, RunSummary
@@ -114,3 +115,23 @@ def test_the_level_to_beat_names_the_set_of_each_of_its_figures() -> None:
     assert dict(summary_lines(both))["to beat"] == "perplexity 69.6 on the same validation tokens, 72.8 on the same test tokens: a bigram model"
     test_alone = SUMMARY.model_copy(update={"baseline": baseline})
     assert dict(summary_lines(test_alone))["to beat"] == "perplexity 72.8 on the same test tokens: a bigram model"
+
+
+def test_show_and_metrics_tell_the_share_of_unknown_tokens(capsys: pytest.CaptureFixture[str]) -> None:
+    directory = create_run(RunConfig(), "few-words")
+    with RunDatabase(directory.database_path) as database:
+        database.begin_attempt(1, "box", "boot", "cpu", 0, {})
+        database.add_steps([StepRow(1, 1, 1_000, 0.1, 4.6, 0.5, 1e-3, 12_000.0, 1.0, 9_000.0)])
+        database.add_evaluation(EvaluationRow(1, 1, "validation", "validation", 0.9, 10_000, None, 1.0, 9_001.0, unknown=7_300))
+        database.add_evaluation(EvaluationRow(1, 1, "test", "test", 0.9, 10_000, 0.25, 1.0, 9_001.0, unknown=4))
+        database.add_event(EventRow(1, 1, "finished", "", 9_003.0))
+    assert run(["show", "few-words"]) == 0
+    shown = capsys.readouterr().out
+    assert "perplexity 2.46, no bits a byte: 73 % unknown at step 1" in shown
+    assert "perplexity 2.46, 0.25 bits a byte, 0.04 % unknown" in shown
+    assert run(["show", "few-words", "--json"]) == 0
+    validation = json.loads(capsys.readouterr().out)["validation"]
+    assert (validation["bits_per_byte"], validation["unknown_share"]) == (None, 0.73)
+    assert run(["metrics", "few-words", "--evaluations", "--csv"]) == 0
+    head, first, _ = capsys.readouterr().out.splitlines()
+    assert dict(zip(head.split(","), first.split(","), strict=True))["unknown"] == "7300"

@@ -108,3 +108,18 @@ def test_what_is_not_known_is_a_dash_and_infinity_a_sign() -> None:
 def test_a_count_has_its_plural() -> None:
     assert [figures.counted(number, "step") for number in (0, 1, 2, 3_751)] == ["0 steps", "1 step", "2 steps", "3,751 steps"]
     assert [figures.counted(number, "corpus", "corpora") for number in (1, 2)] == ["1 corpus", "2 corpora"]
+
+
+@pytest.mark.parametrize(
+    ("bits", "unknown", "words"),
+    [
+        (1.537, None, "1.54 bits a byte"),
+        (1.537, 0.0, "1.54 bits a byte"),
+        (1.537, 0.0004, "1.54 bits a byte, 0.04 % unknown"),
+        (None, 0.042, "no bits a byte: 4 % unknown"),
+        (None, 0.413, "no bits a byte: 41 % unknown"),
+        (None, None, ""),
+    ],
+)
+def test_the_share_of_unknown_tokens_stands_beside_bits_a_byte_or_in_their_place(bits: float | None, unknown: float | None, words: str) -> None:
+    assert figures.bits_words(bits, unknown) == words

@@ -45,3 +45,13 @@ def test_evaluation_leaves_mode_and_generators_as_they_were_and_drops_nothing() 
     assert model.training
     assert torch.equal(torch.get_rng_state(), before)
     assert first.loss == second.loss
+
+
+def test_unknown_targets_are_counted_where_they_are_scored() -> None:
+    model, tokens = small_model(), text(3_000)
+    score = evaluate(model, StreamEvaluation(tokens, streams=5, window=64, warm_up=64), unknown_id=3)
+    assert score.unknown == int((tokens[1:] == 3).sum()) > 0
+    some, offsets = sentences(30)
+    scored = [token for start, end in zip(offsets[:-1].astype(int), offsets[1:].astype(int), strict=True) for token in some[start + 1 : min(end, start + 7)]]
+    assert evaluate(model, SentenceEvaluation(some, offsets, context_length=7, pad_id=0), unknown_id=3).unknown == scored.count(3)
+    assert evaluate(model, StreamEvaluation(tokens)).unknown == 0

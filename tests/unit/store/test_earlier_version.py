@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from rnnlm_tui.contract.metrics import GpuRow, HardwareRow
+from rnnlm_tui.contract.metrics import EvaluationRow, GpuRow, HardwareRow
 from rnnlm_tui.errors import DatabaseError
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.reader import RunReader
@@ -17,6 +17,8 @@ from rnnlm_tui.store.schema import SCHEMA_VERSION, tables_since
 from tests.unit.store.rows import STARTED, new_run, step_row
 
 READINGS = 70
+EVALUATED = EvaluationRow(1, 1, "validation", "validation", 4.0, 1_000, 1.5, 0.5, STARTED)
+"""As an earlier version kept it: unknown tokens were not counted."""
 
 
 def reading(second: int) -> HardwareRow:
@@ -45,6 +47,8 @@ def run() -> RunDirectory:
             row.time,
         )
         connection.execute("INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0)", step)
+        evaluation = (1, 1, "validation", "validation", 4.0, 1_000, 1.5, 0.5, STARTED)
+        connection.execute("INSERT INTO evaluations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0)", evaluation)
         for second in range(READINGS):
             old = reading(second)
             figures = (old.cpu_percent, old.process_cpu_percent, old.memory_used, old.memory_total, old.process_memory, old.disk_free)
@@ -62,6 +66,7 @@ def version_of(run: RunDirectory) -> int:
 def test_it_is_whole_and_read_without_a_change(run: RunDirectory) -> None:
     with RunReader(run) as reader:
         assert [row.step for row in reader.steps_since()] == [1]
+        assert reader.evaluations() == [EVALUATED]
         assert reader.hardware() == [reading(second) for second in range(READINGS)]
         assert list(reader.machine().columns["memory_used"].mean) == list(range(1, READINGS + 1))
     assert check_database(run) is None
@@ -70,12 +75,16 @@ def test_it_is_whole_and_read_without_a_change(run: RunDirectory) -> None:
 
 def test_the_next_worker_brings_it_up_to_date_beside_a_reader_that_has_it_open(run: RunDirectory) -> None:
     new = HardwareRow(STARTED + READINGS, 1.0, 1.0, 1, 2, 3, 4, other_gpus=(GpuRow(1, "H100", 12.0),))
+    counted = EvaluationRow(1, 2, "validation", "validation", 3.0, 1_000, None, 0.5, STARTED, unknown=40)
     with RunReader(run) as reader:
         assert len(reader.machine()) == READINGS
+        assert reader.evaluations() == [EVALUATED]
         with open_database(run) as database:
             database.add_steps([step_row(2)])
             database.add_hardware(new)
+            database.add_evaluation(counted)
         assert [row.step for row in reader.steps_since()] == [1, 2]
+        assert reader.evaluations() == [EVALUATED, counted]
         assert reader.hardware() == [*(reading(second) for second in range(READINGS)), new]
         assert len(reader.machine()) == READINGS + 1
     with closing(sqlite3.connect(run.database_path)) as connection:
@@ -106,3 +115,4 @@ def test_a_damaged_one_keeps_its_rows(run: RunDirectory, lost: str) -> None:
         assert reader.hardware() == [reading(second) for second in range(READINGS)]
         assert [row.step for row in reader.steps_since()] == [1]
         assert len(reader.machine()) == READINGS
+        assert reader.evaluations() == [EVALUATED]

@@ -16,14 +16,16 @@ from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.supervisor.comparison import Comparison, FigureRow, compare_runs, setting_words
 
 
-def measured(name: str, changes: dict[str, object], losses: dict[int, float], *, seconds: float = 0.5) -> RunDirectory:
-    """A run with ten steps and these validation losses by step."""
+def measured(
+    name: str, changes: dict[str, object], losses: dict[int, float], *, seconds: float = 0.5, unknown: int | None = 0, bits: float | None = 1.0
+) -> RunDirectory:
+    """A run with ten steps and these validation losses by step; of 1,000 scored tokens so many unknown ones."""
     run = create_run(parse_config(merge(RunConfig(), changes)), name)
     with RunDatabase(run.database_path) as database:
         database.begin_attempt(1, "box", "boot", "cpu", 0, {})
         database.add_steps([StepRow(1, step, 700 * step, step / 10, 4.0, 0.5, 1e-3, 1_400.0, seconds * step, 1_000.0 + step) for step in range(1, 11)])
         for step, loss in losses.items():
-            database.add_evaluation(EvaluationRow(1, step, "validation", "validation", loss, 1_000, loss / 3, 0.5, 1_000.0 + step))
+            database.add_evaluation(EvaluationRow(1, step, "validation", "validation", loss, 1_000, bits and loss / 3, 0.5, 1_000.0 + step, unknown))
     return run
 
 
@@ -78,6 +80,50 @@ def test_perplexities_that_do_not_compare_are_told() -> None:
     assert bests(plain, other_tokens) == (None, 1)
     assert "different texts" in compare_runs([plain, other_text]).remark
     assert bests(plain, other_text) == (None, None)
+
+
+WORDS: dict[str, object] = {"tokenizer.kind": "word", "tokenizer.vocab_size": 10}
+
+
+@pytest.mark.parametrize(
+    ("unknown", "bits", "why"),
+    [
+        (413, None, "41 % of B's tokens are unknown"),
+        (None, 1.0, "B's unknown tokens were not counted by the version that trained it"),
+    ],
+)
+def test_a_text_of_unknown_words_is_never_the_best_by_bits_per_byte_and_the_remark_says_why(unknown: int | None, bits: float | None, why: str) -> None:
+    characters = measured("a", {"tokenizer.kind": "character"}, {1: 1.5})
+    comparison = compare_runs([characters, measured("b", WORDS, {1: 0.5}, unknown=unknown, bits=bits)])
+    assert row(comparison, "bits per byte").best is None
+    assert row(comparison, "best val ppl").best is None
+    assert comparison.remark == f"neither perplexities (of different tokens) nor bits per byte compare: {why}"
+    if unknown:
+        assert row(comparison, "unknown").words == ("0 %", "41 %")
+
+
+def test_few_unknown_words_leave_bits_per_byte_comparable_and_stand_beside_them() -> None:
+    comparison = compare_runs([measured("a", {}, {1: 1.5}), measured("b", WORDS, {1: 0.5}, unknown=1)])
+    assert row(comparison, "bits per byte").best == 1
+    assert "bits per byte do" in comparison.remark
+    assert row(comparison, "unknown").words == ("0 %", "0.1 %")
+    assert "unknown" not in {found.name for found in compare_runs([measured("c", {}, {1: 1.5})]).figures}
+
+
+def test_perplexities_of_one_vocabulary_compare_whatever_it_lacks() -> None:
+    comparison = compare_runs(
+        [measured("a", WORDS, {1: 1.5}, unknown=413, bits=None), measured("b", {**WORDS, "training.seed": 1}, {1: 0.5}, unknown=413, bits=None)]
+    )
+    assert row(comparison, "best val ppl").best == 1
+    assert comparison.remark == "bits per byte don't compare: 41 % of A's tokens are unknown, 41 % of B's tokens are unknown"
+
+
+@pytest.mark.parametrize("changes", [{"training.data_mode": "sentences"}, {"training.data_mode": "sentences", "training.context_length": 60}])
+def test_runs_that_score_other_tokens_of_the_text_do_not_compare(changes: dict[str, object]) -> None:
+    stream = measured("a", {} if len(changes) == 1 else {"training.data_mode": "sentences"}, {1: 4.0})
+    comparison = compare_runs([stream, measured("b", changes, {1: 3.0})])
+    assert row(comparison, "best val ppl").best is None
+    assert "score different tokens" in comparison.remark
 
 
 def test_no_run_too_many_and_one_twice_are_refused() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rnnlm_tui.contract.config import CorpusConfig, ModelConfig, RunConfig, SamplingConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.contract.figures import share
 from rnnlm_tui.corpus.text import TextCodec
 from rnnlm_tui.corpus.token_store import prepare_corpus
 from rnnlm_tui.engine.generate import Drawn
@@ -16,7 +18,7 @@ from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.worker.evaluating import Evaluator
+from rnnlm_tui.worker.evaluating import Evaluator, in_words
 from tests.unit.worker.stores import records_of
 
 CONFIG = RunConfig(
@@ -101,3 +103,28 @@ def test_a_sample_of_a_word_level_model_holds_no_unknown_token_unless_the_config
     with RunDatabase(RunDirectory(tmp_path).database_path) as database:
         row = evaluator_of(config, tmp_path, database).continue_prompt("the boys", 1)
     assert ("<unk>" in row.text) == drawn
+
+
+def test_a_text_of_unknown_words_has_no_bits_per_byte_and_says_how_many_they_are(tmp_path: Path) -> None:
+    with RunDatabase(RunDirectory(tmp_path).database_path) as database:
+        (row,) = evaluator_of(FEW_WORDS, tmp_path, database).during_run(1)
+    corpus = prepare_corpus(FEW_WORDS.corpus, FEW_WORDS.tokenizer, FEW_WORDS.training, tmp_path / "corpora", lambda progress: None)
+    tokens = corpus.tokens("validation")
+    assert row.unknown == int((tokens[1:] == TextCodec(corpus.path).unk_id).sum())
+    assert row.unknown_share is not None
+    assert row.unknown_share > 0.3
+    assert row.bits_per_byte is None
+    assert in_words(row) == f"validation perplexity {row.perplexity:,.2f}, no bits per byte: {share(row.unknown_share)} unknown"
+    with RunReader(RunDirectory(tmp_path)) as reader:
+        assert reader.evaluations() == [row]
+
+
+@pytest.mark.parametrize("kind", ["byte", "character", "word"])
+def test_bits_per_byte_are_the_bits_of_all_scored_targets_over_the_bytes_of_the_text(tmp_path: Path, kind: str) -> None:
+    config = CONFIG.model_copy(update={"tokenizer": TokenizerConfig(kind=kind, vocab_size=300)})  # type: ignore[arg-type]
+    with RunDatabase(RunDirectory(tmp_path).database_path) as database:
+        (row,) = evaluator_of(config, tmp_path, database).during_run(1)
+    corpus = prepare_corpus(config.corpus, config.tokenizer, config.training, tmp_path / "corpora", lambda progress: None)
+    facts = corpus.manifest.splits["validation"]
+    assert (row.tokens, row.unknown) == (facts.tokens - 1, 0)
+    assert row.bits_per_byte == pytest.approx(row.loss * (facts.tokens - 1) / math.log(2) / facts.bytes, rel=1e-12)
