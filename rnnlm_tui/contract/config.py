@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 from pydantic_core import PydanticKnownError
 
 DataMode = Literal["stream", "sentences"]
+Layout = Literal["auto", "sentences", "lines", "raw"]
 TokenizerKind = Literal["byte", "character", "word", "bpe", "pretrained"]
 CellType = Literal["elman", "lstm", "gru", "mingru", "minlstm", "slstm", "mlstm"]
 Initialization = Literal["default", "book", "uniform"]
@@ -55,6 +56,12 @@ class CorpusConfig(Section):
     )
     text_field: str = Field(
         default="text", min_length=1, title="text field", description="The field or column that holds the text (JSONL, CSV, TSV and JSON arrays only)."
+    )
+    layout: Layout = Field(
+        default="auto",
+        title="layout",
+        description="How a user's text is kept: sentences (a stripped line each), lines (each with its indentation), "
+        "raw (every character, line breaks and white space included); auto: raw for code and for text whose lines are no sentences.",
     )
     validation_fraction: float = Field(
         default=0.05,

@@ -28,6 +28,12 @@ FOLDER_DIGITS = 16
 UNFINISHED_PREFIX = ".unfinished-"
 """What a preparation that was stopped leaves, before the name of the folder that it will be."""
 
+TextLayout = Literal["sentences", "lines", "raw"]
+"""How a text is kept: `corpus.layout` once `auto` has been decided."""
+
+EosText = Literal["\n", " ", ""]
+"""What an end token is in text: a line break, a space where sentences were split from running text, nothing at the end of a raw document."""
+
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -41,7 +47,7 @@ class SplitFacts(BaseModel):
     sentences: int
     tokens: int
     bytes: int
-    """UTF-8 bytes of the text, one more a sentence where the tokenizer ends sentences."""
+    """UTF-8 bytes of the text, one more a sentence or line where the tokenizer ends them."""
 
 
 class PreparedFrom(BaseModel):
@@ -70,10 +76,12 @@ class CorpusManifest(BaseModel):
     vocab_size: int
     token_dtype: Literal["uint16", "uint32"]
     eos_id: int | None
-    """The token that ends a sentence; None where sentences have no end token."""
+    """The token that ends a sentence, a line, or a document of raw text; None where there is none."""
     pad_id: int
-    eos_text: Literal["\n", " "]
-    """What stands between two sentences when text is shown: a line break, or a space where sentences were split from running text."""
+    eos_text: EosText
+    """What an end token is when text is shown."""
+    layout: TextLayout = "sentences"
+    """How the text was kept; `corpus.layout` may have left it to the text."""
     splits: dict[Split, SplitFacts]
     bigram: dict[str, float]
     """Loss in nats per token of an absolute-discount bigram model of the training split, by `baseline_key`."""
@@ -103,6 +111,8 @@ class CorpusManifest(BaseModel):
         """Whether it was prepared from these settings, by the fields that matter for them."""
         wanted = deciding_settings(corpus, tokenizer)
         known = [(self.corpus, self.tokenizer), *((other.corpus, other.tokenizer) for other in self.also)]
+        if corpus.layout in ("auto", "sentences"):  # from before there were layouts: what both may have chosen
+            known = [(held if "layout" in held.model_fields_set else held.model_copy(update={"layout": corpus.layout}), other) for held, other in known]
         return any(deciding_settings(*settings) == wanted for settings in known)
 
 
@@ -115,8 +125,12 @@ def deciding_settings(corpus: CorpusConfig, tokenizer: TokenizerConfig) -> dict[
 
 
 def idle_settings(corpus: CorpusConfig) -> set[str]:
-    """The fields of a corpus that decide nothing of what is prepared."""
-    return {"url"} if "elman" in (corpus.source, corpus.test_source) else {"url", "sentences", "seed"}
+    """The fields of a corpus that decide nothing of what is prepared.
+
+    The layout `sentences` is among them: there was no other before there was a setting.
+    """
+    layout = {"layout"} if corpus.layout == "sentences" or corpus.source in BUILT_IN_SOURCES else set()
+    return layout | ({"url"} if "elman" in (corpus.source, corpus.test_source) else {"url", "sentences", "seed"})
 
 
 def idle_tokenizer_settings(tokenizer: TokenizerConfig) -> set[str]:

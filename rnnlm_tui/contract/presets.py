@@ -73,7 +73,7 @@ def _zaremba(
     per_epoch = math.ceil((PTB_TRAINING_TOKENS - 1) // 20 / bptt)
     return RunConfig(
         preset=name,
-        corpus=CorpusConfig(source="ptb"),
+        corpus=CorpusConfig(source="ptb", layout="sentences"),
         # The 9,999 words of the files, the unknown word among them, the <eos> that ends a line, and the padding, which no stream holds.
         tokenizer=TokenizerConfig(kind="word", vocab_size=10_001),
         model=ModelConfig(

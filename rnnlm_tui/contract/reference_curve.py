@@ -45,7 +45,7 @@ _MAY_DIFFER: dict[str, set[str] | bool] = {
     "preset": True,
     "checkpoint": True,
     "sampling": True,
-    "corpus": {"url", "text_field", "validation_fraction", "test_fraction", "sentences", "seed"},
+    "corpus": {"url", "text_field", "layout", "validation_fraction", "test_fraction", "sentences", "seed"},
     "tokenizer": {"name"},
     "model": {"num_heads", "init_scale"},
     "schedule": {"final_fraction", "decay_after", "decay_factor"},

@@ -15,6 +15,7 @@ from rnnlm_tui.contract.config import (
     LEAST_TEMPERATURE,
     RECURRENT_WEIGHT_CELLS,
     SECTIONS,
+    CorpusConfig,
     ModelConfig,
     OptimizerConfig,
     RunConfig,
@@ -22,6 +23,7 @@ from rnnlm_tui.contract.config import (
     TokenizerConfig,
     TrainingConfig,
 )
+from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.numbers import is_infinite, meant_number, read_number
 from rnnlm_tui.errors import ConfigError, Problem, near_names
@@ -96,7 +98,7 @@ def parse_stored_config(raw: Mapping[str, object]) -> RunConfig:
     """Validate a config that any version stored with a run.
 
     Earlier versions took sampling settings so small that dividing by them overflows. They are read as the smallest allowed ones,
-    so that such a run still opens, resumes and samples.
+    so that such a run still opens, resumes and samples. A config from before `corpus.layout` is of sentences, whatever is chosen for new runs.
 
     Raises:
         ConfigError: as `parse_config`.
@@ -106,6 +108,9 @@ def parse_stored_config(raw: Mapping[str, object]) -> RunConfig:
         least = {"temperature": LEAST_TEMPERATURE, "repetition_penalty": LEAST_PENALTY}
         raised = {name: limit for name, limit in least.items() if isinstance(value := sampling.get(name), float) and 0 < value < limit}
         raw = {**raw, "sampling": {**sampling, **raised}}
+    corpus = raw.get("corpus", {})
+    if isinstance(corpus, Mapping):
+        raw = {**raw, "corpus": {"layout": "sentences", **corpus}}
     return parse_config(raw)
 
 
@@ -320,6 +325,13 @@ def _cross_field_problems(raw: Mapping[str, object]) -> Iterator[Problem]:
                 yield Problem(f"model.{name}", "is for stream mode, the data mode is sentences", "set it to 0 or false, or training.data_mode to stream")
     if optimizer and optimizer.algorithm == "adamw" and optimizer.learning_rate > ADAMW_MOST:
         yield _rate_too_high(f"{optimizer.learning_rate:g}", raw)
+    corpus = valid("corpus", CorpusConfig)
+    if (
+        corpus
+        and corpus.layout in ("lines", "raw")
+        and (built_in := next((name for name in (corpus.source, corpus.test_source) if name in BUILT_IN_SOURCES), None))
+    ):
+        yield Problem("corpus.layout", f"is {corpus.layout}, the built-in corpus {built_in} comes as sentences", "set it to auto, or take a text of your own")
     if training and training.deterministic and training.matmul == "medium":
         yield Problem("training.matmul", "is medium, exact mode computes in float32", "set it to auto or float32")
     if schedule and training and training.max_steps is not None and 0 < training.max_steps <= schedule.warmup_steps:

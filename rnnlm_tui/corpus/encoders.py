@@ -8,6 +8,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnlm_tui.contract.corpora import TextLayout
 from rnnlm_tui.corpus.tokenizers import BuiltTokenizer, byte_names
 
 Ids = NDArray[np.uint32]
@@ -19,14 +20,14 @@ KEPT_WORDS = 200_000
 """Words whose ids are remembered; a text with more of them starts anew, so that memory stays bounded."""
 
 
-def line_encoder(built: BuiltTokenizer) -> EncodeLines:
+def line_encoder(built: BuiltTokenizer, layout: TextLayout = "sentences") -> EncodeLines:
     """The fastest encoder for this tokenizer."""
     built.tokenizer.encode_special_tokens = True  # text that reads "<eos>" is text
     if built.kind == "byte":
         return _byte_encoder(built)
     if built.kind == "character":
         return _character_encoder(built)
-    if built.kind in ("bpe", "word"):
+    if built.kind in ("bpe", "word") and layout == "sentences":
         return WordCache(built)
     return lambda lines: _flat(built.encode([line.decode() for line in lines]))
 

@@ -12,11 +12,11 @@ from typing import BinaryIO, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from rnnlm_tui.contract.corpora import Split
+from rnnlm_tui.contract.corpora import Split, TextLayout
 from rnnlm_tui.contract.figures import share
 from rnnlm_tui.corpus.encoders import EncodeLines
 from rnnlm_tui.corpus.sources import Advance
-from rnnlm_tui.corpus.staging import Piece, behind, read_lines
+from rnnlm_tui.corpus.staging import Piece, behind, read_lines, units_of
 from rnnlm_tui.corpus.tokenizers import BuiltTokenizer
 
 REPEAT_BYTES = 32
@@ -64,14 +64,14 @@ class Repeats:
         for split, held in self._held.items():
             self._found.setdefault(split, set()).update(held.intersection(hashes))
 
-    def notes(self) -> list[str]:
+    def notes(self, unit: str = "sentences") -> list[str]:
         """A sentence for each set whose repeats are worth one."""
         told = []
         for split, held in self._held.items():
             found = len(self._found.get(split, ()))
             if found >= TOLD_REPEATS * max(1, len(held)):
                 told.append(
-                    f"{found:,} of {len(held):,} {split} sentences ({share(found / len(held))}) stand in the training text too: a model can know them by heart"
+                    f"{found:,} of {len(held):,} {split} {unit} ({share(found / len(held))}) stand in the training text too: a model can know them by heart"
                 )
         return told
 
@@ -87,6 +87,7 @@ def encode_split(
     split: Split,
     encode: EncodeLines,
     advance: Advance,
+    layout: TextLayout = "sentences",
     *,
     before: EncodedSoFar | None = None,
     keep: Callable[[EncodedSoFar], None] = lambda _: None,
@@ -116,24 +117,30 @@ def encode_split(
             keep(found)
             return found
 
-        for batch in read_lines(behind(pieces, text)):
-            look(batch)
+        for staged in read_lines(behind(pieces, text)):
+            batch, ends = units_of(staged, layout)
+            look(staged)
             ids, lengths = encode(batch)
             flat = ids.astype(dtype)
             if unk is not None:
                 unknown += int((flat == unk).sum())
-            kept = lengths > 0
-            size += sum(len(line) for line, is_kept in zip(batch, kept, strict=True) if is_kept)
-            lengths = lengths[kept]
+            if layout == "sentences":
+                kept = lengths > 0
+                size += sum(len(line) for line, is_kept in zip(batch, kept, strict=True) if is_kept)
+                lengths = lengths[kept]
+            else:
+                size += sum(map(len, batch))
             if eos is not None:
-                flat = np.insert(flat, np.cumsum(lengths), dtype.type(eos))
-                lengths = lengths + 1
-                size += len(lengths)
+                ended = np.ones(len(lengths), bool) if ends is None else np.array(ends, bool)
+                flat = np.insert(flat, np.cumsum(lengths)[ended], dtype.type(eos))
+                lengths = lengths + ended
+                size += 0 if layout == "raw" else len(lengths)
+            lengths = lengths[lengths > 0]
             token_file.write(flat.tobytes())
             offset_file.write((np.cumsum(lengths) + tokens).astype(np.uint64).tobytes())
             tokens += len(flat)
             sentences += len(lengths)
-            here = sum(map(len, batch)) + len(batch)
+            here = sum(map(len, staged)) + len(staged)
             text += here
             if time.monotonic() >= keep_at:
                 so_far()

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 from rnnlm_tui.contract.config import CorpusConfig
-from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES, SET_SOURCE, Split
+from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES, SET_SOURCE, EosText, Split, TextLayout
 from rnnlm_tui.contract.figures import counted, share
 from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.corpus import presidents, python_docs
 from rnnlm_tui.corpus.grammar import Grammar, elman_grammar
+from rnnlm_tui.corpus.layout import choose_layout
 from rnnlm_tui.corpus.news import NEWS, news_files, news_fingerprint
 from rnnlm_tui.corpus.records import read_records
 from rnnlm_tui.corpus.text_files import (
@@ -28,6 +28,7 @@ from rnnlm_tui.corpus.text_files import (
     holds_records,
     is_pattern,
     matching_files,
+    raw_units,
     text_files,
     text_suffix,
 )
@@ -46,6 +47,7 @@ class Document:
     split: Split
     """`train` may still give documents or lines to sets that the source does not bring itself."""
     sentences: Iterable[str]
+    """Its units: sentences, lines without their ends, or pieces that are together the raw text."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,14 @@ class Source:
     """A text that can be read any number of times."""
 
     title: str
-    eos_text: Literal["\n", " "]
+    eos_text: EosText
     size: int
     """Bytes that reading it takes; 0 when unknown."""
     fingerprint: Callable[[Advance], str]
     documents: Callable[[Advance], Iterator[Document]]
     reading: tuple[str, ...]
     """How its bytes are read, beside the settings: the built-in source's name, or the split and the kind of each file."""
+    layout: TextLayout = "sentences"
     grammar: Grammar | None = None
     tokenized: bool | None = None
     """Whether words are already set apart by spaces; None: to be seen from the text."""
@@ -68,7 +71,7 @@ class Source:
 
 
 def open_source(corpus: CorpusConfig, root: Path) -> Source:
-    """The source that the config names; nothing of it is read yet.
+    """The source that the config names; nothing of it is read yet but its beginning, where that chooses the layout.
 
     Args:
         root: the folder of the corpora, where `news` lies once it was fetched.
@@ -76,10 +79,13 @@ def open_source(corpus: CorpusConfig, root: Path) -> Source:
     Raises:
         CorpusError: no such built-in source, file or folder, one of a kind that holds no text, or `news` before it was fetched.
     """
+    test = corpus.test_source
+    if test is None:
+        return _open(corpus.source, corpus, root)
+    if corpus.layout == "auto" and test in BUILT_IN_SOURCES:
+        corpus = corpus.model_copy(update={"layout": "sentences"})
     source = _open(corpus.source, corpus, root)
-    if corpus.test_source is None:
-        return source
-    return _with_test(source, _open(corpus.test_source, corpus, root))
+    return _with_test(source, _open(test, corpus.model_copy(update={"layout": source.layout}), root))
 
 
 def _open(name: str, corpus: CorpusConfig, root: Path) -> Source:
@@ -94,8 +100,8 @@ def _open(name: str, corpus: CorpusConfig, root: Path) -> Source:
     path = source_path(name)
     if is_pattern(name):
         paths = matching_files(name)
-        return _files(_pattern_title(path), _named_splits(paths) or [(found, "train") for found in paths], corpus.text_field)
-    return _folder(path, corpus) if path.is_dir() else _files(path.name, [(path, "train")], corpus.text_field)
+        return _files(_pattern_title(path), _named_splits(paths) or [(found, "train") for found in paths], corpus)
+    return _folder(path, corpus) if path.is_dir() else _files(path.name, [(path, "train")], corpus)
 
 
 def source_path(name: str) -> Path:
@@ -185,19 +191,19 @@ def _news(root: Path) -> Source:
     paths = news_files(root)
     if paths is None:
         raise CorpusError(f"the corpus news is not in {root} yet: it is fetched by the first run that learns from it")
-    source = _files("news sentences", [(path, _SPLIT_STEMS[path.stem]) for path in paths], text_field="")
+    source = _files("news sentences", [(path, _SPLIT_STEMS[path.stem]) for path in paths], CorpusConfig(source=NEWS, layout="sentences"))
     return replace(source, title="news sentences of the book", fingerprint=partial(news_fingerprint, root, paths), reading=(NEWS,), tokenized=True)
 
 
 def _folder(folder: Path, corpus: CorpusConfig) -> Source:
-    paths, others = text_files(folder)
+    paths, others = text_files(folder, documents_first=corpus.layout == "sentences")
     above = [path for path in paths if path.parent == folder]
     chosen = _named_splits(above)
     if chosen:
         others += len(paths) - len(chosen)
     else:
         chosen = [(path, "train") for path in paths]
-    source = _files(folder.name or str(folder), chosen, corpus.text_field)
+    source = _files(folder.name or str(folder), chosen, corpus)
     if others:
         source.notes.append(f"{counted(others, 'other file')} of the folder left out")
     train, missing = _missing_beside(above)
@@ -250,32 +256,43 @@ def _named_splits(paths: Sequence[Path], needed: Sequence[Split] = ("train", "te
     return sets[min(complete, key=len)] if complete else []
 
 
-def _files(title: str, files: list[tuple[Path, Split]], text_field: str) -> Source:
+def _files(title: str, files: list[tuple[Path, Split]], corpus: CorpusConfig) -> Source:
     paths = [path for path, _ in files]
     notes: list[str] = []
+    if corpus.layout == "auto":
+        layout, reason = choose_layout(paths, corpus.text_field)
+        if reason:
+            notes.append(f"layout {layout}, chosen by the text: {reason}")
+    else:
+        layout = corpus.layout
 
     def documents(advance: Advance) -> Iterator[Document]:
         cut = 0
         for path, split in files:
             reader = LineReader(path, advance)
             if holds_records(path):
-                for text in read_records(reader, text_field):
-                    yield Document(split, reader.split_lines(text))
+                for text in read_records(reader, corpus.text_field):
+                    yield Document(split, reader.split_lines(text) if layout == "sentences" else _units(reader, [text], layout))
             else:
-                yield Document(split, reader.lines())
+                yield Document(split, reader.lines() if layout == "sentences" else _units(reader, reader.text(), layout))
             cut += reader.cut_lines
         if cut:
             notes.append(f"{counted(cut, 'line')} longer than {MAX_LINE_BYTES:,} bytes cut into several sentences")
 
     return Source(
         title=title if len(files) == 1 else f"{title}, {counted(len(files), 'file')}",
-        eos_text="\n",
+        eos_text="" if layout == "raw" else "\n",
+        layout=layout,
         size=sum(path.stat().st_size for path in paths),
         fingerprint=partial(hash_files, paths),
         documents=documents,
         reading=tuple(f"{split} {text_suffix(path)}" for path, split in files),
         notes=notes,
     )
+
+
+def _units(reader: LineReader, blocks: Iterable[str], layout: TextLayout) -> Iterator[str]:
+    return raw_units(blocks) if layout == "raw" else reader.kept_lines(blocks)
 
 
 def _with_test(source: Source, test: Source) -> Source:

@@ -1,4 +1,4 @@
-"""Cleans a source once into plain files of sentences, and decides which bytes of them are which split."""
+"""Cleans a source once into plain files of sentences, lines or raw text, and decides which bytes of them are which split."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from rnnlm_tui.contract.config import CorpusConfig
-from rnnlm_tui.contract.corpora import SPLITS, Split
+from rnnlm_tui.contract.corpora import SPLITS, Split, TextLayout
 from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.corpus.sources import Advance, Source
 from rnnlm_tui.errors import CorpusError
@@ -29,6 +29,9 @@ LEAST_HELD_OUT = 50_000
 
 MOST_ENLARGED = 0.05
 """The share that this least size may take of a short text at most."""
+
+_NO_BREAK, _END = "\0-", "."
+"""Marks of a staged raw unit without a line break, and of one that ends a document."""
 
 _BATCH_LINES = 4_096
 _BATCH_BYTES = 1 << 18
@@ -56,7 +59,7 @@ class PoolFacts(BaseModel):
 
 
 class Pool:
-    """One plain file, a sentence a line, and where its documents end.
+    """One plain file, a sentence (or another unit) a line, and where its documents end.
 
     Beyond MAX_UNITS documents neighbours are taken together, twice as many each time, so that memory stays bounded.
     """
@@ -92,7 +95,10 @@ class Pool:
 
 
 def stage(source: Source, corpus: CorpusConfig, folder: Path, advance: Advance) -> dict[Split, Pool]:
-    """Write every sentence of the source, cleaned, into `folder`, one file for each split that the source brings.
+    """Write every unit of the source, cleaned, into `folder`, one file for each split that the source brings.
+
+    A unit of raw text is a line that ends with its own line break; what isn't like that, and where a document ends, is marked
+    behind a NUL, which no text holds.
 
     Raises:
         CorpusError: the source can't be read or holds no text.
@@ -103,8 +109,7 @@ def stage(source: Source, corpus: CorpusConfig, folder: Path, advance: Advance) 
         sizes = dict.fromkeys(SPLITS, 0)
         for document in source.documents(advance):
             before = sizes[document.split]
-            for sentence in document.sentences:
-                line = clean(sentence, corpus)
+            for line in _marked(document.sentences, corpus) if source.layout == "raw" else (clean(sentence, corpus) for sentence in document.sentences):
                 files[document.split].write(f"{line}\n")
                 sizes[document.split] += (len(line) if line.isascii() else len(line.encode())) + 1
             if sizes[document.split] > before:
@@ -121,10 +126,38 @@ def pool_path(folder: Path, split: Split) -> Path:
 
 def clean(sentence: str, corpus: CorpusConfig) -> str:
     """The sentence as the config wants it: one line, digits masked and letters folded if asked."""
-    line = sentence.replace("\n", " ")
+    return _folded(sentence.replace("\n", " "), corpus)
+
+
+def _folded(line: str, corpus: CorpusConfig) -> str:
     if corpus.mask_digits:
         line = _DIGITS.sub("###", line)
     return line.lower() if corpus.lowercase else line
+
+
+def _marked(units: Iterable[str], corpus: CorpusConfig) -> Iterator[str]:
+    """Units of one raw document as lines of a staged file, read back by `_unmarked`."""
+    held: str | None = None
+    for unit in units:
+        if "\0" in unit:
+            raise CorpusError("a record's text holds a NUL character: raw text can't", hint="take it out, or set corpus.layout=sentences")
+        if held is not None:
+            yield held
+        body = _folded(unit.removesuffix("\n"), corpus)
+        held = body if unit.endswith("\n") else f"{body}{_NO_BREAK}"
+    if held is not None:
+        yield f"{held}{_END}" if held.endswith(_NO_BREAK) else f"{held}\0{_END}"
+
+
+def _unmarked(lines: Sequence[bytes]) -> tuple[list[bytes], list[bool]]:
+    """The units of staged lines, and whether a document ends behind each."""
+    units: list[bytes] = []
+    ends: list[bool] = []
+    for line in lines:
+        body, _, marks = line.partition(b"\0")
+        units.append(body if marks.startswith(b"-") else body + b"\n")
+        ends.append(marks.endswith(b"."))
+    return units, ends
 
 
 def split_pools(pools: dict[Split, Pool], corpus: CorpusConfig) -> dict[Split, list[Piece]]:
@@ -175,8 +208,13 @@ def before_place(pieces: Sequence[Piece], size: int) -> list[Piece]:
     return kept
 
 
+def units_of(staged: list[bytes], layout: TextLayout) -> tuple[list[bytes], list[bool] | None]:
+    """The units of staged lines, and which of them an end token follows; None: each."""
+    return _unmarked(staged) if layout == "raw" else (staged, None)
+
+
 def read_lines(pieces: Sequence[Piece]) -> Iterator[list[bytes]]:
-    """The sentences of a split in batches, as UTF-8 without line ends."""
+    """The staged lines of a split in batches, as UTF-8 without line ends."""
     for piece in pieces:
         with piece.path.open("rb") as file:
             file.seek(piece.start)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast, get_args
 
 from tokenizers import Tokenizer
 
 from rnnlm_tui.contract.config import UnknownTokens
+from rnnlm_tui.contract.corpora import EosText
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, vocabulary_size
 from rnnlm_tui.errors import TokenizerError
 
@@ -34,19 +35,22 @@ class TextCodec:
             raise TokenizerError(f"{directory} has no tokenizer that can be read: {error.strerror or error}") from error
         except Exception as error:  # the library raises plain Exception for a damaged file
             raise TokenizerError(f"the tokenizer in {directory} is damaged: {error}") from error
-        if eos_text not in ("\n", " "):
+        if eos_text not in get_args(EosText):
             raise TokenizerError(f"the tokenizer in {directory} is damaged: rnnlm_eos_text is {eos_text!r}")
-        self.eos_text = cast(Literal["\n", " "], eos_text)
+        self.eos_text = cast(EosText, eos_text)
         """What an end token looks like in text."""
         self.kind = str(kind)
+        self.layout = str(config.get("rnnlm_layout", "sentences"))
         self.vocab_size = vocabulary_size(self._tokenizer)
         self.eos_id = self._id(eos, directory)
-        """None where the corpus does not end its sentences with a token."""
+        """None where the corpus ends nothing with a token."""
         self.pad_id = cast(int, self._id(pad, directory))
         self._tokenizer.encode_special_tokens = True  # text that reads "<eos>" is text
         unk = config.get("unk_token")
         self.unk_id: int | None = None if unk is None else self._tokenizer.token_to_id(unk)
         """The token of what is outside the vocabulary; None where nothing can be."""
+        self._start = str(config.get("rnnlm_start") or "")
+        """What an empty prompt stands for in place of an end token."""
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text inside a sentence: nothing is added in front or behind."""
@@ -63,17 +67,30 @@ class TextCodec:
         sentences never saw it in front and takes `after_end=False`. Spaces at the prompt's end are left out where words
         bring their own.
 
+        Where white space is kept (`lines`, `raw`), the prompt is read as it stands. A line break is an end token in lines. Raw text
+        has end tokens between documents only, so a prompt goes on inside one, and an empty prompt begins one, or a line.
+
         Raises:
             TokenizerError: an empty prompt for a corpus without end tokens, so that there is nothing to start from.
         """
-        ids = self.encode(prompt if self.kind in ("byte", "character") else prompt.rstrip())
+        if self.layout == "raw":
+            return self.encode(prompt) or self._beginning()
+        if self.layout == "lines" and self.eos_id is not None:
+            ids = [index for line in prompt.split("\n") for index in (*self.encode(line), self.eos_id)][:-1]
+        else:
+            ids = self.encode(prompt if self.layout == "lines" or self.kind in ("byte", "character") else prompt.rstrip())
         if after_end and self.eos_id is not None:
             ids.insert(0, self.eos_id)
-        if not ids:
-            if self.eos_id is None:
-                raise TokenizerError("an empty prompt gives this model nothing to go on from: its corpus has no end token", hint="write at least one word")
-            ids = [self.eos_id]
-        return ids
+        return ids or self._beginning()
+
+    def _beginning(self) -> list[int]:
+        """What stands for an empty prompt."""
+        ids = self.encode(self._start)
+        if ids and self.unk_id not in ids:
+            return ids
+        if self.eos_id is None:
+            raise TokenizerError("an empty prompt gives this model nothing to go on from: its corpus has no end token", hint="write at least one word")
+        return [self.eos_id]
 
     def incremental(self, after: Sequence[int] = ()) -> IncrementalDecoder:
         """A decoder for tokens that come one by one behind the ids `after` (the prompt's), which are shown already."""

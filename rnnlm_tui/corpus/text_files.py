@@ -12,7 +12,7 @@ import lzma
 import os
 import stat
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, cast
@@ -23,6 +23,9 @@ from rnnlm_tui.errors import CorpusError
 
 MAX_LINE_BYTES = 65_536
 """A longer line is cut into sentences at the last space before this many bytes, so that no line is ever held whole."""
+
+MAX_UNIT = 1_024
+"""Characters of a piece of a raw text's line: it can be split off by such pieces where it has no line breaks."""
 
 RECORD_SUFFIXES: tuple[str, ...] = (".jsonl", ".ndjson", ".csv", ".tsv", ".json")
 """Files of records, of which one field holds the text."""
@@ -114,15 +117,19 @@ def holds_records(path: Path) -> bool:
     return text_suffix(path) in RECORD_SUFFIXES
 
 
-def text_files(folder: Path) -> tuple[list[Path], int]:
+def text_files(folder: Path, *, documents_first: bool = False) -> tuple[list[Path], int]:
     """The text files below a folder in order of name, and how many other files were left out; hidden ones don't count.
 
     Tables (CSV, TSV, JSON) are among them only where there is no other text.
 
+    Args:
+        documents_first: leave code out where there are documents, as runs from before `corpus.layout` did.
+
     Raises:
         CorpusError: the folder holds no text file.
     """
-    found: list[Path] = []
+    documents: list[Path] = []
+    code: list[Path] = []
     tables: list[Path] = []
     others = 0
     for where, folders, names in os.walk(folder):
@@ -131,13 +138,14 @@ def text_files(folder: Path) -> tuple[list[Path], int]:
             suffix = text_suffix(path)
             if suffix in TABLE_SUFFIXES:
                 tables.append(path)
-            elif suffix in DOCUMENT_SUFFIXES or suffix in CODE_SUFFIXES:
-                found.append(path)
+            elif suffix in CODE_SUFFIXES:
+                code.append(path)
+            elif suffix in DOCUMENT_SUFFIXES:
+                documents.append(path)
             else:
                 others += 1
-    if found:
-        others += len(tables)
-    found = found or tables
+    found = (documents or code or tables) if documents_first else [*documents, *code] or tables
+    others += len(documents) + len(code) + len(tables) - len(found)
     if not found:
         there = f"it holds {counted(others, 'other file')}" if others else "it is empty"
         known = ", ".join((*DOCUMENT_SUFFIXES[:4], *CODE_SUFFIXES[:4]))
@@ -228,7 +236,7 @@ class LineReader:
         rest, line, offset = b"", 1, 0
         for block in self._blocks(blank_mark=False):
             data = rest + block
-            end = data.rfind(b"\n") + 1 or _cut_position(data, len(data) - 1)
+            end = data.rfind(b"\n") + 1 or data.rfind(b"\r", 0, -1) + 1 or _cut_position(data, len(data) - 1)
             yield self._decode(data[:end], line, offset)
             line += data.count(b"\n", 0, end)
             offset += end
@@ -239,6 +247,15 @@ class LineReader:
     def split_lines(self, text: str) -> Iterator[str]:
         """The lines of a record's text, as `lines` gives those of a file."""
         return self._pieces(text, inside=False)
+
+    def kept_lines(self, blocks: Iterable[str]) -> Iterator[str]:
+        """Each line of a text in blocks as it is, without its end; longer ones than MAX_LINE_BYTES in pieces, which are counted."""
+        for text in blocks:
+            lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+            for line in lines if lines[-1] else lines[:-1]:
+                pieces = list(_cut(line, MAX_LINE_BYTES // 4))
+                self.cut_lines += len(pieces) > 1
+                yield from pieces
 
     def _pieces(self, text: str, *, inside: bool) -> Iterator[str]:
         """The lines of a text, long ones in pieces; `inside`: it begins inside a line that was counted as cut."""
@@ -317,6 +334,30 @@ def _unpacked(packed: io.FileIO, suffix: str) -> AbstractContextManager[IO[bytes
     if suffix == ".bz2":
         return cast(AbstractContextManager[IO[bytes]], bz2.BZ2File(io.BufferedReader(packed, _BLOCK)))
     return nullcontext(packed)
+
+
+def raw_units(blocks: Iterable[str]) -> Iterator[str]:
+    """A text in units that are together every character of it: lines with their line feeds, long ones in pieces."""
+    for text in blocks:
+        *lines, rest = text.split("\n")
+        for line in lines:
+            if len(line) < MAX_UNIT:
+                yield f"{line}\n"
+            else:
+                yield from _cut(f"{line}\n", MAX_UNIT)
+        if rest:
+            yield from _cut(rest, MAX_UNIT)
+
+
+def _cut(line: str, longest: int) -> Iterator[str]:
+    """The line in pieces of at most so many characters, each cut before its last space where it has one."""
+    start = 0
+    while len(line) - start > longest:
+        space = line.rfind(" ", start + 1, start + longest)
+        end = space if space > 0 else start + longest
+        yield line[start:end]
+        start = end
+    yield line[start:]
 
 
 def _place(data: bytes, position: int, line: int, offset: int) -> str:

@@ -25,6 +25,7 @@ from rnnlm_tui.contract.corpora import (
     PreparedFrom,
     Split,
     SplitFacts,
+    TextLayout,
     baseline_key,
     deciding_settings,
     idle_settings,
@@ -41,10 +42,13 @@ from rnnlm_tui.corpus.meter import Meter, ProgressCallback
 from rnnlm_tui.corpus.news import NEWS, ensure_news, news_files
 from rnnlm_tui.corpus.ngram import Tokens
 from rnnlm_tui.corpus.sources import Source, open_source
-from rnnlm_tui.corpus.staging import Piece, Pool, before_place, pool_path, read_lines, split_pools, split_shares, stage
+from rnnlm_tui.corpus.staging import Piece, Pool, before_place, pool_path, read_lines, split_pools, split_shares, stage, units_of
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, BuiltTokenizer, build_tokenizer, check_pretrained, load_built
 from rnnlm_tui.corpus.unfinished import Done, keep_done, read_done, read_progress, remove_traces, sharing
 from rnnlm_tui.errors import RnnlmError, StorageError
+
+FEW_DOCUMENTS = 8
+"""Raw text with fewer documents than this hardly shows what follows an end token: an empty prompt begins with a line break there."""
 
 RULES = 1
 """Raised when cleaning, splitting or tokenizing changes: a corpus made by older rules is then built anew."""
@@ -163,7 +167,7 @@ def prepare_corpus(corpus: CorpusConfig, tokenizer: TokenizerConfig, training: T
     source_hash = source.fingerprint(meter.advance)
     meter.done()
     sweep(root)
-    identity, former = _identity(corpus, tokenizer, source, source_hash), _former_identity(corpus, tokenizer, source_hash)
+    identity, former = _identity(corpus, tokenizer, source, source_hash), _former_identity(corpus, tokenizer, source, source_hash)
     prepared = _find(root, identity) or _find(root, former)
     if prepared is None:
         prepared = _share_or_build(_Order(source, source_hash, identity, corpus, tokenizer, training), root, progress)
@@ -195,7 +199,8 @@ def _identity(corpus: CorpusConfig, tokenizer: TokenizerConfig, source: Source, 
         "rules": RULES,
         "source": source_hash,
         "reading": source.reading,
-        "corpus": corpus.model_dump(mode="json", exclude=PLACES | idle_settings(corpus), exclude_defaults=True),
+        "corpus": corpus.model_dump(mode="json", exclude=PLACES | {"layout"} | idle_settings(corpus), exclude_defaults=True),
+        **({} if source.layout == "sentences" else {"layout": source.layout}),
         "tokenizer": tokenizer.model_dump(mode="json", exclude=idle_tokenizer_settings(tokenizer) | ({"name"} if files else set()), exclude_defaults=True),
         "pretrained": files,
     }
@@ -211,9 +216,10 @@ def _tokenizer_files(tokenizer: TokenizerConfig) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
 
 
-def _former_identity(corpus: CorpusConfig, tokenizer: TokenizerConfig, source_hash: str) -> str:
+def _former_identity(corpus: CorpusConfig, tokenizer: TokenizerConfig, source: Source, source_hash: str) -> str:
     """The hash by which earlier versions knew a corpus, over its paths as well; empty where they could not have prepared it."""
-    if corpus.model_dump(exclude=FORMER_FIELDS) != CorpusConfig().model_dump(exclude=FORMER_FIELDS):
+    known = FORMER_FIELDS | {"layout"}  # theirs were sentences
+    if source.layout != "sentences" or corpus.model_dump(exclude=known) != CorpusConfig().model_dump(exclude=known):
         return ""
     settings = deciding_settings(corpus, tokenizer)
     facts = {
@@ -271,11 +277,12 @@ def _build(order: _Order, here: Path, folder: Path, progress: ProgressCallback) 
         built = load_built(here)
     else:
         built = _tokenizer(config, order.corpus, pieces["train"], source, progress)
-        built.save(here, source.eos_text)
+        few = sum(piece.documents for piece in pieces["train"]) < FEW_DOCUMENTS
+        built.save(here, source.eos_text, source.layout, start="\n" if source.layout == "raw" and few else None)
         done = done.model_copy(update={"tokenizer": True})
         keep_done(here, done)
     repeats = Repeats()
-    encoded = _encode(built, pieces, here, done, repeats, progress)
+    encoded = _encode(built, pieces, here, done, source.layout, repeats, progress)
     shares = split_shares(pools, order.corpus)
     manifest = CorpusManifest(
         hash=order.identity,
@@ -288,13 +295,19 @@ def _build(order: _Order, here: Path, folder: Path, progress: ProgressCallback) 
         eos_id=built.eos_id,
         pad_id=built.pad_id,
         eos_text=source.eos_text,
+        layout=source.layout,
         splits={
             split: SplitFacts(documents=sum(piece.documents for piece in pieces[split]), sentences=found.sentences, tokens=found.tokens, bytes=found.bytes)
             for split, found in ((split, encoded[split]) for split in SPLITS)
         },
         bigram={},
         source_loss=_source_loss(source, config, encoded),
-        notes=(*done.notes, *_enlarged_notes(shares, order.corpus), *([] if source.grammar else repeats.notes()), *_unknown_notes(encoded)),
+        notes=(
+            *done.notes,
+            *_enlarged_notes(shares, order.corpus),
+            *([] if source.grammar else repeats.notes("sentences" if source.layout == "sentences" else "lines")),
+            *_unknown_notes(encoded),
+        ),
         created=time.time(),
         enlarged=bool(_enlarged_notes(shares, order.corpus)),
     )
@@ -309,13 +322,19 @@ def _build(order: _Order, here: Path, folder: Path, progress: ProgressCallback) 
 
 
 def _encode(
-    built: BuiltTokenizer, pieces: dict[Split, list[Piece]], here: Path, done: Done, repeats: Repeats, progress: ProgressCallback
+    built: BuiltTokenizer,
+    pieces: dict[Split, list[Piece]],
+    here: Path,
+    done: Done,
+    layout: TextLayout,
+    repeats: Repeats,
+    progress: ProgressCallback,
 ) -> dict[Split, EncodedSoFar]:
     """Every split encoded, the rest of each where an earlier try began it; the training split last, which is looked through for `repeats` of the others."""
     encoded = dict(done.encoded)
     before = sum(found.text for found in encoded.values())
     meter = Meter("encoding", sum(piece.end - piece.start for held in pieces.values() for piece in held), progress, before)
-    encode = line_encoder(built)
+    encode = line_encoder(built, layout)
     for split in reversed(SPLITS):
         look = repeats.look if split == "train" else partial(repeats.hold, split)
         if split in encoded:
@@ -326,7 +345,7 @@ def _encode(
             encoded[split] = found
             keep_done(here, done.model_copy(update={"encoded": dict(encoded)}))
 
-        encoded[split] = encode_split(built, pieces[split], here, split, encode, meter.advance, before=encoded.get(split), keep=keep, look=look)
+        encoded[split] = encode_split(built, pieces[split], here, split, encode, meter.advance, layout, before=encoded.get(split), keep=keep, look=look)
     meter.done()
     return encoded
 
@@ -337,11 +356,11 @@ def _tokenizer(config: TokenizerConfig, corpus: CorpusConfig, pieces: list[Piece
 
     def lines() -> Iterator[list[str]]:
         meter.restart()
-        for batch in read_lines(pieces):
-            yield [line.decode() for line in batch]
-            meter.advance(sum(map(len, batch)) + len(batch))
+        for staged in read_lines(pieces):
+            yield [unit.decode() for unit in units_of(staged, source.layout)[0]]
+            meter.advance(sum(map(len, staged)) + len(staged))
 
-    built = build_tokenizer(config, corpus, lines, size=size, tokenized=source.tokenized)
+    built = build_tokenizer(config, corpus, lines, size=size, tokenized=source.tokenized, layout=source.layout)
     meter.done()
     return built
 

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TokenizerKind
+from rnnlm_tui.contract.corpora import EosText, TextLayout
 from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.errors import TokenizerError
@@ -31,8 +32,18 @@ TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
 Lines = Callable[[], Iterator[list[str]]]
 """Starts a pass over the training split: its sentences in batches."""
 
-_WORDS = r" ?\p{L}+(?:['’]\p{L}+)*| ?\p{N}+(?:[.,]\p{N}+)*| ?<\p{L}+>| ?[^\s\p{L}\p{N}]"
+_PLAIN_WORDS = r" ?\p{L}+(?:['’]\p{L}+)*| ?\p{N}+(?:[.,]\p{N}+)*"
+_WORDS = rf"{_PLAIN_WORDS}| ?<\p{{L}}+>| ?[^\s\p{{L}}\p{{N}}]"
 """A word, a number, an <unk> or a sign, each with the space before it."""
+
+_WORDS_AND_SPACE = rf"{_PLAIN_WORDS}| ?[^\s\p{{L}}\p{{N}}]|\n|[^\S\n]+(?!\S)|[^\S\n]"
+"""A word, a number or a sign, each with the space before it, a line break, or other white space; no text reads as a special token."""
+
+_SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+"""White space as the tokenizers' patterns have it; Python's counts the separators U+001C to U+001F too."""
+
+BLOCKS = re.compile(f" ?[^{_SPACE}]+|[{_SPACE}]+(?![^{_SPACE}])|[{_SPACE}]")
+"""What neither words nor byte-level BPE join: what stands between white space with a space before it, and the rest of white space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +77,14 @@ class BuiltTokenizer:
         """The ids of each text, nothing added."""
         return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
-    def save(self, folder: Path, eos_text: Literal["\n", " "]) -> None:
-        """Write tokenizer.json and tokenizer_config.json, which Hugging Face's AutoTokenizer reads too."""
+    def save(self, folder: Path, eos_text: EosText, layout: TextLayout = "sentences", start: str | None = None) -> None:
+        """Write tokenizer.json and tokenizer_config.json, which Hugging Face's AutoTokenizer reads too.
+
+        Args:
+            start: what an empty prompt stands for; None: the end token.
+        """
         self.tokenizer.save(str(folder / TOKENIZER_NAME))
-        config = {
+        config: dict[str, object] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": False,
             "padding_side": "right",
@@ -79,28 +94,39 @@ class BuiltTokenizer:
             "rnnlm_eos_text": eos_text,
             "rnnlm_kind": self.kind,
         }
+        if layout != "sentences":
+            config |= {"rnnlm_layout": layout, "rnnlm_start": start}
         (folder / TOKENIZER_CONFIG_NAME).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def build_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, lines: Lines, *, size: int, tokenized: bool | None) -> BuiltTokenizer:
+def build_tokenizer(
+    config: TokenizerConfig, corpus: CorpusConfig, lines: Lines, *, size: int, tokenized: bool | None, layout: TextLayout = "sentences"
+) -> BuiltTokenizer:
     """The tokenizer that the config asks for, trained on the training split where it has to be.
 
     Args:
         lines: starts a pass over the training split.
         size: bytes of the training split.
         tokenized: whether words are set apart by spaces already; None: seen from the text.
+        layout: in any other than `sentences` white space is kept as well.
 
     Raises:
         TokenizerError: a vocabulary that the text can't fill, or a pretrained tokenizer that can't be loaded or doesn't fit.
     """
     if config.kind == "pretrained":
         built = _pretrained(config)
+        if layout == "raw":
+            built.tokenizer.pre_tokenizer = _lines_apart(built.tokenizer.pre_tokenizer)
+        if layout != "sentences":
+            _check_lossless(built, config, lines, layout)
     elif config.kind == "bpe":
-        built = _bpe(config, lines, size)
+        built = _bpe(config, lines, size, layout)
     elif config.kind == "byte":
         built = _byte(config)
     elif config.kind == "character":
         built = _character(config, lines)
+    elif layout != "sentences":
+        built = _word_and_space(config, lines)
     else:
         built = _word(config, lines, looks_tokenized(lines) if tokenized is None else tokenized)
     _fold_prompts_too(built.tokenizer, corpus)
@@ -152,9 +178,10 @@ def _finish(tokenizer: Tokenizer, config: TokenizerConfig, *, unk: bool = False)
     return BuiltTokenizer(tokenizer, config.kind, PAD, EOS if config.end_of_sentence else None, UNK if unk else None)
 
 
-def _bpe(config: TokenizerConfig, lines: Lines, size: int) -> BuiltTokenizer:
+def _bpe(config: TokenizerConfig, lines: Lines, size: int, layout: TextLayout) -> BuiltTokenizer:
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = _lines_apart(words) if layout == "raw" else words
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocab_size, special_tokens=_specials(config), initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
@@ -167,6 +194,12 @@ def _bpe(config: TokenizerConfig, lines: Lines, size: int) -> BuiltTokenizer:
             hint=f"set tokenizer.vocab_size to {learned:,} or less, or take more text",
         )
     return _finish(tokenizer, config)
+
+
+def _lines_apart(words: Any) -> Any:
+    """A pre-tokenizer that looks at each line alone, as raw text is encoded: a prompt of several lines has the same tokens."""
+    lines = pre_tokenizers.Split("\n", "merged_with_previous")
+    return lines if words is None else pre_tokenizers.Sequence([lines, words])
 
 
 def byte_names() -> list[str]:
@@ -212,6 +245,45 @@ def _word(config: TokenizerConfig, lines: Lines, tokenized: bool) -> BuiltTokeni
     names = [*specials, *_most_frequent(counts, config.vocab_size - len(specials))]
     tokenizer.model = models.WordLevel(vocab={name: index for index, name in enumerate(names)}, unk_token=UNK)
     return _finish(tokenizer, config, unk=True)
+
+
+def _word_and_space(config: TokenizerConfig, lines: Lines) -> BuiltTokenizer:
+    """Words, signs, line breaks and runs of other white space: together they are the text, but for words outside the vocabulary."""
+    tokenizer = Tokenizer(models.WordLevel(vocab={UNK: 0}, unk_token=UNK))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_WORDS_AND_SPACE), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    blocks: Counter[str] = Counter()
+    for batch in lines():
+        for line in batch:
+            blocks.update(BLOCKS.findall(line))
+        if len(blocks) > COUNTED_WORDS:
+            blocks = Counter({block: count for block, count in blocks.items() if count > 1})
+    counts: Counter[str] = Counter()
+    for block, count in blocks.items():
+        for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(block):
+            counts[piece] += count
+    specials = _specials(config, unk=True)
+    for name in specials:
+        counts.pop(name, None)
+    names = [*specials, *_most_frequent(counts, config.vocab_size - len(specials))]
+    tokenizer.model = models.WordLevel(vocab={name: index for index, name in enumerate(names)}, unk_token=UNK)
+    return _finish(tokenizer, config, unk=True)
+
+
+def _check_lossless(built: BuiltTokenizer, config: TokenizerConfig, lines: Lines, layout: TextLayout) -> None:
+    """Refuse a pretrained tokenizer that doesn't give back the beginning of the text as it is."""
+    units = next(lines(), [])
+    encoded = built.encode(units)
+    parts = [(units, [index for ids in encoded for index in ids])] if layout == "raw" else [([unit], ids) for unit, ids in zip(units, encoded, strict=True)]
+    for kept, ids in parts:
+        text, back = "".join(kept), built.tokenizer.decode(ids, skip_special_tokens=False)
+        if text != back:
+            place = next((index for index, (one, other) in enumerate(zip(text, back, strict=False)) if one != other), min(len(text), len(back)))
+            raise TokenizerError(
+                f'the tokenizer "{config.name}" doesn\'t keep every character: {text[place : place + 12]!r} becomes {back[place : place + 12]!r}, '
+                f"the layout is {layout}",
+                hint="take tokenizer.kind=bpe, byte or character, or corpus.layout=sentences",
+            )
 
 
 def _count_words(lines: Lines) -> Counter[str]:

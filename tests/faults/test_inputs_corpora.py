@@ -31,7 +31,7 @@ from pathlib import Path
 from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.corpus.token_store import prepare_corpus
 resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[3]) << 20,) * 2)
-prepared = prepare_corpus(CorpusConfig(source=sys.argv[1]), TokenizerConfig(kind="byte"), TrainingConfig(), Path(sys.argv[2]), lambda _: None)
+prepared = prepare_corpus(CorpusConfig(source=sys.argv[1], layout=sys.argv[4]), TokenizerConfig(kind="byte"), TrainingConfig(), Path(sys.argv[2]), lambda _: None)
 print(prepared.manifest.splits["train"].bytes, *prepared.manifest.notes, sep="|")
 """
 
@@ -120,9 +120,9 @@ def test_a_damaged_gzip_and_a_record_that_is_none_are_refused_with_the_place(tmp
     assert list_runs() == []
 
 
-def prepare(source: Path, corpora: Path) -> tuple[int, str]:
+def prepare(source: Path, corpora: Path, layout: str) -> tuple[int, str]:
     """Bytes of the training text and the notes of a corpus prepared in a process of its own, which can't take much memory."""
-    command = [sys.executable, "-c", PREPARE, str(source), str(corpora), str(MOST_MIB)]
+    command = [sys.executable, "-c", PREPARE, str(source), str(corpora), str(MOST_MIB), layout]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
     assert ended.returncode == 0, ended.stderr
     count, _, notes = ended.stdout.strip().partition("|")
@@ -140,7 +140,8 @@ def test_line_ends_of_every_kind_and_a_byte_order_mark_give_the_same_text(tmp_pa
     assert len(seen) == 1
 
 
-def test_one_huge_line_is_prepared_in_constant_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("layout", "note"), [("sentences", "cut into several sentences"), ("auto", "layout raw")])
+def test_one_huge_line_is_prepared_in_constant_memory(tmp_path: Path, layout: str, note: str) -> None:
     words = b"many words stand on this one line " * 32_768
     source = tmp_path / "huge.txt.gz"
     with gzip.open(source, "wb", compresslevel=1) as file:
@@ -148,6 +149,6 @@ def test_one_huge_line_is_prepared_in_constant_memory(tmp_path: Path) -> None:
         for _ in range(HUGE // len(words)):
             file.write(words)
         file.write(b"\nthe last line\n")
-    count, notes = prepare(source, tmp_path / "corpora")
+    count, notes = prepare(source, tmp_path / "corpora", layout)
     assert count > 0.85 * HUGE
-    assert "cut into several sentences" in notes
+    assert note in notes

@@ -15,7 +15,7 @@ def idle_fields(config: RunConfig) -> dict[str, str]:
     if "news" not in (corpus.source, corpus.test_source):
         idle["corpus.url"] = "news only"
     if corpus.source in BUILT_IN_SOURCES:
-        idle["corpus.text_field"] = "records only"
+        idle |= {"corpus.text_field": "records only", "corpus.layout": "your own text only"}
     if corpus.test_source is not None:
         idle["corpus.test_fraction"] = "test source is set"
     elif corpus.source in ("presidents", "news"):

@@ -17,6 +17,7 @@ from rnnlm_tui.contract.validation import (
     overlay,
     parse_assignments,
     parse_config,
+    parse_stored_config,
     parse_value,
     section_model,
 )
@@ -79,6 +80,22 @@ def test_an_unknown_section_suggests_a_known_one() -> None:
 def test_fields_that_contradict_each_other_are_told_beside_other_problems() -> None:
     found = problems_of({"model.embedding_dim": 64, "training.max_steps": 10, "tokenizer.vocab_size": 100, "sampling.top_p": 0})
     assert set(found) == {"model.tie_weights", "schedule.warmup_steps", "tokenizer.vocab_size", "sampling.top_p"}
+
+
+def test_a_built_in_corpus_comes_as_sentences() -> None:
+    assert "the built-in corpus presidents comes as sentences" in problems_of({"corpus.layout": "raw"})["corpus.layout"]
+    own = {"corpus.source": "a.py", "corpus.layout": "lines"}
+    assert "python-docs" in problems_of({**own, "corpus.test_source": "python-docs"})["corpus.layout"]
+    assert parse_config(merge(RunConfig(), own)).corpus.layout == "lines"
+
+
+def test_a_run_from_before_there_were_layouts_keeps_its_sentences() -> None:
+    before = config_to_raw(RunConfig())
+    corpus = before["corpus"]
+    assert isinstance(corpus, dict)
+    assert corpus.pop("layout") == "auto"
+    assert parse_stored_config(before).corpus.layout == "sentences"
+    assert parse_stored_config(config_to_raw(RunConfig())) == RunConfig()
 
 
 def test_a_rate_above_1_is_for_sgd_alone() -> None:

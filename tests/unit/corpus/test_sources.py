@@ -86,7 +86,7 @@ def test_a_pattern_gives_a_document_for_each_file_that_it_matches(tmp_path: Path
     for name in ("a.py", "deep/b.py", "deep/c.c"):
         (tmp_path / "src" / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / "src" / name).write_text(f"{name}\n", encoding="utf-8")
-    source = opened(CorpusConfig(source=f"{tmp_path}/src/**/*.py"))
+    source = opened(CorpusConfig(source=f"{tmp_path}/src/**/*.py", layout="sentences"))
     assert contents(source) == {"train": [["a.py"], ["deep/b.py"]]}
     assert source.title == "src/**/*.py, 2 files"
     with pytest.raises(CorpusError, match="no file matches"):
@@ -101,7 +101,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_the_file(tmp_path: Path) -> N
 def test_code_is_never_a_split_by_its_name(tmp_path: Path) -> None:
     for name in ("train.py", "test.py", "model.py"):
         (tmp_path / name).write_text(f"{name}\n", encoding="utf-8")
-    assert contents(opened(CorpusConfig(source=str(tmp_path)))) == {"train": [["model.py"], ["test.py"], ["train.py"]]}
+    assert contents(opened(CorpusConfig(source=str(tmp_path), layout="sentences"))) == {"train": [["model.py"], ["test.py"], ["train.py"]]}
 
 
 def test_a_table_is_read_by_the_column_that_the_config_names(tmp_path: Path) -> None:
@@ -155,6 +155,6 @@ def test_a_misspelt_source_is_told_the_near_name(tmp_path: Path, monkeypatch: py
 
 
 def test_cut_lines_are_told_once_the_text_was_read(tmp_path: Path) -> None:
-    source = opened(CorpusConfig(source=str(write(tmp_path, a="word " * 30_000) / "a.txt")))
+    source = opened(CorpusConfig(source=str(write(tmp_path, a="word " * 30_000) / "a.txt"), layout="sentences"))
     contents(source)
     assert source.notes == ["1 line longer than 65,536 bytes cut into several sentences"]

@@ -349,7 +349,7 @@ def test_elman_knows_the_floor_of_its_loss_where_tokens_are_words(tmp_path: Path
 
 def test_text_outside_the_vocabulary_and_cut_lines_are_noted(tmp_path: Path) -> None:
     corpus = write(tmp_path / "a.txt", [*LINES, " ".join(f"word{index}" for index in range(20_000))])
-    prepared = prepare(tmp_path / "corpora", corpus, TokenizerConfig(kind="word", vocab_size=8))
+    prepared = prepare(tmp_path / "corpora", corpus.model_copy(update={"layout": "sentences"}), TokenizerConfig(kind="word", vocab_size=8))
     cut, unknown = prepared.manifest.notes
     assert "cut into several sentences" in cut
     assert "outside the vocabulary" in unknown

@@ -70,7 +70,7 @@ def test_settings_are_every_field_but_those_of_measuring_keeping_and_the_environ
     free = {path for path in field_paths() if path.partition(".")[0] in ("evaluation", "checkpoint", "sampling")} | {
         f"training.{name}" for name in FREE_SETTINGS
     }
-    idle = {"corpus.url", "corpus.sentences", "corpus.seed", "tokenizer.name"}  # the presidents and a tokenizer of their own never read these
+    idle = {"corpus.layout", "corpus.url", "corpus.sentences", "corpus.seed", "tokenizer.name"}  # the presidents and a tokenizer of their own never read these
     assert settings(RunConfig()).keys() == set(field_paths()) - free - idle
 
 
