@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
 from textual.events import Key, Paste
+from textual.geometry import Offset, Region
+from textual.strip import Strip
 from textual.widgets import Input
 
 from rnnlm_tui.contract.outside_text import UNSAFE, is_joiner
+from rnnlm_tui.tui.widgets.palette import DIM
 
 if TYPE_CHECKING:
     Mixed = Input
@@ -30,7 +36,7 @@ def without_controls(text: str, *, keep: str = "\n\t") -> str:
 
 
 class OneLine(Mixed):
-    """Mixed into an input: no control characters, and a paste of several lines is taken whole. Textual's own takes the first line."""
+    """Mixed into an input: no control characters, a value that is cut says so, and a paste of several lines is taken whole. Textual's own takes the first line."""
 
     line_break: str = ""
     """What a pasted line break becomes; empty: a space between lines that say something."""
@@ -45,6 +51,25 @@ class OneLine(Mixed):
             event.text = self.line_break.join(lines) if self.line_break else " ".join(filter(None, map(str.strip, lines)))
         else:
             event.text = lines[0]
+
+    def scroll_to_region(self, region: Region, **named: Any) -> Offset:
+        """Textual's way to bring the cursor into view, with a cell on either side of it for the sign of a cut."""
+        left = max(0, region.x - 1)
+        return super().scroll_to_region(Region(left, region.y, region.right + 1 - left, region.height), **named)
+
+    def render_line(self, y: int) -> Strip:
+        """Textual's way to draw the value, with `…` at an end where more of it stands: 100000 never shows as 10000."""
+        strip, width = super().render_line(y), self.size.width
+        if y or not self.value or width < 2:
+            return strip
+        before = round(self.scroll_offset.x)
+        cursor = cell_len(self.value[: self.cursor_position]) - before if self.has_focus else None
+        sign = Strip([Segment("…", self.rich_style + Style(color=DIM))], 1)
+        if before > 0 and cursor != 0:
+            strip = Strip.join([sign, strip.crop(1)])
+        if cell_len(self.value) - before > width and cursor != width - 1:
+            strip = Strip.join([strip.crop(0, width - 1), sign])
+        return strip
 
     async def _on_key(self, event: Key) -> None:
         """A joiner is typed as letters are: Textual takes it for a key without a character."""

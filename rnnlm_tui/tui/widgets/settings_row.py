@@ -62,7 +62,7 @@ class SettingsRow(Container):
     SettingsRow.-wide > Horizontal { width: auto; }
     SettingsRow.-wide > .more { width: 1fr; }
     SettingsRow Static { width: auto; height: 1; color: #808080; margin: 0 1 0 0; }
-    SettingsRow SettingInput { height: 1; border: none; padding: 0 1; margin: 0 1 0 0; background: #262626; color: #eeeeee; }
+    SettingsRow SettingInput { height: 1; border: none; padding: 0 0 0 1; margin: 0 1 0 0; background: #262626; color: #eeeeee; }
     SettingsRow SettingInput:focus { border: none; background: #303030; background-tint: #303030 0%; }
     SettingsRow SettingInput.-off { color: #808080; }
     SettingsRow SettingInput.-wrong { color: #ff5f5f; }

@@ -44,11 +44,17 @@ def width_of(segments: Iterable[Segment]) -> int:
 
 
 def padded(segments: Sequence[Segment], width: int) -> Strip:
-    """A strip of exactly `width` cells: cut or filled with styled blanks."""
+    """A strip of exactly `width` cells: filled with styled blanks, or cut and `…` at its end where something stood."""
     used = width_of(segments)
     if used < width:
         return Strip([*segments, Segment(" " * (width - used), ink(TEXT))], width)
-    return Strip(segments, used).crop(0, width) if used > width else Strip(segments, width)
+    if used == width:
+        return Strip(segments, width)
+    strip = Strip(segments, used)
+    if width < 1 or not strip.crop(width).text.strip():
+        return strip.crop(0, width)
+    kept = strip.crop(0, width - 1)
+    return Strip([*kept, Segment("…", (kept._segments[-1].style if kept._segments else None) or ink(TEXT))], width)
 
 
 def joined(segments: Iterable[Segment]) -> list[Segment]:

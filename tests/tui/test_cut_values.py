@@ -1,0 +1,98 @@
+"""A value that has no room for all of it shows that it is cut, at the side where more stands: it never reads as another value."""
+
+from __future__ import annotations
+
+import pytest
+from textual.app import App, ComposeResult
+from textual.content import Content
+from textual.widgets import Input
+
+from rnnlm_tui.tui.screens.config import ConfigScreen
+from rnnlm_tui.tui.widgets.form_row import FieldEditor
+from rnnlm_tui.tui.widgets.safe_text import SafeInput
+from rnnlm_tui.tui.widgets.settings_row import SettingInput
+from rnnlm_tui.tui.widgets.strips import padded, segments_of
+from tests.tui.panes.asking import pane
+from tests.tui.panes.fakes import FakeServices, make_snapshot
+from tests.tui.panes.seeing import opened, until
+
+
+def box_text(box: Input) -> str:
+    """What the box shows of its value."""
+    return box.render_line(0).crop(0, box.size.width).text.rstrip()
+
+
+async def typed(name: str, tabs: int, value: str, *then: str) -> tuple[str, str]:
+    """What a setting's box shows while the value is typed, and once it was left."""
+    async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
+        await pilot.press(*["tab"] * tabs)
+        await until(pilot, lambda: isinstance(app.focused, SettingInput) and app.focused.name == name)
+        box = app.query_one(f"#setting-{name}", SettingInput)
+        await pilot.press("ctrl+u", "ctrl+k", *value)
+        await until(pilot, lambda: box.value == value)
+        await pilot.pause()
+        during = box_text(box)
+        await pilot.press("enter", *then)
+        await until(pilot, lambda: app.focused is pane(app).box)
+        await pilot.pause()
+        return during, box_text(box)
+
+
+async def test_a_usual_value_is_whole_while_it_is_typed_and_after() -> None:
+    assert await typed("top_p", 2, "0.95") == ("0.95", "0.95")
+    assert await typed("max_new_tokens", 4, "10000") == ("10000", "10000")
+
+
+async def test_a_number_too_long_for_its_box_shows_that_it_is_cut() -> None:
+    assert await typed("max_new_tokens", 4, "1000000") == ("…0000", "10000…")
+    assert await typed("temperature", 1, "0.0000001") == ("…00001", "1e-7")
+    assert await typed("seed", 5, "9223372036854775807") == ("…75807", "922337…")
+
+
+async def test_a_hundred_thousand_is_never_shown_as_ten_thousand() -> None:
+    during, after = await typed("max_new_tokens", 4, "100000")
+    assert during in ("100000", "…0000")
+    assert after == "100000"
+
+
+async def test_the_cursor_shows_where_the_cut_would_stand_and_the_cut_again_once_it_moves_on() -> None:
+    class Box(App[None]):
+        CSS = "SafeInput { width: 8; height: 1; border: none; padding: 0; }"
+
+        def compose(self) -> ComposeResult:
+            yield SafeInput("abcdefghijkl", select_on_focus=False)
+
+    async with Box().run_test() as pilot:
+        box = pilot.app.query_one(SafeInput)
+        shown = []
+        for _ in range(13):
+            await pilot.pause()
+            shown.append(box_text(box))
+            await pilot.press("left")
+        assert all("…" in text or box.value in text for text in shown)
+        await pilot.press("home")
+        await pilot.pause()
+        assert box_text(box) == "abcdefg…"
+        box.value = "short"
+        await pilot.pause()
+        assert box_text(box) == "short"
+
+
+async def test_a_value_of_the_config_that_is_edited_shows_that_it_is_cut() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        screen = app.screen
+        assert isinstance(screen, ConfigScreen)
+        screen.form.go_to("training.seed")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.focused, FieldEditor))
+        await pilot.press("ctrl+u", "ctrl+k", *"1234567890123456")
+        await pilot.pause()
+        assert isinstance(app.focused, FieldEditor)
+        assert box_text(app.focused).startswith("…")
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "shown"), [("100,000 steps", 6, "100,0…"), ("12 %   ", 4, "12 %"), ("abc", 3, "abc"), ("漢字漢字", 5, "漢字…"), ("ab", 4, "ab  ")]
+)
+def test_a_row_of_cells_that_is_cut_says_so(text: str, width: int, shown: str) -> None:
+    assert padded(segments_of(Content(text)), width).text == shown
