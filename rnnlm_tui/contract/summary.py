@@ -168,5 +168,7 @@ class RunSummary(Figures):
     """What a person wrote about it, in one line."""
     pinned: bool = False
     """A person keeps it on top of the list."""
+    labels_damaged: bool = False
+    """The file of its tags, note and pin can't be used: the app moves it aside, and says so."""
     diverged: bool = False
     """It failed for losses or gradients that are not finite: a resume would go on with the same weights and settings, and fail again."""

@@ -105,6 +105,43 @@ def open_private(path: Path, flags: int) -> int:
     return descriptor
 
 
+def read_at_most(path: Path, most: int) -> bytes:
+    """A small file's bytes; a pipe is not waited for, and a file that is longer was not written here.
+
+    Raises:
+        OSError: it can't be read, or has more than `most` bytes.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        parts: list[bytes] = []
+        while part := os.read(descriptor, most + 1 - sum(map(len, parts))):
+            parts.append(part)
+            if sum(map(len, parts)) > most:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        return b"".join(parts)
+    finally:
+        os.close(descriptor)
+
+
+def name_aside(path: Path) -> Path:
+    """A free name beside a file for content that can't be used: `NAME.unusable`, else with a number behind it."""
+    names = (path.with_name(f"{path.name}.unusable{f'-{number}' if number else ''}") for number in (0, *range(2, 10_000)))
+    return next(name for name in names if not os.path.lexists(name))
+
+
+def put_aside(path: Path) -> Path:
+    """Move a file that can't be used out of the way, whole: nothing that somebody may want back is written over. The new place.
+
+    Raises:
+        StorageError: it can't be moved.
+    """
+    aside = name_aside(path)
+    with storage_errors("move aside", path):
+        path.rename(aside)
+        fsync_directory(path.parent)
+    return aside
+
+
 def write_text_atomically(path: Path, text: str) -> None:
     """Write a file so that readers and a crash see the old text or the new one, never a part; mode 0600, fsynced.
 

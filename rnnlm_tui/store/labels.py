@@ -12,7 +12,7 @@ from pathlib import Path
 from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.outside_text import UNSAFE, safe
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.store.atomic import storage_errors, write_text_atomically
+from rnnlm_tui.store.atomic import put_aside, storage_errors, write_text_atomically
 from rnnlm_tui.store.locks import folder_lock
 from rnnlm_tui.store.run_directory import RunDirectory
 
@@ -37,10 +37,14 @@ class RunLabels:
     """Stays on top of the list."""
     former_names: tuple[str, ...] = ()
     """Names under which other runs know it still, as the run whose weights they started from."""
+    usable: bool = True
+    """Whether the file could be read as labels; where not, it is moved aside before others are written."""
 
 
 NO_LABELS = RunLabels()
 """Of a run of which nobody said anything."""
+UNUSABLE = RunLabels(usable=False)
+"""Of a run whose file of labels is damaged."""
 
 
 def labels_path(run: RunDirectory) -> Path:
@@ -64,7 +68,8 @@ def write_labels(run: RunDirectory, labels: RunLabels) -> None:
         StorageError: they can't be written.
     """
     checked = replace(labels, tags=check_tags(labels.tags), note=check_note(labels.note))
-    write_text_atomically(labels_path(run), json.dumps(asdict(checked), indent=1) + "\n")
+    values = {name: value for name, value in asdict(checked).items() if name != "usable"}
+    write_text_atomically(labels_path(run), json.dumps(values, indent=1) + "\n")
 
 
 def change_labels(run: RunDirectory, change: Callable[[RunLabels], RunLabels]) -> RunLabels:
@@ -77,11 +82,24 @@ def change_labels(run: RunDirectory, change: Callable[[RunLabels], RunLabels]) -
     run.check_there()
     with folder_lock(run.path), storage_errors("read", labels_path(run)):
         before = _found_labels(run)
+        if not before.usable:
+            put_aside(labels_path(run))
+            before = NO_LABELS
         changed = change(before)
         changed = replace(changed, tags=check_tags(changed.tags), note=check_note(changed.note))
         if changed != before:
             write_labels(run, changed)
         return changed
+
+
+def put_labels_aside(run: RunDirectory) -> str:
+    """Move labels that can't be used out of the way: the file's new name, empty where they can be used after all.
+
+    Raises:
+        StorageError: the file can't be moved.
+    """
+    with folder_lock(run.path), storage_errors("read", labels_path(run)):
+        return "" if _found_labels(run).usable else put_aside(labels_path(run)).name
 
 
 def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
@@ -127,14 +145,22 @@ def _found_labels(run: RunDirectory) -> RunLabels:
     """As `read_labels`; an OSError where there is a file that can't be read now."""
     try:
         values = json.loads(_read(labels_path(run)))
-        tags, names = ([str(item) for item in values.get(key, ())] for key in ("tags", "former_names"))
-        return RunLabels(tuple(dict.fromkeys(tags)), str(values.get("note", "")), values.get("pinned") is True, tuple(names))
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ELOOP):
             return NO_LABELS
         raise
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        return NO_LABELS
+    except (ValueError, RecursionError):
+        return UNUSABLE
+    match values:
+        case dict():
+            tags, names, note, pinned = (values.get(key, usual) for key, usual in (("tags", []), ("former_names", []), ("note", ""), ("pinned", False)))
+            if _are_texts(tags) and _are_texts(names) and isinstance(note, str) and isinstance(pinned, bool):
+                return RunLabels(tuple(dict.fromkeys(tags)), note, pinned, tuple(names))
+    return UNUSABLE
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _read(path: Path) -> bytes:

@@ -4,23 +4,41 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from typing import cast
 
-from rnnlm_tui.store.atomic import make_private_directory, open_private, storage_errors, write_text_atomically
+from rnnlm_tui.errors import StorageError
+from rnnlm_tui.store.atomic import make_private_directory, name_aside, open_private, put_aside, read_at_most, storage_errors, write_text_atomically
 from rnnlm_tui.store.locations import history_file, state_file
 
 KEPT_PROMPTS = 1_000
+_MOST_STATE_BYTES = 16 * 1024 * 1024
+"""A longer file was not written here."""
 _MOST_HISTORY_BYTES = 4 * 1024 * 1024
 """A longer history is cut to its newest prompts at the next one."""
 
 
-def load_state() -> dict[str, object]:
-    """The state as it was saved; empty where there is none, or where the file is damaged or unreadable."""
+def load_state() -> tuple[dict[str, object], str]:
+    """The state as it was saved, empty where there is none; and why the file can't be used, empty where it can."""
     try:
-        state = json.loads(state_file().read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return cast(dict[str, object], state) if isinstance(state, dict) else {}
+        state = json.loads(read_at_most(state_file(), _MOST_STATE_BYTES))
+    except FileNotFoundError:
+        return {}, ""
+    except NotADirectoryError:
+        return {}, ""  # the home is a file: told where something is to be written
+    except OSError as error:
+        return {}, error.strerror or str(error)
+    except (ValueError, RecursionError):
+        return {}, "it is no JSON"
+    return (cast(dict[str, object], state), "") if isinstance(state, dict) else ({}, "it is no table of settings")
+
+
+def put_state_aside() -> str:
+    """Move the file of the state out of the way, whole: in words what became of it."""
+    try:
+        return f"kept as {put_aside(state_file()).name}"
+    except StorageError as error:
+        return error.message
 
 
 def save_state(state: dict[str, object]) -> None:
@@ -35,12 +53,28 @@ def save_state(state: dict[str, object]) -> None:
 
 def load_history(limit: int = KEPT_PROMPTS) -> list[str]:
     """The newest `limit` prompts, the oldest of them first; damaged lines are passed over."""
-    try:
-        lines = history_file().read_bytes().split(b"\n")
-    except OSError:
-        return []
-    prompts = [prompt for prompt in map(_prompt, lines) if prompt is not None]
+    prompts = [prompt for prompt in map(_prompt, _history_lines()) if prompt is not None]
     return prompts[max(0, len(prompts) - limit) :]
+
+
+def put_damaged_prompts_aside() -> str:
+    """Move the lines of the history that are no prompts into a file beside it; what to say of them, empty where every line is one."""
+    lines = _history_lines()
+    damaged = [line for line in lines if line and _prompt(line) is None]
+    if not damaged:
+        return ""
+    path = history_file()
+    aside = name_aside(path)
+    number = f"{len(damaged):,} line{'s' if len(damaged) != 1 else ''} of the prompt history can't be read"
+    try:
+        with storage_errors("write", aside):
+            descriptor = open_private(aside, os.O_WRONLY | os.O_TRUNC)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(b"".join(line + b"\n" for line in damaged))
+        _rewrite_history([prompt for prompt in map(_prompt, lines) if prompt is not None])
+    except StorageError as error:
+        return f"{number}: {error.message}"
+    return f"{number}: kept as {aside.name}"
 
 
 def append_history(text: str) -> None:
@@ -67,8 +101,19 @@ def append_history(text: str) -> None:
         finally:
             os.close(descriptor)
     if long:
-        kept = load_history(KEPT_PROMPTS // 2)
-        write_text_atomically(path, "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in kept))
+        put_damaged_prompts_aside()
+        _rewrite_history(load_history(KEPT_PROMPTS // 2))
+
+
+def _history_lines() -> list[bytes]:
+    try:
+        return history_file().read_bytes().split(b"\n") if history_file().is_file() else []
+    except OSError:
+        return []
+
+
+def _rewrite_history(prompts: Iterable[str]) -> None:
+    write_text_atomically(history_file(), "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
 
 
 def _prompt(line: bytes) -> str | None:

@@ -277,4 +277,5 @@ def problem_summary(run: RunDirectory, error: RnnlmError) -> RunSummary:
         tags=labels.tags,
         note=labels.note,
         pinned=labels.pinned,
+        labels_damaged=not labels.usable,
     )

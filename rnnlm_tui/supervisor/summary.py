@@ -114,6 +114,7 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
         tags=facts.labels.tags,
         note=facts.labels.note,
         pinned=facts.labels.pinned,
+        labels_damaged=not facts.labels.usable,
         diverged=_diverged(facts),
     )
 

@@ -98,10 +98,12 @@ class RnnlmApp(EverywhereActions):
         kind: TerminalKind | None = None,
         colours: ColourName | None = None,
         keymap: Keymap | None = None,
+        trouble: str = "",
     ) -> None:
+        """`trouble`: what to say of remembered settings that can't be used."""
         if pane is not None or run is not None:
             vars(self)["DEFAULT_MODE"] = pane or "train"  # before Textual makes the first screen, so that no other is built and thrown away
-        self._keys = keymap or Keymap()
+        self._keys, self._trouble = keymap or Keymap(), trouble
         super().__init__(run, ascii_only=ascii_only, fps=fps, services=services, settings=settings, actions=self._keys.actions)
         self._sizes_told = 0
         self.appearance = Appearance(kind or TerminalKind("16 million", light=False, braille=True), self.settings, colours=colours, ascii_only=ascii_only)
@@ -120,6 +122,7 @@ class RnnlmApp(EverywhereActions):
         self.run_worker(threads.to_thread(self.watcher.loop), group="watch", exit_on_error=True)
         if self.run_directory is not None:
             self.watcher.open(self.run_directory)
+        self.say_damaged(self._trouble)
         told = [words for words in (use_keys(self, self._keys), self.appearance.hint()) if words]
         if len(told) == 1 and len(told[0]) + NOTICE_EDGE <= self.size.width:  # on one line, which covers no table
             self.show_notice(Notice(told[0].replace("\n", ": "), stays=True))
@@ -187,6 +190,7 @@ class RnnlmApp(EverywhereActions):
     def on_runs_changed(self, message: RunsChanged) -> None:
         self.summaries = message.summaries
         self.alerting.see_runs(message.summaries)
+        self.put_damaged_labels_aside(message.summaries)
         if message.complete:
             self.set_marks(self.marks.among(summary.run for summary in message.summaries))
         if self.pane_screen is not None and self.pane_screen.is_ready:

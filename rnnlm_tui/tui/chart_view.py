@@ -55,13 +55,36 @@ def kept_view(settings: Mapping[str, object], key: str) -> ChartView:
         turned=_names(found.get("turned")),
         whole_range=found.get("whole_range") is True,
         hidden=_names(found.get("hidden")),
-        cursor=float(cursor) if isinstance(cursor, int | float) and not isinstance(cursor, bool) and isfinite(cursor) else None,
+        cursor=_finite(cursor),
     )
+
+
+def usable_views(kept: object) -> object:
+    """Of the views that were kept, those of which every part can be used; None where there are none to be had."""
+    if not isinstance(kept, dict):
+        return None
+    return {key: entry for key, entry in kept.items() if isinstance(entry, dict) and _is_usable(entry)}
+
+
+def _is_usable(entry: Mapping[str, object]) -> bool:
+    read = _entry(kept_view({_VIEWS: {"": entry}}, ""))
+    return all(name not in entry or repr(entry[name]) == repr(value) for name, value in read.items())
 
 
 def keep_view(settings: dict[str, object], key: str, view: ChartView) -> bool:
     """Put the view into the settings, those of KEPT_VIEWS runs at most; whether anything is new."""
-    entry: dict[str, object] = {
+    entry = _entry(view)
+    views = _mapping(settings.get(_VIEWS))
+    if views.get(key) == entry:
+        return False
+    others = [(name, kept) for name, kept in views.items() if name != key]
+    settings[_VIEWS] = dict([*others[-(KEPT_VIEWS - 1) :], (key, entry)])
+    settings["axis"], settings["smoothing"] = view.axis, view.smoothing
+    return True
+
+
+def _entry(view: ChartView) -> dict[str, object]:
+    return {
         "axis": view.axis,
         "smoothing": view.smoothing,
         "chosen": view.chosen,
@@ -73,13 +96,6 @@ def keep_view(settings: dict[str, object], key: str, view: ChartView) -> bool:
         "hidden": sorted(view.hidden),
         "cursor": view.cursor,
     }
-    views = _mapping(settings.get(_VIEWS))
-    if views.get(key) == entry:
-        return False
-    others = [(name, kept) for name, kept in views.items() if name != key]
-    settings[_VIEWS] = dict([*others[-(KEPT_VIEWS - 1) :], (key, entry)])
-    settings["axis"], settings["smoothing"] = view.axis, view.smoothing
-    return True
 
 
 def rename_view(settings: dict[str, object], former: str, name: str) -> None:
@@ -102,7 +118,15 @@ def _names(value: object) -> frozenset[str]:
 
 
 def _part(value: object) -> tuple[float, float] | None:
-    if not isinstance(value, list) or len(value) != 2 or not all(isinstance(end, int | float) and isfinite(end) for end in value):
+    ends = [_finite(end) for end in value] if isinstance(value, list) else []
+    if len(ends) != 2 or ends[0] is None or ends[1] is None:
         return None
-    first, last = float(value[0]), float(value[1])
-    return (first, last) if first < last else None
+    return (ends[0], ends[1]) if ends[0] < ends[1] else None
+
+
+def _finite(value: object) -> float | None:
+    try:
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    except OverflowError:  # an integer that no float can be
+        return None
+    return number if number is not None and isfinite(number) else None

@@ -19,6 +19,7 @@ from textual.app import App
 from textual.keys import Keys, _character_to_key, key_to_character
 
 from rnnlm_tui.contract.outside_text import safe
+from rnnlm_tui.store.atomic import read_at_most
 from rnnlm_tui.tui.actions import ACTIONS, KEY_SIGNS, PANE_TITLES, PANES, Action, Pane, action, actions_for, key_label, told_together
 
 SAME_KEY: Mapping[str, str] = {
@@ -42,6 +43,8 @@ WIDGETS_KEYS: Mapping[Pane, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 """What lists and text fields of a screen do themselves."""
+MOST_BYTES = 1024 * 1024
+"""A longer keymap is none."""
 MOST_TOLD = 3
 """Problems that the app tells at its start."""
 NAMES: Mapping[str, str] = {
@@ -65,7 +68,7 @@ class Keymap:
 def read_keymap(path: Path) -> Keymap:
     """The user's keys; the usual ones where there is no file."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_at_most(path, MOST_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         return Keymap()
     except (OSError, UnicodeDecodeError) as error:
@@ -77,8 +80,8 @@ def parse_keymap(text: str, name: str = "keymap.toml") -> Keymap:
     """The same from the file's text."""
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        return Keymap(problems=(f"{name}: {safe(str(error))}; no line of it is used",))
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError, and so is a number of thousands of digits
+        return Keymap(problems=(f"{name}: {safe(str(error), keep='')}; no line of it is used",))
     problems: list[tuple[int, str]] = []
     chosen: dict[str, tuple[str, ...]] = {}
     known = {entry.id: entry for entry in ACTIONS}
@@ -86,7 +89,7 @@ def parse_keymap(text: str, name: str = "keymap.toml") -> Keymap:
         line = _line_of(identifier, text)
         if identifier not in known:
             near = get_close_matches(identifier, known, n=2, cutoff=0.6)
-            problems.append((line, f"“{safe(identifier)[:40]}” is no action" + (f"; did you mean {' or '.join(near)}?" if near else "")))
+            problems.append((line, f"“{safe(identifier, keep='')[:40]}” is no action" + (f"; did you mean {' or '.join(near)}?" if near else "")))
             continue
         keys = _keys_of(value)
         if isinstance(keys, str):
@@ -139,7 +142,7 @@ def _keys_of(value: object) -> tuple[str, ...] | str:
     for one in written:
         key = key_name(one)
         if key is None:
-            return f"“{safe(one)[:20]}” is no key; keys are single signs, f1 … f12, ctrl+ and a letter, enter, home and the like"
+            return f"“{safe(one, keep='')[:20]}” is no key; keys are single signs, f1 … f12, ctrl+ and a letter, enter, home and the like"
         other = SAME_KEY.get(key) or (f"ctrl+{key[11:]}" if key.startswith("ctrl+shift+") else None)
         if other is not None:
             return f"{key_label(key)} can't be told from {key_label(other)} in a terminal"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, TypeVar
@@ -72,6 +72,8 @@ class LaboratoryApp(App[int]):
         self.prefer_living = False
         self._keeping = self._keep_again = False
         """Whether settings are being written down, and whether they have changed since."""
+        self._labels_told: set[str] = set()
+        """Runs whose damaged labels were moved aside."""
         self._sampler_lock = asyncio.Lock()
         self.alerting = Alerting(self)
         self.watcher = Watcher(self.services, self.post_message, fps=fps, reads_machine=self._reads_machine)
@@ -273,6 +275,17 @@ class LaboratoryApp(App[int]):
     def say_error(self, error: RnnlmError | OSError) -> None:
         message, hint = (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
         self.notify(plain(f"{message}\n{hint}".strip(), limit=600), severity="error", timeout=12, markup=False)
+
+    def say_damaged(self, words: str) -> None:
+        if words:
+            self.notify(plain(words, limit=600), severity="warning", timeout=20, markup=False)
+
+    def put_damaged_labels_aside(self, summaries: Sequence[RunSummary]) -> None:
+        """Those that can't be used, each once: the next change would write others over them."""
+        for run in (summary.run for summary in summaries if summary.labels_damaged and summary.run not in self._labels_told):
+            self._labels_told.add(run)
+            words = f"the tags and the note of {run} can't be read: the file is kept as "
+            self.in_thread(partial(self.services.put_labels_aside, run), lambda name, words=words: self.say_damaged(f"{words}{name}" if name else ""))  # type: ignore[misc]
 
     def action_alerts(self) -> None:
         self.alerting.toggle()

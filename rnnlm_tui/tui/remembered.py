@@ -1,21 +1,71 @@
-"""What the app keeps from one start to the next: the open run, the pane, how charts are shown."""
+"""What the app keeps from one start to the next: the open run, the pane, how charts are shown. What can't be used of it is moved aside and told."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import TYPE_CHECKING
 
-from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.errors import RnnlmError, StorageError
 from rnnlm_tui.store import locations
-from rnnlm_tui.store.state import load_state, save_state
+from rnnlm_tui.store.state import load_state, put_state_aside, save_state
+from rnnlm_tui.tui import alerting, appearance
 from rnnlm_tui.tui.actions import PANES, Pane
+from rnnlm_tui.tui.chart_view import SMOOTHINGS, usable_views
+from rnnlm_tui.tui.colours import colour_name
+from rnnlm_tui.tui.widgets.form_draft import kept_draft, recalled_draft
+from rnnlm_tui.tui.widgets.marks import Marks
+from rnnlm_tui.tui.widgets.run_order import ORDER_SETTING, kept_order
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.run_directory import RunDirectory
 
+DEEPEST = 20
+"""A setting of another version that is nested deeper is not kept."""
 
-def recall() -> dict[str, object]:
-    """What was kept; nothing where the file is missing or damaged."""
-    return load_state()
+
+def _draft(value: object) -> object:
+    found = recalled_draft(value)
+    return None if found is None else kept_draft(*found)
+
+
+def _order(value: object) -> object:
+    return list(kept_order({ORDER_SETTING: value}))
+
+
+USABLE: Mapping[str, Callable[[object], object]] = {
+    "run": lambda value: value if isinstance(value, str) and value.isprintable() else "",
+    "pane": lambda value: value if value in PANES else None,
+    "draft": _draft,
+    "marked": lambda value: list(Marks.recalled(value).places),
+    "dots": lambda value: value if value in ("braille", "block") else None,
+    "axis": lambda value: value if isinstance(value, str) else None,
+    "smoothing": lambda value: value if value in SMOOTHINGS else None,
+    "views": usable_views,
+    ORDER_SETTING: _order,
+    appearance.KEPT: colour_name,
+    appearance.HINTED: lambda value: value if isinstance(value, bool) else None,
+    alerting.SETTING: lambda value: value if isinstance(value, bool) else None,
+}
+"""By its name, what can be used of a setting; None: nothing."""
+
+
+def recall() -> tuple[dict[str, object], str]:
+    """What was kept, as far as it can be used; and what to say of the rest, which is moved aside, empty where all was usable."""
+    state, why = load_state()
+    if why:
+        return {}, f"what the app remembered can't be used, {why}: {put_state_aside()}"
+    usable = {name: USABLE.get(name, _plain)(value) for name, value in state.items()}
+    settings = {name: value for name, value in usable.items() if value is not None or state[name] is None}
+    lost = [name for name, value in state.items() if name not in settings or not _same(settings[name], value)]
+    if not lost:
+        return settings, ""
+    told = f"some of what the app remembered can't be used ({', '.join(lost)}): the whole of it is {put_state_aside()}"
+    try:
+        save_state(settings)
+    except StorageError as error:
+        told = f"{told}; {error.message}"
+    return settings, told
 
 
 def keep(settings: dict[str, object]) -> None:
@@ -36,3 +86,19 @@ def last_place(settings: dict[str, object]) -> tuple[RunDirectory | None, Pane |
         return find_run(name), pane
     except RnnlmError:
         return None, None
+
+
+def _plain(value: object, depth: int = 0) -> object:
+    """A setting that only another version knows, which gets it back; None for one that can't be written down again."""
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if not isinstance(value, dict | list):
+        return value
+    if depth >= DEEPEST or any(item is not None and _plain(item, depth + 1) is None for item in (value.values() if isinstance(value, dict) else value)):
+        return None
+    return value
+
+
+def _same(usable: object, kept: object) -> bool:
+    """Whether all of a setting is used; 1 is not true, though it is equal."""
+    return usable == kept and repr(usable) == repr(kept)

@@ -29,14 +29,15 @@ def run_app(
     for stream in (sys.__stdout__, sys.__stderr__):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a sign that the terminal's encoding lacks is one cell, not an error or its code
-    settings = remembered.recall()
+    settings, trouble = remembered.recall()
     kind = terminal_kind(os.environ, sys.stdout.encoding or "")
     place: Pane | None = next((known for known in PANES if known == pane), None)
     recalled = run is None and place is None
     if recalled:
         run, place = remembered.last_place(settings)
     signs = not kind.braille if ascii is None else ascii
-    app = RnnlmApp(run, place, ascii_only=signs, fps=fps, settings=settings, kind=kind, colours=colour_name(colours), keymap=read_keymap(keymap_file()))
+    keymap = read_keymap(keymap_file())
+    app = RnnlmApp(run, place, ascii_only=signs, fps=fps, settings=settings, kind=kind, colours=colour_name(colours), keymap=keymap, trouble=trouble)
     app.prefer_living = recalled and place == "runs"
     code = app.run(mouse=mouse)
     threads.wait_for_threads()

@@ -180,6 +180,19 @@ class Services:
         changes: dict[str, Any] = {name: value for name, value in (("tags", tags), ("note", note), ("pinned", pinned)) if value is not None}
         return change_labels(run, lambda labels: replace(labels, **changes))
 
+    def put_labels_aside(self, name: str) -> str:
+        """Move a run's damaged labels out of the way; the file's new name, empty where they can be used after all."""
+        from rnnlm_tui.store.labels import put_labels_aside
+        from rnnlm_tui.store.runs import find_run
+
+        return put_labels_aside(find_run(name))
+
+    def put_damaged_prompts_aside(self) -> str:
+        """Move the lines of the prompt history that can't be read out of the way; what to say of them, empty where there are none."""
+        from rnnlm_tui.store.state import put_damaged_prompts_aside
+
+        return put_damaged_prompts_aside()
+
     def configs(self, names: Sequence[str]) -> dict[str, RunConfig]:
         """The configs of runs by name, for a filter or an order that wants them; a run whose config can't be read is left out."""
         return self._list.configs(names)

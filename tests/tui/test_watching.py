@@ -230,7 +230,7 @@ def test_a_run_that_goes_on_is_followed_and_only_what_is_new_of_it_is_read(monke
 def test_run_and_pane_are_there_again_at_the_next_start(home: Path) -> None:
     create_run(DEMO, "calm-badger")
     remembered.keep({"run": "calm-badger", "pane": "checkpoints", "axis": "tokens"})
-    settings = remembered.recall()
+    settings, _ = remembered.recall()
     run, pane = remembered.last_place(settings)
     assert run is not None
     assert (run.name, pane, settings["axis"]) == ("calm-badger", "checkpoints", "tokens")
@@ -239,7 +239,7 @@ def test_run_and_pane_are_there_again_at_the_next_start(home: Path) -> None:
 
 def test_looking_at_an_empty_home_creates_nothing(home: Path) -> None:
     remembered.keep({"run": "", "pane": "runs"})
-    assert remembered.recall() == {}
+    assert remembered.recall() == ({}, "")
     assert not home.exists()
 
 
@@ -312,5 +312,5 @@ async def test_a_run_that_the_app_was_opened_on_is_remembered_when_it_is_left_at
         await pilot.pause()
     threads.wait_for_threads()
     app.keep_what_is_left()
-    kept = remembered.recall()
+    kept, _ = remembered.recall()
     assert (kept["run"], kept["pane"]) == ("plain-otter", pane or "train")

@@ -120,6 +120,9 @@ class Laboratory(Protocol):
     def say_error(self, error: RnnlmError | OSError) -> None:
         """An error's message and hint, until they have been read."""
 
+    def say_damaged(self, words: str) -> None:
+        """That something which was kept can't be used and was moved aside, until it has been read; empty: nothing was."""
+
     def in_thread(
         self,
         work: Callable[[], ResultT],

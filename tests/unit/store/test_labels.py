@@ -38,9 +38,10 @@ def test_a_run_that_is_training_can_be_labelled() -> None:
 def test_a_damaged_file_costs_the_labels_and_no_more(content: bytes) -> None:
     run = new_run()
     labels_path(run).write_bytes(content)
-    assert read_labels(run) == NO_LABELS
+    assert read_labels(run) == RunLabels(usable=False)
     change_labels(run, lambda labels: replace(labels, note="again"))
     assert read_labels(run) == RunLabels(note="again")
+    assert labels_path(run).with_name("labels.json.unusable").read_bytes() == content
 
 
 def test_labels_that_can_not_be_read_now_are_not_written_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +69,7 @@ def test_neither_a_link_nor_a_pipe_is_read_or_written_through(tmp_path: Path) ->
     assert (precious.read_text(), read_labels(run).note) == ('{"note": "elsewhere"}', "here")
     labels_path(run).unlink()
     os.mkfifo(labels_path(run))
-    assert read_labels(run) == NO_LABELS
+    assert read_labels(run) == RunLabels(usable=False)
 
 
 def test_changes_at_the_same_time_are_all_kept() -> None:

@@ -9,30 +9,34 @@ import pytest
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store import state
 from rnnlm_tui.store.locations import history_file, state_file
-from rnnlm_tui.store.state import append_history, load_history, load_state, save_state
+from rnnlm_tui.store.state import append_history, load_history, load_state, put_state_aside, save_state
 
 
 def test_the_state_comes_back_and_is_private(home: Path) -> None:
-    assert load_state() == {}
+    assert load_state() == ({}, "")
     assert not home.exists()
     save_state({"run": "plain-otter", "log_y": True, "width": [1, None, "ü"]})
     save_state({"run": "brisk-heron"})
-    assert load_state() == {"run": "brisk-heron"}
+    assert load_state() == ({"run": "brisk-heron"}, "")
     assert state_file().stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null", b"\xff\xfe", b"[" * 100_000], ids=["empty", "half", "list", "null", "no text", "deep"])
-def test_a_damaged_state_counts_as_none_and_is_written_over(home: Path, content: bytes) -> None:
+def test_a_damaged_state_counts_as_none_and_is_moved_aside_whole(home: Path, content: bytes) -> None:
     home.mkdir()
-    state_file().write_bytes(content)
-    assert load_state() == {}
+    for name in ("app-state.json.unusable", "app-state.json.unusable-2"):
+        state_file().write_bytes(content)
+        state, why = load_state()
+        assert (state, why != "") == ({}, True)
+        assert put_state_aside() == f"kept as {name}"
+        assert (home / name).read_bytes() == content
     save_state({"a": 1})
-    assert load_state() == {"a": 1}
+    assert load_state() == ({"a": 1}, "")
 
 
 def test_a_home_that_cannot_be_written_is_a_storage_error(home: Path) -> None:
     home.write_text("", encoding="utf-8")
-    assert load_state() == {}
+    assert load_state() == ({}, "")
     assert load_history() == []
     with pytest.raises(StorageError):
         save_state({})

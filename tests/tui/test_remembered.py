@@ -1,0 +1,268 @@
+"""No content of what the app remembers, of a keymap, of the prompts or of labels keeps the app from starting, and none is lost: what can't be used is kept aside."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.outside_text import UNSAFE
+from rnnlm_tui.contract.presets import DEMO, PRESETS
+from rnnlm_tui.contract.validation import config_to_raw
+from rnnlm_tui.store.labels import NO_LABELS, change_labels, labels_path, put_labels_aside, read_labels
+from rnnlm_tui.store.locations import history_file, keymap_file, state_file
+from rnnlm_tui.store.runs import create_run, find_run
+from rnnlm_tui.store.state import append_history, load_history, put_damaged_prompts_aside
+from rnnlm_tui.supervisor.monitor import summary_or_problem
+from rnnlm_tui.tui import remembered
+from rnnlm_tui.tui.actions import ACTIONS
+from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.chart_view import kept_view
+from rnnlm_tui.tui.keymap import read_keymap
+from rnnlm_tui.tui.services import Services
+from rnnlm_tui.tui.widgets.form_draft import Draft, kept_draft, recalled_draft
+from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, edited_value, shown_value
+from rnnlm_tui.tui.widgets.marks import Marks
+from rnnlm_tui.tui.widgets.run_order import kept_order
+from tests.tui.panes.fakes import FakeServices, make_snapshot
+from tests.tui.panes.seeing import screen_text, until
+
+TIMES = 1_000
+STATE: dict[str, object] = {
+    "run": "plain-otter", "pane": "config", "marked": ["plain-otter", "", "brisk-heron"], "dots": "block", "colours": "dark", "colours hinted": True,
+    "alerts": False, "runs order": ["perplexity", True], "axis": "tokens", "smoothing": 0.6, "of another version": {"a": [1, None]},
+    "views": {"plain-otter": {
+        "axis": "step", "smoothing": 0.9, "chosen": "loss", "alone": True, "part": [10.0, 200.0], "following": False, "turned": ["loss"], "whole_range": True,
+        "hidden": ["left"], "cursor": 120.0,
+    }},
+    "draft": kept_draft(Draft(PRESETS["elman"], "preset elman").with_value("training.seed", 43).with_value("model.dropout", 1.5), "calm-badger"),
+}  # fmt: skip
+"""Everything that the app writes down."""
+LABELS: dict[str, object] = {"tags": ["paper", "größer"], "note": "of the talk", "pinned": True, "former_names": ["old"]}
+VALUES: tuple[object, ...] = (
+    None, True, False, 0, 1, -1, 7, 2**63, 10**400, 1e308, float("inf"), float("-inf"), float("nan"), 0.5, "", "a", "train", "config", "../../etc/passwd", "\0", "\ud800",
+    "\x1b[2J", "‮", "é" * 300, "x" * 5_000, "[@click=app.quit]x[/]", [], [[]], ["a", "a"], [None] * 9, list("abcdefghij"), {}, {"": ""}, {"a": {"a": {}}},
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def disk_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of files: nobody waits for the disk."""
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
+
+
+def any_value(chance: random.Random, depth: int = 0) -> object:
+    """A JSON value of any kind."""
+    kind = chance.randrange(6 if depth < 4 else 4)
+    if kind == 4:
+        return [any_value(chance, depth + 1) for _ in range(chance.randrange(4))]
+    if kind == 5:
+        return {str(chance.choice(VALUES))[:40]: any_value(chance, depth + 1) for _ in range(chance.randrange(4))}
+    return chance.choice(VALUES)
+
+
+def altered(chance: random.Random, value: object) -> object:
+    """A JSON value that has something else in one place, or lacks it, or has it twice."""
+    if chance.random() < 0.03 or not isinstance(value, (dict, list)) or not value:
+        return any_value(chance)
+    if isinstance(value, list):
+        at = chance.randrange(len(value))
+        return [*value[:at], altered(chance, value[at]), *value[at + chance.choice((0, 1, 1, 2)) :]]
+    key = chance.choice(list(value))
+    others = {name: kept for name, kept in value.items() if name != key}
+    return others if chance.random() < 0.1 else {**others, key: altered(chance, value[key])}
+
+
+def damaged(chance: random.Random, value: object) -> bytes:
+    """A file of that value, with other content, cut, or with other bytes in it."""
+    kind = chance.randrange(12)
+    if kind == 0:
+        return chance.randbytes(chance.randrange(200))
+    for _ in range(chance.choice((0, 1, 1, 4, 12, 30))):
+        value = altered(chance, value)
+    text = json.dumps(value).encode("ascii")
+    if kind == 1:
+        return text[: chance.randrange(len(text) + 1)]
+    if kind == 2:
+        at = chance.randrange(len(text) + 1)
+        return text[:at] + chance.randbytes(chance.randrange(1, 4)) + text[at:]
+    return chance.choice((b"[" * 100_000, b'{"a":' * 50_000, b"9" * 5_000, b"\xef\xbb\xbf" + text, b"", text)) if kind == 3 else text
+
+
+def kept_aside(path: Path) -> list[bytes]:
+    """What lies beside a file because it could not be used."""
+    return [file.read_bytes() for file in sorted(path.parent.glob(f"{path.name}.unusable*"))]
+
+
+def same(one: object, other: object) -> bool:
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+def look_at(settings: dict[str, object]) -> None:
+    """What the app makes of its settings when it starts and shows its panes."""
+    remembered.last_place(settings)
+    Marks.recalled(settings.get("marked"))
+    kept_order(settings)
+    for run in ("plain-otter", "a", ""):
+        kept_view(settings, run)
+    draft = recalled_draft(settings.get("draft"))
+    if draft is not None:
+        for field in FORM_FIELDS:
+            assert isinstance(shown_value(field, draft[0].value(field.path)), str)
+            assert isinstance(edited_value(field, draft[0].value(field.path)), str)
+
+
+def test_any_state_is_read_settled_and_never_lost(home: Path) -> None:
+    chance = random.Random(11)
+    home.mkdir()
+    told_of = 0
+    for _ in range(TIMES):
+        content = damaged(chance, STATE)
+        state_file().write_bytes(content)
+        settings, told = remembered.recall()
+        look_at(settings)
+        if told:
+            told_of += 1
+            assert content in kept_aside(state_file()), content[:200]
+        else:
+            assert same(settings, json.loads(content)), content[:200]
+        remembered.keep({**settings, "run": "plain-otter"})
+        again, told = remembered.recall()
+        assert not told
+        assert same(again, {**settings, "run": "plain-otter"})
+        for file in home.glob("*.unusable*"):
+            file.unlink()
+    assert TIMES // 4 < told_of < TIMES
+
+
+def changed_draft(path: str, value: object) -> dict[str, object]:
+    return {**STATE, "run": "", "draft": {"name": "x", "base_name": "preset demo", "base": config_to_raw(DEMO), "changes": {path: value, "training.seed": 3}}}
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        *(changed_draft(path, value) for path in ("optimizer.learning_rate", "training.max_steps") for value in (float("inf"), float("nan"), 10**400)),
+        changed_draft("evaluation.prompts", [1, None]),
+        changed_draft("corpus.source", "~nobody/x"),
+        {**STATE, "views": {"plain-otter": {"cursor": 10**400, "part": [1, 10**400]}}},
+        {**STATE, "run": "\0"},
+        {**STATE, "run": "\ud800", "marked": ["\ud800", "\0"]},
+        *(altered(random.Random(seed), STATE) for seed in range(4)),
+    ],
+)
+async def test_the_app_shows_its_panes_whatever_it_remembers_and_says_what_it_can_not_use(home: Path, state: object) -> None:
+    create_run(RunConfig(), "plain-otter")
+    state_file().write_bytes(json.dumps(state).encode("ascii"))
+    keymap_file().write_bytes(any_keymap(random.Random(len(repr(state)))))
+    settings, told = remembered.recall()
+    run, place = remembered.last_place(settings)
+    app = RnnlmApp(run, place, services=FakeServices(make_snapshot()), settings=settings, keymap=read_keymap(keymap_file()), trouble=told)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda: app.machine is not None)
+        await pilot.pause()
+        for pane in ("runs", "config", "train", "checkpoints", "prompt"):
+            app.open_pane(pane)
+            await pilot.pause()
+        assert app.is_running
+        if told:
+            assert "unusable" in screen_text(app)
+
+
+def any_keymap(chance: random.Random) -> bytes:
+    """A keymap of actions and keys that are there or not, with bytes of any kind in it."""
+    names = [*(entry.id for entry in ACTIONS), "no_such_action", '"', "", "a.b", "[table]"]
+    keys = ['"P"', '["l", "f6"]', '"^s"', '","', '"ctrl+shift+x"', '""', "[]", "3", "inf", "1979-05-27", "{a = 1}", '["", 3]', '"\\u0000"', '"\\u001b"', '"é"', '"shift+é"', "'''a\nb'''", "9" * 5_000, "[" * 3_000, '"ctrl+ctrl+a"', '"+"', '"ctrl++"', '"  "', '"👩‍💻"', '"f99"', '"comma"']  # fmt: skip
+    text = "\n".join(f"{chance.choice(names)} = {chance.choice(keys)}" for _ in range(chance.randrange(6))).encode()
+    if chance.random() < 0.25:
+        at = chance.randrange(len(text) + 1)
+        text = text[:at] + chance.randbytes(chance.randrange(6)) + text[at:]
+    return text
+
+
+def test_any_keymap_is_read_or_told_of_and_stays_as_it_is(home: Path) -> None:
+    chance = random.Random(12)
+    home.mkdir()
+    for _ in range(TIMES):
+        content = any_keymap(chance)
+        keymap_file().write_bytes(content)
+        keymap = read_keymap(keymap_file())
+        assert not any(UNSAFE.search(problem) for problem in keymap.problems)
+        assert len(keymap.actions) == len(ACTIONS)
+        assert keymap_file().read_bytes() == content
+
+
+def test_any_history_gives_the_prompts_that_can_be_read_and_keeps_the_other_lines_aside(home: Path) -> None:
+    chance = random.Random(13)
+    home.mkdir()
+    for _ in range(TIMES):
+        prompts = [f"prompt {number}" for number in range(chance.randrange(4))]
+        lines = [json.dumps({"prompt": prompt}).encode() for prompt in prompts]
+        for _ in range(chance.randrange(4)):
+            lines.insert(chance.randrange(len(lines) + 1), damaged(chance, {"prompt": "x"}).replace(b"\n", b" "))
+        content = b"\n".join(lines) + chance.choice((b"\n", b""))
+        history_file().write_bytes(content)
+        found = load_history()
+        assert [prompt for prompt in found if prompt in prompts] == prompts
+        told = put_damaged_prompts_aside()
+        assert load_history() == found
+        rest = b"".join(kept_aside(history_file())).split(b"\n")
+        for line in lines:
+            assert not line.strip() or line in rest or json.loads(line)["prompt"] in found
+        assert bool(told) == any(rest)
+        assert not put_damaged_prompts_aside()
+        append_history("the next one")
+        assert load_history() == [*found, "the next one"]
+        for file in home.glob("*.unusable*"):
+            file.unlink()
+
+
+def test_any_labels_are_read_and_are_kept_aside_before_they_are_changed(home: Path) -> None:
+    chance = random.Random(14)
+    run = create_run(RunConfig(), "plain-otter")
+    unusable = 0
+    for time in range(TIMES):
+        content = damaged(chance, LABELS)
+        labels_path(run).write_bytes(content)
+        labels = read_labels(run)
+        if time % 10 == 0:
+            assert summary_or_problem(run).run == "plain-otter"
+        if labels.usable:
+            found = {**asdict(NO_LABELS), **json.loads(content)}
+            assert (labels.note, labels.pinned) == (found["note"], found["pinned"])
+            assert (labels.tags, labels.former_names) == tuple(tuple(dict.fromkeys(found[key])) for key in ("tags", "former_names"))
+            continue
+        unusable += 1
+        if time % 2:
+            assert put_labels_aside(run)
+        else:
+            change_labels(run, lambda labels: labels)
+        assert content in kept_aside(labels_path(run))
+        assert read_labels(find_run("plain-otter")).usable
+        for file in run.path.glob("*.unusable*"):
+            file.unlink()
+    assert TIMES // 4 < unusable < TIMES
+
+
+async def test_labels_and_prompts_that_are_damaged_are_moved_aside_and_told_in_the_app(home: Path) -> None:
+    run = create_run(RunConfig(), "plain-otter")
+    labels_path(run).write_bytes(b'{"tags": 3')
+    history_file().write_bytes(b'{"prompt": "We must"}\n{"prom\n')
+    app = RnnlmApp(None, "runs", services=Services(), settings={})
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda: "the tags and the note of plain-otter can't be read" in said(app))
+        assert kept_aside(labels_path(run)) == [b'{"tags": 3']
+        app.open_pane("prompt")
+        await until(pilot, lambda: "1 line of the prompt history can't be read: kept as prompt-history.jsonl.unusable" in said(app))
+        assert kept_aside(history_file()) == [b'{"prom\n']
+        assert load_history() == ["We must"]
+
+
+def said(app: RnnlmApp) -> str:
+    """What boxes of notices say, whole."""
+    return " ".join(notice.message for notice in app._notifications)
