@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from typing import cast
 
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store.atomic import make_private_directory, name_aside, open_private, put_aside, read_at_most, storage_errors, write_text_atomically
 from rnnlm_tui.store.locations import history_file, state_file
@@ -65,7 +66,7 @@ def put_damaged_prompts_aside() -> str:
         return ""
     path = history_file()
     aside = name_aside(path)
-    number = f"{len(damaged):,} line{'s' if len(damaged) != 1 else ''} of the prompt history can't be read"
+    number = f"{counted(len(damaged), 'line')} of the prompt history can't be read"
     try:
         with storage_errors("write", aside):
             descriptor = open_private(aside, os.O_WRONLY | os.O_TRUNC)
