@@ -13,7 +13,6 @@ from rnnlm_tui.tui import alerting, appearance
 from rnnlm_tui.tui.actions import PANES, Pane
 from rnnlm_tui.tui.chart_view import SMOOTHINGS, usable_views
 from rnnlm_tui.tui.colours import colour_name
-from rnnlm_tui.tui.widgets.form_draft import kept_draft, recalled_draft
 from rnnlm_tui.tui.widgets.marks import Marks
 from rnnlm_tui.tui.widgets.run_order import ORDER_SETTING, kept_order
 
@@ -25,6 +24,10 @@ DEEPEST = 20
 
 
 def _draft(value: object) -> object:
+    if value is None:
+        return None
+    from rnnlm_tui.tui.widgets.form_draft import kept_draft, recalled_draft  # pydantic and all fields: only where there is a draft
+
     found = recalled_draft(value)
     return None if found is None else kept_draft(*found)
 
