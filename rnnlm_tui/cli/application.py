@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from rnnlm_tui.cli.arguments import AsciiOption, FpsOption, NoMouseOption, ThemeOption
+from rnnlm_tui.cli.arguments import BASH_SPLIT, AsciiOption, FpsOption, NoMouseOption, ThemeOption, join_bash_words
 from rnnlm_tui.cli.promise import PROMISE, PROMISE_TITLE, PROMISING
 from rnnlm_tui.cli.start import FPS, THEME, open_app
 from rnnlm_tui.cli.verbs import FAMILIES, SIGNING, VERBS, Verb
@@ -39,6 +40,7 @@ EXIT_CODES: tuple[tuple[int, str], ...] = (
 
 def build() -> VerbGroup:
     """A fresh application, to be called with arguments; it leaves by SystemExit or an RnnlmError."""
+    join_bash_words(os.environ)
     epilog = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES) + "."
     application = typer.Typer(cls=VerbGroup, help=HELP, epilog=epilog, context_settings=_settings(), invoke_without_command=True, rich_markup_mode=None)
     application.callback()(start)
@@ -69,7 +71,41 @@ def command_of(verb: Verb) -> TyperCommand:
     holder = typer.Typer(rich_markup_mode=None, add_completion=False)
     kind = PromisingCommand if verb.name in PROMISING else SigningCommand if verb.name in SIGNING else TyperCommand
     holder.command(verb.name.rpartition(" ")[2], cls=kind, help=function.__doc__, context_settings=_settings())(function)
-    return cast(TyperCommand, typer.main.get_command(holder))
+    command = cast(TyperCommand, typer.main.get_command(holder))
+    for parameter in cast(list[Any], command.params):
+        if BASH_SPLIT in os.environ:
+            _complete_behind_at(parameter)
+        if parameter.param_type_name == "argument":
+            _write_as_typed(parameter)
+        elif "{presets}" in (parameter.help or ""):
+            parameter.help = parameter.help.format(presets=_preset_words())
+    return command
+
+
+def _complete_behind_at(parameter: Any) -> None:
+    """Let the shell have the part of each completion from the @ on alone."""
+    complete = parameter.shell_complete
+
+    def completed(ctx: object, incomplete: str) -> list[Any]:
+        items: list[Any] = complete(ctx, incomplete)
+        for item in items if "@" in incomplete else ():
+            item.value = f"@{item.value.rpartition('@')[2]}"
+        return items
+
+    parameter.shell_complete = completed
+
+
+def _write_as_typed(argument: Any) -> None:
+    """Let help write an argument as its metavar alone: typer puts brackets, dots and the type of the function's parameter around it."""
+    needed = "  [required]" if argument.required else ""
+    argument.get_usage_pieces = lambda ctx: [argument.metavar]  # noqa: ARG005  click's signature
+    argument.get_help_record = lambda ctx: (argument.metavar, f"{argument.help or ''}{needed}")  # noqa: ARG005
+
+
+def _preset_words() -> str:
+    from rnnlm_tui.contract.presets import PRESETS
+
+    return ", ".join(PRESETS)
 
 
 def _settings() -> dict[str, object]:

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from rnnlm_tui.cli.start import THEME
+from rnnlm_tui.cli.start import COMPLETING, THEME
+
+BASH_SPLIT = "_RNNLM_TUI_BASH_SPLIT"
+"""Set in the environment where bash took the word that is completed apart at an @, and wants the part from it on alone."""
+
+
+def join_bash_words(environment: MutableMapping[str, str]) -> None:
+    """Put words together again that bash has broken at an @, as its COMP_WORDBREAKS has it, before they are read for completion."""
+    if environment.get(COMPLETING) != "complete_bash":
+        return
+    words, at = environment.get("COMP_WORDS", "").split("\n"), int(environment.get("COMP_CWORD", "0"))
+    joined, place = list[str](), at
+    for index, word in enumerate(words):
+        if joined and (word == "@" or words[index - 1] == "@"):
+            joined[-1] += word
+            if index <= at:
+                place -= 1
+            if index == at:
+                environment[BASH_SPLIT] = "1"
+        else:
+            joined.append(word)
+    environment["COMP_WORDS"], environment["COMP_CWORD"] = "\n".join(joined), str(place)
 
 
 def complete_run(incomplete: str) -> list[str]:
@@ -15,6 +37,36 @@ def complete_run(incomplete: str) -> list[str]:
     from rnnlm_tui.store.runs import list_runs
 
     return [run.name for run in list_runs() if run.name.startswith(incomplete)]
+
+
+def complete_address(incomplete: str) -> list[str]:
+    """The names of runs that begin so; behind an @, the checkpoints of the run before it."""
+    from rnnlm_tui.errors import RnnlmError
+    from rnnlm_tui.store.checkpoint_list import list_checkpoints
+    from rnnlm_tui.store.runs import find_run
+
+    name, at, which = incomplete.rpartition("@")
+    if not at:
+        return complete_run(incomplete)
+    try:
+        steps = [str(entry.step) for entry in list_checkpoints(find_run(name))]
+    except RnnlmError:
+        return []
+    return [f"{name}@{choice}" for choice in ("best", "last", *reversed(steps)) if steps and choice.startswith(which)]
+
+
+def complete_sampled(incomplete: str) -> list[str]:
+    """The same with @now, the weights of this moment."""
+    name, at, which = incomplete.rpartition("@")
+    found = complete_address(incomplete)
+    return [*found, f"{name}@now"] if at and "now".startswith(which) and (found or which) else found
+
+
+def complete_field(incomplete: str) -> list[str]:
+    """The config keys that begin so, for the shell's completion."""
+    from rnnlm_tui.contract.validation import field_paths
+
+    return [f"{path}=" for path in field_paths() if path.startswith(incomplete)]
 
 
 def complete_preset(incomplete: str) -> list[str]:
@@ -32,18 +84,22 @@ def complete_theme(incomplete: str) -> list[str]:
 
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or the beginning of one.", show_default=False, autocompletion=complete_run)]
+RunsArgument = Annotated[
+    list[str], typer.Argument(metavar="RUN...", help="Runs' names, or the beginnings of them.", show_default=False, autocompletion=complete_run)
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 PresetOption = Annotated[
     str | None,
-    typer.Option(
-        "--preset", metavar="NAME", help="Start from this preset: demo (the default), elman or book.", show_default=False, autocompletion=complete_preset
-    ),
+    typer.Option("--preset", metavar="NAME", help="Start from this preset, else from demo: {presets}.", show_default=False, autocompletion=complete_preset),
 ]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="A TOML file laid over the preset; what it leaves out stays as it is.", show_default=False)
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one field, such as training.seed=3; may be repeated.", show_default=False)
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change one field, such as training.seed=3; may be repeated.", show_default=False, autocompletion=complete_field
+    ),
 ]
 AsciiOption = Annotated[
     bool | None,
@@ -57,3 +113,7 @@ ThemeOption = Annotated[
     ),
 ]
 NoMouseOption = Annotated[bool, typer.Option("--no-mouse", help="Leave the mouse to the terminal.")]
+
+
+FollowOption = Annotated[bool, typer.Option("--follow", help="Print its progress until it ends; Ctrl-C leaves, and the run goes on.")]
+DetachOption = Annotated[bool, typer.Option("--detach", help="Start it, say so and leave.")]

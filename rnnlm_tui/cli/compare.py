@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from rnnlm_tui.cli.arguments import JsonOption, complete_run
+from rnnlm_tui.cli.arguments import JsonOption, RunsArgument
 
 if TYPE_CHECKING:
     from rnnlm_tui.supervisor.comparison import Comparison, FigureRow
@@ -17,9 +15,7 @@ MOST_CELL, LEAST_CELL = 32, 10
 
 
 def compare(
-    runs: Annotated[
-        list[str], typer.Argument(metavar="RUN...", help="Runs' names, or the beginnings of them.", show_default=False, autocompletion=complete_run)
-    ],
+    runs: RunsArgument,
     json: JsonOption = False,
 ) -> None:
     """Put runs side by side: the settings that differ, final and best figures."""

@@ -41,7 +41,7 @@ def tag(
 
 def note(
     run: RunArgument,
-    text: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]", help='The note; "" takes it away.', show_default=False)] = None,
+    text: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help='The note; "" takes it away.', show_default=False)] = None,
     json: JsonOption = False,
 ) -> None:
     """Write a note on a run, one line; without a text, show it."""

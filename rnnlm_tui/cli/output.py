@@ -8,8 +8,10 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
-from typing import TextIO, cast
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TextIO, TypeVar, cast
+
+ItemT = TypeVar("ItemT", bound=Hashable)
 
 _WORDS = re.compile(r"[^\s`]*`[^`\n]*`[^\s`]*|\S+")
 """A command between backticks is one word, where it fits on a line."""
@@ -201,6 +203,40 @@ def facts(pairs: Iterable[tuple[str, str]]) -> None:
     width = max((cells(label) for label, _ in kept), default=0)
     for label, value in kept:
         print(f"{padded(label, width)}  {wrapped(value, columns(sys.stdout), indent=width + 2)}", flush=True)
+
+
+def tell_each(items: Iterable[ItemT], act: Callable[[ItemT], tuple[object, str]], *, json: bool) -> None:
+    """Do the same with each of several things; where one fails it is told, and the others are done all the same.
+
+    Args:
+        act: does it and returns what is told: as JSON, an object for one thing and a list for several, and in words.
+
+    Raises:
+        RnnlmError: the only one failed.
+        Exit: with the code of the first that failed.
+    """
+    import typer
+
+    from rnnlm_tui.cli.main import complain
+    from rnnlm_tui.errors import RnnlmError
+
+    wanted, done, failures = list(dict.fromkeys(items)), list[object](), list[RnnlmError]()
+    for item in wanted:
+        try:
+            value, words = act(item)
+        except RnnlmError as error:
+            if len(wanted) == 1:
+                raise
+            complain(error)
+            failures.append(error)
+            continue
+        done.append(value)
+        if not json:
+            line(words)
+    if json:
+        print_json(done[0] if len(wanted) == 1 else done)
+    if failures:
+        raise typer.Exit(failures[0].exit_code)
 
 
 def _finite(value: object) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.validation import config_to_raw
-from rnnlm_tui.errors import ConfigError, InputError, Problem
+from rnnlm_tui.errors import ConfigError, Problem
 
 FREE: frozenset[str] = frozenset(
     {
@@ -21,21 +21,17 @@ FREE: frozenset[str] = frozenset(
 
 
 def config_of_parent(address: str) -> tuple[str, RunConfig]:
-    """The address with the run's whole name and the checkpoint's step, and that run's config.
+    """The address with the run's whole name and the checkpoint's step, and that run's config; the best checkpoint where none is named.
 
     Raises:
         UnknownRunError, UnknownCheckpointError: no such run or checkpoint.
         CheckpointError: a checkpoint that is damaged.
     """
-    from rnnlm_tui.cli.sample import split_address
-    from rnnlm_tui.store.checkpoints import resolve_checkpoint, verify_checkpoint
+    from rnnlm_tui.cli.sample import checkpoint_path, split_address
+    from rnnlm_tui.store.checkpoints import verify_checkpoint
 
     directory, which = split_address(address)
-    if which is None:
-        raise InputError(
-            f'--from "{address}" names no checkpoint', hint=f"write {directory.name}@best, @last or @STEP; `rnnlm-tui checkpoints {directory.name}` lists them"
-        )
-    path = resolve_checkpoint(directory, which)
+    path = checkpoint_path(directory, which)
     verify_checkpoint(path)
     return f"{directory.name}@{int(path.name.rpartition('-')[2])}", directory.read_config()
 

@@ -6,68 +6,70 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.arguments import JsonOption, complete_run
+from rnnlm_tui.cli.arguments import JsonOption, complete_address
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.run_directory import RunDirectory
 
-AddressArgument = Annotated[
-    str,
+AddressesArgument = Annotated[
+    list[str],
     typer.Argument(
-        metavar="RUN[@CHECKPOINT]", help="A run, or one of its checkpoints: @best, @last or @STEP.", show_default=False, autocompletion=complete_run
+        metavar="RUN[@CHECKPOINT]...", help="Runs, or checkpoints of them: @best, @last or @STEP.", show_default=False, autocompletion=complete_address
     ),
 ]
 
 
-def pin(checkpoint: AddressArgument, json: JsonOption = False) -> None:
+def pin(addresses: AddressesArgument, json: JsonOption = False) -> None:
     """Keep a checkpoint for good, however many come after it, or a run on top of the list."""
-    _set(checkpoint, json, pinned=True)
+    _set(addresses, json, pinned=True)
 
 
-def unpin(checkpoint: AddressArgument, json: JsonOption = False) -> None:
+def unpin(addresses: AddressesArgument, json: JsonOption = False) -> None:
     """Let a pinned checkpoint go like the others, or a run take its place among the others."""
-    _set(checkpoint, json, pinned=False)
+    _set(addresses, json, pinned=False)
 
 
-def _set(address: str, json: bool, *, pinned: bool) -> None:
-    from rnnlm_tui.cli.output import line, print_json
+def _set(addresses: list[str], json: bool, *, pinned: bool) -> None:
+    from rnnlm_tui.cli.output import tell_each
     from rnnlm_tui.cli.sample import split_address
     from rnnlm_tui.errors import InputError
+
+    found = [split_address(address) for address in addresses]
+    for address, (run, which) in zip(addresses, found, strict=True):
+        if which == "":
+            raise InputError(f'"{address}" names no checkpoint', hint=f"write {run.name}@best, @last or @STEP; `rnnlm-tui checkpoints {run.name}` lists them")
+
+    def act(address: tuple[RunDirectory, str | None]) -> tuple[object, str]:
+        run, which = address
+        return _set_run(run, pinned=pinned) if which is None else _set_checkpoint(run, which, pinned=pinned)
+
+    tell_each(found, act, json=json)
+
+
+def _set_checkpoint(run: RunDirectory, which: str, *, pinned: bool) -> tuple[object, str]:
     from rnnlm_tui.store.pins import pin_checkpoint, unpin_checkpoint
 
-    directory, which = split_address(address)
-    name = directory.name
-    if which is None:
-        _set_run(directory, json, pinned=pinned)
-        return
-    if not which:
-        raise InputError(f'"{address}" names no checkpoint', hint=f"write {name}@best, @last or @STEP; `rnnlm-tui checkpoints {name}` lists them")
-    step = _step_of(directory, which, pins=not pinned)
-    changed = pin_checkpoint(directory, step) if pinned else unpin_checkpoint(directory, step)
-    if json:
-        print_json({"run": name, "step": step, "pinned": pinned, "changed": changed})
-    elif pinned:
-        line(f"{name} keeps its checkpoint of step {step:,} for good" + ("" if changed else ", as before"))
-    elif changed:
-        line(f"{name} lets its checkpoint of step {step:,} go with the others")
+    step = _step_of(run, which, pins=not pinned)
+    changed = pin_checkpoint(run, step) if pinned else unpin_checkpoint(run, step)
+    if pinned:
+        words = f"{run.name} keeps its checkpoint of step {step:,} for good" + ("" if changed else ", as before")
     else:
-        line(f"{name}@{step} was not pinned")
+        words = f"{run.name} lets its checkpoint of step {step:,} go with the others" if changed else f"{run.name}@{step} was not pinned"
+    return {"run": run.name, "step": step, "pinned": pinned, "changed": changed}, words
 
 
-def _set_run(run: RunDirectory, json: bool, *, pinned: bool) -> None:
+def _set_run(run: RunDirectory, *, pinned: bool) -> tuple[object, str]:
     from dataclasses import replace
 
-    from rnnlm_tui.cli.output import line, print_json
     from rnnlm_tui.store.labels import change_labels, read_labels
 
     before = read_labels(run).pinned
     change_labels(run, lambda labels: replace(labels, pinned=pinned))
-    if json:
-        print_json({"run": run.name, "pinned": pinned, "changed": before != pinned})
-    elif pinned:
-        line(f"{run.name} stays on top of the list{', as before' if before else ''}; {run.name}@best keeps its best checkpoint for good")
+    if pinned:
+        words = f"{run.name} stays on top of the list{', as before' if before else ''}; {run.name}@best keeps its best checkpoint for good"
     else:
-        line(f"{run.name} takes its place among the others" if before else f"{run.name} was not pinned")
+        words = f"{run.name} takes its place among the others" if before else f"{run.name} was not pinned"
+    return {"run": run.name, "pinned": pinned, "changed": before != pinned}, words
 
 
 def _step_of(run: RunDirectory, which: str, *, pins: bool) -> int:

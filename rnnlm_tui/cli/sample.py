@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rnnlm_tui.cli.arguments import JsonOption, complete_run
+from rnnlm_tui.cli.arguments import JsonOption, complete_sampled
 from rnnlm_tui.contract.figures import counted
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ def sample(
             metavar="RUN[@best|@last|@STEP|@now]",
             help="A run and which of its checkpoints; @best where nothing is said, @now for the weights of this moment.",
             show_default=False,
-            autocompletion=complete_run,
+            autocompletion=complete_sampled,
         ),
     ],
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to go on from; - reads it from standard input.", show_default=False)],
-    temperature: Annotated[float | None, typer.Option(help="Below 1 safer, above 1 wilder.", show_default=_FROM_RUN)] = None,
+    temperature: Annotated[float | None, typer.Option(help="Below 1 safer, above 1 wilder; 0 is greedy.", show_default=_FROM_RUN)] = None,
     top_k: Annotated[int | None, typer.Option(help="Draw from the k likeliest tokens; 0: off.", show_default=_FROM_RUN)] = None,
     top_p: Annotated[float | None, typer.Option(help="Draw from the fewest tokens that hold this probability; 1: off.", show_default=_FROM_RUN)] = None,
     min_p: Annotated[
@@ -56,7 +56,7 @@ def sample(
     ] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Tokens to generate.", show_default=_FROM_RUN)] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed draws the same text.", show_default=_FROM_RUN)] = None,
-    greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest token; needs no seed.")] = False,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest token, as --temperature 0; needs no seed.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Continue a prompt with a checkpoint's model."""
@@ -64,12 +64,14 @@ def sample(
 
     from rnnlm_tui.cli.output import note, print_json
     from rnnlm_tui.contract.escapes import escaped, unescaped
-    from rnnlm_tui.errors import ConfigError
+    from rnnlm_tui.errors import ConfigError, InputError
 
+    if greedy and temperature:
+        raise InputError(f"--greedy and --temperature {temperature:g} exclude each other", hint="leave one of them; --temperature 0 is greedy too")
     directory, which = split_address(run)
     changes: dict[str, object] = {
         "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "repetition_penalty": repetition_penalty, "unknown": unknown,
-        "stop": None if not stop else [] if stop == [""] else [unescaped(text) for text in stop], "max_new_tokens": max_new_tokens, "seed": seed, "greedy": True if greedy else None,
+        "stop": None if not stop else [] if stop == [""] else [unescaped(text) for text in stop], "max_new_tokens": max_new_tokens, "seed": seed, "greedy": True if greedy else False if temperature else None,
     }  # fmt: skip
     try:
         settings = sample_settings(directory, changes)
@@ -129,16 +131,26 @@ def sample_request(directory: RunDirectory, which: str | None, prompt: str, sett
         UnknownCheckpointError: no such checkpoint, with those there are.
     """
     from rnnlm_tui.contract.requests import SampleRequest
+
+    path = snapshot(directory) if which == "now" else checkpoint_path(directory, which)
+    return SampleRequest(id="1", checkpoint=str(path), prompt=prompt, settings=settings)
+
+
+def checkpoint_path(directory: RunDirectory, which: str | None) -> Path:
+    """The folder of a checkpoint; without `which` the best one, or the last where none is best.
+
+    Raises:
+        UnknownCheckpointError: no such checkpoint, with those there are.
+    """
     from rnnlm_tui.errors import UnknownCheckpointError
     from rnnlm_tui.store.checkpoints import resolve_checkpoint
 
     try:
-        path = snapshot(directory) if which == "now" else resolve_checkpoint(directory, which or "best")
+        return resolve_checkpoint(directory, "best" if which is None else which)
     except UnknownCheckpointError:
         if which is not None:
             raise
-        path = resolve_checkpoint(directory, "last")
-    return SampleRequest(id="1", checkpoint=str(path), prompt=prompt, settings=settings)
+        return resolve_checkpoint(directory, "last")
 
 
 def snapshot(directory: RunDirectory) -> Path:
@@ -157,7 +169,7 @@ def sample_json(request: SampleRequest, done: SampleDone, run: str) -> dict[str,
     settings = request.settings
     return {
         "run": run, "checkpoint": step_of(request), "prompt": request.prompt, "text": done.text, "tokens": done.tokens, "reason": done.reason,
-        "stopped_at": done.stop if done.reason == "stop" else None, "seed": None if settings.takes_likeliest else settings.seed, "greedy": settings.greedy,
+        "stopped_at": done.stop if done.reason == "stop" else None, "seed": None if settings.takes_likeliest else settings.seed, "greedy": settings.takes_likeliest,
         "temperature": settings.temperature, "top_k": settings.top_k, "top_p": settings.top_p, "min_p": settings.min_p,
         "repetition_penalty": settings.repetition_penalty, "unknown_tokens": settings.unknown, "stop": list(settings.stop), "max_new_tokens": settings.max_new_tokens,
         "bits_per_token": done.bits_per_token, "seconds": done.seconds, "unknown": list(done.unknown), "path": request.checkpoint,

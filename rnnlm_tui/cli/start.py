@@ -78,6 +78,20 @@ def check_fps(fps: float) -> None:
         raise InputError(f"--fps is {fps:g}, must be 0.1 … 60")
 
 
+def opens_app(*other_ways: bool) -> bool:
+    """Whether a verb that starts a run opens the app on it: where no other way of following it was asked for, and where there is a terminal.
+
+    Raises:
+        TerminalError: one that is too small, before anything was started.
+    """
+    from rnnlm_tui.cli.output import interactive
+
+    if any(other_ways) or not interactive():
+        return False
+    check_terminal()
+    return True
+
+
 def check_terminal() -> None:
     """Raise TerminalError where the app could not be seen or steered."""
     import os

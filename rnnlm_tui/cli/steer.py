@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.arguments import JsonOption, RunArgument
+from rnnlm_tui.cli.arguments import DetachOption, FollowOption, JsonOption, RunArgument, RunsArgument
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.commands import CommandResult, Verb
@@ -14,25 +14,42 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.run_directory import RunDirectory
 
 
-def pause(run: RunArgument, json: JsonOption = False) -> None:
-    """Pause a run between two steps."""
-    _steer(run, "pause", json, "{run} is paused at step {step:,}: `rnnlm-tui resume {run}` goes on")
+def complete_settable(incomplete: str) -> list[str]:
+    """The config keys that a living run takes and that begin so, for the shell's completion."""
+    from rnnlm_tui.contract.commands import SETTABLE
+
+    return [f"{path}=" for path in SETTABLE if path.startswith(incomplete)]
+
+
+def pause(runs: RunsArgument, json: JsonOption = False) -> None:
+    """Pause runs between two steps."""
+    _steer(runs, "pause", json, "{run} is paused at step {step:,}: `rnnlm-tui resume {run}` goes on")
 
 
 def resume(
     run: RunArgument,
-    follow: Annotated[bool, typer.Option("--follow", help="Print its progress until it ends.")] = False,
+    follow: FollowOption = False,
+    detach: DetachOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Go on with a paused, stopped, crashed or failed run."""
+    """Go on with a paused, stopped, crashed or failed run.
+
+    With neither --follow nor --detach the app opens on it, or, where there is no terminal, its progress is printed until it ends, as `train` does.
+    With --json it prints the run as one object and leaves, and with --follow one object a line.
+    """
     from rnnlm_tui.cli.output import line, note, print_json, warn_of_logout
+    from rnnlm_tui.cli.start import open_app, opens_app
     from rnnlm_tui.contract.status import RESUMABLE
+    from rnnlm_tui.errors import InputError
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.supervisor.estimate import warning_before_start
     from rnnlm_tui.supervisor.monitor import summarize
     from rnnlm_tui.supervisor.resuming import Resuming
 
+    if follow and detach:
+        raise InputError("--follow and --detach exclude each other", hint="leave one of them")
     directory = find_run(run)
+    showing = opens_app(follow, detach, json)
     resuming = Resuming.of(directory)
     before = resuming.before
     if before.status in {"draft", *RESUMABLE} and (warning := warning_before_start(directory.read_config())) is not None:
@@ -42,7 +59,13 @@ def resume(
     pid = resuming.start()
     if before.status != "paused":  # a new worker, started from this login
         warn_of_logout()
-    if follow:
+    if showing:
+        try:
+            open_app(directory, "train")
+        finally:
+            if aside := resuming.put_aside():
+                note(aside)
+    if follow or not (detach or json):
         from rnnlm_tui.cli.follow import follow_run
 
         code = follow_run(directory, json=json, attempt=before.attempt + (before.status in RESUMABLE))
@@ -58,13 +81,13 @@ def resume(
         note(aside)
 
 
-def stop(run: RunArgument, json: JsonOption = False) -> None:
-    """Stop a run at a checkpoint.
+def stop(runs: RunsArgument, json: JsonOption = False) -> None:
+    """Stop runs at a checkpoint.
 
-    Returns when the checkpoint is on disk.
+    Returns when the checkpoints are on disk.
     """
     _steer(
-        run,
+        runs,
         "stop",
         json,
         "{run} stopped at step {step:,}, saved in {checkpoint}: `rnnlm-tui resume {run}` goes on from there",
@@ -72,20 +95,26 @@ def stop(run: RunArgument, json: JsonOption = False) -> None:
     )
 
 
-def checkpoint(run: RunArgument, json: JsonOption = False) -> None:
-    """Save a checkpoint now; returns when it is on disk."""
-    _steer(run, "checkpoint", json, "{run} saved {checkpoint}")
+def checkpoint(runs: RunsArgument, json: JsonOption = False) -> None:
+    """Save a checkpoint of each run now; returns when it is on disk."""
+    _steer(runs, "checkpoint", json, "{run} saved {checkpoint}")
 
 
-def evaluate(run: RunArgument, json: JsonOption = False) -> None:
-    """Evaluate a run now; returns with the figures."""
-    _steer(run, "evaluate", json, "{run} at step {step:,}: {text}")
+def evaluate(runs: RunsArgument, json: JsonOption = False) -> None:
+    """Evaluate runs now; returns with the figures."""
+    _steer(runs, "evaluate", json, "{run} at step {step:,}: {text}")
 
 
 def change(
     run: RunArgument,
     assignments: Annotated[
-        list[str], typer.Argument(metavar="KEY=VALUE...", help="optimizer.learning_rate=1e-3, evaluation.every=…, checkpoint.every=…", show_default=False)
+        list[str],
+        typer.Argument(
+            metavar="KEY=VALUE...",
+            help="optimizer.learning_rate=1e-3, evaluation.every=…, checkpoint.every=…",
+            show_default=False,
+            autocompletion=complete_settable,
+        ),
     ],
     json: JsonOption = False,
 ) -> None:
@@ -153,21 +182,22 @@ def settings(config: RunConfig, assignments: list[str]) -> dict[str, float]:
     return {path: float(value) for path, value in changes.items() if isinstance(value, int | float)}
 
 
-def _steer(run: str, verb: Verb, json: bool, words: str, *, unsaved: str = "") -> None:
+def _steer(names: list[str], verb: Verb, json: bool, words: str, *, unsaved: str = "") -> None:
     """Send a verb and say what came of it: `unsaved` in place of `words` where the answer names no checkpoint."""
-    from rnnlm_tui.cli.output import line, print_json
+    from rnnlm_tui.cli.output import tell_each
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.supervisor.control_client import send
+    from rnnlm_tui.supervisor.monitor import summarize
 
-    directory = find_run(run)
-    result: CommandResult = send(directory, verb)
-    if json:
-        from rnnlm_tui.supervisor.monitor import summarize
-
-        summary = summarize(directory)
-        answer = {"run": directory.name, **result.model_dump(mode="json", exclude={"id", "ok", "error", "hint"}), "status": summary.status}
-        figures = {split: getattr(summary, split).model_dump(mode="json") for split in ("validation", "test")} if verb == "evaluate" else {}
-        print_json({**answer, **figures})
-    else:
+    def act(run: RunDirectory) -> tuple[object, str]:
+        result: CommandResult = send(run, verb)
         said = words if result.checkpoint or not unsaved else unsaved
-        line(said.format(run=directory.name, step=result.step, checkpoint=result.checkpoint, text=result.text))
+        told = said.format(run=run.name, step=result.step, checkpoint=result.checkpoint, text=result.text)
+        if not json:
+            return None, told
+        summary = summarize(run)
+        answer = {"run": run.name, **result.model_dump(mode="json", exclude={"id", "ok", "error", "hint"}), "status": summary.status}
+        figures = {split: getattr(summary, split).model_dump(mode="json") for split in ("validation", "test")} if verb == "evaluate" else {}
+        return {**answer, **figures}, told
+
+    tell_each([find_run(name) for name in names], act, json=json)

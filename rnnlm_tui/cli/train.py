@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.arguments import ConfigOption, JsonOption, PresetOption, RunArgument, SetOption
+from rnnlm_tui.cli.arguments import ConfigOption, DetachOption, FollowOption, JsonOption, PresetOption, RunArgument, SetOption, complete_address
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.run_directory import RunDirectory
@@ -21,10 +21,17 @@ def train(
     assignments: SetOption = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="The run's name; one is made up otherwise.", show_default=False)] = None,
     parent: Annotated[
-        str | None, typer.Option("--from", metavar="RUN@CHECKPOINT", help="Start from this checkpoint's weights and that run's config.", show_default=False)
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="RUN[@CHECKPOINT]",
+            help="Start from this checkpoint's weights and that run's config; from @best where only a run is named.",
+            show_default=False,
+            autocompletion=complete_address,
+        ),
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Print its progress until it ends; Ctrl-C leaves, and the run goes on.")] = False,
-    detach: Annotated[bool, typer.Option("--detach", help="Start it, print its name and leave.")] = False,
+    follow: FollowOption = False,
+    detach: DetachOption = False,
     draft: Annotated[bool, typer.Option("--draft", help="Only create it; `resume` starts it.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -34,7 +41,8 @@ def train(
     is printed until it ends.
     """
     from rnnlm_tui.cli.configs import build_config, runnable_config
-    from rnnlm_tui.cli.output import interactive, note, warn_of_logout
+    from rnnlm_tui.cli.output import note, warn_of_logout
+    from rnnlm_tui.cli.start import open_app, opens_app
     from rnnlm_tui.errors import InputError
     from rnnlm_tui.store.runs import create_run
     from rnnlm_tui.supervisor.preflight import check_before_start
@@ -48,15 +56,13 @@ def train(
         if preset is not None:
             raise InputError("--preset and --from exclude each other: a run from a checkpoint starts from that run's config")
         address, base = config_of_parent(parent)
+        if "@" not in parent:
+            note(f"starting from {address}, the checkpoint that `sample` takes too")
         wanted = build_config(None, config, assignments, base=base)
     else:
         address, base = None, None
         wanted = runnable_config(preset, config, assignments)
-    showing = not (follow or detach or draft or json) and interactive()
-    if showing:
-        from rnnlm_tui.cli.start import check_terminal
-
-        check_terminal()
+    showing = opens_app(follow, detach, draft, json)
     if base is not None:
         from rnnlm_tui.cli.parents import check_fits_parent
 
@@ -71,8 +77,6 @@ def train(
         await_beginning(directory, BEGINNING_SECONDS)
         told(directory, "started; `rnnlm-tui show {run}` tells how it is, `rnnlm-tui open {run}` shows its charts", json=json)
     elif showing:
-        from rnnlm_tui.cli.start import open_app
-
         open_app(directory, "train")
     else:
         from rnnlm_tui.cli.follow import follow_run

@@ -21,23 +21,27 @@ def complete_trashed(incomplete: str) -> list[str]:
 
 
 def delete(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The run's whole name.", show_default=False, autocompletion=complete_run)], json: JsonOption = False
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs' whole names.", show_default=False, autocompletion=complete_run)],
+    json: JsonOption = False,
 ) -> None:
-    """Move a run that is not running to the trash; `restore` takes it back."""
-    from rnnlm_tui.cli.output import line, print_json
+    """Move runs that are not running to the trash; `restore` takes them back."""
+    from rnnlm_tui.cli.output import tell_each
     from rnnlm_tui.contract.figures import disk
     from rnnlm_tui.errors import UnknownRunError
+    from rnnlm_tui.store.run_directory import RunDirectory
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.store.trash import delete_run
 
-    directory = find_run(run)
-    if directory.name != run:
-        raise UnknownRunError(f'no run is called "{run}"', hint=f'to delete "{directory.name}", write its whole name')
-    trashed = delete_run(directory)
-    if json:
-        print_json(_as_json(trashed))
-    else:
-        line(f"{directory.name} is in the trash ({disk(trashed.bytes)} in all): `rnnlm-tui restore {directory.name}` takes it back")
+    directories = [find_run(run) for run in runs]
+    for run, directory in zip(runs, directories, strict=True):
+        if directory.name != run:
+            raise UnknownRunError(f'no run is called "{run}"', hint=f'to delete "{directory.name}", write its whole name')
+
+    def act(run: RunDirectory) -> tuple[object, str]:
+        trashed = delete_run(run)
+        return _as_json(trashed), f"{run.name} is in the trash ({disk(trashed.bytes)} in all): `rnnlm-tui restore {run.name}` takes it back"
+
+    tell_each(directories, act, json=json)
 
 
 def trash(json: JsonOption = False) -> None:
@@ -60,24 +64,29 @@ def trash(json: JsonOption = False) -> None:
 
 
 def restore(
-    run: Annotated[
-        str, typer.Argument(metavar="NAME", help="The name of a deleted run, or of its folder.", show_default=False, autocompletion=complete_trashed)
+    runs: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="Names of deleted runs, or of their folders.", show_default=False, autocompletion=complete_trashed)
     ],
-    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Give it this name.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Give it this name, where it is one run.", show_default=False)] = None,
     json: JsonOption = False,
 ) -> None:
-    """Take a run back from the trash: the one deleted last, where several had the name."""
-    from rnnlm_tui.cli.output import line, print_json
+    """Take runs back from the trash: of each name the one deleted last, where several had it."""
+    from rnnlm_tui.cli.output import tell_each
+    from rnnlm_tui.errors import InputError
     from rnnlm_tui.store.trash import find_trashed, list_trash, restore_run
 
-    trashed = find_trashed(run)
-    restored = restore_run(trashed, name)
-    if json:
-        print_json({"run": restored.name, "before": trashed.name, "path": str(restored.path)})
-    else:
+    found = list(dict.fromkeys(find_trashed(run) for run in runs))
+    if name is not None and len(found) > 1:
+        raise InputError(f"--as gives one run another name, {counted(len(found), 'run')} are named", hint="restore them one by one")
+
+    def act(trashed: TrashedRun) -> tuple[object, str]:
+        restored = restore_run(trashed, name)
         others = sum(left.name == trashed.name for left in list_trash())
         more = f"; {counted(others, 'other')} of its name stay{'s' if others == 1 else ''} in the trash" if others else ""
-        line(f"{restored.name} is back: `rnnlm-tui show {restored.name}`{more}")
+        value = {"run": restored.name, "before": trashed.name, "path": str(restored.path)}
+        return value, f"{restored.name} is back: `rnnlm-tui show {restored.name}`{more}"
+
+    tell_each(found, act, json=json)
 
 
 def purge(

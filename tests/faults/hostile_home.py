@@ -90,7 +90,7 @@ def commands(text: str, file: Path) -> Iterator[list[str]]:
         yield [verb, "done-run@20"]
         yield [verb, f"done-run@{argument}"]
         yield [verb, f"{argument}@20"]
-    yield ["resume", "bad-run"]
+    yield ["resume", "bad-run", "--detach"]
     yield ["resume", argument]
     yield ["set", "left-run", f"{argument}={argument}"]
     yield ["set", "left-run", f"learning_rate={argument}"]

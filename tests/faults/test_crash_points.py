@@ -73,7 +73,7 @@ def test_a_launched_worker_that_is_killed_in_a_save_shows_as_crashed_with_the_du
     said = capsys.readouterr().out
     assert "crashed: its worker ended without a word" in said
     assert "`rnnlm-tui resume cut-off` goes on from step 10, the last that was saved" in said
-    assert command(["resume", "cut-off"]) == 0
+    assert command(["resume", "cut-off", "--detach"]) == 0
     assert wait_until_ended(run).status == "finished"
     assert whole_steps(run) == [10, 20, 30]
     with RunReader(run) as reader:

@@ -333,7 +333,7 @@ def test_resume_tells_the_step_that_it_goes_on_from_and_what_was_put_aside(
     run = copy_of(broken_off, "told")
     flip(run.checkpoints_path / "step-000000009" / "model.safetensors", 777)
     run.database_path.write_bytes(b"no database" * 999)
-    assert command(["resume", "told"]) == 0
+    assert command(["resume", "told", "--detach"]) == 0
     said = capsys.readouterr()
     assert "told goes on from step 6, worker " in said.out
     assert "damaged, and kept aside: checkpoints/damaged-step-000000009, run.db.damaged-" in said.err

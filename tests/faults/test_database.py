@@ -297,7 +297,7 @@ def test_a_run_with_a_damaged_database_goes_on_to_the_same_weights(
     said = capsys.readouterr().err
     assert "run.db is damaged" in said
     assert "rnnlm-tui resume broken" in said
-    assert command(["resume", "broken"]) == 0
+    assert command(["resume", "broken", "--detach"]) == 0
     assert wait_until_ended(run).status == "finished"
     assert (resolve_checkpoint(run, "60") / "model.safetensors").read_bytes() == weights
     with RunReader(run) as reader:
@@ -329,7 +329,7 @@ def test_a_database_that_is_damaged_under_its_worker_is_rebuilt_by_the_next_resu
     said = capsys.readouterr().err
     assert "run.db is damaged" in said
     assert "`rnnlm-tui resume living`" in said
-    assert command(["resume", "living"]) == 0
+    assert command(["resume", "living", "--detach"]) == 0
     assert wait_until_ended(run).status == "finished"
     with RunReader(run) as reader:
         begun = reader.attempts()[-1].start_step

@@ -213,7 +213,9 @@ def test_exact_mode_refuses_another_number_of_threads_and_fast_mode_says_it(work
 
 def test_exact_mode_refuses_other_kernels_of_the_same_processor_where_the_resume_was_asked_for(run: RunDirectory, template: Stopped) -> None:
     variables = {**environ, "ATEN_CPU_CAPABILITY": "default"}
-    asked = subprocess.run([sys.executable, "-m", "rnnlm_tui", "resume", run.name], capture_output=True, text=True, env=variables, timeout=120, check=False)
+    asked = subprocess.run(
+        [sys.executable, "-m", "rnnlm_tui", "resume", run.name, "--detach"], capture_output=True, text=True, env=variables, timeout=120, check=False
+    )
     assert asked.returncode == InputError.exit_code, asked.stderr
     assert "variables was empty, is ATEN_CPU_CAPABILITY=default" in asked.stderr
     assert ("instructions was " in asked.stderr) == (platform.machine() == "x86_64")

@@ -124,7 +124,7 @@ def test_a_detached_run_outlives_its_whole_session_and_goes_on_after_a_stop(mach
     machine.until("lasting", lambda summary: summary["step"] > first["step"])
     assert machine.json("pause", "lasting")["status"] == "paused"
     assert machine.json("show", "lasting")["status"] == "paused"
-    machine.run("resume", "lasting")
+    machine.run("resume", "lasting", "--detach")
     machine.run("set", "lasting", "optimizer.learning_rate=1e-4")
     drawn = machine.json("sample", "lasting@now", "the boys", "--seed", "1", "--max-new-tokens", "5")
     assert (drawn["tokens"], drawn["checkpoint"] >= first["step"]) == (5, True)

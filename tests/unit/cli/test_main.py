@@ -9,14 +9,17 @@ import pytest
 
 from rnnlm_tui import __version__
 from rnnlm_tui.cli import verbs
-from rnnlm_tui.cli.application import build
+from rnnlm_tui.cli.application import build, command_of
 from rnnlm_tui.cli.main import main, run
 from rnnlm_tui.cli.promise import PROMISE, PROMISE_TITLE
 from rnnlm_tui.cli.verbs import FAMILIES, VERBS, Verb
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.presets import PRESETS
+from rnnlm_tui.contract.validation import field_paths
 from rnnlm_tui.errors import CheckpointError, ConfigError, Problem, RnnlmError, RunStateError, UnknownRunError, WorkerError
+from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.runs import create_run
+from tests.unit.store.rows import write_model
 
 
 def answer_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -129,19 +132,73 @@ def test_every_verb_has_a_help_of_its_own(verb: Verb, capsys: pytest.CaptureFixt
     assert (verb.load().__doc__ or "").partition("\n")[0] in " ".join(out.split())
 
 
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_help_writes_arguments_as_they_are_typed(verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
+    run([*verb.name.split(), "--help"])
+    out = capsys.readouterr().out
+    usage = " ".join(out.partition("\n\n")[0].split())
+    assert "[[" not in out
+    assert "......" not in out
+    assert "{" not in usage
+    assert not re.search(r"<(str|list|int|path|float|bool)\b", out.partition("Options:")[0])
+    for parameter in command_of(verb).params:
+        if parameter.param_type_name == "argument":
+            assert f" {parameter.metavar}" in usage
+
+
+@pytest.mark.parametrize("verb", ["train", "estimate", "config show", "bench"])
+def test_help_names_every_preset(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run([*verb.split(), "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert ", ".join(PRESETS) in out
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
         ("rnnlm-tui sho", {"show"}),
         ("rnnlm-tui show bri", {"brisk-heron"}),
         ("rnnlm-tui train --preset ", set(PRESETS)),
+        ("rnnlm-tui train --set training.batch", {"training.batch_size="}),
+        ("rnnlm-tui estimate --set model.", {f"{path}=" for path in field_paths() if path.startswith("model.")}),
+        ("rnnlm-tui set brisk-heron op", {"optimizer.learning_rate="}),
+        ("rnnlm-tui pin brisk-heron@", {"brisk-heron@best", "brisk-heron@last", "brisk-heron@20", "brisk-heron@40"}),
+        ("rnnlm-tui unpin brisk-heron@4", {"brisk-heron@40"}),
+        ("rnnlm-tui pin brisk-heron@4 brisk-heron@2", {"brisk-heron@20"}),
+        ("rnnlm-tui pin bri", {"brisk-heron"}),
+        ("rnnlm-tui sample brisk-heron@", {"brisk-heron@best", "brisk-heron@last", "brisk-heron@now", "brisk-heron@20", "brisk-heron@40"}),
+        ("rnnlm-tui train --from brisk-heron@b", {"brisk-heron@best"}),
+        ("rnnlm-tui pin nothing-like-it@", set()),
         ("rnnlm-tui config pre", {"presets"}),
     ],
 )
 def test_the_shell_completes_verbs_runs_and_presets(line: str, words: set[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    create_run(RunConfig(), "brisk-heron")
+    directory = create_run(RunConfig(), "brisk-heron")
+    for step in (20, 40):
+        write_checkpoint(directory, step, write_model, None, {"validation_loss": 4.0})
     monkeypatch.setenv("_RNNLM_TUI_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", line)
     monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
     assert run([]) == 0
     assert set(capsys.readouterr().out.split()) == words
+
+
+@pytest.mark.parametrize(
+    ("words", "at", "found"),
+    [
+        ("rnnlm-tui\npin\nbrisk-heron\n@", 3, {"@best", "@last", "@20"}),
+        ("rnnlm-tui\npin\nbrisk-heron\n@\nb", 4, {"@best"}),
+        ("rnnlm-tui\nsample\nbrisk-heron\n@\nn\nThe", 4, {"@now"}),
+        ("rnnlm-tui\nunpin\nbrisk-heron\n@\n20\nbri", 5, {"brisk-heron"}),
+        ("rnnlm-tui\ntrain\n--from\nbrisk-heron\n@\n2", 5, {"@20"}),
+    ],
+)
+def test_bash_which_breaks_words_at_an_at_sign_completes_checkpoints_too(
+    words: str, at: int, found: set[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_checkpoint(create_run(RunConfig(), "brisk-heron"), 20, write_model, None, {"validation_loss": 4.0})
+    monkeypatch.setenv("_RNNLM_TUI_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(at))
+    assert run([]) == 0
+    assert set(capsys.readouterr().out.split()) == found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import termios
 from collections.abc import AsyncIterator
@@ -10,9 +11,11 @@ from typing import ClassVar
 import pytest
 
 from rnnlm_tui.cli.main import run
+from rnnlm_tui.contract.config import RunConfig, SamplingConfig
 from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.runs import create_run
 from tests.unit.store.rows import begin, checkpoint_row, new_run, write_model
 
 PROMPT = "\tdef می\u200cخواهم():"
@@ -75,3 +78,26 @@ def test_a_terminal_gets_text_and_nothing_that_acts_on_it(monkeypatch: pytest.Mo
         sent = read_until(ours, "end")
     os.close(ours)
     assert sent == "\tdef می\u200cخواهم():\r\n\treturn 👩\u200d👩\u200d👧 ❤\ufe0f ‹202e›␛[31m␍␀ – end\r\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "kept", "greedy"),
+    [(["--temperature", "0"], False, True), (["--greedy"], False, True), (["--greedy", "--temperature", "0"], False, True), ([], True, True),
+     (["--temperature", "0.5"], True, False), ([], False, False)],
+)  # fmt: skip
+def test_a_temperature_of_zero_is_greedy_and_one_above_is_not(
+    options: list[str], kept: bool, greedy: bool, sampler: type[PlayedSampler], capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = create_run(RunConfig(sampling=SamplingConfig(greedy=kept)), "other")
+    write_checkpoint(directory, 20, write_model, None, {})
+    assert run(["sample", "other", "The", *options, "--json"]) == 0
+    assert sampler.requests[-1].settings.takes_likeliest is greedy
+    told = json.loads(capsys.readouterr().out)
+    assert (told["greedy"], told["seed"]) == (greedy, None if greedy else 7)
+
+
+def test_greedy_and_a_temperature_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sample", "plain-otter", "The", "--greedy", "--temperature", "0.8"]) == 2
+    err = capsys.readouterr().err
+    assert "--greedy and --temperature 0.8 exclude each other" in err
+    assert "--temperature 0 is greedy too" in err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
 import pytest
@@ -10,6 +11,7 @@ from rnnlm_tui.cli.main import run
 from rnnlm_tui.contract.commands import CommandResult
 from rnnlm_tui.contract.config import RunConfig, ScheduleConfig
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
 
 
@@ -47,3 +49,23 @@ def test_a_changed_rate_is_the_peak_and_what_the_schedule_makes_of_it_is_said(
     monkeypatch.setattr("rnnlm_tui.supervisor.control_client.send", lambda run, verb, **changes: CommandResult(id="a", ok=True, step=step))
     assert run(["set", "brisk-heron", "optimizer.learning_rate=0.001"]) == 0
     assert capsys.readouterr().out == f"brisk-heron: optimizer.learning_rate is 0.001 from step {step + 1:,} on{said}\n"
+
+
+@pytest.mark.parametrize("verb", ["pause", "stop", "checkpoint", "evaluate"])
+def test_several_runs_are_steered_at_once(verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("brisk-heron", "plain-otter"):
+        create_run(RunConfig(), name)
+    asked: list[str] = []
+
+    def send(directory: RunDirectory, asked_verb: str) -> CommandResult:
+        asked.append(f"{asked_verb} {directory.name}")
+        return CommandResult(id="a", ok=True, step=12, checkpoint="checkpoints/step-000000012")
+
+    monkeypatch.setattr("rnnlm_tui.supervisor.control_client.send", send)
+    assert run([verb, "brisk-heron", "plain-otter"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["brisk-heron", "plain-otter"]
+    assert asked == [f"{verb} brisk-heron", f"{verb} plain-otter"]
+    assert run([verb, "brisk-heron", "plain-otter", "--json"]) == 0
+    assert [item["run"] for item in json.loads(capsys.readouterr().out)] == ["brisk-heron", "plain-otter"]
+    assert run([verb, "brisk-heron", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["run"] == "brisk-heron", "one run is one object, as it always was"

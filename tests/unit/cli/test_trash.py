@@ -11,7 +11,10 @@ import pytest
 
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.errors import RunStateError
+from rnnlm_tui.store import trash
 from rnnlm_tui.store.locations import trash_dir
+from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run, list_runs
 from rnnlm_tui.store.trash import TrashedRun, list_trash, purge, restore_run
 
@@ -140,3 +143,38 @@ def test_the_shell_completes_what_is_in_the_trash(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
         assert run([]) == 0
         assert capsys.readouterr().out.split() == words
+
+
+def test_several_runs_are_deleted_and_taken_back_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("brisk-heron", "plain-otter", "amber-crane"):
+        create_run(RunConfig(), name)
+    assert run(["delete", "brisk-heron", "plain-otter", "brisk-hern"]) == 2
+    assert len(list_runs()) == 3, "nothing is done where a name is wrong"
+    capsys.readouterr()
+    assert run(["delete", "brisk-heron", "plain-otter", "brisk-heron"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in out] == ["brisk-heron", "plain-otter"]
+    assert [found.name for found in list_runs()] == ["amber-crane"]
+    assert run(["restore", "brisk-heron", "plain-otter", "--as", "other"]) == 2
+    assert "--as gives one run another name, 2 runs are named" in capsys.readouterr().err
+    assert run(["restore", "brisk-heron", "plain-otter", "--json"]) == 0
+    assert [item["run"] for item in json.loads(capsys.readouterr().out)] == ["brisk-heron", "plain-otter"]
+    assert len(list_runs()) == 3
+
+
+def test_where_one_of_several_fails_it_is_told_and_the_others_are_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("brisk-heron", "plain-otter", "amber-crane"):
+        create_run(RunConfig(), name)
+    delete_run = trash.delete_run
+
+    def refuse_one(directory: RunDirectory) -> TrashedRun:
+        if directory.name == "plain-otter":
+            raise RunStateError("plain-otter is running", hint="stop it first")
+        return delete_run(directory)
+
+    monkeypatch.setattr(trash, "delete_run", refuse_one)
+    assert run(["delete", "brisk-heron", "plain-otter", "amber-crane"]) == 3
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()] == ["brisk-heron", "amber-crane"]
+    assert "plain-otter is running" in err
+    assert [found.name for found in list_runs()] == ["plain-otter"]

@@ -1,0 +1,120 @@
+"""`train` and `resume` show a run in one way: the app on a terminal, its progress elsewhere, or what was asked for."""
+
+from __future__ import annotations
+
+import json
+from typing import NoReturn
+
+import pytest
+import typer
+
+from rnnlm_tui.cli.main import run
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.store.checkpoints import write_checkpoint
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.runs import create_run, find_run
+from rnnlm_tui.supervisor.monitor import summarize
+from tests.unit.store.rows import begin, checkpoint_row, event_row, write_model
+
+TRAIN = ["train", "--name", "plain-otter", "--set", "corpus.source=elman"]
+RESUME = ["resume", "plain-otter"]
+
+
+class Shown:
+    """How a run was shown, in the order of it."""
+
+    def __init__(self) -> None:
+        self.ways: list[str] = []
+
+    def app(self, run: RunDirectory, pane: str) -> NoReturn:
+        self.ways.append(f"app on {run.name}, {pane}")
+        raise typer.Exit(0)
+
+    def progress(self, run: RunDirectory, *, json: bool, attempt: int = 0) -> int:
+        self.ways.append(f"progress of {run.name}{' as JSON' if json else ''}")
+        return 0
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
+    """No worker starts, no app opens; what would have been is noted."""
+    found = Shown()
+    monkeypatch.setattr("rnnlm_tui.cli.start.open_app", found.app)
+    monkeypatch.setattr("rnnlm_tui.cli.start.check_terminal", lambda: None)
+    monkeypatch.setattr("rnnlm_tui.cli.follow.follow_run", found.progress)
+    monkeypatch.setattr("rnnlm_tui.supervisor.start.launch", lambda run: 4711)
+    monkeypatch.setattr("rnnlm_tui.supervisor.start.discard_refused", lambda run: None)
+    monkeypatch.setattr("rnnlm_tui.supervisor.start.await_beginning", lambda run, seconds: None)
+    monkeypatch.setattr("rnnlm_tui.supervisor.resuming.resume", lambda run: 4711)
+    monkeypatch.setattr("rnnlm_tui.supervisor.resuming.await_resumed", lambda run, seconds: None)
+    return found
+
+
+def stopped(name: str = "plain-otter") -> RunDirectory:
+    """A run that was stopped at step 20 of its best checkpoint, with a later one at 40."""
+    directory = create_run(RunConfig(), name)
+    with RunDatabase(directory.database_path) as database:
+        begin(database)
+        for step, loss in ((20, 3.0), (40, 4.0)):
+            write_checkpoint(directory, step, write_model, None, {"validation_loss": loss})
+            database.put_checkpoint(checkpoint_row(step, validation_loss=loss))
+        database.add_event(event_row("stopped", 40))
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("terminal", "options", "way"),
+    [
+        (True, [], ["app on plain-otter, train"]),
+        (False, [], ["progress of plain-otter"]),
+        (True, ["--follow"], ["progress of plain-otter"]),
+        (True, ["--detach"], []),
+        (False, ["--detach"], []),
+        (True, ["--follow", "--json"], ["progress of plain-otter as JSON"]),
+        (True, ["--detach", "--json"], []),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("verb", ["train", "resume"])
+def test_train_and_resume_show_a_run_in_the_same_way(
+    verb: str, terminal: bool, options: list[str], way: list[str], shown: Shown, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if verb == "resume":
+        stopped()
+    monkeypatch.setattr("rnnlm_tui.cli.output.interactive", lambda: terminal)
+    assert run([*(TRAIN if verb == "train" else RESUME), *options]) == 0
+    assert shown.ways == way
+    out = capsys.readouterr().out
+    if "--detach" in options:
+        assert "plain-otter" in out
+
+
+@pytest.mark.parametrize("arguments", [TRAIN, RESUME], ids=lambda arguments: arguments[0])
+def test_following_and_leaving_exclude_each_other(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    stopped("plain-otter")
+    assert run([*arguments, "--follow", "--detach"]) == 2
+    assert "exclude each other" in capsys.readouterr().err
+
+
+def test_resume_as_json_prints_one_object_and_leaves(shown: Shown, capsys: pytest.CaptureFixture[str]) -> None:
+    stopped()
+    assert run([*RESUME, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["run"] == "plain-otter"
+    assert shown.ways == []
+
+
+@pytest.mark.usefixtures("shown")
+def test_a_run_alone_stands_for_its_best_checkpoint_in_train_as_in_sample(capsys: pytest.CaptureFixture[str]) -> None:
+    stopped()
+    for address, parent in (("plain-otter", "plain-otter@20"), ("plain-otter@last", "plain-otter@40"), ("plain", "plain-otter@20")):
+        name = f"child-{address.replace('@', '-')}"
+        assert run(["train", "--from", address, "--name", name, "--detach"]) == 0
+        out, err = capsys.readouterr()
+        assert out == f"{name}\n"
+        assert summarize(find_run(name)).parent == parent
+        assert (f"starting from {parent}" in err) == ("@" not in address), "what was taken is said where it was not asked for"
+    assert run(["train", "--from", "plain-otter@", "--name", "none", "--detach"]) == 2
+    create_run(RunConfig(), "fresh")
+    assert run(["train", "--from", "fresh", "--name", "none", "--detach"]) == 2
+    assert "fresh has no checkpoint yet" in capsys.readouterr().err
