@@ -30,8 +30,8 @@ ACTIVITY_KEY = "activity"
 Activity = Literal["evaluating", "sampling", "saving"]
 """Its values; empty while it trains."""
 
-CORPUS_HASH_KEY, CORPUS_NOTES_KEY = "corpus_hash", "corpus_notes"
-"""Keys in the run's database: the hash of the prepared corpus, and the corpus's notes as a JSON list."""
+CORPUS_HASH_KEY, CORPUS_NOTES_KEY, CORPUS_LAYOUT_KEY = "corpus_hash", "corpus_notes", "corpus_layout"
+"""Keys in the run's database: the hash of the prepared corpus, its notes as a JSON list, and how its text was kept."""
 DATABASE_KEY = "database"
 """Meta key of where the database lies when not in the run's folder, in words."""
 REHEARSED_KEY = "rehearsed_seconds"

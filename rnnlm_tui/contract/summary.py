@@ -128,11 +128,13 @@ class RunSummary(Figures):
     active_seconds: float = 0.0
     preset: str = ""
     corpus: str = ""
+    """The text in words: `57 State of the Union addresses`."""
     corpus_hash: str | None = None
     """Of the prepared corpus; None before it is there, and for a run of an earlier version."""
     corpus_notes: tuple[str, ...] = ()
     """What to know of the text: lines that were cut, files left out, sentences that stand in two splits."""
-    """The text in words: `57 State of the Union addresses`."""
+    corpus_layout: str = "sentences"
+    """How the text was kept: sentences, lines or raw."""
     corpus_source: str = ""
     """The config's `corpus.source`: a built-in corpus by its name, or a path."""
     model: ModelFigures

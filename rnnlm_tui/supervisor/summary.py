@@ -16,7 +16,7 @@ from rnnlm_tui.contract.metrics import (
     SMOOTHED_STEPS,
     StepRow,
 )
-from rnnlm_tui.contract.status import CORPUS_HASH_KEY, CORPUS_NOTES_KEY, DATABASE_KEY, LIVING, MEMORY_BATCH_KEY, MEMORY_KEY
+from rnnlm_tui.contract.status import CORPUS_HASH_KEY, CORPUS_LAYOUT_KEY, CORPUS_NOTES_KEY, DATABASE_KEY, LIVING, MEMORY_BATCH_KEY, MEMORY_KEY
 from rnnlm_tui.contract.summary import (
     BaselineFigures,
     CheckpointFigures,
@@ -70,6 +70,7 @@ def summarize_facts(facts: RunFacts) -> RunSummary:
         corpus=meta.get("corpus_title") or config.corpus.source,
         corpus_hash=meta.get(CORPUS_HASH_KEY),
         corpus_notes=_corpus_notes(facts),
+        corpus_layout=meta.get(CORPUS_LAYOUT_KEY, "sentences"),
         corpus_source=config.corpus.source,
         model=ModelFigures(
             cell_type=config.model.cell_type,

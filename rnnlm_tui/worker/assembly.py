@@ -15,7 +15,7 @@ from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.corpora import baseline_key
 from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.metrics import EventRow, Phase, Progress
-from rnnlm_tui.contract.status import CORPUS_HASH_KEY, CORPUS_NOTES_KEY, MEMORY_BATCH_KEY, MEMORY_KEY, REHEARSED_KEY
+from rnnlm_tui.contract.status import CORPUS_HASH_KEY, CORPUS_LAYOUT_KEY, CORPUS_NOTES_KEY, MEMORY_BATCH_KEY, MEMORY_KEY, REHEARSED_KEY
 from rnnlm_tui.corpus.text import TextCodec
 from rnnlm_tui.corpus.token_store import PreparedCorpus
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
@@ -212,6 +212,7 @@ def _describe(attempt: Attempt, corpus: PreparedCorpus, model: RecurrentLanguage
         "corpus_title": manifest.title,
         CORPUS_HASH_KEY: manifest.hash,
         CORPUS_NOTES_KEY: json.dumps(manifest.known_notes),
+        CORPUS_LAYOUT_KEY: manifest.layout,
         "eos_text": manifest.eos_text,
         "baseline_loss": manifest.bigram.get(baseline_key("test", *mode)),
         "baseline_validation_loss": manifest.bigram.get(baseline_key("validation", *mode)),

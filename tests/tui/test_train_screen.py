@@ -369,3 +369,13 @@ async def test_a_cursor_before_the_first_samples_is_told_when_they_came() -> Non
     async with running_app(with_runs(snapshot)) as (app, pilot):
         await pilot.press("home", "right")
         await until(pilot, lambda: "no samples until here, the first came with the evaluation at step 500" in text_of(app))
+
+
+def test_samples_of_raw_text_keep_their_line_breaks_and_indentation() -> None:
+    snapshot = make_snapshot("running")
+    row = replace(snapshot.samples[0], prompt="def f():\n", text="    if x:\n\treturn 1\n\ny = 2")
+    snapshot = replace(snapshot, samples=(row,), summary=snapshot.summary.model_copy(update={"corpus_layout": "raw"}))
+    shown = [line.plain[7:].rstrip() for line in sample_lines(snapshot, 60, 8)]
+    assert shown[:5] == ["def f():", "    if x:", "    return 1", "", "y = 2"]
+    flat = replace(snapshot, summary=snapshot.summary.model_copy(update={"corpus_layout": "sentences"}))
+    assert sample_lines(flat, 60, 8)[0].plain[7:].split() == ["def", "f():", "if", "x:", "return", "1", "y", "=", "2"]

@@ -111,7 +111,18 @@ class SampleHistoryScreen(Overlay[int | None]):
         prompts = tuple(dict.fromkeys([*self._snapshot.config.evaluation.prompts, *now]))
         self._chosen = min(self._chosen, max(0, len(prompts) - 1))
         evaluation = evaluation_until(held_out(self._snapshot), self.step)
-        page = HistoryPage(self.step, self._index, len(self._steps), prompts, now, before, evaluation, held_out_name(self._snapshot), loaded)
+        page = HistoryPage(
+            self.step,
+            self._index,
+            len(self._steps),
+            prompts,
+            now,
+            before,
+            evaluation,
+            held_out_name(self._snapshot),
+            loaded,
+            self._snapshot.summary.corpus_layout != "sentences",
+        )
         self.query_one(HistoryPanel).show(page, self._chosen)
         missing = [step for step in wanted if step not in self._samples]
         if missing and not self._reading:

@@ -13,7 +13,7 @@ from textual.strip import Strip
 
 from rnnlm_tui.contract.figures import count, figure
 from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.content import from_outside, plain
+from rnnlm_tui.tui.widgets.content import Newlines, from_outside, plain
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.samples import LONGEST, cut_lines
 
@@ -47,6 +47,13 @@ class HistoryPage:
     """Of the set that it is of."""
     loaded: bool = True
     """Whether the samples have been read yet."""
+    keeps_lines: bool = False
+    """Whether line breaks are part of the text, as in code."""
+
+    @property
+    def newlines(self) -> Newlines:
+        """What line breaks become."""
+        return "keep" if self.keeps_lines else "space"
 
 
 class HistoryPanel(Panel):
@@ -122,18 +129,18 @@ def _now(page: HistoryPage, prompt: str, width: int, *, no_colour: bool, chosen:
     """`› The state of the Union is strong…` in full."""
     row = page.now.get(prompt)
     sign = Content.styled("› " if chosen else "  ", f"bold {palette.FOCUS}")
-    told = from_outside(prompt, newlines="space", limit=200).stylize(f"bold {palette.BRIGHT}")
+    told = from_outside(prompt, newlines=page.newlines, limit=200).stylize(f"bold {palette.BRIGHT}")
     if row is None:
         return [Content.assemble(sign, told, (" – no sample at this step", palette.DIM)).truncate(width, ellipsis=True)]
     before = next((rows[prompt].text for rows in page.before if prompt in rows), None)
-    wrapped = Content.assemble(told, continuation(row.text, before, no_colour=no_colour)).wrap(max(8, width - 2))
+    wrapped = Content.assemble(told, continuation(row.text, before, no_colour=no_colour, newlines=page.newlines)).wrap(max(8, width - 2))
     return [Content.assemble(sign if index == 0 else "  ", line.rstrip()) for index, line in enumerate(wrapped)]
 
 
 def _earlier(page: HistoryPage, prompt: str, width: int, height: int) -> list[Content]:
     """`@1,000 is the the of …`, dim: the newest of them in full where that leaves the others a line each."""
     rows = [found[prompt] for found in page.before if prompt in found]
-    blocks = [_wrapped(row, width) for row in rows[: max(0, height)]]
+    blocks = [_wrapped(row, width, page.newlines) for row in rows[: max(0, height)]]
     lines: list[Content] = []
     for index, block in enumerate(blocks):
         room = height - len(lines) - (len(blocks) - 1 - index)
@@ -141,27 +148,28 @@ def _earlier(page: HistoryPage, prompt: str, width: int, height: int) -> list[Co
     return lines[: max(0, height)]
 
 
-def _wrapped(row: SampleRow, width: int) -> list[Content]:
+def _wrapped(row: SampleRow, width: int, newlines: Newlines) -> list[Content]:
     step = f"@{count(row.step)} "
-    text = from_outside(row.text[:LONGEST].strip(), newlines="space").stylize(palette.DIM)
+    kept = row.text[:LONGEST].strip() if newlines == "space" else row.text[:LONGEST].strip("\n")
+    text = from_outside(kept, newlines=newlines).stylize(palette.DIM)
     return [
         Content.assemble((f"  {step}" if index == 0 else " " * (2 + len(step)), palette.DIM), line.rstrip())
         for index, line in enumerate(text.wrap(max(8, width - 2 - len(step))))
     ]
 
 
-def continuation(text: str, before: str | None, *, no_colour: bool = False) -> Content:
+def continuation(text: str, before: str | None, *, no_colour: bool = False, newlines: Newlines = "space") -> Content:
     """A text, dim where it begins as the one before.
 
     After that the words are bright that the one before does not have in this order, and those that it has dim, where that says something: where most
     are new, the rest is plain. All of it is plain where there is none before.
     """
-    words = _words(text)
+    words = _words(text, newlines)
     if before is None:
         return Content.styled("".join(words), palette.TEXT)
     kept = [False] * len(words)
     bare = [word.strip() for word in words]
-    for block in SequenceMatcher(None, [word.strip() for word in _words(before)], bare, autojunk=False).get_matching_blocks():
+    for block in SequenceMatcher(None, [word.strip() for word in _words(before, newlines)], bare, autojunk=False).get_matching_blocks():
         kept[block.b : block.b + block.size] = [True] * block.size
     same_until = next((index for index, same in enumerate(kept) if not same), len(kept))
     if kept.count(False) > MOST_NEW * len(kept):
@@ -170,5 +178,5 @@ def continuation(text: str, before: str | None, *, no_colour: bool = False) -> C
     return Content.assemble(*((word, palette.BASELINE if same else new) for word, same in zip(words, kept, strict=True)))
 
 
-def _words(text: str) -> Sequence[str]:
-    return _WORD.findall(plain(text[:LONGEST], newlines="space"))[:MOST_WORDS]
+def _words(text: str, newlines: Newlines) -> Sequence[str]:
+    return _WORD.findall(plain(text[:LONGEST], newlines=newlines))[:MOST_WORDS]

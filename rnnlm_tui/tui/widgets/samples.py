@@ -13,7 +13,7 @@ from textual.strip import Strip
 
 from rnnlm_tui.contract.figures import count
 from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.content import from_outside
+from rnnlm_tui.tui.widgets.content import Newlines, from_outside
 from rnnlm_tui.tui.widgets.line import Line
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.status_line import status_glyph
@@ -81,6 +81,7 @@ def sample_lines(snapshot: RunSnapshot, width: int, height: int) -> list[Content
     if not groups:
         wrapped = Content.styled(_none_yet(snapshot), palette.DIM).wrap(max(8, width))
         return cut_lines(wrapped, max(8, width), height, palette.DIM)
+    newlines = newlines_of(snapshot.summary.corpus_layout)
     groups = groups[: max(1, height // 2)]
     each = height // len(groups)
     gap = 1 if each >= 5 else 0
@@ -88,7 +89,7 @@ def sample_lines(snapshot: RunSnapshot, width: int, height: int) -> list[Content
     lines: list[Content] = []
     for group in groups:
         block = [line for row in group[1 : 1 + older] for line in one_sample(row, width, 1, old=True)]
-        newest = one_sample(group[0], width, each - gap - len(block))
+        newest = one_sample(group[0], width, each - gap - len(block), newlines=newlines)
         lines += [*newest, *block, *([Content("")] * gap)]
     return lines[:height]
 
@@ -113,10 +114,15 @@ def grouped(samples: Sequence[SampleRow], prompts: Sequence[str]) -> list[list[S
     return [rows for rows in found.values() if rows]
 
 
-def one_sample(row: SampleRow, width: int, height: int, *, old: bool = False) -> list[Content]:
+def newlines_of(layout: str) -> Newlines:
+    """What line breaks of samples become: they are part of a text that was kept as lines or raw."""
+    return "space" if layout == "sentences" else "keep"
+
+
+def one_sample(row: SampleRow, width: int, height: int, *, old: bool = False, newlines: Newlines = "space") -> list[Content]:
     """`@3,700 The state of the Union is strong…`, hanging by the step's width; the prompt bold."""
     text, prompt = palette.DIM if old else palette.TEXT, palette.DIM if old else f"bold {palette.BRIGHT}"
-    whole = Content.assemble(from_outside(row.prompt, newlines="space").stylize(prompt), from_outside(row.text[:LONGEST], newlines="space").stylize(text))
+    whole = Content.assemble(from_outside(row.prompt, newlines=newlines).stylize(prompt), from_outside(row.text[:LONGEST], newlines=newlines).stylize(text))
     step = f"@{count(row.step)} "
     indent = max(INDENT, len(step))
     shown = cut_lines(whole.wrap(max(8, width - indent)), max(8, width - indent), height, text)
