@@ -165,7 +165,7 @@ class RnnlmApp(EverywhereActions):
 
     def action_help_quit(self) -> None:
         """ctrl+c, which people press to leave: say how, for a run must not end by it."""
-        self.say("q leaves, training goes on")
+        self.say("q leaves, and stops no run")
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Every line of every widget passes these, and none of Textual's: its own way without colour are greys."""

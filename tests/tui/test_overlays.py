@@ -9,6 +9,7 @@ import pytest
 from textual.command import CommandList, CommandPalette
 from textual.pilot import Pilot
 
+from rnnlm_tui.contract.status import LIVING, RunStatus
 from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, PANES, Pane, action, actions_for
 from rnnlm_tui.tui.app import RnnlmApp
@@ -117,10 +118,62 @@ async def test_leaving_while_a_run_trains_says_that_it_goes_on_and_enter_leaves(
         assert isinstance(app.screen, QuitScreen)
         text = text_of(app)
         assert "plain-otter ● running, 24 s left" in text
-        assert "Training goes on without this terminal." in text
+        assert "Training continues without this terminal." in text
         assert "› enter  leave, keep training" in text
         await pilot.press("enter")
         await until(pilot, lambda: app.return_value == 0)
+
+
+LEAVING: dict[RunStatus, tuple[str, str, str]] = {
+    "running": ("Training continues without this terminal.", "leave, keep training", "stop training at a checkpoint, then leave"),
+    "preparing": ("Preparation continues, then training starts.", "leave, keep preparing", "stop it before its first step, then leave"),
+    "paused": ("It stays paused, in memory, until you resume it.", "leave, keep it paused", "stop it at a checkpoint, then leave"),
+    "stalled": ("It finishes no step; its worker is left as it is.", "leave", "ask it to stop at a checkpoint, then leave"),
+    "degraded": ("Training continues, unsaved until its disk has room.", "leave, keep training", "stop it once a checkpoint has room, then leave"),
+}
+
+
+@pytest.mark.parametrize("size", [(60, 15), (80, 24)], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("status", LEAVING)
+async def test_the_question_before_leaving_says_what_is_true_for_each_status(status: RunStatus, size: tuple[int, int]) -> None:
+    assert set(LEAVING) == LIVING
+    fact, leave, stop = LEAVING[status]
+    async with running_app(with_runs(make_snapshot(status)), size=size) as (app, pilot):
+        await pilot.press("q")
+        await until(pilot, lambda: "Leave rnnlm-tui?" in text_of(app))
+        text = text_of(app)
+        assert fact in text
+        assert f"› enter  {leave} " in text
+        assert stop in text
+        assert "esc    stay" in text
+        if status in ("paused", "stalled"):
+            assert "Training continues" not in text
+            assert "keep training" not in text
+
+
+async def test_the_question_before_leaving_tells_runs_of_several_statuses_apart() -> None:
+    services = with_runs(make_snapshot("paused"))
+    services.runs += [make_summary("brisk-heron"), make_summary("calm-crow", "preparing")]
+    async with running_app(services, size=(60, 15)) as (app, pilot):
+        await pilot.press("q")
+        await until(pilot, lambda: "Leave rnnlm-tui?" in text_of(app))
+        text = text_of(app)
+        assert "plain-otter ‖ paused, stays paused" in text
+        assert "brisk-heron ● running, 24 s left" in text
+        assert "calm-crow ◐ preparing, then trains" in text
+        assert "Each run is left as it is." in text
+        assert "leave, keep training" in text
+        assert "stop plain-otter at a checkpoint, then leave" in text
+
+
+async def test_two_paused_runs_are_spoken_of_as_two() -> None:
+    services = with_runs(make_snapshot("paused"))
+    services.runs.append(make_summary("brisk-heron", "paused"))
+    async with running_app(services) as (app, pilot):
+        await pilot.press("q")
+        await until(pilot, lambda: "Leave rnnlm-tui?" in text_of(app))
+        assert "They stay paused, in memory, until you resume them." in text_of(app)
+        assert "leave, keep them paused" in text_of(app)
 
 
 async def test_escape_stays() -> None:
@@ -202,7 +255,7 @@ async def test_ctrl_c_says_how_to_leave_and_ends_nothing() -> None:
     services = with_runs(make_snapshot())
     async with running_app(services) as (app, pilot):
         await pilot.press("ctrl+c")
-        await until(pilot, lambda: "q leaves, training goes on" in lines_of(app)[-1])
+        await until(pilot, lambda: "q leaves, and stops no run" in lines_of(app)[-1])
         assert app.return_value is None
         assert services.sent == []
 

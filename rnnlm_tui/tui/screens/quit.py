@@ -1,4 +1,4 @@
-"""Leaving while something trains: it goes on, and the harmless answer is the default."""
+"""Leaving while workers hold runs: what becomes of each, and the harmless answer is the default."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from textual.binding import Binding
 from textual.content import Content
 
 from rnnlm_tui.contract.figures import time_left
-from rnnlm_tui.contract.status import LIVING
+from rnnlm_tui.contract.status import LIVING, RunStatus
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.content import from_outside
@@ -23,7 +23,25 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 0.5
 """Between two looks at what is said of the runs."""
 SHOWN = 3
-"""Running runs that are named; the others are counted."""
+"""Runs that are named; the others are counted."""
+TRAINS: frozenset[RunStatus] = frozenset({"running", "degraded"})
+"""Statuses in which leaving keeps a training going."""
+FACTS: dict[RunStatus, tuple[str, str]] = {
+    "running": ("Training continues without this terminal.", "Training continues without this terminal."),
+    "preparing": ("Preparation continues, then training starts.", "Preparation continues, then training starts."),
+    "paused": ("It stays paused, in memory, until you resume it.", "They stay paused, in memory, until you resume them."),
+    "stalled": ("It finishes no step; its worker is left as it is.", "They finish no step; their workers are left as they are."),
+    "degraded": ("Training continues, unsaved until its disk has room.", "Training continues, unsaved until their disk has room."),
+}
+"""What becomes of one run, or of several, that are all in this status."""
+AFTER: dict[RunStatus, str] = {"preparing": "then trains", "paused": "stays paused", "stalled": "left as it is", "degraded": "trains on, unsaved"}
+"""What becomes of a run among others of another status."""
+STOPS: dict[RunStatus, str] = {
+    "preparing": "stop {run} before its first step",
+    "stalled": "ask {run} to stop at a checkpoint",
+    "degraded": "stop {run} once a checkpoint has room",
+}
+"""What S does to the open run; in every other status it stops at a checkpoint."""
 
 
 class QuitScreen(Overlay[str]):
@@ -66,26 +84,30 @@ class QuitScreen(Overlay[str]):
 
     def _text(self) -> Content:
         ascii_only = bool(getattr(self.app, "ascii_only", False))
+        living = [summary.status for summary in self._living if summary.status in LIVING]
+        kinds, several = set(living), len(living) > 1
         lines = [Content("")]
         for summary in self._living[:SHOWN]:
-            left = f", {time_left(summary.eta_seconds)[0]}" if summary.status == "running" and summary.eta_seconds is not None else ""
+            left = time_left(summary.eta_seconds)[0] if summary.status == "running" and summary.eta_seconds is not None else ""
+            after = f", {words}" if (words := left or (AFTER.get(summary.status, "") if len(kinds) > 1 else "")) else ""
             name = from_outside(summary.run, newlines="show", limit=24).stylize(f"bold {palette.BRIGHT}")
-            lines.append(Content.assemble("  ", name, " ", status_content(summary.status, ascii_only=ascii_only, bold=True), (left, palette.TEXT)))
+            lines.append(Content.assemble("  ", name, " ", status_content(summary.status, ascii_only=ascii_only, bold=True), (after, palette.TEXT)))
         if len(self._living) > SHOWN:
             lines.append(Content.styled(f"  and {len(self._living) - SHOWN} more", palette.DIM))
-        trains = any(summary.status in LIVING for summary in self._living)
-        lines.append(Content.styled(f"  {'Training goes on without this terminal.' if trains else 'Nothing trains any more.'}", palette.TEXT))
+        fact = "Nothing trains any more." if not kinds else FACTS[living[0]][several] if len(kinds) == 1 else "Each run is left as it is."
+        lines.append(Content.styled(f"  {fact}", palette.TEXT))
         lines.append(Content.styled("  Start rnnlm-tui again to come back.", palette.DIM))
         lines.append(Content(""))
-        lines.append(
-            Content.assemble(
-                ("› ", palette.FOCUS), ("enter  ", f"bold {palette.FOCUS}"), ("leave, keep training" if trains else "leave", f"bold {palette.BRIGHT}")
-            )
-        )
+        if kinds & TRAINS:
+            leave = "leave, keep training"
+        elif "preparing" in kinds:
+            leave = "leave, keep preparing"
+        else:
+            leave = f"leave, keep {'them' if several else 'it'} paused" if kinds == {"paused"} else "leave"
+        lines.append(Content.assemble(("› ", palette.FOCUS), ("enter  ", f"bold {palette.FOCUS}"), (leave, f"bold {palette.BRIGHT}")))
         if self._open is not None:
-            which = "training" if len(self._living) == 1 else self._open.run
-            lines.append(
-                Content.assemble(("  S      ", f"bold {palette.TEXT}"), from_outside(f"stop {which} at a checkpoint, then leave").stylize(palette.TEXT))
-            )
+            which = self._open.run if several else "training" if self._open.status == "running" else "it"
+            stop = STOPS.get(self._open.status, "stop {run} at a checkpoint").replace("{run}", which)
+            lines.append(Content.assemble(("  S      ", f"bold {palette.TEXT}"), from_outside(f"{stop}, then leave").stylize(palette.TEXT)))
         lines.append(Content.assemble(("  esc    ", f"bold {palette.TEXT}"), ("stay", palette.TEXT)))
         return Content("\n").join(lines)

@@ -75,9 +75,9 @@ class CheckpointChoice:
     def invitation(self) -> tuple[str, ...]:
         """What stands where no text is yet."""
         if self.row is not None:
-            return ("Write the beginning of a text; enter lets the model go on.",)
+            return ("Type a prompt and press enter to continue it.",)
         if self.living:
-            return ("No checkpoint yet: enter samples from the weights of this moment.", "Training goes on meanwhile.")
+            return ("No checkpoint yet: enter samples from the weights of this moment.", "The run is not changed by it.")
         return (f"{plain(self.run, limit=40)} has no checkpoint to sample from.", "2 shows its training.")
 
     def row_of_choices(self) -> Content:
