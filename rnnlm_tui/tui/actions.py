@@ -184,6 +184,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("next_checkpoint", ("ctrl+k",), "Checkpoint", "sample from the next checkpoint", ("prompt",), palette="Next checkpoint", brief="the next checkpoint"),
     Action("save_text", ("ctrl+s", "w"), "Save", "save the newest text to a file", ("prompt",), palette="Save text"),
     Action("copy_text", ("ctrl+y",), "Copy", "copy the newest text: if the terminal lets it", ("prompt",), palette="Copy text"),
+    Action("older_text", ("pageup",), "Older", "older texts, newer ones", ("prompt",), footer=False, palette="Scroll to older texts", shown="PgUp PgDn"),
+    Action("newer_text", ("pagedown",), "Newer", "newer texts", ("prompt",), footer=False, covered=True, palette="Scroll to newer texts"),
     # everywhere
     Action("show_config", ("1",), "Config", "the run's config", group="everywhere", on_app=True, footer=False, palette="Go to Config"),
     Action("show_train", ("2",), "Train", "training charts", group="everywhere", on_app=True, footer=False, palette="Go to Train"),

@@ -82,12 +82,12 @@ def test_hostile_text_is_shown_literally_on_the_panes_of_a_run(kind: str, size: 
         tour.go("n", "draft, not started")
         tour.go("\rzzz", "zzz", shown=False)  # an editor on a text
         tour.gone(ESCAPE, "zzz")
-        tour.go("P", "esc leave it", shown=False)
-        tour.gone(ESCAPE, "esc leave it")
+        tour.go("P", "esc cancel", shown=False)
+        tour.gone(ESCAPE, "esc cancel")
         tour.go("\x13", "not created")
         tour.go("\t" * 6 + 3 * DOWN, "Continued at every evaluation", shown=False)
-        tour.go("\r", "esc leave them", shown=False)  # a box for several texts
-        tour.gone(ESCAPE, "esc leave them")
+        tour.go("\r", "esc cancel", shown=False)  # a box for several texts
+        tour.gone(ESCAPE, "esc cancel")
 
 
 @pytest.mark.parametrize("kind", TEXTS)

@@ -48,13 +48,15 @@ FIRST: dict[str, tuple[str, ...]] = {
     "leave_field": ("left",),
     "save_text": (*"We", "enter"),
     "copy_text": (*"We", "enter"),
+    "older_text": (*"We the people " * 20, "enter"),
+    "newer_text": (*"We the people " * 20, "enter", *["pageup"] * 3),
     "alone": ("tab",),
     "show_train": ("3",),
 }
 """What is pressed before the action's key, so that there is something for it to do."""
 ELSEWHERE: dict[str, Pane] = {"leave_field": "train", "new_run": "runs", "new_from_run": "config"}
 """The screen for actions that have several, where it is not the first."""
-SIZES = {"table_down": (60, 15), "table_up": (60, 15)}
+SIZES = {"table_down": (60, 15), "table_up": (60, 15), "older_text": (60, 15), "newer_text": (60, 15)}
 """A small terminal for what only scrolls where not everything fits."""
 DRAFTED = ("next_choice", "previous_choice", "edit_field", "start_draft", "reset_field", "choose_preset", "save_draft", "next_problem")
 """Actions of a config that is being edited."""
@@ -106,7 +108,7 @@ async def test_every_action_of_runs_charts_and_everywhere_has_an_effect(entry: A
 @pytest.mark.parametrize("entry", [entry for entry in ACTIONS if pane_of(entry) in ("config", "checkpoints", "prompt")], ids=lambda entry: entry.id)
 async def test_every_action_of_config_checkpoints_and_prompt_has_an_effect(entry: Action) -> None:
     services = pane_fakes.FakeServices(pane_fakes.make_snapshot())
-    async with opened(services, pane_of(entry), size=(120, 40)) as (app, pilot):
+    async with opened(services, pane_of(entry), size=SIZES.get(entry.id, (120, 40))) as (app, pilot):
         if entry.id in DRAFTED:
             await pilot.press("n")
             await until(pilot, lambda: "calm-badger" in text_of(app))

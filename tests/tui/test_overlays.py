@@ -112,6 +112,17 @@ async def test_what_lies_below_an_overlay_is_grey() -> None:
         assert colours == {"#4e4e4e"}
 
 
+@pytest.mark.parametrize("key", ["question_mark", "q", "ctrl+p", "h", "L"])
+async def test_no_key_of_the_pane_below_stands_under_an_overlay_and_its_own_keys_do(key: str) -> None:
+    async with running_app(size=(120, 40)) as (app, pilot):
+        assert "space Pause" in lines_of(app)[-1]
+        await pilot.press(key)
+        await until(pilot, lambda: "esc" in text_of(app) and "space Pause" not in text_of(app))
+        assert not lines_of(app)[-1].strip(" ╰─╯") or "esc" in lines_of(app)[-1]
+        await pilot.press("escape")
+        await until(pilot, lambda: "space Pause" in lines_of(app)[-1])
+
+
 async def test_leaving_while_a_run_trains_says_that_it_goes_on_and_enter_leaves() -> None:
     async with running_app() as (app, pilot):
         await pilot.press("q")

@@ -45,7 +45,7 @@ class AskScreen(Overlay[str]):
         self._title, self._text, self._check, self._about, self._most = title, text, check, about, most
 
     def compose(self) -> ComposeResult:
-        legend = Content.assemble(("enter", f"bold {TEXT}"), (" keep  ", DIM), ("esc", f"bold {TEXT}"), (" leave it", DIM))
+        legend = Content.assemble(("enter", f"bold {TEXT}"), (" keep  ", DIM), ("esc", f"bold {TEXT}"), (" cancel", DIM))
         with TitledContainer(title=self._title, legend=legend, classes="-highlighted"):
             yield SafeInput(self._text, max_length=self._most, select_on_focus=False, compact=True)
             yield OverlayText(id="ask-about")

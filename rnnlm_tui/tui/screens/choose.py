@@ -34,7 +34,7 @@ class ChooseScreen(Overlay[str]):
         self._title, self._choices, self._current, self._note = title, tuple(choices), current, note
 
     def compose(self) -> ComposeResult:
-        legend = Content.assemble(("enter", f"bold {TEXT}"), (" choose  ", DIM), ("esc", f"bold {TEXT}"), (" leave it", DIM))
+        legend = Content.assemble(("enter", f"bold {TEXT}"), (" choose  ", DIM), ("esc", f"bold {TEXT}"), (" cancel", DIM))
         with TitledContainer(title=self._title, legend=legend, classes="-highlighted"):
             yield OptionList(*(Option(self._line(word, help_text), id=word) for word, help_text in self._choices), markup=False)
             if self._note:
@@ -80,7 +80,7 @@ class TextsScreen(Overlay[str]):
         self._as_shown = ""
 
     def compose(self) -> ComposeResult:
-        legend = Content.assemble(("one a line  ", DIM), ("^s", f"bold {TEXT}"), (" keep  ", DIM), ("esc", f"bold {TEXT}"), (" leave them", DIM))
+        legend = Content.assemble(("one a line  ", DIM), ("^s", f"bold {TEXT}"), (" keep  ", DIM), ("esc", f"bold {TEXT}"), (" cancel", DIM))
         with TitledContainer(title=self._title, legend=legend, classes="-highlighted"):
             yield SafeTextArea(self._text, compact=True, tab_behavior="focus", soft_wrap=True)
 

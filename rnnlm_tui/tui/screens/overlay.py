@@ -12,13 +12,14 @@ from textual.widgets import Static
 
 from rnnlm_tui.tui.narrow_updates import NarrowScreen
 from rnnlm_tui.tui.newest_size import NewestSize
+from rnnlm_tui.tui.widgets.frame import FooterLine
 from rnnlm_tui.tui.widgets.palette import BACKGROUND, GREY, ink
 
 ResultT = TypeVar("ResultT")
 
 
 class GreyScreen:
-    """Another screen, with every colour taken out."""
+    """Another screen, with every colour taken out, and without the keys of its footer: none of them acts."""
 
     def __init__(self, screen: Screen[object]) -> None:
         self._screen = screen
@@ -26,8 +27,16 @@ class GreyScreen:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         grey, bare = ink(GREY, background=BACKGROUND), ink(GREY, background=BACKGROUND)
         underlined = grey + Style(underline=True)
-        for text, style, control in console.render(self._screen._compositor, options):
-            yield Segment(text, underlined if style is not None and style.underline else bare, control)
+        footer = next(iter(self._screen.query(FooterLine)), None)
+        keys = footer.region.y if footer is not None and not footer.has_notice else None
+        for y, line in enumerate(Segment.split_lines(console.render(self._screen._compositor, options))):
+            if y:
+                yield Segment.line()
+            if y == keys:
+                yield Segment(" " * sum(segment.cell_length for segment in line), bare)
+                continue
+            for text, style, control in line:
+                yield Segment(text, underlined if style is not None and style.underline else bare, control)
 
 
 class Overlay(NarrowScreen, NewestSize, ModalScreen[ResultT]):

@@ -120,6 +120,9 @@ class PromptScreen(SamplingScreen):
         if self.run_path is None:
             return [(action(name), "") for name in ("show_runs", "new_run", "leave")]
         writing = self.focused is not None and self.focused is not self.transcript
+        if self.settings_row.has_focus_within:
+            entries = [(action("generate"), "Keep"), (action("leave_field"), "Stop" if self.sampling else "Cancel"), (action("settings"), "Next")]
+            return [*entries, *((action(name), "") for name in ("new_seed", "next_checkpoint"))]
         entries = [(action("generate"), "" if self.box.has_focus else "Write")]
         if self.sampling or writing:
             entries.append((action("leave_field"), "Stop" if self.sampling else "Leave field"))
@@ -202,11 +205,22 @@ class PromptScreen(SamplingScreen):
     # the keys
 
     def action_leave_field(self) -> None:
-        """`esc`: stop a running sample, else out of the settings, else out of the box; letters act then."""
+        """`esc`: stop a running sample, else out of a setting, which is as it was before, else out of the box; letters act then."""
         if self.sampling:
             self.stop()
+        elif self.settings_row.has_focus_within:
+            self.settings_row.give_up()
+            self.set_focus(self.box)
         else:
-            self.set_focus(self.box if self.settings_row.has_focus_within else self.transcript)
+            self.set_focus(self.transcript)
+
+    def action_older_text(self) -> None:
+        """A page back through the texts, from inside a field as well."""
+        self.transcript.action_scroll_page(1)
+
+    def action_newer_text(self) -> None:
+        """A page on."""
+        self.transcript.action_scroll_page(-1)
 
     def action_settings(self) -> None:
         """Into the settings, and on through them back to the prompt."""

@@ -109,6 +109,11 @@ class FooterLine(Line):
         if (self._entries, self._notice, self._width) != self._drawn_for:
             self._draw()
 
+    @property
+    def has_notice(self) -> bool:
+        """Whether it says what happened, and not the keys."""
+        return self._notice is not None
+
     def show_notice(self, notice: Notice) -> None:
         """One line for some seconds, or until somebody is there, then the keys again."""
         self._notice = notice

@@ -34,7 +34,7 @@ IDLE_WHEN_GREEDY = ("top_p", "top_k", "min_p", "seed")
 
 
 class SettingInput(OrderedKeys, SafeInput, can_focus=True):
-    """One setting. Enter and the arrows go back to the prompt."""
+    """One setting. Enter and the arrows keep it and go back to the prompt."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,up,down", "screen.back_to_prompt", show=False),
@@ -78,6 +78,8 @@ class SettingsRow(Container):
     def __init__(self, sampling: SamplingConfig, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._values: dict[str, object] = sampling.model_dump(mode="json")
+        self._before = dict(self._values)
+        """The values when a box took the focus."""
         self.problem = ""
         """What is wrong with a setting, in words; empty: nothing."""
 
@@ -127,7 +129,18 @@ class SettingsRow(Container):
         self.set_class(columns >= ONE_ROW_FROM, "-wide")
         self._show_more()
 
+    def give_up(self) -> None:
+        """The setting that is being edited is as it was before."""
+        box = self.screen.focused
+        if isinstance(box, SettingInput) and box.name is not None:
+            names = (box.name, "greedy") if box.name == "temperature" else (box.name,)
+            self._values.update({name: self._before[name] for name in names if name in self._before})
+            with self.prevent(Input.Changed):
+                box.value = self._text(box.name)
+            self._check()
+
     def on_descendant_focus(self) -> None:
+        self._before = dict(self._values)
         self._show_more()
 
     def on_descendant_blur(self) -> None:

@@ -102,3 +102,22 @@ async def test_a_setting_that_was_left_shows_its_value_from_the_start() -> None:
         await pilot.pause()
         assert app.focused is pane(app).box
         await until_shown(pilot, "top-p  0.95")
+
+
+async def test_the_footer_says_that_enter_keeps_and_esc_cancels_a_setting_and_so_they_do() -> None:
+    async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
+        await pilot.press("tab", "tab", *"0.5")
+        await until_shown(pilot, "enter Keep", "esc Cancel", "tab Next")
+        await pilot.press("escape")
+        await until(pilot, lambda: app.focused is pane(app).box)
+        assert pane(app).settings_row.settings.top_p == 0.95
+        await until_shown(pilot, "top-p  0.95", "enter Generate")
+        await pilot.press("tab", "tab", *"1.5")
+        await until_shown(pilot, "✗ top-p must be at most 1")
+        await pilot.press("escape")
+        await until_shown(pilot, "top-p  0.95")
+        assert pane(app).settings_row.problem == ""
+        await pilot.press("tab", *"0", "escape", "tab", "tab", *"0.7", "enter")
+        await until(pilot, lambda: app.focused is pane(app).box)
+        settings = pane(app).settings_row.settings
+        assert (settings.greedy, settings.top_p) == (False, 0.7)

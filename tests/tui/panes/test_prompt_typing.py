@@ -95,3 +95,20 @@ async def test_joiners_and_variation_selectors_reach_the_model_pasted_or_typed(t
             await until(pilot, partial(bool, services.fake_sampler.requests))
             assert last_request(services).prompt == text, "pasted" if pasted else "typed"
             assert "left out" not in screen_text(app)
+
+
+@pytest.mark.parametrize("tabs", [0, 2], ids=["the prompt", "a setting"])
+async def test_page_keys_scroll_the_texts_from_inside_a_field(tabs: int) -> None:
+    async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
+        transcript = pane(app).transcript
+        transcript.begin("first of all")
+        transcript.extend("\n".join(f"line {number}" for number in range(80)))
+        transcript.end("done")
+        await pilot.press(*["tab"] * tabs)
+        await until_shown(pilot, "line 79")
+        await pilot.press("pageup")
+        await until(pilot, lambda: "line 79" not in screen_text(app))
+        await pilot.press(*["pageup"] * 12)
+        await until_shown(pilot, "first of all")
+        await pilot.press(*["pagedown"] * 13)
+        await until_shown(pilot, "line 79")
