@@ -56,6 +56,7 @@ def build_config(preset: str | None, file: Path | None, assignments: Sequence[st
         TokenizerError: a tokenizer that can't be fetched to see its size.
         ConfigError: every problem of the file and of the assignments at once.
     """
+    from rnnlm_tui.contract.estimates import WARMUP, warmup_problem
     from rnnlm_tui.contract.presets import preset as find_preset
     from rnnlm_tui.contract.validation import merge, overlay, parse_assignments, parse_config
     from rnnlm_tui.errors import ConfigError, Problem
@@ -68,21 +69,25 @@ def build_config(preset: str | None, file: Path | None, assignments: Sequence[st
     if preset is not None:
         raw["preset"] = preset
     problems: list[Problem] = []
+    assigned: set[str] = set()
     chosen = {f"{section}.{name}" for section, values in written.items() if isinstance(values, dict) for name in values}
     for assignment in assignments or ():
         try:
             changes = parse_assignments([assignment])
             raw = merge(raw, changes)
-            chosen |= changes.keys()
+            assigned |= changes.keys()
         except ConfigError as error:
             problems.extend(error.problems)
     try:
         config = parse_config(raw)
+        if WARMUP in assigned and config.training.max_steps is not None:  # chosen, though it is what the preset has too
+            problem = warmup_problem(config.schedule.warmup_steps, "", config.training.max_steps)
+            problems += [problem] if problem is not None else []
     except ConfigError as error:
         problems.extend(error.problems)
     if problems:
         raise ConfigError(problems)
-    return with_tokenizer_size(config, chosen, start)
+    return with_tokenizer_size(config, chosen | assigned, start)
 
 
 def runnable_config(preset: str | None, file: Path | None, assignments: Sequence[str] | None) -> RunConfig:

@@ -34,6 +34,7 @@ def estimate(
     """
     from rnnlm_tui.cli.configs import build_config, runnable_config
     from rnnlm_tui.cli.output import facts, print_json
+    from rnnlm_tui.contract.estimates import check_warmup
     from rnnlm_tui.supervisor.estimate import estimate as estimate_config
     from rnnlm_tui.supervisor.preflight import check_device, check_precision, check_tokenizer
 
@@ -43,6 +44,7 @@ def estimate(
     check_precision(wanted.training)
     measured = _measure(wanted) if probe else None
     found = estimate_config(wanted)
+    check_warmup(wanted, found.steps)
     if json:
         print_json(estimate_json(wanted, found, measured))
     else:
@@ -80,7 +82,7 @@ def estimate_json(config: RunConfig, found: Estimate, measured: Calibration | No
         "start_loss": found.start_loss,
         "baseline_perplexity": found.baseline_perplexity,
         "notes": list(found.notes),
-        "warnings": _warnings(found),
+        "warnings": _warnings(config, found),
         "probe": None if measured is None else {**measured.model_dump(mode="json", exclude={"shape"}), "estimated_memory_bytes": parts.total},
     }
 
@@ -136,7 +138,7 @@ def _estimate_lines(config: RunConfig, found: Estimate, measured: Calibration | 
         ("at the start", f"loss {figure(found.start_loss, 2)}, perplexity {found.vocab_size:,}"),
         ("to beat", f"bigram model, perplexity {figure(found.baseline_perplexity)}" if found.baseline_perplexity is not None else ""),
         *(("" if number else "its text", remark) for number, remark in enumerate(found.notes)),
-        *(("warning", words) for words in _warnings(found)),
+        *(("warning", words) for words in _warnings(config, found)),
     ]
 
 
@@ -164,8 +166,8 @@ def _mebibytes(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB" if size >= 2**20 else f"{size / 2**10:,.0f} KiB"
 
 
-def _warnings(found: Estimate) -> list[str]:
+def _warnings(config: RunConfig, found: Estimate) -> list[str]:
+    from rnnlm_tui.contract.estimates import warmup_words
     from rnnlm_tui.supervisor.estimate import memory_warning
 
-    warning = memory_warning(found)
-    return [] if warning is None else [warning]
+    return [words for words in (memory_warning(found), warmup_words(config, found.steps)) if words]

@@ -137,18 +137,21 @@ def change(
 
 def _scheduled(run: RunDirectory, path: str, value: float, step: int) -> str:
     """What the schedule makes of a new peak rate at a step; nothing of another setting, and where the rate is the peak itself."""
+    from rnnlm_tui.contract.estimates import planned_warmup
     from rnnlm_tui.contract.figures import scientific
     from rnnlm_tui.engine.schedule import learning_rate
     from rnnlm_tui.supervisor.monitor import summarize
 
-    schedule, summary = run.read_config().schedule, summarize(run)
+    config, summary = run.read_config(), summarize(run)
+    schedule = config.schedule
     if path != "optimizer.learning_rate" or not summary.max_steps:
         return ""
+    warmup = planned_warmup(config, summary.max_steps)
     rate = learning_rate(
         step,
         peak=value,
         kind=schedule.kind,
-        warmup_steps=schedule.warmup_steps,
+        warmup_steps=warmup,
         total_steps=summary.max_steps,
         final_fraction=schedule.final_fraction,
         steps_per_epoch=max(1, round(summary.max_steps / summary.epochs)) if summary.epochs else summary.max_steps,
@@ -157,7 +160,7 @@ def _scheduled(run: RunDirectory, path: str, value: float, step: int) -> str:
     )
     if rate == value:
         return ""
-    shape = "warm-up" if step <= schedule.warmup_steps else f"{schedule.kind} schedule"
+    shape = "warm-up" if step <= warmup else f"{schedule.kind} schedule"
     return f": that is the peak, of which the {shape} makes {scientific(rate)} there"
 
 

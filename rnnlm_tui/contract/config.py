@@ -160,7 +160,12 @@ class ScheduleConfig(Section):
         default="cosine", title="schedule", description="constant; cosine from the peak to the final rate; decay: by a factor each epoch."
     )
     warmup_steps: int = Field(
-        default=100, ge=0, le=10**9, title="warm-up", description="Steps of linear rise from 0 to the peak rate.", json_schema_extra=_unit("steps")
+        default=100,
+        ge=0,
+        le=10**9,
+        title="warm-up",
+        description="Steps of linear rise from 0 to the peak rate; a preset's own is a tenth of a run that is no longer than it.",
+        json_schema_extra=_unit("steps"),
     )
     final_fraction: float = Field(default=0.02, ge=0, le=1, title="final rate", description="Share of the peak rate at the last step (cosine only).")
     decay_after: int = Field(

@@ -8,6 +8,11 @@ from math import ceil, lcm
 
 from rnnlm_tui.contract.cell_sizes import CELL_SIZES, LayerSize
 from rnnlm_tui.contract.config import ModelConfig, RunConfig, TrainingConfig
+from rnnlm_tui.contract.figures import counted
+from rnnlm_tui.contract.presets import PRESETS
+from rnnlm_tui.errors import ConfigError, Problem
+
+WARMUP = "schedule.warmup_steps"
 
 FLOAT_BYTES = 4
 
@@ -60,6 +65,44 @@ def smallest_training_split(training: TrainingConfig) -> int:
 def total_steps(config: RunConfig, per_epoch: int) -> int:
     """Steps of the whole run: `max_steps` where given, else the epochs' worth."""
     return config.training.max_steps or config.training.epochs * per_epoch
+
+
+def planned_warmup(config: RunConfig, steps: int) -> int:
+    """Warm-up of a run of so many steps: the config's, or a tenth of the run where the preset's own would be all of it."""
+    return _warmup(config.schedule.warmup_steps, config.preset, steps)
+
+
+def warmup_words(config: RunConfig, steps: int | None) -> str:
+    """What to say of a run's warm-up where it is shorter than the preset has it; empty where it is not, or where the steps are not known yet."""
+    preset = config.schedule.warmup_steps
+    if steps is None or (planned := planned_warmup(config, steps)) == preset:
+        return ""
+    if not planned:
+        return f"there is no warm-up: the preset's {counted(preset, 'step')} would be the whole run of {counted(steps, 'step')}"
+    return f"the warm-up is {counted(planned, 'step')}, a tenth of the run's {steps:,}: the preset's {preset:,} would be the whole run"
+
+
+def check_warmup(config: RunConfig, steps: int | None) -> None:
+    """Refuse a warm-up that was chosen and would be the whole run; None: it is not known how long the run is.
+
+    Raises:
+        ConfigError: with the steps that the run has.
+    """
+    problem = None if steps is None else warmup_problem(config.schedule.warmup_steps, config.preset, steps)
+    if problem is not None:
+        raise ConfigError([problem])
+
+
+def warmup_problem(warmup: int, preset: str, steps: int) -> Problem | None:
+    """What is wrong with a warm-up in a run of so many steps; None where it fits, or where the preset brought it."""
+    if _warmup(warmup, preset, steps) < max(steps, 1):
+        return None
+    return Problem(WARMUP, f"is {warmup:,}, must be below the run's {counted(steps, 'step')}", f"a tenth of them is {steps // 10:,}")
+
+
+def _warmup(warmup: int, preset: str, steps: int) -> int:
+    brought = PRESETS[preset].schedule.warmup_steps if preset in PRESETS else None
+    return steps // 10 if warmup >= steps and warmup == brought else warmup
 
 
 def checkpoint_bytes(model: ModelConfig, vocab_size: int, algorithm: str = "adamw") -> int:

@@ -24,7 +24,7 @@ from rnnlm_tui.contract.config import (
     TrainingConfig,
 )
 from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
-from rnnlm_tui.contract.figures import counted
+from rnnlm_tui.contract.estimates import warmup_problem
 from rnnlm_tui.contract.numbers import is_infinite, meant_number, read_number
 from rnnlm_tui.errors import ConfigError, Problem, near_names
 
@@ -334,8 +334,10 @@ def _cross_field_problems(raw: Mapping[str, object]) -> Iterator[Problem]:
         yield Problem("corpus.layout", f"is {corpus.layout}, the built-in corpus {built_in} comes as sentences", "set it to auto, or take a text of your own")
     if training and training.deterministic and training.matmul == "medium":
         yield Problem("training.matmul", "is medium, exact mode computes in float32", "set it to auto or float32")
-    if schedule and training and training.max_steps is not None and 0 < training.max_steps <= schedule.warmup_steps:
-        yield Problem("schedule.warmup_steps", f"is {schedule.warmup_steps:,}, must be below the run's {counted(training.max_steps, 'step')}")
+    if schedule and training and training.max_steps is not None:
+        problem = warmup_problem(schedule.warmup_steps, str(raw.get("preset", "demo")), training.max_steps)
+        if problem is not None:
+            yield problem
     if tokenizer and tokenizer.kind == "pretrained" and tokenizer.name is None:
         yield Problem("tokenizer.name", "is empty, a pretrained tokenizer needs a local folder or a hub name")
     if tokenizer and tokenizer.kind == "bpe" and tokenizer.vocab_size < 260:

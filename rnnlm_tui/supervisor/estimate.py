@@ -119,9 +119,7 @@ def estimate(config: RunConfig) -> Estimate:
     manifest = find_corpus(config.corpus, config.tokenizer)
     vocab_size, exact = expected_vocabulary(config.tokenizer, manifest)
     sentences, tokens = _training_text(config.corpus, manifest)
-    countable = tokens if config.training.data_mode == "stream" else sentences
-    per_epoch = None if countable is None else steps_per_epoch(config, tokens or 0, sentences or 0)
-    steps = config.training.max_steps if per_epoch is None else total_steps(config, per_epoch)
+    per_epoch, steps = _planned(config, sentences, tokens)
     step_flops = _tokens_per_step(config, manifest, per_epoch) * flops_per_token(config.model, vocab_size)
     device = planned_device(config.training.device)
     probes = [entry for entry in load_calibrations() if entry.host == host_name() and entry.device == device]
@@ -157,6 +155,11 @@ def estimate(config: RunConfig) -> Estimate:
         baseline_perplexity=_baseline(config, manifest),
         notes=() if manifest is None else manifest.known_notes,
     )
+
+
+def planned_steps(config: RunConfig) -> int | None:
+    """Steps of the whole run, as far as they are known before it starts: by `max_steps`, or by a text that is prepared."""
+    return _planned(config, *_training_text(config.corpus, find_corpus(config.corpus, config.tokenizer)))[1]
 
 
 def memory_warning(found: Estimate) -> str | None:
@@ -196,6 +199,13 @@ def _training_text(corpus: CorpusConfig, manifest: CorpusManifest | None) -> tup
     if manifest is not None:
         return manifest.splits["train"].sentences, manifest.splits["train"].tokens
     return (round(SENTENCES * (1 - corpus.validation_fraction)) if corpus.source == NEWS else None), None
+
+
+def _planned(config: RunConfig, sentences: int | None, tokens: int | None) -> tuple[int | None, int | None]:
+    """Steps of an epoch, and of the whole run."""
+    countable = tokens if config.training.data_mode == "stream" else sentences
+    per_epoch = None if countable is None else steps_per_epoch(config, tokens or 0, sentences or 0)
+    return per_epoch, config.training.max_steps if per_epoch is None else total_steps(config, per_epoch)
 
 
 def _tokens_per_step(config: RunConfig, manifest: CorpusManifest | None, per_epoch: int | None) -> float:

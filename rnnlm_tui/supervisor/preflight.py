@@ -10,7 +10,7 @@ from pathlib import Path
 from rnnlm_tui.contract.computing import precision_refusal
 from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
-from rnnlm_tui.contract.estimates import checkpoint_bytes, smallest_training_split
+from rnnlm_tui.contract.estimates import check_warmup, checkpoint_bytes, smallest_training_split
 from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.contract.validation import merge, parse_config
@@ -21,7 +21,7 @@ from rnnlm_tui.store.ballast import BALLAST_BYTES
 from rnnlm_tui.store.corpora import find_corpus
 from rnnlm_tui.store.free_space import ROOM_FOR_ROWS, SPACE_FACTOR, require_space
 from rnnlm_tui.store.locations import corpora_dir, runs_dir
-from rnnlm_tui.supervisor.estimate import expected_vocabulary
+from rnnlm_tui.supervisor.estimate import expected_vocabulary, planned_steps
 from rnnlm_tui.supervisor.gpu import VISIBLE_VARIABLE, gpu_count
 from rnnlm_tui.supervisor.tokenizer_size import check_tokenizer_size
 
@@ -43,6 +43,7 @@ def check_before_start(config: RunConfig) -> None:
         DeviceError: the device is of a kind that this machine lacks, or one that can't compute in the precision.
         CorpusError: the source is missing, empty, no text, or shorter than one batch; a preset of the Penn Treebank without all of its files.
         TokenizerError: the tokenizer's folder is missing, or it has another size.
+        ConfigError: a warm-up that was chosen is as long as the whole run, where its steps are known already.
     """
     check_device(config.training.device)
     check_precision(config.training)
@@ -50,6 +51,7 @@ def check_before_start(config: RunConfig) -> None:
     check_corpus(config.corpus, config.training)
     if config.preset.startswith("ptb-"):
         check_treebank(config.corpus)
+    check_warmup(config, planned_steps(config))
 
 
 def check_device(device: str) -> None:

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable
 
 from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.estimates import warmup_words
 from rnnlm_tui.errors import InputError, error_kind
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.store.trash import delete_run
-from rnnlm_tui.supervisor.estimate import warning_before_start
+from rnnlm_tui.supervisor.estimate import planned_steps, warning_before_start
 from rnnlm_tui.supervisor.launch import launch
 from rnnlm_tui.supervisor.preflight import check_before_start, check_disk
 
@@ -22,7 +23,7 @@ def start_run(config: RunConfig, name: str | None = None, parent: str | None = N
     """Create a run and launch its worker.
 
     Args:
-        warn: told, before anything starts, that memory is too small for it by estimate: it is tried all the same.
+        warn: told, before anything starts, that memory is too small for it by estimate, or that the preset's warm-up is shortened: it is tried all the same.
 
     Raises:
         InputError: the config can't run here; no run was created.
@@ -31,8 +32,10 @@ def start_run(config: RunConfig, name: str | None = None, parent: str | None = N
     """
     check_before_start(config)
     check_disk(config)
-    if warn is not None and (warning := warning_before_start(config)) is not None:
-        warn(warning)
+    if warn is not None:
+        for warning in (warning_before_start(config), warmup_words(config, planned_steps(config))):
+            if warning:
+                warn(warning)
     run = create_run(config, name, parent)
     launch(run)
     return run

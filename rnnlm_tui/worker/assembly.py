@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from rnnlm_tui.contract.commands import SETTINGS_KEY
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.corpora import baseline_key
+from rnnlm_tui.contract.estimates import check_warmup, planned_warmup, total_steps, warmup_words
 from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.metrics import EventRow, Phase, Progress
 from rnnlm_tui.contract.status import CORPUS_HASH_KEY, CORPUS_LAYOUT_KEY, CORPUS_NOTES_KEY, MEMORY_BATCH_KEY, MEMORY_KEY, REHEARSED_KEY
@@ -26,7 +27,7 @@ from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CheckpointError, UnknownCheckpointError, UnknownRunError
 from rnnlm_tui.store.checkpoints import resolve_checkpoint
 from rnnlm_tui.store.cores import usable_cores
-from rnnlm_tui.store.manifest import read_manifest, verify_checkpoint
+from rnnlm_tui.store.manifest import Manifest, read_manifest, verify_checkpoint
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import run_named
@@ -44,6 +45,9 @@ from rnnlm_tui.worker.resuming import check_data, check_environment, check_setti
 from rnnlm_tui.worker.room import Room
 from rnnlm_tui.worker.saving import Saver
 from rnnlm_tui.worker.training import TrainingRun
+
+WARMUP_FACT = "warmup_steps"
+"""In a checkpoint's manifest: the warm-up that its run has, where the preset's own would be the whole run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     Raises:
         DeviceError: memory can't hold the model or its largest step.
         InputError: the corpus, the tokenizer or a setting is not what the checkpoint was made with, or exact mode is in another environment.
+        ConfigError: the warm-up that was chosen is as long as the run.
         CheckpointError: the checkpoint or the parent's weights don't fit this config.
     """
     config, records = attempt.config, attempt.records
@@ -99,10 +104,11 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
         if attempt.checkpoint is None and parent:
             _load_parent(attempt, parent, model, corpus.path)
         model.to(device)
-        trainer = build_trainer(config, model, build_batches(config, corpus))
+        batches = build_batches(config, corpus)
+        trainer = build_trainer(config, model, batches, warmup=_warmup(attempt, saved, total_steps(config, batches.steps_per_epoch)))
     seed_everything(config.training.seed)
     here = environment(trainer, deterministic=config.training.deterministic)
-    facts = {"preset": config.preset, **resume_facts(config, corpus, here)}
+    facts = {"preset": config.preset, WARMUP_FACT: trainer.warmup_steps, **resume_facts(config, corpus, here)}
     if attempt.checkpoint is not None and saved is not None:
         different = check_environment(attempt.run, saved, here)
         with room.building():
@@ -156,6 +162,18 @@ def _room(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> Roo
     if warning:
         attempt.note(0 if attempt.checkpoint is None else read_manifest(attempt.checkpoint).step, warning)
     return room
+
+
+def _warmup(attempt: Attempt, saved: Manifest | None, steps: int) -> int:
+    """The warm-up of this run of so many steps, checked before its first step; a resume keeps what the run began with, whatever its version."""
+    config = attempt.config
+    if saved is not None:
+        began = saved.facts.get(WARMUP_FACT)
+        return began if isinstance(began, int) else config.schedule.warmup_steps
+    check_warmup(config, steps)
+    if words := warmup_words(config, steps):
+        attempt.note(0, words)
+    return planned_warmup(config, steps)
 
 
 def _load_parent(attempt: Attempt, parent: str, model: RecurrentLanguageModel, tokenizer_files: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.estimates import total_steps
+from rnnlm_tui.contract.estimates import planned_warmup, total_steps
 from rnnlm_tui.corpus.token_store import PreparedCorpus
 from rnnlm_tui.engine.batches import Batches, SentenceBatches, StreamBatches
 from rnnlm_tui.engine.device import resolve_device, set_exactness, set_threads
@@ -65,13 +65,18 @@ def build_batches(config: RunConfig, corpus: PreparedCorpus) -> Batches:
     )
 
 
-def build_trainer(config: RunConfig, model: RecurrentLanguageModel, batches: Batches) -> Trainer:
-    """The trainer at its first step; move the model to its device before."""
+def build_trainer(config: RunConfig, model: RecurrentLanguageModel, batches: Batches, *, warmup: int | None = None) -> Trainer:
+    """The trainer at its first step; move the model to its device before.
+
+    Args:
+        warmup: of a run that began with another warm-up than would be planned for it now.
+    """
     optimizer, schedule = config.optimizer, config.schedule
+    steps = total_steps(config, batches.steps_per_epoch)
     return Trainer(
         model,
         batches,
-        max_steps=total_steps(config, batches.steps_per_epoch),
+        max_steps=steps,
         learning_rate=optimizer.learning_rate,
         optimizer=optimizer.algorithm,
         weight_decay=optimizer.weight_decay,
@@ -80,7 +85,7 @@ def build_trainer(config: RunConfig, model: RecurrentLanguageModel, batches: Bat
         eps=optimizer.eps,
         max_grad_norm=optimizer.max_grad_norm,
         schedule=schedule.kind,
-        warmup_steps=schedule.warmup_steps,
+        warmup_steps=planned_warmup(config, steps) if warmup is None else warmup,
         final_fraction=schedule.final_fraction,
         decay_after=schedule.decay_after,
         decay_factor=schedule.decay_factor,

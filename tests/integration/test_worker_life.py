@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.errors import RunStateError
 from rnnlm_tui.store.checkpoints import list_checkpoints, verify_checkpoint
 from rnnlm_tui.store.locks import read_lock
+from rnnlm_tui.store.manifest import read_manifest
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.supervisor.control_client import resume, send
 from rnnlm_tui.supervisor.monitor import RunMonitor, summarize
@@ -111,3 +113,24 @@ def test_a_stop_while_preparing_leaves_a_run_that_can_be_resumed(text: Path) -> 
     assert summarize(run).status == "stopped"
     resume(run)
     assert wait_until_ended(run).status == "finished"
+
+
+def test_a_chosen_warm_up_that_the_text_turns_out_to_be_too_short_for_is_refused_before_the_first_step(text: Path) -> None:
+    run = start(tiny_config(text, {"training.max_steps": None, "training.epochs": 1, "schedule.warmup_steps": 60_000}))
+    summary = wait_until_ended(run)
+    assert (summary.status, summary.step) == ("failed", 0)
+    assert "schedule.warmup_steps: is 60,000, must be below the run's" in str(summary.message)
+
+
+def test_the_presets_warm_up_is_shortened_where_it_would_be_the_whole_run_and_the_log_says_so(text: Path) -> None:
+    run = start(tiny_config(text, {"training.max_steps": 40, "schedule.warmup_steps": DEMO.schedule.warmup_steps, "optimizer.learning_rate": 1e-2}))
+    assert wait_until_ended(run).status == "finished"
+    with RunReader(run) as reader:
+        assert [event.text for event in reader.events() if "warm-up" in event.text] == [
+            "the warm-up is 4 steps, a tenth of the run's 40: the preset's 100 would be the whole run"
+        ]
+        rates = {row.step: row.learning_rate for row in reader.steps_since()}
+    assert rates[2] == pytest.approx(5e-3)
+    assert rates[4] == pytest.approx(1e-2)
+    assert rates[40] < 1e-3
+    assert read_manifest(run.checkpoints_path / "step-000000040").facts["warmup_steps"] == 4

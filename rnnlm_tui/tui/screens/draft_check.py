@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rnnlm_tui.contract import figures
 from rnnlm_tui.contract.corpora import SET_SOURCE
+from rnnlm_tui.contract.estimates import WARMUP, planned_warmup, warmup_words
 from rnnlm_tui.errors import CorpusError, DeviceError, InputError, Problem, TokenizerError
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def look_up(services: Services, config: RunConfig) -> Findings:
         facts["corpus.source"] = f"{corpus.title}, {figures.disk(sum(split.bytes for split in corpus.splits.values()))}" + "".join(
             f"; {remark}" for remark in corpus.known_notes
         )
+    if estimate.steps is not None and warmup_words(config, estimate.steps):
+        facts[WARMUP] = f"shortened to {planned_warmup(config, estimate.steps):,} of {estimate.steps:,}"
     missing = services.missing_source(config)
     size = services.tokenizer_size(config)
     if missing is None and (refused := services.tokenizer_problem(config)) is not None:

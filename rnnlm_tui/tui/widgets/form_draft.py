@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.figures import counted
+from rnnlm_tui.contract.estimates import WARMUP, warmup_problem
 from rnnlm_tui.contract.presets import PRESETS
 from rnnlm_tui.contract.validation import config_to_raw, merge, parse_config
 from rnnlm_tui.errors import ConfigError, Problem
@@ -62,12 +62,10 @@ class Draft:
         return ()
 
     def problems_within(self, steps: int | None) -> tuple[Problem, ...]:
-        """The same with a warm-up that is longer than a run of so many steps, which only the corpus tells."""
-        problems, path = self.problems(), "schedule.warmup_steps"
-        warmup = self.nearest_config().schedule.warmup_steps
-        if steps is None or steps > warmup or warmup == 0 or path in by_field(problems):
-            return problems
-        return (*problems, Problem(path, f"is {warmup:,}, must be below {counted(steps, 'step')}", "the whole run has no more"))
+        """The same with a chosen warm-up that is as long as a run of so many steps, which only the corpus tells."""
+        problems, config = self.problems(), self.nearest_config()
+        found = None if steps is None or WARMUP in by_field(problems) else warmup_problem(config.schedule.warmup_steps, config.preset, steps)
+        return problems if found is None else (*problems, found)
 
     def nearest_config(self) -> RunConfig:
         """The config with the wrong fields put back, so that the figures stay alive while one field is being mended."""

@@ -34,7 +34,7 @@ async def test_a_warm_up_longer_than_the_whole_run_blocks_the_start() -> None:
     services = FakeServices()
     async with opened(services, "config", run=None) as (_app, pilot):
         await write(pilot, "schedule.warmup_steps", "6000")
-        await until_shown(pilot, "✗ must be below 4,752 steps")
+        await until_shown(pilot, "must be below the run's 4,752 steps")
         await pilot.press("f5")
         await until_shown(pilot, "1 problem to mend first")
 

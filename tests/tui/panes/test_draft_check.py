@@ -75,12 +75,20 @@ def test_a_missing_test_text_is_told_at_its_own_field_before_and_after_a_start_o
 
 def test_a_run_too_short_for_its_warm_up_is_told_by_the_figures_of_this_config_and_by_no_others() -> None:
     check = DraftCheck()
-    short = replace(FOUND.estimate, steps=10)
+    short, chosen = replace(FOUND.estimate, steps=10), DRAFT.with_value("schedule.warmup_steps", 60)
     check.take(Findings(OTHER.config(), short, {}, None))
-    assert paths(check, DRAFT) == []
-    check.take(replace(FOUND, estimate=short))
-    assert paths(check, DRAFT) == ["schedule.warmup_steps"]
+    assert paths(check, chosen) == []
+    check.take(replace(FOUND, config=chosen.config(), estimate=short))
+    assert paths(check, chosen) == ["schedule.warmup_steps"]
     assert check.blocking == check.problems
+
+
+def test_the_presets_warm_up_in_a_short_run_is_no_problem_and_stands_with_what_becomes_of_it() -> None:
+    services, check = FakeServices(), DraftCheck()
+    services.steps = 30
+    check.take(look_up(services, DRAFT.config()))
+    assert paths(check, DRAFT) == []
+    assert check.facts["schedule.warmup_steps"] == "shortened to 3 of 30"
 
 
 def test_the_disk_is_looked_at_once_for_each_config_that_shows() -> None:

@@ -105,7 +105,7 @@ def test_a_warm_up_longer_than_the_run_is_a_problem_once_the_steps_are_known() -
     assert not draft.problems_within(None)
     assert not draft.problems_within(6001)
     (problem,) = draft.problems_within(4752)
-    assert short_message(problem) == "must be below 4,752 steps"
+    assert short_message(problem) == "must be below the run's 4,752 steps"
 
 
 def test_a_config_comes_back_as_changes_to_its_preset() -> None:

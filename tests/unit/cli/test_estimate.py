@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from rnnlm_tui.cli.main import run
+from rnnlm_tui.store.runs import list_runs
 
 
 @pytest.mark.parametrize(
@@ -19,3 +22,20 @@ def test_a_device_or_precision_that_is_not_there_is_refused(assignments: list[st
     out, err = capsys.readouterr()
     assert out == ""
     assert words in err
+
+
+def test_a_chosen_warm_up_that_is_the_whole_run_is_refused_and_the_presets_is_shortened_with_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    for chosen in ("60000", "30", "100"):
+        assert run(["estimate", "--set", "training.max_steps=30", "--set", f"schedule.warmup_steps={chosen}"]) == 2
+        assert "must be below the run's 30 steps" in capsys.readouterr().err
+    assert run(["estimate", "--json", "--set", "training.max_steps=30"]) == 0
+    assert any("the warm-up is 3 steps, a tenth of the run's 30" in words for words in json.loads(capsys.readouterr().out)["warnings"])
+
+
+def test_a_warm_up_is_held_against_the_steps_of_a_prepared_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("rnnlm_tui.supervisor.estimate._training_text", lambda _corpus, _manifest: (10_000, 452_200))
+    assert run(["estimate", "--set", "schedule.warmup_steps=60000"]) == 2
+    assert "schedule.warmup_steps: is 60,000, must be below the run's 3,230 steps" in capsys.readouterr().err
+    assert run(["train", "--detach", "--set", "schedule.warmup_steps=60000"]) == 2
+    assert "schedule.warmup_steps: is 60,000, must be below the run's 3,230 steps" in capsys.readouterr().err
+    assert list_runs() == []

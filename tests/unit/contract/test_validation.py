@@ -78,7 +78,7 @@ def test_an_unknown_section_suggests_a_known_one() -> None:
 
 
 def test_fields_that_contradict_each_other_are_told_beside_other_problems() -> None:
-    found = problems_of({"model.embedding_dim": 64, "training.max_steps": 10, "tokenizer.vocab_size": 100, "sampling.top_p": 0})
+    found = problems_of({"model.embedding_dim": 64, "training.max_steps": 10, "schedule.warmup_steps": 10, "tokenizer.vocab_size": 100, "sampling.top_p": 0})
     assert set(found) == {"model.tie_weights", "schedule.warmup_steps", "tokenizer.vocab_size", "sampling.top_p"}
 
 
