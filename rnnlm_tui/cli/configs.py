@@ -34,7 +34,7 @@ def config_show(
     if json:
         print_json(shown.model_dump(mode="json"))
     else:
-        line(config_toml(shown, explain=explain).rstrip("\n"))
+        line(config_toml(shown, explain=explain).rstrip("\n"), wrap=False)
 
 
 def config_presets(json: JsonOption = False) -> None:

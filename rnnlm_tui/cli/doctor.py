@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import sys
+from typing import TYPE_CHECKING
+
 import typer
 
 from rnnlm_tui.cli.arguments import JsonOption
+
+if TYPE_CHECKING:
+    from rnnlm_tui.cli.checks import Finding
+    from rnnlm_tui.cli.output import Colour
+
+COLOURS: dict[str, Colour] = {"ok": "good", "note": "warn", "bad": "bad"}
+"""Of the verdicts."""
 
 
 def doctor(json: JsonOption = False) -> None:
     """Check this machine, terminal and installation."""
     from rnnlm_tui.cli.checks import findings
-    from rnnlm_tui.cli.output import line, print_json
+    from rnnlm_tui.cli.output import print_json
 
     found = findings()
     if json:
@@ -18,8 +28,17 @@ def doctor(json: JsonOption = False) -> None:
     else:
         width = max(len(finding.check) for finding in found)
         for finding in found:
-            line(f"{finding.verdict:<4}  {finding.check:<{width}}  {finding.fact}")
-            if finding.hint:
-                line(f"{'':<{width + 8}}{finding.hint}")
+            _tell(finding, width)
     if any(finding.verdict == "bad" for finding in found):
         raise typer.Exit(1)
+
+
+def _tell(finding: Finding, width: int) -> None:
+    """The finding in a line, its fact broken at words below itself where the terminal is too narrow, and its hint below that."""
+    from rnnlm_tui.cli.output import columns, painted, shown, wrapped
+
+    indent, room = width + 8, columns(sys.stdout)
+    lead = f"{painted(finding.verdict, COLOURS[finding.verdict])}{' ' * (6 - len(finding.verdict))}{painted(finding.check, 'dim')}{' ' * (indent - 6 - len(finding.check))}"
+    print(lead + wrapped(shown(finding.fact), room, indent=indent), flush=True)
+    if finding.hint:
+        print(" " * indent + wrapped(shown(finding.hint), room, indent=indent), flush=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from rnnlm_tui.cli.output import facts, json_text, line, note
+from rnnlm_tui.cli.output import Flow, columns, facts, json_text, line, note
 from rnnlm_tui.cli.summaries import model_words, patience_words, perplexity_words, progress_words, result_lines, status_words
 from rnnlm_tui.contract.computing import device_words, others_words
 from rnnlm_tui.contract.figures import bits_words, counted, duration, figure, short
@@ -169,7 +170,9 @@ class PlainTeller:
         newest = newest_sample(snapshot)
         if newest is not None:
             line()
-            line(newest.prompt + newest.text)
+            flow = Flow()
+            flow.write(newest.prompt + newest.text)
+            flow.close()
         line()
         why = (failure.message, failure.hint) if failure is not None else (summary.message,)
         for words in filter(None, why):
@@ -206,7 +209,7 @@ class PlainTeller:
         newest = newest_sample(snapshot)
         if newest is not None and (newest.attempt, newest.step) != self._sampled:
             self._sampled = (newest.attempt, newest.step)
-            line(f"{'':9}{_one_line(newest.prompt + newest.text, 110)}")
+            line(f"{'':9}{_one_line(newest.prompt + newest.text, min(110, (columns(sys.stdout) or 120) - 9))}")
 
 
 def _arrival(summary: RunSummary) -> str:

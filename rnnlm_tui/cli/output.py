@@ -8,13 +8,15 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import TextIO, TypeVar, cast
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Literal, TextIO, TypeVar, cast
 
 ItemT = TypeVar("ItemT", bound=Hashable)
 
 _WORDS = re.compile(r"[^\s`]*`[^`\n]*`[^\s`]*|\S+")
 """A command between backticks is one word, where it fits on a line."""
+LEAST_TEXT = 20
+"""Cells that a text in the last column is broken into at least; where there are fewer, the terminal breaks it."""
 _JOINED = re.compile("[\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 """Characters that change the width of their neighbours."""
 
@@ -50,19 +52,65 @@ def warn_of_logout() -> None:
         note(f"{end.fact}\n{end.hint}")
 
 
-def line(text: str = "") -> None:
-    """A line of what was asked, on stdout."""
-    print(shown(text), flush=True)
+def line(text: str = "", *, wrap: bool = True) -> None:
+    """A line of what was asked, on stdout; broken at words where that is a terminal and too narrow."""
+    print(wrapped(shown(text), columns(sys.stdout) if wrap else None), flush=True)
 
 
-def text(piece: str) -> None:
-    """A piece of a text that was asked for, on stdout, without a line break behind it."""
-    print(shown(piece), end="", flush=True)
+class Flow:
+    """A text that comes in pieces, on stdout: exact in a pipe or a file, on a terminal broken at words. The word at the end waits for the next piece."""
+
+    def __init__(self) -> None:
+        self._used = 0
+        """Cells of the line that are taken."""
+        self._space = ""
+        """White space before the word that waits."""
+        self._word = ""
+
+    def write(self, piece: str) -> None:
+        """Put a piece behind the others."""
+        piece, room = shown(piece), columns(sys.stdout)
+        print(piece if room is None else "".join(self._broken(piece, room)), end="", flush=True)
+
+    def close(self) -> None:
+        """Write the word that waits and end the line."""
+        room = columns(sys.stdout)
+        print("" if room is None else "".join(self._put(room)), flush=True)
+        self._used = 0
+
+    def _broken(self, piece: str, room: int) -> Iterator[str]:
+        for sign in piece:
+            if sign in "\n \t":
+                yield from self._put(room)
+                self._space = "" if sign == "\n" else self._space + sign
+                if sign == "\n":
+                    yield sign
+                    self._used = 0
+                continue
+            if self._word and not self._word.endswith("\u200d") and {_is_wide(self._word[-1]), _is_wide(sign)} != {False}:  # no spaces between these
+                yield from self._put(room)
+            self._word += sign
+            if len(self._word) > room and cells(self._word) > room:
+                yield from self._put(room, part=self._word[:-1])
+
+    def _put(self, room: int, *, part: str | None = None) -> Iterator[str]:
+        """The word that waits, or the `part` of it that fills a line, behind its white space, or on a line of its own where there is no room."""
+        word = self._word if part is None else part
+        self._word = self._word[len(word) :]
+        if not word:
+            return
+        gap = len((" " * (self._used % 8) + self._space).expandtabs(8)) - self._used % 8
+        if self._used and self._used + gap + cells(word) > room:
+            yield f"\n{word}"
+            self._used = cells(word)
+        else:
+            yield f"{self._space}{word}"
+            self._used += gap + cells(word)
+        self._space = ""
 
 
-def prose(text: str) -> None:
-    """A sentence of what was asked, on stdout; wrapped where that is a terminal."""
-    print(wrapped(shown(text), columns(sys.stdout)), flush=True)
+def _is_wide(sign: str) -> bool:
+    return unicodedata.east_asian_width(sign) in "WF"
 
 
 def columns(stream: TextIO) -> int | None:
@@ -82,7 +130,7 @@ def wrapped(text: str, width: int | None, *, indent: int = 0) -> str:
     """
     if width is None:
         return text
-    room = max(20, width - indent)
+    room = max(LEAST_TEXT, width - indent)
     return ("\n" + " " * indent).join(piece for line in text.split("\n") for piece in _pieces(line, room))
 
 
@@ -156,11 +204,34 @@ _ASCII_TWINS = str.maketrans(
 )  # fmt: skip
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = (), spare: Sequence[int] = ()) -> None:
+Colour = Literal["dim", "good", "live", "warn", "bad"]
+_CODES: dict[Colour, int] = {"dim": 2, "good": 32, "live": 36, "warn": 33, "bad": 31}
+"""The terminal's own colours, which suit its background."""
+
+
+def in_colour() -> bool:
+    """Whether stdout is a terminal that shows colours and whose user wants them."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+def painted(text: str, colour: Colour | None) -> str:
+    """The text in a colour where stdout shows colours."""
+    return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if colour is not None and text and in_colour() else text
+
+
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Iterable[int] = (),
+    spare: Sequence[int] = (),
+    colours: Mapping[int, Mapping[str, Colour | None]] | None = None,
+) -> None:
     """Columns side by side, two spaces apart, `right` ones aligned right; no rules, so that `awk` and eyes both read it.
 
     Args:
         spare: columns that a terminal too narrow for all goes without, the first one first.
+        colours: by column, the colour of a cell by its text.
     """
     lines = [tuple(shown(cell, keep="") for cell in cells_of) for cells_of in (head, *rows)]
     widths = [max(cells(line[column]) for line in lines) for column in range(len(head))]
@@ -169,8 +240,16 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable
         if fits([head[column] for column in kept], [[line[column] for column in kept] for line in lines]):
             break
         kept.remove(column)
-    for found in lines:
-        texts = (padded(found[column], widths[column], right=column in to_right) for column in kept)
+    start = sum(widths[column] + 2 for column in kept[:-1])
+    room = columns(sys.stdout)
+    for place, found in enumerate(lines):
+        texts = []
+        for column in kept:
+            if column == kept[-1] not in to_right and room is not None and start + LEAST_TEXT <= room:
+                found = (*found[:column], wrapped(found[column], room, indent=start), *found[column + 1 :])
+            cell, space = found[column], " " * (widths[column] - cells(found[column]))
+            shade = painted(cell, "dim" if place == 0 else (colours or {}).get(column, {}).get(cell))
+            texts.append(space + shade if column in to_right else shade + space)
         print("  ".join(texts).rstrip(" "), flush=True)
 
 
@@ -191,18 +270,17 @@ def cells(text: str) -> int:
     return sum(0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
-def padded(text: str, width: int, *, right: bool = False) -> str:
-    """The text with spaces behind it, or before it, so that it takes `width` cells."""
-    space = " " * (width - cells(text))
-    return space + text if right else text + space
+def facts(pairs: Iterable[tuple[str, str]], *, colours: Mapping[str, Colour | None] | None = None) -> None:
+    """Labels and values in two columns, long values wrapped below themselves in a terminal; a pair without a value is left out.
 
-
-def facts(pairs: Iterable[tuple[str, str]]) -> None:
-    """Labels and values in two columns, long values wrapped below themselves in a terminal; a pair without a value is left out."""
+    Args:
+        colours: of values, by their labels.
+    """
     kept = [(shown(label, keep=""), shown(value)) for label, value in pairs if value]
     width = max((cells(label) for label, _ in kept), default=0)
     for label, value in kept:
-        print(f"{padded(label, width)}  {wrapped(value, columns(sys.stdout), indent=width + 2)}", flush=True)
+        told = painted(wrapped(value, columns(sys.stdout), indent=width + 2), (colours or {}).get(label))
+        print(f"{painted(label, 'dim')}{' ' * (width - cells(label))}  {told}", flush=True)
 
 
 def tell_each(items: Iterable[ItemT], act: Callable[[ItemT], tuple[object, str]], *, json: bool) -> None:

@@ -47,7 +47,7 @@ def runs(
 ) -> None:
     """List the runs: newest first, filtered, sorted; pinned ones on top."""
     from rnnlm_tui.cli.output import line, note, print_json, table
-    from rnnlm_tui.cli.summaries import RUN_COLUMNS, RUN_COLUMNS_RIGHT, RUN_COLUMNS_SPARE, run_cells
+    from rnnlm_tui.cli.summaries import RUN_COLUMNS, RUN_COLUMNS_RIGHT, RUN_COLUMNS_SPARE, run_cells, status_colour, status_words
     from rnnlm_tui.supervisor.listing import listed_runs
 
     listing = listed_runs(filters, sort, reverse=reverse)
@@ -55,7 +55,8 @@ def runs(
     if json:
         print_json([summary.model_dump(mode="json") for summary in found])
     elif found:
-        table(RUN_COLUMNS, [run_cells(summary) for summary in found], right=RUN_COLUMNS_RIGHT, spare=RUN_COLUMNS_SPARE)
+        colours = {status_words(summary): status_colour(summary) for summary in found}
+        table(RUN_COLUMNS, [run_cells(summary) for summary in found], right=RUN_COLUMNS_RIGHT, spare=RUN_COLUMNS_SPARE, colours={1: colours})
         for summary in found:
             if summary.unreadable:
                 note(f"{summary.message}{'; ' if summary.hint else ''}{summary.hint or ''}")
@@ -75,7 +76,7 @@ def show(
 ) -> None:
     """Show a run's figures: once, or as long as it runs."""
     from rnnlm_tui.cli.output import facts, in_blocks, print_json
-    from rnnlm_tui.cli.summaries import summary_lines
+    from rnnlm_tui.cli.summaries import status_colour, summary_lines
     from rnnlm_tui.errors import InputError
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.supervisor.monitor import summarize
@@ -99,7 +100,7 @@ def show(
     if json:
         print_json(summary.model_dump(mode="json"))
     else:
-        facts(summary_lines(summary))
+        facts(summary_lines(summary), colours={"status": status_colour(summary)})
 
 
 def metrics(

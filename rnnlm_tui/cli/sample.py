@@ -202,25 +202,25 @@ def read_prompt(prompt: str) -> str:
 
 
 async def _draw(request: SampleRequest, *, stream: bool) -> SampleDone:
-    from rnnlm_tui.cli.output import text
+    from rnnlm_tui.cli.output import Flow
     from rnnlm_tui.contract.requests import SampleDone
     from rnnlm_tui.errors import WorkerError
     from rnnlm_tui.supervisor.sampler_client import SamplerClient
 
-    client = SamplerClient()
+    client, flow = SamplerClient(), Flow()
     begun = False
     try:
         await client.start()
         async for part in client.generate(request):
             if stream and not begun:  # not before: the checkpoint may be damaged
                 begun = True
-                text(request.prompt)
+                flow.write(request.prompt)
             if isinstance(part, SampleDone):
                 return part
             if stream:
-                text(part.text)
+                flow.write(part.text)
     finally:
         if begun:
-            text("\n")  # what is said next stands on a line of its own
+            flow.close()  # what is said next stands on a line of its own
         await client.close()
     raise WorkerError("the sampler ended before its text did")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from time import time
 
+from rnnlm_tui.cli.output import Colour
 from rnnlm_tui.contract.computing import CELL_NAMES, device_words, others_words
 from rnnlm_tui.contract.figures import NOTHING, age, bits_words, counted, disk, duration, figure, short
+from rnnlm_tui.contract.status import RunStatus
 from rnnlm_tui.contract.summary import EvaluationFigures, ReferenceFigures, RunSummary
 
 RUN_COLUMNS: tuple[str, ...] = ("name", "status", "step", "done", "val ppl", "tok/s", "time", "age", "model", "preset", "tags")
@@ -90,6 +92,17 @@ def result_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
         yield "to beat", f"perplexity {told}: a {baseline.name} model"
     if source.perplexity is not None:
         yield "floor", f"perplexity {perplexity_words(source.perplexity)}, the entropy of the source itself"
+
+
+_STATUS_COLOURS: dict[RunStatus, Colour] = {
+    "running": "live", "preparing": "live", "finished": "good", "paused": "warn", "stalled": "warn", "degraded": "warn", "lost": "warn", "failed": "bad",
+    "crashed": "bad", "draft": "dim",
+}  # fmt: skip
+
+
+def status_colour(summary: RunSummary) -> Colour | None:
+    """The colour of a run's status; None for the terminal's own."""
+    return "bad" if summary.unreadable else _STATUS_COLOURS.get(summary.status)
 
 
 def status_words(summary: RunSummary) -> str:

@@ -20,7 +20,7 @@ def verify(run: RunArgument, json: JsonOption = False) -> None:
     A damaged database is rebuilt where no worker holds the run; a damaged checkpoint is put aside when the run is resumed.
     Leaves with 5 where anything is damaged.
     """
-    from rnnlm_tui.cli.output import print_json, prose
+    from rnnlm_tui.cli.output import line, print_json
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.store.verification import check_checkpoints, kept_aside
 
@@ -37,8 +37,8 @@ def verify(run: RunArgument, json: JsonOption = False) -> None:
     else:
         _write(checks)
         for path in aside:
-            prose(f"kept aside as damaged: {path}")
-        prose(f"database: {database or 'whole'}")
+            line(f"kept aside as damaged: {path}")
+        line(f"database: {database or 'whole'}")
     if damaged is not None:
         raise damaged
 
@@ -87,7 +87,7 @@ def _status(run: RunDirectory) -> str:
 
 
 def _write(checks: list[CheckpointCheck]) -> None:
-    from rnnlm_tui.cli.output import line, prose, table
+    from rnnlm_tui.cli.output import line, table
     from rnnlm_tui.contract.figures import NOTHING, disk
 
     cells = [
@@ -102,12 +102,17 @@ def _write(checks: list[CheckpointCheck]) -> None:
         for check in checks
     ]
     if cells:
-        table(("step", "files are", "files", "size", "pin", "follows"), cells, right=(0, 2, 3))
+        table(
+            ("step", "files are", "files", "size", "pin", "follows"),
+            cells,
+            right=(0, 2, 3),
+            colours={1: {"✓ whole": "good", "✗ damaged": "bad", "? newer": "warn"}},
+        )
     else:
         line("no checkpoint yet")
     for check in checks:
         if check.problem:
-            prose(f"step {check.step:,}: {check.problem}")
+            line(f"step {check.step:,}: {check.problem}")
 
 
 def _in_words(parent: str) -> str:

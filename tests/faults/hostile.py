@@ -32,16 +32,16 @@ _OWN = re.compile(
     r"|\x1b\]22;[a-z-]+\x07"  # the shape of the mouse's pointer
 )
 """What the app itself writes to a terminal."""
+_OWN_IN_LINES = re.compile(r"\x1b\[(0|2|31|32|33|36)m")
 _COLOUR = re.compile(r"\x1b\[([0-9;:]*)m")
 _COPIED = re.compile(r"\x1b\]52;c;([A-Za-z0-9+/=]*)\x07")
 
 
 def leaks(raw: bytes, *, lines: bool = False) -> list[str]:
-    """Everything in a terminal's bytes that is neither visible nor the app's own; `lines`: the output of a command, which writes no sequence at all."""
+    """Everything in a terminal's bytes that is neither visible nor the app's own; `lines`: the output of a command, which writes its own few colours alone."""
     text = raw.decode("utf-8", "backslashreplace")
     found = [f"colour {match[1]}" for match in _COLOUR.finditer(text) if "31;7;93" in match[1]]
-    if not lines:
-        text = _OWN.sub("", text)
+    text = (_OWN_IN_LINES if lines else _OWN).sub("", text)
     text = text.replace("\r\n", "\n")
     found += [f"{match[0]!r} in {text[max(0, match.start() - 40) : match.end() + 40]!r}" for match in UNSAFE.finditer(text) if match[0] != "\n"]
     return found

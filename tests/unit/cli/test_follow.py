@@ -163,6 +163,7 @@ def test_a_failed_run_says_why_and_how_to_go_on(monkeypatch: pytest.MonkeyPatch,
 
 def test_generated_text_can_not_steer_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     hostile = sample(100, prompt="\x1b]0;title\x07", text="\x9b31m\r")
+    monkeypatch.setenv("NO_COLOR", "1")
     for terminal in (False, True):
         play(monkeypatch, [snapshot(summary("running")), snapshot(summary("finished", 100), [evaluation(100)], [hostile])])
         monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shlex
 import termios
 
@@ -28,16 +29,18 @@ ACTS = "a\x1b]52;c;x\x07\tü \u202e می\u200cخواهم ❤\ufe0f \x9b31m\r\x08
 
 
 def test_no_control_byte_reaches_a_terminal_and_text_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (24, 200))
     with os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr("sys.stdout", terminal)
         monkeypatch.setattr("sys.stderr", terminal)
         output.line(ACTS)
-        output.text(ACTS)
+        flow = output.Flow()
+        flow.write(ACTS)
+        flow.close()
         output.table(["na\x1bme", "b"], [[ACTS, "end"]])
-        output.text("the")
-        output.text(" end\n")
+        output.line("the end")
         sent = read_until(ours, "the end")
     os.close(ours)
     assert sent.count("\tü ‹202e› می\u200cخواهم ❤\ufe0f ‹9b›31m␍␈") == 2, "a tab is a tab, joiners and variation selectors are text"
@@ -47,10 +50,12 @@ def test_no_control_byte_reaches_a_terminal_and_text_is_shown_as_it_is(monkeypat
 
 def test_what_is_no_terminal_gets_every_character_as_it_is(capfd: pytest.CaptureFixture[str]) -> None:
     output.line(ACTS)
-    output.prose(ACTS)
     output.facts([("text", ACTS)])
-    output.text(ACTS)
-    assert capfd.readouterr().out.count(ACTS) == 4
+    flow = output.Flow()
+    flow.write(ACTS[:7])
+    flow.write(ACTS[7:])
+    flow.close()
+    assert capfd.readouterr().out.count(ACTS) == 3
 
 
 def test_a_note_never_acts_on_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
@@ -107,6 +112,7 @@ def test_lines_of_their_own_keep_their_indent() -> None:
 def test_what_is_no_terminal_gets_long_lines_and_a_terminal_wrapped_ones(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     output.facts([("run", "a"), ("status", ADVICE)])
     output.note(ADVICE)
+    monkeypatch.setenv("NO_COLOR", "1")
     out, err = capfd.readouterr()
     assert (out.splitlines()[1], err) == (f"status  {ADVICE}", f"{ADVICE}\n")
     ours, theirs = os.openpty()
@@ -176,3 +182,78 @@ def test_a_terminal_of_the_smallest_size_is_enough(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("TERM", "xterm-256color")
     check_terminal()
     assert output.interactive()
+
+
+STORY = "The state of the Union is strong, and internationalization goes on.\n    def indented(words):\n\treturn  two  spaces, 日本語のテキストは語の間に空白がない and on"
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 1_000])
+@pytest.mark.parametrize("width", [24, 40, 80])
+def test_a_text_that_comes_in_pieces_is_broken_at_words_on_a_terminal(width: int, pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, width))
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr("sys.stdout", terminal)
+        flow = output.Flow()
+        for at in range(0, len(STORY), pieces):
+            flow.write(STORY[at : at + pieces])
+        flow.close()
+        output.line("the end")
+        lines = read_until(ours, "the end").partition("the end")[0].split("\r\n")
+    os.close(ours)
+    assert all(output.cells(line.expandtabs(8)) <= width for line in lines)
+    words = re.findall(r"[a-zA-Z(),.:]+|[^ -~\s]", STORY)
+    assert re.findall(r"[a-zA-Z(),.:]+|[^ -~\s]", "\n".join(lines)) == words, "no word is broken and none is lost"
+    assert "    def indented(words):" in lines, "white space at the beginning stays"
+    assert any(line.startswith("\treturn  two") for line in lines)
+
+
+def test_a_word_longer_than_a_line_is_broken_where_the_line_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 10))
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr("sys.stdout", terminal)
+        flow = output.Flow()
+        flow.write("ab 0123456789abcdefghij k")
+        flow.close()
+        assert read_until(ours, "k") == "ab\r\n0123456789\r\nabcdefghij\r\nk\r\n"
+    os.close(ours)
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
+    """What a terminal is sent of a table, of facts and of a status."""
+    for name in ("NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm-256color", **variables}.items():
+        monkeypatch.setenv(name, value)
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 60))
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr("sys.stdout", terminal)
+        output.table(("name", "status"), [("a", "failed"), ("longer", "running")], colours={1: {"failed": "bad", "running": "live"}})
+        output.facts([("run", "a"), ("status", "failed: out of memory " * 4)], colours={"status": "bad"})
+        output.line("the end")
+        sent = read_until(ours, "the end")
+    os.close(ours)
+    return sent
+
+
+def test_a_terminal_gets_dim_labels_and_a_coloured_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = drawn(monkeypatch)
+    assert sent.startswith("\x1b[2mname\x1b[0m    \x1b[2mstatus\x1b[0m\r\na       \x1b[31mfailed\x1b[0m\r\nlonger  \x1b[36mrunning\x1b[0m\r\n")
+    assert "\x1b[2mrun\x1b[0m     a\r\n" in sent
+    assert "\x1b[2mstatus\x1b[0m  \x1b[31mfailed: out of memory" in sent
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", sent)
+    assert plain == drawn(monkeypatch, NO_COLOR="1"), "the colours take no room"
+
+
+@pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"TERM": ""}], ids=str)
+def test_a_terminal_without_colours_gets_none(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\x1b" not in drawn(monkeypatch, **variables)
+
+
+def test_a_pipe_gets_no_colours(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    output.table(("name", "status"), [("a", "failed")], colours={1: {"failed": "bad"}})
+    output.facts([("status", "failed")], colours={"status": "bad"})
+    assert capfd.readouterr().out == "name  status\na     failed\nstatus  failed\n"

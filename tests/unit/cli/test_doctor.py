@@ -1,0 +1,56 @@
+"""What `doctor` prints: whole words on a terminal of any width, and the same lines as ever in a pipe."""
+
+from __future__ import annotations
+
+import os
+import re
+import termios
+
+import pytest
+
+from rnnlm_tui.cli.checks import Finding
+from rnnlm_tui.cli.main import run
+
+FOUND = [
+    Finding("rnnlm-tui", "ok", "0.1.0 on Python 3.11, /usr/bin/python"),
+    Finding("logging out", "note", "a run that is started here ends when its user logs out, since systemd kills it", "`loginctl enable-linger` lets it go on"),
+    Finding("disk", "bad", "12 MB free", "free some, or set RNNLM_TUI_HOME to a folder on another disk"),
+]
+
+
+@pytest.fixture(autouse=True)
+def found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three findings, one of each verdict."""
+    monkeypatch.setattr("rnnlm_tui.cli.checks.findings", lambda: FOUND)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_doctor_breaks_its_lines_at_words_on_a_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, width))
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr("sys.stdout", terminal)
+        assert run(["doctor"]) == 1
+        print("the end", file=terminal, flush=True)
+        sent = b""
+        while b"the end" not in sent:
+            sent += os.read(ours, 65_536)
+    os.close(ours)
+    text = sent.decode()
+    lines = re.sub(r"\x1b\[\d+m", "", text).partition("the end")[0].split("\r\n")
+    assert all(len(line) <= width for line in lines)
+    words = [word for finding in FOUND for word in (finding.verdict, *finding.check.split(), *finding.fact.split(), *finding.hint.split())]
+    assert [word for line in lines for word in line.split() if word != "\\"] == words
+    assert all(line.startswith(("ok", "note", "bad", " " * 19)) for line in lines if line)
+    for colour, verdict in ((32, "ok"), (33, "note"), (31, "bad")):
+        assert f"\x1b[{colour}m{verdict}\x1b[0m" in text
+
+
+def test_doctor_breaks_no_line_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert lines[1] == f"note  logging out  {FOUND[1].fact}"
+    assert lines[2] == f"{'':19}{FOUND[1].hint}"
