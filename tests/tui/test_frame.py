@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from time import time
 
 import pytest
 
 from rnnlm_tui.contract.presets import DEMO, ELMAN
+from rnnlm_tui.contract.status import RunStatus
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.tui.actions import PANES, Pane
 from rnnlm_tui.tui.app import RnnlmApp
@@ -126,3 +128,25 @@ def test_a_preset_of_the_corpus_name_is_not_said_twice() -> None:
     snapshot = make_snapshot(config=ELMAN, preset="elman")
     assert "elman · elman" not in run_identity("plain-otter", snapshot, 140).plain
     assert run_identity("plain-otter", snapshot, 140).plain.endswith("elman · seed 42")
+
+
+@pytest.mark.parametrize("size", [(60, 15), (80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("status", ["finished", "crashed", "stopped", "running", "stalled"])
+@pytest.mark.parametrize("name", ["solid-wombat", "quick-brown-wombat"])
+async def test_line_1_keeps_name_status_duration_and_device_at_every_size(name: str, status: RunStatus, size: tuple[int, int]) -> None:
+    snapshot = make_snapshot(status, name=name, updated=time() - 7_200, active_seconds=43_500.0)
+    async with running_app(with_runs(snapshot), run=name, size=size) as (app, _pilot):
+        first = lines_of(app)[0]
+        assert name in first
+        assert status in first
+        assert ("no step for" if status == "stalled" else "12 h 05 min") in first
+        assert "L4" in first
+        assert "…" not in first
+
+
+def test_what_a_run_is_and_when_it_ended_go_before_any_of_its_name() -> None:
+    snapshot = make_snapshot("finished", 4_754, name="solid-wombat", updated=time() - 7_200)
+    bare = "solid-wombat ✓ finished 1 min 39 s"
+    assert all(run_identity("solid-wombat", snapshot, width).plain.startswith(bare) for width in range(140, len(bare) - 1, -1))
+    assert run_identity("solid-wombat", snapshot, len(bare)).plain == bare
+    assert run_identity("solid-wombat", snapshot, len(bare) - 3).plain.endswith("✓ finished 1 min 39 s")

@@ -30,12 +30,16 @@ class IdentityLine(Line):
     """Line 1: the app, the run, and at the right the device."""
 
     def show(self, identity: Callable[[int], Content], machine: MachineFacts | None) -> None:
-        """`identity` is asked for what fits between the app's name and the device."""
+        """`identity` is asked for what fits beside the device. Where it would cut its first word, the run's name, the app's name goes, then the machine's."""
         width = self.app.size.width
-        device = machine_label(machine, wide=width >= WIDE)
-        name = Content.assemble((" rnnlm-tui  ", f"bold {DIM}"))
-        room = width - name.cell_length - device.cell_length - 3
-        middle = identity(max(8, room)).truncate(max(8, room), ellipsis=True)
+        for app, host in ((True, True), (False, True), (False, False)):
+            name = Content.assemble((" rnnlm-tui  ", f"bold {DIM}")) if app else Content(" ")
+            device = machine_label(machine, wide=width >= WIDE, host=host)
+            room = max(8, width - name.cell_length - device.cell_length - 3)
+            middle = identity(room)
+            if "…" not in middle.plain.split(" ")[0]:
+                break
+        middle = middle.truncate(room, ellipsis=True)
         gap = max(1, width - name.cell_length - middle.cell_length - device.cell_length - 1)
         self.put(Content.assemble(name, middle, " " * gap, device, " "))
 

@@ -25,13 +25,16 @@ DAY_SECONDS = 22 * 3600
 
 
 def run_identity(name: str | None, snapshot: RunSnapshot | None, width: int, *, ascii_only: bool = False) -> Content:
-    """Name, status, duration and what the run is, in at most `width` columns: corpus and seed go first, then "params", "tied", size, cell."""
+    """Name, status, duration and what the run is, in at most `width` columns: corpus and seed go first, then "params", "tied", size, cell, and when it ended; a name is cut last."""
     if name is None:
         return Content.styled("no run open", palette.DIM)
     if snapshot is None:
         return Content.assemble(from_outside(name, newlines="show").stylize(f"bold {palette.BRIGHT}"), (" opening…", palette.DIM))
     summary = snapshot.summary
-    state = Content.assemble(" ", status_content(summary.status, ascii_only=ascii_only, bold=True), (how_long(summary), palette.TEXT))
+    status = Content.assemble(" ", status_content(summary.status, ascii_only=ascii_only, bold=True))
+    state = Content.assemble(status, (how_long(summary), palette.TEXT))
+    if len(name) + state.cell_length > width:
+        state = Content.assemble(status, (how_long(summary).partition(", ended")[0], palette.TEXT))
     shown = from_outside(name, newlines="show", limit=max(4, width - state.cell_length)).stylize(f"bold {palette.BRIGHT}")
     start = shown + state
     for gap, what in _what_it_is(summary, snapshot.config):
@@ -102,12 +105,15 @@ def _what_it_is(summary: RunSummary, config: RunConfig) -> Iterator[tuple[int, C
     yield 2, Content.styled(model, dim)
 
 
-def machine_label(machine: MachineFacts | None, *, wide: bool) -> Content:
-    """`gpu1 · L4`, with the maker's name where there is room; a machine without a GPU says its cores."""
+def machine_label(machine: MachineFacts | None, *, wide: bool, host: bool = True) -> Content:
+    """`gpu1 · L4`, with the maker's name where there is room; a machine without a GPU says its cores. `L4` alone without the host."""
     if machine is None:
         return Content("")
-    host = from_outside(machine.host.partition(".")[0], limit=20 if wide else 12, newlines="show").stylize(palette.DIM)
-    return Content.assemble(host, (" · ", palette.DIM), (device_name(machine, wide=wide), palette.TEXT))
+    device = Content.styled(device_name(machine, wide=wide), palette.TEXT)
+    if not host:
+        return device
+    name = from_outside(machine.host.partition(".")[0], limit=20 if wide else 12, newlines="show").stylize(palette.DIM)
+    return Content.assemble(name, (" · ", palette.DIM), device)
 
 
 def device_name(machine: MachineFacts, *, wide: bool, device: str | None = None) -> str:
