@@ -145,7 +145,7 @@ async def test_line_1_keeps_name_status_duration_and_device_at_every_size(name: 
 
 
 def test_what_a_run_is_and_when_it_ended_go_before_any_of_its_name() -> None:
-    snapshot = make_snapshot("finished", 4_754, name="solid-wombat", updated=time() - 7_200)
+    snapshot = make_snapshot("finished", 4_754, name="solid-wombat", updated=time() - 7_200, active_seconds=99.0)
     bare = "solid-wombat ✓ finished 1 min 39 s"
     assert all(run_identity("solid-wombat", snapshot, width).plain.startswith(bare) for width in range(140, len(bare) - 1, -1))
     assert run_identity("solid-wombat", snapshot, len(bare)).plain == bare
