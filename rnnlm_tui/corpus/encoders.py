@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rnnlm_tui.contract.corpora import TextLayout
-from rnnlm_tui.corpus.tokenizers import BuiltTokenizer, byte_names
+from rnnlm_tui.corpus.merging import PairMerger, WordRules
+from rnnlm_tui.corpus.tokenizers import WORDS, BuiltTokenizer, byte_names
 
 Ids = NDArray[np.uint32]
 Lengths = NDArray[np.int64]
 EncodeLines = Callable[[Sequence[bytes]], tuple[Ids, Lengths]]
 """Sentences as UTF-8 to all their ids, one sentence after the other, and the number of ids of each."""
+
+FEW_WORDS = 64
+"""Fewer new words than this are left to the tokenizer: merging them here costs more to begin than it saves."""
+
+LOOKED_UP = 512
+"""Words of a batch that are looked up to see whether most are new."""
+
+MOST_SET_APART = 32
+"""Texts that a tokenizer may set apart; one with more is asked for whole sentences."""
+
+_META = "\u2581"
+"""Stands for a space in the tokens of sentencepiece."""
+
+_WORD_PATTERNS = frozenset(
+    rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    for digits in (r"\p{N}{1,3}", r"\p{N}")
+)
+"""How cl100k, Llama 3 and Qwen cut a text: no piece goes on behind a single space."""
 
 KEPT_WORDS = 200_000
 """Words whose ids are remembered; a text with more of them starts anew, so that memory stays bounded."""
@@ -27,73 +48,214 @@ def line_encoder(built: BuiltTokenizer, layout: TextLayout = "sentences") -> Enc
         return _byte_encoder(built)
     if built.kind == "character":
         return _character_encoder(built)
-    if built.kind in ("bpe", "word") and layout == "sentences":
-        return WordCache(built)
+    state = json.loads(built.tokenizer.to_str())
+    rules = word_rules(state) if layout != "raw" else None
+    if rules is not None:
+        return WordCache(built, rules, state["model"])
     return lambda lines: _flat(built.encode([line.decode() for line in lines]))
 
 
 class WordCache:
-    """Encodes by looking words up; the tokenizer sees each different word once.
+    """Encodes by looking words up; each different word is encoded once.
 
-    Exact for byte-level BPE and for whole words, which never join what a space separates: their tokens depend on the word
-    and, for BPE, on whether a space stands before it. A sentence with any other white space is given to the tokenizer whole.
+    Exact for tokenizers that never join what a single space separates, as `word_rules` knows them. A sentence with any other
+    white space, or with a text that the tokenizer sets apart, is given to the tokenizer whole.
     """
 
-    def __init__(self, built: BuiltTokenizer) -> None:
+    def __init__(self, built: BuiltTokenizer, rules: WordRules, model: Mapping[str, Any]) -> None:
         self._built = built
-        self._space = " " if built.kind == "bpe" else ""
-        self._first: dict[str, int] = {}
-        self._later: dict[str, int] = {}
-        """The row of a word that opens a sentence, and of one behind a space."""
-        self._ids: Ids = np.empty(0, np.uint32)
-        self._starts: Lengths = np.empty(0, np.int64)
-        self._lengths: Lengths = np.empty(0, np.int64)
-        """All ids, and where in them those of each row begin and how many they are."""
+        self._rules = rules
+        self._merger = PairMerger(model, rules) if rules.mark else None
+        self._later, self._first = _Rows(), _Rows()
+        """The row of a word behind a space, and of one that opens a sentence."""
+        self._table = _Table()
 
     def __call__(self, lines: Sequence[bytes]) -> tuple[Ids, Lengths]:
-        if len(self._lengths) > KEPT_WORDS:
+        if len(self._table.lengths) > KEPT_WORDS:
             self._forget()
         texts = [line.decode() for line in lines]
         text = " ".join(texts)
-        if text.split(" ") == text.split():
-            return self._plain(texts)
-        plain = [one.split(" ") == one.split() for one in texts]
+        words = text.split()
+        if " ".join(words) == text and not self._sets_apart(text):
+            return self._plain(texts, words)
+        plain = [" ".join(one.split()) == one != "" and not self._sets_apart(one) for one in texts]
         odd = iter(self._built.encode([one for one, is_plain in zip(texts, plain, strict=True) if not is_plain]))
-        ids, lengths = self._plain([one for one, is_plain in zip(texts, plain, strict=True) if is_plain])
+        kept = [one for one, is_plain in zip(texts, plain, strict=True) if is_plain]
+        ids, lengths = self._plain(kept, " ".join(kept).split())
         known = iter(np.split(ids, np.cumsum(lengths)[:-1]))
         parts = [next(known) if is_plain else np.array(next(odd), np.uint32) for is_plain in plain]
         return np.concatenate(parts), np.fromiter(map(len, parts), np.int64, len(parts))
 
-    def _plain(self, texts: Sequence[str]) -> tuple[Ids, Lengths]:
+    def _sets_apart(self, text: str) -> bool:
+        return any(one in text for one in self._rules.set_apart)
+
+    def _plain(self, texts: Sequence[str], words: list[str]) -> tuple[Ids, Lengths]:
         """Sentences whose words are separated by single spaces."""
         if not texts:
             return np.empty(0, np.uint32), np.empty(0, np.int64)
-        words = " ".join(texts).split(" ")
         counts = np.fromiter((text.count(" ") + 1 for text in texts), np.int64, len(texts))
         first = np.cumsum(counts) - counts
         opening = [words[place] for place in first]
-        self._learn(self._later, set(words), self._space)
-        self._learn(self._first, set(opening), "")
-        rows = np.fromiter(map(self._later.__getitem__, words), np.int64, len(words))
-        rows[first] = np.fromiter(map(self._first.__getitem__, opening), np.int64, len(opening))
-        lengths = self._lengths[rows]
+        if self._are_new(words):
+            table = _Table()
+            rows = np.arange(len(words))
+            table.add(*self._encode(words, opening=False))
+            rows[first] = len(words) + np.arange(len(opening))
+            table.add(*self._encode(opening, opening=True))
+        else:
+            table = self._table
+            later_rows = np.fromiter(map(self._later.__getitem__, words), np.int64, len(words))
+            first_rows = np.fromiter(map(self._first.__getitem__, opening), np.int64, len(opening))
+            rows = self._learn(self._later, opening=False)[later_rows]
+            rows[first] = self._learn(self._first, opening=True)[first_rows]
+        lengths = table.lengths[rows]
         ends = np.cumsum(lengths)
-        places = np.arange(ends[-1]) + np.repeat(self._starts[rows] - ends + lengths, lengths)
-        return self._ids[places], np.add.reduceat(lengths, first)
+        places = np.arange(ends[-1]) + np.repeat(table.starts[rows] - ends + lengths, lengths)
+        return table.ids[places], np.add.reduceat(lengths, first)
 
-    def _learn(self, known: dict[str, int], words: set[str], before: str) -> None:
-        new = list(words - known.keys())
+    def _are_new(self, words: list[str]) -> bool:
+        """Whether most of the words were never seen and don't come twice, so that to remember them costs more than to merge them."""
+        if self._merger is None or len(words) < FEW_WORDS:
+            return False
+        some = words[:: 1 + len(words) // LOOKED_UP]
+        return 2 * sum(map(self._later.__contains__, some)) < len(some) and 2 * len(set(words)) > len(words)
+
+    def _learn(self, known: _Rows, *, opening: bool) -> Lengths:
+        """Encode the words that are new; where each word of `known` lies among all rows."""
+        new = known.take_new()
         if new:
-            ids, lengths = _flat(self._built.encode([before + word for word in new]))
-            known.update(zip(new, range(len(self._lengths), len(self._lengths) + len(new)), strict=True))
-            self._starts = np.concatenate([self._starts, len(self._ids) + np.cumsum(lengths) - lengths])
-            self._lengths = np.concatenate([self._lengths, lengths])
-            self._ids = np.concatenate([self._ids, ids])
+            rows = np.arange(len(self._table.lengths), len(self._table.lengths) + len(new))
+            known.places = np.concatenate([known.places, rows])
+            self._table.add(*self._encode(new, opening=opening))
+        return known.places
+
+    def _encode(self, words: list[str], *, opening: bool) -> tuple[Ids, Lengths]:
+        before = "" if opening else self._rules.space
+        if self._merger is None or len(words) < FEW_WORDS:
+            return _flat(self._built.encode([before + word for word in words]))
+        ids, lengths, taken = self._merger.encode(words, opening=opening)
+        if taken.all():
+            return ids, lengths
+        others, other_lengths = _flat(self._built.encode([before + word for word, is_taken in zip(words, taken, strict=True) if not is_taken]))
+        lengths[~taken] = other_lengths
+        both = np.empty(len(ids) + len(others), np.uint32)
+        mine = np.repeat(taken, lengths)
+        both[mine], both[~mine] = ids, others
+        return both, lengths
 
     def _forget(self) -> None:
-        self._first.clear()
-        self._later.clear()
-        self._ids, self._starts, self._lengths = np.empty(0, np.uint32), np.empty(0, np.int64), np.empty(0, np.int64)
+        self._later, self._first, self._table = _Rows(), _Rows(), _Table()
+
+
+class _Table:
+    """The ids of words, by row."""
+
+    def __init__(self) -> None:
+        self.ids: Ids = np.empty(0, np.uint32)
+        self.starts: Lengths = np.empty(0, np.int64)
+        self.lengths: Lengths = np.empty(0, np.int64)
+        """All ids, and where in them those of each row begin and how many they are."""
+
+    def add(self, ids: Ids, lengths: Lengths) -> None:
+        """Add rows at the end."""
+        self.starts = np.concatenate([self.starts, len(self.ids) + np.cumsum(lengths) - lengths])
+        self.lengths = np.concatenate([self.lengths, lengths])
+        self.ids = np.concatenate([self.ids, ids])
+
+
+class _Rows(dict[str, int]):
+    """Numbers words as they come; those that are new wait until they are encoded."""
+
+    def __init__(self) -> None:
+        self._new: list[str] = []
+        self.places: Lengths = np.empty(0, np.int64)
+        """The row of each word, by its number."""
+
+    def __missing__(self, word: str) -> int:
+        self[word] = number = len(self)
+        self._new.append(word)
+        return number
+
+    def take_new(self) -> list[str]:
+        new, self._new = self._new, []
+        return new
+
+
+def word_rules(state: Mapping[str, Any]) -> WordRules | None:
+    """How the words of a saved tokenizer can be encoded one by one; None where that is not known to be exact.
+
+    Args:
+        state: its tokenizer.json.
+    """
+    normalizers = _without_folding(_steps(state["normalizer"], "normalizers"))
+    splitters, model, added = _steps(state["pre_tokenizer"], "pretokenizers"), state["model"], [one for one in state["added_tokens"] if not one["special"]]
+    if len(added) > MOST_SET_APART or any(one["normalized"] and normalizers for one in added):
+        return None
+    set_apart = tuple(one["content"] for one in added)
+    kinds = [step["type"] for step in normalizers]
+    if kinds in ([], ["NFC"]) and splitters and splitters[-1]["type"] == "ByteLevel":
+        return _byte_level_rules(splitters, model, set_apart)
+    if kinds == ["Prepend", "Replace"] and not splitters and _is_metaspace(normalizers) and _never_joins(model):
+        return _metaspace_rules(model, set_apart)
+    if kinds == [] and [step["type"] for step in splitters] == ["Metaspace"]:
+        step = splitters[0]
+        if step["replacement"] == _META and step["prepend_scheme"] in ("always", "first") and (step.get("split", True) or _never_joins(model)):
+            return _metaspace_rules(model, set_apart)
+    if [step["type"] for step in splitters] in (["BertPreTokenizer"], ["WhitespaceSplit"], ["Whitespace"]) and kinds in ([], ["NFC"], ["BertNormalizer"]):
+        return WordRules("", set_apart=set_apart)
+    if (
+        model["type"] == "WordLevel"
+        and kinds == ["Replace", "Prepend"]
+        and [step["type"] for step in splitters] == ["Split"]
+        and splitters[0]["pattern"] == {"Regex": WORDS}
+    ):
+        return WordRules("", set_apart=set_apart)  # our own words, each with the space before it
+    return None
+
+
+def _byte_level_rules(splitters: list[dict[str, Any]], model: Mapping[str, Any], set_apart: tuple[str, ...]) -> WordRules | None:
+    last = splitters[-1]
+    mark = byte_names()[ord(" ")] if _merges_plainly(model) else ""
+    names = tuple(byte_names()[:128])
+    if len(splitters) == 1 and last["use_regex"]:
+        return WordRules(" ", mark, mark_at_start=last["add_prefix_space"], inside="classes", names=names, set_apart=set_apart)
+    known = len(splitters) == 2 and splitters[0]["type"] == "Split" and splitters[0]["pattern"].get("Regex") in _WORD_PATTERNS
+    if known and splitters[0]["behavior"] == "Isolated" and not splitters[0]["invert"] and not last["use_regex"] and not last["add_prefix_space"]:
+        return WordRules(" ", mark, inside="letters", names=names, set_apart=set_apart)
+    return None
+
+
+def _metaspace_rules(model: Mapping[str, Any], set_apart: tuple[str, ...]) -> WordRules:
+    mark = _META if _merges_plainly(model) else ""
+    return WordRules("", mark, mark_at_start=True, names=tuple(map(chr, range(128))), set_apart=set_apart)
+
+
+def _merges_plainly(model: Mapping[str, Any]) -> bool:
+    odd = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges")
+    return model["type"] == "BPE" and not any(model.get(name) for name in odd)
+
+
+def _never_joins(model: Mapping[str, Any]) -> bool:
+    """Whether no token of a BPE model goes on behind the sign of a space."""
+    return model["type"] == "BPE" and all(_META not in name[1:] or not name.strip(_META) for name in model["vocab"])
+
+
+def _is_metaspace(normalizers: Sequence[Mapping[str, Any]]) -> bool:
+    prepend, replace = normalizers
+    return bool(prepend["prepend"] == replace["content"] == _META and replace["pattern"] == {"String": " "})
+
+
+def _steps(part: Mapping[str, Any] | None, name: str) -> list[dict[str, Any]]:
+    """The steps of a normalizer or pre-tokenizer, one after the other."""
+    if part is None:
+        return []
+    return [step for inner in part[name] for step in _steps(inner, name)] if part["type"] == "Sequence" else [dict(part)]
+
+
+def _without_folding(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without what a prompt is folded with: the corpus is folded already, and stays as it is."""
+    folds = ({"type": "Replace", "pattern": {"Regex": r"\d+"}, "content": "###"}, {"type": "Lowercase"})
+    return _without_folding(steps[1:]) if steps and steps[0] in folds else steps
 
 
 def _byte_encoder(built: BuiltTokenizer) -> EncodeLines:

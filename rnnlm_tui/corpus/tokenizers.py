@@ -23,6 +23,9 @@ PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
 BPE_TRAINING_BYTES = 16 * 2**20
 """Merges are learned from about this much of the training split, spread over it; a vocabulary of this kind gains nothing from more."""
 
+LEARNED_WORDS = 250_000
+"""Different words that merges are learned from at most: English has fewer in 16 MB, and a text in which nearly all differ takes a minute and a gigabyte otherwise."""
+
 COUNTED_WORDS = 1_000_000
 """Different words that are counted; beyond, those that were seen once are forgotten, so that memory stays bounded."""
 
@@ -33,7 +36,7 @@ Lines = Callable[[], Iterator[list[str]]]
 """Starts a pass over the training split: its sentences in batches."""
 
 _PLAIN_WORDS = r" ?\p{L}+(?:['’]\p{L}+)*| ?\p{N}+(?:[.,]\p{N}+)*"
-_WORDS = rf"{_PLAIN_WORDS}| ?<\p{{L}}+>| ?[^\s\p{{L}}\p{{N}}]"
+WORDS = rf"{_PLAIN_WORDS}| ?<\p{{L}}+>| ?[^\s\p{{L}}\p{{N}}]"
 """A word, a number, an <unk> or a sign, each with the space before it."""
 
 _WORDS_AND_SPACE = rf"{_PLAIN_WORDS}| ?[^\s\p{{L}}\p{{N}}]|\n|[^\S\n]+(?!\S)|[^\S\n]"
@@ -186,7 +189,7 @@ def _bpe(config: TokenizerConfig, lines: Lines, size: int, layout: TextLayout) -
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocab_size, special_tokens=_specials(config), initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
     )
-    tokenizer.train_from_iterator(_every(lines(), max(1, -(-size // BPE_TRAINING_BYTES))), trainer=trainer)
+    tokenizer.train_from_iterator(_until_enough_words(_every(lines(), max(1, -(-size // BPE_TRAINING_BYTES)))), trainer=trainer)
     learned = vocabulary_size(tokenizer)
     if learned != config.vocab_size:
         raise TokenizerError(
@@ -233,7 +236,7 @@ def _word(config: TokenizerConfig, lines: Lines, tokenized: bool) -> BuiltTokeni
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     else:  # a word keeps the space before it, so that decoding gives the text back
         tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(Regex(r"\s+"), " "), normalizers.Prepend(" ")])
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_WORDS), "isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORDS), "isolated")
         tokenizer.decoder = decoders.Sequence([decoders.Replace(UNK, f" {UNK}"), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
     specials = _specials(config, unk=True)
     counts: Counter[str] = Counter()
@@ -360,3 +363,13 @@ def _fold_prompts_too(tokenizer: Tokenizer, corpus: CorpusConfig) -> None:
 def _every(batches: Iterator[list[str]], stride: int) -> Iterator[list[str]]:
     """Each `stride`-th batch, the first one included."""
     return (batch for index, batch in enumerate(batches) if index % stride == 0)
+
+
+def _until_enough_words(batches: Iterator[list[str]]) -> Iterator[list[str]]:
+    """The batches up to the one that completes `LEARNED_WORDS` different words."""
+    words: set[str] = set()
+    for batch in batches:
+        yield batch
+        words.update(" ".join(batch).split())
+        if len(words) >= LEARNED_WORDS:
+            return

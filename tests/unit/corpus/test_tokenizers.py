@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tokenizers import pre_tokenizers
 
 from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig
-from rnnlm_tui.corpus import encoders
+from rnnlm_tui.corpus import encoders, tokenizers
 from rnnlm_tui.corpus.encoders import line_encoder
 from rnnlm_tui.corpus.text import TextCodec
 from rnnlm_tui.corpus.tokenizers import EOS, PAD, UNK, BuiltTokenizer, build_tokenizer, byte_names, looks_tokenized
@@ -92,10 +93,11 @@ def test_fast_encoders_give_exactly_what_the_tokenizer_gives(build: Builder, kin
 
 def test_the_cache_of_words_stays_bounded(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoders, "KEPT_WORDS", 100)
-    encode = encoders.WordCache(build("word", tokenized=True))
+    encode = encoders.line_encoder(build("word", tokenized=True))
+    assert isinstance(encode, encoders.WordCache)
     for start in range(0, 500, 50):
         encode([" ".join(f"w{index}" for index in range(start, start + 50)).encode()])
-        assert len(encode._lengths) <= 200
+        assert len(encode._table.lengths) <= 200
     assert encode([b"a zzz"])[1].tolist() == [2]
 
 
@@ -187,3 +189,18 @@ def test_a_pretrained_tokenizer_that_is_nowhere_is_told(tmp_path: Path, monkeypa
     with pytest.raises(TokenizerError, match=r'"nobody/no-such-tokenizer" can\'t be loaded') as raised:
         build_tokenizer(pretrained("nobody/no-such-tokenizer", 300), CorpusConfig(), lambda: iter([]), size=0, tokenized=None)
     assert "\n" not in raised.value.message
+
+
+def test_merges_are_learned_from_so_many_different_words_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizers, "LEARNED_WORDS", 1_000)
+    read = 0
+
+    def batches() -> Iterator[list[str]]:
+        nonlocal read
+        for batch in range(100):
+            read += 1
+            yield [f"word{number} again" for number in range(300 * batch, 300 * (batch + 1))]
+
+    built = build_tokenizer(TokenizerConfig(vocab_size=300), CorpusConfig(), batches, size=1_000, tokenized=None)
+    assert built.vocab_size == 300
+    assert read == 4

@@ -1,0 +1,176 @@
+"""Words merged many at a time give exactly the tokens of the library, for every family of tokenizers whose words can be taken one by one."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+from rnnlm_tui.corpus import encoders
+from rnnlm_tui.corpus.encoders import WordCache, line_encoder, word_rules
+from rnnlm_tui.corpus.tokenizers import BuiltTokenizer
+from tests.fakes.llama_tokenizer import write_tokenizer
+
+CL100K = next(pattern for pattern in sorted(encoders._WORD_PATTERNS) if "{1,3}" in pattern)
+
+
+def lines(seed: int, count: int = 300) -> list[str]:
+    """Sentences of words that hardly come twice, some with digits, signs, apostrophes, other letters, long ones, and odd white space."""
+    draw = random.Random(seed)
+    alphabets = ("etaoinshrdlu", "etaoinshrdlu", "ETAOINab", "0123456789", "ab12.,-", "don't's've", "äöüßéж漢字🙂", "(x)[y]_#", "a\x00\x7f")
+    found = []
+    for _ in range(count):
+        words = ["".join(draw.choices(draw.choice(alphabets), k=draw.choice((1, 2, 3, 5, 8, 8, 11, 40)))) for _ in range(draw.randint(1, 14))]
+        found.append(" ".join(words))
+    found[7] += "  two  spaces"
+    found[8] += "\ttab and\u00a0other"
+    found[9] = "</s> is a text that is <|set|> apart"
+    return found
+
+
+LEARNED = lines(1)
+
+
+def bpe(pre_tokenizer: Any, normalizer: Any = None, **model: Any) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE(**model))
+    if normalizer is not None:
+        tokenizer.normalizer = normalizer
+    if pre_tokenizer is not None:
+        tokenizer.pre_tokenizer = pre_tokenizer
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer.train_from_iterator([LEARNED], trainers.BpeTrainer(vocab_size=600, special_tokens=["<pad>"], initial_alphabet=alphabet, show_progress=False))
+    return tokenizer
+
+
+def gpt2() -> Tokenizer:
+    return bpe(pre_tokenizers.ByteLevel(add_prefix_space=False))
+
+
+def gpt2_with_prefix() -> Tokenizer:
+    return bpe(pre_tokenizers.ByteLevel(add_prefix_space=True))
+
+
+def gpt2_with_texts_set_apart() -> Tokenizer:
+    tokenizer = gpt2()
+    tokenizer.add_tokens([AddedToken("<|set|>", normalized=False, lstrip=True), AddedToken("</s>", normalized=False, rstrip=True)])
+    return tokenizer
+
+
+def llama3() -> Tokenizer:
+    split = pre_tokenizers.Split(Regex(CL100K), "isolated")
+    return bpe(pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]), normalizers.NFC())
+
+
+def metaspace() -> Tokenizer:
+    return bpe(pre_tokenizers.Metaspace())
+
+
+def unigram() -> Tokenizer:
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.train_from_iterator([LEARNED], trainers.UnigramTrainer(vocab_size=400, special_tokens=["<pad>", "<unk>"], unk_token="<unk>", show_progress=False))
+    return tokenizer
+
+
+def bert() -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.train_from_iterator([LEARNED], trainers.WordPieceTrainer(vocab_size=400, special_tokens=["<pad>", "[UNK]"], show_progress=False))
+    return tokenizer
+
+
+def check(tokenizer: Tokenizer, *, merges: bool) -> None:
+    built = BuiltTokenizer(tokenizer, "pretrained", "<pad>", None)
+    encode = line_encoder(built)
+    assert isinstance(encode, WordCache)
+    assert (encode._merger is not None) == merges
+    for chosen in (lines(2), lines(3)[:5], LEARNED, LEARNED * 2, lines(2), [*lines(4), "", "x"]):
+        ids, lengths = encode([line.encode() for line in chosen])
+        expected = built.encode(chosen)
+        assert lengths.tolist() == [len(line) for line in expected]
+        assert ids.tolist() == [index for line in expected for index in line]
+
+
+@pytest.mark.parametrize("build", [gpt2, gpt2_with_prefix, gpt2_with_texts_set_apart, llama3, metaspace])
+def test_merged_words_are_exactly_the_librarys(build: Callable[[], Tokenizer]) -> None:
+    check(build(), merges=True)
+
+
+@pytest.mark.parametrize("build", [unigram, bert])
+def test_words_of_other_models_are_looked_up_exactly(build: Callable[[], Tokenizer]) -> None:
+    check(build(), merges=False)
+
+
+def test_the_books_family_is_exact(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, LEARNED, 700)
+    tokenizer: Tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(Regex(r"\d+"), "###"), tokenizer.normalizer])
+    built = BuiltTokenizer(tokenizer, "pretrained", "<s>", None)
+    encode = line_encoder(built)
+    assert isinstance(encode, WordCache)
+    chosen = ["".join("#" if sign.isdigit() else sign for sign in line) for line in lines(2)]
+    ids, lengths = encode([line.encode() for line in chosen])
+    expected = built.encode(chosen)
+    assert lengths.tolist() == [len(line) for line in expected]
+    assert ids.tolist() == [index for line in expected for index in line]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"normalizer": {"type": "NFKC"}},
+        {"pre_tokenizer": {"type": "Digits", "individual_digits": True}},
+        {"pre_tokenizer": None},
+        {"added_tokens": [{"content": f"<{number}>", "special": False, "normalized": False} for number in range(40)]},
+    ],
+)
+def test_a_tokenizer_of_another_kind_is_asked_for_whole_sentences(change: dict[str, object]) -> None:
+    state = json.loads(gpt2().to_str())
+    assert word_rules(state) is not None
+    assert word_rules(state | change) is None
+
+
+def test_pieces_that_join_two_words_keep_sentences_whole() -> None:
+    state = json.loads(metaspace().to_str()) | {
+        "pre_tokenizer": None,
+        "normalizer": {
+            "type": "Sequence",
+            "normalizers": [{"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}],
+        },
+    }
+    assert word_rules(state) is not None
+    state["model"]["vocab"]["of▁the"] = 10_000
+    assert word_rules(state) is None
+
+
+def test_a_text_of_new_words_is_neither_remembered_nor_given_to_the_library_word_by_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = BuiltTokenizer(gpt2(), "bpe", "<pad>", None)
+    encode = line_encoder(built)
+    assert isinstance(encode, WordCache)
+    draw = random.Random(1)
+    new = ["".join(draw.choices("etaoinshrdlu", k=12)) for _ in range(3_000)]
+    asked: list[str] = []
+    with monkeypatch.context() as patched:
+        ask = BuiltTokenizer.encode
+
+        def count(self: BuiltTokenizer, texts: list[str]) -> list[list[int]]:
+            asked.extend(texts)
+            return ask(self, texts)
+
+        patched.setattr(BuiltTokenizer, "encode", count)
+        ids, _ = encode([" ".join(new).encode()])
+    assert asked == [new[0]]  # one word alone, that opens the sentence
+    assert len(encode._table.lengths) == 0
+    assert ids.tolist() == built.encode([" ".join(new)])[0]
+    encode([" ".join(new[:20] * 100).encode()])
+    assert 0 < len(encode._table.lengths) < 100
+    assert np.array_equal(encode([" ".join(new[:20] * 100).encode()])[0], built.encode([" ".join(new[:20] * 100)])[0])
