@@ -17,7 +17,10 @@ def bench(
     preset: Annotated[str, typer.Option("--preset", metavar="NAME", help="The model and data to measure: {presets}.", autocompletion=complete_preset)] = "book",
     seconds: Annotated[float, typer.Option("--seconds", metavar="S", help="Computing time of each way.")] = 20.0,
     device: Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    only: Annotated[Literal["training", "sampling", "neighbour"] | None, typer.Option("--only", help="Measure nothing but this.", show_default=False)] = None,
+    only: Annotated[
+        Literal["training", "sampling", "neighbour"] | None,
+        typer.Option("--only", metavar="training|sampling|neighbour", help="Measure nothing but this.", show_default=False),
+    ] = None,
     neighbour: Annotated[bool, typer.Option("--neighbour", help="Also train beside a busy process on one core.")] = False,
     assignments: SetOption = None,
     json: JsonOption = False,

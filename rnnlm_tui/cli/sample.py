@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -11,17 +12,23 @@ from rnnlm_tui.cli.arguments import JsonOption, complete_sampled
 from rnnlm_tui.contract.figures import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
 
     from rnnlm_tui.contract.config import SamplingConfig
     from rnnlm_tui.contract.requests import SampleDone, SampleRequest
     from rnnlm_tui.errors import ConfigError, InputError, Problem
     from rnnlm_tui.store.run_directory import RunDirectory
+    from rnnlm_tui.supervisor.sampler_client import SamplerClient
 
 _FROM_RUN = "the run's"
 SHOWN_LETTERS = 40
 """Of a word that a model does not know."""
+MOST_SAMPLES = 10_000
+"""Of each prompt."""
+MOST_UNKNOWN = 10
+"""Words that are told as unknown."""
+MOST_PROBLEMS = 5
+"""Lines of a file of prompts that are told as wrong."""
 
 
 def sample(
@@ -34,19 +41,35 @@ def sample(
             autocompletion=complete_sampled,
         ),
     ],
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to go on from; - reads it from standard input.", show_default=False)],
-    temperature: Annotated[float | None, typer.Option(help="Below 1 safer, above 1 wilder; 0 is greedy.", show_default=_FROM_RUN)] = None,
-    top_k: Annotated[int | None, typer.Option(help="Draw from the k likeliest tokens; 0: off.", show_default=_FROM_RUN)] = None,
-    top_p: Annotated[float | None, typer.Option(help="Draw from the fewest tokens that hold this probability; 1: off.", show_default=_FROM_RUN)] = None,
+    prompt: Annotated[
+        str | None, typer.Argument(metavar="[PROMPT]", help="The text to go on from; - reads it from standard input.", show_default=False)
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            "--prompts",
+            metavar="FILE",
+            help="Continue each prompt of a file instead: one a line, or a .jsonl file of texts or of objects with a “prompt”; - reads standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    samples: Annotated[int, typer.Option("-n", "--samples", metavar="N", help="Samples of each prompt, with seeds that follow each other.")] = 1,
+    temperature: Annotated[float | None, typer.Option(metavar="T", help="Below 1 safer, above 1 wilder; 0 is greedy.", show_default=_FROM_RUN)] = None,
+    top_k: Annotated[int | None, typer.Option(metavar="K", help="Draw from the k likeliest tokens; 0: off.", show_default=_FROM_RUN)] = None,
+    top_p: Annotated[
+        float | None, typer.Option(metavar="P", help="Draw from the fewest tokens that hold this probability; 1: off.", show_default=_FROM_RUN)
+    ] = None,
     min_p: Annotated[
-        float | None, typer.Option(help="Draw from tokens with at least this share of the likeliest one's probability; 0: off.", show_default=_FROM_RUN)
+        float | None,
+        typer.Option(metavar="P", help="Draw from tokens with at least this share of the likeliest one's probability; 0: off.", show_default=_FROM_RUN),
     ] = None,
     repetition_penalty: Annotated[
-        float | None, typer.Option(help="Above 1: what stands in the prompt or the text already becomes less likely; 1: off.", show_default=_FROM_RUN)
+        float | None,
+        typer.Option(metavar="X", help="Above 1: what stands in the prompt or the text already becomes less likely; 1: off.", show_default=_FROM_RUN),
     ] = None,
     unknown: Annotated[
         Literal["auto", "avoid", "allow"] | None,
-        typer.Option(help="Whether <unk> may be drawn; auto: not at word level.", show_default=_FROM_RUN),
+        typer.Option(metavar="auto|avoid|allow", help="Whether <unk> may be drawn; auto: not at word level.", show_default=_FROM_RUN),
     ] = None,
     stop: Annotated[
         list[str] | None,
@@ -54,18 +77,27 @@ def sample(
             metavar="TEXT", help=r"End the text before TEXT; \n is a line break, '' is none; of several the first to come counts.", show_default=_FROM_RUN
         ),
     ] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(help="Tokens to generate.", show_default=_FROM_RUN)] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed draws the same text.", show_default=_FROM_RUN)] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(metavar="N", help="Tokens to generate.", show_default=_FROM_RUN)] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="The same seed draws the same text.", show_default=_FROM_RUN)] = None,
     greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest token, as --temperature 0; needs no seed.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Continue a prompt with a checkpoint's model."""
+    """Continue a prompt with a checkpoint's model, or several.
+
+    Several samples come in the order of the prompts, each behind its prompt with an empty line between two; with --json each is an object on a line of its own.
+    """
     import asyncio
 
     from rnnlm_tui.cli.output import note, print_json
-    from rnnlm_tui.contract.escapes import escaped, unescaped
+    from rnnlm_tui.contract.escapes import unescaped
     from rnnlm_tui.errors import ConfigError, InputError
 
+    if prompt is not None and prompts is not None:
+        raise InputError("PROMPT and --prompts exclude each other", hint="leave one of them")
+    if prompt is None and prompts is None:
+        raise InputError("sample from what prompt?", hint=f"rnnlm-tui sample {run} 'The', or --prompts FILE; '' is an empty prompt")
+    if not 1 <= samples <= MOST_SAMPLES:
+        raise InputError(f"-n is {samples:,}, must be 1 … {MOST_SAMPLES:,}")
     if greedy and temperature:
         raise InputError(f"--greedy and --temperature {temperature:g} exclude each other", hint="leave one of them; --temperature 0 is greedy too")
     directory, which = split_address(run)
@@ -77,20 +109,47 @@ def sample(
         settings = sample_settings(directory, changes)
     except ConfigError as error:
         raise options_refused(error) from error
-    request = sample_request(directory, which, read_prompt(prompt), settings)
-    done = asyncio.run(_draw(request, stream=not json))
-    address = f"{directory.name}@{step_of(request)}"
-    if done.unknown:
-        told = ", ".join(word if len(word) <= SHOWN_LETTERS else f"{word[:SHOWN_LETTERS]}…" for word in done.unknown)
-        note(f"this model has no token for {told}: it read <unk> instead")
-    if json:
-        print_json(sample_json(request, done, directory.name))
-        return
-    drawing = done.seconds - done.first_token_seconds
-    rate = f"{(done.tokens - 1) / drawing:,.0f} tok/s, " if done.tokens > 1 and drawing > 0 else ""
-    ended = f'stopped at "{escaped(done.stop)}", ' if done.reason == "stop" else ""
-    drawn = "greedy" if settings.takes_likeliest else f"seed {settings.seed}"
-    note(f"{counted(done.tokens, 'token')}, {ended}{rate}{done.bits_per_token:.1f} bits a token, {drawn}, from {address}")
+    if samples > 1 and settings.takes_likeliest:
+        raise InputError(
+            f"-n {samples} would draw the same text {samples} times: the likeliest token is always the same",
+            hint="leave out -n, or sample with a temperature above 0",
+        )
+    several = prompts is not None or samples > 1
+    texts = read_prompts(prompts) if prompts is not None else [read_prompt(prompt or "")]
+    first = sample_request(directory, which, texts[0], settings)
+    requests = [
+        first.model_copy(update={"id": f"{number}.{place}", "prompt": text, "settings": settings.model_copy(update={"seed": (settings.seed + place) % 2**63})})
+        for number, text in enumerate(texts)
+        for place in range(samples)
+    ]
+
+    def tell(request: SampleRequest, done: SampleDone) -> None:
+        number, _, place = request.id.partition(".")
+        if json and several:
+            print_json({**sample_json(request, done, directory.name), "prompt_number": int(number) + 1, "sample_number": int(place) + 1}, indent=None)
+        elif json:
+            print_json(sample_json(request, done, directory.name))
+
+    drawn = asyncio.run(_draw(requests, tell, stream=not json))
+    if unknown_words := list(dict.fromkeys(word for done in drawn for word in done.unknown)):
+        told = ", ".join(word if len(word) <= SHOWN_LETTERS else f"{word[:SHOWN_LETTERS]}…" for word in unknown_words[:MOST_UNKNOWN])
+        more = f" and {len(unknown_words) - MOST_UNKNOWN:,} more" if len(unknown_words) > MOST_UNKNOWN else ""
+        note(f"this model has no token for {told}{more}: it read <unk> instead")
+    if not json:
+        counts = f"{counted(len(drawn), 'sample')} of {counted(len(texts), 'prompt')}, " if several else ""
+        note(f"{counts}{_outcome(drawn, settings, samples)}, from {directory.name}@{step_of(first)}")
+
+
+def _outcome(drawn: list[SampleDone], settings: SamplingConfig, samples: int) -> str:
+    """`100 tokens, 7,584 tok/s, 0.7 bits a token, seed 7`: of one sample or of several together."""
+    from rnnlm_tui.contract.escapes import escaped
+
+    tokens, drawing = sum(done.tokens for done in drawn), sum(done.seconds - done.first_token_seconds for done in drawn)
+    rate = f"{(tokens - len(drawn)) / drawing:,.0f} tok/s, " if tokens > len(drawn) and drawing > 0 else ""
+    ended = f'stopped at "{escaped(drawn[0].stop)}", ' if len(drawn) == 1 and drawn[0].reason == "stop" else ""
+    bits = sum(done.bits_per_token * done.tokens for done in drawn) / max(1, tokens)
+    seeds = f"seed {settings.seed}" if samples == 1 else f"seeds {settings.seed} to {settings.seed + samples - 1}"
+    return f"{counted(tokens, 'token')}, {ended}{rate}{bits:.1f} bits a token, {'greedy' if settings.takes_likeliest else seeds}"
 
 
 def split_address(address: str) -> tuple[RunDirectory, str | None]:
@@ -201,19 +260,92 @@ def read_prompt(prompt: str) -> str:
     return text
 
 
-async def _draw(request: SampleRequest, *, stream: bool) -> SampleDone:
-    from rnnlm_tui.cli.output import Flow
-    from rnnlm_tui.contract.requests import SampleDone
-    from rnnlm_tui.errors import WorkerError
+def read_prompts(file: Path) -> list[str]:
+    """The prompts of a file, or of standard input for `-`: one a line, empty lines left out; of a .jsonl file a text or an object with a `prompt` a line.
+
+    Raises:
+        InputError: a file that can't be read, holds no prompt, or holds what is none; each such line is named.
+    """
+    from json import JSONDecodeError, loads
+
+    from rnnlm_tui.errors import InputError
+
+    place = "standard input" if str(file) == "-" else str(file)
+    try:
+        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"can't read the prompts in {place}: {error.strerror}", hint="a prompt a line, or a .jsonl file") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{place} is not UTF-8 (byte {error.start:,})", hint="save it as UTF-8") from None
+    found, problems = list[str](), list[str]()
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
+        if not line:
+            continue
+        prompt: object = line
+        if file.suffix in (".jsonl", ".ndjson"):
+            try:
+                value: object = loads(line)
+            except (JSONDecodeError, RecursionError):
+                problems.append(f"{place}, line {number:,}: not JSON")
+                continue
+            prompt = value.get("prompt") if isinstance(value, dict) else value
+        if not isinstance(prompt, str):
+            problems.append(f"{place}, line {number:,}: neither a text nor an object with a text under “prompt”")
+        elif problem := _unfit(prompt):
+            problems.append(f"{place}, line {number:,}: {problem}")
+        else:
+            found.append(prompt)
+    if problems:
+        more = [f"and {counted(len(problems) - MOST_PROBLEMS, 'more line')}"] if len(problems) > MOST_PROBLEMS else []
+        raise InputError("\n".join([*problems[:MOST_PROBLEMS], *more]))
+    if not found:
+        raise InputError(f"{place} holds no prompt", hint="a prompt a line; empty lines are left out")
+    return found
+
+
+def _unfit(prompt: str) -> str:
+    """Why a prompt can't be one; empty where it can."""
+    from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS
+
+    try:
+        prompt.encode()
+    except UnicodeError:
+        return "the prompt is not UTF-8"
+    if len(prompt) > MAX_PROMPT_CHARACTERS:
+        return f"the prompt has {counted(len(prompt), 'character')}, at most {MAX_PROMPT_CHARACTERS:,} are taken"
+    return ""
+
+
+async def _draw(requests: Sequence[SampleRequest], tell: Callable[[SampleRequest, SampleDone], None], *, stream: bool) -> list[SampleDone]:
+    """Draw one sample after the other from one sampler, which reads the model once."""
     from rnnlm_tui.supervisor.sampler_client import SamplerClient
 
-    client, flow = SamplerClient(), Flow()
-    begun = False
+    client = SamplerClient()
+    drawn: list[SampleDone] = []
     try:
         await client.start()
+        for request in requests:
+            drawn.append(await _continue(client, request, stream=stream, apart=bool(drawn)))
+            tell(request, drawn[-1])
+    finally:
+        await client.close()
+    return drawn
+
+
+async def _continue(client: SamplerClient, request: SampleRequest, *, stream: bool, apart: bool) -> SampleDone:
+    """The end of one sample; with `stream` its text goes to stdout as it comes, `apart` from the one before by an empty line."""
+    from rnnlm_tui.cli.output import Flow, line
+    from rnnlm_tui.contract.requests import SampleDone
+    from rnnlm_tui.errors import WorkerError
+
+    flow, begun = Flow(), False
+    try:
         async for part in client.generate(request):
             if stream and not begun:  # not before: the checkpoint may be damaged
                 begun = True
+                if apart:
+                    line()
                 flow.write(request.prompt)
             if isinstance(part, SampleDone):
                 return part
@@ -222,5 +354,4 @@ async def _draw(request: SampleRequest, *, stream: bool) -> SampleDone:
     finally:
         if begun:
             flow.close()  # what is said next stands on a line of its own
-        await client.close()
     raise WorkerError("the sampler ended before its text did")

@@ -52,7 +52,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("trash", "Keep", "trash.trash", "List the deleted runs, with the space that a purge frees."),
     Verb("restore", "Keep", "trash.restore", "Take runs back from the trash."),
     Verb("purge", "Keep", "trash.purge", "Remove deleted runs for good; asks first."),
-    Verb("sample", "Sample", "sample.sample", "Continue a prompt with a checkpoint's model."),
+    Verb("sample", "Sample", "sample.sample", "Continue prompts with a checkpoint's model."),
     Verb("estimate", "Plan", "estimate.estimate", "Tell a run's parameters, steps, memory, disk and time."),
     Verb("corpus", "Plan", "plan.corpus", "List the corpora with their sizes and runs."),
     Verb("corpus remove", "Plan", "plan.corpus_remove", "Remove prepared corpora that no run needs; asks first."),

@@ -140,7 +140,7 @@ def test_help_writes_arguments_as_they_are_typed(verb: Verb, capsys: pytest.Capt
     assert "[[" not in out
     assert "......" not in out
     assert "{" not in usage
-    assert not re.search(r"<(str|list|int|path|float|bool)\b", out.partition("Options:")[0])
+    assert not re.search(r"<[a-z|\[\]]+>", out.replace("<unk>", ""))
     for parameter in command_of(verb).params:
         if parameter.param_type_name == "argument":
             assert f" {parameter.metavar}" in usage

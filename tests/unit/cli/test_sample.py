@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import termios
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -101,3 +103,88 @@ def test_greedy_and_a_temperature_exclude_each_other(capsys: pytest.CaptureFixtu
     err = capsys.readouterr().err
     assert "--greedy and --temperature 0.8 exclude each other" in err
     assert "--temperature 0 is greedy too" in err
+
+
+def prompts_file(folder: Path, name: str, text: str) -> str:
+    path = folder / name
+    path.write_bytes(text.encode())
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("prompts.txt", "First\n\n\tsecond می\u200cخواهم \r\n  third"),
+        ("prompts.jsonl", '"First"\n\n{"prompt": "\\tsecond می\u200cخواهم ", "id": 2}\n{"prompt": "  third"}\n'),
+    ],
+)
+def test_prompts_of_a_file_are_continued_one_after_the_other(
+    name: str, text: str, tmp_path: Path, sampler: type[PlayedSampler], capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    prompts = ["First", "\tsecond می\u200cخواهم ", "  third"]
+    assert run(["sample", "plain-otter", "--prompts", prompts_file(tmp_path, name, text)]) == 0
+    out, err = capfdbinary.readouterr()
+    assert [request.prompt for request in sampler.requests] == prompts
+    assert out == "\n".join(f"{prompt}{TEXT}\n" for prompt in prompts).encode(), "exact, an empty line between two"
+    assert b"3 samples of 3 prompts, 6 tokens, " in err
+    assert b"seed 7, from plain-otter@20" in err
+
+
+def test_several_samples_of_a_prompt_have_seeds_of_their_own(tmp_path: Path, sampler: type[PlayedSampler], capsys: pytest.CaptureFixture[str]) -> None:
+    file = prompts_file(tmp_path, "two.txt", "one\ntwo\n")
+    assert run(["sample", "plain-otter", "--prompts", file, "-n", "2", "--seed", "40", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["prompt"], line["prompt_number"], line["sample_number"], line["seed"]) for line in lines] == [
+        ("one", 1, 1, 40), ("one", 1, 2, 41), ("two", 2, 1, 40), ("two", 2, 2, 41),
+    ]  # fmt: skip
+    assert all((line["text"], line["run"], line["checkpoint"]) == (TEXT, "plain-otter", 20) for line in lines)
+    assert len({request.id for request in sampler.requests}) == 4
+    assert run(["sample", "plain-otter", "one", "-n", "3"]) == 0
+    out, err = capsys.readouterr()
+    assert out.count(TEXT) == 3
+    assert "seeds 7 to 9" in err
+
+
+def test_one_sample_of_one_prompt_is_one_object_as_ever(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sample", "plain-otter", "one", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["text"] == TEXT
+    assert "prompt_number" not in told
+
+
+def test_prompts_are_read_from_standard_input(monkeypatch: pytest.MonkeyPatch, sampler: type[PlayedSampler]) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("eins\nzwei ü\n".encode()), encoding="utf-8"))
+    assert run(["sample", "plain-otter", "--prompts", "-"]) == 0
+    assert [request.prompt for request in sampler.requests] == ["eins", "zwei ü"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "sample from what prompt?"),
+        (["one", "--prompts", "good.txt"], "PROMPT and --prompts exclude each other"),
+        (["--prompts", "missing.txt"], "can't read the prompts in missing.txt: No such file or directory"),
+        (["--prompts", "."], "can't read the prompts in .: Is a directory"),
+        (["--prompts", "empty.txt"], "empty.txt holds no prompt"),
+        (["--prompts", "latin.txt"], "latin.txt is not UTF-8 (byte 1)"),
+        (["--prompts", "long.txt"], "long.txt, line 2: the prompt has 20,001 characters, at most 20,000 are taken"),
+        (["--prompts", "bad.jsonl"], "bad.jsonl, line 1: not JSON"),
+        (["--prompts", "bad.jsonl"], "bad.jsonl, line 2: neither a text nor an object with a text under “prompt”"),
+        (["one", "-n", "0"], "-n is 0, must be 1 … 10,000"),
+        (["one", "-n", "2", "--greedy"], "-n 2 would draw the same text 2 times"),
+        (["one", "-n", "2", "--temperature", "0"], "-n 2 would draw the same text 2 times"),
+    ],
+    ids=str,
+)
+def test_what_can_not_be_sampled_is_refused_before_anything_is_drawn(
+    arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: type[PlayedSampler], capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in {"good.txt": "a", "empty.txt": "\n\n", "long.txt": "a\n" + "b" * 20_001, "bad.jsonl": "not json\n{}\n"}.items():
+        prompts_file(tmp_path, name, text)
+    (tmp_path / "latin.txt").write_bytes("aü".encode("latin-1"))
+    assert run(["sample", "plain-otter", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert words in err
+    assert sampler.requests == []
