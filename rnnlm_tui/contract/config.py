@@ -6,6 +6,8 @@ command line's `--set` and `config show` are made from them. The defaults are th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
@@ -108,7 +110,9 @@ class ModelConfig(Section):
     """The network."""
 
     cell_type: CellType = Field(
-        default="elman", title="cell", description="The recurrent cell of each layer; elman is the textbook's, h_t = tanh(x_t W + h_(t-1) U + b)."
+        default="elman",
+        title="cell",
+        description="The recurrent cell of each layer; elman is the textbook's, h_t = tanh(x_t W + h_(t-1) U + b). slstm, mlstm: xLSTM's bare cells, no convolution, norms or projections.",
     )
     embedding_dim: int = Field(default=192, ge=1, le=65_536, title="embedding", description="Width of a token's vector.", json_schema_extra=_unit("units"))
     hidden_size: int = Field(default=192, ge=1, le=65_536, title="hidden size", description="Width of each recurrent layer.", json_schema_extra=_unit("units"))
@@ -345,6 +349,18 @@ class RunConfig(Section):
 SECTIONS: tuple[str, ...] = tuple(name for name in RunConfig.model_fields if name != "preset")
 """The names of the sections, in the order of forms and files."""
 
+CELL_SUMMARIES: Mapping[str, str] = MappingProxyType(
+    {
+        "elman": "the textbook's: h_t = tanh(x_t W + h_(t-1) U + b)",
+        "lstm": "long short-term memory",
+        "gru": "gated recurrent unit",
+        "mingru": "a GRU whose gates don't see the state (Feng et al. 2024)",
+        "minlstm": "an LSTM whose gates don't see the state (Feng et al. 2024)",
+        "slstm": "xLSTM's bare scalar memory: no convolution, norm or projection",
+        "mlstm": "xLSTM's bare matrix memory: no convolution, norm or projection",
+    }
+)
+"""Each cell in a line, where one is chosen."""
 HEADED_CELLS: tuple[CellType, ...] = ("slstm", "mlstm")
 """Cells whose memory is divided into heads."""
 RECURRENT_WEIGHT_CELLS: tuple[CellType, ...] = ("elman", "lstm", "gru", "slstm")

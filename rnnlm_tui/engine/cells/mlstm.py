@@ -26,7 +26,8 @@ class MlstmLayer(nn.Module):
         q_t, k_t / sqrt(d), v_t = Linear(x_t)                                                   (22) to (24)
         i_t = exp(i~_t),  f_t = sigmoid(f~_t),  o_t = sigmoid(o~_t), each of Linear(x_t)          (25) to (27)
 
-    for each head of d = H/heads units. The factor 1/sqrt(d) stands at q here, where it gives the same h. Of the two forget
+    for each head of d = H/heads units. This is the paper's bare cell: its block's convolution, normalisation and projections are left out.
+    The factor 1/sqrt(d) stands at q here, where it gives the same h. Of the two forget
     gates that the paper offers this is the sigmoid, as in the authors' code. The exponentials are stabilised as in sLSTM,
     m_t = max(log f_t + m_(t-1), i~_t) (15): the state holds C exp(-m) and n exp(-m), and the 1 in (21) becomes exp(-m).
 
@@ -107,6 +108,9 @@ def _parallel(query: Tensor, key: Tensor, value: Tensor, enter: Tensor, forget: 
     exp(F_t + m). Both relative to exp(m_t): m_t - F_t is the running maximum of m and of i~_s - F_s, so no S×S maximum is
     needed. h does not depend on it, so its gradient is not followed there.
 
+    F_t grows with the window, to thousands where forget gates are far below zero, and float32 then keeps three digits behind the point
+    of what is exponentiated. So F, what is made of it for each step, and the differences of steps are computed in double precision.
+
     Args:
         query, key, value: (B, N, S, D).
         enter, forget: pre-activations of the gates, (B, N, S).
@@ -115,21 +119,34 @@ def _parallel(query: Tensor, key: Tensor, value: Tensor, enter: Tensor, forget: 
         C q / max(|n q|, 1), (B, N, S, D), and the state after the last step.
     """
     memory, normaliser, stabiliser = state
-    decay = F.logsigmoid(forget).cumsum(-1)
-    written = enter - decay
+    wide = torch.float32 if forget.device.type == "mps" else torch.float64  # Apple's devices have no double
+    decay = F.logsigmoid(forget).to(wide).cumsum(-1)
+    written, before = enter.to(wide) - decay, stabiliser.to(wide)
     with torch.no_grad():
-        peak = torch.maximum(written.cummax(-1).values, stabiliser.unsqueeze(-1))
+        peak = torch.maximum(written.cummax(-1).values, before.unsqueeze(-1))
     steps = written.shape[-1]
     later = torch.ones(steps, steps, dtype=torch.bool, device=written.device).triu_(1)
-    weights = (written.unsqueeze(-2) - peak.unsqueeze(-1)).masked_fill_(later, -torch.inf).exp_()
+    weights = _differences(written, peak, enter.dtype).masked_fill_(later, -torch.inf).exp_()
     scores = (query @ key.transpose(-1, -2)) * weights
-    carried = torch.exp(stabiliser.unsqueeze(-1) - peak).unsqueeze(-1)
+    carried = torch.exp(before.unsqueeze(-1) - peak).to(enter.dtype).unsqueeze(-1)
     numerator = scores @ value + carried * (query @ memory.transpose(-1, -2))
     divisor = scores.sum(-1) + (carried * (query @ normaliser.unsqueeze(-1))).squeeze(-1)
-    retrieved = numerator / torch.maximum(divisor.abs(), _lower_bound(decay + peak)).unsqueeze(-1)
+    retrieved = numerator / torch.maximum(divisor.abs(), _lower_bound(decay + peak).to(enter.dtype)).unsqueeze(-1)
 
-    last_peak = torch.maximum(written.amax(-1), stabiliser)
-    kept = torch.exp(stabiliser - last_peak).unsqueeze(-1)
-    weighted = torch.exp(written - last_peak.unsqueeze(-1)).unsqueeze(-1) * key
+    last_peak = torch.maximum(written.amax(-1), before)
+    kept = torch.exp(before - last_peak).to(enter.dtype).unsqueeze(-1)
+    weighted = torch.exp(written - last_peak.unsqueeze(-1)).to(enter.dtype).unsqueeze(-1) * key
     memory = kept.unsqueeze(-1) * memory + value.transpose(-1, -2) @ weighted
-    return retrieved, (memory, kept * normaliser + weighted.sum(-2), decay[..., -1] + last_peak)
+    return retrieved, (memory, kept * normaliser + weighted.sum(-2), (decay[..., -1] + last_peak).to(stabiliser.dtype))
+
+
+def _differences(written: Tensor, peak: Tensor, dtype: torch.dtype) -> Tensor:
+    """written_s - peak_t for all t and s, (B, N, S, S), exact where it is near zero, without a matrix in double precision.
+
+    Each number is a rounded part and its rest. The rounded parts of near numbers differ by a number that is exact; the rests are below
+    what the rounding lost, and gradients pass through the rounded parts alone.
+    """
+    rounded, rounded_peak = written.to(dtype), peak.to(dtype)
+    with torch.no_grad():
+        rests = (written - rounded).to(dtype).unsqueeze(-2) - (peak - rounded_peak).to(dtype).unsqueeze(-1)
+    return (rounded.unsqueeze(-2) - rounded_peak.unsqueeze(-1)).add_(rests)

@@ -24,6 +24,7 @@ class SlstmLayer(nn.Module):
     are stabilised: with m_t = max(log f_t + m_(t-1), i~_t) (15) the state holds c exp(-m) and n exp(-m), for which i' =
     exp(i~_t - m_t) (16) and f' = exp(log f_t + m_(t-1) - m_t) (17) take the gates' places; h is the same whatever m is.
 
+    This is the paper's bare cell: its block's convolution, normalisation and projections are left out.
     R mixes the memory within a head only: it is block-diagonal, H/heads wide.
 
     The rows of `weight_ih` and `weight_hh` are, head by head, those of o, z, i and f. The state is (c, n, h, m), each (B, H). Where n

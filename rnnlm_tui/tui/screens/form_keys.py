@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rnnlm_tui.contract.config import CELL_SUMMARIES
 from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.widgets.form import ConfigForm
@@ -51,7 +52,8 @@ class FormKeys(PaneScreen):
         if field.kind == "list":
             self.app.push_screen(TextsScreen(field.title, edited_value(field, value)), chosen)
         else:
-            self.app.push_screen(ChooseScreen(field.title, [(choice, "") for choice in field.choices], str(value), field.help), chosen)
+            choices = [(choice, CELL_SUMMARIES.get(choice, "") if field.path == "model.cell_type" else "") for choice in field.choices]
+            self.app.push_screen(ChooseScreen(field.title, choices, str(value), field.help), chosen)
 
     def action_next_choice(self) -> None:
         """The next value of a choice or switch."""

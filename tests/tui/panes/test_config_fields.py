@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from textual.events import Key, Paste
 
+from rnnlm_tui.contract.config import CELL_SUMMARIES
 from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
 from tests.tui.panes.fakes import FakeServices
@@ -35,6 +36,13 @@ async def test_a_choice_opens_a_small_list_and_escape_leaves_it() -> None:
         await pilot.press("up", "enter")
         await until(pilot, lambda: app.draft is not None and app.draft.schedule.kind == "constant")
         await until_shown(pilot, "cosine only")
+
+
+async def test_the_cells_say_what_they_are_where_they_are_chosen() -> None:
+    async with opened(FakeServices(), "config", run=None) as (_, pilot):
+        await go(pilot, "model.cell_type")
+        await pilot.press("enter")
+        await until_shown(pilot, *CELL_SUMMARIES.values(), "xLSTM's bare matrix memory: no convolution, norm or projection")
 
 
 async def test_prompts_are_edited_one_a_line() -> None:

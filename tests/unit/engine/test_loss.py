@@ -53,6 +53,18 @@ def test_reduced_products_keep_the_loss_and_the_direction_of_the_gradients(scale
         assert (gradient - wanted).norm() < 0.02 * wanted.norm()
 
 
+@pytest.mark.parametrize("spread", [1.0, 10.0, 80.0])
+@pytest.mark.parametrize("likely", [True, False])
+def test_the_loss_of_reduced_products_errs_by_a_thousandth_of_how_far_logits_spread(spread: float, likely: bool) -> None:
+    for seed in range(4):
+        generator = torch.Generator().manual_seed(seed)
+        hidden, weight = torch.tanh(torch.randn(256, 128, generator=generator)), torch.randn(2_000, 128, generator=generator) * spread / 128**0.5
+        logits = hidden.double() @ weight.double().t()
+        targets = logits.argmax(1) if likely else torch.randint(2_000, (256,), generator=generator)
+        error = abs(float(mean_loss(hidden, weight, torch.zeros(2_000), targets, reduced=True)) - float(F.cross_entropy(logits, targets)))
+        assert error < 1e-3 * max(1.0, float(logits.std()))
+
+
 @pytest.mark.parametrize("reduced", [False, True])
 def test_without_onednn_the_loss_is_the_same(monkeypatch: pytest.MonkeyPatch, reduced: bool) -> None:
     hidden, weight, bias, targets = head(90, dtype=torch.float32)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rnnlm_tui.contract.chunks import LONGEST_WHOLE_WINDOW, WINDOW_CHUNK
+from rnnlm_tui.engine.cells.layer import LayerState
 from rnnlm_tui.engine.cells.mlstm import MlstmLayer
 from rnnlm_tui.engine.model import RecurrentLanguageModel, detached
 
@@ -121,6 +122,55 @@ def test_huge_gate_activations_stay_finite_in_float32(enter: float, forget: floa
         hidden, state = layer(inputs, detached((state,))[0])
         gradients = torch.autograd.grad(hidden.square().sum(), [inputs, *layer.parameters()])
         assert all(tensor.isfinite().all() for tensor in (hidden, *state, *gradients))
+
+
+@pytest.mark.parametrize("forget", [-1.0, -10.0, -20.0, -30.0])
+@pytest.mark.parametrize("enter", [0.0, -10.0, 8.0])
+@pytest.mark.parametrize("length", [35, 255, 400])
+def test_a_window_in_float32_is_as_exact_as_the_recurrence_whatever_the_gates(length: int, enter: float, forget: float) -> None:
+    """Hidden states, gradients and the state after it, against the recurrent form in float64."""
+    layer, exact = MlstmLayer(16, 32, 4), MlstmLayer(16, 32, 4).double()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.uniform_(-0.5, 0.5, generator=torch.Generator().manual_seed(2))
+        layer.bias_ih[-8:-4] = enter
+        layer.bias_ih[-4:] = forget
+        for weight, its_copy in zip(layer.parameters(), exact.parameters(), strict=True):
+            its_copy.copy_(weight)
+    inputs = torch.randn(length, 2, 16, generator=torch.Generator().manual_seed(4))
+    hidden, after = layer(inputs, layer.initial_state(2))
+    rounded, _ = recurrent(layer, inputs)
+    expected, state = recurrent(exact, inputs.double())
+    # Where |n q| crosses its bound, h of any float32 computation is far off: the recurrence is then the measure.
+    assert relative(hidden, expected) < max(2e-6, 3 * relative(rounded, expected))
+    for ours, theirs in zip(unscaled(after), unscaled(state), strict=True):
+        assert relative(ours, theirs) < 1e-6
+    weights = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(5))
+    by_window, recurrences, exacts = (
+        torch.autograd.grad((found * weights).sum(), list(of.parameters())) for found, of in ((hidden, layer), (rounded, layer), (expected, exact))
+    )
+    for gradient, by_steps, theirs in zip(by_window, recurrences, exacts, strict=True):
+        assert relative(gradient, theirs) < max(5e-5, 3 * relative(by_steps, theirs))
+
+
+def recurrent(layer: MlstmLayer, inputs_TBE: Tensor) -> tuple[Tensor, LayerState]:
+    """The hidden states of the recurrent form, step by step, and the state after them."""
+    state, steps = layer.initial_state(inputs_TBE.shape[1]), []
+    for input_BE in inputs_TBE:
+        step, state = layer.step(input_BE, state)
+        steps.append(step)
+    return torch.stack(steps), state
+
+
+def unscaled(state: LayerState) -> tuple[Tensor, Tensor]:
+    """n and C without their stabiliser."""
+    memory, normaliser, stabiliser = state
+    scale = torch.exp(stabiliser.double())[..., None]
+    return normaliser.double() * scale, memory.double() * scale[..., None]
+
+
+def relative(ours: Tensor, exact: Tensor) -> float:
+    return float((ours - exact).abs().max().detach() / exact.abs().max().detach())
 
 
 def test_an_empty_memory_reads_the_same_whatever_its_stabiliser() -> None:
