@@ -23,4 +23,5 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty RNNLM_TUI_HOME, inherited by every process that the test starts."""
     path = tmp_path / "home"
     monkeypatch.setenv("RNNLM_TUI_HOME", str(path))
+    monkeypatch.setenv("RNNLM_TUI_NICENESS", "0")  # the workers of a test have to get on beside other tests
     return path

@@ -6,8 +6,11 @@ import os
 import subprocess
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 
-from rnnlm_tui.errors import RunStateError, WorkerError
+from rnnlm_tui.contract.outside_text import safe
+from rnnlm_tui.errors import InputError, RunStateError, WorkerError
 from rnnlm_tui.store.atomic import open_private, storage_errors
 from rnnlm_tui.store.locks import LockState, held_message, read_lock
 from rnnlm_tui.store.reader import RunReader
@@ -21,6 +24,12 @@ START_SECONDS = 60.0
 
 LEAVE_SECONDS = 5.0
 """A worker that has said its last word lets go of the lock within this time."""
+
+NICENESS_VARIABLE = "RNNLM_TUI_NICENESS"
+"""Environment variable: by how much training gives way to other processes, 0 (as much as they) to 19."""
+NICENESS = 5
+"""A third of the usual weight: an app that has something to draw has the core at once, and where nobody else computes training loses nothing."""
+MOST_NICENESS = 19
 
 WORKER_SETTINGS = {
     "GOMP_SPINCOUNT": "1000",  # torch's threads spin at every barrier and lose most of their speed beside a busy neighbour otherwise
@@ -42,7 +51,9 @@ def launch(run: RunDirectory) -> int:
         RunStateError: another worker has the run.
         WorkerError: the worker ended before that, with its last words; or it did not come up in time.
         StorageError: the run was renamed or deleted, perhaps meanwhile; or its files can't be written.
+        InputError: RNNLM_TUI_NICENESS is no niceness; nothing was started.
     """
+    niceness = wanted_niceness()
     run.check_there()
     held = _wait_for_last_moments(run)
     if held.held:
@@ -63,6 +74,7 @@ def launch(run: RunDirectory) -> int:
         )
     finally:
         os.close(log)
+    _give_way(process.pid, niceness)
     # Waits for the worker's end in the background, so that no zombie stays while the app lives.
     threading.Thread(target=process.wait, name=f"reaper-{process.pid}", daemon=True).start()
     deadline = time.monotonic() + START_SECONDS
@@ -75,6 +87,31 @@ def launch(run: RunDirectory) -> int:
         time.sleep(0.02)
     process.kill()
     raise WorkerError(f"the worker of {run.name} did not start within {START_SECONDS:.0f} s", hint=f"its log: {run.log_path}")
+
+
+def wanted_niceness() -> int:
+    """The niceness of workers, by the environment or as usual.
+
+    Raises:
+        InputError: what the environment says is none.
+    """
+    text = os.environ.get(NICENESS_VARIABLE, "")
+    if not text:
+        return NICENESS
+    if not (text.isascii() and text.isdigit() and int(text[:3]) <= MOST_NICENESS):
+        raise InputError(
+            f"{NICENESS_VARIABLE} is {safe(text[:40], keep='')}, must be a whole number from 0 to {MOST_NICENESS}",
+            hint=f"0 lets training compute as much as any other process; without the variable it is {NICENESS}",
+        )
+    return int(text)
+
+
+def _give_way(pid: int, niceness: int) -> None:
+    """Lower the priority of a process that has just been started in a session of its own. Where Linux shares the cores among sessions first (autogroup), the session's counts, and the process's alone would do nothing."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, max(niceness, os.getpriority(os.PRIO_PROCESS, pid)))
+    with suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
 
 
 def _wait_for_last_moments(run: RunDirectory) -> LockState:

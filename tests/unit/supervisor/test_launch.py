@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rnnlm_tui.errors import RunStateError, StorageError, WorkerError
+from rnnlm_tui.errors import InputError, RunStateError, StorageError, WorkerError
 from rnnlm_tui.store.locks import RunLock, read_lock
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.trash import delete_run
-from rnnlm_tui.supervisor.launch import launch
+from rnnlm_tui.supervisor.launch import NICENESS, NICENESS_VARIABLE, launch
 
 
 def test_it_returns_when_the_attempt_shows(run: RunDirectory) -> None:
@@ -30,6 +31,38 @@ def test_the_worker_is_in_a_session_of_its_own(run: RunDirectory) -> None:
     pid = launch(run)
     assert os.getsid(pid) == pid
     assert os.getsid(pid) != os.getsid(0)
+
+
+def weight_of(pid: int) -> tuple[int, str]:
+    """Niceness of a process and, where Linux has it, of its session."""
+    group = Path(f"/proc/{pid}/autogroup")
+    return os.getpriority(os.PRIO_PROCESS, pid), group.read_text().rpartition(" ")[2].strip() if group.exists() else ""
+
+
+def test_training_gives_way_to_whoever_looks_on(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(NICENESS_VARIABLE)
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    niceness, of_session = weight_of(launch(run))
+    assert niceness == max(before, NICENESS)
+    assert of_session in (str(NICENESS), "")
+
+
+@pytest.mark.parametrize("wanted", [0, 12, 19])
+def test_how_far_training_gives_way_is_a_setting(wanted: int, run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NICENESS_VARIABLE, str(wanted))
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    niceness, of_session = weight_of(launch(run))
+    assert niceness == max(before, wanted)
+    assert of_session in (str(wanted), "")
+
+
+@pytest.mark.parametrize("text", ["-1", "20", "1.5", "low", "٣", "9" * 5_000, "\x1b[31m"])
+def test_what_is_no_niceness_is_refused_before_anything_starts(text: str, run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NICENESS_VARIABLE, text)
+    with pytest.raises(InputError, match=r"RNNLM_TUI_NICENESS is .*, must be a whole number from 0 to 19") as caught:
+        launch(run)
+    assert "\x1b" not in caught.value.message
+    assert not run.log_path.exists()
 
 
 def test_torch_threads_are_told_not_to_spin_unless_the_user_says_otherwise(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
