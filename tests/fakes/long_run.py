@@ -34,6 +34,8 @@ KEPT = 12
 """Checkpoints on the disk at the end."""
 REDONE = 300
 """Steps that the first attempt did after its last checkpoint: the second one does them again."""
+DIFFERENT = 6
+"""So many runs of a list have figures of their own."""
 GIB = 2**30
 
 _STEPS = f"""
@@ -102,10 +104,10 @@ def build(name: str, steps: int = 1_000_000, *, ended: bool = True) -> RunDirect
 
 
 def build_many(count: int, steps: int = 2_000, name: str = "otter") -> list[RunDirectory]:
-    """Make so many finished runs, `otter-0000` the newest of them: copies of one, each an hour older than the one before."""
-    first = build(f"{name}-0000", steps)
-    copies = [shutil.copytree(first.path, first.path.with_name(f"{name}-{index:04d}")) for index in range(1, count)]
-    runs = [first, *map(RunDirectory, copies)]
+    """Make so many finished runs, `otter-0000` the newest of them: copies of a few of different lengths, each an hour older than the one before."""
+    runs = [build(f"{name}-{index:04d}", steps + index * steps // 4) for index in range(min(count, DIFFERENT))]
+    for index in range(len(runs), count):
+        runs.append(RunDirectory(shutil.copytree(runs[index % DIFFERENT].path, runs[0].path.with_name(f"{name}-{index:04d}"))))
     for index, run in enumerate(runs):
         make_older(run, 60 + 3_600 * index)
     return runs
