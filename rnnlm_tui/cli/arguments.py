@@ -116,4 +116,4 @@ NoMouseOption = Annotated[bool, typer.Option("--no-mouse", help="Leave the mouse
 
 
 FollowOption = Annotated[bool, typer.Option("--follow", help="Print its progress until it ends; Ctrl-C leaves, and the run goes on.")]
-DetachOption = Annotated[bool, typer.Option("--detach", help="Start it, say so and leave.")]
+DetachOption = Annotated[bool, typer.Option("--detach", help="Start it, print its name and leave.")]

@@ -37,13 +37,13 @@ def resume(
     With neither --follow nor --detach the app opens on it, or, where there is no terminal, its progress is printed until it ends, as `train` does.
     With --json it prints the run as one object and leaves, and with --follow one object a line.
     """
-    from rnnlm_tui.cli.output import line, note, print_json, warn_of_logout
+    from rnnlm_tui.cli.output import note, warn_of_logout
     from rnnlm_tui.cli.start import open_app, opens_app
+    from rnnlm_tui.cli.train import told
     from rnnlm_tui.contract.status import RESUMABLE
     from rnnlm_tui.errors import InputError
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.supervisor.estimate import warning_before_start
-    from rnnlm_tui.supervisor.monitor import summarize
     from rnnlm_tui.supervisor.resuming import Resuming
 
     if follow and detach:
@@ -73,10 +73,7 @@ def resume(
             note(aside)
         raise typer.Exit(code)
     begun = resuming.wait()
-    if json:
-        print_json(summarize(directory).model_dump(mode="json"))
-    else:
-        line(f"{begun}, worker {pid}: `rnnlm-tui follow {directory.name}` shows how")
+    told(directory, f"{begun}, worker {pid}: `rnnlm-tui follow {{run}}` shows how, `rnnlm-tui open {{run}}` shows its charts", json=json)
     if aside := resuming.put_aside():
         note(aside)
 

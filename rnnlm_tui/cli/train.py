@@ -57,7 +57,7 @@ def train(
             raise InputError("--preset and --from exclude each other: a run from a checkpoint starts from that run's config")
         address, base = config_of_parent(parent)
         if "@" not in parent:
-            note(f"starting from {address}, the checkpoint that `sample` takes too")
+            note(f"starting from {address}: @best is the default, or @last where no checkpoint was evaluated")
         wanted = build_config(None, config, assignments, base=base)
     else:
         address, base = None, None

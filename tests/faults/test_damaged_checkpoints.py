@@ -335,7 +335,7 @@ def test_resume_tells_the_step_that_it_goes_on_from_and_what_was_put_aside(
     run.database_path.write_bytes(b"no database" * 999)
     assert command(["resume", "told", "--detach"]) == 0
     said = capsys.readouterr()
-    assert "told goes on from step 6, worker " in said.out
+    assert "told goes on from step 6, worker " in said.err
     assert "damaged, and kept aside: checkpoints/damaged-step-000000009, run.db.damaged-" in said.err
     assert wait_until_ended(run).status == "finished"
     assert ending_of(run).weights == bench.undisturbed.weights
