@@ -218,7 +218,8 @@ def _refusal(error: typer.BadParameter) -> InputError:
     from rnnlm_tui.errors import InputError
 
     hint = "" if error.ctx is None else f"`{error.ctx.command_path} --help` tells what it takes"
-    return InputError(_wrong_kind(error) or error.format_message(), hint=hint)
+    words = error.format_message()
+    return InputError(_wrong_kind(error) or words[:1].lower() + words[1:], hint=hint)
 
 
 def _wrong_kind(error: typer.BadParameter) -> str:

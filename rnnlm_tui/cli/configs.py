@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.arguments import ConfigOption, JsonOption, PresetOption, SetOption
+from rnnlm_tui.cli.arguments import ConfigOption, JsonOption, PresetOption, SetOption, keep_one
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.config import RunConfig
@@ -26,10 +26,9 @@ def config_show(
     """Show the config of a run or a preset as TOML."""
     from rnnlm_tui.cli.config_text import config_toml
     from rnnlm_tui.cli.output import line, print_json
-    from rnnlm_tui.errors import InputError
 
-    if run is not None and (preset is not None or config is not None):
-        raise InputError("a run brings its own config", hint="leave out either RUN or --preset and --config")
+    for name, given in (("preset", preset is not None), ("config", config is not None)):
+        keep_one("a run brings its own config", RUN=run is not None, **{name: given})
     shown = build_config(preset, config, assignments, base=_config_of(run) if run is not None else None)
     if json:
         print_json(shown.model_dump(mode="json"))

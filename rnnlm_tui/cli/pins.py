@@ -32,12 +32,8 @@ def unpin(addresses: AddressesArgument, json: JsonOption = False) -> None:
 def _set(addresses: list[str], json: bool, *, pinned: bool) -> None:
     from rnnlm_tui.cli.output import tell_each
     from rnnlm_tui.cli.sample import split_address
-    from rnnlm_tui.errors import InputError
 
     found = [split_address(address) for address in addresses]
-    for address, (run, which) in zip(addresses, found, strict=True):
-        if which == "":
-            raise InputError(f'"{address}" names no checkpoint', hint=f"write {run.name}@best, @last or @STEP; `rnnlm-tui checkpoints {run.name}` lists them")
 
     def act(address: tuple[RunDirectory, str | None]) -> tuple[object, str]:
         run, which = address

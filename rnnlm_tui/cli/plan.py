@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.arguments import JsonOption
+from rnnlm_tui.cli.arguments import JsonOption, keep_one
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.corpora import CorpusManifest
@@ -79,7 +79,8 @@ def corpus_remove(
     from rnnlm_tui.errors import InputError
     from rnnlm_tui.supervisor.corpora import check_unneeded, choose_corpora, remove_corpus, stored_corpora
 
-    if bool(corpora) == unused:
+    keep_one(CORPUS=bool(corpora), unused=unused)
+    if not corpora and not unused:
         raise InputError("name a corpus, or write --unused", hint="`rnnlm-tui corpus` lists them")
     found = [one for one in stored_corpora() if not one.needed_by and not one.preparing] if unused else choose_corpora(corpora or [])
     check_unneeded(found)

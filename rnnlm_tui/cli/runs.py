@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from rnnlm_tui.cli.arguments import AsciiOption, FpsOption, JsonOption, NoMouseOption, RunArgument, ThemeOption
+from rnnlm_tui.cli.arguments import AsciiOption, FpsOption, JsonOption, NoMouseOption, RunArgument, ThemeOption, keep_one
 from rnnlm_tui.cli.start import FPS, THEME, check_fps
 from rnnlm_tui.contract.figures import counted
 
@@ -77,13 +77,11 @@ def show(
     """Show a run's figures: once, or as long as it runs."""
     from rnnlm_tui.cli.output import facts, in_blocks, print_json
     from rnnlm_tui.cli.summaries import status_colour, summary_lines
-    from rnnlm_tui.errors import InputError
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.supervisor.monitor import summarize
 
     directory = find_run(run)
-    if watch and once:
-        raise InputError("--watch and --once can't both be meant", hint="leave out one of them")
+    keep_one(watch=watch, once=once)
     check_fps(fps)
     ascii_only = not in_blocks() if ascii_only is None else ascii_only
     if watch:
@@ -111,12 +109,10 @@ def metrics(
 ) -> None:
     """Write out metrics: the newest, or all as CSV or JSON."""
     from rnnlm_tui.cli import metric_rows
-    from rnnlm_tui.errors import InputError
     from rnnlm_tui.store.reader import RunReader
     from rnnlm_tui.store.runs import find_run
 
-    if csv and json:
-        raise InputError("--csv and --json can't both be on standard output", hint="leave out one of them")
+    keep_one(csv=csv, json=json)
     with RunReader(find_run(run)) as reader:
         if evaluations:
             columns, rows = metric_rows.EVALUATION_COLUMNS, metric_rows.evaluation_rows(reader)

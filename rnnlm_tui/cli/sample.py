@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rnnlm_tui.cli.arguments import JsonOption, complete_sampled
+from rnnlm_tui.cli.arguments import JsonOption, complete_sampled, keep_one
 from rnnlm_tui.contract.figures import counted
 
 if TYPE_CHECKING:
@@ -92,14 +92,12 @@ def sample(
     from rnnlm_tui.contract.escapes import unescaped
     from rnnlm_tui.errors import ConfigError, InputError
 
-    if prompt is not None and prompts is not None:
-        raise InputError("PROMPT and --prompts exclude each other", hint="leave one of them")
+    keep_one(PROMPT=prompt is not None, prompts=prompts is not None)
     if prompt is None and prompts is None:
         raise InputError("sample from what prompt?", hint=f"rnnlm-tui sample {run} 'The', or --prompts FILE; '' is an empty prompt")
     if not 1 <= samples <= MOST_SAMPLES:
         raise InputError(f"-n is {samples:,}, must be 1 … {MOST_SAMPLES:,}")
-    if greedy and temperature:
-        raise InputError(f"--greedy and --temperature {temperature:g} exclude each other", hint="leave one of them; --temperature 0 is greedy too")
+    keep_one("--temperature 0 is greedy too", **{"greedy": greedy, f"temperature {temperature:g}" if temperature else "temperature": bool(temperature)})
     directory, which = split_address(run)
     changes: dict[str, object] = {
         "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "repetition_penalty": repetition_penalty, "unknown": unknown,
@@ -153,11 +151,21 @@ def _outcome(drawn: list[SampleDone], settings: SamplingConfig, samples: int) ->
 
 
 def split_address(address: str) -> tuple[RunDirectory, str | None]:
-    """`RUN@WHICH` as the run and what stands behind the @, if anything does."""
+    """`RUN@WHICH` as the run and what stands behind the @; None where there is no @.
+
+    Raises:
+        UnknownRunError: no such run.
+        InputError: nothing stands behind the @.
+    """
     from rnnlm_tui.store.runs import find_run
 
     name, at, which = address.rpartition("@")
-    return find_run(name if at else address), (which if at else None)
+    run = find_run(name if at else address)
+    if at and not which:
+        from rnnlm_tui.errors import InputError
+
+        raise InputError(f'"{address}" names no checkpoint', hint=f"write {run.name}@best, @last or @STEP; `rnnlm-tui checkpoints {run.name}` lists them")
+    return run, (which if at else None)
 
 
 def sample_settings(directory: RunDirectory, changes: Mapping[str, object]) -> SamplingConfig:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.arguments import DetachOption, FollowOption, JsonOption, RunArgument, RunsArgument
+from rnnlm_tui.cli.arguments import DetachOption, FollowOption, JsonOption, RunArgument, RunsArgument, keep_one
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.commands import CommandResult, Verb
@@ -41,13 +41,11 @@ def resume(
     from rnnlm_tui.cli.start import open_app, opens_app
     from rnnlm_tui.cli.train import told
     from rnnlm_tui.contract.status import RESUMABLE
-    from rnnlm_tui.errors import InputError
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.supervisor.estimate import warning_before_start
     from rnnlm_tui.supervisor.resuming import Resuming
 
-    if follow and detach:
-        raise InputError("--follow and --detach exclude each other", hint="leave one of them")
+    keep_one(follow=follow, detach=detach)
     directory = find_run(run)
     showing = opens_app(follow, detach, json)
     resuming = Resuming.of(directory)

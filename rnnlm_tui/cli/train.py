@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.arguments import ConfigOption, DetachOption, FollowOption, JsonOption, PresetOption, RunArgument, SetOption, complete_address
+from rnnlm_tui.cli.arguments import ConfigOption, DetachOption, FollowOption, JsonOption, PresetOption, RunArgument, SetOption, complete_address, keep_one
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.run_directory import RunDirectory
@@ -43,18 +43,15 @@ def train(
     from rnnlm_tui.cli.configs import build_config, runnable_config
     from rnnlm_tui.cli.output import note, warn_of_logout
     from rnnlm_tui.cli.start import open_app, opens_app
-    from rnnlm_tui.errors import InputError
     from rnnlm_tui.store.runs import create_run
     from rnnlm_tui.supervisor.preflight import check_before_start
     from rnnlm_tui.supervisor.start import await_beginning, discard_refused, start_run
 
-    if follow + detach + draft > 1:
-        raise InputError("--follow, --detach and --draft exclude each other", hint="leave one of them")
+    keep_one(follow=follow, detach=detach, draft=draft)
+    keep_one("a run from a checkpoint starts from that run's config", preset=preset is not None, **{"from": parent is not None})
     if parent is not None:
         from rnnlm_tui.cli.parents import config_of_parent
 
-        if preset is not None:
-            raise InputError("--preset and --from exclude each other: a run from a checkpoint starts from that run's config")
         address, base = config_of_parent(parent)
         if "@" not in parent:
             note(f"starting from {address}: @best is the default, or @last where no checkpoint was evaluated")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.arguments import JsonOption, complete_run
+from rnnlm_tui.cli.arguments import JsonOption, complete_run, keep_one
 from rnnlm_tui.contract.figures import counted
 
 if TYPE_CHECKING:
@@ -136,8 +136,7 @@ def _chosen(names: list[str], *, everything: bool) -> list[TrashedRun]:
     from rnnlm_tui.store.trash import find_trashed, list_trash
 
     known = list_trash()
-    if everything and names:
-        raise InputError("--all and a name can't both be meant", hint="leave out one of them")
+    keep_one(NAME=bool(names), all=everything)
     if everything:
         return known
     if not names:

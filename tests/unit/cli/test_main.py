@@ -202,3 +202,36 @@ def test_bash_which_breaks_words_at_an_at_sign_completes_checkpoints_too(
     monkeypatch.setenv("COMP_CWORD", str(at))
     assert run([]) == 0
     assert set(capsys.readouterr().out.split()) == found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--follow", "--draft"], "--follow and --draft exclude each other"),
+        (["train", "--follow", "--detach", "--draft"], "--follow, --detach and --draft exclude each other"),
+        (["train", "--preset", "demo", "--from", "brisk-heron"], "--preset and --from exclude each other"),
+        (["resume", "brisk-heron", "--follow", "--detach"], "--follow and --detach exclude each other"),
+        (["show", "brisk-heron", "--watch", "--once"], "--watch and --once exclude each other"),
+        (["metrics", "brisk-heron", "--csv", "--json"], "--csv and --json exclude each other"),
+        (["purge", "brisk-heron", "--all"], "NAME and --all exclude each other"),
+        (["corpus", "remove", "elman", "--unused"], "CORPUS and --unused exclude each other"),
+        (["config", "show", "brisk-heron", "--preset", "demo"], "RUN and --preset exclude each other"),
+        (["config", "show", "brisk-heron", "--config", "a.toml"], "RUN and --config exclude each other"),
+    ],
+    ids=str,
+)
+def test_options_that_exclude_each_other_are_refused_in_the_same_words(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    create_run(RunConfig(), "brisk-heron")
+    assert run(arguments) == 2
+    err = capsys.readouterr().err
+    assert words in err
+    assert "keep one of them" in err
+
+
+@pytest.mark.parametrize("arguments", [["pin", "brisk-heron@"], ["sample", "brisk-heron@", "The"], ["train", "--from", "brisk-heron@"]], ids=" ".join)
+def test_an_at_sign_without_a_checkpoint_is_refused_with_the_choices(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    create_run(RunConfig(), "brisk-heron")
+    assert run(arguments) == 2
+    err = capsys.readouterr().err
+    assert '"brisk-heron@" names no checkpoint' in err
+    assert "write brisk-heron@best, @last or @STEP" in err
