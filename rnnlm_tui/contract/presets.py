@@ -58,6 +58,18 @@ LSTM = RunConfig(preset="lstm", model=ModelConfig(cell_type="lstm", num_layers=1
 GRU = RunConfig(preset="gru", model=ModelConfig(cell_type="gru", num_layers=1), optimizer=OptimizerConfig(learning_rate=0.007))
 """The demo with one GRU layer: about as long, and a perplexity of 41 on the test set."""
 
+CHARS = RunConfig(
+    preset="chars",
+    corpus=CorpusConfig(source="input.txt", layout="raw"),
+    tokenizer=TokenizerConfig(kind="character", vocab_size=1_000),
+    model=ModelConfig(cell_type="lstm", embedding_dim=128, hidden_size=128, num_layers=2, dropout=0.0),
+    optimizer=OptimizerConfig(learning_rate=5e-3, max_grad_norm=5.0),
+    training=TrainingConfig(epochs=10, data_mode="stream", batch_size=50, bptt=50),
+    evaluation=EvaluationConfig(every=500, prompts=("\n", "The ")),
+    sampling=SamplingConfig(temperature=0.7, top_p=1.0, max_new_tokens=400),
+)
+"""The shape of Karpathy's char-rnn with its defaults, 2x128 over windows of 50 characters in 50 streams, on a text of your own; AdamW takes the place of RMSprop, and a larger rate."""
+
 PTB_TRAINING_TOKENS = 929_589
 """Words of ptb.train.txt with an <eos> for each of its lines."""
 
@@ -104,12 +116,13 @@ PTB_MEDIUM = _zaremba("ptb-medium", hidden_size=650, dropout=0.5, init_scale=0.0
 PTB_LARGE = _zaremba("ptb-large", hidden_size=1_500, dropout=0.65, init_scale=0.04, bptt=35, max_norm=10.0, epochs=55, decay_after=14, decay=1.15)
 """The large regularized LSTM, 2x1500: 78.4 on the test set."""
 
-PRESETS: dict[str, RunConfig] = {config.preset: config for config in (DEMO, LSTM, GRU, ELMAN, BOOK, PTB_SMALL, PTB_MEDIUM, PTB_LARGE)}
+PRESETS: dict[str, RunConfig] = {config.preset: config for config in (DEMO, LSTM, GRU, CHARS, ELMAN, BOOK, PTB_SMALL, PTB_MEDIUM, PTB_LARGE)}
 
 PRESET_SUMMARIES: dict[str, str] = {
     "demo": "two-layer Elman RNN on 57 State of the Union addresses",
     "lstm": "the demo's text with an LSTM: the next step",
     "gru": "the demo's text with a GRU",
+    "chars": "char-rnn on your text (input.txt): LSTM by characters",
     "elman": "Elman RNN on generated sentences with a known floor",
     "book": "the textbook's two-layer Elman RNN, 8.3 M parameters",
     "ptb-small": "your Penn Treebank, LSTM 2x200: published perplexity 114",

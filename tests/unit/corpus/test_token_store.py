@@ -19,7 +19,8 @@ import pytest
 from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.contract.corpora import SPLITS, deciding_settings
 from rnnlm_tui.contract.metrics import Progress
-from rnnlm_tui.contract.presets import ELMAN
+from rnnlm_tui.contract.presets import CHARS, ELMAN
+from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.corpus import encoding, meter, ngram, staging, token_store
 from rnnlm_tui.corpus.ngram import BigramModel, sentence_pairs, stream_pairs
 from rnnlm_tui.corpus.text import TextCodec
@@ -454,3 +455,13 @@ def test_sentences_that_stand_in_training_and_test_are_told(tmp_path: Path) -> N
 def test_short_or_generated_sentences_that_repeat_are_not_told(tmp_path: Path) -> None:
     prepared = prepare(tmp_path / "corpora", write(tmp_path / "a.txt", ["Yes.", "No."] * 300))
     assert prepared.manifest.notes == ()
+
+
+def test_the_preset_chars_keeps_a_text_of_your_own_character_by_character(tmp_path: Path) -> None:
+    text = "".join(f"def f{number}(x):\n\treturn x +  {number}\n\n\n" for number in range(400))
+    (tmp_path / "input.txt").write_text(text)
+    config = parse_config(merge(CHARS, {"corpus.source": str(tmp_path / "input.txt"), "training.batch_size": 4}))
+    prepared = prepare_corpus(config.corpus, config.tokenizer, config.training, tmp_path / "corpora", lambda _: None)
+    codec = TextCodec(prepared.path)
+    assert (config.training.data_mode, config.model.cell_type, codec.kind) == ("stream", "lstm", "character")
+    assert "".join(codec.decode(prepared.tokens(split).tolist()) for split in SPLITS) == text
