@@ -98,7 +98,7 @@ class SamplingScreen(PaneScreen):
         if entry is not None and done.text.startswith(entry.text):
             self.transcript.extend(done.text[len(entry.text) :])
         self.transcript.end("stopped" if done.reason == "cancelled" else "done", meta=progress.meta(done))
-        self.transcript.show_status(progress.ended(done, wide=self.size.width >= WIDE_FROM))
+        self.transcript.show_status(progress.ended(done, wide=self.size.width >= WIDE_FROM, cells=self.transcript.size.width - 4))
         self._rest()
 
     def _fail(self, error: str) -> None:

@@ -76,8 +76,8 @@ class SampleProgress:
         """`■ stopped before the first token`."""
         return Content.assemble(("■ ", DIM), ("stopped before the first token", DIM))
 
-    def ended(self, done: SampleDone, *, wide: bool) -> Content:
-        """`✓ 42 of 100 tokens   2,110 tok/s   first token 38 ms   4.1 bits/token`; `✓ 42 tokens, stopped at "\\n"` where a stop string ended it."""
+    def ended(self, done: SampleDone, *, wide: bool, cells: int = NARROW_CELLS) -> Content:
+        """`✓ 42 of 100 tokens   2,110 tok/s   first token 38 ms   4.1 bits/token`; `✓ 42 tokens, stopped at "\\n"` where a stop string ended it; where it is not wide, in `cells` if two parts fit there."""
         stopped = done.reason == "cancelled"
         words = {
             "length": f" of {counted(self._wanted, 'token')}",
@@ -95,7 +95,7 @@ class SampleProgress:
         if done.unknown:  # more to the point than the speed
             told = from_outside(", ".join(done.unknown), newlines="show", limit=30)
             parts[1:3] = [Content.assemble(("no token for ", WARN), told.stylize(TEXT), (", read as <unk>", DIM))]
-        while not wide and len(parts) > 2 and sum(part.cell_length + 3 for part in parts) - 3 > NARROW_CELLS:
+        while not wide and len(parts) > 2 and sum(part.cell_length + 3 for part in parts) - 3 > min(cells, NARROW_CELLS):
             parts.pop(-2 if not done.unknown else -1)
         if wide:
             name, _, value = self.seed.partition(" ")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, cast
 
 from textual.app import ComposeResult
@@ -20,13 +20,15 @@ from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, FormField, edited_val
 from rnnlm_tui.tui.widgets.ordered_keys import OrderedKeys
 from rnnlm_tui.tui.widgets.safe_text import SafeInput
 
-SHOWN: tuple[tuple[str, int], ...] = (("temperature", 8), ("top_p", 6), ("top_k", 6), ("max_new_tokens", 7), ("seed", 8))
-"""Fields that always show, each with the cells of its box."""
+SHOWN: tuple[tuple[tuple[str, int], ...], ...] = ((("temperature", 8), ("top_p", 6), ("top_k", 6)), (("max_new_tokens", 7), ("seed", 8)))
+"""Fields that always show, each with the cells of its box; in two rows where one has no room for them."""
 MORE: tuple[tuple[str, int], ...] = (("min_p", 6), ("repetition_penalty", 6), ("stop", 0))
 """Fields that mostly are off; 0 cells: what is left of the row."""
 ONE_ROW_FROM = 120
 """Columns at which a stop string has 10 cells in the one row."""
-NAMES = tuple(name for name, _ in (*SHOWN, *MORE))
+TWO_ROWS_BELOW = 77
+"""Columns below which SHOWN takes two rows."""
+NAMES = tuple(name for name, _ in (*SHOWN[0], *SHOWN[1], *MORE))
 FIELDS: dict[str, FormField] = {field.path.partition(".")[2]: field for field in FORM_FIELDS if field.section == "sampling"}
 OFF: dict[str, object] = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0}
 """Values that switch a setting off; `off` may be written for them."""
@@ -61,6 +63,8 @@ class SettingsRow(Container):
     SettingsRow.-wide { layout: horizontal; height: 1; }
     SettingsRow.-wide > Horizontal { width: auto; }
     SettingsRow.-wide > .more { width: 1fr; }
+    SettingsRow .part { width: auto; height: 1; }
+    SettingsRow.-narrow > .always { layout: vertical; height: 2; }
     SettingsRow Static { width: auto; height: 1; color: #808080; margin: 0 1 0 0; }
     SettingsRow SettingInput { height: 1; border: none; padding: 0 0 0 1; margin: 0 1 0 0; background: #262626; color: #eeeeee; }
     SettingsRow SettingInput:focus { border: none; background: #303030; background-tint: #303030 0%; }
@@ -84,14 +88,20 @@ class SettingsRow(Container):
         """What is wrong with a setting, in words; empty: nothing."""
 
     def compose(self) -> ComposeResult:
-        for classes, fields in (("always", SHOWN), ("more", MORE)):
-            with Horizontal(classes=classes):
-                for name, width in fields:
-                    yield Static(FIELDS[name].title)
-                    box = SettingInput(name, self._text(name))
-                    box.styles.width = width or "1fr"
-                    box.set_class(self._is_off(name), "-off")
-                    yield box
+        with Horizontal(classes="always"):
+            for fields in SHOWN:
+                with Horizontal(classes="part"):
+                    yield from self._boxes(fields)
+        with Horizontal(classes="more"):
+            yield from self._boxes(MORE)
+
+    def _boxes(self, fields: Iterable[tuple[str, int]]) -> ComposeResult:
+        for name, width in fields:
+            yield Static(FIELDS[name].title)
+            box = SettingInput(name, self._text(name))
+            box.styles.width = width or "1fr"
+            box.set_class(self._is_off(name), "-off")
+            yield box
 
     @property
     def settings(self) -> SamplingConfig:
@@ -125,8 +135,9 @@ class SettingsRow(Container):
         self.screen.set_focus(self.query_one("#setting-temperature", SettingInput))
 
     def fit(self, columns: int) -> None:
-        """All in one row on a terminal that is wide enough, or in two."""
+        """All in one row on a terminal that is wide enough, or in two or three."""
         self.set_class(columns >= ONE_ROW_FROM, "-wide")
+        self.set_class(columns < TWO_ROWS_BELOW, "-narrow")
         self._show_more()
 
     def give_up(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.widgets.prompt_box import PromptBox
 from rnnlm_tui.tui.widgets.settings_row import SettingInput
@@ -121,3 +123,16 @@ async def test_the_footer_says_that_enter_keeps_and_esc_cancels_a_setting_and_so
         await until(pilot, lambda: app.focused is pane(app).box)
         settings = pane(app).settings_row.settings
         assert (settings.greedy, settings.top_p) == (False, 0.7)
+
+
+@pytest.mark.parametrize("columns", [60, 64, 70, 76, 77, 80, 100, 119, 120, 200])
+async def test_every_setting_stands_whole_on_the_screen_at_every_width(columns: int) -> None:
+    async with opened(FakeServices(make_snapshot()), "prompt", size=(columns, 24)) as (app, pilot):
+        await pilot.press("tab")
+        await until(pilot, lambda: isinstance(app.focused, SettingInput) and "penalty" in screen_text(app))
+        await pilot.pause()
+        boxes = list(app.query(SettingInput))
+        assert [box.name for box in boxes if box.region.right > columns - 2 or box.region.x < 1] == []
+        assert [box.name for box in boxes if box.region.width < 6] == []
+        screen = screen_text(app)
+        assert all(f"{name}  " in screen for name in ("temperature", "top-p", "top-k", "max", "seed", "min-p", "penalty", "stop"))
