@@ -9,6 +9,7 @@ import pytest
 from textual.command import CommandList, CommandPalette
 from textual.pilot import Pilot
 
+from rnnlm_tui.contract.presets import PRESET_SUMMARIES, PRESETS
 from rnnlm_tui.contract.status import LIVING, RunStatus
 from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, PANES, Pane, action, actions_for
@@ -382,3 +383,19 @@ async def test_a_misspelt_command_is_found_by_its_letters() -> None:
 
 def test_short_help_fits_its_column() -> None:
     assert [entry.id for entry in ACTIONS if not entry.covered and len(entry.short_help) > (24 if entry.group == "charts" else 30)] == []
+
+
+@pytest.mark.parametrize("size", [(60, 15), (80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_a_choice_and_a_run_of_the_trash_take_one_line_each(size: tuple[int, int]) -> None:
+    async with running_app(size=size) as (app, pilot):
+        app.push_screen(ChooseScreen("Preset", [(name, PRESET_SUMMARIES[name]) for name in PRESETS]))
+        await until(pilot, lambda: "Preset" in text_of(app) and "ptb-large" in text_of(app))
+        shown = [line for line in lines_of(app) if any(f" {name} " in line for name in PRESETS)]
+        assert len(shown) == len(PRESETS)
+        await pilot.press("escape")
+        runs = [TrashedRun(name, Path(f"/trash/{name}"), 0.0, 4_096_000_000) for name in ("old-otter", "a-run-with-a-name-of-forty-characters-or")]
+        app.push_screen(TrashScreen(runs))
+        await until(pilot, lambda: "old-otter" in text_of(app))
+        rows = [line for line in lines_of(app) if "4.1 GB" in line and "ago" in line]
+        assert len(rows) == 2
+        assert "old-otter" in rows[0]

@@ -25,8 +25,8 @@ from rnnlm_tui.tui.widgets.panel import TitledContainer
 if TYPE_CHECKING:
     from rnnlm_tui.store.trash import TrashedRun
 
-NAME = 40
-"""Columns of a run's name."""
+NAME, BESIDE = 40, 36
+"""Columns of a run's name at most, and of the terminal's those that it leaves to the rest."""
 
 
 class TrashScreen(Overlay["TrashedRun"]):
@@ -55,6 +55,9 @@ class TrashScreen(Overlay["TrashedRun"]):
     def on_mount(self) -> None:
         self.query_one(OptionList).focus()
         self._tell()
+
+    def on_resize(self) -> None:
+        self._list()
 
     @property
     def _chosen(self) -> TrashedRun | None:
@@ -114,12 +117,16 @@ class TrashScreen(Overlay["TrashedRun"]):
         if not self.is_attached:
             return
         self._trashed = list(trashed)
+        self._list()
+        self._tell(outcome, problem)
+
+    def _list(self) -> None:
+        """A line each; the cursor stays where it is."""
         options = self.query_one(OptionList)
         at = options.highlighted or 0
         options.clear_options()
         options.add_options(map(self._option, self._trashed))
         options.highlighted = min(at, len(self._trashed) - 1) if self._trashed else None
-        self._tell(outcome, problem)
 
     def _tell(self, outcome: str = "", problem: str = "") -> None:
         """The keys that act here, after what just happened."""
@@ -131,10 +138,11 @@ class TrashScreen(Overlay["TrashedRun"]):
         self.query_one("#trash-keys", OverlayText).update(Content("\n").join([said, line]) if said.plain else line)
 
     def _option(self, run: TrashedRun) -> Option:
-        name = from_outside(run.name, newlines="show", limit=NAME)
+        room = max(8, min(NAME, self.app.size.width - BESIDE))
+        name = from_outside(run.name, newlines="show", limit=room)
         gone = age(max(0.0, time() - run.deleted))
         when = "deleted just now" if gone == "now" else f"deleted {gone} ago"
-        return Option(Content.assemble(name, " " * (NAME - name.cell_length), (when.ljust(20), DIM), (disk(run.bytes).rjust(10), DIM)))
+        return Option(Content.assemble(name, " " * (room - name.cell_length), (when.ljust(20), DIM), (disk(run.bytes).rjust(10), DIM)))
 
     @property
     def _lab(self) -> Laboratory:
