@@ -51,7 +51,9 @@ class SeriesTable:
     nonfinite: array[float]
     """Steps of the bucket whose loss, gradient norm, rate or speed is NaN or infinite."""
     columns: dict[str, Band]
-    """A band for each of METRIC_COLUMNS."""
+    """A band for each of METRIC_COLUMNS. A bucket of several steps leaves a short last batch of an epoch out of `low` and `high`."""
+    short_every: int = 0
+    """Each step that this divides is the last of an epoch and has less than half of the usual tokens; 0: there is no such step."""
 
     def __len__(self) -> int:
         return len(self.step)
@@ -125,9 +127,9 @@ def _columns() -> Columns:
     return empty_columns(2 + len(_PLACE), len(METRIC_COLUMNS))
 
 
-def _table(columns: Columns, width: int) -> SeriesTable:
+def _table(columns: Columns, width: int, short_every: int = 0) -> SeriesTable:
     (step, nonfinite, tokens, epoch, active, time), bands = columns.copied()
-    return SeriesTable(width, step, tokens, epoch, active, time, nonfinite, dict(zip(METRIC_COLUMNS, bands, strict=True)))
+    return SeriesTable(width, step, tokens, epoch, active, time, nonfinite, dict(zip(METRIC_COLUMNS, bands, strict=True)), short_every)
 
 
 _NEWEST_PLACE = ", ".join(f"newest.{name}" for name in _PLACE)
@@ -135,12 +137,20 @@ _EACH_STEP = (
     f"SELECT step, step, nonfinite IS NOT NULL, {', '.join(_PLACE)}, {', '.join(f'{name}, {name}, {name}' for name in METRIC_COLUMNS)} "
     "FROM steps WHERE superseded = 0 AND step > ? AND step <= ? ORDER BY step"
 )
-_OF_STEPS = (
-    f"SELECT whole.step, whole.step, whole.bad, {_NEWEST_PLACE}, {', '.join(f'whole.{name}_{part}' for name in METRIC_COLUMNS for part in ('low', 'high', 'mean'))} "
-    "FROM (SELECT max(step) AS step, count(nonfinite) AS bad, "
-    + ", ".join(f"min({name}) AS {name}_low, max({name}) AS {name}_high, avg({name}) AS {name}_mean" for name in METRIC_COLUMNS)
-    + " FROM steps WHERE superseded = 0 AND step > ? AND step <= ?) AS whole JOIN steps AS newest ON newest.step = whole.step AND newest.superseded = 0"
-)
+
+
+def _of_steps(low: str, high: str) -> str:
+    """One bucket of the steps after ?1 up to ?2, with these statements for the least and the greatest of a column."""
+    bands = ", ".join(f"{low.format(name)} AS {name}_low, {high.format(name)} AS {name}_high, avg({name}) AS {name}_mean" for name in METRIC_COLUMNS)
+    wanted = ", ".join(f"whole.{name}_{part}" for name in METRIC_COLUMNS for part in ("low", "high", "mean"))
+    return (
+        f"SELECT whole.step, whole.step, whole.bad, {_NEWEST_PLACE}, {wanted} FROM (SELECT max(step) AS step, count(nonfinite) AS bad, {bands} "
+        "FROM steps WHERE superseded = 0 AND step > ?1 AND step <= ?2) AS whole JOIN steps AS newest ON newest.step = whole.step AND newest.superseded = 0"
+    )
+
+
+_OF_STEPS = _of_steps("min({0})", "max({0})")
+_OF_LONG_STEPS = _of_steps("coalesce(min(CASE WHEN step % ?3 THEN {0} END), min({0}))", "coalesce(max(CASE WHEN step % ?3 THEN {0} END), max({0}))")
 _EACH_ROLLUP = (
     f"SELECT last_step, last_step, nonfinite_rows, {', '.join(_PLACE)}, {', '.join(f'{name}_min, {name}_max, {name}_sum / {name}_n' for name in METRIC_COLUMNS)} "
     "FROM rollups WHERE bucket >= ? AND bucket < ? ORDER BY bucket"
@@ -151,6 +161,19 @@ _OF_ROLLUPS = (
     + ", ".join(f"min({name}_min) AS {name}_low, max({name}_max) AS {name}_high, sum({name}_sum) / sum({name}_n) AS {name}_mean" for name in METRIC_COLUMNS)
     + " FROM rollups WHERE bucket >= ? AND bucket < ?) AS whole JOIN rollups AS newest ON newest.bucket = whole.bucket"
 )
+
+
+def short_every(connection: sqlite3.Connection) -> int | None:
+    """Steps of an epoch, where its last batch has less than half of the usual tokens: `SeriesTable.short_every`. None before the first epoch has ended."""
+    newest = all_rows(connection, "SELECT step, epoch, tokens_seen FROM steps WHERE superseded = 0 AND epoch > 0 ORDER BY step DESC LIMIT 1")
+    if not newest:
+        return None
+    step, epoch, tokens = newest[0]
+    length = round(step / epoch)
+    if step < length or length < 2:
+        return None
+    ends = [row[0] for row in all_rows(connection, "SELECT tokens_seen FROM steps WHERE superseded = 0 AND step IN (?, ?) ORDER BY step", (length - 1, length))]
+    return length if len(ends) == 2 and 2 * (ends[1] - ends[0]) < tokens / step else 0
 
 
 class SeriesBuilder:
@@ -165,6 +188,8 @@ class SeriesBuilder:
         self._columns = _columns()
         self._table = empty_table()
         self._shown: tuple[object, ...] = ()
+        self._short_every: int | None = None
+        """None: no epoch has ended yet."""
         self._read_from = self._read_to = 0
 
     def update(self, connection: sqlite3.Connection, max_buckets: int, stretch: tuple[int, int] | None = None) -> SeriesTable:
@@ -179,7 +204,9 @@ class SeriesBuilder:
         count = max(0, last - first + 1)
         width, raw = bucket_width(count, max_buckets, self._raw_limit), count <= self._raw_limit
         begin, end = (first - 1) // width, -(-last // width) if count else (first - 1) // width
-        key = (width, raw, *one_row(connection, "SELECT coalesce(max(attempt), 0), total(start_step) FROM attempts"))
+        if self._short_every is None and last:
+            self._short_every = short_every(connection)
+        key = (width, raw, self._short_every or 0, *one_row(connection, "SELECT coalesce(max(attempt), 0), total(start_step) FROM attempts"))
         if key != self._key or not self._read_from <= begin <= self._read_to:
             self._key, self._columns, self._read_to = key, _columns(), begin
         fresh = max(begin, min(self._read_to - 1, end))  # the last bucket that was read may have grown since
@@ -189,7 +216,7 @@ class SeriesBuilder:
         self._read_from, self._read_to = begin, end
         shown = (key, begin, len(self._columns.bucket), self._columns.last_entry())
         if shown != self._shown:
-            self._shown, self._table = shown, _table(self._columns, width)
+            self._shown, self._table = shown, _table(self._columns, width, self._short_every or 0)
         return self._table
 
     def _read(self, connection: sqlite3.Connection, begin: int, end: int, width: int, *, raw: bool) -> None:
@@ -198,5 +225,9 @@ class SeriesBuilder:
         if unit == 1:
             rows = all_rows(connection, each, (begin, end))
         else:
-            rows = [row for bucket in range(begin, end) for row in all_rows(connection, whole, (bucket * unit, (bucket + 1) * unit))]
+            every = self._short_every if raw else 0
+            rows = []
+            for first in range(begin * unit, end * unit, unit):
+                short = every and first // every < (first + unit) // every  # one of its steps is the last of an epoch
+                rows += all_rows(connection, _OF_LONG_STEPS, (first, first + unit, every)) if short else all_rows(connection, whole, (first, first + unit))
         self._columns.add(rows, width)

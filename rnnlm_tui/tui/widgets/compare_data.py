@@ -11,7 +11,7 @@ from rnnlm_tui.contract.figures import NOTHING, figure, scientific, short
 from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, place_of, places_on, planned_end, step_at
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, XFormat
 from rnnlm_tui.tui.widgets.content import plain
-from rnnlm_tui.tui.widgets.curves import curves, speeds
+from rnnlm_tui.tui.widgets.curves import curves, short_batches, speeds
 from rnnlm_tui.tui.widgets.marks import Marks
 from rnnlm_tui.tui.widgets.train_data import bits_per_byte, evaluated_at, exponentials, held_out, level_name, level_to_beat
 
@@ -206,6 +206,7 @@ def _trained(runs: Compared, axis: Axis, title: str, column: str, write: Callabl
                 tells_curve=column != "loss",
                 y_format=write,
                 band=few,
+                left_out=short_batches(series),
             )
         )
     return _overlay(runs, axis, title, drawn, from_zero=from_zero)

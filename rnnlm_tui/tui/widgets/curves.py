@@ -48,4 +48,13 @@ def curves(snapshot: RunSnapshot) -> SeriesTable:
             name: Band(spliced(band.low, fine.low), spliced(band.high, fine.high), spliced(band.mean, fine.mean))
             for (name, band), fine in zip(whole.columns.items(), detail.columns.values(), strict=True)
         },
+        whole.short_every,
     )
+
+
+def short_batches(series: SeriesTable) -> tuple[int, ...]:
+    """Which entries are a single step with the short last batch of an epoch: spikes that say nothing of the training."""
+    every, steps = series.short_every, series.step
+    if not every or not len(steps):
+        return ()
+    return tuple(index for index, (before, at) in enumerate(zip((0.0, *steps), steps, strict=False)) if at % every == 0 and at - before == 1)

@@ -13,7 +13,7 @@ from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, ascending, place_ahead, places_on, placing, planned_end
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, Mark
 from rnnlm_tui.tui.widgets.content import plain
-from rnnlm_tui.tui.widgets.curves import curves, speeds
+from rnnlm_tui.tui.widgets.curves import curves, short_batches, speeds
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventKind, EventRow
@@ -146,6 +146,7 @@ def _learning(snapshot: RunSnapshot, axis: Axis, title: str, log: bool, of: Call
         high=of(band.high) if series.width > 1 else None,
         current=figure(summary.train.loss if nats else summary.train.perplexity) if len(series.step) else "",
         geometric=not nats,
+        left_out=short_batches(series),
     )
     judged = ChartSeries(
         name=held_out_name(snapshot),
@@ -231,6 +232,7 @@ def _one(
         harmonic=column == "tokens_per_second",
         tells_curve=True,
         y_format=write,
+        left_out=short_batches(series),
     )
     return chart_data(snapshot, axis, title, (curve,), from_zero=from_zero, baselines=baselines)
 

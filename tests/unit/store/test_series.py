@@ -6,6 +6,7 @@ import math
 import random
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -209,3 +210,39 @@ def test_a_run_of_five_million_steps_is_a_few_buckets(run: RunDirectory, databas
 )
 def test_the_width_is_the_least_power_of_two_that_fits(last: int, buckets: int, width: int) -> None:
     assert bucket_width(last, buckets, 262_144) == width
+
+
+def _epochs(steps: int, length: int, *, short: bool) -> list[StepRow]:
+    """Epochs of `length` steps whose last one has 40 tokens in place of 700, a loud gradient and a low speed."""
+    rows, tokens = [], 0
+    for step in range(1, steps + 1):
+        last = short and step % length == 0
+        tokens += 40 if last else 700
+        rows.append(replace(step_row(step, grad_norm=9.0 if last else 0.5, speed=3_000.0 if last else 20_000.0), tokens_seen=tokens, epoch=step / length))
+    return rows
+
+
+@pytest.mark.parametrize(("buckets", "width"), [(2_048, 1), (64, 8)])
+def test_the_short_last_batch_of_an_epoch_is_known_by_its_tokens_and_no_part_of_a_buckets_band(
+    run: RunDirectory, database: RunDatabase, buckets: int, width: int
+) -> None:
+    rows = _epochs(500, 100, short=True)
+    database.add_steps(rows[:90])
+    with RunReader(run) as reader:
+        assert reader.series(buckets).short_every == 0, "no epoch has ended yet"
+        database.add_steps(rows[90:])
+        table = reader.series(buckets)
+    assert (table.width, table.short_every) == (width, 100)
+    band = table.columns["grad_norm"]
+    if width == 1:
+        assert [at for at, high in zip(table.step, band.high, strict=True) if high == 9.0] == [100.0, 200.0, 300.0, 400.0, 500.0]
+    else:
+        assert set(band.high) == {0.5}
+        assert set(table.columns["tokens_per_second"].low) == {20_000.0}
+        assert max(band.mean) > 0.5, "the mean is that of all steps"
+
+
+def test_epochs_of_equal_steps_have_no_short_batch(run: RunDirectory, database: RunDatabase) -> None:
+    database.add_steps(_epochs(500, 100, short=False))
+    with RunReader(run) as reader:
+        assert reader.series(64).short_every == 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 MarksStyle = Literal["braille", "block", "ascii"]
@@ -44,6 +45,21 @@ class ChartSeries:
     """Where it is smooth, its raw points are shown under it; False: the average alone, for pictures of many."""
     star: tuple[float, float] | None = None
     """x and value of its best point, which a ★ marks."""
+    left_out: tuple[int, ...] = ()
+    """Indices, ascending, of points that the picture leaves out unless all is to be shown; the cursor and a CSV file tell them all the same."""
+
+    @property
+    def drawn(self) -> ChartSeries:
+        """The series without what the picture leaves out."""
+        if not self.left_out:
+            return self
+        parts = [slice(before + 1, at) for before, at in pairwise((-1, *self.left_out, min(len(self.x), len(self.mean))))]
+
+        def without(values: Sequence[float]) -> list[float]:
+            return [value for part in parts for value in values[part]]
+
+        low, high = (None if values is None else without(values) for values in (self.low, self.high))
+        return replace(self, x=without(self.x), mean=without(self.mean), low=low, high=high, left_out=())
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from rich.style import Style
 
 from rnnlm_tui.contract import figures
+from rnnlm_tui.tui.widgets.chart.bins import Bin
 from rnnlm_tui.tui.widgets.chart.data import ChartData
 from rnnlm_tui.tui.widgets.chart.guides import last_column, value_at
 from rnnlm_tui.tui.widgets.chart.limits import Limits
@@ -90,38 +91,49 @@ def write_letters(raster: Raster, item: Drawn, marker: str, scale: Scale, style:
 
 
 def write_notes(raster: Raster, plot: Plot, limits: Limits, dim: int, bands: Collection[int]) -> None:
-    """`↑ from 2,003` where the steep start leaves the picture, and at either edge how many of the other points lie beyond it, over the inks of raw bands where nothing is empty."""
-    highest, leaves, above, below = -math.inf, 0, 0, 0
+    """`↑ from 2,003` or `↓ from 0.4` where the steep start leaves the picture, and at either edge how many of the other points lie beyond it, over the inks of raw bands where nothing is empty."""
+    start: dict[bool, tuple[float, int]] = {}
+    counted = {True: 0, False: 0}
     for item in plot.drawn:
-        high, low = item.series.high or item.series.mean, item.series.low or item.series.mean
-        falling = True
-        for bin in item.bins:
+        high, low = item.points.high or item.points.mean, item.points.low or item.points.mean
+        steep: bool | None = None
+        """Whether the curve comes in from above, or from below; None: not known yet."""
+        began = False
+        for bin in item.bins if item.raw else [Bin(column, value, value, value, 1, 0) for column, value in item.curve]:
             if not 0 <= bin.column < raster.columns:
                 continue
-            if bin.high > limits.high and falling:
-                highest, leaves, above = max(highest, bin.high), max(leaves, bin.column), above + bin.infinite
-                falling = bin.low > limits.low
+            if not began and bin.mean == bin.mean:
+                steep = True if bin.high > limits.high else False if bin.low < limits.low else None
+                began = True
+            if steep is not None and (bin.high > limits.high if steep else bin.low < limits.low):
+                value, leaves = start.get(steep, (bin.high if steep else bin.low, 0))
+                start[steep] = (max(value, bin.high) if steep else min(value, bin.low), max(leaves, bin.column))
+                counted[True] += bin.infinite
+                if not (bin.low > limits.low if steep else bin.high < limits.high):
+                    steep = None
                 continue
-            falling = falling and bin.mean != bin.mean
-            if bin.high > limits.high or bin.low < limits.low or bin.infinite:
+            if bin.mean == bin.mean:
+                steep = None
+            if item.raw and (bin.high > limits.high or bin.low < limits.low or bin.infinite):
                 span = range(bin.first, bin.first + bin.points)
-                above += sum(1 for index in span if high[index] > limits.high)
-                below += sum(1 for index in span if low[index] < limits.low)
-    plot.off_scale = above + below
-    if highest > -math.inf:
-        _write_start(raster, highest, leaves // raster.sub_columns, dim)
-    _write_count(raster, above, dim, bands, up=True)
-    _write_count(raster, below, dim, bands, up=False)
+                counted[True] += sum(1 for index in span if high[index] > limits.high)
+                counted[False] += sum(1 for index in span if low[index] < limits.low)
+    plot.off_scale = sum(counted.values())
+    for up, (value, leaves) in start.items():
+        _write_start(raster, value, leaves // raster.sub_columns, dim, up=up)
+    for up, points in counted.items():
+        _write_count(raster, points, dim, bands, up=up)
 
 
-def _write_start(raster: Raster, highest: float, leaves: int, dim: int) -> None:
+def _write_start(raster: Raster, value: float, leaves: int, dim: int, *, up: bool) -> None:
     """`↑ from 2,003` right of the cell in which the curve comes into the picture, or left of it."""
-    beside = [column for column, style in enumerate(raster.inks[0]) if style and column <= leaves + 6]
-    text = f"{_arrow(True, raster)} from {figures.count(highest) if highest >= 100 else figures.figure(highest)}"
+    rows = (0, 1) if up else (raster.height - 1, raster.height - 2)
+    beside = [column for column, style in enumerate(raster.inks[rows[0]]) if style and column <= leaves + 6]
+    text = f"{_arrow(up, raster)} from {figures.count(value) if value >= 100 else figures.figure(value)}"
     gap = 2 if raster.width > 60 else 1
     right, left = max(beside, default=leaves) + gap, min(beside, default=leaves) - len(text) - gap + 1
     for at in (right, left):
-        for row in (0, 1):
+        for row in rows:
             if raster.free(row, at - 1, at + len(text)):
                 raster.write(row, at, text, dim)
                 return

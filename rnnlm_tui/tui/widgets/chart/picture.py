@@ -49,8 +49,12 @@ class Drawn:
     series: ChartSeries
     bins: list[Bin]
     curve: list[tuple[int, float]]
-    seen: tuple[float, float, float, float, int]
-    """What the bins and the curve are made for: start and end of x, the whole of it, smoothing, dot columns."""
+    seen: tuple[float, float, float, float, int, bool]
+    """What the bins and the curve are made for: start and end of x, the whole of it, smoothing, dot columns, whether all is shown."""
+    points: ChartSeries
+    """What the bins count: the series without what the picture leaves out."""
+    raw: bool = True
+    """Whether its raw points are drawn, or count for the range and as off scale where nothing but points is drawn."""
 
 
 @dataclass

@@ -17,6 +17,8 @@ from rnnlm_tui.tui.widgets.chart.raster import GRID, Raster, Scale, band_layer, 
 from rnnlm_tui.tui.widgets.chart.ticks import y_labels, y_ticks
 from rnnlm_tui.tui.widgets.palette import BASELINE, BRIGHT, DIM, TEXT, band_of, ink
 
+BAND_ROWS = 8
+"""Rows of a plot from which it shows the raw points under a curve; in fewer they hide it."""
 MARK_ROWS = 5
 """Rows that a plot keeps for itself before marks get one."""
 
@@ -34,10 +36,10 @@ def draw(data: ChartData, look: Look, width: int, height: int, memory: Memory) -
     sub_rows = GRID[look.marks][1]
     for _ in range(2):  # a second time when the labels turn out wider than the room kept for them
         columns = max(width - plot.gutter, 1) * GRID[look.marks][0]
-        plot.drawn = [_drawn(series, look, columns, memory) for series in data.series]
+        plot.drawn = [_drawn(series, look, columns, memory, raw=_shows_raw(series, height)) for series in data.series]
         plot.guides = [_drawn(series, look, columns, memory) for series in data.guides]
         memory.drawn = {id(item.series): item for item in (*plot.drawn, *plot.guides)}
-        wanted = wanted_range([item.bins for item in plot.drawn], [item.curve for item in plot.drawn], columns, look.log, look.show_all)
+        wanted = wanted_range([item.bins if item.raw else () for item in plot.drawn], [item.curve for item in plot.drawn], columns, look.log, look.show_all)
         wanted = wanted or _crossing(plot, columns, look.log)
         if wanted is None:
             return _empty(plot, data)
@@ -76,15 +78,21 @@ def _place(scale: Scale, sub_rows: int, value: float) -> float:
     return (scale.row(value) + 0.5) / sub_rows
 
 
-def _drawn(series: ChartSeries, look: Look, columns: int, memory: Memory) -> Drawn:
+def _shows_raw(series: ChartSeries, height: int) -> bool:
+    """Whether raw points are seen: a curve that is not smoothed has none, and in a small chart they would hide the curve."""
+    return series.band and (height >= BAND_ROWS or not (series.smooth or series.low is not None))
+
+
+def _drawn(series: ChartSeries, look: Look, columns: int, memory: Memory, *, raw: bool = True) -> Drawn:
     shown = look.end - look.start
     smoothing = look.smoothing if series.smooth else 0.0
-    seen = (look.start, look.end, look.whole, smoothing, columns)
+    seen = (look.start, look.end, look.whole, smoothing, columns, look.show_all)
     before = memory.drawn.get(id(series))
-    if before is not None and before.series is series and before.seen == seen:
+    if before is not None and before.series is series and before.seen == seen and before.raw == raw:
         return before
-    bins = bins_of(series, look.start, look.end, columns, lead_of(smoothing, look.whole, shown, columns))
-    return Drawn(series, bins, smoothed(bins, smoothing, columns * look.whole / shown, series.geometric, series.harmonic), seen)
+    points = series if look.show_all else series.drawn
+    bins = bins_of(points, look.start, look.end, columns, lead_of(smoothing, look.whole, shown, columns))
+    return Drawn(series, bins, smoothed(bins, smoothing, columns * look.whole / shown, series.geometric, series.harmonic), seen, points, raw)
 
 
 def _paint(plot: Plot, data: ChartData, look: Look, scale: Scale, limits: Limits, rows: int, marked: bool) -> None:
@@ -99,7 +107,7 @@ def _paint(plot: Plot, data: ChartData, look: Look, scale: Scale, limits: Limits
     for line in data.baselines:
         raster.paint(dotted_layer(line.value, scale, raster.columns, raster.sub_columns), number(ink(BASELINE)), ".")
     for item in plot.drawn:
-        if item.series.band and (item.series.smooth or item.series.low is not None):
+        if item.raw and (item.series.smooth or item.series.low is not None):
             raster.paint(band_layer(item.bins, scale, raster.columns), number(ink(band_of(item.series.colour))), ":")
     for item in plot.guides:
         raster.paint(guide_layer(item.curve, scale, raster.columns, raster.sub_columns), number(ink(BASELINE)), ".")
@@ -116,7 +124,7 @@ def _paint(plot: Plot, data: ChartData, look: Look, scale: Scale, limits: Limits
         if look.no_colour and look.marks != "ascii":
             write_letters(raster, item, series_marker(item.series, index, look), scale, number(ink(item.series.colour, bold=True)), index / len(plot.drawn))
         write_marker(raster, item, series_marker(item.series, index, look), scale, number(ink(item.series.colour, bold=True)), look, stars)
-    write_notes(raster, plot, limits, number(ink(DIM)), {number(ink(band_of(item.series.colour))) for item in plot.drawn})
+    write_notes(raster, plot, limits, number(ink(DIM)), {number(ink(band_of(item.series.colour))) for item in plot.drawn if item.raw})
     if look.cursor is not None and look.start <= look.cursor <= look.end:
         column = column_of(look.cursor, look, raster.columns) // raster.sub_columns
         line_ink, baseline_ink = number(ink(BRIGHT)), number(ink(BASELINE))

@@ -9,7 +9,7 @@ import pytest
 
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, Mark, MarksStyle
 from rnnlm_tui.tui.widgets.chart.picture import Look, Memory
-from rnnlm_tui.tui.widgets.chart.plot import draw
+from rnnlm_tui.tui.widgets.chart.plot import BAND_ROWS, draw
 from rnnlm_tui.tui.widgets.chart.readout import legends
 from rnnlm_tui.tui.widgets.palette import RAW, TEXT, TRAIN, VALIDATION, ink
 from tests.tui.widgets.chart.pictures import line, look, picture, training
@@ -300,3 +300,47 @@ def test_a_level_outside_the_picture_has_an_arrow_in_the_legend_too() -> None:
     assert "·· goal 3.0 ↓" in legends(data, seen, draw(data, seen, 60, 9, Memory()))[0].plain
     near = replace(data, baselines=(Baseline(850.0, "goal 850"),))
     assert legends(near, seen, draw(near, seen, 60, 9, Memory()))[0].plain.endswith("·· goal 850")
+
+
+def _with_short_batches() -> ChartData:
+    """A level curve with a spike at the end of each of nine epochs."""
+    values = [1.0 + 0.05 * math.sin(step) for step in range(900)]
+    ends = tuple(range(99, 900, 100))
+    for end in ends:
+        values[end] = 9.0
+    data = line(values, smooth=True)
+    return replace(data, series=(replace(data.series[0], left_out=ends),))
+
+
+def test_a_short_last_batch_makes_no_spike_and_nothing_off_scale_unless_all_is_shown() -> None:
+    data = _with_short_batches()
+    plot, rows = picture(data, 60, 12)
+    assert plot.limits is not None
+    assert plot.limits.high < 1.5
+    assert plot.off_scale == 0
+    assert not any("off" in row for row in rows)
+    everything, _ = picture(data, 60, 12, show_all=True)
+    assert everything.limits is not None
+    assert everything.limits.high >= 9.0
+    assert data.series[0].mean[99] == 9.0, "the cursor and a CSV file still have it"
+
+
+def test_a_small_chart_shows_the_curve_without_its_raw_points_and_scales_to_it() -> None:
+    data = training(700)
+    small, large = picture(data, 60, BAND_ROWS - 1)[0], picture(data, 60, BAND_ROWS)[0]
+    raw = {style for row in small.rows for _, style in row if style.color == ink(RAW).color}
+    assert not raw
+    assert any(style.color == ink(RAW).color for row in large.rows for _, style in row)
+    assert small.limits is not None
+    assert large.limits is not None
+    assert small.limits.low > large.limits.low
+    assert small.off_scale == 0
+
+
+def test_a_curve_that_starts_far_below_says_from_where_and_counts_nothing_off_scale() -> None:
+    values = [0.2 + 0.01 * step for step in range(60)] + [1.0 + 0.1 * step / 940 for step in range(940)]
+    plot, rows = picture(line(values, smooth=True), 80, 14)
+    assert plot.limits is not None
+    assert plot.limits.low > 0.3
+    assert any("↓ from 0.2" in row for row in rows)
+    assert plot.off_scale == 0
