@@ -7,7 +7,7 @@ from time import time
 
 from rnnlm_tui.cli.output import Colour
 from rnnlm_tui.contract.computing import CELL_NAMES, device_words, others_words
-from rnnlm_tui.contract.figures import NOTHING, age, bits_words, counted, disk, duration, figure, short
+from rnnlm_tui.contract.figures import NOTHING, age, bits_words, counted, disk, duration, epoch_of, figure, short
 from rnnlm_tui.contract.status import RunStatus
 from rnnlm_tui.contract.summary import EvaluationFigures, ReferenceFigures, RunSummary
 
@@ -55,8 +55,7 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     yield (
         "trained for",
         (f"{duration(summary.active_seconds)}, " if summary.active_seconds or not summary.step else "")  # a rebuilt run's is lost perhaps
-        + f"{counted(summary.tokens_seen, 'token')}, epoch {summary.epoch:.1f}"
-        + (f" of {round(summary.epochs, 2):g}" if summary.epochs else ""),
+        + f"{counted(summary.tokens_seen, 'token')}, epoch {' of '.join(filter(None, epoch_of(summary.epoch, summary.epochs)))}",
     )
     yield "model", f"{model_words(summary)}, {counted(summary.model.parameters, 'parameter')}" if summary.model.parameters else model_words(summary)
     yield "corpus", summary.corpus

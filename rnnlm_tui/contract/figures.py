@@ -157,6 +157,14 @@ def age(seconds: float | None) -> str:
     return f"{int(seconds // DAY)} d"
 
 
+def epoch_of(epoch: float, epochs: float | None) -> tuple[str, str]:
+    """An epoch and how many there are in all, with the same decimals: `6.3` of `8`, `1.86` of `1.86`; an empty second text where that isn't known."""
+    if not epochs:
+        return f"{epoch:.1f}", ""
+    whole = f"{round(epochs, 2):g}"
+    return f"{min(epoch, epochs):.{max(1, len(whole.partition('.')[2]))}f}", whole
+
+
 def gib(size: float | None) -> str:
     """Memory as a bare number of GiB: `0.6`, `4.7`, `23`."""
     if size is None or math.isnan(size):

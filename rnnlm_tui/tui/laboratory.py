@@ -293,7 +293,7 @@ class LaboratoryApp(App[int]):
     def _reads_machine(self) -> bool:
         """Whether the machine shows and no worker reads it; asked by the watching thread."""
         snapshot = self.snapshot
-        return self.current_mode == "train" and self.app_focus and snapshot is not None and snapshot.summary.status not in LIVING
+        return self.current_mode == "train" and self.app_focus and snapshot is not None and snapshot.summary.status not in LIVING and not len(snapshot.machine)
 
     def write_to_terminal(self, sequence: str) -> None:
         """What is no part of the picture; nothing where there is no terminal."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from rnnlm_tui.store.machine_history import empty_machine
 from rnnlm_tui.tui import own_readings
 from rnnlm_tui.tui.own_readings import ATTENDED_SECONDS, FIRST_READING_SECONDS, READING_SECONDS, OwnReadings
 from tests.tui.fakes import FakeServices, make_snapshot
@@ -55,15 +56,23 @@ def test_where_a_worker_reads_the_machine_the_app_does_not(clock: Clock) -> None
     assert 2 <= len(shown) <= 5
 
 
-async def test_a_run_that_ended_shows_the_machine_of_now_after_a_key_and_its_own_end_before() -> None:
-    services = with_runs(make_snapshot("finished", 4_754))
+async def test_a_run_that_ended_before_its_machine_was_read_shows_the_machine_of_now_after_a_key() -> None:
+    services = with_runs(replace(make_snapshot("failed", 0), hardware=(), machine=empty_machine()))
     async with running_app(services, pane="train", size=(120, 40)) as (app, pilot):
-        assert any("as the run ended" in line for line in lines_of(app))
         await pilot.press("l")
         await until(pilot, lambda: any("4 % busy" in line for line in lines_of(app)))
-        assert not any("as the run ended" in line or "━ own" in line for line in lines_of(app))
         app.watcher._readings._attended = -1e9
         await until(pilot, lambda: any("at " in line and "Machine" in line for line in lines_of(app)))
+
+
+async def test_a_run_that_ended_tells_its_totals_and_the_machine_is_not_read() -> None:
+    services = with_runs(make_snapshot("finished", 4_754))
+    async with running_app(services, pane="train", size=(120, 40)) as (app, pilot):
+        await pilot.press("l")
+        looks = app.watcher.looks
+        await until(pilot, lambda: app.watcher.looks > looks + 20)
+        assert not app.readings.rows
+        assert any("Machine" in line and "whole run" in line for line in lines_of(app))
 
 
 async def test_a_run_that_trains_is_read_by_its_worker_alone() -> None:

@@ -60,7 +60,7 @@ def test_the_real_demo_falls_back_where_its_package_is_missing(monkeypatch: pyte
 async def test_first_launch_names_a_machine_without_a_card() -> None:
     async with running_app(FakeServices(machine_facts=make_machine(gpu=False)), run=None) as (app, _):
         assert "CPU, 8 cores" in text_of(app)
-        assert lines_of(app)[0].endswith("gpu1 · CPU 8")
+        assert lines_of(app)[0].endswith("gpu1 · 8 CPUs")
 
 
 async def test_a_start_that_fails_is_told_and_leaves_the_screen_as_it_was() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 
 from rnnlm_tui.contract.computing import CELL_NAMES
-from rnnlm_tui.contract.figures import count, duration, short
+from rnnlm_tui.contract.figures import count, counted, duration, short
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.content import from_outside, plain
 from rnnlm_tui.tui.widgets.status_line import status_content
@@ -117,9 +117,9 @@ def machine_label(machine: MachineFacts | None, *, wide: bool, host: bool = True
 
 
 def device_name(machine: MachineFacts, *, wide: bool, device: str | None = None) -> str:
-    """The GPU, else how many cores; these too for a run whose `device` is the processor."""
+    """The GPU, else how many processors: `2 CPUs`; these too for a run whose `device` is the processor."""
     if machine.gpu_name and not (device or "").startswith("cpu"):
         if wide:
             return plain(machine.gpu_name, limit=28, newlines="show")
         return plain(machine.gpu_name.removeprefix("NVIDIA ").removeprefix("GeForce ").partition(" ")[0], limit=12, newlines="show")
-    return f"CPU {machine.cpu_count}" + (" cores" if wide else "")
+    return counted(machine.cpu_count, "CPU")

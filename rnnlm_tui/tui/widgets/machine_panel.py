@@ -1,20 +1,22 @@
-"""The machine while a run trains, and after: how busy, how much memory is the run's own, what is free, and what its other cards do."""
+"""The machine while a run trains: how busy, how much memory is the run's own, what is free, and what its other cards do; once it has ended, what it took in all."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import isnan
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from rich.segment import Segment
 from textual.content import Content
 from textual.strip import Strip
 
-from rnnlm_tui.contract.figures import NOTHING, counted, disk, gib
+from rnnlm_tui.contract.figures import NOTHING, counted, disk, duration, gib, memory
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.bars import bar
 from rnnlm_tui.tui.widgets.chart.raster import Raster, Scale, curve_layer
-from rnnlm_tui.tui.widgets.machine_view import MachineView
+from rnnlm_tui.tui.widgets.machine_view import MachineView, RunTotals
 from rnnlm_tui.tui.widgets.panel import Label, Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.readings import has_card, history, little_disk, steady_reading
 
@@ -25,6 +27,8 @@ LEAST_HISTORY, MOST_HISTORY = 2, 11
 """Rows of the curve of the last minutes."""
 TALL = 7
 """Rows of the inside from which every resource has its own line."""
+GUTTER = 4
+"""Cells of the labels at a curve's left."""
 ROOMY = 40
 """Cells of the inside from which free memory stands beside own and others'."""
 
@@ -57,7 +61,9 @@ class MachinePanel(Panel):
     def prepare(self, width: int, height: int) -> None:
         """The lines for this size."""
         row = steady_reading(self._view.rows)
-        if row is None:
+        if self._view.totals is not None:
+            self._inside = self._of_whole_run(self._view.totals, width, height)
+        elif row is None:
             self._inside = [Content.styled("nothing measured yet", palette.DIM)]
         elif height >= TALL:
             lines = self._tall(row, width, height)
@@ -155,16 +161,74 @@ class MachinePanel(Panel):
         return [memory, self._shares(own, used, total, width)] if self._view.trains else [memory]
 
     def _history(self, width: int, height: int) -> list[Content]:
-        """How busy the GPU, or the CPU, was in the last minutes: 0 to 100 %."""
-        gutter = 4
-        raster = Raster(width - gutter, height, "ascii" if self.ascii_only else "braille")
-        raster.paint(curve_layer(history(self._view.rows, raster.columns), Scale(0.0, 100.0, False, raster.rows), raster.columns), 1, "*")
+        """How busy the GPU, or the CPU, was in the last minutes."""
+        return self._curve(history(self._view.rows, (width - GUTTER) * (1 if self.ascii_only else 2)), width, height)
+
+    def _curve(self, loads: Sequence[tuple[int, float]], width: int, height: int) -> list[Content]:
+        """A load from 0 to 100 %, by (sub-column, percent)."""
+        raster = Raster(width - GUTTER, height, "ascii" if self.ascii_only else "braille")
+        raster.paint(curve_layer(loads, Scale(0.0, 100.0, False, raster.rows), raster.columns), 1, "*")
         labels = {0: "100", height - 1: "  0"}
         colours = {0: palette.TEXT, 1: palette.WARN if self._view.alarm else palette.TRAIN}
         return [
-            Content.assemble((f"{labels.get(row, ''):<{gutter}}", palette.DIM), *((text, colours[ink]) for text, ink in raster.runs(row)))
+            Content.assemble((f"{labels.get(row, ''):<{GUTTER}}", palette.DIM), *((text, colours[ink]) for text, ink in raster.runs(row)))
             for row in range(height)
         ]
+
+    # a run that has ended
+
+    def _of_whole_run(self, totals: RunTotals, width: int, height: int) -> list[Content]:
+        """Means and peaks of the run, and the time it took; where there is room, in a table below the load from start to end."""
+        mean, peak = totals.mean, totals.peak
+        name, load = ("GPU", "gpu_percent") if totals.has_card else ("CPU", "process_cpu_percent")
+        store, own = ("mem", "gpu_memory_own") if totals.has_card else ("RAM", "process_memory")
+        whole = "" if totals.whole_seconds is None else duration(totals.whole_seconds)
+        if height < TALL:
+            most = Content.assemble(("peak ", palette.DIM), (memory(peak[own]), f"bold {palette.BRIGHT}"), (" own", palette.DIM))
+            loads = Content.assemble(("mean ", palette.DIM), (_whole(mean[load]), f"bold {palette.BRIGHT}"), (" %", palette.DIM))
+            lines = [
+                _apart(Content.assemble((f"{name:<5}", palette.DIM), loads), _figures(("peak ", _whole(peak[load])), (" %", "")), width),
+                _apart(Content.assemble((f"{store:<5}", palette.DIM), most), self._most_used(totals), width),
+                _apart(_figures(("time ", ""), (duration(totals.training_seconds), "")), _figures(("in all ", whole)) if whole else Content(""), width),
+            ]
+            if totals.has_card:
+                cpu = _apart(
+                    _figures(("CPU  ", ""), ("mean ", f"{_whole(mean['process_cpu_percent'])} %")),
+                    _figures(("RAM own ", memory(peak["process_memory"]))),
+                    width,
+                )
+                lines.append(cpu)
+            return lines[:height]
+        lines = [_columned("", "mean", "peak", width, palette.DIM)]
+        lines.append(
+            _columned(f"{name}{'' if totals.has_card else ' own'}", f"{_whole(mean[load])} %", f"{_whole(peak[load])} %", width, f"bold {palette.BRIGHT}")
+        )
+        if totals.has_card:
+            lines.append(_columned("CPU own", f"{_whole(mean['process_cpu_percent'])} %", f"{_whole(peak['process_cpu_percent'])} %", width))
+        else:
+            lines.append(_columned("CPU all", f"{_whole(mean['cpu_percent'])} %", f"{_whole(peak['cpu_percent'])} %", width))
+        lines.append(_columned(f"{store} own", "", memory(peak[own]), width, f"bold {palette.BRIGHT}"))
+        lines.append(_apart(Content.styled(f"{store} all", palette.DIM), self._most_used(totals), width))
+        if totals.has_card:
+            lines.append(_columned("RAM own", "", memory(peak["process_memory"]), width))
+        if not isnan(peak["gpu_watts"]):
+            lines.append(_columned("power", f"{_whole(mean['gpu_watts'])} W", f"{_whole(peak['gpu_watts'])} W", width))
+        lines.append(_columned("training", "", duration(totals.training_seconds), width, f"bold {palette.BRIGHT}"))
+        if whole:
+            lines.append(_columned("start to end", "", whole, width))
+        if self._view.arithmetic:
+            lines.append(_columned("math", "", self._view.arithmetic, width))
+        room = min(height - len(lines), MOST_HISTORY)
+        return [
+            *(self._curve(_spread(totals.loads, (width - GUTTER) * (1 if self.ascii_only else 2)), width, room) if room >= LEAST_HISTORY else []),
+            *lines[:height],
+        ]
+
+    def _most_used(self, totals: RunTotals) -> Content:
+        """The most memory that everything on the machine, or on the card, held."""
+        if totals.has_card:
+            return _of(totals.peak["gpu_memory_used"], totals.gpu_memory_total) if totals.gpu_memory_total else Content("")
+        return _of(totals.peak["memory_used"], totals.memory_total)
 
     def _other_cards(self, cards: Sequence[GpuRow], width: int, height: int) -> list[Content]:
         """The machine's other cards in a line each; where they don't fit, all of them in one."""
@@ -239,14 +303,32 @@ def _part(percent: float | None) -> float | None:
 
 
 def _whole(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.0f}"
+    return NOTHING if value is None or isnan(value) else f"{value:.0f}"
+
+
+def _figures(*parts: tuple[str, str]) -> Content:
+    """A dim word and the figure behind it, each."""
+    return Content.assemble(*(piece for words, value in parts for piece in ((words, palette.DIM), (value, palette.TEXT))))
+
+
+def _columned(name: str, mean: str, peak: str, width: int, style: str = palette.TEXT) -> Content:
+    """A line of the table of a run that has ended, its figures under their heads at the right."""
+    room = max(9, len(peak) + 2)
+    return _apart(Content.styled(name, palette.DIM), Content.assemble((mean, style), (peak.rjust(room), style)), width)
+
+
+def _spread(values: Sequence[float], columns: int) -> list[tuple[int, float]]:
+    """The values over so many sub-columns from the first to the last, means where several fall into one."""
+    columns = min(columns, len(values))
+    parts = [[value for value in values[index * len(values) // columns : (index + 1) * len(values) // columns] if not isnan(value)] for index in range(columns)]
+    return [(index, fmean(part)) for index, part in enumerate(parts) if part]
 
 
 def _free(size: int) -> Content:
     return Content.assemble(("free ", palette.DIM), (gib(size), palette.BRIGHT), (" GiB", palette.DIM))
 
 
-def _of(used: int, total: int) -> Content:
+def _of(used: float, total: int) -> Content:
     return Content.assemble((gib(used), palette.TEXT), (f" / {gib(total)} GiB", palette.DIM))
 
 

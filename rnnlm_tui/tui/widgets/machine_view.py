@@ -1,10 +1,12 @@
-"""What the machine panel shows of a run: its worker's readings while it lives, and the app's own of this machine when nothing trains."""
+"""What the machine panel shows of a run: its worker's readings while it lives, what it took of the machine once it has ended, and the app's own readings where there are none."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import isnan, nan
+from statistics import fmean
 from time import localtime, strftime, time
 from typing import TYPE_CHECKING
 
@@ -35,6 +37,48 @@ class Readings:
 
 
 @dataclass(frozen=True, slots=True)
+class RunTotals:
+    """What a run that has ended took of its machine; NaN where its machine didn't tell."""
+
+    mean: Mapping[str, float]
+    """Of each of MACHINE_COLUMNS over the whole run."""
+    peak: Mapping[str, float]
+    loads: Sequence[float]
+    """How busy the GPU, or the CPU, was, from the run's start to its end, in percent."""
+    memory_total: int
+    gpu_memory_total: int | None
+    training_seconds: float
+    whole_seconds: float | None
+    """From its start to its end, with preparing, evaluations and checkpoints; None for a run that was resumed, or whose end isn't known."""
+
+    @property
+    def has_card(self) -> bool:
+        """Whether it trained on a GPU whose load or memory was read."""
+        return not (isnan(self.peak["gpu_percent"]) and isnan(self.peak["gpu_memory_own"]))
+
+
+def run_totals(snapshot: RunSnapshot) -> RunTotals | None:
+    """The totals of a run; None where nothing was read of its machine."""
+    machine, rows, summary = snapshot.machine, snapshot.hardware, snapshot.summary
+    if not len(machine) or not rows:
+        return None
+    known = {name: [value for value in band.mean if not isnan(value)] for name, band in machine.columns.items()}
+    loads = machine.columns["gpu_percent" if known["gpu_percent"] else "cpu_percent"].mean
+    ended = [event.time for event in snapshot.events if event.kind in ("finished", "stopped", "failed")]
+    started = next((event.time for event in snapshot.events if event.kind == "started"), None)
+    whole = (ended[-1] if ended else machine.time[-1]) - started if summary.attempt <= 1 and started is not None else 0.0
+    return RunTotals(
+        mean={name: fmean(values) if values else nan for name, values in known.items()},
+        peak={name: max((value for value in band.high if not isnan(value)), default=nan) for name, band in machine.columns.items()},
+        loads=loads,
+        memory_total=rows[-1].memory_total,
+        gpu_memory_total=rows[-1].gpu_memory_total,
+        training_seconds=summary.active_seconds,
+        whole_seconds=whole if whole >= summary.active_seconds else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class MachineView:
     """All that the panel shows."""
 
@@ -55,10 +99,12 @@ class MachineView:
     """How it multiplies."""
     others: str = ""
     """A warning about other processes."""
+    totals: RunTotals | None = None
+    """Of a run that has ended: shown in place of readings."""
 
 
 def machine_view(snapshot: RunSnapshot | None, machine: MachineFacts | None, own: Readings, *, wide: bool) -> MachineView:
-    """The worker's readings of a run that lives; of one that does not, the machine of now where it is this one, else as the run ended."""
+    """The worker's readings of a run that lives; the totals of one that has ended, and of one that ended before its machine was read the machine of now, where it is this one."""
     summary = snapshot.summary if snapshot is not None else None
     rows = snapshot.hardware if snapshot is not None else ()
     status = summary.status if summary is not None else None
@@ -66,12 +112,13 @@ def machine_view(snapshot: RunSnapshot | None, machine: MachineFacts | None, own
     here = machine is not None and (summary is None or summary.host in (None, machine.host))
     label = machine_label(machine, wide=wide) if machine is not None else Content("")
     cores, disk_total = (machine.cpu_count, machine.disk_total) if machine is not None and here else (0, None)
+    totals = run_totals(snapshot) if snapshot is not None and not living else None
+    if totals is not None and summary is not None:
+        return MachineView(legend=Content.styled("whole run", palette.DIM), arithmetic=arithmetic(summary), totals=totals)
     if not living and here and own.rows:
         legend = label if own.live else Content(strftime("at %H:%M:%S", localtime(own.rows[-1].time)))
         return MachineView(own.rows, legend.stylize(palette.DIM), cores, disk_total, trains=False)
-    if rows and not living:
-        label = Content("as the run ended")
-    elif rows and status == "degraded" and time() - rows[-1].time > OLD_READING_SECONDS:
+    if rows and status == "degraded" and time() - rows[-1].time > OLD_READING_SECONDS:
         label = Content("as last stored")
     return MachineView(
         rows,

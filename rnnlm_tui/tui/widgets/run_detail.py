@@ -30,6 +30,7 @@ FACTS = 24
 """Columns of the figures at the right."""
 CURVE_LEAST = 5
 """Rows of the curve and its head that stay where trouble has much to say."""
+NOTE = "note  "
 MOST_NOTE_LINES, NOTE_ROOM = 3, 16
 """Lines of a note at most, and the rows of the inside beyond which it has more than one."""
 
@@ -98,8 +99,10 @@ def _fact(label: str, *values: tuple[str, str]) -> Content:
     return Content.assemble((label.ljust(15), palette.DIM), *values)
 
 
-def _note(text: str) -> Content:
-    return Content.assemble(("note  ", palette.DIM), from_outside(text, newlines="space").stylize(palette.TEXT))
+def _note_lines(text: str, width: int, most: int) -> list[Content]:
+    """`note  a first try …`, its further lines under its first word."""
+    words = list(from_outside(text, newlines="space").stylize(palette.TEXT).wrap(max(8, width - len(NOTE))))
+    return [Content.assemble((" " * len(NOTE) if index else NOTE, palette.DIM), line) for index, line in enumerate(cut_lines(words, width - len(NOTE), most))]
 
 
 class RunDetail(Panel):
@@ -139,7 +142,7 @@ class RunDetail(Panel):
     def prepare(self, width: int, height: int) -> None:
         """The note, and curve, figures and sample for what is left of this size."""
         most = MOST_NOTE_LINES if height > NOTE_ROOM else 1
-        self._note_lines = cut_lines(list(_note(self._note).wrap(max(8, width))), width, most) if self._note and height > 3 else []
+        self._note_lines = _note_lines(self._note, width, most) if self._note and height > 3 else []
         height -= len(self._note_lines)
         snapshot = self._snapshot
         self._plot, self._facts, self._below, self._head, self._chart_rows = Plot(0, 0), [], [], Content(""), 0

@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 
-from rnnlm_tui.contract.figures import NOTHING, count, disk, duration, figure, percent, scientific, share, short, time_left, unknown_words
+from rnnlm_tui.contract.figures import NOTHING, count, disk, duration, epoch_of, figure, percent, scientific, share, short, time_left, unknown_words
 from rnnlm_tui.contract.status import LIVING, RunStatus
 from rnnlm_tui.supervisor.remaining import Eta, SteadyEta
 from rnnlm_tui.tui.widgets import palette
@@ -49,6 +49,8 @@ PHASES = {
 """What a run that has no steps yet is doing."""
 NARROW = (1, 28, 43, 60)
 """Columns of the figures at 80 cells."""
+PACKED = 3
+"""Cells between figures that change no more."""
 ROOMY, WIDE = 96, 150
 """Cells from which every figure has a column of its own, and from which the level to beat and the clock have one too."""
 LEAST_BAR = 12
@@ -84,13 +86,13 @@ def _label(label: str, value: str, *, colour: str = palette.BRIGHT, bold: bool =
     return Content.assemble((f"{label} ", palette.DIM), (value, style), (f" {unit}" if unit else "", palette.DIM))
 
 
-def in_columns(places: tuple[int, ...], parts: list[Content], width: int) -> Content:
-    """Each part at its column; one that is too long moves the next by as little as it must."""
+def in_columns(places: tuple[int, ...], parts: list[Content], width: int, *, packed: bool = False) -> Content:
+    """Each part at its column; one that is too long moves the next by as little as it must. `packed`: one behind the other, for figures that change no more."""
     line = Content("")
     for place, part in zip(places, parts, strict=False):
         if not part.plain:
             continue
-        gap = max(place - line.cell_length, 2 if line.plain else 0)
+        gap = (PACKED if line.plain else places[0]) if packed else max(place - line.cell_length, 2 if line.plain else 0)
         if line.cell_length + gap + part.cell_length > width:
             break
         line = Content.assemble(line, " " * gap, part)
@@ -197,34 +199,39 @@ class TrainFigures(Vertical):
 def figure_lines(snapshot: RunSnapshot, eta: Eta | None, width: int, *, ascii_only: bool) -> list[Content]:
     """The three lines, each figure at a column that stays the same while digits change; the more cells, the more figures."""
     summary, status = snapshot.summary, snapshot.summary.status
-    train = summary.train
+    train, packed = summary.train, status not in LIVING
     roomy = width >= ROOMY
     learns = [_validation(snapshot, with_best=not roomy, ascii_only=ascii_only), _label("train", figure(train.perplexity))]
     loss = _label("train loss", figure(train.loss))
     speed = Content.assemble((short(summary.tokens_per_second), f"bold {_alarm(status)}"), (" tok/s", palette.DIM))
     works = [speed, busy(snapshot.hardware, status)]
     norm, rate = figure(summary.train.grad_norm), scientific(summary.train.learning_rate)
-    epoch = _quiet("epoch", f"{summary.epoch:.1f}", unit=f"of {round(summary.epochs, 2):g}" if summary.epochs else "")
+    passes, epochs = epoch_of(summary.epoch, summary.epochs)
+    epoch = _quiet("epoch", passes, unit=f"of {epochs}" if epochs else "")
     first = progress_line(summary, eta, width, ascii_only=ascii_only)
     if not roomy:
         places = tuple(round(place * max(1.0, width / 80)) for place in NARROW)
-        works += [_quiet("grad", norm), _quiet("lr  ", rate), epoch]
+        works += [_quiet("grad", norm), _quiet("lr" if packed else "lr  ", rate), epoch]
         return [
             first,
-            in_columns(places, [*learns, loss, _bits(snapshot, width - places[-1])], width),
-            in_columns((places[0], places[0] + 13, *places[1:]), works, width),
+            in_columns(places, [*learns, loss, _bits(snapshot, width - places[-1])], width, packed=packed),
+            in_columns((places[0], places[0] + 13, *places[1:]), works, width, packed=packed),
         ]
     untrained = summary.model.vocab_size
     start = _quiet("untrained", count(untrained)) if untrained else Content("")
     if width < WIDE:
-        second = in_columns((1, 25, 38, 55, 72), [*learns, start, loss, _bits(snapshot, width - 72)], width)
-        return [first, second, in_columns((1, 14, 25, 55, 67, 78), [*works, _best(summary), _quiet("grad", norm), _quiet("lr", rate), epoch], width)]
+        second = in_columns((1, 25, 38, 55, 72), [*learns, start, loss, _bits(snapshot, width - 72)], width, packed=packed)
+        return [
+            first,
+            second,
+            in_columns((1, 14, 25, 55, 67, 78), [*works, _best(summary), _quiet("grad", norm), _quiet("lr", rate), epoch], width, packed=packed),
+        ]
     level = level_to_beat(snapshot)
     beat = _quiet(level_name(snapshot), figure(level[1])) if level is not None else Content("")
     nats = _quiet("ln V", figure(math.log(untrained))) if untrained else Content("")
-    second = in_columns((1, 25, 38, 55, 75, 93, 105), [*learns, start, beat, loss, nats, _bits(snapshot, width - 105)], width)
+    second = in_columns((1, 25, 38, 55, 75, 93, 105), [*learns, start, beat, loss, nats, _bits(snapshot, width - 105)], width, packed=packed)
     works += [_best(summary), _quiet("grad norm", norm), _quiet("lr", rate), epoch, _quiet("time used", duration(summary.active_seconds))]
-    return [first, second, in_columns((1, 14, 25, 55, 75, 93, 113), works, width)]
+    return [first, second, in_columns((1, 14, 25, 55, 75, 93, 113), works, width, packed=packed)]
 
 
 def _quiet(label: str, value: str, *, unit: str = "") -> Content:

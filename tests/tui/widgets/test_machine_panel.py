@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from textual.content import Content
 
-from rnnlm_tui.contract.metrics import GpuRow, HardwareRow
+from rnnlm_tui.contract.metrics import EventRow, GpuRow, HardwareRow
+from rnnlm_tui.store.machine_history import empty_machine
+from rnnlm_tui.store.series import Band
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.machine_panel import MachinePanel
 from rnnlm_tui.tui.widgets.machine_view import MachineView, Readings, machine_view
@@ -120,22 +124,40 @@ def test_the_curve_moves_with_the_clock_and_not_with_each_reading() -> None:
     assert history(rows, 20)[0][1] == pytest.approx(2.5)
 
 
-def test_a_run_that_ended_here_shows_the_machine_of_now_and_one_from_elsewhere_its_own_end() -> None:
+@pytest.mark.parametrize("gpu", [True, False])
+@pytest.mark.parametrize("size", [NARROW, WIDE, FULL])
+def test_a_run_that_ended_shows_peak_memory_mean_load_and_its_duration(gpu: bool, size: tuple[int, int]) -> None:
+    events = (EventRow(1, 0, "started", "started", 1_000.0), EventRow(1, 4_754, "finished", "finished", 1_190.0))
+    ended = replace(make_snapshot("finished", 4_754, gpu=gpu), events=events)
+    machine = replace(ended.machine, columns={**ended.machine.columns})
+    load, own = ("gpu_percent", "gpu_memory_own") if gpu else ("process_cpu_percent", "process_memory")
+    for name, values in ((load, [50.0, math.nan, 70.0, 90.0]), (own, [GIB, 1.5 * GIB, 2 * GIB, 1.5 * GIB])):
+        machine.columns[name] = Band(*(array("d", values) for _ in range(3)))
+    view = machine_view(replace(ended, machine=machine), make_machine(), Readings(make_hardware(busy=5.0), live=True), wide=True)
+    panel = MachinePanel()
+    panel.show(view)
+    panel.prepare(*size)
+    shown = [panel.content_line(y, size[0]).text for y in range(size[1])]
+    text = "\n".join(shown)
+    assert "70 %" in text, "the mean of the run and not the load of now"
+    assert "90 %" in text
+    assert "2.0 GiB" in text
+    assert "2 min 06 s" in text, "training"
+    assert "3 min 10 s" in text, "from start to end"
+    assert view.legend.plain == "whole run"
+    assert all(line.strip() for line in shown[: 3 if size == NARROW else 9]) or size == FULL, "no empty rows where there is something to tell"
+    assert all(len(line) == size[0] for line in shown)
+
+
+def test_a_run_that_ended_before_its_machine_was_read_shows_the_machine_of_now() -> None:
     own = Readings(make_hardware(busy=5.0), live=True)
-    ended = make_snapshot("finished", 4_754)
+    ended = replace(make_snapshot("failed", 0), hardware=(), machine=empty_machine())
     shown = machine_view(ended, make_machine(), own, wide=True)
     assert shown.rows == own.rows
     assert not shown.trains
     assert shown.legend.plain == "gpu1 · NVIDIA L4"
-    elsewhere = machine_view(ended, replace(make_machine(), host="laptop"), own, wide=True)
-    assert elsewhere.rows == ended.hardware
-    assert elsewhere.legend.plain == "as the run ended"
     assert machine_view(make_snapshot(), make_machine(), own, wide=True).trains
-
-
-def test_readings_that_come_no_more_say_of_when_they_are() -> None:
-    shown = machine_view(make_snapshot("finished", 4_754), make_machine(), Readings(make_hardware(), live=False), wide=True)
-    assert shown.legend.plain.startswith("at ")
+    assert machine_view(ended, make_machine(), replace(own, live=False), wide=True).legend.plain.startswith("at ")
 
 
 def test_what_others_use_stands_in_the_edge_and_takes_neither_memory_nor_disk_away() -> None:

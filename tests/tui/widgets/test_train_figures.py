@@ -152,3 +152,15 @@ def test_the_share_of_unknown_tokens_stands_beside_bits_a_byte_or_in_their_place
     judged = EvaluationFigures(name="validation", step=100, loss=4.0, perplexity=54.6, bits_per_byte=bits, unknown_share=unknown)
     line = texts(make_snapshot(evaluation=judged), width)[1]
     assert line.rstrip().endswith(words if width > 96 else words.partition(" 0.04")[0]), line
+
+
+@pytest.mark.parametrize("width", [80, 96, 170])
+def test_the_figures_of_a_run_that_has_ended_stand_side_by_side_without_a_hole(width: int) -> None:
+    for line in figure_lines(make_snapshot("finished", 4_754), None, width, ascii_only=False)[1:]:
+        assert "    " not in line.plain.strip()
+        assert line.cell_length <= width
+
+
+def test_the_epochs_of_a_run_that_ends_within_one_agree() -> None:
+    snapshot = make_snapshot("finished", 1_200, epoch=1.8575, epochs=1.8575)
+    assert "epoch 1.86 of 1.86" in figure_lines(snapshot, None, 120, ascii_only=False)[2].plain

@@ -123,3 +123,11 @@ def test_a_count_has_its_plural() -> None:
 )
 def test_the_share_of_unknown_tokens_stands_beside_bits_a_byte_or_in_their_place(bits: float | None, unknown: float | None, words: str) -> None:
     assert figures.bits_words(bits, unknown) == words
+
+
+@pytest.mark.parametrize(
+    ("epoch", "epochs", "written"),
+    [(6.312, 8.0, ("6.3", "8")), (1.8575, 1.8575, ("1.86", "1.86")), (0.5, 1.8575, ("0.50", "1.86")), (1.86, 1.5, ("1.5", "1.5")), (2.04, None, ("2.0", ""))],
+)
+def test_an_epoch_is_never_written_as_more_than_there_are(epoch: float, epochs: float | None, written: tuple[str, str]) -> None:
+    assert figures.epoch_of(epoch, epochs) == written

@@ -111,7 +111,7 @@ def x_ticks(start: float, end: float, width: int, form: XFormat = "count") -> li
 def _step(least: float, form: XFormat) -> float:
     """The smallest welcome step that is not below `least`."""
     if form in ("count", "whole"):
-        return nice(least)
+        return nice(max(least, 1.0) if form == "whole" else least)
     return next((float(seconds) for seconds in SPANS if seconds >= least), nice(least))
 
 

@@ -144,3 +144,9 @@ def test_an_axis_has_one_unit_equal_steps_and_room_for_every_label(start: float,
     assert len({text.strip("0123456789.,- ") for text in texts}) <= 1
     for (a, text), (b, other) in pairwise(shown):
         assert (b - a) / (end - start) * width >= (len(text) + len(other)) / 2 + 2
+
+
+def test_steps_have_no_ticks_between_whole_ones() -> None:
+    assert [label for _, label in x_ticks(0, 1, 60, "whole")] == ["0", "1"]
+    assert [label for _, label in x_ticks(10, 13, 60, "whole")] == ["10", "11", "12", "13"]
+    assert "0.2" in [label for _, label in x_ticks(0, 1, 60)], "epochs have parts"
