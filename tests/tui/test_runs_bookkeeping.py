@@ -293,3 +293,35 @@ async def test_tags_have_a_dozen_cells_at_120_columns() -> None:
     services.runs[0] = services.runs[0].model_copy(update={"tags": ("twelve-cells",)})
     async with running_app(services, pane="runs", size=(120, 40)) as (app, _):
         assert "twelve-cell" in text_of(app)
+
+
+async def test_tags_of_a_marked_run_are_those_of_all_marked_runs_and_what_only_some_have_stays() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs", settings={"marked": ["brisk-heron", "plain-otter"]}) as (app, pilot):
+        assert "t Tag 2" in lines_of(app)[-1]
+        await pilot.press("t")
+        assert "Tags that all 2 marked runs have" in text_of(app)
+        await typed(pilot, "paper")
+        await pilot.press("enter")
+        await until(pilot, lambda: "2 runs tagged: plain-otter, brisk-heron" in lines_of(app)[-1])
+        assert {run.run: run.tags for run in services.runs} == {
+            "plain-otter": ("small", "paper"), "brisk-heron": ("small", "gru", "paper"), "amber-vole": (),
+        }  # fmt: skip
+        await pilot.press("t", *["backspace"] * len("small paper "))
+        await typed(pilot, "done")
+        await pilot.press("enter")
+        await until(pilot, lambda: services.runs[0].tags == ("done",))
+        assert services.runs[1].tags == ("gru", "done")
+
+
+async def test_a_run_that_is_not_marked_is_tagged_alone() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs", settings={"marked": ["brisk-heron", "plain-otter"]}) as (app, pilot):
+        await pilot.press("end")
+        assert "t Tag  " in lines_of(app)[-1]
+        await pilot.press("t")
+        assert "Tags of amber-vole" in text_of(app)
+        await typed(pilot, "odd")
+        await pilot.press("enter")
+        await until(pilot, lambda: services.runs[2].tags == ("odd",))
+        assert services.runs[0].tags == ("small",)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from textual.pilot import Pilot
 
 from rnnlm_tui.errors import StorageError
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.confirm import ConfirmScreen
 from rnnlm_tui.tui.screens.runs import RunsScreen
@@ -115,3 +117,52 @@ async def test_an_empty_trash_says_so() -> None:
         await until(pilot, lambda: "─ empty ─" in text_of(app))
         await pilot.press("D", "P", "enter")
         assert not isinstance(app.screen, ConfirmScreen)
+
+
+async def test_marked_runs_are_deleted_together_and_u_takes_all_of_them_back_with_their_marks() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs", size=(120, 40), settings={"marked": ["amber-vole", "brisk-heron"]}) as (app, pilot):
+        await pilot.press("down")
+        assert "d Delete 2" in lines_of(app)[-1]
+        await pilot.press("d")
+        await until(pilot, lambda: "2 runs are in the trash, u takes all back: brisk-heron, amber-vole" in lines_of(app)[-1])
+        await until(pilot, lambda: shown(app) == ["›  plain-otter"])
+        await pilot.press("u")
+        await until(pilot, lambda: "2 runs are back: brisk-heron, amber-vole" in lines_of(app)[-1])
+        await until(pilot, lambda: shown(app) == ["   plain-otter", "›B brisk-heron", " A amber-vole"])
+        assert services.in_trash == {}
+
+
+async def test_of_marked_runs_the_one_that_trains_is_left_and_named() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs", size=(120, 40), settings={"marked": ["amber-vole", "plain-otter"]}) as (app, pilot):
+        await pilot.press("d")
+        await until(pilot, lambda: "amber-vole is in the trash, u takes it back; still training: plain-otter" in lines_of(app)[-1])
+        await until(pilot, lambda: len(shown(app)) == 2)
+
+
+async def test_a_marked_run_that_the_filter_hides_is_not_deleted_with_the_others() -> None:
+    services = three_runs()
+    async with running_app(services, pane="runs", settings={"marked": ["amber-vole", "brisk-heron"]}) as (app, pilot):
+        await pilot.press("slash", *"heron", "enter", "d")
+        await until(pilot, lambda: list(services.in_trash.values()) == ["brisk-heron"] or len(services.in_trash) == 1)
+        await pilot.press("escape")
+        await until(pilot, lambda: len(shown(app)) == 2)
+        assert any("amber-vole" in run for run in shown(app))
+
+
+async def test_where_one_of_several_can_not_be_deleted_the_others_are_and_it_is_said() -> None:
+    services = three_runs()
+    delete = services.delete
+
+    def refusing(run: RunDirectory) -> TrashedRun:
+        if run.name == "amber-vole":
+            raise StorageError("can't move amber-vole: disk is full")
+        return delete(run)
+
+    services.delete = refusing  # type: ignore[method-assign]
+    async with running_app(services, pane="runs", size=(120, 40), settings={"marked": ["amber-vole", "brisk-heron"]}) as (app, pilot):
+        await pilot.press("down", "d")
+        await until(pilot, lambda: "can't move amber-vole: disk is full" in text_of(app))
+        await until(pilot, lambda: "brisk-heron is in the trash, u takes it back" in lines_of(app)[-1])
+        await until(pilot, lambda: any("amber-vole" in run for run in shown(app)))

@@ -18,7 +18,7 @@ from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.widgets.chart import Chart
 from rnnlm_tui.tui.widgets.samples import grouped, sample_lines
 from tests.tui.fakes import make_snapshot, preparing
-from tests.tui.support import lines_of, running_app, text_of, until, with_runs
+from tests.tui.support import lines_of, running_app, text_of, three_runs, until, with_runs
 
 
 @pytest.mark.parametrize(("key", "verb"), [("space", "pause"), ("s", "sample"), ("c", "checkpoint"), ("e", "evaluate"), ("S", "stop")])
@@ -379,3 +379,22 @@ def test_samples_of_raw_text_keep_their_line_breaks_and_indentation() -> None:
     assert shown[:5] == ["def f():", "    if x:", "    return 1", "", "y = 2"]
     flat = replace(snapshot, summary=snapshot.summary.model_copy(update={"corpus_layout": "sentences"}))
     assert sample_lines(flat, 60, 8)[0].plain[7:].split() == ["def", "f():", "if", "x:", "return", "1", "y", "=", "2"]
+
+
+async def test_capital_j_and_k_go_to_the_next_run_of_the_list_and_to_the_one_before() -> None:
+    async with running_app(three_runs(), pane="train", settings={"runs order": ["name", False]}) as (app, pilot):
+        assert "plain-otter" in lines_of(app)[0]
+        await pilot.press("J")
+        await until(pilot, lambda: "this is the last run of the list" in lines_of(app)[-1])
+        await pilot.press("K")
+        await until(pilot, lambda: "brisk-heron" in lines_of(app)[0] and "J K Run" in lines_of(app)[-1])
+        await pilot.press("K", "K")
+        await until(pilot, lambda: "amber-vole" in lines_of(app)[0] and "this is the first run of the list" in lines_of(app)[-1])
+        await pilot.press("J", "J")
+        await until(pilot, lambda: "plain-otter" in lines_of(app)[0])
+        assert app.current_mode == "train"
+
+
+async def test_with_one_run_the_footer_offers_no_other() -> None:
+    async with running_app(with_runs(make_snapshot("finished", 4_754)), pane="train", size=(120, 40)) as (app, _):
+        assert "J K" not in lines_of(app)[-1]

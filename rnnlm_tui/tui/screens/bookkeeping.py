@@ -15,9 +15,10 @@ from rnnlm_tui.tui.screens.ask import AskScreen
 from rnnlm_tui.tui.screens.run_cursor import RunCursor
 from rnnlm_tui.tui.screens.trash import TrashScreen
 from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.runs_table import RunsTable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from rnnlm_tui.contract.summary import RunSummary
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.trash import TrashedRun
 
 LONGEST_NAME = 64
+SHOWN_NAMES = 3
+"""Runs that are named where several are meant."""
 SHOWN_TAGS = 8
 """Tags in use that are named where one types."""
 
@@ -34,12 +37,12 @@ class RunsBookkeeping(RunCursor):
 
     def __init__(self) -> None:
         super().__init__()
-        self._trashed: list[TrashedRun] = []
-        """What was deleted since the start and not taken back, the last one last."""
+        self._trashed: list[tuple[TrashedRun, ...]] = []
+        """What was deleted since the start and not taken back, the last one last; runs that were deleted together stand together."""
         self._marked_in_trash: dict[Path, int] = {}
         """Places of their marks to compare."""
-        self._mark_again: tuple[str, int] | None = None
-        """A run that is back and had a mark, until the list has it, and the place of that."""
+        self._mark_again: dict[str, int] = {}
+        """Runs that are back and had a mark, until the list has them, with the place of that."""
         self._restoring: set[Path] = set()
         """What is on its way back."""
 
@@ -54,20 +57,54 @@ class RunsBookkeeping(RunCursor):
             self.lab.mark(self.chosen.run)
         self.lab.open_pane("compare")
 
+    @property
+    def meant(self) -> list[RunSummary]:
+        """The run under the cursor; where that is marked, all marked runs that the list shows, it first."""
+        chosen = self.chosen
+        if chosen is None:
+            return []
+        if chosen.run not in self.lab.marked:
+            return [chosen]
+        return [chosen, *(run for run in self.query_one(RunsTable).runs if run.run in self.lab.marked and run.run != chosen.run)]
+
     def action_tag_run(self) -> None:
-        """Its tags, in one line."""
-        run = self.chosen
-        if run is None:
+        """Its tags, in one line; of several marked runs those that all of them have."""
+        runs = self.meant
+        if not runs:
             return
         used = sorted({tag for summary in self.lab.summaries or () for tag in summary.tags})
         about = f"in use: {'  '.join(used[:SHOWN_TAGS])}{' …' if len(used) > SHOWN_TAGS else ''}" if used else "words with a space between them"
+        shared = tuple(tag for tag in runs[0].tags if all(tag in run.tags for run in runs))
+        title = f"Tags of {plain(runs[0].run, limit=40)}"
+        if len(runs) > 1:
+            title = f"Tags that all {len(runs)} marked runs have"
+            about = f"{about}; other tags of each stay"
+
+        def changed(run: RunSummary, text: str) -> tuple[str, ...]:
+            wanted = told_tags(text.split())
+            return told_tags([*(tag for tag in run.tags if tag in wanted or tag not in shared), *wanted])
+
+        def check(text: str) -> None:
+            for run in runs:
+                check_tags(changed(run, text))
 
         def answered(text: str | None) -> None:
-            if text is not None:
-                self._label(run.run, tags=told_tags(text.split()))
+            if text is None:
+                return
+            services = self.lab.services
 
-        title = f"Tags of {plain(run.run, limit=40)}"
-        self.app.push_screen(AskScreen(title, "".join(f"{tag} " for tag in run.tags), lambda text: check_tags(told_tags(text.split())), about=about), answered)
+            def label() -> None:
+                for run in runs:
+                    services.label(services.find(run.run), tags=changed(run, text))
+
+            def labelled(_nothing: None) -> None:
+                self.lab.look_now()
+                if len(runs) > 1:
+                    self.lab.say(f"{len(runs)} runs tagged: {_names(run.run for run in runs)}")
+
+            self.lab.in_thread(label, labelled)
+
+        self.app.push_screen(AskScreen(title, "".join(f"{tag} " for tag in shared), check, about=about), answered)
 
     def action_note_run(self) -> None:
         """A note, in one line."""
@@ -122,41 +159,65 @@ class RunsBookkeeping(RunCursor):
         self.lab.in_thread(lambda: services.rename(services.find(former), name), renamed, failed)
 
     def action_delete_run(self) -> None:
-        """Into the trash, without a question: it can be taken back."""
-        run = self.chosen
-        if run is None or not self.lab.summaries or self._still_lives(run):
+        """Into the trash, without a question: it can be taken back. Of several marked runs those that nobody trains."""
+        meant = self.meant if self.lab.summaries else []
+        living = [run for run in meant if run.status in LIVING]
+        runs = [run for run in meant if run.status not in LIVING]
+        if not runs:
+            if living:
+                self._still_lives(living[0])
             return
-        services = self.lab.services
+        services, places = self.lab.services, {run.run: self.lab.marks.places.index(run.run) for run in runs if run.run in self.lab.marks.places}
 
-        def failed(error: RnnlmError | OSError) -> None:
-            self.lab.bring_back(run.run)
-            self.lab.say_error(error)
+        def delete() -> tuple[list[TrashedRun], list[tuple[str, RnnlmError | OSError]]]:
+            done: list[TrashedRun] = []
+            left: list[tuple[str, RnnlmError | OSError]] = []
+            for run in runs:
+                try:
+                    done.append(services.delete(services.find(run.run)))
+                except (RnnlmError, OSError) as error:
+                    left.append((run.run, error))
+            return done, left
 
-        self.lab.take_away(run.run)
-        self.lab.in_thread(lambda: services.delete(services.find(run.run)), self._deleted, failed)
+        def deleted(found: tuple[list[TrashedRun], list[tuple[str, RnnlmError | OSError]]]) -> None:
+            done, left = found
+            for name, error in left:
+                self.lab.bring_back(name)
+                self.lab.say_error(error)
+            if done:
+                self._deleted(done, places, [run.run for run in living])
 
-    def _deleted(self, trashed: TrashedRun) -> None:
-        self._trashed.append(trashed)
-        if trashed.name in self.lab.marks.places:
-            self._marked_in_trash[trashed.path] = self.lab.marks.places.index(trashed.name)
-        if self.lab.run_directory is not None and self.lab.run_directory.name == trashed.name:
+        for run in runs:
+            self.lab.take_away(run.run)
+        self.lab.in_thread(delete, deleted)
+
+    def _deleted(self, trashed: Sequence[TrashedRun], places: Mapping[str, int], living: Sequence[str]) -> None:
+        self._trashed.append(tuple(trashed))
+        self._marked_in_trash |= {run.path: places[run.name] for run in trashed if run.name in places}
+        if self.lab.run_directory is not None and self.lab.run_directory.name in {run.name for run in trashed}:
             self.lab.close_run()
         self.lab.look_now()
-        self.lab.say(f"{trashed.name} is in the trash, u takes it back")
+        told = f"{trashed[0].name} is in the trash, u takes it back"
+        if len(trashed) > 1:
+            told = f"{len(trashed)} runs are in the trash, u takes all back: {_names(run.name for run in trashed)}"
+        self.lab.say(f"{told}; still training: {_names(living)}" if living else told)
 
     def action_undo_delete(self) -> None:
-        """The run that was deleted last comes back."""
-        last = next((trashed for trashed in reversed(self._trashed) if trashed.path not in self._restoring), None)
+        """What was deleted last comes back, runs that were deleted together together."""
+        last = next((group for group in reversed(self._trashed) if not any(trashed.path in self._restoring for trashed in group)), None)
         if last is not None:
-            self._restore(last)
+            for trashed in last:
+                self._restore(trashed, among=last)
         elif not self._restoring:
             self.lab.say("nothing to take back: T shows the trash")
 
     def mark_what_came_back(self, summaries: Sequence[RunSummary]) -> None:
-        """A run that was marked when it was deleted, as soon as the list has it again."""
-        if self._mark_again is not None and any(run.run == self._mark_again[0] for run in summaries):
-            again, self._mark_again = self._mark_again, None
-            self.lab.set_marks(self.lab.marks.marked_at(*again))
+        """Runs that were marked when they were deleted, as soon as the list has them again."""
+        back = [run.run for run in summaries if run.run in self._mark_again] if self._mark_again else []
+        marks = self.lab.marks
+        for name in back:
+            marks = marks.marked_at(name, self._mark_again.pop(name))
+        self.lab.set_marks(marks)
 
     def action_show_trash(self) -> None:
         """What is in the trash, to restore or purge."""
@@ -171,28 +232,41 @@ class RunsBookkeeping(RunCursor):
         if wanted is not None:
             self._restore(wanted)
 
-    def _restore(self, trashed: TrashedRun, name: str | None = None) -> None:
+    def _restore(self, trashed: TrashedRun, name: str | None = None, *, among: Sequence[TrashedRun] = ()) -> None:
+        """One run, perhaps `among` others that were deleted with it: the first of them gets the cursor."""
+        first = not among or among[0].path == trashed.path
+
         def restored(run: RunDirectory) -> None:
-            self._restoring.discard(trashed.path)
-            self._trashed = [kept for kept in self._trashed if kept.path != trashed.path]
-            self._expected = run.name
+            self._forget(trashed)
             self.lab.bring_back(run.name)
-            self.lab.choose_run(run)
+            if first:
+                self._expected = run.name
+                self.lab.choose_run(run)
             place = self._marked_in_trash.pop(trashed.path, None)
-            self._mark_again = None if place is None else (run.name, place)
+            if place is not None:
+                self._mark_again[run.name] = place
             self.lab.look_now()
-            self.lab.say(f"{run.name} is back")
+            self.lab.say(f"{len(among)} runs are back: {_names(other.name for other in among)}" if len(among) > 1 else f"{run.name} is back")
 
         def failed(error: RnnlmError | OSError) -> None:
-            self._restoring.discard(trashed.path)
             if isinstance(error, RunNameError) and name is None:
+                self._restoring.discard(trashed.path)
                 self._restore_as(trashed)
+                return
+            if trashed.path.exists():
+                self._restoring.discard(trashed.path)
             else:
-                self._trashed = [kept for kept in self._trashed if kept.path != trashed.path or kept.path.exists()]
-                self.lab.say_error(error)
+                self._forget(trashed)
+            self.lab.say_error(error)
 
         self._restoring.add(trashed.path)
         self.lab.in_thread(partial(self.lab.services.restore, trashed, name), restored, failed)
+
+    def _forget(self, trashed: TrashedRun) -> None:
+        """It is no longer in the trash."""
+        self._restoring.discard(trashed.path)
+        groups = (tuple(kept for kept in group if kept.path != trashed.path) for group in self._trashed)
+        self._trashed = [group for group in groups if group]
 
     def _restore_as(self, trashed: TrashedRun) -> None:
         """Another run has its name by now."""
@@ -210,6 +284,13 @@ class RunsBookkeeping(RunCursor):
         if run.status in LIVING:
             self.lab.say(f"{run.run} is {run.status}: stop it first, on its train pane with S")
         return run.status in LIVING
+
+
+def _names(runs: Iterable[str]) -> str:
+    """The first names, and how many more there are."""
+    names = list(runs)
+    shown = ", ".join(plain(name, limit=24) for name in names[:SHOWN_NAMES])
+    return shown if len(names) <= SHOWN_NAMES else f"{shown} and {len(names) - SHOWN_NAMES} more"
 
 
 def _check_free(name: str, *, taken: set[str]) -> None:

@@ -191,7 +191,9 @@ class RunsScreen(RunsBookkeeping):
             return [(action(name), words.get(name, "")) for name in names]
         if self.query_one(FilterLine).typing:
             return [(action("open_selected"), "Keep the filter"), (action("leave_field"), "All runs")]
-        return [(entry, "") for entry in actions_for(self.PANE) if entry.footer]
+        together = len(self.meant)
+        verbs = {"tag_run": f"Tag {together}", "delete_run": f"Delete {together}"} if together > 1 else {}
+        return [(entry, verbs.get(entry.id, "")) for entry in actions_for(self.PANE) if entry.footer]
 
     def _show_first_launch(self) -> None:
         self.query_one(FirstLaunch).show(self.lab.machine, self._demo, self._estimate, home())
@@ -231,6 +233,7 @@ class RunsScreen(RunsBookkeeping):
     def on_runs_table_chosen(self, message: RunsTable.Chosen) -> None:
         super().on_runs_table_chosen(message)
         self._show_detail(self.snapshot)
+        self.refresh_footer()  # on a marked run keys mean all marked ones
 
     def on_runs_table_sorted(self) -> None:
         table = self.query_one(RunsTable)

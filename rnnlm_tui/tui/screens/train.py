@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
@@ -33,6 +33,8 @@ from rnnlm_tui.tui.widgets.train_layout import LEFT, LOWER, Placed, Places, arra
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import CheckpointRow
     from rnnlm_tui.contract.summary import RunSummary
+    from rnnlm_tui.errors import RnnlmError
+    from rnnlm_tui.store.run_directory import RunDirectory
     from rnnlm_tui.supervisor.machine import MachineFacts
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
@@ -60,6 +62,8 @@ class TrainScreen(ChartedScreen):
     def __init__(self) -> None:
         super().__init__()
         self._offered: CheckpointRow | None = None
+        self._heading_for = ""
+        """The run that a key goes to, until it is found."""
         self._looks = (False, True)
         """Whether only a part of the run shows, and whether the newest step stays in it."""
 
@@ -122,14 +126,17 @@ class TrainScreen(ChartedScreen):
         self._offered = nearest
 
     def show_runs(self, summaries: tuple[RunSummary, ...]) -> None:
-        if "other-runs" not in self._placed.places:
-            return
+        if "other-runs" in self._placed.places:
+            fresh = self.snapshot.summary.run if self.snapshot else ""
+            self.query_one(OtherRuns).show(self._in_order(summaries), fresh, self.lab.marks)
+
+    def _in_order(self, summaries: Sequence[RunSummary]) -> Sequence[RunSummary]:
+        """The runs in the order of their list, the open one at its newest."""
         fresh = self.snapshot.summary if self.snapshot else None
         runs = [fresh if fresh is not None and fresh.run == run.run else run for run in summaries]
         order, backwards = kept_order(self.lab.settings)
         labelled = [run.model_copy(update={"pinned": known.pinned}) if run.pinned != known.pinned else run for run, known in zip(runs, summaries, strict=True)]
-        runs = list(sorted_runs(labelled, order, backwards=backwards, best=best_of_comparable(labelled)))
-        self.query_one(OtherRuns).show(runs, fresh.run if fresh else "", self.lab.marks)
+        return sorted_runs(labelled, order, backwards=backwards, best=best_of_comparable(labelled))
 
     def show_machine(self, machine: MachineFacts) -> None:
         super().show_machine(machine)
@@ -166,7 +173,8 @@ class TrainScreen(ChartedScreen):
             return cursor_footer(None if row is None else row.step)
         zoomed, following = self._looks
         run, points = (self.snapshot.summary if self.snapshot else None), self.ends() is not None
-        return train_footer(run, points=points, zoomed=zoomed, following=following, alone=self.alone_as())
+        others = len(self.lab.summaries or ()) > 1
+        return train_footer(run, points=points, zoomed=zoomed, following=following, alone=self.alone_as(), others=others)
 
     # what the charts ask
 
@@ -282,6 +290,39 @@ class TrainScreen(ChartedScreen):
             from rnnlm_tui.tui.screens.worker_log import EventsScreen
 
             self.app.push_screen(EventsScreen(self.snapshot.summary.run, event_lines(self.snapshot)))
+
+    # other runs
+
+    def action_next_run(self) -> None:
+        """The one below in the list."""
+        self._to_run(1)
+
+    def action_previous_run(self) -> None:
+        self._to_run(-1)
+
+    def _to_run(self, by: int) -> None:
+        """From the open run, or from the one that the key before is still on its way to."""
+        here = self._heading_for or (self.lab.run_directory.name if self.lab.run_directory is not None else "")
+        names = [run.run for run in self._in_order(self.lab.summaries or ())]
+        if here not in names:
+            self.lab.say("the list of runs is being read")
+            return
+        at = names.index(here) + by
+        if not 0 <= at < len(names):
+            self.lab.say("this is the last run of the list" if by > 0 else "this is the first run of the list")
+            return
+        self._heading_for = names[at]
+        self.lab.in_thread(partial(self.lab.services.find, names[at]), self._reached, self._not_reached)
+
+    def _reached(self, run: RunDirectory) -> None:
+        """Unless another key has gone on since."""
+        if self._heading_for == run.name:
+            self._heading_for = ""
+            self.lab.choose_run(run)
+
+    def _not_reached(self, error: RnnlmError | OSError) -> None:
+        self._heading_for = ""
+        self.lab.say_error(error)
 
     # sidebars
 

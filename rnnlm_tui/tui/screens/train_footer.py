@@ -21,14 +21,28 @@ FROM_WORKER = (*FROM_TRAINING, "stop")
 FROM_POINTS = ("cursor_right", "zoom_in", "pan_left", "reset_view", "follow", "sample_history", "log_scale", "next_axis", "smoother", "next_chart")
 """Actions that need a first step."""
 USUAL = (
-    "pause", "sample", "checkpoint", "evaluate", "cursor_right", "zoom_in", "sample_history", "log_scale", "stop", "next_axis", "smoother", "next_chart", "leave",
+    "pause", "sample", "checkpoint", "evaluate", "cursor_right", "zoom_in", "sample_history", "log_scale", "stop", "next_run", "next_axis", "smoother", "next_chart", "leave",
 )  # fmt: skip
 """Most wanted first, but for the last, which always stands there."""
-ZOOMED = ("pause", "zoom_in", "pan_left", "reset_view", "cursor_right", "follow", "sample", "checkpoint", "log_scale", "next_axis", "smoother", "leave")
+ZOOMED = (
+    "pause",
+    "zoom_in",
+    "pan_left",
+    "reset_view",
+    "cursor_right",
+    "follow",
+    "sample",
+    "checkpoint",
+    "log_scale",
+    "next_run",
+    "next_axis",
+    "smoother",
+    "leave",
+)
 """The same while only a part of the run shows."""
-IN_TROUBLE = ("pause", "stop", "show_log", "cursor_right", "zoom_in", "log_scale", "next_axis", "leave")
+IN_TROUBLE = ("pause", "stop", "show_log", "next_run", "cursor_right", "zoom_in", "log_scale", "next_axis", "leave")
 """The same for a run that is in trouble."""
-BEFORE_STEPS = ("pause", "stop", "show_log", "leave")
+BEFORE_STEPS = ("pause", "stop", "show_log", "next_run", "leave")
 """The same for a run that prepares."""
 AT_CURSOR = ("cursor_right", "cursor_far_right", "next_evaluation", "open_nearest", "zoom_in", "cursor_end", "next_axis", "leave_field")
 """The same while there is a cursor."""
@@ -37,10 +51,10 @@ Footer = Sequence[tuple[Action, str]]
 """Actions with the verb for each; empty: the table's."""
 
 
-def train_footer(run: RunSummary | None, *, points: bool, zoomed: bool = False, following: bool = True, alone: str = "") -> Footer:
+def train_footer(run: RunSummary | None, *, points: bool, zoomed: bool = False, following: bool = True, alone: str = "", others: bool = True) -> Footer:
     """What helps now; `points`: the run has a first step; `zoomed`: only a part of it shows, and where `following` the newest step stays in sight.
 
-    `alone`: which of the charts stands alone, as `5 of 8`.
+    `alone`: which of the charts stands alone, as `5 of 8`; `others`: there are other runs to go to.
     """
     if run is None:
         return [(action("leave"), "")]
@@ -52,6 +66,8 @@ def train_footer(run: RunSummary | None, *, points: bool, zoomed: bool = False, 
         left_out.update(FROM_TRAINING)
     if not points:
         left_out.update(FROM_POINTS)
+    if not others:
+        left_out.add("next_run")
     if following:
         left_out.add("follow")
     usual = ZOOMED if zoomed else USUAL

@@ -68,6 +68,11 @@ class RunsTable(Panel, can_focus=True):
         """Cells of the table, of its status column and of its words, which the columns are made for."""
 
     @property
+    def runs(self) -> Sequence[RunSummary]:
+        """The listed runs, the first one first."""
+        return self._runs
+
+    @property
     def chosen(self) -> RunSummary | None:
         """The run under the cursor."""
         return self._runs[self._row] if self._row < len(self._runs) else None
