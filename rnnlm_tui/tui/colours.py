@@ -47,7 +47,7 @@ def _table(*rows: tuple[str | Tone, tuple[str, ...]]) -> Table:
 _BANDS = {colour: palette.band_of(colour) for colour in (palette.VALIDATION, palette.THIRD, palette.GOOD, palette.WARN, palette.BAD)}
 _WHITES = (palette.BRIGHT, palette.NEARLY_BRIGHT)
 _FAINT_WORDS = (palette.DIM, palette.FAINT, palette.BASELINE)
-_PINK, _BLUE, _TAN = palette.MARK_COLOURS[5:]
+_PINK, _BLUE, _, _TEAL, _TAN = palette.MARK_COLOURS[3:]
 
 LIGHT: Table = _table(
     ("#eeeeee", (palette.BACKGROUND,)),
@@ -73,6 +73,7 @@ LIGHT: Table = _table(
     ("#af005f", (_PINK,)),
     ("#5f00ff", (_BLUE,)),
     ("#875f00", (_TAN,)),
+    ("#008787", (_TEAL,)),
 )
 """For bright backgrounds: exact values of the 256 too."""
 
@@ -89,6 +90,7 @@ ANSI_DARK: Table = _table(
     ("magenta", (_BANDS[palette.THIRD], _PINK)),
     ("bright_blue", (_BLUE,)),
     ("white", (_TAN,)),
+    ("cyan", (_TEAL,)),
     ("bright_green", (palette.GOOD,)),
     ("green", (_BANDS[palette.GOOD],)),
     ("bright_yellow", (palette.WARN,)),
@@ -113,6 +115,7 @@ ANSI_LIGHT: Table = _table(
     ("bright_red", (_PINK,)),
     ("bright_blue", (_BLUE,)),
     ("bright_magenta", (_TAN,)),
+    (Tone("green", dim=True), (_TEAL,)),
     (Tone("red", dim=True), (_BANDS[palette.WARN], _BANDS[palette.BAD])),
 )
 """The same on a bright background: none of the six that vanish on white."""
@@ -120,7 +123,7 @@ ANSI_LIGHT: Table = _table(
 NONE: Table = _table(
     (_OWN, (palette.BACKGROUND, palette.FIELD, palette.TEXT, palette.LABEL, *_WHITES)),
     (_LINED, (palette.SELECTED,)),
-    (_OWN, (palette.FOCUS, palette.TRAIN, palette.VALIDATION, palette.THIRD, palette.GOOD, palette.WARN, palette.BAD, _PINK, _BLUE, _TAN)),
+    (_OWN, (palette.FOCUS, palette.TRAIN, palette.VALIDATION, palette.THIRD, palette.GOOD, palette.WARN, palette.BAD, _PINK, _BLUE, _TEAL, _TAN)),
     (_FAINT, (palette.BORDER, palette.GREY, *_FAINT_WORDS, *_BANDS.values())),
     (Tone(None, dim=True, reverse=True), (palette.RAW,)),
 )

@@ -23,7 +23,7 @@ INKS: dict[str, tuple[str, str]] = {
     palette.FAINT: ("i", "faint"), palette.GREY: ("o", "grey"), palette.BORDER: ("b", "border"), palette.FOCUS: ("f", "focus, train"), palette.RAW: ("n", "raw"),
     palette.VALIDATION: ("v", "validation"), palette.THIRD: ("p", "third"), palette.BASELINE: ("a", "baseline"), palette.GOOD: ("g", "good"),
     palette.WARN: ("y", "warn"), palette.BAD: ("r", "bad"), palette.BACKGROUND: ("k", "background"),
-    **dict(zip(palette.MARK_COLOURS[5:], (("s", "sixth run"), ("h", "seventh run"), ("j", "eighth run")), strict=True)),
+    **{palette.MARK_COLOURS[place]: ink for place, ink in ((3, ("s", "fourth run")), (4, ("h", "fifth run")), (6, ("c", "seventh run")), (7, ("j", "eighth run")))},
 }  # fmt: skip
 """Colour of a sign → its letter and its name; a bold sign has the capital."""
 BAND = "m"

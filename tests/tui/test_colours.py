@@ -180,3 +180,12 @@ async def test_the_palettes_command_goes_through_the_colours_and_paints_everythi
                 assert values <= tones | {None}
         assert seen == ["light", "ansi-dark", "ansi-light", "none", "dark"]
         assert app.settings[KEPT] == "dark"
+
+
+def test_no_compared_run_has_the_colour_of_validation_or_of_another_run() -> None:
+    assert len(set(palette.MARK_COLOURS)) == len(palette.MARK_COLOURS) == 8
+    assert not {palette.VALIDATION, palette.BASELINE, palette.BAD} & set(palette.MARK_COLOURS)
+    for table in (LIGHT, ANSI_DARK, ANSI_LIGHT):
+        tones = [table[colour] for colour in palette.MARK_COLOURS]
+        assert len(set(tones)) == 8
+        assert table[palette.VALIDATION] not in tones

@@ -16,7 +16,7 @@ from rnnlm_tui.tui.widgets.compare_data import COMPARED_CHARTS, ComparedRun
 from rnnlm_tui.tui.widgets.marks import Marks
 from tests.tui.comparing import comparing, eight_runs, two_runs
 from tests.tui.fakes import make_snapshot
-from tests.tui.support import lines_of, running_app, text_of, until, with_runs
+from tests.tui.support import lines_of, running_app, text_of, three_runs, until, with_runs
 
 
 async def test_marked_runs_lie_over_each_other_with_their_letters_figures_and_settings() -> None:
@@ -310,3 +310,14 @@ async def test_a_figure_that_stands_alone_is_counted_and_esc_leads_back_to_the_t
         await pilot.press("escape")
         assert lines_of(app)[-1].startswith(" tab Figure  ")
         assert "differs in" in text_of(app)
+
+
+async def test_the_footer_of_compare_says_where_esc_goes() -> None:
+    async with running_app(three_runs(), pane="compare", size=(80, 24), settings={"marked": ["plain-otter", "brisk-heron"]}) as (app, pilot):
+        await until(pilot, lambda: "esc Runs" in lines_of(app)[-1])
+        await pilot.press("right")
+        await until(pilot, lambda: "esc Close cursor" in lines_of(app)[-1])
+        await pilot.press("escape", "z")
+        await until(pilot, lambda: "esc Back" in lines_of(app)[-1])
+        await pilot.press("escape", "escape")
+        await until(pilot, lambda: app.current_mode == "runs")

@@ -107,10 +107,10 @@ class CompareScreen(ChartedScreen):
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         alone = self.alone_as()
-        back = ("leave_field",) if alone else ()
-        order = ("next_chart", *back, "log_scale", "next_axis", "smoother", "zoom_in", "cursor_right", "alone", "leave")
+        order = ("next_chart", "leave_field", "log_scale", "next_axis", "smoother", "zoom_in", "cursor_right", "alone", "leave")
         found = {entry.id: entry for entry in actions_for(self.PANE)}
-        verbs = {"next_chart": f"Figure {alone}".rstrip(), "leave_field": "Back"}
+        back = "Close cursor" if self.cursor is not None else "Back" if alone else "Runs"
+        verbs = {"next_chart": f"Figure {alone}".rstrip(), "leave_field": back}
         return [(found[name], verbs.get(name, "")) for name in order]
 
     # the charts

@@ -17,6 +17,8 @@ from rnnlm_tui.tui.widgets.chart.picture import Drawn, Look, Plot, column_of
 from rnnlm_tui.tui.widgets.chart.raster import Raster, Scale
 from rnnlm_tui.tui.widgets.palette import BRIGHT, DIM, TEXT, ink
 
+BESIDE = sorted(((down, right) for down in range(-3, 4) for right in range(-3, 4)), key=lambda by: (2 * abs(by[0]) + abs(by[1]), -by[1], by[0]))
+"""Cells around the one that a letter at a curve's end would have, the nearest first: where curves end together, their letters stand side by side."""
 LETTER_CELLS = 16
 """Between two letters on a curve that is known by its letter."""
 EVALUATION_CELLS = 4
@@ -43,8 +45,8 @@ def write_baseline_labels(raster: Raster, data: ChartData, scale: Scale, dim: in
         raster.write(row, first, text, dim)
 
 
-def write_marker(raster: Raster, item: Drawn, marker: str, scale: Scale, style: int, look: Look, stars: Collection[tuple[int, int]] = ()) -> None:
-    """The series' letter right of its newest point, or at the edge beyond which it goes on; left of the `stars` that stand there."""
+def write_marker(raster: Raster, item: Drawn, marker: str, scale: Scale, style: int, look: Look, taken: set[tuple[int, int]]) -> None:
+    """The series' letter right of its newest point, or at the edge beyond which it goes on; beside the cells that are `taken` by stars and other letters, to which its own is added."""
     if not marker or (look.marks == "ascii" and not item.series.marker):
         return
     end = last_column(item.curve, raster.columns)
@@ -56,9 +58,10 @@ def write_marker(raster: Raster, item: Drawn, marker: str, scale: Scale, style: 
         row = round(scale.row(value)) // raster.sub_rows
         if 0 <= row < raster.height:
             at = min(column // raster.sub_columns + 1, raster.width - len(marker))
-            while (row, at) in stars and at > 0:
-                at -= 1
-            raster.write(row, at, marker, style)
+            beside = ((row + down, at + right) for down, right in BESIDE)
+            free = next((cell for cell in beside if cell not in taken and 0 <= cell[0] < raster.height and 0 <= cell[1] < raster.width), (row, at))
+            taken.add(free)
+            raster.write(*free, marker, style)
             return
 
 

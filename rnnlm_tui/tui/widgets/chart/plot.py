@@ -119,11 +119,11 @@ def _paint(plot: Plot, data: ChartData, look: Look, scale: Scale, limits: Limits
     write_baseline_labels(raster, data, scale, number(ink(DIM)), number(ink(BASELINE)))
     for item in plot.guides:
         write_name(raster, item.curve, item.series.name, scale, number(ink(DIM)), number(ink(BASELINE)))
-    stars = {at for item in plot.drawn for at in write_star(raster, item, scale, number(ink(item.series.colour, bold=True)), look)}
+    taken = {at for item in plot.drawn for at in write_star(raster, item, scale, number(ink(item.series.colour, bold=True)), look)}
     for index, item in enumerate(plot.drawn):
         if look.no_colour and look.marks != "ascii":
             write_letters(raster, item, series_marker(item.series, index, look), scale, number(ink(item.series.colour, bold=True)), index / len(plot.drawn))
-        write_marker(raster, item, series_marker(item.series, index, look), scale, number(ink(item.series.colour, bold=True)), look, stars)
+        write_marker(raster, item, series_marker(item.series, index, look), scale, number(ink(item.series.colour, bold=True)), look, taken)
     write_notes(raster, plot, limits, number(ink(DIM)), {number(ink(band_of(item.series.colour))) for item in plot.drawn if item.raw})
     if look.cursor is not None and look.start <= look.cursor <= look.end:
         column = column_of(look.cursor, look, raster.columns) // raster.sub_columns

@@ -344,3 +344,17 @@ def test_a_curve_that_starts_far_below_says_from_where_and_counts_nothing_off_sc
     assert plot.limits.low > 0.3
     assert any("↓ from 0.2" in row for row in rows)
     assert plot.off_scale == 0
+
+
+@pytest.mark.parametrize("marks", STYLES[:2])
+@pytest.mark.parametrize("end", [60, 100])
+def test_curves_that_end_together_keep_each_its_letter(marks: MarksStyle, end: int) -> None:
+    series = tuple(
+        ChartSeries(letter, TRAIN, [0, end], [start, 1.0], marker=letter, smooth=False, star=(end, 1.0))
+        for letter, start in zip("ABCDEFGH", range(2, 10), strict=True)
+    )
+    _, rows = picture(ChartData("Line", series, x_end=100), 50, 12, marks=marks)
+    shown = "".join(rows)
+    assert [shown.count(letter) for letter in "ABCDEFGH"] == [1] * 8
+    lowest = [index for index, row in enumerate(rows) if set(row) & set("ABCDEFGH")]
+    assert lowest[-1] - lowest[0] <= 4, "near the end that they share"
