@@ -338,7 +338,8 @@ async def test_what_no_worker_would_hear_is_refused_at_once_with_why(status: Run
 
 
 @pytest.mark.parametrize(
-    ("key", "said"), [("n", "r, then n: configure a new run"), ("d", "r, then d: put the run into the trash"), ("v", "3, then v: check its files")]
+    ("key", "said"),
+    [("n", "r, then n: configure a new run"), ("d", "r, then d: move the run, or all marked ones, to the trash"), ("v", "3, then v: check its files")],
 )
 async def test_a_letter_of_another_screen_says_where_it_works(key: str, said: str) -> None:
     async with running_app() as (app, pilot):
