@@ -300,7 +300,7 @@ async def test_tags_of_a_marked_run_are_those_of_all_marked_runs_and_what_only_s
     async with running_app(services, pane="runs", settings={"marked": ["brisk-heron", "plain-otter"]}) as (app, pilot):
         assert "t Tag 2" in lines_of(app)[-1]
         await pilot.press("t")
-        assert "Tags that all 2 marked runs have" in text_of(app)
+        assert "Tags of all 2 marked runs" in text_of(app)
         await typed(pilot, "paper")
         await pilot.press("enter")
         await until(pilot, lambda: "2 runs tagged: plain-otter, brisk-heron" in lines_of(app)[-1])

@@ -6,6 +6,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.status import LIVING
 from rnnlm_tui.errors import RnnlmError, RunNameError
 from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, check_note, check_tags, told_tags
@@ -77,7 +78,7 @@ class RunsBookkeeping(RunCursor):
         shared = tuple(tag for tag in runs[0].tags if all(tag in run.tags for run in runs))
         title = f"Tags of {plain(runs[0].run, limit=40)}"
         if len(runs) > 1:
-            title = f"Tags that all {len(runs)} marked runs have"
+            title = f"Tags of all {counted(len(runs), 'marked run')}"
             about = f"{about}; other tags of each stay"
 
         def changed(run: RunSummary, text: str) -> tuple[str, ...]:
@@ -100,7 +101,7 @@ class RunsBookkeeping(RunCursor):
             def labelled(_nothing: None) -> None:
                 self.lab.look_now()
                 if len(runs) > 1:
-                    self.lab.say(f"{len(runs)} runs tagged: {_names(run.run for run in runs)}")
+                    self.lab.say(f"{counted(len(runs), 'run')} tagged: {_names(run.run for run in runs)}")
 
             self.lab.in_thread(label, labelled)
 
@@ -199,7 +200,7 @@ class RunsBookkeeping(RunCursor):
         self.lab.look_now()
         told = f"{trashed[0].name} is in the trash, u takes it back"
         if len(trashed) > 1:
-            told = f"{len(trashed)} runs are in the trash, u takes all back: {_names(run.name for run in trashed)}"
+            told = f"{counted(len(trashed), 'run')} are in the trash, u takes all back: {_names(run.name for run in trashed)}"
         self.lab.say(f"{told}; still training: {_names(living)}" if living else told)
 
     def action_undo_delete(self) -> None:
@@ -246,7 +247,7 @@ class RunsBookkeeping(RunCursor):
             if place is not None:
                 self._mark_again[run.name] = place
             self.lab.look_now()
-            self.lab.say(f"{len(among)} runs are back: {_names(other.name for other in among)}" if len(among) > 1 else f"{run.name} is back")
+            self.lab.say(f"{counted(len(among), 'run')} are back: {_names(other.name for other in among)}" if len(among) > 1 else f"{run.name} is back")
 
         def failed(error: RnnlmError | OSError) -> None:
             if isinstance(error, RunNameError) and name is None:
