@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from rnnlm_tui.contract.config import RunConfig
     from rnnlm_tui.contract.probes import Calibration, ProbeProgress
     from rnnlm_tui.supervisor.estimate import Estimate
+    from rnnlm_tui.supervisor.preview import Preview
+
+SHOWN_LINES, SHOWN_CELLS = 5, 64
+"""Of the beginning of the text."""
 
 PROGRESS_SECONDS = 2.0
 """A phase is told when it begins, and again this often."""
@@ -30,28 +34,29 @@ def estimate(
 ) -> None:
     """Tell a run's parameters, steps, memory, disk and time.
 
-    Nothing is measured, and no text is read, unless --probe asks for it.
+    Nothing is measured, and no text but its first lines is read, unless --probe asks for it.
     """
     from rnnlm_tui.cli.configs import build_config, runnable_config
     from rnnlm_tui.cli.output import facts, print_json
     from rnnlm_tui.contract.estimates import check_warmup
     from rnnlm_tui.supervisor.estimate import estimate as estimate_config
     from rnnlm_tui.supervisor.preflight import check_device, check_precision, check_tokenizer
+    from rnnlm_tui.supervisor.preview import preview
 
     wanted = runnable_config(preset, config, assignments) if probe else build_config(preset, config, assignments)
     check_device(wanted.training.device)
     check_tokenizer(wanted.tokenizer)
     check_precision(wanted.training)
     measured = _measure(wanted) if probe else None
-    found = estimate_config(wanted)
+    found, begins = estimate_config(wanted), preview(wanted)
     check_warmup(wanted, found.steps)
     if json:
-        print_json(estimate_json(wanted, found, measured))
+        print_json(estimate_json(wanted, found, measured, begins))
     else:
-        facts(_estimate_lines(wanted, found, measured))
+        facts([*_estimate_lines(wanted, found, measured), *_first_lines(begins)])
 
 
-def estimate_json(config: RunConfig, found: Estimate, measured: Calibration | None = None) -> dict[str, object]:
+def estimate_json(config: RunConfig, found: Estimate, measured: Calibration | None = None, begins: Preview | None = None) -> dict[str, object]:
     """The JSON contract of `estimate`: `parameters` is the total; what can't be known yet is null.
 
     `memory_bytes` is the peak: a probe's where `memory_measured`, else by arithmetic: process, corpus, weights and moments of `memory_parts`,
@@ -82,6 +87,8 @@ def estimate_json(config: RunConfig, found: Estimate, measured: Calibration | No
         "start_loss": found.start_loss,
         "baseline_perplexity": found.baseline_perplexity,
         "notes": list(found.notes),
+        "layout": None if begins is None else begins.layout,
+        "first_lines": None if begins is None else {"tokens": begins.exact, "pieces": [list(line) for line in begins.lines]},
         "warnings": _warnings(config, found),
         "probe": None if measured is None else {**measured.model_dump(mode="json", exclude={"shape"}), "estimated_memory_bytes": parts.total},
     }
@@ -139,6 +146,20 @@ def _estimate_lines(config: RunConfig, found: Estimate, measured: Calibration | 
         ("to beat", f"bigram model, perplexity {figure(found.baseline_perplexity)}" if found.baseline_perplexity is not None else ""),
         *(("" if number else "its text", remark) for number, remark in enumerate(found.notes)),
         *(("warning", words) for words in _warnings(config, found)),
+    ]
+
+
+def _first_lines(begins: Preview | None) -> list[tuple[str, str]]:
+    """How the text is kept, and how it begins, with signs for white space."""
+    from rnnlm_tui.supervisor.preview import visible
+
+    if begins is None:
+        return []
+    lines = [("" if all(len(piece) == 1 for line in begins.lines for piece in line) else "|").join(map(visible, line)) for line in begins.lines[:SHOWN_LINES]]
+    name = "first tokens" if begins.exact else "first words"
+    return [
+        ("layout", f"{begins.layout}: {begins.reason}" if begins.reason else begins.layout),
+        *(("" if number else name, line if len(line) <= SHOWN_CELLS else f"{line[: SHOWN_CELLS - 1]}…") for number, line in enumerate(lines)),
     ]
 
 

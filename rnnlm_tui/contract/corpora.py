@@ -34,6 +34,9 @@ TextLayout = Literal["sentences", "lines", "raw"]
 EosText = Literal["\n", " ", ""]
 """What an end token is in text: a line break, a space where sentences were split from running text, nothing at the end of a raw document."""
 
+PREVIEWED_LINES, PREVIEWED_CHARACTERS = 8, 200
+"""Lines from the beginning of a text that are shown as tokens, and how much of each."""
+
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -92,6 +95,8 @@ class CorpusManifest(BaseModel):
     created: float
     also: tuple[PreparedFrom, ...] = ()
     """Other settings than `corpus` and `tokenizer` that were found to give these files."""
+    first_lines: tuple[tuple[str, ...], ...] = ()
+    """The beginning of the training text as its tokens' texts, a unit each; empty in corpora of earlier versions."""
     enlarged: bool = False
     """Validation or test set are larger than the settings say, for they would have been too small."""
 

@@ -19,6 +19,8 @@ from rnnlm_tui.contract.corpora import (
     CORPUS_FORMAT,
     FOLDER_DIGITS,
     MANIFEST_NAME,
+    PREVIEWED_CHARACTERS,
+    PREVIEWED_LINES,
     SPLITS,
     UNFINISHED_PREFIX,
     CorpusManifest,
@@ -309,6 +311,7 @@ def _build(order: _Order, here: Path, folder: Path, progress: ProgressCallback) 
             *_unknown_notes(encoded),
         ),
         created=time.time(),
+        first_lines=_first_lines(built, pieces["train"], source.layout),
         enlarged=bool(_enlarged_notes(shares, order.corpus)),
     )
     check_length(manifest, order.training)
@@ -363,6 +366,20 @@ def _tokenizer(config: TokenizerConfig, corpus: CorpusConfig, pieces: list[Piece
     built = build_tokenizer(config, corpus, lines, size=size, tokenized=source.tokenized, layout=source.layout)
     meter.done()
     return built
+
+
+def _first_lines(built: BuiltTokenizer, pieces: list[Piece], layout: TextLayout) -> tuple[tuple[str, ...], ...]:
+    """The first units of the training split as their tokens' texts; of several tokens for one character the first has it."""
+    units, _ = units_of(next(read_lines(pieces), [])[:PREVIEWED_LINES], layout)
+    lines: list[tuple[str, ...]] = []
+    for unit in (unit.decode()[:PREVIEWED_CHARACTERS] for unit in units):
+        end, texts = 0, []
+        for first, last in built.tokenizer.encode(unit, add_special_tokens=False).offsets:
+            if last > end:
+                texts.append(unit[max(first, end) : last])
+                end = last
+        lines.append(tuple(texts))
+    return tuple(lines)
 
 
 def _source_loss(source: Source, config: TokenizerConfig, encoded: dict[Split, EncodedSoFar]) -> float | None:

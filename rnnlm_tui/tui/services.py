@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.machine import MachineFacts
     from rnnlm_tui.supervisor.machine_reader import MachineReader
     from rnnlm_tui.supervisor.monitor import RunSnapshot
+    from rnnlm_tui.supervisor.preview import Preview
     from rnnlm_tui.supervisor.sampler_client import SamplerClient
     from rnnlm_tui.supervisor.worker_log import LogFollower
 
@@ -114,6 +115,12 @@ class Services:
         check_before_start(run.read_config())
         resume(run)
         return run
+
+    def preview(self, config: RunConfig) -> Preview | None:
+        """The first lines of a config's text as tokens; None where they can't be read."""
+        from rnnlm_tui.supervisor.preview import preview
+
+        return preview(config)
 
     def warning_before_start(self, config: RunConfig) -> str | None:
         """That this machine's memory is too small for a run of this config, by estimate; None where it fits."""

@@ -34,6 +34,7 @@ from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.supervisor.login import EndsAtLogout
 from rnnlm_tui.supervisor.machine import MachineFacts
 from rnnlm_tui.supervisor.monitor import RunSnapshot
+from rnnlm_tui.supervisor.preview import Preview
 from rnnlm_tui.supervisor.worker_log import LogFollower
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.widgets.readings import HISTORY_SECONDS
@@ -231,9 +232,13 @@ class FakeServices(Services):
     memory_warning: str | None = None
     log_path: Path = Path("/nowhere/worker.log")
     saved: list[tuple[str, str]] = field(default_factory=list)
+    begins: Preview | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
+
+    def preview(self, config: RunConfig) -> Preview | None:
+        return self.begins
 
     def run(self, name: str) -> RunDirectory:
         return RunDirectory(Path("/nowhere/runs") / name)

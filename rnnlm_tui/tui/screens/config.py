@@ -129,7 +129,7 @@ class ConfigScreen(EditedDraft):
             return
         config, check = draft.nearest_config(), self._check
         check.judge(draft, locked=self.locked)
-        self.form.show(draft, check.problems, locked=self.locked, facts=check.facts)
+        self.form.show(draft, check.problems, locked=self.locked, facts=check.facts, preview=check.preview)
         self._show_titles()
         if check.wants(config):
             self._work_out(config)

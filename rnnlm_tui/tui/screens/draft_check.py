@@ -14,6 +14,7 @@ from rnnlm_tui.errors import CorpusError, DeviceError, InputError, Problem, Toke
 if TYPE_CHECKING:
     from rnnlm_tui.contract.config import RunConfig
     from rnnlm_tui.supervisor.estimate import Estimate
+    from rnnlm_tui.supervisor.preview import Preview
     from rnnlm_tui.tui.services import Services
     from rnnlm_tui.tui.widgets.form_draft import Draft
 
@@ -33,6 +34,8 @@ class Findings:
     """Why its text can't be found; None where it can."""
     missing_at: str = "corpus.source"
     """The field that names what is missing."""
+    preview: Preview | None = None
+    """How its text begins."""
     tokenizer_size: int | None = None
     """That a pretrained tokenizer brings; None where it can't be told."""
 
@@ -54,10 +57,11 @@ def look_up(services: Services, config: RunConfig) -> Findings:
         facts[WARMUP] = f"shortened to {planned_warmup(config, estimate.steps):,} of {estimate.steps:,}"
     missing = services.missing_source(config)
     size = services.tokenizer_size(config)
+    begins = services.preview(config) if missing is None else None
     if missing is None and (refused := services.tokenizer_problem(config)) is not None:
-        return Findings(config, estimate, facts, refused, "tokenizer.name", size)
+        return Findings(config, estimate, facts, refused, "tokenizer.name", begins, size)
     at_test = missing is not None and config.corpus.test_source is not None and services.missing_source(_without_test_source(config)) is None
-    return Findings(config, estimate, facts, missing, "corpus.test_source" if at_test else "corpus.source", size)
+    return Findings(config, estimate, facts, missing, "corpus.test_source" if at_test else "corpus.source", begins, size)
 
 
 class DraftCheck:
@@ -76,6 +80,11 @@ class DraftCheck:
     def estimate(self) -> Estimate | None:
         """The newest figures: those of the config before until the disk was looked at for this one."""
         return self._found.estimate if self._found is not None else None
+
+    @property
+    def preview(self) -> Preview | None:
+        """How the text begins, as old as `estimate`."""
+        return self._found.preview if self._found is not None else None
 
     @property
     def facts(self) -> Mapping[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
@@ -15,6 +15,14 @@ from rnnlm_tui.tui.widgets.form_draft import Draft, by_field
 from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, FormField, edited_value, fields_of, value_at
 from rnnlm_tui.tui.widgets.form_idle import idle_fields
 from rnnlm_tui.tui.widgets.form_row import FieldRow, FieldState
+from rnnlm_tui.tui.widgets.text_preview import TextPreview
+
+if TYPE_CHECKING:
+    from rnnlm_tui.supervisor.preview import Preview
+
+
+PREVIEWED_SECTIONS = ("corpus", "tokenizer")
+"""Sections whose fields decide how a text begins."""
 
 
 class FormSection(Vertical):
@@ -29,6 +37,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
     ConfigForm FormSection { height: auto; display: none; }
     ConfigForm FormSection.-current { display: block; }
     ConfigForm.-wide FormSection { display: block; margin: 0 0 1 0; }
+    ConfigForm.-wide #section-tokenizer TextPreview { display: none; }
     """
 
     class Changed(Message):
@@ -70,6 +79,8 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
                     row = FieldRow(field, states[field.path], self, first=index == 0)
                     row.set_class(self.has_class("-wide"), "-lead")
                     yield row
+                if section in PREVIEWED_SECTIONS:
+                    yield TextPreview()
 
     def row(self, path: str) -> FieldRow:
         """The row of a field."""
@@ -85,11 +96,15 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
             focused = cast("FieldRow | None", focused.parent)
         return None
 
-    def show(self, draft: Draft, problems: tuple[Problem, ...], *, locked: bool = False, facts: Mapping[str, str] | None = None) -> None:
-        """Show a draft with its problems; `facts` are words beside fields, by path."""
+    def show(
+        self, draft: Draft, problems: tuple[Problem, ...], *, locked: bool = False, facts: Mapping[str, str] | None = None, preview: Preview | None = None
+    ) -> None:
+        """Show a draft with its problems; `facts` are words beside fields, by path, `preview` is how its text begins."""
         self.draft, self.problems, self._locked = draft, problems, locked
         for path, state in self._states(facts or {}).items():
             self.row(path).show(state)
+        for shown in self.query(TextPreview):
+            shown.show(preview)
 
     def on_resize(self) -> None:
         """The field that has the focus stays in sight, its editor too."""

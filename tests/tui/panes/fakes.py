@@ -26,6 +26,7 @@ from rnnlm_tui.store.series import empty_table
 from rnnlm_tui.supervisor.estimate import Estimate
 from rnnlm_tui.supervisor.machine import MachineFacts
 from rnnlm_tui.supervisor.monitor import RunSnapshot
+from rnnlm_tui.supervisor.preview import Preview
 from rnnlm_tui.supervisor.sampler_client import SamplerClient
 from rnnlm_tui.tui.services import Monitor, Services
 
@@ -173,8 +174,13 @@ class FakeServices(Services):
         self.steps: int | None = 4_752
         self.start_failure: RnnlmError | None = None
         self.missing: InputError | None = None
+        self.begins: Preview | None = None
+        """How the text of every config begins."""
         self.slow_worker: threading.Event | None = None
         """Where given, a worker answers only after it is set."""
+
+    def preview(self, config: RunConfig) -> Preview | None:
+        return self.begins
 
     def monitor(self, run: RunDirectory) -> Monitor:
         return FakeMonitor(list(self.snapshots))

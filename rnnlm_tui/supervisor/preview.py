@@ -1,0 +1,61 @@
+"""The first lines of a config's text, cut as its tokenizer cuts them, before and after the corpus is prepared."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import islice
+
+from rnnlm_tui.contract.config import RunConfig, TokenizerKind
+from rnnlm_tui.contract.corpora import PREVIEWED_CHARACTERS, PREVIEWED_LINES, TextLayout
+from rnnlm_tui.corpus.sources import open_source
+from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.store.corpora import find_corpus
+from rnnlm_tui.store.locations import corpora_dir
+
+_WORD = re.compile(r" ?[^\W\d_]+| ?\d+| ?(?:[^\w\s]|_)|\s+(?!\S)|\s")
+_SIGNS = str.maketrans({" ": "·", "\t": "→", "\n": "↵", "\r": "␍"})
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """How a text begins, as a model will read it."""
+
+    layout: TextLayout
+    reason: str
+    """Why the text has this layout where the config leaves it to the text; else empty."""
+    lines: tuple[tuple[str, ...], ...]
+    """The first units of the training text in pieces."""
+    exact: bool
+    """Whether the pieces are tokens; False: words that the tokenizer, once it is trained, may split or not know."""
+
+
+def preview(config: RunConfig) -> Preview | None:
+    """The beginning of the text; None where it can't be read, which the start of the run explains."""
+    manifest = find_corpus(config.corpus, config.tokenizer)
+    if manifest is not None and manifest.first_lines:
+        return Preview(manifest.layout, _reason(manifest.known_notes), manifest.first_lines, exact=True)
+    try:
+        source = open_source(config.corpus, corpora_dir())
+        document = next((found for found in source.documents(lambda _: None) if found.split == "train"), None)
+        units = [] if document is None else list(islice(document.sentences, PREVIEWED_LINES))
+    except (RnnlmError, OSError):
+        return None
+    kind = config.tokenizer.kind
+    lines = tuple(tuple(_pieces(unit[:PREVIEWED_CHARACTERS], kind)) for unit in units)
+    return Preview(source.layout, _reason(source.notes), lines, exact=kind == "character" or (kind == "byte" and "".join(units).isascii()))
+
+
+def visible(piece: str) -> str:
+    """A piece with its white space as signs: `·` a space, `→` a tab, `↵` a line break."""
+    return piece.translate(_SIGNS)
+
+
+def _pieces(unit: str, kind: TokenizerKind) -> list[str]:
+    if kind in ("character", "byte"):
+        return list(unit)
+    return [unit] if kind == "pretrained" else _WORD.findall(unit)
+
+
+def _reason(notes: tuple[str, ...] | list[str]) -> str:
+    return next((note.partition("chosen by the text: ")[2] for note in notes if note.startswith("layout ")), "")

@@ -1,0 +1,77 @@
+"""How the text of a draft begins, as tokens with their white space visible, below the fields that decide it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+from textual.content import Content
+from textual.widgets import Static
+
+from rnnlm_tui.tui.widgets import palette
+from rnnlm_tui.tui.widgets.content import plain
+
+if TYPE_CHECKING:
+    from rnnlm_tui.supervisor.preview import Preview
+
+INDENT = 3
+MOST_LINES = 6
+
+
+class TextPreview(Static):
+    """The layout and why, then the first lines; neighbouring tokens differ in colour, or stand apart where there is none."""
+
+    DEFAULT_CSS = f"""
+    TextPreview {{ height: auto; margin: 1 0 0 0; color: {palette.TEXT}; display: none; }}
+    TextPreview.-shown {{ display: block; }}
+    """
+
+    def __init__(self) -> None:
+        super().__init__(markup=False)
+        self._preview: Preview | None = None
+
+    def show(self, preview: Preview | None) -> None:
+        """Show the beginning of a text; nothing for None."""
+        if preview != self._preview:
+            self._preview = preview
+            self.set_class(preview is not None, "-shown")
+            self._write()
+
+    def on_resize(self) -> None:
+        """Lines are cut at the width."""
+        self._write()
+
+    def _write(self) -> None:
+        if self._preview is not None and self.size.width:
+            apart = bool(getattr(self.app, "no_color", False))
+            self.update(Content("\n").join(preview_lines(self._preview, self.size.width, apart=apart)))
+
+
+def preview_lines(preview: Preview, width: int, *, apart: bool = False) -> list[Content]:
+    """What stands in so many columns: two lines about the text, and its first lines.
+
+    Args:
+        apart: put a bar between tokens, for terminals without colours.
+    """
+    head = Content.assemble((" " * INDENT, ""), ("the text, layout ", palette.DIM), (preview.layout, f"bold {palette.BRIGHT}"))
+    if preview.reason:
+        head = Content.assemble(head, (f": {plain(preview.reason, newlines='space')}", palette.DIM))
+    unit = "tokens" if preview.exact else "words, before the tokenizer is made"
+    lines = [head, Content.styled(f"{' ' * INDENT}its first lines as {unit}", palette.DIM)]
+    lines += [Content.assemble(" " * INDENT, _line(pieces, width - INDENT, apart=apart)) for pieces in preview.lines[:MOST_LINES]]
+    return [line.truncate(width, ellipsis=True) for line in lines]
+
+
+def _line(pieces: tuple[str, ...], width: int, *, apart: bool) -> Content:
+    from rnnlm_tui.supervisor.preview import visible
+
+    colours = (palette.TEXT, palette.TRAIN)
+    parts: list[Content] = []
+    used = 0
+    for index, piece in enumerate(pieces):
+        if used > width:
+            break
+        shown = plain(visible(piece))
+        parts.append(Content.styled(f"|{shown}" if apart and index else shown, colours[index % 2]))
+        used += cell_len(shown) + apart
+    return Content("").join(parts)
