@@ -41,8 +41,8 @@ class CorpusConfig(Section):
         default="presidents",
         min_length=1,
         title="source",
-        description="A built-in corpus (presidents, python-docs, elman; news is fetched), or a path: a text file (also .gz, .xz, .bz2), "
-        "records (.jsonl, .csv, .tsv, .json), a folder of them, or a pattern such as src/**/*.py.",
+        description="A built-in corpus (presidents, python-docs, elman; news is fetched), or a path: text or code (also .gz, .xz, .bz2), "
+        "records (.jsonl, .csv, .tsv, .json), a folder, a pattern (src/**/*.py).",
     )
     url: str = Field(
         default="https://www.thelmbook.com/data/news",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.contract import figures
-from rnnlm_tui.contract.corpora import SET_SOURCE
+from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES, SET_SOURCE
 from rnnlm_tui.contract.estimates import WARMUP, planned_warmup, warmup_words
 from rnnlm_tui.errors import CorpusError, DeviceError, InputError, Problem, TokenizerError
 
@@ -58,6 +58,8 @@ def look_up(services: Services, config: RunConfig) -> Findings:
     missing = services.missing_source(config)
     size = services.tokenizer_size(config)
     begins = services.preview(config) if missing is None else None
+    if begins is not None and config.corpus.layout == "auto" and config.corpus.source not in BUILT_IN_SOURCES:
+        facts["corpus.layout"] = f"{begins.layout}: {begins.reason}" if begins.reason else begins.layout
     if missing is None and (refused := services.tokenizer_problem(config)) is not None:
         return Findings(config, estimate, facts, refused, "tokenizer.name", begins, size)
     at_test = missing is not None and config.corpus.test_source is not None and services.missing_source(_without_test_source(config)) is None

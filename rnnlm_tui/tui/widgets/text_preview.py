@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.preview import Preview
 
 INDENT = 3
-MOST_LINES = 6
+MOST_LINES = 5
 
 
 class TextPreview(Static):

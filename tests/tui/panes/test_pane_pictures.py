@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from textual.pilot import Pilot
 
+from rnnlm_tui.supervisor.preview import Preview
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens import checkpoints
@@ -46,6 +47,37 @@ async def test_config_with_changes_and_a_problem(size: tuple[int, int], ascii_on
         await until_shown(pilot, "3 changed from plain-otter", f"{'x' if ascii_only else '✗'} must be below 4,752 steps", "is 6,000, must be below 4,752 steps")
         await settled(pilot)
         assert_looks_like(app, f"config-{size[0]}x{size[1]}")
+
+
+CODE = Preview(
+    "raw",
+    "12 of 12 files are code (.py)",
+    (
+        ("def", " push", "(", "heap", ",", " item", "):", "\n"),
+        ("   ", ' """', "Keep", " the", " order", '."""', "\n"),
+        ("\t", "heap", ".", "append", "(", "item", ")  \n"),
+    ),
+    exact=True,
+)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("ascii_only", [False, True], ids=["", "ascii"])
+async def test_config_shows_the_layout_and_the_first_lines_as_tokens(size: tuple[int, int], ascii_only: bool) -> None:
+    services = FakeServices(make_snapshot())
+    services.begins = CODE
+    async with opened(services, "config", size=size, ascii_only=ascii_only) as (app, pilot):
+        screen = app.pane_screen
+        assert isinstance(screen, ConfigScreen)
+        await until_shown(pilot, "frozen")
+        await pilot.press("n")
+        await until_shown(pilot, "calm-badger", "543,104")
+        screen.form.set_value("corpus.source", "src")
+        await until_shown(pilot, "raw: 12 of 12 files")
+        screen.form.go_to("corpus.seed")
+        await until_shown(pilot, "its first lines as tokens", "def.push(heap" if ascii_only else "→heap.append(item)··↵")
+        await settled(pilot)
+        assert_looks_like(app, f"config-of-code-{size[0]}x{size[1]}")
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
