@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from textual.app import App, ComposeResult
 from textual.content import Content
@@ -13,8 +15,8 @@ from rnnlm_tui.tui.widgets.safe_text import SafeInput
 from rnnlm_tui.tui.widgets.settings_row import SettingInput
 from rnnlm_tui.tui.widgets.strips import padded, segments_of
 from tests.tui.panes.asking import pane
-from tests.tui.panes.fakes import FakeServices, make_snapshot
-from tests.tui.panes.seeing import opened, until
+from tests.tui.panes.fakes import FakeServices, checkpoint, make_snapshot
+from tests.tui.panes.seeing import opened, screen_text, until
 
 
 def box_text(box: Input) -> str:
@@ -96,3 +98,13 @@ async def test_a_value_of_the_config_that_is_edited_shows_that_it_is_cut() -> No
 )
 def test_a_row_of_cells_that_is_cut_says_so(text: str, width: int, shown: str) -> None:
     assert padded(segments_of(Content(text)), width).text == shown
+
+
+@pytest.mark.parametrize("size", [(60, 15), (80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_a_step_of_millions_is_whole_in_the_table_of_checkpoints_and_a_size_without_room_is_cut_with_a_sign(size: tuple[int, int]) -> None:
+    rows = (replace(checkpoint(1_234_567, 4.1, last=True), bytes=1_234_567_890_123), replace(checkpoint(1_200_000, 4.2), bytes=39_000_000))
+    async with opened(FakeServices(replace(make_snapshot(), checkpoints=rows)), "checkpoints", size=size) as (app, pilot):
+        await until(pilot, lambda: "1,200,000" in screen_text(app))
+        lines = [line for line in screen_text(app).splitlines() if "1,234,567 " in line]
+        assert lines, screen_text(app)
+        assert "1,234,568 " in lines[0] or " 1,23…" in lines[0] or "1,234…" in lines[0], lines[0]

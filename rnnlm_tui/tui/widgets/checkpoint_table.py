@@ -32,8 +32,8 @@ class Column:
 
 
 COLUMNS: tuple[Column, ...] = (
-    Column("cursor", "", 3, 3, left=True), Column("step", "step", 7, 10), Column("epoch", "epoch", 6, 9), Column("val", "val ppl", 9, 11),
-    Column("delta", "Δ best", 8, 10), Column("train", "train loss", 11, 12), Column("size", "MB", 6, 11), Column("age", "age", 7, 11), Column("mark", "   mark", 21, 34, left=True),
+    Column("cursor", "", 2, 3, left=True), Column("step", "step", 10, 10), Column("epoch", "epoch", 7, 9), Column("val", "val ppl", 8, 11),
+    Column("delta", "Δ best", 7, 10), Column("train", "train loss", 11, 12), Column("size", "MB", 6, 11), Column("age", "age", 6, 11), Column("mark", "   mark", 21, 34, left=True),
 )  # fmt: skip
 
 
@@ -148,7 +148,7 @@ class CheckpointTable(DataTable[Text]):
             self.add_column(Text(column.head.rjust(width) if not column.left else column.head), width=width, key=column.key)
 
     def _text(self, column: Column, cell: Cell) -> Text:
-        return Text.assemble(*cell, justify="left" if column.left else "right", no_wrap=True)
+        return Text.assemble(*cell, justify="left" if column.left else "right", no_wrap=True, overflow="ellipsis")
 
     def _cells(self, row: CheckpointRow, best: float | None, now: float) -> tuple[Cell, ...]:
         value = None if row.validation_loss is None else perplexity(row.validation_loss)
@@ -169,7 +169,7 @@ class CheckpointTable(DataTable[Text]):
             ((figures.figure(value), VALIDATION if row.best else DIM if damaged else TEXT),),
             ((delta, DIM),),
             ((f"{row.train_loss:.2f}", DIM if damaged else TEXT),),
-            ((f"{row.bytes / 1e6:.1f}", DIM),),
+            ((f"{row.bytes / 1e6:,.{0 if row.bytes >= 1e9 else 1}f}", DIM),),
             ((figures.age(now - row.time), DIM),),
             marks or ((" ", DIM),),
         )

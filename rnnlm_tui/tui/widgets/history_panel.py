@@ -120,7 +120,7 @@ def _head(page: HistoryPage, width: int) -> Content:
     )  # fmt: skip
     cells = width - left.cell_length
     if cells < 3:
-        return left.truncate(width)
+        return left.truncate(width, ellipsis=True)
     place = round(page.index / max(1, page.steps - 1) * (cells - 1)) if page.steps > 1 else cells - 1
     return Content.assemble(left, ("━" * place, palette.FOCUS), ("●", f"bold {palette.FOCUS}"), ("─" * (cells - 1 - place), palette.BORDER))
 
