@@ -7,13 +7,15 @@ from collections.abc import Callable
 
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.estimates import warmup_words
-from rnnlm_tui.errors import InputError, error_kind
+from rnnlm_tui.errors import InputError, WorkerError, error_kind
+from rnnlm_tui.store.locks import read_lock
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.store.trash import delete_run
 from rnnlm_tui.supervisor.estimate import planned_steps, warning_before_start
 from rnnlm_tui.supervisor.launch import launch
+from rnnlm_tui.supervisor.monitor import summarize
 from rnnlm_tui.supervisor.preflight import check_before_start, check_disk
 
 _LOOK_SECONDS = 0.1
@@ -46,11 +48,13 @@ def await_beginning(run: RunDirectory, seconds: float) -> None:
 
     Raises:
         InputError: the worker refused what it was given; the run is in the trash.
+        RnnlmError: as `await_resumed`.
     """
     _await_training(run, seconds)
     refusal = discard_refused(run)
     if refusal is not None:
         raise refusal
+    _check_not_ended(run)
 
 
 def await_resumed(run: RunDirectory, seconds: float) -> None:
@@ -58,22 +62,31 @@ def await_resumed(run: RunDirectory, seconds: float) -> None:
 
     Raises:
         RnnlmError: the worker refused to go on, or failed at once; the run is as it was, at its last checkpoint.
+        WorkerError: the worker ended without a word, killed for instance.
     """
     _await_training(run, seconds)
-    with RunReader(run) as reader:
-        state, meta = reader.last_state(), reader.meta()
-    if state is not None and state.kind == "failed":
-        raise error_kind(int(meta.get("exit_code", "1")))(meta.get("message") or state.text, hint=meta.get("hint", ""))
+    _check_not_ended(run)
 
 
 def _await_training(run: RunDirectory, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     with RunReader(run) as reader:
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and read_lock(run.lock_path).held:
             state = reader.last_state()
             if state is not None and state.kind not in ("started", "resumed", "preparing"):
                 return
             time.sleep(_LOOK_SECONDS)
+
+
+def _check_not_ended(run: RunDirectory) -> None:
+    """Raise why the worker that was just started ended, where it failed or is gone."""
+    with RunReader(run) as reader:
+        state, meta = reader.last_state(), reader.meta()
+    if state is not None and state.kind == "failed":
+        raise error_kind(int(meta.get("exit_code", "1")))(meta.get("message") or state.text, hint=meta.get("hint", ""))
+    summary = summarize(run)
+    if summary.status == "crashed":
+        raise WorkerError(f"{run.name}: {summary.message}", hint=summary.hint or "")
 
 
 def discard_refused(run: RunDirectory) -> InputError | None:

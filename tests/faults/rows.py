@@ -53,6 +53,11 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row(
+        "kill -9 of a worker while whoever started it waits for its first step",
+        "the verb fails with the cause, the next command and an exit code",
+        ("test_processes_start::test_a_worker_that_is_killed_while_train_detach_waits_is_no_started_run",),
+    ),
+    Row(
         "two workers on one run",
         "the second refuses with the pid and since when, also after kill -9 of the first",
         (

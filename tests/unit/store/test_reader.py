@@ -269,3 +269,32 @@ def test_a_run_in_a_folder_with_odd_characters_is_read(tmp_path: Path, monkeypat
     monkeypatch.setenv("RNNLM_TUI_HOME", str(tmp_path / "what? 100% #1 ü"))
     with RunReader(new_run()) as reader:
         assert "created" in reader.meta()
+
+
+def test_an_evaluation_that_a_later_attempt_repeats_takes_the_place_of_the_first() -> None:
+    """A kill between the last validation and the test lets the next attempt validate the same weights again."""
+    run = new_run()
+    with RunDatabase(run.database_path) as database:
+        begin(database)
+        database.add_evaluation(evaluation_row(5))
+        database.add_evaluation(evaluation_row(10))
+        with RunReader(run) as reader:
+            assert reader.evaluations() == [evaluation_row(5), evaluation_row(10)]
+            begin(database, 10)
+            database.add_evaluation(evaluation_row(10, attempt=2, loss=3.9))
+            assert reader.evaluations() == [evaluation_row(5), evaluation_row(10, attempt=2, loss=3.9)]
+    with closing(sqlite3.connect(run.database_path)) as raw:
+        assert raw.execute("SELECT attempt, step FROM evaluations WHERE superseded = 0 ORDER BY step").fetchall() == [(1, 5), (2, 10)]
+
+
+def test_two_rows_of_one_step_that_an_earlier_version_left_are_read_as_the_later_one() -> None:
+    run = new_run()
+    with RunDatabase(run.database_path) as database:
+        begin(database)
+        database.add_evaluation(evaluation_row(10))
+        begin(database, 10)
+        database.add_evaluation(evaluation_row(10, attempt=2, loss=3.9))
+    with closing(sqlite3.connect(run.database_path)) as raw, raw:
+        raw.execute("UPDATE evaluations SET superseded = 0")
+    with RunReader(run) as reader:
+        assert reader.evaluations() == [evaluation_row(10, attempt=2, loss=3.9)]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.metrics import EventKind, EventRow
-from rnnlm_tui.errors import InputError, StorageError
+from rnnlm_tui.errors import InputError, RnnlmError, StorageError
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run, list_runs
@@ -35,8 +37,9 @@ def test_a_run_refused_for_its_input_goes_to_the_trash_with_its_reason() -> None
 @pytest.mark.parametrize(
     "run", [{"kind": "running"}, {"kind": "failed", "step": 3}, {"kind": "failed", "exit_code": "5"}, {"kind": "preparing"}], ids=lambda given: str(given)
 )
-def test_a_run_that_trains_prepares_or_failed_later_stays(run: dict[str, object]) -> None:
-    await_beginning(run_that_is(**run), 0.0)  # type: ignore[arg-type]
+def test_a_run_that_trains_prepares_or_failed_later_stays_and_a_failure_is_told(run: dict[str, object]) -> None:
+    with pytest.raises(RnnlmError, match="the text is too short") if run["kind"] == "failed" else nullcontext():
+        await_beginning(run_that_is(**run), 0.0)  # type: ignore[arg-type]
     assert discard_refused(list_runs()[0]) is None
     assert [found.name for found in list_runs()] == ["plain-otter"]
 
