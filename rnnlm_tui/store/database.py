@@ -169,9 +169,13 @@ class RunDatabase:
                 connection.execute(ROLL_UP_STEPS, {"bucket": bucket})
 
     def add_evaluation(self, row: EvaluationRow) -> None:
-        """Add an evaluation; the same set at the same step of the same attempt is written over."""
+        """Add an evaluation; the same set at the same step of the same attempt is written over, that of an earlier attempt superseded."""
         (loss, bits), lost = without_nonfinite(("loss", "bits_per_byte"), (row.loss, row.bits_per_byte))
-        self._put("evaluations", (None, row.attempt, row.step, row.split, row.name, loss, row.tokens, bits, row.seconds, row.time, lost, 0, row.unknown))
+        values = (None, row.attempt, row.step, row.split, row.name, loss, row.tokens, bits, row.seconds, row.time, lost, 0, row.unknown)
+        with self._transaction() as connection:
+            same = "step = ? AND split = ? AND name = ? AND attempt < ? AND superseded = 0"
+            connection.execute(f"UPDATE evaluations SET superseded = 1 WHERE {same}", (row.step, row.split, row.name, row.attempt))
+            self._insert(connection, "evaluations", values)
 
     def add_sample(self, row: SampleRow) -> None:
         """Add a continuation of a prompt."""
@@ -192,8 +196,11 @@ class RunDatabase:
 
     def _put(self, table: str, values: tuple[object, ...]) -> None:
         with self._transaction() as connection:
-            connection.execute(f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(values))})", values)
-            self._entries += [(table, [values])]
+            self._insert(connection, table, values)
+
+    def _insert(self, connection: sqlite3.Connection, table: str, values: tuple[object, ...]) -> None:
+        connection.execute(f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(values))})", values)
+        self._entries += [(table, [values])]
 
     def put_checkpoint(self, row: CheckpointRow) -> None:
         """Index a checkpoint; `best` and `last` of all rows are worked out anew, whatever `row` says."""

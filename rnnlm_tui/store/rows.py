@@ -40,10 +40,10 @@ def attempt_row(row: tuple[Any, ...]) -> AttemptRow:
 
 
 def by_step(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
-    """In the order of their steps; what was measured again stands where it was measured last."""
+    """In the order of their steps, one a step and set: what was measured again, by a later attempt perhaps, stands where it was measured last."""
     latest: dict[object, EvaluationRow] = {}
     for row in rows:
-        latest.pop(key := (row.attempt, row.step, row.split, row.name), None)
+        latest.pop(key := (row.step, row.split, row.name), None)
         latest[key] = row
     return sorted(latest.values(), key=lambda row: row.step)
 

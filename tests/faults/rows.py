@@ -173,6 +173,7 @@ ROWS: tuple[Row, ...] = (
         "an event says why, and the run trains on to its end; they are read as the nearest that can",
         (
             "test_evaluations::test_evaluations_that_fail_are_reported_and_the_run_trains_to_its_end",
+            "test_evaluations::test_a_kill_between_the_last_validation_and_the_test_leaves_one_row_per_step_and_set",
             "test_evaluations::test_a_run_of_an_earlier_version_with_an_impossible_temperature_trains_samples_and_keeps_its_checkpoints",
         ),
     ),

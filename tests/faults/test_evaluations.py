@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.supervisor.control_client import send
 from rnnlm_tui.supervisor.monitor import summarize
 from tests.faults.workers import Workers
-from tests.integration.runs import tiny_config, wait_for_step
+from tests.integration.runs import kill, tiny_config, wait_for, wait_for_step, write_text
 
 pytestmark = pytest.mark.faults
 
@@ -64,3 +66,22 @@ def test_a_run_of_an_earlier_version_with_an_impossible_temperature_trains_sampl
     assert (summary.status, summary.checkpoints.last) == ("finished", 60)
     with RunReader(run) as reader:
         assert [row.step for row in reader.samples()] == [60, 40, 20]
+
+
+def test_a_kill_between_the_last_validation_and_the_test_leaves_one_row_per_step_and_set(workers: Workers, tmp_path: Path) -> None:
+    """At its end a run validates on the whole set before it tests: the next attempt does both again."""
+    text = write_text(tmp_path / "long.txt", sentences=30_000)
+    config = tiny_config(text, {"training.max_steps": 20, "evaluation.max_sentences": 10, "evaluation.prompts": (), "corpus.test_fraction": 0.45})
+    run = create_run(config, "cut-short")
+    workers.start(run)
+    with RunReader(run) as reader:
+        wait_for(lambda: any(row.name == "validation" for row in reader.evaluations()), "the last validation")
+        kill(run)
+        workers.wait()
+        assert [row.name for row in reader.evaluations() if row.split == "test"] == [], "the test had begun"
+        assert workers.work(run) == 0, run.log_path.read_text()
+        rows = reader.evaluations()
+    assert sorted((row.step, row.name) for row in rows) == [(20, "first 10 validation sentences"), (20, "test"), (20, "validation")]
+    assert {row.name: row.attempt for row in rows} == {"first 10 validation sentences": 1, "validation": 2, "test": 2}
+    with closing(sqlite3.connect(run.database_path)) as raw:
+        assert raw.execute("SELECT count(*) FROM evaluations WHERE superseded = 0").fetchone() == (3,)
