@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rnnlm_tui.contract.corpora import TextLayout
 from rnnlm_tui.corpus.merging import PairMerger, WordRules
-from rnnlm_tui.corpus.tokenizers import WORDS, BuiltTokenizer, byte_names
+from rnnlm_tui.corpus.tokenizers import BLOCKS, WORDS, BuiltTokenizer, byte_names
 
 Ids = NDArray[np.uint32]
 Lengths = NDArray[np.int64]
@@ -49,6 +49,8 @@ def line_encoder(built: BuiltTokenizer, layout: TextLayout = "sentences") -> Enc
     if built.kind == "character":
         return _character_encoder(built)
     state = json.loads(built.tokenizer.to_str())
+    if layout != "sentences" and built.kind in ("bpe", "word"):
+        return BlockCache(built, _block_rules(state), state["model"])
     rules = word_rules(state) if layout != "raw" else None
     if rules is not None:
         return WordCache(built, rules, state["model"])
@@ -65,7 +67,7 @@ class WordCache:
     def __init__(self, built: BuiltTokenizer, rules: WordRules, model: Mapping[str, Any]) -> None:
         self._built = built
         self._rules = rules
-        self._merger = PairMerger(model, rules) if rules.mark else None
+        self._words = _Words(built, rules, model)
         self._later, self._first = _Rows(), _Rows()
         """The row of a word behind a space, and of one that opens a sentence."""
         self._table = _Table()
@@ -99,9 +101,9 @@ class WordCache:
         if self._are_new(words):
             table = _Table()
             rows = np.arange(len(words))
-            table.add(*self._encode(words, opening=False))
+            table.add(*self._words.encode(words, opening=False))
             rows[first] = len(words) + np.arange(len(opening))
-            table.add(*self._encode(opening, opening=True))
+            table.add(*self._words.encode(opening, opening=True))
         else:
             table = self._table
             later_rows = np.fromiter(map(self._later.__getitem__, words), np.int64, len(words))
@@ -115,7 +117,7 @@ class WordCache:
 
     def _are_new(self, words: list[str]) -> bool:
         """Whether most of the words were never seen and don't come twice, so that to remember them costs more than to merge them."""
-        if self._merger is None or len(words) < FEW_WORDS:
+        if not self._words.merges or len(words) < FEW_WORDS:
             return False
         some = words[:: 1 + len(words) // LOOKED_UP]
         return 2 * sum(map(self._later.__contains__, some)) < len(some) and 2 * len(set(words)) > len(words)
@@ -126,25 +128,92 @@ class WordCache:
         if new:
             rows = np.arange(len(self._table.lengths), len(self._table.lengths) + len(new))
             known.places = np.concatenate([known.places, rows])
-            self._table.add(*self._encode(new, opening=opening))
+            self._table.add(*self._words.encode(new, opening=opening))
         return known.places
-
-    def _encode(self, words: list[str], *, opening: bool) -> tuple[Ids, Lengths]:
-        before = "" if opening else self._rules.space
-        if self._merger is None or len(words) < FEW_WORDS:
-            return _flat(self._built.encode([before + word for word in words]))
-        ids, lengths, taken = self._merger.encode(words, opening=opening)
-        if taken.all():
-            return ids, lengths
-        others, other_lengths = _flat(self._built.encode([before + word for word, is_taken in zip(words, taken, strict=True) if not is_taken]))
-        lengths[~taken] = other_lengths
-        both = np.empty(len(ids) + len(others), np.uint32)
-        mine = np.repeat(taken, lengths)
-        both[mine], both[~mine] = ids, others
-        return both, lengths
 
     def _forget(self) -> None:
         self._later, self._first, self._table = _Rows(), _Rows(), _Table()
+
+
+class BlockCache:
+    """Encodes text whose white space is kept by looking up what no token joins: a word with the space before it, a run of white space.
+
+    Exact for our own words and byte-level BPE, which look at each unit's blocks alone (see `BLOCKS`).
+    """
+
+    def __init__(self, built: BuiltTokenizer, rules: WordRules, model: Mapping[str, Any]) -> None:
+        self._words = _Words(built, rules, model)
+        self._rows, self._table = _Rows(), _Table()
+
+    def __call__(self, units: Sequence[bytes]) -> tuple[Ids, Lengths]:
+        if len(self._table.lengths) > KEPT_WORDS:
+            self._rows, self._table = _Rows(), _Table()
+        found = [BLOCKS.findall(unit.decode()) for unit in units]
+        blocks = list(chain.from_iterable(found))
+        rows = np.fromiter(map(self._rows.__getitem__, blocks), np.int64, len(blocks))
+        new = self._rows.take_new()
+        if new:
+            self._table.add(*self._encode(new))
+        lengths = self._table.lengths[rows]
+        ends = np.cumsum(lengths)
+        places = np.arange(int(lengths.sum())) + np.repeat(self._table.starts[rows] - ends + lengths, lengths)
+        up_to = np.append(0, ends)[np.append(0, np.cumsum(np.fromiter(map(len, found), np.int64, len(found))))]
+        return self._table.ids[places], np.diff(up_to)
+
+    def _encode(self, blocks: list[str]) -> tuple[Ids, Lengths]:
+        blank: list[int] = []
+        behind: list[int] = []
+        opening: list[int] = []
+        for place, block in enumerate(blocks):
+            (blank if block.isspace() else behind if block[0] == " " else opening).append(place)
+        found = self._words.encode([blocks[place][1:] for place in behind], opening=False)
+        more = self._words.encode([blocks[place] for place in opening], opening=True)
+        both = np.array(sorted(behind + opening), np.int64)
+        joined = _interleaved(np.searchsorted(both, np.array(behind, np.int64)), *found, np.searchsorted(both, np.array(opening, np.int64)), *more)
+        return _interleaved(both, *joined, np.array(blank, np.int64), *self._words.encode_alone([blocks[place] for place in blank]))
+
+
+class _Words:
+    """Encodes words that were not seen before: merged here where that is exact, else each given to the tokenizer."""
+
+    def __init__(self, built: BuiltTokenizer, rules: WordRules, model: Mapping[str, Any]) -> None:
+        self._built, self._rules = built, rules
+        self._merger = PairMerger(model, rules) if rules.mark else None
+
+    @property
+    def merges(self) -> bool:
+        return self._merger is not None
+
+    def encode(self, words: list[str], *, opening: bool) -> tuple[Ids, Lengths]:
+        """All ids, and the number of each word.
+
+        Args:
+            opening: no space stands before them.
+        """
+        before = "" if opening else self._rules.space
+        if self._merger is None or len(words) < FEW_WORDS:
+            return self.encode_alone([before + word for word in words])
+        ids, lengths, taken = self._merger.encode(words, opening=opening)
+        if taken.all():
+            return ids, lengths
+        others, other_lengths = self.encode_alone([before + word for word, is_taken in zip(words, taken, strict=True) if not is_taken])
+        return _interleaved(np.flatnonzero(taken), ids, lengths[taken], np.flatnonzero(~taken), others, other_lengths)
+
+    def encode_alone(self, texts: list[str]) -> tuple[Ids, Lengths]:
+        """The same by the tokenizer, each text as it is."""
+        return _flat(self._built.encode(texts))
+
+
+def _interleaved(places: Lengths, ids: Ids, lengths: Lengths, other_places: Lengths, others: Ids, other_lengths: Lengths) -> tuple[Ids, Lengths]:
+    """Two lists of words as one, each word at its place."""
+    both = np.empty(len(places) + len(other_places), np.int64)
+    both[places], both[other_places] = lengths, other_lengths
+    is_first = np.zeros(len(both), bool)
+    is_first[places] = True
+    found = np.empty(len(ids) + len(others), np.uint32)
+    mine = np.repeat(is_first, both)
+    found[mine], found[~mine] = ids, others
+    return found, both
 
 
 class _Table:
@@ -211,6 +280,13 @@ def word_rules(state: Mapping[str, Any]) -> WordRules | None:
     ):
         return WordRules("", set_apart=set_apart)  # our own words, each with the space before it
     return None
+
+
+def _block_rules(state: Mapping[str, Any]) -> WordRules:
+    """How the blocks of our own tokenizers are encoded: those of bytes by the last step, which looks at each line alone."""
+    splitters = _steps(state["pre_tokenizer"], "pretokenizers")
+    rules = _byte_level_rules(splitters[-1:], state["model"], ()) if splitters[-1]["type"] == "ByteLevel" else None
+    return rules or WordRules(" ")
 
 
 def _byte_level_rules(splitters: list[dict[str, Any]], model: Mapping[str, Any], set_apart: tuple[str, ...]) -> WordRules | None:

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
+from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig
+from rnnlm_tui.contract.corpora import TextLayout
 from rnnlm_tui.corpus import encoders
-from rnnlm_tui.corpus.encoders import WordCache, line_encoder, word_rules
-from rnnlm_tui.corpus.tokenizers import BuiltTokenizer
+from rnnlm_tui.corpus.encoders import BlockCache, WordCache, line_encoder, word_rules
+from rnnlm_tui.corpus.tokenizers import BuiltTokenizer, build_tokenizer
 from tests.fakes.llama_tokenizer import write_tokenizer
 
 CL100K = next(pattern for pattern in sorted(encoders._WORD_PATTERNS) if "{1,3}" in pattern)
@@ -90,7 +92,7 @@ def check(tokenizer: Tokenizer, *, merges: bool) -> None:
     built = BuiltTokenizer(tokenizer, "pretrained", "<pad>", None)
     encode = line_encoder(built)
     assert isinstance(encode, WordCache)
-    assert (encode._merger is not None) == merges
+    assert encode._words.merges == merges
     for chosen in (lines(2), lines(3)[:5], LEARNED, LEARNED * 2, lines(2), [*lines(4), "", "x"]):
         ids, lengths = encode([line.encode() for line in chosen])
         expected = built.encode(chosen)
@@ -150,6 +152,27 @@ def test_pieces_that_join_two_words_keep_sentences_whole() -> None:
     assert word_rules(state) is not None
     state["model"]["vocab"]["of▁the"] = 10_000
     assert word_rules(state) is None
+
+
+@pytest.mark.parametrize("kind", ["bpe", "word"])
+@pytest.mark.parametrize("layout", ["raw", "lines"])
+def test_kept_white_space_is_looked_up_exactly(kind: str, layout: TextLayout) -> None:
+    def texts(seed: int) -> list[str]:
+        draw = random.Random(seed)
+        end = "\n" if layout == "raw" else ""
+        spaces = ["", "    ", "\t", "\t  ", "  \t", "\u00a0", "\x1c", "\r", "\u2003 "]
+        kept = [f"{draw.choice(spaces)}{line}{draw.choice(spaces)}{end}" for line in lines(seed)]
+        return [*kept, *([end, "  " + end, "\r" + end] if layout == "raw" else ["", "  "])]
+
+    corpus, wanted = CorpusConfig(layout=layout), TokenizerConfig.model_validate({"kind": kind, "vocab_size": 500})
+    built = build_tokenizer(wanted, corpus, lambda: iter([texts(1)]), size=10_000, tokenized=None, layout=layout)
+    encode = line_encoder(built, layout)
+    assert isinstance(encode, BlockCache)
+    for chosen in (texts(2), texts(1), texts(2), texts(3)[:5], texts(4) * 2):
+        ids, lengths = encode([text.encode() for text in chosen])
+        expected = built.encode(chosen)
+        assert lengths.tolist() == [len(text) for text in expected]
+        assert ids.tolist() == [index for text in expected for index in text]
 
 
 def test_a_text_of_new_words_is_neither_remembered_nor_given_to_the_library_word_by_word(monkeypatch: pytest.MonkeyPatch) -> None:
