@@ -141,7 +141,7 @@ class MachinePanel(Panel):
             mine = min(1.0, row.process_cpu_percent / 100) if self._view.trains else row.cpu_percent / 100
             own = _share(row.process_memory, row.memory_total) if self._view.trains else ram
             lines.append(self._resource("CPU", room, mine, self._cpu_words(row), width, others=row.cpu_percent / 100 - mine))
-            lines += [self._others_line(width) if self._view.others else self._shares_of_cpu(row)] if self._view.trains else []
+            lines += [self._others_line(width) if self._view.others else self._shares_of_cpu(row, width)] if self._view.trains else []
             lines.append(self._resource("RAM", room, own, _of(row.memory_used, row.memory_total), width, others=ram - own))
             lines += [self._shares(row.process_memory, row.memory_used, row.memory_total, width)] if self._view.trains else []
         lines.append(self._disk_line(row, width))
@@ -257,16 +257,17 @@ class MachinePanel(Panel):
         return _apart(Content.assemble((f"{name:<4} ", palette.DIM), shares), figures, width)
 
     def _shares(self, own: int, used: int, total: int, width: int) -> Content:
-        left = self._own_and_other(gib(own), gib(max(0, used - own)), "")
+        left = self._own_and_other(gib(own), gib(max(0, used - own)), "", width)
         return _apart(left, _free(total - used), width) if width >= ROOMY else left
 
-    def _shares_of_cpu(self, row: HardwareRow) -> Content:
-        return self._own_and_other(f"{row.process_cpu_percent:.0f}", f"{max(0.0, row.cpu_percent - row.process_cpu_percent):.0f}", " %")
+    def _shares_of_cpu(self, row: HardwareRow, width: int) -> Content:
+        return self._own_and_other(f"{row.process_cpu_percent:.0f}", f"{max(0.0, row.cpu_percent - row.process_cpu_percent):.0f}", " %", width)
 
-    def _own_and_other(self, own: str, other: str, unit: str) -> Content:
+    def _own_and_other(self, own: str, other: str, unit: str, width: int) -> Content:
         signs = ("=", "~") if self.ascii_only else ("━", "╍")
+        words = len(f"x own {own}{unit}  x other {other}{unit}")
         return Content.assemble(
-            "     ", (signs[0], palette.TRAIN), (" own ", palette.DIM), (own, palette.TEXT), (f"{unit}  ", palette.DIM),
+            " " * max(0, min(5, width - words)), (signs[0], palette.TRAIN), (" own ", palette.DIM), (own, palette.TEXT), (f"{unit}  ", palette.DIM),
             (signs[1], palette.THIRD), (" other ", palette.DIM), (other, palette.TEXT), (unit, palette.DIM),
         )  # fmt: skip
 

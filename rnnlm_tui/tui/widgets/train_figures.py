@@ -278,8 +278,11 @@ def _validation(snapshot: RunSnapshot, *, with_best: bool, ascii_only: bool) -> 
     rows, summary = newest_evaluations(snapshot), snapshot.summary
     name = _set_name(snapshot)
     if not rows:
-        untrained = summary.model.vocab_size
-        return _label(name, NOTHING) + (Content.styled(f"  untrained {count(untrained)}", palette.DIM) if with_best and untrained else Content(""))
+        untrained, first = summary.model.vocab_size, snapshot.config.evaluation.every
+        told = f"  untrained {count(untrained)}" if with_best and untrained else ""
+        if not with_best and summary.status in LIVING and first and summary.step < first <= (summary.max_steps or first):
+            told = f"  first at {count(first)}"
+        return _label(name, NOTHING) + Content.styled(told, palette.DIM)
     value = _label(name, figure(rows[-1].perplexity), colour=palette.VALIDATION)
     if summary.status == "stalled":
         return value

@@ -169,3 +169,8 @@ def test_what_others_use_stands_in_the_edge_and_takes_neither_memory_nor_disk_aw
     assert "disk" in panel._inside[-1].plain
     ((_, label),) = panel.bottom_labels(40)
     assert "".join(segment.text for segment in label) == "others use 1.0 of 2 cores"
+
+
+def test_the_share_of_others_is_never_cut_where_they_take_everything() -> None:
+    row = replace(make_hardware(gpu=False)[-1], cpu_percent=100.0, process_cpu_percent=0.0)
+    assert any("own 0 %" in line.plain and line.plain.endswith("other 100 %") for line in lines([row], WIDE))

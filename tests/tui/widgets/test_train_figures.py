@@ -164,3 +164,9 @@ def test_the_figures_of_a_run_that_has_ended_stand_side_by_side_without_a_hole(w
 def test_the_epochs_of_a_run_that_ends_within_one_agree() -> None:
     snapshot = make_snapshot("finished", 1_200, epoch=1.8575, epochs=1.8575)
     assert "epoch 1.86 of 1.86" in figure_lines(snapshot, None, 120, ascii_only=False)[2].plain
+
+
+def test_before_the_first_evaluation_its_step_stands_in_its_place() -> None:
+    snapshot = replace(make_snapshot(step=50), evaluations=())
+    every = snapshot.config.evaluation.every
+    assert f"val –  first at {every}" in figure_lines(snapshot, None, 120, ascii_only=False)[1].plain

@@ -97,6 +97,7 @@ def write_notes(raster: Raster, plot: Plot, limits: Limits, dim: int, bands: Col
     """`↑ from 2,003` or `↓ from 0.4` where the steep start leaves the picture, and at either edge how many of the other points lie beyond it, over the inks of raw bands where nothing is empty."""
     start: dict[bool, tuple[float, int]] = {}
     counted = {True: 0, False: 0}
+    middle = math.sqrt(limits.low * limits.high) if limits.log else (limits.low + limits.high) / 2
     for item in plot.drawn:
         high, low = item.points.high or item.points.mean, item.points.low or item.points.mean
         steep: bool | None = None
@@ -105,14 +106,16 @@ def write_notes(raster: Raster, plot: Plot, limits: Limits, dim: int, bands: Col
         for bin in item.bins if item.raw else [Bin(column, value, value, value, 1, 0) for column, value in item.curve]:
             if not 0 <= bin.column < raster.columns:
                 continue
-            if not began and bin.mean == bin.mean:
-                steep = True if bin.high > limits.high else False if bin.low < limits.low else None
+            first = not began and bin.mean == bin.mean
+            if first:
+                above, below = bin.high > limits.high, bin.low < limits.low
+                steep = bin.mean > middle if above and below else above if above or below else None
                 began = True
             if steep is not None and (bin.high > limits.high if steep else bin.low < limits.low):
                 value, leaves = start.get(steep, (bin.high if steep else bin.low, 0))
                 start[steep] = (max(value, bin.high) if steep else min(value, bin.low), max(leaves, bin.column))
                 counted[True] += bin.infinite
-                if not (bin.low > limits.low if steep else bin.high < limits.high):
+                if not first and not (bin.low > limits.low if steep else bin.high < limits.high):
                     steep = None
                 continue
             if bin.mean == bin.mean:

@@ -337,8 +337,9 @@ def test_a_small_chart_shows_the_curve_without_its_raw_points_and_scales_to_it()
     assert small.off_scale == 0
 
 
-def test_a_curve_that_starts_far_below_says_from_where_and_counts_nothing_off_scale() -> None:
-    values = [0.2 + 0.01 * step for step in range(60)] + [1.0 + 0.1 * step / 940 for step in range(940)]
+@pytest.mark.parametrize("peak", [0.2, 3.0])
+def test_a_curve_that_starts_far_below_says_from_where_and_counts_nothing_off_scale(peak: float) -> None:
+    values = [0.2, peak, *(0.2 + 0.01 * step for step in range(60))] + [1.0 + 0.1 * step / 940 for step in range(940)]
     plot, rows = picture(line(values, smooth=True), 80, 14)
     assert plot.limits is not None
     assert plot.limits.low > 0.3
