@@ -110,7 +110,7 @@ async def test_alerts_to_the_terminal_are_turned_off_and_on_and_that_is_kept(mon
     async with running_app(services, pane="train") as (app, pilot):
         app.app_focus = False
         await pilot.press("ctrl+p", *"alerts")
-        await until(pilot, lambda: "Alerts: on or off" in text_of(app))
+        await until(pilot, lambda: "alerts to the terminal: on or off" in text_of(app))
         await pilot.press("enter")
         await until(pilot, lambda: app.settings.get("alerts") is False)
         await until(pilot, lambda: "the terminal is not called" in lines_of(app)[-1])

@@ -116,7 +116,7 @@ def test_theme_chooses_colours_for_this_start_and_the_palette_for_every_later_on
         terminal.send("\x10")
         terminal.wait_for("type to search", DEADLINE)
         terminal.send("next theme")
-        terminal.wait_for("Colours: next theme", DEADLINE)
+        terminal.wait_for("Next theme", DEADLINE)
         terminal.send("\r")
         terminal.wait_for("colours: light", DEADLINE)
         assert light in terminal.raw
