@@ -103,7 +103,9 @@ class TokenizerConfig(Section):
         json_schema_extra=_unit("types"),
     )
     name: str | None = Field(default=None, min_length=1, title="name", description="Local folder or hub name of a pretrained tokenizer.")
-    end_of_sentence: bool = Field(default=True, title="<eos>", description="End each sentence with an <eos> token that the model learns to predict.")
+    end_of_sentence: bool = Field(
+        default=True, title="<eos>", description="End each sentence (raw text: each document) with an <eos> token that the model learns to predict."
+    )
 
 
 class ModelConfig(Section):

@@ -6,14 +6,18 @@ import hashlib
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.contract.corpora import SPLITS, CorpusManifest
+from rnnlm_tui.corpus import encoders
 from rnnlm_tui.corpus.layout import layout_of
 from rnnlm_tui.corpus.sources import open_source
 from rnnlm_tui.corpus.text import TextCodec
+from rnnlm_tui.corpus.text_files import raw_units
 from rnnlm_tui.corpus.token_store import PreparedCorpus, prepare_corpus
+from rnnlm_tui.corpus.tokenizers import build_tokenizer
 from rnnlm_tui.errors import CorpusError, TokenizerError
 
 SMALL = TrainingConfig(batch_size=2)
@@ -90,6 +94,19 @@ def test_raw_text_is_given_back_byte_for_byte(tmp_path: Path, kind: str, seed: i
         assert text.startswith(train)
         assert len(train) > 0.8 * len(text)
     assert sum(facts.bytes for facts in prepared.manifest.splits.values()) == len(text.encode())
+
+
+@pytest.mark.parametrize("kind", ["bpe", "word"])
+@pytest.mark.parametrize("seed", range(6))
+def test_looking_raw_text_up_gives_exactly_what_the_tokenizer_gives(kind: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    units = list(raw_units([odd_text(random.Random(seed)), "", CODE]))
+    built = build_tokenizer(tokenizer(kind), CorpusConfig(), lambda: iter([units[::2]]), size=1_000, tokenized=None, layout="raw")
+    monkeypatch.setattr(encoders, "KEPT_WORDS", 50)
+    encode = encoders.line_encoder(built, "raw")
+    for start in range(0, len(units), 40):
+        batch = units[start : start + 40]
+        ids, lengths = encode([unit.encode() for unit in batch])
+        assert [found.tolist() for found in np.split(ids, np.cumsum(lengths)[:-1])] == built.encode(batch)
 
 
 @pytest.mark.parametrize("kind", KINDS)
