@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from rnnlm_tui.contract.commands import CommandResult, Verb
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.contract.corpora import CorpusManifest
     from rnnlm_tui.contract.metrics import SampleRow
     from rnnlm_tui.contract.summary import RunSummary
-    from rnnlm_tui.errors import InputError
+    from rnnlm_tui.errors import InputError, Problem
     from rnnlm_tui.store.labels import RunLabels
     from rnnlm_tui.store.manifest import Manifest
     from rnnlm_tui.store.run_directory import RunDirectory
@@ -321,6 +321,16 @@ class Services:
         from rnnlm_tui.store.state import append_history
 
         append_history(prompt)
+
+    def save_config(self, name: str, raw: Mapping[str, object], problems: Sequence[Problem]) -> Path:
+        """Write a config that is not valid yet to a new TOML file in the current directory, its problems as comments on top; its path."""
+        import tomli_w
+
+        from rnnlm_tui.contract.outside_text import safe
+
+        told = "".join(f"# {safe(str(problem), keep='')}\n" for problem in problems)
+        sections = {key: {name: item for name, item in value.items() if item is not None} if isinstance(value, dict) else value for key, value in raw.items()}
+        return self.save_text(name, told + tomli_w.dumps(sections), ".toml")
 
     def save_text(self, name: str, text: str, ending: str = ".txt") -> Path:
         """Write text to a new file in the current directory, never over another; its path."""

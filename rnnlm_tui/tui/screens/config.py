@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from textual import work
@@ -16,6 +17,7 @@ from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.presets import DEMO, PRESET_SUMMARIES, PRESETS
 from rnnlm_tui.contract.status import LIVING
+from rnnlm_tui.contract.validation import merge
 from rnnlm_tui.errors import ConfigError, InputError, RnnlmError
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.screens.choose import ChooseScreen
@@ -111,7 +113,9 @@ class ConfigScreen(EditedDraft):
         return more if more.cell_length <= width and self.has_class("-wide") else line
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
-        """What can be done with a draft, or with a run that exists."""
+        """What can be done with a draft, or with a run that exists; while a field is edited, how that ends."""
+        if any(form.editing for form in self.query(ConfigForm)):  # none while the pane is made or taken down
+            return [(action("edit_field"), "Keep"), (action("leave_field"), "Cancel"), (action("next_field"), "Keep, go on"), (action("next_section"), "")]
         if self.locked:
             names = ["next_field", "next_section", "new_from_run", *(["start_draft"] if self._run_status == "draft" else []), "leave"]
         else:
@@ -182,6 +186,7 @@ class ConfigScreen(EditedDraft):
 
     def on_config_form_moved(self, _event: ConfigForm.Moved) -> None:
         self._show_titles()
+        self.refresh_footer()
 
     def on_section_list_chosen(self, event: SectionList.Chosen) -> None:
         self.form.open_section(event.section)
@@ -193,6 +198,9 @@ class ConfigScreen(EditedDraft):
             self.edit_in_overlay(event.row)
 
     # the actions
+
+    def action_leave_field(self) -> None:
+        """`esc` on a field that is not edited: it keeps the focus, so that the next key still acts on it."""
 
     def action_next_problem(self) -> None:
         """Go to the next field that is wrong."""
@@ -237,10 +245,17 @@ class ConfigScreen(EditedDraft):
         self._show()
 
     def action_save_draft(self) -> None:
-        """Create the run without starting it."""
+        """Create the run without starting it; a draft with problems is no run yet, and goes into a file of its own."""
+        if not self.locked and self._check.blocking and self._editing is not None:
+            name, draft = self._run_name or "draft", self._editing
+            self.lab.in_thread(partial(self.lab.services.save_config, name, merge(draft.base, draft.changes), draft.problems()), self._written)
+            return
         config = self._ready()
         if config is not None:
             self.lab.in_thread(partial(self.lab.services.create, config, self._run_name or None), self._saved)
+
+    def _written(self, path: Path) -> None:
+        self.lab.say(f"saved with {counted(len(self._check.blocking), 'problem')} as {path.name}, for train --config")
 
     def _saved(self, run: object) -> None:
         from rnnlm_tui.store.run_directory import RunDirectory

@@ -36,10 +36,7 @@ class FormKeys(PaneScreen):
 
     def action_edit_field(self) -> None:
         """Edit, switch or choose."""
-        if self.form.current is None:
-            self.form.move(1)
-        else:
-            self.form.edit()
+        self.form.edit()
 
     def edit_in_overlay(self, row: FieldRow) -> None:
         """A field that wants more than one line: a list of its choices, or a box for its texts."""

@@ -60,7 +60,7 @@ class EstimatePanel(Panel):
         if not self.is_tall:
             self.legend = self._state_line(started)
         else:
-            self.legend = "" if started else "live"
+            self.legend = "" if started else "out of date" if problems else "live"
         self.redraw()
 
     @property
@@ -75,7 +75,11 @@ class EstimatePanel(Panel):
         elif self._estimate is None:
             self._rows = [Content.styled("working it out …", DIM)]
         else:
-            self._rows = self._column(self._estimate, self._draft, width) if self.is_tall else self._four_lines(self._estimate)
+            self._rows = self._column(self._estimate, self._draft, width) if self.is_tall else self._dimmed(self._four_lines(self._estimate))
+
+    def _dimmed(self, rows: list[Content]) -> list[Content]:
+        """Figures of a draft with problems are those of the last config without one: they stand back."""
+        return [Content.styled(row.plain, DIM) for row in rows] if self._problems else rows
 
     def content_line(self, y: int, width: int) -> Strip:
         """One line of the figures."""
@@ -163,7 +167,7 @@ class EstimatePanel(Panel):
         if estimate.baseline_perplexity:
             rows.append(_loss_row("test bigram", math.log(estimate.baseline_perplexity), width))
         rows.append(Content(""))
-        return rows + self._changes(draft, width)
+        return self._dimmed(rows) + self._changes(draft, width)
 
     def _changes(self, draft: Draft, width: int) -> list[Content]:
         rows: list[Content] = []

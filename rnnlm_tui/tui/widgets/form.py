@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
@@ -10,11 +11,12 @@ from textual.containers import Vertical, VerticalScroll
 from textual.message import Message
 
 from rnnlm_tui.contract.config import SECTIONS
+from rnnlm_tui.contract.validation import RATE, allowed_range
 from rnnlm_tui.errors import Problem
 from rnnlm_tui.tui.widgets.form_draft import Draft, by_field
 from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, FormField, edited_value, fields_of, value_at
-from rnnlm_tui.tui.widgets.form_idle import idle_fields
-from rnnlm_tui.tui.widgets.form_row import FieldRow, FieldState
+from rnnlm_tui.tui.widgets.form_idle import fold_words, idle_fields
+from rnnlm_tui.tui.widgets.form_row import FieldRow, FieldState, FoldRow
 from rnnlm_tui.tui.widgets.text_preview import TextPreview
 
 if TYPE_CHECKING:
@@ -70,15 +72,21 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         self.section = SECTIONS[0]
         self.problems: tuple[Problem, ...] = ()
         self._locked = False
+        self._facts: Mapping[str, str] = {}
+        self._unfolded: set[str] = set()
+        """Sections whose fields that do nothing show too."""
 
     def compose(self) -> ComposeResult:
         states = self._states({})
         for section in SECTIONS:
             with FormSection(id=f"section-{section}", classes="-current" if section == self.section else None):
-                for index, field in enumerate(fields_of(section)):
-                    row = FieldRow(field, states[field.path], self, first=index == 0)
+                for field in fields_of(section):
+                    row = FieldRow(field, states[field.path], self)
                     row.set_class(self.has_class("-wide"), "-lead")
                     yield row
+                fold = FoldRow(section, self)
+                fold.set_class(self.has_class("-wide"), "-lead")
+                yield fold
                 if section in PREVIEWED_SECTIONS:
                     yield TextPreview()
 
@@ -88,23 +96,57 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
 
     @property
     def current(self) -> FieldRow | None:
-        """The row that has the focus, its editor counted in."""
+        """The field's row that has the focus, its editor counted in."""
+        return stop if isinstance(stop := self._stop, FieldRow) else None
+
+    @property
+    def _stop(self) -> FieldRow | FoldRow | None:
+        """What the arrows go through, where it has the focus."""
         focused = self.screen.focused
         while focused is not None and focused is not self:
-            if isinstance(focused, FieldRow):
+            if isinstance(focused, FieldRow | FoldRow):
                 return focused
             focused = cast("FieldRow | None", focused.parent)
         return None
+
+    @property
+    def editing(self) -> bool:
+        """Whether a field's editor stands open."""
+        row = self.current
+        return row is not None and row.editing
+
+    def _stops(self, section: str | None = None) -> list[FieldRow | FoldRow]:
+        """All that shows, in order; of one section, or of all."""
+        rows = self.query_one(f"#section-{section}").children if section is not None else [row for found in self.query(FormSection) for row in found.children]
+        return [row for row in rows if isinstance(row, FieldRow | FoldRow) and row.display]
 
     def show(
         self, draft: Draft, problems: tuple[Problem, ...], *, locked: bool = False, facts: Mapping[str, str] | None = None, preview: Preview | None = None
     ) -> None:
         """Show a draft with its problems; `facts` are words beside fields, by path, `preview` is how its text begins."""
-        self.draft, self.problems, self._locked = draft, problems, locked
-        for path, state in self._states(facts or {}).items():
-            self.row(path).show(state)
+        self.draft, self.problems, self._locked, self._facts = draft, problems, locked, facts or {}
+        self._refresh_rows()
         for shown in self.query(TextPreview):
             shown.show(preview)
+
+    def _refresh_rows(self) -> None:
+        """Every row, and in place of those that do nothing here how many they are."""
+        states = self._states(self._facts)
+        for section in SECTIONS:
+            fields = fields_of(section)
+            folded = [states[field.path].idle for field in fields if self._folds(states[field.path])]
+            is_open, heads = section in self._unfolded, True
+            for field in fields:
+                row, state = self.row(field.path), states[field.path]
+                row.display = is_open or row is self.current or not self._folds(state)
+                row.show(replace(state, heads=heads and row.display))
+                heads = heads and not row.display
+            self.query_one(f"#fold-{section}", FoldRow).show(fold_words(folded, open=is_open) if folded else "")
+
+    @staticmethod
+    def _folds(state: FieldState) -> bool:
+        """Whether a field is put away: it does nothing, and there is nothing to see or to mend in it."""
+        return bool(state.idle) and not state.changed and state.problem is None
 
     def on_resize(self) -> None:
         """The field that has the focus stays in sight, its editor too."""
@@ -115,8 +157,11 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
     def set_wide(self, wide: bool) -> None:
         """All sections in one column, or one at a time."""
         self.set_class(wide, "-wide")
-        for row in self.query(FieldRow):
+        for row in self._all_rows():
             row.set_class(wide, "-lead")
+
+    def _all_rows(self) -> Iterable[FieldRow | FoldRow]:
+        return [*self.query(FieldRow), *self.query(FoldRow)]
 
     def open_section(self, section: str, *, focus: str | None = "first") -> None:
         """Go to a section and to its first (or last) field."""
@@ -124,8 +169,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         for candidate in self.query(FormSection):
             candidate.set_class(candidate.id == f"section-{section}", "-current")
         if focus is not None:
-            fields = fields_of(section)
-            self.screen.set_focus(self.row(fields[0 if focus == "first" else -1].path))
+            self.screen.set_focus(self._stops(section)[0 if focus == "first" else -1])
         self.post_message(self.Moved(section))
 
     def go_to(self, path: str) -> None:
@@ -133,28 +177,40 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         section = path.partition(".")[0]
         if section != self.section:
             self.open_section(section, focus=None)
-        self.screen.set_focus(self.row(path))
+        row = self.row(path)
+        if not row.display:
+            row.display = True  # until the focus leaves it again
+        self.screen.set_focus(row)
 
     def move(self, direction: int) -> None:
         """To the field below (1) or above (-1), over a section's edge as well."""
-        paths = [field.path for field in FORM_FIELDS]
-        row = self.current
-        if row is None:
-            self.go_to(fields_of(self.section)[0].path)
+        stops, here = self._stops(), self._stop
+        if here is None or here not in stops:
+            self.screen.set_focus(self._stops(self.section)[0])
             return
-        target = paths.index(row.field.path) + direction
-        if 0 <= target < len(paths):
-            self.go_to(paths[target])
+        target = stops.index(here) + direction
+        if 0 <= target < len(stops):
+            self._focus(stops[target])
+
+    def _focus(self, stop: FieldRow | FoldRow) -> None:
+        section = stop.section if isinstance(stop, FoldRow) else stop.field.section
+        if section != self.section:
+            self.open_section(section, focus=None)
+        self.screen.set_focus(stop)
 
     def move_section(self, direction: int) -> None:
         """To the next (1) or previous (-1) section, around the end."""
-        row = self.current
-        here = SECTIONS.index(row.field.section if row else self.section)
-        self.open_section(SECTIONS[(here + direction) % len(SECTIONS)] if row else self.section)
+        here = SECTIONS.index(self.section)
+        self.open_section(SECTIONS[(here + direction) % len(SECTIONS)] if self._stop is not None else self.section)
 
     def edit(self) -> None:
-        """Enter on a field: switch, or open its editor; a choice or a list asks the screen."""
-        row = self.current
+        """Enter on a field: switch, or open its editor; a choice or a list asks the screen. On what is folded: show it, or fold it again."""
+        row, stop = self.current, self._stop
+        if isinstance(stop, FoldRow):
+            self._unfolded ^= {stop.section}
+            self._refresh_rows()
+        elif row is None:
+            self.move(1)
         if row is None:
             return
         if self._locked:
@@ -211,11 +267,13 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         self._take(self.draft.with_value(field.path, value))
 
     def on_descendant_focus(self) -> None:
-        row = self.current
-        if row is None:
+        stop = self._stop
+        if stop is None:
             return
-        if row.field.section != self.section:
-            self.section = row.field.section
+        self._refresh_rows()
+        section = stop.section if isinstance(stop, FoldRow) else stop.field.section
+        if section != self.section:
+            self.section = section
             for candidate in self.query(FormSection):
                 candidate.set_class(candidate.id == f"section-{self.section}", "-current")
         self.post_message(self.Moved(self.section))
@@ -247,6 +305,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
                 locked=self._locked,
                 idle=idle.get(field.path, ""),
                 fact=facts.get(field.path, ""),
+                allowed=allowed_range(RATE, {"optimizer": {"algorithm": self.draft.value("optimizer.algorithm")}}) if field.path == RATE else field.allowed,
             )
             for field in FORM_FIELDS
         }

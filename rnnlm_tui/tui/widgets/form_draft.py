@@ -114,7 +114,7 @@ def short_message(problem: Problem) -> str:
     """What is allowed, without the value that stands beside it: `must be below 4,754 steps`."""
     if problem.message.startswith("needs embedding_dim = hidden_size"):
         return "needs embedding = hidden"
-    match = re.match(r"is .*?,? (must be .*)$", problem.message, re.DOTALL)
+    match = re.match(r"is .*?,? (must .*)$", problem.message, re.DOTALL)
     return match[1] if match else problem.message
 
 

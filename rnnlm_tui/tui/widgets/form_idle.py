@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rnnlm_tui.contract.config import HEADED_CELLS, RECURRENT_WEIGHT_CELLS, RunConfig
 from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
+
+
+def fold_words(reasons: Sequence[str], *, open: bool = False) -> str:
+    """`5 more for news, JSONL, elman; has its own test set`: what stands for fields that do nothing, by why they do nothing."""
+    told = tuple(dict.fromkeys(reasons))
+    kinds = ", ".join(reason.removesuffix(" only") for reason in told if reason.endswith(" only"))
+    rest = "; ".join(reason for reason in told if not reason.endswith(" only"))
+    why = "; ".join(part for part in (f"for {kinds}" if kinds else "", rest) if part)
+    return f"{'hide' if open else ''} {len(reasons)} {'' if open else 'more'} {why}".replace("  ", " ").strip()
 
 
 def idle_fields(config: RunConfig) -> dict[str, str]:

@@ -38,6 +38,10 @@ class FieldState:
     """Why the field does nothing in this config, `sentence mode only`; empty: it does something."""
     fact: str = ""
     """What is known of the value: `57 addresses, 1.9 MB`."""
+    allowed: str = ""
+    """A number's bounds in words, as the rest of the config makes them."""
+    heads: bool = False
+    """First of its section's fields that show: it carries the section's name where the form is wide."""
 
 
 class FieldHost(Protocol):
@@ -63,12 +67,12 @@ class FieldEditor(OrderedKeys, SafeInput, can_focus=True):
     """The editor in a row's place; enter and the arrows keep what was written, escape puts the old value back."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "keep", show=False),
+        Binding("enter", "keep", show=False, id="edit_field"),
         Binding("up", "keep('up')", show=False),
         Binding("down", "keep('down')", show=False),
         Binding("tab", "keep('next')", show=False),
         Binding("shift+tab", "keep('previous')", show=False),
-        Binding("escape", "give_up", show=False),
+        Binding("escape", "give_up", show=False, id="leave_field"),
     ]
 
     def __init__(self, row: FieldRow, text: str) -> None:
@@ -103,13 +107,11 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
     FieldRow FieldEditor > .input--selection { background: #005f87; color: #eeeeee; }
     """
 
-    def __init__(self, field: FormField, state: FieldState, host: FieldHost, *, first: bool) -> None:
+    def __init__(self, field: FormField, state: FieldState, host: FieldHost) -> None:
         super().__init__(id=f"field-{field.path.replace('.', '-')}")
         self.field = field
         self.state = state
         self.host = host
-        self._first = first
-        """First of its section: carries the section's name where the form is wide."""
         self._editor: FieldEditor | None = None
         self._before: object = None
         """The value when the editor opened."""
@@ -181,36 +183,39 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
 
     def _fit(self) -> None:
         """As many lines as the row has to say now."""
-        height = 1 + len(self._help_lines())
+        height = 1 + len(self._lines_below())
         if self.styles.height is not None and self.styles.height.value == height:
             return
         self.styles.height = height
         if self._active:
             self.call_after_refresh(self.scroll_visible, animate=False)  # once the help has its lines
 
-    def _help_lines(self) -> list[Content]:
-        if not self._active or not self.size.width:
+    def _lines_below(self) -> list[Content]:
+        """What is wrong, whole, where it doesn't fit beside the value or the row has the focus; there the field's help too."""
+        field, problem, width = self.field, self.state.problem, max(20, self.size.width - self._lead - MARK)
+        if not self.size.width:
             return []
-        width = max(20, self.size.width - self._lead - MARK)
-        field, problem = self.field, self.state.problem
-        allowed = ", ".join(field.choices) if len(field.choices) > 1 and not all(choice in field.help for choice in field.choices) else field.allowed
+        if not self._active:
+            return [] if problem is None or self._fits_beside(problem) else list(_wrong(short_message(problem)).wrap(width))
+        bounds = self.state.allowed
+        allowed = ", ".join(field.choices) if len(field.choices) > 1 and not all(choice in field.help for choice in field.choices) else bounds
         whole = f"{field.help} {allowed}".strip()
         words = [whole] if len(whole) <= width else [field.help, allowed]
         lines = [Content.styled(text, palette.DIM) for text in words if text]
         if problem is not None:
-            hint = f"; {problem.hint}" if problem.hint and problem.hint != field.allowed else ""
-            lines.insert(0, Content.styled("✗ ", palette.BAD) + from_outside(problem.message + hint).stylize(palette.BAD))
+            hint = f"; {problem.hint}" if problem.hint and problem.hint != bounds else ""
+            lines.insert(0, _wrong(problem.message + hint))
         return [wrapped for line in lines for wrapped in line.wrap(width)]
 
     def render(self) -> RenderResult:
         lead = (
-            Content.styled((section_title(self.field.section) if self._first else "")[:LEAD].ljust(LEAD), f"bold {palette.BRIGHT}")
+            Content.styled((section_title(self.field.section) if self.state.heads else "")[:LEAD].ljust(LEAD), f"bold {palette.BRIGHT}")
             if self._lead
             else Content("")
         )
         indent = " " * (self._lead + MARK)
         lines = [(lead + self._line()).truncate(self.size.width, ellipsis=True)]
-        lines += [Content(indent) + line for line in self._help_lines()]
+        lines += [Content(indent) + line for line in self._lines_below()]
         return Content("\n").join(lines)
 
     def _line(self) -> Content:
@@ -234,13 +239,20 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
         body = Content.styled(f" {text.ljust(room)}", f"{colour} on {background}")
         return body + Content.styled(f" {arrow}", f"{palette.TEXT} on {background}") if arrow else body
 
+    @property
+    def _room(self) -> int:
+        """Cells behind the value."""
+        return max(0, self.size.width - self._lead - MARK - LABEL - CURSOR - BOX - 1)
+
+    def _fits_beside(self, problem: Problem) -> bool:
+        return _wrong(short_message(problem)).cell_length <= self._room
+
     def _notes(self) -> Content:
-        state = self.state
-        room = max(0, self.size.width - self._lead - MARK - LABEL - CURSOR - BOX - 1)
+        state, room = self.state, self._room
         unit = Content.styled(self.field.unit, palette.DIM) if self.field.unit else Content("")
         note = Content("")
         if state.problem is not None:
-            note = Content.styled("✗ ", palette.BAD) + from_outside(short_message(state.problem)).stylize(palette.BAD)
+            note = _wrong(short_message(state.problem)) if not self._active and self._fits_beside(state.problem) else Content("")
         elif state.changed:
             was = shown_value(self.field, state.base) or EMPTY_WORDS.get(self.field.path, "empty")
             note = Content.styled("was ", palette.DIM) + from_outside(was).stylize(palette.DIM)
@@ -254,3 +266,40 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
         if not unit.plain or unit.cell_length + gap + note.cell_length > room:
             return Content(" ") + note.truncate(room, ellipsis=True)
         return Content(" ") + unit + Content(" " * gap) + note
+
+
+def _wrong(words: str) -> Content:
+    return Content.styled("✗ ", palette.BAD) + from_outside(words).stylize(palette.BAD)
+
+
+class FoldRow(OrderedKeys, Widget, can_focus=True):
+    """In place of a section's fields that do nothing in this config: how many, and for what they are. Enter shows them."""
+
+    DEFAULT_CSS = "FoldRow { height: 1; }"
+
+    def __init__(self, section: str, host: FieldHost) -> None:
+        super().__init__(id=f"fold-{section}")
+        self.section = section
+        self.host = host
+        self.words = ""
+        self.display = False
+
+    def show(self, words: str) -> None:
+        """What stands there; empty: there is nothing to fold."""
+        self.display = bool(words)
+        if words != self.words:
+            self.words = words
+            self.refresh()
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        super().watch_has_focus(has_focus)
+        self.refresh()
+
+    def on_click(self, event: Click) -> None:
+        if event.chain > 1:
+            self.host.edit()
+
+    def render(self) -> RenderResult:
+        lead = " " * ((LEAD if self.has_class("-lead") else 0) + MARK)
+        words = Content.styled(self.words, f"bold {palette.BRIGHT}" if self.has_focus else palette.DIM)
+        return Content.assemble(lead, ("› " if self.has_focus else "", f"bold {palette.TRAIN}"), words).truncate(self.size.width, ellipsis=True)

@@ -21,10 +21,11 @@ class OrderedKeys(Mixed):
     """Mixed into what takes the focus: runs bindings before the next key is looked at, and hands on keys that came too late."""
 
     async def _on_key(self, event: Key) -> None:
-        event.stop()  # nothing above knows more: every binding is tried here
         target = self.app.focused or self.app.screen
         if target is not self and (self.app.screen is not self.screen or self.screen.focused is not None):
+            event.stop()
             event.prevent_default()
             target._forward_event(Key(event.key, event.character))
         elif await self.app._check_bindings(event.key):
+            event.stop()  # every binding has been tried; a key that has none goes on to the app, which says where it has
             event.prevent_default()

@@ -35,7 +35,7 @@ async def test_a_choice_opens_a_small_list_and_escape_leaves_it() -> None:
         await until(pilot, lambda: isinstance(app.screen, ChooseScreen))
         await pilot.press("up", "enter")
         await until(pilot, lambda: app.draft is not None and app.draft.schedule.kind == "constant")
-        await until_shown(pilot, "cosine only")
+        await until_shown(pilot, "3 more for cosine, decay")
 
 
 async def test_the_cells_say_what_they_are_where_they_are_chosen() -> None:
@@ -58,7 +58,8 @@ async def test_prompts_are_edited_one_a_line() -> None:
 async def test_an_optional_field_can_be_set_and_emptied_again() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await write(pilot, "training.max_steps", "700")
-        await until_shown(pilot, "was by epochs", "max steps decides")
+        await until_shown(pilot, "was by epochs")
+        assert not pane(app).form.row("training.epochs").display  # max steps decides
         await go(pilot, "training.max_steps")
         await pilot.press("enter", "backspace", "enter")
         await until(pilot, lambda: app.draft == DEMO)

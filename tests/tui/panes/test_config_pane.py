@@ -12,7 +12,7 @@ from rnnlm_tui.contract.estimates import parameter_count
 from rnnlm_tui.contract.presets import DEMO, PRESET_SUMMARIES, PRESETS
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, fields_of, number_text
-from rnnlm_tui.tui.widgets.form_row import FieldRow
+from rnnlm_tui.tui.widgets.form_row import FieldRow, FoldRow
 from tests.tui.panes.fakes import FakeServices, make_snapshot
 from tests.tui.panes.filling import focused, go, pane, write
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
@@ -20,15 +20,19 @@ from tests.tui.panes.seeing import opened, screen_text, until, until_shown
 
 async def test_every_field_can_be_reached_with_the_arrow_alone() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        form = pane(app).form
+        for section in SECTIONS:  # what is folded is shown first
+            if form.query_one(f"#fold-{section}").display:
+                form._unfolded.add(section)
+        form.show(form.draft, ())
         visited = [focused(app)]
 
-        def visit(row: FieldRow | None) -> None:
-            visited.extend([row.field.path] if row is not None else [])
+        def visit(row: FieldRow | FoldRow | None) -> None:
+            visited.extend([row.field.path] if isinstance(row, FieldRow) else [])
 
         app.screen.watch(app.screen, "focused", visit, init=False)
-        for _ in FORM_FIELDS[1:]:
+        for _ in [*FORM_FIELDS[1:], *form._unfolded]:
             app.post_message(Key("down", None))
-        await until(pilot, lambda: focused(app) == FORM_FIELDS[-1].path)
         await until(pilot, lambda: len(visited) >= len(FORM_FIELDS))
         assert visited == [field.path for field in FORM_FIELDS]
 
@@ -54,11 +58,11 @@ async def test_a_changed_field_is_marked_and_says_what_it_was_until_it_is_reset(
         assert app.draft == DEMO
 
 
-async def test_a_problem_shows_beside_its_field_while_it_is_written_and_is_counted() -> None:
+async def test_a_problem_shows_below_its_field_while_it_is_written_and_is_counted() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await go(pilot, "model.dropout")
         await pilot.press("enter", *"1.5")
-        await until_shown(pilot, "✗ must be at most 0.99", "✗ 1 problem", "is 1.5, must be at most 0.99")
+        await until_shown(pilot, "✗ 1 problem", "✗ is 1.5, must be at most 0.99")
         assert app.draft is not None
         assert app.draft.model.dropout == DEMO.model.dropout
         await pilot.press("escape")

@@ -44,7 +44,7 @@ async def test_config_with_changes_and_a_problem(size: tuple[int, int], ascii_on
         for path, value in (("model.dropout", 0.25), ("schedule.warmup_steps", 6000), ("optimizer.learning_rate", 5e-3)):
             screen.form.set_value(path, value)
         screen.form.go_to("schedule.warmup_steps")
-        await until_shown(pilot, "3 changed from plain-otter", f"{'x' if ascii_only else '✗'} must be below 4,752 steps", "is 6,000, must be below 4,752 steps")
+        await until_shown(pilot, "3 changed from plain-otter", f"{'x' if ascii_only else '✗'} is 6,000, must be below the run's 4,752 steps")
         await settled(pilot)
         assert_looks_like(app, f"config-{size[0]}x{size[1]}")
 

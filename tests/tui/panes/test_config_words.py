@@ -1,0 +1,178 @@
+"""What the config pane says: problems once and whole, keys as they act, figures that are out of date, and fields that don't apply."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from rnnlm_tui.contract.presets import DEMO, PRESETS
+from rnnlm_tui.contract.validation import overlay, parse_config
+from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.services import Services
+from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS
+from rnnlm_tui.tui.widgets.form_idle import idle_fields
+from rnnlm_tui.tui.widgets.form_row import FoldRow
+from rnnlm_tui.tui.widgets.palette import DIM
+from tests.tui.panes.fakes import FakeServices, make_snapshot
+from tests.tui.panes.filling import focused, go, pane, write
+from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+
+
+def footer(app: RnnlmApp) -> str:
+    return screen_text(app).splitlines()[-1]
+
+
+async def test_a_second_escape_keeps_the_focus_on_the_field() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await go(pilot, "training.seed")
+        await pilot.press("enter", "9", "escape", "escape", "escape")
+        assert focused(app) == "training.seed"
+        await pilot.press("enter", "7", "enter")
+        await until(pilot, lambda: app.draft is not None and app.draft.training.seed == 7)
+
+
+async def test_the_footer_says_how_an_edit_ends_while_a_field_is_edited() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await go(pilot, "training.seed")
+        await until(pilot, lambda: "enter Edit" in footer(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "enter Keep" in footer(app) and "esc Cancel" in footer(app))
+        assert "Start" not in footer(app)
+        await pilot.press("escape")
+        await until(pilot, lambda: "enter Edit" in footer(app) and "esc Cancel" not in footer(app))
+
+
+async def test_figures_are_dimmed_while_a_problem_blocks_them() -> None:
+    async with opened(FakeServices(), "config", run=None, size=(120, 40)) as (app, pilot):
+        await until_shown(pilot, "543,104", " live ")
+        assert DIM not in colour_of(app, "543,104")
+        await write(pilot, "model.hidden_size", "wide")
+        await until_shown(pilot, "543,104", "out of date")
+        assert DIM in colour_of(app, "543,104")
+        await pilot.press("u")
+        await until_shown(pilot, "543,104", " live ")
+
+
+def colour_of(app: RnnlmApp, text: str) -> str:
+    """The style of the cells that show a text."""
+    for strip in app.screen._compositor.render_strips():
+        for segment in strip:
+            if text in segment.text:
+                return str(segment.style)
+    raise AssertionError(text)
+
+
+@pytest.mark.parametrize(("algorithm", "range_"), [("adamw", "above 0, at most 1"), ("sgd", "above 0, at most 1,000")])
+async def test_the_rates_range_is_said_for_the_chosen_optimizer(algorithm: str, range_: str) -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        pane(app).form.set_value("optimizer.algorithm", algorithm)
+        await go(pilot, "optimizer.learning_rate")
+        await until_shown(pilot, f"{range_}\n"[:-1])
+        assert ("at most 1,000" in screen_text(app)) == (algorithm == "sgd")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_a_problem_is_said_once_and_whole(size: tuple[int, int]) -> None:
+    async with opened(FakeServices(), "config", run=None, size=size) as (app, pilot):
+        await write(pilot, "optimizer.learning_rate", "3,5")
+        await until_shown(pilot, "✗ is '3,5', must be a number; write 3.5: decimals have")
+        assert form_text(app).count("must be a number") == 1
+        await pilot.press("down")
+        await until(pilot, lambda: "write 3.5" not in screen_text(app))
+        assert form_text(app).count("✗ must be a number") == 1
+        pane(app).form.set_value("corpus.url", "news.example")
+        await go(pilot, "corpus.source")
+        await until(pilot, lambda: "printable ASCII" in " ".join(form_text(app).split()))
+        assert "✗ must begin with http:// or https:// and hold printable ASCII alone, no spaces" in " ".join(form_text(app).split())
+
+
+def form_text(app: RnnlmApp) -> str:
+    """The form's cells alone: what other panels count and list doesn't stand in it."""
+    region = pane(app).form.region
+    lines = screen_text(app).splitlines()[region.y : region.bottom]
+    return "\n".join(line[region.x : region.right] for line in lines)
+
+
+async def test_a_draft_with_problems_is_saved_with_them_as_a_file_that_can_be_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    class RealSaving(FakeServices):
+        def save_text(self, name: str, text: str, ending: str = ".txt") -> Path:
+            return Services.save_text(self, name, text, ending)
+
+    services = RealSaving()
+    async with opened(services, "config", run=None) as (app, pilot):
+        await until_shown(pilot, "calm-badger")
+        await write(pilot, "optimizer.learning_rate", "3,5")
+        await write(pilot, "training.seed", "43")
+        await pilot.press("ctrl+s")
+        await until_shown(pilot, "saved with 1 problem as calm-badger.toml")
+        assert not [call for call in services.calls if call[0] == "create"]
+        assert pane(app).form.draft.value("optimizer.learning_rate") == "3,5"
+    text = (tmp_path / "calm-badger.toml").read_text()
+    assert text.startswith("# optimizer.learning_rate: is '3,5', must be a number")
+    mended = tomllib.loads(text.replace('"3,5"', "0.35"))
+    assert parse_config(overlay(DEMO, mended)).training.seed == 43
+
+
+@pytest.mark.parametrize(
+    ("key", "words"), [("s", "s is a key of Train: 2, then s: sample now"), ("v", "v is a key of Checkpoints"), ("d", "d is a key of Runs: r, then d")]
+)
+async def test_a_letter_that_another_screen_knows_is_explained(key: str, words: str) -> None:
+    for run in (None, make_snapshot()):
+        async with opened(FakeServices(*([run] if run is not None else [])), "config", **({} if run is not None else {"run": None})) as (app, pilot):  # type: ignore[arg-type]
+            await pilot.press(key)
+            await until(pilot, lambda app=app: words in footer(app))  # type: ignore[misc]
+
+
+async def test_fields_that_do_nothing_here_are_folded_with_what_they_are_for_and_enter_shows_them() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        form = pane(app).form
+        idle = [path for path in idle_fields(DEMO) if path.startswith("corpus.")]
+        await until_shown(pilot, f"{len(idle)} more for news")
+        assert not any(form.row(path).display for path in idle)
+        await to_the_fold(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: all(form.row(path).display for path in idle))
+        await pilot.press("enter")
+        await until(pilot, lambda: not any(form.row(path).display for path in idle))
+        await go(pilot, "corpus.source")
+        pane(app).form.set_value("corpus.source", "elman")
+        await until(pilot, lambda: form.row("corpus.sentences").display)
+
+
+async def to_the_fold(pilot: Pilot[int]) -> None:
+    for _ in range(20):
+        if isinstance(pilot.app.focused, FoldRow):
+            return
+        await pilot.press("down")
+    raise AssertionError("there is no fold below")
+
+
+async def test_a_folded_field_shows_while_it_is_changed_wrong_or_gone_to() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        form = pane(app).form
+        await write(pilot, "corpus.sentences", "5")
+        await go(pilot, "corpus.source")
+        await until_shown(pilot, "✗ must be at least 100")
+        await pilot.press("g")
+        assert focused(app) == "corpus.sentences"
+        await pilot.press("u")
+        await go(pilot, "corpus.source")
+        await until(pilot, lambda: not form.row("corpus.sentences").display)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+async def test_every_section_has_its_name_and_a_field_that_shows(name: str) -> None:
+    async with opened(FakeServices(), "config", run=None, size=(120, 60)) as (app, pilot):
+        form = pane(app).form
+        form.draft = form.draft.__class__(PRESETS[name], f"preset {name}")
+        form.show(form.draft, ())
+        await pilot.pause()
+        for section in {field.section for field in FORM_FIELDS}:
+            rows = [form.row(field.path) for field in FORM_FIELDS if field.section == section]
+            assert next(row.state.heads for row in rows if row.display)
+            assert sum(row.state.heads for row in rows) == 1
