@@ -16,7 +16,7 @@ from rnnlm_tui.contract.summary import CheckpointFigures
 from rnnlm_tui.errors import Problem
 from rnnlm_tui.tui.widgets.bars import bar
 from rnnlm_tui.tui.widgets.content import from_outside, plain
-from rnnlm_tui.tui.widgets.form_draft import Draft, field_of, short_message
+from rnnlm_tui.tui.widgets.form_draft import Draft, field_of
 from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, shown_value, value_at
 from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, TEXT, THIRD, TRAIN, WARN
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
@@ -180,9 +180,8 @@ class EstimatePanel(Panel):
             rows.append(Content(""))
         if self._problems:
             rows.append(Content.assemble((f"✗ {counted(len(self._problems), 'problem')}", f"bold {BAD}"), (", start is blocked", DIM)))
-            for problem in self._problems:
-                title = TITLES.get(field_of(problem), problem.path)
-                rows.append(Content.styled(plain(f"  {title} {short_message(problem)}", limit=width), DIM))
+            titles = dict.fromkeys(TITLES.get(field_of(problem), problem.path) for problem in self._problems)  # what is wrong stands at the field
+            rows += [Content.styled(plain(f"  {title}", limit=width), DIM) for title in titles]
         return rows
 
 

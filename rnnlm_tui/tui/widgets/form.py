@@ -15,7 +15,7 @@ from rnnlm_tui.contract.validation import RATE, allowed_range
 from rnnlm_tui.errors import Problem
 from rnnlm_tui.tui.widgets.form_draft import Draft, by_field
 from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, FormField, edited_value, fields_of, value_at
-from rnnlm_tui.tui.widgets.form_idle import fold_words, idle_fields
+from rnnlm_tui.tui.widgets.form_idle import idle_fields
 from rnnlm_tui.tui.widgets.form_row import FieldRow, FieldState, FoldRow
 from rnnlm_tui.tui.widgets.text_preview import TextPreview
 
@@ -141,7 +141,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
                 row.display = is_open or row is self.current or not self._folds(state)
                 row.show(replace(state, heads=heads and row.display))
                 heads = heads and not row.display
-            self.query_one(f"#fold-{section}", FoldRow).show(fold_words(folded, open=is_open) if folded else "")
+            self.query_one(f"#fold-{section}", FoldRow).show(folded, is_open=is_open)
 
     @staticmethod
     def _folds(state: FieldState) -> bool:

@@ -8,13 +8,17 @@ from rnnlm_tui.contract.config import HEADED_CELLS, RECURRENT_WEIGHT_CELLS, RunC
 from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
 
 
-def fold_words(reasons: Sequence[str], *, open: bool = False) -> str:
-    """`5 more for news, JSONL, elman; has its own test set`: what stands for fields that do nothing, by why they do nothing."""
+def fold_words(reasons: Sequence[str], room: int, *, open: bool = False) -> str:
+    """`5 more for news, elman; has its own test set`: what stands for fields that do nothing, and why, as far as whole reasons have room."""
     told = tuple(dict.fromkeys(reasons))
-    kinds = ", ".join(reason.removesuffix(" only") for reason in told if reason.endswith(" only"))
-    rest = "; ".join(reason for reason in told if not reason.endswith(" only"))
-    why = "; ".join(part for part in (f"for {kinds}" if kinds else "", rest) if part)
-    return f"{'hide' if open else ''} {len(reasons)} {'' if open else 'more'} {why}".replace("  ", " ").strip()
+    number = f"hide {len(reasons)}" if open else f"{len(reasons)} more"
+    for count in range(len(told), 0, -1):
+        kinds = ", ".join(reason.removesuffix(" only") for reason in told[:count] if reason.endswith(" only"))
+        rest = [reason for reason in told[:count] if not reason.endswith(" only")]
+        words = f"{number} {'; '.join([*([f'for {kinds}'] if kinds else []), *rest])}{', …' if count < len(told) else ''}"
+        if len(words) <= room:
+            return words
+    return number
 
 
 def idle_fields(config: RunConfig) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -17,6 +18,7 @@ from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.content import from_outside
 from rnnlm_tui.tui.widgets.form_draft import short_message
 from rnnlm_tui.tui.widgets.form_fields import EMPTY_WORDS, FormField, edited_value, section_title, shown_value
+from rnnlm_tui.tui.widgets.form_idle import fold_words
 from rnnlm_tui.tui.widgets.ordered_keys import OrderedKeys
 from rnnlm_tui.tui.widgets.safe_text import SafeInput
 
@@ -281,14 +283,15 @@ class FoldRow(OrderedKeys, Widget, can_focus=True):
         super().__init__(id=f"fold-{section}")
         self.section = section
         self.host = host
-        self.words = ""
+        self._reasons: Sequence[str] = ()
+        self._is_open = False
         self.display = False
 
-    def show(self, words: str) -> None:
-        """What stands there; empty: there is nothing to fold."""
-        self.display = bool(words)
-        if words != self.words:
-            self.words = words
+    def show(self, reasons: Sequence[str], *, is_open: bool) -> None:
+        """Why each of the fields does nothing; none: there is nothing to fold."""
+        self.display = bool(reasons)
+        if (reasons, is_open) != (self._reasons, self._is_open):
+            self._reasons, self._is_open = reasons, is_open
             self.refresh()
 
     def watch_has_focus(self, has_focus: bool) -> None:
@@ -301,5 +304,7 @@ class FoldRow(OrderedKeys, Widget, can_focus=True):
 
     def render(self) -> RenderResult:
         lead = " " * ((LEAD if self.has_class("-lead") else 0) + MARK)
-        words = Content.styled(self.words, f"bold {palette.BRIGHT}" if self.has_focus else palette.DIM)
-        return Content.assemble(lead, ("› " if self.has_focus else "", f"bold {palette.TRAIN}"), words).truncate(self.size.width, ellipsis=True)
+        words = fold_words(self._reasons, self.size.width - len(lead) - 2, open=self._is_open)
+        return Content.assemble(
+            lead, ("› " if self.has_focus else "", f"bold {palette.TRAIN}"), (words, f"bold {palette.BRIGHT}" if self.has_focus else palette.DIM)
+        )
