@@ -277,13 +277,13 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
             for candidate in self.query(FormSection):
                 candidate.set_class(candidate.id == f"section-{self.section}", "-current")
         self.post_message(self.Moved(self.section))
-        self.call_after_refresh(self._show_beginning, row)
+        self.call_after_refresh(self._show_beginning, stop)
 
-    def _show_beginning(self, row: FieldRow) -> None:
-        """From a section's last field on, how the text begins is in sight, where both have room."""
+    def _show_beginning(self, row: FieldRow | FoldRow) -> None:
+        """From a section's last field on, or what is folded below it, how the text begins is in sight, where both have room."""
         section = row.parent
         shown = [child for child in section.query(TextPreview) if child.display] if isinstance(section, FormSection) else []
-        if section is not None and shown and [child for child in section.query(FieldRow) if child.display][-1] is row:
+        if section is not None and shown and (isinstance(row, FoldRow) or [child for child in section.query(FieldRow) if child.display][-1] is row):
             preview = shown[0]
             if preview.region.bottom - row.region.y <= self.scrollable_content_region.height:
                 preview.scroll_visible(animate=False)

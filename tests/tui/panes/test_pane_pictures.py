@@ -74,7 +74,7 @@ async def test_config_shows_the_layout_and_the_first_lines_as_tokens(size: tuple
         await until_shown(pilot, "calm-badger", "543,104")
         screen.form.set_value("corpus.source", "src")
         await until_shown(pilot, "raw: 12 of 12 files")
-        screen.form.go_to("corpus.seed")
+        screen.form.go_to("corpus.mask_digits")
         await until_shown(pilot, "its first lines as tokens", "def.push(heap" if ascii_only else "→heap.append(item)··↵")
         await settled(pilot)
         assert_looks_like(app, f"config-of-code-{size[0]}x{size[1]}")
