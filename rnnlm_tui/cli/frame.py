@@ -80,12 +80,14 @@ def clipped(text: str, width: int, ellipsis: str = "…") -> str:
     """The text, cut to `width` cells where it is longer, the ellipsis included."""
     if cells(text) <= width:
         return text
+    from rnnlm_tui.tui.widgets.content import graphemes
+
     used, kept = 0, []
-    for character in text:
-        used += cells(character)
+    for sign, taken in graphemes(text):
+        used += taken
         if used > width - len(ellipsis):
             break
-        kept.append(character)
+        kept.append(sign)
     return "".join(kept) + ellipsis
 
 

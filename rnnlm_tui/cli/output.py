@@ -17,7 +17,7 @@ _WORDS = re.compile(r"[^\s`]*`[^`\n]*`[^\s`]*|\S+")
 """A command between backticks is one word, where it fits on a line."""
 LEAST_TEXT = 20
 """Cells that a text in the last column is broken into at least; where there are fewer, the terminal breaks it."""
-_JOINED = re.compile("[\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+_JOINED = re.compile("[\u200c\u200d\ufe00-\ufe0f\U0001f1e6-\U0001f1ff\U0001f3fb-\U0001f3ff\U000e0020-\U000e01ef]")
 """Characters that change the width of their neighbours."""
 
 

@@ -195,6 +195,13 @@ def test_lines_that_a_narrower_terminal_has_broken_are_counted_as_it_shows_them(
     assert watch.cleared(["x" * 100] * 30, (49, 10)) == "\x1b[9A\r\x1b[J"
 
 
+@pytest.mark.parametrize("sign", ["❤\ufe0f", "👩\u200d👩\u200d👧", "👍🏽"])
+def test_a_line_of_joined_signs_is_clipped_between_them_and_fits(sign: str) -> None:
+    assert cells(sign * 10) == 20
+    assert clipped(sign * 10, 20) == sign * 10
+    assert clipped(sign * 11, 20) == sign * 9 + "…"
+
+
 def test_the_curve_of_a_long_run_is_not_made_flat_by_its_first_fall() -> None:
     losses = [9.0, 7.0, 6.0, *(5.0 - number / 40 for number in range(37))]
     rows = tuple(EvaluationRow(1, 100 * number, "validation", "validation", loss, 1, 1.0, 1.0, 1.0) for number, loss in enumerate(losses, 1))
