@@ -160,6 +160,8 @@ def shown(text: str, *, keep: str = "\n\t") -> str:
     Args:
         keep: control characters that a terminal gets too.
     """
+    if text.isascii() and text.isprintable():  # nearly all of a long table
+        return text
     if sys.stdout.isatty():
         from rnnlm_tui.contract.outside_text import safe
 
@@ -242,6 +244,7 @@ def table(
         kept.remove(column)
     start = sum(widths[column] + 2 for column in kept[:-1])
     room = columns(sys.stdout)
+    written = list[str]()
     for place, found in enumerate(lines):
         texts = []
         for column in kept:
@@ -250,7 +253,8 @@ def table(
             cell, space = found[column], " " * (widths[column] - cells(found[column]))
             shade = painted(cell, "dim" if place == 0 else (colours or {}).get(column, {}).get(cell))
             texts.append(space + shade if column in to_right else shade + space)
-        print("  ".join(texts).rstrip(" "), flush=True)
+        written.append("  ".join(texts).rstrip(" "))
+    print("\n".join(written), flush=True)
 
 
 def fits(head: Sequence[str], rows: Iterable[Sequence[str]]) -> bool:
