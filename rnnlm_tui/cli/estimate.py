@@ -41,14 +41,13 @@ def estimate(
     from rnnlm_tui.contract.estimates import check_warmup
     from rnnlm_tui.supervisor.estimate import estimate as estimate_config
     from rnnlm_tui.supervisor.preflight import check_device, check_precision, check_tokenizer
-    from rnnlm_tui.supervisor.preview import preview
 
     wanted = runnable_config(preset, config, assignments) if probe else build_config(preset, config, assignments)
     check_device(wanted.training.device)
     check_tokenizer(wanted.tokenizer)
     check_precision(wanted.training)
     measured = _measure(wanted) if probe else None
-    found, begins = estimate_config(wanted), preview(wanted)
+    found, begins = estimate_config(wanted), _beginning(wanted)
     check_warmup(wanted, found.steps)
     if json:
         print_json(estimate_json(wanted, found, measured, begins))
@@ -147,6 +146,16 @@ def _estimate_lines(config: RunConfig, found: Estimate, measured: Calibration | 
         *(("" if number else "its text", remark) for number, remark in enumerate(found.notes)),
         *(("warning", words) for words in _warnings(config, found)),
     ]
+
+
+def _beginning(config: RunConfig) -> Preview | None:
+    from rnnlm_tui.errors import CorpusError
+    from rnnlm_tui.supervisor.preview import preview
+
+    try:
+        return preview(config)
+    except CorpusError:  # the start says what is wrong with the text
+        return None
 
 
 def _first_lines(begins: Preview | None) -> list[tuple[str, str]]:

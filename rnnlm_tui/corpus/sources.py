@@ -112,7 +112,6 @@ def source_path(name: str) -> Path:
     """
     path = user_path(name).absolute()
     if is_pattern(name):
-        matching_files(name)
         return path
     if name == "ptb" and not path.exists():
         raise CorpusError(

@@ -60,6 +60,7 @@ _KINDS = (
     (0, b"\x28\xb5\x2f\xfd", "packed by Zstandard", "unpack it first: zstd -d"),
     (0, b"\x04\x22\x4d\x18", "packed by LZ4", "unpack it first: lz4 -d"),
     (0, b"\x1f\x9d", "packed by compress", "unpack it first: uncompress"),
+    (0, b"\x5d\0\0", "packed by lzma", "unpack it first: unlzma"),
     (0, b"LZIP", "packed by lzip", "unpack it first: lzip -d"),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first: 7z x"),
     (0, b"Rar!\x1a\x07", "a RAR archive", "unpack it first: unrar x"),

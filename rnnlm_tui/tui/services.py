@@ -117,7 +117,7 @@ class Services:
         return run
 
     def preview(self, config: RunConfig) -> Preview | None:
-        """The first lines of a config's text as tokens; None where they can't be read."""
+        """The first lines of a config's text as tokens; None where they are not there yet, CorpusError where they are no text."""
         from rnnlm_tui.supervisor.preview import preview
 
         return preview(config)

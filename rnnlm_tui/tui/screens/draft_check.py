@@ -57,7 +57,12 @@ def look_up(services: Services, config: RunConfig) -> Findings:
         facts[WARMUP] = f"shortened to {planned_warmup(config, estimate.steps):,} of {estimate.steps:,}"
     missing = services.missing_source(config)
     size = services.tokenizer_size(config)
-    begins = services.preview(config) if missing is None else None
+    begins = None
+    if missing is None:
+        try:
+            begins = services.preview(config)
+        except CorpusError as error:  # it would not start either
+            return Findings(config, estimate, facts, error, "corpus.text_field" if "corpus.text_field" in error.hint else "corpus.source", None, size)
     if begins is not None and config.corpus.layout == "auto" and config.corpus.source not in BUILT_IN_SOURCES:
         facts["corpus.layout"] = f"{begins.layout}: {begins.reason}" if begins.reason else begins.layout
     if missing is None and (refused := services.tokenizer_problem(config)) is not None:

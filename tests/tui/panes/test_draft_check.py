@@ -8,6 +8,7 @@ from pathlib import Path
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.errors import CorpusError, DeviceError, InputError
+from rnnlm_tui.supervisor.preview import Preview
 from rnnlm_tui.tui.screens.draft_check import DraftCheck, Findings, look_up
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.widgets.form_draft import Draft
@@ -16,6 +17,16 @@ from tests.tui.panes.fakes import FakeServices
 DRAFT = Draft(DEMO, "preset demo")
 OTHER = DRAFT.with_value("training.seed", 43)
 FOUND = look_up(FakeServices(), DEMO)
+
+
+def test_a_table_without_the_column_is_refused_at_the_text_field_before_a_start() -> None:
+    class Tables(FakeServices):
+        def preview(self, config: RunConfig) -> Preview | None:
+            raise CorpusError('a.csv is a table with no column "text"', hint="its columns: id, body; name the one with the text: corpus.text_field")
+
+    found = look_up(Tables(), DEMO)
+    assert found.missing is not None
+    assert (found.missing_at, found.missing.message) == ("corpus.text_field", 'a.csv is a table with no column "text"')
 
 
 def paths(check: DraftCheck, draft: Draft) -> list[str]:

@@ -9,7 +9,9 @@ import pytest
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.corpus.token_store import prepare_corpus
+from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.store.locations import corpora_dir
+from rnnlm_tui.supervisor import preview as module
 from rnnlm_tui.supervisor.preview import preview, visible
 
 CODE = "def f(x):\n\tif x:   \n        return -1\n\n\n" * 400
@@ -50,10 +52,26 @@ def test_the_pieces_are_the_text_whatever_the_tokenizer(source: Path, kind: str)
         prepare_corpus(wanted.corpus, wanted.tokenizer, wanted.training, corpora_dir(), lambda _: None)
 
 
-def test_a_text_that_can_not_be_read_has_no_preview(tmp_path: Path) -> None:
-    assert preview(config(tmp_path / "none.txt")) is None
+def test_what_is_no_text_is_refused_with_its_kind_before_a_start(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="does not exist"):
+        preview(config(tmp_path / "none.txt"))
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\0")
-    assert preview(config(tmp_path / "a.txt")) is None
+    with pytest.raises(CorpusError, match="UTF-16"):
+        preview(config(tmp_path / "a.txt"))
+    (tmp_path / "a.csv").write_text("id,body\n1,One.\n")
+    with pytest.raises(CorpusError, match='no column "text"'):
+        preview(config(tmp_path / "a.csv"))
+    assert preview(config(Path("news"))) is None
+
+
+def test_a_folder_of_very_many_files_is_not_walked_while_its_path_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(12):
+        (tmp_path / f"{index}.py").write_text(CODE, encoding="utf-8")
+    assert preview(config(tmp_path)) is not None
+    monkeypatch.setattr(module, "MOST_FILES", 10)
+    monkeypatch.setattr(module, "open_source", None)
+    assert preview(config(tmp_path)) is None
+    assert preview(config(tmp_path / "**" / "*.py")) is None
 
 
 def test_white_space_is_visible() -> None:
