@@ -116,18 +116,18 @@ PTB_MEDIUM = _zaremba("ptb-medium", hidden_size=650, dropout=0.5, init_scale=0.0
 PTB_LARGE = _zaremba("ptb-large", hidden_size=1_500, dropout=0.65, init_scale=0.04, bptt=35, max_norm=10.0, epochs=55, decay_after=14, decay=1.15)
 """The large regularized LSTM, 2x1500: 78.4 on the test set."""
 
-PRESETS: dict[str, RunConfig] = {config.preset: config for config in (DEMO, LSTM, GRU, CHARS, ELMAN, BOOK, PTB_SMALL, PTB_MEDIUM, PTB_LARGE)}
+PRESETS: dict[str, RunConfig] = {config.preset: config for config in (DEMO, LSTM, GRU, ELMAN, BOOK, PTB_SMALL, PTB_MEDIUM, PTB_LARGE, CHARS)}
 
 PRESET_SUMMARIES: dict[str, str] = {
     "demo": "two-layer Elman RNN on 57 State of the Union addresses",
     "lstm": "the demo's text with an LSTM: the next step",
     "gru": "the demo's text with a GRU",
-    "chars": "char-rnn on your text (input.txt): LSTM by characters",
     "elman": "Elman RNN on generated sentences with a known floor",
     "book": "the textbook's two-layer Elman RNN, 8.3 M parameters",
     "ptb-small": "your Penn Treebank, LSTM 2x200: published perplexity 114",
     "ptb-medium": "your Penn Treebank, LSTM 2x650: published perplexity 82.7",
     "ptb-large": "your Penn Treebank, LSTM 2x1500: published perplexity 78.4",
+    "chars": "char-rnn on your text (input.txt): LSTM by characters",
 }
 """One line for each preset, for lists and the palette."""
 
