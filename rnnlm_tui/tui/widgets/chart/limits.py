@@ -25,6 +25,8 @@ NEAR, NEAR_FROM_ZERO = 0.6, 1.25
 """A baseline is shown within this many spans of the data; from zero the space is empty anyhow, so a far one costs less."""
 ROOM, FORESIGHT = 0.04, 0.15
 """Room beyond the data, in spans; more on the side where it has just left the limits, since it will go on that way."""
+LEAST_LOG, LEAST_SHARE = 0.01, 1e-9
+"""Data that spans less, in logarithms or as a share of its size, is shown as one value is: limits of two digits, or of any, could not tell its ends apart."""
 STILL = 0.6
 """Limits stay as long as the data lies within them and fills this part of them."""
 
@@ -124,9 +126,10 @@ def settle(wanted: tuple[float, float], log: bool, from_zero: bool, before: Limi
     moves = before is not None and before.log == log
     below, above = (FORESIGHT if before and moves and low < before.low else ROOM), (FORESIGHT if before and moves and high > before.high else ROOM)
     if log:
-        span = math.log(high / low) or 1.0
+        span = math.log(high / low)
+        span = span if span > LEAST_LOG else 1.0
         return Limits(_two_digits(low * math.exp(-below * span), down=True), _two_digits(high * math.exp(above * span), down=False), True)
-    span = (high - low) or abs(high) * 0.2 or 1.0
+    span = high - low if high - low > LEAST_SHARE * abs(high) else abs(high) * 0.2 or 1.0
     if from_zero:
         step = nice(high / 6) if high > 0 else 1.0
         return Limits(low if low == 0 else math.floor(low / step) * step, max(math.ceil(high / step - 1e-9), 1) * step, False)

@@ -121,3 +121,14 @@ def test_a_bump_of_the_curve_stays_in_sight_on_a_log_axis() -> None:
     bump = [value * (1 + 60 * math.exp(-(((at - 130) / 4) ** 2))) for at, value in enumerate(values)]
     _, high = wanted_range([bins(bump)], [list(enumerate(bump))], 400, True, False) or (0, 0)
     assert high == pytest.approx(max(bump[40:]))
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("width", [0.0, 1e-15, 1e-12, 1e-9, 1e-6, 1e-3, 0.01])
+@pytest.mark.parametrize("value", [1e-9, 0.5, 1.0, 27_999.9, 28_000.0, 1e15])
+def test_data_that_hardly_differs_has_limits_that_do(value: float, width: float, log: bool) -> None:
+    low, high = value, value * (1 + width)
+    limits = settle((low, high), log, False, None)
+    assert limits.low < limits.high
+    assert limits.low <= low
+    assert high <= limits.high
