@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from rich.color import ColorSystem
 from rich.console import Console
-from rich.control import Control
+from rich.style import Style
 from textual._compositor import ChopsUpdate, Compositor, LayoutUpdate
 from textual.events import ScreenResume, ScreenSuspend
 from textual.geometry import Region
 from textual.strip import Strip
 
-from rnnlm_tui.tui.widgets.strips import Cell, cells_of, changed_cells
+from rnnlm_tui.tui.widgets.strips import Cell, cells_of, changed_cells, look_alike
 
 if TYPE_CHECKING:
     from textual.screen import Screen
@@ -23,6 +25,41 @@ else:
 
 UNKNOWN: Cell = ("\ue000", None)
 """A sign of no text: a cell of which is not known what the terminal shows."""
+RESET = "\x1b[0m"
+_COLOUR_LENGTHS = {"5": 3, "2": 5}
+"""Numbers of a colour that begins with 38 or 48, by the second of them."""
+
+
+@lru_cache(maxsize=4_096)
+def turned(before: str, after: str) -> str:
+    """The shortest sequence that turns one ink into another. Textual begins each piece of text anew, so that four of five bytes say what has not changed (measured)."""
+    if not after:
+        return RESET
+    (signs, text, ground), (new_signs, new_text, new_ground) = _read(before), _read(after)
+    anew = f"\x1b[0;{after}m" if before else f"\x1b[{after}m"
+    if (text and not new_text) or (ground and not new_ground) or not signs - new_signs <= {"1", "2"}:
+        return anew
+    kept, ends = signs, []
+    if signs - new_signs:
+        kept, ends = signs - {"1", "2"}, ["22"]
+    codes = [*ends, *sorted(new_signs - kept), *([new_text] if new_text != text else []), *([new_ground] if new_ground != ground else [])]
+    return min(anew, f"\x1b[{';'.join(codes)}m" if codes else "", key=len)
+
+
+def _read(codes: str) -> tuple[frozenset[str], str, str]:
+    """Bold and the like, the colour of the text, that of the ground; empty where the codes don't say."""
+    numbers, signs, text, ground = codes.split(";") if codes else [], set(), "", ""
+    while numbers:
+        first = numbers[0]
+        length = _COLOUR_LENGTHS.get(numbers[1], 1) if first in ("38", "48") and len(numbers) > 1 else 1
+        code, numbers = ";".join(numbers[:length]), numbers[length:]
+        if first == "38" or 30 <= int(first) <= 39 or 90 <= int(first) <= 97:
+            text = code
+        elif first == "48" or 40 <= int(first) <= 49 or 100 <= int(first) <= 107:
+            ground = code
+        else:
+            signs.add(code)
+    return frozenset(signs), text, ground
 
 
 class SentRows:
@@ -30,6 +67,8 @@ class SentRows:
 
     def __init__(self) -> None:
         self._rows: dict[int, list[Cell]] = {}
+        self._ink = ""
+        """The codes in force within an update; between two of them there are none."""
 
     def forget(self) -> None:
         """Another screen has written, or the terminal has changed: everything is sent again."""
@@ -46,7 +85,29 @@ class SentRows:
         if before == cells:
             return ""
         row[left:right] = cells
-        return "".join(Control.move_to(left + first, y).segment.text + strip.crop(first, last).render(console) for first, last in changed_cells(before, cells))
+        colours = console._color_system or ColorSystem.TRUECOLOR
+        parts: list[str] = []
+        for first, last in changed_cells(before, cells):
+            parts.append(f"\x1b[{y + 1};{left + first + 1}H")
+            self._write(cells[first:last], colours, parts)
+        return "".join(parts)
+
+    def _write(self, cells: Sequence[Cell], colours: ColorSystem, parts: list[str]) -> None:
+        """The signs with the codes between them; a blank is written in whatever ink it looks the same in."""
+        last: Style | None = None
+        for sign, style in cells:
+            if style is not last and style is not None and not (sign == " " and last is not None and look_alike(style, last)):
+                codes = style._ansi if style._ansi is not None else Strip.render_ansi(style, colours)
+                if codes != self._ink:
+                    parts.append(turned(self._ink, codes))
+                    self._ink = codes
+                last = style
+            parts.append(sign)
+
+    def finish(self) -> str:
+        """What ends an update: nothing that is written after it has its ink."""
+        ink, self._ink = self._ink, ""
+        return RESET if ink else ""
 
 
 class NarrowUpdate(ChopsUpdate):
@@ -64,7 +125,7 @@ class NarrowUpdate(ChopsUpdate):
                     continue
                 left, right = max(start, first), min(end, last)
                 written.append(self.sent.difference(y, left, strip.crop(left - start, right - start), width, console))
-        return "".join(written)
+        return "".join((*written, self.sent.finish()))
 
 
 class NarrowLayoutUpdate(LayoutUpdate):
@@ -76,7 +137,8 @@ class NarrowLayoutUpdate(LayoutUpdate):
 
     def render_segments(self, console: Console) -> str:
         """What goes to the terminal, row by row."""
-        return "".join(self._sent.difference(y, 0, strip, self.region.width, console) for y, line in enumerate(self.strips) for strip in line)
+        written = [self._sent.difference(y, 0, strip, self.region.width, console) for y, line in enumerate(self.strips) for strip in line]
+        return "".join((*written, self._sent.finish()))
 
 
 class NarrowCompositor(Compositor):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from typing import Literal
+
 import pyte
 import pytest
 from rich.console import Console
@@ -59,6 +62,53 @@ def test_a_joined_sign_is_never_cut_in_two(sign: str) -> None:
     assert cuts[2] == ("a ", " b   c"), "half of a wide sign is a blank"
     assert all(before.count(sign) + after.count(sign) == 1 for at, (before, after) in enumerate(cuts) if at != 2)
     assert [part.text for part in strip.divide([1, 3, 8])] == ["a", sign, "b   c"]
+
+
+def shown(written: str, width: int) -> list[object]:
+    """The cells of a terminal that was sent this, with everything that it shows of them; of a blank what can be seen."""
+    screen = pyte.Screen(width, 2)
+    pyte.Stream(screen).feed(written)
+    cells = [screen.buffer[y][x] for y in range(2) for x in range(width)]
+    return [cell if cell.data.strip() or cell.underscore or cell.reverse or cell.strikethrough else (cell.data, cell.bg) for cell in cells]
+
+
+@pytest.mark.parametrize("colours", ["standard", "256", "truecolor"])
+def test_a_terminal_shows_what_textual_would_send_and_is_sent_less(colours: Literal["standard", "256", "truecolor"]) -> None:
+    console, draw, ours, theirs = Console(force_terminal=True, color_system=colours), random.Random(5), 0, 0
+    inks = [
+        Style(color=colour, bgcolor=ground, bold=bold, dim=dim, underline=line, reverse=turned_around)
+        for colour in ("#5fd7ff", "red", "bright_black", None)
+        for ground in ("#121212", "#303030", "blue", None)
+        for bold, dim, line, turned_around in (
+            (None, None, None, None),
+            (True, None, None, None),
+            (None, True, None, None),
+            (True, None, True, None),
+            (None, None, None, True),
+        )
+    ]
+    for _ in range(200):
+        segments = [Segment(draw.choice(("step", "3,751", "  ", "⣀⣤", "日本", " ", "x")), draw.choice(inks)) for _ in range(draw.randrange(1, 12))]
+        strip = Strip(segments)
+        sent = SentRows()
+        written = sent.difference(0, 0, strip, strip.cell_length, console) + sent.finish()
+        whole = "\x1b[1;1H" + Strip(segments).render(console)
+        assert shown(written + "\x1b[2;1Hafter", 60) == shown(whole + "\x1b[2;1Hafter", 60)
+        ours, theirs = ours + len(written), theirs + len(whole)
+    assert ours < theirs
+
+
+def test_a_row_of_several_inks_costs_half_of_what_textual_sends() -> None:
+    ground = "#121212"
+    strip = Strip(
+        [
+            Segment(text, Style(color=colour, bgcolor=ground))
+            for text, colour in (("val", "#ffaf5f"), (" 371 ", "#d0d0d0"), ("⣀⣤", "#5fd7ff"), (" ", "#444444"), ("⠒⢄", "#ffaf5f"))
+        ]
+    )
+    sent = SentRows()
+    written = sent.difference(0, 0, strip, strip.cell_length, CONSOLE) + sent.finish()
+    assert len(written) <= 0.6 * len("\x1b[1;1H" + strip.render(CONSOLE))
 
 
 def test_after_forgetting_and_at_another_width_everything_is_sent() -> None:

@@ -102,7 +102,7 @@ def changed_cells(old: Sequence[Cell], new: Sequence[Cell]) -> list[tuple[int, i
         one, other = old[at], new[at]
         if spans and at < spans[-1][1]:
             continue
-        if one[0] == other[0] == " " and _look_alike(one[1], other[1]):
+        if one[0] == other[0] == " " and look_alike(one[1], other[1]):
             continue
         first, last = at, at + 1
         while last < len(new) and not (old[last][0] and new[last][0]):  # the right half of a wide character goes with its left half
@@ -113,7 +113,7 @@ def changed_cells(old: Sequence[Cell], new: Sequence[Cell]) -> list[tuple[int, i
     return spans
 
 
-def _look_alike(one: RichStyle | None, other: RichStyle | None) -> bool:
+def look_alike(one: RichStyle | None, other: RichStyle | None) -> bool:
     """Whether blanks of these styles can't be told apart."""
     one, other = one or RichStyle.null(), other or RichStyle.null()
     return one.bgcolor == other.bgcolor and not any(style.reverse or style.underline or style.strike for style in (one, other))
