@@ -153,16 +153,20 @@ class RunsScreen(RunsBookkeeping):
             self._show_table(self.lab.summaries)
 
     def _show_detail(self, snapshot: RunSnapshot | None) -> None:
+        """The run under the cursor. Until it has been read the one before stays, under its own name: to empty its place first would send twice as much for each move."""
         wide = self.app.size.width >= WIDE_FROM
         chosen = self.query_one(RunsTable).chosen
         name = chosen.run if chosen is not None else ""
         shown = snapshot if snapshot is not None and snapshot.summary.run == name else None
+        detail = self.query_one(RunDetail)
+        if shown is None and chosen is not None and not chosen.unreadable and detail.shows_run:
+            return
         if wide:
             marked = compared(self.lab.marks, self.lab.compared)
             alone = perplexity_data(shown, "step") if shown is not None else ChartData("", ())
             self.query_one("#run-chart", Chart).show(validation_data(marked, "step") if len(marked) > 1 else alone)
         problem = "\n".join(filter(None, (chosen.message, chosen.hint))) if chosen is not None and chosen.unreadable else ""
-        self.query_one(RunDetail).show(shown, name, with_curve=not wide, problem=problem, note=chosen.note if chosen is not None else "")
+        detail.show(shown, name, with_curve=not wide, problem=problem, note=chosen.note if chosen is not None else "")
 
     def show_machine(self, machine: MachineFacts) -> None:
         super().show_machine(machine)

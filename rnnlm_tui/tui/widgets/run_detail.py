@@ -132,6 +132,11 @@ class RunDetail(Panel):
         self.set_reactive(Panel.legend, legend_of(snapshot, wide=not with_curve) if snapshot is not None else Content(""))
         self.redraw()
 
+    @property
+    def shows_run(self) -> bool:
+        """Whether a run's figures stand there."""
+        return self._snapshot is not None
+
     def legend_within(self, room: int) -> Content:
         """Without the model's size where it does not fit."""
         if self._snapshot is None:
