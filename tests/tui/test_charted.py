@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import random
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.widgets.axes import AXES
 from rnnlm_tui.tui.widgets.chart import Chart
-from rnnlm_tui.tui.widgets.run_lists import EventsPanel
+from rnnlm_tui.tui.widgets.run_lists import Entry, EventsPanel, nearest_entry
 from tests.tui.fakes import FakeServices, make_snapshot, preparing
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 
@@ -471,3 +472,11 @@ async def test_a_share_of_a_hundred_stays_linear_and_l_says_so() -> None:
         assert "GPU stays linear" in lines_of(app)[-1]
         assert not train(app).chart("gpu").log_y
         assert train(app).view.turned == frozenset()
+
+
+def test_the_event_nearest_to_a_step_is_found_without_looking_at_all_of_them() -> None:
+    draw = random.Random(3)
+    for _ in range(200):
+        entries: list[Entry] = sorted(((draw.randrange(30), float(index), "e", "", "") for index in range(draw.randrange(1, 20))), reverse=True)
+        for step in (-1.0, 0.0, 7.5, 12.0, draw.uniform(0, 30), 40.0):
+            assert nearest_entry(entries, step) == min(range(len(entries)), key=lambda index: abs(entries[index][0] - step))

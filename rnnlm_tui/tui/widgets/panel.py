@@ -109,6 +109,8 @@ class Panel(Widget):
         """What all rows have in common."""
         self._row_keys: list[object] = []
         self._bottom_labels: list[tuple[int, Sequence[Segment]]] = []
+        self._under = RichStyle(color=TEXT)
+        """What segments that name no background stand on."""
         self.set_reactive(Panel.panel_title, title)
         self.set_reactive(Panel.legend, legend)
 
@@ -153,6 +155,11 @@ class Panel(Widget):
                 for first, last in changed_spans(before, after):
                     self.refresh(Region(first, y, last - first, 1))
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Textual asks for some rows: what they stand on is worked out once for all of them."""
+        self._under = RichStyle(color=TEXT, bgcolor=self.background_colors[1].rich_color)
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
         """Textual asks for row `y` of the whole panel."""
         if self._drawn_for != self.size:
@@ -160,11 +167,6 @@ class Panel(Widget):
         if y >= len(self._drawn_strips):
             return Strip.blank(self.size.width, ink(TEXT)).apply_style(self._under)
         return self._drawn_strips[y].apply_style(self._under)
-
-    @property
-    def _under(self) -> RichStyle:
-        """What segments that name no background stand on."""
-        return RichStyle(color=TEXT, bgcolor=self.background_colors[1].rich_color)
 
     def _draw(self) -> None:
         width, height = self.size
@@ -188,7 +190,9 @@ class Panel(Widget):
         style = ink(colour)
         if width < 4:
             return padded([Segment(side * min(width, 2), style)], width)
-        row = padded(list(self.content_line(y, inner)), inner)
+        row = self.content_line(y, inner)
+        if row.cell_length != inner:
+            row = padded(list(row), inner)
         return Strip(joined([Segment(f"{side}{' ' * self.LEFT_PADDING}", style), *row, Segment(f" {side}", style)]), width)
 
     def on_mount(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from time import localtime, strftime
 from typing import TYPE_CHECKING
@@ -152,6 +153,17 @@ def _event(event: EventRow, *, full: bool = False) -> Entry | None:
     return event.step, event.time, sign, colour, told
 
 
+def nearest_entry(entries: Sequence[Entry], step: float) -> int:
+    """The index of the entry nearest to a step, of equally near ones the first; a long run has thousands, and each move of the cursor asks."""
+
+    def first_at(step: float) -> int:
+        return bisect_left(entries, -step, key=lambda entry: -entry[0])
+
+    below = first_at(step)
+    places = [first_at(entries[below - 1][0])] * bool(below) + [below] * (below < len(entries))
+    return min(places, key=lambda index: abs(entries[index][0] - step))
+
+
 class EventsPanel(Panel):
     """The log of the run, newest first, by step; with a cursor on the charts what lies nearest to it."""
 
@@ -183,7 +195,7 @@ class EventsPanel(Panel):
             if self._top and newest in self._entries:
                 self._top += self._entries.index(newest)  # what a person scrolled to stays where it is
         self._made_of = made_of
-        chosen = None if at is None or not self._entries else min(range(len(self._entries)), key=lambda index: abs(self._entries[index][0] - at))
+        chosen = None if at is None or not self._entries else nearest_entry(self._entries, at)
         if chosen is not None:
             rows = max(1, self.inner_size.height)
             if chosen != self._chosen and not self._top <= chosen < self._top + rows:

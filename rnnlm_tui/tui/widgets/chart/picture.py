@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from rich.style import Style
 
 from rnnlm_tui.tui.widgets.chart.bins import Bin
-from rnnlm_tui.tui.widgets.chart.data import ChartSeries, MarksStyle
+from rnnlm_tui.tui.widgets.chart.data import ChartData, ChartSeries, MarksStyle
 from rnnlm_tui.tui.widgets.chart.limits import Limits
+from rnnlm_tui.tui.widgets.chart.raster import Raster
 
 ASCII_SIGNS = "*o+x"
 
@@ -40,6 +41,8 @@ class Memory:
     label_width: int = 0
     drawn: dict[int, Drawn] = field(default_factory=dict)
     """The series of the picture before by their identity: a cursor that moves changes none of their dots."""
+    painted: Painted | None = None
+    """The picture before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,21 @@ class Plot:
     def gutter(self) -> int:
         """Cells at the left of the dots: labels and a blank."""
         return self.label_width + 1 if self.label_width else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Painted:
+    """A picture without its cursor, and all that it was made from: a cursor that moves is drawn over it."""
+
+    data: ChartData
+    look: Look
+    """Without a cursor."""
+    width: int
+    height: int
+    plot: Plot
+    raster: Raster
+    styles: list[Style]
+    """By their numbers in the raster."""
 
 
 def column_of(x: float, look: Look, columns: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 
 from rich.style import Style
@@ -12,7 +13,7 @@ from rnnlm_tui.tui.widgets.chart.data import ChartData, ChartSeries
 from rnnlm_tui.tui.widgets.chart.guides import guide_layer, levels, value_at, write_name
 from rnnlm_tui.tui.widgets.chart.limits import Limits, settle, wanted_range, with_baselines
 from rnnlm_tui.tui.widgets.chart.notes import marks_row, write_baseline_labels, write_letters, write_marker, write_notes, write_star
-from rnnlm_tui.tui.widgets.chart.picture import Drawn, Look, Memory, Plot, column_of, series_marker
+from rnnlm_tui.tui.widgets.chart.picture import Drawn, Look, Memory, Painted, Plot, column_of, series_marker
 from rnnlm_tui.tui.widgets.chart.raster import GRID, Raster, Scale, band_layer, curve_layer, dotted_layer
 from rnnlm_tui.tui.widgets.chart.ticks import y_labels, y_ticks
 from rnnlm_tui.tui.widgets.palette import BASELINE, BRIGHT, DIM, TEXT, band_of, ink
@@ -25,6 +26,10 @@ MARK_ROWS = 5
 
 def draw(data: ChartData, look: Look, width: int, height: int, memory: Memory) -> Plot:
     """Draw into `width` × `height` cells; `memory` is read and written."""
+    bare, before_cursor = replace(look, cursor=None), memory.painted
+    if before_cursor is not None and before_cursor.data is data and (before_cursor.look, before_cursor.width, before_cursor.height) == (bare, width, height):
+        return _with_cursor(before_cursor, look)
+    memory.painted = None
     marked = 1 if (data.marks or data.evaluated) and height > MARK_ROWS else 0
     rows = height - marked
     plot = Plot(width, height)
@@ -62,8 +67,8 @@ def draw(data: ChartData, look: Look, width: int, height: int, memory: Memory) -
         row = math.floor(_place(scale, sub_rows, value))
         if len(text) <= plot.label_width and 0 <= row < rows:
             plot.labels[row] = text
-    _paint(plot, data, look, scale, limits, rows, bool(marked))
-    return plot
+    memory.painted = Painted(data, bare, width, height, plot, *_paint(plot, data, look, scale, limits, rows))
+    return _with_cursor(memory.painted, look)
 
 
 def _crossing(plot: Plot, columns: int, log: bool) -> tuple[float, float] | None:
@@ -95,7 +100,8 @@ def _drawn(series: ChartSeries, look: Look, columns: int, memory: Memory, *, raw
     return Drawn(series, bins, smoothed(bins, smoothing, columns * look.whole / shown, series.geometric, series.harmonic), seen, points, raw)
 
 
-def _paint(plot: Plot, data: ChartData, look: Look, scale: Scale, limits: Limits, rows: int, marked: bool) -> None:
+def _paint(plot: Plot, data: ChartData, look: Look, scale: Scale, limits: Limits, rows: int) -> tuple[Raster, list[Style]]:
+    """Everything but the cursor, and the styles by their numbers."""
     raster = Raster(plot.width - plot.gutter, rows, look.marks)
     styles: list[Style] = [ink(TEXT)]
 
@@ -125,15 +131,23 @@ def _paint(plot: Plot, data: ChartData, look: Look, scale: Scale, limits: Limits
             write_letters(raster, item, series_marker(item.series, index, look), scale, number(ink(item.series.colour, bold=True)), index / len(plot.drawn))
         write_marker(raster, item, series_marker(item.series, index, look), scale, number(ink(item.series.colour, bold=True)), look, taken)
     write_notes(raster, plot, limits, number(ink(DIM)), {number(ink(band_of(item.series.colour))) for item in plot.drawn if item.raw})
+    return raster, styles
+
+
+def _with_cursor(painted: Painted, look: Look) -> Plot:
+    """The picture with the cursor of this look where nothing but a baseline is drawn."""
+    raster, styles = painted.raster, painted.styles
     if look.cursor is not None and look.start <= look.cursor <= look.end:
+        raster, styles = raster.copy(), [*styles, ink(BRIGHT)]
+        baseline = styles.index(ink(BASELINE)) if ink(BASELINE) in styles else 0
         column = column_of(look.cursor, look, raster.columns) // raster.sub_columns
-        line_ink, baseline_ink = number(ink(BRIGHT)), number(ink(BASELINE))
-        for row in range(rows):
-            if raster.inks[row][column] in (0, baseline_ink):
-                raster.write(row, column, "|" if look.marks == "ascii" else "│", line_ink)
-    plot.rows = [[(text, styles[style]) for text, style in raster.runs(row)] for row in range(rows)]
-    if marked:
-        plot.rows.append(marks_row(data, look, raster))
+        for row in range(raster.height):
+            if raster.inks[row][column] in (0, baseline):
+                raster.write(row, column, "|" if look.marks == "ascii" else "│", len(styles) - 1)
+    rows = [[(text, styles[style]) for text, style in raster.runs(row)] for row in range(raster.height)]
+    if painted.height > raster.height:
+        rows.append(marks_row(painted.data, look, raster))
+    return replace(painted.plot, rows=rows)
 
 
 def _empty(plot: Plot, data: ChartData) -> Plot:

@@ -136,6 +136,13 @@ class Raster:
         self.signs = [[" "] * width for _ in range(height)]
         self.inks = [bytearray(width) for _ in range(height)]
 
+    def copy(self) -> Raster:
+        """The same picture, to draw over."""
+        other = Raster(0, 0, self.marks)
+        other.width, other.height = self.width, self.height
+        other.signs, other.inks = [row[:] for row in self.signs], [row[:] for row in self.inks]
+        return other
+
     @property
     def columns(self) -> int:
         """Dot columns."""

@@ -359,3 +359,14 @@ def test_curves_that_end_together_keep_each_its_letter(marks: MarksStyle, end: i
     assert [shown.count(letter) for letter in "ABCDEFGH"] == [1] * 8
     lowest = [index for index, row in enumerate(rows) if set(row) & set("ABCDEFGH")]
     assert lowest[-1] - lowest[0] <= 4, "near the end that they share"
+
+
+def test_a_cursor_that_moves_draws_no_curve_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, memory = training(700), Memory()
+    first = draw(data, look(data), 60, 10, memory)
+    looks = [replace(look(data), cursor=float(at)) for at in (0, 30, 31, 699)]
+    fresh = [draw(data, one, 60, 10, Memory()).rows for one in looks]
+    monkeypatch.setattr("rnnlm_tui.tui.widgets.chart.plot.curve_layer", None)
+    monkeypatch.setattr("rnnlm_tui.tui.widgets.chart.plot.wanted_range", None)
+    assert [draw(data, one, 60, 10, memory).rows for one in looks] == fresh
+    assert draw(data, look(data), 60, 10, memory).rows == first.rows
