@@ -1,7 +1,7 @@
-"""What the app costs at 120×40 and 2 pictures a second: `python -m tests.terminal_cost [--seconds 20] [--keys 60] [--steps 1000000]`.
+"""What the app costs at 120×40 and 2 pictures a second: `python -m tests.terminal_cost [--seconds 20] [--keys 60] [--steps 1000000] [--runs 300]`.
 
-Bytes, times and processor time of the real app on a real pseudo-terminal, first on a stored run of a million steps with the cores free, then on a
-run that trains on all of them, then on the stored one beside it. Times from a key are until the first byte that comes back, and until the last one of
+Bytes, times and processor time of the real app on a real pseudo-terminal: a list of many finished runs, then a stored run of a million steps with the
+cores free, its start and its keys at 80×24 too, then a run that trains on all cores, then the stored one beside it. Times from a key are until the first byte that comes back, and until the last one of
 the same picture; a picture's age is looked at behind a reader that takes no more than 32 KiB a second. Every figure stands beside its budget.
 """
 
@@ -12,11 +12,13 @@ import os
 import random
 import re
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic, sleep, time
 
 import psutil
@@ -27,15 +29,18 @@ from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.store.locations import home
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
-from tests.fakes.long_run import build
+from tests.fakes.long_run import build, build_many
 from tests.integration.runs import end, start, wait_for_step
 from tests.terminal import Terminal
 
 COLUMNS, ROWS = 120, 40
+NARROW = (80, 24)
 LINK = 32 * 1024
 """Bytes a second of a slow link."""
 STORED, OTHER, LIVE = "long-otter", "short-otter", "plain-otter"
 IN_LIST = "progress"
+LIST_STILL_SECONDS = 0.8
+"""The detail of the run under the cursor has come by then."""
 STILL_SECONDS = 1.5
 """Without a byte for so long, a picture stands."""
 SETTLED_SECONDS = 2.0
@@ -74,6 +79,8 @@ class FirstPaint:
     """Milliseconds until the first byte."""
     usable: float
     """Milliseconds until a chart has a curve."""
+    processor: float
+    """Milliseconds of processor time that the app had used by then."""
     size: int
     """Bytes until the picture stands."""
 
@@ -91,8 +98,26 @@ class Watched:
 
 
 @dataclass(frozen=True, slots=True)
+class ListCosts:
+    """A list of finished runs, each read before."""
+
+    runs: int
+    verb: float
+    """Milliseconds of `rnnlm-tui runs`."""
+    paint: FirstPaint
+    """Usable: with all of its runs."""
+    moves: tuple[Reaction, ...]
+    """The cursor to the next run and back; the bytes are all that come until its detail stands."""
+
+
+@dataclass(frozen=True, slots=True)
 class Costs:
     """All that is measured."""
+
+    listed: ListCosts
+    narrow_paint: FirstPaint
+    """The stored run's at 80×24, as its keys there."""
+    narrow_keys: tuple[Reaction, ...]
 
     steps: int
     """Of the stored run."""
@@ -125,21 +150,68 @@ def live_config(max_steps: int, changes: dict[str, object] | None = None) -> Run
     return parse_config(merge(preset("elman"), {**given, **(changes or {})}))
 
 
+def compiled() -> dict[str, str]:
+    """An environment in which the app is compiled as an installed one is, beside the home and not into the checkout."""
+    return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(home().parent / "compiled")}
+
+
 @contextmanager
-def opened_app(name: str) -> Iterator[Terminal]:
-    """The app on a run; compiled as an installed one is, beside the home and not into the checkout."""
-    compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(home() / "compiled")}
-    with Terminal([sys.executable, "-m", "rnnlm_tui", "open", name], columns=COLUMNS, rows=ROWS, environment=compiled) as terminal:
+def opened_app(name: str | None, size: tuple[int, int] = (COLUMNS, ROWS)) -> Iterator[Terminal]:
+    """The app on a run, or where it opens without one."""
+    command = [sys.executable, "-m", "rnnlm_tui", *(["open", name] if name else [])]
+    with Terminal(command, columns=size[0], rows=size[1], environment=compiled()) as terminal:
         yield terminal
 
 
-def painted(terminal: Terminal, began: float) -> FirstPaint:
-    """Wait for the first picture."""
-    wait_for_charts(terminal)
+def painted(terminal: Terminal, began: float, wait: Callable[[Terminal], None] | None = None) -> FirstPaint:
+    """Wait for the first picture with a curve, or with whatever `wait` waits for."""
+    (wait or wait_for_charts)(terminal)
+    processor = sum(psutil.Process(terminal.pid).cpu_times()[:2])
     usable, first = terminal.arrivals[-1][0], terminal.arrivals[0][0]
     while terminal.read(QUIET_SECONDS):
         pass
-    return FirstPaint(1e3 * (first - began), 1e3 * (usable - began), terminal.received)
+    return FirstPaint(1e3 * (first - began), 1e3 * (usable - began), 1e3 * processor, terminal.received)
+
+
+@contextmanager
+def home_below(name: str) -> Iterator[None]:
+    """Another home, beside the one that RNNLM_TUI_HOME names."""
+    before = os.environ["RNNLM_TUI_HOME"]
+    os.environ["RNNLM_TUI_HOME"] = str(home().parent / f"{home().name}-{name}")
+    try:
+        yield
+    finally:
+        os.environ["RNNLM_TUI_HOME"] = before
+
+
+def measure_list(runs: int, moves: int) -> ListCosts:
+    """A list of so many runs of a few lengths, which an earlier process has read."""
+    with home_below("list"):
+        build_many(runs, 3_000)
+        verb = [sys.executable, "-m", "rnnlm_tui", "runs"]
+        times = []
+        for _ in range(4):  # the first one compiles and reads the runs
+            began = monotonic()
+            subprocess.run(verb, env={**os.environ, **compiled()}, stdout=subprocess.DEVNULL, check=True)
+            times.append(1e3 * (monotonic() - began))
+
+        def wait_for_list(terminal: Terminal) -> None:
+            terminal.wait_for(f"{runs:,} runs", PATIENCE)
+
+        with opened_app(None) as terminal:  # compiles
+            wait_for_list(terminal)
+        began = monotonic()
+        with opened_app(None) as terminal:
+            paint = painted(terminal, began, wait_for_list)
+            settle(terminal)
+            read_until_still(terminal)
+            found = []
+            for index in range(moves + 1):  # the first one draws the small chart for the first time
+                size = terminal.received
+                reaction = react(terminal, "jk"[index % 2])
+                read_until_still(terminal, LIST_STILL_SECONDS)
+                found.append(Reaction(reaction.first, reaction.last, terminal.received - size))
+        return ListCosts(runs, statistics.median(times[1:]), paint, tuple(found[1:]))
 
 
 def wait_for_charts(terminal: Terminal) -> None:
@@ -267,8 +339,10 @@ def wait_until(moment: float) -> None:
     sleep(max(0.0, moment - monotonic()))
 
 
-def measure(steps: int, seconds: float, keys: int, tell: Callable[[str], object]) -> Costs:
-    """Everything, in the home that RNNLM_TUI_HOME names."""
+def measure(steps: int, seconds: float, keys: int, tell: Callable[[str], object], runs: int = 300) -> Costs:
+    """Everything, in the home that RNNLM_TUI_HOME names and one beside it."""
+    tell(f"a list of {runs:,} runs")
+    listed = measure_list(runs, keys // 3)
     tell(f"building a run of {steps:,} steps")
     build(OTHER, 2_000)
     stored = build(STORED, steps)
@@ -286,6 +360,13 @@ def measure(steps: int, seconds: float, keys: int, tell: Callable[[str], object]
         free = react_to_keys(terminal, keys)
         opened = statistics.median(open_from_list(terminal) for _ in range(3))
         zoomed = zoom_in(terminal, steps)
+    tell("the same at 80×24")
+    began = monotonic()
+    with opened_app(stored.name, NARROW) as terminal:
+        narrow_paint = painted(terminal, began)
+        settle(terminal)
+        read_until_still(terminal)
+        narrow_keys = react_to_keys(terminal, keys)
     tell("a run trains on all cores")
     run = start(live_config(20_000), LIVE)
     try:
@@ -309,7 +390,22 @@ def measure(steps: int, seconds: float, keys: int, tell: Callable[[str], object]
             busy = react_to_keys(terminal, keys)
     finally:
         end(run)
-    return Costs(steps, paint, idle, opened, zoomed, free, live_paint, live, live_keys, busy, (statistics.median(fast), statistics.median(slow)))
+    return Costs(
+        listed,
+        narrow_paint,
+        narrow_keys,
+        steps,
+        paint,
+        idle,
+        opened,
+        zoomed,
+        free,
+        live_paint,
+        live,
+        live_keys,
+        busy,
+        (statistics.median(fast), statistics.median(slow)),
+    )
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -331,20 +427,26 @@ def report(costs: Costs) -> str:
         return f"{statistics.median(firsts):.0f} / {p95(reactions):.0f} ms  (whole picture {percentile(lasts, 0.95):.0f} ms, {size:,.0f} bytes)"
 
     def paint(first: FirstPaint) -> str:
-        return f"{first.first:.0f} ms to the first byte, {first.usable:.0f} ms to a curve, {first.size / 1024:.1f} KiB"
+        return f"{first.first:.0f} ms to the first byte, {first.usable:.0f} ms whole ({first.processor:.0f} ms of processor), {first.size / 1024:.1f} KiB"
 
     rows = [
+        (f"list of {costs.listed.runs:,} finished runs", "", ""),
+        ("  `rnnlm-tui runs`", f"{costs.listed.verb:.0f} ms", "400 ms"),
+        ("  first paint", paint(costs.listed.paint), "500 ms"),
+        ("  cursor move to first byte, p50 / p95", keys(costs.listed.moves), "20 ms, 3,000 bytes"),
         (f"stored run, {costs.steps:,} steps", "", ""),
-        ("  first paint", paint(costs.paint), "500 ms, 32 KiB"),
+        ("  first paint", paint(costs.paint), "300 ms, 32 KiB"),
+        ("  first paint at 80×24", paint(costs.narrow_paint), "300 ms"),
         ("  from the list to its charts", f"{costs.opened:.0f} ms", "300 ms"),
         ("  zoom to 1,000 steps", f"{costs.zoomed.first:.0f} ms to the first byte, {costs.zoomed.last:.0f} ms to the last", "50 ms"),
         ("  nothing happens", f"{costs.idle.rate:.0f} B/s, {costs.idle.processor:.1f} % of a core", "0 B/s"),
-        ("  key to first byte, p50 / p95, cores free", keys(costs.keys), "30 ms"),
-        ("  the same while another run trains", keys(costs.busy_keys), "50 ms"),
+        ("  key to first byte, p50 / p95, cores free", keys(costs.keys), "16 ms"),
+        ("  the same at 80×24", keys(costs.narrow_keys), "16 ms"),
+        ("  the same while another run trains", keys(costs.busy_keys), "30 ms"),
         ("run that trains on all cores", "", ""),
-        ("  first paint", paint(costs.live_paint), "32 KiB"),
+        ("  first paint", paint(costs.live_paint), "500 ms, 32 KiB"),
         ("  dashboard", f"{costs.live.rate:,.0f} B/s, {costs.live.processor:.1f} % of a core", "2,048 B/s, 3 %"),
-        ("  key to first byte, p50 / p95", keys(costs.live_keys), "50 ms"),
+        ("  key to first byte, p50 / p95", keys(costs.live_keys), "30 ms"),
         ("  a picture on a link of 32 KiB/s comes late by", f"{costs.live.behind:.2f} s at most", "0.5 s"),
         ("  age of the step shown, read at once and at 32 KiB/s", f"{costs.ages[0]:.2f} s, {costs.ages[1]:.2f} s: {costs.behind:+.2f} s", "+0.5 s"),
     ]
@@ -356,11 +458,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20.0, help="of each time that is looked on")
     parser.add_argument("--keys", type=int, default=60, help="of each kind")
+    parser.add_argument("--runs", type=int, default=300, help="of the list")
     parser.add_argument("--steps", type=int, default=1_000_000, help="of the stored run")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="terminal-cost-") as folder:
-        os.environ["RNNLM_TUI_HOME"] = folder
-        costs = measure(given.steps, given.seconds, given.keys, lambda text: print(f"… {text}", file=sys.stderr, flush=True))  # noqa: T201
+        os.environ["RNNLM_TUI_HOME"] = str(Path(folder, "home"))
+        costs = measure(given.steps, given.seconds, given.keys, lambda text: print(f"… {text}", file=sys.stderr, flush=True), given.runs)  # noqa: T201
     print(report(costs))  # noqa: T201
 
 

@@ -9,6 +9,7 @@ from tests.terminal_cost import LINK, Costs, measure, most_behind, p95, report
 STEPS = 1_000_000
 SECONDS = 3.0
 KEYS = 24
+RUNS = 30
 SLOW = 12
 """A machine that runs everything else as well may take so many times as long."""
 
@@ -18,7 +19,7 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> Costs:
     """Everything, measured once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RNNLM_TUI_HOME", str(tmp_path_factory.mktemp("home")))
-        return measure(STEPS, SECONDS, KEYS, lambda _text: None)
+        return measure(STEPS, SECONDS, KEYS, lambda _text: None, RUNS)
 
 
 def test_the_costs_are_printed(costs: Costs, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,3 +65,13 @@ def test_a_picture_behind_a_slow_reader_is_no_older(costs: Costs) -> None:
 def test_a_link_keeps_what_it_cannot_carry_yet() -> None:
     assert most_behind([(0.0, LINK), (0.5, LINK // 2)]) == pytest.approx(1.0)
     assert most_behind([(0.0, LINK // 4), (2.0, LINK // 8)]) == pytest.approx(0.25)
+
+
+def test_a_list_of_runs_is_told_and_painted_without_reading_them(costs: Costs) -> None:
+    assert costs.listed.verb <= 400 * SLOW
+    assert costs.listed.paint.usable <= 500 * SLOW
+
+
+def test_a_cursor_move_in_the_list_sends_two_rows_and_what_differs_in_the_detail(costs: Costs) -> None:
+    assert max(move.size for move in costs.listed.moves) <= 3_000
+    assert p95(costs.listed.moves) <= 20 * SLOW
