@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from textual.events import Key
 from textual.pilot import Pilot
 
 from rnnlm_tui.contract.metrics import EventRow
@@ -83,6 +84,17 @@ async def test_a_slash_searches_from_the_end_and_n_goes_on(tmp_path: Path) -> No
         assert "search" in lines_of(app)[-1]
         assert isinstance(app.screen, WorkerLogScreen)
         assert panel.search == ""
+
+
+async def test_a_joiner_is_searched_for_as_a_letter(tmp_path: Path) -> None:
+    async with running_app(services_with(tmp_path / "worker.log", "reading می\u200cخواهم.txt\nthe end\n")) as (app, pilot):
+        panel = await opened(app, pilot)
+        await pilot.press("slash")
+        for character in "می\u200cخواهم":
+            app.screen.post_message(Key(f"u+{ord(character):x}", character))
+        await pilot.press("enter")
+        assert panel.search == "می\u200cخواهم"
+        assert "not found" not in lines_of(app)[-1]
 
 
 async def test_a_long_line_is_wrapped_and_nothing_in_it_acts_on_the_terminal(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from textual.binding import Binding
 from textual.content import Content
 from textual.events import Key
 
+from rnnlm_tui.contract.outside_text import is_joiner
 from rnnlm_tui.tui.screens.overlay import Overlay
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.key_line import key_line
@@ -70,7 +71,7 @@ class LinesOverlay(Overlay[None]):
                 self._typed = ""
         elif event.key == "backspace":
             self._typed = self._typed[:-1]
-        elif event.is_printable and event.character:
+        elif event.character and (event.is_printable or is_joiner(event.character)):
             self._typed += event.character
         else:
             return
