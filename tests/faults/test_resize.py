@@ -57,9 +57,9 @@ def sizes(draw: random.Random) -> list[tuple[int, int]]:
 
 
 def settle(opened: Terminal) -> None:
-    """The usual size again, and painted."""
+    """The usual size again, and painted to the row over the footer, which has no keys under a box."""
     opened.resize(120, 40)
-    opened.wait_for(lambda: opened.screen.display[0].rstrip().endswith(("NVIDIA L4", "─╮")) and bool(opened.screen.display[39].strip()), DEADLINE)
+    opened.wait_for(lambda: opened.screen.display[0].rstrip().endswith(("NVIDIA L4", "─╮")) and bool(opened.screen.display[38].strip()), DEADLINE)
 
 
 def walk(opened: Terminal, way: tuple[tuple[str, str], ...]) -> None:
