@@ -27,6 +27,7 @@ from rnnlm_tui.tui.widgets.checkpoint_detail import CheckpointDetail, DetailPane
 from rnnlm_tui.tui.widgets.checkpoint_table import CheckpointTable
 from rnnlm_tui.tui.widgets.palette import DIM, TEXT
 from rnnlm_tui.tui.widgets.panel import TitledContainer
+from rnnlm_tui.tui.widgets.samples import newlines_of
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.manifest import Manifest
@@ -209,7 +210,7 @@ class CheckpointsScreen(PaneScreen):
                 if sampling.takes_likeliest
                 else Content.assemble(("T ", DIM), (f"{sampling.temperature:g}", TEXT), (" · seed ", DIM), (str(sampling.seed), TEXT))
             )
-            samples.show(found, note, how if found else "")
+            samples.show(found, note, how if found else "", newlines_of(snapshot.summary.corpus_layout))
 
     @work(group="manifest", exclusive=True)
     async def _read(self, row: CheckpointRow, run: Path) -> None:

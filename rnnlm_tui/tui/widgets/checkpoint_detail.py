@@ -12,7 +12,7 @@ from textual.strip import Strip
 
 from rnnlm_tui.contract import figures
 from rnnlm_tui.contract.metrics import SampleRow
-from rnnlm_tui.tui.widgets.content import from_outside, plain
+from rnnlm_tui.tui.widgets.content import Newlines, from_outside, plain
 from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, GOOD, TEXT
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 
@@ -105,12 +105,13 @@ class SamplesPanel(Panel):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Samples", id=id)
         self._samples: tuple[SampleRow, ...] = ()
+        self._newlines: Newlines = "space"
         self._note = ""
         self._rows: list[Content] = []
 
-    def show(self, samples: Sequence[SampleRow], note: str, legend: Content | str = "") -> None:
-        """The samples of one step; `note` stands above them, or alone where there are none."""
-        self._samples, self._note = tuple(samples), note
+    def show(self, samples: Sequence[SampleRow], note: str, legend: Content | str = "", newlines: Newlines = "space") -> None:
+        """The samples of one step; `note` stands above them, or alone where there are none. `newlines`: what their line breaks become."""
+        self._samples, self._note, self._newlines = tuple(samples), note, newlines
         self.legend = legend
         self.redraw()
 
@@ -125,8 +126,8 @@ class SamplesPanel(Panel):
             share = max(1, left // (count - index)) - gap
             if left <= 0:
                 break
-            prompt = from_outside(sample.prompt, newlines="space", limit=2_000).stylize(f"bold {BRIGHT}")
-            lines = (prompt + from_outside(sample.text, newlines="space", limit=4_000).stylize(TEXT)).wrap(width)
+            prompt = from_outside(sample.prompt, newlines=self._newlines, limit=2_000).stylize(f"bold {BRIGHT}")
+            lines = (prompt + from_outside(sample.text, newlines=self._newlines, limit=4_000).stylize(TEXT)).wrap(width)
             if len(lines) > share:
                 lines = lines[:share]
                 lines[-1] = _ellipsis(lines[-1], width)

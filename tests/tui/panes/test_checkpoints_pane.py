@@ -191,6 +191,14 @@ async def test_hostile_samples_do_nothing() -> None:
         assert "\x1b" not in screen_text(app)
 
 
+async def test_samples_of_code_keep_their_line_breaks_and_indentation() -> None:
+    snapshot = make_snapshot(samples=(SampleRow(1, 3750, "def f():", "\n    return 1\n", 3, 7, NOW),))
+    snapshot = replace(snapshot, summary=snapshot.summary.model_copy(update={"corpus_layout": "raw"}))
+    async with opened(FakeServices(snapshot), "checkpoints", size=(120, 40)) as (app, pilot):
+        await until_shown(pilot, "def f():", "    return 1")
+        assert "def f():     return 1" not in screen_text(app)
+
+
 async def test_columns_stand_under_their_heads_when_the_terminal_grows() -> None:
     async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
         await pilot.press("down")
