@@ -160,6 +160,7 @@ class EstimatePanel(Panel):
             _ends((name, DIM), (figures.count(value), TEXT), width)
             for name, value in (("tokens", estimate.train_tokens), ("steps/epoch", estimate.steps_per_epoch), ("steps", estimate.steps))
         ]
+        rows += [Content("")] if estimate.notes else []
         for remark in estimate.notes:
             rows += [Content.assemble(line) for line in from_outside(f"! {remark}", newlines="space", limit=300).stylize(WARN).wrap(max(8, width))]
         rows.append(Content(""))

@@ -178,6 +178,7 @@ class RunDetail(Panel):
         trouble = trouble_lines(snapshot, width, ascii_only=self.ascii_only)
         room = max(0, height - len(self._facts) - 1 - (len(trouble) + 1 if trouble else 0))
         notes = note_lines(snapshot.summary.corpus_notes, width)
+        notes = [Content(""), *notes] if notes else []
         samples = sample_lines(snapshot, width, min(room - len(notes), 15))
         self._below = [*trouble, *([Content("")] if trouble else []), *samples, Content(""), *self._facts, *notes]
         self._facts = []
