@@ -15,6 +15,7 @@ from typing import Any
 from rnnlm_tui.contract.metrics import MACHINE_COLUMNS, METRIC_COLUMNS, EventKind
 from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, StorageError
 from rnnlm_tui.store.atomic import folder_advice
+from rnnlm_tui.store.free_space import free_bytes
 
 SCHEMA_VERSION = 3
 """Kept in `PRAGMA user_version`; 0 is a file without tables."""
@@ -23,6 +24,8 @@ ROLLUP_STEPS = 1_024
 ROLLUP_READINGS = 32
 """Readings of the machine of one roll-up: bucket b holds those numbered b·32 + 1 to (b + 1)·32, about half a minute."""
 BUSY_SECONDS = 10.0
+ROOM_FOR_READING = 2**18
+"""Bytes that SQLite may need on the disk to read beside a writer: its shared memory, 32 KiB at first, and an empty log."""
 STATE_EVENTS: frozenset[EventKind] = frozenset({"started", "preparing", "running", "paused", "resumed", "stopped", "finished", "failed"})
 """Kinds of events that tell a run's state."""
 
@@ -130,8 +133,13 @@ def damage_hint(path: Path) -> str:
 
 
 def is_frozen(path: Path) -> bool:
-    """No log waits beside the database and its folder takes no file: SQLite can read it then only as one that never changes."""
-    return not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
+    """No log waits beside the database, and its folder or its disk takes no file: SQLite can read it then only as one that never changes.
+
+    Whoever writes to it has a log there: a reader that looks again sees that it is frozen no more.
+    """
+    if path.with_name(f"{path.name}-wal").exists():
+        return False
+    return not os.access(path.parent, os.W_OK) or free_bytes(path.parent) < ROOM_FOR_READING
 
 
 def reading_uri(path: Path, *, frozen: bool) -> str:

@@ -73,11 +73,12 @@ class Keeping:
         """A setting was changed: the state on the disk is no longer all of it."""
         self._saved_step = -1
 
-    def save(self, validation_loss: float | None) -> str:
+    def save(self, validation_loss: float | None, *, last: bool = False) -> str:
         """The newest checkpoint relative to the run directory, written now where the disk has not this very state; empty before the first step.
 
         Args:
             validation_loss: of these weights, which makes them a candidate for the best; None: not measured.
+            last: the run ends with it, so that it needs room on the disk once over and not twice.
 
         Raises:
             StorageError: it can't be written; those before are kept.
@@ -93,7 +94,7 @@ class Keeping:
                 raise RunStateError("the weights are not finite: they are not saved", hint="the checkpoints before are kept")
             self._trainer.active_seconds = self._reporter.active_seconds
             with doing(self._records, "saving"):
-                row = self._write(validation_loss)
+                row = self._write(validation_loss, last=last)
             self._saved_step = self.step = self._trainer.step
             self.path = row.path
             self._again_at = math.inf
@@ -118,7 +119,7 @@ class Keeping:
     def store_at_end(self, validation_loss: float | None) -> bool:
         """Save, and store what waits for a full disk; False where that can't be done now. Hours of training are worth a wait for space."""
         try:
-            self.save(validation_loss)
+            self.save(validation_loss, last=True)
             self._records.store_all()
         except StorageError as error:
             if not self.is_current:
@@ -132,15 +133,15 @@ class Keeping:
         """After too many bad steps: save the weights as step `good`, the last good one, left them, never as the best; what is kept, in words."""
         if good > 0:
             try:
-                path = self.save(None)
+                path = self.save(None, last=True)
                 return f"no update was done after step {good:,}, and the checkpoint of step {self.step:,} has the weights of then ({path})"
             except (RunStateError, StorageError) as error:
                 self._note(f"no checkpoint: {error.message}")
         return f"the newest checkpoint is {self.path}" if self.path else "there is no checkpoint"
 
-    def _write(self, validation_loss: float | None) -> CheckpointRow:
+    def _write(self, validation_loss: float | None, *, last: bool) -> CheckpointRow:
         try:
-            return self._saver.save(self._trainer, train_loss=self._reporter.train_loss, validation_loss=validation_loss)
+            return self._saver.save(self._trainer, train_loss=self._reporter.train_loss, validation_loss=validation_loss, last=last)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

@@ -32,7 +32,7 @@ from rnnlm_tui.store.checkpoints import (
     write_snapshot,
 )
 from rnnlm_tui.store.crash_points import crash_point
-from rnnlm_tui.store.free_space import SPACE_FACTOR, require_space
+from rnnlm_tui.store.free_space import ROOM_FOR_ROWS, SPACE_FACTOR, require_space
 from rnnlm_tui.store.pins import pinned_steps
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.retention import best_step, spare, to_remove
@@ -96,13 +96,16 @@ class Saver:
         """Step of the best checkpoint by validation loss; None where none was measured."""
         return best_step((row.step, row.validation_loss) for row in self._rows.values())
 
-    def save(self, trainer: Trainer, *, train_loss: float, validation_loss: float | None) -> CheckpointRow:
+    def save(self, trainer: Trainer, *, train_loss: float, validation_loss: float | None, last: bool = False) -> CheckpointRow:
         """Write a checkpoint of this step, index it, and remove those that retention gives up.
+
+        Args:
+            last: the run ends with it, so that it needs room once over and not twice.
 
         Raises:
             StorageError: there is no space for it, with need and have, or it can't be written; the older ones are untouched.
         """
-        self._require_space(self._checkpoint_bytes(trainer), "a checkpoint")
+        self._require_space(self._checkpoint_bytes(trainer), "a checkpoint", last=last)
 
         def write_files(directory: Path) -> None:
             write_model(directory, trainer.model, self._tokenizer_files, generation=self._generation)
@@ -169,9 +172,10 @@ class Saver:
         """
         self._require_space(self._checkpoint_bytes(trainer), "a checkpoint")
 
-    def _require_space(self, size: int, what: str) -> None:
+    def _require_space(self, size: int, what: str, *, last: bool = False) -> None:
         self._records.check()  # a folder that was removed is not made again
-        require_space(self._run.path, SPACE_FACTOR * size, what)
+        twice = SPACE_FACTOR * size
+        require_space(self._run.path, min(twice, size + ROOM_FOR_ROWS) if last else twice, what)
 
     def _checkpoint_bytes(self, trainer: Trainer) -> int:
         """As large as the largest so far, or as weights, optimizer and tokenizer will be."""

@@ -148,7 +148,7 @@ class TrainingRun:
         """
         before, self._status = self._status, "stopping"
         try:
-            saved = self._keeping.save(self._judging.loss_here) if self._trainer.weights_are_finite() else self._keeping.path
+            saved = self._keeping.save(self._judging.loss_here, last=True) if self._trainer.weights_are_finite() else self._keeping.path
             self._records.store_all()
         except StorageError as error:
             self._status = before

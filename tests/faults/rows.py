@@ -83,6 +83,8 @@ ROWS: tuple[Row, ...] = (
             "test_full_disk::test_training_goes_on_degraded_when_the_disk_is_full_and_says_why",
             "test_full_disk::test_no_row_is_lost_and_none_comes_twice_once_a_full_disk_has_space_again",
             "test_full_disk::test_a_full_disk_leaves_no_partial_checkpoint_and_touches_no_old_one",
+            "test_full_disk::test_the_last_checkpoint_needs_room_once_over_and_not_twice",
+            "test_full_disk::test_a_finished_run_is_read_by_every_verb_when_no_byte_is_free",
             "test_full_disk::test_a_full_disk_at_the_start_is_refused_with_need_and_have",
             "test_full_disk::test_a_corpus_that_does_not_fit_fails_the_run_with_the_cause_and_leaves_nothing_half_made",
         ),

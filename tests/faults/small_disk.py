@@ -1,4 +1,4 @@
-"""A run on a disk of 16 MB that fills and is freed again: `python -m tests.faults.small_disk FOLDER`, in a mount namespace of its own, prints what happened."""
+"""A run on a disk of 16 MB that fills and is freed again: `python -m tests.faults.small_disk FOLDER STORY`, in a mount namespace of its own, prints what happened."""
 
 from __future__ import annotations
 
@@ -10,18 +10,31 @@ import sys
 from pathlib import Path
 
 from rnnlm_tui.contract.commands import Verb
+from rnnlm_tui.contract.estimates import checkpoint_bytes
 from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.errors import RnnlmError, WorkerError
 from rnnlm_tui.store.checkpoints import list_checkpoints, verify_checkpoint
+from rnnlm_tui.store.free_space import free_bytes
 from rnnlm_tui.store.locations import corpora_dir
+from rnnlm_tui.store.locks import read_lock
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.supervisor.control_client import resume, send
 from rnnlm_tui.supervisor.monitor import summarize
-from tests.integration.runs import ENDLESS, end, start, tiny_config, wait_for, wait_for_step, wait_until_ended, write_text
+from tests.integration.runs import ENDLESS, end, kill, start, tiny_config, wait_for, wait_for_step, wait_until_ended, write_text
 
 MEGABYTES = 16
 STEPS_WHILE_FULL = 300
+READING_VERBS: tuple[tuple[str, ...], ...] = (
+    ("show", "plain-otter"),
+    ("runs",),
+    ("metrics", "plain-otter", "--evaluations"),
+    ("compare", "plain-otter"),
+    ("config", "show", "plain-otter"),
+    ("verify", "plain-otter"),
+    ("sample", "plain-otter", "The cat", "--max-new-tokens", "5"),
+)
+"""Those that need no byte of a disk."""
 
 
 def unavailable() -> str:
@@ -33,12 +46,12 @@ def unavailable() -> str:
     return tried.stderr.strip() if tried.returncode else ""
 
 
-def on_a_small_disk(folder: Path) -> dict[str, object]:
-    """What the story of `main` found, told in a namespace in which `folder` is a disk of 16 MB."""
-    script = f'mount -t tmpfs -o size={MEGABYTES}m none "$1/disk" && exec "$2" -m tests.faults.small_disk "$1"'
+def on_a_small_disk(folder: Path, story: str = "filled") -> dict[str, object]:
+    """What one of the stories found, told in a namespace in which `folder` is a disk of 16 MB."""
+    script = f'mount -t tmpfs -o size={MEGABYTES}m none "$1/disk" && exec "$2" -m tests.faults.small_disk "$1" "$3"'
     (folder / "disk").mkdir()
     told = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script, "sh", str(folder), sys.executable],
+        ["unshare", "-rm", "sh", "-c", script, "sh", str(folder), sys.executable, story],
         capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "RNNLM_TUI_HOME": str(folder / "disk" / "home")},
     )  # fmt: skip
     assert told.returncode == 0, told.stdout + told.stderr
@@ -91,13 +104,56 @@ def become(run: RunDirectory, status: str) -> RunSummary:
     return wait_for(look, status)
 
 
-def refused(*arguments: str) -> dict[str, object]:
-    """How a command that can't be done here ends."""
-    done = subprocess.run([sys.executable, "-m", "rnnlm_tui", *arguments], capture_output=True, text=True, timeout=120, check=False)
-    return {"code": done.returncode, "said": done.stderr}
+def done(*arguments: str) -> dict[str, object]:
+    """How a command ends here, and what it prints."""
+    ran = subprocess.run([sys.executable, "-m", "rnnlm_tui", *arguments], capture_output=True, text=True, timeout=120, check=False)
+    return {"code": ran.returncode, "printed": ran.stdout, "said": ran.stderr}
 
 
-def main(folder: Path) -> None:
+def ended(folder: Path) -> None:
+    """Leave a run less than twice the room of its last checkpoint, let it end, fill the disk to the last byte, and read the run with every verb that reads."""
+    other = folder / "disk" / "other"
+    settings = {
+        "model.hidden_size": 288,
+        "model.embedding_dim": 288,
+        "training.max_steps": 100,
+        "training.batch_size": 1,
+        "checkpoint.every": 0,
+        "evaluation.every": 0,
+    }
+    facts: dict[str, object] = {}
+    run = start(tiny_config(write_text(folder / "text.txt"), settings), "plain-otter")
+    try:
+        wait_for_step(run, 1)
+        send(run, "pause")
+        size = checkpoint_bytes(run.read_config().model, 64, "adamw")
+        other.write_bytes(b"x" * (free_bytes(run.path) - size - size * 9 // 10))
+        facts["size"], facts["free"] = size, free_bytes(run.path)
+        send(run, "resume")
+        wait_for(lambda: not read_lock(run.lock_path).held, "the worker's end")
+        facts["left"] = sorted(path.name for path in run.path.iterdir() if path.name.startswith("run.db"))
+        fill(other)  # before anybody reads it, which would leave files of SQLite's there
+        facts["free_at_last"] = free_bytes(run.path)
+        facts["read"] = {" ".join(verb): done(*verb) for verb in READING_VERBS}
+        summary = summarize(run)
+        facts["ended"] = [summary.status, summary.step, summary.checkpoints.last]
+        facts["checkpoint"] = [verify_checkpoint(entry.path).step for entry in list_checkpoints(run)]
+        other.unlink()
+        run = start(tiny_config(folder / "text.txt", {"training.max_steps": ENDLESS, "evaluation.every": 0}), "killed-otter")
+        wait_for_step(run, 50)
+        kill(run)
+        fill(other)
+        facts["read_after_kill"] = done("show", "killed-otter")
+    except (RnnlmError, AssertionError, OSError):
+        print(run.log_path.read_text(), file=sys.stderr)  # noqa: T201 - a script
+        raise
+    finally:
+        other.unlink(missing_ok=True)
+        end(run)
+    print(json.dumps(facts))  # noqa: T201 - a script
+
+
+def filled(folder: Path) -> None:
     """Train, fill the disk, look, free it, look, and print the facts as JSON."""
     facts: dict[str, object] = {}
     other = folder / "disk" / "other"
@@ -136,7 +192,7 @@ def main(folder: Path) -> None:
         facts["events"] = [[kind, text] for kind, text in events(run) if kind in ("degraded", "recovered")]
         facts["ballast_at_end"] = ballast.exists()
         fill(other, leave=500_000)
-        facts["train_refused"] = refused("train", "--preset", "demo", "--detach")
+        facts["train_refused"] = done("train", "--preset", "demo", "--detach")
         try:
             resume(run)
         except WorkerError as error:
@@ -159,4 +215,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    {"filled": filled, "ended": ended}[sys.argv[2]](Path(sys.argv[1]))

@@ -24,6 +24,31 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """What happened to a run whose end found little room, and to whoever reads it when there is none."""
+    if why := unavailable():
+        pytest.skip(f"no disk of its own for this test: {why}")
+    folder = tmp_path_factory.mktemp("ended")
+    yield on_a_small_disk(folder, "ended")
+    shutil.rmtree(folder)
+
+
+def test_the_last_checkpoint_needs_room_once_over_and_not_twice(ended: dict[str, Any]) -> None:
+    assert ended["free"] < 2 * ended["size"]
+    assert ended["ended"] == ["finished", 100, 100]
+    assert ended["checkpoint"] == [100]
+
+
+def test_a_finished_run_is_read_by_every_verb_when_no_byte_is_free(ended: dict[str, Any]) -> None:
+    assert (ended["left"], ended["free_at_last"]) == (["run.db"], 0)
+    assert {verb: told["code"] for verb, told in ended["read"].items()} == dict.fromkeys(ended["read"], 0), ended["read"]
+    assert "finished" in ended["read"]["show plain-otter"]["printed"]
+    assert "finished" in ended["read"]["runs"]["printed"]
+    assert ended["read_after_kill"]["code"] == 0
+    assert "crashed" in ended["read_after_kill"]["printed"]
+
+
 def test_training_goes_on_degraded_when_the_disk_is_full_and_says_why(story: dict[str, Any]) -> None:
     assert story["steps_while_full"] >= STEPS_WHILE_FULL
     assert story["stored_while_full"] == 0

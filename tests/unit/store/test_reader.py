@@ -299,3 +299,17 @@ def test_two_rows_of_one_step_that_an_earlier_version_left_are_read_as_the_later
         raw.execute("UPDATE evaluations SET superseded = 0")
     with RunReader(run) as reader:
         assert reader.evaluations() == [evaluation_row(10, attempt=2, loss=3.9)]
+
+
+def test_a_reader_on_a_full_disk_makes_no_file_and_sees_what_a_later_writer_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = new_run()
+    with RunDatabase(run.database_path) as database:
+        begin(database)
+        database.add_steps([step_row(1)])
+    monkeypatch.setattr("rnnlm_tui.store.schema.free_bytes", lambda path: 0)
+    with RunReader(run) as reader:
+        assert [row.step for row in reader.steps_since()] == [1]
+        assert sorted(path.name for path in run.path.glob("run.db*")) == ["run.db"]
+        with RunDatabase(run.database_path) as database:
+            database.add_steps([step_row(2)])
+            assert [row.step for row in reader.steps_since()] == [1, 2]

@@ -72,7 +72,7 @@ class FakeSaver:
         self.best: int | None = None
         self.changed: dict[str, float] = {}
 
-    def save(self, trainer: Trainer, *, train_loss: float, validation_loss: float | None) -> CheckpointRow:
+    def save(self, trainer: Trainer, *, train_loss: float, validation_loss: float | None, last: bool = False) -> CheckpointRow:
         if self.disk_full:
             raise StorageError("can't write the checkpoint: no space left", hint="free some space")
         self.saved.append((trainer.step, validation_loss))

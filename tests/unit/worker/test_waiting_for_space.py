@@ -92,10 +92,10 @@ def test_a_periodic_checkpoint_is_tried_again_before_the_next_is_due(bench: Benc
     monkeypatch.setattr(keeping, "SAVE_AGAIN_SECONDS", 0.0)
     save, tried = bench.saver.save, list[int]()
 
-    def third_time(trainer: Trainer, *, train_loss: float, validation_loss: float | None) -> CheckpointRow:
+    def third_time(trainer: Trainer, *, train_loss: float, validation_loss: float | None, last: bool = False) -> CheckpointRow:
         tried.append(trainer.step)
         bench.saver.disk_full = len(tried) < 3
-        return save(trainer, train_loss=train_loss, validation_loss=validation_loss)
+        return save(trainer, train_loss=train_loss, validation_loss=validation_loss, last=last)
 
     monkeypatch.setattr(bench.saver, "save", third_time)
     assert bench.training.train() == "finished"
