@@ -60,6 +60,7 @@ def open_app(
     check_fps(fps)
     if theme not in (THEME, *COLOUR_NAMES):
         raise InputError(f"--theme is {theme}, must be {THEME}, {', '.join(COLOUR_NAMES[:-1])} or {COLOUR_NAMES[-1]}")
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")  # to look for some reads the names of all packages that are installed
     if terminal_kind(os.environ).depth == "256":  # Textual counts 16 in many that have 256
         os.environ.setdefault("TEXTUAL_COLOR_SYSTEM", "256")
     gc.disable()  # of what imports make nothing is garbage: to look for it takes a tenth of the start,

@@ -8,7 +8,6 @@ from contextlib import suppress
 
 from rnnlm_tui.errors import NewerCheckpointError, UnknownCheckpointError
 from rnnlm_tui.store.atomic import fsync_directory, open_private, storage_errors
-from rnnlm_tui.store.manifest import glance_at_checkpoint
 from rnnlm_tui.store.run_directory import RunDirectory
 
 _PIN = re.compile(r"pinned-(\d{9,12})")
@@ -36,6 +35,8 @@ def pin_checkpoint(run: RunDirectory, step: int) -> bool:
         CheckpointError: its files are damaged, as far as names and sizes tell, so that there is nothing to keep.
         StorageError: the pin can't be written.
     """
+    from rnnlm_tui.store.manifest import glance_at_checkpoint
+
     path = run.checkpoints_path / f"pinned-{step:09d}"
     folder = run.checkpoints_path / f"step-{step:09d}"
     if folder.is_dir():

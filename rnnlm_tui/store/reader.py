@@ -18,7 +18,6 @@ from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store.atomic import storage_errors
 from rnnlm_tui.store.known import Known, Tail
 from rnnlm_tui.store.machine_history import MachineBuilder, MachineTable, empty_machine, hardware_row
-from rnnlm_tui.store.rebuild import refresh_copy
 from rnnlm_tui.store.rows import (
     CHECKPOINT_COLUMNS,
     EVENT_COLUMNS,
@@ -247,6 +246,8 @@ class RunReader:
             begun = clock.monotonic()
             if begun >= self._next_look:
                 if self.run.place is not None:
+                    from rnnlm_tui.store.rebuild import refresh_copy
+
                     refresh_copy(self.run)
                 self._path = self.run.database_path
                 self._next_look = begun + max(COPY_SECONDS, 10 * (clock.monotonic() - begun))

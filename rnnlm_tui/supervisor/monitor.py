@@ -11,14 +11,12 @@ from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, H
 from rnnlm_tui.contract.status import ACTIVITY_KEY, STALE_SECONDS, RunStatus, StatusFacts, derive_status, last_words
 from rnnlm_tui.contract.summary import ModelFigures, RunSummary
 from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RnnlmError, StorageError
-from rnnlm_tui.store.checkpoint_list import checkpoint_folders
 from rnnlm_tui.store.known import Known
 from rnnlm_tui.store.labels import RunLabels, labels_path, read_labels
 from rnnlm_tui.store.locks import LockState, host_name, read_lock
 from rnnlm_tui.store.machine_history import MachineTable, empty_machine
 from rnnlm_tui.store.pins import pinned_steps
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.rebuild import check_database
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.schema import damage_hint
 from rnnlm_tui.store.series import DETAIL_LIMIT, SeriesTable
@@ -141,6 +139,8 @@ class RunMonitor:
         try:
             yield
         except (TypeError, ValueError, LookupError, OverflowError, OSError) as error:
+            from rnnlm_tui.store.rebuild import check_database
+
             problem = check_database(self.run)
             if problem is None:
                 raise
@@ -216,6 +216,8 @@ class RunMonitor:
         status = self._status(facts, lock)
         if status != "crashed":
             return replace(facts, status=status)
+        from rnnlm_tui.store.checkpoint_list import checkpoint_folders
+
         on_disk = max((step for step, _ in checkpoint_folders(self.run)), default=None)
         return replace(facts, status=status, last_words=self._last_words(facts.attempt), newest_on_disk=on_disk)
 

@@ -152,3 +152,9 @@ def test_an_app_that_is_opened_without_options_loads_no_option_parser(arguments:
     run.mkdir(parents=True)
     (run / "config.toml").touch()
     assert not loaded_after(f"from rnnlm_tui.cli.main import main; main({arguments!r})") & {"typer", "pydantic"}
+
+
+def test_a_run_that_is_whole_is_read_without_what_repairs_one() -> None:
+    code = "import sys, rnnlm_tui.supervisor.monitor; print(*sys.modules)"
+    loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT).stdout.split())
+    assert loaded & {f"rnnlm_tui.store.{name}" for name in ("rebuild", "salvage", "refill", "database", "manifest", "checkpoint_list")} == set()
