@@ -128,7 +128,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("show_log", ("L",), "Log", "what the worker printed: or else its events", ("train",), on_app=True, footer=False, palette="Show worker log"),
     Action("older_events", ("pagedown",), "Events", "older events, newer ones", ("train",), footer=False, palette="Older events", shown="PgDn PgUp"),
     Action("newer_events", ("pageup",), "Events", "newer events", ("train",), footer=False, covered=True, palette="Newer events"),
-    Action("next_run", ("J",), "Run", "next run of the list, the one before", ("train",), palette="Next run", shown="J K"),
+    Action("next_run", ("J",), "Run", "next run of the list, the one before", ("train",), palette="Next run", shown="J K", brief="next run, the one before"),
     Action("previous_run", ("K",), "Run", "previous run of the list", ("train",), footer=False, covered=True, palette="Previous run"),
     Action("open_nearest", ("enter",), "Open", "sample from the checkpoint: nearest to the cursor", ("train",), footer=False, palette="Open checkpoint at cursor"),
     Action("left_sidebar", ("left_square_bracket",), "Left", "hide or show sidebars: runs and events, machine and samples", ("train",), footer=False, palette="Hide or show runs and events", shown="[ ]"),
