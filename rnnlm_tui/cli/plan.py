@@ -158,6 +158,7 @@ def _corpus_json(one: StoredCorpus, manifest: CorpusManifest) -> dict[str, objec
     return {
         "hash": manifest.hash, "source": manifest.corpus.source, "title": manifest.title, "tokenizer": manifest.tokenizer.kind, "vocab_size": manifest.vocab_size,
         "splits": {name: facts.model_dump(mode="json") for name, facts in manifest.splits.items()}, "source_loss": manifest.source_loss, "created": manifest.created,
+        "layout": manifest.layout, "first_lines": [list(line) for line in manifest.first_lines],
         "notes": list(manifest.known_notes), "sources": [settings.source for settings in (manifest.corpus, *(other.corpus for other in manifest.also))],
         "path": str(one.path), "bytes": one.bytes, "runs": list(one.runs), "needed_by": list(one.needed_by),
     }  # fmt: skip

@@ -58,7 +58,7 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
         + f"{counted(summary.tokens_seen, 'token')}, epoch {' of '.join(filter(None, epoch_of(summary.epoch, summary.epochs)))}",
     )
     yield "model", f"{model_words(summary)}, {counted(summary.model.parameters, 'parameter')}" if summary.model.parameters else model_words(summary)
-    yield "corpus", summary.corpus
+    yield "corpus", summary.corpus + ("" if summary.corpus_layout == "sentences" else f", {summary.corpus_layout}")
     for number, remark in enumerate(summary.corpus_notes):
         yield "" if number else "its text", remark
     yield "device", device_words(summary)

@@ -60,6 +60,7 @@ def test_the_list_has_sizes_and_the_runs_that_use_each(home: Path, capsys: pytes
     assert listed["presidents"]["needed_by"] == ["plain-otter"]
     assert listed["presidents"]["bytes"] > 1_000_000
     assert listed["presidents"]["notes"] == ["3 lines cut"]
+    assert listed["presidents"]["layout"] == "sentences"
     assert listed["elman"]["runs"] == []
 
 

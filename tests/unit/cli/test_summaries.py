@@ -90,6 +90,11 @@ def test_show_says_that_others_hold_the_cores() -> None:
     assert dict(summary_lines(SUMMARY))["neighbours"] == ""
 
 
+def test_show_says_how_a_text_is_kept_that_is_not_sentences() -> None:
+    assert dict(summary_lines(SUMMARY.model_copy(update={"corpus": "book.txt"})))["corpus"] == "book.txt"
+    assert dict(summary_lines(SUMMARY.model_copy(update={"corpus": "a.py", "corpus_layout": "raw"})))["corpus"] == "a.py, raw"
+
+
 @pytest.mark.parametrize(("cell", "words"), [("elman", "Elman 2×8 tied"), ("mingru", "minGRU 2×8 tied"), ("slstm", "sLSTM 2×8 tied")])
 def test_cells_are_told_as_people_write_them(cell: str, words: str) -> None:
     assert SUMMARY.model is not None
