@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from rnnlm_tui.contract.presets import DEMO
+from rnnlm_tui.contract.summary import EvaluationFigures
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.compared_runs import ComparedRuns
@@ -55,6 +57,14 @@ async def test_a_run_that_is_no_longer_marked_leaves_the_picture_and_its_monitor
         app.mark("brisk-heron")
         await until(pilot, lambda: "brisk-heron" in services.closed_monitors)
         await until(pilot, lambda: "brisk-heron" not in text_of(app) and "C ● dusty-lynx" in text_of(app))
+
+
+async def test_why_bits_per_byte_do_not_compare_is_told_in_full_at_80_columns() -> None:
+    config = parse_config(merge(DEMO, {"tokenizer.kind": "word"}))
+    judged = EvaluationFigures(name="validation", step=3_700, perplexity=2.5, unknown_share=0.73, best_step=3_700, best_perplexity=2.5)
+    few = replace(make_snapshot(name="brisk-heron", evaluation=judged), config=config)
+    async with comparing(with_runs(make_snapshot(), few), "plain-otter", "brisk-heron") as (app, pilot):
+        await until(pilot, lambda: "73 % of B's tokens are unknown" in " ".join(line.strip("│ ") for line in lines_of(app)))
 
 
 async def test_nothing_is_followed_once_no_screen_shows_it() -> None:

@@ -150,7 +150,7 @@ class ComparedRunsPanel(Panel):
         found = self._comparison
         if found is None:
             return []
-        remark = [Content.styled(f"    {found.remark}", palette.WARN)] if found.remark else []
+        remark = [Content.assemble("    ", line) for line in Content.styled(found.remark, palette.WARN).wrap(max(8, width - 4))] if found.remark else []
         figures, more = self._figures(found, width)
         return [[*figures, *remark], self._settings(found, width), *([self._more(more, width)] if more else [])]
 
