@@ -125,6 +125,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("evaluate", ("e",), "Evaluate", "evaluate now", ("train",), on_app=True, palette="Evaluate now"),
     Action("stop", ("S",), "Stop", "stop training, keep everything: saves a checkpoint", ("train",), on_app=True, palette="Stop training", brief="stop at a checkpoint"),
     Action("sample_history", ("h",), "History", "samples step by step: see it learn", ("train",), palette="Sample history"),
+    Action("discard_run", ("d",), "Delete", "discard a run that failed: into the trash", ("train",), footer=False, palette="Discard failed run"),
     Action("show_log", ("L",), "Log", "what the worker printed: or else its events", ("train",), on_app=True, footer=False, palette="Show worker log"),
     Action("older_events", ("pagedown",), "Events", "older events, newer ones", ("train",), footer=False, palette="Older events", shown="PgDn PgUp"),
     Action("newer_events", ("pageup",), "Events", "newer events", ("train",), footer=False, covered=True, palette="Newer events"),
@@ -174,7 +175,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("choose_preset", ("P",), "Preset", "start from a preset", ("config",), palette="Choose preset"),
     Action("next_problem", ("g",), "Problem", "go to the next problem", ("config",), wide_verb="Go to problem"),
     Action("save_draft", ("ctrl+s",), "Save", "save as a draft: not started", ("config",), wide_verb="Save draft", palette="Save draft"),
-    Action("new_from_run", ("n",), "New", "a new run from this config", ("config",), wide_verb="New run from it", palette="New run from this config"),
+    Action("new_from_run", ("n",), "New", "a new run from this config", ("config", "train"), wide_verb="New run from it", palette="New run from this config"),
     # checkpoints
     Action("choose_checkpoint", ("enter",), "Prompt", "sample from this checkpoint", ("checkpoints",)),
     Action("pin_checkpoint", ("p",), "Pin", "pin or unpin: a pinned one is kept", ("checkpoints",), palette="Pin checkpoint"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from textual.app import App
 
+from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.status import LIVING
 from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.tui import remembered, steering
@@ -67,6 +68,7 @@ class LaboratoryApp(App[int]):
         self.services = services or Services()
         self.settings: dict[str, object] = settings if settings is not None else {}
         self.draft: RunConfig | None = self._recalled_draft()
+        self.draft_from = ""
         self.marks = Marks.recalled(self.settings.get("marked"))
         self.waiting_notice: Notice | None = None
         self.prefer_living = False
@@ -160,9 +162,34 @@ class LaboratoryApp(App[int]):
         from rnnlm_tui.contract.presets import DEMO
 
         if self.draft is None:
-            self.draft = DEMO
+            self.draft, self.draft_from = DEMO, ""
         self.close_run()
         self.open_pane("config")
+
+    def new_draft_from(self, run: str) -> None:
+        def begin(config: RunConfig, agreed: bool | None) -> None:
+            if agreed:
+                self.settings["draft"] = None
+                self.draft, self.draft_from = config, run
+                self.close_run()
+                self.open_pane("config")
+
+        def found(configs: Mapping[str, RunConfig]) -> None:
+            config = configs.get(run)
+            if config is None:
+                self.say(f"the config of {run} can't be read", trouble=True)
+            elif self.draft is None or not isinstance(waiting := self.settings.get("draft"), dict):
+                begin(config, True)
+            else:
+                from rnnlm_tui.tui.screens.confirm import ConfirmScreen
+
+                changes = counted(len(waiting.get("changes", ())), "change")
+                question = ConfirmScreen(
+                    "Drop the draft?", f"{waiting.get('name') or 'A draft'} waits with {changes}.", "1 shows it.", "keep it", f"new draft from {run}"
+                )
+                self.push_screen(question, partial(begin, config))
+
+        self.in_thread(partial(self.services.configs, [run]), found)
 
     def look_now(self) -> None:
         self.watcher.look_now()

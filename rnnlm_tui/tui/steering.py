@@ -35,7 +35,7 @@ NOT_NOW: dict[RunStatus, str] = {
 }
 """Why a run that no worker holds samples, saves, evaluates and stops nothing."""
 
-NOT_AGAIN = "it would fail again: 1, then n makes a new run from its config"
+NOT_AGAIN = "it would fail again: n makes a new run from its config"
 """Why space does nothing where losses or gradients were not finite to the end."""
 
 PAUSE_VERBS: dict[RunStatus, str] = {

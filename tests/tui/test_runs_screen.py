@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from textual.content import Content
@@ -14,6 +15,7 @@ from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import CorpusError, DatabaseError
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.screens.config import ConfigScreen
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.widgets.comparable import best_of_comparable
 from rnnlm_tui.tui.widgets.run_columns import Beside, Column, row_of
@@ -182,12 +184,40 @@ async def test_a_key_in_a_list_of_five_hundred_draws_two_rows(monkeypatch: pytes
         assert len(drawn) == 2
 
 
-async def test_n_opens_the_config_of_a_new_run() -> None:
-    async with running_app(three_runs(), pane="runs") as (app, pilot):
+async def test_n_makes_a_draft_from_the_run_under_the_cursor_and_the_draft_says_so() -> None:
+    services = three_runs()
+    config = parse_config(merge(services.snapshots["brisk-heron"].config, {"training.seed": 77}))
+    services.snapshots["brisk-heron"] = replace(services.snapshots["brisk-heron"], config=config)
+    async with running_app(services, pane="runs") as (app, pilot):
+        await pilot.press("down")
+        await until(pilot, lambda: app.run_directory is not None and app.run_directory.name == "brisk-heron")
         await pilot.press("n")
-        await until(pilot, lambda: app.current_mode == "config")
+        await until(pilot, lambda: app.current_mode == "config" and app.draft is not None)
+        await until(pilot, lambda: "draft, not started   from brisk-heron" in text_of(app))
         assert app.run_directory is None
         assert app.draft is not None
+        assert app.draft.training.seed == 77
+
+
+async def test_n_asks_before_it_drops_a_draft_that_waits_with_changes() -> None:
+    async with running_app(three_runs(), pane="runs") as (app, pilot):
+        await pilot.press("n")
+        await until(pilot, lambda: app.current_mode == "config" and isinstance(app.pane_screen, ConfigScreen))
+        assert isinstance(app.pane_screen, ConfigScreen)
+        app.pane_screen.form.set_value("training.seed", 4711)
+        await until(pilot, lambda: app.settings.get("draft") is not None)
+        await pilot.press("r")
+        await until(pilot, lambda: app.current_mode == "runs")
+        await pilot.press("n")
+        await until(pilot, lambda: "Drop the draft?" in text_of(app))
+        assert "1 change" in text_of(app)
+        await pilot.press("enter")
+        assert app.draft is not None
+        assert app.draft.training.seed == 4711
+        await pilot.press("n")
+        await until(pilot, lambda: "Drop the draft?" in text_of(app))
+        await pilot.press("D")
+        await until(pilot, lambda: app.draft is not None and app.draft.training.seed != 4711)
 
 
 async def test_the_cursor_comes_back_to_a_run_that_shows() -> None:

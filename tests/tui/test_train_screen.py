@@ -339,7 +339,7 @@ async def test_what_no_worker_would_hear_is_refused_at_once_with_why(status: Run
 
 @pytest.mark.parametrize(
     ("key", "said"),
-    [("n", "r, then n: configure a new run"), ("d", "r, then d: move the run, or all marked ones, to the trash"), ("v", "3, then v: check its files")],
+    [("m", "r, then m: write a note on the run"), ("v", "3, then v: check its files")],
 )
 async def test_a_letter_of_another_screen_says_where_it_works(key: str, said: str) -> None:
     async with running_app() as (app, pilot):
@@ -399,3 +399,28 @@ async def test_capital_j_and_k_go_to_the_next_run_of_the_list_and_to_the_one_bef
 async def test_with_one_run_the_footer_offers_no_other() -> None:
     async with running_app(with_runs(make_snapshot("finished", 4_754)), pane="train", size=(120, 40)) as (app, _):
         assert "J K" not in lines_of(app)[-1]
+
+
+async def test_a_run_that_failed_offers_its_config_its_log_and_to_be_discarded() -> None:
+    services = with_runs(make_snapshot("failed", message="the text is empty"), make_snapshot("finished", 4_754, name="brisk-heron"))
+    async with running_app(services) as (app, pilot):
+        assert [part for part in ("space Retry", "n New from it", "L Log", "d Discard") if part in lines_of(app)[-1]] == [
+            "space Retry",
+            "n New from it",
+            "L Log",
+            "d Discard",
+        ]
+        await pilot.press("n")
+        await until(pilot, lambda: app.current_mode == "config" and "   from plain-otter" in text_of(app))
+    async with running_app(services) as (app, pilot):
+        await pilot.press("d")
+        await until(pilot, lambda: app.current_mode == "runs" and "plain-otter is in the trash, T shows it" in lines_of(app)[-1])
+        assert services.deleted == ["plain-otter"]
+
+
+async def test_only_a_run_that_failed_is_discarded_where_it_shows() -> None:
+    services = with_runs(make_snapshot("finished", 4_754))
+    async with running_app(services) as (app, pilot):
+        await pilot.press("d")
+        await until(pilot, lambda: "only a run that failed is discarded here" in lines_of(app)[-1])
+        assert services.deleted == []

@@ -109,8 +109,10 @@ class ConfigScreen(EditedDraft):
             return super().identity(width)
         name = from_outside(self._run_name or "new run").stylize(f"bold {BRIGHT}")
         line = Content.assemble(name, (" ○ ", DIM), ("draft, not started", TEXT))
-        more = Content.assemble(line, ("   preset ", DIM), (plain(draft.base.preset, limit=24), TEXT))
-        return more if more.cell_length <= width and self.has_class("-wide") else line
+        from_preset = draft.base_name.startswith("preset ")
+        origin = ("   preset ", plain(draft.base.preset, limit=24)) if from_preset else ("   from ", plain(draft.base_name, limit=40))
+        more = Content.assemble(line, (origin[0], DIM), (origin[1], TEXT))
+        return more if more.cell_length <= width and (self.has_class("-wide") or not from_preset) else line
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         """What can be done with a draft, or with a run that exists; while a field is edited, how that ends."""
@@ -240,7 +242,7 @@ class ConfigScreen(EditedDraft):
         if not self.locked or self.snapshot is None:
             self.lab.say("this is a new run already")
             return
-        self.lab.draft = None
+        self.lab.draft, self.lab.draft_from = None, self.snapshot.summary.run
         self._begin(Draft(self.snapshot.config, plain(self.snapshot.summary.run, limit=40)))
         self._show()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.tui.screens.form_keys import FormKeys
+from rnnlm_tui.tui.widgets.content import plain
 from rnnlm_tui.tui.widgets.form_draft import Draft, draft_of, kept_draft, recalled_draft
 
 
@@ -30,6 +31,7 @@ class EditedDraft(FormKeys):
         given = self.lab.draft
         if given is None and self.lab.run_directory is None:
             given = self.lab.draft = DEMO
+            self.lab.draft_from = ""
         if given is None:
             self._editing = self._given = None
         elif given is not self._given or self._editing is None:
@@ -37,7 +39,7 @@ class EditedDraft(FormKeys):
             if kept is not None and kept[0].nearest_config() == given:
                 self._begin(*kept)
             else:
-                self._begin(draft_of(given))
+                self._begin(Draft(given, plain(self.lab.draft_from, limit=40)) if self.lab.draft_from else draft_of(given))
 
     def _begin(self, draft: Draft, name: str = "") -> None:
         self._editing, self._run_name = draft, name

@@ -40,6 +40,8 @@ class Laboratory(Protocol):
     """How busy this machine is, as the app reads it itself where no run's worker does."""
     draft: RunConfig | None
     """The config being edited and not yet started."""
+    draft_from: str
+    """The run that the draft was made from; empty: a preset, or what was kept from the last time."""
     selected_checkpoint: str | None
     """Directory of the checkpoint chosen for sampling, relative to the run's directory; None: the best one."""
     sampler: SamplerClient | None
@@ -88,6 +90,9 @@ class Laboratory(Protocol):
 
     def new_draft(self) -> None:
         """Configure a new run: no run is open, the config pane shows the draft."""
+
+    def new_draft_from(self, run: str) -> None:
+        """Configure a new run with the config of this one; where a changed draft waits, ask first."""
 
     @property
     def marked(self) -> tuple[str, ...]:

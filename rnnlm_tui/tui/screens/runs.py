@@ -292,7 +292,12 @@ class RunsScreen(RunsBookkeeping):
         self.lab.in_thread(self.lab.services.demo, self.lab.start_run)
 
     def action_new_run(self) -> None:
-        self.lab.new_draft()
+        """From the run under the cursor; the demo's config where there is none."""
+        chosen = self.query_one(RunsTable).chosen if self.lab.summaries else None
+        if chosen is None:
+            self.lab.new_draft()
+        else:
+            self.lab.new_draft_from(chosen.run)
 
     def action_sort_runs(self) -> None:
         self.query_one(RunsTable).next_sort()

@@ -15,7 +15,7 @@ from textual.geometry import Size
 from rnnlm_tui.tui.actions import Action, bindings_for
 from rnnlm_tui.tui.screens.charted import ChartedScreen
 from rnnlm_tui.tui.screens.older_samples import OlderSamples
-from rnnlm_tui.tui.screens.train_footer import cursor_footer, train_footer
+from rnnlm_tui.tui.screens.train_footer import DISCARDED, cursor_footer, train_footer
 from rnnlm_tui.tui.sizes import WIDE_FROM
 from rnnlm_tui.tui.widgets import machine_data, train_data
 from rnnlm_tui.tui.widgets.axes import AXES, Axis, place_of, places_on, step_at
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.contract.summary import RunSummary
     from rnnlm_tui.errors import RnnlmError
     from rnnlm_tui.store.run_directory import RunDirectory
+    from rnnlm_tui.store.trash import TrashedRun
     from rnnlm_tui.supervisor.machine import MachineFacts
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
@@ -290,6 +291,35 @@ class TrainScreen(ChartedScreen):
             from rnnlm_tui.tui.screens.worker_log import EventsScreen
 
             self.app.push_screen(EventsScreen(self.snapshot.summary.run, event_lines(self.snapshot)))
+
+    # after a run that failed
+
+    def action_new_from_run(self) -> None:
+        """A draft with this run's config, to mend and start."""
+        if self.snapshot is not None:
+            self.lab.new_draft_from(self.snapshot.summary.run)
+
+    def action_discard_run(self) -> None:
+        """Into the trash, where it failed, crashed or never started."""
+        run, summary = self.lab.run_directory, self.snapshot.summary if self.snapshot is not None else None
+        if run is None or summary is None:
+            return
+        if summary.status not in DISCARDED:
+            self.lab.say("only a run that failed is discarded here: d on the runs deletes any")
+            return
+
+        def deleted(_trashed: TrashedRun) -> None:
+            self.lab.close_run()
+            self.lab.look_now()
+            self.lab.open_pane("runs")
+            self.lab.say(f"{run.name} is in the trash, T shows it")
+
+        def left(error: RnnlmError | OSError) -> None:
+            self.lab.bring_back(run.name)
+            self.lab.say_error(error)
+
+        self.lab.take_away(run.name)
+        self.lab.in_thread(partial(self.lab.services.delete, run), deleted, left)
 
     # other runs
 

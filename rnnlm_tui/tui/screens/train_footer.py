@@ -42,6 +42,10 @@ ZOOMED = (
 """The same while only a part of the run shows."""
 IN_TROUBLE = ("pause", "stop", "show_log", "next_run", "cursor_right", "zoom_in", "log_scale", "next_axis", "leave")
 """The same for a run that is in trouble."""
+DISCARDED = ("failed", "crashed", "draft")
+"""Runs that can be thrown away where they show."""
+AFTER_FAILURE = ("pause", "new_from_run", "show_log", "discard_run", "next_run", "cursor_right", "zoom_in", "log_scale", "next_axis", "leave")
+"""The same for a run that failed or crashed: try again, with another config, or not at all."""
 BEFORE_STEPS = ("pause", "stop", "show_log", "next_run", "leave")
 """The same for a run that prepares."""
 AT_CURSOR = ("cursor_right", "cursor_far_right", "next_evaluation", "open_nearest", "zoom_in", "cursor_end", "next_axis", "leave_field")
@@ -71,11 +75,15 @@ def train_footer(run: RunSummary | None, *, points: bool, zoomed: bool = False, 
     if following:
         left_out.add("follow")
     usual = ZOOMED if zoomed else USUAL
-    order = IN_TROUBLE if run.status in TROUBLE else BEFORE_STEPS if run.status == "preparing" and not points else usual
+    failed = run.status in ("failed", "crashed")
+    order = AFTER_FAILURE if failed else IN_TROUBLE if run.status in TROUBLE else BEFORE_STEPS if run.status == "preparing" and not points else usual
     if alone:
         left_out.add("next_chart")
     standing = [(action("next_chart"), alone), (action("leave_field"), "Back")] if alone else []
-    return [*standing, *((action(name), verb if name == "pause" else "") for name in order if name not in left_out)]
+    return [
+        *standing,
+        *((action(name), {"pause": verb, "new_from_run": "New from it", "discard_run": "Discard"}.get(name, "")) for name in order if name not in left_out),
+    ]
 
 
 def cursor_footer(checkpoint: int | None) -> Footer:
