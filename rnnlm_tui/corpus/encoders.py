@@ -120,7 +120,9 @@ class WordCache:
         if not self._words.merges or len(words) < FEW_WORDS:
             return False
         some = words[:: 1 + len(words) // LOOKED_UP]
-        return 2 * sum(map(self._later.__contains__, some)) < len(some) and 2 * len(set(words)) > len(words)
+        if 2 * sum(map(self._later.__contains__, some)) >= len(some) or 10 * sum(map(str.isascii, some)) < 9 * len(some):
+            return False  # words of other letters aren't merged here
+        return 2 * len(set(words)) > len(words)
 
     def _learn(self, known: _Rows, *, opening: bool) -> Lengths:
         """Encode the words that are new; where each word of `known` lies among all rows."""

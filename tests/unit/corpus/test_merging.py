@@ -194,6 +194,10 @@ def test_a_text_of_new_words_is_neither_remembered_nor_given_to_the_library_word
     assert asked == [new[0]]  # one word alone, that opens the sentence
     assert len(encode._table.lengths) == 0
     assert ids.tolist() == built.encode([" ".join(new)])[0]
+    encode([" ".join(f"ä{word}" for word in new).encode()])
+    assert len(encode._table.lengths) >= 3_000  # the library's work is remembered
+    encode = line_encoder(built)
+    assert isinstance(encode, WordCache)
     encode([" ".join(new[:20] * 100).encode()])
     assert 0 < len(encode._table.lengths) < 100
     assert np.array_equal(encode([" ".join(new[:20] * 100).encode()])[0], built.encode([" ".join(new[:20] * 100)])[0])
