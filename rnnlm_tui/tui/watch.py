@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from time import monotonic, sleep
+from time import monotonic, sleep, thread_time
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.errors import RnnlmError
@@ -22,10 +22,17 @@ if TYPE_CHECKING:
 
 RUNS_SECONDS, HIDDEN_RUNS_SECONDS = 2.0, 20.0
 """Between two looks at the list of runs, where it shows and where it does not."""
+LOOKS_SHARE = 100
+"""Looks at the list take at most one part in so many of the time."""
 FIRST_LOOK_SECONDS = 0.05
 """Until the frame is painted: what is read before would be painted twice. Slept here, for a Textual timer that starts late is never called."""
 MACHINE_SECONDS = 60.0
 """Between two looks at the machine's memory and disk."""
+
+
+def seconds_to_next_list(took: float, *, shown: bool) -> float:
+    """Until the list of runs is looked at again, after a look that took so long: a list of thousands must not keep a core busy."""
+    return min(HIDDEN_RUNS_SECONDS, max(RUNS_SECONDS, LOOKS_SHARE * took)) if shown else HIDDEN_RUNS_SECONDS
 
 
 class Watcher:
@@ -42,6 +49,8 @@ class Watcher:
         self._monitored: RunDirectory | None = None
         self._steps: tuple[int, int] | None = None
         self._list_wanted = self._list_asked = True
+        self._list_took = 0.0
+        """Seconds of processor time of the last look at the list; one that is dearer than the look before it, as the first is, was an exception."""
         self._summaries: tuple[RunSummary, ...] | None = None
         self._complaints: dict[str, str] = {}
         self._taken: frozenset[str] = frozenset()
@@ -118,10 +127,12 @@ class Watcher:
             self.looks += 1
             if now >= next_list or (self._list_asked and self._list_wanted):
                 self._list_asked = False
+                before, began = self._list_took, thread_time()
                 self._look_at_list()
+                self._list_took = thread_time() - began
                 if not self._services.list_complete:
                     continue  # the rest, at once
-                next_list = monotonic() + (RUNS_SECONDS if self._list_wanted else HIDDEN_RUNS_SECONDS)
+                next_list = monotonic() + seconds_to_next_list(min(before, self._list_took), shown=self._list_wanted)
             if now >= next_machine:
                 self._guarded("machine", lambda: self._post(MachineSeen(self._services.machine())))
                 next_machine = monotonic() + MACHINE_SECONDS

@@ -27,7 +27,7 @@ from rnnlm_tui.tui import remembered, threads
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.crash import keep_traceback, sentence
 from rnnlm_tui.tui.messages import MachineSeen, Noticed, RunsChanged, SnapshotChanged
-from rnnlm_tui.tui.watch import Watcher
+from rnnlm_tui.tui.watch import Watcher, seconds_to_next_list
 from tests.fakes.long_run import build, make_older
 from tests.tui.fakes import FakeMonitor, FakeServices, make_snapshot
 from tests.tui.support import running_app, text_of, until, with_runs
@@ -314,3 +314,8 @@ async def test_a_run_that_the_app_was_opened_on_is_remembered_when_it_is_left_at
     app.keep_what_is_left()
     kept, _ = remembered.recall()
     assert (kept["run"], kept["pane"]) == ("plain-otter", pane or "train")
+
+
+def test_a_list_that_takes_long_to_look_at_is_looked_at_less_often() -> None:
+    assert [seconds_to_next_list(took, shown=True) for took in (0.001, 0.02, 0.07, 5.0)] == [2.0, 2.0, pytest.approx(7.0), 20.0]
+    assert seconds_to_next_list(0.001, shown=False) == 20.0
