@@ -47,8 +47,8 @@ class TextCodec:
         self.pad_id = cast(int, self._id(pad, directory))
         self._tokenizer.encode_special_tokens = True  # text that reads "<eos>" is text
         unk = config.get("unk_token")
-        self.unk_id: int | None = None if unk is None else self._tokenizer.token_to_id(unk)
-        """The token of what is outside the vocabulary; None where nothing can be."""
+        self.unk_id: int | None = None if unk in (None, eos, pad) else self._tokenizer.token_to_id(unk)
+        """The token of what is outside the vocabulary; None where nothing can be, as where a tokenizer names its end token for it."""
         self._start = str(config.get("rnnlm_start") or "")
         """What an empty prompt stands for in place of an end token."""
 

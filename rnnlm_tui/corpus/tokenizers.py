@@ -74,7 +74,8 @@ class BuiltTokenizer:
 
     @property
     def unk_id(self) -> int | None:
-        return None if self.unk is None else self.tokenizer.token_to_id(self.unk)
+        """The token of what is outside the vocabulary; None where nothing can be, as where a tokenizer names its end token for it."""
+        return None if self.unk in (None, self.eos, self.pad) else self.tokenizer.token_to_id(self.unk)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """The ids of each text, nothing added."""

@@ -176,6 +176,23 @@ def test_the_end_token_of_a_tokenizer_whose_padding_it_is_ends_sentences_where_a
     assert loaded.eos_id == loaded.pad_id == 330
 
 
+@pytest.mark.parametrize("padded", [False, True])
+def test_an_end_token_that_also_stands_for_the_unknown_is_no_unknown_word(build: Builder, tmp_path: Path, padded: bool) -> None:
+    """As GPT-2's tokenizer has it: one token is the end, the padding and the unknown word; `padded`: sentences have no end token."""
+    build("bpe", 300, lines=PROSE).save(tmp_path, "\n")
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pad_token": None, "unk_token": EOS}))
+    loaded = build_tokenizer(pretrained(tmp_path, 300, eos=not padded), CorpusConfig(), lambda: iter([]), size=0, tokenized=None)
+    (tmp_path / "kept").mkdir()
+    loaded.save(tmp_path / "kept", "\n")
+    kept = tmp_path / "kept" / "tokenizer_config.json"
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"unk_token": EOS}))  # as earlier versions wrote it
+    codec = TextCodec(tmp_path / "kept")
+    assert loaded.unk_id is None
+    assert codec.unk_id is None
+    assert codec.unwanted_ids("avoid") == ()
+
+
 def test_pickles_and_folders_without_a_tokenizer_are_refused_unopened(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.pt").write_bytes(pickle.dumps({"vocabulary": ["a"]}))
     for name, message in ((tmp_path / "tokenizer.pt", "is a file"), (tmp_path, "holds no tokenizer.json")):
