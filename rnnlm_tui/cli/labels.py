@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rnnlm_tui.cli.arguments import JsonOption, RunArgument
+
+if TYPE_CHECKING:
+    from rnnlm_tui.store.labels import RunLabels
+    from rnnlm_tui.store.run_directory import RunDirectory
+
+
+def usable_labels(run: RunDirectory) -> RunLabels:
+    """A run's labels; those that can't be used are moved aside, and it is said where they are.
+
+    Raises:
+        StorageError: the file can't be moved.
+    """
+    from rnnlm_tui.cli.output import note
+    from rnnlm_tui.store.labels import put_labels_aside, read_labels
+
+    labels = read_labels(run)
+    if not labels.usable and (kept := put_labels_aside(run)):
+        note(f"the tags and the note of {run.name} can't be read: the file is kept as {kept}")
+    return labels
 
 
 def tag(
@@ -21,7 +40,7 @@ def tag(
     from dataclasses import replace
 
     from rnnlm_tui.cli.output import line, print_json
-    from rnnlm_tui.store.labels import RunLabels, change_labels, read_labels, told_tags
+    from rnnlm_tui.store.labels import change_labels, told_tags
     from rnnlm_tui.store.runs import find_run
 
     directory = find_run(run)
@@ -29,7 +48,7 @@ def tag(
     def change(labels: RunLabels) -> RunLabels:
         return replace(labels, tags=told_tags(tags or (), labels.tags))
 
-    before = read_labels(directory)
+    before = usable_labels(directory)
     labels = change_labels(directory, change) if tags else before
     if json:
         print_json({"run": directory.name, "tags": labels.tags, "changed": labels.tags != before.tags})
@@ -48,11 +67,11 @@ def note(
     from dataclasses import replace
 
     from rnnlm_tui.cli.output import line, print_json
-    from rnnlm_tui.store.labels import change_labels, read_labels
+    from rnnlm_tui.store.labels import change_labels
     from rnnlm_tui.store.runs import find_run
 
     directory = find_run(run)
-    before = read_labels(directory)
+    before = usable_labels(directory)
     labels = before if not text else change_labels(directory, lambda found: replace(found, note=" ".join(text)))
     if json:
         print_json({"run": directory.name, "note": labels.note, "changed": labels.note != before.note})
@@ -72,6 +91,7 @@ def rename(
     from rnnlm_tui.store.runs import find_run, rename_run
 
     before = find_run(run)
+    usable_labels(before)
     renamed = rename_run(before, name)
     if json:
         print_json({"run": renamed.name, "before": before.name, "path": str(renamed.path)})

@@ -57,9 +57,10 @@ def _set_checkpoint(run: RunDirectory, which: str, *, pinned: bool) -> tuple[obj
 def _set_run(run: RunDirectory, *, pinned: bool) -> tuple[object, str]:
     from dataclasses import replace
 
-    from rnnlm_tui.store.labels import change_labels, read_labels
+    from rnnlm_tui.cli.labels import usable_labels
+    from rnnlm_tui.store.labels import change_labels
 
-    before = read_labels(run).pinned
+    before = usable_labels(run).pinned
     change_labels(run, lambda labels: replace(labels, pinned=pinned))
     if pinned:
         words = f"{run.name} stays on top of the list{', as before' if before else ''}; {run.name}@best keeps its best checkpoint for good"

@@ -8,6 +8,7 @@ import pytest
 
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.store.labels import labels_path
 from rnnlm_tui.store.locks import RunLock
 from rnnlm_tui.store.runs import create_run, list_runs
 
@@ -75,3 +76,14 @@ def test_a_run_is_renamed_unless_it_lives_or_the_name_is_taken(capsys: pytest.Ca
         assert run(["rename", "plain", "other"]) == 3
         assert "rnnlm-tui stop plain-otter" in capsys.readouterr().err
     assert json.loads(out_of(["rename", "plain", "other", "--json"], capsys))["run"] == "other"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["tag", "brisk", "+x"], ["tag", "brisk"], ["note", "brisk", "again"], ["pin", "brisk"], ["unpin", "brisk"], ["rename", "brisk", "x"]]
+)
+def test_damaged_labels_are_moved_aside_with_a_word_of_where_they_are(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    labels_path(list_runs()[0]).write_text("junk")
+    assert run(arguments) == 0
+    (kept,) = list_runs()[0].path.glob("labels.json.unusable")
+    assert kept.read_text() == "junk"
+    assert f"the tags and the note of brisk-heron can't be read: the file is kept as {kept.name}" in " ".join(capsys.readouterr().err.split())
