@@ -59,6 +59,7 @@ def build_config(preset: str | None, file: Path | None, assignments: Sequence[st
     from rnnlm_tui.contract.presets import preset as find_preset
     from rnnlm_tui.contract.validation import merge, overlay, parse_assignments, parse_config
     from rnnlm_tui.errors import ConfigError, Problem
+    from rnnlm_tui.supervisor.estimate import planned_steps
     from rnnlm_tui.supervisor.tokenizer_size import with_tokenizer_size
 
     written = read_config_file(file) if file is not None else {}
@@ -68,25 +69,24 @@ def build_config(preset: str | None, file: Path | None, assignments: Sequence[st
     if preset is not None:
         raw["preset"] = preset
     problems: list[Problem] = []
-    assigned: set[str] = set()
     chosen = {f"{section}.{name}" for section, values in written.items() if isinstance(values, dict) for name in values}
     for assignment in assignments or ():
         try:
             changes = parse_assignments([assignment])
             raw = merge(raw, changes)
-            assigned |= changes.keys()
+            chosen |= changes.keys()
         except ConfigError as error:
             problems.extend(error.problems)
     try:
         config = parse_config(raw)
-        if WARMUP in assigned and config.training.max_steps is not None:  # chosen, though it is what the preset has too
-            problem = warmup_problem(config.schedule.warmup_steps, "", config.training.max_steps)
-            problems += [problem] if problem is not None else []
+        steps = planned_steps(config) if WARMUP in chosen else None
+        if steps is not None and (problem := warmup_problem(config.schedule.warmup_steps, "", steps)) is not None:  # chosen, though the preset has it too
+            problems.append(problem)
     except ConfigError as error:
         problems.extend(error.problems)
     if problems:
         raise ConfigError(problems)
-    return with_tokenizer_size(config, chosen | assigned, start)
+    return with_tokenizer_size(config, chosen, start)
 
 
 def runnable_config(preset: str | None, file: Path | None, assignments: Sequence[str] | None) -> RunConfig:

@@ -90,3 +90,19 @@ def test_an_explained_config_has_a_line_for_every_field() -> None:
     for path in field_paths():
         name = path.partition(".")[2]
         assert f"\n{name} = " in text or f"\n# {name} =" in text
+
+
+@pytest.mark.parametrize("steps_in_file", [True, False])
+def test_a_warm_up_that_the_file_chose_is_refused_as_one_by_set_is(tmp_path: Path, steps_in_file: bool) -> None:
+    file = written(tmp_path, "[schedule]\nwarmup_steps = 100\n" + ("[training]\nmax_steps = 30\n" if steps_in_file else ""))
+    with pytest.raises(ConfigError, match="must be below the run's 30 steps"):
+        build_config(None, file, None if steps_in_file else ["training.max_steps=30"])
+
+
+def test_a_chosen_warm_up_is_held_against_the_steps_of_a_prepared_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnnlm_tui.supervisor.estimate._training_text", lambda _corpus, _manifest: (100, 4_522))
+    file = written(tmp_path, "[schedule]\nwarmup_steps = 100\n")
+    for chosen in ((file, None), (None, ["schedule.warmup_steps=100"])):
+        with pytest.raises(ConfigError, match="must be below the run's"):
+            build_config(None, *chosen)
+    assert build_config(None, None, None).schedule.warmup_steps == 100
