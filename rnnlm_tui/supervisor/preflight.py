@@ -23,6 +23,7 @@ from rnnlm_tui.store.free_space import ROOM_FOR_ROWS, SPACE_FACTOR, require_spac
 from rnnlm_tui.store.locations import corpora_dir, runs_dir
 from rnnlm_tui.supervisor.estimate import expected_vocabulary, planned_steps
 from rnnlm_tui.supervisor.gpu import VISIBLE_VARIABLE, gpu_count
+from rnnlm_tui.supervisor.launch import wanted_niceness
 from rnnlm_tui.supervisor.tokenizer_size import check_tokenizer_size
 
 MAX_READ_BYTES = 8_000_000
@@ -44,7 +45,9 @@ def check_before_start(config: RunConfig) -> None:
         CorpusError: the source is missing, empty, no text, or shorter than one batch; a preset of the Penn Treebank without all of its files.
         TokenizerError: the tokenizer's folder is missing, or it has another size.
         ConfigError: a warm-up that was chosen is as long as the whole run, where its steps are known already.
+        InputError: RNNLM_TUI_NICENESS is no niceness.
     """
+    wanted_niceness()
     check_device(config.training.device)
     check_precision(config.training)
     check_tokenizer(config.tokenizer)

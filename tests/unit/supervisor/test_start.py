@@ -61,3 +61,10 @@ def test_wrong_input_creates_no_run() -> None:
     with pytest.raises(InputError, match="nowhere"):
         start_run(RunConfig.model_validate({"corpus": {"source": "/nowhere/text.txt"}}))
     assert list_runs() == []
+
+
+def test_what_is_no_niceness_creates_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RNNLM_TUI_NICENESS", "high")
+    with pytest.raises(InputError, match="RNNLM_TUI_NICENESS is high"):
+        start_run(RunConfig.model_validate({"corpus": {"source": "elman"}, "training": {"device": "cpu"}}))
+    assert list_runs() == []
