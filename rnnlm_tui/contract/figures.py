@@ -158,9 +158,15 @@ def age(seconds: float | None) -> str:
 
 
 def epoch_of(epoch: float, epochs: float | None) -> tuple[str, str]:
-    """An epoch and how many there are in all, with the same decimals: `6.3` of `8`, `1.86` of `1.86`; an empty second text where that isn't known."""
+    """An epoch and how many there are in all, with the same decimals: `6.3` of `8`, `1.86` of `1.86`, `0.00023` of `0.00046`.
+
+    The second text is empty where that isn't known.
+    """
     if not epochs:
         return f"{epoch:.1f}", ""
+    if epochs < 0.01:
+        decimals = 1 - math.floor(math.log10(epochs))
+        return f"{min(epoch, epochs):.{decimals}f}", f"{epochs:.{decimals}f}"
     whole = f"{round(epochs, 2):g}"
     return f"{min(epoch, epochs):.{max(1, len(whole.partition('.')[2]))}f}", whole
 

@@ -131,3 +131,17 @@ def test_the_share_of_unknown_tokens_stands_beside_bits_a_byte_or_in_their_place
 )
 def test_an_epoch_is_never_written_as_more_than_there_are(epoch: float, epochs: float | None, written: tuple[str, str]) -> None:
     assert figures.epoch_of(epoch, epochs) == written
+
+
+@pytest.mark.parametrize(
+    ("epoch", "epochs", "written"),
+    [
+        (0.0002314, 0.000463, ("0.00023", "0.00046")),
+        (0.0, 0.000463, ("0.00000", "0.00046")),
+        (0.000463, 0.000463, ("0.00046", "0.00046")),
+        (0.004, 0.0096, ("0.0040", "0.0096")),
+        (0.003, 0.01, ("0.00", "0.01")),
+    ],
+)
+def test_a_run_of_far_less_than_an_epoch_has_two_digits_that_count(epoch: float, epochs: float, written: tuple[str, str]) -> None:
+    assert figures.epoch_of(epoch, epochs) == written
