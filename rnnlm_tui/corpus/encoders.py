@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, compress, repeat
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from rnnlm_tui.contract.corpora import TextLayout
 from rnnlm_tui.corpus.merging import PairMerger, WordRules
-from rnnlm_tui.corpus.tokenizers import BLOCKS, WORDS, BuiltTokenizer, byte_names
+from rnnlm_tui.corpus.tokenizers import ASCII_SPLITS, BLOCKS, WORDS, BuiltTokenizer, byte_names
 
 Ids = NDArray[np.uint32]
 Lengths = NDArray[np.int64]
@@ -116,12 +117,12 @@ class WordCache:
         return table.ids[places], np.add.reduceat(lengths, first)
 
     def _are_new(self, words: list[str]) -> bool:
-        """Whether most of the words were never seen and don't come twice, so that to remember them costs more than to merge them."""
-        if not self._words.merges or len(words) < FEW_WORDS:
+        """Whether most of the words were never seen and don't come twice, so that to remember them costs more than to encode them."""
+        if not self._words.are_quick or len(words) < FEW_WORDS:
             return False
         some = words[:: 1 + len(words) // LOOKED_UP]
         if 2 * sum(map(self._later.__contains__, some)) >= len(some) or 10 * sum(map(str.isascii, some)) < 9 * len(some):
-            return False  # words of other letters aren't merged here
+            return False  # words of other letters aren't encoded here
         return 2 * len(set(words)) > len(words)
 
     def _learn(self, known: _Rows, *, opening: bool) -> Lengths:
@@ -176,15 +177,16 @@ class BlockCache:
 
 
 class _Words:
-    """Encodes words that were not seen before: merged here where that is exact, else each given to the tokenizer."""
+    """Encodes words that were not seen before: merged or looked up here where that is exact, else each given to the tokenizer."""
 
     def __init__(self, built: BuiltTokenizer, rules: WordRules, model: Mapping[str, Any]) -> None:
         self._built, self._rules = built, rules
-        self._merger = PairMerger(model, rules) if rules.mark else None
+        self._quick: PairMerger | _WordFinder | None = PairMerger(model, rules) if rules.mark else _word_finder(built, rules, model)
 
     @property
-    def merges(self) -> bool:
-        return self._merger is not None
+    def are_quick(self) -> bool:
+        """Whether most words are encoded here and not by the tokenizer."""
+        return self._quick is not None
 
     def encode(self, words: list[str], *, opening: bool) -> tuple[Ids, Lengths]:
         """All ids, and the number of each word.
@@ -193,9 +195,9 @@ class _Words:
             opening: no space stands before them.
         """
         before = "" if opening else self._rules.space
-        if self._merger is None or len(words) < FEW_WORDS:
+        if self._quick is None or len(words) < FEW_WORDS:
             return self.encode_alone([before + word for word in words])
-        ids, lengths, taken = self._merger.encode(words, opening=opening)
+        ids, lengths, taken = self._quick.encode(words, opening=opening)
         if taken.all():
             return ids, lengths
         others, other_lengths = self.encode_alone([before + word for word, is_taken in zip(words, taken, strict=True) if not is_taken])
@@ -204,6 +206,45 @@ class _Words:
     def encode_alone(self, texts: list[str]) -> tuple[Ids, Lengths]:
         """The same by the tokenizer, each text as it is."""
         return _flat(self._built.encode(texts))
+
+
+class _WordFinder:
+    """Looks up words of printable ASCII in a word vocabulary, cut as our own tokenizers cut them; other words it leaves."""
+
+    def __init__(self, vocabulary: Mapping[str, int], unknown: int, pattern: re.Pattern[str] | None, *, always_spaced: bool) -> None:
+        """
+        Args:
+            pattern: what cuts a word with the space before it; None: each word is one token, without a space.
+            always_spaced: a word that opens a sentence has a space before it too.
+        """
+        self._vocabulary, self._unknown, self._pattern, self._always_spaced = vocabulary, unknown, pattern, always_spaced
+
+    def encode(self, words: Sequence[str], *, opening: bool) -> tuple[Ids, Lengths, NDArray[np.bool_]]:
+        """As `PairMerger.encode`."""
+        text = " ".join(words)
+        taken = np.ones(len(words), bool)
+        if not (text.isascii() and text.isprintable()):
+            taken = np.fromiter((word.isascii() and word.isprintable() for word in words), bool, len(words))
+            words = list(compress(words, taken))
+            text = " ".join(words)
+        lengths = taken.astype(np.int64)
+        pieces: Sequence[str] = words
+        if self._pattern is not None and words:
+            pieces = self._pattern.findall(f" {text}")
+            first = np.fromiter((piece[0] == " " for piece in pieces), bool, len(pieces))
+            lengths[taken] = np.diff(np.append(np.flatnonzero(first), len(pieces)))
+            if opening and not self._always_spaced:
+                pieces = [piece.removeprefix(" ") for piece in pieces]
+        return np.fromiter(map(self._vocabulary.get, pieces, repeat(self._unknown)), np.uint32, len(pieces)), lengths, taken
+
+
+def _word_finder(built: BuiltTokenizer, rules: WordRules, model: Mapping[str, Any]) -> _WordFinder | None:
+    """For our own words; None for any other tokenizer."""
+    if built.kind != "word":
+        return None
+    splitter = json.loads(built.tokenizer.to_str())["pre_tokenizer"]
+    pattern = None if splitter["type"] == "WhitespaceSplit" else ASCII_SPLITS[splitter["pattern"]["Regex"]]
+    return _WordFinder(model["vocab"], model["vocab"][model["unk_token"]], pattern, always_spaced=not rules.space)
 
 
 def _interleaved(places: Lengths, ids: Ids, lengths: Lengths, other_places: Lengths, others: Ids, other_lengths: Lengths) -> tuple[Ids, Lengths]:

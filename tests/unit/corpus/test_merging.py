@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def check(tokenizer: Tokenizer, *, merges: bool) -> None:
     built = BuiltTokenizer(tokenizer, "pretrained", "<pad>", None)
     encode = line_encoder(built)
     assert isinstance(encode, WordCache)
-    assert encode._words.merges == merges
+    assert encode._words.are_quick == merges
     for chosen in (lines(2), lines(3)[:5], LEARNED, LEARNED * 2, lines(2), [*lines(4), "", "x"]):
         ids, lengths = encode([line.encode() for line in chosen])
         expected = built.encode(chosen)
@@ -175,8 +176,64 @@ def test_kept_white_space_is_looked_up_exactly(kind: str, layout: TextLayout) ->
         assert ids.tolist() == [index for text in expected for index in text]
 
 
-def test_a_text_of_new_words_is_neither_remembered_nor_given_to_the_library_word_by_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    built = BuiltTokenizer(gpt2(), "bpe", "<pad>", None)
+def own_words(learned: list[str], *, tokenized: bool | None = False, layout: TextLayout = "sentences") -> BuiltTokenizer:
+    wanted = TokenizerConfig(kind="word", vocab_size=500)
+    return build_tokenizer(wanted, CorpusConfig(layout=layout), lambda: iter([learned]), size=10_000, tokenized=tokenized, layout=layout)
+
+
+def signs(seed: int) -> list[str]:
+    """Sentences in which hardly a word is of letters alone, some of them like special tokens."""
+    draw = random.Random(seed)
+    special = [
+        "<unk>",
+        "<eos>",
+        "<pad>",
+        "<ab>",
+        "<ab",
+        "ab>",
+        "don't",
+        "'tis",
+        "a''b",
+        "1.5",
+        "1,000.",
+        ".5",
+        "x.y",
+        "a1b2",
+        "--",
+        "<<unk>>",
+        "<1>",
+        "\x7fa",
+        "a_b",
+    ]
+    return [" ".join(draw.choice(special) if draw.random() < 0.4 else "".join(draw.choices("ab1<>.,'-_", k=6)) for _ in range(12)) for _ in range(200)]
+
+
+@pytest.mark.parametrize("tokenized", [False, True])
+def test_words_that_are_looked_up_are_exactly_the_librarys(*, tokenized: bool) -> None:
+    built = own_words([*lines(1), *signs(1)], tokenized=tokenized)
+    encode = line_encoder(built)
+    for chosen in (lines(2), signs(2), lines(1), signs(1), signs(3) * 2, [*lines(4), "", "x"]):
+        ids, lengths = encode([line.encode() for line in chosen])
+        expected = built.encode(chosen)
+        assert lengths.tolist() == [len(line) for line in expected]
+        assert ids.tolist() == [index for line in expected for index in line]
+
+
+@pytest.mark.parametrize("layout", ["sentences", "raw"])
+def test_a_word_vocabulary_has_the_most_frequent_pieces_of_the_library(layout: TextLayout) -> None:
+    text = [f"{line}\n" if layout == "raw" else " ".join(line.split()) for line in [*lines(1), *signs(1)]]
+    built = own_words(text, layout=layout)
+    cut, opening = built.tokenizer.pre_tokenizer.pre_tokenize_str, "" if layout == "raw" else " "
+    counts = Counter(piece for line in text for piece, _ in cut(opening + line))
+    assert (
+        sorted(set(built.tokenizer.get_vocab()) - {"<pad>", "<eos>", "<unk>"}, key=lambda piece: (-counts[piece], piece))
+        == sorted(counts.keys() - {"<pad>", "<eos>", "<unk>"}, key=lambda piece: (-counts[piece], piece))[:497]
+    )
+
+
+@pytest.mark.parametrize("kind", ["bpe", "word"])
+def test_a_text_of_new_words_is_neither_remembered_nor_given_to_the_library_word_by_word(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    built = BuiltTokenizer(gpt2(), "bpe", "<pad>", None) if kind == "bpe" else own_words(LEARNED)
     encode = line_encoder(built)
     assert isinstance(encode, WordCache)
     draw = random.Random(1)
