@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 FPS = 2.0
 """Repaints a second that an SSH link carries with ease."""
+GARBAGE_SECONDS = 2.0
+"""From the start until Python looks for garbage."""
 COMPLETING = "_RNNLM_TUI_COMPLETE"
 """The variable by which a shell asks typer for completions."""
 THEME = "auto"
@@ -52,6 +54,7 @@ def open_app(
     """
     import gc
     import os
+    import threading
 
     from rnnlm_tui.errors import InputError
     from rnnlm_tui.tui.terminal_kind import COLOUR_NAMES, terminal_kind
@@ -63,12 +66,24 @@ def open_app(
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")  # to look for some reads the names of all packages that are installed
     if terminal_kind(os.environ).depth == "256":  # Textual counts 16 in many that have 256
         os.environ.setdefault("TEXTUAL_COLOR_SYSTEM", "256")
-    gc.disable()  # of what imports make nothing is garbage: to look for it takes a tenth of the start,
+    gc.disable()  # of what a start makes next to nothing is garbage: to look for it takes a tenth of the time until the first picture,
+    collecting = threading.Timer(GARBAGE_SECONDS, _look_for_garbage)
+    collecting.daemon = True
+    collecting.start()
     from rnnlm_tui.tui.run_app import run_app
+
+    try:
+        raise SystemExit(run_app(run, pane, ascii=ascii_only, fps=fps, mouse=mouse, colours=theme))
+    finally:
+        collecting.cancel()
+        gc.enable()
+
+
+def _look_for_garbage() -> None:
+    import gc
 
     gc.freeze()  # and, each time, as long as a picture
     gc.enable()
-    raise SystemExit(run_app(run, pane, ascii=ascii_only, fps=fps, mouse=mouse, colours=theme))
 
 
 def check_fps(fps: float) -> None:

@@ -121,7 +121,7 @@ class RnnlmApp(EverywhereActions):
         self._follow_compared()
         self.run_worker(threads.to_thread(self.watcher.loop), group="watch", exit_on_error=True)
         if self.run_directory is not None:
-            self.watcher.open(self.run_directory)
+            self.watcher.open(self.run_directory, picture_first=self.current_mode == "train")
         self.say_damaged(self._trouble)
         told = [words for words in (use_keys(self, self._keys), self.appearance.hint()) if words]
         if len(told) == 1 and len(told[0]) + NOTICE_EDGE <= self.size.width:  # on one line, which covers no table
@@ -184,7 +184,13 @@ class RnnlmApp(EverywhereActions):
         screen = self.pane_screen
         if screen is not None:
             screen.snapshot = message.snapshot
-        if message.snapshot.checkpoints and self.sampler is None and not self._sampler_lock.locked():
+        if self.sampler is None:
+            self.call_after_refresh(self._picture_stands)
+
+    def _picture_stands(self) -> None:
+        """All that takes a processor waits for the first picture of a run."""
+        self.watcher.picture_stands()
+        if self.snapshot is not None and self.snapshot.checkpoints and self.sampler is None and not self._sampler_lock.locked():
             self.run_worker(self._warm_quietly(), group="sampler", exit_on_error=True)
 
     def on_runs_changed(self, message: RunsChanged) -> None:

@@ -26,6 +26,8 @@ LOOKS_SHARE = 100
 """Looks at the list take at most one part in so many of the time."""
 FIRST_LOOK_SECONDS = 0.05
 """Until the frame is painted: what is read before would be painted twice. Slept here, for a Textual timer that starts late is never called."""
+PICTURE_SECONDS = 0.5
+"""At most so long all else waits until a run's first picture stands."""
 MACHINE_SECONDS = 60.0
 """Between two looks at the machine's memory and disk."""
 
@@ -43,6 +45,8 @@ class Watcher:
         self._post = post
         self._seconds = 1.0 / fps
         self._wake = threading.Event()
+        self._picture_stands = threading.Event()
+        self._picture_stands.set()
         self._closing = False
         self._run: RunDirectory | None = None
         self._monitor: Monitor | None = None
@@ -60,11 +64,17 @@ class Watcher:
         self.looks = 0
         """How often the thread has looked, for whoever waits for it."""
 
-    def open(self, run: RunDirectory | None) -> None:
-        """Watch this run from now on, at once, and all of its steps."""
+    def open(self, run: RunDirectory | None, *, picture_first: bool = False) -> None:
+        """Watch this run from now on, at once, and all of its steps. `picture_first`: look at nothing else before `picture_stands` is called, for it would take the processor that the first picture needs."""
+        if picture_first:
+            self._picture_stands.clear()
         self._steps = None
         self._run = run
         self.look_now()
+
+    def picture_stands(self) -> None:
+        """The run's first picture is on the screen."""
+        self._picture_stands.set()
 
     def look_at(self, steps: tuple[int, int] | None) -> None:
         """The charts show only these steps, the first and the last of them: read them as fine as they lie, at once. None: they show the whole run."""
@@ -113,6 +123,7 @@ class Watcher:
         """End the thread within the time of one look."""
         self._closing = True
         self._wake.set()
+        self._picture_stands.set()
 
     def loop(self) -> None:
         """The thread: look, post, wait for the next turn or to be woken."""
@@ -156,6 +167,8 @@ class Watcher:
             snapshot = self._monitor.poll()
             if snapshot is not None and run is self._run:
                 self._post(SnapshotChanged(snapshot))
+                self._picture_stands.wait(PICTURE_SECONDS)
+                self._picture_stands.set()
 
         def look_unless_taken() -> None:
             try:

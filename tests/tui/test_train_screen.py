@@ -31,6 +31,20 @@ async def test_a_letter_sends_its_command_to_the_worker(key: str, verb: str) -> 
         await until(pilot, lambda: "3,752" in lines_of(app)[-1])
 
 
+async def test_every_chart_is_drawn_once_until_the_first_picture_stands_and_not_again_for_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnnlm_tui.tui.watch.PICTURE_SECONDS", 3_600)  # the app itself says when the picture stands
+    drawn, prepare = list[str | None](), Chart.prepare
+
+    def noted(chart: Chart, width: int, height: int) -> None:
+        drawn.append(chart.id)
+        prepare(chart, width, height)
+
+    monkeypatch.setattr(Chart, "prepare", noted)
+    async with running_app(with_runs(make_snapshot()), size=(120, 40)) as (app, _):
+        assert app.machine is not None
+        assert sorted(filter(None, drawn)) == ["gradient", "loss", "perplexity", "speed"]
+
+
 @pytest.mark.parametrize(("status", "verb"), [("paused", "Go on"), ("stopped", "Resume"), ("crashed", "Resume"), ("failed", "Retry")])
 async def test_space_goes_on_with_a_run_that_stands_and_the_footer_says_how(status: RunStatus, verb: str) -> None:
     services = with_runs(make_snapshot(status))

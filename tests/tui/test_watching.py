@@ -72,6 +72,33 @@ def test_a_run_is_posted_once_for_each_change() -> None:
         assert sum(isinstance(message, MachineSeen) for message in posted) == 1
 
 
+def test_nothing_but_the_run_is_looked_at_before_its_first_picture_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists and machines load and read much, in the time in which the main thread draws."""
+    monkeypatch.setattr("rnnlm_tui.tui.watch.PICTURE_SECONDS", DEADLINE)
+    services, posted, shown = with_runs(make_snapshot()), list[Message](), threading.Event()
+
+    def post(message: Message) -> None:
+        posted.append(message)
+        if isinstance(message, SnapshotChanged):
+            shown.set()
+
+    watcher = Watcher(services, post, fps=200.0)
+    watcher.open(services.run("plain-otter"), picture_first=True)
+    thread = threading.Thread(target=watcher.loop)
+    thread.start()
+    try:
+        assert shown.wait(DEADLINE)
+        threading.Event().wait(0.05)  # ten turns
+        assert [type(message) for message in posted] == [SnapshotChanged]
+        watcher.picture_stands()
+        wait_for_looks(watcher, 3)
+        assert {RunsChanged, MachineSeen} <= {type(message) for message in posted}
+    finally:
+        watcher.close()
+        thread.join(DEADLINE)
+        assert not thread.is_alive()
+
+
 def test_steps_that_are_looked_at_are_asked_of_the_monitor_and_forgotten_with_the_run() -> None:
     services = with_runs(make_snapshot())
     with watching(services) as (watcher, posted):

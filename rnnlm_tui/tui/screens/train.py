@@ -141,10 +141,10 @@ class TrainScreen(ChartedScreen):
 
     def show_machine(self, machine: MachineFacts) -> None:
         super().show_machine(machine)
-        self.show_snapshot(self.snapshot)
+        self.show_readings()
 
     def show_readings(self) -> None:
-        """The app has read the machine itself."""
+        """The machine's own panel; no chart tells of the machine as it is now."""
         if (region := self._placed.places.get("machine")) is not None:
             self._show_machine_panel(self.snapshot, wide=self.app.size.width >= WIDE_FROM or region.width >= 40)
 

@@ -103,6 +103,8 @@ class Panel(Widget):
 
     def __init__(self, *, title: Label = "", legend: Label = "", name: str | None = None, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(name=name, id=id, classes=classes)
+        self.covered = False
+        """Something lies over all of it: it draws nothing."""
         self._drawn_strips: list[Strip] = []
         self._drawn_for = Size(0, 0)
         self._drawn_with: tuple[object, ...] = ()
@@ -145,7 +147,7 @@ class Panel(Widget):
 
     def redraw(self) -> None:
         """Draw all lines anew and have repainted what differs from what stands on the screen."""
-        if not self.is_attached or not self.display or not self.size or self._drawn_for != self.size:
+        if self.covered or not self.is_attached or not self.display or not self.size or self._drawn_for != self.size:
             self._drawn_for = Size(0, 0)  # nothing of this size stands on the screen: it is drawn when Textual paints it for the first time
             return
         old = self._drawn_strips
@@ -155,6 +157,11 @@ class Panel(Widget):
                 for first, last in changed_spans(before, after):
                     self.refresh(Region(first, y, last - first, 1))
 
+    def uncover(self) -> None:
+        """Nothing lies over it any more: it is drawn when Textual paints it next."""
+        self.covered = False
+        self.refresh()
+
     def render_lines(self, crop: Region) -> list[Strip]:
         """Textual asks for some rows: what they stand on is worked out once for all of them."""
         self._under = RichStyle(color=TEXT, bgcolor=self.background_colors[1].rich_color)
@@ -162,7 +169,7 @@ class Panel(Widget):
 
     def render_line(self, y: int) -> Strip:
         """Textual asks for row `y` of the whole panel."""
-        if self._drawn_for != self.size:
+        if self._drawn_for != self.size and not self.covered:
             self._draw()
         if y >= len(self._drawn_strips):
             return Strip.blank(self.size.width, ink(TEXT)).apply_style(self._under)

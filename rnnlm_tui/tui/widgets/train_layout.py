@@ -11,6 +11,8 @@ from textual.layout import ArrangeResult, Layout, WidgetPlacement
 from textual.widget import Widget
 from textual.widgets import Static
 
+from rnnlm_tui.tui.widgets.panel import Panel
+
 WIDE = Size(120, 34)
 """From this body on, runs and events stand at the left and three charts below the perplexity."""
 FULL = Size(190, 50)
@@ -188,10 +190,16 @@ class Placed(Container):
         self._placed.places = places
         for child in children:
             child.display = child.id in places
+            if isinstance(child, Panel):
+                child.covered = True
 
     def uncover(self) -> None:
-        """Show the children, which have had their sizes all the time: so they are painted once."""
+        """Show the children, which have had their sizes all the time: so they are painted once, and drawn once."""
+        if not self._veil.display:
+            return
         self._veil.display = False
+        for panel in self.query_children(Panel):
+            panel.uncover()
 
     @property
     def layout(self) -> Layout:

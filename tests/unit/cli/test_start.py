@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from time import monotonic, sleep
 from typing import NoReturn
 
 import pytest
 import typer
 
 from rnnlm_tui.cli.main import run
+from rnnlm_tui.cli.start import open_app
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
@@ -19,6 +22,29 @@ from tests.unit.store.rows import begin, checkpoint_row, event_row, write_model
 
 TRAIN = ["train", "--name", "plain-otter", "--set", "corpus.source=elman"]
 RESUME = ["resume", "plain-otter"]
+
+
+def test_garbage_is_looked_for_again_soon_after_a_start_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = list[bool]()
+
+    def run_app(*_given: object, **_options: object) -> int:
+        looked.append(gc.isenabled())
+        end = monotonic() + 20
+        while not gc.isenabled() and monotonic() < end:
+            sleep(0.01)
+        looked.append(gc.isenabled())
+        return 0
+
+    monkeypatch.setattr("rnnlm_tui.cli.start.check_terminal", lambda: None)
+    monkeypatch.setattr("rnnlm_tui.cli.start.GARBAGE_SECONDS", 0.2)
+    monkeypatch.setattr("rnnlm_tui.tui.run_app.run_app", run_app)
+    with pytest.raises(SystemExit):
+        open_app(None)
+    assert looked == [False, True]
+    monkeypatch.setattr("rnnlm_tui.tui.run_app.run_app", lambda *_given, **_options: 0)
+    with pytest.raises(SystemExit):
+        open_app(None)
+    assert gc.isenabled()
 
 
 class Shown:
