@@ -160,17 +160,20 @@ def _unmarked(lines: Sequence[bytes]) -> tuple[list[bytes], list[bool]]:
     return units, ends
 
 
-def split_pools(pools: dict[Split, Pool], corpus: CorpusConfig) -> dict[Split, list[Piece]]:
+def split_pools(pools: dict[Split, Pool], corpus: CorpusConfig, *, enlarges: bool = True) -> dict[Split, list[Piece]]:
     """Which pieces make up which split: the source's own sets, and what is split off its training set for those it lacks.
 
     Whole documents are split off, spread over the source, where there are enough; else the last lines. Nothing of the
     test set is ever used for validation.
 
+    Args:
+        enlarges: as `split_shares`.
+
     Raises:
         CorpusError: too few lines to split.
     """
     given = {split: pool for split, pool in pools.items() if pool.bytes}
-    fractions = split_shares(pools, corpus)
+    fractions = split_shares(pools, corpus, enlarges=enlarges)
     train = given["train"]
     pieces = _by_documents(train, fractions) if train.documents > len(fractions) else _by_lines(train, fractions)
     for split, pool in given.items():
@@ -179,10 +182,14 @@ def split_pools(pools: dict[Split, Pool], corpus: CorpusConfig) -> dict[Split, l
     return pieces
 
 
-def split_shares(pools: dict[Split, Pool], corpus: CorpusConfig) -> dict[Split, float]:
-    """The share of the training text that is split off for each set that the source lacks: as the config says, or more where that would be too little to measure by."""
+def split_shares(pools: dict[Split, Pool], corpus: CorpusConfig, *, enlarges: bool = True) -> dict[Split, float]:
+    """The share of the training text that is split off for each set that the source lacks: as the config says, or more where that would be too little to measure by.
+
+    Args:
+        enlarges: False: as the config says, however little it is, as earlier versions had it.
+    """
     wanted: tuple[tuple[Split, float], ...] = (("test", corpus.test_fraction), ("validation", corpus.validation_fraction))
-    least = min(MOST_ENLARGED, LEAST_HELD_OUT / max(1, pools["train"].bytes))
+    least = min(MOST_ENLARGED, LEAST_HELD_OUT / max(1, pools["train"].bytes)) if enlarges else 0.0
     return {split: max(fraction, least) for split, fraction in wanted if not pools[split].bytes}
 
 

@@ -144,7 +144,9 @@ def load_prepared(path: Path) -> PreparedCorpus:
     return PreparedCorpus(path, manifest)
 
 
-def prepare_corpus(corpus: CorpusConfig, tokenizer: TokenizerConfig, training: TrainingConfig, root: Path, progress: ProgressCallback) -> PreparedCorpus:
+def prepare_corpus(
+    corpus: CorpusConfig, tokenizer: TokenizerConfig, training: TrainingConfig, root: Path, progress: ProgressCallback, *, trained_on: str | None = None
+) -> PreparedCorpus:
     """The prepared corpus for these settings: found below `root`, or built there.
 
     The same text with the same settings is kept once, wherever it lies. Several processes may ask for it at once: one builds,
@@ -155,6 +157,7 @@ def prepare_corpus(corpus: CorpusConfig, tokenizer: TokenizerConfig, training: T
     Args:
         training: its data mode decides where the baseline is evaluated, its batch what is too short.
         progress: told the phase and the bytes, some ten times a second; what it raises ends the building, or the waiting.
+        trained_on: the hash of the corpus from which a run goes on; where an earlier version made that one, it is made again as it was.
 
     Raises:
         CorpusError: a source that is missing, can't be fetched, is empty, no text, or shorter than a batch.
@@ -170,9 +173,12 @@ def prepare_corpus(corpus: CorpusConfig, tokenizer: TokenizerConfig, training: T
     meter.done()
     sweep(root)
     identity, former = _identity(corpus, tokenizer, source, source_hash), _former_identity(corpus, tokenizer, source, source_hash)
-    prepared = _find(root, identity) or _find(root, former)
-    if prepared is None:
-        prepared = _share_or_build(_Order(source, source_hash, identity, corpus, tokenizer, training), root, progress)
+    order = _Order(source, source_hash, identity, corpus, tokenizer, training)
+    prepared = _find(root, identity)
+    if former and trained_on == former and (prepared is None or prepared.manifest.enlarged):
+        prepared = _find(root, former) or _share_or_build(replace(order, identity=former, enlarges=False), root, progress)
+    elif prepared is None:
+        prepared = (_find(root, former) if trained_on != identity else None) or _share_or_build(order, root, progress)
     check_length(prepared.manifest, training)
     prepared = _with_settings(_with_baseline(prepared, training, progress), corpus, tokenizer, source.title)
     return replace(prepared, former_hash="" if prepared.manifest.enlarged else former)
@@ -188,6 +194,8 @@ class _Order:
     corpus: CorpusConfig
     tokenizer: TokenizerConfig
     training: TrainingConfig
+    enlarges: bool = True
+    """Validation and test sets that would be too small are made larger than the settings say."""
 
 
 def _identity(corpus: CorpusConfig, tokenizer: TokenizerConfig, source: Source, source_hash: str) -> str:
@@ -274,7 +282,7 @@ def _build(order: _Order, here: Path, folder: Path, progress: ProgressCallback) 
         done = Done(source=order.corpus.source, pools={split: pool.facts for split, pool in pools.items()}, notes=tuple(source.notes))
         keep_done(here, done)
     pools = {split: Pool(pool_path(here, split), facts) for split, facts in (done.pools or {}).items()}
-    pieces = split_pools(pools, order.corpus)
+    pieces = split_pools(pools, order.corpus, enlarges=order.enlarges)
     if done.tokenizer:
         built = load_built(here)
     else:
@@ -285,7 +293,7 @@ def _build(order: _Order, here: Path, folder: Path, progress: ProgressCallback) 
         keep_done(here, done)
     repeats = Repeats()
     encoded = _encode(built, pieces, here, done, source.layout, repeats, progress)
-    shares = split_shares(pools, order.corpus)
+    shares = split_shares(pools, order.corpus, enlarges=order.enlarges)
     manifest = CorpusManifest(
         hash=order.identity,
         corpus=order.corpus,

@@ -67,6 +67,12 @@ def check_settings(run: RunDirectory, manifest: Manifest, config: RunConfig) -> 
         )
 
 
+def trained_on(manifest: Manifest) -> str | None:
+    """The hash of the corpus that a checkpoint was trained on, where it records one."""
+    known = manifest.facts.get(CORPUS_KEY)
+    return known if isinstance(known, str) else None
+
+
 def check_data(run: RunDirectory, manifest: Manifest, corpus: PreparedCorpus) -> None:
     """Refuse to go on with another text or another tokenizer than those of the checkpoint.
 

@@ -90,12 +90,14 @@ class Worker:
         from rnnlm_tui.corpus.token_store import prepare_corpus
         from rnnlm_tui.worker.assembly import Attempt, assemble, watch
         from rnnlm_tui.worker.building import set_up_torch
+        from rnnlm_tui.worker.resuming import trained_on
 
         attempt = Attempt(self._run, config, self._records, self._attempt, checkpoint, self._inbox, self._steering)
         device = set_up_torch(config)  # first: a device that isn't there is told before a long preparation
         watch(device, probe)
         with storage_errors("build the corpus in", corpora_dir()):
-            corpus = prepare_corpus(config.corpus, config.tokenizer, config.training, corpora_dir(), reporter)
+            known = None if checkpoint is None else trained_on(read_manifest(checkpoint))
+            corpus = prepare_corpus(config.corpus, config.tokenizer, config.training, corpora_dir(), reporter, trained_on=known)
         with self._inbox.at_once(self._steering.carry_out, self._leave):
             reporter.heed()  # what came before this
             training = assemble(attempt, corpus, device)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.contract.corpora import SPLITS
 from rnnlm_tui.contract.validation import field_paths, merge, parse_config
-from rnnlm_tui.corpus.token_store import prepare_corpus
+from rnnlm_tui.corpus import staging
+from rnnlm_tui.corpus.token_store import PreparedCorpus, prepare_corpus
 from rnnlm_tui.engine.batches import StreamBatches
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
@@ -96,3 +98,24 @@ def test_a_run_of_an_earlier_version_goes_on_when_its_corpus_had_to_be_prepared_
     check_data(RUN, saved(corpus_hash=corpus.manifest.hash), corpus)
     with pytest.raises(CorpusError, match="has changed since step 1,500"):
         check_data(RUN, saved(corpus_hash="other"), corpus)
+
+
+def test_a_run_of_an_earlier_version_gets_the_small_validation_set_that_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "a.txt"
+    source.write_text("".join(f"the cat sat on the mat {number}\n" for number in range(20_000)))
+    config = CorpusConfig(source=str(source), validation_fraction=0.004)
+
+    def prepare(root: str, known: str | None = None) -> PreparedCorpus:
+        return prepare_corpus(config, TokenizerConfig(kind="byte"), TrainingConfig(), tmp_path / root, lambda _: None, trained_on=known)
+
+    with monkeypatch.context() as earlier:
+        earlier.setattr(staging, "LEAST_HELD_OUT", 0)
+        then = prepare("then")
+    larger = prepare("now")
+    assert larger.manifest.enlarged
+    for root in ("now", "anew"):
+        again = prepare(root, then.former_hash)
+        check_data(RUN, saved(corpus_hash=then.former_hash), again)
+        assert [again.tokens(split).tolist() for split in SPLITS] == [then.tokens(split).tolist() for split in SPLITS]
+        assert prepare(root, then.former_hash).path == again.path
+    check_data(RUN, saved(corpus_hash=larger.manifest.hash), prepare("anew", larger.manifest.hash))
