@@ -77,7 +77,7 @@ def corpus_remove(
     from rnnlm_tui.cli.trash import agreed
     from rnnlm_tui.contract.figures import disk
     from rnnlm_tui.errors import InputError
-    from rnnlm_tui.supervisor.corpora import check_unneeded, choose_corpora, remove_corpus, stored_corpora
+    from rnnlm_tui.supervisor.corpora import check_unneeded, choose_corpora, remove_corpora, stored_corpora
 
     keep_one(CORPUS=bool(corpora), unused=unused)
     if not corpora and not unused:
@@ -88,7 +88,9 @@ def corpus_remove(
     if found and not dry_run and not yes and not agreed(f"remove {_named(found)}, {size}?", "corpus remove removes them for good"):
         note("nothing was removed")
         raise typer.Exit(1)
-    freed = 0 if dry_run else sum(remove_corpus(one) for one in found)
+    if found and not dry_run:
+        found = remove_corpora(found)
+    freed = 0 if dry_run else sum(one.bytes for one in found)
     if json:
         removed = [{"folder": one.name, "source": one.source, "bytes": one.bytes, "path": str(one.path)} for one in found]
         print_json({"would_remove" if dry_run else "removed": removed, "freed": freed})

@@ -31,8 +31,7 @@ def building_folder(root: Path, name: str) -> Iterator[Path]:
         StorageError: `root` can't be written.
     """
     try:
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _root_lock(root):
+        with root_lock(root):
             folder = root / f"{TEMPORARY_PREFIX}{name}-{secrets.token_hex(4)}"
             folder.mkdir(mode=0o700)
             lock = os.open(folder, os.O_RDONLY)
@@ -79,8 +78,7 @@ def claimed(folder: Path, is_done: Callable[[], bool], wait: Callable[[], None])
 def _lock(folder: Path) -> int | None:
     """The lock of a folder, made where it is missing; None where another process holds it."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _root_lock(folder.parent):
+        with root_lock(folder.parent):
             folder.mkdir(mode=0o700, exist_ok=True)
             descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -118,10 +116,27 @@ def empty(folder: Path) -> None:
 
 def discard(folder: Path) -> None:
     """Remove a damaged folder: out of the way first, then its files."""
-    aside = folder.parent / f"{TEMPORARY_PREFIX}{folder.name}-{secrets.token_hex(4)}"
     with suppress(FileNotFoundError):
-        folder.rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(_move_aside(folder), ignore_errors=True)
+
+
+def move_aside_unheld(folder: Path) -> Path:
+    """Move a folder out of the way, so that its files can be removed, and let nobody begin to build in it meanwhile; its new place.
+
+    Raises:
+        BlockingIOError: a living process builds in it.
+        OSError: it is gone, or can't be moved.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return _move_aside(folder)
+    finally:
+        os.close(descriptor)
+
+
+def _move_aside(folder: Path) -> Path:
+    return folder.rename(folder.parent / f"{TEMPORARY_PREFIX}{folder.name}-{secrets.token_hex(4)}")
 
 
 def sweep(root: Path) -> None:
@@ -133,7 +148,7 @@ def sweep(root: Path) -> None:
     if not root.is_dir():
         return
     try:
-        with _root_lock(root):
+        with root_lock(root):
             for folder in root.glob(f"{TEMPORARY_PREFIX}*"):
                 if folder.is_dir() and not is_held(folder):
                     shutil.rmtree(folder, ignore_errors=True)
@@ -153,11 +168,22 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 
 @contextmanager
-def _root_lock(root: Path) -> Iterator[None]:
-    """Held for moments: between making a folder and locking it, nobody may sweep."""
-    descriptor = os.open(root, os.O_RDONLY)
+def root_lock(root: Path) -> Iterator[None]:
+    """Held for moments: between making a folder and locking it nobody may sweep, between finding a corpus and noting its use nobody may remove it.
+
+    Raises:
+        StorageError: `root` can't be made or locked.
+    """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(root, os.O_RDONLY)
+    except OSError as error:
+        raise StorageError(f"{root} can't be written or locked: {error.strerror or error}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            raise StorageError(f"{root} can't be written or locked: {error.strerror or error}") from error
         yield
     finally:
         os.close(descriptor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from rnnlm_tui.contract.corpora import (
 from rnnlm_tui.contract.figures import counted, share
 from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.corpus.baseline import COUNTED_TOKENS, EVALUATED, baseline_losses
-from rnnlm_tui.corpus.building import claimed, discard, empty, publish, sweep, write_text_atomically
+from rnnlm_tui.corpus.building import claimed, discard, empty, publish, root_lock, sweep, write_text_atomically
 from rnnlm_tui.corpus.encoders import line_encoder
 from rnnlm_tui.corpus.encoding import EncodedSoFar, Repeats, encode_split, token_dtype
 from rnnlm_tui.corpus.lengths import check_bytes, check_length
@@ -145,7 +145,14 @@ def load_prepared(path: Path) -> PreparedCorpus:
 
 
 def prepare_corpus(
-    corpus: CorpusConfig, tokenizer: TokenizerConfig, training: TrainingConfig, root: Path, progress: ProgressCallback, *, trained_on: str | None = None
+    corpus: CorpusConfig,
+    tokenizer: TokenizerConfig,
+    training: TrainingConfig,
+    root: Path,
+    progress: ProgressCallback,
+    known: Callable[[str], None] | None = None,
+    *,
+    trained_on: str | None = None,
 ) -> PreparedCorpus:
     """The prepared corpus for these settings: found below `root`, or built there.
 
@@ -157,6 +164,7 @@ def prepare_corpus(
     Args:
         training: its data mode decides where the baseline is evaluated, its batch what is too short.
         progress: told the phase and the bytes, some ten times a second; what it raises ends the building, or the waiting.
+        known: told the hash of the corpus as soon as it is known, before anything is built; no corpus is removed until it returns.
         trained_on: the hash of the corpus from which a run goes on; where an earlier version made that one, it is made again as it was.
 
     Raises:
@@ -174,11 +182,16 @@ def prepare_corpus(
     sweep(root)
     identity, former = _identity(corpus, tokenizer, source, source_hash), _former_identity(corpus, tokenizer, source, source_hash)
     order = _Order(source, source_hash, identity, corpus, tokenizer, training)
-    prepared = _find(root, identity)
-    if former and trained_on == former and (prepared is None or prepared.manifest.enlarged):
-        prepared = _find(root, former) or _share_or_build(replace(order, identity=former, enlarges=False), root, progress)
-    elif prepared is None:
-        prepared = (_find(root, former) if trained_on != identity else None) or _share_or_build(order, root, progress)
+    with root_lock(root):
+        prepared = _find(root, identity)
+        if former and trained_on == former and (prepared is None or prepared.manifest.enlarged):
+            prepared, order = _find(root, former), replace(order, identity=former, enlarges=False)
+        elif prepared is None and trained_on != identity:
+            prepared = _find(root, former)
+        if known is not None:
+            known(order.identity if prepared is None else prepared.manifest.hash)
+    if prepared is None:
+        prepared = _share_or_build(order, root, progress)
     check_length(prepared.manifest, training)
     prepared = _with_settings(_with_baseline(prepared, training, progress), corpus, tokenizer, source.title)
     return replace(prepared, former_hash="" if prepared.manifest.enlarged else former)
@@ -323,7 +336,7 @@ def _build(order: _Order, here: Path, folder: Path, progress: ProgressCallback) 
         enlarged=bool(_enlarged_notes(shares, order.corpus)),
     )
     check_length(manifest, order.training)
-    manifest = _with_losses(PreparedCorpus(here, manifest), order.training, progress)
+    manifest = manifest.model_copy(update={"bigram": _losses(PreparedCorpus(here, manifest), order.training, progress)})
     (here / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     remove_traces(here)
     if not publish(here, folder):
@@ -417,21 +430,27 @@ def _with_baseline(prepared: PreparedCorpus, training: TrainingConfig, progress:
     """With the baseline for this data mode, computed and kept if an earlier run used another."""
     if all(baseline_key(split, training.data_mode, training.context_length) in prepared.manifest.bigram for split in EVALUATED):
         return prepared
-    manifest = _with_losses(prepared, training, progress)
-    write_text_atomically(prepared.path / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
-    return PreparedCorpus(prepared.path, manifest)
+    losses = _losses(prepared, training, progress)
+    return _changed(prepared, lambda manifest: manifest.model_copy(update={"bigram": {**manifest.bigram, **losses}}))
 
 
 def _with_settings(prepared: PreparedCorpus, corpus: CorpusConfig, tokenizer: TokenizerConfig, title: str) -> PreparedCorpus:
     """With these settings among those that give its files, and as they name the text."""
-    manifest = prepared.manifest
-    if not manifest.is_from(corpus, tokenizer):
-        manifest = manifest.model_copy(update={"also": (*manifest.also, PreparedFrom(corpus=corpus, tokenizer=tokenizer))})
+    if not prepared.manifest.is_from(corpus, tokenizer):
+        these = PreparedFrom(corpus=corpus, tokenizer=tokenizer)
+        prepared = _changed(prepared, lambda manifest: manifest.model_copy(update={"also": (*(other for other in manifest.also if other != these), these)}))
+    return PreparedCorpus(prepared.path, prepared.manifest.model_copy(update={"corpus": corpus, "tokenizer": tokenizer, "title": title}))
+
+
+def _changed(prepared: PreparedCorpus, change: Callable[[CorpusManifest], CorpusManifest]) -> PreparedCorpus:
+    """With its manifest changed as it is on the disk now, where another run may have added to it meanwhile."""
+    with root_lock(prepared.path.parent):
+        manifest = change(load_prepared(prepared.path).manifest)
         write_text_atomically(prepared.path / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
-    return PreparedCorpus(prepared.path, manifest.model_copy(update={"corpus": corpus, "tokenizer": tokenizer, "title": title}))
+    return PreparedCorpus(prepared.path, manifest)
 
 
-def _with_losses(prepared: PreparedCorpus, training: TrainingConfig, progress: ProgressCallback) -> CorpusManifest:
+def _losses(prepared: PreparedCorpus, training: TrainingConfig, progress: ProgressCallback) -> dict[str, float]:
     manifest = prepared.manifest
     tokens = sum(min(facts.tokens, COUNTED_TOKENS) if split == "train" else facts.tokens for split, facts in manifest.splits.items())
     width = prepared.bytes_per_token("train")
@@ -440,4 +459,4 @@ def _with_losses(prepared: PreparedCorpus, training: TrainingConfig, progress: P
         lambda split: (prepared.tokens(split), prepared.offsets(split)), manifest.vocab_size, training, lambda count: meter.advance(round(width * count))
     )
     meter.done()
-    return manifest.model_copy(update={"bigram": {**manifest.bigram, **losses}})
+    return losses

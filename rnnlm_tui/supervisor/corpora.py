@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.corpora import UNFINISHED_PREFIX, CorpusManifest
 from rnnlm_tui.contract.status import LIVING, RESUMABLE
-from rnnlm_tui.corpus.building import TEMPORARY_PREFIX, discard, is_held
+from rnnlm_tui.corpus.building import is_held, move_aside_unheld, root_lock
 from rnnlm_tui.errors import InputError, RnnlmError, RunStateError, StorageError, near_names
 from rnnlm_tui.store.corpora import list_corpora
 from rnnlm_tui.store.locations import corpora_dir
@@ -112,20 +113,32 @@ def check_unneeded(corpora: Sequence[StoredCorpus]) -> None:
             )
 
 
-def remove_corpus(corpus: StoredCorpus) -> int:
-    """Remove its folder for good; the bytes that this frees.
+def remove_corpora(corpora: Sequence[StoredCorpus]) -> list[StoredCorpus]:
+    """Remove their folders for good, where still nobody needs any of them; those that were removed, as they were then.
 
     Raises:
-        StorageError: it can't be removed.
+        RunStateError: as `check_unneeded`, by what the runs need now.
+        StorageError: one can't be removed.
     """
+    chosen = {corpus.path for corpus in corpora}
+    aside = []
     try:
-        discard(corpus.path)
-    except OSError as error:
-        raise StorageError(f"{corpus.path} can't be removed: {error.strerror or error}") from error
-    left = [path for path in corpora_dir().glob(f"{TEMPORARY_PREFIX}{corpus.path.name}-*") if path.is_dir()]
-    if left:
+        with root_lock(corpora_dir()):  # until they are out of the way no run can begin to use them
+            found = [corpus for corpus in stored_corpora() if corpus.path in chosen]
+            check_unneeded(found)
+            for corpus in found:
+                try:
+                    aside.append(move_aside_unheld(corpus.path))
+                except BlockingIOError:
+                    check_unneeded([replace(corpus, preparing=True)])
+                except OSError as error:
+                    raise StorageError(f"{corpus.path} can't be removed: {error.strerror or error}") from error
+    finally:
+        for path in aside:
+            shutil.rmtree(path, ignore_errors=True)
+    if left := [path for path in aside if path.exists()]:
         raise StorageError(f"not all of {left[0]} can be removed", hint="look at its owner and permissions")
-    return corpus.bytes
+    return found
 
 
 def _users() -> list[_User]:

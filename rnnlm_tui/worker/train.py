@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rnnlm_tui.contract.metrics import EventKind, EventRow
-from rnnlm_tui.contract.status import DATABASE_KEY, MEMORY_KEY, last_words
+from rnnlm_tui.contract.status import CORPUS_HASH_KEY, DATABASE_KEY, MEMORY_KEY, last_words
 from rnnlm_tui.errors import RnnlmError, RunStateError
 from rnnlm_tui.store.atomic import keep_private, storage_errors
 from rnnlm_tui.store.checkpoints import list_checkpoints, newest_valid, set_aside, sweep_temporary
@@ -96,8 +96,9 @@ class Worker:
         device = set_up_torch(config)  # first: a device that isn't there is told before a long preparation
         watch(device, probe)
         with storage_errors("build the corpus in", corpora_dir()):
-            known = None if checkpoint is None else trained_on(read_manifest(checkpoint))
-            corpus = prepare_corpus(config.corpus, config.tokenizer, config.training, corpora_dir(), reporter, trained_on=known)
+            known = self._keep_corpus_hash if checkpoint is None else None
+            before = None if checkpoint is None else trained_on(read_manifest(checkpoint))
+            corpus = prepare_corpus(config.corpus, config.tokenizer, config.training, corpora_dir(), reporter, known, trained_on=before)
         with self._inbox.at_once(self._steering.carry_out, self._leave):
             reporter.heed()  # what came before this
             training = assemble(attempt, corpus, device)
@@ -105,6 +106,10 @@ class Worker:
         reporter.heed()
         self._steering.steered = training
         return training.train()
+
+    def _keep_corpus_hash(self, found: str) -> None:
+        """From now on the run is seen to use the corpus; one that has trained keeps the hash of what it trained on."""
+        self._records.set_meta(CORPUS_HASH_KEY, found)
 
     def _leave(self, stop: PendingCommand) -> None:
         """Stop while the main thread builds the model or rehearses a step, in a thread beside it: there is nothing new to save. Ends the process."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig
 from rnnlm_tui.contract.corpora import CorpusManifest, SplitFacts
 from rnnlm_tui.contract.metrics import EventKind, EventRow
 from rnnlm_tui.contract.status import CORPUS_HASH_KEY, CORPUS_NOTES_KEY
+from rnnlm_tui.corpus.building import claimed
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.locks import boot_id, host_name
 from rnnlm_tui.store.run_directory import RunDirectory
@@ -105,6 +108,50 @@ def test_what_a_stopped_preparation_left_is_listed_and_can_be_removed(home: Path
     assert "/texts/long.txt" in capsys.readouterr().out
     assert run(["corpus", "remove", "cccc", "--yes"]) == 0
     assert list((home / "corpora").iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["aaaa"], ["--unused"]])
+def test_what_a_run_began_to_need_while_the_question_stood_is_not_removed(
+    home: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest, other = prepared(home, "presidents", "a"), prepared(home, "elman", "b")
+
+    def start_meanwhile(*_arguments: str) -> bool:
+        run_on(manifest, "plain-otter", "stopped")
+        return True
+
+    monkeypatch.setattr("rnnlm_tui.cli.trash.agreed", start_meanwhile)
+    assert run(["corpus", "remove", *arguments]) == 3
+    assert "is needed by plain-otter" in capsys.readouterr().err
+    assert sorted(path.name for path in (home / "corpora").iterdir()) == [manifest.folder, other.folder]
+
+
+def test_what_is_taken_up_while_the_question_stands_is_not_removed(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    left = home / "corpora" / ".unfinished-cccccccccccccccc"
+    left.mkdir(parents=True)
+    (left / "train.txt").write_bytes(b"x")
+
+    with ExitStack() as taken:
+
+        def take_up(*_arguments: str) -> bool:
+            return taken.enter_context(claimed(left, lambda: False, lambda: None))
+
+        monkeypatch.setattr("rnnlm_tui.cli.trash.agreed", take_up)
+        assert run(["corpus", "remove", "cccc"]) == 3
+        assert "is being prepared" in capsys.readouterr().err
+        assert (left / "train.txt").exists()
+
+
+def test_what_is_gone_when_the_question_is_answered_frees_nothing(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = prepared(home, "presidents", "a")
+
+    def remove_meanwhile(*_arguments: str) -> bool:
+        shutil.rmtree(home / "corpora" / manifest.folder)
+        return True
+
+    monkeypatch.setattr("rnnlm_tui.cli.trash.agreed", remove_meanwhile)
+    assert run(["corpus", "remove", "aaaa", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"removed": [], "freed": 0}
 
 
 def test_show_tells_the_notes_of_the_corpus(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.corpus.building import building_folder, discard, publish, sweep, write_text_atomically
+from rnnlm_tui.corpus.building import building_folder, claimed, discard, move_aside_unheld, publish, sweep, write_text_atomically
 from rnnlm_tui.errors import StorageError
 
 DIE_WHILE_BUILDING = """
@@ -70,6 +70,17 @@ def test_a_damaged_folder_is_discarded_whole(tmp_path: Path) -> None:
     discard(tmp_path / "abc")
     discard(tmp_path / "abc")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_in_which_somebody_builds_is_not_moved_aside(tmp_path: Path) -> None:
+    folder = tmp_path / "abc"
+    with claimed(folder, lambda: False, lambda: None):
+        (folder / "text").write_text("kept")
+        with pytest.raises(BlockingIOError):
+            move_aside_unheld(folder)
+    assert (folder / "text").read_text() == "kept"
+    assert (move_aside_unheld(folder) / "text").exists()
+    assert not folder.exists()
 
 
 def test_a_root_that_is_a_file_is_refused(tmp_path: Path) -> None:

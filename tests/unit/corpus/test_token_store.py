@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -164,6 +166,36 @@ def test_one_that_waits_can_be_stopped_and_the_first_goes_on(tmp_path: Path) -> 
                 prepare_corpus(corpus, WORDS, TrainingConfig(), root, stop)
 
     assert prepare_corpus(corpus, WORDS, TrainingConfig(), root, other_comes).manifest.splits["train"].tokens
+
+
+def test_what_two_runs_add_to_the_manifest_of_a_corpus_at_once_is_all_kept(tmp_path: Path) -> None:
+    first, second, root = write(tmp_path / "a.txt"), write(tmp_path / "b.txt"), tmp_path / "corpora"
+    path = prepare(root, write(tmp_path / "c.txt")).path
+
+    def other_comes(progress: Progress) -> None:
+        if progress.phase == "baseline" and not came:
+            came.append(prepare(root, second, training=TrainingConfig(data_mode="sentences", context_length=7)))
+
+    came: list[PreparedCorpus] = []
+    prepare_corpus(first, WORDS, TrainingConfig(data_mode="sentences", context_length=9), root, other_comes)
+    manifest = load_prepared(path).manifest
+    assert {key for key in manifest.bigram if "test" in key} == {"test.stream.0", "test.sentences.7", "test.sentences.9"}
+    assert all(manifest.is_from(settings, WORDS) for settings in (first, second))
+
+
+def test_the_hash_is_told_while_no_corpus_can_be_removed_and_before_anything_is_built(tmp_path: Path) -> None:
+    corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
+    told: list[str] = []
+
+    def known(found: str) -> None:
+        assert left_behind(root) == [found[:16] for found in told[:1]]
+        descriptor = os.open(root, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(descriptor)
+        told.append(found)
+
+    assert [prepare_corpus(corpus, WORDS, TrainingConfig(), root, lambda _: None, known).manifest.hash for _ in range(2)] == told
 
 
 def test_two_processes_at_once_both_succeed(tmp_path: Path) -> None:

@@ -12,13 +12,16 @@ import pytest
 from rnnlm_tui.contract.commands import Command, CommandResult
 from rnnlm_tui.contract.config import CorpusConfig, DataMode, EvaluationConfig, ModelConfig, RunConfig, ScheduleConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.contract.metrics import HardwareRow
+from rnnlm_tui.corpus.token_store import prepare_corpus
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store.checkpoints import DamagedCheckpoint, newest_valid
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.locations import corpora_dir
 from rnnlm_tui.store.locks import RunLock, read_lock
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.supervisor.corpora import stored_corpora
 from rnnlm_tui.worker.control import PendingCommand
 from rnnlm_tui.worker.inbox import Inbox
 from rnnlm_tui.worker.train import Worker
@@ -128,3 +131,23 @@ def test_the_floor_of_a_generated_source_is_told_where_the_loss_can_be_compared_
     facts = meta(run)
     assert ("source_loss" in facts) == told
     assert float(facts["baseline_loss"]) > 0
+
+
+def test_a_run_that_failed_before_it_trained_is_seen_to_use_the_corpus_that_another_path_prepared(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    for source in sources:
+        source.write_text("".join(f"The cat of {number} sees {number % 7} dogs.\n" for number in range(200)))
+    first, second = (config().model_copy(update={"corpus": CorpusConfig(source=str(source))}) for source in sources)
+    prepared = prepare_corpus(first.corpus, first.tokenizer, first.training, corpora_dir(), lambda _: None)
+
+    def fail(*_arguments: object) -> None:
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr("rnnlm_tui.corpus.token_store.check_length", fail)
+    run = create_run(second, "plain-otter")
+    with worker_of(run) as worker:
+        assert worker.work() == StorageError.exit_code
+    (stored,) = stored_corpora()
+    assert (stored.path, stored.needed_by) == (prepared.path, ("plain-otter",))
