@@ -33,12 +33,12 @@ def join_bash_words(environment: MutableMapping[str, str]) -> None:
 
 
 def keep_one(hint: str = "", **given: bool) -> None:
-    """Raise InputError where more than one is given of options that exclude each other, by their names: `keep_one(follow=follow, NAME=bool(names))`."""
+    """Raise InputError where more than one is given of options that are mutually exclusive, by their names: `keep_one(follow=follow, NAME=bool(names))`."""
     named = [name if name.isupper() else f"--{name}" for name, there in given.items() if there]
     if len(named) > 1:
         from rnnlm_tui.errors import InputError
 
-        raise InputError(f"{', '.join(named[:-1])} and {named[-1]} exclude each other", hint="; ".join(filter(None, ("keep one of them", hint))))
+        raise InputError(f"{', '.join(named[:-1])} and {named[-1]} are mutually exclusive", hint="; ".join(filter(None, ("use one of them", hint))))
 
 
 def complete_run(incomplete: str) -> list[str]:

@@ -30,8 +30,8 @@ def load_state() -> tuple[dict[str, object], str]:
     except OSError as error:
         return {}, error.strerror or str(error)
     except (ValueError, RecursionError):
-        return {}, "it is no JSON"
-    return (cast(dict[str, object], state), "") if isinstance(state, dict) else ({}, "it is no table of settings")
+        return {}, "not valid JSON"
+    return (cast(dict[str, object], state), "") if isinstance(state, dict) else ({}, "not a JSON object")
 
 
 def put_state_aside() -> str:

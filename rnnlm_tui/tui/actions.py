@@ -116,7 +116,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("pin_run", ("p",), "Pin", "pin or unpin: pinned runs stay on top", ("runs",), footer=False, palette="Pin run"),
     Action("rename_run", ("f2",), "Rename", "rename the run", ("runs",), footer=False, palette="Rename run"),
     Action("delete_run", ("d",), "Delete", "move the run, or all marked ones, to the trash: u undoes it", ("runs",), palette="Delete run", brief="to the trash, u undoes it"),
-    Action("undo_delete", ("u",), "Reset", "undo delete: all that it took come back", ("runs",), footer=False, palette="Undo delete"),
+    Action("undo_delete", ("u",), "Reset", "restore what was deleted last", ("runs",), footer=False, palette="Undo delete"),
     Action("show_trash", ("T",), "Trash", "the trash: restore or purge runs", ("runs",), footer=False, palette="Show trash", brief="the trash: restore or purge"),
     # train
     Action("pause", ("space",), "Pause", "pause or resume: also a stopped run", ("train",), on_app=True, palette="Pause or resume", brief="pause or resume"),

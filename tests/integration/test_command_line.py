@@ -209,7 +209,7 @@ def test_in_a_terminal_the_app_opens_on_the_new_run_and_leaving_it_ends_nothing(
         (["--name", "small"], "already a run"),
         (["--from", "small@7"], "no checkpoint"),
         (["--from", "nobody@best"], "no run"),
-        (["--follow", "--detach"], "exclude each other"),
+        (["--follow", "--detach"], "are mutually exclusive"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )

@@ -140,7 +140,7 @@ LEAVING: dict[RunStatus, tuple[str, str, str]] = {
     "running": ("Training continues without this terminal.", "leave, keep training", "stop training at a checkpoint, then leave"),
     "preparing": ("Preparation continues, then training starts.", "leave, keep preparing", "stop it before its first step, then leave"),
     "paused": ("It stays paused, in memory, until you resume it.", "leave, keep it paused", "stop it at a checkpoint, then leave"),
-    "stalled": ("It finishes no step; its worker is left as it is.", "leave", "ask it to stop at a checkpoint, then leave"),
+    "stalled": ("It is stalled; its worker keeps running.", "leave", "ask it to stop at a checkpoint, then leave"),
     "degraded": ("Training continues, unsaved until its disk has room.", "leave, keep training", "stop it once a checkpoint has room, then leave"),
 }
 
@@ -320,7 +320,7 @@ async def test_help_says_in_short_what_a_narrow_column_has_no_room_for_and_names
 def test_the_palette_says_nothing_twice() -> None:
     assert description(action("sample")) == ""
     assert description(action("smoother")) == "", "its help tells of the two beside it as well"
-    assert description(action("delete_run")) == "move the run to the trash: u undoes it"
+    assert description(action("delete_run")) == "move the run, or all marked ones, to the trash: u undoes it"
     assert description(action("pause")) == "also a stopped run"
     assert description(action("checkpoint")) == ""
 

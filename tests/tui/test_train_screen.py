@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,8 @@ from rnnlm_tui.contract.status import RunStatus
 from rnnlm_tui.contract.summary import EvaluationFigures, PatienceFigures, PreparingFigures, SourceFigures, TrainFigures
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import RunStateError
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.widgets.chart import Chart
 from rnnlm_tui.tui.widgets.samples import grouped, sample_lines
@@ -430,6 +433,24 @@ async def test_a_run_that_failed_offers_its_config_its_log_and_to_be_discarded()
         await pilot.press("d")
         await until(pilot, lambda: app.current_mode == "runs" and "plain-otter is in the trash, T shows it" in lines_of(app)[-1])
         assert services.deleted == ["plain-otter"]
+
+
+async def test_a_run_that_was_opened_while_another_is_discarded_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    services = with_runs(make_snapshot("failed", message="the text is empty"), make_snapshot("finished", 4_754, name="brisk-heron"))
+    may_delete, delete = threading.Event(), services.delete
+
+    def slow_delete(run: RunDirectory) -> TrashedRun:
+        assert may_delete.wait(10)
+        return delete(run)
+
+    monkeypatch.setattr(services, "delete", slow_delete)
+    async with running_app(services) as (app, pilot):
+        await pilot.press("d", "J")
+        await until(pilot, lambda: "brisk-heron" in lines_of(app)[0])
+        may_delete.set()
+        await until(pilot, lambda: "plain-otter is in the trash" in lines_of(app)[-1])
+        assert app.current_mode == "train"
+        assert "brisk-heron" in lines_of(app)[0]
 
 
 async def test_only_a_run_that_failed_is_discarded_where_it_shows() -> None:

@@ -298,7 +298,7 @@ class ConfigScreen(EditedDraft):
         blocking = self._check.blocking
         if blocking:
             self.form.go_to(field_of(blocking[0])) if "." in blocking[0].path else None
-            self.lab.say(f"{counted(len(blocking), 'problem')} to mend first, g goes from one to the next", trouble=True)
+            self.lab.say(f"Fix {counted(len(blocking), 'problem')} before starting, g goes from one to the next", trouble=True)
             return None
         try:
             return draft.config()

@@ -30,11 +30,11 @@ FACTS: dict[RunStatus, tuple[str, str]] = {
     "running": ("Training continues without this terminal.", "Training continues without this terminal."),
     "preparing": ("Preparation continues, then training starts.", "Preparation continues, then training starts."),
     "paused": ("It stays paused, in memory, until you resume it.", "They stay paused, in memory, until you resume them."),
-    "stalled": ("It finishes no step; its worker is left as it is.", "They finish no step; their workers are left as they are."),
+    "stalled": ("It is stalled; its worker keeps running.", "They are stalled; their workers keep running."),
     "degraded": ("Training continues, unsaved until its disk has room.", "Training continues, unsaved until their disk has room."),
 }
 """What becomes of one run, or of several, that are all in this status."""
-AFTER: dict[RunStatus, str] = {"preparing": "then trains", "paused": "stays paused", "stalled": "left as it is", "degraded": "trains on, unsaved"}
+AFTER: dict[RunStatus, str] = {"preparing": "then trains", "paused": "stays paused", "stalled": "left as it is", "degraded": "keeps training, unsaved"}
 """What becomes of a run among others of another status."""
 STOPS: dict[RunStatus, str] = {
     "preparing": "stop {run} before its first step",

@@ -309,9 +309,11 @@ class TrainScreen(ChartedScreen):
             return
 
         def deleted(_trashed: TrashedRun) -> None:
-            self.lab.close_run()
+            opened = self.lab.run_directory
+            if opened is not None and opened.name == run.name:  # else another run was opened meanwhile
+                self.lab.close_run()
+                self.lab.open_pane("runs")
             self.lab.look_now()
-            self.lab.open_pane("runs")
             self.lab.say(f"{run.name} is in the trash, T shows it")
 
         def left(error: RnnlmError | OSError) -> None:

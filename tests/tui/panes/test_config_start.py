@@ -25,7 +25,7 @@ async def test_start_is_blocked_by_a_problem_and_goes_to_it() -> None:
         await write(pilot, "training.batch_size", "0")
         await go(pilot, "corpus.source")
         await pilot.press("f5")
-        await until_shown(pilot, "1 problem to mend first")
+        await until_shown(pilot, "Fix 1 problem before starting")
         assert pane(app).form.section == "training"
         assert not [call for call in services.calls if call[0] == "start"]
 
@@ -36,7 +36,7 @@ async def test_a_warm_up_longer_than_the_whole_run_blocks_the_start() -> None:
         await write(pilot, "schedule.warmup_steps", "6000")
         await until_shown(pilot, "must be below the run's 4,752 steps")
         await pilot.press("f5")
-        await until_shown(pilot, "1 problem to mend first")
+        await until_shown(pilot, "Fix 1 problem before starting")
 
 
 async def test_f5_starts_the_draft_under_the_name_it_shows() -> None:
@@ -92,7 +92,7 @@ async def test_a_preset_whose_text_has_to_be_brought_says_so_before_it_is_starte
 
     async with opened(RealCheck(), "config", run=None) as (app, pilot):
         await until_shown(pilot, "calm-badger")
-        await pilot.press("P", "end", "enter")
+        await pilot.press("P", "end", "up", "enter")
         await until(pilot, lambda: app.draft == PRESETS["ptb-large"])
         await until_shown(pilot, "no Penn Treebank here", "✗ 1 problem")
         await go(pilot, "corpus.source")

@@ -207,16 +207,16 @@ def test_bash_which_breaks_words_at_an_at_sign_completes_checkpoints_too(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["train", "--follow", "--draft"], "--follow and --draft exclude each other"),
-        (["train", "--follow", "--detach", "--draft"], "--follow, --detach and --draft exclude each other"),
-        (["train", "--preset", "demo", "--from", "brisk-heron"], "--preset and --from exclude each other"),
-        (["resume", "brisk-heron", "--follow", "--detach"], "--follow and --detach exclude each other"),
-        (["show", "brisk-heron", "--watch", "--once"], "--watch and --once exclude each other"),
-        (["metrics", "brisk-heron", "--csv", "--json"], "--csv and --json exclude each other"),
-        (["purge", "brisk-heron", "--all"], "NAME and --all exclude each other"),
-        (["corpus", "remove", "elman", "--unused"], "CORPUS and --unused exclude each other"),
-        (["config", "show", "brisk-heron", "--preset", "demo"], "RUN and --preset exclude each other"),
-        (["config", "show", "brisk-heron", "--config", "a.toml"], "RUN and --config exclude each other"),
+        (["train", "--follow", "--draft"], "--follow and --draft are mutually exclusive"),
+        (["train", "--follow", "--detach", "--draft"], "--follow, --detach and --draft are mutually exclusive"),
+        (["train", "--preset", "demo", "--from", "brisk-heron"], "--preset and --from are mutually exclusive"),
+        (["resume", "brisk-heron", "--follow", "--detach"], "--follow and --detach are mutually exclusive"),
+        (["show", "brisk-heron", "--watch", "--once"], "--watch and --once are mutually exclusive"),
+        (["metrics", "brisk-heron", "--csv", "--json"], "--csv and --json are mutually exclusive"),
+        (["purge", "brisk-heron", "--all"], "NAME and --all are mutually exclusive"),
+        (["corpus", "remove", "elman", "--unused"], "CORPUS and --unused are mutually exclusive"),
+        (["config", "show", "brisk-heron", "--preset", "demo"], "RUN and --preset are mutually exclusive"),
+        (["config", "show", "brisk-heron", "--config", "a.toml"], "RUN and --config are mutually exclusive"),
     ],
     ids=str,
 )
@@ -225,7 +225,7 @@ def test_options_that_exclude_each_other_are_refused_in_the_same_words(arguments
     assert run(arguments) == 2
     err = capsys.readouterr().err
     assert words in err
-    assert "keep one of them" in err
+    assert "use one of them" in err
 
 
 @pytest.mark.parametrize("arguments", [["pin", "brisk-heron@"], ["sample", "brisk-heron@", "The"], ["train", "--from", "brisk-heron@"]], ids=" ".join)

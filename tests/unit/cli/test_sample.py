@@ -101,7 +101,7 @@ def test_a_temperature_of_zero_is_greedy_and_one_above_is_not(
 def test_greedy_and_a_temperature_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["sample", "plain-otter", "The", "--greedy", "--temperature", "0.8"]) == 2
     err = capsys.readouterr().err
-    assert "--greedy and --temperature 0.8 exclude each other" in err
+    assert "--greedy and --temperature 0.8 are mutually exclusive" in err
     assert "--temperature 0 is greedy too" in err
 
 
@@ -162,7 +162,7 @@ def test_prompts_are_read_from_standard_input(monkeypatch: pytest.MonkeyPatch, s
     ("arguments", "words"),
     [
         ([], "sample from what prompt?"),
-        (["one", "--prompts", "good.txt"], "PROMPT and --prompts exclude each other"),
+        (["one", "--prompts", "good.txt"], "PROMPT and --prompts are mutually exclusive"),
         (["--prompts", "missing.txt"], "can't read the prompts in missing.txt: No such file or directory"),
         (["--prompts", "."], "can't read the prompts in .: Is a directory"),
         (["--prompts", "empty.txt"], "empty.txt holds no prompt"),

@@ -120,7 +120,7 @@ def test_train_and_resume_show_a_run_in_the_same_way(
 def test_following_and_leaving_exclude_each_other(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     stopped("plain-otter")
     assert run([*arguments, "--follow", "--detach"]) == 2
-    assert "exclude each other" in capsys.readouterr().err
+    assert "are mutually exclusive" in capsys.readouterr().err
 
 
 def test_resume_as_json_prints_one_object_and_leaves(shown: Shown, capsys: pytest.CaptureFixture[str]) -> None:
