@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rnnlm_tui.contract.corpora import UNFINISHED_PREFIX
 from tests.integration.test_command_line import COMMAND, SMALL, Machine
 
 
@@ -31,7 +32,7 @@ def test_a_probe_measures_and_later_estimates_go_by_it(machine: Machine) -> None
     assert probe["step_seconds"] > 0
     assert "20 of 20 steps" in done.stderr
     assert sorted(path.name for path in machine.home.iterdir()) == ["calibration.json", "corpora"], "no run"
-    assert not [path for path in (machine.home / "corpora").iterdir() if path.name.startswith(".")]
+    assert not [path for path in (machine.home / "corpora").glob("*") if path.name.startswith(".")]
     after = machine.json("estimate", *SMALL)
     assert after == {**found, "probe": None, "memory_free": after["memory_free"]}
     assert (after["memory_measured"], after["calibrated_by"], after["calibrated_run"]) == (True, "probe", None)
@@ -52,7 +53,7 @@ def test_a_probe_of_a_text_that_is_not_there_is_refused_and_leaves_nothing(machi
     assert not machine.home.exists()
 
 
-def test_ctrl_c_ends_a_probe_and_its_child_and_leaves_nothing_half_made(machine: Machine) -> None:
+def test_ctrl_c_ends_a_probe_and_its_child_and_leaves_only_work_to_take_up(machine: Machine) -> None:
     endless = (*SMALL, "--set", "corpus.sentences=400000")  # takes long to prepare
     process = subprocess.Popen(
         [*COMMAND, "estimate", *endless, "--probe"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=machine.environment, start_new_session=True
@@ -66,7 +67,7 @@ def test_ctrl_c_ends_a_probe_and_its_child_and_leaves_nothing_half_made(machine:
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
     assert not (machine.home / "calibration.json").exists()
-    assert not list((machine.home / "corpora").glob("*"))
+    assert [path for path in (machine.home / "corpora").glob("*") if not path.name.startswith(UNFINISHED_PREFIX)] == []
 
 
 def test_a_config_that_does_not_fit_is_warned_of_with_a_batch_that_should(machine: Machine) -> None:
