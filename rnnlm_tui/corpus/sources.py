@@ -276,7 +276,7 @@ def _files(title: str, files: list[tuple[Path, Split]], corpus: CorpusConfig) ->
                 yield Document(split, reader.lines() if layout == "sentences" else _units(reader, reader.text(), layout))
             cut += reader.cut_lines
         if cut:
-            notes.append(f"{counted(cut, 'line')} longer than {MAX_LINE_BYTES:,} bytes cut into several sentences")
+            notes.append(f"{counted(cut, 'line')} longer than {MAX_LINE_BYTES:,} bytes cut into several {layout}")
 
     return Source(
         title=title if len(files) == 1 else f"{title}, {counted(len(files), 'file')}",

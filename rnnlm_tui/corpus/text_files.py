@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import errno
 import glob
 import gzip
@@ -49,6 +50,7 @@ PACKINGS: dict[str, str] = {".gz": "gzip", ".xz": "xz", ".bz2": "bzip2"}
 """Suffixes of packed text that is read, and the programs that pack it."""
 
 _BLOCK = 1 << 20
+_LOOKED_AT = 4_096
 _BOM = b"\xef\xbb\xbf"
 _ONLY_TEXT = "a corpus is plain text"
 _KINDS = (
@@ -121,7 +123,8 @@ def holds_records(path: Path) -> bool:
 def text_files(folder: Path, *, documents_first: bool = False) -> tuple[list[Path], int]:
     """The text files below a folder in order of name, and how many other files were left out; hidden ones don't count.
 
-    Tables (CSV, TSV, JSON) are among them only where there is no other text.
+    They are known by their suffixes. Tables (CSV, TSV, JSON) are among them only where there is no other text; where there are
+    none either, every file that begins as text is taken, whatever its name.
 
     Args:
         documents_first: leave code out where there are documents, as runs from before `corpus.layout` did.
@@ -132,7 +135,7 @@ def text_files(folder: Path, *, documents_first: bool = False) -> tuple[list[Pat
     documents: list[Path] = []
     code: list[Path] = []
     tables: list[Path] = []
-    others = 0
+    others: list[Path] = []
     for where, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for path in (Path(where, name) for name in names if not name.startswith(".")):
@@ -144,19 +147,19 @@ def text_files(folder: Path, *, documents_first: bool = False) -> tuple[list[Pat
             elif suffix in DOCUMENT_SUFFIXES:
                 documents.append(path)
             else:
-                others += 1
+                others.append(path)
     found = (documents or code or tables) if documents_first else [*documents, *code] or tables
-    others += len(documents) + len(code) + len(tables) - len(found)
+    found = found or [path for path in others if path.is_file() and LineReader(path, lambda _: None).begins_as_text()]
+    left_out = len(documents) + len(code) + len(tables) + len(others) - len(found)
     if not found:
-        there = f"it holds {counted(others, 'other file')}" if others else "it is empty"
-        known = ", ".join((*DOCUMENT_SUFFIXES[:4], *CODE_SUFFIXES[:4]))
+        there = f"it holds {counted(left_out, 'other file')}" if left_out else "it is empty"
         raise CorpusError(
             f"the folder {folder} holds no text file, {there}",
-            hint=f"text files end in {known} and so on, each also with {', '.join(PACKINGS)}; a pattern such as {folder}/**/*.log takes other files",
+            hint=f"a corpus is UTF-8 text, plain or packed as {', '.join(PACKINGS)}; name one file to hear why it is none",
         )
     for path in found:
         check_source_path(path)
-    return sorted(found), others
+    return sorted(found), left_out
 
 
 def is_pattern(name: str) -> bool:
@@ -206,6 +209,17 @@ class LineReader:
         self.cut_lines = 0
         """Lines longer than MAX_LINE_BYTES, so far."""
         self._advance = advance
+
+    def begins_as_text(self) -> bool:
+        """Whether the first bytes are UTF-8 text and no known binary kind."""
+        try:
+            with self._open() as (file, _):
+                start = self._read(file, _LOOKED_AT)
+            self._check_kind(start)
+            text = codecs.getincrementaldecoder("utf-8")().decode(start)  # the last character may be cut
+        except (CorpusError, UnicodeDecodeError):
+            return False
+        return "\0" not in text and bool(text.strip())
 
     def lines(self) -> Iterator[str]:
         """Each line, stripped, empty ones left out.
@@ -295,17 +309,20 @@ class LineReader:
                 self._advance(position - seen)
                 seen = position
                 if first:
-                    for place, magic, kind, hint in _KINDS:
-                        if block.startswith(magic, place):
-                            raise CorpusError(f"{self.path} is {kind}, not UTF-8 text", hint=hint)
+                    self._check_kind(block)
                     if blank_mark and block.startswith(_BOM):
                         block = b"   " + block[len(_BOM) :]
                 first = False
                 yield block
 
-    def _read(self, file: IO[bytes]) -> bytes:
+    def _check_kind(self, start: bytes) -> None:
+        for place, magic, kind, hint in _KINDS:
+            if start.startswith(magic, place):
+                raise CorpusError(f"{self.path} is {kind}, not UTF-8 text", hint=hint)
+
+    def _read(self, file: IO[bytes], size: int = _BLOCK) -> bytes:
         try:
-            return file.read(_BLOCK)
+            return file.read(size)
         except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
             raise self._damaged(error) from error
         except OSError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.contract.config import CorpusConfig
+from rnnlm_tui.contract.corpora import TextLayout
 from rnnlm_tui.corpus.sources import Source, open_source
 from rnnlm_tui.errors import CorpusError
 
@@ -158,3 +159,11 @@ def test_cut_lines_are_told_once_the_text_was_read(tmp_path: Path) -> None:
     source = opened(CorpusConfig(source=str(write(tmp_path, a="word " * 30_000) / "a.txt"), layout="sentences"))
     contents(source)
     assert source.notes == ["1 line longer than 65,536 bytes cut into several sentences"]
+
+
+@pytest.mark.parametrize("layout", ["sentences", "lines"])
+def test_lines_that_were_cut_are_told_as_the_layout_calls_them(tmp_path: Path, layout: TextLayout) -> None:
+    (tmp_path / "a.txt").write_text("word " * 20_000)
+    source = opened(CorpusConfig(source=str(tmp_path / "a.txt"), layout=layout))
+    contents(source)
+    assert source.notes == [f"1 line longer than 65,536 bytes cut into several {layout}"]

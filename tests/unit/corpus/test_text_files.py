@@ -103,7 +103,7 @@ def test_a_folder_gives_its_text_files_in_order_and_tells_of_others(tmp_path: Pa
 def test_a_folder_without_text_is_refused_with_what_it_holds(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="it is empty"):
         text_files(tmp_path)
-    (tmp_path / "a.bin").write_bytes(b"x")
+    (tmp_path / "a.bin").write_bytes(b"\0x")
     with pytest.raises(CorpusError, match="1 other file"):
         text_files(tmp_path)
 
@@ -211,6 +211,31 @@ def test_a_folder_takes_any_text_suffix_and_leaves_tables_to_folders_of_tables(t
         path.unlink()
     found, others = text_files(tmp_path)
     assert [path.name for path in found] == ["d.csv", "f.json"]
+
+
+def test_a_folder_without_known_suffixes_takes_what_begins_as_text(tmp_path: Path) -> None:
+    cut = "é".encode() * 4_000  # the first bytes that are looked at end inside a character
+    texts = {"README": b"read me\n", "a.log": b"x" + cut, "b.odd": cut, "c.log.gz": gzip.compress(b"packed\n"), "train.out": b"\xef\xbb\xbfmarked\n"}
+    others = {
+        "a.bin": b"a\0b",
+        "b.log": b"caf\xe9 in Latin-1\n",
+        "c.odd": b"%PDF-1.7 text",
+        "d.log": b"",
+        "e.log.gz": b"no gzip",
+        "f.tar.gz": gzip.compress(b"x" * 257 + b"ustar"),
+    }
+    for name, data in (texts | others).items():
+        (tmp_path / name).write_bytes(data)
+    os.mkfifo(tmp_path / "fifo")
+    found, left_out = text_files(tmp_path)
+    assert [path.name for path in found] == sorted(texts)
+    assert left_out == len(others) + 1
+    (tmp_path / "d.csv").write_bytes(b"text\nx\n")
+    assert [path.name for path in text_files(tmp_path)[0]] == ["d.csv"]
+    (tmp_path / "e.txt").write_bytes(b"x")
+    found, left_out = text_files(tmp_path)
+    assert [path.name for path in found] == ["e.txt"]
+    assert left_out == len(texts) + len(others) + 2
 
 
 def test_a_glob_takes_what_it_matches_whatever_the_suffix(tmp_path: Path) -> None:
