@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import json
 import re
 from collections import Counter
@@ -318,7 +317,7 @@ def _count_pieces(tokenizer: Tokenizer, pattern: str, texts: Iterable[tuple[str,
 def _most_frequent(counts: Counter[str], limit: int) -> list[str]:
     if limit < 1:
         raise TokenizerError("tokenizer.vocab_size leaves no room beside the special tokens", hint="take at least 4")
-    return heapq.nsmallest(limit, counts, key=lambda name: (-counts[name], name))
+    return sorted(sorted(counts), key=counts.__getitem__, reverse=True)[:limit]  # of equally frequent ones the first by name
 
 
 def _pretrained(config: TokenizerConfig) -> BuiltTokenizer:
