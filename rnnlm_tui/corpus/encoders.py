@@ -239,11 +239,14 @@ class _WordFinder:
 
 
 def _word_finder(built: BuiltTokenizer, rules: WordRules, model: Mapping[str, Any]) -> _WordFinder | None:
-    """For our own words; None for any other tokenizer."""
+    """For our own words as this version cuts them; None for any other tokenizer."""
     if built.kind != "word":
         return None
     splitter = json.loads(built.tokenizer.to_str())["pre_tokenizer"]
-    pattern = None if splitter["type"] == "WhitespaceSplit" else ASCII_SPLITS[splitter["pattern"]["Regex"]]
+    whole = splitter["type"] == "WhitespaceSplit"
+    pattern = None if whole else ASCII_SPLITS.get(splitter["pattern"]["Regex"])
+    if pattern is None and not whole:
+        return None  # a preparation that an earlier version began
     return _WordFinder(model["vocab"], model["vocab"][model["unk_token"]], pattern, always_spaced=not rules.space)
 
 

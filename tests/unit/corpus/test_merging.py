@@ -219,6 +219,13 @@ def test_words_that_are_looked_up_are_exactly_the_librarys(*, tokenized: bool) -
         assert ids.tolist() == [index for line in expected for index in line]
 
 
+def test_words_that_an_earlier_version_cut_otherwise_are_left_to_the_library() -> None:
+    built = own_words(lines(1), layout="lines")
+    built.tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?\S+|\s"), "isolated")
+    encode = line_encoder(built, "lines")
+    assert encode([line.encode() for line in lines(2)])[0].tolist() == [index for line in built.encode(lines(2)) for index in line]
+
+
 @pytest.mark.parametrize("layout", ["sentences", "raw"])
 def test_a_word_vocabulary_has_the_most_frequent_pieces_of_the_library(layout: TextLayout) -> None:
     text = [f"{line}\n" if layout == "raw" else " ".join(line.split()) for line in [*lines(1), *signs(1)]]
