@@ -304,7 +304,7 @@ class LineReader:
         first = True
         with self._open() as (file, packed):
             seen = 0
-            while block := self._read(file):
+            while block := self._read(file, _BLOCK):
                 position = packed.tell()
                 self._advance(position - seen)
                 seen = position
@@ -320,7 +320,7 @@ class LineReader:
             if start.startswith(magic, place):
                 raise CorpusError(f"{self.path} is {kind}, not UTF-8 text", hint=hint)
 
-    def _read(self, file: IO[bytes], size: int = _BLOCK) -> bytes:
+    def _read(self, file: IO[bytes], size: int) -> bytes:
         try:
             return file.read(size)
         except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
