@@ -54,7 +54,7 @@ def corpus(context: typer.Context, json: JsonOption = False) -> None:
     for one in stored:
         for remark in one.manifest.known_notes if one.manifest is not None else ():
             line(f"{one.name}: {remark}")
-    line(f"{disk(sum(one.bytes for one in stored))} in all: `rnnlm-tui corpus remove FOLDER` removes what no run needs")
+    line(f"{disk(sum(one.bytes for one in stored))} in all: `rnnlm-tui corpus remove FOLDER` removes an unused one")
 
 
 def corpus_remove(
@@ -85,7 +85,7 @@ def corpus_remove(
     found = [one for one in stored_corpora() if not one.needed_by and not one.preparing] if unused else choose_corpora(corpora or [])
     check_unneeded(found)
     size = disk(sum(one.bytes for one in found))
-    if found and not dry_run and not yes and not agreed(f"remove {_named(found)}, {size}?", "corpus remove removes them for good"):
+    if found and not dry_run and not yes and not agreed(f"remove {_named(found)}, {size}?", "corpus remove"):
         note("nothing was removed")
         raise typer.Exit(1)
     if found and not dry_run:
@@ -95,7 +95,7 @@ def corpus_remove(
         removed = [{"folder": one.name, "source": one.source, "bytes": one.bytes, "path": str(one.path)} for one in found]
         print_json({"would_remove" if dry_run else "removed": removed, "freed": freed})
     elif not found:
-        line("there is no prepared corpus that no run needs")
+        line("no unused prepared corpora")
     elif dry_run:
         line(f"would remove {_named(found)}, {size}")
     else:
@@ -104,7 +104,7 @@ def corpus_remove(
 
 def _named(corpora: list[StoredCorpus]) -> str:
     if len(corpora) > 1:
-        return f"{len(corpora)} prepared corpora"
+        return f"{len(corpora)} prepared corpora ({', '.join(one.name for one in corpora)})"
     return f"the prepared corpus {corpora[0].name}" + (f" ({corpora[0].source})" if corpora[0].source else "")
 
 
@@ -113,7 +113,7 @@ def _row(one: StoredCorpus, manifest: CorpusManifest | None) -> tuple[str, ...]:
 
     if manifest is None:
         state = "being prepared" if one.preparing else "unfinished"
-        return (one.source or "unknown", state, "", "", "", "", disk(one.bytes), one.name, "" if one.preparing else "taken up by its next run")
+        return (one.source or "unknown", state, "", "", "", "", disk(one.bytes), one.name, "" if one.preparing else "continued by its next run")
     tokens = (f"{manifest.splits[split].tokens:,}" for split in ("train", "validation", "test"))
     text = disk(sum(facts.bytes for facts in manifest.splits.values()))
     more = f" and {len(one.runs) - _SHOWN_RUNS} more" if len(one.runs) > _SHOWN_RUNS else ""
