@@ -51,6 +51,8 @@ def meant_number(text: str, *, whole: bool) -> str:
         return _ifread_number(re.sub(r"0+(?=\d)", "", text, count=1), "")
     if re.fullmatch(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+", text, re.ASCII) and not (whole and "." not in text):
         return _ifread_number(text.replace(".", "").replace(",", "."), "decimals have a point")
+    if whole and re.fullmatch(r"[+-]?\d+,\d{1,2}", text, re.ASCII):  # 3,5 may be 3.5 or 35
+        return "thousands are separated in groups of three, as in 1,000"
     if re.fullmatch(r"[+-]?\d+([,_]\d+)+", text, re.ASCII):
         return _ifread_number(re.sub("[,_]", "", text), "thousands are separated in groups of three, as in 1,000")
     if re.fullmatch(r"[+-]?\d{1,3}([ '’\u00a0\u2009\u202f]\d{3})+|[+-]?[1-9]\d{0,2}(\.\d{3})+", text):

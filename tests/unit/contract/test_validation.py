@@ -151,11 +151,11 @@ def test_text_becomes_the_value_that_a_person_means(path: str, text: str, value:
 @pytest.mark.parametrize(
     ("path", "text", "wanted", "hint"),
     [
-        ("model.num_layers", "3,5", "a whole number", "write 35: thousands are separated in groups of three, as in 1,000"),
+        ("model.num_layers", "3,5", "a whole number", "thousands are separated in groups of three, as in 1,000"),
         ("sampling.temperature", "0,8", "a number", "write 0.8: decimals have a point"),
         ("sampling.temperature", "1.024,5", "a number", "write 1024.5: decimals have a point"),
         ("training.epochs", "1.000", "a whole number", "write 1000: thousands are separated by a comma, as in 1,000"),
-        ("training.epochs", "10,00", "a whole number", "write 1000: thousands are separated in groups of three, as in 1,000"),
+        ("training.epochs", "10,00", "a whole number", "thousands are separated in groups of three, as in 1,000"),
         ("training.epochs", "1_0", "a whole number", "write 10: thousands are separated in groups of three, as in 1,000"),
         ("training.epochs", "1 000", "a whole number", "write 1000: thousands are separated by a comma, as in 1,000"),
         ("training.epochs", "1e3", "a whole number", "write 1000"),
