@@ -68,9 +68,10 @@ def _when(seconds: float) -> str:
 
 
 def model_name(summary: RunSummary) -> str:
-    """`Elman 2×192`."""
+    """`Elman 2×192`; harmless."""
     model = summary.model
-    return f"{CELL_NAMES.get(model.cell_type, model.cell_type)} {model.num_layers}×{model.hidden_size}"
+    cell = CELL_NAMES.get(model.cell_type) or plain(model.cell_type, limit=24, newlines="show")
+    return f"{cell} {model.num_layers}×{model.hidden_size}"
 
 
 def corpus_name(source: str) -> str:
