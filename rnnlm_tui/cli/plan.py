@@ -1,4 +1,4 @@
-"""The verbs `corpus`, what there is to learn from, and `corpus remove`."""
+"""The verbs `corpus` and `corpus remove`: list corpora and remove prepared ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHOWN_RUNS = 3
 
 
 def complete_corpus(incomplete: str) -> list[str]:
-    """The folders of prepared corpora that begin so, for the shell's completion."""
+    """Complete the folder of a prepared corpus for the shell."""
     from rnnlm_tui.store.corpora import list_corpora
 
     return [manifest.folder for manifest in list_corpora() if manifest.folder.startswith(incomplete)]
@@ -61,17 +61,20 @@ def corpus_remove(
     corpora: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[CORPUS]...", help="Folders of prepared corpora, or the beginning of one, or a source.", show_default=False, autocompletion=complete_corpus
+            metavar="[CORPUS]...",
+            help="Folders of prepared corpora (their first characters are enough), or sources.",
+            show_default=False,
+            autocompletion=complete_corpus,
         ),
     ] = None,
-    unused: Annotated[bool, typer.Option("--unused", help="Every prepared corpus that no run needs.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")] = False,
+    unused: Annotated[bool, typer.Option("--unused", help="Remove every prepared corpus that no run needs.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be removed, without removing it.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Remove prepared corpora and say the space that this frees; asks first.
+    """Remove prepared corpora and print the space freed; asks for confirmation.
 
-    Refused while a run needs one: a run that trains, or that can be resumed. The text itself is never touched: a new run prepares it again.
+    A corpus that a run needs (one that trains or can be resumed) is not removed. Your text is not touched: a new run prepares it again.
     """
     from rnnlm_tui.cli.output import line, note, print_json
     from rnnlm_tui.cli.trash import agreed
@@ -81,25 +84,24 @@ def corpus_remove(
 
     keep_one(CORPUS=bool(corpora), unused=unused)
     if not corpora and not unused:
-        raise InputError("name a corpus, or write --unused", hint="`rnnlm-tui corpus` lists them")
+        raise InputError("name a corpus, or use --unused", hint="`rnnlm-tui corpus` lists them")
     found = [one for one in stored_corpora() if not one.needed_by and not one.preparing] if unused else choose_corpora(corpora or [])
     check_unneeded(found)
-    size = disk(sum(one.bytes for one in found))
-    if found and not dry_run and not yes and not agreed(f"remove {_named(found)}, {size}?", "corpus remove"):
-        note("nothing was removed")
-        raise typer.Exit(1)
     if found and not dry_run:
+        if not yes and not agreed(f"remove {_named(found)}, {disk(sum(one.bytes for one in found))}?", "corpus remove"):
+            note("nothing was removed")
+            raise typer.Exit(1)
         found = remove_corpora(found)
-    freed = 0 if dry_run else sum(one.bytes for one in found)
+    size = sum(one.bytes for one in found)
     if json:
         removed = [{"folder": one.name, "source": one.source, "bytes": one.bytes, "path": str(one.path)} for one in found]
-        print_json({"would_remove" if dry_run else "removed": removed, "freed": freed})
+        print_json({"would_remove" if dry_run else "removed": removed, "freed": 0 if dry_run else size})
     elif not found:
         line("no unused prepared corpora")
     elif dry_run:
-        line(f"would remove {_named(found)}, {size}")
+        line(f"would remove {_named(found)}, {disk(size)}")
     else:
-        line(f"removed {_named(found)}, {disk(freed)} freed")
+        line(f"removed {_named(found)}, {disk(size)} freed")
 
 
 def _named(corpora: list[StoredCorpus]) -> str:
@@ -109,16 +111,15 @@ def _named(corpora: list[StoredCorpus]) -> str:
 
 
 def _row(one: StoredCorpus, manifest: CorpusManifest | None) -> tuple[str, ...]:
-    from rnnlm_tui.contract.figures import disk
+    from rnnlm_tui.contract.figures import disk, first_of
 
     if manifest is None:
         state = "being prepared" if one.preparing else "unfinished"
         return (one.source or "unknown", state, "", "", "", "", disk(one.bytes), one.name, "" if one.preparing else "continued by its next run")
     tokens = (f"{manifest.splits[split].tokens:,}" for split in ("train", "validation", "test"))
     text = disk(sum(facts.bytes for facts in manifest.splits.values()))
-    more = f" and {len(one.runs) - _SHOWN_RUNS} more" if len(one.runs) > _SHOWN_RUNS else ""
-    runs = ", ".join(one.runs[:_SHOWN_RUNS]) + more
-    return (manifest.corpus.source, f"{manifest.tokenizer.kind} {manifest.vocab_size:,}", *tokens, text, disk(one.bytes), one.name, runs or "none")
+    runs = first_of(one.runs, _SHOWN_RUNS) or "none"
+    return (manifest.corpus.source, f"{manifest.tokenizer.kind} {manifest.vocab_size:,}", *tokens, text, disk(one.bytes), one.name, runs)
 
 
 def _where(item: dict[str, object]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rnnlm_tui.cli.arguments import JsonOption, complete_sampled, keep_one
-from rnnlm_tui.contract.figures import counted
+from rnnlm_tui.contract.figures import counted, first_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -130,9 +130,8 @@ def sample(
 
     drawn = asyncio.run(_draw(requests, tell, stream=not json))
     if unknown_words := list(dict.fromkeys(word for done in drawn for word in done.unknown)):
-        told = ", ".join(word if len(word) <= SHOWN_LETTERS else f"{word[:SHOWN_LETTERS]}…" for word in unknown_words[:MOST_UNKNOWN])
-        more = f" and {len(unknown_words) - MOST_UNKNOWN:,} more" if len(unknown_words) > MOST_UNKNOWN else ""
-        note(f"this model has no token for {told}{more}: it read <unk> instead")
+        shortened = [word if len(word) <= SHOWN_LETTERS else f"{word[:SHOWN_LETTERS]}…" for word in unknown_words]
+        note(f"this model has no token for {first_of(shortened, MOST_UNKNOWN)}: it read <unk> instead")
     if not json:
         counts = f"{counted(len(drawn), 'sample')} of {counted(len(texts), 'prompt')}, " if several else ""
         note(f"{counts}{_outcome(drawn, settings, samples)}, from {directory.name}@{step_of(first)}")

@@ -28,6 +28,9 @@ FOLDER_DIGITS = 16
 UNFINISHED_PREFIX = ".unfinished-"
 """What a preparation that was stopped leaves, before the name of the folder that it will be."""
 
+UNFINISHED_NAME = "unfinished.json"
+"""The file in such a folder that records the source and what is prepared so far."""
+
 TextLayout = Literal["sentences", "lines", "raw"]
 """How a text is kept: `corpus.layout` once `auto` has been decided."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 NOTHING = "–"
 """Stands where there is no figure (yet)."""
@@ -23,6 +24,12 @@ def count(value: float | None) -> str:
 def counted(number: int, noun: str, plural: str = "") -> str:
     """A number of things, in grammar: `1 step`, `3,751 steps`; `plural` where it is not made with an s."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def first_of(words: Sequence[str], most: int) -> str:
+    """The first of several words, and how many more there are: `a, b and 3 more`."""
+    rest = len(words) - most
+    return ", ".join(words[:most]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def short(value: float | None) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from rnnlm_tui.contract.corpora import SPLITS, Split
+from rnnlm_tui.contract.corpora import SPLITS, UNFINISHED_NAME, Split
 from rnnlm_tui.contract.metrics import Progress
 from rnnlm_tui.corpus.building import write_text_atomically
 from rnnlm_tui.corpus.encoding import EncodedSoFar
@@ -18,7 +18,7 @@ from rnnlm_tui.corpus.staging import PoolFacts, pool_path
 SHARED_SECONDS = 0.5
 """How often those that wait are told the progress."""
 
-_STATE_NAME, _PROGRESS_NAME = "unfinished.json", "progress.json"
+_PROGRESS_NAME = "progress.json"
 _PROGRESS: TypeAdapter[Progress] = TypeAdapter(Progress)
 
 
@@ -41,7 +41,7 @@ class Done(BaseModel):
 def read_done(folder: Path) -> Done:
     """What an earlier preparation in this folder has done; nothing where there is none, or where its files are not what it says."""
     try:
-        done = Done.model_validate_json((folder / _STATE_NAME).read_bytes())
+        done = Done.model_validate_json((folder / UNFINISHED_NAME).read_bytes())
         if done.pools is not None and any(pool_path(folder, split).stat().st_size != pool.bytes for split, pool in done.pools.items()):
             return Done()
     except (OSError, ValidationError):
@@ -51,12 +51,12 @@ def read_done(folder: Path) -> Done:
 
 def keep_done(folder: Path, done: Done) -> None:
     """Say what is on disk; it has to be there for good."""
-    write_text_atomically(folder / _STATE_NAME, done.model_dump_json())
+    write_text_atomically(folder / UNFINISHED_NAME, done.model_dump_json())
 
 
 def remove_traces(folder: Path) -> None:
     """Remove what only a preparation needs: its plain files and its notes."""
-    for path in (folder / _STATE_NAME, folder / _PROGRESS_NAME, *(pool_path(folder, split) for split in SPLITS)):
+    for path in (folder / UNFINISHED_NAME, folder / _PROGRESS_NAME, *(pool_path(folder, split) for split in SPLITS)):
         path.unlink(missing_ok=True)
 
 

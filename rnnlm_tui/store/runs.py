@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rnnlm_tui.contract.figures import counted
+from rnnlm_tui.contract.figures import counted, first_of
 from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.errors import RunNameError, RunStateError, StorageError, UnknownRunError, near_names
 from rnnlm_tui.store.atomic import TEMPORARY_PREFIX, fsync_directory, make_private_directory, storage_errors, write_text_atomically
@@ -109,10 +109,7 @@ def find_run(name_or_prefix: str) -> RunDirectory:
     if len(matches) == 1:
         return RunDirectory(runs_dir() / matches[0])
     if matches:
-        more = f" and {len(matches) - _SHOWN_NAMES} more" if len(matches) > _SHOWN_NAMES else ""
-        raise UnknownRunError(
-            f"{shown} begins the names of {counted(len(matches), 'run')}: {', '.join(matches[:_SHOWN_NAMES])}{more}", hint="type more of the name"
-        )
+        raise UnknownRunError(f"{shown} begins the names of {counted(len(matches), 'run')}: {first_of(matches, _SHOWN_NAMES)}", hint="type more of the name")
     from rnnlm_tui.store.former_names import run_once_called
 
     renamed = run_once_called(name_or_prefix, _run_paths())

@@ -1,4 +1,4 @@
-"""What lies in the folder of the corpora: prepared ones, the runs that use each, unfinished ones; and how one is removed."""
+"""Prepared corpora on disk: list them with the runs that use them, and remove them."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.corpora import UNFINISHED_PREFIX, CorpusManifest
+from rnnlm_tui.contract.corpora import UNFINISHED_NAME, UNFINISHED_PREFIX, CorpusManifest
+from rnnlm_tui.contract.figures import first_of
 from rnnlm_tui.contract.status import LIVING, RESUMABLE
 from rnnlm_tui.corpus.building import is_held, move_aside_unheld, root_lock
-from rnnlm_tui.errors import InputError, RnnlmError, RunStateError, StorageError, near_names
+from rnnlm_tui.errors import InputError, RunStateError, StorageError, near_names
 from rnnlm_tui.store.corpora import list_corpora
 from rnnlm_tui.store.locations import corpora_dir
-from rnnlm_tui.store.runs import list_runs
-from rnnlm_tui.supervisor.monitor import summary_or_problem
+from rnnlm_tui.supervisor.listing import RunList
 
 _SHOWN_RUNS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCorpus:
-    """A prepared corpus, or what a preparation that ended early has left."""
+    """A prepared corpus, or an unfinished one: a preparation that runs or was interrupted."""
 
     path: Path
     name: str
-    """Of its folder: the beginning of its hash."""
+    """The name of its folder: the first digits of its hash."""
     source: str
     bytes: int
-    """On the disk."""
+    """Size on disk."""
     manifest: CorpusManifest | None
-    """None while it is unfinished."""
+    """None if unfinished."""
     runs: tuple[str, ...] = ()
-    """Those that train or trained on it."""
+    """Runs that train or trained on it."""
     needed_by: tuple[str, ...] = ()
-    """Of these, those that train or can go on."""
+    """The runs among them that train or can be resumed."""
     preparing: bool = False
-    """A process works on it just now."""
+    """Whether a process is preparing it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _User:
     run: str
     needs: bool
-    """It trains, or can go on."""
+    """Whether it trains or can be resumed."""
     corpus_hash: str | None
     config: RunConfig | None
 
@@ -56,7 +56,7 @@ class _User:
 
 
 def stored_corpora() -> list[StoredCorpus]:
-    """All of them, the newest first, the unfinished ones behind the prepared ones.
+    """All corpora, newest first; unfinished ones last.
 
     Raises:
         StorageError: the data home can't be read.
@@ -72,10 +72,10 @@ def stored_corpora() -> list[StoredCorpus]:
 
 
 def choose_corpora(names: Sequence[str]) -> list[StoredCorpus]:
-    """The corpora of these names, each the beginning of a folder's name or a source, once.
+    """Find corpora by source or by the first characters of their folder's name; each is returned once.
 
     Raises:
-        InputError: none of a name, or several.
+        InputError: a name matches no corpus, or several.
     """
     known = stored_corpora()
     chosen: dict[str, StoredCorpus] = {}
@@ -88,42 +88,40 @@ def choose_corpora(names: Sequence[str]) -> list[StoredCorpus]:
             raise InputError(f'no prepared corpus "{name}"', hint=hint)
         if len(same) > 1:
             raise InputError(
-                f'"{name}" means {len(same)} prepared corpora: {", ".join(corpus.name for corpus in same)}', hint="name the folder of one, or of each"
+                f'"{name}" matches {len(same)} prepared corpora: {", ".join(corpus.name for corpus in same)}',
+                hint="give the full folder name",
             )
         chosen[same[0].name] = same[0]
     return list(chosen.values())
 
 
 def check_unneeded(corpora: Sequence[StoredCorpus]) -> None:
-    """Refuse to remove what a run needs, or what is being prepared.
+    """Refuse to remove corpora that a run needs or that are being prepared.
 
     Raises:
-        RunStateError: with the names of the runs.
+        RunStateError: names the runs.
     """
     for corpus in corpora:
         if corpus.preparing:
             raise RunStateError(f"{corpus.name} ({corpus.source}) is being prepared", hint="stop the run that prepares it first")
         if corpus.needed_by:
-            names = ", ".join(corpus.needed_by[:_SHOWN_RUNS]) + (
-                f" and {len(corpus.needed_by) - _SHOWN_RUNS} more" if len(corpus.needed_by) > _SHOWN_RUNS else ""
-            )
             raise RunStateError(
-                f"{corpus.name} ({corpus.source}) is needed by {names}",
+                f"{corpus.name} ({corpus.source}) is needed by {first_of(corpus.needed_by, _SHOWN_RUNS)}",
                 hint="a run that trains or can be resumed needs its corpus: let it finish, or delete it",
             )
 
 
 def remove_corpora(corpora: Sequence[StoredCorpus]) -> list[StoredCorpus]:
-    """Remove their folders for good, where still nobody needs any of them; those that were removed, as they were then.
+    """Check again that no run needs the corpora, then remove their folders; returns those that were still there.
 
     Raises:
-        RunStateError: as `check_unneeded`, by what the runs need now.
-        StorageError: one can't be removed.
+        RunStateError: as `check_unneeded`.
+        StorageError: a folder can't be removed.
     """
     chosen = {corpus.path for corpus in corpora}
     aside = []
     try:
-        with root_lock(corpora_dir()):  # until they are out of the way no run can begin to use them
+        with root_lock(corpora_dir()):  # no run can start to use them until they are moved
             found = [corpus for corpus in stored_corpora() if corpus.path in chosen]
             check_unneeded(found)
             for corpus in found:
@@ -142,18 +140,15 @@ def remove_corpora(corpora: Sequence[StoredCorpus]) -> list[StoredCorpus]:
 
 
 def _users() -> list[_User]:
-    """Every run that has begun; which corpus is its own stands in its summary, or follows from its settings where an earlier version started it."""
-    found = []
-    for run in list_runs():
-        summary = summary_or_problem(run)
-        if summary.status == "draft":
-            continue
-        try:
-            config = run.read_config() if summary.corpus_hash is None else None
-        except RnnlmError:
-            config = None
-        found.append(_User(run.name, summary.status in LIVING | RESUMABLE | {"lost"}, summary.corpus_hash, config))
-    return found
+    """Every run except drafts. A run of an earlier version has no corpus hash: its corpus follows from its config."""
+    runs = RunList()
+    try:
+        summaries = [summary for summary in runs.look() if summary.status != "draft"]
+    finally:
+        runs.close()
+    configs = runs.configs(summary.run for summary in summaries if summary.corpus_hash is None)
+    needing = LIVING | RESUMABLE | {"lost"}
+    return [_User(summary.run, summary.status in needing, summary.corpus_hash, configs.get(summary.run)) for summary in summaries]
 
 
 def _unfinished() -> list[StoredCorpus]:
@@ -167,7 +162,7 @@ def _unfinished() -> list[StoredCorpus]:
 
 def _unfinished_source(folder: Path) -> str:
     try:
-        source = json.loads((folder / "unfinished.json").read_bytes())["source"]
+        source = json.loads((folder / UNFINISHED_NAME).read_bytes())["source"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return ""
     return source if isinstance(source, str) else ""
@@ -177,4 +172,4 @@ def _size(folder: Path) -> int:
     try:
         return sum(path.stat().st_size for path in folder.iterdir())
     except OSError:
-        return 0  # removed meanwhile
+        return 0  # the folder was removed meanwhile
