@@ -61,16 +61,15 @@ class InverseCdf:
 
     def __init__(self, settings: Draws, prompt_ids: Iterable[int] = ()) -> None:
         self._settings = settings
-        self._penalty = _Penalty(torch.device("cpu"), settings.repetition_penalty, prompt_ids)
+        self._processor = _LogitsProcessor(torch.device("cpu"), settings, prompt_ids)
         self._generator = torch.Generator("cpu").manual_seed(settings.seed)
-        self._excluded = torch.tensor(settings.excluded, dtype=torch.int64)
 
     @torch.inference_mode()
     def draw(self, logits_V: Tensor) -> tuple[int, float]:
         """A token and ln p of it at temperature 1."""
         plain_V = torch.softmax(logits_V, 0)
         log_total = float(logits_V.amax()) - math.log(_finite(float(plain_V.amax())))  # of exp(logits), as softmax has it
-        scores_V = self._scored(logits_V)
+        scores_V = self._processor.apply(logits_V)
         if self._settings.takes_likeliest:
             token = int(scores_V.argmax())
         elif self._settings == Draws(seed=self._settings.seed):
@@ -79,11 +78,8 @@ class InverseCdf:
             weights, ids = self._weighed(scores_V)
             place = self._place(weights)
             token = place if ids is None else int(ids[place])
-        self._penalty.add(token)
+        self._processor.add(token)
         return token, float(logits_V[token]) - log_total
-
-    def _scored(self, logits_V: Tensor) -> Tensor:
-        return _without(self._penalty.on(logits_V), self._excluded)
 
     def _weighed(self, scores_V: Tensor) -> tuple[Tensor, Tensor | None]:
         """Probabilities after temperature and top-k, and the tokens they belong to in the order of the vocabulary; None: all tokens."""
@@ -114,22 +110,18 @@ class ExponentialRace:
     def __init__(self, device: torch.device, settings: Draws, prompt_ids: Iterable[int] = ()) -> None:
         self._settings = settings
         self._wide = torch.float32 if device.type == "mps" else torch.float64  # Apple's devices have no double
-        self._penalty = _Penalty(device, settings.repetition_penalty, prompt_ids)
+        self._processor = _LogitsProcessor(device, settings, prompt_ids)
         self._generator = torch.Generator(device).manual_seed(settings.seed)
-        self._excluded = torch.tensor(settings.excluded, dtype=torch.int64, device=device)
 
     @torch.inference_mode()
     def draw(self, logits_V: Tensor) -> tuple[int, float]:
         """A token and ln p of it at temperature 1."""
-        scores_V = self._scored(logits_V)
+        scores_V = self._processor.apply(logits_V)
         place = scores_V.argmax() if self._settings.takes_likeliest else self._raced(self._kept(scores_V.to(self._wide)))
         logprob = logits_V.log_softmax(0).index_select(0, place.view(1))
         token, told = torch.cat((place.view(1).to(self._wide), logprob.to(self._wide))).tolist()
-        self._penalty.add(int(token))
+        self._processor.add(int(token))
         return int(token), _finite(told)
-
-    def _scored(self, logits_V: Tensor) -> Tensor:
-        return _without(self._penalty.on(logits_V), self._excluded)
 
     def _kept(self, scores_V: Tensor) -> Tensor:
         """Logits over the temperature, minus infinity for tokens that are left out."""
@@ -153,23 +145,27 @@ class ExponentialRace:
         return (scores_V.softmax(0) / times_V).argmax()
 
 
-class _Penalty:
-    """Makes tokens that were there before less likely: c > 1 divides positive logits and multiplies negative ones (Keskar et al. 2019, CTRL)."""
+class _LogitsProcessor:
+    """Makes tokens that were there before less likely, and excluded tokens impossible.
 
-    def __init__(self, device: torch.device, factor: float, token_ids: Iterable[int]) -> None:
-        self._factor = factor
+    A penalty c > 1 divides positive logits and multiplies negative ones (Keskar et al. 2019, CTRL).
+    """
+
+    def __init__(self, device: torch.device, settings: Draws, token_ids: Iterable[int]) -> None:
+        self._factor = settings.repetition_penalty
+        self._excluded = torch.tensor(settings.excluded, dtype=torch.int64, device=device)
         self._seen: set[int] = set()
         self._ids = torch.empty(64, dtype=torch.int64, device=device)
         for token in token_ids:
             self.add(token)
 
-    def on(self, logits_V: Tensor) -> Tensor:
-        """The penalised logits; the given ones stay as they are."""
-        if self._factor == 1:
-            return logits_V
-        ids = self._ids[: len(self._seen)]
-        found = logits_V.index_select(0, ids)
-        return logits_V.index_copy(0, ids, torch.where(found < 0, found * self._factor, found / self._factor))
+    def apply(self, logits_V: Tensor) -> Tensor:
+        """The logits with the penalty, minus infinity for excluded tokens; the given ones stay as they are."""
+        if self._factor != 1:
+            ids = self._ids[: len(self._seen)]
+            found = logits_V.index_select(0, ids)
+            logits_V = logits_V.index_copy(0, ids, torch.where(found < 0, found * self._factor, found / self._factor))
+        return logits_V.index_fill(0, self._excluded, -math.inf) if len(self._excluded) else logits_V
 
     def add(self, token: int) -> None:
         """One more token that was there."""
@@ -179,11 +175,6 @@ class _Penalty:
             self._ids = torch.cat((self._ids, torch.empty_like(self._ids)))
         self._ids[len(self._seen)] = token
         self._seen.add(token)
-
-
-def _without(scores_V: Tensor, excluded: Tensor) -> Tensor:
-    """The scores with minus infinity for the excluded tokens; the given ones stay as they are."""
-    return scores_V.index_fill(0, excluded, -math.inf) if len(excluded) else scores_V
 
 
 def _place_at(weights: Tensor, part: float) -> int:

@@ -73,7 +73,7 @@ def theirs(settings: Draws, logits_V: Tensor) -> Tensor:
 def by_inverse_cdf(settings: Draws, logits_V: Tensor) -> Tensor:
     """Probabilities of the tokens that InverseCdf may return: a proposal stands or another one is made, so these are the weights of what stands."""
     sampler = InverseCdf(settings, PROMPT)
-    weights, ids = sampler._weighed(sampler._scored(logits_V))
+    weights, ids = sampler._weighed(sampler._processor.apply(logits_V))
     choices = sampler._above_min_p(weights)
     stands = [settings.top_p == 1 or drawing._is_in_nucleus(weights, place, settings.top_p) for place in range(len(weights))]
     choices = choices * torch.tensor(stands)
@@ -84,7 +84,7 @@ def by_inverse_cdf(settings: Draws, logits_V: Tensor) -> Tensor:
 
 def by_race(settings: Draws, logits_V: Tensor) -> Tensor:
     sampler = ExponentialRace(CPU, settings, PROMPT)
-    return sampler._kept(sampler._scored(logits_V)).softmax(0)
+    return sampler._kept(sampler._processor.apply(logits_V)).softmax(0)
 
 
 def random_logits(seed: int, size: int) -> Tensor:
@@ -227,7 +227,7 @@ def test_greedy_takes_the_likeliest_after_the_penalty() -> None:
 def test_the_penalty_remembers_more_tokens_than_it_had_room_for() -> None:
     logits_V = torch.ones(300, dtype=torch.float64)
     drawer = InverseCdf(Draws(repetition_penalty=100.0), range(200))
-    scores_V = drawer._penalty.on(logits_V)
+    scores_V = drawer._processor.apply(logits_V)
     assert scores_V[:200].tolist() == [0.01] * 200
     assert scores_V[200:].tolist() == [1.0] * 100
 
