@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ MAX_RECORD_BYTES = 64 * 2**20
 
 _AS_JSON = "a .jsonl file holds one JSON object a line, a .json file an array of objects"
 _MARK = "\ufeff"
+_SPACE = re.compile(r"\s*")
 
 
 def read_records(reader: LineReader, field: str) -> Iterator[str]:
@@ -65,30 +67,33 @@ def _json_lines(path: Path, blocks: Iterator[str], field: str) -> Iterator[str]:
 
 def _json_array(path: Path, blocks: Iterator[str], field: str) -> Iterator[str]:
     decoder = json.JSONDecoder()
-    buffer = next(blocks).lstrip()[1:]
-    number, between = 1, False
+    buffer = next(blocks)
+    place, number = buffer.index("[") + 1, 1  # slicing the buffer at each record would copy a megabyte for each
     while True:
-        buffer = buffer.lstrip()
         where = f"{path}, record {number:,}"
+        begin = _skip_space(buffer, place)
+        if buffer.startswith("]", begin):
+            return
+        if number > 1:
+            if begin < len(buffer) and buffer[begin] != ",":
+                raise CorpusError(f"{where}: not JSON (a comma is missing)", hint=_AS_JSON)
+            begin = _skip_space(buffer, begin + 1)
         try:
-            if buffer.startswith("]"):
-                return
-            start = 0
-            if between:
-                if buffer and not buffer.startswith(","):
-                    raise CorpusError(f"{where}: not JSON (a comma is missing)", hint=_AS_JSON)
-                start = 1
-            begin = start + len(buffer[start:]) - len(buffer[start:].lstrip())
             record, end = decoder.raw_decode(buffer, begin)
         except (ValueError, RecursionError) as error:
             more = next(blocks, None)
-            if more is None or len(buffer) > MAX_RECORD_BYTES:
+            if more is None or len(buffer) - place > MAX_RECORD_BYTES:
                 raise CorpusError(f"{where}: not JSON ({error})", hint=_AS_JSON) from error
-            buffer += more
+            buffer, place = buffer[place:] + more, 0
             continue
         yield _text(where, record, field)
-        buffer, between = buffer[end:], True
+        place = end
         number += 1
+
+
+def _skip_space(text: str, place: int) -> int:
+    found = _SPACE.match(text, place)
+    return place if found is None else found.end()
 
 
 def _table(path: Path, blocks: Iterator[str], field: str) -> Iterator[str]:
