@@ -51,10 +51,10 @@ def line_encoder(built: BuiltTokenizer, layout: TextLayout = "sentences") -> Enc
         return _character_encoder(built)
     state = json.loads(built.tokenizer.to_str())
     if layout != "sentences" and built.kind in ("bpe", "word"):
-        return BlockCache(built, _block_rules(state), state["model"])
+        return BlockCache(built, _block_rules(state), state)
     rules = word_rules(state) if layout != "raw" else None
     if rules is not None:
-        return WordCache(built, rules, state["model"])
+        return WordCache(built, rules, state)
     return lambda lines: _flat(built.encode([line.decode() for line in lines]))
 
 
@@ -65,10 +65,10 @@ class WordCache:
     white space, or with a text that the tokenizer sets apart, is given to the tokenizer whole.
     """
 
-    def __init__(self, built: BuiltTokenizer, rules: WordRules, model: Mapping[str, Any]) -> None:
+    def __init__(self, built: BuiltTokenizer, rules: WordRules, state: Mapping[str, Any]) -> None:
         self._built = built
         self._rules = rules
-        self._words = _Words(built, rules, model)
+        self._words = _Words(built, rules, state)
         self._later, self._first = _Rows(), _Rows()
         """The row of a word behind a space, and of one that opens a sentence."""
         self._table = _Table()
@@ -144,8 +144,8 @@ class BlockCache:
     Exact for our own words and byte-level BPE, which look at each unit's blocks alone (see `BLOCKS`).
     """
 
-    def __init__(self, built: BuiltTokenizer, rules: WordRules, model: Mapping[str, Any]) -> None:
-        self._words = _Words(built, rules, model)
+    def __init__(self, built: BuiltTokenizer, rules: WordRules, state: Mapping[str, Any]) -> None:
+        self._words = _Words(built, rules, state)
         self._rows, self._table = _Rows(), _Table()
 
     def __call__(self, units: Sequence[bytes]) -> tuple[Ids, Lengths]:
@@ -179,9 +179,9 @@ class BlockCache:
 class _Words:
     """Encodes words that were not seen before: merged or looked up here where that is exact, else each given to the tokenizer."""
 
-    def __init__(self, built: BuiltTokenizer, rules: WordRules, model: Mapping[str, Any]) -> None:
+    def __init__(self, built: BuiltTokenizer, rules: WordRules, state: Mapping[str, Any]) -> None:
         self._built, self._rules = built, rules
-        self._quick: PairMerger | _WordFinder | None = PairMerger(model, rules) if rules.mark else _word_finder(built, rules, model)
+        self._quick: PairMerger | _WordFinder | None = PairMerger(state["model"], rules) if rules.mark else _word_finder(built, rules, state)
 
     @property
     def are_quick(self) -> bool:
@@ -238,11 +238,11 @@ class _WordFinder:
         return np.fromiter(map(self._vocabulary.get, pieces, repeat(self._unknown)), np.uint32, len(pieces)), lengths, taken
 
 
-def _word_finder(built: BuiltTokenizer, rules: WordRules, model: Mapping[str, Any]) -> _WordFinder | None:
+def _word_finder(built: BuiltTokenizer, rules: WordRules, state: Mapping[str, Any]) -> _WordFinder | None:
     """For our own words as this version cuts them; None for any other tokenizer."""
     if built.kind != "word":
         return None
-    splitter = json.loads(built.tokenizer.to_str())["pre_tokenizer"]
+    splitter, model = state["pre_tokenizer"], state["model"]
     whole = splitter["type"] == "WhitespaceSplit"
     pattern = None if whole else ASCII_SPLITS.get(splitter["pattern"]["Regex"])
     if pattern is None and not whole:

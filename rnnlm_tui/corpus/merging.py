@@ -110,10 +110,11 @@ class PairMerger:
         for begin in range(0, len(order), _BATCH):
             rows = order[begin : begin + _BATCH]
             matrix = self._matrix(signs, starts[rows], lengths[rows], marked[rows])
-            self._merge(matrix, int(lengths[rows[-1]]))
-            found = matrix[: int(lengths[rows[-1]])].T >= 0
+            self._merge(matrix)
+            merged = np.ascontiguousarray(matrix[:-2].T)
+            found = merged >= 0
             counts[rows] = found.sum(1)
-            parts.append((rows, np.ascontiguousarray(matrix[: int(lengths[rows[-1]])].T)[found].astype(np.uint32)))
+            parts.append((rows, merged[found].astype(np.uint32)))
         ids = np.empty(int(counts.sum()), np.uint32)
         places = np.cumsum(counts) - counts
         for rows, flat in parts:
@@ -132,9 +133,9 @@ class PairMerger:
         matrix[0, marked] = self._mark
         return matrix
 
-    def _merge(self, matrix: NDArray[np.int32], longest: int) -> None:
+    def _merge(self, matrix: NDArray[np.int32]) -> None:
         """Carry out every merge in the columns; a sign that is gone leaves -1."""
-        width = matrix.shape[1]
+        longest, width = len(matrix) - 2, matrix.shape[1]
         before = np.repeat(np.arange(-1, longest + 1, dtype=np.int32)[:, None], width, 1)
         before[0] = longest + 1  # a row that is never looked at stands before the first sign,
         after = np.repeat(np.arange(1, longest + 3, dtype=np.int32)[:, None], width, 1)
