@@ -26,7 +26,7 @@ FOLDER_DIGITS = 16
 """Digits of its hash that name the folder of a prepared corpus."""
 
 UNFINISHED_PREFIX = ".unfinished-"
-"""What a preparation that was stopped leaves, before the name of the folder that it will be."""
+"""Begins the name of the folder of an unfinished preparation; the name of the finished corpus follows."""
 
 UNFINISHED_NAME = "unfinished.json"
 """The file in such a folder that records the source and what is prepared so far."""

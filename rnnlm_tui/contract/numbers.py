@@ -44,24 +44,24 @@ def meant_number(text: str, *, whole: bool) -> str:
         except ValueError:
             return ""
     if (plain := text.replace("\u2212", "-")) != text:
-        return _ifread_number(plain, "a minus sign is -")
+        return _suggestion(plain, "a minus sign is -")
     if not text.isascii() and (plain := "".join(str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in text)) != text:
-        return _ifread_number(plain, "only the digits 0 to 9 are read")
+        return _suggestion(plain, "only the digits 0 to 9 are read")
     if re.fullmatch(r"[+-]?0+\d+(\.\d*)?", text, re.ASCII):
-        return _ifread_number(re.sub(r"0+(?=\d)", "", text, count=1), "")
+        return _suggestion(re.sub(r"0+(?=\d)", "", text, count=1), "")
     if re.fullmatch(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+", text, re.ASCII) and not (whole and "." not in text):
-        return _ifread_number(text.replace(".", "").replace(",", "."), "decimals have a point")
+        return _suggestion(text.replace(".", "").replace(",", "."), "decimals have a point")
     if whole and re.fullmatch(r"[+-]?\d+,\d{1,2}", text, re.ASCII):  # 3,5 may be 3.5 or 35
         return "thousands are separated in groups of three, as in 1,000"
     if re.fullmatch(r"[+-]?\d+([,_]\d+)+", text, re.ASCII):
-        return _ifread_number(re.sub("[,_]", "", text), "thousands are separated in groups of three, as in 1,000")
+        return _suggestion(re.sub("[,_]", "", text), "thousands are separated in groups of three, as in 1,000")
     if re.fullmatch(r"[+-]?\d{1,3}([ '’\u00a0\u2009\u202f]\d{3})+|[+-]?[1-9]\d{0,2}(\.\d{3})+", text):
-        return _ifread_number(re.sub(r"[^\d+-]", "", text), "thousands are separated by a comma, as in 1,000")
+        return _suggestion(re.sub(r"[^\d+-]", "", text), "thousands are separated by a comma, as in 1,000")
     number = read_number(text)
     if whole and isinstance(number, float):
         return f"write {int(number)}" if number.is_integer() and abs(number) < 1e15 else ""
     return f"write {text} without quotes" if number is not None else ""
 
 
-def _ifread_number(plain: str, why: str) -> str:
+def _suggestion(plain: str, why: str) -> str:
     return f"write {plain}{': ' if why else ''}{why}" if read_number(plain) is not None else ""

@@ -76,19 +76,23 @@ def claimed(folder: Path, is_done: Callable[[], bool], wait: Callable[[], None])
 
 
 def _lock(folder: Path) -> int | None:
-    """The lock of a folder, made where it is missing; None where another process holds it."""
-    try:
+    """Lock a folder, made where it is missing, and return the descriptor; None where another process holds it."""
+    with _lock_errors(folder):
         with root_lock(folder.parent):
             folder.mkdir(mode=0o700, exist_ok=True)
             descriptor = os.open(folder, os.O_RDONLY)
-        try:
+        with suppress(BlockingIOError, FileNotFoundError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if folder.stat().st_ino == os.fstat(descriptor).st_ino:  # not renamed meanwhile by one that was done
+            if folder.stat().st_ino == os.fstat(descriptor).st_ino:  # a process that finished may have renamed it
                 return descriptor
-        except (BlockingIOError, FileNotFoundError):
-            pass
         os.close(descriptor)
         return None
+
+
+@contextmanager
+def _lock_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise StorageError(f"{folder} can't be written or locked: {error.strerror or error}") from error
 
@@ -174,16 +178,12 @@ def root_lock(root: Path) -> Iterator[None]:
     Raises:
         StorageError: `root` can't be made or locked.
     """
-    try:
+    with _lock_errors(root):
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(root, os.O_RDONLY)
-    except OSError as error:
-        raise StorageError(f"{root} can't be written or locked: {error.strerror or error}") from error
     try:
-        try:
+        with _lock_errors(root):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError as error:
-            raise StorageError(f"{root} can't be written or locked: {error.strerror or error}") from error
         yield
     finally:
         os.close(descriptor)

@@ -160,20 +160,19 @@ def _unmarked(lines: Sequence[bytes]) -> tuple[list[bytes], list[bool]]:
     return units, ends
 
 
-def split_pools(pools: dict[Split, Pool], corpus: CorpusConfig, *, enlarges: bool = True) -> dict[Split, list[Piece]]:
+def split_pools(pools: dict[Split, Pool], fractions: dict[Split, float]) -> dict[Split, list[Piece]]:
     """Which pieces make up which split: the source's own sets, and what is split off its training set for those it lacks.
 
     Whole documents are split off, spread over the source, where there are enough; else the last lines. Nothing of the
     test set is ever used for validation.
 
     Args:
-        enlarges: as `split_shares`.
+        fractions: as `split_shares` gives them.
 
     Raises:
         CorpusError: too few lines to split.
     """
     given = {split: pool for split, pool in pools.items() if pool.bytes}
-    fractions = split_shares(pools, corpus, enlarges=enlarges)
     train = given["train"]
     pieces = _by_documents(train, fractions) if train.documents > len(fractions) else _by_lines(train, fractions)
     for split, pool in given.items():

@@ -49,6 +49,8 @@ from rnnlm_tui.corpus.tokenizers import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, B
 from rnnlm_tui.corpus.unfinished import Done, keep_done, read_done, read_progress, remove_traces, sharing
 from rnnlm_tui.errors import RnnlmError, StorageError
 
+_PREPARE_AGAIN = "remove the folder; the next run prepares the corpus again"
+
 FEW_DOCUMENTS = 8
 """Raw text with fewer documents than this hardly shows what follows an end token: an empty prompt begins with a line break there."""
 
@@ -120,27 +122,25 @@ def load_prepared(path: Path) -> PreparedCorpus:
     except OSError as error:
         raise StorageError(f"{path} is no prepared corpus: {error.strerror or error}") from error
     except ValidationError as error:
-        raise StorageError(f"the manifest in {path} can't be read", hint="remove the folder: the corpus is then built anew") from error
+        raise StorageError(f"the manifest in {path} can't be read", hint=_PREPARE_AGAIN) from error
     if manifest.format != CORPUS_FORMAT:
         raise StorageError(f"the corpus in {path} has format {manifest.format}, this version reads {CORPUS_FORMAT}")
     if manifest.token_dtype == "uint16" and token_dtype(manifest.vocab_size) != "uint16":
         raise StorageError(
             f"the manifest in {path} is wrong: {counted(manifest.vocab_size, 'type')} don't fit into uint16",
-            hint="remove the folder: the corpus is then built anew",
+            hint=_PREPARE_AGAIN,
         )
     width = np.dtype(manifest.token_dtype).itemsize
-    wanted = {TOKENIZER_NAME: None, TOKENIZER_CONFIG_NAME: None}
-    sizes = {f"{split}.bin": facts.tokens * width for split, facts in manifest.splits.items()}
+    sizes: dict[str, int | None] = {TOKENIZER_NAME: None, TOKENIZER_CONFIG_NAME: None}
+    sizes |= {f"{split}.bin": facts.tokens * width for split, facts in manifest.splits.items()}
     sizes |= {f"{split}.offsets.bin": (facts.sentences + 1) * 8 for split, facts in manifest.splits.items()}
-    for name, size in {**wanted, **sizes}.items():
+    for name, size in sizes.items():
         try:
             found = (path / name).stat().st_size
         except OSError as error:
-            raise StorageError(f"the corpus in {path} lacks {name}", hint="remove the folder: the corpus is then built anew") from error
+            raise StorageError(f"the corpus in {path} lacks {name}", hint=_PREPARE_AGAIN) from error
         if size is not None and found != size:
-            raise StorageError(
-                f"{name} in {path} has {counted(found, 'byte')}, its manifest says {size:,}", hint="remove the folder: the corpus is then built anew"
-            )
+            raise StorageError(f"{name} in {path} has {counted(found, 'byte')}, its manifest says {size:,}", hint=_PREPARE_AGAIN)
     return PreparedCorpus(path, manifest)
 
 
@@ -295,7 +295,8 @@ def _build(order: _Order, here: Path, folder: Path, progress: ProgressCallback) 
         done = Done(source=order.corpus.source, pools={split: pool.facts for split, pool in pools.items()}, notes=tuple(source.notes))
         keep_done(here, done)
     pools = {split: Pool(pool_path(here, split), facts) for split, facts in (done.pools or {}).items()}
-    pieces = split_pools(pools, order.corpus, enlarges=order.enlarges)
+    shares = split_shares(pools, order.corpus, enlarges=order.enlarges)
+    pieces = split_pools(pools, shares)
     if done.tokenizer:
         built = load_built(here)
     else:
@@ -306,7 +307,7 @@ def _build(order: _Order, here: Path, folder: Path, progress: ProgressCallback) 
         keep_done(here, done)
     repeats = Repeats()
     encoded = _encode(built, pieces, here, done, source.layout, repeats, progress)
-    shares = split_shares(pools, order.corpus, enlarges=order.enlarges)
+    enlarged = _enlarged_notes(shares, order.corpus)
     manifest = CorpusManifest(
         hash=order.identity,
         corpus=order.corpus,
@@ -327,13 +328,13 @@ def _build(order: _Order, here: Path, folder: Path, progress: ProgressCallback) 
         source_loss=_source_loss(source, config, encoded),
         notes=(
             *done.notes,
-            *_enlarged_notes(shares, order.corpus),
+            *enlarged,
             *([] if source.grammar else repeats.notes("sentences" if source.layout == "sentences" else "lines")),
             *_unknown_notes(encoded),
         ),
         created=time.time(),
         first_lines=_first_lines(built, pieces["train"], source.layout),
-        enlarged=bool(_enlarged_notes(shares, order.corpus)),
+        enlarged=bool(enlarged),
     )
     check_length(manifest, order.training)
     manifest = manifest.model_copy(update={"bigram": _losses(PreparedCorpus(here, manifest), order.training, progress)})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -70,7 +69,7 @@ def sharing(folder: Path, progress: ProgressCallback) -> ProgressCallback:
             next_time, phase = time.monotonic() + SHARED_SECONDS, now.phase
             temporary = folder / f"{_PROGRESS_NAME}.new"
             temporary.write_bytes(_PROGRESS.dump_json(now))
-            os.replace(temporary, folder / _PROGRESS_NAME)  # noqa: PTH105 (tells errors of both names)
+            temporary.replace(folder / _PROGRESS_NAME)
         progress(now)
 
     return tell

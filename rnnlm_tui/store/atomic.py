@@ -113,12 +113,12 @@ def read_at_most(path: Path, most: int) -> bytes:
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        parts: list[bytes] = []
-        while part := os.read(descriptor, most + 1 - sum(map(len, parts))):
-            parts.append(part)
-            if sum(map(len, parts)) > most:
+        data = b""
+        while part := os.read(descriptor, most + 1 - len(data)):
+            data += part
+            if len(data) > most:
                 raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        return b"".join(parts)
+        return data
     finally:
         os.close(descriptor)
 

@@ -151,12 +151,12 @@ def _found_labels(run: RunDirectory) -> RunLabels:
         raise
     except (ValueError, RecursionError):
         return UNUSABLE
-    match values:
-        case dict():
-            tags, names, note, pinned = (values.get(key, usual) for key, usual in (("tags", []), ("former_names", []), ("note", ""), ("pinned", False)))
-            if _are_texts(tags) and _are_texts(names) and isinstance(note, str) and isinstance(pinned, bool):
-                return RunLabels(tuple(dict.fromkeys(tags)), note, pinned, tuple(names))
-    return UNUSABLE
+    if not isinstance(values, dict):
+        return UNUSABLE
+    tags, note, pinned, names = values.get("tags", []), values.get("note", ""), values.get("pinned", False), values.get("former_names", [])
+    if not (_are_texts(tags) and isinstance(note, str) and isinstance(pinned, bool) and _are_texts(names)):
+        return UNUSABLE
+    return RunLabels(tuple(dict.fromkeys(tags)), note, pinned, tuple(names))
 
 
 def _are_texts(value: object) -> bool:

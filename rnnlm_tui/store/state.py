@@ -23,10 +23,8 @@ def load_state() -> tuple[dict[str, object], str]:
     """The state as it was saved, empty where there is none; and why the file can't be used, empty where it can."""
     try:
         state = json.loads(read_at_most(state_file(), _MOST_STATE_BYTES))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # a home that is a file is reported by the first write
         return {}, ""
-    except NotADirectoryError:
-        return {}, ""  # the home is a file: told where something is to be written
     except OSError as error:
         return {}, error.strerror or str(error)
     except (ValueError, RecursionError):

@@ -12,7 +12,7 @@ from rnnlm_tui.contract.config import CorpusConfig
 from rnnlm_tui.contract.corpora import Split
 from rnnlm_tui.corpus import staging
 from rnnlm_tui.corpus.sources import Advance, Document, Source
-from rnnlm_tui.corpus.staging import Pool, choose_documents, clean, read_lines, split_pools, stage
+from rnnlm_tui.corpus.staging import Pool, choose_documents, clean, read_lines, split_pools, split_shares, stage
 from rnnlm_tui.errors import CorpusError
 
 
@@ -25,7 +25,8 @@ def made_of(*documents: tuple[Split, list[str]]) -> Source:
 
 def splits_of(source: Source, folder: Path, corpus: CorpusConfig | None = None) -> dict[Split, list[str]]:
     corpus = corpus or CorpusConfig()
-    pieces = split_pools(stage(source, corpus, folder, lambda _: None), corpus)
+    pools = stage(source, corpus, folder, lambda _: None)
+    pieces = split_pools(pools, split_shares(pools, corpus))
     return {split: [line.decode() for batch in read_lines(held) for line in batch] for split, held in pieces.items()}
 
 
@@ -120,6 +121,6 @@ def test_many_documents_are_told_apart_in_runs_that_cover_all(count: int, tmp_pa
 
 def test_batches_hold_a_bounded_number_of_bytes(tmp_path: Path) -> None:
     pools = stage(made_of(("train", ["x" * 50_000] * 100), ("test", ["t"]), ("validation", ["v"])), CorpusConfig(), tmp_path, lambda _: None)
-    batches = list(read_lines(split_pools(pools, CorpusConfig())["train"]))
+    batches = list(read_lines(split_pools(pools, split_shares(pools, CorpusConfig()))["train"]))
     assert sum(map(len, batches)) == 100
     assert max(sum(map(len, batch)) for batch in batches) < 400_000
