@@ -83,7 +83,7 @@ def command_of(verb: Verb) -> TyperCommand:
 
 
 def _complete_behind_at(parameter: Any) -> None:
-    """Let the shell have the part of each completion from the @ on alone."""
+    """Return only the part of each completion from the @ on."""
     complete = parameter.shell_complete
 
     def completed(ctx: object, incomplete: str) -> list[Any]:
@@ -96,7 +96,7 @@ def _complete_behind_at(parameter: Any) -> None:
 
 
 def _write_as_typed(argument: Any) -> None:
-    """Let help write an argument as its metavar alone: typer puts brackets, dots and the type of the function's parameter around it."""
+    """Show an argument as its metavar alone in help: typer adds brackets, dots and the type of the parameter."""
     needed = "  [required]" if argument.required else ""
     argument.get_usage_pieces = lambda ctx: [argument.metavar]  # noqa: ARG005  click's signature
     argument.get_help_record = lambda ctx: (argument.metavar, f"{argument.help or ''}{needed}")  # noqa: ARG005
@@ -146,7 +146,7 @@ class VerbGroup(TyperGroup):
         return list(dict.fromkeys(verb.name.partition(" ")[0] for verb in VERBS))
 
     def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | TyperGroup | None:
-        """The command of that name, or the group of the verbs that begin with it, which may be a verb itself; near names are suggested from `commands`."""
+        """The command of that name, or the group of its subcommands, which can be a command itself (`corpus`); near names are suggested from `commands`."""
         self.commands.update({name: TyperCommand(name) for name in self.list_commands(ctx)})
         verbs = [verb for verb in VERBS if verb.name.partition(" ")[0] == cmd_name]
         if not verbs:

@@ -11,11 +11,11 @@ import typer
 from rnnlm_tui.cli.start import COMPLETING, THEME
 
 BASH_SPLIT = "_RNNLM_TUI_BASH_SPLIT"
-"""Set in the environment where bash took the word that is completed apart at an @, and wants the part from it on alone."""
+"""Environment variable, set when bash split the word being completed at an @: bash then expects only the part from the @ on."""
 
 
 def join_bash_words(environment: MutableMapping[str, str]) -> None:
-    """Put words together again that bash has broken at an @, as its COMP_WORDBREAKS has it, before they are read for completion."""
+    """Join the words that bash split at an @ (it is in COMP_WORDBREAKS), before typer reads them for completion."""
     if environment.get(COMPLETING) != "complete_bash":
         return
     words, at = environment.get("COMP_WORDS", "").split("\n"), int(environment.get("COMP_CWORD", "0"))
@@ -33,7 +33,7 @@ def join_bash_words(environment: MutableMapping[str, str]) -> None:
 
 
 def keep_one(hint: str = "", **given: bool) -> None:
-    """Raise InputError where more than one is given of options that are mutually exclusive, by their names: `keep_one(follow=follow, NAME=bool(names))`."""
+    """Raise InputError if more than one of several mutually exclusive options is given: `keep_one(follow=follow, NAME=bool(names))`."""
     named = [name if name.isupper() else f"--{name}" for name, there in given.items() if there]
     if len(named) > 1:
         from rnnlm_tui.errors import InputError
@@ -49,7 +49,7 @@ def complete_run(incomplete: str) -> list[str]:
 
 
 def complete_address(incomplete: str) -> list[str]:
-    """The names of runs that begin so; behind an @, the checkpoints of the run before it."""
+    """Complete a run's name for the shell; after an @, its checkpoints."""
     from rnnlm_tui.errors import RnnlmError
     from rnnlm_tui.store.checkpoint_list import list_checkpoints
     from rnnlm_tui.store.runs import find_run
@@ -65,14 +65,14 @@ def complete_address(incomplete: str) -> list[str]:
 
 
 def complete_sampled(incomplete: str) -> list[str]:
-    """The same with @now, the weights of this moment."""
+    """Complete as `complete_address`, with @now for the current weights."""
     name, at, which = incomplete.rpartition("@")
     found = complete_address(incomplete)
     return [*found, f"{name}@now"] if at and "now".startswith(which) and (found or which) else found
 
 
 def complete_field(incomplete: str) -> list[str]:
-    """The config keys that begin so, for the shell's completion."""
+    """Complete a config key for the shell."""
     from rnnlm_tui.contract.validation import field_paths
 
     return [f"{path}=" for path in field_paths() if path.startswith(incomplete)]
@@ -94,12 +94,12 @@ def complete_theme(incomplete: str) -> list[str]:
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or the beginning of one.", show_default=False, autocompletion=complete_run)]
 RunsArgument = Annotated[
-    list[str], typer.Argument(metavar="RUN...", help="Runs' names, or the beginnings of them.", show_default=False, autocompletion=complete_run)
+    list[str], typer.Argument(metavar="RUN...", help="Names of runs; the first characters are enough.", show_default=False, autocompletion=complete_run)
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 PresetOption = Annotated[
     str | None,
-    typer.Option("--preset", metavar="NAME", help="Start from this preset, else from demo: {presets}.", show_default=False, autocompletion=complete_preset),
+    typer.Option("--preset", metavar="NAME", help="Start from this preset (default: demo): {presets}.", show_default=False, autocompletion=complete_preset),
 ]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="A TOML file laid over the preset; what it leaves out stays as it is.", show_default=False)
@@ -124,5 +124,5 @@ ThemeOption = Annotated[
 NoMouseOption = Annotated[bool, typer.Option("--no-mouse", help="Leave the mouse to the terminal.")]
 
 
-FollowOption = Annotated[bool, typer.Option("--follow", help="Print its progress until it ends; Ctrl-C leaves, and the run goes on.")]
-DetachOption = Annotated[bool, typer.Option("--detach", help="Start it, print its name and leave.")]
+FollowOption = Annotated[bool, typer.Option("--follow", help="Print progress until the run ends; Ctrl-C exits, and the run continues.")]
+DetachOption = Annotated[bool, typer.Option("--detach", help="Start the run, print its name and exit.")]

@@ -48,11 +48,11 @@ def config_presets(json: JsonOption = False) -> None:
 
 
 def build_config(preset: str | None, file: Path | None, assignments: Sequence[str] | None, *, base: RunConfig | None = None) -> RunConfig:
-    """The config that a preset (or `base`), a TOML file over it and `key=value` texts over both give; a pretrained tokenizer brings its size.
+    """Build a config from a preset (or `base`), a TOML file and `key=value` assignments, in this order; a pretrained tokenizer sets its own vocabulary size.
 
     Raises:
         InputError: no such preset; a file that can't be read.
-        TokenizerError: a tokenizer that can't be fetched to see its size.
+        TokenizerError: the tokenizer can't be downloaded to read its size.
         ConfigError: every problem of the file and of the assignments at once.
     """
     from rnnlm_tui.contract.estimates import WARMUP, warmup_problem
@@ -80,7 +80,7 @@ def build_config(preset: str | None, file: Path | None, assignments: Sequence[st
     try:
         config = parse_config(raw)
         steps = planned_steps(config) if WARMUP in chosen else None
-        if steps is not None and (problem := warmup_problem(config.schedule.warmup_steps, "", steps)) is not None:  # chosen, though the preset has it too
+        if steps is not None and (problem := warmup_problem(config.schedule.warmup_steps, "", steps)) is not None:  # "": refused even if it equals the preset's
             problems.append(problem)
     except ConfigError as error:
         problems.extend(error.problems)
@@ -122,7 +122,7 @@ def read_config_file(path: Path) -> Raw:
         raise InputError(f"can't read the config file {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"the config file {path} is not UTF-8 (byte {error.start:,})") from None
-    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
+    except (ValueError, RecursionError) as error:  # ValueError also: an integer with thousands of digits
         raise InputError(f"the config file {path} is not TOML: {error}", hint="`rnnlm-tui config show` prints one to start from") from None
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.cli.output import Colour
 
 COLOURS: dict[str, Colour] = {"ok": "good", "note": "warn", "bad": "bad"}
-"""Of the verdicts."""
+"""Colour of each verdict."""
 
 
 def doctor(json: JsonOption = False) -> None:
@@ -28,13 +28,13 @@ def doctor(json: JsonOption = False) -> None:
     else:
         width = max(len(finding.check) for finding in found)
         for finding in found:
-            _tell(finding, width)
+            _print(finding, width)
     if any(finding.verdict == "bad" for finding in found):
         raise typer.Exit(1)
 
 
-def _tell(finding: Finding, width: int) -> None:
-    """The finding in a line, its fact broken at words below itself where the terminal is too narrow, and its hint below that."""
+def _print(finding: Finding, width: int) -> None:
+    """Print a finding and, below it, its hint, each wrapped in its own column."""
     from rnnlm_tui.cli.output import columns, painted, shown, wrapped
 
     indent, room = width + 8, columns(sys.stdout)

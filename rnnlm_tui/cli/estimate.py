@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.preview import Preview
 
 SHOWN_LINES, SHOWN_CELLS = 5, 64
-"""Of the beginning of the text."""
+"""Lines shown from the start of the text, and their width."""
 
 PROGRESS_SECONDS = 2.0
 """A phase is told when it begins, and again this often."""
@@ -34,7 +34,7 @@ def estimate(
 ) -> None:
     """Tell a run's parameters, steps, memory, disk and time.
 
-    Nothing is measured, and no text but its first lines is read, unless --probe asks for it.
+    Without --probe nothing is measured, and only the first lines of the text are read.
     """
     from rnnlm_tui.cli.configs import build_config, runnable_config
     from rnnlm_tui.cli.output import facts, print_json
@@ -154,12 +154,12 @@ def _beginning(config: RunConfig) -> Preview | None:
 
     try:
         return preview(config)
-    except CorpusError:  # the start says what is wrong with the text
+    except CorpusError:  # `train` reports what is wrong with the text
         return None
 
 
 def _first_lines(begins: Preview | None) -> list[tuple[str, str]]:
-    """How the text is kept, and how it begins, with signs for white space."""
+    """The layout of the text and its first lines, with white space as signs."""
     from rnnlm_tui.supervisor.preview import visible
 
     if begins is None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def usable_labels(run: RunDirectory) -> RunLabels:
-    """A run's labels; those that can't be used are moved aside, and it is said where they are.
+    """Read a run's labels; move a damaged file aside and report its new name.
 
     Raises:
         StorageError: the file can't be moved.

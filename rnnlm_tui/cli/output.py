@@ -16,7 +16,7 @@ ItemT = TypeVar("ItemT", bound=Hashable)
 _WORDS = re.compile(r"[^\s`]*`[^`\n]*`[^\s`]*|\S+")
 """A command between backticks is one word, where it fits on a line."""
 LEAST_TEXT = 20
-"""Cells that a text in the last column is broken into at least; where there are fewer, the terminal breaks it."""
+"""Minimum width in cells for wrapping the last column; in a narrower space, the terminal breaks the lines."""
 _JOINED = re.compile("[\u200c\u200d\ufe00-\ufe0f\U0001f1e6-\U0001f1ff\U0001f3fb-\U0001f3ff\U000e0020-\U000e01ef]")
 """Characters that change the width of their neighbours."""
 
@@ -37,7 +37,7 @@ def json_text(value: object, *, indent: int | None = None) -> str:
 
 
 def note(text: str) -> None:
-    """A line for people, on stderr: progress and what to do next; wrapped where that is a terminal, and without what acts on one anywhere."""
+    """Print progress or advice on stderr, wrapped if that is a terminal; control characters are always shown as signs."""
     from rnnlm_tui.contract.outside_text import safe
 
     print(wrapped(encodable(safe(text), sys.stderr), columns(sys.stderr)), file=sys.stderr, flush=True)
@@ -53,27 +53,27 @@ def warn_of_logout() -> None:
 
 
 def line(text: str = "", *, wrap: bool = True) -> None:
-    """A line of what was asked, on stdout; broken at words where that is a terminal and too narrow."""
+    """Print a line of the result on stdout; a terminal gets it wrapped at words."""
     print(wrapped(shown(text), columns(sys.stdout) if wrap else None), flush=True)
 
 
 class Flow:
-    """A text that comes in pieces, on stdout: exact in a pipe or a file, on a terminal broken at words. The word at the end waits for the next piece."""
+    """Stream a text to stdout: exact in a pipe or a file, wrapped at words on a terminal, where the last word waits for the next piece."""
 
     def __init__(self) -> None:
         self._used = 0
-        """Cells of the line that are taken."""
+        """Cells used on the current line."""
         self._space = ""
-        """White space before the word that waits."""
+        """White space before the waiting word."""
         self._word = ""
 
     def write(self, piece: str) -> None:
-        """Put a piece behind the others."""
+        """Append a piece."""
         piece, room = shown(piece), columns(sys.stdout)
         print(piece if room is None else "".join(self._broken(piece, room)), end="", flush=True)
 
     def close(self) -> None:
-        """Write the word that waits and end the line."""
+        """Write the waiting word and end the line."""
         room = columns(sys.stdout)
         print("" if room is None else "".join(self._put(room)), flush=True)
         self._used = 0
@@ -94,7 +94,7 @@ class Flow:
                 yield from self._put(room, part=self._word[:-1])
 
     def _put(self, room: int, *, part: str | None = None) -> Iterator[str]:
-        """The word that waits, or the `part` of it that fills a line, behind its white space, or on a line of its own where there is no room."""
+        """The waiting word, or its first `part`, after its white space; on a new line if it doesn't fit."""
         word = self._word if part is None else part
         self._word = self._word[len(word) :]
         if not word:
@@ -155,10 +155,10 @@ def _pieces(line: str, room: int) -> list[str]:
 
 
 def shown(text: str, *, keep: str = "\n\t") -> str:
-    """The text as stdout takes it: exact in a pipe or a file, on a terminal without what acts on it; never a character that its encoding lacks.
+    """The text for stdout: exact in a pipe or a file, control characters as signs on a terminal; characters missing from the encoding are replaced.
 
     Args:
-        keep: control characters that a terminal gets too.
+        keep: control characters that are passed to a terminal.
     """
     if text.isascii() and text.isprintable():  # nearly all of a long table
         return text
@@ -170,7 +170,7 @@ def shown(text: str, *, keep: str = "\n\t") -> str:
 
 
 def encodable(text: str, stream: TextIO | None = None) -> str:
-    """The text with characters that the stream's encoding lacks replaced, so that a plain `LANG=C` never raises; the stream is stdout by default."""
+    """Replace characters missing from the stream's encoding (stdout by default), so that a plain `LANG=C` never raises."""
     encoding = (stream or sys.stdout).encoding or "utf-8"
     try:
         text.encode(encoding)
@@ -212,12 +212,12 @@ _CODES: dict[Colour, int] = {"dim": 2, "good": 32, "live": 36, "warn": 33, "bad"
 
 
 def in_colour() -> bool:
-    """Whether stdout is a terminal that shows colours and whose user wants them."""
+    """Whether stdout is a terminal with colours and NO_COLOR is not set."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") not in ("", "dumb")
 
 
 def painted(text: str, colour: Colour | None) -> str:
-    """The text in a colour where stdout shows colours."""
+    """Colour the text if stdout shows colours."""
     return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if colour is not None and text and in_colour() else text
 
 
@@ -232,8 +232,8 @@ def table(
     """Columns side by side, two spaces apart, `right` ones aligned right; no rules, so that `awk` and eyes both read it.
 
     Args:
-        spare: columns that a terminal too narrow for all goes without, the first one first.
-        colours: by column, the colour of a cell by its text.
+        spare: columns to leave out, in this order, until the rest fits the terminal.
+        colours: for each column, a colour for each cell text.
     """
     lines = [tuple(shown(cell, keep="") for cell in cells_of) for cells_of in (head, *rows)]
     widths = [max(cells(line[column]) for line in lines) for column in range(len(head))]
@@ -244,14 +244,14 @@ def table(
         kept.remove(column)
     start = sum(widths[column] + 2 for column in kept[:-1])
     room = columns(sys.stdout)
+    wraps = room is not None and kept[-1] not in to_right and start + LEAST_TEXT <= room
     written = list[str]()
     for place, found in enumerate(lines):
         texts = []
         for column in kept:
-            if column == kept[-1] not in to_right and room is not None and start + LEAST_TEXT <= room:
-                found = (*found[:column], wrapped(found[column], room, indent=start), *found[column + 1 :])
             cell, space = found[column], " " * (widths[column] - cells(found[column]))
-            shade = painted(cell, "dim" if place == 0 else (colours or {}).get(column, {}).get(cell))
+            colour: Colour | None = "dim" if place == 0 else (colours or {}).get(column, {}).get(cell)
+            shade = painted(wrapped(cell, room, indent=start) if wraps and column == kept[-1] else cell, colour)
             texts.append(space + shade if column in to_right else shade + space)
         written.append("  ".join(texts).rstrip(" "))
     print("\n".join(written), flush=True)
@@ -268,7 +268,7 @@ def cells(text: str) -> int:
     if text.isascii():
         return len(text)
     if _JOINED.search(text):
-        from rich.cells import cell_len  # not above: it takes 10 ms to import, and hardly a table needs it
+        from rich.cells import cell_len  # imported here: it takes 10 ms, and few tables need it
 
         return cell_len(text)
     return sum(0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
@@ -278,24 +278,24 @@ def facts(pairs: Iterable[tuple[str, str]], *, colours: Mapping[str, Colour | No
     """Labels and values in two columns, long values wrapped below themselves in a terminal; a pair without a value is left out.
 
     Args:
-        colours: of values, by their labels.
+        colours: the colour of a value by its label.
     """
     kept = [(shown(label, keep=""), shown(value)) for label, value in pairs if value]
     width = max((cells(label) for label, _ in kept), default=0)
     for label, value in kept:
-        told = painted(wrapped(value, columns(sys.stdout), indent=width + 2), (colours or {}).get(label))
-        print(f"{painted(label, 'dim')}{' ' * (width - cells(label))}  {told}", flush=True)
+        text = painted(wrapped(value, columns(sys.stdout), indent=width + 2), (colours or {}).get(label))
+        print(f"{painted(label, 'dim')}{' ' * (width - cells(label))}  {text}", flush=True)
 
 
-def tell_each(items: Iterable[ItemT], act: Callable[[ItemT], tuple[object, str]], *, json: bool) -> None:
-    """Do the same with each of several things; where one fails it is told, and the others are done all the same.
+def act_on_each(items: Iterable[ItemT], act: Callable[[ItemT], tuple[object, str]], *, json: bool) -> None:
+    """Run `act` on each item; report an item that fails and continue with the next.
 
     Args:
-        act: does it and returns what is told: as JSON, an object for one thing and a list for several, and in words.
+        act: returns the result as a JSON object and as a sentence. JSON is printed as one object for one item, as a list for several.
 
     Raises:
-        RnnlmError: the only one failed.
-        Exit: with the code of the first that failed.
+        RnnlmError: the only item failed.
+        Exit: some of several items failed, with the exit code of the first failure.
     """
     import typer
 

@@ -21,7 +21,7 @@ FREE: frozenset[str] = frozenset(
 
 
 def config_of_parent(address: str) -> tuple[str, RunConfig]:
-    """The address with the run's whole name and the checkpoint's step, and that run's config; the best checkpoint where none is named.
+    """The address with the run's full name and the checkpoint's step, and that run's config; the default is the best checkpoint.
 
     Raises:
         UnknownRunError, UnknownCheckpointError: no such run or checkpoint.

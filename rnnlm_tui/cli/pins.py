@@ -1,4 +1,4 @@
-"""The verbs `pin` and `unpin`: checkpoints that stay for good, and runs that stay on top of the list."""
+"""The verbs `pin` and `unpin`: keep checkpoints, or keep runs at the top of the list."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 AddressesArgument = Annotated[
     list[str],
     typer.Argument(
-        metavar="RUN[@CHECKPOINT]...", help="Runs, or checkpoints of them: @best, @last or @STEP.", show_default=False, autocompletion=complete_address
+        metavar="RUN[@CHECKPOINT]...", help="Runs, or their checkpoints: @best, @last or @STEP.", show_default=False, autocompletion=complete_address
     ),
 ]
 
 
 def pin(addresses: AddressesArgument, json: JsonOption = False) -> None:
-    """Keep a checkpoint for good, however many come after it, or a run on top of the list."""
+    """Pin checkpoints, so that newer ones never replace them, or runs, at the top of the list."""
     _set(addresses, json, pinned=True)
 
 
 def unpin(addresses: AddressesArgument, json: JsonOption = False) -> None:
-    """Let a pinned checkpoint go like the others, or a run take its place among the others."""
+    """Unpin checkpoints or runs."""
     _set(addresses, json, pinned=False)
 
 
 def _set(addresses: list[str], json: bool, *, pinned: bool) -> None:
-    from rnnlm_tui.cli.output import tell_each
+    from rnnlm_tui.cli.output import act_on_each
     from rnnlm_tui.cli.sample import split_address
 
     found = [split_address(address) for address in addresses]
@@ -39,7 +39,7 @@ def _set(addresses: list[str], json: bool, *, pinned: bool) -> None:
         run, which = address
         return _set_run(run, pinned=pinned) if which is None else _set_checkpoint(run, which, pinned=pinned)
 
-    tell_each(found, act, json=json)
+    act_on_each(found, act, json=json)
 
 
 def _set_checkpoint(run: RunDirectory, which: str, *, pinned: bool) -> tuple[object, str]:
@@ -47,11 +47,8 @@ def _set_checkpoint(run: RunDirectory, which: str, *, pinned: bool) -> tuple[obj
 
     step = _step_of(run, which, pins=not pinned)
     changed = pin_checkpoint(run, step) if pinned else unpin_checkpoint(run, step)
-    if pinned:
-        words = f"{run.name} keeps its checkpoint of step {step:,} for good" + ("" if changed else ", as before")
-    else:
-        words = f"{run.name} lets its checkpoint of step {step:,} go with the others" if changed else f"{run.name}@{step} was not pinned"
-    return {"run": run.name, "step": step, "pinned": pinned, "changed": changed}, words
+    words = ("pinned" if pinned else "unpinned") if changed else ("is already pinned" if pinned else "was not pinned")
+    return {"run": run.name, "step": step, "pinned": pinned, "changed": changed}, f"{run.name}@{step} {words}"
 
 
 def _set_run(run: RunDirectory, *, pinned: bool) -> tuple[object, str]:
@@ -63,10 +60,10 @@ def _set_run(run: RunDirectory, *, pinned: bool) -> tuple[object, str]:
     before = usable_labels(run).pinned
     change_labels(run, lambda labels: replace(labels, pinned=pinned))
     if pinned:
-        words = f"{run.name} stays on top of the list{', as before' if before else ''}; {run.name}@best keeps its best checkpoint for good"
+        words = f"is {'already ' if before else ''}pinned at the top of the list; `rnnlm-tui pin {run.name}@best` pins its best checkpoint"
     else:
-        words = f"{run.name} takes its place among the others" if before else f"{run.name} was not pinned"
-    return {"run": run.name, "pinned": pinned, "changed": before != pinned}, words
+        words = "unpinned" if before else "was not pinned"
+    return {"run": run.name, "pinned": pinned, "changed": before != pinned}, f"{run.name} {words}"
 
 
 def _step_of(run: RunDirectory, which: str, *, pins: bool) -> int:

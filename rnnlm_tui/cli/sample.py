@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 _FROM_RUN = "the run's"
 SHOWN_LETTERS = 40
-"""Of a word that a model does not know."""
+"""Characters shown of an unknown word."""
 MOST_SAMPLES = 10_000
-"""Of each prompt."""
+"""Maximum of -n: samples of each prompt."""
 MOST_UNKNOWN = 10
-"""Words that are told as unknown."""
+"""Maximum of unknown words that are listed."""
 MOST_PROBLEMS = 5
-"""Lines of a file of prompts that are told as wrong."""
+"""Maximum of invalid lines of a prompt file that are listed."""
 
 
 def sample(
@@ -36,24 +36,22 @@ def sample(
         str,
         typer.Argument(
             metavar="RUN[@best|@last|@STEP|@now]",
-            help="A run and which of its checkpoints; @best where nothing is said, @now for the weights of this moment.",
+            help="A run and its checkpoint (default: @best); @now is the current weights of a run in training.",
             show_default=False,
             autocompletion=complete_sampled,
         ),
     ],
-    prompt: Annotated[
-        str | None, typer.Argument(metavar="[PROMPT]", help="The text to go on from; - reads it from standard input.", show_default=False)
-    ] = None,
+    prompt: Annotated[str | None, typer.Argument(metavar="[PROMPT]", help="The text to continue; - reads it from standard input.", show_default=False)] = None,
     prompts: Annotated[
         Path | None,
         typer.Option(
             "--prompts",
             metavar="FILE",
-            help="Continue each prompt of a file instead: one a line, or a .jsonl file of texts or of objects with a “prompt”; - reads standard input.",
+            help="Continue every prompt in a file: one per line, or a .jsonl file of strings or of objects with a “prompt”; - reads standard input.",
             show_default=False,
         ),
     ] = None,
-    samples: Annotated[int, typer.Option("-n", "--samples", metavar="N", help="Samples of each prompt, with seeds that follow each other.")] = 1,
+    samples: Annotated[int, typer.Option("-n", "--samples", metavar="N", help="Samples of each prompt, with consecutive seeds.")] = 1,
     temperature: Annotated[float | None, typer.Option(metavar="T", help="Below 1 safer, above 1 wilder; 0 is greedy.", show_default=_FROM_RUN)] = None,
     top_k: Annotated[int | None, typer.Option(metavar="K", help="Draw from the k likeliest tokens; 0: off.", show_default=_FROM_RUN)] = None,
     top_p: Annotated[
@@ -65,11 +63,11 @@ def sample(
     ] = None,
     repetition_penalty: Annotated[
         float | None,
-        typer.Option(metavar="X", help="Above 1: what stands in the prompt or the text already becomes less likely; 1: off.", show_default=_FROM_RUN),
+        typer.Option(metavar="X", help="Above 1: tokens already in the prompt or the text become less likely; 1: off.", show_default=_FROM_RUN),
     ] = None,
     unknown: Annotated[
         Literal["auto", "avoid", "allow"] | None,
-        typer.Option(metavar="auto|avoid|allow", help="Whether <unk> may be drawn; auto: not at word level.", show_default=_FROM_RUN),
+        typer.Option(metavar="auto|avoid|allow", help="Whether to sample <unk>; auto: not at word level.", show_default=_FROM_RUN),
     ] = None,
     stop: Annotated[
         list[str] | None,
@@ -79,12 +77,12 @@ def sample(
     ] = None,
     max_new_tokens: Annotated[int | None, typer.Option(metavar="N", help="Tokens to generate.", show_default=_FROM_RUN)] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="The same seed draws the same text.", show_default=_FROM_RUN)] = None,
-    greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest token, as --temperature 0; needs no seed.")] = False,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always take the likeliest token, like --temperature 0; needs no seed.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Continue a prompt with a checkpoint's model, or several.
+    """Continue one or more prompts with a checkpoint's model.
 
-    Several samples come in the order of the prompts, each behind its prompt with an empty line between two; with --json each is an object on a line of its own.
+    Samples are printed in the order of the prompts, each after its prompt, with an empty line between samples. With --json, several samples are one object per line.
     """
     import asyncio
 
@@ -94,10 +92,10 @@ def sample(
 
     keep_one(PROMPT=prompt is not None, prompts=prompts is not None)
     if prompt is None and prompts is None:
-        raise InputError("sample from what prompt?", hint=f"rnnlm-tui sample {run} 'The', or --prompts FILE; '' is an empty prompt")
+        raise InputError("no prompt given", hint=f"rnnlm-tui sample {run} 'The', or --prompts FILE; '' is an empty prompt")
     if not 1 <= samples <= MOST_SAMPLES:
         raise InputError(f"-n is {samples:,}, must be 1 … {MOST_SAMPLES:,}")
-    keep_one("--temperature 0 is greedy too", **{"greedy": greedy, f"temperature {temperature:g}" if temperature else "temperature": bool(temperature)})
+    keep_one("--temperature 0 is greedy too", **{"greedy": greedy, f"temperature {temperature}": bool(temperature)})
     directory, which = split_address(run)
     changes: dict[str, object] = {
         "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "repetition_penalty": repetition_penalty, "unknown": unknown,
@@ -109,7 +107,7 @@ def sample(
         raise options_refused(error) from error
     if samples > 1 and settings.takes_likeliest:
         raise InputError(
-            f"-n {samples} would draw the same text {samples} times: the likeliest token is always the same",
+            f"-n {samples} would draw the same text {samples} times: greedy sampling always takes the likeliest token",
             hint="leave out -n, or sample with a temperature above 0",
         )
     several = prompts is not None or samples > 1
@@ -121,14 +119,14 @@ def sample(
         for place in range(samples)
     ]
 
-    def tell(request: SampleRequest, done: SampleDone) -> None:
+    def report(request: SampleRequest, done: SampleDone) -> None:
         number, _, place = request.id.partition(".")
         if json and several:
             print_json({**sample_json(request, done, directory.name), "prompt_number": int(number) + 1, "sample_number": int(place) + 1}, indent=None)
         elif json:
             print_json(sample_json(request, done, directory.name))
 
-    drawn = asyncio.run(_draw(requests, tell, stream=not json))
+    drawn = asyncio.run(_draw(requests, report, stream=not json))
     if unknown_words := list(dict.fromkeys(word for done in drawn for word in done.unknown)):
         shortened = [word if len(word) <= SHOWN_LETTERS else f"{word[:SHOWN_LETTERS]}…" for word in unknown_words]
         note(f"this model has no token for {first_of(shortened, MOST_UNKNOWN)}: it read <unk> instead")
@@ -138,7 +136,7 @@ def sample(
 
 
 def _outcome(drawn: list[SampleDone], settings: SamplingConfig, samples: int) -> str:
-    """`100 tokens, 7,584 tok/s, 0.7 bits a token, seed 7`: of one sample or of several together."""
+    """`100 tokens, 7,584 tok/s, 0.7 bits a token, seed 7`, for one sample or the total of several."""
     from rnnlm_tui.contract.escapes import escaped
 
     tokens, drawing = sum(done.tokens for done in drawn), sum(done.seconds - done.first_token_seconds for done in drawn)
@@ -150,11 +148,11 @@ def _outcome(drawn: list[SampleDone], settings: SamplingConfig, samples: int) ->
 
 
 def split_address(address: str) -> tuple[RunDirectory, str | None]:
-    """`RUN@WHICH` as the run and what stands behind the @; None where there is no @.
+    """Split `RUN@WHICH` into the run and WHICH, which is None without an @.
 
     Raises:
         UnknownRunError: no such run.
-        InputError: nothing stands behind the @.
+        InputError: the @ is followed by nothing.
     """
     from rnnlm_tui.store.runs import find_run
 
@@ -203,10 +201,10 @@ def sample_request(directory: RunDirectory, which: str | None, prompt: str, sett
 
 
 def checkpoint_path(directory: RunDirectory, which: str | None) -> Path:
-    """The folder of a checkpoint; without `which` the best one, or the last where none is best.
+    """The folder of a checkpoint: by default the best one, or the last if none was evaluated.
 
     Raises:
-        UnknownCheckpointError: no such checkpoint, with those there are.
+        UnknownCheckpointError: no such checkpoint; lists the available ones.
     """
     from rnnlm_tui.errors import UnknownCheckpointError
     from rnnlm_tui.store.checkpoints import resolve_checkpoint
@@ -268,10 +266,10 @@ def read_prompt(prompt: str) -> str:
 
 
 def read_prompts(file: Path) -> list[str]:
-    """The prompts of a file, or of standard input for `-`: one a line, empty lines left out; of a .jsonl file a text or an object with a `prompt` a line.
+    """Read prompts from a file or, for `-`, from standard input: one per non-empty line, in a .jsonl file a string or an object with a `prompt`.
 
     Raises:
-        InputError: a file that can't be read, holds no prompt, or holds what is none; each such line is named.
+        InputError: the file can't be read, has no prompt, or has invalid lines, which are listed.
     """
     from json import JSONDecodeError, loads
 
@@ -282,7 +280,7 @@ def read_prompts(file: Path) -> list[str]:
         data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         text = data.decode("utf-8-sig")
     except OSError as error:
-        raise InputError(f"can't read the prompts in {place}: {error.strerror}", hint="a prompt a line, or a .jsonl file") from None
+        raise InputError(f"can't read the prompts in {place}: {error.strerror}", hint="one prompt per line, or a .jsonl file") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{place} is not UTF-8 (byte {error.start:,})", hint="save it as UTF-8") from None
     found, problems = list[str](), list[str]()
@@ -298,7 +296,7 @@ def read_prompts(file: Path) -> list[str]:
                 continue
             prompt = value.get("prompt") if isinstance(value, dict) else value
         if not isinstance(prompt, str):
-            problems.append(f"{place}, line {number:,}: neither a text nor an object with a text under “prompt”")
+            problems.append(f"{place}, line {number:,}: neither a string nor an object with a string “prompt”")
         elif problem := _unfit(prompt):
             problems.append(f"{place}, line {number:,}: {problem}")
         else:
@@ -307,12 +305,12 @@ def read_prompts(file: Path) -> list[str]:
         more = [f"and {counted(len(problems) - MOST_PROBLEMS, 'more line')}"] if len(problems) > MOST_PROBLEMS else []
         raise InputError("\n".join([*problems[:MOST_PROBLEMS], *more]))
     if not found:
-        raise InputError(f"{place} holds no prompt", hint="a prompt a line; empty lines are left out")
+        raise InputError(f"{place} holds no prompt", hint="one prompt per line; empty lines are skipped")
     return found
 
 
 def _unfit(prompt: str) -> str:
-    """Why a prompt can't be one; empty where it can."""
+    """Why a prompt is invalid; empty if it is valid."""
     from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS
 
     try:
@@ -324,8 +322,8 @@ def _unfit(prompt: str) -> str:
     return ""
 
 
-async def _draw(requests: Sequence[SampleRequest], tell: Callable[[SampleRequest, SampleDone], None], *, stream: bool) -> list[SampleDone]:
-    """Draw one sample after the other from one sampler, which reads the model once."""
+async def _draw(requests: Sequence[SampleRequest], report: Callable[[SampleRequest, SampleDone], None], *, stream: bool) -> list[SampleDone]:
+    """Draw the samples one after another from one sampler, which loads the model once."""
     from rnnlm_tui.supervisor.sampler_client import SamplerClient
 
     client = SamplerClient()
@@ -334,14 +332,14 @@ async def _draw(requests: Sequence[SampleRequest], tell: Callable[[SampleRequest
         await client.start()
         for request in requests:
             drawn.append(await _continue(client, request, stream=stream, apart=bool(drawn)))
-            tell(request, drawn[-1])
+            report(request, drawn[-1])
     finally:
         await client.close()
     return drawn
 
 
 async def _continue(client: SamplerClient, request: SampleRequest, *, stream: bool, apart: bool) -> SampleDone:
-    """The end of one sample; with `stream` its text goes to stdout as it comes, `apart` from the one before by an empty line."""
+    """Draw one sample; `stream` prints its text as it comes, `apart` prints an empty line before it."""
     from rnnlm_tui.cli.output import Flow, line
     from rnnlm_tui.contract.requests import SampleDone
     from rnnlm_tui.errors import WorkerError
@@ -360,5 +358,5 @@ async def _continue(client: SamplerClient, request: SampleRequest, *, stream: bo
                 flow.write(part.text)
     finally:
         if begun:
-            flow.close()  # what is said next stands on a line of its own
+            flow.close()  # the next message starts on a new line
     raise WorkerError("the sampler ended before its text did")

@@ -1,4 +1,4 @@
-"""Gives the terminal to the app. Imports no typer, which costs a fifth of the time until the first picture."""
+"""Open the app. Does not import typer, which takes a fifth of the time to the first picture."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 FPS = 2.0
 """Repaints a second that an SSH link carries with ease."""
 GARBAGE_SECONDS = 2.0
-"""From the start until Python looks for garbage."""
+"""Seconds after the start when garbage collection begins."""
 COMPLETING = "_RNNLM_TUI_COMPLETE"
-"""The variable by which a shell asks typer for completions."""
+"""Environment variable by which a shell asks typer for completions."""
 THEME = "auto"
 """By what the terminal says of itself."""
 
 
 def opened_without_options(arguments: Sequence[str]) -> bool:
-    """Whether the arguments open the app and hold nothing else to read: none at all, or `open RUN`. A shell that wants completions gives none either."""
+    """Whether the arguments are empty or `open RUN`, so that no option has to be parsed. A shell that asks for completions passes no arguments either."""
     import os
 
     if COMPLETING in os.environ:
@@ -32,10 +32,10 @@ def opened_without_options(arguments: Sequence[str]) -> bool:
 
 
 def open_run(name: str, *, ascii_only: bool | None = None, theme: str = THEME, fps: float = FPS, mouse: bool = True) -> NoReturn:
-    """Open the app on the run of that name.
+    """Open the app on a run.
 
     Raises:
-        UnknownRunError: there is none.
+        UnknownRunError: no such run.
         RnnlmError: as `open_app`.
     """
     from rnnlm_tui.store.runs import find_run
@@ -63,10 +63,10 @@ def open_app(
     check_fps(fps)
     if theme not in (THEME, *COLOUR_NAMES):
         raise InputError(f"--theme is {theme}, must be {THEME}, {', '.join(COLOUR_NAMES[:-1])} or {COLOUR_NAMES[-1]}")
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")  # to look for some reads the names of all packages that are installed
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")  # looking for plugins reads the metadata of every installed package
     if terminal_kind(os.environ).depth == "256":  # Textual counts 16 in many that have 256
         os.environ.setdefault("TEXTUAL_COLOR_SYSTEM", "256")
-    gc.disable()  # of what a start makes next to nothing is garbage: to look for it takes a tenth of the time until the first picture,
+    gc.disable()  # a start makes next to no garbage, and collecting takes a tenth of the time to the first picture
     collecting = threading.Timer(GARBAGE_SECONDS, _look_for_garbage)
     collecting.daemon = True
     collecting.start()
@@ -82,7 +82,7 @@ def open_app(
 def _look_for_garbage() -> None:
     import gc
 
-    gc.freeze()  # and, each time, as long as a picture
+    gc.freeze()  # without it, each full collection takes as long as a repaint
     gc.enable()
 
 
@@ -95,10 +95,10 @@ def check_fps(fps: float) -> None:
 
 
 def opens_app(*other_ways: bool) -> bool:
-    """Whether a verb that starts a run opens the app on it: where no other way of following it was asked for, and where there is a terminal.
+    """Whether a verb that starts a run then opens the app: on a terminal, unless one of `other_ways` was chosen.
 
     Raises:
-        TerminalError: one that is too small, before anything was started.
+        TerminalError: the terminal is too small; nothing was started.
     """
     from rnnlm_tui.cli.output import interactive
 

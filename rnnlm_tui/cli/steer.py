@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def complete_settable(incomplete: str) -> list[str]:
-    """The config keys that a living run takes and that begin so, for the shell's completion."""
+    """Complete a setting that can change while a run trains, for the shell."""
     from rnnlm_tui.contract.commands import SETTABLE
 
     return [f"{path}=" for path in SETTABLE if path.startswith(incomplete)]
@@ -23,7 +23,7 @@ def complete_settable(incomplete: str) -> list[str]:
 
 def pause(runs: RunsArgument, json: JsonOption = False) -> None:
     """Pause runs between two steps."""
-    _steer(runs, "pause", json, "{run} is paused at step {step:,}: `rnnlm-tui resume {run}` goes on")
+    _steer(runs, "pause", json, "{run} is paused at step {step:,}: `rnnlm-tui resume {run}` resumes it")
 
 
 def resume(
@@ -32,10 +32,10 @@ def resume(
     detach: DetachOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Go on with a paused, stopped, crashed or failed run.
+    """Resume a paused, stopped, crashed or failed run.
 
-    With neither --follow nor --detach the app opens on it, or, where there is no terminal, its progress is printed until it ends, as `train` does.
-    With --json it prints the run as one object and leaves, and with --follow one object a line.
+    Without --follow and --detach, `resume` opens the app on the run or, without a terminal, prints its progress until it ends, as `train` does.
+    --json prints the run as one object and exits; with --follow it prints one object per line.
     """
     from rnnlm_tui.cli.output import note, warn_of_logout
     from rnnlm_tui.cli.start import open_app, opens_app
@@ -71,7 +71,7 @@ def resume(
             note(aside)
         raise typer.Exit(code)
     begun = resuming.wait()
-    told(directory, f"{begun}, worker {pid}: `rnnlm-tui follow {{run}}` shows how, `rnnlm-tui open {{run}}` shows its charts", json=json)
+    told(directory, f"{begun}, worker {pid}: `rnnlm-tui follow {{run}}` shows its progress, `rnnlm-tui open {{run}}` its charts", json=json)
     if aside := resuming.put_aside():
         note(aside)
 
@@ -79,13 +79,13 @@ def resume(
 def stop(runs: RunsArgument, json: JsonOption = False) -> None:
     """Stop runs at a checkpoint.
 
-    Returns when the checkpoints are on disk.
+    Returns once the checkpoints are on disk.
     """
     _steer(
         runs,
         "stop",
         json,
-        "{run} stopped at step {step:,}, saved in {checkpoint}: `rnnlm-tui resume {run}` goes on from there",
+        "{run} stopped at step {step:,}, saved in {checkpoint}: `rnnlm-tui resume {run}` resumes from there",
         unsaved="{run} stopped before its first step: `rnnlm-tui resume {run}` starts it again",
     )
 
@@ -181,21 +181,21 @@ def settings(config: RunConfig, assignments: list[str]) -> dict[str, float]:
 
 
 def _steer(names: list[str], verb: Verb, json: bool, words: str, *, unsaved: str = "") -> None:
-    """Send a verb and say what came of it: `unsaved` in place of `words` where the answer names no checkpoint."""
-    from rnnlm_tui.cli.output import tell_each
+    """Send a command to each run and report its answer: with `words`, or with `unsaved` if the answer has no checkpoint."""
+    from rnnlm_tui.cli.output import act_on_each
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.supervisor.control_client import send
     from rnnlm_tui.supervisor.monitor import summarize
 
     def act(run: RunDirectory) -> tuple[object, str]:
         result: CommandResult = send(run, verb)
-        said = words if result.checkpoint or not unsaved else unsaved
-        told = said.format(run=run.name, step=result.step, checkpoint=result.checkpoint, text=result.text)
+        template = words if result.checkpoint or not unsaved else unsaved
+        message = template.format(run=run.name, step=result.step, checkpoint=result.checkpoint, text=result.text)
         if not json:
-            return None, told
+            return None, message
         summary = summarize(run)
         answer = {"run": run.name, **result.model_dump(mode="json", exclude={"id", "ok", "error", "hint"}), "status": summary.status}
         figures = {split: getattr(summary, split).model_dump(mode="json") for split in ("validation", "test")} if verb == "evaluate" else {}
-        return {**answer, **figures}, told
+        return {**answer, **figures}, message
 
-    tell_each([find_run(name) for name in names], act, json=json)
+    act_on_each([find_run(name) for name in names], act, json=json)

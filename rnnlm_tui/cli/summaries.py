@@ -100,7 +100,7 @@ _STATUS_COLOURS: dict[RunStatus, Colour] = {
 
 
 def status_colour(summary: RunSummary) -> Colour | None:
-    """The colour of a run's status; None for the terminal's own."""
+    """The colour of a run's status; None: the terminal's default."""
     return "bad" if summary.unreadable else _STATUS_COLOURS.get(summary.status)
 
 

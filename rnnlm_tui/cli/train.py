@@ -25,7 +25,7 @@ def train(
         typer.Option(
             "--from",
             metavar="RUN[@CHECKPOINT]",
-            help="Start from this checkpoint's weights and that run's config; from @best where only a run is named.",
+            help="Start from the weights of this checkpoint (default: @best) and the config of its run.",
             show_default=False,
             autocompletion=complete_address,
         ),
@@ -48,13 +48,13 @@ def train(
     from rnnlm_tui.supervisor.start import await_beginning, discard_refused, start_run
 
     keep_one(follow=follow, detach=detach, draft=draft)
-    keep_one("a run from a checkpoint starts from that run's config", preset=preset is not None, **{"from": parent is not None})
+    keep_one("--from starts from the config of its run", preset=preset is not None, **{"from": parent is not None})
     if parent is not None:
         from rnnlm_tui.cli.parents import config_of_parent
 
         address, base = config_of_parent(parent)
         if "@" not in parent:
-            note(f"starting from {address}: @best is the default, or @last where no checkpoint was evaluated")
+            note(f"starting from {address} (the default is @best, or @last if no checkpoint was evaluated)")
         wanted = build_config(None, config, assignments, base=base)
     else:
         address, base = None, None

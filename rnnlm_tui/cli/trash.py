@@ -21,11 +21,11 @@ def complete_trashed(incomplete: str) -> list[str]:
 
 
 def delete(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs' whole names.", show_default=False, autocompletion=complete_run)],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Full names of runs.", show_default=False, autocompletion=complete_run)],
     json: JsonOption = False,
 ) -> None:
-    """Move runs that are not running to the trash; `restore` takes them back."""
-    from rnnlm_tui.cli.output import tell_each
+    """Move runs that are not running to the trash; `restore` brings them back."""
+    from rnnlm_tui.cli.output import act_on_each
     from rnnlm_tui.contract.figures import disk
     from rnnlm_tui.errors import UnknownRunError
     from rnnlm_tui.store.run_directory import RunDirectory
@@ -41,7 +41,7 @@ def delete(
         trashed = delete_run(run)
         return _as_json(trashed), f"{run.name} is in the trash ({disk(trashed.bytes)} in all): `rnnlm-tui restore {run.name}` takes it back"
 
-    tell_each(directories, act, json=json)
+    act_on_each(directories, act, json=json)
 
 
 def trash(json: JsonOption = False) -> None:
@@ -60,24 +60,26 @@ def trash(json: JsonOption = False) -> None:
         line("the trash is empty")
         return
     table(("name", "deleted", "size", "folder"), [(run.name, _ago(age(time() - run.deleted)), disk(run.bytes), run.path.name) for run in found], right=(2,))
-    line(f"{_runs(found)}, {disk(sum(run.bytes for run in found))}: `rnnlm-tui restore NAME` takes one back, `rnnlm-tui purge` is rid of them")
+    line(
+        f"{counted(len(found), 'deleted run')}, {disk(sum(run.bytes for run in found))}: `rnnlm-tui restore NAME` takes one back, `rnnlm-tui purge` is rid of them"
+    )
 
 
 def restore(
     runs: Annotated[
         list[str], typer.Argument(metavar="NAME...", help="Names of deleted runs, or of their folders.", show_default=False, autocompletion=complete_trashed)
     ],
-    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Give it this name, where it is one run.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Restore one run under this name.", show_default=False)] = None,
     json: JsonOption = False,
 ) -> None:
-    """Take runs back from the trash: of each name the one deleted last, where several had it."""
-    from rnnlm_tui.cli.output import tell_each
+    """Restore runs from the trash; if several runs had a name, the one deleted last."""
+    from rnnlm_tui.cli.output import act_on_each
     from rnnlm_tui.errors import InputError
     from rnnlm_tui.store.trash import find_trashed, list_trash, restore_run
 
     found = list(dict.fromkeys(find_trashed(run) for run in runs))
     if name is not None and len(found) > 1:
-        raise InputError(f"--as gives one run another name, {counted(len(found), 'run')} are named", hint="restore them one by one")
+        raise InputError(f"--as renames one run, not {len(found)}", hint="restore them one by one")
 
     def act(trashed: TrashedRun) -> tuple[object, str]:
         restored = restore_run(trashed, name)
@@ -86,7 +88,7 @@ def restore(
         value = {"run": restored.name, "before": trashed.name, "path": str(restored.path)}
         return value, f"{restored.name} is back: `rnnlm-tui show {restored.name}`{more}"
 
-    tell_each(found, act, json=json)
+    act_on_each(found, act, json=json)
 
 
 def purge(
@@ -98,7 +100,7 @@ def purge(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Remove deleted runs for good and say the space that this frees; asks first."""
+    """Permanently remove deleted runs and print the space freed; asks for confirmation."""
     from rnnlm_tui.cli.output import line, note, print_json
     from rnnlm_tui.contract.figures import disk
     from rnnlm_tui.errors import StorageError
@@ -106,7 +108,7 @@ def purge(
 
     found = _chosen(runs or [], everything=everything)
     size = sum(run.bytes for run in found)
-    if found and not yes and not agreed(f"remove {_named(found)} for good, {disk(size)}?", "purge removes runs for good"):
+    if found and not yes and not agreed(f"permanently remove {_named(found)}, {disk(size)}?", "purge removes runs permanently"):
         note("nothing was removed")
         raise typer.Exit(1)
     freed = 0
@@ -149,10 +151,10 @@ def _chosen(names: list[str], *, everything: bool) -> list[TrashedRun]:
 
 
 def agreed(question: str, what: str) -> bool:
-    """Ask a yes-or-no question; `what` begins the refusal where nobody can be asked.
+    """Ask a yes-or-no question on the terminal.
 
     Raises:
-        InputError: nobody is there to be asked.
+        InputError: standard input is not a terminal; its message starts with `what`.
     """
     import sys
 
@@ -167,15 +169,11 @@ def agreed(question: str, what: str) -> bool:
 
 
 def _gone(runs: list[TrashedRun], freed: str) -> str:
-    return f"{_named(runs)} {'is' if len(runs) == 1 else 'are'} gone for good, {freed} freed"
+    return f"{_named(runs)} permanently removed, {freed} freed"
 
 
 def _named(runs: list[TrashedRun]) -> str:
-    return runs[0].name if len(runs) == 1 else _runs(runs)
-
-
-def _runs(runs: list[TrashedRun]) -> str:
-    return counted(len(runs), "deleted run")
+    return runs[0].name if len(runs) == 1 else counted(len(runs), "deleted run")
 
 
 def _ago(words: str) -> str:

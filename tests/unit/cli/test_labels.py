@@ -57,10 +57,10 @@ def test_a_note_is_written_shown_and_taken_away(capsys: pytest.CaptureFixture[st
 
 def test_a_run_is_pinned_to_the_top_of_the_list_and_let_go(capsys: pytest.CaptureFixture[str]) -> None:
     create_run(RunConfig(), "newer")
-    assert "on top of the list" in out_of(["pin", "brisk"], capsys)
+    assert "pinned at the top of the list" in out_of(["pin", "brisk"], capsys)
     assert [item["run"] for item in json.loads(out_of(["runs", "--json"], capsys))] == ["brisk-heron", "newer"]
     assert json.loads(out_of(["pin", "brisk", "--json"], capsys)) == {"run": "brisk-heron", "pinned": True, "changed": False}
-    assert "among the others" in out_of(["unpin", "brisk"], capsys)
+    assert out_of(["unpin", "brisk"], capsys) == "brisk-heron unpinned\n"
     assert out_of(["unpin", "brisk"], capsys) == "brisk-heron was not pinned\n"
 
 

@@ -312,7 +312,7 @@ def test_only_what_a_living_run_takes_can_be_set() -> None:
 def test_pin_keeps_a_checkpoint_marks_it_everywhere_and_unpin_lets_it_go(capsys: pytest.CaptureFixture[str]) -> None:
     trained_run()
     assert run(["pin", "brisk@best"]) == 0
-    assert capsys.readouterr().out == "brisk-heron keeps its checkpoint of step 2 for good\n"
+    assert capsys.readouterr().out == "brisk-heron@2 pinned\n"
     assert json_of(["pin", "brisk@2", "--json"], capsys) == {"run": "brisk-heron", "step": 2, "pinned": True, "changed": False}
     rows = json_of(["checkpoints", "brisk", "--json"], capsys)
     assert isinstance(rows, list)
@@ -322,7 +322,7 @@ def test_pin_keeps_a_checkpoint_marks_it_everywhere_and_unpin_lets_it_go(capsys:
     run(["show", "brisk"])
     assert "pinned 2, 2 kept" in capsys.readouterr().out
     assert run(["unpin", "brisk@2"]) == 0
-    assert capsys.readouterr().out == "brisk-heron lets its checkpoint of step 2 go with the others\n"
+    assert capsys.readouterr().out == "brisk-heron@2 unpinned\n"
     assert run(["unpin", "brisk@2"]) == 0
     assert capsys.readouterr().out == "brisk-heron@2 was not pinned\n"
 

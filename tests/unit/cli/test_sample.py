@@ -161,7 +161,7 @@ def test_prompts_are_read_from_standard_input(monkeypatch: pytest.MonkeyPatch, s
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "sample from what prompt?"),
+        ([], "no prompt given"),
         (["one", "--prompts", "good.txt"], "PROMPT and --prompts are mutually exclusive"),
         (["--prompts", "missing.txt"], "can't read the prompts in missing.txt: No such file or directory"),
         (["--prompts", "."], "can't read the prompts in .: Is a directory"),
@@ -169,7 +169,7 @@ def test_prompts_are_read_from_standard_input(monkeypatch: pytest.MonkeyPatch, s
         (["--prompts", "latin.txt"], "latin.txt is not UTF-8 (byte 1)"),
         (["--prompts", "long.txt"], "long.txt, line 2: the prompt has 20,001 characters, at most 20,000 are taken"),
         (["--prompts", "bad.jsonl"], "bad.jsonl, line 1: not JSON"),
-        (["--prompts", "bad.jsonl"], "bad.jsonl, line 2: neither a text nor an object with a text under “prompt”"),
+        (["--prompts", "bad.jsonl"], "bad.jsonl, line 2: neither a string nor an object with a string “prompt”"),
         (["one", "-n", "0"], "-n is 0, must be 1 … 10,000"),
         (["one", "-n", "2", "--greedy"], "-n 2 would draw the same text 2 times"),
         (["one", "-n", "2", "--temperature", "0"], "-n 2 would draw the same text 2 times"),

@@ -18,7 +18,7 @@ from rnnlm_tui.store.runs import create_run
 @pytest.mark.parametrize(
     ("checkpoint", "words"),
     [
-        ("checkpoints/step-000000012", "stopped at step 12, saved in checkpoints/step-000000012: `rnnlm-tui resume brisk-heron` goes on from there"),
+        ("checkpoints/step-000000012", "stopped at step 12, saved in checkpoints/step-000000012: `rnnlm-tui resume brisk-heron` resumes from there"),
         ("", "stopped before its first step: `rnnlm-tui resume brisk-heron` starts it again"),
     ],
 )

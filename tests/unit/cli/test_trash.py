@@ -79,10 +79,10 @@ def test_a_purge_asks_and_only_a_yes_removes(typed: str, code: int, monkeypatch:
     monkeypatch.setattr(sys, "stdin", Answer(typed))
     assert run(["purge", "brisk-heron"]) == code
     out, err = capsys.readouterr()
-    assert err.startswith("remove brisk-heron for good, ")
+    assert err.startswith("permanently remove brisk-heron, ")
     assert (list_trash() == []) is (code == 0)
     if code == 0:
-        assert out.startswith("brisk-heron is gone for good, ")
+        assert out.startswith("brisk-heron permanently removed, ")
         assert size > 0
 
 
@@ -126,7 +126,7 @@ def test_a_purge_that_breaks_off_says_what_is_gone_already(monkeypatch: pytest.M
     capsys.readouterr()
     assert run(["purge", "--all", "--yes"]) == 5
     first, then, *_ = capsys.readouterr().err.splitlines()
-    assert "is gone for good, " in first
+    assert "permanently removed, " in first
     assert "is not in the trash any more" in then
     assert len(list_runs()) == 1
 
@@ -156,7 +156,7 @@ def test_several_runs_are_deleted_and_taken_back_at_once(capsys: pytest.CaptureF
     assert [line.split()[0] for line in out] == ["brisk-heron", "plain-otter"]
     assert [found.name for found in list_runs()] == ["amber-crane"]
     assert run(["restore", "brisk-heron", "plain-otter", "--as", "other"]) == 2
-    assert "--as gives one run another name, 2 runs are named" in capsys.readouterr().err
+    assert "--as renames one run, not 2" in capsys.readouterr().err
     assert run(["restore", "brisk-heron", "plain-otter", "--json"]) == 0
     assert [item["run"] for item in json.loads(capsys.readouterr().out)] == ["brisk-heron", "plain-otter"]
     assert len(list_runs()) == 3
