@@ -101,7 +101,7 @@ class Comparison:
     figures: tuple[FigureRow, ...]
     """Those that at least one run has."""
     remark: str = ""
-    """Which figures don't compare and why, in a sentence; empty where all do."""
+    """A sentence that says which figures aren't comparable and why; empty if all are."""
 
 
 def compare_runs(runs: Sequence[RunDirectory]) -> Comparison:
@@ -209,7 +209,7 @@ def _two(value: float | None) -> str:
 
 
 UNKNOWN = "unknown"
-"""The row with the share of unknown tokens; shown where any run has some."""
+"""The row with the share of unknown tokens; shown if any run has some."""
 _ROWS: tuple[tuple[str, Callable[[ComparedRun], float | None], Callable[[float | None], str], Better], ...] = (
     ("best val ppl", lambda run: _best(run.summary)[1], _two, "lower"),
     ("best at step", lambda run: _best(run.summary)[0], count, ""),
@@ -289,13 +289,13 @@ def _comparability(runs: Sequence[ComparedRun]) -> tuple[str, frozenset[str]]:
 
 
 def _scored(config: RunConfig) -> tuple[str, int]:
-    """What decides which tokens of a text are scored: in sentences neither the first of each nor what is cut off."""
+    """The settings that decide which tokens are scored: with sentences, neither the first of each nor those cut off."""
     training = config.training
     return training.data_mode, training.context_length if training.data_mode == "sentences" else 0
 
 
 def _hidden(run: ComparedRun) -> str:
-    """Why a run's bits per byte hide a part of the text; empty where they don't."""
+    """Why a run's bits per byte miss part of the text; empty if they cover all of it."""
     judged = run.summary.evaluation
     if judged.unknown_share is None:
         can_hide = judged.name is not None and run.config.tokenizer.kind not in ("byte", "bpe")

@@ -86,7 +86,7 @@ class Estimate:
     baseline_perplexity: float | None
     """Of the bigram model on the test set."""
     notes: tuple[str, ...] = ()
-    """What to know of the prepared text: lines that were cut, files left out, sentences that stand in two splits."""
+    """Notes on the prepared text: lines cut, files left out, sentences in two splits."""
 
     @property
     def start_loss(self) -> float:
@@ -158,7 +158,7 @@ def estimate(config: RunConfig) -> Estimate:
 
 
 def planned_steps(config: RunConfig) -> int | None:
-    """Steps of the whole run, as far as they are known before it starts: by `max_steps`, or by a text that is prepared."""
+    """Total steps of a run before it starts: known if `max_steps` is set or the text is prepared, else None."""
     return _planned(config, *_training_text(config.corpus, find_corpus(config.corpus, config.tokenizer)))[1]
 
 
@@ -202,7 +202,7 @@ def _training_text(corpus: CorpusConfig, manifest: CorpusManifest | None) -> tup
 
 
 def _planned(config: RunConfig, sentences: int | None, tokens: int | None) -> tuple[int | None, int | None]:
-    """Steps of an epoch, and of the whole run."""
+    """Steps per epoch and in total."""
     countable = tokens if config.training.data_mode == "stream" else sentences
     per_epoch = None if countable is None else steps_per_epoch(config, tokens or 0, sentences or 0)
     return per_epoch, config.training.max_steps if per_epoch is None else total_steps(config, per_epoch)

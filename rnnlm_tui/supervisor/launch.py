@@ -26,9 +26,9 @@ LEAVE_SECONDS = 5.0
 """A worker that has said its last word lets go of the lock within this time."""
 
 NICENESS_VARIABLE = "RNNLM_TUI_NICENESS"
-"""Environment variable: by how much training gives way to other processes, 0 (as much as they) to 19."""
+"""Environment variable: niceness of the workers, 0 (same priority as other processes) to 19."""
 NICENESS = 5
-"""A third of the usual weight: an app that has something to draw has the core at once, and where nobody else computes training loses nothing."""
+"""A third of the default scheduling weight: the app gets a core as soon as it has to draw, and on otherwise idle cores training loses nothing."""
 MOST_NICENESS = 19
 
 WORKER_SETTINGS = {
@@ -51,7 +51,7 @@ def launch(run: RunDirectory) -> int:
         RunStateError: another worker has the run.
         WorkerError: the worker ended before that, with its last words; or it did not come up in time.
         StorageError: the run was renamed or deleted, perhaps meanwhile; or its files can't be written.
-        InputError: RNNLM_TUI_NICENESS is no niceness; nothing was started.
+        InputError: RNNLM_TUI_NICENESS is invalid; nothing was started.
     """
     niceness = wanted_niceness()
     run.check_there()
@@ -90,10 +90,10 @@ def launch(run: RunDirectory) -> int:
 
 
 def wanted_niceness() -> int:
-    """The niceness of workers, by the environment or as usual.
+    """The niceness of workers: RNNLM_TUI_NICENESS or the default.
 
     Raises:
-        InputError: what the environment says is none.
+        InputError: RNNLM_TUI_NICENESS is invalid.
     """
     text = os.environ.get(NICENESS_VARIABLE, "")
     if not text:
@@ -101,13 +101,13 @@ def wanted_niceness() -> int:
     if not (text.isascii() and text.isdigit() and int(text[:3]) <= MOST_NICENESS):
         raise InputError(
             f"{NICENESS_VARIABLE} is {safe(text[:40], keep='')}, must be a whole number from 0 to {MOST_NICENESS}",
-            hint=f"0 lets training compute as much as any other process; without the variable it is {NICENESS}",
+            hint=f"0 gives training the same priority as other processes; the default is {NICENESS}",
         )
     return int(text)
 
 
 def _give_way(pid: int, niceness: int) -> None:
-    """Lower the priority of a process that has just been started in a session of its own. Where Linux shares the cores among sessions first (autogroup), the session's counts, and the process's alone would do nothing."""
+    """Lower the priority of a new process and of its session: with Linux autogroups, a process's niceness counts only within its session."""
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, pid, max(niceness, os.getpriority(os.PRIO_PROCESS, pid)))
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""The list of runs: read again only where something can have changed, kept from one start to the next, and as somebody wants it, filtered and in an order."""
+"""The list of runs: filtered and sorted, reading again only runs whose files have changed, also since the last start."""
 
 from __future__ import annotations
 
@@ -26,38 +26,38 @@ from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.supervisor.monitor import RunMonitor, problem_summary
 
 ENDED = frozenset({"stopped", "finished", "failed", "crashed", "draft"})
-"""Statuses that only a change on disk can end; all others depend on the clock."""
+"""Statuses that change only with the files; all others also depend on the clock."""
 KEPT = ENDED - {"crashed"}
-"""What is true on every host that sees the home, and so may be kept on the disk."""
+"""Statuses that are the same on every host that shares the data home, so that they can be stored in it."""
 SETTLED_SECONDS = 2.0
-"""Files that changed so shortly ago may change again within the same stamp: their run is read again."""
+"""A file that changed within this time can change again with the same timestamp: its run is read again."""
 FORMAT = 1
 _MOST_BYTES = 256 * 1024 * 1024
-"""A longer file was not written here."""
+"""A larger file was not written by us."""
 
 Stamp = tuple[tuple[int, int, int], ...]
-"""Inode, size and time of each file that tells of a run; zeros where there is none."""
+"""Inode, size and modification time of each file a summary is made from; zeros for a missing file."""
 
 
 class RunList:
-    """Remembers what was read; `look` from one thread.
+    """Caches the summaries of runs; call `look` from one thread.
 
-    Summaries of ended runs are kept in the home as well, each with the stamp of its run's files: where that is another, or the file
-    of summaries is missing, damaged or from another version, the run itself is read.
+    Summaries of ended runs are also stored in the data home, with the stamp of their run's files. If the stamp differs, or the stored
+    summaries are missing, damaged or from another version, the run itself is read.
     """
 
     def __init__(self) -> None:
         self.complete = True
-        """Whether the last look read every run."""
+        """Whether the last `look` read every run."""
         self._known: dict[str, tuple[Stamp, RunSummary]] = {}
         self._monitors: dict[str, RunMonitor] = {}
         self._configs: dict[str, tuple[Stamp, RunConfig]] = {}
         self._kept: dict[str, tuple[Stamp, RunSummary]] = {}
-        """As the disk has them."""
+        """As stored on disk."""
         self._begun = False
 
     def look(self, patience: float = math.inf) -> list[RunSummary]:
-        """All runs in figures, newest first; a run that can't be read has the status `lost` and says why. After `patience` seconds those that no look has read yet are left for the next one.
+        """The summaries of all runs, newest first; a run that can't be read has the status `lost` and says why. After `patience` seconds, runs never read before are left for the next call.
 
         Raises:
             StorageError: the data home can't be read.
@@ -87,12 +87,12 @@ class RunList:
         return [summary for _, summary in known.values()]
 
     def close(self) -> None:
-        """Let go of the files of runs that go on."""
+        """Close the files of the runs that have not ended."""
         while self._monitors:
             self._monitors.popitem()[1].close()
 
     def _read(self, run: RunDirectory) -> RunSummary | None:
-        """The run as it is now, None where it was renamed or deleted meanwhile; the file of one that goes on stays open, so that the next look reads only what is new."""
+        """The current summary, or None if the run was renamed or deleted. A run that has not ended stays open, so that the next call reads only new rows."""
         monitor = self._monitors.pop(run.name, None) or RunMonitor(run)
         try:
             summary = monitor.summary()
@@ -106,14 +106,14 @@ class RunList:
         return summary
 
     def _keep(self) -> None:
-        """Write down what the disk does not have yet, or should have no longer; where that can't be written, it is read again at the next start."""
+        """Store the summaries of ended runs if they changed; if that fails, the runs are read again at the next start."""
         kept = {name: entry for name, entry in self._known.items() if entry[0] and entry[1].status in KEPT and not entry[0][_POINTER][0]}
         if {name: stamp for name, (stamp, _) in kept.items()} != {name: stamp for name, (stamp, _) in self._kept.items()}:
             self._kept = kept
             _write_kept(kept)
 
     def configs(self, names: Iterable[str]) -> dict[str, RunConfig]:
-        """The configs of these runs by name, each read once; a run that is gone, or whose config can't be read, is left out."""
+        """The configs of these runs by name, read again only if changed; missing and unreadable ones are left out."""
         found = {}
         for name in names:
             run = RunDirectory(runs_dir() / name)
@@ -170,12 +170,12 @@ def pinned_first(runs: Iterable[RunSummary]) -> list[RunSummary]:
 
 
 _FILES = ("config.toml", DATABASE_NAME, f"{DATABASE_NAME}-wal", "worker.lock", "worker.log", "labels.json", "checkpoints", POINTER_NAME)
-"""What a summary is made of, below the run's folder; pins stand in `checkpoints`."""
+"""The files in a run's folder that its summary is made from; pins are in `checkpoints`."""
 _POINTER = _FILES.index(POINTER_NAME)
 
 
 def _stamp(run: RunDirectory) -> Stamp:
-    """Changes with every commit, every new worker, config, label and pin. Of a run whose database lies elsewhere that one is looked at too."""
+    """Changes with every commit, new worker, config, label and pin. A database outside the run's folder is included."""
     folder = os.fspath(run.path)
     found = tuple(_stat(f"{folder}/{name}") for name in _FILES)
     if not found[_POINTER][0]:
@@ -189,7 +189,7 @@ def _stamp(run: RunDirectory) -> Stamp:
 
 def _stat(path: str) -> tuple[int, int, int]:
     try:
-        found = os.stat(path)  # noqa: PTH116 (thousands at each look: a Path costs as much again)
+        found = os.stat(path)  # noqa: PTH116 (thousands per `look`: a Path doubles the cost)
     except OSError:
         return (0, 0, 0)
     return (found.st_ino, found.st_size, found.st_mtime_ns) if found.st_size else (0, 0, 0)  # reading a database leaves an empty -wal beside it
@@ -201,7 +201,7 @@ def _settled(stamp: Stamp) -> bool:
 
 
 def _read_kept() -> dict[str, tuple[Stamp, RunSummary]]:
-    """What an earlier process wrote down; nothing where that is missing, no regular file, changed by a single bit or from another version."""
+    """The stored summaries; empty if the file is missing, not a regular file, damaged (SHA-256) or from another version."""
     try:
         descriptor = os.open(summaries_file(), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
@@ -220,7 +220,7 @@ def _read_kept() -> dict[str, tuple[Stamp, RunSummary]]:
 
 
 def _write_kept(kept: dict[str, tuple[Stamp, RunSummary]]) -> None:
-    """JSON with its NaN: the contract's own would lose a gradient that is not finite."""
+    """Store as JSON with NaN, which pydantic's JSON would replace by null: a gradient norm can be non-finite."""
     runs = {name: (stamp, summary.model_dump(exclude_defaults=True)) for name, (stamp, summary) in kept.items()}
     content = json.dumps(runs, separators=(",", ":"))
     with suppress(RnnlmError, OSError):
@@ -228,5 +228,5 @@ def _write_kept(kept: dict[str, tuple[Stamp, RunSummary]]) -> None:
 
 
 def _head(content: bytes) -> bytes:
-    """The first line of the file."""
+    """The first line of the file: version, format and SHA-256 of the rest."""
     return f"rnnlm-tui {__version__} summaries {FORMAT} {hashlib.sha256(content).hexdigest()}".encode()

@@ -24,7 +24,7 @@ from rnnlm_tui.store.locations import corpora_dir, runs_dir
 from rnnlm_tui.supervisor.estimate import expected_vocabulary, planned_steps
 from rnnlm_tui.supervisor.gpu import VISIBLE_VARIABLE, gpu_count
 from rnnlm_tui.supervisor.launch import wanted_niceness
-from rnnlm_tui.supervisor.tokenizer_size import check_tokenizer_size
+from rnnlm_tui.supervisor.tokenizer_size import FOLDER_STARTS, check_tokenizer_size
 
 MAX_READ_BYTES = 8_000_000
 """The beginning of a user's text that is looked through: a tenth of a second. The worker reads the rest."""
@@ -43,9 +43,9 @@ def check_before_start(config: RunConfig) -> None:
     Raises:
         DeviceError: the device is of a kind that this machine lacks, or one that can't compute in the precision.
         CorpusError: the source is missing, empty, no text, or shorter than one batch; a preset of the Penn Treebank without all of its files.
-        TokenizerError: the tokenizer's folder is missing, or it has another size.
-        ConfigError: a warm-up that was chosen is as long as the whole run, where its steps are known already.
-        InputError: RNNLM_TUI_NICENESS is no niceness.
+        TokenizerError: the tokenizer's folder is missing, or its size differs from the config's.
+        ConfigError: a warm-up set by the user is as long as the whole run, if the run's steps are known.
+        InputError: RNNLM_TUI_NICENESS is invalid.
     """
     wanted_niceness()
     check_device(config.training.device)
@@ -83,7 +83,7 @@ def check_precision(training: TrainingConfig) -> None:
 
 
 def check_tokenizer(tokenizer: TokenizerConfig) -> None:
-    """Raise TokenizerError where the name of a pretrained tokenizer is a path to nothing, or to a folder without one, or where its size is another than the config says."""
+    """Raise TokenizerError if a pretrained tokenizer's path has no tokenizer, or if its size differs from the config's."""
     if tokenizer.kind != "pretrained" or tokenizer.name is None:
         return
     folder = user_path(tokenizer.name)
@@ -94,7 +94,7 @@ def check_tokenizer(tokenizer: TokenizerConfig) -> None:
         raise TokenizerError(
             f"{folder} is a file, a pretrained tokenizer is a folder with tokenizer.json, or a hub name", hint="pickles and .pt files are never opened"
         )
-    elif tokenizer.name.startswith(("/", "./", "../", "~")):
+    elif tokenizer.name.startswith(FOLDER_STARTS):
         raise TokenizerError(f"no tokenizer in {folder}: there is no such folder", hint="a hub name has the form owner/name")
     check_tokenizer_size(tokenizer)
 

@@ -1,4 +1,4 @@
-"""The first lines of a config's text, cut as its tokenizer cuts them, before and after the corpus is prepared."""
+"""Preview a config's text: its first lines split into tokens, before and after the corpus is prepared."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rnnlm_tui.store.corpora import find_corpus
 from rnnlm_tui.store.locations import corpora_dir
 
 MOST_FILES = 5_000
-"""Of a folder that is looked through: a tenth of a second."""
+"""A folder with more files isn't searched for a preview: it would take more than a tenth of a second."""
 
 _WORD = re.compile(r" ?[^\W\d_]+| ?\d+| ?(?:[^\w\s]|_)|\s+(?!\S)|\s")
 _SIGNS = str.maketrans({" ": "·", "\t": "→", "\n": "↵", "\r": "␍"})
@@ -25,22 +25,22 @@ _SIGNS = str.maketrans({" ": "·", "\t": "→", "\n": "↵", "\r": "␍"})
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """How a text begins, as a model will read it."""
+    """The start of a text as a model will read it."""
 
     layout: TextLayout
     reason: str
-    """Why the text has this layout where the config leaves it to the text; else empty."""
+    """Why `corpus.layout=auto` chose this layout; empty if it was set."""
     lines: tuple[tuple[str, ...], ...]
-    """The first units of the training text in pieces."""
+    """The first lines or sentences of the training text, in pieces."""
     exact: bool
-    """Whether the pieces are tokens; False: words that the tokenizer, once it is trained, may split or not know."""
+    """Whether the pieces are the tokens; otherwise they are words, which the tokenizer, once trained, may split or not know."""
 
 
 def preview(config: RunConfig) -> Preview | None:
-    """The beginning of the text; None of a built-in corpus that is not there yet, and of a folder of very many files.
+    """The start of the text; None for a built-in corpus that isn't on this machine yet, and for a folder with too many files.
 
     Raises:
-        CorpusError: a text of the user's that is no text at its beginning, or a table without the column.
+        CorpusError: the user's file is not text, or a table without the named column.
     """
     manifest = find_corpus(config.corpus, config.tokenizer)
     if manifest is not None and manifest.first_lines:
@@ -63,7 +63,7 @@ def preview(config: RunConfig) -> Preview | None:
 
 
 def _is_large(name: str) -> bool:
-    """Whether a folder, or where a pattern looks, holds more than is looked through while a path is being typed."""
+    """Whether a folder, or the folder that a pattern searches, has too many files to search while the user types a path."""
     path = user_path(name)
     while glob.has_magic(str(path)) and path != path.parent:
         path = path.parent
@@ -77,7 +77,7 @@ def _is_large(name: str) -> bool:
 
 
 def visible(piece: str) -> str:
-    """A piece with its white space as signs: `·` a space, `→` a tab, `↵` a line break."""
+    """Show white space as signs: `·` a space, `→` a tab, `↵` a line break."""
     return piece.translate(_SIGNS)
 
 

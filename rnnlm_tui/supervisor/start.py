@@ -25,7 +25,7 @@ def start_run(config: RunConfig, name: str | None = None, parent: str | None = N
     """Create a run and launch its worker.
 
     Args:
-        warn: told, before anything starts, that memory is too small for it by estimate, or that the preset's warm-up is shortened: it is tried all the same.
+        warn: receives, before the start, the warnings that memory is too small by estimate, or that the preset's warm-up is shortened.
 
     Raises:
         InputError: the config can't run here; no run was created.
@@ -62,7 +62,7 @@ def await_resumed(run: RunDirectory, seconds: float) -> None:
 
     Raises:
         RnnlmError: the worker refused to go on, or failed at once; the run is as it was, at its last checkpoint.
-        WorkerError: the worker ended without a word, killed for instance.
+        WorkerError: the worker ended without an event, for example because it was killed.
     """
     _await_training(run, seconds)
     _check_not_ended(run)
@@ -79,7 +79,7 @@ def _await_training(run: RunDirectory, seconds: float) -> None:
 
 
 def _check_not_ended(run: RunDirectory) -> None:
-    """Raise why the worker that was just started ended, where it failed or is gone."""
+    """Raise the error of a worker that failed or was killed right after its start."""
     with RunReader(run) as reader:
         state, meta = reader.last_state(), reader.meta()
     if state is not None and state.kind == "failed":

@@ -1,4 +1,4 @@
-"""How many types a pretrained tokenizer has, read from its files: no library that could load it is imported."""
+"""The vocabulary size of a pretrained tokenizer, read from its files without importing transformers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.errors import TokenizerError
 
 SIZE_PATH = "tokenizer.vocab_size"
+FOLDER_STARTS = ("/", "./", "../", "~")
+"""How the name of a tokenizer begins that is a path, not one of the hub."""
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 def tokenizer_size(tokenizer: TokenizerConfig) -> int | None:
-    """`len(tokenizer)` of a pretrained one in a local folder or in the cache of the hub; None where it can't be told."""
+    """`len(tokenizer)` of a pretrained tokenizer in a local folder or in the hub's cache; None if unknown."""
     if tokenizer.kind != "pretrained" or tokenizer.name is None:
         return None
     folder = user_path(tokenizer.name)
@@ -25,18 +27,18 @@ def tokenizer_size(tokenizer: TokenizerConfig) -> int | None:
     try:
         return len(set(_types(paths))) or None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return None  # damaged, or of a form that only the library reads: it says so when the tokenizer is loaded
+        return None  # damaged, or in a format that only transformers reads, which reports errors when it loads the tokenizer
 
 
 def with_tokenizer_size(config: RunConfig, chosen: Collection[str], start: RunConfig) -> RunConfig:
-    """The config with the size that its pretrained tokenizer brings, unless the size was chosen, or `start` has it from the same tokenizer.
+    """Set `tokenizer.vocab_size` to the pretrained tokenizer's size, unless the user set it or `start` has the same tokenizer.
 
     Args:
         chosen: the dotted paths of the fields that the user set.
-        start: the config that those fields were laid over.
+        start: the config that these fields override.
 
     Raises:
-        TokenizerError: the tokenizer is on the hub alone, and can't be fetched to look.
+        TokenizerError: the tokenizer isn't on this machine and can't be downloaded.
     """
     tokenizer = config.tokenizer
     if tokenizer.kind != "pretrained" or tokenizer.name is None or SIZE_PATH in chosen:
@@ -51,7 +53,7 @@ def with_tokenizer_size(config: RunConfig, chosen: Collection[str], start: RunCo
 
 
 def check_tokenizer_size(tokenizer: TokenizerConfig) -> None:
-    """Raise TokenizerError where a pretrained tokenizer is known to have another size than the config says."""
+    """Raise TokenizerError if a pretrained tokenizer's size is known and differs from the config's."""
     size = tokenizer_size(tokenizer)
     if size is not None and size != tokenizer.vocab_size:
         raise TokenizerError(
@@ -60,7 +62,7 @@ def check_tokenizer_size(tokenizer: TokenizerConfig) -> None:
 
 
 def _types(paths: list[Path]) -> Iterator[str]:
-    """The names of all types, some of them more than once."""
+    """The names of all types, with duplicates."""
     model, *configs = paths
     tokenizer = json.loads(model.read_bytes())
     vocabulary = tokenizer["model"]["vocab"]
@@ -75,25 +77,26 @@ def _types(paths: list[Path]) -> Iterator[str]:
 
 
 def _is_on_the_hub(name: str) -> bool:
-    return not name.startswith(("/", "./", "../", "~")) and not user_path(name).exists()
+    return not name.startswith(FOLDER_STARTS) and not user_path(name).exists()
 
 
 def _cached(name: str) -> list[Path]:
-    """The files of a hub's tokenizer as they lie in its cache; a missing one has a path that leads nowhere."""
+    """The files of a tokenizer that are in the hub's cache, in the order of `_FILES`."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return [Path(str(try_to_load_from_cache(name, file))) for file in _FILES]
+        found = [try_to_load_from_cache(name, file) for file in _FILES]
     except HFValidationError:
-        return [Path("None")] * len(_FILES)
+        return []
+    return [Path(path) for path in found if isinstance(path, str)]
 
 
 def _fetch(name: str) -> None:
-    """Bring the files of a hub's tokenizer into its cache, where the worker looks for them as well.
+    """Download a tokenizer's files into the hub's cache, which the worker reads too.
 
     Raises:
-        TokenizerError: they can't be fetched.
+        TokenizerError: the download failed.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
@@ -108,6 +111,6 @@ def _fetch(name: str) -> None:
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise TokenizerError(
-            f'the tokenizer "{name}" is not on this machine and can\'t be fetched, so its size is unknown: {reason}',
+            f'cannot download the tokenizer "{name}" to read its size: {reason}',
             hint=f"give a folder with tokenizer.json, or set {SIZE_PATH}",
         ) from error
