@@ -270,21 +270,21 @@ def _as_fine(value: float, beside: str, words: Callable[[float | None], str]) ->
 
 
 def _comparability(runs: Sequence[ComparedRun]) -> tuple[str, frozenset[str]]:
-    """Why figures don't compare, in a sentence, and which: none of those has a best run."""
+    """Why figures aren't comparable, in a sentence, and which: no best run is marked for these."""
     if len({run.config.corpus.model_dump_json() for run in runs}) > 1:
-        return "perplexities are of different texts and don't compare", _OF_THE_TEXT
+        return "different texts: perplexities aren't comparable", _OF_THE_TEXT
     if len({_scored(run.config) for run in runs}) > 1:
-        return "the runs score different tokens of the text (data mode or context): neither perplexities nor bits per byte compare", _OF_THE_TEXT
+        return "the runs score different tokens of the text (data mode or context): neither perplexities nor bits per byte are comparable", _OF_THE_TEXT
     hidden = ", ".join(filter(None, map(_hidden, runs)))
     if len({run.config.tokenizer for run in runs}) > 1:
         if hidden:
-            return f"neither perplexities (of different tokens) nor bits per byte compare: {hidden}", _OF_THE_TEXT
-        return "perplexities are of different tokens and don't compare: bits per byte do", _PER_TOKEN
+            return f"neither perplexities (different tokens) nor bits per byte are comparable: {hidden}", _OF_THE_TEXT
+        return "different tokens: perplexities aren't comparable, bits per byte are", _PER_TOKEN
     sets = sorted({run.summary.evaluation.name for run in runs if run.summary.evaluation.name})
     if len(sets) > 1:
         return f"perplexities are of different sets: {safe(', '.join(sets), keep='')}", frozenset({"best val ppl", "final val ppl", "bits per byte"})
     if hidden:
-        return f"bits per byte don't compare: {hidden}", frozenset({"bits per byte"})
+        return f"bits per byte aren't comparable: {hidden}", frozenset({"bits per byte"})
     return "", frozenset()
 
 

@@ -76,7 +76,7 @@ def test_perplexities_that_do_not_compare_are_told() -> None:
         return row(compare_runs(runs), "best val ppl").best, row(compare_runs(runs), "bits per byte").best
 
     assert (compare_runs([plain, same]).remark, bests(plain, same)) == ("", (1, 1))
-    assert "bits per byte do" in compare_runs([plain, other_tokens]).remark
+    assert "bits per byte are" in compare_runs([plain, other_tokens]).remark
     assert bests(plain, other_tokens) == (None, 1)
     assert "different texts" in compare_runs([plain, other_text]).remark
     assert bests(plain, other_text) == (None, None)
@@ -97,7 +97,7 @@ def test_a_text_of_unknown_words_is_never_the_best_by_bits_per_byte_and_the_rema
     comparison = compare_runs([characters, measured("b", WORDS, {1: 0.5}, unknown=unknown, bits=bits)])
     assert row(comparison, "bits per byte").best is None
     assert row(comparison, "best val ppl").best is None
-    assert comparison.remark == f"neither perplexities (of different tokens) nor bits per byte compare: {why}"
+    assert comparison.remark == f"neither perplexities (different tokens) nor bits per byte are comparable: {why}"
     if unknown:
         assert row(comparison, "unknown").words == ("0 %", "41 %")
 
@@ -105,7 +105,7 @@ def test_a_text_of_unknown_words_is_never_the_best_by_bits_per_byte_and_the_rema
 def test_few_unknown_words_leave_bits_per_byte_comparable_and_stand_beside_them() -> None:
     comparison = compare_runs([measured("a", {}, {1: 1.5}), measured("b", WORDS, {1: 0.5}, unknown=1)])
     assert row(comparison, "bits per byte").best == 1
-    assert "bits per byte do" in comparison.remark
+    assert "bits per byte are" in comparison.remark
     assert row(comparison, "unknown").words == ("0 %", "0.1 %")
     assert "unknown" not in {found.name for found in compare_runs([measured("c", {}, {1: 1.5})]).figures}
 
@@ -115,7 +115,7 @@ def test_perplexities_of_one_vocabulary_compare_whatever_it_lacks() -> None:
         [measured("a", WORDS, {1: 1.5}, unknown=413, bits=None), measured("b", {**WORDS, "training.seed": 1}, {1: 0.5}, unknown=413, bits=None)]
     )
     assert row(comparison, "best val ppl").best == 1
-    assert comparison.remark == "bits per byte don't compare: 41 % of A's tokens are unknown, 41 % of B's tokens are unknown"
+    assert comparison.remark == "bits per byte aren't comparable: 41 % of A's tokens are unknown, 41 % of B's tokens are unknown"
 
 
 @pytest.mark.parametrize("changes", [{"training.data_mode": "sentences"}, {"training.data_mode": "sentences", "training.context_length": 60}])
