@@ -39,7 +39,7 @@ def resume(
     """
     from rnnlm_tui.cli.output import note, warn_of_logout
     from rnnlm_tui.cli.start import open_app, opens_app
-    from rnnlm_tui.cli.train import told
+    from rnnlm_tui.cli.train import print_run
     from rnnlm_tui.contract.status import RESUMABLE
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.supervisor.estimate import warning_before_start
@@ -71,7 +71,7 @@ def resume(
             note(aside)
         raise typer.Exit(code)
     begun = resuming.wait()
-    told(directory, f"{begun}, worker {pid}: `rnnlm-tui follow {{run}}` shows its progress, `rnnlm-tui open {{run}}` its charts", json=json)
+    print_run(directory, f"{begun}, worker {pid}: `rnnlm-tui follow {{run}}` shows its progress, `rnnlm-tui open {{run}}` its charts", json=json)
     if aside := resuming.put_aside():
         note(aside)
 

@@ -66,13 +66,13 @@ def train(
         check_fits_parent(wanted, base)
     if draft:
         check_before_start(wanted)
-        told(create_run(wanted, name, address), "a draft; `rnnlm-tui resume {run}` starts it", json=json)
+        print_run(create_run(wanted, name, address), "a draft; `rnnlm-tui resume {run}` starts it", json=json)
         return
     directory = start_run(wanted, name, address, warn=lambda words: note(f"warning: {words}"))
     warn_of_logout()
     if detach:
         await_beginning(directory, BEGINNING_SECONDS)
-        told(directory, "started; `rnnlm-tui show {run}` tells how it is, `rnnlm-tui open {run}` shows its charts", json=json)
+        print_run(directory, "started; `rnnlm-tui show {run}` shows its figures, `rnnlm-tui open {run}` its charts", json=json)
     elif showing:
         open_app(directory, "train")
     else:
@@ -84,8 +84,8 @@ def train(
         raise typer.Exit(code)
 
 
-def told(directory: RunDirectory, words: str, *, json: bool) -> None:
-    """The run's name alone, or its summary, on stdout; what one can do with it on stderr."""
+def print_run(directory: RunDirectory, words: str, *, json: bool) -> None:
+    """Print a run's name, or its summary as JSON, on stdout, and what to do next on stderr."""
     from rnnlm_tui.cli.output import line, note, print_json
     from rnnlm_tui.supervisor.monitor import summarize
 

@@ -37,6 +37,9 @@ TextLayout = Literal["sentences", "lines", "raw"]
 EosText = Literal["\n", " ", ""]
 """What an end token is in text: a line break, a space where sentences were split from running text, nothing at the end of a raw document."""
 
+LAYOUT_CHOSEN = "chosen by the text: "
+"""In the note of a layout that `auto` chose, what is before the reason."""
+
 PREVIEWED_LINES, PREVIEWED_CHARACTERS = 8, 200
 """Lines from the beginning of a text that are shown as tokens, and how much of each."""
 

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from rnnlm_tui.contract.config import CorpusConfig
-from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES, SET_SOURCE, EosText, Split, TextLayout
+from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES, LAYOUT_CHOSEN, SET_SOURCE, EosText, Split, TextLayout
 from rnnlm_tui.contract.figures import counted, share
 from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.corpus import presidents, python_docs
@@ -261,7 +261,7 @@ def _files(title: str, files: list[tuple[Path, Split]], corpus: CorpusConfig) ->
     if corpus.layout == "auto":
         layout, reason = choose_layout(paths, corpus.text_field)
         if reason:
-            notes.append(f"layout {layout}, chosen by the text: {reason}")
+            notes.append(f"layout {layout}, {LAYOUT_CHOSEN}{reason}")
     else:
         layout = corpus.layout
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from rnnlm_tui.contract.config import RunConfig, TokenizerKind
-from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES, PREVIEWED_CHARACTERS, PREVIEWED_LINES, TextLayout
+from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES, LAYOUT_CHOSEN, PREVIEWED_CHARACTERS, PREVIEWED_LINES, TextLayout
 from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.corpus.sources import open_source
 from rnnlm_tui.errors import RnnlmError
@@ -87,5 +88,5 @@ def _pieces(unit: str, kind: TokenizerKind) -> list[str]:
     return [unit] if kind == "pretrained" else _WORD.findall(unit)
 
 
-def _reason(notes: tuple[str, ...] | list[str]) -> str:
-    return next((note.partition("chosen by the text: ")[2] for note in notes if note.startswith("layout ")), "")
+def _reason(notes: Sequence[str]) -> str:
+    return next((note.partition(LAYOUT_CHOSEN)[2] for note in notes if LAYOUT_CHOSEN in note), "")
