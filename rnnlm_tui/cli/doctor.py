@@ -38,7 +38,7 @@ def _print(finding: Finding, width: int) -> None:
     from rnnlm_tui.cli.output import columns, painted, shown, wrapped
 
     indent, room = width + 8, columns(sys.stdout)
-    lead = f"{painted(finding.verdict, COLOURS[finding.verdict])}{' ' * (6 - len(finding.verdict))}{painted(finding.check, 'dim')}{' ' * (indent - 6 - len(finding.check))}"
+    lead = f"{painted(f'{finding.verdict:<4}', COLOURS[finding.verdict])}  {painted(f'{finding.check:<{width}}', 'dim')}  "
     print(lead + wrapped(shown(finding.fact), room, indent=indent), flush=True)
     if finding.hint:
         print(" " * indent + wrapped(shown(finding.hint), room, indent=indent), flush=True)

@@ -271,7 +271,7 @@ def cells(text: str) -> int:
         from rich.cells import cell_len  # imported here: it takes 10 ms, and few tables need it
 
         return cell_len(text)
-    return sum(0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+    return sum(0 if unicodedata.combining(character) else 1 + _is_wide(character) for character in text)
 
 
 def facts(pairs: Iterable[tuple[str, str]], *, colours: Mapping[str, Colour | None] | None = None) -> None:

@@ -74,7 +74,7 @@ def launch(run: RunDirectory) -> int:
         )
     finally:
         os.close(log)
-    _give_way(process.pid, niceness)
+    _lower_priority(process.pid, niceness)
     # Waits for the worker's end in the background, so that no zombie stays while the app lives.
     threading.Thread(target=process.wait, name=f"reaper-{process.pid}", daemon=True).start()
     deadline = time.monotonic() + START_SECONDS
@@ -98,7 +98,7 @@ def wanted_niceness() -> int:
     text = os.environ.get(NICENESS_VARIABLE, "")
     if not text:
         return NICENESS
-    if not (text.isascii() and text.isdigit() and int(text[:3]) <= MOST_NICENESS):
+    if not (text.isascii() and text.isdigit() and len(text) <= 2 and int(text) <= MOST_NICENESS):
         raise InputError(
             f"{NICENESS_VARIABLE} is {safe(text[:40], keep='')}, must be a whole number from 0 to {MOST_NICENESS}",
             hint=f"0 gives training the same priority as other processes; the default is {NICENESS}",
@@ -106,7 +106,7 @@ def wanted_niceness() -> int:
     return int(text)
 
 
-def _give_way(pid: int, niceness: int) -> None:
+def _lower_priority(pid: int, niceness: int) -> None:
     """Lower the priority of a new process and of its session: with Linux autogroups, a process's niceness counts only within its session."""
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, pid, max(niceness, os.getpriority(os.PRIO_PROCESS, pid)))

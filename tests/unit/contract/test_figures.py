@@ -110,6 +110,10 @@ def test_a_count_has_its_plural() -> None:
     assert [figures.counted(number, "corpus", "corpora") for number in (1, 2)] == ["1 corpus", "2 corpora"]
 
 
+def test_a_long_list_shows_its_first_words_and_counts_the_rest() -> None:
+    assert [figures.first_of(words, 2) for words in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a, b", "a, b and 1 more"]
+
+
 @pytest.mark.parametrize(
     ("bits", "unknown", "words"),
     [
