@@ -45,7 +45,7 @@ def test_doctor_breaks_its_lines_at_words_on_a_terminal(width: int, monkeypatch:
     assert [word for line in lines for word in line.split() if word != "\\"] == words
     assert all(line.startswith(("ok", "note", "bad", " " * 19)) for line in lines if line)
     for colour, verdict in ((32, "ok"), (33, "note"), (31, "bad")):
-        assert f"\x1b[{colour}m{verdict}\x1b[0m" in text
+        assert f"\x1b[{colour}m{verdict:<4}\x1b[0m" in text
 
 
 def test_doctor_breaks_no_line_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
