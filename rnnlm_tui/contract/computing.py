@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 CELL_NAMES: Mapping[str, str] = MappingProxyType(
     {"elman": "Elman", "lstm": "LSTM", "gru": "GRU", "mingru": "minGRU", "minlstm": "minLSTM", "slstm": "sLSTM", "mlstm": "mLSTM"}
 )
-"""Cells as people write them."""
+"""Display names of the cells."""
 
 
 def arithmetic(summary: RunSummary) -> str:

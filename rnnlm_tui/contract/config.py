@@ -63,7 +63,7 @@ class CorpusConfig(Section):
         default="auto",
         title="layout",
         description="How a user's text is kept: sentences (a stripped line each), lines (each with its indentation), "
-        "raw (every character, line breaks and white space included); auto: raw for code and for text whose lines are no sentences.",
+        "raw (every character, line breaks and white space included); auto: raw for code and for text whose lines aren't sentences.",
     )
     validation_fraction: float = Field(
         default=0.05,
@@ -99,7 +99,7 @@ class TokenizerConfig(Section):
         ge=2,
         le=1_000_000,
         title="vocabulary",
-        description="Types to learn: exact for bpe, an upper bound for word and character, a pretrained one's own (taken by itself), no matter for byte.",
+        description="Types to learn: exact for bpe, an upper bound for word and character, ignored for byte; a pretrained tokenizer brings its own.",
         json_schema_extra=_unit("types"),
     )
     name: str | None = Field(default=None, min_length=1, title="name", description="Local folder or hub name of a pretrained tokenizer.")
@@ -170,7 +170,7 @@ class ScheduleConfig(Section):
         ge=0,
         le=10**9,
         title="warm-up",
-        description="Steps of linear rise from 0 to the peak rate; a preset's own is a tenth of a run that is no longer than it.",
+        description="Steps of linear rise from 0 to the peak rate; a preset's default is cut to a tenth of a run that isn't longer.",
         json_schema_extra=_unit("steps"),
     )
     final_fraction: float = Field(default=0.02, ge=0, le=1, title="final rate", description="Share of the peak rate at the last step (cosine only).")
@@ -285,7 +285,7 @@ class CheckpointConfig(Section):
 
 
 LEAST_TEMPERATURE, LEAST_PENALTY = 0.01, 0.1
-"""Logits divided by less than this could leave float32. A temperature of 0 divides nothing: it means greedy."""
+"""Dividing logits by less than this could overflow float32. A temperature of 0 means greedy."""
 
 
 class SamplingConfig(Section):
@@ -302,12 +302,12 @@ class SamplingConfig(Section):
         ge=LEAST_PENALTY,
         le=100,
         title="penalty",
-        description="Makes tokens that stand in the prompt or the text already less likely (above 1); 1: off.",
+        description="Makes tokens that already occur in the prompt or the text less likely (above 1); 1: off.",
     )
     unknown: UnknownTokens = Field(
         default="auto",
         title="<unk>",
-        description="avoid: never draw <unk>, the token of unknown words; allow: as the model has it; auto: avoid at word level, else allow.",
+        description="avoid: never draw <unk>, the token of unknown words; allow: draw it like any token; auto: avoid at word level, else allow.",
     )
     stop: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
         default=(),
@@ -329,7 +329,7 @@ class SamplingConfig(Section):
 
     @property
     def takes_likeliest(self) -> bool:
-        """Whether the likeliest token is always taken: `greedy`, or a temperature of 0."""
+        """Whether sampling always takes the likeliest token: `greedy`, or a temperature of 0."""
         return self.greedy or self.temperature == 0
 
 
@@ -362,7 +362,7 @@ CELL_SUMMARIES: Mapping[str, str] = MappingProxyType(
         "mlstm": "xLSTM's bare matrix memory: no convolution, norm or projection",
     }
 )
-"""Each cell in a line, where one is chosen."""
+"""A one-line description of each cell, for choosing one."""
 HEADED_CELLS: tuple[CellType, ...] = ("slstm", "mlstm")
 """Cells whose memory is divided into heads."""
 RECURRENT_WEIGHT_CELLS: tuple[CellType, ...] = ("elman", "lstm", "gru", "slstm")

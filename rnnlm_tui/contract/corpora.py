@@ -11,10 +11,10 @@ from rnnlm_tui.contract.figures import counted
 
 MANIFEST_NAME = "manifest.json"
 CORPUS_FORMAT = 1
-"""Raised when the files or the rules that make them change: an older corpus is then built anew."""
+"""Raised when the files or the rules that make them change: older corpora are then prepared again."""
 
 FEW_TOKENS = 2_000
-"""A validation set with fewer is said to be noisy: the mean of so many losses has a standard error of some 0.05 nats."""
+"""A note warns about a validation set with fewer: the mean loss of 2,000 tokens has a standard error of about 0.05 nats."""
 
 BUILT_IN_SOURCES: tuple[str, ...] = ("presidents", "python-docs", "elman", "news")
 """Values of `corpus.source` that are no paths; `news` is fetched at its first use."""
@@ -23,7 +23,7 @@ SET_SOURCE = "--set corpus.source=PATH"
 """How a hint says to take another text; the app has words of its own in its place."""
 
 FOLDER_DIGITS = 16
-"""Digits of its hash that name the folder of a prepared corpus."""
+"""Length of a prepared corpus's folder name, which begins its hash."""
 
 UNFINISHED_PREFIX = ".unfinished-"
 """Begins the name of the folder of an unfinished preparation; the name of the finished corpus follows."""
@@ -32,16 +32,13 @@ UNFINISHED_NAME = "unfinished.json"
 """The file in such a folder that records the source and what is prepared so far."""
 
 TextLayout = Literal["sentences", "lines", "raw"]
-"""How a text is kept: `corpus.layout` once `auto` has been decided."""
+"""`corpus.layout` with `auto` resolved."""
 
 EosText = Literal["\n", " ", ""]
-"""What an end token is in text: a line break, a space where sentences were split from running text, nothing at the end of a raw document."""
-
-LAYOUT_CHOSEN = "chosen by the text: "
-"""In the note of a layout that `auto` chose, what is before the reason."""
+"""An end token as text: a line break, a space between sentences of running text, or nothing at the end of a raw document."""
 
 PREVIEWED_LINES, PREVIEWED_CHARACTERS = 8, 200
-"""Lines from the beginning of a text that are shown as tokens, and how much of each."""
+"""First lines of a text that are shown as tokens, and the most characters of each."""
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -56,11 +53,11 @@ class SplitFacts(BaseModel):
     sentences: int
     tokens: int
     bytes: int
-    """UTF-8 bytes of the text, one more a sentence or line where the tokenizer ends them."""
+    """UTF-8 bytes of the text, plus one for each sentence or line that gets an end token."""
 
 
 class PreparedFrom(BaseModel):
-    """Settings that were found to give the files of a prepared corpus: the same text at another place, the same tokenizer under another name."""
+    """Other settings that give the files of a prepared corpus, such as another path of the same text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -69,13 +66,13 @@ class PreparedFrom(BaseModel):
 
 
 class CorpusManifest(BaseModel):
-    """A prepared corpus: written last, so a folder without it is half-made."""
+    """A prepared corpus: written last, so a folder without it is unfinished."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int = CORPUS_FORMAT
     hash: str
-    """sha256 over the text, the tokenizer, the settings and the rules, never over a path; the folder's name is its first 16 digits."""
+    """sha256 over the text, the tokenizer, the settings and the rules, but no path; its first 16 digits name the folder."""
     corpus: CorpusConfig
     tokenizer: TokenizerConfig
     title: str
@@ -85,12 +82,14 @@ class CorpusManifest(BaseModel):
     vocab_size: int
     token_dtype: Literal["uint16", "uint32"]
     eos_id: int | None
-    """The token that ends a sentence, a line, or a document of raw text; None where there is none."""
+    """The token that ends a sentence, a line, or a document of raw text; None without end tokens."""
     pad_id: int
     eos_text: EosText
-    """What an end token is when text is shown."""
+    """An end token as text."""
     layout: TextLayout = "sentences"
-    """How the text was kept; `corpus.layout` may have left it to the text."""
+    """The layout in use, also where `corpus.layout` is auto."""
+    layout_reason: str = ""
+    """Why auto chose the layout; empty if the user chose it."""
     splits: dict[Split, SplitFacts]
     bigram: dict[str, float]
     """Loss in nats per token of an absolute-discount bigram model of the training split, by `baseline_key`."""
@@ -100,29 +99,29 @@ class CorpusManifest(BaseModel):
     """What a person should know of the text, a sentence each: lines that were cut, words outside the vocabulary."""
     created: float
     also: tuple[PreparedFrom, ...] = ()
-    """Other settings than `corpus` and `tokenizer` that were found to give these files."""
+    """Other settings than `corpus` and `tokenizer` that give these files."""
     first_lines: tuple[tuple[str, ...], ...] = ()
-    """The beginning of the training text as its tokens' texts, a unit each; empty in corpora of earlier versions."""
+    """The first units of the training text, each as the texts of its tokens; empty in corpora of earlier versions."""
     enlarged: bool = False
-    """Validation or test set are larger than the settings say, for they would have been too small."""
+    """The validation or test set is larger than its configured share, which would have been too small."""
 
     @property
     def known_notes(self) -> tuple[str, ...]:
-        """The notes, with what the figures of a corpus of any version say."""
+        """The stored notes, and a warning about a small validation set, which earlier versions did not store."""
         tokens = self.splits["validation"].tokens
         noisy = f"the validation set has {counted(tokens, 'token')}: its loss is noisy, and the best checkpoint is chosen by it"
         return (*self.notes, noisy) if tokens < FEW_TOKENS else self.notes
 
     @property
     def folder(self) -> str:
-        """The name of the corpus's folder, by which `corpus` lists it."""
+        """Folder name, which is also the corpus's name in `rnnlm-tui corpus`."""
         return self.hash[:FOLDER_DIGITS]
 
     def is_from(self, corpus: CorpusConfig, tokenizer: TokenizerConfig) -> bool:
-        """Whether it was prepared from these settings, by the fields that matter for them."""
+        """Whether these settings give this corpus; fields that decide nothing are ignored."""
         wanted = deciding_settings(corpus, tokenizer)
         known = [(self.corpus, self.tokenizer), *((other.corpus, other.tokenizer) for other in self.also)]
-        if corpus.layout in ("auto", "sentences"):  # from before there were layouts: what both may have chosen
+        if corpus.layout in ("auto", "sentences"):  # corpora of earlier versions have no layout: either choice may have given them
             known = [(held if "layout" in held.model_fields_set else held.model_copy(update={"layout": corpus.layout}), other) for held, other in known]
         return any(deciding_settings(*settings) == wanted for settings in known)
 
@@ -136,16 +135,16 @@ def deciding_settings(corpus: CorpusConfig, tokenizer: TokenizerConfig) -> dict[
 
 
 def idle_settings(corpus: CorpusConfig) -> set[str]:
-    """The fields of a corpus that decide nothing of what is prepared.
+    """Corpus fields that don't affect the prepared files.
 
-    The layout `sentences` is among them: there was no other before there was a setting.
+    The layout `sentences` is one of them, so that corpora from before the setting keep their hash.
     """
     layout = {"layout"} if corpus.layout == "sentences" or corpus.source in BUILT_IN_SOURCES else set()
     return layout | ({"url"} if "elman" in (corpus.source, corpus.test_source) else {"url", "sentences", "seed"})
 
 
 def idle_tokenizer_settings(tokenizer: TokenizerConfig) -> set[str]:
-    """The fields of a tokenizer that its kind never reads."""
+    """Tokenizer fields that its kind ignores."""
     return (set() if tokenizer.kind == "pretrained" else {"name"}) | ({"vocab_size"} if tokenizer.kind == "byte" else set())
 
 

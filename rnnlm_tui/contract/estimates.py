@@ -68,25 +68,28 @@ def total_steps(config: RunConfig, per_epoch: int) -> int:
 
 
 def planned_warmup(config: RunConfig, steps: int) -> int:
-    """Warm-up of a run of so many steps: the config's, or a tenth of the run where the preset's own would be all of it."""
+    """Warm-up steps of a run of this length: the config's, or a tenth of the run if the preset's default would take all of it."""
     return _warmup(config.schedule.warmup_steps, config.preset, steps)
 
 
 def warmup_words(config: RunConfig, steps: int | None) -> str:
-    """What to say of a run's warm-up where it is shorter than the preset has it; empty where it is not, or where the steps are not known yet."""
+    """A note on a warm-up that was shortened; empty if it wasn't, or while the number of steps is unknown."""
     preset = config.schedule.warmup_steps
     if steps is None or (planned := planned_warmup(config, steps)) == preset:
         return ""
     if not planned:
-        return f"there is no warm-up: the preset's {counted(preset, 'step')} would be the whole run of {counted(steps, 'step')}"
-    return f"the warm-up is {counted(planned, 'step')}, a tenth of the run's {steps:,}: the preset's {preset:,} would be the whole run"
+        return f"no warm-up: the preset's {counted(preset, 'step')} would take the whole run of {counted(steps, 'step')}"
+    return f"warm-up shortened to {counted(planned, 'step')}, a tenth of the run's {steps:,}: the preset's {preset:,} would take the whole run"
 
 
 def check_warmup(config: RunConfig, steps: int | None) -> None:
-    """Refuse a warm-up that was chosen and would be the whole run; None: it is not known how long the run is.
+    """Refuse a warm-up that the user set and that would take the whole run.
+
+    Args:
+        steps: length of the run; None while it is unknown.
 
     Raises:
-        ConfigError: with the steps that the run has.
+        ConfigError: the warm-up is not below the run's steps.
     """
     problem = None if steps is None else warmup_problem(config.schedule.warmup_steps, config.preset, steps)
     if problem is not None:
@@ -94,15 +97,15 @@ def check_warmup(config: RunConfig, steps: int | None) -> None:
 
 
 def warmup_problem(warmup: int, preset: str, steps: int) -> Problem | None:
-    """What is wrong with a warm-up in a run of so many steps; None where it fits, or where the preset brought it."""
+    """The problem with a warm-up in a run of this length; None if it fits, or if it is the preset's default."""
     if _warmup(warmup, preset, steps) < max(steps, 1):
         return None
     return Problem(WARMUP, f"is {warmup:,}, must be below the run's {counted(steps, 'step')}", f"a tenth of them is {steps // 10:,}")
 
 
 def _warmup(warmup: int, preset: str, steps: int) -> int:
-    brought = PRESETS[preset].schedule.warmup_steps if preset in PRESETS else None
-    return steps // 10 if warmup >= steps and warmup == brought else warmup
+    default = PRESETS[preset].schedule.warmup_steps if preset in PRESETS else None
+    return steps // 10 if warmup >= steps and warmup == default else warmup
 
 
 def checkpoint_bytes(model: ModelConfig, vocab_size: int, algorithm: str = "adamw") -> int:

@@ -22,7 +22,7 @@ def count(value: float | None) -> str:
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """A number of things, in grammar: `1 step`, `3,751 steps`; `plural` where it is not made with an s."""
+    """A count with its noun: `1 step`, `3,751 steps`; `plural` for a noun whose plural isn't made with an s."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
@@ -89,19 +89,19 @@ def percent(fraction: float | None) -> str:
 
 
 def share(fraction: float | None) -> str:
-    """A share that may be small, never shown as none: `12 %`, `0.2 %`, `0.04 %`."""
+    """A share in percent, never rounded to 0: `12 %`, `0.2 %`, `0.04 %`."""
     if fraction is None or not 0 < fraction < 0.0095:
         return percent(fraction)
     return f"{fraction * 100:.1g} %" if fraction > 1e-6 else f"{scientific(fraction * 100, 0)} %"
 
 
 def unknown_words(fraction: float | None) -> str:
-    """`4 % unknown`: the share of unknown tokens as it stands beside a figure; empty where there are none, or they were not counted."""
+    """`4 % unknown`: the share of unknown tokens, shown next to a figure; empty if there are none or they weren't counted."""
     return f"{share(fraction)} unknown" if fraction else ""
 
 
 def bits_words(bits: float | None, unknown_share: float | None, *, digits: int = 2, unit: str = "bits a byte") -> str:
-    """`1.54 bits a byte`, `1.54 bits a byte, 0.04 % unknown`, `no bits a byte: 4 % unknown`; empty where nothing is known."""
+    """`1.54 bits a byte`, `1.54 bits a byte, 0.04 % unknown`, `no bits a byte: 4 % unknown`; empty if neither is known."""
     unknown = unknown_words(unknown_share)
     if bits is None:
         return f"no {unit}: {unknown}" if unknown else ""
@@ -165,9 +165,9 @@ def age(seconds: float | None) -> str:
 
 
 def epoch_of(epoch: float, epochs: float | None) -> tuple[str, str]:
-    """An epoch and how many there are in all, with the same decimals: `6.3` of `8`, `1.86` of `1.86`, `0.00023` of `0.00046`.
+    """The epoch and the number of epochs, with matching decimals: `6.3` of `8`, `1.86` of `1.86`, `0.00023` of `0.00046`.
 
-    The second text is empty where that isn't known.
+    The second text is empty if the number isn't known.
     """
     if not epochs:
         return f"{epoch:.1f}", ""

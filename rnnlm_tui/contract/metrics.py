@@ -28,7 +28,7 @@ MACHINE_COLUMNS: tuple[str, ...] = (
 """The same of the machine's figures, `HardwareRow`."""
 
 MOST_UNKNOWN = 1e-3
-"""Share of unknown tokens in an evaluated text above which it has no bits-per-byte figure."""
+"""An evaluated text with a larger share of unknown tokens has no bits-per-byte figure."""
 
 SMOOTHED_STEPS = 50
 """The training loss of a summary and of a checkpoint is the mean of so many newest steps at most."""
@@ -71,15 +71,15 @@ class EvaluationRow:
     tokens: int
     """Scored targets."""
     bits_per_byte: float | None
-    """As `bits_per_byte` gives it; None where too much of the text is unknown tokens."""
+    """From `bits_per_byte`; None if the text has too many unknown tokens."""
     seconds: float
     time: float
     unknown: int | None = None
-    """Scored targets that are the token of unknown words; None: an earlier version did not count them."""
+    """Scored targets that are the unknown token; None in rows of earlier versions, which did not count them."""
 
     @property
     def unknown_share(self) -> float | None:
-        """Part of the scored targets that is unknown, 0 to 1; None where it was not counted."""
+        """Fraction of the scored targets that is unknown; None if it wasn't counted."""
         return None if self.unknown is None or not self.tokens else self.unknown / self.tokens
 
     @property
@@ -203,11 +203,11 @@ def evaluations_waited(rows: Sequence[EvaluationRow]) -> int:
 
 
 def bits_per_byte(loss: float, tokens: int, unknown: int, text_bytes: float) -> float | None:
-    """Bits of all scored targets over the bytes of their text; None where more than MOST_UNKNOWN of the targets are unknown tokens.
+    """Bits of all scored targets per byte of their text; None if more than MOST_UNKNOWN of the targets are unknown tokens.
 
-    One token stands for every unknown word and costs the same few bits whatever it hides, so a vocabulary of ten words would beat a model
-    of characters. No cost is made up for what is hidden: such a text has no figure. Up to the limit an unknown token counts as what it
-    cost; a word of eight bytes that cost nothing would make the figure less than 1 % too low.
+    The unknown token costs few bits however long the word it replaces, so a vocabulary of ten words would beat a character model.
+    We don't guess the cost of the hidden words; above the limit there is no figure. Below it, the unknown token counts with its own
+    cost, which makes the figure less than 1 % too low even if every hidden word has eight bytes and its token costs nothing.
 
     Args:
         loss: mean nats per scored target.

@@ -1,4 +1,4 @@
-"""Decimal numbers as people write them: read, or refused with the reading that was meant."""
+"""Read decimal numbers that people type, and suggest what to write instead of an invalid one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ DECIMAL = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _MOST_DIGITS = 300
-"""Of a whole number: one with more is above every bound, and Python reads no more than 4,300."""
+"""A longer whole number is above every bound, and Python refuses to read more than 4,300 digits."""
 
 
 def read_number(text: str) -> int | float | None:
-    """A decimal number, its thousands set off by commas or not; None for any other text, and for a number that no float can be."""
+    """Read a decimal number, with or without thousands separators; None for any other text and for a number too large for a float."""
     found = DECIMAL.fullmatch(text)
     if found is None or len(found["whole"]) > _MOST_DIGITS:
         return None
@@ -27,14 +27,14 @@ def read_number(text: str) -> int | float | None:
 
 
 def is_infinite(text: str) -> bool:
-    """Whether a text names a number that is none: inf, nan, or one too large for a float."""
+    """Whether a text is inf, nan or a number too large for a float."""
     return re.fullmatch(r"[+-]?(inf(inity)?|nan)", text, re.ASCII | re.IGNORECASE) is not None or (
         DECIMAL.fullmatch(text) is not None and read_number(text) is None
     )
 
 
 def meant_number(text: str, *, whole: bool) -> str:
-    """What to write for the number that a text was meant to be; empty where it was none, or where nobody can tell."""
+    """A hint for a text that isn't a valid number: what to write instead; empty if that isn't clear."""
     text = text.strip()
     if len(text) > _MOST_DIGITS:
         return ""

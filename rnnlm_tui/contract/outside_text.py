@@ -17,11 +17,11 @@ UNSAFE = re.compile(
     "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"  # tags
     "]"
 )
-"""Not among them, for they are letters of a text: U+200C and U+200D (Persian, Indic scripts, joined emoji) and the variation selectors."""
+"""U+200C, U+200D (Persian, Indic scripts, joined emoji) and variation selectors are not included, because texts need them."""
 
 
 def is_joiner(character: str | None) -> bool:
-    """True for a character that is text but that Python calls unprintable: a zero-width joiner or non-joiner."""
+    """Whether a character is a zero-width joiner or non-joiner, which `str.isprintable` rejects although it is text."""
     return character in ("\u200c", "\u200d")
 
 
@@ -39,5 +39,5 @@ def visible(character: str) -> str:
 
 
 def user_path(text: str) -> Path:
-    """The path that a person wrote, `~` and `~user` expanded; a user that is unknown stands for itself, as in a shell."""
+    """A path from the user with `~` and `~user` expanded; `~user` stays as it is if there is no such user, as in a shell."""
     return Path(os.path.expanduser(text))  # noqa: PTH111 (Path.expanduser raises a RuntimeError there)

@@ -68,7 +68,7 @@ CHARS = RunConfig(
     evaluation=EvaluationConfig(every=500, prompts=("\n", "The ")),
     sampling=SamplingConfig(temperature=0.7, top_p=1.0, max_new_tokens=400),
 )
-"""The shape of Karpathy's char-rnn with its defaults, 2x128 over windows of 50 characters in 50 streams, on a text of your own; AdamW takes the place of RMSprop, and a larger rate."""
+"""Karpathy's char-rnn with its defaults: 2x128, windows of 50 characters, 50 streams; but with AdamW and a larger rate instead of RMSprop."""
 
 PTB_TRAINING_TOKENS = 929_589
 """Words of ptb.train.txt with an <eos> for each of its lines."""

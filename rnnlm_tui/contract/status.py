@@ -1,4 +1,4 @@
-"""A run's status, derived and never stored. Loads no pydantic: the app's first picture needs only this."""
+"""A run's status, derived and never stored. Imports no pydantic, so that the app's first screen appears sooner."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Activity = Literal["evaluating", "sampling", "saving"]
 """Its values; empty while it trains."""
 
 CORPUS_HASH_KEY, CORPUS_NOTES_KEY, CORPUS_LAYOUT_KEY = "corpus_hash", "corpus_notes", "corpus_layout"
-"""Keys in the run's database: the hash of the prepared corpus, its notes as a JSON list, and how its text was kept."""
+"""Meta keys of the prepared corpus: its hash, its notes as a JSON list, and its layout."""
 DATABASE_KEY = "database"
 """Meta key of where the database lies when not in the run's folder, in words."""
 REHEARSED_KEY = "rehearsed_seconds"

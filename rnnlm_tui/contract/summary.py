@@ -1,4 +1,4 @@
-"""RunSummary: one run in figures, as lists show it and `show --json` prints it: a contract."""
+"""RunSummary: the figures of one run. Lists show it and `show --json` prints it, so its fields are a public contract."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class EvaluationFigures(Figures):
     loss: float | None = None
     perplexity: float | None = None
     bits_per_byte: float | None = None
-    """None where too much of the text is unknown tokens (`metrics.MOST_UNKNOWN`)."""
+    """None if the text has too many unknown tokens (`metrics.MOST_UNKNOWN`)."""
     unknown_share: float | None = None
-    """Part of the scored targets that is the token of unknown words, 0 to 1; None where an earlier version did not count it."""
+    """Fraction of the scored targets that is the unknown token; None if an earlier version evaluated, which did not count it."""
     best_step: int | None = None
     best_perplexity: float | None = None
 
@@ -128,15 +128,15 @@ class RunSummary(Figures):
     active_seconds: float = 0.0
     preset: str = ""
     corpus: str = ""
-    """The text in words: `57 State of the Union addresses`."""
+    """Title of the text: `57 State of the Union addresses`."""
     corpus_hash: str | None = None
-    """Of the prepared corpus; None before it is there, and for a run of an earlier version."""
+    """Of the prepared corpus; None until it is prepared, and for a run of an earlier version."""
     corpus_notes: tuple[str, ...] = ()
-    """What to know of the text: lines that were cut, files left out, sentences that stand in two splits."""
+    """Notes on the text: lines that were cut, files left out, sentences that occur in two splits."""
     corpus_layout: str = "sentences"
-    """How the text was kept: sentences, lines or raw."""
+    """sentences, lines or raw."""
     corpus_source: str = ""
-    """The config's `corpus.source`: a built-in corpus by its name, or a path."""
+    """`corpus.source` of the config: the name of a built-in corpus, or a path."""
     model: ModelFigures
     train: TrainFigures = TrainFigures()
     validation: EvaluationFigures = EvaluationFigures()
@@ -171,6 +171,6 @@ class RunSummary(Figures):
     pinned: bool = False
     """A person keeps it on top of the list."""
     labels_damaged: bool = False
-    """The file of its tags, note and pin can't be used: the app moves it aside, and says so."""
+    """The file with its tags, note and pin is invalid; the app moves it aside and shows a notice."""
     diverged: bool = False
     """It failed for losses or gradients that are not finite: a resume would go on with the same weights and settings, and fail again."""

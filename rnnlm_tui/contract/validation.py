@@ -51,10 +51,10 @@ _PATTERNS = {
 }
 """What each field's pattern allows, in words."""
 _RANGES = {"sampling.temperature": f"{LEAST_TEMPERATURE:g} … 100, or 0 for greedy"}
-"""Ranges that a field's bounds alone don't tell."""
+"""Allowed ranges that aren't clear from the bounds of their field."""
 RATE = "optimizer.learning_rate"
 ADAMW_MOST = 1
-"""Highest learning rate of adamw, whose steps are as large as the rate; sgd's are as large as the gradient times the rate."""
+"""Highest learning rate of adamw. Its updates are about as large as the rate; those of sgd also scale with the gradient."""
 _SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 SectionT = TypeVar("SectionT", bound=BaseModel)
 LIST_AS_WRITTEN = r'["\n", "The end"]'
@@ -95,10 +95,10 @@ def parse_config(raw: Mapping[str, object]) -> RunConfig:
 
 
 def parse_stored_config(raw: Mapping[str, object]) -> RunConfig:
-    """Validate a config that any version stored with a run.
+    """Validate a config that this or an earlier version stored with a run.
 
-    Earlier versions took sampling settings so small that dividing by them overflows. They are read as the smallest allowed ones,
-    so that such a run still opens, resumes and samples. A config from before `corpus.layout` is of sentences, whatever is chosen for new runs.
+    Earlier versions allowed sampling settings so small that dividing by them overflows. They are raised to the smallest allowed value,
+    so that these runs can be opened, resumed and sampled. A config without `corpus.layout` has the layout sentences.
 
     Raises:
         ConfigError: as `parse_config`.
@@ -161,9 +161,9 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
 
 
 def parse_value(path: str, text: str) -> object:
-    """One value from a person's text, on the command line and in the form alike: a number, true or false, a list of texts as TOML has it, else the text itself.
+    """Parse a value from the command line or the form: a number, true or false, a TOML list of strings, else the text itself.
 
-    A text that is no value of its field comes back as it is, so that validation can refuse it as it was written.
+    A text that is invalid for its field is returned unchanged, so that the error shows it as it was typed.
     """
     text = text.strip()
     if not text:
@@ -180,7 +180,7 @@ def parse_value(path: str, text: str) -> object:
 
 
 def _kind(path: str) -> Literal["whole", "number", "switch", "list", "text"]:
-    """What a field takes; text for a choice, and for a field that is unknown."""
+    """The kind of value that a field takes; text for choices and unknown fields."""
     section, _, name = path.partition(".")
     if section not in SECTIONS or name not in section_model(section).model_fields:
         return "text"
@@ -192,7 +192,7 @@ def _kind(path: str) -> Literal["whole", "number", "switch", "list", "text"]:
 
 
 def _list_as_toml(text: str) -> object:
-    """The texts of a TOML list; any other text itself."""
+    """The strings of a TOML list; any other text is returned unchanged."""
     try:
         found = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
@@ -264,7 +264,7 @@ def _plain(number: object) -> str:
 
 
 def allowed_range(path: str, raw: Mapping[str, object] | None = None) -> str:
-    """`1 … 65,536`, `above 0, at most 1`: a number field's bounds in words, as they are in a config; empty for other fields."""
+    """`1 … 65,536`, `above 0, at most 1`: a number field's bounds in words, for the config `raw` if given; empty for other fields."""
     section, _, name = path.partition(".")
     if section not in SECTIONS or name not in section_model(section).model_fields:
         return ""
@@ -287,7 +287,7 @@ def _algorithm(raw: Mapping[str, object]) -> object:
 
 
 def _rate_too_high(shown: str, raw: Mapping[str, object]) -> Problem:
-    """A learning rate above what the chosen optimizer takes."""
+    """The problem of a learning rate above the chosen optimizer's limit."""
     known, allowed = _algorithm(raw), allowed_range(RATE, raw)
     with_it = f" with {known}" if isinstance(known, str) else ""
     return Problem(RATE, f"is {shown}, must be {allowed.partition(', ')[2]}{with_it}", f"{allowed}; sgd takes larger rates" if known == "adamw" else allowed)

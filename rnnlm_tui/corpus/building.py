@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all: built under a lock, renamed when done; what a dead builder left is swept, or taken up by the next one."""
+"""Folders that appear complete or not at all: built under a lock and renamed when done. The next builder resumes or removes what a dead one left."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rnnlm_tui.errors import StorageError
 
 TEMPORARY_PREFIX = ".tmp-"
 KEPT_SECONDS = 7 * 86_400.0
-"""An unfinished folder that nobody took up for so long is swept."""
+"""An unfinished folder that wasn't resumed for this long is removed."""
 
 _WAIT_SECONDS = 0.2
 
@@ -47,13 +47,13 @@ def building_folder(root: Path, name: str) -> Iterator[Path]:
 
 @contextmanager
 def claimed(folder: Path, is_done: Callable[[], bool], wait: Callable[[], None]) -> Iterator[bool]:
-    """True while this process alone may write `folder`, which is made where it is missing; False as soon as another one's work is done.
+    """Yield True while this process alone may write `folder`, which is created if missing; False once another process is done.
 
-    What is in the folder stays, so that the next one can take it up.
+    The folder's files are kept, so that the next process can resume from them.
 
     Args:
-        is_done: whether there is nothing left to do.
-        wait: called some five times a second while another process works; what it raises ends the waiting.
+        is_done: whether the work is complete.
+        wait: called about five times a second while another process works; an exception from it ends the wait.
 
     Raises:
         StorageError: the folder can't be made or locked.
@@ -67,7 +67,7 @@ def claimed(folder: Path, is_done: Callable[[], bool], wait: Callable[[], None])
                     return
             finally:
                 with suppress(OSError):
-                    folder.rmdir()  # only where nothing is in it
+                    folder.rmdir()  # fails unless it is empty
                 os.close(descriptor)
         else:
             wait()
@@ -76,7 +76,7 @@ def claimed(folder: Path, is_done: Callable[[], bool], wait: Callable[[], None])
 
 
 def _lock(folder: Path) -> int | None:
-    """Lock a folder, made where it is missing, and return the descriptor; None where another process holds it."""
+    """Lock a folder, created if missing, and return the descriptor; None if another process holds the lock."""
     with _lock_errors(folder):
         with root_lock(folder.parent):
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -113,7 +113,7 @@ def publish(folder: Path, target: Path) -> bool:
 
 
 def empty(folder: Path) -> None:
-    """Remove what is in a folder that this process has claimed."""
+    """Remove all files of a folder that this process has claimed."""
     for path in folder.iterdir():
         path.unlink()
 
@@ -125,11 +125,11 @@ def discard(folder: Path) -> None:
 
 
 def move_aside_unheld(folder: Path) -> Path:
-    """Move a folder out of the way, so that its files can be removed, and let nobody begin to build in it meanwhile; its new place.
+    """Move a folder aside under its lock, so that no process starts to build in it, and return its new path.
 
     Raises:
-        BlockingIOError: a living process builds in it.
-        OSError: it is gone, or can't be moved.
+        BlockingIOError: another process is building in it.
+        OSError: it doesn't exist or can't be moved.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -144,7 +144,7 @@ def _move_aside(folder: Path) -> Path:
 
 
 def sweep(root: Path) -> None:
-    """Remove what dead processes left half-built below `root`, but not what the next preparation takes up.
+    """Remove what dead processes left below `root`, except for preparations that can be resumed.
 
     Raises:
         StorageError: `root` can't be read or locked.
@@ -173,10 +173,10 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 @contextmanager
 def root_lock(root: Path) -> Iterator[None]:
-    """Held for moments: between making a folder and locking it nobody may sweep, between finding a corpus and noting its use nobody may remove it.
+    """Hold the lock of `root` for moments: while a new folder is not locked yet, and while a found corpus is not yet recorded as used.
 
     Raises:
-        StorageError: `root` can't be made or locked.
+        StorageError: `root` can't be created or locked.
     """
     with _lock_errors(root):
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -190,7 +190,7 @@ def root_lock(root: Path) -> Iterator[None]:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a living process builds in the folder."""
+    """Whether a process is building in the folder."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except FileNotFoundError:

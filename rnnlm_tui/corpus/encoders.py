@@ -1,4 +1,4 @@
-"""The fast ways from sentences to ids, one for each kind of tokenizer; each gives exactly what the tokenizer gives."""
+"""Fast encoders, one for each kind of tokenizer. Each gives exactly the ids that the tokenizer gives."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from rnnlm_tui.corpus.tokenizers import ASCII_SPLITS, BLOCKS, WORDS, BuiltTokeni
 Ids = NDArray[np.uint32]
 Lengths = NDArray[np.int64]
 EncodeLines = Callable[[Sequence[bytes]], tuple[Ids, Lengths]]
-"""Sentences as UTF-8 to all their ids, one sentence after the other, and the number of ids of each."""
+"""Encodes UTF-8 sentences: the ids of all of them in order, and the number of ids of each."""
 
 FEW_WORDS = 64
-"""Fewer new words than this are left to the tokenizer: merging them here costs more to begin than it saves."""
+"""Fewer new words than this go to the tokenizer: for so few, PairMerger's overhead costs more than it saves."""
 
 LOOKED_UP = 512
-"""Words of a batch that are looked up to see whether most are new."""
+"""Sample size for the check whether most words of a batch are new."""
 
 MOST_SET_APART = 32
-"""Texts that a tokenizer may set apart; one with more is asked for whole sentences."""
+"""A tokenizer with more added tokens than this gets whole sentences."""
 
 _META = "\u2581"
-"""Stands for a space in the tokens of sentencepiece."""
+"""Sentencepiece's sign for a space."""
 
 _WORD_PATTERNS = frozenset(
     rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     for digits in (r"\p{N}{1,3}", r"\p{N}")
 )
-"""How cl100k, Llama 3 and Qwen cut a text: no piece goes on behind a single space."""
+"""Split patterns of cl100k, Llama 3 and Qwen: a single space always begins a new piece."""
 
 KEPT_WORDS = 200_000
-"""Words whose ids are remembered; a text with more of them starts anew, so that memory stays bounded."""
+"""Size of the cache in words; a full cache is cleared, so that memory stays bounded."""
 
 
 def line_encoder(built: BuiltTokenizer, layout: TextLayout = "sentences") -> EncodeLines:
@@ -59,10 +59,10 @@ def line_encoder(built: BuiltTokenizer, layout: TextLayout = "sentences") -> Enc
 
 
 class WordCache:
-    """Encodes by looking words up; each different word is encoded once.
+    """Encodes with a cache of words; each different word is encoded once.
 
-    Exact for tokenizers that never join what a single space separates, as `word_rules` knows them. A sentence with any other
-    white space, or with a text that the tokenizer sets apart, is given to the tokenizer whole.
+    Exact for tokenizers whose tokens never span a single space (see `word_rules`). A sentence with other white space, or with
+    one of the tokenizer's added tokens, is encoded by the tokenizer itself.
     """
 
     def __init__(self, built: BuiltTokenizer, rules: WordRules, state: Mapping[str, Any]) -> None:
@@ -70,7 +70,7 @@ class WordCache:
         self._rules = rules
         self._words = _Words(built, rules, state)
         self._later, self._first = _Rows(), _Rows()
-        """The row of a word behind a space, and of one that opens a sentence."""
+        """Rows of words after a space, and of words at the beginning of a sentence."""
         self._table = _Table()
 
     def __call__(self, lines: Sequence[bytes]) -> tuple[Ids, Lengths]:
@@ -117,16 +117,16 @@ class WordCache:
         return table.ids[places], np.add.reduceat(lengths, first)
 
     def _are_new(self, words: list[str]) -> bool:
-        """Whether most of the words were never seen and don't come twice, so that to remember them costs more than to encode them."""
+        """Whether most of the words are new and occur once, so that caching them costs more than encoding them."""
         if not self._words.are_quick or len(words) < FEW_WORDS:
             return False
         some = words[:: 1 + len(words) // LOOKED_UP]
         if 2 * sum(map(self._later.__contains__, some)) >= len(some) or 10 * sum(map(str.isascii, some)) < 9 * len(some):
-            return False  # words of other letters aren't encoded here
+            return False  # most would go to the tokenizer: PairMerger and _WordFinder take ASCII only
         return 2 * len(set(words)) > len(words)
 
     def _learn(self, known: _Rows, *, opening: bool) -> Lengths:
-        """Encode the words that are new; where each word of `known` lies among all rows."""
+        """Encode the new words and return the row of each word of `known`."""
         new = known.take_new()
         if new:
             rows = np.arange(len(self._table.lengths), len(self._table.lengths) + len(new))
@@ -139,9 +139,9 @@ class WordCache:
 
 
 class BlockCache:
-    """Encodes text whose white space is kept by looking up what no token joins: a word with the space before it, a run of white space.
+    """Encodes text with its white space, with a cache of blocks: a word with the space before it, or a run of white space.
 
-    Exact for our own words and byte-level BPE, which look at each unit's blocks alone (see `BLOCKS`).
+    Exact for our own word and byte-level BPE tokenizers, whose tokens never span two blocks (see `BLOCKS`).
     """
 
     def __init__(self, built: BuiltTokenizer, rules: WordRules, state: Mapping[str, Any]) -> None:
@@ -177,7 +177,7 @@ class BlockCache:
 
 
 class _Words:
-    """Encodes words that were not seen before: merged or looked up here where that is exact, else each given to the tokenizer."""
+    """Encodes words that aren't in the cache: merged or looked up here where that is exact, else by the tokenizer."""
 
     def __init__(self, built: BuiltTokenizer, rules: WordRules, state: Mapping[str, Any]) -> None:
         self._built, self._rules = built, rules
@@ -185,14 +185,14 @@ class _Words:
 
     @property
     def are_quick(self) -> bool:
-        """Whether most words are encoded here and not by the tokenizer."""
+        """Whether most words are encoded without the tokenizer."""
         return self._quick is not None
 
     def encode(self, words: list[str], *, opening: bool) -> tuple[Ids, Lengths]:
-        """All ids, and the number of each word.
+        """All ids, and the number of ids of each word.
 
         Args:
-            opening: no space stands before them.
+            opening: the words begin sentences, so no space comes before them.
         """
         before = "" if opening else self._rules.space
         if self._quick is None or len(words) < FEW_WORDS:
@@ -204,18 +204,18 @@ class _Words:
         return _interleaved(np.flatnonzero(taken), ids, lengths[taken], np.flatnonzero(~taken), others, other_lengths)
 
     def encode_alone(self, texts: list[str]) -> tuple[Ids, Lengths]:
-        """The same by the tokenizer, each text as it is."""
+        """Encode each text with the tokenizer, as it is."""
         return _flat(self._built.encode(texts))
 
 
 class _WordFinder:
-    """Looks up words of printable ASCII in a word vocabulary, cut as our own tokenizers cut them; other words it leaves."""
+    """Looks up words of printable ASCII in a word vocabulary, split as our own tokenizers split them; takes no other words."""
 
     def __init__(self, vocabulary: Mapping[str, int], unknown: int, pattern: re.Pattern[str] | None, *, always_spaced: bool) -> None:
         """
         Args:
-            pattern: what cuts a word with the space before it; None: each word is one token, without a space.
-            always_spaced: a word that opens a sentence has a space before it too.
+            pattern: splits a word with the space before it; None: each word is one token, without a space.
+            always_spaced: a word at the beginning of a sentence has a space before it too.
         """
         self._vocabulary, self._unknown, self._pattern, self._always_spaced = vocabulary, unknown, pattern, always_spaced
 
@@ -239,19 +239,19 @@ class _WordFinder:
 
 
 def _word_finder(built: BuiltTokenizer, rules: WordRules, state: Mapping[str, Any]) -> _WordFinder | None:
-    """For our own words as this version cuts them; None for any other tokenizer."""
+    """For our own word tokenizers; None for any other."""
     if built.kind != "word":
         return None
     splitter, model = state["pre_tokenizer"], state["model"]
     whole = splitter["type"] == "WhitespaceSplit"
     pattern = None if whole else ASCII_SPLITS.get(splitter["pattern"]["Regex"])
     if pattern is None and not whole:
-        return None  # a preparation that an earlier version began
+        return None  # an earlier version built this tokenizer
     return _WordFinder(model["vocab"], model["vocab"][model["unk_token"]], pattern, always_spaced=not rules.space)
 
 
 def _interleaved(places: Lengths, ids: Ids, lengths: Lengths, other_places: Lengths, others: Ids, other_lengths: Lengths) -> tuple[Ids, Lengths]:
-    """Two lists of words as one, each word at its place."""
+    """Merge two lists of words by their positions."""
     both = np.empty(len(places) + len(other_places), np.int64)
     both[places], both[other_places] = lengths, other_lengths
     is_first = np.zeros(len(both), bool)
@@ -263,13 +263,13 @@ def _interleaved(places: Lengths, ids: Ids, lengths: Lengths, other_places: Leng
 
 
 class _Table:
-    """The ids of words, by row."""
+    """The ids of words, one row for each word."""
 
     def __init__(self) -> None:
         self.ids: Ids = np.empty(0, np.uint32)
         self.starts: Lengths = np.empty(0, np.int64)
         self.lengths: Lengths = np.empty(0, np.int64)
-        """All ids, and where in them those of each row begin and how many they are."""
+        """All ids; for each row its first position in them and its number of ids."""
 
     def add(self, ids: Ids, lengths: Lengths) -> None:
         """Add rows at the end."""
@@ -279,7 +279,7 @@ class _Table:
 
 
 class _Rows(dict[str, int]):
-    """Numbers words as they come; those that are new wait until they are encoded."""
+    """Numbers words in order of appearance and collects the new ones until `take_new`."""
 
     def __init__(self) -> None:
         self._new: list[str] = []
@@ -297,10 +297,10 @@ class _Rows(dict[str, int]):
 
 
 def word_rules(state: Mapping[str, Any]) -> WordRules | None:
-    """How the words of a saved tokenizer can be encoded one by one; None where that is not known to be exact.
+    """The rules for encoding a tokenizer's words one by one; None if that isn't known to be exact.
 
     Args:
-        state: its tokenizer.json.
+        state: the parsed tokenizer.json.
     """
     normalizers = _without_folding(_steps(state["normalizer"], "normalizers"))
     splitters, model, added = _steps(state["pre_tokenizer"], "pretokenizers"), state["model"], [one for one in state["added_tokens"] if not one["special"]]
@@ -324,12 +324,12 @@ def word_rules(state: Mapping[str, Any]) -> WordRules | None:
         and [step["type"] for step in splitters] == ["Split"]
         and splitters[0]["pattern"] == {"Regex": WORDS}
     ):
-        return WordRules("", set_apart=set_apart)  # our own words, each with the space before it
+        return WordRules("", set_apart=set_apart)  # our own word tokenizer, whose words include the space before them
     return None
 
 
 def _block_rules(state: Mapping[str, Any]) -> WordRules:
-    """How the blocks of our own tokenizers are encoded: those of bytes by the last step, which looks at each line alone."""
+    """The rules for the blocks of our own tokenizers; a byte-level one's first step splits lines, so its last step decides."""
     splitters = _steps(state["pre_tokenizer"], "pretokenizers")
     rules = _byte_level_rules(splitters[-1:], state["model"], ()) if splitters[-1]["type"] == "ByteLevel" else None
     return rules or WordRules(" ")
@@ -358,7 +358,7 @@ def _merges_plainly(model: Mapping[str, Any]) -> bool:
 
 
 def _never_joins(model: Mapping[str, Any]) -> bool:
-    """Whether no token of a BPE model goes on behind the sign of a space."""
+    """Whether a BPE model's tokens have the space sign at their beginning only."""
     return model["type"] == "BPE" and all(_META not in name[1:] or not name.strip(_META) for name in model["vocab"])
 
 
@@ -368,14 +368,14 @@ def _is_metaspace(normalizers: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _steps(part: Mapping[str, Any] | None, name: str) -> list[dict[str, Any]]:
-    """The steps of a normalizer or pre-tokenizer, one after the other."""
+    """The steps of a normalizer or pre-tokenizer, with nested sequences flattened."""
     if part is None:
         return []
     return [step for inner in part[name] for step in _steps(inner, name)] if part["type"] == "Sequence" else [dict(part)]
 
 
 def _without_folding(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Without what a prompt is folded with: the corpus is folded already, and stays as it is."""
+    """Without the steps that lowercase or mask digits in prompts, because the corpus already is lowercased and masked."""
     folds = ({"type": "Replace", "pattern": {"Regex": r"\d+"}, "content": "###"}, {"type": "Lowercase"})
     return _without_folding(steps[1:]) if steps and steps[0] in folds else steps
 

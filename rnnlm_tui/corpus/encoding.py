@@ -21,16 +21,16 @@ from rnnlm_tui.corpus.tokenizers import BuiltTokenizer
 
 REPEAT_BYTES = 32
 COUNTED_REPEATS = 20_000
-TOLD_REPEATS = 0.01
-"""The length from which a repeated sentence counts, how many different ones of a split are looked for, and the share of them from which it is said."""
+NOTED_REPEATS = 0.01
+"""Repeated sentences: the shortest that count, how many of a split are looked for, and the share of repeats that gives a note."""
 
 TokenDtype = Literal["uint16", "uint32"]
 KEPT_EVERY_SECONDS = 5.0
-"""How often it is said how far a split is encoded: at most so much is done again after a stop."""
+"""How often the progress of a split is stored: after a stop, at most this much work is repeated."""
 
 
 class EncodedSoFar(BaseModel):
-    """How far a split is encoded; what it counts is on disk."""
+    """How far a split is encoded and written to disk."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -45,35 +45,35 @@ class EncodedSoFar(BaseModel):
 
 
 class Repeats:
-    """Counts the held-out sentences that stand in the training text as well; short ones do by chance and don't count."""
+    """Counts held-out sentences that also occur in the training text. Short ones are ignored, because they repeat by chance."""
 
     def __init__(self) -> None:
         self._held: dict[Split, set[int]] = {}
         self._found: dict[Split, set[int]] = {}
 
     def hold(self, split: Split, batch: Sequence[bytes]) -> None:
-        """Sentences of a held-out split, the first `COUNTED_REPEATS` of which are looked for."""
+        """Add sentences of a held-out split; the first `COUNTED_REPEATS` of them are looked for."""
         held = self._held.setdefault(split, set())
         for line in batch if len(held) < COUNTED_REPEATS else ():
             if len(line) >= REPEAT_BYTES:
                 held.add(hash(line))
 
     def look(self, batch: Sequence[bytes]) -> None:
-        """Sentences of the training text."""
+        """Look for the held-out sentences in a batch of the training text."""
         hashes = list(map(hash, batch))
         for split, held in self._held.items():
             self._found.setdefault(split, set()).update(held.intersection(hashes))
 
     def notes(self, unit: str = "sentences") -> list[str]:
-        """A sentence for each set whose repeats are worth one."""
-        told = []
+        """A note for each set with at least `NOTED_REPEATS` repeats."""
+        notes = []
         for split, held in self._held.items():
             found = len(self._found.get(split, ()))
-            if found >= TOLD_REPEATS * max(1, len(held)):
-                told.append(
-                    f"{found:,} of {len(held):,} {split} {unit} ({share(found / len(held))}) stand in the training text too: a model can know them by heart"
+            if found >= NOTED_REPEATS * max(1, len(held)):
+                notes.append(
+                    f"{found:,} of {len(held):,} {split} {unit} ({share(found / len(held))}) also occur in the training text: the model may have memorized them"
                 )
-        return told
+        return notes
 
 
 def token_dtype(vocab_size: int) -> TokenDtype:
@@ -96,9 +96,9 @@ def encode_split(
     """Write `{split}.bin` and `{split}.offsets.bin` (uint64, one more than there are sentences), in constant memory.
 
     Args:
-        before: what an earlier try has written; it goes on behind that.
-        keep: told from time to time, and at the end, how far it is, when that is on disk for good.
-        look: shown each batch of sentences.
+        before: what an earlier, interrupted call has written; encoding continues after it.
+        keep: called every few seconds and at the end with the progress, after it is synced to disk.
+        look: called with each batch of sentences.
     """
     eos, unk = built.eos_id, built.unk_id
     dtype = np.dtype(token_dtype(built.vocab_size))
@@ -106,7 +106,7 @@ def encode_split(
     if before is None or not (_has(token_path, before.tokens * dtype.itemsize) and _has(offset_path, 8 * (before.sentences + 1))):
         before = EncodedSoFar()
     text, tokens, sentences, size, unknown = before.text, before.tokens, before.sentences, before.bytes, before.unknown
-    with _opened(token_path, tokens * dtype.itemsize) as token_file, _opened(offset_path, 8 * (sentences + 1)) as offset_file:  # offsets begin with a 0
+    with _opened(token_path, tokens * dtype.itemsize) as token_file, _opened(offset_path, 8 * (sentences + 1)) as offset_file:  # the offsets begin with a 0
         keep_at = time.monotonic() + KEPT_EVERY_SECONDS
 
         def so_far() -> EncodedSoFar:
@@ -155,7 +155,7 @@ def _has(path: Path, size: int) -> bool:
 
 @contextmanager
 def _opened(path: Path, size: int) -> Iterator[BinaryIO]:
-    """The file, made where it is missing, at its end after `size` bytes; zeros where it had fewer."""
+    """Open a file, created if missing, for writing after its first `size` bytes; a shorter file is filled up with zeros."""
     path.touch()
     with path.open("r+b") as file:
         file.truncate(size)

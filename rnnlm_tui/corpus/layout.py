@@ -1,4 +1,4 @@
-"""Chooses how a user's text is kept where the config leaves it to the text: by what its files are and how its lines look."""
+"""Choose a text's layout for `corpus.layout` auto, by the suffixes of its files and the shape of its lines."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from rnnlm_tui.corpus.text_files import CODE_SUFFIXES, LineReader, holds_records
 
 SAMPLED_FILES = 16
 SAMPLED_CHARACTERS = 65_536
-"""Looked at of each: some milliseconds, and the same on every machine."""
+"""How much is sampled of how many files: a few milliseconds of work, and the same choice on every machine."""
 
 LONG_LINE = 16_384
-"""Characters of a line that is no unit of anything."""
+"""A text mostly of lines longer than this is treated as having no line breaks."""
 
 FEWEST_LINES = 10
-"""Fewer say nothing about the text."""
+"""Fewer lines are too few to judge by."""
 
 _SENTENCE_END = re.compile(r"""[.!?…。！？।؟۔]["'”’»)\]*_]*$""")
 _INDENTED = re.compile(r"(?: {2,}|[ ]*\t)\S")
 
 
 class ChosenLayout(NamedTuple):
-    """A layout and why it was chosen, for people; empty where nothing is to be said."""
+    """A layout, and the reason for it as a note; empty for the default."""
 
     layout: TextLayout
     reason: str = ""
 
 
 def choose_layout(paths: Sequence[Path], text_field: str) -> ChosenLayout:
-    """`raw` for code, and for text that has a shape and whose lines are no sentences; else `sentences`.
+    """`raw` for code, and for indented or spaced-out text whose lines aren't sentences; else `sentences`.
 
     Raises:
         CorpusError: a file can't be read.
@@ -52,7 +52,7 @@ def choose_layout(paths: Sequence[Path], text_field: str) -> ChosenLayout:
 
 
 def layout_of(text: str) -> ChosenLayout:
-    """The layout that suits a piece of text."""
+    """The layout for a sample of text."""
     lines = text.strip("\n").split("\n")
     if sum(len(line) for line in lines if len(line) > LONG_LINE) * 2 > len(text):
         return ChosenLayout("raw", "the text has hardly any line breaks")
@@ -64,12 +64,12 @@ def layout_of(text: str) -> ChosenLayout:
     ended = sum(1 for line in filled if _SENTENCE_END.search(line.rstrip())) / len(filled)
     if ended >= 0.5 or (blank < 0.02 and indented < 0.05):
         return ChosenLayout("sentences")
-    shape = f"{percent(indented)} are indented" if indented >= 0.05 else f"{percent(blank)} are followed by blank ones"
-    return ChosenLayout("raw", f"of its lines {percent(ended)} end like a sentence and {shape}")
+    shape = f"{percent(indented)} are indented" if indented >= 0.05 else f"{percent(blank)} are followed by a blank line"
+    return ChosenLayout("raw", f"{percent(ended)} of its lines end like a sentence and {shape}")
 
 
 def beginning(path: Path, text_field: str, characters: int) -> str:
-    """So many characters from a file's beginning, of its records' texts where it holds records."""
+    """The first characters of a file, or of its records' texts if it holds records."""
     reader = LineReader(path, lambda _: None)
     parts: list[str] = []
     for text in read_records(reader, text_field) if holds_records(path) else reader.text():

@@ -1,4 +1,4 @@
-"""Byte-pair merges of many words at once, in numpy: exactly what `tokenizers` gives, several times as fast for words that were never seen."""
+"""Byte-pair merges of many words at once in numpy: the same result as `tokenizers`, several times as fast for uncached words."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Ids = NDArray[np.uint32]
 Lengths = NDArray[np.int64]
 
 LONGEST_PIECE = 31
-"""Signs of a piece of a word that is merged here, the space before it included; longer ones are left to the tokenizer."""
+"""Most characters of a piece, including the space before it; words with longer pieces go to the tokenizer."""
 
 _BATCH = 8_192
-"""Pieces that are merged together: their tables stay in the processor's cache."""
+"""Pieces merged at once, few enough for their tables to stay in the processor's cache."""
 
 _CROWDED = 0.75
-"""Share of the columns that still have something to merge, below which the others are put aside."""
+"""When a smaller share of the columns has merges left, finished columns are removed from the tables."""
 
 _NONE = np.int32(2**31 - 1)
 _PLACE_BITS = 5
@@ -27,30 +27,30 @@ _LETTER, _DIGIT, _SIGN = 1, 2, 3
 
 
 Inside = Literal["whole", "classes", "letters"]
-"""Where a word may be cut before its signs are merged: nowhere; between letters, digits and signs; only words of letters are known to stay whole."""
+"""How the tokenizer splits a word before merging: not at all; between letters, digits and punctuation; unknown, except that it doesn't split letters."""
 
 
 @dataclass(frozen=True, slots=True)
 class WordRules:
-    """How a tokenizer looks at a text whose words are set apart by single spaces: at each word alone."""
+    """How a tokenizer encodes words separated by single spaces, each independently of the others."""
 
     space: str
-    """What stands before a word inside a sentence when it is given to the tokenizer alone."""
+    """Prefix for a word from inside a sentence when the tokenizer encodes it alone."""
     mark: str = ""
-    """The sign that stands for the space before a word among the tokens' names; empty where words can't be merged here."""
+    """The tokens' sign for the space before a word; empty if PairMerger can't encode words of this tokenizer."""
     mark_at_start: bool = False
-    """The first word of a sentence has it too."""
+    """Whether the first word of a sentence has it too."""
     inside: Inside = "whole"
     names: tuple[str, ...] = ()
-    """What each character of ASCII is called."""
+    """The tokens' sign for each ASCII character."""
     set_apart: tuple[str, ...] = ()
-    """Texts that the tokenizer takes out of a sentence before it looks at words: a sentence with one of them is given to it whole."""
+    """Added tokens, which the tokenizer finds before it splits words; a sentence with one of them goes to the tokenizer."""
 
 
 class PairMerger:
-    """Merges the signs of words as a BPE model does: again and again the pair that was learned first, of several the leftmost.
+    """Merges the characters of words as a BPE model does: repeatedly the pair of lowest rank, the leftmost of several.
 
-    Only for words of ASCII without an apostrophe whose pieces are short; `encode` says which words it took.
+    Only for ASCII words without an apostrophe whose pieces are short; `encode` returns which words it encoded.
     """
 
     def __init__(self, model: Mapping[str, Any], rules: WordRules) -> None:
@@ -58,21 +58,21 @@ class PairMerger:
         self._rules = rules
         self._mark = vocabulary.get(rules.mark, -1)
         self._signs = np.array([vocabulary.get(name, -1) for name in rules.names], np.int32)
-        """The id of each byte of ASCII, -1 where there is none."""
+        """The id of each ASCII character, -1 if it has none."""
         merges = [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in model["merges"]]
         left = np.array([vocabulary[one] for one, _ in merges], np.int64)
         right = np.array([vocabulary[other] for _, other in merges], np.int64)
         self._merged = np.array([vocabulary[one + other] for one, other in merges], np.int32)
-        """What each merge gives, by its rank."""
+        """The id that each merge gives, by rank."""
         self._build_table(left << 32 | right)
         classes = [_LETTER if chr(code).isalpha() else _DIGIT if chr(code).isdigit() else _SIGN for code in range(128)]
         self._classes = np.array(classes, np.uint8)
 
     def encode(self, words: Sequence[str], *, opening: bool) -> tuple[Ids, Lengths, NDArray[np.bool_]]:
-        """All ids of the words that can be merged here, the number of ids of each word, and which words these are.
+        """Encode the words that this class can: their ids, the number of ids of each word (0 for the others), and which words these are.
 
         Args:
-            opening: the words open sentences: no space stands before them.
+            opening: the words begin sentences, so no space comes before them.
         """
         blob = np.frombuffer("\n".join(words).encode(), np.uint8)
         ends = np.append(np.flatnonzero(blob == 10), len(blob))
@@ -84,7 +84,7 @@ class PairMerger:
         if self._rules.inside == "letters":
             plain &= (self._classes[blob & 127] == _LETTER) | (blob == 10)
         taken = (ends > starts) & np.logical_and.reduceat(plain, np.minimum(starts, len(blob) - 1))
-        # a piece begins where a word does, and within a word where the kind of sign changes
+        # a piece begins with a word, and within a word where the character class changes
         kinds = self._classes[blob & 127]
         begins = np.zeros(len(blob) + 1, bool)
         if self._rules.inside == "classes":
@@ -103,7 +103,7 @@ class PairMerger:
         return ids, np.bincount(words_of, counts, len(words)).astype(np.int64), taken
 
     def _merge_pieces(self, signs: NDArray[np.int32], starts: Lengths, lengths: Lengths, marked: NDArray[np.bool_]) -> tuple[Ids, Lengths]:
-        """The ids of the pieces one after the other, and the number of each."""
+        """The ids of all pieces in order, and the number of ids of each."""
         counts = np.zeros(len(starts), np.int64)
         parts: list[tuple[Lengths, Ids]] = []
         order = np.argsort(lengths, kind="stable")
@@ -123,7 +123,7 @@ class PairMerger:
         return ids, counts
 
     def _matrix(self, signs: NDArray[np.int32], starts: Lengths, lengths: Lengths, marked: NDArray[np.bool_]) -> NDArray[np.int32]:
-        """A column for each piece, its signs downwards, -1 behind its end and in two rows below."""
+        """A column of ids for each piece, padded with -1, and two more rows of -1."""
         longest = int(lengths.max())
         matrix = np.full((longest + 2, len(starts)), -1, np.int32)
         for row in range(longest):
@@ -134,12 +134,12 @@ class PairMerger:
         return matrix
 
     def _merge(self, matrix: NDArray[np.int32]) -> None:
-        """Carry out every merge in the columns; a sign that is gone leaves -1."""
+        """Do all merges of the columns in place; a merged-away position becomes -1."""
         longest, width = len(matrix) - 2, matrix.shape[1]
         before = np.repeat(np.arange(-1, longest + 1, dtype=np.int32)[:, None], width, 1)
-        before[0] = longest + 1  # a row that is never looked at stands before the first sign,
+        before[0] = longest + 1  # the row before the first one is never read,
         after = np.repeat(np.arange(1, longest + 3, dtype=np.int32)[:, None], width, 1)
-        after[longest:] = longest  # and another one behind the last
+        after[longest:] = longest  # nor is the row after the last one
         ranks = np.full((longest + 2, width), _NONE, np.int32)
         for row in range(longest - 1):
             ranks[row] = self._ranks(matrix[row], matrix[row + 1], row)
@@ -148,7 +148,7 @@ class PairMerger:
             best = ranks[:longest].min(0)
             active = best < _NONE
             columns = np.flatnonzero(active)
-            if len(columns) < _CROWDED * len(best):  # what is done goes back, so that the tables stay small
+            if len(columns) < _CROWDED * len(best):  # store finished columns, so that the tables stay small
                 if signs is not matrix:
                     matrix[:, origin] = signs
                 if not len(columns):
@@ -175,7 +175,7 @@ class PairMerger:
             ranks.ravel()[front] = self._ranks(signs.ravel()[front], new, front_row)
 
     def _ranks(self, left: NDArray[np.int32], right: NDArray[np.int32], place: NDArray[np.int32] | int) -> NDArray[np.int32]:
-        """The rank of each pair with its place behind it; `_NONE` where it is no pair of the model's."""
+        """Each pair's rank with its row in the low bits; `_NONE` for pairs that the model doesn't merge."""
         keys = left.astype(np.int64) << 32 | right
         slots = (keys.view(np.uint64) * self._factor >> self._shift).astype(np.int64)
         there = self._keys[slots]
@@ -188,7 +188,7 @@ class PairMerger:
         return np.bitwise_or(found, place, dtype=np.int32)
 
     def _build_table(self, keys: NDArray[np.int64]) -> None:
-        """A hash table of the pairs: open addressing, with as few probes as a few factors give."""
+        """Build a hash table of the pairs by open addressing, with the best of a few hash factors."""
         bits = max(8, int(np.ceil(np.log2(max(1, len(keys)) * 8))))
         self._shift = np.uint64(64 - bits)
         draw = np.random.default_rng(1)

@@ -13,7 +13,7 @@ from rnnlm_tui.corpus.text_files import LineReader, text_suffix
 from rnnlm_tui.errors import CorpusError
 
 MAX_RECORD_BYTES = 64 * 2**20
-"""A longer record is refused: it can't be cut, and it is held whole."""
+"""Longer records are refused, because each record is held in memory."""
 
 _AS_JSON = "a .jsonl file holds one JSON object a line, a .json file an array of objects"
 _MARK = "\ufeff"
@@ -21,10 +21,10 @@ _SPACE = re.compile(r"\s*")
 
 
 def read_records(reader: LineReader, field: str) -> Iterator[str]:
-    """The text in the field (or column) of that name of each record; records with an empty one are left out.
+    """Read a field (or column) of each record, without records where it is empty.
 
     Raises:
-        CorpusError: a record that can't be read or lacks the field, with its place, and all that the reader raises.
+        CorpusError: a record that can't be read or lacks the field, with its position; or an error of the reader.
     """
     suffix = text_suffix(reader.path)
     blocks = reader.text()
@@ -37,7 +37,7 @@ def read_records(reader: LineReader, field: str) -> Iterator[str]:
 
 
 def _lines(path: Path, blocks: Iterator[str], longest: int) -> Iterator[str]:
-    """Lines with their ends, without a byte order mark."""
+    """Lines with their line breaks, without a byte order mark."""
     rest = ""
     first = True
     number = 0
@@ -118,7 +118,7 @@ def _table(path: Path, blocks: Iterator[str], field: str) -> Iterator[str]:
                 yield row[column]
     except csv.Error as error:
         raise CorpusError(
-            f"{path}, line {rows.line_num:,}: a quote is not closed, or the row is no table's ({error})", hint="a quote inside a field is written twice"
+            f"{path}, line {rows.line_num:,}: invalid row or missing closing quote ({error})", hint="a quote inside a field is written twice"
         ) from error
 
 

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from rnnlm_tui.contract.config import CorpusConfig
-from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES, LAYOUT_CHOSEN, SET_SOURCE, EosText, Split, TextLayout
+from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES, SET_SOURCE, EosText, Split, TextLayout
 from rnnlm_tui.contract.figures import counted, share
 from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.corpus import presidents, python_docs
@@ -47,7 +47,7 @@ class Document:
     split: Split
     """`train` may still give documents or lines to sets that the source does not bring itself."""
     sentences: Iterable[str]
-    """Its units: sentences, lines without their ends, or pieces that are together the raw text."""
+    """Its units: sentences, lines without line breaks, or pieces that together are the raw text."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,10 @@ class Source:
     fingerprint: Callable[[Advance], str]
     documents: Callable[[Advance], Iterator[Document]]
     reading: tuple[str, ...]
-    """How its bytes are read, beside the settings: the built-in source's name, or the split and the kind of each file."""
+    """How its bytes are read, apart from the settings: the built-in source's name, or the split and suffix of each file."""
     layout: TextLayout = "sentences"
+    layout_reason: str = ""
+    """Why `corpus.layout` auto chose it; empty otherwise."""
     grammar: Grammar | None = None
     tokenized: bool | None = None
     """Whether words are already set apart by spaces; None: to be seen from the text."""
@@ -71,7 +73,7 @@ class Source:
 
 
 def open_source(corpus: CorpusConfig, root: Path) -> Source:
-    """The source that the config names; nothing of it is read yet but its beginning, where that chooses the layout.
+    """Open the config's source. Only its beginning is read, and only to choose the layout.
 
     Args:
         root: the folder of the corpora, where `news` lies once it was fetched.
@@ -105,10 +107,10 @@ def _open(name: str, corpus: CorpusConfig, root: Path) -> Source:
 
 
 def source_path(name: str) -> Path:
-    """The file, folder or pattern that the name of a source stands for where it is no built-in corpus.
+    """The path of a source that isn't a built-in corpus: a file, a folder or a pattern.
 
     Raises:
-        CorpusError: nothing is there, or something of a kind that holds no text.
+        CorpusError: the path doesn't exist, or is neither a regular file nor a folder.
     """
     path = user_path(name).absolute()
     if is_pattern(name):
@@ -216,7 +218,7 @@ def _folder(folder: Path, corpus: CorpusConfig) -> Source:
 
 
 def _pattern_title(pattern: Path) -> str:
-    """`src/**/*.py` for a longer path: from the folder above the first part with a sign in it."""
+    """The pattern from the last folder before its first wildcard: `src/**/*.py`."""
     first = next(index for index, part in enumerate(pattern.parts) if glob.has_magic(part))
     return str(Path(*pattern.parts[max(1, first - 1) :]))
 
@@ -241,7 +243,7 @@ def _missing_beside(paths: Sequence[Path]) -> tuple[str, dict[Split, str]]:
 def _named_splits(paths: Sequence[Path], needed: Sequence[Split] = ("train", "test")) -> list[tuple[Path, Split]]:
     """Files that are splits by their names, `train.txt` or `ptb.train.txt`, where those `needed` are among them; else none.
 
-    Code never is: `train.py` trains something, `test.py` tests it. Of several sets in one folder (`ptb.train.txt` beside `ptb.char.train.txt`) the one with the shortest names is taken, never two of them.
+    Code files such as `train.py` and `test.py` never are. Of several sets in one folder (`ptb.train.txt` beside `ptb.char.train.txt`) the one with the shortest names is taken, never two of them.
     """
     sets: dict[str, list[tuple[Path, Split]]] = {}
     for path in paths:
@@ -258,12 +260,9 @@ def _named_splits(paths: Sequence[Path], needed: Sequence[Split] = ("train", "te
 def _files(title: str, files: list[tuple[Path, Split]], corpus: CorpusConfig) -> Source:
     paths = [path for path, _ in files]
     notes: list[str] = []
-    if corpus.layout == "auto":
-        layout, reason = choose_layout(paths, corpus.text_field)
-        if reason:
-            notes.append(f"layout {layout}, {LAYOUT_CHOSEN}{reason}")
-    else:
-        layout = corpus.layout
+    layout, reason = choose_layout(paths, corpus.text_field) if corpus.layout == "auto" else (corpus.layout, "")
+    if reason:
+        notes.append(f"layout {layout}, chosen automatically: {reason}")
 
     def documents(advance: Advance) -> Iterator[Document]:
         cut = 0
@@ -282,6 +281,7 @@ def _files(title: str, files: list[tuple[Path, Split]], corpus: CorpusConfig) ->
         title=title if len(files) == 1 else f"{title}, {counted(len(files), 'file')}",
         eos_text="" if layout == "raw" else "\n",
         layout=layout,
+        layout_reason=reason,
         size=sum(path.stat().st_size for path in paths),
         fingerprint=partial(hash_files, paths),
         documents=documents,

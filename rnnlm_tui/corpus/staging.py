@@ -22,16 +22,16 @@ MAX_UNITS = 8_192
 """Documents, or runs of them, that are told apart when some are split off."""
 
 COUNTED_DOCUMENTS = 200
-"""From so many documents on, a share of them is a share of the text."""
+"""With this many documents, a share of the documents is about the same share of the text."""
 
 LEAST_HELD_OUT = 50_000
-"""Bytes that are split off for a validation or test set at least: some 10,000 tokens, by which losses are known to a few hundredths of a nat."""
+"""Smallest validation or test set in bytes: about 10,000 tokens, which give the loss to a few hundredths of a nat."""
 
 MOST_ENLARGED = 0.05
-"""The share that this least size may take of a short text at most."""
+"""Largest share of a short text that LEAST_HELD_OUT may take."""
 
 _NO_BREAK, _END = "\0-", "."
-"""Marks of a staged raw unit without a line break, and of one that ends a document."""
+"""Marks a staged raw unit without a line break, and one that ends a document."""
 
 _BATCH_LINES = 4_096
 _BATCH_BYTES = 1 << 18
@@ -48,7 +48,7 @@ class Piece:
 
 
 class PoolFacts(BaseModel):
-    """What is known of a pool, as it is kept for a preparation that takes up another."""
+    """The state of a pool, stored so that an interrupted preparation can be resumed."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -73,7 +73,7 @@ class Pool:
 
     @property
     def facts(self) -> PoolFacts:
-        """What another process needs to go on with the file."""
+        """What another process needs to continue with the file."""
         return PoolFacts(bytes=self.bytes, documents=self.documents, stride=self._stride, ends=tuple(self._ends))
 
     def end_document(self, end: int) -> None:
@@ -97,8 +97,8 @@ class Pool:
 def stage(source: Source, corpus: CorpusConfig, folder: Path, advance: Advance) -> dict[Split, Pool]:
     """Write every unit of the source, cleaned, into `folder`, one file for each split that the source brings.
 
-    A unit of raw text is a line that ends with its own line break; what isn't like that, and where a document ends, is marked
-    behind a NUL, which no text holds.
+    A unit of raw text normally ends with a line break. A unit without one, and the last unit of a document, are marked after a NUL,
+    which no text contains.
 
     Raises:
         CorpusError: the source can't be read or holds no text.
@@ -120,7 +120,7 @@ def stage(source: Source, corpus: CorpusConfig, folder: Path, advance: Advance) 
 
 
 def pool_path(folder: Path, split: Split) -> Path:
-    """The plain file of a split."""
+    """Path of a split's plain file."""
     return folder / f"{split}.txt"
 
 
@@ -136,7 +136,7 @@ def _folded(line: str, corpus: CorpusConfig) -> str:
 
 
 def _marked(units: Iterable[str], corpus: CorpusConfig) -> Iterator[str]:
-    """Units of one raw document as lines of a staged file, read back by `_unmarked`."""
+    """The units of a raw document as lines of a staged file, which `_unmarked` reads."""
     held: str | None = None
     for unit in units:
         if "\0" in unit:
@@ -150,7 +150,7 @@ def _marked(units: Iterable[str], corpus: CorpusConfig) -> Iterator[str]:
 
 
 def _unmarked(lines: Sequence[bytes]) -> tuple[list[bytes], list[bool]]:
-    """The units of staged lines, and whether a document ends behind each."""
+    """The units of staged lines, and whether a document ends after each."""
     units: list[bytes] = []
     ends: list[bool] = []
     for line in lines:
@@ -182,10 +182,10 @@ def split_pools(pools: dict[Split, Pool], fractions: dict[Split, float]) -> dict
 
 
 def split_shares(pools: dict[Split, Pool], corpus: CorpusConfig, *, enlarges: bool = True) -> dict[Split, float]:
-    """The share of the training text that is split off for each set that the source lacks: as the config says, or more where that would be too little to measure by.
+    """The share of the training text to split off for each set that the source lacks: the configured share, or more if that would be too small.
 
     Args:
-        enlarges: False: as the config says, however little it is, as earlier versions had it.
+        enlarges: False gives the configured share, however small, as earlier versions did.
     """
     wanted: tuple[tuple[Split, float], ...] = (("test", corpus.test_fraction), ("validation", corpus.validation_fraction))
     least = min(MOST_ENLARGED, LEAST_HELD_OUT / max(1, pools["train"].bytes)) if enlarges else 0.0
@@ -193,7 +193,7 @@ def split_shares(pools: dict[Split, Pool], corpus: CorpusConfig, *, enlarges: bo
 
 
 def behind(pieces: Sequence[Piece], size: int) -> list[Piece]:
-    """What is left of the pieces behind their first `size` bytes, where a sentence ends."""
+    """The pieces without their first `size` bytes, which end with a sentence."""
     left: list[Piece] = []
     for piece in pieces:
         skipped = min(size, piece.end - piece.start)
@@ -204,7 +204,7 @@ def behind(pieces: Sequence[Piece], size: int) -> list[Piece]:
 
 
 def before_place(pieces: Sequence[Piece], size: int) -> list[Piece]:
-    """The first `size` bytes of the pieces, which end where a sentence ends."""
+    """The first `size` bytes of the pieces, which end with a sentence."""
     kept: list[Piece] = []
     for piece in pieces:
         end = min(piece.end, piece.start + size)
@@ -215,7 +215,7 @@ def before_place(pieces: Sequence[Piece], size: int) -> list[Piece]:
 
 
 def units_of(staged: list[bytes], layout: TextLayout) -> tuple[list[bytes], list[bool] | None]:
-    """The units of staged lines, and which of them an end token follows; None: each."""
+    """The units of staged lines, and which of them an end token follows; None for all."""
     return _unmarked(staged) if layout == "raw" else (staged, None)
 
 

@@ -38,19 +38,19 @@ class TextCodec:
         if eos_text not in get_args(EosText):
             raise TokenizerError(f"the tokenizer in {directory} is damaged: rnnlm_eos_text is {eos_text!r}")
         self.eos_text = cast(EosText, eos_text)
-        """What an end token looks like in text."""
+        """An end token as text."""
         self.kind = str(kind)
         self.layout = str(config.get("rnnlm_layout", "sentences"))
         self.vocab_size = vocabulary_size(self._tokenizer)
         self.eos_id = self._id(eos, directory)
-        """None where the corpus ends nothing with a token."""
+        """None if the corpus has no end tokens."""
         self.pad_id = cast(int, self._id(pad, directory))
         self._tokenizer.encode_special_tokens = True  # text that reads "<eos>" is text
         unk = config.get("unk_token")
         self.unk_id: int | None = None if unk in (None, eos, pad) else self._tokenizer.token_to_id(unk)
-        """The token of what is outside the vocabulary; None where nothing can be, as where a tokenizer names its end token for it."""
+        """The unknown token; None if there is none, or if the tokenizer uses its end or padding token for that."""
         self._start = str(config.get("rnnlm_start") or "")
-        """What an empty prompt stands for in place of an end token."""
+        """The text that generation starts from when the prompt is empty; if it is empty too, the end token."""
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text inside a sentence: nothing is added in front or behind."""
@@ -67,8 +67,8 @@ class TextCodec:
         sentences never saw it in front and takes `after_end=False`. Spaces at the prompt's end are left out where words
         bring their own.
 
-        Where white space is kept (`lines`, `raw`), the prompt is read as it stands. A line break is an end token in lines. Raw text
-        has end tokens between documents only, so a prompt goes on inside one, and an empty prompt begins one, or a line.
+        With the layouts `lines` and `raw` the prompt keeps its white space. In `lines`, a line break is an end token. `raw` has
+        end tokens between documents only, so a prompt is text inside a document; an empty prompt begins a document, or a line.
 
         Raises:
             TokenizerError: an empty prompt for a corpus without end tokens, so that there is nothing to start from.
@@ -84,12 +84,12 @@ class TextCodec:
         return ids or self._beginning()
 
     def _beginning(self) -> list[int]:
-        """What stands for an empty prompt."""
+        """The ids that an empty prompt stands for."""
         ids = self.encode(self._start)
         if ids and self.unk_id not in ids:
             return ids
         if self.eos_id is None:
-            raise TokenizerError("an empty prompt gives this model nothing to go on from: its corpus has no end token", hint="write at least one word")
+            raise TokenizerError("this model can't start from an empty prompt: its corpus has no end token", hint="write at least one word")
         return [self.eos_id]
 
     def incremental(self, after: Sequence[int] = ()) -> IncrementalDecoder:
@@ -110,7 +110,7 @@ class TextCodec:
         return list(dict.fromkeys(unknown))
 
     def unwanted_ids(self, unknown: UnknownTokens) -> tuple[int, ...]:
-        """The token that a sampler never draws by this setting: that of unknown words; none where there is no such token, or it is allowed."""
+        """The tokens that the sampler must not draw with this setting: the unknown token, or none."""
         avoids = unknown == "avoid" or (unknown == "auto" and self.kind == "word")
         return (self.unk_id,) if avoids and self.unk_id is not None else ()
 

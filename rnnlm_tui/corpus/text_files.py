@@ -26,13 +26,13 @@ MAX_LINE_BYTES = 65_536
 """A longer line is cut into sentences at the last space before this many bytes, so that no line is ever held whole."""
 
 MAX_UNIT = 1_024
-"""Characters of a piece of a raw text's line: it can be split off by such pieces where it has no line breaks."""
+"""Raw text is cut into pieces of at most this many characters, so that a text without line breaks can be split too."""
 
 RECORD_SUFFIXES: tuple[str, ...] = (".jsonl", ".ndjson", ".csv", ".tsv", ".json")
 """Files of records, of which one field holds the text."""
 
 TABLE_SUFFIXES: tuple[str, ...] = (".csv", ".tsv", ".json")
-"""Those that are read from a folder only where it holds no other text: they are more often data beside a text."""
+"""Read from a folder only if it holds no other text, because they usually are data next to a text."""
 
 DOCUMENT_SUFFIXES: tuple[str, ...] = (".txt", ".text", ".md", ".rst", ".jsonl", ".ndjson")
 
@@ -47,7 +47,7 @@ CODE_SUFFIXES: tuple[str, ...] = (
 """Suffixes of code, markup and other text whose line breaks and indentation carry meaning."""
 
 PACKINGS: dict[str, str] = {".gz": "gzip", ".xz": "xz", ".bz2": "bzip2"}
-"""Suffixes of packed text that is read, and the programs that pack it."""
+"""Suffixes of supported compressed files, and the program for each."""
 
 _BLOCK = 1 << 20
 _LOOKED_AT = 4_096
@@ -85,7 +85,7 @@ _KINDS = (
     (0, b"\x89HDF", "an HDF5 file", _ONLY_TEXT),
     (0, b"GGUF", "a GGUF model", _ONLY_TEXT),
 )
-"""Where a kind of file has which bytes, what it is, and what to do about it."""
+"""Signatures of other kinds of files: offset, bytes, name, and a hint."""
 
 
 def check_source_path(path: Path) -> None:
@@ -109,25 +109,25 @@ def check_source_path(path: Path) -> None:
 
 
 def text_suffix(path: Path) -> str:
-    """`.py` for `a.py`, `a.PY` and `a.py.gz`: the suffix without a packing's, in lower case."""
+    """The suffix in lower case, without that of a compression: `.py` for `a.py`, `a.PY` and `a.py.gz`."""
     name = path.name.lower()
     packing = next((suffix for suffix in PACKINGS if name.endswith(suffix)), "")
     return Path(name.removesuffix(packing)).suffix
 
 
 def holds_records(path: Path) -> bool:
-    """Whether the text stands in a field of the file's records."""
+    """Whether the file has records, with the text in one of their fields."""
     return text_suffix(path) in RECORD_SUFFIXES
 
 
 def text_files(folder: Path, *, documents_first: bool = False) -> tuple[list[Path], int]:
     """The text files below a folder in order of name, and how many other files were left out; hidden ones don't count.
 
-    They are known by their suffixes. Tables (CSV, TSV, JSON) are among them only where there is no other text; where there are
-    none either, every file that begins as text is taken, whatever its name.
+    Text files are known by their suffixes. Tables (CSV, TSV, JSON) count only if there is no other text. If there are no
+    tables either, every file that begins with text is taken, with any suffix.
 
     Args:
-        documents_first: leave code out where there are documents, as runs from before `corpus.layout` did.
+        documents_first: leave code out if there are documents, as versions before `corpus.layout` did.
 
     Raises:
         CorpusError: the folder holds no text file.
@@ -163,20 +163,20 @@ def text_files(folder: Path, *, documents_first: bool = False) -> tuple[list[Pat
 
 
 def is_pattern(name: str) -> bool:
-    """Whether a source's name is a pattern of file names rather than a file or folder that is there."""
+    """Whether a source is a pattern of file names, not an existing file or folder."""
     return "\0" not in name and glob.has_magic(name) and not os.path.lexists(user_path(name))
 
 
 def matching_files(pattern: str) -> list[Path]:
-    """The files that a pattern such as `src/**/*.py` matches, in order of name; hidden ones only where it names them.
+    """The files that match a pattern such as `src/**/*.py`, sorted by name; hidden ones only if it names them.
 
     Raises:
-        CorpusError: there is none, or one that can't be read.
+        CorpusError: no file matches, or one can't be read.
     """
     whole = str(user_path(pattern).absolute())
     found = sorted(path for path in map(Path, glob.glob(whole, recursive=True)) if not path.is_dir())  # noqa: PTH207 - Path.glob takes hidden files too
     if not found:
-        raise CorpusError(f"no file matches {pattern}", hint="* stands for a part of a name, ** for any folders: src/**/*.py")
+        raise CorpusError(f"no file matches {pattern}", hint="* matches part of a name, ** any folders: src/**/*.py")
     for path in found:
         check_source_path(path)
     return found
@@ -211,7 +211,7 @@ class LineReader:
         self._advance = advance
 
     def begins_as_text(self) -> bool:
-        """Whether the first bytes are UTF-8 text and no known binary kind."""
+        """Whether the first bytes are UTF-8 text and not a known binary format."""
         try:
             with self._open() as (file, _):
                 start = self._read(file, _LOOKED_AT)
@@ -243,7 +243,7 @@ class LineReader:
         yield from self._pieces(self._decode(rest, line, offset), inside=inside)
 
     def text(self) -> Iterator[str]:
-        """The whole text in blocks, each character kept; a block ends with a line where there are line breaks.
+        """The text in blocks, with every character; a block ends at a line break if it has one.
 
         Raises:
             CorpusError: as `lines`.
@@ -260,11 +260,11 @@ class LineReader:
             yield self._decode(rest, line, offset)
 
     def split_lines(self, text: str) -> Iterator[str]:
-        """The lines of a record's text, as `lines` gives those of a file."""
+        """The lines of a record's text, stripped as by `lines`."""
         return self._pieces(text, inside=False)
 
     def kept_lines(self, blocks: Iterable[str]) -> Iterator[str]:
-        """Each line of a text in blocks as it is, without its end; longer ones than MAX_LINE_BYTES in pieces, which are counted."""
+        """The lines of a text unchanged, without line breaks; lines longer than MAX_LINE_BYTES are counted and cut."""
         for text in blocks:
             lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
             for line in lines if lines[-1] else lines[:-1]:
@@ -330,7 +330,7 @@ class LineReader:
 
     def _damaged(self, error: Exception) -> CorpusError:
         kind = PACKINGS[self.path.suffix.lower()]
-        return CorpusError(f"{self.path} is a damaged {kind} file: {error}", hint=f"{kind} --test says where")
+        return CorpusError(f"{self.path} is a damaged {kind} file: {error}", hint=f"{kind} --test shows where")
 
     @contextmanager
     def _open(self) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
@@ -344,7 +344,7 @@ class LineReader:
 
 
 def _unpacked(packed: io.FileIO, suffix: str) -> AbstractContextManager[IO[bytes]]:
-    """What reads the text of a file that is packed as its suffix says, or not packed."""
+    """A reader that decompresses the file if its suffix says so."""
     if suffix == ".gz":
         return cast(AbstractContextManager[IO[bytes]], gzip.GzipFile(fileobj=io.BufferedReader(packed, _BLOCK)))
     if suffix == ".xz":
@@ -355,7 +355,7 @@ def _unpacked(packed: io.FileIO, suffix: str) -> AbstractContextManager[IO[bytes
 
 
 def raw_units(blocks: Iterable[str]) -> Iterator[str]:
-    """A text in units that are together every character of it: lines with their line feeds, long ones in pieces."""
+    """Split a text into units without losing a character: lines with their line feeds, long ones in pieces."""
     for text in blocks:
         *lines, rest = text.split("\n")
         for line in lines:
@@ -368,7 +368,7 @@ def raw_units(blocks: Iterable[str]) -> Iterator[str]:
 
 
 def _cut(line: str, longest: int) -> Iterator[str]:
-    """The line in pieces of at most so many characters, each cut before its last space where it has one."""
+    """Cut a line into pieces of at most `longest` characters, before their last space if possible."""
     start = 0
     while len(line) - start > longest:
         space = line.rfind(" ", start + 1, start + longest)

@@ -52,16 +52,16 @@ from rnnlm_tui.errors import RnnlmError, StorageError
 _PREPARE_AGAIN = "remove the folder; the next run prepares the corpus again"
 
 FEW_DOCUMENTS = 8
-"""Raw text with fewer documents than this hardly shows what follows an end token: an empty prompt begins with a line break there."""
+"""With fewer documents, a model of raw text hardly learns what follows an end token, so an empty prompt starts from a line break."""
 
 RULES = 1
-"""Raised when cleaning, splitting or tokenizing changes: a corpus made by older rules is then built anew."""
+"""Raised when cleaning, splitting or tokenizing changes: a corpus made by older rules is then prepared again."""
 
 PLACES = {"source", "test_source"}
-"""Settings that say where a text lies, which its own hash stands for."""
+"""Paths of the text, which are not hashed because the text itself is."""
 
 FORMER_FIELDS = {"source", "test_source", "text_field", "validation_fraction", "test_fraction", "lowercase", "mask_digits", "url", "sentences", "seed"}
-"""The settings of a corpus in versions whose hashes were over paths too."""
+"""Corpus settings in earlier versions, whose hashes included paths."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class PreparedCorpus:
     path: Path
     manifest: CorpusManifest
     former_hash: str = field(default="", compare=False)
-    """What an earlier version, whose hashes were over paths too, would have called it; empty where that would have made other files."""
+    """Its hash in earlier versions, which included paths; empty if they would have made other files."""
 
     @property
     def vocab_size(self) -> int:
@@ -99,10 +99,10 @@ class PreparedCorpus:
         return facts.bytes / facts.tokens
 
     def scored_bytes(self, split: Split, targets: int, data_mode: DataMode) -> float:
-        """UTF-8 bytes of the text that so many scored targets stand for.
+        """UTF-8 bytes of the text behind the scored targets, by the split's mean bytes per token.
 
-        A stream is the whole text, whose first token alone is no target. Of sentences those that are scored (not the first of each, nor what
-        is cut off) count with the split's mean bytes a token; so does a part of a split.
+        A stream covers the whole text, so its first token counts too although it isn't a target. In sentences mode only targets count:
+        neither the first token of a sentence nor what is cut off.
         """
         return self.bytes_per_token(split) * (targets + 1 if data_mode == "stream" else targets)
 
@@ -156,16 +156,16 @@ def prepare_corpus(
 ) -> PreparedCorpus:
     """The prepared corpus for these settings: found below `root`, or built there.
 
-    The same text with the same settings is kept once, wherever it lies. Several processes may ask for it at once: one builds,
-    the others wait for it and are told its progress. What is done when the building is stopped or killed is taken up the next
-    time. Memory does not grow with the text. The source `news` is fetched first where it is not there; a tokenizer that can't
-    be loaded is told before that.
+    The same text with the same settings is stored once, even at several paths. Several processes may ask for it at once: one
+    prepares it, the others wait and report its progress. A preparation that was stopped or killed is resumed the next time.
+    Memory does not grow with the text. The source `news` is downloaded first if it is missing, but not before a pretrained
+    tokenizer was loaded successfully.
 
     Args:
         training: its data mode decides where the baseline is evaluated, its batch what is too short.
-        progress: told the phase and the bytes, some ten times a second; what it raises ends the building, or the waiting.
-        known: told the hash of the corpus as soon as it is known, before anything is built; no corpus is removed until it returns.
-        trained_on: the hash of the corpus from which a run goes on; where an earlier version made that one, it is made again as it was.
+        progress: called about ten times a second with the phase and the bytes; an exception from it stops the preparation or the wait.
+        known: called with the hash of the corpus before anything is built; no corpus can be removed until it returns.
+        trained_on: the hash of the corpus of the run to resume; if an earlier version prepared it, it is prepared in the same way.
 
     Raises:
         CorpusError: a source that is missing, can't be fetched, is empty, no text, or shorter than a batch.
@@ -199,7 +199,7 @@ def prepare_corpus(
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """What is to be prepared."""
+    """A corpus to prepare."""
 
     source: Source
     source_hash: str
@@ -208,13 +208,13 @@ class _Order:
     tokenizer: TokenizerConfig
     training: TrainingConfig
     enlarges: bool = True
-    """Validation and test sets that would be too small are made larger than the settings say."""
+    """Whether validation and test sets that would be too small are enlarged."""
 
 
 def _identity(corpus: CorpusConfig, tokenizer: TokenizerConfig, source: Source, source_hash: str) -> str:
-    """sha256 over all that decides the files: the text and how it is read, the tokenizer, the settings and the rules; where the text lies decides nothing.
+    """sha256 over everything that affects the files: the text and how it is read, the tokenizer, the settings and the rules, but no path.
 
-    Fields at their defaults are left out, so that a new field changes no hash.
+    Fields at their defaults are left out, so that adding a field doesn't change hashes.
     """
     files = _tokenizer_files(tokenizer)
     facts = {
@@ -231,7 +231,7 @@ def _identity(corpus: CorpusConfig, tokenizer: TokenizerConfig, source: Source, 
 
 
 def _tokenizer_files(tokenizer: TokenizerConfig) -> dict[str, str]:
-    """The hashes of what decides a pretrained tokenizer in a local folder."""
+    """The hashes of a local pretrained tokenizer's files."""
     folder = user_path(tokenizer.name or "")
     if tokenizer.kind != "pretrained" or not (folder / TOKENIZER_NAME).is_file():
         return {}
@@ -240,7 +240,7 @@ def _tokenizer_files(tokenizer: TokenizerConfig) -> dict[str, str]:
 
 
 def _former_identity(corpus: CorpusConfig, tokenizer: TokenizerConfig, source: Source, source_hash: str) -> str:
-    """The hash by which earlier versions knew a corpus, over its paths as well; empty where they could not have prepared it."""
+    """The hash that earlier versions gave a corpus, over its paths too; empty if they could not have prepared it."""
     known = FORMER_FIELDS | {"layout"}  # theirs were sentences
     if source.layout != "sentences" or corpus.model_dump(exclude=known) != CorpusConfig().model_dump(exclude=known):
         return ""
@@ -257,7 +257,7 @@ def _former_identity(corpus: CorpusConfig, tokenizer: TokenizerConfig, source: S
 
 
 def _find(root: Path, identity: str) -> PreparedCorpus | None:
-    """The corpus of that hash if it is there and whole; a damaged one is removed."""
+    """The corpus with this hash, or None; a damaged one is removed."""
     folder = root / identity[:FOLDER_DIGITS]
     if not identity or not folder.exists():
         return None
@@ -270,14 +270,14 @@ def _find(root: Path, identity: str) -> PreparedCorpus | None:
 
 
 def _share_or_build(order: _Order, root: Path, progress: ProgressCallback) -> PreparedCorpus:
-    """The corpus that another process prepares just now, as soon as it is done; else it is built, from where an earlier try ended."""
+    """Wait for the process that is preparing the corpus, or prepare it here, resuming an interrupted preparation."""
     folder = root / order.identity[:FOLDER_DIGITS]
     work = root / f"{UNFINISHED_PREFIX}{folder.name}"
     with claimed(work, lambda: _find(root, order.identity) is not None, lambda: progress(read_progress(work))) as is_ours:
         if is_ours:
             try:
                 _build(order, work, folder, sharing(work, progress))
-            except (RnnlmError, OSError):  # what is wrong with the text or the disk is wrong the next time too
+            except (RnnlmError, OSError):  # an invalid text or a full disk would fail again, so keep nothing
                 empty(work)
                 raise
     return load_prepared(folder)
@@ -320,6 +320,7 @@ def _build(order: _Order, here: Path, folder: Path, progress: ProgressCallback) 
         pad_id=built.pad_id,
         eos_text=source.eos_text,
         layout=source.layout,
+        layout_reason=source.layout_reason,
         splits={
             split: SplitFacts(documents=sum(piece.documents for piece in pieces[split]), sentences=found.sentences, tokens=found.tokens, bytes=found.bytes)
             for split, found in ((split, encoded[split]) for split in SPLITS)
@@ -355,7 +356,7 @@ def _encode(
     repeats: Repeats,
     progress: ProgressCallback,
 ) -> dict[Split, EncodedSoFar]:
-    """Every split encoded, the rest of each where an earlier try began it; the training split last, which is looked through for `repeats` of the others."""
+    """Encode the splits, continuing where an interrupted preparation stopped; the training split last, to find `repeats` of the others in it."""
     encoded = dict(done.encoded)
     before = sum(found.text for found in encoded.values())
     meter = Meter("encoding", sum(piece.end - piece.start for held in pieces.values() for piece in held), progress, before)
@@ -391,7 +392,7 @@ def _tokenizer(config: TokenizerConfig, corpus: CorpusConfig, pieces: list[Piece
 
 
 def _first_lines(built: BuiltTokenizer, pieces: list[Piece], layout: TextLayout) -> tuple[tuple[str, ...], ...]:
-    """The first units of the training split as their tokens' texts; of several tokens for one character the first has it."""
+    """The first units of the training split as the texts of their tokens; a character of several tokens goes to the first."""
     units, _ = units_of(next(read_lines(pieces), [])[:PREVIEWED_LINES], layout)
     lines: list[tuple[str, ...]] = []
     for unit in (unit.decode()[:PREVIEWED_CHARACTERS] for unit in units):
@@ -414,7 +415,7 @@ def _source_loss(source: Source, config: TokenizerConfig, encoded: dict[Split, E
 def _enlarged_notes(shares: dict[Split, float], corpus: CorpusConfig) -> list[str]:
     wanted: dict[Split, float] = {"validation": corpus.validation_fraction, "test": corpus.test_fraction}
     return [
-        f"{split} takes {share(taken)} of the text and not {share(wanted[split])}: a smaller set tells little of a model"
+        f"{split} takes {share(taken)} of the text instead of {share(wanted[split])}: a smaller set would be too noisy"
         for split, taken in shares.items()
         if taken > wanted[split]
     ]
@@ -436,7 +437,7 @@ def _with_baseline(prepared: PreparedCorpus, training: TrainingConfig, progress:
 
 
 def _with_settings(prepared: PreparedCorpus, corpus: CorpusConfig, tokenizer: TokenizerConfig, title: str) -> PreparedCorpus:
-    """With these settings among those that give its files, and as they name the text."""
+    """The corpus with these settings and title, which its manifest records as another way to its files."""
     if not prepared.manifest.is_from(corpus, tokenizer):
         these = PreparedFrom(corpus=corpus, tokenizer=tokenizer)
         prepared = _changed(prepared, lambda manifest: manifest.model_copy(update={"also": (*(other for other in manifest.also if other != these), these)}))
@@ -444,7 +445,7 @@ def _with_settings(prepared: PreparedCorpus, corpus: CorpusConfig, tokenizer: To
 
 
 def _changed(prepared: PreparedCorpus, change: Callable[[CorpusManifest], CorpusManifest]) -> PreparedCorpus:
-    """With its manifest changed as it is on the disk now, where another run may have added to it meanwhile."""
+    """Change the manifest as it is on disk now, because another run may have changed it."""
     with root_lock(prepared.path.parent):
         manifest = change(load_prepared(prepared.path).manifest)
         write_text_atomically(prepared.path / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")

@@ -24,10 +24,10 @@ BPE_TRAINING_BYTES = 16 * 2**20
 """Merges are learned from about this much of the training split, spread over it; a vocabulary of this kind gains nothing from more."""
 
 LEARNED_WORDS = 250_000
-"""Different words that merges are learned from at most: English has fewer in 16 MB, and a text in which nearly all differ takes a minute and a gigabyte otherwise."""
+"""Most distinct words to learn merges from. 16 MB of English have fewer; without the limit, a text of nearly all distinct words takes a minute and 1 GB."""
 
 COUNTED_WORDS = 1_000_000
-"""Different words that are counted; beyond, those that were seen once are forgotten, so that memory stays bounded."""
+"""With more distinct words, those seen once are dropped, so that memory stays bounded."""
 
 TOKENIZER_NAME = "tokenizer.json"
 TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
@@ -37,22 +37,22 @@ Lines = Callable[[], Iterator[list[str]]]
 
 _PLAIN_WORDS = r" ?\p{L}+(?:['’]\p{L}+)*| ?\p{N}+(?:[.,]\p{N}+)*"
 WORDS = rf"{_PLAIN_WORDS}| ?<\p{{L}}+>| ?[^\s\p{{L}}\p{{N}}]"
-"""A word, a number, an <unk> or a sign, each with the space before it."""
+"""A word, a number, an <unk> or a punctuation mark, each with the space before it."""
 
 _WORDS_AND_SPACE = rf"{_PLAIN_WORDS}| ?[^\s\p{{L}}\p{{N}}]|\n|[^\S\n]+(?!\S)|[^\S\n]"
-"""A word, a number or a sign, each with the space before it, a line break, or other white space; no text reads as a special token."""
+"""A word, a number or a punctuation mark, each with the space before it; a line break; or other white space. Special tokens never match."""
 
 ASCII_SPLITS: dict[str, re.Pattern[str]] = {
     pattern: re.compile(pattern.replace(r"[^\s\p{L}\p{N}]", "[^\\sA-Za-z0-9]").replace(r"\p{L}", "[A-Za-z]").replace(r"\p{N}", "[0-9]"))
     for pattern in (WORDS, _WORDS_AND_SPACE)
 }
-"""What our own words are cut by, and the same for printable ASCII without white space in it: Python does that several times as fast as the library."""
+"""The patterns of our own word tokenizers, and equivalents for printable ASCII, which Python matches several times as fast as the library."""
 
 _SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-"""White space as the tokenizers' patterns have it; Python's counts the separators U+001C to U+001F too."""
+"""White space as the tokenizers' patterns define it; Python's also has the separators U+001C to U+001F."""
 
 BLOCKS = re.compile(f" ?[^{_SPACE}]+|[{_SPACE}]+(?![^{_SPACE}])|[{_SPACE}]")
-"""What neither words nor byte-level BPE join: what stands between white space with a space before it, and the rest of white space."""
+"""Blocks that no token of our word and byte-level BPE tokenizers spans: text without white space, with one space before it; and other white space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class BuiltTokenizer:
 
     @property
     def unk_id(self) -> int | None:
-        """The token of what is outside the vocabulary; None where nothing can be, as where a tokenizer names its end token for it."""
+        """The unknown token; None if there is none, or if the tokenizer uses its end or padding token for that."""
         return None if self.unk in (None, self.eos, self.pad) else self.tokenizer.token_to_id(self.unk)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
@@ -91,7 +91,7 @@ class BuiltTokenizer:
         """Write tokenizer.json and tokenizer_config.json, which Hugging Face's AutoTokenizer reads too.
 
         Args:
-            start: what an empty prompt stands for; None: the end token.
+            start: the text that an empty prompt stands for; None for the end token.
         """
         self.tokenizer.save(str(folder / TOKENIZER_NAME))
         config: dict[str, object] = {
@@ -118,7 +118,7 @@ def build_tokenizer(
         lines: starts a pass over the training split.
         size: bytes of the training split.
         tokenized: whether words are set apart by spaces already; None: seen from the text.
-        layout: in any other than `sentences` white space is kept as well.
+        layout: any other than `sentences` keeps white space.
 
     Raises:
         TokenizerError: a vocabulary that the text can't fill, or a pretrained tokenizer that can't be loaded or doesn't fit.
@@ -207,7 +207,7 @@ def _bpe(config: TokenizerConfig, lines: Lines, size: int, layout: TextLayout) -
 
 
 def _lines_apart(words: Any) -> Any:
-    """A pre-tokenizer that looks at each line alone, as raw text is encoded: a prompt of several lines has the same tokens."""
+    """Make a pre-tokenizer split lines first: raw text is encoded line by line, and a prompt of several lines must get the same tokens."""
     lines = pre_tokenizers.Split("\n", "merged_with_previous")
     return lines if words is None else pre_tokenizers.Sequence([lines, words])
 
@@ -256,7 +256,7 @@ def _word(config: TokenizerConfig, lines: Lines, tokenized: bool) -> BuiltTokeni
 
 
 def _word_and_space(config: TokenizerConfig, lines: Lines) -> BuiltTokenizer:
-    """Words, signs, line breaks and runs of other white space: together they are the text, but for words outside the vocabulary."""
+    """A tokenizer of words, punctuation, line breaks and other white space, lossless except for unknown words."""
     tokenizer = Tokenizer(models.WordLevel(vocab={UNK: 0}, unk_token=UNK))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_WORDS_AND_SPACE), "isolated")
     tokenizer.decoder = decoders.Fuse()
@@ -276,7 +276,7 @@ def _word_and_space(config: TokenizerConfig, lines: Lines) -> BuiltTokenizer:
 
 
 def _check_lossless(built: BuiltTokenizer, config: TokenizerConfig, lines: Lines, layout: TextLayout) -> None:
-    """Refuse a pretrained tokenizer that doesn't give back the beginning of the text as it is."""
+    """Refuse a pretrained tokenizer that doesn't decode the beginning of the text to itself."""
     units = next(lines(), [])
     encoded = built.encode(units)
     parts = [(units, [index for ids in encoded for index in ids])] if layout == "raw" else [([unit], ids) for unit, ids in zip(units, encoded, strict=True)]
@@ -292,7 +292,7 @@ def _check_lossless(built: BuiltTokenizer, config: TokenizerConfig, lines: Lines
 
 
 def _count_words(lines: Lines) -> Counter[str]:
-    """How often each run of characters without white space occurs."""
+    """Count the words, split at white space."""
     counts: Counter[str] = Counter()
     for batch in lines():
         for line in batch:
@@ -303,7 +303,7 @@ def _count_words(lines: Lines) -> Counter[str]:
 
 
 def _count_pieces(tokenizer: Tokenizer, pattern: str, texts: Iterable[tuple[str, int]]) -> Counter[str]:
-    """How often each piece occurs into which the tokenizer cuts the texts, each of which occurs so often and has white space at its beginning only."""
+    """Count the pieces into which the tokenizer splits texts with their counts; a text has white space at its beginning only."""
     find = ASCII_SPLITS[pattern].findall
     counts: Counter[str] = Counter()
     known = counts.get
@@ -380,7 +380,7 @@ def _every(batches: Iterator[list[str]], stride: int) -> Iterator[list[str]]:
 
 
 def _until_enough_words(batches: Iterator[list[str]]) -> Iterator[list[str]]:
-    """The batches up to the one that completes `LEARNED_WORDS` different words."""
+    """The batches up to the one that reaches `LEARNED_WORDS` distinct words."""
     words: set[str] = set()
     for batch in batches:
         yield batch

@@ -1,4 +1,4 @@
-"""What a preparation keeps in its folder while it works: how far it is, for those that wait for it and for one that takes it up after a stop."""
+"""The state of an unfinished preparation, stored in its folder: for resuming it after a stop, and as progress for processes that wait for it."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from rnnlm_tui.corpus.meter import ProgressCallback
 from rnnlm_tui.corpus.staging import PoolFacts, pool_path
 
 SHARED_SECONDS = 0.5
-"""How often those that wait are told the progress."""
+"""How often the progress for waiting processes is written."""
 
 _PROGRESS_NAME = "progress.json"
 _PROGRESS: TypeAdapter[Progress] = TypeAdapter(Progress)
 
 
 class Done(BaseModel):
-    """What of a preparation is on disk, so that it need not be done again."""
+    """The finished steps of a preparation, whose files are on disk."""
 
     model_config = ConfigDict(frozen=True)
 
     source: str = ""
-    """`corpus.source`, for those who look at what lies about."""
+    """`corpus.source`, shown in the list of corpora."""
     pools: dict[Split, PoolFacts] | None = None
-    """The plain files, once the whole source was read into them."""
+    """The plain files; None until the source is read completely."""
     notes: tuple[str, ...] = ()
-    """What reading it has shown."""
+    """Notes from reading the source."""
     tokenizer: bool = False
-    """The tokenizer is built."""
+    """Whether the tokenizer is built."""
     encoded: dict[Split, EncodedSoFar] = {}
 
 
 def read_done(folder: Path) -> Done:
-    """What an earlier preparation in this folder has done; nothing where there is none, or where its files are not what it says."""
+    """The state of an earlier preparation in this folder; empty if there is none, or if its plain files have other sizes."""
     try:
         done = Done.model_validate_json((folder / UNFINISHED_NAME).read_bytes())
         if done.pools is not None and any(pool_path(folder, split).stat().st_size != pool.bytes for split, pool in done.pools.items()):
@@ -49,21 +49,21 @@ def read_done(folder: Path) -> Done:
 
 
 def keep_done(folder: Path, done: Done) -> None:
-    """Say what is on disk; it has to be there for good."""
+    """Store the state; what it lists must be synced to disk before."""
     write_text_atomically(folder / UNFINISHED_NAME, done.model_dump_json())
 
 
 def remove_traces(folder: Path) -> None:
-    """Remove what only a preparation needs: its plain files and its notes."""
+    """Remove the files that only the preparation needs."""
     for path in (folder / UNFINISHED_NAME, folder / _PROGRESS_NAME, *(pool_path(folder, split) for split in SPLITS)):
         path.unlink(missing_ok=True)
 
 
 def sharing(folder: Path, progress: ProgressCallback) -> ProgressCallback:
-    """`progress`, and what it is told now and then in a file for those that wait."""
+    """A callback that calls `progress` and also writes a file for waiting processes, at most every SHARED_SECONDS and at each new phase."""
     next_time, phase = 0.0, ""
 
-    def tell(now: Progress) -> None:
+    def share(now: Progress) -> None:
         nonlocal next_time, phase
         if now.phase != phase or time.monotonic() >= next_time:
             next_time, phase = time.monotonic() + SHARED_SECONDS, now.phase
@@ -72,11 +72,11 @@ def sharing(folder: Path, progress: ProgressCallback) -> ProgressCallback:
             temporary.replace(folder / _PROGRESS_NAME)
         progress(now)
 
-    return tell
+    return share
 
 
 def read_progress(folder: Path) -> Progress:
-    """How far the preparation in this folder is."""
+    """The progress of the preparation in this folder."""
     try:
         return _PROGRESS.validate_json((folder / _PROGRESS_NAME).read_bytes())
     except (OSError, ValidationError):

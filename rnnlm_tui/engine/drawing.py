@@ -31,11 +31,11 @@ class Draws:
     greedy: bool = False
     seed: int = 0
     excluded: tuple[int, ...] = ()
-    """Tokens that are never drawn."""
+    """Tokens that are never sampled."""
 
     @property
     def takes_likeliest(self) -> bool:
-        """Whether nothing is drawn at random: `greedy`, or a temperature of 0."""
+        """Whether sampling always takes the likeliest token: `greedy`, or a temperature of 0."""
         return self.greedy or self.temperature == 0
 
 

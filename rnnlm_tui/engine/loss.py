@@ -30,8 +30,8 @@ def mean_loss(hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, targets_N: T
 
     Args:
         reduced: matrix products take their inputs rounded to bf16, and the logits are rounded too. Sums, the targets' own share of
-            the gradient and all that is returned stay float32. The loss errs with the logits: over 256 targets by up to 6e-4 nats
-            where their standard deviation is 0.6, 2e-3 where it is 6 and 2e-2 where it is 50 (measured on a CPU against float64).
+            the gradient and all that is returned stay float32. The error grows with the logits: over 256 targets up to 6e-4 nats
+            at a standard deviation of 0.6, 2e-3 at 6 and 2e-2 at 50 (measured on a CPU against float64).
     """
     if hidden_NH.device.type != "cpu" and not reduced and HAS_TORCHS_LOSS:
         # On a CPU it takes 1.4 times as long as ours, and it has no reduced products (measured).

@@ -24,7 +24,7 @@ class Score:
     tokens: int
     """Targets that counted."""
     unknown: int
-    """Those of them that are the unknown token."""
+    """Counted targets that are the unknown token."""
     seconds: float
 
 
@@ -34,7 +34,7 @@ def evaluate(model: RecurrentLanguageModel, batches: Iterable[Batch], *, unknown
     A batch that `continues` the one before takes its state, every other starts from zero.
 
     Args:
-        unknown_id: the token of unknown words, whose targets are counted; None: there is none.
+        unknown_id: the unknown token, to count targets that are it; None if there is none.
     """
     began = time.perf_counter()
     was_training = model.training

@@ -106,7 +106,7 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def read_at_most(path: Path, most: int) -> bytes:
-    """A small file's bytes; a pipe is not waited for, and a file that is longer was not written here.
+    """Read a small file, without waiting for a pipe. A longer file can't be one of ours.
 
     Raises:
         OSError: it can't be read, or has more than `most` bytes.
@@ -124,13 +124,13 @@ def read_at_most(path: Path, most: int) -> bytes:
 
 
 def name_aside(path: Path) -> Path:
-    """A free name beside a file for content that can't be used: `NAME.unusable`, else with a number behind it."""
+    """A free path next to a file for its invalid content: `NAME.unusable`, or with a number appended."""
     names = (path.with_name(f"{path.name}.unusable{f'-{number}' if number else ''}") for number in (0, *range(2, 10_000)))
     return next(name for name in names if not os.path.lexists(name))
 
 
 def put_aside(path: Path) -> Path:
-    """Move a file that can't be used out of the way, whole: nothing that somebody may want back is written over. The new place.
+    """Move an invalid file aside, so that the user can still get its content, and return its new path.
 
     Raises:
         StorageError: it can't be moved.

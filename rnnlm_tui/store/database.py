@@ -169,7 +169,7 @@ class RunDatabase:
                 connection.execute(ROLL_UP_STEPS, {"bucket": bucket})
 
     def add_evaluation(self, row: EvaluationRow) -> None:
-        """Add an evaluation; the same set at the same step of the same attempt is written over, that of an earlier attempt superseded."""
+        """Add an evaluation; the same set at the same step replaces that of this attempt and supersedes that of earlier attempts."""
         (loss, bits), lost = without_nonfinite(("loss", "bits_per_byte"), (row.loss, row.bits_per_byte))
         values = (None, row.attempt, row.step, row.split, row.name, loss, row.tokens, bits, row.seconds, row.time, lost, 0, row.unknown)
         with self._transaction() as connection:

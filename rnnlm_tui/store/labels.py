@@ -38,13 +38,13 @@ class RunLabels:
     former_names: tuple[str, ...] = ()
     """Names under which other runs know it still, as the run whose weights they started from."""
     usable: bool = True
-    """Whether the file could be read as labels; where not, it is moved aside before others are written."""
+    """Whether the file is valid; an invalid one is moved aside before new labels are written."""
 
 
 NO_LABELS = RunLabels()
 """Of a run of which nobody said anything."""
 UNUSABLE = RunLabels(usable=False)
-"""Of a run whose file of labels is damaged."""
+"""Labels of a run whose labels file is invalid."""
 
 
 def labels_path(run: RunDirectory) -> Path:
@@ -93,7 +93,7 @@ def change_labels(run: RunDirectory, change: Callable[[RunLabels], RunLabels]) -
 
 
 def put_labels_aside(run: RunDirectory) -> str:
-    """Move labels that can't be used out of the way: the file's new name, empty where they can be used after all.
+    """Move an invalid labels file aside and return its new name; empty if it is valid after all.
 
     Raises:
         StorageError: the file can't be moved.

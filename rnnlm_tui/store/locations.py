@@ -50,7 +50,7 @@ def history_file() -> Path:
 
 
 def summaries_file() -> Path:
-    """The figures of runs that have ended, so that a list of hundreds need not read them again. It may be removed at any time."""
+    """Cache of ended runs' summaries, so that a list of hundreds of runs is fast. Safe to delete."""
     return home() / "summaries.json"
 
 

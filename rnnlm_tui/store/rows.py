@@ -40,7 +40,7 @@ def attempt_row(row: tuple[Any, ...]) -> AttemptRow:
 
 
 def by_step(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
-    """In the order of their steps, one a step and set: what was measured again, by a later attempt perhaps, stands where it was measured last."""
+    """Sort by step, with one row for each step and set: the latest, as a set may be evaluated again, also by a later attempt."""
     latest: dict[object, EvaluationRow] = {}
     for row in rows:
         latest.pop(key := (row.step, row.split, row.name), None)
@@ -49,7 +49,7 @@ def by_step(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
 
 
 def evaluation_row(row: tuple[Any, ...]) -> EvaluationRow:
-    """A row of `evaluations` without its id, of this version or of an earlier one, which did not count unknown tokens."""
+    """From a row of `evaluations` without its id; rows of earlier versions have no count of unknown tokens."""
     attempt, step, split, name, loss, tokens, bits, seconds, time, lost, _superseded, *later = row
     loss, bits = with_nonfinite(("loss", "bits_per_byte"), (loss, bits), lost)
     return EvaluationRow(attempt, step, split, name, loss, tokens, bits, seconds, time, *later)

@@ -145,7 +145,7 @@ class RunDirectory:
             data = self.config_path.read_bytes()
         try:
             return parse_stored_config(tomllib.loads(data.decode("utf-8")))
-        except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError, and so is a number of thousands of digits
+        except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError; a number of thousands of digits raises one too
             raise StorageError(
                 f"{self.config_path} is damaged: {error}", hint="a run's config is never edited; restore the file, or start a new run"
             ) from error

@@ -25,7 +25,7 @@ ROLLUP_READINGS = 32
 """Readings of the machine of one roll-up: bucket b holds those numbered b·32 + 1 to (b + 1)·32, about half a minute."""
 BUSY_SECONDS = 10.0
 ROOM_FOR_READING = 2**18
-"""Bytes that SQLite may need on the disk to read beside a writer: its shared memory, 32 KiB at first, and an empty log."""
+"""Free bytes that SQLite may need for reading next to a writer: shared memory, 32 KiB at first, and an empty log."""
 STATE_EVENTS: frozenset[EventKind] = frozenset({"started", "preparing", "running", "paused", "resumed", "stopped", "finished", "failed"})
 """Kinds of events that tell a run's state."""
 
@@ -133,9 +133,9 @@ def damage_hint(path: Path) -> str:
 
 
 def is_frozen(path: Path) -> bool:
-    """No log waits beside the database, and its folder or its disk takes no file: SQLite can read it then only as one that never changes.
+    """Whether SQLite can only read the database as immutable: it has no log, and no file can be created next to it.
 
-    Whoever writes to it has a log there: a reader that looks again sees that it is frozen no more.
+    A writer creates a log, so a reader that checks again notices that the database is no longer frozen.
     """
     if path.with_name(f"{path.name}-wal").exists():
         return False

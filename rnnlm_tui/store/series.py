@@ -51,9 +51,9 @@ class SeriesTable:
     nonfinite: array[float]
     """Steps of the bucket whose loss, gradient norm, rate or speed is NaN or infinite."""
     columns: dict[str, Band]
-    """A band for each of METRIC_COLUMNS. A bucket of several steps leaves a short last batch of an epoch out of `low` and `high`."""
+    """A band for each of METRIC_COLUMNS. In a bucket of several steps, `low` and `high` leave out an epoch's short last batch."""
     short_every: int = 0
-    """Each step that this divides is the last of an epoch and has less than half of the usual tokens; 0: there is no such step."""
+    """Steps per epoch if an epoch's last batch has less than half of the usual tokens; 0 if it doesn't."""
 
     def __len__(self) -> int:
         return len(self.step)
@@ -140,7 +140,7 @@ _EACH_STEP = (
 
 
 def _of_steps(low: str, high: str) -> str:
-    """One bucket of the steps after ?1 up to ?2, with these statements for the least and the greatest of a column."""
+    """SQL for one bucket of the steps after ?1 up to ?2, with these expressions for a column's least and greatest value."""
     bands = ", ".join(f"{low.format(name)} AS {name}_low, {high.format(name)} AS {name}_high, avg({name}) AS {name}_mean" for name in METRIC_COLUMNS)
     wanted = ", ".join(f"whole.{name}_{part}" for name in METRIC_COLUMNS for part in ("low", "high", "mean"))
     return (
@@ -164,7 +164,7 @@ _OF_ROLLUPS = (
 
 
 def short_every(connection: sqlite3.Connection) -> int | None:
-    """Steps of an epoch, where its last batch has less than half of the usual tokens: `SeriesTable.short_every`. None before the first epoch has ended."""
+    """The value of `SeriesTable.short_every`; None before the end of the first epoch."""
     newest = all_rows(connection, "SELECT step, epoch, tokens_seen FROM steps WHERE superseded = 0 AND epoch > 0 ORDER BY step DESC LIMIT 1")
     if not newest:
         return None
@@ -189,7 +189,7 @@ class SeriesBuilder:
         self._table = empty_table()
         self._shown: tuple[object, ...] = ()
         self._short_every: int | None = None
-        """None: no epoch has ended yet."""
+        """None before the end of the first epoch."""
         self._read_from = self._read_to = 0
 
     def update(self, connection: sqlite3.Connection, max_buckets: int, stretch: tuple[int, int] | None = None) -> SeriesTable:

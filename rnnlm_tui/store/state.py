@@ -14,13 +14,13 @@ from rnnlm_tui.store.locations import history_file, state_file
 
 KEPT_PROMPTS = 1_000
 _MOST_STATE_BYTES = 16 * 1024 * 1024
-"""A longer file was not written here."""
+"""A longer file can't be one of ours."""
 _MOST_HISTORY_BYTES = 4 * 1024 * 1024
 """A longer history is cut to its newest prompts at the next one."""
 
 
 def load_state() -> tuple[dict[str, object], str]:
-    """The state as it was saved, empty where there is none; and why the file can't be used, empty where it can."""
+    """The saved state, empty if there is none, and the reason if the file is invalid, else an empty text."""
     try:
         state = json.loads(read_at_most(state_file(), _MOST_STATE_BYTES))
     except (FileNotFoundError, NotADirectoryError):  # a home that is a file is reported by the first write
@@ -33,7 +33,7 @@ def load_state() -> tuple[dict[str, object], str]:
 
 
 def put_state_aside() -> str:
-    """Move the file of the state out of the way, whole: in words what became of it."""
+    """Move an invalid state file aside and return a message about it."""
     try:
         return f"kept as {put_aside(state_file()).name}"
     except StorageError as error:
@@ -57,7 +57,7 @@ def load_history(limit: int = KEPT_PROMPTS) -> list[str]:
 
 
 def put_damaged_prompts_aside() -> str:
-    """Move the lines of the history that are no prompts into a file beside it; what to say of them, empty where every line is one."""
+    """Move invalid lines of the prompt history to another file and return a message about them; empty if all are valid."""
     lines = _history_lines()
     damaged = [line for line in lines if line and _prompt(line) is None]
     if not damaged:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from rnnlm_tui.contract.config import RunConfig, TokenizerKind
-from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES, LAYOUT_CHOSEN, PREVIEWED_CHARACTERS, PREVIEWED_LINES, TextLayout
+from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES, PREVIEWED_CHARACTERS, PREVIEWED_LINES, TextLayout
 from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.corpus.sources import open_source
 from rnnlm_tui.errors import RnnlmError
@@ -45,7 +44,7 @@ def preview(config: RunConfig) -> Preview | None:
     """
     manifest = find_corpus(config.corpus, config.tokenizer)
     if manifest is not None and manifest.first_lines:
-        return Preview(manifest.layout, _reason(manifest.known_notes), manifest.first_lines, exact=True)
+        return Preview(manifest.layout, manifest.layout_reason, manifest.first_lines, exact=True)
     if config.corpus.source not in BUILT_IN_SOURCES and _is_large(config.corpus.source):
         return None
     try:
@@ -60,7 +59,7 @@ def preview(config: RunConfig) -> Preview | None:
         return None
     kind = config.tokenizer.kind
     lines = tuple(tuple(_pieces(unit[:PREVIEWED_CHARACTERS], kind)) for unit in units)
-    return Preview(source.layout, _reason(source.notes), lines, exact=kind == "character" or (kind == "byte" and "".join(units).isascii()))
+    return Preview(source.layout, source.layout_reason, lines, exact=kind == "character" or (kind == "byte" and "".join(units).isascii()))
 
 
 def _is_large(name: str) -> bool:
@@ -86,7 +85,3 @@ def _pieces(unit: str, kind: TokenizerKind) -> list[str]:
     if kind in ("character", "byte"):
         return list(unit)
     return [unit] if kind == "pretrained" else _WORD.findall(unit)
-
-
-def _reason(notes: Sequence[str]) -> str:
-    return next((note.partition(LAYOUT_CHOSEN)[2] for note in notes if LAYOUT_CHOSEN in note), "")

@@ -47,7 +47,7 @@ from rnnlm_tui.worker.saving import Saver
 from rnnlm_tui.worker.training import TrainingRun
 
 WARMUP_FACT = "warmup_steps"
-"""In a checkpoint's manifest: the warm-up that its run has, where the preset's own would be the whole run."""
+"""Manifest key of the run's warm-up steps, which may be fewer than the preset's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     Raises:
         DeviceError: memory can't hold the model or its largest step.
         InputError: the corpus, the tokenizer or a setting is not what the checkpoint was made with, or exact mode is in another environment.
-        ConfigError: the warm-up that was chosen is as long as the run.
+        ConfigError: the user's warm-up is as long as the run.
         CheckpointError: the checkpoint or the parent's weights don't fit this config.
     """
     config, records = attempt.config, attempt.records
@@ -165,11 +165,11 @@ def _room(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> Roo
 
 
 def _warmup(attempt: Attempt, saved: Manifest | None, steps: int) -> int:
-    """The warm-up of this run of so many steps, checked before its first step; a resume keeps what the run began with, whatever its version."""
+    """Warm-up steps of this run, checked before its first step; a resumed run keeps the warm-up that it started with."""
     config = attempt.config
     if saved is not None:
-        began = saved.facts.get(WARMUP_FACT)
-        return began if isinstance(began, int) else config.schedule.warmup_steps
+        started_with = saved.facts.get(WARMUP_FACT)
+        return started_with if isinstance(started_with, int) else config.schedule.warmup_steps
     check_warmup(config, steps)
     if words := warmup_words(config, steps):
         attempt.note(0, words)

@@ -69,7 +69,7 @@ def build_trainer(config: RunConfig, model: RecurrentLanguageModel, batches: Bat
     """The trainer at its first step; move the model to its device before.
 
     Args:
-        warmup: of a run that began with another warm-up than would be planned for it now.
+        warmup: warm-up steps; None for those of `planned_warmup`.
     """
     optimizer, schedule = config.optimizer, config.schedule
     steps = total_steps(config, batches.steps_per_epoch)

@@ -66,10 +66,10 @@ class Evaluator:
     def continue_prompts(self, step: int, prompts: Iterable[str] | None = None) -> tuple[SampleRow, ...]:
         """Continuations of `prompts` (None: the configured ones) with the config's sampling settings, stored.
 
-        A prompt whose continuation fails becomes a note of the run: no sample is worth a run.
+        A prompt whose continuation fails is reported as a note; it must not end the run.
 
         Raises:
-            StopRequested: a stop came in its midst.
+            StopRequested: a stop was requested meanwhile.
             StorageError: the run's folder or database is gone or damaged.
         """
         rows = []

@@ -101,7 +101,7 @@ class Judging:
         """An evaluation that fails is reported as an event, and training continues."""
         try:
             self.evaluate()
-        except (StopRequested, StorageError):  # the latter is what `Records` raises: the run itself is gone
+        except (StopRequested, StorageError):  # StorageError from `Records`: the run's folder or database is gone
             raise
         except Exception as error:
             self._report_failure("evaluation", error)

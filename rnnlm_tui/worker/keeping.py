@@ -78,7 +78,7 @@ class Keeping:
 
         Args:
             validation_loss: of these weights, which makes them a candidate for the best; None: not measured.
-            last: the run ends with it, so that it needs room on the disk once over and not twice.
+            last: the run ends with this checkpoint, so it needs free disk space for one and not for two.
 
         Raises:
             StorageError: it can't be written; those before are kept.

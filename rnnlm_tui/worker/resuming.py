@@ -68,7 +68,7 @@ def check_settings(run: RunDirectory, manifest: Manifest, config: RunConfig) -> 
 
 
 def trained_on(manifest: Manifest) -> str | None:
-    """The hash of the corpus that a checkpoint was trained on, where it records one."""
+    """The hash of the corpus that a checkpoint was trained on, if it records one."""
     known = manifest.facts.get(CORPUS_KEY)
     return known if isinstance(known, str) else None
 

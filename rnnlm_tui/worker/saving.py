@@ -100,7 +100,7 @@ class Saver:
         """Write a checkpoint of this step, index it, and remove those that retention gives up.
 
         Args:
-            last: the run ends with it, so that it needs room once over and not twice.
+            last: the run ends with this checkpoint, so it needs free disk space for one and not for two.
 
         Raises:
             StorageError: there is no space for it, with need and have, or it can't be written; the older ones are untouched.

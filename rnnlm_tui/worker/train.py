@@ -108,7 +108,7 @@ class Worker:
         return training.train()
 
     def _keep_corpus_hash(self, found: str) -> None:
-        """From now on the run is seen to use the corpus; one that has trained keeps the hash of what it trained on."""
+        """Record that the run uses this corpus, so that it isn't removed. A resumed run keeps the hash that it trained on."""
         self._records.set_meta(CORPUS_HASH_KEY, found)
 
     def _leave(self, stop: PendingCommand) -> None:

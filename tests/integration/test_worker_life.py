@@ -127,7 +127,7 @@ def test_the_presets_warm_up_is_shortened_where_it_would_be_the_whole_run_and_th
     assert wait_until_ended(run).status == "finished"
     with RunReader(run) as reader:
         assert [event.text for event in reader.events() if "warm-up" in event.text] == [
-            "the warm-up is 4 steps, a tenth of the run's 40: the preset's 100 would be the whole run"
+            "warm-up shortened to 4 steps, a tenth of the run's 40: the preset's 100 would take the whole run"
         ]
         rates = {row.step: row.learning_rate for row in reader.steps_since()}
     assert rates[2] == pytest.approx(5e-3)

@@ -27,7 +27,7 @@ class MlstmLayer(nn.Module):
         i_t = exp(i~_t),  f_t = sigmoid(f~_t),  o_t = sigmoid(o~_t), each of Linear(x_t)          (25) to (27)
 
     for each head of d = H/heads units. This is the paper's bare cell: its block's convolution, normalisation and projections are left out.
-    The factor 1/sqrt(d) stands at q here, where it gives the same h. Of the two forget
+    The factor 1/sqrt(d) is applied to q here, which gives the same h. Of the two forget
     gates that the paper offers this is the sigmoid, as in the authors' code. The exponentials are stabilised as in sLSTM,
     m_t = max(log f_t + m_(t-1), i~_t) (15): the state holds C exp(-m) and n exp(-m), and the 1 in (21) becomes exp(-m).
 
@@ -108,8 +108,8 @@ def _parallel(query: Tensor, key: Tensor, value: Tensor, enter: Tensor, forget: 
     exp(F_t + m). Both relative to exp(m_t): m_t - F_t is the running maximum of m and of i~_s - F_s, so no S×S maximum is
     needed. h does not depend on it, so its gradient is not followed there.
 
-    F_t grows with the window, to thousands where forget gates are far below zero, and float32 then keeps three digits behind the point
-    of what is exponentiated. So F, what is made of it for each step, and the differences of steps are computed in double precision.
+    F_t grows with the window, to thousands if forget gates are far below zero. Float32 then keeps only three decimals of the exponents,
+    so F, the terms made of it for each step, and the differences between steps are computed in double precision.
 
     Args:
         query, key, value: (B, N, S, D).
@@ -143,8 +143,8 @@ def _parallel(query: Tensor, key: Tensor, value: Tensor, enter: Tensor, forget: 
 def _differences(written: Tensor, peak: Tensor, dtype: torch.dtype) -> Tensor:
     """written_s - peak_t for all t and s, (B, N, S, S), exact where it is near zero, without a matrix in double precision.
 
-    Each number is a rounded part and its rest. The rounded parts of near numbers differ by a number that is exact; the rests are below
-    what the rounding lost, and gradients pass through the rounded parts alone.
+    Each number is split into its rounding and the remainder. The difference of the roundings of two close numbers is exact, and the
+    remainders add what rounding lost. Gradients pass through the roundings only.
     """
     rounded, rounded_peak = written.to(dtype), peak.to(dtype)
     with torch.no_grad():

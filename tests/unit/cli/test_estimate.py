@@ -29,7 +29,7 @@ def test_a_chosen_warm_up_that_is_the_whole_run_is_refused_and_the_presets_is_sh
         assert run(["estimate", "--set", "training.max_steps=30", "--set", f"schedule.warmup_steps={chosen}"]) == 2
         assert "must be below the run's 30 steps" in capsys.readouterr().err
     assert run(["estimate", "--json", "--set", "training.max_steps=30"]) == 0
-    assert any("the warm-up is 3 steps, a tenth of the run's 30" in words for words in json.loads(capsys.readouterr().out)["warnings"])
+    assert any("warm-up shortened to 3 steps, a tenth of the run's 30" in words for words in json.loads(capsys.readouterr().out)["warnings"])
 
 
 def test_a_warm_up_is_held_against_the_steps_of_a_prepared_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,8 +24,10 @@ def test_the_presets_warm_up_is_a_tenth_of_a_run_that_is_no_longer(steps: int, p
 
 
 def test_a_shortened_warm_up_is_said_with_its_figures() -> None:
-    assert warmup_words(config("training.max_steps=30"), 30) == "the warm-up is 3 steps, a tenth of the run's 30: the preset's 100 would be the whole run"
-    assert warmup_words(config("training.max_steps=5"), 5) == "there is no warm-up: the preset's 100 steps would be the whole run of 5 steps"
+    assert (
+        warmup_words(config("training.max_steps=30"), 30) == "warm-up shortened to 3 steps, a tenth of the run's 30: the preset's 100 would take the whole run"
+    )
+    assert warmup_words(config("training.max_steps=5"), 5) == "no warm-up: the preset's 100 steps would take the whole run of 5 steps"
 
 
 def test_a_chosen_warm_up_that_is_the_whole_run_is_refused_with_what_is_allowed() -> None:

@@ -172,14 +172,14 @@ def test_code_is_kept_raw_and_it_is_said(tmp_path: Path) -> None:
     (tmp_path / "b.md").write_bytes(PROSE[:500].encode())
     source = open_source(CorpusConfig(source=str(tmp_path)), tmp_path)
     assert (source.layout, source.eos_text) == ("raw", "")
-    assert source.notes[0] == "layout raw, chosen by the text: 1 of 2 files are code (.py)"
+    assert source.notes[0] == "layout raw, chosen automatically: 1 of 2 files are code (.py)"
     prepared = prepare(tmp_path, CorpusConfig(source=str(tmp_path / "a.py")), tokenizer("byte"))
-    assert prepared.manifest.notes[0] == "layout raw, chosen by the text: the file is code (.py)"
+    assert prepared.manifest.notes[0] == "layout raw, chosen automatically: the file is code (.py)"
 
 
 def test_a_play_is_kept_raw_and_prose_as_sentences() -> None:
     assert layout_of(PLAY).layout == "raw"
-    assert layout_of(PLAY).reason == "of its lines 0 % end like a sentence and 24 % are followed by blank ones"
+    assert layout_of(PLAY).reason == "0 % of its lines end like a sentence and 24 % are followed by a blank line"
     assert layout_of(CODE).layout == "raw"
     assert layout_of("one long line without any break " * 4_000).layout == "raw"
     assert layout_of(PROSE) == ("sentences", "")
@@ -232,7 +232,7 @@ def test_a_manifest_from_before_is_of_sentences(tmp_path: Path) -> None:
 def test_one_line_of_raw_text_can_be_split(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"the quick brown fox jumps " * 4_000)
     prepared = prepare(tmp_path, CorpusConfig(source=str(tmp_path / "a.txt")), tokenizer("byte"))
-    assert prepared.manifest.notes[0] == "layout raw, chosen by the text: the text has hardly any line breaks"
+    assert prepared.manifest.notes[0] == "layout raw, chosen automatically: the text has hardly any line breaks"
     assert decoded(prepared) == "the quick brown fox jumps " * 4_000
     shares = {split: facts.bytes / 104_000 for split, facts in prepared.manifest.splits.items()}
     assert 0.04 < shares["test"] < 0.06

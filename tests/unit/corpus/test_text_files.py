@@ -181,7 +181,7 @@ def test_a_json_array_gives_the_named_field_of_each_object(tmp_path: Path) -> No
     [
         ("a.csv", "id,title\n1,One\n", 'no column "text"', "its columns: id, title; name the one with the text: corpus.text_field"),
         ("a.csv", "id,text\n1\n", "line 2: 1 column, the header has 2", ""),
-        ("a.csv", 'id,text\n1,"open\n' + "more\n" * 10, "line 12: a quote", ""),
+        ("a.csv", 'id,text\n1,"open\n' + "more\n" * 10, "line 12: invalid row", ""),
         ("a.tsv", "id\ttitle\n1\tOne\n", 'no column "text"', "corpus.text_field"),
         ("a.json", '[{"title": "One"}]', 'record 1: no text in the field "text"', "fields with text there: title; name one with corpus.text_field"),
         ("a.json", '[{"text": "One"}, 3]', "record 2: a JSON int, not an object", ""),

@@ -464,7 +464,7 @@ def test_a_short_text_keeps_enough_to_choose_a_checkpoint_by_and_says_so(tmp_pat
     size = (tmp_path / "a.txt").stat().st_size
     assert prepared.manifest.splits["validation"].bytes == pytest.approx(50_000 * 0.95, rel=0.1)
     assert 1_000_000 < size < 1_500_000
-    assert prepared.manifest.notes[0] == "validation takes 4 % of the text and not 0.2 %: a smaller set tells little of a model"
+    assert prepared.manifest.notes[0] == "validation takes 4 % of the text instead of 0.2 %: a smaller set would be too noisy"
     assert prepared.manifest.enlarged
     assert prepared.former_hash == ""  # an earlier version would have made other files
 
@@ -476,12 +476,12 @@ def test_a_share_that_is_large_enough_is_kept_as_it_was_asked_for(tmp_path: Path
     assert "has 90 tokens" in prepared.manifest.known_notes[0]
 
 
-def test_sentences_that_stand_in_training_and_test_are_told(tmp_path: Path) -> None:
+def test_sentences_in_both_training_and_test_are_noted(tmp_path: Path) -> None:
     unique = [f"this is the long sentence number {number} of the text" for number in range(400)]
     prepared = prepare(tmp_path / "corpora", write(tmp_path / "a.txt", [*unique, *unique[:20], "Yes."]), training=TrainingConfig(batch_size=2))
-    told = [note for note in prepared.manifest.notes if "stand in the training text too" in note]
-    assert len(told) == 1
-    assert told[0].startswith("20 of 21 test sentences (95 %)")
+    notes = [note for note in prepared.manifest.notes if "also occur in the training text" in note]
+    assert len(notes) == 1
+    assert notes[0].startswith("20 of 21 test sentences (95 %)")
 
 
 def test_short_or_generated_sentences_that_repeat_are_not_told(tmp_path: Path) -> None:
