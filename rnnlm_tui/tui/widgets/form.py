@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -157,30 +157,26 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
     def set_wide(self, wide: bool) -> None:
         """All sections in one column, or one at a time."""
         self.set_class(wide, "-wide")
-        for row in self._all_rows():
+        for row in (*self.query(FieldRow), *self.query(FoldRow)):
             row.set_class(wide, "-lead")
-
-    def _all_rows(self) -> Iterable[FieldRow | FoldRow]:
-        return [*self.query(FieldRow), *self.query(FoldRow)]
 
     def open_section(self, section: str, *, focus: str | None = "first") -> None:
         """Go to a section and to its first (or last) field."""
-        self.section = section
-        for candidate in self.query(FormSection):
-            candidate.set_class(candidate.id == f"section-{section}", "-current")
+        self._show_section(section)
         if focus is not None:
             self.screen.set_focus(self._stops(section)[0 if focus == "first" else -1])
         self.post_message(self.Moved(section))
 
+    def _show_section(self, section: str) -> None:
+        self.section = section
+        for candidate in self.query(FormSection):
+            candidate.set_class(candidate.id == f"section-{section}", "-current")
+
     def go_to(self, path: str) -> None:
         """Go to a field."""
-        section = path.partition(".")[0]
-        if section != self.section:
-            self.open_section(section, focus=None)
         row = self.row(path)
-        if not row.display:
-            row.display = True  # until the focus leaves it again
-        self.screen.set_focus(row)
+        row.display = True  # a folded one until the focus leaves it again
+        self._focus(row)
 
     def move(self, direction: int) -> None:
         """To the field below (1) or above (-1), over a section's edge as well."""
@@ -193,9 +189,8 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
             self._focus(stops[target])
 
     def _focus(self, stop: FieldRow | FoldRow) -> None:
-        section = stop.section if isinstance(stop, FoldRow) else stop.field.section
-        if section != self.section:
-            self.open_section(section, focus=None)
+        if stop.section != self.section:
+            self.open_section(stop.section, focus=None)
         self.screen.set_focus(stop)
 
     def move_section(self, direction: int) -> None:
@@ -205,13 +200,13 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
 
     def edit(self) -> None:
         """Enter on a field: switch, or open its editor; a choice or a list asks the screen. On what is folded: show it, or fold it again."""
-        row, stop = self.current, self._stop
-        if isinstance(stop, FoldRow):
-            self._unfolded ^= {stop.section}
-            self._refresh_rows()
-        elif row is None:
-            self.move(1)
+        row = self._stop
         if row is None:
+            self.move(1)
+            return
+        if isinstance(row, FoldRow):
+            self._unfolded ^= {row.section}
+            self._refresh_rows()
             return
         if self._locked:
             self.post_message(self.Wanted(row))
@@ -271,21 +266,18 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         if stop is None:
             return
         self._refresh_rows()
-        section = stop.section if isinstance(stop, FoldRow) else stop.field.section
-        if section != self.section:
-            self.section = section
-            for candidate in self.query(FormSection):
-                candidate.set_class(candidate.id == f"section-{self.section}", "-current")
+        if stop.section != self.section:
+            self._show_section(stop.section)
         self.post_message(self.Moved(self.section))
         self.call_after_refresh(self._show_beginning, stop)
 
     def _show_beginning(self, row: FieldRow | FoldRow) -> None:
         """From a section's last field on, or what is folded below it, how the text begins is in sight, where both have room."""
-        section = row.parent
-        shown = [child for child in section.query(TextPreview) if child.display] if isinstance(section, FormSection) else []
-        if section is not None and shown and (isinstance(row, FoldRow) or [child for child in section.query(FieldRow) if child.display][-1] is row):
-            preview = shown[0]
-            if preview.region.bottom - row.region.y <= self.scrollable_content_region.height:
+        fields = [stop for stop in self._stops(row.section) if isinstance(stop, FieldRow)]
+        if not isinstance(row, FoldRow) and row is not fields[-1]:
+            return
+        for preview in self.query_one(f"#section-{row.section}").query(TextPreview):
+            if preview.display and preview.region.bottom - row.region.y <= self.scrollable_content_region.height:
                 preview.scroll_visible(animate=False)
 
     def _take(self, draft: Draft) -> None:

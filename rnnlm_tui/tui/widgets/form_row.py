@@ -112,6 +112,7 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
     def __init__(self, field: FormField, state: FieldState, host: FieldHost) -> None:
         super().__init__(id=f"field-{field.path.replace('.', '-')}")
         self.field = field
+        self.section = field.section
         self.state = state
         self.host = host
         self._editor: FieldEditor | None = None
