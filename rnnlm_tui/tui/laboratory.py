@@ -74,7 +74,7 @@ class LaboratoryApp(App[int]):
         self.prefer_living = False
         self._keeping = self._keep_again = False
         """Whether settings are being written down, and whether they have changed since."""
-        self._labels_told: set[str] = set()
+        self._labels_reported: set[str] = set()
         """Runs whose damaged labels were moved aside."""
         self._sampler_lock = asyncio.Lock()
         self.alerting = Alerting(self)
@@ -171,8 +171,7 @@ class LaboratoryApp(App[int]):
             if agreed:
                 self.settings["draft"] = None
                 self.draft, self.draft_from = config, run
-                self.close_run()
-                self.open_pane("config")
+                self.new_draft()
 
         def found(configs: Mapping[str, RunConfig]) -> None:
             config = configs.get(run)
@@ -308,11 +307,14 @@ class LaboratoryApp(App[int]):
             self.notify(plain(words, limit=600), severity="warning", timeout=20, markup=False)
 
     def put_damaged_labels_aside(self, summaries: Sequence[RunSummary]) -> None:
-        """Those that can't be used, each once: the next change would write others over them."""
-        for run in (summary.run for summary in summaries if summary.labels_damaged and summary.run not in self._labels_told):
-            self._labels_told.add(run)
-            words = f"the tags and the note of {run} can't be read: the file is kept as "
-            self.in_thread(partial(self.services.put_labels_aside, run), lambda name, words=words: self.say_damaged(f"{words}{name}" if name else ""))  # type: ignore[misc]
+        """Move each run's unusable labels aside, once: the next change would overwrite them."""
+
+        def moved(run: str, name: str) -> None:
+            self.say_damaged(f"the tags and the note of {run} can't be read: the file is kept as {name}" if name else "")
+
+        for run in {summary.run for summary in summaries if summary.labels_damaged} - self._labels_reported:
+            self._labels_reported.add(run)
+            self.in_thread(partial(self.services.put_labels_aside, run), partial(moved, run))
 
     def action_alerts(self) -> None:
         self.alerting.toggle()

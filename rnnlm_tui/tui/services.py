@@ -5,6 +5,7 @@ Every method blocks for as long as disk or worker need, so the app calls them in
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -58,17 +59,11 @@ class Services:
     list_complete: bool = True
     """Whether `summaries` left no run for its next call."""
 
-    def __init__(self) -> None:
-        self._runs: RunList | None = None
-
-    @property
+    @cached_property
     def _list(self) -> RunList:
-        """Made by the first who asks."""
-        if self._runs is None:
-            from rnnlm_tui.supervisor.listing import RunList
+        from rnnlm_tui.supervisor.listing import RunList
 
-            self._runs = RunList()
-        return self._runs
+        return RunList()
 
     def monitor(self, run: RunDirectory) -> Monitor:
         """A monitor of one run; it must stay in the thread that asked for it."""

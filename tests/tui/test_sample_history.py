@@ -181,7 +181,7 @@ def test_a_prompt_without_a_sample_says_so() -> None:
 
 def test_the_history_of_raw_text_keeps_line_breaks_and_indentation() -> None:
     rows = {"def f():": replace(sample(200, "\n    return 1\n\nx"), prompt="def f():")}
-    page = HistoryPage(200, 1, 2, ("def f():",), rows, ({"def f():": replace(rows["def f():"], step=100, text="\n    pass\n")},), keeps_lines=True)
+    page = HistoryPage(200, 1, 2, ("def f():",), rows, ({"def f():": replace(rows["def f():"], step=100, text="\n    pass\n")},), newlines="keep")
     shown = [line.plain.rstrip() for line in page_lines(page, 0, 60, 20)][2:]
     assert shown[:4] == ["› def f():", "      return 1", "", "  x"]
     assert "  @100     pass" in shown

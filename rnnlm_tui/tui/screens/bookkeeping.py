@@ -214,9 +214,8 @@ class RunsBookkeeping(RunCursor):
 
     def mark_what_came_back(self, summaries: Sequence[RunSummary]) -> None:
         """Runs that were marked when they were deleted, as soon as the list has them again."""
-        back = [run.run for run in summaries if run.run in self._mark_again] if self._mark_again else []
         marks = self.lab.marks
-        for name in back:
+        for name in [run.run for run in summaries if run.run in self._mark_again]:
             marks = marks.marked_at(name, self._mark_again.pop(name))
         self.lab.set_marks(marks)
 

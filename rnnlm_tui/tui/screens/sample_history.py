@@ -15,7 +15,7 @@ from rnnlm_tui.tui.screens.overlay import Overlay
 from rnnlm_tui.tui.widgets.history_panel import HistoryPage, HistoryPanel
 from rnnlm_tui.tui.widgets.key_line import key_line
 from rnnlm_tui.tui.widgets.nearest import evaluation_until
-from rnnlm_tui.tui.widgets.samples import grouped
+from rnnlm_tui.tui.widgets.samples import grouped, newlines_of
 from rnnlm_tui.tui.widgets.train_data import held_out, held_out_name
 
 if TYPE_CHECKING:
@@ -111,18 +111,8 @@ class SampleHistoryScreen(Overlay[int | None]):
         prompts = tuple(dict.fromkeys([*self._snapshot.config.evaluation.prompts, *now]))
         self._chosen = min(self._chosen, max(0, len(prompts) - 1))
         evaluation = evaluation_until(held_out(self._snapshot), self.step)
-        page = HistoryPage(
-            self.step,
-            self._index,
-            len(self._steps),
-            prompts,
-            now,
-            before,
-            evaluation,
-            held_out_name(self._snapshot),
-            loaded,
-            self._snapshot.summary.corpus_layout != "sentences",
-        )
+        newlines = newlines_of(self._snapshot.summary.corpus_layout)
+        page = HistoryPage(self.step, self._index, len(self._steps), prompts, now, before, evaluation, held_out_name(self._snapshot), loaded, newlines)
         self.query_one(HistoryPanel).show(page, self._chosen)
         missing = [step for step in wanted if step not in self._samples]
         if missing and not self._reading:

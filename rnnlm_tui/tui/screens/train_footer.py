@@ -25,20 +25,8 @@ USUAL = (
 )  # fmt: skip
 """Most wanted first, but for the last, which always stands there."""
 ZOOMED = (
-    "pause",
-    "zoom_in",
-    "pan_left",
-    "reset_view",
-    "cursor_right",
-    "follow",
-    "sample",
-    "checkpoint",
-    "log_scale",
-    "next_run",
-    "next_axis",
-    "smoother",
-    "leave",
-)
+    "pause", "zoom_in", "pan_left", "reset_view", "cursor_right", "follow", "sample", "checkpoint", "log_scale", "next_run", "next_axis", "smoother", "leave",
+)  # fmt: skip
 """The same while only a part of the run shows."""
 IN_TROUBLE = ("pause", "stop", "show_log", "next_run", "cursor_right", "zoom_in", "log_scale", "next_axis", "leave")
 """The same for a run that is in trouble."""
@@ -80,10 +68,8 @@ def train_footer(run: RunSummary | None, *, points: bool, zoomed: bool = False, 
     if alone:
         left_out.add("next_chart")
     standing = [(action("next_chart"), alone), (action("leave_field"), "Back")] if alone else []
-    return [
-        *standing,
-        *((action(name), {"pause": verb, "new_from_run": "New from it", "discard_run": "Discard"}.get(name, "")) for name in order if name not in left_out),
-    ]
+    verbs = {"pause": verb, "new_from_run": "New from it", "discard_run": "Discard"}
+    return [*standing, *((action(name), verbs.get(name, "")) for name in order if name not in left_out)]
 
 
 def cursor_footer(checkpoint: int | None) -> Footer:

@@ -15,11 +15,12 @@ from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.summary import CheckpointFigures
 from rnnlm_tui.errors import Problem
 from rnnlm_tui.tui.widgets.bars import bar
-from rnnlm_tui.tui.widgets.content import from_outside, plain
+from rnnlm_tui.tui.widgets.content import plain
 from rnnlm_tui.tui.widgets.form_draft import Draft, field_of
 from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, shown_value, value_at
 from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, TEXT, THIRD, TRAIN, WARN
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
+from rnnlm_tui.tui.widgets.run_detail import remark_lines
 
 if TYPE_CHECKING:
     from rnnlm_tui.supervisor.estimate import Estimate
@@ -161,8 +162,7 @@ class EstimatePanel(Panel):
             for name, value in (("tokens", estimate.train_tokens), ("steps/epoch", estimate.steps_per_epoch), ("steps", estimate.steps))
         ]
         rows += [Content("")] if estimate.notes else []
-        for remark in estimate.notes:
-            rows += [Content.assemble(line) for line in from_outside(f"! {remark}", newlines="space", limit=300).stylize(WARN).wrap(max(8, width))]
+        rows += remark_lines(estimate.notes, width)
         rows.append(Content(""))
         rows.append(_loss_row("loss at start, ln V", estimate.start_loss, width))
         if estimate.baseline_perplexity:

@@ -47,13 +47,8 @@ class HistoryPage:
     """Of the set that it is of."""
     loaded: bool = True
     """Whether the samples have been read yet."""
-    keeps_lines: bool = False
-    """Whether line breaks are part of the text, as in code."""
-
-    @property
-    def newlines(self) -> Newlines:
-        """What line breaks become."""
-        return "keep" if self.keeps_lines else "space"
+    newlines: Newlines = "space"
+    """What line breaks of samples become."""
 
 
 class HistoryPanel(Panel):
@@ -129,11 +124,11 @@ def _now(page: HistoryPage, prompt: str, width: int, *, no_colour: bool, chosen:
     """`› The state of the Union is strong…` in full."""
     row = page.now.get(prompt)
     sign = Content.styled("› " if chosen else "  ", f"bold {palette.FOCUS}")
-    told = from_outside(prompt, newlines=page.newlines, limit=200).stylize(f"bold {palette.BRIGHT}")
+    shown = from_outside(prompt, newlines=page.newlines, limit=200).stylize(f"bold {palette.BRIGHT}")
     if row is None:
-        return [Content.assemble(sign, told, (" – no sample at this step", palette.DIM)).truncate(width, ellipsis=True)]
+        return [Content.assemble(sign, shown, (" – no sample at this step", palette.DIM)).truncate(width, ellipsis=True)]
     before = next((rows[prompt].text for rows in page.before if prompt in rows), None)
-    wrapped = Content.assemble(told, continuation(row.text, before, no_colour=no_colour, newlines=page.newlines)).wrap(max(8, width - 2))
+    wrapped = Content.assemble(shown, continuation(row.text, before, no_colour=no_colour, newlines=page.newlines)).wrap(max(8, width - 2))
     return [Content.assemble(sign if index == 0 else "  ", line.rstrip()) for index, line in enumerate(wrapped)]
 
 

@@ -162,7 +162,11 @@ class MachinePanel(Panel):
 
     def _history(self, width: int, height: int) -> list[Content]:
         """How busy the GPU, or the CPU, was in the last minutes."""
-        return self._curve(history(self._view.rows, (width - GUTTER) * (1 if self.ascii_only else 2)), width, height)
+        return self._curve(history(self._view.rows, self._dots(width)), width, height)
+
+    def _dots(self, width: int) -> int:
+        """Dot columns of a curve."""
+        return (width - GUTTER) * (1 if self.ascii_only else 2)
 
     def _curve(self, loads: Sequence[tuple[int, float]], width: int, height: int) -> list[Content]:
         """A load from 0 to 100 %, by (sub-column, percent)."""
@@ -200,13 +204,9 @@ class MachinePanel(Panel):
                 lines.append(cpu)
             return lines[:height]
         lines = [_columned("", "mean", "peak", width, palette.DIM)]
-        lines.append(
-            _columned(f"{name}{'' if totals.has_card else ' own'}", f"{_whole(mean[load])} %", f"{_whole(peak[load])} %", width, f"bold {palette.BRIGHT}")
-        )
-        if totals.has_card:
-            lines.append(_columned("CPU own", f"{_whole(mean['process_cpu_percent'])} %", f"{_whole(peak['process_cpu_percent'])} %", width))
-        else:
-            lines.append(_columned("CPU all", f"{_whole(mean['cpu_percent'])} %", f"{_whole(peak['cpu_percent'])} %", width))
+        second, second_load = ("CPU own", "process_cpu_percent") if totals.has_card else ("CPU all", "cpu_percent")
+        for label, column, style in (("GPU" if totals.has_card else "CPU own", load, f"bold {palette.BRIGHT}"), (second, second_load, palette.TEXT)):
+            lines.append(_columned(label, f"{_whole(mean[column])} %", f"{_whole(peak[column])} %", width, style))
         lines.append(_columned(f"{store} own", "", memory(peak[own]), width, f"bold {palette.BRIGHT}"))
         lines.append(_apart(Content.styled(f"{store} all", palette.DIM), self._most_used(totals), width))
         if totals.has_card:
@@ -220,7 +220,7 @@ class MachinePanel(Panel):
             lines.append(_columned("math", "", self._view.arithmetic, width))
         room = min(height - len(lines), MOST_HISTORY)
         return [
-            *(self._curve(_spread(totals.loads, (width - GUTTER) * (1 if self.ascii_only else 2)), width, room) if room >= LEAST_HISTORY else []),
+            *(self._curve(_spread(totals.loads, self._dots(width)), width, room) if room >= LEAST_HISTORY else []),
             *lines[:height],
         ]
 

@@ -70,8 +70,8 @@ def figures_of(snapshot: RunSnapshot, *, ascii_only: bool, wide: bool) -> list[C
     return found
 
 
-def note_lines(notes: Sequence[str], width: int) -> list[Content]:
-    """What to know of the run's text, in whole sentences."""
+def remark_lines(notes: Sequence[str], width: int) -> list[Content]:
+    """Remarks on a text's preparation, wrapped."""
     return [line for remark in notes for line in from_outside(f"! {remark}", newlines="space", limit=300).stylize(palette.WARN).wrap(max(8, width))]
 
 
@@ -177,7 +177,7 @@ class RunDetail(Panel):
     def _prepare_texts(self, snapshot: RunSnapshot, width: int, height: int) -> None:
         trouble = trouble_lines(snapshot, width, ascii_only=self.ascii_only)
         room = max(0, height - len(self._facts) - 1 - (len(trouble) + 1 if trouble else 0))
-        notes = note_lines(snapshot.summary.corpus_notes, width)
+        notes = remark_lines(snapshot.summary.corpus_notes, width)
         notes = [Content(""), *notes] if notes else []
         samples = sample_lines(snapshot, width, min(room - len(notes), 15))
         self._below = [*trouble, *([Content("")] if trouble else []), *samples, Content(""), *self._facts, *notes]

@@ -79,6 +79,8 @@ Cell = tuple[str, RichStyle | None]
 
 def changed_spans(before: Strip, after: Strip) -> list[tuple[int, int]]:
     """What of a row has to go to the terminal: as `changed_cells`. Segments that both rows begin with are passed over whole."""
+    if before.cell_length != after.cell_length:
+        return [(0, after.cell_length)]
     old, new = list(before), list(after)
     same, most = 0, min(len(old), len(new))
     while same < most and old[same] == new[same]:
@@ -86,11 +88,7 @@ def changed_spans(before: Strip, after: Strip) -> list[tuple[int, int]]:
     if same and any(row[same:] and not cell_len(row[same].text[:1]) for row in (old, new)):  # it belongs to the sign before it
         same -= 1
     left = width_of(old[:same])
-    return (
-        [(left + first, left + last) for first, last in changed_cells(cells_of(old[same:]), cells_of(new[same:]))]
-        if (before.cell_length == after.cell_length)
-        else [(0, after.cell_length)]
-    )
+    return [(left + first, left + last) for first, last in changed_cells(cells_of(old[same:]), cells_of(new[same:]))]
 
 
 def changed_cells(old: Sequence[Cell], new: Sequence[Cell]) -> list[tuple[int, int]]:
