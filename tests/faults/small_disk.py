@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rnnlm_tui.contract.commands import Verb
@@ -110,7 +112,20 @@ def done(*arguments: str) -> dict[str, object]:
     return {"code": ran.returncode, "printed": ran.stdout, "said": ran.stderr}
 
 
-def ended(folder: Path) -> None:
+@contextmanager
+def cleaned_up(run: RunDirectory, other: Path) -> Iterator[None]:
+    """End the run and free the disk at the end; print the worker's log on an error."""
+    try:
+        yield
+    except (RnnlmError, AssertionError, OSError):
+        print(run.log_path.read_text(), file=sys.stderr)  # noqa: T201 - a script
+        raise
+    finally:
+        other.unlink(missing_ok=True)
+        end(run)
+
+
+def ended(folder: Path) -> dict[str, object]:
     """Leave a run less than twice the room of its last checkpoint, let it end, fill the disk to the last byte, and read the run with every verb that reads."""
     other = folder / "disk" / "other"
     settings = {
@@ -123,7 +138,7 @@ def ended(folder: Path) -> None:
     }
     facts: dict[str, object] = {}
     run = start(tiny_config(write_text(folder / "text.txt"), settings), "plain-otter")
-    try:
+    with cleaned_up(run, other):
         wait_for_step(run, 1)
         send(run, "pause")
         size = checkpoint_bytes(run.read_config().model, 64, "adamw")
@@ -138,29 +153,23 @@ def ended(folder: Path) -> None:
         summary = summarize(run)
         facts["ended"] = [summary.status, summary.step, summary.checkpoints.last]
         facts["checkpoint"] = [verify_checkpoint(entry.path).step for entry in list_checkpoints(run)]
-        other.unlink()
-        run = start(tiny_config(folder / "text.txt", {"training.max_steps": ENDLESS, "evaluation.every": 0}), "killed-otter")
+    run = start(tiny_config(folder / "text.txt", {"training.max_steps": ENDLESS, "evaluation.every": 0}), "killed-otter")
+    with cleaned_up(run, other):
         wait_for_step(run, 50)
         kill(run)
         fill(other)
         facts["read_after_kill"] = done("show", "killed-otter")
-    except (RnnlmError, AssertionError, OSError):
-        print(run.log_path.read_text(), file=sys.stderr)  # noqa: T201 - a script
-        raise
-    finally:
-        other.unlink(missing_ok=True)
-        end(run)
-    print(json.dumps(facts))  # noqa: T201 - a script
+    return facts
 
 
-def filled(folder: Path) -> None:
-    """Train, fill the disk, look, free it, look, and print the facts as JSON."""
+def filled(folder: Path) -> dict[str, object]:
+    """Train, fill the disk, look, free it, and look."""
     facts: dict[str, object] = {}
     other = folder / "disk" / "other"
     text = write_text(folder / "text.txt")
     run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 200, "evaluation.every": 0}), "plain-otter")
     ballast = run.path / "run.db.ballast"
-    try:
+    with cleaned_up(run, other):
         wait_for(lambda: list_checkpoints(run) or None, "a checkpoint")
         facts["ballast_before"] = ballast.stat().st_size
         fill(other)
@@ -205,14 +214,9 @@ def filled(folder: Path) -> None:
         large.write_text(text.read_text() * 600)
         failed = wait_until_ended(start(tiny_config(large, {"tokenizer.kind": "byte", "tokenizer.vocab_size": 300}), "large-otter"))
         facts["corpus_refused"] = [failed.status, failed.message, [path.name for path in corpora_dir().iterdir()]]
-    except (RnnlmError, AssertionError, OSError):
-        print(run.log_path.read_text(), file=sys.stderr)  # noqa: T201 - a script
-        raise
-    finally:
-        other.unlink(missing_ok=True)
-        end(run)
-    print(json.dumps(facts))  # noqa: T201 - a script
+    return facts
 
 
 if __name__ == "__main__":
-    {"filled": filled, "ended": ended}[sys.argv[2]](Path(sys.argv[1]))
+    story = {"filled": filled, "ended": ended}[sys.argv[2]]
+    print(json.dumps(story(Path(sys.argv[1]))))  # noqa: T201 - a script
