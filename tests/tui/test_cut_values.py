@@ -9,13 +9,12 @@ from textual.app import App, ComposeResult
 from textual.content import Content
 from textual.widgets import Input
 
-from rnnlm_tui.tui.screens.config import ConfigScreen
-from rnnlm_tui.tui.widgets.form_row import FieldEditor
 from rnnlm_tui.tui.widgets.safe_text import SafeInput
 from rnnlm_tui.tui.widgets.settings_row import SettingInput
 from rnnlm_tui.tui.widgets.strips import padded, segments_of
 from tests.tui.panes.asking import pane
 from tests.tui.panes.fakes import FakeServices, checkpoint, make_snapshot
+from tests.tui.panes.filling import edit
 from tests.tui.panes.seeing import opened, screen_text, until
 
 
@@ -81,16 +80,11 @@ async def test_the_cursor_shows_where_the_cut_would_stand_and_the_cut_again_once
 
 
 async def test_a_value_of_the_config_that_is_edited_shows_that_it_is_cut() -> None:
-    async with opened(FakeServices(), "config", run=None) as (app, pilot):
-        screen = app.screen
-        assert isinstance(screen, ConfigScreen)
-        screen.form.go_to("training.seed")
-        await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.focused, FieldEditor))
+    async with opened(FakeServices(), "config", run=None) as (_, pilot):
+        editor = await edit(pilot, "training.seed")
         await pilot.press("ctrl+u", "ctrl+k", *"1234567890123456")
         await pilot.pause()
-        assert isinstance(app.focused, FieldEditor)
-        assert box_text(app.focused).startswith("…")
+        assert box_text(editor).startswith("…")
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,14 @@ from textual.events import Paste
 from textual.widgets import Input, TextArea
 
 from rnnlm_tui.tui.screens.choose import TextsScreen
-from rnnlm_tui.tui.screens.config import ConfigScreen
 from rnnlm_tui.tui.screens.palette import PaletteScreen
 from rnnlm_tui.tui.widgets.filter_line import FilterInput
-from rnnlm_tui.tui.widgets.form_row import FieldEditor
 from rnnlm_tui.tui.widgets.safe_text import with_line_breaks
 from rnnlm_tui.tui.widgets.settings_row import SettingInput
+from tests.tui.panes import filling
 from tests.tui.panes.asking import pane
 from tests.tui.panes.fakes import FakeServices, make_snapshot
+from tests.tui.panes.filling import edit, go
 from tests.tui.panes.seeing import opened, until, until_shown
 from tests.tui.support import running_app, three_runs
 from tests.tui.test_terminal import DEADLINE, AppTerminal
@@ -35,15 +35,13 @@ async def test_a_paste_into_the_prompt_keeps_its_line_breaks_and_says_nothing_of
         app.post_message(Paste(line_break.join(("First line", "Second line", "", "Third"))))
         await until(pilot, lambda: pane(app).box.text == "First line\nSecond line\n\nThird")
         assert app.waiting_notice is None
-        assert "left out" not in str(app.screen.query_one("#footer").render())
+        assert "from the paste" not in str(app.screen.query_one("#footer").render())
 
 
 @each_break
 async def test_twelve_pasted_prompts_are_twelve_in_the_config(line_break: str) -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
-        screen = app.screen
-        assert isinstance(screen, ConfigScreen)
-        screen.form.go_to("evaluation.prompts")
+        await go(pilot, "evaluation.prompts")
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, TextsScreen))
         app.screen.query_one(TextArea).clear()
@@ -51,7 +49,7 @@ async def test_twelve_pasted_prompts_are_twelve_in_the_config(line_break: str) -
         app.post_message(Paste(line_break.join(prompts) + line_break))
         await pilot.pause()
         await pilot.press("ctrl+s")
-        await until(pilot, lambda: screen.form.draft.value("evaluation.prompts") == prompts)
+        await until(pilot, lambda: filling.pane(app).form.draft.value("evaluation.prompts") == prompts)
 
 
 @each_break
@@ -73,14 +71,10 @@ async def test_a_paste_of_several_lines_into_one_line_keeps_all_of_them_with_spa
 @each_break
 async def test_a_number_copied_with_its_line_break_is_the_number(line_break: str) -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
-        screen = app.screen
-        assert isinstance(screen, ConfigScreen)
-        screen.form.go_to("training.seed")
-        await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.focused, FieldEditor))
+        await edit(pilot, "training.seed")
         await pilot.press("ctrl+u", "ctrl+k")
         app.post_message(Paste(f"{line_break}42{line_break}"))
-        await until(pilot, lambda: screen.form.draft.value("training.seed") == 42)
+        await until(pilot, lambda: filling.pane(app).form.draft.value("training.seed") == 42)
 
 
 @each_break
@@ -101,7 +95,7 @@ def test_a_bracketed_paste_from_a_terminal_keeps_its_lines(line_break: str, tmp_
         rows = [row.strip(" │") for row in terminal.screen.display]
         at = rows.index("First line")
         assert rows[at : at + 3] == ["First line", "Second line", "Third"]
-        assert "left out" not in terminal.text
+        assert "from the paste" not in terminal.text
 
 
 async def test_a_paste_of_thousands_of_lines_is_counted_with_its_line_breaks() -> None:

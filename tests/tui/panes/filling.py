@@ -6,6 +6,7 @@ from textual.pilot import Pilot
 
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.config import ConfigScreen
+from rnnlm_tui.tui.widgets.form_row import FieldEditor
 from tests.tui.panes.seeing import until
 
 
@@ -28,6 +29,15 @@ async def go(pilot: Pilot[int], path: str) -> None:
     form = pane(pilot.app).form
     form.go_to(path)
     await until(pilot, lambda: form.current is not None and form.current.field.path == path)
+
+
+async def edit(pilot: Pilot[int], path: str) -> FieldEditor:
+    """Open a field's editor."""
+    await go(pilot, path)
+    await pilot.press("enter")
+    await until(pilot, lambda: isinstance(pilot.app.focused, FieldEditor))
+    assert isinstance(pilot.app.focused, FieldEditor)
+    return pilot.app.focused
 
 
 async def write(pilot: Pilot[int], path: str, text: str) -> None:

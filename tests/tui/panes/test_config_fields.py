@@ -9,7 +9,7 @@ from rnnlm_tui.contract.config import CELL_SUMMARIES
 from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
 from tests.tui.panes.fakes import FakeServices
-from tests.tui.panes.filling import focused, go, pane, write
+from tests.tui.panes.filling import edit, focused, go, pane, write
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
 
 
@@ -80,25 +80,17 @@ async def test_hostile_values_are_shown_and_do_nothing() -> None:
 
 async def test_what_is_pasted_into_a_field_has_no_control_characters() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
-        await go(pilot, "corpus.source")
-        await pilot.press("enter")
-        row = pane(app).form.row("corpus.source")
-        await until(pilot, lambda: row.editing and app.focused is not row)
-        assert app.focused is not None
-        app.focused.post_message(Paste("/data/\x1b]0;x\x07a.txt\x9b"))
+        editor = await edit(pilot, "corpus.source")
+        editor.post_message(Paste("/data/\x1b]0;x\x07a.txt\x9b"))
         await pilot.press("enter")
         await until(pilot, lambda: app.draft is not None and app.draft.corpus.source == "/data/]0;xa.txt")
 
 
 async def test_joiners_are_text_in_a_field_pasted_or_typed() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
-        await go(pilot, "corpus.source")
-        await pilot.press("enter")
-        row = pane(app).form.row("corpus.source")
-        await until(pilot, lambda: row.editing and app.focused is not row)
-        assert app.focused is not None
-        app.focused.post_message(Paste("/data/می\u200cخواهم"))
-        app.focused.post_message(Key("zero_width_joiner", "\u200d"))
+        editor = await edit(pilot, "corpus.source")
+        editor.post_message(Paste("/data/می\u200cخواهم"))
+        editor.post_message(Key("zero_width_joiner", "\u200d"))
         await pilot.press("enter")
         await until(pilot, lambda: app.draft is not None and app.draft.corpus.source == "/data/می\u200cخواهم\u200d")
 
