@@ -200,7 +200,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("next_theme", (), "Theme", "other colours: dark, light, 16, none", group="everywhere", on_app=True, footer=False, palette="Next theme"),
     Action("alerts", (), "Alerts", "alerts to the terminal: on or off", group="everywhere", on_app=True, footer=False, palette="Alerts"),
     Action("leave_field", ("escape",), "Leave field", "leave a text field: then letters act", group="everywhere", footer=False),
-    Action("leave", ("q",), "Leave", "leave the app: runs go on as they are", group="everywhere", on_app=True, palette="Leave"),
+    Action("leave", ("q",), "Leave", "leave the app: no run is stopped", group="everywhere", on_app=True, palette="Leave"),
 )  # fmt: skip
 """Every action of the app, in the order of footers and help."""
 

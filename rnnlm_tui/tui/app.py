@@ -44,7 +44,7 @@ STALLED_SECONDS = 5.0
 
 
 def screen_of(pane: Pane) -> PaneScreen:
-    """The pane's screen. Only then its module is loaded: the first picture waits for no other."""
+    """Make a pane's screen. Its module is imported only here, so that the first paint doesn't wait for the other panes."""
     match pane:
         case "runs":
             from rnnlm_tui.tui.screens.runs import RunsScreen
@@ -100,7 +100,7 @@ class RnnlmApp(EverywhereActions):
         keymap: Keymap | None = None,
         trouble: str = "",
     ) -> None:
-        """`trouble`: what to say of remembered settings that can't be used."""
+        """`trouble`: a warning about remembered settings that can't be used, empty if all are usable."""
         if pane is not None or run is not None:
             vars(self)["DEFAULT_MODE"] = pane or "train"  # before Textual makes the first screen, so that no other is built and thrown away
         self._keys, self._trouble = keymap or Keymap(), trouble
@@ -121,17 +121,17 @@ class RnnlmApp(EverywhereActions):
         self._follow_compared()
         self.run_worker(threads.to_thread(self.watcher.loop), group="watch", exit_on_error=True)
         if self.run_directory is not None:
-            self.watcher.open(self.run_directory, picture_first=self.current_mode == "train")
+            self.watcher.open(self.run_directory, paint_first=self.current_mode == "train")
         self.say_damaged(self._trouble)
-        told = [words for words in (use_keys(self, self._keys), self.appearance.hint()) if words]
-        if len(told) == 1 and len(told[0]) + NOTICE_EDGE <= self.size.width:  # on one line, which covers no table
-            self.show_notice(Notice(told[0].replace("\n", ": "), stays=True))
+        hints = [words for words in (use_keys(self, self._keys), self.appearance.hint()) if words]
+        if len(hints) == 1 and len(hints[0]) + NOTICE_EDGE <= self.size.width:  # on one line, which covers no table
+            self.show_notice(Notice(hints[0].replace("\n", ": "), stays=True))
         else:
-            for words in told:
+            for words in hints:
                 self.notify(words, severity="warning", timeout=12, markup=False)
-        given = self.run_directory is not None and (self.run_directory.name, self.current_mode) != (self.settings.get("run"), self.settings.get("pane"))
-        if told or given:
-            self.remember()  # a hint is given once; the run of `open` or `train` is the one to come back to
+        elsewhere = self.run_directory is not None and (self.run_directory.name, self.current_mode) != (self.settings.get("run"), self.settings.get("pane"))
+        if hints or elsewhere:
+            self.remember()  # a hint is shown once; a run that `open` or `train` opened is opened again at the next start
 
     async def on_event(self, event: Event) -> None:
         """Textual's way for everything that happens: a key ends what was said before it; another size of the terminal, or the same one again, has cost it what stood there."""
@@ -185,11 +185,11 @@ class RnnlmApp(EverywhereActions):
         if screen is not None:
             screen.snapshot = message.snapshot
         if self.sampler is None:
-            self.call_after_refresh(self._picture_stands)
+            self.call_after_refresh(self._painted)
 
-    def _picture_stands(self) -> None:
-        """All that takes a processor waits for the first picture of a run."""
-        self.watcher.picture_stands()
+    def _painted(self) -> None:
+        """Start the work that needs much CPU time, once a run has been painted."""
+        self.watcher.painted()
         if self.snapshot is not None and self.snapshot.checkpoints and self.sampler is None and not self._sampler_lock.locked():
             self.run_worker(self._warm_quietly(), group="sampler", exit_on_error=True)
 

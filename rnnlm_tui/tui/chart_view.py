@@ -60,7 +60,7 @@ def kept_view(settings: Mapping[str, object], key: str) -> ChartView:
 
 
 def usable_views(kept: object) -> object:
-    """Of the views that were kept, those of which every part can be used; None where there are none to be had."""
+    """The remembered views whose every part is usable; None if the setting isn't a mapping."""
     if not isinstance(kept, dict):
         return None
     return {key: entry for key, entry in kept.items() if isinstance(entry, dict) and _is_usable(entry)}
@@ -127,6 +127,6 @@ def _part(value: object) -> tuple[float, float] | None:
 def _finite(value: object) -> float | None:
     try:
         number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-    except OverflowError:  # an integer that no float can be
+    except OverflowError:  # an integer too large for a float
         return None
     return number if number is not None and isfinite(number) else None

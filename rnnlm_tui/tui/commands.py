@@ -18,9 +18,9 @@ from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.content import plain
 
 TITLE_COLUMN = 27
-"""Cells of a title in front of its description; longer ones take what they need."""
+"""Cells of a title before its description; a longer title takes what it needs."""
 LEAST_DESCRIPTION = 12
-"""Cells below which a description says nothing."""
+"""A description with less room is left out."""
 CHARTS, EVERYWHERE, OPEN_RUN = "Charts", "Everywhere", "Open a run"
 SMALL_WORDS = ("a", "the", "to")
 _WORD = re.compile(r"\w+")
@@ -28,26 +28,26 @@ _WORD = re.compile(r"\w+")
 
 @dataclass
 class PaletteHit(Hit):
-    """A command in one line: its title, what it does, its key at the right edge."""
+    """A command on one line: its title, its description, and its key at the right edge."""
 
     group: str = ""
-    """The pane it belongs to, for the head over it."""
+    """The heading that lists it: its pane, for example."""
     description: str = ""
-    """What it does, where the title does not say it."""
+    """What it does, if the title doesn't say it."""
     keys: str = ""
-    """As people read them; empty: it has none."""
+    """Its keys as shown to the user; empty if it has none."""
     also: str = ""
-    """More words by which it is found."""
+    """More text to search."""
     words: tuple[str, ...] = ()
-    """What was searched, in lower case: bright where it stands."""
+    """The searched words, in lower case: highlighted wherever they occur."""
 
     @property
     def title(self) -> str:
-        """What it is called."""
+        """The command's name."""
         return cast(str, self.text)
 
     def found(self, words: tuple[str, ...]) -> float:
-        """How well it meets all the words, 0 where one is missing: its own title first, then its group's, then what it does."""
+        """The score for a search, 0 if a word is missing: a match in the title ranks above one in the heading, and that above one in the description."""
         title = self.title.lower()
         searched = " ".join(words)
         if title == searched:
@@ -59,7 +59,7 @@ class PaletteHit(Hit):
         return 0.0 if place is None else 3.0 - place
 
     def line(self, width: int) -> Content:
-        """It in one line of so many cells."""
+        """The command as one line of `width` cells."""
         key_room = len(self.keys) + 2 if self.keys else 0
         title = Content(self.title).truncate(max(1, width - key_room), ellipsis=True)
         column = max(TITLE_COLUMN, title.cell_length + 2)
@@ -72,7 +72,7 @@ class PaletteHit(Hit):
         return line
 
     def _described(self, room: int) -> Content:
-        """The description in so many cells: its beginning, or what stands around the word that was searched."""
+        """The description cut to `room` cells: its beginning, or the part around a searched word."""
         ends = [at + len(word) for word in self.words if (at := self.description.lower().find(word)) >= 0]
         cut = max(ends, default=0) - room + 1
         text = self.description if cut < 0 or len(self.description) <= room else f"…{self.description[cut + 1 :]}"
@@ -91,7 +91,7 @@ class ActionCommands(Provider):
     """The table of actions; those of another screen go there first."""
 
     def entries(self) -> Iterator[PaletteHit]:
-        """Every command, those of the screen that shows first."""
+        """Every command, those of the current screen first."""
         screen = self.screen
         if not isinstance(screen, PaneScreen):
             return
@@ -106,9 +106,9 @@ class ActionCommands(Provider):
                 0.0, "", command, entry.palette, group=group_of(entry, here), description=description(entry), keys=keys, also=f"{entry.help} {entry.verb}"
             )
         for summary in lab.summaries or ():
-            told = f"{summary.unreadable or summary.status}, {plain(summary.corpus, limit=40, newlines='show')}"
+            about = f"{summary.unreadable or summary.status}, {plain(summary.corpus, limit=40, newlines='show')}"
             title = f"Open {plain(summary.run, limit=64, newlines='show')}"
-            yield PaletteHit(0.0, "", partial(self._open, summary.run), title, group=OPEN_RUN, description=told)
+            yield PaletteHit(0.0, "", partial(self._open, summary.run), title, group=OPEN_RUN, description=about)
 
     def _run(self, entry: Action) -> None:
         self.screen.call_after_refresh(self.screen.run_action, entry.textual_action)
@@ -138,7 +138,7 @@ class ActionCommands(Provider):
             yield hit
 
     async def search(self, query: str) -> Hits:
-        """What has every word in its title, its group or what it does; where nothing has, titles that have the letters in this order."""
+        """Commands with every word in their title, heading or description; if there are none, fuzzy matches of the title."""
         words = tuple(query.lower().split())
         hits = list(self.entries())
         for hit in hits:
@@ -153,7 +153,7 @@ class ActionCommands(Provider):
 
 
 def group_of(entry: Action, here: Pane) -> str:
-    """The head that an action stands under."""
+    """The heading that lists an action."""
     if entry.group == "charts":
         return CHARTS
     if not entry.panes:
@@ -162,7 +162,7 @@ def group_of(entry: Action, here: Pane) -> str:
 
 
 def description(entry: Action) -> str:
-    """What an action does, as far as its title does not say it already and it is told for this one alone."""
+    """What an action does beyond its title; empty if its help describes a pair of keys."""
     if entry.shown:
         return ""
     head, _, more = entry.help.partition(": ")

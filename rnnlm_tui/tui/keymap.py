@@ -44,7 +44,7 @@ WIDGETS_KEYS: Mapping[Pane, tuple[str, ...]] = {
 }  # fmt: skip
 """What lists and text fields of a screen do themselves."""
 MOST_BYTES = 1024 * 1024
-"""A longer keymap is none."""
+"""A longer file is rejected."""
 MOST_TOLD = 3
 """Problems that the app tells at its start."""
 NAMES: Mapping[str, str] = {

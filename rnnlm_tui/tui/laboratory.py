@@ -75,13 +75,13 @@ class LaboratoryApp(App[int]):
         self._keeping = self._keep_again = False
         """Whether settings are being written down, and whether they have changed since."""
         self._labels_reported: set[str] = set()
-        """Runs whose damaged labels were moved aside."""
+        """Runs whose damaged labels were moved aside and reported."""
         self._sampler_lock = asyncio.Lock()
         self.alerting = Alerting(self)
         self.watcher = Watcher(self.services, self.post_message, fps=fps, reads_machine=self._reads_machine)
 
     def _recalled_draft(self) -> RunConfig | None:
-        """The draft of the last time. What reads it is loaded only where there is one."""
+        """The draft of the last session. Its reader is imported only if there is a draft."""
         if not self.settings.get("draft"):
             return None
         from rnnlm_tui.tui.widgets.form_draft import recalled_draft
@@ -184,7 +184,7 @@ class LaboratoryApp(App[int]):
 
                 changes = counted(len(waiting.get("changes", ())), "change")
                 question = ConfirmScreen(
-                    "Drop the draft?", f"{waiting.get('name') or 'A draft'} waits with {changes}.", "1 shows it.", "keep it", f"new draft from {run}"
+                    "Discard the draft?", f"{waiting.get('name') or 'The draft'} has {changes}.", "1 shows it.", "keep it", f"new draft from {run}"
                 )
                 self.push_screen(question, partial(begin, config))
 

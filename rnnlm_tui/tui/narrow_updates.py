@@ -27,28 +27,28 @@ UNKNOWN: Cell = ("\ue000", None)
 """A sign of no text: a cell of which is not known what the terminal shows."""
 RESET = "\x1b[0m"
 _COLOUR_LENGTHS = {"5": 3, "2": 5}
-"""Numbers of a colour that begins with 38 or 48, by the second of them."""
+"""How many numbers a colour that begins with 38 or 48 has, by its second number."""
 
 
 @lru_cache(maxsize=4_096)
-def turned(before: str, after: str) -> str:
-    """The shortest sequence that turns one ink into another. Textual begins each piece of text anew, so that four of five bytes say what has not changed (measured)."""
+def style_change(before: str, after: str) -> str:
+    """The shortest sequence from one style to another. Textual sets the whole style again for each segment: four of five bytes repeat what has not changed (measured)."""
     if not after:
         return RESET
-    (signs, text, ground), (new_signs, new_text, new_ground) = _read(before), _read(after)
-    anew = f"\x1b[0;{after}m" if before else f"\x1b[{after}m"
-    if (text and not new_text) or (ground and not new_ground) or not signs - new_signs <= {"1", "2"}:
-        return anew
-    kept, ends = signs, []
-    if signs - new_signs:
-        kept, ends = signs - {"1", "2"}, ["22"]
-    codes = [*ends, *sorted(new_signs - kept), *([new_text] if new_text != text else []), *([new_ground] if new_ground != ground else [])]
-    return min(anew, f"\x1b[{';'.join(codes)}m" if codes else "", key=len)
+    (attributes, text, ground), (new_attributes, new_text, new_ground) = _read(before), _read(after)
+    whole = f"\x1b[0;{after}m" if before else f"\x1b[{after}m"
+    if (text and not new_text) or (ground and not new_ground) or not attributes - new_attributes <= {"1", "2"}:
+        return whole
+    kept, ends = attributes, []
+    if attributes - new_attributes:
+        kept, ends = attributes - {"1", "2"}, ["22"]
+    codes = [*ends, *sorted(new_attributes - kept), *([new_text] if new_text != text else []), *([new_ground] if new_ground != ground else [])]
+    return min(whole, f"\x1b[{';'.join(codes)}m" if codes else "", key=len)
 
 
 def _read(codes: str) -> tuple[frozenset[str], str, str]:
-    """Bold and the like, the colour of the text, that of the ground; empty where the codes don't say."""
-    numbers, signs, text, ground = codes.split(";") if codes else [], set(), "", ""
+    """Attributes such as bold, the text colour and the background colour; empty if the codes don't set them."""
+    numbers, attributes, text, ground = codes.split(";") if codes else [], set(), "", ""
     while numbers:
         first = numbers[0]
         length = _COLOUR_LENGTHS.get(numbers[1], 1) if first in ("38", "48") and len(numbers) > 1 else 1
@@ -58,8 +58,8 @@ def _read(codes: str) -> tuple[frozenset[str], str, str]:
         elif first == "48" or 40 <= int(first) <= 49 or 100 <= int(first) <= 107:
             ground = code
         else:
-            signs.add(code)
-    return frozenset(signs), text, ground
+            attributes.add(code)
+    return frozenset(attributes), text, ground
 
 
 class SentRows:
@@ -68,7 +68,7 @@ class SentRows:
     def __init__(self) -> None:
         self._rows: dict[int, list[Cell]] = {}
         self._ink = ""
-        """The codes in force within an update; between two of them there are none."""
+        """The style codes in force during an update; empty between updates."""
 
     def forget(self) -> None:
         """Another screen has written, or the terminal has changed: everything is sent again."""
@@ -93,19 +93,19 @@ class SentRows:
         return "".join(parts)
 
     def _write(self, cells: Sequence[Cell], colours: ColorSystem, parts: list[str]) -> None:
-        """The signs with the codes between them; a blank is written in whatever ink it looks the same in."""
+        """Write the characters and the style codes between them; a blank keeps the style before it if it looks the same in both."""
         last: Style | None = None
         for sign, style in cells:
             if style is not last and style is not None and not (sign == " " and last is not None and look_alike(style, last)):
                 codes = style._ansi if style._ansi is not None else Strip.render_ansi(style, colours)
                 if codes != self._ink:
-                    parts.append(turned(self._ink, codes))
+                    parts.append(style_change(self._ink, codes))
                     self._ink = codes
                 last = style
             parts.append(sign)
 
     def finish(self) -> str:
-        """What ends an update: nothing that is written after it has its ink."""
+        """The codes that end an update, so that its style doesn't affect what is written next."""
         ink, self._ink = self._ink, ""
         return RESET if ink else ""
 

@@ -1,4 +1,4 @@
-"""What the app keeps from one start to the next: the open run, the pane, how charts are shown. What can't be used of it is moved aside and told."""
+"""What the app keeps from one start to the next: the open run, the pane, how charts are shown. What can't be used is moved aside and reported."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.run_directory import RunDirectory
 
 DEEPEST = 20
-"""A setting of another version that is nested deeper is not kept."""
+"""Settings of another version that are nested deeper are dropped."""
 
 
 def _draft(value: object) -> object:
     if value is None:
         return None
-    from rnnlm_tui.tui.widgets.form_draft import kept_draft, recalled_draft  # pydantic and all fields: only where there is a draft
+    from rnnlm_tui.tui.widgets.form_draft import kept_draft, recalled_draft  # imports pydantic and all fields: only if there is a draft
 
     found = recalled_draft(value)
     return None if found is None else kept_draft(*found)
@@ -50,11 +50,11 @@ USABLE: Mapping[str, Callable[[object], object]] = {
     appearance.HINTED: lambda value: value if isinstance(value, bool) else None,
     alerting.SETTING: lambda value: value if isinstance(value, bool) else None,
 }
-"""By its name, what can be used of a setting; None: nothing."""
+"""By its name, the usable part of a setting; None if nothing is usable."""
 
 
 def recall() -> tuple[dict[str, object], str]:
-    """What was kept, as far as it can be used; and what to say of the rest, which is moved aside, empty where all was usable."""
+    """Load the usable settings, move the rest aside and return a warning about it, empty if all are usable."""
     state, why = load_state()
     if why:
         return {}, f"what the app remembered can't be used, {why}: {put_state_aside()}"
@@ -63,12 +63,12 @@ def recall() -> tuple[dict[str, object], str]:
     lost = [name for name, value in state.items() if name not in settings or not _same(settings[name], value)]
     if not lost:
         return settings, ""
-    told = f"some of what the app remembered can't be used ({', '.join(lost)}): the whole of it is {put_state_aside()}"
+    warning = f"some of what the app remembered can't be used ({', '.join(lost)}): the whole of it is {put_state_aside()}"
     try:
         save_state(settings)
     except StorageError as error:
-        told = f"{told}; {error.message}"
-    return settings, told
+        warning = f"{warning}; {error.message}"
+    return settings, warning
 
 
 def keep(settings: dict[str, object]) -> None:
@@ -92,7 +92,7 @@ def last_place(settings: dict[str, object]) -> tuple[RunDirectory | None, Pane |
 
 
 def _plain(value: object, depth: int = 0) -> object:
-    """A setting that only another version knows, which gets it back; None for one that can't be written down again."""
+    """A setting that only another version knows, unchanged; None if it can't be saved again."""
     if isinstance(value, float):
         return value if isfinite(value) else None
     if not isinstance(value, dict | list):
@@ -103,5 +103,5 @@ def _plain(value: object, depth: int = 0) -> object:
 
 
 def _same(usable: object, kept: object) -> bool:
-    """Whether all of a setting is used; 1 is not true, though it is equal."""
+    """Whether a setting is usable unchanged; 1 is not true, though Python takes them as equal."""
     return usable == kept and repr(usable) == repr(kept)

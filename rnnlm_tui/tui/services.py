@@ -112,7 +112,7 @@ class Services:
         return run
 
     def preview(self, config: RunConfig) -> Preview | None:
-        """The first lines of a config's text as tokens; None where they are not there yet, CorpusError where they are no text."""
+        """The first lines of a config's text as tokens, None if the text isn't available yet; raises CorpusError if it isn't text."""
         from rnnlm_tui.supervisor.preview import preview
 
         return preview(config)
@@ -183,14 +183,14 @@ class Services:
         return change_labels(run, lambda labels: replace(labels, **changes))
 
     def put_labels_aside(self, name: str) -> str:
-        """Move a run's damaged labels out of the way; the file's new name, empty where they can be used after all."""
+        """Move a run's damaged labels aside; the file's new name, empty if they are usable after all."""
         from rnnlm_tui.store.labels import put_labels_aside
         from rnnlm_tui.store.runs import find_run
 
         return put_labels_aside(find_run(name))
 
     def put_damaged_prompts_aside(self) -> str:
-        """Move the lines of the prompt history that can't be read out of the way; what to say of them, empty where there are none."""
+        """Move unreadable lines of the prompt history aside; a warning about them, empty if there are none."""
         from rnnlm_tui.store.state import put_damaged_prompts_aside
 
         return put_damaged_prompts_aside()
@@ -224,7 +224,7 @@ class Services:
         return None
 
     def tokenizer_problem(self, config: RunConfig) -> InputError | None:
-        """Why the config's pretrained tokenizer can't be taken, as its files tell; None where it can, or where they are not here."""
+        """Why the config's pretrained tokenizer can't be used, judged by its files; None if it can, or if the files are missing."""
         from rnnlm_tui.errors import TokenizerError
         from rnnlm_tui.supervisor.preflight import check_tokenizer
 
@@ -235,7 +235,7 @@ class Services:
         return None
 
     def tokenizer_size(self, config: RunConfig) -> int | None:
-        """The size that the config's pretrained tokenizer brings; None where it can't be told."""
+        """Vocabulary size of the config's pretrained tokenizer; None if unknown."""
         from rnnlm_tui.supervisor.tokenizer_size import tokenizer_size
 
         return tokenizer_size(config.tokenizer)
@@ -323,9 +323,9 @@ class Services:
 
         from rnnlm_tui.contract.outside_text import safe
 
-        told = "".join(f"# {safe(str(problem), keep='')}\n" for problem in problems)
+        comments = "".join(f"# {safe(str(problem), keep='')}\n" for problem in problems)
         sections = {key: {name: item for name, item in value.items() if item is not None} if isinstance(value, dict) else value for key, value in raw.items()}
-        return self.save_text(name, told + tomli_w.dumps(sections), ".toml")
+        return self.save_text(name, comments + tomli_w.dumps(sections), ".toml")
 
     def save_text(self, name: str, text: str, ending: str = ".txt") -> Path:
         """Write text to a new file in the current directory, never over another; its path."""

@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 RUNS_SECONDS, HIDDEN_RUNS_SECONDS = 2.0, 20.0
 """Between two looks at the list of runs, where it shows and where it does not."""
 LOOKS_SHARE = 100
-"""Looks at the list take at most one part in so many of the time."""
+"""Reading the list takes at most one part in this many of the time."""
 FIRST_LOOK_SECONDS = 0.05
 """Until the frame is painted: what is read before would be painted twice. Slept here, for a Textual timer that starts late is never called."""
-PICTURE_SECONDS = 0.5
-"""At most so long all else waits until a run's first picture stands."""
+PAINT_SECONDS = 0.5
+"""At most this long, everything else waits until a run is first painted."""
 MACHINE_SECONDS = 60.0
 """Between two looks at the machine's memory and disk."""
 
 
 def seconds_to_next_list(took: float, *, shown: bool) -> float:
-    """Until the list of runs is looked at again, after a look that took so long: a list of thousands must not keep a core busy."""
+    """Seconds until the list of runs is read again, after a read that took `took` seconds: thousands of runs must not keep a core busy."""
     return min(HIDDEN_RUNS_SECONDS, max(RUNS_SECONDS, LOOKS_SHARE * took)) if shown else HIDDEN_RUNS_SECONDS
 
 
@@ -45,8 +45,8 @@ class Watcher:
         self._post = post
         self._seconds = 1.0 / fps
         self._wake = threading.Event()
-        self._picture_stands = threading.Event()
-        self._picture_stands.set()
+        self._painted = threading.Event()
+        self._painted.set()
         self._closing = False
         self._run: RunDirectory | None = None
         self._monitor: Monitor | None = None
@@ -54,7 +54,7 @@ class Watcher:
         self._steps: tuple[int, int] | None = None
         self._list_wanted = self._list_asked = True
         self._list_took = 0.0
-        """Seconds of processor time of the last look at the list; one that is dearer than the look before it, as the first is, was an exception."""
+        """CPU seconds of the last read of the list. The lower of the last two counts, because the first read is much slower."""
         self._summaries: tuple[RunSummary, ...] | None = None
         self._complaints: dict[str, str] = {}
         self._taken: frozenset[str] = frozenset()
@@ -64,17 +64,17 @@ class Watcher:
         self.looks = 0
         """How often the thread has looked, for whoever waits for it."""
 
-    def open(self, run: RunDirectory | None, *, picture_first: bool = False) -> None:
-        """Watch this run from now on, at once, and all of its steps. `picture_first`: look at nothing else before `picture_stands` is called, for it would take the processor that the first picture needs."""
-        if picture_first:
-            self._picture_stands.clear()
+    def open(self, run: RunDirectory | None, *, paint_first: bool = False) -> None:
+        """Watch this run from now on, at once, and all of its steps. `paint_first`: read nothing else before `painted` is called, because that would slow down the first paint."""
+        if paint_first:
+            self._painted.clear()
         self._steps = None
         self._run = run
         self.look_now()
 
-    def picture_stands(self) -> None:
-        """The run's first picture is on the screen."""
-        self._picture_stands.set()
+    def painted(self) -> None:
+        """The run has been painted."""
+        self._painted.set()
 
     def look_at(self, steps: tuple[int, int] | None) -> None:
         """The charts show only these steps, the first and the last of them: read them as fine as they lie, at once. None: they show the whole run."""
@@ -123,7 +123,7 @@ class Watcher:
         """End the thread within the time of one look."""
         self._closing = True
         self._wake.set()
-        self._picture_stands.set()
+        self._painted.set()
 
     def loop(self) -> None:
         """The thread: look, post, wait for the next turn or to be woken."""
@@ -167,8 +167,8 @@ class Watcher:
             snapshot = self._monitor.poll()
             if snapshot is not None and run is self._run:
                 self._post(SnapshotChanged(snapshot))
-                self._picture_stands.wait(PICTURE_SECONDS)
-                self._picture_stands.set()
+                self._painted.wait(PAINT_SECONDS)
+                self._painted.set()
 
         def look_unless_taken() -> None:
             try:

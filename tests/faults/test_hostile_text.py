@@ -101,7 +101,7 @@ def test_hostile_prompts_and_generated_text_are_shown_literally(kind: str) -> No
         tour.go("\x13", "saved as")
         tour.go("\x15fail\r", "✗ failed")
         tour.go("\x15" + UP * 3, "an old", shown=False)  # a prompt of an earlier day, without what acts
-        tour.go("\x15\x1b[200~pasted\x9b31m\u202e\x1b[201~", "left out of the paste")
+        tour.go("\x15\x1b[200~pasted\x9b31m\u202e\x1b[201~", "from the paste")
         tour.go("\t" * 8, "between several", shown=False)  # a setting that is a text
         tour.go(ESCAPE + ESCAPE, "q Leave", shown=False)
 

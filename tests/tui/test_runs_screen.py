@@ -209,13 +209,13 @@ async def test_n_asks_before_it_drops_a_draft_that_waits_with_changes() -> None:
         await pilot.press("r")
         await until(pilot, lambda: app.current_mode == "runs")
         await pilot.press("n")
-        await until(pilot, lambda: "Drop the draft?" in text_of(app))
+        await until(pilot, lambda: "Discard the draft?" in text_of(app))
         assert "1 change" in text_of(app)
         await pilot.press("enter")
         assert app.draft is not None
         assert app.draft.training.seed == 4711
         await pilot.press("n")
-        await until(pilot, lambda: "Drop the draft?" in text_of(app))
+        await until(pilot, lambda: "Discard the draft?" in text_of(app))
         await pilot.press("D")
         await until(pilot, lambda: app.draft is not None and app.draft.training.seed != 4711)
 

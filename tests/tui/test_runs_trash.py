@@ -19,7 +19,7 @@ async def test_d_puts_the_run_into_the_trash_at_once_and_u_takes_it_back() -> No
     services = three_runs()
     async with running_app(services, pane="runs") as (app, pilot):
         await pilot.press("down", "d")
-        await until(pilot, lambda: "brisk-heron is in the trash, u takes it back" in lines_of(app)[-1])
+        await until(pilot, lambda: "brisk-heron moved to the trash, u undoes it" in lines_of(app)[-1])
         await until(pilot, lambda: len(shown(app)) == 2 and app.run_directory is not None and app.run_directory.name != "brisk-heron")
         await pilot.press("d")
         await until(pilot, lambda: len(shown(app)) == 1)
@@ -29,7 +29,7 @@ async def test_d_puts_the_run_into_the_trash_at_once_and_u_takes_it_back() -> No
         await until(pilot, lambda: "›  brisk-heron" in shown(app))
         assert services.in_trash == {}
         await pilot.press("u")
-        await until(pilot, lambda: "nothing to take back: T shows the trash" in lines_of(app)[-1])
+        await until(pilot, lambda: "nothing to undo: T shows the trash" in lines_of(app)[-1])
 
 
 async def test_u_twice_at_once_takes_the_last_two_back() -> None:
@@ -125,10 +125,10 @@ async def test_marked_runs_are_deleted_together_and_u_takes_all_of_them_back_wit
         await pilot.press("down")
         assert "d Delete 2" in lines_of(app)[-1]
         await pilot.press("d")
-        await until(pilot, lambda: "2 runs are in the trash, u takes all back: brisk-heron, amber-vole" in lines_of(app)[-1])
+        await until(pilot, lambda: "2 runs moved to the trash, u undoes it: brisk-heron, amber-vole" in lines_of(app)[-1])
         await until(pilot, lambda: shown(app) == ["›  plain-otter"])
         await pilot.press("u")
-        await until(pilot, lambda: "2 runs are back: brisk-heron, amber-vole" in lines_of(app)[-1])
+        await until(pilot, lambda: "2 runs restored: brisk-heron, amber-vole" in lines_of(app)[-1])
         await until(pilot, lambda: shown(app) == ["   plain-otter", "›B brisk-heron", " A amber-vole"])
         assert services.in_trash == {}
 
@@ -137,7 +137,7 @@ async def test_of_marked_runs_the_one_that_trains_is_left_and_named() -> None:
     services = three_runs()
     async with running_app(services, pane="runs", size=(120, 40), settings={"marked": ["amber-vole", "plain-otter"]}) as (app, pilot):
         await pilot.press("d")
-        await until(pilot, lambda: "amber-vole is in the trash, u takes it back; still training: plain-otter" in lines_of(app)[-1])
+        await until(pilot, lambda: "amber-vole moved to the trash, u undoes it; still training: plain-otter" in lines_of(app)[-1])
         await until(pilot, lambda: len(shown(app)) == 2)
 
 
@@ -164,5 +164,5 @@ async def test_where_one_of_several_can_not_be_deleted_the_others_are_and_it_is_
     async with running_app(services, pane="runs", size=(120, 40), settings={"marked": ["amber-vole", "brisk-heron"]}) as (app, pilot):
         await pilot.press("down", "d")
         await until(pilot, lambda: "can't move amber-vole: disk is full" in text_of(app))
-        await until(pilot, lambda: "brisk-heron is in the trash, u takes it back" in lines_of(app)[-1])
+        await until(pilot, lambda: "brisk-heron moved to the trash, u undoes it" in lines_of(app)[-1])
         await until(pilot, lambda: any("amber-vole" in run for run in shown(app)))

@@ -34,8 +34,8 @@ async def test_a_letter_sends_its_command_to_the_worker(key: str, verb: str) -> 
         await until(pilot, lambda: "3,752" in lines_of(app)[-1])
 
 
-async def test_every_chart_is_drawn_once_until_the_first_picture_stands_and_not_again_for_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnnlm_tui.tui.watch.PICTURE_SECONDS", 3_600)  # the app itself says when the picture stands
+async def test_every_chart_is_drawn_once_for_the_first_paint_and_not_again_for_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnnlm_tui.tui.watch.PAINT_SECONDS", 3_600)  # the app itself reports the first paint
     drawn, prepare = list[str | None](), Chart.prepare
 
     def noted(chart: Chart, width: int, height: int) -> None:
@@ -403,11 +403,11 @@ async def test_capital_j_and_k_go_to_the_next_run_of_the_list_and_to_the_one_bef
     async with running_app(three_runs(), pane="train", settings={"runs order": ["name", False]}) as (app, pilot):
         assert "plain-otter" in lines_of(app)[0]
         await pilot.press("J")
-        await until(pilot, lambda: "this is the last run of the list" in lines_of(app)[-1])
+        await until(pilot, lambda: "this is the last run in the list" in lines_of(app)[-1])
         await pilot.press("K")
         await until(pilot, lambda: "brisk-heron" in lines_of(app)[0] and "J K Run" in lines_of(app)[-1])
         await pilot.press("K", "K")
-        await until(pilot, lambda: "amber-vole" in lines_of(app)[0] and "this is the first run of the list" in lines_of(app)[-1])
+        await until(pilot, lambda: "amber-vole" in lines_of(app)[0] and "this is the first run in the list" in lines_of(app)[-1])
         await pilot.press("J", "J")
         await until(pilot, lambda: "plain-otter" in lines_of(app)[0])
         assert app.current_mode == "train"
@@ -431,7 +431,7 @@ async def test_a_run_that_failed_offers_its_config_its_log_and_to_be_discarded()
         await until(pilot, lambda: app.current_mode == "config" and "   from plain-otter" in text_of(app))
     async with running_app(services) as (app, pilot):
         await pilot.press("d")
-        await until(pilot, lambda: app.current_mode == "runs" and "plain-otter is in the trash, T shows it" in lines_of(app)[-1])
+        await until(pilot, lambda: app.current_mode == "runs" and "plain-otter moved to the trash, T shows it" in lines_of(app)[-1])
         assert services.deleted == ["plain-otter"]
 
 
@@ -448,7 +448,7 @@ async def test_a_run_that_was_opened_while_another_is_discarded_stays_open(monke
         await pilot.press("d", "J")
         await until(pilot, lambda: "brisk-heron" in lines_of(app)[0])
         may_delete.set()
-        await until(pilot, lambda: "plain-otter is in the trash" in lines_of(app)[-1])
+        await until(pilot, lambda: "plain-otter moved to the trash" in lines_of(app)[-1])
         assert app.current_mode == "train"
         assert "brisk-heron" in lines_of(app)[0]
 
@@ -457,5 +457,5 @@ async def test_only_a_run_that_failed_is_discarded_where_it_shows() -> None:
     services = with_runs(make_snapshot("finished", 4_754))
     async with running_app(services) as (app, pilot):
         await pilot.press("d")
-        await until(pilot, lambda: "only a run that failed is discarded here" in lines_of(app)[-1])
+        await until(pilot, lambda: "only a failed run can be discarded here" in lines_of(app)[-1])
         assert services.deleted == []

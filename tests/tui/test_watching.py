@@ -72,9 +72,9 @@ def test_a_run_is_posted_once_for_each_change() -> None:
         assert sum(isinstance(message, MachineSeen) for message in posted) == 1
 
 
-def test_nothing_but_the_run_is_looked_at_before_its_first_picture_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_but_the_run_is_read_before_its_first_paint(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lists and machines load and read much, in the time in which the main thread draws."""
-    monkeypatch.setattr("rnnlm_tui.tui.watch.PICTURE_SECONDS", DEADLINE)
+    monkeypatch.setattr("rnnlm_tui.tui.watch.PAINT_SECONDS", DEADLINE)
     services, posted, shown = with_runs(make_snapshot()), list[Message](), threading.Event()
 
     def post(message: Message) -> None:
@@ -83,14 +83,14 @@ def test_nothing_but_the_run_is_looked_at_before_its_first_picture_stands(monkey
             shown.set()
 
     watcher = Watcher(services, post, fps=200.0)
-    watcher.open(services.run("plain-otter"), picture_first=True)
+    watcher.open(services.run("plain-otter"), paint_first=True)
     thread = threading.Thread(target=watcher.loop)
     thread.start()
     try:
         assert shown.wait(DEADLINE)
         threading.Event().wait(0.05)  # ten turns
         assert [type(message) for message in posted] == [SnapshotChanged]
-        watcher.picture_stands()
+        watcher.painted()
         wait_for_looks(watcher, 3)
         assert {RunsChanged, MachineSeen} <= {type(message) for message in posted}
     finally:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LONGEST_NAME = 64
 SHOWN_NAMES = 3
-"""Runs that are named where several are meant."""
+"""Runs that a message about several names."""
 SHOWN_TAGS = 8
 """Tags in use that are named where one types."""
 
@@ -39,11 +39,11 @@ class RunsBookkeeping(RunCursor):
     def __init__(self) -> None:
         super().__init__()
         self._trashed: list[tuple[TrashedRun, ...]] = []
-        """What was deleted since the start and not taken back, the last one last; runs that were deleted together stand together."""
+        """What was deleted since the start and not restored, the newest last; runs deleted together are in one group."""
         self._marked_in_trash: dict[Path, int] = {}
         """Places of their marks to compare."""
         self._mark_again: dict[str, int] = {}
-        """Runs that are back and had a mark, until the list has them, with the place of that."""
+        """The places of the marks of restored runs, until the list shows these runs."""
         self._restoring: set[Path] = set()
         """What is on its way back."""
 
@@ -59,8 +59,8 @@ class RunsBookkeeping(RunCursor):
         self.lab.open_pane("compare")
 
     @property
-    def meant(self) -> list[RunSummary]:
-        """The run under the cursor; where that is marked, all marked runs that the list shows, it first."""
+    def targets(self) -> list[RunSummary]:
+        """The runs that a key acts on: the one under the cursor, or if that is marked, all marked runs in the list, with that one first."""
         chosen = self.chosen
         if chosen is None:
             return []
@@ -69,8 +69,8 @@ class RunsBookkeeping(RunCursor):
         return [chosen, *(run for run in self.query_one(RunsTable).runs if run.run in self.lab.marked and run.run != chosen.run)]
 
     def action_tag_run(self) -> None:
-        """Its tags, in one line; of several marked runs those that all of them have."""
-        runs = self.meant
+        """Edit the run's tags in one line; for several marked runs, the tags that all of them have."""
+        runs = self.targets
         if not runs:
             return
         used = sorted({tag for summary in self.lab.summaries or () for tag in summary.tags})
@@ -79,7 +79,7 @@ class RunsBookkeeping(RunCursor):
         title = f"Tags of {plain(runs[0].run, limit=40)}"
         if len(runs) > 1:
             title = f"Tags of all {counted(len(runs), 'marked run')}"
-            about = f"{about}; other tags of each stay"
+            about = f"{about}; other tags are kept"
 
         def changed(run: RunSummary, text: str) -> tuple[str, ...]:
             wanted = told_tags(text.split())
@@ -160,10 +160,10 @@ class RunsBookkeeping(RunCursor):
         self.lab.in_thread(lambda: services.rename(services.find(former), name), renamed, failed)
 
     def action_delete_run(self) -> None:
-        """Into the trash, without a question: it can be taken back. Of several marked runs those that nobody trains."""
-        meant = self.meant if self.lab.summaries else []
-        living = [run for run in meant if run.status in LIVING]
-        runs = [run for run in meant if run.status not in LIVING]
+        """Move the run to the trash without a question, since it can be undone; of several marked runs, those that have ended."""
+        targets = self.targets if self.lab.summaries else []
+        living = [run for run in targets if run.status in LIVING]
+        runs = [run for run in targets if run.status not in LIVING]
         if not runs:
             if living:
                 self._still_lives(living[0])
@@ -172,17 +172,17 @@ class RunsBookkeeping(RunCursor):
 
         def delete() -> tuple[list[TrashedRun], list[tuple[str, RnnlmError | OSError]]]:
             done: list[TrashedRun] = []
-            left: list[tuple[str, RnnlmError | OSError]] = []
+            failed: list[tuple[str, RnnlmError | OSError]] = []
             for run in runs:
                 try:
                     done.append(services.delete(services.find(run.run)))
                 except (RnnlmError, OSError) as error:
-                    left.append((run.run, error))
-            return done, left
+                    failed.append((run.run, error))
+            return done, failed
 
         def deleted(found: tuple[list[TrashedRun], list[tuple[str, RnnlmError | OSError]]]) -> None:
-            done, left = found
-            for name, error in left:
+            done, failed = found
+            for name, error in failed:
                 self.lab.bring_back(name)
                 self.lab.say_error(error)
             if done:
@@ -198,22 +198,22 @@ class RunsBookkeeping(RunCursor):
         if self.lab.run_directory is not None and self.lab.run_directory.name in {run.name for run in trashed}:
             self.lab.close_run()
         self.lab.look_now()
-        told = f"{trashed[0].name} is in the trash, u takes it back"
+        message = f"{trashed[0].name} moved to the trash, u undoes it"
         if len(trashed) > 1:
-            told = f"{counted(len(trashed), 'run')} are in the trash, u takes all back: {_names(run.name for run in trashed)}"
-        self.lab.say(f"{told}; still training: {_names(living)}" if living else told)
+            message = f"{counted(len(trashed), 'run')} moved to the trash, u undoes it: {_names(run.name for run in trashed)}"
+        self.lab.say(f"{message}; still training: {_names(living)}" if living else message)
 
     def action_undo_delete(self) -> None:
-        """What was deleted last comes back, runs that were deleted together together."""
+        """Restore what was deleted last; runs deleted together are restored together."""
         last = next((group for group in reversed(self._trashed) if not any(trashed.path in self._restoring for trashed in group)), None)
         if last is not None:
             for trashed in last:
                 self._restore(trashed, among=last)
         elif not self._restoring:
-            self.lab.say("nothing to take back: T shows the trash")
+            self.lab.say("nothing to undo: T shows the trash")
 
     def mark_what_came_back(self, summaries: Sequence[RunSummary]) -> None:
-        """Runs that were marked when they were deleted, as soon as the list has them again."""
+        """Mark runs again that were marked when they were deleted, as soon as the list shows them."""
         marks = self.lab.marks
         for name in [run.run for run in summaries if run.run in self._mark_again]:
             marks = marks.marked_at(name, self._mark_again.pop(name))
@@ -233,7 +233,7 @@ class RunsBookkeeping(RunCursor):
             self._restore(wanted)
 
     def _restore(self, trashed: TrashedRun, name: str | None = None, *, among: Sequence[TrashedRun] = ()) -> None:
-        """One run, perhaps `among` others that were deleted with it: the first of them gets the cursor."""
+        """Restore a run; of the runs that were deleted together, `among`, the first gets the cursor."""
         first = not among or among[0].path == trashed.path
 
         def restored(run: RunDirectory) -> None:
@@ -246,7 +246,7 @@ class RunsBookkeeping(RunCursor):
             if place is not None:
                 self._mark_again[run.name] = place
             self.lab.look_now()
-            self.lab.say(f"{counted(len(among), 'run')} are back: {_names(other.name for other in among)}" if len(among) > 1 else f"{run.name} is back")
+            self.lab.say(f"{counted(len(among), 'run')} restored: {_names(other.name for other in among)}" if len(among) > 1 else f"{run.name} restored")
 
         def failed(error: RnnlmError | OSError) -> None:
             if isinstance(error, RunNameError) and name is None:
@@ -263,7 +263,7 @@ class RunsBookkeeping(RunCursor):
         self.lab.in_thread(partial(self.lab.services.restore, trashed, name), restored, failed)
 
     def _forget(self, trashed: TrashedRun) -> None:
-        """It is no longer in the trash."""
+        """Drop a run that is no longer in the trash."""
         self._restoring.discard(trashed.path)
         groups = (tuple(kept for kept in group if kept.path != trashed.path) for group in self._trashed)
         self._trashed = [group for group in groups if group]
@@ -287,7 +287,7 @@ class RunsBookkeeping(RunCursor):
 
 
 def _names(runs: Iterable[str]) -> str:
-    """The first names, and how many more there are."""
+    """The first few names, and how many more there are."""
     names = list(runs)
     shown = ", ".join(plain(name, limit=24) for name in names[:SHOWN_NAMES])
     return shown if len(names) <= SHOWN_NAMES else f"{shown} and {len(names) - SHOWN_NAMES} more"

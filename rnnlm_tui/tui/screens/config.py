@@ -63,7 +63,7 @@ class ConfigScreen(EditedDraft):
         super().__init__()
         self._check = DraftCheck()
         self._taken_size: int | None = None
-        """Of the pretrained tokenizer at the last look."""
+        """Vocabulary size of the pretrained tokenizer at the last check."""
 
     def compose_body(self) -> ComposeResult:
         with Container(id="config-body"):
@@ -115,9 +115,9 @@ class ConfigScreen(EditedDraft):
         return more if more.cell_length <= width and (self.has_class("-wide") or not from_preset) else line
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
-        """What can be done with a draft, or with a run that exists; while a field is edited, how that ends."""
-        if any(form.editing for form in self.query(ConfigForm)):  # none while the pane is made or taken down
-            return [(action("edit_field"), "Keep"), (action("leave_field"), "Cancel"), (action("next_field"), "Keep, go on"), (action("next_section"), "")]
+        """What can be done with a draft, or with a run that exists; while a field is edited, the keys that end it."""
+        if any(form.editing for form in self.query(ConfigForm)):  # no form while the pane is mounted or removed
+            return [(action("edit_field"), "Keep"), (action("leave_field"), "Cancel"), (action("next_field"), "Keep, next"), (action("next_section"), "")]
         if self.locked:
             names = ["next_field", "next_section", "new_from_run", *(["start_draft"] if self._run_status == "draft" else []), "leave"]
         else:
@@ -166,7 +166,7 @@ class ConfigScreen(EditedDraft):
         self._show()
 
     def _follow_tokenizer(self, found: Findings) -> bool:
-        """Whether the draft took the size that its pretrained tokenizer brings, or gave it back with the tokenizer: not where the user set another."""
+        """Take over the vocabulary size of a pretrained tokenizer, or drop it with the tokenizer, unless the user set another; whether the draft changed."""
         draft = self._editing
         if draft is None or found.config != draft.nearest_config():
             return False
@@ -202,7 +202,7 @@ class ConfigScreen(EditedDraft):
     # the actions
 
     def action_leave_field(self) -> None:
-        """`esc` on a field that is not edited: it keeps the focus, so that the next key still acts on it."""
+        """Keep the focus on `esc` in a field that is not edited, so that the next key still acts on it."""
 
     def action_next_problem(self) -> None:
         """Go to the next field that is wrong."""
@@ -247,7 +247,7 @@ class ConfigScreen(EditedDraft):
         self._show()
 
     def action_save_draft(self) -> None:
-        """Create the run without starting it; a draft with problems is no run yet, and goes into a file of its own."""
+        """Create the run without starting it; save a draft with problems as a config file instead."""
         if not self.locked and self._check.blocking and self._editing is not None:
             name, draft = self._run_name or "draft", self._editing
             self.lab.in_thread(partial(self.lab.services.save_config, name, merge(draft.base, draft.changes), draft.problems()), self._written)

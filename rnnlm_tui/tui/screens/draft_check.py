@@ -35,9 +35,9 @@ class Findings:
     missing_at: str = "corpus.source"
     """The field that names what is missing."""
     preview: Preview | None = None
-    """How its text begins."""
+    """The first lines of its text."""
     tokenizer_size: int | None = None
-    """That a pretrained tokenizer brings; None where it can't be told."""
+    """Vocabulary size of its pretrained tokenizer; None if unknown."""
 
 
 def look_up(services: Services, config: RunConfig) -> Findings:
@@ -61,7 +61,7 @@ def look_up(services: Services, config: RunConfig) -> Findings:
     if missing is None:
         try:
             begins = services.preview(config)
-        except CorpusError as error:  # it would not start either
+        except CorpusError as error:  # training would refuse it too
             return Findings(config, estimate, facts, error, "corpus.text_field" if "corpus.text_field" in error.hint else "corpus.source", None, size)
     if begins is not None and config.corpus.layout == "auto" and config.corpus.source not in BUILT_IN_SOURCES:
         facts["corpus.layout"] = f"{begins.layout}: {begins.reason}" if begins.reason else begins.layout
@@ -90,7 +90,7 @@ class DraftCheck:
 
     @property
     def preview(self) -> Preview | None:
-        """How the text begins, as old as `estimate`."""
+        """The first lines of the text, as old as `estimate`."""
         return self._found.preview if self._found is not None else None
 
     @property

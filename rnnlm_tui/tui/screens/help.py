@@ -41,7 +41,7 @@ MARKS = (
 )
 STATUSES: tuple[RunStatus, ...] = ("running", "paused", "preparing", "finished", "failed", "stopped", "crashed", "stalled", "degraded", "draft", "lost")
 SIGN = 11
-"""Columns of a status or a mark, three beside each other."""
+"""Columns of a status or a mark; three are in a row."""
 
 
 class HelpScreen(Overlay[None]):
@@ -115,7 +115,7 @@ class HelpScreen(Overlay[None]):
         width, height = max(1, min(size.width - EDGES, MOST_WIDTH)), max(1, size.height - 2)
         lines = self._found(width) if self._search else self._all(width)
         if len(lines) == height + 1:
-            del lines[0]  # the blank one below the edge
+            del lines[0]  # the blank line below the border
         below = max(0, len(lines) - height)
         self._above = max(0, min(self._above, below))
         box = self.query_one("#help-box", TitledContainer)
@@ -197,11 +197,11 @@ class HelpScreen(Overlay[None]):
 
     @staticmethod
     def _notes() -> list[Content]:
-        """The statuses that their words don't explain."""
-        told = (f"stalled: no step for {STALE_SECONDS:.0f} s,", f"  nor in the time of {SLOW_STEPS:.0f} steps", "degraded: its disk is full")
-        return [Content.styled(words, palette.DIM) for words in told]
+        """Explanations of the statuses whose words don't say enough."""
+        notes = (f"stalled: no step for {STALE_SECONDS:.0f} s,", f"  nor in the time of {SLOW_STEPS:.0f} steps", "degraded: its disk is full")
+        return [Content.styled(words, palette.DIM) for words in notes]
 
 
 def _columns(signs: Sequence[Content]) -> list[Content]:
-    """The last one may be longer."""
+    """Pad all signs but the last one."""
     return [*(sign.truncate(SIGN, pad=True) for sign in signs[:-1]), *signs[-1:]]

@@ -41,7 +41,7 @@ class Laboratory(Protocol):
     draft: RunConfig | None
     """The config being edited and not yet started."""
     draft_from: str
-    """The run that the draft was made from; empty: a preset, or what was kept from the last time."""
+    """The run that the draft was made from; empty for a preset or the draft of the last session."""
     selected_checkpoint: str | None
     """Directory of the checkpoint chosen for sampling, relative to the run's directory; None: the best one."""
     sampler: SamplerClient | None
@@ -92,7 +92,7 @@ class Laboratory(Protocol):
         """Configure a new run: no run is open, the config pane shows the draft."""
 
     def new_draft_from(self, run: str) -> None:
-        """Configure a new run with the config of this one; where a changed draft waits, ask first."""
+        """Configure a new run with the config of this one; if that would discard a changed draft, ask first."""
 
     @property
     def marked(self) -> tuple[str, ...]:
@@ -126,7 +126,7 @@ class Laboratory(Protocol):
         """An error's message and hint, until they have been read."""
 
     def say_damaged(self, words: str) -> None:
-        """That something which was kept can't be used and was moved aside, until it has been read; empty: nothing was."""
+        """Show a warning that a damaged file was moved aside; nothing for an empty text."""
 
     def in_thread(
         self,

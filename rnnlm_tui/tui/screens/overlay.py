@@ -19,7 +19,7 @@ ResultT = TypeVar("ResultT")
 
 
 class GreyScreen:
-    """Another screen, with every colour taken out, and without the keys of its footer: none of them acts."""
+    """Another screen in grey, without its footer's keys, which don't work under an overlay."""
 
     def __init__(self, screen: Screen[object]) -> None:
         self._screen = screen

@@ -22,26 +22,26 @@ from rnnlm_tui.tui.widgets.safe_text import OneLine
 MOST_WIDTH, MARGIN = 104, 8
 """Cells of the box at most, and those left free beside it where there is room."""
 NARROW = 72
-"""Columns up to which the box takes all of them."""
+"""Up to this many columns, the box is as wide as the terminal."""
 EDGES = 6
 """Cells of the list's border and padding, of its scroll bar and of the gap before it."""
 ABOVE = 5
-"""Rows over the list: those left free and the line that is typed."""
+"""Rows above the list: the margin and the search field."""
 INDENT = "  "
-"""Before a command, under the head of its group."""
+"""Before a command, under its heading."""
 
 
 class PaletteInput(OneLine, CommandInput):
-    """Where commands are searched."""
+    """The search field."""
 
 
 class PaletteScreen(NarrowScreen, NewestSize, CommandPalette):
-    """Textual's palette, a command a line under the head of its group; what it lists comes from `commands.py`."""
+    """Textual's palette with one line for each command, under headings; `commands.py` lists the commands."""
 
     def __init__(self, *, placeholder: str, id: str) -> None:
         super().__init__(placeholder=placeholder, id=id)
         self._shown: dict[str, list[PaletteHit]] = {}
-        """What is listed, by its group."""
+        """The listed commands, by heading."""
 
     def compose(self) -> ComposeResult:
         with Vertical(id="--container"):
@@ -71,7 +71,7 @@ class PaletteScreen(NarrowScreen, NewestSize, CommandPalette):
         return columns if columns <= NARROW else min(columns - MARGIN, MOST_WIDTH)
 
     def _refresh_command_list(self, command_list: CommandList, commands: list[Command], clear_current: bool) -> None:  # noqa: ARG002 (Textual's)
-        """Textual's way to show what was found: the best first, each under its group's head."""
+        """Textual's hook that shows the matches: the best first, under their headings."""
         groups: dict[str, list[PaletteHit]] = {}
         for hit in sorted((cast(PaletteHit, command.hit) for command in commands), key=lambda hit: -hit.score):
             groups.setdefault(hit.group, []).append(hit)
@@ -80,7 +80,7 @@ class PaletteScreen(NarrowScreen, NewestSize, CommandPalette):
         self._hit_count = len(commands)
 
     def _list(self, groups: dict[str, list[PaletteHit]]) -> None:
-        """A line each, as wide as there is room, the cursor on the first."""
+        """List one line for each command, with the cursor on the first."""
         self._shown = groups
         width = max(1, self._width - EDGES - len(INDENT))
         options: list[Option] = []

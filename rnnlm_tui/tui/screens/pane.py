@@ -111,7 +111,7 @@ class PaneScreen(NarrowScreen, NewestSize, Screen[None]):
         self.refresh_frame()
 
     def show_readings(self) -> None:
-        """The app has read how busy this machine is, `lab.readings`; the pane that shows it overrides this."""
+        """The app has new readings of this machine in `lab.readings`; the pane that shows them overrides this."""
 
     def identity(self, width: int) -> Content:
         """Line 1 between the app's name and the device, in at most `width` columns."""

@@ -205,7 +205,7 @@ class PromptScreen(SamplingScreen):
     # the keys
 
     def action_leave_field(self) -> None:
-        """`esc`: stop a running sample, else out of a setting, which is as it was before, else out of the box; letters act then."""
+        """`esc`: stop a running sample, else leave a setting and restore its value, else leave the box, so that letters are commands."""
         if self.sampling:
             self.stop()
         elif self.settings_row.has_focus_within:
@@ -215,11 +215,11 @@ class PromptScreen(SamplingScreen):
             self.set_focus(self.transcript)
 
     def action_older_text(self) -> None:
-        """A page back through the texts, from inside a field as well."""
+        """Scroll one page back, from inside a field as well."""
         self.transcript.action_scroll_page(1)
 
     def action_newer_text(self) -> None:
-        """A page on."""
+        """Scroll one page forward."""
         self.transcript.action_scroll_page(-1)
 
     def action_settings(self) -> None:

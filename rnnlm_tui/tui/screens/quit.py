@@ -1,4 +1,4 @@
-"""Leaving while workers hold runs: what becomes of each, and the harmless answer is the default."""
+"""The dialog on leaving while workers hold runs: it says what happens to each, and leaves them as they are by default."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOOK_SECONDS = 0.5
 SHOWN = 3
 """Runs that are named; the others are counted."""
 TRAINS: frozenset[RunStatus] = frozenset({"running", "degraded"})
-"""Statuses in which leaving keeps a training going."""
+"""Statuses of runs that continue to train."""
 FACTS: dict[RunStatus, tuple[str, str]] = {
     "running": ("Training continues without this terminal.", "Training continues without this terminal."),
     "preparing": ("Preparation continues, then training starts.", "Preparation continues, then training starts."),
@@ -33,9 +33,9 @@ FACTS: dict[RunStatus, tuple[str, str]] = {
     "stalled": ("It is stalled; its worker keeps running.", "They are stalled; their workers keep running."),
     "degraded": ("Training continues, unsaved until its disk has room.", "Training continues, unsaved until their disk has room."),
 }
-"""What becomes of one run, or of several, that are all in this status."""
+"""What happens to one run, and to several, if all have this status."""
 AFTER: dict[RunStatus, str] = {"preparing": "then trains", "paused": "stays paused", "stalled": "left as it is", "degraded": "keeps training, unsaved"}
-"""What becomes of a run among others of another status."""
+"""What happens to a run if the others have another status."""
 STOPS: dict[RunStatus, str] = {
     "preparing": "stop {run} before its first step",
     "stalled": "ask {run} to stop at a checkpoint",

@@ -153,7 +153,7 @@ class RunsScreen(RunsBookkeeping):
             self._show_table(self.lab.summaries)
 
     def _show_detail(self, snapshot: RunSnapshot | None) -> None:
-        """The run under the cursor. Until it has been read the one before stays, under its own name: to empty its place first would send twice as much for each move."""
+        """Show the run under the cursor. Until it is read, the previous run stays, under its own name: clearing it first would send twice as many bytes for each move."""
         wide = self.app.size.width >= WIDE_FROM
         chosen = self.query_one(RunsTable).chosen
         name = chosen.run if chosen is not None else ""
@@ -195,8 +195,8 @@ class RunsScreen(RunsBookkeeping):
             return [(action(name), words.get(name, "")) for name in names]
         if self.query_one(FilterLine).typing:
             return [(action("open_selected"), "Keep the filter"), (action("leave_field"), "All runs")]
-        together = len(self.meant)
-        verbs = {"tag_run": f"Tag {together}", "delete_run": f"Delete {together}"} if together > 1 else {}
+        several = len(self.targets)
+        verbs = {"tag_run": f"Tag {several}", "delete_run": f"Delete {several}"} if several > 1 else {}
         return [(entry, verbs.get(entry.id, "")) for entry in actions_for(self.PANE) if entry.footer]
 
     def _show_first_launch(self) -> None:
@@ -226,7 +226,7 @@ class RunsScreen(RunsBookkeeping):
         self._fit_rows(size)
 
     def _fit_rows(self, size: Size) -> None:
-        """The rows that all runs need, at most half of the body: a filter that lets fewer through moves nothing."""
+        """Give the table the rows that all runs need, at most half of the body; all of them count, so that a filter moves nothing."""
         rows = min(max(LEAST_TABLE, len(self.lab.summaries or ()) + TABLE_FRAME), max(LEAST_TABLE, (size.height - FRAME_ROWS) // 2))
         table = self.query_one(RunsTable)
         if table.styles.height is None or table.styles.height.value != rows:
@@ -237,7 +237,7 @@ class RunsScreen(RunsBookkeeping):
     def on_runs_table_chosen(self, message: RunsTable.Chosen) -> None:
         super().on_runs_table_chosen(message)
         self._show_detail(self.snapshot)
-        self.refresh_footer()  # on a marked run keys mean all marked ones
+        self.refresh_footer()  # on a marked run, keys act on all marked runs
 
     def on_runs_table_sorted(self) -> None:
         table = self.query_one(RunsTable)
@@ -292,7 +292,7 @@ class RunsScreen(RunsBookkeeping):
         self.lab.in_thread(self.lab.services.demo, self.lab.start_run)
 
     def action_new_run(self) -> None:
-        """From the run under the cursor; the demo's config where there is none."""
+        """Configure a run like the one under the cursor; without runs, the demo."""
         chosen = self.query_one(RunsTable).chosen if self.lab.summaries else None
         if chosen is None:
             self.lab.new_draft()

@@ -63,8 +63,8 @@ class TrainScreen(ChartedScreen):
     def __init__(self) -> None:
         super().__init__()
         self._offered: CheckpointRow | None = None
-        self._heading_for = ""
-        """The run that a key goes to, until it is found."""
+        self._opening = ""
+        """The run that J or K is opening; empty once it is open."""
         self._looks = (False, True)
         """Whether only a part of the run shows, and whether the newest step stays in it."""
 
@@ -132,7 +132,7 @@ class TrainScreen(ChartedScreen):
             self.query_one(OtherRuns).show(self._in_order(summaries), fresh, self.lab.marks)
 
     def _in_order(self, summaries: Sequence[RunSummary]) -> Sequence[RunSummary]:
-        """The runs in the order of their list, the open one at its newest."""
+        """The runs in the order of their list, the open one with its newest figures."""
         fresh = self.snapshot.summary if self.snapshot else None
         runs = [fresh if fresh is not None and fresh.run == run.run else run for run in summaries]
         order, backwards = kept_order(self.lab.settings)
@@ -144,7 +144,7 @@ class TrainScreen(ChartedScreen):
         self.show_readings()
 
     def show_readings(self) -> None:
-        """The machine's own panel; no chart tells of the machine as it is now."""
+        """Update the machine's panel only: no chart shows these readings."""
         if (region := self._placed.places.get("machine")) is not None:
             self._show_machine_panel(self.snapshot, wide=self.app.size.width >= WIDE_FROM or region.width >= 40)
 
@@ -295,17 +295,17 @@ class TrainScreen(ChartedScreen):
     # after a run that failed
 
     def action_new_from_run(self) -> None:
-        """A draft with this run's config, to mend and start."""
+        """Make a draft from this run's config."""
         if self.snapshot is not None:
             self.lab.new_draft_from(self.snapshot.summary.run)
 
     def action_discard_run(self) -> None:
-        """Into the trash, where it failed, crashed or never started."""
+        """Move the run to the trash if it failed, crashed or never started."""
         run, summary = self.lab.run_directory, self.snapshot.summary if self.snapshot is not None else None
         if run is None or summary is None:
             return
         if summary.status not in DISCARDED:
-            self.lab.say("only a run that failed is discarded here: d on the runs deletes any")
+            self.lab.say("only a failed run can be discarded here: d on Runs deletes any")
             return
 
         def deleted(_trashed: TrashedRun) -> None:
@@ -314,7 +314,7 @@ class TrainScreen(ChartedScreen):
                 self.lab.close_run()
                 self.lab.open_pane("runs")
             self.lab.look_now()
-            self.lab.say(f"{run.name} is in the trash, T shows it")
+            self.lab.say(f"{run.name} moved to the trash, T shows it")
 
         def left(error: RnnlmError | OSError) -> None:
             self.lab.bring_back(run.name)
@@ -326,34 +326,34 @@ class TrainScreen(ChartedScreen):
     # other runs
 
     def action_next_run(self) -> None:
-        """The one below in the list."""
+        """Open the next run of the list."""
         self._to_run(1)
 
     def action_previous_run(self) -> None:
         self._to_run(-1)
 
     def _to_run(self, by: int) -> None:
-        """From the open run, or from the one that the key before is still on its way to."""
-        here = self._heading_for or (self.lab.run_directory.name if self.lab.run_directory is not None else "")
+        """Open the run `by` places after the open one, or after the one that is being opened."""
+        here = self._opening or (self.lab.run_directory.name if self.lab.run_directory is not None else "")
         names = [run.run for run in self._in_order(self.lab.summaries or ())]
         if here not in names:
             self.lab.say("the list of runs is being read")
             return
         at = names.index(here) + by
         if not 0 <= at < len(names):
-            self.lab.say("this is the last run of the list" if by > 0 else "this is the first run of the list")
+            self.lab.say("this is the last run in the list" if by > 0 else "this is the first run in the list")
             return
-        self._heading_for = names[at]
+        self._opening = names[at]
         self.lab.in_thread(partial(self.lab.services.find, names[at]), self._reached, self._not_reached)
 
     def _reached(self, run: RunDirectory) -> None:
-        """Unless another key has gone on since."""
-        if self._heading_for == run.name:
-            self._heading_for = ""
+        """Open the run, unless another key has been pressed since."""
+        if self._opening == run.name:
+            self._opening = ""
             self.lab.choose_run(run)
 
     def _not_reached(self, error: RnnlmError | OSError) -> None:
-        self._heading_for = ""
+        self._opening = ""
         self.lab.say_error(error)
 
     # sidebars

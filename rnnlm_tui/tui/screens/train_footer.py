@@ -31,9 +31,9 @@ ZOOMED = (
 IN_TROUBLE = ("pause", "stop", "show_log", "next_run", "cursor_right", "zoom_in", "log_scale", "next_axis", "leave")
 """The same for a run that is in trouble."""
 DISCARDED = ("failed", "crashed", "draft")
-"""Runs that can be thrown away where they show."""
+"""Statuses of runs that can be discarded here."""
 AFTER_FAILURE = ("pause", "new_from_run", "show_log", "discard_run", "next_run", "cursor_right", "zoom_in", "log_scale", "next_axis", "leave")
-"""The same for a run that failed or crashed: try again, with another config, or not at all."""
+"""The same for a run that failed or crashed: retry it, start a new run from it, or discard it."""
 BEFORE_STEPS = ("pause", "stop", "show_log", "next_run", "leave")
 """The same for a run that prepares."""
 AT_CURSOR = ("cursor_right", "cursor_far_right", "next_evaluation", "open_nearest", "zoom_in", "cursor_end", "next_axis", "leave_field")
@@ -46,7 +46,7 @@ Footer = Sequence[tuple[Action, str]]
 def train_footer(run: RunSummary | None, *, points: bool, zoomed: bool = False, following: bool = True, alone: str = "", others: bool = True) -> Footer:
     """What helps now; `points`: the run has a first step; `zoomed`: only a part of it shows, and where `following` the newest step stays in sight.
 
-    `alone`: which of the charts stands alone, as `5 of 8`; `others`: there are other runs to go to.
+    `alone`: which of the charts shows alone, as `5 of 8`; `others`: there are other runs to open.
     """
     if run is None:
         return [(action("leave"), "")]

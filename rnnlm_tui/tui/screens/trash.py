@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.trash import TrashedRun
 
 NAME, BESIDE = 40, 36
-"""Columns of a run's name at most, and of the terminal's those that it leaves to the rest."""
+"""Columns of a run's name at most, and those that the rest of the row needs."""
 
 
 class TrashScreen(Overlay["TrashedRun"]):
@@ -121,7 +121,7 @@ class TrashScreen(Overlay["TrashedRun"]):
         self._tell(outcome, problem)
 
     def _list(self) -> None:
-        """A line each; the cursor stays where it is."""
+        """List one line for each run; the cursor keeps its place."""
         options = self.query_one(OptionList)
         at = options.highlighted or 0
         options.clear_options()

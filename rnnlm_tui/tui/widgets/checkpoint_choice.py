@@ -77,7 +77,7 @@ class CheckpointChoice:
         if self.row is not None:
             return ("Type a prompt and press enter to continue it.",)
         if self.living:
-            return ("No checkpoint yet: enter samples from the weights of this moment.", "The run is not changed by it.")
+            return ("No checkpoint yet: enter samples from the weights of this moment.", "This does not change the run.")
         return (f"{plain(self.run, limit=40)} has no checkpoint to sample from.", "2 shows its training.")
 
     def row_of_choices(self) -> Content:

@@ -110,7 +110,7 @@ class SamplesPanel(Panel):
         self._rows: list[Content] = []
 
     def show(self, samples: Sequence[SampleRow], note: str, legend: Content | str = "", newlines: Newlines = "space") -> None:
-        """The samples of one step; `note` stands above them, or alone where there are none. `newlines`: what their line breaks become."""
+        """The samples of one step; `note` is above them, or alone if there are none. `newlines`: what their line breaks become."""
         self._samples, self._note, self._newlines = tuple(samples), note, newlines
         self.legend = legend
         self.redraw()

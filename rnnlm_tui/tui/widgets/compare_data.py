@@ -59,7 +59,7 @@ def validation_data(runs: Compared, axis: Axis) -> ChartData:
 
 
 def bits_data(runs: Compared, axis: Axis) -> ChartData:
-    """Bits a byte on held-out text: compares across tokenizers; a text of unknown words has none."""
+    """Bits per byte on held-out text, comparable across tokenizers; NaN for a text with many unknown words."""
     return _held_out(runs, axis, "Bits per byte", bits_per_byte)
 
 

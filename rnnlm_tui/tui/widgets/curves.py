@@ -53,7 +53,7 @@ def curves(snapshot: RunSnapshot) -> SeriesTable:
 
 
 def short_batches(series: SeriesTable) -> tuple[int, ...]:
-    """Which entries are a single step with the short last batch of an epoch: spikes that say nothing of the training."""
+    """Indices of entries that are one step with an epoch's short last batch: their spikes say nothing about training."""
     every, steps = series.short_every, series.step
     if not every or not len(steps):
         return ()

@@ -79,7 +79,7 @@ class EstimatePanel(Panel):
             self._rows = self._column(self._estimate, self._draft, width) if self.is_tall else self._dimmed(self._four_lines(self._estimate))
 
     def _dimmed(self, rows: list[Content]) -> list[Content]:
-        """Figures of a draft with problems are those of the last config without one: they stand back."""
+        """Dim the figures of a draft with problems: they are those of the last valid config."""
         return [Content.styled(row.plain, DIM) for row in rows] if self._problems else rows
 
     def content_line(self, y: int, width: int) -> Strip:
@@ -181,7 +181,7 @@ class EstimatePanel(Panel):
             rows.append(Content(""))
         if self._problems:
             rows.append(Content.assemble((f"✗ {counted(len(self._problems), 'problem')}", f"bold {BAD}"), (", start is blocked", DIM)))
-            titles = dict.fromkeys(TITLES.get(field_of(problem), problem.path) for problem in self._problems)  # what is wrong stands at the field
+            titles = dict.fromkeys(TITLES.get(field_of(problem), problem.path) for problem in self._problems)  # the field itself shows the problem
             rows += [Content.styled(plain(f"  {title}", limit=width), DIM) for title in titles]
         return rows
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 PREVIEWED_SECTIONS = ("corpus", "tokenizer")
-"""Sections whose fields decide how a text begins."""
+"""Sections whose fields determine the preview of the text."""
 
 
 class FormSection(Vertical):
@@ -74,7 +74,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         self._locked = False
         self._facts: Mapping[str, str] = {}
         self._unfolded: set[str] = set()
-        """Sections whose fields that do nothing show too."""
+        """Sections that show their fields without effect."""
 
     def compose(self) -> ComposeResult:
         states = self._states({})
@@ -96,12 +96,12 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
 
     @property
     def current(self) -> FieldRow | None:
-        """The field's row that has the focus, its editor counted in."""
+        """The field that has the focus, itself or in its editor."""
         return stop if isinstance(stop := self._stop, FieldRow) else None
 
     @property
     def _stop(self) -> FieldRow | FoldRow | None:
-        """What the arrows go through, where it has the focus."""
+        """The row that has the focus, of those that the arrows go through."""
         focused = self.screen.focused
         while focused is not None and focused is not self:
             if isinstance(focused, FieldRow | FoldRow):
@@ -111,26 +111,26 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
 
     @property
     def editing(self) -> bool:
-        """Whether a field's editor stands open."""
+        """Whether a field's editor is open."""
         row = self.current
         return row is not None and row.editing
 
     def _stops(self, section: str | None = None) -> list[FieldRow | FoldRow]:
-        """All that shows, in order; of one section, or of all."""
+        """The visible rows in order, of one section or of all."""
         rows = self.query_one(f"#section-{section}").children if section is not None else [row for found in self.query(FormSection) for row in found.children]
         return [row for row in rows if isinstance(row, FieldRow | FoldRow) and row.display]
 
     def show(
         self, draft: Draft, problems: tuple[Problem, ...], *, locked: bool = False, facts: Mapping[str, str] | None = None, preview: Preview | None = None
     ) -> None:
-        """Show a draft with its problems; `facts` are words beside fields, by path, `preview` is how its text begins."""
+        """Show a draft with its problems; `facts` are words beside fields, by path, `preview` has the first lines of its text."""
         self.draft, self.problems, self._locked, self._facts = draft, problems, locked, facts or {}
         self._refresh_rows()
         for shown in self.query(TextPreview):
             shown.show(preview)
 
     def _refresh_rows(self) -> None:
-        """Every row, and in place of those that do nothing here how many they are."""
+        """Update every row; fold those without effect into one."""
         states = self._states(self._facts)
         for section in SECTIONS:
             fields = fields_of(section)
@@ -145,7 +145,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
 
     @staticmethod
     def _folds(state: FieldState) -> bool:
-        """Whether a field is put away: it does nothing, and there is nothing to see or to mend in it."""
+        """Whether a field is folded: it has no effect, no change and no problem."""
         return bool(state.idle) and not state.changed and state.problem is None
 
     def on_resize(self) -> None:
@@ -175,7 +175,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
     def go_to(self, path: str) -> None:
         """Go to a field."""
         row = self.row(path)
-        row.display = True  # a folded one until the focus leaves it again
+        row.display = True  # a folded one, until it loses the focus
         self._focus(row)
 
     def move(self, direction: int) -> None:
@@ -199,7 +199,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         self.open_section(SECTIONS[(here + direction) % len(SECTIONS)] if self._stop is not None else self.section)
 
     def edit(self) -> None:
-        """Enter on a field: switch, or open its editor; a choice or a list asks the screen. On what is folded: show it, or fold it again."""
+        """Enter on a field: switch, or open its editor; a choice or a list asks the screen. On folded fields: show them, or fold them again."""
         row = self._stop
         if row is None:
             self.move(1)
@@ -272,7 +272,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         self.call_after_refresh(self._show_beginning, stop)
 
     def _show_beginning(self, row: FieldRow | FoldRow) -> None:
-        """From a section's last field on, or what is folded below it, how the text begins is in sight, where both have room."""
+        """Scroll to the preview of the text from its section's last field, or the fold below it, if both fit."""
         fields = [stop for stop in self._stops(row.section) if isinstance(stop, FieldRow)]
         if not isinstance(row, FoldRow) and row is not fields[-1]:
             return

@@ -62,7 +62,7 @@ class Draft:
         return ()
 
     def problems_within(self, steps: int | None) -> tuple[Problem, ...]:
-        """The same with a chosen warm-up that is as long as a run of so many steps, which only the corpus tells."""
+        """The same, and a chosen warm-up that is as long as the run, whose steps are known only with the corpus."""
         problems, config = self.problems(), self.nearest_config()
         found = None if steps is None or WARMUP in by_field(problems) else warmup_problem(config.schedule.warmup_steps, config.preset, steps)
         return problems if found is None else (*problems, found)
@@ -82,11 +82,11 @@ class Draft:
 
 
 def followed_tokenizer(draft: Draft, size: int | None, before: int | None) -> Draft:
-    """The draft with the vocabulary that its pretrained tokenizer brings; the same draft where nothing is to change.
+    """The draft with the vocabulary size of its pretrained tokenizer; the same draft if nothing changes.
 
     Args:
-        size: types of the tokenizer; None where there is none, or where it can't be told.
-        before: the size that was taken last: such a value was not set by the user.
+        size: the tokenizer's vocabulary; None if there is no such tokenizer, or its size is unknown.
+        before: the size taken over last: the user did not set this value.
     """
     path = "tokenizer.vocab_size"
     if path in draft.changes and draft.changes[path] != before:

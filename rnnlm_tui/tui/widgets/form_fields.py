@@ -89,7 +89,7 @@ def edited_value(field: FormField, value: object) -> str:
 
 
 def read_value(field: FormField, text: str) -> object:
-    """The raw value of a person's text, as the command line reads it; a list is one text a line, or as TOML has it."""
+    """The raw value of the user's text, as the command line reads it; a list is one text a line, or TOML."""
     value = parse_value(field.path, text)
     if field.kind == "list" and not isinstance(value, list):
         return [unescaped(line) for line in text.split("\n") if line]

@@ -9,13 +9,13 @@ from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
 
 
 def fold_words(reasons: Sequence[str], room: int, *, open: bool = False) -> str:
-    """`5 more for news, elman; has its own test set`: what stands for fields that do nothing, and why, as far as whole reasons have room."""
-    told = tuple(dict.fromkeys(reasons))
+    """`5 more for news, elman; has its own test set`: the label of folded fields, with as many whole reasons as fit."""
+    unique = tuple(dict.fromkeys(reasons))
     number = f"hide {len(reasons)}" if open else f"{len(reasons)} more"
-    for count in range(len(told), 0, -1):
-        kinds = ", ".join(reason.removesuffix(" only") for reason in told[:count] if reason.endswith(" only"))
-        rest = [reason for reason in told[:count] if not reason.endswith(" only")]
-        words = f"{number} {'; '.join([*([f'for {kinds}'] if kinds else []), *rest])}{', …' if count < len(told) else ''}"
+    for count in range(len(unique), 0, -1):
+        kinds = ", ".join(reason.removesuffix(" only") for reason in unique[:count] if reason.endswith(" only"))
+        rest = [reason for reason in unique[:count] if not reason.endswith(" only")]
+        words = f"{number} {'; '.join([*([f'for {kinds}'] if kinds else []), *rest])}{', …' if count < len(unique) else ''}"
         if len(words) <= room:
             return words
     return number

@@ -41,9 +41,9 @@ class FieldState:
     fact: str = ""
     """What is known of the value: `57 addresses, 1.9 MB`."""
     allowed: str = ""
-    """A number's bounds in words, as the rest of the config makes them."""
+    """A number's bounds in words, given the rest of the config."""
     heads: bool = False
-    """First of its section's fields that show: it carries the section's name where the form is wide."""
+    """Whether it is the first visible field of its section: it shows the section's name in a wide form."""
 
 
 class FieldHost(Protocol):
@@ -194,7 +194,7 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
             self.call_after_refresh(self.scroll_visible, animate=False)  # once the help has its lines
 
     def _lines_below(self) -> list[Content]:
-        """What is wrong, whole, where it doesn't fit beside the value or the row has the focus; there the field's help too."""
+        """The whole problem if it doesn't fit beside the value, or with the focus; then the field's help too."""
         field, problem, width = self.field, self.state.problem, max(20, self.size.width - self._lead - MARK)
         if not self.size.width:
             return []
@@ -244,7 +244,7 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
 
     @property
     def _room(self) -> int:
-        """Cells behind the value."""
+        """Cells to the right of the value."""
         return max(0, self.size.width - self._lead - MARK - LABEL - CURSOR - BOX - 1)
 
     def _fits_beside(self, problem: Problem) -> bool:
@@ -276,7 +276,7 @@ def _wrong(words: str) -> Content:
 
 
 class FoldRow(OrderedKeys, Widget, can_focus=True):
-    """In place of a section's fields that do nothing in this config: how many, and for what they are. Enter shows them."""
+    """Replaces a section's fields that have no effect in this config, with their number and the reasons. Enter shows them."""
 
     DEFAULT_CSS = "FoldRow { height: 1; }"
 
@@ -289,7 +289,7 @@ class FoldRow(OrderedKeys, Widget, can_focus=True):
         self.display = False
 
     def show(self, reasons: Sequence[str], *, is_open: bool) -> None:
-        """Why each of the fields does nothing; none: there is nothing to fold."""
+        """Show why each of the fields has no effect; hide the row without reasons."""
         self.display = bool(reasons)
         if (reasons, is_open) != (self._reasons, self._is_open):
             self._reasons, self._is_open = reasons, is_open

@@ -30,7 +30,7 @@ class IdentityLine(Line):
     """Line 1: the app, the run, and at the right the device."""
 
     def show(self, identity: Callable[[int], Content], machine: MachineFacts | None) -> None:
-        """`identity` is asked for what fits beside the device. Where it would cut its first word, the run's name, the app's name goes, then the machine's."""
+        """`identity` gives what fits beside the device. If it would cut its first word, the run's name, the app's name is dropped, then the host's."""
         width = self.app.size.width
         for app, host in ((True, True), (False, True), (False, False)):
             name = Content.assemble((" rnnlm-tui  ", f"bold {DIM}")) if app else Content(" ")
@@ -115,7 +115,7 @@ class FooterLine(Line):
 
     @property
     def has_notice(self) -> bool:
-        """Whether it says what happened, and not the keys."""
+        """Whether it shows a notice instead of the keys."""
         return self._notice is not None
 
     def show_notice(self, notice: Notice) -> None:

@@ -68,7 +68,7 @@ def _when(seconds: float) -> str:
 
 
 def model_name(summary: RunSummary) -> str:
-    """`Elman 2×192`; harmless."""
+    """`Elman 2×192`, safe to print."""
     model = summary.model
     cell = CELL_NAMES.get(model.cell_type) or plain(model.cell_type, limit=24, newlines="show")
     return f"{cell} {model.num_layers}×{model.hidden_size}"
@@ -118,7 +118,7 @@ def machine_label(machine: MachineFacts | None, *, wide: bool, host: bool = True
 
 
 def device_name(machine: MachineFacts, *, wide: bool, device: str | None = None) -> str:
-    """The GPU, else how many processors: `2 CPUs`; these too for a run whose `device` is the processor."""
+    """The GPU, else how many processors: `2 CPUs`; also for a run whose `device` is the processor."""
     if machine.gpu_name and not (device or "").startswith("cpu"):
         if wide:
             return plain(machine.gpu_name, limit=28, newlines="show")

@@ -1,4 +1,4 @@
-"""The machine while a run trains: how busy, how much memory is the run's own, what is free, and what its other cards do; once it has ended, what it took in all."""
+"""The machine while a run trains: how busy, how much memory is the run's own, what is free, and what its other cards do; once it has ended, its totals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the machine panel shows of a run: its worker's readings while it lives, what it took of the machine once it has ended, and the app's own readings where there are none."""
+"""What the machine panel shows of a run: its worker's readings while it lives, its totals once it has ended, and the app's own readings otherwise."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Readings:
 
 @dataclass(frozen=True, slots=True)
 class RunTotals:
-    """What a run that has ended took of its machine; NaN where its machine didn't tell."""
+    """What a run that has ended used of its machine; NaN for figures that weren't measured."""
 
     mean: Mapping[str, float]
     """Of each of MACHINE_COLUMNS over the whole run."""
@@ -49,7 +49,7 @@ class RunTotals:
     gpu_memory_total: int | None
     training_seconds: float
     whole_seconds: float | None
-    """From its start to its end, with preparing, evaluations and checkpoints; None for a run that was resumed, or whose end isn't known."""
+    """From its start to its end, including preparation, evaluations and checkpoints; None if it was resumed or its end is unknown."""
 
     @property
     def has_card(self) -> bool:
@@ -58,7 +58,7 @@ class RunTotals:
 
 
 def run_totals(snapshot: RunSnapshot) -> RunTotals | None:
-    """The totals of a run; None where nothing was read of its machine."""
+    """The totals of a run; None if nothing was measured."""
     machine, rows, summary = snapshot.machine, snapshot.hardware, snapshot.summary
     if not len(machine) or not rows:
         return None
@@ -104,7 +104,7 @@ class MachineView:
 
 
 def machine_view(snapshot: RunSnapshot | None, machine: MachineFacts | None, own: Readings, *, wide: bool) -> MachineView:
-    """The worker's readings of a run that lives; the totals of one that has ended, and of one that ended before its machine was read the machine of now, where it is this one."""
+    """The worker's readings of a run that lives; the totals of one that has ended; if it has none and ran on this machine, the machine's current readings."""
     summary = snapshot.summary if snapshot is not None else None
     rows = snapshot.hardware if snapshot is not None else ()
     status = summary.status if summary is not None else None

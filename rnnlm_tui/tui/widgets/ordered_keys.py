@@ -27,5 +27,5 @@ class OrderedKeys(Mixed):
             event.prevent_default()
             target._forward_event(Key(event.key, event.character))
         elif await self.app._check_bindings(event.key):
-            event.stop()  # every binding has been tried; a key that has none goes on to the app, which says where it has
+            event.stop()  # every binding has been tried; an unbound key bubbles to the app, which says where it works
             event.prevent_default()

@@ -37,7 +37,7 @@ GOOD = "#87d787"
 WARN = "#ffd75f"
 BAD = "#ff5f5f"
 MARK_COLOURS = (TRAIN, THIRD, GOOD, "#ff87af", "#5f87ff", WARN, "#00af87", "#d7af87")
-"""Of the runs that are marked to compare, by letter: A to H; VALIDATION is not among them, for it stands for the best figure in their table."""
+"""Of the runs that are marked to compare, by letter: A to H; VALIDATION is not among them, since it marks the best figure in their table."""
 
 STATUS_GLYPHS: dict[RunStatus, tuple[str, str, str]] = {
     "draft": ("○", "o", DIM),

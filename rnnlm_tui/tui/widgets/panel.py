@@ -104,7 +104,7 @@ class Panel(Widget):
     def __init__(self, *, title: Label = "", legend: Label = "", name: str | None = None, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(name=name, id=id, classes=classes)
         self.covered = False
-        """Something lies over all of it: it draws nothing."""
+        """Whether something covers all of it; then it draws nothing."""
         self._drawn_strips: list[Strip] = []
         self._drawn_for = Size(0, 0)
         self._drawn_with: tuple[object, ...] = ()
@@ -112,7 +112,7 @@ class Panel(Widget):
         self._row_keys: list[object] = []
         self._bottom_labels: list[tuple[int, Sequence[Segment]]] = []
         self._under = RichStyle(color=TEXT)
-        """What segments that name no background stand on."""
+        """Style under segments without a background."""
         self.set_reactive(Panel.panel_title, title)
         self.set_reactive(Panel.legend, legend)
 
@@ -158,12 +158,12 @@ class Panel(Widget):
                     self.refresh(Region(first, y, last - first, 1))
 
     def uncover(self) -> None:
-        """Nothing lies over it any more: it is drawn when Textual paints it next."""
+        """Nothing covers it any more: draw it at Textual's next paint."""
         self.covered = False
         self.refresh()
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Textual asks for some rows: what they stand on is worked out once for all of them."""
+        """Textual asks for some rows: the style under them is computed once for all."""
         self._under = RichStyle(color=TEXT, bgcolor=self.background_colors[1].rich_color)
         return super().render_lines(crop)
 

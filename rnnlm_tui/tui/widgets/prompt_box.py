@@ -99,7 +99,7 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
                 self.PasteShortened(
                     f"the paste had {counted(len(pasted), 'character')}, a prompt takes {MAX_PROMPT_CHARACTERS:,}: {len(taken):,} taken"
                     if cut
-                    else f"{counted(len(pasted) - len(taken), 'character')} that act on a terminal or are not seen were left out of the paste"
+                    else f"removed {counted(len(pasted) - len(taken), 'control character')} from the paste"
                 )
             )
 

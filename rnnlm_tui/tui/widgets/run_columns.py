@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from rnnlm_tui.contract.summary import RunSummary
 
 WIDE = 100
-"""Cells of the table from which it has the model and what a run is behind the best one."""
+"""Cells of the table from which it shows the model and the distance from the best run."""
 WITH_SHORT_BARS = 84
 """Cells below which the bars of progress are four cells long; from here to WITH_BARS they are six."""
 WITH_BARS = 125
 """Cells from which they are ten."""
 WITH_NOTES = 160
 NAME, SPEED, TIME = 14, 6, 12
-"""Cells of a name at least where there is room for more than the figures; of the two columns that words may push out."""
+"""Cells of a name at least, if there is room for more than the figures; and of the two columns that give way to words."""
 LEAST_WORDS, MOST_CORPUS, MOST_TAGS = 7, 16, 20
 """Cells of a column of words, the blanks before it included, and of the words themselves."""
 STATUS_WIDTH = 15
@@ -62,7 +62,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What the words of the listed runs need."""
+    """The room that the words of the listed runs need."""
 
     corpus: int = 0
     """Cells of the longest name of a corpus."""

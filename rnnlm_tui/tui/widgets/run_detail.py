@@ -32,7 +32,7 @@ CURVE_LEAST = 5
 """Rows of the curve and its head that stay where trouble has much to say."""
 NOTE = "note  "
 MOST_NOTE_LINES, NOTE_ROOM = 3, 16
-"""Lines of a note at most, and the rows of the inside beyond which it has more than one."""
+"""Lines of a note at most, and the height above which it has more than one."""
 
 
 def figures_of(snapshot: RunSnapshot, *, ascii_only: bool, wide: bool) -> list[Content]:
@@ -76,7 +76,7 @@ def remark_lines(notes: Sequence[str], width: int) -> list[Content]:
 
 
 def _bits(summary: RunSummary) -> list[Content]:
-    """Bits a byte, where the text has them, and the share of unknown tokens, where there are any."""
+    """Bits per byte, if the text has them, and the share of unknown tokens, if there are any."""
     judged = summary.evaluation
     unknown = [_fact("unknown", (share(judged.unknown_share), palette.TEXT), (" of tokens", palette.DIM))] if judged.unknown_share else []
     return unknown if judged.bits_per_byte is None and unknown else [_fact("bits/byte", (figure(judged.bits_per_byte), palette.TEXT)), *unknown]
@@ -123,7 +123,7 @@ class RunDetail(Panel):
         self._note_lines: list[Content] = []
 
     def show(self, snapshot: RunSnapshot | None, name: str, *, with_curve: bool = True, problem: str = "", note: str = "") -> None:
-        """The run's snapshot; None: it is being read, or it can't be for this `problem`. The user's note stands first, on lines of its own."""
+        """The run's snapshot; None: it is being read, or it can't be for this `problem`. The user's note comes first, on separate lines."""
         if snapshot is None or self._snapshot is None or snapshot.summary.run != self._snapshot.summary.run:
             self._memory = Memory()
         self._snapshot, self._with_curve, self._problem = snapshot, with_curve, problem
@@ -134,7 +134,7 @@ class RunDetail(Panel):
 
     @property
     def shows_run(self) -> bool:
-        """Whether a run's figures stand there."""
+        """Whether it shows a run's figures."""
         return self._snapshot is not None
 
     def legend_within(self, room: int) -> Content:

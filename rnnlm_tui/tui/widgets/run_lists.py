@@ -154,7 +154,7 @@ def _event(event: EventRow, *, full: bool = False) -> Entry | None:
 
 
 def nearest_entry(entries: Sequence[Entry], step: float) -> int:
-    """The index of the entry nearest to a step, of equally near ones the first; a long run has thousands, and each move of the cursor asks."""
+    """Index of the entry nearest to a step, the first of equally near ones; bisected, since a long run has thousands and each cursor move asks."""
 
     def first_at(step: float) -> int:
         return bisect_left(entries, -step, key=lambda entry: -entry[0])

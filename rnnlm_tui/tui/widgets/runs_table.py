@@ -124,9 +124,9 @@ class RunsTable(Panel, can_focus=True):
             self._strips, self._strips_for, self._columns = {}, place, columns_for(*place)
 
     def legend_within(self, room: int) -> Label:
-        """The order, where no head that shows tells it."""
-        told = f"sorted by {self.order} {self._arrow}"
-        return Content.styled(told, palette.DIM) if len(told) <= room and all(column.key != self.order for column in self._columns) else ""
+        """The order, if no visible column head shows it."""
+        order = f"sorted by {self.order} {self._arrow}"
+        return Content.styled(order, palette.DIM) if len(order) <= room and all(column.key != self.order for column in self._columns) else ""
 
     def content_line(self, y: int, width: int) -> Strip:
         """The heads, then a run a row."""

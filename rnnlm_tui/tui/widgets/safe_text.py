@@ -36,10 +36,10 @@ def without_controls(text: str, *, keep: str = "\n\t") -> str:
 
 
 class OneLine(Mixed):
-    """Mixed into an input: no control characters, a value that is cut says so, and a paste of several lines is taken whole. Textual's own takes the first line."""
+    """Mixed into an input: no control characters, a cut value is marked with `…`, and a paste of several lines is taken whole, where Textual takes the first line."""
 
     line_break: str = ""
-    """What a pasted line break becomes; empty: a space between lines that say something."""
+    """What a pasted line break becomes; empty: a space between lines that are not blank."""
 
     def validate_value(self, value: str) -> str:
         """Textual's hook for every change of the value."""
@@ -53,12 +53,12 @@ class OneLine(Mixed):
             event.text = lines[0]
 
     def scroll_to_region(self, region: Region, **named: Any) -> Offset:
-        """Textual's way to bring the cursor into view, with a cell on either side of it for the sign of a cut."""
+        """Textual's hook that brings the cursor into view, with a cell on either side for `…`."""
         left = max(0, region.x - 1)
         return super().scroll_to_region(Region(left, region.y, region.right + 1 - left, region.height), **named)
 
     def render_line(self, y: int) -> Strip:
-        """Textual's way to draw the value, with `…` at an end where more of it stands: 100000 never shows as 10000."""
+        """Textual's hook that draws the value, with `…` at an end that is cut: 100000 never shows as 10000."""
         strip, width = super().render_line(y), self.size.width
         if y or not self.value or width < 2:
             return strip
@@ -72,7 +72,7 @@ class OneLine(Mixed):
         return strip
 
     async def _on_key(self, event: Key) -> None:
-        """A joiner is typed as letters are: Textual takes it for a key without a character."""
+        """Insert a typed joiner: Textual takes it for a key without a character."""
         if is_joiner(event.character):
             event.stop()
             event.prevent_default()

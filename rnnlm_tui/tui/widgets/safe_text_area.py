@@ -1,4 +1,4 @@
-"""A field of several lines that takes no control characters. Apart from the one-line field, for the first picture waits for that and not for Textual's editor."""
+"""A multi-line field without control characters; not in the one-line field's module, because the first paint doesn't need Textual's editor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class SafeTextArea(TextArea):
     """Several lines, without control characters."""
 
     async def _on_key(self, event: Key) -> None:
-        """A joiner is typed as letters are: Textual takes it for a key without a character."""
+        """Insert a typed joiner: Textual takes it for a key without a character."""
         if is_joiner(event.character):
             event.stop()
             event.prevent_default()

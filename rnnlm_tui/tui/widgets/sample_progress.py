@@ -77,7 +77,7 @@ class SampleProgress:
         return Content.assemble(("■ ", DIM), ("stopped before the first token", DIM))
 
     def ended(self, done: SampleDone, *, wide: bool, cells: int = NARROW_CELLS) -> Content:
-        """`✓ 42 of 100 tokens   2,110 tok/s   first token 38 ms   4.1 bits/token`; `✓ 42 tokens, stopped at "\\n"` where a stop string ended it; where it is not wide, in `cells` if two parts fit there."""
+        """`✓ 42 of 100 tokens   2,110 tok/s   first token 38 ms   4.1 bits/token`; `✓ 42 tokens, stopped at "\\n"` where a stop string ended it; if not `wide`, parts are dropped until it fits into `cells`, down to two."""
         stopped = done.reason == "cancelled"
         words = {
             "length": f" of {counted(self._wanted, 'token')}",

@@ -21,7 +21,7 @@ from rnnlm_tui.tui.widgets.ordered_keys import OrderedKeys
 from rnnlm_tui.tui.widgets.safe_text import SafeInput
 
 SHOWN: tuple[tuple[tuple[str, int], ...], ...] = ((("temperature", 8), ("top_p", 6), ("top_k", 6)), (("max_new_tokens", 7), ("seed", 8)))
-"""Fields that always show, each with the cells of its box; in two rows where one has no room for them."""
+"""Fields that always show, each with the cells of its box; in two rows if one is too narrow."""
 MORE: tuple[tuple[str, int], ...] = (("min_p", 6), ("repetition_penalty", 6), ("stop", 0))
 """Fields that mostly are off; 0 cells: what is left of the row."""
 ONE_ROW_FROM = 120
@@ -141,7 +141,7 @@ class SettingsRow(Container):
         self._show_more()
 
     def give_up(self) -> None:
-        """The setting that is being edited is as it was before."""
+        """Restore the value that the focused setting had before."""
         box = self.screen.focused
         if isinstance(box, SettingInput) and box.name is not None:
             names = (box.name, "greedy") if box.name == "temperature" else (box.name,)

@@ -21,7 +21,7 @@ Label = Content | str
 GAP = 14
 """Unchanged cells between two changes that are cheaper to jump over than to write again."""
 _JOINING = re.compile("[\u0300-\u036f\u200c\u200d\u3099\u309a\ufe00-\ufe0f\U0001f000-\U000e01ef]")
-"""What may share a cell with its neighbour, so that as many cells as characters says nothing."""
+"""Characters that may share a cell with a neighbour: text with any of them is measured by graphemes."""
 
 
 def segments_of(content: Label, colour: str = DIM, *, bold: bool = False) -> list[Segment]:
@@ -44,7 +44,7 @@ def width_of(segments: Iterable[Segment]) -> int:
 
 
 def padded(segments: Sequence[Segment], width: int) -> Strip:
-    """A strip of exactly `width` cells: filled with styled blanks, or cut and `…` at its end where something stood."""
+    """A strip of exactly `width` cells: filled with styled blanks, or cut, with `…` if that cuts text."""
     used = width_of(segments)
     if used < width:
         return Strip([*segments, Segment(" " * (width - used), ink(TEXT))], width)
@@ -78,14 +78,14 @@ Cell = tuple[str, RichStyle | None]
 
 
 def changed_spans(before: Strip, after: Strip) -> list[tuple[int, int]]:
-    """What of a row has to go to the terminal: as `changed_cells`. Segments that both rows begin with are passed over whole."""
+    """The changes of a row, as `changed_cells`; segments that both rows begin with are skipped whole."""
     if before.cell_length != after.cell_length:
         return [(0, after.cell_length)]
     old, new = list(before), list(after)
     same, most = 0, min(len(old), len(new))
     while same < most and old[same] == new[same]:
         same += 1
-    if same and any(row[same:] and not cell_len(row[same].text[:1]) for row in (old, new)):  # it belongs to the sign before it
+    if same and any(row[same:] and not cell_len(row[same].text[:1]) for row in (old, new)):  # a combining character belongs to the one before it
         same -= 1
     left = width_of(old[:same])
     return [(left + first, left + last) for first, last in changed_cells(cells_of(old[same:]), cells_of(new[same:]))]
@@ -126,7 +126,7 @@ def cells_of(segments: Iterable[Segment]) -> list[Cell]:
             continue
         for sign, width in graphemes(text):
             cells += [(sign, style), ("", style)][:width]
-            if not width and cells:  # what joins nothing belongs to the sign before it
+            if not width and cells:  # zero width: it belongs to the character before it
                 cells[-1] = (cells[-1][0] + sign, style)
     return cells
 

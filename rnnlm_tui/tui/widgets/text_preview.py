@@ -1,4 +1,4 @@
-"""How the text of a draft begins, as tokens with their white space visible, below the fields that decide it."""
+"""A preview of a draft's text as tokens with visible white space, below the fields that affect it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_LINES = 5
 
 
 class TextPreview(Static):
-    """The layout and why, then the first lines; neighbouring tokens differ in colour, or stand apart where there is none."""
+    """The layout and why, then the first lines; neighbouring tokens differ in colour, or have bars between them without colours."""
 
     DEFAULT_CSS = f"""
     TextPreview {{ height: auto; margin: 1 0 0 0; color: {palette.TEXT}; display: none; }}
@@ -31,7 +31,7 @@ class TextPreview(Static):
         self._preview: Preview | None = None
 
     def show(self, preview: Preview | None) -> None:
-        """Show the beginning of a text; nothing for None."""
+        """Show a preview, or nothing."""
         if preview != self._preview:
             self._preview = preview
             self.set_class(preview is not None, "-shown")
@@ -48,7 +48,7 @@ class TextPreview(Static):
 
 
 def preview_lines(preview: Preview, width: int, *, apart: bool = False) -> list[Content]:
-    """What stands in so many columns: two lines about the text, and its first lines.
+    """Two lines about the text, and its first lines, cut at `width`.
 
     Args:
         apart: put a bar between tokens, for terminals without colours.

@@ -50,7 +50,7 @@ PHASES = {
 NARROW = (1, 28, 43, 60)
 """Columns of the figures at 80 cells."""
 PACKED = 3
-"""Cells between figures that change no more."""
+"""Cells between figures of a run that has ended."""
 ROOMY, WIDE = 96, 150
 """Cells from which every figure has a column of its own, and from which the level to beat and the clock have one too."""
 LEAST_BAR = 12
@@ -87,7 +87,7 @@ def _label(label: str, value: str, *, colour: str = palette.BRIGHT, bold: bool =
 
 
 def in_columns(places: tuple[int, ...], parts: list[Content], width: int, *, packed: bool = False) -> Content:
-    """Each part at its column; one that is too long moves the next by as little as it must. `packed`: one behind the other, for figures that change no more."""
+    """Each part at its column; one that is too long moves the next by as little as it must. `packed`: without columns, for figures that no longer change."""
     line = Content("")
     for place, part in zip(places, parts, strict=False):
         if not part.plain:
@@ -279,10 +279,10 @@ def _validation(snapshot: RunSnapshot, *, with_best: bool, ascii_only: bool) -> 
     name = _set_name(snapshot)
     if not rows:
         untrained, first = summary.model.vocab_size, snapshot.config.evaluation.every
-        told = f"  untrained {count(untrained)}" if with_best and untrained else ""
+        note = f"  untrained {count(untrained)}" if with_best and untrained else ""
         if not with_best and summary.status in LIVING and first and summary.step < first <= (summary.max_steps or first):
-            told = f"  first at {count(first)}"
-        return _label(name, NOTHING) + Content.styled(told, palette.DIM)
+            note = f"  first at {count(first)}"
+        return _label(name, NOTHING) + Content.styled(note, palette.DIM)
     value = _label(name, figure(rows[-1].perplexity), colour=palette.VALIDATION)
     if summary.status == "stalled":
         return value

@@ -94,7 +94,7 @@ async def test_joiners_and_variation_selectors_reach_the_model_pasted_or_typed(t
             app.post_message(Key("enter", "\r").set_sender(app))
             await until(pilot, partial(bool, services.fake_sampler.requests))
             assert last_request(services).prompt == text, "pasted" if pasted else "typed"
-            assert "left out" not in screen_text(app)
+            assert "from the paste" not in screen_text(app)
 
 
 @pytest.mark.parametrize("tabs", [0, 2], ids=["the prompt", "a setting"])

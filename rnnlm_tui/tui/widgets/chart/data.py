@@ -46,11 +46,11 @@ class ChartSeries:
     star: tuple[float, float] | None = None
     """x and value of its best point, which a ★ marks."""
     left_out: tuple[int, ...] = ()
-    """Indices, ascending, of points that the picture leaves out unless all is to be shown; the cursor and a CSV file tell them all the same."""
+    """Indices, ascending, of points that the picture leaves out unless it shows all; the cursor and a CSV file include them."""
 
     @property
     def drawn(self) -> ChartSeries:
-        """The series without what the picture leaves out."""
+        """The series without the points that the picture leaves out."""
         if not self.left_out:
             return self
         parts = [slice(before + 1, at) for before, at in pairwise((-1, *self.left_out, min(len(self.x), len(self.mean))))]

@@ -26,7 +26,7 @@ NEAR, NEAR_FROM_ZERO = 0.6, 1.25
 ROOM, FORESIGHT = 0.04, 0.15
 """Room beyond the data, in spans; more on the side where it has just left the limits, since it will go on that way."""
 LEAST_LOG, LEAST_SHARE = 0.01, 1e-9
-"""Data that spans less, in logarithms or as a share of its size, is shown as one value is: limits of two digits, or of any, could not tell its ends apart."""
+"""Data that spans less, in logarithms or as a share of its size, is drawn like a single value: rounded limits would be equal."""
 STILL = 0.6
 """Limits stay as long as the data lies within them and fills this part of them."""
 

@@ -18,7 +18,7 @@ from rnnlm_tui.tui.widgets.chart.raster import Raster, Scale
 from rnnlm_tui.tui.widgets.palette import BRIGHT, DIM, TEXT, ink
 
 BESIDE = sorted(((down, right) for down in range(-3, 4) for right in range(-3, 4)), key=lambda by: (2 * abs(by[0]) + abs(by[1]), -by[1], by[0]))
-"""Cells around the one that a letter at a curve's end would have, the nearest first: where curves end together, their letters stand side by side."""
+"""Cells around the one that a letter at a curve's end would have, the nearest first: where curves end together, their letters are written side by side."""
 LETTER_CELLS = 16
 """Between two letters on a curve that is known by its letter."""
 EVALUATION_CELLS = 4
@@ -46,7 +46,7 @@ def write_baseline_labels(raster: Raster, data: ChartData, scale: Scale, dim: in
 
 
 def write_marker(raster: Raster, item: Drawn, marker: str, scale: Scale, style: int, look: Look, taken: set[tuple[int, int]]) -> None:
-    """The series' letter right of its newest point, or at the edge beyond which it goes on; beside the cells that are `taken` by stars and other letters, to which its own is added."""
+    """The series' letter right of its newest point, or at the edge where it leaves the picture; it avoids the cells `taken` by stars and other letters and adds its own."""
     if not marker or (look.marks == "ascii" and not item.series.marker):
         return
     end = last_column(item.curve, raster.columns)
@@ -94,7 +94,7 @@ def write_letters(raster: Raster, item: Drawn, marker: str, scale: Scale, style:
 
 
 def write_notes(raster: Raster, plot: Plot, limits: Limits, dim: int, bands: Collection[int]) -> None:
-    """`↑ from 2,003` or `↓ from 0.4` where the steep start leaves the picture, and at either edge how many of the other points lie beyond it, over the inks of raw bands where nothing is empty."""
+    """`↑ from 2,003` or `↓ from 0.4` where the steep start leaves the picture, and at either edge how many of the other points are beyond it, written over raw bands if no cell is empty."""
     start: dict[bool, tuple[float, int]] = {}
     counted = {True: 0, False: 0}
     middle = math.sqrt(limits.low * limits.high) if limits.log else (limits.low + limits.high) / 2

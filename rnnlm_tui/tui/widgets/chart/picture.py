@@ -42,7 +42,7 @@ class Memory:
     drawn: dict[int, Drawn] = field(default_factory=dict)
     """The series of the picture before by their identity: a cursor that moves changes none of their dots."""
     painted: Painted | None = None
-    """The picture before."""
+    """The previous picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,9 @@ class Drawn:
     seen: tuple[float, float, float, float, int, bool]
     """What the bins and the curve are made for: start and end of x, the whole of it, smoothing, dot columns, whether all is shown."""
     points: ChartSeries
-    """What the bins count: the series without what the picture leaves out."""
+    """The series that the bins count, without the points that the picture leaves out."""
     raw: bool = True
-    """Whether its raw points are drawn, or count for the range and as off scale where nothing but points is drawn."""
+    """Whether its raw points show: they are drawn, widen the range, and count as off scale."""
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Plot:
 
 @dataclass(frozen=True, slots=True)
 class Painted:
-    """A picture without its cursor, and all that it was made from: a cursor that moves is drawn over it."""
+    """A picture without its cursor, and what it was made from: a moving cursor is drawn over it."""
 
     data: ChartData
     look: Look

@@ -19,7 +19,7 @@ from rnnlm_tui.tui.widgets.chart.ticks import y_labels, y_ticks
 from rnnlm_tui.tui.widgets.palette import BASELINE, BRIGHT, DIM, TEXT, band_of, ink
 
 BAND_ROWS = 8
-"""Rows of a plot from which it shows the raw points under a curve; in fewer they hide it."""
+"""Rows of a plot from which it shows the raw points under a curve; in fewer rows they would hide it."""
 MARK_ROWS = 5
 """Rows that a plot keeps for itself before marks get one."""
 
@@ -101,7 +101,7 @@ def _drawn(series: ChartSeries, look: Look, columns: int, memory: Memory, *, raw
 
 
 def _paint(plot: Plot, data: ChartData, look: Look, scale: Scale, limits: Limits, rows: int) -> tuple[Raster, list[Style]]:
-    """Everything but the cursor, and the styles by their numbers."""
+    """Paint everything but the cursor; the picture, and the styles by their numbers."""
     raster = Raster(plot.width - plot.gutter, rows, look.marks)
     styles: list[Style] = [ink(TEXT)]
 
@@ -135,7 +135,7 @@ def _paint(plot: Plot, data: ChartData, look: Look, scale: Scale, limits: Limits
 
 
 def _with_cursor(painted: Painted, look: Look) -> Plot:
-    """The picture with the cursor of this look where nothing but a baseline is drawn."""
+    """The picture with the cursor, which covers nothing but baselines."""
     raster, styles = painted.raster, painted.styles
     if look.cursor is not None and look.start <= look.cursor <= look.end:
         raster, styles = raster.copy(), [*styles, ink(BRIGHT)]
