@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.contract import figures
@@ -30,10 +30,10 @@ class Findings:
     estimate: Estimate
     facts: Mapping[str, str]
     """What is known beside a field, by its path."""
-    missing: InputError | None
-    """Why its text can't be found; None where it can."""
+    missing: InputError | None = None
+    """Why its text or its tokenizer can't be used; None if both can."""
     missing_at: str = "corpus.source"
-    """The field that names what is missing."""
+    """The field that names it."""
     preview: Preview | None = None
     """The first lines of its text."""
     tokenizer_size: int | None = None
@@ -50,25 +50,23 @@ def look_up(services: Services, config: RunConfig) -> Findings:
     corpus = services.corpus(config)
     facts: dict[str, str] = {}
     if corpus is not None:
-        facts["corpus.source"] = f"{corpus.title}, {figures.disk(sum(split.bytes for split in corpus.splits.values()))}" + "".join(
-            f"; {remark}" for remark in corpus.known_notes
-        )
+        size = figures.disk(sum(split.bytes for split in corpus.splits.values()))
+        facts["corpus.source"] = "; ".join((f"{corpus.title}, {size}", *corpus.known_notes))
     if estimate.steps is not None and warmup_words(config, estimate.steps):
         facts[WARMUP] = f"shortened to {planned_warmup(config, estimate.steps):,} of {estimate.steps:,}"
+    found = Findings(config, estimate, facts, tokenizer_size=services.tokenizer_size(config))
     missing = services.missing_source(config)
-    size = services.tokenizer_size(config)
-    begins = None
-    if missing is None:
-        try:
-            begins = services.preview(config)
-        except CorpusError as error:  # training would refuse it too
-            return Findings(config, estimate, facts, error, "corpus.text_field" if "corpus.text_field" in error.hint else "corpus.source", None, size)
-    if begins is not None and config.corpus.layout == "auto" and config.corpus.source not in BUILT_IN_SOURCES:
-        facts["corpus.layout"] = f"{begins.layout}: {begins.reason}" if begins.reason else begins.layout
-    if missing is None and (refused := services.tokenizer_problem(config)) is not None:
-        return Findings(config, estimate, facts, refused, "tokenizer.name", begins, size)
-    at_test = missing is not None and config.corpus.test_source is not None and services.missing_source(_without_test_source(config)) is None
-    return Findings(config, estimate, facts, missing, "corpus.test_source" if at_test else "corpus.source", begins, size)
+    if missing is not None:
+        at_test = config.corpus.test_source is not None and services.missing_source(_without_test_source(config)) is None
+        return replace(found, missing=missing, missing_at="corpus.test_source" if at_test else "corpus.source")
+    try:
+        preview = services.preview(config)
+    except CorpusError as error:  # training would refuse it too
+        return replace(found, missing=error, missing_at="corpus.text_field" if "corpus.text_field" in error.hint else "corpus.source")
+    if preview is not None and config.corpus.layout == "auto" and config.corpus.source not in BUILT_IN_SOURCES:
+        facts["corpus.layout"] = f"{preview.layout}: {preview.reason}" if preview.reason else preview.layout
+    found, refused = replace(found, preview=preview), services.tokenizer_problem(config)
+    return found if refused is None else replace(found, missing=refused, missing_at="tokenizer.name")
 
 
 class DraftCheck:
