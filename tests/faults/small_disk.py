@@ -1,4 +1,4 @@
-"""A run on a disk of 16 MB that fills and is freed again: `python -m tests.faults.small_disk FOLDER STORY`, in a mount namespace of its own, prints what happened."""
+"""A run on a disk of 16 MB that fills and is freed again: `python -m tests.faults.small_disk FOLDER STORY`, in a separate mount namespace, prints what happened."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def unavailable() -> str:
 
 
 def on_a_small_disk(folder: Path, story: str = "filled") -> dict[str, object]:
-    """What one of the stories found, told in a namespace in which `folder` is a disk of 16 MB."""
+    """The facts of one of the stories, run in a namespace in which `folder` is a disk of 16 MB."""
     script = f'mount -t tmpfs -o size={MEGABYTES}m none "$1/disk" && exec "$2" -m tests.faults.small_disk "$1" "$3"'
     (folder / "disk").mkdir()
     told = subprocess.run(

@@ -1,4 +1,4 @@
-"""A value that has no room for all of it shows that it is cut, at the side where more stands: it never reads as another value."""
+"""A value that doesn't fit shows on which side it is cut: it never reads as another value."""
 
 from __future__ import annotations
 

@@ -319,7 +319,7 @@ async def test_help_says_in_short_what_a_narrow_column_has_no_room_for_and_names
 
 def test_the_palette_says_nothing_twice() -> None:
     assert description(action("sample")) == ""
-    assert description(action("smoother")) == "", "its help tells of the two beside it as well"
+    assert description(action("smoother")) == "", "its help describes the two other keys too"
     assert description(action("delete_run")) == "move the run, or all marked ones, to the trash: u undoes it"
     assert description(action("pause")) == "also a stopped run"
     assert description(action("checkpoint")) == ""

@@ -52,7 +52,7 @@ VALUES: tuple[object, ...] = (
 
 @pytest.fixture(autouse=True)
 def disk_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thousands of files: nobody waits for the disk."""
+    """Skip the syncs: the test writes thousands of files."""
     monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
 
 
@@ -95,7 +95,7 @@ def damaged(chance: random.Random, value: object) -> bytes:
 
 
 def kept_aside(path: Path) -> list[bytes]:
-    """What lies beside a file because it could not be used."""
+    """The files that were moved aside beside a file."""
     return [file.read_bytes() for file in sorted(path.parent.glob(f"{path.name}.unusable*"))]
 
 
@@ -124,16 +124,16 @@ def test_any_state_is_read_settled_and_never_lost(home: Path) -> None:
     for _ in range(TIMES):
         content = damaged(chance, STATE)
         state_file().write_bytes(content)
-        settings, told = remembered.recall()
+        settings, warning = remembered.recall()
         look_at(settings)
-        if told:
+        if warning:
             told_of += 1
             assert content in kept_aside(state_file()), content[:200]
         else:
             assert same(settings, json.loads(content)), content[:200]
         remembered.keep({**settings, "run": "plain-otter"})
-        again, told = remembered.recall()
-        assert not told
+        again, warning = remembered.recall()
+        assert not warning
         assert same(again, {**settings, "run": "plain-otter"})
         for file in home.glob("*.unusable*"):
             file.unlink()
@@ -160,11 +160,11 @@ async def test_the_app_shows_its_panes_whatever_it_remembers_and_says_what_it_ca
     create_run(RunConfig(), "plain-otter")
     state_file().write_bytes(json.dumps(state).encode("ascii"))
     keymap_file().write_bytes(any_keymap(random.Random(len(repr(state)))))
-    settings, told = remembered.recall()
+    settings, warning = remembered.recall()
     run, place = remembered.last_place(settings)
-    app = RnnlmApp(run, place, services=FakeServices(make_snapshot()), settings=settings, keymap=read_keymap(keymap_file()), trouble=told)
+    app = RnnlmApp(run, place, services=FakeServices(make_snapshot()), settings=settings, keymap=read_keymap(keymap_file()), trouble=warning)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        if told:  # at once: a notice ends by itself
+        if warning:  # at once: a notice ends by itself
             await until(pilot, lambda: "unusable" in said(app))
         await until(pilot, lambda: app.machine is not None)
         await pilot.pause()
@@ -209,12 +209,12 @@ def test_any_history_gives_the_prompts_that_can_be_read_and_keeps_the_other_line
         history_file().write_bytes(content)
         found = load_history()
         assert [prompt for prompt in found if prompt in prompts] == prompts
-        told = put_damaged_prompts_aside()
+        warning = put_damaged_prompts_aside()
         assert load_history() == found
         rest = b"".join(kept_aside(history_file())).split(b"\n")
         for line in lines:
             assert not line.strip() or line in rest or json.loads(line)["prompt"] in found
-        assert bool(told) == any(rest)
+        assert bool(warning) == any(rest)
         assert not put_damaged_prompts_aside()
         append_history("the next one")
         assert load_history() == [*found, "the next one"]

@@ -20,7 +20,7 @@ from rnnlm_tui.tui.widgets.palette import BRIGHT
 from rnnlm_tui.tui.widgets.safe_text import OneLine
 
 MOST_WIDTH, MARGIN = 104, 8
-"""Cells of the box at most, and those left free beside it where there is room."""
+"""Cells of the box at most, and its margin in a wide terminal."""
 NARROW = 72
 """Up to this many columns, the box is as wide as the terminal."""
 EDGES = 6

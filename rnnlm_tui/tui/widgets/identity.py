@@ -107,7 +107,7 @@ def _what_it_is(summary: RunSummary, config: RunConfig) -> Iterator[tuple[int, C
 
 
 def machine_label(machine: MachineFacts | None, *, wide: bool, host: bool = True) -> Content:
-    """`gpu1 · L4`, with the maker's name where there is room; a machine without a GPU says its cores. `L4` alone without the host."""
+    """`gpu1 · L4`, with the maker's name if there is room; a machine without a GPU shows its CPUs. `L4` alone without the host."""
     if machine is None:
         return Content("")
     device = Content.styled(device_name(machine, wide=wide), palette.TEXT)

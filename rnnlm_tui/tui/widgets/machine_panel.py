@@ -182,7 +182,7 @@ class MachinePanel(Panel):
     # a run that has ended
 
     def _of_whole_run(self, totals: RunTotals, width: int, height: int) -> list[Content]:
-        """Means and peaks of the run, and the time it took; where there is room, in a table below the load from start to end."""
+        """The run's means, peaks and duration; if there is room, as a table below a curve of the load."""
         mean, peak = totals.mean, totals.peak
         name, load = ("GPU", "gpu_percent") if totals.has_card else ("CPU", "process_cpu_percent")
         store, own = ("mem", "gpu_memory_own") if totals.has_card else ("RAM", "process_memory")
@@ -319,7 +319,7 @@ def _columned(name: str, mean: str, peak: str, width: int, style: str = palette.
 
 
 def _spread(values: Sequence[float], columns: int) -> list[tuple[int, float]]:
-    """The values over so many sub-columns from the first to the last, means where several fall into one."""
+    """The values over `columns` sub-columns, with the mean of those that share one."""
     columns = min(columns, len(values))
     parts = [[value for value in values[index * len(values) // columns : (index + 1) * len(values) // columns] if not isnan(value)] for index in range(columns)]
     return [(index, fmean(part)) for index, part in enumerate(parts) if part]

@@ -23,10 +23,8 @@ if TYPE_CHECKING:
 
 WIDE = 100
 """Cells of the table from which it shows the model and the distance from the best run."""
-WITH_SHORT_BARS = 84
-"""Cells below which the bars of progress are four cells long; from here to WITH_BARS they are six."""
-WITH_BARS = 125
-"""Cells from which they are ten."""
+WITH_MEDIUM_BARS, WITH_BARS = 84, 125
+"""Cells from which the bars of progress are six cells long, instead of four, and ten."""
 WITH_NOTES = 160
 NAME, SPEED, TIME = 14, 6, 12
 """Cells of a name at least, if there is room for more than the figures; and of the two columns that give way to words."""
@@ -85,7 +83,7 @@ def columns_for(width: int, status_width: int, words: Words) -> list[Column]:
 
 def _narrow_columns(width: int, status_width: int, words: Words) -> list[Column]:
     """Room for one column of words beside the speed: for tags, else for the corpus; for both where corpora differ, in the place of the speed."""
-    bars = 6 if width >= WITH_SHORT_BARS else 4
+    bars = 6 if width >= WITH_MEDIUM_BARS else 4
     columns = [Column("val ppl ", 9, _perplexity, "perplexity"), Column("age", 7, _age, "age")]
     room = width - LEAD - status_width - (bars + 6) - sum(column.width for column in columns)
     if room < NAME + SPEED:
@@ -109,9 +107,8 @@ def _narrow_columns(width: int, status_width: int, words: Words) -> list[Column]
 def _wide_columns(width: int, status_width: int, words: Words) -> list[Column]:
     """The corpus and the tags before the training time; what is left over goes to the names, and from WITH_NOTES on to the notes."""
     bars, model = 10 if width >= WITH_BARS else 6, 13 if width < 140 else 20
-    first, time = Column("val ppl ", 9, _perplexity, "perplexity"), Column("time", TIME, _duration, "time")
     figures = [
-        first,
+        Column("val ppl ", 9, _perplexity, "perplexity"),
         Column("Δ best", 9, _behind, "Δ best"),
         Column("tok/s", 7, _speed, "tok/s"),
         Column("age", 8, _age, "age"),
@@ -124,7 +121,7 @@ def _wide_columns(width: int, status_width: int, words: Words) -> list[Column]:
             figures.append(replace(more, width=taken))
             room -= taken
     if room >= TIME:
-        figures.insert(3, time)
+        figures.insert(3, Column("time", TIME, _duration, "time"))
         room -= TIME
     name = min(16, room // 3 if width >= WITH_NOTES else room)
     columns = [*_first_columns(NAME + name + STATUS_WIDTH - status_width, status_width, bars), *figures]

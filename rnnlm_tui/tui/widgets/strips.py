@@ -92,7 +92,7 @@ def changed_spans(before: Strip, after: Strip) -> list[tuple[int, int]]:
 
 
 def changed_cells(old: Sequence[Cell], new: Sequence[Cell]) -> list[tuple[int, int]]:
-    """The first cell and the cell behind the last one of each change; changes near to each other share a span. A blank of another ink looks the same."""
+    """The first cell of each change and the cell after its last; changes close to each other share a span. A blank whose style looks the same is no change."""
     if len(old) != len(new):
         return [(0, len(new))]
     spans: list[tuple[int, int]] = []

@@ -243,7 +243,7 @@ def _set_name(snapshot: RunSnapshot) -> str:
 
 
 def _bits(snapshot: RunSnapshot, room: int) -> Content:
-    """`val bits/byte 1.54`, with the share of unknown tokens behind it where there is room; that share alone where it leaves no figure."""
+    """`val bits/byte 1.54`, followed by the share of unknown tokens if there is room; that share alone if it leaves no figure."""
     judged = snapshot.summary.evaluation
     if judged.bits_per_byte is None and judged.unknown_share:
         return _quiet(f"{_set_name(snapshot)} unknown", share(judged.unknown_share))

@@ -90,7 +90,7 @@ async def test_a_problem_is_said_once_and_whole(size: tuple[int, int]) -> None:
 
 
 def form_text(app: RnnlmApp) -> str:
-    """The form's cells alone: what other panels count and list doesn't stand in it."""
+    """The form's cells, without the other panels."""
     region = pane(app).form.region
     lines = screen_text(app).splitlines()[region.y : region.bottom]
     return "\n".join(line[region.x : region.right] for line in lines)

@@ -43,7 +43,7 @@ ODD = (
 
 
 def from_the_command_line(field: FormField, text: str) -> RunConfig | None:
-    """The config of `--set field=text` on the demo; None where it is refused. A list that it can't read as TOML stands there as TOML has those lines."""
+    """The config of `--set field=text` on the demo; None if it is refused. A list that isn't TOML is given as a TOML list of its lines."""
     if field.kind == "list" and not isinstance(parse_assignments([f"{field.path}={text}"])[field.path], list):
         return parsed({field.path: read_value(field, text)})
     return parsed(parse_assignments([f"{field.path}={text}"]))
@@ -108,7 +108,7 @@ async def test_odd_texts_written_into_every_field_of_the_running_form_are_refuse
                     assert app.draft == expected, (field.path, text[:80])
                 else:
                     assert all(problem.message for problem in form.problems)
-                    assert app.draft is not None  # figures stay those of a config that can run
+                    assert app.draft is not None  # the figures are still those of a valid config
             await pilot.press(*(["enter"] if edited else []))
             await until(pilot, lambda row=row: not row.editing)  # type: ignore[misc]
             form.reset()
@@ -120,7 +120,7 @@ async def shown(form: ConfigForm, row: FieldRow, value: object, *, refused: bool
     """Wait until the row shows a value that was written, and the form what is wrong with it."""
     for _ in range(5_000):
         await asyncio.sleep(0)
-        stands = list(row.state.value) if isinstance(row.state.value, tuple) else row.state.value
-        if stands == value and bool(form.problems) == refused:
+        shown = list(row.state.value) if isinstance(row.state.value, tuple) else row.state.value
+        if shown == value and bool(form.problems) == refused:
             return
     raise AssertionError((row.field.path, str(value)[:80], refused, row.state))

@@ -145,7 +145,7 @@ def test_a_run_that_ended_shows_peak_memory_mean_load_and_its_duration(gpu: bool
     assert "2 min 06 s" in text, "training"
     assert "3 min 10 s" in text, "from start to end"
     assert view.legend.plain == "whole run"
-    assert all(line.strip() for line in shown[: 3 if size == NARROW else 9]) or size == FULL, "no empty rows where there is something to tell"
+    assert all(line.strip() for line in shown[: 3 if size == NARROW else 9]) or size == FULL, "no empty rows while there are figures to show"
     assert all(len(line) == size[0] for line in shown)
 
 

@@ -1,4 +1,4 @@
-"""The detail of a run in the list: that what to know of its text stands there, whole where there is room."""
+"""The detail of a run in the list: it shows the remarks on its text, whole if there is room."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The beginning of a draft's text: every character has its place, tokens are told apart with colours and without."""
+"""The preview of a draft's text: every character keeps its place, and tokens can be distinguished with and without colours."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ CODE = Preview("raw", "the file is code (.py)", (("def", " f", "():", "\n"), ("\
 
 
 def test_white_space_is_visible_and_neighbouring_tokens_differ_in_colour() -> None:
-    head, told, first, second = preview_lines(CODE, 60)
+    head, unit, first, second = preview_lines(CODE, 60)
     assert head.plain.strip() == "the text, layout raw: the file is code (.py)"
-    assert told.plain.strip() == "its first lines as tokens"
+    assert unit.plain.strip() == "its first lines as tokens"
     assert (first.plain, second.plain) == ("   def·f():↵", "   →return·1↵")
     assert [str(span.style) for span in first.spans] == [palette.TEXT, palette.TRAIN, palette.TEXT, palette.TRAIN]
 
