@@ -61,7 +61,7 @@ def runs(
             if summary.unreadable:
                 note(f"{summary.message}{'; ' if summary.hint else ''}{summary.hint or ''}")
     elif listing.known:
-        line(f"none of {counted(listing.known, 'run')} is meant by {filters}")
+        line(f'no run matches "{filters}" ({counted(listing.known, "run")})')
     else:
         line("no runs yet: `rnnlm-tui train` starts the demo")
 

@@ -159,7 +159,7 @@ def test_runs_are_filtered_and_sorted_and_pinned_ones_stay_on_top(capsys: pytest
     assert names("--sort", "-name") == names("--sort", "name", "--reverse") == ["amber-crane", "plain-otter", "brisk-heron"]
     assert names("--sort", "training.seed")[:2] == ["amber-crane", "plain-otter"]
     assert run(["runs", "-f", "nothing-like-it"]) == 0
-    assert capsys.readouterr().out == "none of 3 runs is meant by nothing-like-it\n"
+    assert capsys.readouterr().out == 'no run matches "nothing-like-it" (3 runs)\n'
     assert run(["runs"]) == 0
     assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()][1] == "⚑ amber-crane"
     assert run(["runs", "--filter", "pppl<3"]) == 2
