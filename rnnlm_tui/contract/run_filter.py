@@ -175,7 +175,7 @@ def _number(text: str, key: RunKey, sign: str) -> float:
     number = None if match is None else read_number(match[1])
     if match is None or number is None or match[2].lower() not in units:
         shown = safe(text[:64], keep="")
-        said = f'"{shown}" is no number that {key.name} can be compared with' if shown else f"{key.name}{sign} has no value"
+        said = f'"{shown}" is not a valid number for {key.name}' if shown else f"{key.name}{sign} has no value"
         meant = "" if match is None else meant_number(match[1], whole=False)
         raise InputError(said, hint=meant if number is None and meant else f"write {key.name}{sign}{_EXAMPLES[key.quantity]}")
     return number * units[match[2].lower()]

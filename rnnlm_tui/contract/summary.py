@@ -67,7 +67,7 @@ class CheckpointFigures(Figures):
     best: int | None = None
     """Step of the best checkpoint on disk by validation loss."""
     pinned: tuple[int, ...] = ()
-    """Steps of the checkpoints that a person keeps for good."""
+    """Steps of the checkpoints that the user pinned."""
     last: int | None = None
     """Step of the newest checkpoint on disk."""
     count: int = 0
@@ -88,12 +88,12 @@ class PreparingFigures(Figures):
     phase: str
     """As in `metrics.Phase`."""
     done: int
-    """Bytes; 0 of 0 where nothing is counted in bytes."""
+    """Bytes; `done` and `total` are 0 in phases that aren't measured in bytes."""
     total: int
 
 
 class PatienceFigures(Figures):
-    """Early stopping: how many evaluations in a row brought no better validation loss, and how many end the run."""
+    """Early stopping: evaluations in a row without a better validation loss, and how many of them end the run."""
 
     waited: int
     limit: int
@@ -120,11 +120,11 @@ class RunSummary(Figures):
     cores: int | None = None
     """Cores that the worker may use."""
     others_cores: float | None = None
-    """So many of these cores were taken by others in the last ten seconds; None where that slows nothing."""
+    """Cores that other processes used in the last ten seconds; None if that doesn't slow training."""
     started: str | None = None
     """ISO 8601, UTC, of the first attempt."""
     updated: float | None = None
-    """Unix seconds of the newest fact; the creation where there is none."""
+    """Unix seconds of the newest recorded value; of the creation if there is none."""
     active_seconds: float = 0.0
     preset: str = ""
     corpus: str = ""
@@ -142,7 +142,7 @@ class RunSummary(Figures):
     validation: EvaluationFigures = EvaluationFigures()
     test: EvaluationFigures = EvaluationFigures()
     evaluation: EvaluationFigures = EvaluationFigures()
-    """Of the set that the run is judged by while it trains, as its config says; the whole set at the end, where that is another, stands in `validation` or `test`."""
+    """Newest evaluation of the set that is evaluated during training; the evaluation at the end, on the whole set, is in `validation` or `test`."""
     baseline: BaselineFigures = BaselineFigures()
     source: SourceFigures = SourceFigures()
     reference: ReferenceFigures | None = None
@@ -157,20 +157,20 @@ class RunSummary(Figures):
     parent: str | None = None
     """`run@step` that this run started from."""
     database: str | None = None
-    """Where its database lies, and why; None: in its folder."""
+    """Where its database is stored, and why; None if in the run's folder."""
     message: str | None = None
     """Why it failed, crashed or stalled, in one line."""
     hint: str | None = None
-    """What to do next where it does not train."""
+    """What to do next if it isn't training."""
     unreadable: Literal["damaged database", "can't be read"] | None = None
-    """What of it can't be read, `damaged database` or the like: its status is `lost` then, and its figures are unknown."""
+    """Why the run can't be read; its status is `lost` then, and its figures are unknown."""
     tags: tuple[str, ...] = ()
-    """Words that a person gave it, to filter by."""
+    """The user's tags, to filter by."""
     note: str = ""
-    """What a person wrote about it, in one line."""
+    """The user's note, one line."""
     pinned: bool = False
-    """A person keeps it on top of the list."""
+    """Whether the user keeps it at the top of the list."""
     labels_damaged: bool = False
     """The file with its tags, note and pin is invalid; the app moves it aside and shows a notice."""
     diverged: bool = False
-    """It failed for losses or gradients that are not finite: a resume would go on with the same weights and settings, and fail again."""
+    """It failed with non-finite losses or gradients. A resume would continue with the same weights and settings, and fail again."""

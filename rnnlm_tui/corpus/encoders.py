@@ -165,14 +165,14 @@ class BlockCache:
 
     def _encode(self, blocks: list[str]) -> tuple[Ids, Lengths]:
         blank: list[int] = []
-        behind: list[int] = []
+        spaced: list[int] = []
         opening: list[int] = []
         for place, block in enumerate(blocks):
-            (blank if block.isspace() else behind if block[0] == " " else opening).append(place)
-        found = self._words.encode([blocks[place][1:] for place in behind], opening=False)
+            (blank if block.isspace() else spaced if block[0] == " " else opening).append(place)
+        found = self._words.encode([blocks[place][1:] for place in spaced], opening=False)
         more = self._words.encode([blocks[place] for place in opening], opening=True)
-        both = np.array(sorted(behind + opening), np.int64)
-        joined = _interleaved(np.searchsorted(both, np.array(behind, np.int64)), *found, np.searchsorted(both, np.array(opening, np.int64)), *more)
+        both = np.array(sorted(spaced + opening), np.int64)
+        joined = _interleaved(np.searchsorted(both, np.array(spaced, np.int64)), *found, np.searchsorted(both, np.array(opening, np.int64)), *more)
         return _interleaved(both, *joined, np.array(blank, np.int64), *self._words.encode_alone([blocks[place] for place in blank]))
 
 

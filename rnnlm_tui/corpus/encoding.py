@@ -16,7 +16,7 @@ from rnnlm_tui.contract.corpora import Split, TextLayout
 from rnnlm_tui.contract.figures import share
 from rnnlm_tui.corpus.encoders import EncodeLines
 from rnnlm_tui.corpus.sources import Advance
-from rnnlm_tui.corpus.staging import Piece, behind, read_lines, units_of
+from rnnlm_tui.corpus.staging import Piece, read_lines, units_of, without_first
 from rnnlm_tui.corpus.tokenizers import BuiltTokenizer
 
 REPEAT_BYTES = 32
@@ -117,7 +117,7 @@ def encode_split(
             keep(found)
             return found
 
-        for staged in read_lines(behind(pieces, text)):
+        for staged in read_lines(without_first(pieces, text)):
             batch, ends = units_of(staged, layout)
             look(staged)
             ids, lengths = encode(batch)

@@ -192,7 +192,7 @@ def split_shares(pools: dict[Split, Pool], corpus: CorpusConfig, *, enlarges: bo
     return {split: max(fraction, least) for split, fraction in wanted if not pools[split].bytes}
 
 
-def behind(pieces: Sequence[Piece], size: int) -> list[Piece]:
+def without_first(pieces: Sequence[Piece], size: int) -> list[Piece]:
     """The pieces without their first `size` bytes, which end with a sentence."""
     left: list[Piece] = []
     for piece in pieces:
@@ -203,7 +203,7 @@ def behind(pieces: Sequence[Piece], size: int) -> list[Piece]:
     return left
 
 
-def before_place(pieces: Sequence[Piece], size: int) -> list[Piece]:
+def only_first(pieces: Sequence[Piece], size: int) -> list[Piece]:
     """The first `size` bytes of the pieces, which end with a sentence."""
     kept: list[Piece] = []
     for piece in pieces:

@@ -44,9 +44,9 @@ from rnnlm_tui.corpus.meter import Meter, ProgressCallback
 from rnnlm_tui.corpus.news import NEWS, ensure_news, news_files
 from rnnlm_tui.corpus.ngram import Tokens
 from rnnlm_tui.corpus.sources import Source, open_source
-from rnnlm_tui.corpus.staging import Piece, Pool, before_place, pool_path, read_lines, split_pools, split_shares, stage, units_of
+from rnnlm_tui.corpus.staging import Piece, Pool, only_first, pool_path, read_lines, split_pools, split_shares, stage, units_of
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, BuiltTokenizer, build_tokenizer, check_pretrained, load_built
-from rnnlm_tui.corpus.unfinished import Done, keep_done, read_done, read_progress, remove_traces, sharing
+from rnnlm_tui.corpus.unfinished import PreparationState, publish_progress, read_progress, read_state, remove_state, write_state
 from rnnlm_tui.errors import RnnlmError, StorageError
 
 _PREPARE_AGAIN = "remove the folder; the next run prepares the corpus again"
@@ -276,7 +276,7 @@ def _share_or_build(order: _Order, root: Path, progress: ProgressCallback) -> Pr
     with claimed(work, lambda: _find(root, order.identity) is not None, lambda: progress(read_progress(work))) as is_ours:
         if is_ours:
             try:
-                _build(order, work, folder, sharing(work, progress))
+                _build(order, work, folder, publish_progress(work, progress))
             except (RnnlmError, OSError):  # an invalid text or a full disk would fail again, so keep nothing
                 empty(work)
                 raise
@@ -285,28 +285,28 @@ def _share_or_build(order: _Order, root: Path, progress: ProgressCallback) -> Pr
 
 def _build(order: _Order, here: Path, folder: Path, progress: ProgressCallback) -> None:
     source, config = order.source, order.tokenizer
-    done = read_done(here)
-    if done.pools is None:
+    state = read_state(here)
+    if state.pools is None:
         empty(here)
         meter = Meter("reading", source.size, progress)
         pools = stage(source, order.corpus, here, meter.advance)
         meter.done()
         check_bytes(pools["train"].bytes, order.training)
-        done = Done(source=order.corpus.source, pools={split: pool.facts for split, pool in pools.items()}, notes=tuple(source.notes))
-        keep_done(here, done)
-    pools = {split: Pool(pool_path(here, split), facts) for split, facts in (done.pools or {}).items()}
+        state = PreparationState(source=order.corpus.source, pools={split: pool.facts for split, pool in pools.items()}, notes=tuple(source.notes))
+        write_state(here, state)
+    pools = {split: Pool(pool_path(here, split), facts) for split, facts in (state.pools or {}).items()}
     shares = split_shares(pools, order.corpus, enlarges=order.enlarges)
     pieces = split_pools(pools, shares)
-    if done.tokenizer:
+    if state.tokenizer:
         built = load_built(here)
     else:
         built = _tokenizer(config, order.corpus, pieces["train"], source, progress)
         few = sum(piece.documents for piece in pieces["train"]) < FEW_DOCUMENTS
         built.save(here, source.eos_text, source.layout, start="\n" if source.layout == "raw" and few else None)
-        done = done.model_copy(update={"tokenizer": True})
-        keep_done(here, done)
+        state = state.model_copy(update={"tokenizer": True})
+        write_state(here, state)
     repeats = Repeats()
-    encoded = _encode(built, pieces, here, done, source.layout, repeats, progress)
+    encoded = _encode(built, pieces, here, state, source.layout, repeats, progress)
     enlarged = _enlarged_notes(shares, order.corpus)
     manifest = CorpusManifest(
         hash=order.identity,
@@ -328,7 +328,7 @@ def _build(order: _Order, here: Path, folder: Path, progress: ProgressCallback) 
         bigram={},
         source_loss=_source_loss(source, config, encoded),
         notes=(
-            *done.notes,
+            *state.notes,
             *enlarged,
             *([] if source.grammar else repeats.notes("sentences" if source.layout == "sentences" else "lines")),
             *_unknown_notes(encoded),
@@ -340,7 +340,7 @@ def _build(order: _Order, here: Path, folder: Path, progress: ProgressCallback) 
     check_length(manifest, order.training)
     manifest = manifest.model_copy(update={"bigram": _losses(PreparedCorpus(here, manifest), order.training, progress)})
     (here / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    remove_traces(here)
+    remove_state(here)
     if not publish(here, folder):
         discard(folder)
         if not publish(here, folder):
@@ -351,25 +351,25 @@ def _encode(
     built: BuiltTokenizer,
     pieces: dict[Split, list[Piece]],
     here: Path,
-    done: Done,
+    state: PreparationState,
     layout: TextLayout,
     repeats: Repeats,
     progress: ProgressCallback,
 ) -> dict[Split, EncodedSoFar]:
     """Encode the splits, continuing where an interrupted preparation stopped; the training split last, to find `repeats` of the others in it."""
-    encoded = dict(done.encoded)
+    encoded = dict(state.encoded)
     before = sum(found.text for found in encoded.values())
     meter = Meter("encoding", sum(piece.end - piece.start for held in pieces.values() for piece in held), progress, before)
     encode = line_encoder(built, layout)
     for split in reversed(SPLITS):
         look = repeats.look if split == "train" else partial(repeats.hold, split)
         if split in encoded:
-            for batch in read_lines(before_place(pieces[split], encoded[split].text)):
+            for batch in read_lines(only_first(pieces[split], encoded[split].text)):
                 look(batch)
 
         def keep(found: EncodedSoFar, split: Split = split) -> None:
             encoded[split] = found
-            keep_done(here, done.model_copy(update={"encoded": dict(encoded)}))
+            write_state(here, state.model_copy(update={"encoded": dict(encoded)}))
 
         encoded[split] = encode_split(built, pieces[split], here, split, encode, meter.advance, layout, before=encoded.get(split), keep=keep, look=look)
     meter.done()

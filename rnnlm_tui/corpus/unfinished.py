@@ -21,7 +21,7 @@ _PROGRESS_NAME = "progress.json"
 _PROGRESS: TypeAdapter[Progress] = TypeAdapter(Progress)
 
 
-class Done(BaseModel):
+class PreparationState(BaseModel):
     """The finished steps of a preparation, whose files are on disk."""
 
     model_config = ConfigDict(frozen=True)
@@ -37,33 +37,33 @@ class Done(BaseModel):
     encoded: dict[Split, EncodedSoFar] = {}
 
 
-def read_done(folder: Path) -> Done:
+def read_state(folder: Path) -> PreparationState:
     """The state of an earlier preparation in this folder; empty if there is none, or if its plain files have other sizes."""
     try:
-        done = Done.model_validate_json((folder / UNFINISHED_NAME).read_bytes())
-        if done.pools is not None and any(pool_path(folder, split).stat().st_size != pool.bytes for split, pool in done.pools.items()):
-            return Done()
+        state = PreparationState.model_validate_json((folder / UNFINISHED_NAME).read_bytes())
+        if state.pools is not None and any(pool_path(folder, split).stat().st_size != pool.bytes for split, pool in state.pools.items()):
+            return PreparationState()
     except (OSError, ValidationError):
-        return Done()
-    return done
+        return PreparationState()
+    return state
 
 
-def keep_done(folder: Path, done: Done) -> None:
-    """Store the state; what it lists must be synced to disk before."""
-    write_text_atomically(folder / UNFINISHED_NAME, done.model_dump_json())
+def write_state(folder: Path, state: PreparationState) -> None:
+    """Store the state atomically. The encoded splits that it lists must be synced to disk before."""
+    write_text_atomically(folder / UNFINISHED_NAME, state.model_dump_json())
 
 
-def remove_traces(folder: Path) -> None:
+def remove_state(folder: Path) -> None:
     """Remove the files that only the preparation needs."""
     for path in (folder / UNFINISHED_NAME, folder / _PROGRESS_NAME, *(pool_path(folder, split) for split in SPLITS)):
         path.unlink(missing_ok=True)
 
 
-def sharing(folder: Path, progress: ProgressCallback) -> ProgressCallback:
+def publish_progress(folder: Path, progress: ProgressCallback) -> ProgressCallback:
     """A callback that calls `progress` and also writes a file for waiting processes, at most every SHARED_SECONDS and at each new phase."""
     next_time, phase = 0.0, ""
 
-    def share(now: Progress) -> None:
+    def report(now: Progress) -> None:
         nonlocal next_time, phase
         if now.phase != phase or time.monotonic() >= next_time:
             next_time, phase = time.monotonic() + SHARED_SECONDS, now.phase
@@ -72,7 +72,7 @@ def sharing(folder: Path, progress: ProgressCallback) -> ProgressCallback:
             temporary.replace(folder / _PROGRESS_NAME)
         progress(now)
 
-    return share
+    return report
 
 
 def read_progress(folder: Path) -> Progress:
