@@ -144,7 +144,7 @@ def error_kind(exit_code: int) -> type[RnnlmError]:
     return next((kind for kind in kinds if kind.exit_code == exit_code), RnnlmError)
 
 
-def near_names(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`did you mean "demo"?` for the known names nearest to `name`, or an empty string."""
     names = list(known)
     near = get_close_matches(name, names, n=3, cutoff=0.6)

@@ -77,7 +77,7 @@ def estimate_json(config: RunConfig, found: Estimate, measured: Calibration | No
             name: getattr(parts, name) for name in ("process", "corpus", "weights", "moments", "activations", "head", "gradients", "evaluation", "saving")
         },
         "memory_free": found.memory_free,
-        "fitting_batch": found.fitting_batch,
+        "largest_fitting_batch": found.largest_fitting_batch,
         "checkpoint_bytes": found.checkpoint_bytes,
         "disk_bytes": found.disk_bytes,
         "seconds": found.seconds,
@@ -197,7 +197,7 @@ def _mebibytes(size: int) -> str:
 
 
 def _warnings(config: RunConfig, found: Estimate) -> list[str]:
-    from rnnlm_tui.contract.estimates import warmup_words
+    from rnnlm_tui.contract.estimates import warmup_note
     from rnnlm_tui.supervisor.estimate import memory_warning
 
-    return [words for words in (memory_warning(found), warmup_words(config, found.steps)) if words]
+    return [words for words in (memory_warning(found), warmup_note(config, found.steps)) if words]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from rnnlm_tui.cli.output import Flow, columns, facts, json_text, line, note
 from rnnlm_tui.cli.summaries import model_words, patience_words, perplexity_words, progress_words, result_lines, status_words
-from rnnlm_tui.contract.computing import device_words, others_words
-from rnnlm_tui.contract.figures import bits_words, counted, duration, figure, short
+from rnnlm_tui.contract.computing import device_text, other_load_text
+from rnnlm_tui.contract.figures import bits_per_byte_text, counted, duration, figure, short
 from rnnlm_tui.errors import EXIT_INTERRUPTED, RunStateError, WorkerError
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def _arrival(summary: RunSummary) -> str:
     if summary.status == "running":
         parameters = f", {counted(summary.model.parameters, 'parameter')}" if summary.model.parameters else ""
         steps = f", {counted(summary.max_steps, 'step')}" if summary.max_steps else ""
-        device = f" on {device_words(summary)}" if summary.device else ""
+        device = f" on {device_text(summary)}" if summary.device else ""
         return f"{summary.run}: running, {model_words(summary)}{parameters}{steps}{device}"
     return f"{summary.run}: {status_words(summary)}" + (f" ({summary.message})" if summary.message else "")
 
@@ -224,12 +224,12 @@ def _arrival(summary: RunSummary) -> str:
 def _progress(summary: RunSummary) -> str:
     left = f"  {duration(summary.eta_seconds)} left" if summary.eta_seconds is not None else ""
     rate = f"  {short(summary.tokens_per_second)} tok/s" if summary.tokens_per_second else ""
-    others = f"  {others_words(summary)}" if others_words(summary) else ""
+    others = f"  {other_load_text(summary)}" if other_load_text(summary) else ""
     return f"step {progress_words(summary)}  loss {figure(summary.train.loss, 3)}  ppl {perplexity_words(summary.train.perplexity)}{rate}{left}{others}"
 
 
 def _evaluation(row: EvaluationRow) -> str:
-    return f"step {row.step:,}  {row.name} perplexity {perplexity_words(row.perplexity)}  {bits_words(row.bits_per_byte, row.unknown_share)}"
+    return f"step {row.step:,}  {row.name} perplexity {perplexity_words(row.perplexity)}  {bits_per_byte_text(row.bits_per_byte, row.unknown_share)}"
 
 
 def newest_sample(snapshot: RunSnapshot) -> SampleRow | None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from rnnlm_tui.cli.follow import newest_sample
 from rnnlm_tui.cli.output import ascii_drawn, cells
 from rnnlm_tui.cli.summaries import model_words, perplexity_words, progress_words, status_words
-from rnnlm_tui.contract.computing import device_words
+from rnnlm_tui.contract.computing import device_text
 from rnnlm_tui.contract.figures import counted, disk, duration, gib, short, time_left
-from rnnlm_tui.contract.metrics import during_run, perplexity
+from rnnlm_tui.contract.metrics import evaluations_during_run, perplexity
 from rnnlm_tui.contract.outside_text import safe
 from rnnlm_tui.contract.status import LIVING
 
@@ -102,7 +102,7 @@ def _identity(snapshot: RunSnapshot, *, ascii_only: bool) -> str:
         duration(summary.active_seconds) if summary.active_seconds else "",
         f"{model_words(summary)}{parameters}",
         summary.corpus,
-        device_words(summary),
+        device_text(summary),
         " ".join(summary.tags),
     ]
     return " " + "   ".join(filter(None, parts))
@@ -110,7 +110,7 @@ def _identity(snapshot: RunSnapshot, *, ascii_only: bool) -> str:
 
 def _curve(snapshot: RunSnapshot, room: int, *, ascii_only: bool) -> str:
     """Held-out perplexity from the first evaluation to the newest, that of training while there are few; each cell's height by its logarithm."""
-    rows = during_run(snapshot.evaluations, snapshot.config.evaluation.split)
+    rows = evaluations_during_run(snapshot.evaluations, snapshot.config.evaluation.split)
     name, losses = "val ppl" if snapshot.config.evaluation.split == "validation" else "test ppl", [row.loss for row in rows]
     newest: float | None = None
     if len(losses) < FEW and len(snapshot.series) > len(losses):

@@ -52,7 +52,7 @@ def corpus(context: typer.Context, json: JsonOption = False) -> None:
     rows = [_row(one, one.manifest) for one in stored]
     table(("prepared", "tokenizer", "train", "validation", "test", "text", "on disk", "folder", "runs"), rows, right=(2, 3, 4, 5, 6), spare=(4, 3, 5, 2, 1))
     for one in stored:
-        for remark in one.manifest.known_notes if one.manifest is not None else ():
+        for remark in one.manifest.all_notes if one.manifest is not None else ():
             line(f"{one.name}: {remark}")
     line(f"{disk(sum(one.bytes for one in stored))} in all: `rnnlm-tui corpus remove FOLDER` removes an unused one")
 
@@ -162,7 +162,7 @@ def _corpus_json(one: StoredCorpus, manifest: CorpusManifest) -> dict[str, objec
         "hash": manifest.hash, "source": manifest.corpus.source, "title": manifest.title, "tokenizer": manifest.tokenizer.kind, "vocab_size": manifest.vocab_size,
         "splits": {name: facts.model_dump(mode="json") for name, facts in manifest.splits.items()}, "source_loss": manifest.source_loss, "created": manifest.created,
         "layout": manifest.layout, "first_lines": [list(line) for line in manifest.first_lines],
-        "notes": list(manifest.known_notes), "sources": [settings.source for settings in (manifest.corpus, *(other.corpus for other in manifest.also))],
+        "notes": list(manifest.all_notes), "sources": [settings.source for settings in (manifest.corpus, *(other.corpus for other in manifest.also))],
         "path": str(one.path), "bytes": one.bytes, "runs": list(one.runs), "needed_by": list(one.needed_by),
     }  # fmt: skip
 

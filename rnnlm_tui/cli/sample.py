@@ -105,7 +105,7 @@ def sample(
         settings = sample_settings(directory, changes)
     except ConfigError as error:
         raise options_refused(error) from error
-    if samples > 1 and settings.takes_likeliest:
+    if samples > 1 and settings.is_greedy:
         raise InputError(
             f"-n {samples} would draw the same text {samples} times: greedy sampling always takes the likeliest token",
             hint="leave out -n, or sample with a temperature above 0",
@@ -127,8 +127,8 @@ def sample(
             print_json(sample_json(request, done, directory.name))
 
     drawn = asyncio.run(_draw(requests, report, stream=not json))
-    if unknown_words := list(dict.fromkeys(word for done in drawn for word in done.unknown)):
-        shortened = [word if len(word) <= SHOWN_LETTERS else f"{word[:SHOWN_LETTERS]}…" for word in unknown_words]
+    if unknown_share_text := list(dict.fromkeys(word for done in drawn for word in done.unknown)):
+        shortened = [word if len(word) <= SHOWN_LETTERS else f"{word[:SHOWN_LETTERS]}…" for word in unknown_share_text]
         note(f"this model has no token for {first_of(shortened, MOST_UNKNOWN)}: it read <unk> instead")
     if not json:
         counts = f"{counted(len(drawn), 'sample')} of {counted(len(texts), 'prompt')}, " if several else ""
@@ -144,7 +144,7 @@ def _outcome(drawn: list[SampleDone], settings: SamplingConfig, samples: int) ->
     ended = f'stopped at "{escaped(drawn[0].stop)}", ' if len(drawn) == 1 and drawn[0].reason == "stop" else ""
     bits = sum(done.bits_per_token * done.tokens for done in drawn) / max(1, tokens)
     seeds = f"seed {settings.seed}" if samples == 1 else f"seeds {settings.seed} to {settings.seed + samples - 1}"
-    return f"{counted(tokens, 'token')}, {ended}{rate}{bits:.1f} bits a token, {'greedy' if settings.takes_likeliest else seeds}"
+    return f"{counted(tokens, 'token')}, {ended}{rate}{bits:.1f} bits a token, {'greedy' if settings.is_greedy else seeds}"
 
 
 def split_address(address: str) -> tuple[RunDirectory, str | None]:
@@ -233,7 +233,7 @@ def sample_json(request: SampleRequest, done: SampleDone, run: str) -> dict[str,
     settings = request.settings
     return {
         "run": run, "checkpoint": step_of(request), "prompt": request.prompt, "text": done.text, "tokens": done.tokens, "reason": done.reason,
-        "stopped_at": done.stop if done.reason == "stop" else None, "seed": None if settings.takes_likeliest else settings.seed, "greedy": settings.takes_likeliest,
+        "stopped_at": done.stop if done.reason == "stop" else None, "seed": None if settings.is_greedy else settings.seed, "greedy": settings.is_greedy,
         "temperature": settings.temperature, "top_k": settings.top_k, "top_p": settings.top_p, "min_p": settings.min_p,
         "repetition_penalty": settings.repetition_penalty, "unknown_tokens": settings.unknown, "stop": list(settings.stop), "max_new_tokens": settings.max_new_tokens,
         "bits_per_token": done.bits_per_token, "seconds": done.seconds, "unknown": list(done.unknown), "path": request.checkpoint,

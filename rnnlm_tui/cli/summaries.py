@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from time import time
 
 from rnnlm_tui.cli.output import Colour
-from rnnlm_tui.contract.computing import CELL_NAMES, device_words, others_words
-from rnnlm_tui.contract.figures import NOTHING, age, bits_words, counted, disk, duration, epoch_of, figure, short
+from rnnlm_tui.contract.computing import CELL_NAMES, device_text, other_load_text
+from rnnlm_tui.contract.figures import NOTHING, age, bits_per_byte_text, counted, disk, duration, epoch_of, figure, short
 from rnnlm_tui.contract.status import RunStatus
 from rnnlm_tui.contract.summary import EvaluationFigures, ReferenceFigures, RunSummary
 
@@ -61,8 +61,8 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     yield "corpus", summary.corpus + ("" if summary.corpus_layout == "sentences" else f", {summary.corpus_layout}")
     for number, remark in enumerate(summary.corpus_notes):
         yield "" if number else "its text", remark
-    yield "device", device_words(summary)
-    yield "neighbours", f"{others_words(summary)}, which slows training" if others_words(summary) else ""
+    yield "device", device_text(summary)
+    yield "neighbours", f"{other_load_text(summary)}, which slows training" if other_load_text(summary) else ""
     yield from result_lines(summary)
     yield "tokens/s", f"{summary.tokens_per_second:,.0f}" if summary.tokens_per_second else ""
     yield "checkpoints", _checkpoint_words(summary)
@@ -170,7 +170,7 @@ def _millions(sentences: int | None) -> str:
 
 
 def _bits(found: EvaluationFigures) -> str:
-    words = bits_words(found.bits_per_byte, found.unknown_share)
+    words = bits_per_byte_text(found.bits_per_byte, found.unknown_share)
     return f", {words}" if words else ""
 
 

@@ -28,12 +28,12 @@ def arithmetic(summary: RunSummary) -> str:
     return f"{rounded} products" if summary.matmul == "medium" else "float32"
 
 
-def device_words(summary: RunSummary) -> str:
+def device_text(summary: RunSummary) -> str:
     """`cpu, 2 threads, bf16 products`; empty before the first attempt."""
     return ", ".join(part for part in (summary.device, arithmetic(summary)) if part)
 
 
-def others_words(summary: RunSummary) -> str:
+def other_load_text(summary: RunSummary) -> str:
     """`others use 1.0 of 2 cores`; empty where that slows nothing."""
     if summary.others_cores is None or summary.cores is None:
         return ""
@@ -41,7 +41,7 @@ def others_words(summary: RunSummary) -> str:
     return f"others use {held} of {counted(summary.cores, 'core')}"
 
 
-def precision_refusal(precision: str, device: str) -> DeviceError:
+def unsupported_precision(precision: str, device: str) -> DeviceError:
     """That `training.precision` is not for this device, whose words begin with its name: `cpu, 2 threads`."""
     hint = "set training.precision=float32" + ("; training.matmul=auto rounds where that pays on a CPU" if device.startswith("cpu") else "")
     return DeviceError(f"training.precision is {precision}, which needs a CUDA GPU with bf16; the device is {device}", hint=hint)

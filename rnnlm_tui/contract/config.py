@@ -284,7 +284,7 @@ class CheckpointConfig(Section):
     )
 
 
-LEAST_TEMPERATURE, LEAST_PENALTY = 0.01, 0.1
+MIN_TEMPERATURE, MIN_PENALTY = 0.01, 0.1
 """Dividing logits by less than this could overflow float32. A temperature of 0 means greedy."""
 
 
@@ -299,7 +299,7 @@ class SamplingConfig(Section):
     )
     repetition_penalty: float = Field(
         default=1.0,
-        ge=LEAST_PENALTY,
+        ge=MIN_PENALTY,
         le=100,
         title="penalty",
         description="Makes tokens that already occur in the prompt or the text less likely (above 1); 1: off.",
@@ -323,12 +323,12 @@ class SamplingConfig(Section):
     @field_validator("temperature")
     @classmethod
     def _divides_without_overflow(cls, value: float) -> float:
-        if value != 0 and value < LEAST_TEMPERATURE:
-            raise PydanticKnownError("greater_than_equal", {"ge": LEAST_TEMPERATURE})
+        if value != 0 and value < MIN_TEMPERATURE:
+            raise PydanticKnownError("greater_than_equal", {"ge": MIN_TEMPERATURE})
         return value
 
     @property
-    def takes_likeliest(self) -> bool:
+    def is_greedy(self) -> bool:
         """Whether sampling always takes the likeliest token: `greedy`, or a temperature of 0."""
         return self.greedy or self.temperature == 0
 

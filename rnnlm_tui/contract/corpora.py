@@ -106,7 +106,7 @@ class CorpusManifest(BaseModel):
     """The validation or test set is larger than its configured share, which would have been too small."""
 
     @property
-    def known_notes(self) -> tuple[str, ...]:
+    def all_notes(self) -> tuple[str, ...]:
         """The stored notes, and a warning about a small validation set, which earlier versions did not store."""
         tokens = self.splits["validation"].tokens
         noisy = f"the validation set has {counted(tokens, 'token')}: its loss is noisy, and the best checkpoint is chosen by it"
@@ -119,22 +119,22 @@ class CorpusManifest(BaseModel):
 
     def is_from(self, corpus: CorpusConfig, tokenizer: TokenizerConfig) -> bool:
         """Whether these settings give this corpus; fields that decide nothing are ignored."""
-        wanted = deciding_settings(corpus, tokenizer)
+        wanted = effective_settings(corpus, tokenizer)
         known = [(self.corpus, self.tokenizer), *((other.corpus, other.tokenizer) for other in self.also)]
         if corpus.layout in ("auto", "sentences"):  # corpora of earlier versions have no layout: either choice may have given them
             known = [(held if "layout" in held.model_fields_set else held.model_copy(update={"layout": corpus.layout}), other) for held, other in known]
-        return any(deciding_settings(*settings) == wanted for settings in known)
+        return any(effective_settings(*settings) == wanted for settings in known)
 
 
-def deciding_settings(corpus: CorpusConfig, tokenizer: TokenizerConfig) -> dict[str, dict[str, object]]:
+def effective_settings(corpus: CorpusConfig, tokenizer: TokenizerConfig) -> dict[str, dict[str, object]]:
     """The settings that decide what is prepared, as JSON values: neither where a text is fetched from nor what its kind never reads."""
     return {
-        "corpus": corpus.model_dump(mode="json", exclude=idle_settings(corpus)),
-        "tokenizer": tokenizer.model_dump(mode="json", exclude=idle_tokenizer_settings(tokenizer)),
+        "corpus": corpus.model_dump(mode="json", exclude=unused_corpus_fields(corpus)),
+        "tokenizer": tokenizer.model_dump(mode="json", exclude=unused_tokenizer_fields(tokenizer)),
     }
 
 
-def idle_settings(corpus: CorpusConfig) -> set[str]:
+def unused_corpus_fields(corpus: CorpusConfig) -> set[str]:
     """Corpus fields that don't affect the prepared files.
 
     The layout `sentences` is one of them, so that corpora from before the setting keep their hash.
@@ -143,7 +143,7 @@ def idle_settings(corpus: CorpusConfig) -> set[str]:
     return layout | ({"url"} if "elman" in (corpus.source, corpus.test_source) else {"url", "sentences", "seed"})
 
 
-def idle_tokenizer_settings(tokenizer: TokenizerConfig) -> set[str]:
+def unused_tokenizer_fields(tokenizer: TokenizerConfig) -> set[str]:
     """Tokenizer fields that its kind ignores."""
     return (set() if tokenizer.kind == "pretrained" else {"name"}) | ({"vocab_size"} if tokenizer.kind == "byte" else set())
 

@@ -72,7 +72,7 @@ def planned_warmup(config: RunConfig, steps: int) -> int:
     return _warmup(config.schedule.warmup_steps, config.preset, steps)
 
 
-def warmup_words(config: RunConfig, steps: int | None) -> str:
+def warmup_note(config: RunConfig, steps: int | None) -> str:
     """A note on a warm-up that was shortened; empty if it wasn't, or while the number of steps is unknown."""
     preset = config.schedule.warmup_steps
     if steps is None or (planned := planned_warmup(config, steps)) == preset:

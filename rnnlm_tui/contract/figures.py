@@ -9,7 +9,7 @@ NOTHING = "–"
 """Stands where there is no figure (yet)."""
 
 GIB = 2**30
-MOST_WRITTEN_OUT = 1e9
+LARGEST_WRITTEN_OUT = 1e9
 """From here on a figure with decimals is written as `1.2e36` too: nobody counts its digits."""
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
@@ -55,7 +55,7 @@ def figure(value: float | None, digits: int | None = None) -> str:
         return NOTHING
     if sign := _infinite(value):
         return sign
-    if digits is not None and (not value or 10**-digits <= abs(value) < MOST_WRITTEN_OUT):
+    if digits is not None and (not value or 10**-digits <= abs(value) < LARGEST_WRITTEN_OUT):
         return f"{value:,.{digits}f}"
     size = abs(value)
     if size >= 1e6:
@@ -95,14 +95,14 @@ def share(fraction: float | None) -> str:
     return f"{fraction * 100:.1g} %" if fraction > 1e-6 else f"{scientific(fraction * 100, 0)} %"
 
 
-def unknown_words(fraction: float | None) -> str:
+def unknown_share_text(fraction: float | None) -> str:
     """`4 % unknown`: the share of unknown tokens, shown next to a figure; empty if there are none or they weren't counted."""
     return f"{share(fraction)} unknown" if fraction else ""
 
 
-def bits_words(bits: float | None, unknown_share: float | None, *, digits: int = 2, unit: str = "bits a byte") -> str:
+def bits_per_byte_text(bits: float | None, unknown_share: float | None, *, digits: int = 2, unit: str = "bits a byte") -> str:
     """`1.54 bits a byte`, `1.54 bits a byte, 0.04 % unknown`, `no bits a byte: 4 % unknown`; empty if neither is known."""
-    unknown = unknown_words(unknown_share)
+    unknown = unknown_share_text(unknown_share)
     if bits is None:
         return f"no {unit}: {unknown}" if unknown else ""
     return f"{figure(bits, digits)} {unit}" + (f", {unknown}" if unknown else "")

@@ -153,7 +153,9 @@ def memory_shape(config: RunConfig, vocab_size: int, sentences: int) -> dict[str
     }
 
 
-def fitting_batch(config: RunConfig, vocab_size: int, available: int, *, sentences: int = 0, on_gpu: bool = False, resident_tokens: int = 0) -> int | None:
+def largest_fitting_batch(
+    config: RunConfig, vocab_size: int, available: int, *, sentences: int = 0, on_gpu: bool = False, resident_tokens: int = 0
+) -> int | None:
     """The largest batch, no larger than the config's, whose step fits into `available` bytes; None where not even one row does."""
 
     def fits(batch: int) -> bool:

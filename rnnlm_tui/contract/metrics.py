@@ -27,7 +27,7 @@ MACHINE_COLUMNS: tuple[str, ...] = (
 )  # fmt: skip
 """The same of the machine's figures, `HardwareRow`."""
 
-MOST_UNKNOWN = 1e-3
+MAX_UNKNOWN_SHARE = 1e-3
 """An evaluated text with a larger share of unknown tokens has no bits-per-byte figure."""
 
 SMOOTHED_STEPS = 50
@@ -184,7 +184,7 @@ class Progress:
     """Bytes of the archive or the text; 0 when unknown."""
 
 
-def during_run(rows: Sequence[EvaluationRow], split: str) -> list[EvaluationRow]:
+def evaluations_during_run(rows: Sequence[EvaluationRow], split: str) -> list[EvaluationRow]:
     """The evaluations of `split` that a run is judged by, one a step: of the set that was measured first, for the whole set at the end may be a larger one."""
     of_split = [row for row in rows if row.split == split]
     of_set = [row for row in of_split if row.name == of_split[0].name]
@@ -194,16 +194,16 @@ def during_run(rows: Sequence[EvaluationRow], split: str) -> list[EvaluationRow]
     return [latest[step] for step in sorted(latest)]
 
 
-def evaluations_waited(rows: Sequence[EvaluationRow]) -> int:
+def evaluations_without_improvement(rows: Sequence[EvaluationRow]) -> int:
     """How many evaluations of the validation set in a row, up to the newest, brought no lower loss than one before them; a loss that isn't finite is never lower."""
     waited, best = 0, math.inf
-    for row in during_run(rows, "validation"):
+    for row in evaluations_during_run(rows, "validation"):
         waited, best = (0, row.loss) if row.loss < best else (waited + 1, best)
     return waited
 
 
 def bits_per_byte(loss: float, tokens: int, unknown: int, text_bytes: float) -> float | None:
-    """Bits of all scored targets per byte of their text; None if more than MOST_UNKNOWN of the targets are unknown tokens.
+    """Bits of all scored targets per byte of their text; None if more than MAX_UNKNOWN_SHARE of the targets are unknown tokens.
 
     The unknown token costs few bits however long the word it replaces, so a vocabulary of ten words would beat a character model.
     We don't guess the cost of the hidden words; above the limit there is no figure. Below it, the unknown token counts with its own
@@ -213,7 +213,7 @@ def bits_per_byte(loss: float, tokens: int, unknown: int, text_bytes: float) -> 
         loss: mean nats per scored target.
         text_bytes: UTF-8 bytes of the text that was scored.
     """
-    return None if unknown > MOST_UNKNOWN * tokens else loss * tokens / math.log(2) / text_bytes
+    return None if unknown > MAX_UNKNOWN_SHARE * tokens else loss * tokens / math.log(2) / text_bytes
 
 
 def perplexity(loss: float) -> float:

@@ -33,7 +33,7 @@ def is_infinite(text: str) -> bool:
     )
 
 
-def meant_number(text: str, *, whole: bool) -> str:
+def number_hint(text: str, *, whole: bool) -> str:
     """A hint for a text that isn't a valid number: what to write instead; empty if that isn't clear."""
     text = text.strip()
     if len(text) > _MOST_DIGITS:

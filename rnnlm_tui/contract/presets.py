@@ -16,7 +16,7 @@ from rnnlm_tui.contract.config import (
     TokenizerConfig,
     TrainingConfig,
 )
-from rnnlm_tui.errors import InputError, near_names
+from rnnlm_tui.errors import InputError, did_you_mean
 
 DEMO = RunConfig()
 """57 State of the Union addresses, BPE of 2,048, tied Elman 2x192, in about two minutes on two cores."""
@@ -141,4 +141,4 @@ def preset(name: str) -> RunConfig:
     try:
         return PRESETS[name]
     except KeyError:
-        raise InputError(f'no preset "{name}", there are {", ".join(PRESETS)}', hint=near_names(name, PRESETS)) from None
+        raise InputError(f'no preset "{name}", there are {", ".join(PRESETS)}', hint=did_you_mean(name, PRESETS)) from None

@@ -14,7 +14,7 @@ SENTENCES_PER_EVALUATION = 200_064
 """1,563 batches of 128 sentences: the reference was evaluated that often."""
 SENTENCES = 22_034_911
 """Lines of the news training set: the reference saw each of them once."""
-MOST_SPLIT_OFF = 0.01
+MAX_VALIDATION_SHARE = 0.01
 """Share of the training set that a run may keep for validation and still learn from the text that the reference learned from."""
 
 
@@ -65,14 +65,14 @@ def follows_reference(config: RunConfig) -> bool:
     """
     from rnnlm_tui.contract.presets import BOOK
 
-    return config.corpus.validation_fraction <= MOST_SPLIT_OFF and _compared(config) == _compared(BOOK)
+    return config.corpus.validation_fraction <= MAX_VALIDATION_SHARE and _compared(config) == _compared(BOOK)
 
 
 def _compared(config: RunConfig) -> dict[str, object]:
     return config.model_dump(exclude=_MAY_DIFFER)
 
 
-def sentences_once(batch_size: int, steps_per_epoch: float | None = None) -> int:
+def first_pass_sentences(batch_size: int, steps_per_epoch: float | None = None) -> int:
     """Training sentences up to which a run may be laid beside the reference: one pass over its own text, and no more than the reference saw.
 
     The last batch of a pass counts as a full one. Without `steps_per_epoch` the run's own pass is taken for as long as the reference's.
@@ -81,15 +81,15 @@ def sentences_once(batch_size: int, steps_per_epoch: float | None = None) -> int
     return batch_size * (most if steps_per_epoch is None else min(most, round(steps_per_epoch)))
 
 
-def reference_course(batch_size: int, steps_per_epoch: float | None = None) -> tuple[ReferencePoint, ...]:
+def reference_points(batch_size: int, steps_per_epoch: float | None = None) -> tuple[ReferencePoint, ...]:
     """The reference's points as far as a run's first pass goes.
 
     What is split off for validation makes the run's pass a little shorter than the reference's: the reference's end is kept all the same.
     """
-    end = sentences_once(batch_size, steps_per_epoch) / (1 - 2 * MOST_SPLIT_OFF)
+    end = first_pass_sentences(batch_size, steps_per_epoch) / (1 - 2 * MAX_VALIDATION_SHARE)
     return tuple(point for point in REFERENCE if point.sentences <= end)
 
 
-def reference_near(sentences: float) -> ReferencePoint:
+def nearest_reference_point(sentences: float) -> ReferencePoint:
     """The reference's evaluation at the number of training sentences nearest to this one: measured, never interpolated; of two as near, the earlier."""
     return min(REFERENCE, key=lambda point: abs(point.sentences - sentences))

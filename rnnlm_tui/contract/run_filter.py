@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from rnnlm_tui.contract.computing import CELL_NAMES
 from rnnlm_tui.contract.figures import DAY, HOUR, MINUTE, counted
-from rnnlm_tui.contract.numbers import meant_number, read_number
+from rnnlm_tui.contract.numbers import number_hint, read_number
 from rnnlm_tui.contract.outside_text import safe
-from rnnlm_tui.contract.run_keys import Quantity, RunKey, key_named
+from rnnlm_tui.contract.run_keys import Quantity, RunKey, find_key
 from rnnlm_tui.contract.status import LIVING
 from rnnlm_tui.errors import InputError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.contract.config import RunConfig
     from rnnlm_tui.contract.summary import RunSummary
 
-MOST_CHARACTERS = 1_000
+MAX_FILTER_CHARACTERS = 1_000
 """Of a filter."""
 NO_VALUE = "none"
 """`test_ppl=none` finds the runs that have no such figure."""
@@ -83,8 +83,8 @@ def parse_filter(text: str) -> RunFilter:
     Raises:
         InputError: an unknown key, with near names, or a value that can't be compared; the text is too long.
     """
-    if len(text) > MOST_CHARACTERS:
-        raise InputError(f"the filter has {counted(len(text), 'character')}, at most {MOST_CHARACTERS:,} are read", hint="write a shorter one")
+    if len(text) > MAX_FILTER_CHARACTERS:
+        raise InputError(f"the filter has {counted(len(text), 'character')}, at most {MAX_FILTER_CHARACTERS:,} are read", hint="write a shorter one")
     return RunFilter(tuple(_condition(word) for word in _WORD.findall(text)))
 
 
@@ -153,7 +153,7 @@ def _condition(word: str) -> Condition:
         if word[:1] in "<>=!":
             raise InputError(f'"{safe(word[:64], keep="")}" compares nothing', hint="write a key before it, such as ppl<80")
         return _Word(_plain(word).lower())
-    key, sign = key_named(match["key"]), match["sign"]
+    key, sign = find_key(match["key"]), match["sign"]
     written = _plain(match["value"]).strip()
     if key.quantity == "words":
         if sign not in ("=", "!="):
@@ -176,6 +176,6 @@ def _number(text: str, key: RunKey, sign: str) -> float:
     if match is None or number is None or match[2].lower() not in units:
         shown = safe(text[:64], keep="")
         said = f'"{shown}" is not a valid number for {key.name}' if shown else f"{key.name}{sign} has no value"
-        meant = "" if match is None else meant_number(match[1], whole=False)
+        meant = "" if match is None else number_hint(match[1], whole=False)
         raise InputError(said, hint=meant if number is None and meant else f"write {key.name}{sign}{_EXAMPLES[key.quantity]}")
     return number * units[match[2].lower()]

@@ -88,13 +88,13 @@ FIGURES: tuple[RunKey, ...] = (
 """The figures and words of a summary."""
 
 
-def key_named(name: str) -> RunKey:
+def find_key(name: str) -> RunKey:
     """The key of that name: a figure, a config key by its path, or by its last word where only one ends so.
 
     Raises:
         InputError: there is none, with near names, or several.
     """
-    from rnnlm_tui.contract.validation import field_paths, near_keys
+    from rnnlm_tui.contract.validation import did_you_mean_key, field_paths
 
     wanted = name.strip().lower()
     found = _by_name().get(wanted)
@@ -104,11 +104,11 @@ def key_named(name: str) -> RunKey:
     ending = [path for path in field_paths() if path.rpartition(".")[2] == wanted]
     if ending:
         raise InputError(f'"{shown}" may be {" or ".join(ending)}', hint="write which")
-    raise InputError(f'"{shown}" is no figure and no config key', hint=near_keys(wanted[:64], _by_name()) or f"try {', '.join(figure_names())}")
+    raise InputError(f'"{shown}" is no figure and no config key', hint=did_you_mean_key(wanted[:64], _by_name()) or f"try {', '.join(figure_names())}")
 
 
 def key_names() -> tuple[str, ...]:
-    """Every name that `key_named` knows, aliases as well."""
+    """Every name that `find_key` knows, aliases as well."""
     return tuple(_by_name())
 
 
@@ -191,4 +191,4 @@ def parse_order(text: str) -> RunOrder:
     Raises:
         InputError: no such key.
     """
-    return RunOrder(key_named(text.removeprefix("-")), descending=text.startswith("-"))
+    return RunOrder(find_key(text.removeprefix("-")), descending=text.startswith("-"))

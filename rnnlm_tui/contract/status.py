@@ -42,7 +42,7 @@ MEMORY_BATCH_KEY = "memory_batch"
 """Meta key of the training.batch_size that should fit where MEMORY_KEY says something; empty where none does."""
 
 
-def last_words(attempt: int) -> str:
+def failure_prefix(attempt: int) -> str:
     """What stands in a run's log before the reason for which an attempt failed: the log has it even where the database took nothing any more."""
     return f"attempt {attempt} failed: "
 

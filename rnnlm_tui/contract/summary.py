@@ -30,7 +30,7 @@ class EvaluationFigures(Figures):
     loss: float | None = None
     perplexity: float | None = None
     bits_per_byte: float | None = None
-    """None if the text has too many unknown tokens (`metrics.MOST_UNKNOWN`)."""
+    """None if the text has too many unknown tokens (`metrics.MAX_UNKNOWN_SHARE`)."""
     unknown_share: float | None = None
     """Fraction of the scored targets that is the unknown token; None if an earlier version evaluated, which did not count it."""
     best_step: int | None = None

@@ -11,8 +11,8 @@ from pydantic_core import ErrorDetails
 
 from rnnlm_tui.contract.config import (
     HEADED_CELLS,
-    LEAST_PENALTY,
-    LEAST_TEMPERATURE,
+    MIN_PENALTY,
+    MIN_TEMPERATURE,
     RECURRENT_WEIGHT_CELLS,
     SECTIONS,
     CorpusConfig,
@@ -25,8 +25,8 @@ from rnnlm_tui.contract.config import (
 )
 from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.contract.estimates import warmup_problem
-from rnnlm_tui.contract.numbers import is_infinite, meant_number, read_number
-from rnnlm_tui.errors import ConfigError, Problem, near_names
+from rnnlm_tui.contract.numbers import is_infinite, number_hint, read_number
+from rnnlm_tui.errors import ConfigError, Problem, did_you_mean
 
 Raw = dict[str, object]
 """A config as TOML gives it: sections of plain values."""
@@ -50,10 +50,10 @@ _PATTERNS = {
     "training.device": "be auto, cpu, mps, cuda or cuda:N",
 }
 """What each field's pattern allows, in words."""
-_RANGES = {"sampling.temperature": f"{LEAST_TEMPERATURE:g} … 100, or 0 for greedy"}
+_RANGES = {"sampling.temperature": f"{MIN_TEMPERATURE:g} … 100, or 0 for greedy"}
 """Allowed ranges that aren't clear from the bounds of their field."""
 RATE = "optimizer.learning_rate"
-ADAMW_MOST = 1
+ADAMW_MAX_RATE = 1
 """Highest learning rate of adamw. Its updates are about as large as the rate; those of sgd also scale with the gradient."""
 _SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 SectionT = TypeVar("SectionT", bound=BaseModel)
@@ -105,7 +105,7 @@ def parse_stored_config(raw: Mapping[str, object]) -> RunConfig:
     """
     sampling = raw.get("sampling")
     if isinstance(sampling, Mapping):
-        least = {"temperature": LEAST_TEMPERATURE, "repetition_penalty": LEAST_PENALTY}
+        least = {"temperature": MIN_TEMPERATURE, "repetition_penalty": MIN_PENALTY}
         raised = {name: limit for name, limit in least.items() if isinstance(value := sampling.get(name), float) and 0 < value < limit}
         raw = {**raw, "sampling": {**sampling, **raised}}
     corpus = raw.get("corpus", {})
@@ -152,7 +152,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
         if not equals:
             problems.append(Problem(path, "has no value", "write it as key=value"))
         elif path not in known:
-            problems.append(Problem(path, "is no config key", near_keys(path, known) or _by_last_word(path, known)))
+            problems.append(Problem(path, "is no config key", did_you_mean_key(path, known) or _by_last_word(path, known)))
         else:
             changes[path] = parse_value(path, text)
     if problems:
@@ -201,11 +201,11 @@ def _list_as_toml(text: str) -> object:
     return cast(object, texts) if list(found) == ["value"] and isinstance(texts, list) and all(isinstance(item, str) for item in texts) else text
 
 
-def near_keys(path: str, known: Iterable[str]) -> str:
+def did_you_mean_key(path: str, known: Iterable[str]) -> str:
     """`did you mean "optimizer.learning_rate"?` for a key as other programs call it, or mistyped; empty where none of the known keys is near."""
     names = list(known)
     meant = OTHER_NAMES.get(path.rpartition(".")[2].lower().replace("-", "_"))
-    return f'did you mean "{meant}"?' if meant in names else near_names(path, names)
+    return f'did you mean "{meant}"?' if meant in names else did_you_mean(path, names)
 
 
 def _by_last_word(path: str, known: Iterable[str]) -> str:
@@ -222,7 +222,7 @@ def _problem(details: ErrorDetails, raw: Mapping[str, object]) -> Problem:
     context = details.get("ctx", {})
     if kind == "extra_forbidden":
         known = field_paths() if len(location) > 1 or path in OTHER_NAMES else SECTIONS
-        return Problem(path, "is no config key", near_keys(path, known) or _by_last_word(path, field_paths()))
+        return Problem(path, "is no config key", did_you_mean_key(path, known) or _by_last_word(path, field_paths()))
     bounds = {"greater_than": "above", "greater_than_equal": "at least", "less_than": "below", "less_than_equal": "at most"}
     if kind in bounds:
         limit = next(iter(context.values()))
@@ -231,7 +231,7 @@ def _problem(details: ErrorDetails, raw: Mapping[str, object]) -> Problem:
         return Problem(path, f"is {_shown(value)}, must be {bounds[kind]} {_plain(limit)}", allowed_range(path, raw))
     if kind == "literal_error":
         allowed = str(context.get("expected", "")).replace(" or ", ", ").replace("'", "").split(", ")
-        return Problem(path, f"is {_shown(value)}, must be one of {', '.join(allowed)}", near_names(str(value), allowed))
+        return Problem(path, f"is {_shown(value)}, must be one of {', '.join(allowed)}", did_you_mean(str(value), allowed))
     if kind == "string_pattern_mismatch":
         return Problem(path, f"is {_shown(value)}, must {_PATTERNS[path]}")
     if kind in ("string_too_short", "string_too_long", "too_long") and isinstance(value, str | Sequence):
@@ -245,7 +245,7 @@ def _problem(details: ErrorDetails, raw: Mapping[str, object]) -> Problem:
         "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number", "bool_type": "true or false",
         "string_type": "text", "tuple_type": "a list of texts", "model_type": "a section of keys", "model_attributes_type": "a section of keys", "dict_type": "a section of keys",
     }.get(kind)  # fmt: skip
-    meant = meant_number(value, whole=kind == "int_type") if isinstance(value, str) and kind in ("int_type", "float_type") else ""
+    meant = number_hint(value, whole=kind == "int_type") if isinstance(value, str) and kind in ("int_type", "float_type") else ""
     hint = f"write {LIST_AS_WRITTEN}, in a shell between single quotes" if kind == "tuple_type" else meant or allowed_range(path, raw)
     if value is None:
         return Problem(path, f"has no value, must be {wanted or 'one'}", hint)
@@ -275,9 +275,9 @@ def allowed_range(path: str, raw: Mapping[str, object] | None = None) -> str:
     if "ge" in found and "le" in found:
         return f"{_plain(found['ge'])} … {_plain(found['le'])}"
     if path == RATE and raw is None:
-        return f"above 0, at most {ADAMW_MOST} with adamw, {_plain(found['le'])} with sgd"
+        return f"above 0, at most {ADAMW_MAX_RATE} with adamw, {_plain(found['le'])} with sgd"
     if path == RATE and _algorithm(raw or {}) == "adamw":
-        found["le"] = ADAMW_MOST
+        found["le"] = ADAMW_MAX_RATE
     return ", ".join(f"{words[key]} {_plain(found[key])}" for key in ("gt", "ge", "lt", "le") if key in found and not (key == "lt" and found[key] >= 2**63))
 
 
@@ -323,7 +323,7 @@ def _cross_field_problems(raw: Mapping[str, object]) -> Iterator[Problem]:
         for name in ("variational_dropout", "embedding_dropout", "weight_dropout"):
             if getattr(model, name):
                 yield Problem(f"model.{name}", "is for stream mode, the data mode is sentences", "set it to 0 or false, or training.data_mode to stream")
-    if optimizer and optimizer.algorithm == "adamw" and optimizer.learning_rate > ADAMW_MOST:
+    if optimizer and optimizer.algorithm == "adamw" and optimizer.learning_rate > ADAMW_MAX_RATE:
         yield _rate_too_high(f"{optimizer.learning_rate:g}", raw)
     corpus = valid("corpus", CorpusConfig)
     if (

@@ -26,7 +26,7 @@ FEW_WORDS = 64
 LOOKED_UP = 512
 """Sample size for the check whether most words of a batch are new."""
 
-MOST_SET_APART = 32
+MAX_ADDED_TOKENS = 32
 """A tokenizer with more added tokens than this gets whole sentences."""
 
 _META = "\u2581"
@@ -38,7 +38,7 @@ _WORD_PATTERNS = frozenset(
 )
 """Split patterns of cl100k, Llama 3 and Qwen: a single space always begins a new piece."""
 
-KEPT_WORDS = 200_000
+CACHED_WORDS = 200_000
 """Size of the cache in words; a full cache is cleared, so that memory stays bounded."""
 
 
@@ -74,7 +74,7 @@ class WordCache:
         self._table = _Table()
 
     def __call__(self, lines: Sequence[bytes]) -> tuple[Ids, Lengths]:
-        if len(self._table.lengths) > KEPT_WORDS:
+        if len(self._table.lengths) > CACHED_WORDS:
             self._forget()
         texts = [line.decode() for line in lines]
         text = " ".join(texts)
@@ -149,7 +149,7 @@ class BlockCache:
         self._rows, self._table = _Rows(), _Table()
 
     def __call__(self, units: Sequence[bytes]) -> tuple[Ids, Lengths]:
-        if len(self._table.lengths) > KEPT_WORDS:
+        if len(self._table.lengths) > CACHED_WORDS:
             self._rows, self._table = _Rows(), _Table()
         found = [BLOCKS.findall(unit.decode()) for unit in units]
         blocks = list(chain.from_iterable(found))
@@ -304,7 +304,7 @@ def word_rules(state: Mapping[str, Any]) -> WordRules | None:
     """
     normalizers = _without_folding(_steps(state["normalizer"], "normalizers"))
     splitters, model, added = _steps(state["pre_tokenizer"], "pretokenizers"), state["model"], [one for one in state["added_tokens"] if not one["special"]]
-    if len(added) > MOST_SET_APART or any(one["normalized"] and normalizers for one in added):
+    if len(added) > MAX_ADDED_TOKENS or any(one["normalized"] and normalizers for one in added):
         return None
     set_apart = tuple(one["content"] for one in added)
     kinds = [step["type"] for step in normalizers]

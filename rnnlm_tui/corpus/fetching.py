@@ -31,7 +31,7 @@ TIMEOUT_SECONDS = 15.0
 PAUSES_SECONDS: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
 """Waited before each new try; a try that got further than any before makes them start anew."""
 
-ROOM_EVERY_BYTES = 64 * 2**20
+DISK_CHECK_BYTES = 64 * 2**20
 """How often the disk is looked at again where a server doesn't say how much will come."""
 
 RETRIED_STATUSES = frozenset({408, 425, 429})
@@ -43,7 +43,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _BLOCK = 1 << 18
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
-CheckRoom = Callable[[int, int], None]
+CheckDisk = Callable[[int, int], None]
 """Told the archive's size and the bytes that are there already, before the first byte; raises where the disk is too small.
 
 Where the size is unknown it is told those that are there for both, and again from time to time."""
@@ -69,7 +69,7 @@ class _Response(Protocol):
     def close(self) -> None: ...
 
 
-class _CutError(Exception):
+class _RetryableError(Exception):
     """This try failed, another may succeed."""
 
 
@@ -82,7 +82,7 @@ class _SafeRedirects(HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def fetch(url: str, path: Path, progress: ProgressCallback, check_room: CheckRoom) -> Archive:
+def fetch(url: str, path: Path, progress: ProgressCallback, check_room: CheckDisk) -> Archive:
     """Fetch a gzip archive into `path`, from where an earlier try ended if the file there is still the same.
 
     A server that ignores ranges, or whose file has changed (ETag, Last-Modified, size), is asked for all of it again; what is
@@ -103,7 +103,7 @@ def fetch(url: str, path: Path, progress: ProgressCallback, check_room: CheckRoo
         while not download.whole:
             try:
                 download.go_on()
-            except _CutError as cut:
+            except _RetryableError as cut:
                 failures = 1 if part.held > best else failures + 1
                 best = max(best, part.held)
                 if failures > len(PAUSES_SECONDS):
@@ -118,7 +118,7 @@ def fetch(url: str, path: Path, progress: ProgressCallback, check_room: CheckRoo
 class _Download:
     """One archive on its way."""
 
-    def __init__(self, url: str, path: Path, progress: ProgressCallback, check_room: CheckRoom) -> None:
+    def __init__(self, url: str, path: Path, progress: ProgressCallback, check_room: CheckDisk) -> None:
         self._url, self._progress, self._check_room = url, progress, check_room
         self._opener = build_opener(_SafeRedirects)
         self._came = False
@@ -130,7 +130,7 @@ class _Download:
         """One request, from where the part ends to the end.
 
         Raises:
-            _CutError: cut before the end.
+            _RetryableError: cut before the end.
         """
         part = self.part
         self._tell()
@@ -145,10 +145,10 @@ class _Download:
         finally:
             response.close()
         if part.total and part.held < part.total:
-            raise _CutError(f"the connection was cut at {disk(part.held)} of {disk(part.total)}")
+            raise _RetryableError(f"the connection was cut at {disk(part.held)} of {disk(part.total)}")
         if part.total and part.held > part.total:
             part.restart()
-            raise _CutError("the server sent more than it announced")
+            raise _RetryableError("the server sent more than it announced")
         if not part.total:
             part.end()
         self.whole = True
@@ -179,16 +179,16 @@ class _Download:
             said = f"the server says {error.code} {error.reason}"
             if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and self.part.held:
                 self.part.restart()
-                raise _CutError(said) from error
+                raise _RetryableError(said) from error
             if error.code in RETRIED_STATUSES or error.code >= 500:
-                raise _CutError(said) from error
+                raise _RetryableError(said) from error
             raise CorpusError(f"{self._url} can't be fetched: {said}", hint=ANOTHER_WAY) from error
         except URLError as error:
             raise self._unreachable(error.reason) from error
         except (ValueError, http.client.InvalidURL) as error:  # a host or a port that can't be
             raise CorpusError(f"{self._url!r} is no address: {error}", hint="set corpus.url") from error
         except (OSError, http.client.HTTPException) as error:
-            raise _CutError(_network_words(error)) from error
+            raise _RetryableError(_network_words(error)) from error
 
     def _unreachable(self, reason: str | BaseException) -> Exception:
         host = urlsplit(self._url).hostname
@@ -200,7 +200,7 @@ class _Download:
         elif isinstance(reason, ConnectionRefusedError):
             words = f"{host} refuses connections"
         if self._came or isinstance(reason, TimeoutError):
-            return _CutError(words)
+            return _RetryableError(words)
         return CorpusError(f"{self._url} can't be fetched: {words}", hint=_next_time(self.part))
 
     def _file_from_its_start(self, response: _Response) -> PartNote | None:
@@ -212,7 +212,7 @@ class _Download:
             known = (part.note.etag, part.note.last_modified)
             if not same or (headers.get("ETag", known[0]), headers.get("Last-Modified", known[1])) != known:
                 part.restart()
-                raise _CutError("the file there has changed")
+                raise _RetryableError("the file there has changed")
             return None
         if response.status == http.HTTPStatus.OK:
             length = headers.get("Content-Length", "")
@@ -223,7 +223,7 @@ class _Download:
     def _begin(self, note: PartNote, block: bytes) -> None:
         """Forget the part for a file that comes from its start; the page of a network that wants a login is none."""
         if not block:
-            raise _CutError("the server sent nothing")
+            raise _RetryableError("the server sent nothing")
         if not _GZIP_MAGIC.startswith(block[:2]):
             raise CorpusError(f"{self._url} is no gzip archive, it begins with {_beginning(block)}", hint=_next_time(self.part))
         self.part.restart(note)
@@ -232,21 +232,21 @@ class _Download:
         """Write the answer down from its first block to its end."""
         part = self.part
         meter = Meter("downloading", part.total, self._progress, part.held)
-        check_at = ROOM_EVERY_BYTES
+        check_at = DISK_CHECK_BYTES
         while block:
             self._came = True
             part.append(block)
             meter.advance(len(block))
             if not part.total and part.held >= check_at:
                 self._check_room(part.held, part.held)
-                check_at += ROOM_EVERY_BYTES
+                check_at += DISK_CHECK_BYTES
             block = self._read(response)
 
     def _read(self, response: _Response) -> bytes:
         try:
             return response.read1(_BLOCK)
         except (OSError, http.client.HTTPException) as error:
-            raise _CutError(f"{_network_words(error)} at {disk(self.part.held)}{f' of {disk(self.part.total)}' if self.part.total else ''}") from error
+            raise _RetryableError(f"{_network_words(error)} at {disk(self.part.held)}{f' of {disk(self.part.total)}' if self.part.total else ''}") from error
 
 
 def _next_time(part: Part) -> str:

@@ -32,7 +32,7 @@ from rnnlm_tui.corpus.text_files import (
     text_files,
     text_suffix,
 )
-from rnnlm_tui.errors import CorpusError, near_names
+from rnnlm_tui.errors import CorpusError, did_you_mean
 
 Advance = Callable[[int], None]
 """Told how many more bytes of the source were read."""
@@ -120,7 +120,7 @@ def source_path(name: str) -> Path:
             "no Penn Treebank here: it is not free, so bring a folder of your own with ptb.train.txt, ptb.valid.txt and ptb.test.txt",
             hint=f"then corpus.source is that folder: {SET_SOURCE}",
         )
-    near = near_names(name, BUILT_IN_SOURCES)
+    near = did_you_mean(name, BUILT_IN_SOURCES)
     if near and not path.exists():
         raise CorpusError(f'no built-in corpus, file or folder "{name}"', hint=near)
     check_source_path(path)

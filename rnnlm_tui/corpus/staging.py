@@ -24,11 +24,11 @@ MAX_UNITS = 8_192
 COUNTED_DOCUMENTS = 200
 """With this many documents, a share of the documents is about the same share of the text."""
 
-LEAST_HELD_OUT = 50_000
+MIN_HELD_OUT_BYTES = 50_000
 """Smallest validation or test set in bytes: about 10,000 tokens, which give the loss to a few hundredths of a nat."""
 
-MOST_ENLARGED = 0.05
-"""Largest share of a short text that LEAST_HELD_OUT may take."""
+MAX_ENLARGED_SHARE = 0.05
+"""Largest share of a short text that MIN_HELD_OUT_BYTES may take."""
 
 _NO_BREAK, _END = "\0-", "."
 """Marks a staged raw unit without a line break, and one that ends a document."""
@@ -188,7 +188,7 @@ def split_shares(pools: dict[Split, Pool], corpus: CorpusConfig, *, enlarges: bo
         enlarges: False gives the configured share, however small, as earlier versions did.
     """
     wanted: tuple[tuple[Split, float], ...] = (("test", corpus.test_fraction), ("validation", corpus.validation_fraction))
-    least = min(MOST_ENLARGED, LEAST_HELD_OUT / max(1, pools["train"].bytes)) if enlarges else 0.0
+    least = min(MAX_ENLARGED_SHARE, MIN_HELD_OUT_BYTES / max(1, pools["train"].bytes)) if enlarges else 0.0
     return {split: max(fraction, least) for split, fraction in wanted if not pools[split].bytes}
 
 

@@ -109,7 +109,7 @@ class TextCodec:
             unknown.extend(piece.strip() or piece for piece in pieces if piece)
         return list(dict.fromkeys(unknown))
 
-    def unwanted_ids(self, unknown: UnknownTokens) -> tuple[int, ...]:
+    def excluded_ids(self, unknown: UnknownTokens) -> tuple[int, ...]:
         """The tokens that the sampler must not draw with this setting: the unknown token, or none."""
         avoids = unknown == "avoid" or (unknown == "auto" and self.kind == "word")
         return (self.unk_id,) if avoids and self.unk_id is not None else ()

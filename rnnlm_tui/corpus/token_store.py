@@ -29,9 +29,9 @@ from rnnlm_tui.contract.corpora import (
     SplitFacts,
     TextLayout,
     baseline_key,
-    deciding_settings,
-    idle_settings,
-    idle_tokenizer_settings,
+    effective_settings,
+    unused_corpus_fields,
+    unused_tokenizer_fields,
 )
 from rnnlm_tui.contract.figures import counted, share
 from rnnlm_tui.contract.outside_text import user_path
@@ -222,9 +222,9 @@ def _identity(corpus: CorpusConfig, tokenizer: TokenizerConfig, source: Source, 
         "rules": RULES,
         "source": source_hash,
         "reading": source.reading,
-        "corpus": corpus.model_dump(mode="json", exclude=PLACES | {"layout"} | idle_settings(corpus), exclude_defaults=True),
+        "corpus": corpus.model_dump(mode="json", exclude=PLACES | {"layout"} | unused_corpus_fields(corpus), exclude_defaults=True),
         **({} if source.layout == "sentences" else {"layout": source.layout}),
-        "tokenizer": tokenizer.model_dump(mode="json", exclude=idle_tokenizer_settings(tokenizer) | ({"name"} if files else set()), exclude_defaults=True),
+        "tokenizer": tokenizer.model_dump(mode="json", exclude=unused_tokenizer_fields(tokenizer) | ({"name"} if files else set()), exclude_defaults=True),
         "pretrained": files,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -244,7 +244,7 @@ def _former_identity(corpus: CorpusConfig, tokenizer: TokenizerConfig, source: S
     known = FORMER_FIELDS | {"layout"}  # theirs were sentences
     if source.layout != "sentences" or corpus.model_dump(exclude=known) != CorpusConfig().model_dump(exclude=known):
         return ""
-    settings = deciding_settings(corpus, tokenizer)
+    settings = effective_settings(corpus, tokenizer)
     facts = {
         "format": 1,
         "rules": 1,

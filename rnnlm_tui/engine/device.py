@@ -9,7 +9,7 @@ import random
 import numpy as np
 import torch
 
-from rnnlm_tui.contract.computing import precision_refusal
+from rnnlm_tui.contract.computing import unsupported_precision
 from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.errors import DeviceError
 from rnnlm_tui.store.cores import usable_cores
@@ -105,4 +105,4 @@ def check_precision(precision: str, device: torch.device) -> None:
     """
     if precision == "float32" or (device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)):
         return
-    raise precision_refusal(precision, describe(device))
+    raise unsupported_precision(precision, describe(device))

@@ -34,7 +34,7 @@ class Draws:
     """Tokens that are never sampled."""
 
     @property
-    def takes_likeliest(self) -> bool:
+    def is_greedy(self) -> bool:
         """Whether sampling always takes the likeliest token: `greedy`, or a temperature of 0."""
         return self.greedy or self.temperature == 0
 
@@ -70,7 +70,7 @@ class InverseCdf:
         plain_V = torch.softmax(logits_V, 0)
         log_total = float(logits_V.amax()) - math.log(_finite(float(plain_V.amax())))  # of exp(logits), as softmax has it
         scores_V = self._processor.apply(logits_V)
-        if self._settings.takes_likeliest:
+        if self._settings.is_greedy:
             token = int(scores_V.argmax())
         elif self._settings == Draws(seed=self._settings.seed):
             token = self._place(plain_V)
@@ -117,7 +117,7 @@ class ExponentialRace:
     def draw(self, logits_V: Tensor) -> tuple[int, float]:
         """A token and ln p of it at temperature 1."""
         scores_V = self._processor.apply(logits_V)
-        place = scores_V.argmax() if self._settings.takes_likeliest else self._raced(self._kept(scores_V.to(self._wide)))
+        place = scores_V.argmax() if self._settings.is_greedy else self._raced(self._kept(scores_V.to(self._wide)))
         logprob = logits_V.log_softmax(0).index_select(0, place.view(1))
         token, told = torch.cat((place.view(1).to(self._wide), logprob.to(self._wide))).tolist()
         self._processor.add(int(token))

@@ -15,7 +15,7 @@ from rnnlm_tui.engine.dropout import drop, drop_units, drop_words
 from rnnlm_tui.engine.embedding import look_up
 from rnnlm_tui.engine.initialization import initialize
 from rnnlm_tui.engine.loss import mean_loss
-from rnnlm_tui.errors import InputError, near_names
+from rnnlm_tui.errors import InputError, did_you_mean
 
 State = tuple[LayerState, ...]
 """The recurrent state: that of each layer, a tuple of tensors whose first dimension is B."""
@@ -63,7 +63,7 @@ class RecurrentLanguageModel(nn.Module):
         """
         super().__init__()
         if cell_type not in CELLS:
-            raise InputError(f'no cell "{cell_type}", there are {", ".join(CELLS)}', hint=near_names(cell_type, CELLS))
+            raise InputError(f'no cell "{cell_type}", there are {", ".join(CELLS)}', hint=did_you_mean(cell_type, CELLS))
         if tie_weights and embedding_dim != hidden_size:
             raise InputError(f"tied weights need embedding_dim = hidden_size, they are {embedding_dim:,} and {hidden_size:,}")
         self.vocab_size, self.embedding_dim, self.hidden_size, self.num_layers = vocab_size, embedding_dim, hidden_size, num_layers

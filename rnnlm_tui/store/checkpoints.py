@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from rnnlm_tui.errors import NewerCheckpointError, StorageError, UnknownCheckpointError, near_names
+from rnnlm_tui.errors import NewerCheckpointError, StorageError, UnknownCheckpointError, did_you_mean
 from rnnlm_tui.store.atomic import fsync_directory, storage_errors
 from rnnlm_tui.store.checkpoint_list import CheckpointEntry, checkpoint_folders, list_checkpoints
 from rnnlm_tui.store.checkpoint_writing import remove_checkpoint, sweep_temporary, write_checkpoint, write_snapshot
@@ -82,7 +82,7 @@ def resolve_checkpoint(run: RunDirectory, which: str) -> Path:
     listed = ("… " if len(steps) > _SHOWN_STEPS else "") + ", ".join(steps[-_SHOWN_STEPS:])
     shown = f'"{which}"' if which.isprintable() and len(which) <= 40 else repr(which[:40])
     raise UnknownCheckpointError(
-        f"{run.name} has no checkpoint {shown}: there are best, last and {listed}", hint=near_names(which[:40], ["best", "last", *steps])
+        f"{run.name} has no checkpoint {shown}: there are best, last and {listed}", hint=did_you_mean(which[:40], ["best", "last", *steps])
     )
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from rnnlm_tui.contract.figures import counted, first_of
 from rnnlm_tui.contract.outside_text import user_path
-from rnnlm_tui.errors import RunNameError, RunStateError, StorageError, UnknownRunError, near_names
+from rnnlm_tui.errors import RunNameError, RunStateError, StorageError, UnknownRunError, did_you_mean
 from rnnlm_tui.store.atomic import TEMPORARY_PREFIX, fsync_directory, make_private_directory, storage_errors, write_text_atomically
 from rnnlm_tui.store.database_place import choose_place, remove_from_here
 from rnnlm_tui.store.locations import runs_dir, trash_dir
@@ -117,7 +117,7 @@ def find_run(name_or_prefix: str) -> RunDirectory:
         raise UnknownRunError(f"no run {shown}", hint=f'it is called "{renamed.name}" now')
     if name_or_prefix in trashed_names():
         raise UnknownRunError(f"no run {shown}", hint=f"it is in the trash: `rnnlm-tui restore {name_or_prefix}` takes it back")
-    hint = near_names(name_or_prefix[:64], names) or ("`rnnlm-tui runs` lists them" if names else "there are no runs yet: `rnnlm-tui train` starts one")
+    hint = did_you_mean(name_or_prefix[:64], names) or ("`rnnlm-tui runs` lists them" if names else "there are no runs yet: `rnnlm-tui train` starts one")
     raise UnknownRunError(f"no run {shown}", hint=hint)
 
 
@@ -135,7 +135,7 @@ def run_named(name: str) -> RunDirectory:
     renamed = run_once_called(name, _run_paths())
     if renamed is not None:
         return renamed
-    raise UnknownRunError(f"no run {_shown(name)}", hint=near_names(name[:64], names))
+    raise UnknownRunError(f"no run {_shown(name)}", hint=did_you_mean(name[:64], names))
 
 
 def rename_run(run: RunDirectory, name: str) -> RunDirectory:

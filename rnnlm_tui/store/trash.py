@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rnnlm_tui.errors import RunNameError, StorageError, UnknownRunError, near_names
+from rnnlm_tui.errors import RunNameError, StorageError, UnknownRunError, did_you_mean
 from rnnlm_tui.store.atomic import TEMPORARY_PREFIX, fsync_directory, make_private_directory, storage_errors
 from rnnlm_tui.store.database_place import Place, place_of, remove_from_here
 from rnnlm_tui.store.locations import runs_dir, trash_dir
@@ -73,7 +73,7 @@ def find_trashed(name: str) -> TrashedRun:
     if match is not None:
         return match
     known = dict.fromkeys(run.name for run in found)
-    hint = near_names(name[:64], known) or ("`rnnlm-tui trash` lists what is in it" if found else "the trash is empty")
+    hint = did_you_mean(name[:64], known) or ("`rnnlm-tui trash` lists what is in it" if found else "the trash is empty")
     raise UnknownRunError(f'no run "{name[:64]}" in the trash' if name[:64].isprintable() else f"no run {name[:64]!r} in the trash", hint=hint)
 
 

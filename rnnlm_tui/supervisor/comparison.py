@@ -10,7 +10,7 @@ from typing import Literal
 from rnnlm_tui.contract.commands import SETTABLE
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.figures import NOTHING, count, counted, disk, duration, figure, share, short
-from rnnlm_tui.contract.metrics import MOST_UNKNOWN, EventRow
+from rnnlm_tui.contract.metrics import MAX_UNKNOWN_SHARE, EventRow
 from rnnlm_tui.contract.outside_text import safe
 from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.contract.validation import field_paths
@@ -300,4 +300,4 @@ def _hidden(run: ComparedRun) -> str:
     if judged.unknown_share is None:
         can_hide = judged.name is not None and run.config.tokenizer.kind not in ("byte", "bpe")
         return f"{run.letter}'s unknown tokens were not counted by the version that trained it" if can_hide else ""
-    return f"{share(judged.unknown_share)} of {run.letter}'s tokens are unknown" if judged.unknown_share > MOST_UNKNOWN else ""
+    return f"{share(judged.unknown_share)} of {run.letter}'s tokens are unknown" if judged.unknown_share > MAX_UNKNOWN_SHARE else ""

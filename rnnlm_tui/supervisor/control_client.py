@@ -9,7 +9,7 @@ import time
 from uuid import uuid4
 
 from rnnlm_tui.contract.commands import MAX_REQUEST_BYTES, SETTABLE, Command, CommandResult, Verb, setting_value
-from rnnlm_tui.contract.validation import merge, near_keys, parse_config
+from rnnlm_tui.contract.validation import did_you_mean_key, merge, parse_config
 from rnnlm_tui.contract.wire import decode_line, encode_line
 from rnnlm_tui.errors import InputError, RunStateError, StorageError, WorkerError
 from rnnlm_tui.store.checkpoints import newest_valid
@@ -88,7 +88,7 @@ def _newest_whole(run: RunDirectory) -> str:
 
 def _check_setting(run: RunDirectory, path: str | None, value: float | None) -> None:
     if path not in SETTABLE or value is None:
-        raise InputError(f'"{path}" can\'t change while a run goes on', hint=near_keys(path or "", SETTABLE) or f"these can: {', '.join(SETTABLE)}")
+        raise InputError(f'"{path}" can\'t change while a run goes on', hint=did_you_mean_key(path or "", SETTABLE) or f"these can: {', '.join(SETTABLE)}")
     parse_config(merge(run.read_config(), {path: setting_value(path, float(value))}))
 
 

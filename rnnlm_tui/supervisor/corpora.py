@@ -13,7 +13,7 @@ from rnnlm_tui.contract.corpora import UNFINISHED_NAME, UNFINISHED_PREFIX, Corpu
 from rnnlm_tui.contract.figures import first_of
 from rnnlm_tui.contract.status import LIVING, RESUMABLE
 from rnnlm_tui.corpus.building import is_held, move_aside_unheld, root_lock
-from rnnlm_tui.errors import InputError, RunStateError, StorageError, near_names
+from rnnlm_tui.errors import InputError, RunStateError, StorageError, did_you_mean
 from rnnlm_tui.store.corpora import list_corpora
 from rnnlm_tui.store.locations import corpora_dir
 from rnnlm_tui.supervisor.listing import RunList
@@ -84,7 +84,7 @@ def choose_corpora(names: Sequence[str]) -> list[StoredCorpus]:
             corpus for corpus in known if name and (corpus.name.startswith(name) or corpus.source == name)
         ]
         if not same:
-            hint = near_names(name, [word for corpus in known for word in (corpus.name, corpus.source)]) or "`rnnlm-tui corpus` lists them"
+            hint = did_you_mean(name, [word for corpus in known for word in (corpus.name, corpus.source)]) or "`rnnlm-tui corpus` lists them"
             raise InputError(f'no prepared corpus "{name}"', hint=hint)
         if len(same) > 1:
             raise InputError(

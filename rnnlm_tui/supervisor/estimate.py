@@ -22,7 +22,7 @@ from rnnlm_tui.contract.estimates import (
     total_steps,
 )
 from rnnlm_tui.contract.figures import memory
-from rnnlm_tui.contract.memory import MemoryParts, fitting_batch, memory_parts, memory_shape
+from rnnlm_tui.contract.memory import MemoryParts, largest_fitting_batch, memory_parts, memory_shape
 from rnnlm_tui.contract.metrics import perplexity
 from rnnlm_tui.contract.probes import Calibration, Fact
 from rnnlm_tui.contract.reference_curve import SENTENCES
@@ -69,7 +69,7 @@ class Estimate:
     """By a probe of this very shape, not by arithmetic."""
     memory_free: int | None
     """What the device has free for a new run; None where it can't be told."""
-    fitting_batch: int | None
+    largest_fitting_batch: int | None
     """The largest batch that fits into `memory_free` where the config's does not; None where it fits, or where no batch does."""
     checkpoint_bytes: int
     """One checkpoint."""
@@ -101,7 +101,7 @@ class Estimate:
     @property
     def what_fits(self) -> str:
         """What to try where it is too large; short, for a panel has some 35 columns."""
-        return "take a smaller model or vocabulary" if self.fitting_batch is None else f"batch_size = {self.fitting_batch:,} should fit"
+        return "take a smaller model or vocabulary" if self.largest_fitting_batch is None else f"batch_size = {self.largest_fitting_batch:,} should fit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ def estimate(config: RunConfig) -> Estimate:
         memory_bytes=memory_bytes,
         memory_measured=measured is not None,
         memory_free=free,
-        fitting_batch=None
+        largest_fitting_batch=None
         if free is None or memory_bytes <= free
         else _fitting_batch(config, vocab_size, int(free * min(1.0, parts.total / memory_bytes)), indexed, resident, on_gpu=device == "cuda"),
         checkpoint_bytes=one,
@@ -153,7 +153,7 @@ def estimate(config: RunConfig) -> Estimate:
         calibrated_by=None if seconds is None or speed is None else speed.kind,
         calibrated_run=None if seconds is None or speed is None else speed.run,
         baseline_perplexity=_baseline(config, manifest),
-        notes=() if manifest is None else manifest.known_notes,
+        notes=() if manifest is None else manifest.all_notes,
     )
 
 
@@ -267,5 +267,5 @@ def _measured_step(shape: dict[str, Fact], threads: int, probes: Sequence[Calibr
 
 def _fitting_batch(config: RunConfig, vocab_size: int, room: int, sentences: int, resident_tokens: int, *, on_gpu: bool) -> int | None:
     """The largest batch whose arithmetic fits into `room`; None where that is no smaller one."""
-    smaller = fitting_batch(config, vocab_size, room, sentences=sentences, on_gpu=on_gpu, resident_tokens=resident_tokens)
+    smaller = largest_fitting_batch(config, vocab_size, room, sentences=sentences, on_gpu=on_gpu, resident_tokens=resident_tokens)
     return smaller if smaller is not None and smaller < config.training.batch_size else None

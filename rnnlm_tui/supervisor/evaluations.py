@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from rnnlm_tui.contract.metrics import EvaluationRow, during_run, evaluations_waited, perplexity
+from rnnlm_tui.contract.metrics import EvaluationRow, evaluations_during_run, evaluations_without_improvement, perplexity
 from rnnlm_tui.contract.summary import EvaluationFigures
 
 _NONE = EvaluationFigures()
@@ -41,9 +41,9 @@ def read_evaluations(rows: Sequence[EvaluationRow], split: str) -> Evaluations:
         rows=tuple(rows),
         validation=_figures([row for row in rows if row.split == "validation"]),
         test=_figures([row for row in rows if row.split == "test"]),
-        judged=_figures(during_run(rows, split)),
-        waited=evaluations_waited(rows),
-        best_step=_figures(during_run(rows, "validation")).best_step,
+        judged=_figures(evaluations_during_run(rows, split)),
+        waited=evaluations_without_improvement(rows),
+        best_step=_figures(evaluations_during_run(rows, "validation")).best_step,
         seconds=fmean(list(by_step.values())[-COSTED:]) if by_step else 0.0,
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, SampleRow
-from rnnlm_tui.contract.status import ACTIVITY_KEY, STALE_SECONDS, RunStatus, StatusFacts, derive_status, last_words
+from rnnlm_tui.contract.status import ACTIVITY_KEY, STALE_SECONDS, RunStatus, StatusFacts, derive_status, failure_prefix
 from rnnlm_tui.contract.summary import ModelFigures, RunSummary
 from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RnnlmError, StorageError
 from rnnlm_tui.store.known import Known
@@ -223,7 +223,7 @@ class RunMonitor:
 
     def _last_words(self, attempt: int) -> str:
         """Why the attempt failed, as its worker left it in the log where the database took it no more; empty where it says nothing."""
-        opening = last_words(attempt)
+        opening = failure_prefix(attempt)
         found = (line.removeprefix(opening) for line in reversed(last_lines(self.run.log_path, LOG_LINES)) if line.startswith(opening))
         return next(found, "")
 

@@ -7,7 +7,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from rnnlm_tui.contract.computing import precision_refusal
+from rnnlm_tui.contract.computing import unsupported_precision
 from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.contract.estimates import check_warmup, checkpoint_bytes, smallest_training_split
@@ -79,7 +79,7 @@ def check_precision(training: TrainingConfig) -> None:
     """Raise DeviceError for bf16 where no graphics card is, or another device is asked for."""
     if training.precision == "float32" or (training.device not in ("cpu", "mps") and (gpu_count() or Path("/dev/kfd").exists())):
         return
-    raise precision_refusal(training.precision, ("mps" if sys.platform == "darwin" else "cpu") if training.device == "auto" else training.device)
+    raise unsupported_precision(training.precision, ("mps" if sys.platform == "darwin" else "cpu") if training.device == "auto" else training.device)
 
 
 def check_tokenizer(tokenizer: TokenizerConfig) -> None:

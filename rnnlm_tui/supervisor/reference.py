@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from rnnlm_tui.contract.commands import SETTINGS_KEY
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.reference_curve import follows_reference, reference_near, sentences_once
+from rnnlm_tui.contract.reference_curve import first_pass_sentences, follows_reference, nearest_reference_point
 from rnnlm_tui.contract.summary import ReferenceFigures
 
 
@@ -21,9 +21,9 @@ def reference_figures(config: RunConfig, meta: Mapping[str, str], evaluated_step
     if evaluated_step is None:
         return ReferenceFigures()
     sentences = evaluated_step * config.training.batch_size
-    if sentences > sentences_once(config.training.batch_size, steps_per_epoch):
+    if sentences > first_pass_sentences(config.training.batch_size, steps_per_epoch):
         return ReferenceFigures(sentences=sentences)
-    near = reference_near(sentences)
+    near = nearest_reference_point(sentences)
     return ReferenceFigures(sentences=sentences, perplexity=near.perplexity, reference_sentences=near.sentences)
 
 

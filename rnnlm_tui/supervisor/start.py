@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.estimates import warmup_words
+from rnnlm_tui.contract.estimates import warmup_note
 from rnnlm_tui.errors import InputError, WorkerError, error_kind
 from rnnlm_tui.store.locks import read_lock
 from rnnlm_tui.store.reader import RunReader
@@ -35,7 +35,7 @@ def start_run(config: RunConfig, name: str | None = None, parent: str | None = N
     check_before_start(config)
     check_disk(config)
     if warn is not None:
-        for warning in (warning_before_start(config), warmup_words(config, planned_steps(config))):
+        for warning in (warning_before_start(config), warmup_note(config, planned_steps(config))):
             if warning:
                 warn(warning)
     run = create_run(config, name, parent)

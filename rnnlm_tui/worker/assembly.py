@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from rnnlm_tui.contract.commands import SETTINGS_KEY
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.corpora import baseline_key
-from rnnlm_tui.contract.estimates import check_warmup, planned_warmup, total_steps, warmup_words
+from rnnlm_tui.contract.estimates import check_warmup, planned_warmup, total_steps, warmup_note
 from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.metrics import EventRow, Phase, Progress
 from rnnlm_tui.contract.status import CORPUS_HASH_KEY, CORPUS_LAYOUT_KEY, CORPUS_NOTES_KEY, MEMORY_BATCH_KEY, MEMORY_KEY, REHEARSED_KEY
@@ -116,7 +116,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
         if different:
             attempt.note(trainer.step, different)
     _describe(attempt, corpus, model, trainer, device)
-    for remark in corpus.manifest.known_notes if attempt.number == 1 else ():
+    for remark in corpus.manifest.all_notes if attempt.number == 1 else ():
         attempt.note(trainer.step, remark)
     records.set_meta(REHEARSED_KEY, str(room.rehearse(trainer, attempt.enter)))
     records.set_meta(MEMORY_KEY, "")
@@ -157,7 +157,7 @@ def _room(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> Roo
     train = corpus.manifest.splits["train"]
     room = Room(attempt.run.name, attempt.config, device, vocab_size=corpus.vocab_size, sentences=train.sentences, tokens=train.tokens)
     warning = room.warning()
-    attempt.records.set_meta(MEMORY_BATCH_KEY, str(room.fitting_batch() or "") if warning else "")
+    attempt.records.set_meta(MEMORY_BATCH_KEY, str(room.largest_fitting_batch() or "") if warning else "")
     attempt.records.set_meta(MEMORY_KEY, warning)
     if warning:
         attempt.note(0 if attempt.checkpoint is None else read_manifest(attempt.checkpoint).step, warning)
@@ -171,7 +171,7 @@ def _warmup(attempt: Attempt, saved: Manifest | None, steps: int) -> int:
         started_with = saved.facts.get(WARMUP_FACT)
         return started_with if isinstance(started_with, int) else config.schedule.warmup_steps
     check_warmup(config, steps)
-    if words := warmup_words(config, steps):
+    if words := warmup_note(config, steps):
         attempt.note(0, words)
     return planned_warmup(config, steps)
 
@@ -229,7 +229,7 @@ def _describe(attempt: Attempt, corpus: PreparedCorpus, model: RecurrentLanguage
         "vocab_size": corpus.vocab_size,
         "corpus_title": manifest.title,
         CORPUS_HASH_KEY: manifest.hash,
-        CORPUS_NOTES_KEY: json.dumps(manifest.known_notes),
+        CORPUS_NOTES_KEY: json.dumps(manifest.all_notes),
         CORPUS_LAYOUT_KEY: manifest.layout,
         "eos_text": manifest.eos_text,
         "baseline_loss": manifest.bigram.get(baseline_key("test", *mode)),

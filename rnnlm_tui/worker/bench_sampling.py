@@ -76,7 +76,7 @@ class SamplingTask:
         settings = self._settings
         began = time.perf_counter()
         if self._naive is not None:
-            options = {"temperature": settings.temperature, "greedy": settings.takes_likeliest}
+            options = {"temperature": settings.temperature, "greedy": settings.is_greedy}
             first = naive_continuation(self._naive, self._prompt, max_new_tokens=1, **options)  # type: ignore[arg-type]
             seconds = time.perf_counter() - began
             rest = naive_continuation(self._naive, [*self._prompt, *first], max_new_tokens=tokens - 1, **options)  # type: ignore[arg-type]

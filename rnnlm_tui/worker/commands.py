@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Protocol
 
 from rnnlm_tui.contract.commands import SETTABLE, Command, CommandResult
-from rnnlm_tui.contract.validation import near_keys
+from rnnlm_tui.contract.validation import did_you_mean_key
 from rnnlm_tui.errors import InputError, RnnlmError, StorageError
 from rnnlm_tui.worker.control import PendingCommand
 
@@ -188,6 +188,6 @@ class Steering:
         if command.path is None or command.value is None:
             raise InputError("set needs a path and a value", hint=f"paths are {', '.join(SETTABLE)}")
         if command.path not in SETTABLE:
-            hint = near_keys(command.path, SETTABLE) or f"these can change: {', '.join(SETTABLE)}"
+            hint = did_you_mean_key(command.path, SETTABLE) or f"these can change: {', '.join(SETTABLE)}"
             raise InputError(f'"{command.path}" can\'t change while a run goes on', hint=hint)
         self.steered.set(command.path, command.value)

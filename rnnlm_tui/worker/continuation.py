@@ -29,7 +29,7 @@ class Continuation:
         """ln p of all of them under the model at temperature 1."""
         self._decoder = codec.incremental(self.prompt_ids)
         self._stopping = StopStrings(settings.stop)
-        excluded = codec.unwanted_ids(settings.unknown)
+        excluded = codec.excluded_ids(settings.unknown)
         self._drawn = generate(model, self.prompt_ids, **settings.model_dump(exclude={"stop", "unknown"}), excluded=excluded)
 
     @property

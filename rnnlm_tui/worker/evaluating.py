@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.corpora import Split
-from rnnlm_tui.contract.figures import bits_words, counted
+from rnnlm_tui.contract.figures import bits_per_byte_text, counted
 from rnnlm_tui.contract.metrics import EvaluationRow, EventRow, SampleRow, bits_per_byte
 from rnnlm_tui.corpus.text import TextCodec
 from rnnlm_tui.corpus.token_store import PreparedCorpus
@@ -134,7 +134,7 @@ class Evaluator:
         settings = self._config.sampling
         continuation = Continuation(self._model, self._codec, prompt, settings, after_end=self._config.training.data_mode == "stream")
         text = "".join(self._watched(continuation)) + continuation.rest()
-        row = SampleRow(self._attempt, step, prompt, text, continuation.tokens, None if settings.takes_likeliest else settings.seed, time.time())
+        row = SampleRow(self._attempt, step, prompt, text, continuation.tokens, None if settings.is_greedy else settings.seed, time.time())
         self._records.add_sample(row)
         return row
 
@@ -146,5 +146,5 @@ class Evaluator:
 
 def in_words(row: EvaluationRow) -> str:
     """`validation perplexity 57.30, 1.672 bits per byte`."""
-    bits = bits_words(row.bits_per_byte, row.unknown_share, digits=3, unit="bits per byte")
+    bits = bits_per_byte_text(row.bits_per_byte, row.unknown_share, digits=3, unit="bits per byte")
     return f"{row.name} perplexity {row.perplexity:,.2f}, {bits}"

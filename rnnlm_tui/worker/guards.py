@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.figures import counted, figure
-from rnnlm_tui.contract.metrics import EvaluationRow, EventKind, StepRow, evaluations_waited
+from rnnlm_tui.contract.metrics import EvaluationRow, EventKind, StepRow, evaluations_without_improvement
 from rnnlm_tui.contract.presets import PRESETS
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.store.locations import runs_dir
@@ -122,12 +122,12 @@ class Patience:
     def __init__(self, limit: int, evaluations: Sequence[EvaluationRow]) -> None:
         self._limit = limit
         self._rows = list(evaluations)
-        self._waited = evaluations_waited(self._rows)
+        self._waited = evaluations_without_improvement(self._rows)
 
     def take(self, rows: Sequence[EvaluationRow]) -> None:
         """Count an evaluation."""
         self._rows += rows
-        self._waited = evaluations_waited(self._rows)  # here and not where it is asked for, at every step
+        self._waited = evaluations_without_improvement(self._rows)  # here and not where it is asked for, at every step
 
     @property
     def exhausted(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Sequence
 
-from rnnlm_tui.contract.metrics import EvaluationRow, EventKind, during_run
+from rnnlm_tui.contract.metrics import EvaluationRow, EventKind, evaluations_during_run
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import DeviceError, RnnlmError, StorageError
 from rnnlm_tui.store.retention import best_step
@@ -125,7 +125,7 @@ class Judging:
             self._report_failure("test", error)
 
     def _best_step(self) -> int | None:
-        return best_step((row.step, row.loss) for row in during_run(self._evaluations, "validation"))
+        return best_step((row.step, row.loss) for row in evaluations_during_run(self._evaluations, "validation"))
 
     def _report_failure(self, what: str, error: Exception) -> None:
         if isinstance(error, DeviceError):

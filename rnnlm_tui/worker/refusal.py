@@ -7,7 +7,7 @@ from typing import get_args
 from pydantic_core import from_json
 
 from rnnlm_tui.contract.commands import Verb
-from rnnlm_tui.errors import near_names
+from rnnlm_tui.errors import did_you_mean
 
 
 def of_refused(line: bytes) -> tuple[str, str]:
@@ -20,5 +20,5 @@ def of_refused(line: bytes) -> tuple[str, str]:
         return "", "send one JSON object a line"
     verb = value.get("verb")
     verbs: tuple[str, ...] = get_args(Verb)
-    hint = "" if verb in verbs else near_names(str(verb)[:64], verbs) or f"verbs are {', '.join(verbs)}"
+    hint = "" if verb in verbs else did_you_mean(str(verb)[:64], verbs) or f"verbs are {', '.join(verbs)}"
     return str(value.get("id", ""))[:64], hint

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.corpora import deciding_settings
+from rnnlm_tui.contract.corpora import effective_settings
 from rnnlm_tui.corpus.token_store import PreparedCorpus
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
 from rnnlm_tui.errors import CorpusError, InputError, TokenizerError
@@ -38,7 +38,7 @@ def resume_facts(config: RunConfig, corpus: PreparedCorpus, here: Mapping[str, s
 def settings(config: RunConfig) -> dict[str, JsonValue]:
     """The config's fields that make a run what it is, by dotted path: another value of one would be another run."""
     sections: dict[str, Mapping[str, object]] = {
-        **deciding_settings(config.corpus, config.tokenizer),
+        **effective_settings(config.corpus, config.tokenizer),
         "model": config.model.model_dump(mode="json"),
         "optimizer": config.optimizer.model_dump(mode="json"),
         "schedule": config.schedule.model_dump(mode="json"),

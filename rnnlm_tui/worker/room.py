@@ -12,7 +12,7 @@ from rnnlm_tui.contract.chunks import RESIDENT_SHARE
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.estimates import FLOAT_BYTES, parameter_count
 from rnnlm_tui.contract.figures import counted, memory
-from rnnlm_tui.contract.memory import fitting_batch, memory_parts
+from rnnlm_tui.contract.memory import largest_fitting_batch, memory_parts
 from rnnlm_tui.contract.metrics import Phase
 from rnnlm_tui.engine.failures import NO_PRIMITIVE, is_out_of_memory
 from rnnlm_tui.engine.memory import held_bytes, limit_left
@@ -55,7 +55,7 @@ class Room:
             return ""
         return f"it needs {memory(self.needed)} of memory by estimate and {memory(have)} are free: {self._batch_words(self._fitting(have))}"
 
-    def fitting_batch(self) -> int | None:
+    def largest_fitting_batch(self) -> int | None:
         """The largest training.batch_size that should fit into what is free; None where not even one row does."""
         return self._fitting(self.available())
 
@@ -75,7 +75,7 @@ class Room:
             message = (
                 f"out of memory while the model was built: {self._model_words()}, {counted(count, 'parameter')} are {memory(FLOAT_BYTES * count)} of weights"
             )
-            raise DeviceError(message, hint=self._hint(self.fitting_batch(), 0)) from error
+            raise DeviceError(message, hint=self._hint(self.largest_fitting_batch(), 0)) from error
 
     def rehearse(self, trainer: Trainer, enter: Callable[[Phase], None]) -> float:
         """The largest step and evaluation before the first; the seconds of the step.
@@ -119,7 +119,7 @@ class Room:
 
     def _fitting(self, have: int) -> int | None:
         on_gpu = self._device.type == "cuda"
-        return fitting_batch(self._config, self._vocab_size, have, sentences=self._sentences, on_gpu=on_gpu, resident_tokens=self._resident)
+        return largest_fitting_batch(self._config, self._vocab_size, have, sentences=self._sentences, on_gpu=on_gpu, resident_tokens=self._resident)
 
     def _hint(self, batch: int | None, step: int, *, tried: bool = False) -> str:
         words = self._batch_words(batch, tried=tried)

@@ -75,7 +75,7 @@ class Saver:
         """What `set` changed, dotted path to value, for the manifests."""
         sampling = config.sampling
         self._generation: dict[str, object] = {
-            "do_sample": not sampling.takes_likeliest,
+            "do_sample": not sampling.is_greedy,
             "temperature": sampling.temperature,
             "top_k": sampling.top_k,
             "top_p": sampling.top_p,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rnnlm_tui.contract.metrics import EventKind, EventRow
-from rnnlm_tui.contract.status import CORPUS_HASH_KEY, DATABASE_KEY, MEMORY_KEY, last_words
+from rnnlm_tui.contract.status import CORPUS_HASH_KEY, DATABASE_KEY, MEMORY_KEY, failure_prefix
 from rnnlm_tui.errors import RnnlmError, RunStateError
 from rnnlm_tui.store.atomic import keep_private, storage_errors
 from rnnlm_tui.store.checkpoints import list_checkpoints, newest_valid, set_aside, sweep_temporary
@@ -176,7 +176,7 @@ class Worker:
             self._event("failed", str(error))
         except RnnlmError as second:  # a full disk takes the event as well: the log is what is left
             _say(second)
-        _say(f"{last_words(self._attempt)}{error}")
+        _say(f"{failure_prefix(self._attempt)}{error}")
         return error.exit_code
 
     def _tell_failure(self, message: str, hint: str, code: int) -> None:

@@ -74,8 +74,8 @@ def test_a_config_that_does_not_fit_is_warned_of_with_a_batch_that_should(machin
     huge = ("--preset", "elman", "--set", "model.hidden_size=4096", "--set", "model.embedding_dim=4096", "--set", "training.batch_size=60000")
     found = machine.json("estimate", *huge)
     assert found["memory_bytes"] > found["memory_free"]
-    assert 1 <= found["fitting_batch"] < 60_000
+    assert 1 <= found["largest_fitting_batch"] < 60_000
     (warning,) = found["warnings"]
-    assert f"batch_size = {found['fitting_batch']:,} should fit" in warning
+    assert f"batch_size = {found['largest_fitting_batch']:,} should fit" in warning
     assert "should fit" in machine.run("estimate", *huge).stdout
     assert machine.json("estimate", *SMALL)["warnings"] == []

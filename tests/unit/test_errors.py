@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError, StorageError, near_names
+from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError, StorageError, did_you_mean
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError, Stora
     ],
 )
 def test_a_name_or_its_beginning_is_found_when_mistyped(typed: str, suggested: str) -> None:
-    assert near_names(typed, ["demo", "elman", "noble-heron", "quiet-marten"]) == suggested
+    assert did_you_mean(typed, ["demo", "elman", "noble-heron", "quiet-marten"]) == suggested
 
 
 def test_a_config_error_lists_every_problem_and_is_wrong_input() -> None:

@@ -207,7 +207,7 @@ class CheckpointsScreen(PaneScreen):
             sampling = snapshot.config.sampling
             how = (
                 Content.styled("greedy", DIM)
-                if sampling.takes_likeliest
+                if sampling.is_greedy
                 else Content.assemble(("T ", DIM), (f"{sampling.temperature:g}", TEXT), (" · seed ", DIM), (str(sampling.seed), TEXT))
             )
             samples.show(found, note, how if found else "", newlines_of(snapshot.summary.corpus_layout))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rnnlm_tui.contract import figures
 from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES, SET_SOURCE
-from rnnlm_tui.contract.estimates import WARMUP, planned_warmup, warmup_words
+from rnnlm_tui.contract.estimates import WARMUP, planned_warmup, warmup_note
 from rnnlm_tui.errors import CorpusError, DeviceError, InputError, Problem, TokenizerError
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def look_up(services: Services, config: RunConfig) -> Findings:
     facts: dict[str, str] = {}
     if corpus is not None:
         size = figures.disk(sum(split.bytes for split in corpus.splits.values()))
-        facts["corpus.source"] = "; ".join((f"{corpus.title}, {size}", *corpus.known_notes))
-    if estimate.steps is not None and warmup_words(config, estimate.steps):
+        facts["corpus.source"] = "; ".join((f"{corpus.title}, {size}", *corpus.all_notes))
+    if estimate.steps is not None and warmup_note(config, estimate.steps):
         facts[WARMUP] = f"shortened to {planned_warmup(config, estimate.steps):,} of {estimate.steps:,}"
     found = Findings(config, estimate, facts, tokenizer_size=services.tokenizer_size(config))
     missing = services.missing_source(config)

@@ -54,7 +54,7 @@ def idle_fields(config: RunConfig) -> dict[str, str]:
         idle |= dict.fromkeys(("training.context_length", "training.shuffle"), "sentence mode only")
     else:
         idle["training.bptt"] = "stream mode only"
-    if sampling.takes_likeliest:
+    if sampling.is_greedy:
         idle |= dict.fromkeys(("sampling.top_k", "sampling.top_p", "sampling.min_p", "sampling.seed"), "greedy")
     if sampling.greedy:
         idle["sampling.temperature"] = "greedy"

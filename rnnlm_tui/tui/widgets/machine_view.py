@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
-from rnnlm_tui.contract.computing import arithmetic, others_words
+from rnnlm_tui.contract.computing import arithmetic, other_load_text
 from rnnlm_tui.contract.status import LIVING
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.identity import device_name, machine_label
@@ -128,5 +128,5 @@ def machine_view(snapshot: RunSnapshot | None, machine: MachineFacts | None, own
         alarm=status in ("stalled", "degraded"),
         device=device_name(machine, wide=False, device=summary.device) if machine is not None and summary is not None and (living or not rows) else "",
         arithmetic=arithmetic(summary) if summary is not None else "",
-        others=others_words(summary) if summary is not None else "",
+        others=other_load_text(summary) if summary is not None else "",
     )

@@ -35,7 +35,7 @@ class SampleProgress:
         self.asked = False
         """Whether the sampler has the request; before, there is nothing to take back."""
         self._wanted = settings.max_new_tokens
-        self._seed = None if settings.takes_likeliest else settings.seed
+        self._seed = None if settings.is_greedy else settings.seed
         self._clock = clock
         self._started = clock()
         self._first: float | None = None

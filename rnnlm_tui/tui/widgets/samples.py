@@ -178,7 +178,7 @@ class SamplesPanel(Panel):
             return
         if snapshot is not None:
             sampling = snapshot.config.sampling
-            drawn = "greedy" if sampling.takes_likeliest else f"T {sampling.temperature:g} · top-p {sampling.top_p:g} · seed {sampling.seed}"
+            drawn = "greedy" if sampling.is_greedy else f"T {sampling.temperature:g} · top-p {sampling.top_p:g} · seed {sampling.seed}"
             self.set_reactive(Panel.legend, Content.styled(drawn, palette.DIM))
         self.redraw()
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from rnnlm_tui.contract.figures import figure, scientific, short, unknown_words
-from rnnlm_tui.contract.metrics import during_run
-from rnnlm_tui.contract.reference_curve import REFERENCE_NAME, reference_course
+from rnnlm_tui.contract.figures import figure, scientific, short, unknown_share_text
+from rnnlm_tui.contract.metrics import evaluations_during_run
+from rnnlm_tui.contract.reference_curve import REFERENCE_NAME, reference_points
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, ascending, place_ahead, places_on, placing, planned_end
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, Mark
@@ -64,7 +64,7 @@ def score_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
     """Bits a byte on held-out text: the figure that compares across tokenizers."""
     rows = held_out(snapshot)
     at = evaluated_at(snapshot.series, axis, rows)
-    bits, unknown = bits_per_byte(rows), unknown_words(snapshot.summary.evaluation.unknown_share)
+    bits, unknown = bits_per_byte(rows), unknown_share_text(snapshot.summary.evaluation.unknown_share)
     best = min((index for index, value in enumerate(bits) if math.isfinite(value)), key=lambda index: bits[index], default=None)
     curve = ChartSeries(
         name=held_out_name(snapshot),
@@ -85,7 +85,7 @@ def bits_per_byte(rows: Sequence[EvaluationRow]) -> list[float]:
 
 def held_out(snapshot: RunSnapshot) -> list[EvaluationRow]:
     """The evaluations that a run is judged by, one a step, in the order of steps."""
-    return during_run(snapshot.evaluations, snapshot.config.evaluation.split)
+    return evaluations_during_run(snapshot.evaluations, snapshot.config.evaluation.split)
 
 
 def evaluated_at(series: SeriesTable, axis: Axis, rows: Sequence[EvaluationRow]) -> Sequence[float]:
@@ -178,7 +178,7 @@ def _reference(snapshot: RunSnapshot, axis: Axis, *, nats: bool) -> tuple[ChartS
     reference = summary.reference
     if reference is None:
         return ()
-    course = reference_course(batch, summary.max_steps / summary.epochs if summary.max_steps and summary.epochs else None)
+    course = reference_points(batch, summary.max_steps / summary.epochs if summary.max_steps and summary.epochs else None)
     placed = [(place_ahead(snapshot.series, axis, math.ceil(point.sentences / batch)), point.perplexity) for point in course]
     known = [(place, math.log(value) if nats else value) for place, value in placed if place is not None]
     beside = None if reference.perplexity is None else math.log(reference.perplexity) if nats else reference.perplexity

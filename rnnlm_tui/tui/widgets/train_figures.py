@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 
-from rnnlm_tui.contract.figures import NOTHING, count, disk, duration, epoch_of, figure, percent, scientific, share, short, time_left, unknown_words
+from rnnlm_tui.contract.figures import NOTHING, count, disk, duration, epoch_of, figure, percent, scientific, share, short, time_left, unknown_share_text
 from rnnlm_tui.contract.status import LIVING, RunStatus
 from rnnlm_tui.supervisor.remaining import Eta, SteadyEta
 from rnnlm_tui.tui.widgets import palette
@@ -247,7 +247,7 @@ def _bits(snapshot: RunSnapshot, room: int) -> Content:
     judged = snapshot.summary.evaluation
     if judged.bits_per_byte is None and judged.unknown_share:
         return _quiet(f"{_set_name(snapshot)} unknown", share(judged.unknown_share))
-    short_words, unknown = _quiet(f"{_set_name(snapshot)} bits/byte", figure(judged.bits_per_byte)), unknown_words(judged.unknown_share)
+    short_words, unknown = _quiet(f"{_set_name(snapshot)} bits/byte", figure(judged.bits_per_byte)), unknown_share_text(judged.unknown_share)
     return short_words if short_words.cell_length + 1 + len(unknown) > room else Content.assemble(short_words, (f" {unknown}" if unknown else "", palette.DIM))
 
 

@@ -266,7 +266,7 @@ def make_estimate(config: RunConfig, steps: int | None) -> Estimate:
     count = parameter_count(config.model, vocabulary)
     return Estimate(
         parameters=count, vocab_size=vocabulary, vocab_exact=True, train_tokens=None if steps is None else 380_320, steps_per_epoch=None if steps is None else 594, steps=steps,
-        memory=memory_parts(config, vocabulary), memory_bytes=600 * 2**20, memory_measured=False, memory_free=None, fitting_batch=None,
+        memory=memory_parts(config, vocabulary), memory_bytes=600 * 2**20, memory_measured=False, memory_free=None, largest_fitting_batch=None,
         checkpoint_bytes=6_500_000, checkpoints=6, disk_bytes=39_000_000, seconds=None if steps is None else 125.0, calibrated_by="run", calibrated_run="plain-otter", baseline_perplexity=73.0,
     )  # fmt: skip
 

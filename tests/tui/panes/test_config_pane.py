@@ -130,7 +130,7 @@ async def test_what_does_not_fit_into_memory_is_said_with_the_batch_that_should(
         memory_bytes=30 * 2**30,
         memory_measured=True,
         memory_free=20 * 2**30,
-        fitting_batch=12,
+        largest_fitting_batch=12,
         calibrated_by="probe",
         calibrated_run=None,
     )

@@ -93,7 +93,7 @@ def test_a_temperature_of_zero_is_greedy_and_one_above_is_not(
     directory = create_run(RunConfig(sampling=SamplingConfig(greedy=kept)), "other")
     write_checkpoint(directory, 20, write_model, None, {})
     assert run(["sample", "other", "The", *options, "--json"]) == 0
-    assert sampler.requests[-1].settings.takes_likeliest is greedy
+    assert sampler.requests[-1].settings.is_greedy is greedy
     told = json.loads(capsys.readouterr().out)
     assert (told["greedy"], told["seed"]) == (greedy, None if greedy else 7)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rnnlm_tui.contract.computing import arithmetic, device_words, others_words
+from rnnlm_tui.contract.computing import arithmetic, device_text, other_load_text
 from rnnlm_tui.contract.summary import ModelFigures, RunSummary
 
 SUMMARY = RunSummary(run="plain-otter", status="running", model=ModelFigures(cell_type="elman", num_layers=2, hidden_size=8, tie_weights=True))
@@ -23,7 +23,7 @@ SUMMARY = RunSummary(run="plain-otter", status="running", model=ModelFigures(cel
 )
 def test_the_device_is_told_with_its_arithmetic(device: str | None, precision: str | None, matmul: str | None, words: str) -> None:
     summary = SUMMARY.model_copy(update={"device": device, "precision": precision, "matmul": matmul})
-    assert device_words(summary) == words
+    assert device_text(summary) == words
     assert words.endswith(arithmetic(summary))
 
 
@@ -32,4 +32,4 @@ def test_the_device_is_told_with_its_arithmetic(device: str | None, precision: s
     [(1.0, 2, "others use 1.0 of 2 cores"), (0.5, 1, "others use 0.5 of 1 core"), (12.3, 64, "others use 12 of 64 cores"), (None, 2, ""), (1.0, None, "")],
 )
 def test_others_are_told_in_one_line_or_not_at_all(held: float | None, cores: int | None, words: str) -> None:
-    assert others_words(SUMMARY.model_copy(update={"others_cores": held, "cores": cores})) == words
+    assert other_load_text(SUMMARY.model_copy(update={"others_cores": held, "cores": cores})) == words

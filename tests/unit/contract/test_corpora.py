@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig
-from rnnlm_tui.contract.corpora import deciding_settings
+from rnnlm_tui.contract.corpora import effective_settings
 
 BOOK = TokenizerConfig(kind="pretrained", name="owner/name", vocab_size=300)
 
@@ -19,7 +19,7 @@ BOOK = TokenizerConfig(kind="pretrained", name="owner/name", vocab_size=300)
     ],
 )
 def test_what_is_never_read_decides_nothing(corpus: CorpusConfig, tokenizer: TokenizerConfig) -> None:
-    assert deciding_settings(corpus, tokenizer) == deciding_settings(CorpusConfig(), TokenizerConfig())
+    assert effective_settings(corpus, tokenizer) == effective_settings(CorpusConfig(), TokenizerConfig())
 
 
 @pytest.mark.parametrize(
@@ -32,13 +32,13 @@ def test_what_is_never_read_decides_nothing(corpus: CorpusConfig, tokenizer: Tok
     ],
 )
 def test_what_is_read_decides(corpus: CorpusConfig, tokenizer: TokenizerConfig) -> None:
-    assert deciding_settings(corpus, tokenizer) != deciding_settings(CorpusConfig(), TokenizerConfig())
+    assert effective_settings(corpus, tokenizer) != effective_settings(CorpusConfig(), TokenizerConfig())
 
 
 def test_what_one_kind_leaves_aside_another_reads() -> None:
     elman = CorpusConfig(source="elman")
-    assert deciding_settings(elman, BOOK) != deciding_settings(elman.model_copy(update={"seed": 3}), BOOK)
-    assert deciding_settings(elman, BOOK) != deciding_settings(elman, BOOK.model_copy(update={"name": "owner/other"}))
-    assert deciding_settings(elman, BOOK) != deciding_settings(elman, BOOK.model_copy(update={"vocab_size": 301})), "a wrong size is told, not passed over"
+    assert effective_settings(elman, BOOK) != effective_settings(elman.model_copy(update={"seed": 3}), BOOK)
+    assert effective_settings(elman, BOOK) != effective_settings(elman, BOOK.model_copy(update={"name": "owner/other"}))
+    assert effective_settings(elman, BOOK) != effective_settings(elman, BOOK.model_copy(update={"vocab_size": 301})), "a wrong size is told, not passed over"
     byte = TokenizerConfig(kind="byte")
-    assert deciding_settings(elman, byte) == deciding_settings(elman, byte.model_copy(update={"vocab_size": 9}))
+    assert effective_settings(elman, byte) == effective_settings(elman, byte.model_copy(update={"vocab_size": 9}))

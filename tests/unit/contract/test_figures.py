@@ -126,7 +126,7 @@ def test_a_long_list_shows_its_first_words_and_counts_the_rest() -> None:
     ],
 )
 def test_the_share_of_unknown_tokens_stands_beside_bits_a_byte_or_in_their_place(bits: float | None, unknown: float | None, words: str) -> None:
-    assert figures.bits_words(bits, unknown) == words
+    assert figures.bits_per_byte_text(bits, unknown) == words
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rnnlm_tui.contract.config import CheckpointConfig
-from rnnlm_tui.contract.memory import CELL_MEMORY, fitting_batch, memory_parts, memory_shape
+from rnnlm_tui.contract.memory import CELL_MEMORY, largest_fitting_batch, memory_parts, memory_shape
 from rnnlm_tui.contract.presets import BOOK, DEMO
 from rnnlm_tui.engine.cells import CELLS
 from tests.fakes.random_corpus import changed, random_corpus
@@ -39,9 +39,9 @@ def test_the_largest_part_decides_and_a_large_model_peaks_at_its_checkpoint() ->
 
 def test_the_batch_that_fits_is_the_largest() -> None:
     room = memory_parts(changed(BOOK, training={"batch_size": 77}), 32_011).total
-    assert fitting_batch(changed(BOOK, training={"batch_size": 1_000}), 32_011, room) == 77
-    assert fitting_batch(changed(BOOK, training={"batch_size": 50}), 32_011, room) == 50
-    assert fitting_batch(BOOK, 32_011, 1_000_000) is None
+    assert largest_fitting_batch(changed(BOOK, training={"batch_size": 1_000}), 32_011, room) == 77
+    assert largest_fitting_batch(changed(BOOK, training={"batch_size": 50}), 32_011, room) == 50
+    assert largest_fitting_batch(BOOK, 32_011, 1_000_000) is None
 
 
 def test_the_shape_holds_what_decides_the_memory_and_nothing_else() -> None:

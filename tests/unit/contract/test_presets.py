@@ -10,7 +10,7 @@ from rnnlm_tui.contract.memory import memory_parts
 from rnnlm_tui.contract.metrics import perplexity
 from rnnlm_tui.contract.presets import PRESET_SUMMARIES, PRESETS, PTB_TRAINING_TOKENS, preset
 from rnnlm_tui.contract.validation import config_to_raw, parse_config
-from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError, near_names
+from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError, did_you_mean
 
 
 def test_every_preset_has_a_line_of_its_own() -> None:
@@ -86,8 +86,8 @@ def test_a_config_error_lists_all_its_problems() -> None:
 
 
 def test_near_names_are_near() -> None:
-    assert near_names("brisk-hern", ["brisk-heron", "plain-otter"]) == 'did you mean "brisk-heron"?'
-    assert near_names("zzz", ["brisk-heron"]) == ""
+    assert did_you_mean("brisk-hern", ["brisk-heron", "plain-otter"]) == 'did you mean "brisk-heron"?'
+    assert did_you_mean("zzz", ["brisk-heron"]) == ""
 
 
 def test_perplexity_of_a_huge_loss_is_infinite() -> None:

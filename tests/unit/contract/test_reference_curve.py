@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from rnnlm_tui.contract.presets import BOOK, DEMO, ELMAN
-from rnnlm_tui.contract.reference_curve import REFERENCE, SENTENCES, follows_reference, reference_course, reference_near, sentences_once
+from rnnlm_tui.contract.reference_curve import REFERENCE, SENTENCES, first_pass_sentences, follows_reference, nearest_reference_point, reference_points
 from rnnlm_tui.contract.validation import merge, parse_config
 
 
@@ -60,16 +60,16 @@ def test_what_changes_learning_or_measure_makes_a_run_incomparable(path: str, va
     ("sentences", "perplexity"), [(0, 266.13), (200_064, 266.13), (1_150_000, 125.34), (3_000_960, 92.16), (4_900_000, 86.77), (30_000_000, 72.41)]
 )
 def test_the_nearest_measured_evaluation_is_taken(sentences: int, perplexity: float) -> None:
-    assert reference_near(sentences).perplexity == perplexity
+    assert nearest_reference_point(sentences).perplexity == perplexity
 
 
 def test_a_run_stands_beside_the_reference_for_one_pass_over_its_own_text_and_no_longer_than_the_reference_went() -> None:
-    assert sentences_once(128) == 172_148 * 128
-    assert sentences_once(128, 171_804.0) == 171_804 * 128
-    assert sentences_once(128, 400_000.0) == 172_148 * 128
+    assert first_pass_sentences(128) == 172_148 * 128
+    assert first_pass_sentences(128, 171_804.0) == 171_804 * 128
+    assert first_pass_sentences(128, 400_000.0) == 172_148 * 128
 
 
 def test_the_course_is_whole_beside_the_books_own_text_and_ends_with_the_first_pass_over_a_shorter_one() -> None:
-    assert reference_course(128) == reference_course(128, 171_804.0) == REFERENCE
-    assert [point.perplexity for point in reference_course(128, 1_563 * 5)] == [266.13, 183.23, 153.22, 136.38, 125.34]
-    assert reference_course(128, 100.0) == ()
+    assert reference_points(128) == reference_points(128, 171_804.0) == REFERENCE
+    assert [point.perplexity for point in reference_points(128, 1_563 * 5)] == [266.13, 183.23, 153.22, 136.38, 125.34]
+    assert reference_points(128, 100.0) == ()

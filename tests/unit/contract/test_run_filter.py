@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from rnnlm_tui.contract.config import ModelConfig, RunConfig, TrainingConfig
-from rnnlm_tui.contract.run_filter import MOST_CHARACTERS, parse_filter
+from rnnlm_tui.contract.run_filter import MAX_FILTER_CHARACTERS, parse_filter
 from rnnlm_tui.contract.run_keys import FIGURES, parse_order
 from rnnlm_tui.contract.summary import CheckpointFigures, EvaluationFigures, ModelFigures, RunSummary, TrainFigures
 from rnnlm_tui.contract.validation import field_paths
@@ -108,7 +108,7 @@ def test_a_filter_of_figures_needs_no_config_and_a_run_whose_config_is_unknown_h
         ("<80", "compares nothing", "key"),
         ("=", "compares nothing", "key"),
         ("!=3", "compares nothing", "key"),
-        ("x" * (MOST_CHARACTERS + 1), "at most 1,000", "shorter"),
+        ("x" * (MAX_FILTER_CHARACTERS + 1), "at most 1,000", "shorter"),
         ("\x1b[31m<3", "no figure", ""),
     ],
 )  # fmt: skip

@@ -342,7 +342,7 @@ def test_a_sampling_setting_that_the_arithmetic_does_not_allow_is_refused_with_i
 
 
 def test_a_temperature_of_0_takes_the_likeliest_token_as_greedy_does() -> None:
-    assert [SamplingConfig(temperature=0.0).takes_likeliest, SamplingConfig(greedy=True).takes_likeliest, SamplingConfig().takes_likeliest] == [
+    assert [SamplingConfig(temperature=0.0).is_greedy, SamplingConfig(greedy=True).is_greedy, SamplingConfig().is_greedy] == [
         True,
         True,
         False,

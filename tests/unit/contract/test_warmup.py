@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.estimates import check_warmup, planned_warmup, warmup_words
+from rnnlm_tui.contract.estimates import check_warmup, planned_warmup, warmup_note
 from rnnlm_tui.contract.presets import PRESETS
 from rnnlm_tui.contract.validation import merge, parse_assignments, parse_config
 from rnnlm_tui.errors import ConfigError
@@ -19,15 +19,15 @@ def config(*assignments: str, preset: str = "demo") -> RunConfig:
 def test_the_presets_warm_up_is_a_tenth_of_a_run_that_is_no_longer(steps: int, planned: int) -> None:
     wanted = config(f"training.max_steps={steps}")
     assert planned_warmup(wanted, steps) == planned
-    assert bool(warmup_words(wanted, steps)) == (planned != 100)
+    assert bool(warmup_note(wanted, steps)) == (planned != 100)
     check_warmup(wanted, steps)
 
 
 def test_a_shortened_warm_up_is_said_with_its_figures() -> None:
     assert (
-        warmup_words(config("training.max_steps=30"), 30) == "warm-up shortened to 3 steps, a tenth of the run's 30: the preset's 100 would take the whole run"
+        warmup_note(config("training.max_steps=30"), 30) == "warm-up shortened to 3 steps, a tenth of the run's 30: the preset's 100 would take the whole run"
     )
-    assert warmup_words(config("training.max_steps=5"), 5) == "no warm-up: the preset's 100 steps would take the whole run of 5 steps"
+    assert warmup_note(config("training.max_steps=5"), 5) == "no warm-up: the preset's 100 steps would take the whole run of 5 steps"
 
 
 def test_a_chosen_warm_up_that_is_the_whole_run_is_refused_with_what_is_allowed() -> None:

@@ -177,7 +177,7 @@ def test_a_cut_of_what_has_no_length_is_begun_anew_and_no_range_is_asked(server:
 def test_without_a_length_the_disk_is_looked_at_as_the_archive_grows_and_nothing_stays(
     server: ArchiveServer, part: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetching, "ROOM_EVERY_BYTES", 50_000)
+    monkeypatch.setattr(fetching, "DISK_CHECK_BYTES", 50_000)
     monkeypatch.setattr(fetching, "_BLOCK", 10_000)
     server.chunked, asked = True, list[tuple[int, int]]()
 

@@ -101,7 +101,7 @@ def test_raw_text_is_given_back_byte_for_byte(tmp_path: Path, kind: str, seed: i
 def test_looking_raw_text_up_gives_exactly_what_the_tokenizer_gives(kind: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     units = list(raw_units([odd_text(random.Random(seed)), "", CODE]))
     built = build_tokenizer(tokenizer(kind), CorpusConfig(), lambda: iter([units[::2]]), size=1_000, tokenized=None, layout="raw")
-    monkeypatch.setattr(encoders, "KEPT_WORDS", 50)
+    monkeypatch.setattr(encoders, "CACHED_WORDS", 50)
     encode = encoders.line_encoder(built, "raw")
     for start in range(0, len(units), 40):
         batch = units[start : start + 40]

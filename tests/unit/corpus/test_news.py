@@ -162,7 +162,7 @@ def test_a_folder_that_can_not_be_locked_is_told_in_words(root: Path, server: Ar
 
 
 def test_without_a_length_a_small_disk_or_a_stop_leaves_nothing(root: Path, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetching, "ROOM_EVERY_BYTES", 1_000)
+    monkeypatch.setattr(fetching, "DISK_CHECK_BYTES", 1_000)
     monkeypatch.setattr(fetching, "_BLOCK", 500)
     monkeypatch.setattr("rnnlm_tui.corpus.meter.INTERVAL_SECONDS", 0.0)
     server.chunked = True

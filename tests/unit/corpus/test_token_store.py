@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TrainingConfig
-from rnnlm_tui.contract.corpora import SPLITS, deciding_settings
+from rnnlm_tui.contract.corpora import SPLITS, effective_settings
 from rnnlm_tui.contract.metrics import Progress
 from rnnlm_tui.contract.presets import CHARS, ELMAN
 from rnnlm_tui.contract.validation import merge, parse_config
@@ -342,7 +342,7 @@ def test_a_local_tokenizer_at_another_path_finds_the_same_corpus(tmp_path: Path)
 def test_a_corpus_that_an_earlier_version_prepared_still_opens(tmp_path: Path) -> None:
     root, corpus = tmp_path / "corpora", write(tmp_path / "a.txt")
     now = prepare(root, corpus)
-    settings = deciding_settings(corpus, WORDS)
+    settings = effective_settings(corpus, WORDS)
     settings["corpus"] = {name: value for name, value in settings["corpus"].items() if name in token_store.FORMER_FIELDS}
     facts = {"format": 1, "rules": 1, "source": now.manifest.source_hash, **settings, "pretrained": None}
     former = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -473,7 +473,7 @@ def test_a_share_that_is_large_enough_is_kept_as_it_was_asked_for(tmp_path: Path
     prepared = prepare(tmp_path / "corpora", write(tmp_path / "a.txt"))
     assert not prepared.manifest.enlarged
     assert prepared.manifest.notes == ()
-    assert "has 90 tokens" in prepared.manifest.known_notes[0]
+    assert "has 90 tokens" in prepared.manifest.all_notes[0]
 
 
 def test_sentences_in_both_training_and_test_are_noted(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_fast_encoders_give_exactly_what_the_tokenizer_gives(build: Builder, kin
 
 
 def test_the_cache_of_words_stays_bounded(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoders, "KEPT_WORDS", 100)
+    monkeypatch.setattr(encoders, "CACHED_WORDS", 100)
     encode = encoders.line_encoder(build("word", tokenized=True))
     assert isinstance(encode, encoders.WordCache)
     for start in range(0, 500, 50):
@@ -190,7 +190,7 @@ def test_an_end_token_that_also_stands_for_the_unknown_is_no_unknown_word(build:
     codec = TextCodec(tmp_path / "kept")
     assert loaded.unk_id is None
     assert codec.unk_id is None
-    assert codec.unwanted_ids("avoid") == ()
+    assert codec.excluded_ids("avoid") == ()
 
 
 def test_pickles_and_folders_without_a_tokenizer_are_refused_unopened(tmp_path: Path) -> None:

@@ -233,16 +233,16 @@ def test_what_does_not_fit_is_warned_of_with_the_batch_that_does(home: Path, mon
     room = memory_parts(RunConfig(training=TrainingConfig(device="cpu", batch_size=300)), 2_048).total
     monkeypatch.setattr("rnnlm_tui.supervisor.estimate.room_for_training", lambda _device: room)
     found = estimate(config)
-    assert (found.too_large, found.fitting_batch) == (True, 300)
+    assert (found.too_large, found.largest_fitting_batch) == (True, 300)
     assert "batch_size = 300 should fit" in str(memory_warning(found))
     assert smaller_batch_words(config, found) == "batch_size = 300 should fit"
     fits = estimate(RunConfig(training=TrainingConfig(device="cpu")))
-    assert (fits.too_large, fits.fitting_batch, memory_warning(fits)) == (False, None, None)
+    assert (fits.too_large, fits.largest_fitting_batch, memory_warning(fits)) == (False, None, None)
     assert smaller_batch_words(RunConfig(), fits) == "training.batch_size = 10 needs less"
 
 
 def test_a_model_that_fits_with_no_batch_is_told_to_be_smaller(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rnnlm_tui.supervisor.estimate.room_for_training", lambda _device: 1_000_000)
     found = estimate(RunConfig())
-    assert (found.too_large, found.fitting_batch) == (True, None)
+    assert (found.too_large, found.largest_fitting_batch) == (True, None)
     assert "a smaller model or vocabulary" in str(memory_warning(found))

@@ -109,7 +109,7 @@ def test_a_run_of_an_earlier_version_gets_the_small_validation_set_that_it_had(t
         return prepare_corpus(config, TokenizerConfig(kind="byte"), TrainingConfig(), tmp_path / root, lambda _: None, trained_on=known)
 
     with monkeypatch.context() as earlier:
-        earlier.setattr(staging, "LEAST_HELD_OUT", 0)
+        earlier.setattr(staging, "MIN_HELD_OUT_BYTES", 0)
         then = prepare("then")
     larger = prepare("now")
     assert larger.manifest.enlarged
