@@ -1,6 +1,7 @@
-"""A screen as a text file: its signs, below them the colour of each, what lies under them, and how they look without colour.
+"""Snapshots of the screen as text files: the characters, then the colour of each and its background.
 
-RNNLM_TUI_REWRITE=1 writes the files anew; look at the difference before committing it.
+Every state is drawn in full colour at 80×24 and 120×40. `MORE` lists the few states that are also drawn in another
+size, in ASCII, or without colour. RNNLM_TUI_REWRITE=1 rewrites the files; look at the diff before you commit it.
 """
 
 from __future__ import annotations
@@ -10,14 +11,31 @@ from collections.abc import Callable, Iterable, Sequence
 from difflib import unified_diff
 from itertools import groupby
 from pathlib import Path
+from typing import Literal
 
+import pytest
 from rich.style import Style
 
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.strips import cells_of
 
-SIZES = ((80, 24), (120, 40), (200, 60))
+SIZES = ((80, 24), (120, 40))
+"""Every state is drawn in these sizes."""
+LARGE = (200, 60)
+
+Mode = Literal["", "plain", "ascii"]
+"""In colour, without colour, or in ASCII."""
+MORE: dict[str, tuple[tuple[tuple[int, int], Mode], ...]] = {
+    "runs": (((80, 24), "ascii"), ((80, 24), "plain")),
+    "train": ((LARGE, ""), ((80, 24), "ascii"), ((80, 24), "plain")),
+    "compare-eight": ((LARGE, ""), ((120, 40), "ascii"), ((120, 40), "plain")),
+    "config": ((LARGE, ""), ((80, 24), "ascii"), ((80, 24), "plain")),
+    "checkpoints": (((80, 24), "ascii"), ((80, 24), "plain")),
+    "prompt": (((80, 24), "ascii"), ((80, 24), "plain")),
+    "help": ((LARGE, ""), ((80, 24), "ascii")),
+}
+"""State → its further snapshots: where a pane has a layout of its own, and each pane once in ASCII and once without colour."""
 INKS: dict[str, tuple[str, str]] = {
     palette.TEXT: ("t", "text"), palette.DIM: ("d", "dim"), palette.BRIGHT: ("w", "white"), palette.NEARLY_BRIGHT: ("e", "typed"), palette.LABEL: ("l", "label"),
     palette.FAINT: ("i", "faint"), palette.GREY: ("o", "grey"), palette.BORDER: ("b", "border"), palette.FOCUS: ("f", "focus, train"), palette.RAW: ("n", "raw"),
@@ -25,9 +43,9 @@ INKS: dict[str, tuple[str, str]] = {
     palette.WARN: ("y", "warn"), palette.BAD: ("r", "bad"), palette.BACKGROUND: ("k", "background"),
     **{palette.MARK_COLOURS[place]: ink for place, ink in ((3, ("s", "fourth run")), (4, ("h", "fifth run")), (6, ("c", "seventh run")), (7, ("j", "eighth run")))},
 }  # fmt: skip
-"""Colour of a sign → its letter and its name; a bold sign has the capital."""
+"""Colour of a character → its letter and its name; bold characters have the capital letter."""
 BAND = "m"
-"""The raw bands of other colours than the first."""
+"""Raw bands in colours other than the first."""
 GROUNDS = {palette.FIELD: "field", palette.SELECTED: "selected", palette.FOCUS: "focus", palette.BRIGHT: "white", palette.RAW: "marked"}
 PLAIN = dict(
     zip(
@@ -36,41 +54,55 @@ PLAIN = dict(
         strict=True,
     )
 )
-"""How a sign looks without colour."""
+"""How a character looks without colour."""
 
 Cells = list[list[tuple[str, Style | None]]]
 
 
 def cells_on(app: RnnlmApp) -> Cells:
-    """Sign and style of every cell of the screen, row by row."""
+    """Character and style of every cell of the screen, row by row."""
     return [cells_of(strip) for strip in app.screen._compositor.render_strips()]
 
 
-def assert_picture(app: RnnlmApp, path: Path) -> None:
-    """The screen is, cell for cell and colour for colour, what stands in the file; and without colour too."""
+def each_view(*names: str) -> pytest.MarkDecorator:
+    """Parametrize a test with the name, size and mode of every snapshot of these states."""
+    views = [(name, size, mode) for name in names for size, mode in (*((size, "") for size in SIZES), *MORE.get(name, ()))]
+    return pytest.mark.parametrize(("name", "size", "mode"), views, ids=[_file_name(*view) for view in views])
+
+
+def assert_picture(app: RnnlmApp, folder: Path, name: str, size: tuple[int, int], mode: Mode) -> None:
+    """The screen equals the snapshot; without colour no cell has one, and in ASCII every character is ASCII."""
+    path = folder / f"{_file_name(name, size, mode)}.txt"
+    if mode == "ascii":
+        _assert_equals(path, ascii_lines(app))
+        return
     before = app.appearance.colours
     coloured = cells_on(app)
     app.use_colours("none")
     bare = cells_on(app)
     app.use_colours(before)
-    others = [f"{y:>3} {now}" for y, (was, now) in enumerate(zip(texts(coloured), texts(bare), strict=True)) if was != now]
-    _assert_is(path, [*texts(coloured), *_colours(coloured), *_looks(bare), *(["--- rows with other signs without colour", *others] if others else [])])
+    looks = _looks(bare)
+    _assert_equals(path, [*texts(bare), *looks] if mode == "plain" else [*texts(coloured), *_colours(coloured)])
 
 
-def assert_ascii_picture(app: RnnlmApp, path: Path) -> None:
-    """The screen of an app in ASCII is what stands in the file, and nothing else than ASCII."""
-    seen = texts(cells_on(app))
-    assert [line for line in seen if not line.isascii()] == []
-    _assert_is(path, seen)
+def ascii_lines(app: RnnlmApp) -> list[str]:
+    """The screen of an app in ASCII mode; an AssertionError for any other character."""
+    lines = texts(cells_on(app))
+    assert [line for line in lines if not line.isascii()] == []
+    return lines
+
+
+def _file_name(name: str, size: tuple[int, int], mode: Mode) -> str:
+    return "-".join(part for part in (name, f"{size[0]}x{size[1]}", mode) if part)
 
 
 def texts(cells: Cells) -> list[str]:
-    """The signs, a text a row."""
+    """The characters, one string per row."""
     return ["".join(sign for sign, _ in row).rstrip() for row in cells]
 
 
 def ink_letter(sign: str, style: Style | None) -> str:
-    """The letter of a cell's colour; an AssertionError for a colour that is none of the palette's."""
+    """The letter of a cell's colour; an AssertionError for a colour that isn't in the palette."""
     assert style is not None
     if not sign.strip():
         return " "
@@ -78,24 +110,24 @@ def ink_letter(sign: str, style: Style | None) -> str:
     colour = style.color.triplet.hex if style.color.triplet else style.color.name
     bands = {palette.band_of(known) for known in INKS}
     letter = INKS[colour][0] if colour in INKS else BAND if colour in bands else ""
-    assert letter, f"{sign!r} stands there in {colour}, which is no colour of the palette"
+    assert letter, f"{sign!r} is drawn in {colour}, which isn't in the palette"
     return letter.upper() if style.bold else letter
 
 
 def ground_name(style: Style | None) -> str:
-    """What lies under a cell, and whether it is underlined or inverse; empty: the background."""
+    """A cell's background, underline and inverse; empty for a plain cell on the app's background."""
     assert style is not None
     assert style.bgcolor is not None
     colour = style.bgcolor.triplet.hex if style.bgcolor.triplet else style.bgcolor.name
-    assert colour == palette.BACKGROUND or colour in GROUNDS, f"{colour} lies there, which is no ground of the palette"
+    assert colour == palette.BACKGROUND or colour in GROUNDS, f"the background {colour} isn't in the palette"
     return " ".join(word for word in (GROUNDS.get(colour, ""), "underlined" if style.underline else "", "inverse" if style.reverse else "") if word)
 
 
 def plain_letter(sign: str, style: Style | None) -> str:
-    """The letter of how a cell looks without colour."""
+    """The letter for how a cell looks without colour."""
     assert style is not None
     assert style.color is None, f"{sign!r} has the colour {style.color}"
-    assert style.bgcolor is None, f"{sign!r} has the ground {style.bgcolor}"
+    assert style.bgcolor is None, f"{sign!r} has the background {style.bgcolor}"
     faint = style.dim and sign.strip()
     look = " ".join(word for word, has in (("bold", style.bold), ("dim", faint), ("underlined", style.underline), ("inverse", style.reverse)) if has)
     return PLAIN[look] if sign.strip() or style.underline or style.reverse else " "
@@ -106,7 +138,7 @@ def _colours(cells: Cells) -> list[str]:
     seen = {letter.lower() for row in rows for letter in row if letter != " "}
     legend = ", ".join([f"{letter} {name}" for letter, name in INKS.values() if letter in seen] + ([f"{BAND} another band"] if BAND in seen else []))
     under = [f"{y:>3} {name} {spans}" for y, row in enumerate(cells) for name, spans in _grounds(row)]
-    return [f"--- colours: {legend}; capitals are bold", *rows, "--- under them, by row and columns", *under]
+    return [f"--- colours: {legend}; capitals are bold", *rows, "--- backgrounds, by row and columns", *under]
 
 
 def _looks(cells: Cells) -> list[str]:
@@ -130,9 +162,9 @@ def _grounds(row: Sequence[tuple[str, Style | None]]) -> Iterable[tuple[str, str
     return [(name, " ".join(spans)) for name, spans in found.items()]
 
 
-def _assert_is(path: Path, lines: list[str]) -> None:
+def _assert_equals(path: Path, lines: list[str]) -> None:
     if os.environ.get("RNNLM_TUI_REWRITE") == "1":
         path.parent.mkdir(exist_ok=True)
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     before = path.read_text(encoding="utf-8").splitlines()
-    assert lines == before, "\n".join(["the screen is another one:", *unified_diff(before, lines, path.name, "now", lineterm="", n=0)])
+    assert lines == before, "\n".join(["the screen differs from its snapshot:", *unified_diff(before, lines, path.name, "now", lineterm="", n=0)])

@@ -1,7 +1,9 @@
-"""Every screen of the app as a text file with its colours, without colour and in ASCII: `pictures.py` tells the form and how the files are written anew."""
+"""Snapshots of every screen of the app; `pictures.py` says what a file holds and how to rewrite them."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +14,12 @@ from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.supervisor.monitor import RunSnapshot
 from rnnlm_tui.tui.actions import Pane
+from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.widgets.marks import Marks
 from tests.tui import fakes
 from tests.tui.book_run import book_run
 from tests.tui.fakes import FakeServices, make_snapshot, make_summary, preparing
-from tests.tui.pictures import SIZES, assert_ascii_picture, assert_picture
+from tests.tui.pictures import Mode, ascii_lines, assert_picture, each_view
 from tests.tui.support import running_app, text_of, until, with_runs
 
 PICTURES = Path(__file__).parent / "snapshots"
@@ -44,13 +47,13 @@ class State:
     pane: Pane
     snapshot: RunSnapshot | None = None
     keys: tuple[str, ...] = ()
-    """What is pressed on it."""
+    """Keys to press."""
     shows: str = ""
-    """What stands there once it is drawn."""
+    """Text that appears once the state is drawn."""
     marked: tuple[str, ...] = ()
-    """Runs that are marked to compare."""
+    """Runs marked for comparison."""
     before: str = ""
-    """What stands there before the keys are pressed."""
+    """Text to wait for before the keys are pressed."""
 
 
 RUN = make_snapshot()
@@ -98,28 +101,34 @@ def services_for(state: State, folder: Path) -> FakeServices:
 
 @pytest.fixture(autouse=True)
 def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ages that are the same each time, and a home that is named the same."""
+    """A fixed clock and data home, so that ages and paths don't vary."""
     for module in ("widgets.identity", "widgets.run_columns", "screens.trash"):
         monkeypatch.setattr(f"rnnlm_tui.tui.{module}.time", lambda: NOW)
     monkeypatch.setattr("rnnlm_tui.tui.widgets.identity.strftime", lambda _form, _moment: "14:31")
     monkeypatch.setenv("RNNLM_TUI_HOME", "/data/rnnlm-tui")
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("signs", ["", "-ascii"])
+@each_view(*STATES)
+async def test_screen_equals_its_snapshot(name: str, size: tuple[int, int], mode: Mode, tmp_path: Path) -> None:
+    async with drawn(STATES[name], tmp_path, size, ascii_only=mode == "ascii") as app:
+        assert_picture(app, PICTURES, name, size, mode)
+
+
 @pytest.mark.parametrize("name", STATES)
-async def test_screen_is_as_in_its_picture(name: str, signs: str, size: tuple[int, int], tmp_path: Path) -> None:
-    state = STATES[name]
+async def test_in_ascii_mode_every_character_is_ascii(name: str, tmp_path: Path) -> None:
+    async with drawn(STATES[name], tmp_path, (120, 40), ascii_only=True) as app:
+        ascii_lines(app)
+
+
+@asynccontextmanager
+async def drawn(state: State, folder: Path, size: tuple[int, int], *, ascii_only: bool) -> AsyncIterator[RnnlmApp]:
+    """The app, once it shows the state."""
     run = "plain-otter" if state.snapshot is not None else None
-    async with running_app(services_for(state, tmp_path), run=run, pane=state.pane, size=size, ascii_only=bool(signs)) as (app, pilot):
+    async with running_app(services_for(state, folder), run=run, pane=state.pane, size=size, ascii_only=ascii_only) as (app, pilot):
         if state.marked:
             app.set_marks(Marks(state.marked))
             app.open_pane(state.pane)
         await until(pilot, lambda: state.before in text_of(app))
         await pilot.press(*state.keys)
         await until(pilot, lambda: state.shows in text_of(app))
-        path = PICTURES / f"{name}-{size[0]}x{size[1]}{signs}.txt"
-        if signs:
-            assert_ascii_picture(app, path)
-        else:
-            assert_picture(app, path)
+        yield app

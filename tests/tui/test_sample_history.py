@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from textual.pilot import Pilot
 
 from rnnlm_tui.contract.metrics import SampleRow
@@ -15,7 +14,7 @@ from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.history_panel import HistoryPage, HistoryPanel, continuation, page_lines
 from tests.tui.fakes import FakeServices, make_snapshot
-from tests.tui.pictures import SIZES, assert_ascii_picture, assert_picture
+from tests.tui.pictures import Mode, assert_picture, each_view
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 
 
@@ -69,18 +68,13 @@ async def test_it_opens_at_the_cursor_and_enter_takes_the_cursor_along() -> None
         assert app.screen.cursor_step == 2_000
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("signs", ["", "-ascii"])
-async def test_history_is_as_in_its_picture(signs: str, size: tuple[int, int]) -> None:
-    async with running_app(size=size, ascii_only=bool(signs)) as (app, pilot):
+@each_view("train-history-earlier")
+async def test_history_equals_its_snapshot(name: str, size: tuple[int, int], mode: Mode) -> None:
+    async with running_app(size=size, ascii_only=mode == "ascii") as (app, pilot):
         await opened(app, pilot)
         await pilot.press("left")
         await until(pilot, lambda: "2 of 3" in text_of(app) and "@1,000" in text_of(app))
-        path = Path(__file__).parent / "snapshots" / f"train-history-earlier-{size[0]}x{size[1]}{signs}.txt"
-        if signs:
-            assert_ascii_picture(app, path)
-        else:
-            assert_picture(app, path)
+        assert_picture(app, Path(__file__).parent / "snapshots", name, size, mode)
 
 
 async def test_a_new_sample_is_shown_where_one_stands_at_the_end() -> None:

@@ -14,7 +14,7 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.worker_log import EventsScreen, WorkerLogScreen
 from rnnlm_tui.tui.widgets.log_panel import LogPanel
 from tests.tui.fakes import FakeServices, make_snapshot
-from tests.tui.pictures import SIZES, assert_ascii_picture, assert_picture
+from tests.tui.pictures import Mode, assert_picture, each_view
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 
 
@@ -140,14 +140,9 @@ PRINTED = "".join(f"14:31:{second:02} step {second * 10} loss {5 - second / 20:.
 )
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("signs", ["", "-ascii"])
-async def test_log_is_as_in_its_picture(signs: str, size: tuple[int, int], tmp_path: Path) -> None:
-    async with running_app(services_with(tmp_path / "worker.log", PRINTED), size=size, ascii_only=bool(signs)) as (app, pilot):
+@each_view("train-log-found")
+async def test_log_equals_its_snapshot(name: str, size: tuple[int, int], mode: Mode, tmp_path: Path) -> None:
+    async with running_app(services_with(tmp_path / "worker.log", PRINTED), size=size, ascii_only=mode == "ascii") as (app, pilot):
         await opened(app, pilot)
         await pilot.press("slash", *"capacity", "enter")
-        path = Path(__file__).parent / "snapshots" / f"train-log-found-{size[0]}x{size[1]}{signs}.txt"
-        if signs:
-            assert_ascii_picture(app, path)
-        else:
-            assert_picture(app, path)
+        assert_picture(app, Path(__file__).parent / "snapshots", name, size, mode)

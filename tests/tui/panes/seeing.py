@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from time import monotonic
 
 from textual.pilot import Pilot
@@ -14,9 +13,7 @@ from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from tests.tui.panes.fakes import RUN, FakeServices
-from tests.tui.pictures import assert_ascii_picture, assert_picture
 
-SNAPSHOTS = Path(__file__).with_name("snapshots")
 PATIENCE_SECONDS = 20.0
 
 
@@ -52,11 +49,3 @@ def screen_text(app: object) -> str:
     """The screen's cells, one line a row, without trailing blanks."""
     assert isinstance(app, RnnlmApp)
     return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())
-
-
-def assert_looks_like(app: RnnlmApp, name: str) -> None:
-    """The screen is, cell for cell and colour for colour, what stands in snapshots/`name`.txt, or in ASCII in `name`-ascii.txt."""
-    if app.ascii_only:
-        assert_ascii_picture(app, SNAPSHOTS / f"{name}-ascii.txt")
-    else:
-        assert_picture(app, SNAPSHOTS / f"{name}.txt")

@@ -1,8 +1,9 @@
-"""The three panes cell for cell and colour for colour, without colour and in ASCII: `tests/tui/pictures.py` tells how the files are written anew."""
+"""Snapshots of the config, checkpoints and prompt panes; `tests/tui/pictures.py` says how to rewrite them."""
 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
@@ -13,29 +14,30 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens import checkpoints
 from rnnlm_tui.tui.screens.config import ConfigScreen
 from tests.tui.panes.fakes import NOW, FakeSampler, FakeServices, make_snapshot
-from tests.tui.panes.seeing import assert_looks_like, opened, screen_text, until, until_shown
-from tests.tui.pictures import SIZES
+from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+from tests.tui.pictures import Mode, assert_picture, each_view
 
+SNAPSHOTS = Path(__file__).with_name("snapshots")
 TEXT = (" is strong, and the Congress must act on the program", " of the American people. We have a great responsibility", " to the free nations of the world.")
 
 
 @pytest.fixture(autouse=True)
 def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ages that stand still."""
+    """A fixed clock, so that ages don't vary."""
     monkeypatch.setattr(checkpoints, "time", lambda: NOW)
 
 
 async def settled(pilot: Pilot[int]) -> None:
-    """Everything that was on its way is drawn."""
+    """Wait until pending updates are drawn."""
     for _ in range(3):
         await pilot.pause()
         await asyncio.sleep(0.02)
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("ascii_only", [False, True], ids=["", "ascii"])
-async def test_config_with_changes_and_a_problem(size: tuple[int, int], ascii_only: bool) -> None:
-    async with opened(FakeServices(make_snapshot()), "config", size=size, ascii_only=ascii_only) as (app, pilot):
+@each_view("config")
+async def test_config_with_changes_and_a_problem(name: str, size: tuple[int, int], mode: Mode) -> None:
+    mark = "x" if mode == "ascii" else "✗"
+    async with opened(FakeServices(make_snapshot()), "config", size=size, ascii_only=mode == "ascii") as (app, pilot):
         screen = app.pane_screen
         assert isinstance(screen, ConfigScreen)
         await until_shown(pilot, "frozen")
@@ -44,9 +46,9 @@ async def test_config_with_changes_and_a_problem(size: tuple[int, int], ascii_on
         for path, value in (("model.dropout", 0.25), ("schedule.warmup_steps", 6000), ("optimizer.learning_rate", 5e-3)):
             screen.form.set_value(path, value)
         screen.form.go_to("schedule.warmup_steps")
-        await until_shown(pilot, "3 changed from plain-otter", f"{'x' if ascii_only else '✗'} is 6,000, must be below the run's 4,752 steps")
+        await until_shown(pilot, "3 changed from plain-otter", f"{mark} is 6,000, must be below the run's 4,752 steps")
         await settled(pilot)
-        assert_looks_like(app, f"config-{size[0]}x{size[1]}")
+        assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
 CODE = Preview(
@@ -61,12 +63,11 @@ CODE = Preview(
 )
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("ascii_only", [False, True], ids=["", "ascii"])
-async def test_config_shows_the_layout_and_the_first_lines_as_tokens(size: tuple[int, int], ascii_only: bool) -> None:
+@each_view("config-of-code")
+async def test_config_shows_the_layout_and_the_first_lines_as_tokens(name: str, size: tuple[int, int], mode: Mode) -> None:
     services = FakeServices(make_snapshot())
     services.begins = CODE
-    async with opened(services, "config", size=size, ascii_only=ascii_only) as (app, pilot):
+    async with opened(services, "config", size=size, ascii_only=mode == "ascii") as (app, pilot):
         screen = app.pane_screen
         assert isinstance(screen, ConfigScreen)
         await until_shown(pilot, "frozen")
@@ -75,44 +76,43 @@ async def test_config_shows_the_layout_and_the_first_lines_as_tokens(size: tuple
         screen.form.set_value("corpus.source", "src")
         await until_shown(pilot, "raw: 12 of 12 files")
         screen.form.go_to("corpus.mask_digits")
-        await until_shown(pilot, "its first lines as tokens", "def.push(heap" if ascii_only else "→heap.append(item)··↵")
+        await until_shown(pilot, "its first lines as tokens", "def.push(heap" if mode == "ascii" else "→heap.append(item)··↵")
         await settled(pilot)
-        assert_looks_like(app, f"config-of-code-{size[0]}x{size[1]}")
+        assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("ascii_only", [False, True], ids=["", "ascii"])
-async def test_config_of_a_run(size: tuple[int, int], ascii_only: bool) -> None:
-    async with opened(FakeServices(make_snapshot()), "config", size=size, ascii_only=ascii_only) as (app, pilot):
+@each_view("config-of-run")
+async def test_config_of_a_run(name: str, size: tuple[int, int], mode: Mode) -> None:
+    async with opened(FakeServices(make_snapshot()), "config", size=size, ascii_only=mode == "ascii") as (app, pilot):
         await until_shown(pilot, "frozen", "543,104")
         await pilot.press("tab", "tab")
         await until_shown(pilot, "h_t = tanh")
         await settled(pilot)
-        assert_looks_like(app, f"config-of-run-{size[0]}x{size[1]}")
+        assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("ascii_only", [False, True], ids=["", "ascii"])
-async def test_checkpoints(size: tuple[int, int], ascii_only: bool) -> None:
-    async with opened(FakeServices(make_snapshot()), "checkpoints", size=size, ascii_only=ascii_only) as (app, pilot):
+@each_view("checkpoints")
+async def test_checkpoints(name: str, size: tuple[int, int], mode: Mode) -> None:
+    mark = "~" if mode == "ascii" else "…"
+    async with opened(FakeServices(make_snapshot()), "checkpoints", size=size, ascii_only=mode == "ascii") as (app, pilot):
         await pilot.press("down")
-        await until_shown(pilot, "Step 3,700", f"9f3c{'~' if ascii_only else '…'}a71e")
+        await until_shown(pilot, "Step 3,700", f"9f3c{mark}a71e")
         await settled(pilot)
-        assert_looks_like(app, f"checkpoints-{size[0]}x{size[1]}")
+        assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("ascii_only", [False, True], ids=["", "ascii"])
-async def test_prompt_with_a_history(size: tuple[int, int], ascii_only: bool) -> None:
+@each_view("prompt")
+async def test_prompt_with_a_history(name: str, size: tuple[int, int], mode: Mode) -> None:
+    mark = "+" if mode == "ascii" else "✓"
     services = FakeServices(make_snapshot(), sampler=FakeSampler(words=TEXT))
-    async with opened(services, "prompt", size=size, ascii_only=ascii_only) as (app, pilot):
+    async with opened(services, "prompt", size=size, ascii_only=mode == "ascii") as (app, pilot):
         assert isinstance(app, RnnlmApp)
         for prompt in ("We must", "The state of the Union"):
             await pilot.press("ctrl+u", *prompt, "enter")
-            await until_shown(pilot, f"{prompt} is strong", f"{'+' if ascii_only else '✓'} 3 of 100 tokens")
+            await until_shown(pilot, f"{prompt} is strong", f"{mark} 3 of 100 tokens")
         await until(pilot, lambda: len(services.fake_sampler.requests) == 2)
         await settled(pilot)
-        assert_looks_like(app, f"prompt-{size[0]}x{size[1]}")
+        assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
 @pytest.mark.parametrize("pane", ["config", "checkpoints", "prompt"])
