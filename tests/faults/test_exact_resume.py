@@ -29,10 +29,10 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run, find_run
 from rnnlm_tui.supervisor.monitor import summarize
-from tests.exact_resume import CELLS, MODES, PROMPTS, compare, exact_config, weights_hash
+from tests.benchmarks.exact_resume import CELLS, MODES, PROMPTS, compare, exact_config, weights_hash
+from tests.benchmarks.random_kills import kill_randomly, losses
 from tests.faults.workers import Workers
 from tests.integration.runs import write_text
-from tests.kill_often import kill_often, losses
 
 pytestmark = pytest.mark.faults
 
@@ -54,7 +54,7 @@ def test_a_run_that_is_stopped_at_random_steps_or_sampled_ends_in_the_same_bits(
 
 
 def test_random_kills_in_mid_run_and_in_mid_save_lose_nothing(text: Path) -> None:
-    tally = kill_often(text, 20, random.Random(), steps=150, abreast=1, a_run=10)
+    tally = kill_randomly(text, 20, random.Random(), steps=150, abreast=1, a_run=10)
     assert tally.clean, str(tally)
     assert (tally.kills, tally.in_save > 0, tally.steps > 0) == (20, True, True), str(tally)
 

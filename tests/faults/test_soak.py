@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from tests.soak import Held, Soaked
+from tests.benchmarks.soak import Held, Soaked
 
 pytestmark = pytest.mark.faults
 
 ROOT = Path(__file__).parents[2]
 STEPS = 60_000
-"""Enough to show what each step leaves behind; `python -m tests.soak` goes on to a million."""
+"""Enough to show what each step leaves behind; `python -m tests.benchmarks.soak` goes on to a million."""
 MEMORY_BYTES = 8 << 20
 BLOCKS_A_STEP = 0.1
 """What evaluations and checkpoints leave for a while is a few thousand blocks in all; an object that each step leaves is ten times more."""
@@ -26,7 +26,7 @@ LOG_BYTES = 8 << 20
 @pytest.fixture(scope="module")
 def soaked() -> Soaked:
     """The figures of one long run."""
-    command = [sys.executable, "-m", "tests.soak", str(STEPS), "--json"]
+    command = [sys.executable, "-m", "tests.benchmarks.soak", str(STEPS), "--json"]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, cwd=ROOT)
     assert answer.returncode == 0, answer.stderr
     return TypeAdapter(Soaked).validate_json(answer.stdout)

@@ -22,8 +22,17 @@ from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.score import evaluate
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.worker.building import build_batches, build_model, build_trainer
-from tests.book_reference import LEARNING_RATE, PlainModel, as_engine_weights, copy_weights, plain_batches, plain_perplexity, plain_training, read_sentences
 from tests.fakes.llama_tokenizer import write_tokenizer
+from tests.integration.book_reference import (
+    LEARNING_RATE,
+    PlainModel,
+    as_engine_weights,
+    copy_weights,
+    plain_batches,
+    plain_perplexity,
+    plain_training,
+    read_sentences,
+)
 
 STEPS = 50
 LOSS_TOLERANCE = 2e-6

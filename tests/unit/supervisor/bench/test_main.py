@@ -11,7 +11,7 @@ from rnnlm_tui.contract.bench import BenchReport
 from rnnlm_tui.errors import WorkerError
 from rnnlm_tui.supervisor.bench import __main__ as program
 from rnnlm_tui.supervisor.bench.measuring import BenchOptions
-from tests.bench_report import sample_report
+from tests.fakes.bench_report import sample_report
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Exact mode, measured: `python -m tests.exact_resume` trains each cell in both data modes straight through, stopped at three random steps, and sampled over 200 times."""
+"""Exact mode, measured: `python -m tests.benchmarks.exact_resume` trains each cell in both data modes straight through, stopped at three random steps, and sampled over 200 times."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; 0 when all are equal."""
-    parser = argparse.ArgumentParser(prog="python -m tests.exact_resume", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.exact_resume", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seed", type=int, default=None, help="of the steps at which runs are stopped; drawn and printed when left out")
     given = parser.parse_args(arguments)
     seed = secrets.randbits(32) if given.seed is None else given.seed

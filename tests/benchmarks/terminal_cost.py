@@ -1,4 +1,4 @@
-"""What the app costs at 120×40 and 2 pictures a second: `python -m tests.terminal_cost [--seconds 20] [--keys 60] [--steps 1000000] [--runs 300]`.
+"""What the app costs at 120×40 and 2 pictures a second: `python -m tests.benchmarks.terminal_cost [--seconds 20] [--keys 60] [--steps 1000000] [--runs 300]`.
 
 Bytes, times and processor time of the real app on a real pseudo-terminal: a list of many finished runs, then a stored run of a million steps with the
 cores free, its start and its keys at 80×24 too, then a run that trains on all cores, then the stored one beside it. Times from a key are until the first byte that comes back, and until the last one of

@@ -1,4 +1,4 @@
-"""A long run in a minute: the whole worker with a model that costs nothing, and a reader beside it; `python -m tests.soak` prints what both hold."""
+"""A long run in a minute: the whole worker with a model that costs nothing, and a reader beside it; `python -m tests.benchmarks.soak` prints what both hold."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def soak(home: Path, steps: int) -> Soaked:
     marks = home / MARKS_NAME
     began = time.monotonic()
     with run.log_path.open("wb") as log:
-        command = [sys.executable, "-m", "tests.soak", "--worker", str(run.path), str(steps)]
+        command = [sys.executable, "-m", "tests.benchmarks.soak", "--worker", str(run.path), str(steps)]
         worker = subprocess.Popen(command, stdout=log, stderr=log, env={**child_environment(WORKER_SETTINGS), "OMP_NUM_THREADS": "1"})
     try:
         reader = _read_along(run, marks, worker)
@@ -174,7 +174,7 @@ def table(soaked: Soaked) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Soak, print the figures; or be the worker."""
-    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.soak", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("steps", nargs="?", type=int, default=STEPS)
     parser.add_argument("--json", action="store_true", help="every mark, as JSON")
     parser.add_argument("--worker", metavar="RUN", help=argparse.SUPPRESS)

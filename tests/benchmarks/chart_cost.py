@@ -1,4 +1,4 @@
-"""What drawing costs, in milliseconds of processor time: the train screen's charts at 500 steps and at a million, whole and zoomed. `python -m tests.chart_cost [STEPS …]`."""
+"""What drawing costs, in milliseconds of processor time: the train screen's charts at 500 steps and at a million, whole and zoomed. `python -m tests.benchmarks.chart_cost [STEPS …]`."""
 
 from __future__ import annotations
 

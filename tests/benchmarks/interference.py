@@ -1,4 +1,4 @@
-"""How fast a worker trains while its terminal, its app or its socket is mistreated: `python -m tests.left_alone [--seconds 60] [--rounds 5]`.
+"""How fast a worker trains while its terminal, its app or its socket is mistreated: `python -m tests.benchmarks.interference [--seconds 60] [--rounds 5]`.
 
 `rnnlm-tui train` starts the run in a shell that gets SIGHUP soon after. Each round opens the app on the run in a shell on a terminal of its own, mistreats it, and then lets the run be: the speed while it was
 mistreated is set against the speed of the quiet time right after it. It wants cores that nothing else uses; the processor time that the
@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="of each time that is measured")
     parser.add_argument("--rounds", type=int, default=5, help="of each way")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="left-alone-") as folder:
+    with tempfile.TemporaryDirectory(prefix="interference-") as folder:
         os.environ.update(RNNLM_TUI_HOME=f"{folder}/home", OMP_NUM_THREADS="1")
         config = tiny_config(write_text(Path(folder) / "text.txt"), {"training.max_steps": ENDLESS, "evaluation.every": 0, "checkpoint.every": 2_000})
         run = started(config)

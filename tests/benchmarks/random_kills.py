@@ -1,4 +1,4 @@
-"""`kill -9`, often: `python -m tests.kill_often` kills workers at random moments in mid-run and in mid-save, and tells what was lost."""
+"""`kill -9`, often: `python -m tests.benchmarks.random_kills` kills workers at random moments in mid-run and in mid-save, and tells what was lost."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, verify_checkpoint
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
-from tests.exact_resume import CELLS, MODES, crew, exact_config, weights_hash
+from tests.benchmarks.exact_resume import CELLS, MODES, crew, exact_config, weights_hash
 from tests.faults.workers import Workers
 from tests.integration.runs import wait_for, write_text
 
@@ -147,7 +147,7 @@ def _committed(run: RunDirectory) -> set[tuple[int, int]]:
         return set(connection.execute("SELECT attempt, step FROM steps").fetchall())
 
 
-def kill_often(source: Path, kills: int, draw: random.Random, *, steps: int = STEPS, abreast: int = 2, a_run: int = KILLS_A_RUN) -> Tally:
+def kill_randomly(source: Path, kills: int, draw: random.Random, *, steps: int = STEPS, abreast: int = 2, a_run: int = KILLS_A_RUN) -> Tally:
     """So many kills, spread over runs of every cell in both modes, some abreast."""
     total, turn, left = Tally(), count(), kills
     pairs = [(cell, mode) for cell in CELLS for mode in MODES]
@@ -175,7 +175,7 @@ def kill_often(source: Path, kills: int, draw: random.Random, *, steps: int = ST
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Kill, print the tally; 0 when nothing was lost."""
-    parser = argparse.ArgumentParser(prog="python -m tests.kill_often", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.random_kills", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("kills", nargs="?", type=int, default=KILLS)
     parser.add_argument("--seed", type=int, default=None, help="of the moments; drawn and printed when left out")
     given = parser.parse_args(arguments)
@@ -183,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="rnnlm-kills-") as folder:
         os.environ["RNNLM_TUI_HOME"] = f"{folder}/home"
-        tally = kill_often(write_text(Path(folder) / "text.txt"), given.kills, random.Random(seed))
+        tally = kill_randomly(write_text(Path(folder) / "text.txt"), given.kills, random.Random(seed))
     print(f"{tally} (seed {seed}, {time.monotonic() - began:.0f} s)")  # noqa: T201 - a script's answer
     return 0 if tally.clean else 1
 

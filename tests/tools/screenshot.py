@@ -1,6 +1,6 @@
 """Makes the README's pictures from the real app: trains the demo and two short runs beside it, and draws what a terminal shows of them as SVG.
 
-    python -m tests.screenshot [--home HOME] [--share 0.8] [--size 120x40] [--into .github]
+    python -m tests.tools.screenshot [--home HOME] [--share 0.8] [--size 120x40] [--into .github]
 
 The dashboard is taken while the demo trains, then the prompt, then the three runs compared. With a home whose runs have these
 names nothing is trained.
@@ -24,10 +24,10 @@ from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.supervisor.monitor import summarize
 from rnnlm_tui.supervisor.start import start_run
-from tests.svg import picture_of
 from tests.terminal import Terminal
+from tests.tools.svg import picture_of
 
-FOLDER = Path(__file__).parents[1] / ".github"
+FOLDER = Path(__file__).parents[2] / ".github"
 SHOWN = "plain-otter"
 BESIDE = {
     "brisk-heron": parse_config(merge(preset("gru"), {"training.epochs": 2})),

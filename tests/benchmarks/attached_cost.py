@@ -1,4 +1,4 @@
-"""How fast a run trains while the app watches it, and without: `python -m tests.attached [--seconds 15] [--rounds 10]`.
+"""How fast a run trains while the app watches it, and without: `python -m tests.benchmarks.attached_cost [--seconds 15] [--rounds 10]`.
 
 The run computes on all cores; the app shows its train pane at 120×40 and 2 pictures a second. It is opened and closed in turns, and each time with it
 is set against the times without right before and after, so that a machine that grows slower or faster counts for neither. What the app itself takes
@@ -21,10 +21,10 @@ import psutil
 
 from rnnlm_tui.store.locks import read_lock
 from rnnlm_tui.store.run_directory import RunDirectory
+from tests.benchmarks.interference import Speed, say, speed_for, spread
+from tests.benchmarks.terminal_cost import LIVE, live_config, opened_app, settle, wait_for_charts
 from tests.integration.runs import end, start, wait_for_step
-from tests.left_alone import Speed, say, speed_for, spread
 from tests.terminal import Terminal
-from tests.terminal_cost import LIVE, live_config, opened_app, settle, wait_for_charts
 
 ENDLESS = 200_000
 """Steps: an hour."""
