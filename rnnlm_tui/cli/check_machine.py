@@ -52,9 +52,10 @@ def torch_finding(python: str) -> Finding:
 def graphics_findings() -> list[Finding]:
     """The machine as the app's first screen describes it."""
     from rnnlm_tui.cli.checks import Finding
+    from rnnlm_tui.store.locations import home
     from rnnlm_tui.supervisor.machine import describe_machine
 
-    machine = describe_machine()
+    machine = describe_machine(home())
     found = [
         Finding("machine", "ok", f"{machine.host}, {counted(machine.cpu_count, 'core')}, {memory(machine.memory_free)} of {memory(machine.memory_total)} free")
     ]

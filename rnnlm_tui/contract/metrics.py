@@ -116,15 +116,15 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True)
 class GpuRow:
-    """One graphics card at one moment; None where its driver doesn't tell. Bytes, percent, watts, degrees Celsius."""
+    """One GPU at one moment, in bytes, percent, watts and degrees Celsius; None if the driver doesn't report a figure."""
 
-    index: int
-    """The driver's number of the card."""
+    index: int | None = None
+    """The driver's index of the card; None for the card that is read on its own."""
     name: str | None = None
     percent: float | None = None
     memory_used: int | None = None
     memory_own: int | None = None
-    """Held by the worker."""
+    """Held by this process: the worker's own memory."""
     memory_total: int | None = None
     watts: float | None = None
     celsius: float | None = None

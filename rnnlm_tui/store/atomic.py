@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rnnlm_tui.errors import StorageError
-from rnnlm_tui.store.crash_points import crash_point
 
 PRIVATE_DIRECTORY = 0o700
 PRIVATE_FILE = 0o600
@@ -155,7 +154,6 @@ def write_text_atomically(path: Path, text: str) -> None:
             with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
                 file.write(text)
                 file.flush()
-                crash_point(f"{path.name}.inside")
                 os.fsync(file.fileno())
             Path(temporary).replace(path)
         except BaseException:

@@ -11,7 +11,6 @@ from typing import Literal, cast
 from pydantic import JsonValue
 
 from rnnlm_tui.store.atomic import TEMPORARY_PREFIX, fsync_directory, fsync_file, make_private_directory, storage_errors, write_text_atomically
-from rnnlm_tui.store.crash_points import crash_point
 from rnnlm_tui.store.manifest import MANIFEST_NAME, describe_files
 from rnnlm_tui.store.pins import pinned_steps
 from rnnlm_tui.store.run_directory import RunDirectory
@@ -63,7 +62,6 @@ def remove_checkpoint(run: RunDirectory, step: int) -> bool:
     path = run.checkpoints_path / f"step-{step:09d}"
     doomed = run.checkpoints_path / f"{TEMPORARY_PREFIX}removed-{secrets.token_hex(8)}"
     with storage_errors("remove", path):
-        crash_point("prune.before")
         if step in pinned_steps(run):
             return False
         try:
@@ -73,9 +71,7 @@ def remove_checkpoint(run: RunDirectory, step: int) -> bool:
         if step in pinned_steps(run):  # whoever pins looks for the checkpoint after the pin is there: one of the two sees the other
             doomed.rename(path)
             return False
-        crash_point("prune.inside")
         shutil.rmtree(doomed)
-        crash_point("prune.after")
     return True
 
 
@@ -111,20 +107,15 @@ def _write(
 ) -> Path:
     make_private_directory(target.parent, parents=False)
     temporary = target.parent / f"{TEMPORARY_PREFIX}{target.name}-{secrets.token_hex(4)}"
-    make_private_directory(temporary, parents=False)
     try:
+        make_private_directory(temporary, parents=False)
         with storage_errors("write the checkpoint", target):
-            crash_point("files.before")
             write_files(temporary)
-            crash_point("files.after")
             manifest = describe_files(temporary, kind, run.name, step, parent, cast(dict[str, JsonValue], dict(facts)))
             for name in manifest.files:
                 (temporary / name).chmod(0o600)
                 fsync_file(temporary / name)
-                crash_point("fsync.inside")
-            crash_point("fsync.after")
             write_text_atomically(temporary / MANIFEST_NAME, manifest.text())
-            crash_point("manifest.after")
             _put_in_place(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -139,14 +130,11 @@ def _put_in_place(temporary: Path, target: Path) -> None:
         if target.exists():
             _remove(aside)
             target.rename(aside)
-            crash_point("rename.aside")
-        crash_point("rename.before")
         temporary.rename(target)
     except BaseException:
         if aside.exists() and not target.exists():
             aside.rename(target)
         raise
-    crash_point("rename.after")
     fsync_directory(target.parent)
     _remove(aside)
 

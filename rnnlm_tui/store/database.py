@@ -16,7 +16,6 @@ from types import TracebackType
 from rnnlm_tui.contract.metrics import METRIC_COLUMNS, CheckpointRow, EvaluationRow, EventRow, HardwareRow, Progress, SampleRow, StepRow
 from rnnlm_tui.contract.status import ACTIVITY_KEY
 from rnnlm_tui.store.atomic import open_private, storage_errors
-from rnnlm_tui.store.crash_points import crash_point
 from rnnlm_tui.store.machine_history import hardware_values
 from rnnlm_tui.store.metrics_log import AFTER, Entry, MetricsLog
 from rnnlm_tui.store.retention import best_step
@@ -206,20 +205,15 @@ class RunDatabase:
         """Index a checkpoint; `best` and `last` of all rows are worked out anew, whatever `row` says."""
         (train, validation), lost = without_nonfinite(("train_loss", "validation_loss"), (row.train_loss, row.validation_loss))
         values = (row.step, row.attempt, row.epoch, row.tokens_seen, train, validation, row.bytes, row.path, 0, 0, row.time, lost)
-        with storage_errors("write", self.path):
-            crash_point("index.before")
-            with self._transaction() as connection:
-                connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
-                self._entries += [("checkpoints", [values])]
-                crash_point("index.inside")
-                _mark_checkpoints(connection)
-            crash_point("index.after")
+        with storage_errors("write", self.path), self._transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+            self._entries += [("checkpoints", [values])]
+            _mark_checkpoints(connection)
 
     def remove_checkpoint(self, step: int) -> None:
         """Take a checkpoint out of the index; one that isn't there is no error."""
         with storage_errors("write", self.path), self._transaction() as connection:
             connection.execute("DELETE FROM checkpoints WHERE step = ?", (step,))
-            crash_point("prune.index")
             _mark_checkpoints(connection)
 
     def restore(self, rows: Iterable[tuple[str, Sequence[object]]], *, newer: bool = False) -> None:

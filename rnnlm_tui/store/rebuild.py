@@ -15,7 +15,6 @@ from rnnlm_tui.contract.metrics import EventRow
 from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RunStateError, StorageError
 from rnnlm_tui.store.atomic import TEMPORARY_PREFIX, fsync_directory, fsync_file, storage_errors, write_text_atomically
 from rnnlm_tui.store.checkpoint_list import list_checkpoints
-from rnnlm_tui.store.crash_points import crash_point
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.database_place import make_folder, take_over
 from rnnlm_tui.store.locks import RunLock, folder_lock
@@ -210,11 +209,9 @@ def _repair(run: RunDirectory, problem: str | None = None) -> Rebuilt | None:
             rebuilt = _fill(run, database, problem, kept)
         _fold_log(fresh)
         with storage_errors("rebuild", path):
-            crash_point("rebuild.inside")
             fsync_file(fresh)
             fresh.rename(_rebuilt_path(path))
             fsync_directory(path.parent)
-            crash_point("rebuild.written")
     except BaseException:
         for suffix in _BESIDE:
             fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
@@ -241,7 +238,6 @@ def _put_in_place(path: Path, kept: Path) -> None:
             old = path.with_name(path.name + suffix)
             if old.exists():
                 old.rename(kept.with_name(kept.name + suffix))
-                crash_point("rebuild.aside")
         _rebuilt_path(path).rename(path)
         fsync_directory(path.parent)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
 from typing import Any, TypeVar
 
 import pynvml
@@ -15,24 +14,6 @@ ValueT = TypeVar("ValueT")
 
 VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 """Which cards a process may use, by place or UUID, and in which order it numbers them; unset: all, empty: none."""
-
-
-@dataclass(frozen=True, slots=True)
-class GpuReading:
-    """One card at one moment, the figures of `GpuRow` in its order; None where the driver doesn't tell. Bytes, percent, watts, degrees Celsius."""
-
-    name: str | None = None
-    percent: float | None = None
-    memory_used: int | None = None
-    memory_own: int | None = None
-    """Held by this process."""
-    memory_total: int | None = None
-    watts: float | None = None
-    celsius: float | None = None
-
-    def filled_from(self, other: GpuReading) -> GpuReading:
-        """This reading, with the other's figures where it has none."""
-        return GpuReading(*(more if mine is None else mine for mine, more in zip(astuple(self), astuple(other), strict=True)))
 
 
 def gpu_count() -> int:
@@ -65,9 +46,9 @@ class GpuProbe:
         """The driver's number of the card; None where there is none, or it is a part of one."""
         return None if self._handle is None else _ask(pynvml.nvmlDeviceGetIndex, self._handle)
 
-    def sample(self) -> GpuReading:
+    def sample(self) -> GpuRow:
         """One reading; each figure that this card or driver refuses is None."""
-        return GpuReading() if self._handle is None else _read(self._handle)
+        return GpuRow() if self._handle is None else _read(self._handle)
 
     def close(self) -> None:
         """Let go of the library; the probe reads nothing more."""
@@ -95,16 +76,17 @@ class OtherCards:
 
     def sample(self) -> tuple[GpuRow, ...]:
         """One reading of each, by number; a figure that is refused is None."""
-        return tuple(GpuRow(number, *astuple(_read(handle))) for number, handle in self._handles.items())
+        return tuple(_read(handle, number) for number, handle in self._handles.items())
 
 
-def _read(handle: Any) -> GpuReading:
+def _read(handle: Any, index: int | None = None) -> GpuRow:
     memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
     load = _ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
     milliwatts = _ask(pynvml.nvmlDeviceGetPowerUsage, handle)
     processes = _ask(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or []
     own = [process.usedGpuMemory for process in processes if process.pid == os.getpid()]
-    return GpuReading(
+    return GpuRow(
+        index=index,
         name=_ask(_name, handle),
         percent=None if load is None else float(load.gpu),
         memory_used=None if memory is None else int(memory.used),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import psutil
@@ -11,7 +12,6 @@ import psutil
 from rnnlm_tui.store.cores import usable_cores
 from rnnlm_tui.store.free_memory import memory_available
 from rnnlm_tui.store.free_space import free_bytes, total_bytes
-from rnnlm_tui.store.locations import home
 from rnnlm_tui.store.locks import host_name
 from rnnlm_tui.supervisor.gpu import GpuProbe, gpu_count
 
@@ -41,8 +41,8 @@ class MachineFacts:
     """Of the same disk."""
 
 
-def describe_machine() -> MachineFacts:
-    """Look at this machine: a few milliseconds, some hundred where an NVIDIA driver has to wake up."""
+def describe_machine(directory: Path) -> MachineFacts:
+    """Describe this machine, with the disk of `directory`. Takes milliseconds; waking an NVIDIA driver some hundred."""
     memory = psutil.virtual_memory()
     probe = GpuProbe()
     gpu = probe.sample()
@@ -52,11 +52,11 @@ def describe_machine() -> MachineFacts:
         cpu_count=usable_cores(),
         memory_total=int(memory.total),
         memory_free=memory_available(),
-        disk_free=free_bytes(home()),
+        disk_free=free_bytes(directory),
         gpu_name=gpu.name,
         gpu_memory_total=gpu.memory_total,
         gpu_memory_used=gpu.memory_used,
-        disk_total=total_bytes(home()),
+        disk_total=total_bytes(directory),
     )
 
 

@@ -80,15 +80,17 @@ class Services:
 
     def machine(self) -> MachineFacts:
         """What this machine is and has free."""
+        from rnnlm_tui.store.locations import home
         from rnnlm_tui.supervisor.machine import describe_machine
 
-        return describe_machine()
+        return describe_machine(home())
 
     def machine_reader(self) -> MachineReader:
         """What reads how busy this machine is; it must stay in the thread that asked for it."""
+        from rnnlm_tui.store.locations import home
         from rnnlm_tui.supervisor.machine_reader import MachineReader
 
-        return MachineReader()
+        return MachineReader(home(), worker=False)
 
     def find(self, name: str) -> RunDirectory:
         """The run of that name; UnknownRunError when it is gone."""

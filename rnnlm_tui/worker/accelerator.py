@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
 
-from rnnlm_tui.supervisor.gpu import GpuProbe, GpuReading
+from rnnlm_tui.contract.metrics import GpuRow
+from rnnlm_tui.supervisor.gpu import GpuProbe
 
 ValueT = TypeVar("ValueT")
 
@@ -34,13 +36,20 @@ class DeviceProbe:
         """The driver's number of the card; None where it has none."""
         return None if self._driver is None else self._driver.place
 
-    def sample(self) -> GpuReading:
+    def sample(self) -> GpuRow:
         """One reading; a figure that nobody tells is None."""
-        found = GpuReading() if self._driver is None else self._driver.sample()
+        found = GpuRow() if self._driver is None else self._driver.sample()
         if found.name is not None and found.memory_own is not None:
             return found
         own = _told(lambda: int(self._module.memory_reserved(self._device)))
-        return found.filled_from(GpuReading(name=self._name, memory_own=self._allocated() if own is None else own, memory_total=self._total))
+        if own is None:
+            own = self._allocated()
+        return replace(
+            found,
+            name=self._name if found.name is None else found.name,
+            memory_own=own if found.memory_own is None else found.memory_own,
+            memory_total=self._total if found.memory_total is None else found.memory_total,
+        )
 
     def _allocated(self) -> int | None:
         return _told(lambda: int(self._module.driver_allocated_memory()))

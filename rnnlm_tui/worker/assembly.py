@@ -31,13 +31,13 @@ from rnnlm_tui.store.manifest import Manifest, read_manifest, verify_checkpoint
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import run_named
+from rnnlm_tui.supervisor.machine_reader import MachineReader
 from rnnlm_tui.worker.accelerator import DeviceProbe
 from rnnlm_tui.worker.building import build_batches, build_model, build_trainer
 from rnnlm_tui.worker.commands import Steering
 from rnnlm_tui.worker.environment import environment
 from rnnlm_tui.worker.evaluating import Evaluator
 from rnnlm_tui.worker.guards import KNOWN_STEPS, LossGuard
-from rnnlm_tui.worker.hardware import HardwareProbe
 from rnnlm_tui.worker.inbox import Inbox
 from rnnlm_tui.worker.records import Records
 from rnnlm_tui.worker.reporter import Reporter
@@ -72,7 +72,7 @@ class Attempt:
         self.records.set_progress(Progress(phase))
 
 
-def watch(device: torch.device, probe: HardwareProbe) -> None:
+def watch(device: torch.device, probe: MachineReader) -> None:
     """Let the probe read the device that trains as well, where that is not the processor."""
     if device.type != "cpu":
         probe.watch_card(DeviceProbe(device))

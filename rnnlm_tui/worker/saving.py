@@ -31,7 +31,6 @@ from rnnlm_tui.store.checkpoints import (
     write_checkpoint,
     write_snapshot,
 )
-from rnnlm_tui.store.crash_points import crash_point
 from rnnlm_tui.store.free_space import ROOM_FOR_ROWS, SPACE_FACTOR, require_space
 from rnnlm_tui.store.pins import pinned_steps
 from rnnlm_tui.store.reader import RunReader
@@ -109,7 +108,6 @@ class Saver:
 
         def write_files(directory: Path) -> None:
             write_model(directory, trainer.model, self._tokenizer_files, generation=self._generation)
-            crash_point("files.inside")
             write_training_state(directory, trainer)
 
         facts = {

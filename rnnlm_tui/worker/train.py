@@ -21,9 +21,9 @@ from rnnlm_tui.store.manifest import read_manifest
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.rebuild import open_database
 from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.supervisor.machine_reader import MachineReader
 from rnnlm_tui.worker.commands import Steering
 from rnnlm_tui.worker.control import ControlServer, PendingCommand
-from rnnlm_tui.worker.hardware import HardwareProbe
 from rnnlm_tui.worker.inbox import Inbox, StopRequested
 from rnnlm_tui.worker.log import log_whatever_the_disk_takes
 from rnnlm_tui.worker.preparation import Preparing, ProgressReporter
@@ -127,7 +127,7 @@ class Worker:
         finally:
             os._exit(code)
 
-    def _show_life(self) -> HardwareProbe:
+    def _show_life(self) -> MachineReader:
         """The first events, the heartbeat and the control socket."""
         self._tell_failure("", "", 0)
         self._records.set_meta(MEMORY_KEY, "")  # of the attempt before
@@ -136,7 +136,7 @@ class Worker:
         if (place := self._run.place) is not None:
             self._event("note", f"its database is {place}")
             self._records.set_meta(DATABASE_KEY, str(place))
-        probe = HardwareProbe(self._run.path)
+        probe = MachineReader(self._run.path, worker=True)
         self._pulse = Pulse(self._records, probe)
         self._pulse.start()
         socket_path = self._run.make_socket_directory()

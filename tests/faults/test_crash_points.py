@@ -11,10 +11,10 @@ import pytest
 
 from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.store.checkpoints import sweep_temporary, verify_checkpoint, write_checkpoint
-from rnnlm_tui.store.crash_points import ACTIONS, CHECKPOINT_POINTS, CRASH_VARIABLE, crash_point
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
+from tests.faults.crash_points import ACTIONS, CHECKPOINT_POINTS, crash_environment, install
 from tests.faults.undisturbed import Bench, bench_in, ending_of, whole_steps
 from tests.integration.runs import start, tiny_config, wait_until_ended
 from tests.unit.store.rows import new_run, write_model
@@ -65,10 +65,11 @@ def test_a_run_that_breaks_inside_a_checkpoint_ends_in_the_weights_of_an_undistu
 def test_a_launched_worker_that_is_killed_in_a_save_shows_as_crashed_with_the_durable_step_and_the_next_command(
     text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(CRASH_VARIABLE, "fsync.after:kill:2")
-    run = start(tiny_config(text, {"training.max_steps": 30, "checkpoint.every": 10, "evaluation.every": 0, "evaluation.prompts": []}), "cut-off")
+    with monkeypatch.context() as patch:
+        for name, value in crash_environment("fsync.after:kill:2").items():
+            patch.setenv(name, value)
+        run = start(tiny_config(text, {"training.max_steps": 30, "checkpoint.every": 10, "evaluation.every": 0, "evaluation.prompts": []}), "cut-off")
     assert wait_until_ended(run).status == "crashed"
-    monkeypatch.delenv(CRASH_VARIABLE)
     assert command(["show", "cut-off"]) == 0
     said = capsys.readouterr().out
     assert "crashed: its worker ended without a word" in said
@@ -85,7 +86,7 @@ def write_in_a_process(run: RunDirectory, step: int, crash: str) -> int:
     child = os.fork()
     if child == 0:
         try:
-            os.environ[CRASH_VARIABLE] = crash
+            install(crash)
             write_checkpoint(run, step, lambda folder: write_model(folder, b"new" * 1_000), None, {"new": True})
         except BaseException:
             os._exit(1)
@@ -109,12 +110,3 @@ def test_a_writer_that_breaks_leaves_the_old_or_the_new_checkpoint_whole_also_of
     newest = verify_checkpoint(run.checkpoints_path / f"step-{steps[-1]:09d}")
     assert ("new" in newest.facts) == arrived
     assert sorted(path.name for path in run.checkpoints_path.iterdir()) == [f"step-{step:09d}" for step in steps]
-
-
-def test_crash_points_do_nothing_where_no_test_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(CRASH_VARIABLE, "files.before:raise")
-    with pytest.raises(RuntimeError):
-        crash_point("files.before")
-    crash_point("files.after")
-    monkeypatch.delenv("PYTEST_CURRENT_TEST")
-    crash_point("files.before")

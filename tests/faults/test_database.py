@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import shutil
@@ -18,7 +19,6 @@ from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.contract.commands import CHANGED_FACT, SETTINGS_KEY
 from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RunStateError
 from rnnlm_tui.store.checkpoints import list_checkpoints, resolve_checkpoint, write_checkpoint
-from rnnlm_tui.store.crash_points import CRASH_VARIABLE
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.locks import RunLock, read_lock
 from rnnlm_tui.store.reader import RunReader
@@ -26,6 +26,7 @@ from rnnlm_tui.store.rebuild import check_database, open_database, repair_databa
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.supervisor.control_client import resume
 from rnnlm_tui.supervisor.monitor import RunMonitor, summarize
+from tests.faults.crash_points import crash_environment
 from tests.faults.small_disk import unavailable
 from tests.integration.runs import kill, start, tiny_config, wait_for, wait_for_step, wait_until_ended, write_text
 from tests.unit.store.rows import begin, evaluation_row, event_row, new_run, sample_row, step_row, write_model
@@ -152,6 +153,7 @@ from pathlib import Path
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store import rebuild
 from rnnlm_tui.store.run_directory import RunDirectory
+from tests.faults.crash_points import crash_environment
 from tests.faults.small_disk import fill
 
 run, fills = RunDirectory(Path(sys.argv[1])), rebuild._fill
@@ -221,14 +223,13 @@ repair_database(RunDirectory(Path(sys.argv[1])))
 
 
 @pytest.mark.parametrize("point", ["rebuild.inside:kill", "rebuild.written:kill", "rebuild.aside:kill", "rebuild.aside:kill:2", "rebuild.inside:ENOSPC"])
-def test_a_rebuilding_that_is_broken_off_anywhere_is_gone_on_with(run: RunDirectory, point: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rebuilding_that_is_broken_off_anywhere_is_gone_on_with(run: RunDirectory, point: str) -> None:
     content = zeroed(run.database_path.read_bytes(), 0, 1)
     run.database_path.write_bytes(content)
     run.database_path.with_name("run.db-wal").write_bytes(b"an old log")
-    monkeypatch.setenv(CRASH_VARIABLE, point)
-    broken = subprocess.run([sys.executable, "-c", REPAIR, str(run.path)], check=False, capture_output=True)
+    environment = {**os.environ, **crash_environment(point)}
+    broken = subprocess.run([sys.executable, "-c", REPAIR, str(run.path)], check=False, capture_output=True, env=environment)
     assert broken.returncode != 0
-    monkeypatch.delenv(CRASH_VARIABLE)
     assert check_database(run) is not None
     open_database(run).close()
     assert check_database(run) is None

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Mapping
 from types import TracebackType
 
-from rnnlm_tui.store.crash_points import CRASH_VARIABLE
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.supervisor.launch import WORKER_SETTINGS
 from rnnlm_tui.supervisor.processes import child_environment
+from tests.faults.crash_points import install
 
 
 class Workers:
@@ -36,7 +36,7 @@ class Workers:
         """One attempt on a run to its end; its exit code, negative for a signal.
 
         Args:
-            crash: a value for RNNLM_TUI_CRASH_POINT.
+            crash: where and how the worker breaks, as `crash_points.install` reads it.
         """
         self.start(run, crash, environment=environment)
         return self.wait()
@@ -44,9 +44,9 @@ class Workers:
     def start(self, run: RunDirectory, crash: str = "", *, environment: Mapping[str, str] | None = None) -> int:
         """Begin one attempt; the worker's pid. `wait` for its end before the next."""
         assert self._process.stdin is not None
-        names = ("RNNLM_TUI_HOME", "PYTEST_CURRENT_TEST")
-        variables = {name: os.environ[name] for name in names if name in os.environ} | ({CRASH_VARIABLE: crash} if crash else {}) | dict(environment or {})
-        self._process.stdin.write(json.dumps({"run": str(run.path), "environment": variables}) + "\n")
+        home = {name: os.environ[name] for name in ("RNNLM_TUI_HOME",) if name in os.environ}
+        variables = {**home, **(environment or {})}
+        self._process.stdin.write(json.dumps({"run": str(run.path), "crash": crash, "environment": variables}) + "\n")
         self._process.stdin.flush()
         return self._answer()
 
@@ -104,6 +104,8 @@ def serve() -> None:
                 for stream in (1, 2):
                     os.dup2(log, stream)
                 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+                if wish["crash"]:
+                    install(wish["crash"])
                 code = train.main([wish["run"]])
             finally:
                 sys.stdout.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -84,10 +85,10 @@ async def test_a_run_that_trains_is_read_by_its_worker_alone() -> None:
         assert not app.readings.rows
 
 
-def test_a_reading_of_a_real_machine_is_plausible(clock: Clock) -> None:
+def test_a_reading_of_a_real_machine_is_plausible(clock: Clock, tmp_path: Path) -> None:
     from rnnlm_tui.supervisor.machine_reader import MachineReader
 
-    reader = MachineReader()
+    reader = MachineReader(tmp_path, worker=False)
     row = reader.sample()
     reader.close()
     assert 0 <= row.cpu_percent <= 100

@@ -154,7 +154,7 @@ def test_runs_of_another_host_or_of_a_few_steps_tell_nothing(home: Path) -> None
 
 
 def test_the_machine_is_described_before_the_home_exists(home: Path) -> None:
-    machine = describe_machine()
+    machine = describe_machine(home)
     assert machine.host == host_name()
     assert 0 < machine.memory_free <= machine.memory_total
     assert machine.cpu_count >= 1

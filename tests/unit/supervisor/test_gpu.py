@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import astuple
 from types import SimpleNamespace
 
 import pynvml
 import pytest
 
 from rnnlm_tui.contract.metrics import GpuRow
-from rnnlm_tui.supervisor.gpu import VISIBLE_VARIABLE, GpuProbe, GpuReading, OtherCards, gpu_count
+from rnnlm_tui.supervisor.gpu import VISIBLE_VARIABLE, GpuProbe, OtherCards, gpu_count
 from rnnlm_tui.supervisor.machine import DRIVER_BYTES, planned_device, room_for_training
 
 UUIDS = ("GPU-12ab-34", "GPU-12ff-56")
@@ -49,9 +50,9 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_a_card_is_read_and_what_it_refuses_is_none(driver: pytest.MonkeyPatch) -> None:
     probe = GpuProbe()
     assert probe.there
-    assert probe.sample() == GpuReading("NVIDIA card 0", 97.0, 3_000, 2_000, 80_000, watts=None, celsius=61.0)
+    assert probe.sample() == GpuRow(None, "NVIDIA card 0", 97.0, 3_000, 2_000, 80_000, watts=None, celsius=61.0)
     probe.close()
-    assert probe.sample() == GpuReading()
+    assert probe.sample() == GpuRow()
 
 
 def test_the_temperature_is_asked_for_as_today_and_only_then_as_before(driver: pytest.MonkeyPatch) -> None:
@@ -70,7 +71,7 @@ def test_each_figure_may_be_refused_alone(driver: pytest.MonkeyPatch, broken: st
 
     driver.setattr(pynvml, f"nvmlDeviceGet{broken}", refused)
     lost = GpuProbe().sample()
-    assert lost.filled_from(whole) == whole
+    assert all(figure in (None, before) for figure, before in zip(astuple(lost), astuple(whole), strict=True))
     assert (lost == whole) == (broken == "PowerUsage")
 
 
@@ -128,5 +129,5 @@ def test_without_a_driver_there_is_nothing(driver: pytest.MonkeyPatch) -> None:
     driver.setattr(pynvml, "nvmlInit", missing)
     probe = GpuProbe()
     assert not probe.there
-    assert (probe.sample(), probe.place, OtherCards().sample()) == (GpuReading(), None, ())
+    assert (probe.sample(), probe.place, OtherCards().sample()) == (GpuRow(), None, ())
     probe.close()

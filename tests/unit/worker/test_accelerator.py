@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from rnnlm_tui.contract.metrics import GpuRow
-from rnnlm_tui.supervisor.gpu import GpuReading
-from rnnlm_tui.worker import accelerator, hardware
+from rnnlm_tui.supervisor import machine_reader
+from rnnlm_tui.supervisor.machine_reader import MachineReader
+from rnnlm_tui.worker import accelerator
 from rnnlm_tui.worker.accelerator import DeviceProbe
-from rnnlm_tui.worker.hardware import HardwareProbe
 
 CUDA = torch.device("cuda:1")
 
@@ -23,10 +23,10 @@ class Driver:
 
     place = 3
 
-    def __init__(self, reading: GpuReading) -> None:
+    def __init__(self, reading: GpuRow) -> None:
         self.reading = reading
 
-    def sample(self) -> GpuReading:
+    def sample(self) -> GpuRow:
         return self.reading
 
 
@@ -34,37 +34,37 @@ def module(**answers: object) -> SimpleNamespace:
     return SimpleNamespace(get_device_properties=lambda device: SimpleNamespace(name="NVIDIA L4", total_memory=23_000, uuid="12ab"), **answers)
 
 
-def probe(monkeypatch: pytest.MonkeyPatch, reading: GpuReading, **answers: object) -> DeviceProbe:
+def probe(monkeypatch: pytest.MonkeyPatch, reading: GpuRow, **answers: object) -> DeviceProbe:
     monkeypatch.setattr(torch, "cuda", module(**answers))
     monkeypatch.setattr(accelerator, "GpuProbe", lambda uuid: {"12ab": Driver(reading)}[uuid])
     return DeviceProbe(CUDA)
 
 
 def test_a_driver_that_tells_all_is_believed_and_torch_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = GpuReading("NVIDIA L4", 97.0, 9_000, 4_000, 23_000, 48.0, 61.0)
+    told = GpuRow(None, "NVIDIA L4", 97.0, 9_000, 4_000, 23_000, 48.0, 61.0)
     device = probe(monkeypatch, told, memory_reserved=lambda device: pytest.fail("asked"))
     assert (device.sample(), device.place) == (told, 3)
 
 
 def test_a_driver_that_does_not_know_this_process_is_completed_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = probe(monkeypatch, GpuReading("NVIDIA L4", 97.0, 9_000, None, 23_000), memory_reserved=lambda device: 3_500 if device == CUDA else 0)
-    assert device.sample() == GpuReading("NVIDIA L4", 97.0, 9_000, 3_500, 23_000)
+    device = probe(monkeypatch, GpuRow(None, "NVIDIA L4", 97.0, 9_000, None, 23_000), memory_reserved=lambda device: 3_500 if device == CUDA else 0)
+    assert device.sample() == GpuRow(None, "NVIDIA L4", 97.0, 9_000, 3_500, 23_000)
 
 
 def test_without_a_driver_torch_tells_name_own_memory_and_total(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = probe(monkeypatch, GpuReading(), memory_reserved=lambda device: 0)
-    assert device.sample() == GpuReading("NVIDIA L4", memory_own=0, memory_total=23_000)
+    device = probe(monkeypatch, GpuRow(), memory_reserved=lambda device: 0)
+    assert device.sample() == GpuRow(None, "NVIDIA L4", memory_own=0, memory_total=23_000)
 
 
 def test_an_apple_gpu_is_read_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "mps", SimpleNamespace(driver_allocated_memory=lambda: 700, recommended_max_memory=lambda: 9_000))
     device = DeviceProbe(torch.device("mps"))
-    assert (device.sample(), device.place) == (GpuReading("Apple GPU", memory_own=700, memory_total=9_000), None)
+    assert (device.sample(), device.place) == (GpuRow(None, "Apple GPU", memory_own=700, memory_total=9_000), None)
 
 
 def test_a_device_that_torch_knows_nothing_of_has_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "xpu", SimpleNamespace())
-    assert DeviceProbe(torch.device("xpu")).sample() == GpuReading()
+    assert DeviceProbe(torch.device("xpu")).sample() == GpuRow()
 
 
 def test_a_row_has_the_card_that_trains_and_the_others_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -75,11 +75,11 @@ def test_a_row_has_the_card_that_trains_and_the_others_apart(monkeypatch: pytest
         def sample(self) -> tuple[GpuRow, ...]:
             return tuple(GpuRow(number) for number in (0, 3) if number != self.place)
 
-    monkeypatch.setattr(hardware, "OtherCards", Others)
-    machine = HardwareProbe(tmp_path)
+    monkeypatch.setattr(machine_reader, "OtherCards", Others)
+    machine = MachineReader(tmp_path, worker=True)
     before = machine.sample()
     assert (before.gpu_name, [card.index for card in before.other_gpus]) == (None, [0, 3])
-    machine.watch_card(Driver(GpuReading("NVIDIA L4", 97.0, celsius=61.0)))
+    machine.watch_card(Driver(GpuRow(None, "NVIDIA L4", 97.0, celsius=61.0)))
     row = machine.sample()
     assert (row.gpu_name, row.gpu_percent, row.gpu_celsius, [card.index for card in row.other_gpus]) == ("NVIDIA L4", 97.0, 61.0, [0])
 
@@ -97,12 +97,12 @@ def test_a_card_that_is_named_while_the_first_reading_wakes_the_driver_is_not_re
         def sample(self) -> tuple[GpuRow, ...]:
             return tuple(GpuRow(number) for number in (0, 3) if number != self.place)
 
-    monkeypatch.setattr(hardware, "OtherCards", Others)
-    machine = HardwareProbe(tmp_path)
+    monkeypatch.setattr(machine_reader, "OtherCards", Others)
+    machine = MachineReader(tmp_path, worker=True)
     pulse = Thread(target=machine.sample)
     pulse.start()
     assert waking.wait(10)
-    trains = Thread(target=machine.watch_card, args=(Driver(GpuReading("NVIDIA L4", 97.0)),))
+    trains = Thread(target=machine.watch_card, args=(Driver(GpuRow(None, "NVIDIA L4", 97.0)),))
     trains.start()
     trains.join(0.1)  # without a lock it would be done by now
     awake.set()

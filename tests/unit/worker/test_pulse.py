@@ -10,7 +10,7 @@ import pytest
 
 from rnnlm_tui.contract.metrics import HardwareRow
 from rnnlm_tui.errors import StorageError
-from rnnlm_tui.worker.hardware import HardwareProbe
+from rnnlm_tui.supervisor.machine_reader import MachineReader
 from rnnlm_tui.worker.pulse import Pulse
 
 
@@ -42,7 +42,7 @@ class Sink:
 
 def test_it_beats_before_anything_else_and_goes_on(tmp_path: Path) -> None:
     sink = Sink()
-    pulse = Pulse(sink, HardwareProbe(tmp_path), seconds=0.01)
+    pulse = Pulse(sink, MachineReader(tmp_path, worker=True), seconds=0.01)
     pulse.start()
     assert sink.beats >= 1
     sink.wait(beats=6, readings=2)
@@ -54,7 +54,7 @@ def test_it_beats_before_anything_else_and_goes_on(tmp_path: Path) -> None:
 
 def test_a_full_disk_does_not_end_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     sink = Sink(refuse=2)
-    pulse = Pulse(sink, HardwareProbe(tmp_path), seconds=0.01)
+    pulse = Pulse(sink, MachineReader(tmp_path, worker=True), seconds=0.01)
     pulse.start()
     sink.wait(beats=6, readings=1)
     pulse.stop()
@@ -62,7 +62,7 @@ def test_a_full_disk_does_not_end_it(tmp_path: Path, capfd: pytest.CaptureFixtur
 
 
 def test_a_reading_that_fails_does_not_end_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    class FailsOnce(HardwareProbe):
+    class FailsOnce(MachineReader):
         failed = False
 
         def sample(self) -> HardwareRow:
@@ -72,7 +72,7 @@ def test_a_reading_that_fails_does_not_end_it(tmp_path: Path, capfd: pytest.Capt
             return super().sample()
 
     sink = Sink()
-    pulse = Pulse(sink, FailsOnce(tmp_path), seconds=0.01)
+    pulse = Pulse(sink, FailsOnce(tmp_path, worker=True), seconds=0.01)
     pulse.start()
     sink.wait(beats=6, readings=2)
     pulse.stop()
@@ -80,7 +80,7 @@ def test_a_reading_that_fails_does_not_end_it(tmp_path: Path, capfd: pytest.Capt
 
 
 def test_a_reading_is_of_this_machine(tmp_path: Path) -> None:
-    row = HardwareProbe(tmp_path).sample()
+    row = MachineReader(tmp_path, worker=True).sample()
     assert 0 < row.memory_used < row.memory_total
     assert row.process_memory > 10_000_000
     assert row.disk_free > 0

@@ -100,7 +100,7 @@ def test_a_machine_that_cannot_be_read_fails_the_run_in_words(run: RunDirectory,
     def unreadable(path: Path) -> HardwareRow:
         raise PermissionError(13, "Permission denied", "/proc/stat")
 
-    monkeypatch.setattr("rnnlm_tui.worker.train.HardwareProbe", unreadable)
+    monkeypatch.setattr("rnnlm_tui.worker.train.MachineReader", unreadable)
     with worker_of(run) as worker:
         assert worker.work() != 0
     assert kinds(run)[-1] == "failed"

@@ -11,8 +11,8 @@ import pytest
 
 from rnnlm_tui.contract.metrics import HardwareRow
 from rnnlm_tui.store.cores import usable_cores
+from rnnlm_tui.supervisor.machine_reader import MachineReader, usable_loads
 from rnnlm_tui.supervisor.neighbours import others_cores
-from rnnlm_tui.worker.hardware import HardwareProbe, usable_loads
 
 DEADLINE = 60.0
 BUSY = "print(flush=True)\nwhile True: pass"
@@ -39,7 +39,7 @@ def test_a_busy_neighbour_is_seen(tmp_path: Path) -> None:
     try:
         assert neighbour.stdout is not None
         neighbour.stdout.readline()  # it runs
-        cores, probe = usable_cores(), HardwareProbe(tmp_path)
+        cores, probe = usable_cores(), MachineReader(tmp_path, worker=True)
         end = time.monotonic() + DEADLINE
         rows: list[HardwareRow] = []
         while others_cores(rows, cores=cores, threads=cores) is None:
