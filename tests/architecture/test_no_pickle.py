@@ -1,4 +1,4 @@
-"""No pickle, reading or writing: opening one can run any program."""
+"""No pickles: reading one can run arbitrary code."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import rnnlm_tui
 PACKAGE = Path(rnnlm_tui.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 MODULES = frozenset({"_pickle", "cPickle", "cloudpickle", "copyreg", "dill", "joblib", "marshal", "multiprocessing", "pickle", "pickletools", "shelve"})
-"""Modules that read or write pickles, or code (multiprocessing sends everything as one)."""
+"""Modules that read or write pickles or code (multiprocessing pickles whatever it sends)."""
 READERS = {"torch": {"load", "save"}, "numpy": {"load", "save", "savez"}, "np": {"load", "save", "savez"}, "pandas": {"read_pickle"}}
 
 
 def pickling(tree: ast.AST) -> Iterator[str]:
-    """What a source imports or calls that opens or makes pickles."""
+    """Imports and calls that read or write pickles."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (f"import {name.name}" for name in node.names if name.name.partition(".")[0] in MODULES)
@@ -37,9 +37,9 @@ def pickling(tree: ast.AST) -> Iterator[str]:
             )
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_no_source_opens_or_makes_a_pickle(path: Path) -> None:
-    assert list(pickling(ast.parse(path.read_text()))) == []
+def test_no_source_reads_or_writes_a_pickle() -> None:
+    found = [f"{path.relative_to(PACKAGE)}: {place}" for path in SOURCES for place in pickling(ast.parse(path.read_text()))]
+    assert not found
 
 
 @pytest.mark.parametrize(
@@ -56,5 +56,5 @@ def test_no_source_opens_or_makes_a_pickle(path: Path) -> None:
         "AutoTokenizer.from_pretrained(name, trust_remote_code=True)",
     ],
 )
-def test_every_way_to_a_pickle_is_seen(source: str) -> None:
+def test_every_way_to_read_or_write_a_pickle_is_found(source: str) -> None:
     assert list(pickling(ast.parse(source)))
