@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rnnlm_tui.tui.alerts import Alert, Alerts
 from rnnlm_tui.tui.messages import Notice
 from rnnlm_tui.tui.terminal_signals import call_for_user
-from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.content import safe_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +60,7 @@ class Alerting:
         app = self._app
         for alert in alerts:
             if not self._stands_there(alert):
-                app.show_notice(Notice(plain(alert.text, newlines="space"), "trouble" if alert.trouble else "done", stays=True))
+                app.show_notice(Notice(safe_text(alert.text, newlines="space"), "trouble" if alert.trouble else "done", stays=True))
             if not app.app_focus and self.calls_terminal:
                 app.write_to_terminal(call_for_user(alert.text, os.environ, ascii_only=app.ascii_only))
 

@@ -15,7 +15,7 @@ from rnnlm_tui.tui.actions import CHARTED, PANE_TITLES, PANES, Action, Pane, key
 from rnnlm_tui.tui.screens.lab import Laboratory
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.content import safe_text
 
 TITLE_COLUMN = 27
 """Cells of a title before its description; a longer title takes what it needs."""
@@ -106,8 +106,8 @@ class ActionCommands(Provider):
                 0.0, "", command, entry.palette, group=group_of(entry, here), description=description(entry), keys=keys, also=f"{entry.help} {entry.verb}"
             )
         for summary in lab.summaries or ():
-            about = f"{summary.unreadable or summary.status}, {plain(summary.corpus, limit=40, newlines='show')}"
-            title = f"Open {plain(summary.run, limit=64, newlines='show')}"
+            about = f"{summary.unreadable or summary.status}, {safe_text(summary.corpus, limit=40, newlines='show')}"
+            title = f"Open {safe_text(summary.run, limit=64, newlines='show')}"
             yield PaletteHit(0.0, "", partial(self._open, summary.run), title, group=OPEN_RUN, description=about)
 
     def _run(self, entry: Action) -> None:

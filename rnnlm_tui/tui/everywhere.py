@@ -12,7 +12,7 @@ from rnnlm_tui.tui.colours import COLOUR_WORDS
 from rnnlm_tui.tui.laboratory import LaboratoryApp
 from rnnlm_tui.tui.narrow_updates import NarrowScreen
 from rnnlm_tui.tui.terminal_kind import ColourName
-from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.content import safe_text
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.commands import Verb
@@ -82,7 +82,7 @@ class EverywhereActions(LaboratoryApp):
         elif status in steering.GOING_ON or (status is None and self.run_directory is not None):  # one that can't be read is rebuilt, or says why not
             self.resume()
         elif self.snapshot is not None and status == "finished" and self.snapshot.summary.hint:  # it ended early: there is a way on
-            self.notify(plain(f"{self.snapshot.summary.message or ''}\n{self.snapshot.summary.hint}".strip(), limit=600), timeout=12, markup=False)
+            self.notify(safe_text(f"{self.snapshot.summary.message or ''}\n{self.snapshot.summary.hint}".strip(), limit=600), timeout=12, markup=False)
         elif status is not None:
             self.say(steering.WHY_NOT.get(status, f"the run is {status}"))
 

@@ -21,7 +21,7 @@ from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.threads import last_words, to_thread
 from rnnlm_tui.tui.watch import Watcher
-from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.content import safe_text
 from rnnlm_tui.tui.widgets.machine_view import Readings
 from rnnlm_tui.tui.widgets.marks import MOST_MARKED, Marks
 
@@ -69,7 +69,7 @@ class LaboratoryApp(App[int]):
         self.settings: dict[str, object] = settings if settings is not None else {}
         self.draft: RunConfig | None = self._recalled_draft()
         self.draft_from = ""
-        self.marks = Marks.recalled(self.settings.get("marked"))
+        self.marks = Marks.from_json(self.settings.get("marked"))
         self.waiting_notice: Notice | None = None
         self.prefer_living = False
         self._keeping = self._keep_again = False
@@ -84,9 +84,9 @@ class LaboratoryApp(App[int]):
         """The draft of the last session. Its reader is imported only if there is a draft."""
         if not self.settings.get("draft"):
             return None
-        from rnnlm_tui.tui.widgets.form_draft import recalled_draft
+        from rnnlm_tui.tui.widgets.form_draft import draft_from_json
 
-        kept = recalled_draft(self.settings.get("draft"))
+        kept = draft_from_json(self.settings.get("draft"))
         return kept[0].nearest_config() if kept is not None else None
 
     @property
@@ -221,7 +221,7 @@ class LaboratoryApp(App[int]):
 
         def told(warning: str | None) -> None:
             if warning is not None:
-                self.notify(plain(warning), severity="warning", timeout=12, markup=False)
+                self.notify(safe_text(warning), severity="warning", timeout=12, markup=False)
 
         self.in_thread(partial(self.services.warning_before_start, config), told)
 
@@ -230,7 +230,7 @@ class LaboratoryApp(App[int]):
 
         def told(end: EndsAtLogout | None) -> None:
             if end is not None:
-                self.notify(plain(f"{end.fact}\n{end.hint}"), severity="warning", timeout=12, markup=False)
+                self.notify(safe_text(f"{end.fact}\n{end.hint}"), severity="warning", timeout=12, markup=False)
 
         self.in_thread(self.services.ends_at_logout, told)
 
@@ -300,11 +300,11 @@ class LaboratoryApp(App[int]):
 
     def say_error(self, error: RnnlmError | OSError) -> None:
         message, hint = (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
-        self.notify(plain(f"{message}\n{hint}".strip(), limit=600), severity="error", timeout=12, markup=False)
+        self.notify(safe_text(f"{message}\n{hint}".strip(), limit=600), severity="error", timeout=12, markup=False)
 
     def say_damaged(self, words: str) -> None:
         if words:
-            self.notify(plain(words, limit=600), severity="warning", timeout=20, markup=False)
+            self.notify(safe_text(words, limit=600), severity="warning", timeout=20, markup=False)
 
     def put_damaged_labels_aside(self, summaries: Sequence[RunSummary]) -> None:
         """Move each run's unusable labels aside, once: the next change would overwrite them."""

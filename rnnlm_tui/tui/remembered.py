@@ -14,7 +14,7 @@ from rnnlm_tui.tui.actions import PANES, Pane
 from rnnlm_tui.tui.chart_view import SMOOTHINGS, usable_views
 from rnnlm_tui.tui.colours import colour_name
 from rnnlm_tui.tui.widgets.marks import Marks
-from rnnlm_tui.tui.widgets.run_order import ORDER_SETTING, kept_order
+from rnnlm_tui.tui.widgets.run_order import ORDER_SETTING, saved_order
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.run_directory import RunDirectory
@@ -26,21 +26,21 @@ DEEPEST = 20
 def _draft(value: object) -> object:
     if value is None:
         return None
-    from rnnlm_tui.tui.widgets.form_draft import kept_draft, recalled_draft  # imports pydantic and all fields: only if there is a draft
+    from rnnlm_tui.tui.widgets.form_draft import draft_from_json, draft_to_json  # imports pydantic and all fields: only if there is a draft
 
-    found = recalled_draft(value)
-    return None if found is None else kept_draft(*found)
+    found = draft_from_json(value)
+    return None if found is None else draft_to_json(*found)
 
 
 def _order(value: object) -> object:
-    return list(kept_order({ORDER_SETTING: value}))
+    return list(saved_order({ORDER_SETTING: value}))
 
 
 USABLE: Mapping[str, Callable[[object], object]] = {
     "run": lambda value: value if isinstance(value, str) and value.isprintable() else "",
     "pane": lambda value: value if value in PANES else None,
     "draft": _draft,
-    "marked": lambda value: list(Marks.recalled(value).places),
+    "marked": lambda value: list(Marks.from_json(value).places),
     "dots": lambda value: value if value in ("braille", "block") else None,
     "axis": lambda value: value if isinstance(value, str) else None,
     "smoothing": lambda value: value if value in SMOOTHINGS else None,

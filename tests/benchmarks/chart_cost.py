@@ -11,21 +11,22 @@ from functools import partial
 from time import perf_counter, process_time
 
 from rnnlm_tui.supervisor.monitor import RunMonitor, RunSnapshot
-from rnnlm_tui.tui.widgets import machine_data, train_data
 from rnnlm_tui.tui.widgets.axes import AXES, Axis
 from rnnlm_tui.tui.widgets.chart.data import ChartData
-from rnnlm_tui.tui.widgets.chart.picture import Look, Memory
+from rnnlm_tui.tui.widgets.chart.picture import PlotOptions, PlotState
 from rnnlm_tui.tui.widgets.chart.plot import draw
+from rnnlm_tui.tui.widgets.machine_data import busy_data, memory_data
+from rnnlm_tui.tui.widgets.train_data import gradient_data, loss_data, perplexity_data, speed_data
 from tests.fakes.long_run import build
 
 Make = Callable[[RunSnapshot, Axis], ChartData]
 CHARTS: dict[str, tuple[Make, int, int]] = {
-    "perplexity": (train_data.perplexity_data, 92, 12),
-    "loss": (train_data.loss_data, 28, 7),
-    "tokens/s": (train_data.speed_data, 28, 7),
-    "gradient": (train_data.gradient_data, 28, 7),
-    "GPU": (machine_data.busy_data, 28, 7),
-    "memory": (machine_data.memory_data, 28, 7),
+    "perplexity": (perplexity_data, 92, 12),
+    "loss": (loss_data, 28, 7),
+    "tokens/s": (speed_data, 28, 7),
+    "gradient": (gradient_data, 28, 7),
+    "GPU": (busy_data, 28, 7),
+    "memory": (memory_data, 28, 7),
 }
 """Name, data, and the cells of the inside at 120×40."""
 REPEATS = 30
@@ -44,7 +45,7 @@ def median_ms(work: Callable[[], object]) -> float:
 def draw_anew(make: Make, snapshot: RunSnapshot, axis: Axis, part: tuple[float, float], width: int, height: int) -> None:
     """A chart of this snapshot, from the figures to the signs."""
     data = make(snapshot, axis)
-    draw(data, Look(*part, data.x_end or part[1], data.log_y, 0.9, False, "braille"), width, height, Memory())
+    draw(data, PlotOptions(*part, data.x_end or part[1], data.log_y, 0.9, False, "braille"), width, height, PlotState())
 
 
 def report(steps: int) -> list[str]:

@@ -11,9 +11,9 @@ from rnnlm_tui.contract.metrics import EvaluationRow
 from rnnlm_tui.contract.reference_curve import REFERENCE
 from rnnlm_tui.contract.summary import EvaluationFigures
 from rnnlm_tui.tui.screens.train import TrainScreen
-from rnnlm_tui.tui.widgets import train_data
 from rnnlm_tui.tui.widgets.axes import AXES, Axis
 from rnnlm_tui.tui.widgets.chart import Chart
+from rnnlm_tui.tui.widgets.train_data import loss_data, perplexity_data
 from tests.tui.book_run import EVERY, STEPS, TOKENS_A_STEP, book_run, slice_loss
 from tests.tui.fakes import make_snapshot
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
@@ -23,7 +23,7 @@ SIZES = ((80, 24), (120, 40))
 
 @pytest.mark.parametrize(("axis", "a_step"), [("step", 1.0), ("tokens", TOKENS_A_STEP), ("epoch", 1 / STEPS)])
 def test_the_reference_stands_where_the_run_had_seen_as_many_sentences(axis: Axis, a_step: float) -> None:
-    (guide,) = train_data.perplexity_data(book_run(), axis).guides
+    (guide,) = perplexity_data(book_run(), axis).guides
     assert len(guide.x) == len(REFERENCE)
     assert guide.x[0] == pytest.approx(EVERY * a_step)
     assert guide.x[-1] == pytest.approx(math.ceil(22_034_911 / 128) * a_step)
@@ -33,34 +33,34 @@ def test_the_reference_stands_where_the_run_had_seen_as_many_sentences(axis: Axi
 
 def test_of_several_epochs_only_the_first_has_the_reference_behind_it() -> None:
     snapshot = book_run(max_steps=12 * EVERY, epochs=3.0)
-    (guide,) = train_data.perplexity_data(snapshot, "step").guides
+    (guide,) = perplexity_data(snapshot, "step").guides
     assert list(guide.x) == [number * EVERY for number in (1, 2, 3, 4)]
-    assert train_data.perplexity_data(book_run(max_steps=30, epochs=3.0), "step").guides == ()
+    assert perplexity_data(book_run(max_steps=30, epochs=3.0), "step").guides == ()
 
 
 def test_training_time_of_another_machine_is_no_axis_for_it() -> None:
-    assert train_data.perplexity_data(book_run(), "active").guides == ()
+    assert perplexity_data(book_run(), "active").guides == ()
 
 
 def test_before_the_first_step_only_steps_are_known() -> None:
     snapshot = book_run(step=0)
-    assert [bool(train_data.perplexity_data(snapshot, axis).guides) for axis in AXES] == [True, False, False, False, False]
+    assert [bool(perplexity_data(snapshot, axis).guides) for axis in AXES] == [True, False, False, False, False]
 
 
 def test_the_loss_has_the_reference_in_nats() -> None:
-    (guide,) = train_data.loss_data(book_run(), "step").guides
+    (guide,) = loss_data(book_run(), "step").guides
     assert guide.mean[-1] == pytest.approx(4.2824, abs=1e-4)
 
 
 def test_a_run_off_the_protocol_has_no_reference() -> None:
-    assert train_data.perplexity_data(make_snapshot(), "step").guides == ()
-    assert train_data.perplexity_data(book_run(reference=None), "step").guides == ()
+    assert perplexity_data(make_snapshot(), "step").guides == ()
+    assert perplexity_data(book_run(reference=None), "step").guides == ()
 
 
 def test_the_evaluations_of_the_slice_are_the_runs_points_and_the_whole_test_set_at_the_end_is_none_of_them() -> None:
     snapshot = book_run("finished", STEPS)
     whole = EvaluationRow(1, STEPS // EVERY * EVERY, "test", "test", 4.4, 9_000_000, 1.6, 60.0, 0.0)
-    judged = train_data.perplexity_data(replace(snapshot, evaluations=(*snapshot.evaluations, whole)), "step").series[1]
+    judged = perplexity_data(replace(snapshot, evaluations=(*snapshot.evaluations, whole)), "step").series[1]
     assert judged.name == "test slice"
     assert len(judged.x) == STEPS // EVERY
     assert judged.mean[-1] == pytest.approx(math.exp(slice_loss(STEPS // EVERY * EVERY)))

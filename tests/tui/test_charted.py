@@ -16,7 +16,7 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.widgets.axes import AXES
 from rnnlm_tui.tui.widgets.chart import Chart
-from rnnlm_tui.tui.widgets.run_lists import Entry, EventsPanel, nearest_entry
+from rnnlm_tui.tui.widgets.run_lists import EventEntry, EventsPanel, nearest_entry
 from tests.tui.fakes import FakeServices, make_snapshot, preparing
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 
@@ -138,8 +138,8 @@ async def test_another_axis_shows_the_same_steps(axis: str) -> None:
             await pilot.press("x")
         ((start, end),) = windows(app)
         assert screen.cursor_step == pytest.approx(before, abs=1)
-        assert screen.step_at(start) == pytest.approx(first, abs=1)
-        assert screen.step_at(end) == pytest.approx(min(last, screen.step_at(end)), abs=1)
+        assert screen.step_of_x(start) == pytest.approx(first, abs=1)
+        assert screen.step_of_x(end) == pytest.approx(min(last, screen.step_of_x(end)), abs=1)
 
 
 async def test_shift_moves_ten_cells_and_home_and_end_go_to_the_ends() -> None:
@@ -477,6 +477,6 @@ async def test_a_share_of_a_hundred_stays_linear_and_l_says_so() -> None:
 def test_the_event_nearest_to_a_step_is_found_without_looking_at_all_of_them() -> None:
     draw = random.Random(3)
     for _ in range(200):
-        entries: list[Entry] = sorted(((draw.randrange(30), float(index), "e", "", "") for index in range(draw.randrange(1, 20))), reverse=True)
+        entries: list[EventEntry] = sorted(((draw.randrange(30), float(index), "e", "", "") for index in range(draw.randrange(1, 20))), reverse=True)
         for step in (-1.0, 0.0, 7.5, 12.0, draw.uniform(0, 30), 40.0):
             assert nearest_entry(entries, step) == min(range(len(entries)), key=lambda index: abs(entries[index][0] - step))

@@ -14,7 +14,7 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.compared_runs import ComparedRuns
 from rnnlm_tui.tui.screens.compare import CompareScreen
 from rnnlm_tui.tui.widgets.axes import AXES
-from rnnlm_tui.tui.widgets.compare_data import COMPARED_CHARTS, ComparedRun
+from rnnlm_tui.tui.widgets.compare_data import COMPARED_CHARTS, MarkedRun
 from rnnlm_tui.tui.widgets.marks import Marks
 from tests.tui.comparing import comparing, eight_runs, two_runs
 from tests.tui.fakes import make_snapshot
@@ -240,7 +240,7 @@ async def test_compared_runs_come_back_at_the_next_start() -> None:
 
 
 def test_bits_and_speed_of_runs_carry_letters_colours_and_newest_values() -> None:
-    runs = [ComparedRun("A", "#5fd7ff", make_snapshot()), ComparedRun("B", "#d787ff", make_snapshot("finished", 4_754, name="brisk-heron"))]
+    runs = [MarkedRun("A", "#5fd7ff", make_snapshot()), MarkedRun("B", "#d787ff", make_snapshot("finished", 4_754, name="brisk-heron"))]
     for data in COMPARED_CHARTS.values():
         for axis in AXES:
             drawn = data(runs, axis)

@@ -25,10 +25,10 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.chart_view import kept_view
 from rnnlm_tui.tui.keymap import read_keymap
 from rnnlm_tui.tui.services import Services
-from rnnlm_tui.tui.widgets.form_draft import Draft, kept_draft, recalled_draft
+from rnnlm_tui.tui.widgets.form_draft import Draft, draft_from_json, draft_to_json
 from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, edited_value, shown_value
 from rnnlm_tui.tui.widgets.marks import Marks
-from rnnlm_tui.tui.widgets.run_order import kept_order
+from rnnlm_tui.tui.widgets.run_order import saved_order
 from tests.tui.panes.fakes import FakeServices, make_snapshot
 from tests.tui.panes.seeing import until
 
@@ -40,7 +40,7 @@ STATE: dict[str, object] = {
         "axis": "step", "smoothing": 0.9, "chosen": "loss", "alone": True, "part": [10.0, 200.0], "following": False, "turned": ["loss"], "whole_range": True,
         "hidden": ["left"], "cursor": 120.0,
     }},
-    "draft": kept_draft(Draft(PRESETS["elman"], "preset elman").with_value("training.seed", 43).with_value("model.dropout", 1.5), "calm-badger"),
+    "draft": draft_to_json(Draft(PRESETS["elman"], "preset elman").with_value("training.seed", 43).with_value("model.dropout", 1.5), "calm-badger"),
 }  # fmt: skip
 """Everything that the app writes down."""
 LABELS: dict[str, object] = {"tags": ["paper", "größer"], "note": "of the talk", "pinned": True, "former_names": ["old"]}
@@ -106,11 +106,11 @@ def same(one: object, other: object) -> bool:
 def look_at(settings: dict[str, object]) -> None:
     """What the app makes of its settings when it starts and shows its panes."""
     remembered.last_place(settings)
-    Marks.recalled(settings.get("marked"))
-    kept_order(settings)
+    Marks.from_json(settings.get("marked"))
+    saved_order(settings)
     for run in ("plain-otter", "a", ""):
         kept_view(settings, run)
-    draft = recalled_draft(settings.get("draft"))
+    draft = draft_from_json(settings.get("draft"))
     if draft is not None:
         for field in FORM_FIELDS:
             assert isinstance(shown_value(field, draft[0].value(field.path)), str)

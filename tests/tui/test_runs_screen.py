@@ -18,7 +18,7 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.config import ConfigScreen
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.widgets.comparable import best_of_comparable
-from rnnlm_tui.tui.widgets.run_columns import Beside, Column, row_of
+from rnnlm_tui.tui.widgets.run_columns import RowContext, RunColumn, row_of
 from tests.tui.fakes import START, FakeMonitor, FakeServices, make_machine, make_snapshot, make_summary
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 
@@ -172,7 +172,7 @@ async def test_a_key_in_a_list_of_five_hundred_draws_two_rows(monkeypatch: pytes
     services.runs += [services.runs[0].model_copy(update={"run": f"run-{index:03d}"}) for index in range(1, 500)]
     drawn: list[str] = []
 
-    def counted(columns: Sequence[Column], run: RunSummary, beside: Beside) -> Content:
+    def counted(columns: Sequence[RunColumn], run: RunSummary, beside: RowContext) -> Content:
         drawn.append(run.run)
         return row_of(columns, run, beside)
 

@@ -19,7 +19,7 @@ from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.widgets.chart import Chart
-from rnnlm_tui.tui.widgets.samples import grouped, sample_lines
+from rnnlm_tui.tui.widgets.samples import sample_lines, samples_by_prompt
 from tests.tui.fakes import make_snapshot, preparing
 from tests.tui.support import lines_of, running_app, text_of, three_runs, until, with_runs
 
@@ -305,7 +305,7 @@ def test_the_announcement_is_wrapped_where_there_is_room_and_else_cut() -> None:
 
 def test_of_two_samples_of_a_prompt_at_one_step_only_the_newest_shows() -> None:
     rows = [SampleRow(1, step, "We must", text, 3, 7, time) for step, text, time in ((10, " a", 1.0), (10, " b", 2.0), (20, " c", 3.0))]
-    assert [[row.text for row in group] for group in grouped(rows, ())] == [[" c", " b"]]
+    assert [[row.text for row in group] for group in samples_by_prompt(rows, ())] == [[" c", " b"]]
 
 
 def words_of(line: str) -> dict[int, str]:

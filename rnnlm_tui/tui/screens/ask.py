@@ -12,7 +12,7 @@ from textual.widgets import Input
 
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
-from rnnlm_tui.tui.widgets.content import from_outside
+from rnnlm_tui.tui.widgets.content import safe_content
 from rnnlm_tui.tui.widgets.palette import BAD, DIM, TEXT
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 from rnnlm_tui.tui.widgets.safe_text import SafeInput
@@ -81,5 +81,5 @@ class AskScreen(Overlay[str]):
         return ""
 
     def _tell(self, problem: str) -> None:
-        told = Content.assemble(("✗ ", BAD), from_outside(problem, newlines="space").stylize(BAD)) if problem else from_outside(self._about).stylize(DIM)
+        told = Content.assemble(("✗ ", BAD), safe_content(problem, newlines="space").stylize(BAD)) if problem else safe_content(self._about).stylize(DIM)
         self.query_one("#ask-about", OverlayText).update(told)

@@ -15,7 +15,7 @@ from rnnlm_tui.tui.chart_view import rename_view
 from rnnlm_tui.tui.screens.ask import AskScreen
 from rnnlm_tui.tui.screens.run_cursor import RunCursor
 from rnnlm_tui.tui.screens.trash import TrashScreen
-from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.content import safe_text
 from rnnlm_tui.tui.widgets.runs_table import RunsTable
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class RunsBookkeeping(RunCursor):
         used = sorted({tag for summary in self.lab.summaries or () for tag in summary.tags})
         about = f"in use: {'  '.join(used[:SHOWN_TAGS])}{' …' if len(used) > SHOWN_TAGS else ''}" if used else "words with a space between them"
         shared = tuple(tag for tag in runs[0].tags if all(tag in run.tags for run in runs))
-        title = f"Tags of {plain(runs[0].run, limit=40)}"
+        title = f"Tags of {safe_text(runs[0].run, limit=40)}"
         if len(runs) > 1:
             title = f"Tags of all {counted(len(runs), 'marked run')}"
             about = f"{about}; other tags are kept"
@@ -117,7 +117,7 @@ class RunsBookkeeping(RunCursor):
             if text is not None:
                 self._label(run.run, note=text)
 
-        title = f"Note on {plain(run.run, limit=40)}"
+        title = f"Note on {safe_text(run.run, limit=40)}"
         self.app.push_screen(AskScreen(title, run.note, check_note, about="one line; empty takes it away", most=MOST_NOTE_CHARACTERS), answered)
 
     def action_pin_run(self) -> None:
@@ -136,7 +136,7 @@ class RunsBookkeeping(RunCursor):
             return
         taken = {summary.run for summary in self.lab.summaries or ()} - {run.run}
         about = "other runs go on to know it by its old name"
-        question = AskScreen(f"Rename {plain(run.run, limit=40)}", run.run, partial(_check_free, taken=taken), about=about)
+        question = AskScreen(f"Rename {safe_text(run.run, limit=40)}", run.run, partial(_check_free, taken=taken), about=about)
         self.app.push_screen(question, partial(self._rename, run.run))
 
     def _rename(self, former: str, name: str | None) -> None:
@@ -276,7 +276,7 @@ class RunsBookkeeping(RunCursor):
             if name is not None:
                 self._restore(trashed, name)
 
-        about = f"another run is called {plain(trashed.name, limit=30)} by now"
+        about = f"another run is called {safe_text(trashed.name, limit=30)} by now"
         self.app.push_screen(AskScreen("Restore under another name", _free_name(trashed.name, taken), partial(_check_free, taken=taken), about=about), answered)
 
     def _still_lives(self, run: RunSummary) -> bool:
@@ -289,7 +289,7 @@ class RunsBookkeeping(RunCursor):
 def _names(runs: Iterable[str]) -> str:
     """The first few names, and how many more there are."""
     names = list(runs)
-    shown = ", ".join(plain(name, limit=24) for name in names[:SHOWN_NAMES])
+    shown = ", ".join(safe_text(name, limit=24) for name in names[:SHOWN_NAMES])
     return shown if len(names) <= SHOWN_NAMES else f"{shown} and {len(names) - SHOWN_NAMES} more"
 
 

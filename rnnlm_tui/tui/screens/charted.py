@@ -13,7 +13,7 @@ A subclass
 
 * All charts show the same part of x: that of the lead, which is the first of CHARTS that is shown.
 * `self.view` (a ChartView) is what a person chose; `self.cursor` is the x of the one cursor, None without one.
-* `step_at` and `place_of_step` carry part and cursor over to another axis; without them these end with the axis.
+* `step_of_x` and `x_of_step` carry part and cursor over to another axis; without them these end with the axis.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ class ChartedScreen(ChartsTogether):
         """The same steps against another x, where that can be told."""
         lead = self.lead
         part, following = (None, True) if lead is None or lead.part is None else (lead.part, lead.following)
-        steps = [None if place is None else self.step_at(place) for place in (self.cursor, *(part or (None, None)))]
+        steps = [None if place is None else self.step_of_x(place) for place in (self.cursor, *(part or (None, None)))]
         self.view = replace(self.view, axis=self.AXES[(self.AXES.index(self.view.axis) + 1) % len(self.AXES)])
-        cursor, start, end = (None if step is None else self.place_of_step(step) for step in steps)
+        cursor, start, end = (None if step is None else self.x_of_step(step) for step in steps)
         self.cursor = cursor
         self.view = replace(self.view, cursor=cursor)
         self.part_to_come = ((start, end) if start is not None and end is not None else None, following)

@@ -73,11 +73,11 @@ class ChartsTogether(PaneScreen):
         """The name of a file with points of the chosen chart, without its ending."""
         return f"{self.view_key()}-{self.chosen}"
 
-    def step_at(self, place: float) -> float | None:  # noqa: ARG002 (for screens that can tell)
+    def step_of_x(self, place: float) -> float | None:  # noqa: ARG002 (for screens that can tell)
         """The step at an x; None where that can't be told."""
         return None
 
-    def place_of_step(self, step: float) -> float | None:  # noqa: ARG002
+    def x_of_step(self, step: float) -> float | None:  # noqa: ARG002
         """The x of a step; None where that can't be told."""
         return None
 

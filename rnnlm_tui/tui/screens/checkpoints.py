@@ -23,7 +23,7 @@ from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.sizes import WIDE_FROM
 from rnnlm_tui.tui.threads import to_thread
-from rnnlm_tui.tui.widgets.checkpoint_detail import CheckpointDetail, DetailPanel, FileFact, SamplesPanel, samples_at
+from rnnlm_tui.tui.widgets.checkpoint_detail import CheckpointDetail, CheckpointFile, CheckpointPanel, CheckpointSamples, samples_at
 from rnnlm_tui.tui.widgets.checkpoint_table import CheckpointTable
 from rnnlm_tui.tui.widgets.palette import DIM, TEXT
 from rnnlm_tui.tui.widgets.panel import TitledContainer
@@ -61,8 +61,8 @@ class CheckpointsScreen(PaneScreen):
         with TitledContainer(title="Checkpoints", id="checkpoint-box"):
             yield CheckpointTable(id="checkpoints")
         with Horizontal(id="checkpoint-below"):
-            yield DetailPanel(id="detail")
-            yield SamplesPanel(id="samples")
+            yield CheckpointPanel(id="detail")
+            yield CheckpointSamples(id="samples")
 
     def on_mount(self) -> None:
         self.set_interval(AGE_SECONDS, self._show_ages)
@@ -191,8 +191,8 @@ class CheckpointsScreen(PaneScreen):
 
     def _show_detail(self) -> None:
         row, run = self.chosen, self.run_path
-        panel = self.query_one(DetailPanel)
-        samples = self.query_one(SamplesPanel)
+        panel = self.query_one(CheckpointPanel)
+        samples = self.query_one(CheckpointSamples)
         if row is None or run is None:
             panel.show(None, time())
             samples.show((), "")
@@ -248,7 +248,7 @@ def _detail_of(row: CheckpointRow, path: Path, manifest: Manifest | None, *, ver
     return CheckpointDetail(
         step=row.step,
         path=str(path),
-        files=tuple(FileFact(name, manifest.files[name].size, manifest.files[name].sha256) for name in names),
+        files=tuple(CheckpointFile(name, manifest.files[name].size, manifest.files[name].sha256) for name in names),
         position=f"step {row.step:,}, epoch {row.epoch:.1f}, after {figures.short(row.tokens_seen)} tokens",
         written_by=", ".join(written),
         parent=manifest.parent if manifest.parent and "@" in manifest.parent else "",

@@ -19,15 +19,15 @@ from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 from rnnlm_tui.tui.widgets.chart.ticks import x_at
 from rnnlm_tui.tui.widgets.compare_data import (
     COMPARED_CHARTS,
-    Compared,
-    ComparedRun,
+    MarkedRun,
+    MarkedRuns,
     compared,
     comparison,
-    place_of_step,
     shown_steps,
     span,
-    step_of,
-    values_there,
+    step_of_x_in,
+    values_at_x,
+    x_of_step_in,
 )
 from rnnlm_tui.tui.widgets.compare_layout import compare_arrangement
 from rnnlm_tui.tui.widgets.compare_tables import ComparedRunsPanel
@@ -68,10 +68,10 @@ class CompareScreen(ChartedScreen):
     def show_marks(self) -> None:
         self.refresh_all()
 
-    def _runs(self) -> Compared:
+    def _runs(self) -> MarkedRuns:
         return compared(self.lab.marks, self.lab.compared)
 
-    def _show(self, runs: Compared) -> None:
+    def _show(self, runs: MarkedRuns) -> None:
         placed = self.query_one(Placed)
         if runs or not self.lab.marked:
             placed.uncover()
@@ -118,16 +118,16 @@ class CompareScreen(ChartedScreen):
     def ends(self) -> tuple[float, float] | None:
         return span(self._runs(), cast(Axis, self.view.axis))
 
-    def step_at(self, place: float) -> float | None:
+    def step_of_x(self, place: float) -> float | None:
         """By the run that has come furthest: each has its own."""
         furthest = self._furthest()
-        return None if furthest is None else step_of(furthest, cast(Axis, self.view.axis), place)
+        return None if furthest is None else step_of_x_in(furthest, cast(Axis, self.view.axis), place)
 
-    def place_of_step(self, step: float) -> float | None:
+    def x_of_step_in(self, step: float) -> float | None:
         furthest = self._furthest()
-        return None if furthest is None else place_of_step(furthest, cast(Axis, self.view.axis), step)
+        return None if furthest is None else x_of_step_in(furthest, cast(Axis, self.view.axis), step)
 
-    def _furthest(self) -> ComparedRun | None:
+    def _furthest(self) -> MarkedRun | None:
         return max(self._runs(), key=lambda run: run.snapshot.summary.step, default=None)
 
     def part_changed(self) -> None:
@@ -149,7 +149,7 @@ class CompareScreen(ChartedScreen):
         if head and chart.data.series and not values:
             return
         if self.cursor is not None and values:
-            values = values_there(self._runs(), cast(Axis, self.view.axis), self.cursor - chart.column_width / 2, values)
+            values = values_at_x(self._runs(), cast(Axis, self.view.axis), self.cursor - chart.column_width / 2, values)
         self.query_one(ComparedRunsPanel).show_at(head, values)
 
     def view_key(self) -> str:

@@ -26,8 +26,8 @@ from rnnlm_tui.tui.screens.draft_check import DraftCheck, Findings, look_up
 from rnnlm_tui.tui.screens.edited_draft import EditedDraft
 from rnnlm_tui.tui.sizes import WIDE_FROM
 from rnnlm_tui.tui.threads import to_thread
-from rnnlm_tui.tui.widgets.content import from_outside, plain
-from rnnlm_tui.tui.widgets.estimate_panel import TITLES, EstimatePanel, room_of
+from rnnlm_tui.tui.widgets.content import safe_content, safe_text
+from rnnlm_tui.tui.widgets.estimate_panel import TITLES, EstimatePanel, machine_capacity
 from rnnlm_tui.tui.widgets.form import ConfigForm
 from rnnlm_tui.tui.widgets.form_draft import Draft, field_of, followed_tokenizer
 from rnnlm_tui.tui.widgets.form_fields import section_title
@@ -81,7 +81,7 @@ class ConfigScreen(EditedDraft):
         if self._editing is not None:
             return self._editing
         snapshot = self.snapshot
-        return None if snapshot is None else Draft(snapshot.config, plain(snapshot.summary.run, limit=40))
+        return None if snapshot is None else Draft(snapshot.config, safe_text(snapshot.summary.run, limit=40))
 
     def on_screen_resume(self, _event: ScreenResume) -> None:
         self._take_up()
@@ -107,10 +107,10 @@ class ConfigScreen(EditedDraft):
         draft = self._editing
         if draft is None:
             return super().identity(width)
-        name = from_outside(self._run_name or "new run").stylize(f"bold {BRIGHT}")
+        name = safe_content(self._run_name or "new run").stylize(f"bold {BRIGHT}")
         line = Content.assemble(name, (" ○ ", DIM), ("draft, not started", TEXT))
         from_preset = draft.base_name.startswith("preset ")
-        origin = ("   preset ", plain(draft.base.preset, limit=24)) if from_preset else ("   from ", plain(draft.base_name, limit=40))
+        origin = ("   preset ", safe_text(draft.base.preset, limit=24)) if from_preset else ("   from ", safe_text(draft.base_name, limit=40))
         more = Content.assemble(line, (origin[0], DIM), (origin[1], TEXT))
         return more if more.cell_length <= width and (self.has_class("-wide") or not from_preset) else line
 
@@ -141,7 +141,7 @@ class ConfigScreen(EditedDraft):
             self._work_out(config)
         summary = self.snapshot.summary if self.snapshot is not None and self.locked else None
         kept = summary.checkpoints if summary is not None and summary.status not in ("draft", *LIVING) else None
-        self.query_one(EstimatePanel).show(check.estimate, draft, check.blocking, room_of(self.lab.machine), started=self.locked, kept=kept)
+        self.query_one(EstimatePanel).show(check.estimate, draft, check.blocking, machine_capacity(self.lab.machine), started=self.locked, kept=kept)
         self.refresh_frame()
 
     def _show_titles(self) -> None:
@@ -186,14 +186,14 @@ class ConfigScreen(EditedDraft):
             self._give()
             self._show()
 
-    def on_config_form_moved(self, _event: ConfigForm.Moved) -> None:
+    def on_config_form_focus_moved(self, _event: ConfigForm.FocusMoved) -> None:
         self._show_titles()
         self.refresh_footer()
 
     def on_section_list_chosen(self, event: SectionList.Chosen) -> None:
         self.form.open_section(event.section)
 
-    def on_config_form_wanted(self, event: ConfigForm.Wanted) -> None:
+    def on_config_form_edit_requested(self, event: ConfigForm.EditRequested) -> None:
         if self.locked:
             self.lab.say("a run's config never changes: n makes a new run from it")
         else:
@@ -243,7 +243,7 @@ class ConfigScreen(EditedDraft):
             self.lab.say("this is a new run already")
             return
         self.lab.draft, self.lab.draft_from = None, self.snapshot.summary.run
-        self._begin(Draft(self.snapshot.config, plain(self.snapshot.summary.run, limit=40)))
+        self._begin(Draft(self.snapshot.config, safe_text(self.snapshot.summary.run, limit=40)))
         self._show()
 
     def action_save_draft(self) -> None:

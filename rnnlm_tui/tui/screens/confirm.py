@@ -8,7 +8,7 @@ from textual.content import Content
 
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
 from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.content import from_outside
+from rnnlm_tui.tui.widgets.content import safe_content
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 
@@ -32,10 +32,10 @@ class ConfirmScreen(Overlay[bool]):
     def _text(self) -> Content:
         lines = [
             Content(""),
-            Content.assemble("  ", from_outside(self._fact, newlines="space", limit=54).stylize(palette.TEXT)),
-            Content.assemble("  ", from_outside(self._more, newlines="space", limit=54).stylize(palette.DIM)),
+            Content.assemble("  ", safe_content(self._fact, newlines="space", limit=54).stylize(palette.TEXT)),
+            Content.assemble("  ", safe_content(self._more, newlines="space", limit=54).stylize(palette.DIM)),
             Content(""),
             Content.assemble(("› ", palette.FOCUS), ("enter  ", f"bold {palette.FOCUS}"), (self._keep, f"bold {palette.BRIGHT}")),
-            Content.assemble(("  D      ", f"bold {palette.TEXT}"), from_outside(self._go_on, newlines="space").stylize(palette.TEXT)),
+            Content.assemble(("  D      ", f"bold {palette.TEXT}"), safe_content(self._go_on, newlines="space").stylize(palette.TEXT)),
         ]
         return Content("\n").join(lines)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.tui.screens.form_keys import FormKeys
-from rnnlm_tui.tui.widgets.content import plain
-from rnnlm_tui.tui.widgets.form_draft import Draft, draft_of, kept_draft, recalled_draft
+from rnnlm_tui.tui.widgets.content import safe_text
+from rnnlm_tui.tui.widgets.form_draft import Draft, draft_from_json, draft_of, draft_to_json
 
 
 class EditedDraft(FormKeys):
@@ -35,11 +35,11 @@ class EditedDraft(FormKeys):
         if given is None:
             self._editing = self._given = None
         elif given is not self._given or self._editing is None:
-            kept = recalled_draft(self.lab.settings.get("draft")) if self._given is None else None
+            kept = draft_from_json(self.lab.settings.get("draft")) if self._given is None else None
             if kept is not None and kept[0].nearest_config() == given:
                 self._begin(*kept)
             else:
-                self._begin(Draft(given, plain(self.lab.draft_from, limit=40)) if self.lab.draft_from else draft_of(given))
+                self._begin(Draft(given, safe_text(self.lab.draft_from, limit=40)) if self.lab.draft_from else draft_of(given))
 
     def _begin(self, draft: Draft, name: str = "") -> None:
         self._editing, self._run_name = draft, name
@@ -60,7 +60,7 @@ class EditedDraft(FormKeys):
 
     def _keep(self) -> None:
         """Not where the app let go of the draft meanwhile: it was started, or a run was opened."""
-        kept = kept_draft(self._editing, self._run_name) if self._editing is not None and self.lab.draft is self._given else None
+        kept = draft_to_json(self._editing, self._run_name) if self._editing is not None and self.lab.draft is self._given else None
         if kept != self.lab.settings.get("draft"):
             self.lab.settings["draft"] = kept
             self.lab.keep_settings()

@@ -163,7 +163,7 @@ class PromptScreen(SamplingScreen):
 
     # sampling
 
-    def on_prompt_box_sent(self, event: PromptBox.Sent) -> None:
+    def on_prompt_box_submitted(self, event: PromptBox.Submitted) -> None:
         self._send(event.prompt)
 
     def on_prompt_box_paste_shortened(self, event: PromptBox.PasteShortened) -> None:
@@ -243,7 +243,7 @@ class PromptScreen(SamplingScreen):
         self._show_hint()
         self.refresh_footer()
 
-    def on_prompt_box_asked(self, event: PromptBox.Asked) -> None:
+    def on_prompt_box_history_requested(self, event: PromptBox.HistoryRequested) -> None:
         text = self._history.older(self.box.text) if event.direction < 0 else self._history.newer()
         if text is not None:
             self.box.put(text)

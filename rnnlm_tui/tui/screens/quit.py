@@ -13,7 +13,7 @@ from rnnlm_tui.contract.figures import time_left
 from rnnlm_tui.contract.status import LIVING, RunStatus
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
 from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.content import from_outside
+from rnnlm_tui.tui.widgets.content import safe_content
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 from rnnlm_tui.tui.widgets.status_line import status_content
 
@@ -90,7 +90,7 @@ class QuitScreen(Overlay[str]):
         for summary in self._living[:SHOWN]:
             left = time_left(summary.eta_seconds)[0] if summary.status == "running" and summary.eta_seconds is not None else ""
             after = f", {words}" if (words := left or (AFTER.get(summary.status, "") if len(kinds) > 1 else "")) else ""
-            name = from_outside(summary.run, newlines="show", limit=24).stylize(f"bold {palette.BRIGHT}")
+            name = safe_content(summary.run, newlines="show", limit=24).stylize(f"bold {palette.BRIGHT}")
             lines.append(Content.assemble("  ", name, " ", status_content(summary.status, ascii_only=ascii_only, bold=True), (after, palette.TEXT)))
         if len(self._living) > SHOWN:
             lines.append(Content.styled(f"  and {len(self._living) - SHOWN} more", palette.DIM))
@@ -108,6 +108,6 @@ class QuitScreen(Overlay[str]):
         if self._open is not None:
             which = self._open.run if several else "training" if self._open.status == "running" else "it"
             stop = STOPS.get(self._open.status, "stop {run} at a checkpoint").replace("{run}", which)
-            lines.append(Content.assemble(("  S      ", f"bold {palette.TEXT}"), from_outside(f"{stop}, then leave").stylize(palette.TEXT)))
+            lines.append(Content.assemble(("  S      ", f"bold {palette.TEXT}"), safe_content(f"{stop}, then leave").stylize(palette.TEXT)))
         lines.append(Content.assemble(("  esc    ", f"bold {palette.TEXT}"), ("stay", palette.TEXT)))
         return Content("\n").join(lines)

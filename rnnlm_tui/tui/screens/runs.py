@@ -25,7 +25,7 @@ from rnnlm_tui.tui.widgets.filter_line import FilterLine
 from rnnlm_tui.tui.widgets.first_launch import FirstLaunch
 from rnnlm_tui.tui.widgets.run_detail import RunDetail
 from rnnlm_tui.tui.widgets.run_filtering import RunFiltering
-from rnnlm_tui.tui.widgets.run_order import ORDER_SETTING, kept_order
+from rnnlm_tui.tui.widgets.run_order import ORDER_SETTING, saved_order
 from rnnlm_tui.tui.widgets.runs_table import RunsTable
 from rnnlm_tui.tui.widgets.status_line import status_glyph
 from rnnlm_tui.tui.widgets.train_data import perplexity_data
@@ -68,7 +68,7 @@ class RunsScreen(RunsBookkeeping):
 
     def on_mount(self) -> None:
         self._fit_columns(self.app.size)
-        order, backwards = kept_order(self.lab.settings)
+        order, backwards = saved_order(self.lab.settings)
         self.query_one(RunsTable).sort_by(order, backwards=backwards)
         self._come_back()
 
@@ -123,7 +123,7 @@ class RunsScreen(RunsBookkeeping):
         fresh = self._fresh(summaries)
         matching = self._filtering.matching(fresh)
         self.query_one(RunsTable).show(matching, among=fresh, marks=self.lab.marks, choose=self._expected, empty="no run matches: esc shows them all")
-        self.query_one(FilterLine).tell(self._filtering.outcome(len(matching), len(fresh)), self._filtering.problem)
+        self.query_one(FilterLine).show_outcome(self._filtering.outcome(len(matching), len(fresh)), self._filtering.problem)
 
     def _want_configs(self, summaries: Sequence[RunSummary]) -> None:
         """What a filter by a config key needs, read in a thread."""
@@ -257,7 +257,7 @@ class RunsScreen(RunsBookkeeping):
             self._choose_soon(table.chosen.run)
         self._show_detail(self.snapshot)
 
-    def on_filter_line_kept(self) -> None:
+    def on_filter_line_submitted(self) -> None:
         self.query_one(RunsTable).focus()
 
     def on_descendant_focus(self) -> None:

@@ -14,8 +14,8 @@ from rnnlm_tui.tui.screens.lab import Laboratory
 from rnnlm_tui.tui.screens.overlay import Overlay
 from rnnlm_tui.tui.widgets.history_panel import HistoryPage, HistoryPanel
 from rnnlm_tui.tui.widgets.key_line import key_line
-from rnnlm_tui.tui.widgets.nearest import evaluation_until
-from rnnlm_tui.tui.widgets.samples import grouped, newlines_of
+from rnnlm_tui.tui.widgets.nearest import latest_evaluation
+from rnnlm_tui.tui.widgets.samples import newlines_of, samples_by_prompt
 from rnnlm_tui.tui.widgets.train_data import held_out, held_out_name
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class SampleHistoryScreen(Overlay[int | None]):
         now, before = self._rows(wanted[0]), tuple(self._rows(step) for step in wanted[1:])
         prompts = tuple(dict.fromkeys([*self._snapshot.config.evaluation.prompts, *now]))
         self._chosen = min(self._chosen, max(0, len(prompts) - 1))
-        evaluation = evaluation_until(held_out(self._snapshot), self.step)
+        evaluation = latest_evaluation(held_out(self._snapshot), self.step)
         newlines = newlines_of(self._snapshot.summary.corpus_layout)
         page = HistoryPage(self.step, self._index, len(self._steps), prompts, now, before, evaluation, held_out_name(self._snapshot), loaded, newlines)
         self.query_one(HistoryPanel).show(page, self._chosen)
@@ -137,7 +137,7 @@ class SampleHistoryScreen(Overlay[int | None]):
 
     def _rows(self, step: int) -> dict[str, SampleRow]:
         """The newest sample of each prompt at a step."""
-        return {rows[0].prompt: rows[0] for rows in grouped(self._samples.get(step, ()), self._snapshot.config.evaluation.prompts)}
+        return {rows[0].prompt: rows[0] for rows in samples_by_prompt(self._samples.get(step, ()), self._snapshot.config.evaluation.prompts)}
 
     def action_walk(self, by: int) -> None:
         """To a later step, or an earlier one where negative."""

@@ -17,17 +17,18 @@ from rnnlm_tui.tui.screens.charted import ChartedScreen
 from rnnlm_tui.tui.screens.older_samples import OlderSamples
 from rnnlm_tui.tui.screens.train_footer import DISCARDED, cursor_footer, train_footer
 from rnnlm_tui.tui.sizes import WIDE_FROM
-from rnnlm_tui.tui.widgets import machine_data, train_data
-from rnnlm_tui.tui.widgets.axes import AXES, Axis, place_of, places_on, step_at
+from rnnlm_tui.tui.widgets.axes import AXES, Axis, step_of_x, x_of_step, x_values
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 from rnnlm_tui.tui.widgets.comparable import best_of_comparable
+from rnnlm_tui.tui.widgets.machine_data import busy_data, memory_data
 from rnnlm_tui.tui.widgets.machine_panel import MachinePanel
 from rnnlm_tui.tui.widgets.machine_view import machine_view
-from rnnlm_tui.tui.widgets.nearest import as_of, evaluation_beside, nearest_checkpoint
+from rnnlm_tui.tui.widgets.nearest import adjacent_evaluation, nearest_checkpoint, snapshot_until
 from rnnlm_tui.tui.widgets.run_lists import EventsPanel, OtherRuns, event_lines, event_within
-from rnnlm_tui.tui.widgets.run_order import kept_order, sorted_runs
+from rnnlm_tui.tui.widgets.run_order import saved_order, sorted_runs
 from rnnlm_tui.tui.widgets.samples import SampleLines, SamplesPanel, trouble_lines
-from rnnlm_tui.tui.widgets.train_figures import TrainFigures
+from rnnlm_tui.tui.widgets.train_data import gradient_data, loss_data, perplexity_data, rate_data, score_data, speed_data
+from rnnlm_tui.tui.widgets.train_figures import KeyFigures
 from rnnlm_tui.tui.widgets.train_layout import LEFT, LOWER, Placed, Places, arrangement
 
 if TYPE_CHECKING:
@@ -40,14 +41,14 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
 DATA: dict[str, Callable[[RunSnapshot, Axis], ChartData]] = {
-    "perplexity": train_data.perplexity_data,
-    "loss": train_data.loss_data,
-    "speed": train_data.speed_data,
-    "gradient": train_data.gradient_data,
-    "rate": train_data.rate_data,
-    "score": train_data.score_data,
-    "gpu": machine_data.busy_data,
-    "memory": machine_data.memory_data,
+    "perplexity": perplexity_data,
+    "loss": loss_data,
+    "speed": speed_data,
+    "gradient": gradient_data,
+    "rate": rate_data,
+    "score": score_data,
+    "gpu": busy_data,
+    "memory": memory_data,
 }
 """Id of a chart to what it shows, in the order that tab goes through."""
 
@@ -70,7 +71,7 @@ class TrainScreen(ChartedScreen):
 
     def compose_body(self) -> ComposeResult:
         yield Placed(
-            TrainFigures(id="figures"),
+            KeyFigures(id="figures"),
             *(Chart(id=name) for name in DATA),
             MachinePanel(id="machine"),
             SampleLines(id="sample-lines"),
@@ -102,7 +103,7 @@ class TrainScreen(ChartedScreen):
         ascii_only, width, axis = self.lab.ascii_only, self.app.size.width, cast(Axis, self.view.axis)
         places = self._placed.places
         if figures := places.get("figures"):
-            self.query_one(TrainFigures).show(snapshot, rows=figures.height, width=figures.width, ascii_only=ascii_only)
+            self.query_one(KeyFigures).show(snapshot, rows=figures.height, width=figures.width, ascii_only=ascii_only)
         self.show_charts({name: data(snapshot, axis) if snapshot is not None else ChartData("", ()) for name, data in DATA.items() if name in places})
         if "machine" in places:
             self._show_machine_panel(snapshot, wide=width >= WIDE_FROM or places["machine"].width >= 40)
@@ -116,7 +117,7 @@ class TrainScreen(ChartedScreen):
         if "events" in places:
             self.query_one(EventsPanel).show(snapshot, step)
         if snapshot is not None and step is not None:
-            snapshot = as_of(snapshot, step, self._older.until(snapshot, step))
+            snapshot = snapshot_until(snapshot, step, self._older.until(snapshot, step))
         if region := places.get("sample-lines"):
             self.query_one(SampleLines).show(snapshot, (region.width, region.height), ascii_only=self.lab.ascii_only)
         if "samples" in places:
@@ -135,7 +136,7 @@ class TrainScreen(ChartedScreen):
         """The runs in the order of their list, the open one with its newest figures."""
         fresh = self.snapshot.summary if self.snapshot else None
         runs = [fresh if fresh is not None and fresh.run == run.run else run for run in summaries]
-        order, backwards = kept_order(self.lab.settings)
+        order, backwards = saved_order(self.lab.settings)
         labelled = [run.model_copy(update={"pinned": known.pinned}) if run.pinned != known.pinned else run for run, known in zip(runs, summaries, strict=True)]
         return sorted_runs(labelled, order, backwards=backwards, best=best_of_comparable(labelled))
 
@@ -188,12 +189,12 @@ class TrainScreen(ChartedScreen):
         """The step that the cursor stands at, the newest one where it stands ahead of it; None without a cursor."""
         if self.cursor is None or self.snapshot is None or not len(self.snapshot.series.step):
             return None
-        return min(self.step_at(self.cursor), self.snapshot.series.step[-1])
+        return min(self.step_of_x(self.cursor), self.snapshot.series.step[-1])
 
     def ends(self) -> tuple[float, float] | None:
         if self.snapshot is None or not len(self.snapshot.series.step):
             return None
-        places = places_on(self.snapshot.series, cast(Axis, self.view.axis))
+        places = x_values(self.snapshot.series, cast(Axis, self.view.axis))
         return places[0], places[-1]
 
     def arranged_charts(self) -> Sequence[str]:
@@ -204,11 +205,11 @@ class TrainScreen(ChartedScreen):
         arranged = self.arranged_charts()
         return [*arranged, *(name for name in DATA if name not in arranged)]
 
-    def step_at(self, place: float) -> float:
-        return step_at(self.snapshot.series, cast(Axis, self.view.axis), place) if self.snapshot is not None else place
+    def step_of_x(self, place: float) -> float:
+        return step_of_x(self.snapshot.series, cast(Axis, self.view.axis), place) if self.snapshot is not None else place
 
-    def place_of_step(self, step: float) -> float:
-        return place_of(self.snapshot.series, cast(Axis, self.view.axis), step) if self.snapshot is not None else step
+    def x_of_step(self, step: float) -> float:
+        return x_of_step(self.snapshot.series, cast(Axis, self.view.axis), step) if self.snapshot is not None else step
 
     def part_changed(self) -> None:
         """Have finer figures read for what shows; the footer tells how one gets back to the whole."""
@@ -218,7 +219,7 @@ class TrainScreen(ChartedScreen):
         if looks != self._looks:
             self._looks = looks
             self.refresh_footer()
-        self.lab.look_at(None if part is None or self.snapshot is None else (math.floor(self.step_at(part[0])), math.ceil(self.step_at(part[1]))))
+        self.lab.look_at(None if part is None or self.snapshot is None else (math.floor(self.step_of_x(part[0])), math.ceil(self.step_of_x(part[1]))))
 
     # what lies at the cursor
 
@@ -228,7 +229,7 @@ class TrainScreen(ChartedScreen):
         if self.snapshot is None or self.cursor is None or lead is None:
             return
         half = lead.column_width / 2
-        told = event_within(self.snapshot, *(self.step_at(self.cursor + side) for side in (-half, half)))
+        told = event_within(self.snapshot, *(self.step_of_x(self.cursor + side) for side in (-half, half)))
         if told:
             self.lab.say(told)
 
@@ -243,11 +244,11 @@ class TrainScreen(ChartedScreen):
         step = self.cursor_step
         if self.snapshot is None:
             return
-        row = evaluation_beside(self.snapshot, math.inf if step is None else step, by if step is not None else -1)
+        row = adjacent_evaluation(self.snapshot, math.inf if step is None else step, by if step is not None else -1)
         if row is None:
             self.lab.say("no evaluation " + ("yet" if step is None else "after this one" if by > 0 else "before this one"))
         else:
-            self.move_cursor_to(place_of(self.snapshot.series, cast(Axis, self.view.axis), row.step, row.time))
+            self.move_cursor_to(x_of_step(self.snapshot.series, cast(Axis, self.view.axis), row.step, row.time))
 
     def _nearest(self) -> CheckpointRow | None:
         step = self.cursor_step
@@ -275,7 +276,7 @@ class TrainScreen(ChartedScreen):
 
     def _to_step(self, step: int | None) -> None:
         if step is not None:
-            self.move_cursor_to(self.place_of_step(step))
+            self.move_cursor_to(self.x_of_step(step))
 
     def action_older_events(self) -> None:
         self._scroll_events(1)

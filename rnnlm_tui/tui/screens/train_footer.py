@@ -9,7 +9,7 @@ from rnnlm_tui.contract.figures import count
 from rnnlm_tui.contract.status import LIVING
 from rnnlm_tui.tui import steering
 from rnnlm_tui.tui.actions import Action, action
-from rnnlm_tui.tui.widgets.samples import TROUBLE
+from rnnlm_tui.tui.widgets.samples import TROUBLE_STATUSES
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.summary import RunSummary
@@ -64,7 +64,7 @@ def train_footer(run: RunSummary | None, *, points: bool, zoomed: bool = False, 
         left_out.add("follow")
     usual = ZOOMED if zoomed else USUAL
     failed = run.status in ("failed", "crashed")
-    order = AFTER_FAILURE if failed else IN_TROUBLE if run.status in TROUBLE else BEFORE_STEPS if run.status == "preparing" and not points else usual
+    order = AFTER_FAILURE if failed else IN_TROUBLE if run.status in TROUBLE_STATUSES else BEFORE_STEPS if run.status == "preparing" and not points else usual
     if alone:
         left_out.add("next_chart")
     standing = [(action("next_chart"), alone), (action("leave_field"), "Back")] if alone else []

@@ -18,7 +18,7 @@ from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.tui.screens.confirm import ConfirmScreen
 from rnnlm_tui.tui.screens.lab import Laboratory
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
-from rnnlm_tui.tui.widgets.content import from_outside, plain
+from rnnlm_tui.tui.widgets.content import safe_content, safe_text
 from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, TEXT
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
@@ -80,7 +80,7 @@ class TrashScreen(Overlay["TrashedRun"]):
         """Remove the run under the cursor for good, after a question."""
         chosen = self._chosen
         if chosen is not None:
-            self._ask("Purge this run?", plain(chosen.name, limit=32), [chosen])
+            self._ask("Purge this run?", safe_text(chosen.name, limit=32), [chosen])
 
     def action_purge_all(self) -> None:
         """Remove every run of the trash for good, after a question."""
@@ -134,12 +134,12 @@ class TrashScreen(Overlay["TrashedRun"]):
         self.query_one(TitledContainer).legend = Content.styled(f"{counted(len(self._trashed), 'run')}, {size}" if self._trashed else "empty", DIM)
         keys = [("enter", "restore"), ("D", "purge"), ("P", "purge all"), ("esc", "leave")] if self._trashed else [("esc", "leave")]
         line = Content("   ").join(Content.assemble((key, f"bold {BRIGHT}"), (f" {word}", DIM)) for key, word in keys)
-        said = Content.assemble(("✗ ", BAD), from_outside(problem, newlines="space").stylize(BAD)) if problem else Content.styled(outcome, TEXT)
+        said = Content.assemble(("✗ ", BAD), safe_content(problem, newlines="space").stylize(BAD)) if problem else Content.styled(outcome, TEXT)
         self.query_one("#trash-keys", OverlayText).update(Content("\n").join([said, line]) if said.plain else line)
 
     def _option(self, run: TrashedRun) -> Option:
         room = max(8, min(NAME, self.app.size.width - BESIDE))
-        name = from_outside(run.name, newlines="show", limit=room)
+        name = safe_content(run.name, newlines="show", limit=room)
         gone = age(max(0.0, time() - run.deleted))
         when = "deleted just now" if gone == "now" else f"deleted {gone} ago"
         return Option(Content.assemble(name, " " * (room - name.cell_length), (when.ljust(20), DIM), (disk(run.bytes).rjust(10), DIM)))

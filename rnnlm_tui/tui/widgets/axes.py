@@ -22,7 +22,7 @@ AXIS_LABELS: dict[Axis, str] = {"step": "step", "tokens": "tokens", "epoch": "ep
 AXIS_FORMATS: dict[Axis, XFormat] = {"step": "whole", "tokens": "whole", "epoch": "count", "active": "duration", "wall": "clock"}
 
 
-def places_on(series: SeriesTable, axis: Axis) -> Sequence[float]:
+def x_values(series: SeriesTable, axis: Axis) -> Sequence[float]:
     """x of every bucket, ascending."""
     if axis == "wall":
         return ascending(series.time)
@@ -34,39 +34,39 @@ def ascending(times: Sequence[float]) -> Sequence[float]:
     return list(accumulate(times, max))
 
 
-def place_of(series: SeriesTable, axis: Axis, step: float, time: float | None = None) -> float:
+def x_of_step(series: SeriesTable, axis: Axis, step: float, time: float | None = None) -> float:
     """x of a step that has no bucket of its own, between its neighbours; on the wall axis its own `time`, where that is known."""
-    return placing(series, axis)(step, time)
+    return x_mapper(series, axis)(step, time)
 
 
-def placing(series: SeriesTable, axis: Axis) -> Callable[[float, float | None], float]:
+def x_mapper(series: SeriesTable, axis: Axis) -> Callable[[float, float | None], float]:
     """`place_of` for many steps of one table."""
     if axis == "step" or (not len(series.step) and axis != "wall"):
         return lambda step, _time: step
-    places = places_on(series, axis)
+    places = x_values(series, axis)
 
     def place(step: float, time: float | None) -> float:
         if axis == "wall" and time is not None:
             return time
-        return between(series.step, places, step, from_zero=axis != "wall") if len(places) else step
+        return interpolate(series.step, places, step, from_zero=axis != "wall") if len(places) else step
 
     return place
 
 
-def step_at(series: SeriesTable, axis: Axis, place: float) -> float:
+def step_of_x(series: SeriesTable, axis: Axis, place: float) -> float:
     """The step at an x, the newest one for what lies ahead: `place_of` turned around."""
     if axis == "step":
         return place
-    return between(places_on(series, axis), series.step, place, from_zero=axis != "wall") if len(series.step) else place
+    return interpolate(x_values(series, axis), series.step, place, from_zero=axis != "wall") if len(series.step) else place
 
 
-def places_at(series: SeriesTable, axis: Axis, times: Sequence[float]) -> Sequence[float]:
+def x_of_times(series: SeriesTable, axis: Axis, times: Sequence[float]) -> Sequence[float]:
     """x of moments, ascending: of what was measured between steps. All that lies before the first step has the x of the run's start."""
     if axis == "wall":
         return ascending(times)
     if not len(series.step):
         return [0.0] * len(times)
-    known, places = ascending(series.time), places_on(series, axis)
+    known, places = ascending(series.time), x_values(series, axis)
     start = known[0] - (series.active[0] if len(series.active) else 0.0)
     found: list[float] = []
     at, size, before_time, before = 0, len(known), start, 0.0
@@ -83,7 +83,7 @@ def places_at(series: SeriesTable, axis: Axis, times: Sequence[float]) -> Sequen
     return found
 
 
-def between(known: Sequence[float], places: Sequence[float], value: float, *, from_zero: bool = True) -> float:
+def interpolate(known: Sequence[float], places: Sequence[float], value: float, *, from_zero: bool = True) -> float:
     """The place of a value between its neighbours; that of the last one beyond the end; before the first one on the line from 0, or the first one's."""
     index = bisect_left(known, value)
     if index >= len(known):
@@ -110,14 +110,14 @@ def planned_end(snapshot: RunSnapshot, axis: Axis) -> float | None:
         if summary.status in LIVING:
             return None if summary.eta_seconds is None else series.time[-1] + summary.eta_seconds
         return series.time[-1]
-    return places_on(series, axis)[-1] * summary.max_steps / series.step[-1]
+    return x_values(series, axis)[-1] * summary.max_steps / series.step[-1]
 
 
-def place_ahead(series: SeriesTable, axis: Axis, step: float) -> float | None:
+def extrapolated_x(series: SeriesTable, axis: Axis, step: float) -> float | None:
     """x of any step, beyond the newest as well: at the tokens and epochs a step that the run has shown so far. None where that can't be told: a time to come is no place for another machine's run."""
     if axis == "step":
         return step
     if axis in ("active", "wall") or not len(series.step):
         return None
     newest = series.step[-1]
-    return place_of(series, axis, step) if step <= newest else places_on(series, axis)[-1] * step / newest
+    return x_of_step(series, axis, step) if step <= newest else x_values(series, axis)[-1] * step / newest

@@ -9,7 +9,7 @@ from textual.content import Content
 
 from rnnlm_tui.contract import figures
 from rnnlm_tui.contract.metrics import CheckpointRow, perplexity
-from rnnlm_tui.tui.widgets.content import from_outside, plain
+from rnnlm_tui.tui.widgets.content import safe_content, safe_text
 from rnnlm_tui.tui.widgets.palette import DIM, TEXT, TRAIN, VALIDATION
 
 LAST, BEST, NOW = "last", "best", "now"
@@ -65,7 +65,7 @@ class CheckpointChoice:
     def legend(self) -> Content:
         """`plain-otter @best step 3,700, val 58.1`."""
         row = self.row
-        name = from_outside(self.run, limit=30, newlines="show").stylize(DIM)
+        name = safe_content(self.run, limit=30, newlines="show").stylize(DIM)
         if row is None:
             return Content.assemble(name, (" @now", f"bold {TRAIN}"), (" the weights of this moment", DIM)) if self.living else name
         mark = Content.styled(" @best", f"bold {VALIDATION}") if row.best else Content.styled(" @last", f"bold {TRAIN}") if row.last else Content("")
@@ -78,7 +78,7 @@ class CheckpointChoice:
             return ("Type a prompt and press enter to continue it.",)
         if self.living:
             return ("No checkpoint yet: enter samples from the weights of this moment.", "This does not change the run.")
-        return (f"{plain(self.run, limit=40)} has no checkpoint to sample from.", "2 shows its training.")
+        return (f"{safe_text(self.run, limit=40)} has no checkpoint to sample from.", "2 shows its training.")
 
     def row_of_choices(self) -> Content:
         """`checkpoint  last 3,750  best 3,700  older…  now`; empty where there is nothing to choose."""

@@ -12,13 +12,13 @@ from textual.strip import Strip
 
 from rnnlm_tui.contract import figures
 from rnnlm_tui.contract.metrics import SampleRow
-from rnnlm_tui.tui.widgets.content import Newlines, from_outside, plain
+from rnnlm_tui.tui.widgets.content import Newlines, safe_content, safe_text
 from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, GOOD, TEXT
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 
 
 @dataclass(frozen=True, slots=True)
-class FileFact:
+class CheckpointFile:
     """A file of a checkpoint, as its manifest has it."""
 
     name: str
@@ -32,7 +32,7 @@ class CheckpointDetail:
 
     step: int
     path: str
-    files: tuple[FileFact, ...] = ()
+    files: tuple[CheckpointFile, ...] = ()
     position: str = ""
     """Where a run resumes: `step 3,700, epoch 6.2, 2,590,000 tokens seen`."""
     written_by: str = ""
@@ -44,7 +44,7 @@ class CheckpointDetail:
     """What is wrong with it, in one sentence."""
 
 
-class DetailPanel(Panel):
+class CheckpointPanel(Panel):
     """The files and facts of the chosen checkpoint."""
 
     def __init__(self, *, id: str | None = None) -> None:
@@ -83,7 +83,7 @@ class DetailPanel(Panel):
             for fact in detail.files
         ]
         if detail.damage:
-            rows += [Content.assemble(("✗ ", BAD), (line.plain, TEXT)) for line in from_outside(detail.damage, newlines="space").wrap(max(10, width - 2))]
+            rows += [Content.assemble(("✗ ", BAD), (line.plain, TEXT)) for line in safe_content(detail.damage, newlines="space").wrap(max(10, width - 2))]
         if height > 14:
             rows.append(Content(""))
         facts = (("resumes from", detail.position), ("started from", detail.parent), ("written by", detail.written_by), ("path", detail.path))
@@ -99,7 +99,7 @@ class DetailPanel(Panel):
         return padded(segments_of(self._rows[y].truncate(width, ellipsis=True)) if y < len(self._rows) else [], width)
 
 
-class SamplesPanel(Panel):
+class CheckpointSamples(Panel):
     """What the model wrote at one step, as far as there is room."""
 
     def __init__(self, *, id: str | None = None) -> None:
@@ -117,7 +117,7 @@ class SamplesPanel(Panel):
 
     def prepare(self, width: int, height: int) -> None:
         """Every prompt gets its share of the lines."""
-        rows = [Content.styled(plain(self._note, limit=width), DIM)] if self._note else []
+        rows = [Content.styled(safe_text(self._note, limit=width), DIM)] if self._note else []
         count = len(self._samples)
         roomy = height > 14
         for index, sample in enumerate(self._samples):
@@ -126,8 +126,8 @@ class SamplesPanel(Panel):
             share = max(1, left // (count - index)) - gap
             if left <= 0:
                 break
-            prompt = from_outside(sample.prompt, newlines=self._newlines, limit=2_000).stylize(f"bold {BRIGHT}")
-            lines = (prompt + from_outside(sample.text, newlines=self._newlines, limit=4_000).stylize(TEXT)).wrap(width)
+            prompt = safe_content(sample.prompt, newlines=self._newlines, limit=2_000).stylize(f"bold {BRIGHT}")
+            lines = (prompt + safe_content(sample.text, newlines=self._newlines, limit=4_000).stylize(TEXT)).wrap(width)
             if len(lines) > share:
                 lines = lines[:share]
                 lines[-1] = _ellipsis(lines[-1], width)
@@ -150,27 +150,27 @@ def samples_at(samples: Sequence[SampleRow], step: int) -> tuple[tuple[SampleRow
     return tuple(chosen.values()), "" if steps[-1] == step else f"at step {steps[-1]:,}"
 
 
-def _file_row(fact: FileFact, width: int, mark: str, *, wide: bool) -> Content:
+def _file_row(fact: CheckpointFile, width: int, mark: str, *, wide: bool) -> Content:
     name = fact.name if wide else fact.name.removesuffix(".safetensors").removeprefix("training_")
     size = figures.disk(fact.size).rjust(8)
     digest = f"{fact.sha256[:4]}…{fact.sha256[-4:]}" if fact.sha256 else ""
     room = max(4, width - 2 - len(size) - len(digest) - 3)
-    name = plain(name, limit=room)
+    name = safe_text(name, limit=room)
     colour = {"✓": GOOD, "✗": BAD}.get(mark, DIM)
     return Content.assemble((f"{mark} ", colour), (name + " " * (room - cell_len(name)), TEXT), (size, DIM), "   ", (digest, DIM))
 
 
 def _head(facts: str, room: int) -> str:
     """As many of the facts, which commas part, as there is room for."""
-    parts = plain(facts, newlines="show").split(", ")
+    parts = safe_text(facts, newlines="show").split(", ")
     while len(parts) > 1 and cell_len(", ".join(parts)) > room:
         parts.pop()
-    return plain(", ".join(parts), limit=room)
+    return safe_text(", ".join(parts), limit=room)
 
 
 def _tail(path: str, room: int) -> str:
     """The end of a path, which tells more than its beginning."""
-    text = plain(path, newlines="show")
+    text = safe_text(path, newlines="show")
     if cell_len(text) <= room:
         return text
     parts = PurePath(text).parts
@@ -179,7 +179,7 @@ def _tail(path: str, room: int) -> str:
         if cell_len(shown) + cell_len(part) + 3 > room:
             break
         shown = f"{part}/{shown}"
-    return plain(f"…/{shown}", limit=max(1, room))
+    return safe_text(f"…/{shown}", limit=max(1, room))
 
 
 def _ellipsis(line: Content, width: int) -> Content:

@@ -20,7 +20,7 @@ Cell = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class CheckpointColumn:
     """One column: its head, the cells it takes, and its side."""
 
     key: str
@@ -31,9 +31,9 @@ class Column:
     left: bool = False
 
 
-COLUMNS: tuple[Column, ...] = (
-    Column("cursor", "", 2, 3, left=True), Column("step", "step", 10, 10), Column("epoch", "epoch", 7, 9), Column("val", "val ppl", 8, 11),
-    Column("delta", "Δ best", 7, 10), Column("train", "train loss", 11, 12), Column("size", "MB", 6, 11), Column("age", "age", 6, 11), Column("mark", "   mark", 21, 34, left=True),
+COLUMNS: tuple[CheckpointColumn, ...] = (
+    CheckpointColumn("cursor", "", 2, 3, left=True), CheckpointColumn("step", "step", 10, 10), CheckpointColumn("epoch", "epoch", 7, 9), CheckpointColumn("val", "val ppl", 8, 11),
+    CheckpointColumn("delta", "Δ best", 7, 10), CheckpointColumn("train", "train loss", 11, 12), CheckpointColumn("size", "MB", 6, 11), CheckpointColumn("age", "age", 6, 11), CheckpointColumn("mark", "   mark", 21, 34, left=True),
 )  # fmt: skip
 
 
@@ -147,7 +147,7 @@ class CheckpointTable(DataTable[Text]):
             width = column.wide if self._wide else column.width
             self.add_column(Text(column.head.rjust(width) if not column.left else column.head), width=width, key=column.key)
 
-    def _text(self, column: Column, cell: Cell) -> Text:
+    def _text(self, column: CheckpointColumn, cell: Cell) -> Text:
         return Text.assemble(*cell, justify="left" if column.left else "right", no_wrap=True, overflow="ellipsis")
 
     def _cells(self, row: CheckpointRow, best: float | None, now: float) -> tuple[Cell, ...]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.contract.figures import NOTHING, figure, scientific, short
-from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, place_of, places_on, planned_end, step_at
+from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, planned_end, step_of_x, x_of_step, x_values
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, XFormat
-from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.content import safe_text
 from rnnlm_tui.tui.widgets.curves import curves, short_batches, speeds
 from rnnlm_tui.tui.widgets.marks import Marks
 from rnnlm_tui.tui.widgets.train_data import bits_per_byte, evaluated_at, exponentials, held_out, level_name, level_to_beat
@@ -29,7 +29,7 @@ MOST_BANDS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class ComparedRun:
+class MarkedRun:
     """A marked run with what it is known by."""
 
     letter: str
@@ -39,53 +39,53 @@ class ComparedRun:
     @property
     def name(self) -> str:
         """Its name, harmless and not too long for a legend."""
-        return plain(self.snapshot.summary.run, limit=MOST_NAME, newlines="show")
+        return safe_text(self.snapshot.summary.run, limit=MOST_NAME, newlines="show")
 
 
-Compared = Sequence[ComparedRun]
+MarkedRuns = Sequence[MarkedRun]
 
 
-def compared(marks: Marks, snapshots: Sequence[RunSnapshot]) -> Compared:
+def compared(marks: Marks, snapshots: Sequence[RunSnapshot]) -> MarkedRuns:
     """The marked runs that have been read, in the order of their letters."""
     known = {snapshot.summary.run: snapshot for snapshot in snapshots}
-    return [ComparedRun(marks.letter(name), marks.colour(name), known[name]) for name in marks.names if name in known]
+    return [MarkedRun(marks.letter(name), marks.colour(name), known[name]) for name in marks.names if name in known]
 
 
-def validation_data(runs: Compared, axis: Axis) -> ChartData:
+def validation_data(runs: MarkedRuns, axis: Axis) -> ChartData:
     """Perplexity on the set that the runs are judged by."""
     splits = {run.snapshot.config.evaluation.split for run in runs}
     title = "Held-out perplexity" if len(splits) > 1 else "Test perplexity" if splits == {"test"} else "Validation perplexity"
     return _held_out(runs, axis, title, lambda rows: exponentials([row.loss for row in rows]), log=True, levels=_common_level(runs))
 
 
-def bits_data(runs: Compared, axis: Axis) -> ChartData:
+def bits_data(runs: MarkedRuns, axis: Axis) -> ChartData:
     """Bits per byte on held-out text, comparable across tokenizers; NaN for a text with many unknown words."""
     return _held_out(runs, axis, "Bits per byte", bits_per_byte)
 
 
-def loss_data(runs: Compared, axis: Axis) -> ChartData:
+def loss_data(runs: MarkedRuns, axis: Axis) -> ChartData:
     """Training loss; of runs on other texts or tokens it says so, for those don't compare."""
     texts = len({run.snapshot.config.corpus for run in runs}) > 1
     tokens = len({run.snapshot.config.tokenizer for run in runs}) > 1
     return _trained(runs, axis, f"Training loss{', of different texts' if texts else ', of different tokens' if tokens else ''}", "loss", figure)
 
 
-def speed_data(runs: Compared, axis: Axis) -> ChartData:
+def speed_data(runs: MarkedRuns, axis: Axis) -> ChartData:
     """Training tokens a second."""
     return _trained(runs, axis, "Tokens/s", "tokens_per_second", short, from_zero=True)
 
 
-def gradient_data(runs: Compared, axis: Axis) -> ChartData:
+def gradient_data(runs: MarkedRuns, axis: Axis) -> ChartData:
     """The gradient's norm before clipping."""
     return _trained(runs, axis, "Gradient norm", "grad_norm", figure)
 
 
-def rate_data(runs: Compared, axis: Axis) -> ChartData:
+def rate_data(runs: MarkedRuns, axis: Axis) -> ChartData:
     """The learning rate."""
     return _trained(runs, axis, "Learning rate", "learning_rate", scientific, from_zero=True, smooth=False)
 
 
-COMPARED_CHARTS: dict[str, Callable[[Compared, Axis], ChartData]] = {
+COMPARED_CHARTS: dict[str, Callable[[MarkedRuns, Axis], ChartData]] = {
     "compare-validation": validation_data,
     "compare-loss": loss_data,
     "compare-bits": bits_data,
@@ -96,14 +96,13 @@ COMPARED_CHARTS: dict[str, Callable[[Compared, Axis], ChartData]] = {
 """Id of a chart to what it shows, in the order that tab goes through."""
 
 
-def comparison(runs: Compared) -> Comparison:
+def comparison(runs: MarkedRuns) -> Comparison:
     """The tables of the runs: the settings in which they differ, and their figures."""
-    from rnnlm_tui.supervisor.comparison import ComparedRun as Row
-    from rnnlm_tui.supervisor.comparison import changed_settings, comparison_of
+    from rnnlm_tui.supervisor.comparison import ComparedRun, changed_settings, comparison_of
 
-    def row(run: ComparedRun) -> Row:
+    def row(run: MarkedRun) -> ComparedRun:
         snapshot = run.snapshot
-        return Row(run.letter, snapshot.summary.run, snapshot.summary, snapshot.config, _best_seconds(snapshot), changed_settings(snapshot.events))
+        return ComparedRun(run.letter, snapshot.summary.run, snapshot.summary, snapshot.config, _best_seconds(snapshot), changed_settings(snapshot.events))
 
     return comparison_of([row(run) for run in runs])
 
@@ -111,58 +110,58 @@ def comparison(runs: Compared) -> Comparison:
 def _best_seconds(snapshot: RunSnapshot) -> float | None:
     """Training time at the best evaluation."""
     step = snapshot.summary.evaluation.best_step
-    return None if step is None or not len(snapshot.series.step) else place_of(snapshot.series, "active", step)
+    return None if step is None or not len(snapshot.series.step) else x_of_step(snapshot.series, "active", step)
 
 
-def first_time(run: ComparedRun) -> float:
+def start_time(run: MarkedRun) -> float:
     """Unix seconds at which the run's training began; 0 before its first step."""
     series = run.snapshot.series
     return series.time[0] - series.active[0] if len(series.time) else 0.0
 
 
-def span(runs: Compared, axis: Axis) -> tuple[float, float] | None:
+def span(runs: MarkedRuns, axis: Axis) -> tuple[float, float] | None:
     """x of the first and of the newest step of any run; None where none has a step."""
     ends = [(places[0], places[-1]) for run in runs if len(places := _places(run, axis))]
     return (min(first for first, _ in ends), max(last for _, last in ends)) if ends else None
 
 
-def step_of(run: ComparedRun, axis: Axis, place: float) -> float:
+def step_of_x_in(run: MarkedRun, axis: Axis, place: float) -> float:
     """The step at an x."""
-    return step_at(run.snapshot.series, axis, place + first_time(run) if axis == "wall" else place)
+    return step_of_x(run.snapshot.series, axis, place + start_time(run) if axis == "wall" else place)
 
 
-def place_of_step(run: ComparedRun, axis: Axis, step: float) -> float:
+def x_of_step_in(run: MarkedRun, axis: Axis, step: float) -> float:
     """The x of a step."""
-    place = place_of(run.snapshot.series, axis, step)
-    return place - first_time(run) if axis == "wall" else place
+    place = x_of_step(run.snapshot.series, axis, step)
+    return place - start_time(run) if axis == "wall" else place
 
 
-def values_there(runs: Compared, axis: Axis, place: float, values: Sequence[str]) -> list[str]:
+def values_at_x(runs: MarkedRuns, axis: Axis, place: float, values: Sequence[str]) -> list[str]:
     """The runs' values at an x; none of a run that did not come so far, whose last one is of another place."""
     ends = [places[-1] if len(places := _places(run, axis)) else -math.inf for run in runs]
     return [value if place <= end else NOTHING for value, end in zip(values, ends, strict=True)]
 
 
-def shown_steps(runs: Compared, axis: Axis, part: tuple[float, float]) -> dict[str, tuple[int, int]]:
+def shown_steps(runs: MarkedRuns, axis: Axis, part: tuple[float, float]) -> dict[str, tuple[int, int]]:
     """The first and the last step of each run in a part of x, by its name."""
-    return {run.snapshot.summary.run: (math.floor(step_of(run, axis, part[0])), math.ceil(step_of(run, axis, part[1]))) for run in runs}
+    return {run.snapshot.summary.run: (math.floor(step_of_x_in(run, axis, part[0])), math.ceil(step_of_x_in(run, axis, part[1]))) for run in runs}
 
 
-def _places(run: ComparedRun, axis: Axis, series: SeriesTable | None = None) -> Sequence[float]:
-    places = places_on(series or run.snapshot.series, axis)
+def _places(run: MarkedRun, axis: Axis, series: SeriesTable | None = None) -> Sequence[float]:
+    places = x_values(series or run.snapshot.series, axis)
     if axis != "wall":
         return places
-    start = first_time(run)
+    start = start_time(run)
     return [place - start for place in places]
 
 
-def _evaluated_at(run: ComparedRun, axis: Axis, rows: Sequence[EvaluationRow]) -> list[float]:
-    start = first_time(run) if axis == "wall" else 0.0
+def _evaluated_at(run: MarkedRun, axis: Axis, rows: Sequence[EvaluationRow]) -> list[float]:
+    start = start_time(run) if axis == "wall" else 0.0
     return [max(0.0, place - start) for place in evaluated_at(run.snapshot.series, axis, rows)]
 
 
 def _held_out(
-    runs: Compared,
+    runs: MarkedRuns,
     axis: Axis,
     title: str,
     of: Callable[[list[EvaluationRow]], Sequence[float]],
@@ -182,7 +181,9 @@ def _held_out(
     return _overlay(runs, axis, title, drawn, log=log, levels=levels)
 
 
-def _trained(runs: Compared, axis: Axis, title: str, column: str, write: Callable[[float], str], *, from_zero: bool = False, smooth: bool = True) -> ChartData:
+def _trained(
+    runs: MarkedRuns, axis: Axis, title: str, column: str, write: Callable[[float], str], *, from_zero: bool = False, smooth: bool = True
+) -> ChartData:
     drawn = []
     few = len(runs) <= MOST_BANDS
     for run in runs:
@@ -203,7 +204,7 @@ def _trained(runs: Compared, axis: Axis, title: str, column: str, write: Callabl
                 marker=run.letter,
                 smooth=smooth,
                 harmonic=column == "tokens_per_second",
-                tells_curve=column != "loss",
+                legend_from_curve=column != "loss",
                 y_format=write,
                 band=few,
                 left_out=short_batches(series),
@@ -212,7 +213,7 @@ def _trained(runs: Compared, axis: Axis, title: str, column: str, write: Callabl
     return _overlay(runs, axis, title, drawn, from_zero=from_zero)
 
 
-def _newest(run: ComparedRun, column: str, write: Callable[[float], str]) -> str:
+def _newest(run: MarkedRun, column: str, write: Callable[[float], str]) -> str:
     summary = run.snapshot.summary
     if not len(run.snapshot.series.step):
         return ""
@@ -226,7 +227,7 @@ def _newest(run: ComparedRun, column: str, write: Callable[[float], str]) -> str
     return "" if value is None else write(value)
 
 
-def _common_level(runs: Compared) -> tuple[Baseline, ...]:
+def _common_level(runs: MarkedRuns) -> tuple[Baseline, ...]:
     """The level to beat, where it is the same for all."""
     levels = {level_to_beat(run.snapshot) for run in runs}
     level = next(iter(levels)) if len(levels) == 1 else None
@@ -234,10 +235,10 @@ def _common_level(runs: Compared) -> tuple[Baseline, ...]:
 
 
 def _overlay(
-    runs: Compared, axis: Axis, title: str, drawn: Sequence[ChartSeries], *, log: bool = False, from_zero: bool = False, levels: tuple[Baseline, ...] = ()
+    runs: MarkedRuns, axis: Axis, title: str, drawn: Sequence[ChartSeries], *, log: bool = False, from_zero: bool = False, levels: tuple[Baseline, ...] = ()
 ) -> ChartData:
     ends = [planned_end(run.snapshot, axis) for run in runs]
-    known = [end - first_time(run) if axis == "wall" else end for run, end in zip(runs, ends, strict=True) if end is not None]
+    known = [end - start_time(run) if axis == "wall" else end for run, end in zip(runs, ends, strict=True) if end is not None]
     x_format: XFormat = "duration" if axis == "wall" else AXIS_FORMATS[axis]
     return ChartData(
         title=title,

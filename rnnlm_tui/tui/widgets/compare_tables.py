@@ -12,8 +12,8 @@ from textual.strip import Strip
 
 from rnnlm_tui.contract.figures import NOTHING
 from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.compare_data import Compared, ComparedRun
-from rnnlm_tui.tui.widgets.content import from_outside
+from rnnlm_tui.tui.widgets.compare_data import MarkedRun, MarkedRuns
+from rnnlm_tui.tui.widgets.content import safe_content
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.status_line import status_glyph
 
@@ -34,7 +34,7 @@ MOST_VALUE = 30
 GAP = 2
 
 
-class Column(NamedTuple):
+class FigureColumn(NamedTuple):
     """One figure of all runs."""
 
     head: str
@@ -46,16 +46,16 @@ class Column(NamedTuple):
         return max(len(self.head), *(cell.cell_length for cell in self.cells))
 
 
-def figure_columns(comparison: Comparison, room: int) -> tuple[list[Column], list[FigureRow]]:
+def figure_columns(comparison: Comparison, room: int) -> tuple[list[FigureColumn], list[FigureRow]]:
     """As many columns as have room, the most wanted first, and the figures that are in none of them."""
     rows = {row.name: row for row in comparison.figures}
-    columns: list[Column] = []
+    columns: list[FigureColumn] = []
     told: list[str] = []
     for name, head in HEADS.items():
         if name in rows:
             row = rows[name]
             judged = row.label.removesuffix(" ppl") if name in (BEST, FINAL) and row.label not in ("", name) else head
-            columns.append(Column(judged + (" " if name == BEST else ""), _cells(row, star=name == BEST and row.better != "")))
+            columns.append(FigureColumn(judged + (" " if name == BEST else ""), _cells(row, star=name == BEST and row.better != "")))
             told.append(name)
             if name == BEST and row.better:
                 columns.append(_distance(row))
@@ -79,10 +79,10 @@ def _cells(row: FigureRow, *, star: bool) -> list[Content]:
     return cells
 
 
-def _distance(row: FigureRow) -> Column:
+def _distance(row: FigureRow) -> FigureColumn:
     """How far each is behind the best."""
     known = [NOTHING if value is None else "0.0" for value in row.values]
-    return Column("Δ best", [Content.styled(words or level, palette.DIM) for words, level in zip(row.differences, known, strict=True)])
+    return FigureColumn("Δ best", [Content.styled(words or level, palette.DIM) for words, level in zip(row.differences, known, strict=True)])
 
 
 class ComparedRunsPanel(Panel):
@@ -90,9 +90,9 @@ class ComparedRunsPanel(Panel):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Runs", id=id)
-        self._runs: Compared = ()
+        self._runs: MarkedRuns = ()
         self._comparison: Comparison | None = None
-        self._at: Column | None = None
+        self._at: FigureColumn | None = None
         self._top = 0
         self._rows: list[Content] = []
         self._heads: list[int] = []
@@ -104,7 +104,7 @@ class ComparedRunsPanel(Panel):
     def _inside(self, width: int) -> int:
         return max(0, width - 3 - self.LEFT_PADDING)
 
-    def show(self, runs: Compared, comparison: Comparison | None) -> None:
+    def show(self, runs: MarkedRuns, comparison: Comparison | None) -> None:
         """These runs, in the order of their letters, and what is to be said of them."""
         self._runs, self._comparison = runs, comparison
         self._begin_at(self._top)
@@ -112,7 +112,7 @@ class ComparedRunsPanel(Panel):
 
     def show_at(self, head: str, values: Sequence[str]) -> None:
         """A first column with the runs' values at the cursor; an empty head: there is none."""
-        at = Column(head, [Content.styled(value, palette.BRIGHT) for value in values]) if head and len(values) == len(self._runs) else None
+        at = FigureColumn(head, [Content.styled(value, palette.BRIGHT) for value in values]) if head and len(values) == len(self._runs) else None
         if at != self._at:
             self._at = at
             self.redraw()
@@ -179,9 +179,9 @@ class ComparedRunsPanel(Panel):
         lines = [self._figure_line(run, name, [(column.width, column.cells[index]) for column in columns]) for index, run in enumerate(self._runs)]
         return [head, *lines], more
 
-    def _figure_line(self, run: ComparedRun, name: int, cells: Sequence[tuple[int, Content]]) -> Content:
+    def _figure_line(self, run: MarkedRun, name: int, cells: Sequence[tuple[int, Content]]) -> Content:
         summary = run.snapshot.summary
-        shown = from_outside(summary.run, newlines="show", limit=name).stylize(palette.BRIGHT)
+        shown = safe_content(summary.run, newlines="show", limit=name).stylize(palette.BRIGHT)
         sign = status_glyph(summary.status, ascii_only=self.ascii_only)
         line = Content.assemble((run.letter, f"bold {run.colour}"), " ", sign, " ", shown, " " * (name - shown.cell_length))
         for width, cell in cells:
@@ -208,9 +208,9 @@ class ComparedRunsPanel(Panel):
             head += Content.styled(" " * (GAP + room - 1) + run.letter, f"bold {run.colour}")
         lines = [head]
         for name, values, best in rows:
-            line = Content.styled("    " + from_outside(name, limit=key_width).plain.ljust(key_width), palette.TEXT)
+            line = Content.styled("    " + safe_content(name, limit=key_width).plain.ljust(key_width), palette.TEXT)
             for index, value in enumerate(values):
-                shown = from_outside(value, newlines="show", limit=room)
+                shown = safe_content(value, newlines="show", limit=room)
                 style = f"bold {palette.BRIGHT}" if index == best else palette.TEXT
                 line = Content.assemble(line, " " * (GAP + room - shown.cell_length), shown.stylize(style))
             lines.append(line)

@@ -18,12 +18,12 @@ Newlines = Literal["keep", "space", "show"]
 """What becomes of a line's end: a line's end, a space, or the sign ␊. Tabs go the same way: four spaces, one space, the sign ␉."""
 
 
-def from_outside(text: str, *, limit: int | None = None, newlines: Newlines = "keep") -> Content:
+def safe_content(text: str, *, limit: int | None = None, newlines: Newlines = "keep") -> Content:
     """`text` as Content without markup, with everything that could act on a terminal made visible; at most `limit` cells, the last of them `…` when cut."""
-    return Content(plain(text, limit=limit, newlines=newlines))
+    return Content(safe_text(text, limit=limit, newlines=newlines))
 
 
-def plain(text: str, *, limit: int | None = None, newlines: Newlines = "keep") -> str:
+def safe_text(text: str, *, limit: int | None = None, newlines: Newlines = "keep") -> str:
     """The same as a string, for widgets that take no Content; still to be passed with `markup=False`."""
     if limit is not None and len(text) > 4 * limit + 64:
         text = text[: 4 * limit + 64]  # a novel in a table's cell: nobody sees more, combining marks included

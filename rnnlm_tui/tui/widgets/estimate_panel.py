@@ -15,7 +15,7 @@ from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.summary import CheckpointFigures
 from rnnlm_tui.errors import Problem
 from rnnlm_tui.tui.widgets.bars import bar
-from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.content import safe_text
 from rnnlm_tui.tui.widgets.form_draft import Draft, field_of
 from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, shown_value, value_at
 from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, TEXT, THIRD, TRAIN, WARN
@@ -30,7 +30,7 @@ TITLES = {field.path: field.title for field in FORM_FIELDS}
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class MachineCapacity:
     """What the machine has for a run; bytes, None where it can't be told."""
 
     memory_total: int | None = None
@@ -48,12 +48,19 @@ class EstimatePanel(Panel):
         self._estimate: Estimate | None = None
         self._draft: Draft | None = None
         self._problems: tuple[Problem, ...] = ()
-        self._room = Room()
+        self._room = MachineCapacity()
         self._kept: CheckpointFigures | None = None
         self._rows: list[Content] = []
 
     def show(
-        self, estimate: Estimate | None, draft: Draft, problems: Sequence[Problem], room: Room, *, started: bool = False, kept: CheckpointFigures | None = None
+        self,
+        estimate: Estimate | None,
+        draft: Draft,
+        problems: Sequence[Problem],
+        room: MachineCapacity,
+        *,
+        started: bool = False,
+        kept: CheckpointFigures | None = None,
     ) -> None:
         """The newest figures of a draft; None while they are worked out. Of a run that has ended, what it `kept`."""
         self._kept = kept
@@ -176,27 +183,29 @@ class EstimatePanel(Panel):
             rows.append(Content.assemble(("● ", WARN), (f"{len(draft.changes)}", BRIGHT), (" changed from ", DIM), _base_name(draft)))
             for field in FORM_FIELDS:
                 if field.path in draft.changes:
-                    was, now = (plain(shown_value(field, value), limit=12) or "none" for value in (value_at(draft.base, field.path), draft.value(field.path)))
+                    was, now = (
+                        safe_text(shown_value(field, value), limit=12) or "none" for value in (value_at(draft.base, field.path), draft.value(field.path))
+                    )
                     rows.append(Content.assemble(("  " + field.title.ljust(15) + " ", DIM), (f"{was} → ", DIM), (now, BRIGHT)))
             rows.append(Content(""))
         if self._problems:
             rows.append(Content.assemble((f"✗ {counted(len(self._problems), 'problem')}", f"bold {BAD}"), (", start is blocked", DIM)))
             titles = dict.fromkeys(TITLES.get(field_of(problem), problem.path) for problem in self._problems)  # the field itself shows the problem
-            rows += [Content.styled(plain(f"  {title}", limit=width), DIM) for title in titles]
+            rows += [Content.styled(safe_text(f"  {title}", limit=width), DIM) for title in titles]
         return rows
 
 
-def room_of(machine: MachineFacts | None) -> Room:
+def machine_capacity(machine: MachineFacts | None) -> MachineCapacity:
     """The card's memory where there is a card, else the machine's."""
     if machine is None:
-        return Room()
+        return MachineCapacity()
     if machine.gpu_memory_total:
-        return Room(machine.gpu_memory_total, machine.gpu_memory_used, on_gpu=True, disk_free=machine.disk_free)
-    return Room(machine.memory_total, machine.memory_total - machine.memory_free, disk_free=machine.disk_free)
+        return MachineCapacity(machine.gpu_memory_total, machine.gpu_memory_used, on_gpu=True, disk_free=machine.disk_free)
+    return MachineCapacity(machine.memory_total, machine.memory_total - machine.memory_free, disk_free=machine.disk_free)
 
 
 def _base_name(draft: Draft) -> Content:
-    kind, _, name = plain(draft.base_name, limit=40).partition(" ")
+    kind, _, name = safe_text(draft.base_name, limit=40).partition(" ")
     return Content.assemble((f"{kind} ", DIM), (name, TEXT)) if name else Content.styled(kind, TEXT)
 
 
@@ -220,7 +229,7 @@ def _calibration(estimate: Estimate) -> str:
         return "known once the corpus is built"
     if estimate.seconds is None:
         return "no run or probe timed here yet"
-    return f"as {plain(estimate.calibrated_run, limit=24)} ran here" if estimate.calibrated_run else "as a probe measured here"
+    return f"as {safe_text(estimate.calibrated_run, limit=24)} ran here" if estimate.calibrated_run else "as a probe measured here"
 
 
 def _time(estimate: Estimate) -> Content:

@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Input
 
-from rnnlm_tui.tui.widgets.content import from_outside
+from rnnlm_tui.tui.widgets.content import safe_content
 from rnnlm_tui.tui.widgets.line import Line
 from rnnlm_tui.tui.widgets.palette import BAD, DIM, TEXT
 from rnnlm_tui.tui.widgets.safe_text import SafeInput
@@ -49,7 +49,7 @@ class FilterLine(Horizontal):
             self.text = text
             """What was typed."""
 
-    class Kept(Message):
+    class Submitted(Message):
         """Enter: the filter stays, the list has the keys again."""
 
     def compose(self) -> ComposeResult:
@@ -81,13 +81,13 @@ class FilterLine(Horizontal):
         self.query_one(FilterInput).value = ""
         self.remove_class("-open")
 
-    def tell(self, outcome: str, problem: str = "") -> None:
+    def show_outcome(self, outcome: str, problem: str = "") -> None:
         """How many runs match, or what can't be understood."""
         line = self.query_one(".outcome", Line)
         told = Content.styled(outcome, DIM)
         if problem:
             words = [problem, *filter(None, [problem.partition("; ")[2]])]  # where there is no room for both, what helps
-            told, *shorter = (Content.assemble(("✗ ", BAD), from_outside(text, newlines="space").stylize(BAD)) for text in words)
+            told, *shorter = (Content.assemble(("✗ ", BAD), safe_content(text, newlines="space").stylize(BAD)) for text in words)
             told = shorter[0] if shorter and told.cell_length > (line.size.width or told.cell_length) else told
         line.put(told.truncate(line.size.width or told.cell_length, ellipsis=True))
 
@@ -98,4 +98,4 @@ class FilterLine(Horizontal):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
         self.set_class(bool(event.value.strip()), "-open")
-        self.post_message(self.Kept())
+        self.post_message(self.Submitted())

@@ -11,7 +11,7 @@ from textual.widget import Widget
 
 from rnnlm_tui.contract.figures import MINUTE, disk, duration, gib
 from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.content import from_outside
+from rnnlm_tui.tui.widgets.content import safe_content
 from rnnlm_tui.tui.widgets.panel import padded, segments_of
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class FirstLaunch(Widget):
                 if total is not None and used is not None
                 else Content("")
             )
-            device = Content.assemble(from_outside(machine.gpu_name, newlines="show", limit=30).stylize(text), free, ready)
+            device = Content.assemble(safe_content(machine.gpu_name, newlines="show", limit=30).stylize(text), free, ready)
         else:
             device = Content.assemble(("CPU, ", text), (f"{machine.cpu_count}", bright), (" cores", dim), ready)
         cores = Content.assemble(("   CPU ", dim), (f"{machine.cpu_count}", bright), (" cores", dim)) if machine.gpu_name else Content("")
@@ -112,7 +112,7 @@ class FirstLaunch(Widget):
             Content.assemble(("  device   ", dim), device),
             Content.assemble(("  memory   ", dim), (gib(machine.memory_free), bright), (f" of {gib(machine.memory_total)} GiB free", dim), cores),
             Content.assemble(
-                ("  disk     ", dim), (number, bright), (f" {unit} free in ", dim), from_outside(self._home, newlines="show", limit=40).stylize(dim)
+                ("  disk     ", dim), (number, bright), (f" {unit} free in ", dim), safe_content(self._home, newlines="show", limit=40).stylize(dim)
             ),
         ]
 

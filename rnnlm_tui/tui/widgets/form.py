@@ -50,7 +50,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
             self.draft = draft
             """The draft with the change."""
 
-    class Moved(Message):
+    class FocusMoved(Message):
         """Another field or section has the focus."""
 
         def __init__(self, section: str) -> None:
@@ -58,7 +58,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
             self.section = section
             """The section that stands open."""
 
-    class Wanted(Message):
+    class EditRequested(Message):
         """A field wants more than one line: a choice, or a list of texts."""
 
         def __init__(self, row: FieldRow) -> None:
@@ -165,7 +165,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         self._show_section(section)
         if focus is not None:
             self.screen.set_focus(self._stops(section)[0 if focus == "first" else -1])
-        self.post_message(self.Moved(section))
+        self.post_message(self.FocusMoved(section))
 
     def _show_section(self, section: str) -> None:
         self.section = section
@@ -209,13 +209,13 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
             self._refresh_rows()
             return
         if self._locked:
-            self.post_message(self.Wanted(row))
+            self.post_message(self.EditRequested(row))
             return
         kind = row.field.kind
         if kind == "switch":
             self._take(self.draft.with_value(row.field.path, row.state.value is not True))
         elif kind == "list" or (kind == "choice" and len(row.field.choices) > 1):
-            self.post_message(self.Wanted(row))
+            self.post_message(self.EditRequested(row))
         elif kind != "choice":
             row.open_editor()
 
@@ -268,7 +268,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         self._refresh_rows()
         if stop.section != self.section:
             self._show_section(stop.section)
-        self.post_message(self.Moved(self.section))
+        self.post_message(self.FocusMoved(self.section))
         self.call_after_refresh(self._show_beginning, stop)
 
     def _show_beginning(self, row: FieldRow | FoldRow) -> None:

@@ -126,14 +126,14 @@ def _same(value: object, base: object) -> bool:
     return value == base
 
 
-def kept_draft(draft: Draft, name: str) -> dict[str, object] | None:
+def draft_to_json(draft: Draft, name: str) -> dict[str, object] | None:
     """A draft and the name that its run is to have, as JSON values for the next start; None where nothing was changed in it."""
     if not draft.changes:
         return None
     return {"name": name, "base_name": draft.base_name, "base": config_to_raw(draft.base), "changes": dict(draft.changes)}
 
 
-def recalled_draft(kept: object) -> tuple[Draft, str] | None:
+def draft_from_json(kept: object) -> tuple[Draft, str] | None:
     """The draft and its name from what was kept; None where that is damaged, or of another version's fields."""
     match kept:
         case {"name": str() as name, "base_name": str() as base_name, "base": dict() as base, "changes": dict() as changes}:

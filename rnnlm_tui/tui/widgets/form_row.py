@@ -15,7 +15,7 @@ from textual.widgets import Input
 
 from rnnlm_tui.errors import Problem
 from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.content import from_outside
+from rnnlm_tui.tui.widgets.content import safe_content
 from rnnlm_tui.tui.widgets.form_draft import short_message
 from rnnlm_tui.tui.widgets.form_fields import EMPTY_WORDS, FormField, edited_value, section_title, shown_value
 from rnnlm_tui.tui.widgets.form_idle import fold_words
@@ -237,7 +237,7 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
         if not shown:
             shown, colour = EMPTY_WORDS.get(self.field.path, "empty"), palette.BAD if state.problem else palette.DIM
         room = BOX - 1 - (2 if arrow else 0)
-        plain = from_outside(shown).plain.replace("\n", " ")
+        plain = safe_content(shown).plain.replace("\n", " ")
         text = plain if len(plain) <= room else f"…{plain[len(plain) - room + 1 :]}" if self.field.kind == "text" else f"{plain[: room - 1]}…"
         body = Content.styled(f" {text.ljust(room)}", f"{colour} on {background}")
         return body + Content.styled(f" {arrow}", f"{palette.TEXT} on {background}") if arrow else body
@@ -258,11 +258,11 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
             note = _wrong(short_message(state.problem)) if not self._active and self._fits_beside(state.problem) else Content("")
         elif state.changed:
             was = shown_value(self.field, state.base) or EMPTY_WORDS.get(self.field.path, "empty")
-            note = Content.styled("was ", palette.DIM) + from_outside(was).stylize(palette.DIM)
+            note = Content.styled("was ", palette.DIM) + safe_content(was).stylize(palette.DIM)
         elif state.idle:
             note = Content.styled(state.idle, palette.DIM)
         elif state.fact:
-            note = from_outside(state.fact).stylize(palette.DIM)
+            note = safe_content(state.fact).stylize(palette.DIM)
         if not note.plain:
             return Content(" ") + unit
         gap = 2 if len(unit.plain) + 2 + note.cell_length <= room else 1
@@ -272,7 +272,7 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
 
 
 def _wrong(words: str) -> Content:
-    return Content.styled("✗ ", palette.BAD) + from_outside(words).stylize(palette.BAD)
+    return Content.styled("✗ ", palette.BAD) + safe_content(words).stylize(palette.BAD)
 
 
 class FoldRow(OrderedKeys, Widget, can_focus=True):

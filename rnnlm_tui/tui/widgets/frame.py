@@ -12,7 +12,7 @@ from textual.timer import Timer
 from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, Action, Pane
 from rnnlm_tui.tui.actions import action as find_action
 from rnnlm_tui.tui.messages import Notice
-from rnnlm_tui.tui.widgets.content import from_outside
+from rnnlm_tui.tui.widgets.content import safe_content
 from rnnlm_tui.tui.widgets.identity import machine_label
 from rnnlm_tui.tui.widgets.line import Line
 from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, GOOD, TEXT, TRAIN
@@ -141,7 +141,7 @@ class FooterLine(Line):
         if self._notice is not None:
             sign, colour = {"done": ("✓", GOOD), "fact": ("·", DIM), "trouble": ("✗", BAD)}[self._notice.kind]
             hint = f"  {self._notice.hint}" if self._notice.hint else ""
-            line = Content.assemble((f" {sign} ", f"bold {colour}"), from_outside(self._notice.text).stylize(TEXT), from_outside(hint).stylize(DIM))
+            line = Content.assemble((f" {sign} ", f"bold {colour}"), safe_content(self._notice.text).stylize(TEXT), safe_content(hint).stylize(DIM))
             self.put(line.truncate(width, ellipsis=True))
             return
         wide = width >= WIDE

@@ -13,7 +13,7 @@ from textual.strip import Strip
 
 from rnnlm_tui.contract.figures import count, figure
 from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.content import Newlines, from_outside, plain
+from rnnlm_tui.tui.widgets.content import Newlines, safe_content, safe_text
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.samples import LONGEST, cut_lines
 
@@ -124,7 +124,7 @@ def _now(page: HistoryPage, prompt: str, width: int, *, no_colour: bool, chosen:
     """`› The state of the Union is strong…` in full."""
     row = page.now.get(prompt)
     sign = Content.styled("› " if chosen else "  ", f"bold {palette.FOCUS}")
-    shown = from_outside(prompt, newlines=page.newlines, limit=200).stylize(f"bold {palette.BRIGHT}")
+    shown = safe_content(prompt, newlines=page.newlines, limit=200).stylize(f"bold {palette.BRIGHT}")
     if row is None:
         return [Content.assemble(sign, shown, (" – no sample at this step", palette.DIM)).truncate(width, ellipsis=True)]
     before = next((rows[prompt].text for rows in page.before if prompt in rows), None)
@@ -146,7 +146,7 @@ def _earlier(page: HistoryPage, prompt: str, width: int, height: int) -> list[Co
 def _wrapped(row: SampleRow, width: int, newlines: Newlines) -> list[Content]:
     step = f"@{count(row.step)} "
     kept = row.text[:LONGEST].strip() if newlines == "space" else row.text[:LONGEST].strip("\n")
-    text = from_outside(kept, newlines=newlines).stylize(palette.DIM)
+    text = safe_content(kept, newlines=newlines).stylize(palette.DIM)
     return [
         Content.assemble((f"  {step}" if index == 0 else " " * (2 + len(step)), palette.DIM), line.rstrip())
         for index, line in enumerate(text.wrap(max(8, width - 2 - len(step))))
@@ -174,4 +174,4 @@ def continuation(text: str, before: str | None, *, no_colour: bool = False, newl
 
 
 def _words(text: str, newlines: Newlines) -> Sequence[str]:
-    return _WORD.findall(plain(text[:LONGEST], newlines=newlines))[:MOST_WORDS]
+    return _WORD.findall(safe_text(text[:LONGEST], newlines=newlines))[:MOST_WORDS]

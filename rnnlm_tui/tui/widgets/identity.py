@@ -11,7 +11,7 @@ from textual.content import Content
 from rnnlm_tui.contract.computing import CELL_NAMES
 from rnnlm_tui.contract.figures import count, counted, duration, short
 from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.content import from_outside, plain
+from rnnlm_tui.tui.widgets.content import safe_content, safe_text
 from rnnlm_tui.tui.widgets.status_line import status_content
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ def run_identity(name: str | None, snapshot: RunSnapshot | None, width: int, *, 
     if name is None:
         return Content.styled("no run open", palette.DIM)
     if snapshot is None:
-        return Content.assemble(from_outside(name, newlines="show").stylize(f"bold {palette.BRIGHT}"), (" opening…", palette.DIM))
+        return Content.assemble(safe_content(name, newlines="show").stylize(f"bold {palette.BRIGHT}"), (" opening…", palette.DIM))
     summary = snapshot.summary
     status = Content.assemble(" ", status_content(summary.status, ascii_only=ascii_only, bold=True))
     state = Content.assemble(status, (how_long(summary), palette.TEXT))
     if len(name) + state.cell_length > width:
         state = Content.assemble(status, (how_long(summary).partition(", ended")[0], palette.TEXT))
-    shown = from_outside(name, newlines="show", limit=max(4, width - state.cell_length)).stylize(f"bold {palette.BRIGHT}")
+    shown = safe_content(name, newlines="show", limit=max(4, width - state.cell_length)).stylize(f"bold {palette.BRIGHT}")
     start = shown + state
     for gap, what in _what_it_is(summary, snapshot.config):
         whole = Content.assemble(start, " " * gap, what)
@@ -70,13 +70,13 @@ def _when(seconds: float) -> str:
 def model_name(summary: RunSummary) -> str:
     """`Elman 2×192`, safe to print."""
     model = summary.model
-    cell = CELL_NAMES.get(model.cell_type) or plain(model.cell_type, limit=24, newlines="show")
+    cell = CELL_NAMES.get(model.cell_type) or safe_text(model.cell_type, limit=24, newlines="show")
     return f"{cell} {model.num_layers}×{model.hidden_size}"
 
 
 def corpus_name(source: str) -> str:
     """A built-in corpus by its name, a file by the last part of its path; harmless."""
-    return plain(source.rstrip("/").rpartition("/")[2] or source, limit=24, newlines="show")
+    return safe_text(source.rstrip("/").rpartition("/")[2] or source, limit=24, newlines="show")
 
 
 def _what_it_is(summary: RunSummary, config: RunConfig) -> Iterator[tuple[int, Content]]:
@@ -113,7 +113,7 @@ def machine_label(machine: MachineFacts | None, *, wide: bool, host: bool = True
     device = Content.styled(device_name(machine, wide=wide), palette.TEXT)
     if not host:
         return device
-    name = from_outside(machine.host.partition(".")[0], limit=20 if wide else 12, newlines="show").stylize(palette.DIM)
+    name = safe_content(machine.host.partition(".")[0], limit=20 if wide else 12, newlines="show").stylize(palette.DIM)
     return Content.assemble(name, (" · ", palette.DIM), device)
 
 
@@ -121,6 +121,6 @@ def device_name(machine: MachineFacts, *, wide: bool, device: str | None = None)
     """The GPU, else how many processors: `2 CPUs`; also for a run whose `device` is the processor."""
     if machine.gpu_name and not (device or "").startswith("cpu"):
         if wide:
-            return plain(machine.gpu_name, limit=28, newlines="show")
-        return plain(machine.gpu_name.removeprefix("NVIDIA ").removeprefix("GeForce ").partition(" ")[0], limit=12, newlines="show")
+            return safe_text(machine.gpu_name, limit=28, newlines="show")
+        return safe_text(machine.gpu_name.removeprefix("NVIDIA ").removeprefix("GeForce ").partition(" ")[0], limit=12, newlines="show")
     return counted(machine.cpu_count, "CPU")

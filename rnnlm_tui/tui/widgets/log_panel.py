@@ -9,7 +9,7 @@ from textual.content import Content
 from textual.strip import Strip
 
 from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.content import safe_text
 from rnnlm_tui.tui.widgets.palette import ink
 from rnnlm_tui.tui.widgets.panel import Label, Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.wrapped_text import WrappedText
@@ -154,4 +154,4 @@ class LogPanel(Panel):
 
 
 def _harmless(line: str) -> str:
-    return line if len(line) <= LONGEST and line.isascii() and line.isprintable() else plain(line[:LONGEST], newlines="space")
+    return line if len(line) <= LONGEST and line.isascii() and line.isprintable() else safe_text(line[:LONGEST], newlines="space")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rnnlm_tui.contract.figures import GIB, NOTHING, gib
 from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.axes import Axis, places_at
+from rnnlm_tui.tui.widgets.axes import Axis, x_of_times
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries
 from rnnlm_tui.tui.widgets.train_data import chart_data
 
@@ -67,7 +67,7 @@ def _curve(
     return ChartSeries(
         name=name,
         colour=colour,
-        x=places_at(snapshot.series, axis, machine.time),
+        x=x_of_times(snapshot.series, axis, machine.time),
         mean=mean,
         low=low,
         high=high,

@@ -20,7 +20,7 @@ class Marks:
     """The run's name by letter, A first; empty where the letter is free."""
 
     @classmethod
-    def recalled(cls, kept: object) -> Marks:
+    def from_json(cls, kept: object) -> Marks:
         """From what was written down; nothing where that is no list of names."""
         if not isinstance(kept, list) or len(kept) > MOST_MARKED or not all(isinstance(name, str) for name in kept):
             return cls()

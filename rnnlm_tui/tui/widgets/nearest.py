@@ -19,7 +19,7 @@ def nearest_checkpoint(snapshot: RunSnapshot, step: float) -> CheckpointRow | No
     return min(snapshot.checkpoints, key=lambda row: (abs(row.step - step), row.step), default=None)
 
 
-def evaluation_beside(snapshot: RunSnapshot, step: float, by: int) -> EvaluationRow | None:
+def adjacent_evaluation(snapshot: RunSnapshot, step: float, by: int) -> EvaluationRow | None:
     """The next evaluation after a step (`by` 1) or the last one before it (-1); None where there is none."""
     rows = held_out(snapshot)
     steps = [row.step for row in rows]
@@ -27,13 +27,13 @@ def evaluation_beside(snapshot: RunSnapshot, step: float, by: int) -> Evaluation
     return rows[index] if 0 <= index < len(rows) else None
 
 
-def evaluation_until(evaluations: Sequence[EvaluationRow], step: float) -> EvaluationRow | None:
+def latest_evaluation(evaluations: Sequence[EvaluationRow], step: float) -> EvaluationRow | None:
     """The newest of evaluations in the order of steps that was done until then; None where the first came later."""
     index = bisect_right([row.step for row in evaluations], step) - 1
     return evaluations[index] if index >= 0 else None
 
 
-def as_of(snapshot: RunSnapshot, step: float, older: Sequence[SampleRow] = ()) -> RunSnapshot:
+def snapshot_until(snapshot: RunSnapshot, step: float, older: Sequence[SampleRow] = ()) -> RunSnapshot:
     """The snapshot with the samples that had been drawn until that step, `older` ones that it no longer holds among them."""
     oldest = min((row.step for row in snapshot.samples), default=0)
     rows = (*snapshot.samples, *(row for row in older if row.step < oldest))

@@ -39,7 +39,7 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
         Binding("ctrl+y", "screen.copy_text", show=False, id="copy_text"),
     ]
 
-    class Sent(Message):
+    class Submitted(Message):
         """Enter on a prompt."""
 
         def __init__(self, prompt: str) -> None:
@@ -47,7 +47,7 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
             self.prompt = prompt
             """The text as written."""
 
-    class Asked(Message):
+    class HistoryRequested(Message):
         """Up on the first line, or down on the last: an earlier or a later prompt is wanted."""
 
         def __init__(self, direction: int) -> None:
@@ -111,7 +111,7 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
 
     def action_send(self) -> None:
         """Send the prompt."""
-        self.post_message(self.Sent(self.text))
+        self.post_message(self.Submitted(self.text))
 
     def action_newline(self) -> None:
         """A line break in the prompt."""
@@ -129,13 +129,13 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
     def action_up_or_earlier(self) -> None:
         """A line up; from the first line to an earlier prompt."""
         if self.cursor_location[0] == 0:
-            self.post_message(self.Asked(-1))
+            self.post_message(self.HistoryRequested(-1))
         else:
             self.action_cursor_up()
 
     def action_down_or_later(self) -> None:
         """A line down; from the last line to a later prompt."""
         if self.cursor_location[0] == self.document.line_count - 1:
-            self.post_message(self.Asked(1))
+            self.post_message(self.HistoryRequested(1))
         else:
             self.action_cursor_down()

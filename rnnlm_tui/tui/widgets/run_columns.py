@@ -12,7 +12,7 @@ from textual.content import Content
 from rnnlm_tui.contract.figures import NOTHING, age, change, duration, figure, percent, short
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.bars import bar
-from rnnlm_tui.tui.widgets.content import from_outside
+from rnnlm_tui.tui.widgets.content import safe_content
 from rnnlm_tui.tui.widgets.identity import corpus_name, model_name
 from rnnlm_tui.tui.widgets.marks import Marks
 from rnnlm_tui.tui.widgets.run_order import SortKey, behind_best
@@ -36,7 +36,7 @@ LEAD = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class RowContext:
     """What a row shows and a run's own figures don't tell."""
 
     marks: Marks = field(default_factory=Marks)
@@ -46,12 +46,12 @@ class Beside:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class RunColumn:
     """One column of the table."""
 
     head: str
     width: int
-    cell: Callable[[RunSummary, int, Beside], Content]
+    cell: Callable[[RunSummary, int, RowContext], Content]
     """The content for a run in so many cells."""
     key: SortKey | None = None
     """The order that its head stands for."""
@@ -59,7 +59,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class TextWidths:
     """The room that the words of the listed runs need."""
 
     corpus: int = 0
@@ -70,21 +70,23 @@ class Words:
     """Cells of the longest tags; 0: no run has any."""
 
 
-def words_of(runs: Sequence[RunSummary]) -> Words:
+def text_widths(runs: Sequence[RunSummary]) -> TextWidths:
     """How wide the corpora and the tags of these runs are."""
     corpora = {run.corpus_source or run.corpus for run in runs} - {""}
-    return Words(max((len(corpus_name(source)) for source in corpora), default=0), len(corpora) > 1, max((len(" ".join(run.tags)) for run in runs), default=0))
+    return TextWidths(
+        max((len(corpus_name(source)) for source in corpora), default=0), len(corpora) > 1, max((len(" ".join(run.tags)) for run in runs), default=0)
+    )
 
 
-def columns_for(width: int, status_width: int, words: Words) -> list[Column]:
+def columns_for(width: int, status_width: int, words: TextWidths) -> list[RunColumn]:
     """All that has room in `width` cells, the first columns first."""
     return _wide_columns(width, status_width, words) if width >= WIDE else _narrow_columns(width, status_width, words)
 
 
-def _narrow_columns(width: int, status_width: int, words: Words) -> list[Column]:
+def _narrow_columns(width: int, status_width: int, words: TextWidths) -> list[RunColumn]:
     """Room for one column of words beside the speed: for tags, else for the corpus; for both where corpora differ, in the place of the speed."""
     bars = 6 if width >= WITH_MEDIUM_BARS else 4
-    columns = [Column("val ppl ", 9, _perplexity, "perplexity"), Column("age", 7, _age, "age")]
+    columns = [RunColumn("val ppl ", 9, _perplexity, "perplexity"), RunColumn("age", 7, _age, "age")]
     room = width - LEAD - status_width - (bars + 6) - sum(column.width for column in columns)
     if room < NAME + SPEED:
         return [*_first_columns(max(9, room), status_width, bars), *columns]
@@ -93,7 +95,7 @@ def _narrow_columns(width: int, status_width: int, words: Words) -> list[Column]
     if len(wanted) == 2 and room >= 2 * LEAST_WORDS:
         name, room = name - 1, room + 1
     else:
-        columns.insert(1, Column("tok/s", SPEED, _speed, "tok/s"))
+        columns.insert(1, RunColumn("tok/s", SPEED, _speed, "tok/s"))
         room, wanted = room - SPEED, wanted[-1:]
     for more in wanted:
         others = LEAST_WORDS * (len(wanted) - 1) if more is wanted[0] else 0
@@ -104,15 +106,15 @@ def _narrow_columns(width: int, status_width: int, words: Words) -> list[Column]
     return [*_first_columns(name + room, status_width, bars), *columns]
 
 
-def _wide_columns(width: int, status_width: int, words: Words) -> list[Column]:
+def _wide_columns(width: int, status_width: int, words: TextWidths) -> list[RunColumn]:
     """The corpus and the tags before the training time; what is left over goes to the names, and from WITH_NOTES on to the notes."""
     bars, model = 10 if width >= WITH_BARS else 6, 13 if width < 140 else 20
     figures = [
-        Column("val ppl ", 9, _perplexity, "perplexity"),
-        Column("Δ best", 9, _behind, "Δ best"),
-        Column("tok/s", 7, _speed, "tok/s"),
-        Column("age", 8, _age, "age"),
-        Column("  model", model, _model, "model", left=True),
+        RunColumn("val ppl ", 9, _perplexity, "perplexity"),
+        RunColumn("Δ best", 9, _behind, "Δ best"),
+        RunColumn("tok/s", 7, _speed, "tok/s"),
+        RunColumn("age", 8, _age, "age"),
+        RunColumn("  model", model, _model, "model", left=True),
     ]
     room = width - LEAD - NAME - STATUS_WIDTH - (bars + 6) - sum(column.width for column in figures)
     for more in _word_columns(words):
@@ -121,32 +123,32 @@ def _wide_columns(width: int, status_width: int, words: Words) -> list[Column]:
             figures.append(replace(more, width=taken))
             room -= taken
     if room >= TIME:
-        figures.insert(3, Column("time", TIME, _duration, "time"))
+        figures.insert(3, RunColumn("time", TIME, _duration, "time"))
         room -= TIME
     name = min(16, room // 3 if width >= WITH_NOTES else room)
     columns = [*_first_columns(NAME + name + STATUS_WIDTH - status_width, status_width, bars), *figures]
-    return [*columns, Column("  note", room - name, _note, left=True)] if width >= WITH_NOTES else columns
+    return [*columns, RunColumn("  note", room - name, _note, left=True)] if width >= WITH_NOTES else columns
 
 
-def _word_columns(words: Words) -> list[Column]:
+def _word_columns(words: TextWidths) -> list[RunColumn]:
     """The corpus and the tags, each as wide as its words."""
     columns = []
     if words.corpus:
-        columns.append(Column("  corpus", max(8, min(words.corpus, MOST_CORPUS) + 2), _corpus, "corpus", left=True))
+        columns.append(RunColumn("  corpus", max(8, min(words.corpus, MOST_CORPUS) + 2), _corpus, "corpus", left=True))
     if words.tags:
-        columns.append(Column("  tags", max(LEAST_WORDS, min(words.tags, MOST_TAGS) + 2), _tags, "tags", left=True))
+        columns.append(RunColumn("  tags", max(LEAST_WORDS, min(words.tags, MOST_TAGS) + 2), _tags, "tags", left=True))
     return columns
 
 
-def _first_columns(name: int, status_width: int, bars: int) -> list[Column]:
+def _first_columns(name: int, status_width: int, bars: int) -> list[RunColumn]:
     return [
-        Column("    name", LEAD + name, _name, "name", left=True),
-        Column("status", status_width, lambda run, _room, beside: run_status(run, ascii_only=beside.ascii_only), "status", left=True),
-        Column("progress", bars + 6, _progress, "progress", left=True),
+        RunColumn("    name", LEAD + name, _name, "name", left=True),
+        RunColumn("status", status_width, lambda run, _room, beside: run_status(run, ascii_only=beside.ascii_only), "status", left=True),
+        RunColumn("progress", bars + 6, _progress, "progress", left=True),
     ]
 
 
-def row_of(columns: Sequence[Column], run: RunSummary, beside: Beside) -> Content:
+def row_of(columns: Sequence[RunColumn], run: RunSummary, beside: RowContext) -> Content:
     """The cells of a run side by side."""
     return Content("").join(fitted(column.cell(run, column.width, beside), column.width, left=column.left) for column in columns)
 
@@ -159,37 +161,37 @@ def fitted(content: Content, width: int, *, left: bool) -> Content:
     return Content.assemble(content, space) if left else Content.assemble(space, content)
 
 
-def _name(run: RunSummary, room: int, beside: Beside) -> Content:
+def _name(run: RunSummary, room: int, beside: RowContext) -> Content:
     letter = beside.marks.letter(run.run)
     pin = " ⚑" if run.pinned else ""
-    name = from_outside(run.run, newlines="show", limit=room - LEAD - 1 - len(pin))
+    name = safe_content(run.run, newlines="show", limit=room - LEAD - 1 - len(pin))
     return Content.assemble("  ", (letter or " ", f"bold {beside.marks.colour(run.run) or palette.TEXT}"), " ", name, (pin, palette.VALIDATION))
 
 
-def _progress(run: RunSummary, room: int, beside: Beside) -> Content:
+def _progress(run: RunSummary, room: int, beside: RowContext) -> Content:
     fraction = run.step / run.max_steps if run.max_steps else None
     number, _, sign = percent(fraction).partition(" ")
     colour = progress_colour(run.status) if run.status in ("running", "stalled", "degraded") else palette.BASELINE
     return Content.assemble(bar(room - 6, fraction, colour=colour, ascii=beside.ascii_only), (number.rjust(4), palette.TEXT), (f" {sign}", palette.DIM))
 
 
-def _perplexity(run: RunSummary, _room: int, beside: Beside) -> Content:
+def _perplexity(run: RunSummary, _room: int, beside: RowContext) -> Content:
     value = run.validation.best_perplexity
     if value is not None and value == beside.best.get(run.run):
         return Content.styled(f"{figure(value)}{'*' if beside.ascii_only else '★'}", f"bold {palette.VALIDATION}")
     return Content.styled(f"{figure(value)} ", palette.TEXT if value is not None else palette.DIM)
 
 
-def _behind(run: RunSummary, _room: int, beside: Beside) -> Content:
+def _behind(run: RunSummary, _room: int, beside: RowContext) -> Content:
     value = behind_best(run, beside.best)
     return Content.styled("0.0" if value == 0 else change(value), palette.DIM)
 
 
-def _speed(run: RunSummary, _room: int, _beside: Beside) -> Content:
+def _speed(run: RunSummary, _room: int, _beside: RowContext) -> Content:
     return Content.styled(short(run.tokens_per_second), palette.WARN if run.status in ("stalled", "degraded") else palette.TEXT)
 
 
-def _age(run: RunSummary, _room: int, _beside: Beside) -> Content:
+def _age(run: RunSummary, _room: int, _beside: RowContext) -> Content:
     return Content.styled(age_of(run), palette.DIM)
 
 
@@ -199,26 +201,26 @@ def age_of(run: RunSummary) -> str:
     return "now" if living else age(None if run.updated is None else time() - run.updated)
 
 
-def _duration(run: RunSummary, _room: int, _beside: Beside) -> Content:
+def _duration(run: RunSummary, _room: int, _beside: RowContext) -> Content:
     return Content.styled(duration(run.active_seconds) if run.active_seconds else NOTHING, palette.DIM)
 
 
-def _model(run: RunSummary, room: int, _beside: Beside) -> Content:
+def _model(run: RunSummary, room: int, _beside: RowContext) -> Content:
     return _words(model_name(run), room, palette.TEXT)
 
 
-def _corpus(run: RunSummary, room: int, _beside: Beside) -> Content:
+def _corpus(run: RunSummary, room: int, _beside: RowContext) -> Content:
     return _words(corpus_name(run.corpus_source or run.corpus), room, palette.TEXT)
 
 
-def _tags(run: RunSummary, room: int, _beside: Beside) -> Content:
+def _tags(run: RunSummary, room: int, _beside: RowContext) -> Content:
     return _words(" ".join(run.tags), room, palette.DIM)
 
 
-def _note(run: RunSummary, room: int, _beside: Beside) -> Content:
+def _note(run: RunSummary, room: int, _beside: RowContext) -> Content:
     return _words(run.note, room, palette.DIM)
 
 
 def _words(text: str, room: int, colour: str) -> Content:
     """After two blanks that keep it from the column before."""
-    return Content.assemble("  ", from_outside(text, newlines="show", limit=max(0, room - 2)).stylize(colour))
+    return Content.assemble("  ", safe_content(text, newlines="show", limit=max(0, room - 2)).stylize(colour))

@@ -11,15 +11,16 @@ from textual.content import Content
 from textual.strip import Strip
 
 from rnnlm_tui.contract.figures import change, count, counted, disk, figure, memory, share, short, time_left
-from rnnlm_tui.tui.widgets import palette, train_data
+from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.chart.data import ChartData
-from rnnlm_tui.tui.widgets.chart.picture import Look, Memory, Plot
+from rnnlm_tui.tui.widgets.chart.picture import Plot, PlotOptions, PlotState
 from rnnlm_tui.tui.widgets.chart.plot import draw
 from rnnlm_tui.tui.widgets.chart.readout import level_words
-from rnnlm_tui.tui.widgets.content import from_outside
+from rnnlm_tui.tui.widgets.content import safe_content
 from rnnlm_tui.tui.widgets.identity import model_name
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.samples import cut_lines, sample_lines, trouble_lines
+from rnnlm_tui.tui.widgets.train_data import held_out, held_out_name, level_name, level_to_beat, perplexity_data
 from rnnlm_tui.tui.widgets.train_figures import TREND_SIGNS, trend
 
 if TYPE_CHECKING:
@@ -38,16 +39,16 @@ MOST_NOTE_LINES, NOTE_ROOM = 3, 16
 def figures_of(snapshot: RunSnapshot, *, ascii_only: bool, wide: bool) -> list[Content]:
     """Label and value, one a line."""
     summary = snapshot.summary
-    rows = train_data.held_out(snapshot)
+    rows = held_out(snapshot)
     going = trend(rows)
     value = figure(rows[-1].perplexity) if rows else "–"
     best = bool(rows) and rows[-1].loss <= min(row.loss for row in rows)
     star = (" *" if ascii_only else " ★") if best else ""
     sign = TREND_SIGNS[going] if going is not None and summary.status in ("running", "paused") else None
-    level = train_data.level_to_beat(snapshot)
+    level = level_to_beat(snapshot)
     found = [
-        _fact(f"{train_data.held_out_name(snapshot)} ppl", (f"{value}{star}", f"bold {palette.VALIDATION}"), (f" {sign[1] if ascii_only else sign[0]}" if sign else "", sign[2] if sign else palette.DIM)),
-        _fact(f"vs {train_data.level_name(snapshot)}", (change(rows[-1].perplexity - level[1]) if level and rows else "–", palette.TEXT)),
+        _fact(f"{held_out_name(snapshot)} ppl", (f"{value}{star}", f"bold {palette.VALIDATION}"), (f" {sign[1] if ascii_only else sign[0]}" if sign else "", sign[2] if sign else palette.DIM)),
+        _fact(f"vs {level_name(snapshot)}", (change(rows[-1].perplexity - level[1]) if level and rows else "–", palette.TEXT)),
         *_bits(summary),
     ]  # fmt: skip
     if summary.reference is not None and summary.reference.perplexity is not None and rows:
@@ -72,7 +73,7 @@ def figures_of(snapshot: RunSnapshot, *, ascii_only: bool, wide: bool) -> list[C
 
 def remark_lines(notes: Sequence[str], width: int) -> list[Content]:
     """Remarks on a text's preparation, wrapped."""
-    return [line for remark in notes for line in from_outside(f"! {remark}", newlines="space", limit=300).stylize(palette.WARN).wrap(max(8, width))]
+    return [line for remark in notes for line in safe_content(f"! {remark}", newlines="space", limit=300).stylize(palette.WARN).wrap(max(8, width))]
 
 
 def _bits(summary: RunSummary) -> list[Content]:
@@ -101,7 +102,7 @@ def _fact(label: str, *values: tuple[str, str]) -> Content:
 
 def _note_lines(text: str, width: int, most: int) -> list[Content]:
     """`note  a first try …`, its further lines under its first word."""
-    words = list(from_outside(text, newlines="space").stylize(palette.TEXT).wrap(max(8, width - len(NOTE))))
+    words = list(safe_content(text, newlines="space").stylize(palette.TEXT).wrap(max(8, width - len(NOTE))))
     return [Content.assemble((" " * len(NOTE) if index else NOTE, palette.DIM), line) for index, line in enumerate(cut_lines(words, width - len(NOTE), most))]
 
 
@@ -111,7 +112,7 @@ class RunDetail(Panel):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._snapshot: RunSnapshot | None = None
-        self._memory = Memory()
+        self._memory = PlotState()
         self._plot = Plot(0, 0)
         self._facts: list[Content] = []
         self._head = Content("")
@@ -125,9 +126,9 @@ class RunDetail(Panel):
     def show(self, snapshot: RunSnapshot | None, name: str, *, with_curve: bool = True, problem: str = "", note: str = "") -> None:
         """The run's snapshot; None: it is being read, or it can't be for this `problem`. The user's note comes first, on separate lines."""
         if snapshot is None or self._snapshot is None or snapshot.summary.run != self._snapshot.summary.run:
-            self._memory = Memory()
+            self._memory = PlotState()
         self._snapshot, self._with_curve, self._problem = snapshot, with_curve, problem
-        self.set_reactive(Panel.panel_title, from_outside(name, newlines="show", limit=32).stylize(f"bold {palette.BRIGHT}") if name else "")
+        self.set_reactive(Panel.panel_title, safe_content(name, newlines="show", limit=32).stylize(f"bold {palette.BRIGHT}") if name else "")
         self._note = note
         self.set_reactive(Panel.legend, legend_of(snapshot, wide=not with_curve) if snapshot is not None else Content(""))
         self.redraw()
@@ -152,7 +153,7 @@ class RunDetail(Panel):
         snapshot = self._snapshot
         self._plot, self._facts, self._below, self._head, self._chart_rows = Plot(0, 0), [], [], Content(""), 0
         if snapshot is None:
-            self._below = list(from_outside(self._problem).stylize(palette.TEXT).wrap(max(8, width))) if self._problem else []
+            self._below = list(safe_content(self._problem).stylize(palette.TEXT).wrap(max(8, width))) if self._problem else []
             return
         self._facts = figures_of(snapshot, ascii_only=self.ascii_only, wide=not self._with_curve)
         if not self._with_curve:
@@ -162,10 +163,10 @@ class RunDetail(Panel):
         below = max(2, min(len(trouble), height - CURVE_LEAST - 1)) if height >= 7 else 0
         self._chart_rows = height - below - (1 if below else 0)
         self._below = cut_lines(trouble, width, below) if trouble else sample_lines(snapshot, width, below)
-        data = _bare(train_data.perplexity_data(snapshot, "step"))
+        data = _bare(perplexity_data(snapshot, "step"))
         room = max(10, width - FACTS - 4)
         end = data.x_end or max((series.x[-1] for series in data.series if len(series.x)), default=1.0)
-        look = Look(0.0, end, end, True, 0.0, False, "ascii" if self.ascii_only else getattr(self.app, "marks_style", "braille"))
+        look = PlotOptions(0.0, end, end, True, 0.0, False, "ascii" if self.ascii_only else getattr(self.app, "marks_style", "braille"))
         self._plot = draw(data, look, room, max(1, self._chart_rows - 1), self._memory)
         line = "=" if self.ascii_only else "━"
         heads = [f" {data.series[-1].name} ppl, log"] if data.series else []

@@ -13,7 +13,7 @@ from textual.strip import Strip
 from rnnlm_tui.contract.figures import count, figure, percent
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.comparable import best_of_comparable
-from rnnlm_tui.tui.widgets.content import from_outside
+from rnnlm_tui.tui.widgets.content import safe_content
 from rnnlm_tui.tui.widgets.marks import Marks
 from rnnlm_tui.tui.widgets.palette import ink
 from rnnlm_tui.tui.widgets.panel import Label, Panel, padded, segments_of
@@ -61,7 +61,7 @@ class OtherRuns(Panel):
         star = run.validation.best_perplexity is not None and run.validation.best_perplexity == self._best.get(run.run)
         sign = "*" if self.ascii_only else "★"
         value = figure(run.validation.best_perplexity) + (sign if star else " ")
-        name = from_outside(run.run, newlines="show", limit=max(4, width - 3 - len(value)))
+        name = safe_content(run.run, newlines="show", limit=max(4, width - 3 - len(value)))
         styled = name.stylize(f"bold {palette.BRIGHT}" if run.run == self._open else palette.TEXT)
         left = Content.assemble(status_glyph(run.status, ascii_only=self.ascii_only), " ", styled)
         gap = " " * max(1, width - left.cell_length - len(value))
@@ -88,14 +88,14 @@ def _share(run: RunSummary) -> str:
     return percent(run.step / run.max_steps if run.max_steps else None)
 
 
-Entry = tuple[int, float, str, str, str]
+EventEntry = tuple[int, float, str, str, str]
 """Step, time, sign, its colour, text."""
 
 
-def entries_of(snapshot: RunSnapshot, *, full: bool = False) -> list[Entry]:
+def entries_of(snapshot: RunSnapshot, *, full: bool = False) -> list[EventEntry]:
     """What happened, newest first: from evaluations, checkpoints and the log, one line each; `full` with all that the log says."""
     level = level_to_beat(snapshot)
-    found: list[Entry] = []
+    found: list[EventEntry] = []
     best = float("inf")
     beaten = False
     name = "val" if snapshot.config.evaluation.split == "validation" else "test"
@@ -130,7 +130,7 @@ def event_within(snapshot: RunSnapshot, first: float, last: float) -> str:
     return "" if newest is None else f"{count(newest[0])} {newest[2]} {newest[4]}"
 
 
-def _last_best_only(found: list[Entry], name: str) -> list[Entry]:
+def _last_best_only(found: list[EventEntry], name: str) -> list[EventEntry]:
     """A falling curve is best each time; only the newest best keeps its star."""
     stars = [index for index, entry in enumerate(found) if entry[2] == "★"]
     return [
@@ -139,7 +139,7 @@ def _last_best_only(found: list[Entry], name: str) -> list[Entry]:
     ]
 
 
-def _event(event: EventRow, *, full: bool = False) -> Entry | None:
+def _event(event: EventRow, *, full: bool = False) -> EventEntry | None:
     signs = {
         "started": ("·", palette.DIM, "started"), "resumed": ("↻", palette.WARN, "resumed"), "paused": ("‖", palette.WARN, "paused"),
         "stopped": ("■", palette.DIM, "stopped"), "finished": ("✓", palette.GOOD, "finished"), "failed": ("✗", palette.BAD, "failed"),
@@ -153,7 +153,7 @@ def _event(event: EventRow, *, full: bool = False) -> Entry | None:
     return event.step, event.time, sign, colour, told
 
 
-def nearest_entry(entries: Sequence[Entry], step: float) -> int:
+def nearest_entry(entries: Sequence[EventEntry], step: float) -> int:
     """Index of the entry nearest to a step, the first of equally near ones; bisected, since a long run has thousands and each cursor move asks."""
 
     def first_at(step: float) -> int:
@@ -169,7 +169,7 @@ class EventsPanel(Panel):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Events", legend=Content.styled("step", palette.DIM), id=id)
-        self._entries: list[Entry] = []
+        self._entries: list[EventEntry] = []
         self._made_of: object = None
         self._chosen: int | None = None
         self._top = 0
@@ -238,7 +238,7 @@ class EventsPanel(Panel):
         chosen = index == self._chosen
         line = Content.assemble(
             (count(step).rjust(digits), palette.BRIGHT if chosen else palette.DIM), "›" if chosen else " ", (sign, colour), " ",
-            from_outside(text, newlines="space", limit=max(1, width - digits - 3)).stylize(f"bold {palette.BRIGHT}" if chosen else palette.TEXT if sign in "★c" else palette.BASELINE),
+            safe_content(text, newlines="space", limit=max(1, width - digits - 3)).stylize(f"bold {palette.BRIGHT}" if chosen else palette.TEXT if sign in "★c" else palette.BASELINE),
         )  # fmt: skip
         strip = padded(segments_of(line, palette.TEXT), width)
         return strip.apply_style(ink(palette.TEXT, background=palette.SELECTED)) if chosen else strip

@@ -39,7 +39,7 @@ def rises(key: SortKey, *, backwards: bool = False) -> bool:
     return _order(key, {}).descending == backwards
 
 
-def kept_order(settings: Mapping[str, object]) -> tuple[SortKey, bool]:
+def saved_order(settings: Mapping[str, object]) -> tuple[SortKey, bool]:
     """The order that a person has chosen, and whether it is turned around; that by age where what was written down is none."""
     match settings.get(ORDER_SETTING):
         case [str() as key, bool() as backwards] if key in SORT_KEYS:

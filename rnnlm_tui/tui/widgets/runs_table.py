@@ -15,7 +15,7 @@ from textual.strip import Strip
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.comparable import best_of_comparable
 from rnnlm_tui.tui.widgets.panel import Label, Panel, padded, segments_of
-from rnnlm_tui.tui.widgets.run_columns import STATUS_WIDTH, Beside, Column, Words, age_of, columns_for, fitted, row_of, words_of
+from rnnlm_tui.tui.widgets.run_columns import STATUS_WIDTH, RowContext, RunColumn, TextWidths, age_of, columns_for, fitted, row_of, text_widths
 from rnnlm_tui.tui.widgets.run_order import SORT_KEYS, SortKey, rises, sorted_runs
 
 if TYPE_CHECKING:
@@ -58,13 +58,13 @@ class RunsTable(Panel, can_focus=True):
         """The column that the runs are sorted by."""
         self.backwards = False
         """Whether its order is turned around."""
-        self._columns: list[Column] = []
-        self._beside = Beside()
+        self._columns: list[RunColumn] = []
+        self._beside = RowContext()
         self._empty = ""
         self._strips: dict[str, tuple[Drawn, Strip]] = {}
         """Rows as they were drawn last: most are the same at the next look and at the next key."""
-        self._words = Words()
-        self._strips_for: tuple[int, int, Words] = (0, 0, self._words)
+        self._words = TextWidths()
+        self._strips_for: tuple[int, int, TextWidths] = (0, 0, self._words)
         """Cells of the table, of its status column and of its words, which the columns are made for."""
 
     @property
@@ -90,8 +90,8 @@ class RunsTable(Panel, can_focus=True):
         name = choose or (self.chosen.run if self.chosen else None)
         everyone = runs if among is None else among
         best = best_of_comparable(everyone)
-        self._words = words_of(everyone)
-        self._beside = Beside(self._beside.marks if marks is None else marks, best, self.ascii_only)
+        self._words = text_widths(everyone)
+        self._beside = RowContext(self._beside.marks if marks is None else marks, best, self.ascii_only)
         self._empty = empty
         self._put_in_order(runs, name)
 
@@ -153,7 +153,7 @@ class RunsTable(Panel, can_focus=True):
         line = line.pad_right(max(0, width - line.cell_length)).stylize_before(f"bold on {palette.SELECTED}")
         return padded(segments_of(line, palette.TEXT), width)
 
-    def _head(self, column: Column) -> Content:
+    def _head(self, column: RunColumn) -> Content:
         if column.key != self.order:
             return fitted(Content.styled(column.head, palette.DIM), column.width, left=column.left)
         arrow, head = self._arrow, column.head

@@ -12,7 +12,7 @@ from rnnlm_tui.contract.config import SamplingConfig
 from rnnlm_tui.contract.escapes import escaped
 from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.requests import SampleDone, SamplePiece
-from rnnlm_tui.tui.widgets.content import from_outside, plain
+from rnnlm_tui.tui.widgets.content import safe_content, safe_text
 from rnnlm_tui.tui.widgets.palette import DIM, GOOD, TEXT, TRAIN, WARN
 
 WAKING_SECONDS = 0.5
@@ -93,7 +93,7 @@ class SampleProgress:
             Content.assemble((f"{done.bits_per_token:.1f}", TEXT), (" bits/token", DIM)),
         ]
         if done.unknown:  # more to the point than the speed
-            told = from_outside(", ".join(done.unknown), newlines="show", limit=30)
+            told = safe_content(", ".join(done.unknown), newlines="show", limit=30)
             parts[1:3] = [Content.assemble(("no token for ", WARN), told.stylize(TEXT), (", read as <unk>", DIM))]
         while not wide and len(parts) > 2 and sum(part.cell_length + 3 for part in parts) - 3 > min(cells, NARROW_CELLS):
             parts.pop(-2 if not done.unknown else -1)
@@ -109,4 +109,4 @@ class SampleProgress:
 
 
 def _stop(done: SampleDone) -> str:
-    return f'stopped at "{plain(escaped(done.stop), limit=STOP_CELLS)}"'
+    return f'stopped at "{safe_text(escaped(done.stop), limit=STOP_CELLS)}"'

@@ -13,7 +13,7 @@ from textual.strip import Strip
 
 from rnnlm_tui.contract.figures import count
 from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.content import Newlines, from_outside
+from rnnlm_tui.tui.widgets.content import Newlines, safe_content
 from rnnlm_tui.tui.widgets.line import Line
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.status_line import status_glyph
@@ -26,7 +26,7 @@ INDENT = 7
 """Columns of `@3,700 `."""
 LONGEST = 2_000
 """Characters of a sample that are looked at: more never stand in a panel."""
-TROUBLE = ("stalled", "degraded", "failed", "crashed", "lost")
+TROUBLE_STATUSES = ("stalled", "degraded", "failed", "crashed", "lost")
 SENTENCES = {
     "stalled": "The process lives but makes no step.",
     "degraded": "The disk takes nothing: it trains on and keeps its rows in memory.",
@@ -47,35 +47,35 @@ def lines_below(snapshot: RunSnapshot, width: int, height: int, *, ascii_only: b
 def trouble_lines(snapshot: RunSnapshot, width: int, *, ascii_only: bool) -> list[Content]:
     """The fact, what to do and the last log line where it says more, all of it in full; nothing for a run that is well."""
     summary = snapshot.summary
-    if summary.status not in TROUBLE and not (summary.status == "preparing" and summary.message):
+    if summary.status not in TROUBLE_STATUSES and not (summary.status == "preparing" and summary.message):
         return []
     fact = summary.message or SENTENCES[summary.status]
     if summary.status == "stalled" and summary.updated is not None and not summary.message:
         pid = f" (pid {summary.pid})" if summary.pid else ""
         fact = f"The process{pid} lives but made no step since {strftime('%H:%M:%S', localtime(summary.updated))}."
     colour = {"failed": palette.BAD, "crashed": palette.BAD, "preparing": palette.WARN}.get(summary.status, palette.TEXT)
-    told = [Content.assemble(status_glyph(summary.status, ascii_only=ascii_only), " ", from_outside(fact, newlines="space").stylize(colour))]
+    told = [Content.assemble(status_glyph(summary.status, ascii_only=ascii_only), " ", safe_content(fact, newlines="space").stylize(colour))]
     if summary.hint:
-        told.append(Content.assemble(("To do: ", palette.DIM), from_outside(summary.hint, newlines="space").stylize(palette.TEXT)))
+        told.append(Content.assemble(("To do: ", palette.DIM), safe_content(summary.hint, newlines="space").stylize(palette.TEXT)))
     last = next((line.strip() for line in reversed(snapshot.log_tail) if line.strip()), "")
     if last and summary.status not in ("degraded", "preparing") and last not in f"{fact}\n{summary.hint or ''}" and fact not in last:
-        told.append(Content.assemble(("Last log line: ", palette.DIM), from_outside(last[:LONGEST], newlines="space").stylize(palette.TEXT)))
+        told.append(Content.assemble(("Last log line: ", palette.DIM), safe_content(last[:LONGEST], newlines="space").stylize(palette.TEXT)))
     return [line.rstrip() for paragraph in told for line in paragraph.wrap(max(8, width))]
 
 
-def told_of(snapshot: RunSnapshot | None) -> tuple[object, ...] | None:
+def content_key(snapshot: RunSnapshot | None) -> tuple[object, ...] | None:
     """What `lines_below` depends on, so that nothing is wrapped anew while that is the same."""
     if snapshot is None:
         return None
     summary = snapshot.summary
-    trouble = summary.status in TROUBLE or bool(summary.message)
+    trouble = summary.status in TROUBLE_STATUSES or bool(summary.message)
     began = summary.step > snapshot.config.evaluation.every
     return (snapshot.samples, snapshot.config, summary.max_steps, began, *((summary, snapshot.log_tail) if trouble else ()))
 
 
 def sample_lines(snapshot: RunSnapshot, width: int, height: int) -> list[Content]:
     """The newest sample of each prompt in full, older ones in a line each, as far as there is room."""
-    groups = grouped(snapshot.samples, snapshot.config.evaluation.prompts)
+    groups = samples_by_prompt(snapshot.samples, snapshot.config.evaluation.prompts)
     if height <= 0:
         return []
     if not groups:
@@ -104,7 +104,7 @@ def _none_yet(snapshot: RunSnapshot) -> str:
     return f"no samples yet, the first come at the end, {f'step {count(most)}, ' if most else ''}or with s"
 
 
-def grouped(samples: Sequence[SampleRow], prompts: Sequence[str]) -> list[list[SampleRow]]:
+def samples_by_prompt(samples: Sequence[SampleRow], prompts: Sequence[str]) -> list[list[SampleRow]]:
     """Samples by prompt, in the order of the config, then others; the newest of each first, and of several at one step the newest alone."""
     found: dict[str, list[SampleRow]] = {prompt: [] for prompt in prompts}
     for row in sorted(samples, key=lambda row: (row.step, row.time), reverse=True):
@@ -122,7 +122,7 @@ def newlines_of(layout: str) -> Newlines:
 def one_sample(row: SampleRow, width: int, height: int, *, old: bool = False, newlines: Newlines = "space") -> list[Content]:
     """`@3,700 The state of the Union is strong…`, hanging by the step's width; the prompt bold."""
     text, prompt = palette.DIM if old else palette.TEXT, palette.DIM if old else f"bold {palette.BRIGHT}"
-    whole = Content.assemble(from_outside(row.prompt, newlines=newlines).stylize(prompt), from_outside(row.text[:LONGEST], newlines=newlines).stylize(text))
+    whole = Content.assemble(safe_content(row.prompt, newlines=newlines).stylize(prompt), safe_content(row.text[:LONGEST], newlines=newlines).stylize(text))
     step = f"@{count(row.step)} "
     indent = max(INDENT, len(step))
     shown = cut_lines(whole.wrap(max(8, width - indent)), max(8, width - indent), height, text)
@@ -153,7 +153,7 @@ class SampleLines(Vertical):
 
     def show(self, snapshot: RunSnapshot | None, size: tuple[int, int], *, ascii_only: bool) -> None:
         """Fill `size` cells."""
-        wanted = (told_of(snapshot), size, ascii_only)
+        wanted = (content_key(snapshot), size, ascii_only)
         if wanted == self._shown:
             return
         self._shown = wanted
@@ -173,8 +173,8 @@ class SamplesPanel(Panel):
 
     def show(self, snapshot: RunSnapshot | None) -> None:
         """The run's samples."""
-        before, self._snapshot = told_of(self._snapshot), snapshot
-        if told_of(snapshot) == before:
+        before, self._snapshot = content_key(self._snapshot), snapshot
+        if content_key(snapshot) == before:
             return
         if snapshot is not None:
             sampling = snapshot.config.sampling

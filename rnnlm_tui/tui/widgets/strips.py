@@ -14,7 +14,7 @@ from textual.content import Content, Span
 from textual.strip import Strip
 from textual.style import Style
 
-from rnnlm_tui.tui.widgets.content import graphemes, plain
+from rnnlm_tui.tui.widgets.content import graphemes, safe_text
 from rnnlm_tui.tui.widgets.palette import DIM, TEXT, ink
 
 Label = Content | str
@@ -27,7 +27,7 @@ _JOINING = re.compile("[\u0300-\u036f\u200c\u200d\u3099\u309a\ufe00-\ufe0f\U0001
 def segments_of(content: Label, colour: str = DIM, *, bold: bool = False) -> list[Segment]:
     """One line of content as segments that all have a style; what the content leaves open is `colour`. Of a string nothing can act on the terminal."""
     if isinstance(content, str):
-        return [Segment(plain(content, newlines="space"), ink(colour, bold=bold))] if content else []
+        return [Segment(safe_text(content, newlines="space"), ink(colour, bold=bold))] if content else []
     return list(_rendered(content.plain, tuple(content.spans), colour, bold))
 
 

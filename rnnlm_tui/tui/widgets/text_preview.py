@@ -9,7 +9,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.content import safe_text
 
 if TYPE_CHECKING:
     from rnnlm_tui.supervisor.preview import Preview
@@ -55,7 +55,7 @@ def preview_lines(preview: Preview, width: int, *, apart: bool = False) -> list[
     """
     head = Content.assemble((" " * INDENT, ""), ("the text, layout ", palette.DIM), (preview.layout, f"bold {palette.BRIGHT}"))
     if preview.reason:
-        head = Content.assemble(head, (f": {plain(preview.reason, newlines='space')}", palette.DIM))
+        head = Content.assemble(head, (f": {safe_text(preview.reason, newlines='space')}", palette.DIM))
     unit = "tokens" if preview.exact else "words, before the tokenizer is made"
     lines = [head, Content.styled(f"{' ' * INDENT}its first lines as {unit}", palette.DIM)]
     lines += [Content.assemble(" " * INDENT, _line(pieces, width - INDENT, apart=apart)) for pieces in preview.lines[:MOST_LINES]]
@@ -71,7 +71,7 @@ def _line(pieces: tuple[str, ...], width: int, *, apart: bool) -> Content:
     for index, piece in enumerate(pieces):
         if used > width:
             break
-        shown = plain(visible(piece))
+        shown = safe_text(visible(piece))
         parts.append(Content.styled(f"|{shown}" if apart and index else shown, colours[index % 2]))
         used += cell_len(shown) + apart
     return Content("").join(parts)

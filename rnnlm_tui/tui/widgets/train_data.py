@@ -10,9 +10,9 @@ from rnnlm_tui.contract.figures import figure, scientific, short, unknown_share_
 from rnnlm_tui.contract.metrics import evaluations_during_run
 from rnnlm_tui.contract.reference_curve import REFERENCE_NAME, reference_points
 from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, ascending, place_ahead, places_on, placing, planned_end
+from rnnlm_tui.tui.widgets.axes import AXIS_FORMATS, AXIS_LABELS, Axis, ascending, extrapolated_x, planned_end, x_mapper, x_values
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, Mark
-from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.content import safe_text
 from rnnlm_tui.tui.widgets.curves import curves, short_batches, speeds
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def evaluated_at(series: SeriesTable, axis: Axis, rows: Sequence[EvaluationRow])
     """x of evaluations in the order of steps, ascending."""
     if axis == "step":
         return [row.step for row in rows]
-    place = placing(series, axis)
+    place = x_mapper(series, axis)
     return ascending([place(row.step, row.time) for row in rows])
 
 
@@ -109,7 +109,7 @@ def level_to_beat(snapshot: RunSnapshot) -> tuple[str, float] | None:
         return "source", summary.source.perplexity
     baseline = summary.baseline
     value = baseline.validation_perplexity if snapshot.config.evaluation.split == "validation" else baseline.perplexity
-    return (plain(baseline.name, limit=16, newlines="show"), value) if value is not None else None
+    return (safe_text(baseline.name, limit=16, newlines="show"), value) if value is not None else None
 
 
 def level_name(snapshot: RunSnapshot) -> str:
@@ -125,7 +125,7 @@ def _levels(snapshot: RunSnapshot, *, nats: bool) -> list[tuple[str, float]]:
     summary = snapshot.summary
     on_validation = snapshot.config.evaluation.split == "validation"
     bigram = summary.baseline.validation_perplexity if on_validation else summary.baseline.perplexity
-    name = f"{'val' if on_validation else 'test'} {plain(summary.baseline.name, limit=16, newlines='show')}"
+    name = f"{'val' if on_validation else 'test'} {safe_text(summary.baseline.name, limit=16, newlines='show')}"
     known = [(name, value) for name, value in (("source", summary.source.perplexity), (name, bigram)) if value is not None and value > 0]
     return [(name, math.log(value)) for name, value in known] if nats else known
 
@@ -136,11 +136,11 @@ def _learning(snapshot: RunSnapshot, axis: Axis, title: str, log: bool, of: Call
     nats = title == "Loss"
     best = min((row for row in rows if math.isfinite(row.loss)), key=lambda row: row.loss, default=None)
     star = " ★" if best is not None and rows[-1] is best and not nats else ""
-    place = placing(series, axis)
+    place = x_mapper(series, axis)
     train = ChartSeries(
         name="train",
         colour=palette.TRAIN,
-        x=places_on(series, axis),
+        x=x_values(series, axis),
         mean=of(band.mean),
         low=of(band.low) if series.width > 1 else None,
         high=of(band.high) if series.width > 1 else None,
@@ -179,7 +179,7 @@ def _reference(snapshot: RunSnapshot, axis: Axis, *, nats: bool) -> tuple[ChartS
     if reference is None:
         return ()
     course = reference_points(batch, summary.max_steps / summary.epochs if summary.max_steps and summary.epochs else None)
-    placed = [(place_ahead(snapshot.series, axis, math.ceil(point.sentences / batch)), point.perplexity) for point in course]
+    placed = [(extrapolated_x(snapshot.series, axis, math.ceil(point.sentences / batch)), point.perplexity) for point in course]
     known = [(place, math.log(value) if nats else value) for place, value in placed if place is not None]
     beside = None if reference.perplexity is None else math.log(reference.perplexity) if nats else reference.perplexity
     curve = ChartSeries(
@@ -195,7 +195,7 @@ def _reference(snapshot: RunSnapshot, axis: Axis, *, nats: bool) -> tuple[ChartS
 
 def marks(snapshot: RunSnapshot, axis: Axis) -> tuple[Mark, ...]:
     """`c` where a checkpoint lies, in the validation's colour the best one; ↻ where the run was resumed, Δ where a setting changed, ✗ where updates were left out, ↑ where the loss jumped."""
-    to_place = placing(snapshot.series, axis)
+    to_place = x_mapper(snapshot.series, axis)
 
     def at(row: EventRow | CheckpointRow, glyph: str, colour: str) -> Mark:
         return Mark(to_place(row.step, row.time), glyph, colour)
@@ -223,14 +223,14 @@ def _one(
     curve = ChartSeries(
         name="",
         colour=palette.TRAIN,
-        x=places_on(series, axis),
+        x=x_values(series, axis),
         mean=speeds(series) if column == "tokens_per_second" else band.mean,
         low=band.low if wide else None,
         high=band.high if wide else None,
         current=current if len(series.step) else "",
         smooth=smooth,
         harmonic=column == "tokens_per_second",
-        tells_curve=True,
+        legend_from_curve=True,
         y_format=write,
         left_out=short_batches(series),
     )

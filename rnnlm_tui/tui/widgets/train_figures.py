@@ -158,7 +158,7 @@ def _preparing_line(summary: RunSummary, width: int, *, ascii_only: bool) -> Con
     return Content.assemble(head, " " * (start - head.cell_length), bar(room, fraction, ascii=ascii_only), " ", percents, "  ", tail)
 
 
-class TrainFigures(Vertical):
+class KeyFigures(Vertical):
     """Three lines: how far and how long still, does it learn, is the machine busy."""
 
     DEFAULT_CSS = "TrainFigures { overflow: hidden; }"

@@ -11,7 +11,7 @@ from textual.events import MouseScrollDown, MouseScrollUp
 from textual.strip import Strip
 
 from rnnlm_tui.contract.figures import counted
-from rnnlm_tui.tui.widgets.content import plain
+from rnnlm_tui.tui.widgets.content import safe_text
 from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, FAINT, TEXT, TRAIN
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.wrapped_text import WrappedText
@@ -24,7 +24,7 @@ EntryState = Literal["living", "done", "stopped", "failed"]
 
 
 @dataclass(slots=True)
-class Entry:
+class TranscriptEntry:
     """A prompt and what a model made of it."""
 
     prompt: str
@@ -56,7 +56,7 @@ class Transcript(Panel, can_focus=True):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Sampling", id=id)
-        self.entries: list[Entry] = []
+        self.entries: list[TranscriptEntry] = []
         self._wrapped: list[WrappedText] = []
         self._status = Content("")
         self._empty: tuple[str, ...] = ()
@@ -65,15 +65,15 @@ class Transcript(Panel, can_focus=True):
         self._rows: list[Content] = []
 
     @property
-    def newest(self) -> Entry | None:
+    def newest(self) -> TranscriptEntry | None:
         """The entry at the bottom."""
         return self.entries[-1] if self.entries else None
 
-    def begin(self, prompt: str) -> Entry:
+    def begin(self, prompt: str) -> TranscriptEntry:
         """A new entry at the bottom, alive."""
-        entry = Entry(prompt)
+        entry = TranscriptEntry(prompt)
         self.entries.append(entry)
-        self._wrapped.append(WrappedText(self._text_width, plain(prompt)))
+        self._wrapped.append(WrappedText(self._text_width, safe_text(prompt)))
         del self.entries[:-KEPT_ENTRIES], self._wrapped[:-KEPT_ENTRIES]
         self._above = 0
         self.redraw()
@@ -84,7 +84,7 @@ class Transcript(Panel, can_focus=True):
         if self.entries and text:
             before = len(self._wrapped[-1])
             self.entries[-1].text += text
-            self._wrapped[-1].append(plain(text))
+            self._wrapped[-1].append(safe_text(text))
             if self._above:
                 self._above += len(self._wrapped[-1]) - before
             self.redraw()
@@ -120,7 +120,7 @@ class Transcript(Panel, can_focus=True):
         for wrapped in self._wrapped:
             wrapped.fit(self._text_width)
         if not self.entries:
-            rows = [Content.styled(plain(line, limit=width), DIM if index else TEXT) for index, line in enumerate(self._empty)]
+            rows = [Content.styled(safe_text(line, limit=width), DIM if index else TEXT) for index, line in enumerate(self._empty)]
             rows = [Content("  ") + row for row in rows]
         else:
             rows = self._gather(room, roomy=height >= ROOMY_LINES)
@@ -148,7 +148,7 @@ class Transcript(Panel, can_focus=True):
         """The last `wanted` rows of an entry."""
         entry, wrapped = self.entries[index], self._wrapped[index]
         living, newest = entry.state == "living", index == len(self.entries) - 1
-        prompt_end = len(plain(entry.prompt))
+        prompt_end = len(safe_text(entry.prompt))
         bar = Content.styled("▌ ", TRAIN) if living else Content("  ")
         prompt_style = f"bold {BRIGHT}" if newest else TEXT
         text_style = TEXT if newest else DIM
@@ -159,9 +159,9 @@ class Transcript(Panel, can_focus=True):
             row = Content.assemble(bar, (wrapped.text[start:split], prompt_style), (wrapped.text[split:end], text_style))
             rows.append(row + Content.styled("█", TRAIN) if living and line == len(wrapped) - 1 else row)
         if entry.error:
-            rows.append(Content.assemble("  ", ("✗ ", BAD), (plain(entry.error, limit=self._text_width - 2, newlines="space"), TEXT)))
+            rows.append(Content.assemble("  ", ("✗ ", BAD), (safe_text(entry.error, limit=self._text_width - 2, newlines="space"), TEXT)))
         if roomy and entry.meta:
-            rows.append(Content.assemble("  ", (plain(entry.meta, limit=self._text_width), FAINT)))
+            rows.append(Content.assemble("  ", (safe_text(entry.meta, limit=self._text_width), FAINT)))
         return rows
 
     @property

@@ -10,7 +10,7 @@ from rnnlm_tui.contract.presets import DEMO, PRESETS
 from rnnlm_tui.contract.validation import config_to_raw
 from rnnlm_tui.tui import remembered
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.widgets.form_draft import Draft, kept_draft, recalled_draft
+from rnnlm_tui.tui.widgets.form_draft import Draft, draft_from_json, draft_to_json
 from tests.tui.panes.fakes import FakeServices, make_snapshot
 from tests.tui.panes.filling import pane, write
 from tests.tui.panes.seeing import opened, until, until_shown
@@ -20,11 +20,11 @@ def test_a_draft_comes_back_as_it_was_kept_through_json() -> None:
     draft = (
         Draft(PRESETS["elman"], "preset elman").with_value("training.seed", 43).with_value("model.dropout", 1.5).with_value("evaluation.prompts", ["a", "b"])
     )
-    assert recalled_draft(json.loads(json.dumps(kept_draft(draft, "calm-badger")))) == (draft, "calm-badger")
+    assert draft_from_json(json.loads(json.dumps(draft_to_json(draft, "calm-badger")))) == (draft, "calm-badger")
 
 
 def test_an_untouched_draft_is_not_kept() -> None:
-    assert kept_draft(Draft(DEMO, "preset demo"), "calm-badger") is None
+    assert draft_to_json(Draft(DEMO, "preset demo"), "calm-badger") is None
 
 
 BASE = config_to_raw(DEMO)
@@ -39,7 +39,7 @@ BASE = config_to_raw(DEMO)
     ],
 )  # fmt: skip
 def test_a_damaged_draft_is_none(kept: object) -> None:
-    assert recalled_draft(kept) is None
+    assert draft_from_json(kept) is None
 
 
 async def test_the_changed_form_is_there_again_when_the_app_starts_anew(home: object) -> None:

@@ -13,7 +13,7 @@ from rnnlm_tui.contract.validation import merge, parse_assignments, parse_config
 from rnnlm_tui.errors import ConfigError
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.widgets.form import ConfigForm
-from rnnlm_tui.tui.widgets.form_draft import Draft, kept_draft, recalled_draft
+from rnnlm_tui.tui.widgets.form_draft import Draft, draft_from_json, draft_to_json
 from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, FormField, edited_value, read_value, shown_value
 from rnnlm_tui.tui.widgets.form_row import FieldRow
 from tests.tui.panes.fakes import FakeServices
@@ -72,9 +72,9 @@ def test_the_form_keeps_what_the_command_line_makes_of_a_text_and_refuses_what_i
         for value in (draft.value(field.path), getattr(getattr(draft.nearest_config(), field.section), field.path.partition(".")[2])):
             assert isinstance(shown_value(field, value), str)
             assert isinstance(edited_value(field, value), str)
-        kept = kept_draft(draft, "calm-badger")
+        kept = draft_to_json(draft, "calm-badger")
         if kept is not None:
-            assert recalled_draft(json.loads(json.dumps(kept, allow_nan=False))) == (draft, "calm-badger"), text[:80]
+            assert draft_from_json(json.loads(json.dumps(kept, allow_nan=False))) == (draft, "calm-badger"), text[:80]
 
 
 @pytest.mark.parametrize("field", [field for field in FORM_FIELDS if field.kind == "text"], ids=lambda field: field.path)

@@ -9,7 +9,7 @@ from textual.app import App, ComposeResult
 from textual.widgets import Static
 
 from rnnlm_tui.contract.outside_text import visible
-from rnnlm_tui.tui.widgets.content import Newlines, from_outside, plain
+from rnnlm_tui.tui.widgets.content import Newlines, safe_content, safe_text
 from rnnlm_tui.tui.widgets.wrapped_text import WrappedText
 
 HOSTILE = {
@@ -34,7 +34,7 @@ MARKUP = ["[red]", "[/", "[/red]", "[@click=app.quit]here[/]", "[b]", "\\[", "[l
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_nothing_that_acts_is_left(text: str) -> None:
     for newlines in get_args(Newlines):
-        safe = plain(text, newlines=newlines)
+        safe = safe_text(text, newlines=newlines)
         assert all(character == "\n" or character.isprintable() for character in safe)
         assert len(safe) >= len(text.replace("\r\n", "\n"))
         safe.encode("utf-8")
@@ -42,13 +42,13 @@ def test_nothing_that_acts_is_left(text: str) -> None:
 
 @pytest.mark.parametrize("text", MARKUP)
 def test_markup_is_text(text: str) -> None:
-    content = from_outside(text)
+    content = safe_content(text)
     assert content.plain == text
     assert content.spans == []
 
 
 def test_signs_tell_what_was_there() -> None:
-    assert plain("\x1b\x00\x7f\x9b\u202e") == "␛␀␡‹9b›‹202e›"
+    assert safe_text("\x1b\x00\x7f\x9b\u202e") == "␛␀␡‹9b›‹202e›"
     assert visible("\U000e0041") == "‹e0041›"
 
 
@@ -66,29 +66,29 @@ def test_ordinary_text_of_any_script_is_untouched() -> None:
         "❤\ufe0f",
         "葛\U000e0100",
     ):
-        assert plain(text) == text
+        assert safe_text(text) == text
 
 
 def test_line_ends_are_kept_joined_or_shown() -> None:
-    assert plain("a\r\nb\nc") == "a\nb\nc"
-    assert plain("a\r\nb\nc\td", newlines="space") == "a b c d"
-    assert plain("a\r\nb\n\t", newlines="show") == "a␍␊b␊␉"
-    assert plain("a\tb") == "a   b"
+    assert safe_text("a\r\nb\nc") == "a\nb\nc"
+    assert safe_text("a\r\nb\nc\td", newlines="space") == "a b c d"
+    assert safe_text("a\r\nb\n\t", newlines="show") == "a␍␊b␊␉"
+    assert safe_text("a\tb") == "a   b"
 
 
 def test_limit_counts_cells_and_says_that_it_cut() -> None:
-    assert plain("abcdef", limit=6) == "abcdef"
-    assert plain("abcdefg", limit=6) == "abcde…"
-    assert plain("日本語", limit=5) == "日本…"
-    assert plain("abc", limit=0) == ""
-    assert plain("\x1b" * 1_000_000, limit=3) == "␛␛…"
+    assert safe_text("abcdef", limit=6) == "abcdef"
+    assert safe_text("abcdefg", limit=6) == "abcde…"
+    assert safe_text("日本語", limit=5) == "日本…"
+    assert safe_text("abc", limit=0) == ""
+    assert safe_text("\x1b" * 1_000_000, limit=3) == "␛␛…"
 
 
 async def test_hostile_text_reaches_the_screen_as_characters_alone() -> None:
     class Shown(App[None]):
         def compose(self) -> ComposeResult:
             for text in (*HOSTILE.values(), *MARKUP):
-                yield Static(from_outside(text, newlines="show"))
+                yield Static(safe_content(text, newlines="show"))
 
     app = Shown()
     async with app.run_test(size=(60, 40)) as pilot:

@@ -42,9 +42,9 @@ def test_a_renamed_run_keeps_its_letter_and_a_run_that_is_gone_frees_it() -> Non
 
 @pytest.mark.parametrize("kept", [None, "otter", {"a": 1}, [1, 2], ["otter", "otter"], ["a"] * 9])
 def test_what_was_kept_damaged_marks_nothing(kept: object) -> None:
-    assert Marks.recalled(kept) == Marks()
+    assert Marks.from_json(kept) == Marks()
 
 
 def test_marks_come_back_as_they_were_kept() -> None:
     marks = marked("otter", "heron").toggled("otter")
-    assert Marks.recalled(list(marks.places)) == marks
+    assert Marks.from_json(list(marks.places)) == marks

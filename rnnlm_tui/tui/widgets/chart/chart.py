@@ -11,7 +11,7 @@ from textual.reactive import reactive
 from textual.strip import Strip
 
 from rnnlm_tui.tui.widgets.chart.data import ChartData, MarksStyle
-from rnnlm_tui.tui.widgets.chart.picture import Look, Memory, Plot, column_of
+from rnnlm_tui.tui.widgets.chart.picture import Plot, PlotOptions, PlotState, column_of
 from rnnlm_tui.tui.widgets.chart.plot import draw
 from rnnlm_tui.tui.widgets.chart.raster import GRID
 from rnnlm_tui.tui.widgets.chart.readout import legends, value_of
@@ -50,9 +50,9 @@ class Chart(Panel):
         self.data = data or ChartData("", ())
         """What is shown; set by `show`."""
         self._window = Window()
-        self._memory = Memory()
+        self._memory = PlotState()
         self._plot = Plot(0, 0)
-        self._look: Look | None = None
+        self._look: PlotOptions | None = None
         self._log_chosen = False
         self.set_reactive(Chart.log_y, self.data.log_y)
 
@@ -63,7 +63,7 @@ class Chart(Panel):
     def show(self, data: ChartData, lead: Chart | None = None) -> None:
         """Show other data; how it is looked at stays, as long as the title and the meaning of x do. With a lead it shows the part of x that the lead shows."""
         if data.title != self.data.title or data.x_label != self.data.x_label:
-            self._memory, self._window, self._log_chosen = Memory(), Window(), False
+            self._memory, self._window, self._log_chosen = PlotState(), Window(), False
         if not self._log_chosen:
             self.set_reactive(Chart.log_y, data.log_y)
         self.data = data
@@ -111,7 +111,7 @@ class Chart(Panel):
 
     def reset(self) -> None:
         """All of x, the data's own y axis, the usual smoothing, no cursor."""
-        self._memory, self._window, self._log_chosen = Memory(), Window(), False
+        self._memory, self._window, self._log_chosen = PlotState(), Window(), False
         self.set_reactive(Chart.cursor, None)
         self.set_reactive(Chart.show_all, False)
         self.set_reactive(Chart.smoothing, DEFAULT_SMOOTHING)
@@ -155,7 +155,7 @@ class Chart(Panel):
         low, high = self._window.whole(self.data)
         marks: MarksStyle = "ascii" if self.ascii_only else self.marks_style
         no_colour = bool(getattr(self.app, "no_color", False))
-        self._look = Look(start, end, high - low, self.log_y, self.smoothing, self.show_all, marks, self.cursor, no_colour)
+        self._look = PlotOptions(start, end, high - low, self.log_y, self.smoothing, self.show_all, marks, self.cursor, no_colour)
         self._plot = draw(self.data, self._look, width, height, self._memory)
         self.set_reactive(Chart.panel_title, self.data.title + (", log" if self.log_y and self.data.title else ""))
 

@@ -37,7 +37,7 @@ class ChartSeries:
     """Average logarithms: for perplexities, which are the exponential of an average."""
     harmonic: bool = False
     """Average the time that each unit takes: for speeds, whose mean over equal amounts is all of it over all the time."""
-    tells_curve: bool = False
+    legend_from_curve: bool = False
     """The legend tells where the curve ends in the shown part, in place of `current`."""
     y_format: Callable[[float], str] | None = None
     """Writes the value at the cursor; None: about three digits."""

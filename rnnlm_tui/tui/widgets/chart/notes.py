@@ -13,7 +13,7 @@ from rnnlm_tui.tui.widgets.chart.bins import Bin
 from rnnlm_tui.tui.widgets.chart.data import ChartData
 from rnnlm_tui.tui.widgets.chart.guides import last_column, value_at
 from rnnlm_tui.tui.widgets.chart.limits import Limits
-from rnnlm_tui.tui.widgets.chart.picture import Drawn, Look, Plot, column_of
+from rnnlm_tui.tui.widgets.chart.picture import Plot, PlotOptions, PlottedSeries, column_of
 from rnnlm_tui.tui.widgets.chart.raster import Raster, Scale
 from rnnlm_tui.tui.widgets.palette import BRIGHT, DIM, TEXT, ink
 
@@ -45,7 +45,7 @@ def write_baseline_labels(raster: Raster, data: ChartData, scale: Scale, dim: in
         raster.write(row, first, text, dim)
 
 
-def write_marker(raster: Raster, item: Drawn, marker: str, scale: Scale, style: int, look: Look, taken: set[tuple[int, int]]) -> None:
+def write_marker(raster: Raster, item: PlottedSeries, marker: str, scale: Scale, style: int, look: PlotOptions, taken: set[tuple[int, int]]) -> None:
     """The series' letter right of its newest point, or at the edge where it leaves the picture; it avoids the cells `taken` by stars and other letters and adds its own."""
     if not marker or (look.marks == "ascii" and not item.series.marker):
         return
@@ -65,7 +65,7 @@ def write_marker(raster: Raster, item: Drawn, marker: str, scale: Scale, style: 
             return
 
 
-def write_star(raster: Raster, item: Drawn, scale: Scale, style: int, look: Look) -> list[tuple[int, int]]:
+def write_star(raster: Raster, item: PlottedSeries, scale: Scale, style: int, look: PlotOptions) -> list[tuple[int, int]]:
     """A ★ where the series' best point lies on its curve; the row and the cell of it, where it is seen."""
     if item.series.star is None or not look.start <= item.series.star[0] <= look.end or not math.isfinite(item.series.star[1]):
         return []
@@ -77,7 +77,7 @@ def write_star(raster: Raster, item: Drawn, scale: Scale, style: int, look: Look
     return [(row, at)]
 
 
-def write_letters(raster: Raster, item: Drawn, marker: str, scale: Scale, style: int, share: float) -> None:
+def write_letters(raster: Raster, item: PlottedSeries, marker: str, scale: Scale, style: int, share: float) -> None:
     """The series' letter on its curve again and again, for the curve's dots have no colour; `share` of the distance sets one series' letters off from the next one's."""
     points = [(column, scale.row(value)) for column, value in item.curve if value == value]
     if not marker or len(points) < 2:
@@ -166,7 +166,7 @@ def _arrow(up: bool, raster: Raster) -> str:
     return "↑" if up else "↓"
 
 
-def marks_row(data: ChartData, look: Look, raster: Raster) -> list[tuple[str, Style]]:
+def marks_row(data: ChartData, look: PlotOptions, raster: Raster) -> list[tuple[str, Style]]:
     """The row of marks; evaluations, where there are so many that they would crowd it, wait until less of x is shown."""
     cells: list[tuple[str, Style]] = [(" ", ink(TEXT))] * raster.width
 

@@ -16,7 +16,7 @@ ASCII_SIGNS = "*o+x"
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class PlotOptions:
     """How the data is looked at."""
 
     start: float
@@ -32,21 +32,21 @@ class Look:
 
 
 @dataclass
-class Memory:
+class PlotState:
     """What one picture hands to the next so that it stands still."""
 
     limits: Limits | None = None
     part: tuple[float, float] | None = None
     """The part of x that the limits are for."""
     label_width: int = 0
-    drawn: dict[int, Drawn] = field(default_factory=dict)
+    drawn: dict[int, PlottedSeries] = field(default_factory=dict)
     """The series of the picture before by their identity: a cursor that moves changes none of their dots."""
-    painted: Painted | None = None
+    painted: PaintedPlot | None = None
     """The previous picture."""
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class PlottedSeries:
     """One series in the shown part."""
 
     series: ChartSeries
@@ -71,8 +71,8 @@ class Plot:
     """Row → y tick label."""
     rows: list[list[tuple[str, Style]]] = field(default_factory=list)
     limits: Limits | None = None
-    drawn: list[Drawn] = field(default_factory=list)
-    guides: list[Drawn] = field(default_factory=list)
+    drawn: list[PlottedSeries] = field(default_factory=list)
+    guides: list[PlottedSeries] = field(default_factory=list)
     off_scale: int = 0
 
     @property
@@ -82,11 +82,11 @@ class Plot:
 
 
 @dataclass(frozen=True, slots=True)
-class Painted:
+class PaintedPlot:
     """A picture without its cursor, and what it was made from: a moving cursor is drawn over it."""
 
     data: ChartData
-    look: Look
+    look: PlotOptions
     """Without a cursor."""
     width: int
     height: int
@@ -96,12 +96,12 @@ class Painted:
     """By their numbers in the raster."""
 
 
-def column_of(x: float, look: Look, columns: int) -> int:
+def column_of(x: float, look: PlotOptions, columns: int) -> int:
     """Dot column of x."""
     return math.floor((x - look.start) / (look.end - look.start) * (columns - 1) + 0.5)
 
 
-def series_marker(series: ChartSeries, index: int, look: Look) -> str:
+def series_marker(series: ChartSeries, index: int, look: PlotOptions) -> str:
     """The letter or sign by which a series is known without colour; empty where colour does it."""
     if series.marker:
         return series.marker

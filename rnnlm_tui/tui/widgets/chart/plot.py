@@ -13,7 +13,7 @@ from rnnlm_tui.tui.widgets.chart.data import ChartData, ChartSeries
 from rnnlm_tui.tui.widgets.chart.guides import guide_layer, levels, value_at, write_name
 from rnnlm_tui.tui.widgets.chart.limits import Limits, settle, wanted_range, with_baselines
 from rnnlm_tui.tui.widgets.chart.notes import marks_row, write_baseline_labels, write_letters, write_marker, write_notes, write_star
-from rnnlm_tui.tui.widgets.chart.picture import Drawn, Look, Memory, Painted, Plot, column_of, series_marker
+from rnnlm_tui.tui.widgets.chart.picture import PaintedPlot, Plot, PlotOptions, PlotState, PlottedSeries, column_of, series_marker
 from rnnlm_tui.tui.widgets.chart.raster import GRID, Raster, Scale, band_layer, curve_layer, dotted_layer
 from rnnlm_tui.tui.widgets.chart.ticks import y_labels, y_ticks
 from rnnlm_tui.tui.widgets.palette import BASELINE, BRIGHT, DIM, TEXT, band_of, ink
@@ -24,7 +24,7 @@ MARK_ROWS = 5
 """Rows that a plot keeps for itself before marks get one."""
 
 
-def draw(data: ChartData, look: Look, width: int, height: int, memory: Memory) -> Plot:
+def draw(data: ChartData, look: PlotOptions, width: int, height: int, memory: PlotState) -> Plot:
     """Draw into `width` × `height` cells; `memory` is read and written."""
     bare, before_cursor = replace(look, cursor=None), memory.painted
     if before_cursor is not None and before_cursor.data is data and (before_cursor.look, before_cursor.width, before_cursor.height) == (bare, width, height):
@@ -67,7 +67,7 @@ def draw(data: ChartData, look: Look, width: int, height: int, memory: Memory) -
         row = math.floor(_place(scale, sub_rows, value))
         if len(text) <= plot.label_width and 0 <= row < rows:
             plot.labels[row] = text
-    memory.painted = Painted(data, bare, width, height, plot, *_paint(plot, data, look, scale, limits, rows))
+    memory.painted = PaintedPlot(data, bare, width, height, plot, *_paint(plot, data, look, scale, limits, rows))
     return _with_cursor(memory.painted, look)
 
 
@@ -88,7 +88,7 @@ def _shows_raw(series: ChartSeries, height: int) -> bool:
     return series.band and (height >= BAND_ROWS or not (series.smooth or series.low is not None))
 
 
-def _drawn(series: ChartSeries, look: Look, columns: int, memory: Memory, *, raw: bool = True) -> Drawn:
+def _drawn(series: ChartSeries, look: PlotOptions, columns: int, memory: PlotState, *, raw: bool = True) -> PlottedSeries:
     shown = look.end - look.start
     smoothing = look.smoothing if series.smooth else 0.0
     seen = (look.start, look.end, look.whole, smoothing, columns, look.show_all)
@@ -97,10 +97,10 @@ def _drawn(series: ChartSeries, look: Look, columns: int, memory: Memory, *, raw
         return before
     points = series if look.show_all else series.drawn
     bins = bins_of(points, look.start, look.end, columns, lead_of(smoothing, look.whole, shown, columns))
-    return Drawn(series, bins, smoothed(bins, smoothing, columns * look.whole / shown, series.geometric, series.harmonic), seen, points, raw)
+    return PlottedSeries(series, bins, smoothed(bins, smoothing, columns * look.whole / shown, series.geometric, series.harmonic), seen, points, raw)
 
 
-def _paint(plot: Plot, data: ChartData, look: Look, scale: Scale, limits: Limits, rows: int) -> tuple[Raster, list[Style]]:
+def _paint(plot: Plot, data: ChartData, look: PlotOptions, scale: Scale, limits: Limits, rows: int) -> tuple[Raster, list[Style]]:
     """Paint everything but the cursor; the picture, and the styles by their numbers."""
     raster = Raster(plot.width - plot.gutter, rows, look.marks)
     styles: list[Style] = [ink(TEXT)]
@@ -134,7 +134,7 @@ def _paint(plot: Plot, data: ChartData, look: Look, scale: Scale, limits: Limits
     return raster, styles
 
 
-def _with_cursor(painted: Painted, look: Look) -> Plot:
+def _with_cursor(painted: PaintedPlot, look: PlotOptions) -> Plot:
     """The picture with the cursor, which covers nothing but baselines."""
     raster, styles = painted.raster, painted.styles
     if look.cursor is not None and look.start <= look.cursor <= look.end:

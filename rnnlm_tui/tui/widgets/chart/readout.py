@@ -8,13 +8,13 @@ from textual.content import Content
 
 from rnnlm_tui.contract import figures
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries
-from rnnlm_tui.tui.widgets.chart.picture import Drawn, Look, Plot, column_of, series_marker
+from rnnlm_tui.tui.widgets.chart.picture import Plot, PlotOptions, PlottedSeries, column_of, series_marker
 from rnnlm_tui.tui.widgets.chart.raster import GRID
 from rnnlm_tui.tui.widgets.chart.ticks import x_at
 from rnnlm_tui.tui.widgets.palette import BRIGHT, DIM, TEXT
 
 
-def legends(data: ChartData, look: Look, plot: Plot) -> list[Content]:
+def legends(data: ChartData, look: PlotOptions, plot: Plot) -> list[Content]:
     """The legend from its fullest form to its shortest: first the baselines go, then the raw value, the guides, the names, then the later series."""
     series = data.series
     if not series:
@@ -40,7 +40,7 @@ def legends(data: ChartData, look: Look, plot: Plot) -> list[Content]:
     return [gap.join([part for part in choice if part]) for choice in choices]
 
 
-def level_words(line: Baseline, look: Look, plot: Plot) -> str:
+def level_words(line: Baseline, look: PlotOptions, plot: Plot) -> str:
     """A level's label, with an arrow where it lies outside the picture."""
     limits, arrows = plot.limits, "v^" if look.marks == "ascii" else "↓↑"
     if limits is None or limits.low <= line.value <= limits.high:
@@ -53,7 +53,7 @@ def nearest(series: ChartSeries, x: float) -> int | None:
     return max(bisect_right(series.x, x) - 1, 0) if len(series.x) else None
 
 
-def curve_at(item: Drawn, column: int) -> float | None:
+def curve_at(item: PlottedSeries, column: int) -> float | None:
     """The curve's value in a dot column, that of the newest column before it where it has none; None before its start."""
     at = bisect_left(item.curve, column + 1, key=lambda point: point[0]) - 1
     return item.curve[at][1] if at >= 0 else None
@@ -68,7 +68,7 @@ def written(series: ChartSeries, value: float | None) -> str:
     return figures.short(value) if abs(value) >= 9999.5 else figures.figure(value)
 
 
-def _head(data: ChartData, look: Look) -> list[Content]:
+def _head(data: ChartData, look: PlotOptions) -> list[Content]:
     """`at step 2,140  raw 72.6`; of several runs no one's raw value."""
     if look.cursor is None:
         return []
@@ -81,7 +81,7 @@ def _head(data: ChartData, look: Look) -> list[Content]:
     return parts
 
 
-def _entry(data: ChartData, look: Look, plot: Plot, index: int, *, named: bool) -> Content:
+def _entry(data: ChartData, look: PlotOptions, plot: Plot, index: int, *, named: bool) -> Content:
     """`━ val 58.1 ★`; the value alone where a chart has one curve without a name."""
     series = data.series[index]
     value, place = value_of(data, look, plot, index)
@@ -96,7 +96,7 @@ def _entry(data: ChartData, look: Look, plot: Plot, index: int, *, named: bool) 
     return Content(" ").join([Content.styled(text, style) for text, style in parts])
 
 
-def _guide(data: ChartData, look: Look, guide: ChartSeries, dots: str, *, placed: bool) -> Content:
+def _guide(data: ChartData, look: PlotOptions, guide: ChartSeries, dots: str, *, placed: bool) -> Content:
     """`·· reference 72.4`; at the cursor the newest of its points, with its x, and none before its first point or after its last."""
     if look.cursor is None:
         return Content.styled(" ".join(part for part in (dots, guide.name, guide.current) if part), DIM)
@@ -106,12 +106,12 @@ def _guide(data: ChartData, look: Look, guide: ChartSeries, dots: str, *, placed
     return Content.styled(f"{dots} {guide.name} {value}{place}", DIM)
 
 
-def value_of(data: ChartData, look: Look, plot: Plot, index: int) -> tuple[str, str]:
+def value_of(data: ChartData, look: PlotOptions, plot: Plot, index: int) -> tuple[str, str]:
     """The value and, where its point lies elsewhere than the cursor, its x as `@2,100`."""
     series = data.series[index]
     if look.cursor is None:
         raw = series.smooth and not look.smoothing and len(series.mean) and series.mean[-1] == series.mean[-1]
-        if series.tells_curve and series.smooth and not raw and index < len(plot.drawn):
+        if series.legend_from_curve and series.smooth and not raw and index < len(plot.drawn):
             end = curve_at(plot.drawn[index], max(plot.width - plot.gutter, 1) * GRID[look.marks][0] - 1)
             return (series.current if end is None else written(series, end)), ""
         return written(series, series.mean[-1]) if raw else series.current, ""

@@ -6,7 +6,7 @@ import math
 from array import array
 
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, Mark, MarksStyle
-from rnnlm_tui.tui.widgets.chart.picture import Look, Memory, Plot
+from rnnlm_tui.tui.widgets.chart.picture import Plot, PlotOptions, PlotState
 from rnnlm_tui.tui.widgets.chart.plot import draw
 from rnnlm_tui.tui.widgets.palette import TRAIN, VALIDATION
 
@@ -43,15 +43,15 @@ def line(values: list[float], *, x: list[float] | None = None, smooth: bool = Fa
     )
 
 
-def look(data: ChartData, *, cursor: float | None = None, marks: MarksStyle = "braille", show_all: bool = False, no_colour: bool = False) -> Look:
+def look(data: ChartData, *, cursor: float | None = None, marks: MarksStyle = "braille", show_all: bool = False, no_colour: bool = False) -> PlotOptions:
     """All of x."""
     end = data.x_end or 1.0
-    return Look(0.0, end, end, data.log_y, 0.9, show_all, marks, cursor, no_colour)
+    return PlotOptions(0.0, end, end, data.log_y, 0.9, show_all, marks, cursor, no_colour)
 
 
 def picture(
     data: ChartData, width: int, height: int, *, cursor: float | None = None, marks: MarksStyle = "braille", show_all: bool = False
 ) -> tuple[Plot, list[str]]:
     """The plot and its rows as text, labels left out."""
-    plot = draw(data, look(data, cursor=cursor, marks=marks, show_all=show_all), width, height, Memory())
+    plot = draw(data, look(data, cursor=cursor, marks=marks, show_all=show_all), width, height, PlotState())
     return plot, ["".join(text for text, _ in row) for row in plot.rows]

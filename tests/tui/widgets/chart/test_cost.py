@@ -10,7 +10,7 @@ import pytest
 
 from rnnlm_tui.store.series import RAW_LIMIT, bucket_width
 from rnnlm_tui.tui.widgets.chart.data import ChartData, ChartSeries
-from rnnlm_tui.tui.widgets.chart.picture import Memory
+from rnnlm_tui.tui.widgets.chart.picture import PlotState
 from rnnlm_tui.tui.widgets.chart.plot import draw
 from rnnlm_tui.tui.widgets.palette import TRAIN
 from tests.tui.widgets.chart.pictures import look, perplexities
@@ -54,7 +54,7 @@ def test_a_picture_reads_each_bucket_a_few_times_however_many_steps_lie_behind_i
     assert len(x) <= BUCKETS
     places, middle, low, high = (Counted(values) for values in (x, mean, mean, mean))
     data = ChartData("Perplexity", (ChartSeries("train", TRAIN, places, middle, low, high, geometric=True),), x_end=x[-1], log_y=True)
-    plot = draw(data, look(data), 96, 12, Memory())
+    plot = draw(data, look(data), 96, 12, PlotState())
     columns = 2 * (96 - plot.gutter)
     assert len(plot.drawn[0].bins) <= columns + 2
     assert sum(part.read for part in (places, middle, low, high)) <= 8 * BUCKETS + SEARCHES * columns

@@ -8,7 +8,7 @@ import pytest
 
 from rnnlm_tui.tui.widgets.chart.data import ChartData, ChartSeries
 from rnnlm_tui.tui.widgets.chart.guides import last_column, levels, value_at
-from rnnlm_tui.tui.widgets.chart.picture import Memory
+from rnnlm_tui.tui.widgets.chart.picture import PlotState
 from rnnlm_tui.tui.widgets.chart.plot import draw
 from rnnlm_tui.tui.widgets.chart.readout import legends
 from rnnlm_tui.tui.widgets.chart.window import newest, oldest
@@ -71,14 +71,14 @@ def test_points_of_a_guide_beyond_the_limits_are_not_off_scale() -> None:
 def test_the_legend_names_a_guide_and_shows_the_newest_of_its_points_at_the_cursor_as_far_as_it_goes() -> None:
     data = with_guide()
     seen = look(data)
-    plot = draw(data, seen, 96, 15, Memory())
+    plot = draw(data, seen, 96, 15, PlotState())
     assert "·· reference 70.0" in legends(data, seen, plot)[0].plain
     at = look(data, cursor=250)
-    assert "·· reference 120 @100" in legends(data, at, draw(data, at, 96, 15, Memory()))[0].plain
+    assert "·· reference 120 @100" in legends(data, at, draw(data, at, 96, 15, PlotState()))[0].plain
     ended = replace(data, guides=(replace(GUIDE, x=[10, 100, 200, 249]),))
     for some, cursor in ((data, 5), (ended, 250)):
         outside = look(some, cursor=cursor)
-        assert "·· reference –" in legends(some, outside, draw(some, outside, 96, 15, Memory()))[0].plain
+        assert "·· reference –" in legends(some, outside, draw(some, outside, 96, 15, PlotState()))[0].plain
 
 
 def test_ascii_and_small_pictures_hold_a_guide_too() -> None:

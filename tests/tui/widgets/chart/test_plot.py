@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, Mark, MarksStyle
-from rnnlm_tui.tui.widgets.chart.picture import Look, Memory
+from rnnlm_tui.tui.widgets.chart.picture import PlotOptions, PlotState
 from rnnlm_tui.tui.widgets.chart.plot import BAND_ROWS, draw
 from rnnlm_tui.tui.widgets.chart.readout import legends
 from rnnlm_tui.tui.widgets.palette import RAW, TEXT, TRAIN, VALIDATION, ink
@@ -19,7 +19,7 @@ STYLES: tuple[MarksStyle, ...] = ("braille", "block", "ascii")
 
 def test_diagonal_is_drawn_dot_for_dot() -> None:
     data = ChartData("Line", (ChartSeries("a", TRAIN, [0, 7], [0, 7], smooth=False),), x_end=7)
-    plot = draw(data, look(data), 4, 2, Memory())
+    plot = draw(data, look(data), 4, 2, PlotState())
     assert plot.limits is not None
     assert ["".join(text for text, _ in row) for row in plot.rows] == ["  ⡠⠊", "⡠⠊  "]
 
@@ -178,7 +178,7 @@ def test_ascii_picture_is_ascii_alone() -> None:
 
 def test_markers_name_curves_without_colour() -> None:
     data = training(700)
-    plot = draw(data, look(data, no_colour=True), 96, 15, Memory())
+    plot = draw(data, look(data, no_colour=True), 96, 15, PlotState())
     text = "".join(text for row in plot.rows for text, _ in row)
     assert "T" in text
     assert "V" in text
@@ -193,7 +193,7 @@ def test_chosen_marker_stands_at_the_end_of_its_curve() -> None:
 
 def test_the_letter_of_a_curve_that_goes_on_stands_at_the_edge() -> None:
     data = ChartData("Line", (ChartSeries("a", TRAIN, [0, 50, 70, 100], [0, 0, 9, 10], marker="A", smooth=False),), x_end=100)
-    plot = draw(data, replace(look(data), end=75.0), 40, 9, Memory())
+    plot = draw(data, replace(look(data), end=75.0), 40, 9, PlotState())
     rows = ["".join(text for text, _ in row) for row in plot.rows]
     assert [row.index("A") for row in rows if "A" in row] == [40 - plot.gutter - 1]
 
@@ -208,7 +208,7 @@ def test_empty_chart_says_what_will_come() -> None:
 @pytest.mark.parametrize("log", [True, False])
 def test_a_curve_goes_through_a_part_in_which_it_has_no_point(log: bool) -> None:
     data = ChartData("Line", (ChartSeries("a", TRAIN, [0, 100], [8, 4], smooth=False),), x_end=100, log_y=log)
-    plot = draw(data, replace(look(data), start=40.0, end=60.0), 40, 9, Memory())
+    plot = draw(data, replace(look(data), start=40.0, end=60.0), 40, 9, PlotState())
     assert plot.limits is not None
     assert plot.limits.low > 4
     assert sum(style == ink(TRAIN) for row in plot.rows for _, style in row) >= 3
@@ -216,7 +216,7 @@ def test_a_curve_goes_through_a_part_in_which_it_has_no_point(log: bool) -> None
 
 def test_a_part_without_points_says_so_and_not_that_they_are_to_come() -> None:
     data = replace(training(300), note="soon")
-    plot = draw(data, replace(look(data), start=900.0, end=990.0), 60, 9, Memory())
+    plot = draw(data, replace(look(data), start=900.0, end=990.0), 60, 9, PlotState())
     text = "\n".join("".join(sign for sign, _ in row) for row in plot.rows)
     assert "no points in this part" in text
     assert "soon" not in text
@@ -238,7 +238,7 @@ def test_strange_values_give_a_picture(values: list[float], log: bool) -> None:
 
 
 def test_labels_keep_their_room_when_they_get_shorter() -> None:
-    memory = Memory()
+    memory = PlotState()
     wide = ChartData("Line", (ChartSeries("a", TRAIN, [0, 1], [1000, 1500], smooth=False),), x_end=2)
     first = draw(wide, look(wide), 60, 12, memory).gutter
     narrow = ChartData("Line", (ChartSeries("a", TRAIN, [0, 1], [1, 2], smooth=False),), x_end=2)
@@ -256,7 +256,7 @@ def test_more_points_of_the_same_curve_give_the_same_picture() -> None:
 
 def test_without_colour_letters_stand_all_along_both_curves() -> None:
     data = training(700)
-    plot = draw(data, look(data, no_colour=True), 96, 15, Memory())
+    plot = draw(data, look(data, no_colour=True), 96, 15, PlotState())
     text = "".join(text for row in plot.rows for text, _ in row)
     assert min(text.count("T"), text.count("V")) >= 3
 
@@ -280,8 +280,8 @@ def test_evaluations_that_are_spread_unevenly_are_marked_as_long_as_they_are_few
 
 
 def test_the_same_part_has_the_same_range_however_one_came_to_it() -> None:
-    data, memory = training(700), Memory()
-    fresh = draw(data, look(data), 96, 14, Memory()).limits
+    data, memory = training(700), PlotState()
+    fresh = draw(data, look(data), 96, 14, PlotState()).limits
     for start, end in ((0, 1000), (20, 60), (0, 120), (0, 1000)):
         limits = draw(data, replace(look(data), start=start, end=end), 96, 14, memory).limits
     assert limits == fresh
@@ -296,10 +296,10 @@ def test_the_letter_of_a_curve_stands_beside_its_best_point(end: int) -> None:
 
 def test_a_level_outside_the_picture_has_an_arrow_in_the_legend_too() -> None:
     data = ChartData("Line", (ChartSeries("a", TRAIN, [0, 100], [900, 800], current="800", smooth=False),), (Baseline(3.0, "goal 3.0"),), x_end=100)
-    seen = Look(0.0, 100.0, 100.0, False, 0.0, False, "braille")
-    assert "·· goal 3.0 ↓" in legends(data, seen, draw(data, seen, 60, 9, Memory()))[0].plain
+    seen = PlotOptions(0.0, 100.0, 100.0, False, 0.0, False, "braille")
+    assert "·· goal 3.0 ↓" in legends(data, seen, draw(data, seen, 60, 9, PlotState()))[0].plain
     near = replace(data, baselines=(Baseline(850.0, "goal 850"),))
-    assert legends(near, seen, draw(near, seen, 60, 9, Memory()))[0].plain.endswith("·· goal 850")
+    assert legends(near, seen, draw(near, seen, 60, 9, PlotState()))[0].plain.endswith("·· goal 850")
 
 
 def _with_short_batches() -> ChartData:
@@ -362,10 +362,10 @@ def test_curves_that_end_together_keep_each_its_letter(marks: MarksStyle, end: i
 
 
 def test_a_cursor_that_moves_draws_no_curve_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    data, memory = training(700), Memory()
+    data, memory = training(700), PlotState()
     first = draw(data, look(data), 60, 10, memory)
     looks = [replace(look(data), cursor=float(at)) for at in (0, 30, 31, 699)]
-    fresh = [draw(data, one, 60, 10, Memory()).rows for one in looks]
+    fresh = [draw(data, one, 60, 10, PlotState()).rows for one in looks]
     monkeypatch.setattr("rnnlm_tui.tui.widgets.chart.plot.curve_layer", None)
     monkeypatch.setattr("rnnlm_tui.tui.widgets.chart.plot.wanted_range", None)
     assert [draw(data, one, 60, 10, memory).rows for one in looks] == fresh
