@@ -1,3 +1,3 @@
 """rnnlm-tui: train, watch and sample recurrent language models in one terminal."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -60,6 +60,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("config presets", "Plan", "configs.config_presets", "List the presets."),
     Verb("bench", "Plan", "bench.bench", "Measure how fast this machine trains and samples."),
     Verb("doctor", "Plan", "doctor.doctor", "Check this machine, terminal and installation."),
+    Verb("docs", "Plan", "docs.docs", "Read the guides: the list of them, or one."),
 )
 
 SIGNING: frozenset[str] = frozenset({"tag", "note"})

@@ -14,6 +14,8 @@ from rnnlm_tui.worker.versions import versions
 
 NOT_COMPARED = ("host", "tokenizers", "safetensors", "transformers")
 """For people alone. A machine is its processor and its versions, not its name; the work of these packages lies on the disk, under hashes."""
+SAME_ARITHMETIC = frozenset({"0.1.0"})
+"""Earlier versions of rnnlm-tui that compute the same bits as this one."""
 KERNEL_VARIABLES = ("ATEN_CPU_CAPABILITY", "DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE")
 """Variables that choose among kernels, which round differently."""
 GPU_VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE")

@@ -16,7 +16,7 @@ from rnnlm_tui.errors import CorpusError, InputError, TokenizerError
 from rnnlm_tui.store.atomic import storage_errors
 from rnnlm_tui.store.manifest import Manifest
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.worker.environment import NOT_COMPARED
+from rnnlm_tui.worker.environment import NOT_COMPARED, SAME_ARITHMETIC
 
 CORPUS_KEY, TOKENIZER_KEY, RUN_SETTINGS_KEY, ENVIRONMENT_KEY = "corpus_hash", "tokenizer_hash", "settings", "environment"
 """Where a checkpoint's manifest keeps among its facts what a resume is held against."""
@@ -96,6 +96,8 @@ def check_environment(run: RunDirectory, manifest: Manifest, here: Mapping[str, 
     """
     then = {name: value for name, value in _recorded(manifest, ENVIRONMENT_KEY).items() if name not in NOT_COMPARED}
     now = {name: value for name, value in here.items() if name not in NOT_COMPARED}
+    if then.get("rnnlm_tui") in SAME_ARITHMETIC:
+        del then["rnnlm_tui"], now["rnnlm_tui"]
     found = _differences(then, now)
     if not found:
         return ""

@@ -1,0 +1,1 @@
+"""Tools that people run: they write parts of the documentation from the code."""

@@ -170,6 +170,7 @@ def test_help_names_every_preset(verb: str, capsys: pytest.CaptureFixture[str]) 
         ("rnnlm-tui train --from brisk-heron@b", {"brisk-heron@best"}),
         ("rnnlm-tui pin nothing-like-it@", set()),
         ("rnnlm-tui config pre", {"presets"}),
+        ("rnnlm-tui docs re", {"reliability"}),
     ],
 )
 def test_the_shell_completes_verbs_runs_and_presets(line: str, words: set[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

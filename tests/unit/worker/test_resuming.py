@@ -18,7 +18,7 @@ from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CorpusError, InputError
 from rnnlm_tui.store.manifest import Manifest
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.worker.environment import NOT_COMPARED, environment
+from rnnlm_tui.worker.environment import NOT_COMPARED, SAME_ARITHMETIC, environment
 from rnnlm_tui.worker.resuming import FREE_SETTINGS, check_data, check_environment, check_settings, settings
 
 RUN = RunDirectory(Path("/home/runs/plain-otter"))
@@ -61,6 +61,13 @@ def test_all_differences_are_named_at_once_and_fast_mode_goes_on(here: dict[str,
 
 def test_what_only_names_the_machine_makes_no_difference(here: dict[str, str | int | bool]) -> None:
     assert check_environment(RUN, saved(environment={**here, **dict.fromkeys(NOT_COMPARED, "other")}), here) == ""
+
+
+def test_exact_mode_resumes_checkpoints_of_versions_with_the_same_arithmetic(here: dict[str, str | int | bool]) -> None:
+    for version in SAME_ARITHMETIC:
+        assert check_environment(RUN, saved(environment={**here, "rnnlm_tui": version}), here) == ""
+    with pytest.raises(InputError, match="rnnlm_tui was 0.0.9, is "):
+        check_environment(RUN, saved(environment={**here, "rnnlm_tui": "0.0.9"}), here)
 
 
 def test_a_checkpoint_that_records_no_environment_is_no_proof_in_exact_mode(here: dict[str, str | int | bool]) -> None:

@@ -1,0 +1,67 @@
+"""The guides: the Markdown files beside this module, in the order in which they are read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rnnlm_tui.errors import InputError, near_names
+
+FOLDER = Path(__file__).parent
+_COMMENT = re.compile(r"^<!--.*?-->\n\n?", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """One guide."""
+
+    topic: str
+    """Its name on the command line; the file is `<topic>.md`."""
+    title: str
+    """Its first heading."""
+    summary: str
+    """What it covers, at most 60 characters."""
+
+    @property
+    def path(self) -> Path:
+        """The Markdown file."""
+        return FOLDER / f"{self.topic}.md"
+
+    def text(self) -> str:
+        """The Markdown without the comments that mark generated tables."""
+        return _COMMENT.sub("", self.path.read_text(encoding="utf-8"))
+
+
+GUIDES: tuple[Guide, ...] = (
+    Guide("quick-start", "Quick start", "Install, train the demo, watch it, sample from it."),
+    Guide("dashboard", "The dashboard and its keys", "Charts, the list of runs, comparing, keys, the terminal."),
+    Guide("commands", "Commands", "Every command, scripts and JSON, exit codes."),
+    Guide("configuration", "Configuration", "Presets, config files, every field with its default."),
+    Guide("text", "Text and tokenizers", "Train on your own text: files, layouts, tokenizers."),
+    Guide("sampling", "Sampling", "Continue prompts: checkpoints, settings, many prompts."),
+    Guide("runs", "Runs and checkpoints", "Organize runs, keep checkpoints, where files are stored."),
+    Guide("reliability", "Reliability", "What a run guarantees, and what happens when things fail."),
+    Guide("performance", "Performance", "How fast it trains, how to measure it, what watching costs."),
+    Guide("book", "The book's run", "Reproduce the book's recurrent model and its perplexity."),
+    Guide("inside", "Inside", "For contributors: processes, packages, how to add things."),
+)
+
+
+def find_guide(topic: str, guides: Iterable[Guide] = GUIDES) -> Guide:
+    """Return the guide of that topic, or of the only topic that begins with it.
+
+    Raises:
+        InputError: no such topic, or several.
+    """
+    known = {guide.topic: guide for guide in guides}
+    if topic in known:
+        return known[topic]
+    begun = [name for name in known if topic and name.startswith(topic)]
+    if len(begun) == 1:
+        return known[begun[0]]
+    if begun:
+        raise InputError(f'"{topic}" matches {len(begun)} guides', hint=", ".join(begun))
+    hint = near_names(topic, known) or f"the guides are {', '.join(known)}"
+    raise InputError(f'no guide "{topic}"', hint=hint)

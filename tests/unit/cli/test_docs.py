@@ -1,0 +1,93 @@
+"""`rnnlm-tui docs`: the list of guides, one guide in a pager or as Markdown, unknown topics."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from rnnlm_tui.cli.docs import rendered
+from rnnlm_tui.cli.main import run
+from rnnlm_tui.docs import GUIDES, find_guide
+from rnnlm_tui.errors import InputError
+from tests.terminal import Terminal
+
+DOCS = [sys.executable, "-m", "rnnlm_tui", "docs"]
+
+
+def test_docs_lists_every_guide_with_its_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["docs"]) == 0
+    out, err = capsys.readouterr()
+    for guide in GUIDES:
+        assert any(line.split(maxsplit=1) == [guide.topic, guide.summary] for line in out.splitlines())
+    assert "rnnlm-tui docs TOPIC" in err
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.topic)
+def test_a_pipe_gets_the_markdown_without_the_marks_of_generated_tables(guide: object, capsys: pytest.CaptureFixture[str]) -> None:
+    topic = getattr(guide, "topic", "")
+    assert run(["docs", topic]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"# {getattr(guide, 'title', '')}\n")
+    assert "<!--" not in out
+    assert "\x1b" not in out
+    assert "\n\n\n" not in out
+
+
+def test_the_first_characters_of_a_topic_are_enough() -> None:
+    assert find_guide("rel").topic == "reliability"
+    with pytest.raises(InputError, match='"r" matches 2 guides'):
+        find_guide("r")
+
+
+@pytest.mark.parametrize(("topic", "hint"), [("relability", 'did you mean "reliability"?'), ("xyz", "quick-start")])
+def test_an_unknown_topic_is_wrong_input_with_near_names(topic: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["docs", topic]) == 2
+    err = capsys.readouterr().err
+    assert f'no guide "{topic}"' in err
+    assert hint in err
+
+
+def test_a_reader_that_stops_early_is_no_error() -> None:
+    pipe = subprocess.Popen([*DOCS, "configuration"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    assert pipe.stdout is not None
+    assert pipe.stderr is not None
+    pipe.stdout.close()
+    assert pipe.stderr.read() == b""
+    assert pipe.wait(timeout=60) == 0
+
+
+def test_a_locale_without_the_characters_gets_others() -> None:
+    environment = {**os.environ, "LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    shown = subprocess.run([*DOCS, "dashboard"], capture_output=True, env=environment, timeout=60, check=True)
+    assert shown.stdout.isascii()
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_guide_is_rendered_within_the_width_of_the_terminal(width: int) -> None:
+    text = rendered(find_guide("performance"), width)
+    assert max(map(len, text.splitlines())) <= min(width, 100)
+    assert "**" not in text
+    assert "…" not in text, "nothing is cut"
+
+
+def test_links_to_guides_show_how_to_open_them() -> None:
+    assert "Text and tokenizers (docs text)" in " ".join(rendered(find_guide("quick-start"), 80).split())
+
+
+def test_a_terminal_gets_a_pager_that_quits_with_q() -> None:
+    with Terminal([*DOCS, "reliability"], columns=80, rows=24, environment={"PAGER": "less", "LESS": "R"}) as terminal:
+        terminal.wait_for("What a run guarantees")
+        assert "##" not in terminal.text
+        terminal.send("G")
+        terminal.wait_for("How this is tested")
+        terminal.send("q")
+        assert terminal.wait() == 0
+
+
+def test_a_terminal_without_a_pager_gets_the_whole_guide() -> None:
+    with Terminal([*DOCS, "book"], columns=80, rows=24, environment={"PAGER": "no-such-pager"}) as terminal:
+        terminal.wait_for("tokenizer.name=PATH")
+        assert terminal.wait() == 0
