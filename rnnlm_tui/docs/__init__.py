@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rnnlm_tui.errors import InputError, near_names
+from rnnlm_tui.errors import InputError, did_you_mean
 
 FOLDER = Path(__file__).parent
 _COMMENT = re.compile(r"^<!--.*?-->\n\n?", re.MULTILINE | re.DOTALL)
@@ -63,5 +63,5 @@ def find_guide(topic: str, guides: Iterable[Guide] = GUIDES) -> Guide:
         return known[begun[0]]
     if begun:
         raise InputError(f'"{topic}" matches {len(begun)} guides', hint=", ".join(begun))
-    hint = near_names(topic, known) or f"the guides are {', '.join(known)}"
+    hint = did_you_mean(topic, known) or f"the guides are {', '.join(known)}"
     raise InputError(f'no guide "{topic}"', hint=hint)

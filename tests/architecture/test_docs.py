@@ -91,8 +91,9 @@ def test_every_command_in_the_documentation_exists() -> None:
     for path, text in PAGES.items():
         shown = re.findall(r"(?:^(?:\$ )?|\$\(|&& |`)rnnlm-tui ([a-z][^\n`)#|&>]*)", text, re.MULTILINE)
         for arguments in map(shlex.split, shown):
-            verb = next((verb for verb in VERBS if verb.name.split() == arguments[: len(verb.name.split())]), None)
-            assert verb is not None, (path, arguments)
+            matching = [verb for verb in VERBS if verb.name.split() == arguments[: len(verb.name.split())]]
+            assert matching, (path, arguments)
+            verb = max(matching, key=lambda verb: len(verb.name))
             known = {option for parameter in command_of(verb).params for option in parameter.opts}
             used = {argument for argument in arguments if argument.startswith("--")}
             assert used <= known | {"--help"}, (path, arguments)

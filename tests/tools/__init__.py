@@ -1,1 +1,0 @@
-"""Tools that people run: they write parts of the documentation from the code."""

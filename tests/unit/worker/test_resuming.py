@@ -66,7 +66,7 @@ def test_what_only_names_the_machine_makes_no_difference(here: dict[str, str | i
 def test_exact_mode_resumes_checkpoints_of_versions_with_the_same_arithmetic(here: dict[str, str | int | bool]) -> None:
     for version in SAME_ARITHMETIC:
         assert check_environment(RUN, saved(environment={**here, "rnnlm_tui": version}), here) == ""
-    with pytest.raises(InputError, match="rnnlm_tui was 0.0.9, is "):
+    with pytest.raises(InputError, match=r"rnnlm_tui was 0\.0\.9, is "):
         check_environment(RUN, saved(environment={**here, "rnnlm_tui": "0.0.9"}), here)
 
 
