@@ -121,11 +121,11 @@ def home_findings() -> Iterator[Finding]:
 
 def database_finding(folder: Path) -> Finding:
     """Whether runs and their databases may lie together in `folder`."""
-    from rnnlm_tui.store.database_place import databases_folder, why_elsewhere
+    from rnnlm_tui.store.database_place import databases_folder, why_outside_run
     from rnnlm_tui.store.filesystems import filesystem_here, is_network
 
     kind = filesystem_here(folder)
-    why = why_elsewhere(folder)
+    why = why_outside_run(folder)
     if why is None:
         return Finding("filesystem", "ok", kind or "unknown")
     place = databases_folder()

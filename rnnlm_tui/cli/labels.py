@@ -20,10 +20,10 @@ def usable_labels(run: RunDirectory) -> RunLabels:
         StorageError: the file can't be moved.
     """
     from rnnlm_tui.cli.output import note
-    from rnnlm_tui.store.labels import put_labels_aside, read_labels
+    from rnnlm_tui.store.labels import move_labels_aside, read_labels
 
     labels = read_labels(run)
-    if not labels.usable and (kept := put_labels_aside(run)):
+    if not labels.usable and (kept := move_labels_aside(run)):
         note(f"the tags and the note of {run.name} can't be read: the file is kept as {kept}")
     return labels
 
@@ -40,13 +40,13 @@ def tag(
     from dataclasses import replace
 
     from rnnlm_tui.cli.output import line, print_json
-    from rnnlm_tui.store.labels import change_labels, told_tags
+    from rnnlm_tui.store.labels import change_labels, edited_tags
     from rnnlm_tui.store.runs import find_run
 
     directory = find_run(run)
 
     def change(labels: RunLabels) -> RunLabels:
-        return replace(labels, tags=told_tags(tags or (), labels.tags))
+        return replace(labels, tags=edited_tags(tags or (), labels.tags))
 
     before = usable_labels(directory)
     labels = change_labels(directory, change) if tags else before

@@ -43,12 +43,12 @@ def resume(
     from rnnlm_tui.contract.status import RESUMABLE
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.supervisor.estimate import warning_before_start
-    from rnnlm_tui.supervisor.resuming import Resuming
+    from rnnlm_tui.supervisor.resuming import PendingResume
 
     keep_one(follow=follow, detach=detach)
     directory = find_run(run)
     showing = opens_app(follow, detach, json)
-    resuming = Resuming.of(directory)
+    resuming = PendingResume.of(directory)
     before = resuming.before
     if before.status in {"draft", *RESUMABLE} and (warning := warning_before_start(directory.read_config())) is not None:
         note(f"warning: {warning}")
@@ -61,18 +61,18 @@ def resume(
         try:
             open_app(directory, "train")
         finally:
-            if aside := resuming.put_aside():
+            if aside := resuming.damaged_files():
                 note(aside)
     if follow or not (detach or json):
         from rnnlm_tui.cli.follow import follow_run
 
         code = follow_run(directory, json=json, attempt=before.attempt + (before.status in RESUMABLE))
-        if aside := resuming.put_aside():
+        if aside := resuming.damaged_files():
             note(aside)
         raise typer.Exit(code)
     begun = resuming.wait()
     print_run(directory, f"{begun}, worker {pid}: `rnnlm-tui follow {{run}}` shows its progress, `rnnlm-tui open {{run}}` its charts", json=json)
-    if aside := resuming.put_aside():
+    if aside := resuming.damaged_files():
         note(aside)
 
 

@@ -45,7 +45,7 @@ def train(
     from rnnlm_tui.cli.start import open_app, opens_app
     from rnnlm_tui.store.runs import create_run
     from rnnlm_tui.supervisor.preflight import check_before_start
-    from rnnlm_tui.supervisor.start import await_beginning, discard_refused, start_run
+    from rnnlm_tui.supervisor.start import discard_refused, start_run, wait_for_training
 
     keep_one(follow=follow, detach=detach, draft=draft)
     keep_one("--from starts from the config of its run", preset=preset is not None, **{"from": parent is not None})
@@ -71,7 +71,7 @@ def train(
     directory = start_run(wanted, name, address, warn=lambda words: note(f"warning: {words}"))
     warn_of_logout()
     if detach:
-        await_beginning(directory, BEGINNING_SECONDS)
+        wait_for_training(directory, BEGINNING_SECONDS)
         print_run(directory, "started; `rnnlm-tui show {run}` shows its figures, `rnnlm-tui open {run}` its charts", json=json)
     elif showing:
         open_app(directory, "train")

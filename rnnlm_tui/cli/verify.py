@@ -22,11 +22,11 @@ def verify(run: RunArgument, json: JsonOption = False) -> None:
     """
     from rnnlm_tui.cli.output import line, print_json
     from rnnlm_tui.store.runs import find_run
-    from rnnlm_tui.store.verification import check_checkpoints, kept_aside
+    from rnnlm_tui.store.verification import check_checkpoints, damaged_folders
 
     directory = find_run(run)
     checks = [replace(check, problem=check.problem.replace(f"{directory.path}/", "")) for check in check_checkpoints(directory)]
-    aside = kept_aside(directory)
+    aside = damaged_folders(directory)
     database, verdict, advice = _look_at_database(directory)
     damaged = damage_of(directory, checks, verdict, advice)
     if json:

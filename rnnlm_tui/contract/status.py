@@ -60,7 +60,7 @@ class StatusFacts:
     """Seconds since the worker's heartbeat; None: there was none."""
     step_age: float | None = None
     """Seconds since the newest step, evaluation or checkpoint ended; None: not known."""
-    usual_step: float | None = None
+    median_step_seconds: float | None = None
     """Median seconds of a step; None: not known."""
     activity: str = ""
     """What the worker says it does beside training; while it does and its heart beats, no step has to end."""
@@ -92,12 +92,12 @@ def _living_status(facts: StatusFacts) -> RunStatus:
     busy = facts.activity != "" and _is_fresh(facts)
     if facts.degraded:
         return "degraded"
-    return "stalled" if facts.step_age is not None and facts.step_age > stall_seconds(facts.usual_step) and not busy else "running"
+    return "stalled" if facts.step_age is not None and facts.step_age > stall_seconds(facts.median_step_seconds) and not busy else "running"
 
 
-def stall_seconds(usual_step: float | None) -> float:
+def stall_seconds(median_step_seconds: float | None) -> float:
     """Seconds without the end of a step after which a run counts as stalled."""
-    return max(STALE_SECONDS, SLOW_STEPS * (usual_step or 0.0))
+    return max(STALE_SECONDS, SLOW_STEPS * (median_step_seconds or 0.0))
 
 
 def _is_fresh(facts: StatusFacts) -> bool:

@@ -122,19 +122,19 @@ def read_at_most(path: Path, most: int) -> bytes:
         os.close(descriptor)
 
 
-def name_aside(path: Path) -> Path:
+def free_aside_path(path: Path) -> Path:
     """A free path next to a file for its invalid content: `NAME.unusable`, or with a number appended."""
     names = (path.with_name(f"{path.name}.unusable{f'-{number}' if number else ''}") for number in (0, *range(2, 10_000)))
     return next(name for name in names if not os.path.lexists(name))
 
 
-def put_aside(path: Path) -> Path:
+def move_aside(path: Path) -> Path:
     """Move an invalid file aside, so that the user can still get its content, and return its new path.
 
     Raises:
         StorageError: it can't be moved.
     """
-    aside = name_aside(path)
+    aside = free_aside_path(path)
     with storage_errors("move aside", path):
         path.rename(aside)
         fsync_directory(path.parent)

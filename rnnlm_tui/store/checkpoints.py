@@ -16,8 +16,20 @@ from rnnlm_tui.store.retention import best_step
 from rnnlm_tui.store.run_directory import RunDirectory
 
 __all__ = [
-    "DAMAGED_PREFIX", "CheckpointEntry", "DamagedCheckpoint", "Manifest", "checkpoint_folders", "list_checkpoints", "newest_valid", "remove_checkpoint",
-    "resolve_checkpoint", "set_aside", "sweep_temporary", "verify_checkpoint", "write_checkpoint", "write_snapshot",
+    "DAMAGED_PREFIX",
+    "CheckpointEntry",
+    "DamagedCheckpoint",
+    "Manifest",
+    "checkpoint_folders",
+    "list_checkpoints",
+    "move_damaged_aside",
+    "newest_valid",
+    "remove_checkpoint",
+    "resolve_checkpoint",
+    "sweep_temporary",
+    "verify_checkpoint",
+    "write_checkpoint",
+    "write_snapshot",
 ]  # fmt: skip
 
 DAMAGED_PREFIX = "damaged-"
@@ -86,7 +98,7 @@ def resolve_checkpoint(run: RunDirectory, which: str) -> Path:
     )
 
 
-def set_aside(damaged: DamagedCheckpoint) -> Path:
+def move_damaged_aside(damaged: DamagedCheckpoint) -> Path:
     """Rename a damaged checkpoint to `damaged-step-…` beside the others, where a person may look into it; returns its new path.
 
     It is then no checkpoint any more: not the last one, and none that retention counts.

@@ -27,7 +27,7 @@ POINTER_NAME = "database.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DatabaseLocation:
     """A database outside of its run's folder."""
 
     id: str
@@ -53,7 +53,7 @@ class Place:
         return f"{self.folder / DATABASE_NAME} on {self.host}, for the run's folder is on {self.why}; its metrics are in that folder too, as JSON lines"
 
 
-def place_of(run: Path) -> Place | None:
+def database_location(run: Path) -> DatabaseLocation | None:
     """Where the database of the run in this folder lies when not in it.
 
     Raises:
@@ -62,7 +62,7 @@ def place_of(run: Path) -> Place | None:
     pointer = run / POINTER_NAME
     try:
         values = json.loads(pointer.read_bytes())
-        place = Place(str(values["id"]), str(values["host"]), Path(values["folder"]), str(values["why"]))
+        place = DatabaseLocation(str(values["id"]), str(values["host"]), Path(values["folder"]), str(values["why"]))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -74,17 +74,17 @@ def place_of(run: Path) -> Place | None:
     return place
 
 
-def choose_place(run: Path) -> Place | None:
+def choose_location(run: Path) -> DatabaseLocation | None:
     """Where the database of a new run in this folder goes; None: into it. A place is made, and noted in the folder.
 
     Raises:
         StorageError: no local folder can be made.
     """
-    why = why_elsewhere(run)
+    why = why_outside_run(run)
     return None if why is None else _settle(run, secrets.token_hex(8), why)
 
 
-def take_over(run: Path, place: Place) -> Place:
+def take_over_database(run: Path, place: DatabaseLocation) -> DatabaseLocation:
     """From now on this host's database is the run's own. The caller holds the run's lock.
 
     Raises:
@@ -93,7 +93,7 @@ def take_over(run: Path, place: Place) -> Place:
     return _settle(run, place.id, place.why)
 
 
-def why_elsewhere(folder: Path) -> str | None:
+def why_outside_run(folder: Path) -> str | None:
     """Why databases of runs in `folder` don't lie there; None where they do."""
     kind = filesystem_here(folder)
     if is_network(kind):
@@ -111,13 +111,13 @@ def databases_folder() -> Path:
     return next((place for place in places if not is_network(filesystem_here(place))), own)
 
 
-def remove_from_here(place: Place) -> None:
+def remove_local_database(place: DatabaseLocation) -> None:
     """Remove this host's database of a run that is deleted: its logs lie in its folder."""
     if place.path.parent.name == place.id:
         shutil.rmtree(place.path.parent, ignore_errors=True)
 
 
-def make_folder(place: Place) -> None:
+def make_folder(place: DatabaseLocation) -> None:
     """Make sure that the folder of this host's database is there, and this user's alone.
 
     Raises:
@@ -129,8 +129,8 @@ def make_folder(place: Place) -> None:
     make_own_directory(place.path.parent)
 
 
-def _settle(run: Path, id: str, why: str) -> Place:
-    place = Place(id, host_name(), databases_folder() / id, why)
+def _settle(run: Path, id: str, why: str) -> DatabaseLocation:
+    place = DatabaseLocation(id, host_name(), databases_folder() / id, why)
     make_folder(place)
     values = {"id": place.id, "host": place.host, "folder": str(place.folder), "why": place.why}
     write_text_atomically(run / POINTER_NAME, json.dumps(values, indent=1) + "\n")

@@ -30,7 +30,7 @@ def keep_former_name(run: RunDirectory, former: str, name: str, others: Iterable
         change_labels(run, lambda labels: _named(labels, kept))
 
 
-def run_once_called(name: str, folders: Iterable[Path]) -> RunDirectory | None:
+def find_by_former_name(name: str, folders: Iterable[Path]) -> RunDirectory | None:
     """The run among these folders that others know by this former name of it."""
     return next((run for run in map(RunDirectory, folders) if name in read_labels(run).former_names), None)
 

@@ -1,4 +1,4 @@
-"""What was read before and is read again only where it changed, so that a look costs what is new: `Known` for a value, `Tail` for the newest rows of a table."""
+"""What was read before and is read again only where it changed, so that a look costs what is new: `Cached` for a value, `Tail` for the newest rows of a table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RowT = TypeVar("RowT")
 ValueT = TypeVar("ValueT")
 
 
-class Known(Generic[ValueT]):
+class Cached(Generic[ValueT]):
     """A value that is worked out again only when the state that it comes from is another."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.outside_text import UNSAFE, safe
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.store.atomic import put_aside, storage_errors, write_text_atomically
+from rnnlm_tui.store.atomic import move_aside, storage_errors, write_text_atomically
 from rnnlm_tui.store.locks import folder_lock
 from rnnlm_tui.store.run_directory import RunDirectory
 
@@ -83,7 +83,7 @@ def change_labels(run: RunDirectory, change: Callable[[RunLabels], RunLabels]) -
     with folder_lock(run.path), storage_errors("read", labels_path(run)):
         before = _found_labels(run)
         if not before.usable:
-            put_aside(labels_path(run))
+            move_aside(labels_path(run))
             before = NO_LABELS
         changed = change(before)
         changed = replace(changed, tags=check_tags(changed.tags), note=check_note(changed.note))
@@ -92,14 +92,14 @@ def change_labels(run: RunDirectory, change: Callable[[RunLabels], RunLabels]) -
         return changed
 
 
-def put_labels_aside(run: RunDirectory) -> str:
+def move_labels_aside(run: RunDirectory) -> str:
     """Move an invalid labels file aside and return its new name; empty if it is valid after all.
 
     Raises:
         StorageError: the file can't be moved.
     """
     with folder_lock(run.path), storage_errors("read", labels_path(run)):
-        return "" if _found_labels(run).usable else put_aside(labels_path(run)).name
+        return "" if _found_labels(run).usable else move_aside(labels_path(run)).name
 
 
 def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
     return found
 
 
-def told_tags(words: Iterable[str], before: Iterable[str] = ()) -> tuple[str, ...]:
+def edited_tags(words: Iterable[str], before: Iterable[str] = ()) -> tuple[str, ...]:
     """The tags after what a person wrote: `+paper` or a bare word gives one, `-draft` takes one away."""
     said = list(words)
     taken = {word[1:] for word in said if word.startswith("-") and len(word) > 1}

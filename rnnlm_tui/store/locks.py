@@ -69,7 +69,7 @@ class LockState:
     boot_id: str | None = None
     host: str | None = None
     degraded: str = ""
-    """Why the holder keeps what it measures in memory, as `RunLock.tell` was told; empty while it stores it."""
+    """Why the holder keeps what it measures in memory, as `RunLock.report_degraded` was told; empty while it stores it."""
     touched: float | None = None
     """Unix seconds of the file's last change: a holder that can't write elsewhere shows by it that it lives."""
 
@@ -105,7 +105,7 @@ class RunLock:
                 raise
         self._descriptor = descriptor
 
-    def tell(self, degraded: str) -> None:
+    def report_degraded(self, degraded: str) -> None:
         """Say in the lock's file that this holder can't store what it measures, and why; empty: it can again.
 
         The file keeps its length, so this works on a full disk as well; that it is written at all shows that the holder lives.

@@ -33,7 +33,7 @@ PICKLE_SUFFIXES: frozenset[str] = frozenset({".bin", ".ckpt", ".dill", ".joblib"
 _READ_SUFFIXES = frozenset({".json", ".safetensors", ".txt", ".model"})
 
 
-class FileFacts(BaseModel):
+class CheckpointFile(BaseModel):
     """One file of a checkpoint."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,7 +60,7 @@ class Manifest(BaseModel):
     """rnnlm_tui and python; the whole environment is among the worker's facts."""
     facts: dict[str, JsonValue] = {}
     """What the worker says of the moment: attempt, epoch, tokens_seen, train_loss, validation_loss and so on."""
-    files: dict[str, FileFacts]
+    files: dict[str, CheckpointFile]
     checksum: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """sha256 of the manifest without it, so that a flipped bit in the manifest itself is found; None in manifests that were written before there was one."""
 
@@ -84,7 +84,7 @@ def describe_files(folder: Path, kind: Literal["checkpoint", "snapshot"], run: s
     Raises:
         CheckpointError: there is a pickle, a folder, a link or an impossible name among them.
     """
-    files = {path.name: FileFacts(size=_size_of_regular(path), sha256=_sha256(path)) for path in sorted(folder.iterdir())}
+    files = {path.name: CheckpointFile(size=_size_of_regular(path), sha256=_sha256(path)) for path in sorted(folder.iterdir())}
     versions = {"rnnlm_tui": __version__, "python": platform.python_version()}
     return Manifest(kind=kind, run=run, step=step, parent=parent, created=time.time(), versions=versions, facts=facts, files=files)
 
@@ -132,24 +132,24 @@ def verify_checkpoint(path: Path) -> Manifest:
         CheckpointError: not a checkpoint, or a file that is missing, changed, of the wrong kind or not in the manifest; the message names it.
     """
     with _advised(path):
-        manifest = _glanced_at(path)
+        manifest = _check_sizes(path)
         for name, facts in manifest.files.items():
             if _sha256(path / name) != facts.sha256:
                 raise CheckpointError(f"{path / name} is damaged: its bytes are not those that were written (sha256 differs)")
         return manifest
 
 
-def glance_at_checkpoint(path: Path) -> Manifest:
+def check_sizes(path: Path) -> Manifest:
     """A checkpoint's manifest after a look at the names and sizes of its files: a cheap one, that no flipped bit is seen by.
 
     Raises:
         CheckpointError: as `verify_checkpoint`.
     """
     with _advised(path):
-        return _glanced_at(path)
+        return _check_sizes(path)
 
 
-def _glanced_at(path: Path) -> Manifest:
+def _check_sizes(path: Path) -> Manifest:
     manifest = _manifest(path)
     place = CHECKPOINT_FOLDER.fullmatch(path.name)
     if place is not None and (manifest.kind != "checkpoint" or manifest.step != int(place[1])):
@@ -198,7 +198,7 @@ def _newest_whole(damaged: Path) -> int | None:
     steps = {int(match[1]): match[0] for match in map(CHECKPOINT_FOLDER.fullmatch, names) if match}
     for step in sorted(steps, reverse=True):
         with suppress(StorageError):
-            _glanced_at(damaged.with_name(steps[step]))
+            _check_sizes(damaged.with_name(steps[step]))
             return step
     return None
 

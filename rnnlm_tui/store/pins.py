@@ -35,13 +35,13 @@ def pin_checkpoint(run: RunDirectory, step: int) -> bool:
         CheckpointError: its files are damaged, as far as names and sizes tell, so that there is nothing to keep.
         StorageError: the pin can't be written.
     """
-    from rnnlm_tui.store.manifest import glance_at_checkpoint
+    from rnnlm_tui.store.manifest import check_sizes
 
     path = run.checkpoints_path / f"pinned-{step:09d}"
     folder = run.checkpoints_path / f"step-{step:09d}"
     if folder.is_dir():
         with suppress(NewerCheckpointError):
-            glance_at_checkpoint(folder)
+            check_sizes(folder)
     with storage_errors("pin", path):
         known = path.exists()
         if not known and run.checkpoints_path.is_dir():

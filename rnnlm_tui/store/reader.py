@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, Progress, SampleRow, StepRow
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store.atomic import storage_errors
-from rnnlm_tui.store.known import Known, Tail
+from rnnlm_tui.store.known import Cached, Tail
 from rnnlm_tui.store.machine_history import MachineBuilder, MachineTable, empty_machine, hardware_row
 from rnnlm_tui.store.rows import (
     CHECKPOINT_COLUMNS,
@@ -43,7 +43,7 @@ COPY_SECONDS = 2.0
 _CHECKPOINT = re.compile(r"checkpoints/step-\d{9,12}")
 _INDEX_STATE = "SELECT count(*), total(step), total(time), total(bytes), total(best * step), count(validation_loss), total(validation_loss), total(train_loss) FROM checkpoints"
 """Another whenever the index of checkpoints is."""
-_TOLD_ELSEWHERE = "('preparing', 'running', 'checkpoint', 'best', 'evaluation', 'sample')"
+_ROUTINE_KINDS = "('preparing', 'running', 'checkpoint', 'best', 'evaluation', 'sample')"
 """Kinds of events that say no more than the run's status, checkpoints, evaluations and samples do."""
 
 
@@ -66,20 +66,20 @@ class RunReader:
         self._inode: tuple[int, int, bool] | None = None
         self._openings = 0
         self._turn = RLock()
-        self._looking = False
-        self._life: tuple[object, ...] | None = None
-        self._path, self._next_look = run.path, float("-inf")
-        self._begin_anew()
+        self._in_transaction = False
+        self._attempts_key: tuple[object, ...] | None = None
+        self._path, self._next_path_check = run.path, float("-inf")
+        self._reset()
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         """Nothing of this file has been read."""
         self._series = SeriesBuilder(self._raw_limit)
         self._stretch = SeriesBuilder(min(self._raw_limit, DETAIL_LIMIT))
         self._machine = MachineBuilder()
         self._tails: dict[tuple[str, int | None], Tail[Any]] = {}
-        self._attempts = Known[list[AttemptRow]]()
-        self._evaluations = Known[list[EvaluationRow]]()
-        self._index = Known[list[CheckpointRow]]()
+        self._attempts = Cached[list[AttemptRow]]()
+        self._evaluations = Cached[list[EvaluationRow]]()
+        self._index = Cached[list[CheckpointRow]]()
 
     def close(self) -> None:
         """Close the file; the next call opens it again."""
@@ -110,12 +110,12 @@ class RunReader:
 
     def series(self, max_buckets: int = 2048) -> SeriesTable:
         """The run's curves in at most `max_buckets` buckets; the same object while nothing is new. Costs what is new, not what there is."""
-        with self.one_look(), self._reading() as connection:
+        with self.read_transaction(), self._reading() as connection:
             return empty_table() if connection is None else self._series.update(connection, max_buckets)
 
     def stretch(self, first_step: int, last_step: int, max_buckets: int = 2048) -> SeriesTable:
         """The curves of these steps alone, both included, as fine as so many buckets allow; else as `series`."""
-        with self.one_look(), self._reading() as connection:
+        with self.read_transaction(), self._reading() as connection:
             return empty_table() if connection is None else self._stretch.update(connection, max_buckets, (first_step, last_step))
 
     def recent_steps(self, n: int) -> list[StepRow]:
@@ -156,7 +156,7 @@ class RunReader:
 
     def landmarks(self, limit: int) -> list[EventRow]:
         """The newest events that change how a run is read, whenever they were: not those that rows of their own tell, of which a long run has thousands. The newest first."""
-        query = f"SELECT id, {EVENT_COLUMNS} FROM events WHERE id > ? AND kind NOT IN {_TOLD_ELSEWHERE} ORDER BY id DESC LIMIT ?"
+        query = f"SELECT id, {EVENT_COLUMNS} FROM events WHERE id > ? AND kind NOT IN {_ROUTINE_KINDS} ORDER BY id DESC LIMIT ?"
         return self._newest("landmarks", query, lambda row: EventRow(*row), limit)[::-1]
 
     def last_state(self) -> EventRow | None:
@@ -196,25 +196,25 @@ class RunReader:
         with self._reading() as connection:
             if connection is None:
                 return []
-            if self._life is None or not self._looking:
-                self._life = one_row(connection, "SELECT max(attempt), total(start_step) FROM attempts")
-            return self._tails.setdefault((table, limit), Tail(query, make, limit)).rows(connection, self._life)
+            if self._attempts_key is None or not self._in_transaction:
+                self._attempts_key = one_row(connection, "SELECT max(attempt), total(start_step) FROM attempts")
+            return self._tails.setdefault((table, limit), Tail(query, make, limit)).rows(connection, self._attempts_key)
 
     @contextmanager
-    def one_look(self) -> Iterator[None]:
+    def read_transaction(self) -> Iterator[None]:
         """What is read inside was committed together; looks may lie in each other. Where much is read it also costs less."""
         with self._turn:
-            if self._looking:
+            if self._in_transaction:
                 yield
                 return
             with self._reading() as connection:
                 if connection is not None:
                     connection.execute("BEGIN")
-            self._looking, self._life = True, None
+            self._in_transaction, self._attempts_key = True, None
             try:
                 yield
             finally:
-                self._looking = False
+                self._in_transaction = False
                 if connection is not None:
                     with database_errors(self._path):
                         connection.execute("COMMIT")
@@ -222,7 +222,7 @@ class RunReader:
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
         with self._turn:
-            if self._looking:
+            if self._in_transaction:
                 with database_errors(self._path):
                     yield self._connection
                 return
@@ -244,13 +244,13 @@ class RunReader:
         """Where the database lies; looked at now and then, for another host may take it over."""
         with self._turn:
             begun = clock.monotonic()
-            if begun >= self._next_look:
-                if self.run.place is not None:
+            if begun >= self._next_path_check:
+                if self.run.database_location is not None:
                     from rnnlm_tui.store.rebuild import refresh_copy
 
                     refresh_copy(self.run)
                 self._path = self.run.database_path
-                self._next_look = begun + max(COPY_SECONDS, 10 * (clock.monotonic() - begun))
+                self._next_path_check = begun + max(COPY_SECONDS, 10 * (clock.monotonic() - begun))
             return self._path
 
     def _open(self, inode: tuple[int, int, bool]) -> None:
@@ -269,4 +269,4 @@ class RunReader:
             raise
         self._connection, self._inode = connection, inode
         self._openings += 1
-        self._begin_anew()
+        self._reset()

@@ -16,12 +16,12 @@ from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RunStateError, S
 from rnnlm_tui.store.atomic import TEMPORARY_PREFIX, fsync_directory, fsync_file, storage_errors, write_text_atomically
 from rnnlm_tui.store.checkpoint_list import list_checkpoints
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.database_place import make_folder, take_over
+from rnnlm_tui.store.database_place import make_folder, take_over_database
 from rnnlm_tui.store.locks import RunLock, folder_lock
 from rnnlm_tui.store.metrics_log import logs_of
 from rnnlm_tui.store.refill import refill
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.store.salvage import makes_sense, tables
+from rnnlm_tui.store.salvage import is_valid_row, tables
 from rnnlm_tui.store.schema import all_rows, check_version, database_errors, is_frozen, one_row, reading_uri
 
 REBUILT_SUFFIX = ".rebuilt"
@@ -70,7 +70,7 @@ def check_database(run: RunDirectory) -> str | None:
             version = int(one_row(connection, "PRAGMA user_version")[0])
             check_version(version, path)
             found = str(one_row(connection, "PRAGMA integrity_check(1)")[0])
-            found = _first_nonsense(connection, version) if found == "ok" else "its pages don't fit together"
+            found = _first_invalid_row(connection, version) if found == "ok" else "its pages don't fit together"
     except NewerDatabaseError:
         raise
     except DatabaseError as error:
@@ -78,12 +78,12 @@ def check_database(run: RunDirectory) -> str | None:
     return f"{path} is damaged: {found}" if found else None
 
 
-def _first_nonsense(connection: sqlite3.Connection, version: int) -> str:
+def _first_invalid_row(connection: sqlite3.Connection, version: int) -> str:
     """What no worker wrote, though SQLite's own check, which looks at no name and no text, is content; empty where all makes sense."""
     for table in tables(version):
         columns = ", ".join(column.name for column in table.columns)
         rows = connection.execute(f"SELECT {columns} FROM {table.name} {_LONG.get(table.name, '')}")
-        if any(not makes_sense(table, row, any_kind=True) for row in rows):
+        if any(not is_valid_row(table, row, any_kind=True) for row in rows):
             return f"a row of its {table.name} holds what no worker writes"
     return ""
 
@@ -93,7 +93,7 @@ def open_database(run: RunDirectory) -> RunDatabase:
 
     Raises: as `check_database`.
     """
-    place = run.place
+    place = run.database_location
     if place is None:
         _repair(run)
         return RunDatabase(run.database_path)
@@ -102,7 +102,7 @@ def open_database(run: RunDirectory) -> RunDatabase:
         problem = None if place.here else f"the database was on {place.host}"
         if problem:
             _remove_copy(place.path)
-            take_over(run.path, place)
+            take_over_database(run.path, place)
         _repair(run, problem)
         return RunDatabase(run.database_path, logs=run.path)
 
@@ -115,7 +115,7 @@ def repair_database(run: RunDirectory) -> Rebuilt | None:
         NewerDatabaseError: a newer version made it.
         StorageError: there is no room, or the folder can't be written.
     """
-    place = run.place
+    place = run.database_location
     problem = check_database(run) if place is None or place.here else None  # a copy of another host's is made anew in any case
     if problem is None:
         return None
@@ -142,14 +142,14 @@ def refresh_copy(run: RunDirectory) -> None:
     Raises:
         StorageError: a log can't be read, or the copy not be written.
     """
-    place = run.place
+    place = run.database_location
     if place is None or (place.here and place.path.exists()):
         return
     make_folder(place)
     path, stamp = place.path, _stamp(run)
     copied = path.with_name(_COPIED)
     with folder_lock(path.parent), storage_errors("copy", path):
-        settled = run.place  # looked at again: a worker may have taken it over while this waited for its turn
+        settled = run.database_location  # looked at again: a worker may have taken it over while this waited for its turn
         if path.exists() and ((settled is not None and settled.here) or (copied.exists() and copied.read_text(encoding="utf-8") == stamp)):
             return
         _sweep(path.parent)

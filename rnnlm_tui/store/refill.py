@@ -12,7 +12,7 @@ from rnnlm_tui.store.checkpoint_list import CheckpointEntry, list_checkpoints
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.metrics_log import AFTER, logged_rows, logs_of
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.store.salvage import DERIVED, Row, makes_sense, padded, salvaged_rows, tables
+from rnnlm_tui.store.salvage import DERIVED, Row, is_valid_row, padded, salvaged_rows, tables
 from rnnlm_tui.store.schema import all_rows, with_nonfinite
 
 _ATTEMPTS = "SELECT attempt, min(time) FROM (SELECT attempt, time FROM steps UNION ALL SELECT attempt, time FROM events) GROUP BY attempt"
@@ -45,7 +45,7 @@ def _logged(run: RunDirectory) -> Iterator[tuple[str, Row]]:
     known = {table.name: table for table in tables() if table.name not in DERIVED}
     for name, logged in logged_rows(run.path):
         row = padded(known[name], logged) if name in known else logged
-        if (name in known and makes_sense(known[name], row)) or (name == AFTER and len(row) == 1 and isinstance(row[0], int) and row[0] >= 0):
+        if (name in known and is_valid_row(known[name], row)) or (name == AFTER and len(row) == 1 and isinstance(row[0], int) and row[0] >= 0):
             yield name, row
 
 

@@ -17,7 +17,7 @@ def best_step(losses: Iterable[tuple[int, float | None]]) -> int | None:
     return min(known)[1] if known else None
 
 
-def to_remove(rows: Sequence[CheckpointRow], keep_last: int, *, keep_every: int = 0, pinned: Collection[int] = ()) -> list[int]:
+def removable_steps(rows: Sequence[CheckpointRow], keep_last: int, *, keep_every: int = 0, pinned: Collection[int] = ()) -> list[int]:
     """Steps of the checkpoints that nothing keeps, oldest first.
 
     Kept are the newest `keep_last`, the best by validation loss, those at multiples of `keep_every` (0: none of them for that), and the pinned.
@@ -27,7 +27,7 @@ def to_remove(rows: Sequence[CheckpointRow], keep_last: int, *, keep_every: int 
     return [step for step in steps if step not in kept and not (keep_every and step % keep_every == 0)]
 
 
-def spare(doomed: Sequence[int], kept: Sequence[int], is_valid: Callable[[int], bool]) -> list[int]:
+def spare_valid(doomed: Sequence[int], kept: Sequence[int], is_valid: Callable[[int], bool]) -> list[int]:
     """Of the `doomed` steps those that may go, so that `VALID_AT_LEAST` whole checkpoints are left.
 
     Args:

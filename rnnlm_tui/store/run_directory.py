@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.errors import ConfigError, RunNameError, StorageError
 from rnnlm_tui.store.atomic import make_own_directory, storage_errors
-from rnnlm_tui.store.database_place import DATABASE_NAME, POINTER_NAME, Place, place_of
+from rnnlm_tui.store.database_place import DATABASE_NAME, POINTER_NAME, DatabaseLocation, database_location
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.config import RunConfig
@@ -53,14 +53,14 @@ class RunDirectory:
         return self.path / "config.toml"
 
     @property
-    def place(self) -> Place | None:
+    def database_location(self) -> DatabaseLocation | None:
         """Where its database lies when not in this folder."""
-        return place_of(self.path)
+        return database_location(self.path)
 
     @property
     def database_path(self) -> Path:
         """In this folder, or where `place` says."""
-        place = self.place
+        place = self.database_location
         return self.path / DATABASE_NAME if place is None else place.path
 
     @property

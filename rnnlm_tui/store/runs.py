@@ -18,7 +18,7 @@ from rnnlm_tui.contract.figures import counted, first_of
 from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.errors import RunNameError, RunStateError, StorageError, UnknownRunError, did_you_mean
 from rnnlm_tui.store.atomic import TEMPORARY_PREFIX, fsync_directory, make_private_directory, storage_errors, write_text_atomically
-from rnnlm_tui.store.database_place import choose_place, remove_from_here
+from rnnlm_tui.store.database_place import choose_location, remove_local_database
 from rnnlm_tui.store.locations import runs_dir, trash_dir
 from rnnlm_tui.store.locks import RunLock, folder_lock
 from rnnlm_tui.store.names import ADJECTIVES, ANIMALS
@@ -38,13 +38,13 @@ TRASHED = re.compile(rf"({RUN_NAME.pattern})\.(\d{{8}}T\d{{6}})\.[0-9a-f]{{4}}")
 
 def suggest_name() -> str:
     """A free name such as `plain-otter`. Drawn from the system, so that no seeded generator moves."""
-    from rnnlm_tui.store.former_names import run_once_called
+    from rnnlm_tui.store.former_names import find_by_former_name
 
     draw = secrets.SystemRandom()
     folders = _run_paths()
     for _ in range(64):
         name = f"{draw.choice(ADJECTIVES)}-{draw.choice(ANIMALS)}"
-        if not os.path.lexists(runs_dir() / name) and run_once_called(name, folders) is None:
+        if not os.path.lexists(runs_dir() / name) and find_by_former_name(name, folders) is None:
             return name
     return f"{draw.choice(ADJECTIVES)}-{draw.choice(ANIMALS)}-{secrets.token_hex(3)}"
 
@@ -69,19 +69,19 @@ def create_run(config: RunConfig, name: str | None = None, parent: str | None = 
         check_run_name(name)
     make_private_directory(runs_dir())
     if name is not None:
-        refuse_taken(name)
+        check_name_free(name)
     sweep_abandoned(runs_dir())
     half_made = runs_dir() / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
     make_private_directory(half_made)
     place = None
     try:
-        place = choose_place(half_made)
+        place = choose_location(half_made)
         _fill(RunDirectory(half_made), config, parent)
         return _put_in_place(half_made, name)
     except BaseException:
         shutil.rmtree(half_made, ignore_errors=True)
         if place is not None:
-            remove_from_here(place)
+            remove_local_database(place)
         raise
 
 
@@ -110,9 +110,9 @@ def find_run(name_or_prefix: str) -> RunDirectory:
         return RunDirectory(runs_dir() / matches[0])
     if matches:
         raise UnknownRunError(f"{shown} begins the names of {counted(len(matches), 'run')}: {first_of(matches, _SHOWN_NAMES)}", hint="type more of the name")
-    from rnnlm_tui.store.former_names import run_once_called
+    from rnnlm_tui.store.former_names import find_by_former_name
 
-    renamed = run_once_called(name_or_prefix, _run_paths())
+    renamed = find_by_former_name(name_or_prefix, _run_paths())
     if renamed is not None:
         raise UnknownRunError(f"no run {shown}", hint=f'it is called "{renamed.name}" now')
     if name_or_prefix in trashed_names():
@@ -130,9 +130,9 @@ def run_named(name: str) -> RunDirectory:
     names = sorted(path.name for path in _run_paths())
     if name in names:
         return RunDirectory(runs_dir() / name)
-    from rnnlm_tui.store.former_names import run_once_called
+    from rnnlm_tui.store.former_names import find_by_former_name
 
-    renamed = run_once_called(name, _run_paths())
+    renamed = find_by_former_name(name, _run_paths())
     if renamed is not None:
         return renamed
     raise UnknownRunError(f"no run {_shown(name)}", hint=did_you_mean(name[:64], names))
@@ -150,7 +150,7 @@ def rename_run(run: RunDirectory, name: str) -> RunDirectory:
     """
     if check_run_name(name) == run.name:
         return run
-    with held_by_nobody(run, "renamed"):
+    with lock_run(run, "renamed"):
         return move_in_place(run, run.name, name)
 
 
@@ -163,15 +163,15 @@ def move_in_place(run: RunDirectory, former: str, name: str) -> RunDirectory:
     """
     from rnnlm_tui.store.former_names import keep_former_name
 
-    refuse_taken(check_run_name(name), but=run)
+    check_name_free(check_run_name(name), but=run)
     keep_former_name(run, former, name, [*_run_paths(), *trashed_paths()])
     with folder_lock(run.path), storage_errors("move", run.path):
-        refuse_taken(name, but=run)
+        check_name_free(name, but=run)
         try:
             run.path.rename(runs_dir() / name)
         except OSError as error:
             if error.errno in _TAKEN:
-                refuse_taken(name, but=run)
+                check_name_free(name, but=run)
             raise
         fsync_directory(runs_dir())
         fsync_directory(run.path.parent)
@@ -189,7 +189,7 @@ def trashed_names() -> list[str]:
 
 
 @contextmanager
-def held_by_nobody(run: RunDirectory, done: str) -> Iterator[None]:
+def lock_run(run: RunDirectory, done: str) -> Iterator[None]:
     """Hold a run's lock, so that no worker begins meanwhile.
 
     Args:
@@ -243,7 +243,7 @@ def _may_be_run(path: Path) -> bool:
     return True
 
 
-def refuse_taken(name: str, *, but: RunDirectory | None = None) -> None:
+def check_name_free(name: str, *, but: RunDirectory | None = None) -> None:
     """Refuse a name that a run has, or by which others know one that was renamed.
 
     Args:
@@ -254,9 +254,9 @@ def refuse_taken(name: str, *, but: RunDirectory | None = None) -> None:
     """
     if os.path.lexists(runs_dir() / name):
         raise RunNameError(f'there is already a run "{name}"', hint="choose another name")
-    from rnnlm_tui.store.former_names import run_once_called
+    from rnnlm_tui.store.former_names import find_by_former_name
 
-    known = run_once_called(name, _run_paths())
+    known = find_by_former_name(name, _run_paths())
     if known is not None and known != but:
         raise RunNameError(f'"{name}" was the name of {known.name}, and runs that started from its weights know it by that', hint="choose another name")
 
@@ -295,7 +295,7 @@ def _fill(run: RunDirectory, config: RunConfig, parent: str | None) -> None:
 def _put_in_place(half_made: Path, name: str | None) -> RunDirectory:
     while True:
         chosen = name if name is not None else suggest_name()
-        refuse_taken(chosen)
+        check_name_free(chosen)
         with storage_errors("create", runs_dir() / chosen):
             try:
                 half_made.rename(runs_dir() / chosen)

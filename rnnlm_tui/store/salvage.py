@@ -33,7 +33,7 @@ _CLOSED: dict[tuple[str, str], frozenset[str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Column:
+class _ColumnSchema:
     name: str
     types: tuple[type, ...]
     optional: bool
@@ -44,11 +44,11 @@ class _Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TableSchema:
     """A table as this version makes it."""
 
     name: str
-    columns: tuple[_Column, ...]
+    columns: tuple[_ColumnSchema, ...]
     key: tuple[int, ...]
     """Places of the primary key's columns: rows lie in the file in its order."""
     with_rowid: bool
@@ -75,19 +75,19 @@ def salvaged_rows(database: Path) -> Iterator[tuple[str, Row]]:
     with _copy(database) as copy:
         whole = yield from _read_by_tree(copy, kept)
         if not whole and copy.is_file():
-            by_shape: dict[tuple[bool, int], list[Table]] = {}
+            by_shape: dict[tuple[bool, int], list[TableSchema]] = {}
             for table in kept:
                 for columns in range(table.fewest, len(table.columns) + 1):
                     by_shape.setdefault((table.with_rowid, columns), []).append(table)
             for record in scan_records(copy):
                 for table in by_shape.get((record.rowid is not None, len(record.values)), ()):
                     row = _row(table, record)
-                    if makes_sense(table, row):
+                    if is_valid_row(table, row):
                         yield table.name, row
                         break
 
 
-def _read_by_tree(copy: Path, kept: Sequence[Table]) -> Generator[tuple[str, Row], None, bool]:
+def _read_by_tree(copy: Path, kept: Sequence[TableSchema]) -> Generator[tuple[str, Row], None, bool]:
     """What SQLite can read, table by table; returns whether that was all. The log beside the file is folded into it."""
     whole = True
     with _opened(copy) as connection:
@@ -101,7 +101,7 @@ def _read_by_tree(copy: Path, kept: Sequence[Table]) -> Generator[tuple[str, Row
                 except StopIteration as end:
                     whole = whole and bool(end.value)
                     break
-                if makes_sense(table, row):
+                if is_valid_row(table, row):
                     yield table.name, row
     return whole
 
@@ -166,7 +166,7 @@ def _renew_first_page(copy: Path) -> None:
     copy.write_bytes(bytes(first) + content[PAGE_BYTES:].ljust((pages - 1) * PAGE_BYTES, b"\0"))
 
 
-def tables(version: int = SCHEMA_VERSION) -> list[Table]:
+def tables(version: int = SCHEMA_VERSION) -> list[TableSchema]:
     """Every table of a run's database of that version."""
     fewest = {name: len(info) for name, info, _ in _declared(1)}
     return [_described(name, info, with_rowid, fewest.get(name, len(info))) for name, info, with_rowid in _declared(version)]
@@ -180,9 +180,9 @@ def _declared(version: int) -> list[tuple[str, list[Row], bool]]:
         return [(name, fresh.execute(f"PRAGMA table_info({name})").fetchall(), "WITHOUT ROWID" not in sql) for name, sql in found]
 
 
-def _described(name: str, info: list[Row], with_rowid: bool, fewest: int) -> Table:
+def _described(name: str, info: list[Row], with_rowid: bool, fewest: int) -> TableSchema:
     columns = tuple(
-        _Column(
+        _ColumnSchema(
             column,
             _TYPES[kind],
             optional=not required and (with_rowid or not place),
@@ -194,10 +194,10 @@ def _described(name: str, info: list[Row], with_rowid: bool, fewest: int) -> Tab
     )
     key = tuple(index for _, index in sorted((place, index) for index, *_, place in info if place))
     stored = range(len(columns)) if with_rowid else (*key, *(index for index in range(len(columns)) if index not in key))
-    return Table(name, columns, key, with_rowid, tuple(stored), fewest)
+    return TableSchema(name, columns, key, with_rowid, tuple(stored), fewest)
 
 
-def _walk(connection: sqlite3.Connection, table: Table) -> Generator[Row, None, bool]:
+def _walk(connection: sqlite3.Connection, table: TableSchema) -> Generator[Row, None, bool]:
     """Rows in order until the end or a page that can't be read; returns whether all came. Keys that don't grow are pages that point at each other wrongly."""
     before: Row | None = None
     try:
@@ -213,12 +213,12 @@ def _walk(connection: sqlite3.Connection, table: Table) -> Generator[Row, None, 
     return True
 
 
-def padded(table: Table, row: Row) -> Row:
+def padded(table: TableSchema, row: Row) -> Row:
     """The row of an earlier version with the columns that it lacks."""
     return row + (None,) * (len(table.columns) - len(row)) if len(row) >= table.fewest else row
 
 
-def _row(table: Table, record: Record) -> Row:
+def _row(table: TableSchema, record: Record) -> Row:
     """The record as a row of this table, in its order of columns; those that an earlier version lacked are None."""
     row: list[Any] = [None] * len(table.columns)
     for index, value in zip(table.stored, record.values, strict=False):
@@ -229,7 +229,7 @@ def _row(table: Table, record: Record) -> Row:
     return tuple(row)
 
 
-def makes_sense(table: Table, row: Row, *, any_kind: bool = False) -> bool:
+def is_valid_row(table: TableSchema, row: Row, *, any_kind: bool = False) -> bool:
     """Whether a writer of this version could have written the row; with `any_kind` of another as well, that knows more kinds of events."""
     if len(row) != len(table.columns):
         return False

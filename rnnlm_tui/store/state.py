@@ -9,7 +9,7 @@ from typing import cast
 
 from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.errors import StorageError
-from rnnlm_tui.store.atomic import make_private_directory, name_aside, open_private, put_aside, read_at_most, storage_errors, write_text_atomically
+from rnnlm_tui.store.atomic import free_aside_path, make_private_directory, move_aside, open_private, read_at_most, storage_errors, write_text_atomically
 from rnnlm_tui.store.locations import history_file, state_file
 
 KEPT_PROMPTS = 1_000
@@ -32,10 +32,10 @@ def load_state() -> tuple[dict[str, object], str]:
     return (cast(dict[str, object], state), "") if isinstance(state, dict) else ({}, "not a JSON object")
 
 
-def put_state_aside() -> str:
+def move_state_aside() -> str:
     """Move an invalid state file aside and return a message about it."""
     try:
-        return f"kept as {put_aside(state_file()).name}"
+        return f"kept as {move_aside(state_file()).name}"
     except StorageError as error:
         return error.message
 
@@ -56,14 +56,14 @@ def load_history(limit: int = KEPT_PROMPTS) -> list[str]:
     return prompts[max(0, len(prompts) - limit) :]
 
 
-def put_damaged_prompts_aside() -> str:
+def move_damaged_prompts_aside() -> str:
     """Move invalid lines of the prompt history to another file and return a message about them; empty if all are valid."""
     lines = _history_lines()
     damaged = [line for line in lines if line and _prompt(line) is None]
     if not damaged:
         return ""
     path = history_file()
-    aside = name_aside(path)
+    aside = free_aside_path(path)
     number = f"{counted(len(damaged), 'line')} of the prompt history can't be read"
     try:
         with storage_errors("write", aside):
@@ -100,7 +100,7 @@ def append_history(text: str) -> None:
         finally:
             os.close(descriptor)
     if long:
-        put_damaged_prompts_aside()
+        move_damaged_prompts_aside()
         _rewrite_history(load_history(KEPT_PROMPTS // 2))
 
 

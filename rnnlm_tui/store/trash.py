@@ -13,11 +13,11 @@ from pathlib import Path
 
 from rnnlm_tui.errors import RunNameError, StorageError, UnknownRunError, did_you_mean
 from rnnlm_tui.store.atomic import TEMPORARY_PREFIX, fsync_directory, make_private_directory, storage_errors
-from rnnlm_tui.store.database_place import Place, place_of, remove_from_here
+from rnnlm_tui.store.database_place import DatabaseLocation, database_location, remove_local_database
 from rnnlm_tui.store.locations import runs_dir, trash_dir
 from rnnlm_tui.store.locks import folder_lock
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.store.runs import TRASHED, held_by_nobody, move_in_place, sweep_abandoned, trashed_paths
+from rnnlm_tui.store.runs import TRASHED, lock_run, move_in_place, sweep_abandoned, trashed_paths
 
 _STAMP = "%Y%m%dT%H%M%S"
 
@@ -44,7 +44,7 @@ def delete_run(run: RunDirectory) -> TrashedRun:
         StorageError: it can't be moved.
     """
     make_private_directory(trash_dir())
-    with held_by_nobody(run, "deleted"):
+    with lock_run(run, "deleted"):
         target = trash_dir() / f"{run.name}.{time.strftime(_STAMP)}.{secrets.token_hex(2)}"
         with folder_lock(run.path), storage_errors("delete", run.path):
             run.path.rename(target)
@@ -114,7 +114,7 @@ def purge(trashed: TrashedRun) -> int:
         os.utime(trashed.path)  # half gone from now on: another purge must not sweep it as an hour old meanwhile
         trashed.path.rename(half_gone)
         if place is not None:
-            remove_from_here(place)
+            remove_local_database(place)
         shutil.rmtree(half_gone)
         fsync_directory(trash_dir())
     sweep_abandoned(trash_dir())
@@ -139,10 +139,10 @@ def _check_there(trashed: TrashedRun) -> None:
         raise StorageError(f"{trashed.name} is not in the trash any more: {trashed.path}", hint="`rnnlm-tui trash` lists what is in it")
 
 
-def _elsewhere(path: Path) -> Place | None:
+def _elsewhere(path: Path) -> DatabaseLocation | None:
     """Where the run's database lies when not in its folder; None too where that can't be told."""
     try:
-        return place_of(path)
+        return database_location(path)
     except StorageError:
         return None
 

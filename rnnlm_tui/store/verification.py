@@ -51,7 +51,7 @@ def check_checkpoints(run: RunDirectory) -> Iterator[CheckpointCheck]:
         yield CheckpointCheck(step, path, f"{path} is pinned and missing; `rnnlm-tui unpin {run.name}@{step}` forgets the pin", pinned=True)
 
 
-def kept_aside(run: RunDirectory) -> list[Path]:
+def damaged_folders(run: RunDirectory) -> list[Path]:
     """Folders of damaged checkpoints that a resume has put aside, by name."""
     with storage_errors("look into", run.checkpoints_path):
         return sorted(run.checkpoints_path.glob(f"{DAMAGED_PREFIX}step-*"))

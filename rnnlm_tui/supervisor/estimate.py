@@ -36,7 +36,7 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.supervisor.facts import number
-from rnnlm_tui.supervisor.machine import Device, planned_device, room_for_training
+from rnnlm_tui.supervisor.machine import Device, free_training_memory, planned_device
 
 CALIBRATION_STEPS = 100
 """A run needs so many steps to tell how fast this machine is."""
@@ -125,7 +125,7 @@ def estimate(config: RunConfig) -> Estimate:
     probes = [entry for entry in load_calibrations() if entry.host == host_name() and entry.device == device]
     speed = None if steps is None else _calibration(step_flops, config.model.cell_type, device, probes)
     seconds = None if steps is None or speed is None else steps * step_flops / speed.flops_per_second
-    free = room_for_training(config.training.device)
+    free = free_training_memory(config.training.device)
     resident = tokens if tokens is not None and free is not None and FLOAT_BYTES * tokens <= RESIDENT_SHARE * free else 0
     indexed = sentences or 0
     parts = memory_parts(config, vocab_size, sentences=indexed, on_gpu=device == "cuda", resident_tokens=resident)

@@ -60,14 +60,14 @@ class RunFacts:
         return number(self.meta.get(key))
 
 
-def newest_fact(facts: RunFacts) -> float | None:
+def last_activity_time(facts: RunFacts) -> float | None:
     """Wall clock of the newest sign that the loop moves: a step, an evaluation, a checkpoint, a change of state."""
     times = [rows[-1].time for rows in (facts.recent, facts.evaluations.rows, facts.checkpoints) if rows]
     times += [facts.last_state.time] if facts.last_state is not None else []
     return max(times, default=None)
 
 
-def usual_step(facts: RunFacts) -> float | None:
+def median_step_seconds(facts: RunFacts) -> float | None:
     """Median seconds of the recent steps; before there are two, of the one that was rehearsed."""
     ends = [row.active_seconds for row in facts.recent if math.isfinite(row.active_seconds)]
     taken = [after - before for before, after in pairwise(ends)]

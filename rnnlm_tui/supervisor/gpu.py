@@ -42,7 +42,7 @@ class GpuProbe:
         return self._handle is not None
 
     @property
-    def place(self) -> int | None:
+    def driver_index(self) -> int | None:
         """The driver's number of the card; None where there is none, or it is a part of one."""
         return None if self._handle is None else _ask(pynvml.nvmlDeviceGetIndex, self._handle)
 

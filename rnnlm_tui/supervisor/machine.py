@@ -67,7 +67,7 @@ def planned_device(name: str) -> Device:
     return "cuda" if name.startswith("cuda") else "mps" if name == "mps" else "cpu"
 
 
-def room_for_training(name: str) -> int | None:
+def free_training_memory(name: str) -> int | None:
     """Bytes that a new training on the device of that name could take without swapping or failing; None where it can't be told."""
     if planned_device(name) != "cuda":
         return memory_available()

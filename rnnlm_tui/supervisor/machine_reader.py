@@ -19,7 +19,7 @@ class Card(Protocol):
     """A GPU that can be read."""
 
     @property
-    def place(self) -> int | None:
+    def driver_index(self) -> int | None:
         """The driver's index of the card; None if it has none."""
 
     def sample(self) -> GpuRow:
@@ -44,13 +44,13 @@ class MachineReader:
         self._lock = Lock()  # the heartbeat thread reads while the training thread calls watch_card
         self._probe = None if worker else GpuProbe()
         self._card: Card | None = self._probe
-        self._others = None if self._probe is None else OtherCards(self._probe.place)
+        self._others = None if self._probe is None else OtherCards(self._probe.driver_index)
         self._cpu_loads()  # psutil measures loads between two calls: this is the first
 
     def watch_card(self, card: Card) -> None:
         """Read this card as the main one from now on."""
         with self._lock:
-            self._others, self._card = OtherCards(card.place), card
+            self._others, self._card = OtherCards(card.driver_index), card
 
     def sample(self) -> HardwareRow:
         """Read everything once; loads are means since the previous reading.

@@ -11,7 +11,7 @@ from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, H
 from rnnlm_tui.contract.status import ACTIVITY_KEY, STALE_SECONDS, RunStatus, StatusFacts, derive_status, failure_prefix
 from rnnlm_tui.contract.summary import ModelFigures, RunSummary
 from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RnnlmError, StorageError
-from rnnlm_tui.store.known import Known
+from rnnlm_tui.store.known import Cached
 from rnnlm_tui.store.labels import RunLabels, labels_path, read_labels
 from rnnlm_tui.store.locks import LockState, host_name, read_lock
 from rnnlm_tui.store.machine_history import MachineTable, empty_machine
@@ -21,7 +21,7 @@ from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.schema import damage_hint
 from rnnlm_tui.store.series import DETAIL_LIMIT, SeriesTable
 from rnnlm_tui.supervisor.evaluations import Evaluations, read_evaluations
-from rnnlm_tui.supervisor.facts import RECENT_STEPS, RunFacts, newest_fact, number, usual_step
+from rnnlm_tui.supervisor.facts import RECENT_STEPS, RunFacts, last_activity_time, median_step_seconds, number
 from rnnlm_tui.supervisor.neighbours import READINGS
 from rnnlm_tui.supervisor.processes import last_lines
 from rnnlm_tui.supervisor.remaining import estimate_remaining
@@ -76,14 +76,14 @@ class RunMonitor:
         self._reader = RunReader(run)
         self._config: RunConfig | None = None
         self._seen: tuple[object, ...] = ()
-        self._heartbeat_age, self._fact_age = Age(), Age()
+        self._heartbeat_age, self._activity_age = Age(), Age()
         self._facts: RunFacts | None = None
         self._snapshot: RunSnapshot | None = None
         self._looked_at: tuple[int, int] | None = None
         self._shown_steps: tuple[int, int] | None = None
-        self._events = Known[tuple[EventRow, ...]]()
-        self._evaluations, self._log = Known[Evaluations](), Known[tuple[str, ...]]()
-        self._pins, self._labels = Known[frozenset[int]](), Known[RunLabels]()
+        self._events = Cached[tuple[EventRow, ...]]()
+        self._evaluations, self._log = Cached[Evaluations](), Cached[tuple[str, ...]]()
+        self._pins, self._labels = Cached[frozenset[int]](), Cached[RunLabels]()
 
     def look_at(self, steps: tuple[int, int] | None) -> None:
         """From the next `poll` on `detail` holds the steps from the first to the last of these where that shows more than `series`; None: no longer."""
@@ -106,7 +106,7 @@ class RunMonitor:
             return None
         self._seen, self._shown_steps = seen, self._looked_at
         try:
-            with self._damage_told(), self._reader.one_look():
+            with self._detect_damage(), self._reader.read_transaction():
                 snapshot = replace(self._snapshot, detail=self._detail(self._snapshot.series)) if known and self._snapshot is not None else self._build(lock)
         except StorageError:
             self._seen = ()  # a disk or a lock that was in the way may be out of it at the next look
@@ -126,15 +126,16 @@ class RunMonitor:
 
     def summary(self) -> RunSummary:
         """The figures alone, without curves and logs."""
-        with self._damage_told(), self._reader.one_look():
-            return summarize_facts(self._read_facts(self._look_at_lock()))
+        with self._detect_damage(), self._reader.read_transaction():
+            facts = self._read_facts(self._look_at_lock())
+            return summarize_facts(facts, estimate_remaining(facts))
 
     def close(self) -> None:
         """Close the database's file."""
         self._reader.close()
 
     @contextmanager
-    def _damage_told(self) -> Iterator[None]:
+    def _detect_damage(self) -> Iterator[None]:
         """Values that no worker wrote are those of a damaged database, if it is: then that is told."""
         try:
             yield
@@ -156,7 +157,7 @@ class RunMonitor:
         eta = estimate_remaining(facts)
         series = self._reader.series(self._max_buckets)
         return RunSnapshot(
-            summary=summarize_facts(facts),
+            summary=summarize_facts(facts, eta),
             config=facts.config,
             series=series,
             evaluations=facts.evaluations.rows,
@@ -229,7 +230,7 @@ class RunMonitor:
 
     def _status(self, facts: RunFacts, lock: LockState) -> RunStatus:
         host = facts.meta.get("host")
-        step_age = self._fact_age.of(newest_fact(facts))
+        step_age = self._activity_age.of(last_activity_time(facts))
         return derive_status(
             StatusFacts(
                 lock_held=lock.held,
@@ -237,7 +238,7 @@ class RunMonitor:
                 last_state=None if facts.last_state is None else facts.last_state.kind,
                 heartbeat_age=self._heartbeat_age.of(lock.touched if lock.degraded else number(facts.meta.get("heartbeat"))),
                 step_age=step_age,
-                usual_step=usual_step(facts) if step_age is not None and step_age > STALE_SECONDS else None,
+                median_step_seconds=median_step_seconds(facts) if step_age is not None and step_age > STALE_SECONDS else None,
                 activity=facts.meta.get(ACTIVITY_KEY, ""),
                 degraded=lock.degraded != "",
             )

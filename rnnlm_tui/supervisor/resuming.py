@@ -8,17 +8,17 @@ from rnnlm_tui.contract.summary import RunSummary
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.store.verification import kept_aside
+from rnnlm_tui.store.verification import damaged_folders
 from rnnlm_tui.supervisor.control_client import resume
 from rnnlm_tui.supervisor.repair import summary_after_repair
-from rnnlm_tui.supervisor.start import await_resumed
+from rnnlm_tui.supervisor.start import wait_for_resumed_training
 
 BEGIN_SECONDS = 30.0
 """A resume waits this long for the first step at most, some five as a rule, so that what only the worker can see to be wrong is told where it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Resuming:
+class PendingResume:
     """A run that is about to go on: `start` lets it, `wait` tells from where it did."""
 
     run: RunDirectory
@@ -28,7 +28,7 @@ class Resuming:
     """What lay aside before."""
 
     @classmethod
-    def of(cls, run: RunDirectory) -> Resuming:
+    def of(cls, run: RunDirectory) -> PendingResume:
         """Look at the run; a damaged database is rebuilt first.
 
         Raises: as `summary_after_repair`.
@@ -50,16 +50,16 @@ class Resuming:
             RnnlmError: the worker refused to go on, or failed at once.
         """
         if self.before.status == "draft":
-            await_resumed(self.run, seconds)
+            wait_for_resumed_training(self.run, seconds)
             return f"{self.run.name} starts"
         step = self.before.step
         if self.before.status != "paused":
-            await_resumed(self.run, seconds)
+            wait_for_resumed_training(self.run, seconds)
             with RunReader(self.run) as reader:
                 step = reader.attempts()[-1].start_step
         return f"{self.run.name} goes on from step {step:,}" if step else f"{self.run.name} begins anew, for it has no checkpoint"
 
-    def put_aside(self) -> str:
+    def damaged_files(self) -> str:
         """What was found damaged since then, and where it is kept; empty where nothing was."""
         names = sorted(_aside(self.run) - self.known)
         return f"damaged, and kept aside: {', '.join(names)}" if names else ""
@@ -68,7 +68,7 @@ class Resuming:
 def _aside(run: RunDirectory) -> frozenset[str]:
     """What of the run lies aside as damaged: checkpoints by their place in its folder, databases by name."""
     try:
-        checkpoints = [f"{path.parent.name}/{path.name}" for path in kept_aside(run)]
+        checkpoints = [f"{path.parent.name}/{path.name}" for path in damaged_folders(run)]
         database = run.database_path
         kept = [path.name for path in database.parent.glob(f"{database.name}.damaged-*") if not path.name.endswith(("-wal", "-shm"))]
     except (StorageError, OSError):

@@ -43,12 +43,12 @@ def start_run(config: RunConfig, name: str | None = None, parent: str | None = N
     return run
 
 
-def await_beginning(run: RunDirectory, seconds: float) -> None:
+def wait_for_training(run: RunDirectory, seconds: float) -> None:
     """Wait until a new run's worker trains, or `seconds` have passed: a large corpus takes longer, and the run goes on.
 
     Raises:
         InputError: the worker refused what it was given; the run is in the trash.
-        RnnlmError: as `await_resumed`.
+        RnnlmError: as `wait_for_resumed_training`.
     """
     _await_training(run, seconds)
     refusal = discard_refused(run)
@@ -57,7 +57,7 @@ def await_beginning(run: RunDirectory, seconds: float) -> None:
     _check_not_ended(run)
 
 
-def await_resumed(run: RunDirectory, seconds: float) -> None:
+def wait_for_resumed_training(run: RunDirectory, seconds: float) -> None:
     """Wait until the new attempt of a run trains, or `seconds` have passed.
 
     Raises:

@@ -28,21 +28,20 @@ from rnnlm_tui.contract.summary import (
     TrainFigures,
 )
 from rnnlm_tui.supervisor.evaluations import known_perplexity
-from rnnlm_tui.supervisor.facts import RunFacts, newest_fact
+from rnnlm_tui.supervisor.facts import RunFacts, last_activity_time
 from rnnlm_tui.supervisor.neighbours import others_cores
 from rnnlm_tui.supervisor.reference import reference_figures
-from rnnlm_tui.supervisor.remaining import estimate_remaining
+from rnnlm_tui.supervisor.remaining import Eta
 
 STEADY_SECONDS = 10.0
 """The speed of a run is that of its last so many seconds of training."""
 
 
-def summarize_facts(facts: RunFacts) -> RunSummary:
-    """The figures of one run."""
+def summarize_facts(facts: RunFacts, eta: Eta | None = None) -> RunSummary:
+    """Summarize a run; `eta` is what `estimate_remaining` returns for it."""
     meta, config = facts.meta, facts.config
     last = facts.recent[-1] if facts.recent else None
     reached = max((rows[-1] for rows in (facts.recent, facts.checkpoints) if rows), key=lambda row: row.step, default=None)
-    eta = estimate_remaining(facts)
     source_loss = facts.number("source_loss")
     max_steps, epochs, parameters, vocab_size, cores = (facts.number(key) for key in ("max_steps", "epochs", "parameters", "vocab_size", "cores"))
     evaluations = facts.evaluations
@@ -186,7 +185,7 @@ def _ended_by_patience(facts: RunFacts) -> PatienceFigures | None:
 
 
 def _stalled_message(facts: RunFacts) -> str:
-    newest = newest_fact(facts)
+    newest = last_activity_time(facts)
     since = "" if newest is None else f" since {datetime.fromtimestamp(newest).strftime('%H:%M:%S')}"
     process = "its worker" if facts.pid is None else f"the process (pid {facts.pid})"
     return f"no step{since}, {process} holds the run; `rnnlm-tui stop {facts.name}`, or end the process and resume"
@@ -195,11 +194,11 @@ def _stalled_message(facts: RunFacts) -> str:
 def _hint(facts: RunFacts) -> str | None:
     """What to do next."""
     if facts.status == "failed":
-        return _by_its_name(facts.meta.get("hint") or "", facts) or None
+        return _with_current_name(facts.meta.get("hint") or "", facts) or None
     if facts.status in ("crashed", "stopped"):
         last = _last_saved(facts)
         if facts.meta.get(MEMORY_KEY):
-            return _hint_of_a_smaller_run(facts, last)
+            return _memory_hint(facts, last)
         return f"`rnnlm-tui resume {facts.name}` " + (
             "begins again, no checkpoint was saved" if last is None else f"goes on from step {last:,}, the last that was saved"
         )
@@ -211,14 +210,14 @@ def _hint(facts: RunFacts) -> str | None:
     return None
 
 
-def _by_its_name(hint: str, facts: RunFacts) -> str:
+def _with_current_name(hint: str, facts: RunFacts) -> str:
     """What was written when the run had another name, with the one that it has now."""
     for former in facts.labels.former_names:
         hint = re.sub(rf"(?<![\w.-]){re.escape(former)}(?=@|/config\.toml|`|$)", lambda _: facts.name, hint)
     return hint
 
 
-def _hint_of_a_smaller_run(facts: RunFacts, last: int | None) -> str:
+def _memory_hint(facts: RunFacts, last: int | None) -> str:
     """After an attempt that needs more memory than was free: a new run that fits, for a resume would begin the same again."""
     batch = facts.meta.get(MEMORY_BATCH_KEY)
     config = f"--config {shlex.quote(facts.config_path)}"

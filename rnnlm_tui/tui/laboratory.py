@@ -314,7 +314,7 @@ class LaboratoryApp(App[int]):
 
         for run in {summary.run for summary in summaries if summary.labels_damaged} - self._labels_reported:
             self._labels_reported.add(run)
-            self.in_thread(partial(self.services.put_labels_aside, run), partial(moved, run))
+            self.in_thread(partial(self.services.move_labels_aside, run), partial(moved, run))
 
     def action_alerts(self) -> None:
         self.alerting.toggle()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rnnlm_tui.errors import RnnlmError, StorageError
 from rnnlm_tui.store import locations
-from rnnlm_tui.store.state import load_state, put_state_aside, save_state
+from rnnlm_tui.store.state import load_state, move_state_aside, save_state
 from rnnlm_tui.tui import alerting, appearance
 from rnnlm_tui.tui.actions import PANES, Pane
 from rnnlm_tui.tui.chart_view import SMOOTHINGS, usable_views
@@ -57,13 +57,13 @@ def recall() -> tuple[dict[str, object], str]:
     """Load the usable settings, move the rest aside and return a warning about it, empty if all are usable."""
     state, why = load_state()
     if why:
-        return {}, f"what the app remembered can't be used, {why}: {put_state_aside()}"
+        return {}, f"what the app remembered can't be used, {why}: {move_state_aside()}"
     usable = {name: USABLE.get(name, _plain)(value) for name, value in state.items()}
     settings = {name: value for name, value in usable.items() if value is not None or state[name] is None}
     lost = [name for name, value in state.items() if name not in settings or not _same(settings[name], value)]
     if not lost:
         return settings, ""
-    warning = f"some of what the app remembered can't be used ({', '.join(lost)}): the whole of it is {put_state_aside()}"
+    warning = f"some of what the app remembered can't be used ({', '.join(lost)}): the whole of it is {move_state_aside()}"
     try:
         save_state(settings)
     except StorageError as error:

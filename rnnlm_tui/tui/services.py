@@ -139,11 +139,11 @@ class Services:
 
     def resume(self, run: RunDirectory) -> str:
         """Go on with a paused, stopped, crashed or failed run: from which step, and what was put aside as damaged."""
-        from rnnlm_tui.supervisor.resuming import Resuming
+        from rnnlm_tui.supervisor.resuming import PendingResume
 
-        resuming = Resuming.of(run)
+        resuming = PendingResume.of(run)
         resuming.start()
-        return "; ".join(filter(None, (resuming.wait(), resuming.put_aside())))
+        return "; ".join(filter(None, (resuming.wait(), resuming.damaged_files())))
 
     def delete(self, run: RunDirectory) -> TrashedRun:
         """Move a run that nobody trains to the trash; RunStateError for a living one."""
@@ -184,18 +184,18 @@ class Services:
         changes: dict[str, Any] = {name: value for name, value in (("tags", tags), ("note", note), ("pinned", pinned)) if value is not None}
         return change_labels(run, lambda labels: replace(labels, **changes))
 
-    def put_labels_aside(self, name: str) -> str:
+    def move_labels_aside(self, name: str) -> str:
         """Move a run's damaged labels aside; the file's new name, empty if they are usable after all."""
-        from rnnlm_tui.store.labels import put_labels_aside
+        from rnnlm_tui.store.labels import move_labels_aside
         from rnnlm_tui.store.runs import find_run
 
-        return put_labels_aside(find_run(name))
+        return move_labels_aside(find_run(name))
 
-    def put_damaged_prompts_aside(self) -> str:
+    def move_damaged_prompts_aside(self) -> str:
         """Move unreadable lines of the prompt history aside; a warning about them, empty if there are none."""
-        from rnnlm_tui.store.state import put_damaged_prompts_aside
+        from rnnlm_tui.store.state import move_damaged_prompts_aside
 
-        return put_damaged_prompts_aside()
+        return move_damaged_prompts_aside()
 
     def configs(self, names: Sequence[str]) -> dict[str, RunConfig]:
         """The configs of runs by name, for a filter or an order that wants them; a run whose config can't be read is left out."""

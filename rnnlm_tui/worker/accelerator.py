@@ -32,9 +32,9 @@ class DeviceProbe:
         self._total = _told(lambda: int(self._module.recommended_max_memory())) if total is None else total
 
     @property
-    def place(self) -> int | None:
+    def driver_index(self) -> int | None:
         """The driver's number of the card; None where it has none."""
-        return None if self._driver is None else self._driver.place
+        return None if self._driver is None else self._driver.driver_index
 
     def sample(self) -> GpuRow:
         """One reading; a figure that nobody tells is None."""

@@ -291,7 +291,7 @@ class Records:
 
     def _tell(self) -> None:
         with suppress(StorageError):  # a disk that takes not even this: the lock's age tells it then
-            self._lock.tell(self.degraded)
+            self._lock.report_degraded(self.degraded)
 
     def _in_words(self, error: StorageError) -> str:
         """Short enough for the lock's file and a narrow terminal: the run's own files by their names."""

@@ -24,8 +24,8 @@ from rnnlm_tui.store.checkpoints import (
     DamagedCheckpoint,
     checkpoint_folders,
     list_checkpoints,
+    move_damaged_aside,
     remove_checkpoint,
-    set_aside,
     sweep_temporary,
     verify_checkpoint,
     write_checkpoint,
@@ -34,7 +34,7 @@ from rnnlm_tui.store.checkpoints import (
 from rnnlm_tui.store.free_space import ROOM_FOR_ROWS, SPACE_FACTOR, require_space
 from rnnlm_tui.store.pins import pinned_steps
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.retention import best_step, spare, to_remove
+from rnnlm_tui.store.retention import best_step, removable_steps, spare_valid
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.worker.records import Records
 
@@ -209,11 +209,11 @@ class Saver:
             self._untidy = False
         self._match_index_to_disk()
         pinned = pinned_steps(self._run)
-        doomed = to_remove(list(self._rows.values()), self._keep_last, keep_every=self._keep_every, pinned=pinned)
+        doomed = removable_steps(list(self._rows.values()), self._keep_last, keep_every=self._keep_every, pinned=pinned)
         if not doomed:
             return
         kept = [step for step in self._rows if step not in doomed]
-        for step in spare(doomed, kept, lambda step: step == written or self._is_whole(step)):
+        for step in spare_valid(doomed, kept, lambda step: step == written or self._is_whole(step)):
             if step in self._rows:
                 row = self._rows[step]
                 self._forget(step)  # the index first: it never names what isn't there
@@ -229,7 +229,7 @@ class Saver:
             return True
         except CheckpointError as error:
             if path.exists():
-                aside = set_aside(DamagedCheckpoint(step, path, error.message))
+                aside = move_damaged_aside(DamagedCheckpoint(step, path, error.message))
                 self._event("note", step, f"the checkpoint of step {step:,} is damaged: {error.message}; it is kept as {aside.relative_to(self._run.path)}")
             self._forget(step)
             return False

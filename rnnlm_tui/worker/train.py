@@ -13,7 +13,7 @@ from rnnlm_tui.contract.metrics import EventKind, EventRow
 from rnnlm_tui.contract.status import CORPUS_HASH_KEY, DATABASE_KEY, MEMORY_KEY, failure_prefix
 from rnnlm_tui.errors import RnnlmError, RunStateError
 from rnnlm_tui.store.atomic import keep_private, storage_errors
-from rnnlm_tui.store.checkpoints import list_checkpoints, newest_valid, set_aside, sweep_temporary
+from rnnlm_tui.store.checkpoints import list_checkpoints, move_damaged_aside, newest_valid, sweep_temporary
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.locations import corpora_dir
 from rnnlm_tui.store.locks import RunLock, boot_id, host_name
@@ -133,7 +133,7 @@ class Worker:
         self._records.set_meta(MEMORY_KEY, "")  # of the attempt before
         self._event(self._opening, f"attempt {self._attempt}, pid {os.getpid()}, after step {self._step:,}")
         self._event("preparing", "")
-        if (place := self._run.place) is not None:
+        if (place := self._run.database_location) is not None:
             self._event("note", f"its database is {place}")
             self._records.set_meta(DATABASE_KEY, str(place))
         probe = MachineReader(self._run.path, worker=True)
@@ -155,7 +155,7 @@ class Worker:
             self._steering.steered = Preparing(step, "" if checkpoint is None else self._relative(checkpoint))
         instead = f"step {step:,} is used" if checkpoint is not None else "there is no other, so it begins anew"
         for one in damaged:
-            aside = set_aside(one)
+            aside = move_damaged_aside(one)
             self._event("note", f"the checkpoint of step {one.step:,} is damaged, {instead}: {one.problem}; it is kept as {self._relative(aside)}")
         return checkpoint
 

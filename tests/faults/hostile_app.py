@@ -18,7 +18,7 @@ from rnnlm_tui.contract.status import RunStatus
 from rnnlm_tui.contract.summary import PreparingFigures, SourceFigures
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import CheckpointError, CorpusError, InputError, WorkerError
-from rnnlm_tui.store.manifest import FileFacts, Manifest
+from rnnlm_tui.store.manifest import CheckpointFile, Manifest
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.supervisor.estimate import Estimate
@@ -131,10 +131,10 @@ class HostileServices(FakeServices):
     def manifest(self, checkpoint: Path) -> Manifest:
         manifest = Manifest(
             kind="checkpoint", run=OPEN, step=3_750, parent="other@7", created=0.0, versions={"rnnlm_tui": "0.1", "python": "3.11"},
-            facts={"torch": self.text, "device": self.text}, files={"model.safetensors": FileFacts(size=1, sha256="0" * 64)},
+            facts={"torch": self.text, "device": self.text}, files={"model.safetensors": CheckpointFile(size=1, sha256="0" * 64)},
         )  # fmt: skip
         full = hostile(manifest, self.text, parent=f"{self.text}@7", versions={"rnnlm_tui": self.text, "torch": self.text, "device": self.text})
-        return full.model_copy(update={"files": {self.text: FileFacts(size=1, sha256="0" * 64)}})
+        return full.model_copy(update={"files": {self.text: CheckpointFile(size=1, sha256="0" * 64)}})
 
     def verify(self, checkpoint: Path) -> Manifest:
         raise CheckpointError(f"{checkpoint}/{self.text} is damaged", hint=self.text)

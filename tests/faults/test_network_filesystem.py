@@ -122,7 +122,7 @@ def test_a_run_goes_on_on_another_host_with_every_row(
     assert run.database_path.is_relative_to(disk)
     resume(run)
     wait_for_step(run, step + 5)
-    place = run.place
+    place = run.database_location
     assert place is not None
     assert place.here
     kill(run)

@@ -180,7 +180,7 @@ def test_an_evaluation_or_a_sample_out_of_memory_is_told_and_training_goes_on(wo
 
 
 def test_a_run_too_large_for_the_memory_is_started_with_a_warning(text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("rnnlm_tui.supervisor.estimate.room_for_training", lambda device: 100 * MIB)
+    monkeypatch.setattr("rnnlm_tui.supervisor.estimate.free_training_memory", lambda device: 100 * MIB)
     small = (
         "tokenizer.kind=character",
         "tokenizer.vocab_size=64",

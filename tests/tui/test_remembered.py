@@ -14,10 +14,10 @@ from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.outside_text import UNSAFE
 from rnnlm_tui.contract.presets import DEMO, PRESETS
 from rnnlm_tui.contract.validation import config_to_raw
-from rnnlm_tui.store.labels import NO_LABELS, change_labels, labels_path, put_labels_aside, read_labels
+from rnnlm_tui.store.labels import NO_LABELS, change_labels, labels_path, move_labels_aside, read_labels
 from rnnlm_tui.store.locations import history_file, keymap_file, state_file
 from rnnlm_tui.store.runs import create_run, find_run
-from rnnlm_tui.store.state import append_history, load_history, put_damaged_prompts_aside
+from rnnlm_tui.store.state import append_history, load_history, move_damaged_prompts_aside
 from rnnlm_tui.supervisor.monitor import summary_or_problem
 from rnnlm_tui.tui import remembered
 from rnnlm_tui.tui.actions import ACTIONS
@@ -209,13 +209,13 @@ def test_any_history_gives_the_prompts_that_can_be_read_and_keeps_the_other_line
         history_file().write_bytes(content)
         found = load_history()
         assert [prompt for prompt in found if prompt in prompts] == prompts
-        warning = put_damaged_prompts_aside()
+        warning = move_damaged_prompts_aside()
         assert load_history() == found
         rest = b"".join(kept_aside(history_file())).split(b"\n")
         for line in lines:
             assert not line.strip() or line in rest or json.loads(line)["prompt"] in found
         assert bool(warning) == any(rest)
-        assert not put_damaged_prompts_aside()
+        assert not move_damaged_prompts_aside()
         append_history("the next one")
         assert load_history() == [*found, "the next one"]
         for file in home.glob("*.unusable*"):
@@ -239,7 +239,7 @@ def test_any_labels_are_read_and_are_kept_aside_before_they_are_changed(home: Pa
             continue
         unusable += 1
         if time % 2:
-            assert put_labels_aside(run)
+            assert move_labels_aside(run)
         else:
             change_labels(run, lambda labels: labels)
         assert content in kept_aside(labels_path(run))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.status import LIVING
 from rnnlm_tui.errors import RnnlmError, RunNameError
-from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, check_note, check_tags, told_tags
+from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, check_note, check_tags, edited_tags
 from rnnlm_tui.store.run_directory import check_run_name
 from rnnlm_tui.tui.chart_view import rename_view
 from rnnlm_tui.tui.screens.ask import AskScreen
@@ -82,8 +82,8 @@ class RunsBookkeeping(RunCursor):
             about = f"{about}; other tags are kept"
 
         def changed(run: RunSummary, text: str) -> tuple[str, ...]:
-            wanted = told_tags(text.split())
-            return told_tags([*(tag for tag in run.tags if tag in wanted or tag not in shared), *wanted])
+            wanted = edited_tags(text.split())
+            return edited_tags([*(tag for tag in run.tags if tag in wanted or tag not in shared), *wanted])
 
         def check(text: str) -> None:
             for run in runs:

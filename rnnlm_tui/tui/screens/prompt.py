@@ -61,7 +61,7 @@ class PromptScreen(SamplingScreen):
 
     def on_mount(self) -> None:
         self.lab.in_thread(self.lab.services.history, self._history.load)
-        self.lab.in_thread(self.lab.services.put_damaged_prompts_aside, self.lab.say_damaged)
+        self.lab.in_thread(self.lab.services.move_damaged_prompts_aside, self.lab.say_damaged)
 
     def on_resize(self, event: Resize) -> None:
         self.settings_row.fit(event.size.width)

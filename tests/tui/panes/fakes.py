@@ -20,7 +20,7 @@ from rnnlm_tui.contract.status import RunStatus
 from rnnlm_tui.contract.summary import CheckpointFigures, EvaluationFigures, ModelFigures, RunSummary
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import CheckpointError, InputError, RnnlmError
-from rnnlm_tui.store.manifest import FileFacts, Manifest
+from rnnlm_tui.store.manifest import CheckpointFile, Manifest
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.series import empty_table
 from rnnlm_tui.supervisor.estimate import Estimate
@@ -239,7 +239,7 @@ class FakeServices(Services):
         return Path(f"/home/{name}.txt")
 
     def manifest(self, checkpoint: Path) -> Manifest:
-        files = {"model.safetensors": FileFacts(size=2_200_000, sha256="9f3c" + "0" * 56 + "a71e"), "training_state.safetensors": FileFacts(size=4_300_000, sha256="02bd" + "0" * 56 + "54c8"), "training_state.json": FileFacts(size=3_000, sha256="c7e1" + "0" * 56 + "0f92")}  # fmt: skip
+        files = {"model.safetensors": CheckpointFile(size=2_200_000, sha256="9f3c" + "0" * 56 + "a71e"), "training_state.safetensors": CheckpointFile(size=4_300_000, sha256="02bd" + "0" * 56 + "54c8"), "training_state.json": CheckpointFile(size=3_000, sha256="c7e1" + "0" * 56 + "0f92")}  # fmt: skip
         step = int(checkpoint.name.removeprefix("step-"))
         return Manifest(
             kind="checkpoint",

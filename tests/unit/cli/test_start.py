@@ -71,9 +71,9 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
     monkeypatch.setattr("rnnlm_tui.cli.follow.follow_run", found.progress)
     monkeypatch.setattr("rnnlm_tui.supervisor.start.launch", lambda run: 4711)
     monkeypatch.setattr("rnnlm_tui.supervisor.start.discard_refused", lambda run: None)
-    monkeypatch.setattr("rnnlm_tui.supervisor.start.await_beginning", lambda run, seconds: None)
+    monkeypatch.setattr("rnnlm_tui.supervisor.start.wait_for_training", lambda run, seconds: None)
     monkeypatch.setattr("rnnlm_tui.supervisor.resuming.resume", lambda run: 4711)
-    monkeypatch.setattr("rnnlm_tui.supervisor.resuming.await_resumed", lambda run, seconds: None)
+    monkeypatch.setattr("rnnlm_tui.supervisor.resuming.wait_for_resumed_training", lambda run, seconds: None)
     return found
 
 

@@ -12,10 +12,10 @@ import pytest
 from rnnlm_tui.errors import CheckpointError, StorageError, UnknownCheckpointError
 from rnnlm_tui.store.checkpoints import (
     list_checkpoints,
+    move_damaged_aside,
     newest_valid,
     remove_checkpoint,
     resolve_checkpoint,
-    set_aside,
     sweep_temporary,
     verify_checkpoint,
     write_checkpoint,
@@ -234,12 +234,12 @@ def test_a_damaged_checkpoint_goes_aside_and_is_the_last_no_more(run: RunDirecto
     good, bad = write(run, 500), write(run, 1_000)
     (bad / "model.safetensors").write_bytes(b"")
     _, (damaged,) = newest_valid(run)
-    assert set_aside(damaged) == run.checkpoints_path / "damaged-step-000001000"
+    assert move_damaged_aside(damaged) == run.checkpoints_path / "damaged-step-000001000"
     assert resolve_checkpoint(run, "last") == good
     assert [entry.step for entry in list_checkpoints(run)] == [500]
     (write(run, 1_000) / "model.safetensors").write_bytes(b"")
     _, (again,) = newest_valid(run)
-    second = set_aside(again)
+    second = move_damaged_aside(again)
     assert second.name.startswith("damaged-step-000001000-")
     sweep_temporary(run)
     assert names(run.checkpoints_path) == sorted(["damaged-step-000001000", second.name, "step-000000500"])

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from rnnlm_tui.store.known import Known, Tail
+from rnnlm_tui.store.known import Cached, Tail
 
 QUERY = "SELECT id, word FROM words WHERE id > ? ORDER BY id DESC LIMIT ?"
 
@@ -25,7 +25,7 @@ def add(connection: sqlite3.Connection, *words: str) -> None:
 
 
 def test_a_value_is_worked_out_once_for_each_state() -> None:
-    known, made = Known[list[int]](), list[int]()
+    known, made = Cached[list[int]](), list[int]()
 
     def work_out() -> list[int]:
         made.append(1)

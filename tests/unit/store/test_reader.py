@@ -183,9 +183,9 @@ def test_what_is_read_in_one_look_was_committed_together() -> None:
     with RunDatabase(run.database_path) as database, RunReader(run) as reader:
         begin(database)
         database.add_steps([step_row(1)])
-        with reader.one_look():
+        with reader.read_transaction():
             assert [row.step for row in reader.recent_steps(9)] == [1]
-            with reader.one_look():
+            with reader.read_transaction():
                 database.add_steps([step_row(2)])
                 database.add_evaluation(evaluation_row(2))
                 assert ([row.step for row in reader.steps_since()], reader.evaluations()) == ([1], [])
@@ -197,7 +197,7 @@ def test_one_look_at_a_run_without_a_database_reads_nothing_and_does_not_hide_on
     run = new_run()
     run.database_path.unlink()
     with RunReader(run) as reader:
-        with reader.one_look():
+        with reader.read_transaction():
             assert (reader.events(), reader.data_version()) == ([], 0)
         with RunDatabase(run.database_path) as database:
             database.add_event(event_row("started"))
@@ -207,7 +207,7 @@ def test_one_look_at_a_run_without_a_database_reads_nothing_and_does_not_hide_on
 def test_an_error_inside_a_look_ends_it() -> None:
     run = new_run()
     with RunDatabase(run.database_path) as database, RunReader(run) as reader:
-        with pytest.raises(ZeroDivisionError), reader.one_look():
+        with pytest.raises(ZeroDivisionError), reader.read_transaction():
             1 / len(reader.recent_steps(1))
         begin(database)
         database.add_steps([step_row(1)])

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from rnnlm_tui.store.retention import best_step, spare, to_remove
+from rnnlm_tui.store.retention import best_step, removable_steps, spare_valid
 from tests.unit.store.rows import checkpoint_row
 
 LOSSES: list[tuple[int, float | None]] = [(500, 5.0), (1000, 3.0), (1500, None), (2000, math.nan), (2500, 4.0), (3000, 3.0)]
@@ -15,13 +15,13 @@ LOSSES: list[tuple[int, float | None]] = [(500, 5.0), (1000, 3.0), (1500, None),
 @pytest.mark.parametrize(("keep", "removed"), [(2, [500, 1500, 2000]), (3, [500, 1500]), (5, [500]), (6, []), (9, []), (0, [500, 1500, 2000, 2500, 3000])])
 def test_the_newest_and_the_best_stay_in_whatever_order_rows_come(keep: int, removed: list[int]) -> None:
     rows = [checkpoint_row(step, validation_loss=loss) for step, loss in LOSSES]
-    assert to_remove(rows, keep) == removed
-    assert to_remove(rows[::-1], keep) == removed
+    assert removable_steps(rows, keep) == removed
+    assert removable_steps(rows[::-1], keep) == removed
 
 
 def test_without_an_evaluation_only_the_newest_stay() -> None:
-    assert to_remove([checkpoint_row(step) for step in (1, 2, 3)], 2) == [1]
-    assert to_remove([], 2) == []
+    assert removable_steps([checkpoint_row(step) for step in (1, 2, 3)], 2) == [1]
+    assert removable_steps([], 2) == []
 
 
 def test_the_best_is_finite_and_the_earliest_of_equals() -> None:
@@ -32,9 +32,9 @@ def test_the_best_is_finite_and_the_earliest_of_equals() -> None:
 
 def test_multiples_and_pinned_ones_stay_for_good() -> None:
     rows = [checkpoint_row(step) for step in range(100, 1_100, 100)]
-    assert to_remove(rows, 2, keep_every=300) == [100, 200, 400, 500, 700, 800]
-    assert to_remove(rows, 2, keep_every=300, pinned={100, 800, 7}) == [200, 400, 500, 700]
-    assert to_remove(rows, 2) == list(range(100, 900, 100))
+    assert removable_steps(rows, 2, keep_every=300) == [100, 200, 400, 500, 700, 800]
+    assert removable_steps(rows, 2, keep_every=300, pinned={100, 800, 7}) == [200, 400, 500, 700]
+    assert removable_steps(rows, 2) == list(range(100, 900, 100))
 
 
 @pytest.mark.parametrize(
@@ -55,5 +55,5 @@ def test_two_whole_ones_stay_however_many_are_damaged_and_no_more_is_read_than_n
         seen.append(step)
         return step in whole
 
-    assert spare([100, 200], [400, 300], is_valid) == removed
+    assert spare_valid([100, 200], [400, 300], is_valid) == removed
     assert seen == looked_at

@@ -9,7 +9,7 @@ import pytest
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store import state
 from rnnlm_tui.store.locations import history_file, state_file
-from rnnlm_tui.store.state import append_history, load_history, load_state, put_state_aside, save_state
+from rnnlm_tui.store.state import append_history, load_history, load_state, move_state_aside, save_state
 
 
 def test_the_state_comes_back_and_is_private(home: Path) -> None:
@@ -28,7 +28,7 @@ def test_a_damaged_state_counts_as_none_and_is_moved_aside_whole(home: Path, con
         state_file().write_bytes(content)
         state, why = load_state()
         assert (state, why != "") == ({}, True)
-        assert put_state_aside() == f"kept as {name}"
+        assert move_state_aside() == f"kept as {name}"
         assert (home / name).read_bytes() == content
     save_state({"a": 1})
     assert load_state() == ({"a": 1}, "")

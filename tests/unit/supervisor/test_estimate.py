@@ -231,7 +231,7 @@ def test_memory_measured_under_another_version_or_number_of_threads_is_not_taken
 def test_what_does_not_fit_is_warned_of_with_the_batch_that_does(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = RunConfig(training=TrainingConfig(device="cpu", batch_size=1_000))
     room = memory_parts(RunConfig(training=TrainingConfig(device="cpu", batch_size=300)), 2_048).total
-    monkeypatch.setattr("rnnlm_tui.supervisor.estimate.room_for_training", lambda _device: room)
+    monkeypatch.setattr("rnnlm_tui.supervisor.estimate.free_training_memory", lambda _device: room)
     found = estimate(config)
     assert (found.too_large, found.largest_fitting_batch) == (True, 300)
     assert "batch_size = 300 should fit" in str(memory_warning(found))
@@ -242,7 +242,7 @@ def test_what_does_not_fit_is_warned_of_with_the_batch_that_does(home: Path, mon
 
 
 def test_a_model_that_fits_with_no_batch_is_told_to_be_smaller(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnnlm_tui.supervisor.estimate.room_for_training", lambda _device: 1_000_000)
+    monkeypatch.setattr("rnnlm_tui.supervisor.estimate.free_training_memory", lambda _device: 1_000_000)
     found = estimate(RunConfig())
     assert (found.too_large, found.largest_fitting_batch) == (True, None)
     assert "a smaller model or vocabulary" in str(memory_warning(found))

@@ -11,7 +11,7 @@ import pytest
 
 from rnnlm_tui.contract.metrics import GpuRow
 from rnnlm_tui.supervisor.gpu import VISIBLE_VARIABLE, GpuProbe, OtherCards, gpu_count
-from rnnlm_tui.supervisor.machine import DRIVER_BYTES, planned_device, room_for_training
+from rnnlm_tui.supervisor.machine import DRIVER_BYTES, free_training_memory, planned_device
 
 UUIDS = ("GPU-12ab-34", "GPU-12ff-56")
 """Of the cards, in the driver's order."""
@@ -77,7 +77,7 @@ def test_each_figure_may_be_refused_alone(driver: pytest.MonkeyPatch, broken: st
 
 def test_the_other_cards_are_all_but_the_one_that_trains_whatever_cuda_sees(driver: pytest.MonkeyPatch) -> None:
     driver.setenv(VISIBLE_VARIABLE, "1")
-    (other,) = OtherCards(GpuProbe().place).sample()
+    (other,) = OtherCards(GpuProbe().driver_index).sample()
     assert other == GpuRow(0, "NVIDIA card 0", 97.0, 3_000, 2_000, 80_000, watts=None, celsius=61.0)
     assert [card.index for card in OtherCards().sample()] == [0, 1]
     driver.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: (_ for _ in ()).throw(pynvml.NVMLError(pynvml.NVML_ERROR_NO_PERMISSION)))
@@ -118,8 +118,8 @@ def test_cards_are_numbered_as_cuda_numbers_them(driver: pytest.MonkeyPatch, vis
 def test_the_room_for_training_is_that_of_the_card_that_trains(driver: pytest.MonkeyPatch) -> None:
     driver.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda handle: SimpleNamespace(used=0, total=10**10 if handle == "card 1" else 10**9))
     driver.setenv(VISIBLE_VARIABLE, "1")
-    assert room_for_training("cuda") == room_for_training("cuda:0") == room_for_training("auto") == 10**10 - DRIVER_BYTES
-    assert room_for_training("cuda:1") is None
+    assert free_training_memory("cuda") == free_training_memory("cuda:0") == free_training_memory("auto") == 10**10 - DRIVER_BYTES
+    assert free_training_memory("cuda:1") is None
 
 
 def test_without_a_driver_there_is_nothing(driver: pytest.MonkeyPatch) -> None:
@@ -129,5 +129,5 @@ def test_without_a_driver_there_is_nothing(driver: pytest.MonkeyPatch) -> None:
     driver.setattr(pynvml, "nvmlInit", missing)
     probe = GpuProbe()
     assert not probe.there
-    assert (probe.sample(), probe.place, OtherCards().sample()) == (GpuRow(), None, ())
+    assert (probe.sample(), probe.driver_index, OtherCards().sample()) == (GpuRow(), None, ())
     probe.close()

@@ -14,7 +14,7 @@ GIB = 2**30
 
 
 class Card:
-    place = 0
+    driver_index = 0
 
     def sample(self) -> GpuRow:
         return GpuRow(None, "NVIDIA L4", 71.0, 4 * GIB, None, 23 * GIB, 48.0, 61.0)

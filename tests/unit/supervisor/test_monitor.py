@@ -280,17 +280,17 @@ def test_a_worker_that_keeps_its_rows_in_memory_is_degraded_and_says_why(run: Ru
     worker.database.heartbeat(long_ago)
     monitor = RunMonitor(run)
     assert monitor.snapshot().summary.status == "stalled"
-    worker.lock.tell("7 rows wait in memory: can't write run.db: disk full")
+    worker.lock.report_degraded("7 rows wait in memory: can't write run.db: disk full")
     summary = monitor.snapshot().summary
     assert (summary.status, summary.message) == (
         "degraded",
         "it trains on, on disk are rows up to step 5 and no checkpoint; 7 rows wait in memory: can't write run.db: disk full",
     )
-    worker.lock.tell("8 rows wait in memory: can't write run.db: disk full")
+    worker.lock.report_degraded("8 rows wait in memory: can't write run.db: disk full")
     assert "; 8 rows wait in memory" in str(monitor.snapshot().summary.message)
     os.utime(run.lock_path, (long_ago, long_ago))
     assert monitor.summary().status == "stalled"
-    worker.lock.tell("")
+    worker.lock.report_degraded("")
     assert monitor.summary().status == "stalled"
 
 

@@ -12,7 +12,7 @@ from rnnlm_tui.errors import InputError, RnnlmError, StorageError
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run, list_runs
-from rnnlm_tui.supervisor.start import await_beginning, await_resumed, discard_refused, start_run
+from rnnlm_tui.supervisor.start import discard_refused, start_run, wait_for_resumed_training, wait_for_training
 
 
 def run_that_is(kind: EventKind, *, step: int = 0, exit_code: str = "2") -> RunDirectory:
@@ -29,7 +29,7 @@ def run_that_is(kind: EventKind, *, step: int = 0, exit_code: str = "2") -> RunD
 def test_a_run_refused_for_its_input_goes_to_the_trash_with_its_reason() -> None:
     run = run_that_is("failed")
     with pytest.raises(InputError, match="the text is too short") as refused:
-        await_beginning(run, 5.0)
+        wait_for_training(run, 5.0)
     assert (refused.value.hint, refused.value.exit_code) == ("take more", 2)
     assert list_runs() == []
 
@@ -39,7 +39,7 @@ def test_a_run_refused_for_its_input_goes_to_the_trash_with_its_reason() -> None
 )
 def test_a_run_that_trains_prepares_or_failed_later_stays_and_a_failure_is_told(run: dict[str, object]) -> None:
     with pytest.raises(RnnlmError, match="the text is too short") if run["kind"] == "failed" else nullcontext():
-        await_beginning(run_that_is(**run), 0.0)  # type: ignore[arg-type]
+        wait_for_training(run_that_is(**run), 0.0)  # type: ignore[arg-type]
     assert discard_refused(list_runs()[0]) is None
     assert [found.name for found in list_runs()] == ["plain-otter"]
 
@@ -47,14 +47,14 @@ def test_a_run_that_trains_prepares_or_failed_later_stays_and_a_failure_is_told(
 def test_a_refused_resume_is_told_with_its_kind_and_the_run_stays() -> None:
     run = run_that_is("failed", step=3, exit_code="5")
     with pytest.raises(StorageError, match="the text is too short") as refused:
-        await_resumed(run, 5.0)
+        wait_for_resumed_training(run, 5.0)
     assert refused.value.hint == "take more"
     assert list_runs() == [run]
 
 
 @pytest.mark.parametrize("kind", ["resumed", "preparing", "running", "paused"])
 def test_a_resume_that_goes_on_or_takes_its_time_is_no_failure(kind: EventKind) -> None:
-    await_resumed(run_that_is(kind), 0.0)
+    wait_for_resumed_training(run_that_is(kind), 0.0)
 
 
 def test_wrong_input_creates_no_run() -> None:

@@ -21,7 +21,7 @@ CUDA = torch.device("cuda:1")
 class Driver:
     """A driver's card number 3 with this reading."""
 
-    place = 3
+    driver_index = 3
 
     def __init__(self, reading: GpuRow) -> None:
         self.reading = reading
@@ -43,7 +43,7 @@ def probe(monkeypatch: pytest.MonkeyPatch, reading: GpuRow, **answers: object) -
 def test_a_driver_that_tells_all_is_believed_and_torch_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     told = GpuRow(None, "NVIDIA L4", 97.0, 9_000, 4_000, 23_000, 48.0, 61.0)
     device = probe(monkeypatch, told, memory_reserved=lambda device: pytest.fail("asked"))
-    assert (device.sample(), device.place) == (told, 3)
+    assert (device.sample(), device.driver_index) == (told, 3)
 
 
 def test_a_driver_that_does_not_know_this_process_is_completed_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +59,7 @@ def test_without_a_driver_torch_tells_name_own_memory_and_total(monkeypatch: pyt
 def test_an_apple_gpu_is_read_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "mps", SimpleNamespace(driver_allocated_memory=lambda: 700, recommended_max_memory=lambda: 9_000))
     device = DeviceProbe(torch.device("mps"))
-    assert (device.sample(), device.place) == (GpuRow(None, "Apple GPU", memory_own=700, memory_total=9_000), None)
+    assert (device.sample(), device.driver_index) == (GpuRow(None, "Apple GPU", memory_own=700, memory_total=9_000), None)
 
 
 def test_a_device_that_torch_knows_nothing_of_has_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,10 +70,10 @@ def test_a_device_that_torch_knows_nothing_of_has_no_figures(monkeypatch: pytest
 def test_a_row_has_the_card_that_trains_and_the_others_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     class Others:
         def __init__(self, place: int | None = None) -> None:
-            self.place = place
+            self.driver_index = place
 
         def sample(self) -> tuple[GpuRow, ...]:
-            return tuple(GpuRow(number) for number in (0, 3) if number != self.place)
+            return tuple(GpuRow(number) for number in (0, 3) if number != self.driver_index)
 
     monkeypatch.setattr(machine_reader, "OtherCards", Others)
     machine = MachineReader(tmp_path, worker=True)
@@ -89,13 +89,13 @@ def test_a_card_that_is_named_while_the_first_reading_wakes_the_driver_is_not_re
 
     class Others:
         def __init__(self, place: int | None = None) -> None:
-            self.place = place
+            self.driver_index = place
             if place is None:
                 waking.set()
                 awake.wait(10)
 
         def sample(self) -> tuple[GpuRow, ...]:
-            return tuple(GpuRow(number) for number in (0, 3) if number != self.place)
+            return tuple(GpuRow(number) for number in (0, 3) if number != self.driver_index)
 
     monkeypatch.setattr(machine_reader, "OtherCards", Others)
     machine = MachineReader(tmp_path, worker=True)
