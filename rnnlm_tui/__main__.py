@@ -1,4 +1,4 @@
-"""`python -m rnnlm_tui` is the command `rnnlm-tui`."""
+"""Run the command `rnnlm-tui` with `python -m rnnlm_tui`."""
 
 from rnnlm_tui.cli.main import main
 

@@ -1,4 +1,4 @@
-"""The typer application made from the table of verbs: help in families, a verb's module loaded when it is used."""
+"""The command line, built from the table of verbs; a verb's module is loaded on use."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from rnnlm_tui.cli.arguments import BASH_SPLIT, AsciiOption, FpsOption, NoMouseOption, ThemeOption, join_bash_words
-from rnnlm_tui.cli.promise import PROMISE, PROMISE_TITLE, PROMISING
+from rnnlm_tui.cli.promise import GUARANTEES, GUARANTEES_TITLE, VERBS_WITH_GUARANTEES
 from rnnlm_tui.cli.start import FPS, THEME, open_app
-from rnnlm_tui.cli.verbs import FAMILIES, SIGNING, VERBS, Verb
+from rnnlm_tui.cli.verbs import FAMILIES, SIGNED_WORDS, VERBS, Verb
 
 if TYPE_CHECKING:
     from rnnlm_tui.errors import InputError
 
 HELP = """Train, watch and sample recurrent language models in one terminal.
 
-Without a verb the app opens. A run belongs to the machine and not to the terminal: training goes on when you leave,
-and after a crash `resume` goes on from the last verified checkpoint."""
+Without a command the app opens. Training runs in the background: it continues when you close the app or the terminal,
+and after a crash `resume` continues from the last verified checkpoint."""
 
 UsageError = cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])
-"""What typer raises for words that it can't read: click's, or a class of its own, by its version."""
+"""The base class of typer's usage errors: click's, or typer's own in newer versions."""
 
 EXIT_CODES: tuple[tuple[int, str], ...] = (
-    (0, "done"),
+    (0, "success"),
     (1, "failed"),
-    (2, "wrong input, nothing was done"),
-    (3, "the run is not in a state for it, or was stopped while it was followed"),
-    (4, "a worker failed, died or does not answer"),
-    (5, "files can't be read, written or trusted"),
-    (130, "interrupted; a run that was followed goes on"),
+    (2, "invalid input, nothing was done"),
+    (3, "the run's state doesn't allow it, or the followed run was stopped"),
+    (4, "a worker failed, died or doesn't respond"),
+    (5, "a file can't be read, written or trusted"),
+    (130, "interrupted; a followed run continues"),
 )
-"""What an exit code means, in the order of the help and the README."""
+"""The exit codes and their meanings, as help and README list them."""
 
 
 def build() -> VerbGroup:
-    """A fresh application, to be called with arguments; it leaves by SystemExit or an RnnlmError."""
+    """Build the application; calling it with arguments ends in SystemExit or an RnnlmError."""
     join_bash_words(os.environ)
     epilog = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES) + "."
     application = typer.Typer(cls=VerbGroup, help=HELP, epilog=epilog, context_settings=_settings(), invoke_without_command=True, rich_markup_mode=None)
@@ -53,9 +53,9 @@ def start(
     theme: ThemeOption = THEME,
     fps: FpsOption = FPS,
     no_mouse: NoMouseOption = False,
-    version: Annotated[bool, typer.Option("--version", "-V", help="Show the version and leave.", is_eager=True)] = False,
+    version: Annotated[bool, typer.Option("--version", "-V", help="Show the version and exit.", is_eager=True)] = False,
 ) -> None:
-    """Without a verb: the app."""
+    """Open the app if no verb is given."""
     if version:
         from rnnlm_tui import __version__
 
@@ -66,10 +66,10 @@ def start(
 
 
 def command_of(verb: Verb) -> TyperCommand:
-    """The typer command behind a verb."""
+    """Build the typer command of a verb."""
     function = verb.load()
     holder = typer.Typer(rich_markup_mode=None, add_completion=False)
-    kind = PromisingCommand if verb.name in PROMISING else SigningCommand if verb.name in SIGNING else TyperCommand
+    kind = CommandWithGuarantees if verb.name in VERBS_WITH_GUARANTEES else SignedWordsCommand if verb.name in SIGNED_WORDS else TyperCommand
     holder.command(verb.name.rpartition(" ")[2], cls=kind, help=function.__doc__, context_settings=_settings())(function)
     command = cast(TyperCommand, typer.main.get_command(holder))
     for parameter in cast(list[Any], command.params):
@@ -96,7 +96,7 @@ def _complete_behind_at(parameter: Any) -> None:
 
 
 def _write_as_typed(argument: Any) -> None:
-    """Show an argument as its metavar alone in help: typer adds brackets, dots and the type of the parameter."""
+    """Show an argument in help by its metavar only: typer adds brackets, dots and the type."""
     needed = "  [required]" if argument.required else ""
     argument.get_usage_pieces = lambda ctx: [argument.metavar]  # noqa: ARG005  click's signature
     argument.get_help_record = lambda ctx: (argument.metavar, f"{argument.help or ''}{needed}")  # noqa: ARG005
@@ -118,19 +118,19 @@ class _Formatter(Protocol):
     def write_dl(self, rows: Sequence[tuple[str, str]]) -> None: ...
 
 
-class PromisingCommand(TyperCommand):
-    """A verb whose help ends with what a run promises."""
+class CommandWithGuarantees(TyperCommand):
+    """A verb whose help ends with the guarantees of a run."""
 
     def format_epilog(self, ctx: object, formatter: object) -> None:  # noqa: ARG002  typer's signature
-        """Write the promise."""
-        _write_promise(cast(_Formatter, formatter))
+        """Write the guarantees."""
+        _write_guarantees(cast(_Formatter, formatter))
 
 
-class SigningCommand(TyperCommand):
-    """A verb whose words may begin with a minus: `tag RUN +a -b`, `note RUN -3 % beside plain-otter`."""
+class SignedWordsCommand(TyperCommand):
+    """A verb whose words may start with a minus: `tag RUN +a -b`, `note RUN -3 % vs plain-otter`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the options, which are flags, by their whole names; what else begins with a minus is a word."""
+        """Take known flags and unknown `--` words as options, everything else as words."""
         options = {name for parameter in self.get_params(ctx) for name in (*parameter.opts, *parameter.secondary_opts) if name.startswith("-")}
         if "--" not in args:
             known = [word for word in args if word in options or word.startswith("--")]
@@ -139,14 +139,17 @@ class SigningCommand(TyperCommand):
 
 
 class VerbGroup(TyperGroup):
-    """The verbs: each is built when it is asked for, and the help lists them under the headings of their families."""
+    """The verbs: each command is built on use, and help lists them grouped by family."""
 
     def list_commands(self, ctx: object) -> list[str]:  # noqa: ARG002  typer's signature
-        """The first words of the verbs, in the table's order."""
+        """Return the first word of each verb, in the table's order."""
         return list(dict.fromkeys(verb.name.partition(" ")[0] for verb in VERBS))
 
     def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | TyperGroup | None:
-        """The command of that name, or the group of its subcommands, which can be a command itself (`corpus`); near names are suggested from `commands`."""
+        """Return the command, or the group of subcommands, of that name.
+
+        A group can be a command too (`corpus`). Typer takes its "did you mean" from `commands`.
+        """
         self.commands.update({name: TyperCommand(name) for name in self.list_commands(ctx)})
         verbs = [verb for verb in VERBS if verb.name.partition(" ")[0] == cmd_name]
         if not verbs:
@@ -163,17 +166,17 @@ class VerbGroup(TyperGroup):
         )
 
     def invoke(self, ctx: object) -> object:
-        """The verb; what can't be read of its options is told in words of ours, and so is Ctrl-C, where the verb does not do it.
+        """Run the verb; report usage errors as InputError, and Ctrl-C if the verb doesn't handle it.
 
         Raises:
-            InputError: no such verb or option, or a value of the wrong kind.
+            InputError: unknown verb or option, or an invalid value.
         """
         try:
             return cast(object, super().invoke(cast(typer.Context, ctx)))
         except UsageError as error:
             if _is_help(error):
                 raise
-            raise _refusal(error) from error
+            raise _input_error(error) from error
         except KeyboardInterrupt:
             from rnnlm_tui.cli.output import note
 
@@ -181,7 +184,7 @@ class VerbGroup(TyperGroup):
             raise
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
-        """The options before the verb are read here.
+        """Parse the options before the verb.
 
         Raises:
             InputError: as for `invoke`.
@@ -191,39 +194,39 @@ class VerbGroup(TyperGroup):
         except UsageError as error:
             if _is_help(error):
                 raise
-            raise _refusal(error) from error
+            raise _input_error(error) from error
 
     def format_commands(self, ctx: object, formatter: object) -> None:  # noqa: ARG002  typer's signature
-        """Write one section a family, their columns in line."""
+        """Write one section per family, with aligned columns."""
         writer = cast(_Formatter, formatter)
         width = max(len(verb.name) for verb in VERBS)
         for family in FAMILIES:
             with writer.section(family):
                 writer.write_dl([(verb.name.ljust(width), verb.summary) for verb in VERBS if verb.family == family])
-        _write_promise(writer)
+        _write_guarantees(writer)
 
 
-def _write_promise(writer: _Formatter) -> None:
-    with writer.section(PROMISE_TITLE):
-        writer.write_dl(PROMISE)
+def _write_guarantees(writer: _Formatter) -> None:
+    with writer.section(GUARANTEES_TITLE):
+        writer.write_dl(GUARANTEES)
 
 
 def _is_help(error: typer.BadParameter) -> bool:
-    """A group of verbs without a verb: typer raises its help."""
+    """Whether typer raised the help of a group that was called without a verb."""
     return type(error).__name__ == "NoArgsIsHelpError"
 
 
-def _refusal(error: typer.BadParameter) -> InputError:
-    """What typer could not read, in words that go the way of all errors: of itself it prints what was typed as it is, in some versions."""
+def _input_error(error: typer.BadParameter) -> InputError:
+    """Convert a usage error; some versions of typer print what was typed unescaped."""
     from rnnlm_tui.errors import InputError
 
-    hint = "" if error.ctx is None else f"`{error.ctx.command_path} --help` tells what it takes"
+    hint = "" if error.ctx is None else f"see `{error.ctx.command_path} --help`"
     words = error.format_message()
-    return InputError(_wrong_kind(error) or words[:1].lower() + words[1:], hint=hint)
+    return InputError(_reworded(error) or words[:1].lower() + words[1:], hint=hint)
 
 
-def _wrong_kind(error: typer.BadParameter) -> str:
-    """What typer says in a validator's words, in ours; empty where it has words of its own."""
+def _reworded(error: typer.BadParameter) -> str:
+    """Reword an error that typer takes from pydantic; empty if typer has its own message."""
     from pydantic import ValidationError
 
     if not isinstance(error.__cause__, ValidationError) or getattr(error, "param", None) is None:
@@ -234,5 +237,5 @@ def _wrong_kind(error: typer.BadParameter) -> str:
     _, one_of, allowed = details["msg"].partition(" is not one of ")
     if wanted is None and not one_of:
         return ""
-    must = wanted or "one of " + allowed.rstrip(".").replace("'", "")
-    return f"{error.param.opts[0]} is {value}, it must be {must}" if error.param is not None else ""
+    expected = wanted or "one of " + allowed.rstrip(".").replace("'", "")
+    return f"{error.param.opts[0]} is {value}, must be {expected}" if error.param is not None else ""

@@ -1,4 +1,4 @@
-"""The arguments and options that several verbs share, declared once."""
+"""Arguments and options shared by several verbs, and shell completion of their values."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ import typer
 from rnnlm_tui.cli.start import COMPLETING, THEME
 
 BASH_SPLIT = "_RNNLM_TUI_BASH_SPLIT"
-"""Environment variable, set when bash split the word being completed at an @: bash then expects only the part from the @ on."""
+"""Environment variable, set when bash split the word being completed at an @.
+
+Bash then expects only the part from the @ on.
+"""
 
 
 def join_bash_words(environment: MutableMapping[str, str]) -> None:
-    """Join the words that bash split at an @ (it is in COMP_WORDBREAKS), before typer reads them for completion."""
+    """Join the words that bash split at an @, before typer reads them for completion.
+
+    An @ is one of bash's COMP_WORDBREAKS.
+    """
     if environment.get(COMPLETING) != "complete_bash":
         return
     words, at = environment.get("COMP_WORDS", "").split("\n"), int(environment.get("COMP_CWORD", "0"))
@@ -33,7 +39,10 @@ def join_bash_words(environment: MutableMapping[str, str]) -> None:
 
 
 def keep_one(hint: str = "", **given: bool) -> None:
-    """Raise InputError if more than one of several mutually exclusive options is given: `keep_one(follow=follow, NAME=bool(names))`."""
+    """Raise InputError if more than one of several mutually exclusive options is given.
+
+    For example `keep_one(follow=follow, NAME=bool(names))`; `hint` is appended to the error's hint.
+    """
     named = [name if name.isupper() else f"--{name}" for name, there in given.items() if there]
     if len(named) > 1:
         from rnnlm_tui.errors import InputError
@@ -42,7 +51,7 @@ def keep_one(hint: str = "", **given: bool) -> None:
 
 
 def complete_run(incomplete: str) -> list[str]:
-    """The names of runs that begin so, for the shell's completion."""
+    """Complete a run's name for the shell."""
     from rnnlm_tui.store.runs import list_runs
 
     return [run.name for run in list_runs() if run.name.startswith(incomplete)]
@@ -79,49 +88,45 @@ def complete_field(incomplete: str) -> list[str]:
 
 
 def complete_preset(incomplete: str) -> list[str]:
-    """The names of presets that begin so, for the shell's completion."""
+    """Complete a preset's name for the shell."""
     from rnnlm_tui.contract.presets import PRESETS
 
     return [name for name in PRESETS if name.startswith(incomplete)]
 
 
 def complete_theme(incomplete: str) -> list[str]:
-    """The names of colours that begin so, for the shell's completion."""
+    """Complete a theme's name for the shell."""
     from rnnlm_tui.tui.terminal_kind import COLOUR_NAMES
 
     return [name for name in (THEME, *COLOUR_NAMES) if name.startswith(incomplete)]
 
 
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or the beginning of one.", show_default=False, autocompletion=complete_run)]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name or its first characters.", show_default=False, autocompletion=complete_run)]
 RunsArgument = Annotated[
-    list[str], typer.Argument(metavar="RUN...", help="Names of runs; the first characters are enough.", show_default=False, autocompletion=complete_run)
+    list[str], typer.Argument(metavar="RUN...", help="Names of runs or their first characters.", show_default=False, autocompletion=complete_run)
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only, on standard output.")]
 PresetOption = Annotated[
     str | None,
     typer.Option("--preset", metavar="NAME", help="Start from this preset (default: demo): {presets}.", show_default=False, autocompletion=complete_preset),
 ]
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="A TOML file laid over the preset; what it leaves out stays as it is.", show_default=False)
-]
+ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="A TOML file with fields that override the preset's.", show_default=False)]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Change one field, such as training.seed=3; may be repeated.", show_default=False, autocompletion=complete_field
+        "--set", metavar="KEY=VALUE", help="Set one field, such as training.seed=3; can be repeated.", show_default=False, autocompletion=complete_field
     ),
 ]
 AsciiOption = Annotated[
     bool | None,
-    typer.Option("--ascii/--no-ascii", help="Draw with ASCII characters alone, or never; by itself where braille can't be shown.", show_default=False),
+    typer.Option("--ascii/--no-ascii", help="Use ASCII only (default: automatic, when braille isn't available).", show_default=False),
 ]
-FpsOption = Annotated[float, typer.Option("--fps", metavar="N", help="Repaints a second at most.")]
+FpsOption = Annotated[float, typer.Option("--fps", metavar="N", help="Maximum screen updates per second.")]
 ThemeOption = Annotated[
     str,
-    typer.Option(
-        "--theme", metavar="NAME", help="Colours: auto, dark, light, ansi-dark, ansi-light (the terminal's 16) or none.", autocompletion=complete_theme
-    ),
+    typer.Option("--theme", metavar="NAME", help="Theme: auto, dark, light, ansi-dark, ansi-light (16 colours) or none.", autocompletion=complete_theme),
 ]
-NoMouseOption = Annotated[bool, typer.Option("--no-mouse", help="Leave the mouse to the terminal.")]
+NoMouseOption = Annotated[bool, typer.Option("--no-mouse", help="Don't capture the mouse, so that the terminal can select text.")]
 
 
 FollowOption = Annotated[bool, typer.Option("--follow", help="Print progress until the run ends; Ctrl-C exits, and the run continues.")]

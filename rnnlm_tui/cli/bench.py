@@ -1,4 +1,4 @@
-"""`bench`: how fast this machine trains and samples, against the plain ways and against its own limits."""
+"""The verb `bench`: measure training and sampling speed against baselines and hardware limits."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ if TYPE_CHECKING:
 
 def bench(
     preset: Annotated[str, typer.Option("--preset", metavar="NAME", help="The model and data to measure: {presets}.", autocompletion=complete_preset)] = "book",
-    seconds: Annotated[float, typer.Option("--seconds", metavar="S", help="Computing time of each way.")] = 20.0,
+    seconds: Annotated[float, typer.Option("--seconds", metavar="S", help="Seconds to measure each implementation.")] = 20.0,
     device: Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     only: Annotated[
         Literal["training", "sampling", "neighbour"] | None,
-        typer.Option("--only", metavar="training|sampling|neighbour", help="Measure nothing but this.", show_default=False),
+        typer.Option("--only", metavar="training|sampling|neighbour", help="Measure only this.", show_default=False),
     ] = None,
-    neighbour: Annotated[bool, typer.Option("--neighbour", help="Also train beside a busy process on one core.")] = False,
+    neighbour: Annotated[bool, typer.Option("--neighbour", help="Also train while another process keeps one core busy.")] = False,
     assignments: SetOption = None,
     json: JsonOption = False,
 ) -> None:
     """Measure how fast this machine trains and samples.
 
-    The textbook's loop, torch's own layers and the engine train on the same text from the same weights, each in a process
-    of its own, in turns of one or two seconds, so that what disturbs the machine disturbs all of them.
+    The textbook's loop, torch's own layers and the engine train on the same text from the same
+    weights, each in its own process. They take turns of one or two seconds, so that other load on
+    the machine affects all of them alike.
     """
     from rnnlm_tui.cli.output import note, print_json
     from rnnlm_tui.supervisor.bench.measuring import BenchOptions, run_bench
@@ -43,7 +44,7 @@ def bench(
 
 
 def print_report(report: BenchReport) -> None:
-    """The report as plain tables."""
+    """Print the report as plain tables."""
     from rnnlm_tui.cli.output import facts, line, table
     from rnnlm_tui.contract.bench import SAMPLED_TOKENS
     from rnnlm_tui.contract.figures import duration, memory
@@ -53,16 +54,16 @@ def print_report(report: BenchReport) -> None:
     facts(
         [
             ("device", f"{machine.device}, torch {machine.torch}"),
-            ("limits", f"matrix products {limits} GFLOP/s; memory {machine.bandwidth / 1e9:,.1f} GB/s, {machine.bandwidth_one / 1e9:,.1f} with one thread"),
+            ("limits", f"matmul {limits} GFLOP/s; memory {machine.bandwidth / 1e9:,.1f} GB/s, {machine.bandwidth_one / 1e9:,.1f} with one thread"),
             ("matmul auto", machine.auto),
-            ("text", f"{data.title}, {data.tokenizer} tokens, {counted(data.vocab_size, 'type')} in the model; {_share(data.used)} of the positions count"),
-            ("measured", f"{report.seconds:g} s each way in turns; medians, and ratios of turns of the same round"),
+            ("text", f"{data.title}, {data.tokenizer} tokens, {counted(data.vocab_size, 'type')} in the model; {_share(data.used)} of the positions are used"),
+            ("measured", f"{report.seconds:g} s each, in turns; medians, and ratios within the same round"),
         ]
     )
     if report.training:
         line()
         table(
-            ("training", "tokens/s", "× naive", "quartiles", "× torch's", "memory", "of naive", "GFLOP/s", "of limit", "an epoch"),
+            ("training", "tokens/s", "× naive", "quartiles", "× torch's", "memory", "of naive", "GFLOP/s", "of limit", "per epoch"),
             [
                 (row.name, f"{row.tokens_per_second.median:,.0f}", f"{row.ratio.median:.2f}", _between(row.ratio),
                  "" if row.ratio_to_library is None else f"{row.ratio_to_library.median:.2f}", memory(row.peak_bytes), _share(row.peak_share),
@@ -102,7 +103,7 @@ def _print_neighbour(found: NeighbourFigures) -> None:
         ],
         right=range(1, 4),
     )
-    line(f"alone, a run's environment gives {found.alone_ratio.median:.2f} times the speed of torch's ({_between(found.alone_ratio)})")
+    line(f"alone, a run's environment is {found.alone_ratio.median:.2f} times as fast as torch's ({_between(found.alone_ratio)})")
 
 
 def _between(spread: Spread) -> str:

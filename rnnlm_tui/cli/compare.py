@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.comparison import Comparison, FigureRow
 
 MOST_CELL, LEAST_CELL = 32, 10
-"""Letters of a setting that the table shows at most, and at least."""
+"""Maximum and minimum width of a setting in the table, in characters."""
 
 
 def compare(
     runs: RunsArgument,
     json: JsonOption = False,
 ) -> None:
-    """Put runs side by side: the settings that differ, final and best figures."""
+    """Compare runs: settings that differ, final and best metrics."""
     from dataclasses import replace
 
     from rnnlm_tui.cli.output import columns, fits, line, note, print_json, table
@@ -29,13 +29,13 @@ def compare(
     if json:
         print_json(_as_json(comparison))
         return
-    room = _room(comparison, columns(sys.stdout))
+    room = _cell_width(comparison, columns(sys.stdout))
     heads = [f"{run.letter} {_short(run.name, room - 2)}" for run in comparison.runs]
     right = range(1, len(heads) + 1)
     if comparison.settings:
         table(("differing settings", *heads), [(row.key, *(_short(value, room) for value in row.values)) for row in comparison.settings], right=right)
     else:
-        line("the runs have the same settings" if len(heads) > 1 else "one run alone differs from none")
+        line("the runs have the same settings" if len(heads) > 1 else "nothing to compare: name a second run")
     line()
     figures = [(row.label, *_cells(row)) for row in comparison.figures]
     if not fits(("figures", *heads), figures):
@@ -45,8 +45,8 @@ def compare(
         note(comparison.remark)
 
 
-def _room(comparison: Comparison, width: int | None) -> int:
-    """Letters of a setting, so that the table fits a terminal of that width where it can."""
+def _cell_width(comparison: Comparison, width: int | None) -> int:
+    """Return the width of a setting at which the table fits the terminal, if possible."""
     if width is None:
         return MOST_CELL
     keys = max((len(row.key) for row in comparison.settings), default=0)
@@ -54,7 +54,7 @@ def _room(comparison: Comparison, width: int | None) -> int:
 
 
 def _short(text: str, room: int) -> str:
-    """A path keeps its end, all else its beginning."""
+    """Shorten a text: a path keeps its end, anything else its start."""
     flat = " ".join(text.split())
     if len(flat) <= room:
         return flat
@@ -62,7 +62,10 @@ def _short(text: str, room: int) -> str:
 
 
 def _cells(row: FigureRow) -> list[str]:
-    """Each run's figure: the best one with its star, the others with their distance to it; the last two letters stand below each other."""
+    """Format each run's figure: the best with a star, the others with the difference.
+
+    Two trailing characters keep the digits aligned.
+    """
     return [
         f"{words} ({difference})  " if difference else f"{words} ★" if row.best is not None and words == row.words[row.best] else f"{words}  "
         for words, difference in zip(row.words, row.differences, strict=True)

@@ -1,4 +1,4 @@
-"""A RunConfig as TOML, plain or with each field's help beside it; both can be read back."""
+"""Write a RunConfig as TOML, optionally with each field's help as comments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rnnlm_tui.contract.validation import allowed_range, config_to_raw, section_
 
 
 def config_toml(config: RunConfig, *, explain: bool = False) -> str:
-    """TOML that `train --config` takes; an optional field without a value stands as a comment where help is asked for."""
+    """Return TOML that `train --config` accepts; with `explain`, unset fields are commented out."""
     import tomli_w
 
     raw = config_to_raw(config)
@@ -20,12 +20,12 @@ def config_toml(config: RunConfig, *, explain: bool = False) -> str:
 
 
 def _visible(toml: str) -> str:
-    """Characters that act on a terminal or are not seen stand in strings alone: as TOML's escapes they are read back as they were."""
+    """Escape control and invisible characters, which occur in strings only, so that they read back unchanged."""
     return UNSAFE.sub(lambda match: match[0] if match[0] == "\n" else f"\\U{ord(match[0]):08x}", toml)
 
 
 def field_help(path: str) -> str:
-    """A field's description with its range and unit: `Streams or sentences a step. (1 … 65,536 sequences)`."""
+    """Return a field's description with range and unit: `Sequences per step. (1 … 65,536 sequences)`."""
     section, _, name = path.partition(".")
     field = section_model(section).model_fields[name]
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}

@@ -1,4 +1,4 @@
-"""`config show` and `config presets`, and a RunConfig from a preset, a file and `--set`."""
+"""The verbs `config show` and `config presets`, and configs built from options."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def config_show(
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's name, or the beginning of one; without it, a preset.", show_default=False)] = None,
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's name or its first characters; default: the preset.", show_default=False)] = None,
     preset: PresetOption = None,
     config: ConfigOption = None,
     assignments: SetOption = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Put each field's meaning and range beside it.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Add each field's description and range as comments.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Show the config of a run or a preset as TOML."""
@@ -44,16 +44,18 @@ def config_presets(json: JsonOption = False) -> None:
     if json:
         print_json([{"preset": name, "summary": PRESET_SUMMARIES[name], "config": PRESETS[name].model_dump(mode="json")} for name in PRESETS])
     else:
-        table(("preset", "what it is"), [(name, PRESET_SUMMARIES[name]) for name in PRESETS])
+        table(("preset", "description"), [(name, PRESET_SUMMARIES[name]) for name in PRESETS])
 
 
 def build_config(preset: str | None, file: Path | None, assignments: Sequence[str] | None, *, base: RunConfig | None = None) -> RunConfig:
-    """Build a config from a preset (or `base`), a TOML file and `key=value` assignments, in this order; a pretrained tokenizer sets its own vocabulary size.
+    """Build a config from a preset (or `base`), a TOML file and `key=value` assignments.
+
+    Later ones override earlier ones. A pretrained tokenizer sets its own vocabulary size.
 
     Raises:
-        InputError: no such preset; a file that can't be read.
+        InputError: unknown preset, or a file that can't be read.
         TokenizerError: the tokenizer can't be downloaded to read its size.
-        ConfigError: every problem of the file and of the assignments at once.
+        ConfigError: all problems of the file and the assignments.
     """
     from rnnlm_tui.contract.estimates import WARMUP, warmup_problem
     from rnnlm_tui.contract.presets import preset as find_preset
@@ -80,7 +82,9 @@ def build_config(preset: str | None, file: Path | None, assignments: Sequence[st
     try:
         config = parse_config(raw)
         steps = planned_steps(config) if WARMUP in chosen else None
-        if steps is not None and (problem := warmup_problem(config.schedule.warmup_steps, "", steps)) is not None:  # "": refused even if it equals the preset's
+        if (
+            steps is not None and (problem := warmup_problem(config.schedule.warmup_steps, "", steps)) is not None
+        ):  # "": an error even if it equals the preset's
             problems.append(problem)
     except ConfigError as error:
         problems.extend(error.problems)
@@ -90,7 +94,9 @@ def build_config(preset: str | None, file: Path | None, assignments: Sequence[st
 
 
 def runnable_config(preset: str | None, file: Path | None, assignments: Sequence[str] | None) -> RunConfig:
-    """The same, on a text that is there: where nobody chose the demo's text and its package is missing, another is taken, and it is said.
+    """Build a config as `build_config` does, with a corpus that is installed.
+
+    If the demo's default text isn't installed, python-docs replaces it, with a note.
 
     Raises:
         InputError: as `build_config`.
@@ -102,12 +108,12 @@ def runnable_config(preset: str | None, file: Path | None, assignments: Sequence
     chosen = any(assignment.partition("=")[0].strip() == "corpus.source" for assignment in assignments or ())
     wanted = asked if chosen else with_available_corpus(asked)
     if wanted != asked:
-        note("the State of the Union addresses need: pip install 'rnnlm-tui[demo]'; this is for python-docs instead")
+        note("using python-docs: the State of the Union addresses need `pip install 'rnnlm-tui[demo]'`")
     return wanted
 
 
 def read_config_file(path: Path) -> Raw:
-    """The plain values of a TOML file.
+    """Read the values of a TOML file.
 
     Raises:
         InputError: missing, not a file, not UTF-8, or not TOML (with the line).
@@ -119,11 +125,11 @@ def read_config_file(path: Path) -> Raw:
     try:
         return dict(tomllib.loads(path.read_bytes().decode("utf-8-sig")))
     except OSError as error:
-        raise InputError(f"can't read the config file {path}: {error.strerror}") from None
+        raise InputError(f"cannot read the config file {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"the config file {path} is not UTF-8 (byte {error.start:,})") from None
     except (ValueError, RecursionError) as error:  # ValueError also: an integer with thousands of digits
-        raise InputError(f"the config file {path} is not TOML: {error}", hint="`rnnlm-tui config show` prints one to start from") from None
+        raise InputError(f"the config file {path} is not valid TOML: {error}", hint="`rnnlm-tui config show` prints a valid one") from None
 
 
 def _config_of(run: str) -> RunConfig:

@@ -87,7 +87,7 @@ def rendered(guide: Guide, width: int) -> str:
     from rich.table import Table
     from rich.theme import Theme
 
-    from rnnlm_tui.cli.output import encodable, in_colour
+    from rnnlm_tui.cli.output import encodable, has_colour
 
     class LeftHeading(Heading):
         LEVEL_ALIGN: ClassVar[dict[str, JustifyMethod]] = {}
@@ -111,8 +111,8 @@ def rendered(guide: Guide, width: int) -> str:
         file=StringIO(),
         theme=Theme(STYLES),
         width=min(width, MOST_COLUMNS),
-        force_terminal=in_colour(),
-        color_system="standard" if in_colour() else None,
+        force_terminal=has_colour(),
+        color_system="standard" if has_colour() else None,
         highlight=False,
     )
     text = _LINK.sub(r"\1 (`docs \2`)", guide.text())

@@ -1,4 +1,4 @@
-"""The verb `doctor`: what of this machine, terminal and installation may stand in the way."""
+"""The verb `doctor`: check the machine, the terminal and the installation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from rnnlm_tui.cli.arguments import JsonOption
 
 if TYPE_CHECKING:
-    from rnnlm_tui.cli.checks import Finding
+    from rnnlm_tui.cli.checks import CheckResult
     from rnnlm_tui.cli.output import Colour
 
 COLOURS: dict[str, Colour] = {"ok": "good", "note": "warn", "bad": "bad"}
@@ -33,8 +33,8 @@ def doctor(json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
-def _print(finding: Finding, width: int) -> None:
-    """Print a finding and, below it, its hint, each wrapped in its own column."""
+def _print(finding: CheckResult, width: int) -> None:
+    """Print a result and its hint below it, each wrapped in its own column."""
     from rnnlm_tui.cli.output import columns, painted, shown, wrapped
 
     indent, room = width + 8, columns(sys.stdout)

@@ -1,4 +1,4 @@
-"""The verb `estimate`: what a run would take, by arithmetic and earlier figures, or measured now with --probe."""
+"""The verb `estimate`: compute what a run needs, or measure it with --probe."""
 
 from __future__ import annotations
 
@@ -17,24 +17,22 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.preview import Preview
 
 SHOWN_LINES, SHOWN_CELLS = 5, 64
-"""Lines shown from the start of the text, and their width."""
+"""Number and width of the lines shown from the start of the text."""
 
 PROGRESS_SECONDS = 2.0
-"""A phase is told when it begins, and again this often."""
+"""Interval between progress messages of one phase."""
 
 
 def estimate(
     preset: PresetOption = None,
     config: ConfigOption = None,
     assignments: SetOption = None,
-    probe: Annotated[
-        bool, typer.Option("--probe", help="Prepare the text, measure 20 real steps here, and let later estimates go by them; creates no run.")
-    ] = False,
+    probe: Annotated[bool, typer.Option("--probe", help="Prepare the text and measure 20 training steps, also for later estimates; creates no run.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Tell a run's parameters, steps, memory, disk and time.
+    """Estimate a run's parameters, steps, memory, disk and time.
 
-    Without --probe nothing is measured, and only the first lines of the text are read.
+    Without --probe, nothing is measured and only the first lines of the text are read.
     """
     from rnnlm_tui.cli.configs import build_config, runnable_config
     from rnnlm_tui.cli.output import facts, print_json
@@ -47,19 +45,20 @@ def estimate(
     check_tokenizer(wanted.tokenizer)
     check_precision(wanted.training)
     measured = _measure(wanted) if probe else None
-    found, begins = estimate_config(wanted), _beginning(wanted)
+    found, text_start = estimate_config(wanted), _preview(wanted)
     check_warmup(wanted, found.steps)
     if json:
-        print_json(estimate_json(wanted, found, measured, begins))
+        print_json(estimate_json(wanted, found, measured, text_start))
     else:
-        facts([*_estimate_lines(wanted, found, measured), *_first_lines(begins)])
+        facts([*_estimate_lines(wanted, found, measured), *_first_lines(text_start)])
 
 
-def estimate_json(config: RunConfig, found: Estimate, measured: Calibration | None = None, begins: Preview | None = None) -> dict[str, object]:
-    """The JSON contract of `estimate`: `parameters` is the total; what can't be known yet is null.
+def estimate_json(config: RunConfig, found: Estimate, measured: Calibration | None = None, text_start: Preview | None = None) -> dict[str, object]:
+    """Return the JSON output of `estimate`; unknown values are null, `parameters` is the total.
 
-    `memory_bytes` is the peak: a probe's where `memory_measured`, else by arithmetic: process, corpus, weights and moments of `memory_parts`,
-    and the largest of a step's (activations with head or gradients), an evaluation's and a checkpoint's.
+    `memory_bytes` is the peak, measured by a probe if `memory_measured`. Otherwise it is the sum of
+    process, corpus, weights and moments in `memory_parts`, and the largest of a step (activations
+    with head or gradients), an evaluation and a checkpoint.
     """
     count, parts = found.parameters, found.memory
     return {
@@ -77,7 +76,7 @@ def estimate_json(config: RunConfig, found: Estimate, measured: Calibration | No
             name: getattr(parts, name) for name in ("process", "corpus", "weights", "moments", "activations", "head", "gradients", "evaluation", "saving")
         },
         "memory_free": found.memory_free,
-        "largest_fitting_batch": found.largest_fitting_batch,
+        "fitting_batch": found.largest_fitting_batch,
         "checkpoint_bytes": found.checkpoint_bytes,
         "disk_bytes": found.disk_bytes,
         "seconds": found.seconds,
@@ -86,8 +85,8 @@ def estimate_json(config: RunConfig, found: Estimate, measured: Calibration | No
         "start_loss": found.start_loss,
         "baseline_perplexity": found.baseline_perplexity,
         "notes": list(found.notes),
-        "layout": None if begins is None else begins.layout,
-        "first_lines": None if begins is None else {"tokens": begins.exact, "pieces": [list(line) for line in begins.lines]},
+        "layout": None if text_start is None else text_start.layout,
+        "first_lines": None if text_start is None else {"tokens": text_start.exact, "pieces": [list(line) for line in text_start.lines]},
         "warnings": _warnings(config, found),
         "probe": None if measured is None else {**measured.model_dump(mode="json", exclude={"shape"}), "estimated_memory_bytes": parts.total},
     }
@@ -98,11 +97,11 @@ def _measure(config: RunConfig) -> Calibration:
     from rnnlm_tui.supervisor.estimate import smaller_batch_words
     from rnnlm_tui.supervisor.probe import run_probe
 
-    return run_probe(config, _Teller(), lambda: smaller_batch_words(config, estimate_config(config)))
+    return run_probe(config, _ProbeProgress(), lambda: smaller_batch_words(config, estimate_config(config)))
 
 
-class _Teller:
-    """Says on stderr what a probe is at."""
+class _ProbeProgress:
+    """Print a probe's progress on stderr."""
 
     def __init__(self) -> None:
         self._phase, self._next = "", 0.0
@@ -127,47 +126,48 @@ def _estimate_lines(config: RunConfig, found: Estimate, measured: Calibration | 
 
     count = found.parameters
     parts = f"embedding {count.embedding:,}, layers {' + '.join(f'{layer:,}' for layer in count.layers)}, output {count.output:,}"
-    unprepared = "known once the corpus is prepared, at the first start"
-    time = unprepared if found.steps is None else "known after a run of about this size on this machine, or with --probe"
+    unprepared = "known after the first start, which prepares the corpus"
+    time = unprepared if found.steps is None else "known after a run of similar size on this machine, or with --probe"
     if found.seconds is not None:
-        time = f"≈ {duration(found.seconds)}, as fast as {found.calibrated_run or 'the probe'}"
+        time = f"≈ {duration(found.seconds)}, at the speed of {found.calibrated_run or 'the probe'}"
     return [
         ("preset", config.preset),
         ("parameters", f"{count.total:,}  ({parts})"),
-        ("vocabulary", f"{found.vocab_size:,}" + ("" if found.vocab_exact else " at most, the text decides")),
-        ("tokens", f"{found.train_tokens:,} to train on" if found.train_tokens is not None else unprepared),
-        ("steps", f"{found.steps:,}" + (f", {found.steps_per_epoch:,} an epoch" if found.steps_per_epoch else "") if found.steps is not None else unprepared),
+        ("vocabulary", f"{found.vocab_size:,}" + ("" if found.vocab_exact else " at most, depends on the text")),
+        ("tokens", f"{found.train_tokens:,} for training" if found.train_tokens is not None else unprepared),
+        ("steps", f"{found.steps:,}" + (f", {found.steps_per_epoch:,} per epoch" if found.steps_per_epoch else "") if found.steps is not None else unprepared),
         ("time", time),
         ("speed", "" if measured is None else f"{_speed(measured)}, measured over {counted(measured.steps, 'step')} on {measured.device_name}"),
         ("memory", _memory_words(found)),
-        ("disk", f"{disk(found.disk_bytes)}, {disk(found.checkpoint_bytes)} a checkpoint"),
+        ("disk", f"{disk(found.disk_bytes)}, {disk(found.checkpoint_bytes)} per checkpoint"),
         ("at the start", f"loss {figure(found.start_loss, 2)}, perplexity {found.vocab_size:,}"),
         ("to beat", f"bigram model, perplexity {figure(found.baseline_perplexity)}" if found.baseline_perplexity is not None else ""),
-        *(("" if number else "its text", remark) for number, remark in enumerate(found.notes)),
+        *(("" if number else "text", remark) for number, remark in enumerate(found.notes)),
         *(("warning", words) for words in _warnings(config, found)),
     ]
 
 
-def _beginning(config: RunConfig) -> Preview | None:
+def _preview(config: RunConfig) -> Preview | None:
     from rnnlm_tui.errors import CorpusError
     from rnnlm_tui.supervisor.preview import preview
 
     try:
         return preview(config)
-    except CorpusError:  # `train` reports what is wrong with the text
+    except CorpusError:  # `train` reports the problem
         return None
 
 
-def _first_lines(begins: Preview | None) -> list[tuple[str, str]]:
-    """The layout of the text and its first lines, with white space as signs."""
+def _first_lines(text_start: Preview | None) -> list[tuple[str, str]]:
+    """Return the layout of the text and its first lines, with visible white space."""
     from rnnlm_tui.supervisor.preview import visible
 
-    if begins is None:
+    if text_start is None:
         return []
-    lines = [("" if all(len(piece) == 1 for line in begins.lines for piece in line) else "|").join(map(visible, line)) for line in begins.lines[:SHOWN_LINES]]
-    name = "first tokens" if begins.exact else "first words"
+    separator = "" if all(len(piece) == 1 for line in text_start.lines for piece in line) else "|"
+    lines = [separator.join(map(visible, line)) for line in text_start.lines[:SHOWN_LINES]]
+    name = "first tokens" if text_start.exact else "first words"
     return [
-        ("layout", f"{begins.layout}: {begins.reason}" if begins.reason else begins.layout),
+        ("layout", f"{text_start.layout}: {text_start.reason}" if text_start.reason else text_start.layout),
         *(("" if number else name, line if len(line) <= SHOWN_CELLS else f"{line[: SHOWN_CELLS - 1]}…") for number, line in enumerate(lines)),
     ]
 
@@ -175,21 +175,21 @@ def _first_lines(begins: Preview | None) -> list[tuple[str, str]]:
 def _speed(measured: Calibration) -> str:
     from rnnlm_tui.contract.figures import figure, short
 
-    return f"{short(measured.tokens_per_second)} tokens/s, {figure(measured.step_seconds)} s a step"
+    return f"{short(measured.tokens_per_second)} tokens/s, {figure(measured.step_seconds)} s per step"
 
 
 def _memory_words(found: Estimate) -> str:
     parts = found.memory
-    named = [("the process", parts.process), ("corpus", parts.corpus), ("weights", parts.weights), ("optimizer", parts.moments)]
+    named = [("process", parts.process), ("corpus", parts.corpus), ("weights", parts.weights), ("optimizer", parts.moments)]
     largest = max(parts.step, parts.evaluation, parts.saving)
     if largest == parts.step:
         named += [("activations", parts.activations), ("head", parts.head) if parts.head > parts.gradients else ("gradients", parts.gradients)]
     else:
-        named.append(("evaluation", parts.evaluation) if largest == parts.evaluation else ("copies while a checkpoint is written", parts.saving))
-    told = ", ".join(f"{name} {_mebibytes(size)}" for name, size in named if size)
+        named.append(("evaluation", parts.evaluation) if largest == parts.evaluation else ("copies while saving a checkpoint", parts.saving))
+    details = ", ".join(f"{name} {_mebibytes(size)}" for name, size in named if size)
     if found.memory_measured:
-        return f"{_mebibytes(found.memory_bytes)} measured, {_mebibytes(parts.total)} by arithmetic ({told})"
-    return f"{_mebibytes(parts.total)} at the peak ({told})"
+        return f"{_mebibytes(found.memory_bytes)} measured, {_mebibytes(parts.total)} estimated ({details})"
+    return f"{_mebibytes(parts.total)} peak ({details})"
 
 
 def _mebibytes(size: int) -> str:

@@ -1,4 +1,4 @@
-"""Following a run: its progress in plain lines or JSON objects until it ends, its figures and a sample at the end."""
+"""Follow a run: print its progress as plain lines or JSON objects until it ends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from rnnlm_tui.cli.output import Flow, columns, facts, json_text, line, note
+from rnnlm_tui.cli.output import TextStream, columns, facts, json_text, line, note
 from rnnlm_tui.cli.summaries import model_words, patience_words, perplexity_words, progress_words, result_lines, status_words
 from rnnlm_tui.contract.computing import device_text, other_load_text
 from rnnlm_tui.contract.figures import bits_per_byte_text, counted, duration, figure, short
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
 POLL_SECONDS = 0.5
-"""A look costs microseconds while nothing is new."""
+"""Interval between polls; a poll costs microseconds while nothing changes."""
 LINE_SECONDS = 5.0
-"""A line of progress this often at most; evaluations are always told."""
+"""Minimum interval between progress lines; evaluations are always printed."""
 BEGIN_SECONDS = 30.0
-"""A resumed worker has this long to open its attempt."""
+"""Time limit for a resumed worker to begin its attempt."""
 
 ENDED: dict[str, int] = {
     "finished": 0,
@@ -34,35 +34,38 @@ ENDED: dict[str, int] = {
     "crashed": WorkerError.exit_code,
     "lost": WorkerError.exit_code,
 }
-"""Statuses that end the following, and the exit code of each; a failed run brings the code of its own failure."""
+"""Statuses that end following, with their exit codes; a failed run has its failure's own code."""
 
 
-class Teller(Protocol):
-    """Tells a person or a program of a run while it is followed."""
+class ProgressPrinter(Protocol):
+    """Prints the progress of a run that is followed."""
 
-    def tell(self, snapshot: RunSnapshot) -> None:
-        """The run as it is now; called at every look, whether anything is new or not."""
+    def update(self, snapshot: RunSnapshot) -> None:
+        """Print what is new; called on every poll, even if nothing changed."""
         ...
 
-    def end(self, snapshot: RunSnapshot, failure: Failure | None) -> None:
-        """The run as it ended, and why it failed."""
+    def finish(self, snapshot: RunSnapshot, failure: RunFailure | None) -> None:
+        """Print how the run ended, and why it failed."""
         ...
 
 
 def follow_run(directory: RunDirectory, *, json: bool, attempt: int = 0) -> int:
-    """Follow until the run ends, in lines or JSON objects, and return the exit code; `attempt` is the first one whose end counts.
+    """Print progress as lines or JSON objects until the run ends, and return the exit code.
 
-    Ctrl-C leaves the run to itself, says how to come back and returns 130.
-    """
-    return follow(directory, JsonTeller() if json else PlainTeller(), attempt=attempt)
-
-
-def follow(directory: RunDirectory, teller: Teller, *, attempt: int = 0, poll_seconds: float | None = None, buckets: int = 16) -> int:
-    """As `follow_run`, told by `teller`.
+    Ctrl-C detaches: the run continues, the way back is printed, and the code is 130.
 
     Args:
-        poll_seconds: between two looks; None: POLL_SECONDS.
-        buckets: of the snapshots' curves.
+        attempt: ends of earlier attempts are ignored.
+    """
+    return follow(directory, JsonPrinter() if json else LinePrinter(), attempt=attempt)
+
+
+def follow(directory: RunDirectory, printer: ProgressPrinter, *, attempt: int = 0, poll_seconds: float | None = None, buckets: int = 16) -> int:
+    """Follow a run as `follow_run` does, with any printer.
+
+    Args:
+        poll_seconds: interval between polls; None: POLL_SECONDS.
+        buckets: resolution of the snapshots' curves.
     """
     from rnnlm_tui.supervisor.monitor import RunMonitor
 
@@ -74,31 +77,31 @@ def follow(directory: RunDirectory, teller: Teller, *, attempt: int = 0, poll_se
         while True:
             summary = snapshot.summary
             if summary.status in ENDED and (summary.attempt >= attempt or time.monotonic() > give_up):
-                failure = Failure.of(directory, summary) if summary.status == "failed" else None
-                teller.end(snapshot, failure)
+                failure = RunFailure.of(directory, summary) if summary.status == "failed" else None
+                printer.finish(snapshot, failure)
                 return ENDED[summary.status] if failure is None else failure.exit_code
-            teller.tell(snapshot)
+            printer.update(snapshot)
             time.sleep(pause)
             snapshot = monitor.poll() or snapshot
     except KeyboardInterrupt:
         name = directory.name
-        note(f"left; {name} goes on. Come back with `rnnlm-tui follow {name}` or `rnnlm-tui open {name}`, stop it with `rnnlm-tui stop {name}`")
+        note(f"detached, {name} keeps running: `rnnlm-tui follow {name}` or `rnnlm-tui open {name}` shows it, `rnnlm-tui stop {name}` stops it")
         return EXIT_INTERRUPTED
     finally:
         monitor.close()
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a run failed, as its worker left it in the run's log."""
+class RunFailure:
+    """Why a run failed, as its worker recorded it."""
 
     message: str
     hint: str
     exit_code: int
 
     @classmethod
-    def of(cls, directory: RunDirectory, summary: RunSummary) -> Failure:
-        """The newest failure of a run."""
+    def of(cls, directory: RunDirectory, summary: RunSummary) -> RunFailure:
+        """Read the latest failure of a run."""
         from rnnlm_tui.store.reader import RunReader
 
         with RunReader(directory) as reader:
@@ -107,24 +110,24 @@ class Failure:
         return cls(meta.get("message", "") or summary.message or "", meta.get("hint", ""), int(code) if code.isdecimal() and code != "0" else ENDED["failed"])
 
 
-class JsonTeller:
-    """One RunSummary a line whenever its step or status has changed; the last line is the run's end."""
+class JsonPrinter:
+    """Prints one RunSummary per line whenever its step or status changes; the last line is the end."""
 
     def __init__(self) -> None:
-        self._told: tuple[object, ...] = ()
+        self._printed: tuple[object, ...] = ()
         self._next_line = 0.0
 
-    def tell(self, snapshot: RunSnapshot) -> None:
-        """A line where the status or an evaluation is new, or where the last line is old."""
+    def update(self, snapshot: RunSnapshot) -> None:
+        """Print a line if the status or an evaluation is new, or if the last line is old."""
         summary = snapshot.summary
         news = (summary.status, summary.validation.step, summary.test.step)
         now = time.monotonic()
-        if news != self._told or now >= self._next_line:
-            self._told, self._next_line = news, now + LINE_SECONDS
+        if news != self._printed or now >= self._next_line:
+            self._printed, self._next_line = news, now + LINE_SECONDS
             self._print(summary)
 
-    def end(self, snapshot: RunSnapshot, failure: Failure | None) -> None:
-        """The last line; why a run failed is said on stderr as well."""
+    def finish(self, snapshot: RunSnapshot, failure: RunFailure | None) -> None:
+        """Print the last line, and why the run failed on stderr."""
         self._print(snapshot.summary)
         if failure is not None:
             note("\n".join(part for part in (failure.message, failure.hint) if part))
@@ -133,36 +136,36 @@ class JsonTeller:
         print(json_text(summary.model_dump(mode="json")), flush=True)
 
 
-class PlainTeller:
-    """Lines for people and logs: no colour, no cursor movement, each line complete."""
+class LinePrinter:
+    """Prints complete lines without colour or cursor movement, for terminals and logs."""
 
     def __init__(self) -> None:
         self._status = ""
-        self._said = ""
+        self._last_line = ""
         self._step = -1
         self._evaluations: set[tuple[int, int, str]] | None = None
         self._sampled = (0, 0)
         self._next_line = 0.0
 
-    def tell(self, snapshot: RunSnapshot) -> None:
-        """What is new since the last call, progress at most every LINE_SECONDS."""
+    def update(self, snapshot: RunSnapshot) -> None:
+        """Print what is new since the last call; progress at most every LINE_SECONDS."""
         summary = snapshot.summary
         now = time.monotonic()
         status = summary.status
         if status != self._status:
             self._status = status
             self._next_line = now + LINE_SECONDS
-            self._say(_arrival(summary))
+            self._print(_status_line(summary))
         elif now >= self._next_line and (summary.step != self._step or status == "preparing"):
             self._next_line = now + LINE_SECONDS
-            self._say(_arrival(summary) if status == "preparing" else _progress(summary))
+            self._print(_status_line(summary) if status == "preparing" else _progress(summary))
         self._step = summary.step
-        self._tell_evaluations(snapshot)
-        self._tell_sample(snapshot)
+        self._print_evaluations(snapshot)
+        self._print_sample(snapshot)
 
-    def end(self, snapshot: RunSnapshot, failure: Failure | None) -> None:
-        """The figures, a sample and what to do next."""
-        self._tell_evaluations(snapshot)
+    def finish(self, snapshot: RunSnapshot, failure: RunFailure | None) -> None:
+        """Print the results, a sample and what to do next."""
+        self._print_evaluations(snapshot)
         summary = snapshot.summary
         line()
         line(f"{summary.run} {summary.status} at step {progress_words(summary)}, after {duration(summary.active_seconds)} of training")
@@ -170,9 +173,9 @@ class PlainTeller:
         newest = newest_sample(snapshot)
         if newest is not None:
             line()
-            flow = Flow()
-            flow.write(newest.prompt + newest.text)
-            flow.close()
+            output = TextStream()
+            output.write(newest.prompt + newest.text)
+            output.close()
         line()
         why = (failure.message, failure.hint) if failure is not None else (summary.message,)
         for words in filter(None, why):
@@ -181,38 +184,38 @@ class PlainTeller:
             prompt = shlex.quote(next(iter(snapshot.config.evaluation.prompts), "The"))
             if summary.hint:
                 note(summary.hint)
-            note(f"`rnnlm-tui sample {summary.run} {prompt}` goes on from a prompt, `rnnlm-tui open {summary.run}` shows the charts")
+            note(f"`rnnlm-tui sample {summary.run} {prompt}` continues a prompt, `rnnlm-tui open {summary.run}` shows the charts")
         elif failure is None and summary.hint:
             note(summary.hint)
         elif summary.checkpoints.count and not summary.diverged:
-            note(f"`rnnlm-tui resume {summary.run}` goes on from step {summary.checkpoints.last:,}")
+            note(f"`rnnlm-tui resume {summary.run}` continues from step {summary.checkpoints.last:,}")
 
-    def _say(self, words: str) -> None:
-        if words != self._said:
-            self._said = words
+    def _print(self, words: str) -> None:
+        if words != self._last_line:
+            self._last_line = words
             line(words)
 
-    def _tell_evaluations(self, snapshot: RunSnapshot) -> None:
+    def _print_evaluations(self, snapshot: RunSnapshot) -> None:
         known = {(row.attempt, row.step, row.name): row for row in snapshot.evaluations}
         if self._evaluations is None:
             self._evaluations = set(known) if len(known) > 1 else set()
         new = sorted(set(known) - self._evaluations, key=lambda key: (known[key].time, key))
         for key in new:
             line(_evaluation(known[key]))
-        waited = patience_words(snapshot.summary)
-        if new and waited:
-            line(f"{'':9}{waited}")
+        patience = patience_words(snapshot.summary)
+        if new and patience:
+            line(f"{'':9}{patience}")
         self._evaluations |= set(known)
 
-    def _tell_sample(self, snapshot: RunSnapshot) -> None:
-        """One line for the first prompt; it comes a moment after its evaluation."""
+    def _print_sample(self, snapshot: RunSnapshot) -> None:
+        """Print a line of the first prompt's sample, which follows its evaluation."""
         newest = newest_sample(snapshot)
         if newest is not None and (newest.attempt, newest.step) != self._sampled:
             self._sampled = (newest.attempt, newest.step)
             line(f"{'':9}{_one_line(newest.prompt + newest.text, min(110, (columns(sys.stdout) or 120) - 9))}")
 
 
-def _arrival(summary: RunSummary) -> str:
+def _status_line(summary: RunSummary) -> str:
     if summary.status == "running":
         parameters = f", {counted(summary.model.parameters, 'parameter')}" if summary.model.parameters else ""
         steps = f", {counted(summary.max_steps, 'step')}" if summary.max_steps else ""
@@ -233,7 +236,7 @@ def _evaluation(row: EvaluationRow) -> str:
 
 
 def newest_sample(snapshot: RunSnapshot) -> SampleRow | None:
-    """The first prompt's continuation at the newest step that has one."""
+    """Return the sample of the first prompt at the latest step that has samples."""
     newest = max((row.step for row in snapshot.samples), default=0)
     prompts = snapshot.config.evaluation.prompts
     at_newest = [row for row in snapshot.samples if row.step == newest]

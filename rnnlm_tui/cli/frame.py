@@ -1,4 +1,4 @@
-"""One look at a run in plain lines: the figures of the app's training screen, the curve so far, the machine, the newest sample and event."""
+"""A run as plain lines: the training screen's figures, the curve, machine, latest sample and event."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.cli.follow import newest_sample
-from rnnlm_tui.cli.output import ascii_drawn, cells
+from rnnlm_tui.cli.output import as_ascii, cells
 from rnnlm_tui.cli.summaries import model_words, perplexity_words, progress_words, status_words
 from rnnlm_tui.contract.computing import device_text
 from rnnlm_tui.contract.figures import counted, disk, duration, gib, short, time_left
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 CURVE = "▁▂▃▄▅▆▇█"
 ASCII_CURVE = "_.-~=+*#"
 MOST_CURVE = 60
-"""Cells of the curve at most."""
+"""Maximum width of the curve in cells."""
 STEEP = 6
-"""The first sixth of a curve may lie above its top, as in the app's chart: the steep first fall would make the rest flat."""
+"""The first sixth of a curve may exceed the scale, as in the app's chart: the steep initial drop would flatten the rest."""
 FEW = 8
-"""Evaluations make a curve from here on."""
+"""Minimum number of evaluations for a curve of them; with fewer, training perplexity is shown."""
 _LABEL = 9
-"""Cells before what a label stands for."""
+"""Width of the column of labels."""
 FULL_WIDTH = 120
-"""Cells of a line where there is no terminal that says how many it has."""
+"""Line width if no terminal reports its size."""
 
 
 def frame_lines(snapshot: RunSnapshot, eta: Eta | None, width: int = FULL_WIDTH, *, ascii_only: bool = False) -> list[str]:
-    """The run as it is now, in lines of at most `width` cells without anything that acts on a terminal."""
+    """Format the run's current state as lines of at most `width` cells, without control characters."""
     from rnnlm_tui.tui.widgets.train_figures import figure_lines
 
     summary = snapshot.summary
@@ -53,19 +53,22 @@ def frame_lines(snapshot: RunSnapshot, eta: Eta | None, width: int = FULL_WIDTH,
     ]
     lines += [f" {label:<{_LABEL - 2}} {text}" for label, text in pairs if text]
     if ascii_only:
-        return [clipped(ascii_drawn(safe(line, keep="")).rstrip(), width, "...") for line in lines]
+        return [clipped(as_ascii(safe(line, keep="")).rstrip(), width, "...") for line in lines]
     return [clipped(safe(line, keep="").rstrip(), width) for line in lines]
 
 
 def one_line(snapshot: RunSnapshot, eta: Eta | None) -> str:
-    """The same in a line, for logs: `running step 1,500 / 4,328 (35 %) val ppl 58.1 (best 57.9 at 1,000) …`."""
-    summary, judged = snapshot.summary, snapshot.summary.evaluation
-    best = f" (best {perplexity_words(judged.best_perplexity)} at {judged.best_step:,})" if judged.best_step not in (None, judged.step) else ""
+    """Format the run's current state as one line, for logs.
+
+    For example `running step 1,500 / 4,328 (35 %) val ppl 58.1 (best 57.9 at 1,000) …`.
+    """
+    summary, evaluated = snapshot.summary, snapshot.summary.evaluation
+    best = f" (best {perplexity_words(evaluated.best_perplexity)} at {evaluated.best_step:,})" if evaluated.best_step not in (None, evaluated.step) else ""
     parts = [
         status_words(summary),
         f"step {progress_words(summary)}",
-        f"{'val' if snapshot.config.evaluation.split == 'validation' else 'test'} ppl {perplexity_words(judged.perplexity)}{best}"
-        if judged.perplexity is not None
+        f"{'val' if snapshot.config.evaluation.split == 'validation' else 'test'} ppl {perplexity_words(evaluated.perplexity)}{best}"
+        if evaluated.perplexity is not None
         else "",
         f"train ppl {perplexity_words(summary.train.perplexity)}" if summary.train.perplexity is not None else "",
         f"{short(summary.tokens_per_second)} tok/s" if summary.tokens_per_second else "",
@@ -77,7 +80,7 @@ def one_line(snapshot: RunSnapshot, eta: Eta | None) -> str:
 
 
 def clipped(text: str, width: int, ellipsis: str = "…") -> str:
-    """The text, cut to `width` cells where it is longer, the ellipsis included."""
+    """Cut the text to `width` cells, including the ellipsis."""
     if cells(text) <= width:
         return text
     from rnnlm_tui.tui.widgets.content import graphemes
@@ -109,7 +112,7 @@ def _identity(snapshot: RunSnapshot, *, ascii_only: bool) -> str:
 
 
 def _curve(snapshot: RunSnapshot, room: int, *, ascii_only: bool) -> str:
-    """Held-out perplexity from the first evaluation to the newest, that of training while there are few; each cell's height by its logarithm."""
+    """Draw held-out perplexity over the run on a log scale, or training perplexity while evaluations are few."""
     rows = evaluations_during_run(snapshot.evaluations, snapshot.config.evaluation.split)
     name, losses = "val ppl" if snapshot.config.evaluation.split == "validation" else "test ppl", [row.loss for row in rows]
     newest: float | None = None
@@ -118,15 +121,15 @@ def _curve(snapshot: RunSnapshot, room: int, *, ascii_only: bool) -> str:
     losses = [loss for loss in losses if math.isfinite(loss)]
     if len(losses) < 2:
         return ""
-    before, after = f"{name}  {perplexity_words(perplexity(losses[0]))} ", f" {perplexity_words(perplexity(losses[-1]) if newest is None else newest)}"
-    columns = min(MOST_CURVE, room - len(before) - len(after), len(losses))
+    first, last = f"{name}  {perplexity_words(perplexity(losses[0]))} ", f" {perplexity_words(perplexity(losses[-1]) if newest is None else newest)}"
+    columns = min(MOST_CURVE, room - len(first) - len(last), len(losses))
     if columns < min(8, len(losses)):
         return ""
     means = [_mean(losses[index * len(losses) // columns : (index + 1) * len(losses) // columns]) for index in range(columns)]
     low, high = min(means), max(means[len(means) // STEEP :])
     marks = ASCII_CURVE if ascii_only else CURVE
     drawn = "".join(marks[round((min(value, high) - low) / (high - low) * (len(marks) - 1)) if high > low else 0] for value in means)
-    return f"{before}{drawn}{after}"
+    return f"{first}{drawn}{last}"
 
 
 def _machine(snapshot: RunSnapshot) -> Iterator[tuple[str, str]]:
@@ -152,7 +155,7 @@ def _other_card(card: GpuRow) -> str:
 
 
 def _card(name: str | None, percent: float | None, own: int | None, used: int | None, total: int | None, watts: float | None, celsius: float | None) -> str:
-    """`NVIDIA H100 97 %, 4.1 GiB own, 10 / 80 GiB used, 310 W, 54 °C`; what the driver doesn't tell is left out."""
+    """Format `NVIDIA H100 97 %, 4.1 GiB own, 10 / 80 GiB used, 310 W, 54 °C`; unknown values are left out."""
     parts = [
         " ".join(part for part in (name or "", "" if percent is None else f"{percent:.0f} %") if part),
         "" if own is None else f"{gib(own)} GiB own",

@@ -1,4 +1,4 @@
-"""The verbs that say something of a run and change nothing in it: `tag`, `note`, `rename`."""
+"""The verbs `tag`, `note` and `rename`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def usable_labels(run: RunDirectory) -> RunLabels:
 
     labels = read_labels(run)
     if not labels.usable and (kept := move_labels_aside(run)):
-        note(f"the tags and the note of {run.name} can't be read: the file is kept as {kept}")
+        note(f"cannot read the tags and note of {run.name}: the damaged file was moved to {kept}")
     return labels
 
 
@@ -32,11 +32,14 @@ def tag(
     run: RunArgument,
     tags: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[+TAG|-TAG]...", help="Give tags, or take them away: +paper -draft; a bare word gives one.", show_default=False),
+        typer.Argument(metavar="[+TAG|-TAG]...", help="Tags to add or remove: +paper -draft; a bare word adds one.", show_default=False),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Give a run tags or take them away; without any, show them."""
+    """Add or remove a run's tags: +paper -draft.
+
+    Without tags, shows the run's tags.
+    """
     from dataclasses import replace
 
     from rnnlm_tui.cli.output import line, print_json
@@ -55,15 +58,21 @@ def tag(
         return
     words = tags or ()
     unknown = sorted({word[1:] for word in words if word.startswith("-")} - {""} - set(before.tags) - {word.removeprefix("+") for word in words})
-    line(f"{directory.name} has {'the tags ' + ' '.join(labels.tags) if labels.tags else 'no tags'}" + (f"; it had no {', '.join(unknown)}" if unknown else ""))
+    line(
+        f"{directory.name} has {'the tags ' + ' '.join(labels.tags) if labels.tags else 'no tags'}"
+        + (f"; no such tag: {', '.join(unknown)}" if unknown else "")
+    )
 
 
 def note(
     run: RunArgument,
-    text: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help='The note; "" takes it away.', show_default=False)] = None,
+    text: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help='The note; "" removes it.', show_default=False)] = None,
     json: JsonOption = False,
 ) -> None:
-    """Write a note on a run, one line; without a text, show it."""
+    """Write a one-line note on a run.
+
+    Without a text, shows the note.
+    """
     from dataclasses import replace
 
     from rnnlm_tui.cli.output import line, print_json
@@ -83,10 +92,10 @@ def note(
 
 def rename(
     run: RunArgument,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its new name.", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new name.", show_default=False)],
     json: JsonOption = False,
 ) -> None:
-    """Give a run that is not running another name."""
+    """Rename a run that isn't running."""
     from rnnlm_tui.cli.output import line, print_json
     from rnnlm_tui.store.runs import find_run, rename_run
 
@@ -96,4 +105,4 @@ def rename(
     if json:
         print_json({"run": renamed.name, "before": before.name, "path": str(renamed.path)})
     else:
-        line(f"{before.name} is called {renamed.name} now" if renamed != before else f"{renamed.name} is its name already")
+        line(f"{before.name} renamed to {renamed.name}" if renamed != before else f"already named {renamed.name}")

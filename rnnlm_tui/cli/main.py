@@ -1,4 +1,4 @@
-"""The command `rnnlm-tui`: puts the verbs together, turns errors into a sentence and an exit code."""
+"""The entry point of the command `rnnlm-tui`: runs a verb and turns errors into exit codes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its exit code; `arguments` defaults to those of the process."""
+    """Run the command line and exit with its code; `arguments` defaults to sys.argv."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given in (["--version"], ["-V"]):
         from rnnlm_tui import __version__
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """The exit code of one command; everything that goes wrong has been said on stderr."""
+    """Run one command and return its exit code; errors are reported on stderr."""
     from rnnlm_tui.errors import EXIT_INTERRUPTED, RnnlmError
 
     try:
@@ -38,17 +38,17 @@ def run(arguments: Sequence[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except RnnlmError as error:
-        complain(error)
+        print_error(error)
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception as error:
-        return _confess(error)
+        return _report_bug(error)
     return 0
 
 
-def complain(error: RnnlmError) -> None:
-    """The error's message and hint on stderr, with nothing in them that could steer the terminal."""
+def print_error(error: RnnlmError) -> None:
+    """Print the error's message and hint on stderr, with control characters escaped."""
     from rnnlm_tui.cli.output import note
 
     note(f"rnnlm-tui: {error.message}")
@@ -56,8 +56,8 @@ def complain(error: RnnlmError) -> None:
         note(error.hint)
 
 
-def _confess(error: Exception) -> int:
-    """One sentence for a fault of the program itself; the traceback goes to a file, whose path is said."""
+def _report_bug(error: Exception) -> int:
+    """Report an unexpected error in one sentence; the traceback goes to a log file."""
     import tempfile
     import traceback
 
@@ -66,5 +66,5 @@ def _confess(error: Exception) -> int:
 
     with tempfile.NamedTemporaryFile("w", prefix="rnnlm-tui-", suffix=".log", encoding="utf-8", errors="backslashreplace", delete=False) as log:
         log.writelines(traceback.format_exception(error))
-    note(f"rnnlm-tui: a fault in the program itself ({type(error).__name__}: {error}); the traceback is in {log.name}")
+    note(f"rnnlm-tui: internal error ({type(error).__name__}: {error}); the traceback is in {log.name}")
     return RnnlmError.exit_code

@@ -1,4 +1,4 @@
-"""The rows of `metrics`: steps and evaluations as CSV, JSON or a table, read in chunks so that a long run costs no memory."""
+"""Rows of the verb `metrics` as CSV, JSON or a table, read in chunks so that long runs need little memory."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ EVALUATION_COLUMNS: tuple[str, ...] = (*(field.name for field in fields(Evaluati
 
 
 def step_rows(reader: RunReader, newest: int | None) -> Iterator[tuple[Cell, ...]]:
-    """Steps in order; the `newest` ones alone, or all of them where that is None."""
+    """Read the `newest` steps in order, or all if None."""
     rows = reader.recent_steps(newest) if newest is not None else reader.steps_since(0)
     for row in rows:
         yield tuple(getattr(row, name) for name in STEP_COLUMNS)
 
 
 def evaluation_rows(reader: RunReader) -> Iterator[tuple[Cell, ...]]:
-    """Evaluations in order, each with its perplexity."""
+    """Read the evaluations in order, with their perplexities."""
     for row in sorted(reader.evaluations(), key=lambda row: (row.step, row.time)):
         yield tuple(getattr(row, name) for name in EVALUATION_COLUMNS)
 
 
 def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """A head and one line a row on stdout."""
+    """Write a header and one line per row to stdout."""
     import csv
 
     from rnnlm_tui.cli.output import shown
@@ -43,7 +43,7 @@ def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
 
 
 def write_json(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """One JSON list of objects on stdout, written row by row."""
+    """Write a JSON list of objects to stdout, row by row."""
     from rnnlm_tui.cli.output import json_text
 
     lead = "["
@@ -55,12 +55,12 @@ def write_json(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
 
 
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """A table on stdout; seconds since 1970 become a time of day."""
+    """Write a table to stdout; Unix times become times of day."""
     from rnnlm_tui.cli.output import line, table
 
     shown = [tuple(_cell(name, value) for name, value in zip(columns, row, strict=True)) for row in rows]
     if not shown:
-        line("nothing has been measured yet")
+        line("no metrics yet")
         return
     table(columns, shown, right=[index for index, name in enumerate(columns) if name not in ("split", "name")])
 

@@ -1,4 +1,4 @@
-"""What the verbs print: JSON, plain tables, lines for people; stdout for what was asked, stderr for the rest."""
+"""Output of the verbs: results as JSON, tables and lines on stdout, progress and advice on stderr."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Literal, TextIO, TypeVar, cast
 ItemT = TypeVar("ItemT", bound=Hashable)
 
 _WORDS = re.compile(r"[^\s`]*`[^`\n]*`[^\s`]*|\S+")
-"""A command between backticks is one word, where it fits on a line."""
+"""A command between backticks counts as one word if it fits on a line."""
 LEAST_TEXT = 20
 """Minimum width in cells for wrapping the last column; in a narrower space, the terminal breaks the lines."""
 _JOINED = re.compile("[\u200c\u200d\ufe00-\ufe0f\U0001f1e6-\U0001f1ff\U0001f3fb-\U0001f3ff\U000e0020-\U000e01ef]")
@@ -22,29 +22,29 @@ _JOINED = re.compile("[\u200c\u200d\ufe00-\ufe0f\U0001f1e6-\U0001f1ff\U0001f3fb-
 
 
 def interactive() -> bool:
-    """True where a full-screen app can run: input and output are a terminal that can place a cursor."""
+    """Whether a full-screen app can run: input and output are a terminal with cursor addressing."""
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
 
 def print_json(value: object, *, indent: int | None = 2) -> None:
-    """One JSON value on stdout."""
+    """Print one JSON value on stdout."""
     print(json_text(value, indent=indent), flush=True)
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:
-    """The value as JSON in ASCII, which every terminal and every pipe takes; figures that are not finite become null."""
+    """Format the value as ASCII JSON, safe for any terminal or pipe; non-finite numbers become null."""
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
 
 def note(text: str) -> None:
-    """Print progress or advice on stderr, wrapped if that is a terminal; control characters are always shown as signs."""
+    """Print progress or advice on stderr, wrapped if that is a terminal; control characters are always escaped."""
     from rnnlm_tui.contract.outside_text import safe
 
     print(wrapped(encodable(safe(text), sys.stderr), columns(sys.stderr)), file=sys.stderr, flush=True)
 
 
 def warn_of_logout() -> None:
-    """Say on stderr where the run that was just started would not outlive its user's login."""
+    """Warn on stderr if logging out would end the run that was just started."""
     from rnnlm_tui.supervisor.login import ends_at_logout
 
     end = ends_at_logout()
@@ -53,18 +53,21 @@ def warn_of_logout() -> None:
 
 
 def line(text: str = "", *, wrap: bool = True) -> None:
-    """Print a line of the result on stdout; a terminal gets it wrapped at words."""
+    """Print a line of the result on stdout, wrapped at words on a terminal."""
     print(wrapped(shown(text), columns(sys.stdout) if wrap else None), flush=True)
 
 
-class Flow:
-    """Stream a text to stdout: exact in a pipe or a file, wrapped at words on a terminal, where the last word waits for the next piece."""
+class TextStream:
+    """Stream a text to stdout: exact in a pipe or a file, wrapped at words on a terminal.
+
+    On a terminal the last word is held back until the next piece.
+    """
 
     def __init__(self) -> None:
         self._used = 0
         """Cells used on the current line."""
         self._space = ""
-        """White space before the waiting word."""
+        """White space before the word held back."""
         self._word = ""
 
     def write(self, piece: str) -> None:
@@ -73,7 +76,7 @@ class Flow:
         print(piece if room is None else "".join(self._broken(piece, room)), end="", flush=True)
 
     def close(self) -> None:
-        """Write the waiting word and end the line."""
+        """Write the word held back and end the line."""
         room = columns(sys.stdout)
         print("" if room is None else "".join(self._put(room)), flush=True)
         self._used = 0
@@ -94,7 +97,7 @@ class Flow:
                 yield from self._put(room, part=self._word[:-1])
 
     def _put(self, room: int, *, part: str | None = None) -> Iterator[str]:
-        """The waiting word, or its first `part`, after its white space; on a new line if it doesn't fit."""
+        """Yield the word held back, or its first `part`, with its white space; on a new line if it doesn't fit."""
         word = self._word if part is None else part
         self._word = self._word[len(word) :]
         if not word:
@@ -114,7 +117,7 @@ def _is_wide(sign: str) -> bool:
 
 
 def columns(stream: TextIO) -> int | None:
-    """Cells of a line where the stream is a terminal; None where lines may be as long as they are."""
+    """Return the terminal's width in cells; None if the stream is no terminal."""
     try:
         return (os.get_terminal_size(stream.fileno()).columns or None) if stream.isatty() else None
     except (OSError, ValueError):
@@ -122,11 +125,13 @@ def columns(stream: TextIO) -> int | None:
 
 
 def wrapped(text: str, width: int | None, *, indent: int = 0) -> str:
-    """Lines of at most `width` cells, broken at spaces; a command that needs several ends them with a backslash, so that it can be copied.
+    """Wrap a text at spaces to `width` cells.
+
+    A command that needs several lines gets a backslash at each line's end, so that it can be copied.
 
     Args:
         width: None leaves the text as it is.
-        indent: columns to the left of every line but the first, which stand to the left of that already.
+        indent: columns before every line but the first, which is already indented.
     """
     if width is None:
         return text
@@ -135,7 +140,7 @@ def wrapped(text: str, width: int | None, *, indent: int = 0) -> str:
 
 
 def _pieces(line: str, room: int) -> list[str]:
-    """One line as several, each but those with a word longer than `room` at most that long."""
+    """Split a line into lines of at most `room` cells, unless a word is longer."""
     if cells(line) <= room:
         return [line]
     margin = line[: len(line) - len(line.lstrip())]
@@ -155,7 +160,9 @@ def _pieces(line: str, room: int) -> list[str]:
 
 
 def shown(text: str, *, keep: str = "\n\t") -> str:
-    """The text for stdout: exact in a pipe or a file, control characters as signs on a terminal; characters missing from the encoding are replaced.
+    """Prepare a text for stdout: exact in a pipe or a file, control characters escaped on a terminal.
+
+    Characters missing from the encoding are replaced.
 
     Args:
         keep: control characters that are passed to a terminal.
@@ -183,17 +190,17 @@ def _encodable(character: str, encoding: str) -> str:
     try:
         character.encode(encoding)
     except UnicodeEncodeError:
-        return ascii_drawn(character).encode(encoding, "backslashreplace").decode(encoding)
+        return as_ascii(character).encode(encoding, "backslashreplace").decode(encoding)
     return character
 
 
-def ascii_drawn(text: str) -> str:
-    """The text with what we draw ourselves in ASCII; letters of other alphabets stay."""
+def as_ascii(text: str) -> str:
+    """Replace drawing characters by ASCII; letters of other alphabets remain."""
     return text.translate(_ASCII_TWINS)
 
 
-def in_blocks() -> bool:
-    """Whether stdout's encoding has the characters that curves are drawn with."""
+def has_block_characters() -> bool:
+    """Whether stdout's encoding has the block characters of curves."""
     try:
         "▁█━★".encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
@@ -208,17 +215,17 @@ _ASCII_TWINS = str.maketrans(
 
 Colour = Literal["dim", "good", "live", "warn", "bad"]
 _CODES: dict[Colour, int] = {"dim": 2, "good": 32, "live": 36, "warn": 33, "bad": 31}
-"""The terminal's own colours, which suit its background."""
+"""ANSI codes of the terminal's palette, which suits its background."""
 
 
-def in_colour() -> bool:
+def has_colour() -> bool:
     """Whether stdout is a terminal with colours and NO_COLOR is not set."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") not in ("", "dumb")
 
 
 def painted(text: str, colour: Colour | None) -> str:
     """Colour the text if stdout shows colours."""
-    return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if colour is not None and text and in_colour() else text
+    return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if colour is not None and text and has_colour() else text
 
 
 def table(
@@ -229,9 +236,10 @@ def table(
     spare: Sequence[int] = (),
     colours: Mapping[int, Mapping[str, Colour | None]] | None = None,
 ) -> None:
-    """Columns side by side, two spaces apart, `right` ones aligned right; no rules, so that `awk` and eyes both read it.
+    """Print columns two spaces apart, without rules, so that `awk` can parse them too.
 
     Args:
+        right: columns that are right-aligned.
         spare: columns to leave out, in this order, until the rest fits the terminal.
         colours: for each column, a colour for each cell text.
     """
@@ -258,13 +266,13 @@ def table(
 
 
 def fits(head: Sequence[str], rows: Iterable[Sequence[str]]) -> bool:
-    """Whether a table of these is no wider than the terminal; everything fits where there is none."""
+    """Whether a table fits the terminal's width; without a terminal everything fits."""
     room = columns(sys.stdout)
     return room is None or sum(max(map(cells, column)) + 2 for column in zip(head, *rows, strict=True)) - 2 <= room
 
 
 def cells(text: str) -> int:
-    """Cells that a terminal gives to a text without control characters."""
+    """Return the width in cells of a text without control characters."""
     if text.isascii():
         return len(text)
     if _JOINED.search(text):
@@ -275,7 +283,7 @@ def cells(text: str) -> int:
 
 
 def facts(pairs: Iterable[tuple[str, str]], *, colours: Mapping[str, Colour | None] | None = None) -> None:
-    """Labels and values in two columns, long values wrapped below themselves in a terminal; a pair without a value is left out.
+    """Print labels and values in two columns, wrapped on a terminal; empty values are left out.
 
     Args:
         colours: the colour of a value by its label.
@@ -291,7 +299,8 @@ def act_on_each(items: Iterable[ItemT], act: Callable[[ItemT], tuple[object, str
     """Run `act` on each item; report an item that fails and continue with the next.
 
     Args:
-        act: returns the result as a JSON object and as a sentence. JSON is printed as one object for one item, as a list for several.
+        act: returns the result as a JSON object and as a sentence. JSON is one object for one item,
+            a list for several.
 
     Raises:
         RnnlmError: the only item failed.
@@ -299,7 +308,7 @@ def act_on_each(items: Iterable[ItemT], act: Callable[[ItemT], tuple[object, str
     """
     import typer
 
-    from rnnlm_tui.cli.main import complain
+    from rnnlm_tui.cli.main import print_error
     from rnnlm_tui.errors import RnnlmError
 
     wanted, done, failures = list(dict.fromkeys(items)), list[object](), list[RnnlmError]()
@@ -309,7 +318,7 @@ def act_on_each(items: Iterable[ItemT], act: Callable[[ItemT], tuple[object, str
         except RnnlmError as error:
             if len(wanted) == 1:
                 raise
-            complain(error)
+            print_error(error)
             failures.append(error)
             continue
         done.append(value)

@@ -1,4 +1,4 @@
-"""`train --from RUN@CHECKPOINT`: where the weights come from, and what they allow to change."""
+"""`train --from RUN@CHECKPOINT`: find the parent checkpoint and check that the config fits it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ FREE: frozenset[str] = frozenset(
         "model.init_scale",
     }
 )
-"""Fields of the compared sections that say nothing of the shape of the weights or of the vocabulary."""
+"""Fields that may differ from the parent: they affect neither weight shapes nor vocabulary."""
 
 
 def config_of_parent(address: str) -> tuple[str, RunConfig]:
-    """The address with the run's full name and the checkpoint's step, and that run's config; the default is the best checkpoint.
+    """Return the full address `RUN@STEP` and the run's config; the default is the best checkpoint.
 
     Raises:
         UnknownRunError, UnknownCheckpointError: no such run or checkpoint.
-        CheckpointError: a checkpoint that is damaged.
+        CheckpointError: the checkpoint is damaged.
     """
     from rnnlm_tui.cli.sample import checkpoint_path, split_address
     from rnnlm_tui.store.checkpoints import verify_checkpoint
@@ -37,16 +37,18 @@ def config_of_parent(address: str) -> tuple[str, RunConfig]:
 
 
 def check_fits_parent(config: RunConfig, parent: RunConfig) -> None:
-    """Raise ConfigError, naming every field, where the parent's weights and vocabulary can't serve the config."""
+    """Raise ConfigError, with every field, if the config doesn't fit the parent's weights and vocabulary."""
     sections = ("model", "tokenizer") if parent.tokenizer.kind in ("byte", "pretrained") else ("model", "tokenizer", "corpus")
     problems = []
     for section in sections:
-        wanted, had = _values(config, section), _values(parent, section)
-        for name in sorted({*wanted, *had}):
+        wanted, trained = _values(config, section), _values(parent, section)
+        for name in sorted({*wanted, *trained}):
             path = f"{section}.{name}"
-            if path not in FREE and wanted.get(name) != had.get(name):
+            if path not in FREE and wanted.get(name) != trained.get(name):
                 problems.append(
-                    Problem(path, f"is {wanted.get(name)!r}, the checkpoint was trained with {had.get(name)!r}", "a new run without --from can have it")
+                    Problem(
+                        path, f"is {wanted.get(name)!r}, but the checkpoint was trained with {trained.get(name)!r}", "start a run without --from to change it"
+                    )
                 )
     if problems:
         raise ConfigError(problems)

@@ -1,4 +1,4 @@
-"""The verbs `pin` and `unpin`: keep checkpoints, or keep runs at the top of the list."""
+"""The verbs `pin` and `unpin`, for checkpoints and runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ AddressesArgument = Annotated[
 
 
 def pin(addresses: AddressesArgument, json: JsonOption = False) -> None:
-    """Pin checkpoints, so that newer ones never replace them, or runs, at the top of the list."""
+    """Pin checkpoints to keep them, or runs to the list's top.
+
+    Newer checkpoints never replace a pinned one.
+    """
     _set(addresses, json, pinned=True)
 
 
@@ -67,7 +70,7 @@ def _set_run(run: RunDirectory, *, pinned: bool) -> tuple[object, str]:
 
 
 def _step_of(run: RunDirectory, which: str, *, pins: bool) -> int:
-    """The step of a checkpoint that is there; with `pins`, of one that is gone and whose pin is left as well."""
+    """Return a checkpoint's step; with `pins`, also of a deleted one that is still pinned."""
     from rnnlm_tui.errors import UnknownCheckpointError
     from rnnlm_tui.store.checkpoints import resolve_checkpoint
     from rnnlm_tui.store.pins import pinned_steps

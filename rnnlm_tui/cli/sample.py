@@ -1,4 +1,4 @@
-"""The verb `sample`: text from a checkpoint, streamed as it is drawn."""
+"""The verb `sample`: generate text from a checkpoint and stream it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _FROM_RUN = "the run's"
 SHOWN_LETTERS = 40
 """Characters shown of an unknown word."""
 MOST_SAMPLES = 10_000
-"""Maximum of -n: samples of each prompt."""
+"""Maximum of -n, the samples per prompt."""
 MOST_UNKNOWN = 10
-"""Maximum of unknown words that are listed."""
+"""Maximum number of unknown words listed."""
 MOST_PROBLEMS = 5
-"""Maximum of invalid lines of a prompt file that are listed."""
+"""Maximum number of invalid lines of a prompt file listed."""
 
 
 def sample(
@@ -51,38 +51,37 @@ def sample(
             show_default=False,
         ),
     ] = None,
-    samples: Annotated[int, typer.Option("-n", "--samples", metavar="N", help="Samples of each prompt, with consecutive seeds.")] = 1,
-    temperature: Annotated[float | None, typer.Option(metavar="T", help="Below 1 safer, above 1 wilder; 0 is greedy.", show_default=_FROM_RUN)] = None,
-    top_k: Annotated[int | None, typer.Option(metavar="K", help="Draw from the k likeliest tokens; 0: off.", show_default=_FROM_RUN)] = None,
+    samples: Annotated[int, typer.Option("-n", "--samples", metavar="N", help="Samples per prompt, with consecutive seeds.")] = 1,
+    temperature: Annotated[float | None, typer.Option(metavar="T", help="Below 1 safer, above 1 more varied; 0: greedy.", show_default=_FROM_RUN)] = None,
+    top_k: Annotated[int | None, typer.Option(metavar="K", help="Sample from the K most likely tokens; 0: off.", show_default=_FROM_RUN)] = None,
     top_p: Annotated[
-        float | None, typer.Option(metavar="P", help="Draw from the fewest tokens that hold this probability; 1: off.", show_default=_FROM_RUN)
+        float | None, typer.Option(metavar="P", help="Sample from the fewest tokens whose probabilities sum to P; 1: off.", show_default=_FROM_RUN)
     ] = None,
     min_p: Annotated[
         float | None,
-        typer.Option(metavar="P", help="Draw from tokens with at least this share of the likeliest one's probability; 0: off.", show_default=_FROM_RUN),
+        typer.Option(metavar="P", help="Sample from tokens at least P times as likely as the most likely one; 0: off.", show_default=_FROM_RUN),
     ] = None,
     repetition_penalty: Annotated[
         float | None,
-        typer.Option(metavar="X", help="Above 1: tokens already in the prompt or the text become less likely; 1: off.", show_default=_FROM_RUN),
+        typer.Option(metavar="X", help="Above 1, tokens already in the prompt or text become less likely; 1: off.", show_default=_FROM_RUN),
     ] = None,
     unknown: Annotated[
         Literal["auto", "avoid", "allow"] | None,
-        typer.Option(metavar="auto|avoid|allow", help="Whether to sample <unk>; auto: not at word level.", show_default=_FROM_RUN),
+        typer.Option(metavar="auto|avoid|allow", help="Whether to sample <unk>; auto: not with word tokens.", show_default=_FROM_RUN),
     ] = None,
     stop: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="TEXT", help=r"End the text before TEXT; \n is a line break, '' is none; of several the first to come counts.", show_default=_FROM_RUN
-        ),
+        typer.Option(metavar="TEXT", help=r"Stop before TEXT (\n: a line break, '': never stop); can be repeated.", show_default=_FROM_RUN),
     ] = None,
     max_new_tokens: Annotated[int | None, typer.Option(metavar="N", help="Tokens to generate.", show_default=_FROM_RUN)] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="The same seed draws the same text.", show_default=_FROM_RUN)] = None,
-    greedy: Annotated[bool, typer.Option("--greedy", help="Always take the likeliest token, like --temperature 0; needs no seed.")] = False,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="The same seed gives the same text.", show_default=_FROM_RUN)] = None,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always take the most likely token, like --temperature 0; needs no seed.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Continue one or more prompts with a checkpoint's model.
 
-    Samples are printed in the order of the prompts, each after its prompt, with an empty line between samples. With --json, several samples are one object per line.
+    Samples are printed in the order of the prompts, each after its prompt, with an empty line between
+    samples. With --json, several samples are one object per line.
     """
     import asyncio
 
@@ -95,7 +94,7 @@ def sample(
         raise InputError("no prompt given", hint=f"rnnlm-tui sample {run} 'The', or --prompts FILE; '' is an empty prompt")
     if not 1 <= samples <= MOST_SAMPLES:
         raise InputError(f"-n is {samples:,}, must be 1 … {MOST_SAMPLES:,}")
-    keep_one("--temperature 0 is greedy too", **{"greedy": greedy, f"temperature {temperature}": bool(temperature)})
+    keep_one("--temperature 0 is greedy as well", **{"greedy": greedy, f"temperature {temperature}": bool(temperature)})
     directory, which = split_address(run)
     changes: dict[str, object] = {
         "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "repetition_penalty": repetition_penalty, "unknown": unknown,
@@ -104,10 +103,10 @@ def sample(
     try:
         settings = sample_settings(directory, changes)
     except ConfigError as error:
-        raise options_refused(error) from error
+        raise named_by_options(error) from error
     if samples > 1 and settings.is_greedy:
         raise InputError(
-            f"-n {samples} would draw the same text {samples} times: greedy sampling always takes the likeliest token",
+            f"-n {samples} would give the same text {samples} times: greedy sampling always takes the most likely token",
             hint="leave out -n, or sample with a temperature above 0",
         )
     several = prompts is not None or samples > 1
@@ -126,25 +125,26 @@ def sample(
         elif json:
             print_json(sample_json(request, done, directory.name))
 
-    drawn = asyncio.run(_draw(requests, report, stream=not json))
-    if unknown_share_text := list(dict.fromkeys(word for done in drawn for word in done.unknown)):
-        shortened = [word if len(word) <= SHOWN_LETTERS else f"{word[:SHOWN_LETTERS]}…" for word in unknown_share_text]
-        note(f"this model has no token for {first_of(shortened, MOST_UNKNOWN)}: it read <unk> instead")
+    results = asyncio.run(_generate_all(requests, report, stream=not json))
+    if unknown_words := list(dict.fromkeys(word for done in results for word in done.unknown)):
+        shortened = [word if len(word) <= SHOWN_LETTERS else f"{word[:SHOWN_LETTERS]}…" for word in unknown_words]
+        note(f"unknown to this model, read as <unk>: {first_of(shortened, MOST_UNKNOWN)}")
     if not json:
-        counts = f"{counted(len(drawn), 'sample')} of {counted(len(texts), 'prompt')}, " if several else ""
-        note(f"{counts}{_outcome(drawn, settings, samples)}, from {directory.name}@{step_of(first)}")
+        counts = f"{counted(len(results), 'sample')} of {counted(len(texts), 'prompt')}, " if several else ""
+        note(f"{counts}{_outcome(results, settings, samples)}, from {directory.name}@{step_of(first)}")
 
 
-def _outcome(drawn: list[SampleDone], settings: SamplingConfig, samples: int) -> str:
-    """`100 tokens, 7,584 tok/s, 0.7 bits a token, seed 7`, for one sample or the total of several."""
+def _outcome(results: list[SampleDone], settings: SamplingConfig, samples: int) -> str:
+    """Format `100 tokens, 7,584 tok/s, 0.7 bits per token, seed 7`, in total for several samples."""
     from rnnlm_tui.contract.escapes import escaped
 
-    tokens, drawing = sum(done.tokens for done in drawn), sum(done.seconds - done.first_token_seconds for done in drawn)
-    rate = f"{(tokens - len(drawn)) / drawing:,.0f} tok/s, " if tokens > len(drawn) and drawing > 0 else ""
-    ended = f'stopped at "{escaped(drawn[0].stop)}", ' if len(drawn) == 1 and drawn[0].reason == "stop" else ""
-    bits = sum(done.bits_per_token * done.tokens for done in drawn) / max(1, tokens)
+    tokens = sum(done.tokens for done in results)
+    seconds = sum(done.seconds - done.first_token_seconds for done in results)
+    rate = f"{(tokens - len(results)) / seconds:,.0f} tok/s, " if tokens > len(results) and seconds > 0 else ""
+    ended = f'stopped at "{escaped(results[0].stop)}", ' if len(results) == 1 and results[0].reason == "stop" else ""
+    bits = sum(done.bits_per_token * done.tokens for done in results) / max(1, tokens)
     seeds = f"seed {settings.seed}" if samples == 1 else f"seeds {settings.seed} to {settings.seed + samples - 1}"
-    return f"{counted(tokens, 'token')}, {ended}{rate}{bits:.1f} bits a token, {'greedy' if settings.is_greedy else seeds}"
+    return f"{counted(tokens, 'token')}, {ended}{rate}{bits:.1f} bits per token, {'greedy' if settings.is_greedy else seeds}"
 
 
 def split_address(address: str) -> tuple[RunDirectory, str | None]:
@@ -152,7 +152,7 @@ def split_address(address: str) -> tuple[RunDirectory, str | None]:
 
     Raises:
         UnknownRunError: no such run.
-        InputError: the @ is followed by nothing.
+        InputError: no checkpoint after the @.
     """
     from rnnlm_tui.store.runs import find_run
 
@@ -161,15 +161,17 @@ def split_address(address: str) -> tuple[RunDirectory, str | None]:
     if at and not which:
         from rnnlm_tui.errors import InputError
 
-        raise InputError(f'"{address}" names no checkpoint', hint=f"write {run.name}@best, @last or @STEP; `rnnlm-tui checkpoints {run.name}` lists them")
+        raise InputError(
+            f'"{address}" has no checkpoint after the @', hint=f"use {run.name}@best, @last or @STEP; `rnnlm-tui checkpoints {run.name}` lists them"
+        )
     return run, (which if at else None)
 
 
 def sample_settings(directory: RunDirectory, changes: Mapping[str, object]) -> SamplingConfig:
-    """The run's sampling settings with the changes that are not None.
+    """Return the run's sampling settings with all changes that are not None.
 
     Raises:
-        ConfigError: every value out of range.
+        ConfigError: every invalid value.
     """
     from rnnlm_tui.contract.validation import merge, parse_config
 
@@ -177,22 +179,26 @@ def sample_settings(directory: RunDirectory, changes: Mapping[str, object]) -> S
     return parse_config(merge(directory.read_config(), wanted)).sampling
 
 
-def options_refused(error: ConfigError) -> InputError:
-    """The same problems under the names of this verb's options."""
+def named_by_options(error: ConfigError) -> InputError:
+    """Convert config problems into an error that names this verb's options."""
     from rnnlm_tui.errors import InputError
 
-    def said(problem: Problem) -> str:
+    def describe(problem: Problem) -> str:
         option = problem.path.removeprefix("sampling.").partition(".")[0].replace("_", "-")
         return f"--{option} {problem.message}" + (f" ({problem.hint})" if problem.hint else "")
 
-    return InputError("\n".join(said(problem) for problem in error.problems))
+    return InputError("\n".join(describe(problem) for problem in error.problems))
 
 
 def sample_request(directory: RunDirectory, which: str | None, prompt: str, settings: SamplingConfig) -> SampleRequest:
-    """The request for a sampler; without `which` the best checkpoint, or the last where none is best; `now` asks a running worker for its weights.
+    """Build a request for the sampler.
+
+    Args:
+        which: a checkpoint; None: the best, or the last if none was evaluated; "now": the current
+            weights of a running worker.
 
     Raises:
-        UnknownCheckpointError: no such checkpoint, with those there are.
+        UnknownCheckpointError: no such checkpoint; lists the available ones.
     """
     from rnnlm_tui.contract.requests import SampleRequest
 
@@ -201,7 +207,7 @@ def sample_request(directory: RunDirectory, which: str | None, prompt: str, sett
 
 
 def checkpoint_path(directory: RunDirectory, which: str | None) -> Path:
-    """The folder of a checkpoint: by default the best one, or the last if none was evaluated.
+    """Return a checkpoint's folder: by default the best one, or the last if none was evaluated.
 
     Raises:
         UnknownCheckpointError: no such checkpoint; lists the available ones.
@@ -218,10 +224,10 @@ def checkpoint_path(directory: RunDirectory, which: str | None) -> Path:
 
 
 def snapshot(directory: RunDirectory) -> Path:
-    """The folder that a running worker has just written its weights to.
+    """Make a running worker save its weights, and return their folder.
 
     Raises:
-        RunStateError: nothing trains the run.
+        RunStateError: the run isn't training.
     """
     from rnnlm_tui.supervisor.control_client import send
 
@@ -229,7 +235,7 @@ def snapshot(directory: RunDirectory) -> Path:
 
 
 def sample_json(request: SampleRequest, done: SampleDone, run: str) -> dict[str, object]:
-    """The JSON contract of `sample`: `text` is the continuation alone, `seed` null when greedy."""
+    """Return the JSON output of `sample`: `text` excludes the prompt, `seed` is null when greedy."""
     settings = request.settings
     return {
         "run": run, "checkpoint": step_of(request), "prompt": request.prompt, "text": done.text, "tokens": done.tokens, "reason": done.reason,
@@ -241,12 +247,14 @@ def sample_json(request: SampleRequest, done: SampleDone, run: str) -> dict[str,
 
 
 def step_of(request: SampleRequest) -> int:
-    """The step in the name of a request's checkpoint."""
+    """Return the step of a request's checkpoint."""
     return int(request.checkpoint.rpartition("step-")[2].partition("-")[0])
 
 
 def read_prompt(prompt: str) -> str:
-    """The prompt as it was typed, or standard input for `-`, without its last line break; no more of it is read than a prompt takes.
+    """Return the prompt, or standard input for `-`, without its final line break.
+
+    Reads no more of standard input than a prompt may have.
 
     Raises:
         InputError: not UTF-8, or too long.
@@ -258,18 +266,20 @@ def read_prompt(prompt: str) -> str:
         text = sys.stdin.read(MAX_PROMPT_CHARACTERS + 2).removesuffix("\n") if prompt == "-" else prompt
         text.encode()
     except UnicodeError:
-        raise InputError("the prompt is not UTF-8", hint="check the terminal's encoding, `rnnlm-tui doctor` shows it") from None
+        raise InputError("the prompt is not UTF-8", hint="check the terminal's encoding with `rnnlm-tui doctor`") from None
     if len(text) > MAX_PROMPT_CHARACTERS:
         have = f"{counted(len(text), 'character')}" if prompt != "-" else "too many characters"
-        raise InputError(f"the prompt has {have}, at most {MAX_PROMPT_CHARACTERS:,} are taken")
+        raise InputError(f"the prompt has {have}, maximum is {MAX_PROMPT_CHARACTERS:,}")
     return text
 
 
 def read_prompts(file: Path) -> list[str]:
-    """Read prompts from a file or, for `-`, from standard input: one per non-empty line, in a .jsonl file a string or an object with a `prompt`.
+    """Read prompts from a file, or from standard input for `-`.
+
+    One per non-empty line; in a .jsonl file, a string or an object with a `prompt`.
 
     Raises:
-        InputError: the file can't be read, has no prompt, or has invalid lines, which are listed.
+        InputError: the file can't be read, has no prompts, or has invalid lines, which are listed.
     """
     from json import JSONDecodeError, loads
 
@@ -280,7 +290,7 @@ def read_prompts(file: Path) -> list[str]:
         data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         text = data.decode("utf-8-sig")
     except OSError as error:
-        raise InputError(f"can't read the prompts in {place}: {error.strerror}", hint="one prompt per line, or a .jsonl file") from None
+        raise InputError(f"cannot read prompts from {place}: {error.strerror}", hint="one prompt per line, or a .jsonl file") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{place} is not UTF-8 (byte {error.start:,})", hint="save it as UTF-8") from None
     found, problems = list[str](), list[str]()
@@ -296,8 +306,8 @@ def read_prompts(file: Path) -> list[str]:
                 continue
             prompt = value.get("prompt") if isinstance(value, dict) else value
         if not isinstance(prompt, str):
-            problems.append(f"{place}, line {number:,}: neither a string nor an object with a string “prompt”")
-        elif problem := _unfit(prompt):
+            problems.append(f"{place}, line {number:,}: not a string or an object with a string “prompt”")
+        elif problem := _prompt_problem(prompt):
             problems.append(f"{place}, line {number:,}: {problem}")
         else:
             found.append(prompt)
@@ -305,11 +315,11 @@ def read_prompts(file: Path) -> list[str]:
         more = [f"and {counted(len(problems) - MOST_PROBLEMS, 'more line')}"] if len(problems) > MOST_PROBLEMS else []
         raise InputError("\n".join([*problems[:MOST_PROBLEMS], *more]))
     if not found:
-        raise InputError(f"{place} holds no prompt", hint="one prompt per line; empty lines are skipped")
+        raise InputError(f"{place} has no prompts", hint="one prompt per line; empty lines are skipped")
     return found
 
 
-def _unfit(prompt: str) -> str:
+def _prompt_problem(prompt: str) -> str:
     """Why a prompt is invalid; empty if it is valid."""
     from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS
 
@@ -318,45 +328,45 @@ def _unfit(prompt: str) -> str:
     except UnicodeError:
         return "the prompt is not UTF-8"
     if len(prompt) > MAX_PROMPT_CHARACTERS:
-        return f"the prompt has {counted(len(prompt), 'character')}, at most {MAX_PROMPT_CHARACTERS:,} are taken"
+        return f"the prompt has {counted(len(prompt), 'character')}, maximum is {MAX_PROMPT_CHARACTERS:,}"
     return ""
 
 
-async def _draw(requests: Sequence[SampleRequest], report: Callable[[SampleRequest, SampleDone], None], *, stream: bool) -> list[SampleDone]:
-    """Draw the samples one after another from one sampler, which loads the model once."""
+async def _generate_all(requests: Sequence[SampleRequest], report: Callable[[SampleRequest, SampleDone], None], *, stream: bool) -> list[SampleDone]:
+    """Generate the samples one after another with one sampler, which loads the model once."""
     from rnnlm_tui.supervisor.sampler_client import SamplerClient
 
     client = SamplerClient()
-    drawn: list[SampleDone] = []
+    results: list[SampleDone] = []
     try:
         await client.start()
         for request in requests:
-            drawn.append(await _continue(client, request, stream=stream, apart=bool(drawn)))
-            report(request, drawn[-1])
+            results.append(await _generate(client, request, stream=stream, apart=bool(results)))
+            report(request, results[-1])
     finally:
         await client.close()
-    return drawn
+    return results
 
 
-async def _continue(client: SamplerClient, request: SampleRequest, *, stream: bool, apart: bool) -> SampleDone:
-    """Draw one sample; `stream` prints its text as it comes, `apart` prints an empty line before it."""
-    from rnnlm_tui.cli.output import Flow, line
+async def _generate(client: SamplerClient, request: SampleRequest, *, stream: bool, apart: bool) -> SampleDone:
+    """Generate one sample; `stream` prints its text as it arrives, `apart` prints an empty line first."""
+    from rnnlm_tui.cli.output import TextStream, line
     from rnnlm_tui.contract.requests import SampleDone
     from rnnlm_tui.errors import WorkerError
 
-    flow, begun = Flow(), False
+    output, begun = TextStream(), False
     try:
         async for part in client.generate(request):
             if stream and not begun:  # not before: the checkpoint may be damaged
                 begun = True
                 if apart:
                     line()
-                flow.write(request.prompt)
+                output.write(request.prompt)
             if isinstance(part, SampleDone):
                 return part
             if stream:
-                flow.write(part.text)
+                output.write(part.text)
     finally:
         if begun:
-            flow.close()  # the next message starts on a new line
-    raise WorkerError("the sampler ended before its text did")
+            output.close()  # the next message starts on a new line
+    raise WorkerError("the sampler exited before the text was complete")

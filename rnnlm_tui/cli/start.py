@@ -1,4 +1,4 @@
-"""Open the app. Does not import typer, which takes a fifth of the time to the first picture."""
+"""Open the app. Doesn't import typer, which takes a fifth of the time to the first screen."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ if TYPE_CHECKING:
 
 
 FPS = 2.0
-"""Repaints a second that an SSH link carries with ease."""
+"""Default of --fps, low enough for any SSH connection."""
 GARBAGE_SECONDS = 2.0
-"""Seconds after the start when garbage collection begins."""
+"""Delay after the start until garbage collection is enabled."""
 COMPLETING = "_RNNLM_TUI_COMPLETE"
 """Environment variable by which a shell asks typer for completions."""
 THEME = "auto"
-"""By what the terminal says of itself."""
+"""Default of --theme: detect the terminal's colours."""
 
 
 def opened_without_options(arguments: Sequence[str]) -> bool:
-    """Whether the arguments are empty or `open RUN`, so that no option has to be parsed. A shell that asks for completions passes no arguments either."""
+    """Whether the arguments are empty or `open RUN`, so that no options need parsing.
+
+    A shell that asks for completions passes no arguments either.
+    """
     import os
 
     if COMPLETING in os.environ:
@@ -46,11 +49,11 @@ def open_run(name: str, *, ascii_only: bool | None = None, theme: str = THEME, f
 def open_app(
     run: RunDirectory | None, pane: str | None = None, *, ascii_only: bool | None = None, theme: str = THEME, fps: float = FPS, mouse: bool = True
 ) -> NoReturn:
-    """Give the terminal to the app until it is left.
+    """Run the app in the terminal and exit with its code.
 
     Raises:
-        TerminalError: no terminal, or one that is too small.
-        InputError: `fps` that no screen can show, colours that there are not.
+        TerminalError: no terminal, or too small.
+        InputError: `fps` is out of range, or the theme is unknown.
     """
     import gc
     import os
@@ -63,11 +66,11 @@ def open_app(
     check_fps(fps)
     if theme not in (THEME, *COLOUR_NAMES):
         raise InputError(f"--theme is {theme}, must be {THEME}, {', '.join(COLOUR_NAMES[:-1])} or {COLOUR_NAMES[-1]}")
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")  # looking for plugins reads the metadata of every installed package
-    if terminal_kind(os.environ).depth == "256":  # Textual counts 16 in many that have 256
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")  # searching for plugins reads the metadata of every installed package
+    if terminal_kind(os.environ).depth == "256":  # Textual detects 16 colours in many terminals with 256
         os.environ.setdefault("TEXTUAL_COLOR_SYSTEM", "256")
-    gc.disable()  # a start makes next to no garbage, and collecting takes a tenth of the time to the first picture
-    collecting = threading.Timer(GARBAGE_SECONDS, _look_for_garbage)
+    gc.disable()  # little garbage at start, and collecting takes a tenth of the time to the first screen
+    collecting = threading.Timer(GARBAGE_SECONDS, _enable_collection)
     collecting.daemon = True
     collecting.start()
     from rnnlm_tui.tui.run_app import run_app
@@ -79,7 +82,7 @@ def open_app(
         gc.enable()
 
 
-def _look_for_garbage() -> None:
+def _enable_collection() -> None:
     import gc
 
     gc.freeze()  # without it, each full collection takes as long as a repaint
@@ -87,7 +90,7 @@ def _look_for_garbage() -> None:
 
 
 def check_fps(fps: float) -> None:
-    """Raise InputError for `--fps` that no screen can show."""
+    """Raise InputError if `--fps` is out of range."""
     if not 0.1 <= fps <= 60:
         from rnnlm_tui.errors import InputError
 
@@ -95,7 +98,7 @@ def check_fps(fps: float) -> None:
 
 
 def opens_app(*other_ways: bool) -> bool:
-    """Whether a verb that starts a run then opens the app: on a terminal, unless one of `other_ways` was chosen.
+    """Whether a verb that starts a run opens the app: on a terminal, unless one of `other_ways` was chosen.
 
     Raises:
         TerminalError: the terminal is too small; nothing was started.
@@ -109,7 +112,7 @@ def opens_app(*other_ways: bool) -> bool:
 
 
 def check_terminal() -> None:
-    """Raise TerminalError where the app could not be seen or steered."""
+    """Raise TerminalError if the app can't run in this terminal."""
     import os
     import shutil
     import sys
@@ -119,10 +122,10 @@ def check_terminal() -> None:
     hint = "`rnnlm-tui train`, `runs`, `show` and `sample` need no terminal; `rnnlm-tui --help` lists them all"
     for stream, name in ((sys.stdin, "input"), (sys.stdout, "output")):
         if not stream.isatty():
-            raise TerminalError(f"the app needs a terminal, and its {name} is none", hint=hint)
+            raise TerminalError(f"the app needs a terminal, but standard {name} is not one", hint=hint)
     kind = os.environ.get("TERM", "")
     if kind in ("", "dumb"):
-        raise TerminalError(f'the terminal says TERM="{kind}", so it can\'t place a cursor', hint=hint)
+        raise TerminalError(f'the app can\'t run with TERM="{kind}": no cursor addressing', hint=hint)
     columns, rows = shutil.get_terminal_size()
     if columns < SMALLEST[0] or rows < SMALLEST[1]:
-        raise TerminalError(f"the terminal has {columns}×{rows} cells, the app needs {SMALLEST[0]}×{SMALLEST[1]}", hint="enlarge it, or " + hint)
+        raise TerminalError(f"the terminal has {columns}×{rows} cells, the app needs {SMALLEST[0]}×{SMALLEST[1]}", hint="enlarge the terminal; " + hint)

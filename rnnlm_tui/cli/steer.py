@@ -1,4 +1,4 @@
-"""The verbs that steer a run: `pause`, `resume`, `stop`, `checkpoint`, `evaluate`, `set`."""
+"""The verbs that control runs: `pause`, `resume`, `stop`, `checkpoint`, `evaluate`, `set`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def complete_settable(incomplete: str) -> list[str]:
-    """Complete a setting that can change while a run trains, for the shell."""
+    """Complete, for the shell, a setting that can change while a run trains."""
     from rnnlm_tui.contract.commands import SETTABLE
 
     return [f"{path}=" for path in SETTABLE if path.startswith(incomplete)]
@@ -23,7 +23,7 @@ def complete_settable(incomplete: str) -> list[str]:
 
 def pause(runs: RunsArgument, json: JsonOption = False) -> None:
     """Pause runs between two steps."""
-    _steer(runs, "pause", json, "{run} is paused at step {step:,}: `rnnlm-tui resume {run}` resumes it")
+    _send_to_each(runs, "pause", json, "{run} is paused at step {step:,}: `rnnlm-tui resume {run}` resumes it")
 
 
 def resume(
@@ -34,8 +34,9 @@ def resume(
 ) -> None:
     """Resume a paused, stopped, crashed or failed run.
 
-    Without --follow and --detach, `resume` opens the app on the run or, without a terminal, prints its progress until it ends, as `train` does.
-    --json prints the run as one object and exits; with --follow it prints one object per line.
+    Without --follow or --detach, `resume` opens the app on the run or, without a terminal, prints its
+    progress until it ends, like `train`. --json prints the run as one object and exits; with --follow
+    it prints one object per line.
     """
     from rnnlm_tui.cli.output import note, warn_of_logout
     from rnnlm_tui.cli.start import open_app, opens_app
@@ -53,9 +54,9 @@ def resume(
     if before.status in {"draft", *RESUMABLE} and (warning := warning_before_start(directory.read_config())) is not None:
         note(f"warning: {warning}")
     if before.diverged:
-        note(f"{directory.name} goes on with the weights and settings that it failed with, and will most likely fail again. {before.hint or ''}")
+        note(f"{directory.name} resumes with the weights and settings it diverged with, and will probably fail again. {before.hint or ''}")
     pid = resuming.start()
-    if before.status != "paused":  # a new worker, started from this login
+    if before.status != "paused":  # a new worker, started in this login session
         warn_of_logout()
     if showing:
         try:
@@ -77,11 +78,8 @@ def resume(
 
 
 def stop(runs: RunsArgument, json: JsonOption = False) -> None:
-    """Stop runs at a checkpoint.
-
-    Returns once the checkpoints are on disk.
-    """
-    _steer(
+    """Stop runs; returns when their checkpoints are on disk."""
+    _send_to_each(
         runs,
         "stop",
         json,
@@ -91,13 +89,13 @@ def stop(runs: RunsArgument, json: JsonOption = False) -> None:
 
 
 def checkpoint(runs: RunsArgument, json: JsonOption = False) -> None:
-    """Save a checkpoint of each run now; returns when it is on disk."""
-    _steer(runs, "checkpoint", json, "{run} saved {checkpoint}")
+    """Save a checkpoint now; returns when it is on disk."""
+    _send_to_each(runs, "checkpoint", json, "{run} saved {checkpoint}")
 
 
 def evaluate(runs: RunsArgument, json: JsonOption = False) -> None:
-    """Evaluate runs now; returns with the figures."""
-    _steer(runs, "evaluate", json, "{run} at step {step:,}: {text}")
+    """Evaluate runs now and print the results."""
+    _send_to_each(runs, "evaluate", json, "{run} at step {step:,}: {text}")
 
 
 def change(
@@ -113,7 +111,7 @@ def change(
     ],
     json: JsonOption = False,
 ) -> None:
-    """Change the learning rate and the like while it runs."""
+    """Change the learning rate or intervals of a running run."""
     from rnnlm_tui.cli.output import line, print_json
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.supervisor.control_client import send
@@ -127,11 +125,11 @@ def change(
         )
     else:
         for (path, value), result in zip(changes.items(), results, strict=True):
-            line(f"{directory.name}: {path} is {value:g} from step {result.step + 1:,} on{_scheduled(directory, path, value, result.step + 1)}")
+            line(f"{directory.name}: {path} is {value:g} from step {result.step + 1:,}{_scheduled(directory, path, value, result.step + 1)}")
 
 
 def _scheduled(run: RunDirectory, path: str, value: float, step: int) -> str:
-    """What the schedule makes of a new peak rate at a step; nothing of another setting, and where the rate is the peak itself."""
+    """Describe the scheduled learning rate at a step for a new peak; empty if it is the peak, or for other settings."""
     from rnnlm_tui.contract.estimates import planned_warmup
     from rnnlm_tui.contract.figures import scientific
     from rnnlm_tui.engine.schedule import learning_rate
@@ -156,21 +154,21 @@ def _scheduled(run: RunDirectory, path: str, value: float, step: int) -> str:
     if rate == value:
         return ""
     shape = "warm-up" if step <= warmup else f"{schedule.kind} schedule"
-    return f": that is the peak, of which the {shape} makes {scientific(rate)} there"
+    return f" (peak; the {shape} makes it {scientific(rate)} now)"
 
 
 def settings(config: RunConfig, assignments: list[str]) -> dict[str, float]:
-    """The changes that a living run takes, validated as the config's fields are.
+    """Parse and validate changes for a run that is training.
 
     Raises:
-        ConfigError: every assignment that is malformed, out of range or to a field that can't change.
+        ConfigError: every assignment that is malformed, out of range or to a fixed field.
     """
     from rnnlm_tui.contract.commands import SETTABLE
     from rnnlm_tui.contract.validation import merge, parse_assignments, parse_config
     from rnnlm_tui.errors import ConfigError, Problem
 
     changes = parse_assignments(assignments)
-    fixed = [Problem(path, "can't change while a run goes on", f"these can: {', '.join(SETTABLE)}") for path in changes if path not in SETTABLE]
+    fixed = [Problem(path, "can't change during a run", f"can change: {', '.join(SETTABLE)}") for path in changes if path not in SETTABLE]
     if fixed:
         raise ConfigError(fixed)
     parse_config(merge(config, changes))
@@ -180,7 +178,7 @@ def settings(config: RunConfig, assignments: list[str]) -> dict[str, float]:
     return {path: float(value) for path, value in changes.items() if isinstance(value, int | float)}
 
 
-def _steer(names: list[str], verb: Verb, json: bool, words: str, *, unsaved: str = "") -> None:
+def _send_to_each(names: list[str], verb: Verb, json: bool, words: str, *, unsaved: str = "") -> None:
     """Send a command to each run and report its answer: with `words`, or with `unsaved` if the answer has no checkpoint."""
     from rnnlm_tui.cli.output import act_on_each
     from rnnlm_tui.store.runs import find_run

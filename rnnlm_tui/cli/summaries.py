@@ -1,4 +1,4 @@
-"""A run's summary in words: a row of `runs`, the figures of `show`, the end of a run that was followed."""
+"""A run's summary as text: the rows of `runs`, the figures of `show`, the results after `follow`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rnnlm_tui.contract.summary import EvaluationFigures, ReferenceFigures, RunS
 RUN_COLUMNS: tuple[str, ...] = ("name", "status", "step", "done", "val ppl", "tok/s", "time", "age", "model", "preset", "tags")
 RUN_COLUMNS_RIGHT: tuple[int, ...] = (2, 3, 4, 5, 6, 7)
 RUN_COLUMNS_SPARE: tuple[int, ...] = (9, 6, 3, 8, 5)
-"""Preset, time, share done, model and speed: what a narrow terminal goes without, in this order."""
+"""Preset, time, share done, model and speed: columns dropped on narrow terminals, in this order."""
 
 
 def run_cells(summary: RunSummary) -> tuple[str, ...]:
-    """One row of `runs`, in the order of RUN_COLUMNS."""
+    """Format a row of `runs`, in the order of RUN_COLUMNS."""
     if summary.unreadable:
         return (_name(summary), status_words(summary), *[NOTHING] * (len(RUN_COLUMNS) - 3), " ".join(summary.tags))
     return (
@@ -37,32 +37,32 @@ def run_cells(summary: RunSummary) -> tuple[str, ...]:
 
 
 def _name(summary: RunSummary) -> str:
-    """`⚑ brisk-heron` for a pinned run."""
+    """Format `⚑ brisk-heron` for a pinned run."""
     return f"⚑ {summary.run}" if summary.pinned else summary.run
 
 
 def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
-    """Labels and values of `show`."""
+    """Yield the labels and values of `show`."""
     yield "run", summary.run
     yield "status", status_words(summary) + (f": {summary.message}" if summary.message else "")
     yield "to do", summary.hint or ""
     yield "tags", " ".join(summary.tags)
     yield "note", summary.note
-    yield "pinned", "on top of the list" if summary.pinned else ""
+    yield "pinned", "at the top of the list" if summary.pinned else ""
     yield "step", progress_words(summary)
     yield "time left", f"≈ {duration(summary.eta_seconds)}" if summary.eta_seconds is not None and summary.status == "running" else ""
     yield "patience", patience_words(summary)
     yield (
         "trained for",
-        (f"{duration(summary.active_seconds)}, " if summary.active_seconds or not summary.step else "")  # a rebuilt run's is lost perhaps
+        (f"{duration(summary.active_seconds)}, " if summary.active_seconds or not summary.step else "")  # 0 if the database was rebuilt without it
         + f"{counted(summary.tokens_seen, 'token')}, epoch {' of '.join(filter(None, epoch_of(summary.epoch, summary.epochs)))}",
     )
     yield "model", f"{model_words(summary)}, {counted(summary.model.parameters, 'parameter')}" if summary.model.parameters else model_words(summary)
     yield "corpus", summary.corpus + ("" if summary.corpus_layout == "sentences" else f", {summary.corpus_layout}")
     for number, remark in enumerate(summary.corpus_notes):
-        yield "" if number else "its text", remark
+        yield "" if number else "text", remark
     yield "device", device_text(summary)
-    yield "neighbours", f"{other_load_text(summary)}, which slows training" if other_load_text(summary) else ""
+    yield "neighbours", f"{other_load_text(summary)}, which slows down training" if other_load_text(summary) else ""
     yield from result_lines(summary)
     yield "tokens/s", f"{summary.tokens_per_second:,.0f}" if summary.tokens_per_second else ""
     yield "checkpoints", _checkpoint_words(summary)
@@ -73,24 +73,24 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
 
 
 def result_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
-    """The figures that say how good the model is, each beside what it is to be read against."""
+    """Yield the figures of the model's quality, with their baselines and references."""
     train, validation, test, baseline, source = summary.train, summary.validation, summary.test, summary.baseline, summary.source
-    judged, reference = summary.evaluation, summary.reference
+    evaluated, reference = summary.evaluation, summary.reference
     yield "train", f"perplexity {perplexity_words(train.perplexity)}, loss {figure(train.loss, 3)}" if train.perplexity is not None else ""
     if validation.perplexity is not None:
         yield validation.name or "validation", _evaluation_words(validation)
-    if judged.perplexity is not None and judged.name != validation.name:
-        yield judged.name or "", _evaluation_words(judged)
+    if evaluated.perplexity is not None and evaluated.name != validation.name:
+        yield evaluated.name or "", _evaluation_words(evaluated)
     if reference is not None and reference.perplexity is not None:
         yield "reference", _reference_words(reference)
-    if test.perplexity is not None and test.name != judged.name:
+    if test.perplexity is not None and test.name != evaluated.name:
         yield test.name or "test", f"perplexity {perplexity_words(test.perplexity)}{_bits(test)}"
     if baseline.perplexity is not None:
         known = [("validation", baseline.validation_perplexity if validation.perplexity is not None else None), ("test", baseline.perplexity)]
-        told = ", ".join(f"{perplexity_words(value)} on the same {name} tokens" for name, value in known if value is not None)
-        yield "to beat", f"perplexity {told}: a {baseline.name} model"
+        figures = ", ".join(f"{perplexity_words(value)} on the same {name} tokens" for name, value in known if value is not None)
+        yield "to beat", f"perplexity {figures}: a {baseline.name} model"
     if source.perplexity is not None:
-        yield "floor", f"perplexity {perplexity_words(source.perplexity)}, the entropy of the source itself"
+        yield "floor", f"perplexity {perplexity_words(source.perplexity)}, the entropy of the source"
 
 
 _STATUS_COLOURS: dict[RunStatus, Colour] = {
@@ -100,12 +100,12 @@ _STATUS_COLOURS: dict[RunStatus, Colour] = {
 
 
 def status_colour(summary: RunSummary) -> Colour | None:
-    """The colour of a run's status; None: the terminal's default."""
+    """Return the colour of a run's status; None: the terminal's default."""
     return "bad" if summary.unreadable else _STATUS_COLOURS.get(summary.status)
 
 
 def status_words(summary: RunSummary) -> str:
-    """`running`, `lost contact`, `damaged database`, `preparing, encoding 62 %`."""
+    """Format `running`, `lost contact`, `damaged database`, `preparing, encoding 62 %`."""
     if summary.unreadable:
         return summary.unreadable
     if summary.status == "lost":
@@ -117,30 +117,30 @@ def status_words(summary: RunSummary) -> str:
 
 
 def patience_words(summary: RunSummary) -> str:
-    """`no better validation loss for 2 evaluations, at 5 the run ends`; empty where nothing counts, or where the message says it."""
+    """Format `no better validation loss for 2 evaluations, training stops at 5`; empty without patience."""
     patience = summary.patience
     if patience is None or not patience.waited or summary.status == "finished":
         return ""
-    return f"no better validation loss for {counted(patience.waited, 'evaluation')}, at {patience.limit:,} the run ends"
+    return f"no better validation loss for {counted(patience.waited, 'evaluation')}, training stops at {patience.limit:,}"
 
 
 def progress_words(summary: RunSummary) -> str:
-    """`1,500 / 4,328 (35 %)`."""
+    """Format `1,500 / 4,328 (35 %)`."""
     return f"{summary.step:,} / {summary.max_steps:,} ({percent(share_done(summary))})" if summary.max_steps else f"{summary.step:,}"
 
 
 def percent(share: float) -> str:
-    """`35 %`."""
+    """Format `35 %`."""
     return f"{100 * share:.0f} %"
 
 
 def share_done(summary: RunSummary) -> float:
-    """Steps done of those planned, 0 to 1."""
+    """Return the share of planned steps that are done, 0 to 1."""
     return min(1.0, summary.step / summary.max_steps) if summary.max_steps else 0.0
 
 
 def model_words(summary: RunSummary) -> str:
-    """`Elman 2×192 tied`."""
+    """Format `Elman 2×192 tied`."""
     model = summary.model
     if not model.num_layers:
         return NOTHING
@@ -148,7 +148,7 @@ def model_words(summary: RunSummary) -> str:
 
 
 def perplexity_words(value: float | None) -> str:
-    """`58.1`, `3.51`: two decimals where one would hide the difference."""
+    """Format `58.1`, `3.51`: two decimals below 10, where one would hide differences."""
     return figure(value, 2 if value is not None and value < 10 else 1)
 
 
@@ -159,13 +159,13 @@ def _evaluation_words(found: EvaluationFigures) -> str:
 
 
 def _reference_words(reference: ReferenceFigures) -> str:
-    """`perplexity 92.2 at 3.0 M sentences`, and at how many the run stands where that is another number."""
+    """Format `perplexity 92.2 at 3.0 M sentences`, with the run's own count if it differs."""
     there, here = _millions(reference.reference_sentences), _millions(reference.sentences)
-    return f"perplexity {perplexity_words(reference.perplexity)} at {there}" + ("" if there == here else f", the nearest to this run's {here}")
+    return f"perplexity {perplexity_words(reference.perplexity)} at {there}" + ("" if there == here else f", nearest to this run's {here}")
 
 
 def _millions(sentences: int | None) -> str:
-    """`3.0 M sentences`."""
+    """Format `3.0 M sentences`."""
     return NOTHING if sentences is None else f"{sentences / 1e6:.1f} M sentences"
 
 

@@ -11,34 +11,34 @@ from rnnlm_tui.cli.arguments import ConfigOption, DetachOption, FollowOption, Js
 if TYPE_CHECKING:
     from rnnlm_tui.store.run_directory import RunDirectory
 
-BEGINNING_SECONDS = 10.0
-"""`--detach` waits this long for the first step at most, so that what only the worker can see to be wrong is told where it was asked for."""
+FIRST_STEP_SECONDS = 10.0
+"""Maximum wait of `--detach` for the first step, so that errors only the worker can detect are reported."""
 
 
 def train(
     preset: PresetOption = None,
     config: ConfigOption = None,
     assignments: SetOption = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="The run's name; one is made up otherwise.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="The run's name (default: a random one).", show_default=False)] = None,
     parent: Annotated[
         str | None,
         typer.Option(
             "--from",
             metavar="RUN[@CHECKPOINT]",
-            help="Start from the weights of this checkpoint (default: @best) and the config of its run.",
+            help="Start from this checkpoint's weights (default: @best) and its run's config.",
             show_default=False,
             autocompletion=complete_address,
         ),
     ] = None,
     follow: FollowOption = False,
     detach: DetachOption = False,
-    draft: Annotated[bool, typer.Option("--draft", help="Only create it; `resume` starts it.")] = False,
+    draft: Annotated[bool, typer.Option("--draft", help="Create the run without starting it; `resume` starts it.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Start a training run.
 
-    It belongs to this machine and not to this terminal. With neither --follow nor --detach the app opens on it, or, where there is no terminal, its progress
-    is printed until it ends.
+    The run trains in the background and continues when you close the terminal. Without --follow or
+    --detach the app opens on the run or, without a terminal, its progress is printed until it ends.
     """
     from rnnlm_tui.cli.configs import build_config, runnable_config
     from rnnlm_tui.cli.output import note, warn_of_logout
@@ -48,7 +48,7 @@ def train(
     from rnnlm_tui.supervisor.start import discard_refused, start_run, wait_for_training
 
     keep_one(follow=follow, detach=detach, draft=draft)
-    keep_one("--from starts from the config of its run", preset=preset is not None, **{"from": parent is not None})
+    keep_one("--from uses the config of its run", preset=preset is not None, **{"from": parent is not None})
     if parent is not None:
         from rnnlm_tui.cli.parents import config_of_parent
 
@@ -66,12 +66,12 @@ def train(
         check_fits_parent(wanted, base)
     if draft:
         check_before_start(wanted)
-        print_run(create_run(wanted, name, address), "a draft; `rnnlm-tui resume {run}` starts it", json=json)
+        print_run(create_run(wanted, name, address), "draft created; `rnnlm-tui resume {run}` starts it", json=json)
         return
     directory = start_run(wanted, name, address, warn=lambda words: note(f"warning: {words}"))
     warn_of_logout()
     if detach:
-        wait_for_training(directory, BEGINNING_SECONDS)
+        wait_for_training(directory, FIRST_STEP_SECONDS)
         print_run(directory, "started; `rnnlm-tui show {run}` shows its figures, `rnnlm-tui open {run}` its charts", json=json)
     elif showing:
         open_app(directory, "train")
@@ -80,7 +80,7 @@ def train(
 
         code = follow_run(directory, json=json)
         if discard_refused(directory) is not None:
-            note(f"{directory.name} never began and is in the trash")
+            note(f"{directory.name} never started and was moved to the trash")
         raise typer.Exit(code)
 
 
@@ -97,7 +97,7 @@ def print_run(directory: RunDirectory, words: str, *, json: bool) -> None:
 
 
 def follow(run: RunArgument, json: JsonOption = False) -> None:
-    """Print a run's progress until it ends; Ctrl-C only leaves."""
+    """Print a run's progress until it ends; Ctrl-C detaches."""
     from rnnlm_tui.cli.follow import follow_run
     from rnnlm_tui.store.runs import find_run
 

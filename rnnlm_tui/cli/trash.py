@@ -1,4 +1,4 @@
-"""The verbs about deleting runs: `delete` and `restore`, `trash` to look and `purge` to be rid of them."""
+"""The verbs `delete`, `trash`, `restore` and `purge`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def complete_trashed(incomplete: str) -> list[str]:
-    """The names of runs in the trash that begin so, for the shell's completion."""
+    """Complete the name of a deleted run for the shell."""
     from rnnlm_tui.store.runs import trashed_names
 
     return sorted(name for name in set(trashed_names()) if name.startswith(incomplete))
@@ -24,7 +24,7 @@ def delete(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Full names of runs.", show_default=False, autocompletion=complete_run)],
     json: JsonOption = False,
 ) -> None:
-    """Move runs that are not running to the trash; `restore` brings them back."""
+    """Move runs that aren't running to the trash."""
     from rnnlm_tui.cli.output import act_on_each
     from rnnlm_tui.contract.figures import disk
     from rnnlm_tui.errors import UnknownRunError
@@ -35,17 +35,17 @@ def delete(
     directories = [find_run(run) for run in runs]
     for run, directory in zip(runs, directories, strict=True):
         if directory.name != run:
-            raise UnknownRunError(f'no run is called "{run}"', hint=f'to delete "{directory.name}", write its whole name')
+            raise UnknownRunError(f'no run named "{run}"', hint=f'to delete "{directory.name}", use its full name')
 
     def act(run: RunDirectory) -> tuple[object, str]:
         trashed = delete_run(run)
-        return _as_json(trashed), f"{run.name} is in the trash ({disk(trashed.bytes)} in all): `rnnlm-tui restore {run.name}` takes it back"
+        return _as_json(trashed), f"{run.name} moved to the trash ({disk(trashed.bytes)}): `rnnlm-tui restore {run.name}` restores it"
 
     act_on_each(directories, act, json=json)
 
 
 def trash(json: JsonOption = False) -> None:
-    """List the deleted runs, with the space that a purge frees."""
+    """List deleted runs and the disk space they use."""
     from time import time
 
     from rnnlm_tui.cli.output import line, print_json, table
@@ -61,7 +61,7 @@ def trash(json: JsonOption = False) -> None:
         return
     table(("name", "deleted", "size", "folder"), [(run.name, _ago(age(time() - run.deleted)), disk(run.bytes), run.path.name) for run in found], right=(2,))
     line(
-        f"{counted(len(found), 'deleted run')}, {disk(sum(run.bytes for run in found))}: `rnnlm-tui restore NAME` takes one back, `rnnlm-tui purge` is rid of them"
+        f"{counted(len(found), 'deleted run')}, {disk(sum(run.bytes for run in found))}: `rnnlm-tui restore NAME` restores one, `rnnlm-tui purge NAME` removes it permanently"
     )
 
 
@@ -72,21 +72,24 @@ def restore(
     name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Restore one run under this name.", show_default=False)] = None,
     json: JsonOption = False,
 ) -> None:
-    """Restore runs from the trash; if several runs had a name, the one deleted last."""
+    """Restore runs from the trash.
+
+    If several deleted runs have the same name, the most recently deleted one is restored.
+    """
     from rnnlm_tui.cli.output import act_on_each
     from rnnlm_tui.errors import InputError
     from rnnlm_tui.store.trash import find_trashed, list_trash, restore_run
 
     found = list(dict.fromkeys(find_trashed(run) for run in runs))
     if name is not None and len(found) > 1:
-        raise InputError(f"--as renames one run, not {len(found)}", hint="restore them one by one")
+        raise InputError(f"--as takes one run, got {len(found)}", hint="restore them one by one")
 
     def act(trashed: TrashedRun) -> tuple[object, str]:
         restored = restore_run(trashed, name)
         others = sum(left.name == trashed.name for left in list_trash())
-        more = f"; {counted(others, 'other')} of its name stay{'s' if others == 1 else ''} in the trash" if others else ""
+        more = f"; {counted(others, 'other')} of that name remain{'s' if others == 1 else ''} in the trash" if others else ""
         value = {"run": restored.name, "before": trashed.name, "path": str(restored.path)}
-        return value, f"{restored.name} is back: `rnnlm-tui show {restored.name}`{more}"
+        return value, f"{restored.name} restored: `rnnlm-tui show {restored.name}`{more}"
 
     act_on_each(found, act, json=json)
 
@@ -96,11 +99,11 @@ def purge(
         list[str] | None,
         typer.Argument(metavar="[NAME]...", help="Names of deleted runs, or of their folders.", show_default=False, autocompletion=complete_trashed),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every deleted run.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Remove all deleted runs.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Permanently remove deleted runs and print the space freed; asks for confirmation."""
+    """Permanently remove deleted runs; asks for confirmation."""
     from rnnlm_tui.cli.output import line, note, print_json
     from rnnlm_tui.contract.figures import disk
     from rnnlm_tui.errors import StorageError
@@ -128,11 +131,11 @@ def purge(
 
 
 def _chosen(names: list[str], *, everything: bool) -> list[TrashedRun]:
-    """The runs that are meant, each once.
+    """Return the chosen deleted runs, each once.
 
     Raises:
-        InputError: none is named, or a name that several had.
-        UnknownRunError: there is none of a name.
+        InputError: no name, or an ambiguous one.
+        UnknownRunError: no deleted run has that name.
     """
     from rnnlm_tui.errors import InputError
     from rnnlm_tui.store.trash import find_trashed, list_trash
@@ -142,11 +145,11 @@ def _chosen(names: list[str], *, everything: bool) -> list[TrashedRun]:
     if everything:
         return known
     if not names:
-        raise InputError("purge of what?", hint="name a deleted run, or write --all; `rnnlm-tui trash` lists them")
+        raise InputError("no run given", hint="name a deleted run, or use --all; `rnnlm-tui trash` lists them")
     for name in names:
         same = [run.path.name for run in known if run.name == name]
         if len(same) > 1:
-            raise InputError(f"{counted(len(same), 'deleted run')} were called {name}: {', '.join(same)}", hint="write the folder of one, or of each")
+            raise InputError(f"{counted(len(same), 'deleted run')} are named {name}: {', '.join(same)}", hint="use the folder names instead")
     return list(dict.fromkeys(find_trashed(name) for name in names))
 
 

@@ -1,4 +1,4 @@
-"""The table of verbs: what the command line can do, in the order of its help; nothing is imported before a verb is used."""
+"""The table of verbs, in the order of the help; a verb's module is imported on use."""
 
 from __future__ import annotations
 
@@ -13,56 +13,62 @@ class Verb:
     """One verb of the command line."""
 
     name: str
-    """As it is typed; `config show` is the verb `show` of the group `config`."""
+    """As typed; `config show` is the verb `show` of the group `config`."""
     family: str
-    """The heading in the help under which it stands."""
+    """The heading in the help under which it is listed."""
     target: str
-    """`module.function` below `rnnlm_tui.cli`: the function's parameters are the verb's arguments and options."""
-    summary: str
-    """One line for the help and the README, at most 60 letters, so that 80 columns hold it."""
+    """`module.function` in `rnnlm_tui.cli`.
+
+    The function's parameters are the verb's arguments and options, its docstring is the verb's help.
+    """
 
     def load(self) -> Callable[..., None]:
-        """The function behind it."""
+        """Import and return the function."""
         module, _, function = self.target.rpartition(".")
         return cast(Callable[..., None], getattr(import_module(f"rnnlm_tui.cli.{module}"), function))
 
+    @property
+    def summary(self) -> str:
+        """The first line of the help, at most 60 characters so that it fits 80 columns."""
+        return (self.load().__doc__ or "").partition("\n")[0]
+
 
 VERBS: tuple[Verb, ...] = (
-    Verb("open", "Watch", "runs.open_run", "Open the app on a run."),
-    Verb("runs", "Watch", "runs.runs", "List the runs: newest first, filtered, sorted."),
-    Verb("show", "Watch", "runs.show", "Show a run's figures: once, or as long as it runs."),
-    Verb("compare", "Watch", "compare.compare", "Put runs side by side: settings that differ, figures."),
-    Verb("follow", "Watch", "train.follow", "Print a run's progress until it ends; Ctrl-C only leaves."),
-    Verb("metrics", "Watch", "runs.metrics", "Write out metrics: the newest, or all as CSV or JSON."),
-    Verb("checkpoints", "Watch", "runs.checkpoints", "List a run's checkpoints: best, last and pinned ones marked."),
-    Verb("verify", "Watch", "verify.verify", "Check a run's checkpoints and database, byte by byte."),
-    Verb("train", "Train", "train.train", "Start a training run."),
-    Verb("pause", "Train", "steer.pause", "Pause runs between two steps."),
-    Verb("resume", "Train", "steer.resume", "Resume a paused, stopped, crashed or failed run."),
-    Verb("stop", "Train", "steer.stop", "Stop runs; returns when their checkpoints are on disk."),
-    Verb("checkpoint", "Train", "steer.checkpoint", "Save a checkpoint now; returns when it is on disk."),
-    Verb("evaluate", "Train", "steer.evaluate", "Evaluate runs now; returns with the figures."),
-    Verb("set", "Train", "steer.change", "Change the learning rate and the like while a run goes on."),
-    Verb("tag", "Keep", "labels.tag", "Give a run tags or take them away: +paper -draft."),
-    Verb("note", "Keep", "labels.note", "Write a note on a run, one line."),
-    Verb("pin", "Keep", "pins.pin", "Pin checkpoints to keep them, or runs at the top."),
-    Verb("unpin", "Keep", "pins.unpin", "Unpin checkpoints or runs."),
-    Verb("rename", "Keep", "labels.rename", "Give a run that is not running another name."),
-    Verb("delete", "Keep", "trash.delete", "Move runs that are not running to the trash."),
-    Verb("trash", "Keep", "trash.trash", "List the deleted runs, with the space that a purge frees."),
-    Verb("restore", "Keep", "trash.restore", "Restore runs from the trash."),
-    Verb("purge", "Keep", "trash.purge", "Permanently remove deleted runs; asks first."),
-    Verb("sample", "Sample", "sample.sample", "Continue prompts with a checkpoint's model."),
-    Verb("estimate", "Plan", "estimate.estimate", "Tell a run's parameters, steps, memory, disk and time."),
-    Verb("corpus", "Plan", "plan.corpus", "List the corpora with their sizes and runs."),
-    Verb("corpus remove", "Plan", "plan.corpus_remove", "Remove prepared corpora that no run needs; asks first."),
-    Verb("config show", "Plan", "configs.config_show", "Show the config of a run or a preset as TOML."),
-    Verb("config presets", "Plan", "configs.config_presets", "List the presets."),
-    Verb("bench", "Plan", "bench.bench", "Measure how fast this machine trains and samples."),
-    Verb("doctor", "Plan", "doctor.doctor", "Check this machine, terminal and installation."),
-    Verb("docs", "Plan", "docs.docs", "Read the guides: the list of them, or one."),
+    Verb("open", "Watch", "runs.open_run"),
+    Verb("runs", "Watch", "runs.runs"),
+    Verb("show", "Watch", "runs.show"),
+    Verb("compare", "Watch", "compare.compare"),
+    Verb("follow", "Watch", "train.follow"),
+    Verb("metrics", "Watch", "runs.metrics"),
+    Verb("checkpoints", "Watch", "runs.checkpoints"),
+    Verb("verify", "Watch", "verify.verify"),
+    Verb("train", "Train", "train.train"),
+    Verb("pause", "Train", "steer.pause"),
+    Verb("resume", "Train", "steer.resume"),
+    Verb("stop", "Train", "steer.stop"),
+    Verb("checkpoint", "Train", "steer.checkpoint"),
+    Verb("evaluate", "Train", "steer.evaluate"),
+    Verb("set", "Train", "steer.change"),
+    Verb("tag", "Keep", "labels.tag"),
+    Verb("note", "Keep", "labels.note"),
+    Verb("pin", "Keep", "pins.pin"),
+    Verb("unpin", "Keep", "pins.unpin"),
+    Verb("rename", "Keep", "labels.rename"),
+    Verb("delete", "Keep", "trash.delete"),
+    Verb("trash", "Keep", "trash.trash"),
+    Verb("restore", "Keep", "trash.restore"),
+    Verb("purge", "Keep", "trash.purge"),
+    Verb("sample", "Sample", "sample.sample"),
+    Verb("estimate", "Plan", "estimate.estimate"),
+    Verb("corpus", "Plan", "plan.corpus"),
+    Verb("corpus remove", "Plan", "plan.corpus_remove"),
+    Verb("config show", "Plan", "configs.config_show"),
+    Verb("config presets", "Plan", "configs.config_presets"),
+    Verb("bench", "Plan", "bench.bench"),
+    Verb("doctor", "Plan", "doctor.doctor"),
+    Verb("docs", "Plan", "docs.docs"),
 )
 
-SIGNING: frozenset[str] = frozenset({"tag", "note"})
-"""Verbs that take words with a minus before them."""
+SIGNED_WORDS: frozenset[str] = frozenset({"tag", "note"})
+"""Verbs that take words starting with a minus."""
 FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(verb.family for verb in VERBS))

@@ -14,7 +14,7 @@ import pytest
 
 from rnnlm_tui import __version__
 from rnnlm_tui.cli.application import command_of
-from rnnlm_tui.cli.promise import PROMISE
+from rnnlm_tui.cli.promise import GUARANTEES
 from rnnlm_tui.cli.verbs import VERBS
 from rnnlm_tui.contract.validation import field_paths
 from rnnlm_tui.docs import FOLDER, GUIDES, find_guide
@@ -131,7 +131,7 @@ def test_modules_that_guides_name_exist() -> None:
 
 def test_the_promise_has_the_same_parts_in_guide_and_help() -> None:
     promise = PAGES[find_guide("reliability").path].partition("## What a run guarantees")[2].partition("\n## ")[0]
-    assert re.findall(r"^- \*\*([^*.]+)\.?\*\*", promise, re.MULTILINE) == [name for name, _ in PROMISE]
+    assert re.findall(r"^- \*\*([^*.]+)\.?\*\*", promise, re.MULTILINE) == [name for name, _ in GUARANTEES]
 
 
 def test_inside_names_every_package() -> None:

@@ -225,15 +225,15 @@ def test_verify_names_what_is_damaged_and_leaves_with_5(
     run = copy_of(broken_off, "verified")
     assert command(["verify", "verified"]) == 0
     said = capsys.readouterr()
-    assert said.out.count("✓ whole") == 2
-    assert "database: whole" in said.out
+    assert said.out.count("✓ ok") == 2
+    assert "database: ok" in said.out
     assert said.err == ""
     flip(run.checkpoints_path / "step-000000009" / "model.safetensors", 777)
     assert command(["verify", "verified"]) == 5
     said = capsys.readouterr()
     assert "step 9: checkpoints/step-000000009/model.safetensors is damaged" in said.out
     assert "1 of 2 checkpoints of verified is damaged" in said.err
-    assert "`rnnlm-tui resume verified` goes on from step 6, the newest that is whole" in said.err
+    assert "`rnnlm-tui resume verified` continues from step 6, the latest intact one" in said.err
     assert (said.out + said.err).count("model.safetensors") == 1, "each thing is said once"
     assert command(["verify", "verified", "--json"]) == 5
     found = json.loads(capsys.readouterr().out)
@@ -249,7 +249,7 @@ def test_verify_names_a_checkpoint_of_a_newer_version_and_what_to_do(checkpoint:
     assert command(["verify", run.name]) == 5
     said = capsys.readouterr()
     assert "? newer" in said.out
-    assert "✓ whole" in said.out
+    assert "✓ ok" in said.out
     assert "damaged" not in said.out + said.err
     assert "checkpoints/step-000000500 was written by a newer version of rnnlm-tui" in said.out
     assert "update rnnlm-tui" in said.err
@@ -263,7 +263,7 @@ def test_verify_rebuilds_a_damaged_database_and_leaves_with_5_once(
     run.database_path.write_bytes(random.Random(5).randbytes(20_000))
     assert command(["verify", "rebuilt"]) == 5
     said = capsys.readouterr()
-    assert said.out.count("✓ whole") == 2
+    assert said.out.count("✓ ok") == 2
     assert "it was rebuilt" in said.out
     assert command(["verify", "rebuilt"]) == 0
     assert bench.workers.work(run) == 0
@@ -278,7 +278,7 @@ def test_verify_finds_a_link_to_a_later_checkpoint_and_a_pin_without_one(capsys:
     assert command(["verify", "linked"]) == 5
     said = capsys.readouterr().out
     assert "step 500: checkpoints/step-000000500: its manifest names the later step-000000700" in said
-    assert "100, not kept" in said
+    assert "100, deleted" in said
     assert "step 900: checkpoints/step-000000900 is pinned and missing" in said
 
 
@@ -299,7 +299,7 @@ def test_each_advice_about_a_finished_run_s_damaged_checkpoint_leads_to_the_newe
     finished: RunDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = {
-        ("verify", "exref"): "step 400 is the newest that is whole: `rnnlm-tui sample exref@400` or `rnnlm-tui train --from exref@400`",
+        ("verify", "exref"): "use step 400, the latest intact one: `rnnlm-tui sample exref@400` or `rnnlm-tui train --from exref@400`",
         ("resume", "exref"): "rnnlm-tui train --from exref@400",
         ("train", "--from", "exref@last"): "use exref@400; `rnnlm-tui verify exref` reads every byte of all of them",
     }

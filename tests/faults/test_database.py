@@ -316,7 +316,7 @@ def test_verify_rebuilds_a_damaged_database_and_says_so(run: RunDirectory, capsy
     assert "rebuilt with 4,000 steps and 4 checkpoints" in said.out
     assert "Traceback" not in said.out + said.err
     assert command(["verify", run.name]) == 0
-    assert "database: whole" in capsys.readouterr().out
+    assert "database: ok" in capsys.readouterr().out
 
 
 def test_a_database_that_is_damaged_under_its_worker_is_rebuilt_by_the_next_resume(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -359,7 +359,7 @@ def test_a_rebuilt_run_stands_where_its_newest_checkpoint_does_and_tells_each_th
     told = said.out + said.err
     assert told.count("run.db is damaged") == 1
     assert "malformed" not in told
-    assert "the database of plain-otter was not whole" in said.err
+    assert "the database of plain-otter was damaged" in said.err
     assert "it was rebuilt: `rnnlm-tui show plain-otter`" in said.err
     summary = summarize(run)
     assert (summary.status, summary.step, summary.epoch, summary.tokens_seen) == ("failed", 4_000, 1.0, 7)

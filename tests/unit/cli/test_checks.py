@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.check_machine import products_finding, torch_finding
-from rnnlm_tui.cli.checks import Finding, home_findings, keymap_findings, terminal_findings
+from rnnlm_tui.cli.checks import CheckResult, home_findings, keymap_findings, terminal_findings
 from rnnlm_tui.store.filesystems import filesystem_of, is_network, nearest_existing
 
 
-def colours(**environment: str) -> Finding:
+def colours(**environment: str) -> CheckResult:
     found = terminal_findings(environment, "utf-8", os.terminal_size((80, 24)), True)
     return next(finding for finding in found if finding.check == "colours")
 
@@ -52,7 +52,7 @@ def test_a_locale_or_a_console_without_braille_is_told() -> None:
     for environment in ({"TERM": "xterm", "LANG": "C"}, {"TERM": "linux", "LANG": "C.UTF-8"}):
         finding = terminal_findings(environment, "utf-8", os.terminal_size((80, 24)), True)[-1]
         assert finding.verdict == "note"
-        assert "draws with ASCII" in finding.fact
+        assert "uses ASCII only" in finding.fact
 
 
 def test_faults_in_a_keymap_are_told_each_with_its_line(tmp_path: Path) -> None:
@@ -108,8 +108,8 @@ def test_a_python_without_torch_is_told_without_a_traceback(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("fpu avx2 avx512_bf16 amx_bf16", "bf16 by amx_bf16"),
-        ("fpu avx2 avx512_bf16", "bf16 by avx512_bf16"),
+        ("fpu avx2 avx512_bf16 amx_bf16", "bf16 with amx_bf16"),
+        ("fpu avx2 avx512_bf16", "bf16 with avx512_bf16"),
         ("fpu avx2 avx512f", "neither amx_bf16 nor avx512_bf16"),
     ],
 )
@@ -118,4 +118,4 @@ def test_the_products_that_a_processor_can_compute_follow_from_its_flags(flags: 
 
 
 def test_a_system_that_does_not_describe_its_processor_has_float32() -> None:
-    assert products_finding("").fact.startswith("float32 on the processor")
+    assert products_finding("").fact.startswith("float32; the CPU has neither")

@@ -61,7 +61,8 @@ def test_an_empty_assignment_clears_an_optional_field(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(b"a = [", "not TOML"), (b"\xff\xfe", "not UTF-8"), (b"[a]\n[a]", "not TOML"), (b"a = " + b"9" * 5_000, "not TOML")]
+    ("content", "words"),
+    [(b"a = [", "not valid TOML"), (b"\xff\xfe", "not UTF-8"), (b"[a]\n[a]", "not valid TOML"), (b"a = " + b"9" * 5_000, "not valid TOML")],
 )
 def test_a_file_that_is_no_config_is_refused_with_the_place(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "config.toml"
@@ -73,7 +74,7 @@ def test_a_file_that_is_no_config_is_refused_with_the_place(tmp_path: Path, cont
 
 def test_a_missing_file_or_a_folder_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.toml", tmp_path):
-        with pytest.raises(InputError, match="can't read the config file"):
+        with pytest.raises(InputError, match="cannot read the config file"):
             read_config_file(path)
 
 

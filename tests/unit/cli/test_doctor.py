@@ -8,13 +8,15 @@ import termios
 
 import pytest
 
-from rnnlm_tui.cli.checks import Finding
+from rnnlm_tui.cli.checks import CheckResult
 from rnnlm_tui.cli.main import run
 
 FOUND = [
-    Finding("rnnlm-tui", "ok", "0.1.0 on Python 3.11, /usr/bin/python"),
-    Finding("logging out", "note", "a run that is started here ends when its user logs out, since systemd kills it", "`loginctl enable-linger` lets it go on"),
-    Finding("disk", "bad", "12 MB free", "free some, or set RNNLM_TUI_HOME to a folder on another disk"),
+    CheckResult("rnnlm-tui", "ok", "0.1.0 on Python 3.11, /usr/bin/python"),
+    CheckResult(
+        "logging out", "note", "a run that is started here ends when its user logs out, since systemd kills it", "`loginctl enable-linger` lets it go on"
+    ),
+    CheckResult("disk", "bad", "12 MB free", "free some, or set RNNLM_TUI_HOME to a folder on another disk"),
 ]
 
 

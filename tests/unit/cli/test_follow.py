@@ -118,7 +118,7 @@ def test_patience_is_told_beside_the_evaluation_that_it_counts(monkeypatch: pyte
     play(monkeypatch, [snapshot(waits, [evaluation(50)]), snapshot(waits, [evaluation(50)]), snapshot(over, [evaluation(50)])])
     assert follow_run(RUN, json=False) == 0
     out, err = capsys.readouterr()
-    assert out.count("no better validation loss for 2 evaluations, at 5 the run ends") == 1
+    assert out.count("no better validation loss for 2 evaluations, training stops at 5") == 1
     assert "ended early: 5 evaluations" in err
     assert hint in err
 
@@ -136,7 +136,7 @@ def test_ctrl_c_leaves_the_run_and_says_how_to_come_back(monkeypatch: pytest.Mon
     play(monkeypatch, [snapshot(summary("running", 5)), KeyboardInterrupt()])
     assert follow_run(RUN, json=True) == 130
     err = capsys.readouterr().err
-    assert "brisk-heron goes on" in err
+    assert "brisk-heron keeps running" in err
     assert "rnnlm-tui follow brisk-heron" in err
     assert "rnnlm-tui stop brisk-heron" in err
 

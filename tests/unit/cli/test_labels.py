@@ -26,12 +26,12 @@ def out_of(arguments: list[str], capsys: pytest.CaptureFixture[str], code: int =
 
 def test_tags_are_given_with_a_plus_or_bare_and_taken_away_with_a_minus(capsys: pytest.CaptureFixture[str]) -> None:
     assert out_of(["tag", "brisk"], capsys) == "brisk-heron has no tags\n"
-    assert out_of(["tag", "brisk", "+paper", "hard", "-draft"], capsys) == "brisk-heron has the tags paper hard; it had no draft\n"
+    assert out_of(["tag", "brisk", "+paper", "hard", "-draft"], capsys) == "brisk-heron has the tags paper hard; no such tag: draft\n"
     assert json.loads(out_of(["tag", "brisk", "--json", "-hard", "+V"], capsys)) == {"run": "brisk-heron", "tags": ["paper", "V"], "changed": True}
     assert out_of(["tag", "--", "brisk", "-V"], capsys) == "brisk-heron has the tags paper\n"
     assert "paper" in out_of(["runs"], capsys)
     assert json.loads(out_of(["show", "brisk", "--json"], capsys))["tags"] == ["paper"]
-    assert "Give a run tags" in out_of(["tag", "-h"], capsys)
+    assert "Add or remove a run's tags" in out_of(["tag", "-h"], capsys)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_run_is_pinned_to_the_top_of_the_list_and_let_go(capsys: pytest.Captur
 
 def test_a_run_is_renamed_unless_it_lives_or_the_name_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     create_run(RunConfig(), "taken")
-    assert out_of(["rename", "brisk", "plain-otter"], capsys) == "brisk-heron is called plain-otter now\n"
+    assert out_of(["rename", "brisk", "plain-otter"], capsys) == "brisk-heron renamed to plain-otter\n"
     assert run(["rename", "plain", "taken"]) == 2
     assert 'already a run "taken"' in capsys.readouterr().err
     assert run(["rename", "plain", "../x"]) == 2
@@ -86,4 +86,4 @@ def test_damaged_labels_are_moved_aside_with_a_word_of_where_they_are(arguments:
     assert run(arguments) == 0
     (kept,) = list_runs()[0].path.glob("labels.json.unusable")
     assert kept.read_text() == "junk"
-    assert f"the tags and the note of brisk-heron can't be read: the file is kept as {kept.name}" in " ".join(capsys.readouterr().err.split())
+    assert f"cannot read the tags and note of brisk-heron: the damaged file was moved to {kept.name}" in " ".join(capsys.readouterr().err.split())

@@ -11,7 +11,7 @@ from rnnlm_tui import __version__
 from rnnlm_tui.cli import verbs
 from rnnlm_tui.cli.application import build, command_of
 from rnnlm_tui.cli.main import main, run
-from rnnlm_tui.cli.promise import PROMISE, PROMISE_TITLE
+from rnnlm_tui.cli.promise import GUARANTEES, GUARANTEES_TITLE
 from rnnlm_tui.cli.verbs import FAMILIES, VERBS, Verb
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.presets import PRESETS
@@ -110,8 +110,8 @@ def test_help_lists_every_verb_under_its_family_with_the_exit_codes(capsys: pyte
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["resume", "--help"]], ids=" ".join)
 def test_help_says_what_a_run_promises(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     run(arguments)
-    said = " ".join(capsys.readouterr().out.partition(f"{PROMISE_TITLE}:")[2].split())
-    for name, promise in PROMISE:
+    said = " ".join(capsys.readouterr().out.partition(f"{GUARANTEES_TITLE}:")[2].split())
+    for name, promise in GUARANTEES:
         assert f"{name} {promise}" in said
 
 
@@ -234,5 +234,5 @@ def test_an_at_sign_without_a_checkpoint_is_refused_with_the_choices(arguments: 
     create_run(RunConfig(), "brisk-heron")
     assert run(arguments) == 2
     err = capsys.readouterr().err
-    assert '"brisk-heron@" names no checkpoint' in err
-    assert "write brisk-heron@best, @last or @STEP" in err
+    assert '"brisk-heron@" has no checkpoint after the @' in err
+    assert "use brisk-heron@best, @last or @STEP" in err

@@ -36,7 +36,7 @@ def test_no_control_byte_reaches_a_terminal_and_text_is_shown_as_it_is(monkeypat
         monkeypatch.setattr("sys.stdout", terminal)
         monkeypatch.setattr("sys.stderr", terminal)
         output.line(ACTS)
-        flow = output.Flow()
+        flow = output.TextStream()
         flow.write(ACTS)
         flow.close()
         output.table(["na\x1bme", "b"], [[ACTS, "end"]])
@@ -51,7 +51,7 @@ def test_no_control_byte_reaches_a_terminal_and_text_is_shown_as_it_is(monkeypat
 def test_what_is_no_terminal_gets_every_character_as_it_is(capfd: pytest.CaptureFixture[str]) -> None:
     output.line(ACTS)
     output.facts([("text", ACTS)])
-    flow = output.Flow()
+    flow = output.TextStream()
     flow.write(ACTS[:7])
     flow.write(ACTS[7:])
     flow.close()
@@ -156,8 +156,8 @@ class Stream:
 @pytest.mark.parametrize(
     ("stdin", "stdout", "term", "size", "words"),
     [
-        (False, True, "xterm", (80, 24), "its input is none"),
-        (True, False, "xterm", (80, 24), "its output is none"),
+        (False, True, "xterm", (80, 24), "standard input is not one"),
+        (True, False, "xterm", (80, 24), "standard output is not one"),
         (True, True, "dumb", (80, 24), 'TERM="dumb"'),
         (True, True, "", (80, 24), 'TERM=""'),
         (True, True, "xterm", (59, 24), "59×24 cells"),
@@ -194,7 +194,7 @@ def test_a_text_that_comes_in_pieces_is_broken_at_words_on_a_terminal(width: int
     termios.tcsetwinsize(theirs, (24, width))
     with os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr("sys.stdout", terminal)
-        flow = output.Flow()
+        flow = output.TextStream()
         for at in range(0, len(STORY), pieces):
             flow.write(STORY[at : at + pieces])
         flow.close()
@@ -213,7 +213,7 @@ def test_a_word_longer_than_a_line_is_broken_where_the_line_ends(monkeypatch: py
     termios.tcsetwinsize(theirs, (24, 10))
     with os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr("sys.stdout", terminal)
-        flow = output.Flow()
+        flow = output.TextStream()
         flow.write("ab 0123456789abcdefghij k")
         flow.close()
         assert read_until(ours, "k") == "ab\r\n0123456789\r\nabcdefghij\r\nk\r\n"

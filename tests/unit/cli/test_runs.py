@@ -207,7 +207,7 @@ def test_options_out_of_range_are_told_by_their_names(capsys: pytest.CaptureFixt
     assert "--top-k is -1, must be at least 0" in err
     assert "config" not in err
     assert run(["sample", "brisk-heron", "We", "--top-k", "many"]) == 2
-    assert "--top-k is many, it must be a whole number" in capsys.readouterr().err
+    assert "--top-k is many, must be a whole number" in capsys.readouterr().err
 
 
 def test_a_sample_is_drawn_from_the_best_checkpoint_unless_it_is_told() -> None:
@@ -227,7 +227,7 @@ def test_a_checkpoint_or_run_that_is_not_there_names_those_that_are() -> None:
 
 
 def test_a_prompt_that_is_too_long_is_refused() -> None:
-    with pytest.raises(InputError, match="20,001 characters, at most 20,000"):
+    with pytest.raises(InputError, match="20,001 characters, maximum is 20,000"):
         read_prompt("x" * (MAX_PROMPT_CHARACTERS + 1))
 
 

@@ -102,7 +102,7 @@ def test_greedy_and_a_temperature_exclude_each_other(capsys: pytest.CaptureFixtu
     assert run(["sample", "plain-otter", "The", "--greedy", "--temperature", "0.8"]) == 2
     err = capsys.readouterr().err
     assert "--greedy and --temperature 0.8 are mutually exclusive" in err
-    assert "--temperature 0 is greedy too" in err
+    assert "--temperature 0 is greedy as well" in err
 
 
 def prompts_file(folder: Path, name: str, text: str) -> str:
@@ -163,16 +163,16 @@ def test_prompts_are_read_from_standard_input(monkeypatch: pytest.MonkeyPatch, s
     [
         ([], "no prompt given"),
         (["one", "--prompts", "good.txt"], "PROMPT and --prompts are mutually exclusive"),
-        (["--prompts", "missing.txt"], "can't read the prompts in missing.txt: No such file or directory"),
-        (["--prompts", "."], "can't read the prompts in .: Is a directory"),
-        (["--prompts", "empty.txt"], "empty.txt holds no prompt"),
+        (["--prompts", "missing.txt"], "cannot read prompts from missing.txt: No such file or directory"),
+        (["--prompts", "."], "cannot read prompts from .: Is a directory"),
+        (["--prompts", "empty.txt"], "empty.txt has no prompts"),
         (["--prompts", "latin.txt"], "latin.txt is not UTF-8 (byte 1)"),
-        (["--prompts", "long.txt"], "long.txt, line 2: the prompt has 20,001 characters, at most 20,000 are taken"),
+        (["--prompts", "long.txt"], "long.txt, line 2: the prompt has 20,001 characters, maximum is 20,000"),
         (["--prompts", "bad.jsonl"], "bad.jsonl, line 1: not JSON"),
-        (["--prompts", "bad.jsonl"], "bad.jsonl, line 2: neither a string nor an object with a string “prompt”"),
+        (["--prompts", "bad.jsonl"], "bad.jsonl, line 2: not a string or an object with a string “prompt”"),
         (["one", "-n", "0"], "-n is 0, must be 1 … 10,000"),
-        (["one", "-n", "2", "--greedy"], "-n 2 would draw the same text 2 times"),
-        (["one", "-n", "2", "--temperature", "0"], "-n 2 would draw the same text 2 times"),
+        (["one", "-n", "2", "--greedy"], "-n 2 would give the same text 2 times"),
+        (["one", "-n", "2", "--temperature", "0"], "-n 2 would give the same text 2 times"),
     ],
     ids=str,
 )

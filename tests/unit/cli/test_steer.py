@@ -34,8 +34,8 @@ def test_a_stop_says_what_it_left(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 @pytest.mark.parametrize(
     ("kind", "step", "said"),
     [
-        ("cosine", 99, ": that is the peak, of which the cosine schedule makes 5.1e-4 there"),
-        ("cosine", 4, ": that is the peak, of which the warm-up makes 1e-4 there"),
+        ("cosine", 99, " (peak; the cosine schedule makes it 5.1e-4 now)"),
+        ("cosine", 4, " (peak; the warm-up makes it 1e-4 now)"),
         ("constant", 99, ""),
     ],
 )
@@ -48,7 +48,7 @@ def test_a_changed_rate_is_the_peak_and_what_the_schedule_makes_of_it_is_said(
         database.set_meta("max_steps", "150")
     monkeypatch.setattr("rnnlm_tui.supervisor.control_client.send", lambda run, verb, **changes: CommandResult(id="a", ok=True, step=step))
     assert run(["set", "brisk-heron", "optimizer.learning_rate=0.001"]) == 0
-    assert capsys.readouterr().out == f"brisk-heron: optimizer.learning_rate is 0.001 from step {step + 1:,} on{said}\n"
+    assert capsys.readouterr().out == f"brisk-heron: optimizer.learning_rate is 0.001 from step {step + 1:,}{said}\n"
 
 
 @pytest.mark.parametrize("verb", ["pause", "stop", "checkpoint", "evaluate"])

@@ -75,7 +75,7 @@ def test_after_the_first_epoch_show_names_no_figure_of_the_reference(capsys: pyt
 def test_a_reference_at_another_number_of_sentences_says_so() -> None:
     reference = ReferenceFigures(sentences=4_900_000, perplexity=86.77, reference_sentences=4_001_280)
     lines = dict(summary_lines(SUMMARY.model_copy(update={"reference": reference})))
-    assert lines["reference"] == "perplexity 86.8 at 4.0 M sentences, the nearest to this run's 4.9 M sentences"
+    assert lines["reference"] == "perplexity 86.8 at 4.0 M sentences, nearest to this run's 4.9 M sentences"
 
 
 def test_another_run_has_no_reference(capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,7 +86,7 @@ def test_another_run_has_no_reference(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_show_says_that_others_hold_the_cores() -> None:
     lines = dict(summary_lines(SUMMARY.model_copy(update={"others_cores": 1.0, "cores": 2})))
-    assert lines["neighbours"] == "others use 1.0 of 2 cores, which slows training"
+    assert lines["neighbours"] == "others use 1.0 of 2 cores, which slows down training"
     assert dict(summary_lines(SUMMARY))["neighbours"] == ""
 
 
@@ -106,8 +106,8 @@ def test_cells_are_told_as_people_write_them(cell: str, words: str) -> None:
     [
         (None, ""),
         (PatienceFigures(waited=0, limit=5), ""),
-        (PatienceFigures(waited=1, limit=5), "no better validation loss for 1 evaluation, at 5 the run ends"),
-        (PatienceFigures(waited=4, limit=5), "no better validation loss for 4 evaluations, at 5 the run ends"),
+        (PatienceFigures(waited=1, limit=5), "no better validation loss for 1 evaluation, training stops at 5"),
+        (PatienceFigures(waited=4, limit=5), "no better validation loss for 4 evaluations, training stops at 5"),
     ],
 )
 def test_show_tells_patience_while_it_counts(patience: PatienceFigures | None, words: str) -> None:

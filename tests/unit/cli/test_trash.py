@@ -37,7 +37,7 @@ def test_delete_wants_the_whole_name_and_says_how_to_take_it_back(capsys: pytest
     assert run(["delete", "brisk"]) == 2
     assert [found.name for found in list_runs()] == ["brisk-heron"]
     assert run(["delete", "brisk-heron"]) == 0
-    assert "`rnnlm-tui restore brisk-heron` takes it back" in capsys.readouterr().out
+    assert "`rnnlm-tui restore brisk-heron` restores it" in capsys.readouterr().out
     assert list_runs() == []
 
 
@@ -156,7 +156,7 @@ def test_several_runs_are_deleted_and_taken_back_at_once(capsys: pytest.CaptureF
     assert [line.split()[0] for line in out] == ["brisk-heron", "plain-otter"]
     assert [found.name for found in list_runs()] == ["amber-crane"]
     assert run(["restore", "brisk-heron", "plain-otter", "--as", "other"]) == 2
-    assert "--as renames one run, not 2" in capsys.readouterr().err
+    assert "--as takes one run, got 2" in capsys.readouterr().err
     assert run(["restore", "brisk-heron", "plain-otter", "--json"]) == 0
     assert [item["run"] for item in json.loads(capsys.readouterr().out)] == ["brisk-heron", "plain-otter"]
     assert len(list_runs()) == 3

@@ -15,7 +15,7 @@ from rnnlm_tui.cli import watch
 from rnnlm_tui.cli.frame import clipped, frame_lines, one_line
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.output import cells
-from rnnlm_tui.cli.watch import moved_to
+from rnnlm_tui.cli.watch import replacing
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.metrics import EvaluationRow, EventRow, GpuRow, SampleRow
 from rnnlm_tui.contract.outside_text import UNSAFE
@@ -120,12 +120,12 @@ def test_rewriting_a_frame_leaves_exactly_the_new_one_and_sends_nothing_where_it
     terminal, before = Terminal(), list[str]()
     for _ in range(300):
         lines = [draw.choice("abcd") * draw.randint(1, 5) for _ in range(draw.randint(1, 6))]
-        terminal.write(moved_to(before, lines))
+        terminal.write(replacing(before, lines))
         assert terminal.shown == lines
         assert terminal.row == len(lines)
-        assert moved_to(lines, lines) == ""
+        assert replacing(lines, lines) == ""
         before = lines
-    assert moved_to(["same", "old", "same"], ["same", "new", "same"]) == "\x1b[3A\r\x1b[1Bnew\x1b[K\n\x1b[1B"
+    assert replacing(["same", "old", "same"], ["same", "new", "same"]) == "\x1b[3A\r\x1b[1Bnew\x1b[K\n\x1b[1B"
 
 
 def test_watching_in_a_terminal_rewrites_the_frame_until_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_ctrl_c_leaves_the_run_to_itself(monkeypatch: pytest.MonkeyPatch, capsys
     trained_run()
     play(monkeypatch, [make_snapshot(), KeyboardInterrupt()])
     assert run(["show", "brisk", "--watch"]) == 130
-    assert "goes on" in capsys.readouterr().err
+    assert "keeps running" in capsys.readouterr().err
 
 
 def test_one_frame_of_a_real_run_and_of_one_that_never_started(capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,17 +182,17 @@ def test_after_a_resize_the_frame_stands_where_it_stood_and_nothing_of_the_forme
     terminal.write("$ rnnlm-tui show plain-otter --watch\n")
     size = (119, 40)
     monkeypatch.setattr(watch, "_size", lambda _stream: size)
-    teller = watch.PlacedTeller(terminal, ascii_only=False)
-    teller.tell(make_snapshot())
-    for size in ((139, 40), (139, 30), (149, 40)):  # noqa: B007 (the teller asks for it)
-        teller.tell(make_snapshot())
+    printer = watch.FramePrinter(terminal, ascii_only=False)
+    printer.update(make_snapshot())
+    for size in ((139, 40), (139, 30), (149, 40)):  # noqa: B007 (the printer asks for it)
+        printer.update(make_snapshot())
         assert sum("plain-otter" in line for line in terminal.shown) == 2
         assert terminal.shown[0].startswith("$ rnnlm-tui")
 
 
 def test_lines_that_a_narrower_terminal_has_broken_are_counted_as_it_shows_them() -> None:
-    assert watch.cleared(["x" * 100, "", "y" * 40], (49, 30)) == "\x1b[4A\r\x1b[J"
-    assert watch.cleared(["x" * 100] * 30, (49, 10)) == "\x1b[9A\r\x1b[J"
+    assert watch.erasing(["x" * 100, "", "y" * 40], (49, 30)) == "\x1b[4A\r\x1b[J"
+    assert watch.erasing(["x" * 100] * 30, (49, 10)) == "\x1b[9A\r\x1b[J"
 
 
 @pytest.mark.parametrize("sign", ["❤\ufe0f", "👩\u200d👩\u200d👧", "👍🏽"])
