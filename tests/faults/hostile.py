@@ -1,4 +1,7 @@
-"""Text that would act on a terminal or on Textual's markup, put into every text of a value, and a look at the bytes that come out."""
+"""Text that would control a terminal or Textual's markup, put into every text field of a value.
+
+`leaks` finds in a terminal's bytes what should have been escaped.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,14 @@ from rnnlm_tui.contract.outside_text import UNSAFE, safe
 ValueT = TypeVar("ValueT")
 
 CLIPBOARD = base64.b64encode(b"hostile").decode()
-"""What only a hostile text would put into the clipboard."""
+"""Clipboard contents that only a hostile text would set."""
 
 TEXTS: dict[str, str] = {
     "acts": f"\x9b31;7;93m\x1b]52;c;{CLIPBOARD}\x07\x1b[31;7;93m\x1b[2J\x1bPq\x1b\\\x1bc"  # colour, clipboard, erase, a question, reset
     "\x9d0;pwned\x9c\x90q\x9c\u202eidib\u2066\u200f\u2028\u061c\x08\x08\r\x7f\x0e\x00",  # title, bidi, backspaces, NUL
     "markup": "[@click=app.quit]q[/] [/ [red]r[/red] [$primary ]] \\[",
 }
-"""By kind; each begins with what is worst, for narrow columns show no more."""
+"""Hostile texts by kind; each starts with the worst part, since narrow columns show only that."""
 
 _OWN = re.compile(
     r"\x1b\[[0-9;:]*m"  # colours
@@ -31,14 +34,18 @@ _OWN = re.compile(
     r"|\x1b\[[0-9;]* q|\x1b[78]|\x1b\[[0-9]*[ct]|\x1b\(B"
     r"|\x1b\]22;[a-z-]+\x07"  # the shape of the mouse's pointer
 )
-"""What the app itself writes to a terminal."""
+"""Codes that the app itself writes to a terminal."""
 _OWN_IN_LINES = re.compile(r"\x1b\[(0|2|31|32|33|36)m")
 _COLOUR = re.compile(r"\x1b\[([0-9;:]*)m")
 _COPIED = re.compile(r"\x1b\]52;c;([A-Za-z0-9+/=]*)\x07")
 
 
 def leaks(raw: bytes, *, lines: bool = False) -> list[str]:
-    """Everything in a terminal's bytes that is neither visible nor the app's own; `lines`: the output of a command, which writes its own few colours alone."""
+    """Return everything in a terminal's bytes that is neither visible text nor the app's own codes.
+
+    Args:
+        lines: the output of a command, which uses only a few colours.
+    """
     text = raw.decode("utf-8", "backslashreplace")
     found = [f"colour {match[1]}" for match in _COLOUR.finditer(text) if "31;7;93" in match[1]]
     text = (_OWN_IN_LINES if lines else _OWN).sub("", text)
@@ -48,22 +55,25 @@ def leaks(raw: bytes, *, lines: bool = False) -> list[str]:
 
 
 def copied(raw: bytes) -> list[str]:
-    """The texts that the app sent to the clipboard."""
+    """Return the texts that the app copied to the clipboard."""
     return [base64.b64decode(match[1]).decode() for match in _COPIED.finditer(raw.decode("utf-8", "backslashreplace"))]
 
 
 def without_copied(raw: bytes) -> bytes:
-    """The bytes without the sequences that put a text into the clipboard."""
+    """Remove the sequences that copy a text to the clipboard."""
     return _COPIED.sub("", raw.decode("utf-8", "backslashreplace")).encode()
 
 
 def seen(text: str) -> str:
-    """How a hostile text stands on a screen."""
+    """Return a hostile text as a screen shows it."""
     return safe(text, keep="")
 
 
 def hostile(value: ValueT, text: str, **kept: object) -> ValueT:
-    """The same value with `text` in every field, item and key that may hold any text; closed sets of words stay, and so do the fields named in `kept`."""
+    """Copy a value with `text` in every field, item and key of free text.
+
+    Literals and the fields named in `kept` are unchanged.
+    """
     return cast(ValueT, _filled(value, type(value), text, frozenset(kept), top=kept))
 
 
@@ -96,7 +106,7 @@ def _filled(value: object, hint: object, text: str, kept: frozenset[str], *, top
 
 
 def _plain(hint: object) -> object:
-    """Without Annotated, and without the None of an optional."""
+    """Strip Annotated, and None from an optional."""
     while hasattr(hint, "__metadata__"):
         hint = get_args(hint)[0]
     if get_origin(hint) is Union or type(hint).__name__ == "UnionType":

@@ -1,4 +1,4 @@
-"""The app on invented runs whose every text is hostile: `python -m tests.faults.hostile_app KIND [PANE]`."""
+"""The app on fake runs full of hostile text: `python -m tests.faults.hostile_app KIND [PANE]`."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ from tests.tui.fakes import FakeServices, make_machine, make_snapshot
 from tests.tui.panes.fakes import make_estimate
 
 OPEN = "plain-otter"
-"""The run that trains; names of runs can't be hostile, so the others tell by their status."""
+"""The run that trains; run names can't be hostile, so the others are named after their status."""
 EVENT_KINDS: tuple[EventKind, ...] = ("note", "setting", "skipped", "spike", "degraded", "recovered", "failed")
 
 
 class HostileSampler:
-    """Draws hostile text, or fails with it where the prompt says `fail`."""
+    """Generates hostile text, or fails with it if the prompt contains `fail`."""
 
     def __init__(self, text: str) -> None:
         self._text = text
 
     async def start(self) -> None:
-        """Ready at once."""
+        """Do nothing."""
 
     async def load(self, checkpoint: str) -> None:
-        """Nothing to load."""
+        """Do nothing."""
 
     async def close(self) -> None:
-        """Nothing to end."""
+        """Do nothing."""
 
     async def cancel(self, request_id: str) -> None:
-        """Nothing to stop."""
+        """Do nothing."""
 
     async def generate(self, request: SampleRequest) -> AsyncIterator[SamplePiece | SampleDone]:
-        """The text a character at a time, so that no sequence comes in one piece."""
+        """Yield the text by character, so that no escape sequence arrives in one piece."""
         if "fail" in request.prompt:
             raise WorkerError(f"failed {self._text}", hint=self._text)
         for count, character in enumerate(self._text, start=1):
@@ -66,7 +66,7 @@ class HostileSampler:
 
 
 class HostileLog(LogFollower):
-    """A worker that printed hostile lines."""
+    """The log of a worker that printed hostile lines."""
 
     def __init__(self, text: str) -> None:
         super().__init__(Path("/nowhere/worker.log"))
@@ -80,7 +80,7 @@ class HostileLog(LogFollower):
 
 
 class HostileServices(FakeServices):
-    """Store and supervisor whose every word is hostile."""
+    """Services that return hostile text everywhere."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -143,7 +143,7 @@ class HostileServices(FakeServices):
         return [f"an old {self.text}"]
 
     def remember_prompt(self, prompt: str) -> None:
-        """Nothing is kept."""
+        """Do nothing."""
 
     def save_text(self, name: str, text: str, ending: str = ".txt") -> Path:
         return Path("/nowhere") / self.text
@@ -153,7 +153,7 @@ OTHERS: Sequence[RunStatus] = ("failed", "crashed", "stalled", "degraded", "lost
 
 
 def hostile_snapshot(text: str, name: str, status: RunStatus) -> RunSnapshot:
-    """A run whose every text is hostile but its name, of which no such can be."""
+    """Make the snapshot of a run with hostile text everywhere except in its name."""
     made = make_snapshot(
         status, name=name, source=SourceFigures(perplexity=40.2), message="why", parent="other@7", precision="float32", matmul="medium", tags=("tag",)
     )
@@ -167,7 +167,7 @@ def hostile_snapshot(text: str, name: str, status: RunStatus) -> RunSnapshot:
 
 
 def main() -> int:
-    """Run the app; the exit code."""
+    """Run the app and return its exit code."""
     kind, *pane = sys.argv[1:]
     services = HostileServices(TEXTS[kind])
     wanted: Pane = next((known for known in PANES if known in pane), "train")

@@ -1,4 +1,4 @@
-"""A data home in whose files everything that may hold any text is hostile, and every verb on it: `python -m tests.faults.hostile_home` runs them one after the other."""
+"""A data home full of hostile text; `python -m tests.faults.hostile_home` runs every verb on it."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from tests.faults.hostile import TEXTS, hostile
 from tests.unit.store.rows import begin, checkpoint_row, step_row, write_model
 
 ENDS: dict[str, EventKind] = {"done-run": "finished", "bad-run": "failed", "gone-run": "running", "left-run": "stopped"}
-"""Runs by name, and the last that was heard of each."""
+"""Runs by name, with the last event of each."""
 META = ("message", "hint", "device", "precision", "matmul", "corpus_title", "host", "exit_code", "activity", "socket")
 
 SLOW = ("sample", "resume", "doctor", "train")
-"""Verbs that start another process or look far around; tried once, the others with --json as well."""
+"""Slow verbs, tried once; the others are tried with --json too."""
 
 
 def fill(text: str) -> None:
-    """Make the runs, a corpus and worker logs."""
+    """Create the runs, a corpus and worker logs."""
     from rnnlm_tui.store.checkpoints import write_checkpoint
 
     config = hostile(parse_config(merge(DEMO, {"sampling.stop": ["stop"], "corpus.test_source": "test", "tokenizer.name": "name"})), text)
@@ -74,12 +74,12 @@ def _prepare_corpus(config: RunConfig, text: str) -> None:
 
 
 def commands(text: str, file: Path) -> Iterator[list[str]]:
-    """Every verb, with runs whose files are hostile and with arguments that are; none of them trains anything."""
+    """Yield commands for every verb, with hostile runs and arguments; none of them trains."""
     argument = text.replace("\0", "")
     on_runs = ("show", "follow", "metrics", "checkpoints", "verify", "pause", "stop", "checkpoint", "evaluate", "config show", "open")
     yield ["runs"]
     for verb in on_runs:
-        runs = () if verb == "open" else ENDS if verb == "follow" else ("a-draft", *ENDS)  # a draft is followed until somebody starts it
+        runs = () if verb == "open" else ENDS if verb == "follow" else ("a-draft", *ENDS)  # following a draft waits until it is started
         for run in runs:
             yield [*verb.split(), run]
         yield [*verb.split(), argument]
@@ -152,7 +152,7 @@ def commands(text: str, file: Path) -> Iterator[list[str]]:
 
 
 def main() -> None:
-    """Run them all; what each ends with is the last line."""
+    """Run all commands; the last line sums up their exit codes."""
     text = TEXTS[sys.argv[1]]
     fill(text)
     file = Path(sys.argv[2])

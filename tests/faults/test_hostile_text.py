@@ -1,4 +1,4 @@
-"""Text from outside that would act on a terminal is shown as characters in every view of the app, and by every verb."""
+"""Text that would control a terminal is escaped in every view of the app and by every verb."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ class Tour:
     def __init__(self, opened: Terminal, text: str) -> None:
         self.opened = opened
         self.beginning = seen(text)[:5]
-        """How the hostile text begins on the screen."""
+        """The start of the hostile text as shown on the screen."""
 
     def go(self, keys: str, until: str, *, shown: bool = True) -> None:
-        """Type, wait for a word, and see the hostile text beside it (`shown`)."""
+        """Type, wait for a word and, if `shown`, for the hostile text."""
         self.opened.send(keys)
         self.opened.wait_for(until, DEADLINE)
         if shown:
             self.opened.wait_for(lambda: self.beginning in self.opened.text, DEADLINE)
 
     def gone(self, keys: str, words: str) -> None:
-        """Type, and wait until the words are no longer there."""
+        """Type, and wait until the words disappear."""
         self.opened.send(keys)
         self.opened.wait_for(lambda: words not in self.opened.text, DEADLINE)
 
     def click_everywhere(self) -> None:
-        """Click on each place where the hostile text begins, but for the lines of keys and fields at the top and the bottom."""
+        """Click on each hostile text, except in the top and bottom lines of keys and fields."""
         for y, row in enumerate(self.opened.screen.display[2:-6], start=3):
             x = row.find(self.beginning)
             if x >= 0:
@@ -50,7 +50,7 @@ class Tour:
 
 @contextmanager
 def touring(kind: str, pane: str, size: tuple[int, int]) -> Iterator[Tour]:
-    """The app on hostile runs; at the end it must leave by its own key, and have sent nothing that acts."""
+    """Run the app on hostile runs; at the end it must quit by its key and have leaked nothing."""
     command = [sys.executable, "-m", "tests.faults.hostile_app", kind, pane]
     with Terminal(command, columns=size[0], rows=size[1]) as opened:
         yield Tour(opened, TEXTS[kind])
@@ -60,7 +60,7 @@ def touring(kind: str, pane: str, size: tuple[int, int]) -> Iterator[Tour]:
         assert opened.wait(DEADLINE) == 0, opened.text
     assert leaks(without_copied(bytes(opened.raw))) == []
     for text in copied(bytes(opened.raw)):
-        assert seen(text.replace("\n", "")) == text.replace("\n", ""), "the clipboard got what acts"
+        assert seen(text.replace("\n", "")) == text.replace("\n", ""), "the clipboard got control characters"
 
 
 @pytest.mark.parametrize(("kind", "size"), [("acts", (120, 40)), ("markup", (120, 40)), ("acts", (80, 24))], ids=str)
@@ -100,14 +100,14 @@ def test_hostile_prompts_and_generated_text_are_shown_literally(kind: str) -> No
         tour.go("\x19", "sent ", shown=False)  # to the clipboard
         tour.go("\x13", "saved as")
         tour.go("\x15fail\r", "✗ failed")
-        tour.go("\x15" + UP * 3, "an old", shown=False)  # a prompt of an earlier day, without what acts
+        tour.go("\x15" + UP * 3, "an old", shown=False)  # an earlier prompt, without control characters
         tour.go("\x15\x1b[200~pasted\x9b31m\u202e\x1b[201~", "from the paste")
         tour.go("\t" * 8, "between several", shown=False)  # a setting that is a text
         tour.go(ESCAPE + ESCAPE, "q Leave", shown=False)
 
 
 @pytest.mark.parametrize("kind", TEXTS)
-def test_hostile_text_is_shown_literally_in_the_list_of_runs_and_what_lies_over_it(kind: str) -> None:
+def test_hostile_text_is_shown_literally_in_the_runs_list_and_its_overlays(kind: str) -> None:
     with touring(kind, "runs", (120, 40)) as tour:
         tour.go("", "▴ age")
         for name in ("a-stalled-run", "a-degraded-run", "a-preparing-run", "a-failed-run", "a-crashed-run", "a-lost-run", "a-draft-run"):
@@ -143,7 +143,7 @@ def test_no_verb_lets_hostile_text_reach_the_terminal(tmp_path: Path) -> None:
     assert b"internal error" not in opened.raw
 
 
-def test_hostile_text_in_a_corpus_and_what_a_model_makes_of_it_are_shown_literally(tmp_path: Path) -> None:
+def test_hostile_text_from_a_corpus_and_its_model_is_shown_literally(tmp_path: Path) -> None:
     corpus = tmp_path / "hostile.txt"
     corpus.write_text(f"{TEXTS['acts'].replace(chr(0), '')} {TEXTS['markup']}\n" * 400, encoding="utf-8")
     file = tmp_path / "config.toml"

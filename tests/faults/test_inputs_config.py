@@ -1,4 +1,4 @@
-"""What a person types wrong: every problem of a config is told at once with its range, a name that can't be is refused, and nothing is made."""
+"""Invalid configs and run names: all problems are reported at once, and nothing is created."""
 
 from __future__ import annotations
 
@@ -43,22 +43,20 @@ PROBLEMS = {
 }
 
 
-def test_every_problem_of_a_config_is_told_at_once_with_its_field_its_range_and_a_near_spelling(
-    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_all_problems_of_a_config_are_reported_with_field_range_and_suggestion(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "wrong.toml"
     file.write_text(FILE)
     assert run(["train", "--draft", "--config", str(file)]) == ConfigError.exit_code
     out, err = capsys.readouterr()
     assert out == ""
-    told = dict(re.findall(r"^  ([a-z_.]+): (.*)$", err, re.MULTILINE))
-    assert told.keys() == PROBLEMS.keys()
+    reported = dict(re.findall(r"^  ([a-z_.]+): (.*)$", err, re.MULTILINE))
+    assert reported.keys() == PROBLEMS.keys()
     for field, words in PROBLEMS.items():
-        assert all(word in told[field] for word in words), told[field]
+        assert all(word in reported[field] for word in words), reported[field]
     assert not home.exists()
 
 
-def test_assignments_are_told_as_a_file_is(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_assignments_are_reported_like_a_file(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wrong = (
         "model.hidden_size=0",
         "model.num_layers=-1",
@@ -68,8 +66,8 @@ def test_assignments_are_told_as_a_file_is(home: Path, capsys: pytest.CaptureFix
         "training.max_steps=many",
     )
     assert run(["train", "--draft", *(part for change in wrong for part in ("--set", change))]) == ConfigError.exit_code
-    told = dict(re.findall(r"^  ([a-z_.]+): (.*)$", capsys.readouterr().err, re.MULTILINE))
-    assert told.keys() == {change.partition("=")[0] for change in wrong}
+    reported = dict(re.findall(r"^  ([a-z_.]+): (.*)$", capsys.readouterr().err, re.MULTILINE))
+    assert reported.keys() == {change.partition("=")[0] for change in wrong}
     assert not home.exists()
 
 
@@ -78,7 +76,7 @@ def test_assignments_are_told_as_a_file_is(home: Path, capsys: pytest.CaptureFix
     [b"[model", b"\xff\xfe[\x00", b"model = 3", b"\x00" * 64, b"model = " + b"[" * 5_000],
     ids=["no TOML", "UTF-16", "a section that is none", "NULs", "too deep"],
 )
-def test_a_file_that_is_no_config_is_refused_by_its_name(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes) -> None:
+def test_an_invalid_config_file_is_rejected_by_name(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes) -> None:
     file = tmp_path / "wrong.toml"
     file.write_bytes(content)
     assert run(["train", "--draft", "--config", str(file)]) == 2
@@ -89,7 +87,7 @@ def test_a_file_that_is_no_config_is_refused_by_its_name(home: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("name", IMPOSSIBLE_NAMES, ids=ascii)
-def test_an_impossible_name_of_a_run_is_refused_with_what_is_allowed(home: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_run_name_is_rejected_with_the_allowed_characters(home: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["train", "--draft", f"--name={name}"]) == 2
     err = capsys.readouterr().err
     assert "1 to 64 of A-Z a-z 0-9 . _ - are allowed" in err
@@ -98,7 +96,7 @@ def test_an_impossible_name_of_a_run_is_refused_with_what_is_allowed(home: Path,
 
 
 @pytest.mark.parametrize("verb", ["show", "resume", "stop", "delete", "checkpoints", "verify", "sample"])
-def test_no_verb_takes_an_impossible_name_for_a_run_or_a_path(home: Path, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_verb_accepts_an_invalid_name_or_a_path(home: Path, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     outside = home.parent / "outside"
     outside.mkdir()
     (outside / "config.toml").write_text("kept")
@@ -111,7 +109,7 @@ def test_no_verb_takes_an_impossible_name_for_a_run_or_a_path(home: Path, verb: 
     assert (outside / "config.toml").read_text() == "kept"
 
 
-def test_a_name_that_looks_like_an_option_is_none(home: Path) -> None:
+def test_an_unknown_option_is_not_a_run_name(home: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "rnnlm_tui", "delete", "-rf"], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "-r" in done.stderr

@@ -1,4 +1,4 @@
-"""Corpora that are none, damaged, odd or huge: refused by kind with the fact before a run is made, or read in constant memory."""
+"""Invalid, damaged, unusual and huge corpora: rejected before a run is created, or read in constant memory."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ pytestmark = pytest.mark.faults
 
 DEADLINE = 120.0
 HUGE = int(os.environ.get("RNNLM_TUI_HUGE_LINE", str(64 * 2**20)))
-"""Bytes of the one line; a GiB takes minutes."""
+"""Bytes of the line; a GiB takes minutes."""
 MOST_MIB = 160
-"""Memory that preparing it may take, imports included; what lies mapped on the disk does not count."""
+"""Memory limit of the preparation, with imports; memory-mapped files don't count."""
 
 PREPARE = """
 import resource, sys
@@ -37,7 +37,7 @@ print(prepared.manifest.splits["train"].bytes, *prepared.manifest.notes, sep="|"
 
 
 def missing(path: Path) -> None:
-    """Nothing is there."""
+    """Create nothing."""
 
 
 def fifo(path: Path) -> None:
@@ -63,7 +63,7 @@ def link_to_itself(path: Path) -> None:
 
 
 def holding(data: bytes) -> Callable[[Path], None]:
-    """A file of these bytes."""
+    """Create a file of these bytes."""
 
     def write(path: Path) -> None:
         path.write_bytes(data)
@@ -94,7 +94,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_is_no_corpus_is_refused_by_kind_and_no_run_is_made(kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_invalid_corpora_are_rejected_by_kind_and_no_run_is_created(kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     make, fact = REFUSED[kind]
     path = tmp_path / "corpus.txt"
     make(path)
@@ -107,7 +107,7 @@ def test_what_is_no_corpus_is_refused_by_kind_and_no_run_is_made(kind: str, tmp_
     assert list_runs() == []
 
 
-def test_a_damaged_gzip_and_a_record_that_is_none_are_refused_with_the_place(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_gzip_and_invalid_records_are_rejected_with_the_position(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     packed = tmp_path / "corpus.txt.gz"
     packed.write_bytes(gzip.compress(TEXT)[:-20])
     records = tmp_path / "corpus.jsonl"
@@ -121,7 +121,7 @@ def test_a_damaged_gzip_and_a_record_that_is_none_are_refused_with_the_place(tmp
 
 
 def prepare(source: Path, corpora: Path, layout: str) -> tuple[int, str]:
-    """Bytes of the training text and the notes of a corpus prepared in a process of its own, which can't take much memory."""
+    """Prepare a corpus in a process with limited memory; return its training bytes and notes."""
     command = [sys.executable, "-c", PREPARE, str(source), str(corpora), str(MOST_MIB), layout]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
     assert ended.returncode == 0, ended.stderr
@@ -129,7 +129,7 @@ def prepare(source: Path, corpora: Path, layout: str) -> tuple[int, str]:
     return int(count), notes
 
 
-def test_line_ends_of_every_kind_and_a_byte_order_mark_give_the_same_text(tmp_path: Path) -> None:
+def test_all_line_endings_and_a_byte_order_mark_give_the_same_text(tmp_path: Path) -> None:
     plain = TEXT + b"\n".join(b"line %d" % number for number in range(200)) + b"\n"
     seen = set()
     for name, data in {"lf": plain, "crlf": plain.replace(b"\n", b"\r\n"), "cr": plain.replace(b"\n", b"\r"), "bom": b"\xef\xbb\xbf" + plain}.items():

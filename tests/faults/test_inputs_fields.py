@@ -1,4 +1,4 @@
-"""Every field of a config with values of every kind: taken whole, or refused by its path and its range; and configs on the disk that were damaged."""
+"""Every config field with values of every kind, and damaged config files."""
 
 from __future__ import annotations
 
@@ -37,29 +37,29 @@ WRONG: tuple[object, ...] = (
     "\udcff",
     "x" * 10_000,
 )
-"""Values of every kind; most fields can't take most of them."""
+"""Values of every kind; most are invalid for most fields."""
 
 
 @pytest.mark.parametrize("path", field_paths())
-def test_a_field_with_a_value_of_any_kind_is_taken_whole_or_refused_by_its_path(path: str) -> None:
+def test_any_value_of_a_field_is_accepted_unchanged_or_rejected_by_path(path: str) -> None:
     section, _, name = path.partition(".")
-    told: list[tuple[object, ConfigError]] = []
+    reported: list[tuple[object, ConfigError]] = []
     for value in WRONG:
         try:
             config = parse_config({section: {name: value}})
         except ConfigError as error:
-            told.append((value, error))
+            reported.append((value, error))
         else:
             taken = getattr(getattr(config, section), name)
             assert taken == value or (isinstance(value, list) and list(taken) == value), value
-    assert len(told) >= 8, "some kind of value is taken that this field has no use for"
-    for value, refusal in told:
+    assert len(reported) >= 8, "the field accepts some kind of value that it shouldn't"
+    for value, refusal in reported:
         assert any(problem.path.startswith(path) or section in problem.path for problem in refusal.problems), value
         assert all(problem.message and "validation error" not in problem.message for problem in refusal.problems)
 
 
 @pytest.mark.parametrize("path", [path for path in field_paths() if allowed_range(path)])
-def test_a_number_out_of_range_is_refused_with_the_range(path: str) -> None:
+def test_a_number_out_of_range_is_rejected_with_the_range(path: str) -> None:
     section, _, name = path.partition(".")
     refused = []
     for value in (-(10**30), 10**30):
@@ -70,7 +70,7 @@ def test_a_number_out_of_range_is_refused_with_the_range(path: str) -> None:
     assert all(problem.hint.partition(";")[0] == allowed_range(path, {}) for problem in refused)
 
 
-def test_a_run_whose_config_was_damaged_says_so_and_the_others_are_listed(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_config_is_reported_and_other_runs_are_listed(capfd: pytest.CaptureFixture[str]) -> None:
     create_run(RunConfig(), "whole")
     for name, content in (("torn", b"[model"), ("wrong", b"[model]\nhidden_size = -1\n"), ("binary", b"\xff\0\xfe"), ("long", b"x = " + b"9" * 5_000)):
         create_run(RunConfig(), name).config_path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Prompts that are empty, far too long, no text at all or unknown to the model: a stated limit, what is unknown shown, and a way to stop."""
+"""Prompts that are empty, far too long, not text or unknown to the model."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ pytestmark = pytest.mark.faults
 DEADLINE = 60.0
 MEGABYTE = 2**20
 MOST_MIB = 120
-"""A command that refuses a prompt takes less memory than that, however much is offered."""
+"""Memory limit of a command that rejects a prompt of any size."""
 
 
 def trained(text: Path) -> RunDirectory:
-    """A run of a few steps whose vocabulary is the letters of a small text."""
+    """Train a run of a few steps; its vocabulary is the letters of a small text."""
     run = start(tiny_config(text, {"training.max_steps": 10, "evaluation.every": 0, "checkpoint.every": 0}), "small")
     wait_until_ended(run)
     return run
 
 
 def sample(arguments: Sequence[str | bytes], stdin: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """The verb `sample` in a process of its own that can't take much memory."""
+    """Run the verb `sample` in a process with limited memory."""
     limited = f"import resource, sys; resource.setrlimit(resource.RLIMIT_DATA, ({MOST_MIB} << 20,) * 2); from rnnlm_tui.cli.main import main; main()"
     with (stdin or Path(os.devnull)).open("rb") as file:
         return subprocess.run([sys.executable, "-c", limited, "sample", *arguments], stdin=file, capture_output=True, text=True, timeout=DEADLINE, check=False)
 
 
 @pytest.mark.parametrize("source", ["a megabyte", "/dev/zero"])
-def test_a_prompt_without_end_is_refused_with_the_limit_in_constant_memory(source: str, tmp_path: Path) -> None:
+def test_an_endless_prompt_is_rejected_with_the_limit_in_constant_memory(source: str, tmp_path: Path) -> None:
     create_run(RunConfig(), "plain-otter")
     file = Path(source)
     if source == "a megabyte":
@@ -53,10 +53,10 @@ def test_a_prompt_without_end_is_refused_with_the_limit_in_constant_memory(sourc
         file.write_text("word " * (MEGABYTE // 5), encoding="utf-8")
     ended = sample(["plain-otter", "-"], file)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert f"at most {MAX_PROMPT_CHARACTERS:,} are taken" in ended.stderr
+    assert f"maximum is {MAX_PROMPT_CHARACTERS:,}" in ended.stderr
 
 
-def test_a_prompt_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
+def test_a_prompt_of_invalid_utf_8_is_rejected(tmp_path: Path) -> None:
     create_run(RunConfig(), "plain-otter")
     file = tmp_path / "prompt.txt"
     file.write_bytes(b"caf\xe9")
@@ -66,7 +66,7 @@ def test_a_prompt_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
         assert "doctor" in ended.stderr
 
 
-async def test_empty_long_and_strange_prompts_are_continued_and_what_is_unknown_is_told(text: Path) -> None:
+async def test_unusual_prompts_are_continued_and_unknown_characters_reported(text: Path) -> None:
     checkpoint = str(resolve_checkpoint(trained(text), "last"))
     client = SamplerClient()
 
@@ -98,7 +98,7 @@ def test_ctrl_c_stops_a_sample_and_leaves_no_process(text: Path) -> None:
     wait_for(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children), "the sampler's end")
 
 
-def test_a_paste_of_a_megabyte_is_cut_at_the_limit_and_keys_still_act() -> None:
+def test_a_paste_of_a_megabyte_is_cut_at_the_limit_and_keys_still_work() -> None:
     with Terminal([sys.executable, "-m", "tests.faults.hostile_app", "markup", "prompt"], columns=120, rows=40) as opened:
         opened.wait_for("@best", DEADLINE)
         paste = f"\x1b[200~{'word ' * (MEGABYTE // 5)}\x1b[201~"
@@ -112,5 +112,5 @@ def test_a_paste_of_a_megabyte_is_cut_at_the_limit_and_keys_still_act() -> None:
         opened.wait_for(f"at most {MAX_PROMPT_CHARACTERS:,} are taken", DEADLINE)
         opened.send("\x15")
         opened.wait_for(lambda: "characters ─╮" not in opened.text, DEADLINE)
-        opened.send("\r")  # an empty prompt is one
+        opened.send("\r")  # an empty prompt is valid
         opened.wait_for("stopped at", DEADLINE)

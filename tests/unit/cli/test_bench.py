@@ -1,4 +1,4 @@
-"""The verb `bench`: its tables, and what it refuses."""
+"""The verb `bench`: its tables and invalid options."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_lines_fit_a_terminal_of_120_columns(capsys: pytest.CaptureFixture[str])
         (["--set", "model.hiden_size=3"], "model.hiden_size"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_at_once(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_benchmark_options_are_rejected(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", "--json", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -43,7 +43,7 @@ def test_what_cannot_be_measured_is_refused_at_once(arguments: list[str], words:
     assert "Traceback" not in err
 
 
-def test_ctrl_c_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted(*_arguments: object) -> None:
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""What `doctor` finds in an environment that the test makes up."""
+"""The checks of `doctor` in simulated environments."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_colours_follow_from_the_environment(environment: dict[str, str], verdic
     assert words in finding.fact
 
 
-def test_sixteen_colours_in_tmux_come_with_the_line_that_helps() -> None:
+def test_sixteen_colours_in_tmux_come_with_the_setting_that_fixes_it() -> None:
     assert "tmux-256color" in colours(TERM="screen", TMUX="x").hint
 
 
@@ -48,14 +48,14 @@ def test_braille_needs_utf_8(encoding: str, verdict: str) -> None:
     assert ("--no-ascii" in found[-1].hint) == (verdict == "note")
 
 
-def test_a_locale_or_a_console_without_braille_is_told() -> None:
+def test_a_locale_or_console_without_braille_is_reported() -> None:
     for environment in ({"TERM": "xterm", "LANG": "C"}, {"TERM": "linux", "LANG": "C.UTF-8"}):
         finding = terminal_findings(environment, "utf-8", os.terminal_size((80, 24)), True)[-1]
         assert finding.verdict == "note"
         assert "uses ASCII only" in finding.fact
 
 
-def test_faults_in_a_keymap_are_told_each_with_its_line(tmp_path: Path) -> None:
+def test_each_keymap_error_is_reported_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "keymap.toml"
     assert keymap_findings(path) == []
     path.write_text('pause = "P"\n')
@@ -64,12 +64,12 @@ def test_faults_in_a_keymap_are_told_each_with_its_line(tmp_path: Path) -> None:
     assert ["line 1" in finding.fact or "line 2" in finding.fact for finding in keymap_findings(path)] == [True, True]
 
 
-def test_a_small_or_missing_terminal_is_told() -> None:
+def test_a_small_or_missing_terminal_is_reported() -> None:
     assert terminal_findings({}, "utf-8", os.terminal_size((40, 10)), True)[0].verdict == "bad"
     assert terminal_findings({}, "utf-8", os.terminal_size((40, 10)), False)[0].verdict == "note"
 
 
-def test_the_filesystem_is_that_of_the_longest_mount_point(tmp_path: Path) -> None:
+def test_the_longest_mount_point_determines_the_filesystem(tmp_path: Path) -> None:
     mounts = {"/": "ext4", str(tmp_path): "nfs4", str(tmp_path / "a" / "b"): "xfs"}
     assert filesystem_of(tmp_path / "a", mounts) == "nfs4"
     assert filesystem_of(tmp_path / "a" / "b" / "c", mounts) == "xfs"
@@ -77,18 +77,18 @@ def test_the_filesystem_is_that_of_the_longest_mount_point(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("kind", "network"), [("nfs4", True), ("fuse.sshfs", True), ("cifs", True), ("ext4", False), ("overlay", False), ("", False)])
-def test_network_filesystems_are_known(kind: str, network: bool) -> None:
+def test_network_filesystems_are_recognized(kind: str, network: bool) -> None:
     assert is_network(kind) is network
 
 
-def test_looking_at_the_home_creates_nothing(home: Path) -> None:
+def test_checking_the_home_creates_nothing(home: Path) -> None:
     found = list(home_findings())
     assert not home.exists()
     assert [finding.check for finding in found] == ["home", "filesystem", "disk"]
     assert str(home) in found[0].fact
 
 
-def test_a_home_below_a_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_below_a_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("RNNLM_TUI_HOME", str(tmp_path / "file" / "home"))
     found = list(home_findings())
@@ -96,7 +96,7 @@ def test_a_home_below_a_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert nearest_existing(tmp_path / "file" / "home") == tmp_path / "file"
 
 
-def test_a_python_without_torch_is_told_without_a_traceback(tmp_path: Path) -> None:
+def test_a_python_without_torch_is_reported_without_a_traceback(tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho 'Traceback' >&2\necho \"ModuleNotFoundError: No module named 'torch'\" >&2\nexit 1\n")
     python.chmod(0o755)
@@ -113,9 +113,9 @@ def test_a_python_without_torch_is_told_without_a_traceback(tmp_path: Path) -> N
         ("fpu avx2 avx512f", "neither amx_bf16 nor avx512_bf16"),
     ],
 )
-def test_the_products_that_a_processor_can_compute_follow_from_its_flags(flags: str, words: str) -> None:
+def test_cpu_flags_determine_the_matmul_precisions(flags: str, words: str) -> None:
     assert words in products_finding(f"processor\t: 0\nmodel name\t: any\nflags\t\t: {flags}\n\nprocessor\t: 1\n").fact
 
 
-def test_a_system_that_does_not_describe_its_processor_has_float32() -> None:
+def test_a_system_without_cpuinfo_has_float32() -> None:
     assert products_finding("").fact.startswith("float32; the CPU has neither")

@@ -1,4 +1,4 @@
-"""The verbs `corpus` and `corpus remove`: what lies on the disk, who uses it, and that no run loses what it needs."""
+"""The verbs `corpus` and `corpus remove`: listing, and removal of unused corpora only."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run_on(manifest: CorpusManifest, name: str, ending: EventKind, *, noted: boo
     return directory
 
 
-def test_the_list_has_sizes_and_the_runs_that_use_each(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_corpora_are_listed_with_sizes_and_runs(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = prepared(home, "presidents", "a", ("3 lines cut",)), prepared(home, "elman", "b")
     run_on(first, "brisk-heron", "finished")
     run_on(first, "plain-otter", "stopped", noted=False)
@@ -67,7 +67,7 @@ def test_the_list_has_sizes_and_the_runs_that_use_each(home: Path, capsys: pytes
     assert listed["elman"]["runs"] == []
 
 
-def test_a_corpus_that_a_run_needs_is_not_removed_and_the_runs_are_named(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_needed_corpus_is_kept_and_its_runs_are_named(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = prepared(home, "presidents", "a")
     run_on(manifest, "plain-otter", "stopped")
     run_on(manifest, "brisk-heron", "finished")
@@ -77,29 +77,29 @@ def test_a_corpus_that_a_run_needs_is_not_removed_and_the_runs_are_named(home: P
     assert (home / "corpora" / manifest.folder / "train.bin").exists()
 
 
-def test_an_unused_corpus_is_removed_and_the_space_is_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unused_corpus_is_removed_and_the_freed_space_reported(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest, other = prepared(home, "presidents", "a"), prepared(home, "elman", "b")
     run_on(manifest, "brisk-heron", "finished")
     assert run(["corpus", "remove", "aaaa", "--dry-run"]) == 0
     assert "would remove the prepared corpus aaaaaaaaaaaaaaaa (presidents), 1.0 MB" in capsys.readouterr().out
-    assert run(["corpus", "remove", "aaaa"]) == 2  # nobody can be asked
+    assert run(["corpus", "remove", "aaaa"]) == 2  # no terminal to ask for confirmation
     assert (home / "corpora" / manifest.folder).is_dir()
     capsys.readouterr()
     assert run(["corpus", "remove", "presidents", "--yes", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [item["folder"] for item in told["removed"]] == [manifest.folder]
-    assert told["freed"] > 1_000_000
+    reported = json.loads(capsys.readouterr().out)
+    assert [item["folder"] for item in reported["removed"]] == [manifest.folder]
+    assert reported["freed"] > 1_000_000
     assert sorted(path.name for path in (home / "corpora").iterdir()) == [other.folder]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--unused", "a"], ["nothing"]])
-def test_what_is_not_meant_removes_nothing(home: Path, arguments: list[str]) -> None:
+def test_invalid_arguments_remove_nothing(home: Path, arguments: list[str]) -> None:
     manifest = prepared(home, "presidents", "a")
     assert run(["corpus", "remove", *arguments, "--yes"]) == 2
     assert (home / "corpora" / manifest.folder).is_dir()
 
 
-def test_what_a_stopped_preparation_left_is_listed_and_can_be_removed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unfinished_corpus_is_listed_and_can_be_removed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     left = home / "corpora" / ".unfinished-cccccccccccccccc"
     left.mkdir(parents=True)
     (left / "unfinished.json").write_text(json.dumps({"source": "/texts/long.txt"}))
@@ -111,7 +111,7 @@ def test_what_a_stopped_preparation_left_is_listed_and_can_be_removed(home: Path
 
 
 @pytest.mark.parametrize("arguments", [["aaaa"], ["--unused"]])
-def test_what_a_run_began_to_need_while_the_question_stood_is_not_removed(
+def test_a_corpus_needed_during_confirmation_is_not_removed(
     home: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest, other = prepared(home, "presidents", "a"), prepared(home, "elman", "b")
@@ -126,7 +126,7 @@ def test_what_a_run_began_to_need_while_the_question_stood_is_not_removed(
     assert sorted(path.name for path in (home / "corpora").iterdir()) == [manifest.folder, other.folder]
 
 
-def test_what_is_taken_up_while_the_question_stands_is_not_removed(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_corpus_prepared_during_confirmation_is_not_removed(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     left = home / "corpora" / ".unfinished-cccccccccccccccc"
     left.mkdir(parents=True)
     (left / "train.txt").write_bytes(b"x")
@@ -142,7 +142,7 @@ def test_what_is_taken_up_while_the_question_stands_is_not_removed(home: Path, m
         assert (left / "train.txt").exists()
 
 
-def test_what_is_gone_when_the_question_is_answered_frees_nothing(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_corpus_removed_during_confirmation_frees_nothing(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = prepared(home, "presidents", "a")
 
     def remove_meanwhile(*_arguments: str) -> bool:
@@ -154,7 +154,7 @@ def test_what_is_gone_when_the_question_is_answered_frees_nothing(home: Path, mo
     assert json.loads(capsys.readouterr().out) == {"removed": [], "freed": 0}
 
 
-def test_show_tells_the_notes_of_the_corpus(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_includes_the_notes_of_the_corpus(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = prepared(home, "presidents", "a", ("3 lines cut", "2 other files of the folder left out"))
     run_on(manifest, "brisk-heron", "finished")
     assert run(["show", "brisk-heron"]) == 0

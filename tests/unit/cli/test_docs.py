@@ -43,14 +43,14 @@ def test_the_first_characters_of_a_topic_are_enough() -> None:
 
 
 @pytest.mark.parametrize(("topic", "hint"), [("relability", 'did you mean "reliability"?'), ("xyz", "quick-start")])
-def test_an_unknown_topic_is_wrong_input_with_near_names(topic: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_topic_is_invalid_input_with_similar_names(topic: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["docs", topic]) == 2
     err = capsys.readouterr().err
     assert f'no guide "{topic}"' in err
     assert hint in err
 
 
-def test_a_reader_that_stops_early_is_no_error() -> None:
+def test_a_reader_that_stops_early_is_not_an_error() -> None:
     pipe = subprocess.Popen([*DOCS, "configuration"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     assert pipe.stdout is not None
     assert pipe.stderr is not None
@@ -59,7 +59,7 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
     assert pipe.wait(timeout=60) == 0
 
 
-def test_a_locale_without_the_characters_gets_others() -> None:
+def test_characters_missing_from_the_locale_are_replaced() -> None:
     environment = {**os.environ, "LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
     shown = subprocess.run([*DOCS, "dashboard"], capture_output=True, env=environment, timeout=60, check=True)
     assert shown.stdout.isascii()

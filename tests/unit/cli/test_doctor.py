@@ -1,4 +1,4 @@
-"""What `doctor` prints: whole words on a terminal of any width, and the same lines as ever in a pipe."""
+"""The output of `doctor`: wrapped at words on a terminal, unwrapped in a pipe."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from rnnlm_tui.cli.main import run
 FOUND = [
     CheckResult("rnnlm-tui", "ok", "0.1.0 on Python 3.11, /usr/bin/python"),
     CheckResult(
-        "logging out", "note", "a run that is started here ends when its user logs out, since systemd kills it", "`loginctl enable-linger` lets it go on"
+        "logging out",
+        "note",
+        "a run that is started here ends when its user logs out, since systemd kills it",
+        "run `loginctl enable-linger` to keep it running",
     ),
     CheckResult("disk", "bad", "12 MB free", "free some, or set RNNLM_TUI_HOME to a folder on another disk"),
 ]
@@ -22,12 +25,12 @@ FOUND = [
 
 @pytest.fixture(autouse=True)
 def found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three findings, one of each verdict."""
+    """Replace the checks by three results, one per verdict."""
     monkeypatch.setattr("rnnlm_tui.cli.checks.findings", lambda: FOUND)
 
 
 @pytest.mark.parametrize("width", [40, 60, 80])
-def test_doctor_breaks_its_lines_at_words_on_a_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_wraps_at_words_on_a_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     ours, theirs = os.openpty()
@@ -50,7 +53,7 @@ def test_doctor_breaks_its_lines_at_words_on_a_terminal(width: int, monkeypatch:
         assert f"\x1b[{colour}m{verdict:<4}\x1b[0m" in text
 
 
-def test_doctor_breaks_no_line_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_does_not_wrap_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5

@@ -1,4 +1,4 @@
-"""Following a run, with a monitor that plays a script."""
+"""Following a run, with a scripted monitor."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def sample(step: int, prompt: str = "We must", text: str = " go on.") -> SampleR
 
 
 def play(monkeypatch: pytest.MonkeyPatch, script: Sequence[RunSnapshot | BaseException | None]) -> list[tuple[RunDirectory, int]]:
-    """Let each look at the run see the next of the script, without a pause between them."""
+    """Make each poll return the next snapshot of the script, without pauses."""
     opened = scripted_monitor.play(monkeypatch, script)
     monkeypatch.setattr(follow, "POLL_SECONDS", 0.0)
     monkeypatch.setattr(follow, "LINE_SECONDS", 0.0)
@@ -58,7 +58,7 @@ def play(monkeypatch: pytest.MonkeyPatch, script: Sequence[RunSnapshot | BaseExc
 
 
 @pytest.mark.parametrize(("status", "code"), [("finished", 0), ("stopped", 3), ("failed", 4), ("crashed", 4), ("lost", 4)])
-def test_the_exit_code_tells_how_the_run_ended(status: RunStatus, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exit_code_depends_on_how_the_run_ended(status: RunStatus, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = play(monkeypatch, [snapshot(summary("running", 5)), None, snapshot(summary(status, 9))])
     assert follow_run(RUN, json=False) == code
     assert [run for run, _ in opened] == [RUN]
@@ -66,12 +66,12 @@ def test_the_exit_code_tells_how_the_run_ended(status: RunStatus, code: int, mon
 
 
 @pytest.mark.parametrize("status", ["preparing", "paused", "stalled", "running"])
-def test_a_run_that_may_go_on_is_followed_on(status: RunStatus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_following_continues_while_the_run_may_continue(status: RunStatus, monkeypatch: pytest.MonkeyPatch) -> None:
     play(monkeypatch, [snapshot(summary(status)), snapshot(summary("finished", 100))])
     assert follow_run(RUN, json=True) == 0
 
 
-def test_every_line_of_json_is_an_object_and_the_last_one_is_the_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_json_line_is_an_object_and_the_last_is_the_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     play(monkeypatch, [snapshot(summary("preparing")), snapshot(summary("running", 5)), None, None, snapshot(summary("finished", 100))])
     follow_run(RUN, json=True)
     out, err = capsys.readouterr()
@@ -85,7 +85,7 @@ def test_every_line_of_json_is_an_object_and_the_last_one_is_the_end(monkeypatch
     assert last["baseline"]["perplexity"] == 73.0
 
 
-def test_plain_lines_tell_progress_evaluations_figures_and_a_sample(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_lines_show_progress_evaluations_results_and_a_sample(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [evaluation(50)]
     play(
         monkeypatch,
@@ -111,7 +111,7 @@ def test_plain_lines_tell_progress_evaluations_figures_and_a_sample(monkeypatch:
     assert "rnnlm-tui sample brisk-heron" in err
 
 
-def test_patience_is_told_beside_the_evaluation_that_it_counts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_patience_is_printed_after_the_evaluation(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     waits = summary("running", 50, patience=PatienceFigures(waited=2, limit=5))
     words, hint = "ended early: 5 evaluations without a better validation loss", "`rnnlm-tui train --from brisk-heron@best`"
     over = summary("finished", 80, patience=PatienceFigures(waited=5, limit=5), message=words, hint=hint)
@@ -123,7 +123,7 @@ def test_patience_is_told_beside_the_evaluation_that_it_counts(monkeypatch: pyte
     assert hint in err
 
 
-def test_what_was_evaluated_before_is_not_told_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_earlier_evaluations_are_not_repeated(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     old = [evaluation(10), evaluation(20)]
     play(monkeypatch, [snapshot(summary("running", 25), old), snapshot(summary("finished", 100), [*old, evaluation(30)])])
     follow_run(RUN, json=False)
@@ -132,7 +132,7 @@ def test_what_was_evaluated_before_is_not_told_again(monkeypatch: pytest.MonkeyP
     assert "step 30  " in out
 
 
-def test_ctrl_c_leaves_the_run_and_says_how_to_come_back(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_detaches_and_says_how_to_return(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     play(monkeypatch, [snapshot(summary("running", 5)), KeyboardInterrupt()])
     assert follow_run(RUN, json=True) == 130
     err = capsys.readouterr().err
@@ -141,18 +141,18 @@ def test_ctrl_c_leaves_the_run_and_says_how_to_come_back(monkeypatch: pytest.Mon
     assert "rnnlm-tui stop brisk-heron" in err
 
 
-def test_the_end_of_an_earlier_attempt_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_of_an_earlier_attempt_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     play(monkeypatch, [snapshot(summary("stopped", 50, attempt=1)), snapshot(summary("running", 60, attempt=2)), snapshot(summary("finished", 100, attempt=2))])
     assert follow_run(RUN, json=True, attempt=2) == 0
 
 
-def test_a_worker_that_never_opens_its_attempt_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_following_ends_if_the_worker_never_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "BEGIN_SECONDS", -1.0)
     play(monkeypatch, [snapshot(summary("crashed", 50, attempt=1))])
     assert follow_run(RUN, json=True, attempt=2) == 4
 
 
-def test_a_failed_run_says_why_and_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_run_says_why_and_how_to_resume(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     play(monkeypatch, [snapshot(summary("failed", 50, message="out of memory\x1b[0m"))])
     assert follow_run(RUN, json=False) == 4
     err = capsys.readouterr().err
@@ -161,7 +161,7 @@ def test_a_failed_run_says_why_and_how_to_go_on(monkeypatch: pytest.MonkeyPatch,
     assert "rnnlm-tui resume brisk-heron" in err
 
 
-def test_generated_text_can_not_steer_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_generated_text_cannot_control_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     hostile = sample(100, prompt="\x1b]0;title\x07", text="\x9b31m\r")
     monkeypatch.setenv("NO_COLOR", "1")
     for terminal in (False, True):
@@ -173,7 +173,7 @@ def test_generated_text_can_not_steer_the_terminal(monkeypatch: pytest.MonkeyPat
         assert ("\x1b]0;title\x07\x9b31m\r\n" in out) != terminal, "a file gets the text as it is"
 
 
-def test_a_run_of_one_step_is_told_in_grammar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_step_is_singular(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     one = summary("running").model_copy(update={"max_steps": 1})
     play(monkeypatch, [snapshot(one), snapshot(summary("finished", 1).model_copy(update={"max_steps": 1}))])
     follow_run(RUN, json=False)

@@ -1,4 +1,4 @@
-"""The verbs that say something of a run: tags, a note, a name, a place on top."""
+"""The verbs `tag`, `note`, `rename`, and `pin` for runs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def heron(home: object) -> None:
 
 
 def out_of(arguments: list[str], capsys: pytest.CaptureFixture[str], code: int = 0) -> str:
-    """What a verb prints on stdout."""
+    """Run a verb and return its stdout."""
     assert run(arguments) == code
     return capsys.readouterr().out
 
 
-def test_tags_are_given_with_a_plus_or_bare_and_taken_away_with_a_minus(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tags_are_added_with_a_plus_or_bare_and_removed_with_a_minus(capsys: pytest.CaptureFixture[str]) -> None:
     assert out_of(["tag", "brisk"], capsys) == "brisk-heron has no tags\n"
     assert out_of(["tag", "brisk", "+paper", "hard", "-draft"], capsys) == "brisk-heron has the tags paper hard; no such tag: draft\n"
     assert json.loads(out_of(["tag", "brisk", "--json", "-hard", "+V"], capsys)) == {"run": "brisk-heron", "tags": ["paper", "V"], "changed": True}
@@ -38,7 +38,7 @@ def test_tags_are_given_with_a_plus_or_bare_and_taken_away_with_a_minus(capsys: 
     "arguments",
     [["tag", "brisk", "a b"], ["tag", "brisk", "--bogus"], ["tag", "brisk", "-"], ["tag"], ["tag", "brisk", "+a\x1b[31m"], ["note", "brisk", "x" * 501]],
 )
-def test_what_can_not_be_said_of_a_run_is_refused_and_nothing_changes(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_labels_are_rejected_and_change_nothing(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == 2
     err = capsys.readouterr().err
     assert err
@@ -46,7 +46,7 @@ def test_what_can_not_be_said_of_a_run_is_refused_and_nothing_changes(arguments:
     assert out_of(["tag", "brisk"], capsys) == "brisk-heron has no tags\n"
 
 
-def test_a_note_is_written_shown_and_taken_away(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_note_is_written_shown_and_removed(capsys: pytest.CaptureFixture[str]) -> None:
     assert out_of(["note", "brisk"], capsys) == "brisk-heron has no note\n"
     assert out_of(["note", "brisk", "the", "one of\nthe talk"], capsys) == "brisk-heron: the one of the talk\n"
     assert out_of(["note", "brisk"], capsys) == "the one of the talk\n"
@@ -55,7 +55,7 @@ def test_a_note_is_written_shown_and_taken_away(capsys: pytest.CaptureFixture[st
     assert json.loads(out_of(["note", "brisk", "", "--json"], capsys)) == {"run": "brisk-heron", "note": "", "changed": True}
 
 
-def test_a_run_is_pinned_to_the_top_of_the_list_and_let_go(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_pinned_to_the_top_of_the_list_and_unpinned(capsys: pytest.CaptureFixture[str]) -> None:
     create_run(RunConfig(), "newer")
     assert "pinned at the top of the list" in out_of(["pin", "brisk"], capsys)
     assert [item["run"] for item in json.loads(out_of(["runs", "--json"], capsys))] == ["brisk-heron", "newer"]
@@ -64,7 +64,7 @@ def test_a_run_is_pinned_to_the_top_of_the_list_and_let_go(capsys: pytest.Captur
     assert out_of(["unpin", "brisk"], capsys) == "brisk-heron was not pinned\n"
 
 
-def test_a_run_is_renamed_unless_it_lives_or_the_name_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_renamed_unless_it_is_running_or_the_name_exists(capsys: pytest.CaptureFixture[str]) -> None:
     create_run(RunConfig(), "taken")
     assert out_of(["rename", "brisk", "plain-otter"], capsys) == "brisk-heron renamed to plain-otter\n"
     assert run(["rename", "plain", "taken"]) == 2
@@ -81,7 +81,7 @@ def test_a_run_is_renamed_unless_it_lives_or_the_name_is_taken(capsys: pytest.Ca
 @pytest.mark.parametrize(
     "arguments", [["tag", "brisk", "+x"], ["tag", "brisk"], ["note", "brisk", "again"], ["pin", "brisk"], ["unpin", "brisk"], ["rename", "brisk", "x"]]
 )
-def test_damaged_labels_are_moved_aside_with_a_word_of_where_they_are(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_labels_are_moved_aside_and_the_file_named(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     labels_path(list_runs()[0]).write_text("junk")
     assert run(arguments) == 0
     (kept,) = list_runs()[0].path.glob("labels.json.unusable")

@@ -1,4 +1,4 @@
-"""Every way a command can end: an exit code and words on stderr, never a traceback."""
+"""Exit codes and error messages of the command line, its help and shell completion."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         (KeyboardInterrupt(), 130),
     ],
 )
-def test_an_error_is_words_on_stderr_and_its_exit_code(
+def test_an_error_is_reported_on_stderr_with_its_exit_code(
     error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answer_with(monkeypatch, error)
@@ -59,7 +59,7 @@ def test_an_error_is_words_on_stderr_and_its_exit_code(
         assert error.hint in err
 
 
-def test_a_fault_of_the_program_is_one_sentence_and_a_file_with_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_internal_error_is_one_sentence_and_a_log_with_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     answer_with(monkeypatch, ZeroDivisionError("by \x1b[31m"))
     assert run(["doctor"]) == 1
     err = capsys.readouterr().err
@@ -73,7 +73,7 @@ def test_a_fault_of_the_program_is_one_sentence_and_a_file_with_the_traceback(mo
     log.unlink()
 
 
-def test_version_and_help_leave_with_success(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_and_help_exit_with_success(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--version"])
     assert capsys.readouterr().out == f"rnnlm-tui {__version__}\n"
     assert run(["--help"]) == 0
@@ -84,14 +84,14 @@ def test_version_and_help_leave_with_success(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     "arguments", [["shwo"], ["show"], ["show", "a", "b"], ["train", "--bogus"], ["config"], ["config", "shwo"], ["sample", "a", "b", "--seed", "x"]]
 )
-def test_a_command_that_does_not_exist_is_wrong_input(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_command_is_invalid_input(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == 2
     out, err = capsys.readouterr()
     assert "Traceback" not in err
     assert out + err
 
 
-def test_a_verb_with_a_slip_suggests_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_misspelled_verb_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
     run(["shwo"])
     assert "Did you mean 'show'" in capsys.readouterr().err
 
@@ -108,14 +108,14 @@ def test_help_lists_every_verb_under_its_family_with_the_exit_codes(capsys: pyte
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["resume", "--help"]], ids=" ".join)
-def test_help_says_what_a_run_promises(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_the_guarantees(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     run(arguments)
     said = " ".join(capsys.readouterr().out.partition(f"{GUARANTEES_TITLE}:")[2].split())
     for name, promise in GUARANTEES:
         assert f"{name} {promise}" in said
 
 
-def test_the_table_of_verbs_is_the_command_line() -> None:
+def test_the_command_line_has_the_verbs_of_the_table() -> None:
     application = build()
     assert set(application.list_commands(None)) == {verb.name.partition(" ")[0] for verb in VERBS}
     for verb in VERBS:
@@ -125,7 +125,7 @@ def test_the_table_of_verbs_is_the_command_line() -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
-def test_every_verb_has_a_help_of_its_own(verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_verb_has_its_own_help(verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*verb.name.split(), "--help"]) == 0
     out = capsys.readouterr().out
     assert "--help" in out
@@ -133,7 +133,7 @@ def test_every_verb_has_a_help_of_its_own(verb: Verb, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
-def test_help_writes_arguments_as_they_are_typed(verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_arguments_as_typed(verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
     run([*verb.name.split(), "--help"])
     out = capsys.readouterr().out
     usage = " ".join(out.partition("\n\n")[0].split())
@@ -194,7 +194,7 @@ def test_the_shell_completes_verbs_runs_and_presets(line: str, words: set[str], 
         ("rnnlm-tui\ntrain\n--from\nbrisk-heron\n@\n2", 5, {"@20"}),
     ],
 )
-def test_bash_which_breaks_words_at_an_at_sign_completes_checkpoints_too(
+def test_bash_which_splits_words_at_an_at_sign_completes_checkpoints(
     words: str, at: int, found: set[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_checkpoint(create_run(RunConfig(), "brisk-heron"), 20, write_model, None, {"validation_loss": 4.0})
@@ -221,7 +221,7 @@ def test_bash_which_breaks_words_at_an_at_sign_completes_checkpoints_too(
     ],
     ids=str,
 )
-def test_options_that_exclude_each_other_are_refused_in_the_same_words(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mutually_exclusive_options_are_rejected_with_one_message(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     create_run(RunConfig(), "brisk-heron")
     assert run(arguments) == 2
     err = capsys.readouterr().err
@@ -230,7 +230,7 @@ def test_options_that_exclude_each_other_are_refused_in_the_same_words(arguments
 
 
 @pytest.mark.parametrize("arguments", [["pin", "brisk-heron@"], ["sample", "brisk-heron@", "The"], ["train", "--from", "brisk-heron@"]], ids=" ".join)
-def test_an_at_sign_without_a_checkpoint_is_refused_with_the_choices(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_at_sign_without_a_checkpoint_is_rejected_with_the_choices(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     create_run(RunConfig(), "brisk-heron")
     assert run(arguments) == 2
     err = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""stdout is for what was asked, stderr for the rest, and neither is steered by what it shows."""
+"""Output on stdout and stderr: encoding, wrapping, colours, and escaped control characters."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from rnnlm_tui.cli.start import check_terminal
 from rnnlm_tui.errors import TerminalError
 
 
-def test_json_has_no_figure_that_json_lacks() -> None:
+def test_json_has_no_nan_or_infinity() -> None:
     text = output.json_text({"a": [math.nan, 1.5, {"b": math.inf}], "c": (1, None)})
     assert json.loads(text) == {"a": [None, 1.5, {"b": None}], "c": [1, None]}
 
 
-def test_json_is_ascii_so_that_every_pipe_takes_it() -> None:
+def test_json_is_ascii() -> None:
     assert output.json_text({"text": "“ü” \x1b\u2028"}).isascii()
 
 
 ACTS = "a\x1b]52;c;x\x07\tü \u202e می\u200cخواهم ❤\ufe0f \x9b31m\r\x08"
 
 
-def test_no_control_byte_reaches_a_terminal_and_text_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_control_byte_reaches_a_terminal_and_text_is_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (24, 200))
@@ -48,7 +48,7 @@ def test_no_control_byte_reaches_a_terminal_and_text_is_shown_as_it_is(monkeypat
     assert not set("\x1b\x07\u202e\x9b\x08") & set(sent)
 
 
-def test_what_is_no_terminal_gets_every_character_as_it_is(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_gets_every_character_unchanged(capfd: pytest.CaptureFixture[str]) -> None:
     output.line(ACTS)
     output.facts([("text", ACTS)])
     flow = output.TextStream()
@@ -58,23 +58,23 @@ def test_what_is_no_terminal_gets_every_character_as_it_is(capfd: pytest.Capture
     assert capfd.readouterr().out.count(ACTS) == 3
 
 
-def test_a_note_never_acts_on_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_note_never_controls_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     output.note(ACTS)
     assert not set("\x1b\x07\u202e\x9b\x08\r") & set(capfd.readouterr().err)
 
 
-def test_notes_do_not_mix_with_what_was_asked(capfd: pytest.CaptureFixture[str]) -> None:
+def test_notes_go_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
     output.note("progress")
     output.line("answer")
     assert capfd.readouterr() == ("answer\n", "progress\n")
 
 
-def test_columns_stand_in_line(capfd: pytest.CaptureFixture[str]) -> None:
+def test_columns_are_aligned(capfd: pytest.CaptureFixture[str]) -> None:
     output.table(("name", "step"), [("a", "1,000"), ("longer", "7")], right=[1])
     assert capfd.readouterr().out.splitlines() == ["name     step", "a       1,000", "longer      7"]
 
 
-def test_a_narrow_terminal_goes_without_the_spare_columns(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_narrow_terminal_drops_the_spare_columns(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     for width, shown in ((17, "a 1,000 x"), (16, "a 1,000"), (4, "a")):
         monkeypatch.setattr(output, "columns", lambda stream, width=width: width)
         output.table(("name", "step", "more"), [("a", "1,000", "x")], spare=(2, 1))
@@ -90,7 +90,7 @@ ADVICE = "a new run may do better: `rnnlm-tui train --config /home/ada/.local/sh
 
 
 @pytest.mark.parametrize("width", [24, 40, 60, 80, 100, 200])
-def test_long_text_is_broken_at_spaces_and_its_commands_stay_what_they_are(width: int) -> None:
+def test_long_text_wraps_at_spaces_and_commands_can_be_copied(width: int) -> None:
     lines = output.wrapped(ADVICE, width, indent=4).split("\n")
     assert all(len(line) <= width - 4 or len(line.split()) <= 2 for line in lines[:1])
     assert all(line.startswith("    ") for line in lines[1:])
@@ -101,15 +101,15 @@ def test_long_text_is_broken_at_spaces_and_its_commands_stay_what_they_are(width
     assert whole.replace(" \\\n", " ").split() == ADVICE.split()
 
 
-def test_a_command_that_fits_on_a_line_stands_on_one() -> None:
+def test_a_command_that_fits_on_a_line_is_not_split() -> None:
     assert output.wrapped("goes on with `rnnlm-tui resume plain-otter` from step 10", 40) == "goes on with\n`rnnlm-tui resume plain-otter` from step\n10"
 
 
-def test_lines_of_their_own_keep_their_indent() -> None:
+def test_separate_lines_keep_their_indent() -> None:
     assert output.wrapped("2 problems:\n  one two three four five six", 20) == "2 problems:\n  one two three four\n  five six"
 
 
-def test_what_is_no_terminal_gets_long_lines_and_a_terminal_wrapped_ones(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_gets_long_lines_and_a_terminal_wrapped_ones(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     output.facts([("run", "a"), ("status", ADVICE)])
     output.note(ADVICE)
     monkeypatch.setenv("NO_COLOR", "1")
@@ -164,7 +164,7 @@ class Stream:
         (True, True, "xterm", (80, 14), "80×14 cells"),
     ],
 )
-def test_the_app_says_why_it_can_not_open(monkeypatch: pytest.MonkeyPatch, stdin: bool, stdout: bool, term: str, size: tuple[int, int], words: str) -> None:
+def test_the_app_says_why_it_cannot_open(monkeypatch: pytest.MonkeyPatch, stdin: bool, stdout: bool, term: str, size: tuple[int, int], words: str) -> None:
     monkeypatch.setattr("sys.stdin", Stream(stdin))
     monkeypatch.setattr("sys.stdout", Stream(stdout))
     monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size(size))
@@ -189,7 +189,7 @@ STORY = "The state of the Union is strong, and internationalization goes on.\n  
 
 @pytest.mark.parametrize("pieces", [1, 3, 1_000])
 @pytest.mark.parametrize("width", [24, 40, 80])
-def test_a_text_that_comes_in_pieces_is_broken_at_words_on_a_terminal(width: int, pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_streamed_text_wraps_at_words_on_a_terminal(width: int, pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (24, width))
     with os.fdopen(theirs, "w") as terminal:
@@ -208,7 +208,7 @@ def test_a_text_that_comes_in_pieces_is_broken_at_words_on_a_terminal(width: int
     assert any(line.startswith("\treturn  two") for line in lines)
 
 
-def test_a_word_longer_than_a_line_is_broken_where_the_line_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_word_longer_than_a_line_is_split_at_the_line_end(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (24, 10))
     with os.fdopen(theirs, "w") as terminal:
@@ -221,7 +221,7 @@ def test_a_word_longer_than_a_line_is_broken_where_the_line_ends(monkeypatch: py
 
 
 def drawn(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
-    """What a terminal is sent of a table, of facts and of a status."""
+    """Return what a terminal receives for a table, facts and a status."""
     for name in ("NO_COLOR", "TERM"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {"TERM": "xterm-256color", **variables}.items():

@@ -1,4 +1,4 @@
-"""The verbs about runs on disk, against real run folders; their JSON is a contract."""
+"""The verbs about runs, with real run directories; the keys of their JSON are fixed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def put_config(folder: Path) -> None:
 
 
 def trained_run(name: str = "brisk-heron", config: RunConfig | None = None) -> RunDirectory:
-    """A run that did three steps and finished, with two checkpoints."""
+    """Create a finished run of three steps with two checkpoints."""
     directory = create_run(config or RunConfig(), name)
     with RunDatabase(directory.database_path) as database:
         database.begin_attempt(1, "box", "boot", "cpu", 0, {})
@@ -63,7 +63,7 @@ def trained_run(name: str = "brisk-heron", config: RunConfig | None = None) -> R
 
 
 def json_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> object:
-    """What a verb prints with --json; nothing else may stand on stdout."""
+    """Run a verb with --json and parse its stdout, which holds nothing else."""
     assert run([*arguments, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
@@ -76,7 +76,7 @@ def has_key(value: object, dotted: str) -> bool:
     return True
 
 
-def test_show_and_runs_keep_the_json_contract(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_and_runs_have_all_json_keys(capsys: pytest.CaptureFixture[str]) -> None:
     trained_run()
     create_run(RunConfig(), "plain-otter")
     shown = json_of(["show", "brisk"], capsys)
@@ -90,7 +90,7 @@ def test_show_and_runs_keep_the_json_contract(capsys: pytest.CaptureFixture[str]
     assert shown in listed
 
 
-def test_runs_and_show_speak_to_people_without_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_and_show_print_plain_text_without_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["runs"]) == 0
     assert "rnnlm-tui train" in capsys.readouterr().out
     trained_run()
@@ -103,7 +103,7 @@ def test_runs_and_show_speak_to_people_without_json(capsys: pytest.CaptureFixtur
     assert "perplexity 60.3" in out
 
 
-def test_metrics_are_all_there_as_csv(capsys: pytest.CaptureFixture[str]) -> None:
+def test_csv_has_all_metrics(capsys: pytest.CaptureFixture[str]) -> None:
     trained_run()
     assert run(["metrics", "brisk-heron", "--csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
@@ -112,7 +112,7 @@ def test_metrics_are_all_there_as_csv(capsys: pytest.CaptureFixture[str]) -> Non
     assert set(rows[0]) == {"attempt", "step", "tokens_seen", "epoch", "loss", "grad_norm", "learning_rate", "tokens_per_second", "active_seconds", "time"}
 
 
-def test_metrics_as_json_have_null_where_a_loss_was_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_metrics_have_null_for_non_finite_losses(capsys: pytest.CaptureFixture[str]) -> None:
     trained_run()
     found = json_of(["metrics", "brisk-heron"], capsys)
     assert isinstance(found, list)
@@ -124,14 +124,14 @@ def test_metrics_as_json_have_null_where_a_loss_was_not_finite(capsys: pytest.Ca
     assert evaluations[0]["perplexity"] == pytest.approx(60.34, abs=0.01)
 
 
-def test_metrics_for_people_are_the_newest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_metrics_are_the_latest(capsys: pytest.CaptureFixture[str]) -> None:
     trained_run()
     assert run(["metrics", "brisk-heron"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 4
     assert run(["metrics", "brisk-heron", "--csv", "--json"]) == 2
 
 
-def test_checkpoints_are_listed_newest_first_with_their_marks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_checkpoints_are_listed_newest_first_with_marks(capsys: pytest.CaptureFixture[str]) -> None:
     directory = trained_run()
     found = json_of(["checkpoints", "brisk-heron"], capsys)
     assert isinstance(found, list)
@@ -141,7 +141,7 @@ def test_checkpoints_are_listed_newest_first_with_their_marks(capsys: pytest.Cap
     assert "★ best" in capsys.readouterr().out
 
 
-def test_runs_are_filtered_and_sorted_and_pinned_ones_stay_on_top(capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_are_filtered_and_sorted_with_pinned_ones_first(capsys: pytest.CaptureFixture[str]) -> None:
     trained_run("brisk-heron")
     trained_run("plain-otter", RunConfig(training=TrainingConfig(seed=7)))
     create_run(RunConfig(), "amber-crane")
@@ -170,7 +170,7 @@ def test_runs_are_filtered_and_sorted_and_pinned_ones_stay_on_top(capsys: pytest
 @pytest.mark.parametrize(
     "verb", ["show", "metrics", "checkpoints", "follow", "pause", "resume", "stop", "checkpoint", "evaluate", "open", "delete", "tag", "note", "pin", "compare"]
 )
-def test_an_unknown_run_suggests_near_names(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_run_suggests_similar_names(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     create_run(RunConfig(), "brisk-heron")
     assert run([verb, "brisk-hern"]) == 2
     out, err = capsys.readouterr()
@@ -179,19 +179,19 @@ def test_an_unknown_run_suggests_near_names(verb: str, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("verb", ["pause", "stop", "checkpoint", "evaluate"])
-def test_a_run_that_is_not_running_can_not_be_steered(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_is_not_running_cannot_be_controlled(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     trained_run()
     assert run([verb, "brisk-heron"]) == 3
     assert "finished" in capsys.readouterr().err
 
 
-def test_a_finished_run_can_not_be_resumed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_cannot_be_resumed(capsys: pytest.CaptureFixture[str]) -> None:
     trained_run()
     assert run(["resume", "brisk-heron"]) == 3
     assert "--from brisk-heron@last" in capsys.readouterr().err
 
 
-def test_sampling_starts_from_the_settings_of_the_run() -> None:
+def test_sampling_uses_the_settings_of_the_run() -> None:
     directory = trained_run(config=RunConfig(sampling=SamplingConfig(temperature=0.5, seed=3)))
     assert sample_settings(directory, {"top_k": 5, "seed": None}) == SamplingConfig(temperature=0.5, seed=3, top_k=5)
     with pytest.raises(ConfigError) as caught:
@@ -199,7 +199,7 @@ def test_sampling_starts_from_the_settings_of_the_run() -> None:
     assert {problem.path for problem in caught.value.problems} == {"sampling.temperature", "sampling.top_p"}
 
 
-def test_options_out_of_range_are_told_by_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_out_of_range_are_reported_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     trained_run()
     assert run(["sample", "brisk-heron", "We", "--min-p", "1.5", "--top-k", "-1"]) == 2
     err = capsys.readouterr().err
@@ -210,14 +210,14 @@ def test_options_out_of_range_are_told_by_their_names(capsys: pytest.CaptureFixt
     assert "--top-k is many, must be a whole number" in capsys.readouterr().err
 
 
-def test_a_sample_is_drawn_from_the_best_checkpoint_unless_it_is_told() -> None:
+def test_the_best_checkpoint_is_sampled_by_default() -> None:
     trained_run()
     for address, step in (("brisk-heron", 2), ("brisk@best", 2), ("brisk@last", 3), ("brisk-heron@3", 3)):
         directory, which = split_address(address)
         assert sample_request(directory, which, "x", SamplingConfig()).checkpoint.endswith(f"step-{step:09d}")
 
 
-def test_a_checkpoint_or_run_that_is_not_there_names_those_that_are() -> None:
+def test_an_unknown_checkpoint_or_run_lists_the_available_ones() -> None:
     trained_run()
     directory, which = split_address("brisk-heron@4")
     with pytest.raises(UnknownCheckpointError, match="best, last and 2, 3"):
@@ -226,25 +226,25 @@ def test_a_checkpoint_or_run_that_is_not_there_names_those_that_are() -> None:
         split_address("plain@best")
 
 
-def test_a_prompt_that_is_too_long_is_refused() -> None:
+def test_a_prompt_that_is_too_long_is_rejected() -> None:
     with pytest.raises(InputError, match="20,001 characters, maximum is 20,000"):
         read_prompt("x" * (MAX_PROMPT_CHARACTERS + 1))
 
 
-def test_a_prompt_comes_from_standard_input_for_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dash_reads_the_prompt_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("two\nlines\n"))
     assert read_prompt("-") == "two\nlines"
     assert read_prompt("a -") == "a -"
 
 
-def test_a_prompt_that_is_not_utf_8_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prompt_that_is_not_utf_8_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8"))
     for prompt in ("-", "\udcff"):
         with pytest.raises(InputError, match="not UTF-8"):
             read_prompt(prompt)
 
 
-def test_a_sample_keeps_the_json_contract() -> None:
+def test_a_sample_has_all_json_keys() -> None:
     directory = trained_run()
     done = SampleDone(id="1", reason="length", text=" goes on", tokens=2, prompt_tokens=1, seconds=0.1, first_token_seconds=0.1, bits_per_token=4.0)
     seeded = sample_json(sample_request(directory, "best", "It", SamplingConfig(seed=1)), done, directory.name)
@@ -253,7 +253,7 @@ def test_a_sample_keeps_the_json_contract() -> None:
     assert sample_json(sample_request(directory, "best", "It", SamplingConfig(greedy=True)), done, directory.name)["seed"] is None
 
 
-def test_a_sample_that_a_stop_string_ended_says_which_one() -> None:
+def test_a_sample_reports_the_stop_string_that_ended_it() -> None:
     directory = trained_run()
     settings = SamplingConfig(min_p=0.1, repetition_penalty=1.2, stop=("\n", "end"))
     done = SampleDone(
@@ -263,12 +263,12 @@ def test_a_sample_that_a_stop_string_ended_says_which_one() -> None:
     assert (found["reason"], found["stopped_at"], found["stop"], found["min_p"], found["repetition_penalty"]) == ("stop", "\n", ["\n", "end"], 0.1, 1.2)
 
 
-def test_an_empty_stop_string_is_refused() -> None:
+def test_an_empty_stop_string_is_rejected() -> None:
     with pytest.raises(ConfigError, match=r"sampling\.stop"):
         sample_settings(trained_run(), {"stop": ["a", ""]})
 
 
-def test_a_child_keeps_the_shape_and_vocabulary_of_its_parent() -> None:
+def test_a_child_keeps_its_parents_shape_and_vocabulary() -> None:
     parent = PRESETS["demo"]
     check_fits_parent(parse_config(merge(parent, {"optimizer.learning_rate": 1e-4, "model.dropout": 0.0})), parent)
     regularized = {"model.variational_dropout": True, "model.embedding_dropout": 0.1, "model.weight_dropout": 0.5, "model.init_scale": 0.2}
@@ -290,26 +290,26 @@ def test_a_prompt_is_printed_with_its_continuation_and_not_before_an_error(
     assert ("the checkpoint is damaged" in said.err) is (code != 0)
 
 
-@pytest.mark.parametrize("told", [[], ["--json"]])
-def test_a_failure_is_told_with_its_hint_and_its_own_exit_code(told: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_failure_is_reported_with_its_hint_and_exit_code(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     directory = create_run(RunConfig(), "brisk-heron")
     with RunDatabase(directory.database_path) as database:
         database.begin_attempt(1, "box", "boot", "cpu", 0, {})
         database.add_event(EventRow(1, 0, "failed", "", 1_004.0))
         for key, value in (("message", "the disk is full"), ("hint", "free some"), ("exit_code", "5")):
             database.set_meta(key, value)
-    assert run(["follow", "brisk-heron", *told]) == 5
+    assert run(["follow", "brisk-heron", *options]) == 5
     assert "the disk is full\nfree some\n" in capsys.readouterr().err
 
 
-def test_only_what_a_living_run_takes_can_be_set() -> None:
+def test_only_settings_that_can_change_during_a_run_can_be_set() -> None:
     assert settings(RunConfig(), ["optimizer.learning_rate=1e-3", "checkpoint.every=200"]) == {"optimizer.learning_rate": 1e-3, "checkpoint.every": 200.0}
     for assignment in ("training.seed=3", "optimizer.learning_rate=0", "optimizer.learning_rate=", "optimizer.lerning_rate=1", "checkpoint.every=a"):
         with pytest.raises(ConfigError):
             settings(RunConfig(), [assignment])
 
 
-def test_pin_keeps_a_checkpoint_marks_it_everywhere_and_unpin_lets_it_go(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pinned_checkpoint_is_kept_and_marked_until_unpinned(capsys: pytest.CaptureFixture[str]) -> None:
     trained_run()
     assert run(["pin", "brisk@best"]) == 0
     assert capsys.readouterr().out == "brisk-heron@2 pinned\n"
@@ -327,7 +327,7 @@ def test_pin_keeps_a_checkpoint_marks_it_everywhere_and_unpin_lets_it_go(capsys:
     assert capsys.readouterr().out == "brisk-heron@2 was not pinned\n"
 
 
-def test_a_pin_whose_checkpoint_is_gone_can_be_taken_away(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_pin_of_a_missing_checkpoint_can_be_removed(capsys: pytest.CaptureFixture[str]) -> None:
     directory = trained_run()
     (directory.checkpoints_path / "pinned-000000001").touch()
     assert run(["pin", "brisk@1"]) == 2
@@ -337,14 +337,14 @@ def test_a_pin_whose_checkpoint_is_gone_can_be_taken_away(capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("address", ["brisk@", "brisk@now", "brisk@../2", "other@2"])
-def test_what_names_no_checkpoint_is_not_pinned(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_checkpoint_is_not_pinned(address: str, capsys: pytest.CaptureFixture[str]) -> None:
     directory = trained_run()
     assert run(["pin", address]) == 2
     assert capsys.readouterr().out == ""
     assert not [path for path in directory.checkpoints_path.iterdir() if path.name.startswith("pinned")]
 
 
-def test_a_run_that_is_deleted_while_the_list_is_made_is_not_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_deleted_during_listing_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     trained_run("brisk-heron")
     trained_run("plain-otter")
 

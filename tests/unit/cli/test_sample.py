@@ -1,4 +1,4 @@
-"""The verb `sample` on a run whose sampler is played: what reaches a pipe, a file and a terminal."""
+"""The verb `sample` with a fake sampler: output to a pipe, a file and a terminal."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ PROMPT = "\tdef می\u200cخواهم():"
 TEXT = "\n\treturn 👩\u200d👩\u200d👧 ❤\ufe0f \u202e\x1b[31m\r\x00 – end"
 
 
-class PlayedSampler:
-    """Continues every prompt with the same pieces."""
+class ScriptedSampler:
+    """Continue every prompt with the same pieces."""
 
     requests: ClassVar[list[SampleRequest]] = []
     pieces: tuple[str, ...] = (TEXT[:9], TEXT[9:])
@@ -46,20 +46,20 @@ class PlayedSampler:
 
 
 @pytest.fixture(autouse=True)
-def sampler(monkeypatch: pytest.MonkeyPatch) -> type[PlayedSampler]:
-    """A finished run `plain-otter` with a checkpoint, and a sampler that only plays."""
+def sampler(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedSampler]:
+    """Create a finished run `plain-otter` with a checkpoint, and install a fake sampler."""
     directory = new_run()
     write_checkpoint(directory, 20, write_model, None, {})
     with RunDatabase(directory.database_path) as database:
         begin(database)
         database.put_checkpoint(checkpoint_row(20, validation_loss=4.0))
-    played = type("Played", (PlayedSampler,), {"requests": []})
+    played = type("Played", (ScriptedSampler,), {"requests": []})
     monkeypatch.setattr("rnnlm_tui.supervisor.sampler_client.SamplerClient", played)
     return played
 
 
 def read_until(descriptor: int, end: str) -> str:
-    """What a terminal was sent."""
+    """A terminal that records its output."""
     found = b""
     while not found.rstrip().endswith(end.encode()):
         found += os.read(descriptor, 65_536)
@@ -71,7 +71,7 @@ def test_a_pipe_gets_the_exact_text(capfdbinary: pytest.CaptureFixture[bytes]) -
     assert capfdbinary.readouterr().out == f"{PROMPT}{TEXT}\n".encode()
 
 
-def test_a_terminal_gets_text_and_nothing_that_acts_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_gets_text_without_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (24, 100))
     with os.fdopen(theirs, "w") as terminal:
@@ -88,14 +88,14 @@ def test_a_terminal_gets_text_and_nothing_that_acts_on_it(monkeypatch: pytest.Mo
      (["--temperature", "0.5"], True, False), ([], False, False)],
 )  # fmt: skip
 def test_a_temperature_of_zero_is_greedy_and_one_above_is_not(
-    options: list[str], kept: bool, greedy: bool, sampler: type[PlayedSampler], capsys: pytest.CaptureFixture[str]
+    options: list[str], kept: bool, greedy: bool, sampler: type[ScriptedSampler], capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory = create_run(RunConfig(sampling=SamplingConfig(greedy=kept)), "other")
     write_checkpoint(directory, 20, write_model, None, {})
     assert run(["sample", "other", "The", *options, "--json"]) == 0
     assert sampler.requests[-1].settings.is_greedy is greedy
-    told = json.loads(capsys.readouterr().out)
-    assert (told["greedy"], told["seed"]) == (greedy, None if greedy else 7)
+    reported = json.loads(capsys.readouterr().out)
+    assert (reported["greedy"], reported["seed"]) == (greedy, None if greedy else 7)
 
 
 def test_greedy_and_a_temperature_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,8 +118,8 @@ def prompts_file(folder: Path, name: str, text: str) -> str:
         ("prompts.jsonl", '"First"\n\n{"prompt": "\\tsecond می\u200cخواهم ", "id": 2}\n{"prompt": "  third"}\n'),
     ],
 )
-def test_prompts_of_a_file_are_continued_one_after_the_other(
-    name: str, text: str, tmp_path: Path, sampler: type[PlayedSampler], capfdbinary: pytest.CaptureFixture[bytes]
+def test_prompts_of_a_file_are_continued_in_order(
+    name: str, text: str, tmp_path: Path, sampler: type[ScriptedSampler], capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     prompts = ["First", "\tsecond می\u200cخواهم ", "  third"]
     assert run(["sample", "plain-otter", "--prompts", prompts_file(tmp_path, name, text)]) == 0
@@ -130,7 +130,7 @@ def test_prompts_of_a_file_are_continued_one_after_the_other(
     assert b"seed 7, from plain-otter@20" in err
 
 
-def test_several_samples_of_a_prompt_have_seeds_of_their_own(tmp_path: Path, sampler: type[PlayedSampler], capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_samples_of_a_prompt_have_consecutive_seeds(tmp_path: Path, sampler: type[ScriptedSampler], capsys: pytest.CaptureFixture[str]) -> None:
     file = prompts_file(tmp_path, "two.txt", "one\ntwo\n")
     assert run(["sample", "plain-otter", "--prompts", file, "-n", "2", "--seed", "40", "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -145,14 +145,14 @@ def test_several_samples_of_a_prompt_have_seeds_of_their_own(tmp_path: Path, sam
     assert "seeds 7 to 9" in err
 
 
-def test_one_sample_of_one_prompt_is_one_object_as_ever(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_sample_of_one_prompt_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["sample", "plain-otter", "one", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["text"] == TEXT
-    assert "prompt_number" not in told
+    reported = json.loads(capsys.readouterr().out)
+    assert reported["text"] == TEXT
+    assert "prompt_number" not in reported
 
 
-def test_prompts_are_read_from_standard_input(monkeypatch: pytest.MonkeyPatch, sampler: type[PlayedSampler]) -> None:
+def test_prompts_are_read_from_standard_input(monkeypatch: pytest.MonkeyPatch, sampler: type[ScriptedSampler]) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("eins\nzwei ü\n".encode()), encoding="utf-8"))
     assert run(["sample", "plain-otter", "--prompts", "-"]) == 0
     assert [request.prompt for request in sampler.requests] == ["eins", "zwei ü"]
@@ -176,8 +176,8 @@ def test_prompts_are_read_from_standard_input(monkeypatch: pytest.MonkeyPatch, s
     ],
     ids=str,
 )
-def test_what_can_not_be_sampled_is_refused_before_anything_is_drawn(
-    arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: type[PlayedSampler], capsys: pytest.CaptureFixture[str]
+def test_invalid_prompts_and_options_are_rejected_before_sampling(
+    arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: type[ScriptedSampler], capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name, text in {"good.txt": "a", "empty.txt": "\n\n", "long.txt": "a\n" + "b" * 20_001, "bad.jsonl": "not json\n{}\n"}.items():

@@ -1,4 +1,4 @@
-"""`train` and `resume` show a run in one way: the app on a terminal, its progress elsewhere, or what was asked for."""
+"""How `train` and `resume` show a run: in the app, as progress lines, or as the options say."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TRAIN = ["train", "--name", "plain-otter", "--set", "corpus.source=elman"]
 RESUME = ["resume", "plain-otter"]
 
 
-def test_garbage_is_looked_for_again_soon_after_a_start_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_garbage_collection_is_enabled_soon_after_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     looked = list[bool]()
 
     def run_app(*_given: object, **_options: object) -> int:
@@ -48,7 +48,7 @@ def test_garbage_is_looked_for_again_soon_after_a_start_and_not_before(monkeypat
 
 
 class Shown:
-    """How a run was shown, in the order of it."""
+    """Records how runs were shown."""
 
     def __init__(self) -> None:
         self.ways: list[str] = []
@@ -64,7 +64,7 @@ class Shown:
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
-    """No worker starts, no app opens; what would have been is noted."""
+    """Record starts of workers and of the app instead of doing them."""
     found = Shown()
     monkeypatch.setattr("rnnlm_tui.cli.start.open_app", found.app)
     monkeypatch.setattr("rnnlm_tui.cli.start.check_terminal", lambda: None)
@@ -78,7 +78,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
 
 
 def stopped(name: str = "plain-otter") -> RunDirectory:
-    """A run that was stopped at step 20 of its best checkpoint, with a later one at 40."""
+    """Create a stopped run with its best checkpoint at step 20 and a later one at 40."""
     directory = create_run(RunConfig(), name)
     with RunDatabase(directory.database_path) as database:
         begin(database)
@@ -103,7 +103,7 @@ def stopped(name: str = "plain-otter") -> RunDirectory:
     ids=str,
 )
 @pytest.mark.parametrize("verb", ["train", "resume"])
-def test_train_and_resume_show_a_run_in_the_same_way(
+def test_train_and_resume_show_a_run_the_same_way(
     verb: str, terminal: bool, options: list[str], way: list[str], shown: Shown, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if verb == "resume":
@@ -117,13 +117,13 @@ def test_train_and_resume_show_a_run_in_the_same_way(
 
 
 @pytest.mark.parametrize("arguments", [TRAIN, RESUME], ids=lambda arguments: arguments[0])
-def test_following_and_leaving_exclude_each_other(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_follow_and_detach_are_mutually_exclusive(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     stopped("plain-otter")
     assert run([*arguments, "--follow", "--detach"]) == 2
     assert "are mutually exclusive" in capsys.readouterr().err
 
 
-def test_resume_as_json_prints_one_object_and_leaves(shown: Shown, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_as_json_prints_one_object_and_exits(shown: Shown, capsys: pytest.CaptureFixture[str]) -> None:
     stopped()
     assert run([*RESUME, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["run"] == "plain-otter"
@@ -131,7 +131,7 @@ def test_resume_as_json_prints_one_object_and_leaves(shown: Shown, capsys: pytes
 
 
 @pytest.mark.usefixtures("shown")
-def test_a_run_alone_stands_for_its_best_checkpoint_in_train_as_in_sample(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_checkpoint_means_its_best_in_train_and_sample(capsys: pytest.CaptureFixture[str]) -> None:
     stopped()
     for address, parent in (("plain-otter", "plain-otter@20"), ("plain-otter@last", "plain-otter@40"), ("plain", "plain-otter@20")):
         name = f"child-{address.replace('@', '-')}"
@@ -139,7 +139,7 @@ def test_a_run_alone_stands_for_its_best_checkpoint_in_train_as_in_sample(capsys
         out, err = capsys.readouterr()
         assert out == f"{name}\n"
         assert summarize(find_run(name)).parent == parent
-        assert (f"starting from {parent}" in err) == ("@" not in address), "what was taken is said where it was not asked for"
+        assert (f"starting from {parent}" in err) == ("@" not in address), "the default checkpoint is reported"
     assert run(["train", "--from", "plain-otter@", "--name", "none", "--detach"]) == 2
     create_run(RunConfig(), "fresh")
     assert run(["train", "--from", "fresh", "--name", "none", "--detach"]) == 2

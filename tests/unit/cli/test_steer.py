@@ -1,4 +1,4 @@
-"""What is said of a stop: the checkpoint it left, or that there was none to leave."""
+"""The verbs `pause`, `stop`, `checkpoint`, `evaluate` and `set`, with a fake worker."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rnnlm_tui.store.runs import create_run
         ("", "stopped before its first step: `rnnlm-tui resume brisk-heron` starts it again"),
     ],
 )
-def test_a_stop_says_what_it_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], checkpoint: str, words: str) -> None:
+def test_stop_reports_the_saved_checkpoint(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], checkpoint: str, words: str) -> None:
     create_run(RunConfig(), "brisk-heron")
     monkeypatch.setattr(
         "rnnlm_tui.supervisor.control_client.send", lambda run, verb: CommandResult(id="a", ok=True, step=12 if checkpoint else 0, checkpoint=checkpoint)
@@ -39,7 +39,7 @@ def test_a_stop_says_what_it_left(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         ("constant", 99, ""),
     ],
 )
-def test_a_changed_rate_is_the_peak_and_what_the_schedule_makes_of_it_is_said(
+def test_set_reports_the_scheduled_rate_for_a_new_peak(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: Literal["cosine", "constant"], step: int, said: str
 ) -> None:
     directory = create_run(RunConfig(schedule=ScheduleConfig(kind=kind, warmup_steps=50)), "brisk-heron")
@@ -52,7 +52,7 @@ def test_a_changed_rate_is_the_peak_and_what_the_schedule_makes_of_it_is_said(
 
 
 @pytest.mark.parametrize("verb", ["pause", "stop", "checkpoint", "evaluate"])
-def test_several_runs_are_steered_at_once(verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_runs_are_controlled_at_once(verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("brisk-heron", "plain-otter"):
         create_run(RunConfig(), name)
     asked: list[str] = []

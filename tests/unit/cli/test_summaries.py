@@ -1,4 +1,4 @@
-"""A run's figures in words: each evaluated set by its name, the reference beside a run of the book, how it computes and who else does."""
+"""A run's figures as text: evaluated sets, the book's reference, device and other load."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ SUMMARY = RunSummary(run="plain-otter", status="running", model=ModelFigures(cel
 
 
 def book_run(*, whole_test: bool, epochs: float = 1.0) -> None:
-    """A run of the book that was evaluated after 15 times 1,563 steps, and on the whole test set where it has ended; `epochs` passes over its text took these steps."""
+    """Create a run of the book, evaluated after 15 × 1,563 steps of `epochs` epochs.
+
+    A finished run is evaluated on the whole test set too.
+    """
     directory = create_run(BOOK, "brisk-heron")
     with RunDatabase(directory.database_path) as database:
         database.begin_attempt(1, "box", "boot", "cpu, 2 threads", 0, {})
@@ -55,7 +58,7 @@ def test_show_names_the_slice_and_the_reference_nearest_to_it(whole_test: bool, 
     assert "neighbours" not in lines
 
 
-def test_the_json_of_show_has_the_reference_and_the_run_at_as_many_sentences(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_json_has_the_reference_and_the_run_at_the_same_sentences(capsys: pytest.CaptureFixture[str]) -> None:
     book_run(whole_test=True)
     assert run(["show", "brisk", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
@@ -64,7 +67,7 @@ def test_the_json_of_show_has_the_reference_and_the_run_at_as_many_sentences(cap
     assert (shown["matmul"], shown["precision"], shown["cores"], shown["others_cores"]) == ("medium", "float32", 2, None)
 
 
-def test_after_the_first_epoch_show_names_no_figure_of_the_reference(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_has_no_reference_after_the_first_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     book_run(whole_test=True, epochs=3.0)
     assert run(["show", "brisk"]) == 0
     assert "reference" not in capsys.readouterr().out
@@ -72,7 +75,7 @@ def test_after_the_first_epoch_show_names_no_figure_of_the_reference(capsys: pyt
     assert json.loads(capsys.readouterr().out)["reference"] == {"sentences": 3_000_960, "perplexity": None, "reference_sentences": None}
 
 
-def test_a_reference_at_another_number_of_sentences_says_so() -> None:
+def test_a_reference_at_another_number_of_sentences_is_marked() -> None:
     reference = ReferenceFigures(sentences=4_900_000, perplexity=86.77, reference_sentences=4_001_280)
     lines = dict(summary_lines(SUMMARY.model_copy(update={"reference": reference})))
     assert lines["reference"] == "perplexity 86.8 at 4.0 M sentences, nearest to this run's 4.9 M sentences"
@@ -84,19 +87,19 @@ def test_another_run_has_no_reference(capsys: pytest.CaptureFixture[str]) -> Non
     assert json.loads(capsys.readouterr().out)["reference"] is None
 
 
-def test_show_says_that_others_hold_the_cores() -> None:
+def test_show_reports_other_processes_on_the_cores() -> None:
     lines = dict(summary_lines(SUMMARY.model_copy(update={"others_cores": 1.0, "cores": 2})))
     assert lines["neighbours"] == "others use 1.0 of 2 cores, which slows down training"
     assert dict(summary_lines(SUMMARY))["neighbours"] == ""
 
 
-def test_show_says_how_a_text_is_kept_that_is_not_sentences() -> None:
+def test_show_names_the_layout_unless_it_is_sentences() -> None:
     assert dict(summary_lines(SUMMARY.model_copy(update={"corpus": "book.txt"})))["corpus"] == "book.txt"
     assert dict(summary_lines(SUMMARY.model_copy(update={"corpus": "a.py", "corpus_layout": "raw"})))["corpus"] == "a.py, raw"
 
 
 @pytest.mark.parametrize(("cell", "words"), [("elman", "Elman 2×8 tied"), ("mingru", "minGRU 2×8 tied"), ("slstm", "sLSTM 2×8 tied")])
-def test_cells_are_told_as_people_write_them(cell: str, words: str) -> None:
+def test_cells_have_their_usual_names(cell: str, words: str) -> None:
     assert SUMMARY.model is not None
     assert model_words(SUMMARY.model_copy(update={"model": SUMMARY.model.model_copy(update={"cell_type": cell})})) == words
 
@@ -110,11 +113,11 @@ def test_cells_are_told_as_people_write_them(cell: str, words: str) -> None:
         (PatienceFigures(waited=4, limit=5), "no better validation loss for 4 evaluations, training stops at 5"),
     ],
 )
-def test_show_tells_patience_while_it_counts(patience: PatienceFigures | None, words: str) -> None:
+def test_show_reports_patience_while_it_counts(patience: PatienceFigures | None, words: str) -> None:
     assert dict(summary_lines(SUMMARY.model_copy(update={"patience": patience})))["patience"] == words
 
 
-def test_the_level_to_beat_names_the_set_of_each_of_its_figures() -> None:
+def test_the_baseline_names_the_set_of_each_figure() -> None:
     baseline = BaselineFigures(perplexity=72.8, validation_perplexity=69.6)
     both = SUMMARY.model_copy(update={"baseline": baseline, "validation": EvaluationFigures(name="validation", perplexity=60.0)})
     assert dict(summary_lines(both))["to beat"] == "perplexity 69.6 on the same validation tokens, 72.8 on the same test tokens: a bigram model"
@@ -122,7 +125,7 @@ def test_the_level_to_beat_names_the_set_of_each_of_its_figures() -> None:
     assert dict(summary_lines(test_alone))["to beat"] == "perplexity 72.8 on the same test tokens: a bigram model"
 
 
-def test_show_and_metrics_tell_the_share_of_unknown_tokens(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_and_metrics_have_the_share_of_unknown_tokens(capsys: pytest.CaptureFixture[str]) -> None:
     directory = create_run(RunConfig(), "few-words")
     with RunDatabase(directory.database_path) as database:
         database.begin_attempt(1, "box", "boot", "cpu", 0, {})

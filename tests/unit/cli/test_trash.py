@@ -1,4 +1,4 @@
-"""The verbs about deleting: nothing is gone before somebody says so twice."""
+"""The verbs `delete`, `trash`, `restore` and `purge`; purge asks for confirmation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rnnlm_tui.store.trash import TrashedRun, list_trash, purge, restore_run
 
 
 class Answer(io.StringIO):
-    """A person at a terminal who types this."""
+    """Simulate a user typing this at a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -32,7 +32,7 @@ def deleted(*names: str) -> None:
         assert run(["delete", name]) == 0
 
 
-def test_delete_wants_the_whole_name_and_says_how_to_take_it_back(capsys: pytest.CaptureFixture[str]) -> None:
+def test_delete_needs_the_full_name_and_says_how_to_restore(capsys: pytest.CaptureFixture[str]) -> None:
     create_run(RunConfig(), "brisk-heron")
     assert run(["delete", "brisk"]) == 2
     assert [found.name for found in list_runs()] == ["brisk-heron"]
@@ -41,7 +41,7 @@ def test_delete_wants_the_whole_name_and_says_how_to_take_it_back(capsys: pytest
     assert list_runs() == []
 
 
-def test_the_trash_is_listed_with_what_a_purge_frees(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_trash_is_listed_with_sizes(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["trash"]) == 0
     assert capsys.readouterr().out == "the trash is empty\n"
     deleted("brisk-heron", "plain-otter")
@@ -55,7 +55,7 @@ def test_the_trash_is_listed_with_what_a_purge_frees(capsys: pytest.CaptureFixtu
     assert [(item["run"], item["bytes"], item["path"]) for item in listed] == [(found.name, found.bytes, str(found.path)) for found in list_trash()]
 
 
-def test_a_run_comes_back_under_its_name_or_another(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_restored_under_its_name_or_another(capsys: pytest.CaptureFixture[str]) -> None:
     deleted("brisk-heron")
     assert run(["restore", "brisk-heron"]) == 0
     assert [found.name for found in list_runs()] == ["brisk-heron"]
@@ -72,7 +72,7 @@ def test_a_run_comes_back_under_its_name_or_another(capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(("typed", "code"), [("y\n", 0), ("yes\n", 0), ("n\n", 1), ("\n", 1), ("", 1)])
-def test_a_purge_asks_and_only_a_yes_removes(typed: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_purge_asks_and_only_yes_removes(typed: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     deleted("brisk-heron")
     size = list_trash()[0].bytes
     capsys.readouterr()
@@ -86,7 +86,7 @@ def test_a_purge_asks_and_only_a_yes_removes(typed: str, code: int, monkeypatch:
         assert size > 0
 
 
-def test_nothing_is_purged_where_nobody_can_be_asked_unless_told_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_purge_without_a_terminal_needs_yes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     deleted("brisk-heron", "plain-otter")
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     capsys.readouterr()
@@ -94,14 +94,14 @@ def test_nothing_is_purged_where_nobody_can_be_asked_unless_told_so(monkeypatch:
     assert "--yes" in capsys.readouterr().err
     size = sum(found.bytes for found in list_trash())
     assert run(["purge", "--all", "--yes", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["freed"], len(told["purged"])) == (size, 2)
+    reported = json.loads(capsys.readouterr().out)
+    assert (reported["freed"], len(reported["purged"])) == (size, 2)
     assert list(trash_dir().iterdir()) == []
     assert run(["purge", "--all"]) == 0
     assert capsys.readouterr().out == "the trash is empty\n"
 
 
-def test_a_purge_that_could_mean_several_or_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_ambiguous_or_empty_purge_is_rejected(capsys: pytest.CaptureFixture[str]) -> None:
     deleted("brisk-heron", "brisk-heron")
     folders = [Path(found.path).name for found in list_trash()]
     for arguments in (["purge", "--yes"], ["purge", "other", "--yes"], ["purge", "brisk-heron", "--all", "--yes"], ["purge", "brisk-heron", "--yes"]):
@@ -113,7 +113,7 @@ def test_a_purge_that_could_mean_several_or_nothing_is_refused(capsys: pytest.Ca
     assert [found.path.name for found in list_trash()] == folders[1:]
 
 
-def test_a_purge_that_breaks_off_says_what_is_gone_already(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_purge_reports_what_was_removed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     deleted("brisk-heron", "plain-otter")
 
     def taken_back_meanwhile(trashed: TrashedRun) -> int:
@@ -131,7 +131,7 @@ def test_a_purge_that_breaks_off_says_what_is_gone_already(monkeypatch: pytest.M
     assert len(list_runs()) == 1
 
 
-def test_the_shell_completes_what_is_in_the_trash(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_shell_completes_deleted_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     deleted("brisk-heron", "brisk-heron", "plain-otter")
     capsys.readouterr()
     monkeypatch.setenv("_RNNLM_TUI_COMPLETE", "complete_bash")
@@ -145,7 +145,7 @@ def test_the_shell_completes_what_is_in_the_trash(monkeypatch: pytest.MonkeyPatc
         assert capsys.readouterr().out.split() == words
 
 
-def test_several_runs_are_deleted_and_taken_back_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_runs_are_deleted_and_restored_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("brisk-heron", "plain-otter", "amber-crane"):
         create_run(RunConfig(), name)
     assert run(["delete", "brisk-heron", "plain-otter", "brisk-hern"]) == 2
@@ -162,7 +162,7 @@ def test_several_runs_are_deleted_and_taken_back_at_once(capsys: pytest.CaptureF
     assert len(list_runs()) == 3
 
 
-def test_where_one_of_several_fails_it_is_told_and_the_others_are_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_failure_of_several_is_reported_and_the_others_are_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("brisk-heron", "plain-otter", "amber-crane"):
         create_run(RunConfig(), name)
     delete_run = trash.delete_run

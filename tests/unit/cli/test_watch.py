@@ -1,4 +1,4 @@
-"""`show --watch` and `--once`: the dashboard's figures in plain lines, rewritten where they stand or one below the other."""
+"""`show --watch` and `--once`: figures as plain lines, updated in place or appended."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.unit.cli.test_runs import trained_run
 
 
 class Terminal(io.StringIO):
-    """A screen that knows the few codes which a frame is written with."""
+    """A screen that interprets the few codes that frames use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ def test_a_frame_has_the_dashboards_figures_and_fits_its_width() -> None:
         assert figure in text
 
 
-def test_the_curve_leaves_room_for_the_figure_it_ends_with() -> None:
+def test_the_curve_ends_with_its_last_value() -> None:
     for width in (50, 60, 79, 119):
         curve = next((line for line in frame_lines(make_snapshot(), None, width) if line.startswith(" curve")), None)
         assert curve is not None
@@ -77,18 +77,18 @@ def test_the_curve_leaves_room_for_the_figure_it_ends_with() -> None:
 @pytest.mark.parametrize("status", ["draft", "running", "paused", "stopped", "finished", "failed", "crashed", "stalled", "degraded", "lost"])
 def test_every_status_has_a_frame_and_a_line(status: RunStatus) -> None:
     now = make_snapshot(status)
-    told = replace(now, summary=now.summary.model_copy(update={"message": "what happened", "hint": "what to do"}))
-    assert any("what happened" in line for line in frame_lines(told, None))
-    assert any(line.startswith(" to do   what to do") for line in frame_lines(told, None))
-    assert "what happened" in one_line(told, None)
+    reported = replace(now, summary=now.summary.model_copy(update={"message": "what happened", "hint": "what to do"}))
+    assert any("what happened" in line for line in frame_lines(reported, None))
+    assert any(line.startswith(" to do   what to do") for line in frame_lines(reported, None))
+    assert "what happened" in one_line(reported, None)
 
 
-def test_a_run_that_prepares_or_has_measured_nothing_has_a_frame() -> None:
+def test_a_preparing_run_has_a_frame() -> None:
     assert any("turning text into tokens" in line for line in frame_lines(preparing(), None))
     assert "preparing" in one_line(preparing(), None)
 
 
-def test_nothing_from_outside_reaches_the_terminal_as_it_is() -> None:
+def test_control_characters_in_run_data_are_escaped() -> None:
     evil = "\x1b]52;c;x\x07\x9b31m\u202e[red]\nsecond"
     now = make_snapshot()
     hostile = replace(
@@ -102,20 +102,20 @@ def test_nothing_from_outside_reaches_the_terminal_as_it_is() -> None:
         assert not UNSAFE.search(line)
 
 
-def test_other_cards_have_a_line_each() -> None:
+def test_each_other_gpu_has_a_line() -> None:
     now = make_snapshot()
     others = (GpuRow(1, "NVIDIA L4", 12.0, 3 * 2**30, None, 24 * 2**30, 33.0, 41.0), GpuRow(2))
     with_cards = replace(now, hardware=(*now.hardware[:-1], replace(now.hardware[-1], other_gpus=others)))
     assert " GPU 1   NVIDIA L4 12 %, 3.0 / 24 GiB used, 33 W, 41 °C" in frame_lines(with_cards, None)
 
 
-def test_wide_and_joined_characters_are_counted_as_terminals_show_them() -> None:
+def test_wide_and_joined_characters_are_measured_as_terminals_do() -> None:
     assert [cells(text) for text in ("abc", "日本", "e\u0301", "")] == [3, 4, 1, 0]
     assert clipped("日本語", 4) == "日…"
     assert clipped("abc", 3) == "abc"
 
 
-def test_rewriting_a_frame_leaves_exactly_the_new_one_and_sends_nothing_where_it_is_the_same() -> None:
+def test_replacing_a_frame_leaves_the_new_one_and_sends_nothing_if_unchanged() -> None:
     draw = random.Random(3)
     terminal, before = Terminal(), list[str]()
     for _ in range(300):
@@ -148,14 +148,14 @@ def test_watching_without_a_terminal_appends_lines(monkeypatch: pytest.MonkeyPat
     assert [re.fullmatch(r"\d\d:\d\d:\d\d  (\w+)  step 3,751 / 4,754 \(79 %\)  val ppl .*", line)[1] for line in lines if line] == ["running", "stopped"]  # type: ignore[index]
 
 
-def test_ctrl_c_leaves_the_run_to_itself(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_while_watching_detaches(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     trained_run()
     play(monkeypatch, [make_snapshot(), KeyboardInterrupt()])
     assert run(["show", "brisk", "--watch"]) == 130
     assert "keeps running" in capsys.readouterr().err
 
 
-def test_one_frame_of_a_real_run_and_of_one_that_never_started(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_frame_of_a_finished_run_and_of_a_draft(capsys: pytest.CaptureFixture[str]) -> None:
     trained_run()
     create_run(RunConfig(), "plain-otter")
     assert run(["show", "brisk", "--once"]) == 0
@@ -171,13 +171,13 @@ def test_one_frame_of_a_real_run_and_of_one_that_never_started(capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("options", [["--watch", "--once"], ["--watch", "--fps", "0"], ["--watch", "--fps", "x"]])
-def test_options_that_can_not_be_meant_are_refused(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_watch_options_are_rejected(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     trained_run()
     assert run(["show", "brisk", *options]) == 2
     assert capsys.readouterr().out == ""
 
 
-def test_after_a_resize_the_frame_stands_where_it_stood_and_nothing_of_the_former_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_resize_the_frame_is_redrawn_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     terminal.write("$ rnnlm-tui show plain-otter --watch\n")
     size = (119, 40)
@@ -190,19 +190,19 @@ def test_after_a_resize_the_frame_stands_where_it_stood_and_nothing_of_the_forme
         assert terminal.shown[0].startswith("$ rnnlm-tui")
 
 
-def test_lines_that_a_narrower_terminal_has_broken_are_counted_as_it_shows_them() -> None:
+def test_lines_rewrapped_by_a_narrower_terminal_are_counted() -> None:
     assert watch.erasing(["x" * 100, "", "y" * 40], (49, 30)) == "\x1b[4A\r\x1b[J"
     assert watch.erasing(["x" * 100] * 30, (49, 10)) == "\x1b[9A\r\x1b[J"
 
 
 @pytest.mark.parametrize("sign", ["❤\ufe0f", "👩\u200d👩\u200d👧", "👍🏽"])
-def test_a_line_of_joined_signs_is_clipped_between_them_and_fits(sign: str) -> None:
+def test_a_line_of_joined_characters_is_clipped_between_them(sign: str) -> None:
     assert cells(sign * 10) == 20
     assert clipped(sign * 10, 20) == sign * 10
     assert clipped(sign * 11, 20) == sign * 9 + "…"
 
 
-def test_the_curve_of_a_long_run_is_not_made_flat_by_its_first_fall() -> None:
+def test_the_first_drop_does_not_flatten_the_curve_of_a_long_run() -> None:
     losses = [9.0, 7.0, 6.0, *(5.0 - number / 40 for number in range(37))]
     rows = tuple(EvaluationRow(1, 100 * number, "validation", "validation", loss, 1, 1.0, 1.0, 1.0) for number, loss in enumerate(losses, 1))
     curve = next(line for line in frame_lines(replace(make_snapshot(), evaluations=rows), None, 119) if line.startswith(" curve"))

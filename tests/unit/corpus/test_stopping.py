@@ -41,7 +41,7 @@ def test_without_stop_strings_text_passes_at_once() -> None:
     assert ended((), "a", "", "b") == ("ab", "")
 
 
-def test_an_empty_stop_string_is_refused() -> None:
+def test_an_empty_stop_string_is_rejected() -> None:
     with pytest.raises(InputError, match="empty"):
         StopStrings(("a", ""))
 

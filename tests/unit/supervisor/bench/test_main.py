@@ -51,7 +51,7 @@ def test_what_cannot_be_measured_is_refused(monkeypatch: pytest.MonkeyPatch, cap
     assert 'no preset "bok"' in capsys.readouterr().err
 
 
-def test_ctrl_c_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def measure(_options: BenchOptions, _say: Callable[[str], None]) -> BenchReport:
         raise KeyboardInterrupt
 
