@@ -1,4 +1,4 @@
-"""For terminals without Unicode: every sign of our own as the nearest character of ASCII, just before it is drawn."""
+"""Replace the app's symbols with ASCII just before drawing, for terminals without Unicode."""
 
 from __future__ import annotations
 
@@ -12,18 +12,24 @@ SIGNS: dict[str, str] = {
     "≈": "~", "×": "x", "±": "+", "Δ": "d", "→": ">", "←": "<", "↑": "^", "↓": "v", "▼": "v", "▲": "^", "¶": "|", "°": " ", "↵": "$", "␍": "r",
     "▁": " ", "▂": " ", "▃": " ", "▄": " ", "▅": " ", "▆": " ", "▇": " ",
 }  # fmt: skip
-"""One cell for one cell, so that nothing moves; a scroll bar's broken ends are left out."""
+"""One cell for one cell, so nothing moves. The partial blocks at a scroll bar's ends become blanks.
+"""
 
 
 class AsciiMarks(LineFilter):
-    """Put among an app's line filters. Letters of texts stay what they are."""
+    """A line filter for the app; letters in texts are left alone."""
 
     def __init__(self) -> None:
         super().__init__()
         self._table = str.maketrans(SIGNS)
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002 (Textual's)
-        """The same segments with other signs; what is cut ends with three dots where there is room for them, else with `~`: one dot would end a sentence."""
+        """Replace symbols in the segments.
+
+        A cut text ends with three dots if there is room, otherwise with `~`: a single dot would
+        look
+        like the end of a sentence.
+        """
         return [segment if segment.text.isascii() else Segment(self._signs(segment.text), segment.style, segment.control) for segment in segments]
 
     def _signs(self, text: str) -> str:

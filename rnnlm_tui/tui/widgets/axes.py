@@ -1,4 +1,4 @@
-"""The x axes of charts: step, tokens, epoch, active time, wall time; where a step or a moment of a run lies on each."""
+"""The x axes of the charts: step, tokens, epoch, active time and wall time."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
 Axis = Literal["step", "tokens", "epoch", "active", "wall"]
-"""`active`: seconds of training, without pauses; `wall`: Unix seconds."""
+"""`active` is seconds of training without pauses, `wall` is Unix seconds."""
 AXES: tuple[Axis, ...] = ("step", "tokens", "epoch", "active", "wall")
 AXIS_LABELS: dict[Axis, str] = {"step": "step", "tokens": "tokens", "epoch": "epoch", "active": "active time", "wall": "time of day"}
-"""As they stand in the bottom edge of a chart."""
+"""Shown in the bottom edge of a chart."""
 AXIS_FORMATS: dict[Axis, XFormat] = {"step": "whole", "tokens": "whole", "epoch": "count", "active": "duration", "wall": "clock"}
 
 
 def x_values(series: SeriesTable, axis: Axis) -> Sequence[float]:
-    """x of every bucket, ascending."""
+    """Return x of every bucket, ascending."""
     if axis == "wall":
         return ascending(series.time)
     return {"step": series.step, "tokens": series.tokens, "epoch": series.epoch, "active": series.active}[axis]
 
 
 def ascending(times: Sequence[float]) -> Sequence[float]:
-    """Times that a clock was set back in, held still until it has caught up."""
+    """Hold times still after the clock was set back, until they have caught up."""
     return list(accumulate(times, max))
 
 
 def x_of_step(series: SeriesTable, axis: Axis, step: float, time: float | None = None) -> float:
-    """x of a step that has no bucket of its own, between its neighbours; on the wall axis its own `time`, where that is known."""
+    """Return x of a step, interpolated between buckets; on the wall axis `time` is used if given."""
     return x_mapper(series, axis)(step, time)
 
 
 def x_mapper(series: SeriesTable, axis: Axis) -> Callable[[float, float | None], float]:
-    """`place_of` for many steps of one table."""
+    """Return `x_of_step` for one table, for converting many steps."""
     if axis == "step" or (not len(series.step) and axis != "wall"):
         return lambda step, _time: step
     places = x_values(series, axis)
@@ -54,14 +54,17 @@ def x_mapper(series: SeriesTable, axis: Axis) -> Callable[[float, float | None],
 
 
 def step_of_x(series: SeriesTable, axis: Axis, place: float) -> float:
-    """The step at an x, the newest one for what lies ahead: `place_of` turned around."""
+    """Return the step at an x, or the newest step beyond the end: the inverse of `x_of_step`."""
     if axis == "step":
         return place
     return interpolate(x_values(series, axis), series.step, place, from_zero=axis != "wall") if len(series.step) else place
 
 
 def x_of_times(series: SeriesTable, axis: Axis, times: Sequence[float]) -> Sequence[float]:
-    """x of moments, ascending: of what was measured between steps. All that lies before the first step has the x of the run's start."""
+    """Return x of measurements taken between steps, ascending.
+
+    Everything before the first step gets the x of the run's start.
+    """
     if axis == "wall":
         return ascending(times)
     if not len(series.step):
@@ -84,7 +87,11 @@ def x_of_times(series: SeriesTable, axis: Axis, times: Sequence[float]) -> Seque
 
 
 def interpolate(known: Sequence[float], places: Sequence[float], value: float, *, from_zero: bool = True) -> float:
-    """The place of a value between its neighbours; that of the last one beyond the end; before the first one on the line from 0, or the first one's."""
+    """Interpolate between known values.
+
+    Beyond the end, return the last place. Before the start, interpolate from 0 or return the first
+    place.
+    """
     index = bisect_left(known, value)
     if index >= len(known):
         return places[-1]
@@ -96,7 +103,11 @@ def interpolate(known: Sequence[float], places: Sequence[float], value: float, *
 
 
 def planned_end(snapshot: RunSnapshot, axis: Axis) -> float | None:
-    """x of the run's planned end, None where that is not known. A run that ended early keeps it, but for the time of day: the empty part is what was not trained."""
+    """Return x of the run's planned end, None if unknown.
+
+    A run that ended early keeps its planned end, except on the wall axis: the empty part of the
+    chart is what was not trained.
+    """
     summary, series = snapshot.summary, snapshot.series
     if summary.max_steps is None or not summary.max_steps:
         return None
@@ -114,7 +125,10 @@ def planned_end(snapshot: RunSnapshot, axis: Axis) -> float | None:
 
 
 def extrapolated_x(series: SeriesTable, axis: Axis, step: float) -> float | None:
-    """x of any step, beyond the newest as well: at the tokens and epochs a step that the run has shown so far. None where that can't be told: a time to come is no place for another machine's run."""
+    """Return x of any step, extrapolated beyond the newest at the run's tokens and epochs per step.
+
+    None on the time axes: future times of another machine's run are unknown.
+    """
     if axis == "step":
         return step
     if axis in ("active", "wall") or not len(series.step):

@@ -1,4 +1,4 @@
-"""Bars that are lines and readable without colour: `━` own, `╍` others, `─` free."""
+"""Progress bars drawn as lines, readable without colour: `━` own, `╍` others, `─` free."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ ASCII_SIGNS = ("=", "~", "-")
 
 
 def bar(width: int, fraction: float | None, others: float = 0.0, *, colour: str = TRAIN, others_colour: str = THIRD, ascii: bool = False) -> Content:
-    """`width` cells: `fraction` of them own, `others` of them others', the rest free; what is more than nothing gets a cell, and only the whole fills all.
+    """Draw a bar of `width` cells: `fraction` own, `others` used by others, the rest free.
 
-    `fraction` None (not known) or NaN is an empty bar.
+    A share above 0 gets at least one cell, and only a full share fills all. A `fraction` of None
+    (unknown) or NaN gives an empty bar.
     """
     own, other, free = ASCII_SIGNS if ascii else (OWN, OTHERS, FREE)
     first = cells(width, fraction)
@@ -24,7 +25,9 @@ def bar(width: int, fraction: float | None, others: float = 0.0, *, colour: str 
 
 
 def cells(width: int, fraction: float | None) -> int:
-    """How many of `width` cells stand for `fraction`: 0 only for nothing, all only for everything (half a cell's worth of rounding apart)."""
+    """Return how many of `width` cells show `fraction`: 0 only for nothing, all only for
+    everything.
+    """
     if fraction is None or not math.isfinite(fraction) or fraction <= 0 or width <= 0:
         return 0
     if fraction >= 1:

@@ -1,4 +1,4 @@
-"""Which weights a prompt is continued from: the last checkpoint, the best, an older one, or a running run's weights of this moment."""
+"""Which weights to sample from: the best, last or an older checkpoint, or a running run's weights."""
 
 from __future__ import annotations
 
@@ -13,31 +13,33 @@ from rnnlm_tui.tui.widgets.content import safe_content, safe_text
 from rnnlm_tui.tui.widgets.palette import DIM, TEXT, TRAIN, VALIDATION
 
 LAST, BEST, NOW = "last", "best", "now"
-"""Choices that follow the run: its newest checkpoint, its best one, its weights of this moment."""
+"""Choices that follow the run: its newest checkpoint, its best one, its current weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointChoice:
-    """What there is to choose from, and what is chosen."""
+    """The available weights, and the chosen ones."""
 
     run: str
     rows: tuple[CheckpointRow, ...]
-    """Last, best, then older ones."""
+    """The last checkpoint, the best one, then older ones."""
     living: bool
-    """A worker holds the run, so that its weights of this moment can be asked for."""
+    """A worker is running, so its current weights are available."""
     wanted: str | None = None
-    """Directory of a checkpoint, one of LAST, BEST and NOW, or None for the best one."""
+    """The directory of a checkpoint, or LAST, BEST or NOW; None means the best."""
 
     @classmethod
     def of(cls, run: str, checkpoints: Sequence[CheckpointRow], wanted: str | None, *, living: bool) -> CheckpointChoice:
-        """In the order of the key that goes through them."""
+        """Sort the checkpoints in the order in which the key cycles through them."""
         newest_first = sorted(checkpoints, key=lambda row: row.step, reverse=True)
         marked = [row for row in newest_first if row.last] + [row for row in newest_first if row.best and not row.last]
         return cls(run, tuple(marked + [row for row in newest_first if not row.last and not row.best]), living, wanted)
 
     @property
     def row(self) -> CheckpointRow | None:
-        """The chosen checkpoint: the best one where nothing was chosen or it is gone. None: the weights of this moment, or nothing at all."""
+        """The chosen checkpoint, or the best if it is gone; None for current weights or no
+        checkpoint.
+        """
         if self.wanted == NOW and self.living:
             return None
         best = next((row for row in self.rows if row.best), self.rows[0] if self.rows else None)
@@ -45,16 +47,16 @@ class CheckpointChoice:
 
     @property
     def gone(self) -> bool:
-        """Whether a certain checkpoint was chosen that is no more."""
+        """Whether the chosen checkpoint no longer exists."""
         return self.wanted not in (None, LAST, BEST, NOW) and self.wanted not in {row.path for row in self.rows}
 
     @property
     def possible(self) -> bool:
-        """Whether there is anything to sample from."""
+        """Whether there are weights to sample from."""
         return bool(self.rows) or self.living
 
     def next(self) -> str | None:
-        """What comes after the chosen one; None where there is nothing."""
+        """Return the choice after the current one; None if there is nothing to choose."""
         choices = [BEST if row.best else LAST if row.last else row.path for row in self.rows] + ([NOW] if self.living else [])
         if not choices:
             return None
@@ -63,7 +65,7 @@ class CheckpointChoice:
         return choices[(here + 1) % len(choices)]
 
     def legend(self) -> Content:
-        """`plain-otter @best step 3,700, val 58.1`."""
+        """Return `plain-otter @best step 3,700, val 58.1`."""
         row = self.row
         name = safe_content(self.run, limit=30, newlines="show").stylize(DIM)
         if row is None:
@@ -73,7 +75,7 @@ class CheckpointChoice:
         return Content.assemble(name, mark, (" step ", DIM), (f"{row.step:,}", TEXT), (", val " if value else "", DIM), (value, TEXT))
 
     def invitation(self) -> tuple[str, ...]:
-        """What stands where no text is yet."""
+        """Return the lines shown before the first text."""
         if self.row is not None:
             return ("Type a prompt and press enter to continue it.",)
         if self.living:
@@ -81,7 +83,9 @@ class CheckpointChoice:
         return (f"{safe_text(self.run, limit=40)} has no checkpoint to sample from.", "2 shows its training.")
 
     def row_of_choices(self) -> Content:
-        """`checkpoint  last 3,750  best 3,700  older…  now`; empty where there is nothing to choose."""
+        """Return `checkpoint  last 3,750  best 3,700  older…  now`; empty if there is nothing to
+        choose.
+        """
         row, parts = self.row, []
         for candidate in self.rows[:2]:
             word = "best" if candidate.best else "last" if candidate.last else "step"

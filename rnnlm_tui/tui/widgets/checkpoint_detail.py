@@ -1,4 +1,4 @@
-"""One checkpoint in detail: its files with size and hash, what a run resumes from, and what it wrote of the prompts."""
+"""Panels for one checkpoint: its files with size and hash, its facts, and its samples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 
 @dataclass(frozen=True, slots=True)
 class CheckpointFile:
-    """A file of a checkpoint, as its manifest has it."""
+    """A checkpoint's file, as listed in its manifest."""
 
     name: str
     size: int
@@ -28,7 +28,7 @@ class CheckpointFile:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointDetail:
-    """All that the panel tells of a checkpoint."""
+    """What the panel shows of a checkpoint."""
 
     step: int
     path: str
@@ -39,9 +39,9 @@ class CheckpointDetail:
     """`rnnlm-tui 0.1, torch 2.13, gpu1`."""
     parent: str = ""
     verified: float | None = None
-    """Unix seconds of the last check of all hashes; None: not checked in this session."""
+    """Unix seconds when all hashes were last checked; None if not checked in this session."""
     damage: str = ""
-    """What is wrong with it, in one sentence."""
+    """What is wrong with the checkpoint, in one sentence."""
 
 
 class CheckpointPanel(Panel):
@@ -53,7 +53,7 @@ class CheckpointPanel(Panel):
         self._rows: list[Content] = []
 
     def show(self, detail: CheckpointDetail | None, now: float) -> None:
-        """Another checkpoint, or news of the same."""
+        """Show a checkpoint, or new facts about it."""
         self._detail = detail
         self.panel_title = "Step" if detail is None else f"Step {detail.step:,}"
         if detail is None:
@@ -67,7 +67,7 @@ class CheckpointPanel(Panel):
         self.redraw()
 
     def prepare(self, width: int, height: int) -> None:
-        """All lines at once."""
+        """Lay out all lines."""
         detail = self._detail
         if detail is None:
             self._rows = [Content.styled("no checkpoint yet", DIM)]
@@ -95,12 +95,12 @@ class CheckpointPanel(Panel):
         self._rows = rows
 
     def content_line(self, y: int, width: int) -> Strip:
-        """A file, or a fact."""
+        """Return a line with a file or a fact."""
         return padded(segments_of(self._rows[y].truncate(width, ellipsis=True)) if y < len(self._rows) else [], width)
 
 
 class CheckpointSamples(Panel):
-    """What the model wrote at one step, as far as there is room."""
+    """The samples written at one step, as many as fit."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Samples", id=id)
@@ -110,13 +110,13 @@ class CheckpointSamples(Panel):
         self._rows: list[Content] = []
 
     def show(self, samples: Sequence[SampleRow], note: str, legend: Content | str = "", newlines: Newlines = "space") -> None:
-        """The samples of one step; `note` is above them, or alone if there are none. `newlines`: what their line breaks become."""
+        """Show the samples of one step below `note`, with their line breaks as `newlines` says."""
         self._samples, self._note, self._newlines = tuple(samples), note, newlines
         self.legend = legend
         self.redraw()
 
     def prepare(self, width: int, height: int) -> None:
-        """Every prompt gets its share of the lines."""
+        """Give each prompt an equal share of the lines."""
         rows = [Content.styled(safe_text(self._note, limit=width), DIM)] if self._note else []
         count = len(self._samples)
         roomy = height > 14
@@ -135,12 +135,12 @@ class CheckpointSamples(Panel):
         self._rows = rows
 
     def content_line(self, y: int, width: int) -> Strip:
-        """A line of a sample."""
+        """Return a line of a sample."""
         return padded(segments_of(self._rows[y]) if y < len(self._rows) else [], width)
 
 
 def samples_at(samples: Sequence[SampleRow], step: int) -> tuple[tuple[SampleRow, ...], str]:
-    """The samples of a step, or of the nearest step before it with a word about that."""
+    """Return the samples of a step, or those of the nearest earlier step and a note that says so."""
     steps = sorted({sample.step for sample in samples if sample.step <= step})
     if not steps:
         return (), "no samples up to this step"
@@ -161,7 +161,7 @@ def _file_row(fact: CheckpointFile, width: int, mark: str, *, wide: bool) -> Con
 
 
 def _head(facts: str, room: int) -> str:
-    """As many of the facts, which commas part, as there is room for."""
+    """Drop facts from the end of a comma-separated list until it fits."""
     parts = safe_text(facts, newlines="show").split(", ")
     while len(parts) > 1 and cell_len(", ".join(parts)) > room:
         parts.pop()
@@ -169,7 +169,7 @@ def _head(facts: str, room: int) -> str:
 
 
 def _tail(path: str, room: int) -> str:
-    """The end of a path, which tells more than its beginning."""
+    """Cut a path at its start: the end says more."""
     text = safe_text(path, newlines="show")
     if cell_len(text) <= room:
         return text

@@ -16,18 +16,18 @@ from rnnlm_tui.contract.metrics import CheckpointRow, perplexity
 from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, TEXT, TRAIN, VALIDATION
 
 Cell = tuple[tuple[str, str], ...]
-"""Words with the style of each."""
+"""Texts, each with its style."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointColumn:
-    """One column: its head, the cells it takes, and its side."""
+    """A column's heading, widths and alignment."""
 
     key: str
     head: str
     width: int
     wide: int
-    """Cells where the terminal is wide; 0: not shown there."""
+    """Cells on a wide terminal; 0 hides the column there."""
     left: bool = False
 
 
@@ -38,7 +38,7 @@ COLUMNS: tuple[CheckpointColumn, ...] = (
 
 
 class CheckpointTable(DataTable[Text]):
-    """Newest first. Enter chooses one for sampling."""
+    """A run's checkpoints, newest first; enter opens one for sampling."""
 
     DEFAULT_CSS = """
     CheckpointTable { height: 1fr; background: #121212; color: #d0d0d0; overflow-x: hidden; scrollbar-size-vertical: 1; }
@@ -55,12 +55,12 @@ class CheckpointTable(DataTable[Text]):
     ]
 
     class Highlighted(Message):
-        """Another checkpoint stands under the cursor."""
+        """The cursor moved to another checkpoint."""
 
         def __init__(self, step: int | None) -> None:
             super().__init__()
             self.step = step
-            """Its step; None in an empty table."""
+            """The checkpoint's step; None if the table is empty."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id, cursor_type="row", zebra_stripes=False, cell_padding=0, cursor_foreground_priority="renderable")
@@ -80,7 +80,7 @@ class CheckpointTable(DataTable[Text]):
         return self._rows[self.cursor_row].step if 0 <= self.cursor_row < len(self._rows) else None
 
     def set_wide(self, wide: bool) -> None:
-        """More room for every column."""
+        """Switch between the narrow and the wide columns."""
         if wide != self._wide:
             self._wide = wide
             step = self.step
@@ -92,7 +92,10 @@ class CheckpointTable(DataTable[Text]):
             self.go_to(step)
 
     def show(self, rows: Sequence[CheckpointRow], now: float, damaged: dict[int, str] | None = None, pinned: Collection[int] = ()) -> None:
-        """Show these checkpoints; only cells that changed are drawn. The cursor stays on its checkpoint, or on the newest where it was."""
+        """Show these checkpoints and redraw only the cells that changed.
+
+        The cursor stays on its checkpoint, or on the newest if it was there.
+        """
         self._now = now
         self._damaged, self._pinned = damaged or {}, frozenset(pinned)
         newest_first = tuple(sorted(rows, key=lambda row: row.step, reverse=True))
@@ -116,7 +119,7 @@ class CheckpointTable(DataTable[Text]):
         self._shown = texts
 
     def go_to(self, step: int | None) -> None:
-        """The cursor on this checkpoint; on the newest when it is gone."""
+        """Move the cursor to this checkpoint, or to the newest if it is gone."""
         index = next((index for index, row in enumerate(self._rows) if row.step == step), 0)
         if self._rows:
             self.move_cursor(row=index, animate=False)
@@ -132,7 +135,7 @@ class CheckpointTable(DataTable[Text]):
         event.stop()
 
     def _mark(self, index: int) -> None:
-        """`›` in front of the row under the cursor alone."""
+        """Put `›` in front of the row under the cursor, and only there."""
         if not 0 <= index < len(self._rows):
             return
         if self._marked is not None and self._marked != index and self._marked < self.row_count:
@@ -176,7 +179,7 @@ class CheckpointTable(DataTable[Text]):
 
 
 def _marks(marks: Sequence[tuple[str, str, str]], width: int) -> Cell:
-    """Glyphs with their words, as many words as there is room for, the first marks' before the others'."""
+    """Return the marks with as many of their words as fit, first marks first."""
     fits: Cell = ()
     for words in range(len(marks) + 1):
         for gap in (2, 3):

@@ -1,4 +1,6 @@
-"""Which runs compare: a perplexity is one of a text in tokens, so only runs on the same text with the same tokens have a best one among them."""
+"""Which runs are comparable: only runs on the same text with the same tokens share a best
+perplexity.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,10 @@ if TYPE_CHECKING:
 
 
 def best_of_comparable(runs: Sequence[RunSummary]) -> dict[str, float]:
-    """By a run's name the best validation perplexity among the runs it compares with; a run that compares with no other is left out."""
+    """Map each run to the best validation perplexity among the runs it is comparable with.
+
+    Runs that are comparable with no other are left out.
+    """
     groups: dict[tuple[str, float | None], list[tuple[str, float]]] = {}
     for run in runs:
         if run.validation.best_perplexity is not None:

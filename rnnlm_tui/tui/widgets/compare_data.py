@@ -1,4 +1,4 @@
-"""The curves of several runs over each other, each in the colour of its letter."""
+"""The charts of several runs overlaid, each run in the colour of its letter."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
 SINCE_START = "since start"
-"""The wall axis of runs that were trained on different days: the time since each began."""
+"""Label of the wall axis for runs trained on different days: time since each began."""
 MOST_NAME = 20
 MOST_BANDS = 2
-"""So many runs can show their raw points; more would hide each other's curves."""
+"""Up to this many runs show their raw points; more would hide each other's curves."""
 
 
 @dataclass(frozen=True, slots=True)
 class MarkedRun:
-    """A marked run with what it is known by."""
+    """A run marked for comparison, with its letter and colour."""
 
     letter: str
     colour: str
@@ -38,7 +38,7 @@ class MarkedRun:
 
     @property
     def name(self) -> str:
-        """Its name, harmless and not too long for a legend."""
+        """The run's name, sanitized and shortened for a legend."""
         return safe_text(self.snapshot.summary.run, limit=MOST_NAME, newlines="show")
 
 
@@ -46,37 +46,39 @@ MarkedRuns = Sequence[MarkedRun]
 
 
 def compared(marks: Marks, snapshots: Sequence[RunSnapshot]) -> MarkedRuns:
-    """The marked runs that have been read, in the order of their letters."""
+    """Return the marked runs that have been read, in the order of their letters."""
     known = {snapshot.summary.run: snapshot for snapshot in snapshots}
     return [MarkedRun(marks.letter(name), marks.colour(name), known[name]) for name in marks.names if name in known]
 
 
 def validation_data(runs: MarkedRuns, axis: Axis) -> ChartData:
-    """Perplexity on the set that the runs are judged by."""
+    """Perplexity on the set that the runs are evaluated on."""
     splits = {run.snapshot.config.evaluation.split for run in runs}
     title = "Held-out perplexity" if len(splits) > 1 else "Test perplexity" if splits == {"test"} else "Validation perplexity"
     return _held_out(runs, axis, title, lambda rows: exponentials([row.loss for row in rows]), log=True, levels=_common_level(runs))
 
 
 def bits_data(runs: MarkedRuns, axis: Axis) -> ChartData:
-    """Bits per byte on held-out text, comparable across tokenizers; NaN for a text with many unknown words."""
+    """Bits per byte on held-out text, comparable across tokenizers; NaN with many unknown words."""
     return _held_out(runs, axis, "Bits per byte", bits_per_byte)
 
 
 def loss_data(runs: MarkedRuns, axis: Axis) -> ChartData:
-    """Training loss; of runs on other texts or tokens it says so, for those don't compare."""
+    """Training loss; the title says so if the texts or tokens differ and the losses aren't
+    comparable.
+    """
     texts = len({run.snapshot.config.corpus for run in runs}) > 1
     tokens = len({run.snapshot.config.tokenizer for run in runs}) > 1
     return _trained(runs, axis, f"Training loss{', of different texts' if texts else ', of different tokens' if tokens else ''}", "loss", figure)
 
 
 def speed_data(runs: MarkedRuns, axis: Axis) -> ChartData:
-    """Training tokens a second."""
+    """Training tokens per second."""
     return _trained(runs, axis, "Tokens/s", "tokens_per_second", short, from_zero=True)
 
 
 def gradient_data(runs: MarkedRuns, axis: Axis) -> ChartData:
-    """The gradient's norm before clipping."""
+    """Gradient norm before clipping."""
     return _trained(runs, axis, "Gradient norm", "grad_norm", figure)
 
 
@@ -93,11 +95,11 @@ COMPARED_CHARTS: dict[str, Callable[[MarkedRuns, Axis], ChartData]] = {
     "compare-gradient": gradient_data,
     "compare-rate": rate_data,
 }
-"""Id of a chart to what it shows, in the order that tab goes through."""
+"""Chart id to its data, in the order of the tab key."""
 
 
 def comparison(runs: MarkedRuns) -> Comparison:
-    """The tables of the runs: the settings in which they differ, and their figures."""
+    """Compare the runs: the settings that differ, and their figures."""
     from rnnlm_tui.supervisor.comparison import ComparedRun, changed_settings, comparison_of
 
     def row(run: MarkedRun) -> ComparedRun:
@@ -108,42 +110,42 @@ def comparison(runs: MarkedRuns) -> Comparison:
 
 
 def _best_seconds(snapshot: RunSnapshot) -> float | None:
-    """Training time at the best evaluation."""
+    """Return the training time at the best evaluation."""
     step = snapshot.summary.evaluation.best_step
     return None if step is None or not len(snapshot.series.step) else x_of_step(snapshot.series, "active", step)
 
 
 def start_time(run: MarkedRun) -> float:
-    """Unix seconds at which the run's training began; 0 before its first step."""
+    """Return the Unix time at which the run's training began; 0 before its first step."""
     series = run.snapshot.series
     return series.time[0] - series.active[0] if len(series.time) else 0.0
 
 
 def span(runs: MarkedRuns, axis: Axis) -> tuple[float, float] | None:
-    """x of the first and of the newest step of any run; None where none has a step."""
+    """Return x of the first and the newest step of any run; None if no run has a step."""
     ends = [(places[0], places[-1]) for run in runs if len(places := _places(run, axis))]
     return (min(first for first, _ in ends), max(last for _, last in ends)) if ends else None
 
 
 def step_of_x_in(run: MarkedRun, axis: Axis, place: float) -> float:
-    """The step at an x."""
+    """Return the run's step at an x."""
     return step_of_x(run.snapshot.series, axis, place + start_time(run) if axis == "wall" else place)
 
 
 def x_of_step_in(run: MarkedRun, axis: Axis, step: float) -> float:
-    """The x of a step."""
+    """Return x of the run's step."""
     place = x_of_step(run.snapshot.series, axis, step)
     return place - start_time(run) if axis == "wall" else place
 
 
 def values_at_x(runs: MarkedRuns, axis: Axis, place: float, values: Sequence[str]) -> list[str]:
-    """The runs' values at an x; none of a run that did not come so far, whose last one is of another place."""
+    """Blank out the values of runs that had ended before this x."""
     ends = [places[-1] if len(places := _places(run, axis)) else -math.inf for run in runs]
     return [value if place <= end else NOTHING for value, end in zip(values, ends, strict=True)]
 
 
 def shown_steps(runs: MarkedRuns, axis: Axis, part: tuple[float, float]) -> dict[str, tuple[int, int]]:
-    """The first and the last step of each run in a part of x, by its name."""
+    """Map each run to its first and last step in a part of x."""
     return {run.snapshot.summary.run: (math.floor(step_of_x_in(run, axis, part[0])), math.ceil(step_of_x_in(run, axis, part[1]))) for run in runs}
 
 
@@ -228,7 +230,7 @@ def _newest(run: MarkedRun, column: str, write: Callable[[float], str]) -> str:
 
 
 def _common_level(runs: MarkedRuns) -> tuple[Baseline, ...]:
-    """The level to beat, where it is the same for all."""
+    """Return the level to beat if it is the same for all runs."""
     levels = {level_to_beat(run.snapshot) for run in runs}
     level = next(iter(levels)) if len(levels) == 1 else None
     return () if level is None or not math.isfinite(level[1]) else (Baseline(level[1], f"{level_name(runs[0].snapshot)} {figure(level[1])}"),)

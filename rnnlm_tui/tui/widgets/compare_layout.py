@@ -1,4 +1,6 @@
-"""Where everything of the compare screen stands: the chart over the tables, and with room for it the other charts beside it."""
+"""Layout of the compare screen: the chart above the tables, other charts beside it if there is
+room.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +11,19 @@ from textual.geometry import Region, Size
 from rnnlm_tui.tui.widgets.train_layout import CHART_LEAST, FULL, Places
 
 CHART_SHARE = 3 / 7
-"""The part of the rows that the tables leave the chart at least."""
+"""Share of the rows that the tables leave to the chart at least."""
 TABLE_LEAST = 4
-"""Rows of a table that still says something."""
+"""Fewest rows of a useful table."""
 
 
 def compare_arrangement(size: Size, charts: Sequence[str], chosen: str, lines: int, *, alone: bool = False) -> Places:
-    """The places for a body of this size.
+    """Return the regions for a body of this size.
 
     Args:
         charts: ids of all charts, in order.
-        chosen: the one that has the most room.
-        lines: of the tables.
-        alone: the chosen chart has all of it.
+        chosen: the chart with the most room.
+        lines: the tables' lines.
+        alone: give the chosen chart all of the room.
     """
     width, height = size
     if alone:
@@ -35,7 +37,7 @@ def compare_arrangement(size: Size, charts: Sequence[str], chosen: str, lines: i
 
 
 def _full(size: Size, charts: Sequence[str], chosen: str, tables: int) -> Places:
-    """The chosen chart at the left, the others in a column beside it."""
+    """Place the chosen chart at the left, the others in a column beside it."""
     width, height = size
     main = height - tables
     others = [name for name in charts if name != chosen][: max(1, main // CHART_LEAST)]

@@ -1,4 +1,4 @@
-"""What the compared runs came to, a run a line with its letter, and below it the settings in which they differ, a setting a line."""
+"""Tables of the compared runs: a line per run, and a line per setting in which they differ."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ HEADS = {
     "train loss": "loss", "test ppl": "test ppl", "parameters": "params", "best after": "best after", "steps": "steps", "epochs": "epochs", "on disk": "checkpoints",
     "tokens": "tokens", "train ppl": "train ppl", "vocabulary": "vocab",
 }  # fmt: skip
-"""Names of figures to their heads, the most wanted first: they become columns as far as there is room."""
+"""Figure names to column headings, most important first; those that fit become columns."""
 LEAST_NAME, MOST_NAME = 12, 32
 ROOM_OF_FIGURES = 56
-"""Cells that a long name leaves the figures."""
+"""Cells that a long name leaves to the figures."""
 MOST_VALUE = 30
 GAP = 2
 
@@ -42,12 +42,12 @@ class FigureColumn(NamedTuple):
 
     @property
     def width(self) -> int:
-        """Cells of the widest."""
+        """Cells of the widest value."""
         return max(len(self.head), *(cell.cell_length for cell in self.cells))
 
 
 def figure_columns(comparison: Comparison, room: int) -> tuple[list[FigureColumn], list[FigureRow]]:
-    """As many columns as have room, the most wanted first, and the figures that are in none of them."""
+    """Return the columns that fit, most important first, and the figures without a column."""
     rows = {row.name: row for row in comparison.figures}
     columns: list[FigureColumn] = []
     told: list[str] = []
@@ -67,7 +67,7 @@ def figure_columns(comparison: Comparison, room: int) -> tuple[list[FigureColumn
 
 
 def _cells(row: FigureRow, *, star: bool) -> list[Content]:
-    """The best value bold; the best perplexity with a star as well."""
+    """Style the values: the best one bold, the best perplexity with a star."""
     cells = []
     for index, words in enumerate(row.words):
         best = index == row.best and (row.name != BEST or star)
@@ -80,13 +80,13 @@ def _cells(row: FigureRow, *, star: bool) -> list[Content]:
 
 
 def _distance(row: FigureRow) -> FigureColumn:
-    """How far each is behind the best."""
+    """Return the column with each run's distance from the best."""
     known = [NOTHING if value is None else "0.0" for value in row.values]
     return FigureColumn("Δ best", [Content.styled(words or level, palette.DIM) for words, level in zip(row.differences, known, strict=True)])
 
 
 class ComparedRunsPanel(Panel):
-    """Figures over settings, and below them the figures that found no column; what does not fit is scrolled to while the head of its part stays."""
+    """Figures above settings, then the figures without a column; the heading stays when scrolling."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Runs", id=id)
@@ -98,27 +98,27 @@ class ComparedRunsPanel(Panel):
         self._heads: list[int] = []
 
     def lines_in(self, width: int) -> int:
-        """How many it wants to show where it is `width` cells wide; the figures that found no column can wait below."""
+        """Return the lines it needs at this width, without the figures that have no column."""
         return sum(map(len, self._parts(self._inside(width))[:2]))
 
     def _inside(self, width: int) -> int:
         return max(0, width - 3 - self.LEFT_PADDING)
 
     def show(self, runs: MarkedRuns, comparison: Comparison | None) -> None:
-        """These runs, in the order of their letters, and what is to be said of them."""
+        """Show these runs in the order of their letters, with their comparison."""
         self._runs, self._comparison = runs, comparison
         self._begin_at(self._top)
         self.redraw()
 
     def show_at(self, head: str, values: Sequence[str]) -> None:
-        """A first column with the runs' values at the cursor; an empty head: there is none."""
+        """Show the runs' values at the cursor in a first column; an empty heading removes it."""
         at = FigureColumn(head, [Content.styled(value, palette.BRIGHT) for value in values]) if head and len(values) == len(self._runs) else None
         if at != self._at:
             self._at = at
             self.redraw()
 
     def scroll_lines(self, by: int) -> None:
-        """Further down, or up where negative."""
+        """Scroll down, or up if negative."""
         before = self._top
         self._begin_at(self._top + by)
         if self._top != before:
@@ -139,14 +139,14 @@ class ComparedRunsPanel(Panel):
         self._top = max(0, min(top, sum(map(len, self._parts(self._inside(self.size.width)))) - self.inner_size.height))
 
     def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's signature)
-        """All lines for this width."""
+        """Lay out all lines for this width."""
         self._rows, self._heads = [], []
         for part in self._parts(width):
             self._heads.append(len(self._rows))
             self._rows += part
 
     def _parts(self, width: int) -> list[list[Content]]:
-        """The tables, each with its head."""
+        """Return the tables, each with its heading."""
         found = self._comparison
         if found is None:
             return []
@@ -155,21 +155,21 @@ class ComparedRunsPanel(Panel):
         return [[*figures, *remark], self._settings(found, width), *([self._more(more, width)] if more else [])]
 
     def content_line(self, y: int, width: int) -> Strip:
-        """A line of one of the tables; the first one is always a head."""
+        """Return a line of a table; the first one is always a heading."""
         index = self._top + y
         if y == 0 and self._top:
             index = max((head for head in self._heads if head <= self._top), default=0)
         return padded(segments_of(self._rows[index], palette.TEXT) if index < len(self._rows) else [], width)
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002 (the panel's)
-        """How many lines lie above and below what is seen."""
+        """Return how many lines are hidden above and below."""
         up, down = ("^", "v") if self.ascii_only else ("↑", "↓")
         below = len(self._rows) - self._top - self.inner_size.height
         signs = [f"{sign} {hidden} more" for sign, hidden in ((up, self._top), (down, below)) if hidden > 0]
         return [(3, segments_of("  ".join(signs), palette.DIM))] if signs else []
 
     def _figures(self, comparison: Comparison, width: int) -> tuple[list[Content], list[FigureRow]]:
-        """The lines of the runs, and the figures for which they have no room."""
+        """Return the runs' lines, and the figures without a column."""
         longest = max(len(run.snapshot.summary.run) for run in self._runs)
         name = min(max(LEAST_NAME, longest), MOST_NAME, max(LEAST_NAME, width - ROOM_OF_FIGURES))
         first = [self._at] if self._at is not None and len(self._at.cells) == len(self._runs) else []
@@ -195,11 +195,13 @@ class ComparedRunsPanel(Panel):
         return self._by_run("differs in", [(row.key, row.values, None) for row in settings], width)
 
     def _more(self, figures: Sequence[FigureRow], width: int) -> list[Content]:
-        """A line for each figure that found no column, the best value bold."""
+        """Return a line per figure without a column, the best value bold."""
         return self._by_run("more figures", [(row.label or row.name, row.words, row.best) for row in figures], width)
 
     def _by_run(self, title: str, rows: Sequence[tuple[str, Sequence[str], int | None]], width: int) -> list[Content]:
-        """A head with the letters, and lines of a name, a value for each run and which of them is the best one."""
+        """Return a heading with the letters, and lines of a name, each run's value and the best's
+        index.
+        """
         key_width = min(max(len(title), *(len(name) for name, _, _ in rows)), max(12, width // 3))
         longest = max(len(value) for _, values, _ in rows for value in values)
         room = max(4, min(MOST_VALUE, longest, (width - 4 - key_width) // len(self._runs) - GAP))

@@ -1,6 +1,7 @@
-"""The one door for text from outside (prompts, generated text, corpora, names, paths, exceptions, logs): nothing in it can act on the terminal.
+"""Make untrusted text safe to draw: prompts, generated text, corpora, names, paths, logs.
 
-Textual passes ESC, OSC and DCS through to the terminal, and `[@click=…]` in a plain string is markup; here both become visible characters.
+Textual passes ESC, OSC and DCS through to the terminal and reads `[@click=…]` in a plain string
+as markup. Here both become visible characters.
 """
 
 from __future__ import annotations
@@ -15,18 +16,20 @@ from textual.content import Content
 from rnnlm_tui.contract.outside_text import safe
 
 Newlines = Literal["keep", "space", "show"]
-"""What becomes of a line's end: a line's end, a space, or the sign ␊. Tabs go the same way: four spaces, one space, the sign ␉."""
+"""Line breaks stay, become a space or become `␊`; tabs become four spaces, one space or `␉`."""
 
 
 def safe_content(text: str, *, limit: int | None = None, newlines: Newlines = "keep") -> Content:
-    """`text` as Content without markup, with everything that could act on a terminal made visible; at most `limit` cells, the last of them `…` when cut."""
+    """Return `text` as Content without markup, control characters visible, cut to `limit` cells."""
     return Content(safe_text(text, limit=limit, newlines=newlines))
 
 
 def safe_text(text: str, *, limit: int | None = None, newlines: Newlines = "keep") -> str:
-    """The same as a string, for widgets that take no Content; still to be passed with `markup=False`."""
+    """Return `text` sanitized as a string, for widgets that take no Content; pass `markup=False`
+    too.
+    """
     if limit is not None and len(text) > 4 * limit + 64:
-        text = text[: 4 * limit + 64]  # a novel in a table's cell: nobody sees more, combining marks included
+        text = text[: 4 * limit + 64]  # bounds the work for a huge text, with room for combining marks
     if newlines != "show":
         text = text.replace("\r\n", "\n").expandtabs(4) if newlines == "keep" else re.sub("\r\n|[\n\t]", " ", text)
     shown = safe(text, keep="\n" if newlines == "keep" else "")
@@ -36,7 +39,9 @@ def safe_text(text: str, *, limit: int | None = None, newlines: Newlines = "keep
 
 
 def graphemes(text: str) -> Iterator[tuple[str, int]]:
-    """The signs of a text as a terminal shows them, each with its cells: joined emoji, flags and combining marks are one sign."""
+    """Split a text into characters as displayed, each with its cells; joined emoji and flags are
+    one.
+    """
     if text.isascii():
         yield from ((sign, 1) for sign in text)
         return

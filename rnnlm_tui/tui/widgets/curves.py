@@ -1,4 +1,4 @@
-"""A run's curves as charts draw them: the whole run, and in it the steps that are looked at in finer buckets."""
+"""A run's curves for charts: the whole run, with finer buckets in the visible part."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 def speeds(series: SeriesTable) -> list[float]:
-    """Tokens a second of each bucket: all its tokens over all its training time, and the mean of its steps' speeds where that time is not known."""
+    """Return each bucket's tokens per second: its tokens over its training time.
+
+    Falls back to the mean of its steps' speeds if the time is unknown.
+    """
     tokens, active, mean = series.tokens, series.active, series.columns["tokens_per_second"].mean
     if not len(tokens):
         return []
@@ -20,12 +23,12 @@ def speeds(series: SeriesTable) -> list[float]:
         (after - before) / (end - start) if end > start and after > before else known
         for before, after, start, end, known in zip(tokens, tokens[1:], active, active[1:], mean[1:], strict=False)
     ]
-    whole = series.step[0] <= series.width and active[0] > 0 and tokens[0] > 0  # from the run's first step on
+    whole = series.step[0] <= series.width and active[0] > 0 and tokens[0] > 0  # starts with the run's first step
     return [tokens[0] / active[0] if whole else mean[0], *rates]
 
 
 def curves(snapshot: RunSnapshot) -> SeriesTable:
-    """The run's buckets, those of its detail in their place; `width` is that of the buckets outside."""
+    """Return the run's buckets with the detail spliced in; `width` is that of the coarse buckets."""
     whole, detail = snapshot.series, snapshot.detail
     if detail is None or not len(detail.step) or not len(whole.step):
         return whole
@@ -53,7 +56,7 @@ def curves(snapshot: RunSnapshot) -> SeriesTable:
 
 
 def short_batches(series: SeriesTable) -> tuple[int, ...]:
-    """Indices of entries that are one step with an epoch's short last batch: their spikes say nothing about training."""
+    """Return the indices of single steps on an epoch's short last batch: their spikes are noise."""
     every, steps = series.short_every, series.step
     if not every or not len(steps):
         return ()

@@ -1,4 +1,4 @@
-"""What a config gives before anything runs: parameters, steps, time, memory, disk, and the figures to beat."""
+"""A config's estimate before training: parameters, steps, time, memory, disk and losses to beat."""
 
 from __future__ import annotations
 
@@ -31,17 +31,19 @@ TITLES = {field.path: field.title for field in FORM_FIELDS}
 
 @dataclass(frozen=True, slots=True)
 class MachineCapacity:
-    """What the machine has for a run; bytes, None where it can't be told."""
+    """What the machine offers a run, in bytes; None if unknown."""
 
     memory_total: int | None = None
     memory_used: int | None = None
-    """By others, before this run."""
+    """Used by others, before this run."""
     on_gpu: bool = False
     disk_free: int | None = None
 
 
 class EstimatePanel(Panel):
-    """The figures of one draft; beside the form where there is room for a column, else in four lines below it."""
+    """The estimate of a draft: a column beside the form, or four lines below it if there is no
+    room.
+    """
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="What this gives", id=id)
@@ -62,7 +64,9 @@ class EstimatePanel(Panel):
         started: bool = False,
         kept: CheckpointFigures | None = None,
     ) -> None:
-        """The newest figures of a draft; None while they are worked out. Of a run that has ended, what it `kept`."""
+        """Show a draft's estimate, None while it is computed; `kept` are an ended run's
+        checkpoints.
+        """
         self._kept = kept
         self._estimate, self._draft, self._problems, self._room = estimate, draft, tuple(problems), room
         if not self.is_tall:
@@ -73,11 +77,11 @@ class EstimatePanel(Panel):
 
     @property
     def is_tall(self) -> bool:
-        """A column beside the form, and not four lines below it."""
+        """Whether it is a column beside the form, not four lines below it."""
         return self.inner_size.height > 8
 
     def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's)
-        """All lines at once."""
+        """Lay out all lines."""
         if self._draft is None:
             self._rows = []
         elif self._estimate is None:
@@ -90,7 +94,7 @@ class EstimatePanel(Panel):
         return [Content.styled(row.plain, DIM) for row in rows] if self._problems else rows
 
     def content_line(self, y: int, width: int) -> Strip:
-        """One line of the figures."""
+        """Return a line of the estimate."""
         return padded(segments_of(self._rows[y].truncate(width, ellipsis=True)) if y < len(self._rows) else [], width)
 
     def _state_line(self, started: bool) -> Content:
@@ -103,7 +107,7 @@ class EstimatePanel(Panel):
         return Content.styled(" · ", DIM).join(parts)
 
     def _four_lines(self, estimate: Estimate) -> list[Content]:
-        """Four lines of 76 columns."""
+        """Return four lines of 76 columns."""
         count = estimate.parameters
         shares = (count.embedding / count.total, (sum(count.layers) + count.output) / count.total)
         layers = sum(count.layers) / count.total
@@ -137,7 +141,7 @@ class EstimatePanel(Panel):
         return Content.assemble((need, TEXT if fits else BAD), (f" of {figures.gib(total)} GiB", DIM), measured)
 
     def _column(self, estimate: Estimate, draft: Draft, width: int) -> list[Content]:
-        """A column of about 36 columns and up to 36 lines."""
+        """Return a column about 36 cells wide and up to 36 lines high."""
         count, room = estimate.parameters, self._room
         rows = [_ends(("parameters", DIM), (f"{count.total:,}", f"bold {BRIGHT}"), width)]
         parts = [("embedding", count.embedding, TRAIN)]
@@ -196,7 +200,7 @@ class EstimatePanel(Panel):
 
 
 def machine_capacity(machine: MachineFacts | None) -> MachineCapacity:
-    """The card's memory where there is a card, else the machine's."""
+    """Return the GPU's memory if there is a GPU, otherwise the machine's."""
     if machine is None:
         return MachineCapacity()
     if machine.gpu_memory_total:

@@ -1,4 +1,4 @@
-"""The line in which the list of runs is filtered: what is typed acts at once, and how many runs match stands behind it."""
+"""The filter above the list of runs: applied while you type, with the number of matches behind it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rnnlm_tui.tui.widgets.safe_text import SafeInput
 
 
 class FilterInput(SafeInput):
-    """Enter keeps the filter, the arrows go through what matches meanwhile."""
+    """The filter's text field; enter keeps the filter, up and down move in the list."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "screen.move_in_list(-1)", show=False),
@@ -27,7 +27,7 @@ class FilterInput(SafeInput):
 
 
 class FilterLine(Horizontal):
-    """`/ ppl<80 demo      3 of 7 runs`; hidden while there is no filter and none is being typed."""
+    """`/ ppl<80 demo      3 of 7 runs`; hidden without a filter."""
 
     DEFAULT_CSS = """
     FilterLine { height: 1; display: none; background: #121212; padding: 0 1; }
@@ -42,15 +42,15 @@ class FilterLine(Horizontal):
     """
 
     class Changed(Message):
-        """Another filter is asked for."""
+        """The filter's text changed."""
 
         def __init__(self, text: str) -> None:
             super().__init__()
             self.text = text
-            """What was typed."""
+            """The filter as typed."""
 
     class Submitted(Message):
-        """Enter: the filter stays, the list has the keys again."""
+        """Enter was pressed: keep the filter and focus the list."""
 
     def compose(self) -> ComposeResult:
         yield Line(classes="sign")
@@ -63,30 +63,30 @@ class FilterLine(Horizontal):
 
     @property
     def text(self) -> str:
-        """The filter as it is typed."""
+        """The filter as typed."""
         return self.query_one(FilterInput).value
 
     @property
     def typing(self) -> bool:
-        """Whether it has the keys."""
+        """Whether the text field has the focus."""
         return self.query_one(FilterInput).has_focus
 
     def open(self) -> None:
-        """Show it and give it the keys."""
+        """Show the line and focus it."""
         self.add_class("-open")
         self.query_one(FilterInput).focus()
 
     def clear(self) -> None:
-        """No filter; the line goes."""
+        """Remove the filter and hide the line."""
         self.query_one(FilterInput).value = ""
         self.remove_class("-open")
 
     def show_outcome(self, outcome: str, problem: str = "") -> None:
-        """How many runs match, or what can't be understood."""
+        """Show how many runs match, or what is wrong with the filter."""
         line = self.query_one(".outcome", Line)
         told = Content.styled(outcome, DIM)
         if problem:
-            words = [problem, *filter(None, [problem.partition("; ")[2]])]  # where there is no room for both, what helps
+            words = [problem, *filter(None, [problem.partition("; ")[2]])]  # if both don't fit, show the hint
             told, *shorter = (Content.assemble(("✗ ", BAD), safe_content(text, newlines="space").stylize(BAD)) for text in words)
             told = shorter[0] if shorter and told.cell_length > (line.size.width or told.cell_length) else told
         line.put(told.truncate(line.size.width or told.cell_length, ellipsis=True))

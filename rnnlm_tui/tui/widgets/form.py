@@ -1,4 +1,4 @@
-"""The config form: a row for each field in sections, edited by keys alone."""
+"""The config form: a row per field, in sections, edited with the keyboard."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 PREVIEWED_SECTIONS = ("corpus", "tokenizer")
-"""Sections whose fields determine the preview of the text."""
+"""Sections whose fields affect the preview of the text."""
 
 
 class FormSection(Vertical):
@@ -32,7 +32,7 @@ class FormSection(Vertical):
 
 
 class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
-    """All fields of a draft. Narrow: one section at a time; wide (class `-wide`): all in one column."""
+    """All fields of a draft: one section at a time, or all in one column with the class `-wide`."""
 
     DEFAULT_CSS = """
     ConfigForm { height: 1fr; padding: 0 1; scrollbar-size-vertical: 1; }
@@ -43,28 +43,28 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
     """
 
     class Changed(Message):
-        """A field has another value."""
+        """A field's value changed."""
 
         def __init__(self, draft: Draft) -> None:
             super().__init__()
             self.draft = draft
-            """The draft with the change."""
+            """The changed draft."""
 
     class FocusMoved(Message):
-        """Another field or section has the focus."""
+        """Another field or section got the focus."""
 
         def __init__(self, section: str) -> None:
             super().__init__()
             self.section = section
-            """The section that stands open."""
+            """The open section."""
 
     class EditRequested(Message):
-        """A field wants more than one line: a choice, or a list of texts."""
+        """A field needs a dialog: a choice, or a list of texts."""
 
         def __init__(self, row: FieldRow) -> None:
             super().__init__()
             self.row = row
-            """Which."""
+            """The field's row."""
 
     def __init__(self, draft: Draft, *, wide: bool = False, id: str | None = None) -> None:
         super().__init__(id=id, classes="-wide" if wide else None)
@@ -74,7 +74,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         self._locked = False
         self._facts: Mapping[str, str] = {}
         self._unfolded: set[str] = set()
-        """Sections that show their fields without effect."""
+        """Sections whose fields without effect are shown."""
 
     def compose(self) -> ComposeResult:
         states = self._states({})
@@ -101,7 +101,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
 
     @property
     def _stop(self) -> FieldRow | FoldRow | None:
-        """The row that has the focus, of those that the arrows go through."""
+        """The focused row, of those that the arrow keys visit."""
         focused = self.screen.focused
         while focused is not None and focused is not self:
             if isinstance(focused, FieldRow | FoldRow):
@@ -116,21 +116,21 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         return row is not None and row.editing
 
     def _stops(self, section: str | None = None) -> list[FieldRow | FoldRow]:
-        """The visible rows in order, of one section or of all."""
+        """Return the visible rows of a section, or of all sections."""
         rows = self.query_one(f"#section-{section}").children if section is not None else [row for found in self.query(FormSection) for row in found.children]
         return [row for row in rows if isinstance(row, FieldRow | FoldRow) and row.display]
 
     def show(
         self, draft: Draft, problems: tuple[Problem, ...], *, locked: bool = False, facts: Mapping[str, str] | None = None, preview: Preview | None = None
     ) -> None:
-        """Show a draft with its problems; `facts` are words beside fields, by path, `preview` has the first lines of its text."""
+        """Show a draft, its problems, `facts` beside fields (by path) and a `preview` of its text."""
         self.draft, self.problems, self._locked, self._facts = draft, problems, locked, facts or {}
         self._refresh_rows()
         for shown in self.query(TextPreview):
             shown.show(preview)
 
     def _refresh_rows(self) -> None:
-        """Update every row; fold those without effect into one."""
+        """Update every row, and fold the fields without effect into one row."""
         states = self._states(self._facts)
         for section in SECTIONS:
             fields = fields_of(section)
@@ -149,19 +149,19 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         return bool(state.idle) and not state.changed and state.problem is None
 
     def on_resize(self) -> None:
-        """The field that has the focus stays in sight, its editor too."""
+        """Keep the focused field and its editor visible."""
         row = self.current
         if row is not None:
             self.call_after_refresh(row.scroll_visible, animate=False)
 
     def set_wide(self, wide: bool) -> None:
-        """All sections in one column, or one at a time."""
+        """Show all sections in one column, or one at a time."""
         self.set_class(wide, "-wide")
         for row in (*self.query(FieldRow), *self.query(FoldRow)):
             row.set_class(wide, "-lead")
 
     def open_section(self, section: str, *, focus: str | None = "first") -> None:
-        """Go to a section and to its first (or last) field."""
+        """Open a section and focus its first or last field."""
         self._show_section(section)
         if focus is not None:
             self.screen.set_focus(self._stops(section)[0 if focus == "first" else -1])
@@ -173,13 +173,13 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
             candidate.set_class(candidate.id == f"section-{section}", "-current")
 
     def go_to(self, path: str) -> None:
-        """Go to a field."""
+        """Focus a field."""
         row = self.row(path)
-        row.display = True  # a folded one, until it loses the focus
+        row.display = True  # stays visible until it loses the focus, even if folded
         self._focus(row)
 
     def move(self, direction: int) -> None:
-        """To the field below (1) or above (-1), over a section's edge as well."""
+        """Move to the field below (1) or above (-1), across sections."""
         stops, here = self._stops(), self._stop
         if here is None or here not in stops:
             self.screen.set_focus(self._stops(self.section)[0])
@@ -194,12 +194,12 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         self.screen.set_focus(stop)
 
     def move_section(self, direction: int) -> None:
-        """To the next (1) or previous (-1) section, around the end."""
+        """Move to the next (1) or previous (-1) section, wrapping around."""
         here = SECTIONS.index(self.section)
         self.open_section(SECTIONS[(here + direction) % len(SECTIONS)] if self._stop is not None else self.section)
 
     def edit(self) -> None:
-        """Enter on a field: switch, or open its editor; a choice or a list asks the screen. On folded fields: show them, or fold them again."""
+        """Handle enter: toggle a switch, open an editor, request a dialog, or unfold folded fields."""
         row = self._stop
         if row is None:
             self.move(1)
@@ -220,7 +220,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
             row.open_editor()
 
     def turn(self, direction: int) -> None:
-        """Left or right on a choice or switch: the next value."""
+        """Select the next (1) or previous (-1) value of a choice or switch."""
         row = self.current
         if row is None or self._locked or row.editing:
             return
@@ -232,13 +232,13 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
             self._take(self.draft.with_value(row.field.path, choices[(here + direction) % len(choices)]))
 
     def reset(self) -> None:
-        """Put the focused field's value back."""
+        """Reset the focused field to the base's value."""
         row = self.current
         if row is not None and not self._locked:
             self._take(self.draft.without(row.field.path))
 
     def next_problem(self) -> None:
-        """Go to the next field with a problem, around the end."""
+        """Go to the next field with a problem, wrapping around."""
         order = [field.path for field in FORM_FIELDS]
         wrong = sorted(by_field(self.problems), key=lambda path: order.index(path) if path in order else len(order))
         wrong = [path for path in wrong if path in order]
@@ -249,16 +249,16 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         self.go_to(next((path for path in wrong if order.index(path) > here), wrong[0]))
 
     def set_value(self, path: str, value: object) -> None:
-        """A value that the screen chose."""
+        """Set a value chosen in a dialog."""
         self._take(self.draft.with_value(path, value))
 
     def written(self, field: FormField, text: str) -> None:
-        """A row's editor has another text; an untouched one is no change, however it is written."""
+        """Take the text of a row's editor, unless it still means the old value."""
         if text != edited_value(field, self.draft.value(field.path)):
             self._take(self.draft.with_text(field, text))
 
     def put_back(self, field: FormField, value: object) -> None:
-        """A row's editor was left without a change."""
+        """Restore a value after its editor was cancelled."""
         self._take(self.draft.with_value(field.path, value))
 
     def on_descendant_focus(self) -> None:
@@ -272,7 +272,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         self.call_after_refresh(self._show_beginning, stop)
 
     def _show_beginning(self, row: FieldRow | FoldRow) -> None:
-        """Scroll to the preview of the text from its section's last field, or the fold below it, if both fit."""
+        """Scroll from the section's last field or fold to the preview of the text, if both fit."""
         fields = [stop for stop in self._stops(row.section) if isinstance(stop, FieldRow)]
         if not isinstance(row, FoldRow) and row is not fields[-1]:
             return

@@ -1,4 +1,4 @@
-"""The config that a form edits: a base, the changes laid over it, and everything that is wrong with them."""
+"""The draft edited by the config form: a base config, changes to it, and their problems."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, FormField, read_value
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A config on its way: values may be wrong until it starts. Immutable, an edit gives a new one."""
+    """A config being edited; its values may be invalid. Immutable: an edit returns a new draft."""
 
     base: RunConfig
-    """What it started from; a changed field says what it was here."""
+    """The config it started from; changed fields show its value."""
     base_name: str
-    """For people: `preset demo`, `plain-otter`."""
+    """Shown to the user: `preset demo`, `plain-otter`."""
     changes: Mapping[str, object] = field(default_factory=dict)
-    """Raw values by dotted path, only those that differ from the base; None clears an optional field."""
+    """Raw values by dotted path that differ from the base; None clears an optional field."""
 
     def value(self, path: str) -> object:
-        """The raw value that a field has now."""
+        """Return a field's current raw value."""
         return self.changes[path] if path in self.changes else value_at(self.base, path)
 
     def with_text(self, form_field: FormField, text: str) -> Draft:
-        """The draft after a person wrote `text` into a field."""
+        """Return the draft with the text that the user typed into a field."""
         return self.with_value(form_field.path, read_value(form_field, text))
 
     def with_value(self, path: str, value: object) -> Draft:
-        """The draft with one field set; the base's own value is no change."""
+        """Return the draft with one field set; the base's own value is no change."""
         changes = {key: kept for key, kept in self.changes.items() if key != path}
         if not _same(value, value_at(self.base, path)):
             changes[path] = value
         return replace(self, changes=changes)
 
     def without(self, path: str) -> Draft:
-        """The draft with one field back at the base's value."""
+        """Return the draft with one field reset to the base's value."""
         return replace(self, changes={key: kept for key, kept in self.changes.items() if key != path})
 
     def config(self) -> RunConfig:
-        """The config as it would run.
+        """Return the config.
 
         Raises:
             ConfigError: with every problem.
@@ -53,7 +53,7 @@ class Draft:
         return parse_config(merge(self.base, self.changes))
 
     def problems(self) -> tuple[Problem, ...]:
-        """Everything that is wrong, in the order of the form."""
+        """Return all problems, in the order of the form."""
         try:
             self.config()
         except ConfigError as error:
@@ -62,19 +62,21 @@ class Draft:
         return ()
 
     def problems_within(self, steps: int | None) -> tuple[Problem, ...]:
-        """The same, and a chosen warm-up that is as long as the run, whose steps are known only with the corpus."""
+        """Return all problems, including a warm-up as long as the run, which needs the number of
+        steps.
+        """
         problems, config = self.problems(), self.nearest_config()
         found = None if steps is None or WARMUP in by_field(problems) else warmup_problem(config.schedule.warmup_steps, config.preset, steps)
         return problems if found is None else (*problems, found)
 
     def nearest_config(self) -> RunConfig:
-        """The config with the wrong fields put back, so that the figures stay alive while one field is being mended."""
+        """Return the config without its invalid changes, so that the estimate stays up to date."""
         draft = self
         for problem in self.problems():
             draft = draft.without(field_of(problem))
         if not draft.problems():
             return draft.config()
-        kept = replace(self, changes={})  # wrong between fields: take one change after the other, as far as they go together
+        kept = replace(self, changes={})  # the fields contradict each other: keep the changes that are valid together
         for path, value in draft.changes.items():
             more = kept.with_value(path, value)
             kept = kept if more.problems() else more
@@ -82,11 +84,11 @@ class Draft:
 
 
 def followed_tokenizer(draft: Draft, size: int | None, before: int | None) -> Draft:
-    """The draft with the vocabulary size of its pretrained tokenizer; the same draft if nothing changes.
+    """Return the draft with its pretrained tokenizer's vocabulary size, or the draft itself.
 
     Args:
-        size: the tokenizer's vocabulary; None if there is no such tokenizer, or its size is unknown.
-        before: the size taken over last: the user did not set this value.
+        size: the tokenizer's vocabulary; None without such a tokenizer, or if unknown.
+        before: the size that was filled in last, so that a value set by the user is kept.
     """
     path = "tokenizer.vocab_size"
     if path in draft.changes and draft.changes[path] != before:
@@ -98,12 +100,12 @@ def followed_tokenizer(draft: Draft, size: int | None, before: int | None) -> Dr
 
 
 def field_of(problem: Problem) -> str:
-    """The field that a problem belongs to: `evaluation.prompts` for `evaluation.prompts.3`."""
+    """Return a problem's field: `evaluation.prompts` for `evaluation.prompts.3`."""
     return ".".join(problem.path.split(".")[:2])
 
 
 def by_field(problems: Iterable[Problem]) -> dict[str, Problem]:
-    """The first problem of each field."""
+    """Return the first problem of each field."""
     found: dict[str, Problem] = {}
     for problem in problems:
         found.setdefault(field_of(problem), problem)
@@ -111,7 +113,7 @@ def by_field(problems: Iterable[Problem]) -> dict[str, Problem]:
 
 
 def short_message(problem: Problem) -> str:
-    """What is allowed, without the value that stands beside it: `must be below 4,754 steps`."""
+    """Return what is allowed, without the value shown beside it: `must be below 4,754 steps`."""
     if problem.message.startswith("needs embedding_dim = hidden_size"):
         return "needs embedding = hidden"
     match = re.match(r"is .*?,? (must .*)$", problem.message, re.DOTALL)
@@ -127,14 +129,14 @@ def _same(value: object, base: object) -> bool:
 
 
 def draft_to_json(draft: Draft, name: str) -> dict[str, object] | None:
-    """A draft and the name that its run is to have, as JSON values for the next start; None where nothing was changed in it."""
+    """Return a draft and its run's name as JSON values for the next start; None without changes."""
     if not draft.changes:
         return None
     return {"name": name, "base_name": draft.base_name, "base": config_to_raw(draft.base), "changes": dict(draft.changes)}
 
 
 def draft_from_json(kept: object) -> tuple[Draft, str] | None:
-    """The draft and its name from what was kept; None where that is damaged, or of another version's fields."""
+    """Return the saved draft and name; None if damaged or made for another version's fields."""
     match kept:
         case {"name": str() as name, "base_name": str() as base_name, "base": dict() as base, "changes": dict() as changes}:
             paths = {form_field.path for form_field in FORM_FIELDS}
@@ -148,12 +150,12 @@ def draft_from_json(kept: object) -> tuple[Draft, str] | None:
 
 
 def _is_raw(value: object) -> bool:
-    """Whether a field's value can be this, right or wrong."""
+    """Whether a field could hold this value, valid or not."""
     return value is None or isinstance(value, (bool, int, float, str)) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
 
 
 def draft_of(config: RunConfig) -> Draft:
-    """A config as changes to the preset that it names; to itself where there is no such preset."""
+    """Return a config as changes to its preset, or as its own base if there is no such preset."""
     base = PRESETS.get(config.preset)
     if base is None:
         return Draft(config, config.preset or "a config")

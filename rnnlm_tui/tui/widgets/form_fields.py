@@ -1,4 +1,4 @@
-"""The fields of the config form, read off the pydantic models, and their values as a person writes them."""
+"""The config form's fields, read from the pydantic models, and their values as text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rnnlm_tui.contract.validation import allowed_range, parse_value, section_mo
 FieldKind = Literal["text", "whole", "number", "switch", "choice", "list"]
 
 SEED_NAMES = ("seed",)
-"""Whole numbers that are names and not amounts: no thousands separators."""
+"""Integers that are identifiers, shown without thousands separators."""
 
 EMPTY_WORDS: dict[str, str] = {"training.max_steps": "by epochs", "corpus.test_source": "none", "tokenizer.name": "none"}
 """What an empty optional field means, shown dim in its place."""
@@ -32,10 +32,10 @@ class FormField:
     path: str
     title: str
     help: str
-    """What it means, for the line under the field."""
+    """Shown in the line under the field."""
     kind: FieldKind
     allowed: str = ""
-    """A number's bounds in words: `1 … 65,536`."""
+    """A number's bounds: `1 … 65,536`."""
     unit: str = ""
     choices: tuple[str, ...] = ()
     optional: bool = False
@@ -46,23 +46,23 @@ class FormField:
 
 
 def section_title(section: str) -> str:
-    """`Optimizer` for `optimizer`."""
+    """Return `Optimizer` for `optimizer`."""
     return section.capitalize()
 
 
 def fields_of(section: str) -> tuple[FormField, ...]:
-    """The fields of one section."""
+    """Return the fields of one section."""
     return tuple(field for field in FORM_FIELDS if field.section == section)
 
 
 def value_at(config: RunConfig, path: str) -> object:
-    """The config's value at a dotted path."""
+    """Return the config's value at a dotted path."""
     section, _, name = path.partition(".")
     return cast(object, getattr(getattr(config, section), name))
 
 
 def shown_value(field: FormField, value: object) -> str:
-    """A value for reading: `2,048`, `3e-3`, `yes`; empty for None."""
+    """Format a value for reading: `2,048`, `3e-3`, `yes`; empty for None."""
     if value is None:
         return ""
     if field.kind == "switch":
@@ -79,7 +79,10 @@ def shown_value(field: FormField, value: object) -> str:
 
 
 def edited_value(field: FormField, value: object) -> str:
-    """A value as it stands in the editor: whole numbers without separators, a list as one text a line, its own line breaks written out."""
+    """Format a value for the editor.
+
+    Integers have no separators; a list is one text per line, with its own line breaks escaped.
+    """
     if field.kind == "list" and isinstance(value, Sequence) and not isinstance(value, str):
         lines = "\n".join(escaped(str(item)) for item in value)
         return lines if read_value(field, lines) == list(value) else json.dumps(list(value))
@@ -89,7 +92,7 @@ def edited_value(field: FormField, value: object) -> str:
 
 
 def read_value(field: FormField, text: str) -> object:
-    """The raw value of the user's text, as the command line reads it; a list is one text a line, or TOML."""
+    """Parse the user's text as the command line does; a list is one text per line, or TOML."""
     value = parse_value(field.path, text)
     if field.kind == "list" and not isinstance(value, list):
         return [unescaped(line) for line in text.split("\n") if line]
@@ -97,7 +100,7 @@ def read_value(field: FormField, text: str) -> object:
 
 
 def number_text(value: float) -> str:
-    """The shortest text that reads back as the same number: `0.15`, `3e-3`, `1.0`."""
+    """Return the shortest text that reads back as the same number: `0.15`, `3e-3`, `1.0`."""
     if not isfinite(value):
         return str(value)
     if value == 0 or not 1e-2 <= abs(value) < 1e6:
@@ -129,4 +132,4 @@ def _field(section: str, name: str, info: FieldInfo) -> FormField:
 
 
 FORM_FIELDS: tuple[FormField, ...] = tuple(_field(section, name, info) for section in SECTIONS for name, info in section_model(section).model_fields.items())
-"""Every field of a RunConfig but the preset's name, in the order of form and file."""
+"""Every field of a RunConfig except the preset's name, in the order of form and file."""

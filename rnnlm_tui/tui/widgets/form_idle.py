@@ -1,4 +1,4 @@
-"""Which fields do nothing in a config, and why: they stand dim in the form instead of promising an effect."""
+"""Which fields have no effect in a config, and why; the form dims and folds them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
 
 
 def fold_words(reasons: Sequence[str], room: int, *, open: bool = False) -> str:
-    """`5 more for news, elman; has its own test set`: the label of folded fields, with as many whole reasons as fit."""
+    """Label folded fields, with as many reasons as fit: `5 more for news, elman; greedy`."""
     unique = tuple(dict.fromkeys(reasons))
     number = f"hide {len(reasons)}" if open else f"{len(reasons)} more"
     for count in range(len(unique), 0, -1):
@@ -22,7 +22,7 @@ def fold_words(reasons: Sequence[str], room: int, *, open: bool = False) -> str:
 
 
 def idle_fields(config: RunConfig) -> dict[str, str]:
-    """Dotted path to a few words, for each field that this config's other fields make idle."""
+    """Map the fields that have no effect in this config to a few words why."""
     idle: dict[str, str] = {}
     corpus, tokenizer, training, sampling = config.corpus, config.tokenizer, config.training, config.sampling
     if corpus.source != "elman":
@@ -62,7 +62,7 @@ def idle_fields(config: RunConfig) -> dict[str, str]:
 
 
 def _idle_of_the_model(config: RunConfig) -> dict[str, str]:
-    """Those of the network: what its cell, its initial weights or the data mode leave without an effect."""
+    """Return the model's fields that the cell, the initial weights or the data mode leave unused."""
     idle: dict[str, str] = {}
     model = config.model
     if model.cell_type not in HEADED_CELLS:

@@ -1,4 +1,4 @@
-"""One field of the config form: its label, its value, what is wrong with it, and an editor in its place."""
+"""A row of the config form: label, value, problem or note, and an editor in the value's place."""
 
 from __future__ import annotations
 
@@ -23,50 +23,54 @@ from rnnlm_tui.tui.widgets.ordered_keys import OrderedKeys
 from rnnlm_tui.tui.widgets.safe_text import SafeInput
 
 LEAD, MARK, LABEL, CURSOR, BOX = 14, 2, 15, 1, 13
-"""Columns of a row: the section's name where the form is wide, the mark of a change, the label, `›`, the value."""
+"""Widths of a row's parts: section (wide form only), change mark, label, `›`, value."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldState:
-    """All that a row shows of its field."""
+    """What a row shows of its field."""
 
     value: object
     base: object
     changed: bool = False
     problem: Problem | None = None
     locked: bool = False
-    """The run exists: nothing can be changed."""
+    """The run exists, so nothing can be changed."""
     idle: str = ""
-    """Why the field does nothing in this config, `sentence mode only`; empty: it does something."""
+    """Why the field has no effect in this config, `sentence mode only`; empty if it has one."""
     fact: str = ""
-    """What is known of the value: `57 addresses, 1.9 MB`."""
+    """What is known about the value: `57 addresses, 1.9 MB`."""
     allowed: str = ""
-    """A number's bounds in words, given the rest of the config."""
+    """A number's bounds, given the rest of the config."""
     heads: bool = False
-    """Whether it is the first visible field of its section: it shows the section's name in a wide form."""
+    """Whether it is its section's first visible field, which shows the section's name in a wide
+    form.
+    """
 
 
 class FieldHost(Protocol):
-    """Where rows stand: told of what is written, and asked where to go next."""
+    """The form that contains the rows: takes their values and moves between them."""
 
     def written(self, field: FormField, text: str) -> None:
-        """A value, on each key."""
+        """Take the editor's text, on each key."""
 
     def put_back(self, field: FormField, value: object) -> None:
-        """The value from before the editor opened."""
+        """Restore the value from before the editor opened."""
 
     def move(self, direction: int) -> None:
-        """To a neighbour: -1 up, 1 down."""
+        """Move to the row above (-1) or below (1)."""
 
     def move_section(self, direction: int) -> None:
-        """To a neighbouring section."""
+        """Move to the previous (-1) or next (1) section."""
 
     def edit(self) -> None:
-        """Enter, or a second click, on the focused row."""
+        """Handle enter or a second click on the focused row."""
 
 
 class FieldEditor(OrderedKeys, SafeInput, can_focus=True):
-    """The editor in a row's place; enter and the arrows keep what was written, escape puts the old value back."""
+    """The editor in a row's place: enter and the arrow keys keep the text, escape restores the
+    value.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "keep", show=False, id="edit_field"),
@@ -83,7 +87,7 @@ class FieldEditor(OrderedKeys, SafeInput, can_focus=True):
         self.cursor_blink = False
 
     def action_keep(self, then: str = "") -> None:
-        """Close with what was written, and go on."""
+        """Close, keep the text, and move on."""
         self._row.close_editor(self.value)
         host = self._row.host
         if then in ("up", "down"):
@@ -92,12 +96,12 @@ class FieldEditor(OrderedKeys, SafeInput, can_focus=True):
             host.move_section(1 if then == "next" else -1)
 
     def action_give_up(self) -> None:
-        """Close without."""
+        """Close without keeping the text."""
         self._row.close_editor(None)
 
 
 class FieldRow(OrderedKeys, Widget, can_focus=True):
-    """A field in one line, its help below while it has the focus."""
+    """A field in one line, with its help below while it has the focus."""
 
     DEFAULT_CSS = """
     FieldRow { height: 1; layout: horizontal; }
@@ -121,18 +125,18 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
 
     @property
     def editing(self) -> bool:
-        """Whether the editor stands open."""
+        """Whether the editor is open."""
         return self._editor is not None
 
     def show(self, state: FieldState) -> None:
-        """Show another state; nothing is drawn when nothing changed."""
+        """Show another state; draw nothing if it is the same."""
         if state != self.state:
             self.state = state
             self._fit()
             self.refresh()
 
     def open_editor(self) -> None:
-        """Put the editor in the value's place, at once: keys that follow are its own."""
+        """Open the editor and focus it at once, so that the next keys go to it."""
         if self._editor is None and not self.state.locked:
             self._before = self.state.value
             self._editor = FieldEditor(self, edited_value(self.field, self.state.value))
@@ -140,7 +144,7 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
             self.screen.set_focus(self._editor)
 
     def close_editor(self, text: str | None) -> None:
-        """Take the editor away with what was written, or (None) with the value from before; the focus comes back to the row."""
+        """Close the editor with its text, or restore the old value (None), and focus the row again."""
         if self._editor is None:
             return
         editor, self._editor = self._editor, None
@@ -160,7 +164,7 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
             self.host.written(self.field, event.value)
 
     def watch_has_focus(self, has_focus: bool) -> None:
-        """The help shows while the row has the focus."""
+        """Show the help while the row has the focus."""
         super().watch_has_focus(has_focus)
         self._fit()
         self.refresh()
@@ -185,16 +189,18 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
         return self.has_focus or self.editing
 
     def _fit(self) -> None:
-        """As many lines as the row has to say now."""
+        """Take as many lines as there are to show."""
         height = 1 + len(self._lines_below())
         if self.styles.height is not None and self.styles.height.value == height:
             return
         self.styles.height = height
         if self._active:
-            self.call_after_refresh(self.scroll_visible, animate=False)  # once the help has its lines
+            self.call_after_refresh(self.scroll_visible, animate=False)  # after the help has its lines
 
     def _lines_below(self) -> list[Content]:
-        """The whole problem if it doesn't fit beside the value, or with the focus; then the field's help too."""
+        """Return the problem if it doesn't fit beside the value; with the focus, also the field's
+        help.
+        """
         field, problem, width = self.field, self.state.problem, max(20, self.size.width - self._lead - MARK)
         if not self.size.width:
             return []
@@ -276,7 +282,7 @@ def _wrong(words: str) -> Content:
 
 
 class FoldRow(OrderedKeys, Widget, can_focus=True):
-    """Replaces a section's fields that have no effect in this config, with their number and the reasons. Enter shows them."""
+    """A row for a section's fields without effect: their number and why. Enter unfolds them."""
 
     DEFAULT_CSS = "FoldRow { height: 1; }"
 
@@ -289,7 +295,7 @@ class FoldRow(OrderedKeys, Widget, can_focus=True):
         self.display = False
 
     def show(self, reasons: Sequence[str], *, is_open: bool) -> None:
-        """Show why each of the fields has no effect; hide the row without reasons."""
+        """Show why each of the fields has no effect; hide the row if there are none."""
         self.display = bool(reasons)
         if (reasons, is_open) != (self._reasons, self._is_open):
             self._reasons, self._is_open = reasons, is_open

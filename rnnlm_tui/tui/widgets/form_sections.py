@@ -1,4 +1,4 @@
-"""The list of the config's sections with what is changed and wrong in each."""
+"""The list of the config's sections, with marks for changes and problems."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 
 
 def form_legend(draft: Draft, problems: Sequence[Problem], section: str | None, *, locked: bool) -> Content:
-    """`● 2 changed  ✗ 1 problem` of one section, or of all (None); a run's frozen config says what can be done with it."""
+    """Return `● 2 changed  ✗ 1 problem` of a section, or of all (None), and a hint if locked."""
     begins = "" if section is None else f"{section}."
     changed = sum(path.startswith(begins) for path in draft.changes)
     wrong = sum(field_of(problem).startswith(begins) for problem in problems)
@@ -34,7 +34,7 @@ def form_legend(draft: Draft, problems: Sequence[Problem], section: str | None, 
 
 
 class SectionList(Panel):
-    """One line a section; a click opens it."""
+    """One line per section; a click opens it."""
 
     class Chosen(Message):
         """A section was clicked."""
@@ -42,7 +42,7 @@ class SectionList(Panel):
         def __init__(self, section: str) -> None:
             super().__init__()
             self.section = section
-            """Its name."""
+            """The section's name."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Sections", id=id)
@@ -51,14 +51,14 @@ class SectionList(Panel):
         self._wrong: frozenset[str] = frozenset()
 
     def show(self, draft: Draft, problems: Sequence[Problem], current: str) -> None:
-        """The draft's changes and problems, and the section that stands open."""
+        """Show which sections have changes and problems, and which one is open."""
         self._changed = frozenset(path.partition(".")[0] for path in draft.changes)
         self._wrong = frozenset(field_of(problem).partition(".")[0] for problem in problems)
         self._current = current
         self.redraw()
 
     def content_line(self, y: int, width: int) -> Strip:
-        """A section, or the key to the marks at the foot."""
+        """Return a section's line, or the legend of the marks at the bottom."""
         if y < len(SECTIONS):
             return self._section_line(SECTIONS[y], width)
         foot = [Content.assemble(("● ", WARN), ("changed", DIM)), Content.assemble(("✗ ", BAD), ("problem", DIM))]

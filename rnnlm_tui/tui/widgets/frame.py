@@ -1,4 +1,4 @@
-"""The three lines that frame every pane: identity at the top, panes below it, keys at the bottom."""
+"""The lines around every pane: identity and panes at the top, keys at the bottom."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.machine import MachineFacts
 
 WIDE = 120
-"""From this width on the footer has room for whole words."""
+"""Terminal width from which the footer uses longer words."""
 NOTICE_SECONDS = 4.0
-"""How long a notice stands in the footer's place; the next key ends it before."""
+"""How long a notice replaces the footer; the next key ends it earlier."""
 
 
 class IdentityLine(Line):
-    """Line 1: the app, the run, and at the right the device."""
+    """Line 1: the app, the run, and the device at the right."""
 
     def show(self, identity: Callable[[int], Content], machine: MachineFacts | None) -> None:
-        """`identity` gives what fits beside the device. If it would cut its first word, the run's name, the app's name is dropped, then the host's."""
+        """Show what `identity` returns for the room beside the device.
+
+        If the run's name would be cut, the app's name goes first, then the host's.
+        """
         width = self.app.size.width
         for app, host in ((True, True), (False, True), (False, False)):
             name = Content.assemble((" rnnlm-tui  ", f"bold {DIM}")) if app else Content(" ")
@@ -45,7 +48,7 @@ class IdentityLine(Line):
 
 
 class PanesLine(Line):
-    """Line 2: the panes with their digits, the one that shows underlined; at the right what works everywhere. A click goes there."""
+    """Line 2: the panes with their keys, the current one underlined; at the right, global keys."""
 
     LEFT: tuple[Pane, ...] = ("config", "train", "checkpoints", "prompt")
 
@@ -89,7 +92,7 @@ class PanesLine(Line):
 
 
 class FooterLine(Line):
-    """The last line: the keys that matter here, or for some seconds what just happened."""
+    """The last line: the most important keys, or a notice for a few seconds."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -107,7 +110,9 @@ class FooterLine(Line):
         self._draw()
 
     def show(self, entries: Sequence[tuple[Action, str]]) -> None:
-        """Actions with the verb for each (empty: the table's); what does not fit is left out from the end, but leaving stays."""
+        """Show actions, each with a verb (empty: the table's); drop from the end, but never the
+        last.
+        """
         own = {entry.id: entry for entry in getattr(self.app, "actions", ACTIONS)}  # with the user's keys
         self._entries = tuple((own[entry.id], verb) for entry, verb in entries)
         if (self._entries, self._notice, self._width) != self._drawn_for:
@@ -119,7 +124,7 @@ class FooterLine(Line):
         return self._notice is not None
 
     def show_notice(self, notice: Notice) -> None:
-        """One line for some seconds, or until somebody is there, then the keys again."""
+        """Show a notice for a few seconds, or until a key is pressed if it stays."""
         self._notice = notice
         if self._timer is not None:
             self._timer.stop()
@@ -127,7 +132,7 @@ class FooterLine(Line):
         self._draw()
 
     def end_notice(self, text: str | None = None) -> None:
-        """The keys again; with a text, only where the notice says it."""
+        """Show the keys again; with a text, only if the notice has that text."""
         if self._notice is None or (text is not None and text != self._notice.text):
             return
         if self._timer is not None:

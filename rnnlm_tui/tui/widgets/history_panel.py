@@ -1,4 +1,4 @@
-"""What a model continued its prompts with at one step, and what is new against the step before: so that one sees it learn."""
+"""The samples of one step, with what is new compared to the step before."""
 
 from __future__ import annotations
 
@@ -21,45 +21,47 @@ if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import EvaluationRow, SampleRow
 
 MOST_WORDS = 400
-"""Words of two texts that are compared."""
+"""Words that are compared of two texts."""
 MOST_NEW = 0.5
-"""Share of new words above which telling them from the others says nothing."""
+"""Share of new words above which highlighting them says nothing."""
 _WORD = re.compile(r"\s*\S+")
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """What there is to show of one step."""
+    """The samples of one step, with those of earlier steps."""
 
     step: int
     index: int
-    """Which of the steps with samples it is, from 0."""
+    """Index among the steps with samples, from 0."""
     steps: int
-    """How many there are."""
+    """The number of steps with samples."""
     prompts: tuple[str, ...]
     now: dict[str, SampleRow] = field(default_factory=dict)
-    """By prompt; a prompt without one was not continued at this step."""
+    """By prompt; without an entry, the prompt has no sample at this step."""
     before: tuple[dict[str, SampleRow], ...] = ()
-    """The same of the steps with samples before it, the nearest first."""
+    """The samples of the earlier steps, newest first."""
     evaluation: EvaluationRow | None = None
-    """The newest one until then."""
+    """The latest evaluation up to this step."""
     name: str = "val"
-    """Of the set that it is of."""
+    """Name of the evaluated set."""
     loaded: bool = True
     """Whether the samples have been read yet."""
     newlines: Newlines = "space"
-    """What line breaks of samples become."""
+    """How line breaks in samples are shown."""
 
 
 class HistoryPanel(Panel):
-    """One step of the history; the chosen prompt stands there in full, with its text of the step before."""
+    """One step of the history; the chosen prompt is shown in full, with its text from earlier
+    steps.
+    """
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Samples, step by step", id=id)
         self.page: HistoryPage | None = None
-        """What shows; set by `show`."""
+        """The page shown; set by `show`."""
         self.chosen = 0
-        """Index of the prompt that stands in full."""
+        """Index of the prompt shown in full."""
         self._inside: list[Content] = []
 
     def show(self, page: HistoryPage, chosen: int) -> None:
@@ -69,17 +71,20 @@ class HistoryPanel(Panel):
         self.redraw()
 
     def prepare(self, width: int, height: int) -> None:
-        """Lines for this size."""
+        """Lay out the lines for this size."""
         plain_terminal = bool(getattr(self.app, "no_color", False))
         self._inside = [] if self.page is None else page_lines(self.page, self.chosen, width, height, no_colour=plain_terminal)
 
     def content_line(self, y: int, width: int) -> Strip:
-        """One line."""
+        """Return one line."""
         return padded(segments_of(self._inside[y], palette.TEXT) if y < len(self._inside) else [], width)
 
 
 def page_lines(page: HistoryPage, chosen: int, width: int, height: int, *, no_colour: bool = False) -> list[Content]:
-    """At most `height` lines of `width` cells: where this is, then each prompt's continuation, the chosen one's in full with those of the steps before."""
+    """Return at most `height` lines: the step, then each prompt's sample.
+
+    The chosen prompt's sample comes in full, with those of the steps before.
+    """
     lines = [_head(page, width), Content("")]
     room = height - len(lines)
     if not page.loaded or not page.prompts:
@@ -92,13 +97,13 @@ def page_lines(page: HistoryPage, chosen: int, width: int, height: int, *, no_co
     free = room - sum(kept) - others * gap
     kept[chosen] = max(1, min(kept[chosen], kept[chosen] + free))
     free = room - sum(kept) - others * gap
-    for index in range(len(short)):  # what is left over goes to texts that were cut, but half of it to the steps before
+    for index in range(len(short)):  # spare lines go to texts that were cut, but half of them to earlier steps
         more = min(len(short[index]) - kept[index], max(0, free) // 2)
         kept[index], free = kept[index] + more, free - more
     earlier = {chosen: _earlier(page, page.prompts[chosen], width, free)}
     free -= len(earlier[chosen])
     for left, index in zip(range(others, 0, -1), (index for index in range(len(short)) if index != chosen), strict=True):
-        earlier[index] = _earlier(page, page.prompts[index], width, free // left)  # where room is left, the other prompts' as well
+        earlier[index] = _earlier(page, page.prompts[index], width, free // left)  # if lines are left, earlier samples of the other prompts
         free -= len(earlier[index])
     for index, block in enumerate(short):
         lines += [*cut_lines(block, width, kept[index]), *earlier[index], *[Content("")] * gap]
@@ -106,7 +111,7 @@ def page_lines(page: HistoryPage, chosen: int, width: int, height: int, *, no_co
 
 
 def _head(page: HistoryPage, width: int) -> Content:
-    """`step 2,000  val ppl 67.2  ────────●────`: time goes to the right."""
+    """Return `step 2,000  val ppl 67.2  ────────●────`: the step's place on the way to the newest."""
     value = figure(page.evaluation.perplexity) if page.evaluation is not None else "–"
     at = f" @{count(page.evaluation.step)}" if page.evaluation is not None and page.evaluation.step != page.step else ""
     left = Content.assemble(
@@ -121,7 +126,7 @@ def _head(page: HistoryPage, width: int) -> Content:
 
 
 def _now(page: HistoryPage, prompt: str, width: int, *, no_colour: bool, chosen: bool) -> list[Content]:
-    """`› The state of the Union is strong…` in full."""
+    """Return `› The state of the Union is strong…` in full."""
     row = page.now.get(prompt)
     sign = Content.styled("› " if chosen else "  ", f"bold {palette.FOCUS}")
     shown = safe_content(prompt, newlines=page.newlines, limit=200).stylize(f"bold {palette.BRIGHT}")
@@ -133,7 +138,7 @@ def _now(page: HistoryPage, prompt: str, width: int, *, no_colour: bool, chosen:
 
 
 def _earlier(page: HistoryPage, prompt: str, width: int, height: int) -> list[Content]:
-    """`@1,000 is the the of …`, dim: the newest of them in full where that leaves the others a line each."""
+    """Return `@1,000 is the the of …`, dim: the newest in full if the others keep a line each."""
     rows = [found[prompt] for found in page.before if prompt in found]
     blocks = [_wrapped(row, width, page.newlines) for row in rows[: max(0, height)]]
     lines: list[Content] = []
@@ -154,10 +159,10 @@ def _wrapped(row: SampleRow, width: int, newlines: Newlines) -> list[Content]:
 
 
 def continuation(text: str, before: str | None, *, no_colour: bool = False, newlines: Newlines = "space") -> Content:
-    """A text, dim where it begins as the one before.
+    """Style a text by what is new since the text before.
 
-    After that the words are bright that the one before does not have in this order, and those that it has dim, where that says something: where most
-    are new, the rest is plain. All of it is plain where there is none before.
+    The common beginning is dim. After it, new words are bright and kept words dim, unless most are
+    new: then the rest is plain. Everything is plain without a text before.
     """
     words = _words(text, newlines)
     if before is None:

@@ -1,4 +1,4 @@
-"""Line 1 in words: which run, how it is, for how long, what it is; what gives way first when the line is narrow."""
+"""Line 1 as text: the run's name, status, duration and model, shortened to fit."""
 
 from __future__ import annotations
 
@@ -21,11 +21,15 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
 DAY_SECONDS = 22 * 3600
-"""A time of day says which one it is for so long."""
+"""A time of day is unambiguous for this long."""
 
 
 def run_identity(name: str | None, snapshot: RunSnapshot | None, width: int, *, ascii_only: bool = False) -> Content:
-    """Name, status, duration and what the run is, in at most `width` columns: corpus and seed go first, then "params", "tied", size, cell, and when it ended; a name is cut last."""
+    """Describe the run in at most `width` columns: name, status, duration, model and corpus.
+
+    Too long, it drops corpus and seed first, then "params", "tied", the size, the cell and the time
+    it ended; the name is cut last.
+    """
     if name is None:
         return Content.styled("no run open", palette.DIM)
     if snapshot is None:
@@ -45,7 +49,9 @@ def run_identity(name: str | None, snapshot: RunSnapshot | None, width: int, *, 
 
 
 def how_long(summary: RunSummary) -> str:
-    """What stands after the status word: the training time, how long it has prepared, how long nothing happened, when it ended."""
+    """Return what follows the status word: the training time, time without a step, or when it
+    ended.
+    """
     since = None if summary.updated is None else max(0.0, time() - summary.updated)
     if summary.status == "stalled":
         return f" no step for {duration(since)}"
@@ -60,7 +66,7 @@ def how_long(summary: RunSummary) -> str:
 
 
 def _when(seconds: float) -> str:
-    """`23:41` in the last day, before that `12 Mar`: what stays true however long the line stands."""
+    """Return `23:41` within the last day, `12 Mar` before: true however long it stays on screen."""
     moment = localtime(seconds)
     if time() - seconds < DAY_SECONDS:
         return strftime("%H:%M", moment)
@@ -68,14 +74,14 @@ def _when(seconds: float) -> str:
 
 
 def model_name(summary: RunSummary) -> str:
-    """`Elman 2×192`, safe to print."""
+    """Return `Elman 2×192`, sanitized."""
     model = summary.model
     cell = CELL_NAMES.get(model.cell_type) or safe_text(model.cell_type, limit=24, newlines="show")
     return f"{cell} {model.num_layers}×{model.hidden_size}"
 
 
 def corpus_name(source: str) -> str:
-    """A built-in corpus by its name, a file by the last part of its path; harmless."""
+    """Return a built-in corpus's name or the last part of a path, sanitized."""
     return safe_text(source.rstrip("/").rpartition("/")[2] or source, limit=24, newlines="show")
 
 
@@ -107,7 +113,7 @@ def _what_it_is(summary: RunSummary, config: RunConfig) -> Iterator[tuple[int, C
 
 
 def machine_label(machine: MachineFacts | None, *, wide: bool, host: bool = True) -> Content:
-    """`gpu1 · L4`, with the maker's name if there is room; a machine without a GPU shows its CPUs. `L4` alone without the host."""
+    """Return `gpu1 · L4`, or `gpu1 · 2 CPUs` without a GPU; the brand only if `wide`."""
     if machine is None:
         return Content("")
     device = Content.styled(device_name(machine, wide=wide), palette.TEXT)
@@ -118,7 +124,7 @@ def machine_label(machine: MachineFacts | None, *, wide: bool, host: bool = True
 
 
 def device_name(machine: MachineFacts, *, wide: bool, device: str | None = None) -> str:
-    """The GPU, else how many processors: `2 CPUs`; also for a run whose `device` is the processor."""
+    """Return the GPU's name, or `2 CPUs` without a GPU or if the run's `device` is the CPU."""
     if machine.gpu_name and not (device or "").startswith("cpu"):
         if wide:
             return safe_text(machine.gpu_name, limit=28, newlines="show")

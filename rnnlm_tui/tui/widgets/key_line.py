@@ -1,4 +1,4 @@
-"""The keys of an overlay in the bottom edge of its panel, as many as there is room for."""
+"""The keys of an overlay, shown in the bottom edge of its panel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rnnlm_tui.tui.widgets import palette
 
 
 def key_line(keys: Sequence[tuple[str, str]], width: int) -> Content:
-    """`↑ ↓ scroll  esc close` for a panel of `width` cells: of (key, word) those before the last are left out first."""
+    """Return `↑ ↓ scroll  esc close` for `width` cells; keys before the last are dropped first."""
     items = [Content.assemble((key, f"bold {palette.TEXT}"), (f" {word}", palette.DIM)) for key, word in keys]
     while len(items) > 1 and sum(item.cell_length + 2 for item in items) - 2 > width - 6:
         del items[-2]

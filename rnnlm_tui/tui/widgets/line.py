@@ -1,4 +1,4 @@
-"""One row of text of which only the cells that changed go to the terminal: the cheap way to show a number over a slow link."""
+"""One row of text that redraws only changed cells: a cheap way to show numbers over a slow link."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rnnlm_tui.tui.widgets.strips import changed_spans, padded, segments_of
 
 
 class Line(Widget):
-    """A row that is put anew as often as one likes."""
+    """A row of text that may be updated often."""
 
     DEFAULT_CSS = f"Line {{ height: 1; width: 100%; background: {BACKGROUND}; }}"
 
@@ -23,11 +23,11 @@ class Line(Widget):
 
     @property
     def plain(self) -> str:
-        """What stands there."""
+        """The text shown."""
         return self._content.plain
 
     def put(self, content: Content) -> None:
-        """Show this; cells that stay the same are left alone."""
+        """Show this content; unchanged cells aren't redrawn."""
         same = content.plain == self._content.plain and content.spans == self._content.spans
         self._content = content
         before = self._strip
@@ -42,7 +42,7 @@ class Line(Widget):
             self.refresh(Region(first, 0, last - first, 1))
 
     def render_line(self, y: int) -> Strip:
-        """Textual asks for the row."""
+        """Return the row."""
         if self._strip is None or self._strip.cell_length != self.size.width:
             self._strip = self._drawn()
         return self._strip if y == 0 else Strip.blank(self.size.width, ink(TEXT, background=BACKGROUND))

@@ -1,4 +1,4 @@
-"""The lines of a log in a panel: wrapped, scrolled, followed and searched."""
+"""A log in a panel: wrapped, scrolled, followed and searched."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from rnnlm_tui.tui.widgets.panel import Label, Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.wrapped_text import WrappedText
 
 LONGEST = 4_000
-"""Characters of a line that are looked at."""
+"""Characters of a line that are shown at most."""
 
 
 class LogPanel(Panel):
-    """Text from outside, made harmless. It keeps the end in sight until someone scrolls up."""
+    """Lines of a log, sanitized; follows the end until you scroll up."""
 
     def __init__(self, *, title: str, id: str | None = None) -> None:
         super().__init__(title=title, id=id)
         self.following = True
-        """Whether the newest line is kept in sight."""
+        """Whether the newest line is kept in view."""
         self.search = ""
-        """What is looked for; empty: nothing."""
+        """The text searched for; empty: none."""
         self._source: list[str] = []
         self._lines: list[str] = []
         self._rows: list[tuple[int, str]] = []
@@ -37,11 +37,11 @@ class LogPanel(Panel):
 
     @property
     def top(self) -> int:
-        """The first row that shows."""
+        """The first visible row."""
         return self._top
 
     def show(self, lines: Sequence[str], note: str = "") -> None:
-        """Show these lines, most of which are usually those from before; the note stands above them."""
+        """Show these lines; lines that were there before are kept. The note appears in the legend."""
         same = 0
         if self._source and lines[: len(self._source) - 1] == self._source[:-1]:
             same = len(self._source) - 1
@@ -51,32 +51,32 @@ class LogPanel(Panel):
         self._settle()
 
     def scroll_rows(self, rows: int) -> None:
-        """Towards the end, or the beginning where negative; at the end it follows again."""
+        """Scroll down, or up if negative; follow the end again once it is reached."""
         self._top += rows
         self.following = rows > 0 and self._top >= self._last_top()
         self._settle()
 
     def scroll_pages(self, pages: int) -> None:
-        """The same by what shows, less one row."""
+        """Scroll by pages, less one row."""
         self.scroll_rows(pages * max(1, self.inner_size.height - 1))
 
     def to_start(self) -> None:
-        """The first line that was read."""
+        """Scroll to the first line that was read."""
         self.following, self._top = False, 0
         self._settle()
 
     def to_end(self) -> None:
-        """The newest line, from now on."""
+        """Scroll to the newest line and follow."""
         self.following = True
         self._settle()
 
     def find(self, search: str) -> bool:
-        """Look for text, upper or lower case alike, from the end up; whether it is there."""
+        """Search from the end up, ignoring case; return whether the text was found."""
         self.search, self._found = search, None
         return self.find_next(-1) if search else self._nothing()
 
     def find_next(self, by: int) -> bool:
-        """The next line with the text towards the end (1) or the beginning (-1), round the ends."""
+        """Go to the next match towards the end (1) or the beginning (-1), wrapping around."""
         wanted = self.search.lower()
         hits = [index for index, line in enumerate(self._lines) if wanted in line.lower()] if wanted else []
         if not hits:
@@ -100,7 +100,7 @@ class LogPanel(Panel):
         return False
 
     def legend_within(self, room: int) -> Label:
-        """Where in the log this is."""
+        """Return the position in the log."""
         rows, height = len(self._rows), self.inner_size.height
         last = min(self._top + height, rows)
         where = "follows" if self.following else f"{100 * last // max(rows, 1)} %"
@@ -108,7 +108,7 @@ class LogPanel(Panel):
         return next((Content.styled(text, palette.DIM) for text in texts if len(text) <= room), "")
 
     def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's)
-        """Wrap to the width that there is."""
+        """Wrap the lines to the current width."""
         if width != self._wrapped_to:
             line = self._rows[self._top][0] if self._top < len(self._rows) else 0
             self._wrap(0)
@@ -116,7 +116,7 @@ class LogPanel(Panel):
         self._top = self._last_top() if self.following else max(0, min(self._top, self._last_top()))
 
     def content_line(self, y: int, width: int) -> Strip:
-        """One row."""
+        """Return one row."""
         number = self._top + y
         if not self._rows and not y:
             return padded(segments_of("nothing was printed", palette.DIM), width)
@@ -136,7 +136,7 @@ class LogPanel(Panel):
         return max(0, len(self._rows) - max(1, self.inner_size.height))
 
     def _wrap(self, first: int) -> None:
-        """Rows of the lines from `first` on."""
+        """Rebuild the rows from line `first` on."""
         width = self.inner_size.width
         if width != self._wrapped_to:
             self._wrapped_to, first = width, 0

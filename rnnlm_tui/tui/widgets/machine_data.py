@@ -1,4 +1,4 @@
-"""The machine over the run: how busy it was and what memory it held, against any x that the run's steps have."""
+"""Charts of the machine during a run: load and memory, on any x axis."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def busy_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
-    """The busy part of the GPU in percent; where there is none, that of the cores: this run's, and everybody's."""
+    """GPU load in percent, or without a GPU the CPU load of this run and of all processes."""
     row = _newest(snapshot)
     curves: tuple[ChartSeries, ...]
     if _measured(snapshot, "gpu_percent"):
@@ -33,7 +33,7 @@ def busy_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
 
 
 def memory_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
-    """Memory in GiB, this run's and everybody's, and how much there is: the GPU's where it has one."""
+    """Memory in GiB of this run and of all processes, and the total: the GPU's if there is one."""
     row = _newest(snapshot)
     if _measured(snapshot, "gpu_memory_used"):
         own, used, total, title = (row.gpu_memory_own, row.gpu_memory_used, row.gpu_memory_total, "GPU memory") if row else (None, None, None, "GPU memory")
@@ -54,7 +54,7 @@ def _newest(snapshot: RunSnapshot) -> HardwareRow | None:
 
 
 def _measured(snapshot: RunSnapshot, column: str) -> bool:
-    """Whether the machine ever told this figure."""
+    """Whether the machine ever reported this value."""
     return any(value == value for value in snapshot.machine.columns[column].mean)
 
 

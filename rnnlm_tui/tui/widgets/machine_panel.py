@@ -1,4 +1,4 @@
-"""The machine while a run trains: how busy, how much memory is the run's own, what is free, and what its other cards do; once it has ended, its totals."""
+"""The machine panel: load, own and free memory, disk and other GPUs; a run's totals once it ended."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import GpuRow, HardwareRow
 
 LEAST_HISTORY, MOST_HISTORY = 2, 11
-"""Rows of the curve of the last minutes."""
+"""Rows of the load curve."""
 TALL = 7
-"""Rows of the inside from which every resource has its own line."""
+"""Inner height from which every resource has its own line."""
 GUTTER = 4
-"""Cells of the labels at a curve's left."""
+"""Cells of the labels to the left of a curve."""
 ROOMY = 40
-"""Cells of the inside from which free memory stands beside own and others'."""
+"""Inner width from which free memory is shown beside own and other memory."""
 
 
 class MachinePanel(Panel):
-    """Bars with their numbers always at the right; three lines at 80 columns, all resources where there is room."""
+    """Bars with numbers at the right: three lines at 80 columns, all resources if there is room."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Machine", id=id)
@@ -43,7 +43,7 @@ class MachinePanel(Panel):
         self._inside: list[Content] = []
 
     def show(self, view: MachineView) -> None:
-        """Show readings; the worker has new ones less often than new steps."""
+        """Show readings; the worker reports them less often than steps."""
         told = (view.rows[-1] if view.rows else None, len(view.rows), replace(view, rows=()))
         if told == self._told:
             return
@@ -52,14 +52,16 @@ class MachinePanel(Panel):
         self.redraw()
 
     def legend_within(self, room: int) -> Label:
-        """The machine; where how the run multiplies has no line of its own it stands here, and the host in line 1 alone."""
+        """Return the machine's name, or the device and arithmetic if they have no line of their
+        own.
+        """
         brief = " · ".join(part for part in (self._view.device, self._view.arithmetic) if part)
         if self._view.device and self._view.arithmetic and self.inner_size.height < TALL and len(brief) <= room:
             return Content.styled(brief, palette.DIM)
         return super().legend_within(room)
 
     def prepare(self, width: int, height: int) -> None:
-        """The lines for this size."""
+        """Lay out the lines for this size."""
         row = steady_reading(self._view.rows)
         if self._view.totals is not None:
             self._inside = self._of_whole_run(self._view.totals, width, height)
@@ -73,15 +75,15 @@ class MachinePanel(Panel):
             self._inside = self._short(row, width, height)
 
     def content_line(self, y: int, width: int) -> Strip:
-        """One resource."""
+        """Return a resource's line."""
         return padded(segments_of(self._inside[y], palette.TEXT) if y < len(self._inside) else [], width)
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
-        """What others use, where no line is left for it."""
+        """Return what others use if it has no line of its own."""
         others = self._view.others
         return [(3, segments_of(others, palette.WARN))] if others and self.inner_size.height < TALL else super().bottom_labels(width)
 
-    # three lines and what more there is room for
+    # the short form: three lines, and more if there is room
 
     def _short(self, row: HardwareRow, width: int, height: int) -> list[Content]:
         room = max(6, width - 28)
@@ -112,7 +114,7 @@ class MachinePanel(Panel):
         return _apart(Content.assemble((f"{name}  ", palette.DIM), bar(room, _part(percent), colour=colour, ascii=self.ascii_only)), figures, width)
 
     def _card_memory(self, row: HardwareRow, room: int, width: int) -> Content:
-        if row.gpu_memory_total is None or row.gpu_memory_used is None:  # the driver doesn't tell: what the run itself says of it
+        if row.gpu_memory_total is None or row.gpu_memory_used is None:  # the driver doesn't report it: use what the run reports
             figures = Content.assemble((gib(row.gpu_memory_own), palette.TRAIN), (" GiB own", palette.DIM))
             return _apart(Content.assemble(("mem  ", palette.DIM), bar(room, None, ascii=self.ascii_only)), figures, width)
         return self._memory_line("mem", room, row.gpu_memory_own or 0, row.gpu_memory_used, row.gpu_memory_total, width)
@@ -125,7 +127,7 @@ class MachinePanel(Panel):
         shares = bar(room, _share(own, total), _share(others, total), ascii=self.ascii_only)
         return _apart(Content.assemble((f"{name}  ", palette.DIM), shares), figures, width)
 
-    # a line for each resource
+    # the tall form: a line per resource
 
     def _tall(self, row: HardwareRow, width: int, height: int) -> list[Content]:
         room = max(6, width - 19)
@@ -161,15 +163,15 @@ class MachinePanel(Panel):
         return [memory, self._shares(own, used, total, width)] if self._view.trains else [memory]
 
     def _history(self, width: int, height: int) -> list[Content]:
-        """How busy the GPU, or the CPU, was in the last minutes."""
+        """Plot the recent load of the GPU, or of the CPU without one."""
         return self._curve(history(self._view.rows, self._dots(width)), width, height)
 
     def _dots(self, width: int) -> int:
-        """Dot columns of a curve."""
+        """Return the dot columns of a curve."""
         return (width - GUTTER) * (1 if self.ascii_only else 2)
 
     def _curve(self, loads: Sequence[tuple[int, float]], width: int, height: int) -> list[Content]:
-        """A load from 0 to 100 %, by (sub-column, percent)."""
+        """Plot a load from 0 to 100 %, given as (dot column, percent)."""
         raster = Raster(width - GUTTER, height, "ascii" if self.ascii_only else "braille")
         raster.paint(curve_layer(loads, Scale(0.0, 100.0, False, raster.rows), raster.columns), 1, "*")
         labels = {0: "100", height - 1: "  0"}
@@ -182,7 +184,9 @@ class MachinePanel(Panel):
     # a run that has ended
 
     def _of_whole_run(self, totals: RunTotals, width: int, height: int) -> list[Content]:
-        """The run's means, peaks and duration; if there is room, as a table below a curve of the load."""
+        """Return the run's means, peaks and duration; as a table below a load curve if there is
+        room.
+        """
         mean, peak = totals.mean, totals.peak
         name, load = ("GPU", "gpu_percent") if totals.has_card else ("CPU", "process_cpu_percent")
         store, own = ("mem", "gpu_memory_own") if totals.has_card else ("RAM", "process_memory")
@@ -225,13 +229,13 @@ class MachinePanel(Panel):
         ]
 
     def _most_used(self, totals: RunTotals) -> Content:
-        """The most memory that everything on the machine, or on the card, held."""
+        """Return the most memory used on the machine or GPU, by all processes."""
         if totals.has_card:
             return _of(totals.peak["gpu_memory_used"], totals.gpu_memory_total) if totals.gpu_memory_total else Content("")
         return _of(totals.peak["memory_used"], totals.memory_total)
 
     def _other_cards(self, cards: Sequence[GpuRow], width: int, height: int) -> list[Content]:
-        """The machine's other cards in a line each; where they don't fit, all of them in one."""
+        """Return a line per other GPU, or one for all if they don't fit."""
         if not cards or height < 1:
             return []
         if len(cards) > height:
@@ -272,7 +276,7 @@ class MachinePanel(Panel):
         )  # fmt: skip
 
     def _others_line(self, width: int) -> Content:
-        """`╍ others use 1.0 of 2 cores`, in the place of the shares."""
+        """Return `╍ others use 1.0 of 2 cores`."""
         sign = "~ " if self.ascii_only else "╍ "
         indent = max(0, min(5, width - len(sign) - len(self._view.others)))
         return Content.assemble(" " * indent, (sign, palette.THIRD), (self._view.others, palette.WARN))
@@ -308,18 +312,18 @@ def _whole(value: float | None) -> str:
 
 
 def _figures(*parts: tuple[str, str]) -> Content:
-    """A dim word and the figure behind it, each."""
+    """Return dim words, each with a value."""
     return Content.assemble(*(piece for words, value in parts for piece in ((words, palette.DIM), (value, palette.TEXT))))
 
 
 def _columned(name: str, mean: str, peak: str, width: int, style: str = palette.TEXT) -> Content:
-    """A line of the table of a run that has ended, its figures under their heads at the right."""
+    """Return a table line of an ended run, with the values in columns at the right."""
     room = max(9, len(peak) + 2)
     return _apart(Content.styled(name, palette.DIM), Content.assemble((mean, style), (peak.rjust(room), style)), width)
 
 
 def _spread(values: Sequence[float], columns: int) -> list[tuple[int, float]]:
-    """The values over `columns` sub-columns, with the mean of those that share one."""
+    """Spread the values over `columns` dot columns, averaging those that share one."""
     columns = min(columns, len(values))
     parts = [[value for value in values[index * len(values) // columns : (index + 1) * len(values) // columns] if not isnan(value)] for index in range(columns)]
     return [(index, fmean(part)) for index, part in enumerate(parts) if part]

@@ -1,4 +1,4 @@
-"""What the machine panel shows of a run: its worker's readings while it lives, its totals once it has ended, and the app's own readings otherwise."""
+"""What the machine panel shows: a running run's readings, an ended run's totals, or the app's own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
 OLD_READING_SECONDS = 10.0
-"""A run that can't store anything has no newer reading of its machine than this."""
+"""A run that can't write to disk has no newer reading than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,34 +31,35 @@ class Readings:
     """The app's own readings of this machine."""
 
     rows: tuple[HardwareRow, ...] = ()
-    """The oldest first."""
+    """Oldest first."""
     live: bool = False
-    """More are coming: somebody is there."""
+    """Whether more readings are coming, as long as someone uses the app."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunTotals:
-    """What a run that has ended used of its machine; NaN for figures that weren't measured."""
+    """What an ended run used of its machine; NaN for values that weren't measured."""
 
     mean: Mapping[str, float]
-    """Of each of MACHINE_COLUMNS over the whole run."""
+    """The mean of each of MACHINE_COLUMNS over the whole run."""
     peak: Mapping[str, float]
     loads: Sequence[float]
-    """How busy the GPU, or the CPU, was, from the run's start to its end, in percent."""
+    """Load of the GPU, or of the CPU without one, from start to end, in percent."""
     memory_total: int
     gpu_memory_total: int | None
     training_seconds: float
     whole_seconds: float | None
-    """From its start to its end, including preparation, evaluations and checkpoints; None if it was resumed or its end is unknown."""
+    """From start to end, with preparation, evaluations and checkpoints; None if resumed or unknown.
+    """
 
     @property
     def has_card(self) -> bool:
-        """Whether it trained on a GPU whose load or memory was read."""
+        """Whether it trained on a GPU whose load or memory was measured."""
         return not (isnan(self.peak["gpu_percent"]) and isnan(self.peak["gpu_memory_own"]))
 
 
 def run_totals(snapshot: RunSnapshot) -> RunTotals | None:
-    """The totals of a run; None if nothing was measured."""
+    """Return a run's totals; None if nothing was measured."""
     machine, rows, summary = snapshot.machine, snapshot.hardware, snapshot.summary
     if not len(machine) or not rows:
         return None
@@ -80,31 +81,35 @@ def run_totals(snapshot: RunSnapshot) -> RunTotals | None:
 
 @dataclass(frozen=True, slots=True)
 class MachineView:
-    """All that the panel shows."""
+    """What the panel shows."""
 
     rows: Sequence[HardwareRow] = ()
-    """The oldest first."""
+    """Oldest first."""
     legend: Content = field(default_factory=partial(Content, ""))
     cores: int = 0
-    """0: not known."""
+    """0 if unknown."""
     disk_total: int | None = None
-    """Bytes of the disk; None where it is not known."""
+    """Bytes of the disk; None if unknown."""
     trains: bool = True
-    """The readings are a run's, which has a part of its own; else they are of the machine alone."""
+    """Whether the readings are a run's, with values of its own, not only the machine's."""
     alarm: bool = False
-    """Something stands still."""
+    """The run is stalled or can't write to disk."""
     device: str = ""
-    """What the run computes on."""
+    """The device that the run computes on."""
     arithmetic: str = ""
-    """How it multiplies."""
+    """The precision of its matrix products."""
     others: str = ""
     """A warning about other processes."""
     totals: RunTotals | None = None
-    """Of a run that has ended: shown in place of readings."""
+    """Totals of an ended run, shown instead of readings."""
 
 
 def machine_view(snapshot: RunSnapshot | None, machine: MachineFacts | None, own: Readings, *, wide: bool) -> MachineView:
-    """The worker's readings of a run that lives; the totals of one that has ended; if it has none and ran on this machine, the machine's current readings."""
+    """Choose what to show: readings of a running run, totals of an ended one, or the app's
+    readings.
+
+    The app's own readings are used if the run has none and ran on this machine, or without a run.
+    """
     summary = snapshot.summary if snapshot is not None else None
     rows = snapshot.hardware if snapshot is not None else ()
     status = summary.status if summary is not None else None

@@ -1,4 +1,4 @@
-"""The runs that are marked to compare: each has a letter and a colour of its own, and keeps both for as long as it is marked."""
+"""Runs marked for comparison; each keeps its letter and colour as long as it is marked."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from rnnlm_tui.tui.widgets.palette import MARK_COLOURS
 
 LETTERS = "ABCDEFGH"
 MOST_MARKED = len(LETTERS)
-"""So many curves can still be told from each other."""
+"""The most curves that can still be told apart."""
 
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """A place for each letter, so that a run that is no longer marked leaves the others theirs."""
+    """A run per letter; unmarking one leaves the others' letters unchanged."""
 
     places: tuple[str, ...] = ()
-    """The run's name by letter, A first; empty where the letter is free."""
+    """Run names by letter, A first; empty if the letter is free."""
 
     @classmethod
     def from_json(cls, kept: object) -> Marks:
-        """From what was written down; nothing where that is no list of names."""
+        """Return saved marks; none if the value isn't a list of names."""
         if not isinstance(kept, list) or len(kept) > MOST_MARKED or not all(isinstance(name, str) for name in kept):
             return cls()
         names = [name for name in kept if name]
@@ -34,19 +34,19 @@ class Marks:
 
     @property
     def full(self) -> bool:
-        """Whether no letter is free."""
+        """Whether all letters are used."""
         return len(self.names) == MOST_MARKED
 
     def letter(self, run: str) -> str:
-        """The run's letter; empty where it is not marked."""
+        """Return the run's letter; empty if it isn't marked."""
         return LETTERS[self.places.index(run)] if run and run in self.places else ""
 
     def colour(self, run: str) -> str:
-        """The run's colour; an empty string where it is not marked."""
+        """Return the run's colour; empty if it isn't marked."""
         return MARK_COLOURS[self.places.index(run)] if run and run in self.places else ""
 
     def toggled(self, run: str) -> Marks:
-        """The run marked under the first free letter, or no longer marked; the same marks where no letter is free."""
+        """Mark the run with the first free letter, or unmark it; no change if no letter is free."""
         if run in self.places:
             return self._with("" if name == run else name for name in self.places)
         if "" in self.places:
@@ -55,7 +55,10 @@ class Marks:
         return self if self.full else self._with((*self.places, run))
 
     def marked_at(self, run: str, place: int) -> Marks:
-        """The run marked where it was before, or under another free letter where a run has that by now; the same marks where it has one, or none is free."""
+        """Mark the run with its former letter, or another free one if that is taken.
+
+        No change if the run is marked or no letter is free.
+        """
         if run in self.places:
             return self
         places = [*self.places, *[""] * (place + 1 - len(self.places))]
@@ -64,11 +67,11 @@ class Marks:
         return self._with(run if index == place else name for index, name in enumerate(places))
 
     def renamed(self, run: str, name: str) -> Marks:
-        """The run under another name, with its letter."""
+        """Return the marks with the run renamed."""
         return self._with(name if known == run else known for known in self.places)
 
     def among(self, runs: Iterable[str]) -> Marks:
-        """Without those that are gone."""
+        """Return the marks without runs that no longer exist."""
         there = set(runs)
         return self._with(name if name in there else "" for name in self.places)
 

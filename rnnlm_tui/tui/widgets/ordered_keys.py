@@ -1,8 +1,8 @@
-"""Keys that act in the order in which they were typed.
+"""Handle keys in the order in which they were typed.
 
-Textual runs a key's binding after the key has bubbled from the focused widget to the app, while text goes into a field at
-once, and a key belongs to the widget that had the focus when it was read. On a busy machine, or when keys are sent in one
-go, `tab 5 enter` may so end anywhere.
+Textual runs a key's binding after the key has bubbled from the focused widget to the app, while
+text goes into a field at once, and a key belongs to the widget that had the focus when it was
+read. On a busy machine, or with keys sent in one go, `tab 5 enter` may act anywhere.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from textual.events import Key
 if TYPE_CHECKING:
     from textual.widget import Widget as Mixed
 else:
-    Mixed = object  # of a widget Textual would take the styles of the first base alone
+    Mixed = object  # with a widget as base, Textual would take the styles of the first base only
 
 
 class OrderedKeys(Mixed):
-    """Mixed into what takes the focus: runs bindings before the next key is looked at, and hands on keys that came too late."""
+    """Mixin for focusable widgets: runs bindings before the next key, and forwards late keys."""
 
     async def _on_key(self, event: Key) -> None:
         target = self.app.focused or self.app.screen
@@ -27,5 +27,5 @@ class OrderedKeys(Mixed):
             event.prevent_default()
             target._forward_event(Key(event.key, event.character))
         elif await self.app._check_bindings(event.key):
-            event.stop()  # every binding has been tried; an unbound key bubbles to the app, which says where it works
+            event.stop()  # all bindings were tried; an unbound key bubbles to the app, which says where it works
             event.prevent_default()

@@ -1,4 +1,4 @@
-"""The frame of every panel: a thin round border, the title at the left of its top edge, the legend with the current values at the right."""
+"""The frame of every panel: a thin round border, with title and legend in the top edge."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ASCII = ("+", "-", "+", "|", "+", "+")
 
 
 def title_segments(title: Label, focused: bool) -> list[Segment]:
-    """A title: bold, in the focus' colour when focused; what follows its first comma is dim (`Perplexity, log`)."""
+    """Style a title: bold, the focus colour if focused, dim after a comma (`Perplexity, log`)."""
     if isinstance(title, Content):
         return segments_of(title, FOCUS if focused else BRIGHT)
     head, comma, rest = title.partition(", ")
@@ -45,7 +45,7 @@ def title_segments(title: Label, focused: bool) -> list[Segment]:
 
 
 def top_edge(width: int, title: Sequence[Segment], legend: Sequence[Segment], colour: str, glyphs: tuple[str, ...] = ROUND) -> Strip:
-    """`╭─ title ──── legend ─╮`; a legend that would touch the title is left out, a title that finds no room is cut with `…`."""
+    """Draw `╭─ title ──── legend ─╮`; a legend that touches the title is dropped, a long title cut."""
     line, style = glyphs[1], ink(colour)
     if width < 2:
         return padded([Segment(line * width, style)] if width else [], width)
@@ -63,7 +63,11 @@ def top_edge(width: int, title: Sequence[Segment], legend: Sequence[Segment], co
 
 
 def bottom_edge(width: int, labels: Sequence[tuple[int, Sequence[Segment]]], colour: str, glyphs: tuple[str, ...] = ROUND) -> Strip:
-    """`╰── text ── text ──╯`: labels of (first column, segments) with a blank on each side; one that would touch the one before it or a corner is left out; a label on a background of its own has the blanks on it too."""
+    """Draw `╰── text ── text ──╯` with labels of (first column, segments).
+
+    A label that would touch another or a corner is left out. The blanks around a label have its
+    background.
+    """
     line, style = glyphs[1], ink(colour)
     if width < 2:
         return padded([Segment(line * width, style)] if width else [], width)
@@ -81,14 +85,14 @@ def bottom_edge(width: int, labels: Sequence[tuple[int, Sequence[Segment]]], col
 
 
 class Panel(Widget):
-    """A panel that draws itself line by line and asks for a repaint of what changed in the rows that changed, and of nothing else.
+    """A panel that draws itself line by line and repaints only the cells that changed.
 
-    A subclass gives the lines of its inside by `content_line` and calls `redraw()` when what it shows has changed.
+    A subclass returns its inner lines from `content_line` and calls `redraw()` after changes.
     """
 
     DEFAULT_CSS = "Panel { width: 1fr; height: 1fr; }"
     LEFT_PADDING: ClassVar[int] = 1
-    """Blanks between the left border and the lines; a table whose first cell is the cursor's has none."""
+    """Blanks left of the lines; 0 for a table whose first cell is the cursor's."""
 
     panel_title: reactive[Label] = reactive("", init=False, repaint=False)
     """At the left of the top edge."""
@@ -97,58 +101,58 @@ class Panel(Widget):
     bottom: reactive[Label] = reactive("", init=False, repaint=False)
     """Text in the bottom edge."""
     highlighted: reactive[bool] = reactive(False, init=False, repaint=False)
-    """Shows the focus' colour without having the focus."""
+    """Show the focus colour without having the focus."""
     ascii_only: reactive[bool] = reactive(False, init=False, repaint=False)
-    """Draws with ASCII alone."""
+    """Draw with ASCII only."""
 
     def __init__(self, *, title: Label = "", legend: Label = "", name: str | None = None, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(name=name, id=id, classes=classes)
         self.covered = False
-        """Whether something covers all of it; then it draws nothing."""
+        """Whether it is fully covered; then it draws nothing."""
         self._drawn_strips: list[Strip] = []
         self._drawn_for = Size(0, 0)
         self._drawn_with: tuple[object, ...] = ()
-        """What all rows have in common."""
+        """What all rows depend on."""
         self._row_keys: list[object] = []
         self._bottom_labels: list[tuple[int, Sequence[Segment]]] = []
         self._under = RichStyle(color=TEXT)
-        """Style under segments without a background."""
+        """Style below segments without a background."""
         self.set_reactive(Panel.panel_title, title)
         self.set_reactive(Panel.legend, legend)
 
     def content_line(self, y: int, width: int) -> Strip:  # noqa: ARG002
-        """Row `y` (from 0) of the inside, `width` cells: what lies between the border and one column of padding at each side."""
+        """Return inner row `y`, `width` cells without border and padding."""
         return padded([], width)
 
     def row_key(self, y: int) -> object:  # noqa: ARG002
-        """What row `y` of the inside is made of: where it equals that of the picture before, the row is taken from there. None: it is made each time."""
+        """Return what row `y` depends on, to reuse the drawn row if equal; None draws it each time."""
         return None
 
     def prepare(self, width: int, height: int) -> None:
-        """Called before the lines of an inside of `width` × `height` cells are asked for: the place for work that all lines share."""
+        """Prepare work that all inner lines share, before they are drawn."""
 
     def legend_within(self, room: int) -> Label:
-        """The legend for `room` cells; one that doesn't fit is left out."""
+        """Return the legend for `room` cells; empty if it doesn't fit."""
         return self.legend if width_of(segments_of(self.legend)) <= room else ""
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002
-        """Labels in the bottom edge of a panel of `width` cells: (first column, segments)."""
+        """Return the labels in the bottom edge: (first column, segments)."""
         return [(3, segments_of(self.bottom))] if self.bottom else []
 
     @property
     def inner_size(self) -> Size:
-        """Cells of the inside."""
+        """Size without border and padding."""
         return Size(max(self.size.width - 3 - self.LEFT_PADDING, 0), max(self.size.height - 2, 0))
 
     @property
     def shows_focus(self) -> bool:
-        """Whether the border stands in the focus' colour."""
+        """Whether the border has the focus colour."""
         return self.has_focus or self.highlighted
 
     def redraw(self) -> None:
-        """Draw all lines anew and have repainted what differs from what stands on the screen."""
+        """Draw all lines and repaint the cells that changed."""
         if self.covered or not self.is_attached or not self.display or not self.size or self._drawn_for != self.size:
-            self._drawn_for = Size(0, 0)  # nothing of this size stands on the screen: it is drawn when Textual paints it for the first time
+            self._drawn_for = Size(0, 0)  # nothing of this size is on screen yet: draw at Textual's first paint
             return
         old = self._drawn_strips
         self._draw()
@@ -158,17 +162,17 @@ class Panel(Widget):
                     self.refresh(Region(first, y, last - first, 1))
 
     def uncover(self) -> None:
-        """Nothing covers it any more: draw it at Textual's next paint."""
+        """Draw at Textual's next paint, now that it isn't covered any more."""
         self.covered = False
         self.refresh()
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Textual asks for some rows: the style under them is computed once for all."""
+        """Compute the style below the rows once for all of them."""
         self._under = RichStyle(color=TEXT, bgcolor=self.background_colors[1].rich_color)
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
-        """Textual asks for row `y` of the whole panel."""
+        """Return row `y` of the whole panel."""
         if self._drawn_for != self.size and not self.covered:
             self._draw()
         if y >= len(self._drawn_strips):
@@ -203,12 +207,12 @@ class Panel(Widget):
         return Strip(joined([Segment(f"{side}{' ' * self.LEFT_PADDING}", style), *row, Segment(f" {side}", style)]), width)
 
     def on_mount(self) -> None:
-        """Take the app's choice of signs."""
+        """Take the app's choice of ASCII."""
         if getattr(self.app, "ascii_only", False):
             self.ascii_only = True
 
     def watch_has_focus(self, has_focus: bool) -> None:
-        """The border tells the focus."""
+        """Show the focus in the border."""
         super().watch_has_focus(has_focus)
         self.redraw()
 
@@ -229,7 +233,7 @@ class Panel(Widget):
 
 
 class TitledContainer(Container):
-    """A container of real widgets in the same frame: title at the left and legend at the right of its top edge, the focus' colour while something in it has the focus."""
+    """A container of widgets in the same frame, in the focus colour while it contains the focus."""
 
     DEFAULT_CSS = f"""
     TitledContainer {{
@@ -254,11 +258,11 @@ class TitledContainer(Container):
 
     @property
     def shows_focus(self) -> bool:
-        """Whether the border stands in the focus' colour."""
+        """Whether the border has the focus colour."""
         return self.has_focus or self.has_focus_within or self.has_class("-highlighted")
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """The top edge is drawn here, since Textual gives an edge only one label."""
+        """Draw the top edge, since Textual allows only one label per edge."""
         strips = super().render_lines(crop)
         if crop.y == 0 and strips:
             strips[0] = self._edge().crop(crop.x, crop.right)
@@ -275,7 +279,7 @@ class TitledContainer(Container):
         return edge
 
     def on_mount(self) -> None:
-        """Take the app's choice of signs."""
+        """Take the app's choice of ASCII."""
         self.set_class(bool(getattr(self.app, "ascii_only", False)), "-ascii")
 
     def watch_panel_title(self) -> None:

@@ -1,4 +1,4 @@
-"""The box a prompt is written in: enter sends it, ctrl+j breaks the line, up and down bring earlier prompts."""
+"""The text field for prompts: enter sends, ctrl+j breaks the line, up and down recall prompts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rnnlm_tui.tui.widgets.safe_text_area import SafeTextArea
 
 
 class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
-    """A text area of one to four lines without a blinking cursor; a longer prompt scrolls in it."""
+    """A text area of one to four lines; a longer prompt scrolls."""
 
     DEFAULT_CSS = """
     PromptBox { height: auto; min-height: 1; max-height: 4; border: none; padding: 0; background: #121212; color: #eeeeee; scrollbar-size: 0 0; }
@@ -40,43 +40,43 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
     ]
 
     class Submitted(Message):
-        """Enter on a prompt."""
+        """Enter was pressed."""
 
         def __init__(self, prompt: str) -> None:
             super().__init__()
             self.prompt = prompt
-            """The text as written."""
+            """The text as typed."""
 
     class HistoryRequested(Message):
-        """Up on the first line, or down on the last: an earlier or a later prompt is wanted."""
+        """Up on the first line or down on the last: an earlier or later prompt is wanted."""
 
         def __init__(self, direction: int) -> None:
             super().__init__()
             self.direction = direction
-            """-1 earlier, 1 later."""
+            """-1 for earlier, 1 for later."""
 
     class PasteShortened(Message):
-        """A part of a paste was left out."""
+        """Part of a paste was removed."""
 
         def __init__(self, words: str) -> None:
             super().__init__()
             self.words = words
-            """How much, and why."""
+            """What was removed, and why."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id, compact=True, soft_wrap=True, show_line_numbers=False, tab_behavior="focus", highlight_cursor_line=False, placeholder="")
         self.cursor_blink = False
         self._typed: list[str] = []
-        """Characters that wait to be put in, in one go: each change wraps the whole line anew, which keys in a row would pay for one by one."""
+        """Typed characters, inserted together: each change rewraps the whole line."""
 
     async def _on_key(self, event: events.Key) -> None:
-        """Characters that come in a row go in together; every other key, and every reader of the text, finds them there."""
+        """Collect characters typed in a row; insert them before any other key is handled."""
         if event.character is not None and (event.is_printable or is_joiner(event.character)) and self.app.focused is self:
             event.stop()
             event.prevent_default()
             self._typed.append(event.character)
             if len(self._typed) == 1:
-                self.call_later(self._put_typed)  # behind the keys that have arrived by now
+                self.call_later(self._put_typed)  # after the keys that have arrived by now
         else:
             self._put_typed()
 
@@ -87,11 +87,11 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
             self.replace(text, *self.selection, maintain_selection_offset=False)
 
     async def _on_paste(self, event: events.Paste) -> None:
-        """What the prompt has no room for, and what would act on a terminal, is left out and said; the text area takes the rest."""
+        """Remove from a paste what doesn't fit or could act on a terminal, and report it."""
         self._put_typed()
         room = max(0, MAX_PROMPT_CHARACTERS - len(self.text) + len(self.selected_text))
         pasted = with_line_breaks(event.text)
-        taken = without_controls(pasted[: 2 * room])[:room]  # Twice: a megabyte need not be looked through
+        taken = without_controls(pasted[: 2 * room])[:room]  # twice: no need to look through a whole megabyte
         if taken != pasted:
             event.text = taken
             cut = len(pasted) > room
@@ -114,27 +114,27 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
         self.post_message(self.Submitted(self.text))
 
     def action_newline(self) -> None:
-        """A line break in the prompt."""
+        """Insert a line break."""
         self.insert("\n")
 
     def action_clear(self) -> None:
-        """An empty box; ctrl+z brings the text back."""
+        """Clear the text; ctrl+z restores it."""
         self.clear()
 
     def put(self, text: str) -> None:
-        """Another text, the cursor at its end."""
+        """Replace the text and put the cursor at its end."""
         self.load_text(text[:MAX_PROMPT_CHARACTERS])
         self.move_cursor(self.document.end)
 
     def action_up_or_earlier(self) -> None:
-        """A line up; from the first line to an earlier prompt."""
+        """Move a line up, or recall an earlier prompt from the first line."""
         if self.cursor_location[0] == 0:
             self.post_message(self.HistoryRequested(-1))
         else:
             self.action_cursor_up()
 
     def action_down_or_later(self) -> None:
-        """A line down; from the last line to a later prompt."""
+        """Move a line down, or recall a later prompt from the last line."""
         if self.cursor_location[0] == self.document.line_count - 1:
             self.post_message(self.HistoryRequested(1))
         else:

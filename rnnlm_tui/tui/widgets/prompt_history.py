@@ -1,4 +1,4 @@
-"""Earlier prompts and a place among them, as a shell has it."""
+"""Earlier prompts, recalled like in a shell."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 class PromptHistory:
-    """Prompts from oldest to newest; going back keeps what was being written."""
+    """Prompts from oldest to newest; recalling one keeps the unsent text."""
 
     def __init__(self, prompts: Iterable[str] = ()) -> None:
         self._prompts = list(prompts)
@@ -15,16 +15,16 @@ class PromptHistory:
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """All of them, newest last."""
+        """All prompts, newest last."""
         return tuple(self._prompts)
 
     def load(self, prompts: Iterable[str]) -> None:
-        """Prompts of earlier days, before those of today."""
+        """Add prompts of earlier sessions before those of this one."""
         self._prompts = [*prompts, *self._prompts]
         self._place = None
 
     def add(self, prompt: str) -> bool:
-        """A prompt that was sent; False where it is empty or the newest already."""
+        """Add a sent prompt; return False if it is empty or repeats the newest."""
         self._place = None
         if not prompt.strip() or (self._prompts and self._prompts[-1] == prompt):
             return False
@@ -32,7 +32,7 @@ class PromptHistory:
         return True
 
     def older(self, present: str) -> str | None:
-        """The prompt before; `present` is what stands in the box now. None at the oldest."""
+        """Return the previous prompt, keeping `present` as unsent text; None at the oldest."""
         if self._place is None:
             self._unsent = present
         place = (len(self._prompts) if self._place is None else self._place) - 1
@@ -42,7 +42,7 @@ class PromptHistory:
         return self._prompts[place]
 
     def newer(self) -> str | None:
-        """The prompt after; at the end what was being written. None when already there."""
+        """Return the next prompt, or at the end the unsent text; None if already there."""
         if self._place is None:
             return None
         self._place += 1

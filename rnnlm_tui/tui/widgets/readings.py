@@ -1,4 +1,4 @@
-"""Readings of the machine made ready to be shown: a steady newest one, the curve of the last minutes, and whether a disk has little left."""
+"""Prepare machine readings for display: an averaged reading, a load curve and a low-disk check."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import HardwareRow
 
 STEADY_SECONDS = 5.0
-"""Loads are shown as their mean over so long: the figures of single seconds jump about."""
+"""Loads are averaged over this time, since those of single seconds fluctuate."""
 HISTORY_SECONDS = 6.0
-"""A sub-column of the curve; cut by the clock, so that the curve moves once in so long and not with each reading."""
+"""Seconds per dot column, aligned to the clock so that the curve doesn't move with each reading."""
 LITTLE_DISK = 0.1
-"""Under this share free, the disk is said even where there is little room."""
+"""Below this free share, the disk is shown even where there is little room."""
 LITTLE_BYTES = 5 * 10**9
-"""The same where the size of the disk is not known."""
+"""Low-disk limit if the disk's size is unknown."""
 
 
 def has_card(row: HardwareRow) -> bool:
-    """Whether an accelerator was read, however little its driver tells."""
+    """Whether a GPU was measured, however little its driver reports."""
     return any(value is not None for value in (row.gpu_percent, row.gpu_memory_total, row.gpu_memory_own, row.gpu_name))
 
 
 def steady_reading(rows: Sequence[HardwareRow]) -> HardwareRow | None:
-    """The newest reading with the loads and watts of the last seconds in the mean; `rows` oldest first. None where there is none."""
+    """Return the newest reading with loads and watts averaged over recent seconds; rows oldest
+    first.
+    """
     if not rows:
         return None
     newest = rows[-1]
@@ -45,7 +47,9 @@ def steady_reading(rows: Sequence[HardwareRow]) -> HardwareRow | None:
 
 
 def history(rows: Sequence[HardwareRow], columns: int) -> list[tuple[int, float]]:
-    """How busy the GPU, or the CPU, was: (sub-column, percent) from the left, the newest in the last of `columns`."""
+    """Return the load of the GPU, or CPU without one, as (dot column, percent), newest at the
+    right.
+    """
     if not rows:
         return []
     card = rows[-1].gpu_percent is not None
@@ -62,7 +66,7 @@ def history(rows: Sequence[HardwareRow], columns: int) -> list[tuple[int, float]
 
 
 def little_disk(row: HardwareRow, total: int | None) -> bool:
-    """Whether less is free than one should train on; `total` bytes of the disk, None where that is not known."""
+    """Whether less disk is free than training should have; `total` is the disk's size, if known."""
     return row.disk_free < (LITTLE_BYTES if not total else LITTLE_DISK * total)
 
 

@@ -1,4 +1,4 @@
-"""The columns of the list of runs: what stands in each, and which of them there is room for."""
+"""The columns of the list of runs: their cells, and which of them fit."""
 
 from __future__ import annotations
 
@@ -22,56 +22,56 @@ if TYPE_CHECKING:
     from rnnlm_tui.contract.summary import RunSummary
 
 WIDE = 100
-"""Cells of the table from which it shows the model and the distance from the best run."""
+"""Table width from which it shows the model and the distance from the best run."""
 WITH_MEDIUM_BARS, WITH_BARS = 84, 125
-"""Cells from which the bars of progress are six cells long, instead of four, and ten."""
+"""Widths from which progress bars are six cells long instead of four, and ten."""
 WITH_NOTES = 160
 NAME, SPEED, TIME = 14, 6, 12
-"""Cells of a name at least, if there is room for more than the figures; and of the two columns that give way to words."""
+"""Least width of the name, and widths of the two columns that give way to text columns."""
 LEAST_WORDS, MOST_CORPUS, MOST_TAGS = 7, 16, 20
-"""Cells of a column of words, the blanks before it included, and of the words themselves."""
+"""Widths of text columns: least with the leading blanks, most without them."""
 STATUS_WIDTH = 15
 LEAD = 4
-"""The cursor's sign, a mark's letter and the blanks behind each."""
+"""The cursor's sign and a mark's letter, each with a blank."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowContext:
-    """What a row shows and a run's own figures don't tell."""
+    """What a row shows besides the run's own figures."""
 
     marks: Marks = field(default_factory=Marks)
     best: Mapping[str, float] = field(default_factory=dict)
-    """By a run's name the best perplexity among the runs that it compares with."""
+    """By run, the best perplexity among the runs it is comparable with."""
     ascii_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RunColumn:
-    """One column of the table."""
+    """A column of the table."""
 
     head: str
     width: int
     cell: Callable[[RunSummary, int, RowContext], Content]
-    """The content for a run in so many cells."""
+    """Return a run's content for this many cells."""
     key: SortKey | None = None
-    """The order that its head stands for."""
+    """The order that its heading selects."""
     left: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TextWidths:
-    """The room that the words of the listed runs need."""
+    """How wide the text columns of the listed runs are."""
 
     corpus: int = 0
-    """Cells of the longest name of a corpus."""
+    """Cells of the longest corpus name."""
     several: bool = False
-    """The runs are not all on one corpus."""
+    """Whether the runs have different corpora."""
     tags: int = 0
-    """Cells of the longest tags; 0: no run has any."""
+    """Cells of the longest tags; 0 if no run has any."""
 
 
 def text_widths(runs: Sequence[RunSummary]) -> TextWidths:
-    """How wide the corpora and the tags of these runs are."""
+    """Measure the corpus names and tags of these runs."""
     corpora = {run.corpus_source or run.corpus for run in runs} - {""}
     return TextWidths(
         max((len(corpus_name(source)) for source in corpora), default=0), len(corpora) > 1, max((len(" ".join(run.tags)) for run in runs), default=0)
@@ -79,12 +79,16 @@ def text_widths(runs: Sequence[RunSummary]) -> TextWidths:
 
 
 def columns_for(width: int, status_width: int, words: TextWidths) -> list[RunColumn]:
-    """All that has room in `width` cells, the first columns first."""
+    """Return the columns that fit into `width` cells, in order."""
     return _wide_columns(width, status_width, words) if width >= WIDE else _narrow_columns(width, status_width, words)
 
 
 def _narrow_columns(width: int, status_width: int, words: TextWidths) -> list[RunColumn]:
-    """Room for one column of words beside the speed: for tags, else for the corpus; for both where corpora differ, in the place of the speed."""
+    """Choose columns for a narrow table.
+
+    One text column fits beside the speed: tags, otherwise the corpus. If the corpora differ, both
+    replace the speed.
+    """
     bars = 6 if width >= WITH_MEDIUM_BARS else 4
     columns = [RunColumn("val ppl ", 9, _perplexity, "perplexity"), RunColumn("age", 7, _age, "age")]
     room = width - LEAD - status_width - (bars + 6) - sum(column.width for column in columns)
@@ -107,7 +111,11 @@ def _narrow_columns(width: int, status_width: int, words: TextWidths) -> list[Ru
 
 
 def _wide_columns(width: int, status_width: int, words: TextWidths) -> list[RunColumn]:
-    """The corpus and the tags before the training time; what is left over goes to the names, and from WITH_NOTES on to the notes."""
+    """Choose columns for a wide table.
+
+    Corpus and tags come before the training time; spare room goes to the names and, from WITH_NOTES
+    on, to the notes.
+    """
     bars, model = 10 if width >= WITH_BARS else 6, 13 if width < 140 else 20
     figures = [
         RunColumn("val ppl ", 9, _perplexity, "perplexity"),
@@ -131,7 +139,7 @@ def _wide_columns(width: int, status_width: int, words: TextWidths) -> list[RunC
 
 
 def _word_columns(words: TextWidths) -> list[RunColumn]:
-    """The corpus and the tags, each as wide as its words."""
+    """Return the corpus and tags columns, as wide as their texts."""
     columns = []
     if words.corpus:
         columns.append(RunColumn("  corpus", max(8, min(words.corpus, MOST_CORPUS) + 2), _corpus, "corpus", left=True))
@@ -149,12 +157,12 @@ def _first_columns(name: int, status_width: int, bars: int) -> list[RunColumn]:
 
 
 def row_of(columns: Sequence[RunColumn], run: RunSummary, beside: RowContext) -> Content:
-    """The cells of a run side by side."""
+    """Join a run's cells into a row."""
     return Content("").join(fitted(column.cell(run, column.width, beside), column.width, left=column.left) for column in columns)
 
 
 def fitted(content: Content, width: int, *, left: bool) -> Content:
-    """The content in exactly `width` cells, at their left or right side."""
+    """Fit the content into exactly `width` cells, aligned left or right."""
     if content.cell_length > width:
         return content.truncate(width, ellipsis=True)
     space = " " * (width - content.cell_length)
@@ -196,7 +204,7 @@ def _age(run: RunSummary, _room: int, _beside: RowContext) -> Content:
 
 
 def age_of(run: RunSummary) -> str:
-    """How long ago anything happened in it; `now` while it lives."""
+    """Return the time since the run last changed; `now` while it is running."""
     living = run.status in ("running", "preparing", "degraded")
     return "now" if living else age(None if run.updated is None else time() - run.updated)
 
@@ -222,5 +230,5 @@ def _note(run: RunSummary, room: int, _beside: RowContext) -> Content:
 
 
 def _words(text: str, room: int, colour: str) -> Content:
-    """After two blanks that keep it from the column before."""
+    """Return text after two blanks that separate it from the column before."""
     return Content.assemble("  ", safe_content(text, newlines="show", limit=max(0, room - 2)).stylize(colour))

@@ -1,4 +1,4 @@
-"""What the run under the cursor is up to: a small curve, its figures, its newest sample."""
+"""Details of the run under the cursor: a small curve, its figures and its newest sample."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 FACTS = 24
 """Columns of the figures at the right."""
 CURVE_LEAST = 5
-"""Rows of the curve and its head that stay where trouble has much to say."""
+"""Rows kept for the curve and its heading when trouble takes many lines."""
 NOTE = "note  "
 MOST_NOTE_LINES, NOTE_ROOM = 3, 16
-"""Lines of a note at most, and the height above which it has more than one."""
+"""Most lines of a note, and the height above which it gets more than one."""
 
 
 def figures_of(snapshot: RunSnapshot, *, ascii_only: bool, wide: bool) -> list[Content]:
-    """Label and value, one a line."""
+    """Return label and value, one per line."""
     summary = snapshot.summary
     rows = held_out(snapshot)
     going = trend(rows)
@@ -72,19 +72,19 @@ def figures_of(snapshot: RunSnapshot, *, ascii_only: bool, wide: bool) -> list[C
 
 
 def remark_lines(notes: Sequence[str], width: int) -> list[Content]:
-    """Remarks on a text's preparation, wrapped."""
+    """Wrap remarks on how a text was prepared."""
     return [line for remark in notes for line in safe_content(f"! {remark}", newlines="space", limit=300).stylize(palette.WARN).wrap(max(8, width))]
 
 
 def _bits(summary: RunSummary) -> list[Content]:
-    """Bits per byte, if the text has them, and the share of unknown tokens, if there are any."""
+    """Return bits per byte if known, and the share of unknown tokens if there are any."""
     judged = summary.evaluation
     unknown = [_fact("unknown", (share(judged.unknown_share), palette.TEXT), (" of tokens", palette.DIM))] if judged.unknown_share else []
     return unknown if judged.bits_per_byte is None and unknown else [_fact("bits/byte", (figure(judged.bits_per_byte), palette.TEXT)), *unknown]
 
 
 def legend_of(snapshot: RunSnapshot, *, wide: bool) -> Content:
-    """`Elman 2×192 · 543k · step 3,751 / 4,754 · 24 s left`."""
+    """Return `Elman 2×192 · 543k · step 3,751 / 4,754 · 24 s left`."""
     summary = snapshot.summary
     parts = [] if wide else [Content.styled(model_name(summary), palette.DIM)]
     if summary.model.parameters is not None and not wide:
@@ -101,13 +101,13 @@ def _fact(label: str, *values: tuple[str, str]) -> Content:
 
 
 def _note_lines(text: str, width: int, most: int) -> list[Content]:
-    """`note  a first try …`, its further lines under its first word."""
+    """Return `note  a first try …`, further lines indented."""
     words = list(safe_content(text, newlines="space").stylize(palette.TEXT).wrap(max(8, width - len(NOTE))))
     return [Content.assemble((" " * len(NOTE) if index else NOTE, palette.DIM), line) for index, line in enumerate(cut_lines(words, width - len(NOTE), most))]
 
 
 class RunDetail(Panel):
-    """Curve and figures side by side, the newest sample below: for narrow terminals, where a panel of its own for each would be too much."""
+    """Curve and figures side by side with the newest sample below, for narrow terminals."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -124,7 +124,7 @@ class RunDetail(Panel):
         self._note_lines: list[Content] = []
 
     def show(self, snapshot: RunSnapshot | None, name: str, *, with_curve: bool = True, problem: str = "", note: str = "") -> None:
-        """The run's snapshot; None: it is being read, or it can't be for this `problem`. The user's note comes first, on separate lines."""
+        """Show a run, or why it can't be read (None while reading); the user's note comes first."""
         if snapshot is None or self._snapshot is None or snapshot.summary.run != self._snapshot.summary.run:
             self._memory = PlotState()
         self._snapshot, self._with_curve, self._problem = snapshot, with_curve, problem
@@ -139,14 +139,14 @@ class RunDetail(Panel):
         return self._snapshot is not None
 
     def legend_within(self, room: int) -> Content:
-        """Without the model's size where it does not fit."""
+        """Drop the model from the legend if it doesn't fit."""
         if self._snapshot is None:
             return Content("")
         whole = legend_of(self._snapshot, wide=not self._with_curve)
         return whole if whole.cell_length <= room else legend_of(self._snapshot, wide=True)
 
     def prepare(self, width: int, height: int) -> None:
-        """The note, and curve, figures and sample for what is left of this size."""
+        """Lay out the note, then curve, figures and sample in the remaining lines."""
         most = MOST_NOTE_LINES if height > NOTE_ROOM else 1
         self._note_lines = _note_lines(self._note, width, most) if self._note and height > 3 else []
         height -= len(self._note_lines)
@@ -185,7 +185,7 @@ class RunDetail(Panel):
         self._facts = []
 
     def content_line(self, y: int, width: int) -> Strip:
-        """A row of the note, of curve and figures, or of the sample."""
+        """Return a line of the note, of curve and figures, or of the sample."""
         if y < len(self._note_lines):
             return padded(segments_of(self._note_lines[y], palette.TEXT), width)
         y -= len(self._note_lines)
@@ -209,5 +209,5 @@ class RunDetail(Panel):
 
 
 def _bare(data: ChartData) -> ChartData:
-    """The newest-made curve alone with the level to beat."""
+    """Keep only the last curve and the level to beat."""
     return replace(data, series=data.series[-1:], guides=(), marks=(), evaluated=(), note="")

@@ -1,4 +1,4 @@
-"""Which runs of the list a person's filter lets through, while it is being typed as well."""
+"""The filter of the list of runs, also while it is being typed."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class RunFiltering:
-    """The filter, what of it can't be understood, and the configs that it has asked for."""
+    """The filter, its problem, and the configs it has read."""
 
     def __init__(self) -> None:
         self._filter = RunFilter()
         self._configs: dict[str, RunConfig] = {}
         self.problem = ""
-        """What can't be understood; empty where all can."""
+        """What is wrong with the filter; empty if nothing."""
 
     def read(self, text: str) -> None:
-        """Filter by this from now on; a last word that can't be understood (yet) filters nothing."""
+        """Set the filter; an invalid last word, perhaps unfinished, is ignored."""
         try:
             self._filter, self.problem = parse_filter(text), ""
         except InputError as error:
@@ -34,19 +34,19 @@ class RunFiltering:
                 self._filter = parse_filter(text.strip().rpartition(" ")[0])
 
     def matching(self, runs: Sequence[RunSummary]) -> Sequence[RunSummary]:
-        """Those that are wanted, in the same order."""
+        """Return the runs that match, in the same order."""
         return [run for run in runs if self._filter.matches(run, self._configs.get(run.run))] if self._filter.conditions else runs
 
     def wanted_configs(self, runs: Sequence[RunSummary]) -> list[str]:
-        """Runs whose configs the filter wants and that were not read yet; a config never changes."""
+        """Return the runs whose configs the filter still needs; configs never change."""
         return [run.run for run in runs if run.run not in self._configs and not run.unreadable] if self._filter.needs_config else []
 
     def take_configs(self, configs: Mapping[str, RunConfig]) -> None:
-        """Configs that were read."""
+        """Add configs that were read."""
         self._configs |= configs
 
     def outcome(self, matching: int, all_runs: int) -> str:
-        """`3 of 7 runs`; empty without a filter."""
+        """Return `3 of 7 runs`; empty without a filter."""
         if self._filter.needs_config and not self._configs:
             return "reading the configs…"
         return f"{matching:,} of {counted(all_runs, 'run')}" if self._filter.conditions else ""

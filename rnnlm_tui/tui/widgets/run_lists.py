@@ -1,4 +1,4 @@
-"""The two lists at the left of a wide train screen: the other runs, and what happened in this one."""
+"""The lists at the left of a wide train screen: all runs, and this run's events."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 
 class OtherRuns(Panel):
-    """All runs in two lines each: name and perplexity, status and how far; a run that is marked to compare has its letter."""
+    """All runs, two lines each: name and perplexity, status and progress; marked runs have a
+    letter.
+    """
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Runs", legend=Content.styled("val ppl", palette.DIM), id=id)
@@ -38,15 +40,15 @@ class OtherRuns(Panel):
         self._marks = Marks()
 
     def show(self, runs: Sequence[RunSummary], open_run: str, marks: Marks) -> None:
-        """In the order of the list of runs; the open one is bright."""
+        """Show the runs in the given order; the open one is bright."""
         told = (tuple(map(_told_of, runs)), open_run, marks)
-        if told != self._told:  # a run that trains has other figures at each look, and seldom others here
+        if told != self._told:  # a training run changes at each poll, but rarely what is shown here
             self._told = told
             self._runs, self._open, self._marks, self._best = tuple(runs), open_run, marks, best_of_comparable(runs)
             self.redraw()
 
     def content_line(self, y: int, width: int) -> Strip:
-        """Line `y`."""
+        """Return line `y`."""
         index, second = divmod(y, 2)
         most = self.inner_size.height // 2
         if index >= len(self._runs) or index >= most:
@@ -79,21 +81,21 @@ class OtherRuns(Panel):
 
 
 def _told_of(run: RunSummary) -> tuple[object, ...]:
-    """What the list depends on."""
+    """Return what a run's lines depend on."""
     return (run.run, run.status, run.unreadable, run.validation.best_perplexity, run.corpus, run.baseline.validation_perplexity, _share(run))
 
 
 def _share(run: RunSummary) -> str:
-    """How far it is."""
+    """Return the progress."""
     return percent(run.step / run.max_steps if run.max_steps else None)
 
 
 EventEntry = tuple[int, float, str, str, str]
-"""Step, time, sign, its colour, text."""
+"""Step, time, symbol, its colour, text."""
 
 
 def entries_of(snapshot: RunSnapshot, *, full: bool = False) -> list[EventEntry]:
-    """What happened, newest first: from evaluations, checkpoints and the log, one line each; `full` with all that the log says."""
+    """List the run's events, newest first, a line each; `full` with the log's whole text."""
     level = level_to_beat(snapshot)
     found: list[EventEntry] = []
     best = float("inf")
@@ -117,21 +119,21 @@ def entries_of(snapshot: RunSnapshot, *, full: bool = False) -> list[EventEntry]
 
 
 def event_lines(snapshot: RunSnapshot) -> list[str]:
-    """What happened, oldest first: time of day, step, sign and all that is said of it."""
+    """List the run's events, oldest first, with time of day and full text."""
     entries = entries_of(snapshot, full=True)[::-1]
     digits = max((len(count(entry[0])) for entry in entries), default=0)
     return [f"{strftime('%H:%M:%S', localtime(time))} {count(step):>{digits}} {sign} {text}" for step, time, sign, _, text in entries]
 
 
 def event_within(snapshot: RunSnapshot, first: float, last: float) -> str:
-    """What the log says of these steps, the newest event first among them: `329 ↑ loss 9.298, usually 4.1`; empty where nothing happened."""
+    """Return the newest event within these steps: `329 ↑ loss 9.298, usually 4.1`; empty if none."""
     there = [entry for event in snapshot.events if first <= event.step <= last and (entry := _event(event, full=True)) is not None]
     newest = max(there, key=lambda entry: (entry[0], entry[1]), default=None)
     return "" if newest is None else f"{count(newest[0])} {newest[2]} {newest[4]}"
 
 
 def _last_best_only(found: list[EventEntry], name: str) -> list[EventEntry]:
-    """A falling curve is best each time; only the newest best keeps its star."""
+    """Keep the star of the newest best only: on a falling curve every evaluation is a new best."""
     stars = [index for index, entry in enumerate(found) if entry[2] == "★"]
     return [
         (step, time, "e", palette.DIM, f"{name} {text.removesuffix(' best')}") if sign == "★" and index != stars[-1] else (step, time, sign, colour, text)
@@ -154,7 +156,10 @@ def _event(event: EventRow, *, full: bool = False) -> EventEntry | None:
 
 
 def nearest_entry(entries: Sequence[EventEntry], step: float) -> int:
-    """Index of the entry nearest to a step, the first of equally near ones; bisected, since a long run has thousands and each cursor move asks."""
+    """Return the index of the nearest entry, the first of equal ones.
+
+    By bisection: a long run has thousands of entries, and each cursor move asks.
+    """
 
     def first_at(step: float) -> int:
         return bisect_left(entries, -step, key=lambda entry: -entry[0])
@@ -165,7 +170,7 @@ def nearest_entry(entries: Sequence[EventEntry], step: float) -> int:
 
 
 class EventsPanel(Panel):
-    """The log of the run, newest first, by step; with a cursor on the charts what lies nearest to it."""
+    """The run's events, newest first; with a cursor on the charts, the nearest one is highlighted."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Events", legend=Content.styled("step", palette.DIM), id=id)
@@ -176,11 +181,11 @@ class EventsPanel(Panel):
 
     @property
     def top(self) -> int:
-        """How many newer events are scrolled away."""
+        """How many newer events are scrolled out of view."""
         return self._top
 
     def show(self, snapshot: RunSnapshot | None, at: float | None = None) -> None:
-        """What happened; the event nearest to the step `at` stands out and in sight."""
+        """Show the events; highlight the one nearest to step `at` and scroll to it."""
         before = (self._entries, self._chosen, self._top)
         made_of = (
             None
@@ -193,7 +198,7 @@ class EventsPanel(Panel):
             newest = self._entries[0] if self._entries else None
             self._entries = entries_of(snapshot)
             if self._top and newest in self._entries:
-                self._top += self._entries.index(newest)  # what a person scrolled to stays where it is
+                self._top += self._entries.index(newest)  # keep the scroll position
         self._made_of = made_of
         chosen = None if at is None or not self._entries else nearest_entry(self._entries, at)
         if chosen is not None:
@@ -208,7 +213,7 @@ class EventsPanel(Panel):
             self.redraw()
 
     def scroll_by(self, rows: int) -> None:
-        """To older events, or to newer ones where negative."""
+        """Scroll to older events, or to newer ones if negative."""
         top = self._within(self._top + rows)
         if top != self._top:
             self._top = top
@@ -224,12 +229,12 @@ class EventsPanel(Panel):
         self.scroll_by(-3)
 
     def legend_within(self, room: int) -> Label:
-        """`step`, and while newer events are scrolled away how many."""
+        """Return `step`, or how many newer events are hidden."""
         more = Content.styled(f"{self._top} newer", palette.DIM)
         return more if self._top and more.cell_length <= room else super().legend_within(room)
 
     def content_line(self, y: int, width: int) -> Strip:
-        """One event."""
+        """Return one event."""
         index = self._top + y
         if index >= len(self._entries):
             return padded([], width)
@@ -245,5 +250,5 @@ class EventsPanel(Panel):
 
 
 def _ends(rows: Sequence[object]) -> tuple[int, object, object]:
-    """What changes whenever rows come or go; comparing all of a long run's rows at each look would cost more than drawing them."""
+    """Summarize rows cheaply: comparing all rows of a long run would cost more than drawing them."""
     return (len(rows), rows[0] if rows else None, rows[-1] if rows else None)

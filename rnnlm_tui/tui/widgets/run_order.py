@@ -1,4 +1,4 @@
-"""The orders of the list of runs: by each column, either way; what a person pinned stays on top, and what has no figure stays at the end."""
+"""Sort the list of runs by a column; pinned runs come first, runs without a value last."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ if TYPE_CHECKING:
 
 SortKey = Literal["age", "perplexity", "name", "status", "progress", "Δ best", "tok/s", "time", "model", "corpus", "tags"]
 SORT_KEYS: tuple[SortKey, ...] = ("age", "perplexity", "name", "status", "progress", "Δ best", "tok/s", "time", "model", "corpus", "tags")
-"""In the order in which one goes through them."""
+"""In the order in which the key cycles through them."""
 STATUS_ORDER = ("running", "preparing", "paused", "stalled", "degraded", "lost", "crashed", "failed", "stopped", "draft", "finished")
 ORDER_SETTING = "runs order"
-"""Key of the setting that keeps it."""
+"""Name of the saved setting."""
 _CENTURY = 3e9
-"""Seconds by which a living run comes before every other."""
+"""Seconds added to sort running runs first."""
 
 
 def sorted_runs(runs: Sequence[RunSummary], key: SortKey, *, backwards: bool = False, best: Mapping[str, float] | None = None) -> tuple[RunSummary, ...]:
-    """The runs by one column: the newest, the best, the furthest first, words by the alphabet; `backwards` turns that around.
+    """Sort runs by a column: newest, best or furthest first, text alphabetically.
 
     Args:
-        best: by a run's name the best perplexity that it compares with, for the order by `Δ best`.
+        backwards: reverse the order.
+        best: by run, the best perplexity it is comparable with, for the order by `Δ best`.
     """
     order = _order(key, best or {})
     ordered = [run for run, _ in replace(order, descending=order.descending != backwards).sorted((run, None) for run in runs)]
@@ -35,12 +36,12 @@ def sorted_runs(runs: Sequence[RunSummary], key: SortKey, *, backwards: bool = F
 
 
 def rises(key: SortKey, *, backwards: bool = False) -> bool:
-    """Whether the values of the column grow from row to row, as they stand there: A to Z, the lowest perplexity or the smallest age first."""
+    """Whether the column's values increase from row to row: A to Z, lowest perplexity or age first."""
     return _order(key, {}).descending == backwards
 
 
 def saved_order(settings: Mapping[str, object]) -> tuple[SortKey, bool]:
-    """The order that a person has chosen, and whether it is turned around; that by age where what was written down is none."""
+    """Return the saved order and whether it is reversed; by age if there is none."""
     match settings.get(ORDER_SETTING):
         case [str() as key, bool() as backwards] if key in SORT_KEYS:
             return key, backwards
@@ -48,7 +49,7 @@ def saved_order(settings: Mapping[str, object]) -> tuple[SortKey, bool]:
 
 
 def behind_best(run: RunSummary, best: Mapping[str, float]) -> float | None:
-    """Perplexity that the run is behind the best one that it compares with; None where it compares with no other."""
+    """Return the distance from the best comparable perplexity; None if there is none."""
     value, least = run.validation.best_perplexity, best.get(run.run)
     return None if value is None or least is None else value - least
 

@@ -1,4 +1,4 @@
-"""The table of runs: name, status, how far, how good, how fast, how old; it draws only the rows that are seen."""
+"""The table of runs; draws only the visible rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class RunsTable(Panel, can_focus=True):
-    """Up and down choose, enter opens; a click on a head sorts by it."""
+    """Runs with a cursor: enter opens, a click on a heading sorts."""
 
     LEFT_PADDING = 0
     BINDINGS = [  # noqa: RUF012 (Textual declares it so)
@@ -36,18 +36,18 @@ class RunsTable(Panel, can_focus=True):
     ]  # fmt: skip
 
     class Chosen(Message):
-        """Another run stands under the cursor."""
+        """The cursor moved to another run."""
 
         def __init__(self, name: str) -> None:
             super().__init__()
             self.name = name
-            """The run."""
+            """The run's name."""
 
     class Opened(Message):
-        """The run under the cursor was clicked again."""
+        """The run under the cursor was double-clicked."""
 
     class Sorted(Message):
-        """The order is another one."""
+        """The order changed."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Runs", id=id)
@@ -57,19 +57,19 @@ class RunsTable(Panel, can_focus=True):
         self.order: SortKey = "age"
         """The column that the runs are sorted by."""
         self.backwards = False
-        """Whether its order is turned around."""
+        """Whether the order is reversed."""
         self._columns: list[RunColumn] = []
         self._beside = RowContext()
         self._empty = ""
         self._strips: dict[str, tuple[Drawn, Strip]] = {}
-        """Rows as they were drawn last: most are the same at the next look and at the next key."""
+        """Drawn rows by run: most stay the same between polls and keys."""
         self._words = TextWidths()
         self._strips_for: tuple[int, int, TextWidths] = (0, 0, self._words)
-        """Cells of the table, of its status column and of its words, which the columns are made for."""
+        """What the columns were chosen for: table width, status width, text widths."""
 
     @property
     def runs(self) -> Sequence[RunSummary]:
-        """The listed runs, the first one first."""
+        """The listed runs in order."""
         return self._runs
 
     @property
@@ -80,12 +80,12 @@ class RunsTable(Panel, can_focus=True):
     def show(
         self, runs: Sequence[RunSummary], *, among: Sequence[RunSummary] | None = None, marks: Marks | None = None, choose: str | None = None, empty: str = ""
     ) -> None:
-        """Show these runs; the cursor stays on its run, or goes to `choose`.
+        """Show these runs; the cursor stays on its run, or moves to `choose`.
 
         Args:
-            among: all runs, of which the best are told; these where None.
-            marks: the marked runs; as before where None.
-            empty: what stands there where no run does.
+            among: all runs, to find the best ones; None means `runs`.
+            marks: the marked runs; None keeps them.
+            empty: text shown if there are no runs.
         """
         name = choose or (self.chosen.run if self.chosen else None)
         everyone = runs if among is None else among
@@ -102,34 +102,34 @@ class RunsTable(Panel, can_focus=True):
         self.redraw()
 
     def sort_by(self, order: SortKey, *, backwards: bool = False) -> None:
-        """Another order; the cursor stays on its run."""
+        """Sort by a column; the cursor stays on its run."""
         self.order, self.backwards = order, backwards
         self._put_in_order(self._runs, self.chosen.run if self.chosen else None)
         self.post_message(self.Sorted())
 
     def next_sort(self) -> None:
-        """By the next column of those that show."""
+        """Sort by the next visible column."""
         shown = {column.key for column in self._columns}
         keys = [key for key in SORT_KEYS if key in shown or key == self.order]
         self.sort_by(keys[(keys.index(self.order) + 1) % len(keys)])
 
     def turn_around(self) -> None:
-        """The last one first."""
+        """Reverse the order."""
         self.sort_by(self.order, backwards=not self.backwards)
 
     def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's signature)
-        """Columns for this width."""
+        """Choose the columns for this width."""
         place = (width, self._status_width, self._words)
         if self._strips_for != place:
             self._strips, self._strips_for, self._columns = {}, place, columns_for(*place)
 
     def legend_within(self, room: int) -> Label:
-        """The order, if no visible column head shows it."""
+        """Return the order if no visible heading shows it."""
         order = f"sorted by {self.order} {self._arrow}"
         return Content.styled(order, palette.DIM) if len(order) <= room and all(column.key != self.order for column in self._columns) else ""
 
     def content_line(self, y: int, width: int) -> Strip:
-        """The heads, then a run a row."""
+        """Return the headings, or a run's row."""
         if y == 0:
             return padded(segments_of(Content("").join(self._head(column) for column in self._columns), palette.DIM), width)
         index = self._top + y - 1
@@ -159,7 +159,7 @@ class RunsTable(Panel, can_focus=True):
         arrow, head = self._arrow, column.head
         if column.left:
             name = f"{head} {arrow}"
-        elif head.endswith(" "):  # where figures have their ★
+        elif head.endswith(" "):  # where values have room for their ★
             name = f"{head[:-1]}{arrow}"
         else:
             name = f"{arrow} {head}" if len(head) + 2 < column.width else f"{arrow}{head}"
@@ -167,30 +167,30 @@ class RunsTable(Panel, can_focus=True):
 
     @property
     def _arrow(self) -> str:
-        """Up where the values grow from row to row."""
+        """The arrow points up if values increase from row to row."""
         up = rises(self.order, backwards=self.backwards)
         return ("^" if up else "v") if self.ascii_only else ("▴" if up else "▾")
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002 (the panel's)
-        """How many runs lie above and below what is seen."""
+        """Return how many runs are hidden above and below."""
         below = len(self._runs) - self._top - self._visible
         signs = [f"{sign} {hidden} more" for sign, hidden in (("↑", self._top), ("↓", below)) if hidden > 0]
         return [(3, segments_of("  ".join(signs), palette.DIM))] if signs else []
 
     def action_move(self, by: int) -> None:
-        """One run up or down."""
+        """Move one run up or down."""
         self._go(self._row + by)
 
     def action_page(self, by: int) -> None:
-        """A panel's height up or down."""
+        """Move a page up or down."""
         self._go(self._row + by * max(1, self._visible - 1))
 
     def action_end(self, last: int) -> None:
-        """The first run or the last."""
+        """Move to the first or the last run."""
         self._go(len(self._runs) - 1 if last else 0)
 
     def on_click(self, event: Click) -> None:
-        """A click chooses, on the chosen run it opens."""
+        """Choose the clicked run; a double click opens it."""
         index = self._top + event.y - 2
         if event.y == 1:
             self._sort_by_head(event.x - 1)
@@ -200,7 +200,7 @@ class RunsTable(Panel, can_focus=True):
             self._go(index)
 
     def _sort_by_head(self, at: int) -> None:
-        """A head sorts by its column; that of the order turns it around."""
+        """Sort by the clicked heading; reverse if it is already the order."""
         end = 0
         for column in self._columns:
             end += column.width

@@ -1,4 +1,4 @@
-"""One-line fields that take no control characters: what is pasted into them is drawn by Textual as it is, escape sequences included."""
+"""Text fields that remove control characters: Textual draws pasted escape sequences as they are."""
 
 from __future__ import annotations
 
@@ -19,30 +19,33 @@ from rnnlm_tui.tui.widgets.palette import DIM
 if TYPE_CHECKING:
     Mixed = Input
 else:
-    Mixed = object  # of a widget Textual would take the styles of the first base alone
+    Mixed = object  # with a widget as base, Textual would take the styles of the first base only
 
 _LINE_BREAK = re.compile("\r\n?|[\x85\u2028\u2029]")
 """Terminals send a pasted line break as CR, some as LF or CRLF."""
 
 
 def with_line_breaks(text: str) -> str:
-    """The text with every kind of line break as a line feed."""
+    """Turn every kind of line break into a line feed."""
     return _LINE_BREAK.sub("\n", text)
 
 
 def without_controls(text: str, *, keep: str = "\n\t") -> str:
-    """The text without what could act on a terminal or stand in it unseen; `keep` passes."""
+    """Remove characters that could act on a terminal or are invisible, except those in `keep`."""
     return UNSAFE.sub(lambda match: match[0] if match[0] in keep else "", with_line_breaks(text))
 
 
 class OneLine(Mixed):
-    """Mixed into an input: no control characters, a cut value is marked with `…`, and a paste of several lines is taken whole, where Textual takes the first line."""
+    """Mixin for inputs: sanitizes, marks a cut value with `…`, and accepts pastes of several lines.
+
+    Textual itself would keep only the first line of a paste.
+    """
 
     line_break: str = ""
-    """What a pasted line break becomes; empty: a space between lines that are not blank."""
+    """Replaces pasted line breaks; empty: lines are stripped and joined with a space."""
 
     def validate_value(self, value: str) -> str:
-        """Textual's hook for every change of the value."""
+        """Sanitize every change of the value (Textual's hook)."""
         return without_controls(value, keep="")
 
     def _on_paste(self, event: Paste) -> None:
@@ -53,12 +56,12 @@ class OneLine(Mixed):
             event.text = lines[0]
 
     def scroll_to_region(self, region: Region, **named: Any) -> Offset:
-        """Textual's hook that brings the cursor into view, with a cell on either side for `…`."""
+        """Keep a cell free on either side of the cursor for `…` (Textual's hook)."""
         left = max(0, region.x - 1)
         return super().scroll_to_region(Region(left, region.y, region.right + 1 - left, region.height), **named)
 
     def render_line(self, y: int) -> Strip:
-        """Textual's hook that draws the value, with `…` at an end that is cut: 100000 never shows as 10000."""
+        """Draw `…` at an end that is cut, so that 100000 never shows as 10000 (Textual's hook)."""
         strip, width = super().render_line(y), self.size.width
         if y or not self.value or width < 2:
             return strip
@@ -80,4 +83,4 @@ class OneLine(Mixed):
 
 
 class SafeInput(OneLine, Input):
-    """One line, without control characters."""
+    """A one-line input without control characters."""

@@ -1,4 +1,7 @@
-"""A multi-line field without control characters; not in the one-line field's module, because the first paint doesn't need Textual's editor."""
+"""A multi-line text field without control characters.
+
+Apart from the one-line field, because the first paint doesn't need Textual's editor.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from rnnlm_tui.tui.widgets.safe_text import without_controls
 
 
 class SafeTextArea(TextArea):
-    """Several lines, without control characters."""
+    """A text area that removes control characters."""
 
     async def _on_key(self, event: Key) -> None:
         """Insert a typed joiner: Textual takes it for a key without a character."""
@@ -21,10 +24,10 @@ class SafeTextArea(TextArea):
             self.replace(event.character or "", *self.selection, maintain_selection_offset=False)
 
     def _set_document(self, text: str, language: str | None) -> None:
-        """Textual's way for every whole text, the first one included."""
+        """Sanitize a whole text, the initial one included."""
         super()._set_document(without_controls(text), language)
 
     def edit(self, edit: Edit) -> EditResult:
-        """Textual's way for every keystroke and paste."""
+        """Sanitize every keystroke and paste."""
         edit.text = without_controls(edit.text)
         return super().edit(edit)

@@ -1,4 +1,4 @@
-"""A sample on its way: what was drawn and not shown yet, and the line that tells how far and how fast."""
+"""A sample in progress: text not shown yet, and a status line with progress and speed."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from rnnlm_tui.tui.widgets.content import safe_content, safe_text
 from rnnlm_tui.tui.widgets.palette import DIM, GOOD, TEXT, TRAIN, WARN
 
 WAKING_SECONDS = 0.5
-"""A first token that takes longer is waited for in words."""
+"""A longer wait for the first token is explained."""
 NARROW_CELLS = 74
-"""Room of the line at 80 columns."""
+"""Room for the status line at 80 columns."""
 STOP_CELLS = 20
-"""Of a stop string that ended a text."""
+"""Most cells of a stop string."""
 RATE_SECONDS = 0.2
-"""A speed over less than this is noise."""
+"""Below this time, a speed is noise."""
 
 
 class SampleProgress:
-    """One request, from its start to its end."""
+    """One sampling request, from start to end."""
 
     def __init__(self, request_id: str, settings: SamplingConfig, *, where: str, clock: Callable[[], float] = monotonic) -> None:
         self.request_id = request_id
         self.where = where
-        """`step 3,700`, `now`."""
+        """The weights: `step 3,700`, `now`."""
         self.asked = False
-        """Whether the sampler has the request; before, there is nothing to take back."""
+        """Whether the request was sent to the sampler; before that there is nothing to cancel."""
         self._wanted = settings.max_new_tokens
         self._seed = None if settings.is_greedy else settings.seed
         self._clock = clock
@@ -44,24 +44,24 @@ class SampleProgress:
 
     @property
     def seed(self) -> str:
-        """`seed 7`, `greedy`."""
+        """`seed 7` or `greedy`."""
         return "greedy" if self._seed is None else f"seed {self._seed}"
 
     def take(self, piece: SamplePiece) -> None:
-        """More text, shown with the next look."""
+        """Add text, shown at the next update."""
         if self._first is None:
             self._first = self._clock()
         self._pieces.append(piece.text)
         self._tokens = piece.tokens
 
     def drain(self) -> str:
-        """What was drawn since the last look."""
+        """Return the text added since the last call."""
         text = "".join(self._pieces)
         self._pieces.clear()
         return text
 
     def living(self) -> Content:
-        """`● 42 of 100 tokens   2,110 tok/s   first token 38 ms`."""
+        """Return `● 42 of 100 tokens   2,110 tok/s   first token 38 ms`."""
         if self._first is None:
             waiting = self._clock() - self._started > WAKING_SECONDS
             return Content.assemble(("● ", TRAIN), ("waking the model …" if waiting else "…", DIM))
@@ -73,18 +73,23 @@ class SampleProgress:
         return Content("   ").join(parts)
 
     def given_up(self) -> Content:
-        """`■ stopped before the first token`."""
+        """Return `■ stopped before the first token`."""
         return Content.assemble(("■ ", DIM), ("stopped before the first token", DIM))
 
     def ended(self, done: SampleDone, *, wide: bool, cells: int = NARROW_CELLS) -> Content:
-        """`✓ 42 of 100 tokens   2,110 tok/s   first token 38 ms   4.1 bits/token`; `✓ 42 tokens, stopped at "\\n"` where a stop string ended it; if not `wide`, parts are dropped until it fits into `cells`, down to two."""
+        """Return `✓ 42 of 100 tokens   2,110 tok/s   first token 38 ms   4.1 bits/token`.
+
+        After a stop string, `✓ 42 tokens, stopped at "\\n"`. Unless `wide`, parts are dropped until
+        it
+        fits into `cells`, down to two.
+        """
         stopped = done.reason == "cancelled"
         words = {
             "length": f" of {counted(self._wanted, 'token')}",
             "cancelled": f" of {counted(self._wanted, 'token')}, stopped",
             "stop": f" {counted(done.tokens, 'token').partition(' ')[2]}, {_stop(done)}",
         }[done.reason]
-        drawing = done.seconds - done.first_token_seconds  # the first token waits for the model to be read and the prompt to pass
+        drawing = done.seconds - done.first_token_seconds  # the first token includes loading the model and reading the prompt
         rate = (done.tokens - 1) / drawing if done.tokens > 1 and drawing > 0 else None
         parts = [
             Content.assemble(("■ ", DIM) if stopped else ("✓ ", GOOD), (f"{done.tokens:,}", TEXT), (words, DIM)),
@@ -92,7 +97,7 @@ class SampleProgress:
             Content.assemble(("first token ", DIM), (f"{done.first_token_seconds * 1000:,.0f}", TEXT), (" ms", DIM)),
             Content.assemble((f"{done.bits_per_token:.1f}", TEXT), (" bits/token", DIM)),
         ]
-        if done.unknown:  # more to the point than the speed
+        if done.unknown:  # more important than the speed
             told = safe_content(", ".join(done.unknown), newlines="show", limit=30)
             parts[1:3] = [Content.assemble(("no token for ", WARN), told.stylize(TEXT), (", read as <unk>", DIM))]
         while not wide and len(parts) > 2 and sum(part.cell_length + 3 for part in parts) - 3 > min(cells, NARROW_CELLS):
@@ -103,7 +108,7 @@ class SampleProgress:
         return Content("   ").join(parts)
 
     def meta(self, done: SampleDone) -> str:
-        """`42 tokens · seed 7 · step 3,700`."""
+        """Return `42 tokens · seed 7 · step 3,700`."""
         end = {"length": "", "cancelled": " · stopped", "stop": f" · {_stop(done)}"}[done.reason]
         return f"{counted(done.tokens, 'token')} · {self.seed} · {self.where}{end}"
 

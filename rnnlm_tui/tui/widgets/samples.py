@@ -1,4 +1,4 @@
-"""What the model writes: the newest continuation of each prompt, older ones dim; or, when the run is in trouble, the fact, what to do and the last log line."""
+"""The model's samples, newest bright; or for a run in trouble, what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 INDENT = 7
 """Columns of `@3,700 `."""
 LONGEST = 2_000
-"""Characters of a sample that are looked at: more never stand in a panel."""
+"""Most characters of a sample that are shown."""
 TROUBLE_STATUSES = ("stalled", "degraded", "failed", "crashed", "lost")
 SENTENCES = {
     "stalled": "The process lives but makes no step.",
@@ -37,7 +37,7 @@ SENTENCES = {
 
 
 def lines_below(snapshot: RunSnapshot, width: int, height: int, *, ascii_only: bool) -> list[Content]:
-    """At most `height` lines of `width` cells: trouble first, then samples."""
+    """Return at most `height` lines: trouble first, then samples."""
     trouble = cut_lines(trouble_lines(snapshot, width, ascii_only=ascii_only), width, height)
     room = height - len(trouble) - (1 if trouble else 0)
     samples = sample_lines(snapshot, width, room)
@@ -45,7 +45,7 @@ def lines_below(snapshot: RunSnapshot, width: int, height: int, *, ascii_only: b
 
 
 def trouble_lines(snapshot: RunSnapshot, width: int, *, ascii_only: bool) -> list[Content]:
-    """The fact, what to do and the last log line where it says more, all of it in full; nothing for a run that is well."""
+    """Return what is wrong, what to do and the last log line, in full; nothing if all is well."""
     summary = snapshot.summary
     if summary.status not in TROUBLE_STATUSES and not (summary.status == "preparing" and summary.message):
         return []
@@ -64,7 +64,7 @@ def trouble_lines(snapshot: RunSnapshot, width: int, *, ascii_only: bool) -> lis
 
 
 def content_key(snapshot: RunSnapshot | None) -> tuple[object, ...] | None:
-    """What `lines_below` depends on, so that nothing is wrapped anew while that is the same."""
+    """Return what `lines_below` depends on, to avoid wrapping again."""
     if snapshot is None:
         return None
     summary = snapshot.summary
@@ -74,7 +74,7 @@ def content_key(snapshot: RunSnapshot | None) -> tuple[object, ...] | None:
 
 
 def sample_lines(snapshot: RunSnapshot, width: int, height: int) -> list[Content]:
-    """The newest sample of each prompt in full, older ones in a line each, as far as there is room."""
+    """Return the newest sample of each prompt in full and older ones in a line each, as they fit."""
     groups = samples_by_prompt(snapshot.samples, snapshot.config.evaluation.prompts)
     if height <= 0:
         return []
@@ -95,7 +95,7 @@ def sample_lines(snapshot: RunSnapshot, width: int, height: int) -> list[Content
 
 
 def _none_yet(snapshot: RunSnapshot) -> str:
-    """When the first samples come; a cursor may also stand before those that came."""
+    """Say when the first samples come, or came if the cursor is before them."""
     every, most = snapshot.config.evaluation.every, snapshot.summary.max_steps
     if every and snapshot.summary.step > every:
         return f"no samples until here, the first came with the evaluation at step {every:,}"
@@ -105,7 +105,7 @@ def _none_yet(snapshot: RunSnapshot) -> str:
 
 
 def samples_by_prompt(samples: Sequence[SampleRow], prompts: Sequence[str]) -> list[list[SampleRow]]:
-    """Samples by prompt, in the order of the config, then others; the newest of each first, and of several at one step the newest alone."""
+    """Group samples by prompt, in the config's order, newest first and one per step."""
     found: dict[str, list[SampleRow]] = {prompt: [] for prompt in prompts}
     for row in sorted(samples, key=lambda row: (row.step, row.time), reverse=True):
         rows = found.setdefault(row.prompt, [])
@@ -115,12 +115,12 @@ def samples_by_prompt(samples: Sequence[SampleRow], prompts: Sequence[str]) -> l
 
 
 def newlines_of(layout: str) -> Newlines:
-    """What line breaks of samples become: they are part of a text that was kept as lines or raw."""
+    """Return how line breaks are shown: they belong to texts kept as lines or raw."""
     return "space" if layout == "sentences" else "keep"
 
 
 def one_sample(row: SampleRow, width: int, height: int, *, old: bool = False, newlines: Newlines = "space") -> list[Content]:
-    """`@3,700 The state of the Union is strong…`, hanging by the step's width; the prompt bold."""
+    """Return `@3,700 The state of the Union is strong…`, indented, the prompt bold."""
     text, prompt = palette.DIM if old else palette.TEXT, palette.DIM if old else f"bold {palette.BRIGHT}"
     whole = Content.assemble(safe_content(row.prompt, newlines=newlines).stylize(prompt), safe_content(row.text[:LONGEST], newlines=newlines).stylize(text))
     step = f"@{count(row.step)} "
@@ -130,7 +130,7 @@ def one_sample(row: SampleRow, width: int, height: int, *, old: bool = False, ne
 
 
 def cut_lines(wrapped: Sequence[Content], width: int, height: int, style: str = palette.TEXT) -> list[Content]:
-    """At most `height` lines; where there are more, the last ends with an ellipsis."""
+    """Cut to `height` lines; if there are more, the last ends with an ellipsis."""
     shown = [line.rstrip() for line in wrapped[: max(0, height)]]
     if len(wrapped) > height and shown:
         shown[-1] = Content.assemble(shown[-1].truncate(width - 1), ("…", style))
@@ -152,7 +152,7 @@ class SampleLines(Vertical):
             yield Line()
 
     def show(self, snapshot: RunSnapshot | None, size: tuple[int, int], *, ascii_only: bool) -> None:
-        """Fill `size` cells."""
+        """Fill a region of this size."""
         wanted = (content_key(snapshot), size, ascii_only)
         if wanted == self._shown:
             return
@@ -164,7 +164,7 @@ class SampleLines(Vertical):
 
 
 class SamplesPanel(Panel):
-    """Samples in a frame; the legend says how they were drawn."""
+    """Samples in a frame; the legend shows the sampling settings."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Samples", id=id)
@@ -172,7 +172,7 @@ class SamplesPanel(Panel):
         self._inside: list[Content] = []
 
     def show(self, snapshot: RunSnapshot | None) -> None:
-        """The run's samples."""
+        """Show the run's samples."""
         before, self._snapshot = content_key(self._snapshot), snapshot
         if content_key(snapshot) == before:
             return
@@ -183,9 +183,9 @@ class SamplesPanel(Panel):
         self.redraw()
 
     def prepare(self, width: int, height: int) -> None:
-        """Lines for this size."""
+        """Lay out the lines for this size."""
         self._inside = [] if self._snapshot is None else lines_below(self._snapshot, width, height, ascii_only=self.ascii_only)
 
     def content_line(self, y: int, width: int) -> Strip:
-        """One line."""
+        """Return one line."""
         return padded(segments_of(self._inside[y], palette.TEXT) if y < len(self._inside) else [], width)

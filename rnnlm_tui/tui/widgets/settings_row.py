@@ -1,4 +1,4 @@
-"""The sampling settings right above the prompt: edited in place, checked on every key."""
+"""The sampling settings above the prompt: edited in place, checked on every key."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from rnnlm_tui.tui.widgets.ordered_keys import OrderedKeys
 from rnnlm_tui.tui.widgets.safe_text import SafeInput
 
 SHOWN: tuple[tuple[tuple[str, int], ...], ...] = ((("temperature", 8), ("top_p", 6), ("top_k", 6)), (("max_new_tokens", 7), ("seed", 8)))
-"""Fields that always show, each with the cells of its box; in two rows if one is too narrow."""
+"""Settings always shown, with the width of each box; in two rows if there is too little room."""
 MORE: tuple[tuple[str, int], ...] = (("min_p", 6), ("repetition_penalty", 6), ("stop", 0))
-"""Fields that mostly are off; 0 cells: what is left of the row."""
+"""Settings that are mostly off; 0 means the rest of the row."""
 ONE_ROW_FROM = 120
-"""Columns at which a stop string has 10 cells in the one row."""
+"""Terminal width at which a stop string has 10 cells in the single row."""
 TWO_ROWS_BELOW = 77
-"""Columns below which SHOWN takes two rows."""
+"""Terminal width below which SHOWN takes two rows."""
 NAMES = tuple(name for name, _ in (*SHOWN[0], *SHOWN[1], *MORE))
 FIELDS: dict[str, FormField] = {field.path.partition(".")[2]: field for field in FORM_FIELDS if field.section == "sampling"}
 OFF: dict[str, object] = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0}
-"""Values that switch a setting off; `off` may be written for them."""
+"""Values that turn a setting off, also written `off`."""
 IDLE_WHEN_GREEDY = ("top_p", "top_k", "min_p", "seed")
 
 
 class SettingInput(OrderedKeys, SafeInput, can_focus=True):
-    """One setting. Enter and the arrows keep it and go back to the prompt."""
+    """A setting's text field; enter and the arrow keys keep it and go back to the prompt."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,up,down", "screen.back_to_prompt", show=False),
@@ -47,14 +47,14 @@ class SettingInput(OrderedKeys, SafeInput, can_focus=True):
         super().__init__(value, id=f"setting-{name}", name=name, placeholder="off" if name == "stop" else "")
         self.cursor_blink = False
         if name == "stop":
-            self.line_break = "\\n"  # as the box writes one
+            self.line_break = "\\n"  # as a line break is written in the box
 
 
 class SettingsRow(Container):
-    """temperature, top-p, top-k, max and seed; min-p, penalty and stop behind them where the terminal is wide.
+    """Temperature, top-p, top-k, max and seed; on a wide terminal also min-p, penalty and stop.
 
-    Where it is narrow, these stand in a second row while one of the settings is edited or one of these is on. A
-    temperature of 0, or `greedy`, always takes the likeliest token.
+    On a narrow terminal these have a second row while a setting is edited or one of them is on. A
+    temperature of 0, or `greedy`, always takes the most likely token.
     """
 
     DEFAULT_CSS = """
@@ -77,15 +77,15 @@ class SettingsRow(Container):
     """
 
     class Changed(Message):
-        """Another setting, or another problem with one."""
+        """A setting or its problem changed."""
 
     def __init__(self, sampling: SamplingConfig, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._values: dict[str, object] = sampling.model_dump(mode="json")
         self._before = dict(self._values)
-        """The values when a box took the focus."""
+        """The values when a box got the focus."""
         self.problem = ""
-        """What is wrong with a setting, in words; empty: nothing."""
+        """What is wrong with a setting; empty if nothing."""
 
     def compose(self) -> ComposeResult:
         with Horizontal(classes="always"):
@@ -105,16 +105,16 @@ class SettingsRow(Container):
 
     @property
     def settings(self) -> SamplingConfig:
-        """The settings as a sampler takes them.
+        """The settings for the sampler.
 
         Raises:
-            ConfigError: one of them can't be.
+            ConfigError: a setting is invalid.
         """
         changes = {f"sampling.{name}": value for name, value in self._values.items()}
         return parse_config(merge(RunConfig(), changes)).sampling
 
     def take(self, sampling: SamplingConfig) -> None:
-        """Show other settings."""
+        """Show these settings."""
         self._values = sampling.model_dump(mode="json")
         with self.prevent(Input.Changed):
             for name in NAMES:
@@ -124,18 +124,18 @@ class SettingsRow(Container):
         self._check()
 
     def set_seed(self, seed: int) -> None:
-        """Another seed."""
+        """Set the seed."""
         self._values["seed"] = seed
         with self.prevent(Input.Changed):
             self.query_one("#setting-seed", SettingInput).value = str(seed)
         self._check()
 
     def focus_first(self) -> None:
-        """Into the first setting."""
+        """Focus the first setting."""
         self.screen.set_focus(self.query_one("#setting-temperature", SettingInput))
 
     def fit(self, columns: int) -> None:
-        """All in one row on a terminal that is wide enough, or in two or three."""
+        """Use one row on a wide terminal, otherwise two or three."""
         self.set_class(columns >= ONE_ROW_FROM, "-wide")
         self.set_class(columns < TWO_ROWS_BELOW, "-narrow")
         self._show_more()
@@ -167,7 +167,7 @@ class SettingsRow(Container):
                 self._values["temperature"] = SamplingConfig().temperature
                 self._check()
                 return
-        if name == "stop":  # a space or a capital letter is part of it
+        if name == "stop":  # spaces and capital letters are part of it
             self._values[name] = unescaped_list(event.value)
         else:
             self._values[name] = OFF[name] if name in OFF and text == "off" else read_value(FIELDS[name], text)
@@ -179,7 +179,7 @@ class SettingsRow(Container):
         if name in OFF or name == "temperature":
             with self.prevent(Input.Changed):
                 event.input.value = self._text(name)
-        event.input.cursor_position = 0  # the value from its start, however it was edited
+        event.input.cursor_position = 0  # show the value from its start
 
     def _text(self, name: str) -> str:
         if name == "temperature" and self._values.get("greedy"):
@@ -210,7 +210,7 @@ class SettingsRow(Container):
         self.post_message(self.Changed())
 
     def _show_more(self) -> None:
-        # Not by style sheet, which acts only when nothing else is to do: a second tab is there before.
+        # Not by style sheet, which is applied only when idle: a second tab would come earlier.
         on = any(self._values[name] != OFF.get(name, []) for name, _ in MORE)
         self.query_one(".more", Horizontal).display = on or self.has_focus_within or self.has_class("-wide")
 

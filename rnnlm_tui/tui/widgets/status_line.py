@@ -1,4 +1,4 @@
-"""A run's status in words with its coloured sign: `● running`, and how bad news colours what stands around it."""
+"""A run's status as text with a coloured glyph: `● running`; and the colour of its progress bar."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ if TYPE_CHECKING:
 
 
 def status_glyph(status: RunStatus, *, ascii_only: bool = False) -> Content:
-    """The coloured sign alone, one column wide."""
+    """Return the coloured glyph, one column wide."""
     sign, colour = palette.glyph(status, ascii_only)
     return Content.styled(sign, f"bold {colour}" if status in ("paused", "crashed", "stalled", "degraded", "lost") else colour)
 
 
 def status_word(status: RunStatus, *, bold: bool = False) -> Content:
-    """The word; only what lives and what is trouble has a colour."""
+    """Return the word, coloured for running runs and trouble only."""
     colour = {"running": palette.TRAIN, "preparing": palette.TRAIN, "stalled": palette.WARN, "degraded": palette.WARN}.get(status, palette.word_colour(status))
     return Content.styled(palette.STATUS_WORDS[status], f"bold {colour}" if bold and colour != palette.TEXT else colour)
 
 
 def status_content(status: RunStatus, *, ascii_only: bool = False, bold: bool = False) -> Content:
-    """Sign and word."""
+    """Return glyph and word."""
     return Content.assemble(status_glyph(status, ascii_only=ascii_only), " ", status_word(status, bold=bold))
 
 
 def run_status(run: RunSummary, *, ascii_only: bool = False) -> Content:
-    """Sign and word of a run in a list; one that can't be read says what of it."""
+    """Return a listed run's glyph and word, or what of it can't be read."""
     word = Content.styled(run.unreadable, palette.WARN) if run.unreadable else status_word(run.status)
     return Content.assemble(status_glyph(run.status, ascii_only=ascii_only), " ", word)
 
 
 def progress_colour(status: RunStatus) -> str:
-    """The colour of a run's bar."""
+    """Return the colour of a run's progress bar."""
     alive, slow, ended = palette.TRAIN, palette.WARN, palette.BAD
     colours: dict[RunStatus, str] = {"running": alive, "preparing": alive, "stalled": slow, "degraded": slow, "failed": ended, "crashed": ended}
     return colours.get(status, palette.BASELINE)

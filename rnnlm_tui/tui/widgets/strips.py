@@ -1,4 +1,4 @@
-"""One row of cells: content as styled segments, exactly as wide as asked, in few segments, and what of it has changed."""
+"""Rows of cells: content as styled segments of an exact width, and what changed between two rows."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from rnnlm_tui.tui.widgets.palette import DIM, TEXT, ink
 
 Label = Content | str
 GAP = 14
-"""Unchanged cells between two changes that are cheaper to jump over than to write again."""
+"""Unchanged cells between two changes from which jumping is cheaper than rewriting."""
 _JOINING = re.compile("[\u0300-\u036f\u200c\u200d\u3099\u309a\ufe00-\ufe0f\U0001f000-\U000e01ef]")
-"""Characters that may share a cell with a neighbour: text with any of them is measured by graphemes."""
+"""Characters that may share a cell with a neighbour; text with them is measured by graphemes."""
 
 
 def segments_of(content: Label, colour: str = DIM, *, bold: bool = False) -> list[Segment]:
-    """One line of content as segments that all have a style; what the content leaves open is `colour`. Of a string nothing can act on the terminal."""
+    """Return one line of content as styled segments, sanitized; `colour` is the default."""
     if isinstance(content, str):
         return [Segment(safe_text(content, newlines="space"), ink(colour, bold=bold))] if content else []
     return list(_rendered(content.plain, tuple(content.spans), colour, bold))
@@ -33,18 +33,18 @@ def segments_of(content: Label, colour: str = DIM, *, bold: bool = False) -> lis
 
 @lru_cache(maxsize=1_024)
 def _rendered(text: str, spans: tuple[Span, ...], colour: str, bold: bool) -> tuple[Segment, ...]:
-    """Most of what stands in a picture stood in the one before."""
+    """Cached: most of a picture's content was in the previous one."""
     base = Style(foreground=Color.parse(colour), bold=bold)
     return tuple(Segment(part, style or ink(colour)) for part, style, _ in Content(text, list(spans)).render_segments(base) if part)
 
 
 def width_of(segments: Iterable[Segment]) -> int:
-    """Cells that the segments take."""
+    """Return the cells that the segments take."""
     return sum(cell_len(text) for text, _, _ in segments)
 
 
 def padded(segments: Sequence[Segment], width: int) -> Strip:
-    """A strip of exactly `width` cells: filled with styled blanks, or cut, with `…` if that cuts text."""
+    """Return a strip of exactly `width` cells: filled with styled blanks, or cut with `…`."""
     used = width_of(segments)
     if used < width:
         return Strip([*segments, Segment(" " * (width - used), ink(TEXT))], width)
@@ -58,7 +58,7 @@ def padded(segments: Sequence[Segment], width: int) -> Strip:
 
 
 def joined(segments: Iterable[Segment]) -> list[Segment]:
-    """The same cells in as few segments as can be, since each costs about 25 bytes on its way to the terminal: blanks take the style of what stands before them."""
+    """Merge segments, since each costs about 25 bytes to send; blanks take the style before them."""
     parts: list[tuple[str, RichStyle]] = []
     for text, style, _ in segments:
         style = style or ink(TEXT)
@@ -74,11 +74,11 @@ def _bare(style: RichStyle) -> bool:
 
 
 Cell = tuple[str, RichStyle | None]
-"""Sign and style; the right half of a wide character has no sign."""
+"""Character and style; the right half of a wide character is empty."""
 
 
 def changed_spans(before: Strip, after: Strip) -> list[tuple[int, int]]:
-    """The changes of a row, as `changed_cells`; segments that both rows begin with are skipped whole."""
+    """Return a row's changes like `changed_cells`, skipping equal segments at the start."""
     if before.cell_length != after.cell_length:
         return [(0, after.cell_length)]
     old, new = list(before), list(after)
@@ -92,7 +92,10 @@ def changed_spans(before: Strip, after: Strip) -> list[tuple[int, int]]:
 
 
 def changed_cells(old: Sequence[Cell], new: Sequence[Cell]) -> list[tuple[int, int]]:
-    """The first cell of each change and the cell after its last; changes close to each other share a span. A blank whose style looks the same is no change."""
+    """Return the changed spans as (first cell, cell after the last), nearby ones merged.
+
+    A blank whose style looks the same is no change.
+    """
     if len(old) != len(new):
         return [(0, len(new))]
     spans: list[tuple[int, int]] = []
@@ -112,13 +115,13 @@ def changed_cells(old: Sequence[Cell], new: Sequence[Cell]) -> list[tuple[int, i
 
 
 def look_alike(one: RichStyle | None, other: RichStyle | None) -> bool:
-    """Whether blanks of these styles can't be told apart."""
+    """Whether blanks of these styles look the same."""
     one, other = one or RichStyle.null(), other or RichStyle.null()
     return one.bgcolor == other.bgcolor and not any(style.reverse or style.underline or style.strike for style in (one, other))
 
 
 def cells_of(segments: Iterable[Segment]) -> list[Cell]:
-    """Sign and style of each cell."""
+    """Return the character and style of each cell."""
     cells: list[Cell] = []
     for text, style, _ in segments:
         if text.isascii() or (not _JOINING.search(text) and cell_len(text) == len(text)):
@@ -126,7 +129,7 @@ def cells_of(segments: Iterable[Segment]) -> list[Cell]:
             continue
         for sign, width in graphemes(text):
             cells += [(sign, style), ("", style)][:width]
-            if not width and cells:  # zero width: it belongs to the character before it
+            if not width and cells:  # zero width: belongs to the character before it
                 cells[-1] = (cells[-1][0] + sign, style)
     return cells
 
@@ -135,7 +138,10 @@ _split_by_characters = Segment.split_cells
 
 
 def _split_by_signs(segment: Segment, cut: int) -> tuple[Segment, Segment]:
-    """As rich's `Segment.split_cells`, which cuts within joined emoji (seen in 14.3 and 15.0): everything that crops a row goes through it."""
+    """Split like rich's `Segment.split_cells`, but not within joined emoji (rich 14.3 and 15.0 do).
+
+    Everything that crops a row goes through it.
+    """
     if not _JOINING.search(segment.text):
         return _split_by_characters(segment, cut)
     before, after = split_text(segment.text, cut)

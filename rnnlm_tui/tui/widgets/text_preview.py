@@ -1,4 +1,4 @@
-"""A preview of a draft's text as tokens with visible white space, below the fields that affect it."""
+"""A preview of a draft's text as tokens, with visible white space."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_LINES = 5
 
 
 class TextPreview(Static):
-    """The layout and why, then the first lines; neighbouring tokens differ in colour, or have bars between them without colours."""
+    """The layout and its reason, then the first lines; neighbouring tokens differ in colour."""
 
     DEFAULT_CSS = f"""
     TextPreview {{ height: auto; margin: 1 0 0 0; color: {palette.TEXT}; display: none; }}
@@ -38,7 +38,7 @@ class TextPreview(Static):
             self._write()
 
     def on_resize(self) -> None:
-        """Lines are cut at the width."""
+        """Cut the lines to the new width."""
         self._write()
 
     def _write(self) -> None:
@@ -48,7 +48,7 @@ class TextPreview(Static):
 
 
 def preview_lines(preview: Preview, width: int, *, apart: bool = False) -> list[Content]:
-    """Two lines about the text, and its first lines, cut at `width`.
+    """Return two lines about the text, then its first lines, cut to `width`.
 
     Args:
         apart: put a bar between tokens, for terminals without colours.

@@ -1,4 +1,4 @@
-"""The charts' data from a snapshot: which curves, against which x, with which level to beat."""
+"""The train screen's charts: which curves, on which x axis, with which level to beat."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
 MOST_LOSS = 700.0
-"""exp of more is no float any more."""
+"""exp overflows above this."""
 
 
 def exponentials(losses: Sequence[float]) -> list[float]:
-    """Perplexities of losses; a gap stays a gap."""
+    """Return perplexities of losses; NaN stays NaN."""
     exp = math.exp
     try:
         return list(map(exp, losses))  # in C: a long run has thousands, several times a second
@@ -34,22 +34,22 @@ def exponentials(losses: Sequence[float]) -> list[float]:
 
 
 def perplexity_data(snapshot: RunSnapshot, axis: Axis, log: bool = True) -> ChartData:
-    """Training and held-out perplexity, the level to beat, checkpoints, the best one, and where the run was resumed."""
+    """Training and held-out perplexity with baselines, checkpoints, events and the best point."""
     return _learning(snapshot, axis, "Perplexity", log, exponentials)
 
 
 def loss_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
-    """The same in nats."""
+    """Training and held-out loss in nats."""
     return _learning(snapshot, axis, "Loss", False, lambda losses: losses)
 
 
 def speed_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
-    """Training tokens a second."""
+    """Training tokens per second."""
     return _one(snapshot, axis, "Tokens/s", "tokens_per_second", short(snapshot.summary.tokens_per_second), from_zero=True)
 
 
 def gradient_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
-    """The gradient's norm before clipping, and the clip."""
+    """Gradient norm before clipping, and the clipping threshold."""
     clip = snapshot.config.optimizer.max_grad_norm
     levels = (Baseline(clip, f"clip {clip:g}"),) if clip > 0 else ()
     return _one(snapshot, axis, "Gradient norm", "grad_norm", figure(snapshot.summary.train.grad_norm), from_zero=False, baselines=levels)
@@ -61,7 +61,7 @@ def rate_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
 
 
 def score_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
-    """Bits a byte on held-out text: the figure that compares across tokenizers."""
+    """Bits per byte on held-out text, comparable across tokenizers."""
     rows = held_out(snapshot)
     at = evaluated_at(snapshot.series, axis, rows)
     bits, unknown = bits_per_byte(rows), unknown_share_text(snapshot.summary.evaluation.unknown_share)
@@ -79,17 +79,17 @@ def score_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
 
 
 def bits_per_byte(rows: Sequence[EvaluationRow]) -> list[float]:
-    """A gap where an evaluation has none."""
+    """Return bits per byte, NaN for an evaluation without it."""
     return [math.nan if row.bits_per_byte is None else row.bits_per_byte for row in rows]
 
 
 def held_out(snapshot: RunSnapshot) -> list[EvaluationRow]:
-    """The evaluations that a run is judged by, one a step, in the order of steps."""
+    """Return the evaluations on the run's evaluation set, one per step, sorted by step."""
     return evaluations_during_run(snapshot.evaluations, snapshot.config.evaluation.split)
 
 
 def evaluated_at(series: SeriesTable, axis: Axis, rows: Sequence[EvaluationRow]) -> Sequence[float]:
-    """x of evaluations in the order of steps, ascending."""
+    """Return x of evaluations sorted by step, ascending."""
     if axis == "step":
         return [row.step for row in rows]
     place = x_mapper(series, axis)
@@ -97,13 +97,15 @@ def evaluated_at(series: SeriesTable, axis: Axis, rows: Sequence[EvaluationRow])
 
 
 def held_out_name(snapshot: RunSnapshot) -> str:
-    """`val`, `test`, or `test slice` where only its first sentences are evaluated while the run trains."""
+    """Return `val`, `test`, or `test slice` if only its first sentences are evaluated while
+    training.
+    """
     split, name = snapshot.config.evaluation.split, snapshot.summary.evaluation.name
     return ("val" if split == "validation" else "test") + ("" if name in (None, split) else " slice")
 
 
 def level_to_beat(snapshot: RunSnapshot) -> tuple[str, float] | None:
-    """The floor of a generated source, else the bigram model's perplexity on the set that the run is judged by."""
+    """Return the source's entropy as perplexity, or the bigram model's on the evaluation set."""
     summary = snapshot.summary
     if summary.source.perplexity is not None:
         return "source", summary.source.perplexity
@@ -113,7 +115,7 @@ def level_to_beat(snapshot: RunSnapshot) -> tuple[str, float] | None:
 
 
 def level_name(snapshot: RunSnapshot) -> str:
-    """`val bigram`: the bigram model's figures on the sets differ, so the set is named; a source has one figure."""
+    """Return `val bigram`, or `source`, which has one value for all sets."""
     level = level_to_beat(snapshot)
     if level is None or level[0] == "source":
         return "source" if level else "bigram"
@@ -121,7 +123,7 @@ def level_name(snapshot: RunSnapshot) -> str:
 
 
 def _levels(snapshot: RunSnapshot, *, nats: bool) -> list[tuple[str, float]]:
-    """The levels that a run is seen against: a generated source's floor, and the bigram model on the set that the run is judged by."""
+    """Return the levels to compare with: the source's entropy, and the bigram model."""
     summary = snapshot.summary
     on_validation = snapshot.config.evaluation.split == "validation"
     bigram = summary.baseline.validation_perplexity if on_validation else summary.baseline.perplexity
@@ -173,7 +175,7 @@ def _learning(snapshot: RunSnapshot, axis: Axis, title: str, log: bool, of: Call
 
 
 def _reference(snapshot: RunSnapshot, axis: Axis, *, nats: bool) -> tuple[ChartSeries, ...]:
-    """The book's own run behind the first epoch of one that follows its protocol, against the steps that take as many sentences."""
+    """Return the book's own curve for a run that follows its protocol, by sentences seen."""
     summary, batch = snapshot.summary, snapshot.config.training.batch_size
     reference = summary.reference
     if reference is None:
@@ -194,7 +196,9 @@ def _reference(snapshot: RunSnapshot, axis: Axis, *, nats: bool) -> tuple[ChartS
 
 
 def marks(snapshot: RunSnapshot, axis: Axis) -> tuple[Mark, ...]:
-    """`c` where a checkpoint lies, in the validation's colour the best one; ↻ where the run was resumed, Δ where a setting changed, ✗ where updates were left out, ↑ where the loss jumped."""
+    """Return marks for checkpoints (`c`), resumes, changed settings, skipped updates and loss
+    spikes.
+    """
     to_place = x_mapper(snapshot.series, axis)
 
     def at(row: EventRow | CheckpointRow, glyph: str, colour: str) -> Mark:
@@ -251,7 +255,7 @@ def chart_data(
     from_zero: bool = False,
     y_unit: str = "",
 ) -> ChartData:
-    """A chart of this run over that axis."""
+    """Return a chart of this run on that axis."""
     return ChartData(
         title=title,
         series=series,
@@ -270,7 +274,7 @@ def chart_data(
 
 
 def _what_will_come(snapshot: RunSnapshot) -> str:
-    """Under an empty chart: what the first steps wait for."""
+    """Say under an empty chart what the first steps wait for."""
     if snapshot.summary.status != "preparing":
         return ""
     preparing = snapshot.summary.preparing

@@ -1,4 +1,4 @@
-"""The figures above the charts: how far, how long still, does it learn, is the machine busy; columns stand still while digits change."""
+"""The figures above the charts: progress, time left, losses, speed and load, in fixed columns."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ PHASES = {
     "rehearsing": "rehearsing the largest step",
     "evaluating": "rehearsing an evaluation",
 }
-"""What a run that has no steps yet is doing."""
+"""What a run without steps is doing."""
 NARROW = (1, 28, 43, 60)
 """Columns of the figures at 80 cells."""
 PACKED = 3
-"""Cells between figures of a run that has ended."""
+"""Cells between figures of an ended run."""
 ROOMY, WIDE = 96, 150
-"""Cells from which every figure has a column of its own, and from which the level to beat and the clock have one too."""
+"""Widths from which every figure has its own column, and from which there are more figures."""
 LEAST_BAR = 12
-"""Cells of the bar that the tokens beside the step leave."""
+"""Shortest bar beside the number of tokens."""
 
 
 def trend(rows: Sequence[EvaluationRow]) -> Trend | None:
-    """Whether the newest held-out loss lies under, at or over the mean of the two before it; None for the first."""
+    """Compare the newest held-out loss with the mean of the two before it; None for the first."""
     if len(rows) < 2:
         return None
     before = [row.loss for row in rows[-3:-1]]
@@ -69,7 +69,7 @@ def trend(rows: Sequence[EvaluationRow]) -> Trend | None:
 
 
 def busy(rows: Sequence[HardwareRow], status: RunStatus) -> Content:
-    """`GPU 71 %`, or the CPU where there is no GPU, of the newest readings; `rows` oldest first."""
+    """Return `GPU 71 %`, or the CPU's without a GPU; `rows` oldest first."""
     row = steady_reading(rows)
     if row is None or status not in LIVING:
         return Content("")
@@ -87,7 +87,10 @@ def _label(label: str, value: str, *, colour: str = palette.BRIGHT, bold: bool =
 
 
 def in_columns(places: tuple[int, ...], parts: list[Content], width: int, *, packed: bool = False) -> Content:
-    """Each part at its column; one that is too long moves the next by as little as it must. `packed`: without columns, for figures that no longer change."""
+    """Put each part at its column; a long part shifts the next as little as possible.
+
+    `packed` ignores the columns, for figures that no longer change.
+    """
     line = Content("")
     for place, part in zip(places, parts, strict=False):
         if not part.plain:
@@ -100,7 +103,9 @@ def in_columns(places: tuple[int, ...], parts: list[Content], width: int, *, pac
 
 
 def progress_line(summary: RunSummary, eta: Eta | None, width: int, *, ascii_only: bool) -> Content:
-    """`step 3,751 / 4,754  2.6M tokens  ━━━━───  79 %   24 s left ±3`: the time left always at the right edge."""
+    """Return `step 3,751 / 4,754  2.6M tokens  ━━━━───  79 %   24 s left ±3`, the time at the
+    right.
+    """
     if summary.preparing is not None:
         return _preparing_line(summary, width, ascii_only=ascii_only)
     most = summary.max_steps
@@ -146,7 +151,7 @@ def _preparing_line(summary: RunSummary, width: int, *, ascii_only: bool) -> Con
     fraction = preparing.done / preparing.total if preparing.total else None
     head = Content.styled(f" {PHASES.get(preparing.phase, preparing.phase)}", palette.TEXT)
     if not preparing.total and not preparing.done:
-        return head  # nothing that can be counted
+        return head  # nothing to count
     amount = f"{disk(preparing.done)} of {disk(preparing.total)}" if preparing.total else disk(preparing.done)
     tail = Content.styled(amount.rjust(17), palette.DIM)
     number, _, sign = percent(fraction).partition(" ")
@@ -159,7 +164,7 @@ def _preparing_line(summary: RunSummary, width: int, *, ascii_only: bool) -> Con
 
 
 class KeyFigures(Vertical):
-    """Three lines: how far and how long still, does it learn, is the machine busy."""
+    """Three lines: progress and time left; losses; speed and load."""
 
     DEFAULT_CSS = "TrainFigures { overflow: hidden; }"
     ROWS = 3
@@ -175,14 +180,14 @@ class KeyFigures(Vertical):
             yield Line(id=f"figures-{index}")
 
     def show(self, snapshot: RunSnapshot | None, *, rows: int, width: int, ascii_only: bool) -> None:
-        """The run's figures in `rows` lines of `width` cells."""
+        """Show the run's figures in `rows` lines of `width` cells."""
         self._count_down(snapshot)
         lines = [] if snapshot is None else figure_lines(snapshot, self._eta, width, ascii_only=ascii_only)
         for index, line in enumerate(self.query(Line)):
             line.put(lines[index] if index < min(rows, len(lines)) else Content(""))
 
     def _count_down(self, snapshot: RunSnapshot | None) -> None:
-        """The time that is left, anew for each snapshot and the same for each look at one."""
+        """Update the time left once per snapshot."""
         if snapshot is self._counted:
             return
         before, self._counted = self._counted, snapshot
@@ -197,7 +202,7 @@ class KeyFigures(Vertical):
 
 
 def figure_lines(snapshot: RunSnapshot, eta: Eta | None, width: int, *, ascii_only: bool) -> list[Content]:
-    """The three lines, each figure at a column that stays the same while digits change; the more cells, the more figures."""
+    """Return the three lines, each figure in a fixed column; more figures on wider terminals."""
     summary, status = snapshot.summary, snapshot.summary.status
     train, packed = summary.train, status not in LIVING
     roomy = width >= ROOMY
@@ -243,7 +248,7 @@ def _set_name(snapshot: RunSnapshot) -> str:
 
 
 def _bits(snapshot: RunSnapshot, room: int) -> Content:
-    """`val bits/byte 1.54`, followed by the share of unknown tokens if there is room; that share alone if it leaves no figure."""
+    """Return `val bits/byte 1.54`, with the unknown share if it fits, or that share alone."""
     judged = snapshot.summary.evaluation
     if judged.bits_per_byte is None and judged.unknown_share:
         return _quiet(f"{_set_name(snapshot)} unknown", share(judged.unknown_share))
@@ -252,7 +257,7 @@ def _bits(snapshot: RunSnapshot, room: int) -> Content:
 
 
 def _best(summary: RunSummary) -> Content:
-    """`best 54.2 at step 3,700`, which stands still until there is a better one; nothing before the first evaluation."""
+    """Return `best 54.2 at step 3,700`; nothing before the first evaluation."""
     judged = summary.evaluation
     if judged.best_step is None:
         return Content("")
@@ -262,7 +267,10 @@ def _best(summary: RunSummary) -> Content:
 
 
 def newest_evaluations(snapshot: RunSnapshot, most: int = 3) -> list[EvaluationRow]:
-    """Of the set that the run is judged by, one a step, the newest `most`, the oldest of them first: a long run's are not all looked at."""
+    """Return the newest evaluations on the run's evaluation set, one per step, oldest first.
+
+    Stops after `most`, since a long run has thousands.
+    """
     name, split = snapshot.summary.evaluation.name, snapshot.config.evaluation.split
     found: list[EvaluationRow] = []
     for row in reversed(snapshot.evaluations):
@@ -274,7 +282,11 @@ def newest_evaluations(snapshot: RunSnapshot, most: int = 3) -> list[EvaluationR
 
 
 def _validation(snapshot: RunSnapshot, *, with_best: bool, ascii_only: bool) -> Content:
-    """`val 58.1 ★ ▼ falling`, or `val 58.1 patience 2/5` while that counts, or `val 58.1 ▲ ★54.2 @3,700` where the best has no column of its own; a stalled run keeps the value alone."""
+    """Return `val 58.1 ★ ▼ falling`, or with the patience, or with the best in a narrow terminal.
+
+    `val 58.1 patience 2/5` while patience is counting; `val 58.1 ▲ ★54.2 @3,700` if the best has no
+    column of its own. A stalled run shows only the value.
+    """
     rows, summary = newest_evaluations(snapshot), snapshot.summary
     name = _set_name(snapshot)
     if not rows:

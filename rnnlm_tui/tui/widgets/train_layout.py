@@ -1,4 +1,4 @@
-"""Where everything of the train screen stands, by the size of the terminal: answers before charts, and perplexity goes last."""
+"""Layout of the train screen by terminal size: figures come first, and perplexity is dropped last."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from textual.widgets import Static
 from rnnlm_tui.tui.widgets.panel import Panel
 
 WIDE = Size(120, 34)
-"""From this body on, runs and events stand at the left and three charts below the perplexity."""
+"""Body size from which runs and events are at the left and three charts below the perplexity."""
 FULL = Size(190, 50)
-"""From this body on there are two columns of charts more."""
+"""Body size from which there are two more columns of charts."""
 LEFT, LOWER = "left", "lower"
 """The sidebars: runs and events; machine and samples."""
 FIGURES = 3
 """Rows of the figures at every size."""
 CHART_LEAST = 6
-"""Rows of a chart that still says something."""
+"""Fewest rows of a useful chart."""
 
 Places = Mapping[str, Region]
-"""Id of a widget to its place in the body; a widget that is not there is not shown."""
+"""Widget id to its region in the body; widgets without one are hidden."""
 
 
 @dataclass(slots=True)
 class _Stack:
-    """Rows handed out from the top."""
+    """Hands out rows from the top."""
 
     y: int = 0
 
@@ -41,12 +41,12 @@ class _Stack:
 
 
 def arrangement(size: Size, alone: str | None = None, *, below: int = 0, hidden: Collection[str] = ()) -> Places:
-    """The places for a body of this size.
+    """Return the regions for a body of this size.
 
     Args:
-        alone: id of a chart that has all the room below the figures.
-        below: rows that the samples should have at least, where trouble is told in their place.
-        hidden: `left` without runs and events, `lower` without machine and samples; trouble is told all the same.
+        alone: id of a chart that gets all the room below the figures.
+        below: least rows for samples, when they show trouble.
+        hidden: `left` hides runs and events, `lower` machine and samples, except trouble.
     """
     if alone is not None:
         return _alone(size, alone, below)
@@ -65,7 +65,10 @@ def _alone(size: Size, chart: str, below: int) -> Places:
 
 
 def _narrow(size: Size, below: int, *, lower: bool) -> Places:
-    """80×21: figures 3, perplexity 11, tokens/s beside the machine 5, sample 2; less goes from the bottom, more goes to all."""
+    """Lay out 80×21: figures 3, perplexity 11, tokens/s beside machine 5, sample 2.
+
+    Smaller sizes lose parts from the bottom; larger sizes give all of them more.
+    """
     width, height = size
     samples = 2 if lower and height >= FIGURES + CHART_LEAST + 2 else 0
     machine = 5 if lower and height >= FIGURES + CHART_LEAST + 2 + 5 else 0
@@ -76,7 +79,7 @@ def _narrow(size: Size, below: int, *, lower: bool) -> Places:
     if samples and below > samples:
         free = height - FIGURES - second
         if below > free - machine - CHART_LEAST - 2:
-            machine = 0  # the run does not train: what it says is worth more
+            machine = 0  # the run isn't training: what is wrong matters more
         samples = min(below, free - machine - CHART_LEAST)
     stack = _Stack()
     places = {"figures": stack.take(FIGURES, 0, width)}
@@ -99,7 +102,7 @@ def _narrow(size: Size, below: int, *, lower: bool) -> Places:
 
 
 def _wide(size: Size, below: int, *, left: bool, lower: bool) -> Places:
-    """120×37: 24 | 32 | 32 | 32; runs over events, perplexity 96×13, three charts 9, machine beside samples 12."""
+    """Lay out 120×37: runs over events at the left (24), perplexity 96×13, three charts, machine."""
     width, height = size
     column = (24 if width < 150 else 28) if left else 0
     spare = height - 37
@@ -123,7 +126,11 @@ def _wide(size: Size, below: int, *, left: bool, lower: bool) -> Places:
 
 
 def _full(size: Size, *, left: bool, lower: bool) -> Places:
-    """200×57: 32 | 56 | 56 | 56; perplexity over two columns, loss over gradient norm beside it; without machine and samples their history over time."""
+    """Lay out 200×57 in columns of 32 and three times 56.
+
+    Perplexity takes two columns; loss and gradient norm are beside it. Without machine and samples,
+    their history is shown as charts.
+    """
     width, height = size
     column = 32 if left else 0
     spare = height - 57
@@ -151,7 +158,7 @@ def _full(size: Size, *, left: bool, lower: bool) -> Places:
 
 
 def _row(places: dict[str, Region], names: Sequence[str], region: Region) -> None:
-    """Widgets side by side, the last one with what is left over."""
+    """Place widgets side by side; the last one gets the remainder."""
     each = region.width // len(names)
     for index, name in enumerate(names):
         x = region.x + index * each
@@ -163,7 +170,7 @@ def _left_column(width: int, height: int, *, runs: int) -> dict[str, Region]:
 
 
 class PlacedLayout(Layout):
-    """Children stand where `places` says, by their ids; the others take no room."""
+    """Places children by id as `places` says; others take no room."""
 
     name = "placed"
 
@@ -179,7 +186,10 @@ class PlacedLayout(Layout):
 
 
 class Placed(Container):
-    """Children at the places that are set with `place`; covered until there is something to show, for frames without figures are bytes without news."""
+    """A container with children at given regions, covered until there is something to show.
+
+    Drawing frames without figures would send bytes for nothing.
+    """
 
     DEFAULT_CSS = "Placed { width: 100%; height: 100%; overflow: hidden; }"
 
@@ -194,7 +204,7 @@ class Placed(Container):
                 child.covered = True
 
     def uncover(self) -> None:
-        """Show the children, which have had their sizes all the time: so they are painted once, and drawn once."""
+        """Show the children, which already have their sizes, so they are drawn once."""
         if not self._veil.display:
             return
         self._veil.display = False
@@ -203,16 +213,16 @@ class Placed(Container):
 
     @property
     def layout(self) -> Layout:
-        """Ours, whatever the style sheet says."""
+        """Its own layout, regardless of the style sheet."""
         return self._placed
 
     @property
     def places(self) -> Places:
-        """Where children stand now."""
+        """The children's current regions."""
         return self._placed.places
 
     def place(self, places: Places) -> None:
-        """Put the children there; what has no place takes no part in anything."""
+        """Move the children to these regions; those without one are not displayed."""
         if places == self._placed.places:
             return
         self._placed.places = places

@@ -1,4 +1,4 @@
-"""The transcript of a conversation with a model: the newest text at the bottom, with a bar while it lives."""
+"""The transcript of prompts and samples, newest at the bottom."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from rnnlm_tui.tui.widgets.wrapped_text import WrappedText
 
 KEPT_ENTRIES = 200
 ROOMY_LINES = 20
-"""From this height on, entries tell their tokens and seed."""
+"""Height from which entries show their tokens and seed."""
 
 EntryState = Literal["living", "done", "stopped", "failed"]
 
 
 @dataclass(slots=True)
 class TranscriptEntry:
-    """A prompt and what a model made of it."""
+    """A prompt and its continuation."""
 
     prompt: str
     text: str = ""
-    """The continuation, as it came."""
+    """The continuation so far."""
     state: EntryState = "living"
     meta: str = ""
     """`31 tokens · seed 1 · step 3,700`."""
@@ -38,12 +38,12 @@ class TranscriptEntry:
 
     @property
     def whole(self) -> str:
-        """Prompt and continuation in one."""
+        """Prompt and continuation."""
         return self.prompt + self.text
 
 
 class Transcript(Panel, can_focus=True):
-    """Entries from oldest to newest, wrapped; scrolls by keys and wheel. Only rows that changed are drawn."""
+    """Entries from oldest to newest, wrapped and scrollable; draws only changed rows."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "scroll_text(1)", show=False),
@@ -61,7 +61,7 @@ class Transcript(Panel, can_focus=True):
         self._status = Content("")
         self._empty: tuple[str, ...] = ()
         self._above = 0
-        """Lines hidden below the bottom edge: 0 shows the newest."""
+        """Lines hidden below the bottom edge; 0 shows the newest."""
         self._rows: list[Content] = []
 
     @property
@@ -70,7 +70,7 @@ class Transcript(Panel, can_focus=True):
         return self.entries[-1] if self.entries else None
 
     def begin(self, prompt: str) -> TranscriptEntry:
-        """A new entry at the bottom, alive."""
+        """Add an entry in progress at the bottom."""
         entry = TranscriptEntry(prompt)
         self.entries.append(entry)
         self._wrapped.append(WrappedText(self._text_width, safe_text(prompt)))
@@ -80,7 +80,7 @@ class Transcript(Panel, can_focus=True):
         return entry
 
     def extend(self, text: str) -> None:
-        """More of the newest entry's text."""
+        """Append to the newest entry's text."""
         if self.entries and text:
             before = len(self._wrapped[-1])
             self.entries[-1].text += text
@@ -90,32 +90,32 @@ class Transcript(Panel, can_focus=True):
             self.redraw()
 
     def end(self, state: EntryState, *, meta: str = "", error: str = "") -> None:
-        """The newest entry lives no more."""
+        """Finish the newest entry."""
         if self.entries:
             self.entries[-1].state, self.entries[-1].meta, self.entries[-1].error = state, meta, error
             self.redraw()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all entries."""
         self.entries.clear()
         self._wrapped.clear()
         self._above = 0
         self.redraw()
 
     def show_status(self, status: Content) -> None:
-        """The line at the foot."""
+        """Show this line at the bottom."""
         if status != self._status or status.spans != self._status.spans:
             self._status = status
             self.redraw()
 
     def show_when_empty(self, *lines: str) -> None:
-        """What stands here before the first entry."""
+        """Set what is shown before the first entry."""
         if lines != self._empty:
             self._empty = lines
             self.redraw()
 
     def prepare(self, width: int, height: int) -> None:
-        """The rows that show, gathered from the bottom up."""
+        """Collect the visible rows from the bottom up."""
         room = max(0, height - 2)
         for wrapped in self._wrapped:
             wrapped.fit(self._text_width)
@@ -145,7 +145,7 @@ class Transcript(Panel, can_focus=True):
         return len(self._wrapped[index]) + bool(entry.error) + bool(roomy and entry.meta)
 
     def _entry_rows(self, index: int, roomy: bool, wanted: int) -> list[Content]:
-        """The last `wanted` rows of an entry."""
+        """Return the last `wanted` rows of an entry."""
         entry, wrapped = self.entries[index], self._wrapped[index]
         living, newest = entry.state == "living", index == len(self.entries) - 1
         prompt_end = len(safe_text(entry.prompt))
@@ -169,16 +169,16 @@ class Transcript(Panel, can_focus=True):
         return max(10, self.inner_size.width - 5)
 
     def content_line(self, y: int, width: int) -> Strip:
-        """One of the gathered rows."""
+        """Return one of the collected rows."""
         return padded(segments_of(self._rows[y]) if y < len(self._rows) else [], width)
 
     def action_scroll_text(self, lines: int) -> None:
-        """Towards older text by so many lines; negative: towards the newest."""
+        """Scroll to older text, or to newer text if negative."""
         self._above = max(0, self._above + lines)
         self.redraw()
 
     def action_scroll_page(self, pages: int) -> None:
-        """The same by pages."""
+        """Scroll by pages."""
         self.action_scroll_text(pages * max(1, self.inner_size.height - 4))
 
     def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:

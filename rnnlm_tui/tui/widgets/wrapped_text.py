@@ -1,4 +1,4 @@
-"""Text that grows at its end, wrapped to a width without being wrapped anew from its start each time."""
+"""Text that grows at its end, wrapped without starting over."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _WORD = re.compile(r"\n|[^\S\n]*[^\s]+|[^\S\n]+")
 
 
 class WrappedText:
-    """Appending costs what the last line and the new text cost, however long the text is."""
+    """Wrapped text; appending costs only the last line and the new text."""
 
     def __init__(self, width: int, text: str = "") -> None:
         self.width = max(1, width)
         self.text = ""
         self.starts: list[int] = [0]
-        """Where each line starts in `text`."""
+        """Start of each line in `text`."""
         self.append(text)
 
     def append(self, text: str) -> None:
-        """Put text at the end; only the last line moves."""
+        """Append text; only the last line may move."""
         if text:
             self.text += text
             last = self.starts.pop()
@@ -38,7 +38,7 @@ class WrappedText:
         return len(self.starts)
 
     def span(self, line: int) -> tuple[int, int]:
-        """Where a line starts and ends in `text`, without the white space that it broke at."""
+        """Return start and end of a line in `text`, without the white space at the break."""
         start = self.starts[line]
         end = self.starts[line + 1] if line + 1 < len(self.starts) else len(self.text)
         broken = line + 1 < len(self.starts)

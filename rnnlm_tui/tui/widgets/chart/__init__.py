@@ -1,4 +1,4 @@
-"""The chart of the app: a raster of dots, its ticks and limits, and the widget that shows them."""
+"""The app's chart: a raster of dots, its ticks and limits, and the widget."""
 
 from rnnlm_tui.tui.widgets.chart.chart import Chart
 from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, Mark, MarksStyle

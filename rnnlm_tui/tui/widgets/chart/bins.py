@@ -1,4 +1,4 @@
-"""Points to dot columns: lowest, highest and mean value of each, in one pass that leaves the work to C, and the moving average over them."""
+"""Sort points into dot columns with their lowest, highest and mean value, and smooth them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import NamedTuple
 from rnnlm_tui.tui.widgets.chart.data import ChartSeries
 
 VIRTUAL_POINTS = 1000
-"""A smoothing weight is meant for this many points over the whole x range, so that a curve doesn't depend on how finely its points are rolled up."""
+"""Smoothing weights refer to this many points over the whole x range, however points are bucketed.
+"""
 
 NAN = math.nan
 
@@ -20,18 +21,23 @@ class Bin(NamedTuple):
 
     column: int
     mean: float
-    """NaN: a gap."""
+    """NaN means a gap."""
     low: float
     high: float
     points: int
     first: int
-    """Index of the first point in it; the last is first + points - 1."""
+    """Index of the first point; the last is first + points - 1."""
     infinite: int = 0
     """How many of them are infinite."""
 
 
 def bins_of(series: ChartSeries, start: float, end: float, columns: int, lead: int = 0) -> list[Bin]:
-    """The non-empty dot columns of [start, end], the first at `start` and the last at `end`; `lead` more columns on the left (numbered below 0) and one on each side for the lines that come in."""
+    """Return the non-empty dot columns from `start` to `end`.
+
+    With `lead` more columns on the left, numbered below 0, and one on each side for lines that
+    cross
+    the edges.
+    """
     x, mean = series.x, series.mean
     low, high = series.low or mean, series.high or mean
     size = min(len(x), len(mean), len(low), len(high))
@@ -79,17 +85,18 @@ def _bin(series: ChartSeries, mean: Sequence[float], low: Sequence[float], high:
 
 
 def lead_of(smoothing: float, whole: float, shown: float, columns: int) -> int:
-    """How many columns on the left of a zoomed view still weigh in the average at its left edge."""
+    """Return how many columns left of a zoomed view still affect the average at its edge."""
     if smoothing <= 0 or shown >= whole:
         return 0
-    reach = 5 / -math.log(smoothing) / VIRTUAL_POINTS * whole  # what lies further weighs under 1 %
+    reach = 5 / -math.log(smoothing) / VIRTUAL_POINTS * whole  # points further away weigh less than 1 %
     return min(math.ceil(reach / shown * columns), 2000)
 
 
 def smoothed(bins: Sequence[Bin], smoothing: float, columns_of_range: float, geometric: bool, harmonic: bool = False) -> list[tuple[int, float]]:
-    """(column, exponential moving average) of each bin, NaN for a gap, after which the average starts anew.
+    """Return each bin's column and exponential moving average; a NaN gap restarts the average.
 
-    `smoothing` between 0 (none) and 1 is the weight of the past from one of VIRTUAL_POINTS points to the next; `columns_of_range` the dot columns that the whole x range has at this zoom.
+    `smoothing`, from 0 (none) to 1, is the weight of the past between two of VIRTUAL_POINTS points;
+    `columns_of_range` is the whole x range in dot columns at this zoom.
     """
     curve: list[tuple[int, float]] = []
     per_column = smoothing ** (VIRTUAL_POINTS / max(columns_of_range, 1.0)) if smoothing > 0 else 0.0

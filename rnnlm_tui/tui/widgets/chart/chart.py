@@ -1,4 +1,4 @@
-"""The chart: dots in a panel whose legend is the readout; one pass over the points, and only rows that changed are repainted."""
+"""The chart widget: dots in a panel whose legend shows the values; repaints only changed rows."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ DEFAULT_SMOOTHING = 0.9
 
 
 class Chart(Panel):
-    """Curves over x in dots, after `show(data)`."""
+    """Curves over x, drawn with dots; call `show(data)`."""
 
     class Pointed(Message):
-        """The mouse chose an x."""
+        """An x was clicked."""
 
         def __init__(self, x: float) -> None:
             super().__init__()
             self.x = x
-            """In the unit of the chart's x."""
+            """In the unit of the x axis."""
 
     cursor: reactive[float | None] = reactive(None, init=False, repaint=False)
-    """The x at which legends tell values; None: the newest values."""
+    """The x whose values the legend shows; None shows the newest values."""
     show_all: reactive[bool] = reactive(False, init=False, repaint=False)
-    """Shows the steep start and all outliers as well."""
+    """Also show the steep start and all outliers."""
     marks_style: reactive[MarksStyle] = reactive("braille", init=False, repaint=False)
-    """What dots are drawn with."""
+    """The characters used for dots."""
     smoothing: reactive[float] = reactive(DEFAULT_SMOOTHING, init=False, repaint=False)
     """Weight of the past in the curves, 0 to 0.999."""
     log_y: reactive[bool] = reactive(False, init=False, repaint=False)
@@ -48,7 +48,7 @@ class Chart(Panel):
     def __init__(self, data: ChartData | None = None, *, name: str | None = None, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(name=name, id=id, classes=classes)
         self.data = data or ChartData("", ())
-        """What is shown; set by `show`."""
+        """The data shown; set by `show`."""
         self._window = Window()
         self._memory = PlotState()
         self._plot = Plot(0, 0)
@@ -61,7 +61,10 @@ class Chart(Panel):
         self.set_reactive(Chart.marks_style, getattr(self.app, "marks_style", self.marks_style))
 
     def show(self, data: ChartData, lead: Chart | None = None) -> None:
-        """Show other data; how it is looked at stays, as long as the title and the meaning of x do. With a lead it shows the part of x that the lead shows."""
+        """Show other data; view settings are kept while the title and the x axis stay the same.
+
+        With a `lead` chart, show the same part of x.
+        """
         if data.title != self.data.title or data.x_label != self.data.x_label:
             self._memory, self._window, self._log_chosen = PlotState(), Window(), False
         if not self._log_chosen:
@@ -74,7 +77,7 @@ class Chart(Panel):
         self.redraw()
 
     def look_as(self, lead: Chart) -> None:
-        """Show the part of x that another chart shows."""
+        """Show the same part of x as another chart."""
         if lead is not self and self._window.take(lead._window, lead.data):
             self.redraw()
 
@@ -83,34 +86,34 @@ class Chart(Panel):
         self._window.put(part, following=following)
         self.redraw()
 
-    # How it is looked at
+    # View settings
 
     def toggle_log(self) -> None:
-        """Linear or logarithmic y; the choice outlives new data."""
+        """Switch between linear and logarithmic y; the choice is kept for new data."""
         self._log_chosen = True
         self.log_y = not self.log_y
 
     def set_smoothing(self, value: float) -> None:
-        """0 (the mean of each dot column) to 0.999."""
+        """Set the smoothing, from 0 (mean of each dot column) to 0.999."""
         self.smoothing = min(max(value, 0.0), 0.999)
 
     def zoom(self, factor: float) -> None:
-        """Show 1/factor as much of x, around the cursor or, without one, up to the newest point."""
+        """Zoom in by `factor`, around the cursor or, without one, keeping the newest point."""
         self._window.zoom(self.data, factor, self.cursor)
         self.redraw()
 
     def pan(self, columns: int) -> None:
-        """Move the shown part by cells, to the right where positive; it no longer follows the newest point."""
+        """Pan by cells, to the right if positive; stops following the newest point."""
         self._window.pan(self.data, columns / self._cells)
         self.redraw()
 
     def follow(self) -> None:
-        """Keep the newest point in the shown part."""
+        """Keep the newest point in view."""
         self._window.follow(self.data)
         self.redraw()
 
     def reset(self) -> None:
-        """All of x, the data's own y axis, the usual smoothing, no cursor."""
+        """Reset zoom, y axis, smoothing and cursor."""
         self._memory, self._window, self._log_chosen = PlotState(), Window(), False
         self.set_reactive(Chart.cursor, None)
         self.set_reactive(Chart.show_all, False)
@@ -120,17 +123,17 @@ class Chart(Panel):
 
     @property
     def following(self) -> bool:
-        """Whether the newest point is kept in sight."""
+        """Whether the newest point is kept in view."""
         return self._window.following
 
     @property
     def part(self) -> tuple[float, float] | None:
-        """The shown part of x where it is not all."""
+        """The visible part of x; None if all is visible."""
         return self._window.part
 
     @property
     def window(self) -> tuple[float, float]:
-        """The shown part of x."""
+        """The visible part of x."""
         return self._window.shown(self.data)
 
     @property
@@ -141,7 +144,7 @@ class Chart(Panel):
 
     @property
     def values(self) -> list[str]:
-        """What the legend says of each series, were there room for all: its newest value, or that at the cursor. Empty while it is still to be drawn as it is now."""
+        """Each series' value as in the legend, newest or at the cursor; empty if not drawn yet."""
         look = self._look
         if look is None or not self.size or self._drawn_for != self.size:
             return []
@@ -150,7 +153,7 @@ class Chart(Panel):
     # Drawing
 
     def prepare(self, width: int, height: int) -> None:
-        """Draw the plot that `content_line` hands out."""
+        """Draw the plot that `content_line` returns."""
         start, end = self.window
         low, high = self._window.whole(self.data)
         marks: MarksStyle = "ascii" if self.ascii_only else self.marks_style
@@ -160,24 +163,24 @@ class Chart(Panel):
         self.set_reactive(Chart.panel_title, self.data.title + (", log" if self.log_y and self.data.title else ""))
 
     def row_key(self, y: int) -> object:
-        """Its tick label and its dots."""
+        """Return the row's tick label and dots."""
         plot = self._plot
         return (plot.gutter, plot.labels.get(y), plot.rows[y] if y < len(plot.rows) else None)
 
     def content_line(self, y: int, width: int) -> Strip:
-        """A row: tick label, blank, dots."""
+        """Return a row: tick label, blank, dots."""
         plot = self._plot
         gutter = [Segment(f"{plot.labels.get(y, ''):>{plot.label_width}} ", ink(DIM))] if plot.gutter else []
         runs = plot.rows[y] if y < len(plot.rows) else []
         return padded([*gutter, *(Segment(text, style) for text, style in runs if text)], width)
 
     def legend_within(self, room: int) -> Label:
-        """The fullest readout that fits."""
+        """Return the longest legend that fits."""
         variants = legends(self.data, self._look, self._plot) if self._look else []
         return next((variant for variant in variants if variant.cell_length <= room), "")
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
-        """The unit, the cursor's x and the ticks that touch neither."""
+        """Return the unit, the cursor's x, and the ticks that touch neither."""
         look, plot, unit = self._look, self._plot, self.data.x_label
         if look is None or width < 8:
             return []
@@ -206,7 +209,7 @@ class Chart(Panel):
         return max(self._plot.width - self._plot.gutter, 1)
 
     def on_click(self, event: Click) -> None:
-        """Tell which x was meant; the app moves the cursors of all charts."""
+        """Report the clicked x; the app moves the cursors of all charts."""
         column = event.x - 2 - self._plot.gutter
         start, end = self.window
         if 0 <= column < self._cells and 0 < event.y < self.size.height - 1:

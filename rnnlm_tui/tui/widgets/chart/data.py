@@ -1,4 +1,4 @@
-"""What a chart shows: series with their raw band, baselines, marks; frozen values that a caller builds anew for every change."""
+"""What a chart shows: series with raw bands, baselines and marks, as frozen values."""
 
 from __future__ import annotations
 
@@ -8,49 +8,51 @@ from itertools import pairwise
 from typing import Literal
 
 MarksStyle = Literal["braille", "block", "ascii"]
-"""Signs that dots are drawn with: 2×4, 2×2 or 1×1 to a cell."""
+"""Characters for dots: 2×4, 2×2 or 1×1 dots per cell."""
 
 XFormat = Literal["count", "whole", "duration", "clock"]
-"""How x is written: a count (`2k`), one that has no parts between (`2,140`), seconds as a time span (`5 min`), Unix seconds as the local time (`14:30`)."""
+"""How x is written: `2k`, an integer `2,140`, a time span `5 min`, or local time `14:30`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChartSeries:
-    """One curve. `x` ascends; `mean`, `low` and `high` have its length; NaN is a gap, infinity counts as off scale."""
+    """One curve; x ascends, all sequences have its length, NaN is a gap, infinity is off scale."""
 
     name: str
-    """In the legend; empty: only the value stands there."""
+    """Shown in the legend; empty shows only the value."""
     colour: str
-    """Hex value of the palette."""
+    """Hex value from the palette."""
     x: Sequence[float]
     mean: Sequence[float]
     low: Sequence[float] | None = None
-    """Lowest value of each bucket; None: the bucket is one point."""
+    """Lowest value of each bucket; None if a bucket is one point."""
     high: Sequence[float] | None = None
     current: str = ""
-    """The newest value as the legend shows it, a mark included (`58.1 ★`)."""
+    """The newest value as the legend shows it, with its mark (`58.1 ★`)."""
     marker: str = ""
-    """One letter that stands at the curve's end and in the legend, so that the series is known without colour."""
+    """A letter at the curve's end and in the legend, to identify it without colour."""
     smooth: bool = True
-    """Raw points as a dim band with their moving average over it; False: the points themselves, connected."""
+    """Draw raw points as a dim band under their moving average; otherwise connect the points."""
     geometric: bool = False
-    """Average logarithms: for perplexities, which are the exponential of an average."""
+    """Average logarithms: for perplexities, which are exponentials of averages."""
     harmonic: bool = False
-    """Average the time that each unit takes: for speeds, whose mean over equal amounts is all of it over all the time."""
+    """Average reciprocals: for speeds, which are amounts over time."""
     legend_from_curve: bool = False
-    """The legend tells where the curve ends in the shown part, in place of `current`."""
+    """The legend shows the curve's value at the right edge instead of `current`."""
     y_format: Callable[[float], str] | None = None
-    """Writes the value at the cursor; None: about three digits."""
+    """Formats the value at the cursor; None gives about three digits."""
     band: bool = True
-    """Where it is smooth, its raw points are shown under it; False: the average alone, for pictures of many."""
+    """Show the raw points under a smooth curve; False for charts of many runs."""
     star: tuple[float, float] | None = None
-    """x and value of its best point, which a ★ marks."""
+    """x and value of the best point, marked with ★."""
     left_out: tuple[int, ...] = ()
-    """Indices, ascending, of points that the picture leaves out unless it shows all; the cursor and a CSV file include them."""
+    """Ascending indices of points that are drawn only if all are shown; cursor and CSV include
+    them.
+    """
 
     @property
     def drawn(self) -> ChartSeries:
-        """The series without the points that the picture leaves out."""
+        """The series without the points in `left_out`."""
         if not self.left_out:
             return self
         parts = [slice(before + 1, at) for before, at in pairwise((-1, *self.left_out, min(len(self.x), len(self.mean))))]
@@ -64,16 +66,16 @@ class ChartSeries:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """A dotted level with its name."""
+    """A dotted level with a label."""
 
     value: float
     label: str
-    """As it is shown, figure included: `bigram 73.0`."""
+    """With its value: `bigram 73.0`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A sign above the bottom edge; of two in one cell the later one is seen."""
+    """A symbol above the bottom edge; the later of two in one cell wins."""
 
     x: float
     glyph: str
@@ -82,28 +84,30 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class ChartData:
-    """All that one chart shows."""
+    """Everything that one chart shows."""
 
     title: str
     series: tuple[ChartSeries, ...]
     baselines: tuple[Baseline, ...] = ()
     marks: tuple[Mark, ...] = ()
     evaluated: Sequence[float] = ()
-    """x of the evaluations, ascending: an `e` among the marks for each, as long as they are far enough apart."""
+    """x of the evaluations, ascending: each gets an `e` mark, if they are far enough apart."""
     x_end: float | None = None
-    """The planned end: the empty part up to it is the time left. None: a round value past the newest point."""
+    """The planned end, leaving the time left empty; None ends at a round value after the last
+    point.
+    """
     x_label: str = "step"
     log_y: bool = False
     y_from_zero: bool = False
     note: str = ""
-    """What an empty chart says under `no points yet`: what will come and when."""
+    """Shown below `no points yet` in an empty chart."""
     x_format: XFormat = "count"
     y_unit: str = ""
-    """Behind each y tick: ` %`."""
+    """Appended to each y tick: ` %`."""
     guides: tuple[ChartSeries, ...] = ()
-    """Curves from elsewhere, dotted behind the own ones and over their bands; they decide nothing about x."""
+    """Reference curves, dotted behind the series; they don't affect the x range."""
 
     @property
     def can_be_log(self) -> bool:
-        """Whether a logarithmic y says anything: not of a share of 100 %."""
+        """Whether a log y axis makes sense: not for percentages."""
         return "%" not in self.y_unit

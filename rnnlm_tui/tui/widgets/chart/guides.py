@@ -1,4 +1,4 @@
-"""Guides: curves from elsewhere that a chart draws dotted behind its own, with their name at their end."""
+"""Reference curves, dotted behind a chart's own, with their name at the end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Curve = Sequence[tuple[int, float]]
 
 
 def value_at(curve: Curve, column: int) -> float | None:
-    """The curve's height in a dot column, on the straight line between its points; None where it has no part there."""
+    """Interpolate the curve at a dot column; None outside of it."""
     after = bisect_right(curve, column, key=lambda point: point[0])
     if after == 0 or (after == len(curve) and curve[-1][0] < column):
         return None
@@ -25,16 +25,17 @@ def value_at(curve: Curve, column: int) -> float | None:
 
 
 def last_column(curve: Curve, columns: int) -> int | None:
-    """The last of the shown columns that the curve reaches; None: none."""
+    """Return the last visible column that the curve reaches; None if none."""
     if not curve or curve[0][0] >= columns or curve[-1][0] < 0:
         return None
     return min(columns - 1, curve[-1][0])
 
 
 def levels(curve: Curve, newest: int, columns: int, show_all: bool) -> list[float]:
-    """What of a guide counts for the y range: where it stands beside the newest of the own points and where it ends; all of it when everything is to be shown.
+    """Return a guide's values that count for the y range.
 
-    Its steep start is left out like that of the own curves.
+    These are its values beside the newest point and at its end, or all if everything is shown. Its
+    steep start is left out, like that of the other curves.
     """
     end = last_column(curve, columns)
     if end is None:
@@ -45,12 +46,12 @@ def levels(curve: Curve, newest: int, columns: int, show_all: bool) -> list[floa
 
 
 def guide_layer(curve: Curve, scale: Scale, columns: int, spacing: int) -> list[int]:
-    """The curve in every `spacing`-th dot column, as levels are dotted."""
+    """Draw the curve in every `spacing`-th dot column, dotted like levels."""
     return [bits if column % spacing == 0 else 0 for column, bits in enumerate(curve_layer(curve, scale, columns))]
 
 
 def write_name(raster: Raster, curve: Curve, name: str, scale: Scale, dim: int, dotted: int) -> None:
-    """The name over the end of the curve, at the right edge or right of it; left out where anything else stands."""
+    """Write the name at the end of the curve; left out if anything is in the way."""
     end = last_column(curve, raster.columns)
     value = value_at(curve, end) if end is not None else None
     if end is None or value is None or not math.isfinite(value) or not name:

@@ -1,4 +1,4 @@
-"""Which part of x and y a chart shows: robust against outliers, without the first steep fall, and at rest while it can be."""
+"""The visible range of x and y: robust against outliers, without the steep start, and stable."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from dataclasses import dataclass
 from rnnlm_tui.tui.widgets.chart.bins import Bin
 
 STEEP_PART = 0.08
-"""The part of the data at its start that may be left out of y."""
+"""Share of the data at the start that may be left out of y."""
 LARGEST_LOG = 230.0
-"""Natural logarithm of the largest limit, so that no arithmetic on limits overflows."""
+"""Natural logarithm of the largest limit, so that computing with limits can't overflow."""
 FEW_COLUMNS = 24
-"""Data that is no wider than this many dot columns is shown whole."""
+"""Data up to this many dot columns wide is shown completely."""
 CURVE_SHARE, RAW_SHARE = 0.02, 0.12
-"""The share of the values of a curve, and of its raw points, at either side that doesn't decide what is usual."""
+"""Share of a curve's values, and of raw points, ignored at either end to find the usual range."""
 FENCE = 0.75
-"""Values further than this many spans beyond the usual ones are outliers."""
+"""Values this many spans beyond the usual range are outliers."""
 CURVE_FENCE = 1.5
-"""The same for a curve on a log axis, where a bump of it that shows costs the rest little."""
+"""For curves on a log axis, where showing a bump costs the rest little room."""
 NEAR, NEAR_FROM_ZERO = 0.6, 1.25
-"""A baseline is shown within this many spans of the data; from zero the space is empty anyhow, so a far one costs less."""
+"""A baseline is shown within this many spans of the data; more if y starts at 0."""
 ROOM, FORESIGHT = 0.04, 0.15
-"""Room beyond the data, in spans; more on the side where it has just left the limits, since it will go on that way."""
+"""Margin beyond the data, in spans; more on a side that the data has just left."""
 LEAST_LOG, LEAST_SHARE = 0.01, 1e-9
-"""Data that spans less, in logarithms or as a share of its size, is drawn like a single value: rounded limits would be equal."""
+"""Data that spans less, as logarithms or relative to its size, is drawn like a single value."""
 STILL = 0.6
-"""Limits stay as long as the data lies within them and fills this part of them."""
+"""Limits are kept while the data lies within them and fills this share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The y range, with low < high; on a log axis both positive."""
+    """The y range, low < high; both positive on a log axis."""
 
     low: float
     high: float
@@ -43,9 +43,10 @@ class Limits:
 def wanted_range(
     bands: Sequence[Sequence[Bin]], curves: Sequence[Sequence[tuple[int, float]]], columns: int, log: bool, show_all: bool
 ) -> tuple[float, float] | None:
-    """The range of what is seen in columns 0 to columns - 1; None: nothing is seen. `bands` and `curves` are those of one series at the same place.
+    """Return the range of the visible columns; None if nothing is visible.
 
-    Raw points may be outliers in many dot columns, for one in a thousand of them is enough for each; a curve has few.
+    `bands` and `curves` belong to the same series by position. Raw points have outliers in many dot
+    columns, since one in a thousand points is enough for each; a curve has few.
     """
     raw = [(column, low, high) for band in bands for column, mean, low, high, _, _, _ in band if 0 <= column < columns and mean == mean]
     drawn = [(column, value, value) for curve in curves for column, value in curve if 0 <= column < columns and value == value]
@@ -77,7 +78,11 @@ def wanted_range(
 
 
 def _inner(points: Sequence[tuple[int, float, float]], steep_until: int, share: float, fence: float) -> tuple[float, float] | None:
-    """The range of what follows the steep start without its outliers: what lies further than `fence` spans beyond the middle part, that without `share` of the values at either side."""
+    """Return the range after the steep start without outliers.
+
+    Outliers are more than `fence` spans beyond the middle, which excludes `share` of the values at
+    either end.
+    """
     rest = sorted([low for column, low, _ in points if column > steep_until] + [high for column, _, high in points if column > steep_until])
     if len(rest) < FEW_COLUMNS:
         return None
@@ -98,7 +103,7 @@ def _logarithms(points: Sequence[tuple[int, float, float]]) -> list[tuple[int, f
 
 
 def with_baselines(wanted: tuple[float, float], values: Sequence[float], log: bool, from_zero: bool) -> tuple[float, float]:
-    """Make room for baselines that are near; one that is far away would press the curves flat."""
+    """Extend the range to baselines that are near; a distant one would flatten the curves."""
     low, high = wanted
     for value in values:
         if not math.isfinite(value) or (log and value <= 0):
@@ -111,7 +116,7 @@ def with_baselines(wanted: tuple[float, float], values: Sequence[float], log: bo
 
 
 def settle(wanted: tuple[float, float], log: bool, from_zero: bool, before: Limits | None) -> Limits:
-    """Round limits with some room; those from before where they still serve, so that the picture stands still."""
+    """Return rounded limits with a margin, or the previous ones while they still fit."""
     low, high = wanted
     if from_zero and not log:
         low = min(low, 0.0)
@@ -139,7 +144,7 @@ def settle(wanted: tuple[float, float], log: bool, from_zero: bool, before: Limi
 
 
 def settle_end(last: float, start: float, before: float | None) -> float:
-    """The right end of x where none is planned: round, a little past the newest point, and at rest until that passes it."""
+    """Return a round x end a little past the newest point, kept until that passes it."""
     length = last - start
     if before is not None and last <= before and length >= 0.7 * (before - start):
         return before
@@ -150,7 +155,7 @@ def settle_end(last: float, start: float, before: float | None) -> float:
 
 
 def nice(value: float) -> float:
-    """The smallest of 1, 2, 2.5, 5 × 10ⁿ that is not below `value` (> 0)."""
+    """Return the smallest of 1, 2, 2.5, 5 × 10ⁿ that isn't below `value` (> 0)."""
     size = 10.0 ** math.floor(math.log10(value))
     return next((factor * size for factor in (1, 2, 2.5, 5) if factor * size >= value * (1 - 1e-9)), 10 * size)
 

@@ -1,4 +1,4 @@
-"""What stands among the dots of a chart: names of levels, letters of curves, the best points, what lies off scale, and the row of marks."""
+"""Text among a chart's dots: level names, series letters, stars, off-scale counts and marks."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from rnnlm_tui.tui.widgets.chart.raster import Raster, Scale
 from rnnlm_tui.tui.widgets.palette import BRIGHT, DIM, TEXT, ink
 
 BESIDE = sorted(((down, right) for down in range(-3, 4) for right in range(-3, 4)), key=lambda by: (2 * abs(by[0]) + abs(by[1]), -by[1], by[0]))
-"""Cells around the one that a letter at a curve's end would have, the nearest first: where curves end together, their letters are written side by side."""
+"""Cells around a curve's end, nearest first: letters of curves ending together go side by side."""
 LETTER_CELLS = 16
-"""Between two letters on a curve that is known by its letter."""
+"""Distance between two letters on a curve without colour."""
 EVALUATION_CELLS = 4
-"""Between two marks of evaluations, at least, were they spread evenly."""
+"""Least average distance between evaluation marks."""
 
 
 def write_baseline_labels(raster: Raster, data: ChartData, scale: Scale, dim: int, dotted: int) -> None:
-    """At the right end, where nothing is drawn; an arrow says that the level lies outside."""
+    """Write level names at the right end where there is room; an arrow if the level is outside."""
     for line in data.baselines:
         if not line.label or not math.isfinite(line.value):
             continue
@@ -46,7 +46,7 @@ def write_baseline_labels(raster: Raster, data: ChartData, scale: Scale, dim: in
 
 
 def write_marker(raster: Raster, item: PlottedSeries, marker: str, scale: Scale, style: int, look: PlotOptions, taken: set[tuple[int, int]]) -> None:
-    """The series' letter right of its newest point, or at the edge where it leaves the picture; it avoids the cells `taken` by stars and other letters and adds its own."""
+    """Write the series' letter at its end, avoiding the `taken` cells, and add its own to them."""
     if not marker or (look.marks == "ascii" and not item.series.marker):
         return
     end = last_column(item.curve, raster.columns)
@@ -66,7 +66,7 @@ def write_marker(raster: Raster, item: PlottedSeries, marker: str, scale: Scale,
 
 
 def write_star(raster: Raster, item: PlottedSeries, scale: Scale, style: int, look: PlotOptions) -> list[tuple[int, int]]:
-    """A ★ where the series' best point lies on its curve; the row and the cell of it, where it is seen."""
+    """Draw ★ at the series' best point; return its cell if visible."""
     if item.series.star is None or not look.start <= item.series.star[0] <= look.end or not math.isfinite(item.series.star[1]):
         return []
     row = round(scale.row(item.series.star[1])) // raster.sub_rows
@@ -78,7 +78,10 @@ def write_star(raster: Raster, item: PlottedSeries, scale: Scale, style: int, lo
 
 
 def write_letters(raster: Raster, item: PlottedSeries, marker: str, scale: Scale, style: int, share: float) -> None:
-    """The series' letter on its curve again and again, for the curve's dots have no colour; `share` of the distance sets one series' letters off from the next one's."""
+    """Repeat the series' letter along its curve, which has no colour.
+
+    `share` shifts the letters so that those of several series don't coincide.
+    """
     points = [(column, scale.row(value)) for column, value in item.curve if value == value]
     if not marker or len(points) < 2:
         return
@@ -94,7 +97,11 @@ def write_letters(raster: Raster, item: PlottedSeries, marker: str, scale: Scale
 
 
 def write_notes(raster: Raster, plot: Plot, limits: Limits, dim: int, bands: Collection[int]) -> None:
-    """`↑ from 2,003` or `↓ from 0.4` where the steep start leaves the picture, and at either edge how many of the other points are beyond it, written over raw bands if no cell is empty."""
+    """Write where the steep start leaves the view, and count the other points off scale.
+
+    `↑ from 2,003` or `↓ from 0.4`; the counts go to either edge, over raw bands if no cell is
+    empty.
+    """
     start: dict[bool, tuple[float, int]] = {}
     counted = {True: 0, False: 0}
     middle = math.sqrt(limits.low * limits.high) if limits.log else (limits.low + limits.high) / 2
@@ -132,7 +139,7 @@ def write_notes(raster: Raster, plot: Plot, limits: Limits, dim: int, bands: Col
 
 
 def _write_start(raster: Raster, value: float, leaves: int, dim: int, *, up: bool) -> None:
-    """`↑ from 2,003` right of the cell in which the curve comes into the picture, or left of it."""
+    """Write `↑ from 2,003` to the right or left of the cell where the curve enters the view."""
     rows = (0, 1) if up else (raster.height - 1, raster.height - 2)
     beside = [column for column, style in enumerate(raster.inks[rows[0]]) if style and column <= leaves + 6]
     text = f"{_arrow(up, raster)} from {figures.count(value) if value >= 100 else figures.figure(value)}"
@@ -146,7 +153,7 @@ def _write_start(raster: Raster, value: float, leaves: int, dim: int, *, up: boo
 
 
 def _write_count(raster: Raster, points: int, dim: int, bands: Collection[int], *, up: bool) -> None:
-    """`↑ 3 off scale` at the right end of the edge beyond which they lie, or as much of it as has room."""
+    """Write `↑ 3 off scale` at the right end of its edge, shortened if there is little room."""
     if not points:
         return
     rows = (0, 1) if up else (raster.height - 1, raster.height - 2)
@@ -167,7 +174,7 @@ def _arrow(up: bool, raster: Raster) -> str:
 
 
 def marks_row(data: ChartData, look: PlotOptions, raster: Raster) -> list[tuple[str, Style]]:
-    """The row of marks; evaluations, where there are so many that they would crowd it, wait until less of x is shown."""
+    """Return the row of marks; evaluations that would crowd it appear only when zoomed in."""
     cells: list[tuple[str, Style]] = [(" ", ink(TEXT))] * raster.width
 
     def cell(x: float) -> int:

@@ -1,4 +1,4 @@
-"""A chart's picture in the making: how its data is looked at, what of it lies in the shown part, and what one picture hands to the next."""
+"""A plot's options, its parts, and what is kept from one drawing to the next."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ASCII_SIGNS = "*o+x"
 
 @dataclass(frozen=True, slots=True)
 class PlotOptions:
-    """How the data is looked at."""
+    """How the data is shown: range, scale, smoothing, characters and cursor."""
 
     start: float
     end: float
     whole: float
-    """Length of the whole x range, to which smoothing refers."""
+    """Length of the whole x range, which smoothing refers to."""
     log: bool
     smoothing: float
     show_all: bool
@@ -33,42 +33,42 @@ class PlotOptions:
 
 @dataclass
 class PlotState:
-    """What one picture hands to the next so that it stands still."""
+    """Kept from one drawing to the next, so that the plot is stable."""
 
     limits: Limits | None = None
     part: tuple[float, float] | None = None
     """The part of x that the limits are for."""
     label_width: int = 0
     drawn: dict[int, PlottedSeries] = field(default_factory=dict)
-    """The series of the picture before by their identity: a cursor that moves changes none of their dots."""
+    """The drawn series by identity: moving the cursor doesn't change their dots."""
     painted: PaintedPlot | None = None
-    """The previous picture."""
+    """The previous drawing."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlottedSeries:
-    """One series in the shown part."""
+    """One series in the visible part."""
 
     series: ChartSeries
     bins: list[Bin]
     curve: list[tuple[int, float]]
     seen: tuple[float, float, float, float, int, bool]
-    """What the bins and the curve are made for: start and end of x, the whole of it, smoothing, dot columns, whether all is shown."""
+    """What bins and curve depend on: x start and end, whole range, smoothing, columns, show all."""
     points: ChartSeries
-    """The series that the bins count, without the points that the picture leaves out."""
+    """The series that was binned, without the left-out points."""
     raw: bool = True
-    """Whether its raw points show: they are drawn, widen the range, and count as off scale."""
+    """Whether raw points are drawn, widen the range and count as off scale."""
 
 
 @dataclass
 class Plot:
-    """The picture."""
+    """A finished plot."""
 
     width: int
     height: int
     label_width: int = 0
     labels: dict[int, str] = field(default_factory=dict)
-    """Row → y tick label."""
+    """Row to y tick label."""
     rows: list[list[tuple[str, Style]]] = field(default_factory=list)
     limits: Limits | None = None
     drawn: list[PlottedSeries] = field(default_factory=list)
@@ -77,13 +77,13 @@ class Plot:
 
     @property
     def gutter(self) -> int:
-        """Cells at the left of the dots: labels and a blank."""
+        """Cells left of the dots: labels and a blank."""
         return self.label_width + 1 if self.label_width else 0
 
 
 @dataclass(frozen=True, slots=True)
 class PaintedPlot:
-    """A picture without its cursor, and what it was made from: a moving cursor is drawn over it."""
+    """A drawing without its cursor and what it was made from, to draw a moving cursor over."""
 
     data: ChartData
     look: PlotOptions
@@ -97,12 +97,12 @@ class PaintedPlot:
 
 
 def column_of(x: float, look: PlotOptions, columns: int) -> int:
-    """Dot column of x."""
+    """Return the dot column of x."""
     return math.floor((x - look.start) / (look.end - look.start) * (columns - 1) + 0.5)
 
 
 def series_marker(series: ChartSeries, index: int, look: PlotOptions) -> str:
-    """The letter or sign by which a series is known without colour; empty where colour does it."""
+    """Return the letter or symbol of a series without colour; empty if colour identifies it."""
     if series.marker:
         return series.marker
     if look.marks == "ascii":

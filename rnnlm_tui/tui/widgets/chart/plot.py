@@ -1,4 +1,4 @@
-"""One picture of a chart, without a widget around it: limits, ticks, dots, baseline labels, marks and the cursor, as rows of (text, style)."""
+"""Draw a chart without a widget: limits, ticks, curves, notes and cursor, as styled text rows."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from rnnlm_tui.tui.widgets.chart.ticks import y_labels, y_ticks
 from rnnlm_tui.tui.widgets.palette import BASELINE, BRIGHT, DIM, TEXT, band_of, ink
 
 BAND_ROWS = 8
-"""Rows of a plot from which it shows the raw points under a curve; in fewer rows they would hide it."""
+"""Rows from which raw points are shown under a curve; in fewer they would hide it."""
 MARK_ROWS = 5
-"""Rows that a plot keeps for itself before marks get one."""
+"""Rows needed before marks get one."""
 
 
 def draw(data: ChartData, look: PlotOptions, width: int, height: int, memory: PlotState) -> Plot:
-    """Draw into `width` × `height` cells; `memory` is read and written."""
+    """Draw into `width` × `height` cells, reading and updating `memory`."""
     bare, before_cursor = replace(look, cursor=None), memory.painted
     if before_cursor is not None and before_cursor.data is data and (before_cursor.look, before_cursor.width, before_cursor.height) == (bare, width, height):
         return _with_cursor(before_cursor, look)
@@ -39,7 +39,7 @@ def draw(data: ChartData, look: PlotOptions, width: int, height: int, memory: Pl
     least = 0 if width < 12 else 4 if width >= 34 else 3
     plot.label_width = max(least, memory.label_width if least else 0)
     sub_rows = GRID[look.marks][1]
-    for _ in range(2):  # a second time when the labels turn out wider than the room kept for them
+    for _ in range(2):  # twice, if the labels turn out wider than the room kept for them
         columns = max(width - plot.gutter, 1) * GRID[look.marks][0]
         plot.drawn = [_drawn(series, look, columns, memory, raw=_shows_raw(series, height)) for series in data.series]
         plot.guides = [_drawn(series, look, columns, memory) for series in data.guides]
@@ -51,7 +51,9 @@ def draw(data: ChartData, look: PlotOptions, width: int, height: int, memory: Pl
         newest = max(item.curve[-1][0] for item in plot.drawn if item.curve)
         beside = [level for item in plot.guides for level in levels(item.curve, newest, columns, look.show_all)]
         wanted = with_baselines(wanted, [*(line.value for line in data.baselines), *beside], look.log, data.y_from_zero)
-        before = memory.limits if memory.part == (look.start, look.end) else None  # of another part: the same data has the same range, however one came to it
+        before = (
+            memory.limits if memory.part == (look.start, look.end) else None
+        )  # not for another part: the same data gets the same range, whichever way it was reached
         limits = settle(wanted, look.log, data.y_from_zero, before)
         scale = Scale(limits.low, limits.high, limits.log, rows * sub_rows)
         ticks = y_ticks(limits, rows, partial(_place, scale, sub_rows))
@@ -72,19 +74,19 @@ def draw(data: ChartData, look: PlotOptions, width: int, height: int, memory: Pl
 
 
 def _crossing(plot: Plot, columns: int, log: bool) -> tuple[float, float] | None:
-    """The range of curves that go through a part in which they have no point."""
+    """Return the range of curves that cross the visible part without a point in it."""
     values = [value for item in plot.drawn for column in (0, columns - 1) if (value := value_at(item.curve, column)) is not None and math.isfinite(value)]
     values = [value for value in values if value > 0 or not log]
     return (min(values), max(values)) if values else None
 
 
 def _place(scale: Scale, sub_rows: int, value: float) -> float:
-    """Where a value lies in text rows, 0.5 in the middle of the first."""
+    """Return a value's text row, 0.5 in the middle of the first."""
     return (scale.row(value) + 0.5) / sub_rows
 
 
 def _shows_raw(series: ChartSeries, height: int) -> bool:
-    """Whether raw points are seen: a curve that is not smoothed has none, and in a small chart they would hide the curve."""
+    """Whether raw points are shown: only under smooth curves, and not in small charts."""
     return series.band and (height >= BAND_ROWS or not (series.smooth or series.low is not None))
 
 
@@ -101,7 +103,7 @@ def _drawn(series: ChartSeries, look: PlotOptions, columns: int, memory: PlotSta
 
 
 def _paint(plot: Plot, data: ChartData, look: PlotOptions, scale: Scale, limits: Limits, rows: int) -> tuple[Raster, list[Style]]:
-    """Paint everything but the cursor; the picture, and the styles by their numbers."""
+    """Paint everything except the cursor; return the raster and its styles by number."""
     raster = Raster(plot.width - plot.gutter, rows, look.marks)
     styles: list[Style] = [ink(TEXT)]
 
@@ -135,7 +137,7 @@ def _paint(plot: Plot, data: ChartData, look: PlotOptions, scale: Scale, limits:
 
 
 def _with_cursor(painted: PaintedPlot, look: PlotOptions) -> Plot:
-    """The picture with the cursor, which covers nothing but baselines."""
+    """Draw the cursor over empty cells and baselines."""
     raster, styles = painted.raster, painted.styles
     if look.cursor is not None and look.start <= look.cursor <= look.end:
         raster, styles = raster.copy(), [*styles, ink(BRIGHT)]
@@ -151,7 +153,7 @@ def _with_cursor(painted: PaintedPlot, look: PlotOptions) -> Plot:
 
 
 def _empty(plot: Plot, data: ChartData) -> Plot:
-    """No point to draw: say so calmly, and what will come."""
+    """Say that there are no points, and what will come."""
     elsewhere = any(len(series.x) for series in data.series)
     lines = ["no points in this part"] if elsewhere else ["no points yet", *([data.note] if data.note else [])]
     lines = [line for line in lines if len(line) <= plot.width - 2 * plot.gutter][-plot.height :]

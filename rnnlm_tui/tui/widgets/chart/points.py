@@ -1,4 +1,4 @@
-"""The points behind a chart as CSV, for other programs to draw."""
+"""A chart's points as CSV."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from rnnlm_tui.tui.widgets.chart.data import ChartData
 
 
 def points_csv(data: ChartData, part: tuple[float, float] | None = None) -> tuple[str, int]:
-    """`series,step,value,lowest,highest` with a row for each point of each curve, in the order of x, and how many there are; with a part of x only those in it.
+    """Return `series,step,value,lowest,highest` rows for each point, and their number.
 
-    A value is the mean of its bucket of steps; lowest and highest are empty where a bucket is one point. NaN stands as `nan`.
+    With a `part` of x, only its points. A value is its bucket's mean; lowest and highest are empty
+    if a bucket is one point. NaN is written as `nan`.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -1,4 +1,8 @@
-"""Dots to cells. A layer is one integer for each dot column, bit r of it the dot in row r from the top, so that a vertical run is one shift and a layer costs what it shows."""
+"""Draw dots into cells.
+
+A layer is one integer per dot column; bit r is the dot in row r from the top. So a vertical run
+is one shift, and a layer costs only what it shows.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ BLOCKS = list(" ▘▖▌▝▀▞▛▗▚▄▙▐▜▟█")
 """By left column (low two bits, top first) and right column (high two bits)."""
 
 GRID: dict[MarksStyle, tuple[int, int]] = {"braille": (2, 4), "block": (2, 2), "ascii": (1, 1)}
-"""Dot columns and rows of a cell."""
+"""Dot columns and rows per cell."""
 
 
 RUNS = re.compile(rb"\0+|([^\0])(?:\1|\0)*")
@@ -27,7 +31,7 @@ RUNS = re.compile(rb"\0+|([^\0])(?:\1|\0)*")
 
 
 class Scale:
-    """Value to dot row (0 at the top) on an axis of `rows` dot rows from `high` down to `low`."""
+    """Map values to dot rows, 0 at the top (`high`) to `rows` - 1 at the bottom (`low`)."""
 
     def __init__(self, low: float, high: float, log: bool, rows: int) -> None:
         self.log, self.rows = log, rows
@@ -37,7 +41,7 @@ class Scale:
         self._offset = high * self._slope
 
     def row(self, value: float) -> float:
-        """The row, not rounded and perhaps outside; a value that a logarithm can't take lies far below."""
+        """Return the row, unrounded and possibly outside; far below if the logarithm is undefined."""
         if self.log:
             if value <= 0:
                 return 4.0 * self.rows
@@ -46,7 +50,7 @@ class Scale:
 
 
 def run(first: int, last: int, rows: int) -> int:
-    """The bits of rows `first` to `last`, in either order, without what lies outside."""
+    """Return the bits of rows `first` to `last`, in either order, clipped."""
     if first > last:
         first, last = last, first
     if last < 0 or first >= rows:
@@ -59,7 +63,7 @@ def run(first: int, last: int, rows: int) -> int:
 
 
 def band_layer(bins: Sequence[Bin], scale: Scale, columns: int) -> list[int]:
-    """From lowest to highest in each dot column."""
+    """Fill from lowest to highest in each dot column."""
     layer, row, rows = [0] * columns, scale.row, scale.rows
     for column, mean, low, high, *_ in bins:
         if 0 <= column < columns and mean == mean:
@@ -69,7 +73,10 @@ def band_layer(bins: Sequence[Bin], scale: Scale, columns: int) -> list[int]:
 
 
 def curve_layer(curve: Sequence[tuple[int, float]], scale: Scale, columns: int) -> list[int]:
-    """A line through the points, broken at NaN; a steep piece is split between its two columns, a point alone is a dot."""
+    """Connect the points, with a gap at NaN; a single point is a dot.
+
+    A steep line is split between its two columns.
+    """
     layer, rows, row_of, limit = [0] * columns, scale.rows, scale.row, 4 * scale.rows
     joined, column_before, row_before = False, 0, 0.0
     for column, value in curve:
@@ -88,7 +95,7 @@ def curve_layer(curve: Sequence[tuple[int, float]], scale: Scale, columns: int) 
 
 
 def _line(layer: list[int], column: int, row: float, column_after: int, row_after: float, columns: int, rows: int) -> None:
-    """Dots from one point, whose own dot is drawn, to the next one on the right."""
+    """Draw dots from a point, already drawn itself, to the next one on the right."""
     last, here = round(row), round(row_after)
     if column_after == column + 1:
         _piece(layer, column_after, last, here, columns, rows)
@@ -103,7 +110,7 @@ def _line(layer: list[int], column: int, row: float, column_after: int, row_afte
 
 
 def _piece(layer: list[int], column: int, before: int, here: int, columns: int, rows: int) -> None:
-    """The line from row `before` in the column before to row `here` in this one."""
+    """Draw the line from row `before` in the previous column to row `here` in this one."""
     if -2 < here - before < 2:
         if 0 <= here < rows and 0 <= column < columns:
             layer[column] |= 1 << here
@@ -116,7 +123,7 @@ def _piece(layer: list[int], column: int, before: int, here: int, columns: int, 
 
 
 def dotted_layer(value: float, scale: Scale, columns: int, spacing: int) -> list[int]:
-    """A dot in every `spacing`-th column; none where the value is no number to draw."""
+    """Draw a dot in every `spacing`-th column; none if the value isn't finite."""
     layer = [0] * columns
     if not math.isfinite(value):
         return layer
@@ -128,7 +135,7 @@ def dotted_layer(value: float, scale: Scale, columns: int, spacing: int) -> list
 
 
 class Raster:
-    """A grid of cells, each a sign and the number of an ink (0: empty)."""
+    """A grid of cells, each a character and an ink number (0: empty)."""
 
     def __init__(self, width: int, height: int, marks: MarksStyle = "braille") -> None:
         self.width, self.height, self.marks = width, height, marks
@@ -137,7 +144,7 @@ class Raster:
         self.inks = [bytearray(width) for _ in range(height)]
 
     def copy(self) -> Raster:
-        """The same picture, to draw over."""
+        """Return a copy to draw over."""
         other = Raster(0, 0, self.marks)
         other.width, other.height = self.width, self.height
         other.signs, other.inks = [row[:] for row in self.signs], [row[:] for row in self.inks]
@@ -154,7 +161,7 @@ class Raster:
         return self.height * self.sub_rows
 
     def cells(self, layer: Sequence[int], sign: str = "*") -> list[tuple[int, int, str]]:
-        """(row, column, sign) of the cells in which the layer has dots; `sign` is what ASCII draws with."""
+        """Return (row, column, character) of the layer's cells; `sign` is used in ASCII."""
         found: list[tuple[int, int, str]] = []
         if self.marks == "ascii":
             for column, bits in enumerate(layer[: self.width]):
@@ -176,13 +183,16 @@ class Raster:
         return found
 
     def paint(self, layer: Sequence[int], ink: int, sign: str = ":") -> None:
-        """Draw a layer over all that is there."""
+        """Draw a layer over what is there."""
         for row, column, glyph in self.cells(layer, sign):
             self.signs[row][column] = glyph
             self.inks[row][column] = ink
 
     def paint_curves(self, curves: Sequence[tuple[Sequence[int], int, str]]) -> None:
-        """Draw curves (layer, ink, sign in ASCII) over all that is there; where several cross a cell they take turns by column, so that none disappears."""
+        """Draw curves (layer, ink, ASCII character) over what is there.
+
+        Curves that share a cell take turns by column, so that none disappears.
+        """
         taken: dict[tuple[int, int], list[tuple[str, int]]] = {}
         for layer, ink, sign in curves:
             for row, column, glyph in self.cells(layer, sign):
@@ -191,17 +201,17 @@ class Raster:
             self.signs[row][column], self.inks[row][column] = choices[column % len(choices)]
 
     def free(self, row: int, first: int, last: int, over: Collection[int] = ()) -> bool:
-        """Whether the cells `first` to `last` of a row exist and are empty, or hold nothing but inks that may be written over."""
+        """Whether these cells of a row exist and are empty, except for inks in `over`."""
         return 0 <= row < self.height and 0 <= first <= last < self.width and not any(ink and ink not in over for ink in self.inks[row][first : last + 1])
 
     def write(self, row: int, column: int, text: str, ink: int) -> None:
-        """Put text, one cell a character, over what is there; what falls outside is cut."""
+        """Write text over what is there, one cell per character, clipped."""
         for offset, sign in enumerate(text):
             if 0 <= row < self.height and 0 <= column + offset < self.width:
                 self.signs[row][column + offset] = sign
                 self.inks[row][column + offset] = ink
 
     def runs(self, row: int) -> list[tuple[str, int]]:
-        """A row as (text, ink) runs; empty cells belong to the run before them."""
+        """Return a row as (text, ink) runs; empty cells belong to the run before them."""
         text = "".join(self.signs[row])
         return [(text[found.start() : found.end()], self.inks[row][found.start()]) for found in RUNS.finditer(self.inks[row])]

@@ -1,4 +1,4 @@
-"""What a chart's legend says: the newest values, or those at the cursor."""
+"""A chart's legend: the newest values, or those at the cursor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from rnnlm_tui.tui.widgets.palette import BRIGHT, DIM, TEXT
 
 
 def legends(data: ChartData, look: PlotOptions, plot: Plot) -> list[Content]:
-    """The legend from its fullest form to its shortest: first the baselines go, then the raw value, the guides, the names, then the later series."""
+    """Return the legends from longest to shortest.
+
+    Baselines are dropped first, then the raw value, the guides, the names, and the later series.
+    """
     series = data.series
     if not series:
         return []
@@ -41,7 +44,7 @@ def legends(data: ChartData, look: PlotOptions, plot: Plot) -> list[Content]:
 
 
 def level_words(line: Baseline, look: PlotOptions, plot: Plot) -> str:
-    """A level's label, with an arrow where it lies outside the picture."""
+    """Return a level's label, with an arrow if it is outside the view."""
     limits, arrows = plot.limits, "v^" if look.marks == "ascii" else "↓↑"
     if limits is None or limits.low <= line.value <= limits.high:
         return line.label
@@ -49,18 +52,18 @@ def level_words(line: Baseline, look: PlotOptions, plot: Plot) -> str:
 
 
 def nearest(series: ChartSeries, x: float) -> int | None:
-    """Index of the newest point at or before x, or of the first point; None without points."""
+    """Return the index of the last point up to x, or of the first point; None without points."""
     return max(bisect_right(series.x, x) - 1, 0) if len(series.x) else None
 
 
 def curve_at(item: PlottedSeries, column: int) -> float | None:
-    """The curve's value in a dot column, that of the newest column before it where it has none; None before its start."""
+    """Return the curve's value in a dot column, or the last before it; None before its start."""
     at = bisect_left(item.curve, column + 1, key=lambda point: point[0]) - 1
     return item.curve[at][1] if at >= 0 else None
 
 
 def written(series: ChartSeries, value: float | None) -> str:
-    """A value of the series as its legend shows it."""
+    """Format a value as in the legend."""
     if value is None or value != value:
         return figures.NOTHING
     if series.y_format is not None:
@@ -69,7 +72,7 @@ def written(series: ChartSeries, value: float | None) -> str:
 
 
 def _head(data: ChartData, look: PlotOptions) -> list[Content]:
-    """`at step 2,140  raw 72.6`; of several runs no one's raw value."""
+    """Return `at step 2,140  raw 72.6`; no raw value with several runs."""
     if look.cursor is None:
         return []
     parts = [Content.assemble((f"at {data.x_label} ", DIM), (x_at(look.cursor, data.x_format), f"bold {BRIGHT}"))]
@@ -82,7 +85,7 @@ def _head(data: ChartData, look: PlotOptions) -> list[Content]:
 
 
 def _entry(data: ChartData, look: PlotOptions, plot: Plot, index: int, *, named: bool) -> Content:
-    """`━ val 58.1 ★`; the value alone where a chart has one curve without a name."""
+    """Return `━ val 58.1 ★`; only the value for a single curve without a name."""
     series = data.series[index]
     value, place = value_of(data, look, plot, index)
     alone = len(data.series) == 1 and not series.name and not any(line.label for line in data.baselines)
@@ -97,7 +100,7 @@ def _entry(data: ChartData, look: PlotOptions, plot: Plot, index: int, *, named:
 
 
 def _guide(data: ChartData, look: PlotOptions, guide: ChartSeries, dots: str, *, placed: bool) -> Content:
-    """`·· reference 72.4`; at the cursor the newest of its points, with its x, and none before its first point or after its last."""
+    """Return `·· reference 72.4`; at the cursor, the last point before it with its x."""
     if look.cursor is None:
         return Content.styled(" ".join(part for part in (dots, guide.name, guide.current) if part), DIM)
     at = nearest(guide, look.cursor)
@@ -107,7 +110,7 @@ def _guide(data: ChartData, look: PlotOptions, guide: ChartSeries, dots: str, *,
 
 
 def value_of(data: ChartData, look: PlotOptions, plot: Plot, index: int) -> tuple[str, str]:
-    """The value and, where its point lies elsewhere than the cursor, its x as `@2,100`."""
+    """Return the value, and `@2,100` if its point is elsewhere than the cursor."""
     series = data.series[index]
     if look.cursor is None:
         raw = series.smooth and not look.smoothing and len(series.mean) and series.mean[-1] == series.mean[-1]

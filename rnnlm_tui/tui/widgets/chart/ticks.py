@@ -1,4 +1,4 @@
-"""Tick values that people would choose, and their labels: `80`, `1k`, `4e-3`, `15 %`, `5 min`, `14:30`."""
+"""Round tick values and their labels: `80`, `1k`, `4e-3`, `15 %`, `5 min`, `14:30`."""
 
 from __future__ import annotations
 
@@ -12,20 +12,27 @@ from rnnlm_tui.tui.widgets.chart.data import XFormat
 from rnnlm_tui.tui.widgets.chart.limits import Limits, nice
 
 COARSE = 1.4
-"""A row of a log axis that spans this factor or more has a label only for a value near its middle, or labels and curves would seem to disagree."""
+"""If a log axis row spans this factor, only values near its middle are labelled.
+
+Otherwise labels and curves would seem to disagree.
+"""
 OFF_MIDDLE = 0.3
-"""How far from it, in rows."""
+"""How far from the middle, in rows."""
 LOG_LEVELS: tuple[tuple[float, ...], ...] = ((1,), (2, 5), (3, 7), (1.5, 4, 6, 8), (1.2, 2.5, 9))
-"""Mantissas on a log axis, the most welcome first."""
+"""Mantissas on a log axis, preferred ones first."""
 SPANS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800)
-"""Seconds between ticks of time."""
+"""Seconds between time ticks."""
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 LABEL_GAP = 4
-"""Cells at least from where a label begins to the next, over those of the label."""
+"""Least cells between the starts of two labels, beyond the label's own."""
 
 
 def y_ticks(limits: Limits, rows: int, place_of: Callable[[float], float]) -> list[float]:
-    """Values for an axis of `rows` text rows, ascending: labels leave a row free between them where the axis has five rows or more. `place_of` tells where a value lies, 0.5 in the middle of the first row."""
+    """Return tick values for `rows` text rows, ascending, with a free row between if there are
+    five.
+
+    `place_of` returns a value's row, 0.5 in the middle of the first.
+    """
     apart = 2 if rows >= 5 else 1
     if limits.log:
         return _log_ticks(limits, rows, place_of, apart)
@@ -65,7 +72,7 @@ def _log_ticks(limits: Limits, rows: int, place_of: Callable[[float], float], ap
 
 
 def y_labels(values: Sequence[float], log: bool, unit: str = "") -> list[str]:
-    """Labels with the same number of decimals, as few as tell them apart."""
+    """Format values with the same number of decimals, as few as keep them distinct."""
     if not values:
         return []
     largest = max(abs(value) for value in values)
@@ -86,14 +93,14 @@ def y_labels(values: Sequence[float], log: bool, unit: str = "") -> list[str]:
 
 
 def fixed(values: Sequence[float], step: float) -> list[str]:
-    """Decimals as the step needs; a whole number stands without."""
+    """Format with the decimals that the step needs; integers without any."""
     decimals = next((digits for digits in range(7) if abs(step * 10**digits - round(step * 10**digits)) < 1e-6 * 10**digits * step + 1e-9), 7)
     texts = [f"{value:.{decimals}f}" for value in values]
     return [text.split(".")[0] if "." in text and not text.split(".")[1].strip("0") else text for text in texts]
 
 
 def x_ticks(start: float, end: float, width: int, form: XFormat = "count") -> list[tuple[float, str]]:
-    """(value, label) for an axis of `width` cells, ascending in equal steps, far enough apart that every label can be read, all in one unit."""
+    """Return (value, label) for an axis of `width` cells, ascending, evenly spaced, in one unit."""
     span = end - start
     if not span > 0 or width < 4:
         return []
@@ -109,14 +116,14 @@ def x_ticks(start: float, end: float, width: int, form: XFormat = "count") -> li
 
 
 def _step(least: float, form: XFormat) -> float:
-    """The smallest welcome step that is not below `least`."""
+    """Return the smallest round step that isn't below `least`."""
     if form in ("count", "whole"):
         return nice(max(least, 1.0) if form == "whole" else least)
     return next((float(seconds) for seconds in SPANS if seconds >= least), nice(least))
 
 
 def x_texts(values: Sequence[float], form: XFormat, step: float) -> list[str]:
-    """The labels of ticks that are `step` apart, in one unit."""
+    """Label ticks that are `step` apart, in one unit."""
     if form == "clock":
         pattern = "%H:%M:%S" if step < 60 else "%H:%M" if step < 86400 else "%d %b"
         return [time.strftime(pattern, time.localtime(value)) for value in values]
@@ -131,7 +138,7 @@ def x_texts(values: Sequence[float], form: XFormat, step: float) -> list[str]:
 
 
 def x_at(value: float, form: XFormat) -> str:
-    """The x of the cursor, in full: `2,140`, `1 min 39 s`, `14:31:07`."""
+    """Format the cursor's x in full: `2,140`, `1 min 39 s`, `14:31:07`."""
     if form == "clock":
         return time.strftime("%H:%M:%S", time.localtime(value))
     if form == "duration":

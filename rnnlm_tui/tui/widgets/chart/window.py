@@ -1,4 +1,4 @@
-"""The shown part of x: all of it up to the planned end, or a window that is zoomed, moved, or follows the newest point."""
+"""The visible part of x: everything, or a window that is zoomed, panned or follows the end."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from rnnlm_tui.tui.widgets.chart.limits import settle_end
 LARGEST_ZOOM = 1000.0
 """The whole x range over the smallest part that can be shown."""
 AHEAD = 0.8
-"""Where in a following window the newest point stands after a jump; until it reaches the right end the window rests."""
+"""Where the newest point is in a following window after a jump; the window stays until the end."""
 
 STILL_END = 0.01
-"""An end that is only estimated, as that of the training time, has to move by this part of x to be drawn elsewhere."""
+"""An estimated end, as on the time axis, must move by this share of x to be redrawn."""
 
 
 def newest(data: ChartData) -> float:
-    """The x of the newest point; 0 without points."""
+    """Return x of the newest point; 0 without points."""
     return max((series.x[-1] for series in data.series if len(series.x)), default=0.0)
 
 
 def oldest(data: ChartData) -> float:
-    """The x of the first point; 0 without points."""
+    """Return x of the first point; 0 without points."""
     return min((series.x[0] for series in data.series if len(series.x)), default=0.0)
 
 
 class Window:
-    """Which part of x is shown."""
+    """Which part of x is visible."""
 
     def __init__(self) -> None:
         self.following = True
-        """Whether the newest point is kept in sight."""
+        """Whether the newest point is kept in view."""
         self._part: tuple[float, float] | None = None
         self._end: float | None = None
         self._given: tuple[float, float] | None = None
 
     @property
     def part(self) -> tuple[float, float] | None:
-        """The shown part; None: all of x."""
+        """The visible part; None for all of x."""
         return self._part
 
     def put(self, part: tuple[float, float] | None, *, following: bool) -> None:
@@ -44,13 +44,18 @@ class Window:
         self._part, self.following = (part, following) if part is not None and part[0] < part[1] else (None, True)
 
     def take(self, other: Window, data: ChartData) -> bool:
-        """Show the part that another window shows of its own `data`, its whole being this one's whole too; whether that changed anything."""
+        """Show the same part as another window with its own `data`; return whether that changed
+        anything.
+        """
         before = (self._part, self.following, self._given)
         self._part, self.following, self._given = other._part, other.following, other.whole(data)
         return before != (self._part, self.following, self._given)
 
     def whole(self, data: ChartData) -> tuple[float, float]:
-        """From 0, or from the first point where that lies far from 0, to the planned end or a round value past the newest point; where the part was taken from another window, what that one calls the whole."""
+        """Return the whole x range: from 0 or the first point to the planned or a round end.
+
+        If the part was taken from another window, return that window's range.
+        """
         if self._given is not None:
             return self._given
         first, last = oldest(data), newest(data)
@@ -64,13 +69,16 @@ class Window:
         return start, self._end
 
     def shown(self, data: ChartData) -> tuple[float, float]:
-        """The shown part."""
+        """Return the visible part."""
         return self._part or self.whole(data)
 
     def zoom(self, data: ChartData, factor: float, around: float | None) -> None:
-        """Show 1/factor as much: `around` stays where it is, or comes to the middle from out of sight; without it the newest point is kept in sight while the window follows, else the middle.
+        """Zoom in by `factor`, around `around` or the newest point while following, else the
+        middle.
 
-        Around a place that lies elsewhere than the newest point it follows no longer.
+        `around` keeps its place, or is centred if out of view. Zooming away from the newest point
+        stops
+        following.
         """
         (low, high), (start, end) = self.whole(data), self.shown(data)
         length = max((end - start) / factor, (high - low) / LARGEST_ZOOM)
@@ -90,25 +98,25 @@ class Window:
             self.following = False
 
     def pan(self, data: ChartData, share: float) -> None:
-        """Move by a share of its length, to the right where positive; it then follows no longer."""
+        """Pan by a share of the length, to the right if positive; stops following."""
         if self._part is not None:
             start, end = self._part
             self.following = False
             self._place(data, start + (end - start) * share, end - start)
 
     def follow(self, data: ChartData) -> None:
-        """Keep the newest point in sight from now on."""
+        """Keep the newest point in view from now on."""
         self.following = True
         self.catch_up(data)
 
     def catch_up(self, data: ChartData) -> None:
-        """When the newest point has left a following window, jump ahead."""
+        """Jump ahead if the newest point has left a following window."""
         if self._part is not None and self.following and not self._shows(newest(data)):
             length = self._part[1] - self._part[0]
             self._place(data, newest(data) - AHEAD * length, length)
 
     def lead(self, data: ChartData, cursor: float | None = None) -> None:
-        """Its own data decides what the whole is; the newest point stays in sight where it follows, as long as no cursor in the part is looked at."""
+        """Take the range from its own data, and follow unless the cursor is in view."""
         self._given = None
         if cursor is None or not self._shows(cursor):
             self.catch_up(data)
@@ -117,7 +125,7 @@ class Window:
         return self._part is None or self._part[0] <= place <= self._part[1]
 
     def reset(self) -> None:
-        """All of x."""
+        """Show all of x."""
         self._part, self.following = None, True
 
     def _place(self, data: ChartData, start: float, length: float) -> None:
