@@ -101,4 +101,4 @@ def test_a_bracketed_paste_from_a_terminal_keeps_its_lines(line_break: str, tmp_
 async def test_a_paste_of_thousands_of_lines_is_counted_with_its_line_breaks() -> None:
     async with opened(FakeServices(make_snapshot()), "prompt") as (_app, pilot):
         _app.post_message(Paste("x\r" * 60_000))
-        await until_shown(pilot, "the paste had 120,000 characters")
+        await until_shown(pilot, "of 120,000 characters pasted")

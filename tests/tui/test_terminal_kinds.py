@@ -147,4 +147,4 @@ def test_a_keymap_of_ones_own_is_read_and_its_faults_are_told(tmp_path: Path) ->
         terminal.send("x")  # somebody is there: the keys stand there again
         terminal.wait_for("N New", DEADLINE)
         terminal.send("N")
-        terminal.wait_for("What this gives", DEADLINE)
+        terminal.wait_for("Estimate", DEADLINE)

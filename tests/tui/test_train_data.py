@@ -36,11 +36,11 @@ def test_perplexity_is_the_exponential_of_the_mean_loss() -> None:
 
 @pytest.mark.parametrize(
     ("phase", "note"),
-    [("encoding", "when the corpus is ready"), ("building", "when the model is built"), ("rehearsing", "after the rehearsal of the largest"), ("evaluating", "after the rehearsal of an evaluation")],
+    [("encoding", "when the corpus is ready"), ("building", "when the model is built"), ("rehearsing", "after a test of the largest step"), ("evaluating", "after a test evaluation")],
 )  # fmt: skip
 def test_an_empty_chart_says_what_the_first_steps_wait_for(phase: str, note: str) -> None:
     snapshot = make_snapshot("preparing", 0, preparing=PreparingFigures(phase=phase, done=0, total=0))
-    assert loss_data(snapshot, "step").note == f"the first steps come {note}"
+    assert loss_data(snapshot, "step").note == f"training starts {note}"
 
 
 def test_gaps_and_overflows_stay_what_they_are() -> None:
@@ -51,9 +51,9 @@ def test_gaps_and_overflows_stay_what_they_are() -> None:
 
 
 def test_a_generated_source_shows_its_floor_and_others_the_bigram_on_the_set_they_are_judged_by() -> None:
-    assert level_to_beat(make_snapshot()) == ("bigram", 73.0)
+    assert level_to_beat(make_snapshot()) == ("val bigram", 73.0)
     assert level_to_beat(make_snapshot(config=ELMAN, source=SourceFigures(perplexity=5.6))) == ("source", 5.6)
-    assert level_to_beat(make_snapshot(config=BOOK)) == ("bigram", 74.1)
+    assert level_to_beat(make_snapshot(config=BOOK)) == ("test bigram", 74.1)
     assert level_to_beat(make_snapshot(baseline=BaselineFigures())) is None
 
 

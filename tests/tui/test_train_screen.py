@@ -285,19 +285,17 @@ async def test_nothing_is_drawn_again_while_nothing_changes() -> None:
         assert shown == []
 
 
-@pytest.mark.parametrize(
-    ("most", "said"), [(4_754, "with the evaluation at step 100"), (270, "at the end, step 270"), (None, "with the evaluation at step 100")]
-)
+@pytest.mark.parametrize(("most", "said"), [(4_754, "at step 100"), (270, "at the end (step 270)"), (None, "at step 100")])
 def test_the_first_samples_are_announced_for_a_step_that_comes(most: int | None, said: str) -> None:
     config = parse_config(merge(DEMO, {"evaluation.every": 100 if most != 270 else 500}))
     snapshot = replace(make_snapshot(step=50, max_steps=most, config=config), samples=())
-    assert f"no samples yet, the first come {said}, or with s" in sample_lines(snapshot, 100, 2)[0].plain
+    assert f"no samples yet: first {said}, or press s" in sample_lines(snapshot, 100, 2)[0].plain
 
 
 def test_the_announcement_is_wrapped_where_there_is_room_and_else_cut() -> None:
     snapshot = replace(make_snapshot(step=50, config=parse_config(merge(DEMO, {"evaluation.every": 100}))), samples=())
     whole = " ".join(line.plain for line in sample_lines(snapshot, 40, 5))
-    assert whole == "no samples yet, the first come with the evaluation at step 100, or with s"
+    assert whole == "no samples yet: first at step 100, or press s"
     assert all(len(line.plain) <= 40 for line in sample_lines(snapshot, 40, 5))
     (line,) = sample_lines(snapshot, 40, 1)
     assert line.plain.endswith("…")
@@ -386,7 +384,7 @@ async def test_a_cursor_before_the_first_samples_is_told_when_they_came() -> Non
     snapshot = make_snapshot(config=config)
     async with running_app(with_runs(snapshot)) as (app, pilot):
         await pilot.press("home", "right")
-        await until(pilot, lambda: "no samples until here, the first came with the evaluation at step 500" in text_of(app))
+        await until(pilot, lambda: "no samples up to here: first at step 500" in text_of(app))
 
 
 def test_samples_of_raw_text_keep_their_line_breaks_and_indentation() -> None:

@@ -27,7 +27,7 @@ def services_with(path: Path, text: str) -> FakeServices:
 
 async def opened(app: RnnlmApp, pilot: Pilot[int]) -> LogPanel:
     await pilot.press("L")
-    await until(pilot, lambda: isinstance(app.screen, WorkerLogScreen) and "nothing was printed" not in text_of(app))
+    await until(pilot, lambda: isinstance(app.screen, WorkerLogScreen) and "no output" not in text_of(app))
     return app.screen.query_one(LogPanel)
 
 

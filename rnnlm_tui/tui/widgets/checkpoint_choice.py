@@ -69,7 +69,7 @@ class CheckpointChoice:
         row = self.row
         name = safe_content(self.run, limit=30, newlines="show").stylize(DIM)
         if row is None:
-            return Content.assemble(name, (" @now", f"bold {TRAIN}"), (" the weights of this moment", DIM)) if self.living else name
+            return Content.assemble(name, (" @now", f"bold {TRAIN}"), (" current weights", DIM)) if self.living else name
         mark = Content.styled(" @best", f"bold {VALIDATION}") if row.best else Content.styled(" @last", f"bold {TRAIN}") if row.last else Content("")
         value = "" if row.validation_loss is None else figures.figure(perplexity(row.validation_loss))
         return Content.assemble(name, mark, (" step ", DIM), (f"{row.step:,}", TEXT), (", val " if value else "", DIM), (value, TEXT))
@@ -79,8 +79,8 @@ class CheckpointChoice:
         if self.row is not None:
             return ("Type a prompt and press enter to continue it.",)
         if self.living:
-            return ("No checkpoint yet: enter samples from the weights of this moment.", "This does not change the run.")
-        return (f"{safe_text(self.run, limit=40)} has no checkpoint to sample from.", "2 shows its training.")
+            return ("No checkpoint yet: enter samples from the current weights.", "This does not change the run.")
+        return (f"{safe_text(self.run, limit=40)} has no checkpoint to sample from.", "Press 2 to watch it train.")
 
     def row_of_choices(self) -> Content:
         """Return `checkpoint  last 3,750  best 3,700  older…  now`; empty if there is nothing to

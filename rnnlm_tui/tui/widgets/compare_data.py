@@ -13,7 +13,7 @@ from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, X
 from rnnlm_tui.tui.widgets.content import safe_text
 from rnnlm_tui.tui.widgets.curves import curves, short_batches, speeds
 from rnnlm_tui.tui.widgets.marks import Marks
-from rnnlm_tui.tui.widgets.train_data import bits_per_byte, evaluated_at, exponentials, held_out, level_name, level_to_beat
+from rnnlm_tui.tui.widgets.train_data import bits_per_byte, evaluated_at, exponentials, held_out, level_to_beat
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import EvaluationRow
@@ -69,7 +69,7 @@ def loss_data(runs: MarkedRuns, axis: Axis) -> ChartData:
     """
     texts = len({run.snapshot.config.corpus for run in runs}) > 1
     tokens = len({run.snapshot.config.tokenizer for run in runs}) > 1
-    return _trained(runs, axis, f"Training loss{', of different texts' if texts else ', of different tokens' if tokens else ''}", "loss", figure)
+    return _trained(runs, axis, f"Training loss{', different texts' if texts else ', different tokens' if tokens else ''}", "loss", figure)
 
 
 def speed_data(runs: MarkedRuns, axis: Axis) -> ChartData:
@@ -233,7 +233,7 @@ def _common_level(runs: MarkedRuns) -> tuple[Baseline, ...]:
     """Return the level to beat if it is the same for all runs."""
     levels = {level_to_beat(run.snapshot) for run in runs}
     level = next(iter(levels)) if len(levels) == 1 else None
-    return () if level is None or not math.isfinite(level[1]) else (Baseline(level[1], f"{level_name(runs[0].snapshot)} {figure(level[1])}"),)
+    return () if level is None or not math.isfinite(level[1]) else (Baseline(level[1], f"{level[0]} {figure(level[1])}"),)
 
 
 def _overlay(

@@ -50,20 +50,20 @@ def figure_columns(comparison: Comparison, room: int) -> tuple[list[FigureColumn
     """Return the columns that fit, most important first, and the figures without a column."""
     rows = {row.name: row for row in comparison.figures}
     columns: list[FigureColumn] = []
-    told: list[str] = []
+    names: list[str] = []
     for name, head in HEADS.items():
         if name in rows:
             row = rows[name]
             judged = row.label.removesuffix(" ppl") if name in (BEST, FINAL) and row.label not in ("", name) else head
             columns.append(FigureColumn(judged + (" " if name == BEST else ""), _cells(row, star=name == BEST and row.better != "")))
-            told.append(name)
+            names.append(name)
             if name == BEST and row.better:
                 columns.append(_distance(row))
-                told.append("")
+                names.append("")
     shown = 0
     while shown < len(columns) and sum(column.width + GAP for column in columns[: shown + 1]) <= room:
         shown += 1
-    return columns[:shown], [row for row in comparison.figures if row.name not in told[:shown]]
+    return columns[:shown], [row for row in comparison.figures if row.name not in names[:shown]]
 
 
 def _cells(row: FigureRow, *, star: bool) -> list[Content]:

@@ -46,7 +46,7 @@ class EstimatePanel(Panel):
     """
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(title="What this gives", id=id)
+        super().__init__(title="Estimate", id=id)
         self._estimate: Estimate | None = None
         self._draft: Draft | None = None
         self._problems: tuple[Problem, ...] = ()
@@ -85,7 +85,7 @@ class EstimatePanel(Panel):
         if self._draft is None:
             self._rows = []
         elif self._estimate is None:
-            self._rows = [Content.styled("working it out …", DIM)]
+            self._rows = [Content.styled("computing …", DIM)]
         else:
             self._rows = self._column(self._estimate, self._draft, width) if self.is_tall else self._dimmed(self._four_lines(self._estimate))
 
@@ -232,8 +232,8 @@ def _calibration(estimate: Estimate) -> str:
     if estimate.steps is None:
         return "known once the corpus is built"
     if estimate.seconds is None:
-        return "no run or probe timed here yet"
-    return f"as {safe_text(estimate.calibrated_run, limit=24)} ran here" if estimate.calibrated_run else "as a probe measured here"
+        return "not measured here yet"
+    return f"based on {safe_text(estimate.calibrated_run, limit=24)}" if estimate.calibrated_run else "based on a probe"
 
 
 def _time(estimate: Estimate) -> Content:

@@ -84,12 +84,12 @@ class FilterLine(Horizontal):
     def show_outcome(self, outcome: str, problem: str = "") -> None:
         """Show how many runs match, or what is wrong with the filter."""
         line = self.query_one(".outcome", Line)
-        told = Content.styled(outcome, DIM)
+        shown = Content.styled(outcome, DIM)
         if problem:
             words = [problem, *filter(None, [problem.partition("; ")[2]])]  # if both don't fit, show the hint
-            told, *shorter = (Content.assemble(("✗ ", BAD), safe_content(text, newlines="space").stylize(BAD)) for text in words)
-            told = shorter[0] if shorter and told.cell_length > (line.size.width or told.cell_length) else told
-        line.put(told.truncate(line.size.width or told.cell_length, ellipsis=True))
+            shown, *shorter = (Content.assemble(("✗ ", BAD), safe_content(text, newlines="space").stylize(BAD)) for text in words)
+            shown = shorter[0] if shorter and shown.cell_length > (line.size.width or shown.cell_length) else shown
+        line.put(shown.truncate(line.size.width or shown.cell_length, ellipsis=True))
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()

@@ -63,7 +63,7 @@ class FirstLaunch(Widget):
         return [
             Content.styled("  Train a recurrent language model and watch it learn.", f"bold {bright}"),
             Content.styled("  Configure, train, inspect and sample, by keyboard alone.", dim),
-            Content.styled("  Training runs on this machine and goes on when you log out.", dim),
+            Content.styled("  Training runs on this machine and continues after you log out.", dim),
             Content(""),
             Content(""),
             Content.assemble((">" if ascii_only else "›", palette.FOCUS), (" enter  ", f"bold {palette.FOCUS}"), ("start the demo", f"bold {bright}")),
@@ -93,7 +93,7 @@ class FirstLaunch(Widget):
     def _has(self, *, ascii_only: bool) -> list[Content]:
         machine = self._machine
         if machine is None:
-            return [Content.styled("  looking at this machine", palette.DIM)]
+            return [Content.styled("  checking this machine", palette.DIM)]
         dim, text, bright = palette.DIM, palette.TEXT, palette.BRIGHT
         ready = Content.assemble(("   ", dim), ("*" if ascii_only else "●", palette.GOOD), (" ready", text))
         if machine.gpu_name:

@@ -49,7 +49,7 @@ def idle_fields(config: RunConfig) -> dict[str, str]:
     if config.schedule.kind != "decay":
         idle |= dict.fromkeys(("schedule.decay_after", "schedule.decay_factor"), "decay only")
     if training.max_steps is not None:
-        idle["training.epochs"] = "max steps decides"
+        idle["training.epochs"] = "max steps is set"
     if training.data_mode == "stream":
         idle |= dict.fromkeys(("training.context_length", "training.shuffle"), "sentence mode only")
     else:
@@ -68,7 +68,7 @@ def _idle_of_the_model(config: RunConfig) -> dict[str, str]:
     if model.cell_type not in HEADED_CELLS:
         idle["model.num_heads"] = f"{' and '.join(HEADED_CELLS)} only"
     if model.cell_type not in RECURRENT_WEIGHT_CELLS:
-        idle["model.weight_dropout"] = f"no such weights in {model.cell_type}"
+        idle["model.weight_dropout"] = f"not used by {model.cell_type}"
     if model.initialization != "uniform":
         idle["model.init_scale"] = "uniform only"
     if config.training.data_mode == "sentences":

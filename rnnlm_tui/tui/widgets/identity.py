@@ -56,7 +56,7 @@ def how_long(summary: RunSummary) -> str:
     if summary.status == "stalled":
         return f" no step for {duration(since)}"
     if summary.status == "lost":
-        return f" since {duration(since)}"
+        return f" for {duration(since)}"
     if summary.status == "draft":
         return ", not started"
     if summary.status == "preparing":

@@ -119,7 +119,7 @@ class LogPanel(Panel):
         """Return one row."""
         number = self._top + y
         if not self._rows and not y:
-            return padded(segments_of("nothing was printed", palette.DIM), width)
+            return padded(segments_of("no output", palette.DIM), width)
         if number >= len(self._rows):
             return padded([], width)
         line, text = self._rows[number]

@@ -39,15 +39,15 @@ class MachinePanel(Panel):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Machine", id=id)
         self._view = MachineView()
-        self._told: tuple[object, ...] = ()
+        self._shown: tuple[object, ...] = ()
         self._inside: list[Content] = []
 
     def show(self, view: MachineView) -> None:
         """Show readings; the worker reports them less often than steps."""
-        told = (view.rows[-1] if view.rows else None, len(view.rows), replace(view, rows=()))
-        if told == self._told:
+        key = (view.rows[-1] if view.rows else None, len(view.rows), replace(view, rows=()))
+        if key == self._shown:
             return
-        self._view, self._told = view, told
+        self._view, self._shown = view, key
         self.set_reactive(Panel.legend, view.legend)
         self.redraw()
 
@@ -66,7 +66,7 @@ class MachinePanel(Panel):
         if self._view.totals is not None:
             self._inside = self._of_whole_run(self._view.totals, width, height)
         elif row is None:
-            self._inside = [Content.styled("nothing measured yet", palette.DIM)]
+            self._inside = [Content.styled("no readings yet", palette.DIM)]
         elif height >= TALL:
             lines = self._tall(row, width, height)
             room = min(height - len(lines), MOST_HISTORY)
@@ -197,7 +197,7 @@ class MachinePanel(Panel):
             lines = [
                 _apart(Content.assemble((f"{name:<5}", palette.DIM), loads), _figures(("peak ", _whole(peak[load])), (" %", "")), width),
                 _apart(Content.assemble((f"{store:<5}", palette.DIM), most), self._most_used(totals), width),
-                _apart(_figures(("time ", ""), (duration(totals.training_seconds), "")), _figures(("in all ", whole)) if whole else Content(""), width),
+                _apart(_figures(("time ", ""), (duration(totals.training_seconds), "")), _figures(("total ", whole)) if whole else Content(""), width),
             ]
             if totals.has_card:
                 cpu = _apart(

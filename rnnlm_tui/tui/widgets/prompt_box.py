@@ -97,7 +97,7 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
             cut = len(pasted) > room
             self.post_message(
                 self.PasteShortened(
-                    f"the paste had {counted(len(pasted), 'character')}, a prompt takes {MAX_PROMPT_CHARACTERS:,}: {len(taken):,} taken"
+                    f"kept {len(taken):,} of {counted(len(pasted), 'character')} pasted: a prompt takes {MAX_PROMPT_CHARACTERS:,}"
                     if cut
                     else f"removed {counted(len(pasted) - len(taken), 'control character')} from the paste"
                 )

@@ -18,7 +18,7 @@ from rnnlm_tui.tui.widgets.marks import Marks
 from rnnlm_tui.tui.widgets.palette import ink
 from rnnlm_tui.tui.widgets.panel import Label, Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.status_line import status_glyph, status_word
-from rnnlm_tui.tui.widgets.train_data import held_out, level_to_beat
+from rnnlm_tui.tui.widgets.train_data import held_out, level_to_beat, split_name
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import EventRow
@@ -35,15 +35,15 @@ class OtherRuns(Panel):
         super().__init__(title="Runs", legend=Content.styled("val ppl", palette.DIM), id=id)
         self._runs: tuple[RunSummary, ...] = ()
         self._open = ""
-        self._told: tuple[object, ...] = ()
+        self._shown: tuple[object, ...] = ()
         self._best: dict[str, float] = {}
         self._marks = Marks()
 
     def show(self, runs: Sequence[RunSummary], open_run: str, marks: Marks) -> None:
         """Show the runs in the given order; the open one is bright."""
-        told = (tuple(map(_told_of, runs)), open_run, marks)
-        if told != self._told:  # a training run changes at each poll, but rarely what is shown here
-            self._told = told
+        key = (tuple(map(_content_key, runs)), open_run, marks)
+        if key != self._shown:  # a training run changes at each poll, but rarely what is shown here
+            self._shown = key
             self._runs, self._open, self._marks, self._best = tuple(runs), open_run, marks, best_of_comparable(runs)
             self.redraw()
 
@@ -80,7 +80,7 @@ class OtherRuns(Panel):
         return Content.assemble(letter, " ", word, " " * max(1, width - 2 - word.cell_length - len(share)), (share, palette.DIM))
 
 
-def _told_of(run: RunSummary) -> tuple[object, ...]:
+def _content_key(run: RunSummary) -> tuple[object, ...]:
     """Return what a run's lines depend on."""
     return (run.run, run.status, run.unreadable, run.validation.best_perplexity, run.corpus, run.baseline.validation_perplexity, _share(run))
 
@@ -100,12 +100,12 @@ def entries_of(snapshot: RunSnapshot, *, full: bool = False) -> list[EventEntry]
     found: list[EventEntry] = []
     best = float("inf")
     beaten = False
-    name = "val" if snapshot.config.evaluation.split == "validation" else "test"
+    name = split_name(snapshot)
     for row in held_out(snapshot):
         value = figure(row.perplexity)
         if level is not None and not beaten and level[0] != "source" and row.perplexity < level[1]:
             beaten = True
-            found.append((row.step, row.time + 2e-3, "▼", palette.GOOD, f"beats {level[0]}"))
+            found.append((row.step, row.time + 2e-3, "▼", palette.GOOD, f"beats {level[0].removeprefix(name).strip()}"))
         if row.loss < best and row.step > 0:
             best = row.loss
             found.append((row.step, row.time, "★", palette.VALIDATION, f"{value} best"))
@@ -151,8 +151,8 @@ def _event(event: EventRow, *, full: bool = False) -> EventEntry | None:
     if event.kind not in signs:
         return None
     sign, colour, word = signs[event.kind]
-    told = f"{word}: {event.text}" if full and word and event.text not in ("", word) else word or event.text
-    return event.step, event.time, sign, colour, told
+    words = f"{word}: {event.text}" if full and word and event.text not in ("", word) else word or event.text
+    return event.step, event.time, sign, colour, words
 
 
 def nearest_entry(entries: Sequence[EventEntry], step: float) -> int:

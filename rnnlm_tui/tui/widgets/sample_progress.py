@@ -64,7 +64,7 @@ class SampleProgress:
         """Return `● 42 of 100 tokens   2,110 tok/s   first token 38 ms`."""
         if self._first is None:
             waiting = self._clock() - self._started > WAKING_SECONDS
-            return Content.assemble(("● ", TRAIN), ("waking the model …" if waiting else "…", DIM))
+            return Content.assemble(("● ", TRAIN), ("loading the model …" if waiting else "…", DIM))
         parts = [Content.assemble(("● ", TRAIN), (f"{self._tokens:,}", TEXT), (f" of {counted(self._wanted, 'token')}", DIM))]
         elapsed = self._clock() - self._first
         if elapsed > RATE_SECONDS:
@@ -98,8 +98,8 @@ class SampleProgress:
             Content.assemble((f"{done.bits_per_token:.1f}", TEXT), (" bits/token", DIM)),
         ]
         if done.unknown:  # more important than the speed
-            told = safe_content(", ".join(done.unknown), newlines="show", limit=30)
-            parts[1:3] = [Content.assemble(("no token for ", WARN), told.stylize(TEXT), (", read as <unk>", DIM))]
+            unknown = safe_content(", ".join(done.unknown), newlines="show", limit=30)
+            parts[1:3] = [Content.assemble(("no token for ", WARN), unknown.stylize(TEXT), (", read as <unk>", DIM))]
         while not wide and len(parts) > 2 and sum(part.cell_length + 3 for part in parts) - 3 > min(cells, NARROW_CELLS):
             parts.pop(-2 if not done.unknown else -1)
         if wide:

@@ -28,11 +28,11 @@ LONGEST = 2_000
 """Most characters of a sample that are shown."""
 TROUBLE_STATUSES = ("stalled", "degraded", "failed", "crashed", "lost")
 SENTENCES = {
-    "stalled": "The process lives but makes no step.",
-    "degraded": "The disk takes nothing: it trains on and keeps its rows in memory.",
+    "stalled": "The process is running but makes no progress.",
+    "degraded": "Writing to disk fails: training continues and keeps its rows in memory.",
     "failed": "The run failed.",
-    "crashed": "The worker ended without a word; space goes on from the last checkpoint.",
-    "lost": "The run is on another machine that does not answer.",
+    "crashed": "The worker ended unexpectedly; space resumes from the last checkpoint.",
+    "lost": "The run is on another machine, which does not respond.",
 }
 
 
@@ -52,15 +52,15 @@ def trouble_lines(snapshot: RunSnapshot, width: int, *, ascii_only: bool) -> lis
     fact = summary.message or SENTENCES[summary.status]
     if summary.status == "stalled" and summary.updated is not None and not summary.message:
         pid = f" (pid {summary.pid})" if summary.pid else ""
-        fact = f"The process{pid} lives but made no step since {strftime('%H:%M:%S', localtime(summary.updated))}."
+        fact = f"The process{pid} is running but has made no step since {strftime('%H:%M:%S', localtime(summary.updated))}."
     colour = {"failed": palette.BAD, "crashed": palette.BAD, "preparing": palette.WARN}.get(summary.status, palette.TEXT)
-    told = [Content.assemble(status_glyph(summary.status, ascii_only=ascii_only), " ", safe_content(fact, newlines="space").stylize(colour))]
+    paragraphs = [Content.assemble(status_glyph(summary.status, ascii_only=ascii_only), " ", safe_content(fact, newlines="space").stylize(colour))]
     if summary.hint:
-        told.append(Content.assemble(("To do: ", palette.DIM), safe_content(summary.hint, newlines="space").stylize(palette.TEXT)))
+        paragraphs.append(Content.assemble(("To do: ", palette.DIM), safe_content(summary.hint, newlines="space").stylize(palette.TEXT)))
     last = next((line.strip() for line in reversed(snapshot.log_tail) if line.strip()), "")
     if last and summary.status not in ("degraded", "preparing") and last not in f"{fact}\n{summary.hint or ''}" and fact not in last:
-        told.append(Content.assemble(("Last log line: ", palette.DIM), safe_content(last[:LONGEST], newlines="space").stylize(palette.TEXT)))
-    return [line.rstrip() for paragraph in told for line in paragraph.wrap(max(8, width))]
+        paragraphs.append(Content.assemble(("Last log line: ", palette.DIM), safe_content(last[:LONGEST], newlines="space").stylize(palette.TEXT)))
+    return [line.rstrip() for paragraph in paragraphs for line in paragraph.wrap(max(8, width))]
 
 
 def content_key(snapshot: RunSnapshot | None) -> tuple[object, ...] | None:
@@ -98,10 +98,10 @@ def _none_yet(snapshot: RunSnapshot) -> str:
     """Say when the first samples come, or came if the cursor is before them."""
     every, most = snapshot.config.evaluation.every, snapshot.summary.max_steps
     if every and snapshot.summary.step > every:
-        return f"no samples until here, the first came with the evaluation at step {every:,}"
+        return f"no samples up to here: first at step {every:,}"
     if every and (most is None or every <= most):
-        return f"no samples yet, the first come with the evaluation at step {every:,}, or with s"
-    return f"no samples yet, the first come at the end, {f'step {count(most)}, ' if most else ''}or with s"
+        return f"no samples yet: first at step {every:,}, or press s"
+    return f"no samples yet: first at the end{f' (step {count(most)})' if most else ''}, or press s"
 
 
 def samples_by_prompt(samples: Sequence[SampleRow], prompts: Sequence[str]) -> list[list[SampleRow]]:

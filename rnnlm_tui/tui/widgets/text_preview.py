@@ -53,11 +53,11 @@ def preview_lines(preview: Preview, width: int, *, apart: bool = False) -> list[
     Args:
         apart: put a bar between tokens, for terminals without colours.
     """
-    head = Content.assemble((" " * INDENT, ""), ("the text, layout ", palette.DIM), (preview.layout, f"bold {palette.BRIGHT}"))
+    head = Content.assemble((" " * INDENT, ""), ("layout ", palette.DIM), (preview.layout, f"bold {palette.BRIGHT}"))
     if preview.reason:
         head = Content.assemble(head, (f": {safe_text(preview.reason, newlines='space')}", palette.DIM))
-    unit = "tokens" if preview.exact else "words, before the tokenizer is made"
-    lines = [head, Content.styled(f"{' ' * INDENT}its first lines as {unit}", palette.DIM)]
+    unit = "tokens" if preview.exact else "words, until the tokenizer is built"
+    lines = [head, Content.styled(f"{' ' * INDENT}first lines as {unit}", palette.DIM)]
     lines += [Content.assemble(" " * INDENT, _line(pieces, width - INDENT, apart=apart)) for pieces in preview.lines[:MOST_LINES]]
     return [line.truncate(width, ellipsis=True) for line in lines]
 

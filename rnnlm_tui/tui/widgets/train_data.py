@@ -96,40 +96,38 @@ def evaluated_at(series: SeriesTable, axis: Axis, rows: Sequence[EvaluationRow])
     return ascending([place(row.step, row.time) for row in rows])
 
 
+def split_name(snapshot: RunSnapshot) -> str:
+    """Return `val` or `test`, the run's evaluation set."""
+    return "val" if snapshot.config.evaluation.split == "validation" else "test"
+
+
 def held_out_name(snapshot: RunSnapshot) -> str:
-    """Return `val`, `test`, or `test slice` if only its first sentences are evaluated while
-    training.
+    """Return the evaluation set, as `test slice` if it is only the first sentences of the set."""
+    name = snapshot.summary.evaluation.name
+    return split_name(snapshot) + ("" if name in (None, snapshot.config.evaluation.split) else " slice")
+
+
+def levels_to_beat(snapshot: RunSnapshot) -> list[tuple[str, float]]:
+    """Return name and perplexity of a generated source's entropy and of the bigram model.
+
+    The bigram model's perplexity is that on the evaluation set, which its name includes.
     """
-    split, name = snapshot.config.evaluation.split, snapshot.summary.evaluation.name
-    return ("val" if split == "validation" else "test") + ("" if name in (None, split) else " slice")
+    source, baseline = snapshot.summary.source, snapshot.summary.baseline
+    split = split_name(snapshot)
+    bigram = baseline.validation_perplexity if split == "val" else baseline.perplexity
+    name = f"{split} {safe_text(baseline.name, limit=16, newlines='show')}"
+    return [(name, value) for name, value in (("source", source.perplexity), (name, bigram)) if value is not None and value > 0]
 
 
 def level_to_beat(snapshot: RunSnapshot) -> tuple[str, float] | None:
-    """Return the source's entropy as perplexity, or the bigram model's on the evaluation set."""
-    summary = snapshot.summary
-    if summary.source.perplexity is not None:
-        return "source", summary.source.perplexity
-    baseline = summary.baseline
-    value = baseline.validation_perplexity if snapshot.config.evaluation.split == "validation" else baseline.perplexity
-    return (safe_text(baseline.name, limit=16, newlines="show"), value) if value is not None else None
+    """Return the first of the levels to beat, if any."""
+    return next(iter(levels_to_beat(snapshot)), None)
 
 
 def level_name(snapshot: RunSnapshot) -> str:
-    """Return `val bigram`, or `source`, which has one value for all sets."""
+    """Return `val bigram`, or `source`."""
     level = level_to_beat(snapshot)
-    if level is None or level[0] == "source":
-        return "source" if level else "bigram"
-    return f"{'val' if snapshot.config.evaluation.split == 'validation' else 'test'} {level[0]}"
-
-
-def _levels(snapshot: RunSnapshot, *, nats: bool) -> list[tuple[str, float]]:
-    """Return the levels to compare with: the source's entropy, and the bigram model."""
-    summary = snapshot.summary
-    on_validation = snapshot.config.evaluation.split == "validation"
-    bigram = summary.baseline.validation_perplexity if on_validation else summary.baseline.perplexity
-    name = f"{'val' if on_validation else 'test'} {safe_text(summary.baseline.name, limit=16, newlines='show')}"
-    known = [(name, value) for name, value in (("source", summary.source.perplexity), (name, bigram)) if value is not None and value > 0]
-    return [(name, math.log(value)) for name, value in known] if nats else known
+    return level[0] if level is not None else "bigram"
 
 
 def _learning(snapshot: RunSnapshot, axis: Axis, title: str, log: bool, of: Callable[[Sequence[float]], Sequence[float]]) -> ChartData:
@@ -159,7 +157,8 @@ def _learning(snapshot: RunSnapshot, axis: Axis, title: str, log: bool, of: Call
         smooth=False,
         star=None if best is None else (place(best.step, best.time), of([best.loss])[0]),
     )
-    levels = tuple(Baseline(value, f"{name} {figure(value)}") for name, value in _levels(snapshot, nats=nats))
+    known = [(name, math.log(value) if nats else value) for name, value in levels_to_beat(snapshot)]
+    levels = tuple(Baseline(value, f"{name} {figure(value)}") for name, value in known)
     shown = (train, judged) if rows else (train,)
     return chart_data(
         snapshot,
@@ -204,15 +203,15 @@ def marks(snapshot: RunSnapshot, axis: Axis) -> tuple[Mark, ...]:
     def at(row: EventRow | CheckpointRow, glyph: str, colour: str) -> Mark:
         return Mark(to_place(row.step, row.time), glyph, colour)
 
-    def told(kind: EventKind, glyph: str, colour: str) -> list[Mark]:
+    def events(kind: EventKind, glyph: str, colour: str) -> list[Mark]:
         return [at(event, glyph, colour) for event in snapshot.events if event.kind == kind and (kind != "resumed" or event.attempt > 1)]
 
     return (
         *(at(row, "c", palette.TEXT) for row in snapshot.checkpoints if not row.best),
-        *told("setting", "Δ", palette.TEXT),
-        *told("spike", "↑", palette.WARN),
-        *told("resumed", "↻", palette.WARN),
-        *told("skipped", "✗", palette.BAD),
+        *events("setting", "Δ", palette.TEXT),
+        *events("spike", "↑", palette.WARN),
+        *events("resumed", "↻", palette.WARN),
+        *events("skipped", "✗", palette.BAD),
         *(at(row, "c", palette.VALIDATION) for row in snapshot.checkpoints if row.best),
     )
 
@@ -280,7 +279,7 @@ def _what_will_come(snapshot: RunSnapshot) -> str:
     preparing = snapshot.summary.preparing
     waits: dict[str, str] = {
         "building": "when the model is built",
-        "rehearsing": "after the rehearsal of the largest",
-        "evaluating": "after the rehearsal of an evaluation",
+        "rehearsing": "after a test of the largest step",
+        "evaluating": "after a test evaluation",
     }
-    return f"the first steps come {waits.get(preparing.phase if preparing else '', 'when the corpus is ready')}"
+    return f"training starts {waits.get(preparing.phase if preparing else '', 'when the corpus is ready')}"

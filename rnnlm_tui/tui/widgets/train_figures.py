@@ -19,7 +19,7 @@ from rnnlm_tui.tui.widgets.bars import bar
 from rnnlm_tui.tui.widgets.line import Line
 from rnnlm_tui.tui.widgets.readings import steady_reading
 from rnnlm_tui.tui.widgets.status_line import progress_colour
-from rnnlm_tui.tui.widgets.train_data import level_name, level_to_beat
+from rnnlm_tui.tui.widgets.train_data import level_to_beat, split_name
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.metrics import EvaluationRow, HardwareRow
@@ -43,8 +43,8 @@ PHASES = {
     "baseline": "computing the bigram baseline",
     "checking": "checking the corpus",
     "building": "building the model",
-    "rehearsing": "rehearsing the largest step",
-    "evaluating": "rehearsing an evaluation",
+    "rehearsing": "testing the largest step",
+    "evaluating": "testing an evaluation",
 }
 """What a run without steps is doing."""
 NARROW = (1, 28, 43, 60)
@@ -138,7 +138,7 @@ def _time_left(summary: RunSummary, eta: Eta | None, *, ascii_only: bool) -> Con
         sliced = summary.evaluation.name not in (None, "validation", summary.test.name)
         return _label("full test" if sliced else "test", figure(summary.test.perplexity), colour=palette.VALIDATION)
     words = {
-        "running": "time left soon", "paused": "paused", "stopped": "stopped", "finished": "finished", "failed": "failed",
+        "running": "estimating time left", "paused": "paused", "stopped": "stopped", "finished": "finished", "failed": "failed",
         "crashed": "crashed", "lost": "time left unknown", "draft": "not started", "preparing": "starting",
         "degraded": "time left unknown",
     }  # fmt: skip
@@ -232,7 +232,7 @@ def figure_lines(snapshot: RunSnapshot, eta: Eta | None, width: int, *, ascii_on
             in_columns((1, 14, 25, 55, 67, 78), [*works, _best(summary), _quiet("grad", norm), _quiet("lr", rate), epoch], width, packed=packed),
         ]
     level = level_to_beat(snapshot)
-    beat = _quiet(level_name(snapshot), figure(level[1])) if level is not None else Content("")
+    beat = _quiet(level[0], figure(level[1])) if level is not None else Content("")
     nats = _quiet("ln V", figure(math.log(untrained))) if untrained else Content("")
     second = in_columns((1, 25, 38, 55, 75, 93, 105), [*learns, start, beat, loss, nats, _bits(snapshot, width - 105)], width, packed=packed)
     works += [_best(summary), _quiet("grad norm", norm), _quiet("lr", rate), epoch, _quiet("time used", duration(summary.active_seconds))]
@@ -243,16 +243,12 @@ def _quiet(label: str, value: str, *, unit: str = "") -> Content:
     return _label(label, value, bold=False, colour=palette.TEXT, unit=unit)
 
 
-def _set_name(snapshot: RunSnapshot) -> str:
-    return "val" if snapshot.config.evaluation.split == "validation" else "test"
-
-
 def _bits(snapshot: RunSnapshot, room: int) -> Content:
     """Return `val bits/byte 1.54`, with the unknown share if it fits, or that share alone."""
     judged = snapshot.summary.evaluation
     if judged.bits_per_byte is None and judged.unknown_share:
-        return _quiet(f"{_set_name(snapshot)} unknown", share(judged.unknown_share))
-    short_words, unknown = _quiet(f"{_set_name(snapshot)} bits/byte", figure(judged.bits_per_byte)), unknown_share_text(judged.unknown_share)
+        return _quiet(f"{split_name(snapshot)} unknown", share(judged.unknown_share))
+    short_words, unknown = _quiet(f"{split_name(snapshot)} bits/byte", figure(judged.bits_per_byte)), unknown_share_text(judged.unknown_share)
     return short_words if short_words.cell_length + 1 + len(unknown) > room else Content.assemble(short_words, (f" {unknown}" if unknown else "", palette.DIM))
 
 
@@ -288,7 +284,7 @@ def _validation(snapshot: RunSnapshot, *, with_best: bool, ascii_only: bool) -> 
     column of its own. A stalled run shows only the value.
     """
     rows, summary = newest_evaluations(snapshot), snapshot.summary
-    name = _set_name(snapshot)
+    name = split_name(snapshot)
     if not rows:
         untrained, first = summary.model.vocab_size, snapshot.config.evaluation.every
         note = f"  untrained {count(untrained)}" if with_best and untrained else ""

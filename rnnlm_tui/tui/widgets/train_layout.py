@@ -59,9 +59,9 @@ def arrangement(size: Size, alone: str | None = None, *, below: int = 0, hidden:
 
 
 def _alone(size: Size, chart: str, below: int) -> Places:
-    told = max(0, min(below, size.height - FIGURES - CHART_LEAST))
-    places = {"figures": Region(0, 0, size.width, FIGURES), chart: Region(0, FIGURES, size.width, max(CHART_LEAST, size.height - FIGURES - told))}
-    return {**places, "sample-lines": Region(0, size.height - told, size.width, told)} if told else places
+    trouble = max(0, min(below, size.height - FIGURES - CHART_LEAST))
+    places = {"figures": Region(0, 0, size.width, FIGURES), chart: Region(0, FIGURES, size.width, max(CHART_LEAST, size.height - FIGURES - trouble))}
+    return {**places, "sample-lines": Region(0, size.height - trouble, size.width, trouble)} if trouble else places
 
 
 def _narrow(size: Size, below: int, *, lower: bool) -> Places:

@@ -59,7 +59,7 @@ async def test_an_optional_field_can_be_set_and_emptied_again() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await write(pilot, "training.max_steps", "700")
         await until_shown(pilot, "was by epochs")
-        assert not pane(app).form.row("training.epochs").display  # max steps decides
+        assert not pane(app).form.row("training.epochs").display  # max steps is set
         await go(pilot, "training.max_steps")
         await pilot.press("enter", "backspace", "enter")
         await until(pilot, lambda: app.draft == DEMO)

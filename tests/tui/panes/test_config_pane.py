@@ -138,7 +138,7 @@ async def test_what_does_not_fit_into_memory_is_said_with_the_batch_that_should(
     async with opened(services, "config", run=None, size=size) as (_app, pilot):
         await until_shown(pilot, "30 of 23 GiB measured")
         await until_shown(pilot, "batch_size = 12 should fit")
-        await until_shown(pilot, "as a probe measured here")
+        await until_shown(pilot, "based on a probe")
 
 
 async def test_a_runs_config_is_frozen_and_n_makes_a_new_one_from_it() -> None:

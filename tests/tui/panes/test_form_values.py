@@ -134,7 +134,7 @@ def test_fields_of_the_network_and_of_learning_are_idle_where_they_do_nothing() 
     assert not {"model.init_scale", "schedule.decay_after", "optimizer.learning_rate"} & set(small)
     mlstm = idle_fields(parse_config(merge(PRESETS["demo"], {"model.cell_type": "mlstm"})))
     assert "model.num_heads" not in mlstm
-    assert mlstm["model.weight_dropout"] == "no such weights in mlstm"
+    assert mlstm["model.weight_dropout"] == "not used by mlstm"
     assert idle_fields(PRESETS["book"])["model.embedding_dropout"] == "stream mode only"
 
 

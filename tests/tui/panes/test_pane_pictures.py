@@ -76,7 +76,7 @@ async def test_config_shows_the_layout_and_the_first_lines_as_tokens(name: str, 
         screen.form.set_value("corpus.source", "src")
         await until_shown(pilot, "raw: 12 of 12 files")
         screen.form.go_to("corpus.mask_digits")
-        await until_shown(pilot, "its first lines as tokens", "def.push(heap" if mode == "ascii" else "→heap.append(item)··↵")
+        await until_shown(pilot, "first lines as tokens", "def.push(heap" if mode == "ascii" else "→heap.append(item)··↵")
         await settled(pilot)
         assert_picture(app, SNAPSHOTS, name, size, mode)
 

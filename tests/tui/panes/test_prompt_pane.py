@@ -49,7 +49,7 @@ async def test_escape_while_the_sampler_wakes_means_that_it_is_never_asked() -> 
     services = FakeServices(make_snapshot(), sampler=sampler)
     async with opened(services, "prompt") as (app, pilot):
         await pilot.press(*"We", "enter")
-        await until_shown(pilot, "waking the model", "esc Stop")
+        await until_shown(pilot, "loading the model", "esc Stop")
         await pilot.press("escape")
         await until_shown(pilot, "■ stopped before the first token")
         assert not pane(app).sampling
@@ -129,7 +129,7 @@ async def test_what_is_said_of_a_running_sample_goes_when_the_sample_ends() -> N
 async def test_a_running_run_without_checkpoints_is_sampled_from_a_snapshot() -> None:
     services = FakeServices(make_snapshot(checkpoints=()))
     async with opened(services, "prompt") as (_app, pilot):
-        await until_shown(pilot, "@now", "No checkpoint yet: enter samples from the weights of this moment.")
+        await until_shown(pilot, "@now", "No checkpoint yet: enter samples from the current weights.")
         await pilot.press(*"x", "enter")
         await until_shown(pilot, "x is strong.")
         assert ("send", "snapshot") in services.calls

@@ -86,7 +86,7 @@ def test_a_run_that_ended_offers_no_weights_of_this_moment() -> None:
 def test_progress_tells_tokens_speed_and_the_wait_for_the_first_token() -> None:
     clock = iter((0.0, 1.0, 1.038, 2.038))
     progress = SampleProgress("1", SamplingConfig(max_new_tokens=100), where="step 3,700", clock=lambda: next(clock))
-    assert progress.living().plain == "● waking the model …"
+    assert progress.living().plain == "● loading the model …"
     progress.take(SamplePiece(id="1", text=" is", tokens=42))
     assert progress.living().plain == "● 42 of 100 tokens   42 tok/s   first token 1,038 ms"
     assert (progress.drain(), progress.drain()) == (" is", "")

@@ -11,8 +11,8 @@ CODE = Preview("raw", "the file is code (.py)", (("def", " f", "():", "\n"), ("\
 
 def test_white_space_is_visible_and_neighbouring_tokens_differ_in_colour() -> None:
     head, unit, first, second = preview_lines(CODE, 60)
-    assert head.plain.strip() == "the text, layout raw: the file is code (.py)"
-    assert unit.plain.strip() == "its first lines as tokens"
+    assert head.plain.strip() == "layout raw: the file is code (.py)"
+    assert unit.plain.strip() == "first lines as tokens"
     assert (first.plain, second.plain) == ("   def·f():↵", "   →return·1↵")
     assert [str(span.style) for span in first.spans] == [palette.TEXT, palette.TRAIN, palette.TEXT, palette.TRAIN]
 
@@ -26,4 +26,4 @@ def test_no_line_is_wider_than_its_place_and_escapes_are_text() -> None:
     lines = preview_lines(long, 40)
     assert all(line.cell_length <= 40 for line in lines)
     assert "\x1b" not in lines[3].plain
-    assert "words, before the tokenizer is made" in preview_lines(long, 80)[1].plain
+    assert "words, until the tokenizer is built" in preview_lines(long, 80)[1].plain

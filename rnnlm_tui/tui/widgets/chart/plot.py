@@ -155,7 +155,7 @@ def _with_cursor(painted: PaintedPlot, look: PlotOptions) -> Plot:
 def _empty(plot: Plot, data: ChartData) -> Plot:
     """Say that there are no points, and what will come."""
     elsewhere = any(len(series.x) for series in data.series)
-    lines = ["no points in this part"] if elsewhere else ["no points yet", *([data.note] if data.note else [])]
+    lines = ["no points in this range"] if elsewhere else ["no points yet", *([data.note] if data.note else [])]
     lines = [line for line in lines if len(line) <= plot.width - 2 * plot.gutter][-plot.height :]
     top = max((plot.height - len(lines)) // 2, 0)
     for row in range(plot.height):

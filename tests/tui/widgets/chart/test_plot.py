@@ -218,7 +218,7 @@ def test_a_part_without_points_says_so_and_not_that_they_are_to_come() -> None:
     data = replace(training(300), note="soon")
     plot = draw(data, replace(look(data), start=900.0, end=990.0), 60, 9, PlotState())
     text = "\n".join("".join(sign for sign, _ in row) for row in plot.rows)
-    assert "no points in this part" in text
+    assert "no points in this range" in text
     assert "soon" not in text
 
 
