@@ -78,7 +78,7 @@ def command_of(verb: Verb) -> TyperCommand:
         if parameter.param_type_name == "argument":
             _write_as_typed(parameter)
         elif "{presets}" in (parameter.help or ""):
-            parameter.help = parameter.help.format(presets=_preset_words())
+            parameter.help = parameter.help.format(presets=_preset_names())
     return command
 
 
@@ -102,7 +102,7 @@ def _write_as_typed(argument: Any) -> None:
     argument.get_help_record = lambda ctx: (argument.metavar, f"{argument.help or ''}{needed}")  # noqa: ARG005
 
 
-def _preset_words() -> str:
+def _preset_names() -> str:
     from rnnlm_tui.contract.presets import PRESETS
 
     return ", ".join(PRESETS)

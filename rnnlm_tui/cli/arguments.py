@@ -38,10 +38,10 @@ def join_bash_words(environment: MutableMapping[str, str]) -> None:
     environment["COMP_WORDS"], environment["COMP_CWORD"] = "\n".join(joined), str(place)
 
 
-def keep_one(hint: str = "", **given: bool) -> None:
+def check_exclusive(hint: str = "", **given: bool) -> None:
     """Raise InputError if more than one of several mutually exclusive options is given.
 
-    For example `keep_one(follow=follow, NAME=bool(names))`; `hint` is appended to the error's hint.
+    For example `check_exclusive(follow=follow, NAME=bool(names))`; `hint` is appended to the error's hint.
     """
     named = [name if name.isupper() else f"--{name}" for name, there in given.items() if there]
     if len(named) > 1:

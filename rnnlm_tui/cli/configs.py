@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.arguments import ConfigOption, JsonOption, PresetOption, SetOption, keep_one
+from rnnlm_tui.cli.arguments import ConfigOption, JsonOption, PresetOption, SetOption, check_exclusive
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.config import RunConfig
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def config_show(
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's name or its first characters; default: the preset.", show_default=False)] = None,
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Show this run's config instead of a preset's.", show_default=False)] = None,
     preset: PresetOption = None,
     config: ConfigOption = None,
     assignments: SetOption = None,
@@ -28,7 +28,7 @@ def config_show(
     from rnnlm_tui.cli.output import line, print_json
 
     for name, given in (("preset", preset is not None), ("config", config is not None)):
-        keep_one("a run brings its own config", RUN=run is not None, **{name: given})
+        check_exclusive("a run brings its own config", RUN=run is not None, **{name: given})
     shown = build_config(preset, config, assignments, base=_config_of(run) if run is not None else None)
     if json:
         print_json(shown.model_dump(mode="json"))

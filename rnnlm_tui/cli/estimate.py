@@ -138,7 +138,7 @@ def _estimate_lines(config: RunConfig, found: Estimate, measured: Calibration | 
         ("steps", f"{found.steps:,}" + (f", {found.steps_per_epoch:,} per epoch" if found.steps_per_epoch else "") if found.steps is not None else unprepared),
         ("time", time),
         ("speed", "" if measured is None else f"{_speed(measured)}, measured over {counted(measured.steps, 'step')} on {measured.device_name}"),
-        ("memory", _memory_words(found)),
+        ("memory", _memory_text(found)),
         ("disk", f"{disk(found.disk_bytes)}, {disk(found.checkpoint_bytes)} per checkpoint"),
         ("at the start", f"loss {figure(found.start_loss, 2)}, perplexity {found.vocab_size:,}"),
         ("to beat", f"bigram model, perplexity {figure(found.baseline_perplexity)}" if found.baseline_perplexity is not None else ""),
@@ -178,7 +178,7 @@ def _speed(measured: Calibration) -> str:
     return f"{short(measured.tokens_per_second)} tokens/s, {figure(measured.step_seconds)} s per step"
 
 
-def _memory_words(found: Estimate) -> str:
+def _memory_text(found: Estimate) -> str:
     parts = found.memory
     named = [("process", parts.process), ("corpus", parts.corpus), ("weights", parts.weights), ("optimizer", parts.moments)]
     largest = max(parts.step, parts.evaluation, parts.saving)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from rnnlm_tui.cli.output import TextStream, columns, facts, json_text, line, note
-from rnnlm_tui.cli.summaries import model_words, patience_words, perplexity_words, progress_words, result_lines, status_words
+from rnnlm_tui.cli.summaries import model_text, patience_text, perplexity_text, progress_text, result_lines, status_text
 from rnnlm_tui.contract.computing import device_text, other_load_text
 from rnnlm_tui.contract.figures import bits_per_byte_text, counted, duration, figure, short
 from rnnlm_tui.errors import EXIT_INTERRUPTED, RunStateError, WorkerError
@@ -110,6 +110,12 @@ class RunFailure:
         return cls(meta.get("message", "") or summary.message or "", meta.get("hint", ""), int(code) if code.isdecimal() and code != "0" else ENDED["failed"])
 
 
+def print_failure(failure: RunFailure | None) -> None:
+    """Print why a run failed on stderr."""
+    if failure is not None:
+        note("\n".join(filter(None, (failure.message, failure.hint))))
+
+
 class JsonPrinter:
     """Prints one RunSummary per line whenever its step or status changes; the last line is the end."""
 
@@ -129,8 +135,7 @@ class JsonPrinter:
     def finish(self, snapshot: RunSnapshot, failure: RunFailure | None) -> None:
         """Print the last line, and why the run failed on stderr."""
         self._print(snapshot.summary)
-        if failure is not None:
-            note("\n".join(part for part in (failure.message, failure.hint) if part))
+        print_failure(failure)
 
     def _print(self, summary: RunSummary) -> None:
         print(json_text(summary.model_dump(mode="json")), flush=True)
@@ -168,7 +173,7 @@ class LinePrinter:
         self._print_evaluations(snapshot)
         summary = snapshot.summary
         line()
-        line(f"{summary.run} {summary.status} at step {progress_words(summary)}, after {duration(summary.active_seconds)} of training")
+        line(f"{summary.run} {summary.status} at step {progress_text(summary)}, after {duration(summary.active_seconds)} of training")
         facts(result_lines(summary))
         newest = newest_sample(snapshot)
         if newest is not None:
@@ -202,7 +207,7 @@ class LinePrinter:
         new = sorted(set(known) - self._evaluations, key=lambda key: (known[key].time, key))
         for key in new:
             line(_evaluation(known[key]))
-        patience = patience_words(snapshot.summary)
+        patience = patience_text(snapshot.summary)
         if new and patience:
             line(f"{'':9}{patience}")
         self._evaluations |= set(known)
@@ -220,19 +225,19 @@ def _status_line(summary: RunSummary) -> str:
         parameters = f", {counted(summary.model.parameters, 'parameter')}" if summary.model.parameters else ""
         steps = f", {counted(summary.max_steps, 'step')}" if summary.max_steps else ""
         device = f" on {device_text(summary)}" if summary.device else ""
-        return f"{summary.run}: running, {model_words(summary)}{parameters}{steps}{device}"
-    return f"{summary.run}: {status_words(summary)}" + (f" ({summary.message})" if summary.message else "")
+        return f"{summary.run}: running, {model_text(summary)}{parameters}{steps}{device}"
+    return f"{summary.run}: {status_text(summary)}" + (f" ({summary.message})" if summary.message else "")
 
 
 def _progress(summary: RunSummary) -> str:
     left = f"  {duration(summary.eta_seconds)} left" if summary.eta_seconds is not None else ""
     rate = f"  {short(summary.tokens_per_second)} tok/s" if summary.tokens_per_second else ""
     others = f"  {other_load_text(summary)}" if other_load_text(summary) else ""
-    return f"step {progress_words(summary)}  loss {figure(summary.train.loss, 3)}  ppl {perplexity_words(summary.train.perplexity)}{rate}{left}{others}"
+    return f"step {progress_text(summary)}  loss {figure(summary.train.loss, 3)}  ppl {perplexity_text(summary.train.perplexity)}{rate}{left}{others}"
 
 
 def _evaluation(row: EvaluationRow) -> str:
-    return f"step {row.step:,}  {row.name} perplexity {perplexity_words(row.perplexity)}  {bits_per_byte_text(row.bits_per_byte, row.unknown_share)}"
+    return f"step {row.step:,}  {row.name} perplexity {perplexity_text(row.perplexity)}  {bits_per_byte_text(row.bits_per_byte, row.unknown_share)}"
 
 
 def newest_sample(snapshot: RunSnapshot) -> SampleRow | None:

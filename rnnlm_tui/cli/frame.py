@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rnnlm_tui.cli.follow import newest_sample
 from rnnlm_tui.cli.output import as_ascii, cells
-from rnnlm_tui.cli.summaries import model_words, perplexity_words, progress_words, status_words
+from rnnlm_tui.cli.summaries import model_text, perplexity_text, progress_text, status_text
 from rnnlm_tui.contract.computing import device_text
 from rnnlm_tui.contract.figures import counted, disk, duration, gib, short, time_left
 from rnnlm_tui.contract.metrics import evaluations_during_run, perplexity
@@ -63,14 +63,14 @@ def one_line(snapshot: RunSnapshot, eta: Eta | None) -> str:
     For example `running step 1,500 / 4,328 (35 %) val ppl 58.1 (best 57.9 at 1,000) …`.
     """
     summary, evaluated = snapshot.summary, snapshot.summary.evaluation
-    best = f" (best {perplexity_words(evaluated.best_perplexity)} at {evaluated.best_step:,})" if evaluated.best_step not in (None, evaluated.step) else ""
+    best = f" (best {perplexity_text(evaluated.best_perplexity)} at {evaluated.best_step:,})" if evaluated.best_step not in (None, evaluated.step) else ""
     parts = [
-        status_words(summary),
-        f"step {progress_words(summary)}",
-        f"{'val' if snapshot.config.evaluation.split == 'validation' else 'test'} ppl {perplexity_words(evaluated.perplexity)}{best}"
+        status_text(summary),
+        f"step {progress_text(summary)}",
+        f"{'val' if snapshot.config.evaluation.split == 'validation' else 'test'} ppl {perplexity_text(evaluated.perplexity)}{best}"
         if evaluated.perplexity is not None
         else "",
-        f"train ppl {perplexity_words(summary.train.perplexity)}" if summary.train.perplexity is not None else "",
+        f"train ppl {perplexity_text(summary.train.perplexity)}" if summary.train.perplexity is not None else "",
         f"{short(summary.tokens_per_second)} tok/s" if summary.tokens_per_second else "",
         " ".join(time_left(eta.seconds, eta.margin)).strip() if eta is not None and summary.status == "running" else "",
         _busy(snapshot),
@@ -101,9 +101,9 @@ def _identity(snapshot: RunSnapshot, *, ascii_only: bool) -> str:
     sign = palette.glyph(summary.status, ascii_only)[0]
     parameters = f", {short(summary.model.parameters)} parameters" if summary.model.parameters else ""
     parts = [
-        f"{summary.run}  {sign} {status_words(summary)}",
+        f"{summary.run}  {sign} {status_text(summary)}",
         duration(summary.active_seconds) if summary.active_seconds else "",
-        f"{model_words(summary)}{parameters}",
+        f"{model_text(summary)}{parameters}",
         summary.corpus,
         device_text(summary),
         " ".join(summary.tags),
@@ -121,7 +121,7 @@ def _curve(snapshot: RunSnapshot, room: int, *, ascii_only: bool) -> str:
     losses = [loss for loss in losses if math.isfinite(loss)]
     if len(losses) < 2:
         return ""
-    first, last = f"{name}  {perplexity_words(perplexity(losses[0]))} ", f" {perplexity_words(perplexity(losses[-1]) if newest is None else newest)}"
+    first, last = f"{name}  {perplexity_text(perplexity(losses[0]))} ", f" {perplexity_text(perplexity(losses[-1]) if newest is None else newest)}"
     columns = min(MOST_CURVE, room - len(first) - len(last), len(losses))
     if columns < min(8, len(losses)):
         return ""

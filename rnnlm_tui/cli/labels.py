@@ -38,7 +38,7 @@ def tag(
 ) -> None:
     """Add or remove a run's tags: +paper -draft.
 
-    Without tags, shows the run's tags.
+    Without tags, print the current ones.
     """
     from dataclasses import replace
 
@@ -71,7 +71,7 @@ def note(
 ) -> None:
     """Write a one-line note on a run.
 
-    Without a text, shows the note.
+    Without a text, print the note.
     """
     from dataclasses import replace
 

@@ -26,9 +26,9 @@ def run(arguments: Sequence[str]) -> int:
     from rnnlm_tui.errors import EXIT_INTERRUPTED, RnnlmError
 
     try:
-        from rnnlm_tui.cli.start import open_app, open_run, opened_without_options
+        from rnnlm_tui.cli.start import open_app, open_run, opens_without_options
 
-        if opened_without_options(arguments):
+        if opens_without_options(arguments):
             if arguments:
                 open_run(arguments[1])
             open_app(None)

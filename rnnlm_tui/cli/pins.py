@@ -20,7 +20,7 @@ AddressesArgument = Annotated[
 
 
 def pin(addresses: AddressesArgument, json: JsonOption = False) -> None:
-    """Pin checkpoints to keep them, or runs to the list's top.
+    """Pin checkpoints to keep them, or runs to list them first.
 
     Newer checkpoints never replace a pinned one.
     """

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.arguments import JsonOption, keep_one
+from rnnlm_tui.cli.arguments import JsonOption, check_exclusive
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.corpora import CorpusManifest
@@ -78,18 +78,18 @@ def corpus_remove(
     not touched: a new run prepares the corpus again.
     """
     from rnnlm_tui.cli.output import line, note, print_json
-    from rnnlm_tui.cli.trash import agreed
+    from rnnlm_tui.cli.trash import confirmed
     from rnnlm_tui.contract.figures import disk
     from rnnlm_tui.errors import InputError
     from rnnlm_tui.supervisor.corpora import check_unneeded, choose_corpora, remove_corpora, stored_corpora
 
-    keep_one(CORPUS=bool(corpora), unused=unused)
+    check_exclusive(CORPUS=bool(corpora), unused=unused)
     if not corpora and not unused:
         raise InputError("name a corpus, or use --unused", hint="`rnnlm-tui corpus` lists them")
     found = [one for one in stored_corpora() if not one.needed_by and not one.preparing] if unused else choose_corpora(corpora or [])
     check_unneeded(found)
     if found and not dry_run:
-        if not yes and not agreed(f"remove {_named(found)}, {disk(sum(one.bytes for one in found))}?", "corpus remove"):
+        if not yes and not confirmed(f"remove {_named(found)}, {disk(sum(one.bytes for one in found))}?", "corpus remove"):
             note("nothing was removed")
             raise typer.Exit(1)
         found = remove_corpora(found)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from rnnlm_tui.cli.arguments import AsciiOption, FpsOption, JsonOption, NoMouseOption, RunArgument, ThemeOption, keep_one
+from rnnlm_tui.cli.arguments import AsciiOption, FpsOption, JsonOption, NoMouseOption, RunArgument, ThemeOption, check_exclusive
 from rnnlm_tui.cli.start import FPS, THEME, check_fps
 from rnnlm_tui.contract.figures import counted
 
@@ -48,7 +48,7 @@ def runs(
     Pinned runs come first.
     """
     from rnnlm_tui.cli.output import line, note, print_json, table
-    from rnnlm_tui.cli.summaries import RUN_COLUMNS, RUN_COLUMNS_RIGHT, RUN_COLUMNS_SPARE, run_cells, status_colour, status_words
+    from rnnlm_tui.cli.summaries import RUN_COLUMNS, RUN_COLUMNS_RIGHT, RUN_COLUMNS_SPARE, run_cells, status_colour, status_text
     from rnnlm_tui.supervisor.listing import listed_runs
 
     listing = listed_runs(filters, sort, reverse=reverse)
@@ -56,7 +56,7 @@ def runs(
     if json:
         print_json([summary.model_dump(mode="json") for summary in found])
     elif found:
-        colours = {status_words(summary): status_colour(summary) for summary in found}
+        colours = {status_text(summary): status_colour(summary) for summary in found}
         table(RUN_COLUMNS, [run_cells(summary) for summary in found], right=RUN_COLUMNS_RIGHT, spare=RUN_COLUMNS_SPARE, colours={1: colours})
         for summary in found:
             if summary.unreadable:
@@ -82,7 +82,7 @@ def show(
     from rnnlm_tui.supervisor.monitor import summarize
 
     directory = find_run(run)
-    keep_one(watch=watch, once=once)
+    check_exclusive(watch=watch, once=once)
     check_fps(fps)
     ascii_only = not has_block_characters() if ascii_only is None else ascii_only
     if watch:
@@ -113,7 +113,7 @@ def metrics(
     from rnnlm_tui.store.reader import RunReader
     from rnnlm_tui.store.runs import find_run
 
-    keep_one(csv=csv, json=json)
+    check_exclusive(csv=csv, json=json)
     with RunReader(find_run(run)) as reader:
         if evaluations:
             columns, rows = metric_rows.EVALUATION_COLUMNS, metric_rows.evaluation_rows(reader)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rnnlm_tui.cli.arguments import JsonOption, complete_sampled, keep_one
+from rnnlm_tui.cli.arguments import JsonOption, check_exclusive, complete_sampled
 from rnnlm_tui.contract.figures import counted, first_of
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def sample(
     temperature: Annotated[float | None, typer.Option(metavar="T", help="Below 1 safer, above 1 more varied; 0: greedy.", show_default=_FROM_RUN)] = None,
     top_k: Annotated[int | None, typer.Option(metavar="K", help="Sample from the K most likely tokens; 0: off.", show_default=_FROM_RUN)] = None,
     top_p: Annotated[
-        float | None, typer.Option(metavar="P", help="Sample from the fewest tokens whose probabilities sum to P; 1: off.", show_default=_FROM_RUN)
+        float | None, typer.Option(metavar="P", help="Sample from the fewest tokens whose probabilities sum to at least P; 1: off.", show_default=_FROM_RUN)
     ] = None,
     min_p: Annotated[
         float | None,
@@ -71,7 +71,7 @@ def sample(
     ] = None,
     stop: Annotated[
         list[str] | None,
-        typer.Option(metavar="TEXT", help=r"Stop before TEXT (\n: a line break, '': never stop); can be repeated.", show_default=_FROM_RUN),
+        typer.Option(metavar="TEXT", help=r"Stop before TEXT (\n: a line break, '': no stop texts); can be repeated.", show_default=_FROM_RUN),
     ] = None,
     max_new_tokens: Annotated[int | None, typer.Option(metavar="N", help="Tokens to generate.", show_default=_FROM_RUN)] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="The same seed gives the same text.", show_default=_FROM_RUN)] = None,
@@ -89,12 +89,12 @@ def sample(
     from rnnlm_tui.contract.escapes import unescaped
     from rnnlm_tui.errors import ConfigError, InputError
 
-    keep_one(PROMPT=prompt is not None, prompts=prompts is not None)
+    check_exclusive(PROMPT=prompt is not None, prompts=prompts is not None)
     if prompt is None and prompts is None:
         raise InputError("no prompt given", hint=f"rnnlm-tui sample {run} 'The', or --prompts FILE; '' is an empty prompt")
     if not 1 <= samples <= MOST_SAMPLES:
         raise InputError(f"-n is {samples:,}, must be 1 … {MOST_SAMPLES:,}")
-    keep_one("--temperature 0 is greedy as well", **{"greedy": greedy, f"temperature {temperature}": bool(temperature)})
+    check_exclusive("--temperature 0 is greedy as well", **{"greedy": greedy, f"temperature {temperature}": bool(temperature)})
     directory, which = split_address(run)
     changes: dict[str, object] = {
         "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "repetition_penalty": repetition_penalty, "unknown": unknown,

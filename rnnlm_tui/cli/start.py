@@ -22,7 +22,7 @@ THEME = "auto"
 """Default of --theme: detect the terminal's colours."""
 
 
-def opened_without_options(arguments: Sequence[str]) -> bool:
+def opens_without_options(arguments: Sequence[str]) -> bool:
     """Whether the arguments are empty or `open RUN`, so that no options need parsing.
 
     A shell that asks for completions passes no arguments either.
@@ -97,7 +97,7 @@ def check_fps(fps: float) -> None:
         raise InputError(f"--fps is {fps:g}, must be 0.1 … 60")
 
 
-def opens_app(*other_ways: bool) -> bool:
+def should_open_app(*other_ways: bool) -> bool:
     """Whether a verb that starts a run opens the app: on a terminal, unless one of `other_ways` was chosen.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.arguments import DetachOption, FollowOption, JsonOption, RunArgument, RunsArgument, keep_one
+from rnnlm_tui.cli.arguments import DetachOption, FollowOption, JsonOption, RunArgument, RunsArgument, check_exclusive
 
 if TYPE_CHECKING:
     from rnnlm_tui.contract.commands import CommandResult, Verb
@@ -39,16 +39,16 @@ def resume(
     it prints one object per line.
     """
     from rnnlm_tui.cli.output import note, warn_of_logout
-    from rnnlm_tui.cli.start import open_app, opens_app
+    from rnnlm_tui.cli.start import open_app, should_open_app
     from rnnlm_tui.cli.train import print_run
     from rnnlm_tui.contract.status import RESUMABLE
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.supervisor.estimate import warning_before_start
     from rnnlm_tui.supervisor.resuming import PendingResume
 
-    keep_one(follow=follow, detach=detach)
+    check_exclusive(follow=follow, detach=detach)
     directory = find_run(run)
-    showing = opens_app(follow, detach, json)
+    showing = should_open_app(follow, detach, json)
     resuming = PendingResume.of(directory)
     before = resuming.before
     if before.status in {"draft", *RESUMABLE} and (warning := warning_before_start(directory.read_config())) is not None:
@@ -111,7 +111,7 @@ def change(
     ],
     json: JsonOption = False,
 ) -> None:
-    """Change the learning rate or intervals of a running run."""
+    """Change the learning rate or an interval while a run trains."""
     from rnnlm_tui.cli.output import line, print_json
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.supervisor.control_client import send
@@ -125,10 +125,10 @@ def change(
         )
     else:
         for (path, value), result in zip(changes.items(), results, strict=True):
-            line(f"{directory.name}: {path} is {value:g} from step {result.step + 1:,}{_scheduled(directory, path, value, result.step + 1)}")
+            line(f"{directory.name}: {path} is {value:g} from step {result.step + 1:,}{_schedule_note(directory, path, value, result.step + 1)}")
 
 
-def _scheduled(run: RunDirectory, path: str, value: float, step: int) -> str:
+def _schedule_note(run: RunDirectory, path: str, value: float, step: int) -> str:
     """Describe the scheduled learning rate at a step for a new peak; empty if it is the peak, or for other settings."""
     from rnnlm_tui.contract.estimates import planned_warmup
     from rnnlm_tui.contract.figures import scientific

@@ -7,7 +7,7 @@ from time import time
 
 from rnnlm_tui.cli.output import Colour
 from rnnlm_tui.contract.computing import CELL_NAMES, device_text, other_load_text
-from rnnlm_tui.contract.figures import NOTHING, age, bits_per_byte_text, counted, disk, duration, epoch_of, figure, short
+from rnnlm_tui.contract.figures import NOTHING, age, bits_per_byte_text, counted, disk, duration, epoch_of, figure, percent, short
 from rnnlm_tui.contract.status import RunStatus
 from rnnlm_tui.contract.summary import EvaluationFigures, ReferenceFigures, RunSummary
 
@@ -20,17 +20,17 @@ RUN_COLUMNS_SPARE: tuple[int, ...] = (9, 6, 3, 8, 5)
 def run_cells(summary: RunSummary) -> tuple[str, ...]:
     """Format a row of `runs`, in the order of RUN_COLUMNS."""
     if summary.unreadable:
-        return (_name(summary), status_words(summary), *[NOTHING] * (len(RUN_COLUMNS) - 3), " ".join(summary.tags))
+        return (_name(summary), status_text(summary), *[NOTHING] * (len(RUN_COLUMNS) - 3), " ".join(summary.tags))
     return (
         _name(summary),
-        status_words(summary),
+        status_text(summary),
         f"{summary.step:,}",
         percent(share_done(summary)) if summary.max_steps else NOTHING,
-        perplexity_words(summary.validation.best_perplexity or summary.validation.perplexity),
+        perplexity_text(summary.validation.best_perplexity or summary.validation.perplexity),
         short(summary.tokens_per_second) if summary.tokens_per_second else NOTHING,
         duration(summary.active_seconds),
         age(time() - summary.updated) if summary.updated else NOTHING,
-        model_words(summary),
+        model_text(summary),
         summary.preset,
         " ".join(summary.tags),
     )
@@ -44,20 +44,20 @@ def _name(summary: RunSummary) -> str:
 def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     """Yield the labels and values of `show`."""
     yield "run", summary.run
-    yield "status", status_words(summary) + (f": {summary.message}" if summary.message else "")
+    yield "status", status_text(summary) + (f": {summary.message}" if summary.message else "")
     yield "to do", summary.hint or ""
     yield "tags", " ".join(summary.tags)
     yield "note", summary.note
     yield "pinned", "at the top of the list" if summary.pinned else ""
-    yield "step", progress_words(summary)
+    yield "step", progress_text(summary)
     yield "time left", f"≈ {duration(summary.eta_seconds)}" if summary.eta_seconds is not None and summary.status == "running" else ""
-    yield "patience", patience_words(summary)
+    yield "patience", patience_text(summary)
     yield (
         "trained for",
         (f"{duration(summary.active_seconds)}, " if summary.active_seconds or not summary.step else "")  # 0 if the database was rebuilt without it
         + f"{counted(summary.tokens_seen, 'token')}, epoch {' of '.join(filter(None, epoch_of(summary.epoch, summary.epochs)))}",
     )
-    yield "model", f"{model_words(summary)}, {counted(summary.model.parameters, 'parameter')}" if summary.model.parameters else model_words(summary)
+    yield "model", f"{model_text(summary)}, {counted(summary.model.parameters, 'parameter')}" if summary.model.parameters else model_text(summary)
     yield "corpus", summary.corpus + ("" if summary.corpus_layout == "sentences" else f", {summary.corpus_layout}")
     for number, remark in enumerate(summary.corpus_notes):
         yield "" if number else "text", remark
@@ -65,7 +65,7 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     yield "neighbours", f"{other_load_text(summary)}, which slows down training" if other_load_text(summary) else ""
     yield from result_lines(summary)
     yield "tokens/s", f"{summary.tokens_per_second:,.0f}" if summary.tokens_per_second else ""
-    yield "checkpoints", _checkpoint_words(summary)
+    yield "checkpoints", _checkpoint_text(summary)
     yield "started", summary.started or ""
     yield "started from", summary.parent or ""
     yield "database", summary.database or ""
@@ -76,21 +76,21 @@ def result_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     """Yield the figures of the model's quality, with their baselines and references."""
     train, validation, test, baseline, source = summary.train, summary.validation, summary.test, summary.baseline, summary.source
     evaluated, reference = summary.evaluation, summary.reference
-    yield "train", f"perplexity {perplexity_words(train.perplexity)}, loss {figure(train.loss, 3)}" if train.perplexity is not None else ""
+    yield "train", f"perplexity {perplexity_text(train.perplexity)}, loss {figure(train.loss, 3)}" if train.perplexity is not None else ""
     if validation.perplexity is not None:
-        yield validation.name or "validation", _evaluation_words(validation)
+        yield validation.name or "validation", _evaluation_text(validation)
     if evaluated.perplexity is not None and evaluated.name != validation.name:
-        yield evaluated.name or "", _evaluation_words(evaluated)
+        yield evaluated.name or "", _evaluation_text(evaluated)
     if reference is not None and reference.perplexity is not None:
-        yield "reference", _reference_words(reference)
+        yield "reference", _reference_text(reference)
     if test.perplexity is not None and test.name != evaluated.name:
-        yield test.name or "test", f"perplexity {perplexity_words(test.perplexity)}{_bits(test)}"
+        yield test.name or "test", f"perplexity {perplexity_text(test.perplexity)}{_bits(test)}"
     if baseline.perplexity is not None:
         known = [("validation", baseline.validation_perplexity if validation.perplexity is not None else None), ("test", baseline.perplexity)]
-        figures = ", ".join(f"{perplexity_words(value)} on the same {name} tokens" for name, value in known if value is not None)
+        figures = ", ".join(f"{perplexity_text(value)} on the same {name} tokens" for name, value in known if value is not None)
         yield "to beat", f"perplexity {figures}: a {baseline.name} model"
     if source.perplexity is not None:
-        yield "floor", f"perplexity {perplexity_words(source.perplexity)}, the entropy of the source"
+        yield "floor", f"perplexity {perplexity_text(source.perplexity)}, the entropy of the source"
 
 
 _STATUS_COLOURS: dict[RunStatus, Colour] = {
@@ -104,7 +104,7 @@ def status_colour(summary: RunSummary) -> Colour | None:
     return "bad" if summary.unreadable else _STATUS_COLOURS.get(summary.status)
 
 
-def status_words(summary: RunSummary) -> str:
+def status_text(summary: RunSummary) -> str:
     """Format `running`, `lost contact`, `damaged database`, `preparing, encoding 62 %`."""
     if summary.unreadable:
         return summary.unreadable
@@ -116,7 +116,7 @@ def status_words(summary: RunSummary) -> str:
     return summary.status
 
 
-def patience_words(summary: RunSummary) -> str:
+def patience_text(summary: RunSummary) -> str:
     """Format `no better validation loss for 2 evaluations, training stops at 5`; empty without patience."""
     patience = summary.patience
     if patience is None or not patience.waited or summary.status == "finished":
@@ -124,14 +124,9 @@ def patience_words(summary: RunSummary) -> str:
     return f"no better validation loss for {counted(patience.waited, 'evaluation')}, training stops at {patience.limit:,}"
 
 
-def progress_words(summary: RunSummary) -> str:
+def progress_text(summary: RunSummary) -> str:
     """Format `1,500 / 4,328 (35 %)`."""
     return f"{summary.step:,} / {summary.max_steps:,} ({percent(share_done(summary))})" if summary.max_steps else f"{summary.step:,}"
-
-
-def percent(share: float) -> str:
-    """Format `35 %`."""
-    return f"{100 * share:.0f} %"
 
 
 def share_done(summary: RunSummary) -> float:
@@ -139,7 +134,7 @@ def share_done(summary: RunSummary) -> float:
     return min(1.0, summary.step / summary.max_steps) if summary.max_steps else 0.0
 
 
-def model_words(summary: RunSummary) -> str:
+def model_text(summary: RunSummary) -> str:
     """Format `Elman 2×192 tied`."""
     model = summary.model
     if not model.num_layers:
@@ -147,21 +142,21 @@ def model_words(summary: RunSummary) -> str:
     return f"{CELL_NAMES.get(model.cell_type, model.cell_type)} {model.num_layers}×{model.hidden_size}" + (" tied" if model.tie_weights else "")
 
 
-def perplexity_words(value: float | None) -> str:
+def perplexity_text(value: float | None) -> str:
     """Format `58.1`, `3.51`: two decimals below 10, where one would hide differences."""
     return figure(value, 2 if value is not None and value < 10 else 1)
 
 
-def _evaluation_words(found: EvaluationFigures) -> str:
-    best = f", best {perplexity_words(found.best_perplexity)} at step {found.best_step:,}" if found.best_step is not None else ""
+def _evaluation_text(found: EvaluationFigures) -> str:
+    best = f", best {perplexity_text(found.best_perplexity)} at step {found.best_step:,}" if found.best_step is not None else ""
     at = f" at step {found.step:,}" if found.step is not None else ""
-    return f"perplexity {perplexity_words(found.perplexity)}{_bits(found)}{at}{best}"
+    return f"perplexity {perplexity_text(found.perplexity)}{_bits(found)}{at}{best}"
 
 
-def _reference_words(reference: ReferenceFigures) -> str:
+def _reference_text(reference: ReferenceFigures) -> str:
     """Format `perplexity 92.2 at 3.0 M sentences`, with the run's own count if it differs."""
     there, here = _millions(reference.reference_sentences), _millions(reference.sentences)
-    return f"perplexity {perplexity_words(reference.perplexity)} at {there}" + ("" if there == here else f", nearest to this run's {here}")
+    return f"perplexity {perplexity_text(reference.perplexity)} at {there}" + ("" if there == here else f", nearest to this run's {here}")
 
 
 def _millions(sentences: int | None) -> str:
@@ -174,7 +169,7 @@ def _bits(found: EvaluationFigures) -> str:
     return f", {words}" if words else ""
 
 
-def _checkpoint_words(summary: RunSummary) -> str:
+def _checkpoint_text(summary: RunSummary) -> str:
     kept = summary.checkpoints
     if not kept.count:
         return "none yet"

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.arguments import ConfigOption, DetachOption, FollowOption, JsonOption, PresetOption, RunArgument, SetOption, complete_address, keep_one
+from rnnlm_tui.cli.arguments import (
+    ConfigOption,
+    DetachOption,
+    FollowOption,
+    JsonOption,
+    PresetOption,
+    RunArgument,
+    SetOption,
+    check_exclusive,
+    complete_address,
+)
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.run_directory import RunDirectory
@@ -42,13 +52,13 @@ def train(
     """
     from rnnlm_tui.cli.configs import build_config, runnable_config
     from rnnlm_tui.cli.output import note, warn_of_logout
-    from rnnlm_tui.cli.start import open_app, opens_app
+    from rnnlm_tui.cli.start import open_app, should_open_app
     from rnnlm_tui.store.runs import create_run
     from rnnlm_tui.supervisor.preflight import check_before_start
     from rnnlm_tui.supervisor.start import discard_refused, start_run, wait_for_training
 
-    keep_one(follow=follow, detach=detach, draft=draft)
-    keep_one("--from uses the config of its run", preset=preset is not None, **{"from": parent is not None})
+    check_exclusive(follow=follow, detach=detach, draft=draft)
+    check_exclusive("--from uses the config of its run", preset=preset is not None, **{"from": parent is not None})
     if parent is not None:
         from rnnlm_tui.cli.parents import config_of_parent
 
@@ -59,7 +69,7 @@ def train(
     else:
         address, base = None, None
         wanted = runnable_config(preset, config, assignments)
-    showing = opens_app(follow, detach, draft, json)
+    showing = should_open_app(follow, detach, draft, json)
     if base is not None:
         from rnnlm_tui.cli.parents import check_fits_parent
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.arguments import JsonOption, complete_run, keep_one
+from rnnlm_tui.cli.arguments import JsonOption, check_exclusive, complete_run
 from rnnlm_tui.contract.figures import counted
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def purge(
 
     found = _chosen(runs or [], everything=everything)
     size = sum(run.bytes for run in found)
-    if found and not yes and not agreed(f"permanently remove {_named(found)}, {disk(size)}?", "purge removes runs permanently"):
+    if found and not yes and not confirmed(f"permanently remove {_named(found)}, {disk(size)}?", "purge removes runs permanently"):
         note("nothing was removed")
         raise typer.Exit(1)
     freed = 0
@@ -120,12 +120,12 @@ def purge(
             freed += purge_one(run)
         except StorageError:
             if done:
-                note(_gone(found[:done], disk(freed)))
+                note(_purged_text(found[:done], disk(freed)))
             raise
     if json:
         print_json({"purged": [_as_json(run) for run in found], "freed": freed})
     elif found:
-        line(_gone(found, disk(freed)))
+        line(_purged_text(found, disk(freed)))
     else:
         line("the trash is empty")
 
@@ -141,7 +141,7 @@ def _chosen(names: list[str], *, everything: bool) -> list[TrashedRun]:
     from rnnlm_tui.store.trash import find_trashed, list_trash
 
     known = list_trash()
-    keep_one(NAME=bool(names), all=everything)
+    check_exclusive(NAME=bool(names), all=everything)
     if everything:
         return known
     if not names:
@@ -153,7 +153,7 @@ def _chosen(names: list[str], *, everything: bool) -> list[TrashedRun]:
     return list(dict.fromkeys(find_trashed(name) for name in names))
 
 
-def agreed(question: str, what: str) -> bool:
+def confirmed(question: str, what: str) -> bool:
     """Ask a yes-or-no question on the terminal.
 
     Raises:
@@ -171,7 +171,7 @@ def agreed(question: str, what: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _gone(runs: list[TrashedRun], freed: str) -> str:
+def _purged_text(runs: list[TrashedRun], freed: str) -> str:
     return f"{_named(runs)} permanently removed, {freed} freed"
 
 

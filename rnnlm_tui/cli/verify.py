@@ -28,7 +28,7 @@ def verify(run: RunArgument, json: JsonOption = False) -> None:
     checks = [replace(check, problem=check.problem.replace(f"{directory.path}/", "")) for check in check_checkpoints(directory)]
     aside = damaged_folders(directory)
     database, verdict, advice = _check_database(directory)
-    damaged = damage_of(directory, checks, verdict, advice)
+    damaged = damage_error(directory, checks, verdict, advice)
     if json:
         found = [{**asdict(check), "path": str(check.path), "whole": not check.problem} for check in checks]
         print_json(
@@ -43,7 +43,7 @@ def verify(run: RunArgument, json: JsonOption = False) -> None:
         raise damaged
 
 
-def damage_of(run: RunDirectory, checks: list[CheckpointCheck], database: str, advice: str) -> StorageError | None:
+def damage_error(run: RunDirectory, checks: list[CheckpointCheck], database: str, advice: str) -> StorageError | None:
     """Return an error that sums up the damage and says what to do; None if nothing is damaged.
 
     Args:
@@ -99,7 +99,7 @@ def _write(checks: list[CheckpointCheck]) -> None:
             str(check.files) if check.files else NOTHING,
             disk(check.bytes) if check.files else NOTHING,
             "⚑" if check.pinned else "",
-            _in_words(check.parent) + ("" if check.parent_kept or not check.parent else ", deleted"),
+            _parent_text(check.parent) + ("" if check.parent_kept or not check.parent else ", deleted"),
         )
         for check in checks
     ]
@@ -117,7 +117,7 @@ def _write(checks: list[CheckpointCheck]) -> None:
             line(f"step {check.step:,}: {check.problem}")
 
 
-def _in_words(parent: str) -> str:
+def _parent_text(parent: str) -> str:
     """Format `1,500` for a checkpoint of the same run, `run@step` for one of another run."""
     digits = parent.removeprefix("step-")
     return f"{int(digits):,}" if digits.isascii() and digits.isdecimal() else parent

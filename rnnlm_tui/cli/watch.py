@@ -8,9 +8,9 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from rnnlm_tui.cli.follow import LINE_SECONDS, RunFailure, follow
+from rnnlm_tui.cli.follow import LINE_SECONDS, RunFailure, follow, print_failure
 from rnnlm_tui.cli.frame import FULL_WIDTH, clipped, frame_lines, one_line
-from rnnlm_tui.cli.output import cells, encodable, line, note
+from rnnlm_tui.cli.output import cells, encodable, line
 from rnnlm_tui.supervisor.remaining import Eta, SteadyEta
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class FramePrinter:
     def finish(self, snapshot: RunSnapshot, failure: RunFailure | None) -> None:
         """Leave the last frame, with the failure below it."""
         self.update(snapshot)
-        _print_failure(failure)
+        print_failure(failure)
 
 
 class LogPrinter:
@@ -119,7 +119,7 @@ class LogPrinter:
         """Print the last line, and the failure on stderr."""
         self._next_line = 0.0
         self.update(snapshot)
-        _print_failure(failure)
+        print_failure(failure)
 
 
 def replacing(before: Sequence[str], lines: Sequence[str]) -> str:
@@ -158,8 +158,3 @@ def _size(stream: TextIO) -> tuple[int, int]:
     except (OSError, ValueError):
         return FULL_WIDTH, 1_000
     return (size.columns - 1, size.lines) if size.columns > 1 else (FULL_WIDTH, 1_000)
-
-
-def _print_failure(failure: RunFailure | None) -> None:
-    if failure is not None:
-        note("\n".join(part for part in (failure.message, failure.hint) if part))

@@ -120,7 +120,7 @@ def test_a_corpus_needed_during_confirmation_is_not_removed(
         run_on(manifest, "plain-otter", "stopped")
         return True
 
-    monkeypatch.setattr("rnnlm_tui.cli.trash.agreed", start_meanwhile)
+    monkeypatch.setattr("rnnlm_tui.cli.trash.confirmed", start_meanwhile)
     assert run(["corpus", "remove", *arguments]) == 3
     assert "is needed by plain-otter" in capsys.readouterr().err
     assert sorted(path.name for path in (home / "corpora").iterdir()) == [manifest.folder, other.folder]
@@ -136,7 +136,7 @@ def test_a_corpus_prepared_during_confirmation_is_not_removed(home: Path, monkey
         def take_up(*_arguments: str) -> bool:
             return taken.enter_context(claimed(left, lambda: False, lambda: None))
 
-        monkeypatch.setattr("rnnlm_tui.cli.trash.agreed", take_up)
+        monkeypatch.setattr("rnnlm_tui.cli.trash.confirmed", take_up)
         assert run(["corpus", "remove", "cccc"]) == 3
         assert "is being prepared" in capsys.readouterr().err
         assert (left / "train.txt").exists()
@@ -149,7 +149,7 @@ def test_a_corpus_removed_during_confirmation_frees_nothing(home: Path, monkeypa
         shutil.rmtree(home / "corpora" / manifest.folder)
         return True
 
-    monkeypatch.setattr("rnnlm_tui.cli.trash.agreed", remove_meanwhile)
+    monkeypatch.setattr("rnnlm_tui.cli.trash.confirmed", remove_meanwhile)
     assert run(["corpus", "remove", "aaaa", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"removed": [], "freed": 0}
 

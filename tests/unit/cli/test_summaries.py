@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.cli.summaries import model_words, summary_lines
+from rnnlm_tui.cli.summaries import model_text, summary_lines
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.metrics import EvaluationRow, EventRow, StepRow
 from rnnlm_tui.contract.presets import BOOK, DEMO
@@ -101,7 +101,7 @@ def test_show_names_the_layout_unless_it_is_sentences() -> None:
 @pytest.mark.parametrize(("cell", "words"), [("elman", "Elman 2×8 tied"), ("mingru", "minGRU 2×8 tied"), ("slstm", "sLSTM 2×8 tied")])
 def test_cells_have_their_usual_names(cell: str, words: str) -> None:
     assert SUMMARY.model is not None
-    assert model_words(SUMMARY.model_copy(update={"model": SUMMARY.model.model_copy(update={"cell_type": cell})})) == words
+    assert model_text(SUMMARY.model_copy(update={"model": SUMMARY.model.model_copy(update={"cell_type": cell})})) == words
 
 
 @pytest.mark.parametrize(
