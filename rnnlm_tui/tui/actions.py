@@ -238,6 +238,30 @@ def told_together(actions: Sequence[Action] = ACTIONS) -> list[tuple[Action, ...
     return rows
 
 
+PANE_ACTIONS: dict[Pane, str] = {
+    "config": "show_config", "train": "show_train", "checkpoints": "show_checkpoints", "prompt": "show_prompt", "runs": "show_runs",
+}  # fmt: skip
+"""The action that goes to each pane; `compare` has none."""
+
+
+def unbound_key_hint(key: str, pane: Pane, actions: Sequence[Action]) -> str:
+    """Return what a key does on another pane, if it does nothing on this one; empty if it does nothing anywhere.
+
+    Args:
+        key: in Textual's spelling.
+        actions: the table with the user's keys.
+    """
+    known = [entry for entry in actions if key in entry.keys]
+    if any(entry.works_on(pane) for entry in known):
+        return ""
+    for entry in known:
+        other = next((name for name in entry.panes if name in PANE_ACTIONS), None)
+        if other is not None:
+            way = action(PANE_ACTIONS[other], actions).label
+            return f"{entry.label} is a key of {PANE_TITLES[other]}: {way}, then {entry.label}: {entry.help.split(':')[0]}"
+    return ""
+
+
 def key_table() -> list[tuple[str, str, str, str]]:
     """Rows of the README's key table: keys, screens, what they do, names in a keymap."""
     return [

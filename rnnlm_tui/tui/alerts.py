@@ -1,4 +1,4 @@
-"""What a person wants to be told who looks elsewhere: a run finished, failed, stalled, lost its footing, learns no more; a disk is nearly full. Each once."""
+"""Alerts: a run finished, failed, stalled, diverged or plateaued, or a disk is nearly full; each is reported once."""
 
 from __future__ import annotations
 
@@ -15,28 +15,35 @@ if TYPE_CHECKING:
     from rnnlm_tui.contract.summary import RunSummary
 
 AlertKind = Literal["finished", "failed", "crashed", "stalled", "lost", "non-finite", "plateau", "disk"]
-"""`disk`: little is free, or a run can't store its rows; `non-finite`: updates were left out, or a run failed by them."""
+"""`disk`: little is free, or a run can't store its rows. `non-finite`: updates were skipped, or a
+run failed by them."""
 PLATEAU_EVALUATIONS = 10
-"""So many evaluations in a row that brought nothing are a plateau."""
+"""This many evaluations in a row without progress are a plateau."""
 PROGRESS = 0.003
-"""The share by which a perplexity has to fall to count as better: what the figures call level brings nothing."""
-AGAIN_SECONDS = 600.0
-"""The same of the same run is told again after so long at the earliest, however often it comes and goes."""
+"""The share by which perplexity has to fall to count as progress; less is shown as level."""
+REPEAT_SECONDS = 600.0
+"""Seconds before an alert of the same kind about the same run is repeated, however often its cause
+comes and goes."""
 LOW_SHARE, LOW_BYTES = 0.05, 20 * 10**9
-"""A disk is low with less than this share free, and less than so many bytes where that is much."""
-ENOUGH = 1.5
-"""It is no longer low with so many times that."""
+"""A disk is low with less than this share free, or less than this many bytes if that is more."""
+RECOVERED = 1.5
+"""A disk is no longer low with this many times as much free."""
+
+ALERTS_SETTING = "alerts"
+"""Key of the setting for terminal notifications; false: off."""
+SHOWN_BY_TRAIN: frozenset[AlertKind] = frozenset({"finished", "failed", "crashed", "stalled", "lost"})
+"""Alerts about the open run that its train pane shows at least as prominently."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One thing that has just come about."""
+    """Something that has just happened."""
 
     kind: AlertKind
     run: str
-    """Empty: it is about the machine."""
+    """Empty for the machine."""
     text: str
-    """One line, with the run's name; text from outside in it is as it came."""
+    """One line with the run's name; text from outside is unchanged."""
 
     @property
     def trouble(self) -> bool:
@@ -45,25 +52,28 @@ class Alert:
 
 @dataclass(slots=True)
 class _Seen:
-    """One run at the last look."""
+    """A run at the last check."""
 
     summary: RunSummary
     best: float | None
-    """The perplexity that the next one has to be better than."""
+    """The perplexity that the next evaluation has to beat."""
     waited: int = 0
-    """Evaluations since that brought nothing."""
-    plateau_told: bool = False
+    """Evaluations without progress since."""
+    plateau_reported: bool = False
     skipped: tuple[int, int] | None = None
-    """Attempt and step of the newest update that was left out."""
-    told: dict[AlertKind, tuple[float, int]] = field(default_factory=dict)
-    """When what was told last, and at which step."""
+    """Attempt and step of the newest skipped update."""
+    reported: dict[AlertKind, tuple[float, int]] = field(default_factory=dict)
+    """Time and step of the last alert of each kind."""
 
 
 class Alerts:
-    """Decides what is worth an alert from one look at the runs to the next; what was so before it was made is not.
+    """Decides what is worth an alert from one check of the runs to the next.
+
+    What was already so at the first check isn't.
 
     Args:
-        since: Unix seconds of its making; a run that is seen for the first time and ended after that ended under its eyes.
+        since: Unix seconds of its creation. A run that is seen for the first time and ended later than this ended
+            while the app was open.
     """
 
     def __init__(self, *, since: float) -> None:
@@ -71,12 +81,15 @@ class Alerts:
         self._runs: dict[str, _Seen] = {}
         self._disk_low: bool | None = None
 
-    def look(self, summaries: Iterable[RunSummary], now: float) -> list[Alert]:
-        """What is new in these runs; `now` in Unix seconds."""
-        return [alert for summary in summaries if summary.unreadable is None for alert in self._look_at(summary, now)]
+    def check_runs(self, summaries: Iterable[RunSummary], now: float) -> list[Alert]:
+        """Return what is new in these runs; `now` in Unix seconds."""
+        return [alert for summary in summaries if summary.unreadable is None for alert in self._check_run(summary, now)]
 
-    def hear(self, run: str, events: Sequence[EventRow], now: float) -> list[Alert]:
-        """What is new in a run's log (newest first) and not in its figures: updates that were left out. After `look`."""
+    def check_events(self, run: str, events: Sequence[EventRow], now: float) -> list[Alert]:
+        """Return skipped updates that are new in a run's events, newest first.
+
+        Call it after `check_runs`.
+        """
         seen = self._runs.get(run)
         newest = next((event for event in events if event.kind == "skipped"), None)
         if seen is None or newest is None:
@@ -86,24 +99,24 @@ class Alerts:
             return []
         return self._once(seen, "non-finite", f"{run}, step {count(newest.step)}: {newest.text}", now)
 
-    def look_at_disk(self, free: int, total: int | None) -> list[Alert]:
-        """Whether the disk of the runs has just become low; bytes, `total` None where it is not known."""
+    def check_disk(self, free: int, total: int | None) -> list[Alert]:
+        """Report a disk of the runs that has just become low; bytes, `total` None if unknown."""
         least = LOW_BYTES if total is None else min(LOW_BYTES, LOW_SHARE * total)
         before = self._disk_low
-        self._disk_low = free < (least * ENOUGH if before else least)
-        return [Alert("disk", "", f"the disk of the runs has {disk(free)} left")] if self._disk_low and before is False else []
+        self._disk_low = free < (least * RECOVERED if before else least)
+        return [Alert("disk", "", f"the disk of the runs has {disk(free)} free")] if self._disk_low and before is False else []
 
-    def _look_at(self, summary: RunSummary, now: float) -> list[Alert]:
+    def _check_run(self, summary: RunSummary, now: float) -> list[Alert]:
         seen = self._runs.get(summary.run) or self._renamed(summary)
         if seen is None:
             self._runs[summary.run] = seen = _Seen(summary, summary.evaluation.best_perplexity)
             return self._ended(seen, now) if (summary.updated or 0.0) > self._since else []
         before, after = seen.summary, summary
         if (after.attempt, after.updated or 0.0) < (before.attempt, before.updated or 0.0):
-            return []  # a look from before the last one
+            return []  # older than the last check
         seen.summary = after
         if after.attempt > before.attempt:
-            seen.waited, seen.plateau_told = 0, False
+            seen.waited, seen.plateau_reported = 0, False
         alerts: list[Alert] = []
         if after.status != before.status or after.attempt > before.attempt:
             alerts += self._ended(seen, now) if before.status in LIVING or after.updated != before.updated else []
@@ -111,7 +124,7 @@ class Alerts:
         return alerts + self._learning(seen, before, now)
 
     def _renamed(self, summary: RunSummary) -> _Seen | None:
-        """A run that ended and has another name since is no news; None: it was not seen before."""
+        """Return what is known of an ended run that was renamed, None if it wasn't seen before."""
         if summary.started is None or summary.status in LIVING:
             return None
         former = next((name for name, seen in self._runs.items() if _past(seen.summary) == _past(summary)), None)
@@ -133,19 +146,19 @@ class Alerts:
         return []
 
     def _halted(self, seen: _Seen, now: float) -> list[Alert]:
-        """It has not ended, and something is wrong."""
+        """Return alerts about a run that hasn't ended."""
         summary = seen.summary
         why = f": {summary.message}" if summary.message else ""
         if summary.status == "stalled":
-            return self._once(seen, "stalled", f"{summary.run} makes no step{why}", now)
+            return self._once(seen, "stalled", f"{summary.run} makes no progress{why}", now)
         if summary.status == "lost":
-            return self._once(seen, "lost", f"{summary.run} does not answer{why}", now)
+            return self._once(seen, "lost", f"{summary.run} doesn't answer{why}", now)
         if summary.status == "degraded":
-            return self._once(seen, "disk", f"{summary.run} can't store its figures{why}", now)
+            return self._once(seen, "disk", f"{summary.run} can't save its metrics{why}", now)
         return []
 
     def _learning(self, seen: _Seen, before: RunSummary, now: float) -> list[Alert]:
-        """Losses that are no numbers, and evaluations that bring nothing more."""
+        """Return alerts about non-finite losses and about a plateau."""
         after = seen.summary
         norm = after.train.grad_norm
         alerts: list[Alert] = []
@@ -155,25 +168,25 @@ class Alerts:
         if judged.step is None or judged.step == before.evaluation.step or best is None:
             return alerts
         if seen.best is None or best < seen.best * (1 - PROGRESS):
-            seen.best, seen.waited, seen.plateau_told = best, 0, False
+            seen.best, seen.waited, seen.plateau_reported = best, 0, False
             return alerts
         seen.waited += 1
-        if seen.waited >= PLATEAU_EVALUATIONS and not seen.plateau_told and after.status == "running":
-            seen.plateau_told = True
-            text = f"{after.run} learns no more: {counted(seen.waited, 'evaluation')} no better than perplexity {figure(seen.best)}"
+        if seen.waited >= PLATEAU_EVALUATIONS and not seen.plateau_reported and after.status == "running":
+            seen.plateau_reported = True
+            text = f"{after.run} plateaus: {counted(seen.waited, 'evaluation')} no better than perplexity {figure(seen.best)}"
             alerts += self._once(seen, "plateau", text, now)
         return alerts
 
     def _once(self, seen: _Seen, kind: AlertKind, text: str, now: float) -> list[Alert]:
-        """The alert, if the like was not told shortly before, or if the run has made no step since."""
-        told = seen.told.get(kind)
-        again = told is not None and (now - told[0] < AGAIN_SECONDS or told[1] == seen.summary.step)
-        if again and kind not in ("finished", "failed", "crashed"):  # an end is one, however soon after the last
+        """Return the alert, unless it was reported shortly before or without a step since."""
+        last = seen.reported.get(kind)
+        repeated = last is not None and (now - last[0] < REPEAT_SECONDS or last[1] == seen.summary.step)
+        if repeated and kind not in ("finished", "failed", "crashed"):  # every end is reported, however soon after the last
             return []
-        seen.told[kind] = (now, seen.summary.step)
+        seen.reported[kind] = (now, seen.summary.step)
         return [Alert(kind, seen.summary.run, text)]
 
 
 def _past(summary: RunSummary) -> tuple[object, ...]:
-    """What a run keeps under another name and no other run has: when it began, how far it came, and how long that took."""
+    """Identify a run across a rename: when it began, its last step, and its training time."""
     return (summary.started, summary.host, summary.attempt, summary.step, summary.active_seconds)

@@ -1,50 +1,81 @@
-"""The app: wires screens, actions, the watching thread and the services together, and does nothing else.
+"""RnnlmApp: connects screens, actions, the watcher's thread and the services.
 
-Screens reach it as `self.lab`; what they may ask is `Laboratory` in `screens/lab.py`. Data flows one way: the watcher's
-thread polls the open run's monitor, one `SnapshotChanged` message sets `snapshot` here and on the screen that shows, and
-that screen's one watcher repaints what changed.
+Screens use it as `self.context`, through the interface in `context.py`. Data flows one way: the watcher's thread
+polls the open run's monitor and posts `SnapshotChanged`, the app sets `snapshot` here and on the current screen,
+and the screen's watch method repaints what changed.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from inspect import isawaitable
+from time import time
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from rich.text import Text
+from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.events import Event, Key, Resize
 from textual.filter import LineFilter
 from textual.screen import Screen
 
-from rnnlm_tui.tui import crash, hangup, threads
+from rnnlm_tui.contract.figures import counted
+from rnnlm_tui.contract.status import LIVING
+from rnnlm_tui.errors import InputError, RnnlmError
+from rnnlm_tui.tui import crash, hangup, remembered, steering, threads
+from rnnlm_tui.tui._textual import (
+    ChangedCellsScreen,
+    all_screens,
+    deliver_pending_resize,
+    replace_crash_report,
+    resize_to,
+    terminal_size,
+    write_to_terminal,
+)
 from rnnlm_tui.tui.actions import PALETTE_KEY, PANES, Pane
-from rnnlm_tui.tui.appearance import Appearance
+from rnnlm_tui.tui.alerts import ALERTS_SETTING, SHOWN_BY_TRAIN, Alert, Alerts
+from rnnlm_tui.tui.appearance import Appearance, Display, repaint
+from rnnlm_tui.tui.colours import COLOUR_WORDS
 from rnnlm_tui.tui.commands import ActionCommands
-from rnnlm_tui.tui.everywhere import EverywhereActions
 from rnnlm_tui.tui.keymap import Keymap, use_keys
-from rnnlm_tui.tui.messages import ComparedChanged, MachineRead, MachineSeen, Notice, Noticed, RunsChanged, SnapshotChanged
-from rnnlm_tui.tui.newest_size import at_size, terminal_size
+from rnnlm_tui.tui.messages import ComparedChanged, MachineChanged, Notice, NoticePosted, ReadingsChanged, RunsChanged, SnapshotChanged
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.services import Services
-from rnnlm_tui.tui.terminal_kind import ColourName, TerminalKind
+from rnnlm_tui.tui.terminal_kind import ColourName
+from rnnlm_tui.tui.terminal_signals import call_for_user
 from rnnlm_tui.tui.theme import THEME
+from rnnlm_tui.tui.watch import Watcher
+from rnnlm_tui.tui.widgets.content import safe_text
 from rnnlm_tui.tui.widgets.machine_view import Readings
+from rnnlm_tui.tui.widgets.marks import MOST_MARKED, Marks
 
 if TYPE_CHECKING:
+    from rnnlm_tui.contract.commands import Verb
+    from rnnlm_tui.contract.config import RunConfig
+    from rnnlm_tui.contract.summary import RunSummary
     from rnnlm_tui.store.run_directory import RunDirectory
+    from rnnlm_tui.supervisor.login import EndsAtLogout
+    from rnnlm_tui.supervisor.machine import MachineFacts
+    from rnnlm_tui.supervisor.monitor import RunSnapshot
+    from rnnlm_tui.supervisor.sampler_client import SamplerClient
+    from rnnlm_tui.tui.widgets.chart import MarksStyle
 
-SIZES_AT_START = 2
-"""Textual tells the app its size twice before anything is painted."""
-NOTICE_EDGE = 8
-"""Cells of the footer's line that a notice leaves free, its sign included."""
-STALLED_SECONDS = 5.0
-"""Between two looks at the clock while a run stands still."""
+ResultT = TypeVar("ResultT")
+
+INITIAL_RESIZES = 2
+"""Textual sends the app its size twice before anything is painted."""
+NOTICE_MARGIN = 8
+"""Cells of the footer's line that a notice leaves free, its glyph included."""
+CLOCK_SECONDS = 5.0
+"""Seconds between updates of the time in a stalled run's frame."""
+LEAST_COMPARED = 2
 
 
-def screen_of(pane: Pane) -> PaneScreen:
-    """Make a pane's screen. Its module is imported only here, so that the first paint doesn't wait for the other panes."""
+def create_screen(pane: Pane) -> PaneScreen:
+    """Create a pane's screen; its module is imported only here, so that the first paint doesn't wait for other panes."""
     match pane:
         case "runs":
             from rnnlm_tui.tui.screens.runs import RunsScreen
@@ -72,13 +103,13 @@ def screen_of(pane: Pane) -> PaneScreen:
             return PromptScreen()
 
 
-class RnnlmApp(EverywhereActions):
-    """One terminal's view of the laboratory. Leaving it never stops a run."""
+class RnnlmApp(App[int]):
+    """The app on one terminal. Leaving it never stops a run."""
 
     CSS_PATH = "app.tcss"
     TITLE = "rnnlm-tui"
-    COMMANDS = {ActionCommands}  # noqa: RUF012 (Textual declares it so)
-    MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {pane: partial(screen_of, pane) for pane in PANES}
+    COMMANDS = {ActionCommands}  # noqa: RUF012 (declared so by Textual)
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {pane: partial(create_screen, pane) for pane in PANES}
     DEFAULT_MODE = "runs"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(PALETTE_KEY, "command_palette", show=False, priority=True, id="command_palette"),
@@ -91,112 +122,153 @@ class RnnlmApp(EverywhereActions):
         run: RunDirectory | None = None,
         pane: Pane | None = None,
         *,
-        ascii_only: bool = False,
-        fps: float = 2.0,
         services: Services | None = None,
         settings: dict[str, object] | None = None,
-        kind: TerminalKind | None = None,
-        colours: ColourName | None = None,
+        display: Display | None = None,
         keymap: Keymap | None = None,
-        trouble: str = "",
+        fps: float = 2.0,
+        warning: str = "",
     ) -> None:
-        """`trouble`: a warning about remembered settings that can't be used, empty if all are usable."""
+        """Open `run` on `pane`, or the list of runs.
+
+        Args:
+            fps: polls of the open run a second.
+            warning: about saved settings that can't be used; empty if all are usable.
+        """
         if pane is not None or run is not None:
-            vars(self)["DEFAULT_MODE"] = pane or "train"  # before Textual makes the first screen, so that no other is built and thrown away
-        self._keys, self._trouble = keymap or Keymap(), trouble
-        super().__init__(run, ascii_only=ascii_only, fps=fps, services=services, settings=settings, actions=self._keys.actions)
-        self._sizes_told = 0
-        self.appearance = Appearance(kind or TerminalKind("16 million", light=False, braille=True), self.settings, colours=colours, ascii_only=ascii_only)
+            vars(self)["DEFAULT_MODE"] = pane or "train"  # before Textual creates the first screen, so that it creates no other
+        super().__init__()
+        display = display or Display()
+        self._keymap_file, self._warning = keymap or Keymap(), warning
+        self.actions = self._keymap_file.actions
+        self.run_directory = run
+        self.snapshot: RunSnapshot | None = None
+        self.summaries: tuple[RunSummary, ...] | None = None
+        self.compared: tuple[RunSnapshot, ...] = ()
+        self.machine: MachineFacts | None = None
+        self.readings = Readings()
+        self.selected_checkpoint: str | None = None
+        self.sampler: SamplerClient | None = None
+        self.ascii_only = display.ascii_only
+        self.services = services or Services()
+        self.settings: dict[str, object] = settings if settings is not None else {}
+        self.draft: RunConfig | None = self._saved_draft()
+        self.draft_from = ""
+        self.marks = Marks.from_json(self.settings.get("marked"))
+        self.pending_notice: Notice | None = None
+        self.prefer_running = False
+        self._saving = self._save_again = False
+        """Whether settings are being saved, and whether they have changed since that began."""
+        self._labels_reported: set[str] = set()
+        """Runs whose damaged labels were moved aside and reported."""
+        self._sampler_lock = asyncio.Lock()
+        self._alerts = Alerts(since=time())
+        self._resizes = 0
+        self.watcher = Watcher(self.services, self.post_message, fps=fps, reads_machine=self._reads_machine)
+        self.appearance = Appearance(display, self.settings)
         self.no_color = self.no_color or self.appearance.colours == "none"
         self.animation_level = "none"
         self.register_theme(THEME)
         self.theme = THEME.name
+        replace_crash_report(self, lambda error: Text(crash.crash_report(error, crash.log_traceback(error))))
 
-    # what Textual calls
+    def _saved_draft(self) -> RunConfig | None:
+        """Load the draft of the last session; its reader is imported only if there is one."""
+        if not self.settings.get("draft"):
+            return None
+        from rnnlm_tui.tui.widgets.form_draft import draft_from_json
+
+        saved = draft_from_json(self.settings.get("draft"))
+        return saved[0].nearest_config() if saved is not None else None
+
+    # start, events and the end
 
     async def on_mount(self) -> None:
         if not self.is_headless:
-            hangup.leave_on_hangup(self.leave_at_once)
-        self.set_interval(STALLED_SECONDS, self._tell_the_time)
-        self._follow_compared()
+            hangup.leave_on_hangup(self.leave_now)
+        self.set_interval(CLOCK_SECONDS, self._update_clock)
+        self._watch_compared()
         self.run_worker(threads.to_thread(self.watcher.loop), group="watch", exit_on_error=True)
         if self.run_directory is not None:
             self.watcher.open(self.run_directory, paint_first=self.current_mode == "train")
-        self.say_damaged(self._trouble)
-        hints = [words for words in (use_keys(self, self._keys), self.appearance.hint()) if words]
-        if len(hints) == 1 and len(hints[0]) + NOTICE_EDGE <= self.size.width:  # on one line, which covers no table
+        self.report_damage(self._warning)
+        hints = [hint for hint in (use_keys(self, self._keymap_file), self.appearance.hint()) if hint]
+        if len(hints) == 1 and len(hints[0]) + NOTICE_MARGIN <= self.size.width:  # one line, which covers no table
             self.show_notice(Notice(hints[0].replace("\n", ": "), stays=True))
         else:
-            for words in hints:
-                self.notify(words, severity="warning", timeout=12, markup=False)
-        elsewhere = self.run_directory is not None and (self.run_directory.name, self.current_mode) != (self.settings.get("run"), self.settings.get("pane"))
-        if hints or elsewhere:
-            self.remember()  # a hint is shown once; a run that `open` or `train` opened is opened again at the next start
+            for hint in hints:
+                self.notify(hint, severity="warning", timeout=12, markup=False)
+        saved = (self.settings.get("run"), self.settings.get("pane"))
+        opened_by_command = self.run_directory is not None and (self.run_directory.name, self.current_mode) != saved
+        if hints or opened_by_command:
+            self.save_session()  # a hint is shown once; a run that `open` or `train` opened is opened again at the next start
 
     async def on_event(self, event: Event) -> None:
-        """Textual's way for everything that happens: a key ends what was said before it; another size of the terminal, or the same one again, has cost it what stood there."""
+        """End the notice on a key, and repaint after every resize, also one to the same size."""
         if isinstance(event, Key):
-            self.watcher.attend()
+            self.watcher.key_pressed()
             if self.pane_screen is not None:
                 self.pane_screen.end_notice()
-        if isinstance(event, Resize) and self._driver is not None and (size := terminal_size(self._driver)):
-            event = at_size(event, size)
+        if isinstance(event, Resize) and (size := terminal_size(self)):
+            event = resize_to(event, size)
         await super().on_event(event)
         if isinstance(event, Resize):
-            self._sizes_told += 1
-            if self._sizes_told > SIZES_AT_START:
-                self._paint_anew()
+            self._resizes += 1
+            if self._resizes > INITIAL_RESIZES:
+                self._repaint_screens()
 
     async def on_unmount(self) -> None:
         self.watcher.close()
         if self.sampler is not None:
             await self.sampler.close()
 
-    def _fatal_error(self) -> None:
-        """Textual's handler of an exception that nobody caught; its own would print a traceback."""
-        error = sys.exc_info()[1] or self._exception
-        if error is not None:
-            self._exit_renderables.append(Text(crash.sentence(error, crash.keep_traceback(error))))
-        self._close_messages_no_wait()
-
-    async def action_quit(self) -> None:
-        """Textual's own way out: ours."""
-        self.leave_at_once()
-
-    def action_help_quit(self) -> None:
-        """ctrl+c, which people press to leave: say how, for a run must not end by it."""
-        self.say("q leaves, and stops no run")
-
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Every line of every widget passes these, and none of Textual's: its own way without colour are greys."""
+        """Return the filters for every line, and none of Textual's, which turns colours into greys without colour."""
         return self.appearance.filters
 
     def on_key(self, event: Key) -> None:
-        """A key that no widget took, before the bindings have it."""
+        """Handle a key that no widget handled, before the bindings."""
         if self.pane_screen is not None and self.screen is self.pane_screen:
-            self.pane_screen.take_key(event)
+            self.pane_screen.hint_unbound_key(event)
+
+    def _update_clock(self) -> None:
+        """In a stalled or preparing run only the time changes."""
+        deliver_pending_resize(self)
+        waiting = ("stalled", "degraded", "lost", "preparing")
+        if self.snapshot is not None and self.snapshot.summary.status in waiting and self.pane_screen is not None:
+            self.pane_screen.refresh_frame()
+
+    def _repaint_screens(self) -> None:
+        """Repaint everything. Textual does so only for a different size: a window made smaller and large again at once stays half empty."""
+        for screen in self.screen_stack:
+            if isinstance(screen, ChangedCellsScreen):
+                screen.forget_terminal()
+        self.screen.refresh()
+
+    # messages of the watcher
 
     def on_snapshot_changed(self, message: SnapshotChanged) -> None:
-        if self.run_directory is None or message.snapshot.summary.run != self.run_directory.name:
+        snapshot = message.snapshot
+        if self.run_directory is None or snapshot.summary.run != self.run_directory.name:
             return
-        self.snapshot = message.snapshot
-        self.alerting.see_snapshot(message.snapshot)
-        screen = self.pane_screen
-        if screen is not None:
-            screen.snapshot = message.snapshot
+        self.snapshot = snapshot
+        now = time()
+        self._show_alerts([*self._alerts.check_runs([snapshot.summary], now), *self._alerts.check_events(snapshot.summary.run, snapshot.events, now)])
+        if self.pane_screen is not None:
+            self.pane_screen.snapshot = snapshot
         if self.sampler is None:
-            self.call_after_refresh(self._painted)
+            self.call_after_refresh(self._start_background_work)
 
-    def _painted(self) -> None:
-        """Start the work that needs much CPU time, once a run has been painted."""
+    def _start_background_work(self) -> None:
+        """Start what needs much CPU time, once a run has been painted."""
         self.watcher.painted()
         if self.snapshot is not None and self.snapshot.checkpoints and self.sampler is None and not self._sampler_lock.locked():
-            self.run_worker(self._warm_quietly(), group="sampler", exit_on_error=True)
+            self.run_worker(self._warm_in_background(), group="sampler", exit_on_error=True)
 
     def on_runs_changed(self, message: RunsChanged) -> None:
         self.summaries = message.summaries
-        self.alerting.see_runs(message.summaries)
-        self.put_damaged_labels_aside(message.summaries)
+        self._show_alerts(self._alerts.check_runs(message.summaries, time()))
+        self._move_damaged_labels_aside(message.summaries)
         if message.complete:
             self.set_marks(self.marks.among(summary.run for summary in message.summaries))
         if self.pane_screen is not None and self.pane_screen.is_ready:
@@ -207,23 +279,442 @@ class RnnlmApp(EverywhereActions):
         if self.pane_screen is not None:
             self.pane_screen.show_compared()
 
-    def on_machine_seen(self, message: MachineSeen) -> None:
+    def on_machine_changed(self, message: MachineChanged) -> None:
         self.machine = message.machine
-        self.alerting.see_machine(message.machine)
+        self._show_alerts(self._alerts.check_disk(message.machine.disk_free, message.machine.disk_total))
         if self.pane_screen is not None and self.pane_screen.is_ready:
             self.pane_screen.show_machine(message.machine)
 
-    def on_machine_read(self, message: MachineRead) -> None:
+    def on_readings_changed(self, message: ReadingsChanged) -> None:
         self.readings = Readings(message.rows, message.live)
         if self.pane_screen is not None:
             self.pane_screen.show_readings()
 
-    def on_noticed(self, message: Noticed) -> None:
+    def on_notice_posted(self, message: NoticePosted) -> None:
         self.show_notice(message.notice)
 
-    def _tell_the_time(self) -> None:
-        """Nothing changes in a stalled run, or one that prepares, but for how long. A size that still waits to be told does so for good: Textual's timer for it never ticks if it starts late."""
-        if self._resize_event is not None:
-            self._check_resize()
-        if self.snapshot is not None and self.snapshot.summary.status in ("stalled", "degraded", "lost", "preparing") and self.pane_screen is not None:
-            self.pane_screen.refresh_frame()
+    def _move_damaged_labels_aside(self, summaries: Sequence[RunSummary]) -> None:
+        """Move each run's unusable labels aside, once: the next change would overwrite them."""
+
+        def moved(run: str, name: str) -> None:
+            self.report_damage(f"the tags and note of {run} can't be read: the file is kept as {name}" if name else "")
+
+        for run in {summary.run for summary in summaries if summary.labels_damaged} - self._labels_reported:
+            self._labels_reported.add(run)
+            self.in_thread(partial(self.services.move_labels_aside, run), partial(moved, run))
+
+    # panes, runs and marks
+
+    @property
+    def pane_screen(self) -> PaneScreen | None:
+        """The current pane, also under an overlay."""
+        stack = self.screen_stack
+        return stack[0] if stack and isinstance(stack[0], PaneScreen) else None
+
+    @property
+    def marks_style(self) -> MarksStyle:
+        """What charts draw their dots with, unless in ASCII."""
+        return "block" if self.settings.get("dots") == "block" else "braille"
+
+    @property
+    def marked(self) -> tuple[str, ...]:
+        return self.marks.names
+
+    def mark(self, run: str) -> None:
+        if self.marks.full and not self.marks.letter(run):
+            self.report(f"{MOST_MARKED} runs are marked, the most possible: unmark one with space")
+            return
+        self.set_marks(self.marks.toggled(run))
+
+    def set_marks(self, marks: Marks) -> None:
+        if marks != self.marks:
+            self.marks = marks
+            self.save_session()
+            if self.pane_screen is not None:
+                self.pane_screen.show_marks()
+
+    def _watch_compared(self) -> None:
+        """Poll the marked runs while a pane shows them."""
+        shown = self.current_mode in ("compare", "runs") and len(self.marked) >= LEAST_COMPARED
+        self.watcher.compare(self.marked if shown else ())
+
+    def open_pane(self, pane: Pane) -> None:
+        if pane in ("train", "checkpoints") and self.run_directory is None:
+            self.report(
+                "No run open. Press enter to start the demo, n to configure one."
+                if self.summaries == ()
+                else "No run open. Choose one with enter, or press n for a new one."
+            )
+            return
+        if pane == "compare" and len(self.marked) < LEAST_COMPARED:
+            self.report("mark two runs with space to compare them")
+            return
+        if self.current_mode != pane:
+            while len(self.screen_stack) > 1:
+                self.pop_screen()
+            self.switch_mode(pane)
+        self.save_session()
+
+    def open_run(self, run: RunDirectory, pane: Pane = "train") -> None:
+        self.select_run(run)
+        self.draft = None
+        self.open_pane(pane)
+
+    def select_run(self, run: RunDirectory) -> None:
+        if self.watcher.is_removed(run.name):
+            return  # it was found before it was deleted or renamed
+        if self.run_directory is None or run.path != self.run_directory.path:
+            self.run_directory = run
+            self.snapshot = None
+            self.selected_checkpoint = None
+            self.watcher.open(run)
+            if self.pane_screen is not None:
+                self.pane_screen.snapshot = None
+        self.save_session()
+
+    def close_run(self) -> None:
+        self.run_directory = self.snapshot = self.selected_checkpoint = None
+        self.watcher.open(None)
+
+    def new_draft(self) -> None:
+        from rnnlm_tui.contract.presets import DEMO
+
+        if self.draft is None:
+            self.draft, self.draft_from = DEMO, ""
+        self.close_run()
+        self.open_pane("config")
+
+    def new_draft_from(self, run: str) -> None:
+        def begin(config: RunConfig, agreed: bool | None) -> None:
+            if agreed:
+                self.settings["draft"] = None
+                self.draft, self.draft_from = config, run
+                self.new_draft()
+
+        def found(configs: Mapping[str, RunConfig]) -> None:
+            config = configs.get(run)
+            if config is None:
+                self.report(f"the config of {run} can't be read", trouble=True)
+            elif self.draft is None or not isinstance(saved := self.settings.get("draft"), dict):
+                begin(config, True)
+            else:
+                from rnnlm_tui.tui.screens.confirm import ConfirmScreen
+
+                changes = counted(len(saved.get("changes", ())), "change")
+                question = ConfirmScreen(
+                    "Discard the draft?", f"{saved.get('name') or 'The draft'} has {changes}.", "1 shows it.", "keep it", f"new draft from {run}"
+                )
+                self.push_screen(question, partial(begin, config))
+
+        self.in_thread(partial(self.services.configs, [run]), found)
+
+    # workers
+
+    def start_run(self, config: RunConfig, name: str | None = None, refused: Callable[[InputError], None] | None = None) -> None:
+        def failed(error: RnnlmError | OSError) -> None:
+            if refused is not None and isinstance(error, InputError):
+                refused(error)
+            else:
+                self.report_error(error)
+
+        self.report("starting…")
+        self._warn_of_memory(config)
+        self.in_thread(partial(self.services.start, config, name), self._started, failed)
+
+    def _started(self, run: RunDirectory) -> None:
+        self.watcher.unmark_removed(run.name)
+        self.open_run(run)
+        self._show_outcome(Notice(f"{run.name} started", "done"))
+        self._warn_of_logout()
+
+    def _warn_of_memory(self, config: RunConfig) -> None:
+        """Warn if memory is too small for a run that is about to start; the run is started all the same."""
+        self.in_thread(partial(self.services.warning_before_start, config), self._warn)
+
+    def _warn_of_logout(self) -> None:
+        """Warn if the worker that was just started would end with the user's login."""
+
+        def found(end: EndsAtLogout | None) -> None:
+            self._warn(f"{end.fact}\n{end.hint}" if end is not None else None)
+
+        self.in_thread(self.services.ends_at_logout, found)
+
+    def _warn(self, warning: str | None) -> None:
+        if warning is not None:
+            self.notify(safe_text(warning), severity="warning", timeout=12, markup=False)
+
+    def send(self, verb: Verb, **arguments: object) -> None:
+        run = self.run_directory
+        if run is None:
+            self.report("no run open")
+            return
+        self.report(steering.PROGRESS.get(verb, f"{verb}…"))
+        self.in_thread(partial(self.services.send, run, verb, **arguments), lambda result: self._show_outcome(steering.outcome(verb, result)))
+
+    def resume(self) -> None:
+        run = self.run_directory
+        if run is None:
+            return
+        if self.snapshot is not None and self.snapshot.summary.status == "draft":
+            self.report("starting…")
+            self._warn_of_memory(self.snapshot.config)
+            self.in_thread(partial(self.services.start_saved, run), self._started)
+        else:
+            self.report(steering.PROGRESS["resume"])
+            paused = self.snapshot is not None and self.snapshot.summary.status == "paused"
+            if self.snapshot is not None and not paused:
+                self._warn_of_memory(self.snapshot.config)
+
+            def resumed(outcome: str) -> None:
+                self._show_outcome(Notice(outcome, "done"))
+                if not paused:
+                    self._warn_of_logout()
+
+            self.in_thread(partial(self.services.resume, run), resumed)
+
+    def in_thread(
+        self,
+        work: Callable[[], ResultT],
+        then: Callable[[ResultT], Awaitable[None] | None] | None = None,
+        failed: Callable[[RnnlmError | OSError], None] | None = None,
+    ) -> None:
+        async def run() -> None:
+            try:
+                result = await threads.to_thread(work)
+            except (RnnlmError, OSError) as error:
+                (failed or self.report_error)(error)
+                return
+            if then is not None and isawaitable(following := then(result)):
+                await following
+
+        self.run_worker(run(), group="services", exit_on_error=True)
+
+    async def warm_sampler(self) -> SamplerClient:
+        async with self._sampler_lock:
+            if self.sampler is None:
+                sampler = self.services.sampler()
+                await sampler.start()
+                self.sampler = sampler
+        return self.sampler
+
+    async def _warm_in_background(self) -> None:
+        try:
+            await self.warm_sampler()
+        except RnnlmError as error:
+            self.report_error(error)
+
+    def _reads_machine(self) -> bool:
+        """Whether the machine is shown and no worker reads it; asked by the watcher's thread."""
+        snapshot = self.snapshot
+        return self.current_mode == "train" and self.app_focus and snapshot is not None and snapshot.summary.status not in LIVING and not len(snapshot.machine)
+
+    # notices and alerts
+
+    def report(self, text: str, *, trouble: bool = False) -> None:
+        self.show_notice(Notice(text, "trouble" if trouble else "fact"))
+
+    def report_error(self, error: RnnlmError | OSError) -> None:
+        message, hint = (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
+        self.notify(safe_text(f"{message}\n{hint}".strip(), limit=600), severity="error", timeout=12, markup=False)
+
+    def report_damage(self, warning: str) -> None:
+        if warning:
+            self.notify(safe_text(warning, limit=600), severity="warning", timeout=20, markup=False)
+
+    def show_notice(self, notice: Notice) -> None:
+        """Show a notice on the current pane, or on the next one that is ready."""
+        self.pending_notice = notice
+        if self.pane_screen is not None and self.pane_screen.is_ready:
+            self.pane_screen.show_pending_notice()
+
+    def _show_outcome(self, notice: Notice) -> None:
+        self.watcher.poll_now()
+        self.show_notice(notice)
+
+    def _show_alerts(self, alerts: Sequence[Alert]) -> None:
+        """Show alerts in place of the footer, unless the train pane shows the same, and notify a terminal without focus."""
+        open_run = self.run_directory.name if self.run_directory is not None else ""
+        for alert in alerts:
+            if self.current_mode != "train" or alert.run != open_run or alert.kind not in SHOWN_BY_TRAIN:
+                self.show_notice(Notice(safe_text(alert.text, newlines="space"), "trouble" if alert.trouble else "done", stays=True))
+            if not self.app_focus and self.settings.get(ALERTS_SETTING) is not False:
+                self.write_to_terminal(call_for_user(alert.text, os.environ, ascii_only=self.ascii_only))
+
+    def write_to_terminal(self, sequence: str) -> None:
+        """Write a control sequence that isn't part of the picture."""
+        write_to_terminal(self, sequence)
+
+    def action_alerts(self) -> None:
+        on = self.settings.get(ALERTS_SETTING) is False
+        self.settings[ALERTS_SETTING] = on
+        self.save_settings()
+        self.report("terminal notifications on, while the terminal is not focused" if on else "terminal notifications off: alerts only in the app")
+
+    # settings
+
+    def save_session(self) -> None:
+        self.watcher.show_list(self.current_mode in ("runs", "train", "compare"))
+        self._watch_compared()
+        self.settings["pane"] = self.current_mode
+        if self.draft is None:
+            self.settings["draft"] = None
+        self.settings["marked"] = list(self.marks.places)
+        self.settings["run"] = self.run_directory.name if self.run_directory else ""
+        self.save_settings()
+
+    def save_settings(self) -> None:
+        if self._saving:
+            self._save_again = True
+            return
+        self._saving, self._save_again = True, False
+        self.in_thread(partial(remembered.save_settings, dict(self.settings)), self._saved, self._not_saved)
+
+    def _saved(self, _nothing: None) -> None:
+        self._saving = False
+        if self._save_again:
+            self.save_settings()
+
+    def _not_saved(self, error: RnnlmError | OSError) -> None:
+        self._saving = False
+        self.report_error(error)
+
+    def save_last_changes(self) -> None:
+        """After the app has ended: save what changed during the last save, in the time that other threads have too."""
+        if self._save_again:
+            threads.run_before_exit(partial(remembered.save_settings, dict(self.settings)))
+
+    # actions of every screen
+
+    def action_show_runs(self) -> None:
+        self.open_pane("runs")
+
+    def action_show_config(self) -> None:
+        self.open_pane("config")
+
+    def action_show_train(self) -> None:
+        self.open_pane("train")
+
+    def action_show_checkpoints(self) -> None:
+        self.open_pane("checkpoints")
+
+    def action_show_prompt(self) -> None:
+        self.open_pane("prompt")
+
+    def action_command_palette(self) -> None:
+        from rnnlm_tui.tui.screens.palette import PaletteScreen
+
+        if not isinstance(self.screen, PaletteScreen):
+            self.push_screen(PaletteScreen(id="--command-palette", placeholder="type to search every command"))
+
+    def action_keys(self) -> None:
+        from rnnlm_tui.tui.screens.help import HelpScreen
+
+        screen = self.pane_screen
+        if screen is not None:
+            active = screen.active_bindings.values() if screen.focused is not None else ()
+            own = [entry.binding.id for entry in active if entry.node is screen.focused and entry.binding.id]
+            self.push_screen(HelpScreen(screen.PANE, actions=self.actions, focused=own, first=screen.help_group(), ascii_only=self.ascii_only))
+
+    def action_next_theme(self) -> None:
+        self.use_colours(self.appearance.next())
+        if self.pane_screen is not None:
+            self.pane_screen.refresh_all()  # without colour, curves have letters
+        self.save_session()
+        self.report(f"colours: {COLOUR_WORDS[self.appearance.colours]}")
+
+    def use_colours(self, colours: ColourName) -> None:
+        """Draw in other colours from now on."""
+        self.appearance.use(colours)
+        self.no_color = colours == "none"
+        repaint(self)
+        self._repaint_screens()
+
+    def action_next_marks(self) -> None:
+        from rnnlm_tui.tui.widgets.chart import Chart
+
+        self.settings["dots"] = "braille" if self.marks_style == "block" else "block"
+        for screen in all_screens(self):
+            for chart in screen.query(Chart):
+                chart.marks_style = self.marks_style
+        self.save_session()
+        self.report("charts are drawn in ASCII" if self.ascii_only else f"dots: {'blocks' if self.marks_style == 'block' else 'braille'}")
+
+    def action_pause(self) -> None:
+        """Pause or resume, by the run's status."""
+        summary = self.snapshot.summary if self.snapshot is not None else None
+        if summary is None:
+            if self.run_directory is not None:  # an unreadable run is rebuilt, or the error says why not
+                self.resume()
+        elif summary.status in ("running", "stalled", "degraded"):
+            self.send("pause")
+        elif summary.diverged:
+            self.report(steering.WOULD_DIVERGE)
+        elif summary.status in steering.RESUMED_BY_SPACE:
+            self.resume()
+        elif summary.status == "finished" and summary.hint:  # it ended early: the hint says how to continue
+            self.notify(safe_text(f"{summary.message or ''}\n{summary.hint}".strip(), limit=600), timeout=12, markup=False)
+        else:
+            self.report(steering.NOT_RESUMABLE.get(summary.status, f"the run is {summary.status}"))
+
+    def action_show_log(self) -> None:
+        from rnnlm_tui.tui.screens.worker_log import WorkerLogScreen
+        from rnnlm_tui.tui.widgets.run_lists import event_lines
+
+        if self.run_directory is None:
+            self.report("no run open")
+        else:
+            self.push_screen(WorkerLogScreen(self.run_directory, [] if self.snapshot is None else event_lines(self.snapshot)))
+
+    def action_sample(self) -> None:
+        self._send_if_alive("sample")
+
+    def action_checkpoint(self) -> None:
+        self._send_if_alive("checkpoint")
+
+    def action_evaluate(self) -> None:
+        self._send_if_alive("evaluate")
+
+    def action_stop(self) -> None:
+        self._send_if_alive("stop")
+
+    def _send_if_alive(self, verb: Verb) -> None:
+        """Send a command, or report at once why no worker would receive it."""
+        summary = self.snapshot.summary if self.snapshot is not None else None
+        if summary is None or summary.status in LIVING:
+            self.send(verb)
+        else:
+            self.report(steering.WOULD_DIVERGE if summary.diverged else steering.NO_WORKER.get(summary.status, f"the run is {summary.status}"))
+
+    def action_help_quit(self) -> None:
+        """On ctrl+c, tell how to leave: ctrl+c must not end a run."""
+        self.report("press q to leave: runs keep training")
+
+    async def action_quit(self) -> None:
+        """Leave without a question, as Textual's own quit action."""
+        self.leave_now()
+
+    def action_leave(self) -> None:
+        from rnnlm_tui.tui.screens.quit import QuitScreen
+
+        living = [summary for summary in self.current_summaries() if summary.status in LIVING]
+        if living:
+            self.push_screen(QuitScreen(living, self.run_directory.name if self.run_directory else None, self.current_summaries), self._answered_quit)
+        else:
+            self.leave_now()
+
+    def current_summaries(self) -> tuple[RunSummary, ...]:
+        """All runs, with the open one's newest state."""
+        others = tuple(summary for summary in self.summaries or () if self.snapshot is None or summary.run != self.snapshot.summary.run)
+        return others if self.snapshot is None else (self.snapshot.summary, *others)
+
+    def _answered_quit(self, answer: str | None) -> None:
+        if answer == "leave":
+            self.leave_now()
+        elif answer == "stop" and self.run_directory is not None:
+            self.report(steering.PROGRESS["stop"])
+            self.in_thread(partial(self.services.send, self.run_directory, "stop"), lambda _result: self.leave_now())
+
+    def leave_now(self) -> None:
+        """Leave without a question; settings are on disk already."""
+        self.watcher.close()
+        self.exit(0)

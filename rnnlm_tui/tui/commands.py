@@ -12,7 +12,7 @@ from textual.command import Hit, Hits, Provider
 from textual.content import Content
 
 from rnnlm_tui.tui.actions import CHARTED, PANE_TITLES, PANES, Action, Pane, key_label
-from rnnlm_tui.tui.screens.lab import Laboratory
+from rnnlm_tui.tui.context import AppContext
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.content import safe_text
@@ -96,16 +96,16 @@ class ActionCommands(Provider):
         if not isinstance(screen, PaneScreen):
             return
         here = screen.PANE
-        lab = cast(Laboratory, self.app)
+        app = cast(AppContext, self.app)
         order = [PANE_TITLES[here], *([CHARTS] if here in CHARTED else []), EVERYWHERE, *(PANE_TITLES[pane] for pane in PANES), CHARTS]
-        actions = [entry for entry in lab.actions if entry.palette]
+        actions = [entry for entry in app.actions if entry.palette]
         for entry in sorted(actions, key=lambda entry: order.index(group_of(entry, here))):
             command = partial(self._run, entry) if entry.works_on(here) or entry.on_app else partial(self._go_and_run, entry, entry.panes[0])
             keys = " ".join(map(key_label, entry.keys))
             yield PaletteHit(
                 0.0, "", command, entry.palette, group=group_of(entry, here), description=description(entry), keys=keys, also=f"{entry.help} {entry.verb}"
             )
-        for summary in lab.summaries or ():
+        for summary in app.summaries or ():
             about = f"{summary.unreadable or summary.status}, {safe_text(summary.corpus, limit=40, newlines='show')}"
             title = f"Open {safe_text(summary.run, limit=64, newlines='show')}"
             yield PaletteHit(0.0, "", partial(self._open, summary.run), title, group=OPEN_RUN, description=about)
@@ -126,12 +126,12 @@ class ActionCommands(Provider):
             else:
                 app.call_after_refresh(act)
 
-        cast(Laboratory, app).open_pane(pane)
+        cast(AppContext, app).open_pane(pane)
         app.call_after_refresh(act)
 
     def _open(self, name: str) -> None:
-        lab = cast(Laboratory, self.app)
-        lab.in_thread(partial(lab.services.find, name), lab.open_run)
+        app = cast(AppContext, self.app)
+        app.in_thread(partial(app.services.find, name), app.open_run)
 
     async def discover(self) -> Hits:
         for hit in self.entries():

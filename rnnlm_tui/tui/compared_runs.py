@@ -1,4 +1,4 @@
-"""The runs that lie over each other on the compare pane, each followed by a monitor of its own in the watching thread, and read again only where something is new."""
+"""Polls the compared runs, each with its own monitor in the watcher's thread."""
 
 from __future__ import annotations
 
@@ -14,36 +14,45 @@ if TYPE_CHECKING:
 
 
 class ComparedRuns:
-    """Follows the wanted runs; every method but `want` and `look_at` belongs to the watching thread."""
+    """Polls the followed runs.
 
-    def __init__(self, services: Services, show: Callable[[tuple[RunSnapshot, ...]], object], complain: Callable[[str, RnnlmError | OSError], None]) -> None:
+    Every method but `follow` and `look_at` belongs to the watcher's thread.
+    """
+
+    def __init__(self, services: Services, show: Callable[[tuple[RunSnapshot, ...]], object], report: Callable[[str, RnnlmError | OSError], None]) -> None:
         self._services = services
         self._show = show
-        self._complain = complain
-        self._wanted: tuple[str, ...] = ()
+        self._report = report
+        self._followed: tuple[str, ...] = ()
         self._monitors: dict[str, Monitor] = {}
         self._snapshots: dict[str, RunSnapshot] = {}
         self._shown: tuple[RunSnapshot, ...] = ()
         self._steps: Mapping[str, tuple[int, int]] = {}
-        self._said: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
 
-    def want(self, names: tuple[str, ...]) -> None:
-        """Follow these runs from the next look on, and no others."""
-        self._wanted = names
+    def follow(self, names: tuple[str, ...]) -> None:
+        """Poll these runs from the next turn on, and no others."""
+        self._followed = names
 
     def look_at(self, steps: Mapping[str, tuple[int, int]]) -> bool:
-        """From the next look on, read these steps of these runs, the first and the last of each, as fine as they lie; whether that is anything new."""
+        """Read these steps of each run at full resolution from the next poll on.
+
+        Return whether that changes anything.
+        """
         before, self._steps = self._steps, steps
         return before != steps
 
-    def look(self) -> None:
-        """Show the runs where anything is new: the first time each as soon as it has been read, later all in one go."""
-        wanted = self._wanted
-        for name in set(self._monitors) - set(wanted):
+    def poll(self) -> None:
+        """Show the runs if anything is new.
+
+        At first each is shown as soon as it has been read, later all together.
+        """
+        followed = self._followed
+        for name in set(self._monitors) - set(followed):
             self._leave(name)
-        for name in wanted:
+        for name in followed:
             first = name not in self._snapshots
-            with self._told(name):
+            with self._reporting_errors(name):
                 if name not in self._monitors:
                     self._monitors[name] = self._services.monitor(self._services.find(name))
                 self._monitors[name].look_at(self._steps.get(name))
@@ -51,16 +60,16 @@ class ComparedRuns:
                 if snapshot is not None:
                     self._snapshots[name] = snapshot
             if first:
-                self._publish(wanted)
-        self._publish(wanted)
+                self._publish(followed)
+        self._publish(followed)
 
     def close(self) -> None:
-        """Let go of all files."""
+        """Close all files."""
         for name in list(self._monitors):
             self._leave(name)
 
-    def _publish(self, wanted: tuple[str, ...]) -> None:
-        found = tuple(self._snapshots[name] for name in wanted if name in self._snapshots)
+    def _publish(self, followed: tuple[str, ...]) -> None:
+        found = tuple(self._snapshots[name] for name in followed if name in self._snapshots)
         if len(found) != len(self._shown) or any(one is not other for one, other in zip(found, self._shown, strict=True)):
             self._shown = found
             self._show(found)
@@ -70,13 +79,13 @@ class ComparedRuns:
         self._snapshots.pop(name, None)
 
     @contextmanager
-    def _told(self, name: str) -> Iterator[None]:
-        """One run that can't be read leaves the others where they are, and is said once."""
+    def _reporting_errors(self, name: str) -> Iterator[None]:
+        """Report once that a run can't be read; the others are read all the same."""
         try:
             yield
         except (RnnlmError, OSError) as error:
-            if self._said.get(name) != str(error):
-                self._said[name] = str(error)
-                self._complain(name, error)
+            if self._reported.get(name) != str(error):
+                self._reported[name] = str(error)
+                self._report(name, error)
         else:
-            self._said.pop(name, None)
+            self._reported.pop(name, None)

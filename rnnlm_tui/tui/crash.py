@@ -1,4 +1,4 @@
-"""What happens when the app itself fails: the traceback goes to a file, and a person reads two lines."""
+"""When the app itself fails: the traceback goes to a log file, and the terminal shows two lines."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from rnnlm_tui.contract.outside_text import safe
 from rnnlm_tui.store.locations import home
 
 MOST_BYTES = 1_000_000
-"""A longer log is started anew."""
+"""A longer log is overwritten."""
 
 
-def keep_traceback(error: BaseException) -> Path | None:
-    """Append the traceback to the app's log in the data home; None where that can't be written."""
+def log_traceback(error: BaseException) -> Path | None:
+    """Append the traceback to the app's log in the data home; None if it can't be written."""
     path = home() / "app.log"
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -27,7 +27,7 @@ def keep_traceback(error: BaseException) -> Path | None:
     return path
 
 
-def sentence(error: BaseException, log: Path | None) -> str:
-    """Two lines for the terminal that the app has left."""
-    where = f"The details are in {safe(str(log))}." if log is not None else "The details could not be written."
-    return f"rnnlm-tui: the app failed ({type(error).__name__}). Runs go on without it; start it again to come back.\n{where}"
+def crash_report(error: BaseException, log: Path | None) -> str:
+    """Return two lines for the terminal after the app has failed."""
+    where = f"Details: {safe(str(log))}" if log is not None else "Details could not be written."
+    return f"rnnlm-tui: the app failed ({type(error).__name__}). Runs keep training; start rnnlm-tui again to come back.\n{where}"

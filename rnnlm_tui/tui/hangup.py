@@ -1,4 +1,4 @@
-"""Leaving when the terminal is gone: SIGHUP, SIGTERM, and a look every few seconds at whether stdin still is a terminal."""
+"""Leave when the terminal is gone: on SIGHUP and SIGTERM, and if stdin is no longer a terminal."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from time import sleep
 from types import FrameType
 
 CHECK_SECONDS = 5.0
-"""Between two looks at stdin: an app whose terminal went away without a word must not stay for ever."""
-PATIENCE_SECONDS = 1.5
-"""An app that has not left by then is made to: it waits for a terminal that takes no more output, and for that one would wait for ever."""
+"""Seconds between checks of stdin: a terminal may disappear without a signal, and the app must not run for ever."""
+EXIT_SECONDS = 1.5
+"""The process is ended this long after a signal: the app may wait for ever for a terminal that takes no more output."""
 
 
 def leave_on_hangup(leave: Callable[[], object]) -> None:
-    """Call `leave` in the running loop when the terminal hangs up or is gone, or someone asks the app to end; soon after, the process ends whatever it does.
+    """Call `leave` in the running loop when the terminal hangs up or disappears, or on SIGTERM.
 
-    Not by the loop's own signal handlers: the loop stands still while a terminal takes no output.
+    The process ends soon after in any case. The loop's own signal handlers can't be used: the loop is blocked
+    while a terminal takes no output.
     """
     loop = asyncio.get_running_loop()
 
     def leave_now(code: int) -> None:
-        threading.Thread(target=_leave_hard, args=(code,), name="leave", daemon=True).start()
+        threading.Thread(target=_exit_later, args=(code,), name="leave", daemon=True).start()
         with suppress(RuntimeError):  # the loop is closed: the app is leaving
             loop.call_soon_threadsafe(leave)
 
@@ -43,13 +44,13 @@ def leave_on_hangup(leave: Callable[[], object]) -> None:
     threading.Thread(target=watch, name="hangup", daemon=True).start()
 
 
-def _leave_hard(code: int) -> None:
-    sleep(PATIENCE_SECONDS)
+def _exit_later(code: int) -> None:
+    sleep(EXIT_SECONDS)
     os._exit(code)
 
 
 def terminal_is_gone() -> bool:
-    """Whether stdin was a terminal's and is one no more."""
+    """Whether stdin is no longer a terminal."""
     stdin = sys.__stdin__
     if stdin is None or stdin.closed:
         return True

@@ -16,10 +16,11 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from textual.app import App
-from textual.keys import Keys, _character_to_key, key_to_character
+from textual.keys import Keys, key_to_character
 
 from rnnlm_tui.contract.outside_text import safe
 from rnnlm_tui.store.atomic import read_at_most
+from rnnlm_tui.tui._textual import key_of_character
 from rnnlm_tui.tui.actions import ACTIONS, KEY_SIGNS, PANE_TITLES, PANES, Action, Pane, action, actions_for, key_label, told_together
 
 SAME_KEY: Mapping[str, str] = {
@@ -117,14 +118,14 @@ def key_name(written: str) -> str | None:
     """Textual's name of a key as people write it (`P`, `?`, `^s`, `ctrl+s`, `F5`, `pgup`, `←`); None: there is no such key."""
     text = written.strip(" ") or ("space" if written == " " else "")
     if len(text) == 1:
-        return NAMES.get(text) or (_character_to_key(text) if text.isprintable() else None)
+        return NAMES.get(text) or (key_of_character(text) if text.isprintable() else None)
     if text[:1] in ("^", "⇧"):
         text = ("ctrl+" if text[0] == "^" else "shift+") + text[1:]
     *modifiers, last = text.split("+") if not text.endswith("+") else [*text[:-2].split("+"), "+"]
     lowered = [modifier.lower() for modifier in modifiers]
     if not set(lowered) <= {"ctrl", "shift", "alt"} or not last:
         return None
-    key = _character_to_key(last) if len(last) == 1 else NAMES.get(last.lower(), last.lower())
+    key = key_of_character(last) if len(last) == 1 else NAMES.get(last.lower(), last.lower())
     if lowered == ["shift"] and len(key) == 1 and key.isalpha():
         return key.upper()
     if lowered and len(key) == 1:

@@ -1,4 +1,4 @@
-"""The messages inside the app: what the monitor saw, what the machine is, what came of a command."""
+"""Messages inside the app: news of runs and machine, and notices."""
 
 from __future__ import annotations
 
@@ -19,69 +19,69 @@ NoticeKind = Literal["done", "fact", "trouble"]
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One calm line about what just happened."""
+    """One line about what just happened."""
 
     text: str
     kind: NoticeKind = "fact"
     hint: str = ""
     """The next thing to do; may be empty."""
     stays: bool = False
-    """Until a key is pressed, for whoever looked elsewhere; else for some seconds."""
+    """Whether it stays until a key is pressed, instead of some seconds."""
 
 
 class SnapshotChanged(Message):
-    """The open run has something new."""
+    """The open run has changed."""
 
     def __init__(self, snapshot: RunSnapshot) -> None:
         super().__init__()
         self.snapshot = snapshot
-        """All there is to show of the open run, frozen."""
+        """The open run's state, frozen."""
 
 
 class ComparedChanged(Message):
-    """The runs that are compared have something new."""
+    """The compared runs have changed."""
 
     def __init__(self, snapshots: tuple[RunSnapshot, ...]) -> None:
         super().__init__()
         self.snapshots = snapshots
-        """Those that have been read, in the order of their letters."""
+        """The runs that have been read, in the order of their letters."""
 
 
 class RunsChanged(Message):
-    """The list of runs has something new."""
+    """The list of runs has changed."""
 
     def __init__(self, summaries: Sequence[RunSummary], *, complete: bool = True) -> None:
         super().__init__()
         self.summaries = tuple(summaries)
         """All runs, newest first."""
         self.complete = complete
-        """Whether all have been read: at the start of the app the newest of hundreds come first."""
+        """Whether all runs have been read: of hundreds, the newest come first when the app starts."""
 
 
-class MachineSeen(Message):
-    """What this machine is and has free."""
+class MachineChanged(Message):
+    """The facts about this machine have changed."""
 
     def __init__(self, machine: MachineFacts) -> None:
         super().__init__()
         self.machine = machine
-        """Facts of now."""
+        """The facts with what is free now."""
 
 
-class MachineRead(Message):
-    """The app has read how busy this machine is, or reads it no longer."""
+class ReadingsChanged(Message):
+    """The app has read this machine's load, or has stopped reading it."""
 
     def __init__(self, rows: tuple[HardwareRow, ...], *, live: bool) -> None:
         super().__init__()
         self.rows = rows
-        """The oldest first."""
+        """The readings, oldest first."""
         self.live = live
-        """More are coming."""
+        """Whether more readings follow."""
 
 
-class Noticed(Message):
-    """Something happened that one line tells."""
+class NoticePosted(Message):
+    """A notice from the watcher."""
 
     def __init__(self, notice: Notice) -> None:
         super().__init__()
         self.notice = notice
-        """The line."""
+        """The line to show."""

@@ -1,4 +1,7 @@
-"""The app's own readings of the machine, where nothing trains: only while somebody is there, for a machine is never quite still and an app at rest sends nothing."""
+"""The app's own readings of the machine while nothing trains.
+
+It reads only while the user is present: a machine is never quite idle, and an idle app must send nothing.
+"""
 
 from __future__ import annotations
 
@@ -13,43 +16,45 @@ if TYPE_CHECKING:
     from rnnlm_tui.tui.services import Services
 
 READING_SECONDS = 2.0
-"""Between two readings."""
+"""Seconds between two readings."""
 FIRST_READING_SECONDS = 0.5
-"""A load is measured over so long at least."""
-ATTENDED_SECONDS = 30.0
-"""Somebody is there for so long after a key."""
+"""A load is measured over at least this long."""
+PRESENT_SECONDS = 30.0
+"""The user counts as present for this long after a key."""
 KEPT = 30
 
 
-class OwnReadings:
-    """Reads when it is time to; every method but `attend` belongs to the watching thread.
+class IdleMachinePoller:
+    """Reads the machine when it is time to.
+
+    Every method but `key_pressed` belongs to the watcher's thread.
 
     Args:
-        wanted: whether something shows the machine, and no run's worker reads it.
-        show: takes the readings, the oldest first, and whether more are coming.
+        wanted: whether something shows the machine and no run's worker reads it.
+        show: takes the readings, oldest first, and whether more follow.
     """
 
     def __init__(self, services: Services, wanted: Callable[[], bool], show: Callable[[tuple[HardwareRow, ...], bool], object]) -> None:
         self._services = services
         self._wanted = wanted
         self._show = show
-        self._attended: float | None = None
+        self._last_key: float | None = None
         self._reader: MachineReader | None = None
         self._next = 0.0
         self._rows: deque[HardwareRow] = deque(maxlen=KEPT)
 
-    def attend(self) -> None:
-        """A key was pressed."""
-        self._attended = monotonic()
+    def key_pressed(self) -> None:
+        """Note that a key was pressed."""
+        self._last_key = monotonic()
 
-    def look(self) -> None:
-        """Read and show, where it is time to; or end.
+    def poll(self) -> None:
+        """Read and show if it is time to, or stop reading.
 
         Raises:
-            StorageError: the disk can't be asked.
+            StorageError: the disk can't be read.
         """
         now = monotonic()
-        if self._attended is None or now - self._attended > ATTENDED_SECONDS or not self._wanted():
+        if self._last_key is None or now - self._last_key > PRESENT_SECONDS or not self._wanted():
             self.close()
         elif self._reader is None:
             self._reader = self._services.machine_reader()
@@ -61,7 +66,7 @@ class OwnReadings:
             self._show(tuple(self._rows), True)
 
     def close(self) -> None:
-        """Let go of the machine; what was read last stays, with its time."""
+        """Stop reading; the last readings stay, with their time."""
         if self._reader is not None:
             self._reader.close()
             self._reader = None

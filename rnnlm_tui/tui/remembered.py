@@ -1,4 +1,7 @@
-"""What the app keeps from one start to the next: the open run, the pane, how charts are shown. What can't be used is moved aside and reported."""
+"""The settings that are kept from one start of the app to the next.
+
+Among them are the open run, the pane and the charts' views. Unusable settings are moved aside and reported.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from typing import TYPE_CHECKING
 from rnnlm_tui.errors import RnnlmError, StorageError
 from rnnlm_tui.store import locations
 from rnnlm_tui.store.state import load_state, move_state_aside, save_state
-from rnnlm_tui.tui import alerting, appearance
 from rnnlm_tui.tui.actions import PANES, Pane
+from rnnlm_tui.tui.alerts import ALERTS_SETTING
+from rnnlm_tui.tui.appearance import COLOURS_SETTING, HINT_SETTING
 from rnnlm_tui.tui.chart_view import SMOOTHINGS, usable_views
 from rnnlm_tui.tui.colours import colour_name
 from rnnlm_tui.tui.widgets.marks import Marks
@@ -46,24 +50,27 @@ USABLE: Mapping[str, Callable[[object], object]] = {
     "smoothing": lambda value: value if value in SMOOTHINGS else None,
     "views": usable_views,
     ORDER_SETTING: _order,
-    appearance.KEPT: colour_name,
-    appearance.HINTED: lambda value: value if isinstance(value, bool) else None,
-    alerting.SETTING: lambda value: value if isinstance(value, bool) else None,
+    COLOURS_SETTING: colour_name,
+    HINT_SETTING: lambda value: value if isinstance(value, bool) else None,
+    ALERTS_SETTING: lambda value: value if isinstance(value, bool) else None,
 }
-"""By its name, the usable part of a setting; None if nothing is usable."""
+"""The usable part of each setting by its name; None if nothing is usable."""
 
 
-def recall() -> tuple[dict[str, object], str]:
-    """Load the usable settings, move the rest aside and return a warning about it, empty if all are usable."""
+def load_settings() -> tuple[dict[str, object], str]:
+    """Load the usable settings.
+
+    The rest is moved aside, with a warning about it, empty if all are usable.
+    """
     state, why = load_state()
     if why:
-        return {}, f"what the app remembered can't be used, {why}: {move_state_aside()}"
+        return {}, f"the saved settings can't be used, {why}: {move_state_aside()}"
     usable = {name: USABLE.get(name, _plain)(value) for name, value in state.items()}
     settings = {name: value for name, value in usable.items() if value is not None or state[name] is None}
     lost = [name for name, value in state.items() if name not in settings or not _same(settings[name], value)]
     if not lost:
         return settings, ""
-    warning = f"some of what the app remembered can't be used ({', '.join(lost)}): the whole of it is {move_state_aside()}"
+    warning = f"some saved settings can't be used ({', '.join(lost)}): all of them are {move_state_aside()}"
     try:
         save_state(settings)
     except StorageError as error:
@@ -71,14 +78,20 @@ def recall() -> tuple[dict[str, object], str]:
     return settings, warning
 
 
-def keep(settings: dict[str, object]) -> None:
-    """Write it down, whole or not at all. A home that nobody wrote to yet stays untouched until there is a run or a changed config to remember."""
+def save_settings(settings: dict[str, object]) -> None:
+    """Save atomically.
+
+    A new data home stays untouched until there is a run or a changed config to save.
+    """
     if settings.get("run") or settings.get("draft") or locations.state_file().parent.exists():
         save_state(settings)
 
 
-def last_place(settings: dict[str, object]) -> tuple[RunDirectory | None, Pane | None]:
-    """The run and pane that were open; nothing when the run is gone. A config that was changed and never started stands on its pane without a run."""
+def last_session(settings: dict[str, object]) -> tuple[RunDirectory | None, Pane | None]:
+    """Return the run and pane that were open, neither if the run is gone.
+
+    A changed draft needs no run.
+    """
     from rnnlm_tui.store.runs import find_run
 
     name = settings.get("run")
@@ -92,7 +105,7 @@ def last_place(settings: dict[str, object]) -> tuple[RunDirectory | None, Pane |
 
 
 def _plain(value: object, depth: int = 0) -> object:
-    """A setting that only another version knows, unchanged; None if it can't be saved again."""
+    """Return a setting of another version unchanged; None if it can't be saved again."""
     if isinstance(value, float):
         return value if isfinite(value) else None
     if not isinstance(value, dict | list):

@@ -1,4 +1,4 @@
-"""Runs the app on this terminal: what it can show, what was kept from the last time, and the user's own keys."""
+"""Run the app on this terminal with the settings of the last session and the user's keys."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rnnlm_tui.store.locations import keymap_file
 from rnnlm_tui.tui import remembered, threads
 from rnnlm_tui.tui.actions import PANES, Pane
 from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.appearance import Display
 from rnnlm_tui.tui.colours import colour_name
 from rnnlm_tui.tui.keymap import read_keymap
 from rnnlm_tui.tui.terminal_kind import terminal_kind
@@ -22,24 +23,24 @@ if TYPE_CHECKING:
 def run_app(
     run: RunDirectory | None = None, pane: str | None = None, *, ascii: bool | None = None, fps: float = 2.0, mouse: bool = True, colours: str = "auto"
 ) -> int:
-    """Run the app on this terminal until it is left; the exit code.
+    """Run the app on this terminal and return its exit code.
 
-    Without a run it opens where it was left, or on the list of runs. Signs (`ascii` None) and `colours` ("auto") are chosen by what the terminal can.
+    Without a run it opens where the last session ended, or on the list of runs. ASCII (`ascii` None) and colours
+    ("auto") are chosen by what the terminal can show.
     """
     for stream in (sys.__stdout__, sys.__stderr__):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a sign that the terminal's encoding lacks is one cell, not an error or its code
-    settings, trouble = remembered.recall()
+            stream.reconfigure(errors="replace")  # a character that the terminal's encoding lacks is one cell, not an error
+    settings, warning = remembered.load_settings()
     kind = terminal_kind(os.environ, sys.stdout.encoding or "")
     place: Pane | None = next((known for known in PANES if known == pane), None)
-    recalled = run is None and place is None
-    if recalled:
-        run, place = remembered.last_place(settings)
-    signs = not kind.braille if ascii is None else ascii
-    keymap = read_keymap(keymap_file())
-    app = RnnlmApp(run, place, ascii_only=signs, fps=fps, settings=settings, kind=kind, colours=colour_name(colours), keymap=keymap, trouble=trouble)
-    app.prefer_living = recalled and place == "runs"
+    restored = run is None and place is None
+    if restored:
+        run, place = remembered.last_session(settings)
+    display = Display(kind, colour_name(colours), ascii_only=not kind.braille if ascii is None else ascii)
+    app = RnnlmApp(run, place, settings=settings, display=display, keymap=read_keymap(keymap_file()), fps=fps, warning=warning)
+    app.prefer_running = restored and place == "runs"
     code = app.run(mouse=mouse)
     threads.wait_for_threads()
-    app.keep_what_is_left()
+    app.save_last_changes()
     return code if code is not None else app.return_code or 0

@@ -1,4 +1,4 @@
-"""Threads for what blocks: they never keep the app from leaving, as those of asyncio's pool would, which is waited for until its last one is done."""
+"""Threads for blocking work that never keep the app from leaving; asyncio's pool waits for its last thread."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from rnnlm_tui.errors import RnnlmError
 ResultT = TypeVar("ResultT")
 ArgumentsT = ParamSpec("ArgumentsT")
 
-NAME = "app-beside"
-LEAVE_SECONDS = 0.5
-"""What is under way when the app leaves, a file being written for one, has this long to end; a command that waits for its answer is left."""
+NAME = "app-thread"
+EXIT_SECONDS = 0.5
+"""How long running work, such as writing a file, may take when the app leaves; a command that awaits its answer is abandoned."""
 
 
 async def to_thread(work: Callable[ArgumentsT, ResultT], *arguments: ArgumentsT.args, **named: ArgumentsT.kwargs) -> ResultT:
-    """The result of `work(...)`, or what it raised, from a daemon thread of its own."""
+    """Run `work(...)` in its own daemon thread and return its result, or raise its exception."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[ResultT] = loop.create_future()
 
@@ -32,13 +32,13 @@ async def to_thread(work: Callable[ArgumentsT, ResultT], *arguments: ArgumentsT.
         if error is not None:
             future.set_exception(error)
         else:
-            future.set_result(result)  # type: ignore[arg-type]  # there is one where nothing was raised
+            future.set_result(result)  # type: ignore[arg-type]  # without an error there is a result
 
     def run() -> None:
         result, error = None, None
         try:
             result = work(*arguments, **named)
-        except BaseException as raised:  # whatever it is belongs to whoever waits
+        except BaseException as raised:  # raised again in the coroutine that waits
             error = raised
         with suppress(RuntimeError):  # the loop is closed: the app has left
             loop.call_soon_threadsafe(settle, result, error)
@@ -47,16 +47,19 @@ async def to_thread(work: Callable[ArgumentsT, ResultT], *arguments: ArgumentsT.
     return await future
 
 
-def wait_for_threads(seconds: float = LEAVE_SECONDS) -> None:
-    """Let those that are at work end, for so long at most."""
+def wait_for_threads(seconds: float = EXIT_SECONDS) -> None:
+    """Wait for running threads, at most this long."""
     deadline = monotonic() + seconds
-    for thread in [one for one in threading.enumerate() if one.name == NAME]:
+    for thread in [thread for thread in threading.enumerate() if thread.name == NAME]:
         thread.join(max(0.0, deadline - monotonic()))
 
 
-def last_words(work: Callable[[], object], seconds: float = LEAVE_SECONDS) -> None:
-    """Do this in a thread and wait for it, for so long at most and only where no other is still at work; what can't be done is let be, for there is no screen left to say so on."""
-    if any(one.name == NAME for one in threading.enumerate()):
+def run_before_exit(work: Callable[[], object], seconds: float = EXIT_SECONDS) -> None:
+    """Run `work` in a thread and wait for it, at most this long.
+
+    Nothing is run while another thread is still busy. Errors are ignored: there is no screen left to show them.
+    """
+    if any(thread.name == NAME for thread in threading.enumerate()):
         return
 
     def run() -> None:

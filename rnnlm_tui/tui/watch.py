@@ -1,4 +1,7 @@
-"""The thread that looks at run directories for the app: the open run a few times a second, the list of runs less often."""
+"""The thread that polls run directories for the app.
+
+It polls the open run a few times a second, and the list of runs less often.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ from typing import TYPE_CHECKING
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.tui import crash
 from rnnlm_tui.tui.compared_runs import ComparedRuns
-from rnnlm_tui.tui.messages import ComparedChanged, MachineRead, MachineSeen, Notice, Noticed, RunsChanged, SnapshotChanged
-from rnnlm_tui.tui.own_readings import OwnReadings
+from rnnlm_tui.tui.messages import ComparedChanged, MachineChanged, Notice, NoticePosted, ReadingsChanged, RunsChanged, SnapshotChanged
+from rnnlm_tui.tui.own_readings import IdleMachinePoller
 
 if TYPE_CHECKING:
     from textual.message import Message
@@ -21,24 +24,28 @@ if TYPE_CHECKING:
     from rnnlm_tui.tui.services import Monitor, Services
 
 RUNS_SECONDS, HIDDEN_RUNS_SECONDS = 2.0, 20.0
-"""Between two looks at the list of runs, where it shows and where it does not."""
-LOOKS_SHARE = 100
+"""Seconds between two reads of the list of runs, while it is shown and while it isn't."""
+LIST_SHARE = 100
 """Reading the list takes at most one part in this many of the time."""
-FIRST_LOOK_SECONDS = 0.05
-"""Until the frame is painted: what is read before would be painted twice. Slept here, for a Textual timer that starts late is never called."""
+FIRST_POLL_SECONDS = 0.05
+"""Delay until the frame is painted; what is read earlier would be painted twice. The thread sleeps,
+because a Textual timer that starts late is never called."""
 PAINT_SECONDS = 0.5
-"""At most this long, everything else waits until a run is first painted."""
+"""How long everything else waits at most until a run is first painted."""
 MACHINE_SECONDS = 60.0
-"""Between two looks at the machine's memory and disk."""
+"""Seconds between two reads of the machine's memory and disk."""
 
 
 def seconds_to_next_list(took: float, *, shown: bool) -> float:
-    """Seconds until the list of runs is read again, after a read that took `took` seconds: thousands of runs must not keep a core busy."""
-    return min(HIDDEN_RUNS_SECONDS, max(RUNS_SECONDS, LOOKS_SHARE * took)) if shown else HIDDEN_RUNS_SECONDS
+    """Return the seconds until the next read of the list, after a read that took `took` seconds.
+
+    Thousands of runs must not keep a core busy.
+    """
+    return min(HIDDEN_RUNS_SECONDS, max(RUNS_SECONDS, LIST_SHARE * took)) if shown else HIDDEN_RUNS_SECONDS
 
 
 class Watcher:
-    """Polls in its own thread and posts what changed; nothing is posted while nothing changes."""
+    """Polls in its own thread and posts only what changed."""
 
     def __init__(self, services: Services, post: Callable[[Message], object], *, fps: float, reads_machine: Callable[[], bool] = lambda: False) -> None:
         self._services = services
@@ -52,107 +59,119 @@ class Watcher:
         self._monitor: Monitor | None = None
         self._monitored: RunDirectory | None = None
         self._steps: tuple[int, int] | None = None
-        self._list_wanted = self._list_asked = True
+        self._list_shown = self._list_due = True
         self._list_took = 0.0
-        """CPU seconds of the last read of the list. The lower of the last two counts, because the first read is much slower."""
+        """CPU seconds of the last read of the list. The lower of the last two counts, because the
+        first read is much slower."""
         self._summaries: tuple[RunSummary, ...] | None = None
-        self._complaints: dict[str, str] = {}
-        self._taken: frozenset[str] = frozenset()
-        """Runs that the app itself deletes or renames, or has: that they are gone is no news."""
+        self._reported: dict[str, str] = {}
+        self._removed: frozenset[str] = frozenset()
+        """Runs that the app itself has deleted or renamed, or is about to: no error is reported
+        when they are gone."""
         self._compared = ComparedRuns(services, lambda snapshots: self._post(ComparedChanged(snapshots)), self._unreadable)
-        self._readings = OwnReadings(services, reads_machine, lambda rows, live: self._post(MachineRead(rows, live=live)))
-        self.looks = 0
-        """How often the thread has looked, for whoever waits for it."""
+        self._readings = IdleMachinePoller(services, reads_machine, lambda rows, live: self._post(ReadingsChanged(rows, live=live)))
+        self.polls = 0
+        """How often the thread has polled; tests wait for it."""
 
     def open(self, run: RunDirectory | None, *, paint_first: bool = False) -> None:
-        """Watch this run from now on, at once, and all of its steps. `paint_first`: read nothing else before `painted` is called, because that would slow down the first paint."""
+        """Poll all steps of this run from now on, and at once.
+
+        With `paint_first`, nothing else is read before `painted` is called, because that would slow
+        down the first paint.
+        """
         if paint_first:
             self._painted.clear()
         self._steps = None
         self._run = run
-        self.look_now()
+        self.poll_now()
 
     def painted(self) -> None:
-        """The run has been painted."""
+        """Note that the run has been painted."""
         self._painted.set()
 
     def look_at(self, steps: tuple[int, int] | None) -> None:
-        """The charts show only these steps, the first and the last of them: read them as fine as they lie, at once. None: they show the whole run."""
+        """Read only these steps, at full resolution and at once.
+
+        None: the charts show the whole run.
+        """
         if steps != self._steps:
             self._steps = steps
             self._wake.set()
 
     def compare(self, names: tuple[str, ...]) -> None:
-        """Follow these runs as well; none while nothing shows them."""
-        self._compared.want(names)
+        """Poll these runs as well; none while nothing shows them."""
+        self._compared.follow(names)
         self._wake.set()
 
     def look_at_compared(self, steps: Mapping[str, tuple[int, int]]) -> None:
-        """The charts show only these steps of the compared runs: read them as fine as they lie, at once."""
+        """Read these steps of the compared runs at full resolution, at once."""
         if self._compared.look_at(steps):
             self._wake.set()
 
-    def take_away(self, name: str) -> None:
-        """The app is about to delete or rename this run: nobody is told that it can't be read any more."""
-        self._taken |= {name}
+    def mark_removed(self, name: str) -> None:
+        """Note that the app is about to delete or rename this run.
 
-    def bring_back(self, name: str) -> None:
-        """There is a run of this name again, or still."""
-        self._taken -= {name}
+        No error is reported when it can't be read any more.
+        """
+        self._removed |= {name}
 
-    def has_taken(self, name: str) -> bool:
+    def unmark_removed(self, name: str) -> None:
+        """Note that a run of this name exists again, or still."""
+        self._removed -= {name}
+
+    def is_removed(self, name: str) -> bool:
         """Whether the app itself has deleted or renamed the run, or is about to."""
-        return name in self._taken
+        return name in self._removed
 
-    def want_list(self, wanted: bool) -> None:
-        """Whether anything on the screen shows the list of runs."""
-        self._list_wanted = wanted
+    def show_list(self, wanted: bool) -> None:
+        """Note whether anything on the screen shows the list of runs."""
+        self._list_shown = wanted
         if wanted:
-            self.look_now()
+            self.poll_now()
 
-    def look_now(self) -> None:
-        """Look at once, at the list too, for a command was just answered."""
-        self._list_asked = True
+    def poll_now(self) -> None:
+        """Poll at once, the list too: a command was just answered."""
+        self._list_due = True
         self._wake.set()
 
-    def attend(self) -> None:
-        """Somebody is there: a key was pressed."""
-        self._readings.attend()
+    def key_pressed(self) -> None:
+        """Note that a key was pressed: the user is present."""
+        self._readings.key_pressed()
 
     def close(self) -> None:
-        """End the thread within the time of one look."""
+        """End the thread within the time of one poll."""
         self._closing = True
         self._wake.set()
         self._painted.set()
 
     def loop(self) -> None:
-        """The thread: look, post, wait for the next turn or to be woken."""
-        sleep(FIRST_LOOK_SECONDS)
+        """Run the thread: poll, post, wait for the next turn or to be woken."""
+        sleep(FIRST_POLL_SECONDS)
         next_list = next_machine = 0.0
         while not self._closing:
             self._wake.clear()
             now = monotonic()
-            self._look_at_run()
-            self._guarded("compared", self._compared.look)
-            self._guarded("readings", self._readings.look)
-            self.looks += 1
-            if now >= next_list or (self._list_asked and self._list_wanted):
-                self._list_asked = False
+            self._poll_run()
+            self._guarded("compared", self._compared.poll)
+            self._guarded("readings", self._readings.poll)
+            self.polls += 1
+            if now >= next_list or (self._list_due and self._list_shown):
+                self._list_due = False
                 before, began = self._list_took, thread_time()
-                self._look_at_list()
+                self._poll_list()
                 self._list_took = thread_time() - began
                 if not self._services.list_complete:
-                    continue  # the rest, at once
-                next_list = monotonic() + seconds_to_next_list(min(before, self._list_took), shown=self._list_wanted)
+                    continue  # read the rest at once
+                next_list = monotonic() + seconds_to_next_list(min(before, self._list_took), shown=self._list_shown)
             if now >= next_machine:
-                self._guarded("machine", lambda: self._post(MachineSeen(self._services.machine())))
+                self._guarded("machine", lambda: self._post(MachineChanged(self._services.machine())))
                 next_machine = monotonic() + MACHINE_SECONDS
             self._wake.wait(self._seconds)
         self._leave_run()
         self._compared.close()
         self._readings.close()
 
-    def _look_at_run(self) -> None:
+    def _poll_run(self) -> None:
         run = self._run
         if run is not self._monitored:
             self._leave_run()
@@ -160,7 +179,7 @@ class Watcher:
         if run is None:
             return
 
-        def look() -> None:
+        def poll() -> None:
             if self._monitor is None:
                 self._monitor = self._services.monitor(run)
             self._monitor.look_at(self._steps)
@@ -170,49 +189,55 @@ class Watcher:
                 self._painted.wait(PAINT_SECONDS)
                 self._painted.set()
 
-        def look_unless_taken() -> None:
+        def poll_unless_removed() -> None:
             try:
-                look()
+                poll()
             except (RnnlmError, OSError):
-                if run is self._run and not self.has_taken(run.name):
+                if run is self._run and not self.is_removed(run.name):
                     raise
 
-        self._guarded("run", look_unless_taken)
+        self._guarded("run", poll_unless_removed)
 
     def _leave_run(self) -> None:
         if self._monitor is not None:
             self._monitor.close()
         self._monitor = None
 
-    def _look_at_list(self) -> None:
-        def look() -> None:
+    def _poll_list(self) -> None:
+        def poll() -> None:
             summaries = tuple(self._services.summaries())
             if summaries != self._summaries:
                 self._summaries = summaries
                 self._post(RunsChanged(summaries, complete=self._services.list_complete))
 
-        self._guarded("list", look)
+        self._guarded("list", poll)
 
-    def _guarded(self, what: str, look: Callable[[], object]) -> None:
-        """A run that can't be read is said once, and looked at again: its disk may come back. So is a mistake of ours, which must not end the app."""
+    def _guarded(self, what: str, poll: Callable[[], object]) -> None:
+        """Report an error once and go on.
+
+        A disk may come back, and a mistake of ours must not end the app.
+        """
         try:
-            look()
+            poll()
         except (RnnlmError, OSError) as error:
             text, hint = (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
-            self._complain(what, text, text if self._run is None else text.replace(f"{self._run.path}/", ""), hint)
+            self._report(what, text, text if self._run is None else text.replace(f"{self._run.path}/", ""), hint)
         except Exception as error:
-            if type(error).__name__ != self._complaints.get(what):
-                log = crash.keep_traceback(error)
-                self._complain(what, type(error).__name__, f"looking at the runs failed ({type(error).__name__})", f"the details are in {log}" if log else "")
+            if type(error).__name__ != self._reported.get(what):
+                log = crash.log_traceback(error)
+                self._report(what, type(error).__name__, f"polling the runs failed ({type(error).__name__})", f"details: {log}" if log else "")
 
     def _unreadable(self, name: str, error: RnnlmError | OSError) -> None:
-        if self.has_taken(name):
+        if self.is_removed(name):
             return
         text, hint = (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
-        self._complain(f"compared {name}", text, f"{name}: {text}", hint)
+        self._report(f"compared {name}", text, f"{name}: {text}", hint)
 
-    def _complain(self, what: str, about: str, text: str, hint: str) -> None:
-        """Said once of each that is looked at: a disk that is away fails them all, each look, in words of their own."""
-        if about != self._complaints.get(what):
-            self._complaints[what] = about
-            self._post(Noticed(Notice(text, "trouble", hint)))
+    def _report(self, what: str, cause: str, text: str, hint: str) -> None:
+        """Report an error once for each thing that is polled.
+
+        A missing disk fails all of them at each poll, each with its own text.
+        """
+        if cause != self._reported.get(what):
+            self._reported[what] = cause
+            self._post(NoticePosted(Notice(text, "trouble", hint)))

@@ -21,7 +21,7 @@ from rnnlm_tui.store.state import append_history, save_state
 from rnnlm_tui.store.trash import delete_run
 from rnnlm_tui.supervisor.control_client import send
 from rnnlm_tui.supervisor.launch import launch
-from rnnlm_tui.tui.crash import keep_traceback
+from rnnlm_tui.tui.crash import log_traceback
 from tests.integration.runs import ENDLESS, start, tiny_config, wait_for_step
 from tests.unit.store.rows import checkpoint_row, new_run
 
@@ -50,7 +50,7 @@ def test_everything_that_a_run_writes_is_0700_and_0600_whatever_the_umask(text: 
     send(run, "snapshot")
     save_state({"run": "private"})
     append_history("The cat")
-    keep_traceback(ValueError("told"))
+    log_traceback(ValueError("told"))
     living = {path.name for path in home.rglob("*")}
     assert modes(home) == {}
     send(run, "stop")

@@ -12,6 +12,7 @@ from textual.pilot import Pilot
 from rnnlm_tui.supervisor.monitor import RunSnapshot
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.appearance import Display
 from tests.tui.fakes import FakeServices, make_snapshot
 
 DEADLINE = 20.0
@@ -44,7 +45,7 @@ async def running_app(
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
     """The app on invented runs, after the first look at them."""
     services = services if services is not None else with_runs(make_snapshot())
-    app = RnnlmApp(services.run(run) if run is not None else None, pane, ascii_only=ascii_only, fps=20.0, services=services, settings=settings)
+    app = RnnlmApp(services.run(run) if run is not None else None, pane, display=Display(ascii_only=ascii_only), fps=20.0, services=services, settings=settings)
     async with app.run_test(size=size, notifications=True) as pilot:
         await until(pilot, lambda: app.summaries is not None and app.machine is not None)
         if run is not None:

@@ -10,6 +10,7 @@ import pytest
 
 from rnnlm_tui.contract.status import RunStatus
 from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.messages import MachineChanged
 from rnnlm_tui.tui.widgets.frame import FooterLine
 from tests.terminal import Terminal
 from tests.tui.fakes import FakeServices, make_snapshot
@@ -64,7 +65,7 @@ def test_a_terminal_is_called_only_while_it_has_lost_the_focus(tmp_path: Path) -
         terminal.send(BLUR)
         tell(told, "failed 1")
         terminal.wait_for(lambda: b"\x1b]9;rnnlm-tui: plain-otter failed\x07" in terminal.raw, DEADLINE)
-        assert b"plain-otter makes no step" not in terminal.raw
+        assert b"plain-otter makes no progress" not in terminal.raw
         assert terminal.raw.count(b"\x07") == bells + 2, "the bell, and the end of one notification"
         terminal.send(FOCUS)
         tell(told, "running 2")
@@ -99,8 +100,8 @@ async def test_a_disk_that_becomes_low_is_said_on_every_pane() -> None:
     services.machine_facts = replace(services.machine_facts, disk_total=400 * 10**9)
     async with running_app(services, pane="train") as (app, pilot):
         assert app.machine is not None
-        app.alerting.see_machine(replace(app.machine, disk_free=4 * 10**9))
-        await until(pilot, lambda: "the disk of the runs has 4.0 GB left" in lines_of(app)[-1])
+        app.post_message(MachineChanged(replace(app.machine, disk_free=4 * 10**9)))
+        await until(pilot, lambda: "the disk of the runs has 4.0 GB free" in lines_of(app)[-1])
 
 
 async def test_alerts_to_the_terminal_are_turned_off_and_on_and_that_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +114,7 @@ async def test_alerts_to_the_terminal_are_turned_off_and_on_and_that_is_kept(mon
         await until(pilot, lambda: "alerts to the terminal: on or off" in text_of(app))
         await pilot.press("enter")
         await until(pilot, lambda: app.settings.get("alerts") is False)
-        await until(pilot, lambda: "the terminal is not called" in lines_of(app)[-1])
+        await until(pilot, lambda: "terminal notifications off" in lines_of(app)[-1])
         app.app_focus = False  # a key says that somebody is there
         become(services, "failed")
         await until(pilot, lambda: "failed" in lines_of(app)[0])

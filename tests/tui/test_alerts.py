@@ -9,7 +9,7 @@ import pytest
 from rnnlm_tui.contract.metrics import EventRow
 from rnnlm_tui.contract.status import RunStatus
 from rnnlm_tui.contract.summary import EvaluationFigures, RunSummary, TrainFigures
-from rnnlm_tui.tui.alerts import AGAIN_SECONDS, PLATEAU_EVALUATIONS, Alerts
+from rnnlm_tui.tui.alerts import PLATEAU_EVALUATIONS, REPEAT_SECONDS, Alerts
 from tests.tui.fakes import make_summary
 
 SINCE = 1_000.0
@@ -20,7 +20,7 @@ def summary(status: RunStatus = "running", step: int = 1_000, *, updated: float 
 
 
 def told(alerts: Alerts, *looks: RunSummary, now: float = SINCE + 60) -> list[str]:
-    return [alert.kind for look in looks for alert in alerts.look([look], now)]
+    return [alert.kind for look in looks for alert in alerts.check_runs([look], now)]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_what_a_person_did_is_not_told(status: RunStatus) -> None:
 def test_a_run_that_stalls_again_and_again_is_told_after_a_while_and_a_step() -> None:
     alerts = Alerts(since=SINCE)
     assert told(alerts, summary(), summary("stalled"), summary(), summary("stalled"), summary("stalled", 1_001)) == ["stalled"]
-    assert told(alerts, summary(step=1_002), summary("stalled", 1_002), now=SINCE + 60 + AGAIN_SECONDS) == ["stalled"]
+    assert told(alerts, summary(step=1_002), summary("stalled", 1_002), now=SINCE + 60 + REPEAT_SECONDS) == ["stalled"]
 
 
 def test_a_look_from_before_the_last_one_tells_nothing() -> None:
@@ -69,8 +69,8 @@ def test_the_second_attempt_is_told_as_the_first() -> None:
 
 def test_a_failure_by_losses_that_are_no_numbers_says_so_with_its_reason() -> None:
     alerts = Alerts(since=SINCE)
-    assert alerts.look([summary()], SINCE) == []
-    (alert,) = alerts.look([summary("failed", diverged=True, message="loss is nan at step 1,001")], SINCE)
+    assert alerts.check_runs([summary()], SINCE) == []
+    (alert,) = alerts.check_runs([summary("failed", diverged=True, message="loss is nan at step 1,001")], SINCE)
     assert alert.kind == "non-finite"
     assert alert.text == "plain-otter failed: loss is nan at step 1,001"
 
@@ -78,16 +78,16 @@ def test_a_failure_by_losses_that_are_no_numbers_says_so_with_its_reason() -> No
 def test_updates_that_were_left_out_are_told_once_in_a_while() -> None:
     alerts = Alerts(since=SINCE)
     events = [EventRow(1, step, "skipped", "update left out: loss is nan", SINCE + step) for step in (30, 20, 10)]
-    alerts.look([summary()], SINCE)
-    assert [alert.kind for alert in alerts.hear("plain-otter", events[1:], SINCE + 20)] == ["non-finite"]
-    assert alerts.hear("plain-otter", events, SINCE + 30) == []
-    assert alerts.hear("plain-otter", events, SINCE + 31) == []
+    alerts.check_runs([summary()], SINCE)
+    assert [alert.kind for alert in alerts.check_events("plain-otter", events[1:], SINCE + 20)] == ["non-finite"]
+    assert alerts.check_events("plain-otter", events, SINCE + 30) == []
+    assert alerts.check_events("plain-otter", events, SINCE + 31) == []
 
 
 def test_updates_that_were_left_out_before_are_not_told() -> None:
     alerts = Alerts(since=SINCE)
-    alerts.look([summary()], SINCE)
-    assert alerts.hear("plain-otter", [EventRow(1, 10, "skipped", "update left out", SINCE - 1)], SINCE) == []
+    alerts.check_runs([summary()], SINCE)
+    assert alerts.check_events("plain-otter", [EventRow(1, 10, "skipped", "update left out", SINCE - 1)], SINCE) == []
 
 
 def test_a_gradient_that_is_not_finite_is_told_from_the_figures_alone() -> None:
@@ -119,8 +119,8 @@ def test_a_run_that_still_learns_has_no_plateau_and_one_after_progress_can_have_
 def test_a_disk_is_told_when_it_becomes_low_and_not_while_it_wavers() -> None:
     alerts, total = Alerts(since=SINCE), 100 * 10**9
     free = (8, 4.9, 5.2, 4.8, 7, 8, 4)
-    assert [bool(alerts.look_at_disk(int(size * 10**9), total)) for size in free] == [False, True, False, False, False, False, True]
-    assert Alerts(since=SINCE).look_at_disk(10**9, total) == []
+    assert [bool(alerts.check_disk(int(size * 10**9), total)) for size in free] == [False, True, False, False, False, False, True]
+    assert Alerts(since=SINCE).check_disk(10**9, total) == []
 
 
 @pytest.mark.parametrize("status", ["finished", "failed", "crashed"])

@@ -350,12 +350,12 @@ async def test_how_a_run_is_looked_at_is_kept_for_it_alone() -> None:
         screen = train(app)
         part, view = shown(app)[0].part, screen.view
         assert part is not None
-        app.choose_run(services.run("brisk-heron"))
+        app.select_run(services.run("brisk-heron"))
         await until(pilot, lambda: app.snapshot is not None and app.snapshot.summary.run == "brisk-heron")
         assert screen.view.part is None
         assert not screen.view.alone
         assert [chart.part for chart in shown(app)] == [None, None]
-        app.choose_run(services.run("plain-otter"))
+        app.select_run(services.run("plain-otter"))
         await until(pilot, lambda: app.snapshot is not None and app.snapshot.summary.run == "plain-otter")
         assert screen.view == view
         assert shown(app)[0].part == part

@@ -12,7 +12,7 @@ from rich.style import Style
 from textual.color import Color
 
 import rnnlm_tui.tui
-from rnnlm_tui.tui.appearance import HINTED, KEPT, Appearance
+from rnnlm_tui.tui.appearance import COLOURS_SETTING, HINT_SETTING, Appearance, Display
 from rnnlm_tui.tui.colours import ANSI_DARK, ANSI_LIGHT, DARK, LIGHT, NONE, TABLES, Paint, Table, xterm_number
 from rnnlm_tui.tui.terminal_kind import COLOUR_NAMES, ColourName, TerminalKind, terminal_kind
 from rnnlm_tui.tui.widgets import palette
@@ -148,22 +148,22 @@ def test_braille_is_drawn_only_where_it_can_be_shown(environment: Mapping[str, s
 def test_what_was_chosen_is_kept_and_the_terminal_sets_the_limit() -> None:
     assert [KINDS[depth].colours(None, "light") for depth in KINDS] == ["none", "ansi-light", "light", "light"]
     assert [KINDS[depth].colours("dark", "light") for depth in KINDS] == ["dark", "ansi-dark", "dark", "dark"]
-    settings: dict[str, object] = {KEPT: "light"}
-    look = Appearance(KINDS["256"], settings, colours=None, ascii_only=False)
+    settings: dict[str, object] = {COLOURS_SETTING: "light"}
+    look = Appearance(Display(KINDS["256"]), settings)
     assert look.colours == "light"
     assert look.next() == "ansi-dark"
-    assert settings[KEPT] == "ansi-dark"
-    assert Appearance(KINDS["256"], {KEPT: "mauve"}, colours=None, ascii_only=False).colours == "dark"
+    assert settings[COLOURS_SETTING] == "ansi-dark"
+    assert Appearance(Display(KINDS["256"]), {COLOURS_SETTING: "mauve"}).colours == "dark"
 
 
 def test_where_there_are_16_colours_one_is_told_of_more_once_for_all() -> None:
     settings: dict[str, object] = {}
     kind = terminal_kind({"TERM": "screen", "TMUX": "/tmp/tmux"}, listed=lambda _term: 8)
-    assert "tmux-256color" in Appearance(kind, settings, colours=None, ascii_only=False).hint()
-    assert settings == {HINTED: True}
-    assert Appearance(kind, settings, colours=None, ascii_only=False).hint() == ""
-    assert Appearance(kind, {}, colours="ansi-dark", ascii_only=False).hint() == ""
-    assert Appearance(KINDS["256"], {}, colours=None, ascii_only=False).hint() == ""
+    assert "tmux-256color" in Appearance(Display(kind), settings).hint()
+    assert settings == {HINT_SETTING: True}
+    assert Appearance(Display(kind), settings).hint() == ""
+    assert Appearance(Display(kind, "ansi-dark"), {}).hint() == ""
+    assert Appearance(Display(KINDS["256"]), {}).hint() == ""
 
 
 async def test_the_palettes_command_goes_through_the_colours_and_paints_everything_anew() -> None:
@@ -179,7 +179,7 @@ async def test_the_palettes_command_goes_through_the_colours_and_paints_everythi
                 values = {segment.style.color.name if segment.style.color else None for segment in strip if segment.style is not None}
                 assert values <= tones | {None}
         assert seen == ["light", "ansi-dark", "ansi-light", "none", "dark"]
-        assert app.settings[KEPT] == "dark"
+        assert app.settings[COLOURS_SETTING] == "dark"
 
 
 def test_no_compared_run_has_the_colour_of_validation_or_of_another_run() -> None:

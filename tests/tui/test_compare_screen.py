@@ -153,7 +153,7 @@ async def test_a_run_that_did_not_come_as_far_as_the_cursor_has_no_value_there()
 async def test_another_look_at_the_open_run_draws_nothing_where_it_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     services = with_runs(make_snapshot(), make_snapshot(name="brisk-heron"), make_snapshot(name="dusty-lynx"))
     async with comparing(services, "brisk-heron", "dusty-lynx") as (app, pilot):
-        app.choose_run(services.run("plain-otter"))
+        app.select_run(services.run("plain-otter"))
         await until(pilot, lambda: app.snapshot is not None)
         shown: list[object] = []
         monkeypatch.setattr(CompareScreen, "show_snapshot", lambda _screen, snapshot: shown.append(snapshot))
@@ -211,9 +211,9 @@ async def test_a_run_that_can_not_be_read_is_told_and_leaves_the_others() -> Non
 async def test_two_runs_that_can_not_be_read_are_said_once_each() -> None:
     said: list[str] = []
     compared = ComparedRuns(with_runs(make_snapshot()), lambda _snapshots: None, lambda name, _error: said.append(name))
-    compared.want(("gone", "plain-otter", "lost"))
+    compared.follow(("gone", "plain-otter", "lost"))
     for _ in range(5):
-        compared.look()
+        compared.poll()
     assert said == ["gone", "lost"]
 
 

@@ -98,7 +98,7 @@ async def test_every_action_of_runs_charts_and_everywhere_has_an_effect(entry: A
     async with running_app(services, pane=pane_of(entry), size=SIZES.get(entry.id, (120, 40))) as (app, pilot):
         if pane_of(entry) == "compare" or entry.id == "compare_runs":
             app.set_marks(Marks(("plain-otter", "brisk-heron")))
-            app.look_now()
+            app.watcher.poll_now()
         if pane_of(entry) == "compare":
             app.open_pane("compare")
             await until(pilot, lambda: "differs in" in text_of(app))

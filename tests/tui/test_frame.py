@@ -61,7 +61,7 @@ async def test_panes_of_a_run_say_so_when_none_is_open(pane: Pane) -> None:
     services = with_runs()
     async with running_app(services, run=None) as (app, pilot):
         await pilot.press({"train": "2", "checkpoints": "3"}[pane])
-        await until(pilot, lambda: "no run is open" in lines_of(app)[-1])
+        await until(pilot, lambda: "No run open" in lines_of(app)[-1])
         assert app.current_mode == "runs"
 
 

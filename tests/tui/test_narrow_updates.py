@@ -12,7 +12,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from rnnlm_tui.tui.narrow_updates import SentRows
+from rnnlm_tui.tui._textual import SentRows
 from rnnlm_tui.tui.widgets.strips import cells_of
 
 CONSOLE = Console(force_terminal=True, color_system="256")

@@ -34,6 +34,6 @@ async def test_a_size_whose_timer_never_ticks_is_told_with_the_time() -> None:
         assert app._driver is not None
         app._driver._size = (FORMER.width, FORMER.height)
         app._size, app._resize_event, app._resize_timer = FORMER, Resize(FORMER, FORMER), app.set_timer(3_600, app._check_resize)
-        app._tell_the_time()
+        app._update_clock()
         await until(pilot, lambda: app.screen.size == FORMER)
         assert app._resize_timer is None

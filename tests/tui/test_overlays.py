@@ -259,7 +259,7 @@ async def test_without_a_run_the_palette_says_why_a_chart_can_not_be_shown() -> 
         await pilot.press("ctrl+p", *"log or linear")
         await until(pilot, lambda: under_head(app, "Charts", "Log or linear y"))
         await pilot.press("enter")
-        await until(pilot, lambda: "no run is open" in text_of(app))
+        await until(pilot, lambda: "No run open" in text_of(app))
         assert app.current_mode == "runs"
 
 
@@ -267,7 +267,7 @@ async def test_ctrl_c_says_how_to_leave_and_ends_nothing() -> None:
     services = with_runs(make_snapshot())
     async with running_app(services) as (app, pilot):
         await pilot.press("ctrl+c")
-        await until(pilot, lambda: "q leaves, and stops no run" in lines_of(app)[-1])
+        await until(pilot, lambda: "press q to leave: runs keep training" in lines_of(app)[-1])
         assert app.return_value is None
         assert services.sent == []
 

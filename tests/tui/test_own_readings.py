@@ -9,7 +9,7 @@ import pytest
 
 from rnnlm_tui.store.machine_history import empty_machine
 from rnnlm_tui.tui import own_readings
-from rnnlm_tui.tui.own_readings import ATTENDED_SECONDS, FIRST_READING_SECONDS, READING_SECONDS, OwnReadings
+from rnnlm_tui.tui.own_readings import FIRST_READING_SECONDS, PRESENT_SECONDS, READING_SECONDS, IdleMachinePoller
 from tests.tui.fakes import FakeServices, make_snapshot
 from tests.tui.support import lines_of, running_app, until, with_runs
 
@@ -30,27 +30,27 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_the_machine_is_read_every_two_seconds_while_somebody_is_there_and_no_longer(clock: Clock) -> None:
     shown: list[tuple[int, bool]] = []
-    readings = OwnReadings(FakeServices(), lambda: True, lambda rows, live: shown.append((len(rows), live)))
+    readings = IdleMachinePoller(FakeServices(), lambda: True, lambda rows, live: shown.append((len(rows), live)))
     for _ in range(200):
-        readings.look()
+        readings.poll()
         clock.now += 0.5
     assert shown == [], "nobody is there"
-    readings.attend()
+    readings.key_pressed()
     for _ in range(400):
-        readings.look()
+        readings.poll()
         clock.now += 0.5
-    count = int((ATTENDED_SECONDS - FIRST_READING_SECONDS) / READING_SECONDS) + 1
+    count = int((PRESENT_SECONDS - FIRST_READING_SECONDS) / READING_SECONDS) + 1
     assert shown == [*((number, True) for number in range(1, count + 1)), (count, False)]
 
 
 def test_where_a_worker_reads_the_machine_the_app_does_not(clock: Clock) -> None:
     shown: list[bool] = []
     trains = True
-    readings = OwnReadings(FakeServices(), lambda: not trains, lambda _rows, live: shown.append(live))
+    readings = IdleMachinePoller(FakeServices(), lambda: not trains, lambda _rows, live: shown.append(live))
     for tick in range(60):
         trains = tick < 20 or tick > 30
-        readings.attend()
-        readings.look()
+        readings.key_pressed()
+        readings.poll()
         clock.now += 0.5
     assert shown[0] is True
     assert shown[-1] is False
@@ -62,7 +62,7 @@ async def test_a_run_that_ended_before_its_machine_was_read_shows_the_machine_of
     async with running_app(services, pane="train", size=(120, 40)) as (app, pilot):
         await pilot.press("l")
         await until(pilot, lambda: any("4 % busy" in line for line in lines_of(app)))
-        app.watcher._readings._attended = -1e9
+        app.watcher._readings._last_key = -1e9
         await until(pilot, lambda: any("at " in line and "Machine" in line for line in lines_of(app)))
 
 
@@ -70,8 +70,8 @@ async def test_a_run_that_ended_tells_its_totals_and_the_machine_is_not_read() -
     services = with_runs(make_snapshot("finished", 4_754))
     async with running_app(services, pane="train", size=(120, 40)) as (app, pilot):
         await pilot.press("l")
-        looks = app.watcher.looks
-        await until(pilot, lambda: app.watcher.looks > looks + 20)
+        looks = app.watcher.polls
+        await until(pilot, lambda: app.watcher.polls > looks + 20)
         assert not app.readings.rows
         assert any("Machine" in line and "whole run" in line for line in lines_of(app))
 
@@ -80,8 +80,8 @@ async def test_a_run_that_trains_is_read_by_its_worker_alone() -> None:
     services = with_runs(make_snapshot())
     async with running_app(services, pane="train", size=(120, 40)) as (app, pilot):
         await pilot.press("l")
-        looks = app.watcher.looks
-        await until(pilot, lambda: app.watcher.looks > looks + 20)
+        looks = app.watcher.polls
+        await until(pilot, lambda: app.watcher.polls > looks + 20)
         assert not app.readings.rows
 
 

@@ -34,7 +34,7 @@ async def test_a_paste_into_the_prompt_keeps_its_line_breaks_and_says_nothing_of
     async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
         app.post_message(Paste(line_break.join(("First line", "Second line", "", "Third"))))
         await until(pilot, lambda: pane(app).box.text == "First line\nSecond line\n\nThird")
-        assert app.waiting_notice is None
+        assert app.pending_notice is None
         assert "from the paste" not in str(app.screen.query_one("#footer").render())
 
 

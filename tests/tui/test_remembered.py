@@ -105,7 +105,7 @@ def same(one: object, other: object) -> bool:
 
 def look_at(settings: dict[str, object]) -> None:
     """What the app makes of its settings when it starts and shows its panes."""
-    remembered.last_place(settings)
+    remembered.last_session(settings)
     Marks.from_json(settings.get("marked"))
     saved_order(settings)
     for run in ("plain-otter", "a", ""):
@@ -124,15 +124,15 @@ def test_any_state_is_read_settled_and_never_lost(home: Path) -> None:
     for _ in range(TIMES):
         content = damaged(chance, STATE)
         state_file().write_bytes(content)
-        settings, warning = remembered.recall()
+        settings, warning = remembered.load_settings()
         look_at(settings)
         if warning:
             told_of += 1
             assert content in kept_aside(state_file()), content[:200]
         else:
             assert same(settings, json.loads(content)), content[:200]
-        remembered.keep({**settings, "run": "plain-otter"})
-        again, warning = remembered.recall()
+        remembered.save_settings({**settings, "run": "plain-otter"})
+        again, warning = remembered.load_settings()
         assert not warning
         assert same(again, {**settings, "run": "plain-otter"})
         for file in home.glob("*.unusable*"):
@@ -160,9 +160,9 @@ async def test_the_app_shows_its_panes_whatever_it_remembers_and_says_what_it_ca
     create_run(RunConfig(), "plain-otter")
     state_file().write_bytes(json.dumps(state).encode("ascii"))
     keymap_file().write_bytes(any_keymap(random.Random(len(repr(state)))))
-    settings, warning = remembered.recall()
-    run, place = remembered.last_place(settings)
-    app = RnnlmApp(run, place, services=FakeServices(make_snapshot()), settings=settings, keymap=read_keymap(keymap_file()), trouble=warning)
+    settings, warning = remembered.load_settings()
+    run, place = remembered.last_session(settings)
+    app = RnnlmApp(run, place, services=FakeServices(make_snapshot()), settings=settings, keymap=read_keymap(keymap_file()), warning=warning)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         if warning:  # at once: a notice ends by itself
             await until(pilot, lambda: "unusable" in said(app))
@@ -255,7 +255,7 @@ async def test_labels_and_prompts_that_are_damaged_are_moved_aside_and_told_in_t
     history_file().write_bytes(b'{"prompt": "We must"}\n{"prom\n')
     app = RnnlmApp(None, "runs", services=Services(), settings={})
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await until(pilot, lambda: "the tags and the note of plain-otter can't be read" in said(app))
+        await until(pilot, lambda: "the tags and note of plain-otter can't be read" in said(app))
         assert kept_aside(labels_path(run)) == [b'{"tags": 3']
         app.open_pane("prompt")
         await until(pilot, lambda: "1 line of the prompt history can't be read: kept as prompt-history.jsonl.unusable" in said(app))

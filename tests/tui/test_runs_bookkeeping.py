@@ -42,7 +42,7 @@ async def test_a_ninth_run_is_not_marked_and_says_why() -> None:
 async def test_equals_sign_compares_the_marked_runs_and_with_none_says_how() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         await pilot.press("equals_sign")
-        await until(pilot, lambda: "space marks a run to compare" in lines_of(app)[-1])
+        await until(pilot, lambda: "mark two runs with space" in lines_of(app)[-1])
         assert app.current_mode == "runs"
         await pilot.press("space", "down", "equals_sign")
         await until(pilot, lambda: app.current_mode == "compare")
@@ -252,7 +252,7 @@ async def test_a_run_that_was_deleted_here_is_not_opened_by_who_is_late_and_open
         found = services.find("brisk-heron")
         await pilot.press("down", "d")
         await until(pilot, lambda: len(shown(app)) == 2)
-        app.choose_run(found)
+        app.select_run(found)
         assert app.run_directory is None or app.run_directory.name != "brisk-heron"
         await pilot.press("u")
         await until(pilot, lambda: app.run_directory is not None and app.run_directory.name == "brisk-heron")
@@ -272,7 +272,7 @@ async def test_the_runs_beside_training_stand_as_in_the_list() -> None:
     async with running_app(services, pane="runs", size=(200, 60)) as (app, pilot):
         await pilot.press("o", "o")
         services.runs[1] = services.runs[1].model_copy(update={"pinned": True})
-        app.look_now()
+        app.watcher.poll_now()
         await until(pilot, lambda: app.summaries is not None and app.summaries[1].pinned)
         await pilot.press("2")
         await until(pilot, lambda: app.current_mode == "train" and "brisk-heron" in text_of(app))

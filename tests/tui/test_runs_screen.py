@@ -245,7 +245,7 @@ async def test_the_cursor_stands_on_the_run_that_was_just_started() -> None:
 async def test_where_the_app_opens_as_it_was_left_the_cursor_is_on_a_run_that_trains() -> None:
     services = three_runs()
     app = RnnlmApp(services.run("amber-vole"), "runs", fps=20.0, services=services)
-    app.prefer_living = True
+    app.prefer_running = True
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "›   plain-otter" in text_of(app))
         await until(pilot, lambda: app.run_directory is not None and app.run_directory.name == "plain-otter" and app.snapshot is not None)

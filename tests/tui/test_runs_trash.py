@@ -53,7 +53,7 @@ async def test_where_another_run_has_the_name_by_now_restoring_asks_for_another(
         await pilot.press("down", "d")
         await until(pilot, lambda: len(shown(app)) == 2)
         services.runs.append(make_snapshot("finished", 4_754, name="brisk-heron").summary)
-        app.look_now()
+        app.watcher.poll_now()
         await until(pilot, lambda: len(shown(app)) == 3)
         await pilot.press("u")
         await until(pilot, lambda: "another run is called brisk-heron by now" in text_of(app))

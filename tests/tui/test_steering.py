@@ -8,5 +8,5 @@ from rnnlm_tui.tui.steering import outcome
 
 def test_a_stop_claims_a_checkpoint_only_where_there_is_one() -> None:
     saved = CommandResult(id="a", ok=True, step=12, checkpoint="checkpoints/step-000000012")
-    assert outcome("stop", saved).text == "stopped at step 12, the checkpoint is on disk"
+    assert outcome("stop", saved).text == "stopped at step 12, checkpoint saved"
     assert outcome("stop", CommandResult(id="a", ok=True)).text == "stopped before its first step"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.errors import WorkerError
-from rnnlm_tui.tui.threads import last_words, to_thread, wait_for_threads
+from rnnlm_tui.tui.threads import run_before_exit, to_thread, wait_for_threads
 
 ENDLESS_WORK = """
 import asyncio, threading
@@ -20,7 +20,7 @@ async def main():
     print("left")
 asyncio.run(main())
 """
-LAST_WORDS = """
+WRITE_AT_EXIT = """
 import asyncio, pathlib, sys, threading
 from rnnlm_tui.tui.threads import to_thread, wait_for_threads
 begun = threading.Event()
@@ -56,7 +56,7 @@ def test_work_without_an_end_keeps_no_process() -> None:
 
 
 def test_what_is_being_written_is_waited_for(tmp_path: Path) -> None:
-    left = subprocess.run([sys.executable, "-c", LAST_WORDS, str(tmp_path / "words")], capture_output=True, text=True, timeout=60, check=False)
+    left = subprocess.run([sys.executable, "-c", WRITE_AT_EXIT, str(tmp_path / "words")], capture_output=True, text=True, timeout=60, check=False)
     assert (left.returncode, left.stderr) == (0, "")
     assert (tmp_path / "words").read_text() == "kept"
 
@@ -65,8 +65,8 @@ def test_nothing_is_waited_for_where_nothing_is_done() -> None:
     wait_for_threads(60)
 
 
-def test_last_words_are_waited_for_and_may_fail() -> None:
+def test_run_before_exit_are_waited_for_and_may_fail() -> None:
     said: list[str] = []
-    last_words(lambda: said.append("kept"), 60)
+    run_before_exit(lambda: said.append("kept"), 60)
     assert said == ["kept"]
-    last_words(lambda: refuse("full"), 60)
+    run_before_exit(lambda: refuse("full"), 60)

@@ -280,8 +280,8 @@ async def test_nothing_is_drawn_again_while_nothing_changes() -> None:
             show(snapshot)  # type: ignore[arg-type]
 
         screen.show_snapshot = counting  # type: ignore[method-assign]
-        looks = app.watcher.looks
-        await until(pilot, lambda: app.watcher.looks > looks + 3)
+        looks = app.watcher.polls
+        await until(pilot, lambda: app.watcher.polls > looks + 3)
         assert shown == []
 
 
@@ -341,7 +341,7 @@ async def test_without_smoothing_the_legend_shows_the_newest_value_itself_and_th
 
 
 @pytest.mark.parametrize(
-    ("status", "why"), [("finished", "the run is finished"), ("stopped", "space goes on"), ("failed", "space tries again"), ("draft", "space starts it")]
+    ("status", "why"), [("finished", "the run is finished"), ("stopped", "space resumes it"), ("failed", "space retries it"), ("draft", "space starts it")]
 )
 @pytest.mark.parametrize("key", ["s", "c", "e", "S"])
 async def test_what_no_worker_would_hear_is_refused_at_once_with_why(status: RunStatus, why: str, key: str) -> None:

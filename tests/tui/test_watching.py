@@ -25,8 +25,8 @@ from rnnlm_tui.supervisor.listing import RunList
 from rnnlm_tui.supervisor.monitor import RunMonitor
 from rnnlm_tui.tui import remembered, threads
 from rnnlm_tui.tui.actions import Pane
-from rnnlm_tui.tui.crash import keep_traceback, sentence
-from rnnlm_tui.tui.messages import MachineSeen, Noticed, RunsChanged, SnapshotChanged
+from rnnlm_tui.tui.crash import crash_report, log_traceback
+from rnnlm_tui.tui.messages import MachineChanged, NoticePosted, RunsChanged, SnapshotChanged
 from rnnlm_tui.tui.watch import Watcher, seconds_to_next_list
 from tests.fakes.long_run import build, make_older
 from tests.tui.fakes import FakeMonitor, FakeServices, make_snapshot
@@ -52,8 +52,8 @@ def watching(services: FakeServices) -> Iterator[tuple[Watcher, list[Message]]]:
 
 
 def wait_for_looks(watcher: Watcher, looks: int) -> None:
-    wanted, end = watcher.looks + looks, monotonic() + DEADLINE
-    while watcher.looks < wanted:
+    wanted, end = watcher.polls + looks, monotonic() + DEADLINE
+    while watcher.polls < wanted:
         assert monotonic() < end
         threading.Event().wait(0.002)
 
@@ -69,7 +69,7 @@ def test_a_run_is_posted_once_for_each_change() -> None:
         assert len(snapshots) == 2
         assert snapshots[-1] is newer
         assert sum(isinstance(message, RunsChanged) for message in posted) == 1
-        assert sum(isinstance(message, MachineSeen) for message in posted) == 1
+        assert sum(isinstance(message, MachineChanged) for message in posted) == 1
 
 
 def test_nothing_but_the_run_is_read_before_its_first_paint(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +92,7 @@ def test_nothing_but_the_run_is_read_before_its_first_paint(monkeypatch: pytest.
         assert [type(message) for message in posted] == [SnapshotChanged]
         watcher.painted()
         wait_for_looks(watcher, 3)
-        assert {RunsChanged, MachineSeen} <= {type(message) for message in posted}
+        assert {RunsChanged, MachineChanged} <= {type(message) for message in posted}
     finally:
         watcher.close()
         thread.join(DEADLINE)
@@ -132,7 +132,7 @@ def test_a_run_that_can_not_be_read_is_told_once() -> None:
     with watching(services) as (watcher, posted):
         watcher.open(services.run("plain-otter"))
         wait_for_looks(watcher, 10)
-    told = [message.notice for message in posted if isinstance(message, Noticed)]
+    told = [message.notice for message in posted if isinstance(message, NoticePosted)]
     assert [(notice.text, notice.kind) for notice in told] == [("run.db of plain-otter is damaged", "trouble")]
 
 
@@ -148,9 +148,9 @@ def test_a_disk_that_is_away_is_told_once_of_everything_that_is_read_from_it() -
     with watching(services) as (watcher, posted):
         watcher.open(services.run("plain-otter"))
         for _ in range(5):
-            watcher.look_now()
+            watcher.poll_now()
             wait_for_looks(watcher, 2)
-    told = [message.notice.text for message in posted if isinstance(message, Noticed)]
+    told = [message.notice.text for message in posted if isinstance(message, NoticePosted)]
     assert sorted(told) == ["the run is gone", "the runs can't be listed"]
 
 
@@ -178,9 +178,9 @@ def test_a_mistake_of_ours_while_looking_is_told_once_and_the_looking_goes_on(ho
     with watching(services) as (watcher, posted):
         watcher.open(services.run("plain-otter"))
         wait_for_looks(watcher, 10)
-        assert sum(isinstance(message, MachineSeen) for message in posted) == 1
-    told = [message.notice for message in posted if isinstance(message, Noticed)]
-    assert [(notice.text, notice.kind) for notice in told] == [("looking at the runs failed (KeyError)", "trouble")]
+        assert sum(isinstance(message, MachineChanged) for message in posted) == 1
+    told = [message.notice for message in posted if isinstance(message, NoticePosted)]
+    assert [(notice.text, notice.kind) for notice in told] == [("polling the runs failed (KeyError)", "trouble")]
     assert (home / "app.log").read_text().count("Traceback") == 1
 
 
@@ -256,27 +256,27 @@ def test_a_run_that_goes_on_is_followed_and_only_what_is_new_of_it_is_read(monke
 
 def test_run_and_pane_are_there_again_at_the_next_start(home: Path) -> None:
     create_run(DEMO, "calm-badger")
-    remembered.keep({"run": "calm-badger", "pane": "checkpoints", "axis": "tokens"})
-    settings, _ = remembered.recall()
-    run, pane = remembered.last_place(settings)
+    remembered.save_settings({"run": "calm-badger", "pane": "checkpoints", "axis": "tokens"})
+    settings, _ = remembered.load_settings()
+    run, pane = remembered.last_session(settings)
     assert run is not None
     assert (run.name, pane, settings["axis"]) == ("calm-badger", "checkpoints", "tokens")
-    assert remembered.last_place({"run": "gone-goose", "pane": "train"}) == (None, None)
+    assert remembered.last_session({"run": "gone-goose", "pane": "train"}) == (None, None)
 
 
 def test_looking_at_an_empty_home_creates_nothing(home: Path) -> None:
-    remembered.keep({"run": "", "pane": "runs"})
-    assert remembered.recall() == ({}, "")
+    remembered.save_settings({"run": "", "pane": "runs"})
+    assert remembered.load_settings() == ({}, "")
     assert not home.exists()
 
 
 def test_a_failure_of_the_app_is_two_lines_and_a_traceback_in_a_file(home: Path) -> None:
     error = ValueError("\x1b[31mno")
-    log = keep_traceback(error)
+    log = log_traceback(error)
     assert log == home / "app.log"
     assert "ValueError" in log.read_text()
-    text = sentence(error, log)
-    assert "Runs go on" in text
+    text = crash_report(error, log)
+    assert "Runs keep training" in text
     assert len(text.splitlines()) == 2
     assert "\x1b" not in text
 
@@ -291,11 +291,11 @@ async def test_what_changes_while_it_is_written_down_is_written_next_and_at_the_
     disk.set()
     written: list[object] = []
 
-    def keep(settings: dict[str, object]) -> None:
+    def save(settings: dict[str, object]) -> None:
         assert disk.wait(20)
         written.append(settings.get("smoothing"))
 
-    monkeypatch.setattr(remembered, "keep", keep)
+    monkeypatch.setattr(remembered, "save_settings", save)
     async with running_app(settings={"run": "plain-otter", "pane": "train"}) as (app, pilot):
         disk.clear()
         await pilot.press("0", "plus", "plus", "plus")
@@ -306,7 +306,7 @@ async def test_what_changes_while_it_is_written_down_is_written_next_and_at_the_
         await pilot.press("minus", "minus")
     disk.set()
     threads.wait_for_threads(20)
-    app.keep_what_is_left()
+    app.save_last_changes()
     assert written[-1] == 0.6
 
 
@@ -318,15 +318,15 @@ def test_a_run_that_the_app_itself_takes_away_is_not_complained_of_and_one_that_
     services = Gone(runs=[make_snapshot(name=name).summary for name in ("plain-otter", "brisk-heron", "amber-vole")])
     with watching(services) as (watcher, posted):
         for name in ("plain-otter", "brisk-heron"):
-            watcher.take_away(name)
+            watcher.mark_removed(name)
         watcher.open(services.run("plain-otter"))
         watcher.compare(("plain-otter", "brisk-heron"))
         wait_for_looks(watcher, 5)
-        assert [message for message in posted if isinstance(message, Noticed)] == []
-        watcher.bring_back("plain-otter")
+        assert [message for message in posted if isinstance(message, NoticePosted)] == []
+        watcher.unmark_removed("plain-otter")
         watcher.compare(("amber-vole",))
         wait_for_looks(watcher, 5)
-    assert sorted(message.notice.text for message in posted if isinstance(message, Noticed)) == [
+    assert sorted(message.notice.text for message in posted if isinstance(message, NoticePosted)) == [
         "/nowhere/runs/plain-otter is gone",
         "amber-vole: /nowhere/runs/amber-vole is gone",
     ]
@@ -335,11 +335,11 @@ def test_a_run_that_the_app_itself_takes_away_is_not_complained_of_and_one_that_
 @pytest.mark.parametrize("pane", [None, "prompt"])
 async def test_a_run_that_the_app_was_opened_on_is_remembered_when_it_is_left_at_once(pane: Pane | None, home: Path) -> None:
     async with running_app(run="plain-otter", pane=pane, settings={"run": "calm-badger", "pane": "runs"}) as (app, pilot):
-        app.leave_at_once()
+        app.leave_now()
         await pilot.pause()
     threads.wait_for_threads()
-    app.keep_what_is_left()
-    kept, _ = remembered.recall()
+    app.save_last_changes()
+    kept, _ = remembered.load_settings()
     assert (kept["run"], kept["pane"]) == ("plain-otter", pane or "train")
 
 

@@ -50,13 +50,13 @@ class RunsBookkeeping(RunCursor):
     def action_mark_run(self) -> None:
         """Mark it to compare, or no longer."""
         if self.chosen is not None:
-            self.lab.mark(self.chosen.run)
+            self.context.mark(self.chosen.run)
 
     def action_compare_runs(self) -> None:
         """The marked runs; with one marked, it and the one under the cursor."""
-        if len(self.lab.marked) == 1 and self.chosen is not None and self.chosen.run not in self.lab.marked:
-            self.lab.mark(self.chosen.run)
-        self.lab.open_pane("compare")
+        if len(self.context.marked) == 1 and self.chosen is not None and self.chosen.run not in self.context.marked:
+            self.context.mark(self.chosen.run)
+        self.context.open_pane("compare")
 
     @property
     def targets(self) -> list[RunSummary]:
@@ -64,16 +64,16 @@ class RunsBookkeeping(RunCursor):
         chosen = self.chosen
         if chosen is None:
             return []
-        if chosen.run not in self.lab.marked:
+        if chosen.run not in self.context.marked:
             return [chosen]
-        return [chosen, *(run for run in self.query_one(RunsTable).runs if run.run in self.lab.marked and run.run != chosen.run)]
+        return [chosen, *(run for run in self.query_one(RunsTable).runs if run.run in self.context.marked and run.run != chosen.run)]
 
     def action_tag_run(self) -> None:
         """Edit the run's tags in one line; for several marked runs, the tags that all of them have."""
         runs = self.targets
         if not runs:
             return
-        used = sorted({tag for summary in self.lab.summaries or () for tag in summary.tags})
+        used = sorted({tag for summary in self.context.summaries or () for tag in summary.tags})
         about = f"in use: {'  '.join(used[:SHOWN_TAGS])}{' …' if len(used) > SHOWN_TAGS else ''}" if used else "words with a space between them"
         shared = tuple(tag for tag in runs[0].tags if all(tag in run.tags for run in runs))
         title = f"Tags of {safe_text(runs[0].run, limit=40)}"
@@ -92,18 +92,18 @@ class RunsBookkeeping(RunCursor):
         def answered(text: str | None) -> None:
             if text is None:
                 return
-            services = self.lab.services
+            services = self.context.services
 
             def label() -> None:
                 for run in runs:
                     services.label(services.find(run.run), tags=changed(run, text))
 
             def labelled(_nothing: None) -> None:
-                self.lab.look_now()
+                self.context.watcher.poll_now()
                 if len(runs) > 1:
-                    self.lab.say(f"{counted(len(runs), 'run')} tagged: {_names(run.run for run in runs)}")
+                    self.context.report(f"{counted(len(runs), 'run')} tagged: {_names(run.run for run in runs)}")
 
-            self.lab.in_thread(label, labelled)
+            self.context.in_thread(label, labelled)
 
         self.app.push_screen(AskScreen(title, "".join(f"{tag} " for tag in shared), check, about=about), answered)
 
@@ -126,15 +126,17 @@ class RunsBookkeeping(RunCursor):
             self._label(self.chosen.run, pinned=not self.chosen.pinned)
 
     def _label(self, name: str, *, tags: tuple[str, ...] | None = None, note: str | None = None, pinned: bool | None = None) -> None:
-        services = self.lab.services
-        self.lab.in_thread(lambda: services.label(services.find(name), tags=tags, note=note, pinned=pinned), lambda _labels: self.lab.look_now())
+        services = self.context.services
+        self.context.in_thread(
+            lambda: services.label(services.find(name), tags=tags, note=note, pinned=pinned), lambda _labels: self.context.watcher.poll_now()
+        )
 
     def action_rename_run(self) -> None:
         """Another name."""
         run = self.chosen
         if run is None or self._still_lives(run):
             return
-        taken = {summary.run for summary in self.lab.summaries or ()} - {run.run}
+        taken = {summary.run for summary in self.context.summaries or ()} - {run.run}
         about = "other runs go on to know it by its old name"
         question = AskScreen(f"Rename {safe_text(run.run, limit=40)}", run.run, partial(_check_free, taken=taken), about=about)
         self.app.push_screen(question, partial(self._rename, run.run))
@@ -142,33 +144,33 @@ class RunsBookkeeping(RunCursor):
     def _rename(self, former: str, name: str | None) -> None:
         if name is None or name == former:
             return
-        services = self.lab.services
+        services = self.context.services
 
         def renamed(run: RunDirectory) -> None:
             self._expected = run.name
-            self.lab.bring_back(run.name)
-            rename_view(self.lab.settings, former, run.name)
-            self.lab.choose_run(run)
-            self.lab.set_marks(self.lab.marks.renamed(former, run.name))
-            self.lab.look_now()
+            self.context.watcher.unmark_removed(run.name)
+            rename_view(self.context.settings, former, run.name)
+            self.context.select_run(run)
+            self.context.set_marks(self.context.marks.renamed(former, run.name))
+            self.context.watcher.poll_now()
 
         def failed(error: RnnlmError | OSError) -> None:
-            self.lab.bring_back(former)
-            self.lab.say_error(error)
+            self.context.watcher.unmark_removed(former)
+            self.context.report_error(error)
 
-        self.lab.take_away(former)
-        self.lab.in_thread(lambda: services.rename(services.find(former), name), renamed, failed)
+        self.context.watcher.mark_removed(former)
+        self.context.in_thread(lambda: services.rename(services.find(former), name), renamed, failed)
 
     def action_delete_run(self) -> None:
         """Move the run to the trash without a question, since it can be undone; of several marked runs, those that have ended."""
-        targets = self.targets if self.lab.summaries else []
+        targets = self.targets if self.context.summaries else []
         living = [run for run in targets if run.status in LIVING]
         runs = [run for run in targets if run.status not in LIVING]
         if not runs:
             if living:
                 self._still_lives(living[0])
             return
-        services, places = self.lab.services, {run.run: self.lab.marks.places.index(run.run) for run in runs if run.run in self.lab.marks.places}
+        services, places = self.context.services, {run.run: self.context.marks.places.index(run.run) for run in runs if run.run in self.context.marks.places}
 
         def delete() -> tuple[list[TrashedRun], list[tuple[str, RnnlmError | OSError]]]:
             done: list[TrashedRun] = []
@@ -183,25 +185,25 @@ class RunsBookkeeping(RunCursor):
         def deleted(found: tuple[list[TrashedRun], list[tuple[str, RnnlmError | OSError]]]) -> None:
             done, failed = found
             for name, error in failed:
-                self.lab.bring_back(name)
-                self.lab.say_error(error)
+                self.context.watcher.unmark_removed(name)
+                self.context.report_error(error)
             if done:
                 self._deleted(done, places, [run.run for run in living])
 
         for run in runs:
-            self.lab.take_away(run.run)
-        self.lab.in_thread(delete, deleted)
+            self.context.watcher.mark_removed(run.run)
+        self.context.in_thread(delete, deleted)
 
     def _deleted(self, trashed: Sequence[TrashedRun], places: Mapping[str, int], living: Sequence[str]) -> None:
         self._trashed.append(tuple(trashed))
         self._marked_in_trash |= {run.path: places[run.name] for run in trashed if run.name in places}
-        if self.lab.run_directory is not None and self.lab.run_directory.name in {run.name for run in trashed}:
-            self.lab.close_run()
-        self.lab.look_now()
+        if self.context.run_directory is not None and self.context.run_directory.name in {run.name for run in trashed}:
+            self.context.close_run()
+        self.context.watcher.poll_now()
         message = f"{trashed[0].name} moved to the trash, u undoes it"
         if len(trashed) > 1:
             message = f"{counted(len(trashed), 'run')} moved to the trash, u undoes it: {_names(run.name for run in trashed)}"
-        self.lab.say(f"{message}; still training: {_names(living)}" if living else message)
+        self.context.report(f"{message}; still training: {_names(living)}" if living else message)
 
     def action_undo_delete(self) -> None:
         """Restore what was deleted last; runs deleted together are restored together."""
@@ -210,14 +212,14 @@ class RunsBookkeeping(RunCursor):
             for trashed in last:
                 self._restore(trashed, among=last)
         elif not self._restoring:
-            self.lab.say("nothing to undo: T shows the trash")
+            self.context.report("nothing to undo: T shows the trash")
 
     def mark_what_came_back(self, summaries: Sequence[RunSummary]) -> None:
         """Mark runs again that were marked when they were deleted, as soon as the list shows them."""
-        marks = self.lab.marks
+        marks = self.context.marks
         for name in [run.run for run in summaries if run.run in self._mark_again]:
             marks = marks.marked_at(name, self._mark_again.pop(name))
-        self.lab.set_marks(marks)
+        self.context.set_marks(marks)
 
     def action_show_trash(self) -> None:
         """What is in the trash, to restore or purge."""
@@ -226,7 +228,7 @@ class RunsBookkeeping(RunCursor):
             if self.app.screen is self:
                 self.app.push_screen(TrashScreen(trashed), self._left_trash)
 
-        self.lab.in_thread(self.lab.services.trash, show)
+        self.context.in_thread(self.context.services.trash, show)
 
     def _left_trash(self, wanted: TrashedRun | None) -> None:
         if wanted is not None:
@@ -238,15 +240,15 @@ class RunsBookkeeping(RunCursor):
 
         def restored(run: RunDirectory) -> None:
             self._forget(trashed)
-            self.lab.bring_back(run.name)
+            self.context.watcher.unmark_removed(run.name)
             if first:
                 self._expected = run.name
-                self.lab.choose_run(run)
+                self.context.select_run(run)
             place = self._marked_in_trash.pop(trashed.path, None)
             if place is not None:
                 self._mark_again[run.name] = place
-            self.lab.look_now()
-            self.lab.say(f"{counted(len(among), 'run')} restored: {_names(other.name for other in among)}" if len(among) > 1 else f"{run.name} restored")
+            self.context.watcher.poll_now()
+            self.context.report(f"{counted(len(among), 'run')} restored: {_names(other.name for other in among)}" if len(among) > 1 else f"{run.name} restored")
 
         def failed(error: RnnlmError | OSError) -> None:
             if isinstance(error, RunNameError) and name is None:
@@ -257,10 +259,10 @@ class RunsBookkeeping(RunCursor):
                 self._restoring.discard(trashed.path)
             else:
                 self._forget(trashed)
-            self.lab.say_error(error)
+            self.context.report_error(error)
 
         self._restoring.add(trashed.path)
-        self.lab.in_thread(partial(self.lab.services.restore, trashed, name), restored, failed)
+        self.context.in_thread(partial(self.context.services.restore, trashed, name), restored, failed)
 
     def _forget(self, trashed: TrashedRun) -> None:
         """Drop a run that is no longer in the trash."""
@@ -270,7 +272,7 @@ class RunsBookkeeping(RunCursor):
 
     def _restore_as(self, trashed: TrashedRun) -> None:
         """Another run has its name by now."""
-        taken = {summary.run for summary in self.lab.summaries or ()}
+        taken = {summary.run for summary in self.context.summaries or ()}
 
         def answered(name: str | None) -> None:
             if name is not None:
@@ -282,7 +284,7 @@ class RunsBookkeeping(RunCursor):
     def _still_lives(self, run: RunSummary) -> bool:
         """Whether it must be stopped first; says so."""
         if run.status in LIVING:
-            self.lab.say(f"{run.run} is {run.status}: stop it first, on its train pane with S")
+            self.context.report(f"{run.run} is {run.status}: stop it first, on its train pane with S")
         return run.status in LIVING
 
 

@@ -82,7 +82,7 @@ class ChartedScreen(ChartsTogether):
     def action_log_scale(self) -> None:
         data = self.chart(self.chosen).data
         if not data.can_be_log:
-            self.lab.say(f"{data.title} stays linear: its y is a share of 100 %")
+            self.context.report(f"{data.title} stays linear: its y is a share of 100 %")
             return
         self.choose(turned=self.view.turned ^ {self.chosen})
 
@@ -105,7 +105,7 @@ class ChartedScreen(ChartsTogether):
         for chart in self.charts():
             chart.set_smoothing(value)
         self.choose(smoothing=value)
-        self.lab.say(f"smoothing {value:g}" if value else "no smoothing")
+        self.context.report(f"smoothing {value:g}" if value else "no smoothing")
 
     # which part of x
 
@@ -142,7 +142,7 @@ class ChartedScreen(ChartsTogether):
     def _pan(self, share: float) -> None:
         lead = self.lead
         if lead is None or lead.part is None:
-            self.lab.say("all of it shows: ↑ zooms in")
+            self.context.report("all of it shows: ↑ zooms in")
             return
         start, end = lead.window
         cells, middle = share * (end - start) / lead.column_width, (start + end) / 2
@@ -249,13 +249,13 @@ class ChartedScreen(ChartsTogether):
         """The points of the chosen chart in the part that shows, as a CSV file in the current folder."""
         chart = self.chart(self.chosen)
         if not chart.data.series:
-            self.lab.say("no points yet")
+            self.context.report("no points yet")
             return
         from rnnlm_tui.tui.widgets.chart.points import points_csv
 
         text, points = points_csv(chart.data, chart.part)
 
         def write() -> str:
-            return str(self.lab.services.save_text(self.csv_name(), text, ".csv"))
+            return str(self.context.services.save_text(self.csv_name(), text, ".csv"))
 
-        self.lab.in_thread(write, lambda path: self.lab.say(f"{counted(points, 'point')} written to {path}"))
+        self.context.in_thread(write, lambda path: self.context.report(f"{counted(points, 'point')} written to {path}"))

@@ -111,7 +111,7 @@ class ChartsTogether(PaneScreen):
         if key == self._view_of:
             return
         self._view_of = key
-        self.view = kept_view(self.lab.settings, key)
+        self.view = kept_view(self.context.settings, key)
         if self.view.axis not in self.AXES:
             self.view = replace(self.view, axis=self.AXES[0], part=None, cursor=None)
         self.cursor, self.visiting = None, False
@@ -159,8 +159,8 @@ class ChartsTogether(PaneScreen):
         lead = self.lead
         if lead is not None and self.part_to_come is None:
             self.view = replace(self.view, part=lead.part, following=lead.following, cursor=self.cursor)
-        if keep_view(self.lab.settings, self._view_of, self.view):
-            self.lab.keep_settings()
+        if keep_view(self.context.settings, self._view_of, self.view):
+            self.context.save_settings()
 
     def choose(self, **changes: object) -> None:
         """Look at the charts in another way, from now on and at the next start."""

@@ -115,47 +115,47 @@ class CheckpointsScreen(PaneScreen):
         """Sample from it."""
         row = self.chosen
         if row is None:
-            self.lab.say("there is no checkpoint yet")
+            self.context.report("there is no checkpoint yet")
             return
-        self.lab.selected_checkpoint = row.path
-        self.lab.open_pane("prompt")
+        self.context.selected_checkpoint = row.path
+        self.context.open_pane("prompt")
 
     def action_pin_checkpoint(self) -> None:
         """Keep it for good; a pinned one: no longer."""
-        row, run = self.chosen, self.lab.run_directory
+        row, run = self.chosen, self.context.run_directory
         if row is None or run is None:
-            self.lab.say("there is no checkpoint yet")
+            self.context.report("there is no checkpoint yet")
             return
         pinned = row.step not in self._pinned()
         words = f"step {row.step:,} is kept for good" if pinned else f"step {row.step:,} goes with the others when newer ones come"
 
         def done(_: None) -> None:
-            self.lab.look_now()
-            self.lab.say(words)
+            self.context.watcher.poll_now()
+            self.context.report(words)
 
-        self.lab.in_thread(partial(self.lab.services.pin, run, row.step, pinned=pinned), done)
+        self.context.in_thread(partial(self.context.services.pin, run, row.step, pinned=pinned), done)
 
     def action_verify_checkpoint(self) -> None:
         """Read all its files and compare them with their hashes."""
         row, run = self.chosen, self.run_path
         if row is None or run is None:
-            self.lab.say("there is no checkpoint yet")
+            self.context.report("there is no checkpoint yet")
             return
-        self.lab.say(f"checking step {row.step:,} …")
+        self.context.report(f"checking step {row.step:,} …")
         self.run_worker(self._verify(row, run), group="verify", exclusive=True)
 
     async def _verify(self, row: CheckpointRow, run: Path) -> None:
         try:
-            manifest = await to_thread(self.lab.services.verify, run / row.path)
+            manifest = await to_thread(self.context.services.verify, run / row.path)
         except (StorageError, OSError) as error:
             await self._damage_found(row, run, error)
             return
         self._keep(row.path, run, _detail_of(row, run / row.path, manifest, verified=time()))
-        self.lab.say(f"step {row.step:,}: all {figures.counted(len(manifest.files), 'file')} are as they were written")
+        self.context.report(f"step {row.step:,}: all {figures.counted(len(manifest.files), 'file')} are as they were written")
 
     async def _damage_found(self, row: CheckpointRow, run: Path, error: RnnlmError | OSError) -> None:
         try:
-            manifest = await to_thread(self.lab.services.manifest, run / row.path)
+            manifest = await to_thread(self.context.services.manifest, run / row.path)
         except (StorageError, OSError):
             manifest = None
         damage = (error.message if isinstance(error, RnnlmError) else str(error)).replace(f"{run / row.path}/", "")
@@ -167,14 +167,14 @@ class CheckpointsScreen(PaneScreen):
             instead = f"space, on the train pane, goes on from step {whole:,}"
         else:
             instead = f"step {whole:,} is whole: enter samples from it"
-        self.lab.say(f"step {row.step:,} is damaged; {instead}", trouble=True)
+        self.context.report(f"step {row.step:,} is damaged; {instead}", trouble=True)
 
     def _newest_whole(self, damaged: CheckpointRow, run: Path) -> int | None:
         """The step of the newest other checkpoint that is whole, every byte of it read."""
         for row in sorted(self.snapshot.checkpoints if self.snapshot is not None else (), key=lambda row: row.step, reverse=True):
             if row.step != damaged.step:
                 with suppress(StorageError, OSError):
-                    self.lab.services.verify(run / row.path)
+                    self.context.services.verify(run / row.path)
                     return row.step
         return None
 
@@ -215,7 +215,7 @@ class CheckpointsScreen(PaneScreen):
     @work(group="manifest", exclusive=True)
     async def _read(self, row: CheckpointRow, run: Path) -> None:
         try:
-            manifest = await to_thread(self.lab.services.manifest, run / row.path)
+            manifest = await to_thread(self.context.services.manifest, run / row.path)
         except (StorageError, OSError) as error:
             damage = (error.message if isinstance(error, RnnlmError) else str(error)).replace(f"{run / row.path}/", "")
             detail = _detail_of(row, run / row.path, None, damage=damage)

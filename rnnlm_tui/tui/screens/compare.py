@@ -69,11 +69,11 @@ class CompareScreen(ChartedScreen):
         self.refresh_all()
 
     def _runs(self) -> MarkedRuns:
-        return compared(self.lab.marks, self.lab.compared)
+        return compared(self.context.marks, self.context.compared)
 
     def _show(self, runs: MarkedRuns) -> None:
         placed = self.query_one(Placed)
-        if runs or not self.lab.marked:
+        if runs or not self.context.marked:
             placed.uncover()
         self.take_view()
         self.query_one(ComparedRunsPanel).show(runs, comparison(runs) if runs else None)
@@ -98,7 +98,7 @@ class CompareScreen(ChartedScreen):
 
     def identity(self, width: int) -> Content:
         """`comparing A plain-otter  B brisk-heron`."""
-        marks = self.lab.marks
+        marks = self.context.marks
         names = [Content.assemble((marks.letter(run.snapshot.summary.run), f"bold {run.colour}"), (f" {run.name}", palette.TEXT)) for run in self._runs()]
         whole = Content("  ").join([Content.styled("comparing", palette.DIM), *names])
         if whole.cell_length <= width:
@@ -133,7 +133,7 @@ class CompareScreen(ChartedScreen):
     def part_changed(self) -> None:
         """Have finer figures read for what shows."""
         part = self.chart(self.chosen).part
-        self.lab.look_at_compared({} if part is None else shown_steps(self._runs(), cast(Axis, self.view.axis), part))
+        self.context.watcher.look_at_compared({} if part is None else shown_steps(self._runs(), cast(Axis, self.view.axis), part))
 
     def cursor_changed(self) -> None:
         """The legend has no room for many runs: the table tells all their values."""
@@ -167,6 +167,6 @@ class CompareScreen(ChartedScreen):
     def action_leave_field(self) -> None:
         """`esc`: as on every screen with charts, then back to the list of runs."""
         if self.cursor is None and not self.stands_alone():
-            self.lab.open_pane("runs")
+            self.context.open_pane("runs")
         else:
             super().action_leave_field()

@@ -141,7 +141,7 @@ class ConfigScreen(EditedDraft):
             self._work_out(config)
         summary = self.snapshot.summary if self.snapshot is not None and self.locked else None
         kept = summary.checkpoints if summary is not None and summary.status not in ("draft", *LIVING) else None
-        self.query_one(EstimatePanel).show(check.estimate, draft, check.blocking, machine_capacity(self.lab.machine), started=self.locked, kept=kept)
+        self.query_one(EstimatePanel).show(check.estimate, draft, check.blocking, machine_capacity(self.context.machine), started=self.locked, kept=kept)
         self.refresh_frame()
 
     def _show_titles(self) -> None:
@@ -157,9 +157,9 @@ class ConfigScreen(EditedDraft):
     async def _work_out(self, config: RunConfig) -> None:
         """The figures of a config, worked out in a thread, for they look at disk."""
         try:
-            found = await to_thread(look_up, self.lab.services, config)
+            found = await to_thread(look_up, self.context.services, config)
         except (RnnlmError, OSError) as error:
-            self.lab.say_error(error)
+            self.context.report_error(error)
             return
         if not self._follow_tokenizer(found):
             self._check.take(found)
@@ -195,7 +195,7 @@ class ConfigScreen(EditedDraft):
 
     def on_config_form_edit_requested(self, event: ConfigForm.EditRequested) -> None:
         if self.locked:
-            self.lab.say("a run's config never changes: n makes a new run from it")
+            self.context.report("a run's config never changes: n makes a new run from it")
         else:
             self.edit_in_overlay(event.row)
 
@@ -209,7 +209,7 @@ class ConfigScreen(EditedDraft):
         if self._check.problems:
             self.form.next_problem()
         else:
-            self.lab.say("there is no problem")
+            self.context.report("there is no problem")
 
     def action_choose_preset(self) -> None:
         """Start again from a preset."""
@@ -231,7 +231,7 @@ class ConfigScreen(EditedDraft):
                 self._editing = Draft(PRESETS[name], f"preset {name}")
                 self._give()
                 if not self._run_name:
-                    self.lab.in_thread(self.lab.services.suggest_name, self._named)
+                    self.context.in_thread(self.context.services.suggest_name, self._named)
                 self._show()
 
         current = draft.base.preset if draft is not None else ""
@@ -240,9 +240,9 @@ class ConfigScreen(EditedDraft):
     def action_new_from_run(self) -> None:
         """A draft of the shown run's config."""
         if not self.locked or self.snapshot is None:
-            self.lab.say("this is a new run already")
+            self.context.report("this is a new run already")
             return
-        self.lab.draft, self.lab.draft_from = None, self.snapshot.summary.run
+        self.context.draft, self.context.draft_from = None, self.snapshot.summary.run
         self._begin(Draft(self.snapshot.config, safe_text(self.snapshot.summary.run, limit=40)))
         self._show()
 
@@ -250,58 +250,58 @@ class ConfigScreen(EditedDraft):
         """Create the run without starting it; save a draft with problems as a config file instead."""
         if not self.locked and self._check.blocking and self._editing is not None:
             name, draft = self._run_name or "draft", self._editing
-            self.lab.in_thread(partial(self.lab.services.save_config, name, merge(draft.base, draft.changes), draft.problems()), self._written)
+            self.context.in_thread(partial(self.context.services.save_config, name, merge(draft.base, draft.changes), draft.problems()), self._written)
             return
         config = self._ready()
         if config is not None:
-            self.lab.in_thread(partial(self.lab.services.create, config, self._run_name or None), self._saved)
+            self.context.in_thread(partial(self.context.services.create, config, self._run_name or None), self._saved)
 
     def _written(self, path: Path) -> None:
-        self.lab.say(f"saved with {counted(len(self._check.blocking), 'problem')} as {path.name}, for train --config")
+        self.context.report(f"saved with {counted(len(self._check.blocking), 'problem')} as {path.name}, for train --config")
 
     def _saved(self, run: object) -> None:
         from rnnlm_tui.store.run_directory import RunDirectory
 
         saved = cast(RunDirectory, run)
-        self.lab.open_run(saved, "config")
-        self.lab.say(f"{saved.name} is saved, F5 starts it")
+        self.context.open_run(saved, "config")
+        self.context.report(f"{saved.name} is saved, F5 starts it")
 
     def action_start_draft(self) -> None:
         """Start the draft, or a saved run that never ran."""
         if self.locked:
             if self._run_status == "draft":
-                self.lab.resume()
+                self.context.resume()
             else:
-                self.lab.say("this run has started: n makes a new run from it")
+                self.context.report("this run has started: n makes a new run from it")
             return
         config = self._ready()
         if config is not None:
             self._check.forget_refusal()
-            self.lab.start_run(config, self._run_name or None, partial(self._refuse, config))
+            self.context.start_run(config, self._run_name or None, partial(self._refuse, config))
 
     def _refuse(self, config: RunConfig, error: InputError) -> None:
         """No run was created: say why beside the field that it is about."""
         path = None if self.locked else self._check.refuse(config, error)
         if path is None:
-            self.lab.say_error(error)
+            self.context.report_error(error)
             return
         self._show()
         self.form.go_to(path)
-        self.lab.say(f"not started: {TITLES[path]} says why", trouble=True)
+        self.context.report(f"not started: {TITLES[path]} says why", trouble=True)
 
     def _ready(self) -> RunConfig | None:
         """The draft's config when nothing is wrong; else the form goes to the first problem and says so."""
         draft = self._editing
         if draft is None:
-            self.lab.say("this run is saved: n makes a new run from it")
+            self.context.report("this run is saved: n makes a new run from it")
             return None
         blocking = self._check.blocking
         if blocking:
             self.form.go_to(field_of(blocking[0])) if "." in blocking[0].path else None
-            self.lab.say(f"Fix {counted(len(blocking), 'problem')} before starting, g goes from one to the next", trouble=True)
+            self.context.report(f"Fix {counted(len(blocking), 'problem')} before starting, g goes from one to the next", trouble=True)
             return None
         try:
             return draft.config()
         except ConfigError as error:
-            self.lab.say_error(error)
+            self.context.report_error(error)
             return None

@@ -28,24 +28,24 @@ class EditedDraft(FormKeys):
 
     def _take_up(self) -> None:
         """Whether there is a draft to edit: the app's, or a new one where no run is open."""
-        given = self.lab.draft
-        if given is None and self.lab.run_directory is None:
-            given = self.lab.draft = DEMO
-            self.lab.draft_from = ""
+        given = self.context.draft
+        if given is None and self.context.run_directory is None:
+            given = self.context.draft = DEMO
+            self.context.draft_from = ""
         if given is None:
             self._editing = self._given = None
         elif given is not self._given or self._editing is None:
-            kept = draft_from_json(self.lab.settings.get("draft")) if self._given is None else None
+            kept = draft_from_json(self.context.settings.get("draft")) if self._given is None else None
             if kept is not None and kept[0].nearest_config() == given:
                 self._begin(*kept)
             else:
-                self._begin(Draft(given, safe_text(self.lab.draft_from, limit=40)) if self.lab.draft_from else draft_of(given))
+                self._begin(Draft(given, safe_text(self.context.draft_from, limit=40)) if self.context.draft_from else draft_of(given))
 
     def _begin(self, draft: Draft, name: str = "") -> None:
         self._editing, self._run_name = draft, name
         self._give()
         if not name:
-            self.lab.in_thread(self.lab.services.suggest_name, self._named)
+            self.context.in_thread(self.context.services.suggest_name, self._named)
 
     def _named(self, name: str) -> None:
         self._run_name = name
@@ -55,12 +55,12 @@ class EditedDraft(FormKeys):
     def _give(self) -> None:
         """The app has the draft's nearest valid config, for the other panes and for coming back, and keeps the draft for the next start."""
         if self._editing is not None:
-            self._given = self.lab.draft = self._editing.nearest_config()
+            self._given = self.context.draft = self._editing.nearest_config()
             self._keep()
 
     def _keep(self) -> None:
         """Not where the app let go of the draft meanwhile: it was started, or a run was opened."""
-        kept = draft_to_json(self._editing, self._run_name) if self._editing is not None and self.lab.draft is self._given else None
-        if kept != self.lab.settings.get("draft"):
-            self.lab.settings["draft"] = kept
-            self.lab.keep_settings()
+        kept = draft_to_json(self._editing, self._run_name) if self._editing is not None and self.context.draft is self._given else None
+        if kept != self.context.settings.get("draft"):
+            self.context.settings["draft"] = kept
+            self.context.save_settings()

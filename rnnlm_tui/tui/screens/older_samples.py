@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.errors import RnnlmError
     from rnnlm_tui.store.run_directory import RunDirectory
     from rnnlm_tui.supervisor.monitor import RunSnapshot
-    from rnnlm_tui.tui.screens.lab import Laboratory
+    from rnnlm_tui.tui.context import AppContext
 
 KEPT = 100
 """Steps whose samples are kept once they have been read."""
@@ -21,8 +21,8 @@ KEPT = 100
 class OlderSamples:
     """Of one run at a time; one reading at a time, the one that was asked for last."""
 
-    def __init__(self, lab: Laboratory, read: Callable[[], None]) -> None:
-        self._lab, self._read = lab, read
+    def __init__(self, context: AppContext, read: Callable[[], None]) -> None:
+        self._context, self._read = context, read
         self._run = ""
         self._steps: list[int] | None = None
         self._rows: dict[int, tuple[SampleRow, ...]] = {}
@@ -30,13 +30,13 @@ class OlderSamples:
 
     def until(self, snapshot: RunSnapshot, step: float) -> Sequence[SampleRow]:
         """The samples of the newest step until `step` that the snapshot lacks; nothing as long as they are being read: then `read` is called."""
-        run = self._lab.run_directory
+        run = self._context.run_directory
         if not snapshot.samples or snapshot.samples[-1].step <= step or run is None:
             return ()
         if run.name != self._run:
             self._run, self._steps, self._rows = run.name, None, {}
         if self._steps is None:
-            self._ask(partial(self._lab.services.sample_steps, run), self._take_steps)
+            self._ask(partial(self._context.services.sample_steps, run), self._take_steps)
             return ()
         index = bisect_right(self._steps, step) - 1
         if index < 0:
@@ -49,10 +49,10 @@ class OlderSamples:
     def _ask(self, work: Callable[[], object], then: Callable[..., None]) -> None:
         if not self._reading:
             self._reading = True
-            self._lab.in_thread(work, partial(then, self._run), self._not_read)
+            self._context.in_thread(work, partial(then, self._run), self._not_read)
 
     def _read_step(self, run: RunDirectory, step: int) -> tuple[int, tuple[SampleRow, ...]]:
-        return step, tuple(reversed(self._lab.services.samples_at(run, step)))
+        return step, tuple(reversed(self._context.services.samples_at(run, step)))
 
     def _take_steps(self, run: str, steps: list[int]) -> None:
         self._reading = False
@@ -70,4 +70,4 @@ class OlderSamples:
 
     def _not_read(self, error: RnnlmError | OSError) -> None:
         self._reading = False
-        self._lab.say_error(error)
+        self._context.report_error(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
@@ -10,8 +10,8 @@ from rich.style import Style
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
-from rnnlm_tui.tui.narrow_updates import NarrowScreen
-from rnnlm_tui.tui.newest_size import NewestSize
+from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize, screen_content
+from rnnlm_tui.tui.context import AppContext
 from rnnlm_tui.tui.widgets.frame import FooterLine
 from rnnlm_tui.tui.widgets.palette import BACKGROUND, GREY, ink
 
@@ -29,7 +29,7 @@ class GreyScreen:
         underlined = grey + Style(underline=True)
         footer = next(iter(self._screen.query(FooterLine)), None)
         keys = footer.region.y if footer is not None and not footer.has_notice else None
-        for y, line in enumerate(Segment.split_lines(console.render(self._screen._compositor, options))):
+        for y, line in enumerate(Segment.split_lines(console.render(screen_content(self._screen), options))):
             if y:
                 yield Segment.line()
             if y == keys:
@@ -39,12 +39,17 @@ class GreyScreen:
                 yield Segment(text, underlined if style is not None and style.underline else bare, control)
 
 
-class Overlay(NarrowScreen, NewestSize, ModalScreen[ResultT]):
+class Overlay(ChangedCellsScreen, CurrentSize, ModalScreen[ResultT]):
     """A modal screen over greyed-out cells; `q` closes it as `esc` does, for escape waits."""
 
     DEFAULT_CSS = """
     Overlay { align: center middle; background: #121212 50%; }
     """
+
+    @property
+    def context(self) -> AppContext:
+        """The app."""
+        return cast(AppContext, self.app)
 
     def render(self) -> RenderableType:
         stack = self.app.screen_stack

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 from rich.console import RenderableType
@@ -12,9 +13,8 @@ from textual.content import Content
 from textual.widgets import LoadingIndicator
 from textual.widgets.option_list import Option
 
+from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize, replace_command_list
 from rnnlm_tui.tui.commands import PaletteHit
-from rnnlm_tui.tui.narrow_updates import NarrowScreen
-from rnnlm_tui.tui.newest_size import NewestSize
 from rnnlm_tui.tui.screens.overlay import GreyScreen
 from rnnlm_tui.tui.widgets.palette import BRIGHT
 from rnnlm_tui.tui.widgets.safe_text import OneLine
@@ -35,18 +35,20 @@ class PaletteInput(OneLine, CommandInput):
     """The search field."""
 
 
-class PaletteScreen(NarrowScreen, NewestSize, CommandPalette):
+class PaletteScreen(ChangedCellsScreen, CurrentSize, CommandPalette):
     """Textual's palette with one line for each command, under headings; `commands.py` lists the commands."""
 
     def __init__(self, *, placeholder: str, id: str) -> None:
         super().__init__(placeholder=placeholder, id=id)
+        self._hint = placeholder
+        replace_command_list(self, self._show_matches)
         self._shown: dict[str, list[PaletteHit]] = {}
         """The listed commands, by heading."""
 
     def compose(self) -> ComposeResult:
         with Vertical(id="--container"):
             with Horizontal(id="--input"):
-                yield PaletteInput(placeholder=self._placeholder, select_on_focus=False)
+                yield PaletteInput(placeholder=self._hint, select_on_focus=False)
             with Vertical(id="--results"):
                 commands = CommandList()
                 commands.border_subtitle = "↑ ↓ choose  enter run  esc close"
@@ -70,14 +72,12 @@ class PaletteScreen(NarrowScreen, NewestSize, CommandPalette):
         columns = self.app.size.width
         return columns if columns <= NARROW else min(columns - MARGIN, MOST_WIDTH)
 
-    def _refresh_command_list(self, command_list: CommandList, commands: list[Command], clear_current: bool) -> None:  # noqa: ARG002 (Textual's)
-        """Textual's hook that shows the matches: the best first, under their headings."""
+    def _show_matches(self, commands: Sequence[Command]) -> None:
+        """List the matches, best first, under their headings."""
         groups: dict[str, list[PaletteHit]] = {}
         for hit in sorted((cast(PaletteHit, command.hit) for command in commands), key=lambda hit: -hit.score):
             groups.setdefault(hit.group, []).append(hit)
         self._list(groups)
-        self._list_visible = bool(groups)
-        self._hit_count = len(commands)
 
     def _list(self, groups: dict[str, list[PaletteHit]]) -> None:
         """List one line for each command, with the cursor on the first."""

@@ -13,8 +13,8 @@ A pane is a subclass of `PaneScreen`:
             ...
 
         def action_choose_checkpoint(self) -> None:     # the methods of its actions in tui/actions.py
-            self.lab.selected_checkpoint = ...
-            self.lab.open_pane("prompt")
+            self.context.selected_checkpoint = ...
+            self.context.open_pane("prompt")
 
 * Line 1 is identity, line 2 the panes, the last line the footer: all made here. Override `identity()` for another line 1.
 * `snapshot` is the open run as it is now (None: no run is open, or nothing has been read of it yet). It is set only while the
@@ -24,7 +24,7 @@ A pane is a subclass of `PaneScreen`:
 * The footer lists the pane's actions as far as there is room; override `footer_entries()` to change words or leave some out,
   and call `refresh_footer()` when that depends on anything but snapshot and focus.
 * Textual calls `on_mount`, `on_resize` and the like of every class in turn, the subclass's first: never call `super().on_…`.
-* `self.lab` is the app (`Laboratory` in `lab.py`): `self.lab.run_directory`, `.machine`, `.sampler`, `.draft`, `.selected_checkpoint`,
+* `self.context` is the app (`AppContext` in `lab.py`): `self.context.run_directory`, `.machine`, `.sampler`, `.draft`, `.selected_checkpoint`,
   `.ascii_only`, `.start_run()`, `.send()`, `.open_run()`, `.open_pane()`, `.say()`, `.say_error()`, `.services`.
 """
 
@@ -44,11 +44,9 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
-from rnnlm_tui.tui.actions import Action, Group, Pane, actions_for
-from rnnlm_tui.tui.elsewhere import elsewhere
-from rnnlm_tui.tui.narrow_updates import NarrowScreen
-from rnnlm_tui.tui.newest_size import NewestSize
-from rnnlm_tui.tui.screens.lab import Laboratory
+from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize
+from rnnlm_tui.tui.actions import Action, Group, Pane, actions_for, unbound_key_hint
+from rnnlm_tui.tui.context import AppContext
 from rnnlm_tui.tui.sizes import SMALLEST
 from rnnlm_tui.tui.widgets.frame import FooterLine, IdentityLine, PanesLine
 from rnnlm_tui.tui.widgets.identity import run_identity
@@ -59,7 +57,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
 
-class PaneScreen(NarrowScreen, NewestSize, Screen[None]):
+class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
     """The base of all panes: identity, panes line, body, footer."""
 
     PANE: ClassVar[Pane]
@@ -74,7 +72,7 @@ class PaneScreen(NarrowScreen, NewestSize, Screen[None]):
         super().__init__()
         self._painted_size: Size | None = None
         self._footer: FooterLine | None = None
-        self._said = False
+        self._notice_shown = False
         """Whether a notice may stand in the footer's place."""
         self._focused_before: Widget | None = None
         """What had the focus before the terminal was too small to show it."""
@@ -115,7 +113,7 @@ class PaneScreen(NarrowScreen, NewestSize, Screen[None]):
 
     def identity(self, width: int) -> Content:
         """Line 1 between the app's name and the device, in at most `width` columns."""
-        return run_identity(self.lab.run_directory.name if self.lab.run_directory else None, self.snapshot, width, ascii_only=self.lab.ascii_only)
+        return run_identity(self.context.run_directory.name if self.context.run_directory else None, self.snapshot, width, ascii_only=self.context.ascii_only)
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         """The footer's actions with the verb for each (empty: the table's), most wanted first."""
@@ -128,14 +126,14 @@ class PaneScreen(NarrowScreen, NewestSize, Screen[None]):
         return "screen"
 
     @property
-    def lab(self) -> Laboratory:
+    def context(self) -> AppContext:
         """The app."""
-        return cast(Laboratory, self.app)
+        return cast(AppContext, self.app)
 
     @property
     def run_path(self) -> Path | None:
         """Directory of the open run."""
-        return self.lab.run_directory.path if self.lab.run_directory else None
+        return self.context.run_directory.path if self.context.run_directory else None
 
     def on_mount(self) -> None:
         if self.FIRST_FOCUS:
@@ -148,9 +146,9 @@ class PaneScreen(NarrowScreen, NewestSize, Screen[None]):
 
     def _arrive(self) -> None:
         self._fit(self.app.size)
-        self.set_reactive(PaneScreen.snapshot, self.lab.snapshot)
+        self.set_reactive(PaneScreen.snapshot, self.context.snapshot)
         self.refresh_all()
-        self.take_notice()
+        self.show_pending_notice()
 
     def on_resize(self, event: Resize) -> None:
         if event.size != self._painted_size:  # at its start a pane is told its size several times
@@ -175,7 +173,7 @@ class PaneScreen(NarrowScreen, NewestSize, Screen[None]):
         """Line 1 and the footer."""
         if not self.is_ready:
             return
-        self.query_one(IdentityLine).show(self.identity, self.lab.machine)
+        self.query_one(IdentityLine).show(self.identity, self.context.machine)
         self.refresh_footer()
 
     def refresh_footer(self) -> None:
@@ -187,27 +185,27 @@ class PaneScreen(NarrowScreen, NewestSize, Screen[None]):
         """Whether the frame stands, so that something can be shown in it."""
         return self._footer is not None and self._footer.is_attached
 
-    def take_notice(self) -> None:
+    def show_pending_notice(self) -> None:
         """Show what waits to be said, in the footer's place."""
-        notice, self.lab.waiting_notice = self.lab.waiting_notice, None
+        notice, self.context.pending_notice = self.context.pending_notice, None
         if notice is not None:
             self.query_one(FooterLine).show_notice(notice)
-            self._said = True
+            self._notice_shown = True
 
     def end_notice(self, text: str | None = None) -> None:
         """What was said is no longer so: the keys stand there again. With a text, only where it is what was said."""
-        if self._said:  # asked on every key
-            self._said = text is not None
+        if self._notice_shown:  # asked on every key
+            self._notice_shown = text is not None
             self.query_one(FooterLine).end_notice(text)
 
-    def take_key(self, event: Key) -> None:
+    def hint_unbound_key(self, event: Key) -> None:
         """A letter that means nothing here: which screen knows it."""
         if self.focused is not None and self.focused.check_consume_key(event.key, event.character):
             return
-        if len(event.key) == 1 and event.key.isalpha() and not any(event.key in bindings.key_to_bindings for _, bindings in self._binding_chain):
-            told = elsewhere(event.key, self.PANE, self.lab.actions)
-            if told:
-                self.lab.say(told)
+        if len(event.key) == 1 and event.key.isalpha() and event.key not in self.active_bindings:
+            hint = unbound_key_hint(event.key, self.PANE, self.context.actions)
+            if hint:
+                self.context.report(hint)
 
     def action_leave_field(self) -> None:
         """`esc`: out of the text field, so that letters act again."""

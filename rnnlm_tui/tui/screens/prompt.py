@@ -60,8 +60,8 @@ class PromptScreen(SamplingScreen):
         yield Line(id="prompt-hint")
 
     def on_mount(self) -> None:
-        self.lab.in_thread(self.lab.services.history, self._history.load)
-        self.lab.in_thread(self.lab.services.move_damaged_prompts_aside, self.lab.say_damaged)
+        self.context.in_thread(self.context.services.history, self._history.load)
+        self.context.in_thread(self.context.services.move_damaged_prompts_aside, self.context.report_damage)
 
     def on_resize(self, event: Resize) -> None:
         self.settings_row.fit(event.size.width)
@@ -98,11 +98,11 @@ class PromptScreen(SamplingScreen):
             self._configured = True
             self.settings_row.take(snapshot.config.sampling)
             self._load_ahead()
-        if self.lab.selected_checkpoint is not None:
-            self._wanted, self.lab.selected_checkpoint = self.lab.selected_checkpoint, None
+        if self.context.selected_checkpoint is not None:
+            self._wanted, self.context.selected_checkpoint = self.context.selected_checkpoint, None
         if self.choice is not None and self.choice.gone:
             self._wanted = None
-            self.lab.say("the chosen checkpoint is no longer kept: the best one answers now")
+            self.context.report("the chosen checkpoint is no longer kept: the best one answers now")
         self._show_choice()
         self._open_fields(self.run_path is not None)
 
@@ -167,12 +167,12 @@ class PromptScreen(SamplingScreen):
         self._send(event.prompt)
 
     def on_prompt_box_paste_shortened(self, event: PromptBox.PasteShortened) -> None:
-        self.lab.say(event.words, trouble=True)
+        self.context.report(event.words, trouble=True)
 
     def action_generate(self) -> None:
         """Continue the prompt that stands in the box; from anywhere else first go there."""
         if self.run_path is None:
-            self.lab.say("no run is open: r lists the runs")
+            self.context.report("no run is open: r lists the runs")
         elif self.box.has_focus:
             self._send(self.box.text)
         else:
@@ -180,26 +180,26 @@ class PromptScreen(SamplingScreen):
 
     def action_new_run(self) -> None:
         """Configure a new run."""
-        self.lab.new_draft()
+        self.context.new_draft()
 
     def _send(self, prompt: str) -> None:
         choice = self.choice
         try:
             settings = self.settings_row.settings
         except ConfigError:
-            self.lab.say(self.settings_row.problem, trouble=True)
+            self.context.report(self.settings_row.problem, trouble=True)
             return
         if self.sampling:
-            self.lab.say(SAMPLE_RUNS)
+            self.context.report(SAMPLE_RUNS)
         elif choice is None:
-            self.lab.say("no run is open: r lists the runs")
+            self.context.report("no run is open: r lists the runs")
         elif not choice.possible:
-            self.lab.say(f"{choice.run} has no checkpoint to sample from", trouble=True)
+            self.context.report(f"{choice.run} has no checkpoint to sample from", trouble=True)
         elif len(prompt) > MAX_PROMPT_CHARACTERS:
-            self.lab.say(f"the prompt has {counted(len(prompt), 'character')}, at most {MAX_PROMPT_CHARACTERS:,} are taken", trouble=True)
+            self.context.report(f"the prompt has {counted(len(prompt), 'character')}, at most {MAX_PROMPT_CHARACTERS:,} are taken", trouble=True)
         else:
             if self._history.add(prompt):
-                self.lab.in_thread(partial(self.lab.services.remember_prompt, prompt))
+                self.context.in_thread(partial(self.context.services.remember_prompt, prompt))
             self.begin(prompt, settings, choice.row)
 
     # the keys
@@ -251,12 +251,12 @@ class PromptScreen(SamplingScreen):
     def action_new_seed(self) -> None:
         """The next seed and, with a prompt in the box, at once another text of it."""
         if self.sampling:
-            self.lab.say(SAMPLE_RUNS)
+            self.context.report(SAMPLE_RUNS)
             return
         try:
             seed = self.settings_row.settings.seed
         except ConfigError:
-            self.lab.say(self.settings_row.problem, trouble=True)
+            self.context.report(self.settings_row.problem, trouble=True)
         else:
             self.settings_row.set_seed((seed + 1) % 2**63)
             if self.box.text:
@@ -267,7 +267,7 @@ class PromptScreen(SamplingScreen):
         choice = self.choice
         following = choice.next() if choice is not None else None
         if following is None:
-            self.lab.say("there is no checkpoint yet")
+            self.context.report("there is no checkpoint yet")
             return
         self._wanted = following
         self._show_choice()
@@ -281,24 +281,24 @@ class PromptScreen(SamplingScreen):
 
     async def _load(self, checkpoint: Path) -> None:
         try:
-            await (await self.lab.warm_sampler()).load(str(checkpoint))
+            await (await self.context.warm_sampler()).load(str(checkpoint))
         except RnnlmError as error:
-            self.lab.say(error.message, trouble=True)
+            self.context.report(error.message, trouble=True)
 
     def action_save_text(self) -> None:
         """The newest text into a new file."""
         entry = self.transcript.newest
         if entry is None or self.snapshot is None:
-            self.lab.say("there is no text yet")
+            self.context.report("there is no text yet")
             return
         name = f"{self.snapshot.summary.run}-sample"
-        self.lab.in_thread(partial(self.lab.services.save_text, name, entry.whole + "\n"), lambda path: self.lab.say(f"saved as {path}"))
+        self.context.in_thread(partial(self.context.services.save_text, name, entry.whole + "\n"), lambda path: self.context.report(f"saved as {path}"))
 
     def action_copy_text(self) -> None:
         """The newest text to the terminal's clipboard; whether it arrives can't be known."""
         entry = self.transcript.newest
         if entry is None:
-            self.lab.say("there is no text yet")
+            self.context.report("there is no text yet")
             return
         self.app.copy_to_clipboard(safe(entry.whole, keep="\n\t"))  # whoever pastes it may be a shell
-        self.lab.say(f"sent {counted(len(entry.whole), 'character')} to the terminal, which may or may not take them; ^s saves a file")
+        self.context.report(f"sent {counted(len(entry.whole), 'character')} to the terminal, which may or may not take them; ^s saves a file")

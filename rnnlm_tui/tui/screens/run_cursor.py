@@ -46,23 +46,23 @@ class RunCursor(PaneScreen):
 
     def on_screen_suspend(self, _event: ScreenSuspend) -> None:
         """A key that goes to another screen while the cursor still moves is meant for the run under it."""
-        opened = self.lab.run_directory
+        opened = self.context.run_directory
         self._covered_on = opened.name if opened is not None and self.app.current_mode == self.PANE else None
         chosen = self.chosen
         if self._settle is not None and chosen is not None:
             self._stop_settling()
-            self.lab.in_thread(partial(self.lab.services.find, chosen.run), self._take_behind, self._not_found)
+            self.context.in_thread(partial(self.context.services.find, chosen.run), self._take_behind, self._not_found)
 
     def _follow(self) -> None:
         """The run under the cursor becomes the open one, unless the cursor is still moving or waits for a run that the list lacks."""
         chosen = self.chosen
-        opened = self.lab.run_directory
+        opened = self.context.run_directory
         if chosen is not None and self._expected is None and self._settle is None and (opened is None or opened.name != chosen.run):
             self._choose(chosen.run)
 
     def _choose_soon(self, name: str) -> None:
         self._stop_settling()
-        self._moved_from = self.lab.run_directory
+        self._moved_from = self.context.run_directory
         self._settle = self.set_interval(SETTLE_SECONDS, partial(self._settled, name))  # not set_timer: one that starts late is never called
 
     def _settled(self, name: str) -> None:
@@ -75,20 +75,20 @@ class RunCursor(PaneScreen):
         self._settle = None
 
     def _choose(self, name: str) -> None:
-        self.lab.in_thread(partial(self.lab.services.find, name), self._take, self._not_found)
+        self.context.in_thread(partial(self.context.services.find, name), self._take, self._not_found)
 
     def _not_found(self, error: RnnlmError | OSError) -> None:
         """A run that was deleted or renamed while the cursor came to rest: the list is about to say so."""
         if not isinstance(error, UnknownRunError):
-            self.lab.say_error(error)
+            self.context.report_error(error)
 
     def _take(self, run: RunDirectory) -> None:
         """Unless the cursor, or the person, has gone on since."""
         chosen = self.chosen
         if self.is_current and chosen is not None and chosen.run == run.name:
-            self.lab.choose_run(run)
+            self.context.select_run(run)
 
     def _take_behind(self, run: RunDirectory) -> None:
         """Unless the key itself has opened one, as `enter` does."""
-        if self.lab.run_directory is self._moved_from:
-            self.lab.choose_run(run)
+        if self.context.run_directory is self._moved_from:
+            self.context.select_run(run)

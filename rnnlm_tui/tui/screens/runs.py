@@ -68,7 +68,7 @@ class RunsScreen(RunsBookkeeping):
 
     def on_mount(self) -> None:
         self._fit_columns(self.app.size)
-        order, backwards = saved_order(self.lab.settings)
+        order, backwards = saved_order(self.context.settings)
         self.query_one(RunsTable).sort_by(order, backwards=backwards)
         self._come_back()
 
@@ -84,11 +84,11 @@ class RunsScreen(RunsBookkeeping):
 
     def _come_back(self) -> None:
         """The cursor belongs on the open run. Where only a box lay over the list, cursor and filter stay as they were."""
-        opened = self.lab.run_directory.name if self.lab.run_directory is not None else None
+        opened = self.context.run_directory.name if self.context.run_directory is not None else None
         if opened is None or opened != self._covered_on:
             self._expected = opened
         self._covered_on = None
-        self.show_runs(self.lab.summaries)
+        self.show_runs(self.context.summaries)
 
     def show_runs(self, summaries: tuple[RunSummary, ...] | None) -> None:
         """None: not read yet, so nothing is claimed."""
@@ -101,8 +101,8 @@ class RunsScreen(RunsBookkeeping):
         elif summaries:
             self._fit_rows(self.app.size)
             table = self.query_one(RunsTable)
-            if self.lab.prefer_living:
-                self.lab.prefer_living = False
+            if self.context.prefer_running:
+                self.context.prefer_running = False
                 self._expected = next((run.run for run in summaries if run.status in LIVING), self._expected)
             opened = [run for run in summaries if run.run == self._expected]
             if opened and not self._filtering.matching(opened):  # it was opened elsewhere, and must not be hidden here
@@ -122,23 +122,23 @@ class RunsScreen(RunsBookkeeping):
         """Those that the filter lets through."""
         fresh = self._fresh(summaries)
         matching = self._filtering.matching(fresh)
-        self.query_one(RunsTable).show(matching, among=fresh, marks=self.lab.marks, choose=self._expected, empty="no run matches: esc shows them all")
+        self.query_one(RunsTable).show(matching, among=fresh, marks=self.context.marks, choose=self._expected, empty="no run matches: esc shows them all")
         self.query_one(FilterLine).show_outcome(self._filtering.outcome(len(matching), len(fresh)), self._filtering.problem)
 
     def _want_configs(self, summaries: Sequence[RunSummary]) -> None:
         """What a filter by a config key needs, read in a thread."""
         if missing := self._filtering.wanted_configs(summaries):
-            self.lab.in_thread(partial(self.lab.services.configs, missing), self._take_configs)
+            self.context.in_thread(partial(self.context.services.configs, missing), self._take_configs)
 
     def _take_configs(self, configs: dict[str, RunConfig]) -> None:
         if configs:
             self._filtering.take_configs(configs)
-            self.show_runs(self.lab.summaries)
+            self.show_runs(self.context.summaries)
 
     def show_marks(self) -> None:
         """Letters in front of the runs, and how many in line 1."""
-        if self.lab.summaries:
-            self._show_table(self.lab.summaries)
+        if self.context.summaries:
+            self._show_table(self.context.summaries)
             self._show_detail(self.snapshot)
         self.refresh_frame()
 
@@ -149,8 +149,8 @@ class RunsScreen(RunsBookkeeping):
 
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
         self._show_detail(snapshot)
-        if snapshot is not None and self.lab.summaries:
-            self._show_table(self.lab.summaries)
+        if snapshot is not None and self.context.summaries:
+            self._show_table(self.context.summaries)
 
     def _show_detail(self, snapshot: RunSnapshot | None) -> None:
         """Show the run under the cursor. Until it is read, the previous run stays, under its own name: clearing it first would send twice as many bytes for each move."""
@@ -162,7 +162,7 @@ class RunsScreen(RunsBookkeeping):
         if shown is None and chosen is not None and not chosen.unreadable and detail.shows_run:
             return
         if wide:
-            marked = compared(self.lab.marks, self.lab.compared)
+            marked = compared(self.context.marks, self.context.compared)
             alone = perplexity_data(shown, "step") if shown is not None else ChartData("", ())
             self.query_one("#run-chart", Chart).show(validation_data(marked, "step") if len(marked) > 1 else alone)
         problem = "\n".join(filter(None, (chosen.message, chosen.hint))) if chosen is not None and chosen.unreadable else ""
@@ -174,7 +174,7 @@ class RunsScreen(RunsBookkeeping):
             self._show_first_launch()
 
     def identity(self, width: int) -> Content:  # noqa: ARG002 (the frame's signature)
-        summaries = self.lab.summaries
+        summaries = self.context.summaries
         if summaries is None:
             return Content("")
         if not summaries:
@@ -182,14 +182,14 @@ class RunsScreen(RunsBookkeeping):
         running = sum(run.status in ("running", "preparing", "degraded") for run in summaries)
         parts = [Content.styled(counted(len(summaries), "run"), palette.DIM)]
         if running:
-            glyph = status_glyph("running", ascii_only=self.lab.ascii_only)
+            glyph = status_glyph("running", ascii_only=self.context.ascii_only)
             parts.append(Content.assemble(glyph, (f" {running} running", f"bold {palette.TRAIN}")))
-        if self.lab.marked:
-            parts.append(Content.styled(f"{len(self.lab.marked)} marked to compare", palette.DIM))
+        if self.context.marked:
+            parts.append(Content.styled(f"{len(self.context.marked)} marked to compare", palette.DIM))
         return Content.styled(", ", palette.DIM).join(parts)
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
-        if not self.lab.summaries:
+        if not self.context.summaries:
             names = ("open_selected", "new_run", "command_palette", "keys", "leave")
             words = {"open_selected": "Start demo", "new_run": "New run", "leave": "Quit"}
             return [(action(name), words.get(name, "")) for name in names]
@@ -200,15 +200,15 @@ class RunsScreen(RunsBookkeeping):
         return [(entry, verbs.get(entry.id, "")) for entry in actions_for(self.PANE) if entry.footer]
 
     def _show_first_launch(self) -> None:
-        self.query_one(FirstLaunch).show(self.lab.machine, self._demo, self._estimate, home())
+        self.query_one(FirstLaunch).show(self.context.machine, self._demo, self._estimate, home())
         if self._demo_wanted:
             self._demo_wanted = False
-            self.lab.in_thread(self.lab.services.demo, self._take_demo)
+            self.context.in_thread(self.context.services.demo, self._take_demo)
 
     def _take_demo(self, demo: RunConfig) -> None:
         self._demo = demo
         self._show_first_launch()
-        self.lab.in_thread(partial(self.lab.services.estimate, demo), self._estimated)
+        self.context.in_thread(partial(self.context.services.estimate, demo), self._estimated)
 
     def _estimated(self, estimate: Estimate) -> None:
         self._estimate = estimate
@@ -227,7 +227,7 @@ class RunsScreen(RunsBookkeeping):
 
     def _fit_rows(self, size: Size) -> None:
         """Give the table the rows that all runs need, at most half of the body; all of them count, so that a filter moves nothing."""
-        rows = min(max(LEAST_TABLE, len(self.lab.summaries or ()) + TABLE_FRAME), max(LEAST_TABLE, (size.height - FRAME_ROWS) // 2))
+        rows = min(max(LEAST_TABLE, len(self.context.summaries or ()) + TABLE_FRAME), max(LEAST_TABLE, (size.height - FRAME_ROWS) // 2))
         table = self.query_one(RunsTable)
         if table.styles.height is None or table.styles.height.value != rows:
             table.styles.height = rows
@@ -241,17 +241,17 @@ class RunsScreen(RunsBookkeeping):
 
     def on_runs_table_sorted(self) -> None:
         table = self.query_one(RunsTable)
-        self.lab.settings[ORDER_SETTING] = [table.order, table.backwards]
-        self.lab.remember()
+        self.context.settings[ORDER_SETTING] = [table.order, table.backwards]
+        self.context.save_session()
 
     def on_filter_line_changed(self, message: FilterLine.Changed) -> None:
         """Each key filters anew."""
         self._filtering.read(message.text)
         table = self.query_one(RunsTable)
         before = table.chosen
-        if self.lab.summaries:
-            self._show_table(self.lab.summaries)
-            self._want_configs(self.lab.summaries)
+        if self.context.summaries:
+            self._show_table(self.context.summaries)
+            self._want_configs(self.context.summaries)
         if table.chosen is not None and table.chosen != before:
             self._expected = None
             self._choose_soon(table.chosen.run)
@@ -265,7 +265,7 @@ class RunsScreen(RunsBookkeeping):
 
     def action_filter_runs(self) -> None:
         """Into the line that filters."""
-        if self.lab.summaries:
+        if self.context.summaries:
             self.query_one(FilterLine).open()
 
     def action_move_in_list(self, by: int) -> None:
@@ -274,7 +274,7 @@ class RunsScreen(RunsBookkeeping):
 
     def action_leave_field(self) -> None:
         """`esc`: all runs again."""
-        if self.lab.summaries:
+        if self.context.summaries:
             self.query_one(FilterLine).clear()
             self.query_one(RunsTable).focus()
 
@@ -283,21 +283,21 @@ class RunsScreen(RunsBookkeeping):
 
     def action_open_selected(self) -> None:
         chosen = self.query_one(RunsTable).chosen
-        if chosen is not None and self.lab.summaries:
-            self.lab.in_thread(partial(self.lab.services.find, chosen.run), self.lab.open_run)
-        elif self.lab.summaries is not None and not self.lab.summaries:
+        if chosen is not None and self.context.summaries:
+            self.context.in_thread(partial(self.context.services.find, chosen.run), self.context.open_run)
+        elif self.context.summaries is not None and not self.context.summaries:
             self.action_start_demo()
 
     def action_start_demo(self) -> None:
-        self.lab.in_thread(self.lab.services.demo, self.lab.start_run)
+        self.context.in_thread(self.context.services.demo, self.context.start_run)
 
     def action_new_run(self) -> None:
         """Configure a run like the one under the cursor; without runs, the demo."""
-        chosen = self.query_one(RunsTable).chosen if self.lab.summaries else None
+        chosen = self.query_one(RunsTable).chosen if self.context.summaries else None
         if chosen is None:
-            self.lab.new_draft()
+            self.context.new_draft()
         else:
-            self.lab.new_draft_from(chosen.run)
+            self.context.new_draft_from(chosen.run)
 
     def action_sort_runs(self) -> None:
         self.query_one(RunsTable).next_sort()

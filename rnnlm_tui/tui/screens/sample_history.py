@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.binding import Binding
 
 from rnnlm_tui.errors import RnnlmError
-from rnnlm_tui.tui.screens.lab import Laboratory
 from rnnlm_tui.tui.screens.overlay import Overlay
 from rnnlm_tui.tui.widgets.history_panel import HistoryPage, HistoryPanel
 from rnnlm_tui.tui.widgets.key_line import key_line
@@ -65,15 +64,11 @@ class SampleHistoryScreen(Overlay[int | None]):
         panel = self.query_one(HistoryPanel)
         panel.highlighted = True
         self.set_interval(LOOK_SECONDS, self._look)
-        self._lab.in_thread(partial(self._lab.services.sample_steps, self._run), self._take_steps)
+        self.context.in_thread(partial(self.context.services.sample_steps, self._run), self._take_steps)
         self._show()
 
     def on_resize(self) -> None:
         self.query_one(HistoryPanel).bottom = key_line(KEYS, self.query_one(HistoryPanel).size.width)
-
-    @property
-    def _lab(self) -> Laboratory:
-        return cast(Laboratory, self.app)
 
     @property
     def step(self) -> int:
@@ -85,7 +80,7 @@ class SampleHistoryScreen(Overlay[int | None]):
 
     def _look(self) -> None:
         """Whether the run has drawn more meanwhile."""
-        fresh = self._lab.snapshot
+        fresh = self.context.snapshot
         if fresh is None or fresh is self._snapshot or fresh.summary.run != self._snapshot.summary.run:
             return
         before, self._snapshot = self._snapshot, fresh
@@ -93,7 +88,7 @@ class SampleHistoryScreen(Overlay[int | None]):
         if fresh.summary.attempt != before.summary.attempt:
             self._samples.clear()  # what a resumed run does again is written anew
         if more:
-            self._lab.in_thread(partial(self._lab.services.sample_steps, self._run), self._take_steps)
+            self.context.in_thread(partial(self.context.services.sample_steps, self._run), self._take_steps)
 
     def _take_steps(self, steps: list[int]) -> None:
         """All steps with samples: the snapshot had only the newest. Where one stands stays, but at the end the newest is shown."""
@@ -117,14 +112,14 @@ class SampleHistoryScreen(Overlay[int | None]):
         missing = [step for step in wanted if step not in self._samples]
         if missing and not self._reading:
             self._reading = True
-            self._lab.in_thread(partial(self._read, missing), self._take_samples, self._not_read)
+            self.context.in_thread(partial(self._read, missing), self._take_samples, self._not_read)
 
     def _not_read(self, error: RnnlmError | OSError) -> None:
         self._reading = False
-        self._lab.say_error(error)
+        self.context.report_error(error)
 
     def _read(self, steps: list[int]) -> dict[int, tuple[SampleRow, ...]]:
-        return {step: tuple(self._lab.services.samples_at(self._run, step)) for step in steps}
+        return {step: tuple(self.context.services.samples_at(self._run, step)) for step in steps}
 
     def _take_samples(self, found: dict[int, tuple[SampleRow, ...]]) -> None:
         """Read; where one has walked on meanwhile, the next ones are."""

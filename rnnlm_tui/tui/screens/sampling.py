@@ -60,7 +60,7 @@ class SamplingScreen(PaneScreen):
         """Ask the sampler and take what comes; a sample whose run was left meanwhile is drawn to its end unseen."""
         try:
             checkpoint = await self._checkpoint(row)
-            sampler = await self.lab.warm_sampler()
+            sampler = await self.context.warm_sampler()
             await sampler.start()  # again, where it died since: from here to the request nothing is waited for
             if self._progress is not progress:
                 return
@@ -79,12 +79,12 @@ class SamplingScreen(PaneScreen):
 
     async def _checkpoint(self, row: CheckpointRow | None) -> Path:
         """The directory to sample from; for the weights of this moment the worker writes a snapshot first."""
-        run = self.lab.run_directory
+        run = self.context.run_directory
         if run is None:
             raise RunStateError("no run is open")
         if row is not None:
             return run.path / row.path
-        result = await to_thread(self.lab.services.send, run, "snapshot")
+        result = await to_thread(self.context.services.send, run, "snapshot")
         return run.path / result.checkpoint
 
     def _look(self) -> None:
@@ -135,5 +135,5 @@ class SamplingScreen(PaneScreen):
             self._rest()
 
     async def _cancel(self, progress: SampleProgress) -> None:
-        if self.lab.sampler is not None:
-            await self.lab.sampler.cancel(progress.request_id)
+        if self.context.sampler is not None:
+            await self.context.sampler.cancel(progress.request_id)

@@ -84,7 +84,7 @@ class TrainScreen(ChartedScreen):
 
     @cached_property
     def _older(self) -> OlderSamples:
-        return OlderSamples(self.lab, self.cursor_changed)
+        return OlderSamples(self.context, self.cursor_changed)
 
     def on_resize(self, event: Resize) -> None:
         self._arrange(event.size)
@@ -93,14 +93,14 @@ class TrainScreen(ChartedScreen):
     # showing
 
     def view_key(self) -> str:
-        return self.lab.run_directory.name if self.lab.run_directory is not None else ""
+        return self.context.run_directory.name if self.context.run_directory is not None else ""
 
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
         self.take_view()
         if snapshot is not None:
             self._placed.uncover()
         self._arrange(self.app.size)
-        ascii_only, width, axis = self.lab.ascii_only, self.app.size.width, cast(Axis, self.view.axis)
+        ascii_only, width, axis = self.context.ascii_only, self.app.size.width, cast(Axis, self.view.axis)
         places = self._placed.places
         if figures := places.get("figures"):
             self.query_one(KeyFigures).show(snapshot, rows=figures.height, width=figures.width, ascii_only=ascii_only)
@@ -108,7 +108,7 @@ class TrainScreen(ChartedScreen):
         if "machine" in places:
             self._show_machine_panel(snapshot, wide=width >= WIDE_FROM or places["machine"].width >= 40)
         if "other-runs" in places:
-            self.show_runs(self.lab.summaries or ())
+            self.show_runs(self.context.summaries or ())
         self.cursor_changed()
 
     def cursor_changed(self) -> None:
@@ -119,7 +119,7 @@ class TrainScreen(ChartedScreen):
         if snapshot is not None and step is not None:
             snapshot = snapshot_until(snapshot, step, self._older.until(snapshot, step))
         if region := places.get("sample-lines"):
-            self.query_one(SampleLines).show(snapshot, (region.width, region.height), ascii_only=self.lab.ascii_only)
+            self.query_one(SampleLines).show(snapshot, (region.width, region.height), ascii_only=self.context.ascii_only)
         if "samples" in places:
             self.query_one(SamplesPanel).show(snapshot)
         nearest = self._nearest()
@@ -130,13 +130,13 @@ class TrainScreen(ChartedScreen):
     def show_runs(self, summaries: tuple[RunSummary, ...]) -> None:
         if "other-runs" in self._placed.places:
             fresh = self.snapshot.summary.run if self.snapshot else ""
-            self.query_one(OtherRuns).show(self._in_order(summaries), fresh, self.lab.marks)
+            self.query_one(OtherRuns).show(self._in_order(summaries), fresh, self.context.marks)
 
     def _in_order(self, summaries: Sequence[RunSummary]) -> Sequence[RunSummary]:
         """The runs in the order of their list, the open one with its newest figures."""
         fresh = self.snapshot.summary if self.snapshot else None
         runs = [fresh if fresh is not None and fresh.run == run.run else run for run in summaries]
-        order, backwards = saved_order(self.lab.settings)
+        order, backwards = saved_order(self.context.settings)
         labelled = [run.model_copy(update={"pinned": known.pinned}) if run.pinned != known.pinned else run for run, known in zip(runs, summaries, strict=True)]
         return sorted_runs(labelled, order, backwards=backwards, best=best_of_comparable(labelled))
 
@@ -150,7 +150,7 @@ class TrainScreen(ChartedScreen):
             self._show_machine_panel(self.snapshot, wide=self.app.size.width >= WIDE_FROM or region.width >= 40)
 
     def _show_machine_panel(self, snapshot: RunSnapshot | None, *, wide: bool) -> None:
-        self.query_one(MachinePanel).show(machine_view(snapshot, self.lab.machine, self.lab.readings, wide=wide))
+        self.query_one(MachinePanel).show(machine_view(snapshot, self.context.machine, self.context.readings, wide=wide))
 
     def _arrange(self, size: Size) -> None:
         """Places for this size; a chart that has none any more is not the chosen one."""
@@ -166,7 +166,7 @@ class TrainScreen(ChartedScreen):
             return places
         panel = arrangement(body, hidden=hidden - {LOWER}).get("samples") if alone is None else None
         width, frame = (panel.width - 4, 2) if panel is not None else (size.width - 2, 0)
-        told = trouble_lines(self.snapshot, width, ascii_only=self.lab.ascii_only)
+        told = trouble_lines(self.snapshot, width, ascii_only=self.context.ascii_only)
         return arrangement(body, alone, below=len(told) + frame, hidden=hidden) if told else places
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
@@ -175,7 +175,7 @@ class TrainScreen(ChartedScreen):
             return cursor_footer(None if row is None else row.step)
         zoomed, following = self._looks
         run, points = (self.snapshot.summary if self.snapshot else None), self.ends() is not None
-        others = len(self.lab.summaries or ()) > 1
+        others = len(self.context.summaries or ()) > 1
         return train_footer(run, points=points, zoomed=zoomed, following=following, alone=self.alone_as(), others=others)
 
     # what the charts ask
@@ -219,7 +219,9 @@ class TrainScreen(ChartedScreen):
         if looks != self._looks:
             self._looks = looks
             self.refresh_footer()
-        self.lab.look_at(None if part is None or self.snapshot is None else (math.floor(self.step_of_x(part[0])), math.ceil(self.step_of_x(part[1]))))
+        self.context.watcher.look_at(
+            None if part is None or self.snapshot is None else (math.floor(self.step_of_x(part[0])), math.ceil(self.step_of_x(part[1])))
+        )
 
     # what lies at the cursor
 
@@ -231,7 +233,7 @@ class TrainScreen(ChartedScreen):
         half = lead.column_width / 2
         told = event_within(self.snapshot, *(self.step_of_x(self.cursor + side) for side in (-half, half)))
         if told:
-            self.lab.say(told)
+            self.context.report(told)
 
     def action_next_evaluation(self) -> None:
         self._to_evaluation(1)
@@ -246,7 +248,7 @@ class TrainScreen(ChartedScreen):
             return
         row = adjacent_evaluation(self.snapshot, math.inf if step is None else step, by if step is not None else -1)
         if row is None:
-            self.lab.say("no evaluation " + ("yet" if step is None else "after this one" if by > 0 else "before this one"))
+            self.context.report("no evaluation " + ("yet" if step is None else "after this one" if by > 0 else "before this one"))
         else:
             self.move_cursor_to(x_of_step(self.snapshot.series, cast(Axis, self.view.axis), row.step, row.time))
 
@@ -258,21 +260,21 @@ class TrainScreen(ChartedScreen):
         """To the prompt with the checkpoint that is nearest to the cursor."""
         row = self._nearest()
         if row is not None:
-            self.lab.selected_checkpoint = row.path
-            self.lab.open_pane("prompt")
+            self.context.selected_checkpoint = row.path
+            self.context.open_pane("prompt")
         elif self.cursor_step is None:
-            self.lab.say("← puts a cursor on the charts, enter goes to the checkpoint nearest to it")
+            self.context.report("← puts a cursor on the charts, enter goes to the checkpoint nearest to it")
         else:
-            self.lab.say("no checkpoint yet: c saves one")
+            self.context.report("no checkpoint yet: c saves one")
 
     def action_sample_history(self) -> None:
         """The samples step by step, beginning where the cursor stands."""
-        if self.snapshot is None or self.lab.run_directory is None or not self.snapshot.samples:
-            self.lab.say("no samples yet: s draws some")
+        if self.snapshot is None or self.context.run_directory is None or not self.snapshot.samples:
+            self.context.report("no samples yet: s draws some")
             return
         from rnnlm_tui.tui.screens.sample_history import SampleHistoryScreen
 
-        self.app.push_screen(SampleHistoryScreen(self.lab.run_directory, self.snapshot, self.cursor_step), self._to_step)
+        self.app.push_screen(SampleHistoryScreen(self.context.run_directory, self.snapshot, self.cursor_step), self._to_step)
 
     def _to_step(self, step: int | None) -> None:
         if step is not None:
@@ -298,31 +300,31 @@ class TrainScreen(ChartedScreen):
     def action_new_from_run(self) -> None:
         """Make a draft from this run's config."""
         if self.snapshot is not None:
-            self.lab.new_draft_from(self.snapshot.summary.run)
+            self.context.new_draft_from(self.snapshot.summary.run)
 
     def action_discard_run(self) -> None:
         """Move the run to the trash if it failed, crashed or never started."""
-        run, summary = self.lab.run_directory, self.snapshot.summary if self.snapshot is not None else None
+        run, summary = self.context.run_directory, self.snapshot.summary if self.snapshot is not None else None
         if run is None or summary is None:
             return
         if summary.status not in DISCARDED:
-            self.lab.say("only a failed run can be discarded here: d on Runs deletes any")
+            self.context.report("only a failed run can be discarded here: d on Runs deletes any")
             return
 
         def deleted(_trashed: TrashedRun) -> None:
-            opened = self.lab.run_directory
+            opened = self.context.run_directory
             if opened is not None and opened.name == run.name:  # else another run was opened meanwhile
-                self.lab.close_run()
-                self.lab.open_pane("runs")
-            self.lab.look_now()
-            self.lab.say(f"{run.name} moved to the trash, T shows it")
+                self.context.close_run()
+                self.context.open_pane("runs")
+            self.context.watcher.poll_now()
+            self.context.report(f"{run.name} moved to the trash, T shows it")
 
         def left(error: RnnlmError | OSError) -> None:
-            self.lab.bring_back(run.name)
-            self.lab.say_error(error)
+            self.context.watcher.unmark_removed(run.name)
+            self.context.report_error(error)
 
-        self.lab.take_away(run.name)
-        self.lab.in_thread(partial(self.lab.services.delete, run), deleted, left)
+        self.context.watcher.mark_removed(run.name)
+        self.context.in_thread(partial(self.context.services.delete, run), deleted, left)
 
     # other runs
 
@@ -335,27 +337,27 @@ class TrainScreen(ChartedScreen):
 
     def _to_run(self, by: int) -> None:
         """Open the run `by` places after the open one, or after the one that is being opened."""
-        here = self._opening or (self.lab.run_directory.name if self.lab.run_directory is not None else "")
-        names = [run.run for run in self._in_order(self.lab.summaries or ())]
+        here = self._opening or (self.context.run_directory.name if self.context.run_directory is not None else "")
+        names = [run.run for run in self._in_order(self.context.summaries or ())]
         if here not in names:
-            self.lab.say("the list of runs is being read")
+            self.context.report("the list of runs is being read")
             return
         at = names.index(here) + by
         if not 0 <= at < len(names):
-            self.lab.say("this is the last run in the list" if by > 0 else "this is the first run in the list")
+            self.context.report("this is the last run in the list" if by > 0 else "this is the first run in the list")
             return
         self._opening = names[at]
-        self.lab.in_thread(partial(self.lab.services.find, names[at]), self._reached, self._not_reached)
+        self.context.in_thread(partial(self.context.services.find, names[at]), self._reached, self._not_reached)
 
     def _reached(self, run: RunDirectory) -> None:
         """Open the run, unless another key has been pressed since."""
         if self._opening == run.name:
             self._opening = ""
-            self.lab.choose_run(run)
+            self.context.select_run(run)
 
     def _not_reached(self, error: RnnlmError | OSError) -> None:
         self._opening = ""
-        self.lab.say_error(error)
+        self.context.report_error(error)
 
     # sidebars
 
@@ -368,7 +370,7 @@ class TrainScreen(ChartedScreen):
     def _toggle(self, sidebar: str) -> None:
         shown = arrangement(body_size(self.app.size), hidden=self.view.hidden - {sidebar})
         if shown == arrangement(body_size(self.app.size), hidden=self.view.hidden | {sidebar}):
-            self.lab.say("a terminal of this size has none there")
+            self.context.report("a terminal of this size has none there")
             return
         self.choose(hidden=self.view.hidden ^ {sidebar})
 

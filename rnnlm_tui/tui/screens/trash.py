@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from time import time
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -16,7 +16,6 @@ from textual.widgets.option_list import Option
 from rnnlm_tui.contract.figures import age, counted, disk
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.tui.screens.confirm import ConfirmScreen
-from rnnlm_tui.tui.screens.lab import Laboratory
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
 from rnnlm_tui.tui.widgets.content import safe_content, safe_text
 from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, TEXT
@@ -95,13 +94,13 @@ class TrashScreen(Overlay["TrashedRun"]):
 
         def answered(purge: bool | None) -> None:
             if purge:
-                self._lab.in_thread(partial(self._purge, runs), self._purged, self._failed)
+                self.context.in_thread(partial(self._purge, runs), self._purged, self._failed)
 
         self.app.push_screen(question, answered)
 
     def _purge(self, runs: list[TrashedRun]) -> tuple[int, list[TrashedRun]]:
         """In a thread: the bytes that were freed, and what is in the trash now."""
-        services = self._lab.services
+        services = self.context.services
         return sum(services.purge(run) for run in runs), services.trash()
 
     def _purged(self, outcome: tuple[int, list[TrashedRun]]) -> None:
@@ -111,7 +110,7 @@ class TrashScreen(Overlay["TrashedRun"]):
     def _failed(self, error: RnnlmError | OSError) -> None:
         """Some may be gone: look again, and say why not all are."""
         problem = error.message if isinstance(error, RnnlmError) else str(error)
-        self._lab.in_thread(self._lab.services.trash, lambda left: self._show(left, problem=problem))
+        self.context.in_thread(self.context.services.trash, lambda left: self._show(left, problem=problem))
 
     def _show(self, trashed: Sequence[TrashedRun], outcome: str = "", problem: str = "") -> None:
         if not self.is_attached:
@@ -143,7 +142,3 @@ class TrashScreen(Overlay["TrashedRun"]):
         gone = age(max(0.0, time() - run.deleted))
         when = "deleted just now" if gone == "now" else f"deleted {gone} ago"
         return Option(Content.assemble(name, " " * (room - name.cell_length), (when.ljust(20), DIM), (disk(run.bytes).rjust(10), DIM)))
-
-    @property
-    def _lab(self) -> Laboratory:
-        return cast(Laboratory, self.app)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from textual.binding import Binding
 
-from rnnlm_tui.tui.screens.lab import Laboratory
 from rnnlm_tui.tui.screens.lines_overlay import LinesOverlay
 
 if TYPE_CHECKING:
@@ -38,11 +37,11 @@ class WorkerLogScreen(LinesOverlay):
         """In a thread, one at a time: the file may lie on a slow disk."""
         if not self._looking:
             self._looking = True
-            cast(Laboratory, self.app).in_thread(self._read, self._show)
+            self.context.in_thread(self._read, self._show)
 
     def _read(self) -> LogFollower | None:
         if self._follower is None:
-            self._follower = cast(Laboratory, self.app).services.log(self._run)
+            self._follower = self.context.services.log(self._run)
             self._follower.look()
             return self._follower
         return self._follower if self._follower.look() else None

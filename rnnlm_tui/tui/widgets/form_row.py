@@ -14,12 +14,12 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from rnnlm_tui.errors import Problem
+from rnnlm_tui.tui._textual import OrderedKeys
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.content import safe_content
 from rnnlm_tui.tui.widgets.form_draft import short_message
 from rnnlm_tui.tui.widgets.form_fields import EMPTY_WORDS, FormField, edited_value, section_title, shown_value
 from rnnlm_tui.tui.widgets.form_idle import fold_words
-from rnnlm_tui.tui.widgets.ordered_keys import OrderedKeys
 from rnnlm_tui.tui.widgets.safe_text import SafeInput
 
 LEAD, MARK, LABEL, CURSOR, BOX = 14, 2, 15, 1, 13

@@ -11,7 +11,7 @@ from textual.message import Message
 from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.contract.outside_text import is_joiner
 from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS
-from rnnlm_tui.tui.widgets.ordered_keys import OrderedKeys
+from rnnlm_tui.tui._textual import OrderedKeys
 from rnnlm_tui.tui.widgets.safe_text import with_line_breaks, without_controls
 from rnnlm_tui.tui.widgets.safe_text_area import SafeTextArea
 
@@ -69,7 +69,7 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
         self._typed: list[str] = []
         """Typed characters, inserted together: each change rewraps the whole line."""
 
-    async def _on_key(self, event: events.Key) -> None:
+    async def on_key(self, event: events.Key) -> None:
         """Collect characters typed in a row; insert them before any other key is handled."""
         if event.character is not None and (event.is_printable or is_joiner(event.character)) and self.app.focused is self:
             event.stop()
@@ -86,7 +86,7 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
             self._typed.clear()
             self.replace(text, *self.selection, maintain_selection_offset=False)
 
-    async def _on_paste(self, event: events.Paste) -> None:
+    async def on_paste(self, event: events.Paste) -> None:
         """Remove from a paste what doesn't fit or could act on a terminal, and report it."""
         self._put_typed()
         room = max(0, MAX_PROMPT_CHARACTERS - len(self.text) + len(self.selected_text))
@@ -103,10 +103,10 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
                 )
             )
 
-    async def _on_mouse_down(self, _event: events.MouseDown) -> None:
+    async def on_mouse_down(self, _event: events.MouseDown) -> None:
         self._put_typed()
 
-    def _on_blur(self, _event: events.Blur) -> None:
+    def on_blur(self, _event: events.Blur) -> None:
         self._put_typed()
 
     def action_send(self) -> None:

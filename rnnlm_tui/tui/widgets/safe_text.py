@@ -48,7 +48,7 @@ class OneLine(Mixed):
         """Sanitize every change of the value (Textual's hook)."""
         return without_controls(value, keep="")
 
-    def _on_paste(self, event: Paste) -> None:
+    def on_paste(self, event: Paste) -> None:
         lines = without_controls(event.text).replace("\t", " ").split("\n")
         if len(lines) > 1:
             event.text = self.line_break.join(lines) if self.line_break else " ".join(filter(None, map(str.strip, lines)))
@@ -74,7 +74,7 @@ class OneLine(Mixed):
             strip = Strip.join([strip.crop(0, width - 1), sign])
         return strip
 
-    async def _on_key(self, event: Key) -> None:
+    async def on_key(self, event: Key) -> None:
         """Insert a typed joiner: Textual takes it for a key without a character."""
         if is_joiner(event.character):
             event.stop()

@@ -5,6 +5,8 @@ Apart from the one-line field, because the first paint doesn't need Textual's ed
 
 from __future__ import annotations
 
+from typing import Any
+
 from textual.events import Key
 from textual.widgets import TextArea
 from textual.widgets.text_area import Edit, EditResult
@@ -16,16 +18,19 @@ from rnnlm_tui.tui.widgets.safe_text import without_controls
 class SafeTextArea(TextArea):
     """A text area that removes control characters."""
 
-    async def _on_key(self, event: Key) -> None:
+    def __init__(self, text: str = "", **options: Any) -> None:
+        super().__init__(without_controls(text), **options)
+
+    async def on_key(self, event: Key) -> None:
         """Insert a typed joiner: Textual takes it for a key without a character."""
         if is_joiner(event.character):
             event.stop()
             event.prevent_default()
             self.replace(event.character or "", *self.selection, maintain_selection_offset=False)
 
-    def _set_document(self, text: str, language: str | None) -> None:
-        """Sanitize a whole text, the initial one included."""
-        super()._set_document(without_controls(text), language)
+    def load_text(self, text: str) -> None:
+        """Replace the whole text."""
+        super().load_text(without_controls(text))
 
     def edit(self, edit: Edit) -> EditResult:
         """Sanitize every keystroke and paste."""

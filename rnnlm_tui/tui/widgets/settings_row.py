@@ -15,9 +15,9 @@ from rnnlm_tui.contract.config import RunConfig, SamplingConfig
 from rnnlm_tui.contract.escapes import escaped_list, unescaped_list
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import ConfigError, Problem
+from rnnlm_tui.tui._textual import OrderedKeys
 from rnnlm_tui.tui.widgets.form_draft import field_of, short_message
 from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, FormField, edited_value, read_value
-from rnnlm_tui.tui.widgets.ordered_keys import OrderedKeys
 from rnnlm_tui.tui.widgets.safe_text import SafeInput
 
 SHOWN: tuple[tuple[tuple[str, int], ...], ...] = ((("temperature", 8), ("top_p", 6), ("top_k", 6)), (("max_new_tokens", 7), ("seed", 8)))

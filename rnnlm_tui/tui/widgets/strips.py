@@ -54,7 +54,7 @@ def padded(segments: Sequence[Segment], width: int) -> Strip:
     if width < 1 or not strip.crop(width).text.strip():
         return strip.crop(0, width)
     kept = strip.crop(0, width - 1)
-    return Strip([*kept, Segment("…", (kept._segments[-1].style if kept._segments else None) or ink(TEXT))], width)
+    return Strip([*kept, Segment("…", next((style for _, style, _ in reversed(list(kept))), None) or ink(TEXT))], width)
 
 
 def joined(segments: Iterable[Segment]) -> list[Segment]:

@@ -12,6 +12,7 @@ from textual.pilot import Pilot
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.appearance import Display
 from tests.tui.panes.fakes import RUN, FakeServices
 
 PATIENCE_SECONDS = 20.0
@@ -22,7 +23,7 @@ async def opened(
     services: FakeServices, pane: Pane, *, size: tuple[int, int] = (80, 24), run: RunDirectory | None = RUN, ascii_only: bool = False
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
     """The app on a pane, settled."""
-    app = RnnlmApp(run, pane, services=services, ascii_only=ascii_only)
+    app = RnnlmApp(run, pane, services=services, display=Display(ascii_only=ascii_only))
     async with app.run_test(size=size, notifications=True) as pilot:
         if run is not None and services.snapshots:
             await until(pilot, lambda: app.snapshot is not None)

@@ -49,7 +49,7 @@ async def test_the_changed_form_is_there_again_when_the_app_starts_anew(home: ob
         await until(pilot, lambda: bool(pane(app)._run_name))
         name = pane(app)._run_name
         settings = dict(app.settings)
-    assert remembered.last_place({**settings, "run": "", "pane": "config"}) == (None, "config")
+    assert remembered.last_session({**settings, "run": "", "pane": "config"}) == (None, "config")
     app = RnnlmApp(None, "config", services=FakeServices(), settings=settings)
     async with app.run_test(size=(80, 24)) as pilot:
         await until_shown(pilot, f"{name} ○ draft, not started", "✗ 1 problem")

@@ -73,7 +73,7 @@ class Chart(Panel):
         if lead is None or lead is self:
             self._window.lead(data, self.cursor)
         else:
-            self._window.take(lead._window, lead.data)
+            self._window.take(lead._window, lead.data)  # noqa: SLF001 (another chart)
         self.redraw()
 
     def look_as(self, lead: Chart) -> None:

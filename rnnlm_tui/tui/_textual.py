@@ -1,0 +1,353 @@
+"""Everything here depends on private parts of Textual; no other module of the app does.
+
+Each piece says why it is needed and which private names it uses. All were checked with Textual 8.2.8, the
+version that pyproject.toml pins to its minor version. `tests/tui/test_textual_private.py` has a test for each
+piece, and fails with the name of the piece when a newer Textual has changed it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from rich.color import ColorSystem
+from rich.console import COLOR_SYSTEMS, Console, RenderableType
+from rich.style import Style
+from textual._compositor import ChopsUpdate, Compositor, LayoutUpdate
+from textual.events import Event, Key, Resize, ScreenResume, ScreenSuspend
+from textual.geometry import Region, Size
+from textual.keys import _character_to_key
+from textual.strip import Strip
+
+from rnnlm_tui.tui.widgets.strips import Cell, cells_of, changed_cells, look_alike
+
+if TYPE_CHECKING:
+    from textual.app import App
+    from textual.command import Command, CommandPalette
+    from textual.screen import Screen
+    from textual.widget import Widget
+
+    ScreenBase = Screen[Any]
+    WidgetBase = Widget
+else:
+    ScreenBase = WidgetBase = object  # Textual takes a widget's styles from its first base alone
+
+CHECKED_WITH = "8.2.8"
+"""The version of Textual that all of this was checked with."""
+
+
+# keys
+
+
+def key_of_character(character: str) -> str:
+    """Return Textual's name of the key that types a character: `question_mark` for `?`.
+
+    For keys in a user's keymap. Private: `textual.keys._character_to_key`; only the way back is public.
+    """
+    return _character_to_key(character)
+
+
+class OrderedKeys(WidgetBase):
+    """Mixin for focusable widgets: keys act in the order in which they were typed.
+
+    Textual runs a key's binding only after the key has bubbled from the focused widget to the app, while text
+    goes into a field at once, and a key belongs to the widget that had the focus when it was read. On a busy
+    machine, or when keys are sent in one go, `tab 5 enter` may therefore end anywhere. Here, bindings run
+    before the next key is handled, and a key that arrives after the focus has moved is forwarded.
+
+    Private: `App._check_bindings`, which runs the bindings of a key, and `Widget._forward_event`.
+    """
+
+    async def on_key(self, event: Key) -> None:
+        target = self.app.focused or self.app.screen
+        if target is not self and (self.app.screen is not self.screen or self.screen.focused is not None):
+            event.stop()
+            event.prevent_default()
+            target._forward_event(Key(event.key, event.character))
+        elif await self.app._check_bindings(event.key):
+            event.stop()  # all bindings have been tried; an unbound key bubbles to the app, which shows a hint
+            event.prevent_default()
+
+
+# the size of the terminal
+
+
+def resize_to(event: Resize, size: Size) -> Resize:
+    """Return the event, or a resize to `size` if the event has another size."""
+    return event if event.size == size else Resize(size, size)
+
+
+def terminal_size(app: App[Any]) -> Size | None:
+    """Return the terminal's columns and rows as the driver reads them now, None if it can't.
+
+    Textual reads the size in a signal handler. A second signal may arrive while the first one is being handled:
+    then the newer size is posted first and the older one last (seen once in twenty storms of resizes).
+
+    Private: `App._driver` and `LinuxDriver._get_terminal_size`.
+    """
+    read = getattr(app._driver, "_get_terminal_size", None)
+    return None if read is None else Size(*read())
+
+
+def deliver_pending_resize(app: App[Any]) -> None:
+    """Send the screens a resize that Textual has held back.
+
+    Textual collects resizes with a timer of 8 ms. A timer that starts late never ticks, and the resize is lost.
+
+    Private: `App._resize_event` and `App._check_resize`.
+    """
+    if app._resize_event is not None:
+        app._check_resize()
+
+
+class CurrentSize(ScreenBase):
+    """Mixin that goes before Textual's screen class: lay out for the app's current size.
+
+    A screen that has been laid out posts its size to itself. If the app has sent a newer size meanwhile, that one
+    waits before it in the queue, counts as superseded and is dropped; the screen would keep the older size.
+    """
+
+    async def on_event(self, event: Event) -> None:
+        await super().on_event(resize_to(event, self.app.size) if isinstance(event, Resize) else event)
+
+
+# the app
+
+
+def all_screens(app: App[Any]) -> Iterator[Screen[Any]]:
+    """Yield every screen of the app, those of other panes too; `App.screen_stack` has only the current pane's.
+
+    For another theme or other chart marks. Private: `App._screen_stacks`.
+    """
+    for stack in app._screen_stacks.values():
+        yield from stack
+
+
+def write_to_terminal(app: App[Any], sequence: str) -> None:
+    """Write a control sequence that isn't part of the picture, such as a desktop notification.
+
+    Private: `App._driver`; public are only the bell and the clipboard.
+    """
+    if app._driver is not None and not app.is_headless:
+        app._driver.write(sequence)
+        app._driver.flush()
+
+
+def replace_crash_report(app: App[Any], report: Callable[[BaseException], RenderableType]) -> None:
+    """Print `report(error)` after an unhandled exception, where Textual prints a traceback with all local variables.
+
+    Private: `App._fatal_error`, replaced; `_exception`, `_exit_renderables` and `_close_messages_no_wait`.
+    """
+
+    def fatal_error() -> None:
+        error = sys.exc_info()[1] or app._exception
+        if error is not None:
+            app._exit_renderables.append(report(error))
+        app._close_messages_no_wait()
+
+    app._fatal_error = fatal_error  # type: ignore[method-assign]
+
+
+def replace_command_list(palette: CommandPalette, show: Callable[[Sequence[Command]], None]) -> None:
+    """Have `show` list the palette's matches, where Textual lists them sorted by score.
+
+    Private: `CommandPalette._refresh_command_list`, replaced; `_list_visible` and `_hit_count`.
+    """
+
+    def refresh(command_list: object, commands: list[Command], clear_current: bool) -> None:  # noqa: ARG001 (Textual's)
+        show(commands)
+        palette._list_visible = bool(commands)
+        palette._hit_count = len(commands)
+
+    palette._refresh_command_list = refresh  # type: ignore[method-assign]
+
+
+# what is sent to the terminal
+
+
+def screen_content(screen: Screen[Any]) -> RenderableType:
+    """Return the screen's cells as a renderable, to draw a pane in grey below an overlay.
+
+    Private: `Screen._compositor`.
+    """
+    return screen._compositor
+
+
+UNKNOWN: Cell = ("\ue000", None)
+"""A cell whose content on the terminal isn't known: no text contains this character."""
+RESET = "\x1b[0m"
+_COLOUR_LENGTHS = {"5": 3, "2": 5}
+"""How many numbers a colour that begins with 38 or 48 has, by its second number."""
+
+
+@lru_cache(maxsize=4_096)
+def style_change(before: str, after: str) -> str:
+    """Return the shortest sequence from one style to another.
+
+    Textual sets the whole style again for each segment: four of five bytes repeat what hasn't changed (measured).
+    """
+    if not after:
+        return RESET
+    (attributes, text, ground), (new_attributes, new_text, new_ground) = _read(before), _read(after)
+    whole = f"\x1b[0;{after}m" if before else f"\x1b[{after}m"
+    if (text and not new_text) or (ground and not new_ground) or not attributes - new_attributes <= {"1", "2"}:
+        return whole
+    kept, ends = attributes, []
+    if attributes - new_attributes:
+        kept, ends = attributes - {"1", "2"}, ["22"]
+    codes = [*ends, *sorted(new_attributes - kept), *([new_text] if new_text != text else []), *([new_ground] if new_ground != ground else [])]
+    return min(whole, f"\x1b[{';'.join(codes)}m" if codes else "", key=len)
+
+
+def _read(codes: str) -> tuple[frozenset[str], str, str]:
+    """Split style codes into attributes such as bold, the text colour and the background colour."""
+    numbers, attributes, text, ground = codes.split(";") if codes else [], set(), "", ""
+    while numbers:
+        first = numbers[0]
+        length = _COLOUR_LENGTHS.get(numbers[1], 1) if first in ("38", "48") and len(numbers) > 1 else 1
+        code, numbers = ";".join(numbers[:length]), numbers[length:]
+        if first == "38" or 30 <= int(first) <= 39 or 90 <= int(first) <= 97:
+            text = code
+        elif first == "48" or 40 <= int(first) <= 49 or 100 <= int(first) <= 107:
+            ground = code
+        else:
+            attributes.add(code)
+    return frozenset(attributes), text, ground
+
+
+class SentRows:
+    """The rows that the terminal shows, as long as only one screen writes to it."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, list[Cell]] = {}
+        self._codes = ""
+        """The style codes in force during an update; empty between updates."""
+
+    def forget(self) -> None:
+        """Send everything again: another screen has written, or the terminal has changed."""
+        self._rows.clear()
+
+    def difference(self, y: int, left: int, strip: Strip, width: int, console: Console) -> str:
+        """Return what to write so that row `y` shows `strip` from column `left` on, and remember it as sent."""
+        row = self._rows.get(y)
+        if row is None or len(row) != width:
+            row = self._rows[y] = [UNKNOWN] * width
+        cells = cells_of(strip)[: width - left]
+        right = left + len(cells)
+        before = row[left:right]
+        if before == cells:
+            return ""
+        row[left:right] = cells
+        colours = COLOR_SYSTEMS.get(console.color_system or "", ColorSystem.TRUECOLOR)
+        parts: list[str] = []
+        for first, last in changed_cells(before, cells):
+            parts.append(f"\x1b[{y + 1};{left + first + 1}H")
+            self._write(cells[first:last], colours, parts)
+        return "".join(parts)
+
+    def _write(self, cells: Sequence[Cell], colours: ColorSystem, parts: list[str]) -> None:
+        """Write the characters with style codes between them.
+
+        A blank keeps the style before it if it looks the same in both.
+        """
+        last: Style | None = None
+        for sign, style in cells:
+            if style is not last and style is not None and not (sign == " " and last is not None and look_alike(style, last)):
+                codes = Strip.render_ansi(style, colours)
+                if codes != self._codes:
+                    parts.append(style_change(self._codes, codes))
+                    self._codes = codes
+                last = style
+            parts.append(sign)
+
+    def finish(self) -> str:
+        """Return the codes that end an update, so that its style doesn't affect what is written next."""
+        codes, self._codes = self._codes, ""
+        return RESET if codes else ""
+
+
+class ChangedCellsUpdate(ChopsUpdate):
+    """A partial update that writes only the cells that changed."""
+
+    sent: SentRows
+
+    def render_segments(self, console: Console) -> str:
+        """Return what goes to the terminal: for each span a cursor movement and its cells."""
+        written: list[str] = []
+        for y, first, last in self.spans:
+            width = self.chop_ends[y][-1]
+            for end, (start, strip) in zip(self.chop_ends[y], self.chops[y].items(), strict=False):
+                if strip is None or start >= last or end <= first:
+                    continue
+                left, right = max(start, first), min(end, last)
+                written.append(self.sent.difference(y, left, strip.crop(left - start, right - start), width, console))
+        return "".join((*written, self.sent.finish()))
+
+
+class ChangedCellsLayout(LayoutUpdate):
+    """An update of the whole screen that writes only the cells that changed."""
+
+    def __init__(self, strips: list[Iterable[Strip]], region: Region, sent: SentRows) -> None:
+        super().__init__([[Strip.join(line)] for line in strips], region)
+        self._sent = sent
+
+    def render_segments(self, console: Console) -> str:
+        """Return what goes to the terminal, row by row."""
+        written = [self._sent.difference(y, 0, strip, self.region.width, console) for y, line in enumerate(self.strips) for strip in line]
+        return "".join((*written, self._sent.finish()))
+
+
+class ChangedCellsCompositor(Compositor):
+    """Textual's compositor, whose updates write only the cells that changed.
+
+    Only what is really written counts as sent, because Textual discards some updates.
+
+    Private: `textual._compositor` with `Compositor`, `ChopsUpdate` and `LayoutUpdate`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = SentRows()
+
+    def render_full_update(self, simplify: bool = False) -> LayoutUpdate:
+        """Return an update of the whole screen."""
+        update = super().render_full_update(simplify)
+        return ChangedCellsLayout(update.strips, update.region, self.sent)
+
+    def render_partial_update(self) -> ChopsUpdate | None:
+        """Return an update of what changed since the last one, None if nothing did."""
+        update = super().render_partial_update()
+        if update is None:
+            return None
+        changed = ChangedCellsUpdate(update.chops, update.spans, update.chop_ends)
+        changed.sent = self.sent
+        return changed
+
+
+class ChangedCellsScreen(ScreenBase):
+    """Mixin that goes before Textual's screen class: send only the cells that changed.
+
+    Textual repaints whole regions, and the whole screen three times when a pane is first shown; over a slow link
+    that is several times as much (measured). After anything else has written to the terminal, all cells are sent.
+
+    Private: `Screen._compositor`, replaced.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._compositor: ChangedCellsCompositor = ChangedCellsCompositor()
+
+    def forget_terminal(self, _app: object = None) -> None:
+        """Send the whole screen the next time: something else writes to the terminal, or has."""
+        self._compositor.sent.forget()
+
+    def on_mount(self) -> None:
+        self.app.app_resume_signal.subscribe(self, self.forget_terminal, immediate=True)
+
+    def on_screen_suspend(self, _event: ScreenSuspend) -> None:
+        self.forget_terminal()
+
+    def on_screen_resume(self, _event: ScreenResume) -> None:
+        self.forget_terminal()

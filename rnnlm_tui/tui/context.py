@@ -1,0 +1,131 @@
+"""What screens use of the app: `AppContext`, which `RnnlmApp` in `app.py` implements."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from rnnlm_tui.contract.commands import Verb
+    from rnnlm_tui.contract.config import RunConfig
+    from rnnlm_tui.contract.summary import RunSummary
+    from rnnlm_tui.errors import InputError, RnnlmError
+    from rnnlm_tui.store.run_directory import RunDirectory
+    from rnnlm_tui.supervisor.machine import MachineFacts
+    from rnnlm_tui.supervisor.monitor import RunSnapshot
+    from rnnlm_tui.supervisor.sampler_client import SamplerClient
+    from rnnlm_tui.tui.actions import Action, Pane
+    from rnnlm_tui.tui.messages import Notice
+    from rnnlm_tui.tui.services import Services
+    from rnnlm_tui.tui.watch import Watcher
+    from rnnlm_tui.tui.widgets.machine_view import Readings
+    from rnnlm_tui.tui.widgets.marks import Marks
+
+ResultT = TypeVar("ResultT")
+
+
+class AppContext(Protocol):
+    """The app as its screens see it."""
+
+    run_directory: RunDirectory | None
+    """The open run."""
+    snapshot: RunSnapshot | None
+    """The open run's current state; None until it has been read."""
+    summaries: tuple[RunSummary, ...] | None
+    """All runs, newest first; None until they have been read."""
+    compared: tuple[RunSnapshot, ...]
+    """The marked runs that have been read, in the order of their letters; updated only while a pane shows them."""
+    machine: MachineFacts | None
+    """This machine; None at first."""
+    readings: Readings
+    """This machine's load, as read by the app while no worker reads it."""
+    draft: RunConfig | None
+    """The config that is being edited and not yet started."""
+    draft_from: str
+    """The run that the draft is based on; empty for a preset or the draft of the last session."""
+    selected_checkpoint: str | None
+    """Directory of the checkpoint to sample from, relative to the run's directory; None: the best one."""
+    sampler: SamplerClient | None
+    """The one sampler; None until it has been started in the background."""
+    services: Services
+    """Store and supervisor. Its methods block: call them through `in_thread`."""
+    watcher: Watcher
+    """The thread that polls runs and machine."""
+    actions: tuple[Action, ...]
+    """The table of actions with the user's keys."""
+    ascii_only: bool
+    """Draw marks, panels and charts in ASCII."""
+    pending_notice: Notice | None
+    """The notice that the next pane that is ready shows."""
+    marks: Marks
+    """The runs marked for comparison, with their letters and colours."""
+    prefer_running: bool
+    """Begin the list of runs with one that trains: the open run is only the last session's."""
+    settings: dict[str, object]
+    """Plain JSON values that are kept for the next start; screens read and write their own keys."""
+
+    @property
+    def marked(self) -> tuple[str, ...]:
+        """Names of the marked runs, in the order of their letters."""
+
+    def start_run(self, config: RunConfig, name: str | None = None, refused: Callable[[InputError], None] | None = None) -> None:
+        """Create a run, launch its worker and show it on the train pane.
+
+        A config that can't run here goes to `refused`; every other error is reported.
+        """
+
+    def send(self, verb: Verb, **arguments: object) -> None:
+        """Send a command to the open run's worker and show its outcome in one line."""
+
+    def resume(self) -> None:
+        """Resume the open run, start its next attempt, or start a draft."""
+
+    def open_run(self, run: RunDirectory, pane: Pane = "train") -> None:
+        """Open a run and go to the pane."""
+
+    def select_run(self, run: RunDirectory) -> None:
+        """Open a run and stay on the pane; a draft is kept."""
+
+    def close_run(self) -> None:
+        """Leave no run open."""
+
+    def new_draft(self) -> None:
+        """Configure a new run: close the open run and show the draft on the config pane."""
+
+    def new_draft_from(self, run: str) -> None:
+        """Configure a new run based on another; ask first if that would discard a changed draft."""
+
+    def mark(self, run: str) -> None:
+        """Mark or unmark a run for comparison."""
+
+    def set_marks(self, marks: Marks) -> None:
+        """Replace the marks, save them and tell the current pane."""
+
+    def save_session(self) -> None:
+        """Save the settings with the open run and the pane."""
+
+    def save_settings(self) -> None:
+        """Save `settings` in the background; several calls in a row save once or twice."""
+
+    def open_pane(self, pane: Pane) -> None:
+        """Go to a pane."""
+
+    def report(self, text: str, *, trouble: bool = False) -> None:
+        """Show one line in place of the footer for some seconds."""
+
+    def report_error(self, error: RnnlmError | OSError) -> None:
+        """Notify the user of an error with its hint."""
+
+    def report_damage(self, warning: str) -> None:
+        """Notify the user that a damaged file was moved aside; nothing for an empty text."""
+
+    def in_thread(
+        self,
+        work: Callable[[], ResultT],
+        then: Callable[[ResultT], Awaitable[None] | None] | None = None,
+        failed: Callable[[RnnlmError | OSError], None] | None = None,
+    ) -> None:
+        """Run `work` in a thread and call `then` with its result in the app; errors go to `failed`, or are reported."""
+
+    async def warm_sampler(self) -> SamplerClient:
+        """Return the sampler, started if necessary."""
