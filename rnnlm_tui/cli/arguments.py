@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rnnlm_tui.cli.start import COMPLETING, THEME
+
+if TYPE_CHECKING:
+    from rnnlm_tui.store.run_directory import RunDirectory
 
 BASH_SPLIT = "_RNNLM_TUI_BASH_SPLIT"
 """Environment variable, set when bash split the word being completed at an @.
@@ -48,6 +51,43 @@ def check_exclusive(hint: str = "", **given: bool) -> None:
         from rnnlm_tui.errors import InputError
 
         raise InputError(f"{', '.join(named[:-1])} and {named[-1]} are mutually exclusive", hint="; ".join(filter(None, ("use one of them", hint))))
+
+
+def split_address(address: str) -> tuple[RunDirectory, str | None]:
+    """Split `RUN@WHICH` into the run and WHICH, which is None without an @.
+
+    Raises:
+        UnknownRunError: no such run.
+        InputError: no checkpoint after the @.
+    """
+    from rnnlm_tui.store.runs import find_run
+
+    name, at, which = address.rpartition("@")
+    run = find_run(name if at else address)
+    if at and not which:
+        from rnnlm_tui.errors import InputError
+
+        raise InputError(
+            f'"{address}" has no checkpoint after the @', hint=f"use {run.name}@best, @last or @STEP; `rnnlm-tui checkpoints {run.name}` lists them"
+        )
+    return run, (which if at else None)
+
+
+def checkpoint_path(directory: RunDirectory, which: str | None) -> Path:
+    """Return a checkpoint's folder: by default the best one, or the last if none was evaluated.
+
+    Raises:
+        UnknownCheckpointError: no such checkpoint; lists the available ones.
+    """
+    from rnnlm_tui.errors import UnknownCheckpointError
+    from rnnlm_tui.store.checkpoints import resolve_checkpoint
+
+    try:
+        return resolve_checkpoint(directory, "best" if which is None else which)
+    except UnknownCheckpointError:
+        if which is not None:
+            raise
+        return resolve_checkpoint(directory, "last")
 
 
 def complete_run(incomplete: str) -> list[str]:

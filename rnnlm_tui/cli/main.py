@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from rnnlm_tui.errors import RnnlmError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,6 +34,8 @@ def run(arguments: Sequence[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except RnnlmError as error:
+        from rnnlm_tui.cli.output import print_error
+
         print_error(error)
         return error.exit_code
     except KeyboardInterrupt:
@@ -45,15 +43,6 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         return _report_bug(error)
     return 0
-
-
-def print_error(error: RnnlmError) -> None:
-    """Print the error's message and hint on stderr, with control characters escaped."""
-    from rnnlm_tui.cli.output import note
-
-    note(f"rnnlm-tui: {error.message}")
-    if error.hint:
-        note(error.hint)
 
 
 def _report_bug(error: Exception) -> int:

@@ -9,7 +9,10 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Literal, TextIO, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, TextIO, TypeVar, cast
+
+if TYPE_CHECKING:
+    from rnnlm_tui.errors import RnnlmError
 
 ItemT = TypeVar("ItemT", bound=Hashable)
 
@@ -41,6 +44,13 @@ def note(text: str) -> None:
     from rnnlm_tui.contract.outside_text import safe
 
     print(wrapped(encodable(safe(text), sys.stderr), columns(sys.stderr)), file=sys.stderr, flush=True)
+
+
+def print_error(error: RnnlmError) -> None:
+    """Print the error's message and hint on stderr, with control characters escaped."""
+    note(f"rnnlm-tui: {error.message}")
+    if error.hint:
+        note(error.hint)
 
 
 def warn_of_logout() -> None:
@@ -308,7 +318,6 @@ def act_on_each(items: Iterable[ItemT], act: Callable[[ItemT], tuple[object, str
     """
     import typer
 
-    from rnnlm_tui.cli.main import print_error
     from rnnlm_tui.errors import RnnlmError
 
     wanted, done, failures = list(dict.fromkeys(items)), list[object](), list[RnnlmError]()

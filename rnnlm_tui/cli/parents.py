@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rnnlm_tui.cli.arguments import checkpoint_path, split_address
 from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.validation import config_to_raw
 from rnnlm_tui.errors import ConfigError, Problem
@@ -27,7 +28,6 @@ def config_of_parent(address: str) -> tuple[str, RunConfig]:
         UnknownRunError, UnknownCheckpointError: no such run or checkpoint.
         CheckpointError: the checkpoint is damaged.
     """
-    from rnnlm_tui.cli.sample import checkpoint_path, split_address
     from rnnlm_tui.store.checkpoints import verify_checkpoint
 
     directory, which = split_address(address)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.arguments import JsonOption, complete_address
+from rnnlm_tui.cli.arguments import JsonOption, complete_address, split_address
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.run_directory import RunDirectory
@@ -34,7 +34,6 @@ def unpin(addresses: AddressesArgument, json: JsonOption = False) -> None:
 
 def _set(addresses: list[str], json: bool, *, pinned: bool) -> None:
     from rnnlm_tui.cli.output import act_on_each
-    from rnnlm_tui.cli.sample import split_address
 
     found = [split_address(address) for address in addresses]
 

@@ -109,22 +109,22 @@ def metrics(
     json: JsonOption = False,
 ) -> None:
     """Print metrics: the latest, or all as CSV or JSON."""
-    from rnnlm_tui.cli import metric_rows
+    from rnnlm_tui.cli.metric_rows import EVALUATION_COLUMNS, STEP_COLUMNS, evaluation_rows, step_rows, write_csv, write_json, write_table
     from rnnlm_tui.store.reader import RunReader
     from rnnlm_tui.store.runs import find_run
 
     check_exclusive(csv=csv, json=json)
     with RunReader(find_run(run)) as reader:
         if evaluations:
-            columns, rows = metric_rows.EVALUATION_COLUMNS, metric_rows.evaluation_rows(reader)
+            columns, rows = EVALUATION_COLUMNS, evaluation_rows(reader)
         else:
-            columns, rows = metric_rows.STEP_COLUMNS, metric_rows.step_rows(reader, newest=None if csv or json else 20)
+            columns, rows = STEP_COLUMNS, step_rows(reader, newest=None if csv or json else 20)
         if csv:
-            metric_rows.write_csv(columns, rows)
+            write_csv(columns, rows)
         elif json:
-            metric_rows.write_json(columns, rows)
+            write_json(columns, rows)
         else:
-            metric_rows.write_table(columns, rows)
+            write_table(columns, rows)
 
 
 def checkpoints(run: RunArgument, json: JsonOption = False) -> None:

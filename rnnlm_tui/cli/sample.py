@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rnnlm_tui.cli.arguments import JsonOption, check_exclusive, complete_sampled
+from rnnlm_tui.cli.arguments import JsonOption, check_exclusive, checkpoint_path, complete_sampled, split_address
 from rnnlm_tui.contract.figures import counted, first_of
 
 if TYPE_CHECKING:
@@ -147,26 +147,6 @@ def _outcome(results: list[SampleDone], settings: SamplingConfig, samples: int) 
     return f"{counted(tokens, 'token')}, {ended}{rate}{bits:.1f} bits per token, {'greedy' if settings.is_greedy else seeds}"
 
 
-def split_address(address: str) -> tuple[RunDirectory, str | None]:
-    """Split `RUN@WHICH` into the run and WHICH, which is None without an @.
-
-    Raises:
-        UnknownRunError: no such run.
-        InputError: no checkpoint after the @.
-    """
-    from rnnlm_tui.store.runs import find_run
-
-    name, at, which = address.rpartition("@")
-    run = find_run(name if at else address)
-    if at and not which:
-        from rnnlm_tui.errors import InputError
-
-        raise InputError(
-            f'"{address}" has no checkpoint after the @', hint=f"use {run.name}@best, @last or @STEP; `rnnlm-tui checkpoints {run.name}` lists them"
-        )
-    return run, (which if at else None)
-
-
 def sample_settings(directory: RunDirectory, changes: Mapping[str, object]) -> SamplingConfig:
     """Return the run's sampling settings with all changes that are not None.
 
@@ -204,23 +184,6 @@ def sample_request(directory: RunDirectory, which: str | None, prompt: str, sett
 
     path = snapshot(directory) if which == "now" else checkpoint_path(directory, which)
     return SampleRequest(id="1", checkpoint=str(path), prompt=prompt, settings=settings)
-
-
-def checkpoint_path(directory: RunDirectory, which: str | None) -> Path:
-    """Return a checkpoint's folder: by default the best one, or the last if none was evaluated.
-
-    Raises:
-        UnknownCheckpointError: no such checkpoint; lists the available ones.
-    """
-    from rnnlm_tui.errors import UnknownCheckpointError
-    from rnnlm_tui.store.checkpoints import resolve_checkpoint
-
-    try:
-        return resolve_checkpoint(directory, "best" if which is None else which)
-    except UnknownCheckpointError:
-        if which is not None:
-            raise
-        return resolve_checkpoint(directory, "last")
 
 
 def snapshot(directory: RunDirectory) -> Path:

@@ -115,6 +115,8 @@ def commands(text: str, file: Path) -> Iterator[list[str]]:
     yield ["corpus", "remove", argument, "--yes"]
     yield ["config", "presets"]
     yield ["doctor"]
+    yield ["docs"]
+    yield ["docs", argument]
     yield [argument]
     yield ["config", argument]
     yield ["--fps", argument]

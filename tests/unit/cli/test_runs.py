@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from rnnlm_tui.cli.arguments import split_address
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.parents import check_fits_parent
-from rnnlm_tui.cli.sample import read_prompt, sample_json, sample_request, sample_settings, split_address
+from rnnlm_tui.cli.sample import read_prompt, sample_json, sample_request, sample_settings
 from rnnlm_tui.cli.steer import settings
 from rnnlm_tui.contract.config import RunConfig, SamplingConfig, TrainingConfig
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, StepRow
