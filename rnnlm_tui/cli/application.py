@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 HELP = """Train, watch and sample recurrent language models in one terminal.
 
-Without a command the app opens. Training runs in the background: it continues when you close the app or the terminal,
-and after a crash `resume` continues from the last verified checkpoint."""
+Without a command the app opens. Training runs in the background: it continues when you close the app
+or the terminal, and after a crash `resume` continues from the last verified checkpoint."""
 
 UsageError = cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])
 """The base class of typer's usage errors: click's, or typer's own in newer versions."""
@@ -127,7 +127,7 @@ class CommandWithGuarantees(TyperCommand):
 
 
 class SignedWordsCommand(TyperCommand):
-    """A verb whose words may start with a minus: `tag RUN +a -b`, `note RUN -3 % vs plain-otter`."""
+    """A verb whose words may start with a minus: `tag RUN +a -b`, `note RUN -3 % vs otter`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take known flags and unknown `--` words as options, everything else as words."""
@@ -166,7 +166,7 @@ class VerbGroup(TyperGroup):
         )
 
     def invoke(self, ctx: object) -> object:
-        """Run the verb; report usage errors as InputError, and Ctrl-C if the verb doesn't handle it.
+        """Run the verb; report usage errors as InputError, and Ctrl-C if the verb doesn't.
 
         Raises:
             InputError: unknown verb or option, or an invalid value.

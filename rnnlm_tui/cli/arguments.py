@@ -44,7 +44,7 @@ def join_bash_words(environment: MutableMapping[str, str]) -> None:
 def check_exclusive(hint: str = "", **given: bool) -> None:
     """Raise InputError if more than one of several mutually exclusive options is given.
 
-    For example `check_exclusive(follow=follow, NAME=bool(names))`; `hint` is appended to the error's hint.
+    For example `check_exclusive(follow=follow, NAME=bool(names))`. `hint` is appended to the error's.
     """
     named = [name if name.isupper() else f"--{name}" for name, there in given.items() if there]
     if len(named) > 1:

@@ -29,7 +29,7 @@ print(json.dumps({
 
 
 def torch_finding(python: str) -> CheckResult:
-    """Check torch's version and devices, in a separate process: importing it costs seconds and memory."""
+    """Check torch in a separate process: importing it costs seconds and memory."""
     from rnnlm_tui.cli.checks import CheckResult
 
     hint = "pip install --force-reinstall torch; the worker's log has the full message"

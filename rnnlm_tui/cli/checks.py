@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.tui.terminal_kind import TerminalKind
 
 LITTLE_DISK = 1_000_000_000
-"""Bytes below which disk space is low: a demo run takes about 40 MB, and a checkpoint fails on a full disk."""
+"""Free bytes below which `disk` is bad: a demo run takes 40 MB, and full disks lose checkpoints."""
 
 
 @dataclass(frozen=True, slots=True)

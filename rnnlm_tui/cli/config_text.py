@@ -20,12 +20,12 @@ def config_toml(config: RunConfig, *, explain: bool = False) -> str:
 
 
 def _visible(toml: str) -> str:
-    """Escape control and invisible characters, which occur in strings only, so that they read back unchanged."""
+    """Escape control and invisible characters, which occur in strings only."""
     return UNSAFE.sub(lambda match: match[0] if match[0] == "\n" else f"\\U{ord(match[0]):08x}", toml)
 
 
 def field_help(path: str) -> str:
-    """Return a field's description with range and unit: `Sequences per step. (1 … 65,536 sequences)`."""
+    """Return a field's description, range and unit: `Sequences per step. (1 … 65,536 sequences)`."""
     section, _, name = path.partition(".")
     field = section_model(section).model_fields[name]
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}

@@ -117,7 +117,7 @@ def print_failure(failure: RunFailure | None) -> None:
 
 
 class JsonPrinter:
-    """Prints one RunSummary per line whenever its step or status changes; the last line is the end."""
+    """Prints a RunSummary per line whenever its step or status changes, and at the end."""
 
     def __init__(self) -> None:
         self._printed: tuple[object, ...] = ()

@@ -1,4 +1,4 @@
-"""A run as plain lines: the training screen's figures, the curve, machine, latest sample and event."""
+"""A run as plain lines: figures, curve, machine, latest sample and event."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ ASCII_CURVE = "_.-~=+*#"
 MOST_CURVE = 60
 """Maximum width of the curve in cells."""
 STEEP = 6
-"""The first sixth of a curve may exceed the scale, as in the app's chart: the steep initial drop would flatten the rest."""
+"""The first sixth of a curve may exceed the scale, as in the app's chart.
+
+The steep initial drop would flatten the rest.
+"""
 FEW = 8
 """Minimum number of evaluations for a curve of them; with fewer, training perplexity is shown."""
 _LABEL = 9
@@ -36,7 +39,7 @@ FULL_WIDTH = 120
 
 
 def frame_lines(snapshot: RunSnapshot, eta: Eta | None, width: int = FULL_WIDTH, *, ascii_only: bool = False) -> list[str]:
-    """Format the run's current state as lines of at most `width` cells, without control characters."""
+    """Format the run's state as lines of at most `width` cells, without control characters."""
     from rnnlm_tui.tui.widgets.train_figures import figure_lines
 
     summary = snapshot.summary
@@ -112,7 +115,7 @@ def _identity(snapshot: RunSnapshot, *, ascii_only: bool) -> str:
 
 
 def _curve(snapshot: RunSnapshot, room: int, *, ascii_only: bool) -> str:
-    """Draw held-out perplexity over the run on a log scale, or training perplexity while evaluations are few."""
+    """Draw held-out perplexity on a log scale, or training perplexity with few evaluations."""
     rows = evaluations_during_run(snapshot.evaluations, snapshot.config.evaluation.split)
     name, losses = "val ppl" if snapshot.config.evaluation.split == "validation" else "test ppl", [row.loss for row in rows]
     newest: float | None = None
@@ -155,7 +158,7 @@ def _other_card(card: GpuRow) -> str:
 
 
 def _card(name: str | None, percent: float | None, own: int | None, used: int | None, total: int | None, watts: float | None, celsius: float | None) -> str:
-    """Format `NVIDIA H100 97 %, 4.1 GiB own, 10 / 80 GiB used, 310 W, 54 °C`; unknown values are left out."""
+    """Format `NVIDIA H100 97 %, 4.1 GiB own, 10 / 80 GiB used, 310 W, 54 °C`, as far as known."""
     parts = [
         " ".join(part for part in (name or "", "" if percent is None else f"{percent:.0f} %") if part),
         "" if own is None else f"{gib(own)} GiB own",

@@ -1,4 +1,4 @@
-"""Rows of the verb `metrics` as CSV, JSON or a table, read in chunks so that long runs need little memory."""
+"""Rows of the verb `metrics` as CSV, JSON or a table, read in chunks to save memory."""
 
 from __future__ import annotations
 

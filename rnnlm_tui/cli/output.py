@@ -1,4 +1,4 @@
-"""Output of the verbs: results as JSON, tables and lines on stdout, progress and advice on stderr."""
+"""Output of the verbs: results on stdout as text or JSON, progress and advice on stderr."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ItemT = TypeVar("ItemT", bound=Hashable)
 _WORDS = re.compile(r"[^\s`]*`[^`\n]*`[^\s`]*|\S+")
 """A command between backticks counts as one word if it fits on a line."""
 LEAST_TEXT = 20
-"""Minimum width in cells for wrapping the last column; in a narrower space, the terminal breaks the lines."""
+"""Minimum width for wrapping the last column; below it, the terminal breaks the lines."""
 _JOINED = re.compile("[\u200c\u200d\ufe00-\ufe0f\U0001f1e6-\U0001f1ff\U0001f3fb-\U0001f3ff\U000e0020-\U000e01ef]")
 """Characters that change the width of their neighbours."""
 
@@ -35,12 +35,12 @@ def print_json(value: object, *, indent: int | None = 2) -> None:
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:
-    """Format the value as ASCII JSON, safe for any terminal or pipe; non-finite numbers become null."""
+    """Format the value as ASCII JSON, safe for any output; non-finite numbers become null."""
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
 
 def note(text: str) -> None:
-    """Print progress or advice on stderr, wrapped if that is a terminal; control characters are always escaped."""
+    """Print progress or advice on stderr, wrapped on a terminal, with control characters escaped."""
     from rnnlm_tui.contract.outside_text import safe
 
     print(wrapped(encodable(safe(text), sys.stderr), columns(sys.stderr)), file=sys.stderr, flush=True)
@@ -107,7 +107,7 @@ class TextStream:
                 yield from self._put(room, part=self._word[:-1])
 
     def _put(self, room: int, *, part: str | None = None) -> Iterator[str]:
-        """Yield the word held back, or its first `part`, with its white space; on a new line if it doesn't fit."""
+        """Yield the word held back, or its first `part`, on a new line if it doesn't fit."""
         word = self._word if part is None else part
         self._word = self._word[len(word) :]
         if not word:
@@ -137,7 +137,7 @@ def columns(stream: TextIO) -> int | None:
 def wrapped(text: str, width: int | None, *, indent: int = 0) -> str:
     """Wrap a text at spaces to `width` cells.
 
-    A command that needs several lines gets a backslash at each line's end, so that it can be copied.
+    A command that needs several lines gets a backslash at each line's end, for copying.
 
     Args:
         width: None leaves the text as it is.
@@ -170,7 +170,7 @@ def _pieces(line: str, room: int) -> list[str]:
 
 
 def shown(text: str, *, keep: str = "\n\t") -> str:
-    """Prepare a text for stdout: exact in a pipe or a file, control characters escaped on a terminal.
+    """Prepare a text for stdout: exact in a pipe or file, control characters escaped on a terminal.
 
     Characters missing from the encoding are replaced.
 
@@ -187,7 +187,10 @@ def shown(text: str, *, keep: str = "\n\t") -> str:
 
 
 def encodable(text: str, stream: TextIO | None = None) -> str:
-    """Replace characters missing from the stream's encoding (stdout by default), so that a plain `LANG=C` never raises."""
+    """Replace characters missing from the stream's encoding, so that `LANG=C` never raises.
+
+    The default stream is stdout.
+    """
     encoding = (stream or sys.stdout).encoding or "utf-8"
     try:
         text.encode(encoding)

@@ -37,7 +37,7 @@ def config_of_parent(address: str) -> tuple[str, RunConfig]:
 
 
 def check_fits_parent(config: RunConfig, parent: RunConfig) -> None:
-    """Raise ConfigError, with every field, if the config doesn't fit the parent's weights and vocabulary."""
+    """Raise ConfigError if the config doesn't fit the parent's weights and vocabulary."""
     sections = ("model", "tokenizer") if parent.tokenizer.kind in ("byte", "pretrained") else ("model", "tokenizer", "corpus")
     problems = []
     for section in sections:

@@ -74,8 +74,8 @@ def corpus_remove(
 ) -> None:
     """Remove unused prepared corpora; asks for confirmation.
 
-    A corpus that a run needs (one that trains or can be resumed) is not removed. Your text files are
-    not touched: a new run prepares the corpus again.
+    A corpus that a run needs (one that trains or can be resumed) is not removed. Your text files
+    are not touched: a new run prepares the corpus again.
     """
     from rnnlm_tui.cli.output import line, note, print_json
     from rnnlm_tui.cli.trash import confirmed

@@ -80,8 +80,8 @@ def sample(
 ) -> None:
     """Continue one or more prompts with a checkpoint's model.
 
-    Samples are printed in the order of the prompts, each after its prompt, with an empty line between
-    samples. With --json, several samples are one object per line.
+    Samples are printed in the order of the prompts, each after its prompt, with an empty line
+    between samples. With --json, several samples are one object per line.
     """
     import asyncio
 
@@ -135,7 +135,7 @@ def sample(
 
 
 def _outcome(results: list[SampleDone], settings: SamplingConfig, samples: int) -> str:
-    """Format `100 tokens, 7,584 tok/s, 0.7 bits per token, seed 7`, in total for several samples."""
+    """Format `100 tokens, 7,584 tok/s, 0.7 bits per token, seed 7`, in total for all samples."""
     from rnnlm_tui.contract.escapes import escaped
 
     tokens = sum(done.tokens for done in results)
@@ -198,7 +198,7 @@ def snapshot(directory: RunDirectory) -> Path:
 
 
 def sample_json(request: SampleRequest, done: SampleDone, run: str) -> dict[str, object]:
-    """Return the JSON output of `sample`: `text` excludes the prompt, `seed` is null when greedy."""
+    """Return the JSON of `sample`: `text` excludes the prompt, `seed` is null when greedy."""
     settings = request.settings
     return {
         "run": run, "checkpoint": step_of(request), "prompt": request.prompt, "text": done.text, "tokens": done.tokens, "reason": done.reason,
@@ -312,7 +312,7 @@ async def _generate_all(requests: Sequence[SampleRequest], report: Callable[[Sam
 
 
 async def _generate(client: SamplerClient, request: SampleRequest, *, stream: bool, apart: bool) -> SampleDone:
-    """Generate one sample; `stream` prints its text as it arrives, `apart` prints an empty line first."""
+    """Generate a sample; `stream` prints its text as it arrives, `apart` an empty line first."""
     from rnnlm_tui.cli.output import TextStream, line
     from rnnlm_tui.contract.requests import SampleDone
     from rnnlm_tui.errors import WorkerError

@@ -69,7 +69,7 @@ def open_app(
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")  # searching for plugins reads the metadata of every installed package
     if terminal_kind(os.environ).depth == "256":  # Textual detects 16 colours in many terminals with 256
         os.environ.setdefault("TEXTUAL_COLOR_SYSTEM", "256")
-    gc.disable()  # little garbage at start, and collecting takes a tenth of the time to the first screen
+    gc.disable()  # collecting takes a tenth of the time to the first screen
     collecting = threading.Timer(GARBAGE_SECONDS, _enable_collection)
     collecting.daemon = True
     collecting.start()
@@ -98,7 +98,7 @@ def check_fps(fps: float) -> None:
 
 
 def should_open_app(*other_ways: bool) -> bool:
-    """Whether a verb that starts a run opens the app: on a terminal, unless one of `other_ways` was chosen.
+    """Whether a verb that starts a run opens the app: on a terminal, without `other_ways`.
 
     Raises:
         TerminalError: the terminal is too small; nothing was started.

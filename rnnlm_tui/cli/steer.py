@@ -34,9 +34,9 @@ def resume(
 ) -> None:
     """Resume a paused, stopped, crashed or failed run.
 
-    Without --follow or --detach, `resume` opens the app on the run or, without a terminal, prints its
-    progress until it ends, like `train`. --json prints the run as one object and exits; with --follow
-    it prints one object per line.
+    Without --follow or --detach, `resume` opens the app on the run or, without a terminal, prints
+    its progress until it ends, like `train`. --json prints the run as one object and exits; with
+    --follow it prints one object per line.
     """
     from rnnlm_tui.cli.output import note, warn_of_logout
     from rnnlm_tui.cli.start import open_app, should_open_app
@@ -129,7 +129,7 @@ def change(
 
 
 def _schedule_note(run: RunDirectory, path: str, value: float, step: int) -> str:
-    """Describe the scheduled learning rate at a step for a new peak; empty if it is the peak, or for other settings."""
+    """Describe the scheduled learning rate for a new peak; empty if equal or for other settings."""
     from rnnlm_tui.contract.estimates import planned_warmup
     from rnnlm_tui.contract.figures import scientific
     from rnnlm_tui.engine.schedule import learning_rate
@@ -179,7 +179,7 @@ def settings(config: RunConfig, assignments: list[str]) -> dict[str, float]:
 
 
 def _send_to_each(names: list[str], verb: Verb, json: bool, words: str, *, unsaved: str = "") -> None:
-    """Send a command to each run and report its answer: with `words`, or with `unsaved` if the answer has no checkpoint."""
+    """Send a command to each run and report the answer as `words`, or `unsaved` without checkpoint."""
     from rnnlm_tui.cli.output import act_on_each
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.supervisor.control_client import send

@@ -1,4 +1,4 @@
-"""A run's summary as text: the rows of `runs`, the figures of `show`, the results after `follow`."""
+"""A run's summary as text: rows of `runs`, figures of `show`, results after `follow`."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def status_text(summary: RunSummary) -> str:
 
 
 def patience_text(summary: RunSummary) -> str:
-    """Format `no better validation loss for 2 evaluations, training stops at 5`; empty without patience."""
+    """Format `no better validation loss for 2 evaluations, training stops at 5`."""
     patience = summary.patience
     if patience is None or not patience.waited or summary.status == "finished":
         return ""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.run_directory import RunDirectory
 
 FIRST_STEP_SECONDS = 10.0
-"""Maximum wait of `--detach` for the first step, so that errors only the worker can detect are reported."""
+"""Maximum wait of `--detach` for the first step, to report errors that only the worker detects."""
 
 
 def train(

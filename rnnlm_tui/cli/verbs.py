@@ -19,7 +19,7 @@ class Verb:
     target: str
     """`module.function` in `rnnlm_tui.cli`.
 
-    The function's parameters are the verb's arguments and options, its docstring is the verb's help.
+    The function's parameters are the verb's arguments and options, its docstring is the help.
     """
 
     def load(self) -> Callable[..., None]:

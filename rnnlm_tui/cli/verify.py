@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def verify(run: RunArgument, json: JsonOption = False) -> None:
     """Check a run's checkpoints and database, byte by byte.
 
-    A damaged database is rebuilt unless a worker is using it; a damaged checkpoint is moved aside when
-    the run is resumed. Exits with 5 if anything is damaged.
+    A damaged database is rebuilt unless a worker is using it; a damaged checkpoint is moved aside
+    when the run is resumed. Exits with 5 if anything is damaged.
     """
     from rnnlm_tui.cli.output import line, print_json
     from rnnlm_tui.store.runs import find_run
@@ -126,8 +126,8 @@ def _parent_text(parent: str) -> str:
 def _check_database(run: RunDirectory) -> tuple[str, str, str]:
     """Check the database, and rebuild it if damaged.
 
-    Returns what was wrong and what was done, the same in a few words, and what to do next; all empty
-    if the database is intact.
+    Returns what was wrong and what was done, the same in a few words, and what to do next;
+    all empty if the database is intact.
     """
     from rnnlm_tui.errors import RunStateError, StorageError
     from rnnlm_tui.store.rebuild import repair_database

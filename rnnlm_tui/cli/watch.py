@@ -1,4 +1,4 @@
-"""`show --watch`: a run's figures as plain lines, updated in place or appended, until the run ends."""
+"""`show --watch`: a run's figures as plain lines, updated in place or appended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BUCKETS = 256
 
 
 def watch_run(run: RunDirectory, *, fps: float, ascii_only: bool) -> int:
-    """Show a run until it ends and return the exit code of `follow`; Ctrl-C detaches and returns 130."""
+    """Show a run until it ends and return its exit code; Ctrl-C detaches and returns 130."""
     in_place = sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
     printer = FramePrinter(sys.stdout, ascii_only=ascii_only) if in_place else LogPrinter()
     return follow(run, printer, poll_seconds=1 / fps, buckets=BUCKETS)
@@ -98,7 +98,7 @@ class FramePrinter:
 
 
 class LogPrinter:
-    """Prints a line with the time on each new status or evaluation, and every few seconds while training."""
+    """Prints a line with the time on each new status or evaluation, and every few seconds."""
 
     def __init__(self) -> None:
         self._printed: tuple[object, ...] = ()
@@ -123,7 +123,7 @@ class LogPrinter:
 
 
 def replacing(before: Sequence[str], lines: Sequence[str]) -> str:
-    """Return terminal codes that replace `before` by `lines`, with the cursor below; empty if equal."""
+    """Return codes that replace `before` by `lines`, with the cursor below; empty if equal."""
     if list(before) == list(lines):
         return ""
     parts = [f"\x1b[{len(before)}A\r" if before else ""]
@@ -141,7 +141,7 @@ def replacing(before: Sequence[str], lines: Sequence[str]) -> str:
 
 
 def erasing(lines: Sequence[str], size: tuple[int, int]) -> str:
-    """Return terminal codes that erase `lines` above the cursor, rewrapped by the terminal at its new size."""
+    """Return codes that erase `lines` above the cursor, rewrapped by the terminal at its new size."""
     columns, rows = size
     taken = sum(max(1, -(-cells(text) // (columns + 1))) for text in lines)
     return f"\x1b[{min(taken, rows - 1)}A\r\x1b[J" if min(taken, rows - 1) > 0 else "\r\x1b[J"
@@ -152,7 +152,7 @@ def _down(lines: int) -> str:
 
 
 def _size(stream: TextIO) -> tuple[int, int]:
-    """Return the terminal's columns, less a free last one, and rows; large defaults without a terminal."""
+    """Return the terminal's columns, less one, and rows; large defaults without a terminal."""
     try:
         size = os.get_terminal_size(stream.fileno())
     except (OSError, ValueError):

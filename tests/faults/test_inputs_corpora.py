@@ -1,4 +1,4 @@
-"""Invalid, damaged, unusual and huge corpora: rejected before a run is created, or read in constant memory."""
+"""Invalid and damaged corpora are rejected before a run is created; huge ones need constant memory."""
 
 from __future__ import annotations
 
