@@ -1,4 +1,4 @@
-"""What `bench` measures: the tasks of its child processes, what they answer, and the report with its JSON contract."""
+"""The messages between `bench` and its child processes, and the JSON report."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from rnnlm_tui.contract.config import RunConfig
 
 FORMAT = 1
-"""Of the JSON report; raised when a field changes its meaning."""
+"""Version of the JSON report; increased when a field changes its meaning."""
 
 SAMPLED_TOKENS = 200
-"""Tokens of one continuation: the naive way's cost grows with them, since it runs the whole text again for each."""
+"""Tokens of one continuation; the naive way reruns the whole text for each, so its cost grows with them."""
 
 COMPARED_TOKENS = 20
-"""Tokens of the continuation that warms a way up, by which greedy ways are compared; later ones may differ where two logits are equal to rounding."""
+"""Tokens of the warm-up continuation, by which greedy ways are compared; later tokens may differ where two
+logits are equal within rounding."""
 
 Role = Literal["corpus", "machine", "naive training", "library training", "engine training", "naive sampling", "engine sampling"]
 Numbers = Literal["float32", "tf32", "medium", "bf16"]
-"""What the matrix products compute with; `medium` rounds their inputs to bf16, `tf32` to 19 bits."""
+"""Number format of the matrix products; `medium` rounds their inputs to bf16, `tf32` to 19 bits."""
 
 
 class _Message(BaseModel):
@@ -27,26 +28,26 @@ class _Message(BaseModel):
 
 
 class BenchTask(_Message):
-    """The first line that a child gets: what it measures for the rest of its life."""
+    """The first line to a child: what it measures until it ends."""
 
     kind: Literal["task"] = "task"
     role: Role
     config: RunConfig
     folder: str = ""
-    """The prepared corpus; for the role `corpus` the folder in which one may be built."""
+    """The prepared corpus; for the role `corpus`, the folder in which to build one."""
     vocab_size: int = 0
-    """Of the model; at least the corpus's."""
+    """Of the model; at least that of the corpus."""
     weights: str = ""
-    """safetensors file whose weights a sampling task draws with; empty: fresh ones."""
+    """safetensors file with the weights of a sampling task; empty: newly initialized."""
 
 
 class TurnRequest(_Message):
-    """Compute for about so long; at least one step, or one continuation."""
+    """Compute for about this long, at least one step or continuation."""
 
     kind: Literal["turn"] = "turn"
     seconds: float
     least: int = 1
-    """Steps or continuations at least."""
+    """Minimum of steps or continuations."""
     tokens: int = SAMPLED_TOKENS
     """Of each continuation."""
 
@@ -58,8 +59,8 @@ class SaveRequest(_Message):
     path: str
 
 
-class Preparing(_Message):
-    """How far the text is, as long as it is prepared."""
+class CorpusProgress(_Message):
+    """Progress while the corpus is prepared."""
 
     kind: Literal["preparing"] = "preparing"
     phase: str
@@ -70,7 +71,7 @@ class Preparing(_Message):
 
 
 class TaskReady(_Message):
-    """Set up; nothing was computed yet."""
+    """The task is set up and has computed nothing yet."""
 
     kind: Literal["ready"] = "ready"
     threads: int = 0
@@ -79,7 +80,7 @@ class TaskReady(_Message):
 
 
 class TaskFailed(_Message):
-    """The task or the turn can't be done."""
+    """The task or the turn failed."""
 
     kind: Literal["failed"] = "failed"
     message: str
@@ -92,41 +93,41 @@ class TurnDone(_Message):
 
     kind: Literal["turned"] = "turned"
     steps: int
-    """Optimizer updates, or continuations."""
+    """Optimizer updates or continuations."""
     tokens: int
-    """Targets that count, or tokens drawn."""
+    """Training targets or sampled tokens."""
     seconds: float
     peak_bytes: int
-    """Highest memory so far: of the process on a CPU, of torch's allocator on a GPU."""
+    """Peak memory so far: of the process on a CPU, of torch's allocator on a GPU."""
     first: float | None = None
-    """Loss of the turn's first step, before its update; a sampling task's seconds to the first token."""
+    """Training: loss of the first step, before its update. Sampling: seconds to the first token."""
     ids: tuple[int, ...] = ()
     """The first tokens of a continuation."""
     note: str = ""
-    """What was found out on the way, in words."""
+    """An observation on the way, in words."""
 
 
 class Saved(_Message):
-    """The weights are on disk."""
+    """The weights are written."""
 
     kind: Literal["saved"] = "saved"
 
 
 class MachineSurvey(_Message):
-    """What the device is and can do."""
+    """The device and its capabilities."""
 
     kind: Literal["survey"] = "survey"
     device: str
-    """For people: `cpu, 2 threads`."""
+    """`cpu, 2 threads`."""
     device_type: str
     torch: str
     threads: int
     memory_free: int
-    """Bytes that a new process could take; on a GPU, of its memory."""
+    """Bytes that a new process could allocate; on a GPU, of its memory."""
     numbers: tuple[Numbers, ...]
-    """Ways to multiply matrices that this device has."""
+    """Number formats in which this device multiplies matrices."""
     auto: Numbers
-    """The way that `training.matmul = auto` takes here for this head."""
+    """The format that `training.matmul = auto` chooses here for this head."""
 
 
 class MachineTurn(_Message):
@@ -134,21 +135,21 @@ class MachineTurn(_Message):
 
     kind: Literal["peaks"] = "peaks"
     gflops: dict[Numbers, float]
-    """Matrix products, 10^9 floating-point operations a second."""
+    """Speed of matrix products."""
     bandwidth: float
-    """Bytes a second read from a large array with all threads."""
+    """Bytes per second when reading a large array with all threads."""
     bandwidth_one: float
-    """With one thread; on a GPU the same."""
+    """With one thread; equal to `bandwidth` on a GPU."""
 
 
 class BenchData(_Message):
-    """What text was trained on."""
+    """The training text."""
 
     kind: Literal["data"] = "data"
     title: str
-    """For people: `57 State of the Union addresses`."""
+    """`57 State of the Union addresses`."""
     own: bool
-    """The preset's own corpus; False: another one in its place, since that one is not on this machine."""
+    """The preset's own corpus; False: a built-in one instead, since the preset's isn't on this machine."""
     tokenizer: str
     folder: str
     corpus_vocab_size: int
@@ -157,18 +158,18 @@ class BenchData(_Message):
     tokens_per_step: float
     """Targets that count."""
     used: float
-    """Share of the positions that count, the rest is padding."""
+    """Share of positions that aren't padding."""
     steps_per_epoch: int
 
 
 class Spread(_Message):
-    """The quartiles of what was measured in turns."""
+    """Median and quartiles of the turns."""
 
     median: float
     low: float
-    """A quarter of the turns is below."""
+    """Lower quartile."""
     high: float
-    """A quarter of the turns is above."""
+    """Upper quartile."""
 
 
 class TrainingFigures(_Message):
@@ -180,29 +181,29 @@ class TrainingFigures(_Message):
     tokens_per_second: Spread
     """Non-padding tokens over training time."""
     ratio: Spread
-    """To the naive loop, of turns of the same round."""
+    """To the naive loop, by turns of the same round."""
     ratio_to_library: Spread | None
-    """To torch's own layers with all logits; None where torch has no such layer."""
+    """To torch's own layers with all logits; None: torch has no such layer."""
     peak_bytes: int
     peak_share: float
-    """Of the naive loop's."""
+    """Share of the naive loop's peak."""
     gflops: float
-    """10^9 floating-point operations a second that the tokens need; what padding costs is not counted."""
+    """GFLOP/s that the tokens need; padding isn't counted."""
     gemm_share: float
-    """Of the matrix product's measured peak with the same numbers."""
+    """Share of the measured matmul peak in the same number format."""
     first_loss: float
-    """Of the first step: the same weights and the same batch everywhere."""
+    """Loss of the first step, with the same weights and batch for every way."""
     first_tokens: int
-    """Targets of the steps before the measured turns, the same everywhere."""
+    """Targets of the warm-up steps, the same for every way."""
     turns: int
     steps: int
-    """In these turns."""
+    """Of all turns."""
     epoch_seconds: float | None = None
-    """One pass over the preset's own data at this speed; None where its size is not known."""
+    """Seconds of one pass over the preset's own data at this speed; None: its size is unknown."""
 
 
 class SamplingFigures(_Message):
-    """One way to continue a prompt, `SAMPLED_TOKENS` tokens each time."""
+    """One way to continue a prompt by `SAMPLED_TOKENS` tokens."""
 
     name: str
     greedy: bool
@@ -210,29 +211,29 @@ class SamplingFigures(_Message):
     turns: int
     tokens_per_second: Spread
     ratio: Spread
-    """To the naive way of the same kind (drawn or greedy)."""
+    """To the naive way of the same kind (sampled or greedy)."""
     first_token_seconds: float
     """Median."""
     bandwidth_share: float
-    """Bytes of weights that a token must read, as a share of the bandwidth with as many threads; above 1 where a cache holds them."""
+    """Bytes of weights read per token, as a share of the bandwidth with as many threads; above 1 if cached."""
     same_tokens: bool | None = None
-    """Greedy ways: whether the first tokens are those of the naive way, from the same weights."""
+    """Greedy ways: whether the first tokens equal those of the naive way with the same weights."""
 
 
 class NeighbourFigures(_Message):
-    """Training alone and beside one busy process; tokens a second."""
+    """Training alone and next to one busy process, in tokens per second."""
 
     alone_default: Spread
     """In torch's default environment."""
     alone_ours: Spread
-    """In the environment that runs get here."""
+    """In the environment of our runs."""
     beside_default: Spread
     beside_ours: Spread
     kept_default: Spread
-    """Share of the speed alone that is left beside a busy process."""
+    """Share of the speed that remains next to a busy process."""
     kept_ours: Spread
     alone_ratio: Spread
-    """Ours over the default's, alone."""
+    """Ours over the default, alone."""
 
 
 class MachineFigures(_Message):
@@ -242,31 +243,35 @@ class MachineFigures(_Message):
     torch: str
     threads: int
     auto: Numbers
-    """What a run with `training.matmul = auto` multiplies in here."""
+    """Number format of a run with `training.matmul = auto`."""
     gflops: dict[Numbers, float]
     bandwidth: float
     bandwidth_one: float
 
 
 class BenchReport(_Message):
-    """All of one `bench`."""
+    """The result of one `bench`."""
 
     format: int = FORMAT
     version: str
     preset: str
     seconds: float
-    """Computing time of each way."""
+    """Computing time per way."""
     others_cores: float
-    """Cores that other processes held meanwhile: above a few tenths, speeds are too low and ratios less certain."""
+    """Cores that other processes used meanwhile; above a few tenths, speeds are too low and ratios less certain."""
     machine: MachineFigures
     data: BenchData
     training: tuple[TrainingFigures, ...]
     sampling: tuple[SamplingFigures, ...]
     neighbour: NeighbourFigures | None = None
     notes: tuple[str, ...] = Field(default=())
-    """What a reader should know, a sentence each."""
+    """Remarks for the reader, one sentence each."""
 
 
 def naive_memory_bytes(positions: int, vocab_size: int, parameters: int) -> int:
-    """Peak of a process that trains with all logits: them, their logarithms and their gradient in float32 (3.5 times measured), weights with gradient and moments, torch itself."""
+    """Peak memory of training with all logits.
+
+    In float32: logits, their logarithms and gradient (3.5 times the logits, measured), weights with
+    gradient and moments, and torch itself.
+    """
     return int(4 * (3.5 * positions * vocab_size + 4 * parameters)) + 400_000_000

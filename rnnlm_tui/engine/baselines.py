@@ -1,4 +1,4 @@
-"""How these models are trained and sampled without this package: the textbook's loop over time, and torch's own layers; what `bench` compares with."""
+"""Baselines for `bench`: a textbook loop over time, and torch's own layers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from rnnlm_tui.engine.model import RecurrentLanguageModel, State
 from rnnlm_tui.errors import InputError
 
 LIBRARY_LAYERS: dict[str, type[nn.RNNBase]] = {"elman": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
-"""Cells that torch has as a module of several layers."""
+"""Cells that torch has as a multi-layer module."""
 
 
 class _TextbookElman(nn.Module):
-    """h_t = tanh(x_t W + h_(t-1) U + b), as a book writes it."""
+    """h_t = tanh(x_t W + h_(t-1) U + b), as in a textbook."""
 
     def __init__(self, weight_EH: Tensor, weight_HH: Tensor, bias_H: Tensor) -> None:
         super().__init__()
@@ -37,9 +37,10 @@ class _TextbookElman(nn.Module):
 
 
 class NaiveModel(nn.Module):
-    """The textbook's model: a Python loop over time and layers, then all logits of all positions.
+    """The textbook model: a Python loop over time and layers, then all logits of all positions.
 
-    The weights are copies of an engine's model. An Elman layer is written out; for the other cells the loop applies one step of ours.
+    The weights are copied from an engine model. Elman layers are written out; for other cells the loop
+    applies our layer's single step.
     """
 
     def __init__(self, model: RecurrentLanguageModel) -> None:
@@ -49,7 +50,7 @@ class NaiveModel(nn.Module):
         self.dropout = nn.Dropout(model.dropout)
 
     def initial_state(self, batch_size: int) -> State:
-        """Each layer's, for B streams or sentences."""
+        """Initial state of each layer, for B streams or sentences."""
         return tuple(cast(RecurrentLayer, layer).initial_state(batch_size) for layer in self.layers)
 
     def forward(self, tokens_BT: Tensor, state: State) -> tuple[Tensor, State]:
@@ -67,18 +68,18 @@ class NaiveModel(nn.Module):
 
 
 class LibraryModel(nn.Module):
-    """The plain torch way: nn.Embedding, one nn.RNN, nn.LSTM or nn.GRU of all layers, nn.Linear over all positions.
+    """Plain torch: nn.Embedding, one multi-layer nn.RNN, nn.LSTM or nn.GRU, nn.Linear over all positions.
 
-    The weights are copies of an engine's model; the second bias that these modules have begins at zero where ours lacks it.
+    The weights are copied from an engine model; a second bias that ours lacks starts at zero.
 
     Raises:
-        InputError: a cell that torch has no module for.
+        InputError: torch has no module for the cell.
     """
 
     def __init__(self, model: RecurrentLanguageModel) -> None:
         super().__init__()
         if model.cell_type not in LIBRARY_LAYERS:
-            raise InputError(f"torch has no layer for the cell {model.cell_type}, it has {', '.join(LIBRARY_LAYERS)}")
+            raise InputError(f"torch has no layer for the cell {model.cell_type}, only for {', '.join(LIBRARY_LAYERS)}")
         self.embedding, self.output = _copied_ends(model)
         between = model.dropout if model.num_layers > 1 else 0.0
         kind = LIBRARY_LAYERS[model.cell_type]
@@ -92,7 +93,7 @@ class LibraryModel(nn.Module):
         self.dropout = nn.Dropout(model.dropout)
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros of shape (B, L, H), as one part for each of torch's."""
+        """Zeros of shape (B, L, H), for each part of torch's state."""
         zeros = self.output.weight.new_zeros(batch_size, self.layers.num_layers, self.layers.hidden_size)
         return ((zeros, zeros) if isinstance(self.layers, nn.LSTM) else (zeros,),)
 
@@ -105,7 +106,7 @@ class LibraryModel(nn.Module):
 
 
 class PlainTraining:
-    """One step after the other with all logits, nn.CrossEntropyLoss and an optimizer of torch."""
+    """A plain training loop: all logits, nn.CrossEntropyLoss and a torch optimizer."""
 
     def __init__(
         self,
@@ -119,7 +120,7 @@ class PlainTraining:
     ) -> None:
         """
         Args:
-            fused: torch's one-kernel update; False: its default.
+            fused: torch's fused update; False: its default.
         """
         self.model, self.batches, self.max_grad_norm = model, batches, max_grad_norm
         self.criterion = nn.CrossEntropyLoss(ignore_index=IGNORED)
@@ -130,7 +131,7 @@ class PlainTraining:
         model.train()
 
     def train_step(self) -> tuple[int, Tensor]:
-        """One update; the targets that counted, and their mean loss before it in nats."""
+        """One update; returns the number of targets and their mean loss in nats before it."""
         steps = self.batches.steps_per_epoch
         batch = self.batches.batch(self.index // steps, self.index % steps).to(self.model.output.weight.device)
         carried = self.state if batch.continues else None
@@ -149,7 +150,7 @@ class PlainTraining:
 
 @torch.no_grad()
 def naive_continuation(model: NaiveModel, prompt_ids: Sequence[int], *, max_new_tokens: int, temperature: float, greedy: bool) -> list[int]:
-    """The tokens that follow a prompt: for each, the whole text is run again and the logits of all its positions are made."""
+    """Continue a prompt the naive way: for each token, rerun the whole text and compute all its logits."""
     device = model.output.weight.device
     ids = list(prompt_ids)
     for _ in range(max_new_tokens):

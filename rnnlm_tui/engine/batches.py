@@ -1,4 +1,4 @@
-"""Batches of token ids, seekable: any (epoch, index) gives the same batch in every process."""
+"""Seekable batches of token ids: an (epoch, index) gives the same batch in every process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rnnlm_tui.errors import CorpusError
 _BLOCK_SENTENCES = 1 << 20
 
 Tokens = NDArray[np.uint16] | NDArray[np.uint32] | NDArray[np.int64]
-"""Token ids as the corpus holds them; usually memory-mapped."""
+"""Token ids as the corpus stores them; usually memory-mapped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,30 +29,30 @@ class Batch:
     inputs_BT: Tensor
     """Token ids, int64."""
     targets_BT: Tensor
-    """The next token of each position, int64; -100 where it doesn't count."""
+    """The next token of each position, int64; -100 where the loss ignores it."""
     tokens: int
     """Targets that count."""
     starts_epoch: bool
     """The first batch of a pass."""
     continues: bool = False
-    """The rows go on where the batch before ended, so the state is carried; False: it starts at zero."""
+    """The rows continue those of the batch before, so the state is carried; False: it starts at zero."""
     rows_N: Tensor | None = None
-    """Places of the targets that count in `targets_BT.t().flatten()`; None: all do."""
+    """Indices in `targets_BT.t().flatten()` of the targets that count; None: all count."""
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on a device; what lies there already is not copied."""
+        """The same batch on a device; tensors that are there already are not copied."""
         rows_N = None if self.rows_N is None else _sent(self.rows_N, device)
         return Batch(_sent(self.inputs_BT, device), _sent(self.targets_BT, device), self.tokens, self.starts_epoch, self.continues, rows_N)
 
 
 class Batches(Protocol):
-    """What a trainer draws from."""
+    """The training batches of a trainer."""
 
     batch_size: int
     """Streams or sentences of a whole batch."""
 
     def reside_on(self, device: torch.device) -> None:
-        """Keep the token ids on a GPU from now on, where they take little of its memory; the batches are then made there."""
+        """Keep the token ids on a GPU and build batches there, if they take little of its memory."""
         ...
 
     @property
@@ -62,17 +62,17 @@ class Batches(Protocol):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """Everything that decides the batches; a resume needs the same."""
+        """Everything that determines the batches; a resume needs the same."""
         ...
 
     @property
     def longest(self) -> int:
-        """Most positions T of a batch."""
+        """Most positions T of any batch."""
         ...
 
     @property
     def pads(self) -> bool:
-        """Whether more padding changes nothing, since no state is carried."""
+        """Padding changes nothing, since no state is carried."""
         ...
 
     def batch(self, epoch: int, index: int) -> Batch:
@@ -83,21 +83,21 @@ class Batches(Protocol):
 class StreamBatches:
     """Contiguous text as `batch_size` parallel streams, cut into windows of `bptt` tokens; the state is carried.
 
-    Stream b holds targets b*n+1 ... (b+1)*n of the text, n = (tokens - 1) // batch_size; the last window of a pass may be shorter,
-    and up to batch_size - 1 tokens at the end of the text are left out.
+    Stream b holds targets b*n+1 ... (b+1)*n of the text, n = (tokens - 1) // batch_size. The last window
+    of a pass may be shorter, and up to batch_size - 1 tokens at the end of the text are left out.
     """
 
     def __init__(self, tokens: Tokens, batch_size: int, bptt: int) -> None:
         """
         Raises:
-            CorpusError: fewer tokens than one for each stream and a next one.
+            CorpusError: not even one target for each stream.
         """
         self.batch_size, self.bptt = batch_size, bptt
         self._total = len(tokens)
         self._length = (len(tokens) - 1) // batch_size
         if self._length < 1:
             message = f"the training set has {counted(len(tokens), 'token')}, {counted(batch_size, 'stream')} need at least {batch_size + 1:,}"
-            raise CorpusError(message, hint="take a longer text or a smaller training.batch_size")
+            raise CorpusError(message, hint="use a longer text or a smaller training.batch_size")
         # Row b and row b+1 share one token: the last target of one is the first input of the next.
         width, item = self._length + 1, tokens.itemsize
         self._streams = np.lib.stride_tricks.as_strided(tokens, (batch_size, width), (self._length * item, item), writeable=False)
@@ -105,7 +105,7 @@ class StreamBatches:
         self._resident: Tensor | None = None
 
     def reside_on(self, device: torch.device) -> None:
-        """Keep the token ids on a GPU from now on, where they take little of its memory."""
+        """Keep the token ids on a GPU, if they take little of its memory."""
         self._resident = _resident(self._tokens, device)
 
     @property
@@ -115,7 +115,7 @@ class StreamBatches:
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """Everything that decides the batches."""
+        """Everything that determines the batches."""
         return {"data_mode": "stream", "batch_size": self.batch_size, "bptt": self.bptt, "tokens": self._total}
 
     @property
@@ -125,7 +125,7 @@ class StreamBatches:
 
     @property
     def pads(self) -> bool:
-        """A padded window would move the state."""
+        """No: padding would change the state."""
         return False
 
     def batch(self, epoch: int, index: int) -> Batch:
@@ -141,9 +141,9 @@ class StreamBatches:
 
 
 class SentenceBatches:
-    """One sentence a row, cut at `context_length` tokens, right-padded to the longest of the batch, from a zero state.
+    """One sentence a row, cut at `context_length` tokens, right-padded to the longest, from a zero state.
 
-    Inputs are all tokens but the last, targets all but the first; a sentence under two tokens has no target and is skipped.
+    Inputs are all tokens but the last, targets all but the first. A sentence of one token is skipped.
     """
 
     def __init__(
@@ -167,13 +167,13 @@ class SentenceBatches:
         self._starts, self._lengths = _kept_sentences(offsets, len(tokens), context_length)
         self._longest = int(self._lengths.max(initial=1)) - 1
         if not len(self._starts):
-            raise CorpusError(f"none of the {counted(len(offsets), 'sentence')} has two tokens", hint="take another text or tokenizer")
+            raise CorpusError(f"none of the {counted(len(offsets), 'sentence')} has two tokens", hint="use another text or tokenizer")
         self._tokens, self._order, self._order_epoch = tokens, np.empty(0, dtype=np.int64), -1
         self._resident: Tensor | None = None
         self.batch_size, self.context_length, self.pad_id, self.shuffle, self.seed = batch_size, context_length, pad_id, shuffle, seed
 
     def reside_on(self, device: torch.device) -> None:
-        """Keep the token ids on a GPU from now on, where they take little of its memory."""
+        """Keep the token ids on a GPU, if they take little of its memory."""
         self._resident = _resident(self._tokens, device)
 
     @property
@@ -183,7 +183,7 @@ class SentenceBatches:
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """Everything that decides the batches."""
+        """Everything that determines the batches."""
         order = {"shuffle": self.shuffle, "seed": self.seed if self.shuffle else None}
         size = {"batch_size": self.batch_size, "context_length": self.context_length, "sentences": len(self._starts), "tokens": len(self._tokens)}
         return {"data_mode": "sentences", **size, **order}
@@ -195,7 +195,7 @@ class SentenceBatches:
 
     @property
     def pads(self) -> bool:
-        """Sentences start from a zero state, so padding is nothing but work."""
+        """Yes: every sentence starts from a zero state."""
         return True
 
     def batch(self, epoch: int, index: int) -> Batch:
@@ -233,16 +233,17 @@ def _sent(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def _resident(tokens: Tokens, device: torch.device) -> Tensor | None:
-    """All token ids on the device as int32; None where they would take much of its free memory."""
+    """All token ids on the device as int32; None: they would take too much of its free memory."""
     if device.type == "cuda" and 4 * len(tokens) > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
         return None
     return torch.from_numpy(tokens.astype(np.int32)).to(device)
 
 
 def _kept_sentences(offsets: NDArray[np.uint64], total: int, context_length: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Where each sentence of two tokens or more begins, and how many of its tokens are kept.
+    """Start and kept length of each sentence with at least two tokens.
 
-    Worked out block by block: tens of millions of sentences then need hardly more memory than the result, 12 bytes each.
+    Computed in blocks: tens of millions of sentences need hardly more memory than the result, 12 bytes
+    each.
     """
     starts: list[NDArray[np.int64]] = []
     lengths: list[NDArray[np.int32]] = []

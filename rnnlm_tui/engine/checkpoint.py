@@ -1,4 +1,4 @@
-"""A model and a training state as files in the Hugging Face layout: safetensors and JSON, never pickle."""
+"""Write and read models and training states in the Hugging Face layout: safetensors and JSON, no pickle."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from rnnlm_tui.errors import CheckpointError, InputError, StorageError
 MODEL_TYPE = "rnnlm"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
-"""Suffixes of files that could run code when read; they are never opened."""
+"""Suffixes of files that may run code when loaded; they are never opened."""
 
 
 def write_model(directory: Path, model: RecurrentLanguageModel, codec_files: Path, *, generation: Mapping[str, object] | None = None) -> None:
     """Write config.json, model.safetensors and generation_config.json, and copy the tokenizer files of the folder `codec_files`.
 
     Args:
-        generation: first settings for sampling (temperature, top_k, top_p, max_new_tokens, do_sample).
+        generation: default settings for sampling (temperature, top_k, top_p, max_new_tokens, do_sample).
 
     Raises:
-        OSError, StorageError: the disk is full or a file can't be written; what was written is the caller's to remove.
+        OSError, StorageError: the disk is full or a file can't be written. The caller removes what
+            was written.
     """
     config: dict[str, object] = {
         "architectures": [type(model).__name__],
@@ -61,7 +62,7 @@ def write_model(directory: Path, model: RecurrentLanguageModel, codec_files: Pat
 
 
 def write_training_state(directory: Path, trainer: Trainer) -> None:
-    """Write training_state.safetensors and training_state.json: all that `load_training_state` needs beside the weights.
+    """Write training_state.safetensors and training_state.json, which hold all but the weights.
 
     Raises:
         OSError, StorageError: the disk is full or a file can't be written.
@@ -72,10 +73,10 @@ def write_training_state(directory: Path, trainer: Trainer) -> None:
 
 
 def load_model(directory: Path, device: torch.device | str = "cpu") -> RecurrentLanguageModel:
-    """The model of a checkpoint directory, ready to sample (evaluation mode) on `device`.
+    """Load the model of a checkpoint directory, in evaluation mode, on `device`.
 
     Raises:
-        CheckpointError: a file is missing, not readable, of another kind or of other shapes.
+        CheckpointError: a file is missing, unreadable or doesn't match.
     """
     config = _read_json(directory, "config.json")
     if config.get("model_type") != MODEL_TYPE:
@@ -101,9 +102,9 @@ def load_model(directory: Path, device: torch.device | str = "cpu") -> Recurrent
             pad_id=pad_id,
         )
     except (KeyError, ValueError, InputError) as error:
-        raise CheckpointError(f"{directory / 'config.json'} is not a model's description: {error}") from error
+        raise CheckpointError(f"{directory / 'config.json'} is not a valid model config: {error}") from error
     load_weights(directory, model)
-    # How the weights were drawn is kept for whoever writes the model again; drawing by it here would be in vain.
+    # Only recorded, for the next checkpoint: the weights have been loaded.
     model.initialization = str(config.get("initialization", model.initialization))
     model.init_scale = float(str(config.get("init_scale", model.init_scale)))
     return model.to(device).eval()
@@ -113,7 +114,7 @@ def load_weights(directory: Path, model: RecurrentLanguageModel) -> None:
     """Copy the weights of a checkpoint directory into a model of the same shape.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or a name or shape differs; the model is then as before.
+        CheckpointError: a file is missing or damaged, or a name or shape differs; the model is unchanged.
     """
     tensors = _read_tensors(directory, "model.safetensors")
     parameters = dict(model.named_parameters())
@@ -131,7 +132,7 @@ def load_weights(directory: Path, model: RecurrentLanguageModel) -> None:
 
 
 def load_training_state(directory: Path, trainer: Trainer) -> None:
-    """Weights, optimizer, schedule, data position, carried state, random generators and counters of a checkpoint, into a fresh trainer.
+    """Load weights, optimizer, schedule, data position, carried state, generators and counters into a new trainer.
 
     Raises:
         CheckpointError: a file is missing or damaged, or belongs to another model or other data.
@@ -146,7 +147,7 @@ def load_training_state(directory: Path, trainer: Trainer) -> None:
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    """On the CPU, in memory of its own: safetensors refuses tensors that share some."""
+    """A copy on the CPU: safetensors refuses tensors that share memory."""
     return tensor.detach().to("cpu", copy=True).contiguous()
 
 
@@ -159,7 +160,7 @@ def _whole_number(value: object) -> int:
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     try:
         save_file(dict(tensors), path, metadata={"format": "pt"})
-    except SafetensorError as error:  # its word for what is an OSError elsewhere
+    except SafetensorError as error:  # what other libraries raise as OSError
         full = "no space" in str(error).lower() or "quota" in str(error).lower()
         raise StorageError(f"can't write {path}: {error}", hint="free some space on this disk and try again" if full else "") from error
 
@@ -182,7 +183,7 @@ def _read_json(directory: Path, name: str) -> dict[str, object]:
 def _read_tensors(directory: Path, name: str) -> dict[str, Tensor]:
     _refuse_pickles(directory, name)
     try:
-        # Copied, for in the file's memory tensors stand at odd addresses, and there the processor's products round another way: not bit for bit.
+        # Copied: in the mapped file tensors are unaligned, and products of those round differently, so a resume wouldn't be bit for bit.
         return {key: tensor.clone() for key, tensor in load_file(directory / name).items()}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{directory / name} can't be read: {error}") from error
@@ -190,9 +191,9 @@ def _read_tensors(directory: Path, name: str) -> dict[str, Tensor]:
 
 def _refuse_pickles(directory: Path, name: str) -> None:
     if directory.is_file():
-        kind = "a pickle, which could run code, and is never opened" if directory.suffix in PICKLES else "a file, not a checkpoint directory"
+        kind = "a pickle, which may run code and is never opened" if directory.suffix in PICKLES else "a file, not a checkpoint directory"
         raise CheckpointError(f"{directory} is {kind}")
     if not (directory / name).exists():
         pickles = sorted(path.name for path in directory.glob("*") if path.suffix in PICKLES) if directory.is_dir() else []
-        found = f"; {pickles[0]} beside it is a pickle, which could run code, and is never opened" if pickles else ""
+        found = f"; {pickles[0]} is a pickle, which may run code and is never opened" if pickles else ""
         raise CheckpointError(f"{directory} has no {name}{found}", hint="a checkpoint is a directory with config.json and model.safetensors")

@@ -1,4 +1,4 @@
-"""Where to compute: devices by name, threads, seeds and exact mode."""
+"""Devices by name, threads, seeds and exact mode."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CUBLAS_WORKSPACE = ":4096:8"
 
 
 def available_devices() -> tuple[str, ...]:
-    """Names of the devices of this machine, the preferred first: cuda:0 ..., mps, cpu."""
+    """Names of this machine's devices, preferred first: cuda:0 ..., mps, cpu."""
     gpus = tuple(f"cuda:{index}" for index in range(torch.cuda.device_count())) if torch.cuda.is_available() else ()
     return gpus + (("mps",) if torch.backends.mps.is_available() else ()) + ("cpu",)
 
@@ -28,19 +28,19 @@ def resolve_device(name: str) -> torch.device:
     """The device of a name: `auto` (CUDA, else MPS, else CPU), `cpu`, `mps`, `cuda` (the first GPU) or `cuda:N`.
 
     Raises:
-        DeviceError: no such device on this machine, with those that there are.
+        DeviceError: no such device on this machine; lists the available ones.
     """
     available = available_devices()
     wanted = {"auto": available[0], "cuda": "cuda:0"}.get(name, name)
     if wanted not in available:
         raise DeviceError(
-            f'no device "{name}" on this machine, there are {", ".join(reversed(available))}', hint="set training.device to one of them, or to auto"
+            f'no device "{name}" on this machine, available: {", ".join(reversed(available))}', hint="set training.device to one of them, or to auto"
         )
     return torch.device(wanted)
 
 
 def describe(device: torch.device) -> str:
-    """For people: `cuda:0 NVIDIA H100`, `cpu, 2 threads`."""
+    """`cuda:0 NVIDIA H100`, `cpu, 2 threads`."""
     if device.type == "cuda":
         return f"{device} {torch.cuda.get_device_name(device)}"
     if device.type == "cpu":
@@ -50,38 +50,38 @@ def describe(device: torch.device) -> str:
 
 
 def processor(device: torch.device) -> str:
-    """The model of the device's processor; two models round differently."""
+    """Model of the device's processor; two models round differently."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return str(torch.cpu.get_capabilities().get("cpu_name", platform.processor())) if device.type == "cpu" else platform.machine()
 
 
 def instructions() -> str:
-    """The widest instructions that torch's own CPU kernels use here: `AVX512`; each width sums in another order."""
+    """The widest instructions that torch's CPU kernels use, such as `AVX512`; each width sums in another order."""
     return str(torch.backends.cpu.get_cpu_capability())
 
 
 def cuda_versions() -> str:
-    """`12.8, cuDNN 91002`; empty in a torch without CUDA."""
+    """`12.8, cuDNN 91002`; empty if torch was built without CUDA."""
     return f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}" if torch.version.cuda else ""  # type: ignore[no-untyped-call]
 
 
 def set_threads(threads: int) -> int:
-    """Compute with that many CPU threads, 0: as many as usable cores; returns the number."""
+    """Use this many CPU threads, 0: one per usable core; returns the number."""
     count = threads or usable_cores()
     torch.set_num_threads(count)
     return count
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the global generators of Python, NumPy and torch, those of all GPUs included."""
+    """Seed the global generators of Python, NumPy and torch, on all GPUs, too."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def set_exactness(deterministic: bool) -> None:
-    """Exact mode: operations with one result only. Otherwise whatever is fastest."""
+    """Turn exact mode on (deterministic operations only) or off (the fastest ones)."""
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
     torch.use_deterministic_algorithms(deterministic)
@@ -90,7 +90,7 @@ def set_exactness(deterministic: bool) -> None:
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done all that it was given."""
+    """Wait until the device has finished all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -1,4 +1,4 @@
-"""Token vectors by id, with a gradient that every device can add up and a CUDA graph can record."""
+"""Embedding lookup whose gradient a CUDA graph can record."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 def look_up(tokens: Tensor, weight_VE: Tensor, pad_id: int | None) -> Tensor:
     """Vectors of the tokens, shape (..., E); the padding token's gets no gradient.
 
-    The same numbers as `F.embedding`, whose gradient sorts more than 3,072 tokens on a GPU, which no graph can record, and takes
-    longer on a CPU.
+    Equal to `F.embedding`, whose gradient sorts more than 3,072 tokens on a GPU, which a graph can't
+    record, and takes longer on a CPU.
     """
     return cast(Tensor, _LookUp.apply(tokens, weight_VE, pad_id))  # type: ignore[no-untyped-call]
 

@@ -1,4 +1,4 @@
-"""Text generation, token by token, from a carried state and a generator of its own."""
+"""Generate text token by token, carrying the recurrent state."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.drawing import Draws, Sampler, sampler_for
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
+from rnnlm_tui.engine.token_sampling import SamplingRules, TokenSampler, sampler_for
 from rnnlm_tui.errors import InputError
 
 WORTH_A_LAYOUT = 32
-"""From so many tokens on, laying out the head costs less than it saves (10 ms against 1 to 2 a token, V 32 k on AMD EPYC)."""
+"""From this many tokens on, storing the head by columns pays off (10 ms against 1 to 2 ms a token, V 32 k on AMD EPYC)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class GeneratedToken:
     """One generated token."""
 
     token: int
@@ -39,20 +39,20 @@ def generate(
     greedy: bool = False,
     seed: int = 0,
     excluded: tuple[int, ...] = (),
-) -> Iterator[Drawn]:
-    """Continue a prompt; each token costs the same, however long the text is, since only the state is carried.
+) -> Iterator[GeneratedToken]:
+    """Continue a prompt. Each token costs the same however long the text is: only the state is carried.
 
-    The settings act in this order, as transformers' `generate` has them:
+    The settings apply in this order, as in transformers' `generate`:
 
-    * `repetition_penalty` (1: off) divides the positive logits of tokens in the prompt and the text so far, and
-      multiplies the negative ones; with `greedy` too.
-    * `excluded` tokens are never drawn (transformers' `suppress_tokens`).
-    * `temperature` divides the logits; 0 takes the likeliest token, as `greedy` does.
-    * `top_k` keeps the k likeliest (0: off), and what is as likely as the last of them.
-    * `top_p` keeps the fewest of these that hold this part of their probability (1: off).
-    * `min_p` keeps what has at least this part of the likeliest one's probability (0: off).
+    * `repetition_penalty` (1: off) divides the positive logits of tokens in the prompt and the text so
+      far, and multiplies the negative ones; with `greedy`, too.
+    * `excluded` tokens are never sampled (transformers' `suppress_tokens`).
+    * `temperature` divides the logits; 0 takes the most likely token, as `greedy` does.
+    * `top_k` keeps the k most likely tokens (0: off), with ties for the last.
+    * `top_p` keeps the smallest set of these that holds this share of their probability (1: off).
+    * `min_p` keeps tokens with at least this share of the top token's probability (0: off).
 
-    The same seed gives the same tokens; the global generators are not touched.
+    The same seed gives the same tokens; the global generators are untouched.
 
     Raises:
         InputError: an empty prompt, or an id outside the vocabulary.
@@ -61,8 +61,8 @@ def generate(
     if outside:
         raise InputError(f"token {outside[0]} is outside the vocabulary of {model.vocab_size:,}")
     if not len(prompt_ids):
-        raise InputError("the prompt has no tokens, the model needs at least one to start from", hint="type a word")
-    settings = Draws(
+        raise InputError("the prompt has no tokens, the model needs at least one to start from", hint="type at least one word")
+    settings = SamplingRules(
         temperature=temperature,
         top_k=top_k,
         top_p=top_p,
@@ -76,9 +76,10 @@ def generate(
 
 
 def lay_out_head(model: RecurrentLanguageModel) -> None:
-    """On a CPU, store the head by columns, for a model that only generates: a tied head becomes a matrix of its own, with the same numbers.
+    """On a CPU, store the head by columns, for a model that only generates; a tied head gets its own copy.
 
-    One row times a matrix by columns runs at the speed of memory everywhere; by rows it is 3 to 7 times slower on AMD.
+    A vector times a matrix by columns runs at memory speed everywhere; by rows it is 3 to 7 times slower
+    on AMD.
     """
     if model.output.weight.device.type == "cpu":
         model.output.weight = nn.Parameter(_by_columns(model.output.weight.detach()), requires_grad=False)
@@ -88,17 +89,17 @@ def _by_columns(weight_VH: Tensor) -> Tensor:
     return weight_VH.t().contiguous().t()
 
 
-def _tokens(model: RecurrentLanguageModel, prompt_ids: list[int], count: int, sampler: Sampler) -> Iterator[Drawn]:
+def _tokens(model: RecurrentLanguageModel, prompt_ids: list[int], count: int, sampler: TokenSampler) -> Iterator[GeneratedToken]:
     head = _Head(model, count)
-    state = _warmed(model, prompt_ids[:-1])
+    state = _state_after(model, prompt_ids[:-1])
     token = prompt_ids[-1]
     for _ in range(count):
         token, logprob, state = _next(model, head, token, state, sampler)
-        yield Drawn(token, logprob)
+        yield GeneratedToken(token, logprob)
 
 
 @torch.inference_mode()
-def _warmed(model: RecurrentLanguageModel, token_ids: list[int]) -> State:
+def _state_after(model: RecurrentLanguageModel, token_ids: list[int]) -> State:
     state = model.initial_state(1)
     if not token_ids:
         return state
@@ -111,14 +112,14 @@ def _warmed(model: RecurrentLanguageModel, token_ids: list[int]) -> State:
 
 
 @torch.inference_mode()
-def _next(model: RecurrentLanguageModel, head: _Head, token: int, state: State, sampler: Sampler) -> tuple[int, float, State]:
-    # inference_mode ends before the token is handed out: it must not reach into the code of whoever iterates.
+def _next(model: RecurrentLanguageModel, head: _Head, token: int, state: State, sampler: TokenSampler) -> tuple[int, float, State]:
+    # inference_mode ends before the token is yielded: it must not leak into the caller's code.
     hidden_1H, state = model.advance(torch.tensor([token], device=head.device), state)
-    return *sampler.draw(head.logits(hidden_1H)), state
+    return *sampler.sample(head.logits(hidden_1H)), state
 
 
 class _Head:
-    """The vocabulary head for one row at a time. On a CPU the logits go into one buffer: they last until the next call."""
+    """The vocabulary head for one position. On a CPU all calls share one buffer for the logits."""
 
     def __init__(self, model: RecurrentLanguageModel, count: int) -> None:
         weight_VH = model.output.weight.detach()
@@ -132,7 +133,7 @@ class _Head:
         self._weight_VH = weight_VH
 
     def logits(self, hidden_1H: Tensor) -> Tensor:
-        """logits_V of the one row."""
+        """logits_V of the position."""
         if self._logits_V is None:
             return F.linear(hidden_1H, self._weight_VH, self._bias_V)[0]
         return torch.addmv(self._bias_V, self._weight_VH, hidden_1H[0], out=self._logits_V)

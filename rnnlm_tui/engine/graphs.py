@@ -1,4 +1,4 @@
-"""A step as one CUDA graph: recorded once, replayed with one launch, and taken only where it was measured faster."""
+"""A training step as one CUDA graph: recorded once, replayed with one launch, used only if it is faster."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from rnnlm_tui.engine.model import State
 from rnnlm_tui.engine.update import Update
 
 WARM_UPS = 3
-"""Steps before the recording, so that every library has chosen its kernels and its workspace."""
+"""Steps before the recording, so that all libraries have chosen kernels and workspaces."""
 
 TRIALS = 20
-"""Steps that are timed, each way."""
+"""Steps that are timed each way."""
 
 CLEARLY_FASTER = 1.05
-"""A graph must save this much to be worth its memory."""
+"""Speedup from which a graph is worth its memory."""
 
 SAME = 1e-2
-"""Largest relative difference of the mean loss of the timed steps; more means that the recording is wrong. Dropout draws other masks for
-a padded batch, so no step need be the same."""
+"""Largest relative difference of the timed steps' mean losses; more means that the recording is wrong.
+Dropout draws other masks for a padded batch, so single steps may differ."""
 
 
 class GraphedUpdate:
-    """An update of one shape, (B, T), with the recurrent state in memory of its own.
+    """An update of one shape, (B, T), with the recurrent state in its own memory.
 
-    Shorter sentences and smaller batches are padded to the shape with targets that don't count, so every position goes to the head.
-    A window of a stream has to have the very shape: padding would move its state.
+    Shorter sentences and smaller batches are padded with targets that don't count, so every position
+    goes through the head. A window of a stream must have exactly this shape: padding would change its
+    state.
     """
 
     def __init__(self, update: Update, batch_size: int, length: int, *, pads: bool) -> None:
-        """Record it on the current weights, which a few steps change; whoever measures puts them back.
+        """Record an update. This takes a few steps on the current weights; the caller restores them.
 
         Args:
             pads: smaller batches may be padded.
@@ -51,7 +52,7 @@ class GraphedUpdate:
         side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(device))
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.stream(side):  # ours, so that a recording that fails leaves it, too
+        with torch.cuda.stream(side):  # our own, so that a failed recording leaves it, too
             for _ in range(WARM_UPS):
                 self._run(update)
             with torch.cuda.graph(self._graph, stream=side):
@@ -68,7 +69,7 @@ class GraphedUpdate:
         """Loss and norm of an update; the state after it is in `state`.
 
         Args:
-            state: the state to start from; None: the one before the first token.
+            state: the state to start from; None: the initial one.
         """
         rows, length = batch.inputs_BT.shape
         if self._inputs_BT.shape != batch.inputs_BT.shape:
@@ -92,9 +93,9 @@ class GraphedUpdate:
 
 
 def faster_graph(update: Update, batches: Sequence[Batch], *, length: int, pads: bool) -> tuple[GraphedUpdate | None, str]:
-    """The update as a graph where that is faster on these batches than launching its operations, else None; and what was found, in words.
+    """Measure whether a graph is faster than launching the operations; returns it, or None, and a note.
 
-    Weights, optimizer and random generators are as before when it returns. It costs some 40 steps.
+    Restores weights, optimizer and random generators. Costs about 40 steps.
 
     Args:
         batches: a few, on the device, all of B rows.
@@ -102,26 +103,26 @@ def faster_graph(update: Update, batches: Sequence[Batch], *, length: int, pads:
         pads: shorter batches may be padded.
     """
     device = update.model.output.weight.device
-    keep = _Kept(update, device)
+    saved = _SavedState(update, device)
     try:
         plain, losses = _timed(lambda batch: update(batch.inputs_BT, batch.targets_BT, batch.rows_N, _zeros(update, batch))[0], batches, device)
-        keep.put_back(update)
+        saved.restore(update)
         graph = GraphedUpdate(update, batches[0].inputs_BT.shape[0], length, pads=pads)
-        keep.put_back(update)
+        saved.restore(update)
         replayed, same = _timed(lambda batch: graph(batch, None)[0], batches, device)
     except RuntimeError as error:
         _leave_recording(device)
         return None, f"no CUDA graph: {str(error).splitlines()[0]}"
     finally:
-        keep.put_back(update)
+        saved.restore(update)
     if not torch.allclose(losses.mean(), same.mean(), rtol=SAME, atol=0):
-        return None, "no CUDA graph: its losses differ from those of single launches"
-    found = f"a step as a CUDA graph was measured {plain / replayed:.2f} times as fast"
+        return None, "no CUDA graph: its losses differ from those without"
+    found = f"CUDA graph: a step was measured {plain / replayed:.2f} times as fast"
     return (graph if plain / replayed > CLEARLY_FASTER else None), found
 
 
 def _leave_recording(device: torch.device) -> None:
-    """After a recording that failed: the generator still counts as recorded, and would refuse to draw."""
+    """Reset the generator after a failed recording: it still counts as recorded and would refuse to draw."""
     generator = torch.cuda.default_generators[device.index or 0]
     generator.graphsafe_set_state(generator.clone_state())
 
@@ -131,7 +132,7 @@ def _zeros(update: Update, batch: Batch) -> State:
 
 
 def _timed(step: Callable[[Batch], Tensor], batches: Sequence[Batch], device: torch.device) -> tuple[float, Tensor]:
-    """Seconds of `TRIALS` steps, and their losses."""
+    """Seconds that `TRIALS` steps took, and their losses."""
     torch.cuda.synchronize(device)
     began = time.perf_counter()
     losses = [step(batches[index % len(batches)]) for index in range(TRIALS)]
@@ -139,8 +140,8 @@ def _timed(step: Callable[[Batch], Tensor], batches: Sequence[Batch], device: to
     return time.perf_counter() - began, torch.stack(losses)
 
 
-class _Kept:
-    """Weights, optimizer state and generators, to be put back in place: a recorded graph knows their addresses."""
+class _SavedState:
+    """Weights, optimizer state and generators, restored in place: a recorded graph uses their addresses."""
 
     def __init__(self, update: Update, device: torch.device) -> None:
         self._weights = [parameter.detach().clone() for parameter in update.model.parameters()]
@@ -149,13 +150,13 @@ class _Kept:
         self._device, self._random, self._cuda_random = device, torch.get_rng_state(), torch.cuda.get_rng_state(device)
 
     @torch.no_grad()
-    def put_back(self, update: Update) -> None:
+    def restore(self, update: Update) -> None:
         for parameter, value in zip(update.model.parameters(), self._weights, strict=True):
             parameter.copy_(value)
         for owner, own in update.optimizer.state.items():
             before = self._optimizer.get(owner, {})
             for key, value in own.items():
-                if isinstance(value, Tensor):  # a fresh optimizer's moments and counts are zeros
+                if isinstance(value, Tensor):  # the moments and counts of a new optimizer are zeros
                     value.copy_(before[key]) if key in before else value.zero_()
         torch.set_rng_state(self._random)
         torch.cuda.set_rng_state(self._cuda_random, self._device)

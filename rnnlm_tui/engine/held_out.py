@@ -1,4 +1,4 @@
-"""Batches that go through a held-out text once, every target of it counted."""
+"""Evaluation batches: every target of a held-out text exactly once."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from rnnlm_tui.errors import CorpusError
 
 
 class StreamEvaluation:
-    """Every target of a text exactly once: a few parallel streams, each warmed over the tokens before its part.
+    """A text as a few parallel streams, each warmed up on the tokens before its part.
 
-    The streams make it fast, the warm-up makes the figure that of one pass over the whole text to within rounding.
+    The streams make it fast; the warm-up makes the loss that of one pass over the whole text, within
+    rounding.
     """
 
     def __init__(self, tokens: Tokens, *, streams: int = EVALUATED_STREAMS, window: int = EVALUATED_WINDOW, warm_up: int = 128) -> None:
         """
         Args:
-            warm_up: tokens that a stream reads, without counting them, before its part; the first has nothing before it.
+            warm_up: tokens before its part that a stream reads without counting them.
 
         Raises:
             CorpusError: fewer than two tokens.
         """
         if len(tokens) < 2:
-            raise CorpusError(f"{counted(len(tokens), 'token')}: too few to evaluate, two are needed")
+            raise CorpusError(f"{counted(len(tokens), 'token')}: too few to evaluate, at least 2 needed")
         targets = len(tokens) - 1
         self._tokens, self._window = tokens, window
         part = max(-(-targets // streams), min(targets, 4 * warm_up))
@@ -58,7 +59,7 @@ class StreamEvaluation:
 
 
 class SentenceEvaluation:
-    """Every sentence of a text once, in its order, each from a zero state."""
+    """The sentences of a text in order, each from a zero state."""
 
     def __init__(self, tokens: Tokens, offsets: NDArray[np.uint64], *, context_length: int, pad_id: int, batch_size: int = EVALUATED_SENTENCES) -> None:
         self._batches = SentenceBatches(tokens, offsets, batch_size, context_length, pad_id, shuffle=False)
@@ -69,14 +70,14 @@ class SentenceEvaluation:
 
 
 def evaluation_shape(data_mode: str, longest: int) -> tuple[int, int]:
-    """Most rows and positions of an evaluation's batch, for sentences of `longest` positions."""
+    """Largest (B, T) of an evaluation batch, for sentences of `longest` positions."""
     return (EVALUATED_STREAMS, EVALUATED_WINDOW) if data_mode == "stream" else (EVALUATED_SENTENCES, longest)
 
 
 def evaluation_batches(
     tokens: Tokens, offsets: NDArray[np.uint64], *, data_mode: str, context_length: int, pad_id: int, max_sentences: int = 0
 ) -> StreamEvaluation | SentenceEvaluation:
-    """The batches that evaluate a split in a data mode, whole or its first `max_sentences` sentences (0: all)."""
+    """Evaluation batches of a split, or of its first `max_sentences` sentences (0: all)."""
     if max_sentences and max_sentences < len(offsets):
         tokens, offsets = tokens[: int(offsets[max_sentences])], offsets[:max_sentences]
     if data_mode == "stream":

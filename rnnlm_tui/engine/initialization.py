@@ -1,4 +1,4 @@
-"""The initial weights, drawn on the CPU from a generator of their own."""
+"""Initial weights, drawn on the CPU from a separate generator."""
 
 from __future__ import annotations
 
@@ -12,28 +12,30 @@ from torch import Tensor, nn
 from rnnlm_tui.errors import InputError
 
 GAINS: Mapping[str, float] = MappingProxyType({"embedding": 2.0, "weight_ih": 4.0, "weight_hh": 0.5})
-"""Times 1/sqrt(width of input) for parameters whose name holds the key; 1 for others.
+"""Factors of 1/sqrt(input width) for parameters whose name contains the key; 1 for others.
 
-With 1 throughout, as torch's modules have it, a tied model starts with inputs of 0.04 that hardly reach the recurrence, and at a
-peak rate of 0.003 it sits on the unigram's perplexity for 300 steps and then saturates: on the demo 895 on the test set after
-500 steps, against 91 with these. Between half and twice these gains little changes.
+With 1 throughout, as in torch's modules, a tied model starts with inputs of 0.04 that hardly reach the
+recurrence. At a peak rate of 0.003 it stays at the unigram's perplexity for 300 steps and then
+saturates: on the demo a test perplexity of 895 after 500 steps, against 91 with these gains. Half or
+twice these gains change little.
 """
 
 
 @torch.no_grad()
 def initialize(parameters: Iterable[tuple[str, nn.Parameter]], *, kind: str, seed: int, pad_id: int | None, init_scale: float = 0.1) -> None:
-    """Fill the parameters in their order; the same seed gives the same weights on every device.
+    """Fill the parameters in order; a seed gives the same weights on every device.
 
-    `default`: uniform in ±gain/sqrt(its last dimension: a matrix's width of input, a vector's length) with the gains of `GAINS`, the output bias zero, the padding token's
-    vector zero. `book`: Xavier uniform for every matrix, the embedding included; U(0, 1) for every vector. `uniform`: every
-    number, the biases included, in ±init_scale, as Zaremba, Sutskever and Vinyals, "Recurrent Neural Network Regularization"
-    (2014), start their models; the padding token's vector zero.
+    * `default`: uniform in ±gain/sqrt(last dimension), with `GAINS`; the output bias and the padding
+      token's vector are zero. The last dimension is a matrix's input width or a vector's length.
+    * `book`: Xavier uniform for matrices, the embedding included; U(0, 1) for vectors.
+    * `uniform`: everything in ±init_scale, biases included, as in Zaremba, Sutskever and Vinyals,
+      "Recurrent Neural Network Regularization" (2014); the padding token's vector is zero.
 
     Raises:
-        InputError: another kind.
+        InputError: unknown kind.
     """
     if kind not in ("default", "book", "uniform"):
-        raise InputError(f'no initialization "{kind}", there are default, book, uniform')
+        raise InputError(f'unknown initialization "{kind}", available: default, book, uniform')
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in parameters:
         values = torch.empty(parameter.shape, dtype=parameter.dtype)

@@ -1,4 +1,4 @@
-"""Cross-entropy of a vocabulary head that ignores padding and never holds all logits at once."""
+"""Cross-entropy of the vocabulary head, computed in chunks so that not all logits are in memory at once."""
 
 from __future__ import annotations
 
@@ -13,41 +13,42 @@ from rnnlm_tui.contract.chunks import CHUNK_BYTES, GPU_CHUNK_BYTES, chunk_rows
 from rnnlm_tui.engine.products import product, product_over_rows
 
 IGNORED = -100
-"""The target of a position that doesn't count."""
+"""Target of a position that the loss ignores."""
 
 HAS_TORCHS_LOSS = hasattr(nn, "LinearCrossEntropyOptions")
-"""Whether this torch has a chunked loss of its own."""
+"""This torch has its own chunked loss."""
 
 LIKELY = 1e-30
-"""Above this a float32 probability is exact enough to take its logarithm."""
+"""Above this, a float32 probability is exact enough for its logarithm."""
 
 
 def mean_loss(hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, targets_N: Tensor, *, reduced: bool = False) -> Tensor:
-    """Mean cross-entropy in nats over the targets that are not `IGNORED`; differentiable, a scalar tensor.
+    """Mean cross-entropy in nats over non-ignored targets: a differentiable scalar, NaN if all are ignored.
 
-    The gradient is made together with the loss, chunk of rows by chunk of rows, so that memory holds `CHUNK_BYTES`
-    of logits instead of N x V numbers, twice. NaN where no target counts.
+    The gradient is computed together with the loss, in chunks of rows, so that memory holds
+    `CHUNK_BYTES` of logits instead of twice N x V numbers.
 
     Args:
-        reduced: matrix products take their inputs rounded to bf16, and the logits are rounded too. Sums, the targets' own share of
-            the gradient and all that is returned stay float32. The error grows with the logits: over 256 targets up to 6e-4 nats
-            at a standard deviation of 0.6, 2e-3 at 6 and 2e-2 at 50 (measured on a CPU against float64).
+        reduced: round the inputs of matrix products, and the logits, to bf16. Sums, the targets' part
+            of the gradient and all results stay float32. The error grows with the logits: over 256
+            targets up to 6e-4 nats at a standard deviation of 0.6, 2e-3 at 6 and 2e-2 at 50 (measured
+            on a CPU against float64).
     """
     if hidden_NH.device.type != "cpu" and not reduced and HAS_TORCHS_LOSS:
-        # On a CPU it takes 1.4 times as long as ours, and it has no reduced products (measured).
+        # On a CPU torch's takes 1.4 times as long as ours (measured), and it has no reduced products.
         return torchs_mean_loss(hidden_NH, weight_VH, bias_V, targets_N)
     return cast(Tensor, _LinearCrossEntropy.apply(hidden_NH, weight_VH, bias_V, targets_N, reduced))  # type: ignore[no-untyped-call]
 
 
 def torchs_mean_loss(hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, targets_N: Tensor) -> Tensor:
-    """The same by torch's own function, which there is from torch 2.13 on; with a chunk given, since its own choice is far too small."""
+    """The same with torch's function, available from torch 2.13; its default chunk is far too small."""
     options = nn.LinearCrossEntropyOptions(batch_chunk_size=_rows(weight_VH))
     return F.linear_cross_entropy(hidden_NH, weight_VH, targets_N, linear_bias=bias_V, ignore_index=IGNORED, options=options)
 
 
 @torch.no_grad()
 def token_losses(hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, targets_N: Tensor) -> Tensor:
-    """Cross-entropy of each target in nats, shape (N,), zero where it is `IGNORED`; without gradient."""
+    """Cross-entropy of each target in nats, shape (N,), zero where ignored; without gradient."""
     safe_N1 = targets_N.clamp(min=0).unsqueeze(1)
     losses_N = hidden_NH.new_empty(hidden_NH.shape[0])
     rows = _rows(weight_VH)
@@ -58,7 +59,7 @@ def token_losses(hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, targets_N
 
 
 def rows_per_chunk(vocab_size: int, *, reduced: bool = False, on_gpu: bool = False) -> int:
-    """Rows of logits that are held at once for this vocabulary: float32 numbers, or bf16 ones where `reduced`."""
+    """Rows of logits in memory at once for this vocabulary, in float32 or, if `reduced`, bf16."""
     return chunk_rows(vocab_size, GPU_CHUNK_BYTES if on_gpu else CHUNK_BYTES, 2 if reduced else 4)
 
 
@@ -67,9 +68,9 @@ def _rows(weight_VH: Tensor, *, reduced: bool = False) -> int:
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """With p the softmax of a row's logits: d loss / d logits = p - onehot(target), a row's share of the mean times it.
+    """With p = softmax(logits): d loss / d logits = (p - onehot(target)) times the row's share of the mean.
 
-    The part of p goes through matrix products chunk by chunk; the part of the targets is exact and costs only N x H.
+    The p part goes through matrix products in chunks; the target part is exact and costs only N x H.
     """
 
     @staticmethod
@@ -80,7 +81,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         dtype = torch.bfloat16 if reduced else weight_VH.dtype
         inputs_NH, rounded_VH, rounded_V = hidden_NH.to(dtype), weight_VH.to(dtype), bias_V.to(dtype)
         transposed_HV = rounded_VH.t() if reduced else rounded_VH.t().contiguous()  # bf16 gains nothing from the copy (measured)
-        # The bias is the weight of one more hidden number that is always 1: its gradient comes out of the same product.
+        # The bias is the weight of an extra hidden unit that is always 1, so one product gives both gradients.
         shared_NI = torch.cat([hidden_NH * share_N1, share_N1], 1).to(dtype)
         hidden_grad_NH, losses_N = torch.empty_like(hidden_NH), torch.empty_like(share_N1).squeeze(1)
         grad_VI = weight_VH.new_empty(0)
@@ -91,7 +92,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             hidden_grad_NH[chunk] = product(p_RV, transposed_HV)
             part_VI = product_over_rows(p_RV, shared_NI[chunk])
             grad_VI = part_VI.to(weight_VH.dtype) if start == 0 else grad_VI.add_(part_VI)
-            del p_RV, part_VI  # or the next chunk's would stand beside them
+            del p_RV, part_VI  # or they would overlap with the next chunk's in memory
         hidden_grad_NH.sub_(weight_VH.index_select(0, safe_N)).mul_(share_N1)
         weight_grad_VH, bias_grad_V = grad_VI[:, :-1].contiguous(), grad_VI[:, -1].clone()
         weight_grad_VH.index_add_(0, safe_N, hidden_NH * share_N1, alpha=-1)
@@ -103,7 +104,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         hidden_grad_NH, weight_grad_VH, bias_grad_V = cast(tuple[Tensor, Tensor, Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
-        if grad.device.type == "cpu" and grad.item() == 1:  # nearly always, and V x H numbers need no pass then
+        if grad.device.type == "cpu" and grad.item() == 1:  # nearly always; saves a pass over V x H numbers
             return hidden_grad_NH, weight_grad_VH, bias_grad_V, None, None
         return hidden_grad_NH * grad, weight_grad_VH * grad, bias_grad_V * grad, None, None
 
@@ -116,16 +117,17 @@ def _probabilities(hidden_RH: Tensor, weight_VH: Tensor, bias_V: Tensor, target_
     wide = torch.promote_types(logits_RV.dtype, torch.float32)
     p_RV = torch.softmax(logits_RV, 1, out=logits_RV)
     of_target_R = p_RV.gather(1, target_R1).squeeze(1).to(wide)
-    if bool((of_target_R > LIKELY).all()):  # the logarithm of R numbers is then all that the loss costs
+    if bool((of_target_R > LIKELY).all()):  # the loss then costs only R logarithms
         return p_RV, of_target_R.log().neg_()
     logits_RV = product(hidden_RH, weight_VH, bias_V)
     return p_RV, F.cross_entropy(logits_RV.to(wide), target_R1.squeeze(1), reduction="none")
 
 
 def without_waiting(logits_RV: Tensor, target_R1: Tensor) -> tuple[Tensor, Tensor]:
-    """The same for a GPU, where a question to the numbers would wait for all that came before.
+    """The same for a GPU, without reading a value back, which would wait for the device.
 
-    The log of the normaliser is the largest logit minus the log of the largest probability, and that is at least 1/V, so nothing underflows.
+    The normaliser's log is the largest logit minus the log of the largest probability, which is at
+    least 1/V, so nothing underflows.
     """
     wide = torch.promote_types(logits_RV.dtype, torch.float32)
     largest_R, of_target_R = logits_RV.amax(1).to(wide), logits_RV.gather(1, target_R1).squeeze(1).to(wide)

@@ -1,4 +1,4 @@
-"""How a step's matrix products are computed: in float32, or with inputs rounded where that is faster on this machine."""
+"""Choose how matrix products are computed: in float32, or with rounded inputs where that is faster."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from rnnlm_tui.engine.loss import mean_loss, rows_per_chunk
 from rnnlm_tui.errors import DeviceError
 
 REDUCED_CPU_FEATURES = ("avx512_bf16", "amx_bf16")
-"""Capabilities, by torch's names, of CPUs that multiply bf16 faster than float32."""
+"""Capabilities of CPUs that multiply bf16 faster than float32, by torch's names."""
 
 TRIALS, LEAST_TRIALS, MAX_TRIAL_SECONDS = 8, 2, 0.25
-"""The best of so many counts, since a busy neighbour only ever makes one slower; of fewer where they take long."""
+"""The best of this many trials counts, since other processes only slow one down; fewer if they take long."""
 
 USUAL_ROWS = 4_096
-"""Of a step of the book's model, about."""
+"""About the rows of a step of the book's model."""
 
 CLEARLY_FASTER = 1.05
-"""Rounding must save this much to be worth it."""
+"""Speedup from which rounding is worth it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Matmul:
-    """What was chosen, and why."""
+    """The chosen mode, and the measurement behind it."""
 
     mode: Literal["float32", "medium"]
-    """`medium`: on a CPU the head's products take inputs rounded to bf16, on a GPU all products round to TF32."""
+    """`medium`: on a CPU the head's products round inputs to bf16, on a GPU all products round to TF32."""
     speedup: float | None = None
-    """float32's time over medium's for the head, where that was measured."""
+    """float32's time over medium's for the head; None: not measured."""
     rounded: Literal["bf16", "TF32"] = "bf16"
     """What `medium` rounds to on this device."""
 
     def __str__(self) -> str:
-        products = f"{'float32' if self.mode == 'float32' else self.rounded} products"
+        products = f"{'float32' if self.mode == 'float32' else self.rounded} matmul"
         if self.speedup is None:
             return products
         return (
@@ -49,7 +49,7 @@ class Matmul:
 
 
 def can_round(device: torch.device) -> bool:
-    """Whether the device has fast products of rounded numbers: bf16 dot products on a CPU, TF32 on an NVIDIA GPU from Ampere on."""
+    """Whether the device multiplies rounded numbers fast: bf16 on a CPU, TF32 on an NVIDIA GPU since Ampere."""
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
         return any(capabilities.get(name) for name in REDUCED_CPU_FEATURES)
@@ -57,21 +57,23 @@ def can_round(device: torch.device) -> bool:
 
 
 def choose_matmul(wanted: str, weight_VH: Tensor, rows: int = USUAL_ROWS) -> Matmul:
-    """The mode for `training.matmul` on the device of the head's weights; sets torch's precision on a GPU, and nothing on a CPU.
+    """The mode for `training.matmul` on the head's device; on a GPU also sets torch's precision.
 
-    `auto` takes the faster of the two for a head of this shape, measured now: a fifth of a second on two cores.
+    `auto` measures both modes for a head of this shape, in a fifth of a second on two cores, and takes
+    the faster one.
 
     Args:
-        rows: positions of a step. On a CPU one chunk of them is tried: fewer would be all rounding of weights, and favour float32.
+        rows: positions of a step. On a CPU one chunk of them is tried: with fewer, rounding the weights
+            would dominate and favour float32.
 
     Raises:
-        DeviceError: `medium` on a device that can't.
+        DeviceError: the device doesn't support `medium`.
     """
     device = weight_VH.device
     if wanted == "medium" and not can_round(device):
         needed = "a CPU with avx512_bf16 or amx_bf16" if device.type == "cpu" else "a CUDA GPU of compute capability 8.0"
         raise DeviceError(
-            f"training.matmul is medium, which needs {needed} or newer; this {device.type} has none", hint="set training.matmul to auto or float32"
+            f"training.matmul = medium isn't supported on this {device.type}: it needs {needed} or newer", hint="set training.matmul to auto or float32"
         )
     chosen = Matmul("medium" if wanted == "medium" else "float32")
     if wanted == "auto" and can_round(device):
@@ -83,9 +85,9 @@ def choose_matmul(wanted: str, weight_VH: Tensor, rows: int = USUAL_ROWS) -> Mat
 
 
 def _seconds(weight_VH: Tensor, rows: int) -> tuple[float, float]:
-    """The best times of a loss with its gradient in float32 and rounded, for rows of numbers like a state's, by turns.
+    """Best times of a loss with its gradient, in float32 and rounded, measured alternately.
 
-    On a CPU it is the time of its cores, which a busy neighbour stretches far less than the wall's.
+    On a CPU this is CPU time, which other processes affect far less than wall time.
     """
     device = weight_VH.device
     vocab_size, width = weight_VH.shape
@@ -105,7 +107,7 @@ def _seconds(weight_VH: Tensor, rows: int) -> tuple[float, float]:
             loss = mean_loss(hidden_NH, weight_VH, bias_V, targets_N, reduced=rounded and device.type == "cpu")
             torch.autograd.grad(loss, [hidden_NH, weight_VH, bias_V])
             wait(device)
-            if turn:  # the first one finds its kernels
+            if turn:  # the first trial selects kernels
                 best[rounded] = min(best[rounded], clock() - began)
         if turn >= LEAST_TRIALS and time.perf_counter() > until:
             break
@@ -113,7 +115,7 @@ def _seconds(weight_VH: Tensor, rows: int) -> tuple[float, float]:
 
 
 def set_gpu_precision(device: torch.device, *, rounded: bool) -> None:
-    """TF32 in all matrix products from now on, or float32; nothing on other devices."""
+    """On a CUDA GPU, use TF32 or float32 in all matrix products from now on."""
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high" if rounded else "highest")
         torch.backends.cudnn.allow_tf32 = rounded

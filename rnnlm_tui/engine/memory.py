@@ -1,4 +1,4 @@
-"""The most memory that this process or its GPU has held since a moment."""
+"""Current and peak memory of this process or its GPU."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CLEAR = Path("/proc/self/clear_refs")
 
 
 def reset_peak(device: torch.device) -> None:
-    """Count from what is held now; where a system can't forget a process's peak, from its start."""
+    """Restart the peak from the current value, where the system allows it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
@@ -25,27 +25,27 @@ def reset_peak(device: torch.device) -> None:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """On a GPU the most that tensors held there, without the driver's own; else the most that this process held, its libraries included."""
+    """Peak memory: of tensors on a GPU, without the driver's; else of this process, libraries included."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     return _of_process("VmHWM") or int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
 
 
 def held_bytes(device: torch.device) -> int:
-    """The same for what is held now."""
+    """The same for the current memory."""
     if device.type == "cuda":
         return int(torch.cuda.memory_allocated(device))
     return _of_process("VmRSS") or int(psutil.Process().memory_info().rss)
 
 
 def limit_left() -> int | None:
-    """Bytes that this process's own limit (`ulimit -v`) leaves it; None where it has none."""
+    """Bytes left under this process's limit (`ulimit -v`); None: no limit."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     return None if limit == resource.RLIM_INFINITY else max(0, limit - int(psutil.Process().memory_info().vms))
 
 
 def _of_process(name: str) -> int | None:
-    """A size of /proc/self/status in bytes; None on a system that has none."""
+    """A size from /proc/self/status in bytes; None: not available."""
     try:
         lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:

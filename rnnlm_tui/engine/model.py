@@ -18,14 +18,15 @@ from rnnlm_tui.engine.loss import mean_loss
 from rnnlm_tui.errors import InputError, did_you_mean
 
 State = tuple[LayerState, ...]
-"""The recurrent state: that of each layer, a tuple of tensors whose first dimension is B."""
+"""The recurrent state: for each layer a tuple of tensors whose first dimension is B."""
 
 
 class RecurrentLanguageModel(nn.Module):
     """Predicts each next token from all tokens before it.
 
-    The state is explicit: whoever calls keeps it, and may carry it from one window to the next. The weights are
-    `embedding.weight`, `layers.N.*`, `output.weight` (the embedding itself when tied) and `output.bias`.
+    The state is explicit: the caller keeps it and may carry it from one window to the next. Parameters
+    are `embedding.weight`, `layers.N.*`, `output.weight` (the embedding itself when tied) and
+    `output.bias`.
     """
 
     def __init__(
@@ -47,25 +48,26 @@ class RecurrentLanguageModel(nn.Module):
         init_scale: float = 0.1,
         seed: int = 0,
     ) -> None:
-        """Build the model on the CPU, with weights drawn by `seed`; the global generators are left alone.
+        """Build the model on the CPU, initialized with `seed`; the global generators are untouched.
 
         Args:
-            num_heads: parts of the memory; for slstm and mlstm only.
-            dropout: share of units dropped after the embedding, between layers and before the output, in training.
+            num_heads: for slstm and mlstm only.
+            dropout: share of units dropped after the embedding, between layers and before the output.
             variational_dropout: drop the same units at every time step of a forward pass.
-            embedding_dropout: share of the vocabulary whose vectors are zero in a forward pass in training.
-            weight_dropout: share of the state-to-state weights dropped in training, for cells that have such weights.
-            init_scale: bound of the weights where `initialization` is uniform.
-            pad_id: the padding token, whose embedding gets no gradient; None where no input is padding.
+            embedding_dropout: share of the vocabulary whose vectors are zeroed in a forward pass.
+            weight_dropout: share of the state-to-state weights dropped, for cells that have them.
+            init_scale: bound of the weights if `initialization` is uniform.
+            pad_id: the padding token, whose embedding gets no gradient; None: no padding.
 
         Raises:
-            InputError: an unknown cell or initialization, tied weights of two widths, or weight dropout of a cell without state-to-state weights.
+            InputError: unknown cell or initialization, tied weights of different widths, or weight
+                dropout with a cell without state-to-state weights.
         """
         super().__init__()
         if cell_type not in CELLS:
-            raise InputError(f'no cell "{cell_type}", there are {", ".join(CELLS)}', hint=did_you_mean(cell_type, CELLS))
+            raise InputError(f'unknown cell "{cell_type}", available: {", ".join(CELLS)}', hint=did_you_mean(cell_type, CELLS))
         if tie_weights and embedding_dim != hidden_size:
-            raise InputError(f"tied weights need embedding_dim = hidden_size, they are {embedding_dim:,} and {hidden_size:,}")
+            raise InputError(f"tied weights need embedding_dim = hidden_size, not {embedding_dim:,} and {hidden_size:,}")
         self.vocab_size, self.embedding_dim, self.hidden_size, self.num_layers = vocab_size, embedding_dim, hidden_size, num_layers
         self.cell_type, self.num_heads, self.dropout, self.tie_weights = cell_type, num_heads, dropout, tie_weights
         self.variational_dropout, self.embedding_dropout, self.weight_dropout = variational_dropout, embedding_dropout, weight_dropout
@@ -87,23 +89,24 @@ class RecurrentLanguageModel(nn.Module):
         return tuple(layer.initial_state(batch_size) for layer in self._cells)
 
     def num_parameters(self) -> int:
-        """Trained numbers; a tied matrix counts once."""
+        """Number of trainable parameters; a tied matrix counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def forward(
         self, tokens_BT: Tensor, state: State, targets_BT: Tensor | None = None, rows_N: Tensor | None = None, *, reduced: bool = False
     ) -> tuple[Tensor, State]:
-        """Logits for every position, or the mean loss where targets are given; the state after the last position.
+        """Logits of every position, or the mean loss if targets are given; and the state after the last.
 
-        The loss is made here, not outside, so that only what is needed of the logits ever exists.
+        The loss is computed here so that never all logits are in memory.
 
         Args:
-            targets_BT: next tokens; -100 where a position doesn't count.
-            rows_N: places of the targets that count in `targets_BT.t().flatten()`; only these reach the head. None: all do.
-            reduced: the loss takes the head's products with inputs rounded to bf16; see `engine.loss`.
+            targets_BT: next tokens; -100 where the loss ignores a position.
+            rows_N: indices in `targets_BT.t().flatten()` of the targets that count: only these reach
+                the head. None: all count.
+            reduced: round the inputs of the head's products to bf16; see `engine.loss`.
 
         Returns:
-            logits_BTV, or the mean loss in nats per counted target (a scalar); and the state.
+            logits_BTV, or the mean loss in nats over the targets that count (a scalar); and the state.
         """
         hidden_TBH, state = self._hidden(tokens_BT, state)
         if targets_BT is None:
@@ -114,17 +117,17 @@ class RecurrentLanguageModel(nn.Module):
         return mean_loss(hidden_NH, self.output.weight, self.output.bias, targets_N, reduced=reduced), state
 
     def hidden(self, tokens_BT: Tensor, state: State) -> tuple[Tensor, State]:
-        """What the head would see, hidden_BTH, and the state after the last position."""
+        """The input of the head, hidden_BTH, and the state after the last position."""
         hidden_TBH, state = self._hidden(tokens_BT, state)
         return hidden_TBH.transpose(0, 1), state
 
     def step(self, token_B: Tensor, state: State) -> tuple[Tensor, State]:
-        """One token for generation, never with dropout: logits_BV and the state after it."""
+        """One token, without dropout: logits_BV and the state after it."""
         hidden_BH, after = self.advance(token_B, state)
         return F.linear(hidden_BH, self.output.weight, self.output.bias), after
 
     def advance(self, token_B: Tensor, state: State) -> tuple[Tensor, State]:
-        """A step without the head: hidden_BH and the state after it."""
+        """A `step` without the head: hidden_BH and the state after it."""
         features_BE = F.embedding(token_B, self.embedding.weight)
         after: list[LayerState] = []
         for layer, before in zip(self._cells, state, strict=True):
@@ -141,10 +144,10 @@ class RecurrentLanguageModel(nn.Module):
             if isinstance(layer, WeightDroppingLayer):
                 layer.weight_dropout = self.weight_dropout
             elif self.weight_dropout:
-                raise InputError(f"{self.cell_type} has no state-to-state weights, so weight dropout must be 0, it is {self.weight_dropout:g}")
+                raise InputError(f"{self.cell_type} has no state-to-state weights, so weight dropout must be 0, not {self.weight_dropout:g}")
 
     def _hidden(self, tokens_BT: Tensor, state: State) -> tuple[Tensor, State]:
-        # Time first: each step of the recurrence then reads one block of memory.
+        # Time first, so that each step of the recurrence reads one block of memory.
         features_TBE = self._drop(self._embedded(tokens_BT.t()))
         after: list[LayerState] = []
         for layer, before in zip(self._cells, state, strict=True):
@@ -166,5 +169,5 @@ class RecurrentLanguageModel(nn.Module):
 
 
 def detached(state: State) -> State:
-    """The state without its history, and with zeros for what is not finite, so that a bad step does not outlive itself."""
+    """The state without its history. Non-finite values become zero, so that a bad step doesn't affect later ones."""
     return tuple(tuple(torch.nan_to_num(tensor.detach(), nan=0.0, posinf=0.0, neginf=0.0) for tensor in layer) for layer in state)

@@ -1,4 +1,4 @@
-"""The largest step and evaluation of a run, done once before its first step: what memory can't hold shows in seconds, not in hours."""
+"""Rehearse a run's largest step and evaluation, so that out of memory shows in seconds, not hours."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from rnnlm_tui.engine.score import evaluate
 from rnnlm_tui.engine.trainer import Trainer
 
 SPARE_BYTES = 32 * 2**20
-"""Held beside a rehearsed step: batches of other shapes and what comes between two steps need a little more than the largest step alone."""
+"""Extra memory during a rehearsed step: other shapes and the work between steps need a little more."""
 
 
 def rehearse_step(trainer: Trainer) -> float:
     """Forward, backward and moments of the largest batch; returns the seconds that it took.
 
-    Weights, moments, counters, data position, carried state and random generators are as before.
+    Leaves weights, moments, counters, data position, carried state and random generators unchanged.
 
     Raises:
         DeviceError: out of memory, with the shape.
-        RnnlmError: exact mode meets an operation that has no exact version.
+        RnnlmError: exact mode, and an operation has no deterministic version.
     """
     rows, length = largest_step(trainer)
     try:
@@ -38,7 +38,7 @@ def rehearse_step(trainer: Trainer) -> float:
 
 
 def rehearse_evaluation(trainer: Trainer) -> None:
-    """A batch of an evaluation, of the largest shape.
+    """Evaluate a batch of the largest shape.
 
     Raises:
         DeviceError: out of memory, with the shape.
@@ -54,12 +54,12 @@ def rehearse_evaluation(trainer: Trainer) -> None:
 
 
 def largest_step(trainer: Trainer) -> tuple[int, int]:
-    """Rows and positions of the largest batch that a step may have."""
+    """(B, T) of the largest batch of a step."""
     return trainer.batches.batch(trainer.epoch, 0).inputs_BT.shape[0], trainer.batches.longest
 
 
 def fitting_rows(trainer: Trainer) -> int | None:
-    """After memory ran out: the first of half, a quarter ... of the largest batch's rows whose step works; None where not even one row does."""
+    """The first of half, a quarter ... of the largest batch's rows that fits in memory; None: not even one row."""
     rows, length = largest_step(trainer)
     while rows > 1:
         rows //= 2
@@ -88,6 +88,6 @@ def _step(trainer: Trainer, rows: int, length: int) -> float:
 
 
 def _batch(trainer: Trainer, rows: int, length: int) -> Batch:
-    """Any words: memory asks for the shape alone."""
+    """Arbitrary tokens: memory depends on the shape alone."""
     tokens_BT = (torch.arange(rows * length) % trainer.model.vocab_size).view(rows, length)
     return Batch(tokens_BT, tokens_BT, rows * length, starts_epoch=True)

@@ -1,4 +1,4 @@
-"""The state of all global random generators, as tensors and plain JSON, and back."""
+"""Save and restore the state of all global random generators, as tensors and plain JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RandomValues(TypedDict):
 
 
 def pack_random_state(device: torch.device) -> tuple[dict[str, Tensor], RandomValues]:
-    """Of Python, NumPy, torch and the device's own generator, if it has one."""
+    """State of the generators of Python, NumPy, torch and the device."""
     tensors = {"random.torch": torch.get_rng_state()}
     if device.type == "cuda":
         tensors["random.cuda"] = torch.cuda.get_rng_state(device)
@@ -33,7 +33,7 @@ def pack_random_state(device: torch.device) -> tuple[dict[str, Tensor], RandomVa
 
 
 def unpack_random_state(tensors: Mapping[str, Tensor], values: object, device: torch.device) -> None:
-    """Set the generators to what `pack_random_state` returned; one that was saved on another kind of device is left as it is."""
+    """Restore what `pack_random_state` returned; the generator of another kind of device is left alone."""
     packed = cast(RandomValues, values)
     torch.set_rng_state(tensors["random.torch"].cpu())
     if device.type == "cuda" and "random.cuda" in tensors:

@@ -1,4 +1,4 @@
-"""How fast a device multiplies matrices and reads memory: the limits that training and sampling are held against."""
+"""Measure how fast a device multiplies matrices and reads memory: the limits of training and sampling."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from rnnlm_tui.engine.matmul import can_round
 from rnnlm_tui.engine.products import product
 
 READ_BYTES = 256 * 2**20
-"""Of the array whose reading is timed: more than the caches hold."""
+"""Size of the array that is read: more than the caches hold."""
 
 _PRECISIONS: dict[Numbers, str] = {"float32": "highest", "tf32": "high", "medium": "medium", "bf16": "highest"}
 
 
 def ways_to_multiply(device: torch.device) -> tuple[Numbers, ...]:
-    """The numbers in which this device multiplies matrices, the exact first."""
+    """Number formats in which this device multiplies matrices, the exact one first."""
     if not can_round(device):
         return ("float32",)
     return ("float32", "tf32", "bf16") if device.type == "cuda" else ("float32", "medium")
 
 
 def multiplication_speeds(device: torch.device, shapes: tuple[tuple[int, int, int], ...], seconds: float) -> dict[Numbers, float]:
-    """The best speed over (M, N, K) of an M×K by K×N product in each kind of numbers, 10^9 floating-point operations a second.
+    """The best GFLOP/s over all shapes (M, N, K), an M×K by K×N product, in each number format.
 
-    Of every library that computes it: which one is fastest depends on the shape and on the CPU.
+    All available libraries are tried: the fastest one depends on shape and CPU.
 
     Args:
-        seconds: for all kinds and shapes together, about.
+        seconds: for all formats and shapes together, about.
     """
     ways = ways_to_multiply(device)
     before = torch.get_float32_matmul_precision()
@@ -50,7 +50,7 @@ def multiplication_speeds(device: torch.device, shapes: tuple[tuple[int, int, in
 
 
 def _trials(device: torch.device, shape: tuple[int, int, int], way: Numbers) -> list[tuple[int, Callable[[], Tensor]]]:
-    """Operations, and what does them: torch's product, and the one that the vocabulary head uses."""
+    """Operation counts and products: torch's, and the one that the vocabulary head uses."""
     rows, columns, depth = shape
     operations = 2 * rows * columns * depth
     left_MK, right_NK = (torch.randn(length, depth, device=device) for length in (rows, columns))
@@ -63,13 +63,13 @@ def _trials(device: torch.device, shape: tuple[int, int, int], way: Numbers) -> 
 
 @torch.inference_mode()
 def reading_speed(device: torch.device, seconds: float) -> float:
-    """Bytes a second of a pass that reads a large array once, with the threads that torch has now."""
+    """Bytes per second when reading a large array once, with torch's current threads."""
     array = torch.ones(READ_BYTES // 4, device=device)
     return READ_BYTES / _shortest(array.sum, device, seconds)
 
 
 def _shortest(work: Callable[[], Tensor], device: torch.device, seconds: float) -> float:
-    """Of several repetitions, three at least; the first one only warms up."""
+    """Shortest of at least three repetitions, after a warm-up."""
     work()
     wait(device)
     times: list[float] = []

@@ -1,4 +1,4 @@
-"""The learning rate of each step: a linear rise, then constant, a cosine down to the final rate, or a decay by epochs."""
+"""The learning rate of each step: linear warm-up, then constant, cosine decay or decay by epochs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ def learning_rate(
 ) -> float:
     """The rate of update `step` (1-based).
 
-    1. While step <= warmup_steps: peak x step / warmup_steps, so the peak is reached at the last step of the rise.
+    1. While step <= warmup_steps: peak x step / warmup_steps, so the last warm-up step has the peak.
     2. `constant`: the peak.
-    3. `decay`: the peak in the first `decay_after` epochs, then x decay_factor at the first step of each later one, so that
-       epoch e (1-based) has peak x decay_factor ** max(0, e - decay_after): the schedule of Zaremba, Sutskever and Vinyals,
-       "Recurrent Neural Network Regularization" (2014), section 4.1.
-    4. `cosine`: half a cosine from the peak (at the last step of the rise, or at step 1) to peak x final_fraction,
-       which it reaches exactly at step `total_steps` and keeps beyond.
+    3. `decay`: epoch e (1-based) has peak x decay_factor ** max(0, e - decay_after), as in Zaremba,
+       Sutskever and Vinyals, "Recurrent Neural Network Regularization" (2014), section 4.1.
+    4. `cosine`: half a cosine from the peak (at the last warm-up step, or at step 1) to
+       peak x final_fraction, reached exactly at step `total_steps` and kept afterwards.
     """
     if step <= warmup_steps:
         return peak * step / warmup_steps
@@ -37,5 +36,5 @@ def learning_rate(
     start = max(warmup_steps, 1)
     if step >= total_steps:
         return peak * final_fraction if total_steps > 1 else peak
-    way = (step - start) / (total_steps - start)
-    return peak * (final_fraction + (1 - final_fraction) * (1 + math.cos(math.pi * way)) / 2)
+    progress = (step - start) / (total_steps - start)
+    return peak * (final_fraction + (1 - final_fraction) * (1 + math.cos(math.pi * progress)) / 2)

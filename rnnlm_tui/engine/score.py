@@ -1,4 +1,4 @@
-"""The token-weighted loss of a model on held-out text."""
+"""Evaluate a model on held-out text: the token-weighted mean loss."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from rnnlm_tui.engine.model import RecurrentLanguageModel
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What an evaluation found."""
+    """Result of an evaluation."""
 
     loss: float
     """Sum of token losses over number of tokens, nats; perplexity is its exp."""
     tokens: int
-    """Targets that counted."""
+    """Targets that count."""
     unknown: int
-    """Counted targets that are the unknown token."""
+    """Targets that are the unknown token."""
     seconds: float
 
 
 def evaluate(model: RecurrentLanguageModel, batches: Iterable[Batch], *, unknown_id: int | None = None) -> Score:
-    """Mean loss of all counted targets, without dropout; the model's mode and all random generators stay as they are.
+    """Mean loss of all targets, without dropout; the model's mode and the random generators are unchanged.
 
-    A batch that `continues` the one before takes its state, every other starts from zero.
+    A batch that `continues` the one before takes its state; every other starts from zero.
 
     Args:
-        unknown_id: the unknown token, to count targets that are it; None if there is none.
+        unknown_id: the unknown token, whose occurrences are counted; None: there is none.
     """
     began = time.perf_counter()
     was_training = model.training
     model.eval()
     rounded = torch.get_float32_matmul_precision() != "highest"
-    set_gpu_precision(model.output.weight.device, rounded=False)  # a figure that is compared is not rounded
+    set_gpu_precision(model.output.weight.device, rounded=False)  # losses are compared between runs, so they aren't rounded
     try:
         sums, tokens, unknown = _sums(model, batches, unknown_id)
-        # Each batch is summed in float32 on the device, the batches in float64: one wait for a GPU in the whole pass.
+        # Batches are summed in float32 on the device, their sums in float64: a single wait for the GPU.
         total = float(torch.stack(sums).cpu().double().sum()) if sums else float("nan")
     finally:
         set_gpu_precision(model.output.weight.device, rounded=rounded)

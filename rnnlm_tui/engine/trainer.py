@@ -1,4 +1,4 @@
-"""The training loop's one step, and everything that a resume needs to go on as if nothing had happened."""
+"""Trainer: one training step after the other, and the complete state for a bit-exact resume."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GRAPH_BATCHES = 8
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """One optimizer update. The tensors are scalars on the device: reading them waits for it."""
+    """One optimizer update. Loss and norm are scalars on the device; reading them waits for it."""
 
     step: int
     """1-based."""
@@ -38,9 +38,9 @@ class StepResult:
     tokens_seen: int
     """Of the whole run."""
     loss: Tensor
-    """Mean over the counted targets, nats."""
+    """Mean over the targets, nats."""
     grad_norm: Tensor
-    """L2 norm before clipping; when it is not finite the update was left out."""
+    """L2 norm before clipping; if it isn't finite the update was skipped."""
     learning_rate: float
     seconds: float
     """Training time of this step."""
@@ -48,7 +48,7 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """All of a trainer but the weights, split the way files want it."""
+    """A trainer's state without the weights, split into tensors and JSON values for its two files."""
 
     tensors: Mapping[str, Tensor]
     values: Mapping[str, object]
@@ -56,7 +56,7 @@ class TrainingState:
 
 
 class Trainer:
-    """Trains a model on seekable batches; `train_step` while `should_continue`."""
+    """Trains a model: call `train_step` while `should_continue`."""
 
     def __init__(
         self,
@@ -80,20 +80,21 @@ class Trainer:
         precision: str = "float32",
         cuda_graphs: bool = False,
     ) -> None:
-        """The model is trained where it lies; move it to its device first.
+        """Move the model to its device first.
 
         Args:
             max_steps: exactly this many updates.
             learning_rate: the peak of the schedule.
-            optimizer: `adamw`, or `sgd`, which the betas and eps do not concern.
-            max_grad_norm: gradients are scaled down to this norm; 0 clips nothing.
-            schedule: `constant`, `cosine` or `decay`, all after `warmup_steps` of linear rise; see `engine.schedule`.
+            optimizer: `adamw`, or `sgd`, which ignores the betas and eps.
+            max_grad_norm: clip gradients to this L2 norm; 0: off.
+            schedule: `constant`, `cosine` or `decay`, after `warmup_steps`; see `engine.schedule`.
             matmul: `auto`, `float32` or `medium`; see `engine.matmul`.
-            precision: `float32`, or `bf16` for the head's products, with float32 layers, weights, loss and optimizer; on a CUDA GPU only.
-            cuda_graphs: replay the step as a CUDA graph where the first step measures that to be faster.
+            precision: `float32`, or on a CUDA GPU `bf16` for the head's products; layers, weights, loss
+                and optimizer stay float32.
+            cuda_graphs: replay the step as a CUDA graph if the first step measures that as faster.
 
         Raises:
-            DeviceError: a matmul mode or precision that the device can't do.
+            DeviceError: the device doesn't support the matmul mode or the precision.
         """
         self.model, self.batches, self.max_steps = model, batches, max_steps
         self.peak_rate, self.schedule, self.warmup_steps, self.final_fraction = learning_rate, schedule, warmup_steps, final_fraction
@@ -113,7 +114,7 @@ class Trainer:
         self._graph: GraphedUpdate | None = None
         self._tries_graph = cuda_graphs and self.device.type == "cuda"
         self.graph_note = ""
-        """What the first step found out about CUDA graphs; empty where none was tried."""
+        """What the first step measured about CUDA graphs; empty: nothing yet."""
         self.step, self.tokens_seen, self.active_seconds = 0, 0, 0.0
         self.epoch, self.index = 0, 0
         self.state: State = ()
@@ -121,7 +122,7 @@ class Trainer:
 
     @property
     def should_continue(self) -> bool:
-        """Updates are left to do."""
+        """There are steps left."""
         return self.step < self.max_steps
 
     @property
@@ -131,7 +132,7 @@ class Trainer:
 
     @property
     def next_learning_rate(self) -> float:
-        """The rate of the next update."""
+        """Learning rate of the next update."""
         return learning_rate(
             self.step + 1,
             peak=self.peak_rate,
@@ -145,14 +146,15 @@ class Trainer:
         )
 
     def set_learning_rate(self, peak: float) -> None:
-        """Another peak from the next update on; the schedule's shape stays."""
+        """Change the peak from the next update on; the schedule's shape stays."""
         self.peak_rate = peak
 
     def train_step(self) -> StepResult:
-        """One update, without waiting for a GPU.
+        """Do one update, without waiting for a GPU.
 
         Raises:
-            RnnlmError: out of memory, or exact mode met an operation that has no exact version; nothing was updated.
+            RnnlmError: out of memory, or exact mode and an operation without a deterministic version.
+                Nothing was updated.
         """
         if self._tries_graph:
             self._try_graph()
@@ -163,7 +165,7 @@ class Trainer:
         try:
             loss, norm = self._advance(batch.to(self.device))
         except (RuntimeError, MemoryError) as error:
-            self.optimizer.zero_grad(set_to_none=True)  # half a gradient must not reach the next step
+            self.optimizer.zero_grad(set_to_none=True)  # a partial gradient must not reach the next step
             explanation = explained(error, (batch.inputs_BT.shape[0], batch.inputs_BT.shape[1]))
             if explanation is None:
                 raise
@@ -178,13 +180,13 @@ class Trainer:
         return StepResult(self.step, self.epochs_done, batch.tokens, self.tokens_seen, loss, norm, rate, seconds)
 
     def weights_are_finite(self) -> bool:
-        """Whether every weight is a number; a GPU is waited for."""
+        """Whether no weight is NaN or inf; waits for a GPU."""
         return all(torch.stack([torch.isfinite(parameter).all() for parameter in self.model.parameters()]).tolist())
 
     def state_dict(self) -> TrainingState:
         """Everything but the weights: optimizer, schedule, data position, carried state, random generators, counters.
 
-        Mixed precision adds nothing: bf16 has the range of float32, so no gradient scaler exists, and weights, loss and optimizer are float32.
+        Mixed precision adds nothing: bf16 has the range of float32, so there is no gradient scaler.
         """
         tensors: dict[str, Tensor] = {f"carried.{layer}.{part}": tensor for layer, state in enumerate(self.state) for part, tensor in enumerate(state)}
         for name, parameter in self.model.named_parameters():
@@ -204,10 +206,10 @@ class Trainer:
         return TrainingState({**tensors, **random_tensors}, values)
 
     def load_state_dict(self, state: TrainingState) -> None:
-        """Go on from a state; load the weights first. The global random generators are set as well.
+        """Continue from a state; load the weights first. Also restores the global random generators.
 
         Raises:
-            CheckpointError: the state belongs to other batches or another model; nothing was changed.
+            CheckpointError: the state belongs to other batches or another model; nothing changed.
         """
         self._check_data(state.values["data"])
         optimizer_state = self._optimizer_state(state.tensors)
@@ -217,13 +219,13 @@ class Trainer:
         self.tokens_seen, self.active_seconds = int(str(numbers["tokens_seen"])), float(str(numbers["active_seconds"]))
         self.peak_rate = float(str(numbers["peak_learning_rate"]))
         self.state = carried
-        self._graph = None  # it would go on with the tensors that are replaced here
+        self._graph = None  # it uses the tensors that are replaced here
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": optimizer_state, "param_groups": groups})
         unpack_random_state(state.tensors, state.values["random"], self.device)
 
     def _advance(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """An update on a batch that is on the device: loss and norm."""
+        """Update on a batch that is on the device; returns loss and norm."""
         state = self.state if batch.continues and self.state else None
         if self._graph is not None and self._graph.takes(batch):
             loss, norm = self._graph(batch, state)
@@ -231,11 +233,11 @@ class Trainer:
         else:
             before = self.model.initial_state(batch.inputs_BT.shape[0]) if state is None else state
             loss, norm, reached = self.update(batch.inputs_BT, batch.targets_BT, batch.rows_N, before)
-        self.state = () if self.batches.pads else reached  # a sentence begins anew: its state is nothing to keep
+        self.state = () if self.batches.pads else reached  # sentences start from zero: no state to keep
         return loss, norm
 
     def _try_graph(self) -> None:
-        """Before the first step: measure, on the batches to come."""
+        """Before the first step, measure a CUDA graph on the coming batches."""
         self._tries_graph = False
         coming = [self.batches.batch(self.epoch, index) for index in range(min(GRAPH_BATCHES, self.batches.steps_per_epoch))]
         whole = [batch.to(self.device) for batch in coming if batch.inputs_BT.shape == coming[0].inputs_BT.shape or self.batches.pads]
@@ -250,25 +252,25 @@ class Trainer:
         then = saved if isinstance(saved, Mapping) else {}
         differences = [f"{key} was {then.get(key)}, is {value}" for key, value in facts.items() if then.get(key) != value]
         raise CheckpointError(
-            f"this checkpoint belongs to other training data: {', '.join(differences)}", hint="resume with the same settings, or start a new run from it"
+            f"the checkpoint was trained on other data: {', '.join(differences)}", hint="resume with the same settings, or start a new run from it"
         )
 
     def _carried_state(self, tensors: Mapping[str, Tensor]) -> State:
-        """The recurrent state between two windows; empty where none was carried."""
+        """The recurrent state between two windows; empty: none was carried."""
         names = [[f"carried.{layer}.{part}" for part in range(len(zeros))] for layer, zeros in enumerate(self.model.initial_state(1))]
         if not any(name in tensors for layer in names for name in layer):
             return ()
         return tuple(tuple(tensors[name].to(self.device) for name in layer) for layer in names)
 
     def _optimizer_state(self, tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-        """Each parameter's state by its place in the optimizer."""
+        """Each parameter's state, by its index in the optimizer."""
         state: dict[int, dict[str, Tensor]] = {}
         for place, (name, parameter) in enumerate(self.model.named_parameters()):
             prefix = f"optimizer.{name}."
             own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             wrong = [key for key, value in own.items() if value.dim() and value.shape != parameter.shape]
             if wrong:
-                raise CheckpointError(f"the optimizer's {wrong[0]} of {name} has shape {tuple(own[wrong[0]].shape)}, the model's {tuple(parameter.shape)}")
+                raise CheckpointError(f"optimizer state {wrong[0]} of {name} has shape {tuple(own[wrong[0]].shape)}, the parameter {tuple(parameter.shape)}")
             if own:
                 state[place] = own
         return state

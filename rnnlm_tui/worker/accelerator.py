@@ -1,4 +1,4 @@
-"""DeviceProbe: readings of the device that trains, by its driver where there is a library for it, and by torch what that doesn't tell."""
+"""DeviceProbe: readings of the device that trains, from its driver where possible, else from torch."""
 
 from __future__ import annotations
 
@@ -17,31 +17,32 @@ ValueT = TypeVar("ValueT")
 class DeviceProbe:
     """Reads a CUDA, ROCm, XPU or MPS device of this process.
 
-    Torch is asked for its own books alone, so nothing that runs on the device is disturbed: what others hold is known from the driver or not at all,
-    for asking it by torch is forbidden while a graph is captured. In a container a driver may not know which of its processes this one is.
+    torch is only asked for its own allocations, which disturbs nothing on the device. Memory of other
+    processes is known from the driver or not at all: torch must not ask for it while a CUDA graph is
+    captured. In a container the driver may not know which of its processes this one is.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._module: Any = getattr(torch, device.type, None)
-        properties: Any = _told(lambda: self._module.get_device_properties(device))
-        uuid = _told(lambda: str(properties.uuid)) if device.type == "cuda" else None
+        properties: Any = _or_none(lambda: self._module.get_device_properties(device))
+        uuid = _or_none(lambda: str(properties.uuid)) if device.type == "cuda" else None
         self._driver = None if uuid is None else GpuProbe(uuid)
-        self._name = "Apple GPU" if device.type == "mps" else _told(lambda: str(properties.name))
-        total = _told(lambda: int(properties.total_memory))
-        self._total = _told(lambda: int(self._module.recommended_max_memory())) if total is None else total
+        self._name = "Apple GPU" if device.type == "mps" else _or_none(lambda: str(properties.name))
+        total = _or_none(lambda: int(properties.total_memory))
+        self._total = _or_none(lambda: int(self._module.recommended_max_memory())) if total is None else total
 
     @property
     def driver_index(self) -> int | None:
-        """The driver's number of the card; None where it has none."""
+        """The driver's index of the card; None: unknown."""
         return None if self._driver is None else self._driver.driver_index
 
     def sample(self) -> GpuRow:
-        """One reading; a figure that nobody tells is None."""
+        """Take one reading; unknown values are None."""
         found = GpuRow() if self._driver is None else self._driver.sample()
         if found.name is not None and found.memory_own is not None:
             return found
-        own = _told(lambda: int(self._module.memory_reserved(self._device)))
+        own = _or_none(lambda: int(self._module.memory_reserved(self._device)))
         if own is None:
             own = self._allocated()
         return replace(
@@ -52,11 +53,11 @@ class DeviceProbe:
         )
 
     def _allocated(self) -> int | None:
-        return _told(lambda: int(self._module.driver_allocated_memory()))
+        return _or_none(lambda: int(self._module.driver_allocated_memory()))
 
 
-def _told(question: Callable[[], ValueT]) -> ValueT | None:
+def _or_none(question: Callable[[], ValueT]) -> ValueT | None:
     try:
         return question()
-    except (AttributeError, RuntimeError, AssertionError, TypeError, ValueError):  # this kind of device, or this torch, has no such figure
+    except (AttributeError, RuntimeError, AssertionError, TypeError, ValueError):  # this device or this torch doesn't report it
         return None

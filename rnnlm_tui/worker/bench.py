@@ -1,4 +1,4 @@
-"""A child of `bench`: `python -m rnnlm_tui.worker.bench` takes one task as a line on stdin, then turns, and answers on stdout."""
+"""A child process of `bench`: reads a task and then turns as lines on stdin, answers on stdout."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import BinaryIO, Protocol, cast
 
 from pydantic import BaseModel
 
-from rnnlm_tui.contract.bench import BenchTask, Preparing, SaveRequest, TaskFailed, TurnRequest
+from rnnlm_tui.contract.bench import BenchTask, CorpusProgress, SaveRequest, TaskFailed, TurnRequest
 from rnnlm_tui.contract.metrics import Progress
 from rnnlm_tui.contract.wire import decode_line, encode_line
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.supervisor.processes import end_with_parent
 from rnnlm_tui.worker.failure import failure_of
 
-Say = Callable[[BaseModel], None]
+Send = Callable[[BaseModel], None]
 
 
-class Measured(Protocol):
-    """A task that was set up."""
+class BenchSession(Protocol):
+    """A task that is set up."""
 
     def turn(self, request: TurnRequest) -> BaseModel:
-        """Compute for a while; what came of it."""
+        """Compute for a while; returns the result."""
         ...
 
     def save(self, path: str) -> BaseModel:
@@ -34,17 +34,17 @@ class Measured(Protocol):
         ...
 
 
-def set_up(task: BenchTask, say: Say) -> tuple[BaseModel, Measured | None]:
-    """The first answer, and what takes turns. Each role imports only what it needs.
+def set_up(task: BenchTask, send: Send) -> tuple[BaseModel, BenchSession | None]:
+    """The first answer, and the session that takes turns. Each role imports only what it needs.
 
     Args:
-        say: told how far a text is that has to be prepared.
+        send: receives the progress while a corpus is prepared.
     """
     if task.role == "corpus":
         from rnnlm_tui.worker.bench_corpus import find_or_prepare
 
         def advance(progress: Progress) -> None:
-            say(Preparing(phase=progress.phase, done=progress.done, total=progress.total))
+            send(CorpusProgress(phase=progress.phase, done=progress.done, total=progress.total))
 
         return find_or_prepare(task, advance), None
     if task.role == "machine":
@@ -64,26 +64,26 @@ def set_up(task: BenchTask, say: Say) -> tuple[BaseModel, Measured | None]:
 
 
 def serve(lines: SimpleQueue[bytes], output: BinaryIO) -> None:
-    """Answer one line after the other; ends at the first that fails."""
+    """Answer one line after the other until one fails."""
 
-    def say(message: BaseModel) -> None:
+    def send(message: BaseModel) -> None:
         output.write(encode_line(message))
         output.flush()
 
     try:
-        ready, measured = set_up(decode_line(lines.get(), BenchTask), say)
-        say(ready)
-        while measured is not None:
+        ready, session = set_up(decode_line(lines.get(), BenchTask), send)
+        send(ready)
+        while session is not None:
             request = cast(TurnRequest | SaveRequest, decode_line(lines.get(), TurnRequest, SaveRequest))
-            say(measured.save(request.path) if isinstance(request, SaveRequest) else measured.turn(request))
+            send(session.save(request.path) if isinstance(request, SaveRequest) else session.turn(request))
     except Exception as error:
         if not isinstance(error, RnnlmError):
-            traceback.print_exc()  # to stderr: the log of whoever started us
-        say(_failed(error))
+            traceback.print_exc()  # to stderr, the log of the parent process
+        send(_failed(error))
 
 
 def main() -> None:
-    """Serve until stdin ends: whoever started us is gone then, and nothing is worth finishing."""
+    """Serve until stdin ends: then the parent process is gone."""
     end_with_parent()
     lines: SimpleQueue[bytes] = SimpleQueue()
 
@@ -98,7 +98,7 @@ def main() -> None:
 
 def _failed(error: Exception) -> TaskFailed:
     failure = failure_of(error)
-    hint = failure.hint or ("take a smaller --preset, or a machine with more memory" if failure.out_of_memory else "")
+    hint = failure.hint or ("use a smaller --preset or a machine with more memory" if failure.out_of_memory else "")
     return TaskFailed(message=failure.message, hint=hint, exit_code=failure.exit_code)
 
 

@@ -1,4 +1,4 @@
-"""The machine task of a `bench`: what the device is, and how fast it multiplies and reads."""
+"""The machine task of a `bench`: how fast the device multiplies matrices and reads memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rnnlm_tui.worker.building import set_up_torch
 
 
 class MachineTask:
-    """Measures anew at each turn; the best of all turns are the limits."""
+    """Measures at each turn; the best of all turns are the limits."""
 
     def __init__(self, task: BenchTask) -> None:
         self._device = set_up_torch(task.config)
@@ -25,11 +25,11 @@ class MachineTask:
         hidden, vocab_size = self._width, self._vocab_size
         head = (rows_per_chunk(vocab_size), vocab_size, hidden)
         square = (4096, 4096, 4096) if self._device.type == "cuda" else (1024, 1024, 1024)
-        # The head forward, the gradient of its input, the gradient of its weights; and a shape that any device likes.
+        # The head's forward product, the gradients of its input and of its weights, and a shape that suits any device.
         self._shapes = (head, (head[0], head[2], head[1]), (head[1], head[2], head[0]), square)
 
     def survey(self) -> MachineSurvey:
-        """What the device is and can do."""
+        """The device and its capabilities."""
         free = torch.cuda.mem_get_info(self._device)[0] if self._device.type == "cuda" else memory_available()
         return MachineSurvey(
             device=describe(self._device),
@@ -42,7 +42,7 @@ class MachineTask:
         )
 
     def turn(self, request: TurnRequest) -> MachineTurn:
-        """Half of the time for matrix products, half for memory."""
+        """Spend half of the time on matrix products, half on memory."""
         gflops = multiplication_speeds(self._device, self._shapes, request.seconds / 2)
         threads = torch.get_num_threads()
         bandwidth = one = reading_speed(self._device, request.seconds / 4)
@@ -58,4 +58,4 @@ class MachineTask:
         Raises:
             InputError: always.
         """
-        raise InputError(f"a machine has no weights to save in {path}")
+        raise InputError(f"the machine task has no weights to save in {path}")

@@ -1,4 +1,4 @@
-"""The sampling tasks of a `bench`: the engine's generator, and the textbook's way that runs the whole text again for each token."""
+"""The sampling tasks of a `bench`: the engine's generator, and the naive way that reruns the whole text."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from rnnlm_tui.engine.baselines import NaiveModel, naive_continuation
 from rnnlm_tui.engine.generate import generate, lay_out_head
 from rnnlm_tui.engine.memory import peak_bytes
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.worker.bench_corpus import widened
+from rnnlm_tui.worker.bench_corpus import with_vocab_size
 from rnnlm_tui.worker.building import build_model, set_up_torch
 
 PROMPT_TOKENS = 4
-"""From the beginning of the training text."""
+"""From the start of the training text."""
 
 
 class SamplingTask:
@@ -29,7 +29,7 @@ class SamplingTask:
         config = task.config
         self._device = set_up_torch(config)
         torch.set_float32_matmul_precision("highest")
-        corpus = widened(load_prepared(Path(task.folder)), task.vocab_size)
+        corpus = with_vocab_size(load_prepared(Path(task.folder)), task.vocab_size)
         model = build_model(config, corpus)
         if task.weights:
             model.load_state_dict(load_file(task.weights))
@@ -41,11 +41,11 @@ class SamplingTask:
             lay_out_head(self._model)  # as the sampler does when it loads a checkpoint
 
     def ready(self) -> TaskReady:
-        """How it computes."""
+        """The first answer: how the task computes."""
         return TaskReady(threads=torch.get_num_threads())
 
     def turn(self, request: TurnRequest) -> TurnDone:
-        """Whole continuations until the time is over."""
+        """Whole continuations until the time is up."""
         continuations, first_seconds = 0, 0.0
         ids: list[int] = []
         began = time.perf_counter()
@@ -72,7 +72,7 @@ class SamplingTask:
         raise InputError(f"a sampling task saves no weights in {path}")
 
     def _continue(self, tokens: int) -> tuple[list[int], float]:
-        """One continuation of so many tokens, and the seconds to its first."""
+        """One continuation of this many tokens, and the seconds to its first token."""
         settings = self._settings
         began = time.perf_counter()
         if self._naive is not None:
@@ -81,8 +81,8 @@ class SamplingTask:
             seconds = time.perf_counter() - began
             rest = naive_continuation(self._naive, [*self._prompt, *first], max_new_tokens=tokens - 1, **options)  # type: ignore[arg-type]
             return first + rest, seconds
-        drawn = generate(self._model, self._prompt, **{**settings.model_dump(exclude={"stop", "unknown"}), "max_new_tokens": tokens})
-        ids = [next(drawn).token]
+        generated = generate(self._model, self._prompt, **{**settings.model_dump(exclude={"stop", "unknown"}), "max_new_tokens": tokens})
+        ids = [next(generated).token]
         seconds = time.perf_counter() - began
-        ids.extend(one.token for one in drawn)
+        ids.extend(one.token for one in generated)
         return ids, seconds

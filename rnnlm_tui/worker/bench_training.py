@@ -1,4 +1,4 @@
-"""The training tasks of a `bench`: the engine's own Trainer, and the plain ways beside it."""
+"""The training tasks of a `bench`: the engine's Trainer, and the plain ways that it is compared with."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from rnnlm_tui.engine.device import seed_everything, wait
 from rnnlm_tui.engine.matmul import Matmul, set_gpu_precision
 from rnnlm_tui.engine.memory import peak_bytes
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.worker.bench_corpus import widened
+from rnnlm_tui.worker.bench_corpus import with_vocab_size
 from rnnlm_tui.worker.building import build_batches, build_model, build_trainer, set_up_torch
 
 
 class TrainingTask:
-    """Goes on training where the last turn ended."""
+    """Each turn continues training where the last one ended."""
 
     def __init__(self, task: BenchTask) -> None:
         config = task.config
         engine = task.role == "engine training"
-        # The plain ways get torch as it comes, but for the threads: theirs are the engine's, so that the ratio is not one of cores.
+        # The plain ways get torch's defaults except for the threads: with the engine's, the ratio isn't one of cores.
         self._device = set_up_torch(config)
         if not engine:
             set_gpu_precision(self._device, rounded=False)
-        corpus = widened(load_prepared(Path(task.folder)), task.vocab_size)
+        corpus = with_vocab_size(load_prepared(Path(task.folder)), task.vocab_size)
         model = build_model(config, corpus)
         batches = build_batches(config, corpus)
         self._training: Trainer | PlainTraining
@@ -52,11 +52,11 @@ class TrainingTask:
         seed_everything(config.training.seed)
 
     def ready(self) -> TaskReady:
-        """How it computes."""
+        """The first answer: how the task computes."""
         return TaskReady(threads=torch.get_num_threads(), numbers=self._numbers())
 
     def turn(self, request: TurnRequest) -> TurnDone:
-        """Whole steps until the time is over; the device has done them all at the end."""
+        """Whole steps until the time is up; waits for the device at the end."""
         steps = tokens = 0
         first: torch.Tensor | None = None
         wait(self._device)
@@ -76,7 +76,7 @@ class TrainingTask:
         return TurnDone(steps=steps, tokens=tokens, seconds=seconds, peak_bytes=peak, first=None if first is None else float(first), note=note)
 
     def save(self, path: str) -> Saved:
-        """The weights, by the engine's names; of the engine's tasks only."""
+        """Write the weights by the engine's names; for engine tasks only."""
         save_file({name: value.detach().cpu().contiguous().clone() for name, value in self._model.state_dict().items()}, path)
         return Saved()
 
@@ -87,7 +87,7 @@ class TrainingTask:
 
 
 def numbers_of(matmul: Matmul, device: torch.device) -> Numbers:
-    """What a matmul mode computes with on a device."""
+    """The number format of a matmul mode on a device."""
     if matmul.mode == "float32":
         return "float32"
     return "tf32" if device.type == "cuda" else "medium"

@@ -1,4 +1,4 @@
-"""What a config makes of a prepared corpus, the same in a run and in a probe: device, model, batches, Trainer."""
+"""Build device, model, batches and trainer from a config, the same for a run, a probe and a benchmark."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rnnlm_tui.engine.trainer import Trainer
 
 
 def set_up_torch(config: RunConfig) -> torch.device:
-    """Threads, exactness and device of this process.
+    """Set threads and exact mode of this process; returns the device.
 
     Raises:
         DeviceError: no such device on this machine.
@@ -25,7 +25,7 @@ def set_up_torch(config: RunConfig) -> torch.device:
 
 
 def build_model(config: RunConfig, corpus: PreparedCorpus) -> RecurrentLanguageModel:
-    """The network with the weights of the config's seed, on the CPU."""
+    """The model on the CPU, initialized with the config's seed."""
     return RecurrentLanguageModel(
         vocab_size=corpus.vocab_size,
         embedding_dim=config.model.embedding_dim,
@@ -46,7 +46,7 @@ def build_model(config: RunConfig, corpus: PreparedCorpus) -> RecurrentLanguageM
 
 
 def build_batches(config: RunConfig, corpus: PreparedCorpus) -> Batches:
-    """The training split in batches.
+    """Batches of the training split.
 
     Raises:
         CorpusError: it is shorter than one batch.
@@ -66,10 +66,10 @@ def build_batches(config: RunConfig, corpus: PreparedCorpus) -> Batches:
 
 
 def build_trainer(config: RunConfig, model: RecurrentLanguageModel, batches: Batches, *, warmup: int | None = None) -> Trainer:
-    """The trainer at its first step; move the model to its device before.
+    """A trainer before its first step; move the model to its device first.
 
     Args:
-        warmup: warm-up steps; None for those of `planned_warmup`.
+        warmup: warm-up steps; None: those of `planned_warmup`.
     """
     optimizer, schedule = config.optimizer, config.schedule
     steps = total_steps(config, batches.steps_per_epoch)

@@ -1,4 +1,4 @@
-"""Carries commands out, each once: acts, journals the result, then answers."""
+"""CommandHandler: carries out each command once, records the result, then answers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from rnnlm_tui.errors import InputError, RnnlmError, StorageError
 from rnnlm_tui.worker.control import PendingCommand
 
 
-class Steered(Protocol):
-    """What commands act on. Each method acts between two steps; errors become the command's answer."""
+class CommandTarget(Protocol):
+    """The run that commands act on, between two steps. An error becomes the command's answer."""
 
     @property
     def status(self) -> str:
@@ -26,84 +26,86 @@ class Steered(Protocol):
 
     @property
     def saved(self) -> str:
-        """The newest checkpoint's directory relative to the run's; empty when there is none."""
+        """The newest checkpoint, relative to the run directory; empty: none yet."""
 
     def pause(self) -> None: ...
 
     def resume(self) -> None: ...
 
     def stop(self) -> str:
-        """Save, then leave the loop; the newest checkpoint's directory, empty when there is none."""
+        """Save, then leave the loop; returns the newest checkpoint, empty: none."""
 
     def checkpoint(self) -> str:
-        """Save; the checkpoint's directory relative to the run's."""
+        """Save; returns the checkpoint, relative to the run directory."""
 
     def evaluate(self) -> str:
-        """Evaluate now; the figures in words."""
+        """Evaluate now; returns the losses in words."""
 
     def sample(self, prompt: str | None) -> str:
-        """The continuation of `prompt`, or of all configured prompts."""
+        """Continue `prompt`, or all configured prompts."""
 
     def set(self, path: str, value: float) -> None: ...
 
     def snapshot(self) -> str:
-        """Write the weights alone; the directory relative to the run's."""
+        """Write the weights alone; returns the directory relative to the run's."""
 
 
 class Journal(Protocol):
-    """The part of the run's database that remembers commands."""
+    """The part of the run's database that records commands."""
 
     def journalled(self, id: str) -> str | None: ...
 
     def journal_command(self, id: str, verb: str, arguments_json: str, result_json: str) -> None: ...
 
 
-class Steering:
-    """Carries out the commands of one attempt on what is `steered` now.
+class CommandHandler:
+    """Handles the commands of one attempt. No command ends the training: an error is its answer.
 
-    A stop is journalled as soon as its checkpoint is on disk and answered by `answer_stops`, when the run has let go of
-    its lock: whoever hears the answer may resume at once. No command ends the training: whatever goes wrong is its answer.
+    A stop is recorded once its checkpoint is saved, but `answer_stops` answers it only after the
+    run's lock is released, so that a client may resume as soon as it has the answer.
     """
 
-    def __init__(self, steered: Steered, journal: Journal) -> None:
-        self.steered = steered
-        """What commands act on; replaced when the run passes from preparing to training."""
+    def __init__(self, target: CommandTarget, journal: Journal) -> None:
+        self.target = target
+        """What commands act on; replaced when the run has been prepared and starts training."""
         self._journal: Journal | None = journal
-        self._turn = Lock()  # between a look into the journal from the control thread and the journal's end
+        self._journal_lock = Lock()  # the control thread looks commands up while the journal may close
         self._stops: list[tuple[Callable[[CommandResult], None], CommandResult]] = []
         self._stopped: dict[str, CommandResult] = {}
 
     def status(self, command: Command) -> CommandResult:
-        """The answer to a `status` command; from any thread and at any time. It changes nothing, so it is not journalled."""
-        return CommandResult(id=command.id, ok=True, status=self.steered.status, step=self.steered.step)
+        """Answer a `status` command, from any thread. It changes nothing, so it is not recorded."""
+        return CommandResult(id=command.id, ok=True, status=self.target.status, step=self.target.step)
 
     def replay(self, pending: PendingCommand) -> bool:
-        """Answer a stop that was carried out before, in an earlier attempt perhaps; from any thread.
+        """Answer a stop that was already carried out, perhaps in an earlier attempt; from any thread.
 
-        False for every other command: it has to wait for its turn.
+        Returns:
+            False for every other command: it waits for the training thread.
         """
         if pending.command.verb != "stop":
             return False
         known: str | None = None
-        with self._turn, suppress(StorageError):  # where the journal can't be read, it takes its turn
+        with self._journal_lock, suppress(StorageError):  # if the journal can't be read, it waits as others do
             known = None if self._journal is None or pending.command.id in self._stopped else self._journal.journalled(pending.command.id)
         if known is not None:
             pending.answer(CommandResult.model_validate_json(known))
         return known is not None
 
-    def carry_out(self, pending: PendingCommand) -> None:
-        """Act once for this command's id and answer; a repeated id gets the first answer again.
+    def handle(self, pending: PendingCommand) -> None:
+        """Act once per command id and answer; a repeated id gets the first answer again.
 
-        Where the journal can't be read nothing is done, for it might be the second time; a stop alone may come twice.
+        If the journal can't be read nothing is done, since the command may have been carried out
+        before. Only a stop may be repeated.
         """
         command, journal = pending.command, self._journal
         if journal is None:
-            raise RuntimeError("a command was carried out after the journal's end")
+            raise RuntimeError("a command was handled after the journal was closed")
         try:
             known = journal.journalled(command.id)
         except StorageError as error:
             if command.verb != "stop":
-                pending.answer(CommandResult(id=command.id, ok=False, error=f"nothing was done: {error.message}", hint=error.hint))
+                pending.answer(CommandResult(id=command.id, ok=False, error=f"{command.verb} rejected: {error.message}", hint=error.hint))
                 return
             known = None
         if known is not None:
@@ -120,14 +122,14 @@ class Steering:
         except StorageError as error:
             traceback.print_exc()  # to stderr, the run's log
             if result.ok:
-                failed = f"{command.verb} was carried out, and could not be journalled: {error.message}"
+                failed = f"{command.verb} was carried out but could not be recorded: {error.message}"
                 result = result.model_copy(update={"ok": False, "error": failed, "hint": error.hint})
         if not stops:
             pending.answer(result)
 
-    def end(self) -> None:
-        """Ask the journal no more: it is about to be closed."""
-        with self._turn:
+    def close_journal(self) -> None:
+        """Stop using the journal: it is about to be closed."""
+        with self._journal_lock:
             self._journal = None
 
     def answer_stops(self) -> None:
@@ -136,52 +138,52 @@ class Steering:
             answer, result = self._stops.pop()
             answer(result)
 
-    def answer_at_end(self, pending: PendingCommand, ending: str, failure: RnnlmError | None = None) -> None:
-        """Answer a command that came when the attempt had ended: a stop has what it wanted unless the run failed, the others came too late."""
-        command, step = pending.command, self.steered.step
+    def answer_after_end(self, pending: PendingCommand, ending: str, failure: RnnlmError | None = None) -> None:
+        """Answer a command that came after the attempt ended: a stop succeeds unless the run failed."""
+        command, step = pending.command, self.target.step
         if command.id in self._stopped:
             pending.answer(self._stopped[command.id])
         elif command.verb != "stop":
-            pending.answer(CommandResult(id=command.id, ok=False, error=f"the run has just ended ({ending})", status=ending, step=step))
+            pending.answer(CommandResult(id=command.id, ok=False, error=f"too late: the run has just {ending}", status=ending, step=step))
         elif ending == "failed":
             error = f"the run has failed: {failure.message}" if failure is not None else "the run has failed"
             hint = failure.hint if failure is not None else ""
-            pending.answer(CommandResult(id=command.id, ok=False, error=error, hint=hint, status=ending, step=step, checkpoint=self.steered.saved))
+            pending.answer(CommandResult(id=command.id, ok=False, error=error, hint=hint, status=ending, step=step, checkpoint=self.target.saved))
         else:
-            pending.answer(CommandResult(id=command.id, ok=True, status=ending, step=step, checkpoint=self.steered.saved))
+            pending.answer(CommandResult(id=command.id, ok=True, status=ending, step=step, checkpoint=self.target.saved))
 
     def _result(self, command: Command) -> CommandResult:
         checkpoint = text = error = hint = ""
         try:
             match command.verb:
                 case "status":
-                    pass  # the figures below are the answer
+                    pass  # status and step below are the answer
                 case "pause":
-                    self.steered.pause()
+                    self.target.pause()
                 case "resume":
-                    self.steered.resume()
+                    self.target.resume()
                 case "stop":
-                    checkpoint = self.steered.stop()
+                    checkpoint = self.target.stop()
                 case "checkpoint":
-                    checkpoint = self.steered.checkpoint()
+                    checkpoint = self.target.checkpoint()
                 case "snapshot":
-                    checkpoint = self.steered.snapshot()
+                    checkpoint = self.target.snapshot()
                 case "evaluate":
-                    text = self.steered.evaluate()
+                    text = self.target.evaluate()
                 case "sample":
-                    text = self.steered.sample(command.prompt)
+                    text = self.target.sample(command.prompt)
                 case "set":
                     self._set(command)
         except RnnlmError as failure:
             error, hint = failure.message, failure.hint
-        except Exception as failure:  # out of memory for one: the training goes on, as it did before the command
+        except Exception as failure:  # such as out of memory: training continues as before the command
             traceback.print_exc()  # to stderr, the run's log
-            from rnnlm_tui.engine.failures import explained_aside  # torch, which is there already once anything but a refusal can fail
+            from rnnlm_tui.engine.failures import explained_aside  # torch, which is imported by the time a command can fail like this
 
             explanation = explained_aside(failure, command.verb)
             error, hint = explanation.message, explanation.hint
         return CommandResult(
-            id=command.id, ok=not error, error=error, hint=hint, status=self.steered.status, step=self.steered.step, checkpoint=checkpoint, text=text
+            id=command.id, ok=not error, error=error, hint=hint, status=self.target.status, step=self.target.step, checkpoint=checkpoint, text=text
         )
 
     def _set(self, command: Command) -> None:
@@ -189,5 +191,5 @@ class Steering:
             raise InputError("set needs a path and a value", hint=f"paths are {', '.join(SETTABLE)}")
         if command.path not in SETTABLE:
             hint = did_you_mean_key(command.path, SETTABLE) or f"these can change: {', '.join(SETTABLE)}"
-            raise InputError(f'"{command.path}" can\'t change while a run goes on', hint=hint)
-        self.steered.set(command.path, command.value)
+            raise InputError(f'"{command.path}" can\'t change during a run', hint=hint)
+        self.target.set(command.path, command.value)

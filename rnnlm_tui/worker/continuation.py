@@ -1,4 +1,4 @@
-"""A prompt being continued: tokens drawn one by one, their text decoded and ended by stop strings."""
+"""Continuation: continues a prompt token by token, decoded, until a stop string."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from rnnlm_tui.engine.model import RecurrentLanguageModel
 
 
 class Continuation:
-    """Iterating draws: each token gives the text that it makes certain, often none; whoever has enough stops iterating and takes the `rest()`.
+    """Iterate to sample. Each token yields the text that it completes, often none; take the `rest()` at the end.
 
     Args:
-        after_end: whether the prompt begins behind an end token, as sentences do in a stream.
+        after_end: the prompt follows an end token, as sentences do in a stream.
 
     Raises:
-        RnnlmError: the prompt can't be written with this vocabulary, or a stop string is empty.
+        RnnlmError: this vocabulary can't encode the prompt, or a stop string is empty.
     """
 
     def __init__(self, model: RecurrentLanguageModel, codec: TextCodec, prompt: str, settings: SamplingConfig, *, after_end: bool) -> None:
         self.prompt_ids = codec.prompt_ids(prompt, after_end=after_end)
         self.tokens = 0
-        """Drawn so far, those of a stop string among them."""
+        """Sampled so far, those of a stop string included."""
         self.logprob = 0.0
-        """ln p of all of them under the model at temperature 1."""
+        """Sum of their ln p under the model at temperature 1."""
         self._decoder = codec.incremental(self.prompt_ids)
         self._stopping = StopStrings(settings.stop)
         excluded = codec.excluded_ids(settings.unknown)
-        self._drawn = generate(model, self.prompt_ids, **settings.model_dump(exclude={"stop", "unknown"}), excluded=excluded)
+        self._generated = generate(model, self.prompt_ids, **settings.model_dump(exclude={"stop", "unknown"}), excluded=excluded)
 
     @property
     def stop(self) -> str:
-        """The stop string that ended the text; empty: none did."""
+        """The stop string that ended the text; empty: none."""
         return self._stopping.found
 
     def __iter__(self) -> Iterator[str]:
-        for one in self._drawn:
+        for one in self._generated:
             self.tokens += 1
             self.logprob += one.logprob
             yield self._stopping.push(self._decoder.push(one.token))
@@ -46,5 +46,5 @@ class Continuation:
                 return
 
     def rest(self) -> str:
-        """The text that was held back, when nothing more is drawn."""
+        """The text held back so far; call it after the last token."""
         return self._stopping.push(self._decoder.flush()) + self._stopping.flush()

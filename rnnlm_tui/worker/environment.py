@@ -1,4 +1,4 @@
-"""The environment that each checkpoint records: what a training's numbers depend on beside its config and its data."""
+"""The environment that each checkpoint records: what numbers depend on besides config and data."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from rnnlm_tui.store.locks import host_name
 from rnnlm_tui.worker.versions import versions
 
 NOT_COMPARED = ("host", "tokenizers", "safetensors", "transformers")
-"""For people alone. A machine is its processor and its versions, not its name; the work of these packages lies on the disk, under hashes."""
+"""Recorded but never compared. A machine is its processor and versions, not its name; the output of
+these packages is on disk, under hashes."""
 SAME_ARITHMETIC = frozenset({"0.1.0"})
 """Earlier versions of rnnlm-tui that compute the same bits as this one."""
 KERNEL_VARIABLES = ("ATEN_CPU_CAPABILITY", "DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE")
-"""Variables that choose among kernels, which round differently."""
+"""Variables that select kernels; kernels round differently."""
 GPU_VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE")
 
 
 def environment(trainer: Trainer, *, deterministic: bool) -> dict[str, str | int | bool]:
-    """Name to plain value; all but `NOT_COMPARED` must be the same for a resume to be bit for bit."""
+    """Names and values; for a bit-for-bit resume all but `NOT_COMPARED` must be equal."""
     device = trainer.device
     variables = KERNEL_VARIABLES + (GPU_VARIABLES if device.type == "cuda" else ())
     return {

@@ -1,4 +1,4 @@
-"""What watches a run's figures: updates that were left out, losses that jump, a validation loss that falls no more."""
+"""Guards on a run's losses: skipped updates, loss spikes, early stopping."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from rnnlm_tui.store.locations import runs_dir
 from rnnlm_tui.store.run_directory import RunDirectory
 
 USUAL_STEPS = 50
-"""The usual loss is a mean that forgets over so many steps."""
+"""Time constant, in steps, of the exponential mean that is the usual loss."""
 KNOWN_STEPS = 400
-"""So many steps before an attempt tell all of the usual loss that is not forgotten."""
+"""Steps of earlier attempts that are read to restore the usual loss; older ones no longer count."""
 FIRST_STEPS = 100
-"""Before so many steps no loss is usual."""
+"""No spikes are reported before this many steps."""
 JUMP_DEVIATIONS, JUMP_SHARE = 6.0, 0.1
-"""A loss has jumped when it is so many standard deviations above the usual one, and by this share of it."""
+"""A spike is this many standard deviations above the usual loss, and at least this share of it."""
 
 USUAL_RATES = {"adamw": 1e-2, "sgd": 1.0}
-"""By algorithm: above this, and above its preset's own, a learning rate is more than any model here is trained with."""
+"""By algorithm: a rate above this, and above its preset's, is higher than any model here trains with."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """An event that the figures of a step call for."""
+class LossEvent:
+    """An event to log for a step."""
 
     step: int
     kind: EventKind
@@ -38,72 +38,72 @@ class Finding:
 
 
 class LossGuard:
-    """Looks at every step's row in order; what it finds is an event each, and `failed_at` says when it is enough.
+    """Checks every step's row, in order, for non-finite values and spikes.
 
-    The update itself was left out on the device, in the step: what is counted here is only told.
+    The step itself skips a non-finite update on the device; this only counts and reports them.
 
     Args:
-        max_bad_steps: so many steps in a row without a finite loss and gradient are too many; each attempt counts anew.
-        before: the newest steps of earlier attempts, which say what a usual loss is.
+        max_bad_steps: consecutive non-finite steps that end the run; each attempt counts from zero.
+        before: the newest steps of earlier attempts, to know the usual loss.
     """
 
     def __init__(self, max_bad_steps: int, before: Sequence[StepRow] = ()) -> None:
         self._max_bad_steps = max_bad_steps
         self._bad_steps = 0
-        self._findings: list[Finding] = []
-        self._spikes = SpikeWatch()
+        self._events: list[LossEvent] = []
+        self._spikes = SpikeDetector()
         for row in before:
             if is_finite(row):
-                self._spikes.take(row.loss)
+                self._spikes.add(row.loss)
         self.failed_at: StepRow | None = None
-        """The step that was one too many; what comes later doesn't change it."""
+        """The step that reached the limit; later steps don't change it."""
 
     @property
     def bad_steps(self) -> int:
-        """Newest steps in a row whose update was left out."""
+        """Consecutive skipped updates up to the newest step."""
         return self._bad_steps
 
-    def take(self, row: StepRow) -> None:
-        """Look at the next step."""
+    def add(self, row: StepRow) -> None:
+        """Check the next step."""
         if is_finite(row):
             self._end_series(row.step - 1)
-            jumped = self._spikes.take(row.loss)
-            if jumped is not None:
-                self._findings.append(Finding(row.step, "spike", f"loss {figure(row.loss, 3)}, usual is {figure(jumped, 3)}"))
+            usual = self._spikes.add(row.loss)
+            if usual is not None:
+                self._events.append(LossEvent(row.step, "spike", f"loss {figure(row.loss, 3)}, usual is {figure(usual, 3)}"))
             return
         self._bad_steps += 1
         if self._bad_steps == 1:
-            self._findings.append(Finding(row.step, "skipped", f"update left out: {not_finite(row)}"))
+            self._events.append(LossEvent(row.step, "skipped", f"update skipped: {not_finite(row)}"))
         if self._bad_steps == self._max_bad_steps and self.failed_at is None:
             self.failed_at = row
 
-    def findings(self) -> Sequence[Finding]:
-        """What was found since the last call."""
-        found, self._findings = self._findings, []
+    def take_events(self) -> Sequence[LossEvent]:
+        """The events since the last call."""
+        found, self._events = self._events, []
         return found
 
     def _end_series(self, last: int) -> None:
         if self._bad_steps > 1:
-            self._findings.append(Finding(last, "skipped", f"{counted(self._bad_steps, 'update')} in a row were left out, up to this one"))
+            self._events.append(LossEvent(last, "skipped", f"{counted(self._bad_steps, 'update')} in a row skipped, up to this one"))
         self._bad_steps = 0
 
 
-class SpikeWatch:
-    """The usual loss and how much it varies, both as means that forget; a jump counts once, until the loss is usual again."""
+class SpikeDetector:
+    """Tracks the usual loss and its variance as exponential means. A spike is reported once, until the loss is usual again."""
 
     def __init__(self) -> None:
         self._steps = 0
         self._mean = self._variance = 0.0
-        self._up = False
+        self._is_up = False
 
-    def take(self, loss: float) -> float | None:
-        """The usual loss where this one has just jumped above it, else None."""
+    def add(self, loss: float) -> float | None:
+        """The usual loss if this one has just jumped above it, else None."""
         self._steps += 1
         limit = self._mean + max(JUMP_DEVIATIONS * math.sqrt(self._variance), JUMP_SHARE * abs(self._mean))
         jumps = self._steps > FIRST_STEPS and loss > limit
-        usual = self._mean if jumps and not self._up else None
-        self._up = jumps
-        seen = min(loss, limit) if jumps else loss  # or one jump would make the next ones usual
+        usual = self._mean if jumps and not self._is_up else None
+        self._is_up = jumps
+        seen = min(loss, limit) if jumps else loss  # otherwise one spike would make the next ones usual
         weight = 1 / min(self._steps, USUAL_STEPS)
         off = seen - self._mean
         self._mean += weight * off
@@ -111,28 +111,28 @@ class SpikeWatch:
         return usual
 
 
-class Patience:
-    """Early stopping: counts the evaluations in a row, stored ones of earlier attempts among them, that brought no better validation loss.
+class EarlyStopping:
+    """Counts consecutive evaluations without a better validation loss, earlier attempts included.
 
     Args:
-        limit: so many end the run; 0: none do.
-        evaluations: of earlier attempts, up to the step that this one goes on from.
+        patience: evaluations that end the run; 0: off.
+        evaluations: of earlier attempts, up to the step that this one starts from.
     """
 
-    def __init__(self, limit: int, evaluations: Sequence[EvaluationRow]) -> None:
-        self._limit = limit
+    def __init__(self, patience: int, evaluations: Sequence[EvaluationRow]) -> None:
+        self._patience = patience
         self._rows = list(evaluations)
         self._waited = evaluations_without_improvement(self._rows)
 
-    def take(self, rows: Sequence[EvaluationRow]) -> None:
+    def add(self, rows: Sequence[EvaluationRow]) -> None:
         """Count an evaluation."""
         self._rows += rows
-        self._waited = evaluations_without_improvement(self._rows)  # here and not where it is asked for, at every step
+        self._waited = evaluations_without_improvement(self._rows)  # here, since is_exhausted is asked at every step
 
     @property
-    def exhausted(self) -> bool:
+    def is_exhausted(self) -> bool:
         """The run should end."""
-        return 0 < self._limit <= self._waited
+        return 0 < self._patience <= self._waited
 
 
 def is_finite(row: StepRow) -> bool:
@@ -141,22 +141,22 @@ def is_finite(row: StepRow) -> bool:
 
 
 def not_finite(row: StepRow) -> str:
-    """`loss nan, gradient inf`: those of the two that are not finite."""
+    """`loss nan, gradient inf`: whichever of the two is not finite."""
     return ", ".join(f"{name} {value}" for name, value in (("loss", row.loss), ("gradient", row.grad_norm)) if not math.isfinite(value))
 
 
 def too_many_bad_steps(last: StepRow, config: RunConfig, run: str, *, kept: str, best: int | None) -> RnnlmError:
-    """Why a run ends whose losses or gradients are not finite any more, and what to do.
+    """The error that ends a run after too many non-finite steps.
 
     Args:
-        last: the step that was one too many.
-        kept: which weights are on the disk, in words.
+        last: the step that reached the limit.
+        kept: which weights are saved, in words.
         best: step of the best checkpoint; None: there is none.
     """
     changes = calmer_settings(config)
     start = f"--from {run}@best" if best is not None else f"--config {shlex.quote(str(RunDirectory(runs_dir() / run).config_path))}"
     settings = " ".join(f"--set {path}={value:g}" for path, value in changes.items())
-    words = {"optimizer.max_grad_norm": "gradients clipped", "optimizer.learning_rate": f"a smaller learning rate than {config.optimizer.learning_rate:g}"}
+    words = {"optimizer.max_grad_norm": "gradient clipping", "optimizer.learning_rate": f"a smaller learning rate than {config.optimizer.learning_rate:g}"}
     return RnnlmError(
         f"loss or gradient was not finite for {counted(config.training.max_bad_steps, 'step')} in a row up to step {last.step:,} ({not_finite(last)}): {kept}",
         hint=f"a resume would fail again; a new run may do better with {' and '.join(words[path] for path in changes)}: `rnnlm-tui train {start} {settings}`",
@@ -164,7 +164,7 @@ def too_many_bad_steps(last: StepRow, config: RunConfig, run: str, *, kept: str,
 
 
 def calmer_settings(config: RunConfig) -> dict[str, float]:
-    """What a new run should change where this one's losses are not finite any more: the clip where there is none, the rate where it is high or there is one."""
+    """Settings for a new run after this one diverged: gradient clipping if it is off, a lower learning rate if the rate is high or clipping is on."""
     optimizer, preset = config.optimizer, PRESETS.get(config.preset)
     usual = USUAL_RATES[optimizer.algorithm]
     if preset is not None and preset.optimizer.algorithm == optimizer.algorithm:

@@ -1,4 +1,4 @@
-"""The run's log as a worker writes it: a disk that takes no more lines ends nothing."""
+"""The worker's output: it goes to the run's log, and a full disk is no error."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import os
 import sys
 from contextlib import suppress
 
-_DESCRIPTOR = 2
+_STDERR = 2
 
 
 class Log(io.TextIOBase):
-    """Text to this process's stderr, which is the run's log; lines that can't be written are left out."""
+    """Writes to this process's stderr, which is the run's log; lines that can't be written are dropped."""
 
     def writable(self) -> bool:
         """Always."""
@@ -19,15 +19,15 @@ class Log(io.TextIOBase):
 
     def fileno(self) -> int:
         """stderr's."""
-        return _DESCRIPTOR
+        return _STDERR
 
     def write(self, text: str, /) -> int:
-        """Write it now, as far as the disk takes it."""
+        """Write the text now, as far as the disk accepts it."""
         with suppress(OSError):
-            os.write(_DESCRIPTOR, text.encode("utf-8", "backslashreplace"))
+            os.write(_STDERR, text.encode("utf-8", "backslashreplace"))
         return len(text)
 
 
-def log_whatever_the_disk_takes() -> None:
-    """Let all that this process prints go through such a log."""
+def log_without_disk_errors() -> None:
+    """Send everything that this process prints through such a log."""
     sys.stdout = sys.stderr = Log()

@@ -1,4 +1,4 @@
-"""What a run is while its corpus is built: progress is stored, and commands are answered in between."""
+"""A run before its first step: progress is stored, and commands are answered in between."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import time
 
 from rnnlm_tui.contract.metrics import Progress
 from rnnlm_tui.errors import RunStateError
-from rnnlm_tui.worker.commands import Steering
+from rnnlm_tui.worker.commands import CommandHandler
 from rnnlm_tui.worker.inbox import Inbox, StopRequested
-from rnnlm_tui.worker.records import Records
+from rnnlm_tui.worker.records import Recorder
 
 PROGRESS_SECONDS = 0.2
 """Progress is stored this often; a new phase at once."""
 
 
-class Preparing:
-    """What commands meet before the first step: a stop leaves, what needs a model has to wait."""
+class PreparingRun:
+    """The target of commands before the first step: a stop leaves, a command that needs a model is refused."""
 
     def __init__(self, step: int, saved: str = "") -> None:
         self.status = "preparing"
         self.step = step
-        """Where the attempt will go on."""
+        """Step from which the attempt will continue."""
         self.saved = saved
-        """The checkpoint from which it will, relative to the run directory; empty when it begins anew."""
+        """The checkpoint from which it will continue, relative to the run directory; empty: none."""
 
     def pause(self) -> None:
         """Refused."""
@@ -32,7 +32,7 @@ class Preparing:
         """Nothing is paused, so there is nothing to do."""
 
     def stop(self) -> str:
-        """Leave at the next report of progress; there is nothing new to save, and what was saved before is the answer."""
+        """Leave at the next report of progress; nothing new is to be saved."""
         self.status = "stopping"
         return self.saved
 
@@ -59,30 +59,30 @@ class Preparing:
         return self._refuse()
 
     def _refuse(self) -> str:
-        raise RunStateError("the run is still preparing", hint="try again when it trains")
+        raise RunStateError("the run is still preparing", hint="try again when it is training")
 
 
 class ProgressReporter:
-    """Called by the corpus as it is built: stores how far it is and carries out commands."""
+    """Called while the corpus is built: stores the progress and handles commands."""
 
-    def __init__(self, records: Records, inbox: Inbox, steering: Steering) -> None:
-        self._records = records
+    def __init__(self, recorder: Recorder, inbox: Inbox, commands: CommandHandler) -> None:
+        self._recorder = recorder
         self._inbox = inbox
-        self._steering = steering
+        self._commands = commands
         self._phase = ""
         self._stored_at = 0.0
 
     def __call__(self, progress: Progress) -> None:
-        """Raises StopRequested after a stop was carried out."""
+        """Raises StopRequested after a stop was handled."""
         now = time.monotonic()
         if progress.phase != self._phase or now - self._stored_at >= PROGRESS_SECONDS:
             self._phase, self._stored_at = progress.phase, now
-            self._records.set_progress(progress)
-        self.heed()
+            self._recorder.set_progress(progress)
+        self.handle_commands()
 
-    def heed(self) -> None:
-        """Carry out what waits; raises StopRequested after a stop."""
+    def handle_commands(self) -> None:
+        """Handle the commands that wait; raises StopRequested after a stop."""
         while (pending := self._inbox.take()) is not None:
-            self._steering.carry_out(pending)
-        if self._steering.steered.status == "stopping":
+            self._commands.handle(pending)
+        if self._commands.target.status == "stopping":
             raise StopRequested

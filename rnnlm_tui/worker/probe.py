@@ -1,4 +1,7 @@
-"""The probe: `python -m rnnlm_tui.worker.probe` reads a config from the file on stdin, trains a few steps and writes what they took on stdout; it leaves no run."""
+"""The probe: `python -m rnnlm_tui.worker.probe` trains a few steps and reports time and memory.
+
+It reads a config from the file on stdin, writes messages on stdout and leaves no run.
+"""
 
 from __future__ import annotations
 
@@ -33,45 +36,45 @@ if TYPE_CHECKING:
     from rnnlm_tui.corpus.token_store import PreparedCorpus
 
 WARM_UP_STEPS = 5
-"""Steps before the first that counts: libraries load their kernels, memory is asked for."""
+"""Steps before the timed ones: libraries load kernels, memory is allocated."""
 PROBE_STEPS = 20
 EVALUATED_BATCHES = 2
-"""An evaluation may hold more than the step of a small batch."""
+"""An evaluation may need more memory than a step of a small batch."""
 PREPARED = "--prepared"
-"""Argument of a probe that has started itself anew, so that what preparing the text has held does not count."""
-Tell = Callable[[str, int, int], None]
-"""Told the phase, how much of it is done, and of how much."""
+"""Argument of a probe that has restarted itself, so that memory used to prepare the text doesn't count."""
+Report = Callable[[str, int, int], None]
+"""Called with the phase, how much of it is done, and the total."""
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for it
-    """Raised where the probe is when it is asked to leave."""
+class Interrupted(Exception):  # noqa: N818 - not an error: it was requested
+    """Raised by SIGTERM, wherever the probe is."""
 
 
-def prepare(config: RunConfig, tell: Tell) -> tuple[PreparedCorpus, bool]:
-    """The corpus, and whether it had to be built.
+def prepare(config: RunConfig, report: Report) -> tuple[PreparedCorpus, bool]:
+    """Prepare the corpus; also returns whether it had to be built.
 
     Raises:
-        RnnlmError: no such device, no such text, no such tokenizer.
+        RnnlmError: the device, the text or the tokenizer is missing.
     """
-    # torch, numpy and tokenizers take seconds to import: only now, when whoever started this one has been told.
+    # torch, numpy and tokenizers take seconds to import.
     from rnnlm_tui.corpus.token_store import prepare_corpus
     from rnnlm_tui.worker.building import set_up_torch
 
-    set_up_torch(config)  # first: a device that isn't there is told before a long preparation
+    set_up_torch(config)  # first: a missing device should fail before a long preparation
     phases: set[str] = set()
 
     def advance(progress: Progress) -> None:
         phases.add(progress.phase)
-        tell(progress.phase, progress.done, progress.total)
+        report(progress.phase, progress.done, progress.total)
 
     return prepare_corpus(config.corpus, config.tokenizer, config.training, corpora_dir(), advance), phases != {"checking"}
 
 
-def measure(config: RunConfig, corpus: PreparedCorpus, tell: Tell, *, warm_up: int = WARM_UP_STEPS, steps: int = PROBE_STEPS) -> Calibration:
-    """Train `warm_up` steps and then `steps` that count, and evaluate a little, on the model, batches and trainer of a run.
+def measure(config: RunConfig, corpus: PreparedCorpus, report: Report, *, warm_up: int = WARM_UP_STEPS, steps: int = PROBE_STEPS) -> Calibration:
+    """Train `warm_up` steps, then `steps` timed ones, and evaluate a little, as a run would.
 
     Raises:
-        RnnlmError: no such device, text shorter than a batch, out of memory.
+        RnnlmError: missing device, text shorter than a batch, out of memory.
     """
     import torch
 
@@ -89,13 +92,13 @@ def measure(config: RunConfig, corpus: PreparedCorpus, tell: Tell, *, warm_up: i
     trainer = build_trainer(config, model, build_batches(config, corpus))
     seed_everything(training.seed)
     for done in range(warm_up):
-        tell("warm-up", done, warm_up)
+        report("warm-up", done, warm_up)
         float(trainer.train_step().loss)
     tokens = trainer.tokens_seen
     began = time.perf_counter()
     loss = None
     for done in range(steps):
-        tell("steps", done, steps)
+        report("steps", done, steps)
         loss = trainer.train_step().loss
     if loss is not None:
         float(loss)  # waits for a GPU
@@ -110,7 +113,7 @@ def measure(config: RunConfig, corpus: PreparedCorpus, tell: Tell, *, warm_up: i
         max_sentences=config.evaluation.max_sentences,
     )
     evaluate(model, islice(iter(validation), EVALUATED_BATCHES))
-    tell("steps", steps, steps)
+    report("steps", steps, steps)
     return Calibration(
         host=host_name(),
         device="cuda" if device.type == "cuda" else "mps" if device.type == "mps" else "cpu",
@@ -132,27 +135,27 @@ def main() -> int:
     """Measure the config on stdin; returns the exit code, as in `rnnlm_tui.errors`."""
     end_with_parent()
     keep_private()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started this one, and it sends SIGTERM
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent process, which sends SIGTERM
     signal.signal(signal.SIGTERM, _leave)
     answers = sys.stdout.buffer
 
-    def tell(phase: str, done: int, total: int) -> None:
+    def report(phase: str, done: int, total: int) -> None:
         _write(answers, ProbeProgress(phase=phase, done=done, total=total))
 
     try:
         config = RunConfig.model_validate_json(sys.stdin.buffer.read())
-        corpus, built = prepare(config, tell)
+        corpus, built = prepare(config, report)
         if built and PREPARED not in sys.argv:
             os.lseek(sys.stdin.fileno(), 0, os.SEEK_SET)
             os.execv(sys.executable, [*sys.orig_argv, PREPARED])
-        _write(answers, ProbeDone(calibration=measure(config, corpus, tell)))
+        _write(answers, ProbeDone(calibration=measure(config, corpus, report)))
     except Interrupted:
         return 128 + signal.SIGTERM
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more; Python's own last flush would complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader is gone; without this Python's last flush would print an error
         return 1
     except Exception as error:
-        traceback.print_exc()  # to stderr: the log of whoever started us
+        traceback.print_exc()  # to stderr, the log of the parent process
         failed = _failed(error)
         _write(answers, failed)
         return failed.exit_code
@@ -161,7 +164,7 @@ def main() -> int:
 
 def _failed(error: Exception) -> ProbeFailed:
     if isinstance(error, ValidationError):
-        error = InputError("the probe was given no config", hint="it is started by: rnnlm-tui estimate --probe")
+        error = InputError("no valid config on standard input", hint="the probe is started by: rnnlm-tui estimate --probe")
     failure = failure_of(error)
     return ProbeFailed(message=failure.message, hint=failure.hint, exit_code=failure.exit_code, out_of_memory=failure.out_of_memory)
 

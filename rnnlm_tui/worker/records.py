@@ -1,4 +1,4 @@
-"""Records: all that a worker stores of its run; what the disk does not take is kept in memory, in order, until it does."""
+"""Recorder: writes a worker's rows to the database, and keeps them in memory while the disk is full."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ from rnnlm_tui.store.locks import RunLock
 from rnnlm_tui.store.run_directory import RunDirectory
 
 MAX_KEPT_ROWS = 200_000
-"""So many rows are kept in memory (75 MiB, measured) before training waits for the disk."""
+"""Rows kept in memory (75 MiB, measured) before training waits for the disk."""
 TEXT_ROW = 400
-"""Characters of a sample that weigh as much as a row of metrics."""
+"""Characters of a sample that count as one row."""
 
 
-class Records:
-    """Stands between one attempt and its database: a full disk, one that fails or one that became read-only makes the run degraded and loses nothing.
+class Recorder:
+    """Writes one attempt's rows to the database. A full, failing or read-only disk loses nothing: the run is degraded.
 
-    While it is degraded every call is kept and repeated in its order, once a second by `heartbeat`, until all of it is stored; heartbeats, hardware
-    readings and progress are left out instead, and the lock's file says why and that the worker lives. Threads may share it.
+    While degraded, every call is kept and repeated in order, once a second by `heartbeat`, until all
+    of them are stored. Heartbeats, hardware readings and progress are dropped instead; the lock file
+    shows the reason and that the worker is alive. Threads may share a recorder.
 
     Raises (every method that stores something):
-        StorageError: the run's folder or its database was removed under the worker.
+        StorageError: the run's folder or database was removed while the worker ran.
         DatabaseError: the database is damaged.
     """
 
@@ -44,8 +45,8 @@ class Records:
         self._ballast = Ballast(database.path)
         self._max_kept = max_kept
         self._places = [(path, _identity(path)) for path in (run.path, database.path)]
-        self._turn = RLock()
-        self._storing = Lock()  # one repeats at a time
+        self._lock_kept = RLock()
+        self._storing = Lock()  # only one thread repeats kept calls
         self._kept: deque[tuple[Callable[[], None], int]] = deque()
         self._kept_rows = self._kept_in_all = 0
         self._answers: dict[str, str] = {}
@@ -56,7 +57,7 @@ class Records:
 
     @property
     def degraded(self) -> str:
-        """Why the run is degraded, for people; empty while everything is stored."""
+        """Why the run is degraded, in words; empty while everything is stored."""
         if not self._reason:
             return self._unsaved
         others = (", a checkpoint for space" if self._unsaved else "") + (", and training for the disk" if self.full else "")
@@ -64,32 +65,32 @@ class Records:
 
     @property
     def full(self) -> bool:
-        """So much is kept that nothing more should be measured."""
+        """Memory is used up: training should wait."""
         return self._kept_rows >= self._max_kept
 
     def check(self) -> None:
-        """Raises what ends the run: its folder or database is gone, or damaged."""
+        """Raise the error that ends the run: its folder or database is gone or damaged."""
         if self._fatal is not None:
             raise self._fatal
         for path, known in self._places:
             if _identity(path, unknown=known) != known:
                 self._fatal = StorageError(
-                    f"{path} was removed or replaced while its worker ran", hint="nothing was written in its place; `rnnlm-tui runs` shows what is left"
+                    f"{path} was removed or replaced during training", hint="nothing was written in its place; `rnnlm-tui runs` shows what is left"
                 )
                 raise self._fatal
 
     def make_ballast(self) -> None:
-        """Before the first row: some space that is given up when the disk is full.
+        """Before the first row, reserve some space to release when the disk is full.
 
         Raises:
-            StorageError: there is none, with need and have.
+            StorageError: not enough space, with need and have.
         """
         self._ballast.make()
 
     def close(self) -> None:
-        """At the run's end: give the ballast up, and store in its room what is still kept. What can't be stored is told in the log."""
+        """At the end, release the ballast and store the kept rows; those that can't be stored are counted in the log."""
         with suppress(StorageError):
-            self.check()  # a folder that stands in the place of the run's own is not ours
+            self.check()  # a folder that replaced the run's is not ours to write to
             self._ballast.release()
             self._store_kept(recover=True)
         if self._kept:
@@ -97,30 +98,30 @@ class Records:
         self._closed = True
 
     def store_all(self) -> None:
-        """Store what is kept now, in the room that the ballast gave up where there is no other; the run stays degraded until there is.
+        """Store the kept rows now, if need be in the space that the ballast released. The run stays degraded until there is more.
 
         Raises:
-            StorageError: not all of it can be stored; the rest is kept.
+            StorageError: not all rows can be stored; the rest is kept.
         """
         self.check()
         self._store_kept(recover=False)
 
     def saving_failed(self, error: StorageError, step: int) -> None:
-        """A checkpoint could not be written: the run is degraded until `saved`."""
+        """Report that a checkpoint could not be written: the run is degraded until `saved`."""
         first, self._unsaved = not self._unsaved, f"not saved: {self._in_words(error)}"
-        self._tell()
+        self._show_state()
         if first:
             self.add_event(self._event("degraded", self._unsaved, step))
 
     def saved(self, step: int) -> None:
-        """A checkpoint was written."""
+        """Report that a checkpoint was written."""
         if self._unsaved:
             self._unsaved = ""
-            self._tell()
+            self._show_state()
             self.add_event(self._event("recovered", "a checkpoint could be written again", step))
 
     def begin_attempt(self, pid: int, host: str, boot_id: str, device: str, start_step: int, environment: Mapping[str, object]) -> int:
-        """As `RunDatabase.begin_attempt`; raises StorageError where it can't be stored, for nothing has begun yet."""
+        """As `RunDatabase.begin_attempt`; raises StorageError if it can't be stored, since nothing has begun yet."""
         self._step = start_step
         try:
             self._attempt = self._database.begin_attempt(pid, host, boot_id, device, start_step, environment)
@@ -165,20 +166,20 @@ class Records:
         self._store(partial(self._database.set_meta, key, value))
 
     def set_progress(self, progress: Progress | None) -> None:
-        """As `RunDatabase.set_progress`; while the run is degraded only the end of it is kept."""
+        """As `RunDatabase.set_progress`; while degraded, only the end of progress is kept."""
         self._store(partial(self._database.set_progress, progress), 1 if progress is None else 0)
 
     def add_hardware(self, row: HardwareRow) -> None:
-        """As `RunDatabase.add_hardware`; left out while the run is degraded."""
+        """As `RunDatabase.add_hardware`; dropped while degraded."""
         self._store(partial(self._database.add_hardware, row), 0)
 
     def heartbeat(self, time: float) -> None:
-        """As `RunDatabase.heartbeat`. While the run is degraded the lock's file tells instead, and what is kept is tried again."""
+        """As `RunDatabase.heartbeat`. While degraded, update the lock file instead and retry the kept rows."""
         self.check()
         if self.degraded:
-            self._tell()
+            self._show_state()
         beat = partial(self._database.heartbeat, time)
-        with suppress(StorageError):  # there is no room yet, or it is full again: in a second once more
+        with suppress(StorageError):  # still full: retried in a second
             self._ballast.make()
             self._store_kept(recover=True, first=beat)
         self._store(beat, 0)
@@ -191,75 +192,75 @@ class Records:
             self._answers.clear()
 
     def journalled(self, id: str) -> str | None:
-        """As `RunDatabase.journalled`, what is still kept among it."""
+        """As `RunDatabase.journalled`, including results that are still kept in memory."""
         return self._answers.get(id) or self._database.journalled(id)
 
     def _store(self, write: Callable[[], None], rows: int = 1) -> None:
-        """Store it now, or keep it behind what is kept already; 0 rows: it is not worth keeping."""
+        """Store now, or keep it behind the rows that are kept already; 0 rows: drop it instead."""
         self.check()
         if self._closed:
-            raise StorageError(f"the attempt on {self._run.name} has ended", hint="nothing more of it is stored")
+            raise StorageError(f"the attempt on {self._run.name} has ended", hint="nothing more is stored")
         if not self._keep_behind(write, rows):
             try:
                 write()
             except DatabaseError:
                 raise
             except StorageError as error:
-                if self._closed:  # meanwhile, by a stop that another thread heeded
+                if self._closed:  # meanwhile, by a stop in another thread
                     raise
                 self._keep(write, rows)
                 self._degrade(error)
 
     def _keep_behind(self, write: Callable[[], None], rows: int) -> bool:
-        with self._turn:
+        with self._lock_kept:
             if self._reason:
                 self._keep(write, rows)
             return bool(self._reason)
 
     def _keep(self, write: Callable[[], None], rows: int) -> None:
-        with self._turn:
+        with self._lock_kept:
             if rows:
                 self._kept.append((write, rows))
                 self._kept_rows += rows
                 self._kept_in_all += rows
 
     def _degrade(self, error: StorageError, *, again: bool = False) -> None:
-        """From now on rows are kept; the first time, and `again` when it was said to be over, it is told in the room that the ballast gives up."""
-        with self._turn:
+        """Keep rows from now on. The first time, and `again` after a recovery was reported, log it in the ballast's space."""
+        with self._lock_kept:
             first, self._reason = again or not self._reason, self._in_words(error)
         if is_full(error) or self._no_space():
             self._ballast.release()
-        self._tell()
+        self._show_state()
         if not first:
             return
         _log(f"degraded: {self._reason}")
-        event = self._event("degraded", f"{self._reason}; training goes on, and its rows wait in memory", self._step)
+        event = self._event("degraded", f"{self._reason}; training continues, rows wait in memory", self._step)
         try:
-            self._database.add_event(event)  # before what is kept: readers should know at once
+            self._database.add_event(event)  # before the kept rows: readers should know at once
         except StorageError:
             self._keep(partial(self._database.add_event, event), 1)
 
     def _no_space(self) -> bool:
-        """SQLite has other words for a full disk as well, where it could not make its shared memory larger for one."""
+        """Whether the disk is full: SQLite reports another error if it can't enlarge its shared memory."""
         try:
             return free_bytes(self._database.path) < ROOM_FOR_ROWS
         except StorageError:
             return False
 
     def _store_kept(self, *, recover: bool, first: Callable[[], None] | None = None) -> None:
-        """Repeat what is kept until nothing is, and tell it; raises StorageError where the disk takes no more of it.
+        """Store the kept rows in order; raises StorageError when the disk refuses one.
 
         Args:
-            recover: then keep nothing any more: the run is as it was.
-            first: has to succeed before anything else is tried.
+            recover: when all are stored, log the recovery and stop keeping rows.
+            first: must succeed before anything else is tried.
         """
         if not self._reason:
             return
         with self._storing:
-            told = False
+            reported = False
             while self._reason:
-                with self._turn:
-                    if not first and not self._kept and (told or not recover):
+                with self._lock_kept:
+                    if not first and not self._kept and (reported or not recover):
                         if recover:
                             self._reason = ""
                             self._kept_in_all = 0
@@ -267,34 +268,32 @@ class Records:
                         break
                     kept = self._kept[0] if self._kept else None
                 try:
-                    (first or (kept[0] if kept else self._tell_recovered))()
+                    (first or (kept[0] if kept else self._log_recovery))()
                 except DatabaseError as error:
                     self._fatal = error
                     raise
                 except StorageError as error:
-                    self._degrade(error, again=told)
+                    self._degrade(error, again=reported)
                     raise
                 if first:
                     first = None
                 elif not kept:
-                    told = True
+                    reported = True
                 else:
-                    with self._turn:
+                    with self._lock_kept:
                         self._kept.popleft()
                         self._kept_rows -= kept[1]
-        self._tell()
+        self._show_state()
 
-    def _tell_recovered(self) -> None:
-        self._database.add_event(
-            self._event("recovered", f"everything is stored, {counted(self._kept_in_all, 'row')} of it after a wait in memory", self._step)
-        )
+    def _log_recovery(self) -> None:
+        self._database.add_event(self._event("recovered", f"all rows stored, {counted(self._kept_in_all, 'row')} after a wait in memory", self._step))
 
-    def _tell(self) -> None:
-        with suppress(StorageError):  # a disk that takes not even this: the lock's age tells it then
+    def _show_state(self) -> None:
+        with suppress(StorageError):  # even this can't be written: then the lock file's age shows it
             self._lock.report_degraded(self.degraded)
 
     def _in_words(self, error: StorageError) -> str:
-        """Short enough for the lock's file and a narrow terminal: the run's own files by their names."""
+        """The error, short enough for the lock file and a narrow terminal: the run's files without their folder."""
         return "; ".join(filter(None, (error.message.replace(f"{self._run.path}/", ""), error.hint)))
 
     def _event(self, kind: EventKind, text: str, step: int) -> EventRow:
@@ -302,7 +301,7 @@ class Records:
 
 
 def _identity(path: Path, *, unknown: tuple[int, int] | None = None) -> tuple[int, int] | None:
-    """Device and inode; None where there is nothing, `unknown` where the disk doesn't tell: it may again."""
+    """Device and inode; None: nothing there; `unknown`: the disk fails to answer, perhaps only now."""
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -313,5 +312,4 @@ def _identity(path: Path, *, unknown: tuple[int, int] | None = None) -> tuple[in
 
 
 def _log(text: str) -> None:
-    """To stderr, which is the run's log."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - a worker has no other voice
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - stderr is the run's log

@@ -1,4 +1,4 @@
-"""Turns steps into committed rows, in batches at most a quarter of a second late."""
+"""StepMetrics: turns step results into database rows, committed a few times a second."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from rnnlm_tui.contract.metrics import SMOOTHED_STEPS, StepRow
 from rnnlm_tui.engine.trainer import StepResult
 
 REPORT_SECONDS = 0.25
-"""Rows wait at most this long, so that losses are fetched from a GPU a few times a second and not at every step."""
+"""Rows wait at most this long: losses are fetched from a GPU a few times a second, not at every step."""
 
 
-class Reporter:
-    """Collects the results of steps and commits their rows.
+class StepMetrics:
+    """Collects step results and commits their rows.
 
     Args:
-        commit: stores the rows in one transaction, now or as soon as the disk takes them.
+        commit: stores the rows in one transaction, now or once the disk accepts them.
         active_seconds: training time of the run before this attempt.
-        observe: sees every row, in order, before it is stored.
-        asynchronous: steps return before the device has done them (CUDA, MPS): their time is then that of the whole batch
-            of rows, fetch included, shared out by tokens.
+        observe: called with every row, in order, before it is stored.
+        asynchronous: steps return before the device has finished them (CUDA, MPS). The time of a
+            batch of rows, fetch included, is then divided among its steps by tokens.
     """
 
     def __init__(
@@ -50,18 +50,18 @@ class Reporter:
 
     @property
     def train_loss(self) -> float:
-        """Mean loss of the newest committed steps, nats per token; NaN before there are any."""
+        """Mean loss of the newest committed steps, in nats per token; NaN before the first."""
         return sum(self._recent) / len(self._recent) if self._recent else math.nan
 
-    def step(self, result: StepResult) -> None:
-        """Take one step's result; commits when a row has waited long enough, and at once where a CPU's isn't finite."""
+    def add(self, result: StepResult) -> None:
+        """Add one step's result; commits if a row has waited long enough, or if a CPU's isn't finite."""
         self._waiting.append((result, time.time()))
         bad = not self._asynchronous and not (math.isfinite(result.loss.item()) and math.isfinite(result.grad_norm.item()))
         if bad or self._clock() - self._committed_at >= REPORT_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Commit every row that waits."""
+        """Commit all rows that wait."""
         if not self._waiting:
             return
         results = [result for result, _ in self._waiting]

@@ -1,4 +1,4 @@
-"""Whether a run may go on from a checkpoint: on the same data, with the same settings, and in exact mode in the same environment."""
+"""Checks before a resume: same data, same settings and, in exact mode, the same environment."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.worker.environment import NOT_COMPARED, SAME_ARITHMETIC
 
 CORPUS_KEY, TOKENIZER_KEY, RUN_SETTINGS_KEY, ENVIRONMENT_KEY = "corpus_hash", "tokenizer_hash", "settings", "environment"
-"""Where a checkpoint's manifest keeps among its facts what a resume is held against."""
+"""Keys of a checkpoint manifest's facts that a resume is checked against."""
 FREE_SETTINGS = frozenset({"device", "threads", "deterministic", "matmul", "cuda_graphs", "max_bad_steps", "patience"})
-"""Of the section `training`: what the environment holds already, and what only decides when a run ends early."""
+"""Of the section `training`: fields that the environment covers, or that only decide when a run ends early."""
 _SHOWN_DIGITS = 16
 
 
 def resume_facts(config: RunConfig, corpus: PreparedCorpus, here: Mapping[str, str | int | bool]) -> dict[str, object]:
-    """What a checkpoint's manifest records for a later resume; `here` is the environment."""
+    """The facts that a checkpoint's manifest records for a later resume; `here` is the environment."""
     return {
         CORPUS_KEY: corpus.manifest.hash,
         TOKENIZER_KEY: _tokenizer_hash(corpus),
@@ -36,7 +36,7 @@ def resume_facts(config: RunConfig, corpus: PreparedCorpus, here: Mapping[str, s
 
 
 def settings(config: RunConfig) -> dict[str, JsonValue]:
-    """The config's fields that make a run what it is, by dotted path: another value of one would be another run."""
+    """The config fields that define a run, by dotted path: with another value it would be another run."""
     sections: dict[str, Mapping[str, object]] = {
         **effective_settings(config.corpus, config.tokenizer),
         "model": config.model.model_dump(mode="json"),
@@ -45,12 +45,12 @@ def settings(config: RunConfig) -> dict[str, JsonValue]:
         "training": config.training.model_dump(mode="json", exclude=set(FREE_SETTINGS)),
     }
     flat = {f"{section}.{name}": value for section, values in sections.items() for name, value in values.items()}
-    found: dict[str, JsonValue] = json.loads(json.dumps(flat))  # as a manifest gives them back
+    found: dict[str, JsonValue] = json.loads(json.dumps(flat))  # as a manifest returns them
     return found
 
 
 def check_settings(run: RunDirectory, manifest: Manifest, config: RunConfig) -> None:
-    """Refuse to go on with other settings than those of the checkpoint.
+    """Refuse to resume with settings that differ from the checkpoint's.
 
     Raises:
         InputError: every field that differs, with both values.
@@ -58,28 +58,28 @@ def check_settings(run: RunDirectory, manifest: Manifest, config: RunConfig) -> 
     if RUN_SETTINGS_KEY not in manifest.facts:
         return
     now = settings(config)
-    usual = {name: value for name, value in settings(RunConfig()).items() if name in now}  # of a field that the checkpoint's version did not have yet
+    usual = {name: value for name, value in settings(RunConfig()).items() if name in now}  # for fields that the checkpoint's version did not have
     found = _differences({**usual, **_recorded(manifest, RUN_SETTINGS_KEY)}, now)
     if found:
         raise InputError(
             f"the config has changed since step {manifest.step:,}: {'; '.join(found)} ({run.config_path})",
-            hint=f"put the old values back and resume, or start a new run from its weights: rnnlm-tui train --from {run.name}@{manifest.step} --set KEY=VALUE",
+            hint=f"restore the old values and resume, or start a new run from its weights: rnnlm-tui train --from {run.name}@{manifest.step} --set KEY=VALUE",
         )
 
 
 def trained_on(manifest: Manifest) -> str | None:
-    """The hash of the corpus that a checkpoint was trained on, if it records one."""
+    """Hash of the corpus that a checkpoint was trained on; None: not recorded."""
     known = manifest.facts.get(CORPUS_KEY)
     return known if isinstance(known, str) else None
 
 
 def check_data(run: RunDirectory, manifest: Manifest, corpus: PreparedCorpus) -> None:
-    """Refuse to go on with another text or another tokenizer than those of the checkpoint.
+    """Refuse to resume with another text or tokenizer than the checkpoint's.
 
     Raises:
         CorpusError, TokenizerError: with both hashes.
     """
-    ways = f"bring it back and resume, or start a new run from the weights: rnnlm-tui train --from {run.name}@{manifest.step}"
+    ways = f"restore it and resume, or start a new run from the weights: rnnlm-tui train --from {run.name}@{manifest.step}"
     known, source, now = manifest.facts.get(CORPUS_KEY), corpus.manifest.corpus.source, _tokenizer_hash(corpus)
     if known not in (None, corpus.manifest.hash, corpus.former_hash or None):
         raise CorpusError(f"the corpus {_changed(known, corpus.manifest.hash, manifest.step)} ({source})", hint=ways)
@@ -89,10 +89,10 @@ def check_data(run: RunDirectory, manifest: Manifest, corpus: PreparedCorpus) ->
 
 
 def check_environment(run: RunDirectory, manifest: Manifest, here: Mapping[str, str | int | bool]) -> str:
-    """What differs from the environment that the checkpoint was written in, for the run's log; empty: nothing, so it goes on bit for bit.
+    """The differences from the checkpoint's environment, for the run's log; empty: none, the resume is bit for bit.
 
     Raises:
-        InputError: something differs and the run is in exact mode; the message names all of it.
+        InputError: there are differences and the run is in exact mode; the message lists all.
     """
     then = {name: value for name, value in _recorded(manifest, ENVIRONMENT_KEY).items() if name not in NOT_COMPARED}
     now = {name: value for name, value in here.items() if name not in NOT_COMPARED}
@@ -102,12 +102,12 @@ def check_environment(run: RunDirectory, manifest: Manifest, here: Mapping[str, 
     if not found:
         return ""
     if not here["deterministic"]:
-        return f"goes on within rounding, not bit for bit: {'; '.join(found)}"
+        return f"resumed within rounding error, not bit for bit: {'; '.join(found)}"
     names = [name for name in now if then.get(name) != now[name]]
     threads = f" (threads = {then['threads']} under [training])" if "threads" in names and "threads" in then else ""
     raise InputError(
-        f"exact mode refuses another environment: {'; '.join(found)}; {run.name} stands at step {manifest.step:,}",
-        hint=f"bring back {', '.join(names)}{threads}; or go on within rounding: deterministic = false under [training] in {run.config_path}; "
+        f"exact mode: the environment differs: {'; '.join(found)}; {run.name} is at step {manifest.step:,}",
+        hint=f"restore {', '.join(names)}{threads}; or accept rounding differences: deterministic = false under [training] in {run.config_path}; "
         f"then rnnlm-tui resume {run.name}",
     )
 
@@ -118,7 +118,7 @@ def _recorded(manifest: Manifest, key: str) -> Mapping[str, JsonValue]:
 
 
 def _differences(then: Mapping[str, JsonValue], now: Mapping[str, object]) -> list[str]:
-    """`threads was 1, is 2` for each name whose value is another now."""
+    """`threads was 1, is 2` for each name whose value differs."""
     return [f"{name} was {_shown(then, name)}, is {_shown(now, name)}" for name in {**now, **then} if _shown(then, name) != _shown(now, name)]
 
 

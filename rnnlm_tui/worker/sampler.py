@@ -1,4 +1,4 @@
-"""The sampler: reads requests as lines on stdin, continues prompts from checkpoints, writes pieces as lines on stdout."""
+"""The sampler process: reads requests as lines on stdin and writes sampled text as lines on stdout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rnnlm_tui.supervisor.processes import end_with_parent
 
 
 class Mailbox:
-    """Requests in order, and which of them were taken back; from any thread."""
+    """Queued requests, and which of them are cancelled; from any thread."""
 
     def __init__(self) -> None:
         self._requests: SimpleQueue[SampleRequest | LoadRequest] = SimpleQueue()
@@ -36,12 +36,12 @@ class Mailbox:
         return self._requests.get()
 
     def cancel(self, identifier: str) -> None:
-        """Take a request back, in the queue or in work; one that is done or unknown is no matter."""
+        """Cancel a request, queued or running; a finished or unknown one is ignored."""
         if identifier in self._open:
             self._cancelled.add(identifier)
 
     def is_cancelled(self, identifier: str) -> bool:
-        """Whether a request in work should be left."""
+        """Whether a running request should stop."""
         return identifier in self._cancelled
 
     def done(self, identifier: str) -> None:
@@ -55,12 +55,12 @@ class Writer:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def __call__(self, message: BaseModel) -> None:
-        """Ends the process when nobody reads any more: a sampler without its app has no use."""
+        """Write a message; exits if the reader is gone, since a sampler without its app is useless."""
         line = encode_line(message)
-        with self._turn:
+        with self._lock:
             try:
                 self._stream.write(line)
                 self._stream.flush()
@@ -69,7 +69,7 @@ class Writer:
 
 
 def read_requests(stream: BinaryIO, mailbox: Mailbox, write: Writer) -> None:
-    """Sort lines into the mailbox until the stream ends; what is no request is answered with why."""
+    """Put requests into the mailbox until the stream ends; an invalid one is answered with an error."""
     while line := stream.readline():
         try:
             request = cast(SampleRequest | CancelRequest | LoadRequest, decode_line(line, SampleRequest, CancelRequest, LoadRequest))
@@ -83,7 +83,7 @@ def read_requests(stream: BinaryIO, mailbox: Mailbox, write: Writer) -> None:
 
 
 def serve(mailbox: Mailbox, write: Writer) -> None:
-    """Answer requests one after the other, for ever. torch is imported here, behind the first line of output."""
+    """Answer requests one after the other, forever. torch is imported here, after the first line of output."""
     from rnnlm_tui.worker.sampling import Sampler
 
     sampler = Sampler()
@@ -99,14 +99,14 @@ def serve(mailbox: Mailbox, write: Writer) -> None:
         except RnnlmError as error:
             write(SampleFailed(id=request.id, message=error.message, hint=error.hint, exit_code=error.exit_code))
         except Exception as error:
-            traceback.print_exc()  # to stderr: the log of whoever started us
+            traceback.print_exc()  # to stderr, the log of the parent process
             write(SampleFailed(id=request.id, message=f"the sampler failed: {type(error).__name__}: {error}", exit_code=4))
         finally:
             mailbox.done(request.id)
 
 
-def serve_or_leave(mailbox: Mailbox, write: Writer) -> None:
-    """Serve; what ends that (torch can't be imported, no memory) ends the process, so that nobody waits for an answer that never comes."""
+def serve_or_exit(mailbox: Mailbox, write: Writer) -> None:
+    """Serve. If that fails (torch can't be imported, no memory) exit, so that no client waits forever."""
     try:
         serve(mailbox, write)
     finally:
@@ -116,14 +116,14 @@ def serve_or_leave(mailbox: Mailbox, write: Writer) -> None:
 
 
 def main() -> None:
-    """Serve until stdin ends, or whoever started us does."""
+    """Serve until stdin or the parent process ends."""
     end_with_parent()
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     mailbox, write = Mailbox(), Writer(answers)
     write(SamplerReady())
-    threading.Thread(target=serve_or_leave, args=(mailbox, write), name="serve", daemon=True).start()
+    threading.Thread(target=serve_or_exit, args=(mailbox, write), name="serve", daemon=True).start()
     read_requests(requests, mailbox, write)
-    os._exit(0)  # at once, from the midst of a text too
+    os._exit(0)  # at once, even in the middle of a text
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Continues prompts from checkpoints: the sampler's part that holds torch."""
+"""Sampler: loads checkpoints and continues prompts; the part of the sampler process that needs torch."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.errors import CheckpointError
 from rnnlm_tui.store.checkpoints import verify_checkpoint
 from rnnlm_tui.store.manifest import MANIFEST_NAME
+from rnnlm_tui.worker.checkpointing import DATA_MODE_KEY
 from rnnlm_tui.worker.continuation import Continuation
-from rnnlm_tui.worker.saving import DATA_MODE_KEY
 
 MAX_UNKNOWN = 8
-"""So many unknown words of a prompt are named; nobody reads more."""
+"""Unknown words of a prompt that are listed."""
 KEPT_MODELS = 2
-"""Checkpoints that stay loaded: two are compared with one another without a wait."""
+"""Checkpoints that stay loaded, so that two can be compared without waiting."""
 PIECE_SECONDS = 0.1
-"""Text is sent about so often, the first token at once."""
+"""Text is sent this often, the first token at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,11 @@ class _Loaded:
     model: RecurrentLanguageModel
     codec: TextCodec
     after_end: bool
-    """Prompts begin behind an end token: the model learned from a stream."""
+    """Prompts follow an end token: the model was trained on a stream."""
 
 
 class Sampler:
-    """Loads checkpoints as they are asked for and continues prompts, on one thread of the CPU beside a training that needs the rest."""
+    """Loads checkpoints on demand and continues prompts, on one CPU thread: a training needs the rest."""
 
     device = "cpu"
 
@@ -50,18 +50,18 @@ class Sampler:
         self._loaded: OrderedDict[tuple[str, int], _Loaded] = OrderedDict()
 
     def load(self, checkpoint: str) -> None:
-        """Make a checkpoint ready.
+        """Load a checkpoint.
 
         Raises:
-            CheckpointError: it is damaged, gone or of the wrong kind.
+            CheckpointError: it is damaged, missing or of the wrong kind.
         """
         self._get(checkpoint)
 
     def continue_prompt(self, request: SampleRequest, is_cancelled: Callable[[], bool]) -> Iterator[SamplePiece | SampleDone]:
-        """Pieces of the continuation as they are drawn, then the whole.
+        """Yield pieces of the continuation as they are sampled, then the whole.
 
         Raises:
-            RnnlmError: the checkpoint can't be used, or the prompt can't be written with its vocabulary.
+            RnnlmError: the checkpoint can't be used, or its vocabulary can't encode the prompt.
         """
         began = time.perf_counter()
         loaded, settings = self._get(request.checkpoint), request.settings
@@ -109,7 +109,7 @@ class Sampler:
         verify_checkpoint(path)
         loaded = _Loaded(load_model(path), TextCodec(path), after_end=_data_mode(path) == "stream")
         if loaded.codec.vocab_size != loaded.model.vocab_size:
-            raise CheckpointError(f"{path} has a tokenizer of {counted(loaded.codec.vocab_size, 'type')} for a model of {loaded.model.vocab_size:,}")
+            raise CheckpointError(f"{path} has a tokenizer with {counted(loaded.codec.vocab_size, 'type')} for a model with {loaded.model.vocab_size:,}")
         lay_out_head(loaded.model)
         self._loaded[key] = loaded
         while len(self._loaded) > KEPT_MODELS:
@@ -118,7 +118,7 @@ class Sampler:
 
 
 def _written_at(path: Path) -> int:
-    """Tells two checkpoints apart that had the same path one after the other; 0 for what isn't there."""
+    """Distinguishes two checkpoints that had the same path in turn; 0 if it is missing."""
     try:
         return (path / MANIFEST_NAME).stat().st_mtime_ns
     except OSError:

@@ -1,4 +1,4 @@
-"""The versions that an attempt and a checkpoint record; nothing here imports what it names, which takes seconds."""
+"""The versions that attempts and checkpoints record, read without importing the packages."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "transformers")
 
 
 def versions() -> dict[str, str]:
-    """Of Python, of this program and of what it computes with, by name."""
+    """Versions of Python, this program and its numeric packages, by name."""
     return {"python": platform.python_version(), "rnnlm_tui": __version__, **{name: version(name) for name in PACKAGES}}

@@ -133,7 +133,7 @@ def work(run: RunDirectory, steps: int) -> int:
     from rnnlm_tui.engine.model import State
     from rnnlm_tui.engine.trainer import StepResult, Trainer
     from rnnlm_tui.worker import reporter, train
-    from rnnlm_tui.worker.pulse import Pulse
+    from rnnlm_tui.worker.pulse import Heartbeat
 
     loss, norm = torch.tensor(2.5), torch.tensor(0.5)
     train_step, marks = Trainer.train_step, run.path.parents[1] / MARKS_NAME
@@ -152,7 +152,7 @@ def work(run: RunDirectory, steps: int) -> int:
         mock.patch("rnnlm_tui.engine.update.Update.__call__", costless),
         mock.patch.object(Trainer, "train_step", watched_step),
         mock.patch.object(reporter, "REPORT_SECONDS", reporter.REPORT_SECONDS / ACCELERATED),
-        mock.patch.object(train, "Pulse", functools.partial(Pulse, seconds=HEARTBEAT_SECONDS / ACCELERATED)),
+        mock.patch.object(train, "Heartbeat", functools.partial(Heartbeat, seconds=HEARTBEAT_SECONDS / ACCELERATED)),
     ):
         return train.main([str(run.path)])
 

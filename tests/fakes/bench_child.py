@@ -12,9 +12,9 @@ from pydantic import BaseModel
 from rnnlm_tui.contract.bench import (
     BenchData,
     BenchTask,
+    CorpusProgress,
     MachineSurvey,
     MachineTurn,
-    Preparing,
     Saved,
     SaveRequest,
     TaskFailed,
@@ -41,8 +41,8 @@ def first_answer(task: BenchTask, behaviour: str) -> BaseModel:
     if task.role == "corpus":
         if behaviour == "silent text":
             signal.pause()
-        write(Preparing(phase="reading", done=1, total=4))
-        write(Preparing(phase="encoding", done=0, total=0))
+        write(CorpusProgress(phase="reading", done=1, total=4))
+        write(CorpusProgress(phase="encoding", done=0, total=0))
         return BenchData(
             title="a text", own=False, tokenizer="word", folder="/nowhere", corpus_vocab_size=30, vocab_size=50, tokens_per_step=40.0, used=0.8, steps_per_epoch=7
         )  # fmt: skip

@@ -109,7 +109,7 @@ def _moves(source: str = "", target: str = "") -> Callable[[Path, Path], bool]:
 
 _CALLS = {
     "files.before": _Call("os", "mkdir", False, lambda path, *_: _is_unfinished(Path(path))),
-    "files.inside": _Call("rnnlm_tui.worker.saving", "write_training_state", True),
+    "files.inside": _Call("rnnlm_tui.worker.checkpointing", "write_training_state", True),
     "files.after": _Call("rnnlm_tui.store.checkpoint_writing", "describe_files", True),
     "fsync.inside": _Call("os", "fsync", False, _is_checkpoint_file),
     "fsync.after": _Call("tempfile", "mkstemp", True, lambda *, dir, **_: _is_unfinished(Path(dir))),

@@ -138,7 +138,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_begins_anew_and_says_so(bench: 
     assert bench.workers.work(run) == 0
     with RunReader(run) as reader:
         notes = " ".join(event.text for event in reader.events() if event.kind == "note")
-    assert "step 6 is damaged, there is no other, so it begins anew" in notes
+    assert "step 6 is damaged, there is no other, so the run restarts from step 0" in notes
     assert ending_of(run) == bench.undisturbed
 
 

@@ -55,7 +55,7 @@ def test_a_run_that_is_killed_while_patience_counts_ends_where_an_undisturbed_on
     assert (summary.status, summary.step, summary.test.step) == ("finished", 20, 20)
     assert summary.message == "ended early: 3 evaluations without a better validation loss, the best is of step 5"
     with RunReader(whole) as reader:
-        assert "ends early: 3 evaluations in a row without a better validation loss" in [event.text for event in reader.events() if event.step == 20]
+        assert "stopping early: no better validation loss in 3 evaluations" in [event.text for event in reader.events() if event.step == 20]
 
     killed = create_run(tiny_config(text, LEARNS_NOTHING), "killed")
     assert workers.work(killed, "rename.before:kill:3") == -signal.SIGKILL  # with the evaluation of step 15 stored, and its checkpoint not

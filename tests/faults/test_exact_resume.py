@@ -201,14 +201,14 @@ def test_a_changed_tokenizer_is_refused_with_both_hashes(workers: Workers, run: 
 def test_exact_mode_refuses_another_number_of_threads_and_fast_mode_says_it(workers: Workers, run: RunDirectory, template: Stopped) -> None:
     edit(run, {"training.threads": 2})
     summary = refusal(workers, run, template)
-    assert str(summary.message).startswith("exact mode refuses another environment: threads was 1, is 2; ")
-    assert "bring back threads (threads = 1 under [training])" in str(summary.hint)
+    assert str(summary.message).startswith("exact mode: the environment differs: threads was 1, is 2; ")
+    assert "restore threads (threads = 1 under [training])" in str(summary.hint)
     assert "deterministic = false" in str(summary.hint)
     edit(run, {"training.deterministic": False})
     assert workers.work(run) == 0
     with RunReader(run) as reader:
         (note,) = [event.text for event in reader.events() if event.kind == "note" and "bit for bit" in event.text]
-    assert note.startswith("goes on within rounding, not bit for bit: threads was 1, is 2; deterministic was true, is false")  # and matmul perhaps
+    assert note.startswith("resumed within rounding error, not bit for bit: threads was 1, is 2; deterministic was true, is false")  # and matmul perhaps
 
 
 def test_exact_mode_refuses_other_kernels_of_the_same_processor_where_the_resume_was_asked_for(run: RunDirectory, template: Stopped) -> None:
@@ -219,6 +219,6 @@ def test_exact_mode_refuses_other_kernels_of_the_same_processor_where_the_resume
     assert asked.returncode == InputError.exit_code, asked.stderr
     assert "variables was empty, is ATEN_CPU_CAPABILITY=default" in asked.stderr
     assert ("instructions was " in asked.stderr) == (platform.machine() == "x86_64")
-    assert f"stands at step {template.step}" in asked.stderr
+    assert f"is at step {template.step}" in asked.stderr
     assert f"rnnlm-tui resume {run.name}" in asked.stderr
     assert (asked.stdout, "Traceback" in asked.stderr) == ("", False)

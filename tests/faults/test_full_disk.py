@@ -71,7 +71,7 @@ def test_a_full_disk_leaves_no_partial_checkpoint_and_touches_no_old_one(story: 
     assert story["checkpoints_intact"]
     assert "a checkpoint needs" in story["checkpoint"]
     assert "free some space on this disk" in story["checkpoint"]
-    assert "not stopped, it trains on: a checkpoint needs" in story["stop"]
+    assert "stop failed: the run is still training: a checkpoint needs" in story["stop"]
     assert "`kill -9 " in story["stop"]
     assert ["recovered", "a checkpoint could be written again"] in story["events"]
 

@@ -80,12 +80,12 @@ def test_a_run_whose_gradients_overflow_fails_with_the_weights_of_its_last_good_
     assert good > 2
     assert [row.step for row in rows] == list(range(1, last + 1))
     assert not any(is_finite(row) for row in rows[good:])
-    assert [(mark.step, mark.text.partition(":")[0]) for mark in events(run, "skipped")] == [(good + 1, "update left out")]
+    assert [(mark.step, mark.text.partition(":")[0]) for mark in events(run, "skipped")] == [(good + 1, "update skipped")]
 
     summary = summarize(run)
     assert (summary.status, summary.step, summary.checkpoints.last) == ("failed", last, last)
     assert f"not finite for 6 steps in a row up to step {last}" in str(summary.message)
-    assert f"no update was done after step {good}, and the checkpoint of step {last} has the weights of then" in str(summary.message)
+    assert f"no update was done after step {good}, and the checkpoint of step {last} has its weights" in str(summary.message)
     assert f"checkpoints/step-{last:09d}" in str(summary.message)
     assert summary.checkpoints.best is not None
     assert summary.checkpoints.best < last
@@ -150,18 +150,18 @@ def row(step: int, loss: float, grad_norm: float = 1.0) -> StepRow:
 def found(losses: list[float]) -> list[tuple[int, str]]:
     guard = LossGuard(max_bad_steps=20)
     for step, loss in enumerate(losses, 1):
-        guard.take(row(step, loss))
-    return [(finding.step, finding.kind) for finding in guard.findings()]
+        guard.add(row(step, loss))
+    return [(finding.step, finding.kind) for finding in guard.take_events()]
 
 
 def test_a_loss_that_jumps_right_after_a_resume_is_marked_by_what_was_usual_before_it() -> None:
     before = [row(step, loss) for step, loss in enumerate(noisy(1_000), 1)]
     guard, knows_nothing = LossGuard(20, before[-KNOWN_STEPS:]), LossGuard(20)
     for step, loss in enumerate((noisy(1_001)[-1], 9.0, 9.0, 5.1), 1_001):
-        guard.take(row(step, loss))
-        knows_nothing.take(row(step, loss))
-    assert [(finding.step, finding.kind) for finding in guard.findings()] == [(1_002, "spike")]
-    assert knows_nothing.findings() == []
+        guard.add(row(step, loss))
+        knows_nothing.add(row(step, loss))
+    assert [(finding.step, finding.kind) for finding in guard.take_events()] == [(1_002, "spike")]
+    assert knows_nothing.take_events() == []
 
 
 def noisy(count: int, *, seed: int = 0) -> list[float]:

@@ -48,7 +48,7 @@ def test_a_run_directory_removed_under_its_worker_ends_the_run_with_the_reason_a
         shutil.rmtree(run.path, ignore_errors=True)
     said = how_it_ended(worker)
     assert f"{run.path}" in said
-    assert "was removed or replaced while its worker ran\nnothing was written in its place; `rnnlm-tui runs` shows what is left" in said
+    assert "was removed or replaced during training\nnothing was written in its place; `rnnlm-tui runs` shows what is left" in said
     assert not run.path.exists()
 
 
@@ -59,14 +59,14 @@ def test_a_run_directory_moved_away_and_back_resumes_from_its_last_checkpoint(te
     elsewhere = run.path.with_name("elsewhere")
     run.path.rename(elsewhere)
     said = how_it_ended(worker)
-    assert "was removed or replaced while its worker ran" in said
+    assert "was removed or replaced during training" in said
     assert not run.path.exists()
     (elsewhere / run.log_path.name).write_text(said)  # where a launched worker's log lies
     elsewhere.rename(run.path)
     summary = summarize(run)
     assert (summary.status, summary.message) == (
         "crashed",
-        f"its worker ended and could not store why: {run.path} was removed or replaced while its worker ran",
+        f"its worker ended and could not store why: {run.path} was removed or replaced during training",
     )
     assert f"`rnnlm-tui resume plain-otter` goes on from step {list_checkpoints(run)[-1].step}" in str(summary.hint)
     newest, damaged = newest_valid(run)

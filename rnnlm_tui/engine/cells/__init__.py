@@ -1,4 +1,4 @@
-"""The recurrent cells, one file each, and the table that builds a layer by `cell_type`."""
+"""The recurrent cells, and the table that builds a layer by `cell_type`."""
 
 from __future__ import annotations
 
@@ -27,4 +27,4 @@ CELLS: Mapping[str, Callable[[int, int, int], RecurrentLayer]] = MappingProxyTyp
         "mlstm": MlstmLayer,
     }
 )
-"""`cell_type` to what builds one layer from its width of input, its hidden size and its number of heads (for cells that have heads)."""
+"""`cell_type` to a function that builds a layer from input width, hidden size and number of heads."""

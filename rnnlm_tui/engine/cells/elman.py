@@ -1,4 +1,4 @@
-"""One Elman layer: h_t = tanh(x_t W + h_(t-1) U + b), one bias, with a fast recurrence on CPU and cuDNN's on a GPU."""
+"""Elman layer: h_t = tanh(x_t W + h_(t-1) U + b), with our own recurrence on a CPU and cuDNN's on a GPU."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from rnnlm_tui.engine.cells.quick_tanh import tanh_of_half_
 class ElmanLayer(nn.RNN):
     """An `nn.RNN` of one layer, time first, without the second bias.
 
-    `nn.RNN` adds two biases whose sum alone matters. Here `bias_hh_l0` is a buffer of zeros: the fused kernels still get
-    their four tensors, and neither the state dict, the optimizer nor the parameter count sees it. The weights are not
-    drawn here but by `engine.initialization`, and the global generator is left alone.
+    `nn.RNN` adds two biases of which only the sum matters. Here `bias_hh_l0` is a buffer of zeros: the
+    fused kernels still get their four tensors, but state dict, optimizer and parameter count don't see
+    it. `engine.initialization` initializes the weights.
     """
 
     weight_ih_l0: nn.Parameter
@@ -35,7 +35,7 @@ class ElmanLayer(nn.RNN):
         self._init_flat_weights()
 
     def reset_parameters(self) -> None:
-        """Leave the memory as it is: whoever builds the layer fills it."""
+        """Leave the weights uninitialized: the model initializes them."""
 
     def initial_state(self, batch_size: int) -> LayerState:
         """Zeros of shape (B, H), on the layer's device."""
@@ -65,9 +65,9 @@ class ElmanLayer(nn.RNN):
 
 
 class _Recurrence(torch.autograd.Function):
-    """h_t = tanh(g_t + h_(t-1) U) with its gradient by hand.
+    """h_t = tanh(g_t + h_(t-1) U) with a hand-written gradient.
 
-    Autograd would record three operations a step and add up U's gradient T times; here a step costs two
+    Autograd would record three operations a step and sum U's gradient T times. Here a step costs two
     operations each way, and U's gradient is one matrix product over all steps.
     """
 

@@ -1,4 +1,4 @@
-"""The recurrence of the minimal cells, h_t = (1 - z_t) h_(t-1) + z_t c_t: a loop over time for CPUs, a doubling scan for GPUs."""
+"""h_t = (1 - z_t) h_(t-1) + z_t c_t: a loop over time for CPUs, a parallel scan for GPUs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def gated_average(gate_TBH: Tensor, candidate_TBH: Tensor, state_BH: Tensor, *, 
 
     Args:
         gate_TBH: z, between 0 and 1.
-        parallel: scan instead of looping; None leaves the choice to the device.
+        parallel: scan instead of loop; None: by device.
     """
     if parallel is None:
         parallel = gate_TBH.device.type != "cpu"
@@ -22,7 +22,7 @@ def gated_average(gate_TBH: Tensor, candidate_TBH: Tensor, state_BH: Tensor, *, 
 
 
 class _GatedAverage(torch.autograd.Function):
-    """Gradient by hand: that of the hidden states obeys the same recurrence backwards, all else is a product over the whole window."""
+    """Hand-written gradient: the hidden states' gradient follows the same recurrence backwards."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, gate_TBH: Tensor, candidate_TBH: Tensor, state_BH: Tensor, parallel: bool) -> Tensor:
@@ -69,8 +69,8 @@ def _recur_backwards(decay_TBH: Tensor, grad_TBH: Tensor, parallel: bool) -> Ten
 def _scan(decay_TBH: Tensor, addend_TBH: Tensor) -> Tensor:
     """h_t = a_t h_(t-1) + b_t from h_(-1) = 0 in log2(T) rounds; the first decay is not used.
 
-    After the round of width w, an entry is the recurrence over its last 2w steps (Hillis and Steele 1986). Products of decays
-    are at most 1, so linear space is safe: what underflows is what the recurrence has forgotten.
+    After the round of width w, an entry is the recurrence over its last 2w steps (Hillis and Steele
+    1986). Products of decays are at most 1, so linear space is safe: only forgotten terms underflow.
     """
     width = 1
     while width < len(addend_TBH):

@@ -1,11 +1,12 @@
-"""One GRU layer (Cho et al. 2014), with the reset after the product as torch and cuDNN have it.
+"""GRU layer (Cho et al. 2014), with the reset after the product, as in torch and cuDNN.
 
-    r_t, z_t = sigmoid(W x_t + b + U h_(t-1) + c), each with weights of its own
+    r_t, z_t = sigmoid(W x_t + b + U h_(t-1) + c), each with its own weights
     n_t = tanh(W_n x_t + b_n + r_t * (U_n h_(t-1) + c_n))
     h_t = (1 - z_t) * n_t + z_t * h_(t-1)
 
-The gates stand in torch's order r, z, n. A GPU runs cuDNN's kernel, a CPU the recurrence of `gru_recurrence`: 1.6 times as fast as
-torch's own there at batch 20, 35 steps and width 200, 1.3 times at batch 128, 29 steps and width 128 (training, two Zen cores).
+The gates are in torch's order r, z, n. A GPU runs cuDNN's kernel, a CPU the recurrence of
+`gru_recurrence`: 1.6 times as fast as torch's at batch 20, 35 steps and width 200, 1.3 times at batch
+128, 29 steps and width 128 (training, two Zen cores).
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from rnnlm_tui.engine.cells.layer import LayerState
 class GruLayer(nn.GRU):
     """An `nn.GRU` of one layer, time first.
 
-    Both biases are parameters: the candidate's second, c_n, stands inside the reset and can't be had by the first. The weights
-    are drawn by `engine.initialization`. The state is (h_BH,).
+    Both biases are parameters: the candidate's second, c_n, is scaled by the reset, so the first can't
+    replace it. `engine.initialization` initializes the weights. The state is (h_BH,).
     """
 
     weight_ih_l0: nn.Parameter
@@ -37,11 +38,11 @@ class GruLayer(nn.GRU):
         super().__init__(input_size, hidden_size, num_layers=1, batch_first=False)
 
     def reset_parameters(self) -> None:
-        """Leave the memory as it is: whoever builds the layer fills it."""
+        """Leave the weights uninitialized: the model initializes them."""
 
     @torch.no_grad()
     def set_start(self) -> None:
-        """A short memory, update gates at -1: on the demo after 120 steps the validation perplexity is 232, and 265 as drawn."""
+        """Start with a short memory, update gates at -1: validation perplexity 232 instead of 265 after 120 steps of the demo."""
         self.bias_ih_l0.chunk(3)[1].fill_(-1)
 
     def initial_state(self, batch_size: int) -> LayerState:

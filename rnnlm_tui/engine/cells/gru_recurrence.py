@@ -1,4 +1,4 @@
-"""A GRU layer's whole pass on a CPU with its gradient by hand; shape letters as elsewhere, and G = 4 H, K = 3 H, N = T·B."""
+"""A GRU layer on a CPU with a hand-written gradient. Further shape letters: G = 4 H, K = 3 H, N = T·B."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ _sigmoid_gradient, _tanh_gradient = torch.ops.aten.sigmoid_backward.grad_input, 
 
 
 class GruRecurrence(torch.autograd.Function):
-    """All that needs no state is done for all time steps at once: the inputs' product before the loop, every weight's gradient
-    after it, and before the backward loop the factors that turn the gradient of h_t into those of the four sums.
+    """Everything that doesn't need the state is computed for all time steps at once: the inputs' product
+    before the loop, the weights' gradients after it, and before the backward loop the factors that turn
+    the gradient of h_t into those of the four sums.
 
-    What a step needs lies in one row of memory: the state's share of the candidate (the sum that the reset scales), then the
-    gates r, z, n. So the columns before the last are what the state's product adds to, and those after the first what the inputs' gives.
+    A step uses one row of memory: the state's part of the candidate (the sum that the reset scales), then
+    the gates r, z, n. The state's product adds to all columns but the last block, the inputs' product to
+    all but the first.
     """
 
     @staticmethod
@@ -33,7 +35,7 @@ class GruRecurrence(torch.autograd.Function):
         gates_NG[:, :hidden] = bias_hh_K[2 * hidden :]
         bias_K = torch.cat([bias_ih_K[: 2 * hidden] + bias_hh_K[: 2 * hidden], bias_ih_K[2 * hidden :]])
         torch.addmm(bias_K, inputs_TBE.flatten(0, 1), weight_ih_KE.t(), out=gates_NG[:, hidden:])
-        # Rows in the order n, r, z, as the columns of a step have it.
+        # Rows in the order n, r, z, as the columns of a step.
         turned_KH = weight_hh_KH.roll(hidden, 0)
         states_SBH = inputs_TBE.new_empty(steps + 1, batch, hidden)
         states_SBH[0] = state_BH
@@ -75,7 +77,7 @@ class GruRecurrence(torch.autograd.Function):
 
 
 def _factors(gates_TBG: Tensor, states_SBH: Tensor) -> Tensor:
-    """The derivatives of h_t by the four sums of its step, h_(t-1) held fast: the shape of the gates."""
+    """Derivatives of h_t by the four sums of its step, with h_(t-1) fixed, in the shape of the gates."""
     hidden = states_SBH.shape[2]
     factors_TBG = torch.empty_like(gates_TBG)
     share, reset, update, new = gates_TBG.split_with_sizes([hidden] * 4, dim=2)

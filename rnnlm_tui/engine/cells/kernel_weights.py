@@ -1,4 +1,4 @@
-"""The weights of an `nn.RNNBase` layer as a pass uses them: with weight dropout, and as one block for cuDNN."""
+"""Weights of an `nn.RNNBase` layer for a forward pass: with weight dropout, in one block for cuDNN."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rnnlm_tui.engine.dropout import drop
 
 
 class GatedLayer(Protocol):
-    """What `ElmanLayer`, `LstmLayer` and `GruLayer` have in common: torch's names for one layer."""
+    """The parameters of `ElmanLayer`, `LstmLayer` and `GruLayer`, by torch's names."""
 
     weight_ih_l0: nn.Parameter
     weight_hh_l0: nn.Parameter
@@ -24,7 +24,7 @@ class GatedLayer(Protocol):
 
 
 def state_weights(layer: GatedLayer) -> Tensor:
-    """The state-to-state weights of one forward pass: the parameter itself, or what weight dropout leaves of it in training."""
+    """The state-to-state weights of one forward pass, after weight dropout in training."""
     if layer.training and layer.weight_dropout:
         return drop(layer.weight_hh_l0, layer.weight_dropout)
     return layer.weight_hh_l0
@@ -34,8 +34,9 @@ def kernel_weights(layer: GatedLayer, state_weights: Tensor, *, block: bool) -> 
     """The four tensors of torch's fused kernels, in their order.
 
     Args:
-        block: for cuDNN, which reads one block of memory. The parameters lie in one since the layer was moved to the GPU; where
-            some weights were dropped, all four are copied into a new one, else cuDNN would copy them itself and warn.
+        block: for cuDNN, which reads one block of memory. The parameters are in one block since the
+            layer was moved to the GPU. With weight dropout all four are copied into a new block;
+            otherwise cuDNN would copy them and warn.
     """
     weights = [layer.weight_ih_l0, state_weights, layer.bias_ih_l0, layer.bias_hh_l0]
     if not block or state_weights is layer.weight_hh_l0:

@@ -1,4 +1,4 @@
-"""What every recurrent layer offers: a sequence for training, one step for generation, and an explicit state."""
+"""The interface of recurrent layers: a sequence for training, a step for generation, explicit state."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 from rnnlm_tui.errors import InputError
 
 LayerState = tuple[Tensor, ...]
-"""The state of one layer: tensors whose first dimension is B; which ones they are is the cell's affair."""
+"""The state of one layer: tensors whose first dimension is B."""
 
 
 class RecurrentLayer(Protocol):
-    """One layer of a model, an `nn.Module` too. Its weights are drawn by `engine.initialization`, not by itself."""
+    """One layer of a model, also an `nn.Module`. `engine.initialization` initializes its weights."""
 
     def initial_state(self, batch_size: int) -> LayerState:
         """The state before the first token, for B streams or sentences, on the layer's device."""
@@ -24,7 +24,7 @@ class RecurrentLayer(Protocol):
         ...
 
     def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
-        """One time step: hidden_BH and the state after it; the same numbers as a sequence of one."""
+        """One time step: hidden_BH and the state after it, equal to a sequence of length one."""
         ...
 
 
@@ -33,16 +33,16 @@ class WeightDroppingLayer(RecurrentLayer, Protocol):
     """A layer with state-to-state weights that can be dropped (Merity et al. 2017, "weight-dropped LSTM")."""
 
     weight_dropout: float
-    """Share of the state-to-state weights that a forward pass in training leaves out, the same ones at every time step: one
-    call of `engine.dropout.drop` on the weight matrix before the loop. Zero until `engine.model` sets it; steps never drop."""
+    """Share of the state-to-state weights that a forward pass in training drops, the same ones at every
+    time step. Zero until `engine.model` sets it; `step` never drops."""
 
 
 @runtime_checkable
 class StartSettingLayer(RecurrentLayer, Protocol):
-    """A layer whose gates or memory want a start of their own, beside what `engine.initialization` draws by name."""
+    """A layer that adjusts its freshly initialized weights."""
 
     def set_start(self) -> None:
-        """Scale or fill some of the freshly drawn weights, in place; called once, after the `default` initialization alone."""
+        """Scale or fill some weights in place; called once, only after the `default` initialization."""
         ...
 
 
@@ -53,5 +53,5 @@ def head_size(hidden_size: int, num_heads: int) -> int:
         InputError: the heads do not divide the hidden size.
     """
     if hidden_size % num_heads:
-        raise InputError(f"num_heads is {num_heads:,}, must divide the hidden size of {hidden_size:,}")
+        raise InputError(f"num_heads = {num_heads:,} must divide the hidden size of {hidden_size:,}")
     return hidden_size // num_heads

@@ -1,15 +1,15 @@
-"""One LSTM layer (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000), on torch's fused kernels everywhere.
+"""LSTM layer (Hochreiter & Schmidhuber 1997, forget gate of Gers et al. 2000), with torch's fused kernels.
 
-    i_t = sigmoid(W_i x_t + U_i h_(t-1) + b_i)          f_t, o_t: the same with weights of their own
+    i_t = sigmoid(W_i x_t + U_i h_(t-1) + b_i)          f_t, o_t: likewise with their own weights
     g_t = tanh(W_g x_t + U_g h_(t-1) + b_g)
     c_t = f_t * c_(t-1) + i_t * g_t
     h_t = o_t * tanh(c_t)
 
-The gates stand in torch's order i, f, g, o. On a GPU the kernel is cuDNN's. On a CPU it is oneDNN's, and no recurrence out of
-single operations comes near it: forward and backward at batch 20, 35 steps, width 200 take 8.7 ms there, 13.3 ms in a loop of
-in-place operations with the input's product before it and the weights' gradient after it, 17.8 ms in torch's kernel without
-oneDNN (batch 128, 29 steps, width 128: 18.5, 27.0 and 30.8; two Zen cores, float32). Its matrix products run at 70 % of what the
-cores' best product reaches.
+The gates are in torch's order i, f, g, o. The kernel is cuDNN's on a GPU and oneDNN's on a CPU. No
+recurrence of single operations comes near oneDNN's: forward and backward at batch 20, 35 steps, width 200
+take 8.7 ms, against 13.3 ms in a loop of in-place operations with the input's product before it and the
+weights' gradient after it, and 17.8 ms in torch's kernel without oneDNN (batch 128, 29 steps, width 128:
+18.5, 27.0 and 30.8 ms; two Zen cores, float32). Its matrix products reach 70 % of the cores' best speed.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from rnnlm_tui.engine.cells.layer import LayerState
 class LstmLayer(nn.LSTM):
     """An `nn.LSTM` of one layer, time first, without the second bias.
 
-    Of torch's two biases only the sum matters, so `bias_hh_l0` is a buffer of zeros, as in `ElmanLayer`. The weights are drawn
-    by `engine.initialization`. The state is (h_BH, c_BH).
+    Of torch's two biases only the sum matters, so `bias_hh_l0` is a buffer of zeros, as in `ElmanLayer`.
+    `engine.initialization` initializes the weights. The state is (h_BH, c_BH).
     """
 
     weight_ih_l0: nn.Parameter
@@ -41,15 +41,16 @@ class LstmLayer(nn.LSTM):
         self._init_flat_weights()
 
     def reset_parameters(self) -> None:
-        """Leave the memory as it is: whoever builds the layer fills it."""
+        """Leave the weights uninitialized: the model initializes them."""
 
     @torch.no_grad()
     def set_start(self) -> None:
-        """Strong inputs and a short memory: twice the drawn input weights, forget gates at -2, input and output gates at 1.
+        """Start with strong inputs and a short memory: doubled input weights, forget gates at -2, input and output gates at 1.
 
-        The usual start, forget gates at 1 (Jozefowicz, Zaremba and Sutskever 2015), averages h over several tokens before a single
-        one can be told apart: on the demo with two such layers the validation perplexity after 120 steps is 425 with it, 356 with
-        forget gates at 0 and twice the input weights, 293 with all of this but forget gates at -1, and 267 so.
+        The usual start, forget gates at 1 (Jozefowicz, Zaremba and Sutskever 2015), averages h over
+        several tokens before the model can distinguish single ones. On the demo with two layers the
+        validation perplexity after 120 steps is 425 with it, 356 with forget gates at 0 and doubled
+        input weights, 293 with this start but forget gates at -1, and 267 with this start.
         """
         self.weight_ih_l0.mul_(2)
         for gate_H, start in zip(self.bias_ih_l0.chunk(4), (1.0, -2.0, None, 1.0), strict=True):

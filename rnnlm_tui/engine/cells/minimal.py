@@ -1,4 +1,4 @@
-"""What minGRU and minLSTM have in common: a gate and a candidate made of the input alone, and an average that moves between them."""
+"""Base of minGRU and minLSTM: gate and candidate depend only on the input; the state is a moving average."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rnnlm_tui.engine.cells.layer import LayerState
 
 
 class MinimalLayer(nn.Module):
-    """h_t = (1 - z_t) h_(t-1) + z_t c_t, with z and c by the cell. The state is h, (B, H)."""
+    """h_t = (1 - z_t) h_(t-1) + z_t c_t, with z and c from the cell. The state is h, (B, H)."""
 
     def __init__(self, input_size: int, hidden_size: int, projections: int) -> None:
         """
         Args:
-            projections: linear maps of the input, each (H, E), that the cell makes z and c of.
+            projections: linear maps of the input, each (H, E), from which the cell computes z and c.
         """
         super().__init__()
         self.hidden_size = hidden_size
@@ -45,7 +45,7 @@ class MinimalLayer(nn.Module):
 
     @abstractmethod
     def _gate_and_candidate(self, projected: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """z, between 0 and 1, and c of the projections, each (..., H)."""
+        """z, between 0 and 1, and c from the projections, each (..., H)."""
 
     def _project(self, inputs: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
         return torch.split(F.linear(inputs, self.weight_ih, self.bias_ih).to(dtype), self.hidden_size, dim=-1)

@@ -1,4 +1,4 @@
-"""One minLSTM layer: an LSTM whose gates and candidate see the input alone (Feng et al. 2024)."""
+"""minLSTM layer: an LSTM whose gates and candidate depend only on the input (Feng et al. 2024)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class MinLstmLayer(MinimalLayer):
         f_t = sigmoid(Linear(x_t)),  i_t = sigmoid(Linear(x_t)),  c_t = Linear(x_t)
         f'_t = f_t / (f_t + i_t),  i'_t = i_t / (f_t + i_t),  h_t = f'_t h_(t-1) + i'_t c_t
 
-    This is the paper's vanilla form with normalised gates, whose candidate is linear and of
-    either sign. Since f' = 1 - i', one gate remains: i' = sigmoid(softplus(-f~) - softplus(-i~)) of the two pre-activations,
-    the paper's own rewriting (its appendix on log-space), which never divides zero by zero.
+    This is the paper's vanilla form with normalised gates, whose candidate is linear and may be negative.
+    Since f' = 1 - i', one gate remains: i' = sigmoid(softplus(-f~) - softplus(-i~)) of the two
+    pre-activations, as in the paper's appendix on log-space, which never divides zero by zero.
 
-    The rows of `weight_ih` are those of i, of c and of f. The state is h, (B, H).
+    The rows of `weight_ih` are those of i, c and f. The state is h, (B, H).
     """
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
@@ -27,7 +27,7 @@ class MinLstmLayer(MinimalLayer):
 
     @torch.no_grad()
     def set_start(self) -> None:
-        """A short memory, forget gates at -1: on the demo after 300 steps the validation perplexity is 114, and 131 as drawn."""
+        """Start with a short memory, forget gates at -1: validation perplexity 114 instead of 131 after 300 steps of the demo."""
         self.bias_ih[2 * self.hidden_size :] = -1
 
     def _gate_and_candidate(self, projected: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""One mLSTM layer: a matrix memory of keys and values with exponential gating (Beck et al. 2024), all steps of a window at once."""
+"""mLSTM layer: a matrix memory of keys and values with exponential gating (Beck et al. 2024), in parallel form."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rnnlm_tui.contract.chunks import LONGEST_WHOLE_WINDOW, WINDOW_CHUNK
 from rnnlm_tui.engine.cells.layer import LayerState, head_size
 
 LARGEST_STABILISER = math.log(1e6)
-"""Keeps the lower bound exp(-m) of the divisor at 1e-6 or above, as an addend of 1e-6 does in the authors' code: far above what
-training reaches, and near it neither the quotient nor its gradient leaves float32."""
+"""Keeps the lower bound exp(-m) of the divisor at 1e-6 or above, like the added 1e-6 in the authors' code.
+Training stays far below this limit; near it neither the quotient nor its gradient leaves float32."""
 SMALLEST_STABILISER = -80.0
-"""Keeps exp(-m) within float32; a memory as empty as this reads as zero either way."""
+"""Keeps exp(-m) within float32; so empty a memory reads as zero either way."""
 
 
 class MlstmLayer(nn.Module):
@@ -26,16 +26,18 @@ class MlstmLayer(nn.Module):
         q_t, k_t / sqrt(d), v_t = Linear(x_t)                                                   (22) to (24)
         i_t = exp(i~_t),  f_t = sigmoid(f~_t),  o_t = sigmoid(o~_t), each of Linear(x_t)          (25) to (27)
 
-    for each head of d = H/heads units. This is the paper's bare cell: its block's convolution, normalisation and projections are left out.
-    The factor 1/sqrt(d) is applied to q here, which gives the same h. Of the two forget
-    gates that the paper offers this is the sigmoid, as in the authors' code. The exponentials are stabilised as in sLSTM,
-    m_t = max(log f_t + m_(t-1), i~_t) (15): the state holds C exp(-m) and n exp(-m), and the 1 in (21) becomes exp(-m).
+    for each head of d = H/heads units. This is the paper's cell without its block's convolution,
+    normalisation and projections. The factor 1/sqrt(d) is applied to q here, which gives the same h. Of the
+    paper's two forget gates this is the sigmoid, as in the authors' code. The exponentials are stabilised as
+    in sLSTM, m_t = max(log f_t + m_(t-1), i~_t) (15): the state holds C exp(-m) and n exp(-m), and the 1 in
+    (21) becomes exp(-m).
 
-    No gate sees the state, so `forward` needs no loop: it is the parallel form of the paper's appendix (from equation 72
-    on) with the memory that was carried in as one more term. `step` is the recurrent form.
+    No gate depends on the state, so `forward` needs no loop: it is the parallel form of the paper's appendix
+    (from equation 72 on), with the carried memory as one more term. `step` is the recurrent form.
 
-    The rows of `weight_ih` are those of q, k, v and o, H each, then those of i and f, one a head. The state is C
-    (B, heads, d, d), n (B, heads, d) and m (B, heads). Zeros are the empty memory: with C = n = 0 in it, any m gives the same h.
+    The rows of `weight_ih` are those of q, k, v and o, H each, then those of i and f, one per head. The state
+    is C (B, heads, d, d), n (B, heads, d) and m (B, heads). Zeros are the empty memory: with C = n = 0 every
+    m gives the same h.
     """
 
     def __init__(self, input_size: int, hidden_size: int, num_heads: int) -> None:
@@ -46,11 +48,12 @@ class MlstmLayer(nn.Module):
 
     @torch.no_grad()
     def set_start(self) -> None:
-        """Queries that match every key, so that h starts as a mean of the values with weights by the gates, and larger values.
+        """Start with queries that match every key, so that h is a gated mean of the values, and larger values.
 
-        As drawn, q and k are small and of random sign: what is read is noise of 0.003. On the demo after 300 steps the
-        validation perplexity is 108 with this start and 194 without. The memory starts short, with forget gates at -1: with 0
-        it is 119; with 3 to 6, as in the authors' code, h starts as a mean over so many steps that it is 481 (values as drawn).
+        Without it q and k are small with random signs: the memory reads as noise of 0.003. On the demo
+        after 300 steps the validation perplexity is 108 with this start and 194 without. The memory
+        starts short, with forget gates at -1. With 0 the perplexity is 119; with 3 to 6, as in the
+        authors' code, h is a mean over so many steps that it is 481 (without larger values).
         """
         queries_keys = 2 * self.hidden_size
         self.bias_ih[:queries_keys] = 1
@@ -65,7 +68,7 @@ class MlstmLayer(nn.Module):
     def forward(self, inputs_TBE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """Run over T time steps: hidden_TBH and the state after the last."""
         read_write, output_TBH, gates = self._project(inputs_TBE, state[0].dtype)
-        rows = read_write.permute(2, 1, 3, 0, 4).contiguous()  # (3, B, N, T, D): one copy here saves one at each product
+        rows = read_write.permute(2, 1, 3, 0, 4).contiguous()  # (3, B, N, T, D): one copy here saves one per product
         query, key, value = rows[0] / math.sqrt(self.head_size), rows[1], rows[2]
         enter, forget = gates.permute(2, 1, 3, 0)  # (B, N, T)
         length = WINDOW_CHUNK if len(inputs_TBE) >= LONGEST_WHOLE_WINDOW else len(inputs_TBE)
@@ -104,12 +107,13 @@ def _lower_bound(stabiliser: Tensor) -> Tensor:
 def _parallel(query: Tensor, key: Tensor, value: Tensor, enter: Tensor, forget: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
     """The parallel form over S steps, from a state.
 
-    With F_t the sum of log f up to t, what step s has written weighs exp(F_t - F_s + i~_s) at t, and what was carried in
-    exp(F_t + m). Both relative to exp(m_t): m_t - F_t is the running maximum of m and of i~_s - F_s, so no S×S maximum is
-    needed. h does not depend on it, so its gradient is not followed there.
+    With F_t the sum of log f up to t, the value written at step s has the weight exp(F_t - F_s + i~_s) at t,
+    and the carried memory exp(F_t + m), both relative to exp(m_t). m_t - F_t is the running maximum of m and
+    of i~_s - F_s, so no S×S maximum is needed. h doesn't depend on it, so it needs no gradient.
 
-    F_t grows with the window, to thousands if forget gates are far below zero. Float32 then keeps only three decimals of the exponents,
-    so F, the terms made of it for each step, and the differences between steps are computed in double precision.
+    F_t grows with the window, to thousands if forget gates are far below zero. In float32 the exponents
+    would then have only three decimals, so F, the terms that contain it and their differences are computed
+    in double precision.
 
     Args:
         query, key, value: (B, N, S, D).
@@ -119,7 +123,7 @@ def _parallel(query: Tensor, key: Tensor, value: Tensor, enter: Tensor, forget: 
         C q / max(|n q|, 1), (B, N, S, D), and the state after the last step.
     """
     memory, normaliser, stabiliser = state
-    wide = torch.float32 if forget.device.type == "mps" else torch.float64  # Apple's devices have no double
+    wide = torch.float32 if forget.device.type == "mps" else torch.float64  # Apple GPUs have no float64
     decay = F.logsigmoid(forget).to(wide).cumsum(-1)
     written, before = enter.to(wide) - decay, stabiliser.to(wide)
     with torch.no_grad():
@@ -143,8 +147,8 @@ def _parallel(query: Tensor, key: Tensor, value: Tensor, enter: Tensor, forget: 
 def _differences(written: Tensor, peak: Tensor, dtype: torch.dtype) -> Tensor:
     """written_s - peak_t for all t and s, (B, N, S, S), exact where it is near zero, without a matrix in double precision.
 
-    Each number is split into its rounding and the remainder. The difference of the roundings of two close numbers is exact, and the
-    remainders add what rounding lost. Gradients pass through the roundings only.
+    Each number is split into its rounded value and a remainder. The difference of two close rounded values
+    is exact, and the remainders restore what rounding lost. Gradients pass only through rounded values.
     """
     rounded, rounded_peak = written.to(dtype), peak.to(dtype)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""One sLSTM layer: an LSTM with an exponential input gate, a normaliser and heads (Beck et al. 2024)."""
+"""sLSTM layer: an LSTM with an exponential input gate, a normaliser and heads (Beck et al. 2024)."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ class SlstmLayer(nn.Module):
         z_t = tanh(z~_t),  i_t = exp(i~_t),  f_t = sigmoid(f~_t),  o_t = sigmoid(o~_t)          (11) to (14)
         c_t = f_t c_(t-1) + i_t z_t,  n_t = f_t n_(t-1) + i_t,  h_t = o_t c_t / n_t              (8) to (10)
 
-    where each pre-activation is W x_t + R h_(t-1) + b. Of the two forget gates that equation 13 offers this is the sigmoid,
-    the authors' own choice in their code: with it the normaliser stays below the sum of the input gates. The exponentials
-    are stabilised: with m_t = max(log f_t + m_(t-1), i~_t) (15) the state holds c exp(-m) and n exp(-m), for which i' =
-    exp(i~_t - m_t) (16) and f' = exp(log f_t + m_(t-1) - m_t) (17) take the gates' places; h is the same whatever m is.
+    where each pre-activation is W x_t + R h_(t-1) + b. Of the two forget gates in equation 13 this is the
+    sigmoid, as in the authors' code: it keeps the normaliser below the sum of the input gates. The
+    exponentials are stabilised: with m_t = max(log f_t + m_(t-1), i~_t) (15) the state holds c exp(-m) and
+    n exp(-m), and the gates become i' = exp(i~_t - m_t) (16) and f' = exp(log f_t + m_(t-1) - m_t) (17).
+    h doesn't depend on m.
 
-    This is the paper's bare cell: its block's convolution, normalisation and projections are left out.
-    R mixes the memory within a head only: it is block-diagonal, H/heads wide.
+    This is the paper's cell without its block's convolution, normalisation and projections. R mixes the
+    memory within each head: it is block-diagonal, H/heads wide.
 
-    The rows of `weight_ih` and `weight_hh` are, head by head, those of o, z, i and f. The state is (c, n, h, m), each (B, H). Where n
-    is zero nothing is remembered and m does not count, so that zeros are the state before the first token.
+    The rows of `weight_ih` and `weight_hh` are, head by head, those of o, z, i and f. The state is
+    (c, n, h, m), each (B, H). Where n is zero the memory is empty and m is ignored, so zeros are the
+    state before the first token.
     """
 
     weight_dropout = 0.0
@@ -42,16 +44,17 @@ class SlstmLayer(nn.Module):
 
     @torch.no_grad()
     def set_start(self) -> None:
-        """Gates that tell inputs apart from the first step, and a short memory: twice the drawn weights, forget gates at -2.
+        """Start with gates that react to inputs and a short memory: doubled weights, forget gates at -2.
 
-        On the demo after 300 steps the validation perplexity is 123 with both and 158 without. Longer memories learn slower,
-        since the normaliser makes h their mean: with forget gates at 1 it is 194, from 3 to 6 as in the authors' code, 363.
+        On the demo after 300 steps the validation perplexity is 123 with this start and 158 without.
+        Longer memories learn more slowly, since the normaliser makes h their mean: with forget gates at
+        1 the perplexity is 194, from 3 to 6 as in the authors' code, 363.
         """
         self.weight_ih.mul_(2)
         self.bias_ih.view(self.num_heads, 4, -1)[:, 3] = -2
 
     def initial_state(self, batch_size: int) -> LayerState:
-        """Four times zeros of shape (B, H), on the layer's device."""
+        """Four zero tensors of shape (B, H), on the layer's device."""
         return tuple(self.weight_ih.new_zeros(batch_size, self.hidden_size) for _ in range(4))
 
     def forward(self, inputs_TBE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:

@@ -1,4 +1,4 @@
-"""The recurrence of sLSTM over a window of gate pre-activations, with its gradient by hand."""
+"""The sLSTM recurrence over a window of gate pre-activations, with a hand-written gradient."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 EMPTY = -1e9
-"""The stabiliser of an empty memory: so low that the first input gate sets the scale, which makes the normaliser at least 1 for ever."""
+"""The stabiliser of an empty memory: so low that the first input gate sets the scale, which keeps the
+normaliser at 1 or above from then on."""
 
 
 class SlstmRecurrence(torch.autograd.Function):
-    """Equations 8 to 17 of the paper for T steps; the names of its quantities are kept: z, o, i', f', c, n, m.
+    """Equations 8 to 17 of the paper for T steps, with the paper's names: z, o, i', f', c, n, m.
 
-    Shapes inside: N heads of D units, H = N·D; one step is (N, B, D), and the four pre-activations of a step lie side by
-    side, (N, B, 4D), so that one batched product over the heads mixes the memory.
+    Shapes inside: N heads of D units, H = N·D. A step is (N, B, D) and its four pre-activations are adjacent,
+    (N, B, 4D), so that one batched product over the heads mixes the memory.
 
-    Since h does not depend on the stabilisers m, the gradient of h takes them for constants. The state after the last step
-    does depend on them, c' = c exp(-m); what a gradient of that state says about the last m goes back along the maxima.
+    h doesn't depend on the stabilisers m, so its gradient treats them as constants. The state after the last
+    step does, c' = c exp(-m): the gradient with respect to the last m propagates back along the maxima.
     """
 
     @staticmethod
@@ -108,8 +109,9 @@ def _factors(gates: Tensor, log_forget: Tensor, cells: Tensor, normalisers: Tens
     """The derivatives of one step, m held constant, for all steps at once.
 
     Returns:
-        by which to multiply the gradient of h to get that of o~ (T, N, B, D) and that of c and n (T, 2, N, B, D); by which to
-        multiply that of c to get those of z~, i~ and f~ (T, N, B, 3, D); and that of n to get those of i~ and f~ (T, N, B, 2, D).
+        Factors that turn the gradient of h into that of o~ (T, N, B, D) and those of c and n
+        (T, 2, N, B, D); that of c into those of z~, i~ and f~ (T, N, B, 3, D); and that of n into
+        those of i~ and f~ (T, N, B, 2, D).
     """
     o, z, i, f = gates.unbind(3)
     through_output = hidden - hidden * o
@@ -128,9 +130,10 @@ def _factors(gates: Tensor, log_forget: Tensor, cells: Tensor, normalisers: Tens
 
 
 def _along_maxima(last: Tensor, forgets: Tensor, log_forget: Tensor) -> tuple[Tensor, Tensor]:
-    """What the gradient of the last stabiliser adds to those of i~ and f~ (T, N, B, 2, D) and to that of the first stabiliser.
+    """Contribution of the last stabiliser's gradient to those of i~ and f~ (T, N, B, 2, D) and the first stabiliser.
 
-    Where the forget gate won the maximum, f' is exactly 1 and the gradient goes on to the stabiliser before; else it ends in i~.
+    Where the forget gate won the maximum, f' is exactly 1 and the gradient passes to the stabiliser before;
+    otherwise it ends in i~.
     """
     kept = (forgets == 1).to(last.dtype)
     through = torch.cat([kept.flip(0).cumprod(0).flip(0), torch.ones_like(kept[:1])])  # of steps t to the last

@@ -1,4 +1,4 @@
-"""`python -m rnnlm_tui.supervisor.bench`: the verb `bench` on a machine that lacks the command line's packages; prints the JSON report."""
+"""`bench` without the command line's packages: `python -m rnnlm_tui.supervisor.bench` prints the JSON report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--neighbour", action="store_true")
     parser.add_argument("--only", choices=["training", "sampling", "neighbour"])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--json", action="store_true", help="as always here")
+    parser.add_argument("--json", action="store_true", help="default, and the only format here")
     given = parser.parse_args()
     try:
         options = BenchOptions(bench_config(given.preset, given.device, given.set), seconds=given.seconds, neighbour=given.neighbour, only=given.only)
@@ -33,12 +33,12 @@ def main() -> int:
     except KeyboardInterrupt:
         _write(sys.stderr, "interrupted")
         return EXIT_INTERRUPTED
-    _write(sys.stdout, json.dumps(json.loads(report.model_dump_json()), indent=2))  # pydantic makes null of what is not finite, json writes ASCII
+    _write(sys.stdout, json.dumps(json.loads(report.model_dump_json()), indent=2))  # pydantic writes null for non-finite numbers, json writes ASCII
     return 0
 
 
 def _write(stream: TextIO, text: str) -> None:
-    """With no character that could act on a terminal: titles, errors and a child's last words are from outside."""
+    """Write without control characters: titles, errors and output of child processes are untrusted."""
     stream.write(safe(text) + "\n")
     stream.flush()
 

@@ -1,4 +1,4 @@
-"""The neighbour of `bench --neighbour`: keeps one core busy until its parent is gone; `python -m ... CORE`."""
+"""The busy process of `bench --neighbour`: `python -m ... CORE` keeps one core busy until its parent ends."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from rnnlm_tui.supervisor.processes import end_with_parent
 
 
 def main(arguments: list[str]) -> None:
-    """Spin on one core."""
+    """Keep one core busy."""
     parent = os.getppid()
     end_with_parent()
     (core,) = (int(argument) for argument in arguments)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
-    os.write(1, b"\n")  # whoever started it waits for this
+    os.write(1, b"\n")  # the parent waits for this
     while os.getppid() == parent:
         for _ in range(100_000):
             continue

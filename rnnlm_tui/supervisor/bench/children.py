@@ -1,4 +1,4 @@
-"""Child: one process of a `bench`, asked over pipes, one answer a request."""
+"""Child: a `bench` process that answers requests over pipes."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ from typing import TypeVar, cast
 
 from pydantic import BaseModel
 
-from rnnlm_tui.contract.bench import BenchTask, Preparing, TaskFailed
+from rnnlm_tui.contract.bench import BenchTask, CorpusProgress, TaskFailed
 from rnnlm_tui.contract.wire import decode_line, encode_line
 from rnnlm_tui.errors import InputError, WorkerError, error_kind
 from rnnlm_tui.supervisor.processes import dependent_environment, last_lines, python_command
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
-PATIENCE_SECONDS = 300.0
-"""Longest silence of a child; a step of a large model on a busy machine may take a minute."""
+SILENCE_SECONDS = 300.0
+"""Longest silence of a child: a step of a large model on a busy machine may take a minute."""
 
 
 class Child:
-    """A process that measures one task. It leads a session of its own, so that Ctrl-C reaches us alone; it ends itself when we are gone."""
+    """A process that measures one task.
+
+    It has its own session, so that Ctrl-C reaches only the parent, and ends when the parent is gone.
+    """
 
     def __init__(
         self,
@@ -38,13 +41,13 @@ class Child:
         without: Sequence[str] = (),
         command: Sequence[str] | None = None,
     ) -> None:
-        """Start it; `ready` waits for its first answer.
+        """Start the process; `ready` waits for its first answer.
 
         Args:
-            log: takes what it says on stderr.
-            settings: environment variables, where the user has not set them.
-            without: environment variables that it must not have, whoever set them.
-            command: another process that speaks the protocol.
+            log: receives its stderr.
+            settings: environment variables, unless the user has set them.
+            without: environment variables to remove.
+            command: another program that speaks the protocol.
         """
         self.name = name
         self._log = log
@@ -67,30 +70,30 @@ class Child:
         """Of the process."""
         return self._process.pid
 
-    def ready(self, kind: type[AnswerT], tell: Callable[[Preparing], None] | None = None) -> AnswerT:
-        """The answer to the task.
+    def ready(self, kind: type[AnswerT], on_progress: Callable[[CorpusProgress], None] | None = None) -> AnswerT:
+        """Wait for the answer to the task.
 
         Args:
-            tell: told how far a child is that prepares a text, which may take much longer than its silence may.
+            on_progress: called while the child prepares a corpus; each call restarts the time limit.
 
         Raises:
-            RnnlmError: what the child says can't be done; WorkerError when it died or is silent.
+            RnnlmError: the child reported an error; WorkerError: it died or is silent.
         """
-        return self._answer(kind, tell)
+        return self._answer(kind, on_progress)
 
     def ask(self, request: BaseModel, kind: type[AnswerT]) -> AnswerT:
-        """One request and its answer; raises as `ready`."""
+        """Send a request and wait for its answer; raises as `ready`."""
         self._write(request)
         return self._answer(kind)
 
     def close(self) -> None:
-        """End it at once and wait for that."""
+        """Kill the process and wait for its end."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                with suppress(OSError):  # what could not be flushed has no reader any more
+                with suppress(OSError):  # the reader is gone
                     pipe.close()
 
     def _write(self, message: BaseModel) -> None:
@@ -99,7 +102,7 @@ class Child:
             self._process.stdin.write(encode_line(message))
             self._process.stdin.flush()
         except OSError as error:
-            raise self._death() from error
+            raise self._ended() from error
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -107,54 +110,54 @@ class Child:
             for line in self._process.stdout:
                 self._answers.put(line)
         except ValueError:
-            return  # closed under us
+            return  # the pipe was closed
         self._answers.put(None)
 
-    def _answer(self, kind: type[AnswerT], tell: Callable[[Preparing], None] | None = None) -> AnswerT:
-        until = time.monotonic() + PATIENCE_SECONDS
+    def _answer(self, kind: type[AnswerT], on_progress: Callable[[CorpusProgress], None] | None = None) -> AnswerT:
+        until = time.monotonic() + SILENCE_SECONDS
         while True:
             try:
                 line = self._answers.get(timeout=max(0.01, until - time.monotonic()))
             except Empty:
-                hint = "a smaller --preset takes less time a step" if tell is None else "a shorter text is prepared sooner"
-                raise WorkerError(f"{self.name} is silent for {PATIENCE_SECONDS:g} s", hint=hint) from None
+                hint = "use a smaller --preset: its steps take less time" if on_progress is None else "use a shorter text"
+                raise WorkerError(f"no answer from {self.name} for {SILENCE_SECONDS:g} s", hint=hint) from None
             if line is None:
-                raise self._death()
+                raise self._ended()
             try:
-                answer = decode_line(line, kind, TaskFailed, Preparing)
+                answer = decode_line(line, kind, TaskFailed, CorpusProgress)
             except InputError:
-                continue  # not a message: a library greets its users
-            if isinstance(answer, Preparing):
-                until = time.monotonic() + PATIENCE_SECONDS
-                if tell is not None:
-                    tell(answer)
+                continue  # not a message: a library printed something
+            if isinstance(answer, CorpusProgress):
+                until = time.monotonic() + SILENCE_SECONDS
+                if on_progress is not None:
+                    on_progress(answer)
                 continue
             if isinstance(answer, TaskFailed):
-                # What is wrong with the input says so itself; for all else one wants to know whose it is.
+                # An input error explains itself; other errors need the child's name.
                 whose = "" if answer.exit_code == InputError.exit_code else f"{self.name}: "
                 raise error_kind(answer.exit_code)(whose + answer.message, hint=answer.hint)
             return cast(AnswerT, answer)
 
-    def _death(self) -> WorkerError:
+    def _ended(self) -> WorkerError:
         code = self._process.wait()
         killed = -code if code < 0 else code - 128
         words = next((line for line in reversed(last_lines(self._log, 20)) if line.strip()), "")
-        how = "was killed, by a machine out of memory perhaps" if killed == 9 else f"ended (exit code {code})"
+        how = "was killed, perhaps because the machine is out of memory" if killed == 9 else f"ended (exit code {code})"
         return WorkerError(f"{self.name} {how}" + (f": {words}" if words else ""))
 
 
 class Busy:
-    """A process that does nothing but keep one core busy, while it lives."""
+    """A process that keeps one core busy until closed."""
 
     def __init__(self) -> None:
         core = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
         command = python_command("rnnlm_tui.supervisor.bench.busy", str(core))
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=dependent_environment({}), start_new_session=True)
         assert self._process.stdout is not None
-        self._process.stdout.read(1)  # it spins from now on
+        self._process.stdout.read(1)  # it is busy from now on
 
     def close(self) -> None:
-        """End it and wait for that."""
+        """Kill the process and wait for its end."""
         self._process.kill()
         self._process.wait()
         if self._process.stdout is not None:

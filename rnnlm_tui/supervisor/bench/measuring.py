@@ -1,4 +1,4 @@
-"""Runs a whole `bench`: text, machine, training, sampling, neighbour, each way in turns of one or two seconds."""
+"""Run a `bench`: corpus, machine, training, sampling, neighbour, in alternating turns of one or two seconds."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from rnnlm_tui.contract.bench import (
     BenchData,
     BenchReport,
     BenchTask,
+    CorpusProgress,
     MachineFigures,
     MachineSurvey,
     MachineTurn,
     NeighbourFigures,
-    Preparing,
     Saved,
     SaveRequest,
     TaskReady,
@@ -37,83 +37,83 @@ from rnnlm_tui.contract.memory import positions_per_step
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.supervisor.bench.children import Child
 from rnnlm_tui.supervisor.bench.neighbour import OPENMP_VARIABLES, Neighbourhood
-from rnnlm_tui.supervisor.bench.others import NOTICED, Others
-from rnnlm_tui.supervisor.bench.plan import NAIVE, Row, sampling_rows, training_rows
-from rnnlm_tui.supervisor.bench.report import Measured, sampling_figures, training_figures
+from rnnlm_tui.supervisor.bench.others import NOTICEABLE_CORES, OtherProcesses
+from rnnlm_tui.supervisor.bench.plan import NAIVE, BenchWay, sampling_rows, training_rows
+from rnnlm_tui.supervisor.bench.report import Measurement, sampling_figures, training_figures
 from rnnlm_tui.supervisor.launch import WORKER_SETTINGS
 
 TURN_SECONDS = 1.5
-LEAST_ROUNDS = 3
+MIN_ROUNDS = 3
 MAX_SECONDS = 3_600.0
 MACHINE_SECONDS = 0.6
-"""Of a turn of the machine task."""
+"""Length of a turn of the machine task."""
 
 WARM_UP_STEPS = 3
-"""Of training before the measured turns, the same number everywhere."""
+"""Training steps before the measured turns, the same for every way."""
 
 NEIGHBOUR_WAYS = 4
-"""Turns of a round: two environments, alone and beside the busy process."""
+"""Turns per round: two environments, alone and next to the busy process."""
 
 FULL_LOGITS = ("naive training", "library training")
-"""Roles that make the logits of all positions at once."""
+"""Roles that compute the logits of all positions at once."""
 
-TOLD_SECONDS = 2.0
-"""A phase of preparing is told when it begins, and again this often."""
+PROGRESS_SECONDS = 2.0
+"""A phase of the preparation is reported when it begins, and then this often."""
 
-PATIENCE = 3.0
-"""Rounds end early when they take so many times as long as planned, on a machine that others keep busy; `LEAST_ROUNDS` are always done."""
+MAX_OVERTIME = 3.0
+"""Rounds end early, but not before `MIN_ROUNDS`, when they take this many times as long as planned."""
 
 Part = Literal["training", "sampling", "neighbour"]
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """What was asked for."""
+    """Options of one `bench`."""
 
     config: RunConfig
     seconds: float = 20.0
-    """Computing time of each way, about."""
+    """Approximate computing time per way."""
     neighbour: bool = False
     only: Part | None = None
-    """Nothing but this part; None: training and sampling."""
+    """Only this part; None: training and sampling."""
     child_command: Sequence[str] | None = None
-    """Another process that speaks the children's protocol."""
+    """Another program that speaks the children's protocol."""
 
     @property
     def rounds(self) -> int:
-        """Turns of each way, at most."""
-        return max(LEAST_ROUNDS, round(self.seconds / TURN_SECONDS))
+        """Maximum turns per way."""
+        return max(MIN_ROUNDS, round(self.seconds / TURN_SECONDS))
 
     @property
     def turn_seconds(self) -> float:
-        """Of each turn."""
+        """Length of a turn."""
         return self.seconds / self.rounds
 
 
-def run_bench(options: BenchOptions, say: Say) -> BenchReport:
-    """Measure; the children end with it, whatever ends it.
+def run_bench(options: BenchOptions, say: Report) -> BenchReport:
+    """Measure. The child processes end with this function, however it ends.
 
     Args:
-        say: told what is done now, for people.
+        say: called with progress messages.
 
     Raises:
-        InputError: seconds that are no time, not enough memory for the naive loop, no such device.
+        InputError: seconds out of range, not enough memory for the naive loop, unknown device.
         WorkerError: a child died.
     """
     if not 0 < options.seconds <= MAX_SECONDS:
-        raise InputError(f"--seconds is {options.seconds:g}, it must be above 0 and at most {MAX_SECONDS:,.0f}")
-    others = Others()
+        raise InputError(f"--seconds must be above 0 and at most {MAX_SECONDS:,.0f}, not {options.seconds:g}")
+    others = OtherProcesses()
     with _terminable(), tempfile.TemporaryDirectory(prefix="rnnlm-tui-bench-") as folder, ExitStack() as stack:
         report = _Bench(options, say, Path(folder), stack).report()
     cores = round(others.cores(), 2)
-    crowded = f"other processes held {cores:.1f} cores meanwhile: the speeds are too low, and the ratios less certain"
-    return report.model_copy(update={"others_cores": cores, "notes": report.notes + ((crowded,) if cores > NOTICED else ())})
+    crowded = f"other processes used {cores:.1f} cores meanwhile: speeds are too low and ratios less certain"
+    return report.model_copy(update={"others_cores": cores, "notes": report.notes + ((crowded,) if cores > NOTICEABLE_CORES else ())})
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM ends it as Ctrl-C does, so that the folder is removed."""
+    """Handle SIGTERM like Ctrl-C, so that the temporary folder is removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -124,10 +124,11 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def check_memory(config: RunConfig, data: BenchData, survey: MachineSurvey, rows: Sequence[Row]) -> None:
-    """Raise InputError where all logits at once would not fit: such a way would be killed in the midst, or others with it.
+def check_memory(config: RunConfig, data: BenchData, survey: MachineSurvey, rows: Sequence[BenchWay]) -> None:
+    """Raise InputError if all logits at once don't fit in memory: the system would kill such a process, or others.
 
-    On a CPU a process gives back what its last turn held, so that one of `rows` counts; on a GPU it keeps it, and all of them count.
+    On a CPU a process releases the memory of its last turn, so only one of `rows` counts; on a GPU it
+    keeps it, so all count.
     """
     ways = [row for row in rows if row.task.role in FULL_LOGITS]
     held = ways if survey.device_type == "cuda" else ways[:1]
@@ -141,9 +142,9 @@ def check_memory(config: RunConfig, data: BenchData, survey: MachineSurvey, rows
 
 
 class _Bench:
-    """One bench in the making; the stack ends every child."""
+    """A running bench; the stack ends every child."""
 
-    def __init__(self, options: BenchOptions, say: Say, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, options: BenchOptions, say: Report, folder: Path, stack: ExitStack) -> None:
         self._options, self._config, self._say, self._folder, self._stack = options, options.config, say, folder, stack
         self._data = self._prepare()
         self._machine = self._child("the machine", self._task("machine"), WORKER_SETTINGS)
@@ -154,17 +155,17 @@ class _Bench:
         self._peaks: list[MachineTurn] = []
 
     def report(self) -> BenchReport:
-        """Measure all that was asked for."""
+        """Measure everything and return the report."""
         options, config, data, survey, ways = self._options, self._config, self._data, self._survey, self._ways
-        say_own = "" if data.own else " in place of the preset's own text"
-        self._say(f"{survey.device}; {data.title}{say_own}, {data.used:.0%} of the positions count")
+        instead = "" if data.own else " instead of the preset's own text"
+        self._say(f"{survey.device}; {data.title}{instead}, {data.used:.0%} of the positions are tokens")
         weights = self._folder / "weights.safetensors"
-        training, sampling, beside = options.only in (None, "training"), options.only in (None, "sampling"), options.neighbour or options.only == "neighbour"
+        training, sampling, neighbour = options.only in (None, "training"), options.only in (None, "sampling"), options.neighbour or options.only == "neighbour"
         draws = sampling_rows(config, data, str(weights) if training else "")
-        self._say(self._time_words(training * len(ways) + sampling * len(draws) + beside * NEIGHBOUR_WAYS, training + sampling))
+        self._say(self._time_words(training * len(ways) + sampling * len(draws) + neighbour * NEIGHBOUR_WAYS, training + sampling))
         trained = self._train(ways, weights) if training else {}
         drawn = self._sample(draws) if sampling else {}
-        neighbour = self._beside() if beside else None
+        neighbour_figures = self._measure_neighbour() if neighbour else None
         machine = self._limits()
         return BenchReport(
             version=__version__,
@@ -175,24 +176,24 @@ class _Bench:
             data=data,
             training=training_figures(config, data, machine, ways, trained) if trained else (),
             sampling=sampling_figures(config, data, machine, draws, drawn) if drawn else (),
-            neighbour=neighbour,
+            neighbour=neighbour_figures,
             notes=(*_text_notes(data), *(f"{name}: {found.warm_up.note}" for name, found in trained.items() if found.warm_up.note)),
         )
 
     def _time_words(self, ways: int, parts: int) -> str:
-        """How long so many ways will take about, with the turns of the machine in the rounds of `parts`."""
+        """Approximate time for this many ways, with the machine task's turns in the rounds of `parts`."""
         seconds = ways * self._options.seconds + parts * self._options.rounds * MACHINE_SECONDS
-        return f"{ways} ways, {self._options.seconds:g} s each: about {duration(seconds)}, and more where a step or a continuation takes longer than a turn"
+        return f"{ways} ways, {self._options.seconds:g} s each: about {duration(seconds)}, longer if a step or continuation takes longer than a turn"
 
     def _prepare(self) -> BenchData:
         self._say("preparing the text")
         child = self._child("the text", BenchTask(role="corpus", config=self._config, folder=str(self._folder / "corpora")))
-        data = child.ready(BenchData, _Teller(self._say))
+        data = child.ready(BenchData, _ProgressReporter(self._say))
         child.close()
         return data
 
-    def _train(self, rows: Sequence[Row], weights: Path) -> dict[str, Measured]:
-        """Every way to train; the weights that the engine reached are kept, so that sampling draws from a model that has learned."""
+    def _train(self, rows: Sequence[BenchWay], weights: Path) -> dict[str, Measurement]:
+        """Measure every way to train, and save the engine's weights, so that sampling uses a trained model."""
         children = self._children(rows)
         measured = self._measure(children, "training", TurnRequest(seconds=0, least=WARM_UP_STEPS))
         children[next(row.name for row in rows if row.task.role == "engine training")].ask(SaveRequest(path=str(weights)), Saved)
@@ -200,16 +201,16 @@ class _Bench:
             child.close()
         return measured
 
-    def _sample(self, rows: Sequence[Row]) -> dict[str, Measured]:
-        """Every way to continue a prompt."""
+    def _sample(self, rows: Sequence[BenchWay]) -> dict[str, Measurement]:
+        """Measure every way to continue a prompt."""
         children = self._children(rows)
         measured = self._measure(children, "sampling", TurnRequest(seconds=0, tokens=COMPARED_TOKENS))
         for child in children.values():
             child.close()
         return measured
 
-    def _beside(self) -> NeighbourFigures:
-        """The engine with the config as runs have it, alone and beside a busy process."""
+    def _measure_neighbour(self) -> NeighbourFigures:
+        """Measure the engine with the run's config, alone and next to a busy process."""
         task = self._task("engine training")
         default = self._child("torch's environment", task, without=OPENMP_VARIABLES)
         pair = Neighbourhood(default, self._child("a run's environment", task, WORKER_SETTINGS), WARM_UP_STEPS)
@@ -217,34 +218,34 @@ class _Bench:
             pair.round(self._options.turn_seconds)
         return pair.figures()
 
-    def _measure(self, children: Mapping[str, Child], what: str, warm_up: TurnRequest) -> dict[str, Measured]:
-        """Warm all up one after the other, then give each its turn in every round."""
+    def _measure(self, children: Mapping[str, Child], what: str, warm_up: TurnRequest) -> dict[str, Measurement]:
+        """Warm up all ways one after the other, then give each a turn per round."""
         ready = {name: child.ready(TaskReady) for name, child in children.items()}
-        found: dict[str, Measured] = {}
+        found: dict[str, Measurement] = {}
         for name, child in children.items():
             self._say(f"{what}: warming up {name}")
-            found[name] = Measured(ready[name], child.ask(warm_up, TurnDone))
+            found[name] = Measurement(ready[name], child.ask(warm_up, TurnDone))
         for _ in self._rounds(what, ways=len(children)):
             for name, child in children.items():
                 found[name].turns.append(child.ask(TurnRequest(seconds=self._options.turn_seconds), TurnDone))
-            self._look_at_machine()
+            self._measure_machine()
         return found
 
     def _rounds(self, what: str, *, ways: int) -> Iterator[int]:
-        until = time.monotonic() + PATIENCE * ways * self._options.seconds
+        until = time.monotonic() + MAX_OVERTIME * ways * self._options.seconds
         for number in range(1, self._options.rounds + 1):
-            if number > LEAST_ROUNDS and time.monotonic() > until:
+            if number > MIN_ROUNDS and time.monotonic() > until:
                 return
             self._say(f"{what}: round {number} of {self._options.rounds}")
             yield number
 
-    def _look_at_machine(self) -> None:
+    def _measure_machine(self) -> None:
         self._peaks.append(self._machine.ask(TurnRequest(seconds=MACHINE_SECONDS), MachineTurn))
 
     def _limits(self) -> MachineFigures:
-        """The best of all turns: a limit is what was reached once."""
+        """The best of all turns."""
         if not self._peaks:
-            self._look_at_machine()
+            self._measure_machine()
         survey, peaks = self._survey, self._peaks
         return MachineFigures(
             device=survey.device,
@@ -259,7 +260,7 @@ class _Bench:
     def _task(self, role: Literal["machine", "engine training"]) -> BenchTask:
         return BenchTask(role=role, config=self._config, folder=self._data.folder, vocab_size=self._data.vocab_size)
 
-    def _children(self, rows: Sequence[Row]) -> dict[str, Child]:
+    def _children(self, rows: Sequence[BenchWay]) -> dict[str, Child]:
         return {row.name: self._child(row.name, row.task, row.settings) for row in rows}
 
     def _child(self, name: str, task: BenchTask, settings: Mapping[str, str] | None = None, *, without: Sequence[str] = ()) -> Child:
@@ -269,16 +270,16 @@ class _Bench:
         return child
 
 
-class _Teller:
-    """Says how far the text is."""
+class _ProgressReporter:
+    """Reports the progress of the corpus."""
 
-    def __init__(self, say: Say) -> None:
+    def __init__(self, say: Report) -> None:
         self._say, self._phase, self._next = say, "", 0.0
 
-    def __call__(self, progress: Preparing) -> None:
+    def __call__(self, progress: CorpusProgress) -> None:
         now = time.monotonic()
         if progress.phase != self._phase or now >= self._next:
-            self._phase, self._next = progress.phase, now + TOLD_SECONDS
+            self._phase, self._next = progress.phase, now + PROGRESS_SECONDS
             self._say(f"preparing the text: {progress.phase}" + (f" {percent(progress.done / progress.total)}" if progress.total else ""))
 
 
@@ -286,6 +287,6 @@ def _text_notes(data: BenchData) -> tuple[str, ...]:
     if data.own:
         return ()
     return (
-        f"the preset's own text is not on this machine: {data.title} in its place, {data.tokenizer} tokens of {counted(data.corpus_vocab_size, 'type')} "
-        f"under a vocabulary of {data.vocab_size:,}",
+        f"the preset's own text is not on this machine: {data.title} instead, {data.tokenizer} tokens of {counted(data.corpus_vocab_size, 'type')} "
+        f"in a vocabulary of {data.vocab_size:,}",
     )

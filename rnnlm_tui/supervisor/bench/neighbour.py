@@ -1,4 +1,4 @@
-"""`bench --neighbour`: training alone and beside one busy process, in torch's environment and in the one that runs get."""
+"""`bench --neighbour`: training alone and next to a busy process, in torch's environment and in that of our runs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from rnnlm_tui.supervisor.bench.children import Busy, Child
 from rnnlm_tui.supervisor.bench.statistics import ratio, spread
 
 OPENMP_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
-"""What torch's own environment is without."""
+"""Variables that torch's default environment doesn't have."""
 
 PLACES = ("alone", "beside")
 
 
 class Neighbourhood:
-    """Two children that train the same, in two environments, each with a turn alone and one beside the busy process in every round."""
+    """Two children that train the same in two environments; each round has a turn alone and one next to the busy process."""
 
     def __init__(self, default: Child, ours: Child, warm_up_steps: int) -> None:
-        """Wait for both, and let them take their first steps one after the other."""
+        """Wait for both, then warm them up one after the other."""
         self._children = {"default": default, "ours": ours}
         self._speeds: dict[tuple[str, str], list[float]] = {(place, name): [] for place in PLACES for name in self._children}
         for child in self._children.values():
@@ -27,14 +27,14 @@ class Neighbourhood:
             child.ask(TurnRequest(seconds=0, least=warm_up_steps), TurnDone)
 
     def round(self, seconds: float) -> None:
-        """Four turns of so many seconds."""
+        """Four turns of this many seconds."""
         self._turns("alone", seconds)
         with ExitStack() as stack:
             stack.callback(Busy().close)
             self._turns("beside", seconds)
 
     def figures(self) -> NeighbourFigures:
-        """Of all rounds, at least one."""
+        """Speeds of all rounds; call `round` at least once before."""
         speeds = self._speeds
         return NeighbourFigures(
             alone_default=spread(speeds["alone", "default"]),

@@ -1,4 +1,4 @@
-"""Which ways of training and sampling a `bench` measures on a device."""
+"""The ways to train and sample that a `bench` measures on a device."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from rnnlm_tui.supervisor.sampler_client import SAMPLER_SETTINGS
 
 NAIVE = "naive"
 LIBRARY_NAMES: Mapping[str, str] = {"elman": "nn.RNN", "lstm": "nn.LSTM", "gru": "nn.GRU"}
-"""Cells that torch has a module for."""
+"""torch's modules by cell."""
 
-DRAWN = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=SAMPLED_TOKENS)
-"""Plain sampling, the same in the naive way and in ours."""
+PLAIN = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=SAMPLED_TOKENS)
+"""Plain sampling, for the naive way and for ours."""
 APP = SamplingConfig(max_new_tokens=SAMPLED_TOKENS)
-"""What the app begins with."""
+"""The app's default settings."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One way, and the environment of its process."""
+class BenchWay:
+    """One way to train or sample, and the environment of its process."""
 
     name: str
     task: BenchTask
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
-def training_rows(config: RunConfig, survey: MachineSurvey, data: BenchData) -> list[Row]:
-    """The naive loop, torch's own layers, and the engine in every kind of numbers that the device has."""
+def training_rows(config: RunConfig, survey: MachineSurvey, data: BenchData) -> list[BenchWay]:
+    """The naive loop, torch's own layers, and the engine in every number format of the device."""
 
     def task(role: Role, own: RunConfig) -> BenchTask:
         return BenchTask(role=role, config=own, folder=data.folder, vocab_size=data.vocab_size)
 
-    rows = [Row(NAIVE, task("naive training", config))]
+    rows = [BenchWay(NAIVE, task("naive training", config))]
     if config.model.cell_type in LIBRARY_NAMES:
-        rows.append(Row(LIBRARY_NAMES[config.model.cell_type], task("library training", config)))
+        rows.append(BenchWay(LIBRARY_NAMES[config.model.cell_type], task("library training", config)))
     for numbers in survey.numbers:
-        rows.extend(Row(name, task("engine training", own), WORKER_SETTINGS) for name, own in _engine_ways(config, numbers, survey.device_type))
+        rows.extend(BenchWay(name, task("engine training", own), WORKER_SETTINGS) for name, own in _engine_ways(config, numbers, survey.device_type))
     return rows
 
 
-def sampling_rows(config: RunConfig, data: BenchData, weights: str) -> list[Row]:
-    """Drawn and greedy, the textbook's way and ours; and ours with the settings that the app begins with.
+def sampling_rows(config: RunConfig, data: BenchData, weights: str) -> list[BenchWay]:
+    """The naive way and ours, sampled and greedy, and ours with the app's default settings.
 
-    The textbook's way computes with as many threads as torch takes by itself, all cores; ours with one, as the sampler does.
+    The naive way uses torch's default threads, all cores; ours uses one, as the sampler does.
     """
     alone = config.model_copy(update={"training": config.training.model_copy(update={"threads": 1})})
 
@@ -55,13 +55,13 @@ def sampling_rows(config: RunConfig, data: BenchData, weights: str) -> list[Row]
         own = (alone if role == "engine sampling" else config).model_copy(update={"sampling": sampling})
         return BenchTask(role=role, config=own, folder=data.folder, vocab_size=data.vocab_size, weights=weights)
 
-    greedy = DRAWN.model_copy(update={"greedy": True})
+    greedy = PLAIN.model_copy(update={"greedy": True})
     return [
-        Row("naive", task("naive sampling", DRAWN)),
-        Row("naive, greedy", task("naive sampling", greedy)),
-        Row("engine", task("engine sampling", DRAWN), SAMPLER_SETTINGS),
-        Row(f"engine, top-p {APP.top_p:g}", task("engine sampling", APP), SAMPLER_SETTINGS),
-        Row("engine, greedy", task("engine sampling", greedy), SAMPLER_SETTINGS),
+        BenchWay("naive", task("naive sampling", PLAIN)),
+        BenchWay("naive, greedy", task("naive sampling", greedy)),
+        BenchWay("engine", task("engine sampling", PLAIN), SAMPLER_SETTINGS),
+        BenchWay(f"engine, top-p {APP.top_p:g}", task("engine sampling", APP), SAMPLER_SETTINGS),
+        BenchWay("engine, greedy", task("engine sampling", greedy), SAMPLER_SETTINGS),
     ]
 
 

@@ -1,4 +1,4 @@
-"""From turns to figures: medians, ratios within rounds, and shares of the machine's limits."""
+"""Turn measurements into figures: medians, ratios within rounds, and shares of the machine's limits."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.contract.estimates import FLOAT_BYTES, flops_per_token, parameter_count
 from rnnlm_tui.contract.reference_curve import SENTENCES
 from rnnlm_tui.corpus.news import NEWS
-from rnnlm_tui.supervisor.bench.plan import NAIVE, Row
+from rnnlm_tui.supervisor.bench.plan import NAIVE, BenchWay
 from rnnlm_tui.supervisor.bench.statistics import ratio, spread
 
 
 @dataclass
-class Measured:
-    """What one child has answered."""
+class Measurement:
+    """The answers of one child."""
 
     ready: TaskReady
     warm_up: TurnDone
@@ -25,14 +25,14 @@ class Measured:
 
     @property
     def speeds(self) -> list[float]:
-        """Tokens a second of each turn."""
+        """Tokens per second of each turn."""
         return [turn.tokens / turn.seconds for turn in self.turns]
 
 
 def training_figures(
-    config: RunConfig, data: BenchData, machine: MachineFigures, rows: Sequence[Row], measured: Mapping[str, Measured]
+    config: RunConfig, data: BenchData, machine: MachineFigures, rows: Sequence[BenchWay], measured: Mapping[str, Measurement]
 ) -> tuple[TrainingFigures, ...]:
-    """One row for each way to train, in their order."""
+    """One row per way to train, in order."""
     naive = measured[NAIVE]
     library = next((measured[row.name] for row in rows if row.task.role == "library training"), None)
     flops = flops_per_token(config.model, data.vocab_size)
@@ -65,11 +65,11 @@ def training_figures(
 
 
 def sampling_figures(
-    config: RunConfig, data: BenchData, machine: MachineFigures, rows: Sequence[Row], measured: Mapping[str, Measured]
+    config: RunConfig, data: BenchData, machine: MachineFigures, rows: Sequence[BenchWay], measured: Mapping[str, Measurement]
 ) -> tuple[SamplingFigures, ...]:
-    """One row for each way to continue a prompt, in their order."""
+    """One row per way to continue a prompt, in order."""
     count = parameter_count(config.model, data.vocab_size)
-    # Of the embedding a token reads one row; the head and the layers it reads whole.
+    # A token reads one row of the embedding, and all of the layers and the head.
     read = FLOAT_BYTES * (sum(count.layers) + config.model.hidden_size * data.vocab_size + data.vocab_size)
     naive = {row.task.config.sampling.greedy: measured[row.name] for row in rows if row.task.role == "naive sampling"}
     figures = []
@@ -94,7 +94,7 @@ def sampling_figures(
 
 
 def _epoch_seconds(config: RunConfig, data: BenchData, speed: float) -> float | None:
-    """One pass over the config's own text; where another stood in, only of the news is it known how long it is."""
+    """Seconds of one pass over the config's own text; of a missing text only the news has a known length."""
     steps = data.steps_per_epoch
     if not data.own:
         if config.corpus.source != NEWS or config.training.data_mode != "sentences":

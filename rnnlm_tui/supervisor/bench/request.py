@@ -1,4 +1,4 @@
-"""The config that a `bench` measures: a preset on a device, with changes where someone wants them."""
+"""The config of a `bench`: a preset on a device, with changes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def bench_config(preset: str, device: str, assignments: Sequence[str] = ()) -> R
     """The preset with these changes, on this device, always in fast mode.
 
     Raises:
-        InputError: no such preset, with the near ones.
-        ConfigError: every problem of the device's name and the changes.
+        InputError: unknown preset; suggests similar ones.
+        ConfigError: lists every problem of the device name and the changes.
     """
     changes = {**parse_assignments(list(assignments)), "training.device": device, "training.deterministic": False}
     return parse_config(merge(find_preset(preset), changes))

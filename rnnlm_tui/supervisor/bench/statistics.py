@@ -1,4 +1,4 @@
-"""Quartiles of what was measured in turns, and of ratios within rounds."""
+"""Quartiles of turns, and of ratios within rounds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rnnlm_tui.contract.bench import Spread
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Median and quartiles, between the values by straight lines; at least one value."""
+    """Median and quartiles by linear interpolation; at least one value."""
     ordered = sorted(values)
 
     def at(share: float) -> float:
@@ -21,5 +21,5 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ratio(values: Sequence[float], others: Sequence[float]) -> Spread:
-    """Of the values of one way to those of another in the same rounds: what slows a whole round cancels."""
+    """Spread of the ratios of two ways in the same rounds: whatever slows a whole round cancels out."""
     return spread([value / other for value, other in zip(values, others, strict=True)])

@@ -128,7 +128,7 @@ def test_pickles_are_refused_by_kind_and_never_opened(tmp_path: Path) -> None:
     pickled.write_bytes(b"not even read")
     with pytest.raises(CheckpointError, match="is a pickle"):
         load_model(pickled)
-    with pytest.raises(CheckpointError, match=r"model\.pt beside it is a pickle"):
+    with pytest.raises(CheckpointError, match=r"model\.pt is a pickle"):
         load_model(tmp_path)
 
 

@@ -34,7 +34,7 @@ def test_names_resolve_to_the_first_of_cuda_mps_cpu(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("name", ["cuda", "cuda:7", "mps"])
 def test_a_missing_device_is_refused_with_those_there_are(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(device_module, "available_devices", lambda: ("cpu",))
-    with pytest.raises(DeviceError, match=f'no device "{name}" on this machine, there are cpu'):
+    with pytest.raises(DeviceError, match=f'no device "{name}" on this machine, available: cpu'):
         resolve_device(name)
 
 

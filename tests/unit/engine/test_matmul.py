@@ -22,7 +22,7 @@ def with_times(monkeypatch: pytest.MonkeyPatch, float32: float, medium: float) -
     monkeypatch.setattr(matmul, "_seconds", lambda weight, rows: (float32, medium))
 
 
-def test_a_cpu_rounds_where_it_has_bf16_products(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_rounds_if_it_has_fast_bf16_matmul(monkeypatch: pytest.MonkeyPatch) -> None:
     with_capabilities(monkeypatch)
     assert not can_round(CPU)
     with_capabilities(monkeypatch, avx512_bf16=True)
@@ -34,9 +34,9 @@ def test_a_cpu_rounds_where_it_has_bf16_products(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("float32", "medium", "mode", "words"),
     [
-        (1.75, 1.0, "medium", "bf16 products: 1.75 times as fast as float32"),
-        (1.0, 1.0, "float32", "float32 products: bf16 was 1.00 times as fast"),
-        (1.0, 2.0, "float32", "float32 products: bf16 was 0.50 times as fast"),
+        (1.75, 1.0, "medium", "bf16 matmul: 1.75 times as fast as float32"),
+        (1.0, 1.0, "float32", "float32 matmul: bf16 was 1.00 times as fast"),
+        (1.0, 2.0, "float32", "float32 matmul: bf16 was 0.50 times as fast"),
     ],
 )
 def test_auto_takes_what_was_measured_faster(monkeypatch: pytest.MonkeyPatch, float32: float, medium: float, mode: str, words: str) -> None:

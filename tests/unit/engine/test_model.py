@@ -188,11 +188,11 @@ def test_hidden_is_what_the_head_sees() -> None:
 
 def test_impossible_models_are_refused_with_what_is_allowed() -> None:
     shape = {"vocab_size": 5, "embedding_dim": 4, "hidden_size": 4, "num_layers": 1}
-    with pytest.raises(InputError, match="there are elman"):
+    with pytest.raises(InputError, match="available: elman"):
         RecurrentLanguageModel(**shape, cell_type="elmam")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="they are 4 and 6"):
+    with pytest.raises(InputError, match="not 4 and 6"):
         RecurrentLanguageModel(**{**shape, "hidden_size": 6}, tie_weights=True)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="there are default, book, uniform"):
+    with pytest.raises(InputError, match="available: default, book, uniform"):
         RecurrentLanguageModel(**shape, initialization="ones")  # type: ignore[arg-type]
 
 

@@ -133,5 +133,5 @@ def test_default_weights_start_with_forget_gates_nearly_shut_and_others_as_drawn
 
 
 def test_heads_that_do_not_divide_the_hidden_size_are_refused() -> None:
-    with pytest.raises(InputError, match="num_heads is 4, must divide the hidden size of 6"):
+    with pytest.raises(InputError, match="num_heads = 4 must divide the hidden size of 6"):
         SlstmLayer(INPUTS, HIDDEN, 4)

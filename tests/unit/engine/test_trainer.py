@@ -166,7 +166,7 @@ def test_resuming_another_model_is_refused() -> None:
     trainer = trainer_of("stream")
     train(trainer, 3)
     other = Trainer(small_model(width=10, tie_weights=True), batches_of("stream"), max_steps=20, learning_rate=0.01)
-    with pytest.raises(CheckpointError, match=r"shape \(23, 12\), the model's \(23, 10\)"):
+    with pytest.raises(CheckpointError, match=r"shape \(23, 12\), the parameter \(23, 10\)"):
         other.load_state_dict(trainer.state_dict())
 
 

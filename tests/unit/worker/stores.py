@@ -1,14 +1,14 @@
-"""Records around a database of a test's own, whose run nobody holds."""
+"""Recorder around a database of a test's own, whose run nobody holds."""
 
 from __future__ import annotations
 
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.locks import RunLock
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.worker.records import MAX_KEPT_ROWS, Records
+from rnnlm_tui.worker.records import MAX_KEPT_ROWS, Recorder
 
 
-def records_of(database: RunDatabase, *, max_kept: int = MAX_KEPT_ROWS) -> Records:
+def recorder_of(database: RunDatabase, *, max_kept: int = MAX_KEPT_ROWS) -> Recorder:
     """What a worker would store through."""
     run = RunDirectory(database.path.parent)
-    return Records(run, RunLock(run.lock_path), database, max_kept=max_kept)
+    return Recorder(run, RunLock(run.lock_path), database, max_kept=max_kept)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pydantic import BaseModel
 
-from rnnlm_tui.contract.bench import COMPARED_TOKENS, BenchData, BenchTask, Preparing, TurnDone, TurnRequest
+from rnnlm_tui.contract.bench import COMPARED_TOKENS, BenchData, BenchTask, CorpusProgress, TurnDone, TurnRequest
 from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.corpus.token_store import load_prepared
 from rnnlm_tui.store.cores import usable_cores
@@ -85,7 +85,7 @@ def test_news_that_is_not_here_is_never_fetched_whatever_has_its_name(corpus: Co
 def test_a_text_that_has_to_be_prepared_tells_how_far_it_is(tmp_path: Path) -> None:
     said: list[BaseModel] = []
     found(CorpusConfig(source="elman", sentences=300), tmp_path, said)
-    assert {"reading", "encoding", "baseline"} <= {message.phase for message in said if isinstance(message, Preparing)}
+    assert {"reading", "encoding", "baseline"} <= {message.phase for message in said if isinstance(message, CorpusProgress)}
 
 
 def test_the_engine_samples_with_one_thread_and_the_textbook_with_all(tmp_path: Path, threads: None) -> None:

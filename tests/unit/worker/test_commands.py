@@ -10,7 +10,7 @@ import pytest
 from rnnlm_tui.contract.commands import Command, CommandResult, Verb
 from rnnlm_tui.errors import RnnlmError, RunStateError, StorageError
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.worker.commands import Steering
+from rnnlm_tui.worker.commands import CommandHandler
 from rnnlm_tui.worker.control import PendingCommand
 
 
@@ -59,25 +59,25 @@ def database(tmp_path: Path) -> Iterator[RunDatabase]:
         yield database
 
 
-def ask(steering: Steering, verb: Verb, **arguments: object) -> CommandResult:
+def ask(commands: CommandHandler, verb: Verb, **arguments: object) -> CommandResult:
     """The answer to one command."""
     answers: list[CommandResult] = []
-    steering.carry_out(PendingCommand(Command.model_validate({"id": f"id-{verb}", "verb": verb, **arguments}), answers.append))
+    commands.handle(PendingCommand(Command.model_validate({"id": f"id-{verb}", "verb": verb, **arguments}), answers.append))
     (answer,) = answers
     return answer
 
 
 def test_the_answer_tells_the_state_after_the_command(database: RunDatabase) -> None:
     run = Run()
-    answer = ask(Steering(run, database), "pause")
+    answer = ask(CommandHandler(run, database), "pause")
     assert (answer.ok, answer.status, answer.step) == (True, "paused", 12)
 
 
 def test_a_command_is_journalled_before_it_is_answered(database: RunDatabase) -> None:
-    steering = Steering(Run(), database)
+    commands = CommandHandler(Run(), database)
     journalled: list[str | None] = []
     command = Command(id="a", verb="sample", prompt="We")
-    steering.carry_out(PendingCommand(command, lambda result: journalled.append(database.journalled("a"))))
+    commands.handle(PendingCommand(command, lambda result: journalled.append(database.journalled("a"))))
     (known,) = journalled
     assert known is not None
     assert CommandResult.model_validate_json(known).text == "and so on"
@@ -85,28 +85,28 @@ def test_a_command_is_journalled_before_it_is_answered(database: RunDatabase) ->
 
 def test_a_repeated_id_gets_the_first_answer_and_acts_once(database: RunDatabase) -> None:
     run = Run()
-    steering = Steering(run, database)
-    first = ask(steering, "sample", prompt="We")
+    commands = CommandHandler(run, database)
+    first = ask(commands, "sample", prompt="We")
     run.step = 99
-    assert ask(steering, "sample", prompt="We") == first
+    assert ask(commands, "sample", prompt="We") == first
     assert run.done == ["sample We"]
 
 
 def test_an_error_becomes_the_answer_with_its_hint(database: RunDatabase) -> None:
-    steering = Steering(Run(), database)
-    answer = ask(steering, "checkpoint")
+    commands = CommandHandler(Run(), database)
+    answer = ask(commands, "checkpoint")
     assert (answer.ok, answer.error, answer.hint) == (False, "the disk is full", "free some space")
-    assert ask(steering, "snapshot").error == "not now"
+    assert ask(commands, "snapshot").error == "not now"
 
 
 def test_a_stop_is_answered_when_it_is_told_to(database: RunDatabase) -> None:
-    steering = Steering(Run(), database)
+    commands = CommandHandler(Run(), database)
     answers: list[CommandResult] = []
-    steering.carry_out(PendingCommand(Command(id="a", verb="stop"), answers.append))
+    commands.handle(PendingCommand(Command(id="a", verb="stop"), answers.append))
     assert answers == []
     assert database.journalled("a") is not None
-    steering.answer_stops()
-    steering.answer_stops()
+    commands.answer_stops()
+    commands.answer_stops()
     assert [answer.checkpoint for answer in answers] == ["checkpoints/step-000000012"]
 
 
@@ -116,37 +116,37 @@ def test_a_stop_is_answered_when_it_is_told_to(database: RunDatabase) -> None:
 )
 def test_set_refuses_what_may_not_change(database: RunDatabase, path: str | None, value: float | None, problem: str) -> None:
     run = Run()
-    answer = ask(Steering(run, database), "set", path=path, value=value)
+    answer = ask(CommandHandler(run, database), "set", path=path, value=value)
     assert not answer.ok
     assert problem in answer.error
     assert run.done == []
 
 
 def test_set_suggests_the_near_setting(database: RunDatabase) -> None:
-    assert '"optimizer.learning_rate"' in ask(Steering(Run(), database), "set", path="optimizer.learning_rat", value=0.1).hint
+    assert '"optimizer.learning_rate"' in ask(CommandHandler(Run(), database), "set", path="optimizer.learning_rat", value=0.1).hint
 
 
-def stop(steering: Steering, id: str = "a") -> list[CommandResult]:
+def stop(commands: CommandHandler, id: str = "a") -> list[CommandResult]:
     """The answers to a stop so far, growing."""
     answers: list[CommandResult] = []
     pending = PendingCommand(Command(id=id, verb="stop"), answers.append)
-    if not steering.replay(pending):
-        steering.carry_out(pending)
+    if not commands.replay(pending):
+        commands.handle(pending)
     return answers
 
 
 def test_status_needs_no_journal(database: RunDatabase) -> None:
-    steering = Steering(Run(), database)
+    commands = CommandHandler(Run(), database)
     database.close()
-    assert steering.status(Command(id="a", verb="status")) == CommandResult(id="a", ok=True, status="running", step=12)
+    assert commands.status(Command(id="a", verb="status")) == CommandResult(id="a", ok=True, status="running", step=12)
 
 
 def test_a_stop_of_an_earlier_attempt_is_answered_at_once_and_stops_nothing(database: RunDatabase) -> None:
-    before = Steering(Run(), database)
+    before = CommandHandler(Run(), database)
     first = stop(before)
     before.answer_stops()
     run = Run()
-    now = Steering(run, database)
+    now = CommandHandler(run, database)
     assert stop(now) == first
     assert run.done == []
     now.answer_stops()
@@ -155,27 +155,27 @@ def test_a_stop_of_an_earlier_attempt_is_answered_at_once_and_stops_nothing(data
 
 def test_a_stop_that_was_queued_twice_is_answered_twice_and_acts_once(database: RunDatabase) -> None:
     run = Run()
-    steering = Steering(run, database)
-    first = stop(steering)
+    commands = CommandHandler(run, database)
+    first = stop(commands)
     second: list[CommandResult] = []
-    assert not steering.replay(PendingCommand(Command(id="a", verb="stop"), second.append))  # it waits, as the first one does
-    steering.end()
-    steering.answer_stops()
-    steering.answer_at_end(PendingCommand(Command(id="a", verb="stop"), second.append), "stopped")
+    assert not commands.replay(PendingCommand(Command(id="a", verb="stop"), second.append))  # it waits, as the first one does
+    commands.close_journal()
+    commands.answer_stops()
+    commands.answer_after_end(PendingCommand(Command(id="a", verb="stop"), second.append), "stopped")
     assert first == second
     assert run.done == ["stop"]
 
 
 def test_the_journal_is_not_asked_after_its_end(database: RunDatabase) -> None:
-    steering = Steering(Run(), database)
-    steering.end()
+    commands = CommandHandler(Run(), database)
+    commands.close_journal()
     database.close()
-    assert not steering.replay(PendingCommand(Command(id="a", verb="stop"), lambda result: None))
+    assert not commands.replay(PendingCommand(Command(id="a", verb="stop"), lambda result: None))
 
 
 def test_out_of_memory_is_the_answer_to_a_command_and_not_the_end_of_the_run(database: RunDatabase, capfd: pytest.CaptureFixture[str]) -> None:
-    answer = ask(Steering(Run(), database), "evaluate")
-    assert (answer.ok, answer.status, answer.error) == (False, "running", "evaluate: out of memory beside the training")
+    answer = ask(CommandHandler(Run(), database), "evaluate")
+    assert (answer.ok, answer.status, answer.error) == (False, "running", "evaluate: out of memory")
     assert "Tried to allocate 3 GiB" in capfd.readouterr().err
 
 
@@ -196,28 +196,28 @@ class FullDisk:
 
 def test_what_cannot_be_journalled_is_answered_so_and_a_stop_still_stops() -> None:
     run = Run()
-    steering = Steering(run, FullDisk(readable=True))
-    answer = ask(steering, "pause")
-    assert (answer.ok, answer.error, answer.hint) == (False, "pause was carried out, and could not be journalled: the disk is full", "free some space")
-    answers = stop(steering)
-    steering.answer_stops()
+    commands = CommandHandler(run, FullDisk(readable=True))
+    answer = ask(commands, "pause")
+    assert (answer.ok, answer.error, answer.hint) == (False, "pause was carried out but could not be recorded: the disk is full", "free some space")
+    answers = stop(commands)
+    commands.answer_stops()
     assert [(answer.ok, answer.checkpoint) for answer in answers] == [(True, "checkpoints/step-000000012")]
 
 
 def test_what_cannot_be_looked_up_is_not_carried_out_but_a_stop_is() -> None:
     run = Run()
-    steering = Steering(run, FullDisk(readable=False))
-    answer = ask(steering, "pause")
-    assert (answer.ok, answer.error) == (False, "nothing was done: the disk is gone")
+    commands = CommandHandler(run, FullDisk(readable=False))
+    answer = ask(commands, "pause")
+    assert (answer.ok, answer.error) == (False, "pause rejected: the disk is gone")
     assert run.done == []
-    stop(steering)
+    stop(commands)
     assert run.done == ["stop"]
 
 
 def at_end(database: RunDatabase, verb: Verb, ending: str, failure: RnnlmError | None = None) -> CommandResult:
     """The answer to a command that came when the attempt had ended."""
     answers: list[CommandResult] = []
-    Steering(Run(), database).answer_at_end(PendingCommand(Command(id="a", verb=verb), answers.append), ending, failure)
+    CommandHandler(Run(), database).answer_after_end(PendingCommand(Command(id="a", verb=verb), answers.append), ending, failure)
     (answer,) = answers
     return answer
 

@@ -221,7 +221,7 @@ def test_a_socket_file_left_over_by_a_killed_worker_is_replaced(tmp_path: Path, 
 
 
 def test_another_user_is_not_heard(tmp_path: Path, trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnnlm_tui.worker.connection.os.geteuid", lambda: 4_242)
+    monkeypatch.setattr("rnnlm_tui.worker.control.os.geteuid", lambda: 4_242)
     server = ControlServer(tmp_path / "s", status=status, deliver=trainer.deliver)
     server.start()
     with connected(tmp_path / "s") as connection:
@@ -253,9 +253,9 @@ def test_a_request_that_breaks_is_answered_and_the_next_one_heard(tmp_path: Path
     with connected(tmp_path / "s") as connection:
         connection.sendall(encode_line(Command(id="broken", verb="status")))
         answer = read_line(connection)
-        assert (answer.id, answer.ok, answer.error) == ("broken", False, "the worker could not take status: ValueError: Cannot operate on a closed database.")
+        assert (answer.id, answer.ok, answer.error) == ("broken", False, "the worker could not handle status: ValueError: Cannot operate on a closed database.")
         connection.sendall(encode_line(Command(id="b", verb="pause")))
-        assert read_line(connection).error == "the worker could not take pause: KeyError: 'gone'"
+        assert read_line(connection).error == "the worker could not handle pause: KeyError: 'gone'"
         connection.sendall(encode_line(Command(id="c", verb="status")))
         assert read_line(connection).ok
     server.retire()

@@ -6,25 +6,25 @@ import subprocess
 import sys
 
 from rnnlm_tui.errors import CorpusError, DeviceError
-from rnnlm_tui.worker.failure import Failure, failure_of
+from rnnlm_tui.worker.failure import ProcessFailure, failure_of
 
 
 def test_our_own_errors_keep_their_words_and_exit_code() -> None:
-    assert failure_of(CorpusError("no such text", hint="bring one")) == Failure("no such text", "bring one", 2, out_of_memory=False)
+    assert failure_of(CorpusError("no such text", hint="bring one")) == ProcessFailure("no such text", "bring one", 2, out_of_memory=False)
 
 
 def test_other_errors_are_told_by_name_and_text() -> None:
-    assert failure_of(KeyError("x")) == Failure("KeyError: 'x'", "", 1, out_of_memory=False)
+    assert failure_of(KeyError("x")) == ProcessFailure("KeyError: 'x'", "", 1, out_of_memory=False)
 
 
 def test_memory_that_ran_out_is_told_as_such_also_behind_an_error_of_ours() -> None:
-    assert failure_of(MemoryError()) == Failure("out of memory", "", 1, out_of_memory=True)
+    assert failure_of(MemoryError()) == ProcessFailure("out of memory", "", 1, out_of_memory=True)
     error = DeviceError("too large a step", hint="take half")
     error.__cause__ = RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
     import torch  # without it no error is one of torch's
 
     assert torch.__version__
-    assert failure_of(error) == Failure("too large a step", "take half", 2, out_of_memory=True)
+    assert failure_of(error) == ProcessFailure("too large a step", "take half", 2, out_of_memory=True)
 
 
 def test_telling_a_failure_needs_no_torch() -> None:

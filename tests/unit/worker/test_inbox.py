@@ -130,7 +130,7 @@ def test_what_is_heeded_at_once_never_waits_in_the_queue_and_what_waited_stays_t
         return PendingCommand(Command(id=name, verb="pause"), lambda result: None)
 
     inbox.deliver(command("before"))
-    with inbox.at_once(lambda pending: heeded.append(pending.command.id), lambda _stop: None):
+    with inbox.immediately(lambda pending: heeded.append(pending.command.id), lambda _stop: None):
         inbox.deliver(command("inside"))
     inbox.deliver(command("after"))
     assert heeded == ["inside"]

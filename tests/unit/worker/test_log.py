@@ -8,8 +8,8 @@ from pathlib import Path
 
 SAYS = """
 import sys, traceback
-from rnnlm_tui.worker.log import log_whatever_the_disk_takes
-log_whatever_the_disk_takes()
+from rnnlm_tui.worker.log import log_without_disk_errors
+log_without_disk_errors()
 print("a line")
 try:
     1 / 0

@@ -12,11 +12,11 @@ from rnnlm_tui.contract.metrics import Progress
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.worker.commands import Steering
+from rnnlm_tui.worker.commands import CommandHandler
 from rnnlm_tui.worker.control import PendingCommand
 from rnnlm_tui.worker.inbox import Inbox, StopRequested
-from rnnlm_tui.worker.preparation import Preparing, ProgressReporter
-from tests.unit.worker.stores import records_of
+from rnnlm_tui.worker.preparation import PreparingRun, ProgressReporter
+from tests.unit.worker.stores import recorder_of
 
 
 class Preparation:
@@ -25,9 +25,9 @@ class Preparation:
     def __init__(self, run: RunDirectory, database: RunDatabase) -> None:
         self.run = run
         self.inbox = Inbox()
-        records = records_of(database)
-        self.steering = Steering(Preparing(40, "checkpoints/step-000000040"), records)
-        self.report = ProgressReporter(records, self.inbox, self.steering)
+        records = recorder_of(database)
+        self.commands = CommandHandler(PreparingRun(40, "checkpoints/step-000000040"), records)
+        self.report = ProgressReporter(records, self.inbox, self.commands)
         self.answers: list[CommandResult] = []
 
     def ask(self, verb: Verb) -> None:
@@ -67,5 +67,5 @@ def test_a_stop_leaves_the_preparation_and_is_answered_at_the_end(preparation: P
     with pytest.raises(StopRequested):
         preparation.report(Progress("reading", 0, 100))
     assert preparation.answers == []
-    preparation.steering.answer_stops()
+    preparation.commands.answer_stops()
     assert [(answer.ok, answer.status, answer.checkpoint) for answer in preparation.answers] == [(True, "stopping", "checkpoints/step-000000040")]

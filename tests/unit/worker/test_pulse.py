@@ -1,4 +1,4 @@
-"""The heartbeat goes on, beside hardware readings, and ends when it is told to."""
+"""Heartbeats and hardware readings are written until `stop`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from rnnlm_tui.contract.metrics import HardwareRow
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.supervisor.machine_reader import MachineReader
-from rnnlm_tui.worker.pulse import Pulse
+from rnnlm_tui.worker.pulse import Heartbeat
 
 
 class Sink:
@@ -40,24 +40,24 @@ class Sink:
             assert self.changed.wait_for(lambda: self.beats >= beats and len(self.readings) >= readings, timeout=30)
 
 
-def test_it_beats_before_anything_else_and_goes_on(tmp_path: Path) -> None:
+def test_the_first_heartbeat_is_written_at_start_and_others_follow(tmp_path: Path) -> None:
     sink = Sink()
-    pulse = Pulse(sink, MachineReader(tmp_path, worker=True), seconds=0.01)
-    pulse.start()
+    heartbeat = Heartbeat(sink, MachineReader(tmp_path, worker=True), seconds=0.01)
+    heartbeat.start()
     assert sink.beats >= 1
     sink.wait(beats=6, readings=2)
-    pulse.stop()
+    heartbeat.stop()
     beats = sink.beats
-    pulse.stop()
+    heartbeat.stop()
     assert sink.beats == beats
 
 
 def test_a_full_disk_does_not_end_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     sink = Sink(refuse=2)
-    pulse = Pulse(sink, MachineReader(tmp_path, worker=True), seconds=0.01)
-    pulse.start()
+    heartbeat = Heartbeat(sink, MachineReader(tmp_path, worker=True), seconds=0.01)
+    heartbeat.start()
     sink.wait(beats=6, readings=1)
-    pulse.stop()
+    heartbeat.stop()
     assert capfd.readouterr().err.count("no heartbeat written: the disk is full") == 2
 
 
@@ -72,10 +72,10 @@ def test_a_reading_that_fails_does_not_end_it(tmp_path: Path, capfd: pytest.Capt
             return super().sample()
 
     sink = Sink()
-    pulse = Pulse(sink, FailsOnce(tmp_path, worker=True), seconds=0.01)
-    pulse.start()
+    heartbeat = Heartbeat(sink, FailsOnce(tmp_path, worker=True), seconds=0.01)
+    heartbeat.start()
     sink.wait(beats=6, readings=2)
-    pulse.stop()
+    heartbeat.stop()
     assert "4242" in capfd.readouterr().err
 
 

@@ -20,7 +20,7 @@ from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.locks import RunLock, read_lock
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.worker.records import Records
+from rnnlm_tui.worker.records import Recorder
 
 
 class Run:
@@ -32,7 +32,7 @@ class Run:
         self.database = RunDatabase(self.directory.database_path)
         self.lock = RunLock(self.directory.lock_path)
         self.lock.acquire()
-        self.records = Records(self.directory, self.lock, self.database, max_kept=1_000)
+        self.records = Recorder(self.directory, self.lock, self.database, max_kept=1_000)
         self.records.make_ballast()
         self.records.begin_attempt(1, "here", "boot", "cpu", 0, {})
 
@@ -301,7 +301,7 @@ def test_what_is_removed_under_the_worker_ends_the_run_with_the_reason(run: Run,
         run.path.rename(run.path.with_name("elsewhere"))
     else:
         run.directory.database_path.unlink()
-    with pytest.raises(StorageError, match="was removed or replaced while its worker ran") as caught:
+    with pytest.raises(StorageError, match="was removed or replaced during training") as caught:
         run.records.add_event(EventRow(1, 1, "note", "", 0.0))
     assert "rnnlm-tui runs" in caught.value.hint
     with pytest.raises(StorageError, match="was removed"):

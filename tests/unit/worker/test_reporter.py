@@ -10,7 +10,7 @@ import torch
 
 from rnnlm_tui.contract.metrics import StepRow
 from rnnlm_tui.engine.trainer import StepResult
-from rnnlm_tui.worker.reporter import REPORT_SECONDS, Reporter
+from rnnlm_tui.worker.reporter import REPORT_SECONDS, StepMetrics
 
 
 class Clock:
@@ -43,49 +43,49 @@ def result(step: int, *, loss: float = 2.0, norm: float = 1.0, tokens: int = 100
 
 def test_the_first_step_is_told_at_once_and_later_ones_together() -> None:
     clock, store = Clock(), Store()
-    reporter = Reporter(store, 1, clock=clock)
+    metrics = StepMetrics(store, 1, clock=clock)
     for step in range(1, 6):
-        reporter.step(result(step))
+        metrics.add(result(step))
         clock.now += REPORT_SECONDS / 2.5
     assert [[row.step for row in batch] for batch in store.batches] == [[1], [2, 3, 4]]
-    reporter.flush()
-    reporter.flush()
+    metrics.flush()
+    metrics.flush()
     assert [[row.step for row in batch] for batch in store.batches] == [[1], [2, 3, 4], [5]]
 
 
 def test_rows_hold_speed_and_training_time_of_each_step() -> None:
     store = Store()
-    reporter = Reporter(store, 3, active_seconds=10.0, clock=Clock())
-    reporter.step(result(1, tokens=100, seconds=0.5))
-    reporter.step(result(2, tokens=50, seconds=0.125))
-    reporter.flush()
+    metrics = StepMetrics(store, 3, active_seconds=10.0, clock=Clock())
+    metrics.add(result(1, tokens=100, seconds=0.5))
+    metrics.add(result(2, tokens=50, seconds=0.125))
+    metrics.flush()
     assert [(row.attempt, row.tokens_per_second, row.active_seconds) for row in store.rows] == [(3, 200.0, 10.5), (3, 400.0, 10.625)]
-    assert reporter.active_seconds == 10.625
+    assert metrics.active_seconds == 10.625
 
 
 def test_an_asynchronous_device_is_waited_for_and_its_time_shared_out() -> None:
     store = Store()
-    reporter = Reporter(store, 1, asynchronous=True, clock=Clock())
-    reporter.step(result(1))
-    reporter.step(result(2, tokens=300, seconds=0.1))
-    reporter.step(result(3, tokens=100, seconds=0.3))
-    reporter.flush()
+    metrics = StepMetrics(store, 1, asynchronous=True, clock=Clock())
+    metrics.add(result(1))
+    metrics.add(result(2, tokens=300, seconds=0.1))
+    metrics.add(result(3, tokens=100, seconds=0.3))
+    metrics.flush()
     speeds = [row.tokens_per_second for row in store.rows[1:]]
     assert speeds == [pytest.approx(1_000), pytest.approx(1_000)]
 
 
 def test_losses_that_are_not_finite_are_kept_and_shown_at_once_to_whoever_watches() -> None:
     store, seen = Store(), list[int]()
-    reporter = Reporter(store, 1, observe=lambda row: seen.append(row.step), clock=Clock())
+    metrics = StepMetrics(store, 1, observe=lambda row: seen.append(row.step), clock=Clock())
     for step, loss, norm, shown in [(1, 2.0, 1.0, 1), (2, 2.0, 1.0, 1), (3, math.nan, 1.0, 3), (4, 2.0, math.inf, 4), (5, 5.0, 1.0, 4)]:
-        reporter.step(result(step, loss=loss, norm=norm))
+        metrics.add(result(step, loss=loss, norm=norm))
         assert len(seen) == shown
-    reporter.flush()
+    metrics.flush()
     assert seen == [1, 2, 3, 4, 5]
     assert math.isnan(store.rows[2].loss)
     assert math.isinf(store.rows[3].grad_norm)
-    assert reporter.train_loss == 3.0
+    assert metrics.train_loss == 3.0
 
 
 def test_there_is_no_training_loss_before_the_first_step() -> None:
-    assert math.isnan(Reporter(Store(), 1).train_loss)
+    assert math.isnan(StepMetrics(Store(), 1).train_loss)

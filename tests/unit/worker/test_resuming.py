@@ -45,10 +45,10 @@ def test_the_same_environment_goes_on_without_a_word(here: dict[str, str | int |
 
 def test_every_part_of_the_environment_that_differs_is_refused_in_exact_mode(here: dict[str, str | int | bool]) -> None:
     for name in here.keys() - {*NOT_COMPARED}:
-        with pytest.raises(InputError, match=rf"exact mode refuses another environment: {name} was 7, is .*; plain-otter stands at step 1,500") as refused:
+        with pytest.raises(InputError, match=rf"exact mode: the environment differs: {name} was 7, is .*; plain-otter is at step 1,500") as refused:
             check_environment(RUN, saved(environment={**here, name: 7}), here)
         assert refused.value.message.count(" was ") == 1
-        assert f"bring back {name}" in refused.value.hint
+        assert f"restore {name}" in refused.value.hint
         assert "deterministic = false under [training] in /home/runs/plain-otter/config.toml" in refused.value.hint
 
 
@@ -56,7 +56,7 @@ def test_all_differences_are_named_at_once_and_fast_mode_goes_on(here: dict[str,
     before = {**here, "threads": 64, "torch": "2.11.0", "deterministic": False}
     now = {**here, "deterministic": False}
     told = check_environment(RUN, saved(environment=before), now)
-    assert told == f"goes on within rounding, not bit for bit: threads was 64, is {here['threads']}; torch was 2.11.0, is {here['torch']}"
+    assert told == f"resumed within rounding error, not bit for bit: threads was 64, is {here['threads']}; torch was 2.11.0, is {here['torch']}"
 
 
 def test_what_only_names_the_machine_makes_no_difference(here: dict[str, str | int | bool]) -> None:

@@ -66,9 +66,9 @@ def meta(run: RunDirectory) -> dict[str, str]:
         return reader.meta()
 
 
-def pulses() -> list[str]:
-    """Threads of a pulse that still beats."""
-    return [thread.name for thread in threading.enumerate() if thread.name in ("pulse", "control")]
+def worker_threads() -> list[str]:
+    """Threads of the worker that still run."""
+    return [thread.name for thread in threading.enumerate() if thread.name in ("heartbeat", "control")]
 
 
 def test_an_attempt_shows_before_its_checkpoints_are_read(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,11 +93,11 @@ def test_a_socket_that_cannot_be_bound_fails_the_run_with_the_path_and_leaves_no
         assert not read_lock(run.lock_path).held
     assert kinds(run) == ["started", "preparing", "failed"]
     assert str(run.socket_path) in meta(run)["message"]
-    assert pulses() == []
+    assert worker_threads() == []
 
 
 def test_a_machine_that_cannot_be_read_fails_the_run_in_words(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreadable(path: Path) -> HardwareRow:
+    def unreadable(path: Path, *, worker: bool) -> HardwareRow:
         raise PermissionError(13, "Permission denied", "/proc/stat")
 
     monkeypatch.setattr("rnnlm_tui.worker.train.MachineReader", unreadable)
@@ -105,7 +105,7 @@ def test_a_machine_that_cannot_be_read_fails_the_run_in_words(run: RunDirectory,
         assert worker.work() != 0
     assert kinds(run)[-1] == "failed"
     assert "/proc/stat" in meta(run)["message"]
-    assert pulses() == []
+    assert worker_threads() == []
 
 
 def test_a_stop_that_waits_when_the_run_fails_hears_why(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ import torch
 from rnnlm_tui.contract.commands import Command, CommandResult, Verb
 from rnnlm_tui.contract.config import CheckpointConfig, EvaluationConfig, RunConfig, TrainingConfig
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventKind, SampleRow
+from rnnlm_tui.corpus.text import TextCodec
+from rnnlm_tui.corpus.token_store import PreparedCorpus
 from rnnlm_tui.engine.batches import StreamBatches
 from rnnlm_tui.engine.failures import out_of_memory
 from rnnlm_tui.engine.model import RecurrentLanguageModel
@@ -25,63 +27,65 @@ from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.locations import runs_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.worker.commands import Steering
+from rnnlm_tui.worker.attempt import Attempt
+from rnnlm_tui.worker.checkpointing import Checkpointer
+from rnnlm_tui.worker.commands import CommandHandler
 from rnnlm_tui.worker.control import PendingCommand
-from rnnlm_tui.worker.evaluating import Evaluator
+from rnnlm_tui.worker.evaluation import Evaluator
 from rnnlm_tui.worker.guards import LossGuard
 from rnnlm_tui.worker.inbox import Inbox
-from rnnlm_tui.worker.preparation import Preparing
-from rnnlm_tui.worker.reporter import Reporter
-from rnnlm_tui.worker.room import Room
-from rnnlm_tui.worker.saving import Saver
+from rnnlm_tui.worker.memory import MemoryBudget
+from rnnlm_tui.worker.preparation import PreparingRun
+from rnnlm_tui.worker.reporter import StepMetrics
 from rnnlm_tui.worker.training import TrainingRun
-from tests.unit.worker.stores import records_of
+from tests.unit.worker.stores import recorder_of
 
 STEPS = 40
 
 
-class FakeEvaluator:
-    """Every evaluation finds the same loss, or the next of `losses`; `during` is called in its midst."""
+class FakeEvaluator(Evaluator):
+    """Every evaluation finds the same loss, or the next of `losses`; `during` is called in the middle of it."""
 
-    def __init__(self) -> None:
-        self.evaluated: list[int] = []
-        self.tested: list[int] = []
-        self.during: Callable[[], None] = lambda: None
-        self.losses: list[float] = []
+    evaluated: list[int]
+    tested: list[int]
+    losses: list[float]
+    during: Callable[[], None]
 
-    def during_run(self, step: int) -> tuple[EvaluationRow, ...]:
+    def _measure_during_run(self) -> tuple[EvaluationRow, ...]:
         self.during()
-        self.evaluated.append(step)
-        return (EvaluationRow(1, step, "validation", "validation", self.losses.pop(0) if self.losses else 3.0, 10, 1.0, 0.1, 0.0),)
+        self.evaluated.append(self._trainer.step)
+        return (evaluation(self._trainer.step, self.losses.pop(0) if self.losses else 3.0),)
 
-    def at_end(self, step: int) -> tuple[EvaluationRow, ...]:
-        self.tested.append(step)
-        return (EvaluationRow(1, step, "test", "test", 3.1, 10, 1.0, 0.1, 0.0),)
+    def _measure_at_end(self) -> tuple[EvaluationRow, ...]:
+        self.tested.append(self._trainer.step)
+        return (EvaluationRow(1, self._trainer.step, "test", "test", 3.1, 10, 1.0, 0.1, 0.0),)
 
-    def continue_prompts(self, step: int) -> tuple[SampleRow, ...]:
+    def continue_prompts(self) -> tuple[SampleRow, ...]:
         return ()
 
 
-class FakeSaver:
+class FakeCheckpointer(Checkpointer):
     """Remembers what was saved; a full disk saves nothing."""
 
-    def __init__(self) -> None:
-        self.saved: list[tuple[int, float | None]] = []
-        self.labelled: list[tuple[int, float]] = []
-        self.disk_full = False
-        self.best: int | None = None
-        self.changed: dict[str, float] = {}
+    saved: list[tuple[int, float | None]]
+    labelled: list[tuple[int, float]]
+    disk_full = False
 
-    def save(self, trainer: Trainer, *, train_loss: float, validation_loss: float | None, last: bool = False) -> CheckpointRow:
+    def _write_checkpoint(self, validation_loss: float | None, *, last: bool) -> CheckpointRow:
         if self.disk_full:
             raise StorageError("can't write the checkpoint: no space left", hint="free some space")
+        trainer = self._trainer
         self.saved.append((trainer.step, validation_loss))
-        return CheckpointRow(
-            1, trainer.step, 0.0, trainer.tokens_seen, train_loss, validation_loss, 1, f"checkpoints/step-{trainer.step:09d}", False, True, 0.0
-        )
+        path = f"checkpoints/step-{trainer.step:09d}"
+        return CheckpointRow(1, trainer.step, 0.0, trainer.tokens_seen, self._metrics.train_loss, validation_loss, 1, path, False, True, 0.0)
 
-    def label(self, step: int, validation_loss: float) -> None:
-        self.labelled.append((step, validation_loss))
+    def label(self, validation_loss: float) -> None:
+        if self.is_current:
+            self.labelled.append((self._trainer.step, validation_loss))
+
+
+def evaluation(step: int, loss: float) -> EvaluationRow:
+    return EvaluationRow(1, step, "validation", "validation", loss, 10, 1.0, 0.1, 0.0)
 
 
 class Bench:
@@ -97,37 +101,31 @@ class Bench:
         training: TrainingConfig | None = None,
         evaluations: Sequence[EvaluationRow] = (),
     ) -> None:
-        """Evaluated and, unless `saved_every` differs, saved so often."""
+        """`every`: steps between evaluations and, unless `saved_every` is given, between checkpoints."""
         self.directory = RunDirectory(directory)
-        self.inbox, self.evaluator, self.saver = Inbox(), FakeEvaluator(), FakeSaver()
+        self.inbox = Inbox()
         self.inbox_answers: list[CommandResult] = []
         tokens = np.random.default_rng(0).integers(0, 11, 500).astype(np.uint16)
         model = RecurrentLanguageModel(vocab_size=11, embedding_dim=4, hidden_size=4, num_layers=1)
         self.trainer = Trainer(model, StreamBatches(tokens, 4, 6), max_steps=STEPS, learning_rate=0.01)
-        self.database, self.records = database, records_of(database)
-        records = self.records
-        self.steering = Steering(Preparing(0), records)
+        self.database, self.recorder = database, recorder_of(database)
+        self.commands = CommandHandler(PreparingRun(0), self.recorder)
         training = training or TrainingConfig()
         checkpoint = CheckpointConfig(every=every if saved_every is None else saved_every)
         config = RunConfig(evaluation=EvaluationConfig(every=every), checkpoint=checkpoint, training=training)
+        run = RunDirectory(directory.parent / "plain-otter")
+        attempt = Attempt(run, config, self.recorder, 1, None, self.inbox, self.commands)
         guard = LossGuard(training.max_bad_steps)
-        self.training = TrainingRun(
-            config,
-            records,
-            1,
-            inbox=self.inbox,
-            steering=self.steering,
-            trainer=self.trainer,
-            reporter=Reporter(records.add_steps, 1, observe=guard.take),
-            evaluator=cast(Evaluator, self.evaluator),
-            saver=cast(Saver, self.saver),
-            guard=guard,
-            room=Room("plain-otter", config, torch.device("cpu"), vocab_size=11, sentences=10, tokens=500),
-            settings={},
-            saved_path="",
-            evaluations=evaluations,
-        )
-        self.steering.steered = self.training
+        metrics = StepMetrics(self.recorder.add_steps, 1, observe=guard.add)
+        budget = MemoryBudget("plain-otter", config, torch.device("cpu"), vocab_size=11, sentences=10, tokens=500)
+        self.checkpointer = FakeCheckpointer(attempt, self.trainer, metrics, tokenizer_files=directory, facts={}, parent=None)
+        self.checkpointer.saved, self.checkpointer.labelled = [], []
+        corpus, codec = cast(PreparedCorpus, None), cast(TextCodec, None)
+        self.evaluator = FakeEvaluator(attempt, self.trainer, metrics, self.checkpointer, budget, corpus=corpus, codec=codec, before=evaluations)
+        self.evaluator.evaluated, self.evaluator.tested, self.evaluator.losses = [], [], []
+        self.evaluator.during = lambda: None
+        self.training = TrainingRun(attempt, self.trainer, metrics, self.checkpointer, self.evaluator, guard, budget, settings={})
+        self.commands.target = self.training
 
     def ask(self, verb: Verb, **arguments: object) -> None:
         command = Command.model_validate({"id": f"{verb}-{len(self.inbox_answers)}-{threading.get_ident()}", "verb": verb, **arguments})
@@ -156,7 +154,7 @@ def test_the_end_evaluates_saves_and_tests_once(tmp_path: Path, database: RunDat
     bench = Bench(tmp_path, database, every=20)
     assert bench.training.train() == "finished"
     assert bench.evaluator.evaluated == [20, 40]
-    assert bench.saver.saved == [(20, 3.0), (40, 3.0)]
+    assert bench.checkpointer.saved == [(20, 3.0), (40, 3.0)]
     assert bench.evaluator.tested == [40]
     assert bench.steps() == list(range(1, STEPS + 1))
 
@@ -164,7 +162,7 @@ def test_the_end_evaluates_saves_and_tests_once(tmp_path: Path, database: RunDat
 def test_without_intervals_it_is_evaluated_and_saved_at_the_end(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database)
     assert bench.training.train() == "finished"
-    assert (bench.evaluator.evaluated, bench.saver.saved, bench.evaluator.tested) == ([40], [(40, 3.0)], [40])
+    assert (bench.evaluator.evaluated, bench.checkpointer.saved, bench.evaluator.tested) == ([40], [(40, 3.0)], [40])
 
 
 def test_snapshots_that_wait_give_way_to_a_stop_behind_them(tmp_path: Path, database: RunDatabase) -> None:
@@ -172,16 +170,16 @@ def test_snapshots_that_wait_give_way_to_a_stop_behind_them(tmp_path: Path, data
     bench.ask("snapshot")
     bench.ask("stop")
     assert bench.training.train() == "stopped"
-    assert [(answer.ok, answer.error) for answer in bench.inbox_answers] == [(False, "no snapshot: a stop came")]
+    assert [(answer.ok, answer.error) for answer in bench.inbox_answers] == [(False, "no snapshot: a stop is pending")]
 
 
 def test_a_stop_before_the_first_step_saves_nothing(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database)
     bench.ask("stop")
     assert bench.training.train() == "stopped"
-    bench.steering.answer_stops()
+    bench.commands.answer_stops()
     assert [(answer.ok, answer.checkpoint) for answer in bench.inbox_answers] == [(True, "")]
-    assert bench.saver.saved == []
+    assert bench.checkpointer.saved == []
 
 
 def test_a_stop_in_an_evaluation_leaves_it_and_saves(tmp_path: Path, database: RunDatabase) -> None:
@@ -194,8 +192,8 @@ def test_a_stop_in_an_evaluation_leaves_it_and_saves(tmp_path: Path, database: R
     bench.evaluator.during = stop_comes
     assert bench.training.train() == "stopped"
     assert bench.evaluator.evaluated == []
-    assert bench.saver.saved == [(20, None)]
-    assert ("note", "the evaluation was left: a stop came") in bench.events()
+    assert bench.checkpointer.saved == [(20, None)]
+    assert ("note", "evaluation interrupted by stop") in bench.events()
 
 
 def test_a_stop_in_the_last_evaluation_is_a_stop(tmp_path: Path, database: RunDatabase) -> None:
@@ -207,16 +205,16 @@ def test_a_stop_in_the_last_evaluation_is_a_stop(tmp_path: Path, database: RunDa
 
     bench.evaluator.during = stop_comes
     assert bench.training.train() == "stopped"
-    assert bench.saver.saved == [(40, None)]
+    assert bench.checkpointer.saved == [(40, None)]
     assert bench.evaluator.tested == []
 
 
 def test_a_full_disk_is_told_and_training_goes_on(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database, every=20)
-    bench.saver.disk_full = True
-    bench.evaluator.during = lambda: setattr(bench.saver, "disk_full", bench.trainer.step < 40)
+    bench.checkpointer.disk_full = True
+    bench.evaluator.during = lambda: setattr(bench.checkpointer, "disk_full", bench.trainer.step < 40)
     assert bench.training.train() == "finished"
-    assert bench.saver.saved == [(40, 3.0)]
+    assert bench.checkpointer.saved == [(40, 3.0)]
     assert ("degraded", "not saved: can't write the checkpoint: no space left; free some space") in bench.events()
     assert ("recovered", "a checkpoint could be written again") in bench.events()
 
@@ -225,13 +223,13 @@ def test_a_stop_that_cannot_be_saved_is_refused_and_training_goes_on(tmp_path: P
     bench = Bench(tmp_path, database, every=20)
 
     def stop_comes() -> None:
-        bench.saver.disk_full = bench.trainer.step < 40
-        if bench.saver.disk_full:
+        bench.checkpointer.disk_full = bench.trainer.step < 40
+        if bench.checkpointer.disk_full:
             bench.ask("stop")
 
     bench.evaluator.during = stop_comes
     assert bench.training.train() == "finished"
-    hint = f"free some space; `kill -9 {os.getpid()}` ends it all the same, at step 0"
+    hint = f"free some space; `kill -9 {os.getpid()}` ends the run anyway, back at step 0"
     assert [(answer.ok, answer.status, answer.hint) for answer in bench.inbox_answers] == [(False, "running", hint)]
 
 
@@ -255,12 +253,12 @@ def test_losses_that_stay_not_finite_end_the_run_with_the_last_good_weights_save
     lose_the_loss(bench, first=11)
     with pytest.raises(RnnlmError, match=r"not finite for 5 steps in a row up to step 15 \(loss nan, gradient nan\)") as caught:
         bench.training.train()
-    assert "no update was done after step 10, and the checkpoint of step 15 has the weights of then (checkpoints/step-000000015)" in caught.value.message
+    assert "no update was done after step 10, and the checkpoint of step 15 has its weights (checkpoints/step-000000015)" in caught.value.message
     config = runs_dir() / "plain-otter" / "config.toml"
     assert f"`rnnlm-tui train --config {config} --set optimizer.learning_rate=0.0015`" in caught.value.hint
-    assert bench.saver.saved == [(15, None)]  # without a validation loss it is never the best
+    assert bench.checkpointer.saved == [(15, None)]  # without a validation loss it is never the best
     assert bench.steps() == list(range(1, 16))
-    assert bench.marks("skipped") == [(11, "update left out: loss nan, gradient nan")]
+    assert bench.marks("skipped") == [(11, "update skipped: loss nan, gradient nan")]
     for _ in range(10):
         good.trainer.train_step()
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(weights(bench), weights(good), strict=True))
@@ -270,7 +268,7 @@ def test_a_few_bad_steps_are_marked_where_they_were_and_training_goes_on(tmp_pat
     bench = Bench(tmp_path, database, training=TrainingConfig(max_bad_steps=5))
     lose_the_loss(bench, first=11, last=14)
     assert bench.training.train() == "finished"
-    assert bench.marks("skipped") == [(11, "update left out: loss nan, gradient nan"), (14, "4 updates in a row were left out, up to this one")]
+    assert bench.marks("skipped") == [(11, "update skipped: loss nan, gradient nan"), (14, "4 updates in a row skipped, up to this one")]
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, database: RunDatabase) -> None:
@@ -283,8 +281,8 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, database: R
     bench.evaluator.during = overflow
     with pytest.raises(RnnlmError, match=r"not finite for 20 steps in a row up to step 30 .*: there is no checkpoint"):
         bench.training.train()
-    assert bench.saver.saved == []
-    assert ("note", "no checkpoint: the weights are not finite: they are not saved") in bench.events()
+    assert bench.checkpointer.saved == []
+    assert ("note", "no checkpoint: not saved: the weights are not finite") in bench.events()
 
 
 def test_a_run_whose_weights_are_not_finite_can_be_stopped(tmp_path: Path, database: RunDatabase) -> None:
@@ -295,7 +293,7 @@ def test_a_run_whose_weights_are_not_finite_can_be_stopped(tmp_path: Path, datab
     bench.trainer.train_step()
     bench.ask("stop")
     assert bench.training.train() == "stopped"
-    assert bench.saver.saved == []
+    assert bench.checkpointer.saved == []
 
 
 def test_patience_ends_a_run_whose_validation_loss_falls_no_more(tmp_path: Path, database: RunDatabase) -> None:
@@ -303,8 +301,8 @@ def test_patience_ends_a_run_whose_validation_loss_falls_no_more(tmp_path: Path,
     bench.evaluator.losses = [3.0, 2.5, 2.6, 2.4, 2.4, math.nan]
     assert bench.training.train() == "finished"
     assert (bench.evaluator.evaluated, bench.evaluator.tested) == ([5, 10, 15, 20, 25, 30], [30])
-    assert bench.saver.saved[-1][0] == 30
-    assert ("note", "ends early: 2 evaluations in a row without a better validation loss") in bench.events()
+    assert bench.checkpointer.saved[-1][0] == 30
+    assert ("note", "stopping early: no better validation loss in 2 evaluations") in bench.events()
 
 
 def test_a_run_whose_patience_ends_with_its_last_step_does_not_end_early(tmp_path: Path, database: RunDatabase) -> None:
@@ -312,29 +310,29 @@ def test_a_run_whose_patience_ends_with_its_last_step_does_not_end_early(tmp_pat
     bench.evaluator.losses = [3.0, 3.0]
     assert bench.training.train() == "finished"
     assert bench.steps()[-1] == STEPS
-    assert not any(text.startswith("ends early") for _, text in bench.events())
+    assert not any(text.startswith("stopping early") for _, text in bench.events())
 
 
 def test_an_evaluation_that_is_the_best_so_far_saves_where_no_checkpoint_is_due(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database, every=5, saved_every=20)
     bench.evaluator.losses = [3.0, 2.5, 2.6, 2.4, 2.4, math.nan, 2.3, 2.2]
     assert bench.training.train() == "finished"
-    assert bench.saver.saved == [(5, 3.0), (10, 2.5), (20, 2.4), (35, 2.3), (40, 2.2)]
+    assert bench.checkpointer.saved == [(5, 3.0), (10, 2.5), (20, 2.4), (35, 2.3), (40, 2.2)]
 
 
 def test_the_weights_that_patience_ends_a_run_for_are_saved(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database, every=5, saved_every=0, training=TrainingConfig(patience=2))
     bench.evaluator.losses = [3.0, 2.5, 2.6, 2.7]
     assert bench.training.train() == "finished"
-    assert bench.saver.saved == [(5, 3.0), (10, 2.5), (20, 2.7)]
+    assert bench.checkpointer.saved == [(5, 3.0), (10, 2.5), (20, 2.7)]
 
 
 def test_the_best_of_earlier_attempts_is_the_one_to_beat(tmp_path: Path, database: RunDatabase) -> None:
-    before = [EvaluationRow(1, 1, "validation", "validation", 2.5, 10, 1.0, 0.1, 0.0)]
+    before = [evaluation(1, 2.5)]
     bench = Bench(tmp_path, database, every=10, saved_every=0, evaluations=before)
     bench.evaluator.losses = [2.6, 2.4, 2.5, 2.5]
     assert bench.training.train() == "finished"
-    assert bench.saver.saved == [(20, 2.4), (40, 2.5)]
+    assert bench.checkpointer.saved == [(20, 2.4), (40, 2.5)]
 
 
 def test_an_evaluation_by_command_saves_the_best_once(tmp_path: Path, database: RunDatabase) -> None:
@@ -346,21 +344,21 @@ def test_an_evaluation_by_command_saves_the_best_once(tmp_path: Path, database: 
     bench.training.evaluate()
     bench.trainer.train_step()
     bench.training.evaluate()
-    assert bench.saver.saved == [(1, 2.0)]
+    assert bench.checkpointer.saved == [(1, 2.0)]
 
 
 def test_a_best_that_the_disk_refuses_is_told_and_the_next_is_saved(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database, every=10, saved_every=0)
     bench.evaluator.losses = [3.0, 2.5, 2.6, 2.6]
-    bench.evaluator.during = lambda: setattr(bench.saver, "disk_full", bench.trainer.step < 20)
+    bench.evaluator.during = lambda: setattr(bench.checkpointer, "disk_full", bench.trainer.step < 20)
     assert bench.training.train() == "finished"
-    assert bench.saver.saved == [(20, 2.5), (40, 2.6)]
+    assert bench.checkpointer.saved == [(20, 2.5), (40, 2.6)]
     assert bench.marks("degraded") == [(10, "not saved: can't write the checkpoint: no space left; free some space")]
     assert [step for step, _ in bench.marks("recovered")] == [20]
 
 
 def test_patience_counts_on_from_the_evaluations_of_earlier_attempts(tmp_path: Path, database: RunDatabase) -> None:
-    before = [EvaluationRow(1, step, "validation", "validation", loss, 10, 1.0, 0.1, 0.0) for step, loss in ((1, 2.0), (2, 2.5))]
+    before = [evaluation(step, loss) for step, loss in ((1, 2.0), (2, 2.5))]
     bench = Bench(tmp_path, database, every=10, training=TrainingConfig(patience=2), evaluations=before)
     assert bench.training.train() == "finished"
     assert bench.evaluator.evaluated == [10]
@@ -377,7 +375,7 @@ def test_an_evaluation_without_memory_is_told_with_its_shape_and_training_goes_o
     assert bench.training.train() == "finished"
     (told,) = [text for kind, text in bench.events() if text.startswith("no evaluation")]
     assert told.startswith("no evaluation: out of memory in an evaluation of 16 x 128 tokens (elman, 2 x 192 units, 11 types, ")
-    assert bench.saver.saved == [(20, None), (40, 3.0)]
+    assert bench.checkpointer.saved == [(20, None), (40, 3.0)]
 
 
 def test_a_step_without_memory_ends_the_run_with_the_saved_step_and_what_to_do(tmp_path: Path, database: RunDatabase) -> None:
@@ -392,7 +390,7 @@ def test_a_step_without_memory_ends_the_run_with_the_saved_step_and_what_to_do(t
     bench.trainer.model.forward = short_of_memory  # type: ignore[method-assign, assignment]
     with pytest.raises(DeviceError, match="out of memory in a step of 4 x 6 tokens") as caught:
         bench.training.train()
-    assert "step 20 is saved: `rnnlm-tui resume plain-otter` goes on from it" in caught.value.hint
+    assert "step 20 is saved: `rnnlm-tui resume plain-otter` continues from it once more memory is free" in caught.value.hint
     assert "`rnnlm-tui train --from plain-otter@20 --set training.batch_size=10` starts a new run" in caught.value.hint
     assert bench.steps() == list(range(1, 31))
 
@@ -409,7 +407,7 @@ def test_a_pause_holds_until_it_is_resumed(tmp_path: Path, database: RunDatabase
     assert not thread.is_alive()
     pause, checkpoint, change, resume = bench.inbox_answers
     assert (pause.ok, pause.status, pause.step) == (True, "paused", 0)
-    assert (checkpoint.ok, checkpoint.error) == (False, "there is nothing to save before the first step")
+    assert (checkpoint.ok, checkpoint.error) == (False, "nothing to save before the first step")
     assert (change.ok, resume.status) == (True, "running")
     assert bench.steps()[-1] == STEPS
     assert ("setting", "optimizer.learning_rate 0.003 → 0.5") in bench.events()
@@ -421,9 +419,9 @@ def test_an_evaluation_after_the_save_labels_the_checkpoint(tmp_path: Path, data
     bench.trainer.train_step()
     assert bench.training.checkpoint() == "checkpoints/step-000000001"
     assert bench.training.checkpoint() == "checkpoints/step-000000001"
-    assert bench.saver.saved == [(1, None)]
+    assert bench.checkpointer.saved == [(1, None)]
     assert bench.training.evaluate().startswith("validation perplexity 20.09")
-    assert bench.saver.labelled == [(1, 3.0)]
+    assert bench.checkpointer.labelled == [(1, 3.0)]
 
 
 def test_an_evaluation_that_breaks_is_the_answer_and_training_goes_on(tmp_path: Path, database: RunDatabase) -> None:
@@ -436,7 +434,7 @@ def test_an_evaluation_that_breaks_is_the_answer_and_training_goes_on(tmp_path: 
     bench.evaluator.during = breaks
     bench.ask("evaluate")
     assert bench.training.train() == "finished"
-    assert [(answer.ok, answer.error) for answer in bench.inbox_answers] == [(False, "evaluate: out of memory beside the training")]
+    assert [(answer.ok, answer.error) for answer in bench.inbox_answers] == [(False, "evaluate: out of memory")]
 
 
 def test_readers_are_told_what_takes_so_long(tmp_path: Path, database: RunDatabase) -> None:

@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.contract.metrics import CheckpointRow
-from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.worker import keeping, training
+from rnnlm_tui.worker import checkpointing, training
 from tests.unit.worker import test_training
-from tests.unit.worker.stores import records_of
+from tests.unit.worker.stores import recorder_of
 from tests.unit.worker.test_training import STEPS, Bench
 
 LIMIT = 12
@@ -26,8 +25,8 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """A run whose every step is a commit, on a database that can refuse; its memory has room for a few rows."""
     monkeypatch.setattr("rnnlm_tui.worker.reporter.REPORT_SECONDS", 0.0)
     monkeypatch.setattr(training, "PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(keeping, "END_AGAIN_SECONDS", 0.01)
-    monkeypatch.setattr(test_training, "records_of", lambda database: records_of(database, max_kept=LIMIT))
+    monkeypatch.setattr(checkpointing, "FINAL_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(test_training, "recorder_of", lambda database: recorder_of(database, max_kept=LIMIT))
     with RunDatabase(RunDirectory(tmp_path).database_path) as database:
         yield Bench(tmp_path, database, every=20)
 
@@ -39,7 +38,7 @@ def forbid(bench: Bench) -> None:
 
 def allow(bench: Bench) -> None:
     bench.database._connection.execute("PRAGMA query_only = 0")
-    bench.records.heartbeat(time.time())
+    bench.recorder.heartbeat(time.time())
 
 
 def until(question: Callable[[], object]) -> None:
@@ -58,7 +57,7 @@ def start(bench: Bench) -> threading.Thread:
 def test_where_memory_holds_no_more_rows_training_waits_hears_commands_and_loses_nothing(bench: Bench) -> None:
     forbid(bench)
     thread = start(bench)
-    until(lambda: bench.records.full)
+    until(lambda: bench.recorder.full)
     bench.ask("evaluate")
     until(lambda: bench.inbox_answers)
     step = bench.trainer.step
@@ -76,37 +75,37 @@ def test_where_memory_holds_no_more_rows_training_waits_hears_commands_and_loses
 
 
 def test_a_checkpoint_that_the_disk_refuses_at_the_end_is_waited_for(bench: Bench) -> None:
-    bench.saver.disk_full = True
+    bench.checkpointer.disk_full = True
     thread = start(bench)
-    until(lambda: bench.evaluator.evaluated == [20, 40] and bench.records.degraded)
-    assert "not saved: can't write the checkpoint: no space left; free some space" in bench.records.degraded
+    until(lambda: bench.evaluator.evaluated == [20, 40] and bench.recorder.degraded)
+    assert "not saved: can't write the checkpoint: no space left; free some space" in bench.recorder.degraded
     assert bench.evaluator.tested == []
-    bench.saver.disk_full = False
+    bench.checkpointer.disk_full = False
     thread.join(timeout=60)
     assert not thread.is_alive()
-    assert (bench.saver.saved, bench.evaluator.tested) == ([(STEPS, 3.0)], [STEPS])
+    assert (bench.checkpointer.saved, bench.evaluator.tested) == ([(STEPS, 3.0)], [STEPS])
     assert [kind for kind, _ in bench.events() if kind in ("degraded", "recovered")] == ["degraded", "recovered"]
 
 
 def test_a_periodic_checkpoint_is_tried_again_before_the_next_is_due(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping, "SAVE_AGAIN_SECONDS", 0.0)
-    save, tried = bench.saver.save, list[int]()
+    monkeypatch.setattr(checkpointing, "RETRY_SECONDS", 0.0)
+    write, tried = bench.checkpointer._write_checkpoint, list[int]()
 
-    def third_time(trainer: Trainer, *, train_loss: float, validation_loss: float | None, last: bool = False) -> CheckpointRow:
-        tried.append(trainer.step)
-        bench.saver.disk_full = len(tried) < 3
-        return save(trainer, train_loss=train_loss, validation_loss=validation_loss, last=last)
+    def third_time(validation_loss: float | None, *, last: bool) -> CheckpointRow:
+        tried.append(bench.trainer.step)
+        bench.checkpointer.disk_full = len(tried) < 3
+        return write(validation_loss, last=last)
 
-    monkeypatch.setattr(bench.saver, "save", third_time)
+    monkeypatch.setattr(bench.checkpointer, "_write_checkpoint", third_time)
     assert bench.training.train() == "finished"
     assert tried == [20, 21, 22, 40]
-    assert [step for step, _ in bench.saver.saved] == [22, 40]
+    assert [step for step, _ in bench.checkpointer.saved] == [22, 40]
 
 
 def test_the_end_waits_for_rows_as_it_does_for_a_checkpoint(bench: Bench) -> None:
     bench.evaluator.during = lambda: forbid(bench) if bench.trainer.step == STEPS else None
     thread = start(bench)
-    until(lambda: bench.saver.saved == [(20, 3.0), (40, 3.0)])
+    until(lambda: bench.checkpointer.saved == [(20, 3.0), (40, 3.0)])
     assert bench.evaluator.tested == []
     allow(bench)
     thread.join(timeout=60)

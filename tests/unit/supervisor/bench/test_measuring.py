@@ -16,14 +16,14 @@ import pytest
 from rnnlm_tui.contract.bench import BenchReport, TaskReady, TurnDone, naive_memory_bytes
 from rnnlm_tui.contract.estimates import parameter_count
 from rnnlm_tui.errors import ConfigError, InputError, WorkerError
-from rnnlm_tui.supervisor.bench.measuring import LEAST_ROUNDS, BenchOptions, check_memory, run_bench
+from rnnlm_tui.supervisor.bench.measuring import MIN_ROUNDS, BenchOptions, check_memory, run_bench
 from rnnlm_tui.supervisor.bench.plan import training_rows
-from rnnlm_tui.supervisor.bench.report import Measured, training_figures
+from rnnlm_tui.supervisor.bench.report import Measurement, training_figures
 from rnnlm_tui.supervisor.bench.request import bench_config
 from rnnlm_tui.supervisor.launch import WORKER_SETTINGS
 from tests.fakes import bench_child
 
-PATIENCE_SECONDS = 60.0
+SILENCE_SECONDS = 60.0
 
 
 def fake(behaviour: str = "serves", **options: object) -> BenchOptions:
@@ -36,7 +36,7 @@ def silent(text: str) -> None:
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + SILENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.02)
@@ -56,7 +56,7 @@ def test_every_way_is_measured_and_the_naive_one_is_its_own_measure(report: Benc
     assert report.training[0].ratio.low == report.training[0].ratio.high == 1.0
     assert report.training[1].ratio_to_library is not None
     assert report.training[1].ratio_to_library.median == 1.0
-    assert {row.turns for row in report.training} == {LEAST_ROUNDS}
+    assert {row.turns for row in report.training} == {MIN_ROUNDS}
     assert [row.peak_share for row in report.training] == [1.0, 0.25, 0.25, 0.25]
 
 
@@ -94,20 +94,20 @@ def test_only_a_part_is_measured_where_that_is_asked_for() -> None:
 
 
 def test_a_text_in_place_of_another_is_said(report: BenchReport) -> None:
-    assert "not on this machine: a text in its place" in report.notes[0]
+    assert "not on this machine: a text instead" in report.notes[0]
 
 
 def test_progress_is_told(report: BenchReport) -> None:
     said: list[str] = []
     run_bench(fake(only="training"), said.append)
-    assert "4 ways, 0.01 s each: about 1.8 s, and more where a step or a continuation takes longer than a turn" in said
+    assert "4 ways, 0.01 s each: about 1.8 s, longer if a step or continuation takes longer than a turn" in said
     assert said[:3] == ["preparing the text", "preparing the text: reading 25 %", "preparing the text: encoding"]
-    assert f"training: round {LEAST_ROUNDS} of {LEAST_ROUNDS}" in said
+    assert f"training: round {MIN_ROUNDS} of {MIN_ROUNDS}" in said
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), 1e9])
 def test_a_time_that_is_none_is_refused_before_anything_starts(seconds: float) -> None:
-    with pytest.raises(InputError, match="--seconds is"):
+    with pytest.raises(InputError, match="--seconds must be"):
         run_bench(BenchOptions(bench_config("book", "cpu"), seconds=seconds, child_command=["/nowhere"]), silent)
 
 
@@ -150,10 +150,10 @@ def test_on_a_gpu_every_way_with_all_logits_holds_its_memory(report: BenchReport
 
 
 def test_a_text_that_is_silent_for_too_long_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnnlm_tui.supervisor.bench.children.PATIENCE_SECONDS", 0.2)
-    with pytest.raises(WorkerError, match=r"the text is silent for 0\.2 s") as caught:
+    monkeypatch.setattr("rnnlm_tui.supervisor.bench.children.SILENCE_SECONDS", 0.2)
+    with pytest.raises(WorkerError, match=r"no answer from the text for 0\.2 s") as caught:
         run_bench(fake("silent text"), silent)
-    assert caught.value.hint == "a shorter text is prepared sooner"
+    assert caught.value.hint == "use a shorter text"
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_an_epoch_of_the_news_is_known_in_whatever_batches(changes: list[str], s
     survey = bench_child.survey(10**12)
     done = TurnDone(steps=1, tokens=100, seconds=1.0, peak_bytes=1)
     rows = training_rows(config, survey, report.data)
-    figures = training_figures(config, report.data, report.machine, rows, {row.name: Measured(TaskReady(), done, [done]) for row in rows})
+    figures = training_figures(config, report.data, report.machine, rows, {row.name: Measurement(TaskReady(), done, [done]) for row in rows})
     assert figures[0].epoch_seconds == (None if steps is None else pytest.approx(steps * report.data.tokens_per_step / 100))
 
 
@@ -198,7 +198,7 @@ def test_children_end_with_whoever_started_them(how: signal.Signals, tmp_path: P
         wait_for(lambda: len(list(children.iterdir())) == 6, "the text, the machine and four ways to train")
         pids = [int(path.name) for path in children.iterdir()]
         os.kill(process.pid, how)
-        process.wait(PATIENCE_SECONDS)
+        process.wait(SILENCE_SECONDS)
     finally:
         process.kill()
         process.wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rnnlm_tui.supervisor.bench.children import Busy
-from rnnlm_tui.supervisor.bench.others import Others
+from rnnlm_tui.supervisor.bench.others import OtherProcesses
 from rnnlm_tui.supervisor.bench.statistics import ratio, spread
 
 
@@ -29,7 +29,7 @@ def test_a_turn_without_its_twin_is_a_mistake() -> None:
 
 
 def test_what_we_started_and_waited_for_is_not_held_against_others() -> None:
-    others = Others()
+    others = OtherProcesses()
     busy = Busy()
     busy.close()
     assert others.cores() >= 0

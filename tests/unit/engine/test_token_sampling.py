@@ -25,34 +25,34 @@ from transformers.generation.logits_process import (
 )
 
 from rnnlm_tui.contract.config import SamplingConfig
-from rnnlm_tui.engine import drawing
-from rnnlm_tui.engine.drawing import Draws, ExponentialRace, InverseCdf, Sampler, sampler_for
+from rnnlm_tui.engine import token_sampling
+from rnnlm_tui.engine.token_sampling import ExponentialRaceSampler, InverseCdfSampler, SamplingRules, TokenSampler, sampler_for
 from rnnlm_tui.errors import InputError
 
 CPU = torch.device("cpu")
 PROMPT = (3, 1, 3)
 FILTERS = {
-    "nothing": Draws(),
-    "temperature": Draws(temperature=0.7),
-    "top-k": Draws(top_k=5),
-    "top-k of more than all": Draws(top_k=999),
-    "top-k of one": Draws(top_k=1),
-    "top-p": Draws(top_p=0.8),
-    "top-p of one token": Draws(top_p=1e-9),
-    "min-p": Draws(min_p=0.1),
-    "min-p of the likeliest alone": Draws(min_p=1.0),
-    "repetition penalty": Draws(repetition_penalty=1.7),
-    "reward for repetition": Draws(repetition_penalty=0.6),
-    "top-k and top-p": Draws(top_k=7, top_p=0.6),
-    "top-p and min-p": Draws(temperature=1.4, top_p=0.9, min_p=0.2),
-    "top-k and min-p": Draws(temperature=1.4, top_k=4, min_p=0.2),
-    "excluded tokens": Draws(excluded=(2, 5)),
-    "excluded tokens, top-k and top-p": Draws(excluded=(0, 2, 5), top_k=4, top_p=0.7, repetition_penalty=1.4),
-    "all": Draws(temperature=1.3, top_k=9, top_p=0.85, min_p=0.05, repetition_penalty=1.3),
+    "nothing": SamplingRules(),
+    "temperature": SamplingRules(temperature=0.7),
+    "top-k": SamplingRules(top_k=5),
+    "top-k of more than all": SamplingRules(top_k=999),
+    "top-k of one": SamplingRules(top_k=1),
+    "top-p": SamplingRules(top_p=0.8),
+    "top-p of one token": SamplingRules(top_p=1e-9),
+    "min-p": SamplingRules(min_p=0.1),
+    "min-p of the likeliest alone": SamplingRules(min_p=1.0),
+    "repetition penalty": SamplingRules(repetition_penalty=1.7),
+    "reward for repetition": SamplingRules(repetition_penalty=0.6),
+    "top-k and top-p": SamplingRules(top_k=7, top_p=0.6),
+    "top-p and min-p": SamplingRules(temperature=1.4, top_p=0.9, min_p=0.2),
+    "top-k and min-p": SamplingRules(temperature=1.4, top_k=4, min_p=0.2),
+    "excluded tokens": SamplingRules(excluded=(2, 5)),
+    "excluded tokens, top-k and top-p": SamplingRules(excluded=(0, 2, 5), top_k=4, top_p=0.7, repetition_penalty=1.4),
+    "all": SamplingRules(temperature=1.3, top_k=9, top_p=0.85, min_p=0.05, repetition_penalty=1.3),
 }
 
 
-def theirs(settings: Draws, logits_V: Tensor) -> Tensor:
+def theirs(settings: SamplingRules, logits_V: Tensor) -> Tensor:
     """Probabilities of transformers' processors in the order of its `generate`."""
     chain = LogitsProcessorList()
     if settings.repetition_penalty != 1:
@@ -70,20 +70,20 @@ def theirs(settings: Draws, logits_V: Tensor) -> Tensor:
     return torch.softmax(chain(cast(torch.LongTensor, torch.tensor([PROMPT])), cast(torch.FloatTensor, logits_V[None]))[0], 0)
 
 
-def by_inverse_cdf(settings: Draws, logits_V: Tensor) -> Tensor:
-    """Probabilities of the tokens that InverseCdf may return: a proposal stands or another one is made, so these are the weights of what stands."""
-    sampler = InverseCdf(settings, PROMPT)
+def by_inverse_cdf(settings: SamplingRules, logits_V: Tensor) -> Tensor:
+    """Probabilities of the tokens that InverseCdfSampler may return: a proposal stands or another one is made, so these are the weights of what stands."""
+    sampler = InverseCdfSampler(settings, PROMPT)
     weights, ids = sampler._weighed(sampler._processor.apply(logits_V))
     choices = sampler._above_min_p(weights)
-    stands = [settings.top_p == 1 or drawing._is_in_nucleus(weights, place, settings.top_p) for place in range(len(weights))]
+    stands = [settings.top_p == 1 or token_sampling._is_in_nucleus(weights, place, settings.top_p) for place in range(len(weights))]
     choices = choices * torch.tensor(stands)
     whole_V = torch.zeros_like(logits_V)
     whole_V[torch.arange(len(whole_V)) if ids is None else ids] = choices / choices.sum()
     return whole_V
 
 
-def by_race(settings: Draws, logits_V: Tensor) -> Tensor:
-    sampler = ExponentialRace(CPU, settings, PROMPT)
+def by_race(settings: SamplingRules, logits_V: Tensor) -> Tensor:
+    sampler = ExponentialRaceSampler(CPU, settings, PROMPT)
     return sampler._kept(sampler._processor.apply(logits_V)).softmax(0)
 
 
@@ -118,7 +118,7 @@ def test_each_filter_equals_the_one_of_transformers(ours: object, name: str) -> 
 def test_top_p_of_equal_probabilities_keeps_the_same_ones_as_transformers(ours: object) -> None:
     assert callable(ours)
     for top_p in (0.25, 0.5, 0.51, 0.75, 0.76, 0.99):
-        settings, logits_V = Draws(top_p=top_p), torch.zeros(8, dtype=torch.float64)
+        settings, logits_V = SamplingRules(top_p=top_p), torch.zeros(8, dtype=torch.float64)
         assert torch.equal(ours(settings, logits_V), theirs(settings, logits_V))
 
 
@@ -139,7 +139,7 @@ def test_top_k_of_a_large_vocabulary_equals_the_one_of_transformers(top_k: int, 
         if rounded:
             logits_V = logits_V.round()
         logits_V[-1] = 20.0  # beyond the last whole group
-        settings = Draws(top_k=top_k)
+        settings = SamplingRules(top_k=top_k)
         assert torch.equal(by_inverse_cdf(settings, logits_V) > 0, theirs(settings, logits_V) > 0)
 
 
@@ -149,10 +149,10 @@ def test_the_inverse_of_the_cdf_is_exact_over_many_rows_and_never_an_impossible_
     weights[900:] = 0.0
     reached = weights.cumsum(0) / weights.sum()
     for part in torch.linspace(0, 1 - 1e-12, 500, dtype=torch.float64).tolist():
-        place = drawing._place_at(weights, part)
+        place = token_sampling._place_at(weights, part)
         assert weights[place] > 0
         assert place == min(int(torch.searchsorted(reached, part, right=True)), 899)
-    assert drawing._place_at(torch.tensor([0.0, 0.5, 0.0]), 1 - 2**-53) == 1
+    assert token_sampling._place_at(torch.tensor([0.0, 0.5, 0.0]), 1 - 2**-53) == 1
 
 
 # frequencies
@@ -162,9 +162,9 @@ PROBABILITIES = (0.3, 0.05, 0.2, 0.1, 0.15, 0.02, 0.08, 0.1)
 LOGITS = torch.tensor(PROBABILITIES).log() + 3
 
 
-def chi_square(sampler: Sampler, logits_V: Tensor, wanted_V: Tensor) -> float:
+def chi_square(sampler: TokenSampler, logits_V: Tensor, wanted_V: Tensor) -> float:
     """The statistic over its 99.99 % quantile (Wilson and Hilferty's approximation); infinite where an impossible token came."""
-    counts = Counter(sampler.draw(logits_V.clone())[0] for _ in range(DRAWS))
+    counts = Counter(sampler.sample(logits_V.clone())[0] for _ in range(DRAWS))
     possible = [token for token, p in enumerate(wanted_V.tolist()) if p > 0]
     if not set(counts) <= set(possible):
         return math.inf
@@ -176,28 +176,28 @@ def chi_square(sampler: Sampler, logits_V: Tensor, wanted_V: Tensor) -> float:
 @pytest.mark.parametrize("name", ["nothing", "temperature", "top-k", "top-p", "min-p", "top-k and top-p", "top-p and min-p"])
 def test_tokens_are_drawn_as_often_as_their_probability_says(name: str) -> None:
     settings = FILTERS[name]
-    for sampler in (InverseCdf(settings), ExponentialRace(CPU, settings)):
+    for sampler in (InverseCdfSampler(settings), ExponentialRaceSampler(CPU, settings)):
         assert chi_square(sampler, LOGITS, theirs(settings, LOGITS)) < 1
 
 
 def test_a_wrong_distribution_fails_the_test_of_frequencies() -> None:
     skewed = torch.tensor([0.25, 0.1, *PROBABILITIES[2:]])
-    assert chi_square(InverseCdf(Draws()), LOGITS, skewed) > 1
+    assert chi_square(InverseCdfSampler(SamplingRules()), LOGITS, skewed) > 1
 
 
 def test_equal_likely_tokens_inside_the_nucleus_come_equally_often() -> None:
-    settings, logits_V = Draws(top_p=0.5), torch.zeros(16)
-    for sampler in (InverseCdf(settings), ExponentialRace(CPU, settings)):
+    settings, logits_V = SamplingRules(top_p=0.5), torch.zeros(16)
+    for sampler in (InverseCdfSampler(settings), ExponentialRaceSampler(CPU, settings)):
         assert chi_square(sampler, logits_V, torch.tensor([0.0] * 8 + [1 / 8] * 8)) < 1
 
 
 def test_frequencies_hold_over_a_whole_vocabulary() -> None:
     logits_V = 2 * torch.randn(5_000, generator=torch.Generator().manual_seed(3))
-    settings = Draws(temperature=0.9, top_p=0.9)
+    settings = SamplingRules(temperature=0.9, top_p=0.9)
     wanted_V = theirs(settings, logits_V.double())
     counted = torch.arange(5_000) % 10  # tokens in ten groups, so that each is drawn often enough to compare
-    for sampler in (InverseCdf(settings), ExponentialRace(CPU, settings)):
-        found = torch.bincount(counted[[sampler.draw(logits_V)[0] for _ in range(1_500)]], minlength=10)
+    for sampler in (InverseCdfSampler(settings), ExponentialRaceSampler(CPU, settings)):
+        found = torch.bincount(counted[[sampler.sample(logits_V)[0] for _ in range(1_500)]], minlength=10)
         expected = 1_500 * torch.zeros(10, dtype=torch.float64).index_add_(0, counted, wanted_V)
         assert float(((found - expected) ** 2 / expected).sum()) < 33.7  # 99.99 % of chi-square with 9 degrees of freedom
 
@@ -205,52 +205,56 @@ def test_frequencies_hold_over_a_whole_vocabulary() -> None:
 # single tokens
 
 
-@pytest.mark.parametrize("sampler", [InverseCdf, lambda *given: ExponentialRace(CPU, *given)])
+@pytest.mark.parametrize("sampler", [InverseCdfSampler, lambda *given: ExponentialRaceSampler(CPU, *given)])
 def test_log_probability_is_the_models_own_whatever_the_settings(sampler: object) -> None:
     assert callable(sampler)
     for settings in FILTERS.values():
-        drawer = sampler(settings, PROMPT)
+        token_sampler = sampler(settings, PROMPT)
         for _ in range(5):
-            token, logprob = drawer.draw(LOGITS.clone())
+            token, logprob = token_sampler.sample(LOGITS.clone())
             assert logprob == pytest.approx(math.log(PROBABILITIES[token]), abs=1e-5)
 
 
 def test_greedy_takes_the_likeliest_after_the_penalty() -> None:
     logits_V = torch.tensor([2.0, 1.9, -1.0])
-    for make in (InverseCdf, lambda *given: ExponentialRace(CPU, *given)):
-        assert [make(Draws(greedy=True)).draw(logits_V.clone())[0] for _ in range(2)] == [0, 0]
-        penalised = make(Draws(greedy=True, repetition_penalty=1.5))
-        assert [penalised.draw(logits_V.clone())[0] for _ in range(3)] == [0, 1, 0]  # 2.0, then 1.9 > 1.33, then 1.33 > 1.27
-        assert make(Draws(greedy=True, repetition_penalty=1.5), (0,)).draw(logits_V.clone())[0] == 1
+    for make in (InverseCdfSampler, lambda *given: ExponentialRaceSampler(CPU, *given)):
+        assert [make(SamplingRules(greedy=True)).sample(logits_V.clone())[0] for _ in range(2)] == [0, 0]
+        penalised = make(SamplingRules(greedy=True, repetition_penalty=1.5))
+        assert [penalised.sample(logits_V.clone())[0] for _ in range(3)] == [0, 1, 0]  # 2.0, then 1.9 > 1.33, then 1.33 > 1.27
+        assert make(SamplingRules(greedy=True, repetition_penalty=1.5), (0,)).sample(logits_V.clone())[0] == 1
 
 
 def test_the_penalty_remembers_more_tokens_than_it_had_room_for() -> None:
     logits_V = torch.ones(300, dtype=torch.float64)
-    drawer = InverseCdf(Draws(repetition_penalty=100.0), range(200))
-    scores_V = drawer._processor.apply(logits_V)
+    token_sampler = InverseCdfSampler(SamplingRules(repetition_penalty=100.0), range(200))
+    scores_V = token_sampler._processor.apply(logits_V)
     assert scores_V[:200].tolist() == [0.01] * 200
     assert scores_V[200:].tolist() == [1.0] * 100
 
 
 def test_an_impossible_token_is_never_drawn() -> None:
     logits_V = torch.tensor([-math.inf, 0.0, -math.inf, 0.0, -math.inf])
-    for sampler in (InverseCdf(Draws()), InverseCdf(Draws(temperature=2.0, top_p=0.99)), ExponentialRace(CPU, Draws())):
-        assert {sampler.draw(logits_V.clone())[0] for _ in range(300)} == {1, 3}
+    for sampler in (
+        InverseCdfSampler(SamplingRules()),
+        InverseCdfSampler(SamplingRules(temperature=2.0, top_p=0.99)),
+        ExponentialRaceSampler(CPU, SamplingRules()),
+    ):
+        assert {sampler.sample(logits_V.clone())[0] for _ in range(300)} == {1, 3}
 
 
 def test_the_same_seed_draws_the_same_tokens() -> None:
     def drawn(seed: int) -> list[int]:
-        sampler = sampler_for(CPU, Draws(top_p=0.9, seed=seed))
-        return [sampler.draw(LOGITS.clone())[0] for _ in range(50)]
+        sampler = sampler_for(CPU, SamplingRules(top_p=0.9, seed=seed))
+        return [sampler.sample(LOGITS.clone())[0] for _ in range(50)]
 
     assert drawn(1) == drawn(1) != drawn(2)
 
 
-@pytest.mark.parametrize("sampler", [InverseCdf, lambda *given: ExponentialRace(CPU, *given)])
+@pytest.mark.parametrize("sampler", [InverseCdfSampler, lambda *given: ExponentialRaceSampler(CPU, *given)])
 def test_predictions_that_are_no_numbers_are_an_error_for_people(sampler: object) -> None:
     assert callable(sampler)
     with pytest.raises(InputError, match="its training had diverged"):
-        sampler(Draws(top_p=0.9)).draw(torch.full((4,), math.nan))
+        sampler(SamplingRules(top_p=0.9)).sample(torch.full((4,), math.nan))
 
 
 EXTREMES: dict[str, tuple[float, ...]] = {
@@ -263,36 +267,38 @@ EXTREMES: dict[str, tuple[float, ...]] = {
 """The ends of what a config allows."""
 
 
-@pytest.mark.parametrize("make", [InverseCdf, partial(ExponentialRace, CPU)])
-def test_every_combination_of_the_settings_that_a_config_allows_draws_a_token(make: Callable[[Draws, Sequence[int]], Sampler]) -> None:
+@pytest.mark.parametrize("make", [InverseCdfSampler, partial(ExponentialRaceSampler, CPU)])
+def test_every_combination_of_the_settings_that_a_config_allows_draws_a_token(make: Callable[[SamplingRules, Sequence[int]], TokenSampler]) -> None:
     pick = random.Random(0)
     for case in range(400):
         chosen = {name: pick.choice(values) for name, values in EXTREMES.items()}
         assert SamplingConfig(**chosen)  # type: ignore[arg-type]
         size, scale = pick.choice((1, 2, 60, 1_500)), pick.choice((0.0, 2.5, 90.0, 1e6, 1e30))
         logits_V = scale * torch.randn(size, generator=torch.Generator().manual_seed(case))
-        sampler = make(Draws(**chosen, seed=case), [0] if size == 1 else [0, 1])  # type: ignore[arg-type]
+        sampler = make(SamplingRules(**chosen, seed=case), [0] if size == 1 else [0, 1])  # type: ignore[arg-type]
         for _ in range(5):
-            token, logprob = sampler.draw(logits_V.clone())
+            token, logprob = sampler.sample(logits_V.clone())
             assert 0 <= token < size
             assert logprob <= 1e-3
 
 
-@pytest.mark.parametrize("make", [InverseCdf, partial(ExponentialRace, CPU)])
-def test_a_temperature_of_0_draws_what_greedy_draws(make: Callable[[Draws], Sampler]) -> None:
+@pytest.mark.parametrize("make", [InverseCdfSampler, partial(ExponentialRaceSampler, CPU)])
+def test_a_temperature_of_0_draws_what_greedy_draws(make: Callable[[SamplingRules], TokenSampler]) -> None:
     for seed in range(20):
         logits_V = torch.randn(60, generator=torch.Generator().manual_seed(seed))
-        tokens = [make(settings).draw(logits_V.clone())[0] for settings in (Draws(temperature=0.0, top_p=0.5), Draws(greedy=True))]
+        tokens = [make(settings).sample(logits_V.clone())[0] for settings in (SamplingRules(temperature=0.0, top_p=0.5), SamplingRules(greedy=True))]
         assert tokens[0] == tokens[1] == int(logits_V.argmax())
 
 
-@pytest.mark.parametrize("make", [InverseCdf, partial(ExponentialRace, CPU)])
-@pytest.mark.parametrize("settings", [Draws(excluded=(4, 7)), Draws(excluded=(4, 7), greedy=True), Draws(excluded=(4, 7), top_k=2, repetition_penalty=1.2)])
-def test_an_excluded_token_is_never_drawn_and_the_others_keep_their_probability(make: Callable[[Draws], Sampler], settings: Draws) -> None:
+@pytest.mark.parametrize("make", [InverseCdfSampler, partial(ExponentialRaceSampler, CPU)])
+@pytest.mark.parametrize(
+    "settings", [SamplingRules(excluded=(4, 7)), SamplingRules(excluded=(4, 7), greedy=True), SamplingRules(excluded=(4, 7), top_k=2, repetition_penalty=1.2)]
+)
+def test_an_excluded_token_is_never_drawn_and_the_others_keep_their_probability(make: Callable[[SamplingRules], TokenSampler], settings: SamplingRules) -> None:
     logits_V = torch.zeros(9)
     logits_V[4] = logits_V[7] = 20.0
     sampler = make(settings)
     for _ in range(200):
-        token, logprob = sampler.draw(logits_V.clone())
+        token, logprob = sampler.sample(logits_V.clone())
         assert token not in (4, 7)
         assert logprob == pytest.approx(float(logits_V.log_softmax(0)[token]), rel=1e-5)

@@ -1,4 +1,4 @@
-"""What an evaluation samples, and what a sample that fails does to the run."""
+"""Evaluations, the samples that go with them, and samples that fail."""
 
 from __future__ import annotations
 
@@ -8,18 +8,27 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.config import CorpusConfig, ModelConfig, RunConfig, SamplingConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.contract.config import CorpusConfig, EvaluationConfig, ModelConfig, RunConfig, SamplingConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.contract.figures import share
 from rnnlm_tui.corpus.text import TextCodec
 from rnnlm_tui.corpus.token_store import prepare_corpus
-from rnnlm_tui.engine.generate import Drawn
+from rnnlm_tui.engine.batches import StreamBatches
+from rnnlm_tui.engine.generate import GeneratedToken
 from rnnlm_tui.engine.generate import generate as whole_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.worker.evaluating import Evaluator, in_words
-from tests.unit.worker.stores import records_of
+from rnnlm_tui.worker.attempt import Attempt
+from rnnlm_tui.worker.checkpointing import Checkpointer
+from rnnlm_tui.worker.commands import CommandHandler
+from rnnlm_tui.worker.evaluation import Evaluator, in_words
+from rnnlm_tui.worker.inbox import Inbox
+from rnnlm_tui.worker.memory import MemoryBudget
+from rnnlm_tui.worker.preparation import PreparingRun
+from rnnlm_tui.worker.reporter import StepMetrics
+from tests.unit.worker.stores import recorder_of
 
 CONFIG = RunConfig(
     corpus=CorpusConfig(source="elman", sentences=200),
@@ -32,17 +41,22 @@ CONFIG = RunConfig(
 
 @pytest.fixture
 def evaluator(tmp_path: Path) -> Iterator[Evaluator]:
-    corpus = prepare_corpus(CONFIG.corpus, CONFIG.tokenizer, CONFIG.training, tmp_path / "corpora", lambda progress: None)
     with RunDatabase(RunDirectory(tmp_path).database_path) as database:
-        yield Evaluator(
-            config=CONFIG,
-            corpus=corpus,
-            codec=TextCodec(corpus.path),
-            model=RecurrentLanguageModel(vocab_size=corpus.vocab_size, embedding_dim=4, hidden_size=4, num_layers=1),
-            records=records_of(database),
-            attempt=1,
-            check_stop=lambda: None,
-        )
+        yield evaluator_of(CONFIG, tmp_path, database)
+
+
+def evaluator_of(config: RunConfig, folder: Path, database: RunDatabase) -> Evaluator:
+    """An evaluator of a tiny model after one step."""
+    corpus = prepare_corpus(config.corpus, config.tokenizer, config.training, folder / "corpora", lambda progress: None)
+    model = RecurrentLanguageModel(vocab_size=corpus.vocab_size, embedding_dim=4, hidden_size=4, num_layers=1)
+    trainer = Trainer(model, StreamBatches(corpus.tokens("train"), 2, 5), max_steps=2, learning_rate=0.0)
+    trainer.step = 1
+    recorder = recorder_of(database)
+    attempt = Attempt(RunDirectory(folder), config, recorder, 1, None, Inbox(), CommandHandler(PreparingRun(0), recorder))
+    metrics = StepMetrics(recorder.add_steps, 1)
+    checkpointer = Checkpointer(attempt, trainer, metrics, tokenizer_files=corpus.path, facts={}, parent=None)
+    budget = MemoryBudget("plain-otter", config, trainer.device, vocab_size=corpus.vocab_size, sentences=10, tokens=500)
+    return Evaluator(attempt, trainer, metrics, checkpointer, budget, corpus=corpus, codec=TextCodec(corpus.path), before=())
 
 
 def notes(folder: Path) -> list[str]:
@@ -51,36 +65,37 @@ def notes(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "reported"),
     [
-        (RuntimeError("CUDA out of memory. Tried to allocate"), "a sample of 3 tokens: out of memory beside the training"),
-        (MemoryError(), "a sample of 3 tokens: out of memory beside the training"),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), "a sample of 3 tokens: out of memory"),
+        (MemoryError(), "a sample of 3 tokens: out of memory"),
         (IndexError("index 60 is out of bounds"), "a sample of 3 tokens failed: IndexError: index 60 is out of bounds"),
     ],
 )
 def test_a_sample_that_fails_is_left_out_and_the_others_are_drawn(
-    evaluator: Evaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+    evaluator: Evaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reported: str
 ) -> None:
+    evaluator._config = CONFIG.model_copy(update={"evaluation": EvaluationConfig(prompts=("the boys", "the dog"))})
     calls: list[object] = []
 
-    def generate(*arguments: object, **settings: object) -> Iterator[Drawn]:
+    def generate(*arguments: object, **settings: object) -> Iterator[GeneratedToken]:
         calls.append(arguments)
         if len(calls) == 1:
             raise error
         return whole_text(*arguments, **settings)  # type: ignore[arg-type]
 
     monkeypatch.setattr("rnnlm_tui.worker.continuation.generate", generate)
-    rows = evaluator.continue_prompts(7, ["the boys", "the dog"])
+    rows = evaluator.continue_prompts()
     assert [row.prompt for row in rows] == ["the dog"]
-    assert notes(tmp_path) == [f'no continuation of "the boys": {said}']
+    assert notes(tmp_path) == [f'no continuation of "the boys": {reported}']
 
 
 def test_a_periodic_sample_ends_before_a_stop_string(evaluator: Evaluator) -> None:
     evaluator._config = CONFIG.model_copy(update={"sampling": SamplingConfig(max_new_tokens=30)})
-    whole = evaluator.continue_prompt("the boys", 1)
+    whole = evaluator.continue_prompt("the boys")
     stop = whole.text[20:24]
     evaluator._config = CONFIG.model_copy(update={"sampling": SamplingConfig(max_new_tokens=30, stop=(stop,))})
-    ended = evaluator.continue_prompt("the boys", 1)
+    ended = evaluator.continue_prompt("the boys")
     assert ended.text == whole.text[: whole.text.index(stop)]
     assert ended.tokens < whole.tokens == 30
 
@@ -91,23 +106,17 @@ FEW_WORDS = CONFIG.model_copy(
 """Most words are unknown."""
 
 
-def evaluator_of(config: RunConfig, folder: Path, database: RunDatabase) -> Evaluator:
-    corpus = prepare_corpus(config.corpus, config.tokenizer, config.training, folder / "corpora", lambda progress: None)
-    model = RecurrentLanguageModel(vocab_size=corpus.vocab_size, embedding_dim=4, hidden_size=4, num_layers=1)
-    return Evaluator(config=config, corpus=corpus, codec=TextCodec(corpus.path), model=model, records=records_of(database), attempt=1, check_stop=lambda: None)
-
-
 @pytest.mark.parametrize(("unknown", "drawn"), [("auto", False), ("avoid", False), ("allow", True)])
 def test_a_sample_of_a_word_level_model_holds_no_unknown_token_unless_the_config_allows_it(tmp_path: Path, unknown: str, drawn: bool) -> None:
     config = FEW_WORDS.model_copy(update={"sampling": FEW_WORDS.sampling.model_copy(update={"unknown": unknown})})
     with RunDatabase(RunDirectory(tmp_path).database_path) as database:
-        row = evaluator_of(config, tmp_path, database).continue_prompt("the boys", 1)
+        row = evaluator_of(config, tmp_path, database).continue_prompt("the boys")
     assert ("<unk>" in row.text) == drawn
 
 
 def test_a_text_of_unknown_words_has_no_bits_per_byte_and_says_how_many_they_are(tmp_path: Path) -> None:
     with RunDatabase(RunDirectory(tmp_path).database_path) as database:
-        (row,) = evaluator_of(FEW_WORDS, tmp_path, database).during_run(1)
+        (row,) = evaluator_of(FEW_WORDS, tmp_path, database)._measure_during_run()
     corpus = prepare_corpus(FEW_WORDS.corpus, FEW_WORDS.tokenizer, FEW_WORDS.training, tmp_path / "corpora", lambda progress: None)
     tokens = corpus.tokens("validation")
     assert row.unknown == int((tokens[1:] == TextCodec(corpus.path).unk_id).sum())
@@ -123,7 +132,7 @@ def test_a_text_of_unknown_words_has_no_bits_per_byte_and_says_how_many_they_are
 def test_bits_per_byte_are_the_bits_of_all_scored_targets_over_the_bytes_of_the_text(tmp_path: Path, kind: str) -> None:
     config = CONFIG.model_copy(update={"tokenizer": TokenizerConfig(kind=kind, vocab_size=300)})  # type: ignore[arg-type]
     with RunDatabase(RunDirectory(tmp_path).database_path) as database:
-        (row,) = evaluator_of(config, tmp_path, database).during_run(1)
+        (row,) = evaluator_of(config, tmp_path, database)._measure_during_run()
     corpus = prepare_corpus(config.corpus, config.tokenizer, config.training, tmp_path / "corpora", lambda progress: None)
     facts = corpus.manifest.splits["validation"]
     assert (row.tokens, row.unknown) == (facts.tokens - 1, 0)

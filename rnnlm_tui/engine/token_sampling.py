@@ -1,4 +1,7 @@
-"""Draws a token from logits: repetition penalty, excluded tokens, temperature, top-k, top-p and min-p with the meanings and in the order of transformers."""
+"""Sample a token from logits: repetition penalty, excluded tokens, temperature, top-k, top-p, min-p.
+
+Each setting means what it means in transformers, and they apply in the same order.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,14 @@ from torch.nn import functional as F
 from rnnlm_tui.errors import InputError
 
 ROW = 128
-"""Weights whose sum is looked at first when one is drawn."""
+"""Weights per row; rows are summed before one row is searched."""
 GROUPS = 1024
-"""Groups of the vocabulary whose greatest scores are looked at first for a top-k."""
+"""Groups of the vocabulary whose maxima select the candidates for top-k."""
 
 
 @dataclass(frozen=True, slots=True)
-class Draws:
-    """How tokens are drawn; `engine.generate.generate` says what each setting does."""
+class SamplingRules:
+    """Sampling settings; `engine.generate.generate` explains each."""
 
     temperature: float = 1.0
     top_k: int = 0
@@ -35,44 +38,45 @@ class Draws:
 
     @property
     def is_greedy(self) -> bool:
-        """Whether sampling always takes the likeliest token: `greedy`, or a temperature of 0."""
+        """The most likely token is always taken: `greedy`, or a temperature of 0."""
         return self.greedy or self.temperature == 0
 
 
-class Sampler(Protocol):
-    """Draws one token after the other and remembers them for the penalty."""
+class TokenSampler(Protocol):
+    """Samples one token after the other and remembers them for the repetition penalty."""
 
-    def draw(self, logits_V: Tensor) -> tuple[int, float]:
-        """A token and ln p of it at temperature 1 before penalty and filters; the logits may be overwritten."""
+    def sample(self, logits_V: Tensor) -> tuple[int, float]:
+        """A token and its ln p at temperature 1, before penalty and filters; may overwrite the logits."""
         ...
 
 
-def sampler_for(device: torch.device, settings: Draws, prompt_ids: Iterable[int] = ()) -> Sampler:
-    """The sampler that is fast on the device, with a generator of its own; `prompt_ids` count for the repetition penalty."""
-    return InverseCdf(settings, prompt_ids) if device.type == "cpu" else ExponentialRace(device, settings, prompt_ids)
+def sampler_for(device: torch.device, settings: SamplingRules, prompt_ids: Iterable[int] = ()) -> TokenSampler:
+    """The fast sampler for the device, with its own generator; `prompt_ids` count for the repetition penalty."""
+    return InverseCdfSampler(settings, prompt_ids) if device.type == "cpu" else ExponentialRaceSampler(device, settings, prompt_ids)
 
 
-class InverseCdf:
-    """For a CPU: few passes over the vocabulary, sums in double, no sort.
+class InverseCdfSampler:
+    """For CPUs: few passes over the vocabulary, sums in double precision, no sort.
 
-    Top-p needs no sorted vocabulary: a token is proposed out of all, and stands if those before it hold less than
-    `top_p`. If not, neither it nor any token behind it can be drawn, and another one is proposed.
+    Top-p without sorting: propose a token from the whole vocabulary and accept it if the more likely
+    ones hold less than `top_p`. Otherwise neither it nor any less likely token is allowed, and another
+    one is proposed.
     """
 
-    def __init__(self, settings: Draws, prompt_ids: Iterable[int] = ()) -> None:
+    def __init__(self, settings: SamplingRules, prompt_ids: Iterable[int] = ()) -> None:
         self._settings = settings
         self._processor = _LogitsProcessor(torch.device("cpu"), settings, prompt_ids)
         self._generator = torch.Generator("cpu").manual_seed(settings.seed)
 
     @torch.inference_mode()
-    def draw(self, logits_V: Tensor) -> tuple[int, float]:
-        """A token and ln p of it at temperature 1."""
+    def sample(self, logits_V: Tensor) -> tuple[int, float]:
+        """A token and its ln p at temperature 1."""
         plain_V = torch.softmax(logits_V, 0)
         log_total = float(logits_V.amax()) - math.log(_finite(float(plain_V.amax())))  # of exp(logits), as softmax has it
         scores_V = self._processor.apply(logits_V)
         if self._settings.is_greedy:
             token = int(scores_V.argmax())
-        elif self._settings == Draws(seed=self._settings.seed):
+        elif self._settings == SamplingRules(seed=self._settings.seed):
             token = self._place(plain_V)
         else:
             weights, ids = self._weighed(scores_V)
@@ -82,18 +86,18 @@ class InverseCdf:
         return token, float(logits_V[token]) - log_total
 
     def _weighed(self, scores_V: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Probabilities after temperature and top-k, and the tokens they belong to in the order of the vocabulary; None: all tokens."""
+        """Probabilities after temperature and top-k, and their tokens in vocabulary order; None: all tokens."""
         ids = _likeliest(scores_V, self._settings.top_k) if 0 < self._settings.top_k < scores_V.numel() else None
         return torch.softmax((scores_V if ids is None else scores_V[ids]) / self._settings.temperature, 0), ids
 
     def _above_min_p(self, weights: Tensor) -> Tensor:
-        """The weights, zero for those below min-p."""
+        """The weights, with those below min-p set to zero."""
         if not self._settings.min_p:
             return weights
         return F.threshold(weights, _just_below(float(self._settings.min_p * weights.amax()), weights.dtype), 0.0)
 
     def _place(self, weights: Tensor) -> int:
-        """A place that top-p and min-p let through, each as often as its weight."""
+        """An index that top-p and min-p allow, with probability proportional to its weight."""
         choices = self._above_min_p(weights)
         while True:
             place = _place_at(choices, float(torch.rand((), dtype=torch.float64, generator=self._generator)))
@@ -104,27 +108,27 @@ class InverseCdf:
             F.threshold(choices[: place + 1], weight, 0.0, inplace=True)
 
 
-class ExponentialRace:
-    """For a GPU: nothing waits for the device but the one transfer of the drawn token."""
+class ExponentialRaceSampler:
+    """For GPUs: the only wait for the device is the transfer of the sampled token."""
 
-    def __init__(self, device: torch.device, settings: Draws, prompt_ids: Iterable[int] = ()) -> None:
+    def __init__(self, device: torch.device, settings: SamplingRules, prompt_ids: Iterable[int] = ()) -> None:
         self._settings = settings
-        self._wide = torch.float32 if device.type == "mps" else torch.float64  # Apple's devices have no double
+        self._wide = torch.float32 if device.type == "mps" else torch.float64  # Apple GPUs have no float64
         self._processor = _LogitsProcessor(device, settings, prompt_ids)
         self._generator = torch.Generator(device).manual_seed(settings.seed)
 
     @torch.inference_mode()
-    def draw(self, logits_V: Tensor) -> tuple[int, float]:
-        """A token and ln p of it at temperature 1."""
+    def sample(self, logits_V: Tensor) -> tuple[int, float]:
+        """A token and its ln p at temperature 1."""
         scores_V = self._processor.apply(logits_V)
         place = scores_V.argmax() if self._settings.is_greedy else self._raced(self._kept(scores_V.to(self._wide)))
         logprob = logits_V.log_softmax(0).index_select(0, place.view(1))
-        token, told = torch.cat((place.view(1).to(self._wide), logprob.to(self._wide))).tolist()
+        token, log_p = torch.cat((place.view(1).to(self._wide), logprob.to(self._wide))).tolist()
         self._processor.add(int(token))
-        return int(token), _finite(told)
+        return int(token), _finite(log_p)
 
     def _kept(self, scores_V: Tensor) -> Tensor:
-        """Logits over the temperature, minus infinity for tokens that are left out."""
+        """Logits divided by the temperature, minus infinity for excluded tokens."""
         settings = self._settings
         scores_V = scores_V / settings.temperature
         if 0 < settings.top_k < scores_V.numel():
@@ -140,18 +144,18 @@ class ExponentialRace:
         return scores_V
 
     def _raced(self, scores_V: Tensor) -> Tensor:
-        # Of independent exponential times with rates w, the first is i with probability w_i / sum(w): no scan, no second wait.
+        # Of independent exponential times with rates w, time i is first with probability w_i / sum(w).
         times_V = torch.empty_like(scores_V).exponential_(generator=self._generator)
         return (scores_V.softmax(0) / times_V).argmax()
 
 
 class _LogitsProcessor:
-    """Makes tokens that were there before less likely, and excluded tokens impossible.
+    """Makes earlier tokens less likely and excluded tokens impossible.
 
     A penalty c > 1 divides positive logits and multiplies negative ones (Keskar et al. 2019, CTRL).
     """
 
-    def __init__(self, device: torch.device, settings: Draws, token_ids: Iterable[int]) -> None:
+    def __init__(self, device: torch.device, settings: SamplingRules, token_ids: Iterable[int]) -> None:
         self._factor = settings.repetition_penalty
         self._excluded = torch.tensor(settings.excluded, dtype=torch.int64, device=device)
         self._seen: set[int] = set()
@@ -160,7 +164,7 @@ class _LogitsProcessor:
             self.add(token)
 
     def apply(self, logits_V: Tensor) -> Tensor:
-        """The logits with the penalty, minus infinity for excluded tokens; the given ones stay as they are."""
+        """New logits with the penalty, and minus infinity for excluded tokens."""
         if self._factor != 1:
             ids = self._ids[: len(self._seen)]
             found = logits_V.index_select(0, ids)
@@ -168,7 +172,7 @@ class _LogitsProcessor:
         return logits_V.index_fill(0, self._excluded, -math.inf) if len(self._excluded) else logits_V
 
     def add(self, token: int) -> None:
-        """One more token that was there."""
+        """Add a token of the text so far."""
         if self._factor == 1 or token in self._seen:
             return
         if len(self._seen) == len(self._ids):
@@ -178,9 +182,10 @@ class _LogitsProcessor:
 
 
 def _place_at(weights: Tensor, part: float) -> int:
-    """The place up to which the weights hold more than this part (0 to below 1) of their sum; its weight is never zero.
+    """The first index at which the cumulative weight exceeds `part` (0 to below 1) of the sum; its weight is never zero.
 
-    Rows are summed first, then one row is looked into: adding up a whole vocabulary is a chain that no processor shortens.
+    Rows are summed first, then one row is searched: a cumulative sum over a whole vocabulary can't be
+    parallelized.
     """
     start, bound = 0, None
     if weights.numel() > 4 * ROW:
@@ -198,19 +203,19 @@ def _place_at(weights: Tensor, part: float) -> int:
 
 
 def _part_of(total: float, part: float) -> float:
-    """Below the total even after rounding: what is found behind it, right=True, has a weight."""
+    """Below the total even after rounding, so that a search with right=True finds a nonzero weight."""
     return min(part * total, _just_below(total, torch.float64))
 
 
 def _likeliest(scores_V: Tensor, top_k: int) -> Tensor:
-    """The k likeliest tokens and those as likely as the last of them, in the order of the vocabulary."""
+    """The k most likely tokens, with ties for the last, in vocabulary order."""
     values, ids = _top(scores_V, top_k + 1)
     last, next_one = values[-2:].tolist()
     return (scores_V >= last).nonzero().squeeze(1) if last == next_one else ids[:-1].sort().values
 
 
 def _top(scores_V: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """`scores_V.topk(count)`, for a few of a large vocabulary in a third of its time: only `count` groups can hold them."""
+    """`scores_V.topk(count)`, in a third of the time for few out of many: only `count` groups can hold them."""
     rows = scores_V.numel() // GROUPS
     if rows < 8 or count > GROUPS // 4:
         values, ids = scores_V.topk(count)
@@ -224,7 +229,7 @@ def _top(scores_V: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _is_in_nucleus(weights: Tensor, place: int, top_p: float) -> bool:
-    """Whether the weights before this one, of a sum of one, hold less than `top_p`: the higher ones, of equal ones those with a higher place."""
+    """Whether the weights ranked before this one sum to less than `top_p`: higher ones, and equal ones with a higher index."""
     weight = float(weights[place])
     if _held_above(weights, _just_below(weight, weights.dtype)) - weight < top_p:
         return True
@@ -237,11 +242,11 @@ def _held_above(weights: Tensor, bound: float) -> float:
 
 
 def _just_below(number: float, dtype: torch.dtype) -> float:
-    """What rounds to the next smaller number of this type."""
+    """The next smaller number of this type, after rounding."""
     return number * (1 - torch.finfo(dtype).eps / 2)
 
 
 def _finite(number: float) -> float:
     if not math.isfinite(number):
-        raise InputError("this model's predictions are not numbers: its training had diverged", hint="take an earlier checkpoint")
+        raise InputError("this model predicts NaN: its training had diverged", hint="choose an earlier checkpoint")
     return number

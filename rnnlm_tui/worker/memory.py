@@ -1,4 +1,4 @@
-"""The memory of one attempt: what it needs by arithmetic, what is free, and what to try where that is less."""
+"""MemoryBudget: the memory that a run needs, what is free, and what to change when it doesn't fit."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from rnnlm_tui.errors import DeviceError
 from rnnlm_tui.store.free_memory import memory_available
 
 
-class Room:
-    """What a run's config needs of the memory of a device.
+class MemoryBudget:
+    """What a run needs of a device's memory, and what is available.
 
     Args:
-        run: the run's name, for commands to try.
-        sentences, tokens: to train on.
+        run: the run's name, for suggested commands.
+        sentences, tokens: of the training set.
     """
 
     def __init__(self, run: str, config: RunConfig, device: torch.device, *, vocab_size: int, sentences: int, tokens: int) -> None:
@@ -39,29 +39,29 @@ class Room:
         on_gpu = device.type == "cuda"
         self._resident = tokens if on_gpu and FLOAT_BYTES * tokens <= RESIDENT_SHARE * self.available() else 0
         self.needed = memory_parts(config, vocab_size, sentences=sentences, on_gpu=on_gpu, resident_tokens=self._resident).total
-        """Bytes, by arithmetic."""
+        """Estimated bytes."""
 
     def available(self) -> int:
-        """Bytes that this process holds or could take: of the GPU where one trains, else of the machine."""
+        """Bytes that this process holds or could allocate, on the GPU that trains or else in main memory."""
         if self._device.type == "cuda":
             return torch.cuda.mem_get_info(self._device)[0] + torch.cuda.memory_reserved(self._device)
         left = limit_left()
         return held_bytes(self._device) + (memory_available() if left is None else min(left, memory_available()))
 
     def warning(self) -> str:
-        """What to know before it starts where it needs more than there is; empty where it fits."""
+        """A warning if the run needs more than is available; empty if it fits."""
         have = self.available()
         if self.needed <= have:
             return ""
-        return f"it needs {memory(self.needed)} of memory by estimate and {memory(have)} are free: {self._batch_words(self._fitting(have))}"
+        return f"needs an estimated {memory(self.needed)} of memory, {memory(have)} free: {self._batch_words(self._fitting(have))}"
 
     def largest_fitting_batch(self) -> int | None:
-        """The largest training.batch_size that should fit into what is free; None where not even one row does."""
+        """The largest training.batch_size that should fit; None: not even one row does."""
         return self._fitting(self.available())
 
     @contextmanager
     def building(self) -> Iterator[None]:
-        """Around what makes the model and its optimizer: no memory for it is told in numbers.
+        """Around the construction of model and optimizer: report how much memory they need if it fails.
 
         Raises:
             DeviceError: out of memory.
@@ -73,27 +73,27 @@ class Room:
                 raise
             count = parameter_count(self._config.model, self._vocab_size).total
             message = (
-                f"out of memory while the model was built: {self._model_words()}, {counted(count, 'parameter')} are {memory(FLOAT_BYTES * count)} of weights"
+                f"out of memory while building the model: {self._model_words()}, {counted(count, 'parameter')} are {memory(FLOAT_BYTES * count)} of weights"
             )
             raise DeviceError(message, hint=self._hint(self.largest_fitting_batch(), 0)) from error
 
     def rehearse(self, trainer: Trainer, enter: Callable[[Phase], None]) -> float:
-        """The largest step and evaluation before the first; the seconds of the step.
+        """Try the largest step and the largest evaluation; returns the seconds of the step.
 
         Args:
-            enter: told what begins.
+            enter: called with the phase that begins.
 
         Raises:
-            DeviceError: out of memory, with the shapes and a batch that was tried and works.
+            DeviceError: out of memory, with the shapes and a batch size that was tried and fits.
         """
         enter("rehearsing")
         try:
             seconds = rehearse_step(trainer)
         except DeviceError as error:
-            clear_frames(error.__cause__.__traceback__ if error.__cause__ else None)  # they hold the tensors of the step that failed
+            clear_frames(error.__cause__.__traceback__ if error.__cause__ else None)  # they keep the failed step's tensors alive
             batch = fitting_rows(trainer)
             if batch is None and str(error.__cause__) == NO_PRIMITIVE:
-                raise RuntimeError(NO_PRIMITIVE) from error  # at any size: it is not the memory
+                raise RuntimeError(NO_PRIMITIVE) from error  # fails at any size, so memory isn't the cause
             raise self.explained(error, trainer.step, batch=batch, tried=True) from error
         enter("evaluating")
         try:
@@ -103,17 +103,18 @@ class Room:
         return seconds
 
     def explained(self, error: DeviceError, step: int, *, batch: int | None = None, tried: bool = False) -> DeviceError:
-        """Out of memory in a step or an evaluation: the model's shape, what is free, a batch that should fit.
+        """An out-of-memory error with the model's shape, the free memory and a batch size that should fit.
 
         Args:
-            step: of the checkpoint that the run can go on from; 0: there is none.
-            batch: that was tried and works.
+            step: of the checkpoint that a resume would continue from; 0: there is none.
+            batch: a batch size that fits.
+            tried: `batch` was tried, not estimated.
         """
         if not is_out_of_memory(error.__cause__ or error):
             return error
-        free = f", {memory(self.needed)} by estimate, {memory(self.available())} are there"
+        free = f", {memory(self.needed)} estimated, {memory(self.available())} available"
         if not tried:
-            half = self._config.training.batch_size // 2  # the whole has worked before, whatever the arithmetic says
+            half = self._config.training.batch_size // 2  # the full batch worked before, whatever the estimate says
             batch = min(self._fitting(self.available()) or half, half) or None
         return DeviceError(f"{error.message} ({self._model_words()}{free})", hint=self._hint(batch, step, tried=tried))
 
@@ -127,7 +128,7 @@ class Room:
             return words
         other = f" --set training.batch_size={batch}" if batch is not None else ""
         return (
-            f"step {step:,} is saved: `rnnlm-tui resume {self.run}` goes on from it when there is more memory, "
+            f"step {step:,} is saved: `rnnlm-tui resume {self.run}` continues from it once more memory is free, "
             f"`rnnlm-tui train --from {self.run}@{step}{other}` starts a new run from it; {words}"
         )
 

@@ -8,44 +8,44 @@ import torch
 from rnnlm_tui.contract.config import ModelConfig, RunConfig, TrainingConfig
 from rnnlm_tui.engine.failures import NO_PRIMITIVE, out_of_memory
 from rnnlm_tui.errors import DeviceError
-from rnnlm_tui.worker.room import Room
+from rnnlm_tui.worker.memory import MemoryBudget
 from tests.unit.engine.builders import trainer_of
 
 CONFIG = RunConfig(model=ModelConfig(embedding_dim=512, hidden_size=512), training=TrainingConfig(batch_size=256, bptt=64))
 
 
-def room(monkeypatch: pytest.MonkeyPatch, *, free: int) -> Room:
+def budget(monkeypatch: pytest.MonkeyPatch, *, free: int) -> MemoryBudget:
     """On a machine with so many bytes, for a process that holds none."""
-    monkeypatch.setattr("rnnlm_tui.worker.room.memory_available", lambda: free)
-    monkeypatch.setattr("rnnlm_tui.worker.room.held_bytes", lambda _: 0)
-    return Room("plain-otter", CONFIG, torch.device("cpu"), vocab_size=5_000, sentences=100, tokens=10_000)
+    monkeypatch.setattr("rnnlm_tui.worker.memory.memory_available", lambda: free)
+    monkeypatch.setattr("rnnlm_tui.worker.memory.held_bytes", lambda _: 0)
+    return MemoryBudget("plain-otter", CONFIG, torch.device("cpu"), vocab_size=5_000, sentences=100, tokens=10_000)
 
 
 def test_what_does_not_fit_is_told_with_need_have_and_a_batch_that_should(monkeypatch: pytest.MonkeyPatch) -> None:
-    needed = room(monkeypatch, free=2**40).needed
-    assert room(monkeypatch, free=needed).warning() == ""
-    warning = room(monkeypatch, free=needed - 1).warning()
-    assert warning.startswith("it needs 0.8 GiB of memory by estimate and 0.8 GiB are free: training.batch_size = 255 should fit")
-    assert room(monkeypatch, free=2**20).warning().endswith("a smaller model.hidden_size, model.num_layers or tokenizer.vocab_size needs less")
+    needed = budget(monkeypatch, free=2**40).needed
+    assert budget(monkeypatch, free=needed).warning() == ""
+    warning = budget(monkeypatch, free=needed - 1).warning()
+    assert warning.startswith("needs an estimated 0.8 GiB of memory, 0.8 GiB free: training.batch_size = 255 should fit")
+    assert budget(monkeypatch, free=2**20).warning().endswith("a smaller model.hidden_size, model.num_layers or tokenizer.vocab_size needs less")
 
 
 def test_a_process_with_a_limit_of_its_own_has_no_more_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
-    limited = room(monkeypatch, free=2**40)
-    monkeypatch.setattr("rnnlm_tui.worker.room.limit_left", lambda: 2**28)
+    limited = budget(monkeypatch, free=2**40)
+    monkeypatch.setattr("rnnlm_tui.worker.memory.limit_left", lambda: 2**28)
     assert limited.available() == 2**28
 
 
 def test_after_a_step_without_memory_the_batch_is_smaller_even_where_the_estimate_says_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     short = out_of_memory("a step", (256, 64))
     short.__cause__ = MemoryError()
-    told = room(monkeypatch, free=2**40).explained(short, 0)
-    assert told.message.startswith("out of memory in a step of 256 x 64 tokens (elman, 2 x 512 units, 5,000 types, 0.8 GiB by estimate, ")
+    told = budget(monkeypatch, free=2**40).explained(short, 0)
+    assert told.message.startswith("out of memory in a step of 256 x 64 tokens (elman, 2 x 512 units, 5,000 types, 0.8 GiB estimated, ")
     assert told.hint == "training.batch_size = 128 should fit"
 
 
 def test_another_refusal_of_a_device_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = DeviceError("no device cuda")
-    assert room(monkeypatch, free=2**40).explained(refused, 0) is refused
+    assert budget(monkeypatch, free=2**40).explained(refused, 0) is refused
 
 
 def test_a_product_that_a_cpu_refuses_at_any_size_is_no_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,5 +56,5 @@ def test_a_product_that_a_cpu_refuses_at_any_size_is_no_want_of_memory(monkeypat
 
     monkeypatch.setattr(type(trainer.model), "forward", refuse)
     with pytest.raises(RuntimeError, match=NO_PRIMITIVE) as caught:
-        room(monkeypatch, free=2**40).rehearse(trainer, lambda _phase: None)
+        budget(monkeypatch, free=2**40).rehearse(trainer, lambda _phase: None)
     assert not isinstance(caught.value, DeviceError)

@@ -1,0 +1,53 @@
+"""Attempt: what one worker process knows about the run that it trains."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.metrics import EventKind, EventRow, Phase, Progress
+from rnnlm_tui.contract.status import ACTIVITY_KEY, Activity
+from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.worker.commands import CommandHandler
+from rnnlm_tui.worker.inbox import Inbox
+from rnnlm_tui.worker.records import Recorder
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One life of a worker on a run. Importing it doesn't import torch."""
+
+    run: RunDirectory
+    config: RunConfig
+    recorder: Recorder
+    number: int
+    """Counted from 1."""
+    checkpoint: Path | None
+    """The newest valid checkpoint, from which the attempt resumes; None: it starts at step 0."""
+    inbox: Inbox
+    commands: CommandHandler
+
+    def event(self, kind: EventKind, step: int, text: str) -> None:
+        """Add an event to the run's log."""
+        self.recorder.add_event(EventRow(self.number, step, kind, text, time.time()))
+
+    def note(self, step: int, text: str) -> None:
+        """Add a note to the run's log."""
+        self.event("note", step, text)
+
+    def enter(self, phase: Phase) -> None:
+        """Show readers what happens before the first step; a phase may take minutes."""
+        self.recorder.set_progress(Progress(phase))
+
+    @contextmanager
+    def activity(self, activity: Activity) -> Iterator[None]:
+        """Show readers why no step completes for a while."""
+        self.recorder.set_meta(ACTIVITY_KEY, activity)
+        try:
+            yield
+        finally:
+            self.recorder.set_meta(ACTIVITY_KEY, "")

@@ -1,0 +1,349 @@
+"""Checkpointer: writes a run's checkpoints, removes old ones and keeps the index up to date."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from rnnlm_tui.contract.commands import CHANGED_FACT
+from rnnlm_tui.contract.estimates import FLOAT_BYTES, checkpoint_bytes
+from rnnlm_tui.contract.figures import counted
+from rnnlm_tui.contract.metrics import CheckpointRow, perplexity
+from rnnlm_tui.engine.checkpoint import write_model, write_training_state
+from rnnlm_tui.engine.failures import is_out_of_memory
+from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.errors import CheckpointError, NewerCheckpointError, RunStateError, StorageError
+from rnnlm_tui.store.atomic import storage_errors
+from rnnlm_tui.store.checkpoints import (
+    DamagedCheckpoint,
+    checkpoint_folders,
+    list_checkpoints,
+    move_damaged_aside,
+    remove_checkpoint,
+    sweep_temporary,
+    verify_checkpoint,
+    write_checkpoint,
+    write_snapshot,
+)
+from rnnlm_tui.store.free_space import ROOM_FOR_ROWS, SPACE_FACTOR, require_space
+from rnnlm_tui.store.pins import pinned_steps
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.retention import best_step, removable_steps, spare_valid
+from rnnlm_tui.worker.attempt import Attempt
+from rnnlm_tui.worker.reporter import StepMetrics
+
+DATA_MODE_KEY = "rnnlm_data_mode"
+"""In generation_config.json: stream or sentences. Decides whether a prompt follows an end token."""
+RETRY_SECONDS = 60.0
+"""A periodic checkpoint that failed is retried after this time, or when the next one is due."""
+FINAL_RETRY_SECONDS = 2.0
+"""The last checkpoint is retried more often: nothing else is left to do."""
+
+
+class Checkpointer:
+    """Saves a trainer's state, at most once a step.
+
+    Args:
+        tokenizer_files: folder of the prepared corpus, whose tokenizer goes into each checkpoint.
+        facts: recorded in every manifest of this attempt: versions, device, threads, corpus.
+        parent: name of the checkpoint that the attempt starts from.
+    """
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        trainer: Trainer,
+        metrics: StepMetrics,
+        *,
+        tokenizer_files: Path,
+        facts: Mapping[str, object],
+        parent: str | None,
+    ) -> None:
+        self._attempt, self._run, self._recorder = attempt, attempt.run, attempt.recorder
+        self._trainer, self._metrics = trainer, metrics
+        self._tokenizer_files, self._facts, self._parent = tokenizer_files, dict(facts), parent
+        self.path = "" if attempt.checkpoint is None else str(attempt.checkpoint.relative_to(attempt.run.path))
+        """The newest checkpoint, relative to the run directory; empty: none yet."""
+        self.step = trainer.step if self.path else 0
+        """Step of the newest checkpoint, from which a resume continues; 0: none yet."""
+        self.changed: dict[str, float] = {}
+        """What `set` changed, dotted path to value, for the manifests."""
+        self._saved_step = trainer.step if self.path else -1
+        self._retry_at = math.inf
+        self._wait_until = -math.inf
+        self._has_leftovers = False  # a removal failed halfway
+        with RunReader(self._run) as reader:
+            self._rows = {row.step: row for row in reader.checkpoints()}
+            self._losses = {row.step: row.loss for row in reader.evaluations() if row.split == "validation"}
+        self._match_index_to_disk()
+
+    @property
+    def is_current(self) -> bool:
+        """The current step is saved."""
+        return self._saved_step == self._trainer.step
+
+    @property
+    def is_retry_due(self) -> bool:
+        """A checkpoint that failed should be tried again now."""
+        return time.monotonic() >= self._retry_at
+
+    @property
+    def is_waiting(self) -> bool:
+        """The last checkpoint failed moments ago and should not be tried again yet."""
+        return time.monotonic() < self._wait_until
+
+    @property
+    def best(self) -> int | None:
+        """Step of the checkpoint with the lowest validation loss; None: no loss measured."""
+        return best_step((row.step, row.validation_loss) for row in self._rows.values())
+
+    def outdate(self) -> None:
+        """Save again although the step is saved: a setting has changed since."""
+        self._saved_step = -1
+
+    def save(self, validation_loss: float | None, *, last: bool = False) -> str:
+        """Save the current step unless it is saved; before the first step do nothing.
+
+        Args:
+            validation_loss: of the current weights, a candidate for the best; None: not measured.
+            last: the run ends with this checkpoint, so the disk needs space for one, not for two.
+
+        Returns:
+            The newest checkpoint, relative to the run directory; empty before the first step.
+
+        Raises:
+            StorageError: not enough space, with need and have, or a write failed. Older
+                checkpoints are untouched.
+            RunStateError: a weight is not finite.
+        """
+        self._metrics.flush()
+        if not self._trainer.step:
+            return ""
+        if not self.is_current:
+            with suppress(StorageError):  # a resume from this checkpoint should find the rows before it
+                self._recorder.store_all()
+            if not self._trainer.weights_are_finite():
+                raise RunStateError("not saved: the weights are not finite", hint="earlier checkpoints are kept")
+            self._trainer.active_seconds = self._metrics.active_seconds
+            with self._attempt.activity("saving"):
+                row = self._write(validation_loss, last=last)
+            self._saved_step = self.step = self._trainer.step
+            self.path = row.path
+            self._retry_at = math.inf
+            self._recorder.saved(self.step)
+        return self.path
+
+    def save_if_possible(self, validation_loss: float | None) -> None:
+        """Save. On failure the run is degraded, training continues and the save is retried in a minute."""
+        try:
+            self.save(validation_loss)
+        except RunStateError as error:
+            self._note(f"no checkpoint: {error.message}")
+        except StorageError as error:
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+            self._recorder.saving_failed(error, self._trainer.step)
+
+    def save_at_end(self, validation_loss: float | None) -> bool:
+        """Save, and store the rows that wait for a full disk; False: not possible yet.
+
+        Hours of training are worth waiting for disk space.
+        """
+        try:
+            self.save(validation_loss, last=True)
+            self._recorder.store_all()
+        except StorageError as error:
+            if not self.is_current:
+                self._recorder.saving_failed(error, self._trainer.step)
+            self._recorder.check()
+            self._wait_until = time.monotonic() + FINAL_RETRY_SECONDS
+            return False
+        return True
+
+    def save_last_finite(self, finite_step: int) -> str:
+        """After too many non-finite steps, save the weights, which haven't changed since `finite_step`.
+
+        They never count as the best.
+
+        Returns:
+            Which checkpoint is kept, in words.
+        """
+        if finite_step > 0:
+            try:
+                path = self.save(None, last=True)
+                return f"no update was done after step {finite_step:,}, and the checkpoint of step {self.step:,} has its weights ({path})"
+            except (RunStateError, StorageError) as error:
+                self._note(f"no checkpoint: {error.message}")
+        return f"the newest checkpoint is {self.path}" if self.path else "there is no checkpoint"
+
+    def label(self, validation_loss: float) -> None:
+        """Give the checkpoint of the current step, if any, the loss that was measured after the save."""
+        if not self.is_current:
+            return
+        step = self._trainer.step
+        self._losses[step] = validation_loss  # survives a moment in which the checkpoint can't be listed
+        if step in self._rows:
+            self._index(replace(self._rows[step], validation_loss=validation_loss))
+
+    def snapshot(self) -> str:
+        """Write the weights alone, to sample from; returns the directory relative to the run's.
+
+        Raises:
+            StorageError: not enough space, or a write failed.
+        """
+        model = self._trainer.model
+        self._require_space(FLOAT_BYTES * model.num_parameters(), "a snapshot")
+        with self._attempt.activity("saving"):
+            path = write_snapshot(
+                self._run,
+                self._trainer.step,
+                lambda directory: write_model(directory, model, self._tokenizer_files, generation=self._generation_settings()),
+            )
+        return str(path.relative_to(self._run.path))
+
+    def require_space(self) -> None:
+        """Raise StorageError, with need and have, if the first checkpoint would not fit on the disk."""
+        self._require_space(self._checkpoint_bytes(), "a checkpoint")
+
+    def _write(self, validation_loss: float | None, *, last: bool) -> CheckpointRow:
+        try:
+            return self._write_checkpoint(validation_loss, last=last)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise StorageError("out of memory while writing a checkpoint", hint="earlier checkpoints are kept") from error
+
+    def _write_checkpoint(self, validation_loss: float | None, *, last: bool) -> CheckpointRow:
+        """Write the files, index them, then remove the checkpoints that retention doesn't keep."""
+        trainer, train_loss = self._trainer, self._metrics.train_loss
+        self._require_space(self._checkpoint_bytes(), "a checkpoint", last=last)
+
+        def write_files(directory: Path) -> None:
+            write_model(directory, trainer.model, self._tokenizer_files, generation=self._generation_settings())
+            write_training_state(directory, trainer)
+
+        facts = {
+            **self._facts,
+            "attempt": self._attempt.number,
+            CHANGED_FACT: dict(self.changed),
+            "step": trainer.step,
+            "epoch": trainer.epochs_done,
+            "tokens_seen": trainer.tokens_seen,
+            "train_loss": train_loss if math.isfinite(train_loss) else None,
+            "validation_loss": validation_loss if validation_loss is not None and math.isfinite(validation_loss) else None,
+        }
+        path = write_checkpoint(self._run, trainer.step, write_files, self._parent, facts)
+        with storage_errors("look into", path):
+            size = sum(file.stat().st_size for file in path.iterdir())
+        row = CheckpointRow(
+            attempt=self._attempt.number,
+            step=trainer.step,
+            epoch=trainer.epochs_done,
+            tokens_seen=trainer.tokens_seen,
+            train_loss=train_loss,
+            validation_loss=validation_loss,
+            bytes=size,
+            path=str(path.relative_to(self._run.path)),
+            best=False,
+            last=True,
+            time=time.time(),
+        )
+        self._parent = path.name
+        self._attempt.event("checkpoint", row.step, f"{row.path}, {counted(row.bytes, 'byte')}")
+        self._index(row)
+        try:
+            self._prune(written=row.step)
+        except StorageError as error:  # the new one is saved; old ones are removed with the next
+            self._has_leftovers = True
+            self._note(f"old checkpoints could not be removed: {error.message}")
+        return row
+
+    def _generation_settings(self) -> dict[str, object]:
+        sampling = self._attempt.config.sampling
+        return {
+            "do_sample": not sampling.is_greedy,
+            "temperature": sampling.temperature,
+            "top_k": sampling.top_k,
+            "top_p": sampling.top_p,
+            "min_p": sampling.min_p,
+            "repetition_penalty": sampling.repetition_penalty,
+            **({"stop_strings": list(sampling.stop)} if sampling.stop else {}),
+            "max_new_tokens": sampling.max_new_tokens,
+            DATA_MODE_KEY: self._attempt.config.training.data_mode,
+        }
+
+    def _require_space(self, size: int, what: str, *, last: bool = False) -> None:
+        self._recorder.check()  # never recreate a run folder that was removed
+        twice = SPACE_FACTOR * size
+        require_space(self._run.path, min(twice, size + ROOM_FOR_ROWS) if last else twice, what)
+
+    def _checkpoint_bytes(self) -> int:
+        """Size of the largest checkpoint so far, or the estimate for weights, optimizer and tokenizer."""
+        known = max((row.bytes for row in self._rows.values()), default=0)
+        tokenizer = sum(file.stat().st_size for file in self._tokenizer_files.glob("tokenizer*.json"))
+        config = self._attempt.config
+        return known or tokenizer + checkpoint_bytes(config.model, self._trainer.model.vocab_size, config.optimizer.algorithm)
+
+    def _index(self, row: CheckpointRow) -> None:
+        best_before = self.best
+        self._rows[row.step] = row
+        self._recorder.put_checkpoint(row)
+        if self.best == row.step != best_before and row.validation_loss is not None:
+            self._attempt.event("best", row.step, f"validation perplexity {perplexity(row.validation_loss):,.2f}")
+
+    def _match_index_to_disk(self) -> None:
+        """Index checkpoints that a killed worker did not get to index, and forget those that are gone."""
+        on_disk = {entry.step: entry for entry in list_checkpoints(self._run)}
+        for step, entry in on_disk.items():
+            if step not in self._rows:
+                self._index(entry.row(self._losses.get(step)))
+        for step, _ in checkpoint_folders(self._run):
+            if step not in on_disk:
+                with suppress(StorageError):  # one unreadable checkpoint doesn't end the run
+                    self._is_intact(step)
+        for step in self._rows.keys() - on_disk.keys():
+            self._forget(step)
+
+    def _prune(self, written: int) -> None:
+        """Remove what retention doesn't keep; `written` was just hashed and needs no check."""
+        if self._has_leftovers:
+            sweep_temporary(self._run)
+            self._has_leftovers = False
+        self._match_index_to_disk()
+        retention = self._attempt.config.checkpoint
+        doomed = removable_steps(list(self._rows.values()), retention.keep_last, keep_every=retention.keep_every, pinned=pinned_steps(self._run))
+        if not doomed:
+            return
+        kept = [step for step in self._rows if step not in doomed]
+        for step in spare_valid(doomed, kept, lambda step: step == written or self._is_intact(step)):
+            if step in self._rows:
+                row = self._rows[step]
+                self._forget(step)  # the index first: it never names a missing checkpoint
+                if not remove_checkpoint(self._run, step):
+                    self._index(row)  # pinned just now
+
+    def _is_intact(self, step: int) -> bool:
+        """Whether every byte of a checkpoint is as written; a damaged one is moved aside and reported."""
+        path = self._run.checkpoints_path / f"step-{step:09d}"
+        try:
+            verify_checkpoint(path)
+        except NewerCheckpointError:
+            return True
+        except CheckpointError as error:
+            if path.exists():
+                aside = move_damaged_aside(DamagedCheckpoint(step, path, error.message))
+                problem = f"the checkpoint of step {step:,} is damaged: {error.message}"
+                self._attempt.note(step, f"{problem}; moved to {aside.relative_to(self._run.path)}")
+            self._forget(step)
+            return False
+        return True
+
+    def _forget(self, step: int) -> None:
+        self._recorder.remove_checkpoint(step)
+        self._rows.pop(step, None)
+
+    def _note(self, text: str) -> None:
+        self._attempt.note(self._trainer.step, text)
