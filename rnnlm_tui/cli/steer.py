@@ -117,7 +117,7 @@ def change(
     from rnnlm_tui.supervisor.control_client import send
 
     directory = find_run(run)
-    changes = settings(directory.read_config(), assignments)
+    changes = parse_settings(directory.read_config(), assignments)
     results = [send(directory, "set", path=path, value=value) for path, value in changes.items()]
     if json:
         print_json(
@@ -157,7 +157,7 @@ def _schedule_note(run: RunDirectory, path: str, value: float, step: int) -> str
     return f" (peak; the {shape} makes it {scientific(rate)} now)"
 
 
-def settings(config: RunConfig, assignments: list[str]) -> dict[str, float]:
+def parse_settings(config: RunConfig, assignments: list[str]) -> dict[str, float]:
     """Parse and validate changes for a run that is training.
 
     Raises:

@@ -15,7 +15,7 @@ from rnnlm_tui.cli.arguments import split_address
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.parents import check_fits_parent
 from rnnlm_tui.cli.sample import read_prompt, sample_json, sample_request, sample_settings
-from rnnlm_tui.cli.steer import settings
+from rnnlm_tui.cli.steer import parse_settings
 from rnnlm_tui.contract.config import RunConfig, SamplingConfig, TrainingConfig
 from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, StepRow
 from rnnlm_tui.contract.presets import PRESETS
@@ -304,10 +304,10 @@ def test_a_failure_is_reported_with_its_hint_and_exit_code(options: list[str], c
 
 
 def test_only_settings_that_can_change_during_a_run_can_be_set() -> None:
-    assert settings(RunConfig(), ["optimizer.learning_rate=1e-3", "checkpoint.every=200"]) == {"optimizer.learning_rate": 1e-3, "checkpoint.every": 200.0}
+    assert parse_settings(RunConfig(), ["optimizer.learning_rate=1e-3", "checkpoint.every=200"]) == {"optimizer.learning_rate": 1e-3, "checkpoint.every": 200.0}
     for assignment in ("training.seed=3", "optimizer.learning_rate=0", "optimizer.learning_rate=", "optimizer.lerning_rate=1", "checkpoint.every=a"):
         with pytest.raises(ConfigError):
-            settings(RunConfig(), [assignment])
+            parse_settings(RunConfig(), [assignment])
 
 
 def test_a_pinned_checkpoint_is_kept_and_marked_until_unpinned(capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,7 +59,7 @@ def sampler(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedSampler]:
 
 
 def read_until(descriptor: int, end: str) -> str:
-    """A terminal that records its output."""
+    """Read a terminal's output up to `end`."""
     found = b""
     while not found.rstrip().endswith(end.encode()):
         found += os.read(descriptor, 65_536)
