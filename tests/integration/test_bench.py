@@ -44,11 +44,11 @@ def test_memory_and_limits_are_measured(report: BenchReport) -> None:
     assert report.machine.bandwidth >= report.machine.bandwidth_one > 0
 
 
-def test_greedy_ways_draw_the_same_from_the_weights_that_were_trained(report: BenchReport) -> None:
+def test_greedy_ways_generate_the_same_from_the_trained_weights(report: BenchReport) -> None:
     assert [row.same_tokens for row in report.sampling if row.greedy] == [True, True]
 
 
-def test_the_text_is_the_preset_s_own_and_whole(report: BenchReport) -> None:
+def test_the_text_is_the_presets_own(report: BenchReport) -> None:
     assert report.data.own
     assert report.data.used == 1.0
     assert report.data.vocab_size == report.data.corpus_vocab_size

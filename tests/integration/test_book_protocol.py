@@ -34,7 +34,7 @@ def config(tmp_path: Path) -> RunConfig:
     return parse_config(merge(BOOK, changes))
 
 
-def test_the_books_run_fetches_evaluates_and_samples_as_the_book_does(config: RunConfig, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_books_run_downloads_evaluates_and_samples_as_in_the_book(config: RunConfig, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
     text = {name: "".join(f"{line}\n" for line in lines).encode() for name, lines in (("news/train.txt", TRAIN), ("news/test.txt", TEST))}
     with serving(ArchiveServer(archive_of(text), cuts=[2_000])) as server:
@@ -62,7 +62,7 @@ def test_the_books_run_fetches_evaluates_and_samples_as_the_book_does(config: Ru
     assert not list((home / "corpora").glob(".*"))
 
 
-def test_a_run_that_is_stopped_while_it_fetches_goes_on_there_when_it_is_resumed(config: RunConfig, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_stopped_during_a_download_continues_it_after_resume(config: RunConfig, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
     text = {name: "".join(f"{line}\n" for line in lines).encode() for name, lines in (("news/train.txt", TRAIN), ("news/test.txt", TEST))}
     # Each request brings one byte more, so that the worker neither gives up nor comes to an end before it is stopped.
@@ -80,7 +80,7 @@ def test_a_run_that_is_stopped_while_it_fetches_goes_on_there_when_it_is_resumed
         assert server.requests[-1]["Range"] == f"bytes={held}-"
 
 
-def test_an_archive_that_can_not_be_fetched_fails_the_run_in_words_and_leaves_nothing(config: RunConfig, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_fails_the_run_with_a_message_and_leaves_nothing(config: RunConfig, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
     with serving(ArchiveServer(b"", status=404)) as server:
         summary = wait_until_ended(start(parse_config(merge(config, {"corpus.url": server.url}))))

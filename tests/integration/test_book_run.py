@@ -119,7 +119,7 @@ def test_the_preset_has_the_books_number_of_parameters_and_protocol() -> None:
     assert (BOOK.sampling.greedy, BOOK.sampling.max_new_tokens) == (True, 50)
 
 
-def test_weights_are_drawn_from_the_books_distributions() -> None:
+def test_weights_come_from_the_books_distributions() -> None:
     """Two samples of one distribution: mean and variance within five standard errors, and nothing outside its bounds."""
     plain = as_engine_weights(PlainModel(4_000, 128, 2, pad_id=5).draw(seed=1))
     drawn = RecurrentLanguageModel(vocab_size=4_000, embedding_dim=128, hidden_size=128, num_layers=2, pad_id=5, initialization="book", seed=2).state_dict()
@@ -136,7 +136,7 @@ def test_weights_are_drawn_from_the_books_distributions() -> None:
     assert bool(drawn["embedding.weight"][5].any()), "the padding's vector is drawn like all others"
 
 
-def test_batches_are_the_books_to_the_token(book: BookRun) -> None:
+def test_batches_equal_the_books_token_by_token(book: BookRun) -> None:
     batches = build_batches(book.config, book.corpus)
     assert isinstance(batches, SentenceBatches)
     for index, (inputs, targets) in enumerate(book.plain_batches):
@@ -146,7 +146,7 @@ def test_batches_are_the_books_to_the_token(book: BookRun) -> None:
     assert {inputs.shape[1] for inputs, _ in book.plain_batches} <= set(range(1, 30))
 
 
-def test_fifty_steps_and_the_perplexity_after_them_are_the_books(book: BookRun) -> None:
+def test_fifty_steps_and_the_resulting_perplexity_equal_the_books(book: BookRun) -> None:
     """Equal to float32 rounding: both sides add up the same terms in another order.
 
     A loss of 7.6 has a step of 5e-7, so 2e-6 is some thirty of them relative to it: errors come back through the weights. AdamW
@@ -177,7 +177,7 @@ def test_fifty_steps_and_the_perplexity_after_them_are_the_books(book: BookRun) 
         assert math.exp(ours.loss) == pytest.approx(plain_perplexity(plain, list(plain_batches(lines, pad_id)), pad_id), rel=PERPLEXITY_TOLERANCE)
 
 
-def test_steps_in_the_books_true_shape_are_the_books(book: BookRun) -> None:
+def test_steps_in_the_books_shape_equal_the_books(book: BookRun) -> None:
     """32,011 types of width 128: the head then works in several chunks. The ids are those of the text, spread over the vocabulary."""
     vocab_size, pad_id, sentences, steps = 32_011, 32_000, 20, 3
     spread = [[index * 7_919 % pad_id for index in sentence] for sentence in book.train[: sentences * steps]]

@@ -69,7 +69,7 @@ def followed(machine: Machine) -> subprocess.CompletedProcess[str]:
     return machine.run("train", *SMALL, "--set", "training.max_steps=60", "--name", "small", "--follow", "--json")
 
 
-def test_a_followed_run_ends_with_its_figures_as_one_object(followed: subprocess.CompletedProcess[str]) -> None:
+def test_a_followed_run_ends_with_its_summary_as_one_object(followed: subprocess.CompletedProcess[str]) -> None:
     lines = [json.loads(line) for line in followed.stdout.splitlines()]
     last = lines[-1]
     assert (last["run"], last["status"], last["step"], last["max_steps"]) == ("small", "finished", 60, 60)
@@ -82,7 +82,7 @@ def test_a_followed_run_ends_with_its_figures_as_one_object(followed: subprocess
 
 
 @pytest.mark.usefixtures("followed")
-def test_the_same_seed_draws_the_same_text_and_another_one_another(machine: Machine) -> None:
+def test_the_same_seed_samples_the_same_text_and_another_seed_another(machine: Machine) -> None:
     drawn = [machine.json("sample", "small@best", "the boys", "--seed", seed)["text"] for seed in ("1", "1", "2")]
     assert drawn[0] == drawn[1] != drawn[2]
     greedy = machine.json("sample", "sma@last", "the boys", "--greedy", "--max-new-tokens", "5")
@@ -93,7 +93,7 @@ def test_the_same_seed_draws_the_same_text_and_another_one_another(machine: Mach
 
 
 @pytest.mark.usefixtures("followed")
-def test_metrics_checkpoints_and_corpus_tell_of_the_run(machine: Machine) -> None:
+def test_metrics_checkpoints_and_corpus_show_the_run(machine: Machine) -> None:
     assert len(machine.run("metrics", "small", "--csv").stdout.splitlines()) == 61
     assert [row["step"] for row in machine.json("checkpoints", "small")] == [60, 30]
     assert [found["source"] for found in machine.json("corpus")["prepared"]] == ["elman"]
@@ -110,7 +110,7 @@ def test_a_run_can_start_from_the_weights_of_another(machine: Machine) -> None:
     assert "model.num_layers" in refused.stderr
 
 
-def test_a_detached_run_outlives_its_whole_session_and_goes_on_after_a_stop(machine: Machine) -> None:
+def test_a_detached_run_outlives_its_session_and_resumes_after_a_stop(machine: Machine) -> None:
     shell = subprocess.Popen(
         ["sh", "-c", '"$@"; sleep 600', "sh", *COMMAND, "train", *ENDLESS, "--name", "lasting", "--detach"],
         stdout=subprocess.PIPE, text=True, env=machine.environment, start_new_session=True,
@@ -150,7 +150,7 @@ def test_a_draft_waits_until_it_is_started(machine: Machine) -> None:
     assert machine.json("show", "later")["status"] == "finished"
 
 
-def test_ctrl_c_leaves_a_followed_run_to_itself_and_a_stop_ends_the_following(machine: Machine) -> None:
+def test_ctrl_c_only_ends_following_and_a_stop_ends_the_run(machine: Machine) -> None:
     following = subprocess.Popen(
         [*COMMAND, "train", *ENDLESS, "--name", "watched", "--follow"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=machine.environment
     )
@@ -183,7 +183,7 @@ def test_without_a_terminal_a_run_is_followed_in_plain_lines(machine: Machine) -
     assert "the boys who" in done.stdout.partition("plain finished")[2]
 
 
-def test_in_a_terminal_the_app_opens_on_the_new_run_and_leaving_it_ends_nothing(machine: Machine) -> None:
+def test_in_a_terminal_the_app_opens_the_new_run_and_closing_it_does_not_end_the_run(machine: Machine) -> None:
     with Terminal([*COMMAND, "train", *ENDLESS, "--name", "seen"], columns=100, rows=30, environment=machine.environment) as terminal:
         terminal.wait_for("seen", 60)
         terminal.wait_for("tok/s", 60)
@@ -214,7 +214,7 @@ def test_in_a_terminal_the_app_opens_on_the_new_run_and_leaving_it_ends_nothing(
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
 @pytest.mark.usefixtures("followed")
-def test_wrong_input_is_told_with_exit_code_2_and_leaves_nothing(machine: Machine, arguments: list[str], words: str) -> None:
+def test_wrong_input_exits_with_code_2_and_leaves_nothing(machine: Machine, arguments: list[str], words: str) -> None:
     before = sorted((machine.home / "runs").iterdir())
     follow = [] if "--follow" in arguments else ["--follow", "--json"]
     done = machine.run("train", *arguments, *follow, code=2)
@@ -223,7 +223,7 @@ def test_wrong_input_is_told_with_exit_code_2_and_leaves_nothing(machine: Machin
 
 
 @pytest.mark.parametrize("ending", ["--follow", "--detach"])
-def test_a_text_that_only_the_worker_can_judge_leaves_nothing_either(machine: Machine, tmp_path: Path, ending: str) -> None:
+def test_a_text_that_the_worker_refuses_leaves_nothing(machine: Machine, tmp_path: Path, ending: str) -> None:
     text = tmp_path / "short.txt"
     text.write_text("a few words\nand a few more\nand that is all\nof it\n")
     before = sorted((machine.home / "runs").iterdir())
@@ -232,7 +232,7 @@ def test_a_text_that_only_the_worker_can_judge_leaves_nothing_either(machine: Ma
     assert sorted((machine.home / "runs").iterdir()) == before
 
 
-def test_doctor_finds_this_machine_well(machine: Machine) -> None:
+def test_doctor_finds_no_problem_here(machine: Machine) -> None:
     found = {finding["check"]: finding for finding in machine.json("doctor")}
     assert found["torch"]["verdict"] == "ok"
     assert str(machine.home) in found["home"]["fact"]

@@ -20,7 +20,7 @@ def machine(home: Path) -> Machine:
     return Machine(home)
 
 
-def test_a_probe_measures_and_later_estimates_go_by_it(machine: Machine) -> None:
+def test_a_probe_measures_and_later_estimates_use_it(machine: Machine) -> None:
     before = machine.json("estimate", *SMALL)
     assert (before["memory_measured"], before["calibrated_by"], before["seconds"], before["probe"]) == (False, None, None, None)
     done = machine.run("estimate", *SMALL, "--probe", "--json")
@@ -47,13 +47,13 @@ def test_a_probe_measures_and_later_estimates_go_by_it(machine: Machine) -> None
     assert "measured" in words
 
 
-def test_a_probe_of_a_text_that_is_not_there_is_refused_and_leaves_nothing(machine: Machine) -> None:
+def test_a_probe_of_a_missing_text_is_refused_and_leaves_nothing(machine: Machine) -> None:
     refused = machine.run("estimate", "--set", "corpus.source=/nowhere/text.txt", "--probe", code=2)
     assert "/nowhere/text.txt" in refused.stderr
     assert not machine.home.exists()
 
 
-def test_ctrl_c_ends_a_probe_and_its_child_and_leaves_only_work_to_take_up(machine: Machine) -> None:
+def test_ctrl_c_ends_a_probe_and_its_child_and_leaves_only_reusable_work(machine: Machine) -> None:
     endless = (*SMALL, "--set", "corpus.sentences=400000")  # takes long to prepare
     process = subprocess.Popen(
         [*COMMAND, "estimate", *endless, "--probe"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=machine.environment, start_new_session=True
@@ -70,7 +70,7 @@ def test_ctrl_c_ends_a_probe_and_its_child_and_leaves_only_work_to_take_up(machi
     assert [path for path in (machine.home / "corpora").glob("*") if not path.name.startswith(UNFINISHED_PREFIX)] == []
 
 
-def test_a_config_that_does_not_fit_is_warned_of_with_a_batch_that_should(machine: Machine) -> None:
+def test_a_config_that_does_not_fit_gets_a_warning_with_a_batch_that_fits(machine: Machine) -> None:
     huge = ("--preset", "elman", "--set", "model.hidden_size=4096", "--set", "model.embedding_dim=4096", "--set", "training.batch_size=60000")
     found = machine.json("estimate", *huge)
     assert found["memory_bytes"] > found["memory_free"]

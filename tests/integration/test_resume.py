@@ -13,7 +13,7 @@ from rnnlm_tui.supervisor.monitor import summarize
 from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for_step, wait_until_ended
 
 
-def test_stop_then_resume_goes_on_from_that_very_step(text: Path) -> None:
+def test_resume_after_stop_continues_from_the_same_step(text: Path) -> None:
     run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}))
     wait_for_step(run, 20)
     stopped = send(run, "stop")
@@ -42,7 +42,7 @@ def test_a_run_from_a_checkpoint_starts_with_its_weights(text: Path) -> None:
     assert [entry.parent for entry in list_checkpoints(child)] == ["parent@200"]
 
 
-def test_a_parent_of_another_shape_is_refused_in_words(text: Path) -> None:
+def test_a_parent_of_another_shape_is_refused_with_a_message(text: Path) -> None:
     parent = start(tiny_config(text, {"training.max_steps": 10}), "parent")
     assert wait_until_ended(parent).status == "finished"
     child = start(tiny_config(text, {"model.hidden_size": 8, "model.embedding_dim": 8}), "child", parent="parent@10")

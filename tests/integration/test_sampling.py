@@ -39,7 +39,7 @@ async def draw(client: SamplerClient, checkpoint: Path, prompt: str = "The cat",
     raise AssertionError("no end of the sample came")
 
 
-async def test_a_seed_decides_the_text_and_the_run_itself_draws_the_same(text: Path, client: SamplerClient) -> None:
+async def test_a_seed_determines_the_text_and_the_run_samples_the_same(text: Path, client: SamplerClient) -> None:
     config = tiny_config(text)
     run = start(config)
     wait_until_ended(run)
@@ -67,7 +67,7 @@ async def test_a_seed_decides_the_text_and_the_run_itself_draws_the_same(text: P
     assert (await draw(client, resolve_checkpoint(run, "60"), max_new_tokens=5)).tokens == 5
 
 
-async def test_a_stop_string_ends_the_text_before_it_and_a_checkpoint_records_how_its_run_draws(text: Path, client: SamplerClient) -> None:
+async def test_a_stop_string_ends_the_text_and_a_checkpoint_records_the_sampling_settings(text: Path, client: SamplerClient) -> None:
     run = start(tiny_config(text, {"training.max_steps": 20, "sampling.min_p": 0.01, "sampling.repetition_penalty": 1.1, "sampling.stop": ["qqq"]}))
     wait_until_ended(run)
     checkpoint = resolve_checkpoint(run, "last")
@@ -81,7 +81,7 @@ async def test_a_stop_string_ends_the_text_before_it_and_a_checkpoint_records_ho
     assert done.tokens < whole.tokens
 
 
-async def test_a_living_run_is_sampled_by_a_snapshot(text: Path, client: SamplerClient) -> None:
+async def test_a_running_run_is_sampled_from_a_snapshot(text: Path, client: SamplerClient) -> None:
     run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}))
     wait_for_step(run, 5)
     snapshot = send(run, "snapshot")

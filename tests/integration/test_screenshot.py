@@ -27,14 +27,14 @@ def drawn() -> ElementTree.Element:
         return ElementTree.fromstring(picture_of(terminal))
 
 
-def test_words_stand_in_their_cells_in_their_colour(drawn: ElementTree.Element) -> None:
+def test_words_are_in_their_cells_in_their_colour(drawn: ElementTree.Element) -> None:
     text = next(iter(drawn.iter(f"{SVG}text")))
     assert text.text == WORDS
     assert (text.get("fill"), text.get("font-weight")) == ("#ffaf5f", "bold")
     assert (text.get("x"), text.get("textLength")) == (str(MARGIN), str(len(WORDS) * WIDTH))
 
 
-def test_dots_lines_and_blocks_are_drawn_and_not_written(drawn: ElementTree.Element) -> None:
+def test_dots_lines_and_blocks_are_drawn_as_shapes(drawn: ElementTree.Element) -> None:
     dots = [path for path in drawn.iter(f"{SVG}path") if path.get("stroke-width") == str(DOT)]
     assert sum(path.get("d", "").count("M") for path in dots) == 9
     assert not re.search("[\u2800-\u28ff─━╭▄]", "".join(text.text or "" for text in drawn.iter(f"{SVG}text")))

@@ -26,7 +26,7 @@ def journal(run: RunDirectory) -> list[tuple[str, str]]:
         connection.close()
 
 
-def test_every_verb_that_acts_is_journalled(text: Path) -> None:
+def test_every_command_is_recorded(text: Path) -> None:
     run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}))
     wait_for_step(run, 5)
     assert send(run, "status").status == "running"
@@ -68,7 +68,7 @@ def test_every_verb_that_acts_is_journalled(text: Path) -> None:
     assert all(json.loads(result)["ok"] for _, result in journal(run))
 
 
-def test_a_changed_setting_holds_in_the_next_attempt(text: Path) -> None:
+def test_a_changed_setting_is_kept_in_the_next_attempt(text: Path) -> None:
     run = start(tiny_config(text, {"training.max_steps": ENDLESS, "schedule.kind": "constant", "checkpoint.every": 0, "evaluation.every": 0}))
     wait_for_step(run, 10)
     send(run, "set", path="optimizer.learning_rate", value=0.0005)

@@ -18,7 +18,7 @@ from rnnlm_tui.supervisor.monitor import RunMonitor, summarize
 from tests.integration.runs import start, tiny_config, wait_for, wait_until_ended
 
 
-def test_a_run_trains_to_its_last_step_and_tells_everything(text: Path) -> None:
+def test_a_run_trains_to_its_last_step_and_records_everything(text: Path) -> None:
     run = start(tiny_config(text))
     summary = wait_until_ended(run)
     assert summary.status == "finished"
@@ -70,7 +70,7 @@ def test_a_missing_corpus_fails_the_run_with_the_reason(tmp_path: Path) -> None:
     assert "Traceback" in run.log_path.read_text()
 
 
-def test_a_device_that_is_not_there_fails_before_the_corpus_is_built(text: Path, home: Path) -> None:
+def test_a_missing_device_fails_before_the_corpus_is_built(text: Path, home: Path) -> None:
     run = start(tiny_config(text, {"training.device": "cuda:77"}))
     summary = wait_until_ended(run)
     assert summary.status == "failed"
@@ -78,7 +78,7 @@ def test_a_device_that_is_not_there_fails_before_the_corpus_is_built(text: Path,
     assert not any((home / "corpora").glob("*"))
 
 
-def test_a_monitor_sees_every_step_and_then_nothing_new(text: Path) -> None:
+def test_a_monitor_sees_every_step_once(text: Path) -> None:
     run = start(tiny_config(text))
     monitor = RunMonitor(run)
     seen = []
@@ -115,14 +115,14 @@ def test_a_stop_while_preparing_leaves_a_run_that_can_be_resumed(text: Path) -> 
     assert wait_until_ended(run).status == "finished"
 
 
-def test_a_chosen_warm_up_that_the_text_turns_out_to_be_too_short_for_is_refused_before_the_first_step(text: Path) -> None:
+def test_a_warm_up_too_long_for_the_text_is_refused_before_the_first_step(text: Path) -> None:
     run = start(tiny_config(text, {"training.max_steps": None, "training.epochs": 1, "schedule.warmup_steps": 60_000}))
     summary = wait_until_ended(run)
     assert (summary.status, summary.step) == ("failed", 0)
     assert "schedule.warmup_steps: is 60,000, must be below the run's" in str(summary.message)
 
 
-def test_the_presets_warm_up_is_shortened_where_it_would_be_the_whole_run_and_the_log_says_so(text: Path) -> None:
+def test_a_presets_warm_up_is_shortened_for_a_short_run_and_logged(text: Path) -> None:
     run = start(tiny_config(text, {"training.max_steps": 40, "schedule.warmup_steps": DEMO.schedule.warmup_steps, "optimizer.learning_rate": 1e-2}))
     assert wait_until_ended(run).status == "finished"
     with RunReader(run) as reader:

@@ -59,13 +59,13 @@ def test_the_library_s_first_loss_is_the_engine_s_and_it_learns() -> None:
     assert losses[-1] < losses[0]
 
 
-def test_running_the_text_again_draws_the_greedy_tokens_of_the_carried_state() -> None:
+def test_rerunning_the_text_gives_the_greedy_tokens_of_the_carried_state() -> None:
     model = model_of()
     slow = naive_continuation(NaiveModel(model), [1, 2, 3], max_new_tokens=15, temperature=1.0, greedy=True)
     assert slow == [drawn.token for drawn in generate(model, [1, 2, 3], max_new_tokens=15, greedy=True)]
 
 
-def test_a_naive_draw_follows_the_probabilities() -> None:
+def test_naive_sampling_follows_the_probabilities() -> None:
     model = model_of()
     naive, probabilities_V = NaiveModel(model), torch.softmax(model(torch.tensor([[4]]), model.initial_state(1))[0][0, -1], dim=-1)
     torch.manual_seed(5)
@@ -73,7 +73,7 @@ def test_a_naive_draw_follows_the_probabilities() -> None:
     torch.testing.assert_close(torch.bincount(drawn, minlength=VOCAB_SIZE) / 1_500, probabilities_V.detach(), rtol=0, atol=0.04)
 
 
-def test_a_cell_that_torch_lacks_has_no_library_way() -> None:
+def test_a_cell_that_torch_lacks_has_no_library_model() -> None:
     cell = next(name for name in CELLS if name not in LIBRARY_LAYERS)
     with pytest.raises(InputError, match=f"torch has no layer for the cell {cell}"):
         LibraryModel(model_of(cell))

@@ -75,7 +75,7 @@ def test_shuffling_changes_the_order_each_pass_and_keeps_every_target() -> None:
 
 
 @pytest.mark.parametrize("data_mode", ["stream", "sentences"])
-def test_any_batch_is_the_same_whenever_it_is_asked_for(data_mode: str) -> None:
+def test_batches_do_not_depend_on_the_order_of_requests(data_mode: str) -> None:
     straight = [batch for epoch in range(3) for batch in one_pass(batches_of(data_mode), epoch)]
     seeking = batches_of(data_mode)
     for place in (14, 3, 9, 0, 7):
@@ -109,7 +109,7 @@ def test_batches_read_memory_mapped_files(tmp_path: Path) -> None:
     assert torch.equal(StreamBatches(mapped, 3, 5).batch(0, 1).inputs_BT, StreamBatches(tokens, 3, 5).batch(0, 1).inputs_BT)
 
 
-def test_too_short_a_text_is_refused_with_the_figures() -> None:
+def test_too_short_a_text_is_refused_with_its_length() -> None:
     with pytest.raises(CorpusError, match="has 20 tokens, 20 streams need at least 21"):
         StreamBatches(text(20), 20, 35)
     with pytest.raises(CorpusError, match="two tokens"):
@@ -117,7 +117,7 @@ def test_too_short_a_text_is_refused_with_the_figures() -> None:
 
 
 @pytest.mark.parametrize("with_end", [True, False])
-def test_sentences_are_found_block_by_block(monkeypatch: pytest.MonkeyPatch, with_end: bool) -> None:
+def test_sentences_are_found_across_blocks(monkeypatch: pytest.MonkeyPatch, with_end: bool) -> None:
     """And a block that ends anywhere among them changes nothing."""
     lengths = np.array([5, 1, 9, 2, 0, 3, 12, 1, 4, 7], np.int64)
     ends = np.cumsum(lengths)

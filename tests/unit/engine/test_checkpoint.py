@@ -45,7 +45,7 @@ def test_a_checkpoint_is_exactly_the_files_of_the_layout(checkpoint: Path) -> No
 
 
 @pytest.mark.parametrize("cell_type", sorted(CELLS))
-def test_a_checkpoint_of_every_cell_is_written_loaded_and_sampled_with_all_that_describes_it(cell_type: str, tmp_path: Path) -> None:
+def test_a_checkpoint_of_every_cell_is_written_loaded_and_sampled(cell_type: str, tmp_path: Path) -> None:
     described: dict[str, object] = {
         "cell_type": cell_type,
         "num_heads": 4,
@@ -85,7 +85,7 @@ def test_a_tied_matrix_is_stored_once(checkpoint: Path) -> None:
     assert not any("bias_hh" in name for name in names)
 
 
-def test_random_generators_go_on_where_they_were() -> None:
+def test_random_generators_continue_where_they_were() -> None:
     seed_everything(5)
     random.gauss(0, 1)  # leaves a spare Gaussian behind
     np.random.standard_normal(3)
@@ -132,7 +132,7 @@ def test_pickles_are_refused_by_kind_and_never_opened(tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
-def test_a_model_of_another_kind_is_refused_with_both_kinds(checkpoint: Path) -> None:
+def test_a_model_of_another_type_is_refused_with_both_types(checkpoint: Path) -> None:
     (checkpoint / "config.json").write_text('{"model_type": "gpt2"}', encoding="utf-8")
     with pytest.raises(CheckpointError, match='type "gpt2", only "rnnlm"'):
         load_model(checkpoint)
@@ -149,7 +149,7 @@ def test_weights_of_other_names_or_shapes_are_refused_and_change_nothing(checkpo
         assert torch.equal(model.embedding.weight, before)
 
 
-def test_what_safetensors_cannot_write_is_told_as_a_fault_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_safetensors_write_error_is_a_storage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: object, **named: object) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
@@ -159,7 +159,7 @@ def test_what_safetensors_cannot_write_is_told_as_a_fault_of_the_disk(tmp_path: 
     assert "free some space" in caught.value.hint
 
 
-def test_loaded_tensors_stand_at_addresses_at_which_products_round_as_before(checkpoint: Path) -> None:
+def test_loaded_tensors_are_aligned_so_that_products_round_as_before(checkpoint: Path) -> None:
     trainer = trainer_of("stream")
     load_training_state(checkpoint, trainer)
     loaded = [tensor for layer in trainer.state for tensor in layer]

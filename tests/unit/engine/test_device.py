@@ -32,18 +32,18 @@ def test_names_resolve_to_the_first_of_cuda_mps_cpu(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:7", "mps"])
-def test_a_missing_device_is_refused_with_those_there_are(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_missing_device_is_refused_with_the_available_ones(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(device_module, "available_devices", lambda: ("cpu",))
     with pytest.raises(DeviceError, match=f'no device "{name}" on this machine, available: cpu'):
         resolve_device(name)
 
 
-def test_the_cpu_is_always_there() -> None:
+def test_the_cpu_is_always_available() -> None:
     assert resolve_device("cpu") == torch.device("cpu")
     assert device_module.available_devices()[-1] == "cpu"
 
 
-def test_threads_are_those_asked_for_or_every_usable_core() -> None:
+def test_threads_are_as_requested_or_one_per_usable_core() -> None:
     assert set_threads(2) == torch.get_num_threads() == 2
     assert describe(torch.device("cpu")) == "cpu, 2 threads"
     assert set_threads(0) == torch.get_num_threads() == usable_cores() >= 1
@@ -78,7 +78,7 @@ def test_out_of_memory_is_explained_with_the_shape_and_a_smaller_batch() -> None
         assert "batch_size = 64" in explanation.hint
 
 
-def test_an_operation_without_an_exact_version_is_named_and_other_errors_stay_themselves() -> None:
+def test_an_operation_without_a_deterministic_version_is_named_and_other_errors_are_not_translated() -> None:
     named = explained(RuntimeError("cumsum_cuda_kernel does not have a deterministic implementation, but you set"), (1, 1))
     assert named is not None
     assert "cumsum_cuda_kernel" in named.message

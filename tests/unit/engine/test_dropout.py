@@ -9,7 +9,7 @@ from rnnlm_tui.engine.dropout import drop, drop_units, drop_words
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.15, 0.5, 0.9])
-def test_rate_and_mean_are_as_asked(rate: float) -> None:
+def test_rate_and_mean_are_as_requested(rate: float) -> None:
     torch.manual_seed(1)
     dropped = drop(torch.ones(300, 400), rate)
     zeros = (dropped == 0).double()
@@ -20,7 +20,7 @@ def test_rate_and_mean_are_as_asked(rate: float) -> None:
         assert zeros.flatten()[place::4].mean().item() == pytest.approx(rate, abs=5 * (rate * (1 - rate) / 30_000) ** 0.5)
 
 
-def test_what_is_dropped_gets_no_gradient() -> None:
+def test_dropped_activations_get_no_gradient() -> None:
     features = torch.ones(7, 11, requires_grad=True)
     dropped = drop(features, 0.4)
     dropped.sum().backward()  # type: ignore[no-untyped-call]
@@ -28,7 +28,7 @@ def test_what_is_dropped_gets_no_gradient() -> None:
     assert torch.equal(features.grad, dropped.detach())
 
 
-def test_the_global_seed_decides() -> None:
+def test_the_global_seed_determines_the_mask() -> None:
     torch.manual_seed(4)
     first = drop(torch.ones(50), 0.5)
     torch.manual_seed(4)
@@ -37,7 +37,7 @@ def test_the_global_seed_decides() -> None:
 
 
 @pytest.mark.parametrize("rate", [0.2, 0.65])
-def test_dropped_units_are_the_same_at_every_time_step_and_others_in_each_sequence(rate: float) -> None:
+def test_dropped_units_are_the_same_at_every_time_step_but_differ_between_sequences(rate: float) -> None:
     torch.manual_seed(2)
     dropped = drop_units(torch.ones(9, 40, 500), rate)
     assert torch.equal(dropped, dropped[:1].expand_as(dropped))
@@ -48,7 +48,7 @@ def test_dropped_units_are_the_same_at_every_time_step_and_others_in_each_sequen
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])
-def test_whole_words_are_dropped_wherever_they_stand(rate: float) -> None:
+def test_words_are_dropped_at_all_positions(rate: float) -> None:
     torch.manual_seed(3)
     tokens = torch.randint(0, 4_000, (20, 600))
     dropped = drop_words(torch.ones(20, 600, 3), tokens, 4_000, rate)

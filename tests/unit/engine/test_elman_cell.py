@@ -54,7 +54,7 @@ def test_layer_equals_torchs_own_kernel_that_gpus_use() -> None:
     torch.testing.assert_close(torch.autograd.grad(ours.sum(), layer.weight_hh_l0)[0], torch.autograd.grad(theirs.sum(), layer.weight_hh_l0)[0])
 
 
-def test_layer_has_one_bias_and_no_trace_of_the_second() -> None:
+def test_layer_has_only_one_bias() -> None:
     layer = ElmanLayer(5, 4)
     assert sum(parameter.numel() for parameter in layer.parameters()) == 4 * 5 + 4 * 4 + 4
     assert set(layer.state_dict()) == {"weight_ih_l0", "weight_hh_l0", "bias_ih_l0"}
@@ -62,7 +62,7 @@ def test_layer_has_one_bias_and_no_trace_of_the_second() -> None:
     assert not layer.bias_hh_l0.any()
 
 
-def test_moving_a_layer_moves_what_the_kernel_reads() -> None:
+def test_moving_a_layer_moves_the_kernels_weights() -> None:
     layer = ElmanLayer(5, 4).double()
     assert [tensor.dtype for tensor in layer._flat_weights if tensor is not None] == [torch.float64] * 4
     assert layer._flat_weights[0] is layer.weight_ih_l0

@@ -34,7 +34,7 @@ def weights(model: RecurrentLanguageModel) -> list[bytes]:
 @pytest.mark.parametrize("all_dropouts", [False, True])
 @pytest.mark.parametrize("data_mode", ["stream", "sentences"])
 @pytest.mark.parametrize("cell_type", sorted(CELLS))
-def test_interrupted_runs_end_in_the_same_bits(tmp_path: Path, cell_type: str, data_mode: str, all_dropouts: bool) -> None:
+def test_interrupted_runs_are_bit_equal_at_the_end(tmp_path: Path, cell_type: str, data_mode: str, all_dropouts: bool) -> None:
     def fresh(seed: int) -> Trainer:
         return trainer_of(data_mode, cell_type=cell_type, all_dropouts=all_dropouts, seed=seed)
 

@@ -12,7 +12,7 @@ from rnnlm_tui.errors import InputError
 from .builders import small_model
 
 
-def test_same_seed_same_text_other_seed_other_text() -> None:
+def test_the_same_seed_gives_the_same_text_and_another_seed_another() -> None:
     model = small_model()
 
     def drawn(seed: int) -> list[int]:
@@ -22,7 +22,7 @@ def test_same_seed_same_text_other_seed_other_text() -> None:
     assert len(drawn(1)) == 30
 
 
-def test_carried_state_gives_what_a_pass_over_the_whole_prefix_gives() -> None:
+def test_the_carried_state_equals_a_pass_over_the_whole_prefix() -> None:
     model = small_model().eval()
     prefix = [1, 2, 3]
     for drawn in generate(model, prefix, max_new_tokens=12, greedy=True):
@@ -32,7 +32,7 @@ def test_carried_state_gives_what_a_pass_over_the_whole_prefix_gives() -> None:
         prefix = [*prefix, drawn.token]
 
 
-def test_generation_leaves_generators_mode_and_gradients_of_its_caller_alone() -> None:
+def test_generation_does_not_affect_the_callers_generators_mode_or_gradients() -> None:
     model = small_model(dropout=0.5).train()
     before = torch.get_rng_state()
     for _ in generate(model, [1, 2, 3], max_new_tokens=3, seed=9):
@@ -42,14 +42,14 @@ def test_generation_leaves_generators_mode_and_gradients_of_its_caller_alone() -
     assert model.training
 
 
-def test_impossible_prompts_are_refused_before_anything_is_drawn() -> None:
+def test_impossible_prompts_are_refused_before_sampling() -> None:
     with pytest.raises(InputError, match="no tokens"):
         generate(small_model(), [], max_new_tokens=3)
     with pytest.raises(InputError, match="token 23 is outside the vocabulary of 23"):
         generate(small_model(), [1, 23], max_new_tokens=3)
 
 
-def test_a_head_by_columns_has_the_same_numbers_and_generates_the_same_text() -> None:
+def test_a_head_stored_by_columns_generates_the_same_text() -> None:
     model, laid_out = small_model(tie_weights=True), small_model(tie_weights=True)
     lay_out_head(laid_out)
     assert torch.equal(model.output.weight, laid_out.output.weight)

@@ -48,7 +48,7 @@ def test_replayed_steps_train_as_launched_ones_do(data_mode: str, cell_type: str
     assert plain.step == replayed.step == 12
 
 
-def test_measuring_leaves_weights_optimizer_and_generators_as_they_were() -> None:
+def test_measuring_restores_weights_optimizer_and_generators() -> None:
     trainer = trainer_of("sentences")
     losses(trainer, 3)
     before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
@@ -60,7 +60,7 @@ def test_measuring_leaves_weights_optimizer_and_generators_as_they_were() -> Non
     assert all(torch.equal(value, kept) for value, kept in zip((v for own in trainer.optimizer.state.values() for v in own.values()), moments, strict=True))
 
 
-def test_a_step_that_cannot_be_recorded_is_launched_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_cannot_be_recorded_runs_without_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = trainer_of("stream")
     trainer.model.dropout = 0.2
     forward = type(trainer.model).forward

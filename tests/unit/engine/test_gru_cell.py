@@ -64,7 +64,7 @@ def test_layer_and_its_gradients_equal_torchs_own_kernel_that_gpus_use() -> None
     torch.testing.assert_close(gradients, torch.autograd.grad(theirs.sum() + (last**2).sum(), leaves))
 
 
-def test_inputs_that_are_not_contiguous_give_the_same() -> None:
+def test_non_contiguous_inputs_give_the_same_result() -> None:
     layer = drawn_layer()
     inputs, state = drawn(3, 6, 5).transpose(0, 1), layer.initial_state(3)
     torch.testing.assert_close(layer(inputs, state), layer(inputs.contiguous(), state))
@@ -90,7 +90,7 @@ def test_default_weights_start_with_a_short_memory() -> None:
         assert (update == -1).all()
 
 
-def test_moving_a_layer_moves_what_the_kernel_reads() -> None:
+def test_moving_a_layer_moves_the_kernels_weights() -> None:
     layer = GruLayer(5, 4).double()
     assert [tensor.dtype for tensor in layer._flat_weights if tensor is not None] == [torch.float64] * 4
     assert layer._flat_weights[1] is layer.weight_hh_l0

@@ -55,7 +55,7 @@ def test_reduced_products_keep_the_loss_and_the_direction_of_the_gradients(scale
 
 @pytest.mark.parametrize("spread", [1.0, 10.0, 80.0])
 @pytest.mark.parametrize("likely", [True, False])
-def test_the_loss_of_reduced_products_errs_by_a_thousandth_of_how_far_logits_spread(spread: float, likely: bool) -> None:
+def test_the_error_of_reduced_products_is_a_thousandth_of_the_logits_spread(spread: float, likely: bool) -> None:
     for seed in range(4):
         generator = torch.Generator().manual_seed(seed)
         hidden, weight = torch.tanh(torch.randn(256, 128, generator=generator)), torch.randn(2_000, 128, generator=generator) * spread / 128**0.5
@@ -107,6 +107,6 @@ def test_token_losses_are_zero_at_padding_and_sum_to_the_mean(monkeypatch: pytes
     torch.testing.assert_close(losses.sum() / (targets != IGNORED).sum(), mean_loss(hidden, weight, bias, targets))
 
 
-def test_loss_without_a_counted_target_is_nan() -> None:
+def test_loss_without_targets_is_nan() -> None:
     hidden, weight, bias, targets = head(4)
     assert mean_loss(hidden, weight, bias, torch.full_like(targets, IGNORED)).isnan()

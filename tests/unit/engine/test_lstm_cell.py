@@ -64,7 +64,7 @@ def test_float32_steps_equal_a_sequence() -> None:
     torch.testing.assert_close(state, after)
 
 
-def test_layer_has_one_bias_and_no_trace_of_the_second() -> None:
+def test_layer_has_only_one_bias() -> None:
     layer = LstmLayer(5, 4)
     assert sum(parameter.numel() for parameter in layer.parameters()) == 4 * (4 * 5 + 4 * 4 + 4)
     assert set(layer.state_dict()) == {"weight_ih_l0", "weight_hh_l0", "bias_ih_l0"}
@@ -84,7 +84,7 @@ def test_default_weights_start_with_strong_inputs_and_a_short_memory() -> None:
     assert all(parameter.abs().max() <= 0.1 for parameter in published.parameters())
 
 
-def test_moving_a_layer_moves_what_the_kernel_reads() -> None:
+def test_moving_a_layer_moves_the_kernels_weights() -> None:
     layer = LstmLayer(5, 4).double()
     assert [tensor.dtype for tensor in layer._flat_weights if tensor is not None] == [torch.float64] * 4
     assert layer._flat_weights[1] is layer.weight_hh_l0

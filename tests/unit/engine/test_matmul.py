@@ -39,7 +39,7 @@ def test_a_cpu_rounds_if_it_has_fast_bf16_matmul(monkeypatch: pytest.MonkeyPatch
         (1.0, 2.0, "float32", "float32 matmul: bf16 was 0.50 times as fast"),
     ],
 )
-def test_auto_takes_what_was_measured_faster(monkeypatch: pytest.MonkeyPatch, float32: float, medium: float, mode: str, words: str) -> None:
+def test_auto_chooses_the_mode_that_was_measured_faster(monkeypatch: pytest.MonkeyPatch, float32: float, medium: float, mode: str, words: str) -> None:
     with_capabilities(monkeypatch, avx512_bf16=True)
     with_times(monkeypatch, float32, medium)
     chosen = choose_matmul("auto", WEIGHT)
@@ -48,25 +48,25 @@ def test_auto_takes_what_was_measured_faster(monkeypatch: pytest.MonkeyPatch, fl
     assert str(chosen) == words
 
 
-def test_auto_measures_nothing_where_the_cpu_cannot_round(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_measures_nothing_on_a_cpu_that_cannot_round(monkeypatch: pytest.MonkeyPatch) -> None:
     with_capabilities(monkeypatch)
     assert choose_matmul("auto", WEIGHT) == matmul.Matmul("float32", None)
 
 
-def test_float32_is_float32_whatever_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_float32_is_used_even_if_slower(monkeypatch: pytest.MonkeyPatch) -> None:
     with_capabilities(monkeypatch, avx512_bf16=True)
     with_times(monkeypatch, 9.0, 1.0)
     assert choose_matmul("float32", WEIGHT) == matmul.Matmul("float32", None)
 
 
-def test_medium_is_refused_with_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_medium_is_refused_with_its_requirements(monkeypatch: pytest.MonkeyPatch) -> None:
     with_capabilities(monkeypatch)
     with pytest.raises(DeviceError, match="avx512_bf16 or amx_bf16") as refused:
         choose_matmul("medium", WEIGHT)
     assert "auto or float32" in refused.value.hint
 
 
-def test_measuring_leaves_the_weights_their_gradients_and_the_generators_alone() -> None:
+def test_measuring_changes_no_weights_gradients_or_generators() -> None:
     weight = torch.nn.Parameter(torch.randn(300, 8))
     before, generator = weight.detach().clone(), torch.get_rng_state()
     assert all(seconds > 0 for seconds in matmul._seconds(weight, 20))
@@ -75,7 +75,7 @@ def test_measuring_leaves_the_weights_their_gradients_and_the_generators_alone()
     assert torch.equal(torch.get_rng_state(), generator)
 
 
-def test_bf16_layers_are_refused_on_a_cpu_with_what_to_take_instead() -> None:
+def test_bf16_layers_are_refused_on_a_cpu_with_an_alternative() -> None:
     check_precision("float32", CPU)
     with pytest.raises(DeviceError, match=r"bf16, which needs a CUDA GPU.*cpu") as refused:
         check_precision("bf16", CPU)

@@ -85,7 +85,7 @@ def test_scan_and_its_gradients_equal_the_loop(length: int) -> None:
     torch.testing.assert_close(by_scan, by_loop)
 
 
-def test_an_open_gate_takes_the_candidate_and_a_closed_one_keeps_the_state() -> None:
+def test_an_open_gate_returns_the_candidate_and_a_closed_one_the_state() -> None:
     candidate, state = drawn(6, 2, HIDDEN), drawn(2, HIDDEN)
     for parallel in (False, True):
         torch.testing.assert_close(gated_average(torch.ones_like(candidate), candidate, state, parallel=parallel), candidate)

@@ -127,7 +127,7 @@ def test_huge_gate_activations_stay_finite_in_float32(enter: float, forget: floa
 @pytest.mark.parametrize("forget", [-1.0, -10.0, -20.0, -30.0])
 @pytest.mark.parametrize("enter", [0.0, -10.0, 8.0])
 @pytest.mark.parametrize("length", [35, 255, 400])
-def test_a_window_in_float32_is_as_exact_as_the_recurrence_whatever_the_gates(length: int, enter: float, forget: float) -> None:
+def test_a_float32_window_is_as_exact_as_the_recurrence_for_any_gates(length: int, enter: float, forget: float) -> None:
     """Hidden states, gradients and the state after it, against the recurrent form in float64."""
     layer, exact = MlstmLayer(16, 32, 4), MlstmLayer(16, 32, 4).double()
     with torch.no_grad():
@@ -173,7 +173,7 @@ def relative(ours: Tensor, exact: Tensor) -> float:
     return float((ours - exact).abs().max().detach() / exact.abs().max().detach())
 
 
-def test_an_empty_memory_reads_the_same_whatever_its_stabiliser() -> None:
+def test_an_empty_memory_reads_the_same_for_any_stabiliser() -> None:
     layer, inputs = drawn_layer(), drawn(5, 2, INPUTS)
     memory, normaliser, stabiliser = layer.initial_state(2)
     torch.testing.assert_close(layer(inputs, (memory, normaliser, stabiliser - 4))[0], layer(inputs, (memory, normaliser, stabiliser))[0])

@@ -73,13 +73,13 @@ def test_loss_inside_forward_equals_cross_entropy_of_the_logits_without_padding(
         torch.testing.assert_close(gradient, wanted)
 
 
-def test_tied_weights_are_one_matrix_with_a_bias_of_its_own() -> None:
+def test_tied_weights_are_one_matrix_with_a_separate_bias() -> None:
     model = small_model(tie_weights=True)
     assert model.output.weight is model.embedding.weight
     assert "output.bias" in dict(model.named_parameters())
 
 
-def test_same_seed_gives_the_same_weights_and_leaves_the_global_generator_alone() -> None:
+def test_same_seed_gives_the_same_weights_without_the_global_generator() -> None:
     before = torch.get_rng_state()
     first, second, other = small_model(seed=1), small_model(seed=1), small_model(seed=2)
     assert torch.equal(torch.get_rng_state(), before)
@@ -111,7 +111,7 @@ def test_book_weights_are_xavier_matrices_and_positive_vectors() -> None:
 
 
 @pytest.mark.parametrize("scale", [0.04, 0.1])
-def test_uniform_weights_fill_their_bounds_biases_included(scale: float) -> None:
+def test_uniform_weights_fill_their_bounds_including_biases(scale: float) -> None:
     config = ModelConfig(embedding_dim=64, hidden_size=64, dropout=0.0, tie_weights=False, initialization="uniform", init_scale=scale)
     model = built(config, 500, pad_id=3)
     assert not model.embedding.weight[3].any()
@@ -121,7 +121,7 @@ def test_uniform_weights_fill_their_bounds_biases_included(scale: float) -> None
         assert parameter.std().item() == pytest.approx(scale / 3**0.5, rel=0.2)
 
 
-def test_dropout_acts_in_training_alone_and_never_in_steps() -> None:
+def test_dropout_applies_only_in_training_and_never_in_steps() -> None:
     model = small_model(dropout=0.5)
     tokens = torch.tensor([[1, 2, 3]])
     noisy, _ = model(tokens, model.initial_state(1))
@@ -133,7 +133,7 @@ def test_dropout_acts_in_training_alone_and_never_in_steps() -> None:
     torch.testing.assert_close(step, clean[:, 0])
 
 
-def test_variational_dropout_acts_after_the_embedding_between_layers_and_before_the_output_with_one_mask_for_all_time_steps(
+def test_variational_dropout_uses_one_mask_for_all_time_steps_at_every_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     masks = []
@@ -153,7 +153,7 @@ def test_variational_dropout_acts_after_the_embedding_between_layers_and_before_
     assert not torch.equal(masks[0][0].round(), masks[1][0].round())
 
 
-def test_word_dropout_leaves_a_tied_output_matrix_whole() -> None:
+def test_word_dropout_does_not_affect_a_tied_output_matrix() -> None:
     model = RecurrentLanguageModel(vocab_size=23, embedding_dim=12, hidden_size=12, num_layers=1, embedding_dropout=0.999, tie_weights=True)
     torch.manual_seed(0)
     hidden, _ = model.hidden(torch.zeros(1, 2, dtype=torch.long), model.initial_state(1))
@@ -165,7 +165,7 @@ def test_word_dropout_leaves_a_tied_output_matrix_whole() -> None:
 
 
 @pytest.mark.parametrize("option", [{"dropout": 0.4, "variational_dropout": True}, {"embedding_dropout": 0.4}])
-def test_awd_dropouts_act_in_training_alone_and_never_in_steps(option: dict[str, float]) -> None:
+def test_awd_dropouts_apply_only_in_training_and_never_in_steps(option: dict[str, float]) -> None:
     model = RecurrentLanguageModel(vocab_size=23, embedding_dim=12, hidden_size=12, num_layers=2, **option)  # type: ignore[arg-type]
     tokens = torch.arange(1, 21).view(2, 10)
     noisy, _ = model(tokens, model.initial_state(2))
@@ -177,7 +177,7 @@ def test_awd_dropouts_act_in_training_alone_and_never_in_steps(option: dict[str,
     torch.testing.assert_close(step, clean[:, 0])
 
 
-def test_hidden_is_what_the_head_sees() -> None:
+def test_hidden_is_the_input_of_the_head() -> None:
     model = small_model().eval()
     tokens = torch.tensor([[1, 2, 3], [3, 2, 1]])
     hidden, _ = model.hidden(tokens, model.initial_state(2))
@@ -186,7 +186,7 @@ def test_hidden_is_what_the_head_sees() -> None:
     torch.testing.assert_close(F.linear(hidden, model.output.weight, model.output.bias), logits)
 
 
-def test_impossible_models_are_refused_with_what_is_allowed() -> None:
+def test_impossible_models_are_refused_with_the_allowed_values() -> None:
     shape = {"vocab_size": 5, "embedding_dim": 4, "hidden_size": 4, "num_layers": 1}
     with pytest.raises(InputError, match="available: elman"):
         RecurrentLanguageModel(**shape, cell_type="elmam")  # type: ignore[arg-type]
@@ -196,7 +196,7 @@ def test_impossible_models_are_refused_with_what_is_allowed() -> None:
         RecurrentLanguageModel(**shape, initialization="ones")  # type: ignore[arg-type]
 
 
-def test_a_bad_state_does_not_outlive_its_step() -> None:
+def test_a_non_finite_state_does_not_reach_the_next_step() -> None:
     ((state,),) = detached(((torch.tensor([[float("nan"), 0.5, float("inf")]], requires_grad=True),),))
     assert state.tolist() == [[0.0, 0.5, 0.0]]
     assert not state.requires_grad

@@ -88,7 +88,7 @@ def test_training_follows_the_cpus(data_mode: str) -> None:
     torch.testing.assert_close(losses(trainer_on(GPU, data_mode), 10), losses(trainer_on(torch.device("cpu"), data_mode), 10), rtol=1e-3, atol=1e-3)
 
 
-def test_bf16_products_train_alike_and_keep_every_number_in_float32() -> None:
+def test_bf16_matmul_trains_alike_and_keeps_all_state_in_float32() -> None:
     rounded, exact = trainer_on(GPU, "stream", precision="bf16"), trainer_on(GPU, "stream")
     torch.testing.assert_close(losses(rounded, 10), losses(exact, 10), rtol=2e-2, atol=2e-2)
     assert {parameter.dtype for parameter in rounded.model.parameters()} == {torch.float32}
@@ -97,7 +97,7 @@ def test_bf16_products_train_alike_and_keep_every_number_in_float32() -> None:
 
 @pytest.mark.parametrize("cell_type", sorted(CELLS))
 @pytest.mark.parametrize("data_mode", ["stream", "sentences"])
-def test_interrupted_runs_end_in_the_same_bits_in_exact_mode(tmp_path: Path, data_mode: str, cell_type: str) -> None:
+def test_interrupted_runs_are_bit_equal_in_exact_mode(tmp_path: Path, data_mode: str, cell_type: str) -> None:
     set_exactness(True)
     try:
         straight = trainer_on(GPU, data_mode, cell_type=cell_type, dropout=0.2)

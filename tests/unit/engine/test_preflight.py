@@ -19,7 +19,7 @@ def trained(trainer: Trainer, steps: int) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("data_mode", ["stream", "sentences"])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_a_rehearsal_changes_no_bit_of_what_follows(data_mode: str, optimizer: str) -> None:
+def test_training_after_a_rehearsal_is_bit_equal(data_mode: str, optimizer: str) -> None:
     plain = trainer_of(data_mode, optimizer=optimizer, all_dropouts=True)
     expected = trained(plain, 3)
     rehearsed = trainer_of(data_mode, optimizer=optimizer, all_dropouts=True)
@@ -45,7 +45,7 @@ def test_no_batch_of_the_run_is_larger_than_the_one_rehearsed(data_mode: str) ->
     assert max(shape[1] for shape in shapes) == length
 
 
-def test_a_step_that_memory_cannot_hold_is_told_with_its_shape_and_the_batch_that_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_out_of_memory_reports_its_shape_and_a_batch_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = trainer_of("stream")
     forward = type(trainer.model).forward
 
@@ -61,7 +61,7 @@ def test_a_step_that_memory_cannot_hold_is_told_with_its_shape_and_the_batch_tha
     assert all(parameter.grad is None for parameter in trainer.model.parameters())
 
 
-def test_an_evaluation_that_memory_cannot_hold_is_told_with_its_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_evaluation_out_of_memory_reports_its_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rnnlm_tui.engine.score.token_losses", lambda *_: torch.empty(2**60))
     with pytest.raises(DeviceError, match="out of memory in an evaluation of 16 x 128 tokens"):
         rehearse_evaluation(trainer_of("stream"))

@@ -9,7 +9,7 @@ from rnnlm_tui.engine.roofline import multiplication_speeds, reading_speed, ways
 CPU = torch.device("cpu")
 
 
-def test_every_kind_of_numbers_gets_a_speed_and_torch_s_precision_stays() -> None:
+def test_every_number_format_gets_a_speed_and_torchs_precision_is_restored() -> None:
     before = torch.get_float32_matmul_precision()
     speeds = multiplication_speeds(CPU, ((64, 32, 16), (8, 128, 64)), 0.01)
     assert tuple(speeds) == ways_to_multiply(CPU)
@@ -17,7 +17,7 @@ def test_every_kind_of_numbers_gets_a_speed_and_torch_s_precision_stays() -> Non
     assert torch.get_float32_matmul_precision() == before
 
 
-def test_reading_has_a_speed() -> None:
+def test_memory_has_a_reading_speed() -> None:
     assert reading_speed(CPU, 0.01) > 0
 
 

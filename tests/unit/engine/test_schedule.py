@@ -11,7 +11,7 @@ def rate(step: int, *, kind: str = "cosine", warmup: int = 10, total: int = 110,
     return learning_rate(step, peak=0.4, kind=kind, warmup_steps=warmup, total_steps=total, final_fraction=final)
 
 
-def test_warm_up_rises_in_equal_parts_and_reaches_the_peak_at_its_last_step() -> None:
+def test_warm_up_is_linear_and_reaches_the_peak_at_its_last_step() -> None:
     assert rate(1) == pytest.approx(0.04)
     assert rate(5) == pytest.approx(0.2)
     assert rate(10) == 0.4

@@ -23,7 +23,7 @@ def test_stream_score_equals_one_pass_over_the_whole_text() -> None:
     assert score.loss == pytest.approx(exact.item(), rel=1e-6)
 
 
-def test_sentence_score_weighs_tokens_and_not_batches() -> None:
+def test_sentence_score_weights_tokens_not_batches() -> None:
     model = small_model()
     tokens, offsets = sentences(30)
     total, count = 0.0, 0
@@ -38,7 +38,7 @@ def test_sentence_score_weighs_tokens_and_not_batches() -> None:
         assert score.loss == pytest.approx(total / count, rel=1e-6)
 
 
-def test_evaluation_leaves_mode_and_generators_as_they_were_and_drops_nothing() -> None:
+def test_evaluation_is_without_dropout_and_restores_mode_and_generators() -> None:
     model, tokens = small_model(dropout=0.5).train(), text(300)
     before = torch.get_rng_state()
     first, second = (evaluate(model, StreamEvaluation(tokens)) for _ in range(2))
@@ -47,7 +47,7 @@ def test_evaluation_leaves_mode_and_generators_as_they_were_and_drops_nothing() 
     assert first.loss == second.loss
 
 
-def test_unknown_targets_are_counted_where_they_are_scored() -> None:
+def test_unknown_targets_are_counted() -> None:
     model, tokens = small_model(), text(3_000)
     score = evaluate(model, StreamEvaluation(tokens, streams=5, window=64, warm_up=64), unknown_id=3)
     assert score.unknown == int((tokens[1:] == 3).sum()) > 0

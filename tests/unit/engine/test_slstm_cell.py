@@ -74,7 +74,7 @@ def test_heads_do_not_mix_their_memories() -> None:
     assert torch.equal(hidden[..., WIDTH:], disturbed[..., WIDTH:])
 
 
-def test_weight_dropout_leaves_out_the_same_weights_at_every_step_of_a_pass() -> None:
+def test_weight_dropout_drops_the_same_weights_at_every_step_of_a_pass() -> None:
     layer = drawn_layer()
     assert isinstance(layer, WeightDroppingLayer)
     inputs, state = drawn(8, 2, INPUTS), layer.initial_state(2)
@@ -108,7 +108,7 @@ def test_huge_gate_activations_stay_finite_in_float32(enter: float, forget: floa
         assert (state[1] >= 1).all(), "the normaliser divides"
 
 
-def test_a_state_that_was_lost_is_an_empty_memory_whatever_its_gates_say() -> None:
+def test_a_zero_state_is_an_empty_memory_for_any_gates() -> None:
     layer = drawn_layer().float()
     with torch.no_grad():
         layer.bias_ih.view(HEADS, 4, WIDTH)[:, 2] = -300.0  # exp(-300) is zero in float32, unless the stabiliser follows
@@ -120,7 +120,7 @@ def test_a_state_that_was_lost_is_an_empty_memory_whatever_its_gates_say() -> No
     assert fresh[0].any()
 
 
-def test_default_weights_start_with_forget_gates_nearly_shut_and_others_as_drawn() -> None:
+def test_default_weights_start_with_nearly_closed_forget_gates() -> None:
     def biases(initialization: str) -> Tensor:
         model = RecurrentLanguageModel(
             vocab_size=9, embedding_dim=6, hidden_size=6, num_layers=1, cell_type="slstm", num_heads=HEADS, initialization=initialization

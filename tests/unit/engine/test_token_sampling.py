@@ -105,7 +105,7 @@ def by_logit(logits_V: Tensor, probabilities_V: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("name", FILTERS)
 @pytest.mark.parametrize("ours", [by_inverse_cdf, by_race])
-def test_each_filter_equals_the_one_of_transformers(ours: object, name: str) -> None:
+def test_each_filter_equals_that_of_transformers(ours: object, name: str) -> None:
     assert callable(ours)
     for seed, size in product(range(12), (8, 60)):
         logits_V = random_logits(seed, size)
@@ -115,14 +115,14 @@ def test_each_filter_equals_the_one_of_transformers(ours: object, name: str) -> 
 
 
 @pytest.mark.parametrize("ours", [by_inverse_cdf, by_race])
-def test_top_p_of_equal_probabilities_keeps_the_same_ones_as_transformers(ours: object) -> None:
+def test_top_p_of_equal_probabilities_equals_transformers(ours: object) -> None:
     assert callable(ours)
     for top_p in (0.25, 0.5, 0.51, 0.75, 0.76, 0.99):
         settings, logits_V = SamplingRules(top_p=top_p), torch.zeros(8, dtype=torch.float64)
         assert torch.equal(ours(settings, logits_V), theirs(settings, logits_V))
 
 
-def test_the_order_is_the_one_of_transformers_generate() -> None:
+def test_filters_apply_in_the_order_of_transformers_generate() -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     model = GPT2LMHeadModel(GPT2Config(vocab_size=12, n_embd=4, n_layer=1, n_head=1, n_positions=8))
@@ -133,7 +133,7 @@ def test_the_order_is_the_one_of_transformers_generate() -> None:
 
 @pytest.mark.parametrize("top_k", [1, 50, 400])
 @pytest.mark.parametrize("rounded", [False, True])
-def test_top_k_of_a_large_vocabulary_equals_the_one_of_transformers(top_k: int, rounded: bool) -> None:
+def test_top_k_of_a_large_vocabulary_equals_transformers(top_k: int, rounded: bool) -> None:
     for seed in range(4):
         logits_V = 2.5 * torch.randn(9_001 + seed, generator=torch.Generator().manual_seed(seed))
         if rounded:
@@ -143,7 +143,7 @@ def test_top_k_of_a_large_vocabulary_equals_the_one_of_transformers(top_k: int, 
         assert torch.equal(by_inverse_cdf(settings, logits_V) > 0, theirs(settings, logits_V) > 0)
 
 
-def test_the_inverse_of_the_cdf_is_exact_over_many_rows_and_never_an_impossible_place() -> None:
+def test_the_inverse_cdf_is_exact_over_many_rows_and_never_picks_a_zero_weight() -> None:
     weights = torch.rand(1_000, generator=torch.Generator().manual_seed(1)).double()
     weights[::3] = 0.0
     weights[900:] = 0.0
@@ -174,18 +174,18 @@ def chi_square(sampler: TokenSampler, logits_V: Tensor, wanted_V: Tensor) -> flo
 
 
 @pytest.mark.parametrize("name", ["nothing", "temperature", "top-k", "top-p", "min-p", "top-k and top-p", "top-p and min-p"])
-def test_tokens_are_drawn_as_often_as_their_probability_says(name: str) -> None:
+def test_token_frequencies_match_their_probabilities(name: str) -> None:
     settings = FILTERS[name]
     for sampler in (InverseCdfSampler(settings), ExponentialRaceSampler(CPU, settings)):
         assert chi_square(sampler, LOGITS, theirs(settings, LOGITS)) < 1
 
 
-def test_a_wrong_distribution_fails_the_test_of_frequencies() -> None:
+def test_a_wrong_distribution_fails_the_frequency_test() -> None:
     skewed = torch.tensor([0.25, 0.1, *PROBABILITIES[2:]])
     assert chi_square(InverseCdfSampler(SamplingRules()), LOGITS, skewed) > 1
 
 
-def test_equal_likely_tokens_inside_the_nucleus_come_equally_often() -> None:
+def test_equally_likely_tokens_in_the_nucleus_are_equally_frequent() -> None:
     settings, logits_V = SamplingRules(top_p=0.5), torch.zeros(16)
     for sampler in (InverseCdfSampler(settings), ExponentialRaceSampler(CPU, settings)):
         assert chi_square(sampler, logits_V, torch.tensor([0.0] * 8 + [1 / 8] * 8)) < 1
@@ -206,7 +206,7 @@ def test_frequencies_hold_over_a_whole_vocabulary() -> None:
 
 
 @pytest.mark.parametrize("sampler", [InverseCdfSampler, lambda *given: ExponentialRaceSampler(CPU, *given)])
-def test_log_probability_is_the_models_own_whatever_the_settings(sampler: object) -> None:
+def test_log_probability_is_the_models_for_any_settings(sampler: object) -> None:
     assert callable(sampler)
     for settings in FILTERS.values():
         token_sampler = sampler(settings, PROMPT)
@@ -224,7 +224,7 @@ def test_greedy_takes_the_likeliest_after_the_penalty() -> None:
         assert make(SamplingRules(greedy=True, repetition_penalty=1.5), (0,)).sample(logits_V.clone())[0] == 1
 
 
-def test_the_penalty_remembers_more_tokens_than_it_had_room_for() -> None:
+def test_the_penalty_remembers_more_tokens_than_its_initial_capacity() -> None:
     logits_V = torch.ones(300, dtype=torch.float64)
     token_sampler = InverseCdfSampler(SamplingRules(repetition_penalty=100.0), range(200))
     scores_V = token_sampler._processor.apply(logits_V)
@@ -232,7 +232,7 @@ def test_the_penalty_remembers_more_tokens_than_it_had_room_for() -> None:
     assert scores_V[200:].tolist() == [1.0] * 100
 
 
-def test_an_impossible_token_is_never_drawn() -> None:
+def test_an_impossible_token_is_never_sampled() -> None:
     logits_V = torch.tensor([-math.inf, 0.0, -math.inf, 0.0, -math.inf])
     for sampler in (
         InverseCdfSampler(SamplingRules()),
@@ -242,7 +242,7 @@ def test_an_impossible_token_is_never_drawn() -> None:
         assert {sampler.sample(logits_V.clone())[0] for _ in range(300)} == {1, 3}
 
 
-def test_the_same_seed_draws_the_same_tokens() -> None:
+def test_the_same_seed_samples_the_same_tokens() -> None:
     def drawn(seed: int) -> list[int]:
         sampler = sampler_for(CPU, SamplingRules(top_p=0.9, seed=seed))
         return [sampler.sample(LOGITS.clone())[0] for _ in range(50)]
@@ -251,7 +251,7 @@ def test_the_same_seed_draws_the_same_tokens() -> None:
 
 
 @pytest.mark.parametrize("sampler", [InverseCdfSampler, lambda *given: ExponentialRaceSampler(CPU, *given)])
-def test_predictions_that_are_no_numbers_are_an_error_for_people(sampler: object) -> None:
+def test_nan_predictions_are_a_clear_error(sampler: object) -> None:
     assert callable(sampler)
     with pytest.raises(InputError, match="its training had diverged"):
         sampler(SamplingRules(top_p=0.9)).sample(torch.full((4,), math.nan))
@@ -268,7 +268,7 @@ EXTREMES: dict[str, tuple[float, ...]] = {
 
 
 @pytest.mark.parametrize("make", [InverseCdfSampler, partial(ExponentialRaceSampler, CPU)])
-def test_every_combination_of_the_settings_that_a_config_allows_draws_a_token(make: Callable[[SamplingRules, Sequence[int]], TokenSampler]) -> None:
+def test_every_combination_of_allowed_settings_samples_a_token(make: Callable[[SamplingRules, Sequence[int]], TokenSampler]) -> None:
     pick = random.Random(0)
     for case in range(400):
         chosen = {name: pick.choice(values) for name, values in EXTREMES.items()}
@@ -283,7 +283,7 @@ def test_every_combination_of_the_settings_that_a_config_allows_draws_a_token(ma
 
 
 @pytest.mark.parametrize("make", [InverseCdfSampler, partial(ExponentialRaceSampler, CPU)])
-def test_a_temperature_of_0_draws_what_greedy_draws(make: Callable[[SamplingRules], TokenSampler]) -> None:
+def test_a_temperature_of_0_equals_greedy(make: Callable[[SamplingRules], TokenSampler]) -> None:
     for seed in range(20):
         logits_V = torch.randn(60, generator=torch.Generator().manual_seed(seed))
         tokens = [make(settings).sample(logits_V.clone())[0] for settings in (SamplingRules(temperature=0.0, top_p=0.5), SamplingRules(greedy=True))]
@@ -294,7 +294,7 @@ def test_a_temperature_of_0_draws_what_greedy_draws(make: Callable[[SamplingRule
 @pytest.mark.parametrize(
     "settings", [SamplingRules(excluded=(4, 7)), SamplingRules(excluded=(4, 7), greedy=True), SamplingRules(excluded=(4, 7), top_k=2, repetition_penalty=1.2)]
 )
-def test_an_excluded_token_is_never_drawn_and_the_others_keep_their_probability(make: Callable[[SamplingRules], TokenSampler], settings: SamplingRules) -> None:
+def test_an_excluded_token_is_never_sampled_and_the_others_keep_their_ratios(make: Callable[[SamplingRules], TokenSampler], settings: SamplingRules) -> None:
     logits_V = torch.zeros(9)
     logits_V[4] = logits_V[7] = 20.0
     sampler = make(settings)

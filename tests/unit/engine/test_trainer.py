@@ -62,7 +62,7 @@ def test_resumed_run_matches_uninterrupted_run(data_mode: str, optimizer: str, s
 
 
 @pytest.mark.parametrize("data_mode", MODES)
-def test_samples_and_evaluations_leave_no_trace_in_the_weights(data_mode: str) -> None:
+def test_samples_and_evaluations_do_not_affect_the_weights(data_mode: str) -> None:
     quiet, busy = trainer_of(data_mode), trainer_of(data_mode)
     train(quiet, 20)
     quiet_weights = weights(quiet)
@@ -89,7 +89,7 @@ def test_steps_count_tokens_epochs_and_end_exactly_at_max_steps(data_mode: str) 
     assert trainer.active_seconds == pytest.approx(sum(result.seconds for result in results))
 
 
-def test_training_learns_a_text_that_repeats_itself() -> None:
+def test_training_learns_a_repetitive_text() -> None:
     model = small_model(width=24)
     tokens = np.tile(np.arange(1, 9, dtype=np.uint16), 60)
     trainer = Trainer(model, StreamBatches(tokens, 4, 10), max_steps=80, learning_rate=0.02, max_grad_norm=1.0)
@@ -113,7 +113,7 @@ def test_state_is_carried_within_a_pass_and_zero_at_its_start() -> None:
     assert expected.item() != from_zero.item()
 
 
-def test_reported_rate_follows_the_schedule_and_a_new_peak_acts_at_the_next_step() -> None:
+def test_reported_rate_follows_the_schedule_and_a_new_peak_applies_from_the_next_step() -> None:
     trainer = trainer_of("stream")
     assert trainer.train_step().learning_rate == pytest.approx(0.01 / 3)
     trainer.set_learning_rate(0.04)
@@ -122,13 +122,13 @@ def test_reported_rate_follows_the_schedule_and_a_new_peak_acts_at_the_next_step
     assert rates[-1] == pytest.approx(0.004)
 
 
-def test_the_decay_of_the_rate_counts_the_passes_of_the_batches() -> None:
+def test_the_decay_of_the_rate_counts_epochs() -> None:
     trainer = Trainer(small_model(), batches_of("stream"), max_steps=20, learning_rate=0.8, optimizer="sgd", schedule="decay", decay_after=2, decay_factor=0.5)
     rates = [trainer.train_step().learning_rate for _ in range(20)]
     assert rates == [0.8] * 10 + [0.4] * 5 + [0.2] * 5
 
 
-def test_gradient_norm_is_that_before_clipping() -> None:
+def test_gradient_norm_is_measured_before_clipping() -> None:
     loose, tight = trainer_of("stream", max_grad_norm=0.5), trainer_of("stream", max_grad_norm=1e-4)
     torch.manual_seed(1)
     first = loose.train_step()
@@ -139,7 +139,7 @@ def test_gradient_norm_is_that_before_clipping() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_a_step_whose_loss_is_not_finite_changes_no_weight_and_training_goes_on(optimizer: str) -> None:
+def test_a_step_with_a_non_finite_loss_changes_no_weight_and_training_continues(optimizer: str) -> None:
     trainer = trainer_of("stream", optimizer=optimizer)
     train(trainer, 3)
     before = weights(trainer)
@@ -170,7 +170,7 @@ def test_resuming_another_model_is_refused() -> None:
         other.load_state_dict(trainer.state_dict())
 
 
-def test_exact_mode_trains_and_names_an_operation_that_has_no_exact_version(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exact_mode_trains_and_names_an_operation_without_a_deterministic_version(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = trainer_of("sentences")
     set_exactness(True)
     try:

@@ -43,7 +43,7 @@ def test_every_cell_with_state_to_state_weights_can_drop_them() -> None:
 
 
 @pytest.mark.parametrize("cell_type", DROPPING)
-def test_training_drops_anew_each_pass_by_the_global_seed_and_evaluation_never(cell_type: str) -> None:
+def test_training_drops_different_weights_each_pass_and_evaluation_none(cell_type: str) -> None:
     layer, whole = drawn_layer(cell_type, 0.5), drawn_layer(cell_type, 0.0)
     inputs, state = drawn(7, 3, 5), layer.initial_state(3)
     torch.manual_seed(5)
@@ -66,7 +66,7 @@ def test_gradient_reaches_the_parameters_with_weight_dropout(cell_type: str) -> 
         assert parameter.grad.any(), name
 
 
-def test_what_is_dropped_is_dropped_at_every_step_and_gets_no_gradient() -> None:
+def test_dropped_weights_are_dropped_at_every_step_and_get_no_gradient() -> None:
     for layer in gated_layers(0.5):
         torch.manual_seed(9)
         mask = state_weights(layer).detach() / layer.weight_hh_l0.detach()
@@ -82,7 +82,7 @@ def test_what_is_dropped_is_dropped_at_every_step_and_gets_no_gradient() -> None
 
 
 @pytest.mark.parametrize("rate", [0.2, 0.5])
-def test_rate_and_scale_are_as_asked(rate: float) -> None:
+def test_rate_and_scale_are_as_requested(rate: float) -> None:
     torch.manual_seed(3)
     layer = cast(LstmLayer, drawn_layer("lstm", rate, hidden=100))
     dropped = state_weights(layer)
@@ -105,14 +105,14 @@ def test_a_gpus_kernel_gets_the_dropped_weights_in_one_block_of_memory() -> None
         assert all(ours is own for ours, own in zip(kernel_weights(layer, layer.weight_hh_l0, block=True), layer._flat_weights, strict=True))
 
 
-def test_model_hands_its_rate_to_every_layer() -> None:
+def test_model_sets_its_rate_on_every_layer() -> None:
     shape = {"vocab_size": 5, "embedding_dim": 4, "hidden_size": 4, "num_layers": 2}
     model = RecurrentLanguageModel(**shape, cell_type="lstm", weight_dropout=0.3)  # type: ignore[arg-type]
     assert [layer.weight_dropout for layer in model.layers] == [0.3, 0.3]
 
 
 @pytest.mark.parametrize("cell_type", WITHOUT)
-def test_cells_without_such_weights_refuse_weight_dropout(cell_type: str) -> None:
+def test_cells_without_state_to_state_weights_refuse_weight_dropout(cell_type: str) -> None:
     shape = {"vocab_size": 5, "embedding_dim": 4, "hidden_size": 4, "num_layers": 1, "num_heads": 2}
     with pytest.raises(InputError, match="no state-to-state weights"):
         RecurrentLanguageModel(**shape, cell_type=cell_type, weight_dropout=0.3)  # type: ignore[arg-type]

@@ -40,18 +40,18 @@ def probe(monkeypatch: pytest.MonkeyPatch, reading: GpuRow, **answers: object) -
     return DeviceProbe(CUDA)
 
 
-def test_a_driver_that_tells_all_is_believed_and_torch_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_complete_driver_reading_does_not_ask_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     told = GpuRow(None, "NVIDIA L4", 97.0, 9_000, 4_000, 23_000, 48.0, 61.0)
     device = probe(monkeypatch, told, memory_reserved=lambda device: pytest.fail("asked"))
     assert (device.sample(), device.driver_index) == (told, 3)
 
 
-def test_a_driver_that_does_not_know_this_process_is_completed_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_reading_without_this_process_is_completed_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     device = probe(monkeypatch, GpuRow(None, "NVIDIA L4", 97.0, 9_000, None, 23_000), memory_reserved=lambda device: 3_500 if device == CUDA else 0)
     assert device.sample() == GpuRow(None, "NVIDIA L4", 97.0, 9_000, 3_500, 23_000)
 
 
-def test_without_a_driver_torch_tells_name_own_memory_and_total(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_driver_torch_provides_name_own_memory_and_total(monkeypatch: pytest.MonkeyPatch) -> None:
     device = probe(monkeypatch, GpuRow(), memory_reserved=lambda device: 0)
     assert device.sample() == GpuRow(None, "NVIDIA L4", memory_own=0, memory_total=23_000)
 
@@ -62,12 +62,12 @@ def test_an_apple_gpu_is_read_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (device.sample(), device.driver_index) == (GpuRow(None, "Apple GPU", memory_own=700, memory_total=9_000), None)
 
 
-def test_a_device_that_torch_knows_nothing_of_has_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_unknown_to_torch_has_no_readings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "xpu", SimpleNamespace())
     assert DeviceProbe(torch.device("xpu")).sample() == GpuRow()
 
 
-def test_a_row_has_the_card_that_trains_and_the_others_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_row_separates_the_training_card_from_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     class Others:
         def __init__(self, place: int | None = None) -> None:
             self.driver_index = place
@@ -84,7 +84,7 @@ def test_a_row_has_the_card_that_trains_and_the_others_apart(monkeypatch: pytest
     assert (row.gpu_name, row.gpu_percent, row.gpu_celsius, [card.index for card in row.other_gpus]) == ("NVIDIA L4", 97.0, 61.0, [0])
 
 
-def test_a_card_that_is_named_while_the_first_reading_wakes_the_driver_is_not_read_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_card_set_during_the_first_reading_is_not_read_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     waking, awake = Event(), Event()
 
     class Others:

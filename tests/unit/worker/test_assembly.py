@@ -26,17 +26,17 @@ def parent() -> RunDirectory:
     return run
 
 
-def test_a_parent_is_its_step_or_its_last(parent: RunDirectory) -> None:
+def test_a_parent_is_a_step_or_the_last_checkpoint(parent: RunDirectory) -> None:
     assert parent_checkpoint("plain-otter@500") == parent.checkpoints_path / "step-000000500"
     assert parent_checkpoint("plain-otter") == parent.checkpoints_path / "step-000001000"
 
 
-def test_a_parent_that_is_gone_is_not_replaced_by_one_with_a_longer_name(parent: RunDirectory) -> None:
+def test_a_missing_parent_is_not_replaced_by_a_run_with_a_longer_name(parent: RunDirectory) -> None:
     with pytest.raises(UnknownCheckpointError, match='starts from the weights of plain@500, which are gone: no run "plain"'):
         parent_checkpoint("plain@500")
 
 
-def test_a_step_that_was_pruned_is_told_with_those_that_exist(parent: RunDirectory) -> None:
+def test_a_removed_step_is_reported_with_the_existing_ones(parent: RunDirectory) -> None:
     with pytest.raises(UnknownCheckpointError, match=r"plain-otter@200, which are gone: .* there are best, last and 500, 1000"):
         parent_checkpoint("plain-otter@200")
 

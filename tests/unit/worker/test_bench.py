@@ -56,7 +56,7 @@ def write_news(folder: Path) -> None:
     (folder / "test.txt").write_text("".join(f"{number:03} women were here .\n" for number in range(80)))
 
 
-def test_news_of_this_machine_is_the_text_and_only_its_beginning_is_prepared(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_news_is_used_and_only_its_start_is_prepared(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_news(home / "corpora" / "news")
     monkeypatch.setattr(bench_corpus, "NEWS_LINES", 200)
     data = found(CorpusConfig(source="news", mask_digits=True), tmp_path)
@@ -66,7 +66,7 @@ def test_news_of_this_machine_is_the_text_and_only_its_beginning_is_prepared(hom
     assert sorted(path.name for path in (home / "corpora").rglob("*")) == ["news", "test.txt", "train.txt"], "only read"
 
 
-def test_news_as_a_test_set_is_brought_as_well(home: Path, tmp_path: Path) -> None:
+def test_news_as_a_test_set_is_copied_as_well(home: Path, tmp_path: Path) -> None:
     write_news(home / "corpora" / "news")
     data = found(CorpusConfig(source="elman", sentences=300, test_source="news"), tmp_path)
     assert data.own
@@ -74,7 +74,7 @@ def test_news_as_a_test_set_is_brought_as_well(home: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("corpus", [CorpusConfig(source="news"), CorpusConfig(source="elman", test_source="news")])
-def test_news_that_is_not_here_is_never_fetched_whatever_has_its_name(corpus: CorpusConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_news_is_never_downloaded(corpus: CorpusConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_news(tmp_path / "news")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(bench_corpus, "find_spec", lambda _: None)
@@ -82,13 +82,13 @@ def test_news_that_is_not_here_is_never_fetched_whatever_has_its_name(corpus: Co
     assert (data.own, data.title) == (False, "the Python language reference")
 
 
-def test_a_text_that_has_to_be_prepared_tells_how_far_it_is(tmp_path: Path) -> None:
+def test_preparing_a_text_reports_progress(tmp_path: Path) -> None:
     said: list[BaseModel] = []
     found(CorpusConfig(source="elman", sentences=300), tmp_path, said)
     assert {"reading", "encoding", "baseline"} <= {message.phase for message in said if isinstance(message, CorpusProgress)}
 
 
-def test_the_engine_samples_with_one_thread_and_the_textbook_with_all(tmp_path: Path, threads: None) -> None:
+def test_the_engine_samples_with_one_thread_and_the_naive_way_with_all(tmp_path: Path, threads: None) -> None:
     corpus = CorpusConfig(source="elman", sentences=300)
     rows = sampling_rows(config_of(corpus), found(corpus, tmp_path), "")
     known = {row.name: SamplingTask(row.task).ready().threads for row in rows}
@@ -96,7 +96,7 @@ def test_the_engine_samples_with_one_thread_and_the_textbook_with_all(tmp_path: 
     assert [known["naive"], known["naive, greedy"]] == [usable_cores()] * 2
 
 
-def test_a_warm_up_draws_the_few_tokens_that_greedy_ways_are_compared_by(tmp_path: Path, threads: None) -> None:
+def test_a_warm_up_samples_the_tokens_that_greedy_ways_are_compared_by(tmp_path: Path, threads: None) -> None:
     config = config_of(CorpusConfig(source="elman", sentences=300))
     rows = [row for row in sampling_rows(config, found(config.corpus, tmp_path), "") if row.task.config.sampling.greedy]
     turns = []
@@ -108,7 +108,7 @@ def test_a_warm_up_draws_the_few_tokens_that_greedy_ways_are_compared_by(tmp_pat
     assert len(turns) == 2
 
 
-def test_free_memory_is_what_the_container_leaves(threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_memory_respects_the_containers_limit(threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rnnlm_tui.worker.bench_machine.memory_available", lambda: 12_345)
     config = RunConfig(training=TrainingConfig(device="cpu", threads=1))
     assert MachineTask(BenchTask(role="machine", config=config, vocab_size=60)).survey().memory_free == 12_345

@@ -67,13 +67,13 @@ def ask(commands: CommandHandler, verb: Verb, **arguments: object) -> CommandRes
     return answer
 
 
-def test_the_answer_tells_the_state_after_the_command(database: RunDatabase) -> None:
+def test_the_answer_has_the_state_after_the_command(database: RunDatabase) -> None:
     run = Run()
     answer = ask(CommandHandler(run, database), "pause")
     assert (answer.ok, answer.status, answer.step) == (True, "paused", 12)
 
 
-def test_a_command_is_journalled_before_it_is_answered(database: RunDatabase) -> None:
+def test_a_command_is_recorded_before_it_is_answered(database: RunDatabase) -> None:
     commands = CommandHandler(Run(), database)
     journalled: list[str | None] = []
     command = Command(id="a", verb="sample", prompt="We")
@@ -99,7 +99,7 @@ def test_an_error_becomes_the_answer_with_its_hint(database: RunDatabase) -> Non
     assert ask(commands, "snapshot").error == "not now"
 
 
-def test_a_stop_is_answered_when_it_is_told_to(database: RunDatabase) -> None:
+def test_a_stop_is_answered_only_by_answer_stops(database: RunDatabase) -> None:
     commands = CommandHandler(Run(), database)
     answers: list[CommandResult] = []
     commands.handle(PendingCommand(Command(id="a", verb="stop"), answers.append))
@@ -114,7 +114,7 @@ def test_a_stop_is_answered_when_it_is_told_to(database: RunDatabase) -> None:
     ("path", "value", "problem"),
     [(None, 1.0, "needs a path"), ("optimizer.learning_rate", None, "needs a path"), ("model.hidden_size", 3.0, "can't change")],
 )
-def test_set_refuses_what_may_not_change(database: RunDatabase, path: str | None, value: float | None, problem: str) -> None:
+def test_set_refuses_fixed_settings(database: RunDatabase, path: str | None, value: float | None, problem: str) -> None:
     run = Run()
     answer = ask(CommandHandler(run, database), "set", path=path, value=value)
     assert not answer.ok
@@ -122,7 +122,7 @@ def test_set_refuses_what_may_not_change(database: RunDatabase, path: str | None
     assert run.done == []
 
 
-def test_set_suggests_the_near_setting(database: RunDatabase) -> None:
+def test_set_suggests_a_similar_setting(database: RunDatabase) -> None:
     assert '"optimizer.learning_rate"' in ask(CommandHandler(Run(), database), "set", path="optimizer.learning_rat", value=0.1).hint
 
 
@@ -141,7 +141,7 @@ def test_status_needs_no_journal(database: RunDatabase) -> None:
     assert commands.status(Command(id="a", verb="status")) == CommandResult(id="a", ok=True, status="running", step=12)
 
 
-def test_a_stop_of_an_earlier_attempt_is_answered_at_once_and_stops_nothing(database: RunDatabase) -> None:
+def test_a_stop_of_an_earlier_attempt_is_answered_at_once_without_stopping(database: RunDatabase) -> None:
     before = CommandHandler(Run(), database)
     first = stop(before)
     before.answer_stops()
@@ -166,14 +166,14 @@ def test_a_stop_that_was_queued_twice_is_answered_twice_and_acts_once(database: 
     assert run.done == ["stop"]
 
 
-def test_the_journal_is_not_asked_after_its_end(database: RunDatabase) -> None:
+def test_the_journal_is_not_used_after_it_is_closed(database: RunDatabase) -> None:
     commands = CommandHandler(Run(), database)
     commands.close_journal()
     database.close()
     assert not commands.replay(PendingCommand(Command(id="a", verb="stop"), lambda result: None))
 
 
-def test_out_of_memory_is_the_answer_to_a_command_and_not_the_end_of_the_run(database: RunDatabase, capfd: pytest.CaptureFixture[str]) -> None:
+def test_out_of_memory_in_a_command_is_its_answer_and_does_not_end_the_run(database: RunDatabase, capfd: pytest.CaptureFixture[str]) -> None:
     answer = ask(CommandHandler(Run(), database), "evaluate")
     assert (answer.ok, answer.status, answer.error) == (False, "running", "evaluate: out of memory")
     assert "Tried to allocate 3 GiB" in capfd.readouterr().err
@@ -194,7 +194,7 @@ class FullDisk:
         raise StorageError("the disk is full", hint="free some space")
 
 
-def test_what_cannot_be_journalled_is_answered_so_and_a_stop_still_stops() -> None:
+def test_a_command_that_cannot_be_recorded_fails_but_a_stop_still_stops() -> None:
     run = Run()
     commands = CommandHandler(run, FullDisk(readable=True))
     answer = ask(commands, "pause")
@@ -204,7 +204,7 @@ def test_what_cannot_be_journalled_is_answered_so_and_a_stop_still_stops() -> No
     assert [(answer.ok, answer.checkpoint) for answer in answers] == [(True, "checkpoints/step-000000012")]
 
 
-def test_what_cannot_be_looked_up_is_not_carried_out_but_a_stop_is() -> None:
+def test_a_command_that_cannot_be_looked_up_is_rejected_but_a_stop_is_carried_out() -> None:
     run = Run()
     commands = CommandHandler(run, FullDisk(readable=False))
     answer = ask(commands, "pause")
@@ -222,18 +222,18 @@ def at_end(database: RunDatabase, verb: Verb, ending: str, failure: RnnlmError |
     return answer
 
 
-def test_a_command_after_the_end_came_too_late(database: RunDatabase) -> None:
+def test_a_command_after_the_end_is_too_late(database: RunDatabase) -> None:
     answer = at_end(database, "pause", "finished")
     assert (answer.ok, answer.step) == (False, 12)
     assert "finished" in answer.error
 
 
-def test_a_stop_after_the_end_has_what_it_wanted_and_names_the_last_checkpoint(database: RunDatabase) -> None:
+def test_a_stop_after_the_end_succeeds_and_names_the_last_checkpoint(database: RunDatabase) -> None:
     answer = at_end(database, "stop", "finished")
     assert (answer.ok, answer.step, answer.checkpoint) == (True, 12, "checkpoints/step-000000010")
 
 
-def test_a_stop_of_a_run_that_failed_hears_why(database: RunDatabase) -> None:
+def test_a_stop_of_a_failed_run_gets_the_reason(database: RunDatabase) -> None:
     answer = at_end(database, "stop", "failed", StorageError("the disk is full", hint="free some space"))
     assert (answer.ok, answer.error, answer.hint) == (False, "the run has failed: the disk is full", "free some space")
     assert answer.checkpoint == "checkpoints/step-000000010"

@@ -90,7 +90,7 @@ def test_status_is_answered_while_the_trainer_is_busy(path: Path, trainer: Train
     assert trainer.delivered == []
 
 
-def test_a_command_is_answered_when_the_trainer_has_acted(path: Path, trainer: Trainer) -> None:
+def test_a_command_is_answered_after_the_trainer_has_acted(path: Path, trainer: Trainer) -> None:
     with connected(path) as connection:
         connection.sendall(encode_line(Command(id="a", verb="pause")) + encode_line(Command(id="b", verb="evaluate")))
         pause, evaluate = trainer.wait(2)
@@ -109,7 +109,7 @@ def test_a_line_in_pieces_is_one_command(path: Path, trainer: Trainer) -> None:
         assert pending.command == Command(id="a", verb="pause")
 
 
-def test_a_sender_who_closed_his_half_still_hears_the_answer(path: Path, trainer: Trainer) -> None:
+def test_a_client_that_closed_its_writing_side_still_gets_the_answer(path: Path, trainer: Trainer) -> None:
     with connected(path) as connection:
         connection.sendall(encode_line(Command(id="a", verb="checkpoint")))
         connection.shutdown(socket.SHUT_WR)
@@ -133,7 +133,7 @@ def test_a_sender_who_closed_his_half_still_hears_the_answer(path: Path, trainer
         (b"x" * (MAX_REQUEST_BYTES * 4), "longer than 65,536 bytes"),
     ],
 )
-def test_what_is_no_command_is_refused_and_hung_up_on(path: Path, trainer: Trainer, line: bytes, problem: str) -> None:
+def test_an_invalid_command_is_rejected_and_disconnected(path: Path, trainer: Trainer, line: bytes, problem: str) -> None:
     with connected(path) as connection:
         try:
             connection.sendall(line)
@@ -147,7 +147,7 @@ def test_what_is_no_command_is_refused_and_hung_up_on(path: Path, trainer: Train
     assert trainer.delivered == []
 
 
-def test_an_unknown_verb_gets_the_near_one(path: Path) -> None:
+def test_an_unknown_verb_gets_a_suggestion(path: Path) -> None:
     with connected(path) as connection:
         connection.sendall(b'{"id": "a", "verb": "paus"}\n')
         answer = read_line(connection)
@@ -155,7 +155,7 @@ def test_an_unknown_verb_gets_the_near_one(path: Path) -> None:
     assert '"pause"' in answer.hint
 
 
-def test_half_a_line_from_somebody_who_leaves_hurts_nobody(path: Path, trainer: Trainer) -> None:
+def test_half_a_line_of_a_client_that_leaves_is_harmless(path: Path, trainer: Trainer) -> None:
     with connected(path) as connection:
         connection.sendall(b'{"id": "a", "ve')
     with connected(path) as connection:
@@ -164,7 +164,7 @@ def test_half_a_line_from_somebody_who_leaves_hurts_nobody(path: Path, trainer: 
     assert trainer.delivered == []
 
 
-def test_a_thousand_silent_connections_lock_nobody_out(path: Path) -> None:
+def test_a_thousand_silent_connections_lock_no_client_out(path: Path) -> None:
     silent = []
     try:
         for _ in range(1_000):
@@ -220,7 +220,7 @@ def test_a_socket_file_left_over_by_a_killed_worker_is_replaced(tmp_path: Path, 
     server.close()
 
 
-def test_another_user_is_not_heard(tmp_path: Path, trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_user_is_disconnected(tmp_path: Path, trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rnnlm_tui.worker.control.os.geteuid", lambda: 4_242)
     server = ControlServer(tmp_path / "s", status=status, deliver=trainer.deliver)
     server.start()
@@ -233,13 +233,13 @@ def test_another_user_is_not_heard(tmp_path: Path, trainer: Trainer, monkeypatch
     server.close()
 
 
-def test_blank_lines_are_nothing(path: Path) -> None:
+def test_blank_lines_are_ignored(path: Path) -> None:
     with connected(path) as connection:
         connection.sendall(b"\n  \n" + encode_line(Command(id="a", verb="status")))
         assert read_line(connection).id == "a"
 
 
-def test_a_request_that_breaks_is_answered_and_the_next_one_heard(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_request_that_raises_is_answered_and_the_next_one_handled(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     def broken(command: Command) -> CommandResult:
         if command.id == "broken":
             raise ValueError("Cannot operate on a closed database.")

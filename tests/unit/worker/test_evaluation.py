@@ -72,7 +72,7 @@ def notes(folder: Path) -> list[str]:
         (IndexError("index 60 is out of bounds"), "a sample of 3 tokens failed: IndexError: index 60 is out of bounds"),
     ],
 )
-def test_a_sample_that_fails_is_left_out_and_the_others_are_drawn(
+def test_a_failed_sample_is_logged_and_the_others_are_generated(
     evaluator: Evaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reported: str
 ) -> None:
     evaluator._config = CONFIG.model_copy(update={"evaluation": EvaluationConfig(prompts=("the boys", "the dog"))})
@@ -107,14 +107,14 @@ FEW_WORDS = CONFIG.model_copy(
 
 
 @pytest.mark.parametrize(("unknown", "drawn"), [("auto", False), ("avoid", False), ("allow", True)])
-def test_a_sample_of_a_word_level_model_holds_no_unknown_token_unless_the_config_allows_it(tmp_path: Path, unknown: str, drawn: bool) -> None:
+def test_a_sample_of_a_word_model_has_no_unknown_token_unless_the_config_allows_it(tmp_path: Path, unknown: str, drawn: bool) -> None:
     config = FEW_WORDS.model_copy(update={"sampling": FEW_WORDS.sampling.model_copy(update={"unknown": unknown})})
     with RunDatabase(RunDirectory(tmp_path).database_path) as database:
         row = evaluator_of(config, tmp_path, database).continue_prompt("the boys")
     assert ("<unk>" in row.text) == drawn
 
 
-def test_a_text_of_unknown_words_has_no_bits_per_byte_and_says_how_many_they_are(tmp_path: Path) -> None:
+def test_a_text_of_unknown_words_has_no_bits_per_byte_but_the_share_of_unknown_words(tmp_path: Path) -> None:
     with RunDatabase(RunDirectory(tmp_path).database_path) as database:
         (row,) = evaluator_of(FEW_WORDS, tmp_path, database)._measure_during_run()
     corpus = prepare_corpus(FEW_WORDS.corpus, FEW_WORDS.tokenizer, FEW_WORDS.training, tmp_path / "corpora", lambda progress: None)

@@ -9,15 +9,15 @@ from rnnlm_tui.errors import CorpusError, DeviceError
 from rnnlm_tui.worker.failure import ProcessFailure, failure_of
 
 
-def test_our_own_errors_keep_their_words_and_exit_code() -> None:
+def test_our_errors_keep_their_message_and_exit_code() -> None:
     assert failure_of(CorpusError("no such text", hint="bring one")) == ProcessFailure("no such text", "bring one", 2, out_of_memory=False)
 
 
-def test_other_errors_are_told_by_name_and_text() -> None:
+def test_other_errors_are_reported_by_type_and_text() -> None:
     assert failure_of(KeyError("x")) == ProcessFailure("KeyError: 'x'", "", 1, out_of_memory=False)
 
 
-def test_memory_that_ran_out_is_told_as_such_also_behind_an_error_of_ours() -> None:
+def test_out_of_memory_is_recognized_also_as_the_cause_of_our_error() -> None:
     assert failure_of(MemoryError()) == ProcessFailure("out of memory", "", 1, out_of_memory=True)
     error = DeviceError("too large a step", hint="take half")
     error.__cause__ = RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
@@ -27,6 +27,6 @@ def test_memory_that_ran_out_is_told_as_such_also_behind_an_error_of_ours() -> N
     assert failure_of(error) == ProcessFailure("too large a step", "take half", 2, out_of_memory=True)
 
 
-def test_telling_a_failure_needs_no_torch() -> None:
+def test_reporting_a_failure_needs_no_torch() -> None:
     code = "import sys\nfrom rnnlm_tui.worker.failure import failure_of\nfailure_of(ImportError('libtorch'))\nprint('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout == "False\n"

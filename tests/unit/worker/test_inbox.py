@@ -33,18 +33,18 @@ def listen(*numbers: signal.Signals) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", LISTENER, *(str(int(number)) for number in numbers)], capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_sigterm_is_a_stop_and_sigusr1_a_checkpoint() -> None:
+def test_sigterm_stops_and_sigusr1_saves_a_checkpoint() -> None:
     heard = listen(signal.SIGUSR1, signal.SIGTERM)
     assert heard.returncode == 0, heard.stderr
     assert heard.stdout.splitlines() == ["checkpoint SIGUSR1", "stop SIGTERM"]
 
 
-def test_sighup_is_nothing_to_a_run() -> None:
+def test_sighup_is_ignored() -> None:
     heard = listen(signal.SIGHUP)
     assert (heard.returncode, heard.stdout) == (0, "")
 
 
-def test_a_second_sigterm_leaves_at_once() -> None:
+def test_a_second_sigterm_exits_at_once() -> None:
     heard = listen(signal.SIGTERM, signal.SIGTERM)
     assert (heard.returncode, heard.stdout) == (EXIT_KILLED, "")
 
@@ -67,7 +67,7 @@ inbox.take(wait=60)
 
 
 @pytest.mark.parametrize(("second", "stops"), [("soon", 1), ("long after", 2)])
-def test_after_a_stop_that_was_refused_a_sigterm_leaves_at_once_and_one_that_comes_long_after_stops(second: str, stops: int) -> None:
+def test_after_a_refused_stop_a_sigterm_exits_at_once_but_a_much_later_one_stops(second: str, stops: int) -> None:
     heard = subprocess.run([sys.executable, "-c", REFUSED, second], capture_output=True, text=True, timeout=60, check=False)
     assert (heard.returncode, heard.stdout.split()) == (EXIT_KILLED, ["stop"] * stops), heard.stderr
 
@@ -82,7 +82,7 @@ hashlib.pbkdf2_hmac("sha256", b"", b"", 1 << 30)
 """Its main thread computes for many minutes, as in a very long step, and comes back to no handler."""
 
 
-def test_a_second_sigterm_leaves_at_once_from_the_midst_of_a_step() -> None:
+def test_a_second_sigterm_exits_at_once_during_a_step() -> None:
     with subprocess.Popen([sys.executable, "-c", DEAF], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"busy\n"
@@ -99,7 +99,7 @@ def pending_signals(pid: int) -> set[int]:
     return {number for number in range(1, 65) for mask in masks if mask >> (number - 1) & 1}
 
 
-def test_commands_are_taken_in_their_order_and_none_is_waited_for() -> None:
+def test_commands_are_taken_in_order_without_waiting() -> None:
     inbox = Inbox()
     for name in ("a", "b"):
         inbox.deliver(PendingCommand(Command(id=name, verb="pause"), lambda result: None))
@@ -109,7 +109,7 @@ def test_commands_are_taken_in_their_order_and_none_is_waited_for() -> None:
     assert inbox.take(wait=0.001) is None
 
 
-def test_long_work_is_left_when_a_stop_waits() -> None:
+def test_a_pending_stop_interrupts_long_work() -> None:
     inbox = Inbox()
     inbox.check_stop()
     inbox.deliver(PendingCommand(Command(id="a", verb="stop"), lambda result: None))
@@ -122,7 +122,7 @@ def test_long_work_is_left_when_a_stop_waits() -> None:
     inbox.check_stop()
 
 
-def test_what_is_heeded_at_once_never_waits_in_the_queue_and_what_waited_stays_there() -> None:
+def test_immediate_commands_are_never_queued_and_queued_ones_stay_queued() -> None:
     inbox = Inbox()
     heeded: list[str] = []
 

@@ -20,12 +20,12 @@ sys.exit(3)
 """
 
 
-def test_a_log_that_takes_nothing_ends_nothing() -> None:
+def test_a_log_on_a_full_disk_raises_no_error() -> None:
     with Path("/dev/full").open("w") as full:
         assert subprocess.run([sys.executable, "-u", "-c", SAYS], stdout=full, stderr=full, check=False).returncode == 3
 
 
-def test_what_is_printed_goes_to_the_log_in_order() -> None:
+def test_output_goes_to_the_log_in_order() -> None:
     done = subprocess.run([sys.executable, "-u", "-c", SAYS], capture_output=True, text=True, check=False)
     lines = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (3, "")

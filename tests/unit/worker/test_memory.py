@@ -21,7 +21,7 @@ def budget(monkeypatch: pytest.MonkeyPatch, *, free: int) -> MemoryBudget:
     return MemoryBudget("plain-otter", CONFIG, torch.device("cpu"), vocab_size=5_000, sentences=100, tokens=10_000)
 
 
-def test_what_does_not_fit_is_told_with_need_have_and_a_batch_that_should(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_does_not_fit_is_reported_with_need_have_and_a_batch_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = budget(monkeypatch, free=2**40).needed
     assert budget(monkeypatch, free=needed).warning() == ""
     warning = budget(monkeypatch, free=needed - 1).warning()
@@ -29,13 +29,13 @@ def test_what_does_not_fit_is_told_with_need_have_and_a_batch_that_should(monkey
     assert budget(monkeypatch, free=2**20).warning().endswith("a smaller model.hidden_size, model.num_layers or tokenizer.vocab_size needs less")
 
 
-def test_a_process_with_a_limit_of_its_own_has_no_more_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_limit_bounds_the_available_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     limited = budget(monkeypatch, free=2**40)
     monkeypatch.setattr("rnnlm_tui.worker.memory.limit_left", lambda: 2**28)
     assert limited.available() == 2**28
 
 
-def test_after_a_step_without_memory_the_batch_is_smaller_even_where_the_estimate_says_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_out_of_memory_the_suggested_batch_is_smaller_even_if_the_estimate_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     short = out_of_memory("a step", (256, 64))
     short.__cause__ = MemoryError()
     told = budget(monkeypatch, free=2**40).explained(short, 0)
@@ -43,12 +43,12 @@ def test_after_a_step_without_memory_the_batch_is_smaller_even_where_the_estimat
     assert told.hint == "training.batch_size = 128 should fit"
 
 
-def test_another_refusal_of_a_device_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_device_error_is_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = DeviceError("no device cuda")
     assert budget(monkeypatch, free=2**40).explained(refused, 0) is refused
 
 
-def test_a_product_that_a_cpu_refuses_at_any_size_is_no_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_matmul_that_fails_at_any_size_is_not_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = trainer_of("stream")
 
     def refuse(*_: object, **__: object) -> object:

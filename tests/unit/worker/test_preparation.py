@@ -45,7 +45,7 @@ def preparation(tmp_path: Path) -> Iterator[Preparation]:
         yield Preparation(run, database)
 
 
-def test_a_new_phase_is_stored_at_once_and_the_same_one_now_and_then(preparation: Preparation) -> None:
+def test_a_new_phase_is_stored_at_once_and_its_progress_periodically(preparation: Preparation) -> None:
     preparation.report(Progress("reading", 0, 100))
     preparation.report(Progress("reading", 1, 100))
     assert preparation.stored() == Progress("reading", 0, 100)
@@ -54,7 +54,7 @@ def test_a_new_phase_is_stored_at_once_and_the_same_one_now_and_then(preparation
 
 
 @pytest.mark.parametrize("verb", ["pause", "checkpoint", "evaluate", "sample", "snapshot"])
-def test_what_needs_a_model_has_to_wait(preparation: Preparation, verb: Verb) -> None:
+def test_commands_that_need_a_model_are_refused(preparation: Preparation, verb: Verb) -> None:
     preparation.ask(verb)
     preparation.report(Progress("reading", 0, 100))
     (answer,) = preparation.answers
@@ -62,7 +62,7 @@ def test_what_needs_a_model_has_to_wait(preparation: Preparation, verb: Verb) ->
     assert "still preparing" in answer.error
 
 
-def test_a_stop_leaves_the_preparation_and_is_answered_at_the_end(preparation: Preparation) -> None:
+def test_a_stop_interrupts_the_preparation_and_is_answered_at_the_end(preparation: Preparation) -> None:
     preparation.ask("stop")
     with pytest.raises(StopRequested):
         preparation.report(Progress("reading", 0, 100))

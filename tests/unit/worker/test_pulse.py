@@ -52,7 +52,7 @@ def test_the_first_heartbeat_is_written_at_start_and_others_follow(tmp_path: Pat
     assert sink.beats == beats
 
 
-def test_a_full_disk_does_not_end_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_does_not_end_heartbeats(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     sink = Sink(refuse=2)
     heartbeat = Heartbeat(sink, MachineReader(tmp_path, worker=True), seconds=0.01)
     heartbeat.start()
@@ -61,7 +61,7 @@ def test_a_full_disk_does_not_end_it(tmp_path: Path, capfd: pytest.CaptureFixtur
     assert capfd.readouterr().err.count("no heartbeat written: the disk is full") == 2
 
 
-def test_a_reading_that_fails_does_not_end_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_reading_does_not_end_heartbeats(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     class FailsOnce(MachineReader):
         failed = False
 

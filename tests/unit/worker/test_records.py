@@ -81,7 +81,7 @@ def until_degraded(run: Run, first: int = 1) -> int:
     return first - 1
 
 
-def test_a_full_disk_keeps_every_row_and_none_comes_twice(run: Run) -> None:
+def test_a_full_disk_loses_no_row_and_stores_none_twice(run: Run) -> None:
     run.steps(1, 20)
     run.fill()
     last = until_degraded(run, 21)
@@ -100,7 +100,7 @@ def test_a_full_disk_keeps_every_row_and_none_comes_twice(run: Run) -> None:
         assert reader.meta()["settings"] == "{}"
 
 
-def test_the_ballast_makes_room_for_the_word_that_the_disk_is_full_and_is_made_again(run: Run) -> None:
+def test_the_ballast_makes_space_to_log_that_the_disk_is_full_and_is_restored(run: Run) -> None:
     assert run.ballast.stat().st_blocks * 512 >= 4 * 2**20
     run.fill()
     until_degraded(run)
@@ -112,7 +112,7 @@ def test_the_ballast_makes_room_for_the_word_that_the_disk_is_full_and_is_made_a
     assert not run.ballast.exists()
 
 
-def test_the_lock_tells_why_and_that_the_worker_lives(run: Run) -> None:
+def test_the_lock_file_shows_the_reason_and_that_the_worker_is_alive(run: Run) -> None:
     run.fill()
     until_degraded(run)
     told = read_lock(run.directory.lock_path)
@@ -127,7 +127,7 @@ def test_the_lock_tells_why_and_that_the_worker_lives(run: Run) -> None:
     assert read_lock(run.directory.lock_path).degraded == ""
 
 
-def test_heartbeats_and_readings_of_a_full_disk_are_left_out(run: Run) -> None:
+def test_heartbeats_and_readings_during_a_full_disk_are_dropped(run: Run) -> None:
     run.fill()
     last = until_degraded(run)
     for _ in range(5_000):
@@ -141,7 +141,7 @@ def test_heartbeats_and_readings_of_a_full_disk_are_left_out(run: Run) -> None:
     assert run.stored() == list(range(1, last + 1))
 
 
-def test_memory_has_a_limit_and_it_is_told(run: Run) -> None:
+def test_memory_for_rows_is_limited(run: Run) -> None:
     run.fill()
     last = until_degraded(run)
     run.steps(last + 1, last + 900)
@@ -155,7 +155,7 @@ def test_memory_has_a_limit_and_it_is_told(run: Run) -> None:
     assert run.stored() == list(range(1, last + 1_001))
 
 
-def test_a_disk_that_takes_a_part_gets_the_rest_later(run: Run) -> None:
+def test_a_disk_with_space_for_some_rows_gets_the_rest_later(run: Run) -> None:
     run.fill()
     last = until_degraded(run)
     run.steps(last + 1, last + 900)
@@ -170,7 +170,7 @@ def test_a_disk_that_takes_a_part_gets_the_rest_later(run: Run) -> None:
     assert [kind for _, kind, _ in run.events()] == ["degraded", "recovered"]
 
 
-def test_a_disk_that_fills_again_just_then_is_told_as_recovered_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_again_during_recovery_is_reported_as_recovered_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run.fill()
     last = until_degraded(run)
     run.free()
@@ -190,7 +190,7 @@ def test_a_disk_that_fills_again_just_then_is_told_as_recovered_once(run: Run, m
     assert [kind for _, kind, _ in run.events()] == ["degraded", "recovered"]
 
 
-def test_a_run_whose_heartbeats_fail_is_degraded_until_one_does_not(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_degraded_until_a_heartbeat_succeeds(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     beat, refusals = run.database.heartbeat, [3]
 
     def refuses_at_first(time: float) -> None:
@@ -208,7 +208,7 @@ def test_a_run_whose_heartbeats_fail_is_degraded_until_one_does_not(run: Run, mo
     assert [kind for _, kind, _ in run.events()] == ["degraded", "recovered"]
 
 
-def test_threads_share_a_disk_that_fails_now_and_then_and_every_row_is_stored_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_store_every_row_once_on_a_flaky_disk(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     transaction, calls = run.database._transaction, itertools.count()
 
     def fails_now_and_then() -> AbstractContextManager[sqlite3.Connection]:
@@ -243,7 +243,7 @@ def test_threads_share_a_disk_that_fails_now_and_then_and_every_row_is_stored_on
     assert run.records.degraded == ""
 
 
-def test_a_command_that_could_not_be_journalled_yet_is_known_and_comes_into_the_journal(run: Run) -> None:
+def test_a_command_result_that_waits_for_the_disk_is_known_and_recorded_later(run: Run) -> None:
     run.fill()
     until_degraded(run)
     run.records.journal_command("a", "pause", "{}", '{"ok": true}')
@@ -255,7 +255,7 @@ def test_a_command_that_could_not_be_journalled_yet_is_known_and_comes_into_the_
     assert run.records.journalled("a") == '{"ok": true}'
 
 
-def test_all_can_be_stored_in_the_room_of_the_ballast_or_it_is_refused(run: Run) -> None:
+def test_rows_are_stored_in_the_space_of_the_ballast_or_refused(run: Run) -> None:
     run.fill()
     last = until_degraded(run)
     with pytest.raises(StorageError, match="disk is full"):
@@ -271,7 +271,7 @@ def test_all_can_be_stored_in_the_room_of_the_ballast_or_it_is_refused(run: Run)
     assert run.stored()[-1] == last + 10
 
 
-def test_an_end_on_a_full_disk_stores_what_it_can_in_the_room_of_the_ballast(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_end_on_a_full_disk_stores_rows_in_the_space_of_the_ballast(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     run.fill()
     last = until_degraded(run)
     run.records.close()
@@ -283,7 +283,7 @@ def test_an_end_on_a_full_disk_stores_what_it_can_in_the_room_of_the_ballast(run
     assert not run.ballast.exists()
 
 
-def test_a_checkpoint_that_could_not_be_written_is_told_once_until_one_can(run: Run) -> None:
+def test_a_failed_checkpoint_is_reported_once_until_one_succeeds(run: Run) -> None:
     for _ in range(3):
         run.records.saving_failed(StorageError("a checkpoint needs 3 MB", hint="free some space"), 7)
     assert run.records.degraded == "not saved: a checkpoint needs 3 MB; free some space"
@@ -296,7 +296,7 @@ def test_a_checkpoint_that_could_not_be_written_is_told_once_until_one_can(run: 
 
 
 @pytest.mark.parametrize("which", ["the folder", "the database"])
-def test_what_is_removed_under_the_worker_ends_the_run_with_the_reason(run: Run, which: str) -> None:
+def test_a_removed_folder_or_database_ends_the_run_with_the_reason(run: Run, which: str) -> None:
     if which == "the folder":
         run.path.rename(run.path.with_name("elsewhere"))
     else:
@@ -309,7 +309,7 @@ def test_what_is_removed_under_the_worker_ends_the_run_with_the_reason(run: Run,
     assert run.path.exists() == (which == "the database")
 
 
-def test_a_disk_that_does_not_tell_for_a_moment_ends_no_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_briefly_fails_to_answer_does_not_end_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(path: Path) -> os.stat_result:
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
@@ -319,7 +319,7 @@ def test_a_disk_that_does_not_tell_for_a_moment_ends_no_run(run: Run, monkeypatc
     assert [text for _, _, text in run.events()] == ["kept"]
 
 
-def test_a_damaged_database_is_no_full_disk(run: Run) -> None:
+def test_a_damaged_database_is_not_a_full_disk(run: Run) -> None:
     def damaged(row: EventRow) -> None:
         raise DatabaseError("run.db is damaged: malformed")
 
@@ -329,14 +329,14 @@ def test_a_damaged_database_is_no_full_disk(run: Run) -> None:
     assert run.records.degraded == ""
 
 
-def test_an_attempt_that_can_not_be_stored_leaves_no_ballast(run: Run) -> None:
+def test_an_attempt_that_cannot_be_stored_leaves_no_ballast(run: Run) -> None:
     run.fill()
     with pytest.raises(StorageError, match="disk is full"):
         run.records.begin_attempt(1, "here", "boot", "cpu", 0, {"long": "x" * 100_000})
     assert not run.ballast.exists()
 
 
-def test_a_run_begins_only_where_its_ballast_has_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_starts_only_if_its_ballast_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rnnlm_tui.store.free_space.free_bytes", lambda path: 300_000)
     with pytest.raises(StorageError, match=r"a run needs 5\.2 MB free on the disk of .*, 300 kB are") as caught:
         Run(tmp_path)

@@ -41,7 +41,7 @@ def result(step: int, *, loss: float = 2.0, norm: float = 1.0, tokens: int = 100
     return StepResult(step, step / 10, tokens, step * tokens, torch.tensor(loss), torch.tensor(norm), 0.1, seconds)
 
 
-def test_the_first_step_is_told_at_once_and_later_ones_together() -> None:
+def test_the_first_step_is_stored_at_once_and_later_ones_in_batches() -> None:
     clock, store = Clock(), Store()
     metrics = StepMetrics(store, 1, clock=clock)
     for step in range(1, 6):
@@ -53,7 +53,7 @@ def test_the_first_step_is_told_at_once_and_later_ones_together() -> None:
     assert [[row.step for row in batch] for batch in store.batches] == [[1], [2, 3, 4], [5]]
 
 
-def test_rows_hold_speed_and_training_time_of_each_step() -> None:
+def test_rows_have_speed_and_training_time_of_each_step() -> None:
     store = Store()
     metrics = StepMetrics(store, 3, active_seconds=10.0, clock=Clock())
     metrics.add(result(1, tokens=100, seconds=0.5))
@@ -63,7 +63,7 @@ def test_rows_hold_speed_and_training_time_of_each_step() -> None:
     assert metrics.active_seconds == 10.625
 
 
-def test_an_asynchronous_device_is_waited_for_and_its_time_shared_out() -> None:
+def test_time_of_an_asynchronous_device_is_divided_among_steps() -> None:
     store = Store()
     metrics = StepMetrics(store, 1, asynchronous=True, clock=Clock())
     metrics.add(result(1))
@@ -74,7 +74,7 @@ def test_an_asynchronous_device_is_waited_for_and_its_time_shared_out() -> None:
     assert speeds == [pytest.approx(1_000), pytest.approx(1_000)]
 
 
-def test_losses_that_are_not_finite_are_kept_and_shown_at_once_to_whoever_watches() -> None:
+def test_non_finite_losses_are_stored_and_observed_at_once() -> None:
     store, seen = Store(), list[int]()
     metrics = StepMetrics(store, 1, observe=lambda row: seen.append(row.step), clock=Clock())
     for step, loss, norm, shown in [(1, 2.0, 1.0, 1), (2, 2.0, 1.0, 1), (3, math.nan, 1.0, 3), (4, 2.0, math.inf, 4), (5, 5.0, 1.0, 4)]:

@@ -35,15 +35,15 @@ def saved(**facts: object) -> Manifest:
     return Manifest.model_validate({"kind": "checkpoint", "run": "plain-otter", "step": 1_500, "created": 0.0, "versions": {}, "files": {}, "facts": facts})
 
 
-def test_the_environment_holds_all_that_decides_the_bits(here: dict[str, str | int | bool]) -> None:
+def test_the_environment_contains_everything_that_affects_rounding(here: dict[str, str | int | bool]) -> None:
     assert here.keys() >= {"torch", "device", "processor", "instructions", "threads", "matmul", "deterministic", "numpy", "python", "rnnlm_tui", "cuda", "libc"}
 
 
-def test_the_same_environment_goes_on_without_a_word(here: dict[str, str | int | bool]) -> None:
+def test_the_same_environment_resumes_without_a_note(here: dict[str, str | int | bool]) -> None:
     assert check_environment(RUN, saved(environment=here), here) == ""
 
 
-def test_every_part_of_the_environment_that_differs_is_refused_in_exact_mode(here: dict[str, str | int | bool]) -> None:
+def test_every_difference_in_the_environment_is_refused_in_exact_mode(here: dict[str, str | int | bool]) -> None:
     for name in here.keys() - {*NOT_COMPARED}:
         with pytest.raises(InputError, match=rf"exact mode: the environment differs: {name} was 7, is .*; plain-otter is at step 1,500") as refused:
             check_environment(RUN, saved(environment={**here, name: 7}), here)
@@ -52,14 +52,14 @@ def test_every_part_of_the_environment_that_differs_is_refused_in_exact_mode(her
         assert "deterministic = false under [training] in /home/runs/plain-otter/config.toml" in refused.value.hint
 
 
-def test_all_differences_are_named_at_once_and_fast_mode_goes_on(here: dict[str, str | int | bool]) -> None:
+def test_all_differences_are_listed_and_fast_mode_resumes(here: dict[str, str | int | bool]) -> None:
     before = {**here, "threads": 64, "torch": "2.11.0", "deterministic": False}
     now = {**here, "deterministic": False}
     told = check_environment(RUN, saved(environment=before), now)
     assert told == f"resumed within rounding error, not bit for bit: threads was 64, is {here['threads']}; torch was 2.11.0, is {here['torch']}"
 
 
-def test_what_only_names_the_machine_makes_no_difference(here: dict[str, str | int | bool]) -> None:
+def test_the_machines_name_makes_no_difference(here: dict[str, str | int | bool]) -> None:
     assert check_environment(RUN, saved(environment={**here, **dict.fromkeys(NOT_COMPARED, "other")}), here) == ""
 
 
@@ -70,12 +70,12 @@ def test_exact_mode_resumes_checkpoints_of_versions_with_the_same_arithmetic(her
         check_environment(RUN, saved(environment={**here, "rnnlm_tui": "0.0.9"}), here)
 
 
-def test_a_checkpoint_that_records_no_environment_is_no_proof_in_exact_mode(here: dict[str, str | int | bool]) -> None:
+def test_exact_mode_refuses_a_checkpoint_without_environment(here: dict[str, str | int | bool]) -> None:
     with pytest.raises(InputError, match="threads was not recorded, is "):
         check_environment(RUN, saved(), here)
 
 
-def test_settings_are_every_field_but_those_of_measuring_keeping_and_the_environment() -> None:
+def test_settings_are_all_fields_that_define_a_run() -> None:
     free = {path for path in field_paths() if path.partition(".")[0] in ("evaluation", "checkpoint", "sampling")} | {
         f"training.{name}" for name in FREE_SETTINGS
     }
@@ -83,21 +83,21 @@ def test_settings_are_every_field_but_those_of_measuring_keeping_and_the_environ
     assert settings(RunConfig()).keys() == set(field_paths()) - free - idle
 
 
-def test_a_setting_that_a_checkpoint_is_too_old_to_know_counts_as_the_usual_one() -> None:
+def test_a_setting_missing_in_an_old_checkpoint_counts_as_the_default() -> None:
     older = {name: value for name, value in settings(RunConfig()).items() if name != "model.weight_dropout"}
     check_settings(RUN, saved(settings=older), RunConfig())
     with pytest.raises(InputError, match=r"since step 1,500: model\.weight_dropout was 0\.0, is 0\.5 \(/home"):
         check_settings(RUN, saved(settings=older), parse_config(merge(RunConfig(), {"model.weight_dropout": 0.5})))
 
 
-def test_all_settings_that_differ_are_named_with_both_values() -> None:
+def test_all_different_settings_are_listed_with_both_values() -> None:
     config = parse_config(merge(RunConfig(), {"training.batch_size": 64, "model.dropout": 0.25, "checkpoint.every": 7}))
     with pytest.raises(InputError, match=r"since step 1,500: model\.dropout was 0\.1, is 0\.25; training\.batch_size was 20, is 64 \(/home") as refused:
         check_settings(RUN, saved(settings=settings(RunConfig())), config)
     assert "rnnlm-tui train --from plain-otter@1500" in refused.value.hint
 
 
-def test_a_run_of_an_earlier_version_goes_on_when_its_corpus_had_to_be_prepared_again(tmp_path: Path) -> None:
+def test_a_run_of_an_earlier_version_resumes_after_its_corpus_was_prepared_again(tmp_path: Path) -> None:
     source = tmp_path / "a.txt"
     source.write_text("the cat sat on the mat\n" * 200)
     corpus = prepare_corpus(CorpusConfig(source=str(source)), TokenizerConfig(kind="byte"), TrainingConfig(), tmp_path / "corpora", lambda _: None)
@@ -107,7 +107,7 @@ def test_a_run_of_an_earlier_version_goes_on_when_its_corpus_had_to_be_prepared_
         check_data(RUN, saved(corpus_hash="other"), corpus)
 
 
-def test_a_run_of_an_earlier_version_gets_the_small_validation_set_that_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_of_an_earlier_version_keeps_its_small_validation_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "a.txt"
     source.write_text("".join(f"the cat sat on the mat {number}\n" for number in range(20_000)))
     config = CorpusConfig(source=str(source), validation_fraction=0.004)

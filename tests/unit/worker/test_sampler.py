@@ -24,13 +24,13 @@ def sample(name: str) -> bytes:
     return encode_line(SampleRequest(id=name, checkpoint="/c", prompt="We\nmust"))
 
 
-def test_requests_come_in_their_order() -> None:
+def test_requests_keep_their_order() -> None:
     mailbox, failures = read(sample("a"), encode_line(LoadRequest(id="b", checkpoint="/c")), sample("c"))
     assert [mailbox.get().id for _ in range(3)] == ["a", "b", "c"]
     assert failures == []
 
 
-def test_only_an_open_request_can_be_taken_back() -> None:
+def test_only_an_open_request_can_be_cancelled() -> None:
     mailbox, _ = read(sample("a"), encode_line(CancelRequest(id="a")), encode_line(CancelRequest(id="b")), sample("b"))
     assert (mailbox.is_cancelled("a"), mailbox.is_cancelled("b")) == (True, False)
     mailbox.done("a")
@@ -38,14 +38,14 @@ def test_only_an_open_request_can_be_taken_back() -> None:
     assert not mailbox.is_cancelled("a")
 
 
-def test_what_is_no_request_is_answered_with_why_and_the_rest_is_served() -> None:
+def test_an_invalid_request_is_answered_with_an_error_and_the_rest_is_served() -> None:
     mailbox, failures = read(b"hello\n", b'{"kind": "explode", "id": "x"}\n', b"\xff\n", sample("a"))
     assert mailbox.get().id == "a"
     assert len(failures) == 3
     assert all(failure.message.startswith("not a valid message") for failure in failures)
 
 
-def test_a_sampler_that_can_not_serve_ends_with_its_reason(tmp_path: Path) -> None:
+def test_a_sampler_that_cannot_serve_exits_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise OSError('libtorch is broken')\n")
     sampler = subprocess.Popen(
         [sys.executable, "-m", "rnnlm_tui.worker.sampler"],

@@ -71,7 +71,7 @@ def worker_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name in ("heartbeat", "control")]
 
 
-def test_an_attempt_shows_before_its_checkpoints_are_read(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_attempt_is_visible_before_its_checkpoints_are_read(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
 
     def look(directory: RunDirectory) -> tuple[Path | None, list[DamagedCheckpoint]]:
@@ -96,7 +96,7 @@ def test_a_socket_that_cannot_be_bound_fails_the_run_with_the_path_and_leaves_no
     assert worker_threads() == []
 
 
-def test_a_machine_that_cannot_be_read_fails_the_run_in_words(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_machine_fails_the_run_with_a_message(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreadable(path: Path, *, worker: bool) -> HardwareRow:
         raise PermissionError(13, "Permission denied", "/proc/stat")
 
@@ -108,7 +108,7 @@ def test_a_machine_that_cannot_be_read_fails_the_run_in_words(run: RunDirectory,
     assert worker_threads() == []
 
 
-def test_a_stop_that_waits_when_the_run_fails_hears_why(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pending_stop_of_a_failed_run_gets_the_reason(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     inbox = Inbox()
     answers: list[CommandResult] = []
     inbox.deliver(PendingCommand(Command(id="a", verb="stop"), answers.append))
@@ -124,7 +124,7 @@ def test_a_stop_that_waits_when_the_run_fails_hears_why(run: RunDirectory, monke
 
 
 @pytest.mark.parametrize(("data_mode", "told"), [("stream", True), ("sentences", False)])
-def test_the_floor_of_a_generated_source_is_told_where_the_loss_can_be_compared_with_it(home: Path, data_mode: DataMode, told: bool) -> None:
+def test_the_entropy_of_a_generated_source_is_stored_if_comparable_with_the_loss(home: Path, data_mode: DataMode, told: bool) -> None:
     run = create_run(config(data_mode))
     with worker_of(run) as worker:
         assert worker.work() == 0
@@ -133,9 +133,7 @@ def test_the_floor_of_a_generated_source_is_told_where_the_loss_can_be_compared_
     assert float(facts["baseline_loss"]) > 0
 
 
-def test_a_run_that_failed_before_it_trained_is_seen_to_use_the_corpus_that_another_path_prepared(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_failed_before_training_counts_as_using_its_corpus(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = [tmp_path / "a.txt", tmp_path / "b.txt"]
     for source in sources:
         source.write_text("".join(f"The cat of {number} sees {number % 7} dogs.\n" for number in range(200)))

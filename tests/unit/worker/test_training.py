@@ -165,7 +165,7 @@ def test_without_intervals_it_is_evaluated_and_saved_at_the_end(tmp_path: Path, 
     assert (bench.evaluator.evaluated, bench.checkpointer.saved, bench.evaluator.tested) == ([40], [(40, 3.0)], [40])
 
 
-def test_snapshots_that_wait_give_way_to_a_stop_behind_them(tmp_path: Path, database: RunDatabase) -> None:
+def test_pending_snapshots_give_way_to_a_later_stop(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database)
     bench.ask("snapshot")
     bench.ask("stop")
@@ -182,7 +182,7 @@ def test_a_stop_before_the_first_step_saves_nothing(tmp_path: Path, database: Ru
     assert bench.checkpointer.saved == []
 
 
-def test_a_stop_in_an_evaluation_leaves_it_and_saves(tmp_path: Path, database: RunDatabase) -> None:
+def test_a_stop_interrupts_an_evaluation_and_saves(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database, every=20)
 
     def stop_comes() -> None:
@@ -196,7 +196,7 @@ def test_a_stop_in_an_evaluation_leaves_it_and_saves(tmp_path: Path, database: R
     assert ("note", "evaluation interrupted by stop") in bench.events()
 
 
-def test_a_stop_in_the_last_evaluation_is_a_stop(tmp_path: Path, database: RunDatabase) -> None:
+def test_a_stop_in_the_last_evaluation_stops_the_run(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database)
 
     def stop_comes() -> None:
@@ -209,7 +209,7 @@ def test_a_stop_in_the_last_evaluation_is_a_stop(tmp_path: Path, database: RunDa
     assert bench.evaluator.tested == []
 
 
-def test_a_full_disk_is_told_and_training_goes_on(tmp_path: Path, database: RunDatabase) -> None:
+def test_a_full_disk_is_logged_and_training_continues(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database, every=20)
     bench.checkpointer.disk_full = True
     bench.evaluator.during = lambda: setattr(bench.checkpointer, "disk_full", bench.trainer.step < 40)
@@ -219,7 +219,7 @@ def test_a_full_disk_is_told_and_training_goes_on(tmp_path: Path, database: RunD
     assert ("recovered", "a checkpoint could be written again") in bench.events()
 
 
-def test_a_stop_that_cannot_be_saved_is_refused_and_training_goes_on(tmp_path: Path, database: RunDatabase) -> None:
+def test_a_stop_that_cannot_be_saved_is_refused_and_training_continues(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database, every=20)
 
     def stop_comes() -> None:
@@ -248,7 +248,7 @@ def weights(bench: Bench) -> list[torch.Tensor]:
     return [parameter.detach().clone() for parameter in bench.trainer.model.parameters()]
 
 
-def test_losses_that_stay_not_finite_end_the_run_with_the_last_good_weights_saved(tmp_path: Path, database: RunDatabase) -> None:
+def test_non_finite_losses_end_the_run_with_the_last_finite_weights_saved(tmp_path: Path, database: RunDatabase) -> None:
     bench, good = Bench(tmp_path, database, training=TrainingConfig(max_bad_steps=5)), Bench(tmp_path, database)
     lose_the_loss(bench, first=11)
     with pytest.raises(RnnlmError, match=r"not finite for 5 steps in a row up to step 15 \(loss nan, gradient nan\)") as caught:
@@ -264,14 +264,14 @@ def test_losses_that_stay_not_finite_end_the_run_with_the_last_good_weights_save
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(weights(bench), weights(good), strict=True))
 
 
-def test_a_few_bad_steps_are_marked_where_they_were_and_training_goes_on(tmp_path: Path, database: RunDatabase) -> None:
+def test_a_few_non_finite_steps_are_logged_and_training_continues(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database, training=TrainingConfig(max_bad_steps=5))
     lose_the_loss(bench, first=11, last=14)
     assert bench.training.train() == "finished"
     assert bench.marks("skipped") == [(11, "update skipped: loss nan, gradient nan"), (14, "4 updates in a row skipped, up to this one")]
 
 
-def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, database: RunDatabase) -> None:
+def test_non_finite_weights_are_never_saved(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database, every=10)
 
     def overflow() -> None:
@@ -285,7 +285,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, database: R
     assert ("note", "no checkpoint: not saved: the weights are not finite") in bench.events()
 
 
-def test_a_run_whose_weights_are_not_finite_can_be_stopped(tmp_path: Path, database: RunDatabase) -> None:
+def test_a_run_with_non_finite_weights_can_be_stopped(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database)
     with torch.no_grad():
         bench.trainer.model.output.bias.fill_(math.nan)
@@ -296,7 +296,7 @@ def test_a_run_whose_weights_are_not_finite_can_be_stopped(tmp_path: Path, datab
     assert bench.checkpointer.saved == []
 
 
-def test_patience_ends_a_run_whose_validation_loss_falls_no_more(tmp_path: Path, database: RunDatabase) -> None:
+def test_patience_ends_a_run_whose_validation_loss_stops_improving(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database, every=5, training=TrainingConfig(patience=2))
     bench.evaluator.losses = [3.0, 2.5, 2.6, 2.4, 2.4, math.nan]
     assert bench.training.train() == "finished"
@@ -305,7 +305,7 @@ def test_patience_ends_a_run_whose_validation_loss_falls_no_more(tmp_path: Path,
     assert ("note", "stopping early: no better validation loss in 2 evaluations") in bench.events()
 
 
-def test_a_run_whose_patience_ends_with_its_last_step_does_not_end_early(tmp_path: Path, database: RunDatabase) -> None:
+def test_a_run_whose_patience_ends_at_its_last_step_does_not_stop_early(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database, every=20, training=TrainingConfig(patience=1))
     bench.evaluator.losses = [3.0, 3.0]
     assert bench.training.train() == "finished"
@@ -313,21 +313,21 @@ def test_a_run_whose_patience_ends_with_its_last_step_does_not_end_early(tmp_pat
     assert not any(text.startswith("stopping early") for _, text in bench.events())
 
 
-def test_an_evaluation_that_is_the_best_so_far_saves_where_no_checkpoint_is_due(tmp_path: Path, database: RunDatabase) -> None:
+def test_the_best_evaluation_so_far_saves_a_checkpoint(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database, every=5, saved_every=20)
     bench.evaluator.losses = [3.0, 2.5, 2.6, 2.4, 2.4, math.nan, 2.3, 2.2]
     assert bench.training.train() == "finished"
     assert bench.checkpointer.saved == [(5, 3.0), (10, 2.5), (20, 2.4), (35, 2.3), (40, 2.2)]
 
 
-def test_the_weights_that_patience_ends_a_run_for_are_saved(tmp_path: Path, database: RunDatabase) -> None:
+def test_the_last_weights_are_saved_when_patience_ends_a_run(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database, every=5, saved_every=0, training=TrainingConfig(patience=2))
     bench.evaluator.losses = [3.0, 2.5, 2.6, 2.7]
     assert bench.training.train() == "finished"
     assert bench.checkpointer.saved == [(5, 3.0), (10, 2.5), (20, 2.7)]
 
 
-def test_the_best_of_earlier_attempts_is_the_one_to_beat(tmp_path: Path, database: RunDatabase) -> None:
+def test_earlier_attempts_count_for_the_best(tmp_path: Path, database: RunDatabase) -> None:
     before = [evaluation(1, 2.5)]
     bench = Bench(tmp_path, database, every=10, saved_every=0, evaluations=before)
     bench.evaluator.losses = [2.6, 2.4, 2.5, 2.5]
@@ -347,7 +347,7 @@ def test_an_evaluation_by_command_saves_the_best_once(tmp_path: Path, database: 
     assert bench.checkpointer.saved == [(1, 2.0)]
 
 
-def test_a_best_that_the_disk_refuses_is_told_and_the_next_is_saved(tmp_path: Path, database: RunDatabase) -> None:
+def test_a_best_checkpoint_that_fails_is_logged_and_the_next_is_saved(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database, every=10, saved_every=0)
     bench.evaluator.losses = [3.0, 2.5, 2.6, 2.6]
     bench.evaluator.during = lambda: setattr(bench.checkpointer, "disk_full", bench.trainer.step < 20)
@@ -357,14 +357,14 @@ def test_a_best_that_the_disk_refuses_is_told_and_the_next_is_saved(tmp_path: Pa
     assert [step for step, _ in bench.marks("recovered")] == [20]
 
 
-def test_patience_counts_on_from_the_evaluations_of_earlier_attempts(tmp_path: Path, database: RunDatabase) -> None:
+def test_patience_counts_evaluations_of_earlier_attempts(tmp_path: Path, database: RunDatabase) -> None:
     before = [evaluation(step, loss) for step, loss in ((1, 2.0), (2, 2.5))]
     bench = Bench(tmp_path, database, every=10, training=TrainingConfig(patience=2), evaluations=before)
     assert bench.training.train() == "finished"
     assert bench.evaluator.evaluated == [10]
 
 
-def test_an_evaluation_without_memory_is_told_with_its_shape_and_training_goes_on(tmp_path: Path, database: RunDatabase) -> None:
+def test_an_evaluation_out_of_memory_is_logged_with_its_shape_and_training_continues(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database, every=20)
 
     def exhausted() -> None:
@@ -378,7 +378,7 @@ def test_an_evaluation_without_memory_is_told_with_its_shape_and_training_goes_o
     assert bench.checkpointer.saved == [(20, None), (40, 3.0)]
 
 
-def test_a_step_without_memory_ends_the_run_with_the_saved_step_and_what_to_do(tmp_path: Path, database: RunDatabase) -> None:
+def test_a_step_out_of_memory_ends_the_run_with_the_saved_step_and_a_hint(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database, every=20)
     forward = bench.trainer.model.forward
 
@@ -395,7 +395,7 @@ def test_a_step_without_memory_ends_the_run_with_the_saved_step_and_what_to_do(t
     assert bench.steps() == list(range(1, 31))
 
 
-def test_a_pause_holds_until_it_is_resumed(tmp_path: Path, database: RunDatabase) -> None:
+def test_a_pause_lasts_until_resume(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database)
     bench.ask("pause")
     thread = threading.Thread(target=bench.training.train)
@@ -413,7 +413,7 @@ def test_a_pause_holds_until_it_is_resumed(tmp_path: Path, database: RunDatabase
     assert ("setting", "optimizer.learning_rate 0.003 → 0.5") in bench.events()
 
 
-def test_an_evaluation_after_the_save_labels_the_checkpoint(tmp_path: Path, database: RunDatabase) -> None:
+def test_an_evaluation_after_the_save_adds_its_loss_to_the_checkpoint(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database)
     bench.evaluator.during = lambda: None
     bench.trainer.train_step()
@@ -424,7 +424,7 @@ def test_an_evaluation_after_the_save_labels_the_checkpoint(tmp_path: Path, data
     assert bench.checkpointer.labelled == [(1, 3.0)]
 
 
-def test_an_evaluation_that_breaks_is_the_answer_and_training_goes_on(tmp_path: Path, database: RunDatabase) -> None:
+def test_a_failed_evaluation_is_the_answer_and_training_continues(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database)
 
     def breaks() -> None:
@@ -437,7 +437,7 @@ def test_an_evaluation_that_breaks_is_the_answer_and_training_goes_on(tmp_path: 
     assert [(answer.ok, answer.error) for answer in bench.inbox_answers] == [(False, "evaluate: out of memory")]
 
 
-def test_readers_are_told_what_takes_so_long(tmp_path: Path, database: RunDatabase) -> None:
+def test_readers_see_the_current_activity(tmp_path: Path, database: RunDatabase) -> None:
     bench = Bench(tmp_path, database, every=20)
 
     def activity() -> str:

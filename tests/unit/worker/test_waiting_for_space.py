@@ -54,7 +54,7 @@ def start(bench: Bench) -> threading.Thread:
     return thread
 
 
-def test_where_memory_holds_no_more_rows_training_waits_hears_commands_and_loses_nothing(bench: Bench) -> None:
+def test_when_memory_for_rows_is_full_training_waits_handles_commands_and_loses_nothing(bench: Bench) -> None:
     forbid(bench)
     thread = start(bench)
     until(lambda: bench.recorder.full)
@@ -74,7 +74,7 @@ def test_where_memory_holds_no_more_rows_training_waits_hears_commands_and_loses
     assert bench.steps() == list(range(1, STEPS + 1))
 
 
-def test_a_checkpoint_that_the_disk_refuses_at_the_end_is_waited_for(bench: Bench) -> None:
+def test_the_end_waits_for_a_checkpoint_that_the_disk_refuses(bench: Bench) -> None:
     bench.checkpointer.disk_full = True
     thread = start(bench)
     until(lambda: bench.evaluator.evaluated == [20, 40] and bench.recorder.degraded)
@@ -87,7 +87,7 @@ def test_a_checkpoint_that_the_disk_refuses_at_the_end_is_waited_for(bench: Benc
     assert [kind for kind, _ in bench.events() if kind in ("degraded", "recovered")] == ["degraded", "recovered"]
 
 
-def test_a_periodic_checkpoint_is_tried_again_before_the_next_is_due(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_periodic_checkpoint_is_retried_before_the_next_is_due(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpointing, "RETRY_SECONDS", 0.0)
     write, tried = bench.checkpointer._write_checkpoint, list[int]()
 
@@ -102,7 +102,7 @@ def test_a_periodic_checkpoint_is_tried_again_before_the_next_is_due(bench: Benc
     assert [step for step, _ in bench.checkpointer.saved] == [22, 40]
 
 
-def test_the_end_waits_for_rows_as_it_does_for_a_checkpoint(bench: Bench) -> None:
+def test_the_end_waits_for_rows_that_the_disk_refuses(bench: Bench) -> None:
     bench.evaluator.during = lambda: forbid(bench) if bench.trainer.step == STEPS else None
     thread = start(bench)
     until(lambda: bench.checkpointer.saved == [(20, 3.0), (40, 3.0)])

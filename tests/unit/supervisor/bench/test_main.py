@@ -20,7 +20,7 @@ def arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["bench", "--device", "cpu"])
 
 
-def test_words_and_titles_from_outside_are_made_visible(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_in_untrusted_text_are_escaped(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     report = sample_report()
     named = report.model_copy(update={"data": report.data.model_copy(update={"title": "a \x9b31m text – \u202e"})})
 
@@ -36,7 +36,7 @@ def test_words_and_titles_from_outside_are_made_visible(monkeypatch: pytest.Monk
     assert BenchReport.model_validate(json.loads(out)) == named
 
 
-def test_the_last_words_of_a_child_are_made_visible(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_in_a_childs_output_are_escaped(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def measure(_options: BenchOptions, _say: Callable[[str], None]) -> BenchReport:
         raise WorkerError("naive ended (exit code 1): \x1b]0;mine\x07", hint="look \x9b2J")
 
@@ -45,7 +45,7 @@ def test_the_last_words_of_a_child_are_made_visible(monkeypatch: pytest.MonkeyPa
     assert capsys.readouterr() == ("", "naive ended (exit code 1): ␛]0;mine␇\nlook ‹9b›2J\n")
 
 
-def test_what_cannot_be_measured_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_impossible_options_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.argv", ["bench", "--preset", "bok"])
     assert program.main() == 2
     assert 'no preset "bok"' in capsys.readouterr().err

@@ -50,7 +50,7 @@ def report() -> Iterator[BenchReport]:
         yield run_bench(fake(neighbour=True), silent)
 
 
-def test_every_way_is_measured_and_the_naive_one_is_its_own_measure(report: BenchReport) -> None:
+def test_every_way_is_measured_and_the_naive_one_has_ratio_1(report: BenchReport) -> None:
     assert [row.name for row in report.training] == ["naive", "nn.RNN", "engine float32", "engine medium"]
     assert [row.ratio.median for row in report.training] == [1.0, 1.5, 5.0, 5.0]
     assert report.training[0].ratio.low == report.training[0].ratio.high == 1.0
@@ -60,44 +60,44 @@ def test_every_way_is_measured_and_the_naive_one_is_its_own_measure(report: Benc
     assert [row.peak_share for row in report.training] == [1.0, 0.25, 0.25, 0.25]
 
 
-def test_a_way_is_held_against_the_limit_of_its_own_numbers(report: BenchReport) -> None:
+def test_a_way_is_compared_with_the_limit_of_its_number_format(report: BenchReport) -> None:
     in_float32, in_medium = report.training[2], report.training[3]
     assert in_float32.gflops == in_medium.gflops > 0
     assert in_float32.gemm_share == pytest.approx(4 * in_medium.gemm_share)
 
 
-def test_drawn_text_compares_with_drawn_and_greedy_with_greedy(report: BenchReport) -> None:
+def test_sampled_text_is_compared_with_sampled_and_greedy_with_greedy(report: BenchReport) -> None:
     assert [(row.greedy, row.ratio.median) for row in report.sampling] == [(False, 1.0), (True, 1.0), (False, 20.0), (False, 20.0), (True, 20.0)]
     assert [row.same_tokens for row in report.sampling] == [None, True, None, None, True]
 
 
-def test_the_engine_samples_on_one_thread_as_the_sampler_does_and_the_textbook_on_all(report: BenchReport) -> None:
+def test_the_engine_samples_on_one_thread_and_the_naive_way_on_all(report: BenchReport) -> None:
     assert [row.threads for row in report.sampling] == [2, 2, 1, 1, 1]
     assert {row.threads for row in report.training} == {2}
 
 
-def test_the_plain_ways_run_as_torch_comes_and_the_engine_as_runs_do(report: BenchReport) -> None:
+def test_the_plain_ways_use_torchs_defaults_and_the_engine_the_runs_environment(report: BenchReport) -> None:
     spins = {note.partition(": ")[0]: note.partition(": ")[2] for note in report.notes if "spins" in note}
     assert spins == {"naive": "spins as torch does", "nn.RNN": "spins as torch does", "engine float32": "spins 1000", "engine medium": "spins 1000"}
 
 
-def test_a_neighbour_is_measured_alone_and_beside(report: BenchReport) -> None:
+def test_training_is_measured_alone_and_next_to_a_busy_process(report: BenchReport) -> None:
     assert report.neighbour is not None
     assert report.neighbour.kept_ours.median == report.neighbour.alone_ratio.median == 1.0
 
 
-def test_only_a_part_is_measured_where_that_is_asked_for() -> None:
+def test_only_measures_one_part() -> None:
     found = run_bench(fake(only="sampling"), silent)
     assert not found.training
     assert found.neighbour is None
     assert len(found.sampling) == 5
 
 
-def test_a_text_in_place_of_another_is_said(report: BenchReport) -> None:
+def test_a_replaced_text_is_noted(report: BenchReport) -> None:
     assert "not on this machine: a text instead" in report.notes[0]
 
 
-def test_progress_is_told(report: BenchReport) -> None:
+def test_progress_is_reported(report: BenchReport) -> None:
     said: list[str] = []
     run_bench(fake(only="training"), said.append)
     assert "4 ways, 0.01 s each: about 1.8 s, longer if a step or continuation takes longer than a turn" in said
@@ -106,23 +106,23 @@ def test_progress_is_told(report: BenchReport) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), 1e9])
-def test_a_time_that_is_none_is_refused_before_anything_starts(seconds: float) -> None:
+def test_an_invalid_time_is_refused_before_anything_starts(seconds: float) -> None:
     with pytest.raises(InputError, match="--seconds must be"):
         run_bench(BenchOptions(bench_config("book", "cpu"), seconds=seconds, child_command=["/nowhere"]), silent)
 
 
-def test_an_unknown_preset_is_told_with_the_near_ones() -> None:
+def test_an_unknown_preset_gets_suggestions() -> None:
     with pytest.raises(InputError) as caught:
         bench_config("bok", "cpu")
     assert "book" in str(caught.value)
 
 
-def test_a_device_that_is_no_device_is_a_problem_of_the_config() -> None:
+def test_an_invalid_device_is_a_config_problem() -> None:
     with pytest.raises(ConfigError, match="device"):
         bench_config("book", "tpu")
 
 
-def test_a_device_that_is_not_there_is_told_in_the_child_s_words() -> None:
+def test_a_missing_device_is_reported_with_the_childs_message() -> None:
     with pytest.raises(InputError, match=r'^no device "cuda"') as caught:
         run_bench(fake("no device"), silent)
     assert caught.value.hint == "there is cpu"
@@ -137,7 +137,7 @@ def test_a_way_without_all_logits_needs_no_memory_for_them() -> None:
     assert run_bench(fake("little memory", only="sampling"), silent).sampling
 
 
-def test_on_a_gpu_every_way_with_all_logits_holds_its_memory(report: BenchReport) -> None:
+def test_on_a_gpu_the_memory_of_all_ways_with_all_logits_adds_up(report: BenchReport) -> None:
     config = bench_config("book", "cpu")
     one = naive_memory_bytes(3_712, report.data.vocab_size, parameter_count(config.model, report.data.vocab_size).total)
     survey = bench_child.survey(one + 1)
@@ -149,7 +149,7 @@ def test_on_a_gpu_every_way_with_all_logits_holds_its_memory(report: BenchReport
     check_memory(config, report.data, card.model_copy(update={"memory_free": 2 * one}), rows)
 
 
-def test_a_text_that_is_silent_for_too_long_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_is_silent_for_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rnnlm_tui.supervisor.bench.children.SILENCE_SECONDS", 0.2)
     with pytest.raises(WorkerError, match=r"no answer from the text for 0\.2 s") as caught:
         run_bench(fake("silent text"), silent)
@@ -159,7 +159,7 @@ def test_a_text_that_is_silent_for_too_long_is_told_as_such(monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("changes", "steps"), [([], 172_148), (["training.batch_size=1000"], 22_035), (["training.data_mode=stream"], None), (["corpus.source=elman"], None)]
 )
-def test_an_epoch_of_the_news_is_known_in_whatever_batches(changes: list[str], steps: int | None, report: BenchReport) -> None:
+def test_the_epoch_time_of_the_news_is_known_for_any_batch_size(changes: list[str], steps: int | None, report: BenchReport) -> None:
     config = bench_config("book", "cpu", changes)
     survey = bench_child.survey(10**12)
     done = TurnDone(steps=1, tokens=100, seconds=1.0, peak_bytes=1)
@@ -172,19 +172,19 @@ def test_the_naive_way_needs_memory_for_its_logits() -> None:
     assert naive_memory_bytes(3_712, 32_011, 8_292_619) > 3 * 4 * 3_712 * 32_011
 
 
-def test_a_child_that_dies_is_told_with_its_last_words() -> None:
+def test_a_child_that_dies_is_reported_with_its_last_output() -> None:
     with pytest.raises(WorkerError, match=r"engine float32 ended .exit code 1.: Illegal instruction"):
         run_bench(fake("dies"), silent)
 
 
-def test_cells_that_torch_lacks_are_held_against_the_loop_alone(report: BenchReport) -> None:
+def test_cells_that_torch_lacks_are_compared_with_the_naive_loop_only(report: BenchReport) -> None:
     config = bench_config("book", "cpu", ["model.cell_type=mingru"])
     rows = training_rows(config, bench_child.survey(10**12), report.data)
     assert [row.name for row in rows] == ["naive", "engine float32", "engine medium"]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_children_end_with_whoever_started_them(how: signal.Signals, tmp_path: Path) -> None:
+def test_children_end_with_their_parent(how: signal.Signals, tmp_path: Path) -> None:
     (children := tmp_path / "children").mkdir()
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background process may ignore it

@@ -9,7 +9,7 @@ from rnnlm_tui.supervisor.bench.others import OtherProcesses
 from rnnlm_tui.supervisor.bench.statistics import ratio, spread
 
 
-def test_quartiles_lie_between_the_values() -> None:
+def test_quartiles_are_interpolated() -> None:
     found = spread([4.0, 1.0, 3.0, 2.0])
     assert (found.low, found.median, found.high) == (1.75, 2.5, 3.25)
 
@@ -19,16 +19,16 @@ def test_one_value_is_its_own_quartile() -> None:
     assert (found.low, found.median, found.high) == (7.0, 7.0, 7.0)
 
 
-def test_what_slows_a_whole_round_cancels_in_a_ratio() -> None:
+def test_slow_rounds_cancel_out_in_ratios() -> None:
     assert ratio([10.0, 1.0, 6.0], [5.0, 0.5, 3.0]).median == 2.0
 
 
-def test_a_turn_without_its_twin_is_a_mistake() -> None:
+def test_ratios_need_equally_many_turns() -> None:
     with pytest.raises(ValueError, match="shorter"):
         ratio([1.0], [])
 
 
-def test_what_we_started_and_waited_for_is_not_held_against_others() -> None:
+def test_our_own_children_do_not_count_as_other_processes() -> None:
     others = OtherProcesses()
     busy = Busy()
     busy.close()
