@@ -1,7 +1,8 @@
-"""The one table of actions: it feeds bindings, footer, help, palette and the README's key table.
+"""The one table of actions, for bindings, footer, help, palette and the table of keys in the guides.
 
-An action is written here once. A screen shows and binds what the table gives for its pane; the method `action_<id>` stands
-on the screen, or on the app where `on_app` says so. A test fails when an action has no method or a key two meanings.
+Each action is defined once, here. A screen shows and binds what the table has for its pane; the method
+`action_<id>` is the screen's, or the app's if `on_app`. A test fails if an action has no method or a key has
+two meanings.
 """
 
 from __future__ import annotations
@@ -13,62 +14,64 @@ from typing import Literal
 from textual.binding import Binding, BindingType
 
 Pane = Literal["runs", "compare", "config", "train", "checkpoints", "prompt"]
-"""A screen of the frame. `runs` lists all runs, `compare` lays the marked ones over each other, the other four are about one run."""
+"""A pane. `runs` lists all runs, `compare` shows the marked ones together, the other four are about
+one run."""
 
 PANES: tuple[Pane, ...] = ("runs", "compare", "config", "train", "checkpoints", "prompt")
 PANE_TITLES: dict[Pane, str] = {
     "runs": "Runs", "compare": "Compare", "config": "Config", "train": "Train", "checkpoints": "Checkpoints", "prompt": "Prompt",
 }  # fmt: skip
 CHARTED: tuple[Pane, ...] = ("train", "compare")
-"""The screens with charts that one can walk through."""
+"""The panes with charts."""
 
 Group = Literal["screen", "charts", "everywhere"]
-"""Where help lists an action: under "This screen", "Charts" or "Everywhere"."""
+"""The heading in help: "This screen", "Charts" or "Everywhere"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """Something a person can do, with everything that is said of it."""
+    """Something the user can do, with all of its texts."""
 
     id: str
     """Its name in the code and in a user's keymap: the method is `action_<id>`."""
     keys: tuple[str, ...]
-    """Textual's names of its keys; the first is the one that is shown. Empty: the palette alone has it."""
+    """Textual's names of its keys; the first one is shown. Empty: only in the palette."""
     verb: str
-    """What the footer says, at most ten letters, so that 80 columns hold eight actions."""
+    """The verb in the footer, at most ten letters, so that 80 columns hold eight actions."""
     help: str
-    """What help and the key table say, in lower case."""
+    """The text in help and in the table of keys, in lower case."""
     panes: tuple[Pane, ...] = ()
-    """The screens it works on; empty: every screen of the frame."""
+    """The panes it works on; empty: all."""
     wide_verb: str = ""
-    """What the footer says where there is room; empty: the verb."""
+    """The verb in a wide footer; empty: `verb`."""
     group: Group = "screen"
     covered: bool = False
-    """Help and key table tell of it in the row of another action."""
+    """Help and the table of keys describe it in the row of another action."""
     on_app: bool = False
-    """The method stands on the app and not on the screen."""
+    """The method is the app's, not the screen's."""
     footer: bool = True
-    """Stands in the footer, in the table's order as far as there is room."""
+    """Shown in the footer, in the table's order, if there is room."""
     palette: str = ""
     """Its title in the command palette; empty: not in the palette."""
     shown: str = ""
-    """The keys as people read them, where the first key's own sign is not enough."""
+    """The keys as shown to the user, if the first key's label isn't enough."""
     brief: str = ""
-    """What help says in a narrow column, at most 24 letters for charts and 30 for others; empty: `help` up to its colon."""
+    """The help in a narrow column, at most 24 letters for charts and 30 for others; empty: `help`
+    up to its colon."""
 
     @property
     def label(self) -> str:
-        """The keys as people read them: `space`, `^p`, `+ - 0`."""
+        """The keys as shown to the user: `space`, `^p`, `+ - 0`."""
         return self.shown or (key_label(self.keys[0]) if self.keys else "")
 
     @property
     def all_keys(self) -> str:
-        """Every key that does it: `l y`, `? F1`; the palette's where it alone has the action."""
+        """All keys: `l y`, `? F1`; the palette's if it has none."""
         return self.shown or " ".join(key_label(key) for key in self.keys) or key_label(PALETTE_KEY)
 
     @property
     def short_help(self) -> str:
-        """What help says where there is little room."""
+        """The help if there is little room."""
         return self.brief or self.help.partition(":")[0]
 
     @property
@@ -77,12 +80,12 @@ class Action:
         return f"{'app' if self.on_app else 'screen'}.{self.id}"
 
     def works_on(self, pane: Pane) -> bool:
-        """Whether the action belongs to this screen of the frame."""
+        """Whether the action works on this pane."""
         return not self.panes or pane in self.panes
 
 
 PALETTE_KEY = "ctrl+p"
-"""Of the command palette, which has every action."""
+"""The key of the command palette, which has every action."""
 KEY_SIGNS = {
     "question_mark": "?", "plus": "+", "minus": "-", "equals_sign": "=", "slash": "/", "left": "←", "right": "→", "up": "↑", "down": "↓",
     "escape": "esc", "comma": ",", "full_stop": ".", "left_square_bracket": "[", "right_square_bracket": "]", "less_than_sign": "<", "greater_than_sign": ">",
@@ -91,7 +94,7 @@ KEY_SIGNS = {
 
 
 def key_label(key: str) -> str:
-    """A key as people read it: `^p` for ctrl+p, `F5`, `S`, `?`."""
+    """Return a key as shown to the user: `^p` for ctrl+p, `F5`, `S`, `?`."""
     if key.startswith("ctrl+"):
         return f"^{key.removeprefix('ctrl+')}"
     if key.startswith("shift+"):
@@ -111,7 +114,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("start_demo", ("f5",), "Demo", "start the demo", ("runs",), wide_verb="Start demo", footer=False, palette="Start demo"),
     Action("sort_runs", ("o",), "Sort", "sort by age, perplexity, name, status …", ("runs",), palette="Sort runs", brief="sort by age, ppl, name …"),
     Action("reverse_runs", ("O",), "Reverse", "reverse the sort", ("runs",), footer=False, palette="Reverse sort"),
-    Action("tag_run", ("t",), "Tag", "edit the tags of the run, or of all marked ones", ("runs",), palette="Tag run", brief="tags, of the marked together"),
+    Action("tag_run", ("t",), "Tag", "edit the tags of the run, or of all marked ones", ("runs",), palette="Tag run", brief="tags, also of marked runs"),
     Action("note_run", ("m",), "Note", "write a note on the run", ("runs",), footer=False, palette="Note on run"),
     Action("pin_run", ("p",), "Pin", "pin or unpin: pinned runs stay on top", ("runs",), footer=False, palette="Pin run"),
     Action("rename_run", ("f2",), "Rename", "rename the run", ("runs",), footer=False, palette="Rename run"),
@@ -125,27 +128,27 @@ ACTIONS: tuple[Action, ...] = (
     Action("evaluate", ("e",), "Evaluate", "evaluate now", ("train",), on_app=True, palette="Evaluate now"),
     Action("stop", ("S",), "Stop", "stop training, keep everything: saves a checkpoint", ("train",), on_app=True, palette="Stop training", brief="stop at a checkpoint"),
     Action("sample_history", ("h",), "History", "samples step by step: see it learn", ("train",), palette="Sample history"),
-    Action("discard_run", ("d",), "Delete", "discard a run that failed: into the trash", ("train",), footer=False, palette="Discard failed run"),
-    Action("show_log", ("L",), "Log", "what the worker printed: or else its events", ("train",), on_app=True, footer=False, palette="Show worker log"),
-    Action("older_events", ("pagedown",), "Events", "older events, newer ones", ("train",), footer=False, palette="Older events", shown="PgDn PgUp"),
+    Action("discard_run", ("d",), "Delete", "discard a failed run: to the trash", ("train",), footer=False, palette="Discard failed run"),
+    Action("show_log", ("L",), "Log", "worker output: or else its events", ("train",), on_app=True, footer=False, palette="Show worker log"),
+    Action("older_events", ("pagedown",), "Events", "older or newer events", ("train",), footer=False, palette="Older events", shown="PgDn PgUp"),
     Action("newer_events", ("pageup",), "Events", "newer events", ("train",), footer=False, covered=True, palette="Newer events"),
-    Action("next_run", ("J",), "Run", "next run of the list, the one before", ("train",), palette="Next run", shown="J K", brief="next run, the one before"),
+    Action("next_run", ("J",), "Run", "next or previous run of the list", ("train",), palette="Next run", shown="J K", brief="next or previous run"),
     Action("previous_run", ("K",), "Run", "previous run of the list", ("train",), footer=False, covered=True, palette="Previous run"),
     Action("open_nearest", ("enter",), "Open", "sample from the checkpoint: nearest to the cursor", ("train",), footer=False, palette="Open checkpoint at cursor"),
     Action("left_sidebar", ("left_square_bracket",), "Left", "hide or show sidebars: runs and events, machine and samples", ("train",), footer=False, palette="Hide or show runs and events", shown="[ ]"),
     Action("lower_sidebar", ("right_square_bracket",), "Lower", "hide or show machine and samples", ("train",), footer=False, covered=True, palette="Hide or show machine and samples"),
     Action("log_scale", ("l", "y"), "Log y", "log or linear y", CHARTED, group="charts", palette="Log or linear y"),
-    Action("next_axis", ("x",), "Axis", "other x axis: step, tokens, epoch, active time, wall time", CHARTED, group="charts", palette="Next x axis", brief="x: step, tokens, time …"),
-    Action("smoother", ("plus",), "Smooth", "smoother, less, raw", CHARTED, group="charts", palette="Smoother", shown="+ - 0"),
+    Action("next_axis", ("x",), "Axis", "next x axis: step, tokens, epoch, active time, wall time", CHARTED, group="charts", palette="Next x axis", brief="x: step, tokens, time …"),
+    Action("smoother", ("plus",), "Smooth", "more, less or no smoothing", CHARTED, group="charts", palette="Smoother", shown="+ - 0"),
     Action("rougher", ("minus",), "Rough", "less smoothing", CHARTED, group="charts", footer=False, covered=True, palette="Less smoothing"),
     Action("raw", ("0",), "Raw", "no smoothing", CHARTED, group="charts", footer=False, covered=True, palette="No smoothing"),
     Action("next_chart", ("tab",), "Panel", "next chart", CHARTED, group="charts", footer=False, palette="Next chart"),
     Action("previous_chart", ("shift+tab",), "Panel", "the previous chart", CHARTED, group="charts", footer=False, covered=True, palette="Previous chart"),
     Action("alone", ("z",), "Alone", "this chart alone", CHARTED, group="charts", footer=False, palette="This chart alone"),
-    Action("whole_range", ("a",), "All", "all of y: with the steep first fall", CHARTED, group="charts", footer=False, palette="Whole y range", brief="all of y, first fall too"),
+    Action("whole_range", ("a",), "All", "whole y range: with the steep first fall", CHARTED, group="charts", footer=False, palette="Whole y range", brief="whole y range"),
     Action("zoom_in", ("up",), "Zoom", "zoom in, out", CHARTED, group="charts", palette="Zoom in", shown="↑ ↓"),
     Action("zoom_out", ("down",), "Zoom out", "zoom out", CHARTED, group="charts", footer=False, covered=True, palette="Zoom out"),
-    Action("pan_left", ("comma",), "Pan", "earlier, later: when zoomed", CHARTED, group="charts", footer=False, palette="Pan to earlier steps", shown=", ."),
+    Action("pan_left", ("comma",), "Pan", "earlier or later steps: when zoomed", CHARTED, group="charts", footer=False, palette="Pan to earlier steps", shown=", ."),
     Action("pan_right", ("full_stop",), "Pan", "later steps: when zoomed", CHARTED, group="charts", footer=False, covered=True, palette="Pan to later steps"),
     Action("follow", ("f",), "Follow", "follow the newest step", CHARTED, group="charts", footer=False, palette="Follow newest step"),
     Action("reset_view", ("u",), "Reset", "reset zoom, smoothing, axis and cursor", CHARTED, group="charts", footer=False, palette="Reset view", brief="reset zoom, axis, cursor"),
@@ -153,9 +156,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("cursor_left", ("left",), "Cursor", "cursor to the left", CHARTED, group="charts", footer=False, covered=True, palette="Cursor left"),
     Action("cursor_far_right", ("shift+right",), "×10", "ten cells at once", CHARTED, group="charts", footer=False, shown="⇧← ⇧→"),
     Action("cursor_far_left", ("shift+left",), "×10", "ten cells to the left", CHARTED, group="charts", footer=False, covered=True),
-    Action("cursor_end", ("end",), "Ends", "first step, newest step", CHARTED, group="charts", footer=False, palette="Cursor to newest step", shown="home end"),
+    Action("cursor_end", ("end",), "Ends", "first or newest step", CHARTED, group="charts", footer=False, palette="Cursor to newest step", shown="home end"),
     Action("cursor_home", ("home",), "Ends", "cursor to the first step", CHARTED, group="charts", footer=False, covered=True, palette="Cursor to first step"),
-    Action("next_evaluation", ("j",), "Evaluation", "evaluations: the next, the one before", ("train",), group="charts", footer=False, palette="Next evaluation", shown="j k", brief="evaluation: next, before"),
+    Action("next_evaluation", ("j",), "Evaluation", "next or previous evaluation", ("train",), group="charts", footer=False, palette="Next evaluation", shown="j k", brief="next/previous evaluation"),
     Action("previous_evaluation", ("k",), "Evaluation", "cursor to the previous evaluation", ("train",), group="charts", footer=False, covered=True, palette="Previous evaluation"),
     Action("write_chart", ("w",), "Save", "write a CSV file: of the chart's points", CHARTED, group="charts", footer=False, palette="Write CSV", brief="points as a CSV file"),
     # compare
@@ -163,31 +166,31 @@ ACTIONS: tuple[Action, ...] = (
     Action("table_up", ("pageup",), "Table", "scroll the table up", ("compare",), footer=False, covered=True, palette="Scroll table up"),
     Action("next_marks", (), "Dots", "dots of charts: braille, or blocks for a font that lacks it", CHARTED, group="charts", on_app=True, footer=False, palette="Chart dots", brief="dots: braille or blocks"),
     # config
-    Action("next_field", ("down",), "Field", "next field, the one before", ("config",), shown="↑ ↓"),
+    Action("next_field", ("down",), "Field", "next or previous field", ("config",), shown="↑ ↓"),
     Action("previous_field", ("up",), "Field", "the previous field", ("config",), footer=False, covered=True),
     Action("next_section", ("tab",), "Section", "the next section", ("config",)),
     Action("previous_section", ("shift+tab",), "Section", "the previous section", ("config",), footer=False, covered=True),
     Action("edit_field", ("enter",), "Edit", "edit the field: switch it or choose", ("config",)),
-    Action("next_choice", ("right",), "Next", "next choice, the one before", ("config",), footer=False, shown="← →"),
+    Action("next_choice", ("right",), "Next", "next or previous choice", ("config",), footer=False, shown="← →"),
     Action("previous_choice", ("left",), "Previous", "the previous choice", ("config",), footer=False, covered=True),
     Action("start_draft", ("f5",), "Start", "start this run", ("config",), wide_verb="Start training", palette="Start this run"),
-    Action("reset_field", ("u",), "Reset", "put this field's value back", ("config",), wide_verb="Reset field"),
+    Action("reset_field", ("u",), "Reset", "reset this field", ("config",), wide_verb="Reset field"),
     Action("choose_preset", ("P",), "Preset", "start from a preset", ("config",), palette="Choose preset"),
     Action("next_problem", ("g",), "Problem", "go to the next problem", ("config",), wide_verb="Go to problem"),
-    Action("save_draft", ("ctrl+s",), "Save", "save as a draft: not started", ("config",), wide_verb="Save draft", palette="Save draft"),
+    Action("save_draft", ("ctrl+s",), "Save", "save as a draft: don't start it", ("config",), wide_verb="Save draft", palette="Save draft"),
     Action("new_from_run", ("n",), "New", "a new run from this config", ("config", "train"), wide_verb="New run from it", palette="New run from this config"),
     # checkpoints
     Action("choose_checkpoint", ("enter",), "Prompt", "sample from this checkpoint", ("checkpoints",)),
     Action("pin_checkpoint", ("p",), "Pin", "pin or unpin: a pinned one is kept", ("checkpoints",), palette="Pin checkpoint"),
-    Action("verify_checkpoint", ("v",), "Verify", "check its files: against their hashes", ("checkpoints",)),
+    Action("verify_checkpoint", ("v",), "Verify", "verify its files: against their hashes", ("checkpoints",)),
     # prompt
     Action("generate", ("enter",), "Generate", "continue the prompt", ("prompt",)),
     Action("settings", ("tab",), "Settings", "settings: temperature, top-p, top-k, max, seed, min-p, penalty, stop", ("prompt",), brief="settings: temperature, top-p …"),
-    Action("new_seed", ("ctrl+r",), "New seed", "draw with another seed", ("prompt",), palette="New seed"),
+    Action("new_seed", ("ctrl+r",), "New seed", "sample with another seed", ("prompt",), palette="New seed"),
     Action("next_checkpoint", ("ctrl+k",), "Checkpoint", "sample from the next checkpoint", ("prompt",), palette="Next checkpoint", brief="the next checkpoint"),
     Action("save_text", ("ctrl+s", "w"), "Save", "save the newest text to a file", ("prompt",), palette="Save text"),
-    Action("copy_text", ("ctrl+y",), "Copy", "copy the newest text: if the terminal lets it", ("prompt",), palette="Copy text"),
-    Action("older_text", ("pageup",), "Older", "older texts, newer ones", ("prompt",), footer=False, palette="Scroll to older texts", shown="PgUp PgDn"),
+    Action("copy_text", ("ctrl+y",), "Copy", "copy the newest text: if the terminal allows it", ("prompt",), palette="Copy text"),
+    Action("older_text", ("pageup",), "Older", "older or newer texts", ("prompt",), footer=False, palette="Scroll to older texts", shown="PgUp PgDn"),
     Action("newer_text", ("pagedown",), "Newer", "newer texts", ("prompt",), footer=False, covered=True, palette="Scroll to newer texts"),
     # everywhere
     Action("show_config", ("1",), "Config", "the run's config", group="everywhere", on_app=True, footer=False, palette="Go to Config"),
@@ -196,8 +199,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("show_prompt", ("4",), "Prompt", "prompt the model", group="everywhere", on_app=True, footer=False, palette="Go to Prompt"),
     Action("show_runs", ("r",), "Runs", "all runs", group="everywhere", on_app=True, footer=False, palette="Go to Runs"),
     Action("command_palette", (PALETTE_KEY,), "Palette", "palette: every command", group="everywhere", on_app=True, footer=False),
-    Action("keys", ("question_mark", "f1"), "Keys", "these keys, and what the marks mean", group="everywhere", on_app=True, footer=False, palette="Help", brief="these keys"),
-    Action("next_theme", (), "Theme", "other colours: dark, light, 16, none", group="everywhere", on_app=True, footer=False, palette="Next theme"),
+    Action("keys", ("question_mark", "f1"), "Keys", "these keys, and the marks explained", group="everywhere", on_app=True, footer=False, palette="Help", brief="these keys"),
+    Action("next_theme", (), "Theme", "next colours: dark, light, 16, none", group="everywhere", on_app=True, footer=False, palette="Next theme"),
     Action("alerts", (), "Alerts", "alerts to the terminal: on or off", group="everywhere", on_app=True, footer=False, palette="Alerts"),
     Action("leave_field", ("escape",), "Leave field", "leave a text field: then letters act", group="everywhere", footer=False),
     Action("leave", ("q",), "Leave", "leave the app: no run is stopped", group="everywhere", on_app=True, palette="Leave"),
@@ -206,7 +209,7 @@ ACTIONS: tuple[Action, ...] = (
 
 
 def action(identifier: str, actions: Iterable[Action] = ACTIONS) -> Action:
-    """The action of that id; a KeyError for an unknown one."""
+    """Return the action with this id; raises KeyError for an unknown one."""
     for entry in actions:
         if entry.id == identifier:
             return entry
@@ -214,12 +217,15 @@ def action(identifier: str, actions: Iterable[Action] = ACTIONS) -> Action:
 
 
 def actions_for(pane: Pane, actions: Iterable[Action] = ACTIONS) -> tuple[Action, ...]:
-    """What works on this screen, in the order of the table."""
+    """Return the actions that work on this pane, in the order of the table."""
     return tuple(entry for entry in actions if entry.works_on(pane))
 
 
 def bindings_for(pane: Pane) -> list[BindingType]:
-    """The pane's key bindings; each has its action's id, so that a user's keymap can move it."""
+    """Return the pane's key bindings.
+
+    Each has its action's id, so that a user's keymap can change it.
+    """
     return [
         Binding(",".join(entry.keys), entry.textual_action, entry.verb, show=False, id=entry.id)
         for entry in actions_for(pane)
@@ -227,8 +233,8 @@ def bindings_for(pane: Pane) -> list[BindingType]:
     ]
 
 
-def told_together(actions: Sequence[Action] = ACTIONS) -> list[tuple[Action, ...]]:
-    """The rows of a table of keys: an action, and behind it those that are told in its row."""
+def key_rows(actions: Sequence[Action] = ACTIONS) -> list[tuple[Action, ...]]:
+    """Return the rows of a table of keys: an action, followed by those described in its row."""
     rows: list[tuple[Action, ...]] = []
     for entry in actions:
         if entry.covered:
@@ -263,7 +269,7 @@ def unbound_key_hint(key: str, pane: Pane, actions: Sequence[Action]) -> str:
 
 
 def key_table() -> list[tuple[str, str, str, str]]:
-    """Rows of the README's key table: keys, screens, what they do, names in a keymap."""
+    """Return the rows of the table of keys: keys, panes, help, names in a keymap."""
     return [
         (
             row[0].all_keys,
@@ -271,5 +277,5 @@ def key_table() -> list[tuple[str, str, str, str]]:
             row[0].help,
             " ".join(f"`{entry.id}`" for entry in row),
         )
-        for row in told_together()
+        for row in key_rows()
     ]

@@ -45,7 +45,7 @@ from rnnlm_tui.tui.messages import ComparedChanged, MachineChanged, Notice, Noti
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.terminal_kind import ColourName
-from rnnlm_tui.tui.terminal_signals import call_for_user
+from rnnlm_tui.tui.terminal_signals import notification
 from rnnlm_tui.tui.theme import THEME
 from rnnlm_tui.tui.watch import Watcher
 from rnnlm_tui.tui.widgets.content import safe_text
@@ -538,7 +538,7 @@ class RnnlmApp(App[int]):
             if self.current_mode != "train" or alert.run != open_run or alert.kind not in SHOWN_BY_TRAIN:
                 self.show_notice(Notice(safe_text(alert.text, newlines="space"), "trouble" if alert.trouble else "done", stays=True))
             if not self.app_focus and self.settings.get(ALERTS_SETTING) is not False:
-                self.write_to_terminal(call_for_user(alert.text, os.environ, ascii_only=self.ascii_only))
+                self.write_to_terminal(notification(alert.text, os.environ, ascii_only=self.ascii_only))
 
     def write_to_terminal(self, sequence: str) -> None:
         """Write a control sequence that isn't part of the picture."""

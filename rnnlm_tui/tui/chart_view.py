@@ -1,4 +1,4 @@
-"""ChartView: how the charts of a screen are looked at, and how it is kept for each run until the next start."""
+"""ChartView: how a screen's charts are shown, saved for each run until the next start."""
 
 from __future__ import annotations
 
@@ -8,46 +8,49 @@ from math import isfinite
 from typing import cast
 
 SMOOTHINGS = (0.0, 0.6, 0.9, 0.99)
-"""What + and - go through: the weight of the past in a curve."""
-USUAL_SMOOTHING = 0.9
+"""The steps of + and -: the weight of the past in a curve."""
+DEFAULT_SMOOTHING = 0.9
 KEPT_VIEWS = 50
-"""So many runs' views are kept, the ones that were looked at last."""
+"""The number of runs whose views are kept, those used last."""
 _VIEWS = "views"
 
 
 @dataclass(frozen=True, slots=True)
 class ChartView:
-    """What a person chose."""
+    """The user's choices."""
 
     axis: str = "step"
-    """What x is."""
-    smoothing: float = USUAL_SMOOTHING
+    """The x axis."""
+    smoothing: float = DEFAULT_SMOOTHING
     chosen: str = ""
     """Id of the chart that keys act on; empty: the first."""
     alone: bool = False
-    """It has all the room."""
+    """Whether the chosen chart is shown alone."""
     part: tuple[float, float] | None = None
-    """The shown part of x, in the axis' unit; None: all."""
+    """The shown x range in the axis' unit; None: all of it."""
     following: bool = True
-    """The newest point is kept in sight."""
+    """Whether the newest point stays in sight."""
     turned: frozenset[str] = frozenset()
-    """Charts whose y is logarithmic where it usually is linear, or the other way round."""
+    """Charts whose y is logarithmic although it is usually linear, or the other way round."""
     whole_range: bool = False
-    """y shows the steep first fall and all outliers."""
+    """Whether y includes the steep first fall and all outliers."""
     hidden: frozenset[str] = frozenset()
-    """Sidebars that are hidden."""
+    """Hidden sidebars."""
     cursor: float | None = None
-    """The x of the cursor, in the axis' unit; None: no cursor."""
+    """The x of the cursor in the axis' unit; None: no cursor."""
 
 
-def kept_view(settings: Mapping[str, object], key: str) -> ChartView:
-    """The view that was kept for a run, or the usual one with the axis and smoothing that were used last; whatever is damaged in it is the usual."""
+def saved_view(settings: Mapping[str, object], key: str) -> ChartView:
+    """Return a run's saved view.
+
+    Damaged values are replaced by defaults, and missing ones by the axis and smoothing used last.
+    """
     found = _mapping(_mapping(settings.get(_VIEWS)).get(key))
     part, axis, cursor = found.get("part"), found.get("axis", settings.get("axis")), found.get("cursor")
     smoothing = found.get("smoothing", settings.get("smoothing"))
     return ChartView(
         axis=axis if isinstance(axis, str) else "step",
-        smoothing=next((value for value in SMOOTHINGS if value == smoothing), USUAL_SMOOTHING),
+        smoothing=next((value for value in SMOOTHINGS if value == smoothing), DEFAULT_SMOOTHING),
         chosen=_text(found.get("chosen")),
         alone=found.get("alone") is True,
         part=_part(part),
@@ -60,19 +63,22 @@ def kept_view(settings: Mapping[str, object], key: str) -> ChartView:
 
 
 def usable_views(kept: object) -> object:
-    """The remembered views whose every part is usable; None if the setting isn't a mapping."""
+    """Return the saved views without damaged ones; None if the setting isn't a mapping."""
     if not isinstance(kept, dict):
         return None
     return {key: entry for key, entry in kept.items() if isinstance(entry, dict) and _is_usable(entry)}
 
 
 def _is_usable(entry: Mapping[str, object]) -> bool:
-    read = _entry(kept_view({_VIEWS: {"": entry}}, ""))
+    read = _entry(saved_view({_VIEWS: {"": entry}}, ""))
     return all(name not in entry or repr(entry[name]) == repr(value) for name, value in read.items())
 
 
-def keep_view(settings: dict[str, object], key: str, view: ChartView) -> bool:
-    """Put the view into the settings, those of KEPT_VIEWS runs at most; whether anything is new."""
+def save_view(settings: dict[str, object], key: str, view: ChartView) -> bool:
+    """Put a view into the settings, which keep those of KEPT_VIEWS runs.
+
+    Return whether anything changed.
+    """
     entry = _entry(view)
     views = _mapping(settings.get(_VIEWS))
     if views.get(key) == entry:
@@ -99,7 +105,7 @@ def _entry(view: ChartView) -> dict[str, object]:
 
 
 def rename_view(settings: dict[str, object], former: str, name: str) -> None:
-    """A run's view under the run's other name."""
+    """Move a run's view to the run's new name."""
     views = _mapping(settings.get(_VIEWS))
     if former in views:
         settings[_VIEWS] = {**{run: view for run, view in views.items() if run not in (former, name)}, name: views[former]}

@@ -1,7 +1,7 @@
-"""The app in other colours than the dark ones it is drawn in: a table for each kind of terminal, and the filter that puts it on everything that goes out.
+"""The app's colours: a table for each kind of terminal, and the line filter that applies it.
 
-Widgets know one palette, exact values of xterm's 256. What leaves for the terminal passes one filter, which gives each of those values
-the table's one: so nothing is ever blended, and a widget need not know which colours its reader has.
+Widgets use one palette, exact values of xterm's 256 colours. Everything sent to the terminal passes one filter,
+which replaces each value by the table's. So nothing is ever blended, and no widget has to know the colours in use.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from rnnlm_tui.tui.widgets import palette
 
 @dataclass(frozen=True, slots=True)
 class Tone:
-    """What stands for one value of the palette."""
+    """What replaces one value of the palette."""
 
     colour: str | None
-    """Rich's name of it; None: the terminal's own."""
+    """Rich's name of the colour; None: the terminal's own."""
     dim: bool = False
-    """Written at half brightness."""
+    """Half brightness."""
     reverse: bool = False
-    """As a background: signs and ground change places."""
+    """As a background: text and background are swapped."""
     underline: bool = False
-    """As a background: what stands on it is underlined."""
+    """As a background: the text on it is underlined."""
 
 
 Table = Mapping[str, Tone]
-"""From a value of the palette (`#rrggbb`) to its tone."""
+"""A tone for each value of the palette (`#rrggbb`)."""
 
 _OWN, _FAINT, _LINED = Tone(None), Tone(None, dim=True), Tone(None, underline=True)
 
 
 def _table(*rows: tuple[str | Tone, tuple[str, ...]]) -> Table:
-    """A tone or its colour, and the values that it stands for."""
+    """Build a table from tones or colours and the values that they replace."""
     return {value: Tone(tone) if isinstance(tone, str) else tone for tone, values in rows for value in values}
 
 
@@ -97,7 +97,11 @@ ANSI_DARK: Table = _table(
     ("bright_red", (palette.BAD,)),
     ("red", (_BANDS[palette.BAD],)),
 )
-"""For the 16 colours that each terminal has its own of. Faint words are at half brightness and a selected row is underlined: bright black is the background itself in some, and too bright for words in others."""
+"""For the 16 colours, which each terminal defines itself.
+
+Faint text is at half brightness and a selected row is underlined: bright black is the background in
+some terminals, and too bright for text in others.
+"""
 
 ANSI_LIGHT: Table = _table(
     (_OWN, (palette.BACKGROUND, palette.FIELD, palette.TEXT, palette.LABEL, *_WHITES)),
@@ -118,7 +122,7 @@ ANSI_LIGHT: Table = _table(
     (Tone("green", dim=True), (_TEAL,)),
     (Tone("red", dim=True), (_BANDS[palette.WARN], _BANDS[palette.BAD])),
 )
-"""The same on a bright background: none of the six that vanish on white."""
+"""The same on a bright background, without the six that vanish on white."""
 
 NONE: Table = _table(
     (_OWN, (palette.BACKGROUND, palette.FIELD, palette.TEXT, palette.LABEL, *_WHITES)),
@@ -127,31 +131,34 @@ NONE: Table = _table(
     (_FAINT, (palette.BORDER, palette.GREY, *_FAINT_WORDS, *_BANDS.values())),
     (Tone(None, dim=True, reverse=True), (palette.RAW,)),
 )
-"""No colour at all: words, signs, bold and half brightness tell everything; a selected row is underlined, marked text inverse."""
+"""No colour: words, glyphs, bold and half brightness are enough.
+
+A selected row is underlined, marked text inverse.
+"""
 
 DARK: Table = _table(*((value, (value,)) for value in LIGHT))
 """The palette itself."""
 
 TABLES: Mapping[ColourName, Table] = {"dark": DARK, "light": LIGHT, "ansi-dark": ANSI_DARK, "ansi-light": ANSI_LIGHT, "none": NONE}
-"""Every choice, in the order that they are gone through."""
+"""Every choice, in the order of the action."""
 
 COLOUR_WORDS: Mapping[ColourName, str] = {
     "dark": "dark", "light": "light", "ansi-dark": "the terminal's 16, dark", "ansi-light": "the terminal's 16, light", "none": "none",
 }  # fmt: skip
-"""What is said of each."""
+"""The name of each, as shown to the user."""
 
 
 def colour_name(text: object) -> ColourName | None:
-    """The choice of that name; None: there is none."""
+    """Return the choice with this name, None if there is none."""
     return next((name for name in COLOUR_NAMES if name == text), None)
 
 
 LEVELS = (0, 95, 135, 175, 215, 255)
-"""Of red, green and blue in the cube of xterm's 256."""
+"""Values of red, green and blue in the colour cube of xterm's 256."""
 
 
 def xterm_number(value: str) -> int | None:
-    """The number, 16 to 255, of a colour (`#rrggbb`) that is exactly one of xterm's 256; None: it is none of them."""
+    """Return the number, 16 to 255, of a colour (`#rrggbb`) of xterm's 256; None for any other."""
     red, green, blue = Color.parse(value).rgb
     if red == green == blue and red % 10 == 8 and 8 <= red <= 238:
         return 232 + (red - 8) // 10
@@ -161,16 +168,22 @@ def xterm_number(value: str) -> int | None:
 
 
 class Paint(LineFilter):
-    """Put first among an app's line filters: each value of the palette as the table has it. A value that no table knows falls on the nearest that it knows."""
+    """The first of the app's line filters: replaces palette values by the table's.
+
+    Any other value becomes the nearest one in the table.
+    """
 
     def __init__(self, table: Table, *, numbers: bool = False) -> None:
-        """With `numbers` colours go out by their number of the 256: Rich, given their values, puts half of the greys one step beside them."""
+        """With `numbers`, colours are sent by their number of the 256.
+
+        Given values, Rich sends half of the greys one step off.
+        """
         super().__init__()
         self._table = {value: _by_number(tone) for value, tone in table.items()} if numbers else table
         self._styles: dict[Style | None, Style] = {None: Style()}
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002 (Textual's)
-        """The same cells in other colours."""
+        """Return the same cells in the table's colours."""
         styles = self._styles
         painted: list[Segment] = []
         for text, style, control in segments:
@@ -182,7 +195,7 @@ class Paint(LineFilter):
     def _painted(self, style: Style) -> Style:
         over, under, inverse = style.color, style.bgcolor, bool(style.reverse)
         if over is not None and under is not None and over.triplet is not None and over.triplet.hex == palette.BACKGROUND:
-            over, under, inverse = under, over, not inverse  # words in the background's colour: what stands inverse in any table
+            over, under, inverse = under, over, not inverse  # text in the background's colour: inverse in any table
         sign, ground = self._tone(over), self._tone(under)
         return Style(
             color=sign.colour, bgcolor=ground.colour, bold=style.bold, dim=sign.dim and not ground.reverse, reverse=inverse != ground.reverse,

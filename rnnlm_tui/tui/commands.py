@@ -1,4 +1,4 @@
-"""The command palette: every action of the table that has a title, those of the screen that shows first, and the runs to open."""
+"""The palette's commands: every action with a title, those of the current pane first, and the runs to open."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rnnlm_tui.tui.widgets.content import safe_text
 TITLE_COLUMN = 27
 """Cells of a title before its description; a longer title takes what it needs."""
 LEAST_DESCRIPTION = 12
-"""A description with less room is left out."""
+"""A description with less room is omitted."""
 CHARTS, EVERYWHERE, OPEN_RUN = "Charts", "Everywhere", "Open a run"
 SMALL_WORDS = ("a", "the", "to")
 _WORD = re.compile(r"\w+")
@@ -31,7 +31,7 @@ class PaletteHit(Hit):
     """A command on one line: its title, its description, and its key at the right edge."""
 
     group: str = ""
-    """The heading that lists it: its pane, for example."""
+    """The heading that lists it, for example its pane."""
     description: str = ""
     """What it does, if the title doesn't say it."""
     keys: str = ""
@@ -47,7 +47,10 @@ class PaletteHit(Hit):
         return cast(str, self.text)
 
     def found(self, words: tuple[str, ...]) -> float:
-        """The score for a search, 0 if a word is missing: a match in the title ranks above one in the heading, and that above one in the description."""
+        """Return the score for a search, 0 if a word is missing.
+
+        A match in the title ranks above one in the heading, and that above one in the description.
+        """
         title = self.title.lower()
         searched = " ".join(words)
         if title == searched:
@@ -59,7 +62,7 @@ class PaletteHit(Hit):
         return 0.0 if place is None else 3.0 - place
 
     def line(self, width: int) -> Content:
-        """The command as one line of `width` cells."""
+        """Return the command as one line of `width` cells."""
         key_room = len(self.keys) + 2 if self.keys else 0
         title = Content(self.title).truncate(max(1, width - key_room), ellipsis=True)
         column = max(TITLE_COLUMN, title.cell_length + 2)
@@ -72,7 +75,10 @@ class PaletteHit(Hit):
         return line
 
     def _described(self, room: int) -> Content:
-        """The description cut to `room` cells: its beginning, or the part around a searched word."""
+        """Return the description cut to `room` cells.
+
+        If words are searched, the part with them is kept.
+        """
         ends = [at + len(word) for word in self.words if (at := self.description.lower().find(word)) >= 0]
         cut = max(ends, default=0) - room + 1
         text = self.description if cut < 0 or len(self.description) <= room else f"…{self.description[cut + 1 :]}"
@@ -88,10 +94,10 @@ class PaletteHit(Hit):
 
 
 class ActionCommands(Provider):
-    """The table of actions; those of another screen go there first."""
+    """The table of actions; an action of another pane goes there first."""
 
     def entries(self) -> Iterator[PaletteHit]:
-        """Every command, those of the current screen first."""
+        """Yield every command, those of the current pane first."""
         screen = self.screen
         if not isinstance(screen, PaneScreen):
             return
@@ -114,7 +120,10 @@ class ActionCommands(Provider):
         self.screen.call_after_refresh(self.screen.run_action, entry.textual_action)
 
     def _go_and_run(self, entry: Action, pane: Pane) -> None:
-        """On its own screen, once that stands; where it can't be opened, that has been said."""
+        """Run an action on its own pane, once that is ready.
+
+        If the pane can't be opened, that has been reported.
+        """
         app = self.app
 
         async def act() -> None:
@@ -138,7 +147,10 @@ class ActionCommands(Provider):
             yield hit
 
     async def search(self, query: str) -> Hits:
-        """Commands with every word in their title, heading or description; if there are none, fuzzy matches of the title."""
+        """Yield commands with every word in their title, heading or description.
+
+        If there are none, fuzzy matches of the title.
+        """
         words = tuple(query.lower().split())
         hits = list(self.entries())
         for hit in hits:
@@ -153,7 +165,7 @@ class ActionCommands(Provider):
 
 
 def group_of(entry: Action, here: Pane) -> str:
-    """The heading that lists an action."""
+    """Return the heading that lists an action."""
     if entry.group == "charts":
         return CHARTS
     if not entry.panes:
@@ -162,9 +174,9 @@ def group_of(entry: Action, here: Pane) -> str:
 
 
 def description(entry: Action) -> str:
-    """What an action does beyond its title; empty if its help describes a pair of keys."""
+    """Return what an action does beyond its title; empty if its help describes a pair of keys."""
     if entry.shown:
         return ""
     head, _, more = entry.help.partition(": ")
-    said = {*_WORD.findall(entry.palette.lower()), *SMALL_WORDS}
-    return entry.help if not set(_WORD.findall(head.lower())) <= said else more
+    known = {*_WORD.findall(entry.palette.lower()), *SMALL_WORDS}
+    return entry.help if not set(_WORD.findall(head.lower())) <= known else more

@@ -1,9 +1,9 @@
-"""A user's own keys: `keymap.toml` in the data home, read once at the start.
+"""The user's keys: `keymap.toml` in the data home, read at the start.
 
     pause = "P"                 # the id of an action = its key
-    log_scale = ["l", "f6"]     # or several; the first is the one that is shown
+    log_scale = ["l", "f6"]     # or several; the first one is shown
 
-What can't be used is told with its line and left out; everything else works as it always did.
+Invalid lines are reported and ignored; everything else works.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from textual.keys import Keys, key_to_character
 from rnnlm_tui.contract.outside_text import safe
 from rnnlm_tui.store.atomic import read_at_most
 from rnnlm_tui.tui._textual import key_of_character
-from rnnlm_tui.tui.actions import ACTIONS, KEY_SIGNS, PANE_TITLES, PANES, Action, Pane, action, actions_for, key_label, told_together
+from rnnlm_tui.tui.actions import ACTIONS, KEY_SIGNS, PANE_TITLES, PANES, Action, Pane, action, actions_for, key_label, key_rows
 
 SAME_KEY: Mapping[str, str] = {
     "ctrl+m": "enter", "ctrl+i": "tab", "ctrl+h": "backspace", "ctrl+left_square_bracket": "escape", "shift+enter": "enter", "ctrl+enter": "enter",
     "alt+enter": "enter",
 }  # fmt: skip
-"""Keys for which a terminal, or the tmux around it, sends another one."""
+"""Keys that a terminal, or tmux around it, sends as another key."""
 FIXED: Mapping[str, str] = {
-    "ctrl+q": "it always leaves",
-    "ctrl+c": "it says how to leave",
-    "ctrl+z": "it is the shell's",
-    "ctrl+j": "it is a new line in the prompt",
+    "ctrl+q": "it always leaves the app",
+    "ctrl+c": "it tells how to leave",
+    "ctrl+z": "it belongs to the shell",
+    "ctrl+j": "it starts a new line in the prompt",
 }
 WIDGETS_KEYS: Mapping[Pane, tuple[str, ...]] = {
     "runs": ("up", "down", "k", "j", "pageup", "pagedown", "home", "end"),
@@ -43,46 +43,46 @@ WIDGETS_KEYS: Mapping[Pane, tuple[str, ...]] = {
         "ctrl+v", "ctrl+w", "ctrl+x", "ctrl+y", "f6", "f7",
     ),
 }  # fmt: skip
-"""What lists and text fields of a screen do themselves."""
+"""Keys that lists and text fields of a pane handle themselves."""
 MOST_BYTES = 1024 * 1024
 """A longer file is rejected."""
-MOST_TOLD = 3
-"""Problems that the app tells at its start."""
+MOST_SHOWN = 3
+"""Problems that the app shows at its start."""
 NAMES: Mapping[str, str] = {
     **{sign: key for key, sign in KEY_SIGNS.items()}, "esc": "escape", "del": "delete", "ins": "insert", "pgup": "pageup", "pgdn": "pagedown", "return": "enter",
 }  # fmt: skip
-"""Other ways to write a key."""
+"""Other spellings of keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keymap:
-    """The table of actions with a user's keys, and what was wrong in the file."""
+    """The table of actions with the user's keys, and the problems of the file."""
 
     actions: tuple[Action, ...] = ACTIONS
     """Every action, in the table's order."""
     changed: Mapping[str, str] | None = None
-    """Ids of the actions that have other keys → the keys, as Textual's `set_keymap` takes them."""
+    """Ids of the changed actions → their keys, as Textual's `set_keymap` takes them."""
     problems: tuple[str, ...] = ()
-    """A sentence each, with its line."""
+    """One sentence each, with its line."""
 
 
 def read_keymap(path: Path) -> Keymap:
-    """The user's keys; the usual ones where there is no file."""
+    """Return the user's keys; the default ones if there is no file."""
     try:
         text = read_at_most(path, MOST_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         return Keymap()
     except (OSError, UnicodeDecodeError) as error:
-        return Keymap(problems=(f"{path.name} can't be read: {error.strerror if isinstance(error, OSError) else 'it is not UTF-8'}",))
+        return Keymap(problems=(f"{path.name} can't be read: {error.strerror if isinstance(error, OSError) else 'not UTF-8'}",))
     return parse_keymap(text, path.name)
 
 
 def parse_keymap(text: str, name: str = "keymap.toml") -> Keymap:
-    """The same from the file's text."""
+    """Return the keys from the file's text."""
     try:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError, and so is a number of thousands of digits
-        return Keymap(problems=(f"{name}: {safe(str(error), keep='')}; no line of it is used",))
+        return Keymap(problems=(f"{name}: {safe(str(error), keep='')}; the file is ignored",))
     problems: list[tuple[int, str]] = []
     chosen: dict[str, tuple[str, ...]] = {}
     known = {entry.id: entry for entry in ACTIONS}
@@ -90,7 +90,7 @@ def parse_keymap(text: str, name: str = "keymap.toml") -> Keymap:
         line = _line_of(identifier, text)
         if identifier not in known:
             near = get_close_matches(identifier, known, n=2, cutoff=0.6)
-            problems.append((line, f"“{safe(identifier, keep='')[:40]}” is no action" + (f"; did you mean {' or '.join(near)}?" if near else "")))
+            problems.append((line, f"“{safe(identifier, keep='')[:40]}” is not an action" + (f"; did you mean {' or '.join(near)}?" if near else "")))
             continue
         keys = _keys_of(value)
         if isinstance(keys, str):
@@ -99,23 +99,26 @@ def parse_keymap(text: str, name: str = "keymap.toml") -> Keymap:
             chosen[identifier] = keys
     for identifier, why in _collisions(chosen):
         problems.append((_line_of(identifier, text), f"{identifier}: {why}"))
-    told = tuple(f"{name}{f' line {line}' if line else ''}: {words}" for line, words in sorted(problems))
-    return Keymap(_with_keys(chosen), {identifier: ",".join(keys) for identifier, keys in chosen.items()}, told)
+    sentences = tuple(f"{name}{f' line {line}' if line else ''}: {words}" for line, words in sorted(problems))
+    return Keymap(_with_keys(chosen), {identifier: ",".join(keys) for identifier, keys in chosen.items()}, sentences)
 
 
 def use_keys(app: App[int], keymap: Keymap) -> str:
-    """Give the app these keys; what is to be said of the file, empty where all is well."""
+    """Set the app's keys. Return the problems to show, empty if there are none."""
     changed = keymap.changed or {}
     app.set_keymap(dict(changed))
     for identifier in changed:
         if not action(identifier).keys:  # only the palette has it, so no screen binds it
             app.bind(changed[identifier], identifier, show=False)
-    rest = len(keymap.problems) - MOST_TOLD
-    return "\n".join([*keymap.problems[:MOST_TOLD], *([f"and {rest} more: rnnlm-tui doctor"] if rest > 0 else [])])
+    rest = len(keymap.problems) - MOST_SHOWN
+    return "\n".join([*keymap.problems[:MOST_SHOWN], *([f"and {rest} more: rnnlm-tui doctor"] if rest > 0 else [])])
 
 
 def key_name(written: str) -> str | None:
-    """Textual's name of a key as people write it (`P`, `?`, `^s`, `ctrl+s`, `F5`, `pgup`, `←`); None: there is no such key."""
+    """Return Textual's name of a key as written by the user, None if there is no such key.
+
+    For example `P`, `?`, `^s`, `ctrl+s`, `F5`, `pgup` or `←`.
+    """
     text = written.strip(" ") or ("space" if written == " " else "")
     if len(text) == 1:
         return NAMES.get(text) or (key_of_character(text) if text.isprintable() else None)
@@ -135,26 +138,29 @@ def key_name(written: str) -> str | None:
 
 
 def _keys_of(value: object) -> tuple[str, ...] | str:
-    """The keys, or what is wrong with them."""
+    """Return the keys, or what is wrong with them."""
     written = [value] if isinstance(value, str) else value
     if not isinstance(written, list) or not written or not all(isinstance(one, str) and one for one in written):
-        return 'give it a key as in "P", or several as in ["P", "f6"]'
+        return 'expected a key such as "P", or several such as ["P", "f6"]'
     keys: list[str] = []
     for one in written:
         key = key_name(one)
         if key is None:
-            return f"“{safe(one, keep='')[:20]}” is no key; keys are single signs, f1 … f12, ctrl+ and a letter, enter, home and the like"
+            return f"“{safe(one, keep='')[:20]}” is not a key; keys are single characters, f1 … f12, ctrl+ and a letter, enter, home and the like"
         other = SAME_KEY.get(key) or (f"ctrl+{key[11:]}" if key.startswith("ctrl+shift+") else None)
         if other is not None:
-            return f"{key_label(key)} can't be told from {key_label(other)} in a terminal"
+            return f"a terminal sends {key_label(key)} as {key_label(other)}"
         if key in FIXED:
-            return f"{key_label(key)} can't be given away: {FIXED[key]}"
+            return f"{key_label(key)} can't be changed: {FIXED[key]}"
         keys.append(key)
     return tuple(dict.fromkeys(keys))
 
 
 def _collisions(chosen: dict[str, tuple[str, ...]]) -> Iterable[tuple[str, str]]:
-    """Take out of `chosen` what would give a key two meanings on one screen; which action, and why."""
+    """Remove from `chosen` what would give a key two meanings on one pane.
+
+    Yield each action and the reason.
+    """
     while True:
         found = next(iter(_clashes(chosen)), None)
         if found is None:
@@ -171,15 +177,15 @@ def _clashes(chosen: Mapping[str, Sequence[str]]) -> Iterable[tuple[str, str]]:
             for key in entry.keys:
                 other = owners.setdefault(key, entry.id)
                 if entry.id in chosen and other != entry.id:
-                    yield entry.id, f"{key_label(key)} is the key of {other} on {PANE_TITLES[pane]}; give that one another key too"
+                    yield entry.id, f"{key_label(key)} is the key of {other} on {PANE_TITLES[pane]}; change that one's key too"
                 if entry.id in chosen and key in WIDGETS_KEYS.get(pane, ()) and key not in action(entry.id).keys:
-                    yield entry.id, f"{key_label(key)} acts in the list or the text of {PANE_TITLES[pane]}"
+                    yield entry.id, f"{key_label(key)} is used by the list or text field of {PANE_TITLES[pane]}"
 
 
 def _with_keys(chosen: Mapping[str, Sequence[str]]) -> tuple[Action, ...]:
-    """The table with these keys. Actions told in one row (`+ - 0`) show the first key of each."""
+    """Return the table with these keys. Actions in one row (`+ - 0`) show the first key of each."""
     actions: list[Action] = []
-    for row in told_together([replace(entry, keys=tuple(chosen[entry.id])) if entry.id in chosen else entry for entry in ACTIONS]):
+    for row in key_rows([replace(entry, keys=tuple(chosen[entry.id])) if entry.id in chosen else entry for entry in ACTIONS]):
         head = row[0]
         if head.shown and any(entry.id in chosen for entry in row):
             head = replace(head, shown=" ".join(key_label(entry.keys[0]) for entry in row))
@@ -190,6 +196,6 @@ def _with_keys(chosen: Mapping[str, Sequence[str]]) -> tuple[Action, ...]:
 
 
 def _line_of(identifier: str, text: str) -> int:
-    """The line on which an id is given a value, from 1; 0: none, as in a table of tables."""
+    """Return the line on which an id is assigned, from 1; 0 if none, as in a table of tables."""
     pattern = re.compile(rf"""^\s*["']?{re.escape(identifier)}["']?\s*=""")
     return next((number for number, line in enumerate(text.splitlines(), 1) if pattern.match(line)), 0)

@@ -1,4 +1,4 @@
-"""What the environment says of the terminal: how many colours it has, whether its background is bright, and whether it can show braille."""
+"""The kind of terminal, from the environment: number of colours, bright background, braille."""
 
 from __future__ import annotations
 
@@ -7,32 +7,36 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 ColourName = Literal["dark", "light", "ansi-dark", "ansi-light", "none"]
-"""The choices of colours: as `--theme` takes them, and as they are kept for the next start."""
+"""The choices of colours, as in `--theme` and in the settings."""
 COLOUR_NAMES: tuple[ColourName, ...] = get_args(ColourName)
 Depth = Literal["none", "16", "256", "16 million"]
-"""How many colours."""
+"""The number of colours."""
 COLOURLESS = ("vt52", "vt100", "vt102", "vt220")
-"""Terminals of a time before colour, of which emulators may take the name."""
+"""Terminals without colours, whose names emulators may use."""
 UTF8_LOCALES = ("c.utf-8", "c.utf8", "utf-8")
-"""What Python itself puts into LC_CTYPE where the locale is C."""
+"""What Python sets LC_CTYPE to if the locale is C."""
 BRAILLE = "⣿"
 
 
 @dataclass(frozen=True, slots=True)
 class TerminalKind:
-    """What there is to know of a terminal before anything is drawn."""
+    """What is known of a terminal before anything is drawn."""
 
     depth: Depth
-    """Its colours; none where NO_COLOR is set to anything."""
+    """Its colours; none if NO_COLOR is set to anything."""
     light: bool
-    """Its background is bright; only a few terminals say so."""
+    """Whether its background is bright; only a few terminals tell."""
     braille: bool
-    """Charts in braille can be shown."""
+    """Whether it can show braille charts."""
     hint: str = ""
-    """How it would have more colours; empty where it has all that the app is drawn in, or wants none."""
+    """How to get more colours; empty if it has enough, or wants none."""
 
     def colours(self, wanted: ColourName | None = None, kept: ColourName | None = None) -> ColourName:
-        """What to draw in: what was asked for at this start, none where the terminal has or wants none, what was kept from the last time, what the background asks for."""
+        """Choose the colours.
+
+        Requested ones come first, then none if the terminal has or wants none, those saved, or by
+        the background.
+        """
         chosen = wanted or ("none" if self.depth == "none" else kept) or ("light" if self.light else "dark")
         if self.depth == "16" and chosen in ("dark", "light"):  # exact colours need 256
             return "ansi-light" if chosen == "light" else "ansi-dark"
@@ -40,7 +44,10 @@ class TerminalKind:
 
 
 def terminal_kind(environment: Mapping[str, str], encoding: str = "utf-8", listed: Callable[[str], int] | None = None) -> TerminalKind:
-    """From the variables, the encoding of standard output, and what `listed` knows of a terminal's colours by its name (terminfo)."""
+    """Return the kind of terminal, by environment variables and the encoding of standard output.
+
+    `listed` returns the colours of a terminal by its name (terminfo).
+    """
     depth = _depth(environment, listed or listed_colours)
     hint = ""
     if depth == "16":
@@ -50,7 +57,7 @@ def terminal_kind(environment: Mapping[str, str], encoding: str = "utf-8", liste
 
 
 def listed_colours(term: str) -> int:
-    """Colours of the terminal of that name in the system's list; -1 where it has none, is unknown or there is no list."""
+    """Return a terminal's number of colours by terminfo; -1 if unknown or there is no terminfo."""
     try:
         import curses
     except ImportError:
@@ -72,13 +79,17 @@ def _depth(environment: Mapping[str, str], listed: Callable[[str], int]) -> Dept
 
 
 def _is_light(environment: Mapping[str, str]) -> bool:
-    """Konsole, rxvt and a few others tell their colours as `foreground;background`, numbers of the 16."""
+    """Konsole, rxvt and a few others set `foreground;background`, numbers of the 16 colours."""
     background = environment.get("COLORFGBG", "").rpartition(";")[2]
     return background in ("7", "15")
 
 
 def _has_braille(environment: Mapping[str, str], encoding: str) -> bool:
-    """The Linux console has no letters for it, and a locale that is set to C or to one of the old encodings can't spell it; no locale at all is most often a container behind a modern terminal."""
+    """Whether braille can be shown.
+
+    The Linux console has no glyphs for it, and a locale of C or an old encoding can't encode it. No
+    locale at all is most often a container in a modern terminal.
+    """
     if environment.get("TERM") == "linux":
         return False
     try:

@@ -285,7 +285,7 @@ class FakeServices(Services):
         if self.refuse is not None:
             raise self.refuse
         self.resumed.append(run.name)
-        return f"{run.name} goes on from step 3,752"
+        return f"{run.name} resumed at step 3,752"
 
     def log(self, run: RunDirectory) -> LogFollower:
         return LogFollower(self.log_path)
@@ -326,7 +326,7 @@ class FakeServices(Services):
     def restore(self, trashed: TrashedRun, name: str | None = None) -> RunDirectory:
         chosen = name or trashed.name
         if chosen in {run.run for run in self.runs}:
-            raise RunNameError(f'there is already a run "{chosen}"')
+            raise RunNameError(f'run "{chosen}" already exists')
         _, summary = self.in_trash.pop(trashed.path)
         self.runs.append(summary.model_copy(update={"run": chosen}))
         return self.run(chosen)

@@ -43,21 +43,21 @@ def test_actions_told_in_one_row_show_the_key_of_each() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ('\npausse = "P"', ["keymap.toml line 2: “pausse” is no action; did you mean pause?"]),
-        ('fly_to_the_moon = "m"', ["keymap.toml line 1: “fly_to_the_moon” is no action"]),
-        ('pause = "ctrl+m"', ["keymap.toml line 1: pause: ^m can't be told from enter in a terminal"]),
-        ('pause = "shift+enter"', ["keymap.toml line 1: pause: ⇧enter can't be told from enter in a terminal"]),
-        ('pause = "ctrl+q"', ["keymap.toml line 1: pause: ^q can't be given away: it always leaves"]),
+        ('\npausse = "P"', ["keymap.toml line 2: “pausse” is not an action; did you mean pause?"]),
+        ('fly_to_the_moon = "m"', ["keymap.toml line 1: “fly_to_the_moon” is not an action"]),
+        ('pause = "ctrl+m"', ["keymap.toml line 1: pause: a terminal sends ^m as enter"]),
+        ('pause = "shift+enter"', ["keymap.toml line 1: pause: a terminal sends ⇧enter as enter"]),
+        ('pause = "ctrl+q"', ["keymap.toml line 1: pause: ^q can't be changed: it always leaves the app"]),
         (
             'pause = "hyper+x"',
-            ["keymap.toml line 1: pause: “hyper+x” is no key; keys are single signs, f1 … f12, ctrl+ and a letter, enter, home and the like"],
+            ["keymap.toml line 1: pause: “hyper+x” is not a key; keys are single characters, f1 … f12, ctrl+ and a letter, enter, home and the like"],
         ),
-        ('new_seed = "ctrl+a"', ["keymap.toml line 1: new_seed: ^a acts in the list or the text of Prompt"]),
-        ('show_runs = "f6"', ["keymap.toml line 1: show_runs: F6 acts in the list or the text of Prompt"]),
-        ('[pause]\nkey = "P"', ['keymap.toml: pause: give it a key as in "P", or several as in ["P", "f6"]']),
-        ("pause = 3", ['keymap.toml line 1: pause: give it a key as in "P", or several as in ["P", "f6"]']),
+        ('new_seed = "ctrl+a"', ["keymap.toml line 1: new_seed: ^a is used by the list or text field of Prompt"]),
+        ('show_runs = "f6"', ["keymap.toml line 1: show_runs: F6 is used by the list or text field of Prompt"]),
+        ('[pause]\nkey = "P"', ['keymap.toml: pause: expected a key such as "P", or several such as ["P", "f6"]']),
+        ("pause = 3", ['keymap.toml line 1: pause: expected a key such as "P", or several such as ["P", "f6"]']),
         ('pause = "s"', ["keymap.toml line 1: pause: s is the key of sample on Train; give that one another key too"]),
-        ('new_run = "j"', ["keymap.toml line 1: new_run: j acts in the list or the text of Runs"]),
+        ('new_run = "j"', ["keymap.toml line 1: new_run: j is used by the list or text field of Runs"]),
         ('pause = "P', ["keymap.toml: "]),
     ],
 )
@@ -77,7 +77,7 @@ def test_one_bad_line_leaves_the_others_alone_and_a_control_character_is_no_dang
 
 def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
     (tmp_path / "keymap.toml").write_bytes(b"\xff\xfe\x00")
-    assert read_keymap(tmp_path / "keymap.toml").problems == ("keymap.toml can't be read: it is not UTF-8",)
+    assert read_keymap(tmp_path / "keymap.toml").problems == ("keymap.toml can't be read: not UTF-8",)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ async def test_a_wrong_line_is_said_at_the_start_and_the_app_goes_on() -> None:
     services = with_runs(make_snapshot())
     app = RnnlmApp(services.run("plain-otter"), fps=20.0, services=services, keymap=parse_keymap('pausse = "P"'))
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await until(pilot, lambda: "“pausse” is no action" in lines_of(app)[-1])
+        await until(pilot, lambda: "“pausse” is not an action" in lines_of(app)[-1])
         assert text_of(app).count("pausse") == 1, "on the one line, and over nothing"
         await pilot.press("space")
         await until(pilot, lambda: services.sent == [("plain-otter", "pause", {})])

@@ -299,7 +299,7 @@ async def test_the_question_before_leaving_tells_the_runs_as_they_are_by_now() -
         assert "24 s left" in text_of(app)
         services.snapshots["plain-otter"] = make_snapshot("finished", 4_754)
         await until(pilot, lambda: "plain-otter ✓ finished" in text_of(app))
-        assert "Nothing trains any more." in text_of(app)
+        assert "No run is training any more." in text_of(app)
         assert "stop training" not in text_of(app)
         await pilot.press("S")
         assert isinstance(app.screen, QuitScreen)

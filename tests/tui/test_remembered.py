@@ -22,7 +22,7 @@ from rnnlm_tui.supervisor.monitor import summary_or_problem
 from rnnlm_tui.tui import remembered
 from rnnlm_tui.tui.actions import ACTIONS
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.chart_view import kept_view
+from rnnlm_tui.tui.chart_view import saved_view
 from rnnlm_tui.tui.keymap import read_keymap
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.widgets.form_draft import Draft, draft_from_json, draft_to_json
@@ -109,7 +109,7 @@ def look_at(settings: dict[str, object]) -> None:
     Marks.from_json(settings.get("marked"))
     saved_order(settings)
     for run in ("plain-otter", "a", ""):
-        kept_view(settings, run)
+        saved_view(settings, run)
     draft = draft_from_json(settings.get("draft"))
     if draft is not None:
         for field in FORM_FIELDS:

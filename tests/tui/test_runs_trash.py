@@ -56,7 +56,7 @@ async def test_where_another_run_has_the_name_by_now_restoring_asks_for_another(
         app.watcher.poll_now()
         await until(pilot, lambda: len(shown(app)) == 3)
         await pilot.press("u")
-        await until(pilot, lambda: "another run is called brisk-heron by now" in text_of(app))
+        await until(pilot, lambda: "brisk-heron is the name of another run now" in text_of(app))
         await pilot.press("enter")
         await until(pilot, lambda: "›  brisk-heron-2" in shown(app))
 

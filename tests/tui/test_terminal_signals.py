@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rnnlm_tui.tui.terminal_signals import call_for_user
+from rnnlm_tui.tui.terminal_signals import notification
 
 NINE, TRIPLE = "\x1b]9;rnnlm-tui: plain-otter finished\x07", "\x1b]777;notify;rnnlm-tui;plain-otter finished\x07"
 
@@ -26,17 +26,17 @@ NINE, TRIPLE = "\x1b]9;rnnlm-tui: plain-otter finished\x07", "\x1b]777;notify;rn
     ],
 )
 def test_each_terminal_gets_the_bell_and_what_it_can_show(environment: dict[str, str], sent: str) -> None:
-    assert call_for_user("plain-otter finished", environment) == "\x07" + sent
+    assert notification("plain-otter finished", environment) == "\x07" + sent
 
 
 def test_tmux_and_screen_hand_the_notification_on_and_hear_the_bell_themselves() -> None:
-    within = call_for_user("plain-otter finished", {"TERM": "tmux-256color", "TMUX": "/tmp/tmux-0/default,1,0"})
+    within = notification("plain-otter finished", {"TERM": "tmux-256color", "TMUX": "/tmp/tmux-0/default,1,0"})
     assert within == f"\x07\x1bPtmux;\x1b{NINE}\x1b\\"
-    assert call_for_user("plain-otter finished", {"TERM": "screen", "STY": "1.pts-0"}) == f"\x07\x1bP{NINE}\x1b\\"
+    assert notification("plain-otter finished", {"TERM": "screen", "STY": "1.pts-0"}) == f"\x07\x1bP{NINE}\x1b\\"
 
 
 def test_text_from_outside_acts_on_nothing_and_stays_short() -> None:
-    sent = call_for_user("a\x07b\x1b]0;owned\x1b\\c\x9b2J\n;" + "d" * 500, {"TERM": "xterm-kitty"})
+    sent = notification("a\x07b\x1b]0;owned\x1b\\c\x9b2J\n;" + "d" * 500, {"TERM": "xterm-kitty"})
     body = sent.removeprefix("\x07\x1b]9;rnnlm-tui: ").removesuffix("\x07")
     assert not set(body) & {"\x07", "\x1b", "\x9b", "\n", ";"}
     assert len(body) == 160
@@ -44,4 +44,4 @@ def test_text_from_outside_acts_on_nothing_and_stays_short() -> None:
 
 
 def test_a_terminal_without_unicode_gets_none() -> None:
-    assert call_for_user("größer – 55 · " + "x" * 300, {"TERM": "xterm-kitty"}, ascii_only=True).isascii()
+    assert notification("größer – 55 · " + "x" * 300, {"TERM": "xterm-kitty"}, ascii_only=True).isascii()

@@ -48,14 +48,14 @@ async def test_every_chart_is_drawn_once_for_the_first_paint_and_not_again_for_t
         assert sorted(filter(None, drawn)) == ["gradient", "loss", "perplexity", "speed"]
 
 
-@pytest.mark.parametrize(("status", "verb"), [("paused", "Go on"), ("stopped", "Resume"), ("crashed", "Resume"), ("failed", "Retry")])
+@pytest.mark.parametrize(("status", "verb"), [("paused", "Resume"), ("stopped", "Resume"), ("crashed", "Resume"), ("failed", "Retry")])
 async def test_space_goes_on_with_a_run_that_stands_and_the_footer_says_how(status: RunStatus, verb: str) -> None:
     services = with_runs(make_snapshot(status))
     async with running_app(services) as (app, pilot):
         assert lines_of(app)[-1].startswith(f" space {verb} ")
         await pilot.press("space")
         await until(pilot, lambda: services.resumed == ["plain-otter"])
-        await until(pilot, lambda: "plain-otter goes on from step 3,752" in lines_of(app)[-1])
+        await until(pilot, lambda: "plain-otter resumed at step 3,752" in lines_of(app)[-1])
         assert services.sent == []
 
 

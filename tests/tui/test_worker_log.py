@@ -113,7 +113,7 @@ async def test_a_long_line_is_wrapped_and_nothing_in_it_acts_on_the_terminal(tmp
 async def test_where_the_worker_printed_nothing_stands_what_happened() -> None:
     async with running_app() as (app, pilot):
         await pilot.press("L")
-        await until(pilot, lambda: "nothing printed: what happened" in text_of(app))
+        await until(pilot, lambda: "No worker output. Events:" in text_of(app))
         assert "3,750 c saved last" in text_of(app)
 
 

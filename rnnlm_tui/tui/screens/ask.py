@@ -1,4 +1,4 @@
-"""A question that one line answers, checked while it is typed: tags, a note, a name."""
+"""AskScreen: a question with a one-line answer that is checked while it is typed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rnnlm_tui.tui.widgets.safe_text import SafeInput
 
 
 class AskScreen(Overlay[str]):
-    """Answers what was typed, which passed the check; None where it was left."""
+    """Returns the text, which has passed the check; None if cancelled."""
 
     DEFAULT_CSS = """
     AskScreen TitledContainer { width: 76; max-width: 100%; height: auto; background: #121212; }
@@ -35,11 +35,11 @@ class AskScreen(Overlay[str]):
         """Ask.
 
         Args:
-            title: of the box, `Tags of plain-otter`; text from outside in it is made harmless.
-            text: what stands there already.
-            check: raises an RnnlmError for a text that can't be the answer.
-            about: one dim line below: what is wanted.
-            most: more characters than this can't be typed; 0: as many as one likes.
+            title: of the box, such as `Tags of plain-otter`; text from outside is sanitized.
+            text: the initial text.
+            check: raises an RnnlmError for an invalid answer.
+            about: one dim line below, about what is expected.
+            most: the most characters; 0: no limit.
         """
         super().__init__()
         self._title, self._text, self._check, self._about, self._most = title, text, check, about, most
@@ -54,23 +54,23 @@ class AskScreen(Overlay[str]):
         box = self.query_one(SafeInput)
         box.cursor_blink = False
         box.focus()
-        self._tell(self._problem(self._text) if self._text else "")
+        self._show_problem(self._problem(self._text) if self._text else "")
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """An empty line is no mistake yet."""
+        """Check the text; an empty one isn't reported as invalid yet."""
         event.stop()
-        self._tell(self._problem(event.value) if event.value else "")
+        self._show_problem(self._problem(event.value) if event.value else "")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
         problem = self._problem(event.value)
         if problem:
-            self._tell(problem)
+            self._show_problem(problem)
         else:
             self.dismiss(event.value)
 
     def action_leave(self) -> None:
-        """Close without."""
+        """Close without an answer."""
         self.dismiss(None)
 
     def _problem(self, text: str) -> str:
@@ -80,6 +80,6 @@ class AskScreen(Overlay[str]):
             return error.message
         return ""
 
-    def _tell(self, problem: str) -> None:
-        told = Content.assemble(("✗ ", BAD), safe_content(problem, newlines="space").stylize(BAD)) if problem else safe_content(self._about).stylize(DIM)
-        self.query_one("#ask-about", OverlayText).update(told)
+    def _show_problem(self, problem: str) -> None:
+        line = Content.assemble(("✗ ", BAD), safe_content(problem, newlines="space").stylize(BAD)) if problem else safe_content(self._about).stylize(DIM)
+        self.query_one("#ask-about", OverlayText).update(line)

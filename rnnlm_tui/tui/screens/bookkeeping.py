@@ -1,4 +1,4 @@
-"""What is done to runs in the list: marks, tags, notes, pins, other names, the trash and back."""
+"""Actions on runs of the list: marks, tags, notes, pins, names, and the trash."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 LONGEST_NAME = 64
 SHOWN_NAMES = 3
-"""Runs that a message about several names."""
+"""Runs that a message about several runs names."""
 SHOWN_TAGS = 8
-"""Tags in use that are named where one types."""
+"""Tags in use that are shown below the input."""
 
 
 class RunsBookkeeping(RunCursor):
@@ -39,28 +39,29 @@ class RunsBookkeeping(RunCursor):
     def __init__(self) -> None:
         super().__init__()
         self._trashed: list[tuple[TrashedRun, ...]] = []
-        """What was deleted since the start and not restored, the newest last; runs deleted together are in one group."""
+        """Runs deleted since the start and not restored, newest last; runs deleted together are one
+        group."""
         self._marked_in_trash: dict[Path, int] = {}
-        """Places of their marks to compare."""
+        """The places of their marks for comparison."""
         self._mark_again: dict[str, int] = {}
         """The places of the marks of restored runs, until the list shows these runs."""
         self._restoring: set[Path] = set()
-        """What is on its way back."""
+        """Runs being restored."""
 
     def action_mark_run(self) -> None:
-        """Mark it to compare, or no longer."""
+        """Mark or unmark the run for comparison."""
         if self.chosen is not None:
             self.context.mark(self.chosen.run)
 
     def action_compare_runs(self) -> None:
-        """The marked runs; with one marked, it and the one under the cursor."""
+        """Compare the marked runs; with only one marked, also the one under the cursor."""
         if len(self.context.marked) == 1 and self.chosen is not None and self.chosen.run not in self.context.marked:
             self.context.mark(self.chosen.run)
         self.context.open_pane("compare")
 
     @property
     def targets(self) -> list[RunSummary]:
-        """The runs that a key acts on: the one under the cursor, or if that is marked, all marked runs in the list, with that one first."""
+        """The runs that a key acts on: the one under the cursor, or if marked, all marked ones."""
         chosen = self.chosen
         if chosen is None:
             return []
@@ -69,12 +70,12 @@ class RunsBookkeeping(RunCursor):
         return [chosen, *(run for run in self.query_one(RunsTable).runs if run.run in self.context.marked and run.run != chosen.run)]
 
     def action_tag_run(self) -> None:
-        """Edit the run's tags in one line; for several marked runs, the tags that all of them have."""
+        """Edit the run's tags in one line; for marked runs, the tags that all of them have."""
         runs = self.targets
         if not runs:
             return
         used = sorted({tag for summary in self.context.summaries or () for tag in summary.tags})
-        about = f"in use: {'  '.join(used[:SHOWN_TAGS])}{' …' if len(used) > SHOWN_TAGS else ''}" if used else "words with a space between them"
+        about = f"in use: {'  '.join(used[:SHOWN_TAGS])}{' …' if len(used) > SHOWN_TAGS else ''}" if used else "separate tags with spaces"
         shared = tuple(tag for tag in runs[0].tags if all(tag in run.tags for run in runs))
         title = f"Tags of {safe_text(runs[0].run, limit=40)}"
         if len(runs) > 1:
@@ -108,7 +109,7 @@ class RunsBookkeeping(RunCursor):
         self.app.push_screen(AskScreen(title, "".join(f"{tag} " for tag in shared), check, about=about), answered)
 
     def action_note_run(self) -> None:
-        """A note, in one line."""
+        """Edit the run's note."""
         run = self.chosen
         if run is None:
             return
@@ -118,10 +119,10 @@ class RunsBookkeeping(RunCursor):
                 self._label(run.run, note=text)
 
         title = f"Note on {safe_text(run.run, limit=40)}"
-        self.app.push_screen(AskScreen(title, run.note, check_note, about="one line; empty takes it away", most=MOST_NOTE_CHARACTERS), answered)
+        self.app.push_screen(AskScreen(title, run.note, check_note, about="one line; leave empty to remove it", most=MOST_NOTE_CHARACTERS), answered)
 
     def action_pin_run(self) -> None:
-        """On top of the list, or no longer."""
+        """Pin or unpin the run."""
         if self.chosen is not None:
             self._label(self.chosen.run, pinned=not self.chosen.pinned)
 
@@ -132,12 +133,12 @@ class RunsBookkeeping(RunCursor):
         )
 
     def action_rename_run(self) -> None:
-        """Another name."""
+        """Rename the run."""
         run = self.chosen
-        if run is None or self._still_lives(run):
+        if run is None or self._report_if_alive(run):
             return
         taken = {summary.run for summary in self.context.summaries or ()} - {run.run}
-        about = "other runs go on to know it by its old name"
+        about = "other runs keep referring to its old name"
         question = AskScreen(f"Rename {safe_text(run.run, limit=40)}", run.run, partial(_check_free, taken=taken), about=about)
         self.app.push_screen(question, partial(self._rename, run.run))
 
@@ -162,13 +163,16 @@ class RunsBookkeeping(RunCursor):
         self.context.in_thread(lambda: services.rename(services.find(former), name), renamed, failed)
 
     def action_delete_run(self) -> None:
-        """Move the run to the trash without a question, since it can be undone; of several marked runs, those that have ended."""
+        """Move the run to the trash; there is no question, since it can be undone.
+
+        Of several marked runs, those that have ended are deleted.
+        """
         targets = self.targets if self.context.summaries else []
         living = [run for run in targets if run.status in LIVING]
         runs = [run for run in targets if run.status not in LIVING]
         if not runs:
             if living:
-                self._still_lives(living[0])
+                self._report_if_alive(living[0])
             return
         services, places = self.context.services, {run.run: self.context.marks.places.index(run.run) for run in runs if run.run in self.context.marks.places}
 
@@ -214,28 +218,28 @@ class RunsBookkeeping(RunCursor):
         elif not self._restoring:
             self.context.report("nothing to undo: T shows the trash")
 
-    def mark_what_came_back(self, summaries: Sequence[RunSummary]) -> None:
-        """Mark runs again that were marked when they were deleted, as soon as the list shows them."""
+    def mark_restored_runs(self, summaries: Sequence[RunSummary]) -> None:
+        """Restore the marks of restored runs, once the list shows them."""
         marks = self.context.marks
         for name in [run.run for run in summaries if run.run in self._mark_again]:
             marks = marks.marked_at(name, self._mark_again.pop(name))
         self.context.set_marks(marks)
 
     def action_show_trash(self) -> None:
-        """What is in the trash, to restore or purge."""
+        """Show the trash."""
 
         def show(trashed: list[TrashedRun]) -> None:
             if self.app.screen is self:
-                self.app.push_screen(TrashScreen(trashed), self._left_trash)
+                self.app.push_screen(TrashScreen(trashed), self._answered_trash)
 
         self.context.in_thread(self.context.services.trash, show)
 
-    def _left_trash(self, wanted: TrashedRun | None) -> None:
+    def _answered_trash(self, wanted: TrashedRun | None) -> None:
         if wanted is not None:
             self._restore(wanted)
 
     def _restore(self, trashed: TrashedRun, name: str | None = None, *, among: Sequence[TrashedRun] = ()) -> None:
-        """Restore a run; of the runs that were deleted together, `among`, the first gets the cursor."""
+        """Restore a run. Of `among`, the runs deleted together, the first gets the cursor."""
         first = not among or among[0].path == trashed.path
 
         def restored(run: RunDirectory) -> None:
@@ -271,25 +275,25 @@ class RunsBookkeeping(RunCursor):
         self._trashed = [group for group in groups if group]
 
     def _restore_as(self, trashed: TrashedRun) -> None:
-        """Another run has its name by now."""
+        """Ask for another name: the run's name has been taken."""
         taken = {summary.run for summary in self.context.summaries or ()}
 
         def answered(name: str | None) -> None:
             if name is not None:
                 self._restore(trashed, name)
 
-        about = f"another run is called {safe_text(trashed.name, limit=30)} by now"
+        about = f"{safe_text(trashed.name, limit=30)} is the name of another run now"
         self.app.push_screen(AskScreen("Restore under another name", _free_name(trashed.name, taken), partial(_check_free, taken=taken), about=about), answered)
 
-    def _still_lives(self, run: RunSummary) -> bool:
-        """Whether it must be stopped first; says so."""
+    def _report_if_alive(self, run: RunSummary) -> bool:
+        """Report that the run must be stopped first; whether it must."""
         if run.status in LIVING:
             self.context.report(f"{run.run} is {run.status}: stop it first, on its train pane with S")
         return run.status in LIVING
 
 
 def _names(runs: Iterable[str]) -> str:
-    """The first few names, and how many more there are."""
+    """Return the first few names, and how many more there are."""
     names = list(runs)
     shown = ", ".join(safe_text(name, limit=24) for name in names[:SHOWN_NAMES])
     return shown if len(names) <= SHOWN_NAMES else f"{shown} and {len(names) - SHOWN_NAMES} more"
@@ -298,9 +302,9 @@ def _names(runs: Iterable[str]) -> str:
 def _check_free(name: str, *, taken: set[str]) -> None:
     check_run_name(name)
     if name in taken:
-        raise RunNameError(f'there is already a run "{name}"')
+        raise RunNameError(f'run "{name}" already exists')
 
 
 def _free_name(name: str, taken: set[str]) -> str:
-    """The name with the first number that makes it free."""
+    """Return the name with the first number that makes it free."""
     return next(free for number in count(2) if (free := f"{name[: LONGEST_NAME - 4]}-{number}") not in taken)

@@ -1,19 +1,19 @@
-"""ChartedScreen: a pane with charts that one walks through by keys: zoom, pan, follow, reset, one cursor on all of them, axis, smoothing, log y, alone, CSV.
+"""ChartedScreen: a pane whose charts are explored by keys: zoom, pan, follow, reset, cursor, axis, smoothing, log y, CSV.
 
 A subclass
 
     class CompareScreen(ChartedScreen):
         PANE = "compare"
-        CHARTS = ("overlay",)                   # ids of its Chart widgets, in the order that tab goes through
-        AXES = ("step", "tokens", "epoch")      # what `x` goes through
+        CHARTS = ("overlay",)                   # ids of its Chart widgets, in the order of tab
+        AXES = ("step", "tokens", "epoch")      # in the order of `x`
 
-        def view_key(self) -> str: ...          # under which name the view is kept
-        def show_view(self) -> None: ...        # lay out and show all charts anew: calls self.show_charts({id: data})
+        def view_key(self) -> str: ...          # the name under which the view is saved
+        def show_view(self) -> None: ...        # show all charts again: calls self.show_charts({id: data})
         def ends(self) -> tuple[float, float] | None: ...
 
-* All charts show the same part of x: that of the lead, which is the first of CHARTS that is shown.
-* `self.view` (a ChartView) is what a person chose; `self.cursor` is the x of the one cursor, None without one.
-* `step_of_x` and `x_of_step` carry part and cursor over to another axis; without them these end with the axis.
+* All charts show the same x range: that of the lead, which is the first of CHARTS that is shown.
+* `self.view` (a ChartView) holds the user's choices; `self.cursor` is the x of the one cursor, None without one.
+* `step_of_x` and `x_of_step` keep range and cursor when the axis changes; without them both are dropped.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from rnnlm_tui.tui.chart_view import SMOOTHINGS, ChartView
 from rnnlm_tui.tui.screens.charts_together import ChartsTogether
 from rnnlm_tui.tui.widgets.chart import Chart
 
-LookChange = Callable[[Chart], None]
+RangeChange = Callable[[Chart], None]
 ZOOM = 2.0
-"""What one key zooms by."""
+"""The factor of one zoom key."""
 PAN = 0.25
-"""The share of the shown part that one key moves by."""
+"""The share of the shown range that one pan key moves by."""
 FAR = 10
-"""Cells that the cursor goes with shift."""
+"""Cells that the cursor moves by with shift."""
 
 
 class ChartedScreen(ChartsTogether):
     """The base of the screens with charts: their keys."""
 
-    # which chart
+    # the chosen chart
 
     def _step_chart(self, by: int) -> None:
         names = self.reachable_charts()
@@ -55,7 +55,7 @@ class ChartedScreen(ChartsTogether):
         self._step_chart(-1)
 
     def action_alone(self) -> None:
-        """All the room for the chosen chart, or its place among the others again."""
+        """Show the chosen chart alone, or among the others again."""
         if self.visiting:
             self._end_visit()
         else:
@@ -68,7 +68,7 @@ class ChartedScreen(ChartsTogether):
     # axes
 
     def action_next_axis(self) -> None:
-        """The same steps against another x, where that can be told."""
+        """Show the same steps on the next x axis, as far as possible."""
         lead = self.lead
         part, following = (None, True) if lead is None or lead.part is None else (lead.part, lead.following)
         steps = [None if place is None else self.step_of_x(place) for place in (self.cursor, *(part or (None, None)))]
@@ -76,13 +76,13 @@ class ChartedScreen(ChartsTogether):
         cursor, start, end = (None if step is None else self.x_of_step(step) for step in steps)
         self.cursor = cursor
         self.view = replace(self.view, cursor=cursor)
-        self.part_to_come = ((start, end) if start is not None and end is not None else None, following)
+        self.pending_range = ((start, end) if start is not None and end is not None else None, following)
         self.choose()
 
     def action_log_scale(self) -> None:
         data = self.chart(self.chosen).data
         if not data.can_be_log:
-            self.context.report(f"{data.title} stays linear: its y is a share of 100 %")
+            self.context.report(f"{data.title} stays linear: y is a percentage")
             return
         self.choose(turned=self.view.turned ^ {self.chosen})
 
@@ -107,13 +107,13 @@ class ChartedScreen(ChartsTogether):
         self.choose(smoothing=value)
         self.context.report(f"smoothing {value:g}" if value else "no smoothing")
 
-    # which part of x
+    # the x range
 
     def action_zoom_in(self) -> None:
-        self._look(partial(Chart.zoom, factor=ZOOM))
+        self._change_range(partial(Chart.zoom, factor=ZOOM))
 
     def action_zoom_out(self) -> None:
-        self._look(partial(Chart.zoom, factor=1 / ZOOM))
+        self._change_range(partial(Chart.zoom, factor=1 / ZOOM))
 
     def action_pan_left(self) -> None:
         self._pan(-PAN)
@@ -122,39 +122,42 @@ class ChartedScreen(ChartsTogether):
         self._pan(PAN)
 
     def action_follow(self) -> None:
-        """The newest step in sight; a cursor that this leaves behind goes, and legends tell the newest values."""
-        self._look(Chart.follow)
+        """Follow the newest step.
+
+        A cursor that this leaves behind is removed, and legends show the newest values.
+        """
+        self._change_range(Chart.follow)
         lead = self.lead
         if lead is not None and self.cursor is not None and not lead.window[0] <= self.cursor <= lead.window[1]:
             self._set_cursor(None)
 
     def action_reset_view(self) -> None:
-        """All of x, the usual look and arrangement; the chart that was chosen stays so where it has a place."""
+        """Show all of x with default settings; the chosen chart stays chosen if it has a place."""
         self._set_cursor(None)
         chosen, self.visiting = "" if self.visiting else self.view.chosen, False
         fresh = ChartView(axis=self.AXES[0], chosen=chosen, hidden=self.view.hidden)
         for chart in self.charts():
             chart.reset()
             chart.set_smoothing(fresh.smoothing)
-        self.view, self.part_to_come = fresh, (None, True)
+        self.view, self.pending_range = fresh, (None, True)
         self.choose()
 
     def _pan(self, share: float) -> None:
         lead = self.lead
         if lead is None or lead.part is None:
-            self.context.report("all of it shows: ↑ zooms in")
+            self.context.report("the whole range is shown: ↑ zooms in")
             return
         start, end = lead.window
         cells, middle = share * (end - start) / lead.column_width, (start + end) / 2
         if self.cursor is not None and not start <= self.cursor <= end:
             cells = (self.cursor - middle) / lead.column_width
-        self._look(lambda chart: chart.pan(round(cells)))
+        self._change_range(lambda chart: chart.pan(round(cells)))
         if self.cursor is not None:
             start, end = lead.window
             self._set_cursor(min(max(self.cursor, start), end))
 
-    def _look(self, change: LookChange) -> None:
-        """Change the part that the lead shows, and with it that of all others."""
+    def _change_range(self, change: RangeChange) -> None:
+        """Change the x range of the lead, and with it that of all charts."""
         lead = self.lead
         if lead is None or self.ends() is None:
             return
@@ -163,7 +166,7 @@ class ChartedScreen(ChartsTogether):
             for chart in self.charts():
                 chart.look_as(lead)
         self.part_changed()
-        self.keep_view()
+        self.save_view()
 
     # the cursor
 
@@ -186,7 +189,7 @@ class ChartedScreen(ChartsTogether):
         self._cursor_to_end(1)
 
     def on_chart_pointed(self, message: Chart.Pointed) -> None:
-        """The mouse chose an x, and by that the chart."""
+        """Set the cursor where the mouse clicked."""
         message.stop()
         if self.ends() is not None:
             self._set_cursor(message.x)
@@ -197,7 +200,10 @@ class ChartedScreen(ChartsTogether):
             self.move_cursor_to(ends[end])
 
     def _move_cursor(self, cells: int) -> None:
-        """By cells of the lead; the first press puts it on the newest point that shows."""
+        """Move the cursor by cells of the lead.
+
+        The first press puts it on the newest point that is shown.
+        """
         lead, ends = self.lead, self.ends()
         if lead is None or ends is None:
             return
@@ -209,14 +215,14 @@ class ChartedScreen(ChartsTogether):
         self.move_cursor_to(min(max(self.cursor + cells * lead.column_width, first), last))
 
     def move_cursor_to(self, place: float) -> None:
-        """Put the cursor there; a part that does not show the place moves so that it does."""
+        """Move the cursor to an x, and pan to it if it isn't shown."""
         lead = self.lead
         if lead is None:
             return
         start, end = lead.window
         if lead.part is not None and not start <= place <= end:
             cells = (place - end if place > end else place - start) / lead.column_width
-            self._look(lambda chart: chart.pan(round(cells + (1 if cells > 0 else -1))))
+            self._change_range(lambda chart: chart.pan(round(cells + (1 if cells > 0 else -1))))
             start, end = lead.window
         self._set_cursor(min(max(place, start), end))
 
@@ -230,12 +236,12 @@ class ChartedScreen(ChartsTogether):
             if (before is None) != (place is None):
                 self.refresh_footer()
         if before != place:
-            self.keep_view()
+            self.save_view()
             if place is not None:
                 self.cursor_moved()
 
     def action_leave_field(self) -> None:
-        """`esc`: the cursor goes, then the chart that stands alone is one of many again."""
+        """Remove the cursor, then stop showing a chart alone."""
         if self.cursor is not None:
             self._set_cursor(None)
         elif self.visiting:
@@ -246,7 +252,7 @@ class ChartedScreen(ChartsTogether):
     # files
 
     def action_write_chart(self) -> None:
-        """The points of the chosen chart in the part that shows, as a CSV file in the current folder."""
+        """Write the chosen chart's points in the shown x range to a CSV file."""
         chart = self.chart(self.chosen)
         if not chart.data.series:
             self.context.report("no points yet")

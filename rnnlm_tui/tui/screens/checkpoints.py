@@ -1,4 +1,4 @@
-"""The pane Checkpoints: the table of a run's checkpoints, one of them in detail, and what it wrote."""
+"""CheckpointsScreen: a run's checkpoints, one of them in detail, and its samples."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
 AGE_SECONDS = 10.0
-"""Between two looks at the clock for the ages."""
+"""Seconds between updates of the ages."""
 
 
 class CheckpointsScreen(PaneScreen):
-    """Chooses a checkpoint for sampling, keeps it for good, and checks its files."""
+    """A run's checkpoints, to sample from, pin and verify."""
 
     PANE = "checkpoints"
     BINDINGS = bindings_for("checkpoints")
@@ -54,7 +54,7 @@ class CheckpointsScreen(PaneScreen):
     def __init__(self) -> None:
         super().__init__()
         self._details: dict[str, CheckpointDetail] = {}
-        """By directory, for the open run."""
+        """The details of the open run's checkpoints, by directory."""
         self._of: Path | None = None
 
     def compose_body(self) -> ComposeResult:
@@ -74,7 +74,7 @@ class CheckpointsScreen(PaneScreen):
         self.query_one(CheckpointTable).set_wide(wide)
 
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
-        """The run's checkpoints, newest first."""
+        """Show the run's checkpoints, newest first."""
         if self.run_path != self._of:
             self._of, self._details = self.run_path, {}
         rows = snapshot.checkpoints if snapshot is not None else ()
@@ -90,7 +90,7 @@ class CheckpointsScreen(PaneScreen):
         self._show_detail()
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
-        """What can be done with a checkpoint, when there is one."""
+        """Return the actions for a checkpoint, if there is one."""
         some = bool(self.snapshot and self.snapshot.checkpoints)
         living = self.snapshot is not None and self.snapshot.summary.status in ("running", "paused")
         names = [*(["choose_checkpoint", "pin_checkpoint", "verify_checkpoint"] if some else []), *(["checkpoint"] if living else []), "leave"]
@@ -98,7 +98,7 @@ class CheckpointsScreen(PaneScreen):
         words = {"pin_checkpoint": "Unpin" if row is not None and row.step in self._pinned() else ""}
         return [(action(name), words.get(name, "")) for name in names]
 
-    # the one under the cursor
+    # the checkpoint under the cursor
 
     @property
     def chosen(self) -> CheckpointRow | None:
@@ -112,34 +112,34 @@ class CheckpointsScreen(PaneScreen):
         self.refresh_footer()
 
     def action_choose_checkpoint(self) -> None:
-        """Sample from it."""
+        """Sample from the checkpoint."""
         row = self.chosen
         if row is None:
-            self.context.report("there is no checkpoint yet")
+            self.context.report("no checkpoint yet")
             return
         self.context.selected_checkpoint = row.path
         self.context.open_pane("prompt")
 
     def action_pin_checkpoint(self) -> None:
-        """Keep it for good; a pinned one: no longer."""
+        """Pin or unpin the checkpoint."""
         row, run = self.chosen, self.context.run_directory
         if row is None or run is None:
-            self.context.report("there is no checkpoint yet")
+            self.context.report("no checkpoint yet")
             return
         pinned = row.step not in self._pinned()
-        words = f"step {row.step:,} is kept for good" if pinned else f"step {row.step:,} goes with the others when newer ones come"
+        message = f"step {row.step:,} pinned" if pinned else f"step {row.step:,} unpinned: deleted when newer ones replace it"
 
         def done(_: None) -> None:
             self.context.watcher.poll_now()
-            self.context.report(words)
+            self.context.report(message)
 
         self.context.in_thread(partial(self.context.services.pin, run, row.step, pinned=pinned), done)
 
     def action_verify_checkpoint(self) -> None:
-        """Read all its files and compare them with their hashes."""
+        """Check all of its files against their hashes."""
         row, run = self.chosen, self.run_path
         if row is None or run is None:
-            self.context.report("there is no checkpoint yet")
+            self.context.report("no checkpoint yet")
             return
         self.context.report(f"checking step {row.step:,} …")
         self.run_worker(self._verify(row, run), group="verify", exclusive=True)
@@ -151,7 +151,7 @@ class CheckpointsScreen(PaneScreen):
             await self._damage_found(row, run, error)
             return
         self._keep(row.path, run, _detail_of(row, run / row.path, manifest, verified=time()))
-        self.context.report(f"step {row.step:,}: all {figures.counted(len(manifest.files), 'file')} are as they were written")
+        self.context.report(f"step {row.step:,}: all {figures.counted(len(manifest.files), 'file')} verified")
 
     async def _damage_found(self, row: CheckpointRow, run: Path, error: RnnlmError | OSError) -> None:
         try:
@@ -160,17 +160,17 @@ class CheckpointsScreen(PaneScreen):
             manifest = None
         damage = (error.message if isinstance(error, RnnlmError) else str(error)).replace(f"{run / row.path}/", "")
         self._keep(row.path, run, _detail_of(row, run / row.path, manifest, damage=damage))
-        whole = await to_thread(self._newest_whole, row, run)
-        if whole is None:
-            instead = "no other one is whole"
+        intact = await to_thread(self._newest_intact, row, run)
+        if intact is None:
+            instead = "no other checkpoint is intact"
         elif self.snapshot is not None and self.snapshot.summary.status in RESUMABLE:
-            instead = f"space, on the train pane, goes on from step {whole:,}"
+            instead = f"space on Train resumes at step {intact:,}"
         else:
-            instead = f"step {whole:,} is whole: enter samples from it"
+            instead = f"step {intact:,} is intact: enter samples from it"
         self.context.report(f"step {row.step:,} is damaged; {instead}", trouble=True)
 
-    def _newest_whole(self, damaged: CheckpointRow, run: Path) -> int | None:
-        """The step of the newest other checkpoint that is whole, every byte of it read."""
+    def _newest_intact(self, damaged: CheckpointRow, run: Path) -> int | None:
+        """Return the step of the newest other checkpoint whose files all match their hashes."""
         for row in sorted(self.snapshot.checkpoints if self.snapshot is not None else (), key=lambda row: row.step, reverse=True):
             if row.step != damaged.step:
                 with suppress(StorageError, OSError):

@@ -1,4 +1,4 @@
-"""Two small overlays of the config form: one thing out of a few, and a list of texts."""
+"""Two overlays of the config form: one for a choice, one for a list of texts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rnnlm_tui.tui.widgets.safe_text_area import SafeTextArea
 
 
 class ChooseScreen(Overlay[str]):
-    """Answers the chosen word, or an empty one."""
+    """Returns the chosen word, or an empty text."""
 
     DEFAULT_CSS = """
     ChooseScreen TitledContainer { width: 78; max-width: 100%; height: auto; max-height: 90%; background: #121212; }
@@ -60,7 +60,7 @@ class ChooseScreen(Overlay[str]):
 
 
 class TextsScreen(Overlay[str]):
-    """Several short texts, one a line. Answers them all in one string, or nothing where they are left as they were."""
+    """Several short texts, one per line. Returns them in one string, None if unchanged."""
 
     DEFAULT_CSS = """
     TextsScreen TitledContainer { width: 70; max-width: 100%; height: auto; background: #121212; }
@@ -80,7 +80,7 @@ class TextsScreen(Overlay[str]):
         self._as_shown = ""
 
     def compose(self) -> ComposeResult:
-        legend = Content.assemble(("one a line  ", DIM), ("^s", f"bold {TEXT}"), (" keep  ", DIM), ("esc", f"bold {TEXT}"), (" cancel", DIM))
+        legend = Content.assemble(("one per line  ", DIM), ("^s", f"bold {TEXT}"), (" keep  ", DIM), ("esc", f"bold {TEXT}"), (" cancel", DIM))
         with TitledContainer(title=self._title, legend=legend, classes="-highlighted"):
             yield SafeTextArea(self._text, compact=True, tab_behavior="focus", soft_wrap=True)
 
@@ -92,10 +92,13 @@ class TextsScreen(Overlay[str]):
         area.move_cursor(area.document.end)
 
     def action_keep(self) -> None:
-        """Close with what was written; a text that can't be shown as it is stays as it is where nothing was changed."""
+        """Close with the edited text.
+
+        An unchanged text is kept as it is, even if it can't be shown so.
+        """
         text = self.query_one(TextArea).text
         self.dismiss(None if text == self._as_shown else text)
 
     def action_leave(self) -> None:
-        """Close without."""
+        """Close without changes."""
         self.dismiss(None)

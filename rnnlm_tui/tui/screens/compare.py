@@ -1,4 +1,4 @@
-"""The compare screen: the curves of the marked runs over each other, their figures, and the settings in which they differ."""
+"""CompareScreen: curves, figures and differing settings of the marked runs."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ class CompareScreen(ChartedScreen):
         self.query_one(Placed).place(self._places(event.size))
         self.refresh_all()
 
-    # showing
+    # what is shown
 
-    def show_snapshot(self, snapshot: RunSnapshot | None) -> None:  # noqa: ARG002 (the open run is one of the compared, or not)
+    def show_snapshot(self, snapshot: RunSnapshot | None) -> None:  # noqa: ARG002 (the open run may be compared or not)
         self._show(self._runs())
 
     def watch_snapshot(self) -> None:
-        """Nothing here is about the open run: where it is compared, it comes with the others."""
+        """Ignore the open run: if it is compared, it comes with the others."""
 
     def show_compared(self) -> None:
         self.refresh_all()
@@ -75,18 +75,18 @@ class CompareScreen(ChartedScreen):
         placed = self.query_one(Placed)
         if runs or not self.context.marked:
             placed.uncover()
-        self.take_view()
+        self.load_view()
         self.query_one(ComparedRunsPanel).show(runs, comparison(runs) if runs else None)
         places = self._places(self.app.size)
         placed.place(places)
-        self.call_after_refresh(self._take_places)
+        self.call_after_refresh(self._update_layout)
         axis = cast(Axis, self.view.axis)
         empty = ChartData("", (), note="space on the runs marks them, = compares them")
         self.show_charts({name: data(runs, axis) if runs else empty for name, data in COMPARED_CHARTS.items() if name in places})
         self.cursor_changed()
 
-    def _take_places(self) -> None:
-        """Runs are read one after the other, and each has the table grow: the last size is the one that stands."""
+    def _update_layout(self) -> None:
+        """Lay out again if the table has another size: it grows with each run that is read."""
         placed, table = self.query_one(Placed), self.query_one(ComparedRunsPanel)
         region = placed.places.get(table.id or "")
         if region is not None and table.size != region.size:
@@ -94,10 +94,10 @@ class CompareScreen(ChartedScreen):
 
     def _places(self, size: Size) -> Places:
         lines = self.query_one(ComparedRunsPanel).lines_in(size.width) if self.is_ready else 0
-        return compare_arrangement(Size(size.width, max(0, size.height - FRAME_ROWS)), self.CHARTS, self.chosen, lines, alone=self.stands_alone())
+        return compare_arrangement(Size(size.width, max(0, size.height - FRAME_ROWS)), self.CHARTS, self.chosen, lines, alone=self.shows_one_chart())
 
     def identity(self, width: int) -> Content:
-        """`comparing A plain-otter  B brisk-heron`."""
+        """Return `comparing A plain-otter  B brisk-heron`."""
         marks = self.context.marks
         names = [Content.assemble((marks.letter(run.snapshot.summary.run), f"bold {run.colour}"), (f" {run.name}", palette.TEXT)) for run in self._runs()]
         whole = Content("  ").join([Content.styled("comparing", palette.DIM), *names])
@@ -106,7 +106,7 @@ class CompareScreen(ChartedScreen):
         return Content.assemble(("comparing ", palette.DIM), (counted(len(names), "run"), palette.TEXT))
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
-        alone = self.alone_as()
+        alone = self.chart_position()
         order = ("next_chart", "leave_field", "log_scale", "next_axis", "smoother", "zoom_in", "cursor_right", "alone", "leave")
         found = {entry.id: entry for entry in actions_for(self.PANE)}
         back = "Close cursor" if self.cursor is not None else "Back" if alone else "Runs"
@@ -119,30 +119,30 @@ class CompareScreen(ChartedScreen):
         return span(self._runs(), cast(Axis, self.view.axis))
 
     def step_of_x(self, place: float) -> float | None:
-        """By the run that has come furthest: each has its own."""
-        furthest = self._furthest()
-        return None if furthest is None else step_of_x_in(furthest, cast(Axis, self.view.axis), place)
+        """Return the step at an x of the longest run: each run has its own."""
+        longest = self._longest()
+        return None if longest is None else step_of_x_in(longest, cast(Axis, self.view.axis), place)
 
     def x_of_step_in(self, step: float) -> float | None:
-        furthest = self._furthest()
-        return None if furthest is None else x_of_step_in(furthest, cast(Axis, self.view.axis), step)
+        longest = self._longest()
+        return None if longest is None else x_of_step_in(longest, cast(Axis, self.view.axis), step)
 
-    def _furthest(self) -> MarkedRun | None:
+    def _longest(self) -> MarkedRun | None:
         return max(self._runs(), key=lambda run: run.snapshot.summary.step, default=None)
 
     def part_changed(self) -> None:
-        """Have finer figures read for what shows."""
+        """Read the shown range at full resolution."""
         part = self.chart(self.chosen).part
         self.context.watcher.look_at_compared({} if part is None else shown_steps(self._runs(), cast(Axis, self.view.axis), part))
 
     def cursor_changed(self) -> None:
-        """The legend has no room for many runs: the table tells all their values."""
-        self._tell_values()
+        """Show all values in the table: the legend has no room for many runs."""
+        self._show_values()
         if self.cursor is not None:
-            self.call_after_refresh(self._tell_values)  # a chart that has just got its place has its values with its picture
+            self.call_after_refresh(self._show_values)  # a chart that was just placed has its values only after its next paint
 
-    def _tell_values(self) -> None:
-        """The table stands as it is until the chart knows."""
+    def _show_values(self) -> None:
+        """Show the values at the cursor, once the chart has them."""
         chart = self.chart(self.chosen)
         head = "" if self.cursor is None else f"at {x_at(self.cursor, chart.data.x_format)}"
         values = chart.values if head else []
@@ -165,8 +165,8 @@ class CompareScreen(ChartedScreen):
         return self.chosen
 
     def action_leave_field(self) -> None:
-        """`esc`: as on every screen with charts, then back to the list of runs."""
-        if self.cursor is None and not self.stands_alone():
+        """Remove the cursor, stop showing a chart alone, then go back to the runs."""
+        if self.cursor is None and not self.shows_one_chart():
             self.context.open_pane("runs")
         else:
             super().action_leave_field()

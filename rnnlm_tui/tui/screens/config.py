@@ -1,4 +1,4 @@
-"""The pane Config: the form of a run that is not started yet, or the frozen config of one that is."""
+"""ConfigScreen: the form of a new run, or the frozen config of an existing one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class ConfigScreen(EditedDraft):
-    """Edits the draft, starts it, saves it; a run that exists is shown and can be the start of a new one."""
+    """Edits, starts and saves the draft, or shows a run's config to base a new run on."""
 
     PANE = "config"
     FIRST_FOCUS = "#field-corpus-source"
@@ -73,7 +73,7 @@ class ConfigScreen(EditedDraft):
                     yield ConfigForm(Draft(DEMO, "preset demo"), wide=self.app.size.width >= WIDE_FROM, id="form")
             yield EstimatePanel(id="gives")
 
-    # what shows
+    # what is shown
 
     @property
     def shown(self) -> Draft | None:
@@ -84,7 +84,7 @@ class ConfigScreen(EditedDraft):
         return None if snapshot is None else Draft(snapshot.config, safe_text(snapshot.summary.run, limit=40))
 
     def on_screen_resume(self, _event: ScreenResume) -> None:
-        self._take_up()
+        self._load_draft()
 
     def on_resize(self, event: Resize) -> None:
         wide = event.size.width >= WIDE_FROM
@@ -93,17 +93,17 @@ class ConfigScreen(EditedDraft):
         self.form.set_wide(wide)
 
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:  # noqa: ARG002 (the pane's)
-        """A run's frozen config, when one is open and no draft is."""
-        self._take_up()
+        """Show the draft, or the open run's frozen config."""
+        self._load_draft()
         self._show()
 
     def show_machine(self, machine: MachineFacts) -> None:
-        """How much memory there is."""
+        """Show the memory of this machine."""
         super().show_machine(machine)
         self._show()
 
     def identity(self, width: int) -> Content:
-        """A draft has a name and no status yet."""
+        """Return the draft's name and base; a draft has no status yet."""
         draft = self._editing
         if draft is None:
             return super().identity(width)
@@ -115,14 +115,17 @@ class ConfigScreen(EditedDraft):
         return more if more.cell_length <= width and (self.has_class("-wide") or not from_preset) else line
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
-        """What can be done with a draft, or with a run that exists; while a field is edited, the keys that end it."""
+        """Return the actions for a draft or an existing run.
+
+        While a field is edited, the keys that end that.
+        """
         if any(form.editing for form in self.query(ConfigForm)):  # no form while the pane is mounted or removed
             return [(action("edit_field"), "Keep"), (action("leave_field"), "Cancel"), (action("next_field"), "Keep, next"), (action("next_section"), "")]
         if self.locked:
             names = ["next_field", "next_section", "new_from_run", *(["start_draft"] if self._run_status == "draft" else []), "leave"]
         else:
-            mend = ["next_problem"] if self._check.problems else []
-            names = ["next_field", "next_section", "edit_field", "reset_field", "choose_preset", *mend, "save_draft", "start_draft"]
+            fix = ["next_problem"] if self._check.problems else []
+            names = ["next_field", "next_section", "edit_field", "reset_field", "choose_preset", *fix, "save_draft", "start_draft"]
         return [(action(name), "") for name in names]
 
     @property
@@ -134,11 +137,11 @@ class ConfigScreen(EditedDraft):
         if draft is None or not self.is_mounted:
             return
         config, check = draft.nearest_config(), self._check
-        check.judge(draft, locked=self.locked)
+        check.check(draft, locked=self.locked)
         self.form.show(draft, check.problems, locked=self.locked, facts=check.facts, preview=check.preview)
         self._show_titles()
-        if check.wants(config):
-            self._work_out(config)
+        if check.needs_estimate(config):
+            self._estimate(config)
         summary = self.snapshot.summary if self.snapshot is not None and self.locked else None
         kept = summary.checkpoints if summary is not None and summary.status not in ("draft", *LIVING) else None
         self.query_one(EstimatePanel).show(check.estimate, draft, check.blocking, machine_capacity(self.context.machine), started=self.locked, kept=kept)
@@ -154,19 +157,22 @@ class ConfigScreen(EditedDraft):
         self.query_one(SectionList).show(draft, self._check.problems, section)
 
     @work(group="estimate", exclusive=True)
-    async def _work_out(self, config: RunConfig) -> None:
-        """The figures of a config, worked out in a thread, for they look at disk."""
+    async def _estimate(self, config: RunConfig) -> None:
+        """Estimate a config in a thread, because that reads the disk."""
         try:
             found = await to_thread(look_up, self.context.services, config)
         except (RnnlmError, OSError) as error:
             self.context.report_error(error)
             return
         if not self._follow_tokenizer(found):
-            self._check.take(found)
+            self._check.update(found)
         self._show()
 
     def _follow_tokenizer(self, found: Findings) -> bool:
-        """Take over the vocabulary size of a pretrained tokenizer, or drop it with the tokenizer, unless the user set another; whether the draft changed."""
+        """Use a pretrained tokenizer's vocabulary size, and drop it with the tokenizer.
+
+        A size that the user has set stays. Return whether the draft changed.
+        """
         draft = self._editing
         if draft is None or found.config != draft.nearest_config():
             return False
@@ -175,15 +181,15 @@ class ConfigScreen(EditedDraft):
         if followed is draft:
             return False
         self._editing = followed
-        self._give()
+        self._share_draft()
         return True
 
-    # what the form says
+    # the form
 
     def on_config_form_changed(self, event: ConfigForm.Changed) -> None:
         if not self.locked:
             self._editing = event.draft
-            self._give()
+            self._share_draft()
             self._show()
 
     def on_config_form_focus_moved(self, _event: ConfigForm.FocusMoved) -> None:
@@ -199,17 +205,17 @@ class ConfigScreen(EditedDraft):
         else:
             self.edit_in_overlay(event.row)
 
-    # the actions
+    # actions
 
     def action_leave_field(self) -> None:
-        """Keep the focus on `esc` in a field that is not edited, so that the next key still acts on it."""
+        """Keep the focus on `esc` in a field that isn't edited: the next key still acts on it."""
 
     def action_next_problem(self) -> None:
-        """Go to the next field that is wrong."""
+        """Go to the next invalid field."""
         if self._check.problems:
             self.form.next_problem()
         else:
-            self.context.report("there is no problem")
+            self.context.report("no problems")
 
     def action_choose_preset(self) -> None:
         """Start again from a preset."""
@@ -221,7 +227,7 @@ class ConfigScreen(EditedDraft):
             if not name:
                 return
             if changes:
-                question = ConfirmScreen(f"Drop {lost}?", f"The preset {name} takes their place.", "They can't be taken back.", "keep them", "drop them")
+                question = ConfirmScreen(f"Discard {lost}?", f"The preset {name} replaces them.", "This can't be undone.", "keep them", "discard them")
                 self.app.push_screen(question, partial(begin, name))
             else:
                 begin(name, True)
@@ -229,16 +235,16 @@ class ConfigScreen(EditedDraft):
         def begin(name: str, agreed: bool | None) -> None:
             if agreed:
                 self._editing = Draft(PRESETS[name], f"preset {name}")
-                self._give()
+                self._share_draft()
                 if not self._run_name:
-                    self.context.in_thread(self.context.services.suggest_name, self._named)
+                    self.context.in_thread(self.context.services.suggest_name, self._set_name)
                 self._show()
 
         current = draft.base.preset if draft is not None else ""
         self.app.push_screen(ChooseScreen("Preset", [(name, PRESET_SUMMARIES.get(name, "")) for name in PRESETS], current), chosen)
 
     def action_new_from_run(self) -> None:
-        """A draft of the shown run's config."""
+        """Configure a new run based on the shown one."""
         if not self.locked or self.snapshot is None:
             self.context.report("this is a new run already")
             return
@@ -247,7 +253,10 @@ class ConfigScreen(EditedDraft):
         self._show()
 
     def action_save_draft(self) -> None:
-        """Create the run without starting it; save a draft with problems as a config file instead."""
+        """Create the run without starting it.
+
+        A draft with problems is saved as a config file instead.
+        """
         if not self.locked and self._check.blocking and self._editing is not None:
             name, draft = self._run_name or "draft", self._editing
             self.context.in_thread(partial(self.context.services.save_config, name, merge(draft.base, draft.changes), draft.problems()), self._written)
@@ -257,17 +266,17 @@ class ConfigScreen(EditedDraft):
             self.context.in_thread(partial(self.context.services.create, config, self._run_name or None), self._saved)
 
     def _written(self, path: Path) -> None:
-        self.context.report(f"saved with {counted(len(self._check.blocking), 'problem')} as {path.name}, for train --config")
+        self.context.report(f"saved with {counted(len(self._check.blocking), 'problem')} as {path.name}, to use with train --config")
 
     def _saved(self, run: object) -> None:
         from rnnlm_tui.store.run_directory import RunDirectory
 
         saved = cast(RunDirectory, run)
         self.context.open_run(saved, "config")
-        self.context.report(f"{saved.name} is saved, F5 starts it")
+        self.context.report(f"{saved.name} saved, F5 starts it")
 
     def action_start_draft(self) -> None:
-        """Start the draft, or a saved run that never ran."""
+        """Start the draft, or a saved run that was never started."""
         if self.locked:
             if self._run_status == "draft":
                 self.context.resume()
@@ -276,21 +285,21 @@ class ConfigScreen(EditedDraft):
             return
         config = self._ready()
         if config is not None:
-            self._check.forget_refusal()
+            self._check.forget_failure()
             self.context.start_run(config, self._run_name or None, partial(self._refuse, config))
 
     def _refuse(self, config: RunConfig, error: InputError) -> None:
-        """No run was created: say why beside the field that it is about."""
-        path = None if self.locked else self._check.refuse(config, error)
+        """Show why no run was created, beside the field that caused it."""
+        path = None if self.locked else self._check.start_failed(config, error)
         if path is None:
             self.context.report_error(error)
             return
         self._show()
         self.form.go_to(path)
-        self.context.report(f"not started: {TITLES[path]} says why", trouble=True)
+        self.context.report(f"not started: see {TITLES[path]}", trouble=True)
 
     def _ready(self) -> RunConfig | None:
-        """The draft's config when nothing is wrong; else the form goes to the first problem and says so."""
+        """Return the draft's config if it is valid. Else go to the first problem and report it."""
         draft = self._editing
         if draft is None:
             self.context.report("this run is saved: n makes a new run from it")
@@ -298,7 +307,7 @@ class ConfigScreen(EditedDraft):
         blocking = self._check.blocking
         if blocking:
             self.form.go_to(field_of(blocking[0])) if "." in blocking[0].path else None
-            self.context.report(f"Fix {counted(len(blocking), 'problem')} before starting, g goes from one to the next", trouble=True)
+            self.context.report(f"Fix {counted(len(blocking), 'problem')} before starting, g goes to the next one", trouble=True)
             return None
         try:
             return draft.config()

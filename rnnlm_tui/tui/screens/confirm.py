@@ -1,4 +1,4 @@
-"""A question before something that can't be taken back at once; the harmless answer is the default."""
+"""ConfirmScreen: a question before a destructive action; the harmless answer is the default."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 
 class ConfirmScreen(Overlay[bool]):
-    """Answers True only for the capital letter D."""
+    """Returns True only for a capital D."""
 
-    BINDINGS = [Binding("enter,escape,q", "answer(False)", show=False), Binding("D", "answer(True)", show=False)]  # noqa: RUF012 (Textual declares it so)
+    BINDINGS = [Binding("enter,escape,q", "answer(False)", show=False), Binding("D", "answer(True)", show=False)]  # noqa: RUF012 (declared so by Textual)
 
-    def __init__(self, title: str, fact: str, more: str, keep: str, go_on: str) -> None:
+    def __init__(self, title: str, fact: str, more: str, keep: str, proceed: str) -> None:
         super().__init__()
-        self._title, self._fact, self._more, self._keep, self._go_on = title, fact, more, keep, go_on
+        self._title, self._fact, self._more, self._keep, self._proceed = title, fact, more, keep, proceed
 
     def compose(self) -> ComposeResult:
         with TitledContainer(title=self._title, id="confirm-box", classes="-highlighted"):
@@ -36,6 +36,6 @@ class ConfirmScreen(Overlay[bool]):
             Content.assemble("  ", safe_content(self._more, newlines="space", limit=54).stylize(palette.DIM)),
             Content(""),
             Content.assemble(("› ", palette.FOCUS), ("enter  ", f"bold {palette.FOCUS}"), (self._keep, f"bold {palette.BRIGHT}")),
-            Content.assemble(("  D      ", f"bold {palette.TEXT}"), safe_content(self._go_on, newlines="space").stylize(palette.TEXT)),
+            Content.assemble(("  D      ", f"bold {palette.TEXT}"), safe_content(self._proceed, newlines="space").stylize(palette.TEXT)),
         ]
         return Content("\n").join(lines)

@@ -1,4 +1,4 @@
-"""What stands in the way of a draft: what is wrong in it, what this machine lacks for it, and the figures that tell."""
+"""The problems of a draft: invalid values, what this machine lacks for it, and its estimate."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from rnnlm_tui.tui.services import Services
     from rnnlm_tui.tui.widgets.form_draft import Draft
 
-REFUSED_AT: tuple[tuple[type[InputError], str], ...] = ((CorpusError, "corpus.source"), (TokenizerError, "tokenizer.name"), (DeviceError, "training.device"))
-"""Where it is said that a config can't run on this machine."""
+ERROR_FIELDS: tuple[tuple[type[InputError], str], ...] = ((CorpusError, "corpus.source"), (TokenizerError, "tokenizer.name"), (DeviceError, "training.device"))
+"""The fields beside which errors about this machine are shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a look at the disk tells of a config."""
+    """What the disk says about a config."""
 
     config: RunConfig
     estimate: Estimate
     facts: Mapping[str, str]
-    """What is known beside a field, by its path."""
+    """Facts to show beside fields, by path."""
     missing: InputError | None = None
-    """Why its text or its tokenizer can't be used; None if both can."""
+    """Why its text or tokenizer can't be used; None if both can."""
     missing_at: str = "corpus.source"
-    """The field that names it."""
+    """The field that names the missing file."""
     preview: Preview | None = None
     """The first lines of its text."""
     tokenizer_size: int | None = None
@@ -41,7 +41,7 @@ class Findings:
 
 
 def look_up(services: Services, config: RunConfig) -> Findings:
-    """Look for a config's text and work out its figures; it blocks as long as the disk needs.
+    """Look for a config's text and estimate it; blocks while the disk is read.
 
     Raises:
         RnnlmError, OSError: something on the disk can't be read.
@@ -61,7 +61,7 @@ def look_up(services: Services, config: RunConfig) -> Findings:
         return replace(found, missing=missing, missing_at="corpus.test_source" if at_test else "corpus.source")
     try:
         preview = services.preview(config)
-    except CorpusError as error:  # training would refuse it too
+    except CorpusError as error:  # training would fail too
         return replace(found, missing=error, missing_at="corpus.text_field" if "corpus.text_field" in error.hint else "corpus.source")
     if preview is not None and config.corpus.layout == "auto" and config.corpus.source not in BUILT_IN_SOURCES:
         facts["corpus.layout"] = f"{preview.layout}: {preview.reason}" if preview.reason else preview.layout
@@ -70,20 +70,21 @@ def look_up(services: Services, config: RunConfig) -> Findings:
 
 
 class DraftCheck:
-    """Knows the newest findings, the newest refusal, and the problems that follow from both for the draft that shows."""
+    """The problems of the shown draft, from the newest findings and the last failed start."""
 
     def __init__(self) -> None:
         self.blocking: tuple[Problem, ...] = ()
-        """What is wrong in the draft itself: it can't start before that is mended."""
+        """Problems of the draft itself, to fix before it can start."""
         self.problems: tuple[Problem, ...] = ()
-        """The same, and what this machine lacks: it may start at the next try, for what was missing may be there by then."""
+        """The same with what this machine lacks: a start may be tried again, because that may have
+        been fixed."""
         self._asked: RunConfig | None = None
         self._found: Findings | None = None
-        self._refused: tuple[RunConfig, Problem] | None = None
+        self._failure: tuple[RunConfig, Problem] | None = None
 
     @property
     def estimate(self) -> Estimate | None:
-        """The newest figures: those of the config before until the disk was looked at for this one."""
+        """The newest estimate; until the disk has been read, that of the config before."""
         return self._found.estimate if self._found is not None else None
 
     @property
@@ -93,42 +94,48 @@ class DraftCheck:
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """What is known beside the fields, as old as `estimate`."""
+        """Facts to show beside fields, as old as `estimate`."""
         return self._found.facts if self._found is not None else {}
 
-    def judge(self, draft: Draft, *, locked: bool) -> None:
-        """Find the problems of a draft; the config of a run (`locked`) has none."""
-        config, found, refused = draft.nearest_config(), self._found, self._refused
+    def check(self, draft: Draft, *, locked: bool) -> None:
+        """Find the problems of a draft; a run's config (`locked`) has none."""
+        config, found, refused = draft.nearest_config(), self._found, self._failure
         if locked:
             self.blocking = self.problems = ()
             return
         self.blocking = draft.problems_within(found.estimate.steps if found is not None and found.config == config else None)
         self.problems = (*self.blocking, refused[1]) if refused is not None and refused[0] == config else self.blocking
 
-    def wants(self, config: RunConfig) -> bool:
-        """Whether the disk was not looked at for this config; whoever is told so looks, and is not told again."""
+    def needs_estimate(self, config: RunConfig) -> bool:
+        """Whether the disk has to be read for this config; asks only once."""
         asked, self._asked = self._asked, config
         return asked != config
 
-    def take(self, found: Findings) -> None:
-        """New findings; a text that is missing counts as a refusal, unless this config was refused for something else."""
-        self._found = found
-        if found.missing is not None and (self._refused is None or self._refused[0] != found.config):
-            self._refused = found.config, _problem(found.missing_at, found.missing)
+    def update(self, found: Findings) -> None:
+        """Take new findings.
 
-    def refuse(self, config: RunConfig, error: InputError) -> str | None:
-        """A start of this config failed: the path of the field that it is about; None where it is about none."""
-        path = next((path for kind, path in REFUSED_AT if isinstance(error, kind)), None)
+        A missing text counts as a failed start, unless this config failed for another reason.
+        """
+        self._found = found
+        if found.missing is not None and (self._failure is None or self._failure[0] != found.config):
+            self._failure = found.config, _problem(found.missing_at, found.missing)
+
+    def start_failed(self, config: RunConfig, error: InputError) -> str | None:
+        """Note that a start of this config failed.
+
+        Return the path of the field that caused it, None if none did.
+        """
+        path = next((path for kind, path in ERROR_FIELDS if isinstance(error, kind)), None)
         found = self._found
         if found is not None and found.config == config and found.missing is not None and found.missing.message == error.message:
             path = found.missing_at
         if path is not None:
-            self._refused = config, _problem(path, error)
+            self._failure = config, _problem(path, error)
         return path
 
-    def forget_refusal(self) -> None:
-        """It is tried again."""
-        self._refused = None
+    def forget_failure(self) -> None:
+        """Forget the failed start: it is tried again."""
+        self._failure = None
 
 
 def _without_test_source(config: RunConfig) -> RunConfig:
@@ -136,5 +143,5 @@ def _without_test_source(config: RunConfig) -> RunConfig:
 
 
 def _problem(path: str, error: InputError) -> Problem:
-    """An error at a field of the form, which takes what a command line would be given."""
-    return Problem(path, error.message, error.hint.replace(SET_SOURCE, "put the folder into the field source"))
+    """Return an error as a problem of a field."""
+    return Problem(path, error.message, error.hint.replace(SET_SOURCE, "set the field source to the folder"))

@@ -1,4 +1,4 @@
-"""The draft that the config pane edits: where it comes from, its name, and that it outlives the app until it is started, saved or left for a run."""
+"""EditedDraft: the draft that the config pane edits; it is kept until it is started, saved or replaced."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ class EditedDraft(FormKeys):
     def __init__(self) -> None:
         super().__init__()
         self._editing: Draft | None = None
-        """The draft being edited; None while a run's frozen config shows."""
-        self._given: RunConfig | None = None
-        """What the app's draft was when this screen last took or gave it."""
+        """The draft being edited; None while a run's frozen config is shown."""
+        self._shared: RunConfig | None = None
+        """The app's draft when this screen last read or set it."""
         self._run_name = ""
-        """That its run is to have; empty until one has been suggested."""
+        """The name for its run; empty until one has been suggested."""
 
     @property
     def locked(self) -> bool:
-        """Whether a run's frozen config shows."""
+        """Whether a run's frozen config is shown."""
         return self._editing is None
 
-    def _take_up(self) -> None:
-        """Whether there is a draft to edit: the app's, or a new one where no run is open."""
+    def _load_draft(self) -> None:
+        """Take the app's draft, or a new one if no run is open."""
         given = self.context.draft
         if given is None and self.context.run_directory is None:
             given = self.context.draft = DEMO
             self.context.draft_from = ""
         if given is None:
-            self._editing = self._given = None
-        elif given is not self._given or self._editing is None:
-            kept = draft_from_json(self.context.settings.get("draft")) if self._given is None else None
+            self._editing = self._shared = None
+        elif given is not self._shared or self._editing is None:
+            kept = draft_from_json(self.context.settings.get("draft")) if self._shared is None else None
             if kept is not None and kept[0].nearest_config() == given:
                 self._begin(*kept)
             else:
@@ -43,24 +43,27 @@ class EditedDraft(FormKeys):
 
     def _begin(self, draft: Draft, name: str = "") -> None:
         self._editing, self._run_name = draft, name
-        self._give()
+        self._share_draft()
         if not name:
-            self.context.in_thread(self.context.services.suggest_name, self._named)
+            self.context.in_thread(self.context.services.suggest_name, self._set_name)
 
-    def _named(self, name: str) -> None:
+    def _set_name(self, name: str) -> None:
         self._run_name = name
-        self._keep()
+        self._save_draft()
         self.refresh_frame()
 
-    def _give(self) -> None:
-        """The app has the draft's nearest valid config, for the other panes and for coming back, and keeps the draft for the next start."""
-        if self._editing is not None:
-            self._given = self.context.draft = self._editing.nearest_config()
-            self._keep()
+    def _share_draft(self) -> None:
+        """Set the app's draft to the nearest valid config, for other panes.
 
-    def _keep(self) -> None:
-        """Not where the app let go of the draft meanwhile: it was started, or a run was opened."""
-        kept = draft_to_json(self._editing, self._run_name) if self._editing is not None and self.context.draft is self._given else None
+        The draft is saved for the next start.
+        """
+        if self._editing is not None:
+            self._shared = self.context.draft = self._editing.nearest_config()
+            self._save_draft()
+
+    def _save_draft(self) -> None:
+        """Save the draft, unless the app has dropped it: it was started, or a run was opened."""
+        kept = draft_to_json(self._editing, self._run_name) if self._editing is not None and self.context.draft is self._shared else None
         if kept != self.context.settings.get("draft"):
             self.context.settings["draft"] = kept
             self.context.save_settings()

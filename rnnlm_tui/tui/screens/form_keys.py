@@ -1,4 +1,4 @@
-"""The keys of a form: from field to field, section to section, and into a field."""
+"""FormKeys: the keys of a form."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rnnlm_tui.tui.widgets.form_row import FieldRow
 
 
 class FormKeys(PaneScreen):
-    """A screen with a config form on it."""
+    """A screen with a config form."""
 
     @property
     def form(self) -> ConfigForm:
@@ -19,27 +19,27 @@ class FormKeys(PaneScreen):
         return self.query_one("#form", ConfigForm)
 
     def action_next_field(self) -> None:
-        """Down."""
+        """Go to the next field."""
         self.form.move(1)
 
     def action_previous_field(self) -> None:
-        """Up."""
+        """Go to the previous field."""
         self.form.move(-1)
 
     def action_next_section(self) -> None:
-        """The section after this one."""
+        """Go to the next section."""
         self.form.move_section(1)
 
     def action_previous_section(self) -> None:
-        """The section before this one."""
+        """Go to the previous section."""
         self.form.move_section(-1)
 
     def action_edit_field(self) -> None:
-        """Edit, switch or choose."""
+        """Edit the field, switch it, or choose a value."""
         self.form.edit()
 
     def edit_in_overlay(self, row: FieldRow) -> None:
-        """A field that wants more than one line: a list of its choices, or a box for its texts."""
+        """Edit a field that needs more than one line, in a list of choices or a box for texts."""
         field, value = row.field, row.state.value
 
         def chosen(answer: str | None) -> None:
@@ -53,13 +53,13 @@ class FormKeys(PaneScreen):
             self.app.push_screen(ChooseScreen(field.title, choices, str(value), field.help), chosen)
 
     def action_next_choice(self) -> None:
-        """The next value of a choice or switch."""
+        """Select the next value of a choice or switch."""
         self.form.turn(1)
 
     def action_previous_choice(self) -> None:
-        """The value before."""
+        """Select the previous value."""
         self.form.turn(-1)
 
     def action_reset_field(self) -> None:
-        """Put the field back."""
+        """Reset the field."""
         self.form.reset()

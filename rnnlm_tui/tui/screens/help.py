@@ -1,4 +1,4 @@
-"""The keys of the screen, of everywhere, and what the signs mean: made from the action table, with the keys that the user has given."""
+"""HelpScreen: keys and glyphs, from the action table with the user's keys."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from textual.content import Content
 from textual.events import Key, MouseScrollDown, MouseScrollUp, Resize
 
 from rnnlm_tui.contract.status import SLOW_STEPS, STALE_SECONDS, RunStatus
-from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, Action, Group, Pane, actions_for, told_together
+from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, Action, Group, Pane, actions_for, key_rows
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
 from rnnlm_tui.tui.widgets import palette
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 from rnnlm_tui.tui.widgets.status_line import status_glyph
 
 TWO_COLUMNS = 74
-"""Cells of the inside from which on groups stand beside each other."""
+"""Cells of the inside from which on groups are shown side by side."""
 MOST_WIDTH, EDGES = 110, 4
-"""Cells of the inside at most; what border and padding take."""
+"""The most cells of the inside; the cells of border and padding."""
 RIGHT_SHARE = 34
-"""Of TWO_COLUMNS cells, those of the right side."""
+"""The right column's share of TWO_COLUMNS cells."""
 KEY = 10
 """Columns of a key."""
 LEGEND_GAP = 6
-"""Cells of the top edge, of those over the inside, that neither title nor legend may have."""
+"""Cells of the top edge that neither title nor legend may use."""
 GROUP_TITLES: dict[Group, str] = {"screen": "This screen", "charts": "Charts", "everywhere": "Everywhere"}
 MARKS = (
     ("c", "saved"),
@@ -41,13 +41,13 @@ MARKS = (
 )
 STATUSES: tuple[RunStatus, ...] = ("running", "paused", "preparing", "finished", "failed", "stopped", "crashed", "stalled", "degraded", "draft", "lost")
 SIGN = 11
-"""Columns of a status or a mark; three are in a row."""
+"""Columns of a status or a mark; a row has three."""
 
 
 class HelpScreen(Overlay[None]):
-    """Keys in two columns where there is room, of what has the focus first; typing searches, arrows scroll, esc or q closes."""
+    """The keys of a pane, with a search."""
 
-    BINDINGS = [  # noqa: RUF012 (Textual declares it so)
+    BINDINGS = [  # noqa: RUF012 (declared so by Textual)
         Binding("escape,q,question_mark,f1", "close", show=False),
         Binding("up", "scroll_by(-1)", show=False),
         Binding("down", "scroll_by(1)", show=False),
@@ -60,7 +60,7 @@ class HelpScreen(Overlay[None]):
     def __init__(
         self, pane: Pane, *, actions: Sequence[Action] = ACTIONS, focused: Sequence[str] = (), first: Group = "screen", ascii_only: bool = False
     ) -> None:
-        """`focused` are the ids of what the widget with the focus does itself, `first` is the group that matters now."""
+        """`focused` are the focused widget's own action ids, `first` is the group to list first."""
         super().__init__()
         self._title = PANE_TITLES[pane]
         self._entries = actions_for(pane, actions)
@@ -79,7 +79,7 @@ class HelpScreen(Overlay[None]):
         self._draw()
 
     def on_key(self, event: Key) -> None:
-        """Letters search; q closes as long as nothing is searched."""
+        """Search on letters; q closes while nothing is searched."""
         if event.key == "backspace":
             self._search = self._search[:-1]
         elif event.is_printable and event.character and (self._search or event.character not in "q?"):
@@ -98,12 +98,12 @@ class HelpScreen(Overlay[None]):
         self.action_scroll_by(-1)
 
     def action_scroll_by(self, lines: int) -> None:
-        """Where not everything fits."""
+        """Scroll by lines."""
         self._above += lines
         self._draw()
 
     def action_close(self) -> None:
-        """Back to the pane; a search ends first."""
+        """End the search, or close."""
         if self._search:
             self._search, self._above = "", 0
             self._draw()
@@ -129,7 +129,7 @@ class HelpScreen(Overlay[None]):
         self.query_one("#help-text", OverlayText).update(Content("\n").join(lines[self._above : self._above + height]))
 
     def _all(self, width: int) -> list[Content]:
-        """Every line, of one column or two."""
+        """Return all lines, in one column or two."""
         charts: tuple[Group, ...] = ("charts",) if any(entry.group == "charts" for entry in self._entries) else ()
         if width < TWO_COLUMNS:
             order = sorted(("screen", *charts, "everywhere"), key=lambda group: group != self._first)
@@ -165,7 +165,7 @@ class HelpScreen(Overlay[None]):
 
     @staticmethod
     def _words(entry: Action, room: int) -> str:
-        """All of its help, or the short one where there is less room."""
+        """Return the help, or the short one if there is less room."""
         return entry.help if max(KEY, len(entry.all_keys) + 1) + len(entry.help) <= room else entry.short_help
 
     @staticmethod
@@ -182,11 +182,11 @@ class HelpScreen(Overlay[None]):
             text = f"{entry.all_keys} {entry.verb} {entry.help} {entry.palette}".lower()
             return all(word in text for word in words)
 
-        rows = [self._row(row[0], width) for row in told_together(self._entries) if any(map(fits, row))]
-        return [Content(""), *(rows or [Content.styled("nothing of that name on this screen", palette.DIM)])]
+        rows = [self._row(row[0], width) for row in key_rows(self._entries) if any(map(fits, row))]
+        return [Content(""), *(rows or [Content.styled("no key found on this screen", palette.DIM)])]
 
     def _signs(self) -> list[Content]:
-        """What the signs of a status and the marks of charts mean, three in a row."""
+        """Return the glyphs of statuses and chart marks, three in a row."""
         statuses = [Content.assemble(status_glyph(status, ascii_only=self._ascii), (f" {palette.STATUS_WORDS[status]}", palette.DIM)) for status in STATUSES]
         colours = {"★": palette.VALIDATION, "✗": palette.BAD, "↻": palette.WARN}
         marks = [Content.assemble((sign, colours.get(sign, palette.TEXT)), (f" {word}", palette.DIM)) for sign, word in MARKS]
@@ -197,11 +197,11 @@ class HelpScreen(Overlay[None]):
 
     @staticmethod
     def _notes() -> list[Content]:
-        """Explanations of the statuses whose words don't say enough."""
+        """Explain the statuses whose words don't say enough."""
         notes = (f"stalled: no step for {STALE_SECONDS:.0f} s,", f"  nor in the time of {SLOW_STEPS:.0f} steps", "degraded: its disk is full")
         return [Content.styled(words, palette.DIM) for words in notes]
 
 
 def _columns(signs: Sequence[Content]) -> list[Content]:
-    """Pad all signs but the last one."""
+    """Pad all glyphs but the last one."""
     return [*(sign.truncate(SIGN, pad=True) for sign in signs[:-1]), *signs[-1:]]

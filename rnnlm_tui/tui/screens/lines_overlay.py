@@ -1,4 +1,4 @@
-"""LinesOverlay: lines of text in a box over a pane, scrolled, followed and searched by keys."""
+"""LinesOverlay: lines of text in an overlay, with keys to scroll, follow and search."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ KEYS = (("↑ ↓", "scroll"), ("/", "search"), ("home end", "ends"), ("pgup pgd
 
 
 class LinesOverlay(Overlay[None]):
-    """A subclass gives `panel` its lines; `/` searches, `n` and `N` go on."""
+    """A subclass shows its lines in `panel`. `/` searches, `n` and `N` find more."""
 
-    BINDINGS = [  # noqa: RUF012 (Textual declares it so)
+    BINDINGS = [  # noqa: RUF012 (declared so by Textual)
         Binding("escape,q", "close", show=False),
         Binding("up,k", "scroll(-1)", show=False),
         Binding("down,j", "scroll(1)", show=False),
@@ -45,14 +45,14 @@ class LinesOverlay(Overlay[None]):
         self.panel.highlighted = True
 
     def on_resize(self) -> None:
-        self._tell_keys()
+        self._show_keys()
 
     @property
     def panel(self) -> LogPanel:
-        """The lines."""
+        """The panel with the lines."""
         return self.query_one(LogPanel)
 
-    def _tell_keys(self) -> None:
+    def _show_keys(self) -> None:
         if self._typing:
             self.panel.bottom = Content.assemble(("/", f"bold {palette.FOCUS}"), (self._typed, f"bold {palette.BRIGHT}"), ("▌", palette.FOCUS))
             return
@@ -60,7 +60,7 @@ class LinesOverlay(Overlay[None]):
         self.panel.bottom = key_line(keys, self.panel.size.width)
 
     def on_key(self, event: Key) -> None:
-        """What is typed after `/` is searched at once; enter keeps it, esc lets it go."""
+        """Search on each key after `/`; enter keeps the search, esc drops it."""
         if not self._typing:
             return
         event.stop()
@@ -75,36 +75,36 @@ class LinesOverlay(Overlay[None]):
             self._typed += event.character
         else:
             return
-        there = self.panel.find(self._typed)
-        self._tell_keys()
-        if self._typing and self._typed and not there:
+        found = self.panel.find(self._typed)
+        self._show_keys()
+        if self._typing and self._typed and not found:
             self.panel.bottom = Content.assemble(self.panel.bottom, ("  not found", palette.WARN))
 
     def action_close(self) -> None:
-        """Back to the pane."""
+        """Close."""
         self.dismiss(None)
 
     def action_scroll(self, rows: int) -> None:
-        """By so many rows."""
+        """Scroll by rows."""
         self.panel.scroll_rows(rows)
 
     def action_page(self, pages: int) -> None:
-        """By what shows."""
+        """Scroll by pages."""
         self.panel.scroll_pages(pages)
 
     def action_start(self) -> None:
-        """To the first line that was read."""
+        """Go to the first line."""
         self.panel.to_start()
 
     def action_end(self) -> None:
-        """To the newest line, and on with it."""
+        """Go to the newest line and follow it."""
         self.panel.to_end()
 
     def action_search(self) -> None:
-        """Type what to look for."""
+        """Start a search."""
         self._typing, self._typed = True, ""
-        self._tell_keys()
+        self._show_keys()
 
     def action_found(self, by: int) -> None:
-        """The next place, towards the beginning or the end."""
+        """Go to the next match, towards the start or the end."""
         self.panel.find_next(by)

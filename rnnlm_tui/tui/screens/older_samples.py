@@ -1,4 +1,4 @@
-"""OlderSamples: what a run's model wrote longer ago than a snapshot knows, read where a cursor asks for it."""
+"""OlderSamples: samples older than those of a snapshot, read when a cursor needs them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from rnnlm_tui.tui.context import AppContext
 
 KEPT = 100
-"""Steps whose samples are kept once they have been read."""
+"""Steps whose samples are kept in memory."""
 
 
 class OlderSamples:
-    """Of one run at a time; one reading at a time, the one that was asked for last."""
+    """Samples of one run, read one step at a time."""
 
     def __init__(self, context: AppContext, read: Callable[[], None]) -> None:
         self._context, self._read = context, read
@@ -29,24 +29,27 @@ class OlderSamples:
         self._reading = False
 
     def until(self, snapshot: RunSnapshot, step: float) -> Sequence[SampleRow]:
-        """The samples of the newest step until `step` that the snapshot lacks; nothing as long as they are being read: then `read` is called."""
+        """Return the samples of the newest step up to `step` that the snapshot lacks.
+
+        While they are being read, there are none; then `read` is called.
+        """
         run = self._context.run_directory
         if not snapshot.samples or snapshot.samples[-1].step <= step or run is None:
             return ()
         if run.name != self._run:
             self._run, self._steps, self._rows = run.name, None, {}
         if self._steps is None:
-            self._ask(partial(self._context.services.sample_steps, run), self._take_steps)
+            self._start_read(partial(self._context.services.sample_steps, run), self._take_steps)
             return ()
         index = bisect_right(self._steps, step) - 1
         if index < 0:
             return ()
         wanted = self._steps[index]
         if wanted not in self._rows:
-            self._ask(partial(self._read_step, run, wanted), self._take_rows)
+            self._start_read(partial(self._read_step, run, wanted), self._take_rows)
         return self._rows.get(wanted, ())
 
-    def _ask(self, work: Callable[[], object], then: Callable[..., None]) -> None:
+    def _start_read(self, work: Callable[[], object], then: Callable[..., None]) -> None:
         if not self._reading:
             self._reading = True
             self._context.in_thread(work, partial(then, self._run), self._not_read)

@@ -1,4 +1,4 @@
-"""What lies over a pane: a box in the middle, and everything below it in one grey."""
+"""Overlay: a box over a pane whose cells are drawn in grey."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ class GreyScreen:
 
 
 class Overlay(ChangedCellsScreen, CurrentSize, ModalScreen[ResultT]):
-    """A modal screen over greyed-out cells; `q` closes it as `esc` does, for escape waits."""
+    """A modal screen over greyed-out cells.
+
+    `q` closes it as `esc` does, because escape is delayed.
+    """
 
     DEFAULT_CSS = """
     Overlay { align: center middle; background: #121212 50%; }

@@ -1,4 +1,4 @@
-"""The command palette in the app's own colours: a box over grey cells, no icon that half of the terminals lack, a cursor that stands still."""
+"""PaletteScreen: the command palette in the app's own colours, as an overlay over greyed-out cells."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from rnnlm_tui.tui.widgets.palette import BRIGHT
 from rnnlm_tui.tui.widgets.safe_text import OneLine
 
 MOST_WIDTH, MARGIN = 104, 8
-"""Cells of the box at most, and its margin in a wide terminal."""
+"""The most cells of the box, and its margin in a wide terminal."""
 NARROW = 72
 """Up to this many columns, the box is as wide as the terminal."""
 EDGES = 6
-"""Cells of the list's border and padding, of its scroll bar and of the gap before it."""
+"""Cells of the list's border, padding, scroll bar and the gap before it."""
 ABOVE = 5
 """Rows above the list: the margin and the search field."""
 INDENT = "  "
-"""Before a command, under its heading."""
+"""Indentation of a command under its heading."""
 
 
 class PaletteInput(OneLine, CommandInput):
@@ -36,7 +36,7 @@ class PaletteInput(OneLine, CommandInput):
 
 
 class PaletteScreen(ChangedCellsScreen, CurrentSize, CommandPalette):
-    """Textual's palette with one line for each command, under headings; `commands.py` lists the commands."""
+    """Textual's palette with one line for each command of `commands.py`, under headings."""
 
     def __init__(self, *, placeholder: str, id: str) -> None:
         super().__init__(placeholder=placeholder, id=id)

@@ -1,4 +1,4 @@
-"""The frame that every pane stands in, and how a pane reaches the app.
+"""PaneScreen: the frame of every pane, and how a pane reaches the app.
 
 A pane is a subclass of `PaneScreen`:
 
@@ -17,15 +17,14 @@ A pane is a subclass of `PaneScreen`:
             self.context.open_pane("prompt")
 
 * Line 1 is identity, line 2 the panes, the last line the footer: all made here. Override `identity()` for another line 1.
-* `snapshot` is the open run as it is now (None: no run is open, or nothing has been read of it yet). It is set only while the
-  pane shows, and again as soon as it comes back: `show_snapshot` is the one watcher.
+* `snapshot` is the open run's current state; None if no run is open, or it hasn't been read yet. It is set only
+  while the pane is shown, and again when it comes back: `show_snapshot` is the one watcher.
 * Keys come from the action table; letters typed into a text field are text, and `esc` leaves the field (`action_leave_field`,
-  overridden where esc has something to stop first). Set `FIRST_FOCUS` to the selector that takes the focus on arrival.
-* The footer lists the pane's actions as far as there is room; override `footer_entries()` to change words or leave some out,
-  and call `refresh_footer()` when that depends on anything but snapshot and focus.
-* Textual calls `on_mount`, `on_resize` and the like of every class in turn, the subclass's first: never call `super().on_…`.
-* `self.context` is the app (`AppContext` in `lab.py`): `self.context.run_directory`, `.machine`, `.sampler`, `.draft`, `.selected_checkpoint`,
-  `.ascii_only`, `.start_run()`, `.send()`, `.open_run()`, `.open_pane()`, `.say()`, `.say_error()`, `.services`.
+  overridden where esc stops something first). Set `FIRST_FOCUS` to the selector that takes the focus at first.
+* The footer lists the pane's actions as far as there is room. Override `footer_entries()` to change verbs or leave
+  some out, and call `refresh_footer()` when they depend on anything but snapshot and focus.
+* Textual calls `on_mount`, `on_resize` and the like of every class in turn, the subclass's first: don't call `super()`.
+* `self.context` is the app, through the interface in `tui/context.py`.
 """
 
 from __future__ import annotations
@@ -58,24 +57,26 @@ if TYPE_CHECKING:
 
 
 class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
-    """The base of all panes: identity, panes line, body, footer."""
+    """The base of all panes: identity line, panes line, body and footer."""
 
     PANE: ClassVar[Pane]
     FIRST_FOCUS: ClassVar[str] = ""
-    """Selector of what takes the focus when the pane is first shown; empty: nothing, so letters act at once."""
+    """Selector of the widget that takes the focus when the pane is first shown. Empty: none, so
+    letters act at once."""
     AUTO_FOCUS = ""
 
     snapshot: var[RunSnapshot | None] = var(None, init=False)
-    """The open run as it is now; the one thing that a pane watches. Not a `reactive`, which would repaint every cell of the screen."""
+    """The open run's current state, the one thing that a pane watches. A `reactive` would repaint
+    every cell of the screen."""
 
     def __init__(self) -> None:
         super().__init__()
         self._painted_size: Size | None = None
         self._footer: FooterLine | None = None
         self._notice_shown = False
-        """Whether a notice may stand in the footer's place."""
+        """Whether a notice may be shown in the footer's place."""
         self._focused_before: Widget | None = None
-        """What had the focus before the terminal was too small to show it."""
+        """The widget that had the focus before the terminal became too small."""
 
     def compose(self) -> ComposeResult:
         yield IdentityLine(id="identity")
@@ -86,43 +87,46 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
         yield self._footer
         yield Static(id="too-small")
 
-    # what a pane gives
+    # for a pane to override
 
     def compose_body(self) -> ComposeResult:
         """The pane's own widgets."""
         return ()
 
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
-        """Show the run as it is now; called inside one batch_update, on every change and when the pane comes back."""
+        """Show the open run.
+
+        Called inside one batch_update, on every change and when the pane comes back.
+        """
 
     def show_runs(self, summaries: tuple[RunSummary, ...]) -> None:
-        """The list of runs has something new; the runs, and panes that show a list of them, override this."""
+        """Show the list of runs, if the pane has one."""
 
     def show_marks(self) -> None:
-        """Other runs are marked to compare; panes that show marks override this."""
+        """Show the marks for comparison, if the pane has them."""
 
     def show_compared(self) -> None:
-        """The marked runs, `lab.compared`, have something new; panes that show them override this."""
+        """Show the marked runs, `context.compared`, if the pane has them."""
 
     def show_machine(self, machine: MachineFacts) -> None:  # noqa: ARG002 (for panes that show it)
-        """What the machine is became known, or has changed."""
+        """Show the facts about this machine."""
         self.refresh_frame()
 
     def show_readings(self) -> None:
-        """The app has new readings of this machine in `lab.readings`; the pane that shows them overrides this."""
+        """Show this machine's load, `context.readings`, if the pane has it."""
 
     def identity(self, width: int) -> Content:
-        """Line 1 between the app's name and the device, in at most `width` columns."""
+        """Return line 1 between the app's name and the device, in at most `width` columns."""
         return run_identity(self.context.run_directory.name if self.context.run_directory else None, self.snapshot, width, ascii_only=self.context.ascii_only)
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
-        """The footer's actions with the verb for each (empty: the table's), most wanted first."""
+        """Return the footer's actions with their verbs (empty: the table's), in order of use."""
         return [(entry, "") for entry in actions_for(self.PANE) if entry.footer]
 
-    # what the frame does
+    # the frame
 
     def help_group(self) -> Group:
-        """Which group of keys stands first in help, by what a person is doing."""
+        """Return the group of keys that help lists first."""
         return "screen"
 
     @property
@@ -141,7 +145,7 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
         self._arrive()
 
     def on_screen_resume(self, _event: ScreenResume) -> None:
-        if self.is_ready:  # the first time it comes before the widgets do
+        if self.is_ready:  # the first time, there are no widgets yet
             self._arrive()
 
     def _arrive(self) -> None:
@@ -151,18 +155,18 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
         self.show_pending_notice()
 
     def on_resize(self, event: Resize) -> None:
-        if event.size != self._painted_size:  # at its start a pane is told its size several times
+        if event.size != self._painted_size:  # at its start a pane gets its size several times
             self._painted_size = event.size
             self.forget_terminal()
         self._fit(event.size)
         self.refresh_frame()
 
     def watch_snapshot(self) -> None:
-        if self.app.screen is self:  # what lies under an overlay stands still: it comes back with the newest
+        if self.app.screen is self:  # nothing moves under an overlay; the newest snapshot is shown afterwards
             self.refresh_all()
 
     def refresh_all(self) -> None:
-        """Frame and body, in one go; before they are there, nothing."""
+        """Update frame and body together, once they exist."""
         if not self.is_ready:
             return
         with self.app.batch_update():
@@ -170,36 +174,36 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
             self.refresh_frame()
 
     def refresh_frame(self) -> None:
-        """Line 1 and the footer."""
+        """Update line 1 and the footer."""
         if not self.is_ready:
             return
         self.query_one(IdentityLine).show(self.identity, self.context.machine)
         self.refresh_footer()
 
     def refresh_footer(self) -> None:
-        """The footer, after something that its words depend on."""
+        """Update the footer, after a change of something that its verbs depend on."""
         self.query_one(FooterLine).show(self.footer_entries())
 
     @property
     def is_ready(self) -> bool:
-        """Whether the frame stands, so that something can be shown in it."""
+        """Whether the frame exists, so that something can be shown in it."""
         return self._footer is not None and self._footer.is_attached
 
     def show_pending_notice(self) -> None:
-        """Show what waits to be said, in the footer's place."""
+        """Show the pending notice in place of the footer."""
         notice, self.context.pending_notice = self.context.pending_notice, None
         if notice is not None:
             self.query_one(FooterLine).show_notice(notice)
             self._notice_shown = True
 
     def end_notice(self, text: str | None = None) -> None:
-        """What was said is no longer so: the keys stand there again. With a text, only where it is what was said."""
-        if self._notice_shown:  # asked on every key
+        """Show the footer again. With a text, only if it is the notice's text."""
+        if self._notice_shown:  # called on every key
             self._notice_shown = text is not None
             self.query_one(FooterLine).end_notice(text)
 
     def hint_unbound_key(self, event: Key) -> None:
-        """A letter that means nothing here: which screen knows it."""
+        """Show which pane a letter belongs to that does nothing here."""
         if self.focused is not None and self.focused.check_consume_key(event.key, event.character):
             return
         if len(event.key) == 1 and event.key.isalpha() and event.key not in self.active_bindings:
@@ -208,7 +212,7 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
                 self.context.report(hint)
 
     def action_leave_field(self) -> None:
-        """`esc`: out of the text field, so that letters act again."""
+        """Leave the text field, so that letters act again."""
         self.set_focus(None)
 
     def _fit(self, size: Size) -> None:
@@ -223,7 +227,7 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
             self.query_one("#too-small", Static).update(f"rnnlm-tui needs {width}×{height} cells, this terminal has {size.width}×{size.height}.")
 
     def _give_focus_back(self) -> None:
-        """What is hidden loses the focus; large enough again, the pane goes on where it was."""
+        """Restore the focus, which hidden widgets lose, once the terminal is large enough again."""
         kept, self._focused_before = self._focused_before, None
         if kept is not None and kept.is_attached and self.focused is None:
             self.set_focus(kept)

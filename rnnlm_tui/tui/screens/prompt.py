@@ -1,4 +1,4 @@
-"""The pane Prompt: a conversation with a checkpoint, or with the weights of this moment."""
+"""PromptScreen: sample from a checkpoint, or from the current weights of a run that trains."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.contract.status import LIVING
 from rnnlm_tui.errors import ConfigError, RnnlmError
 from rnnlm_tui.tui.actions import Action, action, bindings_for
-from rnnlm_tui.tui.screens.sampling import SAMPLE_RUNS, SamplingScreen
+from rnnlm_tui.tui.screens.sampling import ALREADY_SAMPLING, SamplingScreen
 from rnnlm_tui.tui.sizes import WIDE_FROM
 from rnnlm_tui.tui.widgets.checkpoint_choice import CheckpointChoice
 from rnnlm_tui.tui.widgets.line import Line
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class PromptScreen(SamplingScreen):
-    """Sends prompts to the sampler and shows what comes."""
+    """Sends prompts to the sampler and shows the continuations."""
 
     PANE = "prompt"
     BINDINGS = bindings_for("prompt")
@@ -51,7 +51,7 @@ class PromptScreen(SamplingScreen):
         """The run that the transcript is about."""
         self._configured = False
         self._wanted: str | None = None
-        """The chosen checkpoint, as CheckpointChoice has it."""
+        """The chosen checkpoint, as in CheckpointChoice."""
 
     def compose_body(self) -> ComposeResult:
         yield Transcript(id="transcript")
@@ -67,28 +67,28 @@ class PromptScreen(SamplingScreen):
         self.settings_row.fit(event.size.width)
         self._show_choice()
 
-    # what shows
+    # what is shown
 
     @property
     def box(self) -> PromptBox:
-        """Where prompts are written."""
+        """The box for prompts."""
         return self.query_one(PromptBox)
 
     @property
     def settings_row(self) -> SettingsRow:
-        """temperature, top-p and so on."""
+        """The sampling settings."""
         return self.query_one(SettingsRow)
 
     @property
     def choice(self) -> CheckpointChoice | None:
-        """What there is to sample from; None while no run is open."""
+        """What there is to sample from; None if no run is open."""
         snapshot = self.snapshot
         if snapshot is None:
             return None
         return CheckpointChoice.of(snapshot.summary.run, snapshot.checkpoints, self._wanted, living=snapshot.summary.status in LIVING)
 
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
-        """The open run; its conversation starts anew when it is another one."""
+        """Show the open run. For another run the transcript is cleared."""
         if self.run_path != self._of:
             self.abandon()
             self._of, self._configured, self._wanted = self.run_path, False, None
@@ -102,21 +102,21 @@ class PromptScreen(SamplingScreen):
             self._wanted, self.context.selected_checkpoint = self.context.selected_checkpoint, None
         if self.choice is not None and self.choice.gone:
             self._wanted = None
-            self.context.report("the chosen checkpoint is no longer kept: the best one answers now")
+            self.context.report("the chosen checkpoint was deleted: now sampling from the best one")
         self._show_choice()
         self._open_fields(self.run_path is not None)
 
-    def _open_fields(self, there_is_a_run: bool) -> None:
-        """Without a run there is nothing to write for: no field takes the focus, so that letters and digits act."""
-        if self.box.can_focus == there_is_a_run:
+    def _open_fields(self, has_run: bool) -> None:
+        """Let fields take the focus only if a run is open; else letters and digits act."""
+        if self.box.can_focus == has_run:
             return
-        self.box.can_focus = there_is_a_run
+        self.box.can_focus = has_run
         for setting in self.query(SettingInput):
-            setting.can_focus = there_is_a_run
-        self.set_focus(self.box if there_is_a_run else None)
+            setting.can_focus = has_run
+        self.set_focus(self.box if has_run else None)
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
-        """Enter and esc do different things while a sample runs, and letters only outside the text fields."""
+        """Return the actions, by the focus and whether a sample is running."""
         if self.run_path is None:
             return [(action(name), "") for name in ("show_runs", "new_run", "leave")]
         writing = self.focused is not None and self.focused is not self.transcript
@@ -134,21 +134,21 @@ class PromptScreen(SamplingScreen):
     def _show_choice(self) -> None:
         choice = self.choice
         self.transcript.legend = choice.legend() if choice is not None else ""
-        nothing = ("No run is open.", "r lists the runs.") if self.run_path is None else ("Reading the run …",)
+        nothing = ("No run open.", "r lists the runs.") if self.run_path is None else ("Reading the run …",)
         self.transcript.show_when_empty(*(choice.invitation() if choice is not None else nothing))
         self._show_hint()
 
     def _show_hint(self) -> None:
-        """The line under the prompt: what is wrong with a setting, else the checkpoints and the keys of the box."""
+        """Show the line below the prompt: a problem with a setting, or the checkpoints and keys."""
         problem, text = self.settings_row.problem, self.box.text
-        self.query_one("#prompt-hint", Line).put(Content.assemble(("  ✗ ", BAD), (problem, TEXT)) if problem else self._keys())
+        self.query_one("#prompt-hint", Line).put(Content.assemble(("  ✗ ", BAD), (problem, TEXT)) if problem else self._hint_line())
         number, _, noun = counted(len(text), "character").partition(" ")
         too_long = len(text) > MAX_PROMPT_CHARACTERS
         frame = self.query_one("#prompt-frame", TitledContainer)
         frame.legend = Content.assemble((number, BAD if too_long else TEXT), (f" {noun}", DIM)) if text else ""
 
-    def _keys(self) -> Content:
-        """What the footer does not say: how to write in a field while one does, and the checkpoints where there is room or nobody writes."""
+    def _hint_line(self) -> Content:
+        """Return the keys of the focused field, and the checkpoints if there is room."""
         choice, wide, writing = self.choice, self.size.width >= WIDE_FROM, self.box.has_focus
         if self.run_path is None:
             return Content("")
@@ -170,9 +170,9 @@ class PromptScreen(SamplingScreen):
         self.context.report(event.words, trouble=True)
 
     def action_generate(self) -> None:
-        """Continue the prompt that stands in the box; from anywhere else first go there."""
+        """Continue the prompt in the box; from anywhere else, go there first."""
         if self.run_path is None:
-            self.context.report("no run is open: r lists the runs")
+            self.context.report("no run open: r lists the runs")
         elif self.box.has_focus:
             self._send(self.box.text)
         else:
@@ -190,22 +190,22 @@ class PromptScreen(SamplingScreen):
             self.context.report(self.settings_row.problem, trouble=True)
             return
         if self.sampling:
-            self.context.report(SAMPLE_RUNS)
+            self.context.report(ALREADY_SAMPLING)
         elif choice is None:
-            self.context.report("no run is open: r lists the runs")
+            self.context.report("no run open: r lists the runs")
         elif not choice.possible:
             self.context.report(f"{choice.run} has no checkpoint to sample from", trouble=True)
         elif len(prompt) > MAX_PROMPT_CHARACTERS:
-            self.context.report(f"the prompt has {counted(len(prompt), 'character')}, at most {MAX_PROMPT_CHARACTERS:,} are taken", trouble=True)
+            self.context.report(f"the prompt has {counted(len(prompt), 'character')}, the limit is {MAX_PROMPT_CHARACTERS:,}", trouble=True)
         else:
             if self._history.add(prompt):
                 self.context.in_thread(partial(self.context.services.remember_prompt, prompt))
             self.begin(prompt, settings, choice.row)
 
-    # the keys
+    # keys
 
     def action_leave_field(self) -> None:
-        """`esc`: stop a running sample, else leave a setting and restore its value, else leave the box, so that letters are commands."""
+        """Stop a running sample, leave a setting unchanged, or leave the box: then letters act."""
         if self.sampling:
             self.stop()
         elif self.settings_row.has_focus_within:
@@ -215,7 +215,7 @@ class PromptScreen(SamplingScreen):
             self.set_focus(self.transcript)
 
     def action_older_text(self) -> None:
-        """Scroll one page back, from inside a field as well."""
+        """Scroll one page back, also from inside a field."""
         self.transcript.action_scroll_page(1)
 
     def action_newer_text(self) -> None:
@@ -223,14 +223,14 @@ class PromptScreen(SamplingScreen):
         self.transcript.action_scroll_page(-1)
 
     def action_settings(self) -> None:
-        """Into the settings, and on through them back to the prompt."""
+        """Go to the settings, through them, and back to the prompt."""
         if self.settings_row.has_focus_within:
             self.focus_next()
         elif self.run_path is not None:
             self.settings_row.focus_first()
 
     def action_back_to_prompt(self) -> None:
-        """Out of the settings."""
+        """Leave the settings."""
         self.set_focus(self.box)
 
     def on_settings_row_changed(self, _event: SettingsRow.Changed) -> None:
@@ -249,9 +249,9 @@ class PromptScreen(SamplingScreen):
             self.box.put(text)
 
     def action_new_seed(self) -> None:
-        """The next seed and, with a prompt in the box, at once another text of it."""
+        """Use the next seed, and sample the prompt in the box again."""
         if self.sampling:
-            self.context.report(SAMPLE_RUNS)
+            self.context.report(ALREADY_SAMPLING)
             return
         try:
             seed = self.settings_row.settings.seed
@@ -263,18 +263,18 @@ class PromptScreen(SamplingScreen):
                 self._send(self.box.text)
 
     def action_next_checkpoint(self) -> None:
-        """Last, best, older ones, the weights of this moment, and around again; the sampler loads it ahead of the prompt."""
+        """Choose the next of last, best, older checkpoints and current weights, and load it."""
         choice = self.choice
         following = choice.next() if choice is not None else None
         if following is None:
-            self.context.report("there is no checkpoint yet")
+            self.context.report("no checkpoint yet")
             return
         self._wanted = following
         self._show_choice()
         self._load_ahead()
 
     def _load_ahead(self) -> None:
-        """Have the chosen checkpoint read before it is needed, so that the first token comes at once."""
+        """Load the chosen checkpoint before it is needed, so that the first token comes at once."""
         row = self.choice.row if self.choice is not None else None
         if row is not None and self.run_path is not None:
             self.run_worker(self._load(self.run_path / row.path), group="load", exclusive=True)
@@ -286,19 +286,19 @@ class PromptScreen(SamplingScreen):
             self.context.report(error.message, trouble=True)
 
     def action_save_text(self) -> None:
-        """The newest text into a new file."""
+        """Save the newest text to a new file."""
         entry = self.transcript.newest
         if entry is None or self.snapshot is None:
-            self.context.report("there is no text yet")
+            self.context.report("no text yet")
             return
         name = f"{self.snapshot.summary.run}-sample"
         self.context.in_thread(partial(self.context.services.save_text, name, entry.whole + "\n"), lambda path: self.context.report(f"saved as {path}"))
 
     def action_copy_text(self) -> None:
-        """The newest text to the terminal's clipboard; whether it arrives can't be known."""
+        """Copy the newest text to the terminal's clipboard, if the terminal allows it."""
         entry = self.transcript.newest
         if entry is None:
-            self.context.report("there is no text yet")
+            self.context.report("no text yet")
             return
-        self.app.copy_to_clipboard(safe(entry.whole, keep="\n\t"))  # whoever pastes it may be a shell
-        self.context.report(f"sent {counted(len(entry.whole), 'character')} to the terminal, which may or may not take them; ^s saves a file")
+        self.app.copy_to_clipboard(safe(entry.whole, keep="\n\t"))  # it may be pasted into a shell
+        self.context.report(f"copied {counted(len(entry.whole), 'character')} (if your terminal allows it); ^s saves a file")

@@ -1,4 +1,4 @@
-"""The dialog on leaving while workers hold runs: it says what happens to each, and leaves them as they are by default."""
+"""QuitScreen: the question on leaving while runs have workers; by default they keep running."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from rnnlm_tui.tui.widgets.status_line import status_content
 if TYPE_CHECKING:
     from rnnlm_tui.contract.summary import RunSummary
 
-LOOK_SECONDS = 0.5
-"""Between two looks at what is said of the runs."""
+UPDATE_SECONDS = 0.5
+"""Seconds between updates of the runs."""
 SHOWN = 3
 """Runs that are named; the others are counted."""
 TRAINS: frozenset[RunStatus] = frozenset({"running", "degraded"})
-"""Statuses of runs that continue to train."""
+"""Statuses of runs that keep training."""
 FACTS: dict[RunStatus, tuple[str, str]] = {
     "running": ("Training continues without this terminal.", "Training continues without this terminal."),
     "preparing": ("Preparation continues, then training starts.", "Preparation continues, then training starts."),
@@ -35,7 +35,7 @@ FACTS: dict[RunStatus, tuple[str, str]] = {
 }
 """What happens to one run, and to several, if all have this status."""
 AFTER: dict[RunStatus, str] = {"preparing": "then trains", "paused": "stays paused", "stalled": "left as it is", "degraded": "keeps training, unsaved"}
-"""What happens to a run if the others have another status."""
+"""What happens to a run if others have another status."""
 STOPS: dict[RunStatus, str] = {
     "preparing": "stop {run} before its first step",
     "stalled": "ask {run} to stop at a checkpoint",
@@ -45,12 +45,12 @@ STOPS: dict[RunStatus, str] = {
 
 
 class QuitScreen(Overlay[str]):
-    """Answers `leave`, `stop` (the open run), or nothing to stay."""
+    """Returns `leave`, `stop` (the open run), or an empty text to stay."""
 
-    BINDINGS = [Binding("enter,q", "answer('leave')", show=False), Binding("S", "answer('stop')", show=False), Binding("escape", "answer('')", show=False)]  # noqa: RUF012 (Textual declares it so)
+    BINDINGS = [Binding("enter,q", "answer('leave')", show=False), Binding("S", "answer('stop')", show=False), Binding("escape", "answer('')", show=False)]  # noqa: RUF012 (declared so by Textual)
 
     def __init__(self, living: Sequence[RunSummary], open_run: str | None, newest: Callable[[], Sequence[RunSummary]]) -> None:
-        """`newest` tells the runs as they are while this stands."""
+        """`newest` returns the runs' current state."""
         super().__init__()
         self._living = tuple(living)
         self._newest = newest
@@ -59,30 +59,30 @@ class QuitScreen(Overlay[str]):
 
     def compose(self) -> ComposeResult:
         with TitledContainer(title="Leave rnnlm-tui?", id="quit-box", classes="-highlighted"):
-            self._shown = self._text()
+            self._shown = self._content()
             yield OverlayText(self._shown, id="quit-text")
 
     def on_mount(self) -> None:
-        self.set_interval(LOOK_SECONDS, self._look)
+        self.set_interval(UPDATE_SECONDS, self._update)
 
-    def _look(self) -> None:
-        """The same runs as they are now."""
+    def _update(self) -> None:
+        """Show the same runs in their current state."""
         newest = {summary.run: summary for summary in self._newest()}
         self._living = tuple(newest.get(summary.run, summary) for summary in self._living)
         self._open = newest.get(self._open.run, self._open) if self._open is not None else None
         if self._open is not None and self._open.status not in LIVING:
             self._open = None
-        text = self._text()
+        text = self._content()
         if text != self._shown:
             self._shown = text
             self.query_one("#quit-text", OverlayText).update(text)
 
     def action_answer(self, answer: str) -> None:
-        """Close with this answer; stopping needs an open run that lives."""
+        """Close with this answer; stopping needs an open run with a worker."""
         if answer != "stop" or self._open is not None:
             self.dismiss(answer)
 
-    def _text(self) -> Content:
+    def _content(self) -> Content:
         ascii_only = bool(getattr(self.app, "ascii_only", False))
         living = [summary.status for summary in self._living if summary.status in LIVING]
         kinds, several = set(living), len(living) > 1
@@ -94,7 +94,7 @@ class QuitScreen(Overlay[str]):
             lines.append(Content.assemble("  ", name, " ", status_content(summary.status, ascii_only=ascii_only, bold=True), (after, palette.TEXT)))
         if len(self._living) > SHOWN:
             lines.append(Content.styled(f"  and {len(self._living) - SHOWN} more", palette.DIM))
-        fact = "Nothing trains any more." if not kinds else FACTS[living[0]][several] if len(kinds) == 1 else "Each run is left as it is."
+        fact = "No run is training any more." if not kinds else FACTS[living[0]][several] if len(kinds) == 1 else "Each run is left as it is."
         lines.append(Content.styled(f"  {fact}", palette.TEXT))
         lines.append(Content.styled("  Start rnnlm-tui again to come back.", palette.DIM))
         lines.append(Content(""))

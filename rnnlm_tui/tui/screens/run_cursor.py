@@ -1,4 +1,4 @@
-"""The cursor of the list of runs: the run on which it comes to rest becomes the open one, also where a key goes on before it rests."""
+"""RunCursor: the run on which the list's cursor rests becomes the open one."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.run_directory import RunDirectory
 
 SETTLE_SECONDS = 0.15
-"""How long the cursor rests on a run before its database is opened: holding a key down opens none."""
+"""How long the cursor rests on a run before its database is opened; holding a key down opens
+none."""
 
 
 class RunCursor(PaneScreen):
-    """A screen with the list, whose cursor says which run is open."""
+    """A screen with the list of runs, whose cursor selects the open run."""
 
     def __init__(self) -> None:
         super().__init__()
         self._expected: str | None = None
-        """The open run, as long as the cursor is not on it yet: it was opened elsewhere, or is so new that the list lacks it."""
+        """The run that the cursor should move to: it was opened elsewhere, or is too new for the
+        list."""
         self._settle: Timer | None = None
-        """Runs while the cursor has not come to rest."""
+        """Runs until the cursor rests."""
         self._moved_from: RunDirectory | None = None
-        """The open run when the cursor was moved last."""
-        self._covered_on: str | None = None
-        """The open run when a box was laid over the list; None where another screen took its place."""
+        """The open run when the cursor was last moved."""
+        self._open_when_covered: str | None = None
+        """The open run when an overlay opened; None if another screen was shown."""
 
     @property
     def chosen(self) -> RunSummary | None:
@@ -40,21 +42,21 @@ class RunCursor(PaneScreen):
         return self.query_one(RunsTable).chosen
 
     def on_runs_table_chosen(self, message: RunsTable.Chosen) -> None:
-        """The cursor moved."""
+        """Select the run soon."""
         self._expected = None
         self._choose_soon(message.name)
 
     def on_screen_suspend(self, _event: ScreenSuspend) -> None:
-        """A key that goes to another screen while the cursor still moves is meant for the run under it."""
+        """Open the run under the cursor at once when a key leaves the screen while it moves."""
         opened = self.context.run_directory
-        self._covered_on = opened.name if opened is not None and self.app.current_mode == self.PANE else None
+        self._open_when_covered = opened.name if opened is not None and self.app.current_mode == self.PANE else None
         chosen = self.chosen
         if self._settle is not None and chosen is not None:
             self._stop_settling()
-            self.context.in_thread(partial(self.context.services.find, chosen.run), self._take_behind, self._not_found)
+            self.context.in_thread(partial(self.context.services.find, chosen.run), self._open_behind, self._not_found)
 
     def _follow(self) -> None:
-        """The run under the cursor becomes the open one, unless the cursor is still moving or waits for a run that the list lacks."""
+        """Open the run under the cursor, unless the cursor still moves or waits for a new run."""
         chosen = self.chosen
         opened = self.context.run_directory
         if chosen is not None and self._expected is None and self._settle is None and (opened is None or opened.name != chosen.run):
@@ -63,7 +65,7 @@ class RunCursor(PaneScreen):
     def _choose_soon(self, name: str) -> None:
         self._stop_settling()
         self._moved_from = self.context.run_directory
-        self._settle = self.set_interval(SETTLE_SECONDS, partial(self._settled, name))  # not set_timer: one that starts late is never called
+        self._settle = self.set_interval(SETTLE_SECONDS, partial(self._settled, name))  # not set_timer: a timer that starts late is never called
 
     def _settled(self, name: str) -> None:
         self._stop_settling()
@@ -75,20 +77,20 @@ class RunCursor(PaneScreen):
         self._settle = None
 
     def _choose(self, name: str) -> None:
-        self.context.in_thread(partial(self.context.services.find, name), self._take, self._not_found)
+        self.context.in_thread(partial(self.context.services.find, name), self._open_found, self._not_found)
 
     def _not_found(self, error: RnnlmError | OSError) -> None:
-        """A run that was deleted or renamed while the cursor came to rest: the list is about to say so."""
+        """Report an error, except for a run that was just deleted or renamed."""
         if not isinstance(error, UnknownRunError):
             self.context.report_error(error)
 
-    def _take(self, run: RunDirectory) -> None:
-        """Unless the cursor, or the person, has gone on since."""
+    def _open_found(self, run: RunDirectory) -> None:
+        """Open the run, unless the cursor or the user has moved on."""
         chosen = self.chosen
         if self.is_current and chosen is not None and chosen.run == run.name:
             self.context.select_run(run)
 
-    def _take_behind(self, run: RunDirectory) -> None:
-        """Unless the key itself has opened one, as `enter` does."""
+    def _open_behind(self, run: RunDirectory) -> None:
+        """Open the run, unless the key has opened one itself, as `enter` does."""
         if self.context.run_directory is self._moved_from:
             self.context.select_run(run)

@@ -1,4 +1,7 @@
-"""The list of runs, what the one under the cursor is up to, and the first launch. The run under the cursor is the open one: digits go to its panes."""
+"""RunsScreen: the list of runs with details of one, and the first launch.
+
+The run under the cursor is the open one: digits go to its panes.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +41,9 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
 FRAME_ROWS, TABLE_FRAME = 3, 3
-"""Rows of the screen around its body; of the table around its runs, its heads included."""
+"""Rows of the screen around its body, and of the table around its runs, heads included."""
 LEAST_TABLE = 5
-"""Rows of the table at least."""
+"""The fewest rows of the table."""
 
 
 class RunsScreen(RunsBookkeeping):
@@ -70,29 +73,29 @@ class RunsScreen(RunsBookkeeping):
         self._fit_columns(self.app.size)
         order, backwards = saved_order(self.context.settings)
         self.query_one(RunsTable).sort_by(order, backwards=backwards)
-        self._come_back()
+        self._show_open_run()
 
     def on_screen_resume(self, _event: ScreenResume) -> None:
         if self.is_ready:
-            self._come_back()
+            self._show_open_run()
 
     def on_resize(self, event: Resize) -> None:
         self._fit_columns(event.size)
         self.refresh_all()
 
-    # showing
+    # what is shown
 
-    def _come_back(self) -> None:
-        """The cursor belongs on the open run. Where only a box lay over the list, cursor and filter stay as they were."""
+    def _show_open_run(self) -> None:
+        """Move the cursor to the open run; cursor and filter stay as they were under an overlay."""
         opened = self.context.run_directory.name if self.context.run_directory is not None else None
-        if opened is None or opened != self._covered_on:
+        if opened is None or opened != self._open_when_covered:
             self._expected = opened
-        self._covered_on = None
+        self._open_when_covered = None
         self.show_runs(self.context.summaries)
 
     def show_runs(self, summaries: tuple[RunSummary, ...] | None) -> None:
-        """None: not read yet, so nothing is claimed."""
-        self.mark_what_came_back(summaries or ())
+        """Show the runs; None if they haven't been read yet."""
+        self.mark_restored_runs(summaries or ())
         empty = summaries is not None and not summaries
         self.query_one(FirstLaunch).display = empty
         self.query_one("#runs-list").display = bool(summaries)
@@ -115,18 +118,18 @@ class RunsScreen(RunsBookkeeping):
                 table.focus()
             self._follow()
             self._show_detail(self.snapshot)
-            self._want_configs(summaries)
+            self._request_configs(summaries)
         self.refresh_frame()
 
     def _show_table(self, summaries: Sequence[RunSummary]) -> None:
-        """Those that the filter lets through."""
+        """Show the runs that match the filter."""
         fresh = self._fresh(summaries)
         matching = self._filtering.matching(fresh)
         self.query_one(RunsTable).show(matching, among=fresh, marks=self.context.marks, choose=self._expected, empty="no run matches: esc shows them all")
         self.query_one(FilterLine).show_outcome(self._filtering.outcome(len(matching), len(fresh)), self._filtering.problem)
 
-    def _want_configs(self, summaries: Sequence[RunSummary]) -> None:
-        """What a filter by a config key needs, read in a thread."""
+    def _request_configs(self, summaries: Sequence[RunSummary]) -> None:
+        """Read the configs that a filter needs, in a thread."""
         if missing := self._filtering.wanted_configs(summaries):
             self.context.in_thread(partial(self.context.services.configs, missing), self._take_configs)
 
@@ -136,14 +139,14 @@ class RunsScreen(RunsBookkeeping):
             self.show_runs(self.context.summaries)
 
     def show_marks(self) -> None:
-        """Letters in front of the runs, and how many in line 1."""
+        """Show the letters of marked runs, and their number in line 1."""
         if self.context.summaries:
             self._show_table(self.context.summaries)
             self._show_detail(self.snapshot)
         self.refresh_frame()
 
     def show_compared(self) -> None:
-        """Marked runs lie over each other in the small chart."""
+        """Show the curves of the marked runs in the small chart."""
         if self.is_ready:
             self._show_detail(self.snapshot)
 
@@ -153,7 +156,11 @@ class RunsScreen(RunsBookkeeping):
             self._show_table(self.context.summaries)
 
     def _show_detail(self, snapshot: RunSnapshot | None) -> None:
-        """Show the run under the cursor. Until it is read, the previous run stays, under its own name: clearing it first would send twice as many bytes for each move."""
+        """Show the run under the cursor.
+
+        Until it has been read, the previous run stays, under its own name: clearing it first would
+        send twice as many bytes for each move.
+        """
         wide = self.app.size.width >= WIDE_FROM
         chosen = self.query_one(RunsTable).chosen
         name = chosen.run if chosen is not None else ""
@@ -173,7 +180,7 @@ class RunsScreen(RunsBookkeeping):
         if self.query_one(FirstLaunch).display:
             self._show_first_launch()
 
-    def identity(self, width: int) -> Content:  # noqa: ARG002 (the frame's signature)
+    def identity(self, width: int) -> Content:  # noqa: ARG002 (the frame's)
         summaries = self.context.summaries
         if summaries is None:
             return Content("")
@@ -215,7 +222,10 @@ class RunsScreen(RunsBookkeeping):
         self._show_first_launch()
 
     def _fresh(self, summaries: Sequence[RunSummary]) -> list[RunSummary]:
-        """The list with the open run at its newest, and its labels as they are in the list: they stand in a file of their own."""
+        """Return the list with the open run's newest state.
+
+        Its labels come from the list, because they have their own file.
+        """
         newest = self.snapshot.summary if self.snapshot is not None else None
         if newest is None:
             return list(summaries)
@@ -226,13 +236,16 @@ class RunsScreen(RunsBookkeeping):
         self._fit_rows(size)
 
     def _fit_rows(self, size: Size) -> None:
-        """Give the table the rows that all runs need, at most half of the body; all of them count, so that a filter moves nothing."""
+        """Give the table the rows that all runs need, at most half of the body.
+
+        Hidden runs count too, so that a filter moves nothing.
+        """
         rows = min(max(LEAST_TABLE, len(self.context.summaries or ()) + TABLE_FRAME), max(LEAST_TABLE, (size.height - FRAME_ROWS) // 2))
         table = self.query_one(RunsTable)
         if table.styles.height is None or table.styles.height.value != rows:
             table.styles.height = rows
 
-    # acting
+    # actions
 
     def on_runs_table_chosen(self, message: RunsTable.Chosen) -> None:
         super().on_runs_table_chosen(message)
@@ -245,13 +258,13 @@ class RunsScreen(RunsBookkeeping):
         self.context.save_session()
 
     def on_filter_line_changed(self, message: FilterLine.Changed) -> None:
-        """Each key filters anew."""
+        """Filter on each key."""
         self._filtering.read(message.text)
         table = self.query_one(RunsTable)
         before = table.chosen
         if self.context.summaries:
             self._show_table(self.context.summaries)
-            self._want_configs(self.context.summaries)
+            self._request_configs(self.context.summaries)
         if table.chosen is not None and table.chosen != before:
             self._expected = None
             self._choose_soon(table.chosen.run)
@@ -264,16 +277,16 @@ class RunsScreen(RunsBookkeeping):
         self.refresh_footer()
 
     def action_filter_runs(self) -> None:
-        """Into the line that filters."""
+        """Go to the filter."""
         if self.context.summaries:
             self.query_one(FilterLine).open()
 
     def action_move_in_list(self, by: int) -> None:
-        """The cursor of the list, from the line that filters."""
+        """Move the list's cursor from the filter."""
         self.query_one(RunsTable).action_move(by)
 
     def action_leave_field(self) -> None:
-        """`esc`: all runs again."""
+        """Clear the filter."""
         if self.context.summaries:
             self.query_one(FilterLine).clear()
             self.query_one(RunsTable).focus()
@@ -292,7 +305,7 @@ class RunsScreen(RunsBookkeeping):
         self.context.in_thread(self.context.services.demo, self.context.start_run)
 
     def action_new_run(self) -> None:
-        """Configure a run like the one under the cursor; without runs, the demo."""
+        """Configure a run based on the one under the cursor; without runs, the demo."""
         chosen = self.query_one(RunsTable).chosen if self.context.summaries else None
         if chosen is None:
             self.context.new_draft()

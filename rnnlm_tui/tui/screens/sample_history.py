@@ -1,4 +1,4 @@
-"""The continuations of each fixed prompt as a history: ← → walk through the steps, and one sees the model learn."""
+"""SampleHistoryScreen: the samples of each fixed prompt, step by step."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.run_directory import RunDirectory
     from rnnlm_tui.supervisor.monitor import RunSnapshot
 
-LOOK_SECONDS = 1.0
-"""Between two looks whether there are new samples."""
+CHECK_SECONDS = 1.0
+"""Seconds between checks for new samples."""
 EARLIER = 5
-"""Steps before the one that shows, as far as there is room for them."""
+"""Earlier steps below the shown one, as far as there is room."""
 KEPT = 200
-"""Steps whose samples are kept once they have been read."""
-KEYS = (("← →", "step"), ("↑ ↓", "prompt"), ("enter", "cursor there"), ("home end", "ends"), ("⇧← ⇧→", "×10"), ("esc", "close"))
+"""Steps whose samples are kept in memory."""
+KEYS = (("← →", "step"), ("↑ ↓", "prompt"), ("enter", "cursor here"), ("home end", "ends"), ("⇧← ⇧→", "×10"), ("esc", "close"))
 
 
 class SampleHistoryScreen(Overlay[int | None]):
-    """Answers with the step at which the charts are to have their cursor; None for none."""
+    """Returns the step for the charts' cursor, None for none."""
 
-    BINDINGS = [  # noqa: RUF012 (Textual declares it so)
+    BINDINGS = [  # noqa: RUF012 (declared so by Textual)
         Binding("escape,q,h", "close", show=False),
         Binding("enter", "take", show=False),
         Binding("left,comma,k", "walk(-1)", show=False),
@@ -63,7 +63,7 @@ class SampleHistoryScreen(Overlay[int | None]):
     def on_mount(self) -> None:
         panel = self.query_one(HistoryPanel)
         panel.highlighted = True
-        self.set_interval(LOOK_SECONDS, self._look)
+        self.set_interval(CHECK_SECONDS, self._check_for_more)
         self.context.in_thread(partial(self.context.services.sample_steps, self._run), self._take_steps)
         self._show()
 
@@ -72,26 +72,29 @@ class SampleHistoryScreen(Overlay[int | None]):
 
     @property
     def step(self) -> int:
-        """The step that shows."""
+        """The shown step."""
         return self._steps[self._index]
 
     def _at(self, step: float | None) -> int:
         return len(self._steps) - 1 if step is None else max(0, bisect_right(self._steps, step) - 1)
 
-    def _look(self) -> None:
-        """Whether the run has drawn more meanwhile."""
+    def _check_for_more(self) -> None:
+        """Check whether the run has more samples."""
         fresh = self.context.snapshot
         if fresh is None or fresh is self._snapshot or fresh.summary.run != self._snapshot.summary.run:
             return
         before, self._snapshot = self._snapshot, fresh
         more = fresh.samples and fresh.samples[0] != (before.samples[0] if before.samples else None)
         if fresh.summary.attempt != before.summary.attempt:
-            self._samples.clear()  # what a resumed run does again is written anew
+            self._samples.clear()  # a resumed run writes samples again
         if more:
             self.context.in_thread(partial(self.context.services.sample_steps, self._run), self._take_steps)
 
     def _take_steps(self, steps: list[int]) -> None:
-        """All steps with samples: the snapshot had only the newest. Where one stands stays, but at the end the newest is shown."""
+        """Take all steps with samples; the snapshot had only the newest.
+
+        The shown step stays, but at the end the newest is shown.
+        """
         if not steps or not self.is_mounted:
             return
         step, newest = self.step, self._index == len(self._steps) - 1 and self._wanted_step is None
@@ -122,7 +125,7 @@ class SampleHistoryScreen(Overlay[int | None]):
         return {step: tuple(self.context.services.samples_at(self._run, step)) for step in steps}
 
     def _take_samples(self, found: dict[int, tuple[SampleRow, ...]]) -> None:
-        """Read; where one has walked on meanwhile, the next ones are."""
+        """Take samples that were read, and read those needed by now."""
         self._reading = False
         if len(self._samples) > KEPT:
             self._samples.clear()
@@ -131,11 +134,11 @@ class SampleHistoryScreen(Overlay[int | None]):
             self._show()
 
     def _rows(self, step: int) -> dict[str, SampleRow]:
-        """The newest sample of each prompt at a step."""
+        """Return the newest sample of each prompt at a step."""
         return {rows[0].prompt: rows[0] for rows in samples_by_prompt(self._samples.get(step, ()), self._snapshot.config.evaluation.prompts)}
 
     def action_walk(self, by: int) -> None:
-        """To a later step, or an earlier one where negative."""
+        """Show a later step, or an earlier one if negative."""
         index = max(0, min(self._index + by, len(self._steps) - 1))
         self._wanted_step = None if index == len(self._steps) - 1 else float(self._steps[index])
         if index != self._index:
@@ -143,16 +146,16 @@ class SampleHistoryScreen(Overlay[int | None]):
             self._show()
 
     def action_prompt(self, by: int) -> None:
-        """Another prompt in full."""
+        """Show another prompt in full."""
         page = self.query_one(HistoryPanel).page
         if page is not None and page.prompts:
             self._chosen = (self._chosen + by) % len(page.prompts)
             self._show()
 
     def action_take(self) -> None:
-        """The cursor of the charts to this step."""
+        """Close, and set the charts' cursor to this step."""
         self.dismiss(self.step)
 
     def action_close(self) -> None:
-        """Back to the charts as they were."""
+        """Close, and leave the charts as they were."""
         self.dismiss(None)

@@ -1,4 +1,4 @@
-"""A screen with a transcript that samples run into: one at a time, ten looks a second, stopped by its id."""
+"""SamplingScreen: samples that stream into a transcript, one at a time."""
 
 from __future__ import annotations
 
@@ -19,49 +19,49 @@ from rnnlm_tui.tui.widgets.palette import BAD, DIM
 from rnnlm_tui.tui.widgets.sample_progress import SampleProgress
 from rnnlm_tui.tui.widgets.transcript import Transcript
 
-LOOK_SECONDS = 0.1
-"""Between two looks at what was drawn since: ten a second read as a stream."""
+UPDATE_SECONDS = 0.1
+"""Seconds between updates of the text: ten a second read as a stream."""
 
 
-SAMPLE_RUNS = "a sample runs, esc stops it"
-"""Said to whoever wants another one meanwhile."""
+ALREADY_SAMPLING = "already sampling, esc stops it"
+"""Shown when another sample is requested meanwhile."""
 
 
 class SamplingScreen(PaneScreen):
-    """Asks the app's sampler and shows what comes in its transcript."""
+    """Requests samples from the app's sampler and shows them in its transcript."""
 
     def __init__(self) -> None:
         super().__init__()
         self._progress: SampleProgress | None = None
-        """The sample that runs."""
+        """The running sample."""
         self._ticker: Timer | None = None
 
     @property
     def transcript(self) -> Transcript:
-        """The conversation."""
+        """The transcript."""
         return self.query_one(Transcript)
 
     @property
     def sampling(self) -> bool:
-        """Whether a sample runs."""
+        """Whether a sample is running."""
         return self._progress is not None
 
     def begin(self, prompt: str, settings: SamplingConfig, row: CheckpointRow | None) -> None:
-        """Sample from a checkpoint, or (None) from the weights of this moment."""
+        """Sample from a checkpoint, or from the current weights (None)."""
         progress = SampleProgress(uuid4().hex, settings, where="now" if row is None else f"step {row.step:,}")
         self._progress = progress
         self.transcript.begin(prompt)
-        self._ticker = self.set_interval(LOOK_SECONDS, self._look)
-        self._look()
+        self._ticker = self.set_interval(UPDATE_SECONDS, self._update_text)
+        self._update_text()
         self.refresh_footer()
         self.run_worker(self._sample(progress, prompt, settings, row), group="sample")
 
     async def _sample(self, progress: SampleProgress, prompt: str, settings: SamplingConfig, row: CheckpointRow | None) -> None:
-        """Ask the sampler and take what comes; a sample whose run was left meanwhile is drawn to its end unseen."""
+        """Request a sample and take its pieces; a sample whose run was left continues unseen."""
         try:
             checkpoint = await self._checkpoint(row)
             sampler = await self.context.warm_sampler()
-            await sampler.start()  # again, where it died since: from here to the request nothing is waited for
+            await sampler.start()  # again, if it died: nothing is awaited between here and the request
             if self._progress is not progress:
                 return
             progress.asked = True
@@ -78,16 +78,19 @@ class SamplingScreen(PaneScreen):
                 self._fail(". ".join(part for part in (error.message, error.hint) if part) if isinstance(error, RnnlmError) else str(error))
 
     async def _checkpoint(self, row: CheckpointRow | None) -> Path:
-        """The directory to sample from; for the weights of this moment the worker writes a snapshot first."""
+        """Return the directory to sample from.
+
+        For the current weights the worker writes a snapshot first.
+        """
         run = self.context.run_directory
         if run is None:
-            raise RunStateError("no run is open")
+            raise RunStateError("no run open")
         if row is not None:
             return run.path / row.path
         result = await to_thread(self.context.services.send, run, "snapshot")
         return run.path / result.checkpoint
 
-    def _look(self) -> None:
+    def _update_text(self) -> None:
         if self._progress is not None:
             self.transcript.extend(self._progress.drain())
             self.transcript.show_status(self._progress.living())
@@ -99,25 +102,28 @@ class SamplingScreen(PaneScreen):
             self.transcript.extend(done.text[len(entry.text) :])
         self.transcript.end("stopped" if done.reason == "cancelled" else "done", meta=progress.meta(done))
         self.transcript.show_status(progress.ended(done, wide=self.size.width >= WIDE_FROM, cells=self.transcript.size.width - 4))
-        self._rest()
+        self._end_sample()
 
     def _fail(self, error: str) -> None:
-        self._look()
+        self._update_text()
         self.transcript.end("failed", error=error)
-        self.transcript.show_status(Content.assemble(("✗ ", BAD), ("no text came", DIM)))
-        self._rest()
+        self.transcript.show_status(Content.assemble(("✗ ", BAD), ("no text", DIM)))
+        self._end_sample()
 
-    def _rest(self) -> None:
-        """No sample runs any more."""
+    def _end_sample(self) -> None:
+        """Reset after the end of a sample."""
         self._progress = None
         if self._ticker is not None:
             self._ticker.stop()
             self._ticker = None
-        self.end_notice(SAMPLE_RUNS)
+        self.end_notice(ALREADY_SAMPLING)
         self.refresh_footer()
 
     def stop(self) -> None:
-        """Ask the sampler to stop; what was drawn so far comes with its answer. A sampler that was not asked yet never is."""
+        """Stop the sample; its text so far comes with the answer.
+
+        A sample that wasn't requested yet is dropped.
+        """
         progress = self._progress
         if progress is None:
             return
@@ -126,13 +132,13 @@ class SamplingScreen(PaneScreen):
         else:
             self.transcript.end("stopped", meta=f"{progress.where} · stopped")
             self.transcript.show_status(progress.given_up())
-            self._rest()
+            self._end_sample()
 
     def abandon(self) -> None:
-        """Stop, and show nothing more of it."""
+        """Stop the sample, and show nothing more of it."""
         if self._progress is not None:
             self.stop()
-            self._rest()
+            self._end_sample()
 
     async def _cancel(self, progress: SampleProgress) -> None:
         if self.context.sampler is not None:

@@ -1,4 +1,4 @@
-"""The train screen: figures, charts, machine and samples of one run, arranged by the size of the terminal."""
+"""TrainScreen: figures, charts, machine and samples of one run, arranged by the size of the terminal."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ DATA: dict[str, Callable[[RunSnapshot, Axis], ChartData]] = {
     "gpu": busy_data,
     "memory": memory_data,
 }
-"""Id of a chart to what it shows, in the order that tab goes through."""
+"""The charts' data by chart id, in the order of tab."""
 
 
 class TrainScreen(ChartedScreen):
-    """One run while it trains, and after."""
+    """A run, while it trains and after."""
 
     PANE = "train"
     BINDINGS = bindings_for("train")
@@ -66,8 +66,8 @@ class TrainScreen(ChartedScreen):
         self._offered: CheckpointRow | None = None
         self._opening = ""
         """The run that J or K is opening; empty once it is open."""
-        self._looks = (False, True)
-        """Whether only a part of the run shows, and whether the newest step stays in it."""
+        self._range_state = (False, True)
+        """Whether only a part of the run is shown, and whether the newest step stays in sight."""
 
     def compose_body(self) -> ComposeResult:
         yield Placed(
@@ -90,13 +90,13 @@ class TrainScreen(ChartedScreen):
         self._arrange(event.size)
         self.show_snapshot(self.snapshot)
 
-    # showing
+    # what is shown
 
     def view_key(self) -> str:
         return self.context.run_directory.name if self.context.run_directory is not None else ""
 
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
-        self.take_view()
+        self.load_view()
         if snapshot is not None:
             self._placed.uncover()
         self._arrange(self.app.size)
@@ -112,7 +112,7 @@ class TrainScreen(ChartedScreen):
         self.cursor_changed()
 
     def cursor_changed(self) -> None:
-        """The event, the samples and the checkpoint nearest to the cursor, or the newest ones."""
+        """Show the event, samples and checkpoint nearest to the cursor, or the newest ones."""
         snapshot, step, places = self.snapshot, self.cursor_step, self._placed.places
         if "events" in places:
             self.query_one(EventsPanel).show(snapshot, step)
@@ -133,7 +133,7 @@ class TrainScreen(ChartedScreen):
             self.query_one(OtherRuns).show(self._in_order(summaries), fresh, self.context.marks)
 
     def _in_order(self, summaries: Sequence[RunSummary]) -> Sequence[RunSummary]:
-        """The runs in the order of their list, the open one with its newest figures."""
+        """Return the runs in the order of the list, the open one with its newest state."""
         fresh = self.snapshot.summary if self.snapshot else None
         runs = [fresh if fresh is not None and fresh.run == run.run else run for run in summaries]
         order, backwards = saved_order(self.context.settings)
@@ -145,7 +145,7 @@ class TrainScreen(ChartedScreen):
         self.show_readings()
 
     def show_readings(self) -> None:
-        """Update the machine's panel only: no chart shows these readings."""
+        """Update only the machine panel: no chart shows these readings."""
         if (region := self._placed.places.get("machine")) is not None:
             self._show_machine_panel(self.snapshot, wide=self.app.size.width >= WIDE_FROM or region.width >= 40)
 
@@ -153,32 +153,32 @@ class TrainScreen(ChartedScreen):
         self.query_one(MachinePanel).show(machine_view(snapshot, self.context.machine, self.context.readings, wide=wide))
 
     def _arrange(self, size: Size) -> None:
-        """Places for this size; a chart that has none any more is not the chosen one."""
-        if not self.stands_alone() and self.chosen not in self._places(size):
+        """Arrange the panels for this size. A chart without a place is no longer the chosen one."""
+        if not self.shows_one_chart() and self.chosen not in self._places(size):
             self.view = replace(self.view, chosen="")
-        self._placed.place(self._places(size, self.chosen if self.stands_alone() else None))
+        self._placed.place(self._places(size, self.chosen if self.shows_one_chart() else None))
 
     def _places(self, size: Size, alone: str | None = None) -> Places:
-        """Places for this size; a run in trouble has room to say all of it."""
+        """Return the panels' places for this size; a run in trouble gets room for its message."""
         body, hidden = body_size(size), self.view.hidden
         places = arrangement(body, alone, hidden=hidden)
         if self.snapshot is None:
             return places
         panel = arrangement(body, hidden=hidden - {LOWER}).get("samples") if alone is None else None
         width, frame = (panel.width - 4, 2) if panel is not None else (size.width - 2, 0)
-        told = trouble_lines(self.snapshot, width, ascii_only=self.context.ascii_only)
-        return arrangement(body, alone, below=len(told) + frame, hidden=hidden) if told else places
+        trouble = trouble_lines(self.snapshot, width, ascii_only=self.context.ascii_only)
+        return arrangement(body, alone, below=len(trouble) + frame, hidden=hidden) if trouble else places
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         if self.cursor is not None:
             row = self._nearest()
             return cursor_footer(None if row is None else row.step)
-        zoomed, following = self._looks
+        zoomed, following = self._range_state
         run, points = (self.snapshot.summary if self.snapshot else None), self.ends() is not None
         others = len(self.context.summaries or ()) > 1
-        return train_footer(run, points=points, zoomed=zoomed, following=following, alone=self.alone_as(), others=others)
+        return train_footer(run, points=points, zoomed=zoomed, following=following, alone=self.chart_position(), others=others)
 
-    # what the charts ask
+    # the charts
 
     @property
     def _placed(self) -> Placed:
@@ -186,7 +186,7 @@ class TrainScreen(ChartedScreen):
 
     @property
     def cursor_step(self) -> float | None:
-        """The step that the cursor stands at, the newest one where it stands ahead of it; None without a cursor."""
+        """The step at the cursor, at most the newest one; None without a cursor."""
         if self.cursor is None or self.snapshot is None or not len(self.snapshot.series.step):
             return None
         return min(self.step_of_x(self.cursor), self.snapshot.series.step[-1])
@@ -212,28 +212,28 @@ class TrainScreen(ChartedScreen):
         return x_of_step(self.snapshot.series, cast(Axis, self.view.axis), step) if self.snapshot is not None else step
 
     def part_changed(self) -> None:
-        """Have finer figures read for what shows; the footer tells how one gets back to the whole."""
+        """Read the shown range at full resolution, and update the footer's keys for it."""
         lead = self.lead
         part = lead.part if lead is not None else None
-        looks = (part is not None, lead is None or lead.following)
-        if looks != self._looks:
-            self._looks = looks
+        state = (part is not None, lead is None or lead.following)
+        if state != self._range_state:
+            self._range_state = state
             self.refresh_footer()
         self.context.watcher.look_at(
             None if part is None or self.snapshot is None else (math.floor(self.step_of_x(part[0])), math.ceil(self.step_of_x(part[1])))
         )
 
-    # what lies at the cursor
+    # at the cursor
 
     def cursor_moved(self) -> None:
-        """What happened there is told in full, at every size, until the next key."""
+        """Show what happened at the cursor in full, at every size, until the next key."""
         lead = self.lead
         if self.snapshot is None or self.cursor is None or lead is None:
             return
         half = lead.column_width / 2
-        told = event_within(self.snapshot, *(self.step_of_x(self.cursor + side) for side in (-half, half)))
-        if told:
-            self.context.report(told)
+        event = event_within(self.snapshot, *(self.step_of_x(self.cursor + side) for side in (-half, half)))
+        if event:
+            self.context.report(event)
 
     def action_next_evaluation(self) -> None:
         self._to_evaluation(1)
@@ -242,7 +242,7 @@ class TrainScreen(ChartedScreen):
         self._to_evaluation(-1)
 
     def _to_evaluation(self, by: int) -> None:
-        """From the cursor, or from the newest step."""
+        """Move to the next evaluation, from the cursor or the newest step."""
         step = self.cursor_step
         if self.snapshot is None:
             return
@@ -257,18 +257,18 @@ class TrainScreen(ChartedScreen):
         return nearest_checkpoint(self.snapshot, step) if self.snapshot is not None and step is not None else None
 
     def action_open_nearest(self) -> None:
-        """To the prompt with the checkpoint that is nearest to the cursor."""
+        """Open the prompt with the checkpoint nearest to the cursor."""
         row = self._nearest()
         if row is not None:
             self.context.selected_checkpoint = row.path
             self.context.open_pane("prompt")
         elif self.cursor_step is None:
-            self.context.report("← puts a cursor on the charts, enter goes to the checkpoint nearest to it")
+            self.context.report("← sets a cursor; enter then samples from the checkpoint nearest to it")
         else:
             self.context.report("no checkpoint yet: c saves one")
 
     def action_sample_history(self) -> None:
-        """The samples step by step, beginning where the cursor stands."""
+        """Open the samples step by step, beginning at the cursor."""
         if self.snapshot is None or self.context.run_directory is None or not self.snapshot.samples:
             self.context.report("no samples yet: s draws some")
             return
@@ -298,7 +298,7 @@ class TrainScreen(ChartedScreen):
     # after a run that failed
 
     def action_new_from_run(self) -> None:
-        """Make a draft from this run's config."""
+        """Configure a new run based on this one."""
         if self.snapshot is not None:
             self.context.new_draft_from(self.snapshot.summary.run)
 
@@ -319,12 +319,12 @@ class TrainScreen(ChartedScreen):
             self.context.watcher.poll_now()
             self.context.report(f"{run.name} moved to the trash, T shows it")
 
-        def left(error: RnnlmError | OSError) -> None:
+        def failed(error: RnnlmError | OSError) -> None:
             self.context.watcher.unmark_removed(run.name)
             self.context.report_error(error)
 
         self.context.watcher.mark_removed(run.name)
-        self.context.in_thread(partial(self.context.services.delete, run), deleted, left)
+        self.context.in_thread(partial(self.context.services.delete, run), deleted, failed)
 
     # other runs
 
@@ -340,22 +340,22 @@ class TrainScreen(ChartedScreen):
         here = self._opening or (self.context.run_directory.name if self.context.run_directory is not None else "")
         names = [run.run for run in self._in_order(self.context.summaries or ())]
         if here not in names:
-            self.context.report("the list of runs is being read")
+            self.context.report("still reading the list of runs")
             return
         at = names.index(here) + by
         if not 0 <= at < len(names):
             self.context.report("this is the last run in the list" if by > 0 else "this is the first run in the list")
             return
         self._opening = names[at]
-        self.context.in_thread(partial(self.context.services.find, names[at]), self._reached, self._not_reached)
+        self.context.in_thread(partial(self.context.services.find, names[at]), self._found_run, self._run_not_found)
 
-    def _reached(self, run: RunDirectory) -> None:
+    def _found_run(self, run: RunDirectory) -> None:
         """Open the run, unless another key has been pressed since."""
         if self._opening == run.name:
             self._opening = ""
             self.context.select_run(run)
 
-    def _not_reached(self, error: RnnlmError | OSError) -> None:
+    def _run_not_found(self, error: RnnlmError | OSError) -> None:
         self._opening = ""
         self.context.report_error(error)
 
@@ -370,11 +370,11 @@ class TrainScreen(ChartedScreen):
     def _toggle(self, sidebar: str) -> None:
         shown = arrangement(body_size(self.app.size), hidden=self.view.hidden - {sidebar})
         if shown == arrangement(body_size(self.app.size), hidden=self.view.hidden | {sidebar}):
-            self.context.report("a terminal of this size has none there")
+            self.context.report("this terminal is too small for that sidebar")
             return
         self.choose(hidden=self.view.hidden ^ {sidebar})
 
 
 def body_size(terminal: Size) -> Size:
-    """What the frame leaves."""
+    """Return the size of the screen without its frame."""
     return Size(terminal.width, max(0, terminal.height - 3))

@@ -1,4 +1,4 @@
-"""The trash: deleted runs, to be restored, or purged for good with the room that it makes."""
+"""TrashScreen: deleted runs, to restore or purge."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.trash import TrashedRun
 
 NAME, BESIDE = 40, 36
-"""Columns of a run's name at most, and those that the rest of the row needs."""
+"""The most columns of a run's name, and the columns of the rest of a row."""
 
 
 class TrashScreen(Overlay["TrashedRun"]):
-    """Answers the run to restore; None where it was left. Purging happens here, after a question."""
+    """Returns the run to restore, None for none. Purging happens here, after a question."""
 
     DEFAULT_CSS = """
     TrashScreen TitledContainer { width: 76; max-width: 100%; height: auto; max-height: 90%; background: #121212; }
@@ -53,7 +53,7 @@ class TrashScreen(Overlay["TrashedRun"]):
 
     def on_mount(self) -> None:
         self.query_one(OptionList).focus()
-        self._tell()
+        self._show_keys()
 
     def on_resize(self) -> None:
         self._list()
@@ -72,7 +72,7 @@ class TrashScreen(Overlay["TrashedRun"]):
         self.dismiss(self._chosen)
 
     def action_leave(self) -> None:
-        """Close without."""
+        """Close without restoring."""
         self.dismiss(None)
 
     def action_purge(self) -> None:
@@ -88,9 +88,7 @@ class TrashScreen(Overlay["TrashedRun"]):
 
     def _ask(self, title: str, what: str, runs: list[TrashedRun]) -> None:
         size = disk(sum(run.bytes for run in runs))
-        question = ConfirmScreen(
-            title, f"{what}: {size} on disk", "It can't be taken back.", "keep it" if len(runs) == 1 else "keep them", f"purge, free {size}"
-        )
+        question = ConfirmScreen(title, f"{what}: {size} on disk", "This can't be undone.", "keep it" if len(runs) == 1 else "keep them", f"purge, free {size}")
 
         def answered(purge: bool | None) -> None:
             if purge:
@@ -99,7 +97,7 @@ class TrashScreen(Overlay["TrashedRun"]):
         self.app.push_screen(question, answered)
 
     def _purge(self, runs: list[TrashedRun]) -> tuple[int, list[TrashedRun]]:
-        """In a thread: the bytes that were freed, and what is in the trash now."""
+        """Purge runs, in a thread. Return the freed bytes, and what is in the trash now."""
         services = self.context.services
         return sum(services.purge(run) for run in runs), services.trash()
 
@@ -108,7 +106,7 @@ class TrashScreen(Overlay["TrashedRun"]):
         self._show(left, f"{disk(freed)} freed")
 
     def _failed(self, error: RnnlmError | OSError) -> None:
-        """Some may be gone: look again, and say why not all are."""
+        """Show what is left, and why not all runs could be purged."""
         problem = error.message if isinstance(error, RnnlmError) else str(error)
         self.context.in_thread(self.context.services.trash, lambda left: self._show(left, problem=problem))
 
@@ -117,7 +115,7 @@ class TrashScreen(Overlay["TrashedRun"]):
             return
         self._trashed = list(trashed)
         self._list()
-        self._tell(outcome, problem)
+        self._show_keys(outcome, problem)
 
     def _list(self) -> None:
         """List one line for each run; the cursor keeps its place."""
@@ -127,14 +125,14 @@ class TrashScreen(Overlay["TrashedRun"]):
         options.add_options(map(self._option, self._trashed))
         options.highlighted = min(at, len(self._trashed) - 1) if self._trashed else None
 
-    def _tell(self, outcome: str = "", problem: str = "") -> None:
-        """The keys that act here, after what just happened."""
+    def _show_keys(self, outcome: str = "", problem: str = "") -> None:
+        """Show the keys, below what just happened."""
         size = disk(sum(run.bytes for run in self._trashed))
         self.query_one(TitledContainer).legend = Content.styled(f"{counted(len(self._trashed), 'run')}, {size}" if self._trashed else "empty", DIM)
-        keys = [("enter", "restore"), ("D", "purge"), ("P", "purge all"), ("esc", "leave")] if self._trashed else [("esc", "leave")]
+        keys = [("enter", "restore"), ("D", "purge"), ("P", "purge all"), ("esc", "close")] if self._trashed else [("esc", "close")]
         line = Content("   ").join(Content.assemble((key, f"bold {BRIGHT}"), (f" {word}", DIM)) for key, word in keys)
-        said = Content.assemble(("✗ ", BAD), safe_content(problem, newlines="space").stylize(BAD)) if problem else Content.styled(outcome, TEXT)
-        self.query_one("#trash-keys", OverlayText).update(Content("\n").join([said, line]) if said.plain else line)
+        result = Content.assemble(("✗ ", BAD), safe_content(problem, newlines="space").stylize(BAD)) if problem else Content.styled(outcome, TEXT)
+        self.query_one("#trash-keys", OverlayText).update(Content("\n").join([result, line]) if result.plain else line)
 
     def _option(self, run: TrashedRun) -> Option:
         room = max(8, min(NAME, self.app.size.width - BESIDE))

@@ -1,4 +1,4 @@
-"""What the worker of a run printed, as it prints it: for a run that failed, the first place to look. And what happened in the run, an event a line."""
+"""The worker's output while it is printed, and a run's events."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.run_directory import RunDirectory
     from rnnlm_tui.supervisor.worker_log import LogFollower
 
-LOOK_SECONDS = 0.5
-"""Between two looks at the file."""
+READ_SECONDS = 0.5
+"""Seconds between two reads of the file."""
 
 
 class WorkerLogScreen(LinesOverlay):
-    """Follows `worker.log`; a worker that has nothing to complain of prints nothing, and then what happened in the run stands there."""
+    """Follows `worker.log`, or shows the run's events if the worker printed nothing."""
 
-    BINDINGS = [Binding("L", "close", show=False)]  # noqa: RUF012 (Textual declares it so)
+    BINDINGS = [Binding("L", "close", show=False)]  # noqa: RUF012 (declared so by Textual)
 
-    def __init__(self, run: RunDirectory, happened: Sequence[str] = ()) -> None:
+    def __init__(self, run: RunDirectory, events: Sequence[str] = ()) -> None:
         super().__init__(f"Log, {run.name}")
         self._run = run
-        self._happened = happened
+        self._events = events
         self._follower: LogFollower | None = None
-        self._looking = False
+        self._reading = False
 
     def on_mount(self) -> None:
-        self.set_interval(LOOK_SECONDS, self._look)
-        self._look()
+        self.set_interval(READ_SECONDS, self._update)
+        self._update()
 
-    def _look(self) -> None:
-        """In a thread, one at a time: the file may lie on a slow disk."""
-        if not self._looking:
-            self._looking = True
+    def _update(self) -> None:
+        """Read in a thread, one read at a time: the file may be on a slow disk."""
+        if not self._reading:
+            self._reading = True
             self.context.in_thread(self._read, self._show)
 
     def _read(self) -> LogFollower | None:
@@ -47,21 +47,21 @@ class WorkerLogScreen(LinesOverlay):
         return self._follower if self._follower.look() else None
 
     def _show(self, follower: LogFollower | None) -> None:
-        self._looking = False
+        self._reading = False
         if follower is None or not self.is_mounted:
             return
-        if follower.lines or not self._happened:
-            self.panel.show(follower.lines, "the end of it" if follower.skipped or follower.dropped else "")
+        if follower.lines or not self._events:
+            self.panel.show(follower.lines, "its end" if follower.skipped or follower.dropped else "")
         else:
-            self.panel.show(self._happened, "nothing printed: what happened")
+            self.panel.show(self._events, "No worker output. Events:")
 
 
 class EventsScreen(LinesOverlay):
-    """What happened in the run, oldest first, in full."""
+    """A run's events, oldest first."""
 
-    def __init__(self, run: str, happened: Sequence[str]) -> None:
+    def __init__(self, run: str, events: Sequence[str]) -> None:
         super().__init__(f"Events, {run}")
-        self._happened = happened
+        self._events = events
 
     def on_mount(self) -> None:
-        self.panel.show(self._happened)
+        self.panel.show(self._events)

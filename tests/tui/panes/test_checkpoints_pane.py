@@ -82,9 +82,9 @@ async def test_verify_marks_good_files_and_names_a_damaged_one() -> None:
     services.damaged["step-000003000"] = "model.safetensors is damaged: sha256 differs"
     async with opened(services, "checkpoints") as (_app, pilot):
         await pilot.press("v")
-        await until_shown(pilot, "✓ verified just now", "✓ model", "all 3 files are as they were written")
+        await until_shown(pilot, "✓ verified just now", "✓ model", "all 3 files verified")
         await pilot.press("down", "down", "v")
-        await until_shown(pilot, "✗ damaged", "✗ model", "step 3,000 is damaged; step 3,750 is whole: enter samples from it")
+        await until_shown(pilot, "✗ damaged", "✗ model", "step 3,000 is damaged; step 3,750 is intact: enter samples from it")
 
 
 async def test_p_pins_a_checkpoint_and_lets_a_pinned_one_go() -> None:
@@ -93,14 +93,14 @@ async def test_p_pins_a_checkpoint_and_lets_a_pinned_one_go() -> None:
         await pilot.press("down", "down")
         await until(pilot, lambda: pane(app).query_one(CheckpointTable).step == 3000)
         await pilot.press("p")
-        await until_shown(pilot, "step 3,000 is kept for good")
+        await until_shown(pilot, "step 3,000 pinned")
         assert ("pin", "plain-otter", 3000) in services.calls
         snapshot = make_snapshot()
         figures = snapshot.summary.checkpoints.model_copy(update={"pinned": (3000,)})
         app.post_message(SnapshotChanged(replace(snapshot, summary=snapshot.summary.model_copy(update={"checkpoints": figures}))))
         await until_shown(pilot, "⚑ pinned", "p Unpin")
         await pilot.press("p")
-        await until_shown(pilot, "step 3,000 goes with the others")
+        await until_shown(pilot, "step 3,000 unpinned")
         assert ("unpin", "plain-otter", 3000) in services.calls
         await pilot.press("down")
         await until_shown(pilot, "p Pin")
@@ -180,7 +180,7 @@ async def test_a_run_without_checkpoints_says_so_and_enter_does_no_harm() -> Non
     async with opened(FakeServices(make_snapshot(checkpoints=(), samples=())), "checkpoints") as (app, pilot):
         await until_shown(pilot, "no checkpoint yet")
         await pilot.press("enter", "v")
-        await until_shown(pilot, "there is no checkpoint yet")
+        await until_shown(pilot, "no checkpoint yet")
         assert app.current_mode == "checkpoints"
 
 

@@ -76,7 +76,7 @@ async def test_a_text_that_is_not_there_is_said_at_its_field_and_no_run_is_made(
         await write(pilot, "corpus.source", "./gone.txt")
         await go(pilot, "training.epochs")
         await pilot.press("f5")
-        await until_shown(pilot, "gone.txt does not exist", "✗ not started: source says why")
+        await until_shown(pilot, "gone.txt does not exist", "✗ not started: see source")
         assert app.current_mode == "config"
         assert focused(app) == "corpus.source"
         assert list_runs() == []

@@ -30,41 +30,41 @@ def test_a_table_without_the_column_is_refused_at_the_text_field_before_a_start(
 
 
 def paths(check: DraftCheck, draft: Draft) -> list[str]:
-    check.judge(draft, locked=False)
+    check.check(draft, locked=False)
     return [problem.path for problem in check.problems]
 
 
 def test_a_refusal_stands_at_its_field_for_the_config_that_was_refused_alone_and_blocks_nothing() -> None:
     check = DraftCheck()
-    assert check.refuse(DEMO, DeviceError("no cuda here")) == "training.device"
+    assert check.start_failed(DEMO, DeviceError("no cuda here")) == "training.device"
     assert paths(check, DRAFT) == ["training.device"]
     assert check.blocking == ()
     assert paths(check, OTHER) == []
     assert paths(check, DRAFT) == ["training.device"]
-    check.forget_refusal()
+    check.forget_failure()
     assert paths(check, DRAFT) == []
 
 
 def test_a_hint_for_the_command_line_names_the_field_here() -> None:
     check = DraftCheck()
-    check.refuse(DEMO, CorpusError("no text", hint="then: --set corpus.source=PATH"))
-    check.judge(DRAFT, locked=False)
-    assert [problem.hint for problem in check.problems] == ["then: put the folder into the field source"]
+    check.start_failed(DEMO, CorpusError("no text", hint="then: --set corpus.source=PATH"))
+    check.check(DRAFT, locked=False)
+    assert [problem.hint for problem in check.problems] == ["then: set the field source to the folder"]
 
 
 def test_what_is_about_no_field_is_no_problem_of_the_draft() -> None:
     check = DraftCheck()
-    assert check.refuse(DEMO, InputError("no such preset")) is None
+    assert check.start_failed(DEMO, InputError("no such preset")) is None
     assert paths(check, DRAFT) == []
 
 
 def test_a_missing_text_is_a_problem_unless_the_config_was_refused_for_something_else() -> None:
     missing = replace(FOUND, missing=CorpusError("no such file"))
     check, refused = DraftCheck(), DraftCheck()
-    check.take(missing)
+    check.update(missing)
     assert paths(check, DRAFT) == ["corpus.source"]
-    refused.refuse(DEMO, DeviceError("no cuda here"))
-    refused.take(missing)
+    refused.start_failed(DEMO, DeviceError("no cuda here"))
+    refused.update(missing)
     assert paths(refused, DRAFT) == ["training.device"]
 
 
@@ -76,20 +76,20 @@ def test_a_missing_test_text_is_told_at_its_own_field_before_and_after_a_start_o
     draft = DRAFT.with_value("corpus.test_source", str(tmp_path / "no.txt"))
     found, check = look_up(RealCheck(), draft.config()), DraftCheck()
     assert found.missing is not None
-    check.take(found)
+    check.update(found)
     assert paths(check, draft) == ["corpus.test_source"]
-    assert check.refuse(draft.config(), found.missing) == "corpus.test_source"
+    assert check.start_failed(draft.config(), found.missing) == "corpus.test_source"
     both = draft.with_value("corpus.source", str(tmp_path / "neither.txt"))
-    check.take(look_up(RealCheck(), both.config()))
+    check.update(look_up(RealCheck(), both.config()))
     assert paths(check, both) == ["corpus.source"]
 
 
 def test_a_run_too_short_for_its_warm_up_is_told_by_the_figures_of_this_config_and_by_no_others() -> None:
     check = DraftCheck()
     short, chosen = replace(FOUND.estimate, steps=10), DRAFT.with_value("schedule.warmup_steps", 60)
-    check.take(Findings(OTHER.config(), short, {}, None))
+    check.update(Findings(OTHER.config(), short, {}, None))
     assert paths(check, chosen) == []
-    check.take(replace(FOUND, config=chosen.config(), estimate=short))
+    check.update(replace(FOUND, config=chosen.config(), estimate=short))
     assert paths(check, chosen) == ["schedule.warmup_steps"]
     assert check.blocking == check.problems
 
@@ -97,18 +97,18 @@ def test_a_run_too_short_for_its_warm_up_is_told_by_the_figures_of_this_config_a
 def test_the_presets_warm_up_in_a_short_run_is_no_problem_and_stands_with_what_becomes_of_it() -> None:
     services, check = FakeServices(), DraftCheck()
     services.steps = 30
-    check.take(look_up(services, DRAFT.config()))
+    check.update(look_up(services, DRAFT.config()))
     assert paths(check, DRAFT) == []
     assert check.facts["schedule.warmup_steps"] == "shortened to 3 of 30"
 
 
 def test_the_disk_is_looked_at_once_for_each_config_that_shows() -> None:
     check = DraftCheck()
-    assert [check.wants(config) for config in (DEMO, DEMO, OTHER.config(), DEMO)] == [True, False, True, True]
+    assert [check.needs_estimate(config) for config in (DEMO, DEMO, OTHER.config(), DEMO)] == [True, False, True, True]
 
 
 def test_the_config_of_a_run_has_no_problems() -> None:
     check = DraftCheck()
-    check.refuse(DEMO, DeviceError("no cuda here"))
-    check.judge(DRAFT.with_value("training.batch_size", 0), locked=True)
+    check.start_failed(DEMO, DeviceError("no cuda here"))
+    check.check(DRAFT.with_value("training.batch_size", 0), locked=True)
     assert check.blocking == check.problems == ()

@@ -33,7 +33,7 @@ async def test_the_living_text_has_a_bar_and_escape_stops_it_before_it_leaves_th
         await pilot.press(*"We", "enter")
         await until_shown(pilot, "▌ We is strong.█", "esc Stop", "● 3 of 100 tokens")
         await pilot.press("enter")
-        await until_shown(pilot, "a sample runs, esc stops it")
+        await until_shown(pilot, "already sampling, esc stops it")
         await pilot.press("escape")
         await until_shown(pilot, "■ 3 of 100 tokens, stopped")
         assert "▌" not in screen_text(app)
@@ -117,13 +117,13 @@ async def test_what_is_said_of_a_running_sample_goes_when_the_sample_ends() -> N
         await pilot.press(*"x", "enter")
         await until(pilot, lambda: bool(services.fake_sampler.requests))
         await pilot.press("enter")
-        await until_shown(pilot, "a sample runs, esc stops it")
+        await until_shown(pilot, "already sampling, esc stops it")
         gate = services.fake_sampler.gate
         assert gate is not None
         gate.set()
         await until(pilot, lambda: not pane(app).sampling)
         await until_shown(pilot, "enter Generate")
-        assert "a sample runs" not in screen_text(app)
+        assert "already sampling" not in screen_text(app)
 
 
 async def test_a_running_run_without_checkpoints_is_sampled_from_a_snapshot() -> None:
@@ -141,7 +141,7 @@ async def test_a_run_with_nothing_to_sample_from_says_so() -> None:
     async with opened(services, "prompt") as (_app, pilot):
         await until_shown(pilot, "plain-otter has no checkpoint to sample from")
         await pilot.press(*"x", "enter", "ctrl+k", "ctrl+s", "ctrl+y")
-        await until_shown(pilot, "there is no text yet")
+        await until_shown(pilot, "no text yet")
         assert not services.fake_sampler.requests
 
 
@@ -168,7 +168,7 @@ async def test_a_text_can_be_saved_and_copying_never_claims_that_it_arrived() ->
         await until_shown(pilot, "saved as /home/plain-otter-sample.txt")
         assert services.saved == [("plain-otter-sample", "We is strong.\n")]
         await pilot.press("ctrl+y")
-        await until_shown(pilot, "sent 13 characters to the terminal, which may or may not take them; ^s saves")
+        await until_shown(pilot, "copied 13 characters (if your terminal allows it); ^s saves")
         assert app.clipboard == "We is strong."
         await pilot.press("escape", "w")
         await until(pilot, lambda: len(services.saved) == 2)
@@ -209,7 +209,7 @@ async def test_another_run_begins_another_conversation() -> None:
         app.open_pane("config")
         await until(pilot, lambda: app.current_mode == "config")
         app.open_pane("prompt")
-        await until_shown(pilot, "No run is open.")
+        await until_shown(pilot, "No run open.")
         assert not pane(app).sampling
         await until(pilot, lambda: services.fake_sampler.cancelled != [])
         assert "We is strong" not in screen_text(app)
@@ -225,7 +225,7 @@ async def test_an_idle_prompt_draws_nothing() -> None:
 
 async def test_without_a_run_letters_and_digits_act_and_the_footer_offers_what_works() -> None:
     async with opened(FakeServices(), "prompt", run=None) as (app, pilot):
-        await until_shown(pilot, "No run is open.")
+        await until_shown(pilot, "No run open.")
         assert screen_text(app).splitlines()[-1] == " r Runs  n New  q Leave"
         await pilot.press("tab", "r")
         await until(pilot, lambda: app.current_mode == "runs")
