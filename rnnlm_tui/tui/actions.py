@@ -139,7 +139,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("lower_sidebar", ("right_square_bracket",), "Lower", "hide or show machine and samples", ("train",), footer=False, covered=True, palette="Hide or show machine and samples"),
     Action("log_scale", ("l", "y"), "Log y", "log or linear y", CHARTED, group="charts", palette="Log or linear y"),
     Action("next_axis", ("x",), "Axis", "next x axis: step, tokens, epoch, active time, wall time", CHARTED, group="charts", palette="Next x axis", brief="x: step, tokens, time …"),
-    Action("smoother", ("plus",), "Smooth", "more, less or no smoothing", CHARTED, group="charts", palette="Smoother", shown="+ - 0"),
+    Action("smoother", ("plus",), "Smooth", "more, less, no smoothing", CHARTED, group="charts", palette="Smoother", shown="+ - 0"),
     Action("rougher", ("minus",), "Rough", "less smoothing", CHARTED, group="charts", footer=False, covered=True, palette="Less smoothing"),
     Action("raw", ("0",), "Raw", "no smoothing", CHARTED, group="charts", footer=False, covered=True, palette="No smoothing"),
     Action("next_chart", ("tab",), "Panel", "next chart", CHARTED, group="charts", footer=False, palette="Next chart"),
