@@ -1,4 +1,4 @@
-"""A local HTTP server that serves one archive, and cuts, lies, forgets ranges or changes its file when told to."""
+"""A local HTTP server with one archive that can truncate answers, send wrong headers, ignore ranges or change its file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class ArchiveServer:
-    """What is served and how; change it between two requests."""
+    """What to serve and how; change it between requests."""
 
     body: bytes
     etag: str | None = '"1"'
@@ -21,22 +21,22 @@ class ArchiveServer:
     status: int = 200
     """Anything but 200 is answered without the body."""
     cuts: list[int] = field(default_factory=list)
-    """The first request ends after so many bytes of its answer, the second after the next number, …; later ones are whole."""
+    """Bytes after which each request's answer ends: the first number for the first request, and so on; later ones are complete."""
     always_cut: int | None = None
-    """Every request ends after so many bytes of its answer."""
+    """Bytes after which every answer ends."""
     announced: int | None = None
-    """A Content-Length that is not the body's; 0: none at all."""
+    """A wrong Content-Length; 0: none."""
     chunked: bool = False
-    """No Content-Length, yet an end that is told: an answer that is cut is seen to be."""
+    """Chunked encoding instead of Content-Length: a truncated answer is recognisable."""
     ignores_range: bool = False
     ignores_if_range: bool = False
     redirect: str | None = None
     answers: threading.Event = field(default_factory=threading.Event)
-    """Bodies wait for it; it is set unless a test clears it."""
+    """Answers wait for this event; it is set unless a test clears it."""
     requests: list[Mapping[str, str]] = field(default_factory=list)
     """The headers of each request."""
     sent: list[int] = field(default_factory=list)
-    """Bytes of body that were sent to each."""
+    """Bytes of body sent to each request."""
     url: str = ""
 
     def __post_init__(self) -> None:
@@ -53,7 +53,7 @@ class ArchiveServer:
         return int(asked.removeprefix("bytes=").removesuffix("-"))
 
     def cut_of(self, request: int) -> int | None:
-        """After how many bytes this request's answer ends."""
+        """The bytes after which this request's answer ends."""
         return self.cuts[request] if request < len(self.cuts) else self.always_cut
 
 
@@ -102,11 +102,11 @@ def serving(server: ArchiveServer) -> Iterator[ArchiveServer]:
                 if server.chunked and cut is None:
                     self.wfile.write(b"0\r\n\r\n")
             except OSError:
-                pass  # the client left
+                pass  # the client disconnected
             self.close_connection = True
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     listener.daemon_threads = True
@@ -123,7 +123,7 @@ def serving(server: ArchiveServer) -> Iterator[ArchiveServer]:
 
 
 def archive_of(files: Mapping[str, bytes], *others: tarfile.TarInfo) -> bytes:
-    """A gzip tar of these files, and of whatever else."""
+    """A gzip tar of these files and other members."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
         for name, data in files.items():

@@ -1,4 +1,4 @@
-"""A child of `bench` without torch: `python bench_child.py BEHAVIOUR` answers with figures that are the same each time."""
+"""A child process of `bench` without torch: `python bench_child.py BEHAVIOUR` always answers with the same figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small tokenizer folder with every trap of the book's: Llama-like pieces, tokens added behind the vocabulary, BOS wanted, padding on the left, pad = eos."""
+"""A small tokenizer folder with every trap of the book's tokenizer: Llama-like pieces, tokens added after the vocabulary, BOS, left padding, pad = eos."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors, trainers
 
 ADDED = ("<|endoftext|>", "<|assistant|>", "<|user|>")
-"""Tokens behind the learned ones, as `len(tokenizer)` counts them and its `vocab_size` does not."""
+"""Tokens after the learned ones: `len(tokenizer)` counts them, `vocab_size` doesn't."""
 
 
 def write_tokenizer(folder: Path, lines: Sequence[str], size: int, config: Mapping[str, object] | None = None) -> int:
     """Learn `size` types from the lines and save them with the added ones; returns `len(tokenizer)`.
 
     Args:
-        config: changes tokenizer_config.json; None takes a key out.
+        config: changes to tokenizer_config.json; None removes a key.
     """
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])

@@ -1,7 +1,7 @@
-"""A run of very many steps, in seconds and without torch: `python -m tests.fakes.long_run HOME NAME [STEPS] [--live | --copies N]`.
+"""A run of a million steps, made in seconds without torch: `python -m tests.fakes.long_run HOME NAME [STEPS] [--live | --copies N]`.
 
-Its database is what a worker leaves behind after two attempts: steps with spikes, a gap and superseded ones, evaluations, checkpoints, samples, events,
-a reading of the machine a second, and the roll-ups of all that, worked out by the store itself. With `--live` it goes on training until it is ended.
+Its database looks as after two attempts: steps with spikes, a gap and superseded ones, evaluations, checkpoints, samples, events,
+a reading of the machine every second, and the roll-ups, which the store computes. With `--live` it keeps training until it is killed.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ EVERY = 500
 """Steps between two evaluations."""
 SAMPLED = 1_000
 KEPT = 12
-"""Checkpoints on the disk at the end."""
+"""Checkpoints on disk at the end."""
 REDONE = 300
-"""Steps that the first attempt did after its last checkpoint: the second one does them again."""
+"""Steps of the first attempt after its last checkpoint; the second attempt repeats them."""
 DIFFERENT = 6
-"""So many runs of a list have figures of their own."""
+"""This many runs of a list differ; the others are copies."""
 GIB = 2**30
 
 _STEPS = f"""
@@ -70,7 +70,7 @@ def build(name: str, steps: int = 1_000_000, *, ended: bool = True) -> RunDirect
     """Make the run in RNNLM_TUI_HOME; its last step was just now.
 
     Args:
-        ended: it is finished; else its worker seems to have died in this moment, unless `train_on` takes its place.
+        ended: the run is finished; otherwise its worker seems to have just died, unless `train_on` replaces it.
     """
     config = RunConfig()
     whole = steps if ended else 2 * steps
@@ -84,7 +84,7 @@ def build(name: str, steps: int = 1_000_000, *, ended: bool = True) -> RunDirect
             _attempt(database, resumed)
             _insert(run, _STEPS, first=resumed + 1, last=steps, attempt=2, began=began, whole=whole)
         _insert(run, _READINGS, seconds=steps // STEPS_A_SECOND, began=began)
-        database.restore(())  # works out every roll-up
+        database.restore(())  # computes every roll-up
         for key, value in _facts(whole).items():
             database.set_meta(key, value)
         saved = list(range(EVERY, steps + 1, EVERY))[-KEPT:]
@@ -104,7 +104,7 @@ def build(name: str, steps: int = 1_000_000, *, ended: bool = True) -> RunDirect
 
 
 def build_many(count: int, steps: int = 2_000, name: str = "otter") -> list[RunDirectory]:
-    """Make so many finished runs, `otter-0000` the newest of them: copies of a few of different lengths, each an hour older than the one before."""
+    """Make `count` finished runs, `otter-0000` the newest: copies of a few of different lengths, each an hour older than the one before."""
     runs = [build(f"{name}-{index:04d}", steps + index * steps // 4) for index in range(min(count, DIFFERENT))]
     for index in range(len(runs), count):
         runs.append(RunDirectory(shutil.copytree(runs[index % DIFFERENT].path, runs[0].path.with_name(f"{name}-{index:04d}"))))
@@ -114,14 +114,14 @@ def build_many(count: int, steps: int = 2_000, name: str = "otter") -> list[RunD
 
 
 def make_older(run: RunDirectory, seconds: float = 60) -> None:
-    """As if so long had passed since anything changed in its folder."""
+    """Make the files of a run look this many seconds older."""
     for path in (run.path, *run.path.rglob("*")):
         found = path.stat()
         os.utime(path, (found.st_atime - seconds, found.st_mtime - seconds))
 
 
 def train_on(run: RunDirectory, *, seconds: float = math.inf) -> None:
-    """Be the run's living worker for so long: rows four times a second, a heartbeat and a reading every second, evaluations in their turn."""
+    """Act as the run's worker for a time: rows four times a second, a heartbeat and a reading every second, evaluations when due."""
     with RunLock(run.lock_path), RunDatabase(run.database_path) as database, closing(sqlite3.connect(run.database_path)) as connection:
         step, attempt = connection.execute("SELECT max(step), max(attempt) FROM steps WHERE superseded = 0").fetchone()
         database.add_event(EventRow(attempt, step, "running", "", time.time()))
@@ -152,7 +152,7 @@ def _insert(run: RunDirectory, statement: str, **values: float) -> None:
 
 
 def _facts(whole: int) -> dict[str, str]:
-    """What a worker says of its run."""
+    """The facts that a worker stores about its run."""
     return {
         "max_steps": str(whole), "steps_per_epoch": str(STEPS_AN_EPOCH), "epochs": str(whole / STEPS_AN_EPOCH), "parameters": "543488", "vocab_size": "2048",
         "baseline_loss": "4.29", "baseline_validation_loss": "4.24", "corpus_title": "57 State of the Union addresses", "precision": "float32",
@@ -204,7 +204,7 @@ def _add_records(connection: sqlite3.Connection, steps: int, resumed: int, began
 
 
 def main() -> int:
-    """The script; the exit code."""
+    """Run the script; the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("home", type=Path)
     parser.add_argument("name")

@@ -1,4 +1,4 @@
-"""A probe on a text of random tokens: `python -m tests.fakes.random_corpus VOCABULARY` reads a config on stdin and writes its Calibration on stdout."""
+"""A probe on random tokens: `python -m tests.fakes.random_corpus VOCABULARY` reads a config from stdin and writes its Calibration to stdout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SENTENCES = 4_000
 
 
 def random_corpus(folder: Path, config: RunConfig, vocab_size: int, sentences: int = SENTENCES) -> PreparedCorpus:
-    """The token files and the manifest of a corpus that no text stands behind; all sentences are as long."""
+    """The token files and the manifest of a corpus of random tokens, in sentences of one length."""
     tokens = sentences * SENTENCE_TOKENS
     facts = SplitFacts(documents=1, sentences=sentences, tokens=tokens, bytes=4 * tokens)
     manifest = CorpusManifest(
@@ -36,7 +36,7 @@ def random_corpus(folder: Path, config: RunConfig, vocab_size: int, sentences: i
 def changed(
     config: RunConfig, *, model: dict[str, object] | None = None, training: dict[str, object] | None = None, optimizer: dict[str, object] | None = None
 ) -> RunConfig:
-    """The config with some fields exchanged, on one thread."""
+    """The config with some fields changed, on one thread."""
     return config.model_copy(
         update={
             "model": ModelConfig.model_validate({**config.model.model_dump(), **(model or {})}),
@@ -47,7 +47,7 @@ def changed(
 
 
 def main() -> None:
-    """Measure two steps after two others: from the second on, memory grows no more."""
+    """Measure two steps after two others: memory stops growing with the second."""
     config = RunConfig.model_validate_json(sys.stdin.buffer.read())
     with tempfile.TemporaryDirectory() as folder:
         corpus = random_corpus(Path(folder), config, int(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""A sampler without torch: `python sampler.py BEHAVIOUR` speaks the protocol and draws the words of the prompt backwards."""
+"""A sampler without torch: `python sampler.py BEHAVIOUR` speaks the protocol and returns the words of the prompt in reverse."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def write(message: BaseModel) -> None:
 
 
 def answer(request: SampleRequest, cancelled: threading.Event) -> None:
-    """`fail`, `die` and `wait` in a prompt say what to do; any other one is continued."""
+    """Fail, die or wait if the prompt says so; continue any other prompt."""
     if "fail" in request.prompt:
         write(SampleFailed(id=request.id, message="the checkpoint is damaged", hint="take another", exit_code=5))
         return

@@ -1,4 +1,4 @@
-"""A monitor of a run that sees what a script says, look by look."""
+"""A run monitor that returns scripted snapshots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rnnlm_tui.supervisor.monitor import RunSnapshot
 
 
 def play(monkeypatch: pytest.MonkeyPatch, script: Sequence[RunSnapshot | BaseException | None]) -> list[tuple[RunDirectory, int]]:
-    """Let each look at a run see the next of the script; what comes back fills with each run that is opened, and its buckets."""
+    """Return the next scripted snapshot at each poll; the result collects each opened run and its buckets."""
     steps = iter(script)
     opened: list[tuple[RunDirectory, int]] = []
 
@@ -32,7 +32,7 @@ def play(monkeypatch: pytest.MonkeyPatch, script: Sequence[RunSnapshot | BaseExc
             return found
 
         def close(self) -> None:
-            """There is nothing to close."""
+            """Nothing to close."""
 
     monkeypatch.setattr(monitor, "RunMonitor", Scripted)
     return opened

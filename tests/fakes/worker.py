@@ -38,11 +38,11 @@ def main() -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             if command.verb == "snapshot":
                 continue  # never answered
-            if command.verb == "stop":  # answered last, as a worker does
+            if command.verb == "stop":  # answered last, like a worker
                 event("stopped")
                 stops.append(pending)
                 break
-            if command.verb in ("pause", "resume"):  # whoever hears the answer may look at once
+            if command.verb in ("pause", "resume"):  # the client may read the run as soon as it has the answer
                 event("paused" if command.verb == "pause" else "running")
             refused = command.verb == "checkpoint"
             pending.answer(

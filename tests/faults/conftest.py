@@ -1,4 +1,4 @@
-"""What every fault test has: a text to learn from, and no worker that outlives its test."""
+"""Fixtures of the fault tests: a text to learn from, and no worker that outlives its test."""
 
 from __future__ import annotations
 

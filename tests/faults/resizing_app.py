@@ -1,4 +1,4 @@
-"""The app on a run that never stops training, or on one that has ended, for terminals that change their size: `python -m tests.faults.resizing_app RUN`."""
+"""The app on a run that trains forever or has ended, for terminals that change size: `python -m tests.faults.resizing_app RUN`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEPS_A_LOOK = 37
 
 @dataclass
 class Growing(FakeMonitor):
-    """Has news at every look."""
+    """Returns a new snapshot at every poll."""
 
     step: int = 100
 

@@ -1,4 +1,4 @@
-"""A run on a disk of 16 MB that fills and is freed again: `python -m tests.faults.small_disk FOLDER STORY`, in a separate mount namespace, prints what happened."""
+"""A run on a disk of 16 MB that fills and is freed again. `python -m tests.faults.small_disk FOLDER STORY` runs in its own mount namespace and prints what happened."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ READING_VERBS: tuple[tuple[str, ...], ...] = (
     ("verify", "plain-otter"),
     ("sample", "plain-otter", "The cat", "--max-new-tokens", "5"),
 )
-"""Those that need no byte of a disk."""
+"""Verbs that need no disk space."""
 
 
 def unavailable() -> str:
-    """Why no disk of a test's own can be mounted here; empty where it can."""
+    """Why a test can't mount a disk here; empty if it can."""
     try:
         tried = subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, text=True, timeout=30, check=False)
     except OSError as error:
@@ -49,7 +49,7 @@ def unavailable() -> str:
 
 
 def on_a_small_disk(folder: Path, story: str = "filled") -> dict[str, object]:
-    """The facts of one of the stories, run in a namespace in which `folder` is a disk of 16 MB."""
+    """Run one of the stories in a namespace in which `folder` is a disk of 16 MB, and return its facts."""
     script = f'mount -t tmpfs -o size={MEGABYTES}m none "$1/disk" && exec "$2" -m tests.faults.small_disk "$1" "$3"'
     (folder / "disk").mkdir()
     told = subprocess.run(
@@ -62,7 +62,7 @@ def on_a_small_disk(folder: Path, story: str = "filled") -> dict[str, object]:
 
 
 def fill(path: Path, *, leave: int = 0) -> None:
-    """Write until nothing more goes onto the disk, then give `leave` bytes back."""
+    """Fill the disk, then free `leave` bytes."""
     with path.open("ab") as file:
         for size in (2**20, 4096, 1):
             try:
@@ -85,12 +85,12 @@ def stored_steps(run: RunDirectory) -> list[int]:
 
 
 def step_now(run: RunDirectory) -> int:
-    """As the worker says, whatever is stored."""
+    """The worker's answer, whether or not it is stored."""
     return send(run, "status").step
 
 
 def answer(run: RunDirectory, verb: Verb) -> str:
-    """What was said against it; empty where it was done."""
+    """The error message; empty on success."""
     try:
         send(run, verb)
     except RnnlmError as error:
@@ -107,14 +107,14 @@ def become(run: RunDirectory, status: str) -> RunSummary:
 
 
 def done(*arguments: str) -> dict[str, object]:
-    """How a command ends here, and what it prints."""
+    """A command's exit code and output."""
     ran = subprocess.run([sys.executable, "-m", "rnnlm_tui", *arguments], capture_output=True, text=True, timeout=120, check=False)
     return {"code": ran.returncode, "printed": ran.stdout, "said": ran.stderr}
 
 
 @contextmanager
 def cleaned_up(run: RunDirectory, other: Path) -> Iterator[None]:
-    """End the run and free the disk at the end; print the worker's log on an error."""
+    """At the end, stop the run and free the disk; on an error, print the worker's log."""
     try:
         yield
     except (RnnlmError, AssertionError, OSError):
@@ -126,7 +126,7 @@ def cleaned_up(run: RunDirectory, other: Path) -> Iterator[None]:
 
 
 def ended(folder: Path) -> dict[str, object]:
-    """Leave a run less than twice the room of its last checkpoint, let it end, fill the disk to the last byte, and read the run with every verb that reads."""
+    """Leave less space than two checkpoints, let the run end, fill the disk to the last byte, and read the run with every verb that reads."""
     other = folder / "disk" / "other"
     settings = {
         "model.hidden_size": 288,
@@ -147,7 +147,7 @@ def ended(folder: Path) -> dict[str, object]:
         send(run, "resume")
         wait_for(lambda: not read_lock(run.lock_path).held, "the worker's end")
         facts["left"] = sorted(path.name for path in run.path.iterdir() if path.name.startswith("run.db"))
-        fill(other)  # before anybody reads it, which would leave files of SQLite's there
+        fill(other)  # before any reader leaves SQLite's files there
         facts["free_at_last"] = free_bytes(run.path)
         facts["read"] = {" ".join(verb): done(*verb) for verb in READING_VERBS}
         summary = summarize(run)
@@ -163,7 +163,7 @@ def ended(folder: Path) -> dict[str, object]:
 
 
 def filled(folder: Path) -> dict[str, object]:
-    """Train, fill the disk, look, free it, and look."""
+    """Train, fill the disk, check, free it, and check again."""
     facts: dict[str, object] = {}
     other = folder / "disk" / "other"
     text = write_text(folder / "text.txt")
@@ -175,7 +175,7 @@ def filled(folder: Path) -> dict[str, object]:
         fill(other)
         told = become(run, "degraded")
         wait_for(lambda: any(kind == "degraded" for kind, _ in events(run)) or None, "the event")
-        fill(other)  # what the ballast gave up as well
+        fill(other)  # includes the released ballast
         facts["message"], facts["ballast_while_full"] = told.message, ballast.exists()
         checkpoints = [entry.step for entry in list_checkpoints(run)]
         stored, begun = stored_steps(run)[-1], step_now(run)

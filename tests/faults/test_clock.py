@@ -1,4 +1,4 @@
-"""A wall clock that jumps, or is put back for the winter, changes neither rates nor the time that is left nor any order."""
+"""A wall clock that jumps, or is set back in autumn, changes no rate, no remaining time and no order."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ pytestmark = pytest.mark.faults
 
 DAY = 86_400.0
 END_OF_SUMMER_TIME = 1_792_890_000.0
-"""2026-10-25 01:00 UTC: in Berlin it is 03:00, and then 02:00 again."""
+"""2026-10-25 01:00 UTC: in Berlin 03:00 becomes 02:00 again."""
 
 
 class WallClock:
-    """What `time.time` says in this process: the real clock, put forward or back."""
+    """The result of `time.time` in this process: the real clock plus an offset."""
 
     def __init__(self) -> None:
         self.offset = 0.0
@@ -39,7 +39,7 @@ class WallClock:
 
 @pytest.fixture
 def wall(monkeypatch: pytest.MonkeyPatch) -> WallClock:
-    """The clock of everything in this process."""
+    """The clock used by everything in this process."""
     clock = WallClock()
     monkeypatch.setattr(time, "time", clock)
     return clock
@@ -52,7 +52,7 @@ def run() -> RunDirectory:
 
 
 def trained(run: RunDirectory, jumps: dict[int, Callable[[], None]]) -> list[RunSummary]:
-    """The real loop from the first step to the last; the figures that a reader has at each evaluation, right after the clock has jumped."""
+    """Run the real loop to its end; the figures that a reader sees at each evaluation, right after the clock jumped."""
     found = []
     with RunDatabase(run.database_path) as database, RunLock(run.lock_path):
         database.begin_attempt(os.getpid(), host_name(), boot_id(), "cpu", 0, {})
@@ -88,7 +88,7 @@ def test_a_clock_that_jumps_changes_no_rate_no_remaining_time_and_no_order(run: 
     assert any(abs(after.time - before.time) > abs(jump) / 2 for before, after in pairwise(rows))  # the clock did jump
 
 
-def test_the_end_of_summer_time_in_mid_run_changes_no_order_and_every_verb_tells_it(
+def test_the_end_of_summer_time_in_mid_run_changes_no_order_in_any_verb(
     run: RunDirectory, wall: WallClock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Workers that break at every point on a checkpoint's way: what is on the disk stays whole, and the run ends in the very weights of an undisturbed one."""
+"""Workers that crash at every point of saving a checkpoint: the files on disk stay valid, and the run ends with the same weights as an undisturbed one."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tests.unit.store.rows import new_run, write_model
 pytestmark = pytest.mark.faults
 
 WORKER_POINTS = tuple(point for point in CHECKPOINT_POINTS if point != "rename.aside")
-"""A worker writes a step twice only after a change of its settings at that very step: that point has a test of its own."""
+"""A worker saves a step twice only after its settings change at that step; this point has its own test."""
 WRITE_POINTS = tuple(point for point in CHECKPOINT_POINTS if point.partition(".")[0] in ("files", "fsync", "manifest", "rename") and point != "files.inside")
-"""What `write_checkpoint` passes by itself."""
+"""The points inside `write_checkpoint`."""
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +35,12 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("point", WORKER_POINTS)
-def test_a_run_that_breaks_inside_a_checkpoint_ends_in_the_weights_of_an_undisturbed_one(
+def test_a_run_that_crashes_inside_a_checkpoint_ends_with_the_weights_of_an_undisturbed_one(
     bench: Bench, point: str, action: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RNNLM_TUI_HOME", str(bench.home))
     run = create_run(bench.config, f"{point}-{action}")
-    time = 1 if point.startswith("prune") else 10 if point == "fsync.inside" else 2  # the first checkpoint is there, and another is written after it
+    time = 1 if point.startswith("prune") else 10 if point == "fsync.inside" else 2  # after the first checkpoint and before the next
     code = bench.workers.work(run, f"{point}:{action}:{time}")
     before = whole_steps(run)
     assert before, "the first checkpoint is always there"
@@ -62,7 +62,7 @@ def test_a_run_that_breaks_inside_a_checkpoint_ends_in_the_weights_of_an_undistu
     assert [path.name for path in run.checkpoints_path.iterdir() if not path.name.startswith("step-")] == []
 
 
-def test_a_launched_worker_that_is_killed_in_a_save_shows_as_crashed_with_the_durable_step_and_the_next_command(
+def test_a_launched_worker_killed_in_a_save_shows_as_crashed_with_the_durable_step_and_the_next_command(
     text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
@@ -82,7 +82,7 @@ def test_a_launched_worker_that_is_killed_in_a_save_shows_as_crashed_with_the_du
 
 
 def write_in_a_process(run: RunDirectory, step: int, crash: str) -> int:
-    """Write a checkpoint in a process of its own that breaks at a point; its exit code, 1 for an error."""
+    """Write a checkpoint in a separate process that crashes at a point; its exit code, 1 for an error."""
     child = os.fork()
     if child == 0:
         try:
@@ -98,10 +98,10 @@ def write_in_a_process(run: RunDirectory, step: int, crash: str) -> int:
 @pytest.mark.parametrize("step", [500, 1_000])
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("point", WRITE_POINTS)
-def test_a_writer_that_breaks_leaves_the_old_or_the_new_checkpoint_whole_also_of_the_same_step(point: str, action: str, step: int) -> None:
+def test_a_writer_that_crashes_leaves_the_old_or_the_new_checkpoint_valid_even_of_the_same_step(point: str, action: str, step: int) -> None:
     run = new_run()
     write_checkpoint(run, 500, write_model, None, {})
-    reached = (point, step) != ("rename.aside", 1_000)  # there is no older one of that step to be put aside
+    reached = (point, step) != ("rename.aside", 1_000)  # no older one of that step to move aside
     assert write_in_a_process(run, step, f"{point}:{action}") == ((-signal.SIGKILL if action == "kill" else 1) if reached else 0)
     sweep_temporary(run)
     arrived = point == "rename.after" or not reached

@@ -1,4 +1,4 @@
-"""Checkpoints that were damaged on the disk: found by their hashes, named, put aside, and the one before is used; never are there fewer than two whole ones."""
+"""Damaged checkpoints: found by their hashes, reported, moved aside, and the one before is used. At least two valid ones remain."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 @pytest.fixture(scope="module")
 def broken_off(bench: Bench) -> RunDirectory:
-    """A run whose worker was killed before it wrote its last checkpoint: those of 6 and 9 are there."""
+    """A run whose worker was killed before its last checkpoint; steps 6 and 9 are saved."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RNNLM_TUI_HOME", str(bench.home))
         run = create_run(bench.config, "broken-off")
@@ -49,33 +49,33 @@ def broken_off(bench: Bench) -> RunDirectory:
 
 
 def copy_of(run: RunDirectory, name: str) -> RunDirectory:
-    """The same under another name."""
+    """A copy under another name."""
     copy = RunDirectory(run.path.with_name(name))
     shutil.copytree(run.path, copy.path, ignore=shutil.ignore_patterns(run.socket_path.name))
     return copy
 
 
 def flip(path: Path, place: int) -> None:
-    """Turn one bit over."""
+    """Flip one bit."""
     content = bytearray(path.read_bytes())
     content[place] ^= 1 << place % 8
     path.write_bytes(content)
 
 
 def empty(folder: Path) -> None:
-    """Nothing is left in it."""
+    """Truncate the file to nothing."""
     shutil.rmtree(folder)
     folder.mkdir()
 
 
 def replace_by(path: Path, make: Callable[[Path], object]) -> None:
-    """Something else under the name of a file."""
+    """Replace a file by something else."""
     path.unlink()
     make(path)
 
 
 def change_manifest(folder: Path, change: Callable[[dict[str, object]], object]) -> None:
-    """As somebody would who knows of the checksum: it is right again afterwards."""
+    """Change the manifest and correct its checksum, as an attacker would."""
     path = folder / "manifest.json"
     values = json.loads(path.read_text(encoding="utf-8"))
     change(values)
@@ -83,7 +83,7 @@ def change_manifest(folder: Path, change: Callable[[dict[str, object]], object])
 
 
 def rename_file(values: dict[str, object], new: str) -> None:
-    """Let a manifest name a file otherwise."""
+    """Rename a file in the manifest."""
     files = values["files"]
     assert isinstance(files, dict)
     files[new] = files.pop("model.safetensors")
@@ -114,7 +114,7 @@ DAMAGES: dict[str, Damage] = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_damaged_checkpoint_is_put_aside_and_the_run_ends_in_the_weights_of_an_undisturbed_one(
+def test_a_damaged_checkpoint_is_moved_aside_and_the_run_ends_with_the_weights_of_an_undisturbed_one(
     bench: Bench, broken_off: RunDirectory, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RNNLM_TUI_HOME", str(bench.home))
@@ -130,7 +130,9 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_run_ends_in_the_weights_of_an
     assert whole_steps(run) == [9, 12]
 
 
-def test_a_run_whose_checkpoints_are_all_damaged_begins_anew_and_says_so(bench: Bench, broken_off: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_whose_checkpoints_are_all_damaged_restarts_from_step_0_and_says_so(
+    bench: Bench, broken_off: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RNNLM_TUI_HOME", str(bench.home))
     run = copy_of(broken_off, "all-damaged")
     for _, folder in list(checkpoint_folders(run)):
@@ -168,21 +170,21 @@ def test_every_flipped_bit_of_a_checkpoint_is_found(checkpoint: Path, file: str)
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "manifest.json"])
 def test_a_checkpoint_that_is_cut_off_anywhere_is_found(checkpoint: Path, file: str) -> None:
     path = checkpoint / file
-    content = path.read_bytes().rstrip()  # a manifest that lacks its last newline says the same
+    content = path.read_bytes().rstrip()  # a manifest without its last newline is equal
     for length in range(len(content)):
         path.write_bytes(content[:length])
         with pytest.raises(CheckpointError):
             verify_checkpoint(checkpoint)
 
 
-def test_a_checkpoint_of_a_newer_version_is_not_put_aside_as_damaged(checkpoint: Path) -> None:
+def test_a_checkpoint_of_a_newer_version_is_not_moved_aside_as_damaged(checkpoint: Path) -> None:
     path = checkpoint / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "format": 2}), encoding="utf-8")
     with pytest.raises(NewerCheckpointError, match="newer version"):
         newest_valid(RunDirectory(checkpoint.parents[1]))
 
 
-def test_a_checkpoint_that_goes_bad_while_a_run_goes_on_is_put_aside_and_two_whole_ones_stay(text: Path) -> None:
+def test_a_checkpoint_that_goes_bad_during_training_is_moved_aside_and_two_valid_ones_stay(text: Path) -> None:
     config = tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "checkpoint.keep_last": 2, "evaluation.every": 0})
     run = start(config)
     wait_for_step(run, 2)
@@ -205,7 +207,7 @@ def test_a_checkpoint_that_goes_bad_while_a_run_goes_on_is_put_aside_and_two_who
     kill(run)
 
 
-def test_the_pinned_and_those_at_multiples_stay_through_kills_and_resumes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pinned_checkpoints_and_those_at_multiples_stay_through_kills_and_resumes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RNNLM_TUI_HOME", str(bench.home))
     run = create_run(parse_config(merge(bench.config, {"checkpoint.keep_every": 6})), "kept-for-good")
     bench.workers.work(run, "files.inside:kill:2")
@@ -218,7 +220,7 @@ def test_the_pinned_and_those_at_multiples_stay_through_kills_and_resumes(bench:
     assert (ending.weights, ending.state) == (bench.undisturbed.weights, bench.undisturbed.state)
 
 
-def test_verify_names_what_is_damaged_and_leaves_with_5(
+def test_verify_names_damaged_files_and_exits_with_5(
     broken_off: RunDirectory, bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RNNLM_TUI_HOME", str(bench.home))
@@ -255,7 +257,7 @@ def test_verify_names_a_checkpoint_of_a_newer_version_and_what_to_do(checkpoint:
     assert "update rnnlm-tui" in said.err
 
 
-def test_verify_rebuilds_a_damaged_database_and_leaves_with_5_once(
+def test_verify_rebuilds_a_damaged_database_and_exits_with_5_once(
     broken_off: RunDirectory, bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RNNLM_TUI_HOME", str(bench.home))
@@ -284,7 +286,7 @@ def test_verify_finds_a_link_to_a_later_checkpoint_and_a_pin_without_one(capsys:
 
 @pytest.fixture
 def finished() -> RunDirectory:
-    """A run that ended, with checkpoints of 400 and 600, the newer of which has a flipped bit."""
+    """A finished run with checkpoints of steps 400 and 600; the newer one has a flipped bit."""
     run = new_run("exref")
     with RunDatabase(run.database_path) as database:
         begin(database)
@@ -295,9 +297,7 @@ def finished() -> RunDirectory:
     return run
 
 
-def test_each_advice_about_a_finished_run_s_damaged_checkpoint_leads_to_the_newest_whole_one(
-    finished: RunDirectory, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_hint_about_a_finished_runs_damaged_checkpoint_names_the_newest_valid_one(finished: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
     told = {
         ("verify", "exref"): "use step 400, the latest intact one: `rnnlm-tui sample exref@400` or `rnnlm-tui train --from exref@400`",
         ("resume", "exref"): "rnnlm-tui train --from exref@400",
@@ -314,7 +314,7 @@ def test_each_advice_about_a_finished_run_s_damaged_checkpoint_leads_to_the_newe
 
 
 @pytest.mark.parametrize("damage", ["weights-truncated", "weights-missing", "manifest-half", "a-folder-without-files"])
-def test_a_checkpoint_that_is_damaged_at_a_glance_is_not_pinned_and_the_whole_one_is_named(
+def test_an_obviously_damaged_checkpoint_is_not_pinned_and_a_valid_one_is_named(
     finished: RunDirectory, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     DAMAGES[damage](finished.checkpoints_path / "step-000000600")
@@ -326,7 +326,7 @@ def test_a_checkpoint_that_is_damaged_at_a_glance_is_not_pinned_and_the_whole_on
     assert command(["pin", "exref@400"]) == 0
 
 
-def test_resume_tells_the_step_that_it_goes_on_from_and_what_was_put_aside(
+def test_resume_reports_its_first_step_and_what_was_moved_aside(
     bench: Bench, broken_off: RunDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RNNLM_TUI_HOME", str(bench.home))

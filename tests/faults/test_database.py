@@ -37,7 +37,7 @@ STEPS = 4_000
 PAGE = 4_096
 STEP_AT_STOP = 40
 CHANGED = {"optimizer.learning_rate": 0.5}
-"""What `set` changed before the first checkpoint."""
+"""Settings changed by `set` before the first checkpoint."""
 
 
 def zeroed(content: bytes, first: int, last: int) -> bytes:
@@ -93,7 +93,7 @@ def run(filled: RunDirectory, home: Path) -> RunDirectory:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_database_is_moved_aside_and_rebuilt_from_manifests_and_what_can_be_read(run: RunDirectory, damage: str) -> None:
+def test_a_damaged_database_is_moved_aside_and_rebuilt_from_manifests_and_readable_rows(run: RunDirectory, damage: str) -> None:
     content = DAMAGES[damage](run.database_path.read_bytes())
     run.database_path.write_bytes(content)
     rebuilt = repair_database(run)
@@ -136,7 +136,7 @@ def test_a_damaged_database_is_moved_aside_and_rebuilt_from_manifests_and_what_c
     ],
     ids=["a column's name", "a column's name in no letters", "a text of JSON", "a letter"],
 )
-def test_damage_that_sqlite_itself_does_not_see_is_told_and_repaired_too(run: RunDirectory, before: bytes, after: bytes) -> None:
+def test_damage_that_sqlite_does_not_see_is_reported_and_repaired_too(run: RunDirectory, before: bytes, after: bytes) -> None:
     content = run.database_path.read_bytes()
     assert before in content
     run.database_path.write_bytes(content.replace(before, after))
@@ -172,7 +172,7 @@ print(rebuild.repair_database(run))
 """
 
 
-def test_a_rebuilding_for_which_the_disk_is_too_small_changes_nothing(run: RunDirectory, tmp_path: Path) -> None:
+def test_a_rebuild_that_the_disk_has_no_space_for_changes_nothing(run: RunDirectory, tmp_path: Path) -> None:
     if why := unavailable():
         pytest.skip(f"no disk of its own for this test: {why}")
     run.database_path.write_bytes(zeroed(run.database_path.read_bytes(), 0, 1))
@@ -187,7 +187,7 @@ def test_a_rebuilding_for_which_the_disk_is_too_small_changes_nothing(run: RunDi
     assert "rebuilt with 4,000 steps and 4 checkpoints" in rebuilt
 
 
-def test_a_database_that_is_gone_is_rebuilt_from_the_manifests(run: RunDirectory) -> None:
+def test_a_missing_database_is_rebuilt_from_the_manifests(run: RunDirectory) -> None:
     run.database_path.unlink()
     rebuilt = repair_database(run)
     assert rebuilt is not None
@@ -200,7 +200,7 @@ def test_a_database_that_is_gone_is_rebuilt_from_the_manifests(run: RunDirectory
         assert json.loads(reader.meta()[SETTINGS_KEY]) == CHANGED, "a resumed run goes on with it"
 
 
-def test_rows_that_only_the_log_beside_a_damaged_database_holds_are_kept(run: RunDirectory) -> None:
+def test_rows_that_are_only_in_the_write_ahead_log_of_a_damaged_database_are_kept(run: RunDirectory) -> None:
     writer = (
         "import os, sys; from pathlib import Path; from rnnlm_tui.store.database import RunDatabase; from tests.unit.store.rows import step_row\n"
         "database = RunDatabase(Path(sys.argv[1])); database.add_steps([step_row(step) for step in range(4001, 4051)]); os._exit(9)"
@@ -223,7 +223,7 @@ repair_database(RunDirectory(Path(sys.argv[1])))
 
 
 @pytest.mark.parametrize("point", ["rebuild.inside:kill", "rebuild.written:kill", "rebuild.aside:kill", "rebuild.aside:kill:2", "rebuild.inside:ENOSPC"])
-def test_a_rebuilding_that_is_broken_off_anywhere_is_gone_on_with(run: RunDirectory, point: str) -> None:
+def test_a_rebuild_that_is_interrupted_anywhere_is_completed(run: RunDirectory, point: str) -> None:
     content = zeroed(run.database_path.read_bytes(), 0, 1)
     run.database_path.write_bytes(content)
     run.database_path.with_name("run.db-wal").write_bytes(b"an old log")
@@ -247,7 +247,7 @@ def test_a_damaged_database_is_left_alone_while_a_worker_holds_the_run(run: RunD
     assert run.database_path.read_bytes() == b"damaged" * 999
 
 
-def test_a_database_of_a_newer_version_is_named_and_left_as_it_is(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_database_of_a_newer_version_is_reported_and_not_changed(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
     with sqlite3.connect(run.database_path) as raw:
         raw.execute("PRAGMA user_version = 99")
     raw.close()
@@ -269,7 +269,7 @@ def test_a_database_of_a_newer_version_is_named_and_left_as_it_is(run: RunDirect
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
-    """A home with a run that was killed behind its checkpoint of step 20, and the weights that it ends with when nothing happens."""
+    """A home with a run killed after its checkpoint of step 20, and the final weights of an undisturbed run."""
     folder = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RNNLM_TUI_HOME", str(folder / "home"))
@@ -284,7 +284,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
 
 
 @pytest.mark.parametrize("damage", ["all of it random", "truncated"])
-def test_a_run_with_a_damaged_database_goes_on_to_the_same_weights(
+def test_a_run_with_a_damaged_database_resumes_to_the_same_weights(
     undisturbed: tuple[Path, bytes], damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home, weights = undisturbed
@@ -292,7 +292,7 @@ def test_a_run_with_a_damaged_database_goes_on_to_the_same_weights(
     monkeypatch.setenv("RNNLM_TUI_HOME", str(tmp_path / "copy"))
     run = RunDirectory(tmp_path / "copy" / "runs" / "broken")
     saved = list_checkpoints(run)[-1].step
-    RunDatabase(run.database_path).close()  # the log beside it is folded in: else it would heal the truncated file
+    RunDatabase(run.database_path).close()  # checkpoint the write-ahead log first: it would heal the truncated file
     run.database_path.write_bytes(DAMAGES[damage](run.database_path.read_bytes()))
     assert command(["show", "broken"]) == DatabaseError.exit_code
     said = capsys.readouterr().err
@@ -319,7 +319,7 @@ def test_verify_rebuilds_a_damaged_database_and_says_so(run: RunDirectory, capsy
     assert "database: ok" in capsys.readouterr().out
 
 
-def test_a_database_that_is_damaged_under_its_worker_is_rebuilt_by_the_next_resume(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_database_damaged_while_its_worker_runs_is_rebuilt_by_the_next_resume(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = start(tiny_config(text, {"training.max_steps": 150, "checkpoint.every": 20, "evaluation.every": 0}), "living")
     wait_for_step(run, 25)
     with run.database_path.open("r+b") as file:
@@ -339,7 +339,7 @@ def test_a_database_that_is_damaged_under_its_worker_is_rebuilt_by_the_next_resu
         assert any("run.db.damaged-" in event.text for event in reader.events())
 
 
-def test_a_run_whose_database_is_damaged_is_listed_as_that_with_what_to_do(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_with_a_damaged_database_is_listed_as_damaged_with_what_to_do(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
     run.database_path.write_bytes(DAMAGES["all of it random"](run.database_path.read_bytes()))
     assert command(["runs"]) == 0
     said = capsys.readouterr()
@@ -352,7 +352,7 @@ def test_a_run_whose_database_is_damaged_is_listed_as_that_with_what_to_do(run: 
     assert "`rnnlm-tui verify plain-otter`" in found["hint"]
 
 
-def test_a_rebuilt_run_stands_where_its_newest_checkpoint_does_and_tells_each_thing_once(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_rebuilt_run_is_at_its_newest_checkpoint_and_reports_each_event_once(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
     run.database_path.write_bytes(DAMAGES["all of it zeroed"](run.database_path.read_bytes()))
     assert command(["verify", run.name]) == DatabaseError.exit_code
     said = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""Patience ends a run by the evaluations that are stored, however often its worker dies in between."""
+"""Patience counts stored evaluations, however often the worker dies in between."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LEARNS_NOTHING: Mapping[str, object] = {
     "evaluation.every": 5,
     "checkpoint.every": 5,
 }
-"""Every evaluation finds the loss of the first, so the fourth is the third in a row that is no better."""
+"""Every evaluation has the same loss, so the fourth is the third in a row without improvement."""
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def weights_hash(run: RunDirectory, which: str = "last") -> str:
     return sha256((resolve_checkpoint(run, which) / "model.safetensors").read_bytes()).hexdigest()
 
 
-def test_a_run_that_is_killed_while_patience_counts_ends_where_an_undisturbed_one_ends(workers: Workers, text: Path) -> None:
+def test_a_run_killed_while_patience_counts_ends_at_the_step_of_an_undisturbed_one(workers: Workers, text: Path) -> None:
     whole = create_run(tiny_config(text, LEARNS_NOTHING), "whole")
     assert workers.work(whole) == 0
     assert evaluated(whole) == [5, 10, 15, 20]
@@ -58,7 +58,7 @@ def test_a_run_that_is_killed_while_patience_counts_ends_where_an_undisturbed_on
         assert "stopping early: no better validation loss in 3 evaluations" in [event.text for event in reader.events() if event.step == 20]
 
     killed = create_run(tiny_config(text, LEARNS_NOTHING), "killed")
-    assert workers.work(killed, "rename.before:kill:3") == -signal.SIGKILL  # with the evaluation of step 15 stored, and its checkpoint not
+    assert workers.work(killed, "rename.before:kill:3") == -signal.SIGKILL  # the evaluation of step 15 is stored, its checkpoint isn't
     crashed = summarize(killed)
     assert crashed.patience is not None
     assert (crashed.status, crashed.patience.waited, crashed.patience.limit) == ("crashed", 2, 3)
@@ -69,7 +69,7 @@ def test_a_run_that_is_killed_while_patience_counts_ends_where_an_undisturbed_on
     assert weights_hash(killed) == weights_hash(whole)
 
 
-def test_the_best_weights_are_kept_where_evaluations_come_oftener_than_checkpoints_and_the_end_says_how_to_go_on(workers: Workers, text: Path) -> None:
+def test_the_best_weights_are_kept_when_evaluations_are_more_frequent_than_checkpoints_and_the_end_says_how_to_continue(workers: Workers, text: Path) -> None:
     run = create_run(tiny_config(text, {**LEARNS_NOTHING, "checkpoint.every": 100}), "pat")
     assert workers.work(run) == 0
     summary = summarize(run)
@@ -81,25 +81,25 @@ def test_the_best_weights_are_kept_where_evaluations_come_oftener_than_checkpoin
     assert refused.value.hint == summary.hint
 
 
-def test_a_run_that_is_killed_between_its_best_evaluation_and_the_save_keeps_the_same_best_weights(workers: Workers, text: Path) -> None:
+def test_a_run_killed_between_its_best_evaluation_and_the_save_keeps_the_same_best_weights(workers: Workers, text: Path) -> None:
     learns = {"training.max_steps": 40, "evaluation.every": 8, "checkpoint.every": 0, "optimizer.learning_rate": 0.01}
     whole, seldom, killed = (
         create_run(tiny_config(text, {**learns, **changes}), name) for name, changes in (("w", {}), ("s", {"evaluation.every": 0}), ("k", {}))
     )
     assert workers.work(whole) == workers.work(seldom) == 0
     assert evaluated(whole) == [8, 16, 24, 32, 40]
-    assert workers.work(killed, "rename.before:kill") == -signal.SIGKILL  # with the evaluation of step 8 stored, and nothing to resume from
+    assert workers.work(killed, "rename.before:kill") == -signal.SIGKILL  # the evaluation of step 8 is stored, and there is nothing to resume from
     assert workers.work(killed, "rename.before:kill:2") == -signal.SIGKILL  # at step 16 of the second life
     assert summarize(killed).checkpoints.last == 8
-    assert workers.work(killed, "rename.after:kill") == -signal.SIGKILL  # at step 16 again, with its checkpoint in no index
+    assert workers.work(killed, "rename.after:kill") == -signal.SIGKILL  # at step 16 again, its checkpoint not in the index
     assert workers.work(killed) == 0
     assert evaluated(killed) == evaluated(whole)
     assert summarize(killed).checkpoints.best == summarize(killed).validation.best_step == summarize(whole).checkpoints.best
     assert weights_hash(killed, "best") == weights_hash(whole, "best")
-    assert weights_hash(killed) == weights_hash(whole) == weights_hash(seldom)  # so saving on the way changes nothing
+    assert weights_hash(killed) == weights_hash(whole) == weights_hash(seldom)  # so intermediate saves change nothing
 
 
-def test_without_patience_the_same_run_goes_on_to_its_last_step(workers: Workers, text: Path) -> None:
+def test_without_patience_the_same_run_trains_to_its_last_step(workers: Workers, text: Path) -> None:
     run = create_run(tiny_config(text, {**LEARNS_NOTHING, "training.patience": 0, "training.max_steps": 30}), "patient")
     assert workers.work(run) == 0
     assert (summarize(run).step, summarize(run).patience, summarize(run).message) == (30, None, None)

@@ -69,7 +69,7 @@ def test_a_run_of_an_earlier_version_with_an_impossible_temperature_trains_sampl
 
 
 def test_a_kill_between_the_last_validation_and_the_test_leaves_one_row_per_step_and_set(workers: Workers, tmp_path: Path) -> None:
-    """At its end a run validates on the whole set before it tests: the next attempt does both again."""
+    """At its end a run validates on the whole set and then tests; the next attempt repeats both."""
     text = write_text(tmp_path / "long.txt", sentences=30_000)
     config = tiny_config(text, {"training.max_steps": 20, "evaluation.max_sentences": 10, "evaluation.prompts": (), "corpus.test_fraction": 0.45})
     run = create_run(config, "cut-short")

@@ -1,4 +1,4 @@
-"""No fault is without a test, and no test of a fault is left out of `pytest -m faults`."""
+"""Every fault has a test, and `pytest -m faults` runs every test in this folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run goes on from its last checkpoint as if nothing had happened, bit for bit; where it can't, it is refused with every difference."""
+"""A run resumes from its last checkpoint bit for bit; if it can't, resume fails with every difference."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def workers() -> Iterator[Workers]:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_run_that_is_stopped_at_random_steps_or_sampled_ends_in_the_same_bits(workers: Workers, text: Path, cell: CellType, mode: DataMode) -> None:
+def test_a_run_stopped_at_random_steps_or_sampled_ends_bit_identical(workers: Workers, text: Path, cell: CellType, mode: DataMode) -> None:
     outcome = compare(workers, text, cell, mode, random.Random(), steps=60, samplings=2)
     assert outcome.equal, outcome
     assert outcome.samples == 2 * len(PROMPTS)
@@ -59,11 +59,11 @@ def test_random_kills_in_mid_run_and_in_mid_save_lose_nothing(text: Path) -> Non
     assert (tally.kills, tally.in_save > 0, tally.steps > 0) == (20, True, True), str(tally)
 
 
-def test_steps_that_a_second_and_a_third_attempt_repeat_replace_the_old_ones(workers: Workers, text: Path) -> None:
+def test_steps_repeated_by_later_attempts_replace_the_old_ones(workers: Workers, text: Path) -> None:
     config = exact_config(text, "elman", "stream", 150)
     straight, run = create_run(config, "straight"), create_run(config, "killed-twice")
     assert workers.work(straight) == 0
-    for _ in range(2):  # in the midst of each attempt's second save, of the steps 80 and 120
+    for _ in range(2):  # during each attempt's second save, at steps 80 and 120
         assert workers.work(run, "files.after:kill:2") == -signal.SIGKILL
     assert workers.work(run) == 0
     assert losses(run) == losses(straight)
@@ -81,13 +81,13 @@ def test_steps_that_a_second_and_a_third_attempt_repeat_replace_the_old_ones(wor
 
 @dataclass(frozen=True)
 class Stopped:
-    """A run that stands at a checkpoint in its midst, in a home to be copied."""
+    """A run stopped at a checkpoint halfway, in a home to copy."""
 
     home: Path
     text: Path
     step: int
     whole: str
-    """sha256 of the last weights of the same run when nobody stops it."""
+    """sha256 of the final weights of the same run without a stop."""
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def template(workers: Workers, tmp_path_factory: pytest.TempPathFactory) -> Stop
 
 @pytest.fixture
 def run(template: Stopped, home: Path) -> Iterator[RunDirectory]:
-    """A copy of it; whatever a test changes in the text is changed back."""
+    """A copy of the run; changes to the text are undone after the test."""
     shutil.copytree(template.home, home, ignore=shutil.ignore_patterns("*.sock"))
     content = template.text.read_bytes()
     yield find_run("stopped")
@@ -113,12 +113,12 @@ def run(template: Stopped, home: Path) -> Iterator[RunDirectory]:
 
 
 def edit(run: RunDirectory, changes: Mapping[str, object]) -> None:
-    """What a person with an editor does to a frozen config."""
+    """Edit a frozen config by hand."""
     run.config_path.write_text(tomli_w.dumps(config_to_raw(parse_config(merge(run.read_config(), changes)))), encoding="utf-8")
 
 
 def refusal(workers: Workers, run: RunDirectory, template: Stopped) -> RunSummary:
-    """One attempt that is refused: with a reason, an exit code, no traceback, the durable step, and nothing lost or altered."""
+    """An attempt that is refused: with a reason, an exit code, the durable step, no traceback, and nothing lost or changed."""
     before = losses(run)
     assert workers.work(run) == InputError.exit_code
     summary = summarize(run)
@@ -171,7 +171,7 @@ def test_a_new_run_from_its_weights_may_have_another_batch_and_names_its_parent(
     assert [entry.parent for entry in list_checkpoints(child)] == [parent]
 
 
-def test_settings_of_what_is_measured_and_kept_may_change(workers: Workers, run: RunDirectory, template: Stopped) -> None:
+def test_settings_for_measuring_and_keeping_may_change(workers: Workers, run: RunDirectory, template: Stopped) -> None:
     edit(run, {"evaluation.every": 20, "checkpoint.every": 7, "sampling.max_new_tokens": 3, "training.patience": 9})
     assert finishes_bit_equal(workers, run, template)
 
@@ -198,7 +198,7 @@ def test_a_changed_tokenizer_is_refused_with_both_hashes(workers: Workers, run: 
     assert str(path) in str(summary.message)
 
 
-def test_exact_mode_refuses_another_number_of_threads_and_fast_mode_says_it(workers: Workers, run: RunDirectory, template: Stopped) -> None:
+def test_exact_mode_refuses_another_thread_count_and_fast_mode_reports_it(workers: Workers, run: RunDirectory, template: Stopped) -> None:
     edit(run, {"training.threads": 2})
     summary = refusal(workers, run, template)
     assert str(summary.message).startswith("exact mode: the environment differs: threads was 1, is 2; ")
@@ -211,7 +211,7 @@ def test_exact_mode_refuses_another_number_of_threads_and_fast_mode_says_it(work
     assert note.startswith("resumed within rounding error, not bit for bit: threads was 1, is 2; deterministic was true, is false")  # and matmul perhaps
 
 
-def test_exact_mode_refuses_other_kernels_of_the_same_processor_where_the_resume_was_asked_for(run: RunDirectory, template: Stopped) -> None:
+def test_exact_mode_refuses_other_kernels_on_the_same_processor_when_resume_is_called(run: RunDirectory, template: Stopped) -> None:
     variables = {**environ, "ATEN_CPU_CAPABILITY": "default"}
     asked = subprocess.run(
         [sys.executable, "-m", "rnnlm_tui", "resume", run.name, "--detach"], capture_output=True, text=True, env=variables, timeout=120, check=False

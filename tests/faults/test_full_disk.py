@@ -26,7 +26,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """What happened to a run whose end found little room, and to whoever reads it when there is none."""
+    """A run that ends with little space left, and is read with none."""
     if why := unavailable():
         pytest.skip(f"no disk of its own for this test: {why}")
     folder = tmp_path_factory.mktemp("ended")
@@ -34,13 +34,13 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     shutil.rmtree(folder)
 
 
-def test_the_last_checkpoint_needs_room_once_over_and_not_twice(ended: dict[str, Any]) -> None:
+def test_the_last_checkpoint_needs_its_size_once_and_not_twice(ended: dict[str, Any]) -> None:
     assert ended["free"] < 2 * ended["size"]
     assert ended["ended"] == ["finished", 100, 100]
     assert ended["checkpoint"] == [100]
 
 
-def test_a_finished_run_is_read_by_every_verb_when_no_byte_is_free(ended: dict[str, Any]) -> None:
+def test_every_verb_reads_a_finished_run_when_no_byte_is_free(ended: dict[str, Any]) -> None:
     assert (ended["left"], ended["free_at_last"]) == (["run.db"], 0)
     assert {verb: told["code"] for verb, told in ended["read"].items()} == dict.fromkeys(ended["read"], 0), ended["read"]
     assert "finished" in ended["read"]["show plain-otter"]["printed"]
@@ -49,7 +49,7 @@ def test_a_finished_run_is_read_by_every_verb_when_no_byte_is_free(ended: dict[s
     assert "crashed" in ended["read_after_kill"]["printed"]
 
 
-def test_training_goes_on_degraded_when_the_disk_is_full_and_says_why(story: dict[str, Any]) -> None:
+def test_training_continues_degraded_when_the_disk_is_full_and_says_why(story: dict[str, Any]) -> None:
     assert story["steps_while_full"] >= STEPS_WHILE_FULL
     assert story["stored_while_full"] == 0
     assert "can't write run.db: database or disk is full" in story["message"]
@@ -57,7 +57,7 @@ def test_training_goes_on_degraded_when_the_disk_is_full_and_says_why(story: dic
     assert story["paused"] == [True, True, True]
 
 
-def test_no_row_is_lost_and_none_comes_twice_once_a_full_disk_has_space_again(story: dict[str, Any]) -> None:
+def test_no_row_is_lost_or_duplicated_once_a_full_disk_has_space_again(story: dict[str, Any]) -> None:
     assert story["every_step_once"]
     assert story["steps"] >= STEPS_WHILE_FULL
     kinds = [kind for kind, _ in story["events"]]
@@ -76,7 +76,7 @@ def test_a_full_disk_leaves_no_partial_checkpoint_and_touches_no_old_one(story: 
     assert ["recovered", "a checkpoint could be written again"] in story["events"]
 
 
-def test_a_ballast_is_given_up_on_a_full_disk_and_is_back_until_the_run_ends(story: dict[str, Any]) -> None:
+def test_the_ballast_is_released_on_a_full_disk_and_restored_until_the_run_ends(story: dict[str, Any]) -> None:
     assert (story["ballast_before"], story["ballast_while_full"]) == (4 * 2**20, False)
     assert (story["ballast_after"], story["ballast_at_end"]) == (4 * 2**20, False)
 
@@ -90,7 +90,7 @@ def test_a_full_disk_at_the_start_is_refused_with_need_and_have(story: dict[str,
         assert "Traceback" not in said
 
 
-def test_a_corpus_that_does_not_fit_fails_the_run_with_the_cause_and_leaves_nothing_half_made(story: dict[str, Any]) -> None:
+def test_a_corpus_that_does_not_fit_fails_the_run_with_the_cause_and_leaves_nothing_incomplete(story: dict[str, Any]) -> None:
     status, message, left = story["corpus_refused"]
     assert status == "failed"
     assert "can't build the corpus in" in message

@@ -1,4 +1,4 @@
-"""Losses and gradients that are not finite: no update, a mark, and an end with the last good weights."""
+"""Losses and gradients that aren't finite: the update is skipped and marked, and the run ends with the last good weights."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ DIVERGING: Mapping[str, object] = {
     "evaluation.every": 2,
     "checkpoint.every": 2,
 }
-"""A linear recurrence without clipping: after a few steps of a rising rate its gradient overflows, by itself."""
+"""A linear recurrence without clipping: its gradient overflows after a few steps of warm-up."""
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_a_run_whose_gradients_overflow_fails_with_the_weights_of_its_last_good_
     assert weights_hash(run, last) == weights_hash(until_then, good)
 
 
-def test_the_checkpoint_of_a_failed_run_holds_no_number_that_is_not_finite_and_its_run_resumes_and_fails_again(workers: Workers, text: Path) -> None:
+def test_the_checkpoint_of_a_failed_run_is_finite_and_the_run_resumes_and_fails_again(workers: Workers, text: Path) -> None:
     run = ended(workers, text, "diverging", DIVERGING, code=1)
     first = steps(run)[-1].step
     for entry in list_checkpoints(run):
@@ -116,7 +116,7 @@ def test_the_best_checkpoint_of_a_diverged_run_starts_a_new_one_that_learns(work
     assert events(run, "skipped") == []
 
 
-def test_the_advice_for_a_run_that_diverged_before_it_had_a_best_starts_that_run_anew_and_it_learns(
+def test_the_hint_for_a_run_that_diverged_before_its_first_best_restarts_it_and_it_learns(
     workers: Workers, text: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wild = {**DIVERGING, "optimizer.learning_rate": 1000.0, "evaluation.every": 0, "training.max_steps": 30}
@@ -154,7 +154,7 @@ def found(losses: list[float]) -> list[tuple[int, str]]:
     return [(finding.step, finding.kind) for finding in guard.take_events()]
 
 
-def test_a_loss_that_jumps_right_after_a_resume_is_marked_by_what_was_usual_before_it() -> None:
+def test_a_spike_right_after_a_resume_is_measured_against_the_losses_before_it() -> None:
     before = [row(step, loss) for step, loss in enumerate(noisy(1_000), 1)]
     guard, knows_nothing = LossGuard(20, before[-KNOWN_STEPS:]), LossGuard(20)
     for step, loss in enumerate((noisy(1_001)[-1], 9.0, 9.0, 5.1), 1_001):
@@ -165,22 +165,22 @@ def test_a_loss_that_jumps_right_after_a_resume_is_marked_by_what_was_usual_befo
 
 
 def noisy(count: int, *, seed: int = 0) -> list[float]:
-    """Losses of a run that learns: from 7 nats to 4, with the noise of small batches."""
+    """Losses of a learning run: from 7 nats to 4, with the noise of small batches."""
     noise = torch.randn(count, generator=torch.Generator().manual_seed(seed)).mul(0.15).tolist()
     return [4 + 3 * 0.999**step + off for step, off in enumerate(noise)]
 
 
-def test_a_loss_that_jumps_is_marked_once_where_it_jumps_and_changes_nothing_else() -> None:
+def test_a_spike_is_marked_once_and_changes_nothing_else() -> None:
     losses = noisy(2_000)
     losses[1_000:1_010] = [9.0] * 10
     losses[1_500] = 8.5
     assert found(losses) == [(1_001, "spike"), (1_501, "spike")]
 
 
-def test_noise_and_the_first_steps_of_a_run_are_no_spikes() -> None:
+def test_noise_and_the_first_steps_of_a_run_are_not_spikes() -> None:
     assert all(found(noisy(20_000, seed=seed)) == [] for seed in range(3))
     assert found([7.0] * 50 + [30.0] + [7.0] * (FIRST_STEPS - 51)) == []
 
 
-def test_a_loss_that_stays_up_is_marked_once_and_is_then_usual() -> None:
+def test_a_loss_that_stays_high_is_marked_once() -> None:
     assert found(noisy(1_000) + [loss + 3 for loss in noisy(2_000)[1_000:]]) == [(1_001, "spike")]

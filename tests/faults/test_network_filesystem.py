@@ -1,4 +1,4 @@
-"""A run's folder on a network filesystem: its database lies on a local disk, and its rows beside its config as well, from which another host goes on."""
+"""A run's folder on a network filesystem: the database is on a local disk, and a log of its rows in the run's folder lets another host continue."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ pytestmark = pytest.mark.faults
 
 @pytest.fixture
 def local_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that stands for the local disk of the first host; the home stands for a network filesystem."""
+    """A folder as the first host's local disk; the home plays the network filesystem."""
     monkeypatch.setenv(DATABASES_VARIABLE, str(tmp_path / "disk-a"))
     return tmp_path / "disk-a"
 
 
 def on_another_host(run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What another host sees that mounts the same home: the note names the first host, whose disk is not here."""
+    """The view of another host that mounts the same home: the note names the first host, whose disk isn't here."""
     pointer = run.path / POINTER_NAME
     pointer.write_text(json.dumps({**json.loads(pointer.read_text()), "host": "box-a"}))
     monkeypatch.setenv(DATABASES_VARIABLE, str(tmp_path / "disk-b"))
@@ -53,7 +53,7 @@ def on_another_host(run: RunDirectory, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def rows(run: RunDirectory) -> dict[str, object]:
-    """All that views show."""
+    """Everything that views show."""
     with RunReader(run) as reader:
         return {
             "steps": list(reader.steps_since()),
@@ -61,12 +61,12 @@ def rows(run: RunDirectory) -> dict[str, object]:
             "samples": reader.samples(),
             "events": reader.events(),
             "attempts": reader.attempts(),
-            "checkpoints": [replace(row, time=0.0) for row in reader.checkpoints()],  # the manifests have their own
+            "checkpoints": [replace(row, time=0.0) for row in reader.checkpoints()],  # the manifests have separate ones
             "meta": {key: value for key, value in reader.meta().items() if key not in ("heartbeat", "created", "activity")},
         }
 
 
-def test_only_a_network_filesystem_or_the_setting_puts_the_database_elsewhere(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_network_filesystem_or_the_setting_moves_the_database_elsewhere(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     beside = new_run("beside")
     assert beside.database_path == beside.path / "run.db"
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -82,7 +82,7 @@ def test_only_a_network_filesystem_or_the_setting_puts_the_database_elsewhere(ho
     assert not list((tmp_path / "state").rglob("run.db"))
 
 
-def test_doctor_says_where_databases_lie(home: Path, local_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_where_databases_are_stored(home: Path, local_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = database_finding(home)
     assert found.verdict == "note"
     assert str(local_disk) in found.fact
@@ -100,7 +100,7 @@ def test_a_folder_that_others_may_enter_holds_no_database(local_disk: Path) -> N
         open_database(run)
 
 
-def test_a_run_goes_on_on_another_host_with_every_row(
+def test_a_run_resumes_on_another_host_with_every_row(
     text: Path, local_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 20, "evaluation.every": 20}), "moving")
@@ -140,7 +140,7 @@ def test_rows_that_were_committed_before_a_kill_are_in_the_log(text: Path, local
     before = rows(run)
     shutil.rmtree(local_disk)
     after = rows(run)
-    del before["checkpoints"], after["checkpoints"]  # a kill between a checkpoint's folder and its row leaves the folder, which the log finds
+    del before["checkpoints"], after["checkpoints"]  # a kill between saving a checkpoint and adding its row leaves the folder, which the log finds
     assert after == before
     with RunReader(run) as reader:
         assert [row.step for row in reader.checkpoints()] == sorted(step for step, _ in checkpoint_folders(run))
@@ -152,7 +152,7 @@ def test_rows_that_were_committed_before_a_kill_are_in_the_log(text: Path, local
 
 @pytest.fixture
 def filled(local_disk: Path) -> RunDirectory:
-    """A run of two attempts, the second of which goes on after step 40."""
+    """A run of two attempts; the second resumes after step 40."""
     run = new_run()
     with RunDatabase(run.database_path, logs=run.path) as database:
         begin(database)
@@ -170,7 +170,7 @@ def filled(local_disk: Path) -> RunDirectory:
 
 
 def everything(path: Path) -> dict[str, list[tuple[object, ...]]]:
-    """Every table but what tells of a moment, as SQLite has it."""
+    """Every table except rows about a single moment."""
     with sqlite3.connect(path) as connection:
         tables = ("attempts", "steps", "rollups", "evaluations", "samples", "events", "commands")
         found = {table: [repr(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2")] for table in tables}
@@ -178,7 +178,7 @@ def everything(path: Path) -> dict[str, list[tuple[object, ...]]]:
     return found  # type: ignore[return-value]
 
 
-def test_a_copy_holds_what_the_database_holds_superseded_rows_too(filled: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_holds_every_row_of_the_database_including_superseded_ones(filled: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = everything(filled.database_path)
     on_another_host(filled, tmp_path, monkeypatch)
     refresh_copy(filled)
@@ -188,7 +188,7 @@ def test_a_copy_holds_what_the_database_holds_superseded_rows_too(filled: RunDir
     assert [len(copy[table]) for table in ("evaluations", "events", "samples")] == [len(before[table]) for table in ("evaluations", "events", "samples")]
 
 
-def test_a_host_that_was_renamed_reads_a_copy_and_leaves_the_database_of_a_living_worker_alone(filled: RunDirectory) -> None:
+def test_a_renamed_host_reads_a_copy_and_does_not_touch_the_database_of_a_living_worker(filled: RunDirectory) -> None:
     path = filled.database_path
     with RunDatabase(path, logs=filled.path) as database:
         begin(database, 50)
@@ -199,7 +199,7 @@ def test_a_host_that_was_renamed_reads_a_copy_and_leaves_the_database_of_a_livin
         assert path.stat().st_ino == before
 
 
-def test_the_copy_before_is_there_until_the_new_one_is(filled: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_previous_copy_stays_until_the_new_one_is_complete(filled: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on_another_host(filled, tmp_path, monkeypatch)
     refresh_copy(filled)
     seen = []
@@ -214,14 +214,14 @@ def test_the_copy_before_is_there_until_the_new_one_is(filled: RunDirectory, tmp
     assert seen == [70]
 
 
-def test_what_is_logged_while_the_log_goes_to_the_disk_goes_there_with_the_next_beat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_logged_during_a_sync_are_synced_with_the_next_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = MetricsLog(tmp_path, 1)
     synced = []
 
     def fsync(descriptor: int) -> None:
         synced.append(descriptor)
         if len(synced) == 1:
-            log.append([("meta", [["c", "d"]])])  # as the thread that trains would
+            log.append([("meta", [["c", "d"]])])  # like the training thread
 
     log.append([("meta", [["a", "b"]])])
     monkeypatch.setattr("os.fsync", fsync)
@@ -231,7 +231,7 @@ def test_what_is_logged_while_the_log_goes_to_the_disk_goes_there_with_the_next_
     assert len(synced) == 2
 
 
-def test_what_a_full_server_forgets_is_written_again_once_it_has_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_lost_by_a_full_server_are_written_again_once_it_has_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = MetricsLog(tmp_path, 1)
     log.append([("meta", [["a", "b"]])])
     log.sync()
@@ -267,7 +267,7 @@ def test_a_copy_follows_a_living_run_on_another_host(filled: RunDirectory, tmp_p
         assert reader.data_version() != version
 
 
-def test_a_torn_or_forged_log_gives_its_good_rows_and_nothing_else(filled: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_or_forged_log_gives_its_valid_rows_and_nothing_else(filled: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = everything(filled.database_path)
     forged: list[dict[str, object]] = [
         {"table": "meta VALUES ('x', 'y'); DROP TABLE steps; --", "rows": [["a", "b"]]},
@@ -286,7 +286,7 @@ def test_a_torn_or_forged_log_gives_its_good_rows_and_nothing_else(filled: RunDi
 
 @pytest.fixture
 def small_files() -> Iterator[int]:
-    """No file may become longer than this: a write beyond is cut short, then refused, as on a full disk."""
+    """Limit the size of files: a longer write is cut, then refused, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     yield 10_000
@@ -294,7 +294,7 @@ def small_files() -> Iterator[int]:
     signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_log_that_can_not_grow_keeps_what_it_holds_and_nothing_of_the_call(tmp_path: Path, small_files: int) -> None:
+def test_a_log_that_can_not_grow_keeps_its_rows_and_no_part_of_the_failed_write(tmp_path: Path, small_files: int) -> None:
     log = MetricsLog(tmp_path, 1)
     log.append([("meta", [["a", "b"]])])
     content = log.path.read_bytes()
@@ -313,7 +313,7 @@ def test_a_log_that_can_not_grow_keeps_what_it_holds_and_nothing_of_the_call(tmp
     assert list(logged_rows(tmp_path)) == [("meta", ("a", "b")), ("meta", ("e", "f"))]
 
 
-def test_a_database_that_a_local_disk_lost_is_rebuilt_before_anybody_reads_it(filled: RunDirectory, local_disk: Path) -> None:
+def test_a_database_lost_with_a_local_disk_is_rebuilt_before_it_is_read(filled: RunDirectory, local_disk: Path) -> None:
     whole = everything(filled.database_path)
     shutil.rmtree(local_disk)
     rebuilt = repair_database(filled)
@@ -322,7 +322,7 @@ def test_a_database_that_a_local_disk_lost_is_rebuilt_before_anybody_reads_it(fi
     assert everything(filled.database_path)["steps"] == whole["steps"]
 
 
-def test_losses_that_came_after_a_checkpoint_are_known_on_another_host(filled: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losses_after_a_checkpoint_are_known_on_another_host(filled: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with RunDatabase(filled.database_path, logs=filled.path) as database:
         begin(database, 50)
         write_checkpoint(filled, 50, write_model, None, {"attempt": 3})
@@ -335,7 +335,7 @@ def test_losses_that_came_after_a_checkpoint_are_known_on_another_host(filled: R
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"id": "../../../etc", "host": "a", "folder": "/x", "why": ""}', '{"id": "0123456789abcdef", "host": "a"}'])
-def test_a_damaged_note_of_the_place_is_named(filled: RunDirectory, content: str) -> None:
+def test_a_damaged_note_of_the_databases_place_is_reported(filled: RunDirectory, content: str) -> None:
     (filled.path / POINTER_NAME).write_text(content)
     with pytest.raises(StorageError, match=r"database\.json is damaged"):
         summarize(filled)

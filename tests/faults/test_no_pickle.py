@@ -1,4 +1,4 @@
-"""A pickle offered as a checkpoint, as one of its files, or as a tokenizer is refused by its kind and never opened."""
+"""A pickle in place of a checkpoint, one of its files or a tokenizer is refused by its kind and never opened."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.faults
 
 
 class Trap:
-    """Makes a folder when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, sprung: Path) -> None:
         self.sprung = sprung
@@ -37,7 +37,7 @@ class Trap:
 
 @pytest.fixture
 def trap(tmp_path: Path) -> Iterator[bytes]:
-    """A pickle that tells when it was opened; at the end nothing has."""
+    """A pickle that records being opened; at the end nothing has opened it."""
     sprung = tmp_path / "sprung"
     content = pickle.dumps(Trap(sprung))
     pickle.loads(content)
@@ -65,7 +65,7 @@ def run_of(checkpoint: Path) -> RunDirectory:
 
 
 def list_in_manifest(checkpoint: Path, name: str) -> None:
-    """Say of a file what the manifest has to say, as whoever puts a pickle there could."""
+    """Correct the manifest for a replaced file, as an attacker could."""
     manifest = json.loads((checkpoint / MANIFEST_NAME).read_text())
     content = (checkpoint / name).read_bytes()
     manifest["files"][name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -104,7 +104,7 @@ def test_a_pickle_under_the_name_of_a_checkpoints_file_is_never_opened(checkpoin
         load_model(checkpoint)
 
 
-def test_a_pt_file_offered_as_a_checkpoint_is_refused_by_its_kind(checkpoint: Path, trap: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pt_file_in_place_of_a_checkpoint_is_refused_by_its_kind(checkpoint: Path, trap: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     offered = checkpoint.parent / "step-000000200.pt"
     archive(offered, trap)
     for read in (verify_checkpoint, load_model):
@@ -120,7 +120,7 @@ def test_a_pt_file_offered_as_a_checkpoint_is_refused_by_its_kind(checkpoint: Pa
         assert "Traceback" not in said
 
 
-def test_a_pickle_offered_as_a_tokenizer_is_refused_by_its_kind(trap: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pickle_in_place_of_a_tokenizer_is_refused_by_its_kind(trap: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, folder = tmp_path / "tokenizer.pt", tmp_path / "folder"
     folder.mkdir()
     for path in (file, folder / "tokenizer.pkl", folder / "pytorch_model.bin", folder / "vocab.pt"):
@@ -150,7 +150,7 @@ def test_a_pickle_under_the_name_of_a_tokenizers_file_is_never_opened(trap: byte
     assert "evil" not in sys.modules
 
 
-def test_a_database_that_is_a_pickle_is_set_aside_unopened(checkpoint: Path, trap: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_database_that_is_a_pickle_is_moved_aside_unopened(checkpoint: Path, trap: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     run = run_of(checkpoint)
     run.database_path.write_bytes(trap)
     assert command(["show", run.name]) == StorageError.exit_code

@@ -1,4 +1,4 @@
-"""Everything in the home is its owner's alone and stays inside of it, whatever the umask and whatever links are put there."""
+"""Every file in the home is private to its owner and stays inside the home, whatever the umask and the links in it."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ pytestmark = pytest.mark.faults
 
 @pytest.fixture(params=[0o000, 0o777], ids=["umask 000", "umask 777"])
 def umask(request: pytest.FixtureRequest, text: Path) -> Iterator[None]:
-    """A umask that grants all or nothing; the text is there before."""
+    """A umask that grants everything or nothing; the text exists before."""
     old = os.umask(request.param)
     yield
     os.umask(old)
 
 
 def modes(home: Path) -> dict[str, str]:
-    """What is not its owner's alone, or not even that."""
+    """Files that others may access, or that their owner can't."""
     wanted = {stat.S_IFDIR: 0o700, stat.S_IFREG: 0o600, stat.S_IFSOCK: 0o600}
     found = {path: path.lstat().st_mode for path in (home, *home.rglob("*"))}
     return {str(path): oct(mode) for path, mode in found.items() if wanted.get(stat.S_IFMT(mode)) != stat.S_IMODE(mode)}
@@ -79,7 +79,7 @@ def test_a_name_never_leads_out_of_the_home(name: str, home: Path) -> None:
     assert sorted(path.name for path in home.rglob("*")) == ["config.toml", "private", "runs"]
 
 
-def test_a_link_to_a_folder_elsewhere_is_no_run(tmp_path: Path, home: Path) -> None:
+def test_a_link_to_a_folder_elsewhere_is_not_a_run(tmp_path: Path, home: Path) -> None:
     elsewhere = new_run("elsewhere").path.rename(tmp_path / "elsewhere")
     (home / "runs" / "linked").symlink_to(elsewhere)
     with pytest.raises(UnknownRunError):

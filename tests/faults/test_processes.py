@@ -1,4 +1,4 @@
-"""A worker and its neighbours: signals, a second worker, whoever started it, and children that end with their parent."""
+"""A worker and other processes: signals, a second worker, its parent, and children that end with their parent."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from tests.integration.runs import ENDLESS, PATIENCE_SECONDS, kill, start, tiny_
 pytestmark = pytest.mark.faults
 
 QUIET: dict[str, object] = {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}
-"""A run that does nothing but steps, until it is told to end."""
+"""A run that only trains, until it is stopped."""
 SLOW: dict[str, object] = {**QUIET, "training.batch_size": 64, "training.bptt": 128, "model.hidden_size": 192, "model.embedding_dim": 192}
-"""A step takes about a tenth of a second: long beside the way of a signal."""
+"""A step takes about a tenth of a second: long compared with a signal's delivery."""
 
 
 @contextmanager
 def worker_of(run: RunDirectory) -> Iterator[subprocess.Popen[bytes]]:
-    """The run's worker as a child, for its exit code; one that a failed test leaves is killed."""
+    """The run's worker as a child process, for its exit code; killed if a failed test leaves it."""
     command = python_command("rnnlm_tui.worker.train", str(run.path))
     with subprocess.Popen(command, env=child_environment(WORKER_SETTINGS), stderr=subprocess.DEVNULL) as worker:
         try:
@@ -47,7 +47,7 @@ def worker_of(run: RunDirectory) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def wait_until_running(run: RunDirectory, step: int) -> None:
-    """Until its worker says that it trains and has done so many steps."""
+    """Wait until the worker trains and has done this many steps."""
 
     def there() -> bool:
         if not read_lock(run.lock_path).held:
@@ -73,7 +73,7 @@ def test_sigterm_checkpoints_within_a_step_and_exits_with_0(text: Path) -> None:
     assert len(later) <= 5, "the step in which it came, one that ended while it came, and those of a busy machine until the signal was heard"
 
 
-def test_sigterm_during_a_pause_saves_what_was_done_and_exits_with_0(text: Path) -> None:
+def test_sigterm_during_a_pause_saves_a_checkpoint_and_exits_with_0(text: Path) -> None:
     run = create_run(tiny_config(text, QUIET))
     with worker_of(run) as worker:
         wait_until_running(run, 5)
@@ -84,8 +84,8 @@ def test_sigterm_during_a_pause_saves_what_was_done_and_exits_with_0(text: Path)
     assert resolve_checkpoint(run, "last").name == f"step-{paused.step:09d}"
 
 
-def test_a_second_sigterm_leaves_now_and_the_run_resumes(text: Path) -> None:
-    run = create_run(tiny_config(text, {**SLOW, "training.batch_size": 512}))  # a step of a second: both come within one
+def test_a_second_sigterm_exits_at_once_and_the_run_resumes(text: Path) -> None:
+    run = create_run(tiny_config(text, {**SLOW, "training.batch_size": 512}))  # a step takes a second: both signals arrive within one
     with worker_of(run) as worker:
         wait_until_running(run, 0)
         worker.send_signal(signal.SIGTERM)
@@ -103,19 +103,19 @@ HEAVY: dict[str, object] = {
     "training.data_mode": "sentences", "training.context_length": 257, "training.batch_size": 500, "model.cell_type": "lstm", "model.embedding_dim": 512, "model.hidden_size": 512,
     "model.num_layers": 2, "evaluation.every": 0,
 }  # fmt: skip
-"""A step takes a minute: 128,000 tokens each way, whole layers at a time in torch."""
+"""A step takes a minute: 128,000 tokens forward and backward, whole layers at a time in torch."""
 
 
 @contextmanager
 def worker_that_rehearses(run: RunDirectory) -> Iterator[subprocess.Popen[bytes]]:
-    """Its worker once it says that it rehearses the largest step."""
+    """The worker, once it tries the largest step."""
     with worker_of(run) as worker:
         wait_for(lambda: (shown := summarize(run).preparing) is not None and shown.phase == "rehearsing", "the rehearsal")
         yield worker
 
 
 @pytest.mark.parametrize("asked", ["by command", "by SIGTERM"])
-def test_a_stop_while_the_largest_step_is_rehearsed_ends_the_run_in_the_midst_of_it(text: Path, asked: str) -> None:
+def test_a_stop_while_the_largest_step_is_tried_interrupts_it(text: Path, asked: str) -> None:
     run = create_run(tiny_config(text, HEAVY), "heavy")
     with worker_that_rehearses(run) as worker:
         with pytest.raises(RunStateError, match="still preparing"):
@@ -134,7 +134,7 @@ def test_a_stop_while_the_largest_step_is_rehearsed_ends_the_run_in_the_midst_of
     assert (summarize(run).status, read_lock(run.lock_path).held, Path(meta["socket"]).exists()) == ("stopped", False, False)
 
 
-def test_a_second_sigterm_leaves_now_in_the_midst_of_a_rehearsal_too(text: Path) -> None:
+def test_a_second_sigterm_exits_at_once_during_a_trial_step_too(text: Path) -> None:
     run = create_run(tiny_config(text, HEAVY), "heavy")
     with worker_that_rehearses(run) as worker:
         worker.send_signal(signal.SIGTERM)
@@ -148,12 +148,12 @@ def test_a_second_sigterm_leaves_now_in_the_midst_of_a_rehearsal_too(text: Path)
 
 
 def is_pending(pid: int, number: signal.Signals) -> bool:
-    """Whether a signal was sent to the process and is not delivered yet."""
+    """Whether the process has a pending signal."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     return any(int(line.split()[1], 16) >> (number - 1) & 1 for line in lines if line.startswith(("SigPnd", "ShdPnd")))
 
 
-def test_sigusr1_saves_and_the_run_goes_on_through_sighup(text: Path) -> None:
+def test_sigusr1_saves_a_checkpoint_and_the_run_survives_sighup(text: Path) -> None:
     run = start(tiny_config(text, QUIET))
     wait_for_step(run, 5)
     pid = read_lock(run.lock_path).pid
@@ -165,7 +165,7 @@ def test_sigusr1_saves_and_the_run_goes_on_through_sighup(text: Path) -> None:
     assert summarize(run).status == "running"
 
 
-def test_a_run_goes_on_when_the_session_that_started_it_is_killed(text: Path) -> None:
+def test_a_run_continues_when_the_session_that_started_it_is_killed(text: Path) -> None:
     run = create_run(tiny_config(text, QUIET), "orphan")
     script = "import sys, time; from rnnlm_tui.store.runs import find_run; from rnnlm_tui.supervisor.launch import launch; launch(find_run('orphan')); print('up', flush=True); time.sleep(600)"
     launcher = subprocess.Popen([sys.executable, "-c", script], start_new_session=True, stdout=subprocess.PIPE)
@@ -182,7 +182,7 @@ def test_a_run_goes_on_when_the_session_that_started_it_is_killed(text: Path) ->
     assert summarize(run).status == "stopped"
 
 
-def test_a_second_worker_is_refused_with_pid_and_time_also_after_kill_9_of_the_first(text: Path) -> None:
+def test_a_second_worker_is_refused_with_pid_and_time_even_after_kill_9_of_the_first(text: Path) -> None:
     run = start(tiny_config(text, QUIET))
     for _attempts_key in range(2):
         holder = read_lock(run.lock_path).pid
@@ -198,7 +198,7 @@ def test_a_second_worker_is_refused_with_pid_and_time_also_after_kill_9_of_the_f
         resume(run)
 
 
-def test_of_two_workers_that_start_at_once_one_trains(text: Path) -> None:
+def test_of_two_workers_started_at_once_one_trains(text: Path) -> None:
     run = create_run(tiny_config(text, {"training.max_steps": 20}))
     with worker_of(run) as first, worker_of(run) as second:
         codes = sorted((first.wait(PATIENCE_SECONDS), second.wait(PATIENCE_SECONDS)))
@@ -244,19 +244,19 @@ print(psutil.Process().children()[0].pid, flush=True)
 time.sleep(600)
 """,
 }
-"""Each starts one and prints its pid once it has said its first word."""
+"""Each starts one child and prints its pid after the child's first message."""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
 @pytest.mark.parametrize("child", PARENTS)
-def test_a_child_ends_with_its_killed_parent_even_when_it_listens_to_nothing(child: str, text: Path, tmp_path: Path) -> None:
+def test_a_child_ends_with_its_killed_parent_even_if_it_reads_nothing(child: str, text: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(tiny_config(text, {"training.batch_size": 64}).model_dump_json())
     with subprocess.Popen([sys.executable, "-c", PARENTS[child], str(config)], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         process = psutil.Process(int(parent.stdout.readline()))
         try:
-            process.suspend()  # as deaf as a long import: it reads no end of its stdin
+            process.suspend()  # like a long import: it doesn't notice the end of its stdin
             parent.kill()
             parent.wait()
             wait_for(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, "the child's end")

@@ -1,4 +1,4 @@
-"""The app and the run that it shows: killed, hung up, stopped, on a terminal that takes nothing, and two of them at once."""
+"""The app and its run: the app killed, hung up, suspended, on a terminal that takes no output, and two apps at once."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ pytestmark = pytest.mark.faults
 
 OPEN = [sys.executable, "-m", "rnnlm_tui", "open", "otter"]
 DEADLINE = 60.0
-"""Seconds that a slow machine may take for anything here."""
+"""Seconds that anything here may take on a slow machine."""
 
 
 @pytest.fixture
 def run(text: Path) -> RunDirectory:
-    """A run that trains until it is told to end; with a checkpoint, so that an app starts its sampler."""
+    """A run that trains until it is stopped; with a checkpoint, so that an app starts its sampler."""
     run = start(tiny_config(text, {"training.max_steps": ENDLESS, "evaluation.every": 0, "checkpoint.every": 0}), "otter")
     wait_for_step(run, 5)
     assert send(run, "checkpoint").ok
@@ -41,7 +41,7 @@ def run(text: Path) -> RunDirectory:
 
 
 def opened() -> Terminal:
-    """The app on the run, read."""
+    """The app on the run, its output read."""
     app = Terminal(OPEN)
     app.wait_for("otter ●", DEADLINE)
     return app
@@ -62,7 +62,7 @@ ENDS: dict[str, Callable[[Terminal], None]] = {
 
 
 def gone(process: psutil.Process) -> bool:
-    """Whether nothing of it runs any more."""
+    """Whether the process and its children have ended."""
     try:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -70,7 +70,7 @@ def gone(process: psutil.Process) -> bool:
 
 
 def sampler_of(app: Terminal) -> psutil.Process:
-    """The app's child, once it is there."""
+    """The app's child process, once it is started."""
     itself = psutil.Process(app.pid)
     return wait_for(lambda: next((child for child in itself.children() if "rnnlm_tui.worker.sampler" in child.cmdline()), None), "the app's sampler")
 
@@ -79,7 +79,7 @@ def wait_until_gone(processes: list[psutil.Process], why: str) -> None:
     wait_for(lambda: all(gone(one) for one in processes), f"the app's end after {why}")
 
 
-def test_an_app_that_ends_by_force_leaves_no_process_and_a_run_that_goes_on_with_every_point(run: RunDirectory) -> None:
+def test_a_killed_app_leaves_no_process_and_a_run_that_continues_with_every_point(run: RunDirectory) -> None:
     worker = read_lock(run.lock_path).pid
     for how, end in ENDS.items():
         app = opened()
@@ -101,7 +101,7 @@ def test_an_app_that_ends_by_force_leaves_no_process_and_a_run_that_goes_on_with
 
 
 def shown_step(app: Terminal) -> int:
-    """The step that stands on the screen; -1: none."""
+    """The step on the screen; -1: none."""
     words = app.text.replace(",", "").split()
     return next((int(word) for before, word in pairwise(words) if before == "step" and word.isdigit()), -1)
 
@@ -110,7 +110,7 @@ def wait_until_shown(app: Terminal, step: int) -> None:
     app.wait_for(lambda: shown_step(app) >= step, DEADLINE)
 
 
-def test_an_app_that_is_stopped_for_long_holds_nothing_up_and_shows_every_point_afterwards(run: RunDirectory) -> None:
+def test_a_suspended_app_delays_nothing_and_shows_every_point_afterwards(run: RunDirectory) -> None:
     with opened() as app:
         os.kill(app.pid, signal.SIGSTOP)
         try:
@@ -138,11 +138,11 @@ async def main():
         writer.write("x" * 65_536)
 asyncio.run(main())
 """
-"""An app that paints: Textual's own writer, and a terminal that nobody reads."""
+"""An app that paints through Textual's writer to a terminal whose output isn't read."""
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
-def test_an_app_on_a_terminal_that_takes_no_output_leaves_when_it_is_told_to(number: signal.Signals) -> None:
+def test_an_app_on_a_terminal_that_takes_no_output_quits_on_a_signal(number: signal.Signals) -> None:
     app = Terminal([sys.executable, "-c", DEAF_TERMINAL])
     try:
         app.wait_for(lambda: app.received > 0, DEADLINE)
@@ -155,7 +155,7 @@ def test_an_app_on_a_terminal_that_takes_no_output_leaves_when_it_is_told_to(num
     assert app.exit_code == 128 + number
 
 
-def test_an_app_leaves_beside_a_command_that_nobody_answers(run: RunDirectory) -> None:
+def test_an_app_quits_while_a_command_is_unanswered(run: RunDirectory) -> None:
     worker = read_lock(run.lock_path).pid
     assert worker is not None
     with opened() as app:
@@ -171,7 +171,7 @@ def test_an_app_leaves_beside_a_command_that_nobody_answers(run: RunDirectory) -
             os.kill(worker, signal.SIGCONT)
 
 
-def test_two_apps_see_and_steer_one_run_and_the_journal_keeps_the_order(run: RunDirectory) -> None:
+def test_two_apps_show_and_control_one_run_and_the_journal_keeps_the_order(run: RunDirectory) -> None:
     with opened() as first, opened() as second:
         for steers in (first, second):
             steers.send(" ")
@@ -185,7 +185,7 @@ def test_two_apps_see_and_steer_one_run_and_the_journal_keeps_the_order(run: Run
     assert changes(run) == ["running", "paused", "running", "paused", "running"]
 
 
-def test_commands_that_come_at_once_act_one_after_the_other_and_none_twice(run: RunDirectory) -> None:
+def test_simultaneous_commands_act_one_after_the_other_and_none_twice(run: RunDirectory) -> None:
     with ThreadPoolExecutor(4) as pool:
         verbs: list[Verb] = ["pause", "pause", "resume", "resume"] * 5
         results = list(pool.map(lambda verb: send(run, verb), verbs))
@@ -199,12 +199,12 @@ def test_commands_that_come_at_once_act_one_after_the_other_and_none_twice(run: 
 
 
 def changes(run: RunDirectory) -> list[str]:
-    """Every pause and every going on that had an effect, in order."""
+    """Every pause and resume that had an effect, in order."""
     with RunReader(run) as reader:
         return [event.kind for event in reversed(reader.events()) if event.kind in ("paused", "running")]
 
 
 def commands(run: RunDirectory) -> list[str]:
-    """The verbs of the journal, in their order."""
+    """The verbs of the journal, in order."""
     with closing(sqlite3.connect(f"file:{run.database_path}?mode=ro", uri=True)) as connection:
         return [verb for (verb,) in connection.execute("SELECT verb FROM commands ORDER BY time")]

@@ -1,4 +1,4 @@
-"""Commands act once by their id, and never in a later life of the worker than the one that they were sent to."""
+"""Commands act once per id, and never in a later attempt than the one they were sent to."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.faults
 
 @pytest.fixture
 def run(text: Path) -> RunDirectory:
-    """A run that does nothing but steps."""
+    """A run that only trains."""
     run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}))
     wait_for_step(run, 5)
     return run
@@ -41,7 +41,7 @@ def connected(run: RunDirectory) -> Iterator[socket.socket]:
 
 
 def ask(run: RunDirectory, *lines: bytes) -> list[CommandResult]:
-    """The answers to lines that are sent at once."""
+    """The answers to lines sent at once."""
     with connected(run) as connection, connection.makefile("rb") as answers:
         connection.sendall(b"".join(lines))
         return [CommandResult.model_validate_json(answers.readline()) for _ in lines]
@@ -63,20 +63,20 @@ def test_a_repeated_id_acts_once(run: RunDirectory) -> None:
 
 
 @pytest.mark.parametrize("verb", ["pause", "stop"])
-def test_an_id_that_is_repeated_in_the_next_life_is_answered_and_acts_on_nothing(run: RunDirectory, verb: Verb) -> None:
+def test_an_id_repeated_in_the_next_attempt_is_answered_and_has_no_effect(run: RunDirectory, verb: Verb) -> None:
     line = encode_line(Command(id="same", verb=verb))
     (first,) = ask(run, line)
     if verb == "pause":
-        kill(run)  # a stop has ended it already
+        kill(run)  # a stop has already ended it
     resume(run)
-    assert send(run, "status").ok  # its socket is there
+    assert send(run, "status").ok  # its socket exists
     assert ask(run, line) == [first]
     wait_for_step(run, summarize(run).step + 20)
     assert summarize(run).status == "running"
     assert journalled(run).count("same") == 1
 
 
-def test_commands_that_a_killed_worker_had_not_taken_never_act(run: RunDirectory) -> None:
+def test_commands_that_a_killed_worker_had_not_read_never_act(run: RunDirectory) -> None:
     worker = read_lock(run.lock_path).pid
     assert worker is not None
     os.kill(worker, signal.SIGSTOP)

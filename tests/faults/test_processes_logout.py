@@ -1,4 +1,4 @@
-"""A login manager that ends what a user leaves running: told when a run is started, with what keeps it alive."""
+"""A login manager that ends a user's processes at logout: reported when a run is started, with what keeps it alive."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ USER = pwd.getpwuid(os.geteuid()).pw_name
 
 
 def machine(root: Path, cgroup: str, settings: str = "", *, lingers: bool = False, systemd: bool = True) -> Path:
-    """The files of a machine that say what becomes of us at logout."""
+    """The files of a machine that decide what happens to processes at logout."""
     files = {"proc/self/cgroup": cgroup, "etc/systemd/logind.conf": "[Login]\n#KillUserProcesses=yes\n", "etc/systemd/logind.conf.d/lab.conf": settings}
     if lingers:
         files[f"var/lib/systemd/linger/{USER}"] = ""
@@ -36,20 +36,20 @@ def machine(root: Path, cgroup: str, settings: str = "", *, lingers: bool = Fals
     return root
 
 
-def test_a_login_session_that_is_cleared_ends_a_run_and_a_scope_of_the_user_does_not(tmp_path: Path) -> None:
+def test_a_login_session_ends_a_run_at_logout_and_a_user_scope_does_not(tmp_path: Path) -> None:
     end = ends_at_logout(machine(tmp_path, SESSION, KILLS))
     assert end is not None
     assert "KillUserProcesses=yes" in end.fact
     assert end.hint == "loginctl enable-linger, then start it with: systemd-run --user --scope rnnlm-tui …"
 
 
-def test_lingering_alone_does_not_save_what_runs_in_a_login_session(tmp_path: Path) -> None:
+def test_lingering_alone_does_not_keep_processes_of_a_login_session(tmp_path: Path) -> None:
     end = ends_at_logout(machine(tmp_path, SESSION, KILLS, lingers=True))
     assert end is not None
     assert end.hint == "start it with: systemd-run --user --scope rnnlm-tui …"
 
 
-def test_what_the_user_manager_holds_ends_with_it_unless_the_user_lingers(tmp_path: Path) -> None:
+def test_processes_of_the_user_manager_end_with_it_unless_the_user_lingers(tmp_path: Path) -> None:
     end = ends_at_logout(machine(tmp_path / "a", MANAGED))
     assert end is not None
     assert end.hint == "loginctl enable-linger"
@@ -61,11 +61,11 @@ def test_what_the_user_manager_holds_ends_with_it_unless_the_user_lingers(tmp_pa
     [(SESSION, "", True), (SESSION, "KillUserProcesses=no", True), (ELSEWHERE, KILLS, True), ("", KILLS, True), (SESSION, KILLS, False)],
     ids=["by default", "said so", "a service", "no group", "no systemd"],
 )
-def test_where_nothing_ends_a_run_nothing_is_said(tmp_path: Path, cgroup: str, settings: str, systemd: bool) -> None:
+def test_no_warning_where_nothing_ends_a_run(tmp_path: Path, cgroup: str, settings: str, systemd: bool) -> None:
     assert ends_at_logout(machine(tmp_path, cgroup, settings, systemd=systemd)) is None
 
 
-def test_a_file_of_the_same_name_in_etc_counts_before_one_in_usr(tmp_path: Path) -> None:
+def test_a_file_in_etc_overrides_one_of_the_same_name_in_usr(tmp_path: Path) -> None:
     root = machine(tmp_path, SESSION, "KillUserProcesses=no")
     vendor = root / "usr/lib/systemd/logind.conf.d"
     vendor.mkdir(parents=True)
@@ -88,11 +88,11 @@ def test_a_file_of_the_same_name_in_etc_counts_before_one_in_usr(tmp_path: Path)
         ("#KillUserProcesses=yes", "ann", False),
     ],
 )
-def test_whom_the_login_manager_spares(settings: str, user: str, kills: bool) -> None:
+def test_users_that_the_login_manager_spares(settings: str, user: str, kills: bool) -> None:
     assert kills_processes_of(user, login_settings([settings])) is kills
 
 
-def test_the_group_is_found_in_either_version_of_control_groups() -> None:
+def test_the_group_is_found_in_both_versions_of_control_groups() -> None:
     assert own_group(SESSION) == "/user.slice/user-1000.slice/session-3.scope"
     assert own_group("12:cpu:/\n1:name=systemd:/user.slice/user-1000.slice/session-3.scope\n0::/\n").endswith("session-3.scope")
     assert own_group("") == ""

@@ -1,4 +1,4 @@
-"""A worker that ends while whoever started it waits for its first step: told with the cause and an exit code, never as started."""
+"""A worker that ends before its first step: reported with the cause and an exit code, never as started."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.faults
 
 
 def killed_while_it_waits(run: RunDirectory, *arguments: str) -> tuple[int, str, str]:
-    """Exit code and output of a verb whose worker is killed as soon as it has the run's lock."""
+    """Exit code and output of a verb whose worker is killed as soon as it holds the run's lock."""
     before = read_lock(run.lock_path).pid
     verb = subprocess.Popen([sys.executable, "-m", "rnnlm_tui", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     pid = wait_for(lambda: (state := read_lock(run.lock_path)).held and state.pid != before and state.pid, "the worker's lock")
@@ -31,13 +31,13 @@ def killed_while_it_waits(run: RunDirectory, *arguments: str) -> tuple[int, str,
             lambda: (attempts := reader.attempts()) and attempts[-1].pid == pid and (state := reader.last_state()) and state.attempt == attempts[-1].attempt,
             "its attempt",
         )
-    time.sleep(0.5)  # whoever started it has seen that too
+    time.sleep(0.5)  # the process that started it has seen that too
     os.kill(pid, signal.SIGKILL)
     out, err = verb.communicate(timeout=90)
     return verb.returncode, out, err
 
 
-def test_a_worker_that_is_killed_while_train_detach_waits_is_no_started_run(text: Path) -> None:
+def test_a_worker_killed_while_train_detach_waits_is_not_reported_as_started(text: Path) -> None:
     run = RunDirectory(runs_dir() / "otter")
     settings = (f"corpus.source={text}", "tokenizer.kind=character", "tokenizer.vocab_size=64")
     code, out, err = killed_while_it_waits(run, "train", "--name", "otter", "--detach", *(part for one in settings for part in ("--set", one)))

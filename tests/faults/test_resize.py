@@ -1,4 +1,4 @@
-"""A terminal that changes its size in a loop, on every screen, while data arrives: nothing fails. `python -m tests.faults.test_resize ROUNDS` for longer."""
+"""A terminal that changes size in a loop, on every screen, while data arrives: nothing fails. `python -m tests.faults.test_resize ROUNDS` for longer."""
 
 from __future__ import annotations
 
@@ -45,25 +45,25 @@ SCREENS: dict[str, tuple[tuple[str, str], ...]] = {
     "palette": (("\x1b", "-Keys: Runs"), ("\x10", "type to search")),
     "the question before leaving": (("\x1b", "-type to search"), ("k", "╭─ plain-otter"), ("2", "Perplexity, log"), ("q", "Leave rnnlm-tui?")),
 }
-"""What lies on the screen, and how to get there from the one before: keys, and the words that tell that they acted, `-` before words that must be gone."""
+"""What is on the screen, and how to get there from the previous one: keys, and the words that show their effect; `-` before words that must be gone."""
 BACK = (("\x1b", "-Leave rnnlm-tui?"),)
 
 
 def sizes(draw: random.Random) -> list[tuple[int, int]]:
-    """The extremes and as many others, in any order."""
+    """The extremes and as many others, in random order."""
     found = [*EXTREMES, *((draw.randint(1, LARGEST[0]), draw.randint(1, LARGEST[1])) for _ in EXTREMES)]
     draw.shuffle(found)
     return found
 
 
 def settle(opened: Terminal) -> None:
-    """The usual size again, and painted to the row over the footer, which has no keys under a box."""
+    """Back to the usual size, painted down to the row above the footer, which has no keys under a box."""
     opened.resize(120, 40)
     opened.wait_for(lambda: opened.screen.display[0].rstrip().endswith(("NVIDIA L4", "─╮")) and bool(opened.screen.display[38].strip()), DEADLINE)
 
 
 def walk(opened: Terminal, way: tuple[tuple[str, str], ...]) -> None:
-    """Type, and wait for what each key does; typed again where it was lost: the screen may still have been on its way."""
+    """Type and wait for each key's effect; typed again if it was lost while the screen was changing."""
     settle(opened)
     deadline = monotonic() + DEADLINE
     for tries in count(1):
@@ -74,7 +74,7 @@ def walk(opened: Terminal, way: tuple[tuple[str, str], ...]) -> None:
         except AssertionError:
             if monotonic() > deadline:
                 raise
-            if tries % 2 == 0:  # a key that came late may have opened something
+            if tries % 2 == 0:  # a late key may have opened something
                 opened.send("\x1b")
                 with suppress(AssertionError):
                     opened.wait_for(partial(_stands, opened, way[-1][1]), ESCAPE_SECONDS)
@@ -87,7 +87,7 @@ def _stands(opened: Terminal, words: str) -> bool:
 
 
 def resize_everywhere(opened: Terminal, seed: int) -> int:
-    """One round over all screens; how many sizes that were."""
+    """Run one round over all screens; the number of sizes."""
     draw = random.Random(seed)
     changed = 0
     for name, way in SCREENS.items():
@@ -98,7 +98,7 @@ def resize_everywhere(opened: Terminal, seed: int) -> int:
             assert opened.alive, f"the app ended with {opened.exit_code} on {name} at {columns}×{rows}\n{opened.raw[-2_000:].decode(errors='replace')}"
             changed += 1
         settle(opened)
-        with suppress(AssertionError):  # what lay over a pane may have closed
+        with suppress(AssertionError):  # an overlay may have closed
             opened.wait_for(partial(_stands, opened, way[-1][1]), PATIENCE)
     walk(opened, BACK)
     return changed
@@ -121,7 +121,7 @@ def test_resizing_on_every_screen_while_data_arrives_raises_nothing() -> None:
     assert b"the app failed" not in opened.raw
 
 
-def test_a_window_that_was_made_small_and_large_again_at_once_shows_everything() -> None:
+def test_a_window_made_small_and_large_again_at_once_shows_everything() -> None:
     with open_app() as opened:
         opened.wait_for("Perplexity, log", DEADLINE)
         walk(opened, (("1", "frozen"), ("", "ln V")))  # nothing moves there
@@ -132,7 +132,7 @@ def test_a_window_that_was_made_small_and_large_again_at_once_shows_everything()
 
 
 def is_whole(rows: list[str]) -> bool:
-    """Whether every row of the config pane stands from edge to edge."""
+    """Whether every row of the config pane reaches from edge to edge."""
     frame = [row.strip() for row in rows[2:-1]]
     edges = {row[0] + row[-1] for row in frame[1:-1] if row}
     return (
@@ -141,7 +141,7 @@ def is_whole(rows: list[str]) -> bool:
 
 
 def main() -> None:
-    """So many rounds as asked for, each with other sizes."""
+    """As many rounds as requested, each with other sizes."""
     rounds = int(sys.argv[1])
     with open_app() as opened:
         opened.wait_for("plain-otter ● running", DEADLINE)

@@ -1,4 +1,4 @@
-"""A run's folder that goes away under its worker, or that can't be written: the reason is told and nothing is made anew."""
+"""A run's folder that is removed while its worker runs, or that can't be written: the reason is reported and nothing is created again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.faults
 
 
 def worker_of(run: RunDirectory) -> subprocess.Popen[str]:
-    """A worker whose log is here and not in the folder that goes away."""
+    """A worker whose log is outside the removed folder."""
     return subprocess.Popen([sys.executable, "-m", "rnnlm_tui.worker.train", str(run.path)], stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -34,13 +34,13 @@ def new_run(text: Path) -> RunDirectory:
 
 
 def how_it_ended(worker: subprocess.Popen[str]) -> str:
-    """The last words of a worker that ended with an error of storage."""
+    """The last lines of a worker that ended with a storage error."""
     _, said = worker.communicate(timeout=PATIENCE_SECONDS)
     assert worker.returncode == StorageError.exit_code
     return said
 
 
-def test_a_run_directory_removed_under_its_worker_ends_the_run_with_the_reason_and_is_not_made_again(text: Path) -> None:
+def test_a_run_directory_removed_during_training_ends_the_run_with_the_reason_and_is_not_created_again(text: Path) -> None:
     run = new_run(text)
     worker = worker_of(run)
     wait_for(lambda: list_checkpoints(run) or None, "a checkpoint")
@@ -61,7 +61,7 @@ def test_a_run_directory_moved_away_and_back_resumes_from_its_last_checkpoint(te
     said = how_it_ended(worker)
     assert "was removed or replaced during training" in said
     assert not run.path.exists()
-    (elsewhere / run.log_path.name).write_text(said)  # where a launched worker's log lies
+    (elsewhere / run.log_path.name).write_text(said)  # where a launched worker's log is
     elsewhere.rename(run.path)
     summary = summarize(run)
     assert (summary.status, summary.message) == (
@@ -77,7 +77,7 @@ def test_a_run_directory_moved_away_and_back_resumes_from_its_last_checkpoint(te
 
 
 def read_only_mount(run: RunDirectory) -> list[str]:
-    """A command's prefix that runs it with the run's folder mounted read-only."""
+    """The prefix of a command that mounts the run's folder read-only."""
     script = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
     return ["unshare", "-rm", "sh", "-c", script, str(run.path)]
 
@@ -123,14 +123,14 @@ def test_a_verb_on_a_read_only_run_directory_reads_it_or_says_why_not(text: Path
 
 
 def held_to_permissions(*command: str) -> list[str]:
-    """A command as a user runs it whom a file's mode keeps out, root as well."""
+    """A command run by a user whom file modes apply to, even if the tests run as root."""
     if os.getuid() != 0:
         return list(command)
     return ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search", *command]
 
 
 @pytest.mark.parametrize(("verb", "code"), [("runs", 0), ("show other", 0), ("show plain-otter", StorageError.exit_code)])
-def test_a_run_directory_that_may_not_be_entered_is_told_and_keeps_no_other_run_from_being_seen(text: Path, verb: str, code: int) -> None:
+def test_a_run_directory_that_may_not_be_entered_is_reported_and_hides_no_other_run(text: Path, verb: str, code: int) -> None:
     run = new_run(text)
     create_run(tiny_config(text), "other")
     run.path.chmod(0)
@@ -148,7 +148,7 @@ def test_a_run_directory_that_may_not_be_entered_is_told_and_keeps_no_other_run_
         assert "Permission denied" in done.stderr
 
 
-def test_checkpoints_that_may_not_be_written_make_the_run_degraded_until_they_may(text: Path) -> None:
+def test_a_run_is_degraded_while_its_checkpoints_can_not_be_written(text: Path) -> None:
     run = new_run(text)
     run.checkpoints_path.mkdir()
     run.checkpoints_path.chmod(0o500)

@@ -1,4 +1,4 @@
-"""A long run holds no more at its end than near its beginning: memory, descriptors, threads and the write-ahead log."""
+"""A long run holds no more at its end than near its start: memory, descriptors, threads and the write-ahead log."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ pytestmark = pytest.mark.faults
 
 ROOT = Path(__file__).parents[2]
 STEPS = 60_000
-"""Enough to show what each step leaves behind; `python -m tests.benchmarks.soak` goes on to a million."""
+"""Enough to show what each step leaves behind; `python -m tests.benchmarks.soak` trains a million."""
 MEMORY_BYTES = 8 << 20
 BLOCKS_A_STEP = 0.1
-"""What evaluations and checkpoints leave for a while is a few thousand blocks in all; an object that each step leaves is ten times more."""
+"""Evaluations and checkpoints hold a few thousand blocks for a while; a leak of one object per step holds ten times more."""
 LOG_BYTES = 8 << 20
-"""Twice the size at which the log is folded into the database: a reader may be in the way at that moment, but not for long."""
+"""Twice the size at which SQLite checkpoints the log: a reader may delay that, but not for long."""
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,6 @@ def test_memory_descriptors_threads_and_log_stay_flat_over_a_long_run(soaked: So
     start, steps = early[len(early) // 2], late[-1].step - early[len(early) // 2].step
     assert late[-1].memory - start.memory < MEMORY_BYTES
     assert late[-1].blocks - start.blocks < BLOCKS_A_STEP * steps
-    assert max(mark.descriptors for mark in late) <= max(mark.descriptors for mark in early) + 2  # a file that is just being read
+    assert max(mark.descriptors for mark in late) <= max(mark.descriptors for mark in early) + 2  # a file being read
     assert max(mark.threads for mark in late) <= max(mark.threads for mark in early)
     assert max(mark.log for mark in marks) < LOG_BYTES

@@ -1,4 +1,4 @@
-"""A worker that holds its run and does no step is shown as stalled, and as running again when it goes on."""
+"""A worker that holds its run without training is shown as stalled, and as running once it continues."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tests.integration.runs import ENDLESS, start, tiny_config, wait_for, wait_f
 pytestmark = pytest.mark.faults
 
 SOON = 3.0
-"""Seconds in place of the minute: three heartbeats."""
+"""Seconds instead of the minute: three heartbeats."""
 
 
-def test_a_worker_that_stands_still_is_stalled_and_running_again_when_it_goes_on(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_without_progress_is_stalled_and_running_again_when_it_continues(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = start(tiny_config(text, {"training.max_steps": ENDLESS, "evaluation.every": 0, "checkpoint.every": 0}), "still")
     wait_for_step(run, 5)
     pid = read_lock(run.lock_path).pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     try:
-        assert summarize(run).status == "running"  # a minute has not passed
+        assert summarize(run).status == "running"  # less than a minute has passed
         for module in (status, monitor):
             monkeypatch.setattr(module, "STALE_SECONDS", SOON)
         wait_for(lambda: summarize(run).status == "stalled", "a stall")

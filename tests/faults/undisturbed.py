@@ -1,4 +1,4 @@
-"""A small run in exact mode that nobody disturbs, for others to be compared with: what a run of the same config must end in, whatever happens to it."""
+"""A small undisturbed run in exact mode: the result that every run of the same config must end with, whatever happens to it."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from tests.faults.workers import Workers
 from tests.integration.runs import tiny_config, write_text
 
 STEPS, EVERY = 12, 3
-"""A checkpoint at 3, 6, 9 and 12, of which two are kept."""
+"""Checkpoints at steps 3, 6, 9 and 12; two are kept."""
 
 
 @dataclass(frozen=True)
 class Ending:
-    """What two runs must have in common."""
+    """What two runs must agree on."""
 
     weights: bytes
     state: bytes
     """Optimizer, carried state and random generators."""
     rows: list[tuple[int, float, float, int]]
     checkpoints: list[tuple[int, bool, bool]]
-    """Step, best, last of the index."""
+    """Step, best and last of each entry in the index."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """A home whose corpus is built once, and workers that start at once."""
+    """A home whose corpus is built once, and workers that start fast."""
 
     workers: Workers
     home: Path
@@ -45,7 +45,7 @@ class Bench:
 
 @contextmanager
 def bench_in(folder: Path) -> Iterator[Bench]:
-    """The bench, with its undisturbed run done."""
+    """The bench, after its undisturbed run."""
     changes = {
         "training.max_steps": STEPS,
         "checkpoint.every": EVERY,
@@ -66,7 +66,7 @@ def bench_in(folder: Path) -> Iterator[Bench]:
 
 
 def ending_of(run: RunDirectory) -> Ending:
-    """What a run has ended in; it must have finished."""
+    """The result of a run; it must have finished."""
     last = resolve_checkpoint(run, str(STEPS))
     with RunReader(run) as reader:
         rows = [(row.step, row.loss, row.grad_norm, row.tokens_seen) for row in reader.steps_since()]
@@ -78,5 +78,5 @@ def ending_of(run: RunDirectory) -> Ending:
 
 
 def whole_steps(run: RunDirectory) -> list[int]:
-    """The steps of all checkpoints; fails where one that has a final name is not whole."""
+    """The steps of all checkpoints; fails if one with a final name is incomplete."""
     return [verify_checkpoint(path).step for _, path in list(checkpoint_folders(run))]

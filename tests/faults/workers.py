@@ -1,4 +1,4 @@
-"""Real workers without their slow start: one process imports everything once, and each worker is a fork of it that runs `worker.train.main`."""
+"""Real workers that start fast: one process imports everything once, and each worker is a fork of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.faults.crash_points import install
 
 
 class Workers:
-    """Starts workers one after the other and tells how each ended."""
+    """Start workers one after the other and return their exit codes."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -29,20 +29,20 @@ class Workers:
 
     @property
     def pid(self) -> int:
-        """Of the process that the workers are forks of."""
+        """The pid of the process that the workers are forked from."""
         return self._process.pid
 
     def work(self, run: RunDirectory, crash: str = "", *, environment: Mapping[str, str] | None = None) -> int:
-        """One attempt on a run to its end; its exit code, negative for a signal.
+        """Run one attempt to its end; the exit code, negative for a signal.
 
         Args:
-            crash: where and how the worker breaks, as `crash_points.install` reads it.
+            crash: where and how the worker crashes; see `crash_points.install`.
         """
         self.start(run, crash, environment=environment)
         return self.wait()
 
     def start(self, run: RunDirectory, crash: str = "", *, environment: Mapping[str, str] | None = None) -> int:
-        """Begin one attempt; the worker's pid. `wait` for its end before the next."""
+        """Start one attempt; the worker's pid. Call `wait` before the next."""
         assert self._process.stdin is not None
         home = {name: os.environ[name] for name in ("RNNLM_TUI_HOME",) if name in os.environ}
         variables = {**home, **(environment or {})}
@@ -51,7 +51,7 @@ class Workers:
         return self._answer()
 
     def wait(self) -> int:
-        """The exit code of the worker that was started, negative for a signal, when it has ended."""
+        """Wait for the worker's end; the exit code, negative for a signal."""
         return self._answer()
 
     def _answer(self) -> int:
@@ -68,7 +68,7 @@ class Workers:
 
 
 def _warm_up() -> None:
-    """One step: torch imports half of itself at the first one, and the forks then have it."""
+    """Train one step: torch imports half of itself then, and the forks share it."""
     import numpy as np
 
     from rnnlm_tui.engine.batches import StreamBatches
@@ -83,13 +83,13 @@ def _warm_up() -> None:
 
 
 def serve() -> None:
-    """Fork a worker for each line on stdin; its pid and then its exit code are lines on stdout."""
+    """Fork a worker for each line on stdin; print its pid and then its exit code."""
     import torch._dynamo
 
     import rnnlm_tui.worker.assembly
     import rnnlm_tui.worker.train as train
 
-    assert torch._dynamo, rnnlm_tui.worker.assembly  # imported for the forks: torch, and what its optimizers import at their first use
+    assert torch._dynamo, rnnlm_tui.worker.assembly  # for the forks: torch and what its optimizers import at their first use
     _warm_up()
     answers = os.dup(1)
     for line in sys.stdin:
