@@ -1,8 +1,8 @@
-"""How fast a run trains while the app watches it, and without: `python -m tests.benchmarks.attached_cost [--seconds 15] [--rounds 10]`.
+"""How fast a run trains with and without the app: `python -m tests.benchmarks.attached_cost [--seconds 15] [--rounds 10]`.
 
-The run computes on all cores; the app shows its train pane at 120×40 and 2 pictures a second. It is opened and closed in turns, and each time with it
-is set against the times without right before and after, so that a machine that grows slower or faster counts for neither. What the app itself takes
-of a core, in processor time, holds on a busy machine too; so does the worker's work for a step.
+The run uses all cores; the app shows its train pane at 120×40 and 2 frames a second. The app is opened and closed in turns, and each
+interval with it is compared with the ones right before and after, so that a machine that gets slower or faster doesn't count. The app's
+processor time and the worker's processor time per step are valid on a busy machine too.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from tests.integration.runs import end, start, wait_for_step
 from tests.terminal import Terminal
 
 ENDLESS = 200_000
-"""Steps: an hour."""
+"""Steps; about an hour."""
 WARM_STEPS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """One time with the app between two without."""
+    """An interval with the app between two without."""
 
     alone: Speed
     """The mean of both."""
     watched: Speed
     processor: float
-    """Percent of one core that the app took."""
+    """The app's share of one core, in percent."""
 
 
 @contextmanager
 def reading(terminal: Terminal) -> Iterator[None]:
-    """Somebody else takes what the app sends, at once and without looking at it."""
+    """Read the app's output in a thread and discard it."""
     closing = threading.Event()
 
     def read() -> None:
@@ -62,7 +62,7 @@ def reading(terminal: Terminal) -> Iterator[None]:
 
 
 def watched_for(run: RunDirectory, worker: psutil.Process, seconds: float) -> tuple[Speed, float]:
-    """Open the app on the run, and look at both for so long once it has loaded everything."""
+    """Open the app on the run and, once it has loaded everything, measure both."""
     with opened_app(run.name) as terminal:
         wait_for_charts(terminal)
         settle(terminal)
@@ -74,12 +74,12 @@ def watched_for(run: RunDirectory, worker: psutil.Process, seconds: float) -> tu
 
 
 def middle(first: Speed, second: Speed) -> Speed:
-    """Of two times."""
+    """The mean of two speeds."""
     return Speed((first.steps + second.steps) / 2, (first.work + second.work) / 2)
 
 
 def measure(seconds: float, rounds: int) -> Iterator[Attached]:
-    """So many rounds, in the home that RNNLM_TUI_HOME names."""
+    """Measure this many rounds, in the home at RNNLM_TUI_HOME."""
     run = start(live_config(ENDLESS), LIVE)
     try:
         wait_for_step(run, WARM_STEPS)

@@ -1,4 +1,4 @@
-"""What drawing costs, in milliseconds of processor time: the train screen's charts at 500 steps and at a million, whole and zoomed. `python -m tests.benchmarks.chart_cost [STEPS …]`."""
+"""The processor time of drawing each chart of the train screen, at 500 steps and at a million, whole and zoomed. `python -m tests.benchmarks.chart_cost [STEPS …]`."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ CHARTS: dict[str, tuple[Make, int, int]] = {
     "GPU": (busy_data, 28, 7),
     "memory": (memory_data, 28, 7),
 }
-"""Name, data, and the cells of the inside at 120×40."""
+"""Name → data, and the plot area in cells at 120×40."""
 REPEATS = 30
 
 
 def median_ms(work: Callable[[], object]) -> float:
-    """Milliseconds of processor time of the median run."""
+    """The median processor time in milliseconds."""
     times = []
     for _ in range(REPEATS):
         start = process_time()
@@ -42,14 +42,14 @@ def median_ms(work: Callable[[], object]) -> float:
     return statistics.median(times)
 
 
-def draw_anew(make: Make, snapshot: RunSnapshot, axis: Axis, part: tuple[float, float], width: int, height: int) -> None:
-    """A chart of this snapshot, from the figures to the signs."""
+def draw_chart(make: Make, snapshot: RunSnapshot, axis: Axis, part: tuple[float, float], width: int, height: int) -> None:
+    """Draw a chart of this snapshot, from the data to the characters."""
     data = make(snapshot, axis)
     draw(data, PlotOptions(*part, data.x_end or part[1], data.log_y, 0.9, False, "braille"), width, height, PlotState())
 
 
 def report(steps: int) -> list[str]:
-    """A run's costs, a chart a line."""
+    """The costs of one run, one chart per line."""
     run = build(f"steps-{steps}", steps)
     monitor = RunMonitor(run)
     start = perf_counter()
@@ -67,14 +67,14 @@ def report(steps: int) -> list[str]:
             x = data.series[0].x
             start_x, span = x[0], x[-1] - x[0]
             near = (start_x + span * first / steps, start_x + span * last / steps)
-            whole = median_ms(partial(draw_anew, make, snapshot, axis, (start_x, x[-1]), width, height))
-            zoomed = median_ms(partial(draw_anew, make, closer, axis, near, width, height))
+            whole = median_ms(partial(draw_chart, make, snapshot, axis, (start_x, x[-1]), width, height))
+            zoomed = median_ms(partial(draw_chart, make, closer, axis, near, width, height))
             lines.append(f"  {name:<12} against {axis:<6} whole {whole:6.2f}   zoomed {zoomed:6.2f}   {len(x):,} points")
     return lines
 
 
 def main() -> None:
-    """Print the costs of runs with so many steps."""
+    """Print the costs for each number of steps."""
     with tempfile.TemporaryDirectory() as home:
         os.environ["RNNLM_TUI_HOME"] = home
         for steps in map(int, sys.argv[1:] or ("500", "1000000")):

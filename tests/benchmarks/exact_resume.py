@@ -1,4 +1,4 @@
-"""Exact mode, measured: `python -m tests.benchmarks.exact_resume` trains each cell in both data modes straight through, stopped at three random steps, and sampled over 200 times."""
+"""Check exact mode: `python -m tests.benchmarks.exact_resume` trains each cell in both data modes: undisturbed, stopped at three random steps, and sampled over 200 times."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ STEPS = 300
 STOPS = 3
 PROMPTS = tuple(f"The {word}" for word in ("cat", "dog", "bird", "mat", "house", "old", "red", "big", "a", ""))
 SAMPLINGS = 20
-"""All of these prompts are continued, and the model evaluated, at so many steps of the run and more."""
+"""At this many steps of the run, all prompts are continued and the model is evaluated."""
 TRIES = 5
-"""A run that ends before it is stopped, as it may beside busy neighbours, is started anew so often."""
+"""Attempts for a run that ends before it is stopped, as on a busy machine."""
 SAVED_EVERY = 40
 CELLS: tuple[CellType, ...] = get_args(CellType)
 MODES: tuple[DataMode, ...] = get_args(DataMode)
 
 
 def exact_config(source: Path, cell: CellType, mode: DataMode, steps: int = STEPS, **changes: object) -> RunConfig:
-    """Every dropout that the mode has, a schedule, clipping, a checkpoint in the midst of a pass."""
+    """Every kind of dropout that the mode has, a schedule, clipping, a checkpoint within an epoch."""
     stream: dict[str, object] = {"model.variational_dropout": True, "model.embedding_dropout": 0.1} if mode == "stream" else {}
     fixed: dict[str, object] = {
         "model.cell_type": cell,
@@ -70,18 +70,18 @@ def weights_hash(run: RunDirectory, steps: int = STEPS) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one cell in one mode."""
+    """The result for one cell in one mode."""
 
     cell: CellType
     mode: DataMode
     straight: str
-    """sha256 of the last weights of a run that nobody disturbed."""
+    """sha256 of the final weights of an undisturbed run."""
     stopped: str
-    """Of one that was stopped `STOPS` times and resumed."""
+    """The same for a run that was stopped `STOPS` times and resumed."""
     stops: tuple[str, ...]
-    """Where and how: `kill 117`."""
+    """Where and how it was stopped: `kill 117`."""
     sampled: str
-    """Of one that was sampled `samples` times."""
+    """The same for a run that was sampled `samples` times."""
     samples: int
 
     @property
@@ -111,7 +111,7 @@ def compare(workers: Workers, source: Path, cell: CellType, mode: DataMode, draw
 
 
 def reached(run: RunDirectory, pid: int, step: int) -> int:
-    """The step that this worker tells over its socket, once it is at least `step`."""
+    """The worker's step from its socket, once it is at least `step`."""
 
     def answer() -> int | None:
         with RunReader(run) as reader:
@@ -125,7 +125,7 @@ def reached(run: RunDirectory, pid: int, step: int) -> int:
 
 
 def _stop_at(workers: Workers, run: RunDirectory, step: int, how: str) -> str:
-    """One attempt that ends near a step: killed, terminated, or stopped by a command; `kill 117`, or nothing when the run ended before that."""
+    """Run one attempt that is killed, terminated or stopped near a step; returns `kill 117`, or "" if the run ended before."""
     if _finished(run):
         return ""
     pid = workers.start(run)
@@ -137,7 +137,7 @@ def _stop_at(workers: Workers, run: RunDirectory, step: int, how: str) -> str:
         else:
             os.kill(pid, signal.SIGKILL if how == "kill" else signal.SIGTERM)
     except (RunStateError, WorkerError, ProcessLookupError):
-        pass  # it ends in this moment
+        pass  # it is just ending
     code = workers.wait()
     if _finished(run):
         return ""
@@ -153,7 +153,7 @@ def _finished(run: RunDirectory) -> bool:
 
 @contextmanager
 def crew(count: int) -> Iterator[SimpleQueue[Workers]]:
-    """So many sources of workers, to be taken and put back."""
+    """A queue of worker processes to borrow and return."""
     with ExitStack() as stack:
         free: SimpleQueue[Workers] = SimpleQueue()
         for _ in range(count):
@@ -162,7 +162,7 @@ def crew(count: int) -> Iterator[SimpleQueue[Workers]]:
 
 
 def compare_all(source: Path, pairs: Sequence[tuple[CellType, DataMode]], draw: random.Random, *, abreast: int = 2) -> list[Outcome]:
-    """Every pair, some abreast."""
+    """Compare every pair, some in parallel."""
     seeds = [draw.getrandbits(32) for _ in pairs]
     with crew(abreast) as free, ThreadPoolExecutor(abreast) as pool:
 
@@ -177,7 +177,7 @@ def compare_all(source: Path, pairs: Sequence[tuple[CellType, DataMode]], draw: 
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """A line for each pair."""
+    """One line per pair."""
     rows = [f"{'cell':8}{'mode':11}{'straight':18}{'stopped at':36}{'equal':8}{'samples':>8}  equal"]
     for one in outcomes:
         same = ["yes" if digest == one.straight else "NO" for digest in (one.stopped, one.sampled)]
@@ -186,9 +186,9 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; 0 when all are equal."""
+    """Print the table; 0 if all are equal."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.exact_resume", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seed", type=int, default=None, help="of the steps at which runs are stopped; drawn and printed when left out")
+    parser.add_argument("--seed", type=int, default=None, help="of the steps at which runs are stopped; random if omitted, and printed")
     given = parser.parse_args(arguments)
     seed = secrets.randbits(32) if given.seed is None else given.seed
     began = time.monotonic()
@@ -196,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ["RNNLM_TUI_HOME"] = f"{folder}/home"
         source = write_text(Path(folder) / "text.txt")
         outcomes = compare_all(source, [(cell, mode) for cell in CELLS for mode in MODES], random.Random(seed))
-    print(table(outcomes))  # noqa: T201 - a script's answer
+    print(table(outcomes))  # noqa: T201
     equal = sum(one.equal for one in outcomes)
     print(f"{equal} of {len(outcomes)} equal: {STEPS} steps, {STOPS} stops, seed {seed}, {time.monotonic() - began:.0f} s")  # noqa: T201
     return 0 if equal == len(outcomes) else 1

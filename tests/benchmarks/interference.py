@@ -1,8 +1,8 @@
-"""How fast a worker trains while its terminal, its app or its socket is mistreated: `python -m tests.benchmarks.interference [--seconds 60] [--rounds 5]`.
+"""How fast a worker trains while its terminal, app or socket is disturbed: `python -m tests.benchmarks.interference [--seconds 60] [--rounds 5]`.
 
-`rnnlm-tui train` starts the run in a shell that gets SIGHUP soon after. Each round opens the app on the run in a shell on a terminal of its own, mistreats it, and then lets the run be: the speed while it was
-mistreated is set against the speed of the quiet time right after it. It wants cores that nothing else uses; the processor time that the
-worker takes for a step is set against that of the quiet time as well, and holds on a busy machine too.
+`rnnlm-tui train` starts the run in a shell that soon gets SIGHUP. Each round opens the app on the run in its own terminal, disturbs it, and
+compares the speed with that of the undisturbed interval right after it. It needs cores that nothing else uses; the ratio of processor time per
+step is valid on a busy machine too.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ while True:
         except OSError:
             pass
 """
-"""Asks for the status as often as it is answered, on a new connection each time."""
+"""Request the status as fast as it is answered, on a new connection each time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Of the worker, for a while."""
+    """The worker's speed over an interval."""
 
     steps: float
-    """A second."""
+    """Steps per second."""
     work: float
-    """Seconds of processor time a step, of all its threads."""
+    """Processor seconds per step, over all threads."""
 
 
 def speed_for(run: RunDirectory, worker: psutil.Process, seconds: float) -> Speed:
-    """Let it train for so long. Asked over its socket at begin and end, for rows come a moment late."""
+    """Measure the speed over `seconds`; the step comes from the worker's socket, since rows are written a moment later."""
 
     def look() -> tuple[int, float, float]:
         step, used = send(run, "status").step, worker.cpu_times()
@@ -72,7 +72,7 @@ def speed_for(run: RunDirectory, worker: psutil.Process, seconds: float) -> Spee
 
 
 def started(config: RunConfig) -> RunDirectory:
-    """A run that a shell has started and not outlived."""
+    """A run whose shell has ended."""
     shell = Terminal(["bash", "-c", f"{RNNLM_TUI} train --config {create_run(config, 'its-config').config_path} --name otter; exit"])
     shell.wait_for("otter ●", 60)
     hang_up(shell)
@@ -81,14 +81,14 @@ def started(config: RunConfig) -> RunDirectory:
 
 
 def hang_up(shell: Terminal) -> None:
-    """The shell and its app get SIGHUP, and their terminal is closed."""
+    """Send SIGHUP to the shell and its app, and close their terminal."""
     os.killpg(shell.pid, signal.SIGHUP)
     os.close(shell.descriptor)
     shell.descriptor = -1
 
 
 def app_in(shell: Terminal) -> psutil.Process:
-    """The app that the shell runs, its screen painted and its sampler warm."""
+    """The app in the shell, once it is painted and its sampler has loaded."""
     shell.wait_for("otter ●", 60)
     apps = [child for child in psutil.Process(shell.pid).children(recursive=True) if child.cmdline()[-2:] == ["open", "otter"]]
     family, used = apps, -1.0
@@ -133,7 +133,7 @@ def flooded_socket(run: RunDirectory) -> Iterator[None]:
 
 @contextmanager
 def busy_neighbour(_run: RunDirectory) -> Iterator[None]:
-    """What a process costs that takes a core and asks for nothing, to set the flood against."""
+    """A process that takes a core and sends nothing, to compare the flood with."""
     busy = subprocess.Popen([sys.executable, "-I", "-S", "-c", "while True: pass"])
     yield
     busy.kill()
@@ -150,20 +150,20 @@ WAYS: dict[str, Callable[[RunDirectory], AbstractContextManager[None]]] = {
 
 
 def measure(run: RunDirectory, worker: psutil.Process, way: str, seconds: float) -> tuple[Speed, Speed]:
-    """The speed while it is mistreated, and that of the quiet time after it."""
+    """The speed while disturbed, and in the undisturbed interval after it."""
     with WAYS[way](run):
         during = speed_for(run, worker, seconds)
-    time.sleep(1.0)  # what it left behind ends
+    time.sleep(1.0)  # let the remaining processes end
     return during, speed_for(run, worker, seconds)
 
 
-def opened_and_left(run: RunDirectory) -> tuple[float, float]:
-    """Seconds from the app's start until it shows the newest step of before, and from SIGHUP until its last process is gone."""
+def opened_and_closed(run: RunDirectory) -> tuple[float, float]:
+    """Seconds from the app's start until it shows the newest step, and from SIGHUP until its last process has ended."""
     newest, began = send(run, "status").step, time.monotonic()
     with Terminal([sys.executable, "-m", "rnnlm_tui", "open", "otter"]) as app:
         app.wait_for(lambda: any(int(step) >= newest for step in re.findall(r"step (\d+)", app.text.replace(",", ""))), 60)
         opened = time.monotonic() - began
-        app.read(3.0)  # its sampler is on its way
+        app.read(3.0)  # its sampler is starting
         family = [psutil.Process(app.pid), *psutil.Process(app.pid).children(recursive=True)]
         began = time.monotonic()
         os.kill(app.pid, signal.SIGHUP)
@@ -181,8 +181,8 @@ def spread(ratios: list[float]) -> str:
 def main() -> None:
     """Measure in turns and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each time that is measured")
-    parser.add_argument("--rounds", type=int, default=5, help="of each way")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each interval")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="interference-") as folder:
         os.environ.update(RNNLM_TUI_HOME=f"{folder}/home", OMP_NUM_THREADS="1")
@@ -197,8 +197,8 @@ def main() -> None:
                     pairs.append(measure(run, worker, way, given.seconds))
                     during, quiet = pairs[-1]
                     say(f"round {turn}, {way}: {during.steps:.1f} steps/s, then quiet {quiet.steps:.1f}")
-            visits = [opened_and_left(run) for _ in range(given.rounds)]
-            assert read_lock(run.lock_path).pid == worker.pid, "the worker is another one"
+            visits = [opened_and_closed(run) for _ in range(given.rounds)]
+            assert read_lock(run.lock_path).pid == worker.pid, "the worker has changed"
         finally:
             kill(run)
     say(f"\n{given.rounds} rounds of {given.seconds:g} s; medians and quartiles")
@@ -209,12 +209,12 @@ def main() -> None:
         work = spread([during.work / quiet.work for during, quiet in pairs])
         say(f"{way:34}{middles[0]:9.1f}{middles[1]:8.1f}   {steps:22}{work:22}")
     opened, left = (statistics.median(visit[which] for visit in visits) for which in (0, 1))
-    say(f"the app shows every point {opened:.2f} s after its start, and is gone {left:.2f} s after SIGHUP")
+    say(f"the app shows every point {opened:.2f} s after its start, and ends {left:.2f} s after SIGHUP")
 
 
 def say(text: str) -> None:
-    """To stdout, at once."""
-    print(text, flush=True)  # noqa: T201 - a script's voice
+    """Print and flush."""
+    print(text, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`kill -9`, often: `python -m tests.benchmarks.random_kills` kills workers at random moments in mid-run and in mid-save, and tells what was lost."""
+"""Kill workers at random moments, in training and in saves, and report what was lost: `python -m tests.benchmarks.random_kills`."""
 
 from __future__ import annotations
 
@@ -35,29 +35,29 @@ from tests.integration.runs import wait_for, write_text
 KILLS = 200
 KILLS_A_RUN = 20
 STEPS, SAVED_EVERY = 400, 10
-"""A save takes about as long as ten steps of these models, so a worker spends half of its life in one."""
+"""A save takes about as long as ten steps of these models, so half of a worker's time is spent saving."""
 LIFE_SECONDS, SAVE_SECONDS = 0.6, 0.04
-"""A kill comes at any moment of so long after the first step, or of so long after a save was seen to begin."""
+"""A kill comes at a random moment within this time after the first step, or after the start of a save."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What came of the kills."""
+    """The results of the kills."""
 
     kills: int = 0
     in_save: int = 0
-    """A half-made checkpoint was left."""
+    """Kills that left an incomplete checkpoint."""
     invalid: int = 0
-    """Checkpoints under a final name that are not what was written."""
+    """Checkpoints with a final name that fail verification."""
     steps: int = 0
-    """Metric steps, each attempt's own, that were seen to be committed in the moment before a kill."""
+    """Steps of each attempt that were committed just before a kill."""
     lost: int = 0
-    """Of them not there any more at the end."""
+    """Steps of those that were missing at the end."""
     stuck: int = 0
     """Runs that could not be resumed."""
     runs: int = 0
     unequal: int = 0
-    """Runs whose last weights or losses are not those of a run that nobody disturbed."""
+    """Runs whose final weights or losses differ from an undisturbed run's."""
 
     def add(self, other: Tally) -> None:
         for field in fields(self):
@@ -75,13 +75,13 @@ class Tally:
 
 
 def losses(run: RunDirectory) -> list[tuple[int, float, int]]:
-    """The run's curve."""
+    """The loss curve of a run."""
     with RunReader(run) as reader:
         return [(row.step, row.loss, row.tokens_seen) for row in reader.steps_since()]
 
 
 def kill_one_run(workers: Workers, source: Path, name: str, cell: CellType, mode: DataMode, kills: int, steps: int, draw: random.Random) -> Tally:
-    """A run that nobody disturbs, and one of the same config that is killed so often and then ends by itself."""
+    """Compare an undisturbed run with one of the same config that is killed `kills` times and then finishes."""
     config = exact_config(source, cell, mode, steps, **{"checkpoint.every": SAVED_EVERY})
     straight, run = create_run(config, f"{name}-straight"), create_run(config, f"{name}-killed")
     assert workers.work(straight) == 0
@@ -97,14 +97,14 @@ def kill_one_run(workers: Workers, source: Path, name: str, cell: CellType, mode
 
 
 def _is_finished(run: RunDirectory) -> bool:
-    """Its last event says so; a kill may come after that, while the process leaves."""
+    """Whether the last event says so; a kill may come later, while the process exits."""
     with RunReader(run) as reader:
         state = reader.last_state()
     return state is not None and state.kind == "finished"
 
 
 def _kill(workers: Workers, run: RunDirectory, draw: random.Random, tally: Tally, seen: set[tuple[int, int]]) -> bool:
-    """One attempt that is killed; False when it ended before that. What it had committed in the moment before joins `seen`."""
+    """Run one attempt and kill it; False if it ended before. Adds the steps committed just before the kill to `seen`."""
     pid = workers.start(run)
     aimed = draw.random() < 0.5
     wait_for(lambda: _trains(run, pid) or not pid_exists(pid), "the first step")
@@ -142,19 +142,19 @@ def _valid(path: Path) -> bool:
 
 
 def _committed(run: RunDirectory) -> set[tuple[int, int]]:
-    """(attempt, step) of every row, those of abandoned attempts too."""
+    """(attempt, step) of every row, including superseded ones."""
     with closing(sqlite3.connect(f"file:{run.database_path}?mode=ro", uri=True)) as connection:
         return set(connection.execute("SELECT attempt, step FROM steps").fetchall())
 
 
 def kill_randomly(source: Path, kills: int, draw: random.Random, *, steps: int = STEPS, abreast: int = 2, a_run: int = KILLS_A_RUN) -> Tally:
-    """So many kills, spread over runs of every cell in both modes, some abreast."""
+    """Kill workers this many times, over runs of every cell in both modes, some in parallel."""
     total, turn, left = Tally(), count(), kills
     pairs = [(cell, mode) for cell in CELLS for mode in MODES]
     draw.shuffle(pairs)
     lock = Lock()
 
-    def go_on(workers: Workers, own: random.Random) -> None:
+    def work(workers: Workers, own: random.Random) -> None:
         nonlocal left
         while True:
             with lock:
@@ -168,23 +168,23 @@ def kill_randomly(source: Path, kills: int, draw: random.Random, *, steps: int =
                 total.add(found)
 
     with crew(abreast) as free, ThreadPoolExecutor(abreast) as pool:
-        for done in [pool.submit(go_on, free.get(), random.Random(draw.getrandbits(32))) for _ in range(abreast)]:
+        for done in [pool.submit(work, free.get(), random.Random(draw.getrandbits(32))) for _ in range(abreast)]:
             done.result()
     return total
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Kill, print the tally; 0 when nothing was lost."""
+    """Kill and print the tally; 0 if nothing was lost."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.random_kills", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("kills", nargs="?", type=int, default=KILLS)
-    parser.add_argument("--seed", type=int, default=None, help="of the moments; drawn and printed when left out")
+    parser.add_argument("--seed", type=int, default=None, help="of the moments; random if omitted, and printed")
     given = parser.parse_args(arguments)
     seed = secrets.randbits(32) if given.seed is None else given.seed
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="rnnlm-kills-") as folder:
         os.environ["RNNLM_TUI_HOME"] = f"{folder}/home"
         tally = kill_randomly(write_text(Path(folder) / "text.txt"), given.kills, random.Random(seed))
-    print(f"{tally} (seed {seed}, {time.monotonic() - began:.0f} s)")  # noqa: T201 - a script's answer
+    print(f"{tally} (seed {seed}, {time.monotonic() - began:.0f} s)")  # noqa: T201
     return 0 if tally.clean else 1
 
 

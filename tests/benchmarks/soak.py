@@ -1,4 +1,4 @@
-"""A long run in a minute: the whole worker with a model that costs nothing, and a reader beside it; `python -m tests.benchmarks.soak` prints what both hold."""
+"""A long run in a minute: the whole worker with a model that computes nothing, and a reader beside it. `python -m tests.benchmarks.soak` prints the resources of both."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from tests.integration.runs import tiny_config, write_text
 
 STEPS = 1_000_000
 MARKS = 40
-"""Both processes are looked at so many times, at even distances."""
+"""Measurements of both processes, at equal distances."""
 ACCELERATED = 50
-"""Rows are committed and hearts beat so many times as often as in a real run: a million steps without cost take a minute, not an hour."""
+"""Rows are committed and heartbeats written this many times faster than in a real run: a million empty steps take a minute, not an hour."""
 POLL_SECONDS = 0.25 / ACCELERATED
 MARKS_NAME = "marks.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What one process held at one step."""
+    """The resources of one process at one step."""
 
     step: int
     memory: int
     """Resident bytes."""
     blocks: int
-    """Blocks that Python's allocator has given out: one object that a step leaves behind shows here, long before it shows in the memory."""
+    """Allocated blocks of Python's allocator: a leak of one object per step shows here long before it shows in memory."""
     descriptors: int
     threads: int
     log: int
@@ -53,13 +53,13 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Soaked:
-    """A run from end to end."""
+    """A whole run."""
 
     steps: int
     seconds: float
     status: str
     rows: int
-    """Steps that a reader found at the end."""
+    """Steps found by a reader at the end."""
     database: int
     """Bytes of the database."""
     worker: tuple[Held, ...]
@@ -67,9 +67,9 @@ class Soaked:
 
 
 def held(run: RunDirectory, step: int) -> Held:
-    """What this process holds now."""
+    """The resources of this process now."""
     gc.collect()
-    gc.freeze()  # what is there now is not looked through again at the next mark: a million blocks, most of them torch's
+    gc.freeze()  # so that the next collection skips these million blocks, mostly torch's
     process = psutil.Process()
     wal = run.database_path.with_name(run.database_path.name + "-wal")
     size = wal.stat().st_size if wal.exists() else 0
@@ -77,7 +77,7 @@ def held(run: RunDirectory, step: int) -> Held:
 
 
 def soak(home: Path, steps: int) -> Soaked:
-    """Train `steps` steps under `home`, read along as the app does, and look at both processes now and then."""
+    """Train `steps` steps under `home`, read them as the app does, and measure both processes."""
     os.environ["RNNLM_TUI_HOME"] = str(home)
     every = max(3_000, steps // 200)
     changes = {"training.max_steps": steps, "evaluation.every": every, "checkpoint.every": every, "training.deterministic": False}
@@ -111,7 +111,7 @@ def soak(home: Path, steps: int) -> Soaked:
 
 
 def _read_along(run: RunDirectory, marks: Path, worker: subprocess.Popen[bytes]) -> list[Held]:
-    """Poll as the app does until the worker ends; at each of its marks ask it for its status as well."""
+    """Poll as the app does until the worker ends; request its status at each mark."""
     monitor, found = RunMonitor(run), list[Held]()
     size = 0
     while worker.poll() is None:
@@ -127,7 +127,7 @@ def _read_along(run: RunDirectory, marks: Path, worker: subprocess.Popen[bytes])
 
 
 def work(run: RunDirectory, steps: int) -> int:
-    """Be the worker: all of it, but for the update, which finds the same loss each time, and for clocks that go faster."""
+    """Run the whole worker, except that updates return a fixed loss and intervals are shorter."""
     import torch
 
     from rnnlm_tui.engine.model import State
@@ -158,7 +158,7 @@ def work(run: RunDirectory, steps: int) -> int:
 
 
 def table(soaked: Soaked) -> str:
-    """The figures as a person reads them."""
+    """The figures as a table."""
     lines = [
         f"{soaked.steps:,} steps in {soaked.seconds:.0f} s, {soaked.status}; {soaked.rows:,} steps in a database of {soaked.database / 2**20:.1f} MB",
         f"{'':8}{'step':>12}{'memory MB':>12}{'blocks':>12}{'descriptors':>13}{'threads':>9}{'log KB':>9}",
@@ -173,7 +173,7 @@ def table(soaked: Soaked) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Soak, print the figures; or be the worker."""
+    """Run the soak test and print the figures; or run as the worker."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.soak", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("steps", nargs="?", type=int, default=STEPS)
     parser.add_argument("--json", action="store_true", help="every mark, as JSON")
@@ -183,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return work(RunDirectory(Path(given.worker)), given.steps)
     with tempfile.TemporaryDirectory(prefix="rnnlm-soak-") as folder:
         soaked = soak(Path(folder) / "home", given.steps)
-    print(json.dumps(asdict(soaked)) if given.json else table(soaked))  # noqa: T201 - a script's answer
+    print(json.dumps(asdict(soaked)) if given.json else table(soaked))  # noqa: T201
     return 0
 
 

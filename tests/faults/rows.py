@@ -18,8 +18,8 @@ class Row:
 
 ROWS: tuple[Row, ...] = (
     Row(
-        "kill -9 of the worker at random, and inside each phase of a checkpoint's writing",
-        "it resumes from the newest valid checkpoint to bit-equal weights in exact mode; temporary files are swept",
+        "kill -9 of the worker at random, and in each phase of saving a checkpoint",
+        "it resumes from the newest valid checkpoint to bit-identical weights in exact mode; temporary files are removed",
         (
             "test_crash_points::test_a_run_that_crashes_inside_a_checkpoint_ends_with_the_weights_of_an_undisturbed_one",
             "test_crash_points::test_a_writer_that_crashes_leaves_the_old_or_the_new_checkpoint_valid_even_of_the_same_step",
@@ -30,7 +30,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "SIGTERM; a second SIGTERM",
-        "a checkpoint and exit code 0 within a step; leaves now",
+        "a checkpoint and exit code 0 within a step; exits at once",
         (
             "test_processes::test_sigterm_checkpoints_within_a_step_and_exits_with_0",
             "test_processes::test_sigterm_during_a_pause_saves_a_checkpoint_and_exits_with_0",
@@ -41,8 +41,8 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row(
-        "kill -9 of the app, terminal closed, app stopped for minutes",
-        "the worker goes on at the same speed; the app is gone within 2 s and leaves no process; opened again it shows every point",
+        "kill -9 of the app, terminal closed, app suspended for minutes",
+        "the worker continues at the same speed; the app ends within 2 s and leaves no process; reopened it shows every point",
         (
             "test_processes::test_a_run_continues_when_the_session_that_started_it_is_killed",
             "test_processes_app::test_a_killed_app_leaves_no_process_and_a_run_that_continues_with_every_point",
@@ -53,13 +53,13 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row(
-        "kill -9 of a worker while whoever started it waits for its first step",
+        "kill -9 of a worker before its first step, while the verb waits",
         "the verb fails with the cause, the next command and an exit code",
         ("test_processes_start::test_a_worker_killed_while_train_detach_waits_is_not_reported_as_started",),
     ),
     Row(
         "two workers on one run",
-        "the second refuses with the pid and since when, also after kill -9 of the first",
+        "the second is refused with the pid and start time, even after kill -9 of the first",
         (
             "test_processes::test_a_second_worker_is_refused_with_pid_and_time_even_after_kill_9_of_the_first",
             "test_processes::test_of_two_workers_started_at_once_one_trains",
@@ -67,7 +67,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "two apps on one run",
-        "both see, both may steer; the journal keeps the order, and nothing acts twice",
+        "both show and control the run; the journal keeps the order, and nothing acts twice",
         (
             "test_processes_app::test_two_apps_show_and_control_one_run_and_the_journal_keeps_the_order",
             "test_processes_app::test_simultaneous_commands_act_one_after_the_other_and_none_twice",
@@ -78,7 +78,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "disk full: at metrics, at a checkpoint, at the start",
-        "training goes on as degraded with its rows kept; old checkpoints intact, no partial one, tried again; refused with need and have",
+        "training continues as degraded and keeps its rows; old checkpoints intact, no partial one, retried; refused with need and have",
         (
             "test_full_disk::test_training_continues_degraded_when_the_disk_is_full_and_says_why",
             "test_full_disk::test_no_row_is_lost_or_duplicated_once_a_full_disk_has_space_again",
@@ -90,8 +90,8 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row(
-        "a run's folder removed or moved under its worker; one that can't be written",
-        "the run ends with the reason and nothing is made anew; refused with the path, or degraded until it can be",
+        "a run's folder removed or moved during training; one that can't be written",
+        "the run ends with the reason and nothing is created again; refused with the path, or degraded until it can be written",
         (
             "test_run_directory::test_a_run_directory_removed_during_training_ends_the_run_with_the_reason_and_is_not_created_again",
             "test_run_directory::test_a_run_directory_moved_away_and_back_resumes_from_its_last_checkpoint",
@@ -101,8 +101,8 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row(
-        "a run on a network filesystem, and gone on with on another host",
-        "its database lies on the local disk, and every row comes back from the log beside its config",
+        "a run on a network filesystem, resumed on another host",
+        "its database is on the local disk, and every row is restored from the log beside its config",
         (
             "test_network_filesystem::test_a_run_resumes_on_another_host_with_every_row",
             "test_network_filesystem::test_rows_that_were_committed_before_a_kill_are_in_the_log",
@@ -121,8 +121,8 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row(
-        "a login manager that ends what a session leaves",
-        "said when a run is started, with what keeps it alive",
+        "a login manager that ends a session's processes",
+        "reported when a run is started, with what keeps it alive",
         (
             "test_processes_logout::test_a_login_session_ends_a_run_at_logout_and_a_user_scope_does_not",
             "test_processes_logout::test_processes_of_the_user_manager_end_with_it_unless_the_user_lingers",
@@ -141,7 +141,7 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row(
-        "a pickle or .pt offered as checkpoint or tokenizer",
+        "a pickle or .pt in place of a checkpoint or tokenizer",
         "refused by kind, never opened",
         (
             "test_no_pickle::test_a_pt_file_in_place_of_a_checkpoint_is_refused_by_its_kind",
@@ -152,7 +152,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "run.db truncated, random, of a newer schema",
-        "moved aside and rebuilt, or named as made by a newer version and left alone",
+        "moved aside and rebuilt, or reported as made by a newer version and not changed",
         (
             "test_database::test_a_damaged_database_is_moved_aside_and_rebuilt_from_manifests_and_readable_rows",
             "test_database::test_damage_that_sqlite_does_not_see_is_reported_and_repaired_too",
@@ -163,7 +163,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "NaN or inf in loss or gradient",
-        "the update is not applied, and a mark says so; after a set number the run fails with its last good weights; never the best",
+        "the update is skipped and marked; after a set number the run fails with its last good weights; never the best",
         (
             "test_guards::test_a_run_whose_gradients_overflow_fails_with_the_weights_of_its_last_good_step",
             "test_guards::test_the_checkpoint_of_a_failed_run_is_finite_and_the_run_resumes_and_fails_again",
@@ -172,7 +172,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "a periodic evaluation or sample that fails; sampling settings of an earlier version that can't be computed",
-        "an event says why, and the run trains on to its end; they are read as the nearest that can",
+        "an event says why, and the run trains to its end; such settings are read as the nearest valid ones",
         (
             "test_evaluations::test_evaluations_that_fail_are_reported_and_the_run_trains_to_its_end",
             "test_evaluations::test_a_kill_between_the_last_validation_and_the_test_leaves_one_row_per_step_and_set",
@@ -180,7 +180,7 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row(
-        "out of memory in the rehearsal before the first step, in a step, in a sample",
+        "out of memory in the trial before the first step, in a step, in a sample",
         "a message with the shapes and a batch size that should fit; a sample's doesn't end training",
         (
             "test_out_of_memory::test_a_run_too_large_for_the_memory_is_started_with_a_warning",
@@ -204,7 +204,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "config: 0, negative, 1e9, NaN, wrong type, unknown key",
-        "every problem at once with its field, the range and a near spelling",
+        "every problem at once with its field, the range and a similar name",
         (
             "test_inputs_config::test_all_problems_of_a_config_are_reported_with_field_range_and_suggestion",
             "test_inputs_config::test_assignments_are_reported_like_a_file",
@@ -224,7 +224,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "socket: unknown verb, half a line, 1 MB, not JSON, 1,000 connects, slow reader, another user",
-        "refused or dropped; a step takes less than 2 % longer",
+        "rejected or closed; a step takes less than 2 % longer",
         (
             "test_processes_socket::test_what_is_no_command_is_refused_or_dropped_and_the_run_goes_on",
             "test_processes_socket::test_another_user_is_hung_up_on_even_where_the_socket_lets_everybody_in",
