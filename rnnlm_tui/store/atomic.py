@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, private to their owner, and on the disk when a call returns."""
+"""Write private files and folders atomically and durably: old or new content, never a part."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from rnnlm_tui.errors import StorageError
 PRIVATE_DIRECTORY = 0o700
 PRIVATE_FILE = 0o600
 TEMPORARY_PREFIX = ".tmp-"
-"""What is half-made begins so: no run, checkpoint or corpus may have such a name."""
+"""Prefix of unfinished files and folders; no run, checkpoint or corpus may have such a name."""
 
 _HINTS = {
     errno.ENOSPC: "free some space on this disk and try again",
     errno.EDQUOT: "your disk quota is used up: free some space and try again",
     errno.EACCES: "set RNNLM_TUI_HOME to a folder that you may write to",
     errno.EROFS: "set RNNLM_TUI_HOME to a folder that you may write to",
-    errno.ENOLCK: "this filesystem has no file locks: set RNNLM_TUI_HOME to a folder on another disk",
-    errno.ELOOP: "it is a link, and what lies in the home is never written through one: put the file or folder itself there",
-    errno.ENOTDIR: "a file stands where a folder is needed: move it, or set RNNLM_TUI_HOME to another folder",
+    errno.ENOLCK: "this filesystem doesn't support file locks: set RNNLM_TUI_HOME to a folder on another disk",
+    errno.ELOOP: "it is a symbolic link, and the data home is never written through one: put the file or folder itself there",
+    errno.ENOTDIR: "a file is where a folder is needed: move it, or set RNNLM_TUI_HOME to another folder",
 }
 
 
@@ -38,13 +38,13 @@ def storage_errors(doing: str, path: Path) -> Iterator[None]:
 
 
 def _advice(code: int, path: Path) -> str:
-    """What to do about an error of the system; a run that lies at a place for good is helped by no other home for new ones."""
-    run = next((folder for folder in list(path.parents)[:3] if os.path.isfile(folder / "config.toml")), None)  # noqa: PTH113 (false where one may not look)
+    """A hint for an OSError. Inside a run's folder, changing RNNLM_TUI_HOME would not help."""
+    run = next((folder for folder in list(path.parents)[:3] if os.path.isfile(folder / "config.toml")), None)  # noqa: PTH113 (False without permission)
     return folder_advice(run) if run is not None and code in (errno.EACCES, errno.EPERM, errno.EROFS) else _HINTS.get(code, "")
 
 
 def folder_advice(run: Path) -> str:
-    """What to do where a run's folder, or a database's, can't be written."""
+    """A hint for a run's or database's folder that can't be written."""
     try:
         read_only = bool(os.statvfs(run).f_flag & os.ST_RDONLY)
     except OSError:
@@ -55,13 +55,15 @@ def folder_advice(run: Path) -> str:
 
 
 def make_private_directory(path: Path, *, parents: bool = True) -> None:
-    """Create a folder and its missing parents with mode 0700, whatever the umask; one that exists is left as it is.
+    """Create a folder and its missing parents with mode 0700, whatever the umask.
+
+    An existing folder keeps its mode.
 
     Args:
-        parents: False where a missing parent was removed by somebody, and must not be made again.
+        parents: False if a missing parent must not be created again.
 
     Raises:
-        StorageError: it can't be created.
+        StorageError: the folder can't be created.
     """
     with storage_errors("create the folder", path):
         for folder in (*(reversed(path.parents) if parents else ()), path):
@@ -77,25 +79,28 @@ def make_private_directory(path: Path, *, parents: bool = True) -> None:
 
 
 def make_own_directory(path: Path) -> None:
-    """As `make_private_directory`, for a place where others may make folders too: one that is there must be this user's alone.
+    """Like `make_private_directory`, where other users can create folders too, such as /tmp.
 
     Raises:
-        StorageError: it can't be created, or somebody else owns it or may enter it.
+        StorageError: the folder can't be created, or another user owns it or can enter it.
     """
     make_private_directory(path)
     with storage_errors("look at", path):
         found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
-        raise StorageError(f"{path} is not a folder that only you can enter", hint="remove it, or make it yours alone")
+        raise StorageError(f"{path} must be a folder that only you can access", hint="remove it, or change its owner and permissions")
 
 
 def keep_private() -> None:
-    """From now on everything that this process makes is its owner's alone, what its libraries write as well."""
+    """Set the umask so that all files of this process, also those of libraries, are private."""
     os.umask(0o777 & ~PRIVATE_DIRECTORY)
 
 
 def open_private(path: Path, flags: int) -> int:
-    """`os.open` with `flags` and O_CREAT; a file that is new gets mode 0600, whatever the umask. A link is refused: it might lead out of the home."""
+    """`os.open` with O_CREAT. A new file gets mode 0600, whatever the umask.
+
+    A symbolic link is refused: it could point outside the data home.
+    """
     try:
         descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
     except FileExistsError:
@@ -105,10 +110,10 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def read_at_most(path: Path, most: int) -> bytes:
-    """Read a small file, without waiting for a pipe. A longer file can't be one of ours.
+    """Read a small file; never blocks on a pipe.
 
     Raises:
-        OSError: it can't be read, or has more than `most` bytes.
+        OSError: the file can't be read, or has more than `most` bytes.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -129,10 +134,10 @@ def free_aside_path(path: Path) -> Path:
 
 
 def move_aside(path: Path) -> Path:
-    """Move an invalid file aside, so that the user can still get its content, and return its new path.
+    """Rename an invalid file, so that the user can still get its content, and return its new path.
 
     Raises:
-        StorageError: it can't be moved.
+        StorageError: the file can't be renamed.
     """
     aside = free_aside_path(path)
     with storage_errors("move aside", path):
@@ -142,10 +147,10 @@ def move_aside(path: Path) -> Path:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write a file so that readers and a crash see the old text or the new one, never a part; mode 0600, fsynced.
+    """Replace a file's text atomically, also across a crash; mode 0600, fsynced.
 
     Raises:
-        StorageError: it can't be written; the old file is untouched.
+        StorageError: the file can't be written; the old one is unchanged.
     """
     with storage_errors("write", path):
         descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=f"-{path.name}", dir=path.parent)
@@ -164,7 +169,7 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 
 def fsync_file(path: Path) -> None:
-    """Wait until the file's bytes are on the disk."""
+    """Wait until the file's content is on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -173,5 +178,5 @@ def fsync_file(path: Path) -> None:
 
 
 def fsync_directory(path: Path) -> None:
-    """Wait until the folder's entries are on the disk: new names and renames survive a power cut from then on."""
+    """Wait until the folder's entries are on the disk, so that renames survive a power failure."""
     fsync_file(path)

@@ -1,4 +1,4 @@
-"""Ballast: a few mebibytes kept on a run's disk, given up when it is full so that the run can still say so."""
+"""Reserve 4 MiB on a run's disk, released when the disk is full so that the run can still record it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ BALLAST_BYTES = 4 * 2**20
 
 
 class Ballast:
-    """The file beside a run's database. It is written, not only reserved, with bytes that no file system can make smaller."""
+    """A file beside a run's database, filled with random bytes: no file system can compress it."""
 
     def __init__(self, database: Path) -> None:
         self.path = database.with_name(f"{database.name}.ballast")
 
     def make(self) -> None:
-        """Put it on the disk; nothing is done where it is there already.
+        """Write the file, if it isn't there yet.
 
         Raises:
-            StorageError: there is no space for it and for some rows beside it, with need and have; nothing is left of it.
+            StorageError: not enough space for the file and some rows; no part of the file is left.
         """
         if self._is_whole():
             return
@@ -39,7 +39,7 @@ class Ballast:
             raise
 
     def release(self) -> None:
-        """Give its space back; what can't be removed stays."""
+        """Remove the file, if possible."""
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
 
@@ -48,4 +48,4 @@ class Ballast:
             found = self.path.lstat()
         except OSError:
             return False
-        return found.st_size == BALLAST_BYTES  # not its blocks: ZFS counts them seconds later
+        return found.st_size == BALLAST_BYTES  # not st_blocks: ZFS updates it seconds later

@@ -1,4 +1,4 @@
-"""What probes have measured on this home's machines, kept for later estimates."""
+"""Stored measurements of probes, used by later estimates."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rnnlm_tui.store.locations import calibration_file
 from rnnlm_tui.store.locks import folder_lock
 
 KEPT_CALIBRATIONS = 64
-"""The oldest go first."""
+"""The oldest are dropped first."""
 _MOST_BYTES = 4 * 1024 * 1024
 
 
 def load_calibrations() -> list[Calibration]:
-    """All that are kept, the newest first; a damaged file or entry tells nothing."""
+    """The stored calibrations, newest first; damaged ones are skipped."""
     try:
         with calibration_file().open("rb") as file:
             entries = json.loads(file.read(_MOST_BYTES))
@@ -31,10 +31,10 @@ def load_calibrations() -> list[Calibration]:
 
 
 def add_calibration(calibration: Calibration) -> None:
-    """Keep it in place of an older one of the same shape on the same machine; several processes may do so at once.
+    """Store a calibration, replacing one of the same shape on the same machine. Safe between processes.
 
     Raises:
-        StorageError: the file can't be written; the old one is untouched.
+        StorageError: the file can't be written; the old one is unchanged.
     """
     path = calibration_file()
     make_private_directory(path.parent)

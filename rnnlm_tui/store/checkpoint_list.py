@@ -1,4 +1,4 @@
-"""The finished checkpoints of a run as their manifests tell of them, without a look into their files or the database."""
+"""List a run's finished checkpoints from their manifests, without reading their files or the database."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ class CheckpointEntry:
     step: int
     path: Path
     facts: Mapping[str, JsonValue]
-    """What the worker wrote into the manifest: attempt, epoch, tokens_seen, train_loss, validation_loss and so on."""
+    """From the manifest: attempt, epoch, tokens_seen, train_loss, validation_loss and so on."""
     bytes: int
-    """Of all its files."""
+    """Total size of the files."""
     created: float
     """Unix seconds."""
     parent: str | None
 
     @property
     def validation_loss(self) -> float | None:
-        """Nats per token of the evaluation at this step; None where there was none."""
+        """Validation loss at this step in nats per token; None if there was no evaluation."""
         loss = self.facts.get("validation_loss")
         return float(loss) if isinstance(loss, int | float) else None
 
     def row(self, measured: float | None = None) -> CheckpointRow:
-        """What the index says of it; the marks `best` and `last` are for the database to set.
+        """The checkpoint's row in the index; the database sets `best` and `last`.
 
         Args:
-            measured: the validation loss that was measured after the checkpoint was written, where its manifest has none.
+            measured: validation loss from an evaluation after the checkpoint was written.
         """
         attempt, epoch, tokens, loss = (self.facts.get(name) for name in ("attempt", "epoch", "tokens_seen", "train_loss"))
         return CheckpointRow(
@@ -59,7 +59,7 @@ class CheckpointEntry:
 
 
 def checkpoint_folders(run: RunDirectory) -> Iterator[tuple[int, Path]]:
-    """(step, folder) of everything that has a checkpoint's name, by step."""
+    """(step, folder) of each folder named like a checkpoint, by step."""
     with storage_errors("look into", run.checkpoints_path):
         try:
             names = sorted(path.name for path in run.checkpoints_path.iterdir() if path.is_dir() and not path.is_symlink())
@@ -70,13 +70,13 @@ def checkpoint_folders(run: RunDirectory) -> Iterator[tuple[int, Path]]:
 
 
 def list_checkpoints(run: RunDirectory) -> list[CheckpointEntry]:
-    """The finished checkpoints on disk by step, from their manifests; folders with none or a damaged one are left out."""
+    """The finished checkpoints by step; folders with a missing or damaged manifest are skipped."""
     found = []
     for step, path in checkpoint_folders(run):
         try:
             manifest = read_manifest(path)
             size = manifest.bytes + (path / MANIFEST_NAME).stat().st_size
         except (StorageError, FileNotFoundError):
-            continue  # damaged, which newest_valid tells, or removed in this moment
+            continue  # damaged (newest_valid reports it), or just removed
         found.append(CheckpointEntry(step, path, manifest.facts, size, manifest.created, manifest.parent))
     return found

@@ -1,4 +1,4 @@
-"""How checkpoints come to the disk and leave it: written whole or not at all, swept after a crash, removed without a trace of a half."""
+"""Write and remove checkpoints atomically, and clean up after a crash."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from rnnlm_tui.store.pins import pinned_steps
 from rnnlm_tui.store.run_directory import RunDirectory
 
 KEPT_SNAPSHOTS = 2
-"""The newest, and the one before it that a sampler may still be reading."""
+"""The newest, and the one before it, which a sampler may still be reading."""
 _ASIDE_PREFIX = ".old-"
 
 
 def write_checkpoint(run: RunDirectory, step: int, write_files: Callable[[Path], None], parent: str | None, facts: Mapping[str, object]) -> Path:
-    """Write the checkpoint of a step: all of it is on the disk when this returns, and nothing of it is seen when it fails.
+    """Save a checkpoint atomically and durably; if it fails, nothing of it is visible.
 
     Args:
-        write_files: puts plain files, no pickles, into the folder that it is given.
-        parent: the checkpoint before this one, for the manifest.
-        facts: JSON values for the manifest; `validation_loss` among them decides which is the best.
+        write_files: writes plain files, no pickles, into the given folder.
+        parent: the previous checkpoint, for the manifest.
+        facts: JSON values for the manifest; `validation_loss` decides which checkpoint is the best.
 
     Raises:
-        CheckpointError: `write_files` left a pickle, a folder or a link.
-        StorageError: the disk is full or not writable; older checkpoints are as they were.
+        CheckpointError: `write_files` created a pickle, a folder or a link.
+        StorageError: the disk is full or not writable; older checkpoints are unchanged.
     """
     target = run.checkpoints_path / f"step-{step:09d}"
     return _write(run, "checkpoint", target, step, write_files, parent, facts)
 
 
 def write_snapshot(run: RunDirectory, step: int, write_files: Callable[[Path], None]) -> Path:
-    """Write weights for a live sample, under a name of its own each time; all but the newest two are removed.
+    """Save weights for a live sample under a unique name, and remove all but the newest two.
 
     Raises: as `write_checkpoint`.
     """
@@ -52,12 +52,12 @@ def write_snapshot(run: RunDirectory, step: int, write_files: Callable[[Path], N
 
 
 def remove_checkpoint(run: RunDirectory, step: int) -> bool:
-    """Remove a checkpoint from the disk, first out of sight, so that a crash leaves no half of it; one that isn't there is no error.
+    """Remove a checkpoint atomically; True also if it is already gone.
 
-    Returns False for one that a person has pinned, in this very moment perhaps: it stays.
+    Returns False if it is pinned, even if that happened just now.
 
     Raises:
-        StorageError: it can't be removed.
+        StorageError: the checkpoint can't be removed.
     """
     path = run.checkpoints_path / f"step-{step:09d}"
     doomed = run.checkpoints_path / f"{TEMPORARY_PREFIX}removed-{secrets.token_hex(8)}"
@@ -68,7 +68,7 @@ def remove_checkpoint(run: RunDirectory, step: int) -> bool:
             path.rename(doomed)
         except FileNotFoundError:
             return True
-        if step in pinned_steps(run):  # whoever pins looks for the checkpoint after the pin is there: one of the two sees the other
+        if step in pinned_steps(run):  # pin_checkpoint looks for the checkpoint after it wrote the pin: one of the two sees the other
             doomed.rename(path)
             return False
         shutil.rmtree(doomed)
@@ -76,12 +76,12 @@ def remove_checkpoint(run: RunDirectory, step: int) -> bool:
 
 
 def sweep_temporary(run: RunDirectory) -> None:
-    """Clear away what a killed worker left half-made; for the worker that holds the lock, at its start.
+    """Remove what a killed worker left unfinished. Only for the worker that holds the run's lock.
 
-    A checkpoint that was put aside while its step was written anew is put back when the new one never arrived.
+    A checkpoint that was being replaced is restored if its replacement is incomplete.
 
     Raises:
-        StorageError: something can't be removed.
+        StorageError: a file can't be removed.
     """
     for folder in (run.path, run.checkpoints_path, run.snapshots_path):
         if not folder.is_dir():
@@ -124,7 +124,7 @@ def _write(
 
 
 def _put_in_place(temporary: Path, target: Path) -> None:
-    """Rename into place; a checkpoint of the same step steps aside for a moment, and `sweep_temporary` knows it."""
+    """Rename into place. An older checkpoint of the same step is first renamed to `.old-…`."""
     aside = target.parent / f"{_ASIDE_PREFIX}{target.name}"
     try:
         if target.exists():

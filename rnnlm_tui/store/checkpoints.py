@@ -1,4 +1,4 @@
-"""Checkpoints on disk: verified by hash, found by step or mark, and put aside when damaged."""
+"""Find checkpoints by step, `best` or `last`, and move damaged ones aside."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ __all__ = [
 ]  # fmt: skip
 
 DAMAGED_PREFIX = "damaged-"
-"""A damaged checkpoint that was put aside is called so, its old name behind it."""
+"""Prefix of the folder of a damaged checkpoint that was moved aside."""
 _SHOWN_STEPS = 12
 
 
 @dataclass(frozen=True, slots=True)
 class DamagedCheckpoint:
-    """A checkpoint's folder that can't be used."""
+    """A checkpoint that failed its verification."""
 
     step: int
     path: Path
@@ -48,10 +48,10 @@ class DamagedCheckpoint:
 
 
 def newest_valid(run: RunDirectory) -> tuple[Path | None, list[DamagedCheckpoint]]:
-    """The newest checkpoint whose every file is as it was written, and the damaged ones that are newer; call `sweep_temporary` first.
+    """The newest checkpoint that passes verification, and the damaged newer ones. Call `sweep_temporary` first.
 
     Raises:
-        NewerCheckpointError: a newer version wrote the newest; going on from an older one would throw work away.
+        NewerCheckpointError: a newer version wrote the newest; resuming from an older one would lose work.
     """
     damaged = []
     for step, path in reversed(list(checkpoint_folders(run))):
@@ -67,11 +67,11 @@ def newest_valid(run: RunDirectory) -> tuple[Path | None, list[DamagedCheckpoint
 
 
 def resolve_checkpoint(run: RunDirectory, which: str) -> Path:
-    """The folder of `best`, `last` or a step (`1500`); its files are not verified. Works from the manifests alone where the database is damaged.
+    """The folder of `best`, `last` or a step (`1500`), not verified. Doesn't need the database.
 
     Raises:
-        UnknownCheckpointError: there is none, with those that exist.
-        CheckpointError: the manifest of the one of this step is damaged.
+        UnknownCheckpointError: no such checkpoint; lists the existing ones.
+        CheckpointError: the manifest of this step is damaged.
     """
     entries = list_checkpoints(run)
     if not entries:
@@ -89,26 +89,24 @@ def resolve_checkpoint(run: RunDirectory, which: str) -> Path:
     if digits.isascii() and digits.isdecimal() and len(digits) <= 12 and int(digits) in by_step:
         return by_step[int(digits)]
     if digits.isascii() and digits.isdecimal() and len(digits) <= 12 and int(digits) in (folders := dict(checkpoint_folders(run))):
-        read_manifest(folders[int(digits)])  # it is there, and says here what is wrong with it
+        read_manifest(folders[int(digits)])  # raises: its manifest is damaged
     steps = [str(step) for step in by_step]
     listed = ("… " if len(steps) > _SHOWN_STEPS else "") + ", ".join(steps[-_SHOWN_STEPS:])
     shown = f'"{which}"' if which.isprintable() and len(which) <= 40 else repr(which[:40])
     raise UnknownCheckpointError(
-        f"{run.name} has no checkpoint {shown}: there are best, last and {listed}", hint=did_you_mean(which[:40], ["best", "last", *steps])
+        f"{run.name} has no checkpoint {shown}: it has best, last and {listed}", hint=did_you_mean(which[:40], ["best", "last", *steps])
     )
 
 
 def move_damaged_aside(damaged: DamagedCheckpoint) -> Path:
-    """Rename a damaged checkpoint to `damaged-step-…` beside the others, where a person may look into it; returns its new path.
-
-    It is then no checkpoint any more: not the last one, and none that retention counts.
+    """Rename a damaged checkpoint to `damaged-step-…`, so that it no longer counts; returns its new path.
 
     Raises:
-        StorageError: it can't be renamed.
+        StorageError: the folder can't be renamed.
     """
     path = damaged.path
     target = path.with_name(f"{DAMAGED_PREFIX}{path.name}")
-    with storage_errors("set aside", path):
+    with storage_errors("move aside", path):
         if target.exists():
             target = path.with_name(f"{target.name}-{secrets.token_hex(4)}")
         path.rename(target)
@@ -117,7 +115,7 @@ def move_damaged_aside(damaged: DamagedCheckpoint) -> Path:
 
 
 def _losses_in_index(run: RunDirectory) -> dict[int, float]:
-    """Validation losses that the index knows, measured after a checkpoint was written as well; none where the database can't be read."""
+    """Validation losses from the index, which has later evaluations too; empty if it can't be read."""
     try:
         with RunReader(run) as reader:
             return {row.step: row.validation_loss for row in reader.checkpoints() if row.validation_loss is not None}

@@ -1,4 +1,4 @@
-"""How many cores a process may use, as its affinity and its container say, and how busy they are."""
+"""Number and load of the CPU cores that this process may use."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from pathlib import Path
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: its affinity, and the quota of its container where there is one."""
+    """Cores that this process may use, by its affinity and its container's quota."""
     with suppress(AttributeError):  # macOS has no affinity
         return min(len(os.sched_getaffinity(0)), _quota() or 1 << 20)
     return os.cpu_count() or 1
 
 
 def core_loads() -> list[float]:
-    """The load of each core that this process may run on since the call before, 0 to 1; of all cores where the kernel doesn't tell which it may."""
-    import psutil  # not for whoever only counts cores
+    """Load of each core in this process's affinity since the previous call, 0 to 1.
+
+    All cores if the system has no affinity.
+    """
+    import psutil  # imported late: usable_cores doesn't need it
 
     percents = psutil.cpu_percent(percpu=True)
     try:
         return [percents[core] / 100 for core in os.sched_getaffinity(0)]
-    except (AttributeError, IndexError):  # macOS has no affinity; a container may list fewer cores than it numbers
+    except (AttributeError, IndexError):  # macOS has no affinity; a container may list fewer cores than its highest number
         return [percent / 100 for percent in percents]
 
 

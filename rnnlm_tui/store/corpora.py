@@ -1,4 +1,4 @@
-"""Which prepared corpora there are, from their manifests alone."""
+"""List prepared corpora from their manifests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rnnlm_tui.store.locations import corpora_dir
 
 
 def list_corpora() -> list[CorpusManifest]:
-    """The prepared corpora, the newest first; half-made folders, damaged manifests and other formats are left out."""
+    """The prepared corpora, newest first; unfinished and damaged ones and other formats are skipped."""
     try:
         folders = [path for path in corpora_dir().iterdir() if not path.name.startswith(".")]
     except (FileNotFoundError, NotADirectoryError):
@@ -22,9 +22,9 @@ def list_corpora() -> list[CorpusManifest]:
 
 
 def find_corpus(corpus: CorpusConfig, tokenizer: TokenizerConfig) -> CorpusManifest | None:
-    """The newest corpus that was prepared from the same settings, by the fields that matter for them.
+    """The newest corpus prepared from the same settings.
 
-    The source itself is not read: a file that changed since is only noticed when the corpus is prepared.
+    The source is not read: a changed file is only noticed when the corpus is prepared again.
     """
     return next((found for found in list_corpora() if found.is_from(corpus, tokenizer)), None)
 

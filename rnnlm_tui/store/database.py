@@ -35,20 +35,22 @@ from rnnlm_tui.store.schema import (
 )
 
 UNLOGGED_META = ("heartbeat", ACTIVITY_KEY)
-"""Facts of a moment: a log is not the place for them."""
+"""Momentary facts, which the metrics logs leave out."""
 
 
 class RunDatabase:
-    """Writes run.db; opening creates the file and its tables where they are missing. One process only; its threads may share it.
+    """Writes run.db. One process only; its threads may share it. Creates missing files and tables.
 
     Every method commits before it returns.
 
     Args:
-        logs: the run's folder where the database lies elsewhere: each attempt's rows are written there too, as lines of JSON, from `begin_attempt` on.
+        logs: the run's folder if the database is outside it: from `begin_attempt` on, each attempt's
+            rows are also appended there as JSON lines.
 
     Raises (every method):
-        DatabaseError: the file is damaged or made by a newer version.
-        StorageError: it can't be written, as on a full disk; the call changed nothing and may be repeated.
+        DatabaseError: the file is damaged or from a newer version.
+        StorageError: the file can't be written, for example because the disk is full. Nothing was
+            changed, and the call can be repeated.
     """
 
     def __init__(self, path: Path, *, logs: Path | None = None) -> None:
@@ -80,7 +82,7 @@ class RunDatabase:
             self._upgrade(version)
 
     def _upgrade(self, version: int) -> None:
-        """Make the tables of an empty file, or what later versions added to those of an earlier one: all of it or nothing."""
+        """Create the tables of an empty file, or upgrade those of an earlier version, in one transaction."""
         try:
             self._connection.executescript(f"BEGIN IMMEDIATE; {tables_since(version)}")
             _roll_up(self._connection, ROLL_UP_READINGS, BUCKETS_OF_READINGS)
@@ -110,7 +112,7 @@ class RunDatabase:
                 raise
 
     def close(self) -> None:
-        """Fold the log into the database and close it; a second call does nothing."""
+        """Close the database, which folds the WAL into it; a second call does nothing."""
         with self._turn, database_errors(self.path):
             self._connection.close()
             if self._log is not None:
@@ -123,10 +125,11 @@ class RunDatabase:
         self.close()
 
     def begin_attempt(self, pid: int, host: str, boot_id: str, device: str, start_step: int, environment: Mapping[str, object]) -> int:
-        """Open a new attempt that goes on after `start_step` (0 from the beginning); returns its number, from 1.
+        """Begin an attempt that resumes after `start_step` (0: from the start); returns its number, from 1.
 
-        What earlier attempts wrote of later steps stays in the file as superseded and leaves the curves; checkpoints of later steps leave the
-        index. Also sets the meta keys pid, host, boot_id, device, heartbeat and activity.
+        Rows that earlier attempts wrote for later steps are marked as superseded, and checkpoints of
+        later steps leave the index. Also sets the meta keys pid, host, boot_id, device, heartbeat and
+        activity.
         """
         now = clock.time()
         with self._transaction() as connection:
@@ -142,7 +145,7 @@ class RunDatabase:
         return attempt
 
     def _begin_log(self, log: MetricsLog, attempt: Sequence[object], start_step: int) -> None:
-        """The attempt's first entries: whoever reads the logs alone knows all that is known now."""
+        """Begin an attempt's log with all current facts, so that the logs alone are complete."""
         if self._log is not None:
             self._log.close()
         self._log = log
@@ -150,14 +153,14 @@ class RunDatabase:
         self._entries += [("meta", meta), ("attempts", [attempt]), (AFTER, [(start_step,)])]
 
     def go_back(self, attempt: int, start_step: int) -> None:
-        """Let an attempt go on after an earlier step than it began with: the checkpoint of that one was found damaged."""
+        """Change the start of an attempt to an earlier step: the checkpoint it began with is damaged."""
         with self._transaction() as connection:
             connection.execute("UPDATE attempts SET start_step = ? WHERE attempt = ?", (start_step, attempt))
             _go_on_after(connection, start_step)
             self._entries += [(AFTER, [(start_step,)])]
 
     def add_steps(self, rows: Sequence[StepRow]) -> None:
-        """Add steps and bring their roll-ups up to date, in one transaction. A step of the same attempt is written over."""
+        """Add steps and update their roll-ups in one transaction. Replaces steps of the same attempt."""
         if not rows:
             return
         with self._transaction() as connection:
@@ -168,7 +171,7 @@ class RunDatabase:
                 connection.execute(ROLL_UP_STEPS, {"bucket": bucket})
 
     def add_evaluation(self, row: EvaluationRow) -> None:
-        """Add an evaluation; the same set at the same step replaces that of this attempt and supersedes that of earlier attempts."""
+        """Add an evaluation. Replaces one of the same set, step and attempt; supersedes earlier attempts'."""
         (loss, bits), lost = without_nonfinite(("loss", "bits_per_byte"), (row.loss, row.bits_per_byte))
         values = (None, row.attempt, row.step, row.split, row.name, loss, row.tokens, bits, row.seconds, row.time, lost, 0, row.unknown)
         with self._transaction() as connection:
@@ -177,15 +180,15 @@ class RunDatabase:
             self._insert(connection, "evaluations", values)
 
     def add_sample(self, row: SampleRow) -> None:
-        """Add a continuation of a prompt."""
+        """Add a sample."""
         self._put("samples", (None, row.attempt, row.step, storable(row.prompt), storable(row.text), row.tokens, row.seed, row.time, 0))
 
     def add_event(self, row: EventRow) -> None:
-        """Add a fact to the run's log."""
+        """Add an event."""
         self._put("events", (None, row.attempt, row.step, row.kind, storable(row.text), row.time, int(row.kind in STATE_EVENTS)))
 
     def add_hardware(self, row: HardwareRow) -> None:
-        """Add the machine's figures of one moment and bring their roll-up up to date. The log gets the first reading of each roll-up: another host needs no more."""
+        """Add a machine reading and update its roll-up. The log gets only the first reading of each roll-up."""
         values = hardware_values(row)
         with self._transaction() as connection:
             id = connection.execute(f"INSERT INTO hardware VALUES (NULL{', ?' * len(values)})", values).lastrowid or 1
@@ -202,7 +205,7 @@ class RunDatabase:
         self._entries += [(table, [values])]
 
     def put_checkpoint(self, row: CheckpointRow) -> None:
-        """Index a checkpoint; `best` and `last` of all rows are worked out anew, whatever `row` says."""
+        """Add a checkpoint to the index and update `best` and `last` of all rows."""
         (train, validation), lost = without_nonfinite(("train_loss", "validation_loss"), (row.train_loss, row.validation_loss))
         values = (row.step, row.attempt, row.epoch, row.tokens_seen, train, validation, row.bytes, row.path, 0, 0, row.time, lost)
         with storage_errors("write", self.path), self._transaction() as connection:
@@ -211,15 +214,16 @@ class RunDatabase:
             _mark_checkpoints(connection)
 
     def remove_checkpoint(self, step: int) -> None:
-        """Take a checkpoint out of the index; one that isn't there is no error."""
+        """Remove a checkpoint from the index, if it is there."""
         with storage_errors("write", self.path), self._transaction() as connection:
             connection.execute("DELETE FROM checkpoints WHERE step = ?", (step,))
             _mark_checkpoints(connection)
 
     def restore(self, rows: Iterable[tuple[str, Sequence[object]]], *, newer: bool = False) -> None:
-        """Take (table, row) as another file held them, and work out roll-ups and marks anew; nothing of it is logged.
+        """Insert (table, row) pairs from another file, and update roll-ups and marks. Nothing is logged.
 
-        A row whose key is taken is left out; with `newer` it takes the place of the other, and (`after`, step) supersedes what came later.
+        Args:
+            newer: replace existing rows instead of keeping them, and let (`after`, step) supersede later steps.
         """
         with self._transaction() as connection:
             for table, row in rows:
@@ -232,20 +236,20 @@ class RunDatabase:
             _mark_checkpoints(connection)
 
     def set_meta(self, key: str, value: str) -> None:
-        """Set one fact of the run."""
+        """Set a fact of the run."""
         with self._transaction() as connection:
             _set_meta(connection, key, value)
             if key not in UNLOGGED_META:
                 self._entries += [("meta", [(key, storable(value))])]
 
     def heartbeat(self, time: float) -> None:
-        """Say that the worker lived at `time` (Unix seconds); rows in the run's folder are on its disk then, too."""
+        """Record that the worker is alive at `time` (Unix seconds), and sync the metrics log."""
         self.set_meta("heartbeat", repr(time))
         if self._log is not None:
             self._log.sync()
 
     def set_progress(self, progress: Progress | None) -> None:
-        """Say how far the corpus is; None: it is ready."""
+        """Set the progress of the corpus preparation; None: finished."""
         with self._transaction() as connection:
             if progress is None:
                 connection.execute("DELETE FROM progress")
@@ -253,14 +257,14 @@ class RunDatabase:
                 connection.execute("INSERT OR REPLACE INTO progress VALUES (1, ?, ?, ?)", astuple(progress))
 
     def journal_command(self, id: str, verb: str, arguments_json: str, result_json: str) -> None:
-        """Keep a command and its answer; an id that is known keeps its first answer."""
+        """Store a command and its answer; a known id keeps its first answer."""
         values = (storable(id), verb, storable(arguments_json), storable(result_json), clock.time())
         with self._transaction() as connection:
             if connection.execute("INSERT OR IGNORE INTO commands VALUES (?, ?, ?, ?, ?)", values).rowcount:
                 self._entries += [("commands", [values])]
 
     def journalled(self, id: str) -> str | None:
-        """The answer that a command of this id got, as JSON; None for a new one."""
+        """The stored answer to a command, as JSON; None for a new id."""
         with self._turn, database_errors(self.path):
             found = self._connection.execute("SELECT result FROM commands WHERE id = ?", (storable(id),)).fetchall()
         return str(found[0][0]) if found else None
@@ -272,13 +276,13 @@ def _step_values(row: StepRow) -> tuple[float | str | None, ...]:
 
 
 def _roll_up(connection: sqlite3.Connection, statement: str, buckets: str) -> None:
-    """Work out every roll-up anew."""
+    """Compute all roll-ups."""
     for (bucket,) in all_rows(connection, buckets):
         connection.execute(statement, {"bucket": bucket})
 
 
 def _go_on_after(connection: sqlite3.Connection, step: int) -> None:
-    """Supersede what was written of later steps, and take their checkpoints out of the index."""
+    """Mark rows of later steps as superseded, and remove their checkpoints from the index."""
     for table in ("steps", "evaluations", "samples"):
         connection.execute(f"UPDATE {table} SET superseded = 1 WHERE step > ? AND superseded = 0", (step,))
     connection.execute("DELETE FROM rollups WHERE bucket >= ?", (step // ROLLUP_STEPS,))

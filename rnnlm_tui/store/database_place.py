@@ -1,4 +1,4 @@
-"""Where a run's database lies: in its folder, or on a local disk where that folder is on a network filesystem."""
+"""Location of a run's database: its folder, or a local disk if that folder is on a network filesystem."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ from rnnlm_tui.store.filesystems import filesystem_here, is_network
 from rnnlm_tui.store.locks import host_name
 
 DATABASES_VARIABLE = "RNNLM_TUI_DATABASES"
-"""Environment variable that names a folder on a local disk for the databases of new runs; empty counts as not set."""
+"""Environment variable: a folder on a local disk for the databases of new runs; empty counts as not set."""
 DATABASE_NAME = "run.db"
 COPY_NAME = "copy.db"
-"""Of a copy: a host that was renamed must not take for one what is a run's own."""
+"""Name of a copy. Not run.db: after a change of the host's name, a run's own database must not pass for a copy."""
 POINTER_NAME = "database.json"
-"""In the run's folder: where its database lies, and on which host. Without it the database lies beside it."""
+"""In the run's folder: location and host of a database outside it."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseLocation:
-    """A database outside of its run's folder."""
+    """A database outside its run's folder."""
 
     id: str
-    """Names the folder that holds it, on every host; of 16 hexadecimal digits."""
+    """Name of the database's folder on every host: 16 hexadecimal digits."""
     host: str
-    """Whose database is the run's; elsewhere lie copies, made from the logs in the run's folder."""
+    """The host with the run's own database. Other hosts have copies, made from the logs in the run's folder."""
     folder: Path
-    """On that host."""
+    """The database's folder on that host."""
     why: str
     """`nfs4, a network filesystem`."""
 
     @property
     def here(self) -> bool:
-        """The run's own database is this host's."""
+        """Whether the run's own database is on this host."""
         return self.host == host_name()
 
     @property
     def path(self) -> Path:
-        """The database on this host: the run's own or a copy."""
+        """The database on this host: the run's own, or a copy."""
         return self.folder / DATABASE_NAME if self.here else databases_folder() / self.id / COPY_NAME
 
     def __str__(self) -> str:
-        return f"{self.folder / DATABASE_NAME} on {self.host}, for the run's folder is on {self.why}; its metrics are in that folder too, as JSON lines"
+        return f"{self.folder / DATABASE_NAME} on {self.host}, because the run's folder is on {self.why}; its metrics are in that folder too, as JSON lines"
 
 
 def database_location(run: Path) -> DatabaseLocation | None:
-    """Where the database of the run in this folder lies when not in it.
+    """The location of a run's database, or None if it is in the run's folder.
 
     Raises:
-        StorageError: the note of it is damaged.
+        StorageError: the pointer file is damaged.
     """
     pointer = run / POINTER_NAME
     try:
@@ -68,33 +68,33 @@ def database_location(run: Path) -> DatabaseLocation | None:
     except OSError as error:
         raise StorageError(f"can't read {pointer}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"{pointer} is damaged, so the run's database can't be found", hint="it is rebuilt where this file is removed") from error
+        raise StorageError(f"{pointer} is damaged, so the run's database can't be found", hint="remove this file, and the database is rebuilt") from error
     if not (len(place.id) == 16 and set(place.id) <= set("0123456789abcdef") and place.folder.is_absolute()):
-        raise StorageError(f"{pointer} is damaged: it names an impossible folder", hint="the database is rebuilt where this file is removed")
+        raise StorageError(f"{pointer} is damaged: it has an invalid folder", hint="remove this file, and the database is rebuilt")
     return place
 
 
 def choose_location(run: Path) -> DatabaseLocation | None:
-    """Where the database of a new run in this folder goes; None: into it. A place is made, and noted in the folder.
+    """Choose and create the location of a new run's database; None: the run's folder.
 
     Raises:
-        StorageError: no local folder can be made.
+        StorageError: no local folder can be created.
     """
     why = why_outside_run(run)
     return None if why is None else _settle(run, secrets.token_hex(8), why)
 
 
 def take_over_database(run: Path, place: DatabaseLocation) -> DatabaseLocation:
-    """From now on this host's database is the run's own. The caller holds the run's lock.
+    """Make this host's database the run's own. The caller holds the run's lock.
 
     Raises:
-        StorageError: no local folder can be made, or the run's can't be written.
+        StorageError: no local folder can be created, or the run's folder can't be written.
     """
     return _settle(run, place.id, place.why)
 
 
 def why_outside_run(folder: Path) -> str | None:
-    """Why databases of runs in `folder` don't lie there; None where they do."""
+    """Why databases of runs in `folder` are stored outside it; None if they aren't."""
     kind = filesystem_here(folder)
     if is_network(kind):
         return f"{kind}, a network filesystem"
@@ -102,7 +102,7 @@ def why_outside_run(folder: Path) -> str | None:
 
 
 def databases_folder() -> Path:
-    """The folder on a local disk for databases: `RNNLM_TUI_DATABASES`, else the first of the user's own that is no network filesystem."""
+    """The folder on a local disk for databases: `RNNLM_TUI_DATABASES` or a folder of the user."""
     chosen = os.environ.get(DATABASES_VARIABLE, "")
     if chosen:
         return user_path(chosen).absolute()
@@ -112,16 +112,16 @@ def databases_folder() -> Path:
 
 
 def remove_local_database(place: DatabaseLocation) -> None:
-    """Remove this host's database of a run that is deleted: its logs lie in its folder."""
+    """Remove this host's database of a deleted run; the run's folder still has the logs."""
     if place.path.parent.name == place.id:
         shutil.rmtree(place.path.parent, ignore_errors=True)
 
 
 def make_folder(place: DatabaseLocation) -> None:
-    """Make sure that the folder of this host's database is there, and this user's alone.
+    """Create the private folder of this host's database.
 
     Raises:
-        StorageError: it can't be made, or somebody else may enter it.
+        StorageError: the folder can't be created, or other users can enter it.
     """
     parent = place.path.parent.parent
     if not os.environ.get(DATABASES_VARIABLE):

@@ -1,4 +1,4 @@
-"""Which kind of filesystem holds a path, and whether databases and locks can be trusted on it."""
+"""The type of a path's filesystem, and whether it is a network filesystem."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 NETWORK_FILESYSTEMS: tuple[str, ...] = (
     "nfs", "cifs", "smb", "sshfs", "lustre", "gpfs", "beegfs", "ceph", "gluster", "afs", "panfs", "weka", "9p", "davfs", "s3fs", "gcsfuse", "rclone",
 )  # fmt: skip
-"""Parts of names of filesystems on which SQLite can't be trusted."""
+"""Parts of the names of filesystems on which SQLite is not reliable."""
 
 
 def filesystem_here(path: Path) -> str:
-    """The kind of the filesystem that holds `path`, or would: `ext4`, `nfs4`; empty where it can't be told."""
+    """The filesystem type of `path` or its nearest existing parent: `ext4`, `nfs4`; empty if unknown."""
     import psutil
 
     try:
@@ -23,17 +23,17 @@ def filesystem_here(path: Path) -> str:
 
 
 def nearest_existing(path: Path) -> Path:
-    """The path itself or the nearest folder above it that is there."""
+    """The path itself or its nearest existing parent."""
     return next(candidate for candidate in (path, *path.parents) if candidate.exists())
 
 
 def filesystem_of(path: Path, mounts: Mapping[str, str]) -> str:
-    """The kind of the filesystem that holds `path`: of the longest of `mounts` (mount point to kind) above it."""
+    """The filesystem type of `path`, from `mounts` (mount point to type)."""
     resolved = path.resolve()
     above = [point for point in mounts if resolved.is_relative_to(point)]
     return mounts[max(above, key=len)] if above else ""
 
 
 def is_network(kind: str) -> bool:
-    """Whether a filesystem's kind is one that several machines may hold at once."""
+    """Whether a filesystem type is one that several machines can mount at once."""
     return any(part in kind.lower() for part in NETWORK_FILESYSTEMS)

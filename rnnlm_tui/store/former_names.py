@@ -1,4 +1,4 @@
-"""The names that a run had before: runs that started from its weights know it by one of them, so that one goes on to lead to it."""
+"""Former names of a run, kept while runs that started from its weights refer to it by them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rnnlm_tui.store.run_directory import RunDirectory
 
 
 def keep_former_name(run: RunDirectory, former: str, name: str, others: Iterable[Path]) -> None:
-    """Before the run that was called `former` is called `name`: note `former` where another run started from it.
+    """Before a rename from `former` to `name`: record `former` if another run started from this one.
 
     Args:
-        run: where it lies now, in the trash perhaps.
-        others: folders of all runs, those in the trash as well.
+        run: its current folder, which may be in the trash.
+        others: folders of all runs, including the trash.
 
     Raises:
-        StorageError: it can't be written.
+        StorageError: the labels can't be written.
     """
     before = read_labels(run).former_names
     kept = [former for former in before if former != name]
@@ -31,7 +31,7 @@ def keep_former_name(run: RunDirectory, former: str, name: str, others: Iterable
 
 
 def find_by_former_name(name: str, folders: Iterable[Path]) -> RunDirectory | None:
-    """The run among these folders that others know by this former name of it."""
+    """The run among these folders with this former name."""
     return next((run for run in map(RunDirectory, folders) if name in read_labels(run).former_names), None)
 
 
@@ -40,7 +40,7 @@ def _named(labels: RunLabels, names: Iterable[str]) -> RunLabels:
 
 
 def _started_from(run: RunDirectory, name: str) -> bool:
-    """Whether the run says that its weights came from the run of that name; one that can't be read might."""
+    """Whether the run's weights came from the run of that name; True if it can't be read."""
     try:
         with RunReader(run) as reader:
             return reader.meta().get("parent", "").partition("@")[0] == name

@@ -1,4 +1,4 @@
-"""How much memory a new process could take, as the machine and its container say."""
+"""Memory available to a new process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import psutil
 
 
 def memory_available() -> int:
-    """Bytes that a new process could take without swapping, within the limit of this container where there is one."""
+    """Bytes available to a new process without swapping, within the container's limit if there is one."""
     free = int(psutil.virtual_memory().available)
     with suppress(OSError, ValueError):  # no such file, or "max": no limit
         group = Path("/sys/fs/cgroup")

@@ -1,4 +1,4 @@
-"""How large a disk is and how much of it is free, and the refusal, with need and have, of what would not fit."""
+"""Size and free space of a disk, and a check before large writes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from rnnlm_tui.store.atomic import storage_errors
 from rnnlm_tui.store.filesystems import nearest_existing
 
 SPACE_FACTOR = 2
-"""So many times its size must be free before a checkpoint is begun: others write to this disk as well."""
+"""A checkpoint needs this many times its size free: other programs write to the disk too."""
 ROOM_FOR_ROWS = 2**20
-"""Bytes that are left free beside what is planned: for rows of metrics, events and the log."""
+"""Bytes to leave free for metrics, events and the log."""
 
 
 def free_bytes(path: Path) -> int:
-    """Bytes that this user may still write to the disk on which `path` is, or would be.
+    """Bytes that this user can still write to the disk of `path`, which need not exist yet.
 
     Raises:
-        StorageError: the disk can't be asked.
+        StorageError: the disk can't be read.
     """
     with storage_errors("look at the disk of", path):
         found = os.statvfs(nearest_existing(path))
@@ -30,10 +30,10 @@ def free_bytes(path: Path) -> int:
 
 
 def total_bytes(path: Path) -> int:
-    """Size of the disk on which `path` is, or would be.
+    """Size of the disk of `path`, which need not exist yet.
 
     Raises:
-        StorageError: the disk can't be asked.
+        StorageError: the disk can't be read.
     """
     with storage_errors("look at the disk of", path):
         found = os.statvfs(nearest_existing(path))
@@ -41,18 +41,18 @@ def total_bytes(path: Path) -> int:
 
 
 def require_space(path: Path, need: int, what: str) -> None:
-    """Refuse what would need `need` bytes on the disk of `path`; `what` begins the sentence: `a checkpoint`.
+    """Check that `need` bytes are free on the disk of `path`; `what` starts the message: `a checkpoint`.
 
     Raises:
-        StorageError: there is less.
+        StorageError: less is free.
     """
     have = free_bytes(path)
     if have < need:
-        raise StorageError(f"{what} needs {disk(need)} free on the disk of {path}, {disk(have)} are", hint="free some space on this disk")
+        raise StorageError(f"{what} needs {disk(need)} free on the disk of {path}, only {disk(have)} are", hint="free some space on this disk")
 
 
 def is_full(error: BaseException | None) -> bool:
-    """A full disk or a used-up quota is behind this error."""
+    """Whether a full disk or quota caused this error."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True

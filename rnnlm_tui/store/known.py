@@ -1,4 +1,4 @@
-"""What was read before and is read again only where it changed, so that a look costs what is new: `Cached` for a value, `Tail` for the newest rows of a table."""
+"""Caches for repeated reads: `Cached` for a value, `Tail` for the newest rows of a table."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ ValueT = TypeVar("ValueT")
 
 
 class Cached(Generic[ValueT]):
-    """A value that is worked out again only when the state that it comes from is another."""
+    """A value that is computed again only if its key changes."""
 
     def __init__(self) -> None:
         self._held: tuple[object, ValueT] | None = None
 
     def of(self, state: object, work_out: Callable[[], ValueT]) -> ValueT:
-        """The value of this state; the same object while the state is equal."""
+        """The value for this key; the same object while the key is equal."""
         if self._held is None or self._held[0] != state:
             self._held = (state, work_out())
         return self._held[1]
 
 
 class Tail(Generic[RowT]):
-    """The newest rows of a table, ordered by a number that grows with each row.
+    """The newest rows of a table, ordered by an increasing number; only new rows are read.
 
     Args:
-        query: gives that number and then what `make` takes, of the rows after a number, the newest first, and at most so many of them.
-        limit: so many rows are kept; None: all.
+        query: selects that number and the arguments of `make`, newest first; its parameters are the
+            last known number and the most rows to return.
+        limit: number of rows to keep; None: all.
     """
 
     def __init__(self, query: str, make: Callable[[tuple[Any, ...]], RowT], limit: int | None) -> None:
@@ -42,7 +43,7 @@ class Tail(Generic[RowT]):
         self._rows: list[RowT] = []
 
     def rows(self, connection: sqlite3.Connection, key: object) -> list[RowT]:
-        """The rows, the newest last, and the same list while none is new; all are read again when `key` changes: what was there before may be others now."""
+        """The rows, newest last; the same list if none is new. All are read again when `key` changes."""
         if key != self._key:
             self._key, self._newest, self._rows = key, 0, []
         found = all_rows(connection, self._query, (self._newest, -1 if self._limit is None else self._limit))

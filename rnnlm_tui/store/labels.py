@@ -1,4 +1,4 @@
-"""What a person says of a run: tags, a note, the pin that keeps it on top, and the names it had before; beside the run, never in its database."""
+"""A run's labels: tags, note, pin and former names, in a file of its own beside the database."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ MOST_TAGS = 16
 MOST_TAG_CHARACTERS = 32
 MOST_NOTE_CHARACTERS = 500
 _NOT_IN_TAGS = frozenset(" ,\"'<>=!")
-"""A filter reads them as its own signs."""
+"""Characters with a meaning in filters."""
 _MOST_BYTES = 64 * 1024
-"""A longer file was not written here."""
+"""A longer file is not a labels file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,30 +30,30 @@ class RunLabels:
     """A run's labels."""
 
     tags: tuple[str, ...] = ()
-    """In the order in which they were given, each once."""
+    """In the order they were added, without duplicates."""
     note: str = ""
     """One line."""
     pinned: bool = False
     """Stays on top of the list."""
     former_names: tuple[str, ...] = ()
-    """Names under which other runs know it still, as the run whose weights they started from."""
+    """Names by which runs that started from this run's weights still refer to it."""
     usable: bool = True
     """Whether the file is valid; an invalid one is moved aside before new labels are written."""
 
 
 NO_LABELS = RunLabels()
-"""Of a run of which nobody said anything."""
+"""Labels of a run without any."""
 UNUSABLE = RunLabels(usable=False)
 """Labels of a run whose labels file is invalid."""
 
 
 def labels_path(run: RunDirectory) -> Path:
-    """The file of a run's labels; there is none before the first label."""
+    """The file of a run's labels, created with the first label."""
     return run.path / "labels.json"
 
 
 def read_labels(run: RunDirectory) -> RunLabels:
-    """A run's labels; none where there is no file, or where it is damaged: no run is lost for its labels."""
+    """A run's labels; empty if the file is missing or can't be read."""
     try:
         return _found_labels(run)
     except OSError:
@@ -61,11 +61,11 @@ def read_labels(run: RunDirectory) -> RunLabels:
 
 
 def write_labels(run: RunDirectory, labels: RunLabels) -> None:
-    """Write a run's labels, whole or not at all, readable for their owner alone.
+    """Write a run's labels atomically.
 
     Raises:
-        InputError: a tag or a note that can't be one.
-        StorageError: they can't be written.
+        InputError: a tag or the note is invalid.
+        StorageError: the file can't be written.
     """
     checked = replace(labels, tags=check_tags(labels.tags), note=check_note(labels.note))
     values = {name: value for name, value in asdict(checked).items() if name != "usable"}
@@ -73,11 +73,11 @@ def write_labels(run: RunDirectory, labels: RunLabels) -> None:
 
 
 def change_labels(run: RunDirectory, change: Callable[[RunLabels], RunLabels]) -> RunLabels:
-    """Read a run's labels, change them and write them, one change after another whoever makes them; returns the new ones.
+    """Change a run's labels under the folder's lock, and return the new ones.
 
     Raises:
-        InputError: a tag or a note that can't be one; nothing was changed.
-        StorageError: they can't be written, or those of before can't be read, which would be lost.
+        InputError: a tag or the note is invalid; nothing was changed.
+        StorageError: the file can't be read or written.
     """
     run.check_there()
     with folder_lock(run.path), storage_errors("read", labels_path(run)):
@@ -103,26 +103,26 @@ def move_labels_aside(run: RunDirectory) -> str:
 
 
 def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    """The tags, each once.
+    """The tags without duplicates.
 
     Raises:
-        InputError: one that can't be a tag, or too many.
+        InputError: a tag is invalid, or there are too many.
     """
     found = tuple(dict.fromkeys(tags))
     for tag in found:
         if len(tag) > MOST_TAG_CHARACTERS or not tag[:1].isalnum() or not tag.isprintable() or set(tag) & _NOT_IN_TAGS or UNSAFE.search(tag):
             shown = safe(tag[: MOST_TAG_CHARACTERS + 1], keep="")
             raise InputError(
-                f'"{shown}" can\'t be a tag: one word of at most {MOST_TAG_CHARACTERS} characters, a letter or digit first, without , " \' < > = !',
-                hint="write it shorter, or with - between its words",
+                f'invalid tag "{shown}": use one word of at most {MOST_TAG_CHARACTERS} characters that starts with a letter or digit, without , " \' < > = !',
+                hint="shorten it, or join its words with -",
             )
     if len(found) > MOST_TAGS:
-        raise InputError(f"{counted(len(found), 'tag')} are too many: a run has at most {MOST_TAGS}", hint="take some away first")
+        raise InputError(f"too many tags ({len(found)}): a run can have {MOST_TAGS}", hint="remove some first")
     return found
 
 
 def edited_tags(words: Iterable[str], before: Iterable[str] = ()) -> tuple[str, ...]:
-    """The tags after what a person wrote: `+paper` or a bare word gives one, `-draft` takes one away."""
+    """Apply typed changes to tags: `paper` or `+paper` adds a tag, `-draft` removes one."""
     said = list(words)
     taken = {word[1:] for word in said if word.startswith("-") and len(word) > 1}
     given = [word.removeprefix("+") for word in said if word == "-" or not word.startswith("-")]
@@ -130,19 +130,19 @@ def edited_tags(words: Iterable[str], before: Iterable[str] = ()) -> tuple[str, 
 
 
 def check_note(note: str) -> str:
-    """The note in one line, its spaces single.
+    """The note as one line with single spaces.
 
     Raises:
-        InputError: it is too long.
+        InputError: the note is too long.
     """
     line = safe(" ".join(note.split()), keep="")
     if len(line) > MOST_NOTE_CHARACTERS:
-        raise InputError(f"the note has {counted(len(line), 'character')}, at most {MOST_NOTE_CHARACTERS} are kept", hint="shorten it")
+        raise InputError(f"the note has {counted(len(line), 'character')}: at most {MOST_NOTE_CHARACTERS} are allowed", hint="shorten it")
     return line
 
 
 def _found_labels(run: RunDirectory) -> RunLabels:
-    """As `read_labels`; an OSError where there is a file that can't be read now."""
+    """Like `read_labels`, but raises OSError if an existing file can't be read."""
     try:
         values = json.loads(_read(labels_path(run)))
     except OSError as error:
@@ -164,7 +164,7 @@ def _are_texts(value: object) -> bool:
 
 
 def _read(path: Path) -> bytes:
-    """The file's bytes; a link, or a pipe that nobody fills, is not read."""
+    """The file's bytes; refuses a link and never blocks on a pipe."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         return os.read(descriptor, _MOST_BYTES)

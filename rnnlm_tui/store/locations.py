@@ -1,4 +1,4 @@
-"""Where everything lies: the data home and its folders. Asking for a path creates nothing."""
+"""Paths of the data home and its folders. Nothing is created."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from platformdirs import user_data_path
 from rnnlm_tui.contract.outside_text import user_path
 
 HOME_VARIABLE = "RNNLM_TUI_HOME"
-"""Environment variable that names the data home; empty counts as not set."""
+"""Environment variable: the data home; empty counts as not set."""
 
 
 def home() -> Path:
@@ -35,17 +35,17 @@ def trash_dir() -> Path:
 
 
 def state_file() -> Path:
-    """What the app remembers from one start to the next."""
+    """The app's state between starts."""
     return home() / "app-state.json"
 
 
 def keymap_file() -> Path:
-    """A user's own keys for the app."""
+    """The user's key bindings for the app."""
     return home() / "keymap.toml"
 
 
 def history_file() -> Path:
-    """The prompts that were typed, one JSON object a line."""
+    """The prompt history, one JSON object per line."""
     return home() / "prompt-history.jsonl"
 
 
@@ -55,5 +55,5 @@ def summaries_file() -> Path:
 
 
 def calibration_file() -> Path:
-    """What probes have measured."""
+    """Measurements of probes."""
     return home() / "calibration.json"

@@ -1,4 +1,4 @@
-"""RunLock: the flock that a worker holds for its whole life, and how others look at it; folder_lock: one writer at a time, for moments."""
+"""The lock that a worker holds on its run, and short locks on folders; both are flock(2)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from rnnlm_tui.errors import RunStateError, StorageError
 from rnnlm_tui.store.atomic import open_private, storage_errors
 
 PATIENCE_SECONDS = 2.0
-"""How long a worker asks again: probes share the lock for some microseconds, and a killed worker's child may hold it a moment longer."""
+"""How long a worker retries: `read_lock` holds it for microseconds, a killed worker's child for a moment."""
 MAX_REASON = 300
-"""Characters of a reason that the lock's file tells."""
+"""Longest reason in the lock file, in characters."""
 _FILE_BYTES = 4096
-"""The file is always as long, one block: writing it again needs no space on a full disk."""
+"""Fixed size of the lock file, one block: rewriting it needs no space on a full disk."""
 _RETRY_SECONDS = 0.02
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -32,18 +32,18 @@ def host_name() -> str:
 
 
 def boot_id() -> str:
-    """Changes with every start of the machine; recorded with each attempt. Nothing has to compare it: a restart frees every lock."""
+    """Identify this boot of the machine. Only recorded with each attempt: a reboot frees every lock."""
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
-        import psutil  # only where the kernel has no boot id, macOS for one
+        import psutil  # imported late: only macOS and others without a boot id need it
 
         return f"booted-{psutil.boot_time():.0f}"
 
 
 @dataclass(frozen=True, slots=True)
 class LockInfo:
-    """Who holds a lock, as the holder wrote it into the file."""
+    """The holder of a lock, as written in the lock file."""
 
     pid: int
     started: float
@@ -51,7 +51,7 @@ class LockInfo:
     boot_id: str
     host: str
     degraded: str = ""
-    """Why the holder can't store what it measures; empty while it can."""
+    """Why the holder can't store its metrics; empty if it can."""
 
     @classmethod
     def of_this_process(cls) -> LockInfo:
@@ -61,7 +61,7 @@ class LockInfo:
 
 @dataclass(frozen=True, slots=True)
 class LockState:
-    """What a look at a lock file told; all but `held` are None for a lock that was never taken, or whose text is damaged."""
+    """The content of a lock file; all but `held` are None if it was never taken or is damaged."""
 
     held: bool
     pid: int | None = None
@@ -69,13 +69,13 @@ class LockState:
     boot_id: str | None = None
     host: str | None = None
     degraded: str = ""
-    """Why the holder keeps what it measures in memory, as `RunLock.report_degraded` was told; empty while it stores it."""
+    """Why the holder keeps its metrics in memory; empty if it stores them."""
     touched: float | None = None
-    """Unix seconds of the file's last change: a holder that can't write elsewhere shows by it that it lives."""
+    """Unix seconds of the file's last change: the heartbeat of a holder whose disk is full."""
 
 
 class RunLock:
-    """A run's lock, free until `acquire`. The kernel frees it with the process, however that ends; the file stays."""
+    """A run's lock. The kernel releases it when the process ends, however it ends; the file stays."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -83,11 +83,11 @@ class RunLock:
         self._info: LockInfo | None = None
 
     def acquire(self, info: LockInfo | None = None, *, patience: float = PATIENCE_SECONDS) -> None:
-        """Take the lock and write `info` (this process when left out) into the file.
+        """Take the lock and write `info` (by default this process) into the file.
 
         Raises:
-            RunStateError: another worker holds it, with its pid and since when.
-            StorageError: the file can't be opened or locked, or the run was moved meanwhile.
+            RunStateError: another worker holds it; names its pid and start.
+            StorageError: the file can't be opened or locked, or the run was just renamed or deleted.
         """
         info = info or LockInfo.of_this_process()
         self._info = info
@@ -96,7 +96,7 @@ class RunLock:
             try:
                 if not _lock_exclusively(descriptor, patience):
                     raise RunStateError(
-                        held_message(self.path, _parse(os.pread(descriptor, _FILE_BYTES, 0), held=True)), hint="one worker at a time may train a run"
+                        held_message(self.path, _parse(os.pread(descriptor, _FILE_BYTES, 0), held=True)), hint="only one worker at a time can train a run"
                     )
                 _check_still_there(descriptor, self.path, self.path.parent.name)
                 _write_info(descriptor, info)
@@ -106,9 +106,9 @@ class RunLock:
         self._descriptor = descriptor
 
     def report_degraded(self, degraded: str) -> None:
-        """Say in the lock's file that this holder can't store what it measures, and why; empty: it can again.
+        """Write into the lock file why metrics can't be stored; empty if they can again.
 
-        The file keeps its length, so this works on a full disk as well; that it is written at all shows that the holder lives.
+        Works on a full disk, since the file keeps its length. Each call also counts as a heartbeat.
 
         Raises:
             StorageError: the file can't be written.
@@ -135,10 +135,10 @@ class RunLock:
 
 
 def read_lock(path: Path) -> LockState:
-    """Look at a lock without keeping it: shared for a moment, so that probes never meet each other.
+    """Look at a lock without keeping it. Takes it shared for a moment, so readers don't block each other.
 
     Raises:
-        StorageError: the file is there and can't be opened or locked.
+        StorageError: the file exists and can't be opened or locked.
     """
     with storage_errors("look at", path):
         try:
@@ -158,10 +158,10 @@ def read_lock(path: Path) -> LockState:
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Wait for one's turn to read a file of this folder and write it anew. The lock is the folder's own: no file has to stay for it.
+    """Lock a folder while one of its files is read and rewritten. Locks the folder itself, without a lock file.
 
     Raises:
-        StorageError: the folder can't be opened or locked, or was moved meanwhile.
+        StorageError: the folder can't be opened or locked, or was just renamed or deleted.
     """
     with storage_errors("lock", folder):
         descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
@@ -178,13 +178,13 @@ def folder_lock(folder: Path) -> Iterator[None]:
 
 
 def _write_info(descriptor: int, info: LockInfo) -> None:
-    """One line of JSON, filled up with spaces: whoever reads sees the old line or the new one."""
+    """Write one line of JSON, padded with spaces, in one call: a reader sees the old or the new one."""
     text = json.dumps(asdict(info)).encode()
     os.pwrite(descriptor, text.ljust(_FILE_BYTES - 1) + b"\n", 0)
 
 
 def _check_still_there(descriptor: int, path: Path, name: str) -> None:
-    """Refuse a file or folder that does not lie at its path any more: whoever held its lock until now renamed or deleted the run."""
+    """Refuse a file or folder that the previous holder of the lock renamed or deleted."""
     with suppress(FileNotFoundError):
         if os.path.samestat(os.fstat(descriptor), path.stat()):
             return
@@ -214,7 +214,7 @@ def _parse(text: bytes, *, held: bool) -> LockState:
 
 
 def held_message(path: Path, state: LockState) -> str:
-    """`plain-otter is running as pid 4242 since 2026-11-25 13:56:11`, for a lock that is held."""
+    """The message for a held lock: `plain-otter is running as pid 4242 since 2026-11-25 13:56:11`."""
     name = path.parent.name
     if state.pid is None or state.started is None:
         return f"{name} is running: another process holds {path}"

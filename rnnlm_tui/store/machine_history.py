@@ -1,4 +1,4 @@
-"""MachineTable: the machine's figures over a whole run in at most so many buckets, and the form in which readings lie in the database."""
+"""MachineTable: machine readings of a whole run in buckets, and how readings are stored."""
 
 from __future__ import annotations
 
@@ -15,49 +15,46 @@ from rnnlm_tui.store.schema import ROLLUP_READINGS, all_rows, one_row
 from rnnlm_tui.store.series import Band, Columns, bucket_width, empty_columns
 
 RAW_READINGS = 8_192
-"""Up to so many readings the history is read from the readings themselves, some two hours of them, beyond from roll-ups."""
+"""Up to this many readings (some two hours) are read one by one; beyond, from roll-ups."""
 
 HARDWARE_FIELDS = tuple(field.name for field in fields(HardwareRow))
-"""In the order of the hardware table's columns; the last one holds the other cards as JSON."""
+"""The hardware table's columns in order; the last one has the other GPUs as JSON."""
 _GPU_FIELDS = tuple(field.name for field in fields(GpuRow) if field.name != "index")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MachineTable:
-    """The machine from the run's first reading to its newest, of all attempts: one entry a bucket, the oldest first. All arrays are as long as `time`.
-
-    The same object comes back while nothing is new.
-    """
+    """Machine readings of all attempts, one entry per bucket, oldest first. All arrays are as long as `time`."""
 
     time: array[float]
     """Unix seconds of the bucket's newest reading."""
     columns: dict[str, Band]
-    """A band for each of MACHINE_COLUMNS, in the units of `HardwareRow`; NaN where a bucket has no such figure."""
+    """A band for each of MACHINE_COLUMNS, in the units of `HardwareRow`; NaN if a bucket has no value."""
 
     def __len__(self) -> int:
         return len(self.time)
 
 
 def empty_machine() -> MachineTable:
-    """The history of a machine of which nothing was read."""
+    """A history without readings."""
     return _table(_columns())
 
 
 def hardware_values(row: HardwareRow) -> list[object]:
-    """The row as the hardware table keeps it, without its number."""
+    """A reading as a row of the hardware table, without its id."""
     *figures, _ = (getattr(row, name) for name in HARDWARE_FIELDS)
     others = {str(gpu.index): {name: getattr(gpu, name) for name in _GPU_FIELDS} for gpu in row.other_gpus}
     return [*figures, json.dumps(others) if others else None]
 
 
 def hardware_row(values: Sequence[Any]) -> HardwareRow:
-    """The inverse; of a row that an earlier version wrote as well, which has no column for other cards."""
+    """The inverse of `hardware_values`; earlier versions have no column for other GPUs."""
     row, others = HardwareRow(*values[: len(HARDWARE_FIELDS) - 1]), values[len(HARDWARE_FIELDS) - 1 :]
     return replace(row, other_gpus=_cards(others[0])) if others and others[0] is not None else row
 
 
 def _cards(text: str) -> tuple[GpuRow, ...]:
-    """The cards of a JSON text; what is none, or no figure of one, is passed over: a later version may tell more."""
+    """Decode the GPUs in a JSON text; unknown or invalid entries are skipped."""
     try:
         found = json.loads(text)
     except (ValueError, TypeError, RecursionError):
@@ -100,7 +97,7 @@ _OF_ROLLUPS = (
 
 
 class MachineBuilder:
-    """Keeps the history up to date: a call re-reads the last bucket and what came after it, all of it when the width changes."""
+    """Update a history: reads only the last bucket and newer readings, or all if the width changes."""
 
     def __init__(self, raw_limit: int = RAW_READINGS) -> None:
         self._raw_limit = raw_limit
@@ -111,11 +108,11 @@ class MachineBuilder:
         self._table = empty_machine()
 
     def update(self, connection: sqlite3.Connection, max_buckets: int) -> MachineTable:
-        """The history as the database has it now; the connection should be inside one read transaction."""
+        """The current history, the same object if nothing is new. Call inside a read transaction."""
         newest = int(one_row(connection, "SELECT coalesce(max(id), 0) FROM hardware")[0])
         if newest == self._newest:
             return self._table
-        # The database of a version that kept no roll-ups is read row by row, whatever its length.
+        # Version 1 had no roll-ups of readings: they are read one by one.
         rolled_up = newest > self._raw_limit and bool(all_rows(connection, "SELECT 1 FROM sqlite_master WHERE name = 'hardware_rollups'"))
         width = bucket_width(newest, max_buckets, self._raw_limit if rolled_up else newest, ROLLUP_READINGS)
         if width != self._width:

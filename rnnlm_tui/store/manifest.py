@@ -1,4 +1,4 @@
-"""Manifest: what a checkpoint's folder holds, by size and sha256, and the check against it."""
+"""A checkpoint's manifest (size and SHA-256 of each file) and the verification against it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from rnnlm_tui.store.atomic import storage_errors
 
 MANIFEST_NAME = "manifest.json"
 CHECKPOINT_FORMAT = 1
-"""Raised when the files inside a checkpoint change their meaning."""
+"""Incremented when the meaning of a checkpoint's files changes."""
 MAX_MANIFEST_BYTES = 4_000_000
-"""A manifest takes some kilobytes; what is longer is none, and is not read."""
+"""A manifest takes some kilobytes; a longer file is not read."""
 CHECKPOINT_FOLDER = re.compile(r"step-(\d{9,12})")
 """The name of a finished checkpoint's folder, and its step."""
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 PICKLE_SUFFIXES: frozenset[str] = frozenset({".bin", ".ckpt", ".dill", ".joblib", ".npy", ".npz", ".pickle", ".pk", ".pkl", ".pt", ".pth", ".torch"})
-"""Files that are pickles, or may hold one: reading such a file can run any program, so they are refused unopened."""
+"""Files that may hold a pickle. Reading one can run arbitrary code, so they are refused unopened."""
 _READ_SUFFIXES = frozenset({".json", ".safetensors", ".txt", ".model"})
 
 
@@ -43,46 +43,46 @@ class CheckpointFile(BaseModel):
 
 
 class Manifest(BaseModel):
-    """A finished checkpoint or snapshot: written last, so a folder without it is half-made."""
+    """A finished checkpoint or snapshot. Written last: a folder without one is unfinished."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int = CHECKPOINT_FORMAT
     kind: Literal["checkpoint", "snapshot"]
-    """A snapshot holds the weights alone and can't be resumed from."""
+    """A snapshot has only weights: it can't be resumed from."""
     run: str
     step: int = Field(ge=0)
     parent: str | None = None
-    """The checkpoint before this one, `step-000001000`, or `run@step` that the run started from."""
+    """The previous checkpoint (`step-000001000`), or the `run@step` that the run started from."""
     created: float
     """Unix seconds."""
     versions: dict[str, str]
-    """rnnlm_tui and python; the whole environment is among the worker's facts."""
+    """Of rnnlm_tui and python; the whole environment is in the attempt's row."""
     facts: dict[str, JsonValue] = {}
-    """What the worker says of the moment: attempt, epoch, tokens_seen, train_loss, validation_loss and so on."""
+    """From the worker: attempt, epoch, tokens_seen, train_loss, validation_loss and so on."""
     files: dict[str, CheckpointFile]
     checksum: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    """sha256 of the manifest without it, so that a flipped bit in the manifest itself is found; None in manifests that were written before there was one."""
+    """SHA-256 of the manifest without this field; None in manifests of the first versions."""
 
     def text(self) -> str:
-        """The manifest as its file holds it, checksum included."""
+        """The manifest as JSON, with its checksum."""
         return self.model_copy(update={"checksum": self.digest()}).model_dump_json(indent=1) + "\n"
 
     def digest(self) -> str:
-        """What the checksum must be."""
+        """The correct checksum."""
         return hashlib.sha256(self.model_dump_json(exclude={"checksum"}).encode()).hexdigest()
 
     @property
     def bytes(self) -> int:
-        """Size of all files but the manifest."""
+        """Size of all files except the manifest."""
         return sum(file.size for file in self.files.values())
 
 
 def describe_files(folder: Path, kind: Literal["checkpoint", "snapshot"], run: str, step: int, parent: str | None, facts: dict[str, JsonValue]) -> Manifest:
-    """The manifest of the files that stand in `folder`.
+    """The manifest of the files in `folder`.
 
     Raises:
-        CheckpointError: there is a pickle, a folder, a link or an impossible name among them.
+        CheckpointError: one is a pickle, a folder or a link, or has an invalid name.
     """
     files = {path.name: CheckpointFile(size=_size_of_regular(path), sha256=_sha256(path)) for path in sorted(folder.iterdir())}
     versions = {"rnnlm_tui": __version__, "python": platform.python_version()}
@@ -90,10 +90,10 @@ def describe_files(folder: Path, kind: Literal["checkpoint", "snapshot"], run: s
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest alone; the files are not looked at.
+    """Read a manifest without checking the files.
 
     Raises:
-        CheckpointError: none, a damaged one, one of a newer version, or something else than a plain file.
+        CheckpointError: it is missing, damaged, not a regular file, or from a newer version.
     """
     with _advised(folder):
         return _manifest(folder)
@@ -103,10 +103,10 @@ def _manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_NAME
     _refuse_other_kinds(folder)
     if not os.path.lexists(path):
-        raise CheckpointError(f"{folder} has no {MANIFEST_NAME}: it was never finished, or rnnlm-tui did not write it")
+        raise CheckpointError(f"{folder} has no {MANIFEST_NAME}: it is unfinished, or not a checkpoint of rnnlm-tui")
     size = _size_of_regular(path)
     if size > MAX_MANIFEST_BYTES:
-        raise CheckpointError(f"{path} is damaged: it has {counted(size, 'byte')}, a manifest has {MAX_MANIFEST_BYTES:,} at most")
+        raise CheckpointError(f"{path} is damaged: it has {counted(size, 'byte')}, a manifest has at most {MAX_MANIFEST_BYTES:,}")
     with storage_errors("read", path):
         text = path.read_bytes()
     try:
@@ -121,26 +121,27 @@ def _manifest(folder: Path) -> Manifest:
     if manifest.format > CHECKPOINT_FORMAT:
         raise NewerCheckpointError(f"{folder} was written by a newer version of rnnlm-tui (format {manifest.format})", hint="update rnnlm-tui")
     if manifest.checksum is not None and manifest.checksum != manifest.digest():
-        raise CheckpointError(f"{path} is damaged: it is not as it was written (its checksum differs)")
+        raise CheckpointError(f"{path} is damaged: its checksum doesn't match")
     return manifest
 
 
 def verify_checkpoint(path: Path) -> Manifest:
-    """Read every file of a checkpoint and compare it with the manifest.
+    """Verify all files of a checkpoint against its manifest.
 
     Raises:
-        CheckpointError: not a checkpoint, or a file that is missing, changed, of the wrong kind or not in the manifest; the message names it.
+        CheckpointError: not a checkpoint, or a file is missing, changed, of the wrong kind or not in the
+            manifest; the message names it.
     """
     with _advised(path):
         manifest = _check_sizes(path)
         for name, facts in manifest.files.items():
             if _sha256(path / name) != facts.sha256:
-                raise CheckpointError(f"{path / name} is damaged: its bytes are not those that were written (sha256 differs)")
+                raise CheckpointError(f"{path / name} is damaged: its content doesn't match the manifest (SHA-256)")
         return manifest
 
 
 def check_sizes(path: Path) -> Manifest:
-    """A checkpoint's manifest after a look at the names and sizes of its files: a cheap one, that no flipped bit is seen by.
+    """Check only names and sizes of a checkpoint's files, which misses flipped bits; returns its manifest.
 
     Raises:
         CheckpointError: as `verify_checkpoint`.
@@ -153,10 +154,10 @@ def _check_sizes(path: Path) -> Manifest:
     manifest = _manifest(path)
     place = CHECKPOINT_FOLDER.fullmatch(path.name)
     if place is not None and (manifest.kind != "checkpoint" or manifest.step != int(place[1])):
-        raise CheckpointError(f"{path / MANIFEST_NAME} belongs to another place: it says {manifest.kind} of step {manifest.step:,}")
+        raise CheckpointError(f"{path / MANIFEST_NAME} is from another folder: it says {manifest.kind} of step {manifest.step:,}")
     for name, facts in manifest.files.items():
         if not FILE_NAME.fullmatch(name) or name == MANIFEST_NAME:
-            raise CheckpointError(f"{path / MANIFEST_NAME} names an impossible file: {name[:80]!r}")
+            raise CheckpointError(f"{path / MANIFEST_NAME} has an invalid file name: {name[:80]!r}")
         size = _size_of_regular(path / name)
         if size != facts.size:
             raise CheckpointError(f"{path / name} is damaged: it has {counted(size, 'byte')}, the manifest says {facts.size:,}")
@@ -165,13 +166,13 @@ def _check_sizes(path: Path) -> Manifest:
     for name in others:
         _refuse_pickle(path / name)
         if Path(name).suffix in _READ_SUFFIXES:
-            raise CheckpointError(f"{path / name} is not in the manifest: it was put there later", hint="move it out of the checkpoint")
+            raise CheckpointError(f"{path / name} is not in the manifest: it was added later", hint="move it out of the checkpoint")
     return manifest
 
 
 @contextmanager
 def _advised(folder: Path) -> Iterator[None]:
-    """An error that says not what to do next says which checkpoint of the same run to use."""
+    """Add a hint to a CheckpointError that has none: which other checkpoint to use."""
     try:
         yield
     except CheckpointError as error:
@@ -180,17 +181,17 @@ def _advised(folder: Path) -> Iterator[None]:
 
 
 def _advice(folder: Path) -> str:
-    """What to do where a checkpoint is damaged: the run's name, and the newest other checkpoint that a glance finds whole."""
+    """A hint for a damaged checkpoint: the newest other one that passes `check_sizes`."""
     if CHECKPOINT_FOLDER.fullmatch(folder.name) is None:
-        return "a run's checkpoints are written RUN@STEP; `rnnlm-tui runs` lists the runs"
+        return "give a checkpoint as RUN@STEP; `rnnlm-tui runs` lists the runs"
     run = folder.absolute().parents[1].name
     other = _newest_whole(folder)
-    instead = f"no other checkpoint of {run} is whole" if other is None else f"use {run}@{other}"
-    return f"{instead}; `rnnlm-tui verify {run}` reads every byte of all of them"
+    instead = f"no other checkpoint of {run} is valid" if other is None else f"use {run}@{other}"
+    return f"{instead}; `rnnlm-tui verify {run}` checks all of them"
 
 
 def _newest_whole(damaged: Path) -> int | None:
-    """The step of the newest checkpoint beside a damaged one that a glance finds whole."""
+    """The step of the newest other checkpoint that passes `check_sizes`."""
     try:
         names = [path.name for path in damaged.parent.iterdir() if path.name != damaged.name]
     except OSError:
@@ -206,29 +207,29 @@ def _newest_whole(damaged: Path) -> int | None:
 def _refuse_pickle(path: Path) -> None:
     if path.suffix.lower() in PICKLE_SUFFIXES:
         raise CheckpointError(
-            f"{path} is refused unopened: {path.suffix} files may hold a pickle, and reading one can run any program", hint="only safetensors are read"
+            f"refused to open {path}: {path.suffix} files may hold a pickle, which can run arbitrary code", hint="only safetensors files are read"
         )
 
 
 def _refuse_other_kinds(folder: Path) -> None:
     _refuse_pickle(folder)
     if not folder.exists():
-        raise CheckpointError(f"there is no checkpoint {folder}")
+        raise CheckpointError(f"checkpoint not found: {folder}")
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a checkpoint: a checkpoint is a folder with a {MANIFEST_NAME}")
 
 
 def _size_of_regular(path: Path) -> int:
-    """Size of a file that may stand in a checkpoint; links, folders, pipes and pickles may not."""
+    """Size of a checkpoint's file; refuses links, folders, pipes and pickles."""
     _refuse_pickle(path)
     if not FILE_NAME.fullmatch(path.name):
-        raise CheckpointError(f"{path} can't be a checkpoint's file: its name is impossible")
+        raise CheckpointError(f"{path} has an invalid name for a checkpoint's file")
     try:
         found = path.lstat()
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
     if not stat.S_ISREG(found.st_mode):
-        raise CheckpointError(f"{path} is not a plain file: links and folders are refused in a checkpoint")
+        raise CheckpointError(f"{path} is not a regular file: links and folders are not allowed in a checkpoint")
     return found.st_size
 
 

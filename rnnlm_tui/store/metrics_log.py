@@ -1,4 +1,7 @@
-"""An attempt's rows as lines of JSON in the run's folder, for a database that can't lie there: written with each commit, on the disk within a second."""
+"""JSON-line logs of an attempt's rows, for runs whose database is outside their folder.
+
+Appended with each commit and synced within a second.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +19,23 @@ from rnnlm_tui.store.atomic import fsync_directory, open_private, storage_errors
 
 _NAME = re.compile(r"metrics-(\d{1,6})\.jsonl")
 AFTER = "after"
-"""In a table's place: what later attempts wrote after this step is superseded."""
+"""A pseudo-table: rows of later steps, from earlier attempts, are superseded."""
 
 Entry = tuple[str, Sequence[Sequence[object]]]
-"""A table and rows of it, in the order of its columns."""
+"""A table's name and rows, with values in column order."""
 
 
 class MetricsLog:
-    """Appends to `metrics-<attempt>.jsonl`; for the one writer of the run's database.
+    """Appends to `metrics-<attempt>.jsonl`. Only for the process that writes the run's database.
 
     Raises (every method):
-        StorageError: the file can't be written; what it held before is still there, and nothing of the call.
+        StorageError: the file can't be written; it is as it was before the call.
     """
 
     def __init__(self, run: Path, attempt: int) -> None:
         self.path = run / f"metrics-{attempt}.jsonl"
         self._turn = Lock()
-        self._unsynced = b""  # the last bytes, until they are known to be on the disk
+        self._unsynced = b""  # the last bytes, until they are on the disk
         self._lost = False
         with storage_errors("write", self.path):
             self._descriptor = open_private(self.path, os.O_WRONLY)
@@ -40,7 +43,7 @@ class MetricsLog:
             fsync_directory(run)
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Add entries, a line each; `undo` takes them back."""
+        """Append entries, one per line."""
         lines = b"".join(json.dumps({"table": table, "rows": rows}, separators=(",", ":")).encode() + b"\n" for table, rows in entries)
         self._before = self._size
         try:
@@ -59,14 +62,17 @@ class MetricsLog:
                 written += os.pwrite(self._descriptor, content[written:], place + written)
 
     def undo(self) -> None:
-        """Take back the last `append`."""
-        with self._turn, suppress(OSError):  # the next line then stands in its place, whatever is left behind it
+        """Undo the last `append`."""
+        with self._turn, suppress(OSError):  # the next line overwrites it in any case
             self._unsynced = self._unsynced[: len(self._unsynced) - (self._size - self._before)]
             self._size = self._before
             os.ftruncate(self._descriptor, self._size)
 
     def sync(self) -> None:
-        """Wait until everything is on the disk; what a call that failed may have lost is written again. Another thread may append meanwhile."""
+        """Wait until everything is on the disk. After a failed call, unsynced bytes are written again.
+
+        Another thread may append meanwhile.
+        """
         with self._turn:
             waiting = self._unsynced
             if self._lost:
@@ -76,7 +82,7 @@ class MetricsLog:
                 with storage_errors("write", self.path):
                     os.fsync(self._descriptor)
             except StorageError:
-                self._lost = True  # a server that is full says so only here, and forgets what it was given
+                self._lost = True  # a full NFS server reports it only here, and drops what was written
                 raise
             with self._turn:
                 self._lost = False
@@ -84,7 +90,7 @@ class MetricsLog:
                     self._unsynced = self._unsynced[len(waiting) :]
 
     def close(self) -> None:
-        """Put everything on the disk and close the file; a second call does nothing."""
+        """Sync and close the file; a second call does nothing."""
         if self._descriptor >= 0:
             try:
                 self.sync()
@@ -94,14 +100,14 @@ class MetricsLog:
 
 
 def logs_of(run: Path) -> list[Path]:
-    """The logs of a run's attempts, the first one first."""
+    """The logs of a run's attempts, oldest first."""
     with storage_errors("look into", run):
         found = [(int(match[1]), path) for path in run.iterdir() if (match := _NAME.fullmatch(path.name)) and path.is_file() and not path.is_symlink()]
     return [path for _, path in sorted(found)]
 
 
 def logged_rows(run: Path) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """(table, row) of all logs in the order in which they were written; a line that is torn or no entry is passed over.
+    """(table, row) of all logs in the order written; incomplete and invalid lines are skipped.
 
     Raises:
         StorageError: a log can't be read.

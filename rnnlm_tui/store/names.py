@@ -1,4 +1,4 @@
-"""Names for runs that nobody named: an adjective and an animal, easy to say and to type."""
+"""Words for generated run names: an adjective and an animal."""
 
 from __future__ import annotations
 

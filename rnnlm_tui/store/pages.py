@@ -1,4 +1,10 @@
-"""Reads records out of the pages of an SQLite file one by one, where the tree that leads to them is lost (https://www.sqlite.org/fileformat2.html)."""
+"""Decode records from single pages of a damaged SQLite file (https://www.sqlite.org/fileformat2.html).
+
+SQLite's own recovery (`.recover`, the sqlite3_recover API) is only in its command-line shell and in
+builds with that extension; Python's sqlite3 module offers neither, and an installation has no shell.
+Without this module, a lost inner page would lose all rows below it, and a lost first page the whole
+database: the promise that every row on a readable page survives needs a page-by-page scan.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PAGE_BYTES = 4_096
-"""SQLite's own choice, which no database here changes."""
+"""SQLite's default page size, which our databases use."""
 _HEADER_BYTES = 100
-"""What stands before the first page's own header."""
+"""Size of the database header at the start of the first page."""
 _TABLE_LEAF, _INDEX_LEAF, _INDEX_INTERIOR = 13, 10, 2
 _INTEGER_BYTES = (0, 1, 2, 3, 4, 6, 8)
-"""By the kind that a record's header says."""
+"""By serial type."""
 _MOST_PAYLOAD = 1 << 24
 
 Value = int | float | str | None
@@ -21,16 +27,16 @@ Value = int | float | str | None
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row as its page holds it."""
+    """One row as stored in a page."""
 
     rowid: int | None
-    """None in an index, and in a table WITHOUT ROWID, which is stored as one."""
+    """None in an index and in a WITHOUT ROWID table, which is stored like one."""
     values: tuple[Value, ...]
-    """In stored order: a table WITHOUT ROWID has its key first, and an INTEGER PRIMARY KEY is None here and stands in `rowid`."""
+    """In stored order: a WITHOUT ROWID table has its key first; an INTEGER PRIMARY KEY is in `rowid`, None here."""
 
 
 def scan_records(path: Path) -> Iterator[Record]:
-    """Every record that can be decoded, page after page; what can't be is passed over. Reads one page at a time."""
+    """All records that can be decoded, page by page; the others are skipped."""
     with path.open("rb") as file:
         number = 0
         while page := file.read(PAGE_BYTES):
@@ -40,7 +46,7 @@ def scan_records(path: Path) -> Iterator[Record]:
 
 
 class _Overflow:
-    """Follows the chain of pages that holds the rest of a long record."""
+    """Reads the overflow pages of a long record."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -82,18 +88,18 @@ def _record(page: bytes, place: int, kind: int, overflow: _Overflow) -> Record:
     if kind == _TABLE_LEAF:
         rowid, place = _varint(page, place)
     if not 0 < size <= _MOST_PAYLOAD:
-        raise ValueError("no record is so long")
+        raise ValueError("record too long")
     here = _local_bytes(size, kind)
     payload = page[place : place + here]
     if here < size:
         payload += overflow.read(int.from_bytes(page[place + here : place + here + 4], "big"), size - here)
     if len(payload) != size:
-        raise ValueError("the record ends beyond its page")
+        raise ValueError("record extends beyond its page")
     return Record(rowid, tuple(_values(payload)))
 
 
 def _local_bytes(size: int, kind: int) -> int:
-    """How much of a record stands in the page itself."""
+    """How many bytes of a record are in the page itself."""
     most = PAGE_BYTES - 35 if kind == _TABLE_LEAF else (PAGE_BYTES - 12) * 64 // 255 - 23
     if size <= most:
         return size
@@ -111,7 +117,7 @@ def _values(payload: bytes) -> Iterator[Value]:
         body += size
         yield value
     if body != len(payload):
-        raise ValueError("the record's parts don't fill it")
+        raise ValueError("record size doesn't match its columns")
 
 
 def _value(kind: int, payload: bytes, place: int) -> tuple[Value, int]:
@@ -127,11 +133,11 @@ def _value(kind: int, payload: bytes, place: int) -> tuple[Value, int]:
     if kind >= 13 and kind % 2:
         size = (kind - 13) // 2
         return payload[place : place + size].decode("utf-8", "replace"), size
-    raise ValueError("no table here has such a column")
+    raise ValueError("column type not used in our tables")
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:
-    """A number of one to nine bytes, and where the next thing begins."""
+    """Decode a variable-length integer; returns it and the position after it."""
     value = 0
     for index in range(8):
         byte = data[place + index]

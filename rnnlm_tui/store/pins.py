@@ -1,4 +1,4 @@
-"""Pins: the checkpoints that a person keeps for good, as empty files beside them, so that they need neither a worker nor a database."""
+"""Pinned checkpoints, which are never removed: an empty file beside the checkpoint, no database needed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PIN = re.compile(r"pinned-(\d{9,12})")
 
 
 def pinned_steps(run: RunDirectory) -> frozenset[int]:
-    """Steps with a pin; whether their checkpoints are whole is not looked at.
+    """Steps with a pin; the checkpoints are not verified.
 
     Raises:
         StorageError: the folder can't be read.
@@ -28,11 +28,11 @@ def pinned_steps(run: RunDirectory) -> frozenset[int]:
 
 
 def pin_checkpoint(run: RunDirectory, step: int) -> bool:
-    """Keep a checkpoint for good; False: it was pinned already. It holds against a worker that removes old ones in this very moment.
+    """Pin a checkpoint; returns False if it was pinned already. Safe while a worker removes old ones.
 
     Raises:
-        UnknownCheckpointError: there is no such checkpoint, or it was removed right now.
-        CheckpointError: its files are damaged, as far as names and sizes tell, so that there is nothing to keep.
+        UnknownCheckpointError: no such checkpoint, or it was just removed.
+        CheckpointError: names or sizes of its files don't match the manifest.
         StorageError: the pin can't be written.
     """
     from rnnlm_tui.store.manifest import check_sizes
@@ -56,7 +56,7 @@ def pin_checkpoint(run: RunDirectory, step: int) -> bool:
 
 
 def unpin_checkpoint(run: RunDirectory, step: int) -> bool:
-    """Let a checkpoint go with the others when newer ones come; False: it was not pinned.
+    """Unpin a checkpoint; returns False if it was not pinned.
 
     Raises:
         StorageError: the pin can't be removed.

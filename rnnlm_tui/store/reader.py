@@ -1,4 +1,4 @@
-"""RunReader: everything that an app or a command reads of a run, live or ended, without ever writing."""
+"""RunReader: read a run's database, live or ended, without writing to it."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ RowT = TypeVar("RowT")
 
 READ_BUSY_SECONDS = 2.0
 COPY_SECONDS = 2.0
-"""A copy of another host's database is brought up to date at most this often."""
+"""A copy of another host's database is updated at most this often."""
 
 _CHECKPOINT = re.compile(r"checkpoints/step-\d{9,12}")
 _INDEX_STATE = "SELECT count(*), total(step), total(time), total(bytes), total(best * step), count(validation_loss), total(validation_loss), total(train_loss) FROM checkpoints"
-"""Another whenever the index of checkpoints is."""
+"""Changes whenever the index of checkpoints changes."""
 _ROUTINE_KINDS = "('preparing', 'running', 'checkpoint', 'best', 'evaluation', 'sample')"
-"""Kinds of events that say no more than the run's status, checkpoints, evaluations and samples do."""
+"""Kinds of events that duplicate the run's status, checkpoints, evaluations and samples."""
 
 
 class RunReader:
-    """Reads one run's database and follows it: `data_version` tells whether anything is new, the rest read it.
+    """Reads and follows one run's database; `data_version` changes when anything is new.
 
-    A database that isn't there yet, or has no tables yet, reads as empty; one that is replaced is opened anew. Superseded rows never show.
-    Where the database is another host's, a copy is read that is made from the logs in the run's folder, a few seconds late.
-    Threads may share a reader; they take turns.
+    A missing database reads as empty, a replaced one is opened again, and superseded rows are left
+    out. If the database is on another host, a copy made from the logs in the run's folder is read, a
+    few seconds late. Threads may share a reader.
 
     Raises (every method):
-        DatabaseError: the file is damaged or made by a newer version.
-        StorageError: it can't be opened.
+        DatabaseError: the file is damaged or from a newer version.
+        StorageError: the file can't be opened.
     """
 
     def __init__(self, run: RunDirectory, *, raw_limit: int = RAW_LIMIT) -> None:
@@ -72,7 +72,7 @@ class RunReader:
         self._reset()
 
     def _reset(self) -> None:
-        """Nothing of this file has been read."""
+        """Drop all caches."""
         self._series = SeriesBuilder(self._raw_limit)
         self._stretch = SeriesBuilder(min(self._raw_limit, DETAIL_LIMIT))
         self._machine = MachineBuilder()
@@ -95,86 +95,86 @@ class RunReader:
         self.close()
 
     def data_version(self) -> int:
-        """A number that changes with every commit of the writer, and when the file is replaced; 0 while there is no database."""
+        """A number that changes with each commit and when the file is replaced; 0 without a database."""
         rows = self._rows("PRAGMA data_version")
         return (self._openings << 40) + int(rows[0][0]) if rows else 0
 
     def meta(self) -> dict[str, str]:
-        """The run's facts by key: created, parent, max_steps, parameters, heartbeat and so on."""
+        """The run's facts: created, parent, max_steps, parameters, heartbeat and so on."""
         return dict(self._rows("SELECT key, value FROM meta"))
 
     def attempts(self) -> list[AttemptRow]:
-        """The lives of workers on this run, the first one first."""
+        """The run's attempts, oldest first."""
         rows = self._rows("SELECT attempt, pid, host, boot_id, device, start_step, environment, started FROM attempts ORDER BY attempt")
         return list(self._attempts.of(rows, lambda: [attempt_row(row) for row in rows]))
 
     def series(self, max_buckets: int = 2048) -> SeriesTable:
-        """The run's curves in at most `max_buckets` buckets; the same object while nothing is new. Costs what is new, not what there is."""
+        """The run's curves in at most `max_buckets` buckets; reads only new steps, and returns the same object if there are none."""
         with self.read_transaction(), self._reading() as connection:
             return empty_table() if connection is None else self._series.update(connection, max_buckets)
 
     def stretch(self, first_step: int, last_step: int, max_buckets: int = 2048) -> SeriesTable:
-        """The curves of these steps alone, both included, as fine as so many buckets allow; else as `series`."""
+        """The curves from `first_step` to `last_step`, otherwise like `series`."""
         with self.read_transaction(), self._reading() as connection:
             return empty_table() if connection is None else self._stretch.update(connection, max_buckets, (first_step, last_step))
 
     def recent_steps(self, n: int) -> list[StepRow]:
-        """The newest `n` steps, the oldest of them first."""
+        """The newest `n` steps in order."""
         newest = "(SELECT last_step FROM rollups ORDER BY bucket DESC LIMIT 1)"
         query = f"SELECT step, {STEP_COLUMNS} FROM steps WHERE superseded = 0 AND step > ? AND step <= {newest} ORDER BY step DESC LIMIT ?"
         return list(self._newest("steps", query, step_row, n))
 
     def steps_since(self, step: int = 0, *, chunk: int = 4_096) -> Iterator[StepRow]:
-        """Every step after `step` in order; `chunk` rows are read at a time and none held open between."""
+        """All steps after `step` in order, read in chunks; no transaction stays open between them."""
         while rows := self._rows(f"SELECT {STEP_COLUMNS} FROM steps WHERE superseded = 0 AND step > ? ORDER BY step LIMIT ?", (step, chunk)):
             yield from map(step_row, rows)
             step = rows[-1][1]
 
     def evaluations(self) -> list[EvaluationRow]:
-        """Every evaluation by step."""
+        """All evaluations by step."""
         query = "SELECT * FROM evaluations WHERE superseded = 0 AND id > ? ORDER BY id DESC LIMIT ?"
         found = self._newest("evaluations", query, evaluation_row, None)
         return list(self._evaluations.of(found, lambda: by_step(found)))
 
     def samples(self, limit: int | None = None) -> list[SampleRow]:
-        """The newest continuations, the newest first."""
+        """Samples, newest first."""
         query = f"SELECT id, {SAMPLE_COLUMNS} FROM samples WHERE superseded = 0 AND id > ? ORDER BY id DESC LIMIT ?"
         return self._newest("samples", query, lambda row: SampleRow(*row), limit)[::-1]
 
     def sample_steps(self) -> list[int]:
-        """The steps at which there are continuations, the first one first."""
+        """The steps with samples, in order."""
         return [int(step) for (step,) in self._rows("SELECT DISTINCT step FROM samples WHERE superseded = 0 ORDER BY step")]
 
     def samples_at(self, step: int) -> list[SampleRow]:
-        """The continuations of one step, in the order in which they were drawn."""
+        """The samples of one step, in the order they were generated."""
         return [SampleRow(*row) for row in self._rows(f"SELECT {SAMPLE_COLUMNS} FROM samples WHERE superseded = 0 AND step = ? ORDER BY id", (step,))]
 
     def events(self, limit: int | None = None) -> list[EventRow]:
-        """The run's log, the newest first."""
+        """Events, newest first."""
         query = f"SELECT id, {EVENT_COLUMNS} FROM events WHERE id > ? ORDER BY id DESC LIMIT ?"
         return self._newest("events", query, lambda row: EventRow(*row), limit)[::-1]
 
     def landmarks(self, limit: int) -> list[EventRow]:
-        """The newest events that change how a run is read, whenever they were: not those that rows of their own tell, of which a long run has thousands. The newest first."""
+        """Events that aren't routine (see `_ROUTINE_KINDS`, of which a long run has thousands), newest first."""
         query = f"SELECT id, {EVENT_COLUMNS} FROM events WHERE id > ? AND kind NOT IN {_ROUTINE_KINDS} ORDER BY id DESC LIMIT ?"
         return self._newest("landmarks", query, lambda row: EventRow(*row), limit)[::-1]
 
     def last_state(self) -> EventRow | None:
-        """The newest event that tells a state (started, running, paused, finished and the like); None when the run never started."""
+        """The newest state event (started, running, paused, finished and so on); None if the run never started."""
         rows = self._rows(f"SELECT {EVENT_COLUMNS} FROM events WHERE state = 1 ORDER BY id DESC LIMIT 1")
         return EventRow(*rows[0]) if rows else None
 
     def hardware(self, limit: int | None = None) -> list[HardwareRow]:
-        """The newest figures of the machine, the oldest of them first."""
+        """The newest machine readings in order."""
         return self._newest("hardware", "SELECT * FROM hardware WHERE id > ? ORDER BY id DESC LIMIT ?", hardware_row, limit)[:]
 
     def machine(self, max_buckets: int = 1024) -> MachineTable:
-        """The machine's figures over the whole run in at most `max_buckets` buckets; the same object while nothing is new. Costs what is new."""
+        """Machine readings of the whole run in at most `max_buckets` buckets; reads only new ones."""
         with self._reading() as connection:
             return empty_machine() if connection is None else self._machine.update(connection, max_buckets)
 
     def checkpoints(self) -> list[CheckpointRow]:
-        """The indexed checkpoints by step; a row that points out of the run's own checkpoints is none."""
+        """The indexed checkpoints by step; rows with a path outside `checkpoints` are skipped."""
         return list(self._index.of(self._rows(_INDEX_STATE), self._read_index))
 
     def _read_index(self) -> list[CheckpointRow]:
@@ -183,7 +183,7 @@ class RunReader:
         ]
 
     def progress(self) -> Progress | None:
-        """How far the corpus is while it is built."""
+        """Progress of the corpus preparation."""
         rows = self._rows("SELECT phase, done, total FROM progress")
         return Progress(*rows[0]) if rows else None
 
@@ -192,7 +192,7 @@ class RunReader:
             return [] if connection is None else all_rows(connection, query, values)
 
     def _newest(self, table: str, query: str, make: Callable[[tuple[Any, ...]], RowT], limit: int | None) -> list[RowT]:
-        """The newest rows, the newest last; what was read before is read again only after another attempt began, or went back further."""
+        """The newest rows in order. Known rows are read again only after an attempt began or went further back."""
         with self._reading() as connection:
             if connection is None:
                 return []
@@ -202,7 +202,7 @@ class RunReader:
 
     @contextmanager
     def read_transaction(self) -> Iterator[None]:
-        """What is read inside was committed together; looks may lie in each other. Where much is read it also costs less."""
+        """Read a consistent state inside the block, which is also faster; may be nested."""
         with self._turn:
             if self._in_transaction:
                 yield
@@ -233,15 +233,15 @@ class RunReader:
             except (FileNotFoundError, NotADirectoryError):
                 self.close()
             else:
-                if stat.S_ISLNK(found.st_mode):  # SQLite would put its files beside the one that it leads to
-                    raise StorageError(f"{path} is a link: a run's files lie in its own folder", hint="put the file itself there")
+                if stat.S_ISLNK(found.st_mode):  # SQLite would create its files beside the link's target
+                    raise StorageError(f"{path} is a symbolic link, which is not allowed in a run's folder", hint="put the file itself there")
                 inode = (found.st_dev, found.st_ino, is_frozen(path))
                 if self._connection is None or self._inode != inode:
                     self._open(inode)
             yield self._connection
 
     def _current_path(self) -> Path:
-        """Where the database lies; looked at now and then, for another host may take it over."""
+        """The database's path, checked again now and then: another host may take it over."""
         with self._turn:
             begun = clock.monotonic()
             if begun >= self._next_path_check:

@@ -1,4 +1,4 @@
-"""A run's database that is damaged: found out, moved aside, and made anew from the checkpoints' manifests and every row that can still be read."""
+"""Detect a damaged database, move it aside, and rebuild it from manifests, logs and readable rows."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from rnnlm_tui.store.salvage import is_valid_row, tables
 from rnnlm_tui.store.schema import all_rows, check_version, database_errors, is_frozen, one_row, reading_uri
 
 REBUILT_SUFFIX = ".rebuilt"
-"""A database that is made anew and whole, until it takes the damaged one's place."""
+"""Suffix of a finished new database until it replaces the damaged one."""
 _COPIED = "copied-from"
-"""Beside a copy: what it was made from."""
+"""File beside a copy: the stamp of the logs it was made from."""
 _BESIDE = ("", "-wal", "-shm")
 _LONG = {"steps": "WHERE nonfinite IS NOT NULL", "hardware": "LIMIT 0", "hardware_rollups": "LIMIT 0"}
-"""Tables with very many rows, and which of them have text; numbers are looked at by SQLite's own check."""
+"""Rows to check in large tables: only those with text. SQLite's own check covers numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What a new database was made from."""
+    """Result of rebuilding a database."""
 
     problem: str
-    """What was wrong with the old one."""
+    """What was wrong with the old database."""
     kept: Path | None
-    """Where the old one lies; None where there was none."""
+    """Path of the old database; None if there was none."""
     steps: int
-    """Steps of the run's curve whose rows are there."""
+    """Number of recovered steps."""
     last_step: int
     checkpoints: int
 
@@ -54,15 +54,15 @@ class Rebuilt:
 
 
 def check_database(run: RunDirectory) -> str | None:
-    """What is wrong with the run's database, in a sentence; None where it is whole. Reads all of it.
+    """Check a run's whole database; returns what is wrong in a sentence, or None.
 
     Raises:
-        NewerDatabaseError: a newer version made it.
-        StorageError: it can't be read for another reason than its content.
+        NewerDatabaseError: a newer version wrote it.
+        StorageError: it can't be read, for a reason other than its content.
     """
     path = run.database_path
     if _rebuilt_path(path).exists():
-        return f"the rebuilding of {path} was broken off"
+        return f"the rebuild of {path} was interrupted"
     if not path.exists():
         return f"{path} is missing"
     try:
@@ -79,17 +79,19 @@ def check_database(run: RunDirectory) -> str | None:
 
 
 def _first_invalid_row(connection: sqlite3.Connection, version: int) -> str:
-    """What no worker wrote, though SQLite's own check, which looks at no name and no text, is content; empty where all makes sense."""
+    """Find a row that no worker wrote: SQLite's own check ignores texts and names. Empty if all are valid."""
     for table in tables(version):
         columns = ", ".join(column.name for column in table.columns)
         rows = connection.execute(f"SELECT {columns} FROM {table.name} {_LONG.get(table.name, '')}")
         if any(not is_valid_row(table, row, any_kind=True) for row in rows):
-            return f"a row of its {table.name} holds what no worker writes"
+            return f"a row of its table {table.name} has invalid values"
     return ""
 
 
 def open_database(run: RunDirectory) -> RunDatabase:
-    """The run's database for its worker, which holds the run's lock: a damaged one is rebuilt first, and one that was another host's is made anew here.
+    """Open the run's database for the worker that holds the run's lock.
+
+    A damaged database is rebuilt first; one on another host is made again on this one.
 
     Raises: as `check_database`.
     """
@@ -108,15 +110,15 @@ def open_database(run: RunDirectory) -> RunDatabase:
 
 
 def repair_database(run: RunDirectory) -> Rebuilt | None:
-    """Rebuild the run's database where it is damaged, for whoever doesn't hold the run's lock; None where it is whole.
+    """Rebuild the run's database if it is damaged, without holding the run's lock; None if it is valid.
 
     Raises:
-        RunStateError: it is damaged and a worker holds the run.
-        NewerDatabaseError: a newer version made it.
-        StorageError: there is no room, or the folder can't be written.
+        RunStateError: it is damaged, and a worker holds the run.
+        NewerDatabaseError: a newer version wrote it.
+        StorageError: the disk is full, or the folder can't be written.
     """
     place = run.database_location
-    problem = check_database(run) if place is None or place.here else None  # a copy of another host's is made anew in any case
+    problem = check_database(run) if place is None or place.here else None  # a copy of another host's database is refreshed by its readers
     if problem is None:
         return None
     lock = RunLock(run.lock_path)
@@ -130,17 +132,17 @@ def repair_database(run: RunDirectory) -> Rebuilt | None:
         if place is None:
             return _repair(run)
         make_folder(place)
-        with folder_lock(place.path.parent):  # else a reader that finds nothing there for a moment puts a copy in its place
+        with folder_lock(place.path.parent):  # or a reader that finds no database for a moment creates a copy in its place
             return _repair(run)
     finally:
         lock.release()
 
 
 def refresh_copy(run: RunDirectory) -> None:
-    """Make this host's copy of a database that is another host's, or was lost here, from the logs in the run's folder; nothing where they have not grown.
+    """Update this host's copy of a database on another host, or lost here, if the run's logs have grown.
 
     Raises:
-        StorageError: a log can't be read, or the copy not be written.
+        StorageError: a log can't be read, or the copy can't be written.
     """
     place = run.database_location
     if place is None or (place.here and place.path.exists()):
@@ -149,7 +151,7 @@ def refresh_copy(run: RunDirectory) -> None:
     path, stamp = place.path, _stamp(run)
     copied = path.with_name(_COPIED)
     with folder_lock(path.parent), storage_errors("copy", path):
-        settled = run.database_location  # looked at again: a worker may have taken it over while this waited for its turn
+        settled = run.database_location  # read again: a worker may have taken over the database while this waited for the lock
         if path.exists() and ((settled is not None and settled.here) or (copied.exists() and copied.read_text(encoding="utf-8") == stamp)):
             return
         _sweep(path.parent)
@@ -161,22 +163,22 @@ def refresh_copy(run: RunDirectory) -> None:
         _fold_log(fresh)
         for suffix in _BESIDE[1:]:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
-        fresh.rename(path)  # until now others read the copy before
+        fresh.rename(path)  # others read the previous copy until now
         write_text_atomically(copied, stamp)
 
 
 def _fold_log(fresh: Path) -> None:
-    """All of a new database into its one file, which is renamed alone: closing it says nothing where the disk is too full for that.
+    """Fold a new database's WAL into its file before the rename; closing it would hide a full disk.
 
     Raises:
-        StorageError: it doesn't fit.
+        StorageError: the disk is full.
     """
     with database_errors(fresh), closing(sqlite3.connect(fresh)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
 
 
 def _stamp(run: RunDirectory) -> str:
-    """Changes when rows or checkpoints come."""
+    """A text that changes with new rows or checkpoints."""
     logs = [f"{log.name} {log.stat().st_size}" for log in logs_of(run.path)]
     return "\n".join([*logs, *(entry.path.name for entry in list_checkpoints(run))])
 
@@ -189,13 +191,13 @@ def _remove_copy(path: Path) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """What somebody who was killed left half-made."""
+    """Remove unfinished files of killed processes."""
     for left in folder.glob(f"{TEMPORARY_PREFIX}*"):
         shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def _repair(run: RunDirectory, problem: str | None = None) -> Rebuilt | None:
-    """Under the run's lock."""
+    """Rebuild the database if it is damaged. The caller holds the run's lock."""
     path = run.database_path
     if _rebuilt_path(path).exists():
         _put_in_place(path, _free_name(path))
@@ -225,14 +227,14 @@ def _rebuilt_path(path: Path) -> Path:
 
 
 def _free_name(path: Path) -> Path:
-    """`run.db.damaged-20261125T193644`; with a number behind it where that is taken."""
+    """`run.db.damaged-20261125T193644`, with a number if that exists."""
     name = f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}"
     names = [name, *(f"{name}-{number}" for number in range(2, 1_000))]
     return next(path.with_name(free) for free in names if not path.with_name(free).exists())
 
 
 def _put_in_place(path: Path, kept: Path) -> None:
-    """The damaged files aside, then the new one under their name; whoever is killed in between is followed by one who goes on here."""
+    """Move the damaged files aside, then the new one into place. After a kill, the next call finishes it."""
     with storage_errors("move aside", path):
         for suffix in reversed(_BESIDE):
             old = path.with_name(path.name + suffix)
@@ -243,7 +245,7 @@ def _put_in_place(path: Path, kept: Path) -> None:
 
 
 def _fill(run: RunDirectory, database: RunDatabase, problem: str, kept: Path | None) -> Rebuilt:
-    """Everything that is known of the run, and that it was rebuilt, into an empty database."""
+    """Fill an empty database with everything known of the run and an event about the rebuild."""
     checkpoints, worked = refill(run, database, damaged=kept is not None)
     with closing(sqlite3.connect(database.path)) as connection:
         steps, last_step = one_row(connection, "SELECT count(*), coalesce(max(step), 0) FROM steps WHERE superseded = 0")
@@ -252,14 +254,14 @@ def _fill(run: RunDirectory, database: RunDatabase, problem: str, kept: Path | N
     rebuilt = Rebuilt(problem, kept, int(steps), max([int(last_step), *(entry.step for entry in checkpoints)]), len(checkpoints))
     database.add_event(EventRow(attempt, rebuilt.last_step, "note", str(rebuilt), time.time()))
     if worked and silent:
-        database.set_meta("message", f"what the run did last was lost: {_in_short(run, problem)}")
-        where = f"goes on from step {checkpoints[-1].step:,}" if checkpoints else "begins again, no checkpoint was saved"
+        database.set_meta("message", f"the run's last events were lost: {_in_short(run, problem)}")
+        where = f"resumes from step {checkpoints[-1].step:,}" if checkpoints else "restarts from step 0: no checkpoint was saved"
         database.set_meta("hint", f"`rnnlm-tui resume {run.name}` {where}")
-        database.add_event(EventRow(attempt, rebuilt.last_step, "failed", "what the run did last was lost with its database", time.time()))
+        database.add_event(EventRow(attempt, rebuilt.last_step, "failed", "the run's last events were lost with its database", time.time()))
     return rebuilt
 
 
 def _in_short(run: RunDirectory, problem: str) -> str:
-    """What was wrong with a database that is whole again: `its database was damaged, and was made anew`."""
-    _, told, what = problem.partition(f"{run.database_path} is ")
-    return f"its database was {what.partition(':')[0]}, and was made anew" if told else problem
+    """A short form of the problem: `its database was damaged and has been rebuilt`."""
+    _, found, what = problem.partition(f"{run.database_path} is ")
+    return f"its database was {what.partition(':')[0]} and has been rebuilt" if found else problem

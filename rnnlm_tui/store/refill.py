@@ -1,4 +1,4 @@
-"""Fills an empty database with everything that is known of a run: logged rows, rows of a damaged database, the manifests of its checkpoints."""
+"""Fill an empty database from a run's logs, its damaged database and its checkpoints' manifests."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _ATTEMPTS = "SELECT attempt, min(time) FROM (SELECT attempt, time FROM steps UNI
 
 
 def refill(run: RunDirectory, database: RunDatabase, *, damaged: bool = False) -> tuple[list[CheckpointEntry], bool]:
-    """All rows that are known of a run and the index of its checkpoints, into an empty database.
+    """Insert all known rows of a run and the index of its checkpoints into an empty database.
 
     Args:
-        damaged: there is a damaged database in this one's place, from which rows are read where the run's folder holds no logs.
+        damaged: the run has a damaged database, whose rows are read if the run has no logs.
 
-    Returns: the checkpoints, and whether a worker was ever at this run.
+    Returns: the checkpoints, and whether a worker ever ran.
 
     Raises:
-        StorageError: what is known can't be read, or not be written.
+        StorageError: the sources can't be read, or the database can't be written.
     """
     checkpoints = list_checkpoints(run)
     losses: dict[int, float] = {}
@@ -41,7 +41,7 @@ def refill(run: RunDirectory, database: RunDatabase, *, damaged: bool = False) -
 
 
 def _logged(run: RunDirectory) -> Iterator[tuple[str, Row]]:
-    """The logs' rows that a writer could have written: a log is text that anybody may have edited."""
+    """Valid rows of the logs, which are text files that anyone may have edited."""
     known = {table.name: table for table in tables() if table.name not in DERIVED}
     for name, logged in logged_rows(run.path):
         row = padded(known[name], logged) if name in known else logged
@@ -50,9 +50,10 @@ def _logged(run: RunDirectory) -> Iterator[tuple[str, Row]]:
 
 
 def _without_index(rows: Iterable[tuple[str, Row]], losses: dict[int, float], *, newer: bool = False) -> Iterator[tuple[str, Row]]:
-    """The rows without those of the checkpoints, whose losses are put into `losses`: the manifests say which there are.
+    """The rows except checkpoints (the manifests list those), whose losses are collected in `losses`.
 
-    Of two rows of a step the first holds, as `salvaged_rows` gives them; with `newer` the last, as logs have them.
+    Args:
+        newer: of two rows of a step the last is right, as in logs; otherwise the first, as in `salvaged_rows`.
     """
     for table, row in rows:
         if table == "checkpoints":
@@ -65,7 +66,7 @@ def _without_index(rows: Iterable[tuple[str, Row]], losses: dict[int, float], *,
 
 
 def _complete(run: RunDirectory, database: RunDatabase, checkpoints: Sequence[CheckpointEntry]) -> bool:
-    """Facts that other files know, where no row told them; returns whether a worker was ever at this run."""
+    """Add missing facts from other files; returns whether a worker ever ran."""
     with closing(sqlite3.connect(database.path)) as connection:
         meta = dict(all_rows(connection, "SELECT key, value FROM meta"))
         seen = {int(attempt): float(begun) for attempt, begun in all_rows(connection, _ATTEMPTS)}
@@ -81,7 +82,7 @@ def _complete(run: RunDirectory, database: RunDatabase, checkpoints: Sequence[Ch
     for key, value in facts.items():
         if key not in meta:
             database.set_meta(key, value)
-    # An attempt whose row is lost keeps its number: the next one must not write over its steps.
+    # An attempt whose row is lost keeps its number: the next attempt must not overwrite its steps.
     database.restore(
         [("attempts", (attempt, 0, meta.get("host", ""), "", "", 0, "{}", begun)) for attempt, begun in sorted(seen.items()) if attempt not in known]
     )

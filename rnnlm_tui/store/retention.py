@@ -1,4 +1,4 @@
-"""Which checkpoints stay: the newest few, the best one, every so many steps one, the pinned, and never fewer than two that are whole."""
+"""Which checkpoints to keep: the newest, the best, every n-th step, the pinned, and at least two valid ones."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from rnnlm_tui.contract.metrics import CheckpointRow
 
 VALID_AT_LEAST = 2
-"""So many checkpoints whose every byte is right stay, whatever else is kept: should the newest be lost, there is one to go on from."""
+"""At least this many verified checkpoints are kept: if the newest is lost, another can be resumed from."""
 
 
 def best_step(losses: Iterable[tuple[int, float | None]]) -> int | None:
-    """Step of the lowest validation loss among (step, loss), the earliest of equals; None where no finite loss is known."""
+    """The step with the lowest finite loss, the earliest of equals; None if there is none."""
     known = [(loss, step) for step, loss in losses if loss is not None and math.isfinite(loss)]
     return min(known)[1] if known else None
 
 
 def removable_steps(rows: Sequence[CheckpointRow], keep_last: int, *, keep_every: int = 0, pinned: Collection[int] = ()) -> list[int]:
-    """Steps of the checkpoints that nothing keeps, oldest first.
+    """Steps of the checkpoints to remove, oldest first.
 
-    Kept are the newest `keep_last`, the best by validation loss, those at multiples of `keep_every` (0: none of them for that), and the pinned.
+    Kept are the newest `keep_last`, the best by validation loss, multiples of `keep_every` (0: none)
+    and the pinned.
     """
     steps = sorted(row.step for row in rows)
     kept = {*steps[max(0, len(steps) - keep_last) :], best_step((row.step, row.validation_loss) for row in rows), *pinned}
@@ -28,11 +29,11 @@ def removable_steps(rows: Sequence[CheckpointRow], keep_last: int, *, keep_every
 
 
 def spare_valid(doomed: Sequence[int], kept: Sequence[int], is_valid: Callable[[int], bool]) -> list[int]:
-    """Of the `doomed` steps those that may go, so that `VALID_AT_LEAST` whole checkpoints are left.
+    """Those of the `doomed` steps that can be removed while `VALID_AT_LEAST` valid checkpoints are left.
 
     Args:
-        kept: steps that stay anyway.
-        is_valid: reads every byte of a checkpoint; asked of the newest first, and no oftener than needed.
+        kept: steps that are kept anyway.
+        is_valid: verifies a checkpoint; called for the newest first, and only as often as needed.
     """
     whole = 0
     for step in sorted(kept, reverse=True):

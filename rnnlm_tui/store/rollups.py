@@ -1,4 +1,4 @@
-"""The statements that work out a roll-up from its rows: of steps, and of readings of the machine."""
+"""SQL statements that compute roll-ups of steps and of machine readings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MACHINE_WORKED_OUT = [
     f"{how}({name}) AS {part}{index}" for index, name in enumerate(MACHINE_COLUMNS) for how, part in (("count", "n"), ("min", "l"), ("max", "h"), ("sum", "s"))
 ]
 
-# A bucket is always computed anew from its rows: right after a repeated batch and after a resume as well, and 1,024 rows take half a millisecond.
+# A bucket is always computed from all its rows, so it is right after a repeated batch or a resume; 1,024 rows take 0.5 ms.
 ROLL_UP_STEPS = f"""
 INSERT OR REPLACE INTO rollups
 SELECT :bucket, whole.last_step, newest.tokens_seen, newest.epoch, newest.active_seconds, newest.time, whole.nonfinite_rows, {", ".join(f"whole.{part}" for part in _PARTS)}
@@ -21,7 +21,7 @@ FROM (
     FROM steps WHERE superseded = 0 AND step > :bucket * {ROLLUP_STEPS} AND step <= (:bucket + 1) * {ROLLUP_STEPS}
 ) AS whole JOIN steps AS newest ON newest.step = whole.last_step AND newest.superseded = 0
 """
-"""Of one `bucket`; nothing where it has no steps."""
+"""Computes one `bucket`; does nothing if it has no steps."""
 
 ROLL_UP_READINGS = f"""
 INSERT OR REPLACE INTO hardware_rollups
@@ -31,7 +31,7 @@ FROM (
     FROM hardware WHERE id > :bucket * {ROLLUP_READINGS} AND id <= (:bucket + 1) * {ROLLUP_READINGS}
 ) AS whole JOIN hardware AS newest ON newest.id = whole.last_id
 """
-"""Of one `bucket`; nothing where it has no readings."""
+"""Computes one `bucket`; does nothing if it has no readings."""
 
 BUCKETS_OF_STEPS = f"SELECT DISTINCT (step - 1) / {ROLLUP_STEPS} FROM steps WHERE superseded = 0"
 BUCKETS_OF_READINGS = f"SELECT DISTINCT (id - 1) / {ROLLUP_READINGS} FROM hardware"

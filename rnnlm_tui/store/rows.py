@@ -1,4 +1,4 @@
-"""The rows of a run's database as values: which columns make one, and how."""
+"""Convert database rows to dataclasses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHECKPOINT_COLUMNS = "attempt, step, epoch, tokens_seen, train_loss, validation_
 
 @dataclass(frozen=True, slots=True)
 class AttemptRow:
-    """One life of a worker on the run."""
+    """One worker's attempt at the run."""
 
     attempt: int
     pid: int
@@ -26,7 +26,7 @@ class AttemptRow:
     boot_id: str
     device: str
     start_step: int
-    """It went on after this step; 0 from the beginning."""
+    """The attempt resumed after this step; 0: from the start."""
     environment: dict[str, object]
     """Versions, threads and settings, as the worker reported them."""
     started: float
@@ -40,7 +40,7 @@ def attempt_row(row: tuple[Any, ...]) -> AttemptRow:
 
 
 def by_step(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
-    """Sort by step, with one row for each step and set: the latest, as a set may be evaluated again, also by a later attempt."""
+    """Sort by step, with the latest row of each step and set: a set may be evaluated again."""
     latest: dict[object, EvaluationRow] = {}
     for row in rows:
         latest.pop(key := (row.step, row.split, row.name), None)
@@ -49,7 +49,7 @@ def by_step(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
 
 
 def evaluation_row(row: tuple[Any, ...]) -> EvaluationRow:
-    """From a row of `evaluations` without its id; rows of earlier versions have no count of unknown tokens."""
+    """From a row of `evaluations` without its id; earlier versions have no count of unknown tokens."""
     attempt, step, split, name, loss, tokens, bits, seconds, time, lost, _superseded, *later = row
     loss, bits = with_nonfinite(("loss", "bits_per_byte"), (loss, bits), lost)
     return EvaluationRow(attempt, step, split, name, loss, tokens, bits, seconds, time, *later)

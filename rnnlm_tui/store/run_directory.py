@@ -1,4 +1,4 @@
-"""RunDirectory: the paths inside one run's folder, its name's rules and its frozen config."""
+"""RunDirectory: the paths in a run's folder, the rules for its name, and its frozen config."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ if TYPE_CHECKING:
     from rnnlm_tui.contract.config import RunConfig
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""Whole names only: nothing that could leave the runs folder, look like an option or hide."""
+"""A valid name can't leave the runs folder, look like an option or be hidden."""
 MAX_SOCKET_PATH_BYTES = 107
-"""The kernel's field for a Unix socket's path has 108 bytes with its closing NUL (macOS: 104, which the short path meets too)."""
+"""The kernel's field for a Unix socket's path has 108 bytes with its NUL (macOS: 104, which the short path fits too)."""
 
 
 def check_run_name(name: str) -> str:
-    """The name itself when a run may be called so.
+    """Return the name if it is valid, whether or not it is taken.
 
     Raises:
-        RunNameError: an impossible name; whether it is taken is not looked at.
+        RunNameError: the name is invalid.
     """
     if RUN_NAME.fullmatch(name):
         return name
     shown = repr(name) if len(name) <= 40 else f"{name[:40]!r}… ({counted(len(name), 'character')})"
     raise RunNameError(
-        f"{shown} can't be a run's name: 1 to 64 of A-Z a-z 0-9 . _ - are allowed, a letter or digit first",
-        hint="choose another name, or leave it out and one is made up",
+        f"invalid run name {shown}: use 1 to 64 of A-Z a-z 0-9 . _ - and start with a letter or digit",
+        hint="choose another name, or leave it out to get a generated one",
     )
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """One run's folder. Only its methods touch the disk, and `place`; the other properties are paths."""
+    """One run's folder. Only its methods, `database_location` and `database_path` read the disk."""
 
     path: Path
 
@@ -54,12 +54,12 @@ class RunDirectory:
 
     @property
     def database_location(self) -> DatabaseLocation | None:
-        """Where its database lies when not in this folder."""
+        """The location of its database if it is outside this folder, else None."""
         return database_location(self.path)
 
     @property
     def database_path(self) -> Path:
-        """In this folder, or where `place` says."""
+        """The run's database on this host."""
         place = self.database_location
         return self.path / DATABASE_NAME if place is None else place.path
 
@@ -77,14 +77,15 @@ class RunDirectory:
 
     @property
     def snapshots_path(self) -> Path:
-        """Weights that live samples ask for; not to resume from."""
+        """Weights for live samples; they can't be resumed from."""
         return self.path / "snapshots"
 
     @property
     def socket_path(self) -> Path:
-        """Where the worker listens: in the run's folder or, where that path is too long or no place for a socket, in a short folder of this user's.
+        """The worker's control socket: in the run's folder, or in a short folder under /tmp.
 
-        The worker records the path it used as `socket` in the database.
+        The latter if the path is too long or on a network filesystem. The worker records the path it
+        used as `socket` in the database.
         """
         inside = self.path / "control.sock"
         if len(os.fsencode(inside)) <= MAX_SOCKET_PATH_BYTES and not (self.path / POINTER_NAME).exists():
@@ -93,10 +94,10 @@ class RunDirectory:
         return Path(f"/tmp/rnnlm-tui-{os.getuid()}") / f"{digest}.sock"
 
     def make_socket_directory(self) -> Path:
-        """Make sure that the socket's folder exists and is this user's alone; returns `socket_path`.
+        """Create the socket's private folder if needed; returns `socket_path`.
 
         Raises:
-            StorageError: somebody else owns the short folder or may enter it.
+            StorageError: another user owns the folder or can enter it.
         """
         socket, folder = self.socket_path, self.socket_path.parent
         if folder == self.path:
@@ -105,37 +106,37 @@ class RunDirectory:
         return socket
 
     def check_there(self) -> None:
-        """Refuse a run whose folder is not there any more: whoever looks at a list may be late.
+        """Check that the run's folder still exists.
 
         Raises:
-            StorageError: it is gone.
+            StorageError: the folder is gone.
         """
         if not self.path.is_dir():
             raise StorageError(f"{self.path} is gone: it was removed or moved", hint="`rnnlm-tui runs` shows what is left")
 
     def check_own_files(self) -> None:
-        """Refuse a run whose folder holds links: what is written, tidied and removed through them would lie elsewhere.
+        """Refuse a run whose folder has links: files outside it would be written and removed through them.
 
         Raises:
-            StorageError: one is there, or the folder can't be read.
+            StorageError: the folder has a link, or can't be read.
         """
         with storage_errors("look into", self.path), os.scandir(self.path) as entries:
             links = sorted(entry.path for entry in entries if entry.is_symlink()) or [str(self.path)] * self.path.is_symlink()
         if links:
-            raise StorageError(f"{links[0]} is a link: a run's files lie in its own folder", hint="put the file or folder itself there")
+            raise StorageError(f"{links[0]} is a symbolic link, which is not allowed in a run's folder", hint="put the file or folder itself there")
 
     def created(self) -> float:
-        """Unix seconds of the run's creation: config.toml is written once. 0.0 when it is gone."""
+        """When the run was created, in Unix seconds (config.toml is written once); 0.0 if it is gone."""
         try:
             return self.config_path.stat().st_mtime
         except OSError:
             return 0.0
 
     def read_config(self) -> RunConfig:
-        """The frozen config, validated again.
+        """Read and validate the frozen config.
 
         Raises:
-            StorageError: the file is missing, no TOML or no valid config.
+            StorageError: the file is missing, or isn't TOML or a valid config.
         """
         import tomllib
 
@@ -145,12 +146,10 @@ class RunDirectory:
             data = self.config_path.read_bytes()
         try:
             return parse_stored_config(tomllib.loads(data.decode("utf-8")))
-        except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError; a number of thousands of digits raises one too
+        except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError; a number with thousands of digits raises one too
             raise StorageError(
-                f"{self.config_path} is damaged: {error}", hint="a run's config is never edited; restore the file, or start a new run"
+                f"{self.config_path} is damaged: {error}", hint="a run's config can't be edited; restore the file, or start a new run"
             ) from error
         except ConfigError as error:
             problems = "; ".join(str(problem) for problem in error.problems)
-            raise StorageError(
-                f"{self.config_path} holds no valid config: {problems}", hint="it was edited, or written by another version of rnnlm-tui"
-            ) from error
+            raise StorageError(f"invalid config {self.config_path}: {problems}", hint="it was edited, or written by another version of rnnlm-tui") from error

@@ -1,4 +1,4 @@
-"""Creating, listing, finding and renaming runs."""
+"""Create, list, find and rename runs."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from rnnlm_tui.contract.config import RunConfig
 
 _ABANDONED_SECONDS = 3_600.0
-"""A half-made run older than this was left by a process that died, and is swept."""
+"""An unfinished run older than this was left by a dead process, and is removed."""
 _SHOWN_NAMES = 8
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
-"""A folder can't be moved to where something lies."""
+"""Errors of a rename onto an existing file or folder."""
 TRASHED = re.compile(rf"({RUN_NAME.pattern})\.(\d{{8}}T\d{{6}})\.[0-9a-f]{{4}}")
-"""A deleted run's folder: the name that it had, the local time of its deletion, and what tells two of one second apart."""
+"""A deleted run's folder: the run's name, the local time of deletion, and a random suffix."""
 
 
 def suggest_name() -> str:
-    """A free name such as `plain-otter`. Drawn from the system, so that no seeded generator moves."""
+    """A free name such as `plain-otter`. Uses the system's randomness: seeded generators are unaffected."""
     from rnnlm_tui.store.former_names import find_by_former_name
 
     draw = secrets.SystemRandom()
@@ -50,16 +50,16 @@ def suggest_name() -> str:
 
 
 def create_run(config: RunConfig, name: str | None = None, parent: str | None = None) -> RunDirectory:
-    """Create a run that nothing trains yet: its folder appears whole, with config.toml and run.db, or not at all.
+    """Create a run, without a worker. Its folder with config.toml and run.db appears atomically.
 
     Args:
-        config: frozen into config.toml, relative paths made absolute.
-        name: made up when None.
+        config: saved as config.toml, with absolute paths.
+        name: generated if None.
         parent: `run@step` that its weights start from.
 
     Raises:
-        RunNameError: the name is impossible or taken.
-        ConfigError: the config has problems between its fields.
+        RunNameError: the name is invalid or taken.
+        ConfigError: fields of the config contradict each other.
         StorageError: the folder can't be written.
     """
     from rnnlm_tui.contract.validation import config_to_raw, parse_config
@@ -86,20 +86,20 @@ def create_run(config: RunConfig, name: str | None = None, parent: str | None = 
 
 
 def list_runs() -> list[RunDirectory]:
-    """All runs, the newest first. Looks at no database: quick with hundreds of runs.
+    """All runs, newest first. Fast with hundreds of runs: no database is read.
 
     Raises:
-        StorageError: the data home is a file, or may not be read.
+        StorageError: the data home is a file, or can't be read.
     """
     found = [(run.created(), run.name, run) for run in map(RunDirectory, _run_paths())]
     return [run for _, _, run in sorted(found, key=lambda entry: entry[:2], reverse=True)]
 
 
 def find_run(name_or_prefix: str) -> RunDirectory:
-    """The run of that name, else the only one whose name begins so.
+    """The run of this name, or the only one whose name starts with it.
 
     Raises:
-        UnknownRunError: none, with near names, or several, listed.
+        UnknownRunError: no run matches (suggests similar names), or several do (lists them).
     """
     shown = _shown(name_or_prefix)
     names = sorted(path.name for path in _run_paths())
@@ -109,23 +109,23 @@ def find_run(name_or_prefix: str) -> RunDirectory:
     if len(matches) == 1:
         return RunDirectory(runs_dir() / matches[0])
     if matches:
-        raise UnknownRunError(f"{shown} begins the names of {counted(len(matches), 'run')}: {first_of(matches, _SHOWN_NAMES)}", hint="type more of the name")
+        raise UnknownRunError(f"{shown} matches {counted(len(matches), 'run')}: {first_of(matches, _SHOWN_NAMES)}", hint="type more of the name")
     from rnnlm_tui.store.former_names import find_by_former_name
 
     renamed = find_by_former_name(name_or_prefix, _run_paths())
     if renamed is not None:
-        raise UnknownRunError(f"no run {shown}", hint=f'it is called "{renamed.name}" now')
+        raise UnknownRunError(f"no run {shown}", hint=f'it was renamed to "{renamed.name}"')
     if name_or_prefix in trashed_names():
-        raise UnknownRunError(f"no run {shown}", hint=f"it is in the trash: `rnnlm-tui restore {name_or_prefix}` takes it back")
+        raise UnknownRunError(f"no run {shown}", hint=f"it is in the trash: `rnnlm-tui restore {name_or_prefix}` restores it")
     hint = did_you_mean(name_or_prefix[:64], names) or ("`rnnlm-tui runs` lists them" if names else "there are no runs yet: `rnnlm-tui train` starts one")
     raise UnknownRunError(f"no run {shown}", hint=hint)
 
 
 def run_named(name: str) -> RunDirectory:
-    """The run of exactly that name, or the one that had it before, for what another run's file says.
+    """The run with exactly this name or former name, for references in other runs' files.
 
     Raises:
-        UnknownRunError: there is none, with near names.
+        UnknownRunError: there is none; suggests similar names.
     """
     names = sorted(path.name for path in _run_paths())
     if name in names:
@@ -139,14 +139,14 @@ def run_named(name: str) -> RunDirectory:
 
 
 def rename_run(run: RunDirectory, name: str) -> RunDirectory:
-    """Give a run that nobody trains another name; returns where it lies now.
+    """Rename a run that isn't running; returns it with its new path.
 
-    Runs that started from its weights keep the name that they know: it leads here, so no other run may take it.
+    Runs that started from its weights keep referring to its old name, which no other run can take then.
 
     Raises:
-        RunNameError: the name is impossible or taken.
-        RunStateError: a worker holds it.
-        StorageError: it can't be renamed.
+        RunNameError: the name is invalid or taken.
+        RunStateError: a worker holds the run.
+        StorageError: the folder can't be renamed.
     """
     if check_run_name(name) == run.name:
         return run
@@ -155,11 +155,11 @@ def rename_run(run: RunDirectory, name: str) -> RunDirectory:
 
 
 def move_in_place(run: RunDirectory, former: str, name: str) -> RunDirectory:
-    """Move a run's folder to where the run of that name lies, and keep its former name where others know it by that.
+    """Move a run's folder to `runs/name`, and keep its former name if other runs refer to it.
 
     Raises:
-        RunNameError: the name is impossible or taken.
-        StorageError: it can't be moved.
+        RunNameError: the name is invalid or taken.
+        StorageError: the folder can't be moved.
     """
     from rnnlm_tui.store.former_names import keep_former_name
 
@@ -179,25 +179,25 @@ def move_in_place(run: RunDirectory, former: str, name: str) -> RunDirectory:
 
 
 def trashed_paths() -> list[Path]:
-    """The folders of deleted runs, in no order; what begins with a dot is half-purged."""
+    """The folders of deleted runs, in no order; those starting with a dot are being purged."""
     return _run_folders(trash_dir(), TRASHED)
 
 
 def trashed_names() -> list[str]:
-    """The names that deleted runs had."""
+    """The names of deleted runs."""
     return [match[1] for match in (TRASHED.fullmatch(path.name) for path in trashed_paths()) if match]
 
 
 @contextmanager
 def lock_run(run: RunDirectory, done: str) -> Iterator[None]:
-    """Hold a run's lock, so that no worker begins meanwhile.
+    """Hold a run's lock, so that no worker can start meanwhile.
 
     Args:
-        done: what is to happen to the run, `deleted` or `renamed`.
+        done: `deleted` or `renamed`, for the message.
 
     Raises:
-        RunStateError: a worker holds it.
-        StorageError: it is gone, or can't be locked.
+        RunStateError: a worker holds the run.
+        StorageError: the run is gone, or can't be locked.
     """
     run.check_there()
     lock = RunLock(run.lock_path)
@@ -215,7 +215,7 @@ def lock_run(run: RunDirectory, done: str) -> Iterator[None]:
 
 
 def _shown(name: str) -> str:
-    """In quotes, short, and with nothing in it that a terminal would act on."""
+    """A name for a message: quoted, shortened, control characters escaped."""
     short = name if len(name) <= 64 else name[:64] + "…"
     return f'"{short}"' if short.isprintable() else repr(short)
 
@@ -235,7 +235,7 @@ def _run_folders(place: Path, name: re.Pattern[str]) -> list[Path]:
 
 
 def _may_be_run(path: Path) -> bool:
-    """It has a config; where that can't be told, whoever opens the run is told why."""
+    """Whether the folder has a config; True without permission, so that opening the run reports it."""
     try:
         (path / "config.toml").stat()
     except OSError as error:
@@ -244,25 +244,25 @@ def _may_be_run(path: Path) -> bool:
 
 
 def check_name_free(name: str, *, but: RunDirectory | None = None) -> None:
-    """Refuse a name that a run has, or by which others know one that was renamed.
+    """Refuse a name that a run has, or had and is still referred to by.
 
     Args:
-        but: whose former names are free for it.
+        but: a run that may take its own former names.
 
     Raises:
         RunNameError: the name is taken.
     """
     if os.path.lexists(runs_dir() / name):
-        raise RunNameError(f'there is already a run "{name}"', hint="choose another name")
+        raise RunNameError(f'run "{name}" already exists', hint="choose another name")
     from rnnlm_tui.store.former_names import find_by_former_name
 
     known = find_by_former_name(name, _run_paths())
     if known is not None and known != but:
-        raise RunNameError(f'"{name}" was the name of {known.name}, and runs that started from its weights know it by that', hint="choose another name")
+        raise RunNameError(f'"{name}" is a former name of {known.name}, which runs that started from its weights refer to', hint="choose another name")
 
 
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
-    """The config with each path that exists, or is a pattern of paths, made absolute: a run may be resumed from any folder."""
+    """The config with absolute paths and patterns, so that the run can be resumed from any folder."""
     from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
     from rnnlm_tui.contract.validation import merge, parse_config
 
@@ -302,13 +302,13 @@ def _put_in_place(half_made: Path, name: str | None) -> RunDirectory:
             except OSError as error:
                 if error.errno not in _TAKEN:
                     raise
-                continue  # taken in this very moment: refused by name, or another is made up
+                continue  # just taken: refuse a given name, or generate another
             fsync_directory(runs_dir())
             return RunDirectory(runs_dir() / chosen)
 
 
 def sweep_abandoned(folder: Path) -> None:
-    """Remove what processes that died an hour ago left half made or half removed in a folder."""
+    """Remove unfinished folders that dead processes left more than an hour ago."""
     oldest = time.time() - _ABANDONED_SECONDS
     with storage_errors("look into", folder), os.scandir(folder) as entries:
         for entry in entries:

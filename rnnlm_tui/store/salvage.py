@@ -1,4 +1,4 @@
-"""Reads the rows that can still be read of a damaged database, whichever of its pages are lost."""
+"""Read all rows of a damaged database that are still readable."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rnnlm_tui.store.schema import SCHEMA_VERSION, tables_since
 Row = tuple[Any, ...]
 
 DERIVED = ("rollups", "hardware_rollups", "progress")
-"""Tables that are worked out anew, or tell of a moment that is over."""
+"""Tables that are recomputed or momentary."""
 _TYPES: dict[str, tuple[type, ...]] = {"INTEGER": (int,), "REAL": (int, float), "TEXT": (str,), "": (int, float)}
 _COUNTS = ("attempt", "step", "tokens_seen", "tokens", "bytes")
 _JSON = ("environment", "nonfinite", "arguments", "result", "other_gpus")
@@ -39,23 +39,23 @@ class _ColumnSchema:
     optional: bool
     count: bool
     allowed: frozenset[str]
-    """Its only values; empty: any."""
+    """The only allowed values; empty: any."""
     json: bool
 
 
 @dataclass(frozen=True, slots=True)
 class TableSchema:
-    """A table as this version makes it."""
+    """A table of this version's schema."""
 
     name: str
     columns: tuple[_ColumnSchema, ...]
     key: tuple[int, ...]
-    """Places of the primary key's columns: rows lie in the file in its order."""
+    """Indexes of the primary key's columns; rows are stored in its order."""
     with_rowid: bool
     stored: tuple[int, ...]
-    """Places of the columns in the order in which a record holds them."""
+    """Indexes of the columns in the order of a stored record."""
     fewest: int
-    """So many columns it had in the first version: the rest are missing in rows of an earlier one."""
+    """Number of columns in the first version; rows of earlier versions lack the rest."""
 
     @property
     def key_names(self) -> list[str]:
@@ -63,13 +63,13 @@ class TableSchema:
 
 
 def salvaged_rows(database: Path) -> Iterator[tuple[str, Row]]:
-    """(table, row) of all that can be read and makes sense, from a copy: the file itself is never opened by SQLite.
+    """(table, row) of all valid rows that can be read. Works on a copy: SQLite never opens the file itself.
 
-    What SQLite reads comes first; where it stops, every page of the file is looked at for rows. A row may come twice, then: the first is the right one.
-    One whose bytes are wrong in a way that no rule sees comes as it is.
+    First come the rows that SQLite can read. If it fails, all pages are scanned, and a row may come
+    again: the first one is right. Damage that leaves a valid row can't be detected.
 
     Raises:
-        StorageError: no room for the copy, or the file can't be read at all.
+        StorageError: the disk is full, or the file can't be read at all.
     """
     kept = [table for table in tables() if table.name not in DERIVED]
     with _copy(database) as copy:
@@ -88,7 +88,7 @@ def salvaged_rows(database: Path) -> Iterator[tuple[str, Row]]:
 
 
 def _read_by_tree(copy: Path, kept: Sequence[TableSchema]) -> Generator[tuple[str, Row], None, bool]:
-    """What SQLite can read, table by table; returns whether that was all. The log beside the file is folded into it."""
+    """Rows that SQLite can read, including those in the WAL; returns whether all were read."""
     whole = True
     with _opened(copy) as connection:
         if connection is None:
@@ -124,7 +124,7 @@ def _copy(database: Path) -> Iterator[Path]:
 
 @contextmanager
 def _opened(copy: Path) -> Iterator[sqlite3.Connection | None]:
-    """The copy, its first page made anew where it is lost; None where nothing of it is a database."""
+    """Open the copy, with a new first page if it is lost; None if it isn't a database at all."""
     if not copy.is_file():
         yield None
         return
@@ -140,7 +140,7 @@ def _opened(copy: Path) -> Iterator[sqlite3.Connection | None]:
 def _connect(copy: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(copy, isolation_level=None)
     connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
-    connection.execute("PRAGMA writable_schema = ON")  # or a file that is shorter than it says is refused as a whole
+    connection.execute("PRAGMA writable_schema = ON")  # otherwise SQLite refuses a truncated file as a whole
     connection.execute("PRAGMA cell_size_check = ON")
     return connection
 
@@ -154,26 +154,29 @@ def _has_tables(connection: sqlite3.Connection) -> bool:
 
 
 def _renew_first_page(copy: Path) -> None:
-    """Put a new database's first page, which says where each table begins, over this one's: tables are made in one order, so they begin at the same places."""
+    """Replace the first page, which has the root page of each table, by that of a new database.
+
+    Tables are always created in the same order, so their root pages are the same.
+    """
     content = copy.read_bytes()
     with closing(sqlite3.connect(":memory:")) as fresh:
         fresh.executescript(f"PRAGMA page_size = {PAGE_BYTES}; {tables_since(0)}")
         first = bytearray(fresh.serialize()[:PAGE_BYTES])
     pages = max(1, math.ceil(len(content) / PAGE_BYTES))
-    first[18:20] = b"\x02\x02"  # written ahead, as the log beside it is
-    first[24:28] = first[92:96] = (1).to_bytes(4, "big")  # the count of changes for which the next number holds
+    first[18:20] = b"\x02\x02"  # WAL mode
+    first[24:28] = first[92:96] = (1).to_bytes(4, "big")  # change counter, and the one for which the page count is valid
     first[28:32] = pages.to_bytes(4, "big")
     copy.write_bytes(bytes(first) + content[PAGE_BYTES:].ljust((pages - 1) * PAGE_BYTES, b"\0"))
 
 
 def tables(version: int = SCHEMA_VERSION) -> list[TableSchema]:
-    """Every table of a run's database of that version."""
+    """The tables of a schema version."""
     fewest = {name: len(info) for name, info, _ in _declared(1)}
     return [_described(name, info, with_rowid, fewest.get(name, len(info))) for name, info, with_rowid in _declared(version)]
 
 
 def _declared(version: int) -> list[tuple[str, list[Row], bool]]:
-    """Name, `table_info` and whether it has row ids, of each table."""
+    """Name, `table_info` and whether it has rowids, for each table."""
     with closing(sqlite3.connect(":memory:")) as fresh:
         fresh.executescript(tables_since(0, version))
         found = fresh.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall()
@@ -198,7 +201,10 @@ def _described(name: str, info: list[Row], with_rowid: bool, fewest: int) -> Tab
 
 
 def _walk(connection: sqlite3.Connection, table: TableSchema) -> Generator[Row, None, bool]:
-    """Rows in order until the end or a page that can't be read; returns whether all came. Keys that don't grow are pages that point at each other wrongly."""
+    """Rows in key order up to the first unreadable page; returns whether all were read.
+
+    Keys that don't increase mean that pages point to each other wrongly.
+    """
     before: Row | None = None
     try:
         with closing(connection.execute(f"SELECT * FROM {table.name} ORDER BY {', '.join(table.key_names)}")) as cursor:
@@ -214,15 +220,15 @@ def _walk(connection: sqlite3.Connection, table: TableSchema) -> Generator[Row, 
 
 
 def padded(table: TableSchema, row: Row) -> Row:
-    """The row of an earlier version with the columns that it lacks."""
+    """Add the missing columns to a row of an earlier version."""
     return row + (None,) * (len(table.columns) - len(row)) if len(row) >= table.fewest else row
 
 
 def _row(table: TableSchema, record: Record) -> Row:
-    """The record as a row of this table, in its order of columns; those that an earlier version lacked are None."""
+    """Convert a record to a row of the table; columns missing in earlier versions are None."""
     row: list[Any] = [None] * len(table.columns)
     for index, value in zip(table.stored, record.values, strict=False):
-        # Whole numbers of a REAL column are stored as such.
+        # SQLite stores whole numbers of a REAL column as integers.
         row[index] = float(value) if isinstance(value, int) and float in table.columns[index].types else value
     if table.with_rowid:
         row[table.key[0]] = record.rowid
@@ -230,7 +236,7 @@ def _row(table: TableSchema, record: Record) -> Row:
 
 
 def is_valid_row(table: TableSchema, row: Row, *, any_kind: bool = False) -> bool:
-    """Whether a writer of this version could have written the row; with `any_kind` of another as well, that knows more kinds of events."""
+    """Whether a worker could have written the row; `any_kind` allows unknown kinds of events."""
     if len(row) != len(table.columns):
         return False
     for column, value in zip(table.columns, row, strict=True):

@@ -1,4 +1,4 @@
-"""run.db's tables and version, and how sqlite3's errors become ours."""
+"""run.db's tables and schema version, and the conversion of sqlite3's errors."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from rnnlm_tui.store.atomic import folder_advice
 from rnnlm_tui.store.free_space import free_bytes
 
 SCHEMA_VERSION = 3
-"""Kept in `PRAGMA user_version`; 0 is a file without tables."""
+"""Stored in `PRAGMA user_version`; 0 is a file without tables."""
 ROLLUP_STEPS = 1_024
-"""Steps of one roll-up: bucket b holds steps b·1,024 + 1 to (b + 1)·1,024."""
+"""Steps per roll-up: bucket b holds steps b·1,024 + 1 to (b + 1)·1,024."""
 ROLLUP_READINGS = 32
-"""Readings of the machine of one roll-up: bucket b holds those numbered b·32 + 1 to (b + 1)·32, about half a minute."""
+"""Machine readings per roll-up, about half a minute: bucket b holds ids b·32 + 1 to (b + 1)·32."""
 BUSY_SECONDS = 10.0
 ROOM_FOR_READING = 2**18
-"""Free bytes that SQLite may need for reading next to a writer: shared memory, 32 KiB at first, and an empty log."""
+"""Free bytes that SQLite may need to read beside a writer: 32 KiB of shared memory and an empty WAL."""
 STATE_EVENTS: frozenset[EventKind] = frozenset({"started", "preparing", "running", "paused", "resumed", "stopped", "finished", "failed"})
-"""Kinds of events that tell a run's state."""
+"""Kinds of events that change a run's state."""
 
-_BROKEN = {sqlite3.SQLITE_CORRUPT: "its pages don't fit together", sqlite3.SQLITE_NOTADB: "it is no database any more"}
-"""What SQLite says of a file that is broken, in a person's words."""
+_BROKEN = {sqlite3.SQLITE_CORRUPT: "its pages are corrupt", sqlite3.SQLITE_NOTADB: "it is no longer a database"}
+"""Readable reasons for SQLite's codes."""
 _rollup_columns = "".join(f", {name}_n INTEGER NOT NULL, {name}_min REAL, {name}_max REAL, {name}_sum REAL" for name in METRIC_COLUMNS)
 
-# Steps are keyed with the step first: the newest, a range and a bucket are then one walk along the table, whatever the attempt.
-# A number that is NaN or infinite is NULL (SQLite has no NaN), and `nonfinite` says which it was; it is NULL where all are finite.
-# `superseded` marks what an attempt wrote after the step that a later one resumed from: kept, and no longer part of the run's curve.
+# The key of steps starts with the step: the newest, a range and a bucket are then one scan, whatever the attempt.
+# NaN and infinite numbers are NULL (SQLite has no NaN), and `nonfinite` says what they were; it is NULL if all are finite.
+# `superseded` marks rows of steps after the one that a later attempt resumed from: kept, but not part of the run's curve.
 _FIRST = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE attempts (
@@ -70,8 +70,8 @@ CREATE TABLE commands (id TEXT PRIMARY KEY, verb TEXT NOT NULL, arguments TEXT N
 CREATE TABLE progress (only INTEGER PRIMARY KEY CHECK (only = 1), phase TEXT NOT NULL, done INTEGER NOT NULL, total INTEGER NOT NULL);
 """
 
-# `other_gpus` is a JSON object, the figures of each further card by its number; NULL where there is none. Of the machine's roll-ups n, l, h and s are count,
-# least, greatest and sum of the MACHINE_COLUMNS in their order: in full their names would push the list of tables off the first page, on which a salvage finds it.
+# `other_gpus` is a JSON object with the readings of each other GPU by its index, or NULL. In hardware_rollups, n, l, h and s are
+# count, minimum, maximum and sum of each of MACHINE_COLUMNS: with full names the schema would not fit on the first page, where a salvage needs it.
 _SECOND = f"""
 ALTER TABLE hardware ADD COLUMN other_gpus TEXT;
 CREATE TABLE hardware_rollups (bucket INTEGER PRIMARY KEY, last_id INTEGER, time REAL{"".join(f",n{i},l{i},h{i},s{i}" for i in range(len(MACHINE_COLUMNS)))});
@@ -84,16 +84,16 @@ _VERSIONS = (_FIRST, _SECOND, _THIRD)
 
 
 def tables_since(version: int, until: int = SCHEMA_VERSION) -> str:
-    """The statements that make a database of one version one of a later; of 0, all tables."""
+    """The statements that upgrade a database from `version` (0: empty) to `until`."""
     return f"{''.join(_VERSIONS[version:until])} PRAGMA user_version = {until};"
 
 
 def check_version(version: int, path: Path) -> None:
-    """Refuse a database that no version up to this one made.
+    """Refuse a database of an unknown version. Earlier versions are readable, and upgraded by the next worker.
 
     Raises:
-        NewerDatabaseError: a newer version made it.
-        DatabaseError: no version did. One of an earlier version is read as it is, and brought up to date by the worker that writes to it next.
+        NewerDatabaseError: a newer version wrote it.
+        DatabaseError: no version wrote it.
     """
     if version > SCHEMA_VERSION:
         message = f"{path} was made by a newer version of rnnlm-tui: its schema is {version}, this version reads {SCHEMA_VERSION}"
@@ -108,7 +108,7 @@ def database_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.ProgrammingError:
-        raise  # ours, and no fault of the file
+        raise  # a bug of ours, not of the file
     except UnicodeDecodeError as error:
         raise DatabaseError(f"{path} is damaged: {error}", hint=damage_hint(path)) from error
     except sqlite3.Error as error:
@@ -117,19 +117,19 @@ def database_errors(path: Path) -> Iterator[None]:
             raise StorageError(f"can't write {path}: {error}", hint="free some space on this disk") from error
         if code == sqlite3.SQLITE_IOERR:
             raise StorageError(
-                f"can't read or write {path}: {error}", hint="look at this disk: its free space, its errors, and what stands at that path"
+                f"can't read or write {path}: {error}", hint="check the disk's free space and errors, and that the path is a regular file"
             ) from error
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
-            raise StorageError(f"{path} is locked by another program", hint="close what else has it open") from error
+            raise StorageError(f"{path} is locked by another program", hint="close other programs that have it open") from error
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
             raise StorageError(f"can't open {path}: {error}", hint=folder_advice(path.parent)) from error
         raise DatabaseError(f"{path} is damaged: {_BROKEN.get(code) or error}", hint=damage_hint(path)) from error
 
 
 def damage_hint(path: Path) -> str:
-    """What to do about a damaged database."""
-    name = "RUN" if re.fullmatch("[0-9a-f]{16}", path.parent.name) else path.parent.name  # a database elsewhere lies in a folder of such a name
-    return f"`rnnlm-tui verify {name}` or `rnnlm-tui resume {name}` rebuilds it; the checkpoints are not touched, `rnnlm-tui sample {name}@last` works"
+    """A hint for a damaged database."""
+    name = "RUN" if re.fullmatch("[0-9a-f]{16}", path.parent.name) else path.parent.name  # the folder of a database outside its run
+    return f"`rnnlm-tui verify {name}` or `rnnlm-tui resume {name}` rebuilds it; checkpoints are unaffected, `rnnlm-tui sample {name}@last` works"
 
 
 def is_frozen(path: Path) -> bool:
@@ -143,12 +143,12 @@ def is_frozen(path: Path) -> bool:
 
 
 def reading_uri(path: Path, *, frozen: bool) -> str:
-    """The address under which SQLite opens a database for reading alone; `frozen` as `is_frozen` says."""
+    """SQLite's URI of a database to read only; `frozen` is the result of `is_frozen`."""
     return f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if frozen else ''}"
 
 
 def all_rows(connection: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-    """Every row at once: an open cursor would freeze `data_version` and let the log grow."""
+    """Fetch all rows at once: an open cursor would freeze `data_version` and let the WAL grow."""
     cursor = connection.execute(query, values)
     try:
         return cursor.fetchall()
@@ -157,12 +157,12 @@ def all_rows(connection: sqlite3.Connection, query: str, values: Sequence[object
 
 
 def one_row(connection: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> tuple[Any, ...]:
-    """The one row of a query that always gives one."""
+    """Fetch the row of a query that always returns one."""
     return all_rows(connection, query, values)[0]
 
 
 def without_nonfinite(names: Sequence[str], values: Sequence[float | None]) -> tuple[list[float | None], str | None]:
-    """The values with None for each that is NaN or infinite, and the text that says which: `{"loss": "nan"}`, None where all are finite."""
+    """Replace NaN and infinite values by None; also returns them as text (`{"loss": "nan"}`) or None."""
     if all(value is None or math.isfinite(value) for value in values):
         return list(values), None
     lost = {name: str(float(value)) for name, value in zip(names, values, strict=True) if value is not None and not math.isfinite(value)}
@@ -178,5 +178,5 @@ def with_nonfinite(names: Sequence[str], values: Sequence[float | None], text: s
 
 
 def storable(text: str) -> str:
-    """The text with lone surrogates escaped: SQLite keeps UTF-8 only."""
+    """The text with lone surrogates escaped, because SQLite stores only UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""SeriesTable: a run's curves, or a stretch of them, in at most so many buckets; read step by step or from roll-ups, and only the new part each time."""
+"""SeriesTable: a run's curves, or a range of their steps, in buckets; each update reads only new steps."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from rnnlm_tui.contract.metrics import METRIC_COLUMNS
 from rnnlm_tui.store.schema import ROLLUP_STEPS, all_rows, one_row
 
 RAW_LIMIT = 262_144
-"""Up to so many steps curves are read from the steps themselves, beyond from the roll-ups of 1,024."""
+"""Up to this many steps are read one by one; beyond, from roll-ups of 1,024."""
 DETAIL_LIMIT = 98_304
-"""The same of a stretch: it is read while somebody waits for a key, and the whole run's curves in the background."""
+"""The same limit for a range, which is read while the user waits; whole curves are read in the background."""
 
 _PLACE = ("tokens_seen", "epoch", "active_seconds", "time")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Band:
-    """One column: the least, greatest and mean finite value of each bucket; NaN where a bucket has none."""
+    """One column: minimum, maximum and mean of each bucket's finite values; NaN if there are none."""
 
     low: array[float]
     high: array[float]
@@ -32,13 +32,13 @@ class Band:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SeriesTable:
-    """A run's curves, or a stretch of them: one entry a bucket that has steps, in the order of steps. All arrays are as long as `step`.
+    """Curves by step, one entry per bucket that has steps. All arrays are as long as `step`.
 
-    Bucket b holds the steps from b·width + 1 to (b + 1)·width. The same object comes back while nothing is new.
+    Bucket b holds the steps from b·width + 1 to (b + 1)·width.
     """
 
     width: int
-    """Steps a bucket, a power of two."""
+    """Steps per bucket, a power of two."""
     step: array[float]
     """The bucket's last step."""
     tokens: array[float]
@@ -49,7 +49,7 @@ class SeriesTable:
     time: array[float]
     """Unix seconds at that step."""
     nonfinite: array[float]
-    """Steps of the bucket whose loss, gradient norm, rate or speed is NaN or infinite."""
+    """Number of steps with a NaN or infinite metric."""
     columns: dict[str, Band]
     """A band for each of METRIC_COLUMNS. In a bucket of several steps, `low` and `high` leave out an epoch's short last batch."""
     short_every: int = 0
@@ -65,7 +65,7 @@ def empty_table() -> SeriesTable:
 
 
 def bucket_width(count: int, max_buckets: int, raw_limit: int, rollup: int = ROLLUP_STEPS) -> int:
-    """Steps (rows) a bucket: the least power of two that gives at most `max_buckets`, and at least a roll-up's beyond `raw_limit`."""
+    """Rows per bucket: the smallest power of two for at most `max_buckets`; beyond `raw_limit` at least `rollup`."""
     wanted = max(1, -(-count // max(1, max_buckets)))
     width = 1 << (wanted - 1).bit_length()
     return width if count <= raw_limit else max(rollup, width)
@@ -73,18 +73,18 @@ def bucket_width(count: int, max_buckets: int, raw_limit: int, rollup: int = ROL
 
 @dataclass(slots=True)
 class Columns:
-    """The growing arrays behind a table: which bucket an entry is, where it lies, and a band for each column."""
+    """The growing arrays behind a table: each entry's bucket, positions (step, time and so on) and bands."""
 
     bucket: list[int]
     place: list[array[float]]
     bands: list[Band]
 
     def drop_from(self, bucket: int) -> None:
-        """Forget the buckets from `bucket` on."""
+        """Drop the buckets from `bucket` on."""
         self._keep(0, bisect_left(self.bucket, bucket))
 
     def drop_before(self, bucket: int) -> None:
-        """Forget the buckets before `bucket`."""
+        """Drop the buckets before `bucket`."""
         self._keep(bisect_left(self.bucket, bucket), len(self.bucket))
 
     def _keep(self, first: int, end: int) -> None:
@@ -94,7 +94,7 @@ class Columns:
             del self.bucket[end:], self.bucket[:first]
 
     def add(self, rows: Sequence[Sequence[Any]], width: int) -> None:
-        """More buckets, from rows of the number of the last step (row) in it, its places, and low, high and mean of each column in turn."""
+        """Add buckets from rows of (last step, positions…, and low, high and mean of each column…)."""
         if not rows:
             return
         number, *columns = zip(*rows, strict=True)
@@ -103,11 +103,11 @@ class Columns:
             values.extend([math.nan if value is None else value for value in column] if None in column else column)
 
     def last_entry(self) -> str:
-        """The last bucket's figures as text: it alone can change without a new bucket."""
+        """The last bucket as text, to notice changes: only this bucket can change without a new one."""
         return repr([values[-1] for values in self._every() if values])
 
     def copied(self) -> tuple[list[array[float]], list[Band]]:
-        """Places and bands as they are now."""
+        """Copies of positions and bands."""
         return [values[:] for values in self.place], [Band(band.low[:], band.high[:], band.mean[:]) for band in self.bands]
 
     def _every(self) -> Iterator[array[float]]:
@@ -140,7 +140,7 @@ _EACH_STEP = (
 
 
 def _of_steps(low: str, high: str) -> str:
-    """SQL for one bucket of the steps after ?1 up to ?2, with these expressions for a column's least and greatest value."""
+    """SQL for one bucket of the steps after ?1 up to ?2, with expressions for a column's minimum and maximum."""
     bands = ", ".join(f"{low.format(name)} AS {name}_low, {high.format(name)} AS {name}_high, avg({name}) AS {name}_mean" for name in METRIC_COLUMNS)
     wanted = ", ".join(f"whole.{name}_{part}" for name in METRIC_COLUMNS for part in ("low", "high", "mean"))
     return (
@@ -177,9 +177,9 @@ def short_every(connection: sqlite3.Connection) -> int | None:
 
 
 class SeriesBuilder:
-    """Keeps a run's curves, or a stretch of them, up to date: a call re-reads the last bucket and what came after it, and what the stretch moved over.
+    """Updates a run's curves, or a range of them: reads only the last bucket and newer steps.
 
-    All of it is read when the width or the attempt changes.
+    Everything is read again if the width or the attempt changes, or the range moves back.
     """
 
     def __init__(self, raw_limit: int = RAW_LIMIT) -> None:
@@ -193,9 +193,9 @@ class SeriesBuilder:
         self._read_from = self._read_to = 0
 
     def update(self, connection: sqlite3.Connection, max_buckets: int, stretch: tuple[int, int] | None = None) -> SeriesTable:
-        """The curves as the database has them now, of the steps from `stretch[0]` to `stretch[1]` or of all; the connection should be inside one read transaction.
+        """The current curves, of all steps or of those in `stretch` (first, last); the same object if unchanged.
 
-        The same object comes back while nothing of it is new.
+        Call inside a read transaction.
         """
         last = int(one_row(connection, "SELECT coalesce((SELECT last_step FROM rollups ORDER BY bucket DESC LIMIT 1), 0)")[0])
         first = 1
@@ -209,7 +209,7 @@ class SeriesBuilder:
         key = (width, raw, self._short_every or 0, *one_row(connection, "SELECT coalesce(max(attempt), 0), total(start_step) FROM attempts"))
         if key != self._key or not self._read_from <= begin <= self._read_to:
             self._key, self._columns, self._read_to = key, _columns(), begin
-        fresh = max(begin, min(self._read_to - 1, end))  # the last bucket that was read may have grown since
+        fresh = max(begin, min(self._read_to - 1, end))  # the last bucket may have grown
         self._columns.drop_before(begin)
         self._columns.drop_from(fresh)
         self._read(connection, fresh, end, width, raw=raw)
@@ -220,7 +220,7 @@ class SeriesBuilder:
         return self._table
 
     def _read(self, connection: sqlite3.Connection, begin: int, end: int, width: int, *, raw: bool) -> None:
-        """The buckets from `begin` on and before `end`."""
+        """Read the buckets from `begin` up to but not including `end`."""
         unit, each, whole = (width, _EACH_STEP, _OF_STEPS) if raw else (width // ROLLUP_STEPS, _EACH_ROLLUP, _OF_ROLLUPS)
         if unit == 1:
             rows = all_rows(connection, each, (begin, end))

@@ -1,4 +1,4 @@
-"""What the app remembers between starts: its state, and the prompts that were typed."""
+"""The app's saved state and prompt history."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from rnnlm_tui.store.locations import history_file, state_file
 
 KEPT_PROMPTS = 1_000
 _MOST_STATE_BYTES = 16 * 1024 * 1024
-"""A longer file can't be one of ours."""
+"""A longer file is not a state file."""
 _MOST_HISTORY_BYTES = 4 * 1024 * 1024
-"""A longer history is cut to its newest prompts at the next one."""
+"""A longer history is cut to its newest prompts when the next one is added."""
 
 
 def load_state() -> tuple[dict[str, object], str]:
     """The saved state, empty if there is none, and the reason if the file is invalid, else an empty text."""
     try:
         state = json.loads(read_at_most(state_file(), _MOST_STATE_BYTES))
-    except (FileNotFoundError, NotADirectoryError):  # a home that is a file is reported by the first write
+    except (FileNotFoundError, NotADirectoryError):  # if the home is a file, the first write reports it
         return {}, ""
     except OSError as error:
         return {}, error.strerror or str(error)
@@ -51,7 +51,7 @@ def save_state(state: dict[str, object]) -> None:
 
 
 def load_history(limit: int = KEPT_PROMPTS) -> list[str]:
-    """The newest `limit` prompts, the oldest of them first; damaged lines are passed over."""
+    """The newest `limit` prompts, oldest first; damaged lines are skipped."""
     prompts = [prompt for prompt in map(_prompt, _history_lines()) if prompt is not None]
     return prompts[max(0, len(prompts) - limit) :]
 
@@ -77,7 +77,7 @@ def move_damaged_prompts_aside() -> str:
 
 
 def append_history(text: str) -> None:
-    """Add a prompt; an empty one, or the same as the last, adds nothing.
+    """Add a prompt, unless it is empty or the same as the last.
 
     Raises:
         StorageError: the file can't be written.

@@ -1,4 +1,4 @@
-"""The trash: runs that were deleted lie in it whole, to be restored, until somebody purges them."""
+"""The trash: delete, restore and purge runs."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _STAMP = "%Y%m%dT%H%M%S"
 
 @dataclass(frozen=True, slots=True)
 class TrashedRun:
-    """One deleted run."""
+    """A deleted run."""
 
     name: str
-    """That it had."""
+    """The run's name before it was deleted."""
     path: Path
-    """Where it lies now."""
+    """Its folder in the trash."""
     deleted: float
-    """Unix seconds, whole ones."""
+    """When it was deleted, in whole Unix seconds."""
     bytes: int
-    """Of all its files, those of a database that lies elsewhere as well: what a purge frees."""
+    """Total size, including a database outside its folder: what a purge frees."""
 
 
 def delete_run(run: RunDirectory) -> TrashedRun:
-    """Move a run that nobody trains to the trash, whole.
+    """Move a run that isn't running to the trash.
 
     Raises:
-        RunStateError: a worker holds it.
-        StorageError: it can't be moved.
+        RunStateError: a worker holds the run.
+        StorageError: the folder can't be moved.
     """
     make_private_directory(trash_dir())
     with lock_run(run, "deleted"):
@@ -54,7 +54,7 @@ def delete_run(run: RunDirectory) -> TrashedRun:
 
 
 def list_trash() -> list[TrashedRun]:
-    """Every deleted run, the one that was deleted last first.
+    """The deleted runs, the last deleted first.
 
     Raises:
         StorageError: the trash can't be read.
@@ -63,29 +63,29 @@ def list_trash() -> list[TrashedRun]:
 
 
 def find_trashed(name: str) -> TrashedRun:
-    """The run in the trash that had this name, the one deleted last where there are several; or the one whose folder is called so.
+    """The last deleted run with this name, or the deleted run with this folder name.
 
     Raises:
-        UnknownRunError: there is none, with near names.
+        UnknownRunError: there is none; suggests similar names.
     """
     found = list_trash()
     match = next((run for run in found if name in (run.name, run.path.name)), None)
     if match is not None:
         return match
     known = dict.fromkeys(run.name for run in found)
-    hint = did_you_mean(name[:64], known) or ("`rnnlm-tui trash` lists what is in it" if found else "the trash is empty")
+    hint = did_you_mean(name[:64], known) or ("`rnnlm-tui trash` lists deleted runs" if found else "the trash is empty")
     raise UnknownRunError(f'no run "{name[:64]}" in the trash' if name[:64].isprintable() else f"no run {name[:64]!r} in the trash", hint=hint)
 
 
 def restore_run(trashed: TrashedRun, name: str | None = None) -> RunDirectory:
-    """Put a deleted run back among the runs.
+    """Restore a deleted run.
 
     Args:
-        name: another one than it had.
+        name: a new name for it.
 
     Raises:
-        RunNameError: the name is impossible, or a run has it by now.
-        StorageError: it is not in the trash any more, or can't be moved.
+        RunNameError: the name is invalid or taken.
+        StorageError: the run is no longer in the trash, or can't be moved.
     """
     chosen = trashed.name if name is None else name
     _check_there(trashed)
@@ -95,23 +95,23 @@ def restore_run(trashed: TrashedRun, name: str | None = None) -> RunDirectory:
     except RunNameError as error:
         if name is not None:
             raise
-        raise RunNameError(error.message, hint=f"`rnnlm-tui restore {trashed.name} --as NAME` gives it another name") from error
+        raise RunNameError(error.message, hint=f"`rnnlm-tui restore {trashed.name} --as NAME` restores it under another name") from error
     except StorageError:
         _check_there(trashed)
         raise
 
 
 def purge(trashed: TrashedRun) -> int:
-    """Remove a deleted run for good, its database elsewhere as well; returns the bytes that this freed.
+    """Remove a deleted run permanently, including a database outside its folder; returns the bytes freed.
 
     Raises:
-        StorageError: it is not in the trash any more, or not all of it can be removed.
+        StorageError: the run is no longer in the trash, or can't be removed completely.
     """
     _check_there(trashed)
     place, size = _elsewhere(trashed.path), _bytes(trashed.path)
     half_gone = trash_dir() / f"{TEMPORARY_PREFIX}{trashed.path.name}"
     with storage_errors("purge", trashed.path):
-        os.utime(trashed.path)  # half gone from now on: another purge must not sweep it as an hour old meanwhile
+        os.utime(trashed.path)  # a new time: `sweep_abandoned` in another purge must not remove it meanwhile
         trashed.path.rename(half_gone)
         if place is not None:
             remove_local_database(place)
@@ -123,7 +123,7 @@ def purge(trashed: TrashedRun) -> int:
 
 def _trashed(path: Path) -> TrashedRun:
     match = TRASHED.fullmatch(path.name)
-    assert match is not None  # the caller looked for such names
+    assert match is not None  # callers only pass matching names
     return TrashedRun(match[1], path, _unix_seconds(match[2]), _bytes(path))
 
 
@@ -136,11 +136,11 @@ def _unix_seconds(stamp: str) -> float:
 
 def _check_there(trashed: TrashedRun) -> None:
     if trashed.path.parent != trash_dir() or not TRASHED.fullmatch(trashed.path.name) or trashed.path.is_symlink() or not trashed.path.is_dir():
-        raise StorageError(f"{trashed.name} is not in the trash any more: {trashed.path}", hint="`rnnlm-tui trash` lists what is in it")
+        raise StorageError(f"{trashed.name} is no longer in the trash: {trashed.path}", hint="`rnnlm-tui trash` lists deleted runs")
 
 
 def _elsewhere(path: Path) -> DatabaseLocation | None:
-    """Where the run's database lies when not in its folder; None too where that can't be told."""
+    """The location of a database outside the run's folder; None if there is none or it is unknown."""
     try:
         return database_location(path)
     except StorageError:
@@ -154,8 +154,8 @@ def _bytes(path: Path) -> int:
 
 
 def _sizes(folder: Path) -> Iterator[int]:
-    """Of each file below, in bytes; what can't be looked at counts nothing."""
+    """Size of each file in a folder tree; unreadable ones are skipped."""
     for parent, _, files in os.walk(folder):
         for name in files:
             with suppress(OSError):
-                yield os.lstat(os.path.join(parent, name)).st_size  # noqa: PTH118 (thousands of files: a Path each costs more than the look)
+                yield os.lstat(os.path.join(parent, name)).st_size  # noqa: PTH118 (thousands of files: a Path for each would cost more than lstat)

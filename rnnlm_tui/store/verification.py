@@ -1,4 +1,4 @@
-"""A look at every byte of a run's checkpoints: which are whole, which are damaged and why, and what their links to earlier ones say."""
+"""Verify all checkpoints of a run, including the links to their parents."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from rnnlm_tui.store.runs import run_named
 
 @dataclass(frozen=True, slots=True)
 class CheckpointCheck:
-    """What a look at one checkpoint found."""
+    """Result of verifying one checkpoint."""
 
     step: int
     path: Path
     problem: str = ""
-    """What is wrong with it, in a sentence; empty: every byte is as it was written."""
+    """What is wrong, in a sentence; empty if the checkpoint is valid."""
     files: int = 0
     bytes: int = 0
     parent: str = ""
-    """The checkpoint before it, or `run@step` that the run started from; empty where it had none or can't say."""
+    """The previous checkpoint, or the `run@step` that the run started from; empty if none or unknown."""
     parent_kept: bool = False
-    """The parent is still on the disk; older ones make way for newer ones, so one that isn't is no damage."""
+    """Whether the parent still exists. Retention removes old checkpoints, so a missing one is normal."""
     pinned: bool = False
     newer: bool = False
-    """A newer version of rnnlm-tui wrote it, so this one can't tell whether it is whole, and goes on from no other."""
+    """A newer version of rnnlm-tui wrote it: it can't be verified, and the run can't be resumed."""
 
 
 def check_checkpoints(run: RunDirectory) -> Iterator[CheckpointCheck]:
-    """Each checkpoint of a run by step, every file of it read; pins whose checkpoint is gone come last.
+    """Verify each checkpoint by step; pins without a checkpoint come last.
 
     Raises:
         StorageError: the folder can't be read.
@@ -44,15 +44,15 @@ def check_checkpoints(run: RunDirectory) -> Iterator[CheckpointCheck]:
     pinned = pinned_steps(run)
     for step, path in folders.items():
         found = _check(step, path, pinned=step in pinned)
-        if not found.problem or path.is_dir():  # a living worker may have removed it meanwhile
+        if not found.problem or path.is_dir():  # a running worker may have removed it
             yield found
     for step in sorted(pinned - folders.keys()):
         path = run.checkpoints_path / f"step-{step:09d}"
-        yield CheckpointCheck(step, path, f"{path} is pinned and missing; `rnnlm-tui unpin {run.name}@{step}` forgets the pin", pinned=True)
+        yield CheckpointCheck(step, path, f"{path} is pinned but missing; `rnnlm-tui unpin {run.name}@{step}` removes the pin", pinned=True)
 
 
 def damaged_folders(run: RunDirectory) -> list[Path]:
-    """Folders of damaged checkpoints that a resume has put aside, by name."""
+    """Folders of damaged checkpoints that a resume moved aside, by name."""
     with storage_errors("look into", run.checkpoints_path):
         return sorted(run.checkpoints_path.glob(f"{DAMAGED_PREFIX}step-*"))
 
@@ -66,13 +66,13 @@ def _check(step: int, path: Path, *, pinned: bool) -> CheckpointCheck:
     place = CHECKPOINT_FOLDER.fullmatch(parent)
     problem = ""
     if place is not None and int(place[1]) >= step:
-        problem = f"{path}: its manifest names the later {parent} as the checkpoint before it"
+        problem = f"{path}: its manifest names the later {parent} as its parent"
     kept = (path.parent / parent).is_dir() if place is not None else _is_there(parent)
     return CheckpointCheck(step, path, problem, len(manifest.files), manifest.bytes, parent, kept, pinned)
 
 
 def _is_there(address: str) -> bool:
-    """Whether `run@step` is still on the disk."""
+    """Whether `run@step` still exists."""
     name, _, which = address.partition("@")
     try:
         return bool(which) and resolve_checkpoint(run_named(name), which).is_dir()

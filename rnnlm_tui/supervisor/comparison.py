@@ -1,4 +1,4 @@
-"""Comparison: several runs side by side: the settings in which they differ, and their final and best figures."""
+"""Compare runs: the settings in which they differ, and their final and best results."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from rnnlm_tui.supervisor.monitor import summarize
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Better = Literal["lower", "higher", ""]
 MOST_EVENTS = 1_000
-"""Of a run, the newest so many are looked through for settings that changed."""
+"""Number of a run's newest events to search for changed settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A setting that has another value from a step on."""
+    """A setting's new value from a step on."""
 
     step: int
     value: float
@@ -36,16 +36,16 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class ComparedRun:
-    """One of the runs."""
+    """One of the compared runs."""
 
     letter: str
     name: str
     summary: RunSummary
     config: RunConfig
     best_seconds: float | None
-    """Training time at its best evaluation; None where that is not known."""
+    """Training time at its best evaluation; None if unknown."""
     changes: Mapping[str, Sequence[Change]] = field(default_factory=dict)
-    """What `set` changed while it went on, by path, the first change first."""
+    """Settings changed by `set` during the run, by path, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,30 +55,31 @@ class SettingRow:
     key: str
     """Dotted path, or `preset`."""
     values: tuple[str, ...]
-    """For each run, as people read it; may hold anything that a config may."""
+    """Each run's value, formatted; not yet safe for a terminal."""
     found: tuple[object, ...]
-    """The same as the configs have it; a setting that changed while the run went on is `{"value": 0.003, "changed": [{"step": 943, "value": 0.001}]}`."""
+    """Each run's value as in its config; one changed during the run is
+    `{"value": 0.003, "changed": [{"step": 943, "value": 0.001}]}`."""
 
 
 @dataclass(frozen=True, slots=True)
 class FigureRow:
-    """A figure of each run."""
+    """A result of each run."""
 
     name: str
     values: tuple[float | None, ...]
-    """None where a run has none (yet)."""
+    """None if a run has none (yet)."""
     words: tuple[str, ...]
-    """The same as people read them."""
+    """The values, formatted."""
     differences: tuple[str, ...]
-    """How far each run is from the best, as people read it: `+2.7`, `−17.7k`; empty for the best, and where there is nothing to compare."""
+    """Each run's difference to the best: `+2.7`, `−17.7k`; empty for the best, and if nothing is comparable."""
     better: Better = ""
-    """Which values are the better ones; empty: neither."""
+    """Which values are better; empty: neither."""
     label: str = ""
-    """The name with the set that the runs are judged by: `best test ppl`."""
+    """The name with the evaluated split: `best test ppl`."""
 
     @property
     def best(self) -> int | None:
-        """Index of the best run by this figure; None where there is no best, or the runs are equal."""
+        """Index of the best run; None if there is none, or the runs are equal."""
         known = [(value, index) for index, value in enumerate(self.values) if value is not None and math.isfinite(value)]
         if not self.better or len({value for value, _ in known}) < 2:
             return None
@@ -86,7 +87,7 @@ class FigureRow:
 
     @property
     def behind(self) -> tuple[float | None, ...]:
-        """How far each run is from the best; None where it has no value, or where there is no best."""
+        """Each run's difference to the best; None without a value or a best run."""
         best = None if self.best is None else self.values[self.best]
         return tuple(None if best is None or value is None else value - best for value in self.values)
 
@@ -97,31 +98,31 @@ class Comparison:
 
     runs: tuple[ComparedRun, ...]
     settings: tuple[SettingRow, ...]
-    """Of the keys in which they differ alone, in the order of the config."""
+    """The keys in which the runs differ, in the config's order."""
     figures: tuple[FigureRow, ...]
-    """Those that at least one run has."""
+    """The results that at least one run has."""
     remark: str = ""
-    """A sentence that says which figures aren't comparable and why; empty if all are."""
+    """Which results aren't comparable and why; empty if all are."""
 
 
 def compare_runs(runs: Sequence[RunDirectory]) -> Comparison:
-    """Put runs side by side, in this order, lettered A, B, C and so on.
+    """Compare runs in this order, with letters A, B, C and so on.
 
     Raises:
-        InputError: no runs, more than there are letters, or one of them twice.
-        RnnlmError: the config or the database of one can't be read.
+        InputError: no runs, more than 26, or the same run twice.
+        RnnlmError: a run's config or database can't be read.
     """
     names = [run.name for run in runs]
     if not names or len(names) > len(LETTERS):
-        raise InputError(f"{counted(len(names), 'run')} can't be compared, 1 to {len(LETTERS)} can", hint="name the runs")
+        raise InputError(f"cannot compare {counted(len(names), 'run')}: give 1 to {len(LETTERS)}", hint="name the runs")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise InputError(f"{twice} is named twice", hint="name each run once")
+        raise InputError(f"{twice} is given twice", hint="name each run once")
     return comparison_of([_compared(run, letter) for run, letter in zip(runs, LETTERS, strict=False)])
 
 
 def comparison_of(runs: Sequence[ComparedRun]) -> Comparison:
-    """The tables of runs that were read already."""
+    """Compare runs that have already been read."""
     remark, incomparable = _comparability(runs)
     return Comparison(tuple(runs), tuple(_settings(runs)), tuple(_figures(runs, incomparable)), remark)
 
@@ -134,7 +135,7 @@ def _compared(run: RunDirectory, letter: str) -> ComparedRun:
 
 
 def changed_settings(events: Iterable[EventRow]) -> dict[str, list[Change]]:
-    """What `set` changed, from a run's events, the newest of them first."""
+    """Settings changed by `set`, from a run's events (newest first)."""
     changes: dict[str, list[Change]] = {}
     for event in events:
         path, _, words = event.text.partition(" ")
@@ -145,7 +146,7 @@ def changed_settings(events: Iterable[EventRow]) -> dict[str, list[Change]]:
 
 
 def best_seconds(run: RunDirectory, summary: RunSummary) -> float | None:
-    """Training time of a run at its best evaluation; None where there is none.
+    """Training time of a run at its best evaluation; None if there is none.
 
     Raises:
         RnnlmError: the database can't be read.
@@ -159,7 +160,7 @@ def best_seconds(run: RunDirectory, summary: RunSummary) -> float | None:
 
 
 def setting_words(value: object) -> str:
-    """A config's value as people read it: `on`, `3,000`, `3e-4`, `none`."""
+    """Format a config value: `on`, `3,000`, `3e-4`, `none`."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -198,7 +199,7 @@ def _value(config: RunConfig, path: str) -> object:
 
 
 def _best(summary: RunSummary) -> tuple[int | None, float | None]:
-    """Step and perplexity of the best evaluation of the set that a run is judged by."""
+    """Step and perplexity of the best evaluation on the run's evaluation split."""
     judged = summary.evaluation if summary.evaluation.best_step is not None else summary.validation
     return judged.best_step, judged.best_perplexity
 
@@ -247,7 +248,7 @@ def _figures(runs: Sequence[ComparedRun], incomparable: Collection[str]) -> list
 
 
 def _label(name: str, runs: Sequence[ComparedRun]) -> str:
-    """The row's name for people: figures of the set that the runs are judged by name that set."""
+    """The row's shown name, with the evaluation split if the row depends on it."""
     if name not in ("best val ppl", "final val ppl"):
         return {"on disk": "checkpoints"}.get(name, name)
     splits = {run.config.evaluation.split for run in runs}
@@ -256,7 +257,7 @@ def _label(name: str, runs: Sequence[ComparedRun]) -> str:
 
 
 def _differences(row: FigureRow, words: Callable[[float | None], str]) -> tuple[str, ...]:
-    """How far the others are from the best, with as many decimals as their figures have; nothing for those that look the same."""
+    """Each run's difference to the best, with the value's decimals; empty if the formatted values are equal."""
     assert row.best is not None
     return tuple(
         "" if not behind or not math.isfinite(behind) or shown == row.words[row.best] else f"{'−' if behind < 0 else '+'}{_as_fine(abs(behind), shown, words)}"
@@ -270,11 +271,11 @@ def _as_fine(value: float, beside: str, words: Callable[[float | None], str]) ->
 
 
 def _comparability(runs: Sequence[ComparedRun]) -> tuple[str, frozenset[str]]:
-    """Why figures aren't comparable, in a sentence, and which: no best run is marked for these."""
+    """Why some results aren't comparable, and which: they have no best run."""
     if len({run.config.corpus.model_dump_json() for run in runs}) > 1:
         return "different texts: perplexities aren't comparable", _OF_THE_TEXT
     if len({_scored(run.config) for run in runs}) > 1:
-        return "the runs score different tokens of the text (data mode or context): neither perplexities nor bits per byte are comparable", _OF_THE_TEXT
+        return "different scored tokens (data mode or context): neither perplexities nor bits per byte are comparable", _OF_THE_TEXT
     hidden = ", ".join(filter(None, map(_hidden, runs)))
     if len({run.config.tokenizer for run in runs}) > 1:
         if hidden:
@@ -289,7 +290,7 @@ def _comparability(runs: Sequence[ComparedRun]) -> tuple[str, frozenset[str]]:
 
 
 def _scored(config: RunConfig) -> tuple[str, int]:
-    """The settings that decide which tokens are scored: with sentences, neither the first of each nor those cut off."""
+    """The settings that decide which tokens are scored: sentences skip the first token and those cut off."""
     training = config.training
     return training.data_mode, training.context_length if training.data_mode == "sentences" else 0
 

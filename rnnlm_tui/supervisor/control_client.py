@@ -1,4 +1,4 @@
-"""Speaks to a run's worker over its control socket."""
+"""Send commands to a run's worker over its control socket."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from rnnlm_tui.supervisor.monitor import summarize
 from rnnlm_tui.supervisor.repair import summary_after_repair
 
 CONNECT_SECONDS = 10.0
-"""A worker that holds its lock has this long to open its socket."""
+"""How long a worker that holds its lock may take to open its socket."""
 
 ANSWER_SECONDS: dict[Verb, float] = {"status": 10.0, "evaluate": 3600.0, "sample": 600.0, "stop": 600.0}
-"""Longest wait for an answer by verb; the others have ANSWER_SECONDS_OTHERWISE. A command waits for the step or evaluation before it."""
+"""Longest wait for an answer; other verbs have ANSWER_SECONDS_OTHERWISE. A command first waits for the current step or evaluation."""
 ANSWER_SECONDS_OTHERWISE = 300.0
 
 
 def send(
     run: RunDirectory, verb: Verb, *, timeout: float | None = None, path: str | None = None, value: float | None = None, prompt: str | None = None
 ) -> CommandResult:
-    """Send one command and wait for its answer. A `stop` is answered when its checkpoint is on disk and the run let go.
+    """Send a command and wait for its answer. `stop` is answered once its checkpoint is saved and the lock is free.
 
     Args:
-        timeout: seconds to wait for the answer; None: by verb.
-        path: with `value`, what `set` changes.
-        prompt: what `sample` continues.
+        timeout: seconds to wait for the answer; None: depends on the verb.
+        path: the setting for `set`; `value` is its new value.
+        prompt: the text for `sample`.
 
     Raises:
-        RunStateError: no worker has the run, or the worker refused.
-        InputError: a value or prompt that can't be.
-        WorkerError: no answer in time, or the worker died over it.
+        RunStateError: the run isn't running, or the worker rejected the command.
+        InputError: the value or prompt is invalid.
+        WorkerError: no answer in time, or the worker died.
     """
     if verb == "set":
         _check_setting(run, path, value)
@@ -58,11 +58,11 @@ def send(
 
 
 def resume(run: RunDirectory) -> int:
-    """Let a paused run go on, or start a new attempt of a stopped, crashed or failed one; returns the worker's pid.
+    """Resume a paused run, or start a new attempt of a stopped, crashed or failed one; returns the worker's pid.
 
     Raises:
-        RunStateError: the run is running, finished, or out of reach on another host.
-        WorkerError: the new attempt ended at its start.
+        RunStateError: the run is running, finished, or on another host.
+        WorkerError: the new attempt failed to start.
     """
     summary = summary_after_repair(run)
     status = summary.status
@@ -73,22 +73,22 @@ def resume(run: RunDirectory) -> int:
         return launch(run)
     if status == "finished":
         raise RunStateError(
-            f"{run.name} is finished", hint=summary.hint or f"to go on from its weights: rnnlm-tui train --from {run.name}@{_newest_whole(run)}"
+            f"{run.name} is finished", hint=summary.hint or f"to start a new run from its weights: rnnlm-tui train --from {run.name}@{_newest_whole(run)}"
         )
     if status == "lost":
-        raise RunStateError(f"{run.name} was last seen on another host, and whether it lives can't be told from here", hint="resume it there")
-    raise RunStateError(f"{run.name} is {status} already")
+        raise RunStateError(f"{run.name} was last seen on another host, and its state is unknown here", hint="resume it there")
+    raise RunStateError(f"{run.name} is already {status}")
 
 
 def _newest_whole(run: RunDirectory) -> str:
-    """`last`; where that one is damaged, the step of the newest that is whole."""
+    """`last`, or the step of the newest valid checkpoint if the last one is damaged."""
     whole, damaged = newest_valid(run)
     return str(int(whole.name.rpartition("-")[2])) if damaged and whole is not None else "last"
 
 
 def _check_setting(run: RunDirectory, path: str | None, value: float | None) -> None:
     if path not in SETTABLE or value is None:
-        raise InputError(f'"{path}" can\'t change while a run goes on', hint=did_you_mean_key(path or "", SETTABLE) or f"these can: {', '.join(SETTABLE)}")
+        raise InputError(f'"{path}" can\'t be changed while a run trains', hint=did_you_mean_key(path or "", SETTABLE) or f"these can: {', '.join(SETTABLE)}")
     parse_config(merge(run.read_config(), {path: setting_value(path, float(value))}))
 
 
@@ -96,7 +96,7 @@ def _connect(run: RunDirectory) -> socket.socket:
     deadline = time.monotonic() + CONNECT_SECONDS
     while True:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        # Not settimeout: with it, a worker with many callers is an error at once instead of a place in their queue.
+        # Not settimeout: with it, a full queue of a busy worker's socket is an error at once, without waiting.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", math.ceil(CONNECT_SECONDS), 0))
         try:
             connection.connect(_socket_path(run))
@@ -108,14 +108,14 @@ def _connect(run: RunDirectory) -> socket.socket:
                 hint = (now.hint or "") if now.diverged else f"rnnlm-tui resume {run.name}" if now.status in ("stopped", "crashed", "failed") else ""
                 raise RunStateError(f"{run.name} is not running (status {now.status})", hint=hint) from None
             if time.monotonic() > deadline:
-                raise WorkerError(f"the worker of {run.name} does not open its socket: {error.strerror or error}") from error
+                raise WorkerError(f"cannot connect to the worker of {run.name}: {error.strerror or error}") from error
             time.sleep(0.05)
         else:
             return connection
 
 
 def _socket_path(run: RunDirectory) -> str:
-    """Where the worker says that it listens; where it has said nothing yet, or the database can't be read, where it is bound to."""
+    """The socket's path recorded by the worker, or the default if there is none or the database can't be read."""
     try:
         with RunReader(run) as reader:
             recorded = reader.meta().get("socket")
@@ -133,10 +133,10 @@ def _ask(connection: socket.socket, line: bytes, run: RunDirectory, verb: Verb, 
             connection.settimeout(max(0.01, deadline - time.monotonic()))
             part = connection.recv(65_536)
             if not part:
-                raise WorkerError(f"the worker of {run.name} ended before it answered {verb}", hint=f"its log: {run.log_path}")
+                raise WorkerError(f"the worker of {run.name} exited before it answered {verb}", hint=f"its log: {run.log_path}")
             received += part
     except TimeoutError:
-        raise WorkerError(f"the worker of {run.name} did not answer {verb} within {seconds:.0f} s; it may still carry it out") from None
+        raise WorkerError(f"the worker of {run.name} did not answer {verb} within {seconds:.0f} s, but may still execute it") from None
     except ConnectionError as error:
-        raise WorkerError(f"the worker of {run.name} ended before it answered {verb}", hint=f"its log: {run.log_path}") from error
+        raise WorkerError(f"the worker of {run.name} exited before it answered {verb}", hint=f"its log: {run.log_path}") from error
     return decode_line(bytes(received), CommandResult)

@@ -1,4 +1,4 @@
-"""Prepared corpora on disk: list them with the runs that use them, and remove them."""
+"""List prepared corpora with the runs that use them, and remove them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHOWN_RUNS = 8
 
 @dataclass(frozen=True, slots=True)
 class StoredCorpus:
-    """A prepared corpus, or an unfinished one: a preparation that runs or was interrupted."""
+    """A prepared corpus, or an unfinished one whose preparation is running or was interrupted."""
 
     path: Path
     name: str

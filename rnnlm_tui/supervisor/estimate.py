@@ -1,4 +1,7 @@
-"""What a config would take: parameters, steps, memory, disk, and the time by the speed of earlier runs and probes on this machine."""
+"""Estimate a config's parameters, steps, memory, disk and time.
+
+The time is based on the speed of earlier runs and probes on this machine.
+"""
 
 from __future__ import annotations
 
@@ -39,68 +42,68 @@ from rnnlm_tui.supervisor.facts import number
 from rnnlm_tui.supervisor.machine import Device, free_training_memory, planned_device
 
 CALIBRATION_STEPS = 100
-"""A run needs so many steps to tell how fast this machine is."""
+"""A run needs this many steps to be used as a speed reference."""
 CALIBRATION_RUNS = 20
-"""Only the newest runs are looked at."""
+"""Number of newest runs that are considered."""
 SIMILAR = 4.0
-"""A run tells the speed of another only where their work a step differs by less than this factor: small steps are overhead for the most part."""
+"""Largest ratio of work per step to a speed reference: small steps are mostly overhead."""
 OTHER_CELL = 2.0
-"""Another cell counts as this much more or less work: its steps are of another kind."""
+"""A reference with another cell type counts as this factor away."""
 METRICS_BYTES_PER_STEP = 150
-"""A step's row in the database, roll-ups included (measured)."""
+"""Measured size of a step in the database, with roll-ups."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a config would take; None where it can't be known before the corpus is prepared or a first run has shown the speed."""
+    """Requirements of a config; None if unknown before the corpus is prepared or a first run was measured."""
 
     parameters: ParameterCount
     vocab_size: int
     vocab_exact: bool
-    """False: an upper bound, the text decides."""
+    """False: an upper bound, the corpus may have fewer types."""
     train_tokens: int | None
     steps_per_epoch: int | None
     steps: int | None
     memory: MemoryParts
-    """By arithmetic."""
+    """Computed, not measured."""
     memory_bytes: int
-    """The most that the training holds at once: of the machine's memory, or of the GPU's where one trains."""
+    """Peak memory of the training, on the GPU if it trains there."""
     memory_measured: bool
-    """By a probe of this very shape, not by arithmetic."""
+    """Whether `memory_bytes` was measured by a probe of the same shape."""
     memory_free: int | None
-    """What the device has free for a new run; None where it can't be told."""
+    """Free memory of the device; None if unknown."""
     largest_fitting_batch: int | None
-    """The largest batch that fits into `memory_free` where the config's does not; None where it fits, or where no batch does."""
+    """The largest batch size that fits; None if the config's fits, or none does."""
     checkpoint_bytes: int
     """One checkpoint."""
     checkpoints: int
-    """That are kept at the end."""
+    """Number kept at the end."""
     disk_bytes: int
-    """All that is kept at the end: checkpoints and metrics."""
+    """Checkpoints and metrics at the end."""
     seconds: float | None
     """Training time."""
     calibrated_by: Literal["run", "probe"] | None
-    """What the speed behind `seconds` is from."""
+    """Source of the speed behind `seconds`."""
     calibrated_run: str | None
-    """The run's name, where it is from one."""
+    """Name of the run that `seconds` is based on, if it is one."""
     baseline_perplexity: float | None
-    """Of the bigram model on the test set."""
+    """The bigram model's, on the test set."""
     notes: tuple[str, ...] = ()
     """Notes on the prepared text: lines cut, files left out, sentences in two splits."""
 
     @property
     def start_loss(self) -> float:
-        """ln V: the loss of a model that knows nothing."""
+        """ln V: the loss of a uniform prediction."""
         return math.log(self.vocab_size)
 
     @property
     def too_large(self) -> bool:
-        """It needs more memory than there is."""
+        """Whether it needs more memory than is free."""
         return self.memory_free is not None and self.memory_bytes > self.memory_free
 
     @property
     def what_fits(self) -> str:
-        """What to try where it is too large; short, for a panel has some 35 columns."""
+        """What to try if it is too large; short enough for a panel of 35 columns."""
         return "take a smaller model or vocabulary" if self.largest_fitting_batch is None else f"batch_size = {self.largest_fitting_batch:,} should fit"
 
 
@@ -115,7 +118,7 @@ class _Speed:
 
 
 def estimate(config: RunConfig) -> Estimate:
-    """Work out what `config` would take, from files alone: nothing is built, no text is read."""
+    """Estimate a config from existing files: nothing is prepared, no text is read."""
     manifest = find_corpus(config.corpus, config.tokenizer)
     vocab_size, exact = expected_vocabulary(config.tokenizer, manifest)
     sentences, tokens = _training_text(config.corpus, manifest)
@@ -163,22 +166,22 @@ def planned_steps(config: RunConfig) -> int | None:
 
 
 def memory_warning(found: Estimate) -> str | None:
-    """What to know before such a run starts on a device that is too small for it; None where it fits."""
+    """A warning that the device has too little free memory; None if it fits."""
     if found.memory_free is None or not found.too_large:
         return None
     return f"it needs {memory(found.memory_bytes)} of memory and {memory(found.memory_free)} are free: {found.what_fits}"
 
 
 def warning_before_start(config: RunConfig) -> str | None:
-    """What to know before a run of this config is started: that the device's memory is too small for it; None where it fits, or where nothing can be told."""
+    """A warning that the device has too little free memory for this config; None if it fits or is unknown."""
     try:
         return memory_warning(estimate(config))
     except RnnlmError:
-        return None  # whoever starts it is told why it can't be read
+        return None  # starting the run reports this error
 
 
 def smaller_batch_words(config: RunConfig, found: Estimate) -> str:
-    """What to try after memory ran out, by the arithmetic where it tells, else half."""
+    """What to try after an out-of-memory error: the estimate's batch size, or half."""
     batch = config.training.batch_size
     if found.too_large or batch == 1:
         return found.what_fits
@@ -186,16 +189,16 @@ def smaller_batch_words(config: RunConfig, found: Estimate) -> str:
 
 
 def expected_vocabulary(tokenizer: TokenizerConfig, manifest: CorpusManifest | None) -> tuple[int, bool]:
-    """Types of the prepared corpus, or those to expect before it is there, and whether that is exact."""
+    """Vocabulary size of the prepared corpus, or the expected one, and whether it is exact."""
     if manifest is not None:
         return manifest.vocab_size, True
     if tokenizer.kind == "byte":
-        return 256 + 1 + tokenizer.end_of_sentence, True  # padding, and the end token where there is one
+        return 256 + 1 + tokenizer.end_of_sentence, True  # padding, and the end token if there is one
     return tokenizer.vocab_size, tokenizer.kind in ("bpe", "pretrained")
 
 
 def _training_text(corpus: CorpusConfig, manifest: CorpusManifest | None) -> tuple[int | None, int | None]:
-    """Sentences and tokens to train on, as a prepared corpus has counted them; the lines of the news archive are known before it is fetched."""
+    """Sentences and tokens of the training set: counted in a prepared corpus; known sentences for the news corpus."""
     if manifest is not None:
         return manifest.splits["train"].sentences, manifest.splits["train"].tokens
     return (round(SENTENCES * (1 - corpus.validation_fraction)) if corpus.source == NEWS else None), None
@@ -226,18 +229,18 @@ def _baseline(config: RunConfig, manifest: CorpusManifest | None) -> float | Non
 
 
 def _calibration(step_flops: float, cell_type: str, device: Device, probes: Sequence[Calibration]) -> _Speed | None:
-    """How fast this host was on the run or probe whose steps are most like these; the newest of those that are alike."""
+    """The newest run or probe on this host whose steps are most similar."""
     speeds = [_Speed("probe", None, probe.cell_type, probe.flops_per_second, probe.flops_per_step, probe.time) for probe in probes]
     for run in list_runs()[:CALIBRATION_RUNS]:
         try:
             speed = _speed(run, device)
         except RnnlmError:
-            continue  # a run that can't be read tells nothing
+            continue  # unreadable: no speed reference
         if speed is not None:
             speeds.append(speed)
 
     def distance(speed: _Speed) -> int:
-        # Rounded to halves of an octave, so that among those that are alike the newest is taken.
+        # Rounded to factors of √2, so that the newest of similar ones is chosen.
         other_cell = OTHER_CELL if speed.cell_type != cell_type else 1.0
         return round(2 * (abs(math.log2(step_flops / speed.flops_per_step)) + math.log2(other_cell)))
 
@@ -260,12 +263,12 @@ def _speed(run: RunDirectory, device: Device) -> _Speed | None:
 
 
 def _measured_step(shape: dict[str, Fact], threads: int, probes: Sequence[Calibration]) -> int | None:
-    """The peak of a step of this very shape, as the newest probe found it under this version."""
+    """Peak memory of a step of this shape, from the newest probe with this version."""
     alike = (probe for probe in probes if probe.shape == shape and probe.threads == threads and probe.versions.get("rnnlm_tui") == __version__)
     return next((probe.memory_bytes for probe in alike), None)
 
 
 def _fitting_batch(config: RunConfig, vocab_size: int, room: int, sentences: int, resident_tokens: int, *, on_gpu: bool) -> int | None:
-    """The largest batch whose arithmetic fits into `room`; None where that is no smaller one."""
+    """The largest smaller batch size that fits into `room` bytes; None if there is none."""
     smaller = largest_fitting_batch(config, vocab_size, room, sentences=sentences, on_gpu=on_gpu, resident_tokens=resident_tokens)
     return smaller if smaller is not None and smaller < config.training.batch_size else None

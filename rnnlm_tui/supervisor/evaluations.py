@@ -1,4 +1,4 @@
-"""Evaluations: all of a run's evaluations with what is drawn from the whole of them, worked out once until a new one comes."""
+"""Evaluations: a run's evaluations and the results computed from them."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from rnnlm_tui.contract.summary import EvaluationFigures
 
 _NONE = EvaluationFigures()
 COSTED = 10
-"""What an evaluation costs is the mean of so many newest ones."""
+"""Number of newest evaluations in the mean duration."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluations:
-    """A run's evaluations, by step, and their figures."""
+    """A run's evaluations by step, with summaries."""
 
     rows: tuple[EvaluationRow, ...] = ()
     validation: EvaluationFigures = _NONE
     test: EvaluationFigures = _NONE
     judged: EvaluationFigures = _NONE
-    """Of the set that the run is judged by while it trains."""
+    """On the split that the config evaluates during training."""
     waited: int = 0
-    """Evaluations of the validation set in a row, up to the newest, that brought no lower loss."""
+    """Consecutive evaluations on the validation set without a lower loss, up to the newest."""
     best_step: int | None = None
-    """The step of the lowest loss among those that early stopping looks at."""
+    """The step of the lowest loss for early stopping."""
     seconds: float = 0.0
-    """What all sets of a step take together, by the newest ones; 0 before the first."""
+    """Mean duration of all evaluations of a step; 0 before the first."""
 
 
 def read_evaluations(rows: Sequence[EvaluationRow], split: str) -> Evaluations:
-    """The figures of these rows; `split` is the set that the config says a run is judged by."""
+    """Summarize evaluations; `split` is the config's evaluation split."""
     by_step: dict[int, float] = {}
     for row in rows:
         by_step[row.step] = by_step.get(row.step, 0.0) + row.seconds
@@ -49,12 +49,12 @@ def read_evaluations(rows: Sequence[EvaluationRow], split: str) -> Evaluations:
 
 
 def known_perplexity(loss: float | None) -> float | None:
-    """exp(loss); None where the loss is not known, or NaN."""
+    """exp(loss); None if the loss is unknown or NaN."""
     return None if loss is None or math.isnan(loss) else perplexity(loss)
 
 
 def _figures(rows: Sequence[EvaluationRow]) -> EvaluationFigures:
-    """Of the newest evaluation; the best is taken among those that measured the same set."""
+    """Summarize the newest evaluation, and the best one on the same set."""
     if not rows:
         return EvaluationFigures()
     newest = rows[-1]

@@ -1,4 +1,4 @@
-"""RunFacts: what one look at a run's database and lock gave, and the figures that several others draw from it."""
+"""RunFacts: what was read of a run at one moment, and values derived from it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.evaluations import Evaluations
 
 RECENT_STEPS = 400
-"""Rates and the ETA come from the newest steps, this many at most."""
+"""Rates and the ETA are computed from at most this many newest steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What one look at a run's database and lock gave."""
+    """Content of a run's database, lock and labels at one moment."""
 
     name: str
     config: RunConfig
@@ -33,49 +33,48 @@ class RunFacts:
     started: float | None
     """Unix seconds of the first attempt."""
     pid: int | None
-    """Of the living worker."""
+    """The running worker's pid."""
     recent: Sequence[StepRow]
-    """The newest steps, the oldest of them first."""
+    """The newest steps in order."""
     evaluations: Evaluations
     checkpoints: Sequence[CheckpointRow]
     last_state: EventRow | None
     progress: Progress | None
     pinned: Collection[int] = ()
-    """Steps of the checkpoints that a person keeps for good."""
+    """Steps of pinned checkpoints."""
     hardware: Sequence[HardwareRow] = ()
-    """The newest readings, the oldest of them first."""
+    """The newest machine readings in order."""
     labels: RunLabels = NO_LABELS
-    """What a person says of it."""
     config_path: str = ""
-    """The run's config, as a file that a new run can start from."""
+    """Path of the run's config, which a new run can start from."""
     newest_on_disk: int | None = None
-    """Step of the newest checkpoint's folder, where the worker ended before it could tell the database of it."""
+    """Step of the newest checkpoint on disk; read if the worker crashed, maybe before it was indexed."""
     last_words: str = ""
-    """Why the newest attempt failed, as the run's log has it; read where the worker ended and the database does not say so."""
+    """Why the newest attempt failed, from the worker's log; read if the database has no reason."""
     degraded: str = ""
-    """Why the living worker can't store what it measures; empty while it can."""
+    """Why the running worker can't store its metrics; empty if it can."""
 
     def number(self, key: str) -> float | None:
-        """A finite number among the meta values; None where there is none."""
+        """A finite number among the meta values, or None."""
         return number(self.meta.get(key))
 
 
 def last_activity_time(facts: RunFacts) -> float | None:
-    """Wall clock of the newest sign that the loop moves: a step, an evaluation, a checkpoint, a change of state."""
+    """Unix seconds of the newest step, evaluation, checkpoint or state event."""
     times = [rows[-1].time for rows in (facts.recent, facts.evaluations.rows, facts.checkpoints) if rows]
     times += [facts.last_state.time] if facts.last_state is not None else []
     return max(times, default=None)
 
 
 def median_step_seconds(facts: RunFacts) -> float | None:
-    """Median seconds of the recent steps; before there are two, of the one that was rehearsed."""
+    """Median duration of recent steps in seconds; before two steps, that of the trial step."""
     ends = [row.active_seconds for row in facts.recent if math.isfinite(row.active_seconds)]
     taken = [after - before for before, after in pairwise(ends)]
     return median(taken) if taken else facts.number(REHEARSED_KEY)
 
 
 def number(text: str | None) -> float | None:
-    """A finite number of the run's facts; None where there is none, or something else stands there."""
+    """Parse a finite number; None for anything else."""
     try:
         value = float(text or "")
     except ValueError:

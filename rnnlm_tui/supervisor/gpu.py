@@ -1,4 +1,4 @@
-"""What NVIDIA's management library says of the graphics cards; nothing where there is no card or no driver."""
+"""Read NVIDIA GPUs through NVML; without a GPU or driver there are none."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from rnnlm_tui.contract.metrics import GpuRow
 ValueT = TypeVar("ValueT")
 
 VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
-"""Which cards a process may use, by place or UUID, and in which order it numbers them; unset: all, empty: none."""
+"""Environment variable: GPUs that CUDA may use, by index or UUID, in its order; unset: all, empty: none."""
 
 
 def gpu_count() -> int:
-    """NVIDIA cards that a training may use; 0 where there is no card, no driver, or none that CUDA_VISIBLE_DEVICES leaves."""
+    """Number of NVIDIA GPUs that CUDA can use, by CUDA_VISIBLE_DEVICES; 0 without a driver."""
     try:
         pynvml.nvmlInit()
         return len(_visible())
@@ -26,10 +26,10 @@ def gpu_count() -> int:
 
 
 class GpuProbe:
-    """Reads one card by its UUID (as torch names it, with or without `GPU-`), else by the number that torch gives it: 1 for `cuda:1`."""
+    """Reads one GPU, by its UUID (with or without `GPU-`) or by torch's index: 1 for `cuda:1`."""
 
     def __init__(self, uuid: str | None = None, *, index: int = 0) -> None:
-        self._handle: Any = None  # an opaque pointer of the library; None: no card, no driver
+        self._handle: Any = None  # NVML's opaque handle; None: no GPU or no driver
         try:
             pynvml.nvmlInit()
             card = _visible()[index] if uuid is None else uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
@@ -43,25 +43,25 @@ class GpuProbe:
 
     @property
     def driver_index(self) -> int | None:
-        """The driver's number of the card; None where there is none, or it is a part of one."""
+        """The driver's index of the GPU; None if there is none, or for a MIG instance."""
         return None if self._handle is None else _ask(pynvml.nvmlDeviceGetIndex, self._handle)
 
     def sample(self) -> GpuRow:
-        """One reading; each figure that this card or driver refuses is None."""
+        """Read the GPU once; values that the driver doesn't report are None."""
         return GpuRow() if self._handle is None else _read(self._handle)
 
     def close(self) -> None:
-        """Let go of the library; the probe reads nothing more."""
+        """Release NVML; later readings are empty."""
         if self._handle is not None:
             self._handle = None
             _ask(lambda _handle: pynvml.nvmlShutdown(), None)
 
 
 class OtherCards:
-    """Reads every card of the machine but one, whatever CUDA_VISIBLE_DEVICES leaves of them: they take its power and its air.
+    """Reads all GPUs of the machine except one. Ignores CUDA_VISIBLE_DEVICES: all share power and cooling.
 
     Args:
-        place: the driver's number of the card to leave out; None: none is.
+        place: the driver's index of the GPU to leave out; None: none.
     """
 
     def __init__(self, place: int | None = None) -> None:
@@ -75,7 +75,7 @@ class OtherCards:
         self._handles = {number: handle for number, handle in found if handle is not None}
 
     def sample(self) -> tuple[GpuRow, ...]:
-        """One reading of each, by number; a figure that is refused is None."""
+        """Read each GPU once; values that the driver doesn't report are None."""
         return tuple(_read(handle, number) for number, handle in self._handles.items())
 
 
@@ -103,7 +103,7 @@ def _name(handle: Any) -> str:
 
 
 def _celsius(handle: Any) -> float | None:
-    """As the driver is asked today, else as older ones are."""
+    """Temperature, by the current NVML function or the one of older libraries."""
     newer = getattr(pynvml, "nvmlDeviceGetTemperatureV", None)
     found = None if newer is None else _ask(lambda card: newer(card, pynvml.NVML_TEMPERATURE_GPU), handle)
     if found is None:
@@ -112,10 +112,10 @@ def _celsius(handle: Any) -> float | None:
 
 
 def _visible() -> list[int | str]:
-    """The driver's places of the cards (the UUIDs of parts of one) that CUDA numbers from 0 on, in its order.
+    """The driver's indexes (UUIDs for MIG instances) of the GPUs in CUDA's numbering.
 
-    As CUDA reads its variable: a UUID may be cut short where one card alone begins so, a name that is no card's ends the list, and
-    one that comes twice leaves nothing. Cards of several kinds are numbered by the driver's order, which CUDA_DEVICE_ORDER may change.
+    Like CUDA: a UUID may be shortened if it stays unique, an unknown name ends the list, and a
+    duplicate leaves no GPU. Different GPUs are in the driver's order, which CUDA_DEVICE_ORDER may change.
     """
     count = int(pynvml.nvmlDeviceGetCount())
     wanted = os.environ.get(VISIBLE_VARIABLE)
@@ -131,7 +131,7 @@ def _visible() -> list[int | str]:
 
 
 def _named(name: str, count: int) -> int | str | None:
-    """One entry of the variable among `count` cards."""
+    """Resolve one entry of the variable among `count` GPUs."""
     if name.startswith("MIG-"):
         return name
     if name.startswith("GPU-"):
@@ -143,5 +143,5 @@ def _named(name: str, count: int) -> int | str | None:
 def _ask(question: Callable[[Any], ValueT], handle: Any) -> ValueT | None:
     try:
         return question(handle)
-    except (pynvml.NVMLError, ValueError, TypeError):  # not supported by this card, the driver has gone, or its answer makes no sense
+    except (pynvml.NVMLError, ValueError, TypeError):  # not supported by this GPU, the driver was unloaded, or its answer is invalid
         return None

@@ -1,4 +1,4 @@
-"""Starts a training worker that outlives whoever started it."""
+"""Start a training worker that outlives the process that started it."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from rnnlm_tui.supervisor.processes import child_environment, last_lines, python
 from rnnlm_tui.supervisor.stamps import stamp
 
 START_SECONDS = 60.0
-"""Longest wait for a worker to take its lock; a cold disk under a loaded machine has been seen to need ten."""
+"""Longest wait for a worker to take its lock; ten seconds were seen with a cold disk on a busy machine."""
 
 LEAVE_SECONDS = 5.0
-"""A worker that has said its last word lets go of the lock within this time."""
+"""How long a worker may take from its final event to releasing the lock."""
 
 NICENESS_VARIABLE = "RNNLM_TUI_NICENESS"
 """Environment variable: niceness of the workers, 0 (same priority as other processes) to 19."""
 NICENESS = 5
-"""A third of the default scheduling weight: the app gets a core as soon as it has to draw, and on otherwise idle cores training loses nothing."""
+"""A third of the default scheduling weight: the app gets a core when it draws, and on idle cores training loses nothing."""
 MOST_NICENESS = 19
 
 WORKER_SETTINGS = {
-    "GOMP_SPINCOUNT": "1000",  # torch's threads spin at every barrier and lose most of their speed beside a busy neighbour otherwise
-    # Freed blocks stay with the process: else a step takes tens of thousands of pages anew (measured: 6 % of its time).
+    "GOMP_SPINCOUNT": "1000",  # otherwise torch's threads spin at each barrier, and lose most of their speed beside another busy process
+    # Keep freed blocks: otherwise each step maps tens of thousands of pages again (measured: 6 % of its time).
     "MALLOC_MMAP_THRESHOLD_": str(256 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(512 * 2**20),
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # must be set before CUDA starts for exact mode
@@ -42,15 +42,15 @@ WORKER_SETTINGS = {
 
 
 def launch(run: RunDirectory) -> int:
-    """Start a worker on the run, in a session of its own and with its output in the run's log; returns its pid.
+    """Start a worker in its own session, with its output in the run's log; returns its pid.
 
-    Returns once the worker has the run's lock and its attempt stands in the run's log, so that its status tells of this life
-    and not of the one before.
+    Returns once the worker holds the run's lock and has recorded its attempt, so that the run's status
+    is no longer that of the previous attempt.
 
     Raises:
-        RunStateError: another worker has the run.
-        WorkerError: the worker ended before that, with its last words; or it did not come up in time.
-        StorageError: the run was renamed or deleted, perhaps meanwhile; or its files can't be written.
+        RunStateError: another worker holds the run.
+        WorkerError: the worker exited at its start (quotes its output), or did not start in time.
+        StorageError: the run was renamed or deleted, or its files can't be written.
         InputError: RNNLM_TUI_NICENESS is invalid; nothing was started.
     """
     niceness = wanted_niceness()
@@ -59,7 +59,7 @@ def launch(run: RunDirectory) -> int:
     if held.held:
         raise RunStateError(held_message(run.lock_path, held), hint=f"rnnlm-tui show {run.name}")
     run.check_own_files()
-    repair_database(run)  # here, for it may take longer than a worker has to begin
+    repair_database(run)  # here: it may take longer than START_SECONDS
     with storage_errors("write", run.log_path):
         log = open_private(run.log_path, os.O_WRONLY | os.O_APPEND)
     try:
@@ -75,11 +75,11 @@ def launch(run: RunDirectory) -> int:
     finally:
         os.close(log)
     _lower_priority(process.pid, niceness)
-    # Waits for the worker's end in the background, so that no zombie stays while the app lives.
+    # Reap the worker in the background, so that it doesn't stay a zombie while the app runs.
     threading.Thread(target=process.wait, name=f"reaper-{process.pid}", daemon=True).start()
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        ended = process.poll() is not None  # looked at first: what it wrote before its end is then all there
+        ended = process.poll() is not None  # checked first, so that all its writes are visible if it ended
         if _has_begun(run, process.pid):
             return process.pid
         if ended:
@@ -107,7 +107,7 @@ def wanted_niceness() -> int:
 
 
 def _lower_priority(pid: int, niceness: int) -> None:
-    """Lower the priority of a new process and of its session: with Linux autogroups, a process's niceness counts only within its session."""
+    """Lower the priority of a new process and its session: with Linux autogroups, niceness only counts within a session."""
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, pid, max(niceness, os.getpriority(os.PRIO_PROCESS, pid)))
     with suppress(OSError):
@@ -115,7 +115,7 @@ def _lower_priority(pid: int, niceness: int) -> None:
 
 
 def _wait_for_last_moments(run: RunDirectory) -> LockState:
-    """The lock's state; where the run's last word is an end, after its worker had a moment to leave."""
+    """The lock's state; if the run has just ended, waits a moment for its worker to exit."""
     deadline = time.monotonic() + LEAVE_SECONDS
     while True:
         state = read_lock(run.lock_path)
@@ -143,5 +143,5 @@ def _failure(run: RunDirectory, code: int, log_size_before: int) -> WorkerError 
     words = [line for line in last_lines(run.log_path, 20, max_bytes=min(65_536, written)) if line.strip()] if written else []
     if code == RunStateError.exit_code and words:
         return RunStateError(words[0])
-    said = "\n".join(words[-5:]) or f"exit code {code}"
-    return WorkerError(f"the worker of {run.name} ended at its start: {said}", hint=f"its log: {run.log_path}")
+    output = "\n".join(words[-5:]) or f"exit code {code}"
+    return WorkerError(f"the worker of {run.name} failed to start: {output}", hint=f"its log: {run.log_path}")

@@ -1,4 +1,4 @@
-"""The list of runs: filtered and sorted, reading again only runs whose files have changed, also since the last start."""
+"""List, filter and sort runs. Only runs whose files changed are read again, even after a restart."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.supervisor.monitor import RunMonitor, problem_summary
 
 ENDED = frozenset({"stopped", "finished", "failed", "crashed", "draft"})
-"""Statuses that change only with the files; all others also depend on the clock."""
+"""Statuses that depend only on the files, not on the clock."""
 KEPT = ENDED - {"crashed"}
-"""Statuses that are the same on every host that shares the data home, so that they can be stored in it."""
+"""Statuses that are the same on all hosts sharing the data home, so that they can be stored in it."""
 SETTLED_SECONDS = 2.0
-"""A file that changed within this time can change again with the same timestamp: its run is read again."""
+"""A file changed this recently may change again with the same timestamp: its run is read again."""
 FORMAT = 1
 _MOST_BYTES = 256 * 1024 * 1024
-"""A larger file was not written by us."""
+"""A larger file is not read."""
 
 Stamp = tuple[tuple[int, int, int], ...]
 """Inode, size and modification time of each file a summary is made from; zeros for a missing file."""
@@ -57,7 +57,9 @@ class RunList:
         self._begun = False
 
     def look(self, patience: float = math.inf) -> list[RunSummary]:
-        """The summaries of all runs, newest first; a run that can't be read has the status `lost` and says why. After `patience` seconds, runs never read before are left for the next call.
+        """The summaries of all runs, newest first; an unreadable run has the status `lost` and a message.
+
+        After `patience` seconds, runs never read before are left for the next call.
 
         Raises:
             StorageError: the data home can't be read.
@@ -129,22 +131,22 @@ class RunList:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Some of the runs."""
+    """The runs that match a filter."""
 
     runs: tuple[RunSummary, ...]
     known: int
-    """So many runs there are."""
+    """Number of all runs."""
 
 
 def listed_runs(wanted: str = "", order: str = "", *, reverse: bool = False) -> Listing:
-    """The runs that a filter means, newest first where no order is asked for; the pinned ones on top.
+    """The runs that match a filter, pinned ones first, by default newest first.
 
     Args:
-        wanted: as `parse_filter` reads it.
-        order: as `parse_order` reads it.
+        wanted: a filter for `parse_filter`.
+        order: an order for `parse_order`.
 
     Raises:
-        InputError: the filter or the order can't be read.
+        InputError: the filter or the order is invalid.
         StorageError: the data home can't be read.
     """
     filtered, sorting = parse_filter(wanted), parse_order(order) if order else None
@@ -165,7 +167,7 @@ def listed_runs(wanted: str = "", order: str = "", *, reverse: bool = False) -> 
 
 
 def pinned_first(runs: Iterable[RunSummary]) -> list[RunSummary]:
-    """The runs in the same order, but the pinned ones before the others."""
+    """The runs in the same order, with pinned ones first."""
     return sorted(runs, key=lambda run: not run.pinned)
 
 

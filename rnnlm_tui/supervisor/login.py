@@ -1,4 +1,4 @@
-"""Whether the login manager ends a run when its user logs out, and how to keep it from that."""
+"""Detect whether systemd would end a run when its user logs out, and what to do about it."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CONFIG_FOLDERS = ("usr/lib/systemd", "run/systemd", "etc/systemd")
-"""Where logind.conf and its drop-ins lie, what counts most last."""
+"""Folders of logind.conf and its drop-ins, in increasing priority."""
 TRUE = ("yes", "true", "on", "1", "y", "t")
 
 
 @dataclass(frozen=True, slots=True)
 class EndsAtLogout:
-    """What is in the way of a run that outlives its terminal."""
+    """Why logging out would end a run."""
 
     fact: str
     hint: str
 
 
 def ends_at_logout(root: Path = Path("/")) -> EndsAtLogout | None:
-    """Why a process started here would be ended when its user logs out; None where it goes on.
+    """Why a process started here would end when its user logs out; None if it wouldn't.
 
-    The group that systemd put us in decides, and a worker inherits it: a login session's is cleared when the session ends and
-    KillUserProcesses is on (logind.conf(5)); the user's own service manager takes all of its with it after the last session,
-    unless the user lingers (loginctl(1)). A session of its own, as `setsid` gives one, changes neither.
+    This depends on our systemd cgroup, which a worker inherits. The processes of a login session are
+    killed with it if KillUserProcesses is on (logind.conf(5)). Those of the user's service manager end
+    after the last session, unless lingering is enabled (loginctl(1)). `setsid` changes neither.
 
     Args:
-        root: of the file system that is looked at.
+        root: root of the file system, for tests.
     """
     if not (root / "run/systemd/system").exists():
         return None
@@ -40,20 +40,20 @@ def ends_at_logout(root: Path = Path("/")) -> EndsAtLogout | None:
         if not kills_processes_of(user, login_settings(_read(path) for path in _config_files(root))):
             return None
         first = "" if lingers else "loginctl enable-linger, then "
-        return EndsAtLogout("logging out ends it: the login manager has KillUserProcesses=yes", f"{first}start it with: systemd-run --user --scope rnnlm-tui …")
+        return EndsAtLogout("logging out ends it: systemd-logind has KillUserProcesses=yes", f"{first}start it with: systemd-run --user --scope rnnlm-tui …")
     if re.search(r"/user@\d+\.service(/|$)", group) and not lingers:
         return EndsAtLogout("logging out ends it: it belongs to your user manager, which ends with your last session", "loginctl enable-linger")
     return None
 
 
 def own_group(cgroup: str) -> str:
-    """systemd's group of a process, from the text of its /proc/…/cgroup in either version; empty where there is none."""
+    """systemd's cgroup in the text of a /proc/…/cgroup file (version 1 or 2); empty if there is none."""
     groups = {controllers: path for _, controllers, path in (line.split(":", 2) for line in cgroup.splitlines() if line.count(":") >= 2)}
     return groups.get("name=systemd") or groups.get("", "")
 
 
 def login_settings(files: Iterable[str]) -> dict[str, str]:
-    """The settings of logind's files, a later file's word over an earlier's. What is commented out is only a default's name."""
+    """The settings in logind's files; later files take precedence."""
     settings: dict[str, str] = {}
     for text in files:
         for raw in text.splitlines():
@@ -64,20 +64,20 @@ def login_settings(files: Iterable[str]) -> dict[str, str]:
 
 
 def kills_processes_of(user: str, settings: Mapping[str, str]) -> bool:
-    """Whether logind ends what a user leaves running in a session; by default root's is spared."""
+    """Whether logind kills the user's processes with their session; by default not root's."""
     only, spared = settings.get("KillOnlyUsers", "").split(), settings.get("KillExcludeUsers", "root").split()
     return settings.get("KillUserProcesses", "").lower() in TRUE and user not in spared and (not only or user in only)
 
 
 def _config_files(root: Path) -> list[Path]:
-    """The main file of most weight, then the drop-ins by name; of two of one name the one of more weight counts."""
+    """The main file of the highest priority, then drop-ins by name; of the same name, that of the highest priority."""
     main = [path for folder in CONFIG_FOLDERS if (path := root / folder / "logind.conf").is_file()]
     drop_ins = {path.name: path for folder in CONFIG_FOLDERS for path in (root / folder / "logind.conf.d").glob("*.conf")}
     return main[-1:] + [drop_ins[name] for name in sorted(drop_ins)]
 
 
 def _user_name() -> str:
-    """As logind knows the user; the number where it has no name."""
+    """The user's login name, or uid if there is none."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:

@@ -1,4 +1,4 @@
-"""What this machine is and has free: for the first screen, the identity line, estimates and `doctor`."""
+"""This machine's hardware and free memory, for the first screen, estimates and `doctor`."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ Device = Literal["cpu", "cuda", "mps"]
 """Kinds of device."""
 
 DRIVER_BYTES = 500 * 2**20
-"""What a CUDA process takes of its card beside its tensors: the driver's context and the libraries' kernels."""
+"""GPU memory of a CUDA process besides its tensors: the driver's context and kernels."""
 
 
 @dataclass(frozen=True, slots=True)
 class MachineFacts:
-    """This machine at one moment; sizes in bytes, None where there is no card or its driver doesn't tell."""
+    """This machine at one moment. Sizes in bytes; None without a GPU or if its driver doesn't report them."""
 
     host: str
     cpu_count: int
     """Cores that this process may use."""
     memory_total: int
     memory_free: int
-    """What a new process could take without swapping."""
+    """Available to a new process without swapping."""
     disk_free: int
-    """On the disk of the data home."""
+    """On the disk of the described directory."""
     gpu_name: str | None = None
     gpu_memory_total: int | None = None
     gpu_memory_used: int | None = None
     disk_total: int | None = None
-    """Of the same disk."""
+    """Size of that disk."""
 
 
 def describe_machine(directory: Path) -> MachineFacts:
@@ -61,14 +61,14 @@ def describe_machine(directory: Path) -> MachineFacts:
 
 
 def planned_device(name: str) -> Device:
-    """The kind of device that `training.device` will find here; `auto` takes a card where a driver has one and CUDA_VISIBLE_DEVICES leaves it."""
+    """The kind of device that `training.device` selects here; `auto` takes a GPU that CUDA can use."""
     if name == "auto":
         return "cuda" if gpu_count() else "mps" if sys.platform == "darwin" else "cpu"
     return "cuda" if name.startswith("cuda") else "mps" if name == "mps" else "cpu"
 
 
 def free_training_memory(name: str) -> int | None:
-    """Bytes that a new training on the device of that name could take without swapping or failing; None where it can't be told."""
+    """Bytes available to a new training on the device `name`; None if unknown."""
     if planned_device(name) != "cuda":
         return memory_available()
     probe = GpuProbe(index=int(name.partition(":")[2] or 0))

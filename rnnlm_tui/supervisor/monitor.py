@@ -1,4 +1,4 @@
-"""Follows runs: one frozen snapshot of everything a view shows, built only when something changed."""
+"""Follow a run: a frozen snapshot of everything that is shown, built only when something changed."""
 
 from __future__ import annotations
 
@@ -38,33 +38,33 @@ LOG_LINES = 200
 
 @dataclass(frozen=True, slots=True)
 class RunSnapshot:
-    """Everything that views show of a run at one moment."""
+    """Everything shown of a run at one moment."""
 
     summary: RunSummary
     config: RunConfig
     series: SeriesTable
     evaluations: tuple[EvaluationRow, ...]
-    """The first one first."""
+    """In order."""
     samples: tuple[SampleRow, ...]
-    """The newest first."""
+    """Newest first."""
     events: tuple[EventRow, ...]
-    """The newest first; of those longer ago only what changes how the run is read: where it was resumed, which setting changed, which updates were left out."""
+    """Newest first; older ones only if charts mark them: resumes, changed settings, skipped updates."""
     checkpoints: tuple[CheckpointRow, ...]
     """By step."""
     hardware: tuple[HardwareRow, ...]
-    """The oldest first."""
+    """Oldest first."""
     log_tail: tuple[str, ...]
-    """The last lines of the worker's own output."""
+    """The last lines of the worker's output."""
     eta_margin: float | None
-    """Seconds by which `summary.eta_seconds` may be off; None where there is no ETA."""
+    """Margin of error of `summary.eta_seconds` in seconds; None without an ETA."""
     machine: MachineTable = field(default_factory=empty_machine)
-    """The machine over the whole run."""
+    """Machine readings of the whole run."""
     detail: SeriesTable | None = None
-    """The steps that are looked at, and some before and after them, in finer buckets; None where `series` has them as fine."""
+    """The visible steps, and some around them, in finer buckets; None if `series` is as fine."""
 
 
 class RunMonitor:
-    """Follows one run. `poll` costs a few system calls while nothing changes.
+    """Follows one run. `poll` costs only a few system calls if nothing changed.
 
     Raises (every method):
         RnnlmError: the run's folder is gone, or its config or database can't be read.
@@ -86,11 +86,11 @@ class RunMonitor:
         self._pins, self._labels = Cached[frozenset[int]](), Cached[RunLabels]()
 
     def look_at(self, steps: tuple[int, int] | None) -> None:
-        """From the next `poll` on `detail` holds the steps from the first to the last of these where that shows more than `series`; None: no longer."""
+        """Include these steps (first, last) in `detail` from the next `poll` on; None: no longer."""
         self._looked_at = steps
 
     def poll(self) -> RunSnapshot | None:
-        """The new snapshot, or None when nothing that a view shows has changed since the last one."""
+        """The new snapshot, or None if nothing changed since the last one."""
         lock = self._look_at_lock()
         seen = (
             self._reader.data_version(),
@@ -109,7 +109,7 @@ class RunMonitor:
             with self._detect_damage(), self._reader.read_transaction():
                 snapshot = replace(self._snapshot, detail=self._detail(self._snapshot.series)) if known and self._snapshot is not None else self._build(lock)
         except StorageError:
-            self._seen = ()  # a disk or a lock that was in the way may be out of it at the next look
+            self._seen = ()  # a disk or lock problem may be gone at the next poll
             raise
         if snapshot == self._snapshot:
             return None
@@ -117,15 +117,15 @@ class RunMonitor:
         return snapshot
 
     def snapshot(self) -> RunSnapshot:
-        """The snapshot of now."""
+        """The current snapshot."""
         new = self.poll()
         if new is not None:
             return new
-        assert self._snapshot is not None  # a first poll always gives one
+        assert self._snapshot is not None  # the first poll returns one
         return self._snapshot
 
     def summary(self) -> RunSummary:
-        """The figures alone, without curves and logs."""
+        """The run's summary, without curves and logs."""
         with self._detect_damage(), self._reader.read_transaction():
             facts = self._read_facts(self._look_at_lock())
             return summarize_facts(facts, estimate_remaining(facts))
@@ -136,7 +136,7 @@ class RunMonitor:
 
     @contextmanager
     def _detect_damage(self) -> Iterator[None]:
-        """Values that no worker wrote are those of a damaged database, if it is: then that is told."""
+        """Turn errors from invalid values into a DatabaseError if the database is damaged."""
         try:
             yield
         except (TypeError, ValueError, LookupError, OverflowError, OSError) as error:
@@ -172,7 +172,7 @@ class RunMonitor:
         )
 
     def _read_events(self) -> tuple[EventRow, ...]:
-        """The newest events, and those before them that leave a mark on charts."""
+        """The newest events, and older ones that charts mark."""
         newest = self._reader.events(EVENTS)
 
         def with_landmarks() -> tuple[EventRow, ...]:
@@ -182,7 +182,7 @@ class RunMonitor:
         return self._events.of((len(newest), *newest[:1]), with_landmarks)
 
     def _detail(self, series: SeriesTable) -> SeriesTable | None:
-        """The steps that are looked at, with half as many before and after them, so that moving on shows something at once."""
+        """The visible steps with half as many before and after, so that scrolling shows data at once."""
         if self._looked_at is None or series.width == 1:
             return None
         first, last = self._looked_at
@@ -223,7 +223,7 @@ class RunMonitor:
         return replace(facts, status=status, last_words=self._last_words(facts.attempt), newest_on_disk=on_disk)
 
     def _last_words(self, attempt: int) -> str:
-        """Why the attempt failed, as its worker left it in the log where the database took it no more; empty where it says nothing."""
+        """Why the attempt failed, from the log if the worker couldn't store it; empty if it isn't there."""
         opening = failure_prefix(attempt)
         found = (line.removeprefix(opening) for line in reversed(last_lines(self.run.log_path, LOG_LINES)) if line.startswith(opening))
         return next(found, "")
@@ -246,10 +246,10 @@ class RunMonitor:
 
 
 def summarize(run: RunDirectory) -> RunSummary:
-    """The figures of one run, as `show --json` prints them.
+    """The summary of a run, as in `show --json`.
 
     Raises:
-        RnnlmError: its config or database can't be read.
+        RnnlmError: the config or database can't be read.
     """
     monitor = RunMonitor(run)
     try:
@@ -259,7 +259,7 @@ def summarize(run: RunDirectory) -> RunSummary:
 
 
 def summary_or_problem(run: RunDirectory) -> RunSummary:
-    """The figures of one run; one that can't be read has the status `lost` and says what, why, and what to do."""
+    """The summary of a run; an unreadable one has the status `lost` with message and hint."""
     try:
         return summarize(run)
     except RnnlmError as error:
@@ -267,7 +267,7 @@ def summary_or_problem(run: RunDirectory) -> RunSummary:
 
 
 def problem_summary(run: RunDirectory, error: RnnlmError) -> RunSummary:
-    """What there is to say of a run that can't be read for this reason."""
+    """The summary of an unreadable run."""
     labels = read_labels(run)
     damaged = isinstance(error, DatabaseError) and not isinstance(error, NewerDatabaseError)
     return RunSummary(

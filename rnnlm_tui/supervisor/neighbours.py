@@ -1,4 +1,4 @@
-"""How much of the cores others hold while a run trains on them: one busy process costs a run far more than its share."""
+"""CPU cores used by other processes: one busy process slows a run by far more than its share."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from statistics import fmean
 from rnnlm_tui.contract.metrics import HardwareRow
 
 READINGS = 10
-"""Readings that are looked at: ten seconds."""
+"""Number of machine readings in the mean: ten seconds."""
 LEAST = 5
-"""So many of them have to be there: one may lie in the moment in which the machine was busy starting the run."""
+"""Fewest readings needed: one may be from the moment when the run's own start kept the machine busy."""
 NOTICED = 0.3
-"""Cores that others have to take from the run's threads before it is worth a word."""
+"""Cores that must be missing for the run's threads before it is reported."""
 
 
 def others_cores(rows: Sequence[HardwareRow], *, cores: int, threads: int) -> float | None:
-    """Cores that others held in the last readings (`rows`, the oldest first), to a tenth; None where the run's threads hardly miss them.
+    """Cores used by other processes in the last readings; None if the run's threads have enough cores.
 
-    A run that computes with fewer threads than there are cores leaves the rest to others.
+    A run with fewer threads than cores leaves the rest to other processes.
+
+    Args:
+        rows: machine readings, oldest first.
     """
     recent = rows[-READINGS:]
     if len(recent) < LEAST or cores < 1:

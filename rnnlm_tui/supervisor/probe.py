@@ -1,4 +1,4 @@
-"""Has a config's first steps measured by a process of its own, and keeps what it finds for later estimates."""
+"""Measure a config's first steps in a child process, and store the result for later estimates."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from rnnlm_tui.supervisor.preflight import check_before_start
 from rnnlm_tui.supervisor.processes import dependent_environment, python_command
 
 LEAVE_SECONDS = 5.0
-"""A probe that goes on so long after it was asked to leave is killed; what it had half-built is swept by the next preparation."""
+"""How long a probe may take to exit before it is killed; the next preparation removes its unfinished files."""
 KILLED = -9
-"""How a process ends that the system had no memory for; without a word."""
+"""Exit code of a process killed by the system, which also happens when memory runs out."""
 
 
-def run_probe(config: RunConfig, tell: Callable[[ProbeProgress], None], hint_for_memory: Callable[[], str], command: list[str] | None = None) -> Calibration:
-    """Measure the config in a child and keep the calibration; whatever ends this, the child ends too.
+def run_probe(config: RunConfig, report: Callable[[ProbeProgress], None], hint_for_memory: Callable[[], str], command: list[str] | None = None) -> Calibration:
+    """Measure a config in a child process and store the calibration. The child ends with this call.
 
     Args:
-        hint_for_memory: what to try instead, asked for when the probe ran out of memory.
-        command: another process that speaks the protocol.
+        report: called with each progress message.
+        hint_for_memory: returns a hint if the probe ran out of memory.
+        command: another process with the same protocol.
 
     Raises:
-        InputError: the config can't run here, or its step does not fit into memory.
+        InputError: the config can't run here, or a step doesn't fit into memory.
         WorkerError: the probe died.
         StorageError: the corpus or the calibration can't be written.
     """
@@ -46,7 +47,7 @@ def run_probe(config: RunConfig, tell: Callable[[ProbeProgress], None], hint_for
             env=dependent_environment(WORKER_SETTINGS),
         )
         try:
-            answer = _answer(process, tell)
+            answer = _answer(process, report)
         finally:
             _end(process)
         if isinstance(answer, ProbeDone):
@@ -55,18 +56,18 @@ def run_probe(config: RunConfig, tell: Callable[[ProbeProgress], None], hint_for
         raise _error(answer, process.returncode, log, hint_for_memory)
 
 
-def _answer(process: subprocess.Popen[bytes], tell: Callable[[ProbeProgress], None]) -> ProbeDone | ProbeFailed | None:
-    """Its last line; None where it ended without one."""
+def _answer(process: subprocess.Popen[bytes], report: Callable[[ProbeProgress], None]) -> ProbeDone | ProbeFailed | None:
+    """The probe's result; None if it exited without one."""
     assert process.stdout is not None
     for line in process.stdout:
         try:
             message = cast(ProbeProgress | ProbeDone | ProbeFailed, decode_line(line, ProbeProgress, ProbeDone, ProbeFailed))
         except InputError:
-            continue  # something printed on stdout by a library
+            continue  # output of a library
         if not isinstance(message, ProbeProgress):
             process.wait()
             return message
-        tell(message)
+        report(message)
     process.wait()
     return None
 
@@ -89,7 +90,7 @@ def _error(answer: ProbeFailed | None, code: int, log: IO[bytes], hint_for_memor
     if answer is not None:
         return error_kind(answer.exit_code)(answer.message, hint=answer.hint)
     if code == KILLED:
-        return DeviceError("the probe was killed, most likely because the machine has no memory left for it", hint=hint_for_memory())
+        return DeviceError("the probe was killed, probably because memory ran out", hint=hint_for_memory())
     log.seek(0)
     words = [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
-    return WorkerError(f"the probe ended (exit code {code})" + (f": {words[-1]}" if words else ""))
+    return WorkerError(f"the probe failed (exit code {code})" + (f": {words[-1]}" if words else ""))

@@ -1,4 +1,4 @@
-"""How every process of ours is started: the same interpreter, the same package, a quiet environment; and how it ends with whoever started it."""
+"""Start child processes with the same interpreter and package, and end them with their parent."""
 
 from __future__ import annotations
 
@@ -11,49 +11,49 @@ from pathlib import Path
 import rnnlm_tui
 
 PARENT = "RNNLM_TUI_PARENT"
-"""Environment variable: the pid of the process that a child must not outlive."""
+"""Environment variable: pid of the process that a child must not outlive."""
 _PR_SET_PDEATHSIG = 1
 
 
 def python_command(module: str, *arguments: str) -> list[str]:
-    """The command line that runs a module of ours; -P keeps files of the current folder from standing in for libraries."""
+    """Command line that runs one of our modules; -P: modules in the current folder don't shadow libraries."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def child_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a child: ours, with `settings` where the user has not set them, and this very package first to be found."""
+    """A child's environment: ours, `settings` as defaults, and this package first on the path."""
     child = dict(os.environ)
     for name, value in settings.items():
         child.setdefault(name, value)
     root = str(Path(rnnlm_tui.__file__).parent.parent)
-    if Path(root).name not in ("site-packages", "dist-packages"):  # run from a checkout: the child must find the same one
+    if Path(root).name not in ("site-packages", "dist-packages"):  # a checkout: the child must import the same one
         child["PYTHONPATH"] = os.pathsep.join(filter(None, [root, child.get("PYTHONPATH", "")]))
     return child
 
 
 def dependent_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a child that has no use without us: its `end_with_parent` knows whom to watch."""
+    """The environment of a child that calls `end_with_parent`."""
     return {**child_environment(settings), PARENT: str(os.getpid())}
 
 
 def end_with_parent() -> None:
-    """Have Linux kill this process when the thread that started it ends, with `kill -9` too; nothing where nobody of ours started it.
+    """Let Linux kill this process when the thread that started it ends, even by `kill -9`.
 
-    Elsewhere, and beside it, the end of stdin tells a child that it is alone. To be called first thing, before a library is imported
-    that would not listen to stdin for seconds. The children that this process starts are not bound by it.
+    Does nothing without `dependent_environment`. On other systems a child notices the end of its stdin.
+    Call it first, before slow imports. It doesn't affect this process's own children.
     """
     parent = os.environ.pop(PARENT, "")
     if not parent.isdigit() or sys.platform != "linux":
         return
-    import ctypes  # only here: few processes need it
+    import ctypes  # imported late: few processes need it
 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != int(parent):  # it went before we asked
+    if os.getppid() != int(parent):  # the parent ended before the call
         os._exit(128 + signal.SIGKILL)
 
 
 def last_lines(path: Path, count: int, *, max_bytes: int = 65_536) -> tuple[str, ...]:
-    """The last lines of a text file; none where it isn't there. What is not UTF-8 is replaced."""
+    """The last lines of a text file; empty if it can't be read. Invalid UTF-8 is replaced."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""The book's own run beside this one: only where the whole run followed its protocol."""
+"""Compare a run with the book's published run, if it follows the same protocol."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from rnnlm_tui.contract.summary import ReferenceFigures
 
 
 def reference_figures(config: RunConfig, meta: Mapping[str, str], evaluated_step: int | None, steps_per_epoch: float | None = None) -> ReferenceFigures | None:
-    """The reference's figure nearest to the run's newest evaluation, without one before the first and after the first epoch: the reference saw no sentence twice.
+    """The reference's result nearest to the run's newest evaluation; no result before the first
+    evaluation and after the first epoch, because the reference saw no sentence twice.
 
-    None where the two can't be compared at all: another config, other weights at the start, or a rate that was changed.
+    None if they aren't comparable: another config, initial weights, or a changed learning rate.
     """
     if not follows_reference(config) or meta.get("parent") or "optimizer.learning_rate" in _changed(meta):
         return None
@@ -28,7 +29,7 @@ def reference_figures(config: RunConfig, meta: Mapping[str, str], evaluated_step
 
 
 def _changed(meta: Mapping[str, str]) -> Mapping[str, object]:
-    """What `set` changed in this run."""
+    """Settings changed by `set`."""
     try:
         found = json.loads(meta.get(SETTINGS_KEY) or "{}")
     except ValueError:

@@ -1,4 +1,4 @@
-"""The time that is left of a run, and how far off that may be."""
+"""Estimate a run's remaining time and its margin of error."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ if TYPE_CHECKING:
     from rnnlm_tui.supervisor.facts import RunFacts
 
 RATE_PARTS = 5
-"""The recent steps are cut into so many parts; their spread is the margin of the ETA."""
+"""The recent steps are split into this many parts, whose spread gives the margin of the ETA."""
 FOLLOW_SECONDS = 8.0
-"""A time left that has proved wrong comes two thirds of the way in so long; near the end in a quarter of what is left."""
+"""Time constant for following a changed estimate; near the end a quarter of the remaining time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Eta:
-    """Seconds to the end and how far off that may be."""
+    """Remaining seconds and their margin of error."""
 
     seconds: float
     margin: float
 
 
 MARGIN_SHARE = 0.25
-"""A shown margin stays until the true one is off it by more than this share."""
+"""The shown margin changes only if the new one differs by more than this share."""
 
 
 class SteadyEta:
-    """The time left as it is shown: it counts down with the clock while new estimates agree within their margin, and follows them slowly where they don't."""
+    """Smooths the shown remaining time: it counts down while new estimates agree within their margin,
+    and follows them slowly otherwise."""
 
     def __init__(self) -> None:
         self._end: float | None = None
@@ -39,15 +40,15 @@ class SteadyEta:
         self._seen = 0.0
 
     def forget(self) -> None:
-        """The next estimate is a new beginning: the run paused, or another one shows."""
+        """Start over with the next estimate, for example after a pause or for another run."""
         self._end = None
 
     def take(self, estimate: Eta, now: float) -> Eta:
-        """What to show of a new estimate; `now` in seconds of a clock that only goes forward."""
+        """The ETA to show after a new estimate; `now` in seconds of a monotonic clock."""
         end = now + estimate.seconds
         passed, self._seen = max(0.0, now - self._seen), now
         if self._end is None or abs(end - self._end) > max(1.0, estimate.seconds / 2):
-            self._end, self._margin = end, estimate.margin  # something happened: a pause, other settings
+            self._end, self._margin = end, estimate.margin  # a jump: a pause, other settings
         else:
             share = 1 - math.exp(-passed / max(1.0, min(FOLLOW_SECONDS, estimate.seconds / 4)))
             off = end - self._end
@@ -59,9 +60,9 @@ class SteadyEta:
 
 
 def estimate_remaining(facts: RunFacts) -> Eta | None:
-    """Time that is left: steps at the rate of the recent ones by their training clock, and the evaluations to come at their usual cost.
+    """Estimate the remaining time from the recent steps' training time and the mean cost of evaluations.
 
-    None where it can't be told: nothing trains, no maximum, too few steps.
+    None if unknown: the run isn't training, has no maximum, or too few steps.
     """
     steps = [row for row in facts.recent if math.isfinite(row.active_seconds)]
     max_steps = facts.number("max_steps")
@@ -75,7 +76,7 @@ def estimate_remaining(facts: RunFacts) -> Eta | None:
 
 
 def _rate_spread(steps: Sequence[StepRow]) -> float:
-    """Standard error of the seconds a step, from the parts of the recent steps."""
+    """Standard error of the seconds per step, from parts of the recent steps."""
     size = max(2, len(steps) // RATE_PARTS)
     parts = [steps[start : start + size] for start in range(0, len(steps) - 1, size)]
     rates = [(part[-1].active_seconds - part[0].active_seconds) / (part[-1].step - part[0].step) for part in parts if len(part) > 1]
@@ -86,7 +87,7 @@ def _rate_spread(steps: Sequence[StepRow]) -> float:
 
 
 def _evaluation_seconds(facts: RunFacts, left: int, done: int) -> float:
-    """What the evaluations still to come take together, as the ones so far did; the test at the end by its number of sentences' share is unknown and left out."""
+    """Total time of the remaining evaluations, at the mean cost so far. The final test's own cost is unknown."""
     every = facts.config.evaluation.every
     coming = (done + left) // every - done // every if every else 0
     return facts.evaluations.seconds * (coming + (1 if left else 0))

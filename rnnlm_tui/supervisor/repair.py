@@ -1,4 +1,4 @@
-"""Looks at a run that is about to go on: a damaged database is rebuilt first."""
+"""Read a run's summary before resuming it, and rebuild a damaged database first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rnnlm_tui.supervisor.monitor import summarize
 
 
 def summary_after_repair(run: RunDirectory) -> RunSummary:
-    """The run's figures; where its database can't be read for its damage, those of the rebuilt one.
+    """The run's summary, after rebuilding its database if it is damaged.
 
     Raises:
         RunStateError: the database is damaged and a worker holds the run.

@@ -1,4 +1,4 @@
-"""Resumes a run and tells after which step it goes on, and what of its files was found damaged and put aside for that."""
+"""Resume a run; report from which step, and which damaged files were moved aside."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from rnnlm_tui.supervisor.repair import summary_after_repair
 from rnnlm_tui.supervisor.start import wait_for_resumed_training
 
 BEGIN_SECONDS = 30.0
-"""A resume waits this long for the first step at most, some five as a rule, so that what only the worker can see to be wrong is told where it was asked for."""
+"""Longest wait for the first step, usually five seconds: errors that only the worker can find are shown where the user asked for the resume."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingResume:
-    """A run that is about to go on: `start` lets it, `wait` tells from where it did."""
+    """A run about to be resumed: `start` resumes it, `wait` returns from which step."""
 
     run: RunDirectory
     before: RunSummary
-    """The run as it was, its database repaired."""
+    """The run's summary before, with a repaired database."""
     known: frozenset[str]
-    """What lay aside before."""
+    """Damaged files that were already moved aside before."""
 
     @classmethod
     def of(cls, run: RunDirectory) -> PendingResume:
-        """Look at the run; a damaged database is rebuilt first.
+        """Read the run's summary; a damaged database is rebuilt first.
 
         Raises: as `summary_after_repair`.
         """
@@ -37,40 +37,40 @@ class PendingResume:
         return cls(run, summary_after_repair(run), known)
 
     def start(self) -> int:
-        """Let it go on, or start its next worker; returns the worker's pid.
+        """Resume the run; returns the worker's pid.
 
         Raises: as `control_client.resume`.
         """
         return resume(self.run)
 
     def wait(self, seconds: float = BEGIN_SECONDS) -> str:
-        """`plain-otter goes on from step 600`, when it trains or so many seconds have passed.
+        """Wait until it trains, at most `seconds`; returns `plain-otter resumed at step 600`.
 
         Raises:
-            RnnlmError: the worker refused to go on, or failed at once.
+            RnnlmError: the worker refused to resume, or failed at once.
         """
         if self.before.status == "draft":
             wait_for_resumed_training(self.run, seconds)
-            return f"{self.run.name} starts"
+            return f"{self.run.name} started"
         step = self.before.step
         if self.before.status != "paused":
             wait_for_resumed_training(self.run, seconds)
             with RunReader(self.run) as reader:
                 step = reader.attempts()[-1].start_step
-        return f"{self.run.name} goes on from step {step:,}" if step else f"{self.run.name} begins anew, for it has no checkpoint"
+        return f"{self.run.name} resumed at step {step:,}" if step else f"{self.run.name} restarted from step 0: it has no checkpoint"
 
     def damaged_files(self) -> str:
-        """What was found damaged since then, and where it is kept; empty where nothing was."""
+        """A message about newly found damaged files; empty if there are none."""
         names = sorted(_aside(self.run) - self.known)
-        return f"damaged, and kept aside: {', '.join(names)}" if names else ""
+        return f"damaged and moved aside: {', '.join(names)}" if names else ""
 
 
 def _aside(run: RunDirectory) -> frozenset[str]:
-    """What of the run lies aside as damaged: checkpoints by their place in its folder, databases by name."""
+    """Damaged checkpoints and databases of the run that were moved aside, by name."""
     try:
         checkpoints = [f"{path.parent.name}/{path.name}" for path in damaged_folders(run)]
         database = run.database_path
         kept = [path.name for path in database.parent.glob(f"{database.name}.damaged-*") if not path.name.endswith(("-wal", "-shm"))]
     except (StorageError, OSError):
-        return frozenset()  # what can't be listed can't be read either, which others tell
+        return frozenset()  # resuming reports this error
     return frozenset((*checkpoints, *kept))

@@ -1,4 +1,4 @@
-"""SamplerClient: the sampler process as an app or a command sees it."""
+"""SamplerClient: start a sampler process and generate text with it."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from rnnlm_tui.errors import InputError, RnnlmError, WorkerError, error_kind
 from rnnlm_tui.supervisor.processes import dependent_environment, python_command
 
 LINE_BYTES = 64 << 20
-"""Longest line from a sampler: the whole of a long text."""
+"""Longest line from a sampler: a complete long text."""
 START_SECONDS = 60.0
 
 SAMPLER_SETTINGS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-"""One thread: a training beside it needs the other cores."""
+"""One thread: a training run needs the other cores."""
 
 Answer = SamplePiece | SampleDone | SampleFailed | SamplerReady
 
 
 class SamplerClient:
-    """Starts a sampler and asks it; a sampler that died is started again by the next call.
+    """Starts a sampler process and sends it requests. If it died, the next call starts a new one.
 
     Args:
-        command: another process that speaks the protocol.
+        command: another process with the same protocol.
     """
 
     def __init__(self, command: Sequence[str] | None = None) -> None:
@@ -43,14 +43,14 @@ class SamplerClient:
 
     @property
     def alive(self) -> bool:
-        """A sampler is there and its output has not ended."""
+        """Whether the sampler is running and its output is open."""
         return self._process is not None and self._process.returncode is None and bool(self._tasks) and not self._tasks[0].done()
 
     async def start(self) -> None:
-        """Start the sampler and wait for its first line; it imports torch in the background then. Nothing where one lives.
+        """Start the sampler, if it isn't running, and wait for its first line; it then imports torch.
 
         Raises:
-            WorkerError: it did not come up.
+            WorkerError: the sampler failed to start.
         """
         async with self._starting:
             if self.alive:
@@ -72,7 +72,7 @@ class SamplerClient:
             except TimeoutError:
                 await self.close()
                 raise WorkerError(f"the sampler did not start within {START_SECONDS:.0f} s") from None
-            except asyncio.CancelledError:  # whoever wanted it leaves
+            except asyncio.CancelledError:  # the caller was cancelled
                 await self.close()
                 raise
             finally:
@@ -81,10 +81,10 @@ class SamplerClient:
                 raise self._death()
 
     async def generate(self, request: SampleRequest) -> AsyncGenerator[SamplePiece | SampleDone, None]:
-        """Pieces as they are drawn; the last one is SampleDone. Leaving the iteration cancels the request.
+        """Yield pieces of text as they are generated, then SampleDone. Leaving the iteration cancels the request.
 
         Raises:
-            RnnlmError: what the sampler says can't be done; WorkerError when it died.
+            RnnlmError: the sampler rejected the request; WorkerError if it died.
         """
         await self.start()
         answers: asyncio.Queue[Answer | None] = asyncio.Queue()
@@ -103,22 +103,22 @@ class SamplerClient:
                     return
                 raise self._death() if answer is None or isinstance(answer, SamplerReady) else as_error(answer)
         finally:
-            if self._waiting.get(request.id) is answers:  # an iteration left open may end after another began under the same id
+            if self._waiting.get(request.id) is answers:  # an unfinished iteration may be closed after another began with the same id
                 del self._waiting[request.id]
             if not finished:
                 await self.cancel(request.id)
 
     async def cancel(self, id: str) -> None:
-        """Take a request back; its iteration ends with a SampleDone whose reason is `cancelled`."""
+        """Cancel a request; its iteration ends with a SampleDone whose reason is `cancelled`."""
         if self.alive:
-            with contextlib.suppress(WorkerError):  # it died: nothing is drawn any more
+            with contextlib.suppress(WorkerError):  # it died: nothing to cancel
                 await self._write(CancelRequest(id=id))
 
     async def load(self, checkpoint: str) -> None:
-        """Make a checkpoint ready ahead of its first sample.
+        """Load a checkpoint before its first sample.
 
         Raises:
-            RnnlmError: it can't be used; WorkerError when the sampler died.
+            RnnlmError: the checkpoint can't be used; WorkerError if the sampler died.
         """
         await self.start()
         request = LoadRequest(id=uuid4().hex, checkpoint=checkpoint)
@@ -135,7 +135,7 @@ class SamplerClient:
             raise self._death()
 
     async def close(self) -> None:
-        """End the sampler at once: it only reads, and one that imports torch or computes would hear of a polite end too late."""
+        """Kill the sampler: it only reads, and would notice a request to exit late while it imports torch or computes."""
         process = self._process
         if process is not None and process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -167,7 +167,7 @@ class SamplerClient:
                 try:
                     answer = cast(Answer, decode_line(line, SamplePiece, SampleDone, SampleFailed, SamplerReady))
                 except InputError:
-                    self._last_words.append(line.decode("utf-8", "replace").rstrip())  # not a message: something printed on stdout
+                    self._last_words.append(line.decode("utf-8", "replace").rstrip())  # not a message: output of a library
                     continue
                 if answer.id in self._waiting:
                     self._waiting[answer.id].put_nowait(answer)
@@ -184,9 +184,9 @@ class SamplerClient:
         code = None if self._process is None else self._process.returncode
         words = next((line for line in reversed(self._last_words) if line.strip()), "")
         how = "" if code is None else f" (exit code {code})"
-        return WorkerError(f"the sampler ended{how}" + (f": {words}" if words else ""), hint="it is started again with the next sample")
+        return WorkerError(f"the sampler exited{how}" + (f": {words}" if words else ""), hint="the next sample starts it again")
 
 
 def as_error(failed: SampleFailed) -> RnnlmError:
-    """The error that a sampler reports, of the kind that its exit code tells."""
+    """Convert a sampler's error message to an exception, by its exit code."""
     return error_kind(failed.exit_code)(failed.message, hint=failed.hint)

@@ -1,4 +1,4 @@
-"""When a file changed last, and how old a stamp of the wall clock is."""
+"""Change stamps of files, and the age of timestamps."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 @dataclass(slots=True)
 class Age:
-    """Seconds since a stamp of the wall clock: by the monotonic clock from the moment it was first seen, so that clock jumps don't count."""
+    """Age of a timestamp in seconds, by the monotonic clock since it was first seen: clock jumps don't count."""
 
     stamp: float | None = None
     age_when_seen: float = 0.0
     seen: float = 0.0
 
     def of(self, stamp: float | None) -> float | None:
-        """The age of this stamp; None where there is none."""
+        """The age of this timestamp; None if there is none."""
         if stamp is None:
             return None
         if stamp != self.stamp:
@@ -25,7 +25,7 @@ class Age:
 
 
 def stamp(path: Path) -> tuple[int, int]:
-    """Changes with the content of a file, or with the entries of a folder."""
+    """A value that changes with a file's content or a folder's entries."""
     try:
         found = path.stat()
     except OSError:
@@ -34,6 +34,6 @@ def stamp(path: Path) -> tuple[int, int]:
 
 
 def settled(path: Path) -> object:
-    """The stamp of a file or folder for whoever keeps what he read of it: never the same in the second after a change, when the next may get the same time."""
+    """A stamp to use as a cache key. Unique within a second of a change: another may get the same time."""
     found = stamp(path)
     return found if time.time() - found[1] / 1e9 > 1.0 else object()

@@ -1,4 +1,4 @@
-"""Starts a run or its next attempt: what can be known to be wrong is refused first, and what the worker refuses is told to whoever asked."""
+"""Start a run: check its config, launch its worker, and report the worker's errors."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def start_run(config: RunConfig, name: str | None = None, parent: str | None = N
     """Create a run and launch its worker.
 
     Args:
-        warn: receives, before the start, the warnings that memory is too small by estimate, or that the preset's warm-up is shortened.
+        warn: called before the start with warnings: too little memory, or a shortened warm-up.
 
     Raises:
         InputError: the config can't run here; no run was created.
-        StorageError: the disk has no room for it, with need and have; no run was created.
-        WorkerError: the worker ended at its start; the run stays as a draft beside its log.
+        StorageError: not enough disk space; no run was created.
+        WorkerError: the worker failed to start; the run stays as a draft with its log.
     """
     check_before_start(config)
     check_disk(config)
@@ -44,10 +44,10 @@ def start_run(config: RunConfig, name: str | None = None, parent: str | None = N
 
 
 def wait_for_training(run: RunDirectory, seconds: float) -> None:
-    """Wait until a new run's worker trains, or `seconds` have passed: a large corpus takes longer, and the run goes on.
+    """Wait until a new run trains, at most `seconds`: preparing a large corpus takes longer.
 
     Raises:
-        InputError: the worker refused what it was given; the run is in the trash.
+        InputError: the worker rejected the config; the run was moved to the trash.
         RnnlmError: as `wait_for_resumed_training`.
     """
     _await_training(run, seconds)
@@ -58,11 +58,11 @@ def wait_for_training(run: RunDirectory, seconds: float) -> None:
 
 
 def wait_for_resumed_training(run: RunDirectory, seconds: float) -> None:
-    """Wait until the new attempt of a run trains, or `seconds` have passed.
+    """Wait until a run's new attempt trains, at most `seconds`.
 
     Raises:
-        RnnlmError: the worker refused to go on, or failed at once; the run is as it was, at its last checkpoint.
-        WorkerError: the worker ended without an event, for example because it was killed.
+        RnnlmError: the worker refused to resume, or failed at once; the run's checkpoints are unchanged.
+        WorkerError: the worker exited without an event, for example because it was killed.
     """
     _await_training(run, seconds)
     _check_not_ended(run)
@@ -79,7 +79,7 @@ def _await_training(run: RunDirectory, seconds: float) -> None:
 
 
 def _check_not_ended(run: RunDirectory) -> None:
-    """Raise the error of a worker that failed or was killed right after its start."""
+    """Raise the error of a worker that failed or was killed."""
     with RunReader(run) as reader:
         state, meta = reader.last_state(), reader.meta()
     if state is not None and state.kind == "failed":
@@ -90,11 +90,11 @@ def _check_not_ended(run: RunDirectory) -> None:
 
 
 def discard_refused(run: RunDirectory) -> InputError | None:
-    """Move a run that failed for its input, before it ever trained, to the trash; what was wrong, or None for any other run."""
+    """Move a run to the trash if it failed with an InputError before its first step; returns the error."""
     with RunReader(run) as reader:
         state, meta = reader.last_state(), reader.meta()
     refused = state is not None and state.kind == "failed" and state.attempt == 1 and state.step == 0 and meta.get("exit_code") == str(InputError.exit_code)
     if not refused:
         return None
     delete_run(run)
-    return InputError(meta.get("message", "the worker refused the config"), hint=meta.get("hint", ""))
+    return InputError(meta.get("message", "the worker rejected the config"), hint=meta.get("hint", ""))

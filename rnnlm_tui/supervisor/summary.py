@@ -1,4 +1,4 @@
-"""RunSummary from what a run's database says: the figures of lists, the identity line and the JSON contract."""
+"""Summarize a run for lists, the dashboard's header and JSON output."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from rnnlm_tui.supervisor.reference import reference_figures
 from rnnlm_tui.supervisor.remaining import Eta
 
 STEADY_SECONDS = 10.0
-"""The speed of a run is that of its last so many seconds of training."""
+"""A run's speed is measured over this much of its last training time."""
 
 
 def summarize_facts(facts: RunFacts, eta: Eta | None = None) -> RunSummary:
@@ -128,7 +128,7 @@ def _corpus_notes(facts: RunFacts) -> tuple[str, ...]:
 
 
 def _others(facts: RunFacts, cores: float | None) -> float | None:
-    """What others hold of the cores while a run trains on them."""
+    """Cores used by other processes while a run trains on the CPU."""
     if facts.status != "running" or cores is None or not facts.meta.get("device", "").startswith("cpu"):
         return None
     return others_cores(facts.hardware, cores=int(cores), threads=int(facts.number("threads") or cores))
@@ -143,19 +143,19 @@ def _train_figures(recent: Sequence[StepRow]) -> TrainFigures:
 
 
 def _gradient_norm(recent: Sequence[StepRow]) -> float:
-    """Smoothed as the loss is; the newest step's own where that is not finite, which is news."""
+    """Smoothed like the loss; if the newest step's is not finite, that one."""
     newest = recent[-1].grad_norm
     return fmean(row.grad_norm for row in recent[-SMOOTHED_STEPS:] if math.isfinite(row.grad_norm)) if math.isfinite(newest) else newest
 
 
 def _whole_speed(recent: Sequence[StepRow]) -> float | None:
-    """Of a run that ended: all its tokens over all its training time; of one whose time is not known, as it is told of a living one."""
+    """Mean speed of a whole run; that of the last steps if its training time is unknown."""
     last = recent[-1]
     return last.tokens_seen / last.active_seconds if last.active_seconds > 0 and math.isfinite(last.active_seconds) else _tokens_per_second(recent)
 
 
 def _tokens_per_second(recent: Sequence[StepRow]) -> float | None:
-    """Over the steps of the last STEADY_SECONDS of training, SMOOTHED_STEPS at least: of quick steps fifty are but a moment."""
+    """Speed over the last STEADY_SECONDS of training, at least SMOOTHED_STEPS: fifty quick steps are too short a time."""
     if len(recent) < 2:
         return None
     newest = recent[-1].active_seconds
@@ -179,7 +179,7 @@ def _patience(facts: RunFacts) -> PatienceFigures | None:
 
 
 def _ended_by_patience(facts: RunFacts) -> PatienceFigures | None:
-    """Where the run is finished before its last step; None where it isn't."""
+    """The patience that stopped the run early; None if it did not."""
     patience = _patience(facts)
     return patience if facts.status == "finished" and patience is not None and patience.waited >= patience.limit and _steps_left(facts) else None
 
@@ -188,7 +188,7 @@ def _stalled_message(facts: RunFacts) -> str:
     newest = last_activity_time(facts)
     since = "" if newest is None else f" since {datetime.fromtimestamp(newest).strftime('%H:%M:%S')}"
     process = "its worker" if facts.pid is None else f"the process (pid {facts.pid})"
-    return f"no step{since}, {process} holds the run; `rnnlm-tui stop {facts.name}`, or end the process and resume"
+    return f"no step{since}, {process} still holds the run; `rnnlm-tui stop {facts.name}`, or kill the process and resume"
 
 
 def _hint(facts: RunFacts) -> str | None:
@@ -200,7 +200,7 @@ def _hint(facts: RunFacts) -> str | None:
         if facts.meta.get(MEMORY_KEY):
             return _memory_hint(facts, last)
         return f"`rnnlm-tui resume {facts.name}` " + (
-            "begins again, no checkpoint was saved" if last is None else f"goes on from step {last:,}, the last that was saved"
+            "restarts from step 0: no checkpoint was saved" if last is None else f"resumes from step {last:,}, the last checkpoint"
         )
     patience = _ended_by_patience(facts)
     if patience is not None:
@@ -211,14 +211,14 @@ def _hint(facts: RunFacts) -> str | None:
 
 
 def _with_current_name(hint: str, facts: RunFacts) -> str:
-    """What was written when the run had another name, with the one that it has now."""
+    """Replace the run's former names in a stored hint by its current one."""
     for former in facts.labels.former_names:
         hint = re.sub(rf"(?<![\w.-]){re.escape(former)}(?=@|/config\.toml|`|$)", lambda _: facts.name, hint)
     return hint
 
 
 def _memory_hint(facts: RunFacts, last: int | None) -> str:
-    """After an attempt that needs more memory than was free: a new run that fits, for a resume would begin the same again."""
+    """A hint after running out of memory: start a new run that fits, since a resume would fail again."""
     batch = facts.meta.get(MEMORY_BATCH_KEY)
     config = f"--config {shlex.quote(facts.config_path)}"
     if batch:
@@ -229,17 +229,17 @@ def _memory_hint(facts: RunFacts, last: int | None) -> str:
         start = (
             f"`rnnlm-tui train {config} --set …` with a smaller model.hidden_size, model.num_layers or tokenizer.vocab_size starts a new run that needs less"
         )
-    again = "begins the same again" if last is None else f"goes on from step {last:,}"
-    return f"{start}; `rnnlm-tui resume {facts.name}` {again}, for when more memory is free"
+    again = "restarts from step 0" if last is None else f"resumes from step {last:,}"
+    return f"{start}; `rnnlm-tui resume {facts.name}` {again} once more memory is free"
 
 
 def _last_saved(facts: RunFacts) -> int | None:
-    told = [row.step for row in facts.checkpoints]
-    return max(told if facts.newest_on_disk is None else [*told, facts.newest_on_disk], default=None)
+    indexed = [row.step for row in facts.checkpoints]
+    return max(indexed if facts.newest_on_disk is None else [*indexed, facts.newest_on_disk], default=None)
 
 
 def _diverged(facts: RunFacts) -> bool:
-    """The run failed, and its newest steps are as many without a finite loss and gradient as end one."""
+    """Whether the run failed after `max_bad_steps` steps without a finite loss or gradient."""
     newest = facts.recent[-facts.config.training.max_bad_steps :]
     return facts.status == "failed" and bool(newest) and not any(math.isfinite(row.loss) and math.isfinite(row.grad_norm) for row in newest)
 
@@ -249,33 +249,33 @@ def _message(facts: RunFacts) -> str | None:
         return facts.meta.get("message") or (facts.last_state.text if facts.last_state else None)
     if facts.status == "crashed":
         if facts.last_words:
-            return f"its worker ended and could not store why: {facts.last_words}"
+            return f"its worker failed and could not store why: {facts.last_words}"
         short = facts.meta.get(MEMORY_KEY)
-        return f"its worker ended without a word, {f'killed for want of memory perhaps: {short}' if short else 'killed, or with the machine'}"
+        return f"its worker was killed{f', maybe because memory ran out: {short}' if short else ', or the machine went down'}"
     if facts.status == "stalled":
         return _stalled_message(facts)
     if facts.status == "preparing" and facts.meta.get(MEMORY_KEY) and not facts.degraded:
         return facts.meta[MEMORY_KEY]
     if facts.degraded and facts.status in LIVING:
-        return f"it trains on, {_durable(facts)}; {facts.degraded}" if facts.status == "degraded" else f"{_durable(facts)}; {facts.degraded}"
+        return f"it keeps training, {_durable(facts)}; {facts.degraded}" if facts.status == "degraded" else f"{_durable(facts)}; {facts.degraded}"
     patience = _ended_by_patience(facts)
     if patience is not None:
         best = facts.evaluations.best_step
-        which = "" if best is None else f", the best is of step {best:,}"
-        return f"ended early: {counted(patience.waited, 'evaluation')} without a better validation loss{which}"
+        which = "" if best is None else f"; best at step {best:,}"
+        return f"stopped early: {counted(patience.waited, 'evaluation')} without a better validation loss{which}"
     if facts.status == "lost":
-        return f"its worker ran on {facts.meta.get('host', 'another host')}, and nothing was heard of it since"
+        return f"its worker ran on {facts.meta.get('host', 'another host')}, which has not been heard from since"
     return None
 
 
 def _durable(facts: RunFacts) -> str:
-    """What the disk has, whatever becomes of the worker."""
+    """What is already on disk if the worker should die."""
     last = _last_saved(facts)
-    rows = f"rows up to step {facts.recent[-1].step:,}" if facts.recent else "no step's row"
-    return f"on disk are {rows} and {'no checkpoint' if last is None else f'the checkpoint of step {last:,}'}"
+    rows = f"metrics up to step {facts.recent[-1].step:,}" if facts.recent else "no metrics"
+    return f"on disk: {rows} and {'no checkpoint' if last is None else f'the checkpoint of step {last:,}'}"
 
 
 def _steps_left(facts: RunFacts) -> bool:
-    """The run has not done all the steps that it was to do."""
+    """Whether the run has not reached its maximum number of steps."""
     max_steps = facts.number("max_steps")
     return max_steps is not None and bool(facts.recent) and facts.recent[-1].step < max_steps

@@ -1,4 +1,4 @@
-"""LogFollower: what a worker printed, from the end of a file that may be large, and then only what is new."""
+"""LogFollower: follow a worker's log from near its end."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import os
 from pathlib import Path
 
 MOST_BYTES = 1024 * 1024
-"""So much of the end of a log is read."""
+"""How much of a log's end is read."""
 MOST_LINES = 20_000
 
 
 class LogFollower:
-    """Reads a log when asked; the lines so far stay. To be used by one thread at a time."""
+    """Reads new lines of a log with each `look`. For one thread at a time."""
 
     def __init__(self, path: Path, *, most_bytes: int = MOST_BYTES, most_lines: int = MOST_LINES) -> None:
         self.path = path
         self.skipped = 0
-        """Bytes at the log's beginning that were not read."""
+        """Bytes at the log's start that were not read."""
         self.lines: list[str] = []
-        """The oldest first; the last one may still grow. What is not UTF-8 is replaced."""
+        """Oldest first; the last one may still grow. Invalid UTF-8 is replaced."""
         self.dropped = 0
-        """Lines that were read and no longer kept."""
+        """Number of lines that were read and dropped."""
         self._most_bytes, self._most_lines = most_bytes, most_lines
         self._rest = b""
         self._offset = 0
         self._file: tuple[int, int] | None = None
 
     def look(self) -> bool:
-        """Read what is new; whether there was anything. A log that isn't there has no lines, and one that was written anew is read anew."""
+        """Read new lines; returns whether anything changed. A replaced log is read again, a missing one is empty."""
         try:
             with self.path.open("rb") as file:
                 status = os.fstat(file.fileno())
@@ -51,7 +51,7 @@ class LogFollower:
 
     def _take(self, new: bytes) -> None:
         if self._rest:
-            self.lines.pop()  # the line that was not at its end yet
+            self.lines.pop()  # the incomplete last line
         whole, newline, self._rest = (self._rest + new).rpartition(b"\n")
         if newline:
             self.lines += whole.decode("utf-8", errors="replace").splitlines() or [""]

@@ -72,8 +72,8 @@ def test_a_launched_worker_killed_in_a_save_shows_as_crashed_with_the_durable_st
     assert wait_until_ended(run).status == "crashed"
     assert command(["show", "cut-off"]) == 0
     said = capsys.readouterr().out
-    assert "crashed: its worker ended without a word" in said
-    assert "`rnnlm-tui resume cut-off` goes on from step 10, the last that was saved" in said
+    assert "crashed: its worker was killed" in said
+    assert "`rnnlm-tui resume cut-off` resumes from step 10, the last checkpoint" in said
     assert command(["resume", "cut-off", "--detach"]) == 0
     assert wait_until_ended(run).status == "finished"
     assert whole_steps(run) == [10, 20, 30]

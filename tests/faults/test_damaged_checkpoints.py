@@ -281,7 +281,7 @@ def test_verify_finds_a_link_to_a_later_checkpoint_and_a_pin_without_one(capsys:
     said = capsys.readouterr().out
     assert "step 500: checkpoints/step-000000500: its manifest names the later step-000000700" in said
     assert "100, deleted" in said
-    assert "step 900: checkpoints/step-000000900 is pinned and missing" in said
+    assert "step 900: checkpoints/step-000000900 is pinned but missing" in said
 
 
 @pytest.fixture
@@ -301,7 +301,7 @@ def test_every_hint_about_a_finished_runs_damaged_checkpoint_names_the_newest_va
     told = {
         ("verify", "exref"): "use step 400, the latest intact one: `rnnlm-tui sample exref@400` or `rnnlm-tui train --from exref@400`",
         ("resume", "exref"): "rnnlm-tui train --from exref@400",
-        ("train", "--from", "exref@last"): "use exref@400; `rnnlm-tui verify exref` reads every byte of all of them",
+        ("train", "--from", "exref@last"): "use exref@400; `rnnlm-tui verify exref` checks all of them",
     }
     for verb, advice in told.items():
         assert command([*verb]) != 0
@@ -310,7 +310,7 @@ def test_every_hint_about_a_finished_runs_damaged_checkpoint_names_the_newest_va
         assert "RUN" not in said.out + said.err
     shutil.rmtree(finished.checkpoints_path / "step-000000400")
     assert command(["train", "--from", "exref@last"]) == CheckpointError.exit_code
-    assert "no other checkpoint of exref is whole" in capsys.readouterr().err
+    assert "no other checkpoint of exref is valid" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage", ["weights-truncated", "weights-missing", "manifest-half", "a-folder-without-files"])
@@ -335,7 +335,7 @@ def test_resume_reports_its_first_step_and_what_was_moved_aside(
     run.database_path.write_bytes(b"no database" * 999)
     assert command(["resume", "told", "--detach"]) == 0
     said = capsys.readouterr()
-    assert "told goes on from step 6, worker " in said.err
-    assert "damaged, and kept aside: checkpoints/damaged-step-000000009, run.db.damaged-" in said.err
+    assert "told resumed at step 6, worker " in said.err
+    assert "damaged and moved aside: checkpoints/damaged-step-000000009, run.db.damaged-" in said.err
     assert wait_until_ended(run).status == "finished"
     assert ending_of(run).weights == bench.undisturbed.weights

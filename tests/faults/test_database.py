@@ -345,7 +345,7 @@ def test_a_run_with_a_damaged_database_is_listed_as_damaged_with_what_to_do(run:
     said = capsys.readouterr()
     assert re.search("plain-otter +damaged database +– +– +–", said.out)
     assert "lost contact" not in said.out
-    assert f"{run.database_path} is damaged: it is no database any more; `rnnlm-tui verify plain-otter`" in said.err
+    assert f"{run.database_path} is damaged: it is no longer a database; `rnnlm-tui verify plain-otter`" in said.err
     assert command(["runs", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert (found["status"], found["unreadable"]) == ("lost", "damaged database")
@@ -363,8 +363,8 @@ def test_a_rebuilt_run_is_at_its_newest_checkpoint_and_reports_each_event_once(r
     assert "it was rebuilt: `rnnlm-tui show plain-otter`" in said.err
     summary = summarize(run)
     assert (summary.status, summary.step, summary.epoch, summary.tokens_seen) == ("failed", 4_000, 1.0, 7)
-    assert summary.message == "what the run did last was lost: its database was damaged, and was made anew"
-    assert summary.hint == "`rnnlm-tui resume plain-otter` goes on from step 4,000"
+    assert summary.message == "the run's last events were lost: its database was damaged and has been rebuilt"
+    assert summary.hint == "`rnnlm-tui resume plain-otter` resumes from step 4,000"
     assert command(["show", run.name]) == 0
     shown = capsys.readouterr().out
     assert "4,000" in shown

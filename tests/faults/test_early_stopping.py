@@ -53,7 +53,7 @@ def test_a_run_killed_while_patience_counts_ends_at_the_step_of_an_undisturbed_o
     assert evaluated(whole) == [5, 10, 15, 20]
     summary = summarize(whole)
     assert (summary.status, summary.step, summary.test.step) == ("finished", 20, 20)
-    assert summary.message == "ended early: 3 evaluations without a better validation loss, the best is of step 5"
+    assert summary.message == "stopped early: 3 evaluations without a better validation loss; best at step 5"
     with RunReader(whole) as reader:
         assert "stopping early: no better validation loss in 3 evaluations" in [event.text for event in reader.events() if event.step == 20]
 

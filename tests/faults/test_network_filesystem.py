@@ -96,7 +96,7 @@ def test_doctor_reports_where_databases_are_stored(home: Path, local_disk: Path,
 def test_a_folder_that_others_may_enter_holds_no_database(local_disk: Path) -> None:
     run = new_run()
     run.database_path.parent.chmod(0o755)
-    with pytest.raises(StorageError, match="not a folder that only you can enter"):
+    with pytest.raises(StorageError, match="must be a folder that only you can access"):
         open_database(run)
 
 

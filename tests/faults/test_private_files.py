@@ -84,7 +84,7 @@ def test_a_link_to_a_folder_elsewhere_is_not_a_run(tmp_path: Path, home: Path) -
     (home / "runs" / "linked").symlink_to(elsewhere)
     with pytest.raises(UnknownRunError):
         find_run("linked")
-    with pytest.raises(StorageError, match="linked is a link"):
+    with pytest.raises(StorageError, match="linked is a symbolic link"):
         RunDirectory(home / "runs" / "linked").check_own_files()
 
 
@@ -100,10 +100,10 @@ def test_nothing_is_written_or_removed_through_a_link_in_a_run(place: str, tmp_p
     (run.path / place).unlink(missing_ok=True)
     (run.path / place).symlink_to(target)
     before = {path: path.read_bytes() for path in tmp_path.rglob("elsewhere*") if path.is_file()} | dict.fromkeys(target.glob("*"), b"")
-    with pytest.raises(StorageError, match=f"{place} is a link"):
+    with pytest.raises(StorageError, match=f"{place} is a symbolic link"):
         launch(run)
     assert command(["resume", run.name]) == StorageError.exit_code
-    assert "is a link" in capsys.readouterr().err
+    assert "is a symbolic link" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in tmp_path.rglob("elsewhere*") if path.is_file()} | dict.fromkeys(target.glob("*"), b"") == before
 
 

@@ -184,7 +184,7 @@ def test_a_run_continues_when_the_session_that_started_it_is_killed(text: Path) 
 
 def test_a_second_worker_is_refused_with_pid_and_time_even_after_kill_9_of_the_first(text: Path) -> None:
     run = start(tiny_config(text, QUIET))
-    for _attempts_key in range(2):
+    for _attempt in range(2):
         holder = read_lock(run.lock_path).pid
         with pytest.raises(RunStateError, match=f"running as pid {holder} since ") as caught:
             launch(run)

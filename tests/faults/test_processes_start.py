@@ -42,10 +42,10 @@ def test_a_worker_killed_while_train_detach_waits_is_not_reported_as_started(tex
     settings = (f"corpus.source={text}", "tokenizer.kind=character", "tokenizer.vocab_size=64")
     code, out, err = killed_while_it_waits(run, "train", "--name", "otter", "--detach", *(part for one in settings for part in ("--set", one)))
     assert (code, out) == (WorkerError.exit_code, "")
-    assert "otter: its worker ended without a word, killed, or with the machine" in err
+    assert "otter: its worker was killed, or the machine went down" in err
     assert "`rnnlm-tui resume otter`" in err
     assert wait_until_ended(run).status == "crashed"
 
     code, out, err = killed_while_it_waits(run, "resume", "otter", "--detach")
     assert (code, out) == (WorkerError.exit_code, "")
-    assert "otter: its worker ended without a word" in err
+    assert "otter: its worker was killed" in err

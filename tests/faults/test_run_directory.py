@@ -66,9 +66,9 @@ def test_a_run_directory_moved_away_and_back_resumes_from_its_last_checkpoint(te
     summary = summarize(run)
     assert (summary.status, summary.message) == (
         "crashed",
-        f"its worker ended and could not store why: {run.path} was removed or replaced during training",
+        f"its worker failed and could not store why: {run.path} was removed or replaced during training",
     )
-    assert f"`rnnlm-tui resume plain-otter` goes on from step {list_checkpoints(run)[-1].step}" in str(summary.hint)
+    assert f"`rnnlm-tui resume plain-otter` resumes from step {list_checkpoints(run)[-1].step}" in str(summary.hint)
     newest, damaged = newest_valid(run)
     assert (newest is not None, damaged) == (True, [])
     resume(run)

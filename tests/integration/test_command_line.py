@@ -206,7 +206,7 @@ def test_in_a_terminal_the_app_opens_the_new_run_and_closing_it_does_not_end_the
         (["--set", "corpus.source=/nowhere/text.txt"], "/nowhere/text.txt"),
         (["--set", "training.device=cuda:63"], "cuda:63"),
         (["--name", "../x"], "../x"),
-        (["--name", "small"], "already a run"),
+        (["--name", "small"], "already exists"),
         (["--from", "small@7"], "no checkpoint"),
         (["--from", "nobody@best"], "no run"),
         (["--follow", "--detach"], "are mutually exclusive"),

@@ -86,7 +86,7 @@ def test_a_changed_setting_is_kept_in_the_next_attempt(text: Path) -> None:
 
 def test_impossible_commands_are_refused_with_the_reason(text: Path) -> None:
     run = start(tiny_config(text, {"training.max_steps": 40, "evaluation.every": 0, "checkpoint.every": 0}))
-    with pytest.raises(InputError, match="can't change while a run goes on"):
+    with pytest.raises(InputError, match="can't be changed while a run trains"):
         send(run, "set", path="model.hidden_size", value=9)
     with pytest.raises(ConfigError, match=r"optimizer\.learning_rate"):
         send(run, "set", path="optimizer.learning_rate", value=-1.0)

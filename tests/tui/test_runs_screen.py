@@ -273,7 +273,7 @@ def test_only_runs_on_the_same_text_in_the_same_tokens_compare() -> None:
 
 @pytest.mark.parametrize("size", [(80, 24), (140, 40)])
 async def test_a_run_whose_database_is_damaged_says_so_in_the_list_and_in_detail_with_what_to_do(size: tuple[int, int]) -> None:
-    told = {"message": "/home/runs/div/run.db is damaged: it is no database any more", "hint": "`rnnlm-tui verify div` or `rnnlm-tui resume div` rebuilds it"}
+    told = {"message": "/home/runs/div/run.db is damaged: it is no longer a database", "hint": "`rnnlm-tui verify div` or `rnnlm-tui resume div` rebuilds it"}
 
     class Broken(FakeServices):
         def monitor(self, run: RunDirectory) -> FakeMonitor:

@@ -71,11 +71,11 @@ async def test_a_finished_run_offers_nothing_that_it_can_not_do() -> None:
 
 async def test_space_on_a_run_that_ended_early_says_how_a_new_one_goes_on() -> None:
     hint = "`rnnlm-tui train --from plain-otter@best --set training.patience=10` starts a new run from its best weights with twice the patience"
-    early = make_snapshot("finished", 3_000, message="ended early: 5 evaluations without a better validation loss", hint=hint)
+    early = make_snapshot("finished", 3_000, message="stopped early: 5 evaluations without a better validation loss", hint=hint)
     async with running_app(with_runs(early)) as (app, pilot):
         await pilot.press("space")
         await until(pilot, lambda: "--from plain-otter@best" in text_of(app))
-        assert "ended early" in text_of(app)
+        assert "stopped early" in text_of(app)
 
 
 async def test_a_refused_command_is_told_with_its_hint() -> None:

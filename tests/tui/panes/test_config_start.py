@@ -54,11 +54,11 @@ async def test_f5_starts_the_draft_under_the_name_it_shows() -> None:
 
 async def test_a_start_that_fails_keeps_the_draft() -> None:
     services = FakeServices()
-    services.start_failure = WorkerError("the worker ended at its start", hint="its log: x")
+    services.start_failure = WorkerError("the worker failed to start", hint="its log: x")
     async with opened(services, "config", run=None) as (app, pilot):
         await write(pilot, "training.seed", "43")
         await pilot.press("f5")
-        await until_shown(pilot, "the worker ended at its start")
+        await until_shown(pilot, "the worker failed to start")
         assert app.draft is not None
         assert app.draft.training.seed == 43
         assert app.current_mode == "config"
@@ -104,7 +104,7 @@ async def test_a_preset_whose_text_has_to_be_brought_says_so_before_it_is_starte
 
 async def test_a_refused_start_can_be_tried_again_and_is_forgotten_with_the_next_change() -> None:
     services = FakeServices(make_snapshot("preparing"))
-    services.start_failure = DeviceError('no device "cuda" on this machine', hint="training.device=auto takes the best there is")
+    services.start_failure = DeviceError('no device "cuda" on this machine', hint="training.device=auto selects the best available device")
     async with opened(services, "config", run=None) as (app, pilot):
         await until_shown(pilot, "calm-badger")
         await write(pilot, "training.device", "cuda")

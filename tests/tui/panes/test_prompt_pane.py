@@ -151,9 +151,9 @@ async def test_what_the_sampler_refuses_is_one_calm_sentence_and_the_next_prompt
         await pilot.press(*"café", "enter")
         await until_shown(pilot, "✗ the vocabulary has no é. leave it out")
         assert not pane(app).sampling
-        services.fake_sampler.failure = WorkerError("the sampler ended (exit code -9)")
+        services.fake_sampler.failure = WorkerError("the sampler exited (exit code -9)")
         await pilot.press("enter")
-        await until_shown(pilot, "✗ the sampler ended (exit code -9)")
+        await until_shown(pilot, "✗ the sampler exited (exit code -9)")
         services.fake_sampler.failure = None
         await pilot.press("enter")
         await until_shown(pilot, "café is strong.")

@@ -113,13 +113,13 @@ def test_plain_lines_show_progress_evaluations_results_and_a_sample(monkeypatch:
 
 def test_patience_is_printed_after_the_evaluation(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     waits = summary("running", 50, patience=PatienceFigures(waited=2, limit=5))
-    words, hint = "ended early: 5 evaluations without a better validation loss", "`rnnlm-tui train --from brisk-heron@best`"
+    words, hint = "stopped early: 5 evaluations without a better validation loss", "`rnnlm-tui train --from brisk-heron@best`"
     over = summary("finished", 80, patience=PatienceFigures(waited=5, limit=5), message=words, hint=hint)
     play(monkeypatch, [snapshot(waits, [evaluation(50)]), snapshot(waits, [evaluation(50)]), snapshot(over, [evaluation(50)])])
     assert follow_run(RUN, json=False) == 0
     out, err = capsys.readouterr()
     assert out.count("no better validation loss for 2 evaluations, training stops at 5") == 1
-    assert "ended early: 5 evaluations" in err
+    assert "stopped early: 5 evaluations" in err
     assert hint in err
 
 

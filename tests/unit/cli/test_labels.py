@@ -68,7 +68,7 @@ def test_a_run_is_renamed_unless_it_is_running_or_the_name_exists(capsys: pytest
     create_run(RunConfig(), "taken")
     assert out_of(["rename", "brisk", "plain-otter"], capsys) == "brisk-heron renamed to plain-otter\n"
     assert run(["rename", "plain", "taken"]) == 2
-    assert 'already a run "taken"' in capsys.readouterr().err
+    assert 'run "taken" already exists' in capsys.readouterr().err
     assert run(["rename", "plain", "../x"]) == 2
     capsys.readouterr()
     run_directory = next(found for found in list_runs() if found.name == "plain-otter")

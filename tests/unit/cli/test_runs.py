@@ -332,7 +332,7 @@ def test_the_pin_of_a_missing_checkpoint_can_be_removed(capsys: pytest.CaptureFi
     directory = trained_run()
     (directory.checkpoints_path / "pinned-000000001").touch()
     assert run(["pin", "brisk@1"]) == 2
-    assert "there are best, last and 2, 3" in capsys.readouterr().err
+    assert "it has best, last and 2, 3" in capsys.readouterr().err
     assert run(["unpin", "brisk@1"]) == 0
     assert not (directory.checkpoints_path / "pinned-000000001").exists()
 

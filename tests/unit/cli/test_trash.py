@@ -127,7 +127,7 @@ def test_an_interrupted_purge_reports_what_was_removed(monkeypatch: pytest.Monke
     assert run(["purge", "--all", "--yes"]) == 5
     first, then, *_ = capsys.readouterr().err.splitlines()
     assert "permanently removed, " in first
-    assert "is not in the trash any more" in then
+    assert "is no longer in the trash" in then
     assert len(list_runs()) == 1
 
 

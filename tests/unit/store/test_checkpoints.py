@@ -100,7 +100,7 @@ def test_a_loss_that_was_measured_after_the_checkpoint_decides_the_best_too(run:
 @pytest.mark.parametrize("which", ["501", "", "latest", "-1", "../500", "5e2", "9" * 300, "\x1b[31m", "٥٠٠"])
 def test_an_unknown_checkpoint_is_refused_with_those_that_exist(run: RunDirectory, which: str) -> None:
     write(run, 500)
-    with pytest.raises(UnknownCheckpointError, match="there are best, last and 500") as caught:
+    with pytest.raises(UnknownCheckpointError, match="it has best, last and 500") as caught:
         resolve_checkpoint(run, which)
     assert caught.value.message.isprintable()
 
@@ -173,9 +173,9 @@ def test_a_pickle_is_refused_by_kind_and_nothing_is_written(run: RunDirectory, n
 
 
 def test_folders_and_links_have_no_place_in_a_checkpoint(run: RunDirectory) -> None:
-    with pytest.raises(CheckpointError, match="not a plain file"):
+    with pytest.raises(CheckpointError, match="not a regular file"):
         write_checkpoint(run, 1, lambda folder: (folder / "more").mkdir(), None, {})
-    with pytest.raises(CheckpointError, match="not a plain file"):
+    with pytest.raises(CheckpointError, match="not a regular file"):
         write_checkpoint(run, 1, lambda folder: (folder / "link.json").symlink_to("/etc/passwd"), None, {})
     assert list_checkpoints(run) == []
 

@@ -32,13 +32,13 @@ def edit(checkpoint: Path, change: Callable[[Values], None]) -> None:
 @pytest.mark.parametrize("name", ["../secret.json", "/etc/passwd", "a/b.json", "", ".", "..", "manifest.json", "a\0b", "x" * 300])
 def test_a_path_trick_in_a_manifest_is_refused_before_the_path_is_read(checkpoint: Path, name: str) -> None:
     edit(checkpoint, lambda values: values.update(files={name: {"size": 0, "sha256": "0" * 64}}))
-    with pytest.raises(CheckpointError, match="impossible file"):
+    with pytest.raises(CheckpointError, match="invalid file name"):
         verify_checkpoint(checkpoint)
 
 
 def test_a_pickle_named_by_a_manifest_is_refused_unopened(checkpoint: Path) -> None:
     edit(checkpoint, lambda values: values.update(files={"model.pt": {"size": 0, "sha256": "0" * 64}}))
-    with pytest.raises(CheckpointError, match=r"model\.pt is refused unopened"):
+    with pytest.raises(CheckpointError, match=r"refused to open .*model\.pt"):
         verify_checkpoint(checkpoint)
 
 
@@ -72,6 +72,6 @@ def test_a_newer_format_is_told_apart_from_damage(checkpoint: Path, more: Values
 def test_what_is_no_checkpoint_is_refused_by_kind(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(b"PK")
     (tmp_path / "file").write_bytes(b"")
-    for name, why in {"model.pt": "pickle", "file": "is a folder", "none": "no checkpoint", ".": r"no manifest\.json"}.items():
+    for name, why in {"model.pt": "pickle", "file": "is a folder", "none": "checkpoint not found", ".": r"no manifest\.json"}.items():
         with pytest.raises(CheckpointError, match=why):
             verify_checkpoint(tmp_path / name)

@@ -71,7 +71,7 @@ def test_an_impossible_name_finds_nothing_and_shows_no_control_character(name: s
 def test_a_taken_name_is_refused_and_the_first_run_stays() -> None:
     first = new_run()
     before = first.config_path.read_bytes()
-    with pytest.raises(RunNameError, match='already a run "plain-otter"'):
+    with pytest.raises(RunNameError, match='run "plain-otter" already exists'):
         create_run(RunConfig(preset="elman"), "plain-otter")
     assert first.config_path.read_bytes() == before
     assert [path.name for path in runs_dir().iterdir()] == ["plain-otter"]
@@ -238,7 +238,7 @@ def test_a_name_that_is_taken_in_the_moment_of_a_rename_is_refused_as_taken(monk
             return path.rename(target)
 
         moment.setattr(Path, "rename", taken_first)
-        with pytest.raises(RunNameError, match='already a run "brisk-heron"'):
+        with pytest.raises(RunNameError, match='run "brisk-heron" already exists'):
             rename_run(run, "brisk-heron")
     assert sorted(left.name for left in list_runs()) == ["brisk-heron", "plain-otter"]
 
@@ -250,8 +250,8 @@ def test_runs_that_started_from_a_renamed_one_still_find_it_and_its_old_name_is_
     assert run_named("parent") == renamed
     with pytest.raises(UnknownRunError) as unknown:
         find_run("parent")
-    assert unknown.value.hint == 'it is called "grown" now'
-    with pytest.raises(RunNameError, match='"parent" was the name of grown'):
+    assert unknown.value.hint == 'it was renamed to "grown"'
+    with pytest.raises(RunNameError, match='"parent" is a former name of grown'):
         create_run(RunConfig(), "parent")
     again = rename_run(rename_run(renamed, "older"), "parent")
     assert (again.name, read_labels(again).former_names) == ("parent", ())

@@ -64,7 +64,7 @@ def test_who_looks_for_a_deleted_run_is_told_where_it_is() -> None:
     delete_run(new_run("plain-otter"))
     with pytest.raises(UnknownRunError) as caught:
         find_run("plain-otter")
-    assert caught.value.hint == "it is in the trash: `rnnlm-tui restore plain-otter` takes it back"
+    assert caught.value.hint == "it is in the trash: `rnnlm-tui restore plain-otter` restores it"
 
 
 def test_who_is_late_with_a_run_that_another_renamed_is_told_that_it_is_gone() -> None:
@@ -109,14 +109,14 @@ def test_a_restored_run_is_as_it_was() -> None:
 def test_a_run_whose_name_is_taken_by_now_asks_for_another_one() -> None:
     trashed = delete_run(new_run())
     new_run()
-    with pytest.raises(RunNameError, match='already a run "plain-otter"') as caught:
+    with pytest.raises(RunNameError, match='run "plain-otter" already exists') as caught:
         restore_run(trashed)
     assert "--as NAME" in caught.value.hint
     with pytest.raises(RunNameError):
         restore_run(trashed, "a/b")
     assert list_trash() == [trashed]
     assert restore_run(trashed, "other").path == runs_dir() / "other"
-    with pytest.raises(StorageError, match="not in the trash any more"):
+    with pytest.raises(StorageError, match="no longer in the trash"):
         restore_run(trashed, "third")
 
 
@@ -132,7 +132,7 @@ def test_a_purge_frees_what_it_says_and_leaves_the_others() -> None:
     assert purge(gone) == gone.bytes
     assert list_trash() == [kept]
     assert [path.name for path in trash_dir().iterdir()] == [kept.path.name]
-    with pytest.raises(StorageError, match="not in the trash any more"):
+    with pytest.raises(StorageError, match="no longer in the trash"):
         purge(gone)
 
 
@@ -141,7 +141,7 @@ def test_nothing_but_what_lies_in_the_trash_is_purged() -> None:
     trashed = delete_run(new_run("gone"))
     trashed.path.rename(trashed.path.with_name("aside"))
     trashed.path.symlink_to(run.path)
-    with pytest.raises(StorageError, match="not in the trash"):
+    with pytest.raises(StorageError, match="no longer in the trash"):
         purge(trashed)
     assert run.config_path.exists()
 

@@ -123,16 +123,16 @@ def test_runs_that_score_other_tokens_of_the_text_do_not_compare(changes: dict[s
     stream = measured("a", {} if len(changes) == 1 else {"training.data_mode": "sentences"}, {1: 4.0})
     comparison = compare_runs([stream, measured("b", changes, {1: 3.0})])
     assert row(comparison, "best val ppl").best is None
-    assert "score different tokens" in comparison.remark
+    assert "different scored tokens" in comparison.remark
 
 
 def test_no_run_too_many_and_one_twice_are_refused() -> None:
     run = measured("a", {}, {})
     with pytest.raises(InputError, match="0 runs"):
         compare_runs([])
-    with pytest.raises(InputError, match="27 runs can't be compared, 1 to 26 can"):
+    with pytest.raises(InputError, match="cannot compare 27 runs: give 1 to 26"):
         compare_runs([run] * 27)
-    with pytest.raises(InputError, match="a is named twice"):
+    with pytest.raises(InputError, match="a is given twice"):
         compare_runs([run, run])
 
 

@@ -40,7 +40,7 @@ def test_a_refusal_is_an_error_with_its_hint(run: RunDirectory) -> None:
 
 def test_a_worker_that_dies_over_a_command_is_told(run: RunDirectory) -> None:
     launch(run)
-    with pytest.raises(WorkerError, match="ended before it answered evaluate"):
+    with pytest.raises(WorkerError, match="exited before it answered evaluate"):
         send(run, "evaluate")
 
 
@@ -62,10 +62,10 @@ def test_a_run_without_a_worker_is_told_with_its_status(run: RunDirectory, kind:
 def test_a_setting_out_of_range_never_leaves_this_process(run: RunDirectory) -> None:
     with pytest.raises(ConfigError, match=r"optimizer\.learning_rate"):
         send(run, "set", path="optimizer.learning_rate", value=2.0)
-    with pytest.raises(InputError, match="can't change while a run goes on") as caught:
+    with pytest.raises(InputError, match="can't be changed while a run trains") as caught:
         send(run, "set", path="evaluation.evry", value=3)
     assert '"evaluation.every"' in caught.value.hint
-    with pytest.raises(InputError, match="can't change while a run goes on"):
+    with pytest.raises(InputError, match="can't be changed while a run trains"):
         send(run, "set")
 
 
@@ -90,7 +90,7 @@ def test_a_stopped_run_is_resumed_by_a_new_attempt(run: RunDirectory) -> None:
 
 def test_a_running_run_is_not_resumed(run: RunDirectory) -> None:
     launch(run)
-    with pytest.raises(RunStateError, match="plain-otter is running already"):
+    with pytest.raises(RunStateError, match="plain-otter is already running"):
         resume(run)
 
 
@@ -98,7 +98,7 @@ def test_a_finished_run_is_not_resumed_and_says_what_to_do(run: RunDirectory) ->
     ended(run, "finished")
     with pytest.raises(RunStateError, match="plain-otter is finished") as caught:
         resume(run)
-    assert caught.value.hint == "to go on from its weights: rnnlm-tui train --from plain-otter@last"
+    assert caught.value.hint == "to start a new run from its weights: rnnlm-tui train --from plain-otter@last"
 
 
 def test_a_run_of_another_host_is_resumed_there(run: RunDirectory) -> None:

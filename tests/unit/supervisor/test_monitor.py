@@ -234,19 +234,19 @@ def test_a_worker_that_could_tell_why_it_ended_only_in_its_log_is_quoted_for_tha
     run.log_path.write_text(
         "Traceback (most recent call last):\nStorageError: gone\nattempt 1 failed: the folder was moved\n`rnnlm-tui runs` shows what is left\n"
     )
-    assert summarize(run).message == "its worker ended and could not store why: the folder was moved"
+    assert summarize(run).message == "its worker failed and could not store why: the folder was moved"
     worker.attempt = worker.database.begin_attempt(4_243, host_name(), boot_id(), "cpu", 0, {})
     worker.event("running")
     summary = summarize(run)
     assert (summary.attempt, summary.status) == (2, "crashed")
-    assert "without a word" in str(summary.message)
+    assert "was killed" in str(summary.message)
 
 
 def test_a_stopped_run_says_from_where_a_resume_goes_on(run: RunDirectory, worker: Worker) -> None:
     worker.event("stopped")
-    assert summarize(run).hint == "`rnnlm-tui resume plain-otter` begins again, no checkpoint was saved"
+    assert summarize(run).hint == "`rnnlm-tui resume plain-otter` restarts from step 0: no checkpoint was saved"
     worker.database.put_checkpoint(CheckpointRow(1, 40, 1.0, 2_000, 3.1, 3.0, 500, "checkpoints/step-000000040", False, False, time.time()))
-    assert summarize(run).hint == "`rnnlm-tui resume plain-otter` goes on from step 40, the last that was saved"
+    assert summarize(run).hint == "`rnnlm-tui resume plain-otter` resumes from step 40, the last checkpoint"
 
 
 def test_a_failed_run_has_diverged_where_its_newest_steps_are_those_that_ended_it(run: RunDirectory, worker: Worker) -> None:
@@ -284,7 +284,7 @@ def test_a_worker_that_keeps_its_rows_in_memory_is_degraded_and_says_why(run: Ru
     summary = monitor.snapshot().summary
     assert (summary.status, summary.message) == (
         "degraded",
-        "it trains on, on disk are rows up to step 5 and no checkpoint; 7 rows wait in memory: can't write run.db: disk full",
+        "it keeps training, on disk: metrics up to step 5 and no checkpoint; 7 rows wait in memory: can't write run.db: disk full",
     )
     worker.lock.report_degraded("8 rows wait in memory: can't write run.db: disk full")
     assert "; 8 rows wait in memory" in str(monitor.snapshot().summary.message)

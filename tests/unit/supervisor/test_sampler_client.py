@@ -78,7 +78,7 @@ async def test_an_id_may_be_used_again_while_its_first_iteration_is_left_open(cl
 
 
 async def test_a_death_is_told_with_the_last_words_and_the_next_call_starts_anew(client: SamplerClient) -> None:
-    with pytest.raises(WorkerError, match="the sampler ended"):
+    with pytest.raises(WorkerError, match="the sampler exited"):
         await draw(client, request("die now"))
     assert not client.alive
     assert (await draw(client, request("alive again")))[-1].text == " again alive"
@@ -86,7 +86,7 @@ async def test_a_death_is_told_with_the_last_words_and_the_next_call_starts_anew
 
 async def test_one_that_cannot_start_says_why() -> None:
     client = SamplerClient([*FAKE_SAMPLER, "broken"])
-    with pytest.raises(WorkerError, match="the sampler ended"):
+    with pytest.raises(WorkerError, match="the sampler exited"):
         await client.start()
     await client.close()
 

@@ -111,7 +111,7 @@ def test_without_patience_nothing_is_counted() -> None:
 def test_a_run_that_ended_for_want_of_progress_says_so() -> None:
     config = RunConfig(training=TrainingConfig(patience=2))
     summary = summarize_facts(facts(status="finished", config=config, evaluations=evaluated(3.0, 2.9, 3.1, 3.2)))
-    assert summary.message == "ended early: 2 evaluations without a better validation loss, the best is of step 20"
+    assert summary.message == "stopped early: 2 evaluations without a better validation loss; best at step 20"
     assert summary.hint == "`rnnlm-tui train --from plain-otter@last --set training.patience=4` starts a new run from its last weights with twice the patience"
 
 
@@ -136,9 +136,9 @@ def test_what_memory_lacks_is_told_while_the_run_prepares() -> None:
 @pytest.mark.parametrize(
     ("batch", "saved", "hint"),
     [
-        ("300", False, "`rnnlm-tui train --config '/my runs/config.toml' --set training.batch_size=300` starts a new run that should fit; `rnnlm-tui resume plain-otter` begins the same again, for when more memory is free"),
-        ("300", True, "`rnnlm-tui train --from plain-otter@40 --set training.batch_size=300` starts a new run that should fit; `rnnlm-tui resume plain-otter` goes on from step 40, for when more memory is free"),
-        ("", False, "`rnnlm-tui train --config '/my runs/config.toml' --set …` with a smaller model.hidden_size, model.num_layers or tokenizer.vocab_size starts a new run that needs less; `rnnlm-tui resume plain-otter` begins the same again, for when more memory is free"),
+        ("300", False, "`rnnlm-tui train --config '/my runs/config.toml' --set training.batch_size=300` starts a new run that should fit; `rnnlm-tui resume plain-otter` restarts from step 0 once more memory is free"),
+        ("300", True, "`rnnlm-tui train --from plain-otter@40 --set training.batch_size=300` starts a new run that should fit; `rnnlm-tui resume plain-otter` resumes from step 40 once more memory is free"),
+        ("", False, "`rnnlm-tui train --config '/my runs/config.toml' --set …` with a smaller model.hidden_size, model.num_layers or tokenizer.vocab_size starts a new run that needs less; `rnnlm-tui resume plain-otter` restarts from step 0 once more memory is free"),
     ],
 )  # fmt: skip
 def test_a_run_that_ended_when_memory_was_short_names_a_run_that_fits(batch: str, saved: bool, hint: str) -> None:

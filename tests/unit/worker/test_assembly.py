@@ -37,7 +37,7 @@ def test_a_missing_parent_is_not_replaced_by_a_run_with_a_longer_name(parent: Ru
 
 
 def test_a_removed_step_is_reported_with_the_existing_ones(parent: RunDirectory) -> None:
-    with pytest.raises(UnknownCheckpointError, match=r"plain-otter@200, which are gone: .* there are best, last and 500, 1000"):
+    with pytest.raises(UnknownCheckpointError, match=r"plain-otter@200, which are gone: .* it has best, last and 500, 1000"):
         parent_checkpoint("plain-otter@200")
 
 

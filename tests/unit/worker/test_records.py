@@ -338,7 +338,7 @@ def test_an_attempt_that_cannot_be_stored_leaves_no_ballast(run: Run) -> None:
 
 def test_a_run_starts_only_if_its_ballast_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rnnlm_tui.store.free_space.free_bytes", lambda path: 300_000)
-    with pytest.raises(StorageError, match=r"a run needs 5\.2 MB free on the disk of .*, 300 kB are") as caught:
+    with pytest.raises(StorageError, match=r"a run needs 5\.2 MB free on the disk of .*, only 300 kB are") as caught:
         Run(tmp_path)
     assert "free some space" in caught.value.hint
     assert not (tmp_path / "run.db.ballast").exists()
