@@ -73,7 +73,7 @@ def test_the_best_weights_are_kept_when_evaluations_are_more_frequent_than_check
     run = create_run(tiny_config(text, {**LEARNS_NOTHING, "checkpoint.every": 100}), "pat")
     assert workers.work(run) == 0
     summary = summarize(run)
-    assert str(summary.message).endswith("the best is of step 5")
+    assert str(summary.message).endswith("best at step 5")
     assert (summary.checkpoints.best, summary.checkpoints.last, summary.validation.best_step) == (5, 20, 5)
     assert summary.hint == "`rnnlm-tui train --from pat@best --set training.patience=6` starts a new run from its best weights with twice the patience"
     with pytest.raises(RunStateError, match="pat is finished") as refused:

@@ -283,7 +283,7 @@ async def test_a_run_whose_database_is_damaged_says_so_in_the_list_and_in_detail
     async with running_app(Broken(runs=[damaged]), run=None, pane="runs", size=size) as (app, pilot):
         await until(pilot, lambda: "? damaged database" in text_of(app))
         assert "lost contact" not in text_of(app)
-        await until(pilot, lambda: "is damaged: it is no database" in text_of(app))
+        await until(pilot, lambda: "is damaged: it is no longer a database" in text_of(app))
         assert "rnnlm-tui verify div" in text_of(app)
 
 
